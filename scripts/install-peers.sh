@@ -1,0 +1,18 @@
+#!/bin/sh
+# Install the foreign registry and readers that tests/real drives, where that can be done.
+set -u
+missing=""
+for program in docker-registry skopeo umoci; do
+    command -v "$program" >/dev/null || missing="$missing $program"
+done
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    echo "Not installed:$missing. The tests that need them are skipped (install them with apt-get)."
+    exit 0
+fi
+echo "Installing test peers:$missing"
+export DEBIAN_FRONTEND=noninteractive
+# RUNLEVEL=1: install the programs without starting the registry as a system service.
+# shellcheck disable=SC2086
+{ apt-get update -qq && RUNLEVEL=1 apt-get install -qq -y --no-install-recommends $missing; } \
+    >/dev/null 2>&1 || echo "Could not install:$missing. The tests that need them are skipped."

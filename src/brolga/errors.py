@@ -1,0 +1,156 @@
+"""Every error that brolga raises on purpose.
+
+Knows what can go wrong and how to say it in one line. Must not know HTTP libraries, sockets or
+who catches it. Each operation's error says which side failed: the source, the registry, or here.
+
+    BrolgaError
+    ├── InvalidReference (ValueError)      a name that is no repository or reference
+    ├── InvalidDigest (ValueError)         a string that is no digest
+    ├── SourceError                        the source failed, or gave what is not bytes
+    ├── LayerError
+    │   ├── NotComputed                    a digest asked for before the stream's end
+    │   └── StreamConsumed                 a stream opened a second time
+    ├── RegistryError                      the registry answered with an error
+    │   ├── NotFound                       404
+    │   ├── Unauthorized                   401
+    │   ├── Denied                         403
+    │   └── RateLimited                    429
+    ├── ProtocolViolation                  the registry answered with what the spec forbids
+    ├── TransportFailed                    no answer: refused, cut, timed out, TLS
+    ├── UploadInterrupted                  a blob's bytes did not all arrive; nothing committed
+    └── DigestMismatch                     two digests that must be equal are not
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BrolgaError",
+    "Denied",
+    "DigestMismatch",
+    "InvalidDigest",
+    "InvalidReference",
+    "LayerError",
+    "NotComputed",
+    "NotFound",
+    "ProtocolViolation",
+    "RateLimited",
+    "RegistryError",
+    "SourceError",
+    "StreamConsumed",
+    "TransportFailed",
+    "Unauthorized",
+    "UploadInterrupted",
+]
+
+
+class BrolgaError(Exception):
+    """Base of every error that brolga raises on purpose."""
+
+
+class InvalidReference(BrolgaError, ValueError):
+    """A name that is not a repository or reference; says which part is wrong and why."""
+
+
+class InvalidDigest(BrolgaError, ValueError):
+    """A string that is not a digest of the image-spec's grammar (descriptor.md, Digests)."""
+
+
+class SourceError(BrolgaError):
+    """The source of a stream failed, or gave something other than bytes."""
+
+
+class LayerError(BrolgaError):
+    """A layer was asked for what its state does not allow."""
+
+
+class NotComputed(LayerError):
+    """A digest, DiffID or size asked for before the stream came to its clean end."""
+
+
+class StreamConsumed(LayerError):
+    """A single-pass stream opened again; its cause is what ended the first pass."""
+
+
+class RegistryError(BrolgaError):
+    """The registry answered a request with an error.
+
+    Attributes: `method`, `url` (without credentials or query), `status`; `code`, `detail` from
+    the body's first error (distribution-spec, Error Codes), empty where it sent none;
+    `request_id` as the registry's header gave it, or empty.
+    """
+
+    def __init__(  # noqa: PLR0913 - the parts of one HTTP error
+        self,
+        message: str,
+        *,
+        method: str,
+        url: str,
+        status: int,
+        code: str = "",
+        detail: str = "",
+        request_id: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.method = method
+        self.url = url
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.request_id = request_id
+
+
+class NotFound(RegistryError):
+    """404: no such repository, blob or manifest."""
+
+
+class Unauthorized(RegistryError):
+    """401: the registry wants other credentials, or any."""
+
+
+class Denied(RegistryError):
+    """403: the credentials are known and do not suffice."""
+
+
+class RateLimited(RegistryError):
+    """429: too many requests. `retry_after_s` is the registry's wish in seconds, or None."""
+
+    retry_after_s: float | None = None
+
+
+class ProtocolViolation(BrolgaError):
+    """The registry answered with what the distribution-spec forbids, or did not answer HTTP."""
+
+
+class TransportFailed(BrolgaError):
+    """A request had no answer.
+
+    `reason` is one of `connect`, `tls`, `certificate`, `timeout`, `cut`.
+    """
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class UploadInterrupted(BrolgaError):
+    """The bytes of a blob did not all arrive. Nothing was committed.
+
+    `sent` bytes went to the socket; the registry acknowledged `acknowledged` of them with a 2xx.
+    """
+
+    def __init__(self, message: str, *, sent: int, acknowledged: int) -> None:
+        super().__init__(message)
+        self.sent = sent
+        self.acknowledged = acknowledged
+
+
+class DigestMismatch(BrolgaError):
+    """Two digests that must be equal are not: the bytes were changed on the way.
+
+    `expected` and `actual` are the digests as strings.
+    """
+
+    def __init__(self, message: str, *, expected: str, actual: str) -> None:
+        super().__init__(message)
+        self.expected = expected
+        self.actual = actual
