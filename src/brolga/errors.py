@@ -23,6 +23,10 @@ who catches it. Each operation's error says which side failed: the source, the r
 
 from __future__ import annotations
 
+from typing import Final
+
+_EXCERPT_LENGTH: Final = 80  # characters
+
 __all__ = [
     "BrolgaError",
     "Denied",
@@ -40,6 +44,7 @@ __all__ = [
     "TransportFailed",
     "Unauthorized",
     "UploadInterrupted",
+    "excerpt",
 ]
 
 
@@ -124,12 +129,14 @@ class ProtocolViolation(BrolgaError):
 class TransportFailed(BrolgaError):
     """A request had no answer.
 
-    `reason` is one of `connect`, `tls`, `certificate`, `timeout`, `cut`.
+    `reason` is one of `connect`, `tls`, `certificate`, `timeout`, `cut`; `sent` counts the bytes
+    of the request's body that had gone out.
     """
 
-    def __init__(self, message: str, *, reason: str) -> None:
+    def __init__(self, message: str, *, reason: str, sent: int = 0) -> None:
         super().__init__(message)
         self.reason = reason
+        self.sent = sent
 
 
 class UploadInterrupted(BrolgaError):
@@ -154,3 +161,14 @@ class DigestMismatch(BrolgaError):
         super().__init__(message)
         self.expected = expected
         self.actual = actual
+
+
+def excerpt(text: str) -> str:
+    """Show a wrong part of a name in an error's line.
+
+    Quoted, in ASCII with escapes, and cut to about 100 characters: the text may come from anyone.
+    """
+    shown = ascii(text[:_EXCERPT_LENGTH])
+    if len(text) <= _EXCERPT_LENGTH and len(shown) <= _EXCERPT_LENGTH + 2:
+        return shown
+    return f"{shown[:_EXCERPT_LENGTH]}... ({len(text)} characters)"

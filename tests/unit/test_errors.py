@@ -8,17 +8,17 @@ from brolga import errors
 def test_all_is_sorted_and_complete() -> None:
     """Every public class of the module is exported, once, in order."""
     defined = [name for name, item in vars(errors).items() if inspect.isclass(item)]
-    assert errors.__all__ == sorted(defined)
+    assert errors.__all__ == [*sorted(defined), "excerpt"]
 
 
 def test_every_error_is_drawn_in_the_header() -> None:
     """A reader finds the whole tree in the module's header."""
     assert errors.__doc__ is not None
-    for name in errors.__all__:
+    for name in errors.__all__[:-1]:
         assert name in errors.__doc__
 
 
 def test_everything_is_a_brolga_error() -> None:
     """One except clause catches all that brolga raises on purpose."""
-    for name in errors.__all__:
+    for name in errors.__all__[:-1]:
         assert issubclass(getattr(errors, name), errors.BrolgaError)

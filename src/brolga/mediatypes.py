@@ -1,0 +1,68 @@
+"""Media types: the names of what a registry stores.
+
+Knows the names of the OCI image-spec 1.1 (media-types.md) and of Docker's image manifest
+version 2, schema 2, which registries still serve. Must not know the documents behind the names.
+
+Strategy: plain constants, and one table from a compression's name to the layer that it makes.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "DOCKER_CONFIG",
+    "DOCKER_FOREIGN_LAYER_GZIP",
+    "DOCKER_LAYER_GZIP",
+    "DOCKER_MANIFEST",
+    "DOCKER_MANIFEST_LIST",
+    "LAYER_BY_COMPRESSION",
+    "OCI_CONFIG",
+    "OCI_DESCRIPTOR",
+    "OCI_EMPTY",
+    "OCI_INDEX",
+    "OCI_LAYER",
+    "OCI_LAYER_GZIP",
+    "OCI_LAYER_ZSTD",
+    "OCI_LAYOUT_HEADER",
+    "OCI_MANIFEST",
+    "OCI_NONDISTRIBUTABLE_LAYER",
+    "OCI_NONDISTRIBUTABLE_LAYER_GZIP",
+    "OCI_NONDISTRIBUTABLE_LAYER_ZSTD",
+]
+
+OCI_DESCRIPTOR: Final = "application/vnd.oci.descriptor.v1+json"
+OCI_LAYOUT_HEADER: Final = "application/vnd.oci.layout.header.v1+json"
+OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
+OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
+OCI_CONFIG: Final = "application/vnd.oci.image.config.v1+json"
+# The config of an artifact that has none (manifest.md, Guidance for an Empty Descriptor).
+OCI_EMPTY: Final = "application/vnd.oci.empty.v1+json"
+
+OCI_LAYER: Final = "application/vnd.oci.image.layer.v1.tar"
+OCI_LAYER_GZIP: Final = "application/vnd.oci.image.layer.v1.tar+gzip"
+OCI_LAYER_ZSTD: Final = "application/vnd.oci.image.layer.v1.tar+zstd"
+
+# Deprecated, to be read and never written (layer.md, Non-Distributable Layers).
+OCI_NONDISTRIBUTABLE_LAYER: Final = "application/vnd.oci.image.layer.nondistributable.v1.tar"
+OCI_NONDISTRIBUTABLE_LAYER_GZIP: Final = (
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+)
+OCI_NONDISTRIBUTABLE_LAYER_ZSTD: Final = (
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd"
+)
+
+# Docker's "Image Manifest Version 2, Schema 2", Media Types. It has no zstd.
+DOCKER_MANIFEST_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_CONFIG: Final = "application/vnd.docker.container.image.v1+json"
+DOCKER_LAYER_GZIP: Final = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+DOCKER_FOREIGN_LAYER_GZIP: Final = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+
+LAYER_BY_COMPRESSION: Final[Mapping[str, str]] = MappingProxyType(
+    {"gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD, "none": OCI_LAYER}
+)

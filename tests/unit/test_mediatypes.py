@@ -1,0 +1,68 @@
+"""mediatypes.py: the names, letter by letter, and the table of layers."""
+
+import re
+
+import pytest
+
+from brolga import mediatypes
+from brolga.descriptor import Descriptor
+from brolga.digest import Digest
+
+# Quoted from media-types.md of image-spec 1.1 and from Docker's manifest-v2-2.md.
+PUBLISHED = {
+    "OCI_DESCRIPTOR": "application/vnd.oci.descriptor.v1+json",
+    "OCI_LAYOUT_HEADER": "application/vnd.oci.layout.header.v1+json",
+    "OCI_INDEX": "application/vnd.oci.image.index.v1+json",
+    "OCI_MANIFEST": "application/vnd.oci.image.manifest.v1+json",
+    "OCI_CONFIG": "application/vnd.oci.image.config.v1+json",
+    "OCI_LAYER": "application/vnd.oci.image.layer.v1.tar",
+    "OCI_LAYER_GZIP": "application/vnd.oci.image.layer.v1.tar+gzip",
+    "OCI_LAYER_ZSTD": "application/vnd.oci.image.layer.v1.tar+zstd",
+    "OCI_EMPTY": "application/vnd.oci.empty.v1+json",
+    "OCI_NONDISTRIBUTABLE_LAYER": "application/vnd.oci.image.layer.nondistributable.v1.tar",
+    "OCI_NONDISTRIBUTABLE_LAYER_GZIP": (
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+    ),
+    "OCI_NONDISTRIBUTABLE_LAYER_ZSTD": (
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd"
+    ),
+    "DOCKER_MANIFEST": "application/vnd.docker.distribution.manifest.v2+json",
+    "DOCKER_MANIFEST_LIST": "application/vnd.docker.distribution.manifest.list.v2+json",
+    "DOCKER_CONFIG": "application/vnd.docker.container.image.v1+json",
+    "DOCKER_LAYER_GZIP": "application/vnd.docker.image.rootfs.diff.tar.gzip",
+    "DOCKER_FOREIGN_LAYER_GZIP": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+}
+
+
+def test_all_is_sorted_and_is_what_is_published() -> None:
+    """Every constant is exported, and none is missing from the published list."""
+    assert mediatypes.__all__ == sorted(mediatypes.__all__)
+    assert set(mediatypes.__all__) == {*PUBLISHED, "LAYER_BY_COMPRESSION"}
+
+
+@pytest.mark.parametrize(("name", "value"), PUBLISHED.items())
+def test_a_media_type_is_spelled_as_it_is_published(name: str, value: str) -> None:
+    """'The following media types identify the formats described here' (media-types.md)."""
+    assert getattr(mediatypes, name) == value
+    assert re.fullmatch(r"application/vnd\.(?:oci|docker)\.[a-z0-9.+]+", value)
+
+
+@pytest.mark.parametrize("value", PUBLISHED.values())
+def test_a_descriptor_takes_every_media_type(value: str) -> None:
+    """'Values MUST comply with RFC 6838' (descriptor.md, Properties)."""
+    assert Descriptor(value, Digest.of(b""), 0).media_type == value
+
+
+def test_the_table_names_the_layer_of_each_compression() -> None:
+    """'tar', 'tar+gzip' and 'tar+zstd' are the layers of the spec (layer.md)."""
+    assert dict(mediatypes.LAYER_BY_COMPRESSION) == {
+        "gzip": "application/vnd.oci.image.layer.v1.tar+gzip",
+        "zstd": "application/vnd.oci.image.layer.v1.tar+zstd",
+        "none": "application/vnd.oci.image.layer.v1.tar",
+    }
+
+
+def test_the_table_cannot_be_changed() -> None:
+    """One importer cannot change what another pushes."""
+    with pytest.raises(TypeError):
+        mediatypes.LAYER_BY_COMPRESSION["gzip"] = "x"  # type: ignore[index]  # that is the rule
