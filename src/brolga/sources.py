@@ -1,0 +1,305 @@
+"""Where the bytes of a stream come from.
+
+Knows files, paths and iterables. Must not know layers, compression or registries.
+
+Strategy: every source becomes a `BlockSource`, which gives blocks of one size, the last one
+shorter. Two kinds, by one rule: **the user's code runs in the user's thread alone.**
+
+- What the operating system can wait for (a path, a plain binary file, a pipe, stdin) is read by a
+  thread of ours, a few blocks ahead. It waits in poll(2) together with a wake-up pipe, so that
+  closing never waits for the source.
+- What is Python code (an iterable, an object with `read`) is asked in the thread that reads the
+  stream. Generators that hold a database cursor or a context variable work as they do elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import queue
+import select
+import stat
+import threading
+from collections.abc import AsyncIterable, Generator, Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, TypeAlias, cast
+
+from brolga.errors import SourceError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["BlockSource", "Readable", "Source", "check", "open_source", "size_of"]
+
+READ_AHEAD: Final = 3  # blocks
+_PIPE_SIZE: Final = 1 << 20  # bytes; what an unprivileged process may ask for (pipe(7))
+
+
+class Readable(Protocol):
+    """What brolga needs of a file object: `read(n)` gives at most n bytes, and none at the end."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes, empty at the end."""
+
+
+Source: TypeAlias = "str | os.PathLike[str] | BinaryIO | Readable | Iterable[Buffer]"
+
+
+class BlockSource(Protocol):
+    """Blocks of one size, the last one shorter; none of them changes after it was given."""
+
+    def next_block(self, timeout_s: float) -> memoryview | None:
+        """Return the next block; empty at the end; None where none came in `timeout_s` seconds.
+
+        Raises SourceError where the source fails.
+        """
+
+    def close(self) -> None:
+        """Stop reading, at once, and free what was opened here. Idempotent."""
+
+
+def check(source: object) -> None:
+    """Refuse what cannot be a source of bytes, before anything is opened or sent.
+
+    Raises TypeError for text, SourceError for a file that is closed or not open for reading.
+    """
+    if isinstance(source, io.TextIOBase):
+        raise TypeError("the source is a text-mode file: open it with mode 'rb', or pass .buffer")
+    if isinstance(source, bytes | bytearray | memoryview):
+        raise TypeError("the source is one bytes object: pass a list of it, or io.BytesIO(data)")
+    if isinstance(source, AsyncIterable):
+        raise TypeError("the source is an asynchronous iterable: a plain iterable is wanted here")
+    if isinstance(source, str | os.PathLike):
+        return
+    if hasattr(source, "read"):
+        if getattr(source, "closed", False):
+            raise SourceError("the source is a closed file")
+        if isinstance(source, io.IOBase) and not source.readable():
+            raise SourceError("the source is a file that is not open for reading")
+    elif not isinstance(source, Iterable):
+        kind = type(source).__name__
+        raise TypeError(f"a source is a path, a binary file or an iterable of bytes, not {kind}")
+
+
+def size_of(source: Source) -> int | None:
+    """Return how many bytes are left in a regular file, or None where that is not known."""
+    try:
+        if isinstance(source, str | os.PathLike):
+            status, position = os.stat(source), 0  # noqa: PTH116 - a str needs no Path for this
+        elif (raw := _raw_file(source)) is not None:
+            status = os.fstat(raw.fileno())
+            regular = stat.S_ISREG(status.st_mode)
+            position = cast("BinaryIO", source).tell() if regular else 0
+        else:
+            return None
+    except OSError:
+        return None  # opening it will say what is wrong
+    return max(0, status.st_size - position) if stat.S_ISREG(status.st_mode) else None
+
+
+def open_source(source: Source, block_size: int) -> BlockSource:
+    """Open `source` as blocks of `block_size` bytes.
+
+    The first block of an iterable is taken here, so that a source which fails at once, or gives
+    what is not bytes, says so before anything is sent.
+
+    Raises SourceError where it cannot be opened, TypeError as `check` does.
+    """
+    check(source)
+    if isinstance(source, str | os.PathLike):
+        try:
+            file = open(source, "rb", buffering=0)  # noqa: SIM115, PTH123 - _FileSource closes it
+        except OSError as error:
+            raise SourceError(f"cannot open the source: {error}") from error
+        return _FileSource(file, file, block_size, owned=True)
+    raw = _raw_file(source)
+    if raw is not None:
+        return _FileSource(cast("BinaryIO", source), raw, block_size, owned=False)
+    return _IterableSource(source, block_size)
+
+
+def _raw_file(source: object) -> io.FileIO | None:
+    """Return the operating system's file below `source`, where it is all that is below it.
+
+    `fileno()` would not do: a GzipFile and an HTTP response have one, and give other bytes.
+    """
+    if type(source) in {io.BufferedReader, io.BufferedRandom}:
+        source = source.raw  # type: ignore[attr-defined] # a buffered file has it
+    return source if type(source) is io.FileIO else None
+
+
+class _FileSource:
+    """A file of the operating system, read ahead by a thread of its own."""
+
+    def __init__(self, file: BinaryIO, raw: io.FileIO, block_size: int, *, owned: bool) -> None:
+        self._owned = raw if owned else None
+        self._reader = _Reader(file, raw, block_size)
+        # The thread knows the reader alone: dropping this object closes it.
+        self._thread = threading.Thread(target=self._reader.run, name="brolga-read", daemon=True)
+        self._ended = False
+
+    def next_block(self, timeout_s: float) -> memoryview | None:
+        if self._ended:
+            return memoryview(b"")
+        if self._thread.ident is None:
+            self._thread.start()
+        try:
+            block = self._reader.blocks.get(block=timeout_s > 0, timeout=timeout_s)
+        except queue.Empty:
+            return None
+        if isinstance(block, BaseException):
+            self._reader.blocks.put(block)  # whoever asks again is told again
+            raise SourceError(f"the source cannot be read: {block}") from block
+        self._reader.room.release()
+        self._ended = not block
+        return block
+
+    def close(self) -> None:
+        self._reader.stop()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._reader.free()
+        if self._owned is not None:
+            self._owned.close()
+
+
+class _Reader:
+    """The reading thread's side of a _FileSource."""
+
+    def __init__(self, file: BinaryIO, raw: io.FileIO, block_size: int) -> None:
+        self.blocks: queue.SimpleQueue[memoryview | BaseException] = queue.SimpleQueue()
+        self.room = threading.Semaphore(READ_AHEAD)
+        self._raw = raw
+        self._file = file
+        self._rest = memoryview(b"")
+        self._block_size = block_size
+        self._stopped = False
+        self._wake: tuple[int, int] | None = os.pipe()
+        self._poll = select.poll()
+        self._poll.register(raw.fileno(), select.POLLIN)
+        self._poll.register(self._wake[0], select.POLLIN)
+        _enlarge_pipe(raw.fileno())
+
+    def run(self) -> None:
+        try:
+            self._take_buffer()
+            while self.room.acquire() and not self._stopped:
+                block = self._fill()
+                self.blocks.put(block)
+                if not block:
+                    return
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that asks
+            self.blocks.put(error)
+
+    def _take_buffer(self) -> None:
+        """Take what an earlier reader left in the file's own buffer: poll does not see it."""
+        if isinstance(self._file, io.BufferedReader | io.BufferedRandom):
+            self._poll.poll()  # where nothing is left, peek reads
+            if not self._stopped:
+                self._rest = memoryview(self._file.read(len(self._file.peek())))
+
+    def _fill(self) -> memoryview:
+        block = memoryview(bytearray(self._block_size))
+        filled = 0
+        while filled < self._block_size and not self._stopped:
+            count = self._read_into(block[filled:])
+            if count == 0:
+                break
+            filled += count or 0
+        return block[:filled]
+
+    def _read_into(self, room: memoryview) -> int | None:
+        """Return how many bytes came; 0 at the end, None where there was nothing after all."""
+        if self._rest:
+            count = min(len(room), len(self._rest))
+            room[:count], self._rest = self._rest[:count], self._rest[count:]
+            return count
+        self._poll.poll()
+        return None if self._stopped else self._raw.readinto(room)
+
+    def stop(self) -> None:
+        self._stopped = True
+        self.room.release()
+        if self._wake is not None:
+            os.write(self._wake[1], b"x")
+
+    def free(self) -> None:
+        for fd in self._wake or ():
+            os.close(fd)
+        self._wake = None
+
+
+def _enlarge_pipe(fd: int) -> None:
+    """Let a pipe hold 1 MiB, so that its writer works on while we do. A wish, not a need."""
+    with contextlib.suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+
+
+class _IterableSource:
+    """Python code that gives bytes, asked in the thread of the one who asks us."""
+
+    def __init__(self, source: Readable | Iterable[Buffer], block_size: int) -> None:
+        self._blocks = _reblock(_pieces(source, block_size), block_size)
+        self._first = next(self._blocks, None)
+
+    def next_block(self, timeout_s: float) -> memoryview | None:  # noqa: ARG002 - not ours to keep
+        block, self._first = self._first, None
+        return next(self._blocks, memoryview(b"")) if block is None else block
+
+    def close(self) -> None:
+        self._blocks.close()
+
+
+def _pieces(source: Readable | Iterable[Buffer], size: int) -> Iterator[bytes]:
+    """Yield what the source gives, as bytes objects.
+
+    Raises SourceError where it gives what is not bytes, and from whatever it raises.
+    """
+    count = 0
+    try:
+        pieces = iter(partial(source.read, size), b"") if hasattr(source, "read") else iter(source)
+        while True:
+            yield (data := _as_bytes(next(pieces)))
+            count += len(data)
+    except StopIteration:
+        return
+    except SourceError:
+        raise
+    except Exception as error:
+        name = type(error).__name__
+        raise SourceError(f"the source failed after {count} bytes: {name}: {error}") from error
+
+
+def _as_bytes(piece: Buffer) -> bytes:
+    """Pass bytes on as they are; copy all else, which may change under us when it is refilled."""
+    if type(piece) is bytes:
+        return piece
+    try:
+        return bytes(memoryview(piece))
+    except TypeError:
+        kind = type(piece).__name__
+        raise SourceError(f"the source gave {kind} where bytes were expected") from None
+
+
+def _reblock(pieces: Iterator[bytes], size: int) -> Generator[memoryview, None, None]:
+    """Cut pieces of any size into blocks of `size` bytes, copying only what must be joined."""
+    joined, filled = bytearray(size), 0
+    for piece in pieces:
+        view = memoryview(piece)
+        while view:
+            if not filled and len(view) >= size:
+                yield view[:size]
+                view = view[size:]
+                continue
+            count = min(size - filled, len(view))
+            joined[filled : filled + count] = view[:count]
+            filled, view = filled + count, view[count:]
+            if filled == size:
+                yield memoryview(joined)
+                joined, filled = bytearray(size), 0
+    if filled:
+        yield memoryview(joined)[:filled]
