@@ -1,0 +1,92 @@
+"""The registry as an ASGI application: the table of its routes.
+
+Knows which method and path is whose. Must not know what the handlers do, or which server runs it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from brolga.server import blobs, manifests, tags, uploads
+from brolga.server.problems import HANDLERS, answer
+from brolga.server.storage import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["create_app"]
+
+
+async def _ping(_request: Request) -> Response:
+    """Say that this is a registry (distribution-spec, Determining Support)."""
+    return JSONResponse({})
+
+
+# distribution-spec, Endpoints. A name has slashes: it is all that stands before the last words
+# that a path can end with, and names.py judges it.
+_TABLE: tuple[tuple[str, str, Callable[[Request], Awaitable[Response]]], ...] = (
+    ("GET", "/v2/", _ping),
+    ("GET", "/v2/{name:path}/blobs/{digest}", blobs.pull),
+    ("POST", "/v2/{name:path}/blobs/uploads/", uploads.start),
+    ("POST", "/v2/{name:path}/blobs/uploads", uploads.start),
+    ("GET", "/v2/{name:path}/blobs/uploads/{upload}", uploads.status),
+    ("PATCH", "/v2/{name:path}/blobs/uploads/{upload}", uploads.append),
+    ("PUT", "/v2/{name:path}/blobs/uploads/{upload}", uploads.finish),
+    ("DELETE", "/v2/{name:path}/blobs/uploads/{upload}", uploads.cancel),
+    ("GET", "/v2/{name:path}/manifests/{reference}", manifests.pull),
+    ("PUT", "/v2/{name:path}/manifests/{reference}", manifests.push),
+    ("GET", "/v2/{name:path}/tags/list", tags.listing),
+)
+_ROUTES = [Route(path, handler, methods=[method]) for method, path, handler in _TABLE]
+
+
+def _not_in_table(request: Request, _error: Exception) -> Response:
+    """Tell a wrong method from a wrong path."""
+    allowed: set[str] = set()
+    for route in _ROUTES:
+        if route.path_regex.match(request.scope["path"]):
+            allowed |= route.methods or set()
+    if not allowed:
+        return answer(404, "UNSUPPORTED", {"reason": "no such path"})
+    reason = {"reason": f"no {request.method} here"}
+    return answer(405, "UNSUPPORTED", reason, {"Allow": ", ".join(sorted(allowed))})
+
+
+class _Version:
+    """Put on every answer the header that clients of old look for."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def mark(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["Docker-Distribution-API-Version"] = "registry/2.0"
+            await send(message)
+
+        await self._app(scope, receive, mark)
+
+
+def create_app(directory: Path) -> Starlette:
+    """Return the registry that stores in `directory`, which is made where it is not there."""
+    directory.mkdir(parents=True, exist_ok=True)
+    app = Starlette(
+        routes=_ROUTES,
+        middleware=[Middleware(_Version)],
+        exception_handlers={**HANDLERS, HTTPException: _not_in_table},
+    )
+    app.router.redirect_slashes = False
+    app.state.store = Store(directory)
+    return app

@@ -1,0 +1,121 @@
+"""What the registry refuses, as a status and the spec's error code.
+
+Knows the error body of the distribution-spec (Error Codes) and which error is which code. Must
+not know how the errors come about.
+
+One table turns an exception's class into an answer; a handler raises and never builds one.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+
+from brolga.errors import DigestMismatch, InvalidDigest, InvalidReference
+from brolga.server.session import UploadBusy, UploadUnknown
+from brolga.server.storage import BlobUnknown, ManifestUnknown, RepositoryUnknown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.requests import Request
+    from starlette.types import ExceptionHandler
+
+__all__ = ["HANDLERS", "Refusal", "answer"]
+
+_log = logging.getLogger("brolga.server")
+
+_TABLE: Mapping[type, tuple[int, str]] = {
+    RepositoryUnknown: (404, "NAME_UNKNOWN"),
+    BlobUnknown: (404, "BLOB_UNKNOWN"),
+    ManifestUnknown: (404, "MANIFEST_UNKNOWN"),
+    UploadUnknown: (404, "BLOB_UPLOAD_UNKNOWN"),
+    UploadBusy: (409, "BLOB_UPLOAD_INVALID"),
+    InvalidReference: (400, "NAME_INVALID"),
+    InvalidDigest: (400, "DIGEST_INVALID"),
+    DigestMismatch: (400, "DIGEST_INVALID"),
+}
+
+# distribution-spec, Error Codes; UNKNOWN is not there, and stands for a fault of the registry.
+_MESSAGES: Mapping[str, str] = {
+    "BLOB_UNKNOWN": "blob unknown to registry",
+    "BLOB_UPLOAD_INVALID": "blob upload invalid",
+    "BLOB_UPLOAD_UNKNOWN": "blob upload unknown to registry",
+    "DIGEST_INVALID": "provided digest did not match uploaded content",
+    "MANIFEST_INVALID": "manifest invalid",
+    "MANIFEST_UNKNOWN": "manifest unknown to registry",
+    "NAME_INVALID": "invalid repository name",
+    "NAME_UNKNOWN": "repository name not known to registry",
+    "SIZE_INVALID": "provided length did not match content length",
+    "UNKNOWN": "unknown error",
+    "UNSUPPORTED": "the operation is unsupported",
+}
+
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class Refusal(Exception):
+    """An answer that is an error: a status, a code of the spec, the reason, and headers."""
+
+    def __init__(
+        self, status: int, code: str, reason: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.code = code
+        self.headers = headers
+
+
+def answer(
+    status: int, code: str, detail: Mapping[str, str], headers: Mapping[str, str] | None = None
+) -> Response:
+    """Build the body of an error (distribution-spec, Error Codes)."""
+    problem = {"code": code, "message": _MESSAGES[code], "detail": dict(detail)}
+    return JSONResponse({"errors": [problem]}, status_code=status, headers=headers)
+
+
+def _refused(_request: Request, refusal: Exception) -> Response:
+    assert isinstance(refusal, Refusal)  # noqa: S101 - starlette looks handlers up by class
+    return answer(refusal.status, refusal.code, {"reason": str(refusal)}, refusal.headers)
+
+
+def _known(_request: Request, error: Exception) -> Response:
+    """Answer with the code of an error's class."""
+    status, code = next(_TABLE[kind] for kind in type(error).__mro__ if kind in _TABLE)
+    detail = {"reason": str(error)}
+    if isinstance(error, DigestMismatch):
+        # "The error MAY include a detail structure with the key "digest", including the invalid
+        # digest string" (the same codes in Docker's specification)
+        detail |= {"digest": error.expected, "actual": error.actual}
+    return answer(status, code, detail)
+
+
+def _gone(_request: Request, _error: Exception) -> Response:
+    """Answer a client that has hung up: nobody reads it."""
+    return Response(status_code=400)
+
+
+def _disk(_request: Request, error: Exception) -> Response:
+    """Say that the disk is full; any other error of the disk is one of ours."""
+    if not isinstance(error, OSError) or error.errno not in _DISK_FULL:
+        raise error
+    _log.error("%s", error)
+    return answer(507, "UNKNOWN", {"reason": "the registry's disk is full"})
+
+
+def _bug(_request: Request, _error: Exception) -> Response:
+    """Answer what nobody foresaw; the server logs the traceback."""
+    return answer(500, "UNKNOWN", {"reason": "the registry failed; its log says why"})
+
+
+HANDLERS: Mapping[Any, ExceptionHandler] = {
+    Refusal: _refused,
+    **dict.fromkeys(_TABLE, _known),
+    ClientDisconnect: _gone,
+    OSError: _disk,
+    Exception: _bug,
+}

@@ -1,0 +1,73 @@
+"""A request's body, written to disk while the rest of it arrives.
+
+Knows the pace of a body. Must not know what is written, or where.
+
+Pieces are gathered to about a megabyte, and each batch is handed to a worker thread while the
+next is gathered: one batch in flight and one that fills, whatever the size of the body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from brolga.server.session import Upload, UploadBusy, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+
+__all__ = ["pour", "writing"]
+
+# Large enough that a thread's wake-up is lost in it, small enough to stay in the cache.
+BATCH = 1 << 20
+
+# How long a request waits for the one before it to let go of a session. A client whose
+# connection was cut may be back before the last bytes of the old connection are on disk.
+PATIENCE_S = 1.0
+_STEP_S = 0.02
+
+
+async def pour(pieces: AsyncGenerator[bytes, None], write: Callable[[bytearray], None]) -> None:
+    """Write a body in order, in a worker thread.
+
+    Where the body breaks off, what has arrived is still written before the error goes on. After
+    an error of `write` nothing more is written.
+    """
+    batch = bytearray()
+    in_flight: asyncio.Future[None] | None = None
+    loop = asyncio.get_running_loop()
+    async with aclosing(pieces):
+        try:
+            async for piece in pieces:
+                batch += piece
+                if len(batch) >= BATCH:
+                    if in_flight is not None:
+                        await in_flight
+                    in_flight = loop.run_in_executor(None, write, batch)
+                    batch = bytearray()
+        finally:
+            if in_flight is not None:
+                await in_flight
+            if batch:
+                await asyncio.to_thread(write, batch)
+
+
+@asynccontextmanager
+async def writing(upload: Upload) -> AsyncIterator[Writer]:
+    """Hold a session as its one writer.
+
+    Raises UploadUnknown, and UploadBusy where another request goes on writing.
+    """
+    writer = await _take(upload)
+    with writer:
+        yield writer
+
+
+async def _take(upload: Upload) -> Writer:
+    for _ in range(round(PATIENCE_S / _STEP_S)):
+        try:
+            return upload.writer()
+        except UploadBusy:
+            await asyncio.sleep(_STEP_S)
+    return upload.writer()

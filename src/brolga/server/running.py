@@ -1,0 +1,164 @@
+"""The registry on a socket: for the command, and in a thread for tests.
+
+Knows uvicorn, sockets, threads and signals. Must not know what the application does.
+
+The socket is bound and listening before the server starts, so a port that is taken is an error
+at once and port 0 is a free one whose number is known. At the end, requests in flight get a
+moment and are then cut: their sessions stay on disk, and go on after a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import signal
+import socket
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from brolga.errors import BrolgaError
+from brolga.server.app import create_app
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator
+
+__all__ = ["NotLoopback", "running", "serve"]
+
+# How long requests in flight may go on after the signal to stop.
+_GRACE_S = 0.5
+
+# Longer than a client's pool keeps an idle connection: the one who closes it is the client then.
+_KEEP_ALIVE_S = 75
+
+
+class NotLoopback(BrolgaError, ValueError):
+    """An address that other machines could reach, while there is no authentication yet."""
+
+
+def serve(
+    directory: Path,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    on_ready: Callable[[str], None] = print,
+) -> None:
+    """Serve until SIGINT or SIGTERM; call `on_ready` with `host:port` once requests are taken.
+
+    Port 0 is a free one. Raises NotLoopback; OSError for an address that is taken or a directory
+    that cannot be made.
+    """
+    with _bind(host, port) as listener:
+        _Server(directory, listener, on_ready).run([listener])
+
+
+@contextmanager
+def running(directory: str | os.PathLike[str]) -> Iterator[str]:
+    """Serve from a thread of this process; gives `127.0.0.1:PORT`."""
+    ready: list[str] = []
+    settled = threading.Event()
+
+    def on_ready(address: str) -> None:
+        ready.append(address)
+        settled.set()
+
+    with _bind("127.0.0.1", 0) as listener:
+        server = _Server(Path(directory), listener, on_ready)
+
+        def run() -> None:
+            try:
+                server.run([listener])
+            finally:
+                settled.set()
+
+        thread = threading.Thread(target=run, name="brolga-registry")
+        thread.start()
+        try:
+            settled.wait()
+            if not ready:
+                raise RuntimeError("the registry did not start")
+            yield ready[0]
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """Listen on a loopback address. Raises NotLoopback, OSError."""
+    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    # A link-local address has its interface behind a percent sign.
+    if not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
+        raise NotLoopback(f"{host} can be reached from outside, and there is no authentication yet")
+    listener = socket.socket(family, kind)
+    try:
+        # A restart must not wait for the last connections' TIME_WAIT.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen()
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _spelled(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that says when it is ready, ends with exit status 0, and does not wait for ever."""
+
+    def __init__(
+        self, directory: Path, listener: socket.socket, on_ready: Callable[[str], None]
+    ) -> None:
+        config = uvicorn.Config(
+            create_app(directory),
+            # Nothing of the proxy's, the log's or the process's: this is one socket's server.
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            lifespan="off",
+            ws="none",
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            # A handler that a cut does not end is cancelled.
+            timeout_graceful_shutdown=10,
+        )
+        super().__init__(config)
+        self._on_ready = on_ready
+        self._address = _spelled(listener)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
+        await super().startup(sockets)
+        self._on_ready(self._address)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more connections; after a moment, cut those with a request in flight."""
+        cut = asyncio.get_running_loop().call_later(_GRACE_S, self._cut)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            cut.cancel()
+
+    def _cut(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop at a signal, and end well: uvicorn's own would raise it again at the end."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self.handle_exit) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,222 @@
+"""An upload in progress: a file that grows, and the hash of what is in it.
+
+Knows files, locks and hashes. Must not know HTTP, or where a finished blob goes.
+
+The file is the whole truth: its size is the offset, so a session outlives the process. The
+hash of its bytes is kept in memory as they arrive and, where it was lost (a restart, a session
+long idle, another algorithm), computed again from the file at the end.
+
+Whoever writes holds a lock on the file (flock): requests of one process and of several are
+kept apart alike, and the kernel frees it when the process dies. A finished file is renamed to
+its place, so a blob appears whole or not at all, wherever the process is killed. There is no
+fsync: this holds against the death of the process, not against a loss of power.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, NamedTuple
+
+from brolga.digest import Digest, Hasher, hasher
+from brolga.errors import BrolgaError, DigestMismatch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+__all__ = ["Progress", "ProgressCache", "Upload", "UploadBusy", "UploadUnknown", "Writer"]
+
+# Idle sessions whose hash is remembered: clients that open sessions without end cost no memory.
+_REMEMBERED = 1024
+
+_DEFAULT_ALGORITHM = "sha256"
+
+
+class UploadUnknown(BrolgaError):
+    """No session of that id: never started, cancelled, or finished."""
+
+
+class UploadBusy(BrolgaError):
+    """Another request is writing into the session."""
+
+
+class Progress(NamedTuple):
+    """The hash of the first `size` bytes of a file that was last changed at `changed_ns`."""
+
+    state: Hasher
+    size: int
+    changed_ns: int
+
+
+class ProgressCache:
+    """The hashes of idle sessions, the least recently used forgotten first."""
+
+    def __init__(self, limit: int = _REMEMBERED) -> None:
+        self._limit = limit
+        self._known: OrderedDict[Path, Progress] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def keep(self, path: Path, progress: Progress) -> None:
+        """Remember how far the hash of a session has come."""
+        with self._lock:
+            self._known[path] = progress
+            if len(self._known) > self._limit:
+                self._known.popitem(last=False)
+
+    def take(self, path: Path, size: int, changed_ns: int) -> Hasher | None:
+        """Return the hash if it is that of the file as it is now, and forget it."""
+        with self._lock:
+            progress = self._known.pop(path, None)
+        if progress is None or (progress.size, progress.changed_ns) != (size, changed_ns):
+            return None
+        return progress.state
+
+
+class Upload:
+    """A session by its file; nothing is open until somebody writes."""
+
+    def __init__(self, path: Path, cache: ProgressCache) -> None:
+        self.path = path
+        self._cache = cache
+
+    @property
+    def id(self) -> str:
+        """The session's id, as it stands in its URL."""
+        return self.path.name
+
+    def size(self) -> int:
+        """Return how many bytes have arrived. Raises UploadUnknown."""
+        try:
+            return self.path.stat().st_size
+        except FileNotFoundError as error:
+            raise UploadUnknown(f"no upload {self.id}") from error
+
+    def writer(self) -> Writer:
+        """Open the session for one writer. Raises UploadUnknown, UploadBusy."""
+        try:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise UploadUnknown(f"no upload {self.id}") from error
+        try:
+            self._lock(descriptor)
+            return Writer(self.path, descriptor, self._cache)
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def _lock(self, descriptor: int) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UploadBusy(f"another request is writing to upload {self.id}") from error
+        # The last holder may have finished the session between the open and the lock.
+        if not self._is_at_its_path(descriptor):
+            raise UploadUnknown(f"no upload {self.id}")
+
+    def _is_at_its_path(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), self.path.stat())
+        except FileNotFoundError:
+            return False
+
+
+class Writer:
+    """The one writer of a session: a context manager that keeps what has arrived.
+
+    `write` runs in a worker thread; the lock lets `close` wait for it.
+    """
+
+    def __init__(self, path: Path, descriptor: int, cache: ProgressCache) -> None:
+        status = os.fstat(descriptor)
+        self.size = status.st_size
+        self._path = path
+        self._descriptor = descriptor
+        self._cache = cache
+        self._lock = threading.Lock()
+        self._state = cache.take(path, status.st_size, status.st_mtime_ns)
+        self.expect(_DEFAULT_ALGORITHM)
+
+    def __enter__(self) -> Self:
+        """Return itself: the session is open since it was made."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close, whatever happened: the bytes that arrived are the session's."""
+        self.close()
+
+    def expect(self, algorithm: str) -> None:
+        """Hash with an algorithm from the start, where nothing has arrived yet."""
+        if self.size == 0:
+            self._state = hasher(algorithm)
+
+    def write(self, block: bytes | bytearray) -> None:
+        """Append bytes to the file and to the hash. Raises OSError, for a full disk among others.
+
+        After an error the size is still that of the file.
+        """
+        with self._lock, memoryview(block) as view:
+            done = 0
+            while done < len(view):
+                written = os.write(self._descriptor, view[done:])
+                if self._state is not None:
+                    self._state.update(view[done : done + written])
+                done += written
+                self.size += written
+
+    def roll_back(self, size: int) -> None:
+        """Forget what came after the first `size` bytes."""
+        with self._lock:
+            os.ftruncate(self._descriptor, size)
+            self.size = size
+            self._state = None
+
+    def verify(self, digest: Digest) -> None:
+        """Hold what has arrived against a digest.
+
+        Raises DigestMismatch; the session is gone then, since its bytes are wrong.
+        """
+        actual = self._digest(digest.algorithm)
+        if actual != digest:
+            self.discard()
+            raise DigestMismatch(
+                f"the {self.size} bytes that arrived are {actual}",
+                expected=str(digest),
+                actual=str(actual),
+            )
+
+    def commit(self, target: Path) -> None:
+        """Move the file to its place as a blob, at once and whole."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Where the blob is there already, the same bytes take its place.
+        self._path.replace(target)
+
+    def discard(self) -> None:
+        """End the session and delete its bytes."""
+        self._path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let the next writer in; remember the hash, where there is a session to come back to."""
+        with self._lock:
+            status = os.fstat(self._descriptor)
+            if self._state is not None and self._path.exists():
+                progress = Progress(self._state, self.size, status.st_mtime_ns)
+                self._cache.keep(self._path, progress)
+            os.close(self._descriptor)
+
+    def _digest(self, algorithm: str) -> Digest:
+        if self._state is None or self._state.name != algorithm:
+            self._state = hasher(algorithm)
+            with self._path.open("rb") as stored:
+                # Bounded memory, and the GIL is released: 256 KiB at a time.
+                while block := stored.read(1 << 18):
+                    self._state.update(block)
+        return Digest.from_hasher(self._state)

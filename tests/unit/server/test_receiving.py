@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from brolga.server import receiving
+from brolga.server.receiving import pour, writing
+from brolga.server.session import ProgressCache, Upload, UploadBusy
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Sequence
+    from pathlib import Path
+
+
+async def stream(
+    pieces: Sequence[bytes], error: BaseException | None = None
+) -> AsyncGenerator[bytes, None]:
+    """Yield pieces as a request's body does."""
+    for piece in pieces:
+        await asyncio.sleep(0)
+        yield piece
+    if error is not None:
+        raise error
+
+
+def collect(
+    pieces: Sequence[bytes], write: Callable[[bytearray], None], error: BaseException | None = None
+) -> None:
+    """Pour pieces in a loop of their own."""
+    asyncio.run(pour(stream(pieces, error), write))
+
+
+@given(st.lists(st.binary(max_size=40), max_size=40), st.integers(1, 50))
+def test_any_pieces_are_written_in_order(pieces: list[bytes], batch: int) -> None:
+    """However a body comes in pieces, the same bytes are written in the same order."""
+    written: list[bytes] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(receiving, "BATCH", batch)
+        collect(pieces, lambda block: written.append(bytes(block)))
+    assert b"".join(written) == b"".join(pieces)
+    # No more than a batch and what the last piece brought, and nothing empty.
+    assert all(0 < len(block) < batch + 40 for block in written)
+
+
+def test_one_batch_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one batch is written, no more than one other is gathered."""
+    monkeypatch.setattr(receiving, "BATCH", 10)
+    release = threading.Event()
+    taken = 0
+
+    async def endless() -> AsyncGenerator[bytes, None]:
+        nonlocal taken
+        for _ in range(100):
+            taken += 1
+            await asyncio.sleep(0)
+            yield b"12345"
+
+    def write(_block: bytearray) -> None:
+        release.wait(10)
+
+    async def main() -> None:
+        task = asyncio.create_task(pour(endless(), write))
+        for _ in range(200):
+            await asyncio.sleep(0)
+        assert taken <= 4
+        release.set()
+        await task
+        assert taken == 100
+
+    asyncio.run(main())
+
+
+def test_a_cut_body_is_written_as_far_as_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What arrived before the client went away counts; then the error goes on."""
+    monkeypatch.setattr(receiving, "BATCH", 4)
+    written = bytearray()
+    with pytest.raises(ConnectionError):
+        collect([b"abc", b"def", b"g"], written.extend, ConnectionError("cut"))
+    assert written == b"abcdefg"
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_nothing_is_written_after_an_error(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """A block that is lost must not be followed by later ones."""
+    monkeypatch.setattr(receiving, "BATCH", 2)
+    calls: list[bytes] = []
+
+    def write(block: bytearray) -> None:
+        calls.append(bytes(block))
+        if len(calls) > at:
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        collect([b"ab", b"cd", b"ef", b"gh", b"i"], write)
+    assert len(calls) == at + 1
+
+
+def test_the_next_request_waits_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that comes back before its old connection is cleared away is not refused."""
+    upload = Upload(tmp_path / "x", ProgressCache())
+    upload.path.touch()
+
+    async def main() -> None:
+        first = upload.writer()
+        asyncio.get_running_loop().call_later(0.05, first.close)
+        async with writing(upload) as writer:
+            assert writer is not first
+        with upload.writer():
+            monkeypatch.setattr(receiving, "PATIENCE_S", 0.04)
+            with pytest.raises(UploadBusy):
+                async with writing(upload):
+                    raise AssertionError
+
+    asyncio.run(main())

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import json
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from brolga.descriptor import Descriptor
+from brolga.digest import Digest
+from brolga.errors import DigestMismatch, InvalidReference
+from brolga.mediatypes import OCI_MANIFEST
+from brolga.reference import Repository
+from brolga.server.session import Upload, UploadUnknown, Writer
+from brolga.server.storage import (
+    BlobUnknown,
+    ManifestUnknown,
+    Repo,
+    RepositoryUnknown,
+    Store,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BODY = b'{"schemaVersion":2}'
+MANIFEST = Descriptor(OCI_MANIFEST, Digest.of(BODY), len(BODY))
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Repo:
+    """Return a repository that does not exist yet."""
+    return Store(tmp_path).repo(Repository("localhost", "a/b"))
+
+
+def push(repo: Repo, data: bytes) -> Digest:
+    """Push a blob in one piece."""
+    digest = Digest.of(data)
+    with repo.start_upload().writer() as writer:
+        writer.write(data)
+        repo.commit(writer, digest)
+    return digest
+
+
+def test_the_directory_is_an_image_layout(repo: Repo, tmp_path: Path) -> None:
+    """image-layout.md: the "oci-layout" file MUST exist, index.json too, and a directory blobs."""
+    digest = push(repo, b"abc")
+    assert json.loads((tmp_path / "a/b/oci-layout").read_bytes()) == {"imageLayoutVersion": "1.0.0"}
+    assert json.loads((tmp_path / "a/b/index.json").read_bytes())["schemaVersion"] == 2
+    assert (tmp_path / "a/b/blobs/sha256" / digest.encoded).read_bytes() == b"abc"
+    assert list((tmp_path / "a/b/.uploads").iterdir()) == []
+
+
+def test_a_layout_begun_and_not_finished_is_finished(repo: Repo, tmp_path: Path) -> None:
+    """Killed between two files of a new layout, the next push completes it."""
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/b/index.json").write_text('{"schemaVersion":2,"manifests":[],"kept":1}')
+    with pytest.raises(RepositoryUnknown):
+        repo.tags()
+    push(repo, b"abc")
+    assert repo.tags() == []
+    assert json.loads((tmp_path / "a/b/index.json").read_bytes())["kept"] == 1
+
+
+@pytest.mark.parametrize("path", ["blobs", "a/blobs", "blobs/sha256/x", "index.json", "oci-layout"])
+def test_names_of_the_layout_are_no_components(tmp_path: Path, path: str) -> None:
+    """A repository cannot lie inside another's layout."""
+    with pytest.raises(InvalidReference, match="image layout"):
+        Store(tmp_path).repo(Repository("localhost", path))
+
+
+@pytest.mark.parametrize(
+    "wrong", ["", ".", "..", "a" * 31, "A" * 32, "../x", "a" * 32 + "\n", "g" * 32, "\u0660" * 32]
+)
+def test_an_upload_id_is_32_hexadecimal_digits(repo: Repo, wrong: str) -> None:
+    """An id from the network is held against the grammar before it is a file's name."""
+    with pytest.raises(UploadUnknown):
+        repo.upload(wrong)
+
+
+def test_wrong_bytes_make_no_repository(repo: Repo) -> None:
+    """A repository exists when its first blob is whole."""
+    with repo.start_upload().writer() as writer, pytest.raises(DigestMismatch):
+        repo.commit(writer, Digest.of(b"other"))
+    with pytest.raises(RepositoryUnknown):
+        repo.require()
+
+
+def test_what_is_not_there(repo: Repo) -> None:
+    """Each kind of absence has its own error."""
+    with pytest.raises(RepositoryUnknown):
+        repo.blob(Digest.of(b"x"))
+    push(repo, b"abc")
+    with pytest.raises(BlobUnknown):
+        repo.blob(Digest.of(b"x"))
+    with pytest.raises(ManifestUnknown):
+        repo.manifest_by_tag("x")
+    with pytest.raises(ManifestUnknown):
+        repo.manifest_by_digest(Digest.of(b"abc"))
+
+
+def test_a_manifest_without_its_bytes(repo: Repo) -> None:
+    """An index may name what somebody deleted."""
+    repo.put_manifest(BODY, MANIFEST, "x")
+    descriptor, blob = repo.manifest_by_tag("x")
+    assert descriptor == MANIFEST
+    blob.path.unlink()
+    with pytest.raises(ManifestUnknown, match="no bytes"):
+        repo.manifest_by_tag("x")
+
+
+def test_a_manifest_that_cannot_be_stored_leaves_nothing(
+    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk during a manifest's push leaves no session that nobody knows."""
+
+    def full(_self: Writer, _block: bytes) -> None:
+        raise OSError("full")
+
+    monkeypatch.setattr(Writer, "write", full)
+    with pytest.raises(OSError, match="full"):
+        repo.put_manifest(BODY, MANIFEST, "x")
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+def test_tags_from_many_threads_are_all_kept(repo: Repo) -> None:
+    """The index is read, changed and replaced under a lock: no change is lost."""
+
+    def tag(number: int) -> None:
+        for step in range(5):
+            body = b'{"n":%d}' % number
+            descriptor = Descriptor(OCI_MANIFEST, Digest.of(body), len(body))
+            repo.put_manifest(body, descriptor, f"t{number}-{step}")
+
+    threads = [threading.Thread(target=tag, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(repo.tags()) == 40
+    assert len(set(repo.tags())) == 40
+
+
+def test_sessions_are_found_again(repo: Repo, tmp_path: Path) -> None:
+    """A session is its file: another store of the same directory has it."""
+    upload = repo.start_upload()
+    with upload.writer() as writer:
+        writer.write(b"abc")
+    again = Store(tmp_path).repo(Repository("localhost", "a/b")).upload(upload.id)
+    assert isinstance(again, Upload)
+    assert again.size() == 3
