@@ -1,5 +1,100 @@
-"""brolga: stream anything into a container registry, in one pass."""
+"""brolga: stream anything into a container registry, in one pass.
+
+    import brolga
+
+    layer = brolga.StreamLayer(sys.stdin.buffer)
+    brolga.push_layer("registry.example/app", layer)
+    print(layer.digest, layer.diff_id)
+
+Everything public is here. A name is loaded when it is first used, so that importing brolga, and
+starting its command, costs little.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from brolga._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from brolga.client import Client, push_layer
+    from brolga.descriptor import Descriptor
+    from brolga.digest import Digest
+    from brolga.errors import (
+        BrolgaError,
+        Denied,
+        DigestMismatch,
+        InvalidDigest,
+        InvalidReference,
+        LayerError,
+        NotComputed,
+        NotFound,
+        ProtocolViolation,
+        RateLimited,
+        RegistryError,
+        SourceError,
+        StreamConsumed,
+        TransportFailed,
+        Unauthorized,
+        UploadInterrupted,
+    )
+    from brolga.layer import Layer, LayerState, LayerStream, Progress, StreamLayer
+    from brolga.reference import Reference, Repository
+    from brolga.wire import Credentials
+
+__all__ = [
+    "BrolgaError",
+    "Client",
+    "Credentials",
+    "Denied",
+    "Descriptor",
+    "Digest",
+    "DigestMismatch",
+    "InvalidDigest",
+    "InvalidReference",
+    "Layer",
+    "LayerError",
+    "LayerState",
+    "LayerStream",
+    "NotComputed",
+    "NotFound",
+    "Progress",
+    "ProtocolViolation",
+    "RateLimited",
+    "Reference",
+    "RegistryError",
+    "Repository",
+    "SourceError",
+    "StreamConsumed",
+    "StreamLayer",
+    "TransportFailed",
+    "Unauthorized",
+    "UploadInterrupted",
+    "__version__",
+    "push_layer",
+]
+
+_HOMES = {
+    "brolga.client": ("Client", "push_layer"),
+    "brolga.descriptor": ("Descriptor",),
+    "brolga.digest": ("Digest",),
+    "brolga.layer": ("Layer", "LayerState", "LayerStream", "Progress", "StreamLayer"),
+    "brolga.reference": ("Reference", "Repository"),
+    "brolga.wire": ("Credentials",),
+}
+_HOME_BY_NAME = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from the module that it lives in (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module 'brolga' has no attribute {name!r}")
+    value: object = getattr(import_module(_HOME_BY_NAME.get(name, "brolga.errors")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted(__all__)

@@ -119,6 +119,8 @@ class _Server(uvicorn.Server):
             create_app(directory),
             # Nothing of the proxy's, the log's or the process's: this is one socket's server.
             log_config=None,
+            # A client that tries TLS before plain http is no event to tell of.
+            log_level="error",
             access_log=False,
             proxy_headers=False,
             server_header=False,
