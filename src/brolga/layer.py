@@ -1,45 +1,34 @@
-"""A layer that is read once: the pipeline from a source's bytes to compressed bytes.
+"""A layer that is read once, and the stream that it is read by.
 
-Knows sources, codecs, hashes and the threads between them. Must not know registries or HTTP.
+Knows the states of a single pass and what may be asked in each. Must not know how the pass is
+made (that is `pipeline`), nor registries or HTTP.
 
-Strategy: `_pump` is the whole way of a block, in one generator that the reader of the stream
-drives. It takes blocks from the source, gives each to the DiffID's hash and to a compressing
-thread, and hands the results on in order, hashed once more. What is under way is bounded by
-`depth` blocks; nothing else is kept.
-
-    source ──┬─> lane: DiffID, trailer (crc)            uncompressed bytes
-             └─> pool: encode ──┬─> lane: Digest        compressed bytes
-                                └─> the reader          (an HTTP request's body)
-
-A digest is never wrong: the results are the return value of the generator, so they exist only
-after a clean end of the source and of the codec. All else makes the layer failed, for good.
+Strategy: a digest is never wrong. The results are the return value of the pass, so they exist
+only after its clean end; all else makes the layer failed, for good, and it keeps its first cause.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Final, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
-from brolga.compression import BLOCK_SIZE, WINDOW_SIZE, Block, Codec, codec_for
+from brolga.compression import BLOCK_SIZE, Block, codec_for
 from brolga.descriptor import Descriptor, check_media_type
-from brolga.digest import Digest, hasher
 from brolga.errors import LayerError, NotComputed, StreamConsumed
 from brolga.mediatypes import LAYER_BY_COMPRESSION
+from brolga.pipeline import Sums, Tally, one_pass
 from brolga.sources import BlockSource, Source, check, open_source, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from types import TracebackType
 
-__all__ = ["Layer", "LayerState", "LayerStream", "Progress", "StreamLayer"]
+    from brolga.digest import Digest
 
-_T = TypeVar("_T")
+__all__ = ["Layer", "LayerState", "LayerStream", "Progress", "StreamLayer"]
 
 MAX_THREADS: Final = 8  # compressing threads; more cannot outrun the DiffID's serial sha256
 _HEARTBEAT_S: Final = 0.05  # seconds without a block after which the reader hears of it
@@ -79,16 +68,6 @@ class Progress:
 
     read: int
     written: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Sums:
-    """What one whole pass has computed."""
-
-    digest: Digest
-    diff_id: Digest
-    size: int
-    uncompressed_size: int
 
 
 class StreamLayer:
@@ -170,7 +149,7 @@ class StreamLayer:
     @property
     def progress(self) -> Progress:
         """How far the stream has come. Any thread may ask."""
-        return Progress(self._course.read, self._course.written)
+        return Progress(self._course.tally.read, self._course.tally.written)
 
     def open(self) -> LayerStream:
         """Open the compressed bytes for their one reading; use it in a `with` statement.
@@ -189,9 +168,11 @@ class StreamLayer:
             course.fail(error)
             raise
         course.state = LayerState.OPEN
-        return LayerStream(course, blocks, _pump(blocks, self._codec, self._threads, course))
+        return LayerStream(
+            course, blocks, one_pass(blocks, self._codec, self._threads, course.tally)
+        )
 
-    def _computed(self, name: str) -> _Sums:
+    def _computed(self, name: str) -> Sums:
         course = self._course
         if course.sums is None:
             raise NotComputed(
@@ -205,12 +186,11 @@ class _Course:
 
     def __init__(self) -> None:
         self.state = LayerState.FRESH
-        self.read = 0
-        self.written = 0
-        self.sums: _Sums | None = None
+        self.tally = Tally()
+        self.sums: Sums | None = None
         self.cause: BaseException | None = None
 
-    def finish(self, sums: _Sums) -> None:
+    def finish(self, sums: Sums) -> None:
         self.sums, self.state = sums, LayerState.DONE
 
     def fail(self, cause: BaseException) -> None:
@@ -226,7 +206,7 @@ class LayerStream:
     """
 
     def __init__(
-        self, course: _Course, source: BlockSource, blocks: Generator[Block, None, _Sums]
+        self, course: _Course, source: BlockSource, blocks: Generator[Block, None, Sums]
     ) -> None:
         self._course = course
         self._source = source
@@ -296,7 +276,7 @@ class LayerStream:
     def close(self) -> None:
         """Stop, and wait until every thread has ended. Before the end: the layer has failed."""
         if self._course.state is LayerState.OPEN:
-            written = self._course.written
+            written = self._course.tally.written
             self._course.fail(LayerError(f"the stream was closed after {written} bytes"))
         self._rest = memoryview(b"")
         self._blocks.close()
@@ -316,109 +296,6 @@ class LayerStream:
         except BaseException as error:
             course.fail(error)
             raise
-
-
-def _pump(
-    source: BlockSource, codec: Codec, threads: int, course: _Course
-) -> Generator[Block, None, _Sums]:
-    """Yield the compressed stream; return its sums at the clean end of the source.
-
-    An empty block is a heartbeat: nothing came for a while, nothing is wrong.
-    """
-    depth = threads + 2  # one being read, one being sent, the others being compressed
-    with closing(source), _Pass(codec, threads, course) as run:
-        yield run.hand_on(codec.head)
-        ended = False
-        while run.pending or not ended:
-            block = None
-            if not ended and run.pending < depth:
-                block = source.next_block(0 if run.pending else _HEARTBEAT_S)
-            if block:
-                run.take(block)
-            elif block is not None:
-                ended = True
-            if ended or block is None or run.ready or run.pending == depth:
-                yield run.give() if run.pending else b""
-        yield run.hand_on(run.trailer.end())
-        return run.sums()
-
-
-class _Pass:
-    """The lanes of one pass, and the blocks under way in them, in the order of the source.
-
-    Each hash has a lane of one thread, so its blocks stay in order; encoding has many.
-    """
-
-    def __init__(self, codec: Codec, threads: int, course: _Course) -> None:
-        self.trailer = codec.trailer()
-        self._encode = codec.encode
-        self._course = course
-        self._window: Block = b""
-        self._diff_id, self._digest = hasher(), hasher()
-        self._blocks: deque[tuple[Future[None], Future[Block]]] = deque()
-        self._hashed: Future[None] = _done(None)
-        # A lane starts its threads when it is first used.
-        self._lanes = (
-            ThreadPoolExecutor(1, "brolga-diff-id"),
-            ThreadPoolExecutor(threads, "brolga-encode"),
-            ThreadPoolExecutor(1, "brolga-digest"),
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for lane in self._lanes:
-            lane.shutdown(wait=True, cancel_futures=True)
-
-    @property
-    def pending(self) -> int:
-        return len(self._blocks)
-
-    @property
-    def ready(self) -> bool:
-        return bool(self._blocks) and self._blocks[0][1].done()
-
-    def take(self, block: Block) -> None:
-        """Start a block on its way."""
-        diff_id, pool, _ = self._lanes
-        self._course.read += len(block)
-        encoded: Future[Block] = _done(block)
-        if self._encode:
-            encoded = pool.submit(self._encode, block, self._window)
-        self._blocks.append((diff_id.submit(self._sum_up, block), encoded))
-        self._window = block[-WINDOW_SIZE:]
-
-    def give(self) -> Block:
-        """Return the first block under way, when it has been hashed and encoded."""
-        summed, encoded = self._blocks.popleft()
-        summed.result()
-        return self.hand_on(encoded.result())
-
-    def hand_on(self, block: Block) -> Block:
-        """Count a compressed block, hash it while the reader has it already, and return it."""
-        self._course.written += len(block)
-        if self._encode:
-            self._hashed.result()  # so that no more than one block waits for this lane
-            self._hashed = self._lanes[2].submit(self._digest.update, block)
-        return block
-
-    def sums(self) -> _Sums:
-        self._hashed.result()
-        diff_id = Digest.from_hasher(self._diff_id)
-        # Where nothing was compressed, the compressed bytes are the uncompressed ones: hash once.
-        digest = Digest.from_hasher(self._digest) if self._encode else diff_id
-        return _Sums(digest, diff_id, self._course.written, self._course.read)
-
-    def _sum_up(self, block: Block) -> None:
-        self._diff_id.update(block)
-        self.trailer.update(block)
-
-
-def _done(value: _T) -> Future[_T]:
-    future: Future[_T] = Future()
-    future.set_result(value)
-    return future
 
 
 def _cores() -> int:
