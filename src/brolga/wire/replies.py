@@ -1,0 +1,169 @@
+"""What an answer means: the error in its body, the session in its Location.
+
+Knows the distribution-spec's error codes and headers. Must not know which conversation asks.
+
+Strategy: an answer may come from a proxy, a login page or an enemy. Whatever its bytes are, they
+become a typed error of one short printable line.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from brolga.errors import (
+    Denied,
+    NotFound,
+    ProtocolViolation,
+    RateLimited,
+    RegistryError,
+    Unauthorized,
+)
+from brolga.wire.urls import check, redacted, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from brolga.wire.http import Call, Reply
+
+__all__ = ["expect", "location"]
+
+_MAX_TEXT: Final = 300  # characters of a registry's own words in a message of ours
+_MAX_WAIT_S: Final = 3600.0  # no registry makes us wait longer than this many seconds
+_MAX_DATE: Final = 64  # characters
+_ERRORS: Final[dict[int, type[RegistryError]]] = {
+    401: Unauthorized,
+    403: Denied,
+    404: NotFound,
+    429: RateLimited,
+}
+_REQUEST_IDS: Final = ("x-request-id", "x-github-request-id", "x-amzn-requestid", "x-ms-request-id")
+
+
+def expect(call: Call, reply: Reply, *statuses: int) -> None:
+    """Return where the answer's status is one of `statuses`.
+
+    Raises the RegistryError that the status stands for (distribution-spec, Error Codes), or
+    ProtocolViolation for a success or a redirect that is none here.
+    """
+    if reply.status in statuses:
+        return
+    if reply.status >= 400:  # noqa: PLR2004 - HTTP's own border
+        _raise_error(call, reply)
+    what = f"the registry answered {call.method} {redacted(call.url)} with {reply.status}"
+    target = reply.headers.get("location")
+    if target and 300 <= reply.status < 400:  # noqa: PLR2004 - HTTP's own border
+        raise ProtocolViolation(
+            f"{what}, a redirect to {redacted(resolve(call.url, target))}; it is not followed "
+            "here: name the registry by the address that it redirects to"
+        )
+    wanted = " or ".join(map(str, statuses))
+    raise ProtocolViolation(f"{what} where {wanted} was expected; is it an OCI registry?")
+
+
+def location(call: Call, reply: Reply) -> str:
+    """Return the Location of an upload session, resolved against the request's URL.
+
+    Its query is kept byte for byte (distribution-spec, Pushing a blob in chunks). Raises
+    ProtocolViolation where there is none, or none that is safe to call.
+    """
+    target = reply.headers.get("location", "").partition("#")[0]
+    if not target:
+        raise ProtocolViolation(
+            f"the registry answered {call.method} {redacted(call.url)} without a Location"
+        )
+    return check(resolve(call.url, target), "Location", seen_from=call.url)
+
+
+def _raise_error(call: Call, reply: Reply) -> NoReturn:
+    code, message, detail = _first_error(reply.body)
+    url = redacted(call.url)
+    said = ": ".join(filter(None, (code, message, detail)))
+    text = f"the registry answered {call.method} {url} with {reply.status}"
+    request_id = next(filter(None, map(reply.headers.get, _REQUEST_IDS)), "")
+    error = _ERRORS.get(reply.status, RegistryError)(
+        f"{text}: {said}" if said else text,
+        method=call.method,
+        url=url,
+        status=reply.status,
+        code=code,
+        detail=detail,
+        request_id=_readable(request_id),
+    )
+    if isinstance(error, RateLimited):
+        error.retry_after_s = _retry_after_s(reply.headers)
+    raise error
+
+
+def _first_error(body: bytes) -> tuple[str, str, str]:
+    """Return code, message and detail of the body's first error; empty where it has none.
+
+    The body is `{"errors": [{"code", "message", "detail"}, …]}` (distribution-spec, Error Codes),
+    a token server's `{"details"}` or `{"error"}`, or anything, a proxy's HTML page among it.
+    """
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return "", "", _plain(body)
+    if not isinstance(document, dict):
+        return "", "", ""
+    errors = document.get("errors")
+    first = errors[0] if isinstance(errors, list) and errors else document
+    if not isinstance(first, dict):
+        return "", "", _readable(first)
+    message = first.get("message") or first.get("error_description") or first.get("details")
+    return (
+        _readable(first.get("code") or first.get("error")),
+        _readable(message),
+        _readable(first.get("detail")),
+    )
+
+
+def _plain(body: bytes) -> str:
+    text = body.decode("utf-8-sig", "replace").strip()
+    if text.startswith("<"):
+        return "an HTML or XML page, not a registry's answer"
+    return _readable(text)
+
+
+def _readable(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """Return a registry's words as one short printable line."""
+    if value is None or value in ("", {}, []):
+        return ""
+    text = value if isinstance(value, str) else _as_json(value)
+    line = "".join(letter if letter.isprintable() else " " for letter in text[: 4 * _MAX_TEXT])
+    line = " ".join(line.split())
+    return line if len(line) <= _MAX_TEXT else line[:_MAX_TEXT] + "…"
+
+
+def _as_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError:  # what could just be read may be too deep to be written
+        return "(deeply nested)"
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that Retry-After asks for (RFC 9110, section 10.2.3), at most an hour.
+
+    A date counts from the answer's own Date: no clock of ours has to agree with the registry's.
+    """
+    text = headers.get("retry-after", "")
+    if re.fullmatch("[0-9]{1,9}", text):
+        return min(float(text), _MAX_WAIT_S)
+    until, now = _date(text), _date(headers.get("date", ""))
+    if until is None or now is None:
+        return None
+    return min(max((until - now).total_seconds(), 0.0), _MAX_WAIT_S)
+
+
+def _date(text: str) -> datetime | None:
+    """Return an HTTP date, always GMT (RFC 9110, section 5.6.7), or None for what is none."""
+    from email.utils import parsedate_to_datetime  # heavy, and rarely needed
+
+    try:
+        return parsedate_to_datetime(text[:_MAX_DATE]).replace(tzinfo=None)
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,124 @@
+"""A driver of flows that opens no socket: it answers from a table, or from a function.
+
+`play` holds a conversation to its script, call by call. `drive` is the loop below it, the same
+that a real driver is made of.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, overload
+
+import pytest
+
+from brolga.descriptor import Descriptor
+from brolga.digest import Digest
+from brolga.reference import Repository
+from brolga.wire import Access, Call, Credentials, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from brolga.wire import Flow
+
+T = TypeVar("T")
+E = TypeVar("E", bound=BaseException)
+Answer: TypeAlias = Reply | BaseException
+Step: TypeAlias = tuple[Call, Answer]
+
+REPOSITORY = Repository.parse("registry.example/team/app")
+HOME = "https://registry.example"
+PING = Call("GET", f"{HOME}/v2/")
+UPLOADS = f"{HOME}/v2/team/app/blobs/uploads/"
+# Two sessions: what the POST gave, and what the PATCH gave.
+FIRST, SECOND = f"{UPLOADS}one?_state=a", f"{UPLOADS}one?_state=b"
+POST = Call("POST", UPLOADS, body=b"")
+ACCEPTED = Reply(202, {"location": FIRST})
+
+BLOB = Descriptor("application/vnd.oci.image.layer.v1.tar", Digest.of(b"blob"), 4)
+QUERY = f"digest=sha256%3A{BLOB.digest.encoded}"
+HEAD = Call("HEAD", f"{HOME}/v2/team/app/blobs/{BLOB.digest}")
+
+USER = Credentials("someone", "open sesame")
+REALM = "https://auth.example/token"
+BEARER = {"www-authenticate": f'Bearer realm="{REALM}",service="registry.example"'}
+BASIC = {"www-authenticate": 'Basic realm="a registry"'}
+SCOPE = "scope=repository%3Ateam%2Fapp%3Apull%2Cpush"
+
+
+def drive(flow: Flow[T], answer: Callable[[Call], Answer]) -> T:
+    """Run a flow to its end; an exception that `answer` returns is thrown into it."""
+    try:
+        call = next(flow)
+        while True:
+            reply = answer(call)
+            call = flow.throw(reply) if isinstance(reply, BaseException) else flow.send(reply)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    finally:
+        flow.close()
+
+
+@overload
+def play(flow: Flow[T], *script: Step) -> T: ...
+
+
+@overload
+def play(flow: Flow[T], *script: Step, error: type[E], match: str | None = None) -> E: ...
+
+
+def play(
+    flow: Flow[T], *script: Step, error: type[E] | None = None, match: str | None = None
+) -> T | E:
+    """Run a flow that must make exactly the calls of the script, in order.
+
+    Return its result, or the error that it must end with, whose text holds `match`.
+    """
+    steps = list(script)
+
+    def answer(call: Call) -> Answer:
+        assert steps, f"a call beyond the script: {vars(call)}"
+        expected, reply = steps.pop(0)
+        assert call == expected, f"{vars(call)}\nwhere the script has\n{vars(expected)}"
+        return reply
+
+    if error is None:
+        result: T | E = drive(flow, answer)
+    else:
+        with pytest.raises(error, match=match) as caught:
+            drive(flow, answer)
+        result = caught.value
+    assert not steps, f"calls that were not made: {[vars(call) for call, _ in steps]}"
+    return result
+
+
+def access(credentials: Credentials | None = None) -> Access:
+    """Return a way into the registry that needs no authorization so far."""
+    return Access(HOME, REPOSITORY, credentials)
+
+
+def authorized(call: Call, authorization: str) -> Call:
+    """Return the call as it is with an Authorization header."""
+    headers = {**call.headers, "Authorization": authorization}
+    return Call(call.method, call.url, headers, call.body, call.hurry)
+
+
+def patch(body: Iterable[bytes], session: str = FIRST) -> Call:
+    """Return the one call that carries the stream."""
+    return Call("PATCH", session, {"Content-Type": "application/octet-stream"}, body)
+
+
+def put(session: str = SECOND) -> Call:
+    """Return the call that closes a session, whose URL has a query."""
+    return Call("PUT", f"{session}&{QUERY}", body=b"")
+
+
+def delete(session: str) -> Call:
+    """Return the call that gives a session up."""
+    return Call("DELETE", session, body=b"", hurry=True)
+
+
+def token_call(credentials: Credentials | None = None, *, hurry: bool = False) -> Call:
+    """Return the call that asks BEARER's realm for a token."""
+    headers = {"Authorization": credentials.basic} if credentials else {}
+    return Call("GET", f"{REALM}?{SCOPE}&service=registry.example", headers, hurry=hurry)

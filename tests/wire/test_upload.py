@@ -1,0 +1,589 @@
+"""wire/upload.py: one blob's upload, call by call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.wire.scripted import (
+    ACCEPTED,
+    BEARER,
+    BLOB,
+    FIRST,
+    HEAD,
+    HOME,
+    POST,
+    SECOND,
+    UPLOADS,
+    USER,
+    Answer,
+    access,
+    authorized,
+    delete,
+    drive,
+    patch,
+    play,
+    put,
+    token_call,
+)
+
+from brolga.digest import Digest
+from brolga.errors import (
+    BrolgaError,
+    Denied,
+    DigestMismatch,
+    NotComputed,
+    NotFound,
+    ProtocolViolation,
+    RateLimited,
+    RegistryError,
+    SourceError,
+    TransportFailed,
+    Unauthorized,
+    UploadInterrupted,
+)
+from brolga.wire import Call, Reply, upload_stream
+
+if TYPE_CHECKING:
+    from brolga.descriptor import Descriptor
+
+BODY = (b"bl", b"", b"ob")
+NEXT = Reply(202, {"location": SECOND, "range": "0-3"}, sent=4)
+CREATED = Reply(201, {"location": "/v2/team/app/blobs/somewhere"})
+CUT = TransportFailed("the connection was cut", reason="cut", sent=3)
+TOKEN = Reply(200, body=b'{"token": "t1"}')
+
+
+def seal() -> Descriptor:
+    """Return what the layer is at its end."""
+    return BLOB
+
+
+def sealed_too_early() -> Descriptor:
+    """Raise what a layer raises whose stream did not come to its clean end."""
+    raise NotComputed("the stream is not at its end")
+
+
+# --- The normal course
+
+
+def test_an_upload_is_post_patch_put() -> None:
+    """A chunked upload: obtain a session, upload, close it (Pushing a blob in chunks)."""
+    flow = upload_stream(access(), BODY, seal)
+    assert play(flow, (POST, ACCEPTED), (patch(BODY), NEXT), (put(), CREATED)) is BLOB
+
+
+def test_the_stream_has_no_range_and_the_other_calls_have_an_empty_body() -> None:
+    """Docker's form of a stream of unknown length; "Content-Length: 0" is a MUST of the POST."""
+    calls: list[Call] = []
+    answers = iter([ACCEPTED, NEXT, CREATED])
+
+    def answer(call: Call) -> Answer:
+        calls.append(call)
+        return next(answers)
+
+    drive(upload_stream(access(), BODY, seal), answer)
+    assert [call.body for call in calls] == [b"", BODY, b""]
+    assert [name for call in calls for name in call.headers] == ["Content-Type"]
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204])
+def test_a_patch_succeeds_with_each_status_that_registries_use(status: int) -> None:
+    """The spec says 202; ECR answers 201 (aws/containers-roadmap#2831), JFrog 200 and 204."""
+    reply = Reply(status, {"location": SECOND})
+    play(
+        upload_stream(access(), BODY, seal),
+        (POST, ACCEPTED),
+        (patch(BODY), reply),
+        (put(), CREATED),
+    )
+
+
+@pytest.mark.parametrize("status", [201, 204])
+def test_a_put_succeeds_with_201_or_204(status: int) -> None:
+    """The closing of the session MUST be 201 Created; 204 was distribution's answer of old."""
+    reply = Reply(status)
+    play(upload_stream(access(), BODY, seal), (POST, ACCEPTED), (patch(BODY), NEXT), (put(), reply))
+
+
+def test_a_range_that_stands_still_is_not_believed() -> None:
+    """ECR's Range stays at the first chunk although all is stored (aws/containers-roadmap#2831)."""
+    stale = Reply(201, {"location": SECOND, "range": "0-0"}, sent=4)
+    play(
+        upload_stream(access(), BODY, seal),
+        (POST, ACCEPTED),
+        (patch(BODY), stale),
+        (put(), CREATED),
+    )
+
+
+def test_a_patch_without_location_keeps_the_session() -> None:
+    """A Location with each PATCH is the registry's MUST; without one the session has not moved."""
+    play(
+        upload_stream(access(), BODY, seal),
+        (POST, ACCEPTED),
+        (patch(BODY), Reply(202)),
+        (put(FIRST), CREATED),
+    )
+
+
+def test_a_session_on_another_host_gets_no_authorization() -> None:
+    """An upload Location of another host must not get the credentials (CVE-2026-50151)."""
+    away = "https://storage.example/one?sig=x"
+    bearer = "Bearer t1"
+    play(
+        upload_stream(access(USER), BODY, seal),
+        (POST, Reply(401, BEARER)),
+        (token_call(USER), TOKEN),
+        (authorized(POST, bearer), Reply(202, {"location": away})),
+        (patch(BODY, away), Reply(202, {"location": FIRST})),
+        (authorized(put(FIRST), bearer), CREATED),
+    )
+
+
+@pytest.mark.parametrize(
+    "away", ["https://registry.example:8443/u?", "https://registry.example.evil.example/u?"]
+)
+def test_another_port_and_a_longer_name_are_other_origins(away: str) -> None:
+    """Another port is another origin for credentials (GHSA-vh4v-2xq2-g5cg)."""
+    play(
+        upload_stream(access(USER), BODY, seal),
+        (POST, Reply(401, BEARER)),
+        (token_call(USER), TOKEN),
+        (authorized(POST, "Bearer t1"), Reply(202, {"location": away})),
+        (patch(BODY, away), Reply(401, BEARER)),
+        (delete(away), Reply(401, BEARER)),
+        error=Unauthorized,
+    )
+
+
+# --- 401 and tokens
+
+
+def test_a_401_to_the_post_is_answered_by_a_token_and_a_second_post() -> None:
+    """The POST has no body and proves the token, before any byte of the stream goes out."""
+    bearer = "Bearer t1"
+    play(
+        upload_stream(access(), BODY, seal),
+        (POST, Reply(401, BEARER)),
+        (token_call(), TOKEN),
+        (authorized(POST, bearer), ACCEPTED),
+        (authorized(patch(BODY), bearer), NEXT),
+        (authorized(put(), bearer), CREATED),
+    )
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_401_to_the_stream_never_sends_it_again(whole: bool) -> None:
+    """A 401 in the middle of a streamed body must not make the client send an empty one.
+
+    A stream can be read once: a second PATCH would carry nothing, or the rest, and be committed.
+    """
+    calls: list[Call] = []
+    # A token is to be had, and every other call would be welcome: the temptation is complete.
+    answers = {"POST": ACCEPTED, "PATCH": Reply(401, BEARER, whole=whole), "GET": TOKEN}
+
+    def answer(call: Call) -> Answer:
+        calls.append(call)
+        return answers.get(call.method, Reply(201))
+
+    with pytest.raises(Unauthorized):
+        drive(upload_stream(access(USER), BODY, seal), answer)
+    assert [call.body is BODY for call in calls].count(True) == 1
+    assert [call.method for call in calls] == ["POST", "PATCH", "DELETE"]
+
+
+def test_a_token_that_died_during_the_stream_is_renewed_for_the_put() -> None:
+    """GitLab's tokens live five minutes: a long PATCH ends with a dead one."""
+    play(
+        upload_stream(access(), BODY, seal),
+        (POST, Reply(401, BEARER)),
+        (token_call(), TOKEN),
+        (authorized(POST, "Bearer t1"), ACCEPTED),
+        (authorized(patch(BODY), "Bearer t1"), NEXT),
+        (authorized(put(), "Bearer t1"), Reply(401, BEARER)),
+        (token_call(), Reply(200, body=b'{"token": "t2"}')),
+        (authorized(put(), "Bearer t2"), CREATED),
+    )
+
+
+def test_a_token_that_died_is_renewed_to_cancel_the_session() -> None:
+    """Clients SHOULD send this request when aborting an upload (Cancel a blob upload)."""
+    play(
+        upload_stream(access(), BODY, seal),
+        (POST, ACCEPTED),
+        (patch(BODY), CUT),
+        (delete(FIRST), Reply(401, BEARER)),
+        (token_call(hurry=True), TOKEN),
+        (authorized(delete(FIRST), "Bearer t1"), Reply(204)),
+        error=UploadInterrupted,
+    )
+
+
+# --- Location
+
+
+@pytest.mark.parametrize(
+    ("said", "session", "closing"),
+    [
+        ("/v2/team/app/blobs/uploads/u1", f"{UPLOADS}u1", f"{UPLOADS}u1?"),
+        ("u1?x=1", f"{UPLOADS}u1?x=1", f"{UPLOADS}u1?x=1&"),
+        (f"{HOME}/blobs/upload/u1", f"{HOME}/blobs/upload/u1", f"{HOME}/blobs/upload/u1?"),
+        ("/a/b?n=%2F&e=&e=+%20#part", f"{HOME}/a/b?n=%2F&e=&e=+%20", None),
+        ("?_state=q==", f"{UPLOADS}?_state=q==", None),
+        ("//other.example/u1", "https://other.example/u1", "https://other.example/u1?"),
+        ("/a;b;?x=;", f"{HOME}/a;b;?x=;", None),
+        ("/a?", f"{HOME}/a?", None),
+        (f"{HOME}/a;?#", f"{HOME}/a;?", None),
+        ("/a?x=../..//y", f"{HOME}/a?x=../..//y", None),
+    ],
+)
+def test_location_is_resolved_and_its_query_kept(
+    said: str, session: str, closing: str | None
+) -> None:
+    """The location MAY be absolute or relative and MAY contain critical query parameters."""
+    closing = f"{session}&" if closing is None else closing
+    digest = put().url.rpartition("&")[2]
+    play(
+        upload_stream(access(), BODY, seal),
+        (POST, Reply(202, {"location": said})),
+        (patch(BODY, session), Reply(202)),
+        (Call("PUT", closing + digest, body=b""), CREATED),
+    )
+
+
+def test_a_location_of_a_query_alone_replaces_the_query() -> None:
+    """The reference's query is the target's, not joined to the base's (RFC 3986, section 5.2.2)."""
+    play(
+        upload_stream(access(), BODY, seal),
+        (POST, ACCEPTED),
+        (patch(BODY), Reply(202, {"location": "?_state=b"})),
+        (put(SECOND), CREATED),
+    )
+
+
+@pytest.mark.parametrize("headers", [{}, {"location": ""}, {"location": "#part"}])
+def test_a_session_without_location_is_a_violation(headers: dict[str, str]) -> None:
+    """The POST's answer MUST include the Location header (POST then PUT)."""
+    play(
+        upload_stream(access(), BODY, seal),
+        (POST, Reply(202, headers)),
+        error=ProtocolViolation,
+        match="without a Location",
+    )
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "http://registry.example/u?secret",
+        "https://someone:secret@registry.example/u",
+        "//someone:secret@registry.example/u",
+        "https:///u?secret",
+        "ftp://registry.example/u?secret",
+        "data:text/plain,x?secret",
+        "https://registry.example:99999/u?secret",
+        "https:u?secret",
+        "//[::1?secret",
+        "http://[::1?secret",
+        "//[zz]/u?secret",
+        "/u u?secret",
+        "/u\tu?secret",
+        "/u?secret=\xe4",
+        "https://127.0.0.1/u?secret",
+        "https://a.example/u?secret, https://b.example/u",
+    ],
+)
+def test_a_location_that_is_not_safe_to_call_is_a_violation(said: str) -> None:
+    """A Location may lead out of TLS, inside (CVE-2026-48978), or be no URL at all."""
+    error = play(
+        upload_stream(access(USER), BODY, seal),
+        (POST, Reply(202, {"location": said})),
+        error=ProtocolViolation,
+        match="the registry's Location",
+    )
+    assert "secret" not in str(error)
+
+
+def test_a_bad_location_after_the_stream_cancels_the_session_that_is_known() -> None:
+    """The location to cancel is that of the preceding POST or PATCH (Cancel a blob upload)."""
+    play(
+        upload_stream(access(), BODY, seal),
+        (POST, ACCEPTED),
+        (patch(BODY), Reply(202, {"location": "http://[::1"})),
+        (delete(FIRST), Reply(204)),
+        error=ProtocolViolation,
+    )
+
+
+# --- Refusals
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (401, Unauthorized),
+        (403, Denied),
+        (404, NotFound),
+        (413, RegistryError),
+        (429, RateLimited),
+        (500, RegistryError),
+        (503, RegistryError),
+        (307, ProtocolViolation),
+    ],
+)
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_refusal_of_the_stream_is_itself_and_the_session_is_cancelled(
+    status: int, kind: type[BrolgaError], whole: bool
+) -> None:
+    """An error can come while the body is still going out: it is reported as itself."""
+    play(
+        upload_stream(access(), BODY, seal),
+        (POST, ACCEPTED),
+        (patch(BODY), Reply(status, sent=2, whole=whole)),
+        (delete(FIRST), Reply(204)),
+        error=kind,
+        match=str(status),
+    )
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204])
+def test_an_early_success_is_an_interruption(status: int) -> None:
+    """An answer before the end of the stream cannot have seen all of it: no PUT follows."""
+    error = play(
+        upload_stream(access(), BODY, seal),
+        (POST, ACCEPTED),
+        (patch(BODY), Reply(status, {"location": SECOND}, sent=2, whole=False)),
+        (delete(FIRST), Reply(204)),
+        error=UploadInterrupted,
+        match="after 2 bytes",
+    )
+    assert (error.sent, error.acknowledged) == (2, 0)
+
+
+@pytest.mark.parametrize("status", [200, 201, 204, 303])
+def test_a_post_that_opens_no_session_is_a_violation(status: int) -> None:
+    """Upon success, the response MUST have a code of 202 Accepted (POST then PUT)."""
+    play(upload_stream(access(), BODY, seal), (POST, Reply(status)), error=ProtocolViolation)
+
+
+@pytest.mark.parametrize("status", [400, 413, 416, 500, 503])
+def test_a_refusal_of_the_put_is_itself_and_the_session_is_cancelled(status: int) -> None:
+    """A digest that does not match is answered 400 (Endpoints, end-6)."""
+    body = b'{"errors": [{"code": "DIGEST_INVALID"}]}'
+    error = play(
+        upload_stream(access(), BODY, seal),
+        (POST, ACCEPTED),
+        (patch(BODY), NEXT),
+        (put(), Reply(status, body=body)),
+        (delete(SECOND), Reply(404)),
+        error=RegistryError,
+    )
+    assert (error.status, error.code) == (status, "DIGEST_INVALID")
+
+
+@pytest.mark.parametrize("status", [200, 202, 303])
+def test_a_put_that_is_not_confirmed_is_a_violation(status: int) -> None:
+    """The response to a successful closing MUST be 201 Created: a login page's 200 is none."""
+    play(
+        upload_stream(access(), BODY, seal),
+        (POST, ACCEPTED),
+        (patch(BODY), NEXT),
+        (put(), Reply(status)),
+        (delete(SECOND), Reply(204)),
+        error=ProtocolViolation,
+    )
+
+
+# --- Cuts
+
+
+def test_a_cut_stream_is_an_interruption() -> None:
+    """What was sent is not what arrived: nothing can be committed."""
+    error = play(
+        upload_stream(access(), BODY, seal),
+        (POST, ACCEPTED),
+        (patch(BODY), CUT),
+        (delete(FIRST), Reply(204)),
+        error=UploadInterrupted,
+        match="after 3 bytes",
+    )
+    assert (error.sent, error.acknowledged, error.__cause__) == (3, 0, CUT)
+
+
+def test_a_post_without_an_answer_fails_as_itself() -> None:
+    """No session is known, so there is nothing to cancel."""
+    play(upload_stream(access(), BODY, seal), (POST, CUT), error=TransportFailed)
+
+
+@pytest.mark.parametrize("length", [{}, {"content-length": "4"}])
+@pytest.mark.parametrize("lost", [CUT, Reply(502), Reply(504)])
+def test_a_put_whose_answer_was_lost_succeeds_where_the_blob_is_there(
+    lost: Answer, length: dict[str, str]
+) -> None:
+    """A commit may outlast a proxy's patience (goharbor/harbor#19573): ask before failing."""
+    flow = upload_stream(access(), BODY, seal)
+    steps = (POST, ACCEPTED), (patch(BODY), NEXT), (put(), lost), (HEAD, Reply(200, length))
+    assert play(flow, *steps) is BLOB
+
+
+# What does not show the blob: the last is another blob under our name.
+ABSENT = [
+    Reply(404),
+    Reply(307, {"location": "https://cdn.example/blob"}),
+    Reply(500),
+    CUT,
+    Reply(200, {"content-length": "3"}),
+]
+
+
+@pytest.mark.parametrize("shown", ABSENT)
+def test_a_put_without_an_answer_fails_where_the_blob_is_not_shown(shown: Answer) -> None:
+    """A HEAD of an existing blob MUST return 200 OK (Checking if content exists)."""
+    error = play(
+        upload_stream(access(), BODY, seal),
+        (POST, ACCEPTED),
+        (patch(BODY), NEXT),
+        (put(), CUT),
+        (HEAD, shown),
+        (delete(SECOND), Reply(204)),
+        error=UploadInterrupted,
+        match="does not show it",
+    )
+    assert (error.sent, error.acknowledged, error.__cause__) == (4, 4, CUT)
+
+
+@pytest.mark.parametrize("shown", ABSENT)
+def test_a_gateway_error_of_the_put_is_itself_where_the_blob_is_not_shown(shown: Answer) -> None:
+    """RFC 9110, sections 15.6.3 and 15.6.5: a proxy speaks, not the registry behind it."""
+    error = play(
+        upload_stream(access(), BODY, seal),
+        (POST, ACCEPTED),
+        (patch(BODY), NEXT),
+        (put(), Reply(504)),
+        (HEAD, shown),
+        (delete(SECOND), Reply(204)),
+        error=RegistryError,
+    )
+    assert error.status == 504
+
+
+# --- Failures on our side
+
+FAILURES = [
+    SourceError("the source failed"),
+    KeyboardInterrupt(),
+    SystemExit(1),
+    ValueError("a bug in the source"),
+]
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=repr)
+def test_a_failure_of_the_source_cancels_the_session_and_comes_out_as_it_was(
+    failure: BaseException,
+) -> None:
+    """Clients SHOULD send DELETE when aborting a blob upload (Cancel a blob upload)."""
+    error = play(
+        upload_stream(access(), BODY, seal),
+        (POST, ACCEPTED),
+        (patch(BODY), failure),
+        (delete(FIRST), Reply(204)),
+        error=type(failure),
+    )
+    assert error is failure
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        Reply(404),
+        Reply(405),
+        Reply(500, body=b"<html>"),
+        Reply(401),
+        CUT,
+        OSError("the driver's own"),
+    ],
+    ids=repr,
+)
+def test_a_cancel_that_fails_changes_nothing(refusal: Answer) -> None:
+    """Clients SHOULD ignore any failures (Cancel a blob upload)."""
+    failure = SourceError("the source failed")
+    error = play(
+        upload_stream(access(), BODY, seal),
+        (POST, ACCEPTED),
+        (patch(BODY), failure),
+        (delete(FIRST), refusal),
+        error=SourceError,
+    )
+    assert error is failure
+
+
+def test_an_interrupt_during_the_cancel_is_obeyed() -> None:
+    """A second Ctrl-C means now: no clean-up holds it up."""
+    play(
+        upload_stream(access(), BODY, seal),
+        (POST, ACCEPTED),
+        (patch(BODY), CUT),
+        (delete(FIRST), KeyboardInterrupt()),
+        error=KeyboardInterrupt,
+    )
+
+
+@pytest.mark.parametrize("answered", [0, 1, 2])
+def test_a_dropped_flow_makes_no_call(answered: int) -> None:
+    """A generator that is closed must not yield (PEP 342): nobody would make the call."""
+    flow = upload_stream(access(), BODY, seal)
+    next(flow)
+    for reply in (ACCEPTED, NEXT)[:answered]:
+        flow.send(reply)
+    flow.close()  # RuntimeError "generator ignored GeneratorExit" if it made a call
+
+
+def test_a_flow_dropped_during_its_cancel_makes_no_other_call() -> None:
+    """A generator that is closed must not yield (PEP 342)."""
+    flow = upload_stream(access(), BODY, seal)
+    next(flow)
+    flow.send(ACCEPTED)
+    assert flow.throw(CUT) == delete(FIRST)
+    flow.close()
+
+
+def test_a_stream_without_a_digest_is_not_committed() -> None:
+    """The closing PUT MUST include the digest of the whole blob: half a stream has none."""
+    play(
+        upload_stream(access(), BODY, sealed_too_early),
+        (POST, ACCEPTED),
+        (patch(BODY), NEXT),
+        (delete(SECOND), Reply(204)),
+        error=NotComputed,
+    )
+
+
+# --- What the registry says that it stored
+
+
+def test_another_digest_is_a_mismatch() -> None:
+    """Docker-Content-Digest is the digest of what was stored (Legacy Docker support)."""
+    other = Digest.of(b"other")
+    error = play(
+        upload_stream(access(), BODY, seal),
+        (POST, ACCEPTED),
+        (patch(BODY), NEXT),
+        (put(), Reply(201, {"docker-content-digest": str(other)})),
+        (delete(SECOND), Reply(404)),
+        error=DigestMismatch,
+    )
+    assert (error.expected, error.actual) == (str(BLOB.digest), str(other))
+
+
+@pytest.mark.parametrize(
+    "said", [str(BLOB.digest), str(Digest.of(b"blob", "sha512")), "nonsense", "sha256:12", ""]
+)
+def test_a_digest_that_does_not_contradict_is_no_mismatch(said: str) -> None:
+    """A registry may name a blob by another algorithm, or put something else into the header."""
+    play(
+        upload_stream(access(), BODY, seal),
+        (POST, ACCEPTED),
+        (patch(BODY), NEXT),
+        (put(), Reply(201, {"docker-content-digest": said})),
+    )

@@ -1,0 +1,155 @@
+"""wire/urls.py: where a registry may send us, and what of a URL is shown."""
+
+import pytest
+
+from brolga.errors import ProtocolViolation
+from brolga.wire.urls import check, origin, redacted
+
+REGISTRY = "https://registry.example/v2/team/app/blobs/uploads/"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "nonsense",
+        "ftp://h/",
+        "javascript:alert(1)",
+        "https:/h",
+        "https:///path",
+        "https://:443/",
+        "https://someone@h/",
+        "https://someone:secret@h/?secret",
+        "https://@h/",
+        "https://h:port/",
+        "https://h:99999/",
+        "https://h:100000/",
+        "https://h:0/",
+        "https://h:-1/",
+        "https://[::1",
+        "https://[zz]/",
+        "https://[::1]x/",
+        "https://[fe80::1%25eth0]/",
+        "https://h%2eexample/",
+        "https://h\\@evil.example/",
+        "https://h\\.evil.example/",
+        "https://h#@evil.example/",
+        "https://h/a b",
+        "https://h/a\tb",
+        "https://h/\r\nHost: evil.example",
+        "https://h/\x00",
+        "https://h/\u00e4",
+        "https://\u212a.example/",
+        " https://h/",
+    ],
+)
+def test_what_is_no_plain_url_is_a_violation(url: str) -> None:
+    """Two parsers must not read two hosts (RFC 3986, section 3.2); urllib's ValueError is none."""
+    with pytest.raises(ProtocolViolation, match="Location is no http") as caught:
+        check(url, "Location", seen_from=REGISTRY)
+    assert "secret" not in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_https_does_not_fall_back_to_http() -> None:
+    """A Location on plain http would show the blob, and let anyone change it."""
+    with pytest.raises(ProtocolViolation, match=r"falls back to plain http: http://h/u$"):
+        check("http://h/u?secret", "Location", seen_from=REGISTRY)
+    with pytest.raises(ProtocolViolation, match="falls back"):
+        check("HTTP://h/u", "Location", seen_from=REGISTRY)
+
+
+def test_http_may_rise_to_https() -> None:
+    """Nothing is lost by TLS; the credentials stay behind, as it is another origin."""
+    url = "https://registry.example/u"
+    assert check(url, "Location", seen_from="http://registry.example/") == url
+    assert origin(url) != origin("http://registry.example/")
+
+
+INSIDE = [
+    "localhost",
+    "LOCALHOST.",
+    "registry.localhost",
+    "127.0.0.1",
+    "127.1",
+    "2130706433",
+    "0x7f.0.0.1",
+    "0177.0.0.1",
+    "0.0.0.0",  # noqa: S104 - not bound, named
+    "10.1.2.3",
+    "172.16.0.1",
+    "192.168.1.1",
+    "169.254.169.254",
+    "100.64.0.1",
+    "[::]",
+    "[::1]",
+    "[fe80::1]",
+    "[fd00::1]",
+    "[::ffff:127.0.0.1]",
+    "[::ffff:a9fe:a9fe]",
+    "[::ffff:100.64.0.1]",
+]
+
+
+@pytest.mark.parametrize("host", INSIDE)
+@pytest.mark.parametrize("registry", [REGISTRY, "https://8.8.8.8/", "https://[2600::1]/"])
+def test_a_registry_outside_does_not_point_inside(host: str, registry: str) -> None:
+    """A Location or realm that points to loopback, link-local or private (CVE-2026-48978)."""
+    with pytest.raises(ProtocolViolation, match="private network"):
+        check(f"https://{host}:5000/u", "Location", seen_from=registry)
+
+
+@pytest.mark.parametrize("host", INSIDE)
+@pytest.mark.parametrize("registry", ["http://localhost:5000/", "http://10.0.0.1/"])
+def test_a_registry_inside_may_point_inside(host: str, registry: str) -> None:
+    """Who named a registry there meant to reach it."""
+    url = f"http://{host}/u"
+    assert check(url, "Location", seen_from=registry) == url
+
+
+@pytest.mark.parametrize(
+    "host", ["storage.example", "8.8.8.8", "[2600::1]", "[::ffff:8.8.8.8]", "x_y-z.example", "1a"]
+)
+def test_offloading_to_another_server_is_allowed(host: str) -> None:
+    """The location does not need to be provided by the registry itself (POST then PUT)."""
+    url = f"https://{host}:8443/u?x"
+    assert check(url, "Location", seen_from=REGISTRY) == url
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("https://h/a?b", "https://h:443/c", True),
+        ("https://h:/", "https://h/", True),
+        ("HTTPS://H/", "https://h/", True),
+        ("http://h:80/", "http://h/", True),
+        ("http://h:443/", "https://h/", False),
+        ("https://h:0/", "https://h/", False),
+        ("https://h.example/", "https://h/", False),
+        ("https://h./", "https://h/", False),
+    ],
+)
+def test_an_origin_is_scheme_host_and_port(one: str, other: str, same: bool) -> None:
+    """Two URIs are same-origin where scheme, host and port are (RFC 6454, section 5)."""
+    assert (origin(one) == origin(other)) is same
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://h/a?secret", "https://h/a"),
+        ("https://h/a#secret", "https://h/a"),
+        ("https://h?a=/@b", "https://h"),
+        ("https://me:secret@h/a", "https://h/a"),
+        ("//me:secret@h", "//h"),
+        ("me:secret@h", "h"),
+        ("https://a@secret@h/", "https://h/"),
+        ("https://h/\x1b[31m\n\u202e", "https://h/?[31m??"),
+        ("http://[::1", "http://[::1"),
+        ("x" * 1000, "x" * 300 + "..."),
+        ("", ""),
+    ],
+)
+def test_a_url_is_shown_without_secrets_and_control_characters(url: str, shown: str) -> None:
+    """A signed URL's query, a user and a password are secrets (RFC 3986, section 7.5)."""
+    assert redacted(url) == shown
