@@ -145,8 +145,17 @@ def _isal(level: int) -> _Deflater:
     # 30 MiB more after 16 GiB of stream.
     from isal.isal_zlib import _ParallelCompress, crc32
 
+    # Nothing of one block is left for the next but the buffer: those not in use lie here.
+    idle: list[_ParallelCompress] = []
+
     def deflate(block: Block, window: Block) -> bytes:
-        return _ParallelCompress(_ISAL_ROOM, level).compress_and_crc(block, window)[0]
+        try:
+            compressor = idle.pop()
+        except IndexError:
+            compressor = _ParallelCompress(_ISAL_ROOM, level)
+        data = compressor.compress_and_crc(block, window)[0]
+        idle.append(compressor)
+        return data
 
     return deflate, crc32
 
