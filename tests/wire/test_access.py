@@ -109,7 +109,7 @@ def test_a_redirect_is_not_followed_but_told(target: str, shown: str) -> None:
 
 @pytest.mark.parametrize("reason", ["tls", "connect"])
 def test_plain_http_is_tried_where_https_is_not_spoken(reason: str) -> None:
-    """A registry on loopback seldom has TLS: docker asks by https first as well."""
+    """Who allows plain http still gets TLS where the registry speaks it."""
     flow = enter(REPOSITORY, schemes=BOTH)
     way = play(flow, (PING, failed(reason)), (PLAIN, Reply(200)))
     assert way.base == "http://registry.example"
@@ -130,6 +130,25 @@ def test_the_last_scheme_fails_as_itself() -> None:
     )
     assert error is last
     assert error.__context__ is first
+
+
+@pytest.mark.parametrize("answer", [failed("cut"), failed("connect"), Reply(400)])
+def test_https_is_tried_where_plain_http_is_not_spoken(answer: Reply | TransportFailed) -> None:
+    """A TLS server answers plain http with a 400, or hangs up."""
+    flow = enter(REPOSITORY, schemes=BOTH[::-1])
+    way = play(flow, (PLAIN, answer), (PING, Reply(200)))
+    assert way.base == "https://registry.example"
+
+
+def test_a_silent_server_is_not_asked_twice() -> None:
+    """What does not answer plain http in time will not answer TLS either."""
+    play(enter(REPOSITORY, schemes=BOTH[::-1]), (PLAIN, failed("timeout")), error=TransportFailed)
+
+
+def test_a_400_to_the_last_scheme_is_no_registry() -> None:
+    """There is nothing left to try."""
+    flow = enter(REPOSITORY, schemes=("http",))
+    play(flow, (PLAIN, Reply(400)), error=ProtocolViolation, match="is not an OCI registry")
 
 
 def test_without_a_second_scheme_there_is_no_fallback() -> None:

@@ -33,8 +33,10 @@ __all__ = ["Access", "Credentials", "enter"]
 _OK: Final = 200
 _UNAUTHORIZED: Final = 401
 _NO_API: Final = (400, 404, 405)
-# Reasons of a TransportFailed that tell of another protocol, not of a fault or an attack.
-_OTHER_SCHEME: Final = ("tls", "connect")
+# What tells that the registry speaks the other protocol: reasons of a TransportFailed, by the
+# scheme that was tried. A TLS connection that is cut may be an attack, and is no such sign.
+_OTHER_SCHEME: Final = {"https": ("tls", "connect"), "http": ("connect", "cut")}
+_NOT_HTTP_HERE: Final = 400  # what a TLS server answers to plain http
 _MAX_CHALLENGE: Final = 8192  # characters
 _MAX_TOKEN: Final = 65536  # characters
 # RFC 9110, section 11.2: a parameter, a scheme, or what is neither (a token68, garbage). Repeated
@@ -165,13 +167,17 @@ def _knock(bases: Sequence[str]) -> Flow[tuple[str, Call, Reply]]:
     """Ask for /v2/ at the first base that speaks its scheme; return base, call and answer."""
     base, *others = bases
     call = Call("GET", f"{base}/v2/")
+    scheme = base.partition(":")[0]
     try:
-        return base, call, (yield call)
+        reply = yield call
     except TransportFailed as error:
-        if not others or error.reason not in _OTHER_SCHEME:
+        if not others or error.reason not in _OTHER_SCHEME[scheme]:
             raise
         # Inside the handler: where the next one fails too, a traceback shows both.
         return (yield from _knock(others))
+    if others and scheme == "http" and reply.status == _NOT_HTTP_HERE:
+        return (yield from _knock(others))
+    return base, call, reply
 
 
 def _parse_challenges(header: str) -> dict[str, dict[str, str]]:
