@@ -19,7 +19,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Stand in for the server: note what it is asked for, and be ready at once."""
     calls: list[Any] = []
 
-    def serve(directory: Path, host: str, port: int, on_ready: Any) -> None:  # noqa: ANN401 - a callback
+    def serve(directory: Path, host: str, port: int, on_ready: Any) -> None:
         calls.append((directory, host, port, directory.is_dir()))
         on_ready("127.0.0.1:1234")
 
@@ -66,7 +66,7 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "brolga.server.running", None)
     real = builtins.__import__
 
-    def missing(name: str, *arguments: Any, **named: Any) -> Any:  # noqa: ANN401 - as the builtin
+    def missing(name: str, *arguments: Any, **named: Any) -> Any:
         if name == "brolga.server.running":
             raise ModuleNotFoundError("No module named 'uvicorn'", name="uvicorn")
         return real(name, *arguments, **named)

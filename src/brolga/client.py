@@ -1,0 +1,98 @@
+"""What a user of the library calls: a client of registries.
+
+Knows which flow does what, and where credentials and connections come from. Must not know HTTP or
+how bytes are compressed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from brolga.auth import credentials_from_environment
+from brolga.reference import Repository
+from brolga.transport import Transport
+from brolga.wire import enter, upload_stream
+
+if TYPE_CHECKING:
+    from os import PathLike
+    from types import TracebackType
+    from typing import Self
+
+    from brolga.descriptor import Descriptor
+    from brolga.layer import Layer
+    from brolga.wire import Credentials
+
+__all__ = ["Client", "push_layer"]
+
+
+class Client:
+    """A client of registries, with its connections. Threads may share one; close it at the end.
+
+    `credentials` None takes them from the environment (BROLGA_USERNAME and BROLGA_PASSWORD), or
+    is anonymous. `insecure` allows plain http and unverified TLS; without it plain http is spoken
+    to loopback addresses alone. `ca_cert` is a PEM file of further authorities. `timeout_s`
+    bounds, in seconds, connecting, each write, and the wait for an answer.
+
+    Raises OSError where `ca_cert` cannot be read as certificates, ValueError where `timeout_s` is
+    not a time of up to a day.
+    """
+
+    def __init__(
+        self,
+        *,
+        credentials: Credentials | None = None,
+        insecure: bool = False,
+        ca_cert: str | PathLike[str] | None = None,
+        timeout_s: float = 60.0,
+    ) -> None:
+        self._credentials = credentials or credentials_from_environment()
+        self._insecure = insecure
+        self._transport = Transport(insecure=insecure, ca_cert=ca_cert, timeout_s=timeout_s)
+
+    def __enter__(self) -> Self:
+        """Return the client itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close every connection."""
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._transport.close()
+
+    def push_layer(self, repository: Repository | str, layer: Layer) -> Descriptor:
+        """Stream a layer into a repository as a blob, in one pass; return its descriptor.
+
+        The layer's digest and sizes exist from then on. When anything fails, nothing is
+        committed and the upload session is cancelled.
+
+        Raises SourceError where the layer's source fails, StreamConsumed for a layer that was
+        read before, UploadInterrupted, RegistryError, TransportFailed, ProtocolViolation,
+        DigestMismatch, InvalidReference (distribution-spec, Pushing blobs).
+        """
+        if isinstance(repository, str):
+            repository = Repository.parse(repository)
+        plain = self._insecure or repository.is_loopback
+        with layer.open() as stream:
+            access = self._transport.run(
+                enter(
+                    repository,
+                    self._credentials,
+                    schemes=("https", "http") if plain else ("https",),
+                )
+            )
+            return self._transport.run(
+                upload_stream(access, stream.with_heartbeats(), lambda: layer.descriptor)
+            )
+
+
+def push_layer(repository: Repository | str, layer: Layer) -> Descriptor:
+    """Stream a layer into a repository with a client of its own: see `Client.push_layer`."""
+    with Client() as client:
+        return client.push_layer(repository, layer)

@@ -1,0 +1,405 @@
+"""The sync driver: makes a flow's calls over real connections.
+
+Knows the HTTP library (and is the only module that does), sockets and TLS. Must not know what a
+blob or a digest is: which call follows which answer is the flow's to say.
+
+Strategy: `run` is the whole driver. Connections come from httpcore's pool; below it, `_Watched` is
+its network stream with one thing more: while a body goes out it looks whether the registry has
+answered already. If so it stops sending, and httpcore reads that answer.
+"""
+
+from __future__ import annotations
+
+import re
+import select
+import ssl
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import httpcore2 as httpcore
+
+from brolga._version import __version__
+from brolga.errors import TransportFailed
+from brolga.wire import Reply
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterable, Iterator
+    from os import PathLike
+    from types import TracebackType
+    from typing import Self
+
+    from brolga.wire import Call, Flow
+
+__all__ = ["Transport"]
+
+_T = TypeVar("_T")
+
+_USER_AGENT: Final = f"brolga/{__version__}"
+_MAX_BODY: Final = 4 << 20  # bytes of an answer that are kept (the spec's bound of a manifest)
+_HURRY_S: Final = 5.0  # seconds for a call that nobody waits for
+_PHASES: Final = ("connect", "read", "write", "pool")  # that httpcore bounds the time of
+_READ_SIZE: Final = 1 << 16  # bytes
+_MAX_TIMEOUT_S: Final = 86400.0  # what the operating system's waits take is a little more
+# An interim answer (RFC 9110, section 15.2; 101 is final), and how many bytes it takes to tell.
+_INTERIM: Final = re.compile(rb"HTTP/1\.[01] 1(?!01)")
+_INTERIM_SIZE: Final = len(b"HTTP/1.1 101")
+_HEAD_END: Final = re.compile(rb"\n\r?\n")
+
+
+class Transport:
+    """Connections to registries, and the driver that makes a flow's calls over them.
+
+    `insecure` leaves TLS certificates unverified; `ca_cert` is a PEM file of authorities to trust
+    beside the system's. `timeout_s` bounds, in seconds, connecting, each write and the wait for
+    an answer. Threads may share one.
+
+    Raises OSError where `ca_cert` cannot be read as certificates, ValueError where `timeout_s` is
+    not a time of up to a day.
+    """
+
+    def __init__(
+        self,
+        *,
+        insecure: bool = False,
+        ca_cert: str | PathLike[str] | None = None,
+        timeout_s: float = 60.0,
+    ) -> None:
+        if not 0 < timeout_s <= _MAX_TIMEOUT_S:
+            raise ValueError(f"a timeout is a time of up to a day, not {timeout_s} s")
+        self._timeout_s = timeout_s
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=_tls(insecure=insecure, ca_cert=ca_cert),
+            # As many as there are threads at work: none of them waits for another's upload.
+            max_connections=None,
+            max_keepalive_connections=8,
+            keepalive_expiry=30.0,
+            network_backend=_Backend(),
+        )
+
+    def __enter__(self) -> Self:
+        """Return the transport itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close every connection."""
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._pool.close()
+
+    def run(self, flow: Flow[_T]) -> _T:
+        """Drive a conversation to its end; return its result.
+
+        What a call raises (TransportFailed, an error of the body's source, KeyboardInterrupt) is
+        thrown into the flow, which may still make calls before it ends.
+        """
+        try:
+            call = next(flow)
+            while True:
+                try:
+                    reply = self._perform(call)
+                except BaseException as error:  # noqa: BLE001 - the flow decides, and re-raises it
+                    call = flow.throw(error)
+                else:
+                    call = flow.send(reply)
+        except StopIteration as end:
+            result: _T = end.value
+            return result
+        finally:
+            flow.close()
+
+    def _perform(self, call: Call) -> Reply:
+        """Make one call. Raises what the body raised, TransportFailed where there was no answer."""
+        url, host = _address(call)
+        body = _Body(call.body)
+        seconds = _HURRY_S if call.hurry else self._timeout_s
+        request = httpcore.Request(
+            call.method,
+            url,
+            headers=[
+                ("Host", host),
+                ("User-Agent", _USER_AGENT),
+                *body.headers,
+                *call.headers.items(),
+            ],
+            content=body.blocks,
+            extensions={"timeout": dict.fromkeys(_PHASES, seconds)},
+        )
+        try:
+            with closing(self._pool.handle_request(request)) as response:
+                stopped = response.extensions["network_stream"].stopped
+                return Reply(
+                    status=response.status,
+                    headers=_headers(response.headers),
+                    body=_capped(response.iter_stream()),
+                    sent=body.sent,
+                    whole=body.ended and not stopped,
+                )
+        except _FAILURES as error:
+            raise _failure(error, f"{call.method} to {host}", body.sent) from error
+        except _BodyFailed as failed:
+            cause = failed.error
+        # Raised here, it is what it was; raised up there, it would get a context of ours.
+        try:
+            raise cause
+        finally:
+            del cause  # its traceback knows this frame, and this frame the body
+
+
+def _address(call: Call) -> tuple[httpcore.URL, str]:
+    """Return a call's URL as the library wants it, and the Host header.
+
+    The library's own reading of a URL loses the brackets of an IPv6 address in the Host header,
+    and what stands after a semicolon in the path.
+
+    Raises TransportFailed where it is no URL, a registry's Location say.
+    """
+    try:
+        parts = urlsplit(call.url)
+        url = httpcore.URL(
+            scheme=parts.scheme,
+            host=parts.hostname or "",
+            port=parts.port,
+            target=(parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
+        )
+    except (ValueError, TypeError) as error:  # a port that is none; letters outside ASCII
+        text = f"{call.method}: cannot connect: not a usable URL: {error}"
+        raise TransportFailed(text, reason="connect") from error
+    return url, parts.netloc.rpartition("@")[2]
+
+
+class _BodyFailed(Exception):
+    """What the body's source raised, on its way past the library, which has errors of its own."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+
+class _Body:
+    """A call's body on its way: what of it went out, in whole blocks, and whether it ended."""
+
+    def __init__(self, body: bytes | Iterable[bytes | memoryview] | None) -> None:
+        self.sent = 0
+        self.ended = False
+        self.headers: list[tuple[str, str]] = []
+        if isinstance(body, bytes):
+            self.headers = [("Content-Length", str(len(body)))]
+            body = [body] if body else []
+        elif body is not None:
+            self.headers = [("Transfer-Encoding", "chunked")]
+        self.blocks = self._counted([] if body is None else body)
+
+    def _counted(self, blocks: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+        try:
+            for block in blocks:
+                # An empty block writes nothing, but it comes by the socket and looks at it.
+                # httpcore's types say bytes; h11 below it takes any buffer.
+                yield block  # type: ignore[misc]
+                self.sent += len(block)
+        except GeneratorExit:
+            raise  # dropped
+        except BaseException as error:
+            raise _BodyFailed(error) from error
+        self.ended = True
+
+
+class _Watched(httpcore.NetworkStream):
+    """A connection that notices an answer which comes while it is still sending.
+
+    `stopped` tells that it gave up sending for that reason: what went out is no whole request.
+    """
+
+    def __init__(self, inner: httpcore.NetworkStream) -> None:
+        self.stopped = False
+        self._inner = inner
+        self._socket: socket.socket = inner.get_extra_info("socket")
+        self._poll = select.poll()
+        self._early = b""
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self._early:
+            early, self._early = self._early, b""
+            return early
+        return self._inner.read(max_bytes, timeout)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Send all of `buffer`; raise WriteError as soon as there is an answer instead.
+
+        httpcore takes a WriteError as the sign to stop sending and to read that answer.
+        """
+        view = memoryview(buffer)
+        try:
+            self._look()
+            while view:
+                events = self._wait(select.POLLIN | select.POLLOUT, timeout)
+                if not events:
+                    raise httpcore.WriteTimeout(f"nothing could be sent for {timeout} s")
+                if events & ~select.POLLOUT:
+                    self._look()
+                if events & select.POLLOUT:
+                    view = view[self._send(view) :]
+        except httpcore.WriteError:
+            # A request without a body ends with an empty write, after all of it went out.
+            self.stopped = bool(view)
+            raise
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        return _Watched(self._inner.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - the library's signature
+        if info == "is_readable" and self.stopped:
+            return True  # so the pool takes it for expired: half a request may be in it
+        return self._inner.get_extra_info(info)
+
+    def _wait(self, events: int, timeout: float | None) -> int:
+        """Return which of `events` came within `timeout` seconds, and errors; 0 where none did."""
+        number = self._socket.fileno()
+        if number < 0:
+            raise httpcore.WriteError("the connection was closed here")
+        self._poll.register(number, events)
+        ready = self._poll.poll(None if timeout is None else 1000 * timeout)
+        return ready[0][1] if ready else 0
+
+    def _look(self) -> None:
+        """Raise WriteError where the registry has answered or gone."""
+        if not self._wait(select.POLLIN, 0):
+            return
+        self._socket.settimeout(0)
+        try:
+            data = self._socket.recv(_READ_SIZE)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return  # TLS's own records, a session ticket say
+        except OSError:
+            data = b""  # reading the answer will tell the error
+        self._early = _without_interim(self._early + data)
+        if not data or _is_final(self._early):
+            raise httpcore.WriteError("the registry answered before the end of the request")
+
+    def _send(self, view: memoryview) -> int:
+        self._socket.settimeout(0)
+        try:
+            return self._socket.send(view)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return 0
+        except OSError as error:
+            raise httpcore.WriteError(str(error)) from error
+
+
+def _without_interim(early: bytes) -> bytes:
+    """Drop interim answers (RFC 9110, section 15.2) that are there as a whole."""
+    while _INTERIM.match(early) and (end := _HEAD_END.search(early)):
+        early = early[end.end() :]
+    return early
+
+
+def _is_final(early: bytes) -> bool:
+    """Tell whether what came begins a final answer: not an interim one, nor too little to tell."""
+    if _INTERIM.match(early):
+        return len(early) > _READ_SIZE  # an interim answer without an end
+    return len(early) >= _INTERIM_SIZE
+
+
+class _Backend(httpcore.NetworkBackend):
+    """httpcore's own way to connect, with a `_Watched` around each connection."""
+
+    def __init__(self) -> None:
+        self._inner = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        try:
+            stream = self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
+        except UnicodeError as error:  # a name that DNS cannot have; the library lets it through
+            raise httpcore.ConnectError(error) from error
+        return _Watched(stream)
+
+
+def _tls(*, insecure: bool, ca_cert: str | PathLike[str] | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if ca_cert is not None:
+        context.load_verify_locations(ca_cert)
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return headers by lower-case name; those that came twice are joined (RFC 9110, 5.3)."""
+    headers: dict[str, str] = {}
+    for name, value in raw:
+        key, text = name.decode("ascii").lower(), value.decode("latin-1")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    return headers
+
+
+def _capped(blocks: Iterable[bytes]) -> bytes:
+    """Return the first `_MAX_BODY` bytes of an answer; the rest is not read."""
+    body = bytearray()
+    for block in blocks:
+        body += block
+        if len(body) >= _MAX_BODY:
+            break
+    return bytes(body[:_MAX_BODY])
+
+
+# What the library raises, what raised that, our reason, how it reads. The first match counts.
+_REASONS: Final[tuple[tuple[type[Exception], type[Exception], str, str], ...]] = (
+    (
+        httpcore.ConnectError,
+        ssl.SSLCertVerificationError,
+        "certificate",
+        "the certificate is not trusted",
+    ),
+    (httpcore.ConnectError, ssl.SSLError, "tls", "TLS failed"),
+    (httpcore.ConnectTimeout, Exception, "timeout", "connecting took too long"),
+    (httpcore.WriteTimeout, Exception, "timeout", "the registry takes no more bytes"),
+    (httpcore.TimeoutException, Exception, "timeout", "no answer in time"),
+    (httpcore.ConnectError, Exception, "connect", "cannot connect"),
+    (httpcore.UnsupportedProtocol, Exception, "connect", "cannot connect"),
+    (httpcore.RemoteProtocolError, Exception, "cut", "no valid answer"),
+    (Exception, Exception, "cut", "the connection was cut"),
+)
+_FAILURES: Final = (
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.UnsupportedProtocol,
+)
+
+
+def _failure(error: Exception, what: str, sent: int) -> TransportFailed:
+    """Say in our words what the library raised."""
+    # The library keeps what it caught as its error's argument; the pool drops `__cause__`.
+    cause = next((part for part in error.args if isinstance(part, Exception)), error)
+    reason, words = next(
+        (reason, words)
+        for kind, cause_kind, reason, words in _REASONS
+        if isinstance(error, kind) and isinstance(cause, cause_kind)
+    )
+    detail = str(cause).strip()
+    text = f"{what}: {words}: {detail}" if detail else f"{what}: {words}"
+    return TransportFailed(text, reason=reason, sent=sent)

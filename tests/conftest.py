@@ -1,0 +1,124 @@
+"""What tests share: a throwaway certificate authority, and running registries."""
+
+from __future__ import annotations
+
+import shutil
+import ssl
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the credentials of whoever runs the tests out of them."""
+    for name in ("BROLGA_USERNAME", "BROLGA_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A certificate authority of this test run, and its certificates.
+
+    `here` is for 127.0.0.1, [::1] and localhost, `elsewhere` for another host.
+    """
+
+    directory: Path
+
+    @property
+    def ca_cert(self) -> Path:
+        """The authority's own certificate."""
+        return self.directory / "ca.pem"
+
+    def certificate(self, name: str = "here") -> tuple[Path, Path]:
+        """Return a certificate and its key."""
+        return self.directory / f"{name}.pem", self.directory / f"{name}.key"
+
+    def server_context(self, name: str = "here") -> ssl.SSLContext:
+        """Return what a server needs to speak TLS."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*self.certificate(name))
+        return context
+
+
+_EXTENSIONS = """
+[ca]
+basicConstraints = critical, CA:TRUE
+keyUsage = critical, keyCertSign, cRLSign
+subjectKeyIdentifier = hash
+[here]
+basicConstraints = critical, CA:FALSE
+keyUsage = critical, digitalSignature
+extendedKeyUsage = serverAuth
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
+subjectAltName = IP:127.0.0.1, IP:::1, DNS:localhost
+[elsewhere]
+basicConstraints = critical, CA:FALSE
+keyUsage = critical, digitalSignature
+extendedKeyUsage = serverAuth
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
+subjectAltName = DNS:registry.invalid
+[req]
+distinguished_name = name
+[name]
+"""
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Make an authority and its certificates with the openssl program."""
+    if shutil.which("openssl") is None:
+        pytest.skip("the openssl program, which makes the certificates, is not on PATH")
+    directory = tmp_path_factory.mktemp("authority")
+    (directory / "openssl.cnf").write_text(_EXTENSIONS)
+    new_key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -config openssl.cnf"
+
+    def openssl(command: str) -> None:
+        subprocess.run(
+            ["openssl", *command.split()], cwd=directory, check=True, capture_output=True
+        )
+
+    openssl(
+        f"req -x509 {new_key} -subj /CN=tests -extensions ca -days 2 -keyout ca.key -out ca.pem"
+    )
+    for name in ("here", "elsewhere"):
+        openssl(f"req {new_key} -subj /CN={name} -keyout {name}.key -out {name}.csr")
+        openssl(
+            f"x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 "
+            f"-extfile openssl.cnf -extensions {name} -out {name}.pem"
+        )
+    return Authority(directory)
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The embedded registry, running."""
+
+    address: str
+    directory: Path
+
+    def uploads(self, repository: str) -> list[Path]:
+        """Return the upload sessions that are open."""
+        return sorted((self.directory / repository / ".uploads").glob("*"))
+
+    def blobs(self, repository: str) -> list[Path]:
+        """Return the blobs that were committed."""
+        return sorted((self.directory / repository / "blobs").glob("*/*"))
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Embedded]:
+    """Run an embedded registry on a free port, with an empty directory."""
+    from brolga.server.running import running
+
+    directory = tmp_path / "registry"
+    with running(directory) as address:
+        yield Embedded(address, directory)

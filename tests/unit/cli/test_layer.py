@@ -1,0 +1,284 @@
+"""cli.layer: what the flags mean, and what is printed."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import hashlib
+import io
+import json
+import os
+import pty
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.scripted import Peer, refusing_port, scripted
+
+from brolga.cli import layer as layer_module
+from brolga.errors import SourceError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Authority, Embedded
+    from tests.unit.cli.conftest import Brolga
+
+DATA = b"some bytes to stream\n" * 1000
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Write a source."""
+    path = tmp_path / "source"
+    path.write_bytes(DATA)
+    return path
+
+
+def test_the_help_names_every_flag_and_keeps_its_examples_apart(brolga: Brolga) -> None:
+    """Each example is on a line of its own, to be copied."""
+    outcome = brolga("layer", "push", "--help")
+    assert (outcome.code, outcome.err) == (0, "")
+    lines = outcome.out.splitlines()
+    assert "    tar -c app | brolga layer push registry.example/team/app" in lines
+    assert "    pg_dump db | brolga layer push --compression zstd:9 localhost:5000/dumps" in lines
+    for flag in ("compression", "media-type", "jobs", "json", "progress", "insecure", "ca-cert"):
+        assert f"  --{flag} " in outcome.out
+    assert "\b" not in outcome.out
+    assert "\\b" not in outcome.out
+
+
+def test_the_result_is_one_line_on_stdout(brolga: Brolga, registry: Embedded, source: Path) -> None:
+    """`REPO@sha256:…`, and stderr has nothing."""
+    outcome = brolga("layer", "push", f"{registry.address}/a/b", str(source))
+    (blob,) = registry.blobs("a/b")
+    digest = f"sha256:{hashlib.sha256(blob.read_bytes()).hexdigest()}"
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out == f"{registry.address}/a/b@{digest}\n"
+    assert gzip.decompress(blob.read_bytes()) == DATA
+
+
+def test_json_is_one_object_with_every_figure(
+    brolga: Brolga, registry: Embedded, source: Path
+) -> None:
+    """ref, digest, diffId, size, uncompressedSize, mediaType, seconds."""
+    outcome = brolga("layer", "push", "--json", f"{registry.address}/x", str(source))
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.count("\n") == 1
+    result = json.loads(outcome.out)
+    (blob,) = registry.blobs("x")
+    digest = f"sha256:{hashlib.sha256(blob.read_bytes()).hexdigest()}"
+    assert result.pop("seconds") >= 0
+    assert result == {
+        "ref": f"{registry.address}/x@{digest}",
+        "digest": digest,
+        "diffId": f"sha256:{hashlib.sha256(DATA).hexdigest()}",
+        "size": blob.stat().st_size,
+        "uncompressedSize": len(DATA),
+        "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
+    }
+
+
+@pytest.mark.parametrize("arguments", [[], ["-"]])
+def test_the_source_is_stdin_unless_one_is_named(
+    brolga: Brolga, registry: Embedded, source: Path, arguments: list[str]
+) -> None:
+    """`tar -c … | brolga layer push REPO`."""
+    arguments = ["layer", "push", "--json", f"{registry.address}/x", *arguments]
+    with source.open() as stdin:
+        outcome = brolga(*arguments, stdin=stdin)
+    assert json.loads(outcome.out)["diffId"] == f"sha256:{hashlib.sha256(DATA).hexdigest()}"
+
+
+@pytest.mark.parametrize(
+    ("flags", "media_type"),
+    [
+        (["--compression", "zstd:1"], "application/vnd.oci.image.layer.v1.tar+zstd"),
+        (["--compression", "none"], "application/vnd.oci.image.layer.v1.tar"),
+        (["--compression", "gzip:9", "--jobs", "1"], "application/vnd.oci.image.layer.v1.tar+gzip"),
+        (["--media-type", "application/vnd.example"], "application/vnd.example"),
+    ],
+)
+def test_the_media_type_is_the_compression_s_or_the_user_s(
+    brolga: Brolga, registry: Embedded, source: Path, flags: list[str], media_type: str
+) -> None:
+    """image-spec layer.md: one media type for each compression."""
+    outcome = brolga("layer", "push", "--json", *flags, f"{registry.address}/x", str(source))
+    assert (outcome.code, outcome.err) == (0, "")
+    assert json.loads(outcome.out)["mediaType"] == media_type
+
+
+def test_plain_progress_is_on_stderr_and_the_result_on_stdout(
+    brolga: Brolga, registry: Embedded, source: Path
+) -> None:
+    """The last line says how far it came: to the end."""
+    repository = f"{registry.address}/x"
+    outcome = brolga("layer", "push", "--progress", "plain", repository, str(source))
+    assert outcome.out.startswith(f"{repository}@sha256:")
+    assert outcome.err.startswith("20.5 KiB in")
+    assert "100% of 20.5 KiB, 0:00:00 left" in outcome.err
+
+
+USAGE = "see brolga layer push --help\n"
+NOWHERE = "127.0.0.1:1/x"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "start", "end"),
+    [
+        (["--compression", "lzma", NOWHERE], "compression 'lzma' is not one of gzip", USAGE),
+        (["--compression", "gzip:99", NOWHERE], "gzip has levels 1 to 9, not 99", USAGE),
+        (["--compression", "gzip:x", NOWHERE], "compression 'gzip:x': the level 'x'", USAGE),
+        (["--compression", "none:1", NOWHERE], "compression none has no level", USAGE),
+        (["--jobs", "0", NOWHERE], "Invalid value for '--jobs'", USAGE),
+        (["--progress", "loud", NOWHERE], "Invalid value for '--progress'", USAGE),
+        (["--timeout", "0", NOWHERE], "Invalid value for '--timeout'", USAGE),
+        (["--timeout", "nan", NOWHERE], "--timeout: a timeout is a time", USAGE),
+        (["--ca-cert", "/dev/no", NOWHERE], "Invalid value for '--ca-cert'", USAGE),
+        (["Nope/Nope"], "", "a repository is written like registry.example/team/app\n"),
+        (["127.0.0.1:1/x:tag"], "a repository is wanted here, without tag", "team/app\n"),
+        (["127.0.0.1:1/x@sha256:" + 64 * "a"], "a repository is wanted here", "team/app\n"),
+        (["http://127.0.0.1:1/x"], "", "team/app\n"),
+    ],
+)
+def test_what_is_wrong_before_anything_is_read_is_usage(
+    brolga: Brolga, source: Path, arguments: list[str], start: str, end: str
+) -> None:
+    """One line, exit code 2, and no connection was tried."""
+    with source.open() as stdin:
+        outcome = brolga("layer", "push", *arguments, stdin=stdin)
+        assert stdin.buffer.read(1) == DATA[:1]
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith(f"brolga: {start}")
+    assert outcome.err.endswith(end)
+    assert outcome.err.count("\n") == 1
+
+
+def test_a_ca_cert_that_holds_no_certificate_is_usage(brolga: Brolga, source: Path) -> None:
+    """It says which file."""
+    outcome = brolga("layer", "push", "--ca-cert", str(source), NOWHERE, str(source))
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"brolga: --ca-cert {source}: ")
+    assert outcome.err.count("\n") == 1
+
+
+def test_a_terminal_is_no_source(brolga: Brolga) -> None:
+    """Whoever forgot the pipe is told, and not kept waiting."""
+    master, slave = pty.openpty()
+    with os.fdopen(slave) as stdin:
+        outcome = brolga("layer", "push", NOWHERE, stdin=stdin)
+    os.close(master)
+    assert outcome.code == 2
+    assert outcome.err == (
+        "brolga: stdin is a terminal: pipe the bytes in, or name a file; " + USAGE
+    )
+
+
+def test_a_closed_stdin_is_a_failed_source(brolga: Brolga, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python has none where it was closed at the start, and a closed one where it was later."""
+    closed = io.TextIOWrapper(io.BytesIO())
+    closed.close()
+    line = "brolga: source: stdin is closed; nothing was pushed\n"
+    assert brolga("layer", "push", NOWHERE, stdin=closed).err == line
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(SourceError, match="stdin is closed"):
+        layer_module._source("-")
+
+
+def test_a_missing_file_is_a_failed_source(brolga: Brolga, tmp_path: Path) -> None:
+    """Exit code 7, and the name."""
+    outcome = brolga("layer", "push", NOWHERE, str(tmp_path / "missing"))
+    assert outcome.code == 7
+    assert outcome.err == (
+        "brolga: source: cannot open the source: [Errno 2] No such file or directory: "
+        f"'{tmp_path}/missing'; nothing was pushed\n"
+    )
+
+
+def test_a_directory_is_a_failed_source_that_says_how(brolga: Brolga, tmp_path: Path) -> None:
+    """The command to copy has the name quoted."""
+    directory = tmp_path / "my app"
+    directory.mkdir()
+    outcome = brolga("layer", "push", NOWHERE, str(directory))
+    assert outcome.code == 7
+    assert outcome.err == (
+        f"brolga: source: {directory} is a directory; stream it with: tar -C '{directory}' -c . "
+        "| brolga layer push …; nothing was pushed\n"
+    )
+
+
+def test_a_registry_that_is_not_there(brolga: Brolga, source: Path) -> None:
+    """Exit code 5: which address, and what to look at."""
+    address = f"127.0.0.1:{refusing_port()}"
+    refused = ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+    outcome = brolga("layer", "push", f"{address}/x", str(source))
+    assert outcome.code == 5
+    assert outcome.err == (
+        f"brolga: registry: GET to {address}: cannot connect: {refused}; "
+        "check the address, and that the registry is running\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "code"),
+    [
+        (401, ['WWW-Authenticate: Basic realm="x"'], 4),
+        (403, [], 4),
+        (404, [], 5),  # at /v2/: no registry
+        (429, ["Retry-After: 7"], 5),
+        (500, [], 5),
+    ],
+)
+def test_what_a_registry_answers_is_an_exit_code(
+    brolga: Brolga, source: Path, status: int, headers: list[str], code: int
+) -> None:
+    """3 not found, 4 not authorised, 5 registry or network."""
+
+    def script(peer: Peer) -> None:
+        if peer.head():
+            peer.answer(status, b"", *headers)
+
+    with scripted(script) as address:
+        outcome = brolga("layer", "push", f"{address}/x", str(source))
+    assert (outcome.code, outcome.out) == (code, "")
+    assert outcome.err.count("\n") == 1
+    assert outcome.err.startswith("brolga: registry: ")
+    assert str(status) in outcome.err
+
+
+def test_a_repository_that_is_not_there_is_not_found(brolga: Brolga, source: Path) -> None:
+    """ECR: the repository must exist. Exit code 3."""
+    body = json.dumps({"errors": [{"code": "NAME_UNKNOWN", "message": "no such repository"}]})
+
+    def script(peer: Peer) -> None:
+        while head := peer.head():
+            if head[0].startswith("GET"):
+                peer.answer(200)
+            else:
+                peer.answer(404, body.encode())
+
+    with scripted(script) as address:
+        outcome = brolga("layer", "push", f"{address}/x", str(source))
+    assert outcome.code == 3
+    assert "NAME_UNKNOWN: no such repository; check the repository's name" in outcome.err
+
+
+def test_the_certificate_is_named_and_the_flags_accept_it(
+    brolga: Brolga, source: Path, authority: Authority
+) -> None:
+    """`--ca-cert` and `--insecure`; without, exit code 5 and how to go on."""
+
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.answer(418)
+
+    with scripted(script, tls=authority.server_context()) as address:
+        arguments = ["layer", "push", f"{address}/x", str(source)]
+        refused = brolga(*arguments)
+        trusted = brolga(*arguments, "--ca-cert", str(authority.ca_cert))
+        unverified = brolga(*arguments, "--insecure")
+    assert refused.code == 5
+    assert "the certificate is not trusted" in refused.err
+    assert "name its authority with --ca-cert, or use --insecure" in refused.err
+    for outcome in (trusted, unverified):
+        assert outcome.code == 5
+        assert "with 418" in outcome.err

@@ -1,0 +1,193 @@
+"""client.py: which flow does what, and with which credentials and schemes."""
+
+from __future__ import annotations
+
+import gc
+import gzip
+import threading
+from base64 import b64encode
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.scripted import Peer, refusing_port, scripted
+
+import brolga
+from brolga.client import Client, push_layer
+from brolga.errors import (
+    InvalidReference,
+    SourceError,
+    StreamConsumed,
+    TransportFailed,
+    Unauthorized,
+)
+from brolga.layer import LayerState, StreamLayer
+from brolga.reference import Repository
+from brolga.wire import Credentials
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Authority, Embedded
+
+
+def basic(username: str, password: str) -> str:
+    """Return a Basic Authorization header (RFC 7617)."""
+    return "Basic " + b64encode(f"{username}:{password}".encode()).decode()
+
+
+class _Locked:
+    """A registry behind Basic authentication; it keeps what Authorization each call had."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def __call__(self, peer: Peer) -> None:
+        while head := peer.head():
+            (authorization,) = peer.header("authorization", head) or [""]
+            self.seen.append(authorization)
+            if authorization == basic("someone", "secret"):
+                peer.answer(418)
+            else:
+                peer.answer(401, b"", 'WWW-Authenticate: Basic realm="x"')
+
+
+def test_a_layer_is_pushed_and_described(registry: Embedded) -> None:
+    """One pass: the blob is there, and the layer's figures exist from then on."""
+    layer = StreamLayer([b"data"])
+    with Client() as client:
+        descriptor = client.push_layer(f"{registry.address}/x", layer)
+    assert descriptor == layer.descriptor
+    (blob,) = registry.blobs("x")
+    assert blob.name == descriptor.digest.encoded
+    assert gzip.decompress(blob.read_bytes()) == b"data"
+    assert registry.uploads("x") == []
+
+
+def test_the_shortest_way_is_a_function(registry: Embedded) -> None:
+    """`brolga.push_layer(repository, layer)`, with a client of its own that it closes."""
+    repository = Repository.parse(f"{registry.address}/x")
+    layer = brolga.StreamLayer([])
+    assert push_layer(repository, layer) == layer.descriptor
+    gc.collect()  # an open socket says so now
+
+
+def test_a_wrong_name_is_refused_before_the_source_is_touched() -> None:
+    """InvalidReference, and the layer is as fresh as before."""
+    layer = StreamLayer([b"data"])
+    with Client() as client, pytest.raises(InvalidReference):
+        client.push_layer("registry.example/Nope", layer)
+    assert layer.state is LayerState.FRESH
+
+
+def test_a_source_that_fails_at_once_is_told_before_anything_is_sent(tmp_path: Path) -> None:
+    """No connection is tried: the port would refuse it."""
+    layer = StreamLayer(tmp_path / "missing")
+    with Client() as client, pytest.raises(SourceError, match="No such file"):
+        client.push_layer(f"127.0.0.1:{refusing_port()}/x", layer)
+
+
+def test_a_registry_that_is_not_there_uses_the_layer_up() -> None:
+    """A stream is opened once; the second push says what ended the first."""
+    layer = StreamLayer([b"data"])
+    repository = f"127.0.0.1:{refusing_port()}/x"
+    with Client() as client:
+        with pytest.raises(TransportFailed) as first:
+            client.push_layer(repository, layer)
+        with pytest.raises(StreamConsumed) as second:
+            client.push_layer(repository, layer)
+    assert layer.state is LayerState.FAILED
+    assert second.value.__cause__ is first.value
+
+
+@pytest.mark.parametrize("explicit", [True, False])
+def test_credentials_are_given_or_come_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, explicit: bool
+) -> None:
+    """BROLGA_USERNAME and BROLGA_PASSWORD where none are given; sent when they are asked for."""
+    monkeypatch.setenv("BROLGA_USERNAME", "nobody" if explicit else "someone")
+    monkeypatch.setenv("BROLGA_PASSWORD", "secret")
+    credentials = Credentials("someone", "secret") if explicit else None
+    locked = _Locked()
+    with (
+        scripted(locked) as address,
+        Client(credentials=credentials) as client,
+        pytest.raises(brolga.RegistryError, match="418"),
+    ):
+        client.push_layer(f"{address}/x", StreamLayer([b"data"]))
+    authorization = basic("someone", "secret")
+    assert locked.seen.index(authorization) == len([seen for seen in locked.seen if not seen])
+    assert set(locked.seen) == {"", authorization}
+
+
+@pytest.mark.parametrize("credentials", [None, Credentials("someone", "wrong")])
+def test_no_credentials_and_wrong_ones_are_unauthorized(credentials: Credentials | None) -> None:
+    """And nothing of the layer was sent."""
+    layer = StreamLayer([b"data"])
+    with (
+        scripted(_Locked()) as address,
+        Client(credentials=credentials) as client,
+        pytest.raises(Unauthorized),
+    ):
+        client.push_layer(f"{address}/x", layer)
+    assert layer.state is LayerState.FAILED
+
+
+def test_plain_http_is_for_loopback_and_the_insecure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry elsewhere is spoken to by TLS alone, or plainly with `insecure`."""
+    asked: list[str] = []
+
+    def refuse(_self: object, flow: object) -> None:
+        call = next(flow)  # type: ignore[call-overload]
+        while True:
+            asked.append(call.url)
+            call = flow.throw(TransportFailed("", reason="tls"))  # type: ignore[attr-defined]
+
+    monkeypatch.setattr("brolga.transport.Transport.run", refuse)
+    for host, insecure in (("registry.example", False), ("registry.example", True)):
+        with Client(insecure=insecure) as client, pytest.raises(TransportFailed):
+            client.push_layer(f"{host}/x", StreamLayer([]))
+    with Client() as client, pytest.raises(TransportFailed):
+        client.push_layer("localhost:5000/x", StreamLayer([]))
+    assert asked == [
+        "https://registry.example/v2/",
+        "https://registry.example/v2/",
+        "http://registry.example/v2/",
+        "https://localhost:5000/v2/",
+        "http://localhost:5000/v2/",
+    ]
+
+
+def test_an_authority_of_the_user_s_is_trusted(authority: Authority) -> None:
+    """`ca_cert` is a PEM file of further authorities."""
+
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.answer(418)
+
+    with (
+        scripted(script, tls=authority.server_context()) as address,
+        Client(ca_cert=authority.ca_cert) as client,
+        pytest.raises(brolga.RegistryError, match="418"),
+    ):
+        client.push_layer(f"{address}/x", StreamLayer([]))
+
+
+def test_threads_share_a_client(registry: Embedded) -> None:
+    """Each thread pushes its own layer, none gets another's digest, and no socket is left."""
+    data = [str(number).encode() * 300_000 for number in range(8)]
+    layers = [StreamLayer([piece], threads=1) for piece in data]
+    with Client() as client:
+        workers = [
+            threading.Thread(target=client.push_layer, args=(f"{registry.address}/x", layer))
+            for layer in layers
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    gc.collect()
+    stored = {blob.name: gzip.decompress(blob.read_bytes()) for blob in registry.blobs("x")}
+    assert stored == {
+        layer.digest.encoded: piece for layer, piece in zip(layers, data, strict=True)
+    }
+    assert registry.uploads("x") == []
