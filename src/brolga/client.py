@@ -78,18 +78,23 @@ class Client:
         """
         if isinstance(repository, str):
             repository = Repository.parse(repository)
-        plain = self._insecure or repository.is_loopback
         with layer.open() as stream:
             access = self._transport.run(
-                enter(
-                    repository,
-                    self._credentials,
-                    schemes=("https", "http") if plain else ("https",),
-                )
+                enter(repository, self._credentials, schemes=self._schemes(repository))
             )
             return self._transport.run(
                 upload_stream(access, stream.with_heartbeats(), lambda: layer.descriptor)
             )
+
+    def _schemes(self, repository: Repository) -> tuple[str, ...]:
+        """Return what may be spoken, the likelier first.
+
+        On loopback that is plain http: its servers seldom have TLS, and one that waits for a line
+        would let a TLS hello wait for the whole timeout.
+        """
+        if repository.is_loopback:
+            return ("http", "https")
+        return ("https", "http") if self._insecure else ("https",)
 
 
 def push_layer(repository: Repository | str, layer: Layer) -> Descriptor:

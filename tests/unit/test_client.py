@@ -140,7 +140,7 @@ def test_plain_http_is_for_loopback_and_the_insecure(monkeypatch: pytest.MonkeyP
         call = next(flow)  # type: ignore[call-overload]
         while True:
             asked.append(call.url)
-            call = flow.throw(TransportFailed("", reason="tls"))  # type: ignore[attr-defined]
+            call = flow.throw(TransportFailed("", reason="connect"))  # type: ignore[attr-defined]
 
     monkeypatch.setattr("brolga.transport.Transport.run", refuse)
     for host, insecure in (("registry.example", False), ("registry.example", True)):
@@ -152,8 +152,8 @@ def test_plain_http_is_for_loopback_and_the_insecure(monkeypatch: pytest.MonkeyP
         "https://registry.example/v2/",
         "https://registry.example/v2/",
         "http://registry.example/v2/",
-        "https://localhost:5000/v2/",
         "http://localhost:5000/v2/",
+        "https://localhost:5000/v2/",
     ]
 
 

@@ -17,7 +17,8 @@ from tests.scripted import Peer, refusing_port, scripted
 
 from brolga import transport as transport_module
 from brolga.errors import TransportFailed
-from brolga.transport import Transport, _is_final, _Watched, _without_interim
+from brolga.transport import Transport
+from brolga.transport.connection import Watched, _is_final, _without_interim
 from brolga.wire import Call, Flow, Reply
 
 if TYPE_CHECKING:
@@ -398,7 +399,7 @@ class TestEarlyAnswer:
 
 
 class _Inner(httpcore.NetworkStream):
-    """The library's side of a connection, as far as `_Watched` needs it."""
+    """The library's side of a connection, as far as `Watched` needs it."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -415,7 +416,7 @@ class TestWatched:
         """Whatever poll has said, a send may find the socket full, or the other side gone."""
         here, there = socket.socketpair()
         with here, there:
-            watched = _Watched(_Inner(here))
+            watched = Watched(_Inner(here))
             while watched._send(memoryview(BLOCK)):
                 pass
             there.close()
@@ -426,7 +427,7 @@ class TestWatched:
         """What is broken is never used again."""
         here, there = socket.socketpair()
         with here, there:
-            watched = _Watched(_Inner(here))
+            watched = Watched(_Inner(here))
             there.close()
             with pytest.raises(httpcore.WriteError):
                 watched.write(BLOCK, PATIENCE_S)
@@ -440,15 +441,15 @@ class TestWatched:
         counts = iter([0, 3, 0, 2])
         sent: list[bytes] = []
 
-        def send(_watched: _Watched, view: memoryview) -> int:
+        def send(_watched: Watched, view: memoryview) -> int:
             size = next(counts)
             sent.append(bytes(view[:size]))
             return size
 
-        monkeypatch.setattr(_Watched, "_send", send)
+        monkeypatch.setattr(Watched, "_send", send)
         here, there = socket.socketpair()
         with here, there:
-            _Watched(_Inner(here)).write(b"hello", PATIENCE_S)
+            Watched(_Inner(here)).write(b"hello", PATIENCE_S)
         assert b"".join(sent) == b"hello"
 
 
