@@ -112,7 +112,7 @@ class _Pass:
 
     @property
     def ready(self) -> bool:
-        return bool(self._blocks) and self._blocks[0][1].done()
+        return bool(self._blocks) and all(stage.done() for stage in self._blocks[0])
 
     def take(self, block: Block) -> None:
         """Start a block on its way."""
