@@ -2,7 +2,7 @@
 # Install the foreign registry and readers that tests/real drives, where that can be done.
 set -u
 missing=""
-for program in docker-registry skopeo umoci; do
+for program in docker-registry skopeo umoci openssl; do
     command -v "$program" >/dev/null || missing="$missing $program"
 done
 [ -n "$missing" ] || exit 0

@@ -1,0 +1,35 @@
+"""The public names: all there, each in one place, in order."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import brolga
+
+
+def test_all_is_sorted_and_each_name_is_there() -> None:
+    """What `__all__` promises can be imported."""
+    assert brolga.__all__ == sorted(brolga.__all__)
+    for name in brolga.__all__:
+        assert getattr(brolga, name) is not None
+
+
+def test_dir_lists_what_is_not_loaded_yet() -> None:
+    """Completion in a shell shows every public name."""
+    assert dir(brolga) == brolga.__all__
+
+
+def test_another_name_is_an_attribute_error() -> None:
+    """A lazy module fails as any other does."""
+    with pytest.raises(AttributeError, match="module 'brolga' has no attribute 'push_layers'"):
+        _ = brolga.push_layers  # type: ignore[attr-defined]
+
+
+def test_importing_brolga_loads_no_http_library() -> None:
+    """A name is loaded when it is first used: the start of the command depends on it."""
+    code = "import sys, brolga; print(*sorted({'httpcore2', 'click', 'isal'} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == ""
