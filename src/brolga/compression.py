@@ -194,9 +194,8 @@ class _ZstdTrailer:
     def __init__(self, empty_frame: bytes) -> None:
         self._end = empty_frame
 
-    def update(self, block: Block, /) -> None:
-        if block:
-            self._end = b""
+    def update(self, _block: Block, /) -> None:
+        self._end = b""
 
     def end(self) -> bytes:
         return self._end

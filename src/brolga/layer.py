@@ -32,7 +32,7 @@ __all__ = ["Layer", "LayerState", "LayerStream", "Progress", "StreamLayer"]
 
 # Compressing threads by default. By then the serial sha256 of the DiffID is the limit, and the peak
 # is still under 64 MiB (zstd 3; benchmarks/).
-MAX_THREADS: Final = 6
+MAX_THREADS: Final = 5
 _HEARTBEAT_S: Final = 0.05  # seconds without a block after which the reader hears of it
 
 
@@ -78,7 +78,7 @@ class StreamLayer:
     `source` is a path, a binary file object or an iterable of bytes-like blocks. `compression` is
     gzip (levels 1 to 9, default 1), zstd (1 to 22, default 3) or none. `media_type` None is the
     OCI layer media type of the compression. `threads` is how many compress; None is one for each
-    core, at most 6. Each takes about 4 MiB. The bytes do not depend on it.
+    core, at most 5. Each takes about 4 MiB. The bytes do not depend on it.
 
     Raises TypeError for a source of text, SourceError for a closed file, ValueError for a
     compression that is none.

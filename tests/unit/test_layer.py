@@ -145,7 +145,7 @@ def test_what_cannot_work_is_refused_before_anything_is_read(
 
 
 def test_threads_default_to_the_cores_with_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More than six cannot outrun the serial sha256 of the DiffID."""
+    """More than five cannot outrun the serial sha256 of the DiffID."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(64), raising=False)
     assert StreamLayer([])._threads == MAX_THREADS
     monkeypatch.delattr(os, "sched_getaffinity")
