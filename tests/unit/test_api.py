@@ -25,7 +25,7 @@ def test_dir_lists_what_is_not_loaded_yet() -> None:
 def test_another_name_is_an_attribute_error() -> None:
     """A lazy module fails as any other does."""
     with pytest.raises(AttributeError, match="module 'brolga' has no attribute 'push_layers'"):
-        _ = brolga.push_layers  # type: ignore[attr-defined]
+        _ = brolga.push_layers
 
 
 def test_importing_brolga_loads_no_http_library() -> None:

@@ -128,9 +128,7 @@ ERRORS: list[tuple[Exception, int, str]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("error", "code", "line"), ERRORS, ids=lambda value: getattr(type(value), "__name__", "")
-)
+@pytest.mark.parametrize(("error", "code", "line"), ERRORS, ids=repr)
 def test_each_error_is_an_exit_code_and_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
