@@ -13,6 +13,8 @@ fi
 echo "Installing test peers:$missing"
 export DEBIAN_FRONTEND=noninteractive
 # RUNLEVEL=1: install the programs without starting the registry as a system service.
-# shellcheck disable=SC2086
-{ apt-get update -qq && RUNLEVEL=1 apt-get install -qq -y --no-install-recommends $missing; } \
-    >/dev/null 2>&1 || echo "Could not install:$missing. The tests that need them are skipped."
+apt-get update -qq >/dev/null 2>&1
+for package in $missing; do
+    RUNLEVEL=1 apt-get install -qq -y --no-install-recommends "$package" >/dev/null 2>&1 ||
+        echo "Could not install $package. The tests that need it are skipped."
+done

@@ -39,11 +39,21 @@ if TYPE_CHECKING:
         Unauthorized,
         UploadInterrupted,
     )
-    from brolga.layer import Layer, LayerState, LayerStream, Progress, StreamLayer
+    from brolga.layer import (
+        Blob,
+        BlobStream,
+        Layer,
+        LayerState,
+        LayerStream,
+        Progress,
+        StreamLayer,
+    )
     from brolga.reference import Reference, Repository
     from brolga.wire import Credentials
 
 __all__ = [
+    "Blob",
+    "BlobStream",
     "BrolgaError",
     "Client",
     "Credentials",
@@ -79,7 +89,15 @@ _HOMES = {
     "brolga.client": ("Client", "push_layer"),
     "brolga.descriptor": ("Descriptor",),
     "brolga.digest": ("Digest",),
-    "brolga.layer": ("Layer", "LayerState", "LayerStream", "Progress", "StreamLayer"),
+    "brolga.layer": (
+        "Blob",
+        "BlobStream",
+        "Layer",
+        "LayerState",
+        "LayerStream",
+        "Progress",
+        "StreamLayer",
+    ),
     "brolga.reference": ("Reference", "Repository"),
     "brolga.wire": ("Credentials",),
 }

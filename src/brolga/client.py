@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from brolga.auth import credentials_from_environment
 from brolga.reference import Repository
 from brolga.transport import Transport
 from brolga.wire import enter, upload_stream
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from brolga.descriptor import Descriptor
-    from brolga.layer import Layer
+    from brolga.layer import Blob
     from brolga.wire import Credentials
 
 __all__ = ["Client", "push_layer"]
@@ -28,10 +27,10 @@ __all__ = ["Client", "push_layer"]
 class Client:
     """A client of registries, with its connections. Threads may share one; close it at the end.
 
-    `credentials` None takes them from the environment (BROLGA_USERNAME and BROLGA_PASSWORD), or
-    is anonymous. `insecure` allows plain http and unverified TLS; without it plain http is spoken
-    to loopback addresses alone. `ca_cert` is a PEM file of further authorities. `timeout_s`
-    bounds, in seconds, connecting, each write, and the wait for an answer.
+    `credentials` go to every registry that asks this client for some; None is anonymous, whatever
+    the environment holds. `insecure` allows plain http and unverified TLS; without it plain http
+    is spoken to loopback addresses alone. `ca_cert` is a PEM file of further authorities.
+    `timeout_s` bounds, in seconds, connecting, each write, and the wait for an answer.
 
     Raises OSError where `ca_cert` cannot be read as certificates, ValueError where `timeout_s` is
     not a time of up to a day.
@@ -45,7 +44,7 @@ class Client:
         ca_cert: str | PathLike[str] | None = None,
         timeout_s: float = 60.0,
     ) -> None:
-        self._credentials = credentials or credentials_from_environment()
+        self._credentials = credentials
         self._insecure = insecure
         self._transport = Transport(insecure=insecure, ca_cert=ca_cert, timeout_s=timeout_s)
 
@@ -66,7 +65,7 @@ class Client:
         """Close every connection."""
         self._transport.close()
 
-    def push_layer(self, repository: Repository | str, layer: Layer) -> Descriptor:
+    def push_layer(self, repository: Repository | str, layer: Blob) -> Descriptor:
         """Stream a layer into a repository as a blob, in one pass; return its descriptor.
 
         The layer's digest and sizes exist from then on. When anything fails, nothing is
@@ -78,6 +77,7 @@ class Client:
         """
         if isinstance(repository, str):
             repository = Repository.parse(repository)
+        # The source first: one that gives no bytes is told before anything is sent.
         with layer.open() as stream:
             access = self._transport.run(
                 enter(repository, self._credentials, schemes=self._schemes(repository))
@@ -97,7 +97,7 @@ class Client:
         return ("https", "http") if self._insecure else ("https",)
 
 
-def push_layer(repository: Repository | str, layer: Layer) -> Descriptor:
+def push_layer(repository: Repository | str, layer: Blob) -> Descriptor:
     """Stream a layer into a repository with a client of its own: see `Client.push_layer`."""
     with Client() as client:
         return client.push_layer(repository, layer)

@@ -62,7 +62,7 @@ class Codec:
     """One way to compress.
 
     `encode(block, window)` is pure and releases the GIL; `window` is the last 32 KiB before the
-    block. It is None where the compressed stream is the stream itself.
+    block. `encode` is None where the compressed stream is the stream itself.
     """
 
     name: str

@@ -17,7 +17,7 @@ who catches it. Each operation's error says which side failed: the source, the r
     │   └── RateLimited                    429
     ├── ProtocolViolation                  the registry answered with what the spec forbids
     ├── TransportFailed                    no answer: refused, cut, timed out, TLS
-    ├── UploadInterrupted                  a blob's bytes did not all arrive; nothing committed
+    ├── UploadInterrupted                  a blob's bytes did not all arrive, or were not confirmed
     └── DigestMismatch                     two digests that must be equal are not
 """
 
@@ -49,7 +49,19 @@ __all__ = [
 
 
 class BrolgaError(Exception):
-    """Base of every error that brolga raises on purpose."""
+    """Base of every error that brolga raises on purpose. Each of them can be pickled."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Rebuild the error from its message and attributes: it may come from another process."""
+        return _rebuilt, (type(self), self.args, self.__dict__.copy())
+
+
+def _rebuilt(
+    kind: type[BrolgaError], args: tuple[object, ...], state: dict[str, object]
+) -> BrolgaError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class InvalidReference(BrolgaError, ValueError):
@@ -130,7 +142,7 @@ class TransportFailed(BrolgaError):
     """A request had no answer.
 
     `reason` is one of `connect`, `tls`, `certificate`, `timeout`, `cut`; `sent` counts the bytes
-    of the request's body that had gone out.
+    of the request's body that had gone out, in whole blocks.
     """
 
     def __init__(self, message: str, *, reason: str, sent: int = 0) -> None:
@@ -140,9 +152,10 @@ class TransportFailed(BrolgaError):
 
 
 class UploadInterrupted(BrolgaError):
-    """The bytes of a blob did not all arrive. Nothing was committed.
+    """The bytes of a blob did not all arrive, or the registry did not confirm the blob.
 
-    `sent` bytes went to the socket; the registry acknowledged `acknowledged` of them with a 2xx.
+    At least `sent` bytes went out, counted in whole blocks; the registry acknowledged
+    `acknowledged` of them with a 2xx.
     """
 
     def __init__(self, message: str, *, sent: int, acknowledged: int) -> None:

@@ -28,31 +28,53 @@ if TYPE_CHECKING:
 
     from brolga.digest import Digest
 
-__all__ = ["Layer", "LayerState", "LayerStream", "Progress", "StreamLayer"]
+__all__ = ["Blob", "BlobStream", "Layer", "LayerState", "LayerStream", "Progress", "StreamLayer"]
 
 # Compressing threads by default. By then the serial sha256 of the DiffID is the limit, and the peak
 # is still under 64 MiB (zstd 3; benchmarks/).
 MAX_THREADS: Final = 5
-_HEARTBEAT_S: Final = 0.05  # seconds without a block after which the reader hears of it
 
 
-class Layer(Protocol):
-    """What a client pushes: compressed bytes, and what is known of them once they were read."""
+class BlobStream(Protocol):
+    """A blob's bytes, being read: a context manager, closed at the end of its block."""
+
+    def __enter__(self) -> Self:
+        """Return the stream itself."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None:
+        """Close the stream."""
+
+    def with_heartbeats(self) -> Iterator[Block]:
+        """Yield the bytes; an empty block says that nothing came for a while."""
+
+
+class Blob(Protocol):
+    """What a client pushes: bytes to read, and what is known of them once they were read."""
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """Media type, digest and size. Raises NotComputed too early."""
+
+    def open(self) -> BlobStream:
+        """Open the bytes for reading."""
+
+
+class Layer(Blob, Protocol):
+    """A blob that is a layer: it has uncompressed bytes as well."""
 
     @property
     def media_type(self) -> str:
         """The media type of the compressed bytes."""
 
     @property
-    def descriptor(self) -> Descriptor:
-        """Media type, digest and size of the compressed bytes. Raises NotComputed too early."""
-
-    @property
     def diff_id(self) -> Digest:
         """The digest of the uncompressed bytes. Raises NotComputed too early."""
-
-    def open(self) -> LayerStream:
-        """Open the compressed bytes for reading."""
 
 
 class LayerState(Enum):
@@ -97,12 +119,16 @@ class StreamLayer:
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be 1 or more, not {threads}")
         self._codec = codec_for(compression, level)
-        self._source: Source | None = source
+        self._source: Source = source
         self._threads = threads or min(_cores(), MAX_THREADS)
         self._media_type = media_type or LAYER_BY_COMPRESSION[compression]
         check_media_type(self._media_type)
         self._total = size_of(source)
         self._course = _Course()
+
+    def __repr__(self) -> str:
+        """Show state and bytes so far, nothing of the source."""
+        return f"<StreamLayer {self._course}>"
 
     @property
     def state(self) -> LayerState:
@@ -159,17 +185,17 @@ class StreamLayer:
         Raises StreamConsumed the second time, SourceError where the source cannot be opened.
         """
         course = self._course
-        if course.state is not LayerState.FRESH or self._source is None:
+        if course.state is not LayerState.FRESH:
             raise StreamConsumed(
                 f"a stream is opened once, and this one is {course.state.value} already"
             ) from course.cause
-        source, self._source = self._source, None
+        course.state = LayerState.OPEN
+        source, self._source = self._source, ()
         try:
             blocks = open_source(source, BLOCK_SIZE)
         except BaseException as error:
             course.fail(error)
             raise
-        course.state = LayerState.OPEN
         return LayerStream(
             course, blocks, one_pass(blocks, self._codec, self._threads, course.tally)
         )
@@ -191,6 +217,9 @@ class _Course:
         self.tally = Tally()
         self.sums: Sums | None = None
         self.cause: BaseException | None = None
+
+    def __str__(self) -> str:
+        return f"{self.state.value}, {self.tally.read} bytes read, {self.tally.written} written"
 
     def finish(self, sums: Sums) -> None:
         self.sums, self.state = sums, LayerState.DONE
@@ -214,6 +243,10 @@ class LayerStream:
         self._source = source
         self._blocks = blocks
         self._rest = memoryview(b"")
+
+    def __repr__(self) -> str:
+        """Show state and bytes so far."""
+        return f"<LayerStream {self._course}>"
 
     def __enter__(self) -> Self:
         """Return the stream itself."""

@@ -14,6 +14,7 @@ nothing else is kept.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -32,6 +33,7 @@ __all__ = ["Sums", "Tally", "one_pass"]
 
 _T = TypeVar("_T")
 
+_LANES: Final = "brolga-lane-"  # how the names of the threads begin
 _HEARTBEAT_S: Final = 0.05  # seconds without a block after which the reader hears of it
 
 
@@ -60,7 +62,7 @@ def one_pass(
 
     An empty block is a heartbeat: nothing came for a while, nothing is wrong.
     """
-    depth = threads + 2  # one being read, one being sent, the others being compressed
+    depth = threads + 2  # so that no thread is without a block while the first is handed on
     with closing(source), _Pass(codec, threads, tally) as run:
         yield run.hand_on(codec.head)
         ended = False
@@ -94,17 +96,19 @@ class _Pass:
         self._hashed: Future[None] = _done(None)
         # A lane starts its threads when it is first used.
         self._lanes = (
-            ThreadPoolExecutor(1, "brolga-diff-id"),
-            ThreadPoolExecutor(threads, "brolga-encode"),
-            ThreadPoolExecutor(1, "brolga-digest"),
+            ThreadPoolExecutor(1, _LANES + "diff-id"),
+            ThreadPoolExecutor(threads, _LANES + "encode"),
+            ThreadPoolExecutor(1, _LANES + "digest"),
         )
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # A dropped cycle may be collected in a thread of ours, which cannot wait for itself.
+        ours = threading.current_thread().name.startswith(_LANES)
         for lane in self._lanes:
-            lane.shutdown(wait=True, cancel_futures=True)
+            lane.shutdown(wait=not ours, cancel_futures=True)
 
     @property
     def pending(self) -> int:

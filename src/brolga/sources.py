@@ -22,7 +22,6 @@ import select
 import stat
 import threading
 from collections.abc import AsyncIterable, Generator, Iterable, Iterator
-from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, TypeAlias, cast
 
 from brolga.errors import SourceError
@@ -157,9 +156,12 @@ class _FileSource:
 
     def close(self) -> None:
         self._reader.stop()
-        if self._thread.ident is not None:
-            self._thread.join()
-        self._reader.free()
+        if self._thread is threading.current_thread():
+            self._reader.orphaned = True  # a dropped cycle was collected here: nobody can wait
+        else:
+            if self._thread.ident is not None:
+                self._thread.join()
+            self._reader.free()
         if self._owned is not None:
             self._owned.close()
 
@@ -175,6 +177,7 @@ class _Reader:
         self._rest = memoryview(b"")
         self._block_size = block_size
         self._stopped = False
+        self.orphaned = False  # closed by this very thread, which frees what is left at its end
         self._wake: tuple[int, int] | None = os.pipe()
         self._poll = select.poll()
         self._poll.register(raw.fileno(), select.POLLIN)
@@ -187,10 +190,16 @@ class _Reader:
             while self.room.acquire() and not self._stopped:
                 block = self._fill()
                 self.blocks.put(block)
-                if not block:
+                if len(block) < self._block_size:
+                    # The first end counts. What a growing file gives later would make a short
+                    # block in the middle, and other bytes of the same source.
+                    self.blocks.put(memoryview(b""))
                     return
         except BaseException as error:  # noqa: BLE001 - handed to the thread that asks
             self.blocks.put(error)
+        finally:
+            if self.orphaned:
+                self.free()
 
     def _take_buffer(self) -> None:
         """Take what an earlier reader left in the file's own buffer: poll does not see it."""
@@ -261,15 +270,17 @@ def _pieces(source: Readable | Iterable[Buffer], size: int) -> Iterator[bytes]:
     """
     count = 0
     try:
-        pieces = iter(partial(source.read, size), b"") if hasattr(source, "read") else iter(source)
-        while True:
-            yield (data := _as_bytes(next(pieces)))
-            count += len(data)
-    except StopIteration:
-        return
+        if hasattr(source, "read"):
+            while data := _as_bytes(source.read(size)):
+                yield data
+                count += len(data)
+        else:
+            for piece in source:
+                yield (data := _as_bytes(piece))
+                count += len(data)
     except SourceError:
         raise
-    except Exception as error:
+    except Exception as error:  # StopIteration out of a `read` among them: that is no end
         name = type(error).__name__
         raise SourceError(f"the source failed after {count} bytes: {name}: {error}") from error
 

@@ -99,14 +99,9 @@ def test_a_registry_that_is_not_there_uses_the_layer_up() -> None:
     assert second.value.__cause__ is first.value
 
 
-@pytest.mark.parametrize("explicit", [True, False])
-def test_credentials_are_given_or_come_from_the_environment(
-    monkeypatch: pytest.MonkeyPatch, explicit: bool
-) -> None:
-    """BROLGA_USERNAME and BROLGA_PASSWORD where none are given; sent when they are asked for."""
-    monkeypatch.setenv("BROLGA_USERNAME", "nobody" if explicit else "someone")
-    monkeypatch.setenv("BROLGA_PASSWORD", "secret")
-    credentials = Credentials("someone", "secret") if explicit else None
+def test_credentials_are_sent_when_they_are_asked_for() -> None:
+    """And not before."""
+    credentials = Credentials("someone", "secret")
     locked = _Locked()
     with (
         scripted(locked) as address,
@@ -119,7 +114,21 @@ def test_credentials_are_given_or_come_from_the_environment(
     assert set(locked.seen) == {"", authorization}
 
 
-@pytest.mark.parametrize("credentials", [None, Credentials("someone", "wrong")])
+def test_the_environment_is_not_the_library_s_to_give_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Credentials go where the caller sends them: the command's environment is the command's."""
+    monkeypatch.setenv("BROLGA_USERNAME", "someone")
+    monkeypatch.setenv("BROLGA_PASSWORD", "secret")
+    locked = _Locked()
+    with scripted(locked) as address, Client() as client, pytest.raises(Unauthorized):
+        client.push_layer(f"{address}/x", StreamLayer([b"data"]))
+    assert set(locked.seen) == {""}
+
+
+@pytest.mark.parametrize(
+    "credentials", [None, Credentials("someone", "wrong")], ids=["none", "wrong"]
+)
 def test_no_credentials_and_wrong_ones_are_unauthorized(credentials: Credentials | None) -> None:
     """And nothing of the layer was sent."""
     layer = StreamLayer([b"data"])

@@ -332,7 +332,7 @@ def test_a_dropped_stream_is_closed_with_a_warning(large: bytes, tmp_path: Path)
     layer = StreamLayer(path)
     stream = layer.open()
     next(iter(stream))
-    with pytest.warns(ResourceWarning, match="unclosed <brolga"):
+    with pytest.warns(ResourceWarning, match="unclosed <LayerStream open, "):
         del stream
     assert layer.state is LayerState.FAILED
 
@@ -457,3 +457,38 @@ def test_what_is_under_way_is_bounded() -> None:
         for _ in range(3):
             next(blocks)
         assert asked <= 3 + 2 + 2  # given, under way, one taken at open and one more
+
+
+def test_a_pass_closed_by_its_own_thread_waits_for_nobody(large: bytes) -> None:
+    """The collector may find a dropped stream in a thread of ours, which cannot join itself."""
+    layer = StreamLayer([large])
+    stream = layer.open()
+    next(iter(stream))
+    thread = threading.Thread(target=stream.close, name="brolga-lane-of-the-test")
+    thread.start()
+    thread.join()
+    assert layer.state is LayerState.FAILED
+    while any(thread.name.startswith("brolga-") for thread in threading.enumerate()):
+        pass  # they end by themselves
+
+
+def test_the_source_sees_its_stream_open() -> None:
+    """The first block is taken while the layer opens: nobody can open it twice meanwhile."""
+    seen = []
+
+    def curious() -> Iterator[bytes]:
+        seen.append(layer.state)
+        yield b"x"
+
+    layer = StreamLayer(curious())
+    drained(layer)
+    assert seen == [LayerState.OPEN]
+
+
+def test_a_repr_shows_the_state_and_nothing_of_the_source() -> None:
+    """It may end in a log."""
+    layer = StreamLayer([b"secret"], "none")
+    assert repr(layer) == "<StreamLayer fresh, 0 bytes read, 0 written>"
+    with layer.open() as stream:
+        stream.read()
+        assert repr(stream) == "<LayerStream done, 6 bytes read, 6 written>"

@@ -8,12 +8,12 @@ import os
 import subprocess
 import tempfile
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from brolga.errors import SourceError
-from brolga.sources import READ_AHEAD, BlockSource, Source, check, open_source, size_of
+from brolga.sources import READ_AHEAD, BlockSource, Source, _FileSource, check, open_source, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -414,3 +414,51 @@ def test_the_size_is_known_for_regular_files_alone(path: Path, pipe: Pipe) -> No
     assert size_of([b"x"]) is None
     assert size_of(io.BytesIO(b"x")) is None
     assert size_of("/no/such/file") is None
+
+
+def test_a_file_that_grows_while_it_is_read_ends_at_its_first_end(tmp_path: Path) -> None:
+    """What came later would make a short block in the middle, and other bytes of one source."""
+    path = tmp_path / "log"
+    path.write_bytes(b"x" * (SIZE + 10))
+    source = open_source(path, SIZE)
+    assert [len(block) for block in (source.next_block(10), source.next_block(10)) if block] == [
+        SIZE,
+        10,
+    ]
+    with path.open("ab") as log:
+        log.write(b"later")
+    assert not source.next_block(10)
+    source.close()
+
+
+def test_stop_iteration_out_of_a_read_is_no_end() -> None:
+    """A `read` that lets its own StopIteration out has failed (PEP 479 says so of generators)."""
+
+    class Careless:
+        parts = iter([b"a"])
+
+        def read(self, size: int) -> bytes:
+            return next(self.parts)
+
+    with pytest.raises(SourceError, match="after 1 bytes: StopIteration"):
+        read(Careless())
+
+
+def test_a_source_closed_by_its_own_thread_frees_what_it_holds(pipe: Pipe) -> None:
+    """The collector may find a dropped stream in the very thread that reads for it."""
+    source = cast("_FileSource", open_source(pipe.file, SIZE))
+    reader = source._reader
+    done = threading.Event()
+
+    def close_from_here(room: object) -> int:
+        source.close()
+        done.set()
+        return 0
+
+    reader._read_into = close_from_here  # type: ignore[method-assign]
+    pipe.write(b"x")
+    assert source.next_block(0.01) is None or done.wait(10)
+    assert done.wait(10)
+    source._thread.join()
+    assert reader._wake is None
+    source.close()

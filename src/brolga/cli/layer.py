@@ -103,16 +103,23 @@ def push(  # noqa: PLR0913 - the flags of the verb
         stream = StreamLayer(_source(source), name, level, media_type, threads=jobs)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    with _client(insecure, ca_cert, timeout) as client, shown(stream, progress):
+    with (
+        _client(insecure=insecure, ca_cert=ca_cert, timeout=timeout) as client,
+        shown(stream, progress),
+    ):
         client.push_layer(repository, stream)
     _print(repository, stream, time.monotonic() - began, as_json=as_json)
 
 
-def _client(insecure: bool, ca_cert: str | None, timeout: float) -> Client:  # noqa: FBT001
+def _client(*, insecure: bool, ca_cert: str | None, timeout: float) -> Client:
+    from brolga.auth import credentials_from_environment
     from brolga.client import Client
 
+    credentials = credentials_from_environment()
     try:
-        return Client(insecure=insecure, ca_cert=ca_cert, timeout_s=timeout)
+        return Client(
+            credentials=credentials, insecure=insecure, ca_cert=ca_cert, timeout_s=timeout
+        )
     except (OSError, ValueError) as error:
         what = f"--ca-cert {ca_cert}" if isinstance(error, OSError) else "--timeout"
         raise click.UsageError(f"{what}: {error}") from error

@@ -10,6 +10,7 @@ hears an answer that comes while a body still goes out. The body is never sent t
 from __future__ import annotations
 
 import ssl
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
@@ -131,7 +132,7 @@ class Transport:
                 return Reply(
                     status=response.status,
                     headers=_headers(response.headers),
-                    body=_capped(response.iter_stream()),
+                    body=_capped(response.iter_stream(), seconds),
                     sent=body.sent,
                     whole=body.ended and not stopped,
                 )
@@ -223,12 +224,16 @@ def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return headers
 
 
-def _capped(blocks: Iterable[bytes]) -> bytes:
-    """Return the first `_MAX_BODY` bytes of an answer; the rest is not read."""
+def _capped(blocks: Iterable[bytes], seconds: float) -> bytes:
+    """Return what comes of an answer in `seconds`, at most `_MAX_BODY` bytes.
+
+    The rest is not read: an answer that drips must not hold anybody up.
+    """
+    end = time.monotonic() + seconds
     body = bytearray()
     for block in blocks:
         body += block
-        if len(body) >= _MAX_BODY:
+        if len(body) >= _MAX_BODY or time.monotonic() > end:
             break
     return bytes(body[:_MAX_BODY])
 
