@@ -14,7 +14,6 @@ from brolga.wire import enter, upload_stream
 
 if TYPE_CHECKING:
     from os import PathLike
-    from types import TracebackType
     from typing import Self
 
     from brolga.descriptor import Descriptor
@@ -52,12 +51,7 @@ class Client:
         """Return the client itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close every connection."""
         self.close()
 

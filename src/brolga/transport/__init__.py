@@ -25,7 +25,6 @@ from brolga.wire import Reply
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from os import PathLike
-    from types import TracebackType
     from typing import Self
 
     from brolga.wire import Call, Flow
@@ -75,12 +74,7 @@ class Transport:
         """Return the transport itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close every connection."""
         self.close()
 
