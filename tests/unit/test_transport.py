@@ -19,7 +19,7 @@ from brolga import transport as transport_module
 from brolga.errors import TransportFailed
 from brolga.transport import Transport
 from brolga.transport.connection import Watched, _is_final, _without_interim
-from brolga.wire import Call, Flow, Reply
+from brolga.wire import Call, Flow, Patience, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -36,9 +36,11 @@ def one(call: Call) -> Flow[Reply]:
     return (yield call)
 
 
-def patch(url: str, body: Iterable[bytes | memoryview], *, hurry: bool = False) -> Flow[Reply]:
+def patch(
+    url: str, body: Iterable[bytes | memoryview], *, patience: Patience = Patience.USUAL
+) -> Flow[Reply]:
     """Stream a body."""
-    return one(Call("PATCH", url, {"Content-Type": "application/octet-stream"}, body, hurry))
+    return one(Call("PATCH", url, {"Content-Type": "application/octet-stream"}, body, patience))
 
 
 @contextmanager
@@ -659,7 +661,7 @@ class TestFailure:
     def test_a_call_in_a_hurry_does_not_wait_as_long(
         self, client: Transport, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """`hurry` asks for one short try: nobody waits for it."""
+        """`HURRY` asks for one short try: nobody waits for it."""
         monkeypatch.setattr(transport_module, "_HURRY_S", 0.1)
 
         def script(peer: Peer) -> None:
@@ -667,7 +669,7 @@ class TestFailure:
             peer.drain()
 
         with scripted(script) as address, failing("timeout"):
-            client.run(one(Call("DELETE", f"http://{address}/", hurry=True)))
+            client.run(one(Call("DELETE", f"http://{address}/", patience=Patience.HURRY)))
 
     @pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), float("inf"), 1e6])
     def test_a_timeout_is_a_time(self, timeout_s: float) -> None:
@@ -923,7 +925,7 @@ class TestRun:
             try:
                 yield Call("PATCH", url, body=body())
             except BaseException:
-                yield Call("DELETE", url, hurry=True)
+                yield Call("DELETE", url, patience=Patience.HURRY)
                 raise
 
         with scripted(script) as address, pytest.raises(KeyboardInterrupt):

@@ -13,7 +13,7 @@ import pytest
 from brolga.descriptor import Descriptor
 from brolga.digest import Digest
 from brolga.reference import Repository
-from brolga.wire import Access, Call, Credentials, Reply
+from brolga.wire import Access, Call, Credentials, Patience, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -100,7 +100,7 @@ def access(credentials: Credentials | None = None) -> Access:
 def authorized(call: Call, authorization: str) -> Call:
     """Return the call as it is with an Authorization header."""
     headers = {**call.headers, "Authorization": authorization}
-    return Call(call.method, call.url, headers, call.body, call.hurry)
+    return Call(call.method, call.url, headers, call.body, call.patience)
 
 
 def patch(body: Iterable[bytes], session: str = FIRST) -> Call:
@@ -115,10 +115,12 @@ def put(session: str = SECOND) -> Call:
 
 def delete(session: str) -> Call:
     """Return the call that gives a session up."""
-    return Call("DELETE", session, body=b"", hurry=True)
+    return Call("DELETE", session, body=b"", patience=Patience.HURRY)
 
 
-def token_call(credentials: Credentials | None = None, *, hurry: bool = False) -> Call:
+def token_call(
+    credentials: Credentials | None = None, *, patience: Patience = Patience.USUAL
+) -> Call:
     """Return the call that asks BEARER's realm for a token."""
     headers = {"Authorization": credentials.basic} if credentials else {}
-    return Call("GET", f"{REALM}?{SCOPE}&service=registry.example", headers, hurry=hurry)
+    return Call("GET", f"{REALM}?{SCOPE}&service=registry.example", headers, patience=patience)

@@ -25,5 +25,15 @@ def test_no_module_can_open_a_socket_or_sleep(path: Path) -> None:
 
 def test_the_public_names_are_these() -> None:
     """What drivers and clients build on."""
-    names = ["Access", "Call", "Credentials", "Flow", "Reply", "enter", "upload_stream"]
+    names = [
+        "Access",
+        "BodyFailed",
+        "Call",
+        "Credentials",
+        "Flow",
+        "Patience",
+        "Reply",
+        "enter",
+        "upload_stream",
+    ]
     assert brolga.wire.__all__ == names

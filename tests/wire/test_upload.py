@@ -42,7 +42,7 @@ from brolga.errors import (
     Unauthorized,
     UploadInterrupted,
 )
-from brolga.wire import Call, Reply, upload_stream
+from brolga.wire import Call, Patience, Reply, upload_stream
 
 if TYPE_CHECKING:
     from brolga.descriptor import Descriptor
@@ -214,7 +214,7 @@ def test_a_token_that_died_is_renewed_to_cancel_the_session() -> None:
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         (delete(FIRST), Reply(401, BEARER)),
-        (token_call(hurry=True), TOKEN),
+        (token_call(patience=Patience.HURRY), TOKEN),
         (authorized(delete(FIRST), "Bearer t1"), Reply(204)),
         error=UploadInterrupted,
     )

@@ -20,7 +20,7 @@ import httpcore2 as httpcore
 from brolga._version import __version__
 from brolga.errors import TransportFailed
 from brolga.transport.connection import Backend
-from brolga.wire import Reply
+from brolga.wire import Patience, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -107,7 +107,7 @@ class Transport:
         """Make one call. Raises what the body raised, TransportFailed where there was no answer."""
         url, host = _address(call)
         body = _Body(call.body)
-        seconds = _HURRY_S if call.hurry else self._timeout_s
+        seconds = _HURRY_S if call.patience is Patience.HURRY else self._timeout_s
         request = httpcore.Request(
             call.method,
             url,

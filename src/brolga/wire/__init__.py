@@ -12,7 +12,17 @@ thrown into it, and returns its result; a driver (about 20 lines, in `transport`
 """
 
 from brolga.wire.access import Access, Credentials, enter
-from brolga.wire.http import Call, Flow, Reply
+from brolga.wire.http import BodyFailed, Call, Flow, Patience, Reply
 from brolga.wire.upload import upload_stream
 
-__all__ = ["Access", "Call", "Credentials", "Flow", "Reply", "enter", "upload_stream"]
+__all__ = [
+    "Access",
+    "BodyFailed",
+    "Call",
+    "Credentials",
+    "Flow",
+    "Patience",
+    "Reply",
+    "enter",
+    "upload_stream",
+]

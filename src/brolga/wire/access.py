@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from brolga.reference import Repository
-    from brolga.wire.http import Flow, Reply
+    from brolga.wire.http import Flow, Patience, Reply
 
 __all__ = ["Access", "Credentials", "enter"]
 
@@ -106,7 +106,7 @@ class Access:
         """
         challenges = _parse_challenges(reply.headers.get("www-authenticate", ""))
         if "bearer" in challenges:
-            self._authorization = yield from self._token(challenges["bearer"], hurry=call.hurry)
+            self._authorization = yield from self._token(challenges["bearer"], call.patience)
         elif "basic" in challenges and self._credentials:
             if self._authorization == self._credentials.basic:
                 expect(call, reply)  # these credentials were refused: raises
@@ -114,7 +114,7 @@ class Access:
         else:
             expect(call, reply)
 
-    def _token(self, params: dict[str, str], *, hurry: bool) -> Flow[str]:
+    def _token(self, params: dict[str, str], patience: Patience) -> Flow[str]:
         """Ask the realm for a token to push here (distribution, Token Authentication)."""
         # The realm gets the password: it must be a URL that the user's trust can extend to.
         realm = params.get("realm", "").partition("#")[0]
@@ -125,7 +125,7 @@ class Access:
             query["service"] = service
         url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}"
         headers = {"Authorization": self._credentials.basic} if self._credentials else {}
-        call = Call("GET", url, headers, hurry=hurry)
+        call = Call("GET", url, headers, patience=patience)
         reply = yield call
         expect(call, reply, _OK)
         return f"Bearer {_token_in(reply.body)}"

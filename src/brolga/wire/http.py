@@ -7,13 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TypeAlias, TypeVar
 
 from brolga.wire.urls import redacted
 
-__all__ = ["Call", "Flow", "Reply"]
+__all__ = ["BodyFailed", "Call", "Flow", "Patience", "Reply"]
 
 _T = TypeVar("_T")
+
+
+class Patience(Enum):
+    """How long an answer is waited for."""
+
+    HURRY = "hurry"  # a few seconds: nobody needs the answer
+    USUAL = "usual"  # the driver's own limit
+    LONG = "long"  # minutes: the registry moves a whole blob before it answers
 
 
 @dataclass(frozen=True, repr=False)
@@ -21,15 +30,21 @@ class Call:
     """One request. `body` is bytes, which may be sent again, or a stream, which never is.
 
     A stream goes out with `Transfer-Encoding: chunked`; its empty blocks are heartbeats, at which
-    the driver looks for an early answer. `hurry` asks for a short time limit: nobody needs the
-    answer.
+    the driver looks for an early answer. The driver waits `after_s` seconds before it sends.
+
+    `streamed` asks for the answer's body as blocks, where its status is 200 or 206. `named_by` is
+    the host that named this URL, where another host is called than the user named: then the
+    driver refuses addresses inside private networks, unless `named_by` is inside itself.
     """
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | Iterable[bytes | memoryview] | None = None
-    hurry: bool = False
+    patience: Patience = Patience.USUAL
+    after_s: float = 0.0
+    streamed: bool = False
+    named_by: str = ""
 
     def __repr__(self) -> str:
         """Show what is asked and where; headers and query may hold secrets."""
@@ -42,6 +57,9 @@ class Reply:
 
     `sent` counts the body's bytes that went out; `whole` tells that all of them did. An answer
     that came while the body was going out is not whole, whatever its status says.
+
+    `blocks` is the body of a streamed call: iterate it once, close it in any case. It raises
+    TransportFailed where the body does not come to its end.
     """
 
     status: int
@@ -50,6 +68,21 @@ class Reply:
     body: bytes = field(default=b"", repr=False)
     sent: int = 0
     whole: bool = True
+    blocks: Generator[bytes, None, None] | None = field(default=None, repr=False)
+
+
+class BodyFailed(Exception):
+    """A call's body raised `error` before its end.
+
+    The driver ended the request all the same, so that the registry answers: `reply` is that
+    answer, or None where none came. It says nothing of the body's worth; it does say under which
+    Location the session is now.
+    """
+
+    def __init__(self, error: BaseException, reply: Reply | None = None) -> None:
+        super().__init__()
+        self.error = error
+        self.reply = reply
 
 
 # What a conversation is: yields calls, is sent replies, returns its result.

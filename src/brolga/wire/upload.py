@@ -25,7 +25,7 @@ from brolga.errors import (
     TransportFailed,
     UploadInterrupted,
 )
-from brolga.wire.http import Call
+from brolga.wire.http import Call, Patience
 from brolga.wire.replies import expect, location
 from brolga.wire.urls import with_digest
 
@@ -149,6 +149,6 @@ def _check_digest(reply: Reply, expected: Digest) -> None:
 def _cancel(access: Access, session: str) -> Flow[None]:
     """Give the session up (end-14). A registry that refuses, or is gone, is no further error."""
     try:
-        yield from access.send(Call("DELETE", session, body=b"", hurry=True))
+        yield from access.send(Call("DELETE", session, body=b"", patience=Patience.HURRY))
     except Exception:  # noqa: BLE001 - whatever it is, the first error is the one to tell
         return
