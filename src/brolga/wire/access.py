@@ -55,10 +55,17 @@ _TOKEN: Final = re.compile(r"[!-~]++")
 
 @dataclass(frozen=True)
 class Credentials:
-    """A user's name and password. The password is never shown."""
+    """Who asks: a name and password, or a token. Secrets are never shown.
 
-    username: str
-    password: str = field(repr=False)
+    `identity_token` is an OAuth2 refresh token (docker's `identitytoken`), `registry_token` a bearer
+    token to be sent as it is (docker's `registrytoken`). `origin` says where they come from.
+    """
+
+    username: str = ""
+    password: str = field(default="", repr=False)
+    identity_token: str = field(default="", repr=False)
+    registry_token: str = field(default="", repr=False)
+    origin: str = field(default="", compare=False)
 
     @property
     def basic(self) -> str:
