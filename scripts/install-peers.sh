@@ -1,8 +1,8 @@
 #!/bin/sh
-# Install the foreign registry and readers that tests/real drives, where that can be done.
+# Install the foreign registry and programs that tests/real drives, where that can be done.
 set -u
 missing=""
-for program in docker-registry skopeo umoci openssl; do
+for program in docker-registry skopeo umoci openssl zstd; do
     command -v "$program" >/dev/null || missing="$missing $program"
 done
 [ -n "$missing" ] || exit 0

@@ -15,11 +15,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.fixture(scope="session")
+def _empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a home directory without anything in it."""
+    return tmp_path_factory.mktemp("home")
+
+
 @pytest.fixture(autouse=True)
-def _no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_credentials(monkeypatch: pytest.MonkeyPatch, _empty_home: Path) -> None:
     """Keep the credentials of whoever runs the tests out of them."""
-    for name in ("BROLGA_USERNAME", "BROLGA_PASSWORD"):
+    for name in ("BROLGA_USERNAME", "BROLGA_PASSWORD", "REGISTRY_AUTH_FILE"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(_empty_home))
+    monkeypatch.setenv("DOCKER_CONFIG", str(_empty_home / "docker"))
+    # Set, not unset: without XDG_RUNTIME_DIR podman's file is /run/containers/UID/auth.json.
+    for name in ("XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(_empty_home / name.lower()))
 
 
 @dataclass(frozen=True)

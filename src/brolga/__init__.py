@@ -18,16 +18,20 @@ from typing import TYPE_CHECKING
 from brolga._version import __version__
 
 if TYPE_CHECKING:
-    from brolga.client import Client, push_layer
-    from brolga.descriptor import Descriptor
+    from brolga.auth import Keychain, default_keychain
+    from brolga.client import Client, get_image, push, push_layer
+    from brolga.descriptor import Descriptor, Platform
     from brolga.digest import Digest
     from brolga.errors import (
         BrolgaError,
+        CredentialsError,
         Denied,
         DigestMismatch,
         InvalidDigest,
+        InvalidManifest,
         InvalidReference,
         LayerError,
+        NoSuchPlatform,
         NotComputed,
         NotFound,
         ProtocolViolation,
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
         Unauthorized,
         UploadInterrupted,
     )
+    from brolga.image import BlobLayer, BytesBlob, Image, ImageIndex
     from brolga.layer import (
         Blob,
         BlobStream,
@@ -48,27 +53,41 @@ if TYPE_CHECKING:
         Progress,
         StreamLayer,
     )
+    from brolga.manifest import History, ImageConfig, Index, Manifest
     from brolga.reference import Reference, Repository
     from brolga.wire import Credentials
 
 __all__ = [
     "Blob",
+    "BlobLayer",
     "BlobStream",
     "BrolgaError",
+    "BytesBlob",
     "Client",
     "Credentials",
+    "CredentialsError",
     "Denied",
     "Descriptor",
     "Digest",
     "DigestMismatch",
+    "History",
+    "Image",
+    "ImageConfig",
+    "ImageIndex",
+    "Index",
     "InvalidDigest",
+    "InvalidManifest",
     "InvalidReference",
+    "Keychain",
     "Layer",
     "LayerError",
     "LayerState",
     "LayerStream",
+    "Manifest",
+    "NoSuchPlatform",
     "NotComputed",
     "NotFound",
+    "Platform",
     "Progress",
     "ProtocolViolation",
     "RateLimited",
@@ -82,13 +101,18 @@ __all__ = [
     "Unauthorized",
     "UploadInterrupted",
     "__version__",
+    "default_keychain",
+    "get_image",
+    "push",
     "push_layer",
 ]
 
 _HOMES = {
-    "brolga.client": ("Client", "push_layer"),
-    "brolga.descriptor": ("Descriptor",),
+    "brolga.auth": ("Keychain", "default_keychain"),
+    "brolga.client": ("Client", "get_image", "push", "push_layer"),
+    "brolga.descriptor": ("Descriptor", "Platform"),
     "brolga.digest": ("Digest",),
+    "brolga.image": ("BlobLayer", "BytesBlob", "Image", "ImageIndex"),
     "brolga.layer": (
         "Blob",
         "BlobStream",
@@ -98,6 +122,7 @@ _HOMES = {
         "Progress",
         "StreamLayer",
     ),
+    "brolga.manifest": ("History", "ImageConfig", "Index", "Manifest"),
     "brolga.reference": ("Reference", "Repository"),
     "brolga.wire": ("Credentials",),
 }

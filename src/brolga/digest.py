@@ -52,6 +52,9 @@ class Hasher(Protocol):
     def hexdigest(self) -> str:
         """Return the hash of the bytes so far in lower-case hexadecimal digits."""
 
+    def copy(self) -> Hasher:
+        """Return another one that has taken the same bytes."""
+
 
 _HASHES: Final[Mapping[str, Callable[[], Hasher]]] = {
     "sha256": hashlib.sha256,

@@ -6,7 +6,10 @@ who catches it. Each operation's error says which side failed: the source, the r
     BrolgaError
     ├── InvalidReference (ValueError)      a name that is no repository or reference
     ├── InvalidDigest (ValueError)         a string that is no digest
+    ├── InvalidManifest (ValueError)       bytes that are no manifest, index or config
+    ├── NoSuchPlatform                     an index without an image for the platform asked for
     ├── SourceError                        the source failed, or gave what is not bytes
+    ├── CredentialsError                   credentials that cannot be read or stored
     ├── LayerError
     │   ├── NotComputed                    a digest asked for before the stream's end
     │   └── StreamConsumed                 a stream opened a second time
@@ -18,6 +21,8 @@ who catches it. Each operation's error says which side failed: the source, the r
     ├── ProtocolViolation                  the registry answered with what the spec forbids
     ├── TransportFailed                    no answer: refused, cut, timed out, TLS
     ├── UploadInterrupted                  a blob's bytes did not all arrive, or were not confirmed
+    ├── StreamNotReplayable                bytes that must go out again are gone
+    ├── CorruptBlob                        a blob that cannot be decompressed, or is no archive
     └── DigestMismatch                     two digests that must be equal are not
 """
 
@@ -29,11 +34,15 @@ _EXCERPT_LENGTH: Final = 80  # characters
 
 __all__ = [
     "BrolgaError",
+    "CorruptBlob",
+    "CredentialsError",
     "Denied",
     "DigestMismatch",
     "InvalidDigest",
+    "InvalidManifest",
     "InvalidReference",
     "LayerError",
+    "NoSuchPlatform",
     "NotComputed",
     "NotFound",
     "ProtocolViolation",
@@ -41,6 +50,7 @@ __all__ = [
     "RegistryError",
     "SourceError",
     "StreamConsumed",
+    "StreamNotReplayable",
     "TransportFailed",
     "Unauthorized",
     "UploadInterrupted",
@@ -72,8 +82,27 @@ class InvalidDigest(BrolgaError, ValueError):
     """A string that is not a digest of the image-spec's grammar (descriptor.md, Digests)."""
 
 
+class InvalidManifest(BrolgaError, ValueError):
+    """Bytes that are no manifest, index or image config; says the place, as `$.layers[0].size`."""
+
+
+class NoSuchPlatform(BrolgaError):
+    """An index that has no image for the platform asked for; `available` are those that it has."""
+
+    def __init__(self, message: str, *, available: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.available = available
+
+
 class SourceError(BrolgaError):
     """The source of a stream failed, or gave something other than bytes."""
+
+
+class CredentialsError(BrolgaError):
+    """A credential helper or a file of credentials failed, or holds what is none.
+
+    The message names the helper or the file, and holds no secret.
+    """
 
 
 class LayerError(BrolgaError):
@@ -142,13 +171,15 @@ class TransportFailed(BrolgaError):
     """A request had no answer.
 
     `reason` is one of `connect`, `tls`, `certificate`, `timeout`, `cut`; `sent` counts the bytes
-    of the request's body that had gone out, in whole blocks.
+    of the request's body that had gone out, in whole blocks. `fresh` is False where the connection
+    was one of an earlier request: a cut may mean that it had been closed before this one came.
     """
 
-    def __init__(self, message: str, *, reason: str, sent: int = 0) -> None:
+    def __init__(self, message: str, *, reason: str, sent: int = 0, fresh: bool = True) -> None:
         super().__init__(message)
         self.reason = reason
         self.sent = sent
+        self.fresh = fresh
 
 
 class UploadInterrupted(BrolgaError):
@@ -162,6 +193,27 @@ class UploadInterrupted(BrolgaError):
         super().__init__(message)
         self.sent = sent
         self.acknowledged = acknowledged
+
+
+class StreamNotReplayable(BrolgaError):
+    """An upload failed, and the bytes that would have to go out again are gone.
+
+    Its cause is the failure. `sent` bytes had gone out, the registry acknowledged `acknowledged`,
+    the last `kept` are still here. A larger window, or a spool, would have kept more.
+    """
+
+    def __init__(self, message: str, *, sent: int, acknowledged: int, kept: int) -> None:
+        super().__init__(message)
+        self.sent = sent
+        self.acknowledged = acknowledged
+        self.kept = kept
+
+
+class CorruptBlob(BrolgaError):
+    """A blob that is cut short, grows beyond the limits, or is not what it must be.
+
+    It is no valid gzip or zstd, or what it holds is no valid tar.
+    """
 
 
 class DigestMismatch(BrolgaError):

@@ -15,18 +15,19 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
-from brolga.compression import BLOCK_SIZE, Block, codec_for
+from brolga.compression import BLOCK_SIZE, Block, Codec, codec_for
 from brolga.descriptor import Descriptor, check_media_type
-from brolga.errors import LayerError, NotComputed, StreamConsumed
+from brolga.errors import LayerError, NotComputed, SourceError, StreamConsumed
 from brolga.mediatypes import LAYER_BY_COMPRESSION
-from brolga.pipeline import Sums, Tally, one_pass
-from brolga.sources import BlockSource, Source, check, open_source, size_of
+from brolga.pipeline import Lanes, Sums, Tally, one_pass
+from brolga.sources import Source, check, open_source, reopener, size_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from brolga.digest import Digest
+    from brolga.sources import BlockSource
 
 __all__ = ["Blob", "BlobStream", "Layer", "LayerState", "LayerStream", "Progress", "StreamLayer"]
 
@@ -119,7 +120,7 @@ class StreamLayer:
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be 1 or more, not {threads}")
         self._codec = codec_for(compression, level)
-        self._source: Source = source
+        self._unread: list[Source] = [source]  # until it is opened
         self._threads = threads or min(_cores(), MAX_THREADS)
         self._media_type = media_type or LAYER_BY_COMPRESSION[compression]
         check_media_type(self._media_type)
@@ -185,20 +186,21 @@ class StreamLayer:
         Raises StreamConsumed the second time, SourceError where the source cannot be opened.
         """
         course = self._course
-        if course.state is not LayerState.FRESH:
+        try:
+            source = self._unread.pop()  # atomic: of two threads that open at once, one gets it
+        except IndexError:
+            state = LayerState.OPEN if course.state is LayerState.FRESH else course.state
             raise StreamConsumed(
-                f"a stream is opened once, and this one is {course.state.value} already"
+                f"a stream is opened once, and this one is {state.value} already"
             ) from course.cause
         course.state = LayerState.OPEN
-        source, self._source = self._source, ()
         try:
+            course.reopen = reopener(source)
             blocks = open_source(source, BLOCK_SIZE)
+            return LayerStream(course, blocks, self._codec, Lanes(self._threads))
         except BaseException as error:
             course.fail(error)
             raise
-        return LayerStream(
-            course, blocks, one_pass(blocks, self._codec, self._threads, course.tally)
-        )
 
     def _computed(self, name: str) -> Sums:
         course = self._course
@@ -217,6 +219,7 @@ class _Course:
         self.tally = Tally()
         self.sums: Sums | None = None
         self.cause: BaseException | None = None
+        self.reopen: Callable[[int, int], BlockSource] | None = None
 
     def __str__(self) -> str:
         return f"{self.state.value}, {self.tally.read} bytes read, {self.tally.written} written"
@@ -229,6 +232,12 @@ class _Course:
             self.cause, self.state = cause, LayerState.FAILED
 
 
+class _Part(Protocol):
+    """Something to close, as often as is needed."""
+
+    def close(self) -> None: ...
+
+
 class LayerStream:
     """The compressed bytes of a `StreamLayer`, read once, by iteration or as a file.
 
@@ -236,12 +245,13 @@ class LayerStream:
     thread of its own outlives `close()`.
     """
 
-    def __init__(
-        self, course: _Course, source: BlockSource, blocks: Generator[Block, None, Sums]
-    ) -> None:
+    def __init__(self, course: _Course, source: BlockSource, codec: Codec, lanes: Lanes) -> None:
         self._course = course
-        self._source = source
-        self._blocks = blocks
+        self._process = os.getpid()
+        self._codec = codec
+        self._lanes = lanes
+        self._blocks = one_pass(source, codec, lanes, course.tally)
+        self._parts: tuple[_Part, ...] = (self._blocks, lanes, source)
         self._rest = memoryview(b"")
 
     def __repr__(self) -> str:
@@ -265,7 +275,7 @@ class LayerStream:
 
     def __del__(self) -> None:
         """Close a stream that was dropped open, and tell of it, as files do."""
-        if self._course.state is LayerState.OPEN:
+        if self._course.state is LayerState.OPEN and self._process == os.getpid():
             warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
         self.close()
 
@@ -279,11 +289,32 @@ class LayerStream:
         So that whoever sends the blocks can look at the other side meanwhile. A source of Python
         code is waited for without heartbeats.
         """
-        if self._rest:
-            rest, self._rest = self._rest, memoryview(b"")
-            yield rest
         while (block := self._next()) is not None:
             yield block
+
+    @property
+    def can_repeat(self) -> bool:
+        """Whether the source can be opened once more: a regular file can."""
+        return self._course.reopen is not None
+
+    def repeat(self) -> Iterator[Block]:
+        """Yield again the bytes that were given so far, and perhaps some more, by a second pass.
+
+        This stream stays where it is. Raises SourceError where the source gives other bytes now,
+        LayerError where it cannot be opened once more.
+        """
+        self._check_process()
+        course, tally = self._course, self._course.tally
+        if course.reopen is None:
+            raise LayerError("the source of this stream can be read only once")
+        count = tally.read
+        read = course.sums.diff_id if course.sums else self._lanes.read_so_far(tally)
+        source, lanes = course.reopen(BLOCK_SIZE, count), Lanes(self._lanes.threads)
+        blocks = one_pass(source, self._codec, lanes, Tally())
+        self._parts += (blocks, lanes, source)
+        sums = yield from blocks
+        if (sums.uncompressed_size, sums.diff_id) != (count, read):
+            raise SourceError(f"the source changed: its first {count} bytes are others now")
 
     def read(self, size: int = -1, /) -> bytes:
         """Return `size` bytes, fewer at the end only; all that is left where `size` is negative."""
@@ -297,40 +328,55 @@ class LayerStream:
         view = memoryview(buffer).cast("B")
         filled = 0
         while filled < len(view):
-            if not self._rest:
-                block = self._next()
-                if block is None:
-                    break
-                self._rest = memoryview(block)
-            count = min(len(view) - filled, len(self._rest))
-            view[filled : filled + count] = self._rest[:count]
-            self._rest = self._rest[count:]
+            block = self._next()
+            if block is None:
+                break
+            count = min(len(view) - filled, len(block))
+            view[filled : filled + count] = block[:count]
+            self._rest = memoryview(block)[count:]
             filled += count
         return filled
 
     def close(self) -> None:
-        """Stop, and wait until every thread has ended. Before the end: the layer has failed."""
+        """Stop, and wait until every thread has ended. Before the end: the layer has failed.
+
+        Where this was interrupted, closing again finishes it.
+        """
         if self._course.state is LayerState.OPEN:
             written = self._course.tally.written
             self._course.fail(LayerError(f"the stream was closed after {written} bytes"))
         self._rest = memoryview(b"")
-        self._blocks.close()
-        self._source.close()
+        for part in self._parts:
+            part.close()
 
     def _next(self) -> Block | None:
-        """Return the next block, None at the clean end. Raises what the pass raised."""
+        """Return what is left of a block, or the next one; None at the clean end.
+
+        Raises what the pass raised, LayerError in a process that has none of its threads.
+        """
         course = self._course
+        self._check_process()
         if course.state is LayerState.FAILED:
             raise StreamConsumed("the stream was closed, or has failed") from course.cause
+        if self._rest:
+            rest, self._rest = self._rest, memoryview(b"")
+            return rest
         try:
             return next(self._blocks)
         except StopIteration as end:
             if end.value is not None:  # it comes with the first StopIteration alone
                 course.finish(end.value)
             return None
-        except BaseException as error:
-            course.fail(error)
+        except BaseException as cause:
+            course.fail(cause)
             raise
+
+    def _check_process(self) -> None:
+        """Raise LayerError in a process that has none of the stream's threads."""
+        if self._course.state is LayerState.OPEN and self._process != os.getpid():
+            error = LayerError("the stream was opened in another process: open it in this one")
+            self._course.fail(error)
+            raise error
 
 
 def _cores() -> int:

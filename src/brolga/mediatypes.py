@@ -15,12 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "DOCKER_BY_OCI",
     "DOCKER_CONFIG",
     "DOCKER_FOREIGN_LAYER_GZIP",
+    "DOCKER_LAYER",
     "DOCKER_LAYER_GZIP",
     "DOCKER_MANIFEST",
     "DOCKER_MANIFEST_LIST",
+    "DOCKER_SCHEMA_1",
+    "DOCKER_SCHEMA_1_SIGNED",
     "LAYER_BY_COMPRESSION",
+    "NONDISTRIBUTABLE",
     "OCI_CONFIG",
     "OCI_DESCRIPTOR",
     "OCI_EMPTY",
@@ -60,9 +65,30 @@ OCI_NONDISTRIBUTABLE_LAYER_ZSTD: Final = (
 DOCKER_MANIFEST_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_CONFIG: Final = "application/vnd.docker.container.image.v1+json"
+DOCKER_LAYER: Final = "application/vnd.docker.image.rootfs.diff.tar"
 DOCKER_LAYER_GZIP: Final = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 DOCKER_FOREIGN_LAYER_GZIP: Final = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 
+# Given up by Docker itself; named here to be recognised and refused.
+DOCKER_SCHEMA_1: Final = "application/vnd.docker.distribution.manifest.v1+json"
+DOCKER_SCHEMA_1_SIGNED: Final = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+
 LAYER_BY_COMPRESSION: Final[Mapping[str, str]] = MappingProxyType(
     {"gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD, "none": OCI_LAYER}
+)
+
+# What a layer of ours is called in an image of Docker's types. It has no name for zstd there: the
+# OCI one stays, which readers of zstd know.
+DOCKER_BY_OCI: Final[Mapping[str, str]] = MappingProxyType(
+    {OCI_LAYER: DOCKER_LAYER, OCI_LAYER_GZIP: DOCKER_LAYER_GZIP}
+)
+
+# Layers whose bytes are elsewhere, by the URLs of their descriptors.
+NONDISTRIBUTABLE: Final = frozenset(
+    {
+        OCI_NONDISTRIBUTABLE_LAYER,
+        OCI_NONDISTRIBUTABLE_LAYER_GZIP,
+        OCI_NONDISTRIBUTABLE_LAYER_ZSTD,
+        DOCKER_FOREIGN_LAYER_GZIP,
+    }
 )

@@ -10,6 +10,9 @@ shorter. Two kinds, by one rule: **the user's code runs in the user's thread alo
   closing never waits for the source.
 - What is Python code (an iterable, an object with `read`) is asked in the thread that reads the
   stream. Generators that hold a database cursor or a context variable work as they do elsewhere.
+
+A signal's handler may raise in the user's thread between any two bytecodes. So that thread takes no
+lock of Python code: it speaks with ours by SimpleQueues, and `Worker` starts and awaits them.
 """
 
 from __future__ import annotations
@@ -20,16 +23,25 @@ import os
 import queue
 import select
 import stat
-import threading
-from collections.abc import AsyncIterable, Generator, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, TypeAlias, cast
 
-from brolga.errors import SourceError
+from brolga.errors import BrolgaError, SourceError
+from brolga.worker import Worker
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["BlockSource", "Readable", "Source", "check", "open_source", "size_of"]
+__all__ = [
+    "BlockSource",
+    "Readable",
+    "Source",
+    "check",
+    "open_source",
+    "reopener",
+    "size_of",
+]
 
 READ_AHEAD: Final = 3  # blocks
 _PIPE_SIZE: Final = 1 << 20  # bytes; what an unprivileged process may ask for (pipe(7))
@@ -118,6 +130,55 @@ def open_source(source: Source, block_size: int) -> BlockSource:
     return _IterableSource(source, block_size)
 
 
+def reopener(source: Source) -> Callable[[int, int], BlockSource] | None:
+    """Return what opens a regular file once more; None for every other source.
+
+    It takes a block size and how many bytes to read, from where reading begins now. Raises
+    SourceError where the file cannot be opened.
+    """
+    try:
+        if isinstance(source, str | os.PathLike):
+            regular = stat.S_ISREG(os.stat(source).st_mode)  # noqa: PTH116 - a str needs no Path
+            return partial(_open_first, source, 0) if regular else None
+        raw = _raw_file(source)
+        if raw is None or not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
+            return None
+        name = f"/proc/self/fd/{raw.fileno()}"  # with a position of its own; Linux has it
+        position = cast("BinaryIO", source).tell()
+        return partial(_open_first, name, position) if os.path.exists(name) else None  # noqa: PTH110 - the same
+    except OSError:
+        return None  # opening it will say what is wrong
+
+
+def _open_first(
+    path: str | os.PathLike[str], position: int, block_size: int, count: int
+) -> BlockSource:
+    try:
+        file = open(path, "rb", buffering=0)  # noqa: SIM115, PTH123 - _FileSource closes it
+        file.seek(position)
+    except OSError as error:
+        raise SourceError(f"cannot open the source again: {error}") from error
+    return _First(_FileSource(file, file, block_size, owned=True), count)
+
+
+class _First:
+    """The first bytes of another source."""
+
+    def __init__(self, source: BlockSource, count: int) -> None:
+        self._source = source
+        self._left = count
+
+    def next_block(self, timeout_s: float) -> memoryview | None:
+        block = self._source.next_block(timeout_s) if self._left else memoryview(b"")
+        if block is not None:
+            block = block[: self._left]
+            self._left -= len(block)
+        return block
+
+    def close(self) -> None:
+        self._source.close()
+
+
 def _raw_file(source: object) -> io.FileIO | None:
     """Return the operating system's file below `source`, where it is all that is below it.
 
@@ -132,53 +193,51 @@ class _FileSource:
     """A file of the operating system, read ahead by a thread of its own."""
 
     def __init__(self, file: BinaryIO, raw: io.FileIO, block_size: int, *, owned: bool) -> None:
-        self._owned = raw if owned else None
-        self._reader = _Reader(file, raw, block_size)
         # The thread knows the reader alone: dropping this object closes it.
-        self._thread = threading.Thread(target=self._reader.run, name="brolga-read", daemon=True)
+        self._reader = _Reader(file, raw, block_size, owned=owned)
+        self._worker = Worker("brolga-read", self._reader.run)
         self._ended = False
 
     def next_block(self, timeout_s: float) -> memoryview | None:
         if self._ended:
             return memoryview(b"")
-        if self._thread.ident is None:
-            self._thread.start()
+        self._worker.start()
         try:
             block = self._reader.blocks.get(block=timeout_s > 0, timeout=timeout_s)
         except queue.Empty:
             return None
         if isinstance(block, BaseException):
             self._reader.blocks.put(block)  # whoever asks again is told again
-            raise SourceError(f"the source cannot be read: {block}") from block
-        self._reader.room.release()
+            why = "" if isinstance(block, SourceError) else "the source cannot be read: "
+            raise SourceError(f"{why}{block}") from block
+        self._reader.room.put(None)
         self._ended = not block
         return block
 
     def close(self) -> None:
-        self._reader.stop()
-        if self._thread is threading.current_thread():
-            self._reader.orphaned = True  # a dropped cycle was collected here: nobody can wait
-        else:
-            if self._thread.ident is not None:
-                self._thread.join()
+        if self._worker.is_here:
+            self._reader.stop()
+        if self._worker.join():
             self._reader.free()
-        if self._owned is not None:
-            self._owned.close()
 
 
 class _Reader:
     """The reading thread's side of a _FileSource."""
 
-    def __init__(self, file: BinaryIO, raw: io.FileIO, block_size: int) -> None:
+    def __init__(self, file: BinaryIO, raw: io.FileIO, block_size: int, *, owned: bool) -> None:
+        self._wake: list[int] = []
+        self._owned = raw if owned else None
         self.blocks: queue.SimpleQueue[memoryview | BaseException] = queue.SimpleQueue()
-        self.room = threading.Semaphore(READ_AHEAD)
+        self.room: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(READ_AHEAD - 1):
+            self.room.put(None)
         self._raw = raw
         self._file = file
+        self._size = _regular_size(raw)
         self._rest = memoryview(b"")
         self._block_size = block_size
         self._stopped = False
-        self.orphaned = False  # closed by this very thread, which frees what is left at its end
-        self._wake: tuple[int, int] | None = os.pipe()
+        self._wake.extend(os.pipe())
         self._poll = select.poll()
         self._poll.register(raw.fileno(), select.POLLIN)
         self._poll.register(self._wake[0], select.POLLIN)
@@ -187,7 +246,7 @@ class _Reader:
     def run(self) -> None:
         try:
             self._take_buffer()
-            while self.room.acquire() and not self._stopped:
+            while not self._stopped:
                 block = self._fill()
                 self.blocks.put(block)
                 if len(block) < self._block_size:
@@ -195,11 +254,9 @@ class _Reader:
                     # block in the middle, and other bytes of the same source.
                     self.blocks.put(memoryview(b""))
                     return
+                self.room.get()
         except BaseException as error:  # noqa: BLE001 - handed to the thread that asks
             self.blocks.put(error)
-        finally:
-            if self.orphaned:
-                self.free()
 
     def _take_buffer(self) -> None:
         """Take what an earlier reader left in the file's own buffer: poll does not see it."""
@@ -214,6 +271,7 @@ class _Reader:
         while filled < self._block_size and not self._stopped:
             count = self._read_into(block[filled:])
             if count == 0:
+                self._check_whole()
                 break
             filled += count or 0
         return block[:filled]
@@ -227,16 +285,35 @@ class _Reader:
         self._poll.poll()
         return None if self._stopped else self._raw.readinto(room)
 
+    def _check_whole(self) -> None:
+        """Raise SourceError where a regular file is shorter now than it was at first."""
+        # Not where it merely gave fewer bytes than it says it has, as files of the kernel do.
+        if self._size is not None:
+            size = os.fstat(self._raw.fileno()).st_size
+            if self._raw.tell() < self._size > size:
+                raise SourceError(
+                    f"the file shrank from {self._size} to {size} bytes while it was read"
+                )
+
     def stop(self) -> None:
         self._stopped = True
-        self.room.release()
-        if self._wake is not None:
-            os.write(self._wake[1], b"x")
+        self.room.put(None)
+        for fd in self._wake[1:]:
+            os.write(fd, b"x")
 
     def free(self) -> None:
-        for fd in self._wake or ():
-            os.close(fd)
-        self._wake = None
+        """Give back what the operating system gave."""
+        while self._wake:
+            os.close(self._wake.pop())
+        if self._owned is not None:
+            self._owned.close()
+
+    __del__ = free  # where nobody could wait for the thread's end
+
+
+def _regular_size(raw: io.FileIO) -> int | None:
+    status = os.fstat(raw.fileno())
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def _enlarge_pipe(fd: int) -> None:
@@ -266,23 +343,36 @@ class _IterableSource:
 def _pieces(source: Readable | Iterable[Buffer], size: int) -> Iterator[bytes]:
     """Yield what the source gives, as bytes objects.
 
-    Raises SourceError where it gives what is not bytes, and from whatever it raises.
+    Raises SourceError where it gives what is not bytes or ends early, and from whatever it raises.
     """
     count = 0
     try:
         if hasattr(source, "read"):
+            length = getattr(source, "length", None)
             while data := _as_bytes(source.read(size)):
                 yield data
                 count += len(data)
+            _check_length(source, length, count)
         else:
             for piece in source:
                 yield (data := _as_bytes(piece))
                 count += len(data)
-    except SourceError:
-        raise
+    except BrolgaError:
+        raise  # it says already what failed
     except Exception as error:  # StopIteration out of a `read` among them: that is no end
         name = type(error).__name__
         raise SourceError(f"the source failed after {count} bytes: {name}: {error}") from error
+
+
+def _check_length(source: object, length: object, count: int) -> None:
+    """Raise SourceError where a source knows of bytes to come, and gave none.
+
+    http.client.HTTPResponse.read(n) does so when the connection was cut: `length` counts down what
+    is missing. Elsewhere that name may stand for the whole length, which does not change.
+    """
+    missing = getattr(source, "length", None)
+    if isinstance(length, int) and isinstance(missing, int) and 0 < missing == length - count:
+        raise SourceError(f"the source ended {missing} bytes early")
 
 
 def _as_bytes(piece: Buffer) -> bytes:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import string
+from dataclasses import replace
+from inspect import GEN_CLOSED, getgeneratorstate
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
@@ -15,24 +18,61 @@ from tests.wire.scripted import (
     BEARER,
     BLOB,
     HOME,
+    ONCE,
     POST,
     QUERY,
+    REALM,
     REPOSITORY,
     UPLOADS,
     USER,
     Answer,
     access,
     drive,
+    entered,
+    gathered,
+    uploading,
 )
 
-from brolga.errors import BrolgaError, ProtocolViolation, TransportFailed
-from brolga.wire import Call, Reply, enter, upload_stream
-from brolga.wire.access import _parse_challenges
+from brolga.descriptor import Descriptor
+from brolga.digest import Digest
+from brolga.errors import BrolgaError, ProtocolViolation, SourceError, TransportFailed
+from brolga.manifest import Index
+from brolga.mediatypes import OCI_INDEX, OCI_MANIFEST
+from brolga.reference import Repository
+from brolga.wire import (
+    Access,
+    BodyFailed,
+    Call,
+    Credentials,
+    Patience,
+    Reply,
+    Retry,
+    Stored,
+    add_referrer,
+    delete_blob,
+    delete_manifest,
+    get_manifest,
+    has_blob,
+    head_manifest,
+    list_referrers,
+    list_repositories,
+    list_tags,
+    listing,
+    mount_blob,
+    put_manifest,
+    read_blob,
+    referrers,
+    remove_referrer,
+    upload_bytes,
+)
+from brolga.wire import Registry as Found
+from brolga.wire.challenge import parse_challenges, parse_token
 from brolga.wire.replies import expect, location
-from brolga.wire.urls import check, origin, redacted, resolve, with_digest
+from brolga.wire.urls import check, host_of, origin, redacted, resolve, with_digest
 
 if TYPE_CHECKING:
-    from brolga.descriptor import Descriptor
+    from collections.abc import Callable, Generator, Iterator
+
     from brolga.wire import Flow
 
 T = TypeVar("T")
@@ -42,6 +82,16 @@ untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 thorough = settings(untimed, max_examples=500)
 
 BODY = (b"bl", b"ob")
+CREDENTIALS = [
+    None,
+    USER,
+    Credentials("someone", identity_token="refresh-me"),  # noqa: S106 - a made-up one
+    Credentials(registry_token="as-it-is"),  # noqa: S106 - a made-up one
+]
+SECRETS = [USER.password, "open+sesame", "refresh-me", "as-it-is"]
+RETRIES = [ONCE, Retry(attempts=2)]
+RAW = Index.new(()).raw
+INDEX = Digest.of(RAW)
 ALL_STATUSES = [*range(200, 209), 301, 303, 307, 308, *range(400, 432), *range(500, 512)]
 REASONS = ["connect", "tls", "certificate", "timeout", "cut"]
 TOKENS = [
@@ -92,7 +142,11 @@ def headers(draw: st.DrawFn) -> dict[str, str]:
         "location": st.sampled_from(LOCATIONS) | url_like,
         "www-authenticate": st.sampled_from([*BEARER.values(), *BASIC.values()]) | header_texts,
         "docker-content-digest": st.sampled_from([str(BLOB.digest), "sha256:" + "0" * 64, "x"]),
-        "content-length": st.sampled_from(["4", "5", "", "x"]),
+        "content-length": st.sampled_from(["4", "5", "", "x", "9" * 30]),
+        "content-type": st.sampled_from([OCI_INDEX, OCI_MANIFEST, "text/html", "x"]) | header_texts,
+        "content-range": st.sampled_from(["bytes 1-3/4", "bytes 2-3/4"]) | header_texts,
+        "link": st.builds('<{}>; rel="next"'.format, st.sampled_from(LOCATIONS) | url_like)
+        | header_texts,
         "retry-after": st.sampled_from(["5", "Wed, 21 Oct 2026 07:28:00 GMT"]) | header_texts,
         "date": st.just("Wed, 21 Oct 2026 07:28:00 GMT") | header_texts,
         "x-request-id": header_texts,
@@ -119,27 +173,70 @@ good_locations = st.sampled_from(LOCATIONS[:4])
 
 
 @st.composite
+def bodies(draw: st.DrawFn) -> Generator[bytes, None, None]:
+    """Draw the body of a streamed call: the blob, a part of it, more of it, or a cut."""
+    blocks = draw(st.lists(st.sampled_from([b"b", b"bl", b"ob", b"blob", b""]), max_size=4))
+    failing = draw(st.booleans())
+
+    def body() -> Generator[bytes, None, None]:
+        yield from blocks
+        if failing:
+            raise TransportFailed("no more", reason="cut")
+
+    return body()
+
+
+def whole(data: bytes) -> Generator[bytes, None, None]:
+    """Return a body that comes to its end."""
+    yield data
+
+
+def good(call: Call, target: str) -> Reply:
+    """Return the answer that leads on."""
+    if not isinstance(call.body, bytes | None):
+        return Reply(202, {"location": target}, sent=4)
+    if call.url.startswith(REALM):
+        return Reply(200, body=TOKENS[0])
+    if call.method == "GET":
+        listed = json.dumps({"tags": ["a"], "repositories": ["a"]}).encode()
+        start = call.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-")
+        if call.streamed and start != "0":
+            said = {"content-range": f"bytes {start}-3/4"}
+            return Reply(206, said, blocks=whole(b"blob"[int(start) :]))
+        if call.streamed:
+            return Reply(200, blocks=whole(b"blob"))
+        is_list = "tags/list" in call.url or "_catalog" in call.url
+        return Reply(200, {"content-type": OCI_INDEX}, listed if is_list else RAW)
+    return {
+        "POST": Reply(202, {"location": target}),
+        "PUT": Reply(201),
+        "HEAD": Reply(200, {"content-length": "4", "content-type": OCI_INDEX}),
+        "DELETE": Reply(204 if call.patience is Patience.HURRY else 202),
+    }[call.method]
+
+
+@st.composite
 def answers(draw: st.DrawFn, call: Call) -> Answer:
     """Draw an answer to a call: more often than not the one that leads on."""
-    drawn = draw(st.sampled_from(["good", "good", "good", "any", "any", "renew", "fail"]))
+    kinds = ["good", "good", "good", "any", "any", "renew", "fail", "busy", "away"]
+    drawn = draw(st.sampled_from(kinds))
+    is_stream = not isinstance(call.body, bytes | None)
+    reply = good(call, draw(good_locations))
+    if drawn == "fail" and is_stream and draw(st.booleans()):
+        return BodyFailed(SourceError("the source failed"), draw(st.none() | st.just(reply)))
     if drawn == "fail":
         return draw(failures)
     if drawn == "renew":
         return Reply(401, BEARER)
+    if drawn == "busy":
+        return Reply(503, {"retry-after": draw(st.sampled_from(["0", "9", "99", "999999999"]))})
+    if drawn == "away":
+        return Reply(307, {"location": draw(st.sampled_from(LOCATIONS))})
     if drawn == "any":
         reply = draw(replies)
-        if call.body is BODY:
-            return Reply(reply.status, reply.headers, reply.body, reply.sent, draw(st.booleans()))
-        return reply
-    target = {"location": draw(good_locations)}
-    return {
-        "POST": Reply(202, target),
-        "PATCH": Reply(202, target, sent=4, whole=draw(st.booleans())),
-        "PUT": Reply(201),
-        "HEAD": Reply(200, {"content-length": "4"}),
-        "DELETE": Reply(204),
-        "GET": Reply(200, body=TOKENS[0]),
-    }[call.method]
+        if call.streamed and reply.status in {200, 206}:
+            reply = replace(reply, blocks=draw(bodies()))
+    return replace(reply, whole=draw(st.booleans())) if is_stream else reply
 
 
 class Registry:
@@ -150,7 +247,6 @@ class Registry:
         self.talk: list[tuple[Call, Answer]] = []
 
     def __call__(self, call: Call) -> Answer:
-        assert len(self.talk) < 20, "a conversation without an end"
         answer = self.data.draw(answers(call))
         self.talk.append((call, answer))
         return answer
@@ -167,7 +263,9 @@ class Registry:
 
 def opened(registry: Registry) -> bool:
     """Tell whether a POST gave a session that can be named."""
-    for reply in registry.replies("POST"):
+    for call, reply in registry.talk:
+        if call.url != POST.url or not isinstance(reply, Reply):
+            continue
         try:
             expect(POST, reply, 202)
             location(POST, reply)
@@ -177,27 +275,36 @@ def opened(registry: Registry) -> bool:
     return False
 
 
+def gave_up(registry: Registry) -> bool:
+    """Tell whether a session was given up, or a token was asked for to do so."""
+    return any(call.patience is Patience.HURRY for call, _ in registry.talk)
+
+
 def proved(registry: Registry) -> bool:
     """Tell whether the conversation shows that the registry has the blob."""
     put, head = registry.replies("PUT"), registry.replies("HEAD")
     return any(reply.status in {201, 204} for reply in put) or any(
-        reply.status == 200 and reply.headers.get("content-length", "") in {"", "4"}
+        reply.status == 200
+        and (
+            reply.headers.get("content-length") == "4"
+            or reply.headers.get("docker-content-digest") == str(BLOB.digest)
+        )
         for reply in head
     )
 
 
-def outcome(flow: Flow[T], registry: Registry) -> T | BrolgaError:
+def outcome(flow: Flow[T], registry: Callable[[Call], Answer]) -> T | BrolgaError:
     """Run a flow against a registry; return its result, or its typed error. Others come out."""
     try:
         return drive(flow, registry)
     except BrolgaError as error:
-        event(type(error).__name__)
         return error
 
 
 def upload(registry: Registry) -> Descriptor | BrolgaError:
-    """Upload BODY."""
-    return outcome(upload_stream(access(USER), BODY, lambda: BLOB), registry)
+    """Upload BODY, in one session."""
+    way = access(registry.data.draw(st.sampled_from(CREDENTIALS)), ONCE)
+    return outcome(uploading(way, BODY, lambda: BLOB), registry)
 
 
 @thorough
@@ -207,12 +314,12 @@ def test_an_upload_ends_in_a_proved_success_or_a_typed_error(data: st.DataObject
     registry = Registry(data)
     result = upload(registry)
     if isinstance(result, BrolgaError):
-        assert ("DELETE" in registry.methods()) is opened(registry)
+        assert gave_up(registry) is opened(registry)
     else:
         assert result is BLOB
         assert all(reply.whole for reply in registry.replies("PATCH"))
         assert proved(registry)
-        assert "DELETE" not in registry.methods()
+        assert not gave_up(registry)
 
 
 @thorough
@@ -229,24 +336,153 @@ def test_no_put_follows_a_stream_that_was_not_whole(data: st.DataObject) -> None
             assert "PUT" not in registry.methods()
 
 
-@thorough
-@given(st.data())
-def test_credentials_go_home_and_to_the_realm_alone(data: st.DataObject) -> None:
-    """No Authorization to another origin (CVE-2026-50151), no URL that leaves TLS."""
-    registry = Registry(data)
-    result = upload(registry)
-    for call, _ in registry.talk:
+# --- Every flow, every registry
+
+SOURCE = Repository.parse("registry.example/team/base")
+SMALL = Descriptor(OCI_MANIFEST, INDEX, len(RAW), artifact_type="text/plain")
+FLOWS: dict[str, Callable[[Access], Flow[object]]] = {
+    "upload a stream": lambda way: uploading(way, BODY, lambda: BLOB),
+    "upload bytes": lambda way: upload_bytes(way, b"blob", BLOB),
+    "mount": lambda way: mount_blob(way, BLOB.digest, SOURCE),
+    "has": lambda way: has_blob(way, BLOB),
+    "delete a blob": lambda way: delete_blob(way, BLOB.digest),
+    "read": lambda way: gathered(read_blob(way, BLOB.digest, BLOB.size)),
+    "read without a size": lambda way: gathered(read_blob(way, BLOB.digest)),
+    "get by tag": lambda way: get_manifest(way, "v1"),
+    "get by digest": lambda way: get_manifest(way, str(INDEX)),
+    "head by tag": lambda way: head_manifest(way, "v1"),
+    "head by digest": lambda way: head_manifest(way, str(INDEX)),
+    "put": lambda way: put_manifest(way, "v1", RAW, OCI_INDEX),
+    "delete a manifest": lambda way: delete_manifest(way, "v1"),
+    "tags": list_tags,
+    "repositories": lambda way: list_repositories(way.registry.catalog()),
+    "referrers": lambda way: list_referrers(way, BLOB.digest, "text/plain"),
+    "attach": lambda way: add_referrer(way, BLOB.digest, SMALL),
+    "detach": lambda way: remove_referrer(way, BLOB.digest, INDEX),
+}
+PAGES = 3
+# What one `send` may come to: two attempts of six hops; each hop is a call, a token (two attempts
+# of each form) and the same again after a 401.
+ONE_SEND = 2 * 6 * 2 * (1 + 4)
+MOST_CALLS = 12 * ONE_SEND  # a blob of four bytes that comes one by one, each with a cut
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_lists() -> Iterator[None]:
+    """Bound lists as they are bounded, sooner."""
+    with pytest.MonkeyPatch.context() as patched:
+        for module in (listing, referrers):
+            patched.setattr(module, "_MAX_PAGES", PAGES)
+        yield
+
+
+def check_calls(talk: list[tuple[Call, Answer]]) -> None:
+    """Hold every call of a conversation to what holds for all of them."""
+    realms: list[str] = []
+    for call, answer in talk:
+        at_home = origin(call.url) == origin(HOME)
         assert call.url.isascii()
         assert call.url.isprintable()
         assert call.url.lower().startswith("https://")
+        assert 0 <= call.after_s <= 90
+        away = host_of(call.url) != "registry.example"
+        assert bool(call.named_by) is away
+        at_realm = any(call.url.startswith(realm) for realm in realms)
         authorization = call.headers.get("Authorization", "")
         assert authorization.isprintable()
-        if authorization and call.method != "GET":
-            assert origin(call.url) == origin(HOME)
+        shown = f"{call.url} {call.body if isinstance(call.body, bytes) else b''!r}"
+        if authorization:
+            assert at_home or (at_realm and authorization.startswith("Basic "))
+        if any(secret in shown for secret in SECRETS):
+            assert at_realm
+            assert call.method == "POST"
+        if at_home and isinstance(answer, Reply) and answer.status == 401:
+            challenges = parse_challenges(answer.headers.get("www-authenticate", ""))
+            realm = challenges.get("bearer", {}).get("realm", "").partition("#")[0]
+            realms += [realm] if realm else []
+
+
+@settings(untimed, max_examples=1500)
+@given(st.sampled_from(sorted(FLOWS)), st.data())
+def test_any_flow_ends_in_its_result_or_a_typed_error(name: str, data: st.DataObject) -> None:
+    """Whatever answers: no other exception, no call without an end, no secret elsewhere.
+
+    No Authorization to another origin (CVE-2026-50151), no URL that leaves TLS.
+    """
+    registry = Registry(data)
+    times = st.floats(0, 200)
+    found = Found(
+        HOME,
+        data.draw(st.sampled_from(CREDENTIALS)),
+        retry=data.draw(st.sampled_from(RETRIES)),
+        clock=lambda: data.draw(times),
+    )
+    result = outcome(FLOWS[name](found.access(REPOSITORY, "pull,push", SOURCE)), registry)
+    event(f"{name}: {type(result).__name__}")
+    assert len(registry.talk) <= MOST_CALLS
+    check_calls(registry.talk)
+    for _, answer in registry.talk:
+        if isinstance(answer, Reply) and answer.blocks is not None:
+            assert getgeneratorstate(answer.blocks) == GEN_CLOSED
     if isinstance(result, BrolgaError):
         assert str(result).isprintable()
-        assert USER.password not in str(result)
-        assert "sig=" not in str(result)
+        assert not any(secret in str(result) for secret in [*SECRETS, "sig="])
+    elif name.startswith("upload"):
+        assert proved(registry)
+    elif name.startswith("read"):
+        assert result == b"blob"
+    elif isinstance(result, Stored):
+        assert Digest.of(result.raw, result.digest.algorithm) == result.digest
+        assert name == "get by tag" or result.digest == INDEX
+    elif name == "head by digest":
+        assert isinstance(result, Descriptor)
+        assert result.digest == INDEX
+
+
+TO_ANOTHER = {"location": "/elsewhere"}
+SAME = [
+    TransportFailed("no answer", reason="cut"),
+    TransportFailed("no answer", reason="tls"),
+    Reply(200),
+    Reply(200, TO_ANOTHER, RAW),
+    Reply(200, {"link": '</x>; rel="next"'}, b'{"tags": [], "repositories": []}'),
+    Reply(200, {"link": '</x>; rel="next"'}, RAW),
+    Reply(201, TO_ANOTHER, TOKENS[0]),
+    Reply(202, TO_ANOTHER, sent=4),
+    Reply(204),
+    Reply(206, {"content-range": "bytes 1-3/4"}),
+    Reply(307, TO_ANOTHER),
+    Reply(307, {"location": "https://elsewhere.example/"}),
+    Reply(400),
+    Reply(401),
+    Reply(401, BASIC),
+    Reply(401, BEARER),
+    Reply(404),
+    Reply(429, {"retry-after": "1"}),
+    Reply(500),
+    Reply(503),
+]
+
+
+@pytest.mark.parametrize("token", [None, Reply(200, body=TOKENS[0])], ids=["same", "token"])
+@pytest.mark.parametrize("answer", SAME, ids=lambda answer: f"{SAME.index(answer)}")
+@pytest.mark.parametrize("name", FLOWS)
+def test_a_registry_that_always_says_the_same_comes_to_an_end(
+    name: str, answer: Answer, token: Reply | None
+) -> None:
+    """Redirects, pages, tokens and attempts are bounded each, and so is what they come to."""
+    for credentials in CREDENTIALS:
+        talk: list[tuple[Call, Answer]] = []
+
+        def reply(call: Call, talk: list[tuple[Call, Answer]] = talk) -> Answer:
+            said = token if token is not None and call.url.startswith(REALM) else answer
+            talk.append((call, said))
+            return said
+
+        result = outcome(FLOWS[name](access(credentials, Retry(attempts=2))), reply)
+        assert not isinstance(result, BrolgaError) or str(result).isprintable()
+        assert len(talk) <= 5 * ONE_SEND
+        check_calls(talk)
 
 
 @thorough
@@ -254,12 +490,12 @@ def test_credentials_go_home_and_to_the_realm_alone(data: st.DataObject) -> None
 def test_entering_ends_in_access_or_a_typed_error(data: st.DataObject) -> None:
     """Any server at all may be behind a registry's name."""
     registry = Registry(data)
-    result = outcome(enter(REPOSITORY, USER, schemes=("https", "http")), registry)
+    result = outcome(entered(REPOSITORY, USER, schemes=("https", "http")), registry)
     assert len(registry.talk) <= 3
     if isinstance(result, BrolgaError):
         assert str(result).isprintable()
     else:
-        assert result.base in {HOME, "http://registry.example"}
+        assert result.registry.base in {HOME, "http://registry.example"}
 
 
 @untimed
@@ -309,7 +545,7 @@ def test_any_error_body_and_header_make_a_typed_error(
     """A 4XX response MAY return a body in any format (Error Codes)."""
     reply = Reply(status, said, body)
     calls = iter([ACCEPTED, reply, Reply(204)])
-    flow = upload_stream(access(), BODY, lambda: BLOB)
+    flow = uploading(access(), BODY, lambda: BLOB)
     with pytest.raises(BrolgaError) as caught:
         # A DELETE may be followed by what a second challenge asks for: that is refused as well.
         drive(flow, lambda _call: next(calls, Reply(404)))
@@ -321,6 +557,62 @@ def test_any_error_body_and_header_make_a_typed_error(
 @given(header_texts | st.text('Bb=", \\a', max_size=60))
 def test_any_challenge_can_be_read(header: str) -> None:
     """A header of any text gives challenges with lower-case names, or none."""
-    for scheme, params in _parse_challenges(header).items():
+    for scheme, params in parse_challenges(header).items():
         assert scheme == scheme.lower()
         assert all(name == name.lower() for name in params)
+
+
+@thorough
+@given(
+    st.binary()
+    | st.sampled_from(TOKENS)
+    | st.from_regex(rb'\{"token": "t", "expires_in": [-0-9e.]+\}')
+)
+def test_any_answer_of_a_token_server_can_be_read(body: bytes) -> None:
+    """A token that can go into a header, and lives for a while but not for ever; or an error."""
+    try:
+        token = parse_token(body)
+    except ProtocolViolation:
+        return
+    assert re.fullmatch(r"[!-~]+", token.text)
+    assert 0 < token.lifetime_s <= 86400
+
+
+@thorough
+@given(
+    st.builds(
+        Retry,
+        st.integers(1, 5000),
+        st.just(0.0) | st.floats(0.001, 100),
+        st.floats(0, 1000),
+        st.floats(0, 1).map(lambda number: lambda: number),
+    ),
+    st.integers(1, 5000),
+    st.none() | st.floats(0, 4000),
+)
+def test_a_pause_is_between_its_bounds(retry: Retry, attempt: int, asked_s: float | None) -> None:
+    """Jitter is half the pause to either side; a registry's wish is never cut short."""
+    pause = retry.pause_s(attempt, asked_s)
+    is_too_long = asked_s is not None and asked_s > retry.longest_s
+    assert (pause is None) is (attempt >= retry.attempts or is_too_long)
+    if pause is not None:
+        usual = min(retry.first_s * 3.0 ** min(attempt - 1, 50), retry.longest_s)
+        assert max(asked_s or 0, usual / 2) <= pause <= max(asked_s or 0, usual * 1.5)
+
+
+@thorough
+@given(header_texts | st.text("<>;, \t\"'=relnxtpv/?#", max_size=60), st.binary(max_size=40))
+def test_any_link_and_any_page_is_read(link: str, body: bytes) -> None:
+    """Names that can be printed and a page of the same host; or a violation."""
+    calls: list[Call] = []
+
+    def answer(call: Call) -> Reply:
+        calls.append(call)
+        if len(calls) > 1:
+            return Reply(200, body=b'{"tags": null}')
+        return Reply(200, {"link": link}, body or b'{"tags": ["a"]}')
+
+    result = outcome(list_tags(access()), answer)
+    names = [str(result)] if isinstance(result, BrolgaError) else result
+    assert "".join(names).isprintable()
+    assert all(origin(call.url) == origin(HOME) for call in calls)

@@ -12,14 +12,22 @@ import shutil
 import stat
 import subprocess
 import sys
-import threading
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
-from tests.real.foreign import TokenKey, bcrypt, docker_registry, require
+from tests.real.foreign import (
+    copy,
+    docker_registry,
+    htpasswd,
+    require,
+    skopeo,
+    tls,
+    tree,
+    unpack,
+)
+from tests.real.tokens import Asked, TokenKey, token_server
 
 from brolga.client import Client
 from brolga.errors import TransportFailed, Unauthorized
@@ -31,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.conftest import Authority
+    from tests.real.foreign import DockerRegistry
 
 pytestmark = pytest.mark.real
 
@@ -44,11 +53,10 @@ DATA = {
 READERS = {"gzip": ["gzip", "-dc"], "zstd": ["zstd", "-dc"], "none": ["cat"]}
 
 
-@pytest.fixture(scope="session")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Run docker-registry for all tests that need no other configuration."""
-    with docker_registry(tmp_path_factory.mktemp("docker-registry")) as address:
-        yield address
+@pytest.fixture
+def registry(plain_registry: DockerRegistry) -> str:
+    """Give the address of the docker-registry that needs no credentials."""
+    return plain_registry.address
 
 
 def brolga(*arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
@@ -222,11 +230,9 @@ class TestBasic:
     @pytest.fixture
     def locked(self, tmp_path: Path) -> Iterator[str]:
         """Run one that knows `someone` with `secret`."""
-        users = tmp_path / "htpasswd"
-        users.write_text(f"someone:{bcrypt('secret')}\n")
-        auth = {"htpasswd": {"realm": "tests", "path": str(users)}}
-        with docker_registry(tmp_path / "locked", auth=auth) as address:
-            yield address
+        auth = htpasswd(tmp_path, someone="secret")
+        with docker_registry(tmp_path / "locked", auth=auth) as running:
+            yield running.address
 
     @staticmethod
     def stored(tmp_path: Path) -> list[Path]:
@@ -278,65 +284,14 @@ class TestBasic:
         assert self.stored(tmp_path) == []
 
 
-class _Tokens(http.server.BaseHTTPRequestHandler):
-    """A token server that gives to everybody, but not to who comes with credentials."""
-
-    server: _TokenServer
-
-    def do_GET(self) -> None:
-        """Answer with a token for what was asked (distribution, Token Authentication)."""
-        query = parse_qs(urlsplit(self.path).query)
-        if self.headers["Authorization"]:
-            self.send_error(401)
-            return
-        self.server.asked.append(query)
-        token = self.server.key.token("tests", query["service"][0], query["scope"][0])
-        body = json.dumps({"token": token}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its signature
-        """Say nothing."""
-
-
-class _TokenServer(http.server.ThreadingHTTPServer):
-    """The server of `_Tokens`, with the key that the registry trusts."""
-
-    def __init__(self, key: TokenKey) -> None:
-        super().__init__(("127.0.0.1", 0), _Tokens)
-        self.key = key
-        self.asked: list[dict[str, list[str]]] = []
-
-
-@contextmanager
-def token_server(key: TokenKey) -> Iterator[_TokenServer]:
-    """Run a token server in a thread."""
-    with _TokenServer(key) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 class TestToken:
     """A registry that trusts a token server of the tests'."""
 
-    def test_an_anonymous_token_pushes(self, tmp_path: Path) -> None:
+    def test_an_anonymous_token_pushes(self, tmp_path: Path, token_key: TokenKey) -> None:
         """The challenge's realm is asked for pull and push; the registry verifies the token."""
-        key = TokenKey(tmp_path)
-        with token_server(key) as server:
-            token = {
-                "realm": f"http://127.0.0.1:{server.server_port}/token",
-                "service": "the registry",
-                "issuer": "tests",
-                "rootcertbundle": str(key.certificate),
-            }
-            with docker_registry(tmp_path / "registry", auth={"token": token}) as address:
+        with token_server(token_key, public=("repository:*:pull,push",)) as server:
+            with docker_registry(tmp_path / "registry", auth=server.section()) as running:
+                address = running.address
                 layer = StreamLayer([DATA["random bytes"]])
                 with Client() as client:
                     descriptor = client.push_layer(f"{address}/team/app", layer)
@@ -348,8 +303,10 @@ class TestToken:
                     ),
                 ):
                     client.push_layer(f"{address}/team/app", StreamLayer([b"data"]))
+            scopes = ("repository:team/app:pull,push",)
             assert server.asked == [
-                {"scope": ["repository:team/app:pull,push"], "service": ["the registry"]}
+                Asked("GET", "anonymous", "", scopes, scopes, 200),
+                Asked("GET", "basic", "a", scopes, (), 401),
             ]
         stored = tmp_path / "registry/storage/docker/registry/v2/blobs/sha256"
         encoded = descriptor.digest.encoded
@@ -362,10 +319,8 @@ class TestTls:
     @pytest.fixture
     def secure(self, tmp_path: Path, authority: Authority) -> Iterator[str]:
         """Run one."""
-        certificate, key = authority.certificate()
-        tls = {"certificate": str(certificate), "key": str(key)}
-        with docker_registry(tmp_path / "secure", http={"tls": tls}) as address:
-            yield address
+        with docker_registry(tmp_path / "secure", http=tls(authority)) as running:
+            yield running.address
 
     def test_its_authority_is_named_or_nothing_is_sent(
         self, secure: str, authority: Authority
@@ -434,29 +389,15 @@ def make_tree(directory: Path) -> None:
     os.link(directory / "random", directory / "hard link")
 
 
-def snapshot(directory: Path) -> dict[str, tuple[int, bytes | str]]:
-    """Return each entry's mode, and its bytes or where it leads."""
-    entries: dict[str, tuple[int, bytes | str]] = {}
-    for path in sorted(directory.rglob("*")):
-        mode = path.lstat().st_mode
-        content: bytes | str = ""
-        if path.is_symlink():
-            content = os.readlink(path)  # noqa: PTH115 - as it stands
-        elif path.is_file():
-            content = path.read_bytes()
-        entries[str(path.relative_to(directory))] = (mode, content)
-    return entries
-
-
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])
 def test_skopeo_and_umoci_read_an_image_of_a_pushed_layer(
     registry: str, tmp_path: Path, compression: str
 ) -> None:
     """Inspected, copied with every digest checked, unpacked: the files are the source's."""
     require("tar", "skopeo", "umoci")
-    tree = tmp_path / "tree"
-    make_tree(tree)
-    with subprocess.Popen(["tar", "-C", tree, "-c", "."], stdout=subprocess.PIPE) as tar:
+    files = tmp_path / "tree"
+    make_tree(files)
+    with subprocess.Popen(["tar", "-C", files, "-c", "."], stdout=subprocess.PIPE) as tar:
         assert tar.stdout is not None
         layer = StreamLayer(tar.stdout, compression)
         with Client() as client:
@@ -467,29 +408,11 @@ def test_skopeo_and_umoci_read_an_image_of_a_pushed_layer(
     inspected = skopeo("inspect", "--tls-verify=false", source)
     assert json.loads(inspected)["Layers"] == [str(layer.digest)]
     layout = tmp_path / "layout"
-    flags = ["--src-tls-verify=false", "--preserve-digests"]
-    skopeo("copy", *flags, source, f"oci:{layout}:v1")
+    copy(source, f"oci:{layout}:v1", "--preserve-digests")
     assert sha256sum(layout / "blobs/sha256" / layer.digest.encoded) == str(layer.digest)
     if compression == "zstd" and not _umoci_reads_zstd():
         pytest.skip("skopeo read the zstd layer; this umoci knows no zstd")
-    bundle = tmp_path / "bundle"
-    done = subprocess.run(
-        ["umoci", "unpack", "--rootless", "--image", f"{layout}:v1", bundle],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert snapshot(bundle / "rootfs") == snapshot(tree)
-
-
-def skopeo(*arguments: str) -> str:
-    """Run skopeo; return what it prints."""
-    done = subprocess.run(
-        ["skopeo", "--insecure-policy", *arguments], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert tree(unpack(layout, "v1", tmp_path / "bundle")) == tree(files)
 
 
 def _umoci_reads_zstd() -> bool:

@@ -2,72 +2,37 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
-import socket
-import subprocess
-import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.real.foreign import (
+    Access,
+    bcrypt,
+    certificates,
+    copy,
+    make_image,
+    skopeo,
+    write_auths,
+)
 
-from brolga.mediatypes import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST
+from brolga.server.options import Options
 from brolga.server.running import running
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not on PATH"),
-]
+    from tests.conftest import Authority
+    from tests.real.foreign import DockerRegistry, Image
+
+pytestmark = pytest.mark.real
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> Path:
-    """Write an image of two layers as an OCI layout."""
-    directory = tmp_path / "image"
-    (directory / "blobs/sha256").mkdir(parents=True)
-
-    def blob(data: bytes, media_type: str) -> dict[str, object]:
-        encoded = hashlib.sha256(data).hexdigest()
-        (directory / "blobs/sha256" / encoded).write_bytes(data)
-        return {"mediaType": media_type, "digest": f"sha256:{encoded}", "size": len(data)}
-
-    layers = [blob(bytes([n]) * 3_000_000 + bytes(1024), OCI_LAYER) for n in range(2)]
-    rootfs = {"type": "layers", "diff_ids": [layer["digest"] for layer in layers]}
-    config = json.dumps({"architecture": "amd64", "os": "linux", "rootfs": rootfs, "history": []})
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": OCI_MANIFEST,
-        "config": blob(config.encode(), OCI_CONFIG),
-        "layers": layers,
-    }
-    entry = blob(json.dumps(manifest).encode(), OCI_MANIFEST)
-    entry["annotations"] = {"org.opencontainers.image.ref.name": "v1"}
-    index = {"schemaVersion": 2, "manifests": [entry]}
-    (directory / "index.json").write_text(json.dumps(index))
-    (directory / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
-    return directory
-
-
-def skopeo(*arguments: str) -> str:
-    """Run skopeo; return its output."""
-    done = subprocess.run(
-        ["skopeo", "--insecure-policy", *arguments], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def copy(source: str, target: str) -> None:
-    """Copy an image with its digests as they are."""
-    flags = ["--src-tls-verify=false"] if source.startswith("docker:") else []
-    flags += ["--dest-tls-verify=false"] if target.startswith("docker:") else []
-    skopeo("copy", "--preserve-digests", *flags, source, target)
+def image(tmp_path: Path) -> Image:
+    """Write an image of three layers as an OCI layout."""
+    return make_image(tmp_path / "image", size=3_000_000)
 
 
 def blobs(layout: Path) -> dict[str, bytes]:
@@ -75,65 +40,85 @@ def blobs(layout: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (layout / "blobs/sha256").iterdir()}
 
 
-@contextmanager
-def docker_registry(directory: Path) -> Iterator[str]:
-    """Run Debian's registry on a free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    config = directory / "config.yml"
-    config.write_text(
-        "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
-        f"storage: {{filesystem: {{rootdirectory: {directory / 'data'}}}}}\n"
-        f"http: {{addr: '127.0.0.1:{port}'}}\n"
-    )
-    with subprocess.Popen(
-        ["docker-registry", "serve", str(config)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as server:
-        try:
-            _wait_for(port)
-            yield f"127.0.0.1:{port}"
-        finally:
-            server.terminate()
-
-
-def _wait_for(port: int) -> None:
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except ConnectionRefusedError:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        else:
-            return
-
-
-def test_skopeo_there_and_back(layout: Path, tmp_path: Path) -> None:
+def test_skopeo_there_and_back(image: Image, tmp_path: Path) -> None:
     """What skopeo pushes it pulls again, byte for byte; the store is a layout that it reads."""
     with running(tmp_path / "store") as address:
-        copy(f"oci:{layout}:v1", f"docker://{address}/some/image:v1")
-        copy(f"docker://{address}/some/image:v1", f"oci:{tmp_path / 'back'}:v1")
-        copy(f"docker://{address}/some/image:v1", f"docker://{address}/other:v2")
+        place = f"docker://{address}/some/image:v1"
+        _copy(image.place, place)
+        _copy(place, f"oci:{tmp_path / 'back'}:v1")
+        _copy(place, f"docker://{address}/other:v2")
         listed = json.loads(
             skopeo("list-tags", "--tls-verify=false", f"docker://{address}/some/image")
         )
     assert listed["Tags"] == ["v1"]
-    assert blobs(tmp_path / "back") == blobs(layout)
-    copy(f"oci:{tmp_path / 'store/some/image'}:v1", f"oci:{tmp_path / 'direct'}:v1")
-    assert blobs(tmp_path / "direct") == blobs(layout)
+    assert blobs(tmp_path / "back") == blobs(image.directory)
+    _copy(f"oci:{tmp_path / 'store/some/image'}:v1", f"oci:{tmp_path / 'direct'}:v1")
+    assert blobs(tmp_path / "direct") == blobs(image.directory)
 
 
-@pytest.mark.skipif(
-    shutil.which("docker-registry") is None, reason="docker-registry is not on PATH"
-)
-def test_from_another_registry_and_back(layout: Path, tmp_path: Path) -> None:
+def test_from_another_registry_and_back(
+    image: Image, plain_registry: DockerRegistry, tmp_path: Path
+) -> None:
     """An image goes from docker-registry to the embedded one and back unchanged."""
-    with docker_registry(tmp_path) as theirs, running(tmp_path / "store") as ours:
-        copy(f"oci:{layout}:v1", f"docker://{theirs}/image:v1")
-        copy(f"docker://{theirs}/image:v1", f"docker://{ours}/image:v1")
-        copy(f"docker://{ours}/image:v1", f"docker://{theirs}/again:v1")
-        copy(f"docker://{theirs}/again:v1", f"oci:{tmp_path / 'back'}:v1")
-    assert blobs(tmp_path / "back") == blobs(layout)
+    theirs = f"docker://{plain_registry.address}/embedded"
+    with running(tmp_path / "store") as address:
+        ours = f"docker://{address}/image:v1"
+        _copy(image.place, f"{theirs}/image:v1")
+        _copy(f"{theirs}/image:v1", ours)
+        _copy(ours, f"{theirs}/again:v1")
+        _copy(f"{theirs}/again:v1", f"oci:{tmp_path / 'back'}:v1")
+    assert blobs(tmp_path / "back") == blobs(image.directory)
+
+
+def test_skopeo_with_a_password_over_tls(
+    image: Image, tmp_path: Path, authority: Authority
+) -> None:
+    """A client of others' logs in over https, and is refused with another password."""
+    pytest.importorskip("bcrypt")
+    users = tmp_path / "htpasswd"
+    users.write_text(f"user:{bcrypt('secret')}\n")
+    cert, key = authority.certificate()
+    trusted = certificates(authority, tmp_path / "trusted")
+    options = Options(htpasswd=users, tls_cert=cert, tls_key=key)
+    with running(tmp_path / "store", options) as address:
+
+        def access(password: str) -> Access:
+            file = tmp_path / f"{password}.json"
+            write_auths(file, passwords={address: ("user", password)})
+            return Access(certificates=trusted, authfile=file)
+
+        place, back = f"docker://{address}/image:v1", f"oci:{tmp_path / 'back'}:v1"
+        copy(image.place, place, target_access=access("secret"))
+        with pytest.raises(AssertionError, match=r"unauthorized|authentication"):
+            copy(image.place, place, target_access=access("wrong"))
+        copy(place, back, "--preserve-digests", source_access=access("secret"))
+    assert blobs(tmp_path / "back") == blobs(image.directory)
+
+
+def test_skopeo_deletes(image: Image, tmp_path: Path) -> None:
+    """What skopeo deletes is gone, with each of its tags; another repository's image stays."""
+    with running(tmp_path / "store") as address:
+        for place in ("image:v1", "image:v2", "other:v1"):
+            _copy(image.place, f"docker://{address}/{place}")
+        skopeo("delete", "--tls-verify=false", f"docker://{address}/image:v1")
+        with pytest.raises(AssertionError, match="manifest unknown"):
+            skopeo("inspect", "--tls-verify=false", f"docker://{address}/image:v2")
+        skopeo("inspect", "--tls-verify=false", f"docker://{address}/other:v1")
+
+
+def test_an_index(tmp_path: Path) -> None:
+    """An index and its images go there and back; in skopeo's own layout they are served too."""
+    index = make_image(tmp_path / "index", platforms=("linux/amd64", "linux/arm64"))
+    with running(tmp_path / "store") as address:
+        _copy(index.place, f"docker://{address}/pushed:v1")
+        _copy(f"docker://{address}/pushed:v1", f"oci:{tmp_path / 'back'}:v1")
+        # A directory that was not made by the registry: it lists the index alone.
+        shutil.copytree(tmp_path / "back", tmp_path / "store/found")
+        _copy(f"docker://{address}/found:v1", f"oci:{tmp_path / 'again'}:v1")
+    assert blobs(tmp_path / "back") == blobs(index.directory)
+    assert blobs(tmp_path / "again") == blobs(index.directory)
+
+
+def _copy(source: str, target: str) -> None:
+    """Copy with the digests as they are."""
+    copy(source, target, "--preserve-digests")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import subprocess
 import sys
 
@@ -26,6 +27,22 @@ def test_another_name_is_an_attribute_error() -> None:
     """A lazy module fails as any other does."""
     with pytest.raises(AttributeError, match="module 'brolga' has no attribute 'push_layers'"):
         _ = brolga.push_layers
+
+
+def test_no_public_name_is_a_module_s() -> None:
+    """Importing a module of ours puts it on the package: a function of its name would be lost."""
+    modules = {module.name for module in pkgutil.iter_modules(brolga.__path__)}
+    assert modules & set(brolga.__all__) == set()
+
+
+def test_the_tour_s_names_are_public() -> None:
+    """What a caller meets: images and their parts, where they are pushed, who is asked."""
+    names = (
+        "Image ImageIndex Platform Manifest Index ImageConfig History BlobLayer BytesBlob "
+        "Keychain default_keychain CredentialsError InvalidManifest NoSuchPlatform "
+        "push push_layer get_image"
+    )
+    assert set(names.split()) <= set(brolga.__all__)
 
 
 def test_importing_brolga_loads_no_http_library() -> None:

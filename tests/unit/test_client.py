@@ -25,6 +25,7 @@ from brolga.reference import Repository
 from brolga.wire import Credentials
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.conftest import Authority, Embedded
@@ -69,6 +70,57 @@ def test_the_shortest_way_is_a_function(registry: Embedded) -> None:
     layer = brolga.StreamLayer([])
     assert push_layer(repository, layer) == layer.descriptor
     gc.collect()  # an open socket says so now
+
+
+def test_the_functions_use_the_credentials_of_the_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`push_layer`, `push`, `get_image`: the environment, then docker's and podman's files."""
+    monkeypatch.setenv("BROLGA_USERNAME", "someone")
+    monkeypatch.setenv("BROLGA_PASSWORD", "secret")
+    calls: list[Callable[[str], object]] = [
+        lambda name: push_layer(name, StreamLayer([b"data"])),
+        lambda name: brolga.push(name, brolga.Image.empty()),
+        brolga.get_image,
+    ]
+    for call in calls:
+        with scripted(_Locked()) as address, pytest.raises(brolga.RegistryError, match="418"):
+            call(f"{address}/x")
+
+
+def test_an_image_outlives_the_function_that_got_it(registry: Embedded) -> None:
+    """Its layers are read by connections that are closed when no part of it is left."""
+    name = f"{registry.address}/x"
+    pushed = brolga.push(name, brolga.Image.empty().append(StreamLayer([b"data"])))
+    image = brolga.get_image(name, brolga.Platform("linux", "amd64"))
+    assert image.digest == pushed.digest
+    (layer,) = image.layers
+    with layer.open() as stream:
+        del image, layer
+        gc.collect()
+        assert gzip.decompress(b"".join(stream.with_heartbeats())) == b"data"
+    del stream
+    gc.collect()  # an open socket says so now
+
+
+def test_what_is_pushed_by_digest_is_what_has_it(registry: Embedded) -> None:
+    """A digest is never wrong: another manifest is refused, and one that nobody knows yet."""
+    empty = brolga.Image.empty()
+    right, wrong = f"{registry.address}/x@{empty.digest}", f"{registry.address}/x@sha256:{64 * 'a'}"
+    with Client() as client:
+        assert str(client.push(right, empty)) == right
+        with pytest.raises(InvalidReference, match=f"{empty.digest}"):
+            client.push(wrong, empty)
+        with pytest.raises(brolga.NotComputed):
+            client.push(wrong, empty.append(StreamLayer([b"data"])))
+
+
+def test_a_tag_is_returned_with_its_digest(registry: Embedded) -> None:
+    """The new name, by both."""
+    with Client() as client:
+        pushed = client.push(f"{registry.address}/x:v1", brolga.Image.empty())
+        tagged = client.tag(f"{registry.address}/x:v1", "v2")
+    assert str(tagged) == f"{registry.address}/x:v2@{pushed.digest}"
 
 
 def test_a_wrong_name_is_refused_before_the_source_is_touched() -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import itertools
 import os
 import random
+import subprocess
+import sys
 import threading
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -25,10 +28,12 @@ from brolga import (
 )
 from brolga.compression import BLOCK_SIZE
 from brolga.layer import MAX_THREADS, Progress
+from brolga.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from types import FrameType
 
     from brolga import LayerStream
     from brolga.sources import Source
@@ -176,6 +181,46 @@ def test_a_stream_opens_once(large: bytes) -> None:
     with pytest.raises(StreamConsumed, match="is done already") as caught:
         layer.open()
     assert caught.value.__cause__ is None
+
+
+def test_of_two_that_open_at_once_one_wins() -> None:
+    """Exactly one has the stream, and the other hears StreamConsumed, wherever they meet."""
+    opened: list[LayerStream] = []
+    told: list[str] = []
+
+    def try_to_open(layer: StreamLayer) -> None:
+        try:
+            opened.append(layer.open())
+        except StreamConsumed as error:
+            told.append(str(error))
+
+    def meet(nth: int) -> None:
+        """Open a layer, and once more just before the nth line of that."""
+        layer = StreamLayer([b"x"])
+        line = 0
+
+        def trace(frame: FrameType, event: str, argument: object) -> Any:
+            nonlocal line
+            if event == "line":
+                line += 1
+                if line == nth:
+                    try_to_open(layer)
+            return trace if frame.f_code is StreamLayer.open.__code__ else None
+
+        sys.settrace(trace)
+        try_to_open(layer)
+        sys.settrace(None)
+
+    for nth in itertools.count(1):
+        thread = threading.Thread(target=meet, args=(nth,))  # tracing is of one thread
+        thread.start()
+        thread.join()
+        opened.pop().close()
+        assert not opened
+        if not told:  # there is no such line
+            break
+        assert told.pop() == "a stream is opened once, and this one is open already"
+    assert nth > 5
 
 
 def test_a_failed_stream_names_its_first_cause_ever_after() -> None:
@@ -464,9 +509,9 @@ def test_a_pass_closed_by_its_own_thread_waits_for_nobody(large: bytes) -> None:
     layer = StreamLayer([large])
     stream = layer.open()
     next(iter(stream))
-    thread = threading.Thread(target=stream.close, name="brolga-lane-of-the-test")
-    thread.start()
-    thread.join()
+    worker = Worker("brolga-test", stream.close)
+    worker.start()
+    assert worker.join()
     assert layer.state is LayerState.FAILED
     while any(thread.name.startswith("brolga-") for thread in threading.enumerate()):
         pass  # they end by themselves
@@ -492,3 +537,76 @@ def test_a_repr_shows_the_state_and_nothing_of_the_source() -> None:
     with layer.open() as stream:
         stream.read()
         assert repr(stream) == "<LayerStream done, 6 bytes read, 6 written>"
+
+
+_FORK = """
+import faulthandler, os, signal, sys
+from brolga import LayerError, LayerState, StreamLayer
+
+faulthandler.register(signal.SIGALRM, chain=True)
+signal.alarm(60)  # ends a program that hangs, and shows its stacks
+kind, deed, threads_run = sys.argv[1:]
+reader, writer = os.pipe()
+layer = StreamLayer(os.fdopen(reader, "rb") if kind == "pipe" else [bytes(100_000)] * 99, "none")
+stream = layer.open()
+if threads_run == "yes":
+    for _, block in zip(range(3), stream.with_heartbeats()):
+        pass
+child = os.fork()
+if child == 0:
+    signal.alarm(50)
+    if deed == "read":
+        try:
+            stream.read(10_000_000)
+        except LayerError as error:
+            print(error, layer.state.value, flush=True)
+        try:
+            stream.read(10_000_000)
+        except LayerError as error:
+            print(error.__cause__ or error, flush=True)
+    elif deed == "close":
+        stream.close()
+        print(layer.state.value, flush=True)
+    elif deed == "drop":
+        del stream
+    sys.exit(0)
+assert os.waitpid(child, 0)[1] == 0
+if kind == "pipe":
+    os.write(writer, bytes(50_000))
+for _, block in zip(range(4), stream.with_heartbeats()):
+    assert len(block) == (0 if kind == "pipe" else 1 << 20) or not layer.progress.written
+stream.close()
+"""
+
+
+def forked(kind: str, deed: str, threads_run: str) -> list[str]:
+    """Fork with a stream open; return what the child said. The parent reads on and closes."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _FORK, kind, deed, threads_run],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("threads_run", ["yes", "no"])
+@pytest.mark.parametrize("kind", ["pipe", "iterable"])
+def test_a_stream_is_read_by_the_process_that_opened_it(kind: str, threads_run: str) -> None:
+    """fork(2): the child has none of its parent's threads, and would wait for ever."""
+    why = "the stream was opened in another process"
+    said = forked(kind, "read", threads_run)
+    assert [line.split(":")[0] for line in said] == [why, why]
+    assert said[0].endswith(" failed")
+
+
+@pytest.mark.parametrize("threads_run", ["yes", "no"])
+@pytest.mark.parametrize("kind", ["pipe", "iterable"])
+@pytest.mark.parametrize("deed", ["close", "drop", "exit"])
+def test_a_stream_let_go_in_a_child_goes_on_in_its_parent(
+    kind: str, deed: str, threads_run: str
+) -> None:
+    """Closing there waits for no thread, and does not stop the parent's reader."""
+    assert forked(kind, deed, threads_run) == (["failed"] if deed == "close" else [])

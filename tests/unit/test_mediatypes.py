@@ -1,6 +1,7 @@
 """mediatypes.py: the names, letter by letter, and the table of layers."""
 
 import re
+from typing import Any
 
 import pytest
 
@@ -29,15 +30,23 @@ PUBLISHED = {
     "DOCKER_MANIFEST": "application/vnd.docker.distribution.manifest.v2+json",
     "DOCKER_MANIFEST_LIST": "application/vnd.docker.distribution.manifest.list.v2+json",
     "DOCKER_CONFIG": "application/vnd.docker.container.image.v1+json",
+    "DOCKER_LAYER": "application/vnd.docker.image.rootfs.diff.tar",
     "DOCKER_LAYER_GZIP": "application/vnd.docker.image.rootfs.diff.tar.gzip",
     "DOCKER_FOREIGN_LAYER_GZIP": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+    "DOCKER_SCHEMA_1": "application/vnd.docker.distribution.manifest.v1+json",
+    "DOCKER_SCHEMA_1_SIGNED": "application/vnd.docker.distribution.manifest.v1+prettyjws",
 }
 
 
 def test_all_is_sorted_and_is_what_is_published() -> None:
     """Every constant is exported, and none is missing from the published list."""
     assert mediatypes.__all__ == sorted(mediatypes.__all__)
-    assert set(mediatypes.__all__) == {*PUBLISHED, "LAYER_BY_COMPRESSION"}
+    assert set(mediatypes.__all__) == {
+        *PUBLISHED,
+        "DOCKER_BY_OCI",
+        "LAYER_BY_COMPRESSION",
+        "NONDISTRIBUTABLE",
+    }
 
 
 @pytest.mark.parametrize(("name", "value"), PUBLISHED.items())
@@ -62,7 +71,24 @@ def test_the_table_names_the_layer_of_each_compression() -> None:
     }
 
 
-def test_the_table_cannot_be_changed() -> None:
+def test_docker_has_its_own_names_but_none_for_zstd() -> None:
+    """Docker's "Image Manifest Version 2, Schema 2", Media Types."""
+    assert dict(mediatypes.DOCKER_BY_OCI) == {
+        "application/vnd.oci.image.layer.v1.tar": ("application/vnd.docker.image.rootfs.diff.tar"),
+        "application/vnd.oci.image.layer.v1.tar+gzip": (
+            "application/vnd.docker.image.rootfs.diff.tar.gzip"
+        ),
+    }
+
+
+def test_what_is_not_to_be_distributed_says_so_in_its_name() -> None:
+    """'nondistributable' of OCI (layer.md), 'foreign' of Docker."""
+    named = {name for name in PUBLISHED.values() if "nondistributable" in name or "foreign" in name}
+    assert named == mediatypes.NONDISTRIBUTABLE
+
+
+@pytest.mark.parametrize("table", [mediatypes.LAYER_BY_COMPRESSION, mediatypes.DOCKER_BY_OCI])
+def test_no_table_can_be_changed(table: Any) -> None:
     """One importer cannot change what another pushes."""
     with pytest.raises(TypeError):
-        mediatypes.LAYER_BY_COMPRESSION["gzip"] = "x"  # type: ignore[index]  # that is the rule
+        table["gzip"] = "x"

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import os
+import socket
 import subprocess
+import sys
 import tempfile
 import threading
+import urllib.request
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from brolga.errors import SourceError
-from brolga.sources import READ_AHEAD, BlockSource, Source, _FileSource, check, open_source, size_of
+from brolga.sources import (
+    READ_AHEAD,
+    BlockSource,
+    Source,
+    _FileSource,
+    check,
+    open_source,
+    size_of,
+)
 
 if TYPE_CHECKING:
+    import http.client
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -378,7 +391,7 @@ def test_no_more_is_read_ahead_than_promised(pipe: Pipe) -> None:
     assert source.next_block(10)
     while source._reader.blocks.qsize() < READ_AHEAD:  # type: ignore[attr-defined]
         pass
-    assert source._reader.room._value == 0  # type: ignore[attr-defined]
+    assert source._reader.room.empty()  # type: ignore[attr-defined]
     source.close()
 
 
@@ -446,19 +459,128 @@ def test_stop_iteration_out_of_a_read_is_no_end() -> None:
 
 def test_a_source_closed_by_its_own_thread_frees_what_it_holds(pipe: Pipe) -> None:
     """The collector may find a dropped stream in the very thread that reads for it."""
-    source = cast("_FileSource", open_source(pipe.file, SIZE))
-    reader = source._reader
+    held = [cast("_FileSource", open_source(pipe.file, SIZE))]
     done = threading.Event()
 
     def close_from_here(room: object) -> int:
-        source.close()
+        held[0].close()
         done.set()
         return 0
 
-    reader._read_into = close_from_here  # type: ignore[method-assign]
+    held[0]._reader._read_into = close_from_here  # type: ignore[method-assign]
     pipe.write(b"x")
-    assert source.next_block(0.01) is None or done.wait(10)
+    held[0].next_block(0)
     assert done.wait(10)
-    source._thread.join()
-    assert reader._wake is None
-    source.close()
+    assert held[0]._worker.join()
+    wake = held[0]._reader._wake[0]  # nobody could wait for the thread's end
+    os.fstat(wake)
+    held.clear()
+    gc.collect()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(wake)
+
+
+@pytest.mark.parametrize("source", ["sys.stdin.buffer", "'/dev/zero'"])
+def test_a_program_that_ends_with_an_open_stream_ends(source: str) -> None:
+    """A stream left open in a global variable holds nobody up."""
+    program = f"""
+import faulthandler, sys
+from brolga import StreamLayer
+faulthandler.dump_traceback_later(60, exit=True)
+stream = StreamLayer({source}).open()
+beats = stream.with_heartbeats()
+for _ in range(5):
+    next(beats)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+        assert process.wait() == 0
+
+
+@pytest.mark.parametrize(("kept", "read"), [(2 * SIZE, 0), (SIZE + 1, 1), (0, 1), (SIZE, 2)])
+@pytest.mark.parametrize("owned", [True, False])
+def test_a_file_that_shrinks_while_it_is_read_is_no_end(
+    tmp_path: Path, owned: bool, kept: int, read: int
+) -> None:
+    """What was there at the beginning and never came would be lost in silence."""
+    path = tmp_path / "data"
+    path.write_bytes(bytes(10 * SIZE))
+    with path.open("rb", buffering=0) as file:
+        source = cast("_FileSource", open_source(path if owned else file, SIZE))
+        read_into = source._reader._read_into
+
+        def shrink_first(room: memoryview) -> int | None:
+            nonlocal read
+            if read == 0:
+                os.truncate(path, kept)
+            read -= 1
+            return read_into(room)
+
+        source._reader._read_into = shrink_first  # type: ignore[method-assign]
+        for _ in range(2):
+            with pytest.raises(
+                SourceError, match=f"^the file shrank from {10 * SIZE} to {kept} bytes while"
+            ):
+                blocks(source)
+        source.close()
+
+
+def test_a_file_read_from_its_middle_is_whole_at_its_end(path: Path) -> None:
+    """What counts is the position, not how many bytes came; past the end there is nothing."""
+    for position in (SIZE, len(DATA), 2 * len(DATA)):
+        with path.open("rb") as file:
+            file.seek(position)
+            assert b"".join(read(file)) == DATA[position:]
+
+
+@pytest.fixture
+def server() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening
+
+
+def served(server: socket.socket, answer: bytes) -> http.client.HTTPResponse:
+    """Fetch what a server says before it cuts the connection."""
+
+    def serve() -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(10_000)
+            connection.sendall(answer)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    host, port = server.getsockname()
+    response = urllib.request.urlopen(f"http://{host}:{port}/")
+    thread.join()
+    return cast("http.client.HTTPResponse", response)
+
+
+@pytest.mark.parametrize("sent", [0, 1, SIZE, len(DATA) - 1])
+def test_an_http_response_that_was_cut_is_no_end(server: socket.socket, sent: int) -> None:
+    """HTTPResponse.read(n) gives nothing, and no error, where the connection ended too early."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(DATA)
+    with (
+        served(server, head + DATA[:sent]) as response,
+        pytest.raises(SourceError, match=f"^the source ended {len(DATA) - sent} bytes early$"),
+    ):
+        read(response)
+
+
+@pytest.mark.parametrize("head", [b"Content-Length: %d\r\n" % len(DATA), b""])
+def test_an_http_response_is_read_from_where_it_stands(server: socket.socket, head: bytes) -> None:
+    """With or without a length, and whatever was read of it before."""
+    with served(server, b"HTTP/1.1 200 OK\r\n" + head + b"\r\n" + DATA) as response:
+        assert response.read(10) + b"".join(read(response)) == DATA
+
+
+def test_a_length_that_does_not_count_down_means_something_else() -> None:
+    """A file in a database tells its whole length by that name (gridfs.GridOut)."""
+
+    class Stored(io.BytesIO):
+        length = len(DATA)
+
+    assert_whole(read(Stored(DATA)))

@@ -6,6 +6,7 @@ that a real driver is made of.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, overload
 
 import pytest
@@ -13,12 +14,22 @@ import pytest
 from brolga.descriptor import Descriptor
 from brolga.digest import Digest
 from brolga.reference import Repository
-from brolga.wire import Access, Call, Credentials, Patience, Reply
+from brolga.wire import (
+    Access,
+    Call,
+    Credentials,
+    Patience,
+    Registry,
+    Reply,
+    Retry,
+    enter,
+    upload_stream,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
-    from brolga.wire import Flow
+    from brolga.wire import Flow, ReadFlow
 
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
@@ -34,6 +45,9 @@ FIRST, SECOND = f"{UPLOADS}one?_state=a", f"{UPLOADS}one?_state=b"
 POST = Call("POST", UPLOADS, body=b"")
 ACCEPTED = Reply(202, {"location": FIRST})
 
+# Calls are made once: how they are repeated has tests of its own.
+ONCE = Retry(attempts=1)
+
 BLOB = Descriptor("application/vnd.oci.image.layer.v1.tar", Digest.of(b"blob"), 4)
 QUERY = f"digest=sha256%3A{BLOB.digest.encoded}"
 HEAD = Call("HEAD", f"{HOME}/v2/team/app/blobs/{BLOB.digest}")
@@ -43,6 +57,27 @@ REALM = "https://auth.example/token"
 BEARER = {"www-authenticate": f'Bearer realm="{REALM}",service="registry.example"'}
 BASIC = {"www-authenticate": 'Basic realm="a registry"'}
 SCOPE = "scope=repository%3Ateam%2Fapp%3Apull%2Cpush"
+
+
+@dataclass(frozen=True)
+class Known:
+    """A body whose blocks are known, and can be given again from `kept_from` on."""
+
+    stream: Iterable[bytes]
+    produced: int = 4
+    kept_from: int = 0
+    ended: bool = True
+
+    def blocks(self, start: int) -> Iterable[bytes]:
+        """Give the stream itself, so that calls with it can be compared."""
+        return self.stream if start == 0 else (b"".join(self.stream)[start:],)
+
+
+def uploading(
+    way: Access, stream: Iterable[bytes], seal: Callable[[], Descriptor], session: str = ""
+) -> Flow[Descriptor]:
+    """Upload a stream whose bytes are known."""
+    return upload_stream(way, Known(stream), seal, session=session)
 
 
 def drive(flow: Flow[T], answer: Callable[[Call], Answer]) -> T:
@@ -92,25 +127,67 @@ def play(
     return result
 
 
-def access(credentials: Credentials | None = None) -> Access:
+def gathered(flow: ReadFlow) -> Flow[bytes]:
+    """Return the flow whose result is the bytes that a reading flow gives on its way."""
+    read = b""
+    try:
+        said = next(flow)
+        while True:
+            if not isinstance(said, Call):
+                read += said
+                said = next(flow)
+                continue
+            try:
+                reply = yield said
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it is the flow's
+                said = flow.throw(error)
+            else:
+                said = flow.send(reply)
+    except StopIteration:
+        return read
+
+
+def access(credentials: Credentials | None = None, retry: Retry = ONCE) -> Access:
     """Return a way into the registry that needs no authorization so far."""
-    return Access(HOME, REPOSITORY, credentials)
+    return Registry(HOME, credentials, retry=retry).access(REPOSITORY, "pull,push")
+
+
+def later(call: Call, seconds: float) -> Call:
+    """Return the call as it is made after a pause."""
+    return replace(call, after_s=seconds)
+
+
+def entered(
+    repository: Repository = REPOSITORY,
+    credentials: Credentials | None = None,
+    schemes: Sequence[str] = ("https",),
+) -> Flow[Access]:
+    """Find the way into a registry, and have a token at once where it wants one."""
+    registry = yield from enter(repository.api_host, credentials, schemes=schemes, retry=ONCE)
+    way = registry.access(repository, "pull,push")
+    yield from registry.authorization(way.scope, Patience.USUAL)
+    return way
 
 
 def authorized(call: Call, authorization: str) -> Call:
     """Return the call as it is with an Authorization header."""
     headers = {**call.headers, "Authorization": authorization}
-    return Call(call.method, call.url, headers, call.body, call.patience)
+    return replace(call, headers=headers)
+
+
+def elsewhere(call: Call) -> Call:
+    """Return the call as it goes to another host than the user named: the registry's wish."""
+    return replace(call, named_by="registry.example")
 
 
 def patch(body: Iterable[bytes], session: str = FIRST) -> Call:
     """Return the one call that carries the stream."""
-    return Call("PATCH", session, {"Content-Type": "application/octet-stream"}, body)
+    return Call("PATCH", session, {"Content-Type": "application/octet-stream"}, body, Patience.LONG)
 
 
 def put(session: str = SECOND) -> Call:
     """Return the call that closes a session, whose URL has a query."""
-    return Call("PUT", f"{session}&{QUERY}", body=b"")
+    return Call("PUT", f"{session}&{QUERY}", body=b"", patience=Patience.LONG)
 
 
 def delete(session: str) -> Call:
@@ -123,4 +200,5 @@ def token_call(
 ) -> Call:
     """Return the call that asks BEARER's realm for a token."""
     headers = {"Authorization": credentials.basic} if credentials else {}
-    return Call("GET", f"{REALM}?{SCOPE}&service=registry.example", headers, patience=patience)
+    url = f"{REALM}?{SCOPE}&service=registry.example"
+    return Call("GET", url, headers, patience=patience, named_by="registry.example")

@@ -21,6 +21,8 @@ from tests.wire.scripted import (
     access,
     authorized,
     drive,
+    elsewhere,
+    entered,
     play,
     token_call,
 )
@@ -35,8 +37,8 @@ from brolga.errors import (
     Unauthorized,
 )
 from brolga.reference import Repository
-from brolga.wire import Call, Credentials, Flow, Reply, enter
-from brolga.wire.access import _parse_challenges
+from brolga.wire import Call, Credentials, Flow, Reply
+from brolga.wire.challenge import parse_challenges
 
 PLAIN = Call("GET", "http://registry.example/v2/")
 BOTH = ("https", "http")
@@ -58,7 +60,7 @@ def bearer(realm: str) -> dict[str, str]:
 
 def test_a_registry_that_answers_200_needs_no_authorization() -> None:
     """If the response is `200 OK`, then the registry implements this specification."""
-    way = play(enter(REPOSITORY), (PING, Reply(200)))
+    way = play(entered(REPOSITORY), (PING, Reply(200)))
     assert way.url("blobs/uploads/") == POST.url
     play(way.send(POST), (POST, ACCEPTED))
 
@@ -67,7 +69,7 @@ def test_a_registry_that_answers_200_needs_no_authorization() -> None:
 def test_a_server_without_the_api_is_no_registry(status: int) -> None:
     """`/v2/` answers 404 where the specification is not implemented (Endpoints, end-1)."""
     play(
-        enter(REPOSITORY),
+        entered(REPOSITORY),
         (PING, Reply(status, body=HTML)),
         error=ProtocolViolation,
         match="not an OCI registry",
@@ -80,7 +82,7 @@ def test_a_server_without_the_api_is_no_registry(status: int) -> None:
 )
 def test_another_answer_to_the_check_is_itself(status: int, kind: type[BrolgaError]) -> None:
     """Only 200 and 401 tell of a registry (Determining Support)."""
-    play(enter(REPOSITORY), (PING, Reply(status, body=HTML)), error=kind, match=str(status))
+    play(entered(REPOSITORY), (PING, Reply(status, body=HTML)), error=kind, match=str(status))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +98,7 @@ def test_a_redirect_is_not_followed_but_told(target: str, shown: str) -> None:
     """Authorization kept on a redirect to another origin is a leak (GHSA-vh4v-2xq2-g5cg)."""
     reply = Reply(301, {"location": target})
     error = play(
-        enter(REPOSITORY, USER),
+        entered(REPOSITORY, USER),
         (PING, reply),
         error=ProtocolViolation,
         match=f"a redirect to {shown} it is not followed",
@@ -110,15 +112,15 @@ def test_a_redirect_is_not_followed_but_told(target: str, shown: str) -> None:
 @pytest.mark.parametrize("reason", ["tls", "connect"])
 def test_plain_http_is_tried_where_https_is_not_spoken(reason: str) -> None:
     """Who allows plain http still gets TLS where the registry speaks it."""
-    flow = enter(REPOSITORY, schemes=BOTH)
+    flow = entered(REPOSITORY, schemes=BOTH)
     way = play(flow, (PING, failed(reason)), (PLAIN, Reply(200)))
-    assert way.base == "http://registry.example"
+    assert way.registry.base == "http://registry.example"
 
 
 @pytest.mark.parametrize("reason", ["certificate", "timeout", "cut"])
 def test_plain_http_is_no_answer_to_an_attack(reason: str) -> None:
     """Who can cut or forge the https connection must not be able to choose plain http."""
-    error = play(enter(REPOSITORY, schemes=BOTH), (PING, failed(reason)), error=TransportFailed)
+    error = play(entered(REPOSITORY, schemes=BOTH), (PING, failed(reason)), error=TransportFailed)
     assert error.reason == reason
 
 
@@ -126,7 +128,7 @@ def test_the_last_scheme_fails_as_itself() -> None:
     """The failure that ended the search is told, and the one before it is its context."""
     first, last = failed("tls"), failed("connect")
     error = play(
-        enter(REPOSITORY, schemes=BOTH), (PING, first), (PLAIN, last), error=TransportFailed
+        entered(REPOSITORY, schemes=BOTH), (PING, first), (PLAIN, last), error=TransportFailed
     )
     assert error is last
     assert error.__context__ is first
@@ -135,32 +137,32 @@ def test_the_last_scheme_fails_as_itself() -> None:
 @pytest.mark.parametrize("answer", [failed("cut"), failed("connect"), Reply(400)])
 def test_https_is_tried_where_plain_http_is_not_spoken(answer: Reply | TransportFailed) -> None:
     """A TLS server answers plain http with a 400, or hangs up."""
-    flow = enter(REPOSITORY, schemes=BOTH[::-1])
+    flow = entered(REPOSITORY, schemes=BOTH[::-1])
     way = play(flow, (PLAIN, answer), (PING, Reply(200)))
-    assert way.base == "https://registry.example"
+    assert way.registry.base == "https://registry.example"
 
 
 def test_a_silent_server_is_not_asked_twice() -> None:
     """What does not answer plain http in time will not answer TLS either."""
-    play(enter(REPOSITORY, schemes=BOTH[::-1]), (PLAIN, failed("timeout")), error=TransportFailed)
+    play(entered(REPOSITORY, schemes=BOTH[::-1]), (PLAIN, failed("timeout")), error=TransportFailed)
 
 
 def test_a_400_to_the_last_scheme_is_no_registry() -> None:
     """There is nothing left to try."""
-    flow = enter(REPOSITORY, schemes=("http",))
+    flow = entered(REPOSITORY, schemes=("http",))
     play(flow, (PLAIN, Reply(400)), error=ProtocolViolation, match="is not an OCI registry")
 
 
 def test_without_a_second_scheme_there_is_no_fallback() -> None:
     """Plain http is for loopback, or for who asked for it."""
-    play(enter(REPOSITORY), (PING, failed("connect")), error=TransportFailed)
+    play(entered(REPOSITORY), (PING, failed("connect")), error=TransportFailed)
 
 
 @pytest.mark.parametrize("reason", ["tls", "connect"])
 def test_a_token_server_out_of_reach_does_not_lead_to_plain_http(reason: str) -> None:
     """The registry spoke https: nothing that fails later may downgrade it (CVE-2026-48978)."""
     play(
-        enter(REPOSITORY, USER, schemes=BOTH),
+        entered(REPOSITORY, USER, schemes=BOTH),
         (PING, Reply(401, BEARER)),
         (token_call(USER), failed(reason)),
         error=TransportFailed,
@@ -172,7 +174,7 @@ def test_a_token_server_out_of_reach_does_not_lead_to_plain_http(reason: str) ->
 
 def test_basic_credentials_are_used_where_they_are_asked_for() -> None:
     """The user-id and password, joined by a colon, in base64 (RFC 7617, section 2)."""
-    way = play(enter(REPOSITORY, USER), (PING, Reply(401, BASIC)))
+    way = play(entered(REPOSITORY, USER), (PING, Reply(401, BASIC)))
     call = authorized(POST, USER.basic)
     play(way.send(POST), (call, ACCEPTED))
     assert b64decode(call.headers["Authorization"].removeprefix("Basic ")) == b"someone:open sesame"
@@ -180,25 +182,25 @@ def test_basic_credentials_are_used_where_they_are_asked_for() -> None:
 
 def test_wrong_basic_credentials_are_tried_once() -> None:
     """A client must not repeat what was refused (RFC 9110, section 15.5.2)."""
-    way = play(enter(REPOSITORY, USER), (PING, Reply(401, BASIC)))
+    way = play(entered(REPOSITORY, USER), (PING, Reply(401, BASIC)))
     play(way.send(POST), (authorized(POST, USER.basic), Reply(401, BASIC)), error=Unauthorized)
 
 
 def test_basic_without_credentials_is_unauthorized() -> None:
     """Nothing can be answered to that challenge."""
-    play(enter(REPOSITORY), (PING, Reply(401, BASIC)), error=Unauthorized)
+    play(entered(REPOSITORY), (PING, Reply(401, BASIC)), error=Unauthorized)
 
 
 def test_a_401_without_a_challenge_is_unauthorized() -> None:
     """A 401 MUST carry WWW-Authenticate (RFC 9110, section 15.5.2): without it, nothing helps."""
-    play(enter(REPOSITORY, USER), (PING, Reply(401)), error=Unauthorized)
+    play(entered(REPOSITORY, USER), (PING, Reply(401)), error=Unauthorized)
 
 
 def test_bearer_goes_before_basic() -> None:
     """The most secure scheme that is understood is used (RFC 7617, section 4)."""
     both = {"www-authenticate": f"{BASIC['www-authenticate']}, {BEARER['www-authenticate']}"}
     token = Reply(200, body=b'{"token": "t1"}')
-    play(enter(REPOSITORY, USER), (PING, Reply(401, both)), (token_call(USER), token))
+    play(entered(REPOSITORY, USER), (PING, Reply(401, both)), (token_call(USER), token))
 
 
 def test_a_password_of_other_bytes_than_utf8_goes_out_as_it_is() -> None:
@@ -235,7 +237,7 @@ def test_a_token_refused_twice_ends_in_unauthorized() -> None:
 def test_a_token_has_one_of_two_names(body: dict[str, object]) -> None:
     """`access_token` is for OAuth 2.0 compatibility, `token` the same (Token Authentication)."""
     way = play(
-        enter(REPOSITORY, USER),
+        entered(REPOSITORY, USER),
         (PING, Reply(401, BEARER)),
         (token_call(USER), Reply(200, body=json.dumps(body).encode())),
     )
@@ -270,7 +272,7 @@ def test_a_token_has_one_of_two_names(body: dict[str, object]) -> None:
 def test_a_token_that_cannot_be_a_header_is_a_violation(body: bytes) -> None:
     """A b64token is visible ASCII (RFC 6750, 2.1), of bounded size (GHSA-f36w-mj3v-6jqv)."""
     error = play(
-        enter(REPOSITORY),
+        entered(REPOSITORY),
         (PING, Reply(401, BEARER)),
         (token_call(), Reply(200, body=body)),
         error=ProtocolViolation,
@@ -293,7 +295,7 @@ def test_a_token_server_that_refuses_is_told_as_it_is(status: int, kind: type[Br
     """The token server's own error says why, and a redirect gets no password."""
     answer = Reply(status, {"location": "https://evil.example/"}, b'{"details": "wrong password"}')
     error = play(
-        enter(REPOSITORY, USER),
+        entered(REPOSITORY, USER),
         (PING, Reply(401, BEARER)),
         (token_call(USER), answer),
         error=kind,
@@ -320,9 +322,12 @@ def test_a_token_server_that_refuses_is_told_as_it_is(status: int, kind: type[Br
 def test_the_realm_is_asked_for_our_own_scope(realm: str, asked: str) -> None:
     """`service` and `scope` are added to the realm's query (Token Authentication)."""
     play(
-        enter(REPOSITORY, USER),
+        entered(REPOSITORY, USER),
         (PING, Reply(401, bearer(realm))),
-        (Call("GET", asked, {"Authorization": USER.basic}), Reply(200, body=b'{"token": "t"}')),
+        (
+            elsewhere(Call("GET", asked, {"Authorization": USER.basic})),
+            Reply(200, body=b'{"token": "t"}'),
+        ),
     )
 
 
@@ -331,16 +336,15 @@ def test_a_service_cannot_add_to_the_query() -> None:
     headers = {"www-authenticate": f'Bearer realm="{REALM}",service="a&scope=x b",scope="all"'}
     asked = f"{REALM}?{SCOPE}&service=a%26scope%3Dx+b"
     play(
-        enter(REPOSITORY),
+        entered(REPOSITORY),
         (PING, Reply(401, headers)),
-        (Call("GET", asked), Reply(200, body=b'{"token": "t"}')),
+        (elsewhere(Call("GET", asked)), Reply(200, body=b'{"token": "t"}')),
     )
 
 
 @pytest.mark.parametrize(
     ("realm", "fault"),
     [
-        ("", "no http"),
         ("/token", "no http"),
         ("auth.example/token", "no http"),
         ("ftp://auth.example/token", "no http"),
@@ -362,7 +366,7 @@ def test_a_service_cannot_add_to_the_query() -> None:
 def test_a_realm_that_leads_elsewhere_gets_no_password(realm: str, fault: str) -> None:
     """A realm that points inside or falls to http (GHSA-28r5-37g7-p6mp, CVE-2026-48978)."""
     error = play(
-        enter(REPOSITORY, USER),
+        entered(REPOSITORY, USER),
         (PING, Reply(401, bearer(realm))),
         error=ProtocolViolation,
         match=f"token realm .*{fault}",
@@ -376,9 +380,33 @@ def test_a_registry_on_plain_http_may_have_its_realm_there() -> None:
     local = Repository.parse("localhost:5000/app")
     scope = "scope=repository%3Aapp%3Apull%2Cpush"
     play(
-        enter(local, schemes=("http",)),
+        entered(local, schemes=("http",)),
         (Call("GET", "http://localhost:5000/v2/"), Reply(401, bearer(realm))),
-        (Call("GET", f"{realm}?{scope}"), Reply(200, body=b'{"token": "t"}')),
+        (
+            Call("GET", f"{realm}?{scope}", named_by="localhost"),
+            Reply(200, body=b'{"token": "t"}'),
+        ),
+    )
+
+
+@pytest.mark.parametrize("header", ["Bearer", 'Bearer realm=""', 'Bearer realm="#part"'])
+def test_a_challenge_without_a_realm_is_a_violation(header: str) -> None:
+    """`realm` is where the token is to be had (Token Authentication): there is nobody to ask."""
+    play(
+        entered(REPOSITORY, USER),
+        (PING, Reply(401, {"www-authenticate": header})),
+        error=ProtocolViolation,
+        match="names no realm",
+    )
+
+
+def test_a_realm_on_the_registrys_own_host_is_the_users_own_word() -> None:
+    """Who named the host meant to reach it, wherever it is: `named_by` is for other hosts."""
+    realm = f"{HOME}:8443/token"
+    play(
+        entered(REPOSITORY),
+        (PING, Reply(401, bearer(realm))),
+        (Call("GET", f"{realm}?{SCOPE}"), Reply(200, body=b'{"token": "t"}')),
     )
 
 
@@ -407,7 +435,7 @@ def test_a_registry_on_plain_http_may_have_its_realm_there() -> None:
 )
 def test_challenges_are_read(header: str, challenges: dict[str, dict[str, str]]) -> None:
     """RFC 9110, section 11.3: challenge = auth-scheme [ 1*SP ( token68 / #auth-param ) ]."""
-    assert _parse_challenges(header) == challenges
+    assert parse_challenges(header) == challenges
 
 
 @pytest.mark.parametrize(
@@ -419,12 +447,12 @@ def test_a_long_header_is_read_in_no_time(piece: str) -> None:
     A reader that tries things twice would need hours here, and this test would not end.
     """
     header = 'Bearer realm="' + piece * (100_000 // len(piece))
-    assert len(_parse_challenges(header)) <= 8192
+    assert len(parse_challenges(header)) <= 8192
 
 
 def test_a_challenge_is_read_to_a_bound() -> None:
     """What stands 8 KiB behind the beginning of a header is no challenge of a registry."""
-    assert _parse_challenges(f"Basic {',' * 8192} Bearer") == {"basic": {}}
+    assert parse_challenges(f"Basic {',' * 8192} Bearer") == {"basic": {}}
 
 
 # --- Secrets
@@ -434,11 +462,16 @@ def test_nothing_that_is_shown_holds_a_secret() -> None:
     """No secret in a log or in an exception: reprs of values are in both."""
     call = authorized(Call("GET", "https://u:secret@host/p?sig=secret"), "Basic secret")
     reply = Reply(200, {"location": "/?secret"}, b'{"token": "secret"}')
-    way = access(Credentials("someone", "secret"))
-    shown = repr([call, reply, way, Credentials("someone", "secret")])
+    user = Credentials("someone", "secret", "secret too", "secret as well", "the environment")
+    shown = repr([call, reply, access(user), user])
     assert "<Call GET https://host/p>" in shown
     assert "someone" in shown
     assert "secret" not in shown
+
+
+def test_credentials_are_the_same_wherever_they_are_from() -> None:
+    """Where they were found is for messages: it changes nothing of who asks."""
+    assert Credentials("someone", "secret", origin="a file") == Credentials("someone", "secret")
 
 
 def test_the_errors_of_a_whole_conversation_hold_no_secret() -> None:

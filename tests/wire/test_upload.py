@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,8 @@ from tests.wire.scripted import (
     HEAD,
     HOME,
     POST,
+    QUERY,
+    SCOPE,
     SECOND,
     UPLOADS,
     USER,
@@ -21,10 +24,13 @@ from tests.wire.scripted import (
     authorized,
     delete,
     drive,
+    elsewhere,
+    later,
     patch,
     play,
     put,
     token_call,
+    uploading,
 )
 
 from brolga.digest import Digest
@@ -42,7 +48,16 @@ from brolga.errors import (
     Unauthorized,
     UploadInterrupted,
 )
-from brolga.wire import Call, Patience, Reply, upload_stream
+from brolga.reference import Repository
+from brolga.wire import (
+    BodyFailed,
+    Call,
+    Patience,
+    Reply,
+    Retry,
+    mount_blob,
+    upload_bytes,
+)
 
 if TYPE_CHECKING:
     from brolga.descriptor import Descriptor
@@ -69,7 +84,7 @@ def sealed_too_early() -> Descriptor:
 
 def test_an_upload_is_post_patch_put() -> None:
     """A chunked upload: obtain a session, upload, close it (Pushing a blob in chunks)."""
-    flow = upload_stream(access(), BODY, seal)
+    flow = uploading(access(), BODY, seal)
     assert play(flow, (POST, ACCEPTED), (patch(BODY), NEXT), (put(), CREATED)) is BLOB
 
 
@@ -82,7 +97,7 @@ def test_the_stream_has_no_range_and_the_other_calls_have_an_empty_body() -> Non
         calls.append(call)
         return next(answers)
 
-    drive(upload_stream(access(), BODY, seal), answer)
+    drive(uploading(access(), BODY, seal), answer)
     assert [call.body for call in calls] == [b"", BODY, b""]
     assert [name for call in calls for name in call.headers] == ["Content-Type"]
 
@@ -92,7 +107,7 @@ def test_a_patch_succeeds_with_each_status_that_registries_use(status: int) -> N
     """The spec says 202; ECR answers 201 (aws/containers-roadmap#2831), JFrog 200 and 204."""
     reply = Reply(status, {"location": SECOND})
     play(
-        upload_stream(access(), BODY, seal),
+        uploading(access(), BODY, seal),
         (POST, ACCEPTED),
         (patch(BODY), reply),
         (put(), CREATED),
@@ -103,14 +118,14 @@ def test_a_patch_succeeds_with_each_status_that_registries_use(status: int) -> N
 def test_a_put_succeeds_with_201_or_204(status: int) -> None:
     """The closing of the session MUST be 201 Created; 204 was distribution's answer of old."""
     reply = Reply(status)
-    play(upload_stream(access(), BODY, seal), (POST, ACCEPTED), (patch(BODY), NEXT), (put(), reply))
+    play(uploading(access(), BODY, seal), (POST, ACCEPTED), (patch(BODY), NEXT), (put(), reply))
 
 
 def test_a_range_that_stands_still_is_not_believed() -> None:
     """ECR's Range stays at the first chunk although all is stored (aws/containers-roadmap#2831)."""
     stale = Reply(201, {"location": SECOND, "range": "0-0"}, sent=4)
     play(
-        upload_stream(access(), BODY, seal),
+        uploading(access(), BODY, seal),
         (POST, ACCEPTED),
         (patch(BODY), stale),
         (put(), CREATED),
@@ -120,7 +135,7 @@ def test_a_range_that_stands_still_is_not_believed() -> None:
 def test_a_patch_without_location_keeps_the_session() -> None:
     """A Location with each PATCH is the registry's MUST; without one the session has not moved."""
     play(
-        upload_stream(access(), BODY, seal),
+        uploading(access(), BODY, seal),
         (POST, ACCEPTED),
         (patch(BODY), Reply(202)),
         (put(FIRST), CREATED),
@@ -132,27 +147,34 @@ def test_a_session_on_another_host_gets_no_authorization() -> None:
     away = "https://storage.example/one?sig=x"
     bearer = "Bearer t1"
     play(
-        upload_stream(access(USER), BODY, seal),
+        uploading(access(USER), BODY, seal),
         (POST, Reply(401, BEARER)),
         (token_call(USER), TOKEN),
         (authorized(POST, bearer), Reply(202, {"location": away})),
-        (patch(BODY, away), Reply(202, {"location": FIRST})),
+        (elsewhere(patch(BODY, away)), Reply(202, {"location": FIRST})),
         (authorized(put(FIRST), bearer), CREATED),
     )
 
 
 @pytest.mark.parametrize(
-    "away", ["https://registry.example:8443/u?", "https://registry.example.evil.example/u?"]
+    ("away", "named_by"),
+    [
+        ("https://registry.example:8443/u?", ""),
+        ("https://registry.example.evil.example/u?", "registry.example"),
+    ],
 )
-def test_another_port_and_a_longer_name_are_other_origins(away: str) -> None:
-    """Another port is another origin for credentials (GHSA-vh4v-2xq2-g5cg)."""
+def test_another_port_and_a_longer_name_are_other_origins(away: str, named_by: str) -> None:
+    """Another port is another origin for credentials (GHSA-vh4v-2xq2-g5cg).
+
+    Another host is one that the user did not name: the driver must know who did.
+    """
     play(
-        upload_stream(access(USER), BODY, seal),
+        uploading(access(USER), BODY, seal),
         (POST, Reply(401, BEARER)),
         (token_call(USER), TOKEN),
         (authorized(POST, "Bearer t1"), Reply(202, {"location": away})),
-        (patch(BODY, away), Reply(401, BEARER)),
-        (delete(away), Reply(401, BEARER)),
+        (replace(patch(BODY, away), named_by=named_by), Reply(401, BEARER)),
+        (replace(delete(away), named_by=named_by), Reply(401, BEARER)),
         error=Unauthorized,
     )
 
@@ -164,7 +186,7 @@ def test_a_401_to_the_post_is_answered_by_a_token_and_a_second_post() -> None:
     """The POST has no body and proves the token, before any byte of the stream goes out."""
     bearer = "Bearer t1"
     play(
-        upload_stream(access(), BODY, seal),
+        uploading(access(), BODY, seal),
         (POST, Reply(401, BEARER)),
         (token_call(), TOKEN),
         (authorized(POST, bearer), ACCEPTED),
@@ -188,7 +210,7 @@ def test_a_401_to_the_stream_never_sends_it_again(whole: bool) -> None:
         return answers.get(call.method, Reply(201))
 
     with pytest.raises(Unauthorized):
-        drive(upload_stream(access(USER), BODY, seal), answer)
+        drive(uploading(access(USER), BODY, seal), answer)
     assert [call.body is BODY for call in calls].count(True) == 1
     assert [call.method for call in calls] == ["POST", "PATCH", "DELETE"]
 
@@ -196,13 +218,13 @@ def test_a_401_to_the_stream_never_sends_it_again(whole: bool) -> None:
 def test_a_token_that_died_during_the_stream_is_renewed_for_the_put() -> None:
     """GitLab's tokens live five minutes: a long PATCH ends with a dead one."""
     play(
-        upload_stream(access(), BODY, seal),
+        uploading(access(), BODY, seal),
         (POST, Reply(401, BEARER)),
         (token_call(), TOKEN),
         (authorized(POST, "Bearer t1"), ACCEPTED),
         (authorized(patch(BODY), "Bearer t1"), NEXT),
         (authorized(put(), "Bearer t1"), Reply(401, BEARER)),
-        (token_call(), Reply(200, body=b'{"token": "t2"}')),
+        (token_call(patience=Patience.LONG), Reply(200, body=b'{"token": "t2"}')),
         (authorized(put(), "Bearer t2"), CREATED),
     )
 
@@ -210,7 +232,7 @@ def test_a_token_that_died_during_the_stream_is_renewed_for_the_put() -> None:
 def test_a_token_that_died_is_renewed_to_cancel_the_session() -> None:
     """Clients SHOULD send this request when aborting an upload (Cancel a blob upload)."""
     play(
-        upload_stream(access(), BODY, seal),
+        uploading(access(), BODY, seal),
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         (delete(FIRST), Reply(401, BEARER)),
@@ -243,19 +265,20 @@ def test_location_is_resolved_and_its_query_kept(
 ) -> None:
     """The location MAY be absolute or relative and MAY contain critical query parameters."""
     closing = f"{session}&" if closing is None else closing
-    digest = put().url.rpartition("&")[2]
+    closed = Call("PUT", closing + QUERY, body=b"", patience=Patience.LONG)
+    named_by = "registry.example" if "other.example" in session else ""
     play(
-        upload_stream(access(), BODY, seal),
+        uploading(access(), BODY, seal),
         (POST, Reply(202, {"location": said})),
-        (patch(BODY, session), Reply(202)),
-        (Call("PUT", closing + digest, body=b""), CREATED),
+        (replace(patch(BODY, session), named_by=named_by), Reply(202)),
+        (replace(closed, named_by=named_by), CREATED),
     )
 
 
 def test_a_location_of_a_query_alone_replaces_the_query() -> None:
     """The reference's query is the target's, not joined to the base's (RFC 3986, section 5.2.2)."""
     play(
-        upload_stream(access(), BODY, seal),
+        uploading(access(), BODY, seal),
         (POST, ACCEPTED),
         (patch(BODY), Reply(202, {"location": "?_state=b"})),
         (put(SECOND), CREATED),
@@ -266,7 +289,7 @@ def test_a_location_of_a_query_alone_replaces_the_query() -> None:
 def test_a_session_without_location_is_a_violation(headers: dict[str, str]) -> None:
     """The POST's answer MUST include the Location header (POST then PUT)."""
     play(
-        upload_stream(access(), BODY, seal),
+        uploading(access(), BODY, seal),
         (POST, Reply(202, headers)),
         error=ProtocolViolation,
         match="without a Location",
@@ -297,7 +320,7 @@ def test_a_session_without_location_is_a_violation(headers: dict[str, str]) -> N
 def test_a_location_that_is_not_safe_to_call_is_a_violation(said: str) -> None:
     """A Location may lead out of TLS, inside (CVE-2026-48978), or be no URL at all."""
     error = play(
-        upload_stream(access(USER), BODY, seal),
+        uploading(access(USER), BODY, seal),
         (POST, Reply(202, {"location": said})),
         error=ProtocolViolation,
         match="the registry's Location",
@@ -308,7 +331,7 @@ def test_a_location_that_is_not_safe_to_call_is_a_violation(said: str) -> None:
 def test_a_bad_location_after_the_stream_cancels_the_session_that_is_known() -> None:
     """The location to cancel is that of the preceding POST or PATCH (Cancel a blob upload)."""
     play(
-        upload_stream(access(), BODY, seal),
+        uploading(access(), BODY, seal),
         (POST, ACCEPTED),
         (patch(BODY), Reply(202, {"location": "http://[::1"})),
         (delete(FIRST), Reply(204)),
@@ -338,7 +361,7 @@ def test_a_refusal_of_the_stream_is_itself_and_the_session_is_cancelled(
 ) -> None:
     """An error can come while the body is still going out: it is reported as itself."""
     play(
-        upload_stream(access(), BODY, seal),
+        uploading(access(), BODY, seal),
         (POST, ACCEPTED),
         (patch(BODY), Reply(status, sent=2, whole=whole)),
         (delete(FIRST), Reply(204)),
@@ -351,7 +374,7 @@ def test_a_refusal_of_the_stream_is_itself_and_the_session_is_cancelled(
 def test_an_early_success_is_an_interruption(status: int) -> None:
     """An answer before the end of the stream cannot have seen all of it: no PUT follows."""
     error = play(
-        upload_stream(access(), BODY, seal),
+        uploading(access(), BODY, seal),
         (POST, ACCEPTED),
         (patch(BODY), Reply(status, {"location": SECOND}, sent=2, whole=False)),
         (delete(FIRST), Reply(204)),
@@ -364,29 +387,29 @@ def test_an_early_success_is_an_interruption(status: int) -> None:
 @pytest.mark.parametrize("status", [200, 201, 204, 303])
 def test_a_post_that_opens_no_session_is_a_violation(status: int) -> None:
     """Upon success, the response MUST have a code of 202 Accepted (POST then PUT)."""
-    play(upload_stream(access(), BODY, seal), (POST, Reply(status)), error=ProtocolViolation)
+    play(uploading(access(), BODY, seal), (POST, Reply(status)), error=ProtocolViolation)
 
 
 @pytest.mark.parametrize("status", [400, 413, 416, 500, 503])
 def test_a_refusal_of_the_put_is_itself_and_the_session_is_cancelled(status: int) -> None:
-    """A digest that does not match is answered 400 (Endpoints, end-6)."""
-    body = b'{"errors": [{"code": "DIGEST_INVALID"}]}'
+    """An error of the closing is the registry's own word (Error Codes)."""
+    body = b'{"errors": [{"code": "BLOB_UPLOAD_INVALID"}]}'
     error = play(
-        upload_stream(access(), BODY, seal),
+        uploading(access(), BODY, seal),
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
         (put(), Reply(status, body=body)),
         (delete(SECOND), Reply(404)),
         error=RegistryError,
     )
-    assert (error.status, error.code) == (status, "DIGEST_INVALID")
+    assert (error.status, error.code) == (status, "BLOB_UPLOAD_INVALID")
 
 
 @pytest.mark.parametrize("status", [200, 202, 303])
 def test_a_put_that_is_not_confirmed_is_a_violation(status: int) -> None:
     """The response to a successful closing MUST be 201 Created: a login page's 200 is none."""
     play(
-        upload_stream(access(), BODY, seal),
+        uploading(access(), BODY, seal),
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
         (put(), Reply(status)),
@@ -401,7 +424,7 @@ def test_a_put_that_is_not_confirmed_is_a_violation(status: int) -> None:
 def test_a_cut_stream_is_an_interruption() -> None:
     """What was sent is not what arrived: nothing can be committed."""
     error = play(
-        upload_stream(access(), BODY, seal),
+        uploading(access(), BODY, seal),
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         (delete(FIRST), Reply(204)),
@@ -413,27 +436,40 @@ def test_a_cut_stream_is_an_interruption() -> None:
 
 def test_a_post_without_an_answer_fails_as_itself() -> None:
     """No session is known, so there is nothing to cancel."""
-    play(upload_stream(access(), BODY, seal), (POST, CUT), error=TransportFailed)
+    play(uploading(access(), BODY, seal), (POST, CUT), error=TransportFailed)
 
 
-@pytest.mark.parametrize("length", [{}, {"content-length": "4"}])
+LENGTH = {"content-length": "4"}
+DIGEST = {"docker-content-digest": str(BLOB.digest)}
+OTHER = {"docker-content-digest": str(Digest.of(b"other"))}
+
+
+@pytest.mark.parametrize(
+    "said", [LENGTH, DIGEST, LENGTH | DIGEST, {"content-length": "0"} | DIGEST]
+)
 @pytest.mark.parametrize("lost", [CUT, Reply(502), Reply(504)])
 def test_a_put_whose_answer_was_lost_succeeds_where_the_blob_is_there(
-    lost: Answer, length: dict[str, str]
+    lost: Answer, said: dict[str, str]
 ) -> None:
     """A commit may outlast a proxy's patience (goharbor/harbor#19573): ask before failing."""
-    flow = upload_stream(access(), BODY, seal)
-    steps = (POST, ACCEPTED), (patch(BODY), NEXT), (put(), lost), (HEAD, Reply(200, length))
+    flow = uploading(access(), BODY, seal)
+    steps = (POST, ACCEPTED), (patch(BODY), NEXT), (put(), lost), (HEAD, Reply(200, said))
     assert play(flow, *steps) is BLOB
 
 
-# What does not show the blob: the last is another blob under our name.
+# What does not show the blob: the last ones are a page of a proxy, which answers 200 to all, and
+# another blob under our name.
 ABSENT = [
     Reply(404),
-    Reply(307, {"location": "https://cdn.example/blob"}),
+    Reply(307),
     Reply(500),
     CUT,
+    Reply(401),
+    Reply(206, LENGTH),
+    Reply(200),
+    Reply(200, {"content-length": ""}),
     Reply(200, {"content-length": "3"}),
+    Reply(200, OTHER),
 ]
 
 
@@ -441,23 +477,52 @@ ABSENT = [
 def test_a_put_without_an_answer_fails_where_the_blob_is_not_shown(shown: Answer) -> None:
     """A HEAD of an existing blob MUST return 200 OK (Checking if content exists)."""
     error = play(
-        upload_stream(access(), BODY, seal),
+        uploading(access(), BODY, seal),
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
         (put(), CUT),
         (HEAD, shown),
         (delete(SECOND), Reply(204)),
         error=UploadInterrupted,
-        match="does not show it",
+        match="does not show the blob",
     )
     assert (error.sent, error.acknowledged, error.__cause__) == (4, 4, CUT)
+
+
+def test_a_blob_may_be_shown_elsewhere() -> None:
+    """A registry that keeps its blobs elsewhere sends a HEAD there as well."""
+    away = elsewhere(Call("HEAD", "https://cdn.example/blob"))
+    flow = uploading(access(), BODY, seal)
+    steps = (POST, ACCEPTED), (patch(BODY), NEXT), (put(), CUT)
+    there = Reply(307, {"location": away.url})
+    assert play(flow, *steps, (HEAD, there), (away, Reply(200, LENGTH))) is BLOB
+
+
+@pytest.mark.parametrize("shown", [Reply(404), Reply(200), CUT])
+def test_a_blob_that_is_not_shown_elsewhere_is_not_believed(shown: Answer) -> None:
+    """A redirect to a page that answers 200 to all is no blob."""
+    away = elsewhere(Call("HEAD", "https://cdn.example/blob"))
+    flow = uploading(access(), BODY, seal)
+    steps = (POST, ACCEPTED), (patch(BODY), NEXT), (put(), CUT)
+    there = HEAD, Reply(307, {"location": away.url})
+    gone = delete(SECOND), Reply(404)
+    play(flow, *steps, there, (away, shown), gone, error=UploadInterrupted)
+
+
+def test_the_closing_is_made_once() -> None:
+    """A second PUT finds no session where the first one did its work: HEAD tells, with patience."""
+    way = access(retry=Retry(attempts=3))
+    flow = uploading(way, BODY, seal)
+    steps = (POST, ACCEPTED), (patch(BODY), NEXT), (put(), CUT)
+    asked = (HEAD, Reply(503)), (later(HEAD, 0.5), Reply(200, LENGTH))
+    assert play(flow, *steps, *asked) is BLOB
 
 
 @pytest.mark.parametrize("shown", ABSENT)
 def test_a_gateway_error_of_the_put_is_itself_where_the_blob_is_not_shown(shown: Answer) -> None:
     """RFC 9110, sections 15.6.3 and 15.6.5: a proxy speaks, not the registry behind it."""
     error = play(
-        upload_stream(access(), BODY, seal),
+        uploading(access(), BODY, seal),
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
         (put(), Reply(504)),
@@ -484,11 +549,59 @@ def test_a_failure_of_the_source_cancels_the_session_and_comes_out_as_it_was(
 ) -> None:
     """Clients SHOULD send DELETE when aborting a blob upload (Cancel a blob upload)."""
     error = play(
-        upload_stream(access(), BODY, seal),
+        uploading(access(), BODY, seal),
         (POST, ACCEPTED),
         (patch(BODY), failure),
         (delete(FIRST), Reply(204)),
         error=type(failure),
+    )
+    assert error is failure
+
+
+@pytest.mark.parametrize(
+    ("reply", "session"),
+    [
+        (None, FIRST),
+        (NEXT, SECOND),
+        (Reply(200, {"location": SECOND}), SECOND),
+        (Reply(202), FIRST),
+        (Reply(202, {"location": ""}), FIRST),
+        (Reply(202, {"location": "http://[::1"}), FIRST),
+        (Reply(202, {"location": "https://127.0.0.1/u"}), FIRST),
+        (Reply(307, {"location": "/login"}), FIRST),
+        (Reply(401, {"location": "/login"} | BEARER), FIRST),
+        (Reply(500, {"location": "/sorry"}), FIRST),
+    ],
+)
+@pytest.mark.parametrize("failure", FAILURES, ids=repr)
+def test_a_session_is_given_up_where_it_is_now(
+    failure: BaseException, reply: Reply | None, session: str
+) -> None:
+    """Cancel at the Location of the preceding PATCH: docker-registry 2.8 takes no other.
+
+    An answer that is no success names no session, whatever its Location is.
+    """
+    error = play(
+        uploading(access(), BODY, seal),
+        (POST, ACCEPTED),
+        (patch(BODY), BodyFailed(failure, reply)),
+        (delete(session), Reply(204)),
+        error=type(failure),
+    )
+    assert error is failure
+    # Neither the driver's words for it, nor what happened meanwhile, are part of the story.
+    assert (error.__cause__, error.__context__) == (None, None)
+
+
+def test_a_body_that_is_cut_on_its_own_side_is_no_interruption_here() -> None:
+    """A body may come from another registry: its failure is that side's."""
+    failure = TransportFailed("the other registry is gone", reason="cut")
+    error = play(
+        uploading(access(retry=Retry(attempts=3)), BODY, seal),
+        (POST, ACCEPTED),
+        (patch(BODY), BodyFailed(failure)),
+        (delete(FIRST), Reply(204)),
+        error=TransportFailed,
     )
     assert error is failure
 
@@ -509,7 +622,7 @@ def test_a_cancel_that_fails_changes_nothing(refusal: Answer) -> None:
     """Clients SHOULD ignore any failures (Cancel a blob upload)."""
     failure = SourceError("the source failed")
     error = play(
-        upload_stream(access(), BODY, seal),
+        uploading(access(), BODY, seal),
         (POST, ACCEPTED),
         (patch(BODY), failure),
         (delete(FIRST), refusal),
@@ -521,7 +634,7 @@ def test_a_cancel_that_fails_changes_nothing(refusal: Answer) -> None:
 def test_an_interrupt_during_the_cancel_is_obeyed() -> None:
     """A second Ctrl-C means now: no clean-up holds it up."""
     play(
-        upload_stream(access(), BODY, seal),
+        uploading(access(), BODY, seal),
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         (delete(FIRST), KeyboardInterrupt()),
@@ -532,7 +645,7 @@ def test_an_interrupt_during_the_cancel_is_obeyed() -> None:
 @pytest.mark.parametrize("answered", [0, 1, 2])
 def test_a_dropped_flow_makes_no_call(answered: int) -> None:
     """A generator that is closed must not yield (PEP 342): nobody would make the call."""
-    flow = upload_stream(access(), BODY, seal)
+    flow = uploading(access(), BODY, seal)
     next(flow)
     for reply in (ACCEPTED, NEXT)[:answered]:
         flow.send(reply)
@@ -541,7 +654,7 @@ def test_a_dropped_flow_makes_no_call(answered: int) -> None:
 
 def test_a_flow_dropped_during_its_cancel_makes_no_other_call() -> None:
     """A generator that is closed must not yield (PEP 342)."""
-    flow = upload_stream(access(), BODY, seal)
+    flow = uploading(access(), BODY, seal)
     next(flow)
     flow.send(ACCEPTED)
     assert flow.throw(CUT) == delete(FIRST)
@@ -551,7 +664,7 @@ def test_a_flow_dropped_during_its_cancel_makes_no_other_call() -> None:
 def test_a_stream_without_a_digest_is_not_committed() -> None:
     """The closing PUT MUST include the digest of the whole blob: half a stream has none."""
     play(
-        upload_stream(access(), BODY, sealed_too_early),
+        uploading(access(), BODY, sealed_too_early),
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
         (delete(SECOND), Reply(204)),
@@ -566,7 +679,7 @@ def test_another_digest_is_a_mismatch() -> None:
     """Docker-Content-Digest is the digest of what was stored (Legacy Docker support)."""
     other = Digest.of(b"other")
     error = play(
-        upload_stream(access(), BODY, seal),
+        uploading(access(), BODY, seal),
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
         (put(), Reply(201, {"docker-content-digest": str(other)})),
@@ -582,8 +695,174 @@ def test_another_digest_is_a_mismatch() -> None:
 def test_a_digest_that_does_not_contradict_is_no_mismatch(said: str) -> None:
     """A registry may name a blob by another algorithm, or put something else into the header."""
     play(
-        upload_stream(access(), BODY, seal),
+        uploading(access(), BODY, seal),
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
         (put(), Reply(201, {"docker-content-digest": said})),
+    )
+
+
+@pytest.mark.parametrize("status", [400, 404, 500])
+def test_a_digest_that_the_registry_does_not_agree_with_is_a_mismatch(status: int) -> None:
+    """DIGEST_INVALID: provided digest did not match uploaded content (Error Codes)."""
+    body = b'{"errors": [{"code": "DIGEST_INVALID", "message": "other bytes"}]}'
+    error = play(
+        uploading(access(), BODY, seal),
+        (POST, ACCEPTED),
+        (patch(BODY), NEXT),
+        (put(), Reply(status, body=body)),
+        (delete(SECOND), Reply(404)),
+        error=DigestMismatch,
+        match="other bytes than sha256:",
+    )
+    assert (error.expected, error.actual) == (str(BLOB.digest), "")
+    assert isinstance(error.__cause__, RegistryError)
+
+
+# --- Bytes at hand
+
+
+def put_all(data: bytes = b"blob") -> Call:
+    """Return the call that sends a blob whole."""
+    headers = {"Content-Type": "application/octet-stream"} if data else {}
+    return Call("PUT", f"{FIRST}&{QUERY}", headers, data, Patience.LONG)
+
+
+def test_bytes_go_out_in_one_put() -> None:
+    """POST then PUT (end-4a, end-6): no PATCH for what is known whole."""
+    assert (
+        play(upload_bytes(access(), b"blob", BLOB), (POST, ACCEPTED), (put_all(), CREATED)) is BLOB
+    )
+
+
+def test_no_bytes_are_an_empty_put() -> None:
+    """An empty blob is closed as soon as its session is open."""
+    empty = replace(BLOB, digest=Digest.of(b""), size=0)
+    url = f"{FIRST}&digest=sha256%3A{empty.digest.encoded}"
+    closed = Call("PUT", url, body=b"", patience=Patience.LONG)
+    assert play(upload_bytes(access(), b"", empty), (POST, ACCEPTED), (closed, CREATED)) is empty
+
+
+def test_bytes_are_sent_again_with_a_new_token() -> None:
+    """What is at hand may be sent again, other than a stream."""
+    play(
+        upload_bytes(access(), b"blob", BLOB),
+        (POST, ACCEPTED),
+        (put_all(), Reply(401, BEARER)),
+        (token_call(patience=Patience.LONG), TOKEN),
+        (authorized(put_all(), "Bearer t1"), CREATED),
+    )
+
+
+@pytest.mark.parametrize("said", [LENGTH, DIGEST])
+@pytest.mark.parametrize("lost", [CUT, Reply(502), Reply(504)])
+def test_bytes_whose_answer_was_lost_may_be_there(lost: Answer, said: dict[str, str]) -> None:
+    """The same question as after a stream."""
+    steps = (POST, ACCEPTED), (put_all(), lost), (HEAD, Reply(200, said))
+    assert play(upload_bytes(access(), b"blob", BLOB), *steps) is BLOB
+
+
+@pytest.mark.parametrize(("reason", "sent"), [("connect", 0), ("cut", 3), ("timeout", 4)])
+def test_bytes_that_did_not_arrive_are_an_interruption(reason: str, sent: int) -> None:
+    """What is told is what went out, and nothing of it was acknowledged."""
+    error = play(
+        upload_bytes(access(), b"blob", BLOB),
+        (POST, ACCEPTED),
+        (put_all(), TransportFailed("no answer", reason=reason, sent=sent)),
+        (HEAD, Reply(404)),
+        (delete(FIRST), Reply(204)),
+        error=UploadInterrupted,
+        match=f"{sent} of 4 bytes were sent.*does not show",
+    )
+    assert (error.sent, error.acknowledged) == (sent, 0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (Reply(400, body=b'{"errors": [{"code": "DIGEST_INVALID"}]}'), DigestMismatch),
+        (Reply(201, OTHER), DigestMismatch),
+        (Reply(403), Denied),
+        (Reply(413), RegistryError),
+        (Reply(202), ProtocolViolation),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+    ],
+)
+def test_bytes_that_are_refused_leave_no_session(answer: Answer, kind: type[BaseException]) -> None:
+    """Clients SHOULD send DELETE when aborting a blob upload (Cancel a blob upload)."""
+    flow = upload_bytes(access(), b"blob", BLOB)
+    play(flow, (POST, ACCEPTED), (put_all(), answer), (delete(FIRST), Reply(204)), error=kind)
+
+
+@pytest.mark.parametrize("answered", [0, 1])
+def test_a_dropped_upload_of_bytes_makes_no_call(answered: int) -> None:
+    """A generator that is closed must not yield (PEP 342)."""
+    flow = upload_bytes(access(), b"blob", BLOB)
+    next(flow)
+    for reply in (ACCEPTED,)[:answered]:
+        flow.send(reply)
+    flow.close()
+
+
+# --- Sessions that are open already, and mounts
+
+
+def test_an_open_session_needs_no_post() -> None:
+    """A mount that was refused has opened one (Mounting a blob from another repository)."""
+    flow = uploading(access(), BODY, seal, FIRST)
+    assert play(flow, (patch(BODY), NEXT), (put(), CREATED)) is BLOB
+    assert play(upload_bytes(access(), b"blob", BLOB, FIRST), (put_all(), CREATED)) is BLOB
+
+
+SOURCE = Repository.parse("registry.example/team/base")
+MOUNT = Call("POST", f"{UPLOADS}?mount=sha256%3A{BLOB.digest.encoded}&from=team%2Fbase", body=b"")
+
+
+@pytest.mark.parametrize(
+    "said", [{}, {"location": "/v2/team/app/blobs/x"}, {"location": "http://["}]
+)
+def test_a_mounted_blob_needs_no_upload(said: dict[str, str]) -> None:
+    """201 Created where the mount succeeds (end-11): nothing is left to call."""
+    assert play(mount_blob(access(), BLOB.digest, SOURCE), (MOUNT, Reply(201, said))) == ""
+
+
+@pytest.mark.parametrize("location", [FIRST, FIRST.removeprefix(HOME), "one?_state=a"])
+def test_a_blob_that_is_not_mounted_gets_a_session(location: str) -> None:
+    """202 Accepted as for an upload, where the registry cannot mount the blob (end-11)."""
+    flow = mount_blob(access(), BLOB.digest, SOURCE)
+    assert play(flow, (MOUNT, Reply(202, {"location": location}))) == FIRST
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (Reply(202), ProtocolViolation),
+        (Reply(202, {"location": "http://registry.example/u"}), ProtocolViolation),
+        (Reply(202, {"location": "https://127.0.0.1/u"}), ProtocolViolation),
+        (Reply(200), ProtocolViolation),
+        (Reply(204), ProtocolViolation),
+        (Reply(307, {"location": FIRST}), ProtocolViolation),
+        (Reply(401), Unauthorized),
+        (Reply(403), Denied),
+        (Reply(404), NotFound),
+        (Reply(405), RegistryError),
+    ],
+)
+def test_a_mount_that_is_refused_is_told(reply: Reply, kind: type[BrolgaError]) -> None:
+    """Some registries answer 404 to a source that is not there: who asks uploads the blob then."""
+    play(mount_blob(access(), BLOB.digest, SOURCE), (MOUNT, reply), error=kind)
+
+
+def test_a_mount_asks_for_a_token_of_both_repositories() -> None:
+    """A 401 to a mount is answered by a token that can read the source as well."""
+    way = access().registry.access(
+        Repository.parse("registry.example/team/app"), "pull,push", SOURCE
+    )
+    wide = token_call()
+    scopes = f"{SCOPE}&scope=repository%3Ateam%2Fbase%3Apull"
+    play(
+        mount_blob(way, BLOB.digest, SOURCE),
+        (MOUNT, Reply(401, BEARER)),
+        (replace(wide, url=wide.url.replace(SCOPE, scopes)), TOKEN),
+        (authorized(MOUNT, "Bearer t1"), Reply(201)),
     )

@@ -3,7 +3,7 @@
 import pytest
 
 from brolga.errors import ProtocolViolation
-from brolga.wire.urls import check, origin, redacted
+from brolga.wire.urls import check, host_of, origin, redacted
 
 REGISTRY = "https://registry.example/v2/team/app/blobs/uploads/"
 
@@ -66,32 +66,37 @@ def test_http_may_rise_to_https() -> None:
     assert origin(url) != origin("http://registry.example/")
 
 
+# What serves a machine's own secrets to whoever can make it ask.
+LINK_LOCAL = ["169.254.169.254", "[fe80::1]", "[::ffff:a9fe:a9fe]"]
+# IPv4 addresses to a resolver, by another spelling; each could be any of them.
+ODD = [
+    "127.1",
+    "2130706433",
+    "0x7f.0.0.1",
+    "0177.0.0.1",
+    "0xa9fea9fe",
+    "2852039166",
+    "169.254.43518",
+]
 INSIDE = [
     "localhost",
     "LOCALHOST.",
     "registry.localhost",
     "127.0.0.1",
-    "127.1",
-    "2130706433",
-    "0x7f.0.0.1",
-    "0177.0.0.1",
     "0.0.0.0",  # noqa: S104 - not bound, named
     "10.1.2.3",
     "172.16.0.1",
     "192.168.1.1",
-    "169.254.169.254",
     "100.64.0.1",
     "[::]",
     "[::1]",
-    "[fe80::1]",
     "[fd00::1]",
     "[::ffff:127.0.0.1]",
-    "[::ffff:a9fe:a9fe]",
     "[::ffff:100.64.0.1]",
 ]
 
 
-@pytest.mark.parametrize("host", INSIDE)
+@pytest.mark.parametrize("host", [*INSIDE, *LINK_LOCAL, *ODD])
 @pytest.mark.parametrize("registry", [REGISTRY, "https://8.8.8.8/", "https://[2600::1]/"])
 def test_a_registry_outside_does_not_point_inside(host: str, registry: str) -> None:
     """A Location or realm that points to loopback, link-local or private (CVE-2026-48978)."""
@@ -105,6 +110,31 @@ def test_a_registry_inside_may_point_inside(host: str, registry: str) -> None:
     """Who named a registry there meant to reach it."""
     url = f"http://{host}/u"
     assert check(url, "Location", seen_from=registry) == url
+
+
+@pytest.mark.parametrize("host", [*LINK_LOCAL, *ODD])
+@pytest.mark.parametrize(
+    "registry", ["http://localhost:5000/", "http://10.0.0.1/", "http://127.2/", "http://[fd00::1]/"]
+)
+def test_no_registry_points_to_a_machines_own_secrets(host: str, registry: str) -> None:
+    """169.254.169.254, in any spelling, gives a cloud machine's keys (CVE-2020-15157)."""
+    with pytest.raises(ProtocolViolation, match="private network"):
+        check(f"http://{host}/u", "Location", seen_from=registry)
+
+
+@pytest.mark.parametrize("host", [*INSIDE, *LINK_LOCAL])
+@pytest.mark.parametrize("registry", ["http://169.254.1.1:5000/", "http://[fe80::2]/"])
+def test_a_link_local_registry_may_point_there(host: str, registry: str) -> None:
+    """Who named a registry at such an address meant to reach it."""
+    url = f"http://{host}/u"
+    assert check(url, "Location", seen_from=registry) == url
+
+
+@pytest.mark.parametrize("host", [*INSIDE, *LINK_LOCAL, *ODD])
+def test_a_registry_may_point_to_itself(host: str) -> None:
+    """Its own host is the one that the user named, however it is written."""
+    url = f"http://{host}:5001/u"
+    assert check(url, "Location", seen_from=f"http://{host}:5000/v2/") == url
 
 
 @pytest.mark.parametrize(
@@ -153,3 +183,16 @@ def test_an_origin_is_scheme_host_and_port(one: str, other: str, same: bool) -> 
 def test_a_url_is_shown_without_secrets_and_control_characters(url: str, shown: str) -> None:
     """A signed URL's query, a user and a password are secrets (RFC 3986, section 7.5)."""
     assert redacted(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://Registry.Example:5000/v2/", "registry.example"),
+        ("https://h", "h"),
+        ("http://[::1]:5000/", "::1"),
+    ],
+)
+def test_a_host_is_a_name_without_a_port(url: str, host: str) -> None:
+    """A host is case-insensitive, and no port is a part of it (RFC 3986, section 3.2.2)."""
+    assert host_of(url) == host

@@ -9,47 +9,96 @@ from __future__ import annotations
 import signal
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 import click
 
 from brolga._version import __version__
+from brolga.cli.output import result, say, settle
+from brolga.cli.verbs import Verbs, verbosity
 
 if TYPE_CHECKING:
     from types import FrameType
 
 __all__ = ["command", "main"]
 
-# A verb and its line in the help. The module of its name has its click command as `command`.
-_VERBS: Final = {
-    "layer": "Stream layers into a registry.",
-    "registry": "Run a registry on this machine.",
-    "version": "Print the version.",
+
+class _Entry(NamedTuple):
+    section: str
+    line: str
+    aliases: tuple[str, ...] = ()
+
+
+# What the help says of a verb. The module of its name has its click command as `command`.
+_VERBS: Final[dict[str, _Entry]] = {
+    "append": _Entry("Images", "Push an image with further layers, in one pass."),
+    "copy": _Entry(
+        "Images", "Copy an image from SRC to DST, with the digest that it has.", ("cp",)
+    ),
+    "tag": _Entry("Images", "Give an image or index another tag."),
+    "delete": _Entry("Images", "Delete an image or index, or a tag."),
+    "mutate": _Entry("Images", "Change labels, environment, command and more of an image."),
+    "rebase": _Entry("Images", "Put an image on a new base, without building it again."),
+    "index": _Entry("Images", "List, append to and filter indexes of several platforms."),
+    "attach": _Entry("Images", "Attach files to an image, as an artifact that refers to it."),
+    "digest": _Entry("Looking", "Print the digest of an image or index."),
+    "manifest": _Entry("Looking", "Print a manifest or index."),
+    "config": _Entry("Looking", "Print an image's config."),
+    "blob": _Entry("Looking", "Print a blob."),
+    "ls": _Entry("Looking", "List the tags of a repository."),
+    "catalog": _Entry("Looking", "List the repositories of a registry."),
+    "referrers": _Entry("Looking", "List what refers to an image or index."),
+    "layer": _Entry("Layers", "Stream layers into a registry."),
+    "auth": _Entry("Registries", "Log in to registries, and show what a login gives."),
+    "registry": _Entry("Registries", "Run a registry on this machine."),
+    "version": _Entry("About brolga", "Print the version."),
 }
 _TRACEBACK: Final = 2  # -v so many times
 
 
-class _Verbs(click.Group):
+class _Table(Verbs):
     """A group that loads a verb's module when it is called, and not to list the verbs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return sorted(_VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
-        if cmd_name not in _VERBS:
-            return None
-        verb: click.Command = import_module(f"brolga.cli.{cmd_name}").command
-        return verb
+        for name, entry in _VERBS.items():
+            if cmd_name in (name, *entry.aliases):
+                verb: click.Command = import_module(f"brolga.cli.{name}").command
+                return verb
+        return None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
-        with formatter.section("Commands"):
-            formatter.write_dl(sorted(_VERBS.items()))
+        names = {name: ", ".join((name, *entry.aliases)) for name, entry in _VERBS.items()}
+        width = max(map(len, names.values()))
+        for section in dict.fromkeys(entry.section for entry in _VERBS.values()):
+            with formatter.section(section):
+                formatter.write_dl(
+                    [
+                        (names[name].ljust(width), entry.line)
+                        for name, entry in _VERBS.items()
+                        if entry.section == section
+                    ]
+                )
 
 
-@click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, "--version", message="%(version)s")
-@click.option("-v", "--verbose", count=True, help="-vv: show an error's traceback.")
-def command(verbose: int) -> None:
+def _print_version(context: click.Context, _param: click.Parameter, asked: bool) -> None:  # noqa: FBT001 - click's signature
+    if asked:
+        result(__version__)
+        context.exit()
+
+
+@click.command(cls=_Table, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version and exit.",
+)
+def command() -> None:
     """Stream anything into a container registry: one pass, constant memory, every core.
 
     Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 other, 2 usage,
@@ -60,23 +109,22 @@ def command(verbose: int) -> None:
 def main() -> None:
     """Run the command; exit with the code that tells what happened."""
     _end_well_at(signal.SIGTERM, signal.SIGHUP)
-    verbose = 0
+    context: click.Context | None = None
     try:
         with command.make_context("brolga", sys.argv[1:]) as context:
-            verbose = context.params["verbose"]
             command.invoke(context)
-            if sys.stdout is not None:
-                sys.stdout.flush()
     except Exception as error:  # noqa: BLE001 - the outermost frame
         from brolga.cli.failures import report
 
-        sys.exit(report(error, traceback=verbose >= _TRACEBACK))
+        sys.exit(report(error, traceback=context is not None and verbosity(context) >= _TRACEBACK))
     except KeyboardInterrupt:
-        click.echo("brolga: interrupted", err=True)
+        say("brolga: interrupted")
         sys.exit(128 + signal.SIGINT)
     except _Stopped as stopped:
-        click.echo(f"brolga: stopped by {stopped}", err=True)
+        say(f"brolga: stopped by {stopped}")
         raise
+    finally:
+        settle()
 
 
 class _Stopped(SystemExit):

@@ -5,61 +5,63 @@ Knows every error of brolga and of click. Must not know what was being done.
 
 from __future__ import annotations
 
-import os
-import sys
 import traceback as tracebacks
 from typing import Final
 
 import click
 
-from brolga.errors import (
-    BrolgaError,
-    Denied,
-    DigestMismatch,
-    InvalidDigest,
-    InvalidReference,
-    LayerError,
-    NotFound,
-    ProtocolViolation,
-    RateLimited,
-    RegistryError,
-    SourceError,
-    TransportFailed,
-    Unauthorized,
-    UploadInterrupted,
-)
+from brolga import errors
+from brolga.cli.output import LostResult, one_line, say
 
 __all__ = ["report"]
 
 # The error, the side that failed, the exit code, what to do next. The first match counts.
 _KINDS: Final[tuple[tuple[type[Exception], str, int, str], ...]] = (
-    (InvalidReference, "", 2, "a repository is written like registry.example/team/app"),
-    (InvalidDigest, "", 2, ""),
-    (SourceError, "source", 7, "nothing was pushed"),
-    (LayerError, "local", 1, ""),
-    (NotFound, "registry", 3, "check the repository's name, and that it exists"),
+    (errors.InvalidReference, "", 2, "a repository is written like registry.example/team/app"),
+    (errors.InvalidDigest, "", 2, ""),
+    (errors.InvalidManifest, "registry", 6, ""),  # a verb that reads one of the user's says so
+    (errors.NoSuchPlatform, "registry", 3, "choose another with --platform"),
+    (errors.SourceError, "source", 7, ""),
+    (errors.CredentialsError, "local", 4, ""),
+    (errors.LayerError, "local", 1, ""),
+    (errors.NotFound, "registry", 3, "check the name, and that it exists"),
     (
-        Unauthorized,
+        errors.Unauthorized,
         "registry",
         4,
-        "set BROLGA_USERNAME and BROLGA_PASSWORD to credentials that it knows",
+        "give credentials that it knows: --username, or BROLGA_USERNAME and BROLGA_PASSWORD",
     ),
-    (Denied, "registry", 4, "use credentials that may push there"),
-    (RateLimited, "registry", 5, "wait, then push again"),
-    (RegistryError, "registry", 5, "try again; if it stays, tell whoever runs the registry"),
-    (DigestMismatch, "registry", 6, "push again; if it stays, something on the way changes bytes"),
-    (UploadInterrupted, "registry", 5, "push again"),
-    (ProtocolViolation, "registry", 5, "check its address: is it an OCI registry?"),
-    (TransportFailed, "registry", 5, ""),
-    (BrolgaError, "", 1, ""),
+    (errors.Denied, "registry", 4, "use credentials that may do this"),
+    (errors.RateLimited, "registry", 5, "wait, then try again"),
+    (errors.RegistryError, "registry", 5, "try again; if it stays, tell whoever runs it"),
+    (
+        errors.DigestMismatch,
+        "registry",
+        6,
+        "try again; if it stays, something on the way changes bytes",
+    ),
+    (errors.UploadInterrupted, "registry", 5, "push again"),
+    (errors.ProtocolViolation, "registry", 5, "check the address"),
+    (errors.TransportFailed, "registry", 5, ""),
+    (errors.BrolgaError, "", 1, ""),
+    (LostResult, "local", 1, ""),
     (OSError, "local", 1, ""),
 )
+# What a message says, and the advice that suits it better than the one of its kind.
+_BY_WORDS: Final = {
+    "the token server answered": "tell whoever runs it",
+    "name the registry by": "",
+    "client certificate": "show one that it knows with --client-cert",
+    "the proxy refused": "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY",
+}
 _BY_STATUS: Final = {
+    405: "it does not allow this: ask whoever runs it",
     413: "it, or a proxy in front of it, takes no body of this size",
 }
 _BY_REASON: Final = {
     "certificate": "name its authority with --ca-cert, or use --insecure",
-    "tls": "if it speaks plain http, use --insecure",
+    # Loopback was asked in plain http before.
+    "tls": "check that it speaks TLS; plain http beyond loopback needs --insecure",
     "connect": "check the address, and that the registry is running",
     "timeout": "check the network, or raise --timeout",
     "cut": "try again",
@@ -71,32 +73,22 @@ def report(error: Exception, *, traceback: bool) -> int:
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     if traceback:
-        tracebacks.print_exception(error)
+        say("".join(tracebacks.format_exception(error)).rstrip())
     if isinstance(error, click.ClickException):
         return _click_error(error)
-    if isinstance(error, OSError):
-        _drop_stdout()
     if isinstance(error, BrokenPipeError):
         return 1  # whoever read stdout has gone, and wants no more of us
     for kind, side, code, advice in _KINDS:
         if isinstance(error, kind):
-            _say(side, str(error), _advice(error) or advice)
+            _say(side, str(error), _advice(error, advice))
             return code
     _say("", f"unexpected {type(error).__name__}: {error}", "" if traceback else "-vv shows where")
     return 1
 
 
-def _drop_stdout() -> None:
-    """Forget what could not be written: Python would try again at its end, and fail aloud."""
-    if sys.stdout is not None:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)
-
-
 def _click_error(error: click.ClickException) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        click.echo(error.format_message(), err=True)
+        say(error.format_message())
         return error.exit_code
     context = error.ctx if isinstance(error, click.UsageError) else None
     path = context.command_path if context else "brolga"
@@ -104,20 +96,19 @@ def _click_error(error: click.ClickException) -> int:
     return error.exit_code
 
 
-def _advice(error: Exception) -> str:
-    if isinstance(error, TransportFailed):
-        return _BY_REASON[error.reason]
-    if isinstance(error, RateLimited) and error.retry_after_s is not None:
-        return f"push again in {error.retry_after_s:.0f} s"
-    return _BY_STATUS.get(error.status, "") if isinstance(error, RegistryError) else ""
+def _advice(error: Exception, usual: str) -> str:
+    if notes := getattr(error, "__notes__", ()):
+        return "; ".join(notes)  # by the verb, which knows better
+    if isinstance(error, errors.TransportFailed):
+        usual = _BY_REASON[error.reason]
+    if isinstance(error, errors.NotFound | errors.ProtocolViolation | errors.TransportFailed):
+        return next((advice for words, advice in _BY_WORDS.items() if words in str(error)), usual)
+    if isinstance(error, errors.RateLimited) and error.retry_after_s is not None:
+        return f"try again in {error.retry_after_s:.0f} s"
+    return _BY_STATUS.get(error.status, usual) if isinstance(error, errors.RegistryError) else usual
 
 
 def _say(side: str, text: str, advice: str) -> None:
-    start = f"brolga: {side}: " if side else "brolga: "
-    # One line, and nothing in it that a terminal would obey.
-    line = " ".join("".join(map(_printable, text)).split())
-    click.echo(f"{start}{line}{'; ' if advice else ''}{advice}", err=True)
-
-
-def _printable(letter: str) -> str:
-    return letter if letter.isprintable() else " "
+    line = one_line(text)
+    link = " " if line.endswith("?") else "; "
+    say(f"brolga: {f'{side}: ' if side else ''}{line}{f'{link}{advice}' if advice else ''}")

@@ -1,7 +1,7 @@
-"""How far a stream has come, as a line on stderr.
+"""How far streams have come, as a line on stderr.
 
-Knows terminals and a layer's `progress`. Must not know who moves the layer on: a thread of this
-module looks at it now and then.
+Knows terminals and a layer's `progress`. Must not know who moves the layers on: a thread of this
+module looks at them now and then.
 """
 
 from __future__ import annotations
@@ -13,22 +13,24 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, TextIO
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+from brolga.cli.output import CLEAR
+from brolga.layer import Progress
 
-    from brolga.layer import Progress, StreamLayer
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from brolga.layer import StreamLayer
 
 __all__ = ["line", "shown"]
 
 _LOOK_S: Final = {"auto": 0.2, "plain": 5.0}  # seconds between two looks
-_CLEAR: Final = "\r\x1b[K"  # to the line's start, and erase it
 _COLUMNS: Final = 80  # of a terminal that does not know
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 @contextmanager
-def shown(layer: StreamLayer, how: str, out: TextIO | None = None) -> Iterator[None]:
-    """Show a layer's progress while the block runs, and once more at its end, good or bad.
+def shown(layers: Sequence[StreamLayer], how: str, out: TextIO | None = None) -> Iterator[None]:
+    """Show the progress of all layers together while the block runs, and at its end, good or bad.
 
     `how` is `auto` (a line that changes, where `out` is a terminal, and nothing elsewhere),
     `plain` (a new line every few seconds) or `none`. `out` None is stderr. An `out` that takes no
@@ -41,12 +43,12 @@ def shown(layer: StreamLayer, how: str, out: TextIO | None = None) -> Iterator[N
     began = time.monotonic()
 
     def write(start: str, end: str) -> None:
-        text = line(layer.progress, layer.source_size, time.monotonic() - began)
+        text = line(_sum(layers), _total(layers), time.monotonic() - began)
         with suppress(OSError):
             out.write(start + (text[: _columns(out) - 1] if out.isatty() else text) + end)
             out.flush()
 
-    start, end = (_CLEAR, "") if how == "auto" else ("", "\n")
+    start, end = (CLEAR, "") if how == "auto" else ("", "\n")
     try:
         with _every(_LOOK_S[how], lambda: write(start, end)):
             yield
@@ -69,6 +71,17 @@ def _every(seconds: float, act: Callable[[], None]) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+
+
+def _sum(layers: Sequence[StreamLayer]) -> Progress:
+    each = [layer.progress for layer in layers]
+    return Progress(sum(one.read for one in each), sum(one.written for one in each))
+
+
+def _total(layers: Sequence[StreamLayer]) -> int | None:
+    """Return the bytes of all sources, or None where the size of one is not known."""
+    sizes = [layer.source_size for layer in layers]
+    return None if None in sizes else sum(filter(None, sizes))
 
 
 def _columns(terminal: TextIO) -> int:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from brolga.cli.output import result, say
+from brolga.cli.verbs import Verbs
 from brolga.errors import BrolgaError
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ __all__ = ["command"]
 _EXTRA = frozenset({"starlette", "uvicorn", "anyio", "h11", "httptools", "uvloop"})
 
 
-@click.group("registry")
+@click.group("registry", cls=Verbs)
 def command() -> None:
     """Run a registry on this machine."""
 
@@ -41,12 +43,13 @@ def serve(directory: Path | None, port: int, host: str) -> None:
     directory and deleted at the end. Port 0 is a free one.
     """
     run = _server()
-    with _directory(directory) as place, _explained(place, host, port):
-        run(place, host, port, on_ready=_announce)
+    with _directory(directory) as (place, lifetime), _explained(place, host, port):
 
+        def announce(address: str) -> None:
+            say(f"registry: storing in {place}{lifetime}")
+            result(address)
 
-def _announce(address: str) -> None:
-    click.echo(address)
+        run(place, host, port, on_ready=announce)
 
 
 def _server() -> Callable[..., None]:
@@ -62,14 +65,13 @@ def _server() -> Callable[..., None]:
 
 
 @contextmanager
-def _directory(directory: Path | None) -> Iterator[Path]:
+def _directory(directory: Path | None) -> Iterator[tuple[Path, str]]:
+    """Give the directory to serve, and what is to be said of how long it stays."""
     if directory is not None:
-        click.echo(f"registry: storing in {directory}", err=True)
-        yield directory
+        yield directory, ""
         return
     with tempfile.TemporaryDirectory(prefix="brolga-registry-") as temporary:
-        click.echo(f"registry: storing in {temporary}, deleted at the end", err=True)
-        yield Path(temporary)
+        yield Path(temporary), ", deleted at the end"
 
 
 @contextmanager

@@ -3,11 +3,13 @@
 import click
 
 from brolga._version import __version__
+from brolga.cli.output import result
+from brolga.cli.verbs import Verb
 
 __all__ = ["command"]
 
 
-@click.command("version")
+@click.command("version", cls=Verb)
 def command() -> None:
     """Print the version."""
-    click.echo(__version__)
+    result(__version__)

@@ -3,13 +3,17 @@
 Knows the server's side of the protocol alone. Must not know the client: it shares the value
 types with it and nothing else, because the tests hold the one against the other.
 
-    app            the table of routes, and the ASGI application made of it
-    blobs, uploads, manifests, tags    the handlers, one module for each kind of resource
-    receiving      a request's body, written while the rest of it arrives
+    app, guard     the table of routes, and what stands before them
+    blobs, uploads, manifests, listings    the handlers, one module for each kind of resource
+    receiving, sending     bodies: written while the rest arrives, sent by the kernel
+    ranges, paging         small grammars of requests
     names          what a URL may name: the only gate from the network to the file system
     problems       each refusal as a status and the spec's error code
-    storage, session, index            the disk; they know no HTTP
-    running        a socket, a thread or a process, signals
+    storage, session, manifest_store    the disk; they know no HTTP
+    layout, index, graph, documents     what is in a layout; disk: how files get to their place
+    htpasswd       who may use it
+    running, connections    a socket, a thread or a process, signals; the bounds of a connection
+    options        the choices of whoever runs it
 
 The extra `brolga[server]` brings what it needs.
 """

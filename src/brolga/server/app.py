@@ -14,7 +14,10 @@ from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from brolga.server import blobs, manifests, tags, uploads
+from brolga.server import blobs, listings, manifests, uploads
+from brolga.server.guard import Authentication, ReadOnly
+from brolga.server.htpasswd import Htpasswd
+from brolga.server.options import Options
 from brolga.server.problems import HANDLERS, answer
 from brolga.server.storage import Store
 
@@ -38,16 +41,20 @@ async def _ping(_request: Request) -> Response:
 # that a path can end with, and names.py judges it.
 _TABLE: tuple[tuple[str, str, Callable[[Request], Awaitable[Response]]], ...] = (
     ("GET", "/v2/", _ping),
-    ("GET", "/v2/{name:path}/blobs/{digest}", blobs.pull),
+    ("GET", "/v2/_catalog", listings.catalog),
     ("POST", "/v2/{name:path}/blobs/uploads/", uploads.start),
     ("POST", "/v2/{name:path}/blobs/uploads", uploads.start),
     ("GET", "/v2/{name:path}/blobs/uploads/{upload}", uploads.status),
     ("PATCH", "/v2/{name:path}/blobs/uploads/{upload}", uploads.append),
     ("PUT", "/v2/{name:path}/blobs/uploads/{upload}", uploads.finish),
     ("DELETE", "/v2/{name:path}/blobs/uploads/{upload}", uploads.cancel),
+    ("GET", "/v2/{name:path}/blobs/{digest}", blobs.pull),
+    ("DELETE", "/v2/{name:path}/blobs/{digest}", blobs.delete),
     ("GET", "/v2/{name:path}/manifests/{reference}", manifests.pull),
     ("PUT", "/v2/{name:path}/manifests/{reference}", manifests.push),
-    ("GET", "/v2/{name:path}/tags/list", tags.listing),
+    ("DELETE", "/v2/{name:path}/manifests/{reference}", manifests.delete),
+    ("GET", "/v2/{name:path}/tags/list", listings.tags),
+    ("GET", "/v2/{name:path}/referrers/{digest}", listings.referrers),
 )
 _ROUTES = [Route(path, handler, methods=[method]) for method, path, handler in _TABLE]
 
@@ -79,14 +86,28 @@ class _Version:
         await self._app(scope, receive, mark)
 
 
-def create_app(directory: Path) -> Starlette:
-    """Return the registry that stores in `directory`, which is made where it is not there."""
+def _middleware(options: Options) -> list[Middleware]:
+    chosen = [Middleware(_Version)]
+    if options.htpasswd is not None:
+        chosen.append(Middleware(Authentication, users=Htpasswd(options.htpasswd)))
+    if options.read_only:
+        chosen.append(Middleware(ReadOnly))
+    return chosen
+
+
+def create_app(directory: Path, options: Options | None = None) -> Starlette:
+    """Return the registry that stores in `directory`, which is made where it is not there.
+
+    Raises InvalidHtpasswd; OSError.
+    """
+    options = options or Options()
     directory.mkdir(parents=True, exist_ok=True)
     app = Starlette(
         routes=_ROUTES,
-        middleware=[Middleware(_Version)],
+        middleware=_middleware(options),
         exception_handlers={**HANDLERS, HTTPException: _not_in_table},
     )
     app.router.redirect_slashes = False
-    app.state.store = Store(directory)
+    app.state.options = options
+    app.state.store = Store(directory, durable=options.durable)
     return app

@@ -1,46 +1,34 @@
-"""Pulling blobs: whole, in ranges, or only asked about.
+"""Blobs that are there: pulled whole or in ranges, asked about, deleted.
 
-Knows the distribution-spec's "Pulling blobs". Must not know where the files are.
+Knows the distribution-spec's "Pulling blobs" and "Deleting Blobs". Must not know where the files
+are.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 from brolga.server import names
+from brolga.server.sending import send
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from brolga.server.storage import Blob
-
-__all__ = ["pull", "send"]
-
-
-class _Stored(FileResponse):
-    # A thread's wake-up for each chunk: starlette's 64 KiB cost more than half of the rate.
-    chunk_size = 1 << 20
+__all__ = ["delete", "pull"]
 
 
 async def pull(request: Request) -> Response:
     """Send a blob, or the headers alone for HEAD."""
     digest = names.parse_digest(request.path_params["digest"])
-    return send(request, names.repo(request).blob(digest), "application/octet-stream")
+    file = names.repo(request).blob(digest)
+    return send(request, digest, file, "application/octet-stream")
 
 
-def send(request: Request, blob: Blob, media_type: str) -> Response:
-    """Answer with stored bytes (distribution-spec, Pulling; RFC 9110, section 14)."""
-    headers = {
-        "Docker-Content-Digest": str(blob.digest),
-        "ETag": f'"{blob.digest}"',
-        "Accept-Ranges": "bytes",
-        "Content-Type": media_type,
-    }
-    if request.method == "HEAD":
-        # "A server MUST ignore a Range header field received with a request method that is
-        # unrecognized or for which range handling is not defined" (RFC 9110, section 14.2).
-        headers["Content-Length"] = str(blob.status.st_size)
-        return Response(headers=headers)
-    return _Stored(blob.path, headers=headers, stat_result=blob.status)
+async def delete(request: Request) -> Response:
+    """Delete a blob; manifests that refer to it stay as they are."""
+    digest = names.parse_digest(request.path_params["digest"])
+    await asyncio.to_thread(names.repo(request).delete_blob, digest)
+    return Response(status_code=202)

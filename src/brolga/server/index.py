@@ -9,8 +9,8 @@ descriptor, it hands on as it is: other programs write such directories too.
 
 from __future__ import annotations
 
+import hashlib
 import json
-import uuid
 from typing import TYPE_CHECKING, Any
 
 from brolga.descriptor import Descriptor
@@ -18,38 +18,48 @@ from brolga.digest import Digest
 from brolga.mediatypes import OCI_INDEX
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 __all__ = ["REF_NAME", "Index"]
 
 REF_NAME = "org.opencontainers.image.ref.name"
 
+_EMPTY = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX}).encode()
+
 
 class Index:
-    """An index.json that was read; `put` changes it, `save` writes it."""
+    """An index.json that was read; `put`, `untag` and `remove` change it.
 
-    def __init__(self, document: dict[str, Any]) -> None:
-        self._document = document
-        self._manifests: list[dict[str, Any]] = document.setdefault("manifests", [])
+    `fingerprint` tells the text that was read from any other.
+    """
+
+    def __init__(self, text: bytes = _EMPTY) -> None:
+        self.fingerprint = hashlib.sha256(text).digest()
+        self._document: dict[str, Any] = json.loads(text)
+        self._manifests: list[dict[str, Any]] = self._document.setdefault("manifests", [])
 
     @classmethod
     def load(cls, path: Path) -> Index:
         """Read the file; where there is none, the index is empty. Raises ValueError."""
         try:
-            text = path.read_bytes()
+            return cls(path.read_bytes())
         except FileNotFoundError:
-            return cls({"schemaVersion": 2, "mediaType": OCI_INDEX})
-        return cls(json.loads(text))
+            return cls()
 
-    def save(self, path: Path, scratch: Path) -> None:
-        """Replace the file at once and whole, by way of a file in `scratch` beside it."""
-        partial = scratch / f"{path.name}.{uuid.uuid4().hex}"
-        partial.write_text(json.dumps(self._document, indent=2) + "\n")
-        partial.replace(path)
+    def text(self) -> bytes:
+        """Return what the file should hold."""
+        return (json.dumps(self._document, indent=2) + "\n").encode()
 
     def tags(self) -> list[str]:
         """Return every name given, in no order."""
         return [name for entry in self._manifests if (name := _name(entry)) is not None]
+
+    def descriptors(self) -> Iterator[Descriptor]:
+        """Yield every manifest, tagged or not; what is no descriptor is passed over."""
+        for entry in self._manifests:
+            if (descriptor := _descriptor(entry)) is not None:
+                yield descriptor
 
     def by_tag(self, tag: str) -> Descriptor | None:
         """Return what a tag names."""
@@ -67,10 +77,23 @@ class Index:
         if tag is not None:
             entry["annotations"] = {**_annotations(entry), REF_NAME: tag}
 
+    def untag(self, tag: str) -> bool:
+        """Take a tag away; its manifest stays. False where there is no such tag."""
+        before = len(self.tags())
+        self._release(tag, keep=None)
+        return len(self.tags()) < before
+
+    def remove(self, digest: Digest) -> bool:
+        """Forget a manifest and the tags that name it. False where it is not there."""
+        gone = self._with_digest(str(digest))
+        for entry in gone:
+            self._manifests.remove(entry)
+        return bool(gone)
+
     def _slot(self, digest: str, tag: str | None) -> dict[str, Any]:
         """Return the entry to write into, a new one where none fits."""
         if tag is not None:
-            self._release(tag, digest)
+            self._release(tag, keep=digest)
         same = self._with_digest(digest)
         for name in (tag, None):
             for entry in same:
@@ -81,19 +104,20 @@ class Index:
         self._manifests.append({})
         return self._manifests[-1]
 
-    def _release(self, tag: str, digest: str) -> None:
-        """Take a tag from manifests of other digests; none of them is lost."""
+    def _release(self, tag: str, keep: str | None) -> None:
+        """Take a tag from manifests of digests other than `keep`; none of them is lost."""
         for entry in [entry for entry in self._manifests if _name(entry) == tag]:
-            if entry["digest"] == digest:
+            digest = entry.get("digest")
+            if digest == keep:
                 continue
-            if len(self._with_digest(entry["digest"])) > 1:
+            if len(self._with_digest(digest)) > 1:
                 self._manifests.remove(entry)
             else:
                 annotations = _annotations(entry)
                 del annotations[REF_NAME]
                 entry["annotations"] = annotations
 
-    def _with_digest(self, digest: str) -> list[dict[str, Any]]:
+    def _with_digest(self, digest: str | None) -> list[dict[str, Any]]:
         return [entry for entry in self._manifests if entry.get("digest") == digest]
 
 
@@ -108,7 +132,11 @@ def _name(entry: dict[str, Any]) -> str | None:
 
 
 def _first(entries: list[dict[str, Any]]) -> Descriptor | None:
-    if not entries:
+    return _descriptor(entries[0]) if entries else None
+
+
+def _descriptor(entry: dict[str, Any]) -> Descriptor | None:
+    try:
+        return Descriptor(entry["mediaType"], Digest.parse(entry["digest"]), entry["size"])
+    except (KeyError, TypeError, AttributeError, ValueError):
         return None
-    entry = entries[0]
-    return Descriptor(entry["mediaType"], Digest.parse(entry["digest"]), entry["size"])

@@ -1,14 +1,12 @@
-"""Manifests: pushed and pulled by tag or by digest, byte for byte.
+"""Manifests: pushed, pulled and deleted by tag or by digest, byte for byte.
 
-Knows the distribution-spec's "Pulling manifests" and "Pushing manifests". Must not know what a
-manifest means: that it is a JSON object of one media type is all that is looked at so far.
+Knows the distribution-spec's "Pulling manifests", "Pushing Manifests" and "Deleting Manifests".
+Must not know what is in a manifest (documents) or how it is kept (manifest_store).
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
@@ -16,55 +14,105 @@ from starlette.responses import Response
 from brolga.descriptor import Descriptor
 from brolga.digest import Digest
 from brolga.errors import InvalidReference
-from brolga.server import blobs, names
+from brolga.server import documents, names
+from brolga.server.manifest_store import ManifestUnknown
 from brolga.server.problems import Refusal
-from brolga.server.storage import ManifestUnknown
+from brolga.server.receiving import BodyTooLong, bounded
+from brolga.server.sending import send
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from starlette.requests import Request
 
-__all__ = ["LIMIT", "pull", "push"]
+    from brolga.server.documents import Document
+    from brolga.server.options import Options
+    from brolga.server.storage import Repo
 
-# "Client and registry implementations SHOULD expect to be able to support manifest pushes of
-# at least 4 megabytes" (distribution-spec, Pushing manifests)
-LIMIT = 4 << 20
+__all__ = ["delete", "pull", "push"]
 
 
 async def pull(request: Request) -> Response:
     """Send a manifest, or the headers alone for HEAD."""
     repo = names.repo(request)
-    try:
-        digest, tag = names.digest_or_tag(request)
-    except InvalidReference as error:
-        # What is no tag is no manifest's either: clients expect 404 here.
-        repo.require()
-        raise ManifestUnknown(str(error)) from error
+    digest, tag = _wanted(request, repo)
     if digest is not None:
-        descriptor, blob = await asyncio.to_thread(repo.manifest_by_digest, digest)
+        stored = await asyncio.to_thread(repo.manifests.by_digest, digest)
     else:
-        descriptor, blob = await asyncio.to_thread(repo.manifest_by_tag, str(tag))
-    return blobs.send(request, blob, descriptor.media_type)
+        stored = await asyncio.to_thread(repo.manifests.by_tag, str(tag))
+    descriptor = stored.descriptor
+    return send(request, descriptor.digest, stored.file, descriptor.media_type)
+
+
+async def delete(request: Request) -> Response:
+    """Delete a tag, or a manifest with its tags."""
+    repo = names.repo(request)
+    digest, tag = _wanted(request, repo)
+    if digest is not None:
+        await asyncio.to_thread(repo.manifests.delete, digest)
+    else:
+        await asyncio.to_thread(repo.manifests.untag, str(tag))
+    return Response(status_code=202)
 
 
 async def push(request: Request) -> Response:
-    """Store a manifest, and let its tag name it.
+    """Store a manifest, and let its tags name it.
 
     "The registry MUST store the manifest in the exact byte representation provided by the
-    client" (distribution-spec, Pushing manifests).
+    client" (distribution-spec, Pushing Manifests).
     """
     repo = names.repo(request)
+    wanted, tags = _references(request)
+    body = await _body(request)
+    try:
+        fields = documents.parse(body)
+        media_type = _media_type(request, fields)
+        document = documents.understand(media_type, fields)
+        descriptor = _describe(body, media_type, wanted)
+    except ValueError as error:
+        raise _invalid(str(error)) from error
+    needs = _needs(document, request.app.state.options)
+    await asyncio.to_thread(repo.manifests.put, body, descriptor, tags, needs)
+    headers = _headers(repo, descriptor, document)
+    if wanted is not None and tags:
+        headers["OCI-Tag"] = ", ".join(tags)
+    return Response(status_code=201, headers=headers)
+
+
+def _wanted(request: Request, repo: Repo) -> tuple[Digest | None, str | None]:
+    """Return digest or tag. What is no tag is no manifest's either: clients expect 404 here."""
+    try:
+        return names.digest_or_tag(request)
+    except InvalidReference as error:
+        repo.require()
+        raise ManifestUnknown(str(error)) from error
+
+
+def _references(request: Request) -> tuple[Digest | None, Sequence[str]]:
+    """Return the digest, if the URL has one, and the tags that shall name the manifest."""
     try:
         digest, tag = names.digest_or_tag(request)
+        return digest, names.tag_parameters(request) if tag is None else [tag]
     except InvalidReference as error:
         raise _invalid(str(error)) from error
-    body = await _body(request)
-    descriptor = _describe(body, _media_type(request, _parse(body)), digest)
-    await asyncio.to_thread(repo.put_manifest, body, descriptor, tag)
+
+
+def _needs(document: Document, options: Options) -> Sequence[Descriptor]:
+    """Return what must be there before a manifest is taken."""
+    manifests = () if options.sparse_indexes else document.manifests
+    return (*document.blobs, *manifests)
+
+
+def _headers(repo: Repo, descriptor: Descriptor, document: Document) -> dict[str, str]:
     headers = {
         "Location": f"/v2/{repo.name}/manifests/{descriptor.digest}",
         "Docker-Content-Digest": str(descriptor.digest),
     }
-    return Response(status_code=201, headers=headers)
+    if document.subject is not None:
+        # "MUST respond with the response header `OCI-Subject: <subject digest>`" (Pushing
+        # Manifests with Subject)
+        headers["OCI-Subject"] = str(document.subject)
+    return headers
 
 
 def _invalid(message: str, status: int = 400) -> Refusal:
@@ -75,48 +123,31 @@ async def _body(request: Request) -> bytes:
     """Read a body of bounded size.
 
     "A registry that enforces this limit SHOULD respond to a request to push a manifest over
-    this limit with a response code `413 Payload Too Large`" (distribution-spec, Pushing manifests).
+    this limit with a response code `413 Payload Too Large`" (distribution-spec, Pushing Manifests).
     """
     body = bytearray()
-    async with aclosing(request.stream()) as pieces:
-        async for piece in pieces:
+    idle_s = request.app.state.options.idle_s
+    try:
+        async for piece in bounded(request.stream(), documents.LIMIT, idle_s):
             body += piece
-            if len(body) > LIMIT:
-                raise _invalid(f"a manifest has at most {LIMIT} bytes", 413)
+    except BodyTooLong as error:
+        raise _invalid(f"a manifest has at most {documents.LIMIT} bytes", 413) from error
     return bytes(body)
 
 
-def _parse(body: bytes) -> dict[str, Any]:
-    """Read a JSON object in which no key comes twice: readers would differ on what it says."""
-    try:
-        document = json.loads(body.decode(), object_pairs_hook=_once)
-    except (ValueError, RecursionError) as error:
-        raise _invalid(f"not JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise _invalid("not a JSON object")
-    return document
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        raise ValueError("a key comes twice")
-    return document
-
-
-def _media_type(request: Request, document: dict[str, Any]) -> str:
-    """Return the one media type that header and manifest agree on.
+def _media_type(request: Request, fields: dict[str, Any]) -> str:
+    """Return the one media type that header and manifest agree on. Raises ValueError.
 
     "If a manifest includes a `mediaType` field, clients MUST set the `Content-Type` header to
-    the value specified by the `mediaType` field" (distribution-spec, Pushing manifests).
+    the value specified by the `mediaType` field" (distribution-spec, Pushing Manifests).
     """
     # "The registry SHOULD ignore parameters on the `Content-Type` header" (ibid.)
     sent = request.headers.get("content-type", "").partition(";")[0].strip()
-    said = document.get("mediaType", sent)
+    said = fields.get("mediaType", sent)
     if not isinstance(said, str) or not said:
-        raise _invalid("neither a Content-Type nor a mediaType that is a string")
+        raise ValueError("neither a Content-Type nor a mediaType that is a string")
     if sent and sent != said:
-        raise _invalid(f"the Content-Type is {sent!r} and the mediaType {said!r}")
+        raise ValueError(f"the Content-Type is {sent!r} and the mediaType {said!r}")
     return said
 
 
@@ -125,7 +156,4 @@ def _describe(body: bytes, media_type: str, wanted: Digest | None) -> Descriptor
     digest = Digest.of(body, wanted.algorithm if wanted else "sha256")
     if wanted is not None and wanted != digest:
         raise Refusal(400, "DIGEST_INVALID", f"the manifest is {digest}, not {wanted}")
-    try:
-        return Descriptor(media_type, digest, len(body))
-    except ValueError as error:
-        raise _invalid(str(error)) from error
+    return Descriptor(media_type, digest, len(body))

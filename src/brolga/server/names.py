@@ -16,16 +16,39 @@ if TYPE_CHECKING:
 
     from brolga.server.storage import Repo, Store
 
-__all__ = ["digest_or_tag", "digest_parameter", "is_tag", "parse_digest", "repo"]
+__all__ = [
+    "digest_or_tag",
+    "digest_parameter",
+    "is_name",
+    "is_tag",
+    "mount_source",
+    "parse_digest",
+    "repo",
+    "store",
+    "tag_parameters",
+]
 
 # Any name will do: the registry does not look at the one by which it was called.
 _HERE = "localhost"
 
 
+def store(request: Request) -> Store:
+    """Return what the registry stores in."""
+    kept: Store = request.app.state.store
+    return kept
+
+
 def repo(request: Request) -> Repo:
     """Return the repository that the path names. Raises InvalidReference."""
-    store: Store = request.app.state.store
-    return store.repo(Repository(_HERE, request.path_params["name"]))
+    return store(request).repo(Repository(_HERE, request.path_params["name"]))
+
+
+def mount_source(request: Request) -> Repo | None:
+    """Return the repository that `?from=` names; None without one, or if nothing is named so."""
+    try:
+        return store(request).repo(Repository(_HERE, request.query_params["from"]))
+    except (KeyError, InvalidReference):
+        return None
 
 
 def parse_digest(text: str) -> Digest:
@@ -38,12 +61,20 @@ def parse_digest(text: str) -> Digest:
     return digest
 
 
-def digest_parameter(request: Request) -> Digest:
-    """Return `?digest=`. Raises InvalidDigest, where there is none too."""
-    text = request.query_params.get("digest")
+def digest_parameter(request: Request, name: str = "digest") -> Digest:
+    """Return `?digest=`, or one of another name. Raises InvalidDigest, where there is none too."""
+    text = request.query_params.get(name)
     if text is None:
-        raise InvalidDigest("?digest= is missing: the digest of the whole blob")
+        raise InvalidDigest(f"?{name}= is missing: the digest of the whole blob")
     return parse_digest(text)
+
+
+def tag_parameters(request: Request) -> list[str]:
+    """Return each `?tag=`, once (distribution-spec, Pushing Manifests). Raises InvalidReference."""
+    tags = list(dict.fromkeys(request.query_params.getlist("tag")))
+    for tag in tags:
+        Reference(Repository(_HERE, "x"), tag)
+    return tags
 
 
 def digest_or_tag(request: Request) -> tuple[Digest | None, str | None]:
@@ -57,6 +88,15 @@ def digest_or_tag(request: Request) -> tuple[Digest | None, str | None]:
     if ":" in text:
         return parse_digest(text), None
     return None, Reference(Repository(_HERE, request.path_params["name"]), text).tag
+
+
+def is_name(text: str) -> bool:
+    """Whether a text is in the grammar of repositories (distribution-spec, Pulling manifests)."""
+    try:
+        Repository(_HERE, text)
+    except InvalidReference:
+        return False
+    return True
 
 
 def is_tag(text: str) -> bool:

@@ -16,11 +16,14 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from brolga.errors import DigestMismatch, InvalidDigest, InvalidReference
+from brolga.server.layout import RepositoryUnknown
+from brolga.server.manifest_store import ManifestUnknown, ReferencesUnknown, SizeMismatch
+from brolga.server.receiving import BodyStalled, BodyTooLong
 from brolga.server.session import UploadBusy, UploadUnknown
-from brolga.server.storage import BlobUnknown, ManifestUnknown, RepositoryUnknown
+from brolga.server.storage import BlobIsManifest, BlobUnknown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from starlette.requests import Request
     from starlette.types import ExceptionHandler
@@ -35,10 +38,17 @@ _TABLE: Mapping[type, tuple[int, str]] = {
     ManifestUnknown: (404, "MANIFEST_UNKNOWN"),
     UploadUnknown: (404, "BLOB_UPLOAD_UNKNOWN"),
     UploadBusy: (409, "BLOB_UPLOAD_INVALID"),
+    BlobIsManifest: (405, "UNSUPPORTED"),
+    BodyTooLong: (413, "SIZE_INVALID"),
+    BodyStalled: (408, "BLOB_UPLOAD_INVALID"),
+    SizeMismatch: (400, "SIZE_INVALID"),
     InvalidReference: (400, "NAME_INVALID"),
     InvalidDigest: (400, "DIGEST_INVALID"),
     DigestMismatch: (400, "DIGEST_INVALID"),
 }
+
+# How many of the things that a manifest lacks are named.
+_NAMED = 100
 
 # distribution-spec, Error Codes; UNKNOWN is not there, and stands for a fault of the registry.
 _MESSAGES: Mapping[str, str] = {
@@ -46,16 +56,19 @@ _MESSAGES: Mapping[str, str] = {
     "BLOB_UPLOAD_INVALID": "blob upload invalid",
     "BLOB_UPLOAD_UNKNOWN": "blob upload unknown to registry",
     "DIGEST_INVALID": "provided digest did not match uploaded content",
+    "MANIFEST_BLOB_UNKNOWN": "manifest references a manifest or blob unknown to registry",
     "MANIFEST_INVALID": "manifest invalid",
     "MANIFEST_UNKNOWN": "manifest unknown to registry",
     "NAME_INVALID": "invalid repository name",
     "NAME_UNKNOWN": "repository name not known to registry",
     "SIZE_INVALID": "provided length did not match content length",
+    "UNAUTHORIZED": "authentication required",
     "UNKNOWN": "unknown error",
     "UNSUPPORTED": "the operation is unsupported",
 }
 
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+# No space, no quota, no larger file.
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Refusal(Exception):
@@ -74,8 +87,19 @@ def answer(
     status: int, code: str, detail: Mapping[str, str], headers: Mapping[str, str] | None = None
 ) -> Response:
     """Build the body of an error (distribution-spec, Error Codes)."""
-    problem = {"code": code, "message": _MESSAGES[code], "detail": dict(detail)}
-    return JSONResponse({"errors": [problem]}, status_code=status, headers=headers)
+    return _answer(status, code, [detail], headers)
+
+
+def _answer(
+    status: int,
+    code: str,
+    details: Iterable[Mapping[str, str]],
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    problems = [
+        {"code": code, "message": _MESSAGES[code], "detail": dict(detail)} for detail in details
+    ]
+    return JSONResponse({"errors": problems}, status_code=status, headers=headers)
 
 
 def _refused(_request: Request, refusal: Exception) -> Response:
@@ -92,6 +116,17 @@ def _known(_request: Request, error: Exception) -> Response:
         # digest string" (the same codes in Docker's specification)
         detail |= {"digest": error.expected, "actual": error.actual}
     return answer(status, code, detail)
+
+
+def _incomplete(_request: Request, error: Exception) -> Response:
+    """Name what a manifest refers to and the repository lacks.
+
+    "it MUST result in one or more `MANIFEST_BLOB_UNKNOWN` errors" (distribution-spec, Push); the
+    status of a manifest that cannot be pushed for what is not there is 404 (Endpoints, end-7a).
+    """
+    assert isinstance(error, ReferencesUnknown)  # noqa: S101 - starlette looks handlers up by class
+    details = [{"digest": str(need.digest)} for need in error.missing[:_NAMED]]
+    return _answer(404, "MANIFEST_BLOB_UNKNOWN", details)
 
 
 def _gone(_request: Request, _error: Exception) -> Response:
@@ -114,6 +149,7 @@ def _bug(_request: Request, _error: Exception) -> Response:
 
 HANDLERS: Mapping[Any, ExceptionHandler] = {
     Refusal: _refused,
+    ReferencesUnknown: _incomplete,
     **dict.fromkeys(_TABLE, _known),
     ClientDisconnect: _gone,
     OSError: _disk,

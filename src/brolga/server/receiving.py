@@ -12,12 +12,13 @@ import asyncio
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING
 
+from brolga.errors import BrolgaError
 from brolga.server.session import Upload, UploadBusy, Writer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
-__all__ = ["pour", "writing"]
+__all__ = ["BodyStalled", "BodyTooLong", "bounded", "pour", "writing"]
 
 # Large enough that a thread's wake-up is lost in it, small enough to stay in the cache.
 BATCH = 1 << 20
@@ -26,6 +27,34 @@ BATCH = 1 << 20
 # connection was cut may be back before the last bytes of the old connection are on disk.
 PATIENCE_S = 1.0
 _STEP_S = 0.02
+
+
+class BodyTooLong(BrolgaError):
+    """A body has more bytes than are taken."""
+
+
+class BodyStalled(BrolgaError):
+    """Nothing of a body came for too long."""
+
+
+async def bounded(
+    pieces: AsyncGenerator[bytes, None], limit: int | None, idle_s: float
+) -> AsyncGenerator[bytes, None]:
+    """Pass a body on. Raises BodyTooLong over `limit` bytes, BodyStalled after `idle_s` of none."""
+    size = 0
+    async with aclosing(pieces):
+        while True:
+            try:
+                async with asyncio.timeout(idle_s):
+                    piece = await anext(pieces, None)
+            except TimeoutError as error:
+                raise BodyStalled(f"nothing came for {idle_s:g} seconds") from error
+            if piece is None:
+                return
+            size += len(piece)
+            if limit is not None and size > limit:
+                raise BodyTooLong(f"no more than {limit} bytes are taken here")
+            yield piece
 
 
 async def pour(pieces: AsyncGenerator[bytes, None], write: Callable[[bytearray], None]) -> None:

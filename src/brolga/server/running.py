@@ -1,6 +1,7 @@
 """The registry on a socket: for the command, and in a thread for tests.
 
-Knows uvicorn, sockets, threads and signals. Must not know what the application does.
+Knows uvicorn, sockets, threads, signals, and what is done now and then. Must not know what the
+application does.
 
 The socket is bound and listening before the server starts, so a port that is taken is an error
 at once and port 0 is a free one whose number is known. At the end, requests in flight get a
@@ -22,10 +23,14 @@ import uvicorn
 
 from brolga.errors import BrolgaError
 from brolga.server.app import create_app
+from brolga.server.connections import Connection, cut_all, cut_overdue
+from brolga.server.options import Options
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator
+
+    from brolga.server.storage import Store
 
 __all__ = ["NotLoopback", "running", "serve"]
 
@@ -36,8 +41,13 @@ _GRACE_S = 0.5
 _KEEP_ALIVE_S = 75
 
 
+# How often connections are looked at, and sessions, which expire within days.
+_LOOK_S = 5.0
+_EXPIRE_S = 3600.0
+
+
 class NotLoopback(BrolgaError, ValueError):
-    """An address that other machines could reach, while there is no authentication yet."""
+    """An address that other machines could reach, without authentication."""
 
 
 def serve(
@@ -45,19 +55,22 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 0,
     on_ready: Callable[[str], None] = print,
+    options: Options | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM; call `on_ready` with `host:port` once requests are taken.
 
-    Port 0 is a free one. Raises NotLoopback; OSError for an address that is taken or a directory
-    that cannot be made.
+    Port 0 is a free one. Raises NotLoopback; InvalidHtpasswd; OSError for an address that is
+    taken, a directory that cannot be made or a file that cannot be read (ssl.SSLError is one).
     """
-    with _bind(host, port) as listener:
-        _Server(directory, listener, on_ready).run([listener])
+    options = options or Options()
+    with _bind(host, port, options) as listener:
+        _Server(directory, listener, on_ready, options).run([listener])
 
 
 @contextmanager
-def running(directory: str | os.PathLike[str]) -> Iterator[str]:
-    """Serve from a thread of this process; gives `127.0.0.1:PORT`."""
+def running(directory: str | os.PathLike[str], options: Options | None = None) -> Iterator[str]:
+    """Serve from a thread of this process; gives `127.0.0.1:PORT`. Raises as `serve` does."""
+    options = options or Options()
     ready: list[str] = []
     settled = threading.Event()
 
@@ -65,8 +78,8 @@ def running(directory: str | os.PathLike[str]) -> Iterator[str]:
         ready.append(address)
         settled.set()
 
-    with _bind("127.0.0.1", 0) as listener:
-        server = _Server(Path(directory), listener, on_ready)
+    with _bind("127.0.0.1", 0, options) as listener:
+        server = _Server(Path(directory), listener, on_ready, options)
 
         def run() -> None:
             try:
@@ -86,12 +99,15 @@ def running(directory: str | os.PathLike[str]) -> Iterator[str]:
             thread.join()
 
 
-def _bind(host: str, port: int) -> socket.socket:
-    """Listen on a loopback address. Raises NotLoopback, OSError."""
+def _bind(host: str, port: int, options: Options) -> socket.socket:
+    """Listen on an address that only those can reach who may. Raises NotLoopback, OSError."""
     family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    guarded = options.htpasswd is not None or options.allow_anonymous
     # A link-local address has its interface behind a percent sign.
-    if not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
-        raise NotLoopback(f"{host} can be reached from outside, and there is no authentication yet")
+    if not guarded and not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
+        raise NotLoopback(
+            f"{host} can be reached from outside: give a password file, or allow it to everyone"
+        )
     listener = socket.socket(family, kind)
     try:
         # A restart must not wait for the last connections' TIME_WAIT.
@@ -113,10 +129,20 @@ class _Server(uvicorn.Server):
     """uvicorn that says when it is ready, ends with exit status 0, and does not wait for ever."""
 
     def __init__(
-        self, directory: Path, listener: socket.socket, on_ready: Callable[[str], None]
+        self,
+        directory: Path,
+        listener: socket.socket,
+        on_ready: Callable[[str], None],
+        options: Options,
     ) -> None:
+        app = create_app(directory, options)
         config = uvicorn.Config(
-            create_app(directory),
+            app,
+            http=type("Connection", (Connection,), {"idle_s": options.idle_s}),
+            # It reads 256 KiB at once and sends files; uvloop reads 64 and does not.
+            loop="asyncio",
+            ssl_certfile=options.tls_cert,
+            ssl_keyfile=options.tls_key,
             # Nothing of the proxy's, the log's or the process's: this is one socket's server.
             log_config=None,
             # A client that tries TLS before plain http is no event to tell of.
@@ -130,26 +156,45 @@ class _Server(uvicorn.Server):
             # A handler that a cut does not end is cancelled.
             timeout_graceful_shutdown=10,
         )
+        # Here, so that whoever starts it hears of a certificate that is none.
+        config.load()
         super().__init__(config)
+        self._store: Store = app.state.store
+        self._options = options
+        self._chores: list[asyncio.Task[None]] = []
         self._on_ready = on_ready
         self._address = _spelled(listener)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and say so."""
         await super().startup(sockets)
+        self._chores = [asyncio.create_task(self._look()), asyncio.create_task(self._expire())]
         self._on_ready(self._address)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more connections; after a moment, cut those with a request in flight."""
+        for chore in self._chores:
+            chore.cancel()
         cut = asyncio.get_running_loop().call_later(_GRACE_S, self._cut)
         try:
             await super().shutdown(sockets)
         finally:
             cut.cancel()
 
+    async def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            cut_overdue(self.server_state.connections, loop.time())
+            await asyncio.sleep(_LOOK_S)
+
+    async def _expire(self) -> None:
+        age_s = self._options.upload_expiry_s
+        while True:
+            await asyncio.to_thread(self._store.expire, age_s)
+            await asyncio.sleep(min(_EXPIRE_S, max(_LOOK_S, age_s)))
+
     def _cut(self) -> None:
-        for connection in list(self.server_state.connections):
-            connection.transport.abort()
+        cut_all(self.server_state.connections)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -7,9 +7,8 @@ hash of its bytes is kept in memory as they arrive and, where it was lost (a res
 long idle, another algorithm), computed again from the file at the end.
 
 Whoever writes holds a lock on the file (flock): requests of one process and of several are
-kept apart alike, and the kernel frees it when the process dies. A finished file is renamed to
-its place, so a blob appears whole or not at all, wherever the process is killed. There is no
-fsync: this holds against the death of the process, not against a loss of power.
+kept apart alike, and the kernel frees it when the process dies. A finished file is moved to its
+place (see disk), so a blob appears whole or not at all, wherever the process is killed.
 """
 
 from __future__ import annotations
@@ -28,12 +27,22 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-__all__ = ["Progress", "ProgressCache", "Upload", "UploadBusy", "UploadUnknown", "Writer"]
+    from brolga.server.disk import Disk
+
+__all__ = [
+    "DEFAULT_ALGORITHM",
+    "Progress",
+    "ProgressCache",
+    "Upload",
+    "UploadBusy",
+    "UploadUnknown",
+    "Writer",
+]
 
 # Idle sessions whose hash is remembered: clients that open sessions without end cost no memory.
 _REMEMBERED = 1024
 
-_DEFAULT_ALGORITHM = "sha256"
+DEFAULT_ALGORITHM = "sha256"
 
 
 class UploadUnknown(BrolgaError):
@@ -138,7 +147,8 @@ class Writer:
         self._cache = cache
         self._lock = threading.Lock()
         self._state = cache.take(path, status.st_size, status.st_mtime_ns)
-        self.expect(_DEFAULT_ALGORITHM)
+        if self._state is None:
+            self.expect(DEFAULT_ALGORITHM)
 
     def __enter__(self) -> Self:
         """Return itself: the session is open since it was made."""
@@ -193,11 +203,10 @@ class Writer:
                 actual=str(actual),
             )
 
-    def commit(self, target: Path) -> None:
+    def commit(self, target: Path, disk: Disk) -> None:
         """Move the file to its place as a blob, at once and whole."""
-        target.parent.mkdir(parents=True, exist_ok=True)
         # Where the blob is there already, the same bytes take its place.
-        self._path.replace(target)
+        disk.move(self._descriptor, self._path, target)
 
     def discard(self) -> None:
         """End the session and delete its bytes."""

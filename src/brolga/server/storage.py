@@ -3,204 +3,164 @@
 Knows directories. Must not know HTTP. It takes names and digests only as value types, which
 check themselves: no text from the network becomes a part of a path before that.
 
-    DIR/<repository path>/oci-layout
-    DIR/<repository path>/index.json
-    DIR/<repository path>/blobs/<algorithm>/<encoded>
-    DIR/<repository path>/.uploads/<id>
-
 A component of a repository's name cannot begin with a dot (distribution-spec, Pulling
 manifests), so `.uploads` is no repository; the layout's own names are refused as components.
-A repository exists when its first blob is whole; its index is changed under a lock on its
-directory (flock), which holds between processes too.
+A repository exists when its first blob is whole.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
+import time
 import uuid
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 from brolga.errors import BrolgaError, InvalidReference
-from brolga.server.index import Index
-from brolga.server.session import ProgressCache, Upload, UploadUnknown, Writer
+from brolga.server.disk import Disk
+from brolga.server.graph import GraphCache
+from brolga.server.layout import BLOBS, LAYOUT_FILE, RESERVED, UPLOADS, Layout
+from brolga.server.manifest_store import Manifests
+from brolga.server.session import ProgressCache, Upload, UploadBusy, UploadUnknown, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-    from brolga.descriptor import Descriptor
     from brolga.digest import Digest
     from brolga.reference import Repository
 
-__all__ = ["Blob", "BlobUnknown", "ManifestUnknown", "Repo", "RepositoryUnknown", "Store"]
-
-_UPLOADS = ".uploads"
-_LAYOUT_FILE = "oci-layout"
-_INDEX_FILE = "index.json"
-_BLOBS = "blobs"
-_RESERVED = frozenset({_LAYOUT_FILE, _INDEX_FILE, _BLOBS})
-
-# image-spec image-layout.md, oci-layout file
-_LAYOUT = '{"imageLayoutVersion":"1.0.0"}\n'
+__all__ = ["BlobIsManifest", "BlobUnknown", "Repo", "Store"]
 
 # uuid4().hex, and nothing else: it becomes a file name.
 _UPLOAD_ID = re.compile("[0-9a-f]{32}")
-
-
-class RepositoryUnknown(BrolgaError):
-    """Nothing was ever stored in a repository of that name."""
 
 
 class BlobUnknown(BrolgaError):
     """The repository has no blob of that digest."""
 
 
-class ManifestUnknown(BrolgaError):
-    """The repository has no manifest of that tag or digest."""
-
-
-class Blob(NamedTuple):
-    """A whole blob: its file, and the file's status."""
-
-    digest: Digest
-    path: Path
-    status: os.stat_result
+class BlobIsManifest(BrolgaError):
+    """The blob is a manifest's: it is deleted as one, or not at all."""
 
 
 class Store:
     """A directory of repositories."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, durable: bool = False) -> None:
         self._root = root
-        self._cache = ProgressCache()
+        self._disk = Disk(durable=durable)
+        self._progress = ProgressCache()
+        self._graphs = GraphCache()
 
     def repo(self, repository: Repository) -> Repo:
         """Return a repository, whether it exists or not.
 
         Raises InvalidReference where its directory would lie inside another's layout.
         """
-        reserved = sorted(_RESERVED.intersection(repository.path.split("/")))
+        reserved = sorted(RESERVED.intersection(repository.path.split("/")))
         if reserved:
             raise InvalidReference(
                 f"component {reserved[0]!r} of the name is a name of the image layout "
                 "in which repositories are stored here"
             )
-        return Repo(repository.path, self._root / repository.path, self._cache)
+        layout = Layout(repository.path, self._root / repository.path, self._disk)
+        return Repo(layout, self._progress, self._graphs)
+
+    def names(self) -> list[str]:
+        """Return the name of every repository that exists, in no order."""
+        return [
+            str(Path(directory).relative_to(self._root))
+            for directory, files in self._directories()
+            if LAYOUT_FILE in files and directory != str(self._root)
+        ]
+
+    def expire(self, age_s: float) -> None:
+        """Delete the sessions into which nothing was written for `age_s` seconds."""
+        limit = time.time() - age_s
+        for directory, _ in self._directories():
+            for path in (Path(directory) / UPLOADS).glob("*"):
+                self._expire(path, limit)
+
+    def _expire(self, path: Path, limit: float) -> None:
+        # Gone, or being written, since it was listed: no session to expire.
+        with suppress(FileNotFoundError, UploadUnknown, UploadBusy):
+            if path.stat().st_mtime < limit:
+                with Upload(path, self._progress).writer() as writer:
+                    writer.discard()
+
+    def _directories(self) -> Iterator[tuple[str, list[str]]]:
+        """Yield each directory that may be a repository, and the files in it."""
+        for directory, below, files in os.walk(self._root):
+            below[:] = [name for name in below if name != BLOBS and not name.startswith(".")]
+            yield directory, files
 
 
 class Repo:
-    """One repository: blobs, manifests, tags and uploads."""
+    """One repository: blobs, uploads, and its manifests."""
 
-    def __init__(self, name: str, path: Path, cache: ProgressCache) -> None:
-        self.name = name
-        self._path = path
-        self._cache = cache
+    def __init__(self, layout: Layout, progress: ProgressCache, graphs: GraphCache) -> None:
+        self.name = layout.name
+        self.manifests = Manifests(layout, graphs)
+        self._layout = layout
+        self._progress = progress
 
     def start_upload(self) -> Upload:
         """Open a new session."""
-        directory = self._path / _UPLOADS
-        directory.mkdir(parents=True, exist_ok=True)
+        directory = self._layout.uploads
+        self._layout.disk.make(directory)
         path = directory / uuid.uuid4().hex
         path.touch(exist_ok=False)
-        return Upload(path, self._cache)
+        return Upload(path, self._progress)
 
     def upload(self, upload_id: str) -> Upload:
         """Find a session by the id from its URL. Raises UploadUnknown."""
         if not _UPLOAD_ID.fullmatch(upload_id):
             raise UploadUnknown("no upload has such an id")
-        return Upload(self._path / _UPLOADS / upload_id, self._cache)
+        return Upload(self._layout.uploads / upload_id, self._progress)
 
     def commit(self, writer: Writer, digest: Digest) -> None:
         """Make a blob of a session's bytes. Raises DigestMismatch; nothing is stored then."""
         writer.verify(digest)
-        self._create()
-        writer.commit(self._blob_path(digest))
+        writer.commit(self._layout.blob(digest), self._layout.disk)
+        self._layout.create()
 
-    def blob(self, digest: Digest) -> Blob:
-        """Find a blob. Raises RepositoryUnknown, BlobUnknown."""
+    def mount(self, digest: Digest, source: Repo) -> bool:
+        """Take a blob from another repository as a second name of the same file.
+
+        False where it is not there, or where the file system has no such names.
+        """
+        if not self._layout.blob(digest).is_file():
+            try:
+                self._layout.disk.make(self._layout.uploads)
+                self._layout.disk.link(source._layout.blob(digest), self._layout.blob(digest))
+            except FileExistsError:
+                pass
+            except OSError:
+                return False
+        self._layout.create()
+        return True
+
+    def blob(self, digest: Digest) -> BinaryIO:
+        """Open a blob. Raises RepositoryUnknown, BlobUnknown."""
         self.require()
-        path = self._blob_path(digest)
         try:
-            return Blob(digest, path, path.stat())
+            return self._layout.blob(digest).open("rb")
         except FileNotFoundError as error:
             raise BlobUnknown(f"no blob {digest} in {self.name}") from error
 
-    def put_manifest(self, body: bytes, descriptor: Descriptor, tag: str | None) -> None:
-        """Store a manifest, exactly these bytes, and let a tag name it."""
-        self._store(body, descriptor.digest)
-        with self._locked():
-            index = Index.load(self._index_path)
-            index.put(descriptor, tag)
-            index.save(self._index_path, self._path / _UPLOADS)
-
-    def manifest_by_tag(self, tag: str) -> tuple[Descriptor, Blob]:
-        """Find what a tag names. Raises RepositoryUnknown, ManifestUnknown."""
-        return self._manifest(self._index().by_tag(tag), tag)
-
-    def manifest_by_digest(self, digest: Digest) -> tuple[Descriptor, Blob]:
-        """Find a manifest by its digest. Raises RepositoryUnknown, ManifestUnknown."""
-        return self._manifest(self._index().by_digest(digest), str(digest))
-
-    def tags(self) -> list[str]:
-        """Return every name in the index, in no order. Raises RepositoryUnknown."""
-        return self._index().tags()
+    def delete_blob(self, digest: Digest) -> None:
+        """Delete a blob. Raises RepositoryUnknown, BlobUnknown, BlobIsManifest."""
+        self.require()
+        with self._layout.locked():
+            if self.manifests.has(digest):
+                raise BlobIsManifest(f"{digest} is a manifest, not a blob of one")
+            try:
+                self._layout.blob(digest).unlink()
+            except FileNotFoundError as error:
+                raise BlobUnknown(f"no blob {digest} in {self.name}") from error
 
     def require(self) -> None:
         """Raise RepositoryUnknown where nothing was stored yet."""
-        if not (self._path / _LAYOUT_FILE).is_file():
-            raise RepositoryUnknown(f"no repository {self.name}")
-
-    def _store(self, body: bytes, digest: Digest) -> None:
-        with self.start_upload().writer() as writer:
-            try:
-                writer.expect(digest.algorithm)
-                writer.write(body)
-                self.commit(writer, digest)
-            except BaseException:
-                writer.discard()
-                raise
-
-    def _index(self) -> Index:
-        self.require()
-        return Index.load(self._index_path)
-
-    def _manifest(self, found: Descriptor | None, wanted: str) -> tuple[Descriptor, Blob]:
-        if found is None:
-            raise ManifestUnknown(f"no manifest {wanted} in {self.name}")
-        try:
-            return found, self.blob(found.digest)
-        except BlobUnknown as error:
-            raise ManifestUnknown(f"manifest {wanted} of {self.name} has no bytes") from error
-
-    @property
-    def _index_path(self) -> Path:
-        return self._path / _INDEX_FILE
-
-    def _blob_path(self, digest: Digest) -> Path:
-        return self._path / _BLOBS / digest.algorithm / digest.encoded
-
-    def _create(self) -> None:
-        """Make the layout; the file that says it is one comes last."""
-        layout = self._path / _LAYOUT_FILE
-        if layout.is_file():
-            return
-        (self._path / _BLOBS).mkdir(exist_ok=True)
-        with self._locked():
-            if not self._index_path.is_file():
-                Index.load(self._index_path).save(self._index_path, self._path / _UPLOADS)
-            partial = self._path / _UPLOADS / f"{_LAYOUT_FILE}.{uuid.uuid4().hex}"
-            partial.write_text(_LAYOUT)
-            partial.replace(layout)
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Keep other threads and processes from changing the index."""
-        descriptor = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
+        self._layout.require()

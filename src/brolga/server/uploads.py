@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
+from brolga.digest import hasher
 from brolga.server import names
 from brolga.server.problems import Refusal
-from brolga.server.receiving import pour, writing
-from brolga.server.session import UploadBusy
+from brolga.server.receiving import BodyTooLong, bounded, pour, writing
+from brolga.server.session import DEFAULT_ALGORITHM, UploadBusy
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
     from brolga.digest import Digest
+    from brolga.server.options import Options
     from brolga.server.session import Upload, Writer
     from brolga.server.storage import Repo
 
@@ -33,15 +35,42 @@ _CONTENT_RANGE = re.compile("([0-9]{1,18})-([0-9]{1,18})")
 
 
 async def start(request: Request) -> Response:
-    """Open a session, or take a whole blob where the query has its digest.
+    """Open a session, or take a whole blob where the query has its digest, or mount one.
 
-    distribution-spec, POST then PUT; Single POST. A mount is answered as if it were not asked
-    for: "it SHOULD return a `202`" (Mounting a blob from another repository).
+    distribution-spec, POST then PUT; Single POST; Mounting a blob from another repository.
     """
     repo = names.repo(request)
+    if "mount" in request.query_params and await _mounted(request, repo):
+        return _created(repo, names.digest_parameter(request, "mount"))
     if "digest" in request.query_params:
         return await _single_post(request, repo, names.digest_parameter(request))
-    return _accepted(repo, repo.start_upload(), 0, 202)
+    return _accepted(repo, _new_session(request, repo), 0, 202)
+
+
+async def _mounted(request: Request, repo: Repo) -> bool:
+    """Whether the blob is in the repository now.
+
+    "if a registry [...] is unable to mount the requested blob, it SHOULD return a `202`": so too
+    without `from`, as looking through all repositories is more than a client may ask for.
+    """
+    digest = names.digest_parameter(request, "mount")
+    source = names.mount_source(request)
+    return source is not None and await asyncio.to_thread(repo.mount, digest, source)
+
+
+def _new_session(request: Request, repo: Repo) -> Upload:
+    """Open a session that hashes with the algorithm of the query from the start.
+
+    "When pushing a blob with a digest algorithm other than `sha256`, the post request SHOULD
+    include the `digest-algorithm` parameter". Without it the bytes are hashed again at the end.
+    """
+    algorithm = request.query_params.get("digest-algorithm", DEFAULT_ALGORITHM)
+    hasher(algorithm)
+    upload = repo.start_upload()
+    if algorithm != DEFAULT_ALGORITHM:
+        with upload.writer() as writer:
+            writer.expect(algorithm)
+    return upload
 
 
 async def append(request: Request) -> Response:
@@ -104,7 +133,15 @@ async def _receive(request: Request, repo: Repo, upload: Upload, writer: Writer)
     """Append a request's body. Raises Refusal where it is not the chunk that it says it is."""
     start = writer.size
     length = _chunk_length(request, repo, upload, start)
-    await pour(request.stream(), writer.write)
+    options: Options = request.app.state.options
+    room = None if options.max_upload is None else max(options.max_upload - start, 0)
+    if room is not None and _content_length(request) > room:
+        raise BodyTooLong(f"a blob has at most {options.max_upload} bytes here")
+    try:
+        await pour(bounded(request.stream(), room, options.idle_s), writer.write)
+    except BodyTooLong:
+        writer.roll_back(start)
+        raise
     if length is not None and writer.size - start != length:
         arrived = writer.size - start
         writer.roll_back(start)
@@ -132,6 +169,11 @@ def _chunk_length(request: Request, repo: Repo, upload: Upload, offset: int) -> 
     if request.headers.get("content-length", str(length)) != str(length):
         raise Refusal(400, "SIZE_INVALID", "Content-Range and Content-Length do not agree")
     return length
+
+
+def _content_length(request: Request) -> int:
+    """Return what the header says, 0 without one. The server has checked that it is a number."""
+    return int(request.headers.get("content-length", "0"))
 
 
 def _session(request: Request) -> tuple[Repo, Upload]:

@@ -1,74 +1,110 @@
 """The sync driver: makes a flow's calls over real connections.
 
-Knows the HTTP library (and is the only module that does), sockets and TLS. Must not know what a
+Knows the HTTP library (and is the only package that does), sockets and TLS. Must not know what a
 blob or a digest is: which call follows which answer is the flow's to say.
 
-Strategy: `run` is the whole driver. Connections come from httpcore's pool; below it, `connection`
-hears an answer that comes while a body still goes out. The body is never sent twice.
+Strategy: `run` is the whole driver. Connections come from httpcore's pools; below them,
+`connection` hears an answer that comes while a body still goes out. The body is never sent twice.
+
+    outgoing    a request under way: what of its body went out, how a failed one is ended
+    answer      an answer: headers, body, warnings
+    failures    the library's errors in our words
+    pools       which connection a call may have
+    proxy       the environment's proxies
+    tls         authorities and client certificates
+    connection  sockets that hear an early answer
+    reach       addresses inside private networks
 """
 
 from __future__ import annotations
 
-import ssl
+import logging
 import time
+import weakref
 from contextlib import closing
 from typing import TYPE_CHECKING, Final, TypeVar
-from urllib.parse import urlsplit
 
 import httpcore2 as httpcore
 
 from brolga._version import __version__
-from brolga.errors import TransportFailed
-from brolga.transport.connection import Backend
-from brolga.wire import Patience, Reply
+from brolga.errors import ProtocolViolation, TransportFailed
+from brolga.transport.answer import Warnings, capped, headers, streamed
+from brolga.transport.failures import FAILURES, failure
+from brolga.transport.outgoing import HURRY_S, Outgoing, under_way
+from brolga.transport.pools import Pools, Route, Target
+from brolga.transport.proxy import from_environment
+from brolga.transport.reach import Refused
+from brolga.transport.tls import CERTS_DIRS, Trust
+from brolga.wire import BodyFailed, Patience, Reply
+from brolga.wire.urls import redacted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable
     from os import PathLike
     from typing import Self
 
-    from brolga.wire import Call, Flow
+    from brolga.wire import Call, Flow, ReadFlow
 
 __all__ = ["Transport"]
 
 _T = TypeVar("_T")
+_A = TypeVar("_A")
 
+_LOG: Final = logging.getLogger("brolga.transport")
 _USER_AGENT: Final = f"brolga/{__version__}"
-_MAX_BODY: Final = 4 << 20  # bytes of an answer that are kept (the spec's bound of a manifest)
-_HURRY_S: Final = 5.0  # seconds for a call that nobody waits for
-_PHASES: Final = ("connect", "read", "write", "pool")  # that httpcore bounds the time of
+_LONG_S: Final = 900.0  # seconds in which a registry may move a whole blob
 _MAX_TIMEOUT_S: Final = 86400.0  # what the operating system's waits take is a little more
+_STREAMED: Final = (200, 206)
+_PROXY_AUTHENTICATION: Final = 407
+
+
+def _silent(_host: str, _text: str) -> None:
+    """Tell nobody of a warning."""
 
 
 class Transport:
     """Connections to registries, and the driver that makes a flow's calls over them.
 
     `insecure` leaves TLS certificates unverified; `ca_cert` is a PEM file of authorities to trust
-    beside the system's. `timeout_s` bounds, in seconds, connecting, each write and the wait for
-    an answer. Threads may share one.
+    beside the system's. `client_cert` and `client_key` are PEM files (the key may be in the
+    certificate's) for the hosts that the user names; `certs_dirs` are docker's `certs.d`, where
+    the directory HOST or HOST:PORT holds authorities (*.crt) and client pairs (*.cert, *.key).
 
-    Raises OSError where `ca_cert` cannot be read as certificates, ValueError where `timeout_s` is
-    not a time of up to a day.
+    `timeout_s` bounds, in seconds, connecting, each write and the wait for an answer. At most
+    `keepalive` idle connections are kept. `on_warning` is told host and text of each warning that
+    a registry sends, once. `pause` waits so many seconds. Proxies are the environment's, as it is
+    now. Threads may share a transport.
+
+    Raises OSError where a file cannot be read as certificates, ValueError where `timeout_s` is
+    not a time of up to a day, or a key has no certificate.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a choice of its own
         self,
         *,
         insecure: bool = False,
         ca_cert: str | PathLike[str] | None = None,
+        client_cert: str | PathLike[str] | None = None,
+        client_key: str | PathLike[str] | None = None,
+        certs_dirs: Iterable[str | PathLike[str]] = CERTS_DIRS,
         timeout_s: float = 60.0,
+        keepalive: int = 8,
+        on_warning: Callable[[str, str], None] | None = None,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
         if not 0 < timeout_s <= _MAX_TIMEOUT_S:
             raise ValueError(f"a timeout is a time of up to a day, not {timeout_s} s")
         self._timeout_s = timeout_s
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=_tls(insecure=insecure, ca_cert=ca_cert),
-            # As many as there are threads at work: none of them waits for another's upload.
-            max_connections=None,
-            max_keepalive_connections=8,
-            keepalive_expiry=30.0,
-            network_backend=Backend(),
+        self._warnings = Warnings(on_warning or _silent)
+        self._pause = pause
+        trust = Trust(
+            insecure=insecure,
+            ca_cert=ca_cert,
+            client_cert=client_cert,
+            client_key=client_key,
+            certs_dirs=certs_dirs,
         )
+        self._pools = Pools(trust=trust, proxies=from_environment(), keepalive=keepalive)
 
     def __enter__(self) -> Self:
         """Return the transport itself."""
@@ -79,20 +115,41 @@ class Transport:
         self.close()
 
     def close(self) -> None:
-        """Close every connection."""
-        self._pool.close()
+        """Close every connection; nothing can be run from then on."""
+        self._pools.close()
+
+    def close_when_dropped(self) -> None:
+        """Close every connection when nobody has this transport any more, or Python ends."""
+        weakref.finalize(self, self._pools.close)
 
     def run(self, flow: Flow[_T]) -> _T:
         """Drive a conversation to its end; return its result.
 
-        What a call raises (TransportFailed, an error of the body's source, KeyboardInterrupt) is
-        thrown into the flow, which may still make calls before it ends.
+        What a call raises (TransportFailed, ProtocolViolation, KeyboardInterrupt) is thrown into
+        the flow, which may still make calls before it ends. An error of the body's source is
+        thrown in as BodyFailed; where that leaves the flow, the error itself is raised.
+
+        Raises RuntimeError after `close`.
         """
+        try:
+            self._pools.check()
+            return self._drive(flow)
+        except BodyFailed as failed:
+            error = failed.error
+        finally:
+            flow.close()
+        # Raised here, it is what it was; raised up there, it would get a context of ours.
+        try:
+            raise error
+        finally:
+            del error  # its traceback knows this frame
+
+    def _drive(self, flow: Flow[_T]) -> _T:
         try:
             call = next(flow)
             while True:
                 try:
-                    reply = self._perform(call)
+                    reply = self._logged(call)
                 except BaseException as error:  # noqa: BLE001 - the flow decides, and re-raises it
                     call = flow.throw(error)
                 else:
@@ -100,172 +157,139 @@ class Transport:
         except StopIteration as end:
             result: _T = end.value
             return result
-        finally:
-            flow.close()
+
+    def stream(self, flow: ReadFlow) -> Generator[bytes, None, None]:
+        """Drive a conversation that gives bytes on its way; yield them.
+
+        Raises what the flow raises, RuntimeError after `close`.
+        """
+        self._pools.check()
+        with closing(flow):
+            item = next(flow, None)
+            while item is not None:
+                if isinstance(item, bytes):
+                    yield item
+                    item = next(flow, None)
+                    continue
+                try:
+                    reply = self._logged(item)
+                except BaseException as error:  # noqa: BLE001 - the flow decides, and re-raises it
+                    item = _last(flow.throw, error)
+                else:
+                    item = _last(flow.send, reply)
+
+    def _logged(self, call: Call) -> Reply:
+        """Make one call at its time; log it and its answer, and of them no header or body."""
+        if call.after_s > 0:
+            self._pause(call.after_s)
+        if not _LOG.isEnabledFor(logging.DEBUG):
+            return self._perform(call)
+        what = f"{call.method} {redacted(call.url)}"
+        _LOG.debug("%s", what)
+        began = time.monotonic()
+        try:
+            reply = self._perform(call)
+        except BaseException as error:
+            ms = 1000 * (time.monotonic() - began)
+            _LOG.debug("%s: %s after %.0f ms", what, type(error).__name__, ms)
+            raise
+        ms = 1000 * (time.monotonic() - began)
+        body = "a streamed body" if reply.blocks else f"{len(reply.body)} bytes received"
+        sent = reply.sent
+        _LOG.debug("%s: %d, %d bytes sent, %s, %.0f ms", what, reply.status, sent, body, ms)
+        return reply
 
     def _perform(self, call: Call) -> Reply:
-        """Make one call. Raises what the body raised, TransportFailed where there was no answer."""
-        url, host = _address(call)
-        body = _Body(call.body)
-        seconds = _HURRY_S if call.patience is Patience.HURRY else self._timeout_s
+        """Make one call.
+
+        Raises TransportFailed where there was no answer, ProtocolViolation where it may not be
+        made, BodyFailed, an interrupt.
+        """
+        target, route = self._way(call)
+        outgoing = Outgoing(call.body)
+        what = f"{call.method} to {target.authority}"
+        what += f" by the proxy {route.proxy}" if route.proxy else ""
+
+        def failed(error: Exception) -> TransportFailed:
+            return failure(error, what, sent=outgoing.sent, fresh=outgoing.fresh)
+
+        try:
+            with under_way(outgoing):
+                reply = self._exchange(call, target, route, outgoing, failed)
+        except FAILURES as error:
+            outgoing.check(None)
+            raise failed(error) from error
+        except Refused as refused:
+            raise ProtocolViolation(
+                f"the registry at {call.named_by} sent {what}, which leads to {refused.address}, "
+                "inside a private network; if that is right, name the registry by its address there"
+            ) from None
+        outgoing.check(reply)
+        self._warnings.hear(target.authority, reply.headers.get("warning", ""))
+        return reply
+
+    def _way(self, call: Call) -> tuple[Target, Route]:
+        """Return where a call goes. Raises TransportFailed where its URL or proxy is none."""
+        try:
+            target = Target.of(call.url)
+            return target, self._pools.route(target, call.named_by)
+        except ValueError as error:
+            text = f"{call.method}: cannot connect: {error}"
+            raise TransportFailed(text, reason="connect") from error
+
+    def _exchange(
+        self,
+        call: Call,
+        target: Target,
+        route: Route,
+        outgoing: Outgoing,
+        failed: Callable[[Exception], TransportFailed],
+    ) -> Reply:
+        """Send the request, and take in the answer."""
+        seconds = self._timeouts(call.patience)
         request = httpcore.Request(
             call.method,
-            url,
+            route.url,
             headers=[
-                ("Host", host),
+                ("Host", target.authority),
                 ("User-Agent", _USER_AGENT),
-                *body.headers,
+                # A digest is of the stored bytes: nothing on the way may compress them.
+                *([("Accept-Encoding", "identity")] if call.streamed else []),
+                *outgoing.headers,
                 *call.headers.items(),
             ],
-            content=body.blocks,
-            extensions={"timeout": dict.fromkeys(_PHASES, seconds)},
+            content=outgoing.blocks,
+            extensions={"timeout": seconds, **route.extensions},
         )
-        try:
-            with closing(self._pool.handle_request(request)) as response:
-                stopped = response.extensions["network_stream"].stopped
-                return Reply(
-                    status=response.status,
-                    headers=_headers(response.headers),
-                    body=_capped(response.iter_stream(), seconds),
-                    sent=body.sent,
-                    whole=body.ended and not stopped,
-                )
-        except _FAILURES as error:
-            raise _failure(error, f"{call.method} to {host}", body.sent) from error
-        except _BodyFailed as failed:
-            cause = failed.error
-        # Raised here, it is what it was; raised up there, it would get a context of ours.
-        try:
-            raise cause
-        finally:
-            del cause  # its traceback knows this frame, and this frame the body
+        response = route.pool.handle_request(request)
+        stopped = response.extensions["network_stream"].stopped
+        body, blocks = b"", None
+        if call.streamed and response.status in _STREAMED and outgoing.error is None:
+            blocks = streamed(response, failed)
+        else:
+            with closing(response):
+                body = capped(response.iter_stream(), seconds["read"])
+        if route.proxy and response.status == _PROXY_AUTHENTICATION:
+            raise httpcore.ProxyError("407 Proxy Authentication Required")
+        return Reply(
+            status=response.status,
+            headers=headers(response.headers),
+            body=body,
+            sent=outgoing.sent,
+            whole=outgoing.ended and not stopped,
+            blocks=blocks,
+        )
+
+    def _timeouts(self, patience: Patience) -> dict[str, float]:
+        """Return the seconds that the library gives each phase of a call."""
+        usual = HURRY_S if patience is Patience.HURRY else self._timeout_s
+        read = max(usual, _LONG_S) if patience is Patience.LONG else usual
+        return {"connect": usual, "read": read, "write": usual, "pool": usual}
 
 
-def _address(call: Call) -> tuple[httpcore.URL, str]:
-    """Return a call's URL as the library wants it, and the Host header.
-
-    The library's own reading of a URL loses the brackets of an IPv6 address in the Host header,
-    and what stands after a semicolon in the path.
-
-    Raises TransportFailed where it is no URL, a registry's Location say.
-    """
+def _last(resume: Callable[[_A], Call | bytes], value: _A) -> Call | bytes | None:
+    """Return what a flow yields when it is resumed, None at its end."""
     try:
-        parts = urlsplit(call.url)
-        url = httpcore.URL(
-            scheme=parts.scheme,
-            host=parts.hostname or "",
-            port=parts.port,
-            target=(parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
-        )
-    except (ValueError, TypeError) as error:  # a port that is none; letters outside ASCII
-        text = f"{call.method}: cannot connect: not a usable URL: {error}"
-        raise TransportFailed(text, reason="connect") from error
-    return url, parts.netloc.rpartition("@")[2]
-
-
-class _BodyFailed(Exception):
-    """What the body's source raised, on its way past the library, which has errors of its own."""
-
-    def __init__(self, error: BaseException) -> None:
-        super().__init__()
-        self.error = error
-
-
-class _Body:
-    """A call's body on its way: what of it went out, in whole blocks, and whether it ended."""
-
-    def __init__(self, body: bytes | Iterable[bytes | memoryview] | None) -> None:
-        self.sent = 0
-        self.ended = False
-        self.headers: list[tuple[str, str]] = []
-        if isinstance(body, bytes):
-            self.headers = [("Content-Length", str(len(body)))]
-            body = [body] if body else []
-        elif body is not None:
-            self.headers = [("Transfer-Encoding", "chunked")]
-        self.blocks = self._counted([] if body is None else body)
-
-    def _counted(self, blocks: Iterable[bytes | memoryview]) -> Iterator[bytes]:
-        try:
-            for block in blocks:
-                # An empty block writes nothing, but it comes by the socket and looks at it.
-                # httpcore's types say bytes; h11 below it takes any buffer.
-                yield block  # type: ignore[misc]
-                self.sent += len(block)
-        except GeneratorExit:
-            raise  # dropped
-        except BaseException as error:
-            raise _BodyFailed(error) from error
-        self.ended = True
-
-
-def _tls(*, insecure: bool, ca_cert: str | PathLike[str] | None) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if ca_cert is not None:
-        context.load_verify_locations(ca_cert)
-    if insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return headers by lower-case name; those that came twice are joined (RFC 9110, 5.3)."""
-    headers: dict[str, str] = {}
-    for name, value in raw:
-        key, text = name.decode("ascii").lower(), value.decode("latin-1")
-        headers[key] = f"{headers[key]}, {text}" if key in headers else text
-    return headers
-
-
-def _capped(blocks: Iterable[bytes], seconds: float) -> bytes:
-    """Return what comes of an answer in `seconds`, at most `_MAX_BODY` bytes.
-
-    The rest is not read: an answer that drips must not hold anybody up.
-    """
-    end = time.monotonic() + seconds
-    body = bytearray()
-    for block in blocks:
-        body += block
-        if len(body) >= _MAX_BODY or time.monotonic() > end:
-            break
-    return bytes(body[:_MAX_BODY])
-
-
-# What the library raises, what raised that, our reason, how it reads. The first match counts.
-_REASONS: Final[tuple[tuple[type[Exception], type[Exception], str, str], ...]] = (
-    (
-        httpcore.ConnectError,
-        ssl.SSLCertVerificationError,
-        "certificate",
-        "the certificate is not trusted",
-    ),
-    (httpcore.ConnectError, ssl.SSLError, "tls", "TLS failed"),
-    (httpcore.ConnectTimeout, Exception, "timeout", "connecting took too long"),
-    (httpcore.WriteTimeout, Exception, "timeout", "the registry takes no more bytes"),
-    (httpcore.TimeoutException, Exception, "timeout", "no answer in time"),
-    (httpcore.ConnectError, Exception, "connect", "cannot connect"),
-    (httpcore.UnsupportedProtocol, Exception, "connect", "cannot connect"),
-    (httpcore.RemoteProtocolError, Exception, "cut", "no valid answer"),
-    (Exception, Exception, "cut", "the connection was cut"),
-)
-_FAILURES: Final = (
-    httpcore.TimeoutException,
-    httpcore.NetworkError,
-    httpcore.ProtocolError,
-    httpcore.UnsupportedProtocol,
-)
-
-
-def _failure(error: Exception, what: str, sent: int) -> TransportFailed:
-    """Say in our words what the library raised."""
-    # The library keeps what it caught as its error's argument; the pool drops `__cause__`.
-    cause = next((part for part in error.args if isinstance(part, Exception)), error)
-    reason, words = next(
-        (reason, words)
-        for kind, cause_kind, reason, words in _REASONS
-        if isinstance(error, kind) and isinstance(cause, cause_kind)
-    )
-    detail = str(cause).strip()
-    text = f"{what}: {words}: {detail}" if detail else f"{what}: {words}"
-    return TransportFailed(text, reason=reason, sent=sent)
+        return resume(value)
+    except StopIteration:
+        return None

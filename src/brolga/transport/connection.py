@@ -3,22 +3,26 @@
 Knows sockets, TLS's own records, and the one thing of HTTP that it must: what an interim answer
 looks like. Must not know what is sent.
 
-Strategy: a network stream of the HTTP library, with one thing more. Before each write, and while it
-waits to write, it looks whether the registry has answered. If so it raises WriteError, which the
-library takes as the sign to stop sending and to read that answer.
+Strategy: a network stream of the HTTP library, with more. Before each write, and while it waits to
+write, it looks whether the registry has answered. If so it raises WriteError, which the library
+takes as the sign to stop sending and to read that answer. An interrupt that comes in the middle of
+a body's block waits until that block is out (see `outgoing`).
 """
 
 from __future__ import annotations
 
 import re
 import select
+import socket
 import ssl
 from typing import TYPE_CHECKING, Any, Final
 
 import httpcore2 as httpcore
 
+from brolga.transport.outgoing import UNDER_WAY
+from brolga.transport.reach import Refused, Sightings, Zone, zone_of
+
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterable
 
 __all__ = ["Backend"]
@@ -28,46 +32,38 @@ _READ_SIZE: Final = 1 << 16  # bytes
 _INTERIM: Final = re.compile(rb"HTTP/1\.[01] 1(?!01)")
 _INTERIM_SIZE: Final = len(b"HTTP/1.1 101")
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
+# What a signal's handler raises (Python's own for SIGINT, a command's for SIGTERM).
+_INTERRUPTS: Final = (KeyboardInterrupt, SystemExit)
+# So that a peer which vanished is noticed in a minute and a half, however long an answer may take.
+_KEEPALIVE: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6))
+_OPTIONS: Final = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(
+        (socket.IPPROTO_TCP, getattr(socket, name), value)
+        for name, value in _KEEPALIVE
+        if hasattr(socket, name)
+    ),
+)
 
 
-class Watched(httpcore.NetworkStream):
-    """A connection that notices an answer which comes while it is still sending.
+class Unwatched(httpcore.NetworkStream):
+    """The library's own stream: it does not look.
 
-    `stopped` tells that it gave up sending for that reason: what went out is no whole request.
+    `stopped` tells that it gave up sending: what went out is no whole request.
     """
 
     def __init__(self, inner: httpcore.NetworkStream) -> None:
         self.stopped = False
         self._inner = inner
-        self._socket: socket.socket = inner.get_extra_info("socket")
-        self._poll = select.poll()
-        self._early = b""
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        if self._early:
-            early, self._early = self._early, b""
-            return early
-        return self._inner.read(max_bytes, timeout)
+        return self._inner.read(max_bytes, UNDER_WAY.get().within(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Send all of `buffer`; raise WriteError as soon as there is an answer instead.
-
-        httpcore takes a WriteError as the sign to stop sending and to read that answer.
-        """
-        view = memoryview(buffer)
         try:
-            self._look()
-            while view:
-                events = self._wait(select.POLLIN | select.POLLOUT, timeout)
-                if not events:
-                    raise httpcore.WriteTimeout(f"nothing could be sent for {timeout} s")
-                if events & ~select.POLLOUT:
-                    self._look()
-                if events & select.POLLOUT:
-                    view = view[self._send(view) :]
+            self._inner.write(buffer, UNDER_WAY.get().within(timeout))
         except httpcore.WriteError:
-            # A request without a body ends with an empty write, after all of it went out.
-            self.stopped = bool(view)
+            self.stopped = True
             raise
 
     def close(self) -> None:
@@ -79,12 +75,89 @@ class Watched(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
-        return Watched(self._inner.start_tls(ssl_context, server_hostname, timeout))
+        inner = self._inner.start_tls(ssl_context, server_hostname, timeout)
+        # TLS within TLS, by a proxy that speaks it: its socket is the outer one, not ours to use.
+        nested = isinstance(self._inner.get_extra_info("socket"), ssl.SSLSocket)
+        return Unwatched(inner) if nested else Watched(inner)
 
     def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - the library's signature
         if info == "is_readable" and self.stopped:
             return True  # so the pool takes it for expired: half a request may be in it
         return self._inner.get_extra_info(info)
+
+
+class _Block:
+    """A buffer on its way into a socket.
+
+    An interrupt can come between any two steps of Python. `taken` is kept by C code alone, so on a
+    plain socket it is always true; TLS may lose a count, and then `tries` is one ahead.
+    """
+
+    __slots__ = ("_view", "taken", "tries")
+
+    def __init__(self, buffer: bytes) -> None:
+        self._view = memoryview(buffer)
+        self.taken: list[int] = []  # bytes, try by try
+        self.tries = 0
+
+    @property
+    def left(self) -> memoryview:
+        return self._view[sum(self.taken) :]
+
+    @property
+    def is_known(self) -> bool:
+        return self.tries == len(self.taken)
+
+
+class Watched(Unwatched):
+    """A connection that notices an answer which comes while it is still sending."""
+
+    def __init__(self, inner: httpcore.NetworkStream) -> None:
+        super().__init__(inner)
+        self._socket: socket.socket = inner.get_extra_info("socket")
+        self._poll = select.poll()
+        self._early = b""
+        self._broken: OSError | None = None
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self._early:
+            early, self._early = self._early, b""
+            return early
+        if self._broken is not None:
+            raise httpcore.ReadError(self._broken) from self._broken
+        return super().read(max_bytes, timeout)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Send all of `buffer`; raise WriteError as soon as there is an answer instead.
+
+        httpcore takes a WriteError as the sign to stop sending and to read that answer.
+        """
+        block = _Block(buffer)
+        outgoing = UNDER_WAY.get()
+        while True:
+            try:
+                return self._pump(block, outgoing.within(timeout))
+            except _INTERRUPTS as interrupt:
+                if not block.is_known or not outgoing.hold(interrupt):
+                    raise
+            except httpcore.WriteError:
+                # A request without a body ends with an empty write, after all of it went out.
+                self.stopped = bool(block.left)
+                raise
+
+    def _pump(self, block: _Block, timeout: float | None) -> None:
+        """Send what is left of a block."""
+        self._look()
+        left = block.left
+        while left:
+            events = self._wait(select.POLLIN | select.POLLOUT, timeout)
+            if not events:
+                raise httpcore.WriteTimeout(f"nothing could be sent for {timeout} s")
+            if events & ~select.POLLOUT:
+                self._look()
+            if events & select.POLLOUT:
+                self._send(left, block)
+                left = left[block.taken[-1] :]
 
     def _wait(self, events: int, timeout: float | None) -> int:
         """Return which of `events` came within `timeout` seconds, and errors; 0 where none did."""
@@ -104,18 +177,21 @@ class Watched(httpcore.NetworkStream):
             data = self._socket.recv(_READ_SIZE)
         except (BlockingIOError, ssl.SSLWantReadError):
             return  # TLS's own records, a session ticket say
-        except OSError:
-            data = b""  # reading the answer will tell the error
+        except OSError as error:
+            self._broken, data = error, b""  # told to whoever reads the answer: only once it comes
         self._early = _without_interim(self._early + data)
         if not data or _is_final(self._early):
             raise httpcore.WriteError("the registry answered before the end of the request")
 
-    def _send(self, view: memoryview) -> int:
+    def _send(self, left: memoryview, block: _Block) -> None:
         self._socket.settimeout(0)
+        block.tries += 1
         try:
-            return self._socket.send(view)
+            # As `taken.append(send(left))`, but without a step of Python in between, where an
+            # interrupt could come and the count be lost.
+            block.taken.extend(map(self._socket.send, (left,)))
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return 0
+            block.taken.append(0)
         except OSError as error:
             raise httpcore.WriteError(str(error)) from error
 
@@ -135,10 +211,17 @@ def _is_final(early: bytes) -> bool:
 
 
 class Backend(httpcore.NetworkBackend):
-    """httpcore's own way to connect, with a `Watched` around each connection."""
+    """httpcore's own way to connect, with a `Watched` around each connection.
 
-    def __init__(self) -> None:
+    `sightings` is told where each host was reached. None leads further than `limit`.
+    """
+
+    def __init__(
+        self, sightings: Sightings | None = None, *, limit: Zone = Zone.LINK_LOCAL
+    ) -> None:
         self._inner = httpcore.SyncBackend()
+        self._sightings = sightings
+        self._limit = limit
 
     def connect_tcp(
         self,
@@ -148,9 +231,28 @@ class Backend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        """Connect. Raises ConnectError, ConnectTimeout of the library."""
+        """Connect. Raises ConnectError, ConnectTimeout of the library, Refused."""
+        UNDER_WAY.get().fresh = True
+        options = [*_OPTIONS, *(socket_options or ())]
         try:
-            stream = self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
+            stream = self._inner.connect_tcp(host, port, timeout, local_address, options)
         except UnicodeError as error:  # a name that DNS cannot have; the library lets it through
             raise httpcore.ConnectError(error) from error
+        if self._sightings is not None:
+            try:
+                self._judge(host, stream, self._sightings)
+            except BaseException:
+                stream.close()
+                raise
         return Watched(stream)
+
+    def _judge(self, host: str, stream: httpcore.NetworkStream, sightings: Sightings) -> None:
+        """Note where the connection leads, before any byte goes there; refuse what is too far."""
+        try:
+            address = stream.get_extra_info("server_addr")[0]
+        except OSError as error:  # it hung up at once
+            raise httpcore.ConnectError(error) from error
+        zone = zone_of(address)
+        if zone > self._limit:
+            raise Refused(address)
+        sightings.note(host, zone)

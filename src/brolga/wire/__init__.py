@@ -7,22 +7,68 @@ thrown into it, and returns its result; a driver (about 20 lines, in `transport`
     urls      where a registry may send us, and what of it may be shown
     http      Call, Reply, Flow: the words of a conversation
     replies   what an answer means: errors, Location
-    access    the way in: API check, challenge, token, the Authorization header
-    upload    one blob: POST, PATCH, PUT, DELETE
+    challenge what a registry asks for before it lets us in; tokens
+    retry     when a call is made again
+    access    the way in: API check, authorization, redirects
+    session   the steps of an upload: POST, PATCH, GET, PUT, DELETE
+    upload    one blob's upload, and what is done when it fails
+    profiles  how the registries differ
+    blobs     is it there, read it, delete it
+    manifests by tag or by digest: read, ask for, push, delete
+    referrers what has a manifest as its subject
+    listing   tags, catalog
 """
 
-from brolga.wire.access import Access, Credentials, enter
+from brolga.wire.access import Access, Credentials, Registry, check_login, enter
+from brolga.wire.blobs import ReadFlow, delete_blob, has_blob, read_blob
 from brolga.wire.http import BodyFailed, Call, Flow, Patience, Reply
-from brolga.wire.upload import upload_stream
+from brolga.wire.listing import list_repositories, list_tags
+from brolga.wire.manifests import (
+    Receipt,
+    Stored,
+    delete_manifest,
+    get_manifest,
+    head_manifest,
+    put_manifest,
+)
+from brolga.wire.profiles import Profile, profile_of
+from brolga.wire.referrers import add_referrer, list_referrers, remove_referrer
+from brolga.wire.retry import Retry
+from brolga.wire.session import mount_blob
+from brolga.wire.upload import Body, Style, upload_bytes, upload_stream
 
 __all__ = [
     "Access",
+    "Body",
     "BodyFailed",
     "Call",
     "Credentials",
     "Flow",
     "Patience",
+    "Profile",
+    "ReadFlow",
+    "Receipt",
+    "Registry",
     "Reply",
+    "Retry",
+    "Stored",
+    "Style",
+    "add_referrer",
+    "check_login",
+    "delete_blob",
+    "delete_manifest",
     "enter",
+    "get_manifest",
+    "has_blob",
+    "head_manifest",
+    "list_referrers",
+    "list_repositories",
+    "list_tags",
+    "mount_blob",
+    "profile_of",
+    "put_manifest",
+    "read_blob",
+    "remove_referrer",
+    "upload_bytes",
     "upload_stream",
 ]

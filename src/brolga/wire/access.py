@@ -1,64 +1,60 @@
-"""The way into a registry: API check, challenge, token, the Authorization header.
+"""The way into a registry: API check, authorization, redirects, second tries.
 
-Knows Basic (RFC 7617), the token protocol of distribution, and when a call may be sent again.
-Must not know where credentials come from, or how bytes travel.
+Knows Basic (RFC 7617), the token protocol of distribution and its OAuth2 form, and when a call may
+be sent again. Must not know where credentials come from, or how bytes travel.
 
-Strategy: `enter` proves the registry and returns an `Access`, through which every later call goes.
-`Access.send` answers a 401 by a new token and a second try, **for calls whose body is bytes**. A
-streamed body is never sent twice: its 401 goes to the flow, which cancels the upload.
+Strategy: `enter` finds the registry and returns a `Registry`, which keeps what one host asks for
+and the tokens that it gave, by scope. An `Access` is the view of it that a conversation has: one
+scope. Every call goes through `Access.send`, which authorizes it, answers a 401 by a new token,
+follows a redirect of a read, and repeats what may be repeated (`retry`). **A streamed body is never
+sent twice**: its failure goes to the flow.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from base64 import b64encode
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
 from brolga.errors import ProtocolViolation, TransportFailed
+from brolga.wire.challenge import parse_challenges, parse_token
 from brolga.wire.http import Call
 from brolga.wire.replies import expect
-from brolga.wire.urls import check, origin
+from brolga.wire.retry import Retry, patiently
+from brolga.wire.urls import check, host_of, origin, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from brolga.reference import Repository
     from brolga.wire.http import Flow, Patience, Reply
 
-__all__ = ["Access", "Credentials", "enter"]
+__all__ = ["Access", "Credentials", "Registry", "check_login", "enter"]
 
 _OK: Final = 200
 _UNAUTHORIZED: Final = 401
 _NO_API: Final = (400, 404, 405)
+_REDIRECTS: Final = (301, 302, 303, 307, 308)
+_MAX_HOPS: Final = 5
+# What a token server without the OAuth2 form says to a POST.
+_NO_OAUTH: Final = (400, 404, 405)
 # What tells that the registry speaks the other protocol: reasons of a TransportFailed, by the
 # scheme that was tried. A TLS connection that is cut may be an attack, and is no such sign.
 _OTHER_SCHEME: Final = {"https": ("tls", "connect"), "http": ("connect", "cut")}
 _NOT_HTTP_HERE: Final = 400  # what a TLS server answers to plain http
-_MAX_CHALLENGE: Final = 8192  # characters
-_MAX_TOKEN: Final = 65536  # characters
-# RFC 9110, section 11.2: a parameter, a scheme, or what is neither (a token68, garbage). Repeated
-# classes are possessive, so that nothing is tried twice; groups are not, as Python before 3.11.5
-# gets possessive groups wrong (python/cpython#106052).
-_CHALLENGE_PART: Final = re.compile(
-    r"""
-      (?P<name>[A-Za-z0-9_-]++)\s*+=\s*+(?:"(?P<quoted>(?:[^"\\]++|\\.)*)"|(?P<plain>[^\s,"]++))
-    | (?P<scheme>[A-Za-z0-9!#$%&'*+.^_`|~-]++)(?=[\s,]|$)
-    | [^\s,]++
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-_TOKEN: Final = re.compile(r"[!-~]++")
+_CLIENT_ID: Final = "brolga"
+# A token is renewed when this part of its life is left, at most so many seconds.
+_LAST_PART: Final = 0.2
+_LAST_S: Final = 10.0
 
 
 @dataclass(frozen=True)
 class Credentials:
     """Who asks: a name and password, or a token. Secrets are never shown.
 
-    `identity_token` is an OAuth2 refresh token (docker's `identitytoken`), `registry_token` a bearer
-    token to be sent as it is (docker's `registrytoken`). `origin` says where they come from.
+    `identity_token` is an OAuth2 refresh token (docker's `identitytoken`), `registry_token` a
+    bearer token to be sent as it is (docker's `registrytoken`). `origin` says where they are from.
     """
 
     username: str = ""
@@ -69,151 +65,284 @@ class Credentials:
 
     @property
     def basic(self) -> str:
-        """The value of a Basic Authorization header (RFC 7617)."""
+        """The value of a Basic Authorization header (RFC 7617); empty without a secret for it."""
+        secret = self.password or self.identity_token
+        if not secret:
+            return ""
         # What the environment holds beside UTF-8 reads as lone surrogates (PEP 383): its own
         # bytes go out.
-        pair = f"{self.username}:{self.password}".encode("utf-8", "surrogateescape")
+        pair = f"{self.username}:{secret}".encode("utf-8", "surrogateescape")
         return "Basic " + b64encode(pair).decode()
 
 
-class Access:
-    """A proved way to one repository of one registry: its base URL and its authorization.
+def _never() -> float:
+    return 0.0
 
-    The authorization goes to the registry's own scheme, host and port alone.
+
+class Registry:
+    """One registry, found at its base URL: what it asks for, and the tokens that it gave.
+
+    `clock` gives monotonic seconds, by which tokens are renewed before they expire. `shows` are the
+    headers of its API check. Threads may share one: at worst two of them ask for the same token.
     """
 
-    def __init__(self, base: str, repository: Repository, credentials: Credentials | None) -> None:
+    def __init__(
+        self,
+        base: str,
+        credentials: Credentials | None = None,
+        *,
+        retry: Retry | None = None,
+        clock: Callable[[], float] = _never,
+        shows: Mapping[str, str] | None = None,
+    ) -> None:
         self.base = base
-        self.repository = repository
-        self._credentials = credentials
-        self._authorization = ""
+        self.retry = retry or Retry()
+        self.shows = shows or {}
+        self.asks = False  # whether it has asked who calls
+        self._credentials = credentials or Credentials()
+        self._clock = clock
+        self._bearer: dict[str, str] | None = None
+        self._basic = ""
+        self._tokens: dict[tuple[str, ...], tuple[str, float]] = {}
 
-    def url(self, path: str) -> str:
-        """Return the URL of `path` below this repository."""
-        return f"{self.base}/v2/{self.repository.path}/{path}"
+    @property
+    def host(self) -> str:
+        """The host's name, without its port."""
+        return host_of(self.base)
 
-    def send(self, call: Call) -> Flow[Reply]:
-        """Make a call with the authorization; on 401 renew it and, with no stream, try again.
+    @property
+    def asks_for(self) -> str:
+        """What it has asked for so far: `token`, with its realm's host, `basic`, or `nothing`."""
+        if self._bearer is not None:
+            return f"token of {host_of(self._bearer['realm'])}"
+        return "basic" if self._basic else "nothing"
 
-        Raises Unauthorized where the credentials are wrong or missing, and what the way to a
-        token raises.
+    def access(self, repository: Repository, actions: str = "pull", *also: Repository) -> Access:
+        """Return the view that may do `actions` in a repository, and pull from some others."""
+        scopes = [f"repository:{repository.path}:{actions}"]
+        scopes += sorted({f"repository:{other.path}:pull" for other in also} - {scopes[0]})
+        return Access(self, tuple(scopes), f"{self.base}/v2/{repository.path}/")
+
+    def catalog(self) -> Access:
+        """Return the view that may list the registry's repositories."""
+        return Access(self, ("registry:catalog:*",), f"{self.base}/v2/")
+
+    def is_home(self, url: str) -> bool:
+        """Whether a URL has this registry's own scheme, host and port: who may be authorized."""
+        return origin(url) == origin(self.base)
+
+    def authorization(self, scope: tuple[str, ...], patience: Patience) -> Flow[str]:
+        """Return the value of the Authorization header for a scope; empty where none is asked for.
+
+        Raises what the way to a token raises.
         """
-        reply = yield self._authorized(call)
-        if reply.status != _UNAUTHORIZED or not self._is_home(call.url):
-            return reply
-        if not isinstance(call.body, bytes | None):
-            return reply
-        yield from self.authorize(call, reply)
-        return (yield self._authorized(call))
+        if self._credentials.registry_token:
+            return f"Bearer {self._credentials.registry_token}"
+        if self._bearer is None:
+            return self._basic
+        now = self._clock()
+        for known, (said, until) in list(self._tokens.items()):
+            if now < until and _covers(known, scope):
+                return said
+        reply = yield from self._ask_realm(self._bearer, scope, patience)
+        token = parse_token(reply.body)
+        left = min(token.lifetime_s * _LAST_PART, _LAST_S)
+        said = f"Bearer {token.text}"
+        self._tokens[scope] = said, now + token.lifetime_s - left
+        return said
 
-    def authorize(self, call: Call, reply: Reply) -> Flow[None]:
-        """Answer the challenge of a 401 reply.
+    def learn(self, call: Call, reply: Reply, refused: str = "") -> None:
+        """Take in the challenge of a 401; `refused` is the authorization that did not do.
 
-        Raises Unauthorized where the credentials are wrong or missing.
+        Raises Unauthorized where there is nothing else to try, ProtocolViolation for a realm that
+        must not be asked.
         """
-        challenges = _parse_challenges(reply.headers.get("www-authenticate", ""))
-        if "bearer" in challenges:
-            self._authorization = yield from self._token(challenges["bearer"], call.patience)
-        elif "basic" in challenges and self._credentials:
-            if self._authorization == self._credentials.basic:
-                expect(call, reply)  # these credentials were refused: raises
-            self._authorization = self._credentials.basic
+        self.asks = True
+        challenges = parse_challenges(reply.headers.get("www-authenticate", ""))
+        self._tokens = {
+            scope: token for scope, token in self._tokens.items() if token[0] != refused
+        }
+        if self._credentials.registry_token:
+            if refused:
+                expect(call, reply)  # it is all there is
+        elif "bearer" in challenges:
+            self._bearer = {**challenges["bearer"], "realm": self._realm(challenges["bearer"])}
+        elif "basic" in challenges and self._credentials.basic not in {"", refused}:
+            self._basic, self._bearer = self._credentials.basic, None
         else:
             expect(call, reply)
 
-    def _token(self, params: dict[str, str], patience: Patience) -> Flow[str]:
-        """Ask the realm for a token to push here (distribution, Token Authentication)."""
-        # The realm gets the password: it must be a URL that the user's trust can extend to.
+    def _realm(self, params: dict[str, str]) -> str:
+        """Return the realm, which gets the password: a URL that the user's trust can extend to."""
         realm = params.get("realm", "").partition("#")[0]
-        check(realm, "token realm", seen_from=self.base)
-        # Our own scope, not the challenge's: the registry does not choose what the token can do.
-        query = {"scope": f"repository:{self.repository.path}:pull,push"}
-        if service := params.get("service"):
-            query["service"] = service
-        url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}"
-        headers = {"Authorization": self._credentials.basic} if self._credentials else {}
-        call = Call("GET", url, headers, patience=patience)
-        reply = yield call
-        expect(call, reply, _OK)
-        return f"Bearer {_token_in(reply.body)}"
+        if not realm:
+            raise ProtocolViolation(f"{self.base} asks for a token, but names no realm to get it")
+        return check(realm, "token realm", seen_from=self.base)
 
-    def _authorized(self, call: Call) -> Call:
-        if not self._authorization or not self._is_home(call.url):
-            return call
-        return replace(call, headers={**call.headers, "Authorization": self._authorization})
+    def _ask_realm(
+        self, params: dict[str, str], scope: tuple[str, ...], patience: Patience
+    ) -> Flow[Reply]:
+        """Ask for a token (distribution, Token Authentication; OAuth2 Token Authentication).
 
-    def _is_home(self, url: str) -> bool:
-        return origin(url) == origin(self.base)
+        The scope is our own, not the challenge's: no registry chooses what its token can do.
+        """
+        fields = [("scope", part) for part in scope]
+        fields += [("service", params["service"])] if params.get("service") else []
+        realm = params["realm"]
+        named_by = "" if host_of(realm) == self.host else self.host
+        ask = Call("GET", realm, patience=patience, named_by=named_by)
+        if token := self._credentials.identity_token:
+            # A refresh token is for the OAuth2 form; a server without it takes it as a password.
+            form = {"grant_type": "refresh_token", "client_id": _CLIENT_ID, "refresh_token": token}
+            fields_once = [(name, value) for name, value in fields if name != "scope"]
+            fields_once += [("scope", " ".join(scope))] if scope else []
+            body = urlencode([*form.items(), *fields_once]).encode()
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            call = replace(ask, method="POST", headers=headers, body=body)
+            reply = yield from patiently(self.retry, call, _just_once)
+            if reply.status not in _NO_OAUTH:
+                expect(call, reply, _OK, who="the token server")
+                return reply
+        basic = self._credentials.basic
+        url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(fields)}"
+        call = replace(ask, url=url, headers={"Authorization": basic} if basic else {})
+        reply = yield from patiently(self.retry, call, _just_once)
+        expect(call, reply, _OK, who="the token server")
+        return reply
+
+
+@dataclass(frozen=True)
+class Access:
+    """What one conversation may do at a registry: a scope, and the URLs below `root`."""
+
+    registry: Registry
+    scope: tuple[str, ...]
+    root: str
+
+    def url(self, path: str) -> str:
+        """Return the URL of `path` below this repository."""
+        return self.root + path
+
+    def send(self, call: Call, *, once: bool = False) -> Flow[Reply]:
+        """Make a call with the authorization, and again where it may be (`once`: but for a 401).
+
+        A read follows redirects; the authorization goes to the registry's own scheme, host and
+        port alone, and a URL elsewhere is checked before it is called.
+
+        Raises Unauthorized where the credentials are wrong or missing, what the way to a token
+        raises, and TransportFailed where there was no answer.
+        """
+        if once:
+            return (yield from self._authorized(call))
+        if self.registry.is_home(call.url):
+            # Before the attempts at the call: the token server has attempts of its own.
+            yield from self.registry.authorization(self.scope, call.patience)
+        return (yield from patiently(self.registry.retry, call, self._followed))
+
+    def _followed(self, call: Call) -> Flow[Reply]:
+        """Make a call and, where it reads, follow redirects."""
+        for _ in range(1 + _MAX_HOPS):
+            reply = yield from self._authorized(call)
+            target = reply.headers.get("location", "")
+            if call.method not in ("GET", "HEAD") or reply.status not in _REDIRECTS or not target:
+                return reply
+            url = check(resolve(call.url, target), "redirect", seen_from=call.url)
+            call = replace(call, url=url, after_s=0.0, named_by=host_of(call.url))
+        raise ProtocolViolation(f"{self.registry.base} redirected more than {_MAX_HOPS} times")
+
+    def _authorized(self, call: Call) -> Flow[Reply]:
+        """Make a call with the authorization; on 401 renew it and, with no stream, try again."""
+        registry = self.registry
+        if not registry.is_home(call.url):
+            away = host_of(call.url) != registry.host
+            return (yield replace(call, named_by=(call.named_by or registry.host) if away else ""))
+        call = replace(call, named_by="")
+        said = yield from registry.authorization(self.scope, call.patience)
+        reply = yield _with(call, said)
+        if reply.status != _UNAUTHORIZED or not isinstance(call.body, bytes | None):
+            return reply
+        registry.learn(call, reply, said)
+        said = yield from registry.authorization(self.scope, call.patience)
+        return (yield _with(replace(call, after_s=0.0), said))
 
 
 def enter(
-    repository: Repository,
+    api_host: str,
     credentials: Credentials | None = None,
     *,
     schemes: Sequence[str] = ("https",),
-) -> Flow[Access]:
-    """Check that the registry speaks the API, and find the way in (distribution-spec, end-1).
+    retry: Retry | None = None,
+    clock: Callable[[], float] = _never,
+) -> Flow[Registry]:
+    """Check that a host speaks the API, and learn what it asks for (distribution-spec, end-1).
 
     `schemes` are tried in order; the next one only where the registry did not speak this one.
 
-    Raises TransportFailed where it cannot be reached, Unauthorized, ProtocolViolation where it is
-    no registry.
+    Raises TransportFailed where it cannot be reached, Unauthorized where it asks for what the
+    credentials are not, ProtocolViolation where it is no registry.
     """
-    base, call, reply = yield from _knock([f"{name}://{repository.api_host}" for name in schemes])
-    access = Access(base, repository, credentials)
+    retry = retry or Retry()
+    base, call, reply = yield from _knock(retry, [f"{name}://{api_host}" for name in schemes])
+    registry = Registry(base, credentials, retry=retry, clock=clock, shows=reply.headers)
     if reply.status == _UNAUTHORIZED:
-        yield from access.authorize(call, reply)
+        registry.learn(call, reply)
     elif reply.status in _NO_API:
         raise ProtocolViolation(f"{base} answers {reply.status} at /v2/: it is not an OCI registry")
     else:
         expect(call, reply, _OK)
-    return access
+    return registry
 
 
-def _knock(bases: Sequence[str]) -> Flow[tuple[str, Call, Reply]]:
+def check_login(registry: Registry) -> Flow[bool]:
+    """Call the API as who the credentials say; return whether the registry asked who calls.
+
+    Of a token server a token without a scope is wanted, which asks for the password alone.
+
+    Raises Unauthorized or Denied where they are refused, and what the way to a token raises.
+    """
+    access = Access(registry, (), f"{registry.base}/v2/")
+    call = Call("GET", access.url(""))
+    expect(call, (yield from access.send(call)), _OK)
+    return registry.asks
+
+
+def _knock(retry: Retry, bases: Sequence[str]) -> Flow[tuple[str, Call, Reply]]:
     """Ask for /v2/ at the first base that speaks its scheme; return base, call and answer."""
     base, *others = bases
     call = Call("GET", f"{base}/v2/")
     scheme = base.partition(":")[0]
     try:
-        reply = yield call
+        # A failure to connect is told at once: a wrong address is likelier than a passing fault.
+        reply = yield from patiently(retry, call, _just_once, reasons=())
     except TransportFailed as error:
         if not others or error.reason not in _OTHER_SCHEME[scheme]:
             raise
         # Inside the handler: where the next one fails too, a traceback shows both.
-        return (yield from _knock(others))
+        return (yield from _knock(retry, others))
     if others and scheme == "http" and reply.status == _NOT_HTTP_HERE:
-        return (yield from _knock(others))
+        return (yield from _knock(retry, others))
     return base, call, reply
 
 
-def _parse_challenges(header: str) -> dict[str, dict[str, str]]:
-    """Return a WWW-Authenticate header's challenges: parameters by scheme, both in lower case.
-
-    Where a scheme comes twice, the first counts (RFC 9110, section 11.6.1).
-    """
-    challenges: dict[str, dict[str, str]] = {}
-    params: dict[str, str] = {}
-    for part in _CHALLENGE_PART.finditer(header[:_MAX_CHALLENGE]):
-        if part["scheme"]:
-            params = {}
-            challenges.setdefault(part["scheme"].lower(), params)
-        elif part["name"]:
-            quoted = part["quoted"]
-            value = part["plain"] if quoted is None else re.sub(r"(?s)\\(.)", r"\1", quoted)
-            params.setdefault(part["name"].lower(), value)
-    return challenges
+def _just_once(call: Call) -> Flow[Reply]:
+    return (yield call)
 
 
-def _token_in(body: bytes) -> str:
-    """Return the token of a token server's answer, under either of its two names."""
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        document = None
-    if isinstance(document, dict):
-        token = document.get("token") or document.get("access_token")
-        # It goes into a header: nothing but visible ASCII, and not without an end.
-        if isinstance(token, str) and len(token) <= _MAX_TOKEN and _TOKEN.fullmatch(token):
-            return token
-    raise ProtocolViolation("the token server answered without a usable token")
+def _with(call: Call, authorization: str) -> Call:
+    if not authorization:
+        return call
+    return replace(call, headers={**call.headers, "Authorization": authorization})
+
+
+def _covers(known: Sequence[str], scope: Sequence[str]) -> bool:
+    """Tell whether a token for `known` does for `scope` too: a token to push can pull."""
+    return _grants(scope) <= _grants(known)
+
+
+def _grants(scope: Sequence[str]) -> set[tuple[str, str]]:
+    """Return what a scope allows, as pairs of a resource and one action."""
+    return {
+        (resource, action)
+        for resource, _, actions in (part.rpartition(":") for part in scope)
+        for action in actions.split(",")
+    }

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from brolga.wire.http import Call, Reply
 
-__all__ = ["expect", "location"]
+__all__ = ["expect", "location", "retry_after_s"]
 
 _MAX_TEXT: Final = 300  # characters of a registry's own words in a message of ours
 _MAX_WAIT_S: Final = 3600.0  # no registry makes us wait longer than this many seconds
@@ -42,8 +42,8 @@ _ERRORS: Final[dict[int, type[RegistryError]]] = {
 _REQUEST_IDS: Final = ("x-request-id", "x-github-request-id", "x-amzn-requestid", "x-ms-request-id")
 
 
-def expect(call: Call, reply: Reply, *statuses: int) -> None:
-    """Return where the answer's status is one of `statuses`.
+def expect(call: Call, reply: Reply, *statuses: int, who: str = "the registry") -> None:
+    """Return where the status of the answer, which `who` gave, is one of `statuses`.
 
     Raises the RegistryError that the status stands for (distribution-spec, Error Codes), or
     ProtocolViolation for a success or a redirect that is none here.
@@ -51,8 +51,8 @@ def expect(call: Call, reply: Reply, *statuses: int) -> None:
     if reply.status in statuses:
         return
     if reply.status >= 400:  # noqa: PLR2004 - HTTP's own border
-        _raise_error(call, reply)
-    what = f"the registry answered {call.method} {redacted(call.url)} with {reply.status}"
+        _raise_error(call, reply, who)
+    what = f"{who} answered {call.method} {redacted(call.url)} with {reply.status}"
     target = reply.headers.get("location")
     if target and 300 <= reply.status < 400:  # noqa: PLR2004 - HTTP's own border
         raise ProtocolViolation(
@@ -60,7 +60,7 @@ def expect(call: Call, reply: Reply, *statuses: int) -> None:
             "here: name the registry by the address that it redirects to"
         )
     wanted = " or ".join(map(str, statuses))
-    raise ProtocolViolation(f"{what} where {wanted} was expected; is it an OCI registry?")
+    raise ProtocolViolation(f"{what} where {wanted} was expected")
 
 
 def location(call: Call, reply: Reply) -> str:
@@ -77,11 +77,11 @@ def location(call: Call, reply: Reply) -> str:
     return check(resolve(call.url, target), "Location", seen_from=call.url)
 
 
-def _raise_error(call: Call, reply: Reply) -> NoReturn:
+def _raise_error(call: Call, reply: Reply, who: str) -> NoReturn:
     code, message, detail = _first_error(reply.body)
     url = redacted(call.url)
     said = ": ".join(filter(None, (code, message, detail)))
-    text = f"the registry answered {call.method} {url} with {reply.status}"
+    text = f"{who} answered {call.method} {url} with {reply.status}"
     request_id = next(filter(None, map(reply.headers.get, _REQUEST_IDS)), "")
     error = _ERRORS.get(reply.status, RegistryError)(
         f"{text}: {said}" if said else text,
@@ -93,7 +93,7 @@ def _raise_error(call: Call, reply: Reply) -> NoReturn:
         request_id=_readable(request_id),
     )
     if isinstance(error, RateLimited):
-        error.retry_after_s = _retry_after_s(reply.headers)
+        error.retry_after_s = retry_after_s(reply.headers)
     raise error
 
 
@@ -145,7 +145,7 @@ def _as_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
         return "(deeply nested)"
 
 
-def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Return the seconds that Retry-After asks for (RFC 9110, section 10.2.3), at most an hour.
 
     A date counts from the answer's own Date: no clock of ours has to agree with the registry's.

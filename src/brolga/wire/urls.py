@@ -11,7 +11,7 @@ here raise ValueError, as urllib's do.
 from __future__ import annotations
 
 import re
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from brolga.digest import Digest
 
-__all__ = ["check", "origin", "redacted", "resolve", "with_digest"]
+__all__ = ["check", "host_of", "origin", "redacted", "resolve", "with_digest"]
 
 _MAX_SHOWN: Final = 300  # characters of a URL in a message
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -65,7 +65,10 @@ def check(url: str, what: str, *, seen_from: str) -> str:
     if parts.scheme == "http" and home.scheme == "https":
         raise ProtocolViolation(f"the registry's {what} falls back to plain http: {redacted(url)}")
     there, here = parts.hostname or "", home.hostname or ""
-    if there != here and _is_inside(there) and not _is_inside(here):
+    # Link-local addresses serve a machine's own secrets (169.254.169.254): no registry has
+    # business there, private or not.
+    strayed = _is_inside(there) and not _is_inside(here)
+    if there != here and (strayed or (_may_be_link_local(there) and not _is_link_local(here))):
         raise ProtocolViolation(
             f"the registry's {what} points into a private network: {redacted(url)}; "
             "if that is right, name the registry by its address there"
@@ -83,6 +86,11 @@ def origin(url: str) -> tuple[str, str, int | None]:
     parts = urlsplit(url)
     port = _DEFAULT_PORTS.get(parts.scheme) if parts.port is None else parts.port
     return parts.scheme, parts.hostname or "", port
+
+
+def host_of(url: str) -> str:
+    """Return the host's name of a URL that `check` let through, in lower case, without its port."""
+    return urlsplit(url).hostname or ""
 
 
 def redacted(url: str) -> str:
@@ -110,11 +118,34 @@ def _is_inside(host: str) -> bool:
     host = host.rstrip(".")
     if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, section 6.3
         return True
+    address = _address(host)
+    return _is_odd(host) if address is None else not address.is_global
+
+
+def _is_link_local(host: str) -> bool:
+    address = _address(host)
+    return address is not None and address.is_link_local
+
+
+def _may_be_link_local(host: str) -> bool:
+    address = _address(host)
+    return _is_odd(host) if address is None else address.is_link_local
+
+
+def _is_odd(host: str) -> bool:
+    """Tell whether a host, which is no plain address, is one to a resolver.
+
+    127.1, 2130706433 and 0x7f.1 are IPv4 (WHATWG URL, "ends in a number"); no honest registry
+    writes one so.
+    """
+    return bool(_NUMERIC_LABEL.fullmatch(host.rstrip(".").rpartition(".")[2]))
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    """Return the address that a host is, an IPv4 one out of its IPv6 form; None for a name."""
     try:
-        address = ip_address(host)
+        address = ip_address(host.rstrip("."))
     except ValueError:
-        # 127.1, 2130706433 and 0x7f.1 are IPv4 addresses to a resolver (WHATWG URL, "ends in a
-        # number"); no honest registry writes one so.
-        return bool(_NUMERIC_LABEL.fullmatch(host.rpartition(".")[2]))
+        return None
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return not (mapped or address).is_global
+    return mapped or address

@@ -9,15 +9,18 @@ import click
 import pytest
 
 from brolga import errors
-from brolga.cli import failures
 from brolga.cli.failures import report
+from brolga.cli.output import LostResult
 from brolga.errors import (
     BrolgaError,
+    CredentialsError,
     Denied,
     DigestMismatch,
     InvalidDigest,
+    InvalidManifest,
     InvalidReference,
     LayerError,
+    NoSuchPlatform,
     NotComputed,
     NotFound,
     ProtocolViolation,
@@ -43,7 +46,10 @@ def limited(retry_after_s: float) -> RateLimited:
     return error
 
 
-CREDENTIALS = "set BROLGA_USERNAME and BROLGA_PASSWORD to credentials that it knows"
+CREDENTIALS = "give credentials that it knows: --username, or BROLGA_USERNAME and BROLGA_PASSWORD"
+
+NO_CERT = "show one that it knows with --client-cert"
+NO_TLS = "check that it speaks TLS; plain http beyond loopback needs --insecure"
 
 # error, exit code, the line
 ERRORS: list[tuple[Exception, int, str]] = [
@@ -53,14 +59,17 @@ ERRORS: list[tuple[Exception, int, str]] = [
         "brolga: bad; a repository is written like registry.example/team/app",
     ),
     (InvalidDigest("bad"), 2, "brolga: bad"),
-    (SourceError("bad"), 7, "brolga: source: bad; nothing was pushed"),
+    (InvalidManifest("bad"), 6, "brolga: registry: bad"),
+    (NoSuchPlatform("bad"), 3, "brolga: registry: bad; choose another with --platform"),
+    (SourceError("bad"), 7, "brolga: source: bad"),
+    (CredentialsError("bad"), 4, "brolga: local: bad"),
     (LayerError("bad"), 1, "brolga: local: bad"),
     (NotComputed("bad"), 1, "brolga: local: bad"),
     (StreamConsumed("bad"), 1, "brolga: local: bad"),
     (
         answered(NotFound, 404),
         3,
-        "brolga: registry: it said no; check the repository's name, and that it exists",
+        "brolga: registry: it said no; check the name, and that it exists",
     ),
     (
         answered(Unauthorized, 401),
@@ -70,14 +79,14 @@ ERRORS: list[tuple[Exception, int, str]] = [
     (
         answered(Denied, 403),
         4,
-        "brolga: registry: it said no; use credentials that may push there",
+        "brolga: registry: it said no; use credentials that may do this",
     ),
-    (answered(RateLimited, 429), 5, "brolga: registry: it said no; wait, then push again"),
-    (limited(30), 5, "brolga: registry: slow down; push again in 30 s"),
+    (answered(RateLimited, 429), 5, "brolga: registry: it said no; wait, then try again"),
+    (limited(30), 5, "brolga: registry: slow down; try again in 30 s"),
     (
         answered(RegistryError, 500),
         5,
-        "brolga: registry: it said no; try again; if it stays, tell whoever runs the registry",
+        "brolga: registry: it said no; try again; if it stays, tell whoever runs it",
     ),
     (
         answered(RegistryError, 413),
@@ -87,7 +96,7 @@ ERRORS: list[tuple[Exception, int, str]] = [
     (
         ProtocolViolation("bad"),
         5,
-        "brolga: registry: bad; check its address: is it an OCI registry?",
+        "brolga: registry: bad; check the address",
     ),
     (
         TransportFailed("bad", reason="certificate"),
@@ -97,7 +106,7 @@ ERRORS: list[tuple[Exception, int, str]] = [
     (
         TransportFailed("bad", reason="tls"),
         5,
-        "brolga: registry: bad; if it speaks plain http, use --insecure",
+        f"brolga: registry: bad; {NO_TLS}",
     ),
     (
         TransportFailed("bad", reason="connect"),
@@ -109,6 +118,16 @@ ERRORS: list[tuple[Exception, int, str]] = [
         5,
         "brolga: registry: bad; check the network, or raise --timeout",
     ),
+    (
+        TransportFailed("the server wants a client certificate", reason="tls"),
+        5,
+        f"brolga: registry: the server wants a client certificate; {NO_CERT}",
+    ),
+    (
+        TransportFailed("the proxy refused", reason="connect"),
+        5,
+        "brolga: registry: the proxy refused; check HTTPS_PROXY, HTTP_PROXY and NO_PROXY",
+    ),
     (TransportFailed("bad", reason="cut"), 5, "brolga: registry: bad; try again"),
     (
         UploadInterrupted("bad", sent=2, acknowledged=1),
@@ -118,26 +137,42 @@ ERRORS: list[tuple[Exception, int, str]] = [
     (
         DigestMismatch("bad", expected="a", actual="b"),
         6,
-        "brolga: registry: bad; push again; if it stays, something on the way changes bytes",
+        "brolga: registry: bad; try again; if it stays, something on the way changes bytes",
     ),
     (BrolgaError("bad"), 1, "brolga: bad"),
+    (LostResult("bad"), 1, "brolga: local: bad"),
+    (
+        ProtocolViolation("a redirect: name the registry by its address"),
+        5,
+        "brolga: registry: a redirect: name the registry by its address",
+    ),
+    (
+        ProtocolViolation("the token server answered nonsense"),
+        5,
+        "brolga: registry: the token server answered nonsense; tell whoever runs it",
+    ),
     (OSError(errno.EIO, "bad"), 1, "brolga: local: [Errno 5] bad"),
     (RuntimeError("bad"), 1, "brolga: unexpected RuntimeError: bad; -vv shows where"),
     (click.UsageError("bad."), 2, "brolga: bad"),
+    (
+        click.UsageError(
+            "bad. Did you mean 'good'?", click.Context(click.Command("x"), info_name="brolga")
+        ),
+        2,
+        "brolga: bad. Did you mean 'good'? see brolga --help",
+    ),
     (click.ClickException("bad"), 1, "brolga: bad"),
 ]
 
 
 @pytest.mark.parametrize(("error", "code", "line"), ERRORS, ids=repr)
 def test_each_error_is_an_exit_code_and_one_line(
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     error: Exception,
     code: int,
     line: str,
 ) -> None:
     """Which side failed, what happened, and what to do next; nothing on stdout."""
-    monkeypatch.setattr(failures, "_drop_stdout", lambda: None)
     assert report(error, traceback=False) == code
     assert capsys.readouterr() == ("", line + "\n")
 
@@ -153,7 +188,24 @@ def test_what_others_wrote_stays_on_one_line_and_out_of_the_terminal(
 ) -> None:
     """A source's message may hold anything, an escape sequence too."""
     report(SourceError("a\nb\r\n\tc \x1b[2Jd\udcff"), traceback=False)
-    assert capsys.readouterr().err == "brolga: source: a b c [2Jd; nothing was pushed\n"
+    assert capsys.readouterr().err == "brolga: source: a b c [2Jd\n"
+
+
+def test_a_verb_that_knows_better_gives_the_advice(capsys: pytest.CaptureFixture[str]) -> None:
+    """In a note of the error (PEP 678), in place of the one that its kind has."""
+    error = answered(NotFound, 404)
+    error.add_note("do this")
+    assert report(error, traceback=False) == 3
+    assert capsys.readouterr().err == "brolga: registry: it said no; do this\n"
+
+
+def test_what_a_registry_does_not_allow_is_not_tried_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """405: it has deleting switched off, or is read-only."""
+    assert report(answered(RegistryError, 405), traceback=False) == 5
+    line = "brolga: registry: it said no; it does not allow this: ask whoever runs it\n"
+    assert capsys.readouterr().err == line
 
 
 def test_an_exit_is_its_code(capsys: pytest.CaptureFixture[str]) -> None:
@@ -170,10 +222,17 @@ def test_an_unexpected_error_does_not_advise_what_was_done(
     assert capsys.readouterr().err.endswith("brolga: unexpected RuntimeError: bad\n")
 
 
-def test_a_process_without_stdout_has_none_to_drop(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_token_server_that_is_not_found_is_no_wrong_name(
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Python has none where the descriptor was closed at the start."""
-    monkeypatch.setattr("sys.stdout", None)
-    assert report(OSError(errno.EIO, "bad"), traceback=False) == 1
-    assert capsys.readouterr().err == "brolga: local: [Errno 5] bad\n"
+    """The advice is for the side that failed: the repository's name is not the matter."""
+    text = "the token server answered GET https://auth.example/ with 404"
+    error = NotFound(text, method="GET", url="https://auth.example/", status=404)
+    assert report(error, traceback=False) == 3
+    assert capsys.readouterr().err == f"brolga: registry: {text}; tell whoever runs it\n"
+
+
+def test_a_reader_that_has_gone_is_told_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """`brolga … | head -0` wants no more of us."""
+    assert report(BrokenPipeError(errno.EPIPE, "bad"), traceback=False) == 1
+    assert capsys.readouterr() == ("", "")

@@ -9,17 +9,15 @@ import io
 import json
 import os
 import pty
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.scripted import Peer, refusing_port, scripted
 
-from brolga.cli import layer as layer_module
-from brolga.errors import SourceError
-
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.conftest import Authority, Embedded
     from tests.unit.cli.conftest import Brolga
 
@@ -41,7 +39,7 @@ def test_the_help_names_every_flag_and_keeps_its_examples_apart(brolga: Brolga) 
     lines = outcome.out.splitlines()
     assert "    tar -c app | brolga layer push registry.example/team/app" in lines
     assert "    pg_dump db | brolga layer push --compression zstd:9 localhost:5000/dumps" in lines
-    for flag in ("compression", "media-type", "jobs", "json", "progress", "insecure", "ca-cert"):
+    for flag in ("compression", "media-type", "threads", "json", "progress", "insecure", "ca-cert"):
         assert f"  --{flag} " in outcome.out
     assert "\b" not in outcome.out
     assert "\\b" not in outcome.out
@@ -94,7 +92,10 @@ def test_the_source_is_stdin_unless_one_is_named(
     [
         (["--compression", "zstd:1"], "application/vnd.oci.image.layer.v1.tar+zstd"),
         (["--compression", "none"], "application/vnd.oci.image.layer.v1.tar"),
-        (["--compression", "gzip:9", "--jobs", "1"], "application/vnd.oci.image.layer.v1.tar+gzip"),
+        (
+            ["--compression", "gzip:9", "--threads", "1"],
+            "application/vnd.oci.image.layer.v1.tar+gzip",
+        ),
         (["--media-type", "application/vnd.example"], "application/vnd.example"),
     ],
 )
@@ -118,6 +119,8 @@ def test_plain_progress_is_on_stderr_and_the_result_on_stdout(
     assert "100% of 20.5 KiB, 0:00:00 left" in outcome.err
 
 
+needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+PUSH = [sys.executable, "-m", "brolga", "layer", "push"]
 USAGE = "see brolga layer push --help\n"
 NOWHERE = "127.0.0.1:1/x"
 
@@ -129,10 +132,10 @@ NOWHERE = "127.0.0.1:1/x"
         (["--compression", "gzip:99", NOWHERE], "gzip has levels 1 to 9, not 99", USAGE),
         (["--compression", "gzip:x", NOWHERE], "compression 'gzip:x': the level 'x'", USAGE),
         (["--compression", "none:1", NOWHERE], "compression none has no level", USAGE),
-        (["--jobs", "0", NOWHERE], "Invalid value for '--jobs'", USAGE),
+        (["--threads", "0", NOWHERE], "Invalid value for '--threads'", USAGE),
         (["--progress", "loud", NOWHERE], "Invalid value for '--progress'", USAGE),
         (["--timeout", "0", NOWHERE], "Invalid value for '--timeout'", USAGE),
-        (["--timeout", "nan", NOWHERE], "--timeout: a timeout is a time", USAGE),
+        (["--media-type=", NOWHERE], "media type '' is not type/subtype", USAGE),
         (["--ca-cert", "/dev/no", NOWHERE], "Invalid value for '--ca-cert'", USAGE),
         (["Nope/Nope"], "", "a repository is written like registry.example/team/app\n"),
         (["127.0.0.1:1/x:tag"], "a repository is wanted here, without tag", "team/app\n"),
@@ -157,7 +160,7 @@ def test_a_ca_cert_that_holds_no_certificate_is_usage(brolga: Brolga, source: Pa
     """It says which file."""
     outcome = brolga("layer", "push", "--ca-cert", str(source), NOWHERE, str(source))
     assert outcome.code == 2
-    assert outcome.err.startswith(f"brolga: --ca-cert {source}: ")
+    assert outcome.err.startswith(f"brolga: --ca-cert: {source} ")
     assert outcome.err.count("\n") == 1
 
 
@@ -173,15 +176,24 @@ def test_a_terminal_is_no_source(brolga: Brolga) -> None:
     )
 
 
-def test_a_closed_stdin_is_a_failed_source(brolga: Brolga, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python has none where it was closed at the start, and a closed one where it was later."""
+def test_a_closed_stdin_is_a_failed_source(brolga: Brolga) -> None:
+    """Exit code 7."""
     closed = io.TextIOWrapper(io.BytesIO())
     closed.close()
-    line = "brolga: source: stdin is closed; nothing was pushed\n"
-    assert brolga("layer", "push", NOWHERE, stdin=closed).err == line
-    monkeypatch.setattr("sys.stdin", None)
-    with pytest.raises(SourceError, match="stdin is closed"):
-        layer_module._source("-")
+    outcome = brolga("layer", "push", NOWHERE, stdin=closed)
+    assert (outcome.code, outcome.err) == (7, "brolga: source: stdin is closed\n")
+
+
+def test_what_is_compressed_already_is_a_blob_as_any_other(
+    brolga: Brolga, registry: Embedded, tmp_path: Path
+) -> None:
+    """A layer of no image may be any bytes: nothing is refused for what it begins with."""
+    source = tmp_path / "source.gz"
+    source.write_bytes(gzip.compress(DATA))
+    arguments = ["layer", "push", "--compression", "none", f"{registry.address}/x", str(source)]
+    assert brolga(*arguments).code == 0
+    (blob,) = registry.blobs("x")
+    assert blob.read_bytes() == source.read_bytes()
 
 
 def test_a_missing_file_is_a_failed_source(brolga: Brolga, tmp_path: Path) -> None:
@@ -190,7 +202,7 @@ def test_a_missing_file_is_a_failed_source(brolga: Brolga, tmp_path: Path) -> No
     assert outcome.code == 7
     assert outcome.err == (
         "brolga: source: cannot open the source: [Errno 2] No such file or directory: "
-        f"'{tmp_path}/missing'; nothing was pushed\n"
+        f"'{tmp_path}/missing'\n"
     )
 
 
@@ -202,7 +214,7 @@ def test_a_directory_is_a_failed_source_that_says_how(brolga: Brolga, tmp_path: 
     assert outcome.code == 7
     assert outcome.err == (
         f"brolga: source: {directory} is a directory; stream it with: tar -C '{directory}' -c . "
-        "| brolga layer push …; nothing was pushed\n"
+        "| brolga layer push …\n"
     )
 
 
@@ -259,7 +271,7 @@ def test_a_repository_that_is_not_there_is_not_found(brolga: Brolga, source: Pat
     with scripted(script) as address:
         outcome = brolga("layer", "push", f"{address}/x", str(source))
     assert outcome.code == 3
-    assert "NAME_UNKNOWN: no such repository; check the repository's name" in outcome.err
+    assert "NAME_UNKNOWN: no such repository; check the name" in outcome.err
 
 
 def test_the_certificate_is_named_and_the_flags_accept_it(
@@ -282,3 +294,56 @@ def test_the_certificate_is_named_and_the_flags_accept_it(
     for outcome in (trusted, unverified):
         assert outcome.code == 5
         assert "with 418" in outcome.err
+
+
+def test_a_password_and_a_source_cannot_both_be_stdin(brolga: Brolga, source: Path) -> None:
+    """Neither is read: which came first would be a guess."""
+    with source.open() as stdin:
+        outcome = brolga("layer", "push", "-u", "me", "--password-stdin", NOWHERE, stdin=stdin)
+        assert stdin.buffer.read(1) == DATA[:1]
+    assert outcome.code == 2
+    assert outcome.err == (
+        "brolga: --password-stdin and SOURCE - both want stdin: name a file; " + USAGE
+    )
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+@pytest.mark.parametrize(
+    ("stdout", "why"),
+    [
+        (">&-", "it is closed"),
+        pytest.param(">/dev/full", "No space left on device", marks=needs_full),
+    ],
+)
+def test_a_result_that_is_lost_is_told_with_what_was_done(
+    registry: Embedded, source: Path, stdout: str, why: str, flags: list[str]
+) -> None:
+    """A digest that nobody got is no success; the line says that the layer is there, and where."""
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {stdout}', "sh", *PUSH, *flags, f"{registry.address}/x", source],
+        check=False,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    (blob,) = registry.blobs("x")
+    ref = f"{registry.address}/x@sha256:{hashlib.sha256(blob.read_bytes()).hexdigest()}"
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"brolga: local: stdout cannot be written: {why}; "
+        f"the layer was pushed all the same: {ref}\n"
+    )
+
+
+@needs_full
+def test_progress_that_cannot_be_shown_is_no_error(registry: Embedded, source: Path) -> None:
+    """What stderr does not take changes neither the result nor the exit code."""
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [*PUSH, "--progress", "plain", f"{registry.address}/x", source],
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=full,
+            text=True,
+        )
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"{registry.address}/x@sha256:")

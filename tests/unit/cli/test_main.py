@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import pytest
@@ -14,6 +16,9 @@ from brolga import __version__, cli
 
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Brolga
+
+
+needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 
 
 def python_m_brolga(argument: str, stdout: int | IO[str]) -> subprocess.CompletedProcess[str]:
@@ -45,9 +50,9 @@ def test_help_lists_each_verb_with_its_line(brolga: Brolga, flag: str) -> None:
     """What there is, and what the exit codes mean."""
     outcome = brolga(flag)
     assert (outcome.code, outcome.err) == (0, "")
-    assert "  layer     Stream layers into a registry.\n" in outcome.out
-    assert "  registry  Run a registry on this machine.\n" in outcome.out
-    assert "  version   Print the version.\n" in outcome.out
+    for verb, entry in cli._VERBS.items():
+        names = ", ".join((verb, *entry.aliases))
+        assert re.search(f"^  {names} +{re.escape(entry.line)}$", outcome.out, re.MULTILINE)
     for meaning in ("0 done", "2 usage", "7 the source failed"):
         assert meaning in " ".join(outcome.out.split())
 
@@ -58,13 +63,23 @@ def test_each_verb_helps_with_the_line_that_the_list_has(brolga: Brolga, verb: s
     outcome = brolga(verb, "--help")
     assert outcome.code == 0
     assert outcome.out.startswith(f"Usage: brolga {verb} ")
-    assert cli._VERBS[verb] in outcome.out
+    assert cli._VERBS[verb].line in outcome.out
+
+
+def test_a_verb_may_have_other_names(brolga: Brolga, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are listed beside it, and do what it does."""
+    entry = cli._VERBS["version"]._replace(aliases=("ver",))
+    monkeypatch.setitem(cli._VERBS, "version", entry)
+    assert brolga("ver").out == f"{__version__}\n"
+    listed = brolga("--help").out
+    assert re.search("^  version, ver +Print the version.$", listed, re.MULTILINE)
+    assert re.search("^  layer +Stream layers into a registry.$", listed, re.MULTILINE)
 
 
 def test_the_verbs_are_listed_for_whoever_completes_them() -> None:
     """Click asks for their names alone."""
     with cli.command.make_context("brolga", ["version"]) as context:
-        assert cli.command.list_commands(context) == ["layer", "registry", "version"]
+        assert cli.command.list_commands(context) == sorted(cli._VERBS)
 
 
 def test_no_verb_is_loaded_to_list_them() -> None:
@@ -81,19 +96,30 @@ def test_no_verb_is_loaded_to_list_them() -> None:
     assert done.stderr == "[]\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["layer"], ["registry"]])
-def test_without_a_verb_the_help_is_on_stderr(brolga: Brolga, arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "section"),
+    [([], "Layers"), (["layer"], "Commands"), (["registry"], "Commands")],
+)
+def test_without_a_verb_the_help_is_on_stderr(
+    brolga: Brolga, arguments: list[str], section: str
+) -> None:
     """Exit code 2 is usage; stdout carries results alone."""
     outcome = brolga(*arguments)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith(" ".join(["Usage: brolga", *arguments]))
-    assert "\nCommands:\n" in outcome.err
+    assert f"\n{section}:\n" in outcome.err
 
 
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
         (["nope"], "brolga: No such command 'nope'; see brolga --help\n"),
+        (["lyer"], "brolga: No such command 'lyer'. Did you mean 'layer'? see brolga --help\n"),
+        (["-v", "x", "y"], "brolga: No such command 'x'; see brolga --help\n"),
+        (
+            ["layer", "puhs"],
+            "brolga: No such command 'puhs'. Did you mean 'push'? see brolga layer --help\n",
+        ),
         (["layer", "nope"], "brolga: No such command 'nope'; see brolga layer --help\n"),
         (["--nope"], "brolga: No such option '--nope'; see brolga --help\n"),
         (["layer", "push"], "brolga: Missing argument 'REPO'; see brolga layer push --help\n"),
@@ -116,19 +142,47 @@ def test_a_reader_that_has_gone_is_no_traceback() -> None:
     assert (done.returncode, done.stderr) == (1, "")
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")  # noqa: PTH110
+@needs_full
 def test_a_full_disk_behind_stdout_is_one_line() -> None:
     """A result that could not be written is an error of this side."""
     with open("/dev/full", "w") as full:  # noqa: PTH123
         done = python_m_brolga("version", stdout=full)
     assert done.returncode == 1
-    assert done.stderr == "brolga: local: [Errno 28] No space left on device\n"
+    assert done.stderr == "brolga: local: stdout cannot be written: No space left on device\n"
 
 
-def test_closed_streams_are_no_error() -> None:
-    """A daemon may have none of the three."""
-    command = f"{sys.executable} -m brolga version <&- >&- 2>&-"
-    assert subprocess.run(["sh", "-c", command], check=False).returncode == 0
+@pytest.mark.parametrize("arguments", ["version", "--version"])
+def test_a_result_without_a_stdout_is_an_error(arguments: str) -> None:
+    """Whoever closed stdout did not get what was asked for."""
+    command = f"exec {sys.executable} -m brolga {arguments} >&-"
+    done = subprocess.run(["sh", "-c", command], check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "brolga: local: stdout cannot be written: it is closed\n"
+
+
+@pytest.mark.parametrize("stderr", ["2>&-", pytest.param("2>/dev/full", marks=needs_full)])
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [("version", 0), ("nope", 2), ("-vv nope", 2), ("layer push -vv 127.0.0.1:1/x /nowhere", 7)],
+)
+def test_a_stderr_that_takes_nothing_leaves_the_exit_code(
+    stderr: str, arguments: str, code: int
+) -> None:
+    """A line that is lost must not change what the code tells; Python itself would make it 120."""
+    command = f"exec {sys.executable} -m brolga {arguments} <&- {stderr}"
+    done = subprocess.run(["sh", "-c", command], check=False, stdout=subprocess.PIPE)
+    assert done.returncode == code
+
+
+@needs_full
+def test_a_help_that_cannot_be_written_is_one_line() -> None:
+    """And Python does not fail a second time at its end."""
+    command = f"exec {sys.executable} -m brolga --help >/dev/full"
+    done = subprocess.run(["sh", "-c", command], check=False, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "brolga: local: [Errno 28] No space left on device\n",
+    )
 
 
 @pytest.mark.parametrize(
@@ -171,6 +225,7 @@ def test_a_traceback_is_shown_only_when_asked(brolga: Brolga, tmp_path: object) 
     assert quiet == verbose
     assert quiet.err.count("\n") == 1
     loud = brolga("-vv", *arguments)
+    assert loud == brolga(*arguments, "-vv") == brolga("-v", "layer", "-v", *arguments[1:])
     assert loud.code == quiet.code
     assert loud.err.startswith("Traceback (most recent call last):\n")
     assert loud.err.endswith(quiet.err)

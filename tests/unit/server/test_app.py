@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from brolga.digest import Digest
 from brolga.mediatypes import OCI_INDEX, OCI_MANIFEST
-from brolga.server import manifests, receiving
+from brolga.server import documents, receiving
 from brolga.server.session import ProgressCache, Upload, Writer
 from brolga.server.storage import Repo
 
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
 
 ABC = Digest.of(b"abcdef")
-MANIFEST = json.dumps({"schemaVersion": 2, "mediaType": OCI_MANIFEST}).encode()
+# The shortest manifest that needs nothing else.
+MANIFEST = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}).encode()
 
 
 def put(
-    registry: Registry, reference: str, body: bytes = MANIFEST, kind: str = OCI_MANIFEST
+    registry: Registry, reference: str, body: bytes = MANIFEST, kind: str = OCI_INDEX
 ) -> Answer:
     """Push a manifest."""
     headers = {"Content-Type": kind} if kind else {}
@@ -59,10 +60,6 @@ def test_no_such_method(registry: Registry) -> None:
     assert answer.headers["allow"] == "GET, HEAD"
     answer = registry("POST", "/v2/a/b/blobs/uploads/x")
     assert answer.headers["allow"] == "DELETE, GET, HEAD, PATCH, PUT"
-    # Not yet: "If blob deletion is disabled, the registry MUST respond with either a
-    # `400 Bad Request` or a `405 Method Not Allowed`".
-    assert registry("DELETE", f"/v2/a/b/blobs/{ABC}").status == 405
-    assert registry("DELETE", "/v2/a/b/manifests/x").status == 405
 
 
 # --- Names
@@ -201,12 +198,11 @@ def test_a_range_of_the_same_blob(registry: Registry) -> None:
 # --- Pushing blobs
 
 
-@pytest.mark.parametrize("end", ["/", "", "/?mount=sha256:x&from=a", "/?mount="])
+@pytest.mark.parametrize("end", ["/", ""])
 def test_start(registry: Registry, end: str) -> None:
     """Upon success, the response MUST have a code of `202 Accepted`.
 
-    The `<location>` MUST contain a UUID representing a unique session ID. A registry that does
-    not mount SHOULD return a `202`.
+    The `<location>` MUST contain a UUID representing a unique session ID.
     """
     answer = registry("POST", f"/v2/a/b/blobs/uploads{end}")
     assert answer.status == 202
@@ -410,7 +406,9 @@ def test_a_cut_body_commits_nothing(registry: Registry, method: str) -> None:
 
 
 @given(pieces=st.lists(st.binary(max_size=30), max_size=12), cuts=st.lists(st.integers(0, 12)))
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_any_split_stores_the_same_blob(
     registry: Registry, pieces: list[bytes], cuts: list[int]
 ) -> None:
@@ -491,8 +489,8 @@ def test_push_by_another_digest(registry: Registry) -> None:
 def test_a_tag_moves(registry: Registry) -> None:
     """A tag names the manifest pushed last; the one before is still there by its digest."""
     first = put(registry, "v1").headers["location"]
-    second = json.dumps({"schemaVersion": 2, "manifests": []}).encode()
-    put(registry, "v1", second, OCI_INDEX)
+    second = MANIFEST + b" "
+    put(registry, "v1", second)
     assert registry("GET", "/v2/a/b/manifests/v1").body == second
     assert registry("GET", first).body == MANIFEST
 
@@ -523,17 +521,17 @@ def test_tag_grammar(registry: Registry, tag: str) -> None:
 @pytest.mark.parametrize(
     ("body", "kind", "reason"),
     [
-        (b"", OCI_MANIFEST, "not JSON"),
-        (b"{", OCI_MANIFEST, "not JSON"),
-        (b"\xff{}", OCI_MANIFEST, "not JSON"),
-        (b'{"a":1,"a":2}', OCI_MANIFEST, "twice"),
-        (b'{"a":' * 100_000, OCI_MANIFEST, "not JSON"),
-        (b"[]", OCI_MANIFEST, "object"),
-        (b'"x"', OCI_MANIFEST, "object"),
-        (MANIFEST, OCI_INDEX, "Content-Type"),
+        (b"", OCI_INDEX, "not JSON"),
+        (b"{", OCI_INDEX, "not JSON"),
+        (b"\xff{}", OCI_INDEX, "not JSON"),
+        (b'{"a":1,"a":2}', OCI_INDEX, "twice"),
+        (b'{"a":' * 100_000, OCI_INDEX, "not JSON"),
+        (b"[]", OCI_INDEX, "object"),
+        (b'"x"', OCI_INDEX, "object"),
+        (MANIFEST, OCI_MANIFEST, "Content-Type"),
         (b"{}", "", "mediaType"),
         (b'{"mediaType":1}', "", "mediaType"),
-        (b'{"mediaType":1}', OCI_MANIFEST, "mediaType"),
+        (b'{"mediaType":1}', OCI_INDEX, "mediaType"),
         (b'{"mediaType":"a/b\\r\\nx: y"}', "", "media type"),
         (b"{}", "text", "media type"),
     ],
@@ -552,7 +550,7 @@ def test_a_manifest_that_is_none(registry: Registry, body: bytes, kind: str, rea
 def test_the_media_type_without_a_header(registry: Registry) -> None:
     """Clients SHOULD set the `Content-Type` header: without it, the manifest says what it is."""
     put(registry, "v1", MANIFEST, "")
-    assert registry("HEAD", "/v2/a/b/manifests/v1").headers["content-type"] == OCI_MANIFEST
+    assert registry("HEAD", "/v2/a/b/manifests/v1").headers["content-type"] == OCI_INDEX
 
 
 def test_the_largest_manifest(registry: Registry) -> None:
@@ -560,27 +558,16 @@ def test_the_largest_manifest(registry: Registry) -> None:
 
     One over its limit it answers with `413 Payload Too Large`.
     """
-    frame = len(b'{"x":""}')
-    fits = b'{"x":"' + b"a" * (manifests.LIMIT - frame) + b'"}'
+    frame = len(b'{"manifests":[],"x":""}')
+    fits = b'{"manifests":[],"x":"' + b"a" * (documents.LIMIT - frame) + b'"}'
     assert put(registry, "v1", fits).status == 201
     answer = put(registry, "v2", fits + b" ")
     assert (answer.status, answer.code) == (413, "MANIFEST_INVALID")
 
 
-def test_a_subject_that_is_not_there(registry: Registry) -> None:
-    """A registry MUST initially accept a manifest with a `subject` that does not exist.
-
-    Without the referrers API it MUST NOT say that it processed the subject.
-    """
-    subject = {"mediaType": OCI_MANIFEST, "digest": str(ABC), "size": 6}
-    answer = put(registry, "v1", json.dumps({"schemaVersion": 2, "subject": subject}).encode())
-    assert answer.status == 201
-    assert "oci-subject" not in answer.headers
-
-
 def test_a_cut_manifest(registry: Registry) -> None:
     """A manifest whose body breaks off is not stored, even where it could be read."""
-    headers = {"Content-Type": OCI_MANIFEST}
+    headers = {"Content-Type": OCI_INDEX}
     registry("PUT", "/v2/a/b/manifests/v1", MANIFEST, headers, cut=True)
     assert registry.files() == set()
 

@@ -50,7 +50,7 @@ def test_beyond_loopback(tmp_path: Path) -> None:
     """An address that others can reach is a mistake of usage."""
     result = CliRunner().invoke(registry, ["serve", str(tmp_path), "--host", "192.0.2.1"])
     assert result.exit_code == 2
-    assert "no authentication yet" in result.stderr
+    assert "can be reached from outside" in result.stderr
 
 
 def test_a_directory_that_is_a_file(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brolga.server import receiving
@@ -36,6 +36,7 @@ def collect(
 
 
 @given(st.lists(st.binary(max_size=40), max_size=40), st.integers(1, 50))
+@settings(deadline=None)
 def test_any_pieces_are_written_in_order(pieces: list[bytes], batch: int) -> None:
     """However a body comes in pieces, the same bytes are written in the same order."""
     written: list[bytes] = []

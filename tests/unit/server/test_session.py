@@ -8,6 +8,7 @@ import pytest
 
 from brolga.digest import Digest
 from brolga.errors import DigestMismatch
+from brolga.server.disk import Disk
 from brolga.server.session import ProgressCache, Upload, UploadBusy, UploadUnknown
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ class Spy:
         """Return the hash."""
         return self.inner.hexdigest()
 
+    def copy(self) -> Spy:
+        """Return another."""
+        return Spy(self.inner.copy())
+
 
 @pytest.fixture
 def upload(tmp_path: Path) -> Upload:
@@ -58,7 +63,7 @@ def commit(upload: Upload, digest: Digest, target: Path) -> None:
     """Finish a session."""
     with upload.writer() as writer:
         writer.verify(digest)
-        writer.commit(target)
+        writer.commit(target, Disk())
 
 
 def test_the_size_of_the_file_is_the_offset(upload: Upload) -> None:
@@ -127,6 +132,16 @@ def test_expected_algorithm_is_hashed_once(upload: Upload) -> None:
         writer.verify(Digest.of(b"abcdef", "sha512"))
 
 
+def test_the_algorithm_of_a_session_is_remembered(upload: Upload) -> None:
+    """What a session was started with is what its first bytes are hashed with."""
+    with upload.writer() as writer:
+        writer.expect("sha512")
+    with upload.writer() as writer:
+        writer.write(b"abcdef")
+        upload.path.write_bytes(b"xxxxxx")
+        writer.verify(Digest.of(b"abcdef", "sha512"))
+
+
 def test_wrong_bytes_end_the_session(upload: Upload, tmp_path: Path) -> None:
     """A digest that does not fit stores nothing and deletes the bytes."""
     append(upload, b"abcdeF")
@@ -188,7 +203,7 @@ def test_a_full_disk_leaves_size_and_hash_true(
         assert writer.size == upload.size() == 3
         writer.write(b"def")
         writer.verify(ABC)
-        writer.commit(tmp_path / "x")
+        writer.commit(tmp_path / "x", Disk())
     assert (tmp_path / "x").read_bytes() == b"abcdef"
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -11,14 +13,11 @@ from brolga.digest import Digest
 from brolga.errors import DigestMismatch, InvalidReference
 from brolga.mediatypes import OCI_MANIFEST
 from brolga.reference import Repository
-from brolga.server.session import Upload, UploadUnknown, Writer
-from brolga.server.storage import (
-    BlobUnknown,
-    ManifestUnknown,
-    Repo,
-    RepositoryUnknown,
-    Store,
-)
+from brolga.server.disk import Disk
+from brolga.server.layout import RepositoryUnknown
+from brolga.server.manifest_store import ManifestUnknown
+from brolga.server.session import Upload, UploadUnknown
+from brolga.server.storage import BlobUnknown, Repo, Store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,9 +55,9 @@ def test_a_layout_begun_and_not_finished_is_finished(repo: Repo, tmp_path: Path)
     (tmp_path / "a/b").mkdir(parents=True)
     (tmp_path / "a/b/index.json").write_text('{"schemaVersion":2,"manifests":[],"kept":1}')
     with pytest.raises(RepositoryUnknown):
-        repo.tags()
+        repo.manifests.tags()
     push(repo, b"abc")
-    assert repo.tags() == []
+    assert repo.manifests.tags() == []
     assert json.loads((tmp_path / "a/b/index.json").read_bytes())["kept"] == 1
 
 
@@ -94,32 +93,34 @@ def test_what_is_not_there(repo: Repo) -> None:
     with pytest.raises(BlobUnknown):
         repo.blob(Digest.of(b"x"))
     with pytest.raises(ManifestUnknown):
-        repo.manifest_by_tag("x")
+        repo.manifests.by_tag("x")
     with pytest.raises(ManifestUnknown):
-        repo.manifest_by_digest(Digest.of(b"abc"))
+        repo.manifests.by_digest(Digest.of(b"abc"))
 
 
-def test_a_manifest_without_its_bytes(repo: Repo) -> None:
+def test_a_manifest_without_its_bytes(repo: Repo, tmp_path: Path) -> None:
     """An index may name what somebody deleted."""
-    repo.put_manifest(BODY, MANIFEST, "x")
-    descriptor, blob = repo.manifest_by_tag("x")
-    assert descriptor == MANIFEST
-    blob.path.unlink()
+    repo.manifests.put(BODY, MANIFEST, ["x"])
+    descriptor, file = repo.manifests.by_tag("x")
+    with file:
+        assert descriptor == MANIFEST
+        assert file.read() == BODY
+    (tmp_path / "a/b/blobs/sha256" / MANIFEST.digest.encoded).unlink()
     with pytest.raises(ManifestUnknown, match="no bytes"):
-        repo.manifest_by_tag("x")
+        repo.manifests.by_tag("x")
 
 
 def test_a_manifest_that_cannot_be_stored_leaves_nothing(
     repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full disk during a manifest's push leaves no session that nobody knows."""
+    """A full disk during a manifest's push leaves no file that nobody knows."""
 
-    def full(_self: Writer, _block: bytes) -> None:
+    def full(_self: Disk, _descriptor: int, _source: Path, _target: Path) -> None:
         raise OSError("full")
 
-    monkeypatch.setattr(Writer, "write", full)
+    monkeypatch.setattr(Disk, "move", full)
     with pytest.raises(OSError, match="full"):
-        repo.put_manifest(BODY, MANIFEST, "x")
+        repo.manifests.put(BODY, MANIFEST, ["x"])
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 
@@ -130,15 +131,15 @@ def test_tags_from_many_threads_are_all_kept(repo: Repo) -> None:
         for step in range(5):
             body = b'{"n":%d}' % number
             descriptor = Descriptor(OCI_MANIFEST, Digest.of(body), len(body))
-            repo.put_manifest(body, descriptor, f"t{number}-{step}")
+            repo.manifests.put(body, descriptor, [f"t{number}-{step}"])
 
     threads = [threading.Thread(target=tag, args=(n,)) for n in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(repo.tags()) == 40
-    assert len(set(repo.tags())) == 40
+    assert len(repo.manifests.tags()) == 40
+    assert len(set(repo.manifests.tags())) == 40
 
 
 def test_sessions_are_found_again(repo: Repo, tmp_path: Path) -> None:
@@ -149,3 +150,83 @@ def test_sessions_are_found_again(repo: Repo, tmp_path: Path) -> None:
     again = Store(tmp_path).repo(Repository("localhost", "a/b")).upload(upload.id)
     assert isinstance(again, Upload)
     assert again.size() == 3
+
+
+def test_expiry(tmp_path: Path) -> None:
+    """The server SHOULD eventually timeout unfinished uploads: those written to lately go on."""
+    store = Store(tmp_path)
+    old, new, busy = (store.repo(Repository("localhost", "a/b")).start_upload() for _ in range(3))
+    left = tmp_path / "a/b/.uploads/index.json.partial"
+    left.touch()
+    elsewhere = store.repo(Repository("localhost", "a/b/c")).start_upload()
+    for path in (old.path, busy.path, left, elsewhere.path):
+        os.utime(path, (1, 1))
+    with busy.writer():
+        store.expire(3600)
+        assert sorted(tmp_path.rglob(".uploads/*")) == sorted([new.path, busy.path])
+    store.expire(3600)
+    assert not busy.path.exists()
+
+
+def test_names(tmp_path: Path) -> None:
+    """A repository is a directory with the file that says so, wherever it lies."""
+    store = Store(tmp_path)
+    for name in ("a", "a/b", "c/d/e"):
+        push(store.repo(Repository("localhost", name)), b"abc")
+    store.repo(Repository("localhost", "begun")).start_upload()
+    # A layout of another program's at the root has no name.
+    (tmp_path / "oci-layout").write_text("{}")
+    (tmp_path / "a/blobs/oci-layout").write_text("{}")
+    assert sorted(store.names()) == ["a", "a/b", "c/d/e"]
+
+
+def test_a_durable_store_syncs_all_of_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each directory that is new, from the root on, is on the device before a blob is there."""
+    synced: set[str] = set()
+
+    def fsync(descriptor: int) -> None:
+        synced.add(os.readlink(f"/proc/self/fd/{descriptor}"))  # noqa: PTH115 - /proc's text
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    push(Store(tmp_path, durable=True).repo(Repository("localhost", "a/b")), b"abc")
+    expected = {tmp_path, tmp_path / "a", tmp_path / "a/b", tmp_path / "a/b/blobs"}
+    assert {str(path) for path in (*expected, tmp_path / "a/b/blobs/sha256")} <= synced
+
+
+def test_mount_where_links_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system without hard links mounts nothing, and nothing is left of the attempt."""
+    store = Store(tmp_path)
+    source = store.repo(Repository("localhost", "source"))
+    target = store.repo(Repository("localhost", "target"))
+    digest = push(source, b"abc")
+
+    def refuse(_self: Path, _target: Path) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(tmp_path), "hardlink_to", refuse)
+        assert not target.mount(digest, source)
+    with pytest.raises(RepositoryUnknown):
+        target.require()
+    assert target.mount(digest, source)
+    assert target.mount(digest, source)
+
+
+def test_mount_of_what_came_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two mounts of the same blob at once both succeed."""
+    store = Store(tmp_path)
+    source = store.repo(Repository("localhost", "source"))
+    target = store.repo(Repository("localhost", "target"))
+    digest = push(source, b"abc")
+    real = Disk.link
+
+    def late(self: Disk, source: Path, target: Path) -> None:
+        real(self, source, target)
+        real(self, source, target)
+
+    monkeypatch.setattr(Disk, "link", late)
+    assert target.mount(digest, source)
+    with target.blob(digest) as file:
+        assert file.read() == b"abc"

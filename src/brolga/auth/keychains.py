@@ -1,0 +1,101 @@
+"""Who is asked for credentials, in which order.
+
+Knows the sources and that the first one that finds something counts. Must not know how a file or a
+helper is read.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from brolga.auth.files import HELPER_TIMEOUT_S, ConfigFile, docker_path, podman_paths
+from brolga.wire import Credentials
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from brolga.reference import Repository
+
+__all__ = [
+    "Chain",
+    "ConfigFiles",
+    "Environment",
+    "Keychain",
+    "credentials_from_environment",
+    "default_keychain",
+]
+
+
+class Keychain(Protocol):
+    """Whoever can be asked for the credentials of a repository."""
+
+    def find(self, repository: Repository) -> Credentials | None:
+        """Return the credentials for `repository`, or None for anonymous.
+
+        Raises CredentialsError where a source is broken.
+        """
+
+
+def credentials_from_environment() -> Credentials | None:
+    """Return BROLGA_USERNAME and BROLGA_PASSWORD as credentials, or None where one is not set."""
+    username, password = os.environ.get("BROLGA_USERNAME"), os.environ.get("BROLGA_PASSWORD")
+    if not (username and password):
+        return None
+    return Credentials(username, password, origin="BROLGA_USERNAME")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """BROLGA_USERNAME and BROLGA_PASSWORD, for every registry alike."""
+
+    def find(self, repository: Repository) -> Credentials | None:  # noqa: ARG002 - for every one
+        """Return what the environment holds now, or None."""
+        return credentials_from_environment()
+
+
+@dataclass(frozen=True)
+class ConfigFiles:
+    """Docker's config.json, then podman's auth.json files, and the helpers that they name.
+
+    `paths` are other files to read, None those that the environment names when it is asked. A
+    helper has `helper_timeout_s` seconds to answer.
+    """
+
+    paths: tuple[Path, ...] | None = None
+    helper_timeout_s: float = HELPER_TIMEOUT_S
+
+    def find(self, repository: Repository) -> Credentials | None:
+        """Return the first credentials that a file or its helper has for `repository`.
+
+        A file that is not there has none. Raises CredentialsError where a file cannot be read or
+        understood, or its helper fails.
+        """
+        paths = (docker_path(), *podman_paths()) if self.paths is None else self.paths
+        for path in paths:
+            config = ConfigFile.read(path)
+            helper = config.helper(repository.registry, timeout_s=self.helper_timeout_s)
+            found = (helper and helper.get()) or config.stored(repository)
+            if found:
+                return found
+        return None
+
+
+class Chain:
+    """Keychains one after the other: the first that finds credentials counts."""
+
+    def __init__(self, *keychains: Keychain) -> None:
+        self.keychains = keychains
+
+    def find(self, repository: Repository) -> Credentials | None:
+        """Return the first credentials found; the keychains after that are not asked.
+
+        Raises CredentialsError where a source that is asked is broken.
+        """
+        return next(filter(None, (each.find(repository) for each in self.keychains)), None)
+
+
+def default_keychain() -> Keychain:
+    """Return what the command uses: the environment, then the files of docker and podman."""
+    return Chain(Environment(), ConfigFiles())

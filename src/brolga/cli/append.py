@@ -1,0 +1,188 @@
+"""`brolga append`: an image with further layers.
+
+Knows flags, and how a result is printed. Must not know how layers are read, or an image pushed.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from brolga.cli.options import (
+    Connection,
+    Making,
+    jobs_flag,
+    json_flag,
+    layer_flags,
+    open_client,
+    platform_flag,
+    registry_flags,
+)
+from brolga.cli.output import result
+from brolga.cli.values import variables
+from brolga.cli.verbs import Verb
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from brolga.descriptor import Platform
+    from brolga.image import Image
+    from brolga.layer import StreamLayer
+    from brolga.reference import Reference
+
+__all__ = ["command"]
+
+# The backspace keeps click from filling the lines.
+_EXAMPLES = """\b
+Examples:
+  tar -c app | brolga append -b python:3.13 -f - -t registry.example/team/app:1
+  brolga append -f root.tar -f app.tar -t localhost:5000/team/app
+"""
+# image-spec annotations.md, Pre-Defined Annotation Keys.
+_BASE_DIGEST: Final = "org.opencontainers.image.base.digest"
+_BASE_NAME: Final = "org.opencontainers.image.base.name"
+
+
+@click.command("append", cls=Verb, epilog=_EXAMPLES)
+@click.option("-b", "--base", metavar="BASE", help="The image below; default: an empty one.")
+@click.option(
+    "-f",
+    "--new_layer",
+    "sources",
+    metavar="SOURCE",
+    multiple=True,
+    required=True,
+    help="A tar file, or - for stdin; again for each further layer, the lowest first.",
+)
+@click.option(
+    "-t", "--new_tag", "target", metavar="REF", required=True, help="The name of the new image."
+)
+@platform_flag
+@click.option(
+    "--created-by",
+    default="brolga append",
+    show_default=True,
+    metavar="TEXT",
+    help="What the image's history says of the layers.",
+)
+@click.option(
+    "--annotation",
+    "annotations",
+    metavar="KEY=VALUE",
+    multiple=True,
+    callback=variables,
+    help="An annotation of the manifest; may be given again.",
+)
+@click.option(
+    "--set-base-image-annotations",
+    "names_base",
+    is_flag=True,
+    help="Annotate the image with its base's name and digest.",
+)
+@click.option(
+    "--oci-empty-base",
+    is_flag=True,
+    expose_value=False,
+    help="For crane's users: without BASE an image has OCI's media types anyway.",
+)
+@layer_flags
+@jobs_flag
+@json_flag
+@registry_flags
+def command(  # noqa: PLR0913 - the flags of the verb
+    *,
+    base: str | None,
+    sources: tuple[str, ...],
+    target: str,
+    platform: Platform | None,
+    created_by: str,
+    annotations: dict[str, str],
+    names_base: bool,
+    making: Making,
+    jobs: int,
+    as_json: bool,
+    connection: Connection,
+) -> None:
+    """Push an image with further layers, in one pass.
+
+    Each SOURCE becomes a layer on top of BASE, and the image is pushed as REF. A SOURCE is an
+    uncompressed tar. The layers of BASE are mounted or copied where REF's repository lacks them.
+    --username is for REF's registry.
+
+    Prints REPO@DIGEST. With --json: ref, digest, mediaType, size, layers (those that were
+    appended), seconds.
+    """
+    from brolga.cli.progress import shown
+    from brolga.cli.source import refuse_compressed, stream_layer
+    from brolga.reference import Reference
+
+    began = time.monotonic()
+    reference, under = Reference.parse(target), Reference.parse(base) if base else None
+    if reference.digest:
+        raise click.UsageError("-t: a tag is wanted; the digest is the new image's own")
+    if sources.count("-") > 1:
+        raise click.UsageError("-f -: stdin can be one SOURCE alone")
+    layers = [stream_layer(name, making, connection, "brolga append -f - …") for name in sources]
+    for name in set(sources) - {"-"}:
+        refuse_compressed(name)
+    registry = reference.repository.registry
+    with open_client(connection, jobs=jobs, registry=registry) as client:
+        image = client.image(under, platform) if under else _empty(platform)
+        if under and names_base:
+            annotations = {**_of_base(under, image), **annotations}
+        image = _appended(image, layers, created_by).with_annotations(annotations)
+        if "-" in sources:
+            refuse_compressed("-")
+        with shown(layers, making.progress):
+            pushed = client.push(reference, image)
+    _print(pushed, image, layers, time.monotonic() - began, as_json=as_json)
+
+
+def _empty(platform: Platform | None) -> Image:
+    from brolga.descriptor import DEFAULT_PLATFORM
+    from brolga.image import Image
+
+    return Image.empty(platform or DEFAULT_PLATFORM)
+
+
+def _of_base(reference: Reference, base: Image) -> dict[str, str]:
+    """Return the annotations that tell what an image is built on."""
+    from brolga.reference import Reference
+
+    said = {_BASE_DIGEST: str(base.digest)}
+    if reference.tag is not None:
+        said[_BASE_NAME] = str(Reference(reference.repository, reference.tag))
+    return said
+
+
+def _appended(image: Image, layers: Sequence[StreamLayer], created_by: str) -> Image:
+    try:
+        return image.append(*layers, created_by=created_by)
+    except ValueError as error:  # SOURCE_DATE_EPOCH
+        raise click.UsageError(str(error)) from error
+
+
+def _print(
+    ref: Reference, image: Image, layers: Sequence[StreamLayer], seconds: float, *, as_json: bool
+) -> None:
+    described = image.descriptor
+    fields = {
+        "ref": str(ref),
+        "digest": str(described.digest),
+        "mediaType": described.media_type,
+        "size": described.size,
+        "layers": [
+            {
+                "digest": str(layer.digest),
+                "diffId": str(layer.diff_id),
+                "size": layer.size,
+                "uncompressedSize": layer.uncompressed_size,
+                "mediaType": layer.media_type,
+            }
+            for layer in layers
+        ],
+        "seconds": round(seconds, 3),
+    }
+    result(str(ref), fields, as_json=as_json, done=f"the image was pushed all the same: {ref}")

@@ -1,0 +1,36 @@
+"""`brolga config`: the bytes of an image's config.
+
+Knows flags. Must not know how a registry is asked.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from brolga.cli.options import Connection, open_client, platform_flag, registry_flags
+from brolga.cli.output import raw
+from brolga.cli.verbs import Verb
+
+if TYPE_CHECKING:
+    from brolga.descriptor import Platform
+
+__all__ = ["command"]
+
+
+@click.command("config", cls=Verb)
+@click.argument("ref")
+@platform_flag
+@registry_flags
+def command(*, ref: str, platform: Platform | None, connection: Connection) -> None:
+    """Print an image's config.
+
+    Its very bytes, verified; no line end is added. Where REF is an index, that of the image for
+    --platform, or for linux/amd64.
+    """
+    with (
+        open_client(connection) as client,
+        client.image(ref, platform).config_blob.open() as stream,
+    ):
+        raw(b"".join(stream.with_heartbeats()))

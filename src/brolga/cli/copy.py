@@ -1,0 +1,144 @@
+"""`brolga copy`: an image, an index or a repository's tags to another place.
+
+Knows flags, and how results are printed. Must not know how anything is copied.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from brolga.cli.options import (
+    Connection,
+    jobs_flag,
+    json_flag,
+    open_client,
+    platform_flag,
+    registry_flags,
+)
+from brolga.cli.output import result, say
+from brolga.cli.verbs import Verb
+from brolga.errors import Denied, NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from brolga.client import Client
+    from brolga.descriptor import Platform
+    from brolga.reference import Reference, Repository
+
+__all__ = ["command"]
+
+# The backspace keeps click from filling the lines.
+_EXAMPLES = """\b
+Examples:
+  brolga copy python:3.13 registry.example/mirror/python:3.13
+  brolga copy --all-tags registry.example/team/app localhost:5000/team/app
+"""
+
+
+@click.command("copy", cls=Verb, epilog=_EXAMPLES)
+@click.argument("source", metavar="SRC")
+@click.argument("target", metavar="DST")
+@click.option(
+    "-a",
+    "--all-tags",
+    is_flag=True,
+    help="Copy every tag of SRC, a repository, to DST, another one.",
+)
+@click.option("-n", "--no-clobber", is_flag=True, help="Leave tags alone that DST has already.")
+@click.option("--referrers", is_flag=True, help="Copy what refers to it too: signatures, SBOMs.")
+@platform_flag
+@jobs_flag
+@json_flag
+@registry_flags
+def command(  # noqa: PLR0913 - the flags of the verb
+    *,
+    source: str,
+    target: str,
+    all_tags: bool,
+    no_clobber: bool,
+    referrers: bool,
+    platform: Platform | None,
+    jobs: int,
+    as_json: bool,
+    connection: Connection,
+) -> None:
+    """Copy an image from SRC to DST, with the digest that it has.
+
+    Of an index all its images are copied, or the one of --platform. What DST has is not sent;
+    within one registry blobs are mounted. Nothing is kept on disk. --username is for DST's
+    registry.
+
+    Prints REPO@DIGEST, with --all-tags REPO:TAG@DIGEST for each tag. With --json: ref, digest;
+    with --all-tags: repository, tags (each with its digest), kept (those that --no-clobber left).
+    """
+    from brolga.reference import Reference, Repository
+
+    if all_tags:
+        origin, home = Repository.parse(source), Repository.parse(target)
+    else:
+        name, place = Reference.parse(source), Reference.parse(target)
+        home = place.repository
+    with open_client(connection, jobs=jobs, registry=home.registry) as client:
+        copy = partial(client.copy, platform=platform, referrers=referrers)
+        if all_tags:
+            _copy_tags(client, copy, origin, home, no_clobber=no_clobber, as_json=as_json)
+        else:
+            if no_clobber and place.tag is not None:
+                _refuse_existing(client, Reference(home, place.tag))
+            ref = copy(name, place)
+            fields = {"ref": str(ref), "digest": str(ref.digest)}
+            result(str(ref), fields, as_json=as_json, done=f"it was copied all the same: {ref}")
+
+
+def _copy_tags(  # noqa: PLR0913 - the flags that matter to it
+    client: Client,
+    copy: Callable[[Reference, Reference], Reference],
+    source: Repository,
+    target: Repository,
+    *,
+    no_clobber: bool,
+    as_json: bool,
+) -> None:
+    """Copy each tag; print it when it is there, so that a failure leaves what was done known."""
+    from brolga.reference import Reference
+
+    taken = _tags(client, target) if no_clobber else frozenset[str]()
+    copied: dict[str, str] = {}
+    kept: list[str] = []
+    for tag in client.tags(source):
+        if tag in taken:
+            kept.append(tag)
+            say(f"kept {target}:{tag}: it was there already")
+            continue
+        digest = copy(Reference(source, tag), Reference(target, tag)).digest
+        copied[tag] = str(digest)
+        if not as_json:
+            ref = str(Reference(target, tag, digest))
+            result(ref, done=f"it was copied all the same: {ref}")
+    if as_json:
+        fields = {"repository": str(target), "tags": copied, "kept": kept}
+        done = f"{len(copied)} tags were copied all the same"
+        result("", fields, as_json=True, done=done)
+
+
+def _tags(client: Client, repository: Repository) -> frozenset[str]:
+    """Return the tags of a repository, none where it is not there yet."""
+    try:
+        return frozenset(client.tags(repository))
+    except (NotFound, Denied):  # some registries deny what is not there
+        return frozenset()
+
+
+def _refuse_existing(client: Client, target: Reference) -> None:
+    """Raise ClickException where a name is taken."""
+    try:
+        found = client.head(target)
+    except (NotFound, Denied):  # some registries deny what is not there
+        return
+    raise click.ClickException(
+        f"{target} is there already, as {found.digest}: nothing was copied (--no-clobber)"
+    )

@@ -1,0 +1,61 @@
+"""`brolga delete`: an image or index, or a tag.
+
+Knows flags, and what registries say that delete by digest alone. Must not know how one is asked.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from brolga.cli.options import Connection, open_client, registry_flags
+from brolga.cli.verbs import Verb
+from brolga.errors import BrolgaError, NotFound, RegistryError
+
+if TYPE_CHECKING:
+    from brolga.client import Client
+    from brolga.reference import Reference
+
+__all__ = ["command"]
+
+# "If tag deletion is disabled, the registry MUST respond with either a `400 Bad Request` or a
+# `405 Method Not Allowed`" (distribution-spec, Deleting tags); others act as if it were not there.
+_NO_TAGS: Final = (400, 404, 405)
+
+
+@click.command("delete", cls=Verb)
+@click.argument("ref")
+@registry_flags
+def command(*, ref: str, connection: Connection) -> None:
+    """Delete an image or index, or a tag.
+
+    By digest (REPO@DIGEST) it is deleted, and every tag that it has. By tag, the tag alone, where
+    the registry does that. Prints nothing.
+    """
+    from brolga.reference import Reference
+
+    reference = Reference.parse(ref)
+    with open_client(connection) as client:
+        try:
+            client.delete(reference)
+        except RegistryError as error:
+            if reference.digest is None and error.status in _NO_TAGS:
+                _advise(client, reference, error)
+            raise
+
+
+def _advise(client: Client, reference: Reference, error: RegistryError) -> None:
+    """Say how the image of a tag can be deleted. Raises NotFound where there is no such tag."""
+    from brolga.reference import Reference
+
+    try:
+        digest = client.head(reference).digest
+    except NotFound:
+        raise
+    except BrolgaError:
+        return
+    named = Reference(reference.repository, digest=digest)
+    error.add_note(
+        f"it may delete no tags: to delete the image with every tag of it, brolga delete {named}"
+    )

@@ -1,0 +1,48 @@
+"""`brolga ls`: the tags of a repository.
+
+Knows flags, and how a result is printed. Must not know how a registry is asked.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import click
+
+from brolga.cli.options import Connection, json_flag, open_client, registry_flags
+from brolga.cli.output import lines, result
+from brolga.cli.verbs import Verb
+
+__all__ = ["command"]
+
+# What stands in for the referrers API (distribution-spec, Referrers Tag Schema), and cosign's.
+_DIGEST_TAG: Final = re.compile("sha(256|384|512)-")
+
+
+@click.command("ls", cls=Verb)
+@click.argument("repo")
+@click.option("--full-ref", is_flag=True, help="Print REPO:TAG.")
+@click.option(
+    "-O", "--omit-digest-tags", is_flag=True, help="Leave out tags made of digests: sha256-…"
+)
+@json_flag
+@registry_flags
+def command(
+    *, repo: str, full_ref: bool, omit_digest_tags: bool, as_json: bool, connection: Connection
+) -> None:
+    """List the tags of a repository.
+
+    One a line, in the registry's order. With --json: repository, tags.
+    """
+    from brolga.reference import Repository
+
+    repository = Repository.parse(repo)
+    with open_client(connection) as client:
+        tags = client.tags(repository)
+    if omit_digest_tags:
+        tags = [tag for tag in tags if not _DIGEST_TAG.match(tag)]
+    if as_json:
+        result("", {"repository": str(repository), "tags": tags}, as_json=True)
+    else:
+        lines(f"{repository}:{tag}" if full_ref else tag for tag in tags)

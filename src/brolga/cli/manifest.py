@@ -1,0 +1,33 @@
+"""`brolga manifest`: the bytes of a manifest or index.
+
+Knows flags. Must not know how a registry is asked.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from brolga.cli.options import Connection, open_client, platform_flag, registry_flags
+from brolga.cli.output import raw
+from brolga.cli.verbs import Verb
+
+if TYPE_CHECKING:
+    from brolga.descriptor import Platform
+
+__all__ = ["command"]
+
+
+@click.command("manifest", cls=Verb)
+@click.argument("ref")
+@platform_flag
+@registry_flags
+def command(*, ref: str, platform: Platform | None, connection: Connection) -> None:
+    """Print a manifest or index.
+
+    Its very bytes, of which the digest is; no line end is added. With --platform that image's
+    manifest, where REF is an index.
+    """
+    with open_client(connection) as client:
+        raw(client.manifest(ref, platform).raw)

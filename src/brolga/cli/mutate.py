@@ -1,0 +1,229 @@
+"""`brolga mutate`: labels, environment, command and more of an image in a registry.
+
+Knows flags and what they mean for an image's config. Must not know manifests, or how an image is
+pushed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from brolga.cli.changing import check_clock, place, pushed, tag_flag, tree_of
+from brolga.cli.options import (
+    Connection,
+    Making,
+    PlatformType,
+    json_flag,
+    open_client,
+    platform_flag,
+    registry_flags_but_u,
+)
+from brolga.cli.values import items, pairs, variables
+from brolga.cli.verbs import Verb
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from brolga.descriptor import Platform
+    from brolga.image import Tree
+    from brolga.layer import Layer
+    from brolga.manifest import ImageConfig
+    from brolga.reference import Reference, Repository
+
+__all__ = ["command"]
+
+_EXAMPLES = """\b
+Examples:
+  brolga mutate -l version=1.2 -e DEBUG=1 registry.example/app:v1
+  brolga mutate --entrypoint /bin/app,--serve -t localhost:5000/app:v2 localhost:5000/app:v1
+"""
+
+
+@dataclass(frozen=True)
+class _Changes:
+    """What the flags change in a config; None leaves it, an empty value takes it away."""
+
+    labels: dict[str, str]
+    env: dict[str, str]
+    entrypoint: list[str] | None
+    cmd: list[str] | None
+    user: str | None
+    workdir: str | None
+    exposed_ports: list[str] | None
+    set_platform: Platform | None
+
+    @property
+    def is_none(self) -> bool:
+        return not any(getattr(self, field.name) not in (None, {}) for field in fields(self))
+
+    def apply(self, config: ImageConfig) -> ImageConfig:
+        """Return the config with the changes; it is called when the config is wanted."""
+        changes: dict[str, Any] = {}
+        if self.labels:
+            changes["Labels"] = {**(config.config.get("Labels") or {}), **self.labels}
+        if self.env:
+            changes["Env"] = _environment(config, self.env)
+        if self.entrypoint is not None:
+            # As docker does: the old command is arguments for the old entrypoint.
+            changes |= {"Entrypoint": self.entrypoint or None, "Cmd": None}
+        if self.cmd is not None:
+            changes["Cmd"] = self.cmd or None
+        if self.user is not None:
+            changes["User"] = self.user or None
+        if self.workdir is not None:
+            changes["WorkingDir"] = self.workdir or None
+        if self.exposed_ports is not None:
+            changes["ExposedPorts"] = {port: {} for port in self.exposed_ports} or None
+        return config.replace(config=changes, platform=self.set_platform)
+
+
+def _environment(config: ImageConfig, wanted: dict[str, str]) -> list[str]:
+    """Return the variables: those that stay keep their order, new ones follow."""
+    left = dict(wanted)
+    kept = []
+    for variable in config.config.get("Env") or ():
+        name = variable.partition("=")[0]
+        kept.append(f"{name}={left.pop(name)}" if name in left else variable)
+    # Windows does not know names in two spellings; docker writes them in capitals.
+    capitals = config.platform.os == "windows"
+    return kept + [f"{name.upper() if capitals else name}={left[name]}" for name in left]
+
+
+@click.command("mutate", cls=Verb, epilog=_EXAMPLES)
+@click.argument("ref")
+@click.option(
+    "-l",
+    "--label",
+    "labels",
+    multiple=True,
+    callback=pairs,
+    metavar="KEY=VALUE",
+    help="A label to set; may come several times, as the flags up to --append may.",
+)
+@click.option(
+    "-a",
+    "--annotation",
+    "annotations",
+    multiple=True,
+    callback=pairs,
+    metavar="KEY=VALUE",
+    help="An annotation to set in the manifest; an index takes these alone.",
+)
+@click.option(
+    "-e",
+    "--env",
+    multiple=True,
+    callback=variables,
+    metavar="NAME=VALUE",
+    help="An environment variable to set.",
+)
+@click.option(
+    "--entrypoint",
+    multiple=True,
+    callback=items,
+    metavar="ARG,ARG",
+    help="The new entrypoint; it takes the command away, as docker does.",
+)
+@click.option("--cmd", multiple=True, callback=items, metavar="ARG,ARG", help="The new command.")
+@click.option(
+    "--exposed-ports",
+    multiple=True,
+    callback=items,
+    metavar="PORT,PORT",
+    help="The new exposed ports, as 80/tcp.",
+)
+@click.option(
+    "--append",
+    multiple=True,
+    metavar="SOURCE",
+    help="A tar, or - for stdin, to put on top as a layer, compressed with gzip.",
+)
+@click.option("-u", "--user", metavar="NAME", help="The user to run as; --username is who asks.")
+@click.option("-w", "--workdir", metavar="DIR", help="The new working directory.")
+@click.option(
+    "--set-platform",
+    type=PlatformType(),
+    metavar="OS/ARCH[/VARIANT]",
+    help="The new platform.",
+)
+@click.option("--repo", metavar="REPO", help="Push to this repository, by digest alone.")
+@tag_flag
+@platform_flag
+@json_flag
+@registry_flags_but_u
+def command(  # noqa: PLR0913 - the flags of the verb
+    *,
+    ref: str,
+    annotations: dict[str, str],
+    append: tuple[str, ...],
+    repo: str | None,
+    tag: str | None,
+    platform: Platform | None,
+    as_json: bool,
+    connection: Connection,
+    **config: Any,  # noqa: ANN401 - the fields of _Changes
+) -> None:
+    """Change labels, environment, command and more of an image.
+
+    Of an index, --platform chooses the image, or -a changes the index itself. An empty value takes
+    away what the image has: --entrypoint "". Without --tag and --repo the result takes the place of
+    REF.
+
+    Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
+    """
+    from brolga.reference import Reference
+
+    if tag is not None and repo is not None:
+        raise click.UsageError("--repo pushes by digest: give either it or --tag")
+    check_clock()
+    source = Reference.parse(ref)
+    where = _where(source, tag, repo)
+    changes = _Changes(**config)
+    layers = _layers(append, connection)
+    with open_client(connection) as client:
+        tree = tree_of(client, source, platform, in_place=where == source)
+        changed = _changed(tree, changes, annotations, layers, source)
+        pushed(client, where, changed, as_json=as_json)
+
+
+def _where(source: Reference, tag: str | None, repo: str | None) -> Reference | Repository:
+    from brolga.reference import Repository
+
+    return place(source, tag) if repo is None else Repository.parse(repo)
+
+
+def _layers(sources: Sequence[str], connection: Connection) -> list[Layer]:
+    from brolga.cli.source import refuse_compressed, stream_layer
+
+    if sources.count("-") > 1:
+        raise click.UsageError("--append - can be given once: there is one stdin")
+    making = Making(compression="gzip", media_type=None, threads=None, progress="none")
+    layers: list[Layer] = []
+    for name in sources:
+        layers.append(stream_layer(name, making, connection, "brolga mutate --append - …"))
+        refuse_compressed(name)
+    return layers
+
+
+def _changed(
+    tree: Tree,
+    changes: _Changes,
+    annotations: dict[str, str],
+    layers: Sequence[Layer],
+    source: Reference,
+) -> Tree:
+    """Return the tree with all changes. Raises UsageError for those that an index cannot take."""
+    from brolga.image import ImageIndex
+
+    if isinstance(tree, ImageIndex):
+        if layers or not changes.is_none:
+            raise click.UsageError(
+                f"{source} is an index: choose one of its images with --platform; "
+                "an index itself takes --annotation alone"
+            )
+        return tree.with_annotations(annotations)
+    image = tree.edited(changes.apply).append(*layers, created_by="brolga mutate")
+    return image.with_annotations(annotations)

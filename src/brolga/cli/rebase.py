@@ -1,0 +1,130 @@
+"""`brolga rebase`: an image on a new base, without building it again.
+
+Knows flags, and the annotations that name an image's base. Must not know how layers are exchanged.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from brolga.cli.changing import check_clock, place, pushed, tag_flag, tree_of
+from brolga.cli.options import Connection, json_flag, open_client, platform_flag, registry_flags
+from brolga.cli.output import say
+from brolga.cli.verbs import Verb
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from brolga.client import Client
+    from brolga.descriptor import Platform
+    from brolga.image import Image
+    from brolga.reference import Reference
+
+__all__ = ["command"]
+
+# image-spec annotations.md, Pre-Defined Annotation Keys.
+_NAME: Final = "org.opencontainers.image.base.name"
+_DIGEST: Final = "org.opencontainers.image.base.digest"
+
+_EXAMPLES = """\b
+Examples:
+  brolga rebase registry.example/app:v1 --old_base debian:12.1 --new_base debian:12.2
+  brolga rebase registry.example/app:v1 -t registry.example/app:v1-rebased
+"""
+
+
+@click.command("rebase", cls=Verb, epilog=_EXAMPLES)
+@click.argument("ref")
+@click.option(
+    "--old_base",
+    metavar="REF",
+    help=f"The base to take out; default: the annotations {_NAME} and {_DIGEST} of REF.",
+)
+@click.option(
+    "--new_base", metavar="REF", help=f"The base to put in; default: the annotation {_NAME}."
+)
+@tag_flag
+@click.option("--rebased", metavar="REF", hidden=True)  # crane's older name of --tag
+@platform_flag
+@json_flag
+@registry_flags
+def command(  # noqa: PLR0913 - the flags of the verb
+    *,
+    ref: str,
+    old_base: str | None,
+    new_base: str | None,
+    tag: str | None,
+    rebased: str | None,
+    platform: Platform | None,
+    as_json: bool,
+    connection: Connection,
+) -> None:
+    """Put an image on a new base, without building it again.
+
+    The layers of the old base are exchanged for those of the new one; the layers above stay as
+    they are, and nobody checks that they suit the new base. The result is annotated with its base,
+    so that the next time no base has to be named. Without --tag it takes the place of REF.
+
+    Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
+    """
+    from brolga.image import ImageIndex
+    from brolga.reference import Reference
+
+    check_clock()
+    source = Reference.parse(ref)
+    where = place(source, rebased if tag is None else tag)
+    with open_client(connection) as client:
+        image = tree_of(client, source, platform, in_place=where == source)
+        if isinstance(image, ImageIndex):
+            raise click.UsageError(f"{source} is an index: choose one image with --platform")
+        old, new = _bases(image.annotations, old_base, new_base)
+        wanted = platform or image.platform
+        before, _ = _base(client, old, wanted)
+        after, annotations = _base(client, new, wanted)
+        if before.digest == after.digest:
+            say(f"brolga: {source} is based on {new} already: its layers stay")
+            changed = image
+        else:
+            changed = image.rebase(before, after)
+        changed = changed.with_annotations(annotations)
+        pushed(client, where, changed, as_json=as_json)
+
+
+def _bases(
+    annotations: Mapping[str, str], old: str | None, new: str | None
+) -> tuple[Reference, Reference]:
+    """Return the old and the new base: as they are given, else as the annotations say.
+
+    Raises UsageError where neither tells, InvalidReference.
+    """
+    from brolga.reference import Reference
+
+    name, digest = annotations.get(_NAME), annotations.get(_DIGEST)
+    new = new or name
+    if not new:
+        raise click.UsageError(f"the image has no annotation {_NAME}: name a base with --new_base")
+    target = Reference.parse(new)
+    if old:
+        return Reference.parse(old), target
+    if not digest:
+        raise click.UsageError(
+            f"the image has no annotation {_DIGEST}: name its base with --old_base"
+        )
+    known = Reference.parse(name) if name else target
+    return Reference.parse(f"{known.repository}@{digest}"), target
+
+
+def _base(client: Client, reference: Reference, platform: Platform) -> tuple[Image, dict[str, str]]:
+    """Return a base for a platform, and the annotations of an image that is based on it.
+
+    The digest is that of the index, where it is one: what the name stands for.
+    """
+    from brolga.image import ImageIndex
+    from brolga.reference import Reference
+
+    tree = client.get(reference)
+    image = tree.image(platform) if isinstance(tree, ImageIndex) else tree
+    tagged = Reference(reference.repository, reference.tag) if reference.tag else reference
+    return image, {_NAME: str(tagged), _DIGEST: str(tree.digest)}

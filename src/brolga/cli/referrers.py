@@ -1,0 +1,37 @@
+"""`brolga referrers`: what refers to an image or index.
+
+Knows flags, and how a result is printed. Must not know how a registry is asked.
+"""
+
+from __future__ import annotations
+
+import click
+
+from brolga.cli.options import Connection, json_flag, open_client, registry_flags
+from brolga.cli.output import lines, result
+from brolga.cli.verbs import Verb
+
+__all__ = ["command"]
+
+
+@click.command("referrers", cls=Verb)
+@click.argument("ref")
+@click.option("--artifact-type", default="", metavar="TYPE", help="Only those of this type.")
+@json_flag
+@registry_flags
+def command(*, ref: str, artifact_type: str, as_json: bool, connection: Connection) -> None:
+    """List what refers to an image or index.
+
+    Signatures, SBOMs, attestations: DIGEST and artifact type, one a line, by the referrers API or
+    the tag that stands in for it. With --json: the index of them.
+    """
+    from brolga.mediatypes import OCI_INDEX
+
+    with open_client(connection) as client:
+        found = client.referrers(ref, artifact_type)
+    if as_json:
+        entries = [one.to_dict() for one in found]
+        index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
+        result("", index, as_json=True)
+    else:
+        lines(f"{one.digest} {one.artifact_type}".rstrip() for one in found)

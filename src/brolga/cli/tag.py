@@ -1,0 +1,41 @@
+"""`brolga tag`: another tag for what a name stands for.
+
+Knows flags, and how a result is printed. Must not know how a registry is asked.
+"""
+
+from __future__ import annotations
+
+import click
+
+from brolga.cli.options import Connection, json_flag, open_client, registry_flags
+from brolga.cli.output import result
+from brolga.cli.verbs import Verb
+
+__all__ = ["command"]
+
+# The backspace keeps click from filling the lines.
+_EXAMPLES = """\b
+Examples:
+  brolga tag localhost:5000/team/app:1 latest
+"""
+
+
+@click.command("tag", cls=Verb, epilog=_EXAMPLES)
+@click.argument("ref")
+@click.argument("tag")
+@json_flag
+@registry_flags
+def command(*, ref: str, tag: str, as_json: bool, connection: Connection) -> None:
+    """Give an image or index another tag.
+
+    Within its repository; TAG is a tag alone. A tag that is there already moves.
+
+    Prints REPO@DIGEST. With --json: ref, tag, digest.
+    """
+    from brolga.reference import Reference
+
+    with open_client(connection) as client:
+        tagged = client.tag(ref, tag)
+    full = str(Reference(tagged.repository, digest=tagged.digest))
+    fields = {"ref": full, "tag": tagged.tag, "digest": str(tagged.digest)}
+    result(full, fields, as_json=as_json, done=f"it was tagged all the same: {tagged}")

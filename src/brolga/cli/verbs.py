@@ -1,0 +1,65 @@
+"""What each verb and each group of verbs has: `-v`, and a word for who mistypes.
+
+Knows click. Must not know which verbs there are.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from brolga.cli.output import logged
+
+__all__ = ["Verb", "Verbs", "verbosity"]
+
+_VERBOSITY: Final = "brolga.verbosity"
+
+
+def verbosity(context: click.Context) -> int:
+    """Return how many times -v was given, before the verb and after it."""
+    count: int = context.meta.get(_VERBOSITY, 0)
+    return count
+
+
+def _count(context: click.Context, _param: click.Parameter, count: int) -> None:
+    before = verbosity(context)
+    context.meta[_VERBOSITY] = before + count
+    if count and not before:
+        context.find_root().with_resource(logged())
+
+
+class Verb(click.Command):
+    """A command that takes -v."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the command's own parameters, -v and --help."""
+        *own, help_option = super().get_params(ctx)
+        verbose = click.Option(
+            ["-v", "--verbose"],
+            count=True,
+            expose_value=False,
+            is_eager=True,  # so that it counts where another flag is wrong
+            callback=_count,
+            help="Log each request; -vv: show an error's traceback too.",
+        )
+        return [*own, verbose, help_option]
+
+
+class Verbs(Verb, click.Group):
+    """A group of such commands."""
+
+    command_class = Verb
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the arguments name. Raises UsageError, with names like it."""
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            from difflib import get_close_matches
+
+            close = [repr(match) for match in get_close_matches(name, self.list_commands(ctx), 2)]
+            hint = f". Did you mean {' or '.join(close)}?" if close else ""
+            raise click.UsageError(f"No such command {name!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)

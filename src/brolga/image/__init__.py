@@ -1,0 +1,25 @@
+"""Images and indexes as values: read lazily, never changed, made from one another.
+
+view      Image: manifest, config and layers in step
+index     ImageIndex: images for several platforms
+blobs     blobs that can be read again
+artifact  Artifact: files with a type of their own
+flatten   one layer of what all of them show
+"""
+
+from brolga.image.artifact import Artifact, TitledBlob
+from brolga.image.blobs import BlobLayer, BlockStream, BytesBlob
+from brolga.image.index import ImageIndex, Tree
+from brolga.image.view import Image, created_now
+
+__all__ = [
+    "Artifact",
+    "BlobLayer",
+    "BlockStream",
+    "BytesBlob",
+    "Image",
+    "ImageIndex",
+    "TitledBlob",
+    "Tree",
+    "created_now",
+]

@@ -1,0 +1,131 @@
+"""Blobs that can be read again: bytes at hand, and what a store keeps.
+
+Knows descriptors and the `Blob` protocol. Must not know where a store is, or how it is asked: an
+opener is given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Self
+
+from brolga.descriptor import Descriptor
+from brolga.digest import Digest
+from brolga.errors import NotComputed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+    from types import TracebackType
+
+    from brolga.layer import BlobStream
+    from brolga.reference import Repository
+
+__all__ = ["BlobLayer", "BlockStream", "BytesBlob"]
+
+_BLOCK_SIZE: Final = 1 << 20  # bytes
+
+
+class BlockStream:
+    """A blob's bytes, being read: by iteration or as a file. A context manager.
+
+    It raises what the blocks raise: DigestMismatch at the end of a blob whose bytes are wrong.
+    """
+
+    def __init__(self, blocks: Generator[bytes, None, None]) -> None:
+        self._blocks = blocks
+        self._rest = b""
+
+    def __enter__(self) -> Self:
+        """Return the stream itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the stream."""
+        self.close()
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the bytes in blocks of any size."""
+        if self._rest:
+            rest, self._rest = self._rest, b""
+            yield rest
+        yield from self._blocks
+
+    def with_heartbeats(self) -> Iterator[bytes]:
+        """Yield the bytes."""
+        return iter(self)
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return `size` bytes, fewer at the end only; all that is left where `size` is negative."""
+        if size < 0:
+            return b"".join(self)
+        parts: list[bytes] = []
+        wanted = size
+        while wanted:
+            block = self._rest or next(self._blocks, b"")
+            if not block:
+                break
+            parts.append(block[:wanted])
+            self._rest = block[wanted:]
+            wanted -= len(parts[-1])
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Read no more."""
+        self._blocks.close()
+
+
+@dataclass(frozen=True)
+class BytesBlob:
+    """A blob whose bytes are at hand: a config, an artifact's small content."""
+
+    data: bytes = field(repr=False)
+    media_type: str
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """Media type, digest and size."""
+        return Descriptor(self.media_type, Digest.of(self.data), len(self.data))
+
+    def open(self) -> BlockStream:
+        """Open the bytes for reading."""
+        return BlockStream(self._blocks())
+
+    def _blocks(self) -> Generator[bytes, None, None]:
+        for start in range(0, len(self.data), _BLOCK_SIZE):
+            yield self.data[start : start + _BLOCK_SIZE]
+
+
+@dataclass(frozen=True)
+class BlobLayer:
+    """A blob that a store keeps, and that can be read as often as needed.
+
+    `opener` opens its bytes, verified. `home` is the repository that it is in, where it is in a
+    registry: another repository of that registry can take it over without its bytes (mount).
+    `diff_id_of` tells the DiffID, from the config of its image.
+    """
+
+    descriptor: Descriptor
+    opener: Callable[[], BlobStream] = field(repr=False)
+    home: Repository | None = None
+    diff_id_of: Callable[[], Digest] | None = field(default=None, repr=False)
+
+    @property
+    def media_type(self) -> str:
+        """The media type of the bytes."""
+        return self.descriptor.media_type
+
+    @property
+    def diff_id(self) -> Digest:
+        """The digest of the uncompressed bytes. Raises NotComputed where no config tells it."""
+        if self.diff_id_of is None:
+            raise NotComputed(f"the DiffID of {self.descriptor.digest} is not known here")
+        return self.diff_id_of()
+
+    def open(self) -> BlobStream:
+        """Open the bytes for reading."""
+        return self.opener()

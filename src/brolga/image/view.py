@@ -1,0 +1,270 @@
+"""An image as a value: lazy, immutable, changed by making another.
+
+Knows manifests, configs and layers, and how the three stay in step. Must not know where an image
+comes from or goes to.
+
+Strategy: an image is what was read (a manifest, a config, layers) and what was done to it since.
+Nothing is computed when it is changed. Its manifest and config are made when they are asked for,
+from what the layers say then: where a stream has not been read yet, they say NotComputed. An image
+to which nothing was done has the very bytes that were read.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+from brolga.descriptor import DEFAULT_PLATFORM, Descriptor, Platform
+from brolga.errors import LayerError
+from brolga.image.blobs import BlobLayer, BytesBlob
+from brolga.manifest import History, ImageConfig, Manifest
+from brolga.manifest.history import aligned
+from brolga.mediatypes import (
+    DOCKER_BY_OCI,
+    DOCKER_CONFIG,
+    DOCKER_MANIFEST,
+    OCI_CONFIG,
+    OCI_MANIFEST,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from brolga.digest import Digest
+    from brolga.layer import Blob, Layer
+    from brolga.reference import Repository
+
+__all__ = ["Image", "created_now"]
+
+_MAX_CONFIG: Final = 8 << 20  # bytes of a config that are read
+
+
+@dataclass(frozen=True)
+class _Addition:
+    """A layer on top of what was read, and what the config's history says of it."""
+
+    layer: Layer
+    history: History
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """An image: a manifest, its config and its layers, or the recipe for them (GGCR's `v1.Image`).
+
+    Make one with `Image.empty` or `Client.image`, and others from it by `append`, `with_config`,
+    `with_annotations`, `with_subject`, `rebase` and `flatten`. An artifact is an image whose config
+    is something else.
+    """
+
+    _base: Manifest
+    _base_config: Blob
+    _base_layers: tuple[Blob, ...]
+    _additions: tuple[_Addition, ...] = ()
+    _edits: tuple[Callable[[ImageConfig], ImageConfig], ...] = ()
+
+    @classmethod
+    def empty(cls, platform: Platform = DEFAULT_PLATFORM, *, docker: bool = False) -> Image:
+        """Return an image without layers, of OCI's media types or of Docker's."""
+        media_type = DOCKER_CONFIG if docker else OCI_CONFIG
+        config = BytesBlob(ImageConfig.empty(platform).raw, media_type)
+        manifest = Manifest.new(
+            config.descriptor, (), media_type=DOCKER_MANIFEST if docker else OCI_MANIFEST
+        )
+        return cls(manifest, config, ())
+
+    @property
+    def layers(self) -> tuple[Blob, ...]:
+        """The layers, the lowest first."""
+        return (*self._base_layers, *(one.layer for one in self._additions))
+
+    @property
+    def homes(self) -> set[Repository]:
+        """The repositories that blobs of the image are in."""
+        blobs = (self._base_config, *self.layers)
+        return {blob.home for blob in blobs if isinstance(blob, BlobLayer) and blob.home}
+
+    @property
+    def media_type(self) -> str:
+        """The manifest's media type."""
+        return self._base.media_type
+
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        """The manifest's annotations."""
+        return self._base.annotations
+
+    @property
+    def subject(self) -> Descriptor | None:
+        """The manifest that this one refers to."""
+        return self._base.subject
+
+    @property
+    def config(self) -> ImageConfig:
+        """The config as it is with every layer (image-spec config.md).
+
+        Raises NotComputed where a layer's stream has not been read, InvalidManifest where the
+        config is none of an image.
+        """
+        config = self._config_read
+        for edit in self._edits:
+            config = edit(config)
+        for one in self._additions:
+            config = config.append(one.layer.diff_id, one.history)
+        return config
+
+    @property
+    def config_blob(self) -> Blob:
+        """The config as a blob to be pushed. Raises as `config`."""
+        if not self._additions and not self._edits:
+            return self._base_config
+        return BytesBlob(self.config.raw, self._base.config.media_type)
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest with every layer (image-spec manifest.md). Raises as `config`."""
+        if not self._additions and not self._edits:
+            return self._base
+        layers = [*self._base.layers, *(self._described(one.layer) for one in self._additions)]
+        config = replace(self._base.config, **_place(self.config_blob.descriptor))
+        return self._base.replace(config=config, layers=layers)
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """The manifest's media type, digest and size. Raises NotComputed too early."""
+        return self.manifest.descriptor
+
+    @property
+    def digest(self) -> Digest:
+        """The manifest's digest. Raises NotComputed too early."""
+        return self.manifest.digest
+
+    @property
+    def platform(self) -> Platform:
+        """What the image runs on, as its config says."""
+        return self._config_read.platform
+
+    def append(self, *layers: Layer, created_by: str = "", comment: str = "") -> Image:
+        """Return the image with `layers` on top; nothing of them is read.
+
+        `created_by` and `comment` go into the config's history, with the time of
+        SOURCE_DATE_EPOCH, or of now.
+        """
+        created = created_now()
+        history = History(created=created, created_by=created_by, comment=comment)
+        added = tuple(_Addition(layer, history) for layer in layers)
+        edits = (*self._edits, lambda config: config.replace(created=created)) if added else ()
+        return replace(self, _additions=self._additions + added, _edits=edits or self._edits)
+
+    def edited(self, edit: Callable[[ImageConfig], ImageConfig]) -> Image:
+        """Return the image with its config changed by `edit`, which is called when that is read.
+
+        Layers that were appended come on top of what it returns.
+        """
+        return replace(self, _edits=(*self._edits, edit))
+
+    def with_config(self, **changes: Any) -> Image:  # noqa: ANN401 - any JSON value
+        """Return the image with members of its config's `config` changed: Env, Cmd, Labels, ….
+
+        Names are those of image-spec config.md; None takes a member away.
+        """
+        return self.edited(lambda config: config.replace(config=changes))
+
+    def with_annotations(self, annotations: Mapping[str, str]) -> Image:
+        """Return the image with these annotations added to its manifest's."""
+        merged = {**self._base.annotations, **annotations}
+        return replace(self, _base=self._base.replace(annotations=merged))
+
+    def with_subject(self, subject: Descriptor | None) -> Image:
+        """Return the image as one that refers to `subject` (distribution-spec, Referrers)."""
+        return replace(self, _base=self._base.replace(subject=subject))
+
+    def rebase(self, old_base: Image, new_base: Image) -> Image:
+        """Return the image with the layers of `new_base` in place of `old_base`'s.
+
+        The container's config stays; platform and lower history are the new base's. Raises
+        LayerError where the image is not built on `old_base`.
+        """
+        mine, theirs = self._config_read, old_base.config
+        count = len(theirs.diff_ids)
+        if mine.diff_ids[:count] != theirs.diff_ids:
+            raise LayerError("the image is not built on the old base: its lower layers are others")
+        under = new_base.config
+        config = under.replace(
+            config={**dict.fromkeys(under.config), **mine.config},
+            author=mine.author,
+            created=created_now(),
+            diff_ids=(*under.diff_ids, *mine.diff_ids[count:]),
+            history=_stacked(under, mine, theirs),
+        )
+        blob = BytesBlob(config.raw, self._base.config.media_type)
+        layers = (*new_base.layers, *self._base_layers[count:])
+        base = self._base.replace(
+            config=blob.descriptor, layers=[self._described(layer) for layer in layers]
+        )
+        return replace(self, _base=base, _base_config=blob, _base_layers=layers)
+
+    def flatten(self, created_by: str = "brolga flatten") -> Image:
+        """Return the image with one layer, which holds what all of them show together.
+
+        The layer is a stream: it is made while it is pushed. Raises LayerError where a layer can
+        be read only once.
+        """
+        from brolga.image.flatten import flattened
+
+        config = self.config.replace(diff_ids=(), history=(), created=created_now())
+        blob = BytesBlob(config.raw, self._base.config.media_type)
+        base = self._base.replace(config=blob.descriptor, layers=[])
+        bare = Image(base, blob, ())
+        return bare.append(flattened(self.layers), created_by=created_by)
+
+    @cached_property
+    def _config_read(self) -> ImageConfig:
+        descriptor = self._base.config
+        if descriptor.size > _MAX_CONFIG:
+            raise LayerError(f"the config has {descriptor.size} bytes, more than {_MAX_CONFIG}")
+        with self._base_config.open() as stream:
+            return ImageConfig.parse(b"".join(stream.with_heartbeats()))
+
+    def _described(self, layer: Blob) -> Descriptor:
+        """Return a layer's descriptor, of Docker's media type where the manifest is Docker's."""
+        descriptor = layer.descriptor
+        if self._base.media_type != DOCKER_MANIFEST:
+            return descriptor
+        media_type = DOCKER_BY_OCI.get(descriptor.media_type, descriptor.media_type)
+        return replace(descriptor, media_type=media_type)
+
+
+def created_now() -> str:
+    """Return SOURCE_DATE_EPOCH, or the time of now, as RFC 3339 in UTC.
+
+    Raises ValueError where SOURCE_DATE_EPOCH is no number of seconds.
+    """
+    text = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if text and not (text.isascii() and text.isdigit()):
+        raise ValueError(f"SOURCE_DATE_EPOCH is no number of seconds: {text[:40]!r}")
+    seconds = int(text) if text else int(time.time())
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (OverflowError, ValueError, OSError):
+        raise ValueError(f"SOURCE_DATE_EPOCH is out of range: {text[:40]}") from None
+
+
+def _stacked(under: ImageConfig, mine: ImageConfig, theirs: ImageConfig) -> tuple[History, ...]:
+    """Return the history of a new base, and of an image above its old one: `theirs`.
+
+    Each is brought in step with its layers first: a base may have none.
+    """
+    new, whole, old = (
+        aligned(config.history, len(config.diff_ids)) for config in (under, mine, theirs)
+    )
+    layers = len(under.diff_ids) + len(mine.diff_ids) - len(theirs.diff_ids)
+    return aligned((*new, *whole[len(old) :]), layers)
+
+
+def _place(descriptor: Descriptor) -> dict[str, Any]:
+    """Return what of a descriptor changes with the bytes."""
+    return {"digest": descriptor.digest, "size": descriptor.size, "data": None}

@@ -1,0 +1,221 @@
+"""Image configs: the platform, how to run the image, its layers' DiffIDs and their history.
+
+Knows config.md of the OCI image-spec 1.1, which Docker's format agrees with. Must not know the
+config's media type, nor where the layers are.
+
+Strategy: as for manifests, a config is its bytes; a change is made in the document that was
+read, and the result is read anew. History is kept in step with the layers by every change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from brolga.descriptor import (
+    DEFAULT_PLATFORM,
+    Members,
+    Platform,
+    frozen,
+    path,
+    read_digest,
+    read_strings,
+    read_text,
+    thawed,
+    wrong,
+)
+from brolga.digest import Digest
+from brolga.errors import excerpt
+from brolga.manifest.document import as_read, decode, encode
+from brolga.manifest.history import History, aligned, count_layers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["ImageConfig"]
+
+_TEXTS: Final = ("User", "WorkingDir", "StopSignal")
+_LISTS: Final = ("Env", "Entrypoint", "Cmd", "OnBuild", "Shell")
+_SETS: Final = ("ExposedPorts", "Volumes")
+
+
+def _read_execution(value: object, where: str) -> Mapping[str, Any]:
+    """Return the execution parameters, those of config.md checked (config.md, config)."""
+    members = Members(value, where)
+    for name in _TEXTS:
+        members.get(name, read_text, "")
+    for name in _LISTS:
+        members.each(name, read_text)
+    for name in _SETS:
+        members.get(name, Members, None)
+    members.get("Labels", read_strings, None)
+    checked: Mapping[str, Any] = frozen(value)
+    return checked
+
+
+def _read_rootfs(value: object, where: str) -> tuple[Digest, ...]:
+    """Return the DiffIDs. Docker leaves the list out where there are none."""
+    members = Members(value, where)
+    kind = members.need("type", read_text)
+    if kind != "layers":
+        raise wrong(path(where, "type"), f"{excerpt(kind)} is not 'layers'")
+    return members.each("diff_ids", read_digest)
+
+
+def _platform_members(platform: Platform) -> dict[str, object]:
+    """Return a platform as a config has it, None for what it does not say."""
+    return {
+        "architecture": platform.architecture,
+        "os": platform.os,
+        "os.version": platform.os_version or None,
+        "os.features": list(platform.os_features) or None,
+        "variant": platform.variant or None,
+    }
+
+
+def _merged(
+    members: Mapping[str, object], changes: Mapping[str, object | None]
+) -> dict[str, object]:
+    """Return members with changes; None takes one away."""
+    changed = {**members, **changes}
+    for name in [name for name, value in changes.items() if value is None]:
+        del changed[name]
+    return changed
+
+
+@dataclass(frozen=True, slots=True)
+class ImageConfig:
+    """The config of an image: a typed view over its exact bytes.
+
+    `config` holds the execution parameters by their names (`Env`, `Cmd`, `Labels`, ...), unknown
+    ones too; it can be read only, and its arrays are tuples. `created` is a time as of RFC 3339,
+    as it was written. Raises InvalidManifest (config.md, Properties).
+    """
+
+    raw: bytes = field(repr=False)
+    platform: Platform = field(init=False, compare=False)
+    created: str = field(init=False, compare=False)
+    author: str = field(init=False, compare=False, repr=False)
+    config: Mapping[str, Any] = field(init=False, compare=False, repr=False)
+    diff_ids: tuple[Digest, ...] = field(init=False, compare=False, repr=False)
+    history: tuple[History, ...] = field(init=False, compare=False, repr=False)
+    _document: dict[str, object] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Read the bytes."""
+        document = decode(self.raw)
+        members = Members(document, "$")
+        values = {
+            "platform": Platform(
+                members.get("os", read_text, ""),
+                members.get("architecture", read_text, ""),
+                members.get("variant", read_text, ""),
+                members.get("os.version", read_text, ""),
+                members.each("os.features", read_text),
+            ),
+            "created": members.get("created", read_text, ""),
+            "author": members.get("author", read_text, ""),
+            "config": members.get("config", _read_execution, frozen({})),
+            "diff_ids": members.need("rootfs", _read_rootfs),
+            "history": members.each("history", History.from_dict),
+            "_document": document,
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def parse(cls, raw: bytes) -> ImageConfig:
+        """Read a config. Raises InvalidManifest."""
+        return cls(raw)
+
+    @classmethod
+    def empty(cls, platform: Platform = DEFAULT_PLATFORM) -> ImageConfig:
+        """Return the config of an image without layers."""
+        document: dict[str, object] = {
+            **_merged({}, _platform_members(platform)),
+            "config": {},
+            "rootfs": {"type": "layers", "diff_ids": []},
+            "history": [],
+        }
+        return cls(encode(document))
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of the bytes: the ImageID (config.md, ImageID)."""
+        return Digest.of(self.raw)
+
+    @property
+    def size(self) -> int:
+        """The number of bytes."""
+        return len(self.raw)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Rebuild the value from its bytes."""
+        return type(self), (self.raw,)
+
+    def append(self, diff_id: Digest, history: History | None = None) -> ImageConfig:
+        """Return a config with one layer more, and its entry in the history.
+
+        Where the history does not fit the layers so far it is mended first, by the rules of
+        `replace`. Raises ValueError for an entry that says it has no layer.
+        """
+        entry = history or History()
+        if entry.empty_layer:
+            raise ValueError("history: empty_layer is set, but the entry comes with a layer")
+        return self.replace(
+            diff_ids=(*self.diff_ids, diff_id),
+            history=(*aligned(self.history, len(self.diff_ids)), entry),
+        )
+
+    def replace(  # noqa: PLR0913 - the members of a config
+        self,
+        *,
+        platform: Platform | None = None,
+        created: str | None = None,
+        author: str | None = None,
+        config: Mapping[str, object] | None = None,
+        diff_ids: Iterable[Digest] | None = None,
+        history: Iterable[History] | None = None,
+    ) -> ImageConfig:
+        """Return a config with other members; what is not given stays, unknown members too.
+
+        `config` holds changes: the parameters that it names are set, or taken away by None. Empty
+        `created` and `author` are taken away. Where nothing changes the bytes stay.
+
+        After a change the history has an entry for each layer: layers that lack one get an empty
+        one at the end; where there were too many, the last ones are marked as `empty_layer`, and
+        none is dropped. A `history` that is given must fit as it is. Raises InvalidManifest.
+        """
+        changes: dict[str, object] = {}
+        if platform is not None and _platform_members(platform) != _platform_members(self.platform):
+            changes |= _platform_members(platform)
+        if created not in {None, self.created}:
+            changes["created"] = created or None
+        if author not in {None, self.author}:
+            changes["author"] = author or None
+        if config is not None:
+            execution = thawed(self.config)
+            if (merged := _merged(execution, thawed(config))) != execution:
+                changes["config"] = merged
+        return self._changed(changes, diff_ids, history)
+
+    def _changed(
+        self,
+        changes: dict[str, object],
+        diff_ids: Iterable[Digest] | None,
+        history: Iterable[History] | None,
+    ) -> ImageConfig:
+        layers = self.diff_ids if diff_ids is None else tuple(diff_ids)
+        entries = self.history if history is None else tuple(history)
+        if not changes and layers == self.diff_ids and entries == self.history:
+            return self
+        if history is None:
+            entries = aligned(entries, len(layers))
+        elif (count := count_layers(entries)) != len(layers):
+            raise wrong("$.history", f"entries for {count} layers, where there are {len(layers)}")
+        if layers != self.diff_ids:
+            rootfs: dict[str, object] = thawed(self._document["rootfs"])
+            changes["rootfs"] = {**rootfs, "diff_ids": [str(layer) for layer in layers]}
+        if entries != self.history:
+            changes["history"] = as_read(entries, self.history, self._document.get("history"))
+        return ImageConfig(encode(_merged(self._document, changes)))

@@ -1,0 +1,136 @@
+"""Indexes: manifests for several platforms under one name.
+
+Knows image-index.md of the OCI image-spec 1.1 and Docker's manifest list, and how crane chooses
+from one. Must not know what a child manifest holds, nor which machine this is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from brolga.descriptor import DEFAULT_PLATFORM, Descriptor, wrong
+from brolga.errors import NoSuchPlatform, excerpt
+from brolga.manifest.document import as_read, decode, encode
+from brolga.manifest.image import Manifest
+from brolga.manifest.root import INDEX_TYPES, MANIFEST_TYPES, Root, identify
+from brolga.mediatypes import DOCKER_CONFIG, OCI_CONFIG, OCI_INDEX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from types import EllipsisType
+    from typing import Self
+
+    from brolga.descriptor import Platform
+
+__all__ = ["Index", "parse_manifest"]
+
+# buildx gives it to the attestations that it puts beside the images.
+_UNKNOWN: Final = "unknown"
+# "This is the value of the config descriptor `mediaType` when the descriptor references an
+# image manifest" (descriptor.md, artifactType); the others are no images.
+_IMAGE_ARTIFACT_TYPES: Final = frozenset({"", OCI_CONFIG, DOCKER_CONFIG})
+_MAX_LISTED: Final = 20  # platforms in an error's line
+
+
+@dataclass(frozen=True, slots=True)
+class Index(Root):
+    """An index or Docker manifest list: a typed view over its exact bytes.
+
+    Raises InvalidManifest.
+    """
+
+    manifests: tuple[Descriptor, ...] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Read the bytes."""
+        members = self._open(INDEX_TYPES, "an index")
+        if "manifests" not in self._document:
+            raise wrong("$.manifests", "is missing")
+        self._set(manifests=members.each("manifests", Descriptor.from_dict))
+
+    @classmethod
+    def parse(cls, raw: bytes, media_type: str = "") -> Self:
+        """Read an index; `media_type` is the Content-Type that it came with, if any.
+
+        Raises InvalidManifest.
+        """
+        return cls(raw, media_type)
+
+    @classmethod
+    def new(
+        cls,
+        manifests: Iterable[Descriptor],
+        *,
+        media_type: str = OCI_INDEX,
+        annotations: Mapping[str, str] | None = None,
+        subject: Descriptor | None = None,
+        artifact_type: str = "",
+    ) -> Self:
+        """Write an index. Raises InvalidManifest."""
+        members: dict[str, object] = {
+            "schemaVersion": 2,
+            "mediaType": media_type,
+            "artifactType": artifact_type or None,
+            "manifests": [manifest.to_dict() for manifest in manifests],
+            "subject": subject.to_dict() if subject else None,
+            "annotations": dict(annotations or {}) or None,
+        }
+        return cls(encode({name: item for name, item in members.items() if item is not None}))
+
+    def replace(
+        self,
+        *,
+        manifests: Iterable[Descriptor] | None = None,
+        annotations: Mapping[str, str] | None = None,
+        subject: Descriptor | EllipsisType | None = ...,
+        media_type: str | None = None,
+        artifact_type: str | None = None,
+    ) -> Self:
+        """Return an index with other members, by the rules of `Manifest.replace`."""
+        changes = self._shared(media_type, artifact_type, annotations, subject)
+        if manifests is not None and (wanted := tuple(manifests)) != self.manifests:
+            changes["manifests"] = as_read(wanted, self.manifests, self._document["manifests"])
+        return self._changed(changes)
+
+    @property
+    def platforms(self) -> tuple[Platform, ...]:
+        """The platforms that `select` finds, in the index's order."""
+        return tuple(platform for _, platform in self._images())
+
+    def select(self, platform: Platform) -> Descriptor:
+        """Return the image, or nested index, for a platform: the first that matches.
+
+        "If multiple manifests match a client or runtime's requirements, the first matching entry
+        SHOULD be used" (image-index.md). A child without a platform counts as linux/amd64, as
+        for crane; attestations and artifacts do not count. Raises NoSuchPlatform.
+        """
+        for child, offered in self._images():
+            if offered.matches(platform):
+                return child
+        available = tuple(str(offered) for offered in self.platforms)
+        listed = ", ".join(excerpt(text) for text in available[:_MAX_LISTED]) or "no image at all"
+        more = f" and {len(available) - _MAX_LISTED} more" if len(available) > _MAX_LISTED else ""
+        raise NoSuchPlatform(
+            f"no image for platform {excerpt(str(platform))} in this index: it has {listed}{more}",
+            available=available,
+        )
+
+    def _images(self) -> Iterator[tuple[Descriptor, Platform]]:
+        for child in self.manifests:
+            platform = child.platform or DEFAULT_PLATFORM
+            if (
+                child.media_type in MANIFEST_TYPES | INDEX_TYPES
+                and child.artifact_type in _IMAGE_ARTIFACT_TYPES
+                and platform.os != _UNKNOWN
+            ):
+                yield child, platform
+
+
+def parse_manifest(raw: bytes, media_type: str = "") -> Manifest | Index:
+    """Read an image manifest or an index, whichever it is.
+
+    `media_type` is the Content-Type that it came with, if any. Raises InvalidManifest.
+    """
+    kind = identify(decode(raw), media_type)
+    return Index(raw, media_type) if kind in INDEX_TYPES else Manifest(raw, media_type)

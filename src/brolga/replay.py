@@ -1,0 +1,165 @@
+"""The bytes of an upload that may have to go out again, and who has them still.
+
+Knows the streams of blobs, and the three that can give their bytes again: a window in memory, a
+spool on disk, a source that can be opened once more. Must not know registries: what failed, and
+from which byte on it goes again, is for the upload to say.
+
+Strategy: a `Tape` stands between a stream and the upload. The stream is read once, live; each of
+its blocks is kept on the way. Whoever asks for the bytes from an offset on gets those that were
+kept, then the live ones. Where they are not kept, but the source can be opened again, a second pass
+makes them once more, up to where the live stream stands, and must come to the same hash there.
+
+                    ┌─ window, spool ─┐
+    live stream ────┴─────────────────┴──> blocks(0), blocks(offset) …
+    second pass ──(same prefix, hashed)──┘
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import deque
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from os import PathLike
+
+    from brolga.compression import Block
+
+__all__ = ["DEFAULT_WINDOW", "Keep", "Spool", "Tape", "Window"]
+
+DEFAULT_WINDOW: Final = 32 << 20  # bytes
+_BLOCK_SIZE: Final = 1 << 20  # bytes
+
+
+class Keep(Protocol):
+    """Where compressed bytes are kept while they may have to go out again."""
+
+    @property
+    def start(self) -> int:
+        """The offset of the first byte that is kept."""
+
+    def add(self, block: Block) -> None:
+        """Keep the next bytes."""
+
+    def read(self, start: int) -> Iterator[Block]:
+        """Yield what is kept from offset `start` on."""
+
+    def close(self) -> None:
+        """Keep nothing any more."""
+
+
+class Window:
+    """The last `limit` bytes, in memory. Whole blocks are kept, so it may be a little less."""
+
+    def __init__(self, limit: int = DEFAULT_WINDOW) -> None:
+        self.start = 0
+        self._limit = limit
+        self._size = 0
+        self._blocks: deque[Block] = deque()
+
+    def add(self, block: Block) -> None:
+        """Keep a block, and drop the oldest that are too many."""
+        self._blocks.append(block)
+        self._size += len(block)
+        while self._size > self._limit:
+            dropped = len(self._blocks.popleft())
+            self._size -= dropped
+            self.start += dropped
+
+    def read(self, start: int) -> Iterator[Block]:
+        """Yield what is kept from offset `start` on."""
+        offset = self.start
+        for block in list(self._blocks):
+            if offset + len(block) > start:
+                yield memoryview(block)[max(0, start - offset) :]
+            offset += len(block)
+
+    def close(self) -> None:
+        """Keep nothing any more."""
+        self._blocks.clear()
+
+
+class Spool:
+    """All bytes, in a file that has no name: it is gone when this process is.
+
+    `directory` None is the system's for temporary files. Raises OSError where the file cannot be
+    made or written.
+    """
+
+    start = 0
+
+    def __init__(self, directory: str | PathLike[str] | None = None) -> None:
+        self._file = tempfile.TemporaryFile(dir=directory, prefix="brolga-", buffering=0)  # noqa: SIM115 - close() closes it
+        self._size = 0
+
+    def add(self, block: Block) -> None:
+        """Write a block to the file's end."""
+        view = memoryview(block)
+        while view:
+            count = os.pwrite(self._file.fileno(), view, self._size)
+            self._size += count
+            view = view[count:]
+
+    def read(self, start: int) -> Iterator[Block]:
+        """Yield what was written from offset `start` on."""
+        end = self._size
+        while start < end:
+            block = os.pread(self._file.fileno(), min(_BLOCK_SIZE, end - start), start)
+            yield block
+            start += len(block)
+
+    def close(self) -> None:
+        """Close the file, and so delete it."""
+        self._file.close()
+
+
+class Tape:
+    """The bytes of one blob's upload, from any offset that can be had (`wire.upload.Body`).
+
+    `stream` is read once. `again` gives its bytes once more, those that came out of it so far at
+    least, and raises where they are others now; None where its source cannot be opened again.
+    `watch` is called before each block that is read; what it raises ends the upload.
+    """
+
+    def __init__(
+        self,
+        stream: Iterable[Block],
+        keep: Keep,
+        again: Callable[[], Iterator[Block]] | None,
+        watch: Callable[[], None],
+    ) -> None:
+        self.produced = 0
+        self.ended = False
+        self._live = iter(stream)
+        self._keep = keep
+        self._again = again
+        self._watch = watch
+
+    @property
+    def kept_from(self) -> int:
+        """The offset from which on the bytes can be given again."""
+        return 0 if self._again else self._keep.start
+
+    def blocks(self, start: int) -> Iterator[Block]:
+        """Yield the bytes from offset `start` on; an empty block is a heartbeat."""
+        if start >= self._keep.start:
+            yield from self._keep.read(start)
+        elif self._again:
+            yield from _cut(self._again(), start, self.produced)
+        for block in self._live:
+            self._watch()
+            self._keep.add(block)
+            self.produced += len(block)
+            yield block
+        self.ended = True
+
+
+def _cut(blocks: Iterator[Block], start: int, end: int) -> Iterator[Block]:
+    """Yield the bytes from offset `start` to `end`; take the blocks to their end all the same."""
+    offset = 0
+    for block in blocks:
+        part = memoryview(block)[max(0, start - offset) : max(0, end - offset)]
+        offset += len(block)
+        yield part

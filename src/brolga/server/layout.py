@@ -1,0 +1,99 @@
+"""One image layout on disk: where its files are, how it comes to be, who may change it.
+
+Knows image-spec image-layout.md. Must not know HTTP, or what is in the files.
+
+    <path>/oci-layout
+    <path>/index.json
+    <path>/blobs/<algorithm>/<encoded>
+    <path>/.uploads/<id>        sessions, and files on their way to their place
+
+The layout exists when `oci-layout` does, which is written last. Its index is changed under a
+lock on the directory (flock), which holds between threads and between processes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from brolga.errors import BrolgaError
+from brolga.mediatypes import OCI_INDEX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from brolga.digest import Digest
+    from brolga.server.disk import Disk
+
+__all__ = ["BLOBS", "LAYOUT_FILE", "RESERVED", "UPLOADS", "Layout", "RepositoryUnknown"]
+
+UPLOADS = ".uploads"
+LAYOUT_FILE = "oci-layout"
+BLOBS = "blobs"
+_INDEX_FILE = "index.json"
+RESERVED = frozenset({LAYOUT_FILE, _INDEX_FILE, BLOBS})
+
+# image-spec image-layout.md, oci-layout file
+_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}\n'
+_EMPTY_INDEX = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
+
+
+class RepositoryUnknown(BrolgaError):
+    """Nothing was ever stored in a repository of that name."""
+
+
+class Layout:
+    """The directory of one repository, `name` in the registry."""
+
+    def __init__(self, name: str, path: Path, disk: Disk) -> None:
+        self.name = name
+        self.path = path
+        self.disk = disk
+
+    @property
+    def index(self) -> Path:
+        """The file that lists the manifests."""
+        return self.path / _INDEX_FILE
+
+    @property
+    def uploads(self) -> Path:
+        """The directory of sessions and of files on their way."""
+        return self.path / UPLOADS
+
+    def blob(self, digest: Digest) -> Path:
+        """Return the place of a blob, whether it is there or not."""
+        return self.path / BLOBS / digest.algorithm / digest.encoded
+
+    def exists(self) -> bool:
+        """Whether anything was stored here yet."""
+        return (self.path / LAYOUT_FILE).is_file()
+
+    def require(self) -> None:
+        """Raise RepositoryUnknown where nothing was stored yet."""
+        if not self.exists():
+            raise RepositoryUnknown(f"no repository {self.name}")
+
+    def create(self) -> None:
+        """Make the layout where it is not there; the file that says it is one comes last."""
+        if self.exists():
+            return
+        self.disk.make(self.path / BLOBS)
+        with self.locked():
+            if not self.index.is_file():
+                empty = json.dumps(_EMPTY_INDEX, indent=2) + "\n"
+                self.disk.write(self.index, empty.encode(), self.uploads)
+            self.disk.write(self.path / LAYOUT_FILE, _LAYOUT, self.uploads)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other threads and processes from changing the layout."""
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,50 @@
+"""How the registry is set up: the choices of whoever runs it.
+
+Knows names and defaults. Must not know what is done about them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Options"]
+
+_DAY_S = 24 * 60 * 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The choices; each default is right for a registry on this machine's loopback.
+
+    Raises ValueError for a key without a certificate.
+
+    read_only         refuse what would change anything
+    htpasswd          a file of `name:bcrypt hash` lines: who may use the registry
+    allow_anonymous   serve an address that others can reach without `htpasswd`
+    tls_cert, tls_key PEM files: serve https. The key may be in the file of the certificate
+    max_upload        bytes that a blob may have at most
+    upload_expiry_s   sessions to which nothing was added for so long are deleted
+    idle_s            how long a client may neither send nor take any byte of a body
+    durable           wait for the device before something is acknowledged
+    sparse_indexes    take an index whose manifests are not all there
+    """
+
+    read_only: bool = False
+    htpasswd: Path | None = None
+    allow_anonymous: bool = False
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    max_upload: int | None = None
+    upload_expiry_s: float = _DAY_S
+    idle_s: float = 60.0
+    durable: bool = False
+    sparse_indexes: bool = False
+
+    def __post_init__(self) -> None:
+        """Check what belongs together."""
+        if self.tls_key is not None and self.tls_cert is None:
+            raise ValueError("a TLS key needs its certificate")

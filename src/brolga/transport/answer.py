@@ -1,0 +1,107 @@
+"""An answer on its way in: its headers, a small body at once, a large one block by block.
+
+Knows how much of an answer is kept, and what a Warning header says. Must not know what it answers.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Final
+
+from brolga.transport.failures import FAILURES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable
+
+    import httpcore2 as httpcore
+
+    from brolga.errors import TransportFailed
+
+__all__ = ["Warnings", "capped", "headers", "streamed"]
+
+_MAX_BODY: Final = 4 << 20  # bytes of an answer that are kept (the spec's bound of a manifest)
+_MAX_WARNINGS: Final = 100  # in all; a registry may not fill the memory with them
+_MAX_HEADER: Final = 8192  # characters of a Warning header that are read
+_MAX_WARNING: Final = 300  # characters of one warning
+# `299 - "text"`: code, agent, text as a quoted-string (RFC 7234, section 5.5).
+_WARNING: Final = re.compile(r'(?:^|,)\s*299 [^\s",]++ "((?:[^"\\]|\\.)*+)"')
+
+
+def headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return headers by lower-case name; those that came twice are joined (RFC 9110, 5.3)."""
+    joined: dict[str, str] = {}
+    for name, value in raw:
+        key, text = name.decode("ascii").lower(), value.decode("latin-1")
+        joined[key] = f"{joined[key]}, {text}" if key in joined else text
+    return joined
+
+
+def capped(blocks: Iterable[bytes], seconds: float) -> bytes:
+    """Return what comes of an answer in `seconds`, at most `_MAX_BODY` bytes.
+
+    The rest is not read: an answer that drips must not hold anybody up.
+    """
+    end = time.monotonic() + seconds
+    body = bytearray()
+    for block in blocks:
+        body += block
+        if len(body) >= _MAX_BODY or time.monotonic() > end:
+            break
+    return bytes(body[:_MAX_BODY])
+
+
+def streamed(
+    response: httpcore.Response, failed: Callable[[Exception], TransportFailed]
+) -> Generator[bytes, None, None]:
+    """Return the blocks of an answer's body as they come, at most 64 KiB each.
+
+    At their end the connection goes back to its pool; closed before, the connection is closed.
+    They raise what `failed` makes of the library's error where the body is cut or stalls.
+    """
+    blocks = _blocks(response, failed)
+    next(blocks)  # a generator that was never started would not close anything
+    return blocks
+
+
+def _blocks(
+    response: httpcore.Response, failed: Callable[[Exception], TransportFailed]
+) -> Generator[bytes, None, None]:
+    with closing(response):
+        yield b""
+        try:
+            yield from response.iter_stream()
+        except FAILURES as error:
+            raise failed(error) from error
+
+
+class Warnings:
+    """What registries warn of (distribution-spec, Warnings), each text of a host told once.
+
+    `tell` is called with host and text. Threads may share one.
+    """
+
+    def __init__(self, tell: Callable[[str, str], None]) -> None:
+        self._tell = tell
+        self._told: set[tuple[str, str]] = set()
+        self._lock = threading.Lock()
+
+    def hear(self, host: str, header: str) -> None:
+        """Tell the texts of a Warning header that were not told before."""
+        for match in _WARNING.finditer(header[:_MAX_HEADER]):
+            warning = host, _readable(match[1])
+            with self._lock:
+                is_new = warning not in self._told and len(self._told) < _MAX_WARNINGS
+                if is_new:
+                    self._told.add(warning)
+            if is_new:
+                self._tell(*warning)
+
+
+def _readable(quoted: str) -> str:
+    """Return a quoted-string's text as one short printable line."""
+    text = re.sub(r"\\(.)", r"\1", quoted).encode("latin-1").decode("utf-8", "replace")
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    return line if len(line) <= _MAX_WARNING else line[:_MAX_WARNING] + "…"

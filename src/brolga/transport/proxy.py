@@ -1,0 +1,153 @@
+"""Which proxy a call goes through, as the environment says.
+
+Knows HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY. Must not know connections.
+
+Strategy: the rules of Go's `golang.org/x/net/http/httpproxy`, which the users of this field know
+from docker, podman and crane; ALL_PROXY as in curl. A proxy's URL may hold a password: no text here
+shows more of it than host and port.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote_to_bytes, urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Proxies", "Proxy", "from_environment"]
+
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+# HOST, HOST:PORT, [IPV6], [IPV6]:PORT or a bare IPv6 address.
+_NOWHERE: Final = IPv4Network("0.0.0.0/32")  # no address that is called
+_RULE: Final = re.compile(r"(?:\[([^]]+)\]|([^:]+))(?::([0-9]*))?|([0-9a-f:.]+)")
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A proxy; `auth` is its user and password."""
+
+    scheme: str
+    host: str
+    port: int
+    auth: tuple[bytes, bytes] | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        """Show where it is."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, repr=False)
+class Proxies:
+    """The environment's word: for each scheme a variable and its value; whom to call directly."""
+
+    by_scheme: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    exceptions: str = ""
+
+    def choose(self, scheme: str, host: str, port: int | None) -> Proxy | None:
+        """Return the proxy for a host, or None where it is called directly.
+
+        Raises ValueError where the variable names no proxy that can be used.
+        """
+        variable, value = self.by_scheme.get(scheme, ("", ""))
+        port = _DEFAULT_PORTS.get(scheme, 0) if port is None else port
+        if not value or _is_direct(self.exceptions, host.lower().rstrip("."), port):
+            return None
+        return _parsed(variable, value)
+
+
+def from_environment(environ: Mapping[str, str] = os.environ) -> Proxies:
+    """Read the environment: upper-case names count before lower-case ones, empty ones not at all.
+
+    In a CGI program HTTP_PROXY is the `Proxy` header of whoever sent the request: it is left.
+    """
+
+    def first(*names: str) -> tuple[str, str]:
+        return next(((name, environ[name]) for name in names if environ.get(name)), ("", ""))
+
+    forged = {"HTTP_PROXY"} if environ.get("REQUEST_METHOD") else set()
+    by_scheme = {
+        scheme: first(*(name for name in names if name not in forged))
+        for scheme, names in {
+            "http": ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"),
+            "https": ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"),
+        }.items()
+    }
+    return Proxies(by_scheme, first("NO_PROXY", "no_proxy")[1])
+
+
+def _parsed(variable: str, value: str) -> Proxy:
+    url = value if "://" in value else f"http://{value}"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if not parts.hostname or not parts.hostname.isascii():
+        raise ValueError(f"{variable} is not the URL of a proxy, such as http://proxy.example:3128")
+    if parts.scheme not in _DEFAULT_PORTS:
+        raise ValueError(
+            f"{variable} names a {parts.scheme} proxy, and only http and https ones can be used; "
+            "name the registry in NO_PROXY to call it directly"
+        )
+    auth = None
+    if parts.username is not None:
+        auth = unquote_to_bytes(parts.username), unquote_to_bytes(parts.password or "")
+    return Proxy(parts.scheme, parts.hostname, port or _DEFAULT_PORTS[parts.scheme], auth)
+
+
+def _is_direct(exceptions: str, host: str, port: int) -> bool:
+    """Tell whether a host is called directly: loopback always, others where NO_PROXY says so."""
+    address = _address(host)
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    if address is not None and address.is_loopback:
+        return True
+    rules = (rule.strip().lower() for rule in exceptions.split(","))
+    return any(_matches(rule, host, address, port) for rule in rules)
+
+
+def _matches(rule: str, host: str, address: IPv4Address | IPv6Address | None, port: int) -> bool:
+    """Tell whether a rule of NO_PROXY means a host: `*`, a network, an address, or a domain.
+
+    A domain means the hosts below it too; with a dot or `*.` before it, these alone. Addresses
+    and domains may have a port.
+    """
+    if rule == "*":
+        return True
+    if "/" in rule:
+        return address is not None and address in _network(rule)
+    parts = _RULE.fullmatch(rule)
+    if parts is None or (parts[3] and parts[3] != str(port)):
+        return False
+    name = (parts[1] or parts[2] or parts[4]).removeprefix("*")
+    literal = _address(name)
+    if literal is not None:
+        return address == literal
+    return host.endswith(name if name.startswith(".") else f".{name}") or host == name
+
+
+def _network(rule: str) -> IPv4Network | IPv6Network:
+    """Return a CIDR block; an empty one for what is none."""
+    try:
+        return ip_network(rule, strict=False)
+    except ValueError:
+        return _NOWHERE
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None

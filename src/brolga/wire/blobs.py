@@ -1,0 +1,132 @@
+"""Blobs that a registry has: asked for, read, deleted.
+
+Knows the distribution-spec's "Pulling blobs" and "Deleting blobs". Must not know what the bytes
+are for.
+
+Strategy: `read_blob` yields its calls and, between them, the blob's bytes. It hashes what comes by,
+so a wrong byte is an error at the end of the read and never silence; a cut is mended by asking for
+the rest (RFC 9110, section 14), and the hash goes on where it was.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from brolga.digest import Verifier
+from brolga.errors import DigestMismatch, ProtocolViolation, TransportFailed
+from brolga.wire.http import Call
+from brolga.wire.replies import expect
+from brolga.wire.urls import redacted
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator
+
+    from brolga.descriptor import Descriptor
+    from brolga.digest import Digest
+    from brolga.wire.access import Access
+    from brolga.wire.http import Flow, Reply
+
+__all__ = ["ReadFlow", "delete_blob", "has_blob", "read_blob"]
+
+# A conversation that gives bytes on its way.
+ReadFlow: TypeAlias = "Generator[Call | bytes, Reply, None]"
+
+_OK: Final = 200
+_PARTIAL: Final = 206
+_NOT_FOUND: Final = 404
+_CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,19})-")
+
+
+def has_blob(access: Access, descriptor: Descriptor) -> Flow[bool]:
+    """Ask whether the repository has a blob (distribution-spec, end-2).
+
+    One of another size does not count. Raises RegistryError but for 404.
+    """
+    call = Call("HEAD", access.url(f"blobs/{descriptor.digest}"))
+    reply = yield from access.send(call)
+    if reply.status == _NOT_FOUND:
+        return False
+    expect(call, reply, _OK)
+    return reply.headers.get("content-length") in {None, str(descriptor.size)}
+
+
+def delete_blob(access: Access, digest: Digest) -> Flow[None]:
+    """Delete a blob from the repository (end-10). Raises NotFound, RegistryError."""
+    call = Call("DELETE", access.url(f"blobs/{digest}"))
+    expect(call, (yield from access.send(call)), 202, 200, 204)
+
+
+def read_blob(access: Access, digest: Digest, size: int | None = None) -> ReadFlow:
+    """Yield a blob's bytes, verified (end-2).
+
+    Raises DigestMismatch at the end where digest or `size` are not those that were read (sooner,
+    where there are too many bytes), NotFound, RegistryError, and TransportFailed where the
+    connection was cut too often.
+    """
+    verifier = Verifier(digest)
+    offset, attempt, pause = 0, 1, 0.0
+    while True:
+        call = _get(access, digest, offset, pause)
+        reply = yield from access.send(call)
+        blocks = reply.blocks or _whole(reply.body)
+        try:
+            _expect_from(call, reply, offset)
+            for block in _rest(blocks, 0 if reply.status == _PARTIAL else offset):
+                offset += len(block)
+                if size is not None and offset > size:
+                    raise _wrong_size(digest, size, "more")
+                verifier.update(block)
+                attempt = 1
+                yield block
+            break
+        except TransportFailed:
+            if offset == size:
+                break  # it lacks nothing but the end of the answer
+            wait = access.registry.retry.pause_s(attempt)
+            if wait is None:
+                raise
+            attempt, pause = attempt + 1, wait
+        finally:
+            blocks.close()
+    if size is not None and offset != size:
+        raise _wrong_size(digest, size, str(offset))
+    verifier.verify()
+
+
+def _get(access: Access, digest: Digest, offset: int, pause_s: float) -> Call:
+    """Return the call for a blob's bytes from `offset` on."""
+    headers = {"Range": f"bytes={offset}-"} if offset else {}
+    return Call("GET", access.url(f"blobs/{digest}"), headers, after_s=pause_s, streamed=True)
+
+
+def _expect_from(call: Call, reply: Reply, offset: int) -> None:
+    """Raise where an answer is neither the whole blob nor its bytes from `offset` on."""
+    expect(call, reply, *((_OK, _PARTIAL) if offset else (_OK,)))
+    if reply.status == _PARTIAL:
+        start = _CONTENT_RANGE.match(reply.headers.get("content-range", ""))
+        if start is None or int(start[1]) != offset:
+            raise ProtocolViolation(
+                f"the registry was asked for {redacted(call.url)} from byte {offset} on, and "
+                "answered with another part"
+            )
+
+
+def _whole(body: bytes) -> Generator[bytes, None, None]:
+    yield body
+
+
+def _rest(blocks: Iterable[bytes], known: int) -> Iterator[bytes]:
+    """Yield blocks without their first `known` bytes: some registries know no ranges."""
+    for block in blocks:
+        if len(block) > known:
+            yield block[known:] if known else block
+        known = max(0, known - len(block))
+
+
+def _wrong_size(digest: Digest, expected: int, actual: str) -> DigestMismatch:
+    return DigestMismatch(
+        f"the registry gave {actual} bytes as {digest}, where {expected} were expected",
+        expected=str(digest),
+        actual="",
+    )

@@ -1,0 +1,154 @@
+"""Manifests in a registry: read, asked for, pushed, deleted, by tag or by digest.
+
+Knows the distribution-spec's "Pulling manifests" and "Pushing manifests". Must not know what a
+manifest says: that is `brolga.manifest`.
+
+Strategy: exact bytes go in and out. What comes by digest is held against it; what comes by tag is
+held against what the registry says that it is.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from brolga.descriptor import Descriptor
+from brolga.digest import Digest, hasher
+from brolga.errors import DigestMismatch, InvalidDigest, InvalidManifest, ProtocolViolation
+from brolga.mediatypes import DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, OCI_INDEX, OCI_MANIFEST
+from brolga.wire.http import Call
+from brolga.wire.replies import expect
+
+if TYPE_CHECKING:
+    from brolga.wire.access import Access
+    from brolga.wire.http import Flow, Reply
+
+__all__ = ["Receipt", "Stored", "delete_manifest", "get_manifest", "head_manifest", "put_manifest"]
+
+_OK: Final = 200
+# Docker's schema 1 is not among them: a registry that has nothing else says so.
+_ACCEPT: Final = {
+    "Accept": f"{OCI_MANIFEST}, {OCI_INDEX}, {DOCKER_MANIFEST}, {DOCKER_MANIFEST_LIST}"
+}
+# What the driver keeps of an answer; registries take manifests of 4 MB (Pushing Manifests).
+_MAX_SIZE: Final = 4 << 20
+_LENGTH: Final = re.compile("[0-9]{1,18}")
+
+
+class Stored(NamedTuple):
+    """A manifest as a registry holds it: its exact bytes, media type and digest."""
+
+    raw: bytes
+    media_type: str
+    digest: Digest
+
+
+class Receipt(NamedTuple):
+    """What a registry said to a manifest: whether it has taken up its subject."""
+
+    digest: Digest
+    subject: bool
+
+
+def get_manifest(access: Access, reference: str) -> Flow[Stored]:
+    """Read the manifest that a tag or a digest names (end-3).
+
+    Raises DigestMismatch where the bytes are not those of the digest, InvalidManifest where there
+    are too many of them, InvalidDigest for a digest that cannot be computed here, NotFound,
+    RegistryError.
+    """
+    named = _named(reference)
+    call = Call("GET", access.url(f"manifests/{reference}"), _ACCEPT)
+    reply = yield from access.send(call)
+    expect(call, reply, _OK)
+    if len(reply.body) >= _MAX_SIZE:
+        raise InvalidManifest(f"the manifest {reference} has {_MAX_SIZE} bytes or more")
+    said = named or _said(reply)
+    digest = Digest.of(reply.body, said.algorithm if said else "sha256")
+    if said is not None:
+        _expect_equal("the registry gave a manifest of {actual} as {expected}", said, digest)
+    return Stored(reply.body, _media_type(reply), digest)
+
+
+def head_manifest(access: Access, reference: str) -> Flow[Descriptor]:
+    """Ask what a tag or a digest names, without its bytes where the registry tells it (end-3).
+
+    Raises ProtocolViolation where it has no media type, and what `get_manifest` raises.
+    """
+    named = _named(reference)
+    call = Call("HEAD", access.url(f"manifests/{reference}"), _ACCEPT)
+    reply = yield from access.send(call)
+    expect(call, reply, _OK)
+    said, length = _said(reply), reply.headers.get("content-length", "")
+    if named is not None and said is not None:
+        _expect_equal("the registry says that {expected} is {actual}", named, said)
+    if (digest := named or said) is not None and _LENGTH.fullmatch(length):
+        with suppress(ValueError):  # no media type: the whole answer may have one
+            return Descriptor(_media_type(reply), digest, int(length))
+    stored = yield from get_manifest(access, reference)
+    try:
+        return Descriptor(stored.media_type, stored.digest, len(stored.raw))
+    except ValueError as error:
+        raise ProtocolViolation(
+            f"the registry gave the manifest {reference} without a usable Content-Type: {error}"
+        ) from error
+
+
+def put_manifest(access: Access, reference: str, raw: bytes, media_type: str) -> Flow[Receipt]:
+    """Push a manifest's exact bytes under a tag or its digest (end-7).
+
+    Raises DigestMismatch where the registry stored other bytes, RegistryError where it refused,
+    InvalidDigest for a digest that cannot be computed here.
+    """
+    named = _named(reference)
+    url = access.url(f"manifests/{reference}")
+    call = Call("PUT", url, {"Content-Type": media_type}, raw)
+    reply = yield from access.send(call)
+    expect(call, reply, 201, 200, 202)
+    digest = Digest.of(raw, named.algorithm if named else "sha256")
+    if (said := _said(reply)) is not None:
+        text = "the registry stored the manifest as {actual}, where {expected} was sent"
+        _expect_equal(text, digest, said)
+    return Receipt(digest, "oci-subject" in reply.headers)
+
+
+def delete_manifest(access: Access, reference: str) -> Flow[None]:
+    """Delete a manifest, or a tag where the registry does that (end-9). Raises NotFound."""
+    call = Call("DELETE", access.url(f"manifests/{reference}"))
+    expect(call, (yield from access.send(call)), 202, 200, 204)
+
+
+def _media_type(reply: Reply) -> str:
+    return reply.headers.get("content-type", "").partition(";")[0].strip()
+
+
+def _named(reference: str) -> Digest | None:
+    """Return the digest that a reference is, or None for a tag, which has no colon.
+
+    Raises InvalidDigest for one that cannot be computed here: nothing could be held against it.
+    """
+    if ":" not in reference:
+        return None
+    digest = Digest.parse(reference)
+    hasher(digest.algorithm)
+    return digest
+
+
+def _said(reply: Reply) -> Digest | None:
+    """Return the digest that an answer names, or None where it can tell us nothing."""
+    try:
+        return _named(reply.headers.get("docker-content-digest", ""))
+    except InvalidDigest:
+        return None
+
+
+def _expect_equal(text: str, expected: Digest, actual: Digest) -> None:
+    """Raise DigestMismatch where two digests of one algorithm differ."""
+    # Two algorithms name the same bytes in two ways: that is no contradiction.
+    if expected.algorithm == actual.algorithm and expected != actual:
+        raise DigestMismatch(
+            text.format(expected=expected, actual=actual),
+            expected=str(expected),
+            actual=str(actual),
+        )

@@ -1,0 +1,126 @@
+"""What refers to a manifest: signatures, attestations, anything with it as its subject.
+
+Knows the referrers API and, for registries without it, the referrers tag (distribution-spec,
+"Listing Referrers", "Referrers Tag Schema"). Must not know what a referrer is about.
+
+Strategy: a registry that takes up a subject says so with OCI-Subject. Where it does not, the
+client keeps an index under a tag made from the subject's digest. Nothing locks that tag: what we
+wrote is read again, and written again where another client wrote at the same time.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+from brolga.errors import NotFound, ProtocolViolation
+from brolga.manifest import Index
+from brolga.mediatypes import OCI_INDEX
+from brolga.wire.http import Call
+from brolga.wire.listing import next_page
+from brolga.wire.manifests import get_manifest, put_manifest
+from brolga.wire.replies import expect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from brolga.descriptor import Descriptor
+    from brolga.digest import Digest
+    from brolga.wire.access import Access
+    from brolga.wire.http import Flow
+
+__all__ = ["add_referrer", "list_referrers", "referrers_tag", "remove_referrer"]
+
+_OK: Final = 200
+# How registries without the API answer (GHCR sends elsewhere with 303, which ends in one of these).
+_NO_API: Final = (303, 400, 404, 405, 406, 501)
+_MAX_PAGES: Final = 1000
+_TRIES: Final = 3
+# "truncated to 32 characters … to 64 characters" (Referrers Tag Schema).
+_MAX_ALGORITHM: Final = 32
+_MAX_ENCODED: Final = 64
+_NOT_IN_TAGS: Final = re.compile("[^a-zA-Z0-9._-]")
+
+
+def referrers_tag(subject: Digest) -> str:
+    """Return the tag under which a registry without the API keeps referrers."""
+    tag = f"{subject.algorithm[:_MAX_ALGORITHM]}-{subject.encoded[:_MAX_ENCODED]}"
+    return _NOT_IN_TAGS.sub("-", tag)
+
+
+def list_referrers(
+    access: Access, subject: Digest, artifact_type: str = ""
+) -> Flow[tuple[Descriptor, ...]]:
+    """Return what refers to `subject`, of one artifact type where that is given (end-12a, 12b).
+
+    Raises RegistryError, InvalidManifest, ProtocolViolation for a list without an end.
+    """
+    query = f"?artifactType={quote(artifact_type, safe='')}" if artifact_type else ""
+    url = access.url(f"referrers/{subject}{query}")
+    found: list[Descriptor] = []
+    for number in range(_MAX_PAGES):
+        call = Call("GET", url, {"Accept": OCI_INDEX})
+        reply = yield from access.send(call)
+        if reply.status in _NO_API and number == 0:
+            found += (yield from _tagged(access, subject)).manifests
+            break
+        expect(call, reply, _OK)
+        found += Index.parse(reply.body).manifests
+        url = next_page(access, call, reply)
+        if not url:
+            break
+    else:
+        raise ProtocolViolation(f"the list of referrers of {subject} has no end")
+    # A registry need not filter (OCI-Filters-Applied).
+    return tuple(one for one in found if artifact_type in {"", one.artifact_type})
+
+
+def add_referrer(access: Access, subject: Digest, referrer: Descriptor) -> Flow[None]:
+    """Put `referrer` into the referrers tag of `subject`, where it is not there yet.
+
+    For a registry that did not answer with OCI-Subject: the client MUST then keep the tag
+    (distribution-spec, Pushing Manifests with Subject).
+    """
+    yield from _change(
+        access,
+        subject,
+        lambda kept: kept if referrer.digest in {one.digest for one in kept} else [*kept, referrer],
+    )
+
+
+def remove_referrer(access: Access, subject: Digest, referrer: Digest) -> Flow[None]:
+    """Take a deleted manifest out of the referrers tag of `subject` (Deleting Manifests)."""
+    yield from _change(
+        access, subject, lambda kept: [one for one in kept if one.digest != referrer]
+    )
+
+
+def _change(
+    access: Access, subject: Digest, change: Callable[[list[Descriptor]], list[Descriptor]]
+) -> Flow[None]:
+    """Change the referrers tag, until what is read back needs no change."""
+    for _ in range(_TRIES):
+        index = yield from _tagged(access, subject)
+        kept = list(index.manifests)
+        changed = change(kept)
+        if changed == kept:
+            return
+        index = index.replace(manifests=changed)
+        yield from put_manifest(access, referrers_tag(subject), index.raw, index.media_type)
+    index = yield from _tagged(access, subject)
+    kept = list(index.manifests)
+    if change(kept) != kept:
+        raise ProtocolViolation(
+            f"the tag {referrers_tag(subject)} does not keep what is written to it: other clients "
+            "write to it at the same time, or the registry refuses changes of tags"
+        )
+
+
+def _tagged(access: Access, subject: Digest) -> Flow[Index]:
+    """Return the index under the referrers tag; an empty one where there is no tag."""
+    try:
+        stored = yield from get_manifest(access, referrers_tag(subject))
+    except NotFound:
+        return Index.new(())
+    return Index.parse(stored.raw, stored.media_type)

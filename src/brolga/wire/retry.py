@@ -1,0 +1,106 @@
+"""When a call is made again, and how long to wait before.
+
+Knows which failures pass by themselves and which calls may be repeated. Must not know clocks: a
+pause is a wish on the next call, `Call.after_s`, and chance comes from outside.
+
+Strategy: only calls whose body is bytes are repeated. A refusal (429, 503) did nothing, so any
+such call may follow it. After a lost answer, or another 5xx, the call may have done its work: only
+what is idempotent (RFC 9110, section 9.2.2) may follow. Attempts and pauses are bounded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from brolga.errors import TransportFailed
+from brolga.wire.http import Patience
+from brolga.wire.replies import retry_after_s
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from brolga.wire.http import Call, Flow, Reply
+
+__all__ = ["PASSING", "PASSING_REASONS", "Retry", "patiently"]
+
+_IDEMPOTENT: Final = ("GET", "HEAD", "PUT", "DELETE")
+_REFUSED: Final = (429, 503)
+PASSING: Final = (408, 429, 500, 502, 503, 504)
+# A wrong certificate stays wrong; all else may be a restart, or a moment's loss of the network.
+PASSING_REASONS: Final = ("cut", "connect", "timeout")
+_MAX_TRIPLED: Final = 100  # times; a pause is bounded long before, and a float ends at 646
+
+
+def _halfway() -> float:
+    return 0.5
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How often, and how patiently: `attempts` in all, pauses in seconds.
+
+    The pauses are `first_s`, then three times as long each, with jitter: `chance` gives numbers
+    from 0 to 1, and the pause is between half and one and a half of itself. A Retry-After is
+    honoured to `longest_s`; where the registry asks for more, its refusal is the answer.
+    """
+
+    attempts: int = 5
+    first_s: float = 0.5
+    longest_s: float = 60.0
+    chance: Callable[[], float] = _halfway
+
+    def pause_s(self, attempt: int, asked_s: float | None = None) -> float | None:
+        """Return the seconds to wait after failed attempt number `attempt`; None for no more."""
+        if attempt >= self.attempts or (asked_s or 0) > self.longest_s:
+            return None
+        own = self.first_s * 3.0 ** min(attempt - 1, _MAX_TRIPLED)
+        return max(min(own, self.longest_s) * (0.5 + self.chance()), asked_s or 0)
+
+
+def patiently(
+    retry: Retry,
+    call: Call,
+    once: Callable[[Call], Flow[Reply]],
+    *,
+    reasons: Collection[str] = PASSING_REASONS,
+) -> Flow[Reply]:
+    """Make `call` by `once`, and again where its failure may pass; return the last answer.
+
+    `reasons` are those of a TransportFailed that may pass.
+
+    Raises the last TransportFailed where there was no answer.
+    """
+    attempt = 1
+    while True:
+        pause: float | None
+        try:
+            reply = yield from once(call)
+        except TransportFailed as error:
+            passing = error.reason in reasons and _is_repeatable(call)
+            pause = retry.pause_s(attempt) if passing else None
+            if pause is None:
+                raise
+        else:
+            pause = _pause_after(retry, attempt, call, reply)
+            if pause is None:
+                return reply
+        call = replace(call, after_s=pause)
+        attempt += 1
+
+
+def _pause_after(retry: Retry, attempt: int, call: Call, reply: Reply) -> float | None:
+    refused = reply.status in _REFUSED and isinstance(call.body, bytes | None)
+    if not refused and not (reply.status in PASSING and _is_repeatable(call)):
+        return None
+    if call.patience is Patience.HURRY:
+        return None
+    return retry.pause_s(attempt, retry_after_s(reply.headers))
+
+
+def _is_repeatable(call: Call) -> bool:
+    return (
+        isinstance(call.body, bytes | None)
+        and call.method in _IDEMPOTENT
+        and call.patience is not Patience.HURRY
+    )

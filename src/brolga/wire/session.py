@@ -1,0 +1,215 @@
+"""One upload session, step by step: open, send, ask, commit, cancel.
+
+Knows the requests of the distribution-spec's "Pushing blobs" and what registries answer to each.
+Must not know which step follows which: that is `upload`.
+
+    POST   …/blobs/uploads/   the token is proved here, before any byte of the body; with `mount`,
+                              a blob of another repository is taken over, and nothing is sent
+    PATCH  Location           a stream (Transfer-Encoding: chunked, no Content-Range: what every
+                              registry takes, for a length that nobody knows yet), or one chunk
+    GET    Location           how many bytes the registry has
+    PUT    Location?digest=   the last bytes, or none: the registry compares its digest with ours
+    DELETE Location           an abandoned session is not left behind
+
+A `Session` is a value: where it is, and how many bytes the registry acknowledged.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import quote
+
+from brolga.digest import Digest
+from brolga.errors import (
+    BrolgaError,
+    DigestMismatch,
+    InvalidDigest,
+    RegistryError,
+)
+from brolga.wire.http import Call, Patience
+from brolga.wire.replies import expect, location
+from brolga.wire.urls import with_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from brolga.descriptor import Descriptor
+    from brolga.reference import Repository
+    from brolga.wire.access import Access
+    from brolga.wire.http import Flow, Reply
+
+__all__ = [
+    "PATCHED",
+    "Session",
+    "cancel",
+    "chunk_call",
+    "commit_call",
+    "expect_stored",
+    "is_there",
+    "mount_blob",
+    "moved",
+    "start",
+    "status",
+    "stream_call",
+]
+
+# One registry or another answers a PATCH with each of these (ECR 201, JFrog 200 and 204).
+PATCHED: Final = (200, 201, 202, 204)
+_OK: Final = 200
+_CREATED: Final = 201
+_OCTETS: Final = "application/octet-stream"
+# Some write "bytes=" before it, and Quay -1 for nothing.
+_RANGE: Final = re.compile(r"(?:bytes=)?0-(-?[0-9]{1,19})")
+_MIN_CHUNK: Final = re.compile(r"[0-9]{1,12}")
+
+
+class Session(NamedTuple):
+    """Where an upload session is, and how many bytes the registry has acknowledged."""
+
+    url: str
+    acknowledged: int = 0
+
+
+def start(access: Access, pause_s: float = 0.0) -> Flow[tuple[Session, int]]:
+    """Open a session (distribution-spec, end-4a).
+
+    Return it and the smallest chunk in bytes that the registry wants (OCI-Chunk-Min-Length), or 0.
+    """
+    call = Call("POST", access.url("blobs/uploads/"), body=b"", after_s=pause_s)
+    reply = yield from access.send(call)
+    expect(call, reply, 202)
+    smallest = _MIN_CHUNK.fullmatch(reply.headers.get("oci-chunk-min-length", ""))
+    return Session(location(call, reply)), int(smallest[0]) if smallest else 0
+
+
+def mount_blob(access: Access, digest: Digest, source: Repository) -> Flow[str]:
+    """Take a blob over from another repository of the same registry (end-11).
+
+    Return "" where that is done, or the Location of the session that the registry opened instead:
+    the blob has to be uploaded then.
+    """
+    query = f"mount={quote(str(digest), safe='')}&from={quote(source.path, safe='')}"
+    call = Call("POST", access.url(f"blobs/uploads/?{query}"), body=b"")
+    reply = yield from access.send(call)
+    expect(call, reply, 201, 202)
+    return "" if reply.status == _CREATED else location(call, reply)
+
+
+def stream_call(session: Session, body: Iterable[bytes | memoryview]) -> Call:
+    """Return the PATCH that streams a body of unknown length."""
+    # Some storage moves the whole blob before it answers.
+    return Call("PATCH", session.url, {"Content-Type": _OCTETS}, body, Patience.LONG)
+
+
+def chunk_call(session: Session, chunk: bytes) -> Call:
+    """Return the PATCH of one chunk, which the registry must have up to its first byte (end-5)."""
+    headers = {"Content-Type": _OCTETS, "Content-Range": _range(session, chunk)}
+    return Call("PATCH", session.url, headers, chunk, Patience.LONG)
+
+
+def commit_call(session: Session, digest: Digest, last: bytes = b"") -> Call:
+    """Return the PUT that closes a session with its digest, and with the last bytes (end-6)."""
+    headers = {"Content-Type": _OCTETS} if last else {}
+    if last and session.acknowledged:
+        headers["Content-Range"] = _range(session, last)
+    return Call("PUT", with_digest(session.url, digest), headers, last, Patience.LONG)
+
+
+def moved(session: Session, call: Call, reply: Reply, acknowledged: int) -> Session:
+    """Return the session after an answer that may have moved it on.
+
+    Raises ProtocolViolation for a Location that is not safe to call.
+    """
+    if "location" not in reply.headers:
+        return Session(session.url, acknowledged)
+    return Session(location(call, reply), acknowledged)
+
+
+def status(
+    access: Access, session: Session, sent: int, pause_s: float = 0.0
+) -> Flow[Session | None]:
+    """Ask how many bytes the registry has (end-13); None where it cannot be told, or is lost.
+
+    `sent` is how many there can be at most. Whatever the registry answers, a session whose offset
+    is not known is not written to.
+    """
+    call = Call("GET", session.url, after_s=pause_s)
+    try:
+        reply = yield from access.send(call)
+        if reply.status not in (200, 202, 204):
+            return None
+        known = _offset(reply.headers.get("range", ""), session.acknowledged)
+        if known is None or not session.acknowledged <= known <= sent:
+            return None
+        return moved(session, call, reply, known)
+    except BrolgaError:
+        return None
+
+
+def is_there(access: Access, descriptor: Descriptor) -> Flow[bool]:
+    """Ask whether the registry shows a blob of this digest, and says so (end-2)."""
+    try:
+        reply = yield from access.send(Call("HEAD", access.url(f"blobs/{descriptor.digest}")))
+    except BrolgaError:
+        return False
+    # A page that a proxy answers with is no blob: size or digest must be ours.
+    return reply.status == _OK and (
+        reply.headers.get("content-length") == str(descriptor.size)
+        or reply.headers.get("docker-content-digest") == str(descriptor.digest)
+    )
+
+
+def expect_stored(call: Call, reply: Reply, expected: Digest) -> None:
+    """Raise DigestMismatch where the registry says that it has got, or stored, other bytes."""
+    try:
+        expect(call, reply, 201, 204)
+    except RegistryError as error:
+        if error.code != "DIGEST_INVALID":
+            raise
+        raise DigestMismatch(
+            f"the registry got other bytes than {expected}: {error}",
+            expected=str(expected),
+            actual="",
+        ) from error
+    said = reply.headers.get("docker-content-digest")
+    try:
+        actual = Digest.parse(said) if said else expected
+    except InvalidDigest:
+        return  # a header of another meaning; the registry has compared the digest in the URL
+    # A registry may name the blob by another algorithm; that is no contradiction.
+    if actual.algorithm == expected.algorithm and actual != expected:
+        raise DigestMismatch(
+            f"the registry stored {actual} where {expected} was sent",
+            expected=str(expected),
+            actual=str(actual),
+        )
+
+
+def cancel(access: Access, session: Session) -> Flow[None]:
+    """Give the session up (end-14). A registry that refuses, or is gone, is no further error."""
+    try:
+        call = Call("DELETE", session.url, body=b"", patience=Patience.HURRY)
+        yield from access.send(call, once=True)
+    except Exception:  # noqa: BLE001 - whatever it is, the first error is the one to tell
+        return
+
+
+def _range(session: Session, data: bytes) -> str:
+    return f"{session.acknowledged}-{session.acknowledged + len(data) - 1}"
+
+
+def _offset(said: str, acknowledged: int) -> int | None:
+    """Return how many bytes a Range header tells of, None where it tells nothing.
+
+    Its end is inclusive. distribution 2.8 says 0-0 for none and for one byte: where nothing was
+    acknowledged that is none. ECR's stands still (aws/containers-roadmap#2831): where it is behind
+    what a 2xx acknowledged, that counts.
+    """
+    match = _RANGE.fullmatch(said)
+    if match is None:
+        return None
+    end = int(match[1])
+    if end <= 0:
+        return acknowledged
+    return max(end + 1, acknowledged)

@@ -1,0 +1,378 @@
+"""What a client can take of the registry: time, memory, disk."""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import os
+import resource
+import select
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.integration.server.conftest import Client, digest_of
+
+from brolga.server import connections
+from brolga.server import running as running_module
+from brolga.server.options import Options
+from brolga.server.running import running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.conftest import Authority
+
+MIB = 1 << 20
+SOURCE = str(Path(__file__).parents[3] / "src")
+
+
+@contextmanager
+def connected(address: str, sent: bytes = b"") -> Iterator[socket.socket]:
+    """Send something by hand."""
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(sent)
+        yield connection
+
+
+def answer(connection: socket.socket) -> tuple[int, bytes]:
+    """Return one answer's status, and what the server sends until it closes."""
+    with connection.makefile("rb") as file:
+        try:
+            text = file.read()
+        except ConnectionResetError:
+            return 0, b""
+    return int(text.split(b" ", 2)[1]), text
+
+
+# --- Heads
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /" + b"a" * 200_000,
+        b"GET / HTTP/1.1\r\nx: " + b"a" * 200_000,
+        b"GET / HTTP/1.1\r\n" + b"x: a\r\n" * 40_000,
+        b"PUT /v2/a/manifests/v1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"1\r\n{\r\n0\r\nx: " + b"a" * 200_000,
+        b"PUT /v2/a/manifests/v1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1;x="
+        + b"a" * 200_000,
+    ],
+    ids=["path", "header", "headers", "trailer", "extension"],
+)
+def test_a_head_without_an_end(address: str, head: bytes) -> None:
+    """RFC 6585, section 5: 431, [if] unwilling to process [...] its header fields are too large."""
+    with connected(address) as connection:
+        try:
+            connection.sendall(head)
+        except OSError:
+            return  # refused while it was being sent
+        assert answer(connection)[0] in {0, 400, 431}
+
+
+def test_the_answer_to_a_large_head(address: str) -> None:
+    """A client that waits is told; the connection is closed."""
+    with connected(address, b"GET / HTTP/1.1\r\nx: " + b"a" * connections.HEAD_LIMIT) as connection:
+        status, text = answer(connection)
+    assert status == 431
+    assert text.endswith(b"\r\n\r\n")
+
+
+def test_a_head_that_is_large_enough(client: Client) -> None:
+    """A token or a cookie of some kilobytes is nothing unusual."""
+    assert client("GET", "/v2/", headers={"Authorization": "Bearer " + "x" * 30_000}).status == 200
+
+
+# --- Time
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the server be done at once with connections on which nothing is served."""
+    monkeypatch.setattr(connections, "FREE_S", -1.0)
+    monkeypatch.setattr(running_module, "_LOOK_S", 0.01)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("sent", [b"", b"GET /v2/ HTT", b"GET /v2/ HTTP/1.1\r\nHost:"])
+def test_a_head_that_does_not_come(tmp_path: Path, sent: bytes) -> None:
+    """A connection that sends no whole request does not stay."""
+    with running(tmp_path) as address, connected(address, sent) as connection:
+        assert cut(connection)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_body_that_goes_on_after_its_answer(tmp_path: Path) -> None:
+    """A client cannot send for ever what was refused already."""
+    head = (
+        b"PATCH /v2/a/blobs/uploads/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000\r\n\r\n"
+    )
+    with (
+        running(tmp_path) as address,
+        connected(address, head) as connection,
+        pytest.raises(OSError, match=r"reset|Broken pipe"),
+    ):
+        while True:
+            connection.sendall(bytes(MIB))
+
+
+def test_a_body_that_stalls(tmp_path: Path) -> None:
+    """A body of which nothing comes is given up; what has arrived stays."""
+    with running(tmp_path, Options(idle_s=0.05)) as address:
+        client = Client(address, "a")
+        location = client.start()
+        head = f"PATCH {location} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc"
+        with connected(address, head.encode()) as connection:
+            response = http.client.HTTPResponse(connection)
+            response.begin()
+            assert response.status == 408
+            response.close()
+        assert client("GET", location).headers["Range"] == "0-2"
+        head = "PUT /v2/a/manifests/v1 HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+        with connected(address, head.encode()) as connection:
+            response = http.client.HTTPResponse(connection)
+            response.begin()
+            assert response.status == 408
+            response.close()
+
+
+def cut(connection: socket.socket) -> bool:
+    """Wait until the other side has cut the connection, without reading anything."""
+    poll = select.poll()
+    poll.register(connection, select.POLLHUP | select.POLLERR)
+    return bool(poll.poll(30_000))
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_client_that_takes_nothing(
+    tmp_path: Path, authority: Authority, caplog: pytest.LogCaptureFixture, *, secure: bool
+) -> None:
+    """An answer that nobody takes is given up, and it is no error of the registry's."""
+    cert, key = authority.certificate() if secure else (None, None)
+    data = bytes(32 * MIB)
+    store = tmp_path / "store"
+    with running(store) as address:
+        digest = Client(address, "a").push(data)
+    head = f"GET /v2/a/blobs/{digest} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    context = ssl.create_default_context(cafile=authority.ca_cert)
+    with (
+        running(store, Options(idle_s=0.2, tls_cert=cert, tls_key=key)) as address,
+        connected(address) as plain,
+    ):
+        connection = context.wrap_socket(plain, server_hostname="localhost") if secure else plain
+        connection.sendall(head)
+        assert cut(connection)
+        connection.close()
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("how", ["client", "server"])
+def test_a_download_that_is_cut(tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str) -> None:
+    """A client that goes away is no error; a server that stops does not wait for a client."""
+    data = bytes(32 * MIB)
+    with running(tmp_path) as address:
+        client = Client(address, "a")
+        digest = client.push(data)
+        head = f"GET /v2/a/blobs/{digest} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        with connected(address, head) as connection:
+            assert connection.recv(100)
+            if how == "client":
+                # With unread bytes, to close is to reset.
+                connection.close()
+                assert client("GET", "/v2/").status == 200
+            else:
+                connection.detach()
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_a_file_that_shrinks(tmp_path: Path) -> None:
+    """An answer that cannot be as long as it said is broken off, never padded."""
+    with running(tmp_path) as address:
+        client = Client(address, "a")
+        digest = client.push(bytes(32 * MIB))
+        path = tmp_path / "a/blobs" / digest.replace(":", "/")
+        with closing(http.client.HTTPConnection(address, timeout=30)) as connection:
+            connection.request("GET", f"/v2/a/blobs/{digest}")
+            response = connection.getresponse()
+            os.truncate(path, MIB)
+            with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+                response.read()
+
+
+# --- Sessions
+
+
+def test_old_sessions_are_deleted_at_the_start(tmp_path: Path) -> None:
+    """The server SHOULD eventually timeout unfinished uploads; after a restart it begins so."""
+    with running(tmp_path) as address:
+        client = Client(address, "a")
+        old, new = client.start(), client.start()
+    file = tmp_path / "a/.uploads" / old.rpartition("/")[2]
+    os.utime(file, (1, 1))
+    with running(tmp_path, Options(upload_expiry_s=3600)) as address:
+        again = Client(address, "a")
+        end = time.monotonic() + 10
+        while file.exists():
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert again("GET", old).status == 404
+        assert again("GET", new).status == 204
+
+
+# --- Size
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Client]:
+    """Run a registry that takes blobs of ten bytes."""
+    with running(tmp_path, Options(max_upload=10)) as address:
+        yield Client(address, "a")
+
+
+@pytest.mark.parametrize("method", ["PATCH", "PUT"])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_blob_that_is_too_large(small: Client, method: str, *, chunked: bool) -> None:
+    """RFC 9110, 15.5.14: 413, the request content is larger than the server is [...] able.
+
+    The session goes on: nothing of the request was taken.
+    """
+    location = small.start()
+    assert small("PATCH", location, b"12345").status == 202
+    body = iter([b"678", b"901"]) if chunked else b"678901"
+    reply = small(method, f"{location}?digest={digest_of(b'x')}", body)
+    assert (reply.status, reply.codes) == (413, ["SIZE_INVALID"])
+    assert small("GET", location).headers["Range"] == "0-4"
+    reply = small("PUT", f"{location}?digest={digest_of(b'1234567890')}", b"67890")
+    assert reply.status == 201
+
+
+def test_a_single_post_that_is_too_large(small: Client, tmp_path: Path) -> None:
+    """Nothing of it stays."""
+    data = b"12345678901"
+    reply = small("POST", f"blobs/uploads/?digest={digest_of(data)}", iter([data]))
+    assert reply.status == 413
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+# --- A disk that is full
+
+
+@contextmanager
+def limited(directory: Path) -> Iterator[str]:
+    """Run a registry in a process that can write no file over a mebibyte."""
+    code = (
+        "import sys; from pathlib import Path; from brolga.server.running import serve;"
+        "serve(Path(sys.argv[1]), on_ready=lambda address: print(address, flush=True))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(directory)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": SOURCE},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, MIB)),  # noqa: PLW1509 - it takes no lock
+    ) as server:
+        try:
+            assert server.stdout is not None
+            yield server.stdout.readline().strip()
+        finally:
+            server.terminate()
+
+
+@contextmanager
+def tmpfs(directory: Path) -> Iterator[str]:
+    """Run a registry on a file system of its own, of a mebibyte."""
+    directory.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(directory)]
+    try:
+        done = subprocess.run(mount, capture_output=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("mount is not on PATH")
+    if done.returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        with running(directory) as address:
+            yield address
+    finally:
+        subprocess.run(["umount", str(directory)], check=True)
+
+
+@pytest.mark.parametrize("disk", [limited, tmpfs])
+def test_a_full_disk(tmp_path: Path, disk: object) -> None:
+    """RFC 4918, 11.5: 507, unable to store the representation needed.
+
+    What was committed stays, the session keeps what was written, and smaller things can still be
+    pushed where there is room again.
+    """
+    assert callable(disk)
+    with disk(tmp_path / "store") as address:
+        client = Client(address, "a")
+        kept = client.push(b"abc")
+        client.pushed("v1")
+        location = client.start()
+        large = os.urandom(2 * MIB)
+        reply = client("PUT", f"{location}?digest={digest_of(large)}", large)
+        assert (reply.status, reply.codes) == (507, ["UNKNOWN"])
+        assert client("GET", f"blobs/{digest_of(large)}").status == 404
+        assert client("GET", location).status == 204
+        assert client("DELETE", location).status == 204
+        assert client("GET", f"blobs/{kept}").body == b"abc"
+        assert client("GET", "manifests/v1").status == 200
+        client.push(b"def")
+        client.pushed("v2")
+        assert client("GET", "tags/list").json["tags"] == ["v1", "v2"]
+
+
+# --- Many at once
+
+
+@pytest.mark.parametrize("count", [int(os.environ.get("BROLGA_TEST_CROWD", "50"))])
+def test_a_crowd(tmp_path: Path, count: int) -> None:
+    """Clients that push, tag and pull the same and different things at once lose nothing."""
+    shared = os.urandom(300_000)
+    problems: list[str] = []
+
+    def one(client: Client, number: int) -> None:
+        try:
+            mine = os.urandom(200_000)
+            digests = {client.push(shared): shared, client.push(mine): mine}
+            manifest = client.pushed(f"v{number}", annotations={"n": str(number)})
+            client.pushed("latest", annotations={"n": str(number)})
+            subject = {"mediaType": "application/x", "digest": digest_of(b"s"), "size": 1}
+            client.pushed(f"r{number}", subject=subject, annotations={"n": str(number)})
+            for digest, data in digests.items():
+                if client("GET", f"blobs/{digest}").body != data:
+                    problems.append(f"{number}: {digest} is another")
+            if client("HEAD", f"manifests/v{number}").headers["Docker-Content-Digest"] != manifest:
+                problems.append(f"{number}: the tag is another's")
+        except Exception as error:  # noqa: BLE001 - told by the test
+            problems.append(f"{number}: {error!r}")
+
+    with running(tmp_path) as address:
+        client = Client(address, "crowd/all")
+        threads = [
+            threading.Thread(target=one, args=(client if n % 2 else client.of(f"crowd/{n}"), n))
+            for n in range(count)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert problems == []
+        tags = client("GET", "tags/list").json["tags"]
+        odd = range(1, count, 2)
+        assert set(tags) == {"latest"} | {f"{kind}{n}" for kind in "vr" for n in odd}
+        referrers = client("GET", f"referrers/{digest_of(b's')}").json["manifests"]
+        assert len(referrers) == len(odd)
+        assert len(client("GET", "/v2/_catalog").json["repositories"]) == 1 + len(
+            range(0, count, 2)
+        )
+    assert not list(tmp_path.rglob(".uploads/*"))

@@ -1,0 +1,242 @@
+"""What the documents show is what the command does.
+
+A fenced block marked `console` holds commands behind `$ `, each with what it prints on stdout and
+stderr below it. A command goes on in the next line behind a backslash. `localhost:5000` is the
+registry. In what is printed, `…` stands for any text within a line, and a line of `…` alone for
+any lines. `sha256:9f2c…` is any digest, the same one wherever a document has these letters, in
+later commands too.
+
+The blocks of a document run in their order, in a directory that has `app/`, against one registry
+that is empty at first. A command fails if and only if it prints an error of brolga's.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.conftest import Embedded
+
+ROOT = Path(__file__).parents[2]
+REGISTRY = "localhost:5000"
+FENCED = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+DIGEST = re.compile("sha256:([0-9a-f]+)…")
+DOCUMENTS = [
+    path.relative_to(ROOT).as_posix()
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    if FENCED.search(path.read_text())
+]
+PATIENCE_S = 60
+A, B = f"sha256:{64 * 'a'}", f"sha256:{64 * 'b'}"
+
+
+@dataclass(frozen=True)
+class Example:
+    """A command, the number of its line in the document, and the lines that it prints."""
+
+    line: int
+    command: str
+    shown: list[str]
+
+
+def examples(text: str) -> Iterator[Example]:
+    """Give a document's examples. Raises ValueError for a block that begins with no command."""
+    for block in FENCED.finditer(text):
+        first = text.count("\n", 0, block.start()) + 2
+        lines = iter(enumerate(block[1].splitlines(), first))
+        example: Example | None = None
+        for number, line in lines:
+            if line.startswith("$ "):
+                command = line.removeprefix("$ ")
+                while command.endswith("\\"):
+                    command += "\n" + next(lines)[1]
+                if example:
+                    yield example
+                example = Example(number, command, [])
+            elif example:
+                example.shown.append(line)
+            else:
+                raise ValueError(f"line {number}: a command behind `$ ` is wanted")
+        if example:
+            yield example
+
+
+def looks_like(shown: list[str], printed: str, known: dict[str, str]) -> bool:
+    """Tell whether what was printed has the shape of what the document shows.
+
+    `known` has digests by the letters that stand for them; those seen here first are added.
+    """
+    seen: set[str] = set()
+
+    def digest(letters: str) -> str:
+        if letters in known:
+            return re.escape(known[letters])
+        if letters in seen:
+            return f"(?P=d{letters})"
+        seen.add(letters)
+        return f"(?P<d{letters}>sha256:[0-9a-f]{{64}})"
+
+    def pattern(line: str) -> str:
+        if line == "…":
+            return r"(?:.*\n)*"
+        # Every second part is a digest's letters.
+        parts = enumerate(DIGEST.split(line))
+        return (
+            "".join(
+                digest(part) if odd % 2 else ".*".join(map(re.escape, part.split("…")))
+                for odd, part in parts
+            )
+            + r"\n"
+        )
+
+    match = re.fullmatch("".join(map(pattern, shown)), printed)
+    if match:
+        known |= {letters: match[f"d{letters}"] for letters in seen}
+    return match is not None
+
+
+@pytest.fixture
+def shell(tmp_path: Path, registry: Embedded) -> Callable[[str], subprocess.CompletedProcess[str]]:
+    """Run a command as a reader would, with stdout and stderr in one, as a terminal shows them."""
+    programs, home = tmp_path / "bin", tmp_path / "home"
+    programs.mkdir()
+    (home / "app").mkdir(parents=True)
+    (home / "app" / "hello.txt").write_text("hello\n")
+    program = programs / "brolga"
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m brolga "$@"\n')
+    program.chmod(0o755)
+
+    def run(command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["sh", "-c", command.replace(REGISTRY, registry.address)],
+            check=False,
+            cwd=home,
+            # HOME, so that nobody's credentials are found.
+            env=os.environ | {"PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(home)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+
+    return run
+
+
+def check(
+    text: str, shell: Callable[[str], subprocess.CompletedProcess[str]], address: str
+) -> None:
+    """Run a document's examples; fail with the line of the first that does something else."""
+    known: dict[str, str] = {}
+    for example in examples(text):
+        done = shell(DIGEST.sub(lambda match: known[match[1]], example.command))
+        printed = done.stdout.replace(address, REGISTRY)
+        fails = any(line.startswith("brolga: ") for line in example.shown)
+        if not looks_like(example.shown, printed, known) or fails is (done.returncode == 0):
+            pytest.fail(
+                f"line {example.line}: $ {example.command}\n"
+                f"printed, with exit code {done.returncode}:\n{printed}"
+            )
+
+
+@pytest.mark.skipif(shutil.which("tar") is None, reason="tar is not on PATH")
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_each_example_does_what_the_document_shows(
+    document: str,
+    shell: Callable[[str], subprocess.CompletedProcess[str]],
+    registry: Embedded,
+) -> None:
+    """A reader can copy a command, and gets what stands below it."""
+    check((ROOT / document).read_text(), shell, registry.address)
+
+
+def test_the_documents_of_the_command_have_examples() -> None:
+    """A mistake in the fence would let all of them pass."""
+    assert {"README.md", "docs/cli.md"} <= set(DOCUMENTS)
+
+
+def test_examples_are_found_with_their_lines() -> None:
+    """Several in a block, commands over two lines, and what is no console at all."""
+    text = (
+        "# Title\n\n```sh\n$ not this\n```\n\n"
+        "```console\n$ one \\\n  more\n$ two\na\n\nb\n```\n"
+        "```console\n$ three\n```\n```console\n```\n"
+    )
+    assert list(examples(text)) == [
+        Example(8, "one \\\n  more", []),
+        Example(10, "two", ["a", "", "b"]),
+        Example(16, "three", []),
+    ]
+    with pytest.raises(ValueError, match="line 2: a command"):
+        list(examples("```console\nbrolga version\n```\n"))
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "same"),
+    [
+        ([], "", True),
+        ([], "x\n", False),
+        (["a"], "a\n", True),
+        (["a"], "a\nb\n", False),
+        (["a", "b"], "a\n", False),
+        (["a.c"], "abc\n", False),
+        (["x@sha256:9f…"], f"x@{A}\n", True),
+        (["x@sha256:9f…"], f"y@{A}\n", False),
+        (["x@sha256:9f…"], "x@sha256:9fee\n", False),
+        (["sha256:9f… sha256:9f…"], f"{A} {A}\n", True),
+        (["sha256:9f…", "sha256:9f…"], f"{A}\n{B}\n", False),
+        (["sha256:9f… sha256:51…"], f"{A} {B}\n", True),
+        (["sha256:00…"], f"{A}\n", True),
+        (["sha256:00…"], f"{B}\n", False),
+        (["size …, end"], "size 12, end\n", True),
+        (["size …"], "size\nb\n", False),
+        (["a", "…", "d"], "a\nb\nc\nd\n", True),
+        (["a", "…", "d"], "a\nd\n", True),
+        (["…"], "", True),
+    ],
+)
+def test_the_shape_is_compared(shown: list[str], printed: str, same: bool) -> None:
+    """`…` is any text within a line; alone, any lines; a short digest is one digest."""
+    assert looks_like(shown, printed, {"00": A}) is same
+
+
+def test_a_digest_that_was_printed_can_be_used_in_a_command(
+    shell: Callable[[str], subprocess.CompletedProcess[str]], registry: Embedded
+) -> None:
+    """A document shows it short; the command gets it whole."""
+    block = f"$ echo {A}\nsha256:9f…\n$ echo x@sha256:9f…\nx@{A}"
+    check(f"```console\n{block}\n```\n", shell, registry.address)
+
+
+@pytest.mark.parametrize(
+    ("block", "line"),
+    [
+        ("$ echo a\nb", "line 2"),
+        (
+            "$ echo a\na\n$ echo 'brolga: no'\nbrolga: no",
+            "line 4",
+        ),  # shown as an error, and is none
+        ("$ echo a; false\na", "line 2"),  # the other way round
+    ],
+)
+def test_an_example_that_lies_is_found(
+    block: str,
+    line: str,
+    shell: Callable[[str], subprocess.CompletedProcess[str]],
+    registry: Embedded,
+) -> None:
+    """The line in the document is named, and what was printed."""
+    with pytest.raises(pytest.fail.Exception, match=f"^{line}: "):
+        check(f"```console\n{block}\n```\n", shell, registry.address)

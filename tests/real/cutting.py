@@ -1,0 +1,399 @@
+"""A TCP proxy that fails where a test says, and lists the requests that passed it.
+
+Knows sockets, and by h11 where an HTTP message begins and ends. Must not know what the messages
+are for.
+
+Strategy: one thread with one event loop; two pumps a connection, one for each direction, on bare
+sockets, so that nothing is buffered here and a fault strikes at its exact byte. What passes is
+shown to two h11 connections first, one in the place of each peer: a request is listed before the
+server has it, its status before the client has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import h11
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator
+
+__all__ = ["Fault", "Proxy", "Seen", "proxy"]
+
+Direction = Literal["up", "down"]
+
+_BLOCK = 1 << 16
+_PATIENCE_S = 30.0
+_CLIENT_HELLO = b"\x16"  # the first byte of a TLS handshake (RFC 8446, section 5.1)
+_AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER on, for 0 seconds: close() sends RST
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """What happens to a connection when `offset` bytes of a direction have been passed on.
+
+    `up` is from the client to the server. The offset counts from the end of the first `after`
+    that is seen, else from the connection's first byte (or the first that passes once the fault
+    is armed). It strikes `times` connections, each at most once; at offset 0 of a connection it
+    strikes when the first byte arrives, which is not passed on.
+
+    `cut` ends both connections in order (FIN), `reset` breaks both off (RST), `stall` passes
+    nothing more in this direction until it is released.
+    """
+
+    act: Literal["cut", "reset", "stall"]
+    direction: Direction
+    offset: int = 0
+    after: bytes = b""
+    times: int = 1
+
+
+class Seen(NamedTuple):
+    """A request that passed; `status` is None where no answer passed."""
+
+    method: str
+    path: str
+    status: int | None
+
+
+class _Cut(Exception):
+    """End both connections in order."""
+
+
+class _Reset(Exception):
+    """Break both connections off."""
+
+
+@dataclass(eq=False)
+class _Armed:
+    """A fault, and how many connections it is still to strike."""
+
+    fault: Fault
+    left: int
+
+
+class _Sight:
+    """One direction of one connection, as one fault looks at it."""
+
+    def __init__(self, fault: Fault) -> None:
+        self._fault = fault
+        self._left: int | None = None if fault.after else fault.offset
+        self._tail = b""  # of what passed: it may hold the beginning of `after`
+
+    def find(self, block: bytes) -> int | None:
+        """Return where it would strike, counted from the block's first byte."""
+        if self._left is not None:
+            return self._left
+        at = (self._tail + block).find(self._fault.after)
+        if at < 0:
+            return None
+        return at + len(self._fault.after) - len(self._tail) + self._fault.offset
+
+    def passed(self, block: bytes) -> None:
+        """Take note of what was passed on."""
+        at = self.find(block)
+        if at is not None:
+            self._left = at - len(block)
+        elif len(self._fault.after) > 1:
+            self._tail = (self._tail + block)[1 - len(self._fault.after) :]
+
+    def struck(self) -> None:
+        """Look no more."""
+        self._left = -1
+
+
+@dataclass
+class _Request:
+    """A request whose answer may still come."""
+
+    method: str
+    target: str
+    status: int | None = None
+
+
+class _Dialogue:
+    """The requests of one connection: what either peer says is what the other would read."""
+
+    def __init__(self, seen: list[_Request]) -> None:
+        self._seen = seen  # of all connections
+        self._request: _Request | None = None
+        self._server = h11.Connection(h11.SERVER)
+        self._client = h11.Connection(h11.CLIENT)
+        self._tls: bool | None = None  # what the client speaks, from its first byte on
+        self.broken = ""
+
+    def said(self, direction: Direction, block: bytes) -> None:
+        """Take in bytes before they are passed on."""
+        if self.broken or not block:
+            return
+        if self._tls is None:
+            self._tls = block.startswith(_CLIENT_HELLO)
+        if self._tls:
+            # Some clients try TLS first: a server of plain HTTP refuses it by an answer in HTTP.
+            if direction == "down" and not block.startswith(b"HTTP/1."):
+                self.broken = "the peers speak TLS"
+            return
+        try:
+            (self._server if direction == "up" else self._client).receive_data(block)
+            while self._move(self._server, self._client) or self._move(self._client, self._server):
+                self._turn()
+        except h11.ProtocolError as error:
+            self.broken = str(error)
+
+    def _move(self, source: h11.Connection, target: h11.Connection) -> bool:
+        """Hand one event on; tell whether there was one."""
+        event = source.next_event()
+        if isinstance(event, type):  # NEED_DATA, PAUSED
+            return False
+        if isinstance(event, h11.Request):
+            self._request = _Request(event.method.decode(), event.target.decode())
+            self._seen.append(self._request)
+        elif isinstance(event, h11.Response) and self._request:
+            self._request.status = event.status_code
+        target.send(event)
+        return True
+
+    def _turn(self) -> None:
+        """Begin the next exchange where both have ended one."""
+        sides = (self._server, self._client)
+        if all(side.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE} for side in sides):
+            for side in sides:
+                side.start_next_cycle()
+
+
+class Proxy:
+    """A proxy in front of `HOST:PORT`; `proxy` runs it."""
+
+    def __init__(self, target: str) -> None:
+        host, _, port = target.rpartition(":")
+        self._target = (host, int(port))
+        # Bound and never listening: it keeps the port where connections are refused.
+        self._place = _bound(0)
+        self._port = self._place.getsockname()[1]
+        self.address = f"127.0.0.1:{self._port}"
+        self._loop = asyncio.new_event_loop()
+        self._tasks: set[asyncio.Task[None]] = set()  # one a connection
+        self._listening: asyncio.Task[None] | None = None
+        self._stalled: set[asyncio.Future[None]] = set()
+        self._armed: list[_Armed] = []
+        self._changed = threading.Condition()
+        self._struck = 0
+        self._dialogues: list[_Dialogue] = []
+        self._seen: list[_Request] = []
+
+    # What a test calls, from its thread.
+
+    def arm(self, *faults: Fault) -> None:
+        """Let faults strike from now on."""
+        self._armed += [_Armed(fault, fault.times) for fault in faults]
+
+    @property
+    def struck(self) -> int:
+        """Return how often faults have struck."""
+        return self._struck
+
+    def wait_until_struck(self, times: int = 1) -> None:
+        """Wait until faults have struck so many times in all."""
+        with self._changed:
+            came = self._changed.wait_for(lambda: self._struck >= times, _PATIENCE_S)
+        assert came, f"{self._struck} faults struck, not {times}"
+
+    def release(self) -> None:
+        """Let what is stalled now go on."""
+        self._call(self._release())
+
+    def refuse(self) -> None:
+        """Have new connections refused by the kernel (ECONNREFUSED)."""
+        self._call(self._close_listener())
+
+    def accept(self) -> None:
+        """Take new connections again."""
+        self._call(self._open_listener())
+
+    def requests(self, *, query: bool = False) -> list[Seen]:
+        """Return the requests that passed, in order; their paths without the query.
+
+        A request's entry is there before the server has its last header's end, its status before
+        the client has it.
+        """
+        for dialogue in self._dialogues:
+            if dialogue.broken:
+                raise RuntimeError(f"what passed was not HTTP/1.1: {dialogue.broken}")
+        return [
+            Seen(
+                request.method,
+                request.target if query else request.target.partition("?")[0],
+                request.status,
+            )
+            for request in self._seen
+        ]
+
+    # The thread's beginning and end.
+
+    def run(self) -> None:
+        """Serve until `stop`."""
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.close()
+            self._place.close()
+
+    def stop(self) -> None:
+        """Close everything, what is open too, and end `run`."""
+        self._call(self._close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _call(self, work: Coroutine[None, None, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(_PATIENCE_S)
+
+    # The rest runs in the loop.
+
+    async def _close(self) -> None:
+        await self._close_listener()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _release(self) -> None:
+        for future in self._stalled:
+            if not future.done():  # its connection may have ended meanwhile
+                future.set_result(None)
+        self._stalled.clear()
+
+    async def _open_listener(self) -> None:
+        if self._listening is None:
+            listener = _bound(self._port)
+            listener.listen()
+            listener.setblocking(False)
+            self._listening = self._loop.create_task(self._listen(listener))
+
+    async def _close_listener(self) -> None:
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.gather(self._listening, return_exceptions=True)
+            self._listening = None
+
+    async def _listen(self, listener: socket.socket) -> None:
+        with listener:
+            while True:
+                client, _ = await self._loop.sock_accept(listener)
+                task = self._loop.create_task(self._serve(client))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, client: socket.socket) -> None:
+        """Pass one connection on until both sides have ended, or a fault does."""
+        dialogue = _Dialogue(self._seen)
+        self._dialogues.append(dialogue)
+        server = socket.socket()
+        server.setblocking(False)
+        with client, server:
+            try:
+                await self._loop.sock_connect(server, self._target)
+                async with asyncio.TaskGroup() as pumps:
+                    pumps.create_task(self._pump(client, server, "up", dialogue))
+                    pumps.create_task(self._pump(server, client, "down", dialogue))
+            except* _Cut:
+                await self._end(client, server)
+            except* _Reset:
+                _break_off(client, server)
+                self._note()
+            except* OSError:  # a peer broke off: so does the other side
+                _break_off(client, server)
+
+    async def _pump(
+        self, source: socket.socket, target: socket.socket, way: Direction, dialogue: _Dialogue
+    ) -> None:
+        """Pass one direction on until its end, or until a fault ends the connection."""
+        sights: dict[_Armed, _Sight] = {}
+        while block := await self._loop.sock_recv(source, _BLOCK):
+            while block:
+                armed, piece = self._next(way, sights, block)
+                dialogue.said(way, piece)
+                await self._loop.sock_sendall(target, piece)
+                block = block[len(piece) :]
+                if armed:
+                    armed.left -= 1
+                    await self._strike(armed.fault)
+        target.shutdown(socket.SHUT_WR)
+
+    def _next(
+        self, way: Direction, sights: dict[_Armed, _Sight], block: bytes
+    ) -> tuple[_Armed | None, bytes]:
+        """Return the fault that strikes first in a block, and the bytes before it."""
+        first, end = None, len(block)
+        for armed in self._armed:
+            if armed.fault.direction != way or not (armed.left or armed in sights):
+                continue
+            sight = sights.setdefault(armed, _Sight(armed.fault))
+            at = sight.find(block)
+            if armed.left and at is not None and 0 <= at <= end:
+                first, end = armed, at
+        for armed, sight in sights.items():
+            sight.passed(block[:end])
+            if armed is first:
+                sight.struck()
+        return first, block[:end]
+
+    async def _strike(self, fault: Fault) -> None:
+        if fault.act == "cut":
+            raise _Cut
+        if fault.act == "reset":
+            raise _Reset
+        future = self._loop.create_future()
+        self._stalled.add(future)
+        self._note()
+        await future
+
+    async def _end(self, *sides: socket.socket) -> None:
+        """Close in order: a socket closed with bytes unread would send RST, so read them all."""
+        for side in sides:
+            with contextlib.suppress(OSError):
+                side.shutdown(socket.SHUT_WR)
+        self._note()
+        await asyncio.gather(*map(self._drain, sides))
+
+    async def _drain(self, side: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while await self._loop.sock_recv(side, _BLOCK):
+                pass
+
+    def _note(self) -> None:
+        with self._changed:
+            self._struck += 1
+            self._changed.notify_all()
+
+
+def _bound(port: int) -> socket.socket:
+    """Bind a port that another socket may hold too, as long as that one does not listen."""
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind(("127.0.0.1", port))
+    return bound
+
+
+def _break_off(*sides: socket.socket) -> None:
+    for side in sides:
+        side.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        side.close()
+
+
+@contextmanager
+def proxy(target: str) -> Iterator[Proxy]:
+    """Run a proxy in front of `HOST:PORT`, on a free port of 127.0.0.1."""
+    running = Proxy(target)
+    thread = threading.Thread(target=running.run, name="tests-proxy")
+    thread.start()
+    try:
+        running.accept()
+        yield running
+    finally:
+        running.stop()
+        thread.join()

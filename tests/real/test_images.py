@@ -1,0 +1,131 @@
+"""Images that the command makes and moves are what a foreign registry keeps, and others read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.real.foreign import (
+    Access,
+    copy,
+    make_image,
+    push,
+    require,
+    skopeo,
+    tree,
+    unpack,
+    write_auths,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Authority
+    from tests.real.foreign import DockerRegistry, Image
+    from tests.real.tokens import TokenServer
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """Write an image for one platform by hand."""
+    return make_image(tmp_path_factory.mktemp("image") / "layout", size=3_000_000)
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    """Write a file tree that adds to the image's, and replaces a file of it."""
+    root = tmp_path / "tree"
+    (root / "app/deep").mkdir(parents=True)
+    (root / "etc").mkdir()
+    (root / "app/hello.txt").write_text("hello\n")
+    (root / "app/deep/large").write_bytes(os.urandom(2_500_000))
+    (root / "app/link").symlink_to("hello.txt")
+    (root / "etc/replaced").write_text("by the application\n")
+    (root / "app/hello.txt").chmod(0o640)
+    return root
+
+
+@pytest.fixture
+def access(tmp_path: Path, trust: Access, token_registry: DockerRegistry) -> Access:
+    """Let skopeo in as `someone`, by docker's file; brolga reads the same one."""
+    file = tmp_path / "docker" / "config.json"
+    file.parent.mkdir()
+    write_auths(file, passwords={token_registry.address: ("someone", "secret")})
+    return Access(certificates=trust.certificates, authfile=file)
+
+
+def sh(command: str, access: Access, cwd: Path) -> str:
+    """Run a shell's command as a user with docker's file; return what it prints."""
+    assert access.authfile
+    done = subprocess.run(
+        ["sh", "-c", command.replace("brolga ", f"{sys.executable} -m brolga ", 1)],
+        cwd=cwd,
+        env=os.environ | {"DOCKER_CONFIG": str(access.authfile.parent)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_umoci_unpacks_the_base_s_files_and_the_tar_s(  # noqa: PLR0917 - fixtures
+    token_registry: DockerRegistry,
+    tokens: TokenServer,
+    access: Access,
+    authority: Authority,
+    image: Image,
+    app: Path,
+    tmp_path: Path,
+) -> None:
+    """`tar -c app | brolga append -b BASE -f - -t REF`, over TLS with tokens for both names."""
+    require("umoci", "tar")
+    base, name = (f"{token_registry.address}/team/{part}" for part in ("base:v1", "app:v1"))
+    push(image, base, access=access)
+    tokens.asked.clear()
+    flags = f"--ca-cert {authority.ca_cert} --set-base-image-annotations"
+    pipe = f"tar -C {app} -c . | brolga append -b {base} -f - -t {name} {flags}"
+    printed = sh(pipe, access, tmp_path)
+    raw = skopeo("inspect", "--raw", *access.flags(), f"docker://{name}")
+    digest = f"sha256:{hashlib.sha256(raw.encode()).hexdigest()}"
+    assert printed == f"{token_registry.address}/team/app@{digest}\n"
+    granted = {scope for asked in tokens.asked for scope in asked.granted}
+    assert {"repository:team/app:pull,push", "repository:team/base:pull"} <= granted
+    assert json.loads(raw)["annotations"] == {
+        "org.opencontainers.image.base.digest": image.digest,
+        "org.opencontainers.image.base.name": base,
+    }
+
+    layout = tmp_path / "layout"
+    for source, tag in ((base, "base"), (name, "app")):
+        copy(f"docker://{source}", f"oci:{layout}:{tag}", source_access=access)
+    below = tree(unpack(layout, "base", tmp_path / "base"))
+    above = tree(app)
+    assert "etc/replaced" in below.keys() & above.keys()
+    assert tree(unpack(layout, "app", tmp_path / "app")) == below | above
+
+
+def test_an_index_is_copied_between_two_registries(
+    token_registry: DockerRegistry,
+    plain_registry: DockerRegistry,
+    access: Access,
+    authority: Authority,
+    tmp_path: Path,
+) -> None:
+    """`brolga copy`: all platforms, the digest stays, and skopeo takes it as it takes the first."""
+    images = make_image(tmp_path / "layout", ("linux/amd64", "linux/arm64"))
+    source, target = f"{token_registry.address}/team/app:v1", f"{plain_registry.address}/mirror:v1"
+    push(images, source, access=access)
+    printed = sh(f"brolga copy {source} {target} --ca-cert {authority.ca_cert}", access, tmp_path)
+    assert printed == f"{plain_registry.address}/mirror@{images.digest}\n"
+    copy(f"docker://{target}", f"oci:{tmp_path / 'back'}:v1", "--preserve-digests")
+    blobs = {path.name for path in (tmp_path / "back" / "blobs/sha256").iterdir()}
+    assert blobs == {path.name for path in (images.directory / "blobs/sha256").iterdir()}

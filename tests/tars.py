@@ -1,0 +1,93 @@
+"""Tar archives for the tests, written and listed by the standard library."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from typing import TYPE_CHECKING
+
+from brolga.image import BytesBlob
+from brolga.image.flatten import merged_tar
+from brolga.mediatypes import OCI_LAYER
+
+if TYPE_CHECKING:
+    from brolga.layer import Blob
+
+__all__ = [
+    "DIR",
+    "LNK",
+    "REG",
+    "SYM",
+    "entry",
+    "layer",
+    "link",
+    "listed",
+    "merged",
+    "names",
+    "single",
+    "symlink",
+    "tar",
+]
+
+REG, LNK, SYM, DIR = tarfile.REGTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE
+
+
+def entry(name: str, data: bytes = b"", **members: object) -> tuple[tarfile.TarInfo, bytes]:
+    """Make an entry: a directory where the name ends so, else a file."""
+    info = tarfile.TarInfo(name.removesuffix("/") or "/")
+    info.type = DIR if name.endswith("/") else REG
+    info.size = len(data)
+    for member, value in members.items():
+        setattr(info, member, value)
+    return info, data
+
+
+def link(name: str, target: str) -> tuple[tarfile.TarInfo, bytes]:
+    return entry(name, type=LNK, linkname=target)
+
+
+def symlink(name: str, target: str) -> tuple[tarfile.TarInfo, bytes]:
+    return entry(name, type=SYM, linkname=target)
+
+
+def tar(*members: tuple[tarfile.TarInfo, bytes] | str, form: int = tarfile.PAX_FORMAT) -> bytes:
+    """Write a tar of entries; a text is the name of an empty file or a directory."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=form) as archive:
+        for member in members:
+            info, data = entry(member) if isinstance(member, str) else member
+            archive.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def layer(data: bytes, media_type: str = OCI_LAYER) -> Blob:
+    return BytesBlob(data, media_type)
+
+
+def merged(*tars: bytes) -> bytes:
+    return b"".join(merged_tar([layer(data) for data in tars]))
+
+
+def listed(data: bytes) -> dict[str, tuple[bytes, bytes]]:
+    """Return what a tar has: by name its type, and its content or target."""
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        return {one.name: (one.type, _content(archive, one)) for one in archive}
+
+
+def _content(archive: tarfile.TarFile, one: tarfile.TarInfo) -> bytes:
+    if one.isreg():
+        content = archive.extractfile(one)
+        assert content is not None
+        return content.read()
+    return one.linkname.encode()
+
+
+def names(data: bytes) -> list[str]:
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        return archive.getnames()
+
+
+def single(data: bytes) -> tarfile.TarInfo:
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        (one,) = archive
+    return one

@@ -1,0 +1,52 @@
+"""Images in a registry that the tests of verbs change, and what is there afterwards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from brolga.client import Client
+from brolga.descriptor import DEFAULT_PLATFORM
+from brolga.image import Image, ImageIndex
+from brolga.layer import StreamLayer
+from brolga.reference import Reference
+
+if TYPE_CHECKING:
+    from brolga.descriptor import Platform
+
+__all__ = ["index", "push", "pushed", "read", "stream"]
+
+
+def stream(text: str) -> StreamLayer:
+    """Return a layer whose bytes are a text."""
+    return StreamLayer([text.encode()])
+
+
+def pushed(name: str, image: Image | ImageIndex) -> str:
+    """Push what was made under a name; return its digest."""
+    with Client() as client:
+        return str(client.push(name, image).digest)
+
+
+def push(name: str, *texts: str, platform: Platform = DEFAULT_PLATFORM) -> str:
+    """Push an image with a layer for each text; return its digest."""
+    layers = [stream(text) for text in texts]
+    return pushed(name, Image.empty(platform).append(*layers, created_by="the test"))
+
+
+def index(name: str, *platforms: Platform) -> str:
+    """Push an index with an image for each platform; return its digest."""
+    made = ImageIndex.empty()
+    with Client() as client:
+        for platform in platforms:
+            image = Image.empty(platform).append(stream(str(platform)))
+            client.push(Reference.parse(name).repository, image)  # from now on it has a digest
+            made = made.append(image)
+    return pushed(name, made)
+
+
+def read(name: str) -> Image:
+    """Return the image under a name, its config read."""
+    with Client() as client:
+        image = client.image(name)
+        image.config  # noqa: B018 - read it while there is a connection
+        return image

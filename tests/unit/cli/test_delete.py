@@ -1,0 +1,108 @@
+"""cli.delete: an image or index, or a tag; and registries that do not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.scripted import Peer, scripted
+from tests.unit.cli.images import push
+
+if TYPE_CHECKING:
+    from tests.conftest import Embedded
+    from tests.unit.cli.conftest import Brolga
+
+DIGEST = f"sha256:{64 * 'a'}"
+TYPE = "Content-Type: application/vnd.oci.image.manifest.v1+json"
+
+
+def test_a_tag_goes_alone_an_image_with_its_tags(brolga: Brolga, registry: Embedded) -> None:
+    """Nothing is printed."""
+    repository = f"{registry.address}/a"
+    for tag in ("v1", "v2", "v3"):
+        digest = push(f"{repository}:{tag}", "layer")
+    outcome = brolga("delete", f"{repository}:v1")
+    assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
+    assert brolga("ls", repository).out == "v2\nv3\n"
+    assert brolga("delete", f"{repository}@{digest}").code == 0
+    assert brolga("ls", repository).out == ""
+    for name in (f"{repository}:v1", f"{repository}@{digest}"):
+        assert brolga("delete", name).code == 3
+
+
+def delete(brolga: Brolga, ref: str, status: int, found: int) -> tuple[int, str]:
+    """Ask a registry that answers DELETE with `status` and HEAD with `found`."""
+    body = json.dumps({"errors": [{"code": "UNSUPPORTED", "message": "no"}]}).encode()
+
+    def script(peer: Peer) -> None:
+        while head := peer.head():
+            if head[0].startswith("DELETE"):
+                peer.answer(status, body)
+            elif head[0].startswith("HEAD"):
+                peer.socket.sendall(
+                    f"HTTP/1.1 {found} .\r\nContent-Length: 2\r\n"
+                    f"Docker-Content-Digest: {DIGEST}\r\n{TYPE}\r\n\r\n".encode()
+                )
+            else:
+                peer.answer(200)
+
+    with scripted(script) as address:
+        outcome = brolga("delete", f"{address}/{ref}")
+    assert outcome.out == ""
+    return outcome.code, outcome.err.replace(address, "HOST")
+
+
+@pytest.mark.parametrize("status", [400, 404, 405])
+def test_a_registry_without_deleting_of_tags_is_told_of(brolga: Brolga, status: int) -> None:
+    """docker-registry answers 400 or 405: the line has the command that deletes the image."""
+    code, line = delete(brolga, "x:v1", status, found=200)
+    assert code == (3 if status == 404 else 5)
+    assert line == (
+        f"brolga: registry: the registry answered DELETE http://HOST/v2/x/manifests/v1 with "
+        f"{status}: UNSUPPORTED: no; it may delete no tags: to delete the image with every tag of "
+        f"it, brolga delete HOST/x@{DIGEST}\n"
+    )
+
+
+def test_a_tag_that_is_not_there_is_not_found(brolga: Brolga) -> None:
+    """docker-registry answers 400 to that too; whether the tag is there tells what it meant."""
+    code, line = delete(brolga, "x:v1", 400, found=404)
+    assert code == 3
+    assert "check the name, and that it exists" in line
+
+
+def test_a_tag_of_which_nothing_is_known_has_the_first_answer(brolga: Brolga) -> None:
+    """The question is for the advice alone."""
+    code, line = delete(brolga, "x:v1", 405, found=403)
+    assert code == 5
+    assert line.endswith("405: UNSUPPORTED: no; it does not allow this: ask whoever runs it\n")
+
+
+def test_another_error_is_what_it_is(brolga: Brolga) -> None:
+    """Not allowed: exit code 4."""
+    code, line = delete(brolga, "x:v1", 403, found=200)
+    assert code == 4
+    assert line.endswith("; use credentials that may do this\n")
+
+
+def test_a_registry_without_deleting_is_told_of(brolga: Brolga) -> None:
+    """By digest there is no other way, and nothing to advise but to ask."""
+    manifest = (
+        b'{"schemaVersion":2,"config":{"mediaType":"a/b","digest":"%s","size":2},"layers":[]}'
+    )
+    body = manifest % DIGEST.encode()
+    digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
+
+    def script(peer: Peer) -> None:
+        while head := peer.head():
+            if head[0].startswith("DELETE"):
+                peer.answer(405)
+            else:
+                peer.answer(200, b"" if head[0].startswith("GET /v2/ ") else body, TYPE)
+
+    with scripted(script) as address:
+        outcome = brolga("delete", f"{address}/x@{digest}")
+    assert outcome.code == 5
+    assert outcome.err.endswith(" with 405; it does not allow this: ask whoever runs it\n")

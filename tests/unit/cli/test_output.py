@@ -1,0 +1,153 @@
+"""cli.output: results on stdout, lines on stderr, and streams that take neither."""
+
+from __future__ import annotations
+
+import errno
+import io
+import logging
+import os
+import sys
+
+import pytest
+
+from brolga.cli.output import LostResult, lines, logged, one_line, raw, result, say, settle, warn
+
+
+class _Full(io.StringIO):
+    """A stream that takes no more, and has no descriptor's buffer to lose."""
+
+    def __init__(self, number: int = errno.ENOSPC) -> None:
+        super().__init__()
+        self.number = number
+
+    def write(self, _text: str) -> int:
+        raise OSError(self.number, os.strerror(self.number))
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_result_is_a_line_or_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
+    """A text line, or with --json its fields."""
+    result("line", {"a": 1})
+    result("line", {"a": 1}, as_json=True)
+    assert capsys.readouterr() == ('line\n{"a": 1}\n', "")
+
+
+@pytest.mark.parametrize(("done", "end"), [("", ""), ("it was done: x", "; it was done: x")])
+def test_a_result_that_stdout_does_not_take_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, done: str, end: str
+) -> None:
+    """It says why, and what was done all the same."""
+    monkeypatch.setattr("sys.stdout", _Full())
+    with pytest.raises(LostResult) as caught:
+        result("line", done=done)
+    assert str(caught.value) == f"stdout cannot be written: No space left on device{end}"
+    monkeypatch.setattr("sys.stdout", None)
+    with pytest.raises(LostResult) as caught:
+        result("line", done=done)
+    assert str(caught.value) == f"stdout cannot be written: it is closed{end}"
+
+
+def test_a_reader_that_has_gone_matters_where_something_was_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`brolga version | head -0` is quiet; a push whose digest nobody read is not."""
+    monkeypatch.setattr("sys.stdout", _Full(errno.EPIPE))
+    with pytest.raises(BrokenPipeError):
+        result("line")
+    with pytest.raises(LostResult, match=r"Broken pipe; it was pushed$"):
+        result("line", done="it was pushed")
+
+
+def test_lines_are_results(capsys: pytest.CaptureFixture[str]) -> None:
+    """One a line; nothing for none."""
+    lines(iter(()))
+    lines(["a", "b"])
+    assert capsys.readouterr() == ("a\nb\n", "")
+
+
+def test_bytes_go_out_as_they_are(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    """No line end, no encoding."""
+    raw(b"\xff\r\n")
+    raw(memoryview(b"\x00"))
+    assert capsysbinary.readouterr() == (b"\xff\r\n\x00", b"")
+
+
+class _FullRaw(io.RawIOBase):
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, _data: object) -> int:
+        raise OSError(self.number, os.strerror(self.number))
+
+
+def test_bytes_that_stdout_does_not_take_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a line: why, but a reader that has gone is told nothing."""
+    for number, kind in ((errno.ENOSPC, LostResult), (errno.EPIPE, BrokenPipeError)):
+        monkeypatch.setattr("sys.stdout", io.TextIOWrapper(_FullRaw(number)))  # type: ignore[type-var]
+        with pytest.raises(kind, match=os.strerror(number)):
+            raw(b"data")
+    monkeypatch.setattr("sys.stdout", None)
+    with pytest.raises(LostResult, match="it is closed"):
+        raw(b"data")
+
+
+def test_a_warning_is_one_line_that_erases_the_status_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Host and text, which anyone may have written."""
+    for out, start in ((_Terminal(), "\r\x1b[K"), (io.StringIO(), "")):
+        monkeypatch.setattr("sys.stderr", out)
+        warn("r.example", "ends\nsoon \x1b[2J")
+        assert out.getvalue() == f"{start}warning: r.example: ends soon [2J\n"
+    monkeypatch.setattr("sys.stderr", None)
+    warn("r.example", "unseen")
+
+
+def test_a_line_that_stderr_does_not_take_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exit code still tells what happened."""
+    for stream in (_Full(), None):
+        monkeypatch.setattr("sys.stderr", stream)
+        say("line")
+
+
+def test_one_line_is_printable() -> None:
+    """A message may hold what a registry or a file's name brought."""
+    assert one_line("a\nb\r\n\tc \x1b[2Jd\udcff") == "a b c [2Jd"
+
+
+def test_what_cannot_be_written_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python would try again at its end, and exit with 120."""
+    end, start = os.pipe()
+    os.close(end)
+    with os.fdopen(start, "w") as out:
+        out.write("lost")
+        monkeypatch.setattr("sys.stdout", out)
+        monkeypatch.setattr("sys.stderr", None)
+        settle()
+        out.write("to nowhere")
+        out.flush()
+
+
+def test_a_log_line_erases_the_status_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal a status line may stand where the log line begins."""
+    out = _Terminal()
+    monkeypatch.setattr("sys.stderr", out)
+    with logged():
+        logging.getLogger("brolga.x").debug("seen")
+    assert out.getvalue() == "\r\x1b[Kbrolga.x: seen\n"
+
+
+def test_a_log_without_stderr_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """-v must not fail what it only watches."""
+    monkeypatch.setattr("sys.stderr", None)
+    assert sys.stderr is None
+    with logged():
+        logging.getLogger("brolga.x").debug("unseen")

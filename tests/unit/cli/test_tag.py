@@ -1,0 +1,39 @@
+"""cli.tag: another tag for what a name stands for."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from tests.unit.cli.images import push
+
+from brolga.client import Client
+
+if TYPE_CHECKING:
+    from tests.conftest import Embedded
+    from tests.unit.cli.conftest import Brolga
+
+
+def test_a_tag_is_given_and_moves(brolga: Brolga, registry: Embedded) -> None:
+    """`REPO@DIGEST`; the first name stays."""
+    repository = f"{registry.address}/a"
+    first, second = push(f"{repository}:v1", "layer"), push(f"{repository}:v2", "another")
+    outcome = brolga("tag", f"{repository}:v1", "latest")
+    assert (outcome.code, outcome.out, outcome.err) == (0, f"{repository}@{first}\n", "")
+    moved = json.loads(brolga("tag", "--json", f"{repository}@{second}", "latest").out)
+    assert moved == {"ref": f"{repository}@{second}", "tag": "latest", "digest": second}
+    with Client() as client:
+        assert str(client.head(f"{repository}:latest").digest) == second
+        assert str(client.head(f"{repository}:v1").digest) == first
+
+
+def test_what_is_no_tag_is_usage(brolga: Brolga) -> None:
+    """A tag alone, no reference: exit code 2, and nothing was asked."""
+    for tag in ("a/b", "a:b", "", "-"):
+        outcome = brolga("tag", "127.0.0.1:1/x", "--", tag)
+        assert (outcome.code, outcome.out) == (2, "")
+
+
+def test_what_is_not_there_is_not_found(brolga: Brolga, registry: Embedded) -> None:
+    """Exit code 3."""
+    assert brolga("tag", f"{registry.address}/a", "v1").code == 3

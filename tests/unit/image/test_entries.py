@@ -1,0 +1,256 @@
+"""entries.py: what an entry says is kept, and what is no tar is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import shutil
+import subprocess
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.tars import (
+    DIR,
+    LNK,
+    REG,
+    SYM,
+    entry,
+    link,
+    listed,
+    merged,
+    names,
+    single,
+    symlink,
+    tar,
+)
+
+from brolga.errors import CorruptBlob
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# What an entry keeps -----------------------------------------------------------------------------
+
+
+def test_metadata_is_kept() -> None:
+    """Owner, mode and time are those of the entry."""
+    whole = entry(
+        "a", b"x" * 700, mode=0o4755, uid=1000, gid=50, uname="user", gname="staff", mtime=12345
+    )
+    one = single(merged(tar(whole)))
+    wanted = whole[0]
+    for name in ("mode", "uid", "gid", "uname", "gname", "mtime", "size"):
+        assert getattr(one, name) == getattr(wanted, name)
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_long_and_foreign_names_are_kept(form: int) -> None:
+    """Pax and GNU have room for any name, of whatever bytes."""
+    long = "d" * 90 + "/" + "é" * 60
+    odd = b"caf\xe9".decode("utf-8", "surrogateescape")
+    out = merged(
+        tar(entry(long, b"1"), entry(odd, b"2"), symlink("s", long), link("h", long), form=form)
+    )
+    assert listed(out) == {
+        long: (REG, b"1"),
+        odd: (REG, b"2"),
+        "s": (SYM, long.encode()),
+        "h": (LNK, long.encode()),
+    }
+
+
+def test_long_directories_are_kept() -> None:
+    """A name of exactly 100 bytes has no room for a directory's slash."""
+    wanted = ["d" * count for count in (98, 99, 100, 101, 300)]
+    out = merged(tar(*[f"{name}/" for name in wanted]))
+    assert listed(out) == dict.fromkeys(wanted, (DIR, b""))
+
+
+def test_the_prefix_of_ustar_is_read() -> None:
+    """POSIX ustar splits a name at a slash."""
+    name = "p" * 90 + "/" + "n" * 90
+    assert names(merged(tar(name, form=tarfile.USTAR_FORMAT))) == [name]
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_large_and_exact_numbers_are_kept(form: int) -> None:
+    """Numbers beyond a field's digits, negative ones too, are passed on in pax records."""
+    one = single(merged(tar(entry("a", uid=2**31, gid=2**40, mtime=-5), form=form)))
+    assert (one.uid, one.gid, one.mtime) == (2**31, 2**40, -5)
+
+
+def test_fractions_of_seconds_are_kept() -> None:
+    """A pax record says what the header has no room for, digit for digit."""
+    records = {"mtime": "1.123456789", "atime": "2.5"}
+    assert single(merged(tar(entry("a", pax_headers=records)))).pax_headers == records
+
+
+def test_extended_attributes_are_kept_byte_for_byte() -> None:
+    """`security.capability` is binary; an attribute may be empty."""
+    value = bytes(range(256)).decode("utf-8", "surrogateescape")
+    records = {"SCHILY.xattr.security.capability": value, "SCHILY.xattr.user.empty": ""}
+    out = merged(tar(entry("a", b"1", pax_headers=records)))
+    assert bytes(range(256)) in out
+    got = single(out).pax_headers
+    assert got["SCHILY.xattr.user.empty"] == ""
+    raw = got["SCHILY.xattr.security.capability"].encode("utf-8", "surrogateescape")
+    assert raw == bytes(range(256))
+    assert "hdrcharset" not in got
+
+
+def test_devices_and_pipes_are_kept() -> None:
+    """Device nodes keep their numbers."""
+    out = merged(
+        tar(
+            entry("c", type=tarfile.CHRTYPE, devmajor=1, devminor=3),
+            entry("b", type=tarfile.BLKTYPE, devmajor=8, devminor=2**20),
+            entry("p", type=tarfile.FIFOTYPE),
+        )
+    )
+    with tarfile.open(fileobj=io.BytesIO(out)) as archive:
+        got = [(one.type, one.devmajor, one.devminor) for one in archive]
+    assert got == [
+        (tarfile.CHRTYPE, 1, 3),
+        (tarfile.BLKTYPE, 8, 2**20),
+        (tarfile.FIFOTYPE, 0, 0),
+    ]
+
+
+def test_global_headers_are_left_out() -> None:
+    """Git archive writes one; Docker and containerd pass over it."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", pax_headers={"comment": "commit"}) as archive:
+        archive.addfile(entry("a")[0])
+    one = single(merged(out.getvalue()))
+    assert (one.name, one.pax_headers) == ("a", {})
+
+
+@pytest.mark.skipif(shutil.which("tar") is None, reason="the tar program is not on PATH")
+@pytest.mark.parametrize(
+    "form", ["gnu", "pax --sparse-version=0.0", "pax --sparse-version=0.1", "pax"]
+)
+@pytest.mark.parametrize("parts", [2, 60])
+def test_sparse_files_are_kept_sparse(form: str, parts: int, tmp_path: Path) -> None:
+    """A hole takes no bytes, and what the file shows is the same."""
+    with (tmp_path / "sparse").open("wb") as file:
+        for part in range(parts):
+            file.seek(part << 20)
+            file.write(b"part %d" % part + bytes(4090))
+        file.truncate(parts << 24 if parts == 2 else parts << 20)
+    command = ["tar", "-C", str(tmp_path), "-cS", *f"--format={form}".split(), "sparse"]
+    data = subprocess.run(command, check=True, capture_output=True).stdout
+    out = merged(data)
+    assert len(out) < 1 << 20
+    unpacked = tmp_path / "out"
+    unpacked.mkdir()
+    subprocess.run(["tar", "-C", unpacked, "-x"], input=out, check=True)
+    assert _sum(unpacked / "sparse") == _sum(tmp_path / "sparse")
+    with tarfile.open(fileobj=io.BytesIO(out)) as archive:
+        (one,) = archive
+        assert (one.name, one.size) == ("sparse", (tmp_path / "sparse").stat().st_size)
+
+
+def _sum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# What is no tar ----------------------------------------------------------------------------------
+
+
+def patched(data: bytes, at: int, new: bytes) -> bytes:
+    """Change a header's bytes, and its checksum (POSIX ustar: the sum with blanks in its place)."""
+    block = bytearray(data[:512])
+    block[at : at + len(new)] = new
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block) + data[512:]
+
+
+def extended(records: bytes) -> bytes:
+    """Put a pax header with these bytes before an entry."""
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.XHDTYPE, len(records)
+    return info.tobuf(tarfile.USTAR_FORMAT) + records + bytes(-len(records) % 512) + tar("a")
+
+
+GNU = patched(tar("a"), 156, b"S")[:512]
+BROKEN = {
+    "not a valid tar header": tar("a")[:100] + b"x" + tar("a")[101:],
+    "12 bytes of an entry are missing": tar("a")[:500],
+    "1 bytes of an entry are missing": tar(entry("a", b"data"))[:1023],
+    "after one block of zeros": tar("a")[:1024] + tar("b"),
+    "after an extended header": extended(b"7 a=bc\n")[:1024],
+    "a number is out of range": patched(tar("a"), 124, b"\xff" * 12),
+    "of the type 'M'": patched(tar("a"), 156, b"M"),
+    "number of a pax header is none: '1x'": extended(b"11 size=1x\n"),
+    "none: '12345678'": extended(b"1234567890"),
+    "number of a tar header is none": patched(GNU, 482, b"\1") + b"9" * 512,
+    "a name with a zero byte": extended(b"12 path=a\0b\n"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_what_is_no_tar_is_an_error(what: str) -> None:
+    """An archive that is broken in the middle is not taken for a shorter one."""
+    message = "a pax header with a broken record" if "12345678'" in what else what
+    with pytest.raises(CorruptBlob, match=f"layer 1 of 1, sha256:.*{message}"):
+        merged(BROKEN[what])
+
+
+@pytest.mark.parametrize(
+    "records", [b"7 a=bc", b"7 a_bc\n", b"7 =abc\n", b"9 a=bc\n", b" a=b\n", b"3 a=b\n"]
+)
+def test_a_broken_pax_record_is_an_error(records: bytes) -> None:
+    """POSIX pax: `LENGTH KEY=VALUE` and a line's end, of that length."""
+    with pytest.raises(CorruptBlob, match="a broken record"):
+        merged(extended(records))
+
+
+def test_device_numbers_out_of_range_are_an_error() -> None:
+    """What a header of ours has no room for is not cut."""
+    data = patched(tar(entry("c", type=tarfile.CHRTYPE)), 329, b"\x80\0\0\0\x7f\0\0\0")
+    with pytest.raises(CorruptBlob, match="a number is out of range"):
+        merged(data)
+
+
+def test_extended_headers_are_bounded() -> None:
+    """Memory is not what an archive claims: Go's readers stop at 1 MiB too."""
+    assert names(merged(extended(b"100016 comment=%b\n" % bytes(100000)))) == ["a"]
+    with pytest.raises(CorruptBlob, match="an extended tar header of 1048577 bytes"):
+        merged(extended(bytes((1 << 20) + 1)))
+
+
+def test_sparse_files_of_too_many_parts_are_an_error() -> None:
+    """The parts are kept in memory, and must fit in a header."""
+    head = patched(patched(GNU, 482, b"\1"), 483, b"\x80" + bytes(7) + b"\1\0\0\0")
+    more = b"%011o\0%011o\0" % (0, 0) * 21 + b"\1" + bytes(7)
+    with pytest.raises(CorruptBlob, match="a sparse file of too many parts"):
+        merged(head[:512] + more * 4000)
+
+
+def test_an_empty_record_takes_one_away() -> None:
+    """A record without a value leaves the header's in force (POSIX pax)."""
+    assert names(merged(extended(b"9 path=b\n8 path=\n"))) == ["a"]
+    assert names(merged(extended(b"9 path=b\n"))) == ["b"]
+
+
+def test_the_size_of_a_pax_record_counts() -> None:
+    """Records have priority over the header's fields."""
+    data = extended(b"10 size=4\n")[:1536] + b"data" + bytes(508)
+    assert listed(merged(data)) == {"a": (REG, b"data")}
+
+
+def test_old_types_are_read() -> None:
+    """Unix V7's files, its directories by their slash, and contiguous files."""
+    assert listed(merged(patched(tar(entry("a", b"1")), 156, b"\0"))) == {"a": (REG, b"1")}
+    assert listed(merged(patched(tar("a"), 0, b"d/"))) == {"d": (REG, b"")}
+    assert listed(merged(patched(patched(tar("a"), 0, b"d/"), 156, b"\0"))) == {"d": (DIR, b"")}
+    assert listed(merged(patched(tar(entry("a", b"1")), 156, b"7"))) == {"a": (REG, b"1")}
+
+
+def test_other_data_in_the_place_of_a_prefix_is_none() -> None:
+    """GNU's format keeps times where ustar has its prefix."""
+    data = patched(tar("a", form=tarfile.GNU_FORMAT), 345, b"14000000000\0" * 2)
+    assert names(merged(data)) == ["a"]

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from brolga.server import htpasswd
+from brolga.server.htpasswd import Htpasswd
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+bcrypt = pytest.importorskip("bcrypt")
+
+
+@pytest.fixture
+def users(tmp_path: Path) -> Htpasswd:
+    """Return a file of one user, whose password is longer than bcrypt reads."""
+    hashed = bcrypt.hashpw(b"x" * 72, bcrypt.gensalt(4)).decode()
+    path = tmp_path / "htpasswd"
+    path.write_text(f"ann:{hashed}\n")
+    return Htpasswd(path)
+
+
+def test_a_long_password(users: Htpasswd) -> None:
+    """What is beyond the 72nd byte counts for nothing, as `htpasswd -B` has it."""
+    assert users.check("ann", "x" * 100)
+    assert not users.check("ann", "x" * 71)
+
+
+def test_only_what_was_right_is_remembered(users: Htpasswd) -> None:
+    """A right password is hashed once, a wrong one each time."""
+    for name, password in (("ann", "wrong"), ("nobody", "x" * 72)):
+        assert not users.check(name, password)
+        assert not users.remembers(name, password)
+    assert not users.remembers("ann", "x" * 72)
+    assert users.check("ann", "x" * 72)
+    assert users.remembers("ann", "x" * 72)
+    assert not users.remembers("an", "n:" + "x" * 72)
+
+
+def test_no_password_is_kept(users: Htpasswd) -> None:
+    """What is remembered tells nobody what it was."""
+    users.check("ann", "x" * 72)
+    assert all(b"x" * 8 not in kept for kept in users._right)
+
+
+def test_what_is_remembered_is_bounded(users: Htpasswd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passwords that are right in many spellings take no memory without end."""
+    monkeypatch.setattr(htpasswd, "_REMEMBERED", 3)
+    for n in range(10):
+        assert users.check("ann", "x" * (72 + n))
+        assert len(users._right) <= 3

@@ -1,0 +1,210 @@
+"""replay.py: bytes that may have to go out again, and who has them still."""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from brolga.errors import SourceError
+from brolga.replay import Keep, Spool, Tape, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+DATA = b"abcdefghij"
+BLOCKS = (b"abc", b"", b"defg", b"h", b"ij")
+
+
+def _go_on() -> None:
+    return None
+
+
+def joined(blocks: Iterable[bytes | memoryview]) -> bytes:
+    """Return the bytes of blocks."""
+    return b"".join(blocks)
+
+
+def tape(
+    keep: Keep,
+    again: Callable[[], Iterator[bytes]] | None = None,
+    watch: Callable[[], None] = _go_on,
+    blocks: Iterable[bytes] = BLOCKS,
+) -> Tape:
+    """Return a tape of DATA."""
+    return Tape(blocks, keep, again, watch)
+
+
+# --- Window
+
+
+def test_a_window_keeps_the_last_bytes_in_whole_blocks() -> None:
+    """Memory is bounded by the limit, however long the stream."""
+    window = Window(5)
+    for block in BLOCKS:
+        window.add(block)
+    assert window.start == 7
+    assert joined(window.read(7)) == b"hij"
+    assert joined(window.read(9)) == b"j"
+    assert joined(window.read(10)) == b""
+
+
+def test_a_window_of_nothing_keeps_nothing() -> None:
+    """`--window 0`: the memory of a push without replay."""
+    window = Window(0)
+    window.add(b"abc")
+    assert window.start == 3
+    assert not joined(window.read(3))
+
+
+def test_a_closed_window_lets_its_blocks_go() -> None:
+    """Nothing outlives the upload."""
+    window = Window(10)
+    window.add(b"abc")
+    window.close()
+    assert not joined(window.read(0))
+
+
+@given(st.lists(st.binary(max_size=5)), st.integers(0, 30), st.data())
+def test_a_window_gives_what_it_was_given(
+    blocks: list[bytes], limit: int, data: st.DataObject
+) -> None:
+    """Whatever offset it says it has, it has all bytes from there on."""
+    window, whole = Window(limit), b"".join(blocks)
+    for block in blocks:
+        window.add(block)
+    start = data.draw(st.integers(window.start, len(whole)))
+    assert joined(window.read(start)) == whole[start:]
+    assert len(whole) - window.start <= limit
+
+
+# --- Spool
+
+
+def test_a_spool_keeps_everything_in_a_file_without_a_name(tmp_path: Path) -> None:
+    """The file is deleted when it is made: a killed process leaves nothing."""
+    spool = Spool(tmp_path)
+    assert not list(tmp_path.iterdir())
+    for block in (b"abc", memoryview(b"defg")):
+        spool.add(block)
+    assert spool.start == 0
+    assert joined(spool.read(0)) == b"abcdefg"
+    assert joined(spool.read(5)) == b"fg"
+    spool.close()
+
+
+def test_a_spool_that_is_short_written_writes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`pwrite` may write less than it was given (pwrite(2))."""
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: real(fd, bytes(data[:2]), at))
+    spool = Spool(tmp_path)
+    spool.add(DATA)
+    assert joined(spool.read(0)) == DATA
+    spool.close()
+
+
+def test_a_spool_on_a_full_disk_says_so() -> None:
+    """A failure of the disk is an OSError of the spool, and the upload's end."""
+    if not os.path.exists("/dev/full"):  # noqa: PTH110 - a device, no path of ours
+        pytest.skip("no /dev/full here")
+    spool = Spool()
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, spool._file.fileno())
+    os.close(full)
+    with pytest.raises(OSError, match="No space left"):
+        spool.add(DATA)
+    spool.close()
+
+
+# --- Tape
+
+
+def test_a_tape_gives_the_stream_and_counts_it() -> None:
+    """The first reading is live; heartbeats come through."""
+    one = tape(Window(100))
+    assert list(one.blocks(0)) == list(BLOCKS)
+    assert one.produced == len(DATA)
+    assert one.ended
+
+
+@pytest.mark.parametrize("start", range(5))
+def test_what_was_kept_goes_out_again_and_then_the_rest(start: int) -> None:
+    """An upload goes on at the byte that the registry acknowledged."""
+    one = tape(Window(100))
+    first = list(islice(one.blocks(0), 3))
+    assert joined(first) == b"abcdefg"
+    assert (one.produced, one.ended) == (7, False)
+    assert joined(one.blocks(start)) == DATA[start:]
+    assert (one.produced, one.ended) == (10, True)
+    assert joined(one.blocks(0)) == DATA
+
+
+def test_what_was_dropped_is_known_to_be_gone() -> None:
+    """Without a source that can be opened again, the window is all there is."""
+    one = tape(Window(3))
+    list(one.blocks(0))
+    assert one.kept_from == 7
+    assert joined(one.blocks(8)) == b"ij"
+
+
+def test_a_source_that_can_be_opened_again_makes_the_bytes_again() -> None:
+    """A second pass up to where the live stream stands; the live stream then goes on."""
+    passes: list[int] = []
+
+    def again() -> Iterator[bytes]:
+        passes.append(1)
+        yield from (b"ab", b"cdef", b"g???")
+
+    one = tape(Window(1), again)
+    list(islice(one.blocks(0), 3))
+    assert one.kept_from == 0
+    assert joined(one.blocks(2)) == DATA[2:]
+    assert len(passes) == 1
+
+
+def test_a_second_pass_that_fails_ends_the_stream() -> None:
+    """A source that changed meanwhile is told, and no byte follows."""
+
+    def again() -> Iterator[bytes]:
+        yield b"abcdefg"
+        raise SourceError("the source changed while it was read")
+
+    one = tape(Window(0), again)
+    list(islice(one.blocks(0), 3))
+    with pytest.raises(SourceError, match="changed"):
+        joined(one.blocks(0))
+    assert one.produced == 7
+
+
+def test_who_watches_can_end_the_stream() -> None:
+    """A push that failed elsewhere stops its other uploads before their next block."""
+
+    def watch() -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        joined(tape(Window(), watch=watch).blocks(0))
+
+
+@given(st.lists(st.binary(max_size=4)), st.integers(0, 12), st.data())
+def test_whatever_is_asked_for_is_right(
+    blocks: list[bytes], limit: int, data: st.DataObject
+) -> None:
+    """However often an upload fails, the bytes from an offset on are those of the stream."""
+    whole = b"".join(blocks)
+    one = tape(Window(limit), blocks=blocks)
+    for _ in range(data.draw(st.integers(0, 4))):
+        start = data.draw(st.integers(one.kept_from, one.produced))
+        count = data.draw(st.integers(0, 6))
+        got = joined(islice(one.blocks(start), count))
+        assert whole[start:].startswith(got)
+    start = data.draw(st.integers(one.kept_from, one.produced))
+    assert joined(one.blocks(start)) == whole[start:]
+    assert one.produced == len(whole)

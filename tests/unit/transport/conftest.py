@@ -1,0 +1,70 @@
+"""A transport that must leave nothing open."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.unit.transport.calls import PATIENCE_S
+
+from brolga.transport import Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.conftest import Authority
+
+PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+
+
+@pytest.fixture(autouse=True)
+def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the proxies of whoever runs the tests out of them."""
+    for name in PROXY_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture
+def client() -> Iterator[Transport]:
+    """Make a transport; nothing of it may be left open."""
+    with Transport(timeout_s=PATIENCE_S) as transport:
+        yield transport
+    gc.collect()  # what was not closed says so now
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A client certificate with its key, as PEM files."""
+
+    certificate: Path
+    key: Path
+
+    @property
+    def both(self) -> bytes:
+        """The certificate and its key, as one file has them."""
+        return self.certificate.read_bytes() + self.key.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def client_pair(authority: Authority) -> Pair:
+    """Make a client certificate that the authority signed."""
+    pair = Pair(authority.directory / "client.pem", authority.directory / "client.key")
+    new_key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -config openssl.cnf"
+    for command in (
+        f"req {new_key} -subj /CN=someone -keyout client.key -out client.csr",
+        "x509 -req -in client.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -out client.pem",
+        f"req -x509 {new_key} -subj /CN=stranger -days 2 -keyout stranger.key -out stranger.pem",
+        "ec -in client.key -aes128 -passout pass:secret -out encrypted.key",
+    ):
+        subprocess.run(
+            ["openssl", *command.split()],
+            cwd=authority.directory,
+            check=True,
+            capture_output=True,
+        )
+    return pair

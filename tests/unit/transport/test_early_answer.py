@@ -1,0 +1,200 @@
+"""An answer that comes while the body goes out."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.scripted import Peer, scripted
+from tests.unit.transport.calls import BLOCK, PATIENCE_S, Source, one, patch, wait
+
+from brolga.transport import Transport
+from brolga.transport.connection import _is_final, _without_interim
+from brolga.wire import Call
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.conftest import Authority
+
+
+class TestEarlyAnswer:
+    """An answer that comes while the body goes out."""
+
+    @pytest.mark.parametrize("status", [201, 401, 413, 500])
+    @pytest.mark.parametrize("secure", [False, True])
+    def test_it_is_returned_and_the_pump_stops(
+        self, request: pytest.FixtureRequest, status: int, secure: bool
+    ) -> None:
+        """No gigabytes are pumped into a request that was answered; it is not whole."""
+        authority: Authority | None = request.getfixturevalue("authority") if secure else None
+        answered = threading.Event()
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.chunk()
+            peer.answer(status, b"no", "X-Why: because")
+            answered.set()
+            rest = peer.drain()  # it would take all, for ever
+            assert not rest.endswith(b"0\r\n\r\n")
+
+        source = Source(until=answered)
+        with (
+            Transport(timeout_s=PATIENCE_S, insecure=True) as client,
+            scripted(script, tls=authority.server_context() if authority else None) as address,
+        ):
+            scheme = "https" if secure else "http"
+            reply = client.run(patch(f"{scheme}://{address}/", source))
+        assert (reply.status, reply.body, reply.whole) == (status, b"no", False)
+        assert reply.headers["x-why"] == "because"
+        # Seen at the next block. A kernel may take its time, but not much of it.
+        assert source.after <= 20
+        assert reply.sent <= source.taken * len(BLOCK)
+
+    @pytest.mark.parametrize("secure", [False, True])
+    def test_it_is_seen_while_the_source_is_idle(
+        self, request: pytest.FixtureRequest, secure: bool
+    ) -> None:
+        """The driver looks at the other side at every heartbeat."""
+        authority: Authority | None = request.getfixturevalue("authority") if secure else None
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.answer(401)
+            assert peer.drain() == b""
+
+        with (
+            Transport(timeout_s=PATIENCE_S, insecure=True) as client,
+            scripted(script, tls=authority.server_context() if authority else None) as address,
+        ):
+            scheme = "https" if secure else "http"
+            reply = client.run(patch(f"{scheme}://{address}/", Source(b"")))
+        assert (reply.status, reply.sent, reply.whole) == (401, 0, False)
+
+    def test_it_is_seen_while_the_server_reads_no_more(self, client: Transport) -> None:
+        """A refusing registry need not take the body: a full socket must not hide its answer."""
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.answer(413)
+            peer.socket.shutdown(socket.SHUT_WR)
+            finished.wait(PATIENCE_S)
+
+        finished = threading.Event()
+        with scripted(script) as address:
+            try:
+                reply = client.run(patch(f"http://{address}/", Source(BLOCK * 16)))
+            finally:
+                finished.set()
+        assert (reply.status, reply.whole) == (413, False)
+
+    def test_an_answer_before_the_last_chunk_is_not_whole(self, client: Transport) -> None:
+        """The end of a chunked body is its last chunk: without it, the request was not whole."""
+        answered = threading.Event()
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.chunk()
+            peer.answer(201)
+            answered.set()
+            assert peer.drain() == b""
+
+        def body() -> Iterator[bytes]:
+            yield b"all of it"
+            wait(answered)
+
+        with scripted(script) as address:
+            reply = client.run(patch(f"http://{address}/", body()))
+        assert (reply.status, reply.sent, reply.whole) == (201, 9, False)
+
+    def test_bytes_that_were_answered_too_early_are_not_whole(self, client: Transport) -> None:
+        """`whole` tells that all of the body went out, for a body of bytes too."""
+        body = bytes(64 << 20)  # more than any socket holds
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.answer(413)
+            peer.drain()
+
+        with scripted(script) as address:
+            reply = client.run(one(Call("PUT", f"http://{address}/", body=body)))
+        assert (reply.status, reply.whole) == (413, False)
+
+    def test_the_connection_of_an_early_answer_is_not_used_again(self, client: Transport) -> None:
+        """What was left unsent must never be taken for the next request."""
+        connections = []
+
+        def script(peer: Peer) -> None:
+            connections.append(peer)
+            if peer.head()[0].startswith("PATCH"):
+                peer.answer(401)
+                peer.drain()
+            else:
+                peer.answer(204)
+
+        with scripted(script) as address:
+            url = f"http://{address}/"
+            assert client.run(patch(url, Source())).status == 401
+            assert client.run(one(Call("DELETE", url))).status == 204
+        assert len(connections) == 2
+
+
+class TestInterimAnswer:
+    """1xx answers are not the answer (RFC 9110, section 15.2)."""
+
+    @pytest.mark.parametrize("split", [0, 9, 12, 30])
+    def test_it_does_not_stop_the_body(self, client: Transport, split: int) -> None:
+        """A client parses 1xx answers before the final one, even if it did not ask for them."""
+        interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n"
+        steps = [threading.Event() for _ in range(4)]
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.chunk()
+            peer.send(interim[:split])
+            steps[0].set()
+            wait(steps[1])
+            peer.send(interim[split:])
+            steps[2].set()
+            assert peer.chunks() == ([b"b", b"c"], True)
+            peer.answer(202)
+
+        def body() -> Iterator[bytes]:
+            yield b"a"
+            wait(steps[0])
+            yield b"b"
+            steps[1].set()
+            wait(steps[2])
+            yield b"c"
+
+        with scripted(script) as address:
+            reply = client.run(patch(f"http://{address}/", body()))
+        assert (reply.status, reply.whole) == (202, True)
+
+    @pytest.mark.parametrize(
+        ("early", "rest", "final"),
+        [
+            (b"", b"", False),
+            (b"HTTP/1.1 ", b"HTTP/1.1 ", False),
+            (b"HTTP/1.1 1", b"HTTP/1.1 1", False),
+            (b"HTTP/1.1 100 Continue\r\n", b"HTTP/1.1 100 Continue\r\n", False),
+            (b"HTTP/1.1 100 Continue\r\n\r\n", b"", False),
+            (b"HTTP/1.1 100 Continue\n\n", b"", False),
+            (b"HTTP/1.0 102 x\r\na: b\r\n\r\nHTTP/1.1 401", b"HTTP/1.1 401", True),
+            (b"HTTP/1.1 10", b"HTTP/1.1 10", False),
+            (b"HTTP/1.1 101 Switching\r\n\r\n", b"HTTP/1.1 101 Switching\r\n\r\n", True),
+            (b"HTTP/1.1 4", b"HTTP/1.1 4", False),
+            (b"HTTP/1.1 401 Unauthorized", b"HTTP/1.1 401 Unauthorized", True),
+            (b"SSH-2.0-OpenSSH_9.2", b"SSH-2.0-OpenSSH_9.2", True),
+        ],
+    )
+    def test_it_is_told_from_a_final_one(self, early: bytes, rest: bytes, final: bool) -> None:
+        """What cannot be told yet is no answer yet."""
+        assert _without_interim(early) == rest
+        assert _is_final(rest) is final
+
+    def test_one_without_an_end_is_no_interim_answer(self) -> None:
+        """A server cannot fill the memory with the head of an interim answer."""
+        assert _is_final(b"HTTP/1.1 100 Continue\r\nX: " + BLOCK)

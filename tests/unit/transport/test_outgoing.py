@@ -1,0 +1,370 @@
+"""transport/outgoing.py: a body that fails on its way, and an interrupt in the middle of one."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import struct
+import threading
+from typing import TYPE_CHECKING
+
+import httpcore2 as httpcore
+import pytest
+from tests.scripted import Peer, scripted
+from tests.unit.transport.calls import BLOCK, PATIENCE_S, patch, wait
+
+from brolga.transport import Transport
+from brolga.transport import outgoing as outgoing_module
+from brolga.transport.outgoing import Outgoing
+from brolga.wire import BodyFailed, Call, Flow, Patience, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from tests.conftest import Authority
+
+HUGE = BLOCK * 1024  # 64 MiB: more than any socket holds
+
+
+class _SourceError(Exception):
+    """What a source raises."""
+
+
+def half(error: BaseException | None = None) -> Iterator[bytes]:
+    """Make a body that fails in its middle."""
+    yield b"half"
+    raise error or _SourceError
+
+
+def watched(url: str, body: Iterable[bytes], caught: list[BaseException]) -> Flow[Reply]:
+    """Stream a body; keep what is thrown in."""
+    try:
+        return (yield Call("PATCH", url, body=body))
+    except BaseException as error:
+        caught.append(error)
+        raise
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the limit of an answer that nobody waits for: it does not come here."""
+    monkeypatch.setattr(outgoing_module, "HURRY_S", 0.1)
+
+
+class TestBodyFailed:
+    """A body that fails is ended all the same, and the answer handed on with the error."""
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            _SourceError("disk on fire"),
+            KeyboardInterrupt(),
+            SystemExit(143),
+            # A source that is itself an HTTP download has the library's own errors.
+            httpcore.ReadError("the other registry"),
+            httpcore.WriteError("the other registry"),
+        ],
+        ids=repr,
+    )
+    @pytest.mark.parametrize("secure", [False, True])
+    def test_the_request_ends_cleanly_and_the_answer_comes_with_the_error(
+        self, request: pytest.FixtureRequest, error: BaseException, secure: bool
+    ) -> None:
+        """docker-registry 2.8 takes a DELETE only under the Location of that answer."""
+        authority: Authority | None = request.getfixturevalue("authority") if secure else None
+        cause = ValueError("why")
+        caught: list[BaseException] = []
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            assert peer.chunks() == ([BLOCK, b"half"], True)
+            peer.answer(202, b"", "Location: /newest")
+
+        def body() -> Iterator[bytes]:
+            yield BLOCK
+            yield b"half"
+            raise error from cause
+
+        with (
+            Transport(timeout_s=PATIENCE_S, insecure=True) as client,
+            scripted(script, tls=authority.server_context() if authority else None) as address,
+            pytest.raises(type(error)) as raised,
+        ):
+            scheme = "https" if secure else "http"
+            client.run(watched(f"{scheme}://{address}/", body(), caught))
+        # What the user sees is theirs, and no word of ours is in it.
+        assert raised.value is error
+        assert (error.__cause__, error.__context__) == (cause, None)
+        (failed,) = caught
+        assert isinstance(failed, BodyFailed)
+        assert failed.error is error
+        assert failed.reply is not None
+        assert (failed.reply.status, failed.reply.headers["location"]) == (202, "/newest")
+        assert (failed.reply.whole, failed.reply.sent) == (False, len(BLOCK) + 4)
+
+    @pytest.mark.usefixtures("hasty")
+    @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 202 OK\r\nContent-Length: 9\r\n\r\nhalf"])
+    def test_an_answer_that_does_not_come_is_not_waited_for(
+        self, client: Transport, answer: bytes
+    ) -> None:
+        """It is read within the limit of a call that nobody waits for."""
+        caught: list[BaseException] = []
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.chunks()
+            peer.send(answer)
+            assert peer.drain() == b""
+
+        with scripted(script) as address, pytest.raises(_SourceError):
+            client.run(watched(f"http://{address}/", half(), caught))
+        assert isinstance(caught[0], BodyFailed)
+        assert caught[0].reply is None
+
+    def test_a_connection_that_fails_has_no_answer(self, client: Transport) -> None:
+        """The body's error is the first, and the one to tell."""
+        caught: list[BaseException] = []
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.chunks()
+
+        with scripted(script) as address, pytest.raises(_SourceError):
+            client.run(watched(f"http://{address}/", half(), caught))
+        assert isinstance(caught[0], BodyFailed)
+        assert caught[0].reply is None
+
+    def test_an_early_answer_is_that_answer(self, client: Transport) -> None:
+        """The registry may have had enough before the body failed."""
+        caught: list[BaseException] = []
+        answered = threading.Event()
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.chunk()
+            peer.answer(413)
+            answered.set()
+            assert peer.drain() == b""
+
+        def body() -> Iterator[bytes]:
+            yield b"half"
+            wait(answered)
+            raise _SourceError
+
+        with scripted(script) as address, pytest.raises(_SourceError):
+            client.run(watched(f"http://{address}/", body(), caught))
+        assert isinstance(caught[0], BodyFailed)
+        assert caught[0].reply is not None
+        assert caught[0].reply.status == 413
+
+    def test_a_streamed_answer_is_read_at_once(self, client: Transport) -> None:
+        """Nobody takes the blocks of an answer to a body that failed."""
+        caught: list[BaseException] = []
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.chunks()
+            peer.answer(200, b"done")
+
+        def flow(url: str) -> Flow[Reply]:
+            try:
+                return (yield Call("PATCH", url, body=half(), streamed=True))
+            except BaseException as error:
+                caught.append(error)
+                raise
+
+        with scripted(script) as address, pytest.raises(_SourceError):
+            client.run(flow(f"http://{address}/"))
+        assert isinstance(caught[0], BodyFailed)
+        assert caught[0].reply is not None
+        assert (caught[0].reply.body, caught[0].reply.blocks) == (b"done", None)
+
+    def test_a_flow_may_cancel_where_the_answer_says(self, client: Transport) -> None:
+        """Ctrl-C in a source is thrown in: the flow cancels, then it comes out."""
+        heads = []
+
+        def script(peer: Peer) -> None:
+            while head := peer.head():
+                heads.append(head[0].rpartition(" ")[0])
+                if head[0].startswith("PATCH"):
+                    peer.chunks()
+                peer.answer(202, b"", "Location: /newest")
+
+        def flow(url: str) -> Flow[None]:
+            try:
+                yield Call("PATCH", f"{url}/first", body=half(KeyboardInterrupt()))
+            except BodyFailed as failed:
+                newest = failed.reply.headers["location"] if failed.reply else "/unanswered"
+                yield Call("DELETE", f"{url}{newest}", patience=Patience.HURRY)
+                raise
+
+        with scripted(script) as address, client, pytest.raises(KeyboardInterrupt):
+            client.run(flow(f"http://{address}"))
+        assert heads == ["PATCH /first", "DELETE /newest"]
+
+    def test_what_the_flow_makes_of_it_comes_out(self, client: Transport) -> None:
+        """A flow may have an error of its own for it."""
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.chunks()
+            peer.answer(202)
+
+        def flow(url: str) -> Flow[None]:
+            try:
+                yield Call("PATCH", url, body=half())
+            except BodyFailed as failed:
+                raise LookupError from failed.error
+
+        with scripted(script) as address, pytest.raises(LookupError) as caught:
+            client.run(flow(f"http://{address}/"))
+        assert isinstance(caught.value.__cause__, _SourceError)
+
+    def test_a_block_that_is_no_bytes_ends_nothing(self, client: Transport) -> None:
+        """It is no error of the source, and the connection cannot go on: it is closed at once."""
+        seen = []
+        closed = threading.Event()
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            seen.append(peer.chunks())
+            closed.set()
+
+        with scripted(script) as address:
+            with pytest.raises(TypeError):
+                client.run(patch(f"http://{address}/", [b"a", "text"]))  # type: ignore[list-item]
+            wait(closed)  # although the client is still open
+        assert seen == [([b"a"], False)]
+
+    def test_a_body_that_was_dropped_did_not_fail(self) -> None:
+        """Whoever drops it has an error of their own."""
+        outgoing = Outgoing([b"a", b"b"])
+        blocks = iter(outgoing.blocks)
+        next(blocks)
+        del blocks, outgoing.blocks
+        assert outgoing.error is None
+        assert not outgoing.ended
+
+
+def interrupt() -> None:
+    """Press Ctrl-C."""
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+def in_the_middle(peer: Peer) -> None:
+    """Take the beginning of a block: most of it is not sent yet."""
+    peer.head()
+    assert peer.line()
+
+
+class TestInterrupt:
+    """An interrupt while a block is being written waits until that block is out."""
+
+    def run(self, client: Transport, script: Callable[[Peer], None]) -> BaseException:
+        """Stream huge blocks to a script; return what was thrown into the flow."""
+        caught: list[BaseException] = []
+        with scripted(script) as address, pytest.raises(KeyboardInterrupt):
+            client.run(watched(f"http://{address}/", [HUGE, b"never sent"], caught))
+        return caught[0]
+
+    def test_the_block_ends_and_the_request_with_it(self, client: Transport) -> None:
+        """Not a byte is lost or sent twice, and the answer says where the session is."""
+
+        def script(peer: Peer) -> None:
+            in_the_middle(peer)
+            interrupt()
+            pieces = [peer.arrived]
+            while pieces[-1] and not pieces[-1].endswith(b"\r\n0\r\n\r\n"):
+                pieces.append(peer.socket.recv(1 << 20))
+            assert b"".join(pieces) == HUGE + b"\r\n0\r\n\r\n"
+            peer.answer(202, b"", "Location: /newest")
+
+        failed = self.run(client, script)
+        assert isinstance(failed, BodyFailed)
+        assert isinstance(failed.error, KeyboardInterrupt)
+        assert failed.reply is not None
+        assert failed.reply.headers["location"] == "/newest"
+        assert failed.reply.sent == len(HUGE)
+
+    @pytest.mark.usefixtures("hasty")
+    def test_a_reader_that_stalls_is_not_waited_for(self, client: Transport) -> None:
+        """The rest of the block has no more time than an answer that nobody waits for."""
+        finished = threading.Event()
+
+        def script(peer: Peer) -> None:
+            in_the_middle(peer)
+            interrupt()
+            wait(finished)
+
+        caught: list[BaseException] = []
+        with scripted(script) as address:
+            try:
+                with pytest.raises(KeyboardInterrupt):
+                    client.run(watched(f"http://{address}/", [HUGE], caught))
+            finally:
+                finished.set()
+        assert isinstance(caught[0], BodyFailed)
+        assert caught[0].reply is None
+
+    def test_the_second_one_is_raised_at_once(self, client: Transport) -> None:
+        """Who presses Ctrl-C twice does not want to wait."""
+
+        def script(peer: Peer) -> None:
+            in_the_middle(peer)
+            interrupt()
+            while not peer.arrived.endswith(b"\r\n0\r\n\r\n") and peer.receive():
+                peer.arrived = peer.arrived[-7:]
+            interrupt()
+            assert peer.drain().endswith(b"0\r\n\r\n")
+
+        assert isinstance(self.run(client, script), KeyboardInterrupt)
+
+    def test_an_early_answer_is_that_answer(self, client: Transport) -> None:
+        """The registry stops the body before the interrupt could."""
+
+        def script(peer: Peer) -> None:
+            in_the_middle(peer)
+            interrupt()
+            peer.answer(413)
+            peer.drain()
+
+        failed = self.run(client, script)
+        assert isinstance(failed, BodyFailed)
+        assert failed.reply is not None
+        assert failed.reply.status == 413
+
+    def test_a_connection_that_fails_has_no_answer(self, client: Transport) -> None:
+        """The interrupt was first."""
+
+        def script(peer: Peer) -> None:
+            in_the_middle(peer)
+            interrupt()
+            linger = struct.pack("ii", 1, 0)
+            peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+        failed = self.run(client, script)
+        # The kernel may tell of the reset before the signal is seen.
+        assert isinstance(failed, (BodyFailed, KeyboardInterrupt))
+        assert not isinstance(failed, BodyFailed) or failed.reply is None
+
+    @pytest.mark.parametrize("body", [None, b"bytes", [b"not begun"]])
+    def test_it_is_kept_back_in_a_streamed_body_alone(
+        self, body: bytes | list[bytes] | None
+    ) -> None:
+        """A head, or a body with a length, has no clean end in its middle."""
+        outgoing = Outgoing(body)
+        assert not outgoing.hold(KeyboardInterrupt())
+        assert list(outgoing.blocks) == ([body] if isinstance(body, bytes) else body or [])
+        assert not outgoing.hold(KeyboardInterrupt())  # ended
+        assert outgoing.ended
+
+    def test_the_next_block_is_not_asked_for(self) -> None:
+        """An interrupt that was kept back ends the body, and there is one of them."""
+        outgoing = Outgoing([b"a", b"b"])
+        blocks = iter(outgoing.blocks)
+        next(blocks)
+        first = KeyboardInterrupt()
+        assert outgoing.hold(first)
+        assert not outgoing.hold(KeyboardInterrupt())
+        assert list(blocks) == []
+        assert (outgoing.error, outgoing.sent, outgoing.ended) == (first, 1, False)

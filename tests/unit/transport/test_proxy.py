@@ -1,0 +1,398 @@
+"""transport/proxy.py: which proxy a call goes through, and what goes through it."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import threading
+from itertools import cycle
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.scripted import Peer, refusing_port, scripted
+from tests.unit.transport.calls import BLOCK, PATIENCE_S, failing, one, patch, wait
+
+from brolga.transport import Transport
+from brolga.transport.proxy import Proxies, Proxy, from_environment
+from brolga.wire import Call
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.conftest import Authority
+
+HERE = "http://proxy.example:3128"
+
+
+def chosen(environ: dict[str, str], scheme: str, host: str, port: int | None = None) -> str:
+    """Return the proxy that an environment says, or nothing."""
+    proxy = from_environment(environ).choose(scheme, host, port)
+    return str(proxy) if proxy else ""
+
+
+class TestEnvironment:
+    """The variables, by the rules of Go's httpproxy and, for ALL_PROXY, curl's."""
+
+    @pytest.mark.parametrize(
+        ("environ", "http", "https"),
+        [
+            ({}, "", ""),
+            ({"HTTP_PROXY": "http://a"}, "a:80", ""),
+            ({"HTTPS_PROXY": "http://a"}, "", "a:80"),
+            ({"https_proxy": "https://a"}, "", "a:443"),
+            ({"http_proxy": "a:3128"}, "a:3128", ""),
+            ({"HTTP_PROXY": "http://a", "http_proxy": "http://b"}, "a:80", ""),
+            ({"HTTP_PROXY": "", "http_proxy": "http://b"}, "b:80", ""),
+            ({"ALL_PROXY": "http://a"}, "a:80", "a:80"),
+            ({"all_proxy": "http://a", "HTTPS_PROXY": "http://b"}, "a:80", "b:80"),
+            ({"HTTPS_PROXY": "http://[fd00::1]:3128"}, "", "[fd00::1]:3128"),
+            # In a CGI program it is a header of the request (golang.org/s/cgihttpproxy).
+            ({"HTTP_PROXY": "http://a", "REQUEST_METHOD": "GET"}, "", ""),
+            ({"http_proxy": "http://a", "REQUEST_METHOD": "GET"}, "a:80", ""),
+        ],
+    )
+    def test_each_scheme_has_its_variable(
+        self, environ: dict[str, str], http: str, https: str
+    ) -> None:
+        """Upper case before lower case; what is empty is not there."""
+        assert chosen(environ, "http", "registry.example") == http
+        assert chosen(environ, "https", "registry.example") == https
+
+    @pytest.mark.parametrize(
+        ("no_proxy", "host", "port", "direct"),
+        [
+            ("", "registry.example", 443, False),
+            ("", "localhost", 443, True),
+            ("", "a.localhost", 443, True),
+            ("", "127.3.2.1", 443, True),
+            ("", "::1", 443, True),
+            ("*", "registry.example", 443, True),
+            ("example", "registry.example", 443, True),
+            ("registry.example", "registry.example", 443, True),
+            ("REGISTRY.example", "Registry.EXAMPLE.", 443, True),
+            ("registry.example", "a.registry.example", 443, True),
+            ("registry.example", "myregistry.example", 443, False),
+            (".example", "registry.example", 443, True),
+            (".registry.example", "registry.example", 443, False),
+            ("*.example", "registry.example", 443, True),
+            ("*.registry.example", "registry.example", 443, False),
+            ("registry.example:443", "registry.example", 443, True),
+            ("registry.example:443", "registry.example", None, True),
+            ("registry.example:443", "registry.example", 5000, False),
+            (".example:5000", "registry.example", 5000, True),
+            ("10.0.0.0/8", "10.1.2.3", 443, True),
+            ("10.1.2.3/8", "10.9.9.9", 443, True),
+            ("10.0.0.0/8", "11.1.2.3", 443, False),
+            ("10.0.0.0/8", "fd00::1", 443, False),
+            ("10.0.0.0/8", "registry.example", 443, False),
+            ("10.0.0.0/99", "10.1.2.3", 443, False),
+            ("fd00::/8", "fd00::1", 443, True),
+            ("10.1.2.3", "10.1.2.3", 443, True),
+            ("10.1.2.3:5000", "10.1.2.3", 443, False),
+            ("fd00::1", "fd00:0::1", 443, True),
+            ("[fd00::1]:443", "fd00::1", 443, True),
+            ("[fd00::1]", "fd00::1", 443, True),
+            ("[fd00::1]:5000", "fd00::1", 443, False),
+            ("2.3", "10.1.2.3", 443, True),
+            (" a , ,,:80,[x,registry.example ", "registry.example", 443, True),
+        ],
+    )
+    def test_exceptions_are_called_directly(
+        self, no_proxy: str, host: str, port: int | None, direct: bool
+    ) -> None:
+        """Hosts and those below them, suffixes, ports, addresses, networks; loopback always."""
+        environ = {"HTTPS_PROXY": HERE, "no_proxy": no_proxy}
+        assert chosen(environ, "https", host, port) == ("" if direct else "proxy.example:3128")
+
+    def test_a_scheme_without_proxies_has_none(self) -> None:
+        """What is called by it, if anything, is another's to say."""
+        assert Proxies().choose("ftp", "registry.example", None) is None
+
+    def test_user_and_password_are_decoded_and_never_shown(self) -> None:
+        """Userinfo is percent-encoded (RFC 3986, section 3.2.1)."""
+        proxies = from_environment({"HTTPS_PROXY": "http://us%40er:p%C3%A4ss@proxy.example"})
+        proxy = proxies.choose("https", "registry.example", None)
+        assert proxy == Proxy("http", "proxy.example", 80, (b"us@er", "päss".encode()))
+        assert "us" not in f"{proxy}{proxy!r}{proxies}"
+
+    @pytest.mark.parametrize(
+        ("value", "text"),
+        [
+            ("socks5://u:secret@proxy.example:1080", "HTTPS_PROXY names a socks5 proxy"),
+            ("ftp://proxy.example", "HTTPS_PROXY names a ftp proxy"),
+            ("http://u:sec/ret@proxy.example:x", "HTTPS_PROXY is not the URL of a proxy"),
+            ("http://", "HTTPS_PROXY is not the URL of a proxy"),
+            ("http://[secret", "HTTPS_PROXY is not the URL of a proxy"),
+            ("http://b\u00fccher.example", "HTTPS_PROXY is not the URL of a proxy"),
+        ],
+    )
+    def test_what_cannot_be_used_is_told_when_it_is_needed(
+        self, monkeypatch: pytest.MonkeyPatch, value: str, text: str
+    ) -> None:
+        """The environment may serve other programs; what it holds of secrets is not shown."""
+        monkeypatch.setenv("HTTPS_PROXY", value)
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.answer(200)
+
+        with Transport(timeout_s=PATIENCE_S) as client:
+            with scripted(script) as address:
+                assert client.run(one(Call("GET", f"http://{address}/"))).status == 200
+            with failing("connect", text) as caught:
+                client.run(one(Call("GET", "https://registry.example/v2/")))
+        assert "sec" not in str(caught[0])
+
+
+def tunnel(upstream: str, heads: list[list[str]]) -> Callable[[Peer], None]:
+    """Make a proxy's script: it takes a CONNECT, and passes on what comes to `upstream`."""
+    host, _, port = upstream.rpartition(":")
+
+    def script(peer: Peer) -> None:
+        heads.append(peer.head())
+        with socket.create_connection((host, int(port))) as there:
+            peer.answer(200)
+            pump(peer.socket, there)
+
+    return script
+
+
+def pump(here: socket.socket, there: socket.socket) -> None:
+    """Pass bytes on, both ways, until one side is closed."""
+    pairs = [(here, there), (there, here)]
+    while ready := select.select([here, there], [], [], PATIENCE_S)[0]:
+        for source, drain in pairs:
+            waiting = source in ready
+            while waiting:
+                data = source.recv(1 << 16)
+                if not data:
+                    return
+                drain.sendall(data)
+                # What TLS has decrypted already does not wake select.
+                waiting = isinstance(source, ssl.SSLSocket) and source.pending() > 0
+
+
+@contextlib.contextmanager
+def proxied(
+    monkeypatch: pytest.MonkeyPatch,
+    script: Callable[[Peer], None],
+    *,
+    userinfo: str = "",
+    tls: ssl.SSLContext | None = None,
+) -> Iterator[str]:
+    """Run a proxy that the environment names."""
+    with scripted(script, tls=tls) as address:
+        scheme = "https" if tls else "http"
+        monkeypatch.setenv("ALL_PROXY", f"{scheme}://{userinfo}{address}")
+        yield address
+
+
+class TestForward:
+    """Plain http through a proxy."""
+
+    def test_it_is_asked_for_the_whole_url(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Absolute-form, and credentials for the proxy alone (RFC 9112, 3.2.2; RFC 9110, 11.7)."""
+        heads = []
+
+        def script(peer: Peer) -> None:
+            while head := peer.head():
+                heads.append(head)
+                peer.answer(200, b"{}")
+
+        url = "http://registry.example:5000/v2/?a=%2f;b"
+        with proxied(monkeypatch, script, userinfo="user:pass@"), Transport() as client:
+            for _ in range(2):
+                assert client.run(one(Call("GET", url))).body == b"{}"
+        assert [head[0] for head in heads] == [f"GET {url} HTTP/1.1"] * 2
+        assert "Host: registry.example:5000" in heads[0]
+        assert "Proxy-Authorization: Basic dXNlcjpwYXNz" in heads[0]
+
+    def test_an_ipv6_address_keeps_its_brackets(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A proxy has only the URL to find the address by (RFC 3986, section 3.2.2)."""
+        heads = []
+
+        def script(peer: Peer) -> None:
+            heads.append(peer.head())
+            peer.answer(200)
+
+        with proxied(monkeypatch, script), Transport() as client:
+            client.run(one(Call("GET", "http://[2001:db8::1]/v2/")))
+        assert heads[0][:2] == ["GET http://[2001:db8::1]/v2/ HTTP/1.1", "Host: [2001:db8::1]"]
+
+    def test_an_early_answer_is_heard(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A proxy may refuse what is still being sent."""
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.answer(413)
+            peer.drain()
+
+        with proxied(monkeypatch, script), Transport(timeout_s=PATIENCE_S) as client:
+            reply = client.run(patch("http://registry.example/", cycle([BLOCK])))
+        assert (reply.status, reply.whole) == (413, False)
+
+    def test_a_refusal_of_the_proxy_is_no_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """407 is never the registry's (RFC 9110, section 15.5.8)."""
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.answer(407, b"", "Proxy-Authenticate: Basic")
+
+        with (
+            proxied(monkeypatch, script) as address,
+            Transport() as client,
+            failing("connect", f"by the proxy {address}: the proxy refused: 407"),
+        ):
+            client.run(one(Call("GET", "http://registry.example/v2/")))
+
+    def test_a_proxy_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The error says that it is the proxy, and not who may use it."""
+        monkeypatch.setenv("HTTP_PROXY", f"http://user:secret@127.0.0.1:{refusing_port()}")
+        with Transport() as client, failing("connect", "by the proxy 127.0.0.1:") as caught:
+            client.run(one(Call("GET", "http://registry.example/v2/")))
+        assert "secret" not in str(caught[0])
+
+    def test_what_a_registry_named_goes_through_it_unchecked(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The proxy finds the address: only it could check, and it is inside itself."""
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.answer(200)
+
+        with proxied(monkeypatch, script), Transport() as client:
+            call = Call("GET", "http://storage.example/", named_by="registry.example")
+            assert client.run(one(call)).status == 200
+
+    def test_the_environment_is_read_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A client goes one way as long as it lives."""
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.answer(200)
+
+        with proxied(monkeypatch, script), Transport() as client:
+            monkeypatch.setenv("ALL_PROXY", "http://elsewhere.invalid")
+            assert client.run(one(Call("GET", "http://registry.example/"))).status == 200
+
+
+class TestTunnel:
+    """TLS through a proxy: CONNECT (RFC 9110, section 9.3.6)."""
+
+    @pytest.mark.parametrize("secure_proxy", [False, True])
+    def test_the_proxy_sees_nothing_of_it(
+        self, monkeypatch: pytest.MonkeyPatch, authority: Authority, secure_proxy: bool
+    ) -> None:
+        """It gets a host, a port and its own credentials; the registry's name is still proved."""
+        heads: list[list[str]] = []
+        blocks = [BLOCK * 16, b"", b"x"]
+
+        def script(peer: Peer) -> None:
+            head = peer.head()
+            assert head[0] == "PATCH /v2/ HTTP/1.1"
+            assert peer.header("proxy-authorization", head) == []
+            assert peer.chunks() == ([BLOCK * 16, b"x"], True)
+            peer.answer(202, b"", "Location: /next")
+            assert peer.head()[0].startswith("GET ")  # by the same tunnel
+            peer.answer(200)
+
+        with (
+            scripted(script, tls=authority.server_context("elsewhere")) as upstream,
+            proxied(
+                monkeypatch,
+                tunnel(upstream, heads),
+                userinfo="user:pass@",
+                tls=authority.server_context() if secure_proxy else None,
+            ),
+            Transport(timeout_s=PATIENCE_S, ca_cert=authority.ca_cert) as client,
+        ):
+            reply = client.run(patch("https://registry.invalid/v2/", blocks))
+            assert client.run(one(Call("GET", "https://registry.invalid/"))).status == 200
+        assert (reply.status, reply.whole) == (202, True)
+        assert [head[0] for head in heads] == ["CONNECT registry.invalid:443 HTTP/1.1"]
+        assert "Proxy-Authorization: Basic dXNlcjpwYXNz" in heads[0]
+
+    def test_an_early_answer_is_heard(
+        self, monkeypatch: pytest.MonkeyPatch, authority: Authority
+    ) -> None:
+        """The registry's, through the tunnel, while the body still goes out."""
+        answered = threading.Event()
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.chunk()
+            peer.answer(401)
+            answered.set()
+            peer.drain()
+
+        def body() -> Iterator[bytes]:
+            yield BLOCK
+            wait(answered)
+            yield from cycle([BLOCK])
+
+        with (
+            scripted(script, tls=authority.server_context("elsewhere")) as upstream,
+            proxied(monkeypatch, tunnel(upstream, [])),
+            Transport(timeout_s=PATIENCE_S, ca_cert=authority.ca_cert) as client,
+        ):
+            reply = client.run(patch("https://registry.invalid/", body()))
+        assert (reply.status, reply.whole) == (401, False)
+
+    def test_a_secure_proxy_that_vanishes_is_a_cut(
+        self, monkeypatch: pytest.MonkeyPatch, authority: Authority
+    ) -> None:
+        """Within two layers of TLS nobody looks; what is broken is told all the same."""
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.chunk()
+
+        with (
+            scripted(script, tls=authority.server_context("elsewhere")) as upstream,
+            proxied(monkeypatch, tunnel(upstream, []), tls=authority.server_context()),
+            Transport(timeout_s=PATIENCE_S, ca_cert=authority.ca_cert) as client,
+            failing("cut"),
+        ):
+            client.run(patch("https://registry.invalid/", cycle([BLOCK])))
+
+    def test_an_ipv6_address_has_its_brackets_for_the_proxy_alone(
+        self, monkeypatch: pytest.MonkeyPatch, authority: Authority
+    ) -> None:
+        """`CONNECT [2001:db8::1]:443`, and a certificate for the address."""
+        heads: list[list[str]] = []
+
+        def script(peer: Peer) -> None:
+            assert "Host: [2001:db8::1]" in peer.head()
+            peer.answer(200)
+
+        with (
+            scripted(script, tls=authority.server_context("elsewhere")) as upstream,
+            proxied(monkeypatch, tunnel(upstream, heads)),
+        ):
+            with Transport(insecure=True) as client:
+                assert client.run(one(Call("GET", "https://[2001:db8::1]/"))).status == 200
+            with (
+                Transport(ca_cert=authority.ca_cert) as client,
+                failing("certificate", "IP address mismatch.*2001:db8::1"),
+            ):
+                client.run(one(Call("GET", "https://[2001:db8::1]/")))
+        assert heads[0][0] == "CONNECT [2001:db8::1]:443 HTTP/1.1"
+
+    @pytest.mark.parametrize("status", [403, 407, 502])
+    def test_a_proxy_may_refuse(self, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+        """Nothing of the call went out."""
+
+        def script(peer: Peer) -> None:
+            assert peer.head()[0] == "CONNECT registry.example:443 HTTP/1.1"
+            peer.answer(status)
+
+        with (
+            proxied(monkeypatch, script, userinfo="user:secret@"),
+            Transport() as client,
+            failing("connect", f"the proxy refused: {status}") as caught,
+        ):
+            client.run(one(Call("GET", "https://registry.example/v2/")))
+        assert "secret" not in str(caught[0])

@@ -1,0 +1,182 @@
+"""What a call is on the wire."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from tests.scripted import Peer, scripted
+from tests.unit.transport.calls import BLOCK, one, patch
+
+from brolga.transport import Transport
+from brolga.wire import Call
+
+
+class TestRequest:
+    """What a call is on the wire."""
+
+    def test_a_stream_goes_out_chunked_and_decodes_to_exactly_its_bytes(
+        self, client: Transport
+    ) -> None:
+        """`Transfer-Encoding: chunked`, no Content-Length (RFC 9112, section 7.1)."""
+        blocks: list[bytes | memoryview] = [
+            b"a",
+            memoryview(b"bc"),
+            BLOCK,
+            memoryview(BLOCK)[3:],
+            b"\r\n0\r\n\r\n",
+        ]
+
+        def script(peer: Peer) -> None:
+            head = peer.head()
+            assert head[0] == "PATCH /v2/x?a=1 HTTP/1.1"
+            assert peer.header("transfer-encoding", head) == ["chunked"]
+            assert peer.header("content-length", head) == []
+            chunks, whole = peer.chunks()
+            assert whole
+            assert chunks == [bytes(block) for block in blocks]
+            peer.answer(202, b"", "Location: /next")
+
+        with scripted(script) as address:
+            reply = client.run(patch(f"http://{address}/v2/x?a=1", blocks))
+        total = sum(map(len, blocks))
+        assert (reply.status, reply.whole, reply.sent) == (202, True, total)
+        assert reply.headers["location"] == "/next"
+
+    def test_empty_blocks_write_nothing_and_never_end_the_body(self, client: Transport) -> None:
+        """An empty chunk is the last one (RFC 9112, section 7.1): a heartbeat is none."""
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            assert peer.chunks() == ([b"a", b"b"], True)
+            assert peer.arrived == b""
+            peer.answer(202)
+
+        with scripted(script) as address:
+            body: list[bytes | memoryview] = [b"", b"", b"a", b"", memoryview(b""), b"b", b""]
+            assert client.run(patch(f"http://{address}/", body)).sent == 2
+
+    def test_an_empty_stream_is_one_last_chunk(self, client: Transport) -> None:
+        """A stream of nothing is whole when its last chunk went out."""
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            assert peer.chunks() == ([], True)
+            peer.answer(202)
+
+        with scripted(script) as address:
+            reply = client.run(patch(f"http://{address}/", []))
+        assert (reply.sent, reply.whole) == (0, True)
+
+    @pytest.mark.parametrize("body", [b"", b"manifest"])
+    def test_bytes_have_a_content_length(self, client: Transport, body: bytes) -> None:
+        """`Content-Length: 0` on the empty PUT: some registries insist on it."""
+
+        def script(peer: Peer) -> None:
+            head = peer.head()
+            assert peer.header("content-length", head) == [str(len(body))]
+            assert peer.header("transfer-encoding", head) == []
+            while len(peer.arrived) < len(body):
+                peer.receive()
+            peer.answer(201)
+
+        with scripted(script) as address:
+            reply = client.run(one(Call("PUT", f"http://{address}/", body=body)))
+        assert (reply.status, reply.sent, reply.whole) == (201, len(body), True)
+
+    def test_a_call_without_body_has_neither_length_nor_encoding(self, client: Transport) -> None:
+        """A GET has no content (RFC 9110, section 9.3.1)."""
+
+        def script(peer: Peer) -> None:
+            head = peer.head()
+            assert head[0] == "GET / HTTP/1.1"
+            assert peer.header("content-length", head) == []
+            assert peer.header("transfer-encoding", head) == []
+            assert peer.header("user-agent", head)[0].startswith("brolga/")
+            peer.answer(200, b"{}")
+
+        with scripted(script) as address:
+            reply = client.run(one(Call("GET", f"http://{address}")))
+        assert (reply.body, reply.sent, reply.whole) == (b"{}", 0, True)
+
+    def test_the_path_and_query_of_a_location_go_out_byte_for_byte(self, client: Transport) -> None:
+        """A session's URL is the registry's own: nothing of it is dropped or quoted anew."""
+        target = "/v2/x/blobs/uploads/a;b=c;d?_state=A%2fb==&x=%7E~&y"
+
+        def script(peer: Peer) -> None:
+            assert peer.head()[0] == f"DELETE {target} HTTP/1.1"
+            peer.answer(204)
+
+        with scripted(script) as address:
+            assert client.run(one(Call("DELETE", f"http://{address}{target}"))).status == 204
+
+    def test_a_large_block_reaches_a_slow_reader_whole(self, client: Transport) -> None:
+        """A socket takes a part of a block at a time; the rest of it is sent after."""
+        block = BLOCK * 16  # 1 MiB
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            pieces = [peer.arrived]
+            while not pieces[-1].endswith(b"0\r\n\r\n"):
+                pieces.append(peer.socket.recv(3000))
+            peer.arrived = b"".join(pieces)
+            assert peer.chunks() == ([block, block], True)
+            peer.answer(202)
+
+        with scripted(script, receive_buffer=4096) as address:
+            assert client.run(patch(f"http://{address}/", [block, block])).sent == 2 << 20
+
+    def test_ipv6_keeps_its_brackets_in_the_host_header(self, client: Transport) -> None:
+        """`Host: [::1]:5000` (RFC 9112, section 3.2): a registry builds its Location from it."""
+        if not _has_ipv6():
+            pytest.skip("this machine has no ::1")
+        hosts = []
+
+        def script(peer: Peer) -> None:
+            hosts.extend(peer.header("host", peer.head()))
+            peer.answer(200)
+
+        with scripted(script, host="::1") as address:
+            assert client.run(one(Call("GET", f"http://{address}/"))).status == 200
+        assert hosts == [address]
+
+    def test_no_more_idle_connections_are_kept_than_asked_for(self) -> None:
+        """`keepalive` bounds them: with none, each call has a connection of its own."""
+        connections = []
+
+        def script(peer: Peer) -> None:
+            connections.append(peer)
+            while peer.head():
+                peer.answer(200)
+
+        with scripted(script) as address, Transport(keepalive=0) as client:
+            for _ in range(2):
+                client.run(one(Call("GET", f"http://{address}/")))
+        assert len(connections) == 2
+
+    def test_a_connection_is_used_again(self, client: Transport) -> None:
+        """The calls of one upload share one connection."""
+        connections = []
+
+        def script(peer: Peer) -> None:
+            connections.append(peer)
+            while head := peer.head():
+                if head[0].startswith("PATCH"):
+                    peer.chunks()
+                peer.answer(202)
+
+        with scripted(script) as address, client:
+            url = f"http://{address}/"
+            client.run(one(Call("GET", url)))
+            client.run(patch(url, [b"a", b"b"]))
+            client.run(one(Call("PUT", url, body=b"")))
+        assert len(connections) == 1
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,338 @@
+"""The driver: calls out, replies and errors in, a result at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import re
+import threading
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.scripted import Peer, refusing_port, scripted
+from tests.unit.transport.calls import PATIENCE_S, one, patch
+
+from brolga.errors import TransportFailed
+from brolga.transport import Transport
+from brolga.wire import Call, Flow, Patience, ReadFlow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class TestRun:
+    """The driver: calls out, replies and errors in, a result at the end."""
+
+    def test_a_flow_that_makes_no_call_has_a_result(self, client: Transport) -> None:
+        """The return value of the generator is the result."""
+
+        def flow() -> Flow[str]:
+            return "nothing to do"
+            yield Call("GET", "unreachable")  # type: ignore[unreachable]
+
+        assert client.run(flow()) == "nothing to do"
+
+    def test_replies_are_sent_in_and_the_result_returned(self, client: Transport) -> None:
+        """Each reply answers the call before it."""
+
+        def script(peer: Peer) -> None:
+            while head := peer.head():
+                peer.answer(200, head[0].encode())
+
+        def flow(url: str) -> Flow[list[bytes]]:
+            first = yield Call("GET", f"{url}a")
+            second = yield Call("GET", f"{url}b")
+            return [first.body, second.body]
+
+        with scripted(script) as address, client:
+            bodies = client.run(flow(f"http://{address}/"))
+        assert bodies == [b"GET /a HTTP/1.1", b"GET /b HTTP/1.1"]
+
+    def test_a_failure_is_thrown_in_and_the_flow_may_go_on(self, client: Transport) -> None:
+        """Retry is the flow's to decide."""
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.answer(200)
+
+        def flow(urls: list[str]) -> Flow[int]:
+            for url in urls:
+                try:
+                    return (yield Call("GET", url)).status
+                except TransportFailed as error:
+                    reasons.append(error.reason)
+            return 0
+
+        reasons: list[str] = []
+
+        with scripted(script) as address:
+            urls = [f"http://127.0.0.1:{refusing_port()}/", f"http://{address}/"]
+            assert client.run(flow(urls)) == 200
+        assert reasons == ["connect"]
+
+    def test_a_flow_may_clean_up_after_an_interrupt_with_a_call(self, client: Transport) -> None:
+        """Ctrl-C in the middle of a body is thrown in: the flow cancels, then it comes out."""
+        heads = []
+
+        def script(peer: Peer) -> None:
+            head = peer.head()
+            heads.append(head[0].partition(" ")[0])
+            if heads[-1] == "PATCH":
+                peer.chunks()
+            else:
+                peer.answer(204)
+
+        def body() -> Iterator[bytes]:
+            yield b"a"
+            raise KeyboardInterrupt
+
+        def flow(url: str) -> Flow[None]:
+            try:
+                yield Call("PATCH", url, body=body())
+            except BaseException:
+                yield Call("DELETE", url, patience=Patience.HURRY)
+                raise
+
+        with scripted(script) as address, pytest.raises(KeyboardInterrupt):
+            client.run(flow(f"http://{address}/"))
+        assert heads == ["PATCH", "DELETE"]
+
+    def test_what_a_flow_raises_comes_out(self, client: Transport) -> None:
+        """The driver has no opinion of a flow's errors."""
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.answer(200)
+
+        def flow(url: str) -> Flow[None]:
+            reply = yield Call("GET", url)
+            raise LookupError(reply.status)
+
+        with scripted(script) as address, pytest.raises(LookupError, match="200"):
+            client.run(flow(f"http://{address}/"))
+
+    def test_threads_share_a_transport_and_none_waits_for_another(self) -> None:
+        """Uploads of many threads go on at once: all of them are under way before one ends."""
+        threads = 12
+        together = threading.Barrier(threads, timeout=PATIENCE_S)
+
+        def script(peer: Peer) -> None:
+            while peer.head():
+                chunks, whole = peer.chunks()
+                assert whole
+                together.wait()
+                peer.answer(202, b"".join(chunks))
+
+        bodies: list[tuple[bytes, bytes]] = []
+
+        def push(number: int) -> None:
+            text = str(number).encode()
+            reply = client.run(patch(f"http://{address}/", [text]))
+            bodies.append((text, reply.body))
+
+        with scripted(script) as address, Transport(timeout_s=PATIENCE_S) as client:
+            workers = [threading.Thread(target=push, args=(number,)) for number in range(threads)]
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
+        gc.collect()
+        assert len(bodies) == threads
+        assert all(sent == echoed for sent, echoed in bodies)
+
+    def test_closing_twice_is_closing_once(self) -> None:
+        """Idempotent, as every close is."""
+        with closing(Transport()) as client:
+            client.close()
+
+    def test_after_the_close_nothing_runs(self, client: Transport) -> None:
+        """A closed client says so, and opens no connection again."""
+        made: list[Call] = []
+
+        def flow() -> Flow[None]:
+            made.append(Call("GET", "http://127.0.0.1/"))
+            yield made[0]
+
+        client.close()
+        with pytest.raises(RuntimeError, match="the client is closed"):
+            client.run(flow())
+        assert made == []
+
+    def test_a_flow_that_outlives_the_close_is_told(self, client: Transport) -> None:
+        """Its further calls have no connections."""
+
+        def flow() -> Flow[None]:
+            client.close()
+            yield Call("GET", "http://127.0.0.1/")
+
+        with pytest.raises(RuntimeError, match="the client is closed"):
+            client.run(flow())
+
+
+class TestStream:
+    """The driver of a flow that gives bytes on its way."""
+
+    def test_its_bytes_are_yielded_between_its_calls(self, client: Transport) -> None:
+        """A failure is thrown in here too: to go on after it is the flow's to decide."""
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.answer(200, b"two")
+
+        def flow(url: str) -> ReadFlow:
+            yield b"one"
+            try:
+                yield Call("GET", f"http://127.0.0.1:{refusing_port()}/")
+            except TransportFailed:
+                reply = yield Call("GET", url)
+                yield reply.body
+
+        def without_end() -> ReadFlow:
+            with contextlib.suppress(TransportFailed):
+                yield Call("GET", f"http://127.0.0.1:{refusing_port()}/")
+
+        with scripted(script) as address:
+            assert list(client.stream(flow(f"http://{address}/"))) == [b"one", b"two"]
+        assert list(client.stream(without_end())) == []
+
+    def test_left_early_it_closes_the_flow(self, client: Transport) -> None:
+        """What the flow holds open is given up with it."""
+        closed = []
+
+        def flow() -> ReadFlow:
+            try:
+                yield b"one"
+                yield b"two"
+            finally:
+                closed.append(True)
+
+        blocks = client.stream(flow())
+        assert next(blocks) == b"one"
+        blocks.close()
+        assert closed == [True]
+
+    def test_after_the_close_nothing_is_read(self, client: Transport) -> None:
+        """Raises RuntimeError after `close`."""
+
+        def flow() -> ReadFlow:
+            yield b"one"
+
+        client.close()
+        with pytest.raises(RuntimeError, match="the client is closed"):
+            next(client.stream(flow()))
+
+    def test_a_transport_that_nobody_has_is_closed(self) -> None:
+        """`close_when_dropped`: for one that has no scope of its own."""
+        closed = threading.Event()
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.answer(200)
+            peer.drain()
+            closed.set()
+
+        transport = Transport(timeout_s=PATIENCE_S)
+        transport.close_when_dropped()
+        with scripted(script) as address:
+            transport.run(one(Call("GET", f"http://{address}/")))
+            del transport
+            gc.collect()
+            assert closed.wait(PATIENCE_S)
+
+
+class TestTimes:
+    """When a call is made, and how long its answer is waited for."""
+
+    def test_a_call_is_made_after_its_pause(self) -> None:
+        """`after_s` seconds, waited by `pause`, before anything is sent."""
+        pauses: list[float] = []
+        heads = []
+
+        def script(peer: Peer) -> None:
+            heads.append((peer.head()[0], list(pauses)))
+            peer.answer(200)
+
+        with scripted(script) as address:
+            for after_s in (0.0, 2.5):
+                with Transport(pause=pauses.append) as client:
+                    client.run(one(Call("GET", f"http://{address}/", after_s=after_s)))
+        assert heads == [("GET / HTTP/1.1", []), ("GET / HTTP/1.1", [2.5])]
+
+    def test_an_interrupt_of_the_pause_is_thrown_in(self) -> None:
+        """The flow may have something to cancel."""
+
+        def pause(_seconds: float) -> None:
+            raise KeyboardInterrupt
+
+        def flow() -> Flow[str]:
+            try:
+                yield Call("GET", "http://127.0.0.1/", after_s=1)
+            except KeyboardInterrupt:
+                return "cancelled"
+            return "sent"
+
+        with Transport(pause=pause) as client:
+            assert client.run(flow()) == "cancelled"
+
+    @pytest.mark.parametrize(
+        ("patience", "timeout_s", "read_s", "others_s"),
+        [
+            (Patience.HURRY, 60.0, 5.0, 5.0),
+            (Patience.USUAL, 60.0, 60.0, 60.0),
+            (Patience.LONG, 60.0, 900.0, 60.0),
+            (Patience.LONG, 3600.0, 3600.0, 3600.0),
+        ],
+    )
+    def test_each_patience_has_its_limits(
+        self, patience: Patience, timeout_s: float, read_s: float, others_s: float
+    ) -> None:
+        """LONG lets the answer alone take its time: the registry moves a whole blob."""
+        with Transport(timeout_s=timeout_s) as client:
+            seconds = client._timeouts(patience)
+        assert seconds == {"connect": others_s, "read": read_s, "write": others_s, "pool": others_s}
+
+
+class TestLog:
+    """The logger `brolga.transport`: a line for each call and each answer, and no secrets."""
+
+    def test_it_has_what_was_asked_and_what_came(
+        self, client: Transport, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Method, URL, status and counts; never a query, a header or a body."""
+
+        def script(peer: Peer) -> None:
+            while head := peer.head():
+                if head[0].startswith("PATCH"):
+                    peer.chunks()
+                peer.answer(200, b"secret", "X-Token: secret")
+
+        with scripted(script) as address, client, caplog.at_level("DEBUG", "brolga.transport"):
+            url = f"http://user:secret@{address}/v2/?_state=secret"
+            client.run(patch(url, [b"secret", b"secret"]))
+            reply = client.run(one(Call("GET", url, {"Authorization": "secret"}, streamed=True)))
+            assert list(reply.blocks or []) == [b"secret"]
+        ours = [record for record in caplog.records if record.name == "brolga.transport"]
+        lines = [re.sub(r"[0-9]+ ms$", "0 ms", record.getMessage()) for record in ours]
+        shown = f"http://{address}/v2/"
+        assert lines == [
+            f"PATCH {shown}",
+            f"PATCH {shown}: 200, 12 bytes sent, 6 bytes received, 0 ms",
+            f"GET {shown}",
+            f"GET {shown}: 200, 0 bytes sent, a streamed body, 0 ms",
+        ]
+
+    def test_it_has_what_failed(self, client: Transport, caplog: pytest.LogCaptureFixture) -> None:
+        """The kind of error: its text is for whoever catches it."""
+        url = f"http://127.0.0.1:{refusing_port()}/"
+        with caplog.at_level("DEBUG", "brolga.transport"), pytest.raises(TransportFailed):
+            client.run(one(Call("GET", url)))
+        assert re.fullmatch(f"GET {url}: TransportFailed after [0-9]+ ms", caplog.messages[-1])
+
+    def test_it_is_silent_by_default(
+        self, client: Transport, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """A library prints nothing on its own."""
+        with pytest.raises(TransportFailed):
+            client.run(one(Call("GET", f"http://127.0.0.1:{refusing_port()}/")))
+        assert capfd.readouterr() == ("", "")

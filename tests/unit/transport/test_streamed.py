@@ -1,0 +1,253 @@
+"""Answers that are taken block by block."""
+
+from __future__ import annotations
+
+import gc
+import socket
+import struct
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.scripted import Peer, scripted
+from tests.unit.transport.calls import BLOCK, PATIENCE_S, failing, one, wait
+
+from brolga.transport import Transport
+from brolga.wire import Call, Flow, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+def get(address: str) -> Flow[Reply]:
+    """Ask for an answer in blocks."""
+    return one(Call("GET", f"http://{address}/", streamed=True))
+
+
+def blocks_of(reply: Reply) -> Generator[bytes, None, None]:
+    """Return the blocks, which must be there."""
+    assert reply.body == b""
+    assert reply.blocks is not None
+    return reply.blocks
+
+
+class TestStreamed:
+    """`Call.streamed`: the body as blocks, where the status is 200 or 206."""
+
+    @pytest.mark.parametrize("status", [200, 206])
+    def test_its_blocks_are_the_body_in_order(self, client: Transport, status: int) -> None:
+        """At most 64 KiB each: memory does not grow with the body."""
+        body = BLOCK * 40
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.answer(status, body)
+
+        with scripted(script) as address:
+            reply = client.run(get(address))
+            blocks = list(blocks_of(reply))
+        assert reply.status == status
+        assert b"".join(blocks) == body
+        assert 0 < max(map(len, blocks)) <= 64 << 10
+        assert min(map(len, blocks)) > 0
+
+    def test_they_come_as_they_are_sent(self, client: Transport) -> None:
+        """The answer is handed on with its head; a block is not held back for the next."""
+        taken = threading.Event()
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.send(CHUNKED + b"3\r\none\r\n")
+            wait(taken)
+            peer.send(b"3\r\ntwo\r\n0\r\n\r\n")
+
+        with scripted(script) as address:
+            blocks = blocks_of(client.run(get(address)))
+            assert next(blocks) == b"one"
+            taken.set()
+            assert list(blocks) == [b"two"]
+
+    @pytest.mark.parametrize("status", [201, 307, 404, 416])
+    def test_another_answer_is_read_and_capped_as_ever(
+        self, client: Transport, status: int
+    ) -> None:
+        """An error is small, and its text is wanted at once."""
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.answer(status, b"x" * (5 << 20))
+
+        with scripted(script) as address:
+            reply = client.run(get(address))
+        assert (reply.blocks, len(reply.body)) == (None, 4 << 20)
+
+    @pytest.mark.parametrize(("streamed", "encodings"), [(True, ["identity"]), (False, [])])
+    def test_nothing_on_the_way_may_compress_it(
+        self, client: Transport, streamed: bool, encodings: list[str]
+    ) -> None:
+        """`Accept-Encoding: identity`: a digest is of the bytes as they are stored."""
+
+        def script(peer: Peer) -> None:
+            assert peer.header("accept-encoding", peer.head()) == encodings
+            peer.answer(200)
+
+        with scripted(script) as address:
+            reply = client.run(one(Call("GET", f"http://{address}/", streamed=streamed)))
+            assert list(reply.blocks or []) == []
+
+    def test_it_is_never_decompressed(self, client: Transport) -> None:
+        """What a proxy compressed all the same is for the digest to refuse."""
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.answer(200, b"\x1f\x8bcompressed", "Content-Encoding: gzip")
+
+        with scripted(script) as address:
+            assert b"".join(blocks_of(client.run(get(address)))) == b"\x1f\x8bcompressed"
+
+
+class TestConnection:
+    """Whose the connection is meanwhile."""
+
+    def test_at_their_end_it_is_used_again(self, client: Transport) -> None:
+        """Exhausted blocks give their connection back."""
+        connections = []
+
+        def script(peer: Peer) -> None:
+            connections.append(peer)
+            while peer.head():
+                peer.answer(200, BLOCK)
+
+        with scripted(script) as address, client:
+            for _ in range(3):
+                assert b"".join(blocks_of(client.run(get(address)))) == BLOCK
+        assert len(connections) == 1
+
+    @pytest.mark.parametrize("begun", [False, True])
+    @pytest.mark.parametrize("how", ["close", "drop"])
+    def test_left_early_it_is_closed(self, client: Transport, begun: bool, how: str) -> None:
+        """What nobody reads is not sent on and on."""
+        closed = threading.Event()
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.send(CHUNKED + b"1\r\na\r\n")
+            peer.drain()
+            closed.set()
+
+        with scripted(script) as address:
+            reply = client.run(get(address))
+            if begun:
+                assert next(blocks_of(reply)) == b"a"
+            if how == "close":
+                blocks_of(reply).close()
+            del reply
+            gc.collect()
+            wait(closed)
+
+    def test_another_call_has_another_one(self, client: Transport) -> None:
+        """The blocks of one answer can be the body of another call."""
+
+        def script(peer: Peer) -> None:
+            if peer.head()[0].startswith("GET"):
+                peer.answer(200, BLOCK * 20)
+            else:
+                chunks, whole = peer.chunks()
+                peer.answer(202 if whole and b"".join(chunks) == BLOCK * 20 else 400)
+
+        def flow(address: str) -> Flow[int]:
+            reply = yield Call("GET", f"http://{address}/", streamed=True)
+            blocks = blocks_of(reply)
+            return (yield Call("PATCH", f"http://{address}/", body=blocks)).status
+
+        with scripted(script) as address:
+            assert client.run(flow(address)) == 202
+
+
+class TestBroken:
+    """A body that does not come to its end."""
+
+    @pytest.mark.parametrize(
+        "part", [OK + b"Content-Length: 9\r\n\r\nhalf", CHUNKED + b"4\r\nhalf\r\n"]
+    )
+    @pytest.mark.parametrize("reset", [False, True])
+    def test_a_cut_is_no_end(self, client: Transport, part: bytes, reset: bool) -> None:
+        """The server closes before Content-Length, or the last chunk (RFC 9112, section 8)."""
+        taken = threading.Event()
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.send(part)
+            wait(taken)
+            if reset:
+                linger = struct.pack("ii", 1, 0)
+                peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+        with scripted(script) as address:
+            blocks = blocks_of(client.run(get(address)))
+            assert next(blocks) == b"half"
+            taken.set()
+            with failing("cut", "GET to 127.0.0.1:"):
+                next(blocks)
+            assert list(blocks) == []
+
+    def test_a_stall_is_bounded(self) -> None:
+        """Each block has `timeout_s` to come."""
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.send(CHUNKED + b"4\r\nhalf\r\n")
+            assert peer.drain() == b""
+
+        with scripted(script) as address, Transport(timeout_s=0.2) as client:
+            blocks = blocks_of(client.run(get(address)))
+            assert next(blocks) == b"half"
+            with failing("timeout", "no answer in time"):
+                next(blocks)
+
+    def test_what_is_no_chunk_is_no_body(self, client: Transport) -> None:
+        """A broken encoding is a broken answer."""
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.send(CHUNKED + b"no number\r\n")
+            peer.drain()
+
+        with scripted(script) as address, failing("cut", "no valid answer"):
+            list(blocks_of(client.run(get(address))))
+
+    def test_a_broken_source_is_one_error_of_the_other_call(self, client: Transport) -> None:
+        """What is cut while it is passed on fails the call whose body it is, and is that error."""
+
+        def script(peer: Peer) -> None:
+            if peer.head()[0].startswith("GET"):
+                peer.send(OK + b"Content-Length: 9\r\n\r\nhalf")
+            else:
+                assert peer.chunks() == ([b"half"], True)
+                peer.answer(202)
+
+        def flow(address: str) -> Flow[Reply]:
+            reply = yield Call("GET", f"http://{address}/", streamed=True)
+            return (yield Call("PATCH", f"http://{address}/", body=blocks_of(reply)))
+
+        with scripted(script) as address, failing("cut", "GET to"):
+            client.run(flow(address))
+
+    def test_closing_the_transport_ends_them(self) -> None:
+        """Nothing stays open behind a closed client."""
+        transport = Transport(timeout_s=PATIENCE_S)
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.send(CHUNKED + b"4\r\nhalf\r\n")
+            peer.drain()
+
+        with scripted(script) as address:
+            blocks = blocks_of(transport.run(get(address)))
+            assert next(blocks) == b"half"
+            transport.close()
+            with failing("cut"):
+                next(blocks)

@@ -1,0 +1,337 @@
+"""transport/tls.py: certificates, whose they are and to whom they are shown."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.scripted import Peer, scripted
+from tests.unit.transport.calls import BLOCK, PATIENCE_S, failing, one, patch
+
+from brolga.errors import TransportFailed
+from brolga.transport import Transport
+from brolga.transport.tls import CERTS_DIRS, Trust
+from brolga.wire import Call
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
+    from tests.conftest import Authority
+    from tests.unit.transport.conftest import Pair
+
+
+class TestTls:
+    """Certificates, and what is no TLS."""
+
+    def test_an_upload_over_tls_is_not_stopped_by_session_tickets(
+        self, authority: Authority
+    ) -> None:
+        """TLS 1.3 sends tickets whenever it likes (RFC 8446, section 4.6.1): no answer."""
+        blocks = [BLOCK * 16, b"", b"x", BLOCK]
+
+        def script(peer: Peer) -> None:
+            assert isinstance(peer.socket, ssl.SSLSocket)
+            assert peer.socket.version() == "TLSv1.3"
+            peer.head()
+            assert peer.chunks() == ([block for block in blocks if block], True)
+            peer.answer(202)
+
+        with (
+            Transport(ca_cert=authority.ca_cert, timeout_s=PATIENCE_S) as client,
+            scripted(script, tls=authority.server_context()) as address,
+        ):
+            reply = client.run(patch(f"https://{address}/", blocks))
+        assert (reply.status, reply.whole) == (202, True)
+
+    def test_an_unknown_authority_is_a_matter_of_the_certificate(
+        self, client: Transport, authority: Authority
+    ) -> None:
+        """Nothing is sent to whom the certificate does not prove."""
+        heads = []
+
+        def script(peer: Peer) -> None:
+            heads.append(peer.head())
+
+        with (
+            scripted(script, tls=authority.server_context()) as address,
+            failing("certificate", "the certificate is not trusted"),
+        ):
+            client.run(one(Call("GET", f"https://{address}/")))
+        assert heads in ([], [[]])
+
+    def test_a_certificate_for_another_name_is_refused(self, authority: Authority) -> None:
+        """The authority is known, the name is not in the certificate (RFC 9110, 4.3.4)."""
+
+        def script(peer: Peer) -> None:
+            peer.head()
+
+        with (
+            Transport(ca_cert=authority.ca_cert) as client,
+            scripted(script, tls=authority.server_context("elsewhere")) as address,
+            failing("certificate", "not valid for"),
+        ):
+            client.run(one(Call("GET", f"https://{address}/")))
+
+    @pytest.mark.parametrize("how", ["ca_cert", "insecure"])
+    def test_the_user_may_accept_it(self, authority: Authority, how: str) -> None:
+        """`ca_cert` trusts one more authority; `insecure` leaves certificates unverified."""
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.answer(200)
+
+        client = (
+            Transport(ca_cert=authority.ca_cert) if how == "ca_cert" else Transport(insecure=True)
+        )
+        with client, scripted(script, tls=authority.server_context()) as address:
+            assert client.run(one(Call("GET", f"https://{address}/"))).status == 200
+
+    @pytest.mark.parametrize(
+        ("answer", "reason"),
+        [(b"HTTP/1.1 400 Bad Request\r\n\r\n", "tls"), (b"", "connect")],
+    )
+    def test_a_plain_http_server_speaks_no_tls(
+        self, client: Transport, answer: bytes, reason: str
+    ) -> None:
+        """It answers in plain text, or hangs up: both let a flow fall back to http."""
+
+        def script(peer: Peer) -> None:
+            peer.receive()
+            if answer:
+                peer.send(answer)
+
+        with (
+            scripted(script, refuse_tls=False) as address,
+            pytest.raises(TransportFailed) as caught,
+        ):
+            client.run(one(Call("GET", f"https://{address}/")))
+        assert caught.value.reason in {"tls", reason}
+
+    def test_authorities_that_are_none(self, tmp_path: Path) -> None:
+        """Raises OSError where `ca_cert` cannot be read as certificates."""
+        empty = tmp_path / "empty.pem"
+        empty.touch()
+        for path in (empty, tmp_path / "missing.pem"):
+            with pytest.raises(OSError, match=r"certificate|No such file"):
+                Transport(ca_cert=path)
+
+
+def asking(authority: Authority, *, required: bool = True, old: bool = False) -> ssl.SSLContext:
+    """Make a server that asks for a client certificate."""
+    context = authority.server_context()
+    context.load_verify_locations(authority.ca_cert)
+    context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
+    if old:
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+class Server:
+    """A server that answers everything, and keeps who asked."""
+
+    def __init__(self) -> None:
+        self.subjects: list[str] = []
+
+    def __call__(self, peer: Peer) -> None:
+        assert isinstance(peer.socket, ssl.SSLSocket)
+        shown = peer.socket.getpeercert() or {}
+        subject: Any = shown.get("subject", ((("commonName", ""),),))
+        self.subjects.append(subject[0][0][1])
+        peer.head()
+        peer.answer(200, b"", "Connection: close")
+
+
+class TestClientCertificate:
+    """`client_cert` and `client_key`: who we are, by TLS."""
+
+    @pytest.mark.parametrize("old", [False, True])
+    @pytest.mark.parametrize("joined", [False, True])
+    def test_it_is_shown_to_who_asks(
+        self, authority: Authority, client_pair: Pair, tmp_path: Path, old: bool, joined: bool
+    ) -> None:
+        """The key is in a file of its own, or in the certificate's."""
+        server, both = Server(), tmp_path / "both.pem"
+        both.write_bytes(client_pair.both)
+        with (
+            Transport(
+                ca_cert=authority.ca_cert,
+                client_cert=both if joined else client_pair.certificate,
+                client_key=None if joined else client_pair.key,
+            ) as client,
+            scripted(server, tls=asking(authority, old=old)) as address,
+        ):
+            assert client.run(one(Call("GET", f"https://{address}/"))).status == 200
+        assert server.subjects == ["someone"]
+
+    def test_a_host_that_a_registry_named_is_not_shown_it(
+        self, authority: Authority, client_pair: Pair
+    ) -> None:
+        """It tells who we are, as a password does: it goes where the user sent it."""
+        server = Server()
+        with (
+            scripted(server, tls=asking(authority, required=False)) as address,
+            Transport(
+                ca_cert=authority.ca_cert,
+                client_cert=client_pair.certificate,
+                client_key=client_pair.key,
+            ) as client,
+        ):
+            port = address.rpartition(":")[2]
+            client.run(one(Call("GET", f"https://localhost:{port}/")))
+            client.run(one(Call("GET", f"https://{address}/", named_by="localhost")))
+        assert sorted(server.subjects) == ["", "someone"]
+
+    @pytest.mark.parametrize("body", [None, [b"a", b"b"]])
+    def test_who_has_none_is_told(self, authority: Authority, body: list[bytes] | None) -> None:
+        """TLS 1.3 says so after the handshake, in place of an answer (RFC 8446, section 6.2)."""
+        with (
+            Transport(ca_cert=authority.ca_cert) as client,
+            scripted(Server(), tls=asking(authority)) as address,
+            failing("tls", "the server wants a client certificate"),
+        ):
+            client.run(one(Call("PATCH", f"https://{address}/", body=body)))
+
+    def test_who_has_none_is_told_by_an_older_server(self, authority: Authority) -> None:
+        """TLS 1.2 says no more than that the handshake failed."""
+        with (
+            Transport(ca_cert=authority.ca_cert) as client,
+            scripted(Server(), tls=asking(authority, old=True)) as address,
+            failing("tls", "may want a client certificate"),
+        ):
+            client.run(one(Call("GET", f"https://{address}/")))
+
+    @pytest.mark.usefixtures("client_pair")
+    def test_one_that_the_server_does_not_know(self, authority: Authority) -> None:
+        """Its authority is not one of the server's."""
+        with (
+            Transport(
+                ca_cert=authority.ca_cert,
+                client_cert=authority.directory / "stranger.pem",
+                client_key=authority.directory / "stranger.key",
+            ) as client,
+            scripted(Server(), tls=asking(authority)) as address,
+            failing("tls", "does not know the client certificate's authority"),
+        ):
+            client.run(one(Call("GET", f"https://{address}/")))
+
+    def test_a_key_alone_is_nothing(self, client_pair: Pair) -> None:
+        """Raises ValueError for a key without a certificate."""
+        with pytest.raises(ValueError, match="client_cert is missing"):
+            Transport(client_key=client_pair.key)
+
+    def test_files_that_are_no_pair(
+        self, authority: Authority, client_pair: Pair, tmp_path: Path
+    ) -> None:
+        """Raises OSError that names the files; a password is not asked for on the terminal."""
+        missing, here = tmp_path / "missing.pem", client_pair.certificate
+        with pytest.raises(OSError, match=r"missing\.pem"):
+            Transport(client_cert=missing)
+        with pytest.raises(OSError, match=r"missing\.pem"):
+            Transport(client_cert=here, client_key=missing)
+        with pytest.raises(OSError, match=f"{here}: no certificate with its key"):
+            Transport(client_cert=here)
+        other = authority.directory / "stranger.key"
+        with pytest.raises(OSError, match=f"{here} and {other}: no certificate with its key"):
+            Transport(client_cert=here, client_key=other)
+        with pytest.raises(OSError, match="is encrypted"):
+            Transport(client_cert=here, client_key=authority.directory / "encrypted.key")
+
+
+class TestDirectories:
+    """docker's certs.d: HOST or HOST:PORT has authorities, and client certificates, of its own."""
+
+    def test_it_is_of_one_host(
+        self, authority: Authority, client_pair: Pair, tmp_path: Path
+    ) -> None:
+        """`ca.crt` is trusted, `client.cert` with `client.key` shown: there, and nowhere else."""
+        server = Server()
+        with scripted(server, tls=asking(authority)) as address:
+            directory = tmp_path / address
+            directory.mkdir()
+            (directory / "ca.crt").write_bytes(authority.ca_cert.read_bytes())
+            (directory / "client.cert").write_bytes(client_pair.certificate.read_bytes())
+            (directory / "client.key").write_bytes(client_pair.key.read_bytes())
+            with Transport(certs_dirs=[tmp_path / "none", tmp_path]) as client:
+                for _ in range(2):
+                    assert client.run(one(Call("GET", f"https://{address}/"))).status == 200
+                port = address.rpartition(":")[2]
+                with failing("certificate"):
+                    client.run(one(Call("GET", f"https://localhost:{port}/")))
+        assert server.subjects == ["someone", "someone"]
+
+    def test_the_first_directory_that_has_the_host_counts(
+        self, authority: Authority, client_pair: Pair, tmp_path: Path
+    ) -> None:
+        """The user's own comes before the system's, even where it is empty."""
+        with scripted(Server(), tls=asking(authority)) as address:
+            (tmp_path / "user" / address).mkdir(parents=True)
+            system = tmp_path / "system" / address
+            system.mkdir(parents=True)
+            (system / "ca.crt").write_bytes(authority.ca_cert.read_bytes())
+            directories = [tmp_path / "user", tmp_path / "system"]
+            with Transport(certs_dirs=directories) as client, failing("certificate"):
+                client.run(one(Call("GET", f"https://{address}/")))
+
+    def test_a_host_that_a_registry_named_has_its_own_too(
+        self, authority: Authority, client_pair: Pair, tmp_path: Path
+    ) -> None:
+        """What the user put under its name is meant for it; what the user gave at large is not."""
+        server = Server()
+        with scripted(server, tls=asking(authority, required=False)) as address:
+            directory = tmp_path / address
+            directory.mkdir()
+            (directory / "client.cert").write_bytes(client_pair.certificate.read_bytes())
+            (directory / "client.key").write_bytes(client_pair.key.read_bytes())
+            with Transport(
+                ca_cert=authority.ca_cert,
+                client_cert=authority.directory / "elsewhere.pem",
+                client_key=authority.directory / "elsewhere.key",
+                certs_dirs=[tmp_path],
+                insecure=True,
+            ) as client:
+                port = address.rpartition(":")[2]
+                with contextlib.suppress(TransportFailed):  # it is no client's certificate
+                    client.run(one(Call("GET", f"https://localhost:{port}/")))
+                call = Call("GET", f"https://{address}/", named_by="localhost")
+                assert client.run(one(call)).status == 200
+        assert server.subjects == ["someone"]
+
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("client.cert", r"client\.cert has no key: .*client\.key is missing"),
+            ("client.key", r"client\.key has no certificate: .*client\.cert is missing"),
+            ("ca.crt", r"ca\.crt holds no certificate in PEM form"),
+        ],
+    )
+    def test_one_half_of_a_pair_is_told(
+        self, client_pair: Pair, tmp_path: Path, name: str, text: str
+    ) -> None:
+        """Docker refuses to go on without, and says which file is missing."""
+        directory = tmp_path / "registry.example:5000"
+        directory.mkdir()
+        (directory / name).write_bytes(b"")
+        with Transport(certs_dirs=[tmp_path]) as client, pytest.raises(OSError, match=text):
+            client.run(one(Call("GET", "https://registry.example:5000/v2/")))
+
+    @pytest.mark.parametrize("host", ["..", ".", "a/b", "", "a\0b", "a" * 300])
+    def test_no_host_leads_out_of_them(self, tmp_path: Path, host: str) -> None:
+        """A registry's words are in a path only where they are a plain name."""
+        (tmp_path / "certs.d" / "a").mkdir(parents=True)
+        (tmp_path / "client.cert").touch()
+        trust = Trust(
+            insecure=False,
+            ca_cert=None,
+            client_cert=None,
+            client_key=None,
+            certs_dirs=["~nobody-of-that-name/certs.d", tmp_path / "certs.d"],
+        )
+        assert trust.context(host, is_named=True) is trust.context("x", is_named=False)
+
+    def test_they_are_where_docker_and_podman_have_them(self) -> None:
+        """docker, "Verify repository client with certificates"; containers-certs.d(5)."""
+        assert "/etc/docker/certs.d" in CERTS_DIRS
+        assert CERTS_DIRS[0] == "~/.config/containers/certs.d"
