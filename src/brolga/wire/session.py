@@ -61,7 +61,8 @@ _CREATED: Final = 201
 _OCTETS: Final = "application/octet-stream"
 # Some write "bytes=" before it, and Quay -1 for nothing.
 _RANGE: Final = re.compile(r"(?:bytes=)?0-(-?[0-9]{1,19})")
-_MIN_CHUNK: Final = re.compile(r"[0-9]{1,12}")
+# Up to 99,999,999 bytes: a chunk is held in memory, and a registry does not choose how much.
+_MIN_CHUNK: Final = re.compile(r"[0-9]{1,8}")
 
 
 class Session(NamedTuple):

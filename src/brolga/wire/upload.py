@@ -134,7 +134,7 @@ def upload_stream(  # noqa: PLR0913 - what goes where, and how
 ) -> Flow[Descriptor]:
     """Upload a stream of unknown length as a blob (distribution-spec, Pushing blobs).
 
-    `seal` returns the blob's descriptor and is called once, after the whole body went out.
+    `seal` returns the blob's descriptor and is called after the whole body went out.
     `session` is the Location of a session that is open already; `retry` bounds how often it may
     fail without a byte more.
 

@@ -31,7 +31,7 @@ from tests.tars import (
     tar,
 )
 
-from brolga import LayerError, SourceError, StreamLayer
+from brolga import LayerError, StreamLayer
 from brolga.compression import codec_for
 from brolga.decompression import Limits
 from brolga.errors import CorruptBlob
@@ -318,7 +318,7 @@ def test_a_stream_among_the_layers_is_an_error() -> None:
 def test_reading_a_flattened_layer_fails_with_the_cause() -> None:
     """The layer fails, so nothing half-made can be pushed."""
     broken = flattened([layer(tar("../a"))])
-    with pytest.raises(SourceError, match="leads upwards"), broken.open() as stream:
+    with pytest.raises(LayerError, match="leads upwards"), broken.open() as stream:
         stream.read()
     with pytest.raises(LayerError):
         _ = broken.digest
