@@ -138,3 +138,20 @@ def test_credentials_that_do_not_are_refused(
 def test_another_answer_is_no_success(status: int, kind: type[BrolgaError]) -> None:
     """If the response is `200 OK`, then the registry implements this specification."""
     play(login(USER), (PING, Reply(200)), (PING, Reply(status)), error=kind)
+
+
+@pytest.mark.parametrize(
+    ("reply", "asks_for"),
+    [
+        (Reply(200), "nothing"),
+        (Reply(401, BASIC), "basic"),
+        (Reply(401, BEARER), "token of auth.example"),
+    ],
+)
+def test_what_a_registry_asks_for_can_be_told(reply: Reply, asks_for: str) -> None:
+    """The challenge of the API check, and the headers beside it: who explains shows them."""
+    shown = Reply(reply.status, {**reply.headers, "server": "some/1.0"})
+    registry = play(enter("registry.example", USER, retry=ONCE), (PING, shown))
+    assert registry.asks_for == asks_for
+    assert registry.asks is (reply.status == 401)
+    assert registry.shows["server"] == "some/1.0"

@@ -221,8 +221,7 @@ class _Run:
                 yield from self._send()
                 return (yield from self._commit())
             except (TransportFailed, UploadInterrupted, RegistryError, DigestMismatch) as error:
-                pause_s = self._pause_after(error)
-                yield from self._recover(error, pause_s)
+                pause_s = yield from self._recover(error, self._pause_after(error))
                 self._check_kept(error)
                 where = f"byte {self._session.acknowledged}" if self._session else "the beginning"
                 _LOG.info("an upload failed (%s); it goes on from %s", error, where)
@@ -342,11 +341,15 @@ class _Run:
         cause = error.__cause__ if isinstance(error, UploadInterrupted) else error
         return not isinstance(cause, TransportFailed) or cause.reason in PASSING_REASONS
 
-    def _recover(self, error: BrolgaError, pause_s: float) -> Flow[None]:
-        """Find the session from which it goes on: the same one, or none where a new one must be."""
+    def _recover(self, error: BrolgaError, pause_s: float) -> Flow[float]:
+        """Find the session from which it goes on: the same one, or none where a new one must be.
+
+        Return the seconds that are left to wait before a new one.
+        """
         session = self._session
         if session is not None and self._style.resumes and not _is_lost(error):
             session = yield from status(self._access, session, self._body.produced, pause_s)
+            pause_s = 0.0
             self._resumed = session is not None
             self._session = session or self._session
         else:
@@ -355,6 +358,7 @@ class _Run:
             self._style = self._style.chunked()
         if session is None:
             yield from self.give_up()
+        return pause_s
 
     def _check_kept(self, error: BrolgaError) -> None:
         """Raise StreamNotReplayable where the bytes that are needed are gone."""

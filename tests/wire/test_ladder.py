@@ -1,0 +1,512 @@
+"""wire/upload.py, wire/session.py: what is done when an upload fails, step by step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.wire.scripted import (
+    ACCEPTED,
+    BEARER,
+    BLOB,
+    FIRST,
+    HEAD,
+    POST,
+    QUERY,
+    SECOND,
+    UPLOADS,
+    Answer,
+    Known,
+    Step,
+    access,
+    authorized,
+    delete,
+    later,
+    patch,
+    play,
+    put,
+    token_call,
+)
+
+from brolga.errors import (
+    BrolgaError,
+    Denied,
+    DigestMismatch,
+    NotFound,
+    ProtocolViolation,
+    RegistryError,
+    StreamNotReplayable,
+    TransportFailed,
+    Unauthorized,
+    UploadInterrupted,
+)
+from brolga.wire import Call, Flow, Patience, Reply, Retry, Style, upload_bytes, upload_stream
+
+if TYPE_CHECKING:
+    from brolga.descriptor import Descriptor
+
+BODY = (b"bl", b"", b"ob")
+NEXT = Reply(202, {"location": SECOND}, sent=4)
+CREATED = Reply(201)
+CUT = TransportFailed("the connection was cut", reason="cut", sent=3)
+GONE = Reply(204)
+THIRD = f"{UPLOADS}one?_state=c"
+MISMATCH = Reply(400, body=b'{"errors": [{"code": "DIGEST_INVALID"}]}')
+
+
+def upload(
+    body: Known | None = None, style: Style | None = None, attempts: int = 3
+) -> Flow[Descriptor]:
+    """Upload BODY, with second tries."""
+    way = access(retry=Retry(attempts=attempts))
+    return upload_stream(way, body or Known(BODY), lambda: BLOB, style=style or Style())
+
+
+def asked(session: str, pause: float = 0.5) -> Call:
+    """Return the call that asks how far a session came."""
+    return Call("GET", session, after_s=pause)
+
+
+def has(end: str, location: str = THIRD, status: int = 204) -> Reply:
+    """Return the answer that tells how far a session came."""
+    return Reply(status, {"range": end, "location": location})
+
+
+def chunk(session: str, start: int, data: bytes) -> Call:
+    """Return the PATCH of one chunk."""
+    said = f"{start}-{start + len(data) - 1}"
+    headers = {"Content-Type": "application/octet-stream", "Content-Range": said}
+    return Call("PATCH", session, headers, data, Patience.LONG)
+
+
+def again(pause: float = 0.5) -> tuple[Step, Step, Step]:
+    """Return the steps of an upload from the beginning, which ends well."""
+    return (later(POST, pause), ACCEPTED), (patch(BODY), NEXT), (put(), CREATED)
+
+
+# --- The same session
+
+
+@pytest.mark.parametrize("status", [200, 202, 204])
+@pytest.mark.parametrize("end", ["0-1", "bytes=0-1"])
+def test_a_cut_stream_goes_on_where_the_registry_is(end: str, status: int) -> None:
+    """GET of the session tells the Range that is there (Pushing a blob in chunks, end-13)."""
+    assert (
+        play(
+            upload(),
+            (POST, ACCEPTED),
+            (patch(BODY), CUT),
+            (asked(FIRST), has(end, status=status)),
+            (patch((b"ob",), THIRD), NEXT),
+            (put(), CREATED),
+        )
+        is BLOB
+    )
+
+
+@pytest.mark.parametrize("end", ["0-0", "0--1", "bytes=0--1"])
+def test_a_registry_that_has_nothing_gets_it_all(end: str) -> None:
+    """In distribution 2.8 it is 0-0 for nothing as for one byte, Quay `bytes=0--1`."""
+    play(
+        upload(),
+        (POST, ACCEPTED),
+        (patch(BODY), CUT),
+        (asked(FIRST), has(end)),
+        (patch(BODY, THIRD), NEXT),
+        (put(), CREATED),
+    )
+
+
+def test_a_registry_that_has_it_all_gets_no_more() -> None:
+    """The answer alone was lost: a PATCH sent again would be appended (jib#4526)."""
+    play(
+        upload(),
+        (POST, ACCEPTED),
+        (patch(BODY), CUT),
+        (asked(FIRST), has("0-3")),
+        (put(THIRD), CREATED),
+    )
+
+
+def test_a_session_that_does_not_say_where_it_is_stays_there() -> None:
+    """Quay's answer to the question has no Location."""
+    play(
+        upload(),
+        (POST, ACCEPTED),
+        (patch(BODY), CUT),
+        (asked(FIRST), Reply(204, {"range": "0-3"})),
+        (put(FIRST), CREATED),
+    )
+
+
+@pytest.mark.parametrize("answer", [Reply(429), Reply(503), Reply(500)])
+def test_a_closing_that_was_refused_is_tried_again(answer: Reply) -> None:
+    """A whole stream is not thrown away for a moment's refusal."""
+    play(
+        upload(),
+        (POST, ACCEPTED),
+        (patch(BODY), NEXT),
+        (put(), answer),
+        (asked(SECOND), has("0-0")),  # ECR's Range stands still: what a 2xx acknowledged counts
+        (put(THIRD), CREATED),
+    )
+
+
+def test_an_early_success_is_asked_for_the_rest() -> None:
+    """An answer before the end of the stream cannot have seen all of it."""
+    early = Reply(202, {"location": SECOND}, sent=2, whole=False)
+    play(
+        upload(),
+        (POST, ACCEPTED),
+        (patch(BODY), early),
+        (asked(FIRST), has("0-1")),
+        (patch((b"ob",), THIRD), NEXT),
+        (put(), CREATED),
+    )
+
+
+def test_a_token_that_died_in_the_stream_is_renewed_by_the_question() -> None:
+    """The question is no stream: its 401 is answered, and the rest goes out with the new token."""
+    bearer = "Bearer t1"
+    play(
+        upload(),
+        (POST, ACCEPTED),
+        (patch(BODY), Reply(401, BEARER, whole=False)),
+        (asked(FIRST), Reply(401, BEARER)),
+        (token_call(), Reply(200, body=b'{"token": "t1"}')),
+        (authorized(asked(FIRST, 0.0), bearer), has("0-1")),
+        (authorized(patch((b"ob",), THIRD), bearer), NEXT),
+        (authorized(put(), bearer), CREATED),
+    )
+
+
+def test_a_stream_that_is_refused_twice_is_unauthorized() -> None:
+    """One renewal, no endless loop."""
+    refused = Reply(401, BEARER)
+    play(
+        upload(attempts=9),
+        (POST, ACCEPTED),
+        (patch(BODY), refused),
+        (asked(FIRST), has("0-0", FIRST)),
+        (patch(BODY), refused),
+        (delete(FIRST), GONE),
+        error=Unauthorized,
+    )
+
+
+# --- A new session
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Reply(404),
+        Reply(400),
+        Reply(403),
+        Reply(301),
+        Reply(204),
+        has(""),
+        has("0-4"),
+        has("0-99999999999999999999"),
+        has("1-3"),
+        has("nonsense"),
+        has("0-1", "http://registry.example/u"),
+        has("0-1", "https://127.0.0.1/u"),
+        TransportFailed("no", reason="certificate"),
+    ],
+)
+def test_an_offset_that_is_not_known_is_not_written_to(answer: Answer) -> None:
+    """Nothing ambiguous is trusted: a new session from the first byte, without another pause."""
+    play(
+        upload(),
+        (POST, ACCEPTED),
+        (patch(BODY), CUT),
+        (asked(FIRST), answer),
+        (delete(FIRST), GONE),
+        *again(0.0),
+    )
+
+
+def test_an_offset_behind_what_was_acknowledged_counts_as_that() -> None:
+    """ECR's Range stays at the first chunk (aws/containers-roadmap#2831)."""
+    play(
+        upload(style=Style(chunk=2)),
+        (POST, ACCEPTED),
+        (chunk(FIRST, 0, b"bl"), Reply(202, {"location": SECOND})),
+        (chunk(SECOND, 2, b"ob"), CUT),
+        (asked(SECOND), has("0-0")),
+        (chunk(THIRD, 2, b"ob"), Reply(201, {"location": SECOND})),
+        (put(), CREATED),
+    )
+
+
+def test_a_session_that_is_not_worth_asking_is_not_asked() -> None:
+    """A PATCH that was cut ends its session in zot; ACR cannot resume."""
+    style = Style(resumes=False)
+    play(
+        upload(style=style),
+        (POST, ACCEPTED),
+        (patch(BODY), CUT),
+        (delete(FIRST), GONE),
+        *again(),
+    )
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Reply(404),
+        Reply(416),
+        Reply(400, body=b'{"errors": [{"code": "BLOB_UPLOAD_UNKNOWN"}]}'),
+        Reply(400, body=b'{"errors": [{"code": "BLOB_UPLOAD_INVALID"}]}'),
+        Reply(400, body=b'{"errors": [{"code": "RANGE_INVALID"}]}'),
+        Reply(400, body=b'{"errors": [{"code": "SIZE_INVALID"}]}'),
+    ],
+)
+def test_a_session_that_is_lost_is_not_asked(answer: Reply) -> None:
+    """docker-registry 2.8 cancels a session that it is asked for at a stale Location."""
+    play(upload(), (POST, ACCEPTED), (patch(BODY), answer), (delete(FIRST), GONE), *again())
+
+
+def test_a_post_without_an_answer_is_made_again() -> None:
+    """No byte went out: nothing is lost but a session that nobody knows."""
+    play(upload(), (POST, CUT), *again())
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(401, Unauthorized), (403, Denied), (404, NotFound), (413, RegistryError)]
+)
+def test_a_post_that_is_refused_is_told(status: int, kind: type[BrolgaError]) -> None:
+    """A repository that is not there does not appear by asking again."""
+    play(upload(), (POST, Reply(status)), error=kind)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (Reply(403), Denied),
+        (Reply(400), RegistryError),
+        (Reply(307), ProtocolViolation),
+        (TransportFailed("no", reason="certificate"), UploadInterrupted),
+    ],
+)
+def test_what_does_not_pass_is_told(answer: Answer, kind: type[BrolgaError]) -> None:
+    """The same request gets the same answer."""
+    play(upload(), (POST, ACCEPTED), (patch(BODY), answer), (delete(FIRST), GONE), error=kind)
+
+
+def test_other_bytes_in_a_session_that_went_on_are_sent_anew() -> None:
+    """An offset was wrong: the registry's comparison of the digest finds it."""
+    play(
+        upload(),
+        (POST, ACCEPTED),
+        (patch(BODY), CUT),
+        (asked(FIRST), has("0-1")),
+        (patch((b"ob",), THIRD), NEXT),
+        (put(), MISMATCH),
+        (delete(SECOND), GONE),
+        *again(1.5),
+    )
+
+
+def test_other_bytes_in_one_session_are_a_mismatch() -> None:
+    """No offset can be wrong there: something changes the bytes on the way."""
+    steps: list[Step] = [(POST, ACCEPTED), (patch(BODY), NEXT), (put(), MISMATCH)]
+    play(upload(), *steps, (delete(SECOND), GONE), error=DigestMismatch)
+
+
+def test_attempts_are_bounded_and_the_last_failure_is_told() -> None:
+    """Setbacks without a byte more are counted over sessions."""
+    last = TransportFailed("the last one", reason="cut", sent=1)
+    error = play(
+        upload(style=Style(resumes=False)),
+        (POST, ACCEPTED),
+        (patch(BODY), CUT),
+        (delete(FIRST), GONE),
+        (later(POST, 0.5), ACCEPTED),
+        (patch(BODY), CUT),
+        (delete(FIRST), GONE),
+        (later(POST, 1.5), ACCEPTED),
+        (patch(BODY), last),
+        (delete(FIRST), GONE),
+        error=UploadInterrupted,
+        match="after 1 bytes",
+    )
+    assert error.__cause__ is last
+
+
+def test_the_registrys_wish_to_wait_is_honoured() -> None:
+    """Retry-After, before the question; one that is too long is the refusal itself."""
+    steps: list[Step] = [(POST, ACCEPTED), (patch(BODY), Reply(429, {"retry-after": "9"}))]
+    play(upload(), *steps, (asked(FIRST, 9.0), has("0-3")), (put(THIRD), CREATED))
+    steps = [(POST, ACCEPTED), (patch(BODY), Reply(429, {"retry-after": "99"}))]
+    play(upload(), *steps, (delete(FIRST), GONE), error=RegistryError, match="429")
+
+
+# --- Bytes that are gone
+
+
+def test_bytes_that_are_gone_cannot_go_out_again() -> None:
+    """Nothing half-read can be committed: the session is given up, and its cause is told."""
+    error = play(
+        upload(Known(BODY, kept_from=3)),
+        (POST, ACCEPTED),
+        (patch(BODY), CUT),
+        (asked(FIRST), has("0-1")),
+        (delete(THIRD), GONE),
+        error=StreamNotReplayable,
+        match="of 4 bytes 2 are acknowledged, and only the last 1 are kept",
+    )
+    assert (error.sent, error.acknowledged, error.kept) == (4, 2, 1)
+    assert isinstance(error.__cause__, UploadInterrupted)
+
+
+def test_bytes_that_are_gone_need_no_new_session() -> None:
+    """A new session would begin with the first byte."""
+    play(
+        upload(Known(BODY, kept_from=1)),
+        (POST, ACCEPTED),
+        (patch(BODY), CUT),
+        (asked(FIRST), Reply(404)),
+        (delete(FIRST), GONE),
+        error=StreamNotReplayable,
+    )
+
+
+def test_the_window_is_enough_where_the_registry_is_in_it() -> None:
+    """What is kept begins where the registry is: exactly enough."""
+    play(
+        upload(Known(BODY, kept_from=2)),
+        (POST, ACCEPTED),
+        (patch(BODY), CUT),
+        (asked(FIRST), has("0-1")),
+        (patch((b"ob",), THIRD), NEXT),
+        (put(), CREATED),
+    )
+
+
+# --- Smaller requests
+
+
+def test_a_request_that_is_too_large_is_made_in_chunks() -> None:
+    """413, and no header tells a maximum (distribution-spec#485): smaller ones, from the start."""
+    play(
+        upload(style=Style(smaller=3)),
+        (POST, ACCEPTED),
+        (patch(BODY), Reply(413, whole=False)),
+        (delete(FIRST), GONE),
+        (later(POST, 0.5), ACCEPTED),
+        (chunk(FIRST, 0, b"blo"), Reply(202, {"location": SECOND})),
+        (chunk(SECOND, 3, b"b"), Reply(202, {"location": SECOND})),
+        (put(), CREATED),
+    )
+
+
+@pytest.mark.parametrize("style", [Style(smaller=0), Style(chunk=1 << 20)])
+def test_where_nothing_is_smaller_it_is_told(style: Style) -> None:
+    """GAR takes no chunks; and there is a smallest one."""
+    first = chunk(FIRST, 0, b"blob") if style.chunk else patch(BODY)
+    steps: list[Step] = [(POST, ACCEPTED), (first, Reply(413)), (delete(FIRST), GONE)]
+    play(upload(style=style), *steps, error=RegistryError, match="413")
+
+
+def test_chunks_are_halved_to_a_bound() -> None:
+    """Halve and begin again: 32, 16, 8, 4, 2, 1 MiB."""
+    style, sizes = Style(), []
+    while style.can_shrink:
+        style = style.chunked()
+        sizes.append(style.chunk >> 20)
+    assert sizes == [32, 16, 8, 4, 2, 1]
+    assert Style(chunk=(1 << 20) + 1).chunked().chunk == 1 << 20
+
+
+def test_the_last_chunk_may_go_with_the_put() -> None:
+    """ECR wants the last chunk in the PUT, with its place."""
+    headers = {"Content-Type": "application/octet-stream", "Content-Range": "2-3"}
+    closing = Call("PUT", f"{SECOND}&{QUERY}", headers, b"ob", Patience.LONG)
+    play(
+        upload(style=Style(chunk=2, last_in_put=True)),
+        (POST, ACCEPTED),
+        (chunk(FIRST, 0, b"bl"), Reply(201, {"location": SECOND, "range": "0-1"})),
+        (closing, CREATED),
+    )
+
+
+def test_a_last_chunk_that_was_lost_goes_out_again() -> None:
+    """What goes with the PUT is acknowledged by the blob alone."""
+    headers = {"Content-Type": "application/octet-stream", "Content-Range": "2-3"}
+    closing = Call("PUT", f"{SECOND}&{QUERY}", headers, b"ob", Patience.LONG)
+    play(
+        upload(style=Style(chunk=2, last_in_put=True)),
+        (POST, ACCEPTED),
+        (chunk(FIRST, 0, b"bl"), Reply(201, {"location": SECOND})),
+        (closing, TransportFailed("cut", reason="cut")),
+        (HEAD, Reply(404)),
+        (asked(SECOND), has("0-1", SECOND)),
+        (closing, CREATED),
+    )
+
+
+def test_an_empty_stream_has_no_chunk() -> None:
+    """Nothing to send is nothing to place: an empty PUT."""
+    empty = Known((), produced=0, ended=False)
+    play(upload(empty, Style(chunk=2)), (POST, ACCEPTED), (put(FIRST), CREATED))
+
+
+@pytest.mark.parametrize(("said", "size"), [("1", 2), ("3", 3), ("x", 2), ("", 2), ("9" * 9, 2)])
+def test_a_registry_may_want_larger_chunks(said: str, size: int) -> None:
+    """OCI-Chunk-Min-Length (Pushing a blob in chunks), to a bound.
+
+    A chunk is held in memory: the peer does not choose how much (GHSA-f36w-mj3v-6jqv).
+    """
+    data = b"blob"
+    play(
+        upload(style=Style(chunk=2)),
+        (POST, Reply(202, {"location": FIRST, "oci-chunk-min-length": said})),
+        (chunk(FIRST, 0, data[:size]), Reply(202, {"location": SECOND})),
+        (chunk(SECOND, size, data[size:]), Reply(202, {"location": SECOND})),
+        (put(), CREATED),
+    )
+
+
+@pytest.mark.parametrize("answer", [Reply(503), CUT])
+def test_a_chunk_without_an_answer_is_asked_for(answer: Answer) -> None:
+    """It may have arrived: sent again blindly, it would be there twice."""
+    play(
+        upload(style=Style(chunk=2)),
+        (POST, ACCEPTED),
+        (chunk(FIRST, 0, b"bl"), answer),
+        (asked(FIRST), has("0-1")),
+        (chunk(THIRD, 2, b"ob"), NEXT),
+        (put(), CREATED),
+    )
+
+
+def test_chunks_that_were_cut_are_an_interruption() -> None:
+    """What a 2xx acknowledged is told."""
+    error = play(
+        upload(style=Style(chunk=2), attempts=1),
+        (POST, ACCEPTED),
+        (chunk(FIRST, 0, b"bl"), Reply(202, {"location": SECOND})),
+        (chunk(SECOND, 2, b"ob"), CUT),
+        (delete(SECOND), GONE),
+        error=UploadInterrupted,
+    )
+    assert (error.sent, error.acknowledged) == (2, 2)
+
+
+def test_bytes_at_hand_go_out_again() -> None:
+    """All of them are kept: the session is asked, and gets what it lacks."""
+    octets = {"Content-Type": "application/octet-stream"}
+    whole = Call("PUT", f"{FIRST}&{QUERY}", octets, b"blob", Patience.LONG)
+    part = replace(whole, headers={**octets, "Content-Range": "2-3"}, body=b"ob")
+    way = access(retry=Retry(attempts=3))
+    play(
+        upload_bytes(way, b"blob", BLOB),
+        (POST, ACCEPTED),
+        (whole, CUT),
+        (HEAD, Reply(404)),
+        (asked(FIRST), has("0-1", FIRST)),
+        (part, CREATED),
+    )
