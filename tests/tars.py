@@ -6,8 +6,8 @@ import io
 import tarfile
 from typing import TYPE_CHECKING
 
-from brolga.image import BytesBlob
-from brolga.image.flatten import merged_tar
+from brolga.images import BytesBlob
+from brolga.images.flatten import merged_tar
 from brolga.mediatypes import OCI_LAYER
 
 if TYPE_CHECKING:

@@ -19,11 +19,12 @@ from brolga._version import __version__
 
 if TYPE_CHECKING:
     from brolga.auth import Keychain, default_keychain
-    from brolga.client import Client, get_image, push, push_layer
+    from brolga.client import Client, image, push, push_layer
     from brolga.descriptor import Descriptor, Platform
     from brolga.digest import Digest
     from brolga.errors import (
         BrolgaError,
+        CorruptBlob,
         CredentialsError,
         Denied,
         DigestMismatch,
@@ -39,11 +40,13 @@ if TYPE_CHECKING:
         RegistryError,
         SourceError,
         StreamConsumed,
+        StreamNotReplayable,
         TransportFailed,
         Unauthorized,
         UploadInterrupted,
     )
-    from brolga.image import BlobLayer, BytesBlob, Image, ImageIndex
+    from brolga.images import BlobLayer, BytesBlob, Image, ImageIndex
+    from brolga.images.validate import Limits, Problem, validate
     from brolga.layer import (
         Blob,
         BlobStream,
@@ -55,7 +58,7 @@ if TYPE_CHECKING:
     )
     from brolga.manifest import History, ImageConfig, Index, Manifest
     from brolga.reference import Reference, Repository
-    from brolga.wire import Credentials
+    from brolga.wire import Credentials, Retry
 
 __all__ = [
     "Blob",
@@ -64,6 +67,7 @@ __all__ = [
     "BrolgaError",
     "BytesBlob",
     "Client",
+    "CorruptBlob",
     "Credentials",
     "CredentialsError",
     "Denied",
@@ -83,36 +87,42 @@ __all__ = [
     "LayerError",
     "LayerState",
     "LayerStream",
+    "Limits",
     "Manifest",
     "NoSuchPlatform",
     "NotComputed",
     "NotFound",
     "Platform",
+    "Problem",
     "Progress",
     "ProtocolViolation",
     "RateLimited",
     "Reference",
     "RegistryError",
     "Repository",
+    "Retry",
     "SourceError",
     "StreamConsumed",
     "StreamLayer",
+    "StreamNotReplayable",
     "TransportFailed",
     "Unauthorized",
     "UploadInterrupted",
     "__version__",
     "default_keychain",
-    "get_image",
+    "image",
     "push",
     "push_layer",
+    "validate",
 ]
 
 _HOMES = {
     "brolga.auth": ("Keychain", "default_keychain"),
-    "brolga.client": ("Client", "get_image", "push", "push_layer"),
+    "brolga.client": ("Client", "image", "push", "push_layer"),
     "brolga.descriptor": ("Descriptor", "Platform"),
     "brolga.digest": ("Digest",),
-    "brolga.image": ("BlobLayer", "BytesBlob", "Image", "ImageIndex"),
+    "brolga.images": ("BlobLayer", "BytesBlob", "Image", "ImageIndex"),
+    "brolga.images.validate": ("Limits", "Problem", "validate"),
     "brolga.layer": (
         "Blob",
         "BlobStream",
@@ -124,7 +134,7 @@ _HOMES = {
     ),
     "brolga.manifest": ("History", "ImageConfig", "Index", "Manifest"),
     "brolga.reference": ("Reference", "Repository"),
-    "brolga.wire": ("Credentials",),
+    "brolga.wire": ("Credentials", "Retry"),
 }
 _HOME_BY_NAME = {name: home for home, names in _HOMES.items() for name in names}
 

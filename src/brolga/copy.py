@@ -20,14 +20,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from brolga.errors import BrolgaError, NotComputed
-from brolga.image import Image
+from brolga.images import Image
 from brolga.mediatypes import NONDISTRIBUTABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from brolga.descriptor import Descriptor
-    from brolga.image import Tree
+    from brolga.images import Tree
     from brolga.layer import Blob
     from brolga.store import Target
 

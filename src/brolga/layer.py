@@ -16,11 +16,12 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from brolga.compression import BLOCK_SIZE, Block, Codec, codec_for
-from brolga.descriptor import Descriptor, check_media_type
+from brolga.descriptor import Descriptor
 from brolga.errors import LayerError, NotComputed, SourceError, StreamConsumed
-from brolga.mediatypes import LAYER_BY_COMPRESSION
+from brolga.mediatypes import LAYER_BY_COMPRESSION, check_media_type
 from brolga.pipeline import Lanes, Sums, Tally, one_pass
 from brolga.sources import Source, check, open_source, reopener, size_of
+from brolga.wholetar import WholeTar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -101,13 +102,14 @@ class StreamLayer:
     `source` is a path, a binary file object or an iterable of bytes-like blocks. `compression` is
     gzip (levels 1 to 9, default 1), zstd (1 to 22, default 3) or none. `media_type` None is the
     OCI layer media type of the compression. `threads` is how many compress; None is one for each
-    core, at most 5. Each takes about 4 MiB. The bytes do not depend on it.
+    core, at most 5. Each takes about 4 MiB. The bytes do not depend on it. A `tar` is refused where
+    it is cut short (CorruptBlob); None looks whether the source begins as one, False never.
 
     Raises TypeError for a source of text, SourceError for a closed file, ValueError for a
     compression that is none.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what can be chosen about a layer
         self,
         source: Source,
         compression: str = "gzip",
@@ -115,6 +117,7 @@ class StreamLayer:
         media_type: str | None = None,
         *,
         threads: int | None = None,
+        tar: bool | None = None,
     ) -> None:
         check(source)
         if threads is not None and threads < 1:
@@ -124,6 +127,7 @@ class StreamLayer:
         self._threads = threads or min(_cores(), MAX_THREADS)
         self._media_type = media_type or LAYER_BY_COMPRESSION[compression]
         check_media_type(self._media_type)
+        self._tar = tar
         self._total = size_of(source)
         self._course = _Course()
 
@@ -196,7 +200,7 @@ class StreamLayer:
         course.state = LayerState.OPEN
         try:
             course.reopen = reopener(source)
-            blocks = open_source(source, BLOCK_SIZE)
+            blocks = WholeTar(open_source(source, BLOCK_SIZE), wanted=self._tar)
             return LayerStream(course, blocks, self._codec, Lanes(self._threads))
         except BaseException as error:
             course.fail(error)

@@ -3,13 +3,17 @@
 Knows the names of the OCI image-spec 1.1 (media-types.md) and of Docker's image manifest
 version 2, schema 2, which registries still serve. Must not know the documents behind the names.
 
-Strategy: plain constants, and one table from a compression's name to the layer that it makes.
+Strategy: plain constants, the pattern of every type, and one table from a compression's name to
+the layer that it makes.
 """
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
+
+from brolga.errors import excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +42,12 @@ __all__ = [
     "OCI_NONDISTRIBUTABLE_LAYER",
     "OCI_NONDISTRIBUTABLE_LAYER_GZIP",
     "OCI_NONDISTRIBUTABLE_LAYER_ZSTD",
+    "check_media_type",
 ]
+
+# RFC 6838, section 4.2: a type and a subtype of at most 127 characters each, no parameters.
+_RESTRICTED_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}+"
+_MEDIA_TYPE: Final = re.compile(f"{_RESTRICTED_NAME}/{_RESTRICTED_NAME}")
 
 OCI_DESCRIPTOR: Final = "application/vnd.oci.descriptor.v1+json"
 OCI_LAYOUT_HEADER: Final = "application/vnd.oci.layout.header.v1+json"
@@ -92,3 +101,9 @@ NONDISTRIBUTABLE: Final = frozenset(
         DOCKER_FOREIGN_LAYER_GZIP,
     }
 )
+
+
+def check_media_type(text: str) -> None:
+    """Raise ValueError where `text` is no type/subtype (RFC 6838, section 4.2)."""
+    if not _MEDIA_TYPE.fullmatch(text):
+        raise ValueError(f"media type {excerpt(text)} is not type/subtype as of RFC 6838")

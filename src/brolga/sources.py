@@ -1,6 +1,7 @@
 """Where the bytes of a stream come from.
 
-Knows files, paths and iterables. Must not know layers, compression or registries.
+Knows files, paths and iterables, and that a source may open itself. Must not know layers,
+compression or registries.
 
 Strategy: every source becomes a `BlockSource`, which gives blocks of one size, the last one
 shorter. Two kinds, by one rule: **the user's code runs in the user's thread alone.**
@@ -25,7 +26,7 @@ import select
 import stat
 from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, TypeAlias, cast, runtime_checkable
 
 from brolga.errors import BrolgaError, SourceError
 from brolga.worker import Worker
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BlockSource",
+    "OpensItself",
     "Readable",
     "Source",
     "check",
@@ -54,9 +56,6 @@ class Readable(Protocol):
         """Return at most `size` bytes, empty at the end."""
 
 
-Source: TypeAlias = "str | os.PathLike[str] | BinaryIO | Readable | Iterable[Buffer]"
-
-
 class BlockSource(Protocol):
     """Blocks of one size, the last one shorter; none of them changes after it was given."""
 
@@ -70,6 +69,17 @@ class BlockSource(Protocol):
         """Stop reading, at once, and free what was opened here. Idempotent."""
 
 
+@runtime_checkable
+class OpensItself(Protocol):
+    """A source that knows by itself how it is opened: `brolga.command.Command`."""
+
+    def open_blocks(self, block_size: int) -> BlockSource:
+        """Open it as blocks of `block_size` bytes. Raises SourceError."""
+
+
+Source: TypeAlias = "str | os.PathLike[str] | BinaryIO | Readable | Iterable[Buffer] | OpensItself"
+
+
 def check(source: object) -> None:
     """Refuse what cannot be a source of bytes, before anything is opened or sent.
 
@@ -81,7 +91,7 @@ def check(source: object) -> None:
         raise TypeError("the source is one bytes object: pass a list of it, or io.BytesIO(data)")
     if isinstance(source, AsyncIterable):
         raise TypeError("the source is an asynchronous iterable: a plain iterable is wanted here")
-    if isinstance(source, str | os.PathLike):
+    if isinstance(source, str | os.PathLike | OpensItself):
         return
     if hasattr(source, "read"):
         if getattr(source, "closed", False):
@@ -118,6 +128,8 @@ def open_source(source: Source, block_size: int) -> BlockSource:
     Raises SourceError where it cannot be opened, TypeError as `check` does.
     """
     check(source)
+    if isinstance(source, OpensItself):
+        return source.open_blocks(block_size)
     if isinstance(source, str | os.PathLike):
         try:
             file = open(source, "rb", buffering=0)  # noqa: SIM115, PTH123 - _FileSource closes it

@@ -1,22 +1,47 @@
 """What every store of images can do, as protocols of a few methods.
 
-Knows the words alone. Must not know any store: a repository of a registry is one.
+Knows the words, and how what a store has is read as a tree of images. Must not know any store: a
+repository of a registry is one, a directory and an archive are others.
 
 Strategy: who copies asks for no more than it needs, so that it is written once for all stores.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
+
+from brolga.images import BlobLayer, Image, ImageIndex
+from brolga.manifest import Index
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from brolga.descriptor import Descriptor
-    from brolga.layer import Blob
-    from brolga.manifest import Index, Manifest
+    from brolga.digest import Digest
+    from brolga.images import Tree
+    from brolga.layer import Blob, BlobStream
+    from brolga.manifest import Manifest
+    from brolga.reference import Repository
 
-__all__ = ["Target"]
+__all__ = ["Source", "Target", "read_tree"]
+
+
+class Source(Protocol):
+    """A store that gives manifests and blobs, as often as they are asked for. Threads may share it.
+
+    `home` is the repository of a registry that it is, and None of any other store.
+    """
+
+    @property
+    def home(self) -> Repository | None:
+        """Where blobs can be mounted from."""
+
+    def document(self, name: str) -> Manifest | Index:
+        """Read the manifest or index that a tag or a digest names. Raises NotFound."""
+
+    def read(self, descriptor: Descriptor) -> BlobStream:
+        """Open a blob's bytes, verified while they are read. Raises NotFound, here or later."""
 
 
 class Target(Protocol):
@@ -34,3 +59,29 @@ class Target(Protocol):
 
     def put(self, document: Manifest | Index, name: str) -> None:
         """Take a manifest under `name`, a tag or its digest. What it refers to is there."""
+
+
+def read_tree(source: Source, name: str) -> Tree:
+    """Read what a tag or a digest names, as an image or an index: no blob is read yet."""
+    document = source.document(name)
+    if isinstance(document, Index):
+        return ImageIndex(document, partial(_child, source), source.home)
+    return _image(source, document)
+
+
+def _child(source: Source, descriptor: Descriptor) -> Tree:
+    return read_tree(source, str(descriptor.digest))
+
+
+def _image(source: Source, manifest: Manifest) -> Image:
+    def diff_id(number: int) -> Digest:
+        return image.config.diff_ids[number]
+
+    def blob(descriptor: Descriptor, diff_id_of: Callable[[], Digest] | None = None) -> BlobLayer:
+        return BlobLayer(descriptor, partial(source.read, descriptor), source.home, diff_id_of)
+
+    layers = tuple(
+        blob(layer, partial(diff_id, number)) for number, layer in enumerate(manifest.layers)
+    )
+    image = Image(manifest, blob(manifest.config), layers)
+    return image

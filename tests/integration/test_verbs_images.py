@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from brolga.client import Client
-from brolga.image import Image
+from brolga.images import Image
 from brolga.layer import StreamLayer
 from brolga.server.running import running
 

@@ -16,8 +16,8 @@ from tests.formats import DECOMPRESS
 from brolga import LayerError, StreamLayer
 from brolga.decompression import UNLIMITED, decompressed
 from brolga.errors import CorruptBlob
-from brolga.image import BytesBlob
-from brolga.image.flatten import merged_tar
+from brolga.images import BytesBlob
+from brolga.images.flatten import merged_tar
 from brolga.mediatypes import OCI_LAYER
 
 if TYPE_CHECKING:

@@ -40,7 +40,7 @@ def test_the_tour_s_names_are_public() -> None:
     names = (
         "Image ImageIndex Platform Manifest Index ImageConfig History BlobLayer BytesBlob "
         "Keychain default_keychain CredentialsError InvalidManifest NoSuchPlatform "
-        "push push_layer get_image"
+        "push push_layer image"
     )
     assert set(names.split()) <= set(brolga.__all__)
 

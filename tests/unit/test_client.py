@@ -75,13 +75,13 @@ def test_the_shortest_way_is_a_function(registry: Embedded) -> None:
 def test_the_functions_use_the_credentials_of_the_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """`push_layer`, `push`, `get_image`: the environment, then docker's and podman's files."""
+    """`push_layer`, `push`, `image`: the environment, then docker's and podman's files."""
     monkeypatch.setenv("BROLGA_USERNAME", "someone")
     monkeypatch.setenv("BROLGA_PASSWORD", "secret")
     calls: list[Callable[[str], object]] = [
         lambda name: push_layer(name, StreamLayer([b"data"])),
         lambda name: brolga.push(name, brolga.Image.empty()),
-        brolga.get_image,
+        brolga.image,
     ]
     for call in calls:
         with scripted(_Locked()) as address, pytest.raises(brolga.RegistryError, match="418"):
@@ -92,7 +92,7 @@ def test_an_image_outlives_the_function_that_got_it(registry: Embedded) -> None:
     """Its layers are read by connections that are closed when no part of it is left."""
     name = f"{registry.address}/x"
     pushed = brolga.push(name, brolga.Image.empty().append(StreamLayer([b"data"])))
-    image = brolga.get_image(name, brolga.Platform("linux", "amd64"))
+    image = brolga.image(name, brolga.Platform("linux", "amd64"))
     assert image.digest == pushed.digest
     (layer,) = image.layers
     with layer.open() as stream:

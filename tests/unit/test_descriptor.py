@@ -8,18 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from brolga.descriptor import (
-    DEFAULT_PLATFORM,
-    Descriptor,
-    Members,
-    Platform,
-    check_media_type,
-    path,
-    read_text,
-)
+from brolga.descriptor import DEFAULT_PLATFORM, Descriptor, Platform
 from brolga.digest import Digest
 from brolga.errors import InvalidManifest
-from brolga.mediatypes import OCI_EMPTY, OCI_LAYER_GZIP, OCI_MANIFEST
+from brolga.mediatypes import OCI_EMPTY, OCI_LAYER_GZIP, OCI_MANIFEST, check_media_type
+from brolga.members import Members, path, read_text
 
 DIGEST = Digest.parse("sha256:5b0bcabd1ed22e9fb1310cf6c2dec7cdef19f0ad69efa1f392e94a4333501270")
 

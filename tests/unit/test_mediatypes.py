@@ -43,6 +43,7 @@ def test_all_is_sorted_and_is_what_is_published() -> None:
     assert mediatypes.__all__ == sorted(mediatypes.__all__)
     assert set(mediatypes.__all__) == {
         *PUBLISHED,
+        "check_media_type",
         "DOCKER_BY_OCI",
         "LAYER_BY_COMPRESSION",
         "NONDISTRIBUTABLE",

@@ -5,6 +5,7 @@ registry asks for credentials: that is `wire.access`.
 
     keychains  who is asked for credentials, in which order
     files      docker's config.json and podman's auth.json, as they are read
+    sound      what credentials may consist of
     keys       the names of registries in them
     programs   credential helpers: docker-credential-NAME
     storing    what a login writes and a logout takes away

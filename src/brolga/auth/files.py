@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from brolga.auth.keys import covering, docker_key, of_registry
+from brolga.auth.sound import check
 from brolga.errors import CredentialsError, excerpt
 from brolga.wire import Credentials
 
@@ -157,7 +158,8 @@ class ConfigFile:
         identity, registry = text("identitytoken"), text("registrytoken")
         if not (username or identity or registry):
             return None  # `{}` is what docker leaves where a helper has the credentials
-        return Credentials(username, password, identity, registry, origin=shown(self.path))
+        found = Credentials(username, password, identity, registry, origin=shown(self.path))
+        return check(found, f"{shown(self.path)}: {place}", "log in again, or correct the file")
 
     def _typed(self, kind: type[_T], value: object, place: str) -> _T:
         """Return `value` if it is of `kind`, an empty one for null, as docker reads it."""

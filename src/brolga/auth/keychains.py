@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from brolga.auth.files import HELPER_TIMEOUT_S, ConfigFile, docker_path, podman_paths
+from brolga.auth.sound import check
 from brolga.wire import Credentials
 
 if TYPE_CHECKING:
@@ -39,11 +40,15 @@ class Keychain(Protocol):
 
 
 def credentials_from_environment() -> Credentials | None:
-    """Return BROLGA_USERNAME and BROLGA_PASSWORD as credentials, or None where one is not set."""
+    """Return BROLGA_USERNAME and BROLGA_PASSWORD as credentials, or None where one is not set.
+
+    Raises CredentialsError for what no registry could be told.
+    """
     username, password = os.environ.get("BROLGA_USERNAME"), os.environ.get("BROLGA_PASSWORD")
     if not (username and password):
         return None
-    return Credentials(username, password, origin="BROLGA_USERNAME")
+    found = Credentials(username, password, origin="BROLGA_USERNAME")
+    return check(found, "the environment (BROLGA_USERNAME, BROLGA_PASSWORD)", "set it without")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import selectors
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ import time
 from dataclasses import dataclass
 from typing import IO, Final, NoReturn, cast
 
+from brolga.auth.sound import check
 from brolga.errors import CredentialsError, excerpt
 from brolga.wire import Credentials
 
@@ -29,6 +31,7 @@ _MAX_OUTPUT: Final = 1 << 20  # bytes, of stdout and of stderr
 _BLOCK: Final = 1 << 16  # bytes
 # The username that says that the secret is an identity token.
 _TOKEN: Final = "<token>"  # noqa: S105 - a marker, no secret
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _NOT_FOUND: Final = b"credentials not found in native keychain"
 
 
@@ -76,18 +79,25 @@ class Helper:
                 "update it, or take it out of docker's config.json"
             )
         username, secret = pair
+        if not (username or secret):
+            return None  # some answer with nothing in place of an error
         if username == _TOKEN:
-            return Credentials(identity_token=secret, origin=self.program)
-        # Some answer with nothing in place of an error.
-        return Credentials(username, secret, origin=self.program) if username or secret else None
+            found = Credentials(identity_token=secret, origin=self.program)
+        else:
+            found = Credentials(username, secret, origin=self.program)
+        return check(found, f"the answer of {self.program} get", "log in again")
 
     def store(self, credentials: Credentials) -> None:
         """Give the credentials to the helper: the identity token, else username and password.
 
-        Raises CredentialsError where it fails.
+        Raises CredentialsError where it fails, and for what is no text.
         """
         secret = credentials.identity_token or credentials.password
         username = _TOKEN if credentials.identity_token else credentials.username
+        if _SURROGATE.search(username + secret):  # JSON is UTF-8, and they are bytes beside it
+            raise CredentialsError(
+                f"{self.program} cannot keep a name or a password that is not UTF-8"
+            )
         message = json.dumps({"ServerURL": self.key, "Username": username, "Secret": secret})
         answer = self._run("store", message)
         if answer.status != 0:

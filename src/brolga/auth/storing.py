@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from brolga.auth.files import HELPER_TIMEOUT_S, ConfigFile, docker_path, shown
 from brolga.auth.keys import docker_key, of_registry
+from brolga.auth.sound import check
 from brolga.errors import CredentialsError
 from brolga.reference import Repository
 
@@ -76,7 +77,8 @@ def _canonical(registry: str) -> str:
 
 
 def _entry(credentials: Credentials) -> dict[str, str]:
-    """Return the members of an entry in `auths`."""
+    """Return the members of an entry in `auths`. Raises CredentialsError."""
+    check(credentials, "the login", "give it without")
     if credentials.identity_token:
         return {"identitytoken": credentials.identity_token}
     if not credentials.username:

@@ -13,12 +13,14 @@ import click
 from brolga.cli.options import (
     Connection,
     Making,
+    Sending,
     jobs_flag,
     json_flag,
     layer_flags,
     open_client,
     platform_flag,
     registry_flags,
+    upload_flags,
 )
 from brolga.cli.output import result
 from brolga.cli.values import variables
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from brolga.descriptor import Platform
-    from brolga.image import Image
+    from brolga.images import Image
     from brolga.layer import StreamLayer
     from brolga.reference import Reference
 
@@ -89,6 +91,7 @@ _BASE_NAME: Final = "org.opencontainers.image.base.name"
 )
 @layer_flags
 @jobs_flag
+@upload_flags
 @json_flag
 @registry_flags
 def command(  # noqa: PLR0913 - the flags of the verb
@@ -102,14 +105,15 @@ def command(  # noqa: PLR0913 - the flags of the verb
     names_base: bool,
     making: Making,
     jobs: int,
+    sending: Sending,
     as_json: bool,
     connection: Connection,
 ) -> None:
     """Push an image with further layers, in one pass.
 
     Each SOURCE becomes a layer on top of BASE, and the image is pushed as REF. A SOURCE is an
-    uncompressed tar. The layers of BASE are mounted or copied where REF's repository lacks them.
-    --username is for REF's registry.
+    uncompressed tar; one that is cut short is refused. The layers of BASE are mounted or copied
+    where REF's repository lacks them. --username is for REF's registry.
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size, layers (those that were
     appended), seconds.
@@ -124,11 +128,12 @@ def command(  # noqa: PLR0913 - the flags of the verb
         raise click.UsageError("-t: a tag is wanted; the digest is the new image's own")
     if sources.count("-") > 1:
         raise click.UsageError("-f -: stdin can be one SOURCE alone")
-    layers = [stream_layer(name, making, connection, "brolga append -f - …") for name in sources]
+    verb = "brolga append -f - …"
+    layers = [stream_layer(name, making, connection, verb, tar=True) for name in sources]
     for name in set(sources) - {"-"}:
         refuse_compressed(name)
     registry = reference.repository.registry
-    with open_client(connection, jobs=jobs, registry=registry) as client:
+    with open_client(connection, jobs=jobs, registry=registry, sending=sending) as client:
         image = client.image(under, platform) if under else _empty(platform)
         if under and names_base:
             annotations = {**_of_base(under, image), **annotations}
@@ -142,7 +147,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
 def _empty(platform: Platform | None) -> Image:
     from brolga.descriptor import DEFAULT_PLATFORM
-    from brolga.image import Image
+    from brolga.images import Image
 
     return Image.empty(platform or DEFAULT_PLATFORM)
 

@@ -16,11 +16,13 @@ from brolga.cli.changing import check_clock, pushed
 from brolga.cli.options import (
     Connection,
     Making,
+    Sending,
     jobs_flag,
     json_flag,
     open_client,
     platform_flag,
     registry_flags,
+    upload_flags,
 )
 from brolga.cli.values import pairs
 from brolga.cli.verbs import Verb
@@ -62,6 +64,7 @@ _STDIN: Final = "-"
 )
 @platform_flag
 @jobs_flag
+@upload_flags
 @json_flag
 @registry_flags
 def command(  # noqa: PLR0913 - the flags of the verb
@@ -73,6 +76,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     annotations: dict[str, str],
     platform: Platform | None,
     jobs: int,
+    sending: Sending,
     as_json: bool,
     connection: Connection,
 ) -> None:
@@ -86,7 +90,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     Prints REPO@DIGEST of the artifact. With --json: ref, digest, mediaType, size (bytes),
     artifactType, subject.
     """
-    from brolga.image import Artifact
+    from brolga.images import Artifact
     from brolga.reference import Reference
 
     check_clock()
@@ -95,7 +99,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     if stdin_type is not None:
         files = (*files, f"-:{stdin_type}")
     blobs = _blobs(files, connection)
-    with open_client(connection, jobs=jobs) as client:
+    with open_client(connection, jobs=jobs, sending=sending) as client:
         if platform is None:
             about = client.head(reference)
         else:
@@ -108,7 +112,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
 def _blobs(files: Sequence[str], connection: Connection) -> list[Blob]:
     """Return the files as streams, with their names. Raises UsageError, SourceError."""
     from brolga.cli.source import stream_layer
-    from brolga.image import TitledBlob
+    from brolga.images import TitledBlob
 
     making = Making(compression="none", media_type=None, threads=None, progress="none")
     parts = [_split(file) for file in files]
@@ -116,7 +120,7 @@ def _blobs(files: Sequence[str], connection: Connection) -> list[Blob]:
     blobs: list[Blob] = []
     for name, media_type in parts:
         how = replace(making, media_type=media_type)
-        stream = stream_layer(name, how, connection, "brolga attach SUBJECT - …")
+        stream = stream_layer(name, how, connection, "brolga attach SUBJECT - …", tar=False)
         blobs.append(stream if name == _STDIN else TitledBlob(stream, os.path.basename(name)))  # noqa: PTH119 - a str
     return blobs
 
@@ -142,7 +146,7 @@ def _split(file: str) -> tuple[str, str]:
 
 
 def _check(media_type: str, where: str) -> None:
-    from brolga.descriptor import check_media_type
+    from brolga.mediatypes import check_media_type
 
     try:
         check_media_type(media_type)

@@ -14,6 +14,7 @@ import click
 
 from brolga.cli.options import (
     Connection,
+    given_credentials,
     open_client,
     password_from_stdin,
     registry_flags,
@@ -66,13 +67,12 @@ def login(*, registry: str, username: str, password_stdin: bool, connection: Con
     registry refuses is not stored. Prints nothing; where they are stored is said on stderr.
     """
     from brolga.auth import save
-    from brolga.wire import Credentials
 
     host = _host(registry)
     if not username or ":" in username:  # RFC 7617, section 2
         raise click.UsageError("--username: a name without colon is wanted")
     password = password_from_stdin() if password_stdin else _asked(username, host)
-    credentials = Credentials(username, password, origin="the login")
+    credentials = given_credentials(username, password, "the login")
     with open_client(connection) as client:
         checked = client.check_login(host, credentials)
     if not checked:

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from brolga.client import Client
     from brolga.descriptor import Platform
-    from brolga.image import ImageIndex, Tree
+    from brolga.images import ImageIndex, Tree
     from brolga.reference import Reference, Repository
 
-__all__ = ["check_clock", "index_of", "place", "pushed", "tag_flag", "tree_of"]
+__all__ = ["check_clock", "home_of", "index_of", "place", "pushed", "tag_flag", "tree_of"]
 
 tag_flag = click.option(
     "-t",
@@ -31,7 +31,7 @@ tag_flag = click.option(
 
 def check_clock() -> None:
     """Raise UsageError where SOURCE_DATE_EPOCH, which the result tells as its time, is none."""
-    from brolga.image import created_now
+    from brolga.images import created_now
 
     try:
         created_now()
@@ -51,6 +51,13 @@ def place(source: Reference, tag: str | None) -> Reference | Repository:
     return name.repository if name.digest is not None else name
 
 
+def home_of(where: Reference | Repository) -> Repository:
+    """Return the repository that the result goes into: --username is for its registry."""
+    from brolga.reference import Repository
+
+    return where if isinstance(where, Repository) else where.repository
+
+
 def tree_of(
     client: Client, source: Reference, platform: Platform | None, *, in_place: bool
 ) -> Tree:
@@ -58,7 +65,7 @@ def tree_of(
 
     Raises UsageError where the result would take the place of a whole index.
     """
-    from brolga.image import ImageIndex
+    from brolga.images import ImageIndex
 
     tree = client.get(source)
     if platform is None or not isinstance(tree, ImageIndex):
@@ -73,7 +80,7 @@ def tree_of(
 
 def index_of(client: Client, source: Reference) -> ImageIndex:
     """Return the index that `source` names. Raises UsageError where it is an image."""
-    from brolga.image import ImageIndex
+    from brolga.images import ImageIndex
 
     tree = client.get(source)
     if isinstance(tree, ImageIndex):

@@ -12,11 +12,13 @@ import click
 
 from brolga.cli.options import (
     Connection,
+    Sending,
     jobs_flag,
     json_flag,
     open_client,
     platform_flag,
     registry_flags,
+    upload_flags,
 )
 from brolga.cli.output import result, say
 from brolga.cli.verbs import Verb
@@ -52,6 +54,7 @@ Examples:
 @click.option("--referrers", is_flag=True, help="Copy what refers to it too: signatures, SBOMs.")
 @platform_flag
 @jobs_flag
+@upload_flags
 @json_flag
 @registry_flags
 def command(  # noqa: PLR0913 - the flags of the verb
@@ -63,6 +66,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     referrers: bool,
     platform: Platform | None,
     jobs: int,
+    sending: Sending,
     as_json: bool,
     connection: Connection,
 ) -> None:
@@ -82,7 +86,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     else:
         name, place = Reference.parse(source), Reference.parse(target)
         home = place.repository
-    with open_client(connection, jobs=jobs, registry=home.registry) as client:
+    with open_client(connection, jobs=jobs, registry=home.registry, sending=sending) as client:
         copy = partial(client.copy, platform=platform, referrers=referrers)
         if all_tags:
             _copy_tags(client, copy, origin, home, no_clobber=no_clobber, as_json=as_json)

@@ -40,7 +40,9 @@ _KINDS: Final[tuple[tuple[type[Exception], str, int, str], ...]] = (
         6,
         "try again; if it stays, something on the way changes bytes",
     ),
-    (errors.UploadInterrupted, "registry", 5, "push again"),
+    (errors.UploadInterrupted, "registry", 5, "push again, with more --retries where it may last"),
+    (errors.StreamNotReplayable, "registry", 5, "use --spool, or a larger --window"),
+    (errors.CorruptBlob, "", 6, ""),  # the source's or the registry's: it says which
     (errors.ProtocolViolation, "registry", 5, "check the address"),
     (errors.TransportFailed, "registry", 5, ""),
     (errors.BrolgaError, "", 1, ""),

@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from brolga.cli.changing import index_of, place, pushed, tag_flag
-from brolga.cli.options import Connection, json_flag, open_client, registry_flags
+from brolga.cli.changing import home_of, index_of, place, pushed, tag_flag
+from brolga.cli.options import (
+    Connection,
+    Sending,
+    json_flag,
+    open_client,
+    registry_flags,
+    upload_flags,
+)
 from brolga.cli.output import lines, result
 from brolga.cli.values import items, platforms
 from brolga.cli.verbs import Verbs
@@ -20,7 +27,7 @@ if TYPE_CHECKING:
 
     from brolga.client import Client
     from brolga.descriptor import Descriptor, Platform
-    from brolga.image import ImageIndex, Tree
+    from brolga.images import ImageIndex, Tree
 
 __all__ = ["command"]
 
@@ -103,7 +110,7 @@ def filter_(
 
     source = Reference.parse(ref)
     where = place(source, tag)
-    with open_client(connection) as client:
+    with open_client(connection, registry=home_of(where).registry) as client:
         index = index_of(client, source)
         kept = index.filter(lambda one: _is_one_of(one, wanted))
         if not kept.index.manifests:
@@ -138,6 +145,7 @@ def _is_one_of(descriptor: Descriptor, wanted: Sequence[Platform]) -> bool:
     "--docker-empty-base", is_flag=True, help="Without BASE: an index of Docker's media type."
 )
 @tag_flag
+@upload_flags
 @json_flag
 @registry_flags
 def append(  # noqa: PLR0913 - the flags of the verb
@@ -147,6 +155,7 @@ def append(  # noqa: PLR0913 - the flags of the verb
     flatten: bool,
     docker_empty_base: bool,
     tag: str | None,
+    sending: Sending,
     as_json: bool,
     connection: Connection,
 ) -> None:
@@ -157,7 +166,7 @@ def append(  # noqa: PLR0913 - the flags of the verb
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
-    from brolga.image import ImageIndex
+    from brolga.images import ImageIndex
     from brolga.mediatypes import DOCKER_MANIFEST_LIST, OCI_INDEX
     from brolga.reference import Reference
 
@@ -165,7 +174,8 @@ def append(  # noqa: PLR0913 - the flags of the verb
     if name is None:
         raise click.UsageError("without BASE the result needs a name: give it with --tag")
     where = place(Reference.parse(name), tag)
-    with open_client(connection) as client:
+    registry = home_of(where).registry
+    with open_client(connection, registry=registry, sending=sending) as client:
         if base is None:
             index = ImageIndex.empty(DOCKER_MANIFEST_LIST if docker_empty_base else OCI_INDEX)
         else:
@@ -179,7 +189,7 @@ def _children(
     client: Client, names: Sequence[str], *, flatten: bool
 ) -> Iterator[tuple[Tree, Descriptor | None]]:
     """Yield what is to be appended, and how the index that it is of describes it."""
-    from brolga.image import ImageIndex
+    from brolga.images import ImageIndex
 
     for name in names:
         tree = client.get(name)

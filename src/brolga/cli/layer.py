@@ -13,15 +13,19 @@ import click
 from brolga.cli.options import (
     Connection,
     Making,
+    Sending,
     json_flag,
     layer_flags,
     open_client,
     registry_flags,
+    upload_flags,
 )
 from brolga.cli.output import result
-from brolga.cli.verbs import Verbs
+from brolga.cli.verbs import Verb, Verbs
+from brolga.errors import CorruptBlob
 
 if TYPE_CHECKING:
+    from brolga.client import Client
     from brolga.layer import StreamLayer
     from brolga.reference import Repository
 
@@ -31,7 +35,7 @@ __all__ = ["command"]
 _EXAMPLES = """\b
 Examples:
   tar -c app | brolga layer push registry.example/team/app
-  pg_dump db | brolga layer push --compression zstd:9 localhost:5000/dumps
+  brolga layer push --compression zstd:9 localhost:5000/dumps -- pg_dump db
 """
 
 
@@ -40,16 +44,49 @@ def command() -> None:
     """Stream layers into a registry."""
 
 
-@command.command(epilog=_EXAMPLES)
+class _Push(Verb):
+    """A verb with a command behind `--`, which it gets as `behind`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        behind = None
+        if "--" in args:
+            end = args.index("--")
+            args, behind = args[:end], args[end + 1 :]
+        rest = super().parse_args(ctx, args)
+        ctx.params["behind"] = behind
+        return rest
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), "[-- COMMAND ARG...]"]
+
+
+@command.command(cls=_Push, epilog=_EXAMPLES)
 @click.argument("repo")
-@click.argument("source", default="-")
+@click.argument("source", required=False)
+@click.option(
+    "--tar/--no-tar",
+    default=None,
+    help="Refuse what is no whole tar; default: where it begins as a tar does.",
+)
 @layer_flags
+@upload_flags
 @json_flag
 @registry_flags
-def push(*, repo: str, source: str, making: Making, as_json: bool, connection: Connection) -> None:
-    """Stream SOURCE into REPO as a layer, in one pass.
+def push(  # noqa: PLR0913 - the flags of the verb
+    *,
+    repo: str,
+    source: str | None,
+    behind: list[str] | None,
+    tar: bool | None,
+    making: Making,
+    sending: Sending,
+    as_json: bool,
+    connection: Connection,
+) -> None:
+    """Stream SOURCE, or what COMMAND writes, into REPO as a layer, in one pass.
 
-    SOURCE is a file, or - for stdin (the default). REPO is a repository without tag, such as
+    SOURCE is a file, or - for stdin (the default). COMMAND is run, and its stdout is the source:
+    nothing is pushed unless it exits with 0. REPO is a repository without tag, such as
     registry.example/team/app. Plain http is spoken to loopback addresses, or with --insecure.
     Credentials are --username's, else BROLGA_USERNAME and BROLGA_PASSWORD, else those that docker
     or podman has.
@@ -58,15 +95,28 @@ def push(*, repo: str, source: str, making: Making, as_json: bool, connection: C
     mediaType, seconds.
     """
     from brolga.cli.progress import shown
-    from brolga.cli.source import stream_layer
+    from brolga.cli.source import command_layer, stream_layer
     from brolga.reference import Repository
 
     began = time.monotonic()
     repository = Repository.parse(repo)
-    layer = stream_layer(source, making, connection, "brolga layer push …")
-    with open_client(connection) as client, shown([layer], making.progress):
-        client.push_layer(repository, layer)
+    if behind is None:
+        layer = stream_layer(source or "-", making, connection, "brolga layer push …", tar=tar)
+    elif source is None:
+        layer = command_layer(behind, making, tar=tar)
+    else:
+        raise click.UsageError("SOURCE and a COMMAND behind -- are two sources: give one")
+    with open_client(connection, sending=sending) as client, shown([layer], making.progress):
+        _push(client, repository, layer)
     _print(repository, layer, time.monotonic() - began, as_json=as_json)
+
+
+def _push(client: Client, repository: Repository, layer: StreamLayer) -> None:
+    try:
+        client.push_layer(repository, layer)
+    except CorruptBlob as error:
+        error.add_note("see to it that it is whole; --no-tar pushes it as it is")
+        raise
 
 
 def _print(repository: Repository, layer: StreamLayer, seconds: float, *, as_json: bool) -> None:

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from brolga.cli.changing import check_clock, place, pushed, tag_flag, tree_of
+from brolga.cli.changing import check_clock, home_of, place, pushed, tag_flag, tree_of
 from brolga.cli.options import (
     Connection,
     Making,
     PlatformType,
+    Sending,
     json_flag,
     open_client,
     platform_flag,
     registry_flags_but_u,
+    upload_flags,
 )
 from brolga.cli.values import items, pairs, variables
 from brolga.cli.verbs import Verb
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from brolga.descriptor import Platform
-    from brolga.image import Tree
+    from brolga.images import Tree
     from brolga.layer import Layer
     from brolga.manifest import ImageConfig
     from brolga.reference import Reference, Repository
@@ -152,6 +154,7 @@ def _environment(config: ImageConfig, wanted: dict[str, str]) -> list[str]:
 @click.option("--repo", metavar="REPO", help="Push to this repository, by digest alone.")
 @tag_flag
 @platform_flag
+@upload_flags
 @json_flag
 @registry_flags_but_u
 def command(  # noqa: PLR0913 - the flags of the verb
@@ -162,6 +165,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     repo: str | None,
     tag: str | None,
     platform: Platform | None,
+    sending: Sending,
     as_json: bool,
     connection: Connection,
     **config: Any,  # noqa: ANN401 - the fields of _Changes
@@ -183,7 +187,8 @@ def command(  # noqa: PLR0913 - the flags of the verb
     where = _where(source, tag, repo)
     changes = _Changes(**config)
     layers = _layers(append, connection)
-    with open_client(connection) as client:
+    registry = home_of(where).registry
+    with open_client(connection, registry=registry, sending=sending) as client:
         tree = tree_of(client, source, platform, in_place=where == source)
         changed = _changed(tree, changes, annotations, layers, source)
         pushed(client, where, changed, as_json=as_json)
@@ -203,7 +208,9 @@ def _layers(sources: Sequence[str], connection: Connection) -> list[Layer]:
     making = Making(compression="gzip", media_type=None, threads=None, progress="none")
     layers: list[Layer] = []
     for name in sources:
-        layers.append(stream_layer(name, making, connection, "brolga mutate --append - …"))
+        layers.append(
+            stream_layer(name, making, connection, "brolga mutate --append - …", tar=True)
+        )
         refuse_compressed(name)
     return layers
 
@@ -216,7 +223,7 @@ def _changed(
     source: Reference,
 ) -> Tree:
     """Return the tree with all changes. Raises UsageError for those that an index cannot take."""
-    from brolga.image import ImageIndex
+    from brolga.images import ImageIndex
 
     if isinstance(tree, ImageIndex):
         if layers or not changes.is_none:

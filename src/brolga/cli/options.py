@@ -5,13 +5,14 @@ any verb, or how a registry is spoken to.
 
 Strategy: `registry_flags` adds the flags of a connection to a verb and hands them over as one
 value, a `Connection`; `open_client` makes the client of it. `layer_flags` does the same for how
-layers are made, as a `Making`.
+layers are made, as a `Making`, `upload_flags` for how they go out, as a `Sending`.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import random
 import sys
 from dataclasses import dataclass, fields
 from functools import wraps
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import click
 
 from brolga.cli.output import warn
+from brolga.cli.sending import Sending, SizeType, StyleType, chunks_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +37,8 @@ __all__ = [
     "Connection",
     "Making",
     "PlatformType",
+    "Sending",
+    "given_credentials",
     "jobs_flag",
     "json_flag",
     "layer_flags",
@@ -43,10 +47,12 @@ __all__ = [
     "platform_flag",
     "registry_flags",
     "registry_flags_but_u",
+    "upload_flags",
     "way_flags",
 ]
 
 _JOBS: Final = 4
+_RETRIES: Final = 4
 _MAX_TIMEOUT_S: Final = 86400
 _MAX_PASSWORD: Final = 65536  # bytes
 
@@ -200,6 +206,39 @@ _LAYER_FLAGS: Final = (
     ),
 )
 
+_UPLOAD_FLAGS: Final = (
+    click.option(
+        "--window",
+        type=SizeType(),
+        metavar="SIZE",
+        default="32MiB",
+        show_default=True,
+        help="How much of an upload is kept in memory, to go out again when the connection fails.",
+    ),
+    click.option(
+        "--spool",
+        is_flag=False,
+        flag_value="",
+        default=None,
+        metavar="[=DIR]",
+        help="Keep all of it instead, in a file without a name in DIR; default: where temporary "
+        "files are.",
+    ),
+    click.option(
+        "--upload-style",
+        type=StyleType(),
+        metavar="STYLE",
+        help="auto, streamed, or chunked[:SIZE]; default: as the config file says, else auto.",
+    ),
+    click.option(
+        "--retries",
+        type=click.IntRange(0),
+        metavar="N",
+        default=_RETRIES,
+        show_default=True,
+        help="How often in a row a request or an upload may fail and be tried again.",
+    ),
+)
 jobs_flag = click.option(
     "-j",
     "--jobs",
@@ -245,6 +284,17 @@ def layer_flags(verb: Function) -> Function:
     return _as_one(verb, "making", Making, Making, _LAYER_FLAGS)
 
 
+def upload_flags(verb: Function) -> Function:
+    """Give a verb the flags of how uploads go out; it gets them as `sending`."""
+
+    def sending(*, spool: str | None, **params: Any) -> Sending:  # noqa: ANN401 - the parameters of any verb
+        if spool and not os.path.isdir(spool):  # noqa: PTH112 - Path's raises where a parent is closed
+            raise click.UsageError(f"--spool: {spool} is no directory")
+        return Sending(spool=False if spool is None else spool or True, **params)
+
+    return _as_one(verb, "sending", Sending, sending, _UPLOAD_FLAGS)
+
+
 def _as_one(
     verb: Function, name: str, kind: type, make: Function, flags: tuple[Function, ...]
 ) -> Function:
@@ -273,15 +323,21 @@ def _checked(connection: Connection) -> Connection:
     return connection
 
 
-def open_client(connection: Connection, *, jobs: int = _JOBS, registry: str = "") -> Client:
+def open_client(
+    connection: Connection,
+    *,
+    jobs: int = _JOBS,
+    registry: str = "",
+    sending: Sending | None = None,
+) -> Client:
     """Make the client that the flags describe; close it at the end.
 
-    It pushes `jobs` blobs at a time. What a registry warns of is shown on stderr. A verb that
-    speaks to several registries says which `registry` --username's credentials are for: others do
-    not get them.
+    It pushes `jobs` blobs at a time, as `sending` says. What a registry warns of is shown on
+    stderr. A verb that speaks to several registries says which `registry` --username's credentials
+    are for: others do not get them.
 
-    Raises UsageError for a file that holds no certificate or key, for a missing password, and for
-    a proxy of the environment that is none.
+    Raises UsageError for a file that holds no certificate or key, for a missing password, for a
+    proxy of the environment that is none, and for a config file that is none.
     """
     from brolga.client import Client
 
@@ -290,6 +346,7 @@ def open_client(connection: Connection, *, jobs: int = _JOBS, registry: str = ""
         for name in ("client_cert", "client_key")
         if (value := getattr(connection, name))
     }
+    uploads = _uploads(sending) if sending else {}
     credentials = _credentials(connection, registry)
     try:
         return Client(
@@ -299,6 +356,7 @@ def open_client(connection: Connection, *, jobs: int = _JOBS, registry: str = ""
             jobs=jobs,
             on_warning=warn,
             **files,
+            **uploads,
         )
     except OSError as error:
         given = [f"--{name.replace('_', '-')}" for name, path in files.items() if path]
@@ -307,6 +365,15 @@ def open_client(connection: Connection, *, jobs: int = _JOBS, registry: str = ""
         raise click.UsageError(f"{', '.join(given)}: {error}") from error
     except ValueError as error:  # the environment's proxies
         raise click.UsageError(str(error)) from error
+
+
+def _uploads(sending: Sending) -> dict[str, Any]:
+    """Return what the client is told of uploads."""
+    from brolga.wire import Retry
+
+    chunk, _ = chunks_of(sending, "")
+    retry = Retry(attempts=sending.retries + 1, chance=random.random)
+    return {"chunk": chunk, "window": sending.window, "spool": sending.spool, "retry": retry}
 
 
 @dataclass(frozen=True)
@@ -325,12 +392,22 @@ class _For:
 def _credentials(connection: Connection, registry: str) -> Keychain | Credentials:
     """Return the credentials of the flags, else who is asked for those of a repository."""
     from brolga.auth import default_keychain
-    from brolga.wire import Credentials
 
     if connection.username is None:
         return default_keychain()
-    given = Credentials(connection.username, password_from_stdin(), origin="--username")
+    given = given_credentials(connection.username, password_from_stdin(), "--username")
     return _For(registry, given, default_keychain()) if registry else given
+
+
+def given_credentials(username: str, password: str, origin: str) -> Credentials:
+    """Return what the user gave. Raises UsageError for what no registry could be told."""
+    from brolga.auth.sound import flaw
+    from brolga.wire import Credentials
+
+    given = Credentials(username, password, origin=origin)
+    if what := flaw(given):
+        raise click.UsageError(f"there is {what}")
+    return given
 
 
 def password_from_stdin() -> str:

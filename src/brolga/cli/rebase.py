@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from brolga.cli.changing import check_clock, place, pushed, tag_flag, tree_of
-from brolga.cli.options import Connection, json_flag, open_client, platform_flag, registry_flags
+from brolga.cli.changing import check_clock, home_of, place, pushed, tag_flag, tree_of
+from brolga.cli.options import (
+    Connection,
+    Sending,
+    json_flag,
+    open_client,
+    platform_flag,
+    registry_flags,
+    upload_flags,
+)
 from brolga.cli.output import say
 from brolga.cli.verbs import Verb
 
@@ -19,7 +27,7 @@ if TYPE_CHECKING:
 
     from brolga.client import Client
     from brolga.descriptor import Platform
-    from brolga.image import Image
+    from brolga.images import Image
     from brolga.reference import Reference
 
 __all__ = ["command"]
@@ -48,6 +56,7 @@ Examples:
 @tag_flag
 @click.option("--rebased", metavar="REF", hidden=True)  # crane's older name of --tag
 @platform_flag
+@upload_flags
 @json_flag
 @registry_flags
 def command(  # noqa: PLR0913 - the flags of the verb
@@ -58,6 +67,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     tag: str | None,
     rebased: str | None,
     platform: Platform | None,
+    sending: Sending,
     as_json: bool,
     connection: Connection,
 ) -> None:
@@ -69,13 +79,14 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
-    from brolga.image import ImageIndex
+    from brolga.images import ImageIndex
     from brolga.reference import Reference
 
     check_clock()
     source = Reference.parse(ref)
     where = place(source, rebased if tag is None else tag)
-    with open_client(connection) as client:
+    registry = home_of(where).registry
+    with open_client(connection, registry=registry, sending=sending) as client:
         image = tree_of(client, source, platform, in_place=where == source)
         if isinstance(image, ImageIndex):
             raise click.UsageError(f"{source} is an index: choose one image with --platform")
@@ -121,7 +132,7 @@ def _base(client: Client, reference: Reference, platform: Platform) -> tuple[Ima
 
     The digest is that of the index, where it is one: what the name stands for.
     """
-    from brolga.image import ImageIndex
+    from brolga.images import ImageIndex
     from brolga.reference import Reference
 
     tree = client.get(reference)

@@ -1,6 +1,7 @@
 """SOURCE: what a user names as the bytes of a layer, and the layer that it becomes.
 
-Knows stdin, files, and how flags say that a layer is made. Must not know where the layer goes.
+Knows stdin, files, commands, and how flags say that a layer is made. Must not know where the layer
+goes.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ import click
 from brolga.errors import SourceError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from io import BufferedReader
 
     from brolga.cli.options import Connection, Making
     from brolga.layer import StreamLayer
+    from brolga.sources import Source
 
-__all__ = ["refuse_compressed", "stream_layer"]
+__all__ = ["command_layer", "refuse_compressed", "stream_layer"]
 
 # What a compressed stream begins with, and what undoes it.
 _PROGRAMS: Final = {
@@ -33,15 +36,40 @@ _PROGRAMS: Final = {
 _LONGEST: Final = max(map(len, _PROGRAMS))
 
 
-def stream_layer(name: str, making: Making, connection: Connection, verb: str) -> StreamLayer:
+def stream_layer(
+    name: str, making: Making, connection: Connection, verb: str, *, tar: bool | None
+) -> StreamLayer:
     """Return the layer that SOURCE is to be: a file, or `-` for stdin. Nothing is read yet.
 
-    `verb` is how the command goes on behind a pipe. Raises SourceError where there is no such
-    source, UsageError for flags that are none and for a stdin that cannot be one.
+    `verb` is how the command goes on behind a pipe; `tar` is as a `StreamLayer` has it. Raises
+    SourceError where there is no such source, UsageError for flags that are none and for a stdin
+    that cannot be one.
     """
+    if name == "-":
+        _check_stdin(connection)
+    elif os.path.isdir(name):  # noqa: PTH112 - Path's raises where a parent is closed to us
+        raise SourceError(
+            f"{name} is a directory; stream it with: tar -C {shlex.quote(name)} -c . | {verb}"
+        )
+    return _layer(sys.stdin.buffer if name == "-" else name, making, tar)
+
+
+def command_layer(arguments: Sequence[str], making: Making, *, tar: bool | None) -> StreamLayer:
+    """Return the layer that a command's stdout is to be. It does not run yet.
+
+    Raises UsageError for flags that are none, and for no command.
+    """
+    from brolga.command import Command
+
+    if not arguments:
+        raise click.UsageError("behind -- a COMMAND is wanted")
+    return _layer(Command(arguments), making, tar)
+
+
+def _layer(source: Source, making: Making, tar: bool | None) -> StreamLayer:  # noqa: FBT001 - as StreamLayer's
     from brolga.compression import parse
-    from brolga.descriptor import check_media_type
     from brolga.layer import StreamLayer
+    from brolga.mediatypes import check_media_type
 
     try:
         compression, level = parse(making.compression)
@@ -49,14 +77,9 @@ def stream_layer(name: str, making: Making, connection: Connection, verb: str) -
             check_media_type(making.media_type)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    if name == "-":
-        _check_stdin(connection)
-    elif os.path.isdir(name):  # noqa: PTH112 - Path's raises where a parent is closed to us
-        raise SourceError(
-            f"{name} is a directory; stream it with: tar -C {shlex.quote(name)} -c . | {verb}"
-        )
-    source = sys.stdin.buffer if name == "-" else name
-    return StreamLayer(source, compression, level, making.media_type, threads=making.threads)
+    return StreamLayer(
+        source, compression, level, making.media_type, threads=making.threads, tar=tar
+    )
 
 
 def _check_stdin(connection: Connection) -> None:

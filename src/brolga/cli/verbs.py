@@ -1,4 +1,4 @@
-"""What each verb and each group of verbs has: `-v`, and a word for who mistypes.
+"""What each verb and each group of verbs has: `-v`, flags alone, and a word for who mistypes.
 
 Knows click. Must not know which verbs there are.
 """
@@ -14,6 +14,8 @@ from brolga.cli.output import logged
 __all__ = ["Verb", "Verbs", "verbosity"]
 
 _VERBOSITY: Final = "brolga.verbosity"
+# Their value may be left out, so it stands behind `=` alone: the next argument is another's.
+_ALONE: Final = frozenset({"--spool"})
 
 
 def verbosity(context: click.Context) -> int:
@@ -44,6 +46,11 @@ class Verb(click.Command):
             help="Log each request; -vv: show an error's traceback too.",
         )
         return [*own, verbose, help_option]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments, where `--spool REPO` is a flag and a repository."""
+        alone = _ALONE & {name for param in self.params for name in param.opts}
+        return super().parse_args(ctx, [f"{arg}=" if arg in alone else arg for arg in args])
 
 
 class Verbs(Verb, click.Group):

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from brolga.auth import default_keychain
 from brolga.client.explanation import Explanation, explained
@@ -20,15 +21,17 @@ from brolga.client.remote import Remote
 from brolga.copy import push as push_into
 from brolga.descriptor import DEFAULT_PLATFORM
 from brolga.errors import InvalidManifest, InvalidReference
-from brolga.image import BlockStream, Image, ImageIndex
+from brolga.images import BlockStream, Image, ImageIndex
 from brolga.manifest import Index
 from brolga.reference import Reference, Repository
 from brolga.replay import DEFAULT_WINDOW, Spool, Window
+from brolga.store import read_tree
 from brolga.transport import Transport
 from brolga.wire import (
     Credentials,
     Patience,
     Retry,
+    Style,
     check_login,
     delete_blob,
     delete_manifest,
@@ -49,13 +52,16 @@ if TYPE_CHECKING:
     from brolga.auth import Keychain
     from brolga.descriptor import Descriptor, Platform
     from brolga.digest import Digest
-    from brolga.image import Tree
+    from brolga.images import Tree
     from brolga.layer import Blob, BlobStream
     from brolga.manifest import Manifest
     from brolga.replay import Keep
-    from brolga.wire import Access, Registry, Style
+    from brolga.wire import Access, Registry
 
-__all__ = ["Client", "get_image", "push", "push_layer"]
+__all__ = ["Chunk", "Client", "image", "push", "push_layer"]
+
+# Bytes; True for chunks of the size that suits, 0 for one stream, None for what suits.
+Chunk: TypeAlias = int | bool | None
 
 
 class Client:
@@ -67,8 +73,9 @@ class Client:
     file of further authorities, `client_cert` and `client_key` are what this client shows of
     itself. `timeout_s` bounds, in seconds, connecting, each write, and the wait for an answer.
     `jobs` is how many blobs are pushed at a time. `retry` says how often a call that may be
-    repeated is, and after which pauses. `chunk` sends uploads in chunks of so many bytes, 0 in
-    one stream, None as suits the registry. `window` is how many bytes of uploads are kept in
+    repeated is, and after which pauses. `chunk` sends uploads in chunks of so many bytes, True in
+    chunks and 0 in one stream, None as suits the registry; a mapping has that for each registry by
+    its name. `window` is how many bytes of uploads are kept in
     memory, to go out again where a connection fails; `spool` keeps all of them instead, in a file
     without a name in that directory, or (True) in the system's for temporary files. `on_warning`
     is told host and text of a registry's warnings, each once.
@@ -88,7 +95,7 @@ class Client:
         timeout_s: float = 60.0,
         jobs: int = 4,
         retry: Retry | None = None,
-        chunk: int | None = None,
+        chunk: Chunk | Mapping[str, Chunk] = None,
         window: int = DEFAULT_WINDOW,
         spool: bool | str | PathLike[str] = False,
         on_warning: Callable[[str, str], None] | None = None,
@@ -233,7 +240,7 @@ class Client:
         Raises NotFound, InvalidManifest, DigestMismatch, RegistryError, TransportFailed.
         """
         reference = _reference(reference)
-        return self._remote(reference.repository).tree(reference.identifier)
+        return read_tree(self._remote(reference.repository), reference.identifier)
 
     def image(self, reference: Reference | str, platform: Platform | None = None) -> Image:
         """Return an image; of an index, the one for `platform`, linux/amd64 where it is None.
@@ -336,15 +343,21 @@ class Client:
             self._transport,
             keep=partial(self._keep, uploads),
             retry=self._retry,
-            style=self._style(access.registry),
+            style=self._style(repository, access.registry),
         )
 
-    def _style(self, registry: Registry) -> Style:
+    def _style(self, repository: Repository, registry: Registry) -> Style:
         """Return how blobs go out: as the user said, or as suits the registry."""
         style = profile_of(registry.host, registry.shows).style
-        if self._chunk is None:
+        chunk = self._chunk
+        if isinstance(chunk, Mapping):
+            chunk = chunk.get(repository.registry)
+        if chunk is None:
             return style
-        return replace(style, chunk=self._chunk)
+        if chunk is True:
+            # Who wants chunks gets them, from a registry too that is known to take none.
+            chunk = style.smaller or Style.smaller
+        return replace(style, chunk=int(chunk))
 
     def _keep(self, uploads: int) -> Keep:
         if self._spool is False:
@@ -362,7 +375,8 @@ class Client:
         repository = _repository(repository)
         registry = self._registry(repository)
         credentials = self._found(repository)
-        return explained(self._transport, registry, repository, credentials, self._style(registry))
+        style = self._style(repository, registry)
+        return explained(self._transport, registry, repository, credentials, style)
 
     def _registry(self, repository: Repository) -> Registry:
         """Return the registry of a repository, entered as the keychain says."""
@@ -422,7 +436,7 @@ def push(reference: Reference | str, tree: Tree) -> Reference:
         return client.push(reference, tree)
 
 
-def get_image(reference: Reference | str, platform: Platform | None = None) -> Image:
+def image(reference: Reference | str, platform: Platform | None = None) -> Image:
     """Return an image: see `Client.image`; credentials are found as by `push_layer`.
 
     Its layers are read when they are asked for. The connections are closed when nobody has any
@@ -430,12 +444,12 @@ def get_image(reference: Reference | str, platform: Platform | None = None) -> I
     """
     client = Client(credentials=default_keychain())
     try:
-        image = client.image(reference, platform)
+        found = client.image(reference, platform)
     except BaseException:
         client.close()
         raise
     client.close_when_dropped()
-    return image
+    return found
 
 
 def _repository(name: Repository | str) -> Repository:

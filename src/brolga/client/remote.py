@@ -15,9 +15,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from brolga.errors import NotComputed, NotFound, RegistryError
-from brolga.image import BlobLayer, BlockStream, BytesBlob, Image, ImageIndex
+from brolga.images import BlobLayer, BlockStream, BytesBlob
 from brolga.layer import LayerStream
-from brolga.manifest import Index, parse_manifest
+from brolga.manifest import parse_manifest
 from brolga.replay import Tape, Window
 from brolga.wire import (
     Style,
@@ -37,10 +37,8 @@ if TYPE_CHECKING:
 
     from brolga.compression import Block
     from brolga.descriptor import Descriptor
-    from brolga.digest import Digest
-    from brolga.image import Tree
     from brolga.layer import Blob, BlobStream
-    from brolga.manifest import Manifest
+    from brolga.manifest import Index, Manifest
     from brolga.reference import Repository
     from brolga.replay import Keep
     from brolga.transport import Transport
@@ -125,6 +123,11 @@ class Remote:
         if document.subject is not None and not receipt.subject:
             run(add_referrer(self.access, document.subject.digest, _as_referrer(document)))
 
+    @property
+    def home(self) -> Repository:
+        """Where blobs can be mounted from."""
+        return self.repository
+
     def read(self, descriptor: Descriptor) -> BlobStream:
         """Open a blob's bytes, verified while they are read."""
         if descriptor.data is not None:
@@ -138,32 +141,6 @@ class Remote:
         # A type that says nothing of the document is none: some registries send it for all JSON.
         media_type = "" if stored.media_type == "application/json" else stored.media_type
         return parse_manifest(stored.raw, media_type)
-
-    def tree(self, name: str) -> Tree:
-        """Read what a tag or a digest names, as an image or an index."""
-        document = self.document(name)
-        if isinstance(document, Index):
-            return ImageIndex(document, self._child, self.repository)
-        return self._image(document)
-
-    def _child(self, descriptor: Descriptor) -> Tree:
-        return self.tree(str(descriptor.digest))
-
-    def _image(self, manifest: Manifest) -> Image:
-        def diff_id(number: int) -> Digest:
-            return image.config.diff_ids[number]
-
-        layers = tuple(
-            self._blob(layer, partial(diff_id, number))
-            for number, layer in enumerate(manifest.layers)
-        )
-        image = Image(manifest, self._blob(manifest.config), layers)
-        return image
-
-    def _blob(
-        self, descriptor: Descriptor, diff_id_of: Callable[[], Digest] | None = None
-    ) -> BlobLayer:
-        return BlobLayer(descriptor, partial(self.read, descriptor), self.repository, diff_id_of)
 
     def _upload(self, blob: Blob, watch: Callable[[], None], session: str = "") -> Descriptor:
         with blob.open() as stream:

@@ -12,10 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from brolga.descriptor import (
-    DEFAULT_PLATFORM,
+from brolga.descriptor import DEFAULT_PLATFORM, Platform
+from brolga.digest import Digest
+from brolga.errors import excerpt
+from brolga.manifest.document import as_read, decode, encode
+from brolga.manifest.history import History, aligned, count_layers
+from brolga.members import (
     Members,
-    Platform,
     frozen,
     path,
     read_digest,
@@ -24,10 +27,6 @@ from brolga.descriptor import (
     thawed,
     wrong,
 )
-from brolga.digest import Digest
-from brolga.errors import excerpt
-from brolga.manifest.document import as_read, decode, encode
-from brolga.manifest.history import History, aligned, count_layers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

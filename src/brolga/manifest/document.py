@@ -16,7 +16,7 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-from brolga.descriptor import path, wrong
+from brolga.members import path, wrong
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from brolga.descriptor import Members, frozen, read_flag, read_text, reduced, thawed
+from brolga.members import Members, frozen, read_flag, read_text, reduced, thawed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from brolga.descriptor import Descriptor, wrong
+from brolga.descriptor import Descriptor
 from brolga.manifest.document import as_read, encode
 from brolga.manifest.root import MANIFEST_TYPES, Root
 from brolga.mediatypes import OCI_EMPTY, OCI_MANIFEST
+from brolga.members import wrong
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from brolga.descriptor import DEFAULT_PLATFORM, Descriptor, wrong
+from brolga.descriptor import DEFAULT_PLATFORM, Descriptor
 from brolga.errors import NoSuchPlatform, excerpt
 from brolga.manifest.document import as_read, decode, encode
 from brolga.manifest.image import Manifest
 from brolga.manifest.root import INDEX_TYPES, MANIFEST_TYPES, Root, identify
 from brolga.mediatypes import DOCKER_CONFIG, OCI_CONFIG, OCI_INDEX
+from brolga.members import wrong
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -14,14 +14,7 @@ from dataclasses import dataclass, field
 from types import EllipsisType, MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from brolga.descriptor import (
-    Descriptor,
-    Members,
-    read_artifact_type,
-    read_strings,
-    read_text,
-    wrong,
-)
+from brolga.descriptor import Descriptor
 from brolga.digest import Digest
 from brolga.errors import excerpt
 from brolga.manifest.document import decode, encode
@@ -33,6 +26,7 @@ from brolga.mediatypes import (
     OCI_INDEX,
     OCI_MANIFEST,
 )
+from brolga.members import Members, read_artifact_type, read_strings, read_text, wrong
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,6 +6,9 @@ pause is a wish on the next call, `Call.after_s`, and chance comes from outside.
 Strategy: only calls whose body is bytes are repeated. A refusal (429, 503) did nothing, so any
 such call may follow it. After a lost answer, or another 5xx, the call may have done its work: only
 what is idempotent (RFC 9110, section 9.2.2) may follow. Attempts and pauses are bounded.
+
+A connection that was kept from an earlier call may have been closed before this one came: a cut of
+it says nothing of the registry, so the call follows at once, and once.
 """
 
 from __future__ import annotations
@@ -22,9 +25,11 @@ if TYPE_CHECKING:
 
     from brolga.wire.http import Call, Flow, Reply
 
-__all__ = ["PASSING", "PASSING_REASONS", "Retry", "patiently"]
+__all__ = ["PASSING", "PASSING_REASONS", "Retry", "Setbacks", "patiently"]
 
 _IDEMPOTENT: Final = ("GET", "HEAD", "PUT", "DELETE")
+# The POSTs of this protocol open a session or give a token: a second one does no harm.
+_HARMLESS: Final = (*_IDEMPOTENT, "POST")
 _REFUSED: Final = (429, 503)
 PASSING: Final = (408, 429, 500, 502, 503, 504)
 # A wrong certificate stays wrong; all else may be a restart, or a moment's loss of the network.
@@ -42,12 +47,14 @@ class Retry:
 
     The pauses are `first_s`, then three times as long each, with jitter: `chance` gives numbers
     from 0 to 1, and the pause is between half and one and a half of itself. A Retry-After is
-    honoured to `longest_s`; where the registry asks for more, its refusal is the answer.
+    honoured to `longest_s`; where the registry asks for more, its refusal is the answer. The pauses
+    of one upload come to `total_s` at most, however often it makes progress.
     """
 
     attempts: int = 5
     first_s: float = 0.5
     longest_s: float = 60.0
+    total_s: float = 3600.0
     chance: Callable[[], float] = _halfway
 
     def pause_s(self, attempt: int, asked_s: float | None = None) -> float | None:
@@ -56,6 +63,42 @@ class Retry:
             return None
         own = self.first_s * 3.0 ** min(attempt - 1, _MAX_TRIPLED)
         return max(min(own, self.longest_s) * (0.5 + self.chance()), asked_s or 0)
+
+
+class Setbacks:
+    """The failures of one upload in a row, and what it has waited for them.
+
+    They are counted anew after progress: a byte more out of the source, or a byte more in the same
+    session. A new session may make progress of its own, but each of them counts until the source
+    gives more: a registry that loses one after the other is left in the end.
+    """
+
+    def __init__(self, retry: Retry) -> None:
+        self._retry = retry
+        self._count = self._sessions = 0
+        self._produced, self._acknowledged = -1, 0
+        self._waited_s = 0.0
+
+    def pause_s(
+        self, produced: int, acknowledged: int, asked_s: float | None = None
+    ) -> float | None:
+        """Return the seconds to wait after one more failure; None where there is no further try."""
+        if produced > self._produced:
+            self._count = self._sessions = 0
+        elif acknowledged > self._acknowledged:
+            self._count = self._sessions
+        self._produced, self._acknowledged = max(produced, self._produced), acknowledged
+        self._count += 1
+        pause_s = self._retry.pause_s(self._count, asked_s)
+        if pause_s is None or self._waited_s + pause_s > self._retry.total_s:
+            return None
+        self._waited_s += pause_s
+        return pause_s
+
+    def session_lost(self) -> None:
+        """Note that it begins again."""
+        self._sessions += 1
+        self._acknowledged = 0
 
 
 def patiently(
@@ -71,12 +114,15 @@ def patiently(
 
     Raises the last TransportFailed where there was no answer.
     """
-    attempt = 1
+    attempt, stale = 1, False
     while True:
         pause: float | None
         try:
             reply = yield from once(call)
         except TransportFailed as error:
+            if not stale and error.reason in reasons and _is_stale(error, call):
+                stale, call = True, replace(call, after_s=0.0)
+                continue
             passing = error.reason in reasons and _is_repeatable(call)
             pause = retry.pause_s(attempt) if passing else None
             if pause is None:
@@ -98,9 +144,14 @@ def _pause_after(retry: Retry, attempt: int, call: Call, reply: Reply) -> float 
     return retry.pause_s(attempt, retry_after_s(reply.headers))
 
 
-def _is_repeatable(call: Call) -> bool:
+def _is_stale(error: TransportFailed, call: Call) -> bool:
+    """Tell whether a kept connection may have been closed before the call came to it."""
+    return error.reason == "cut" and not error.fresh and _is_repeatable(call, _HARMLESS)
+
+
+def _is_repeatable(call: Call, methods: Collection[str] = _IDEMPOTENT) -> bool:
     return (
         isinstance(call.body, bytes | None)
-        and call.method in _IDEMPOTENT
+        and call.method in methods
         and call.patience is not Patience.HURRY
     )

@@ -25,10 +25,13 @@ from brolga.errors import (
     BrolgaError,
     DigestMismatch,
     InvalidDigest,
+    ProtocolViolation,
     RegistryError,
+    TransportFailed,
 )
 from brolga.wire.http import Call, Patience
 from brolga.wire.replies import expect, location
+from brolga.wire.retry import PASSING, PASSING_REASONS
 from brolga.wire.urls import with_digest
 
 if TYPE_CHECKING:
@@ -58,6 +61,7 @@ __all__ = [
 PATCHED: Final = (200, 201, 202, 204)
 _OK: Final = 200
 _CREATED: Final = 201
+_NOT_FOUND: Final = 404
 _OCTETS: Final = "application/octet-stream"
 # Some write "bytes=" before it, and Quay -1 for nothing.
 _RANGE: Final = re.compile(r"(?:bytes=)?0-(-?[0-9]{1,19})")
@@ -134,31 +138,47 @@ def status(
 
     `sent` is how many there can be at most. Whatever the registry answers, a session whose offset
     is not known is not written to.
+
+    Raises TransportFailed or RegistryError where it may be told later.
     """
     call = Call("GET", session.url, after_s=pause_s)
     try:
         reply = yield from access.send(call)
-        if reply.status not in (200, 202, 204):
-            return None
-        known = _offset(reply.headers.get("range", ""), session.acknowledged)
-        if known is None or not session.acknowledged <= known <= sent:
-            return None
+    except BrolgaError as error:
+        if isinstance(error, TransportFailed) and error.reason in PASSING_REASONS:
+            raise
+        return None
+    if reply.status in PASSING:
+        expect(call, reply)
+    if reply.status not in (200, 202, 204):
+        return None
+    known = _offset(reply.headers.get("range", ""), session.acknowledged)
+    if known is None or not session.acknowledged <= known <= sent:
+        return None
+    try:
         return moved(session, call, reply, known)
-    except BrolgaError:
+    except ProtocolViolation:
         return None
 
 
-def is_there(access: Access, descriptor: Descriptor) -> Flow[bool]:
-    """Ask whether the registry shows a blob of this digest, and says so (end-2)."""
+def is_there(access: Access, descriptor: Descriptor, pause_s: float = 0.0) -> Flow[bool | None]:
+    """Ask whether the registry shows a blob of this digest, and says so (end-2).
+
+    None where that cannot be told.
+    """
+    call = Call("HEAD", access.url(f"blobs/{descriptor.digest}"), after_s=pause_s)
     try:
-        reply = yield from access.send(Call("HEAD", access.url(f"blobs/{descriptor.digest}")))
+        reply = yield from access.send(call)
     except BrolgaError:
-        return False
-    # A page that a proxy answers with is no blob: size or digest must be ours.
-    return reply.status == _OK and (
-        reply.headers.get("content-length") == str(descriptor.size)
-        or reply.headers.get("docker-content-digest") == str(descriptor.digest)
-    )
+        return None
+    if reply.status not in (_OK, _NOT_FOUND):
+        return None
+    # A page that a proxy answers with is no blob: size or digest must be ours, and neither another.
+    # Some say a length of 0 with every HEAD.
+    said = reply.headers.get("docker-content-digest", ""), reply.headers.get("content-length", "")
+    ours = str(descriptor.digest), str(descriptor.size)
+    told = [(one, other) for one, other in zip(said, ours, strict=True) if one not in {"", "0"}]
+    return reply.status == _OK and bool(told) and all(one == other for one, other in told)
 
 
 def expect_stored(call: Call, reply: Reply, expected: Digest) -> None:

@@ -176,6 +176,14 @@ def test_a_broken_entry_of_another_registry_stops_nobody() -> None:
             "auths['registry.example'].auth is not base64 of username:password",
         ),
         (
+            json.dumps({"auths": {"registry.example": {"auth": _base64(f"u:{_SECRET}\n")}}}),
+            "auths['registry.example'] has a control character (a line break?) in the password",
+        ),
+        (
+            json.dumps({"auths": {"registry.example": {"registrytoken": f"{_SECRET}\r\nX: y"}}}),
+            "auths['registry.example'] has a character in the token that is not printable ASCII",
+        ),
+        (
             json.dumps({"auths": {"registry.example/\x1b/": []}}),
             r"auths['registry.example/\x1b/'] is not an object",
         ),

@@ -52,6 +52,17 @@ def test_both_variables_make_credentials(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "secret" not in repr(credentials)
 
 
+def test_a_variable_with_a_line_break_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, told: Callable[[BaseException], str]
+) -> None:
+    """RFC 7617: 'The user-id and password MUST NOT contain any control characters'."""
+    monkeypatch.setenv("BROLGA_USERNAME", "someone")
+    monkeypatch.setenv("BROLGA_PASSWORD", "s3cr3t\n")
+    with pytest.raises(CredentialsError, match=r"^the environment .* in the password; ") as caught:
+        credentials_from_environment()
+    assert "s3cr3t" not in told(caught.value)
+
+
 @pytest.mark.parametrize("present", ["BROLGA_USERNAME", "BROLGA_PASSWORD", None])
 @pytest.mark.parametrize("rest", [None, ""])
 def test_one_alone_is_none(

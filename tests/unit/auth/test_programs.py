@@ -102,6 +102,41 @@ def test_garbage_is_told_and_not_shown(
     assert caught.value.__context__ is None
 
 
+@pytest.mark.parametrize(
+    ("answer", "part"),
+    [
+        ({"Username": "someone", "Secret": f"{_SECRET}\n"}, "control .* in the password"),
+        ({"Username": "some\none", "Secret": _SECRET}, "control .* in the username"),
+        ({"Username": "<token>", "Secret": f"{_SECRET}\r\nX: y"}, "in the identity token"),
+        ({"Username": "someone", "Secret": f"{_SECRET}\ud800"}, "surrogate.* in the password"),
+    ],
+)
+def test_credentials_that_cannot_be_sent_are_refused(
+    install: Callable[..., Path],
+    told: Callable[[BaseException], str],
+    answer: dict[str, str],
+    part: str,
+) -> None:
+    """A token with a line break would end its header, and what follows would be another."""
+    install("it", f"#!/bin/sh\ncat > /dev/null\ncat <<'.'\n{json.dumps(answer)}\n.\n")
+    with pytest.raises(
+        CredentialsError, match=f"^the answer of docker-credential-it get has .*{part}"
+    ) as caught:
+        _helper().get()
+    assert _SECRET not in told(caught.value)
+
+
+def test_bytes_that_are_no_text_cannot_be_stored_by_a_helper(
+    install: Callable[..., Path], told: Callable[[BaseException], str]
+) -> None:
+    """Its protocol is JSON: they would come back as something else."""
+    path = install("it")
+    with pytest.raises(CredentialsError, match="not UTF-8") as caught:
+        _helper().store(Credentials("someone", f"{_SECRET}\udcff"))
+    assert _SECRET not in told(caught.value)
+    assert not path.with_name("calls.txt").exists()
+
+
 def test_answers_that_are_no_text_at_all(install: Callable[..., Path]) -> None:
     """Neither bytes that are no UTF-8 nor nesting without end are more than a wrong answer."""
     path = install("it", '#!/bin/sh\ncat "$0.answer"\n')

@@ -259,6 +259,7 @@ def test_a_file_that_is_not_understood_is_not_replaced(configure: Callable[..., 
         (Credentials(registry_token=_SECRET), "without username and identity token"),
         (Credentials("", _SECRET), "without username and identity token"),
         (Credentials("some:one", _SECRET), "a username with a colon"),
+        (Credentials("someone", f"{_SECRET}\n"), "the login has a control character"),
     ],
 )
 def test_what_cannot_be_stored(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from brolga.client import Client
 from brolga.descriptor import DEFAULT_PLATFORM
-from brolga.image import Image, ImageIndex
+from brolga.images import Image, ImageIndex
 from brolga.layer import StreamLayer
 from brolga.reference import Reference
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.conftest import Embedded
     from tests.unit.cli.conftest import Brolga
 
-    from brolga.image import Image
+    from brolga.images import Image
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 NOWHERE = "127.0.0.1:1/x"

@@ -152,7 +152,7 @@ def test_a_platform_chooses_the_subject(
         ([NOWHERE, "x:te?t/plain", *TYPE], "x:te?t/plain: media type 'te?t/plain' is not"),
         ([NOWHERE, "x", "dir/x", *TYPE], "two files are named x: who pulls them would get one"),
         ([NOWHERE, "-", "-:text/plain", *TYPE], "stdin can be one FILE alone"),
-        (["Nope/Nope", *TYPE], "path 'Nope/Nope' has upper-case letters"),
+        (["nope/Nope", *TYPE], "path 'nope/Nope' has upper-case letters"),
         ([NOWHERE, "-", *TYPE, "-u", "me", "--password-stdin"], "--password-stdin and SOURCE -"),
     ],
 )

@@ -11,7 +11,7 @@ from tests.unit.cli.images import index, push, pushed, read
 
 from brolga.client import Client
 from brolga.descriptor import Platform
-from brolga.image import Image
+from brolga.images import Image
 
 if TYPE_CHECKING:
     from tests.conftest import Embedded

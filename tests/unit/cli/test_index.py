@@ -10,7 +10,7 @@ from tests.unit.cli.images import index, push, pushed
 
 from brolga.client import Client
 from brolga.descriptor import Platform
-from brolga.image import Artifact, ImageIndex
+from brolga.images import Artifact, ImageIndex
 from brolga.mediatypes import DOCKER_MANIFEST_LIST, OCI_INDEX
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def test_an_image_is_no_index(brolga: Brolga, registry: Embedded, verb: list[str
 def test_a_filter_keeps_what_matches(
     brolga: Brolga, multi: str, flags: list[str], kept: tuple[Platform, ...]
 ) -> None:
-    """crane index filter: what a platform leaves out matches all; the order stays."""
+    """Crane index filter: what a platform leaves out matches all; the order stays."""
     outcome = brolga("index", "filter", multi, *flags, "-t", f"{multi}-less")
     less = read(f"{multi}-less")
     assert (outcome.code, outcome.err) == (0, "")
@@ -187,7 +187,7 @@ def test_what_is_in_an_index_is_appended_as_it_says(
         (["append", "-t", "127.0.0.1:1/x"], "Missing option '-m' / '--manifest'"),
         (["filter", "127.0.0.1:1/x"], "Missing option '--platform'"),
         (["filter", "127.0.0.1:1/x", "--platform", ","], "Invalid value for '--platform'"),
-        (["append", "-m", "127.0.0.1:1/x", "-t", "Nope/Nope"], "path 'Nope/Nope'"),
+        (["append", "-m", "127.0.0.1:1/x", "-t", "nope/Nope"], "path 'nope/Nope'"),
     ],
 )
 def test_flags_that_make_no_sense_are_usage(

@@ -9,7 +9,7 @@ from tests.unit.cli.images import index, push, pushed, read, stream
 
 from brolga.client import Client
 from brolga.descriptor import Platform
-from brolga.image import ImageIndex
+from brolga.images import ImageIndex
 
 if TYPE_CHECKING:
     from tests.conftest import Embedded
@@ -46,7 +46,7 @@ def diff_ids(*names: str) -> list[str]:
 
 
 def test_the_lower_layers_are_exchanged(brolga: Brolga, app: str, bases: str) -> None:
-    """crane rebase: the new base's layers, then those above the old one; annotated."""
+    """Crane rebase: the new base's layers, then those above the old one; annotated."""
     top = diff_ids(app)[1]
     flags = ["--old_base", f"{bases}:1", "--new_base", f"{bases}:2"]
     outcome = brolga("rebase", app, *flags)

@@ -11,7 +11,7 @@ from tests.unit.cli.images import push
 from brolga.client import Client
 from brolga.descriptor import Descriptor
 from brolga.digest import Digest
-from brolga.image import BytesBlob, Image
+from brolga.images import BytesBlob, Image
 from brolga.manifest import Manifest
 from brolga.mediatypes import OCI_EMPTY
 

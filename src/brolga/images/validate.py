@@ -25,8 +25,8 @@ from brolga.errors import (
     NotFound,
     ProtocolViolation,
 )
-from brolga.image.entries import entries
-from brolga.image.view import Image
+from brolga.images.entries import entries
+from brolga.images.view import Image
 from brolga.manifest import MAX_SIZE, ImageConfig
 from brolga.manifest.history import count_layers
 from brolga.manifest.root import INDEX_TYPES, MANIFEST_TYPES
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from brolga.compression import Block
     from brolga.descriptor import Descriptor, Platform
-    from brolga.image.index import ImageIndex, Tree
+    from brolga.images.index import ImageIndex, Tree
     from brolga.layer import Blob
 
 __all__ = ["Problem", "validate"]

@@ -7,10 +7,10 @@ artifact  Artifact: files with a type of their own
 flatten   one layer of what all of them show
 """
 
-from brolga.image.artifact import Artifact, TitledBlob
-from brolga.image.blobs import BlobLayer, BlockStream, BytesBlob
-from brolga.image.index import ImageIndex, Tree
-from brolga.image.view import Image, created_now
+from brolga.images.artifact import Artifact, TitledBlob
+from brolga.images.blobs import BlobLayer, BlockStream, BytesBlob
+from brolga.images.index import ImageIndex, Tree
+from brolga.images.view import Image, created_now
 
 __all__ = [
     "Artifact",

@@ -13,9 +13,9 @@ import pytest
 from brolga import Descriptor, Digest, NotComputed, NotFound, StreamLayer, Unauthorized
 from brolga.decompression import Limits
 from brolga.descriptor import Platform
-from brolga.image import BlobLayer, BlockStream, Image, ImageIndex
-from brolga.image import validate as module
-from brolga.image.validate import Problem, validate
+from brolga.images import BlobLayer, BlockStream, Image, ImageIndex
+from brolga.images import validate as module
+from brolga.images.validate import Problem, validate
 from brolga.manifest import History, ImageConfig, Index, Manifest
 from brolga.mediatypes import (
     DOCKER_LAYER_GZIP,
@@ -31,7 +31,7 @@ from brolga.mediatypes import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from brolga.image import Tree
+    from brolga.images import Tree
 
 ARM = Platform("linux", "arm64", "v8")
 

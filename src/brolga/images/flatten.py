@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from brolga.decompression import DEFAULT_LIMITS, Limits, decompressed
 from brolga.errors import CorruptBlob, LayerError
-from brolga.image.entries import ARCHIVE_END, Entry, data_blocks, entries, header, shown
+from brolga.images.entries import ARCHIVE_END, Entry, data_blocks, entries, header, shown
 from brolga.layer import StreamLayer
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from brolga.image.view import Image
+from brolga.images.view import Image
 from brolga.manifest import Index
 from brolga.mediatypes import DOCKER_CONFIG, OCI_CONFIG, OCI_INDEX
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from brolga.image.blobs import BytesBlob
-from brolga.image.view import Image, created_now
+from brolga.images.blobs import BytesBlob
+from brolga.images.view import Image, created_now
 from brolga.manifest import Manifest
 from brolga.mediatypes import OCI_EMPTY
 

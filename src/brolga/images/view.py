@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from brolga.descriptor import DEFAULT_PLATFORM, Descriptor, Platform
 from brolga.errors import LayerError
-from brolga.image.blobs import BlobLayer, BytesBlob
+from brolga.images.blobs import BlobLayer, BytesBlob
 from brolga.manifest import History, ImageConfig, Manifest
 from brolga.manifest.history import aligned
 from brolga.mediatypes import (
@@ -213,7 +213,7 @@ class Image:
         The layer is a stream: it is made while it is pushed. Raises LayerError where a layer can
         be read only once.
         """
-        from brolga.image.flatten import flattened
+        from brolga.images.flatten import flattened
 
         config = self.config.replace(diff_ids=(), history=(), created=created_now())
         blob = BytesBlob(config.raw, self._base.config.media_type)

@@ -35,8 +35,8 @@ from brolga import LayerError, StreamLayer
 from brolga.compression import codec_for
 from brolga.decompression import Limits
 from brolga.errors import CorruptBlob
-from brolga.image import flatten
-from brolga.image.flatten import flattened, merged_tar
+from brolga.images import flatten
+from brolga.images.flatten import flattened, merged_tar
 from brolga.mediatypes import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 
 if TYPE_CHECKING:

@@ -1,0 +1,121 @@
+"""How the bytes of an upload go out, as flags and the config file say it.
+
+Knows sizes, upload styles and how both are written. Must not know registries, or any verb.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from brolga.client import Chunk
+
+__all__ = ["Sending", "SizeType", "StyleType", "chunks_of", "parse_style", "shown_size"]
+
+_UNITS: Final = {"": 0, "B": 0, "KiB": 10, "MiB": 20, "GiB": 30}  # powers of two
+_SIZE: Final = re.compile(r"([0-9]{1,18})(|B|KiB|MiB|GiB)", re.ASCII)
+_CHUNKED: Final = "chunked"
+_STYLES: Final[dict[str, Chunk]] = {"auto": None, "streamed": 0, _CHUNKED: True}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sending:
+    """What the flags say about how uploads go out, and what is kept meanwhile.
+
+    `window` in bytes; `spool` is a directory, True for the system's, False for none. `upload_style`
+    is as `Client` has its `chunk`, or None where the flag was not given.
+    """
+
+    window: int
+    spool: str | bool
+    upload_style: Style | None
+    retries: int
+
+
+@dataclass(frozen=True)
+class Style:
+    """An upload style, as it was written and as `Client` has it."""
+
+    text: str
+    chunk: Chunk
+
+
+def chunks_of(sending: Sending, registry: str) -> tuple[Chunk | Mapping[str, Chunk], str]:
+    """Return what `Client` is given as `chunk`, and who said so of `registry`, "" for nobody.
+
+    The flag wins over the config file. Raises UsageError for a config file that is none.
+    """
+    if sending.upload_style is not None:
+        return sending.upload_style.chunk, f"--upload-style {sending.upload_style.text}"
+    from brolga.cli.settings import upload_styles
+
+    path, styles = upload_styles()
+    chunks = {name: style.chunk for name, style in styles.items()}
+    mine = styles.get(registry)
+    return chunks, f"upload-style = {mine.text}, in {path}" if mine else ""
+
+
+def parse_size(text: str) -> int:
+    """Return a size in bytes. Raises ValueError."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is no size: bytes, or a number with KiB, MiB or GiB behind it")
+    return int(match[1]) << _UNITS[match[2]]
+
+
+def parse_style(text: str) -> Style:
+    """Return an upload style: auto, streamed, or chunked[:SIZE]. Raises ValueError."""
+    if text in _STYLES:
+        return Style(text, _STYLES[text])
+    name, _, size = text.partition(":")
+    if name != _CHUNKED:
+        raise ValueError(f"{text!r} is no upload style: auto, streamed or chunked[:SIZE]")
+    chunk = parse_size(size)
+    if not chunk:
+        raise ValueError(f"{text!r} has chunks of no bytes")
+    return Style(text, chunk)
+
+
+def shown_size(size: int) -> str:
+    """Return a size as it is written here."""
+    for unit in ("GiB", "MiB", "KiB"):
+        count, rest = divmod(size, 1 << _UNITS[unit])
+        if count and not rest:
+            return f"{count}{unit}"
+    return str(size)
+
+
+class SizeType(click.ParamType):  # type: ignore[type-arg] # not generic before click 8.4
+    """A size in bytes."""
+
+    name = "size"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Return the size; a usage error for what is none."""
+        try:
+            return parse_size(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class StyleType(click.ParamType):  # type: ignore[type-arg] # not generic before click 8.4
+    """An upload style."""
+
+    name = "style"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Style:
+        """Return the style; a usage error for what is none."""
+        try:
+            return value if isinstance(value, Style) else parse_style(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
