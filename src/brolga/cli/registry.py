@@ -7,24 +7,48 @@ an extra, and `brolga version` must not wait for it.
 from __future__ import annotations
 
 import errno
+import re
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from brolga.cli.output import result, say
+from brolga.cli.sending import SizeType
 from brolga.cli.verbs import Verbs
 from brolga.errors import BrolgaError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+
+    from brolga.server.options import Options
 
 __all__ = ["command"]
 
 # What the extra brings, by the names that an import error has.
-_EXTRA = frozenset({"starlette", "uvicorn", "anyio", "h11", "httptools", "uvloop"})
+_EXTRA = frozenset({"starlette", "uvicorn", "anyio", "bcrypt", "h11", "httptools"})
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+_TIME = re.compile("([0-9]{1,9})([smhd]?)")
+_UNITS_S = {"": 1, "s": 1, "m": 60, "h": 60 * 60, "d": 24 * 60 * 60}
+
+
+class _Time(click.ParamType):  # type: ignore[type-arg] # not generic before click 8.4
+    """A time, in seconds or another unit."""
+
+    name = "time"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the seconds; a usage error for what is no time."""
+        match = _TIME.fullmatch(str(value))
+        if match is None or not int(match[1]):
+            self.fail(f"{value!r} is no time: a number with s, m, h or d behind it", param, ctx)
+        return float(int(match[1]) * _UNITS_S[match[2]])
 
 
 @click.group("registry", cls=Verbs)
@@ -35,33 +59,70 @@ def command() -> None:
 @command.command()
 @click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
 @click.option("--port", default=5000, show_default=True, type=click.IntRange(0, 65535))
-@click.option("--host", default="127.0.0.1", show_default=True, help="A loopback address.")
-def serve(directory: Path | None, port: int, host: str) -> None:
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--read-only", is_flag=True, help="Refuse what would change anything.")
+@click.option(
+    "--htpasswd", metavar="FILE", type=_FILE, help="Who may use it: `htpasswd -B` makes the file."
+)
+@click.option(
+    "--allow-anonymous", is_flag=True, help="Serve others than this machine without --htpasswd."
+)
+@click.option("--tls-cert", metavar="FILE", type=_FILE, help="Serve https with this certificate.")
+@click.option("--tls-key", metavar="FILE", type=_FILE, help="Its key, where in another file.")
+@click.option(
+    "--max-upload", metavar="SIZE", type=SizeType(), help="Bytes of a blob at most: 10GiB."
+)
+@click.option(
+    "--upload-expiry",
+    "upload_expiry_s",
+    metavar="TIME",
+    type=_Time(),
+    help="Delete uploads that stood still for so long: 30m, 12h, 7d.  [default: 1d]",
+)
+@click.option("--durable", is_flag=True, help="Wait for the disk before anything is acknowledged.")
+@click.option("--sparse-indexes", is_flag=True, help="Take indexes that lack some manifests.")
+def serve(directory: Path | None, port: int, host: str, **chosen: object) -> None:
     """Serve a registry from DIR, an OCI image layout for each repository.
 
     Prints HOST:PORT once it takes requests. Without DIR, what is pushed is kept in a temporary
-    directory and deleted at the end. Port 0 is a free one.
+    directory and deleted at the end. Port 0 is a free one. Without --htpasswd it listens on
+    loopback addresses alone, or where --allow-anonymous says so.
     """
-    run = _server()
-    with _directory(directory) as (place, lifetime), _explained(place, host, port):
-
-        def announce(address: str) -> None:
-            say(f"registry: storing in {place}{lifetime}")
-            result(address)
-
-        run(place, host, port, on_ready=announce)
-
-
-def _server() -> Callable[..., None]:
-    try:
+    with _explained_extra():
         from brolga.server.running import serve as run
+
+        options = _options(chosen)
+        with _directory(directory) as (place, lifetime), _explained(place, host, port):
+
+            def announce(address: str) -> None:
+                say(f"registry: storing in {place}{lifetime}")
+                result(address)
+
+            run(place, host, port, on_ready=announce, options=options)
+
+
+@contextmanager
+def _explained_extra() -> Iterator[None]:
+    """Say how to get what is missing; some of it is imported when it is first needed."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in _EXTRA:
             raise
         raise click.ClickException(
             f"the registry needs {error.name}: pip install 'brolga[server]'"
         ) from error
-    return run
+
+
+def _options(chosen: dict[str, object]) -> Options:
+    """Return what was chosen; the rest is as `Options` has it. Raises UsageError."""
+    from brolga.server.options import Options
+
+    fields: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+    try:
+        return Options(**fields)
+    except ValueError as error:
+        raise click.UsageError(f"--tls-key: {error}") from error
 
 
 @contextmanager
@@ -77,6 +138,10 @@ def _directory(directory: Path | None) -> Iterator[tuple[Path, str]]:
 @contextmanager
 def _explained(place: Path, host: str, port: int) -> Iterator[None]:
     """Turn what can go wrong at the start into one line."""
+    import ssl
+
+    from brolga.server.htpasswd import InvalidHtpasswd
+
     try:
         yield
     except OSError as error:
@@ -84,6 +149,10 @@ def _explained(place: Path, host: str, port: int) -> Iterator[None]:
             raise click.ClickException(
                 f"port {port} on {host} is in use: choose another with --port, or 0 for a free one"
             ) from error
+        if isinstance(error, ssl.SSLError):
+            raise click.UsageError(f"--tls-cert, --tls-key: {error}") from error
         raise click.ClickException(f"cannot serve {place} on {host}:{port}: {error}") from error
     except BrolgaError as error:
-        raise click.UsageError(f"--host: {error}") from error
+        if isinstance(error, InvalidHtpasswd):
+            raise click.UsageError(f"--htpasswd: {error}") from error
+        raise click.UsageError(f"--host: {error} (--htpasswd or --allow-anonymous)") from error

@@ -19,7 +19,10 @@ from brolga.server.guard import Authentication, ReadOnly
 from brolga.server.htpasswd import Htpasswd
 from brolga.server.options import Options
 from brolga.server.problems import HANDLERS, answer
+from brolga.server.quirks import Quirks
 from brolga.server.storage import Store
+from brolga.server.striking import Injecting
+from brolga.server.tokens import Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -88,6 +91,12 @@ class _Version:
 
 def _middleware(options: Options) -> list[Middleware]:
     chosen = [Middleware(_Version)]
+    if options.injector is not None:
+        chosen += [
+            Middleware(Injecting, injector=options.injector),
+            Middleware(Tokens, injector=options.injector),
+            Middleware(Quirks, injector=options.injector),
+        ]
     if options.htpasswd is not None:
         chosen.append(Middleware(Authentication, users=Htpasswd(options.htpasswd)))
     if options.read_only:
@@ -110,4 +119,6 @@ def create_app(directory: Path, options: Options | None = None) -> Starlette:
     app.router.redirect_slashes = False
     app.state.options = options
     app.state.store = Store(directory, durable=options.durable)
+    if options.injector is not None:
+        options.injector.bind(app.state)
     return app

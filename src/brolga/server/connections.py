@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from brolga.server.sending import Gone
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -115,10 +117,6 @@ def _ours(connections: Iterable[object]) -> list[Connection]:
     return [connection for connection in connections if isinstance(connection, Connection)]
 
 
-class _Gone(BaseException):
-    """The client went away or stalled. As a cancellation, it is no error that gets an answer."""
-
-
 class _Sender:
     """The application, with `send` bounded in time and able to send files."""
 
@@ -137,12 +135,14 @@ class _Sender:
             self._waiting.reschedule(asyncio.get_running_loop().time())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # For a fault that waits until the client hangs up (see striking).
+        scope["extensions"] = {"brolga.lost": {"event": self.lost}}
         if self._transport.get_extra_info("sslcontext") is None:
-            scope["extensions"] = {"http.response.zerocopysend": {}}
+            scope["extensions"]["http.response.zerocopysend"] = {}
 
         async def bounded(message: Message) -> None:
             if self._transport.is_closing():
-                raise _Gone
+                raise Gone
             try:
                 if message["type"] == "http.response.zerocopysend":
                     await self._send_file(message, send)
@@ -150,12 +150,15 @@ class _Sender:
                     async with asyncio.timeout(self._idle_s):
                         await send(message)
             except OSError as error:  # TimeoutError is one
-                raise _Gone from error
+                raise Gone from error
 
         try:
             await self._app(scope, receive, bounded)
-        except _Gone:
-            self._reset()
+        except Gone as gone:
+            if gone.reset:
+                self._reset()
+            else:
+                self._transport.close()
             # Let uvicorn hear of it, which would else miss the end of the answer.
             await self.lost.wait()
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from brolga.server.injection import Injector
+
 __all__ = ["Options"]
 
 _DAY_S = 24 * 60 * 60.0
@@ -31,6 +33,7 @@ class Options:
     idle_s            how long a client may neither send nor take any byte of a body
     durable           wait for the device before something is acknowledged
     sparse_indexes    take an index whose manifests are not all there
+    injector          what is to go wrong, for tests
     """
 
     read_only: bool = False
@@ -43,6 +46,7 @@ class Options:
     idle_s: float = 60.0
     durable: bool = False
     sparse_indexes: bool = False
+    injector: Injector | None = None
 
     def __post_init__(self) -> None:
         """Check what belongs together."""

@@ -55,6 +55,7 @@ _MESSAGES: Mapping[str, str] = {
     "BLOB_UNKNOWN": "blob unknown to registry",
     "BLOB_UPLOAD_INVALID": "blob upload invalid",
     "BLOB_UPLOAD_UNKNOWN": "blob upload unknown to registry",
+    "DENIED": "requested access to the resource is denied",
     "DIGEST_INVALID": "provided digest did not match uploaded content",
     "MANIFEST_BLOB_UNKNOWN": "manifest references a manifest or blob unknown to registry",
     "MANIFEST_INVALID": "manifest invalid",
@@ -62,6 +63,7 @@ _MESSAGES: Mapping[str, str] = {
     "NAME_INVALID": "invalid repository name",
     "NAME_UNKNOWN": "repository name not known to registry",
     "SIZE_INVALID": "provided length did not match content length",
+    "TOOMANYREQUESTS": "too many requests",
     "UNAUTHORIZED": "authentication required",
     "UNKNOWN": "unknown error",
     "UNSUPPORTED": "the operation is unsupported",
@@ -96,9 +98,9 @@ def _answer(
     details: Iterable[Mapping[str, str]],
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    problems = [
-        {"code": code, "message": _MESSAGES[code], "detail": dict(detail)} for detail in details
-    ]
+    # A fault may have any code.
+    message = _MESSAGES.get(code, _MESSAGES["UNKNOWN"])
+    problems = [{"code": code, "message": message, "detail": dict(detail)} for detail in details]
     return JSONResponse({"errors": problems}, status_code=status, headers=headers)
 
 

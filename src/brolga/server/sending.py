@@ -20,10 +20,22 @@ if TYPE_CHECKING:
 
     from brolga.digest import Digest
 
-__all__ = ["send"]
+__all__ = ["Gone", "send"]
 
 # Large enough that a thread's wake-up is lost in it.
 _PIECE = 1 << 20
+
+
+class Gone(BaseException):
+    """The connection is to be cut: at once by a reset, or after what was written.
+
+    The client went away, or stalled, or a fault says so. As a cancellation, it is no error that
+    gets an answer.
+    """
+
+    def __init__(self, *, reset: bool = True) -> None:
+        super().__init__()
+        self.reset = reset
 
 
 def send(request: Request, digest: Digest, file: BinaryIO, media_type: str) -> Response:

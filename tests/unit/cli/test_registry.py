@@ -31,3 +31,26 @@ def test_a_port_in_use_is_one_line(brolga: Brolga, tmp_path: Path) -> None:
         f"brolga: port {port} on 127.0.0.1 is in use: "
         "choose another with --port, or 0 for a free one\n"
     )
+
+
+def test_a_file_of_passwords_that_is_not_there(brolga: Brolga, tmp_path: Path) -> None:
+    """A flag's file must be there: exit code 2, one line, and nothing is served."""
+    outcome = brolga("registry", "serve", str(tmp_path), "--htpasswd", str(tmp_path / "users"))
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith("brolga: Invalid value for '--htpasswd': ")
+    assert outcome.err.count("\n") == 1
+
+
+def test_beyond_loopback_is_one_line(brolga: Brolga, tmp_path: Path) -> None:
+    """Who could be reached by others says so: by passwords, or by --allow-anonymous."""
+    outcome = brolga("registry", "serve", str(tmp_path), "--host", "192.0.2.1")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "--host: 192.0.2.1 can be reached from outside" in outcome.err
+    assert "--htpasswd or --allow-anonymous" in outcome.err
+
+
+def test_a_size_that_is_none(brolga: Brolga, tmp_path: Path) -> None:
+    """What is no size is a mistake of usage."""
+    outcome = brolga("registry", "serve", str(tmp_path), "--max-upload", "much")
+    assert outcome.code == 2
+    assert "'much' is no size" in outcome.err

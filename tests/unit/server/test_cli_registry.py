@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from brolga.cli.registry import command as registry
 from brolga.server import running
+from brolga.server.options import Options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,8 +20,8 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Stand in for the server: note what it is asked for, and be ready at once."""
     calls: list[Any] = []
 
-    def serve(directory: Path, host: str, port: int, on_ready: Any) -> None:
-        calls.append((directory, host, port, directory.is_dir()))
+    def serve(directory: Path, host: str, port: int, on_ready: Any, options: Options) -> None:
+        calls.append((directory, host, port, directory.is_dir(), options))
         on_ready("127.0.0.1:1234")
 
     monkeypatch.setattr(running, "serve", serve)
@@ -33,13 +34,13 @@ def test_the_address_is_all_of_stdout(served: list[Any], tmp_path: Path) -> None
     assert result.exit_code == 0
     assert result.stdout == "127.0.0.1:1234\n"
     assert result.stderr == f"registry: storing in {tmp_path}\n"
-    assert served == [(tmp_path, "127.0.0.1", 0, True)]
+    assert served == [(tmp_path, "127.0.0.1", 0, True, Options())]
 
 
 def test_a_temporary_directory(served: list[Any]) -> None:
     """Without DIR, what is pushed is deleted at the end, and the command says so."""
     result = CliRunner().invoke(registry, ["serve"])
-    [(directory, _, port, existed)] = served
+    [(directory, _, port, existed, _)] = served
     assert port == 5000
     assert existed
     assert not directory.exists()
@@ -59,6 +60,84 @@ def test_a_directory_that_is_a_file(tmp_path: Path) -> None:
     result = CliRunner().invoke(registry, ["serve", str(tmp_path / "x"), "--port", "0"])
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1].startswith(f"Error: cannot serve {tmp_path / 'x'} on ")
+
+
+def test_every_flag_is_an_option(served: list[Any], tmp_path: Path) -> None:
+    """What the flags say is what the registry is run with."""
+    for name in ("users", "cert", "key"):
+        (tmp_path / name).write_text("")
+    flags = (
+        f"--read-only --htpasswd {tmp_path}/users --allow-anonymous --tls-cert {tmp_path}/cert "
+        f"--tls-key {tmp_path}/key --max-upload 10GiB --upload-expiry 7d --durable --sparse-indexes"
+    )
+    result = CliRunner().invoke(registry, ["serve", str(tmp_path), *flags.split()])
+    assert result.exit_code == 0
+    assert served[0][-1] == Options(
+        read_only=True,
+        htpasswd=tmp_path / "users",
+        allow_anonymous=True,
+        tls_cert=tmp_path / "cert",
+        tls_key=tmp_path / "key",
+        max_upload=10 << 30,
+        upload_expiry_s=7 * 24 * 3600,
+        durable=True,
+        sparse_indexes=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("30m", 1800), ("12h", 43200), ("1d", 86400)]
+)
+def test_a_time(served: list[Any], text: str, seconds: int) -> None:
+    """A number, and s, m, h or d behind it."""
+    CliRunner().invoke(registry, ["serve", "--upload-expiry", text])
+    assert served[0][-1].upload_expiry_s == seconds
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1w", "1.5h", "soon"])
+def test_a_time_that_is_none(text: str) -> None:
+    """What is no time is a mistake of usage."""
+    result = CliRunner().invoke(registry, ["serve", "--upload-expiry", text])
+    assert result.exit_code == 2
+    assert "is no time: a number with s, m, h or d behind it" in result.stderr
+
+
+def test_a_key_without_its_certificate(tmp_path: Path) -> None:
+    """What does not belong together is a mistake of usage."""
+    (tmp_path / "key").write_text("")
+    flags = ["serve", str(tmp_path), "--tls-key", str(tmp_path / "key")]
+    result = CliRunner().invoke(registry, flags)
+    assert result.exit_code == 2
+    assert "--tls-key: a TLS key needs its certificate" in result.stderr
+
+
+def test_a_certificate_that_is_none(tmp_path: Path) -> None:
+    """The flag whose file is wrong is named."""
+    (tmp_path / "cert").write_text("no PEM")
+    flags = ["serve", str(tmp_path), "--port", "0", "--tls-cert", str(tmp_path / "cert")]
+    result = CliRunner().invoke(registry, flags)
+    assert result.exit_code == 2
+    assert "Error: --tls-cert, --tls-key: " in result.stderr
+
+
+def test_a_password_file_that_is_none(tmp_path: Path) -> None:
+    """The line that cannot be used is named."""
+    (tmp_path / "users").write_text("\nme:plain\n")
+    flags = ["serve", str(tmp_path), "--port", "0", "--htpasswd", str(tmp_path / "users")]
+    result = CliRunner().invoke(registry, flags)
+    assert result.exit_code == 2
+    assert "Error: --htpasswd: " in result.stderr
+    assert "line 2: not NAME:HASH with a bcrypt hash" in result.stderr
+
+
+def test_bcrypt_belongs_to_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is imported at its first use is missed in the same words."""
+    monkeypatch.setitem(sys.modules, "bcrypt", None)
+    (tmp_path / "users").write_text("")
+    flags = ["serve", str(tmp_path), "--port", "0", "--htpasswd", str(tmp_path / "users")]
+    result = CliRunner().invoke(registry, flags)
+    assert result.exit_code == 1
+    assert result.stderr == "Error: the registry needs bcrypt: pip install 'brolga[server]'\n"
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,132 @@
+"""A client that is http.client and no more, and a socket where that is too much."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import socket
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin, urlsplit
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from brolga.pytest_plugin import BrolgaRegistry
+
+PATIENCE_S = 30.0
+NAME = "team/app"
+
+
+def digest_of(data: bytes) -> str:
+    """Return a digest, computed without brolga."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer, or its lack: status 0."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes = b""
+
+    @property
+    def range(self) -> str | None:
+        """What is said to have arrived."""
+        return self.headers["Range"]
+
+    @property
+    def code(self) -> str:
+        """The code of the first error."""
+        return str(json.loads(self.body)["errors"][0]["code"])
+
+
+class Raw:
+    """Asks one registry about one repository."""
+
+    def __init__(self, address: str, name: str = NAME) -> None:
+        self.address = address
+        self.name = name
+
+    def __call__(
+        self,
+        method: str,
+        target: str,
+        body: bytes | Iterable[bytes] = b"",
+        **headers: Any,
+    ) -> Reply:
+        """Send one request, chunked where the body is in pieces; status 0 is no answer."""
+        parts = urlsplit(target)
+        path = parts.path if parts.path.startswith("/") else f"/v2/{self.name}/{parts.path}"
+        path += f"?{parts.query}" if parts.query else ""
+        named = {name.replace("_", "-"): str(value) for name, value in headers.items()}
+        with closing(http.client.HTTPConnection(self.address, timeout=PATIENCE_S)) as connection:
+            try:
+                connection.request(
+                    method, path, body, named, encode_chunked=not isinstance(body, bytes)
+                )
+                response = connection.getresponse()
+            except (ConnectionError, http.client.BadStatusLine):
+                return Reply(0, http.client.HTTPMessage())
+            try:
+                return Reply(response.status, response.headers, response.read())
+            except http.client.IncompleteRead as error:
+                return Reply(response.status, response.headers, error.partial)
+
+    def start(self, query: str = "") -> str:
+        """Open a session; return its location."""
+        reply = self("POST", f"/v2/{self.name}/blobs/uploads/{query}")
+        assert reply.status == 202
+        return self.resolve(f"/v2/{self.name}/blobs/uploads/", reply)
+
+    def resolve(self, target: str, reply: Reply) -> str:
+        """Return where an answer to a request for `target` points (RFC 9110, section 10.2.2)."""
+        asked = urljoin(f"http://{self.address}/", target)
+        return urljoin(asked, str(reply.headers["Location"]))
+
+    def patch(self, location: str, body: bytes | Iterable[bytes], **headers: Any) -> Reply:
+        """Send bytes into a session."""
+        return self("PATCH", location, body, **headers)
+
+    def finish(self, location: str, data: bytes, body: bytes = b"", **headers: Any) -> Reply:
+        """Close a session that has, with `body`, the bytes of `data`."""
+        mark = "&" if "?" in location else "?"
+        return self("PUT", f"{location}{mark}digest={digest_of(data)}", body, **headers)
+
+    def push(self, data: bytes) -> str:
+        """Push a blob; return its digest."""
+        assert self.finish(self.start(), data, data).status == 201
+        return digest_of(data)
+
+    def said(self, location: str) -> str | None:
+        """Return what the status of a session says to have arrived."""
+        return self("GET", location).range
+
+    def connect(self) -> socket.socket:
+        """Return a bare connection."""
+        host, _, port = self.address.rpartition(":")
+        return socket.create_connection((host, int(port)), timeout=PATIENCE_S)
+
+    def head(self, method: str, location: str, length: int) -> bytes:
+        """Return a request's head."""
+        parts = urlsplit(location)
+        path = parts.path + (f"?{parts.query}" if parts.query else "")
+        lines = (f"{method} {path} HTTP/1.1", f"Host: {self.address}", f"Content-Length: {length}")
+        return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def held(registry: BrolgaRegistry, name: str = NAME) -> list[bytes]:
+    """Return what the open sessions have."""
+    return list(registry.uploads(name).values())
+
+
+@pytest.fixture
+def raw(brolga_registry: BrolgaRegistry) -> Raw:
+    """Return a bare client of the registry."""
+    brolga_registry.repository(NAME)
+    return Raw(brolga_registry.address)

@@ -1,0 +1,427 @@
+"""Each quirk of each profile, on the wire, as QUIRKS of real registries have it.
+
+Sizes are those of the table, divided until a test can send them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+from tests.faults.conftest import NAME, Raw, digest_of, held
+
+from brolga.server.faults import Answer, Cut, FaultPlan
+from brolga.server.injection import Injector
+from brolga.server.options import Options
+from brolga.server.profiles import PROFILES, Profile
+from brolga.server.running import running
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
+    from brolga.pytest_plugin import BrolgaRegistry
+
+DATA = b"0123456789"
+
+
+def play(registry: BrolgaRegistry, name: str, **other: Any) -> Profile:
+    """Play a registry, with some values of other sizes."""
+    profile = replace(PROFILES[name], **other)
+    registry.use(profile=profile)
+    return profile
+
+
+def chunk(raw: Raw, location: str, start: int, data: bytes) -> Any:
+    """Send a chunk with Content-Range and Content-Length."""
+    return raw.patch(location, data, Content_Range=f"{start}-{start + len(data) - 1}")
+
+
+@pytest.mark.parametrize("brolga_registry", PROFILES, indirect=True)
+def test_every_registry_takes_a_streamed_patch(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """POST, one PATCH without length or range, an empty PUT: the most widely accepted form."""
+    location = raw.start()
+    patched = raw.patch(location, [DATA[:4], DATA[4:]])
+    assert patched.status in (200, 201, 202, 204)
+    location = raw.resolve(location, patched)
+    assert raw.finish(location, DATA, Content_Length=0).status == 201
+    assert brolga_registry.blobs(NAME) == {digest_of(DATA): DATA}
+
+
+@pytest.mark.parametrize("brolga_registry", PROFILES, indirect=True)
+def test_every_registry_takes_one_put(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """POST, then PUT with all bytes (distribution-spec, end-4a and end-6)."""
+    assert raw.push(DATA) == digest_of(DATA)
+
+
+@pytest.mark.parametrize("brolga_registry", PROFILES, indirect=True)
+def test_every_profile_says_why(brolga_registry: BrolgaRegistry) -> None:
+    """A row of the table says what is known; no registry's host is in it."""
+    assert brolga_registry.profile is not None
+    assert len(brolga_registry.profile.why) > 40
+    assert "://" not in brolga_registry.profile.why
+
+
+# --- distribution
+
+
+def test_distribution_takes_an_older_state(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """3.x: `_state` changes with each answer; a cut PATCH can be gone on with, by GET."""
+    profile = PROFILES["distribution-3"]
+    brolga_registry.use(profile=profile, faults=FaultPlan(Cut(at=6)))
+    location = raw.start()
+    assert location.startswith("http://")
+    assert raw.patch(location, [DATA]).status == 0
+    status = raw("GET", location)
+    assert (status.status, status.range) == (204, "0-5")
+    newer = raw.resolve(location, status)
+    assert newer != location
+    assert chunk(raw, newer, 5, DATA[5:]).status == 416
+    assert raw.finish(raw.resolve(newer, chunk(raw, newer, 6, DATA[6:])), DATA).status == 201
+
+
+def test_distribution_cancels(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """3.x: DELETE gives 204."""
+    play(brolga_registry, "distribution-3")
+    assert raw("DELETE", raw.start()).status == 204
+
+
+@pytest.mark.parametrize("method", ["GET", "PATCH", "PUT", "DELETE"])
+def test_distribution_2_dies_of_a_stale_state(
+    brolga_registry: BrolgaRegistry, raw: Raw, method: str
+) -> None:
+    """2.8: after a cut, the session is cancelled by any method at the Location of before."""
+    brolga_registry.use(profile="distribution-2.8", faults=FaultPlan(Cut(at=6)))
+    location = raw.start()
+    assert raw.patch(location, [DATA]).status == 0
+    reply = raw(method, location)
+    assert (reply.status, reply.code) == (404, "BLOB_UPLOAD_INVALID")
+    assert held(brolga_registry) == []
+
+
+def test_distribution_2_cancels_at_the_newest(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """2.8: DELETE works at the newest Location alone."""
+    play(brolga_registry, "distribution-2.8")
+    location = raw.start()
+    newest = raw.resolve(location, raw.patch(location, DATA))
+    assert raw("DELETE", newest).status == 204
+
+
+def test_distribution_2_ignores_content_range(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """2.8: whatever a chunk says, it is appended; Range is 0-0 for no byte and for one."""
+    play(brolga_registry, "distribution-2.8")
+    location = raw.start()
+    assert raw("GET", location).range == "0-0"
+    first = chunk(raw, location, 77, DATA[:1])
+    assert (first.status, first.range) == (202, "0-0")
+    assert chunk(raw, raw.resolve(location, first), 5, DATA[1:]).range == "0-9"
+
+
+def test_harbor_holds_cookies_against_a_client(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """Harbor sets a cookie and wants a CSRF token of who sends it back (dotnet/sdk#37221)."""
+    play(brolga_registry, "harbor")
+    cookie = raw("GET", "/v2/").headers["Set-Cookie"].partition(";")[0]
+    reply = raw("POST", "blobs/uploads/", Cookie=cookie)
+    assert (reply.status, reply.code) == (403, "DENIED")
+    assert raw("GET", "/v2/", Cookie=cookie).status == 200
+
+
+def test_harbor_loses_the_largest(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """Proxies in front of it give up: 502 (goharbor/harbor#19573)."""
+    play(brolga_registry, "harbor", blob_max=9)
+    location = raw.start()
+    assert raw.patch(location, [DATA]).status == 502
+
+
+# --- GHCR
+
+
+def test_ghcr_has_another_path(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """Who builds a session's path by itself finds none: it is `/blobs/upload/…`."""
+    play(brolga_registry, "ghcr")
+    path = urlsplit(raw.start()).path
+    assert path.startswith(f"/v2/{NAME}/blobs/upload/")
+    assert raw("GET", path).status == 204
+    assert raw("GET", path.replace("/upload/", "/uploads/")).status == 404
+
+
+def test_ghcr_takes_small_chunks(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """A longer chunk gives 416 (oras-project/rust-oci-client#35); streams and PUT are fine."""
+    assert PROFILES["ghcr"].chunk_max == 4 << 20
+    play(brolga_registry, "ghcr", chunk_max=4)
+    location = raw.start()
+    assert chunk(raw, location, 0, DATA[:5]).status == 416
+    assert chunk(raw, location, 0, DATA[:4]).range == "0-3"
+    assert raw.patch(location, [DATA[4:]]).range == "0-9"
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_ghcr_has_a_largest_layer(
+    brolga_registry: BrolgaRegistry, raw: Raw, streamed: bool
+) -> None:
+    """10 GB a layer, however the bytes come."""
+    play(brolga_registry, "ghcr", blob_max=8)
+    location = raw.start()
+    assert raw.patch(location, [DATA[:3]]).status == 202
+    reply = raw.patch(location, [DATA[3:]] if streamed else DATA[3:])
+    assert reply.status == 202 if len(DATA[3:]) + 3 <= 8 else reply.status == 413
+    assert raw.finish(location, DATA, DATA[3:]).status == 413
+
+
+def test_ghcr_ends_a_session(tmp_path: Path) -> None:
+    """10 minutes an upload."""
+    now = [0.0]
+    injector = Injector(None, "ghcr", clock=lambda: now[0])
+    with running(tmp_path, Options(injector=injector)) as address:
+        raw = Raw(address)
+        location = raw.start()
+        now[0] = 600
+        assert raw.patch(location, DATA).status == 202
+        now[0] = 601
+        assert raw.finish(location, DATA).status == 404
+
+
+def test_ghcr_has_no_referrers(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """No Referrers API: 404."""
+    play(brolga_registry, "ghcr")
+    assert raw("GET", f"referrers/{digest_of(DATA)}").status == 404
+
+
+# --- ECR
+
+
+def test_ecr_says_a_stale_range(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """PATCH is 201, and Range stays at the first chunk (aws/containers-roadmap#2831)."""
+    play(brolga_registry, "ecr", chunk_min=3)
+    location = raw.start()
+    for start, stop in ((0, 4), (4, 8)):
+        reply = chunk(raw, location, start, DATA[start:stop])
+        assert (reply.status, reply.range) == (201, "0-3")
+    # The last one in the PUT.
+    assert raw.finish(location, DATA, DATA[8:], Content_Range="8-9").status == 201
+    assert brolga_registry.blobs(NAME) == {digest_of(DATA): DATA}
+
+
+def test_ecr_wants_the_last_chunk_in_the_put(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """After several PATCHes an empty PUT is refused; after one it is taken."""
+    play(brolga_registry, "ecr", chunk_min=0)
+    location = raw.start()
+    for start in (0, 5):
+        assert chunk(raw, location, start, DATA[start : start + 5]).status == 201
+    assert raw.finish(location, DATA, Content_Length=0).status == 400
+
+
+def test_ecr_bounds_chunks(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """Parts of 5 MiB or more except the last, 20 MiB at most."""
+    ecr = PROFILES["ecr"]
+    assert (ecr.chunk_min, ecr.chunk_max) == (5 << 20, 20 << 20)
+    play(brolga_registry, "ecr", chunk_min=4, chunk_max=6)
+    location = raw.start()
+    assert chunk(raw, location, 0, DATA[:7]).status == 413
+    assert chunk(raw, location, 0, DATA[:2]).status == 201
+    assert chunk(raw, location, 2, DATA[2:8]).status == 400
+    # Too short, but the last.
+    assert raw.finish(location, DATA[:2], Content_Length=0).status == 201
+
+
+def test_ecr_wants_the_repository_first(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """The repository must exist."""
+    play(brolga_registry, "ecr")
+    other = Raw(raw.address, "team/other")
+    reply = other("POST", "blobs/uploads/")
+    assert (reply.status, reply.code) == (404, "NAME_UNKNOWN")
+    brolga_registry.repository("team/other")
+    assert other("POST", "blobs/uploads/").status == 202
+
+
+def test_ecr_knows_what_was_stored(brolga_registry: BrolgaRegistry) -> None:
+    """A repository that has something exists."""
+    other = Raw(brolga_registry.address, "team/other")
+    other.push(DATA)
+    play(brolga_registry, "ecr")
+    assert other("POST", "blobs/uploads/").status == 202
+
+
+def test_ecr_around_it(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """A manifest's PUT has no Location; pages have at most 1000."""
+    play(brolga_registry, "ecr")
+    raw.push(b"{}")
+    kind = "application/vnd.example+json"
+    put = raw("PUT", "manifests/v1", b"{}", Content_Type=kind)
+    assert (put.status, put.headers["Location"]) == (201, None)
+    assert raw("GET", "tags/list?n=1001").status == 400
+    assert raw("GET", "tags/list?n=1000").status == 200
+
+
+def test_public_ecr_tells_no_status(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """Public ECR answers 404 to GET of a session."""
+    play(brolga_registry, "ecr-public")
+    location = raw.start()
+    assert raw("GET", location).status == 404
+    assert raw.patch(location, [DATA]).status == 201
+
+
+# --- ACR
+
+
+def test_acr_bounds_chunks_and_puts(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """Content-Range without Content-Length is 400; one PUT over about 20 MB is 413."""
+    assert PROFILES["acr"].put_max == 20_000_000
+    play(brolga_registry, "acr", put_max=8, chunk_max=4)
+    location = raw.start()
+    assert location.startswith(f"http://{raw.address}/v2/")
+    assert raw.patch(location, [DATA], Content_Range="0-9").status == 400
+    assert chunk(raw, location, 0, DATA[:5]).status == 413
+    assert raw.finish(location, DATA, DATA).status == 413
+    assert chunk(raw, location, 0, DATA[:4]).status == 202
+
+
+@pytest.mark.parametrize("name", ["acr", "zot"])
+def test_a_cut_ends_the_session(brolga_registry: BrolgaRegistry, raw: Raw, name: str) -> None:
+    """ACR: an interrupted upload cannot be resumed (Azure/azure-sdk-for-js#25448). Zot too."""
+    brolga_registry.use(profile=name, faults=FaultPlan(Cut(at=6)))
+    location = raw.start()
+    assert not urlsplit(raw("GET", location).headers["Location"]).netloc
+    assert raw.patch(location, [DATA]).status == 0
+    assert raw("GET", location).status == 404
+
+
+# --- GAR
+
+
+def test_gar_takes_no_chunks(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """Content-Range is not supported; a stream is."""
+    play(brolga_registry, "gar")
+    location = raw.start()
+    assert chunk(raw, location, 0, DATA).status == 400
+    assert raw.patch(location, [DATA]).status == 202
+
+
+def test_gar_signs_its_location(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """A long signed Location on another path, whose query must come back byte for byte."""
+    profile = play(brolga_registry, "gar")
+    location = raw.start()
+    assert urlsplit(location).path.startswith("/artifacts-uploads/")
+    assert urlsplit(location).query == profile.query
+    assert len(profile.query) > 300
+    assert raw.patch(location.partition("?")[0], DATA).status == 403
+    assert raw.patch(location.replace("%2F", "/"), DATA).status == 403
+
+
+# --- Quay
+
+
+def test_quay_says_minus_one(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """Range of POST is `bytes=0--1`; GET of a session has no Location."""
+    play(brolga_registry, "quay")
+    opened = raw("POST", "blobs/uploads/")
+    assert opened.range == "bytes=0--1"
+    location = raw.resolve("/", opened)
+    assert raw.patch(location, [DATA]).range == "bytes=0-9"
+    status = raw("GET", location)
+    assert (status.range, status.headers["Location"]) == ("bytes=0-9", None)
+
+
+def test_quay_skips_what_is_there(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """Overlap is skipped, a gap gives 416."""
+    play(brolga_registry, "quay")
+    location = raw.start()
+    assert chunk(raw, location, 0, DATA[:5]).status == 202
+    assert chunk(raw, location, 3, DATA[3:8]).range == "bytes=0-7"
+    assert chunk(raw, location, 9, DATA[9:]).status == 416
+    assert raw.finish(location, DATA, DATA[6:], Content_Range="6-9").status == 201
+    assert brolga_registry.blobs(NAME) == {digest_of(DATA): DATA}
+
+
+@pytest.mark.parametrize(("fault", "status"), [(Cut(on="PUT upload", at=2), 0), (None, 413)])
+def test_quay_cancels_with_a_put_that_fails(
+    brolga_registry: BrolgaRegistry, raw: Raw, fault: Cut | None, status: int
+) -> None:
+    """A failed PUT cancels the session: one that is cut, and one that is refused."""
+    brolga_registry.use(
+        profile=replace(PROFILES["quay"], put_max=3 if fault is None else None),
+        faults=FaultPlan(*filter(None, [fault])),
+    )
+    location = raw.start()
+    assert raw.patch(location, DATA).status == 202
+    assert raw.finish(location, DATA + DATA, DATA).status == status
+    assert held(brolga_registry) == []
+
+
+# --- JFrog
+
+
+def test_jfrog_takes_one_patch(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """Each PATCH may reach another node: one for each blob. It may be answered 204."""
+    play(brolga_registry, "jfrog")
+    location = raw.start()
+    first = raw.patch(location, DATA[:5])
+    assert first.status == 204
+    assert "X-Artifactory-Id" in first.headers
+    assert raw.patch(location, DATA[5:]).status == 404
+    assert raw.finish(location, DATA, DATA[5:]).status == 201
+
+
+def test_jfrog_hides_what_is_missing(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """403 for 404; partial uploads may need delete rights."""
+    play(brolga_registry, "jfrog")
+    raw.push(DATA)
+    assert raw("HEAD", f"blobs/{digest_of(b'')}").status == 403
+    assert raw("GET", "manifests/nothing").status == 403
+    assert raw("GET", f"blobs/{digest_of(DATA)}").status == 200
+    assert raw("DELETE", raw.start()).status == 403
+
+
+# --- zot
+
+
+def test_zot_wants_a_length(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """`Content-Length: 0` on the PUT; without both headers a PATCH is a stream."""
+    play(brolga_registry, "zot")
+    location = raw.start()
+    assert raw.patch(location, [DATA[:5]], Content_Range="77-99").range == "0-4"
+    assert chunk(raw, location, 77, DATA[5:]).status == 416
+    assert chunk(raw, location, 5, DATA[5:]).status == 202
+    assert raw("PUT", f"{location}?digest={digest_of(DATA)}", []).status == 400
+    assert raw.finish(location, DATA, Content_Length=0).status == 201
+
+
+def test_zot_mounts_from_somewhere(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """`mount` without `from` gives 405."""
+    play(brolga_registry, "zot")
+    assert raw("POST", f"blobs/uploads/?mount={digest_of(DATA)}").status == 405
+    assert raw("POST", f"blobs/uploads/?mount={digest_of(DATA)}&from=team/other").status == 202
+
+
+# --- Together
+
+
+def test_faults_and_profiles_compose(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """A profile's limit stands beside a fault: each strikes where it is first."""
+    small = replace(PROFILES["ghcr"], blob_max=8)
+    brolga_registry.use(profile=small, faults=FaultPlan(Answer(status=500, at=4)))
+    location = raw.start()
+    assert raw.patch(location, [DATA]).status == 500
+    assert raw.patch(location, [DATA]).status == 413
+
+
+def test_a_session_that_is_being_written(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """Who asks meanwhile is told what is stored by then."""
+    play(brolga_registry, "quay")
+    location = raw.start()
+    with raw.connect() as connection:
+        connection.sendall(raw.head("PATCH", location, 10) + DATA[:5])
+        while not any(seen.received for seen in brolga_registry.requests):
+            raw("GET", "/v2/")
+        assert raw("GET", location).status == 204
+        connection.sendall(DATA[5:])
+        assert connection.recv(4096).startswith(b"HTTP/1.1 202 ")
+
+
+def test_what_is_no_name(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """A profile refuses no more than it must: names are judged by the registry itself."""
+    play(brolga_registry, "ecr")
+    assert raw("GET", "/v2/_Bad_/blobs/uploads/x").status == 400
+    assert raw("GET", "/v2/team/app/blobs/uploads/x").status == 404
