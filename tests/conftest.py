@@ -9,10 +9,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+# `make soak`: what is drawn is drawn anew each time, and a failure says how to repeat it.
+settings.register_profile(
+    "nightly", max_examples=3000, deadline=None, derandomize=False, print_blob=True
+)
 
 
 @pytest.fixture(scope="session")

@@ -98,7 +98,11 @@ class Spool:
         """Write a block to the file's end."""
         view = memoryview(block)
         while view:
-            count = os.pwrite(self._file.fileno(), view, self._size)
+            try:
+                count = os.pwrite(self._file.fileno(), view, self._size)
+            except OSError as error:
+                what = f"the spool cannot be written after {self._size} bytes: {error.strerror}"
+                raise OSError(error.errno, f"{what}; give it another directory") from error
             self._size += count
             view = view[count:]
 
@@ -143,11 +147,16 @@ class Tape:
         return 0 if self._again else self._keep.start
 
     def blocks(self, start: int) -> Iterator[Block]:
-        """Yield the bytes from offset `start` on; an empty block is a heartbeat."""
+        """Yield the bytes from offset `start` on; an empty block is a heartbeat.
+
+        Raises ValueError for an offset before `kept_from`: other bytes than those must not go out.
+        """
         if start >= self._keep.start:
             yield from self._keep.read(start)
         elif self._again:
             yield from _cut(self._again(), start, self.produced)
+        else:
+            raise ValueError(f"the bytes from {start} on are gone: {self.kept_from} is the first")
         for block in self._live:
             self._watch()
             self._keep.add(block)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -118,8 +119,9 @@ def test_a_spool_on_a_full_disk_says_so() -> None:
     full = os.open("/dev/full", os.O_WRONLY)
     os.dup2(full, spool._file.fileno())
     os.close(full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"spool.* after 0 bytes: No space left.*directory") as caught:
         spool.add(DATA)
+    assert caught.value.errno == errno.ENOSPC
     spool.close()
 
 
@@ -152,6 +154,8 @@ def test_what_was_dropped_is_known_to_be_gone() -> None:
     list(one.blocks(0))
     assert one.kept_from == 7
     assert joined(one.blocks(8)) == b"ij"
+    with pytest.raises(ValueError, match="from 6 on are gone: 7"):
+        joined(one.blocks(6))
 
 
 def test_a_source_that_can_be_opened_again_makes_the_bytes_again() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,8 +14,11 @@ from tests.wire.scripted import (
     BLOB,
     FIRST,
     HEAD,
+    HOME,
     POST,
     QUERY,
+    REALM,
+    REPOSITORY,
     SECOND,
     UPLOADS,
     Answer,
@@ -22,6 +27,7 @@ from tests.wire.scripted import (
     access,
     authorized,
     delete,
+    drive,
     later,
     patch,
     play,
@@ -41,7 +47,17 @@ from brolga.errors import (
     Unauthorized,
     UploadInterrupted,
 )
-from brolga.wire import Call, Flow, Patience, Reply, Retry, Style, upload_bytes, upload_stream
+from brolga.wire import (
+    Call,
+    Flow,
+    Patience,
+    Registry,
+    Reply,
+    Retry,
+    Style,
+    upload_bytes,
+    upload_stream,
+)
 
 if TYPE_CHECKING:
     from brolga.descriptor import Descriptor
@@ -52,6 +68,11 @@ CREATED = Reply(201)
 CUT = TransportFailed("the connection was cut", reason="cut", sent=3)
 GONE = Reply(204)
 THIRD = f"{UPLOADS}one?_state=c"
+NOT_THERE: tuple[Step, ...] = (
+    (HEAD, Reply(404)),
+    (later(HEAD, 0.5), Reply(404)),
+    (later(HEAD, 1.5), Reply(404)),
+)
 MISMATCH = Reply(400, body=b'{"errors": [{"code": "DIGEST_INVALID"}]}')
 
 
@@ -140,7 +161,7 @@ def test_a_session_that_does_not_say_where_it_is_stays_there() -> None:
     )
 
 
-@pytest.mark.parametrize("answer", [Reply(429), Reply(503), Reply(500)])
+@pytest.mark.parametrize("answer", [Reply(429), Reply(503)])
 def test_a_closing_that_was_refused_is_tried_again(answer: Reply) -> None:
     """A whole stream is not thrown away for a moment's refusal."""
     play(
@@ -181,14 +202,16 @@ def test_a_token_that_died_in_the_stream_is_renewed_by_the_question() -> None:
     )
 
 
-def test_a_stream_that_is_refused_twice_is_unauthorized() -> None:
-    """One renewal, no endless loop."""
+def test_a_stream_that_is_refused_again_and_again_is_unauthorized() -> None:
+    """A renewal each time, and no endless loop."""
     refused = Reply(401, BEARER)
     play(
-        upload(attempts=9),
+        upload(attempts=3),
         (POST, ACCEPTED),
         (patch(BODY), refused),
         (asked(FIRST), has("0-0", FIRST)),
+        (patch(BODY), refused),
+        (asked(FIRST, 1.5), has("0-0", FIRST)),
         (patch(BODY), refused),
         (delete(FIRST), GONE),
         error=Unauthorized,
@@ -306,7 +329,7 @@ def test_other_bytes_in_a_session_that_went_on_are_sent_anew() -> None:
         (patch((b"ob",), THIRD), NEXT),
         (put(), MISMATCH),
         (delete(SECOND), GONE),
-        *again(1.5),
+        *again(),
     )
 
 
@@ -392,11 +415,11 @@ def test_the_window_is_enough_where_the_registry_is_in_it() -> None:
 def test_a_request_that_is_too_large_is_made_in_chunks() -> None:
     """413, and no header tells a maximum (distribution-spec#485): smaller ones, from the start."""
     play(
-        upload(style=Style(smaller=3)),
+        upload(style=Style(smaller=3, smallest=1)),
         (POST, ACCEPTED),
         (patch(BODY), Reply(413, whole=False)),
         (delete(FIRST), GONE),
-        (later(POST, 0.5), ACCEPTED),
+        (POST, ACCEPTED),
         (chunk(FIRST, 0, b"blo"), Reply(202, {"location": SECOND})),
         (chunk(SECOND, 3, b"b"), Reply(202, {"location": SECOND})),
         (put(), CREATED),
@@ -442,9 +465,23 @@ def test_a_last_chunk_that_was_lost_goes_out_again() -> None:
         (POST, ACCEPTED),
         (chunk(FIRST, 0, b"bl"), Reply(201, {"location": SECOND})),
         (closing, TransportFailed("cut", reason="cut")),
-        (HEAD, Reply(404)),
+        *NOT_THERE,
         (asked(SECOND), has("0-1", SECOND)),
         (closing, CREATED),
+    )
+
+
+def test_a_last_chunk_that_arrived_does_not_go_out_again() -> None:
+    """The PUT failed after its bytes were stored: the next one is empty."""
+    headers = {"Content-Type": "application/octet-stream", "Content-Range": "2-3"}
+    closing = Call("PUT", f"{SECOND}&{QUERY}", headers, b"ob", Patience.LONG)
+    play(
+        upload(style=Style(chunk=2, last_in_put=True)),
+        (POST, ACCEPTED),
+        (chunk(FIRST, 0, b"bl"), Reply(201, {"location": SECOND})),
+        (closing, Reply(503)),
+        (asked(SECOND), has("0-3")),
+        (put(THIRD), CREATED),
     )
 
 
@@ -483,6 +520,19 @@ def test_a_chunk_without_an_answer_is_asked_for(answer: Answer) -> None:
     )
 
 
+def test_an_early_success_of_a_chunk_is_asked_for_the_rest() -> None:
+    """An answer before a chunk's end cannot have seen all of it, as with a stream."""
+    play(
+        upload(style=Style(chunk=2)),
+        (POST, ACCEPTED),
+        (chunk(FIRST, 0, b"bl"), Reply(202, {"location": SECOND}, sent=0, whole=False)),
+        (asked(FIRST), has("0-0")),
+        (chunk(THIRD, 0, b"bl"), Reply(202, {"location": SECOND})),
+        (chunk(SECOND, 2, b"ob"), NEXT),
+        (put(), CREATED),
+    )
+
+
 def test_chunks_that_were_cut_are_an_interruption() -> None:
     """What a 2xx acknowledged is told."""
     error = play(
@@ -493,7 +543,7 @@ def test_chunks_that_were_cut_are_an_interruption() -> None:
         (delete(SECOND), GONE),
         error=UploadInterrupted,
     )
-    assert (error.sent, error.acknowledged) == (2, 2)
+    assert (error.sent, error.acknowledged) == (4, 2)
 
 
 def test_bytes_at_hand_go_out_again() -> None:
@@ -506,7 +556,378 @@ def test_bytes_at_hand_go_out_again() -> None:
         upload_bytes(way, b"blob", BLOB),
         (POST, ACCEPTED),
         (whole, CUT),
-        (HEAD, Reply(404)),
+        *NOT_THERE,
         (asked(FIRST), has("0-1", FIRST)),
         (part, CREATED),
+    )
+
+
+# --- A PUT without an answer
+
+
+@pytest.mark.parametrize("lost", [CUT, Reply(408), Reply(500), Reply(502), Reply(504)])
+def test_a_commit_that_takes_its_time_is_asked_for_again(lost: Answer) -> None:
+    """A large blob is committed after its proxy's patience (goharbor/harbor#19573)."""
+    play(
+        upload(),
+        (POST, ACCEPTED),
+        (patch(BODY), NEXT),
+        (put(), lost),
+        (HEAD, Reply(404)),
+        (later(HEAD, 0.5), Reply(404)),
+        (later(HEAD, 1.5), Reply(200, {"content-length": "4"})),
+    )
+
+
+def test_a_question_without_an_answer_ends_the_asking() -> None:
+    """The question has attempts of its own: who does not answer them is asked for the session."""
+    play(
+        upload(attempts=2),
+        (POST, ACCEPTED),
+        (patch(BODY), NEXT),
+        (put(), CUT),
+        (HEAD, Reply(502)),
+        (later(HEAD, 0.5), Reply(502)),
+        (asked(SECOND), has("0-3")),
+        (put(THIRD), CREATED),
+    )
+
+
+@pytest.mark.parametrize("lost", [CUT, Reply(408), Reply(500), Reply(504)])
+def test_a_session_that_a_commit_ended_is_not_begun_again(lost: Answer) -> None:
+    """Its 404 may say that the PUT did its work: the blob is asked for before a byte goes again."""
+    there = Reply(200, {"content-length": "4"})
+    steps = (POST, ACCEPTED), (patch(BODY), NEXT), (put(), lost), *NOT_THERE
+    play(upload(), *steps, (asked(SECOND), Reply(404)), (HEAD, there))
+
+
+def test_a_second_closing_that_finds_no_session_asks_for_the_blob() -> None:
+    """The first PUT was still under way, and ended the session after all."""
+    play(
+        upload(),
+        (POST, ACCEPTED),
+        (patch(BODY), NEXT),
+        (put(), CUT),
+        *NOT_THERE,
+        (asked(SECOND), has("0-3")),
+        (put(THIRD), Reply(404)),
+        (HEAD, Reply(200, {"content-length": "4"})),
+    )
+
+
+def test_a_clean_refusal_of_the_closing_asks_for_no_blob() -> None:
+    """Whoever says that nothing was done is believed: 404 for a session that is gone."""
+    play(
+        upload(),
+        (POST, ACCEPTED),
+        (patch(BODY), NEXT),
+        (put(), Reply(404)),
+        (delete(SECOND), GONE),
+        *again(),
+    )
+
+
+# --- A session that cannot be asked now
+
+
+@pytest.mark.parametrize("answer", [TransportFailed("no", reason="connect"), Reply(503)])
+def test_a_session_that_cannot_be_asked_now_is_asked_later(answer: Answer) -> None:
+    """A registry that restarts has its sessions still: the bytes need not all be here."""
+    body = Known(BODY, kept_from=2)
+    play(
+        upload(body, attempts=2),
+        (POST, ACCEPTED),
+        (patch(BODY), Reply(429)),
+        (asked(FIRST), answer),
+        (later(asked(FIRST), 0.5), answer),
+        (delete(FIRST), GONE),
+        error=RegistryError,
+        match="429",
+    )
+    play(
+        upload(body),
+        (POST, ACCEPTED),
+        (patch(BODY), CUT),
+        (asked(FIRST), answer),
+        (asked(FIRST), answer),
+        (later(asked(FIRST), 1.5), answer),
+        (later(asked(FIRST), 1.5), has("0-1")),
+        (patch((b"ob",), THIRD), NEXT),
+        (put(), CREATED),
+    )
+
+
+def test_a_session_that_never_answers_is_left_where_all_bytes_are_kept() -> None:
+    """A registry may take uploads and have no answer to the question."""
+    play(
+        upload(attempts=5),
+        (POST, ACCEPTED),
+        (patch(BODY), CUT),
+        *[
+            (asked(FIRST, pause), Reply(500))
+            for first in (0.5, 1.5, 4.5)
+            for pause in (first, 0.5, 1.5, 4.5, 13.5)
+        ],
+        (delete(FIRST), GONE),
+        *again(13.5),
+    )
+
+
+def test_a_blob_is_asked_for_a_few_times() -> None:
+    """Three times: then the session is asked, which tells whether the commit is under way."""
+    play(
+        upload(attempts=9),
+        (POST, ACCEPTED),
+        (patch(BODY), NEXT),
+        (put(), CUT),
+        *NOT_THERE,
+        (asked(SECOND), has("0-3")),
+        (put(THIRD), CREATED),
+    )
+
+
+def test_what_cannot_be_asked_tells_the_failure_of_the_upload() -> None:
+    """The question's own failure is not what the user has to look at."""
+    answer = TransportFailed("refused", reason="connect")
+    error = play(
+        upload(attempts=2),
+        (POST, ACCEPTED),
+        (patch(BODY), CUT),
+        (asked(FIRST), answer),
+        (asked(FIRST), answer),
+        (delete(FIRST), GONE),
+        error=UploadInterrupted,
+    )
+    assert error.__cause__ is CUT
+
+
+# --- Progress
+
+
+def test_progress_within_a_session_is_counted_anew() -> None:
+    """Bytes that go out again may be cut as often as those of the first time."""
+    play(
+        upload(attempts=2),
+        (POST, ACCEPTED),
+        (patch(BODY), CUT),
+        (asked(FIRST), has("0-0")),
+        (patch(BODY, THIRD), CUT),
+        (delete(THIRD), GONE),
+        error=UploadInterrupted,
+    )
+    play(
+        upload(attempts=2),
+        (POST, ACCEPTED),
+        (patch(BODY), CUT),
+        (asked(FIRST), has("0-1")),
+        (patch((b"ob",), THIRD), CUT),
+        (asked(THIRD), has("0-2")),
+        (patch((b"b",), THIRD), CUT),
+        (asked(THIRD), has("0-3")),
+        (put(THIRD), CREATED),
+    )
+
+
+def test_all_pauses_of_an_upload_are_bounded() -> None:
+    """A registry that gives a byte more each time does not hold us for ever."""
+    way = access(retry=Retry(attempts=2, total_s=0.9))
+    play(
+        upload_stream(way, Known(BODY), lambda: BLOB),
+        (POST, ACCEPTED),
+        (patch(BODY), CUT),
+        (asked(FIRST), has("0-1")),
+        (patch((b"ob",), THIRD), CUT),
+        (delete(THIRD), GONE),
+        error=UploadInterrupted,
+    )
+
+
+def test_a_token_that_dies_after_a_cut_is_renewed_too() -> None:
+    """A 401 counts as any other setback: GitLab's tokens live five minutes."""
+    play(
+        upload(),
+        (POST, ACCEPTED),
+        (patch(BODY), CUT),
+        (asked(FIRST), has("0-0", FIRST)),
+        (patch(BODY), Reply(401, BEARER)),
+        (asked(FIRST, 1.5), Reply(401, BEARER)),
+        (token_call(), Reply(200, body=b'{"token": "t1"}')),
+        (authorized(asked(FIRST, 0.0), "Bearer t1"), has("0-0", FIRST)),
+        (authorized(patch(BODY), "Bearer t1"), NEXT),
+        (authorized(put(), "Bearer t1"), CREATED),
+    )
+
+
+def test_a_token_that_expires_is_renewed_before_the_stream_and_before_the_closing() -> None:
+    """No body goes out on a token that is known to die: the clock says so, not a 401."""
+    now = [0.0]
+    registry = Registry(HOME, None, retry=Retry(attempts=1), clock=lambda: now[0])
+    way = registry.access(REPOSITORY, "pull,push")
+    given = iter("123")
+    calls: list[tuple[str, str]] = []
+
+    def answer(call: Call) -> Answer:
+        said = call.headers.get("Authorization", "")
+        calls.append((call.method, said))
+        if call.url.startswith(REALM):
+            body = f'{{"token": "t{next(given)}", "expires_in": 60}}'
+            return Reply(200, body=body.encode())
+        if not said:
+            return Reply(401, BEARER)
+        now[0] += 55
+        return {"POST": ACCEPTED, "PATCH": NEXT, "PUT": CREATED}[call.method]
+
+    drive(upload_stream(way, Known(BODY), lambda: BLOB), answer)
+    assert calls == [
+        ("POST", ""),
+        ("GET", ""),
+        ("POST", "Bearer t1"),
+        ("GET", ""),
+        ("PATCH", "Bearer t2"),
+        ("GET", ""),
+        ("PUT", "Bearer t3"),
+    ]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_the_wish_to_wait_comes_with_each_refusal(status: int) -> None:
+    """Retry-After is for 503 as for 429 (RFC 9110, section 10.2.3), after a PATCH and a PUT."""
+    wish = Reply(status, {"retry-after": "9"})
+    play(
+        upload(),
+        (POST, ACCEPTED),
+        (patch(BODY), wish),
+        (asked(FIRST, 9.0), has("0-3")),
+        (put(THIRD), wish),
+        (asked(THIRD, 9.0), has("0-3")),
+        (put(THIRD), CREATED),
+    )
+    play(
+        upload(style=Style(chunk=2)),
+        (POST, ACCEPTED),
+        (chunk(FIRST, 0, b"bl"), wish),
+        (asked(FIRST, 9.0), has("0-1")),
+        (chunk(THIRD, 2, b"ob"), NEXT),
+        (put(), CREATED),
+    )
+
+
+def test_a_wish_to_wait_holds_once() -> None:
+    """A later failure is no refusal: it has the pauses of its own."""
+    play(
+        upload(),
+        (POST, ACCEPTED),
+        (patch(BODY), Reply(503, {"retry-after": "9"})),
+        (asked(FIRST, 9.0), has("0-0", FIRST)),
+        (patch(BODY), CUT),
+        (asked(FIRST, 1.5), has("0-3")),
+        (put(THIRD), CREATED),
+    )
+
+
+def test_a_post_that_is_refused_for_the_rate_waits_as_it_is_asked() -> None:
+    """The call has its own attempts, then the upload has."""
+    refused = Reply(429, {"retry-after": "9"})
+    play(
+        upload(attempts=2),
+        (POST, refused),
+        (later(POST, 9.0), refused),
+        *again(9.0),
+    )
+
+
+def test_a_failure_that_was_survived_is_let_go() -> None:
+    """Its traceback knows the body, and so all bytes that are kept."""
+    failure = TransportFailed("cut", reason="cut", sent=3)
+    gone = weakref.ref(failure)
+    answers: list[Answer] = [ACCEPTED, failure, has("0-3"), CREATED]
+    del failure
+    gc.disable()
+    try:
+        drive(upload(), lambda _: answers.pop(0))
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_a_bad_request_to_what_went_on_is_begun_again() -> None:
+    """Not every registry has a code for bytes that are not where they should be."""
+    play(
+        upload(),
+        (POST, ACCEPTED),
+        (patch(BODY), CUT),
+        (asked(FIRST), has("0-1")),
+        (patch((b"ob",), THIRD), NEXT),
+        (put(), Reply(400)),
+        (delete(SECOND), GONE),
+        *again(),
+    )
+
+
+# --- Smaller requests, to their end
+
+
+def test_smaller_requests_are_tried_down_to_the_floor() -> None:
+    """A proxy's limit may be 1 MiB (nginx): five attempts would end at 2. Nothing is waited for."""
+    sizes: list[int] = []
+
+    def answer(call: Call) -> Answer:
+        if call.method != "PATCH":
+            return {"POST": ACCEPTED, "DELETE": GONE, "PUT": CREATED}[call.method]
+        assert call.after_s == 0
+        size = len(call.body) if isinstance(call.body, bytes) else 0
+        sizes.append(size)
+        return NEXT if 0 < size <= 1 << 20 else Reply(413)
+
+    data = bytes(3 << 20)
+    body = Known((data,), produced=len(data))
+    drive(upload(body, style=Style(smaller=8 << 20), attempts=2), answer)
+    assert [size >> 20 for size in sizes] == [0, 3, 3, 2, 1, 1, 1]
+
+
+def test_no_413_goes_below_what_the_registry_wants() -> None:
+    """OCI-Chunk-Min-Length, or a profile's: a smaller chunk would be refused for ever."""
+    large = Reply(202, {"location": FIRST, "oci-chunk-min-length": "3"})
+    play(
+        upload(style=Style(chunk=4, smallest=1)),
+        (POST, large),
+        (chunk(FIRST, 0, b"blob"), Reply(413)),
+        (delete(FIRST), GONE),
+        (POST, large),
+        (chunk(FIRST, 0, b"blo"), Reply(413)),
+        (delete(FIRST), GONE),
+        error=RegistryError,
+        match="413",
+    )
+
+
+def test_who_wants_one_try_gets_one() -> None:
+    """`--retries 0`: nothing is sent twice, in whatever size."""
+    steps: list[Step] = [(POST, ACCEPTED), (patch(BODY), Reply(413)), (delete(FIRST), GONE)]
+    play(upload(attempts=1), *steps, error=RegistryError, match="413")
+
+
+# --- A connection that was kept
+
+
+STALE = TransportFailed("cut", reason="cut", fresh=False)
+
+
+def test_a_post_on_a_connection_that_was_closed_is_made_at_once() -> None:
+    """It had been closed before the POST came; a session that was opened all the same is nobody's.
+
+    A proxy, or the transport's pool, may be late in noticing (RFC 9112, section 9.3.1).
+    """
+    play(upload(attempts=1), (POST, STALE), (POST, ACCEPTED), (patch(BODY), NEXT), (put(), CREATED))
+
+
+def test_a_stream_on_a_connection_that_was_closed_is_not_sent_blindly() -> None:
+    """What arrived of it is not known: the session is asked."""
+    play(
+        upload(),
+        (POST, ACCEPTED),
+        (patch(BODY), STALE),
+        (asked(FIRST), has("0-1")),
+        (patch((b"ob",), THIRD), NEXT),
+        (put(), CREATED),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from brolga.wire import profile_of
+from brolga.wire import Style, profile_of
 from brolga.wire.profiles import PROFILES
 
 
@@ -51,3 +51,48 @@ def test_each_row_says_why() -> None:
     for profile in PROFILES:
         assert profile.why
         assert profile.hosts or profile.shows[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("distribution", [32, 16, 8, 4, 2, 1]),
+        ("quay", [32, 16, 8, 4, 2, 1]),
+        ("zot", [32, 16, 8, 4, 2, 1]),
+        ("ecr", [16, 8, 5]),
+        ("ghcr", [4, 2, 1]),
+        ("acr", [4, 2, 1]),
+        ("gar", []),
+        ("jfrog", []),
+    ],
+)
+def test_chunks_stay_within_what_a_registry_takes(name: str, sizes: list[int]) -> None:
+    """ECR refuses parts under 5 MiB, GHCR chunks over 4; GAR and JFrog take none at all.
+
+    What begins as one stream goes on in these sizes (MiB) after a 413 each.
+    """
+    style = next(profile.style for profile in PROFILES if profile.name == name)
+    assert style.chunk == 0
+    tried = []
+    while style.can_shrink:
+        style = style.chunked()
+        tried.append(style.chunk >> 20)
+    assert tried == sizes
+
+
+@pytest.mark.parametrize(
+    ("style", "size", "chunk", "smallest"),
+    [
+        (Style(), 0, 0, 1 << 20),
+        (Style(), 2 << 20, 0, 2 << 20),  # one stream stays one
+        (Style(chunk=1 << 20), 2 << 20, 2 << 20, 2 << 20),
+        (Style(chunk=4 << 20), 2 << 20, 4 << 20, 2 << 20),
+        (Style(chunk=5), 0, 5, 1 << 20),  # the user's word
+    ],
+)
+def test_the_registry_s_wish_for_larger_chunks_is_kept(
+    style: Style, size: int, chunk: int, smallest: int
+) -> None:
+    """OCI-Chunk-Min-Length holds from the first chunk on, and after each 413."""
+    wanted = style.at_least(size)
+    assert (wanted.chunk, wanted.smallest) == (chunk, smallest)

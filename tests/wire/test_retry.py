@@ -21,6 +21,7 @@ from tests.wire.scripted import access as way_in
 
 from brolga.errors import RegistryError, TransportFailed
 from brolga.wire import Access, Call, Patience, Reply, Retry, enter
+from brolga.wire.retry import Setbacks
 
 URL = f"{HOME}/v2/team/app/x"
 TWICE = Retry(attempts=2)
@@ -271,3 +272,63 @@ def test_a_redirects_refusal_is_tried_from_the_start(status: int) -> None:
     there = Reply(307, {"location": away.url})
     refusal = Reply(status, {"retry-after": "9"})
     play(access().send(call), (call, there), (away, refusal), (later(call, 9.0), there), (away, OK))
+
+
+# --- A connection that was kept
+
+
+STALE = TransportFailed("cut", reason="cut", fresh=False)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "POST"])
+def test_a_kept_connection_that_was_closed_is_no_attempt(method: str) -> None:
+    """A server may close an idle connection at any time (RFC 9112, 9.3.1): once, at once."""
+    call = later(call_of(method), 2.0)
+    now = later(call, 0.0)
+    play(access(1).send(call), (call, STALE), (now, OK))
+    play(access(1).send(call), (call, STALE), (now, STALE), error=TransportFailed)
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (call_of("PATCH"), STALE),  # a chunk: it may have arrived
+        (patch(iter([b"a"])), STALE),
+        (replace(call_of("DELETE"), patience=Patience.HURRY), STALE),
+        (call_of("GET"), CUT),
+        (call_of("GET"), TransportFailed("late", reason="timeout", fresh=False)),
+    ],
+)
+def test_what_may_have_come_to_something_is_not_made_at_once(
+    call: Call, error: TransportFailed
+) -> None:
+    """Only a cut of an old connection, and only what does no harm twice."""
+    assert play(access(1).send(call), (call, error), error=TransportFailed) is error
+
+
+# --- Setbacks
+
+
+def test_setbacks_are_counted_until_there_is_progress() -> None:
+    """A byte more out of the source, or in the session, begins the count anew."""
+    setbacks = Setbacks(Retry(attempts=3))
+    assert [setbacks.pause_s(0, 0) for _ in range(3)] == [0.5, 1.5, None]
+    assert [setbacks.pause_s(1, 0) for _ in range(3)] == [0.5, 1.5, None]
+    assert [setbacks.pause_s(1, 1) for _ in range(3)] == [0.5, 1.5, None]
+
+
+def test_each_new_session_counts_whatever_it_holds() -> None:
+    """A registry that loses one session after the other is left in the end."""
+    setbacks = Setbacks(Retry(attempts=3))
+    pauses = []
+    for _ in range(3):
+        pauses.append(setbacks.pause_s(9, 5))
+        setbacks.session_lost()
+    assert pauses == [0.5, 1.5, None]
+
+
+def test_what_is_waited_in_all_is_bounded() -> None:
+    """Progress without end does not make an upload without end."""
+    setbacks = Setbacks(Retry(total_s=1.2))
+    assert [setbacks.pause_s(number, 0) for number in range(3)] == [0.5, 0.5, None]
+    assert Setbacks(Retry(total_s=5.0)).pause_s(0, 0, asked_s=6.0) is None

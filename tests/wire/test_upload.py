@@ -399,6 +399,7 @@ def test_a_refusal_of_the_put_is_itself_and_the_session_is_cancelled(status: int
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
         (put(), Reply(status, body=body)),
+        *(((HEAD, Reply(404)),) if status == 500 else ()),  # it may have done its work
         (delete(SECOND), Reply(404)),
         error=RegistryError,
     )
@@ -445,7 +446,15 @@ OTHER = {"docker-content-digest": str(Digest.of(b"other"))}
 
 
 @pytest.mark.parametrize(
-    "said", [LENGTH, DIGEST, LENGTH | DIGEST, {"content-length": "0"} | DIGEST]
+    "said",
+    [
+        LENGTH,
+        DIGEST,
+        LENGTH | DIGEST,
+        {"content-length": "0"} | DIGEST,
+        LENGTH | {"docker-content-digest": "nonsense"},
+        LENGTH | {"docker-content-digest": str(Digest.of(b"blob", "sha512"))},
+    ],
 )
 @pytest.mark.parametrize("lost", [CUT, Reply(502), Reply(504)])
 def test_a_put_whose_answer_was_lost_succeeds_where_the_blob_is_there(
@@ -470,6 +479,8 @@ ABSENT = [
     Reply(200, {"content-length": ""}),
     Reply(200, {"content-length": "3"}),
     Reply(200, OTHER),
+    Reply(200, LENGTH | OTHER),
+    Reply(200, DIGEST | {"content-length": "3"}),
 ]
 
 
@@ -711,6 +722,7 @@ def test_a_digest_that_the_registry_does_not_agree_with_is_a_mismatch(status: in
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
         (put(), Reply(status, body=body)),
+        *(((HEAD, Reply(404)),) if status == 500 else ()),
         (delete(SECOND), Reply(404)),
         error=DigestMismatch,
         match="other bytes than sha256:",

@@ -11,17 +11,46 @@ worth asking. The first row that fits counts; the last one fits all.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
-
-from brolga.wire.upload import Style
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["PROFILES", "Profile", "profile_of"]
+__all__ = ["PROFILES", "Profile", "Style", "profile_of"]
 
 _MIB: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class Style:
+    """How the bytes of a blob go out: one streamed PATCH where `chunk` is 0, else PATCHes of it.
+
+    `chunk` is in bytes; `smaller` is what a first 413 leads to, 0 where the registry takes no
+    chunks; `smallest` is what no 413 goes below. With `last_in_put` the last chunk goes with the
+    PUT. `resumes` tells whether a session that failed is worth asking how far it came.
+    """
+
+    chunk: int = 0
+    smaller: int = 32 * _MIB
+    last_in_put: bool = False
+    resumes: bool = True
+    smallest: int = _MIB
+
+    @property
+    def can_shrink(self) -> bool:
+        """Whether there are smaller requests to try."""
+        return self.chunk > self.smallest if self.chunk else self.smaller > 0
+
+    def chunked(self) -> Style:
+        """Return the style in smaller requests: chunks, and of half the size each further time."""
+        wanted = self.chunk // 2 if self.chunk else self.smaller
+        return replace(self, chunk=max(wanted, self.smallest))
+
+    def at_least(self, size: int) -> Style:
+        """Return the style with chunks of `size` bytes or more."""
+        smallest = max(size, self.smallest)
+        return replace(self, smallest=smallest, chunk=self.chunk and max(size, self.chunk))
 
 
 @dataclass(frozen=True)
@@ -50,7 +79,7 @@ class Profile:
 PROFILES: Final = (
     Profile(
         "ecr",
-        Style(smaller=16 * _MIB, last_in_put=True),
+        Style(smaller=16 * _MIB, smallest=5 * _MIB, last_in_put=True),
         hosts=r".*\.dkr\.ecr(-fips)?\..*\.amazonaws\.com(\.cn)?|public\.ecr\.aws",
         why="chunks of 5 to 20 MiB, the last one in the PUT; Range stands still "
         "(aws/containers-roadmap#2831)",

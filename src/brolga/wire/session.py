@@ -35,7 +35,7 @@ from brolga.wire.retry import PASSING, PASSING_REASONS
 from brolga.wire.urls import with_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from brolga.descriptor import Descriptor
     from brolga.reference import Repository
@@ -47,9 +47,12 @@ __all__ = [
     "Session",
     "cancel",
     "chunk_call",
+    "chunks",
     "commit_call",
     "expect_stored",
+    "is_lost",
     "is_there",
+    "is_too_large",
     "mount_blob",
     "moved",
     "start",
@@ -65,6 +68,11 @@ _NOT_FOUND: Final = 404
 _OCTETS: Final = "application/octet-stream"
 # Some write "bytes=" before it, and Quay -1 for nothing.
 _RANGE: Final = re.compile(r"(?:bytes=)?0-(-?[0-9]{1,19})")
+_TOO_LARGE: Final = 413
+# What says that the session is gone, or not where we think that it is; 413 wants smaller requests,
+# from the beginning.
+_LOST: Final = (404, _TOO_LARGE, 416)
+_LOST_CODES: Final = ("BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "RANGE_INVALID", "SIZE_INVALID")
 # Up to 99,999,999 bytes: a chunk is held in memory, and a registry does not choose how much.
 _MIN_CHUNK: Final = re.compile(r"[0-9]{1,8}")
 
@@ -173,12 +181,15 @@ def is_there(access: Access, descriptor: Descriptor, pause_s: float = 0.0) -> Fl
         return None
     if reply.status not in (_OK, _NOT_FOUND):
         return None
-    # A page that a proxy answers with is no blob: size or digest must be ours, and neither another.
-    # Some say a length of 0 with every HEAD.
-    said = reply.headers.get("docker-content-digest", ""), reply.headers.get("content-length", "")
-    ours = str(descriptor.digest), str(descriptor.size)
-    told = [(one, other) for one, other in zip(said, ours, strict=True) if one not in {"", "0"}]
-    return reply.status == _OK and bool(told) and all(one == other for one, other in told)
+    # A page that a proxy answers with is no blob: digest or length must be ours, and neither
+    # another. Some say a length of 0 with every HEAD.
+    digest = _named(reply, descriptor.digest)
+    length = reply.headers.get("content-length", "")
+    return (
+        reply.status == _OK
+        and digest in {None, descriptor.digest}
+        and length in {str(descriptor.size), *(("0", "") if digest else ())}
+    )
 
 
 def expect_stored(call: Call, reply: Reply, expected: Digest) -> None:
@@ -193,18 +204,49 @@ def expect_stored(call: Call, reply: Reply, expected: Digest) -> None:
             expected=str(expected),
             actual="",
         ) from error
-    said = reply.headers.get("docker-content-digest")
-    try:
-        actual = Digest.parse(said) if said else expected
-    except InvalidDigest:
-        return  # a header of another meaning; the registry has compared the digest in the URL
-    # A registry may name the blob by another algorithm; that is no contradiction.
-    if actual.algorithm == expected.algorithm and actual != expected:
+    actual = _named(reply, expected)
+    if actual not in {None, expected}:
         raise DigestMismatch(
             f"the registry stored {actual} where {expected} was sent",
             expected=str(expected),
             actual=str(actual),
         )
+
+
+def _named(reply: Reply, expected: Digest) -> Digest | None:
+    """Return the digest that an answer names; None where it can be no contradiction.
+
+    A registry may name a blob by another algorithm, or put something else into the header.
+    """
+    try:
+        actual = Digest.parse(reply.headers.get("docker-content-digest", ""))
+    except InvalidDigest:
+        return None
+    return actual if actual.algorithm == expected.algorithm else None
+
+
+def is_too_large(error: BrolgaError) -> bool:
+    """Tell whether smaller requests are wanted."""
+    return isinstance(error, RegistryError) and error.status == _TOO_LARGE
+
+
+def is_lost(error: BrolgaError) -> bool:
+    """Tell whether the session cannot be gone on with, so that it need not be asked."""
+    if isinstance(error, RegistryError):
+        return error.status in _LOST or error.code in _LOST_CODES
+    return isinstance(error, DigestMismatch)
+
+
+def chunks(blocks: Iterable[bytes | memoryview], size: int) -> Iterator[tuple[bytes, bool]]:
+    """Join blocks to chunks of `size` bytes, the last one shorter; tell which is the last."""
+    chunk = bytearray()
+    for block in blocks:
+        chunk += block
+        while len(chunk) > size:
+            yield bytes(memoryview(chunk)[:size]), False
+            del chunk[:size]
+    if chunk:
+        yield bytes(chunk), True
 
 
 def cancel(access: Access, session: Session) -> Flow[None]:

@@ -12,8 +12,9 @@ A failure that may pass is answered in this order:
     c. StreamNotReplayable: the bytes that are needed are gone
 
 a and b need bytes that went out before; the `Body` has them, or says from where on it has. After a
-PUT without an answer, the blob itself is asked for. Nothing ambiguous is trusted: where the offset
-is not known, b. What was wrong all the same, the registry's comparison of the digest finds.
+PUT without an answer, the blob itself is asked for, a few times, before anything is sent again or
+given up. Nothing ambiguous is trusted: where the offset is not known, b. What was wrong all the
+same, the registry's comparison of the digest finds.
 
 The digest comes from `seal`, called after the last byte: a stream that did not end cleanly has no
 digest, so it cannot be committed, whatever the registry answered.
@@ -23,7 +24,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from brolga.errors import (
@@ -38,16 +39,20 @@ from brolga.errors import (
     UploadInterrupted,
 )
 from brolga.wire.http import BodyFailed
-from brolga.wire.replies import expect
-from brolga.wire.retry import PASSING, PASSING_REASONS
+from brolga.wire.profiles import Style
+from brolga.wire.replies import expect, retry_after_s
+from brolga.wire.retry import PASSING, PASSING_REASONS, Setbacks
 from brolga.wire.session import (
     PATCHED,
     Session,
     cancel,
     chunk_call,
+    chunks,
     commit_call,
     expect_stored,
+    is_lost,
     is_there,
+    is_too_large,
     moved,
     start,
     status,
@@ -59,21 +64,18 @@ if TYPE_CHECKING:
 
     from brolga.descriptor import Descriptor
     from brolga.wire.access import Access
-    from brolga.wire.http import Flow, Reply
+    from brolga.wire.http import Call, Flow, Reply
     from brolga.wire.retry import Retry
 
 __all__ = ["Body", "Style", "upload_bytes", "upload_stream"]
 
 _LOG: Final = logging.getLogger("brolga.upload")
-# A proxy lost the registry's answer: the registry may have done its work all the same. Committing
-# a large blob outlasts many a proxy's patience (goharbor/harbor#19573).
-_GATEWAY: Final = (502, 504)
-_TOO_LARGE: Final = 413
-_SMALLEST_CHUNK: Final = 1 << 20  # bytes; what 413 does not halve any more
-# What says that the session is gone, or not where we think that it is; 413 wants smaller requests,
-# from the beginning.
-_LOST: Final = (404, 413, 416)
-_LOST_CODES: Final = ("BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "RANGE_INVALID", "SIZE_INVALID")
+# A PUT may have done its work all the same: a proxy lost the answer, as it does where committing a
+# large blob outlasts its patience (goharbor/harbor#19573), or the registry fell over its end.
+_DOUBTFUL: Final = (408, 500, 502, 504)
+_BAD_REQUEST: Final = 400
+_ASKS: Final = 3  # times that a blob is asked for after a PUT without an answer
+_VAIN_ASKS: Final = 3  # times that a session is asked where all bytes can be had again
 
 
 class Body(Protocol):
@@ -93,31 +95,6 @@ class Body(Protocol):
 
     def blocks(self, start: int) -> Iterable[bytes | memoryview]:
         """Yield the bytes from offset `start` on, not less than `kept_from`."""
-
-
-@dataclass(frozen=True)
-class Style:
-    """How the bytes of a blob go out: one streamed PATCH where `chunk` is 0, else PATCHes of it.
-
-    `chunk` is in bytes; `smaller` is what a first 413 leads to, 0 where the registry takes no
-    chunks. With `last_in_put` the last chunk goes with the PUT. `resumes` tells whether a session
-    that failed is worth asking how far it came.
-    """
-
-    chunk: int = 0
-    smaller: int = 32 << 20
-    last_in_put: bool = False
-    resumes: bool = True
-
-    @property
-    def can_shrink(self) -> bool:
-        """Whether there are smaller requests to try."""
-        return self.chunk > _SMALLEST_CHUNK if self.chunk else self.smaller > 0
-
-    def chunked(self) -> Style:
-        """Return the style in smaller requests: chunks, and of half the size each further time."""
-        half = max(self.chunk // 2, _SMALLEST_CHUNK) if self.chunk else self.smaller
-        return replace(self, chunk=half)
 
 
 STREAMED: Final = Style()
@@ -205,26 +182,41 @@ class _Run:
         self._seal = seal
         self._style = style
         self._retry = retry
+        self._setbacks = Setbacks(retry)
         self._session: Session | None = None
-        self._last = b""  # what goes with the PUT
+        self._known = True  # how many bytes the session has
         self._resumed = False
-        self._setbacks, self._reached = 0, -1
+        self._last = b""  # what goes with the PUT
+        self._closing: Descriptor | None = None  # what a PUT was made for, which may be there
+        self._cause: BrolgaError | None = None
+        self._vain_asks = 0
+        self._pause_s = 0.0  # before the next call
+        self._asked_s: float | None = None  # the registry's wish: the seconds of a Retry-After
 
     def upload(self, session: Session | None) -> Flow[Descriptor]:
         """Go up the ladder until the blob is there."""
         self._session = session
-        pause_s = 0.0
-        while True:
-            try:
-                if self._session is None:
-                    yield from self._start(pause_s)
-                yield from self._send()
-                return (yield from self._commit())
-            except (TransportFailed, UploadInterrupted, RegistryError, DigestMismatch) as error:
-                pause_s = yield from self._recover(error, self._pause_after(error))
-                self._check_kept(error)
-                where = f"byte {self._session.acknowledged}" if self._session else "the beginning"
-                _LOG.info("an upload failed (%s); it goes on from %s", error, where)
+        try:
+            while True:
+                try:
+                    return (yield from self._attempt())
+                except (TransportFailed, UploadInterrupted, RegistryError, DigestMismatch) as error:
+                    if _is_gone(error) and (yield from self._shows(self._retry.attempts)):
+                        return self._seal()
+                    yield from self._weigh(error)
+                    _LOG.info("an upload failed (%s); on after %.1f s", error, self._pause_s)
+        finally:
+            self._cause = None  # its traceback knows this object
+
+    def _attempt(self) -> Flow[Descriptor]:
+        """Go on from where the registry is, to the end."""
+        if not self._known and (yield from self._find()):
+            return self._seal()
+        self._check_kept()
+        if self._session is None:
+            yield from self._start()
+        yield from self._send()
+        return (yield from self._commit())
 
     def take_location(self, reply: Reply | None) -> None:
         """Note where the session is after an answer that nobody waited for."""
@@ -239,14 +231,14 @@ class _Run:
         if self._session is not None:
             session, self._session = self._session, None
             yield from cancel(self._access, session)
+        self._known = True
 
     # --- Steps
 
-    def _start(self, pause_s: float) -> Flow[None]:
-        self._session, smallest = yield from start(self._access, pause_s)
+    def _start(self) -> Flow[None]:
+        self._session, smallest = yield from start(self._access, self._pause())
         self._resumed = False
-        if 0 < self._style.chunk < smallest:
-            self._style = replace(self._style, chunk=smallest)
+        self._style = self._style.at_least(smallest)
 
     def _send(self) -> Flow[None]:
         """Send what the registry has not acknowledged yet."""
@@ -255,42 +247,33 @@ class _Run:
         if body.ended and session.acknowledged == body.produced:
             return
         blocks = body.blocks(session.acknowledged)
-        if self._style.chunk:
-            yield from self._send_chunks(blocks)
+        if not self._style.chunk:
+            yield from self._patch(stream_call(session, blocks))
             return
-        call = stream_call(session, blocks)
+        for chunk, is_last in chunks(blocks, self._style.chunk):
+            if is_last and self._style.last_in_put:
+                self._last = chunk
+                return
+            yield from self._patch(chunk_call(self._at(), chunk), len(chunk))
+
+    def _patch(self, call: Call, size: int | None = None) -> Flow[None]:
+        """Make a PATCH of `size` bytes, or of all that come, once: it may arrive unanswered."""
+        session, body = self._at(), self._body
         try:
-            reply = yield from self._access.send(call)
+            reply = yield from self._access.send(call, once=True)
         except TransportFailed as error:
-            sent = session.acknowledged + error.sent
+            sent = min(session.acknowledged + error.sent, body.produced)
             raise self._interrupted(
                 f"the upload was cut after {sent} bytes", sent, error
             ) from error
+        self._hear(reply)
         expect(call, reply, *PATCHED)
         if not reply.whole:
             sent = session.acknowledged + reply.sent
             what = f"the registry answered {reply.status} after {sent} bytes, before the end"
             raise self._interrupted(what, sent)
-        self._session = moved(session, call, reply, body.produced)
-
-    def _send_chunks(self, blocks: Iterable[bytes | memoryview]) -> Flow[None]:
-        """Send one PATCH for each chunk; the last one may be left for the PUT."""
-        for chunk, is_last in _chunks(blocks, self._style.chunk):
-            if is_last and self._style.last_in_put:
-                self._last = chunk
-                return
-            session = self._at()
-            call = chunk_call(session, chunk)
-            try:
-                # Once: a chunk whose answer was lost may have arrived.
-                reply = yield from self._access.send(call, once=True)
-            except TransportFailed as error:
-                sent = session.acknowledged
-                raise self._interrupted(
-                    f"the upload was cut after {sent} bytes", sent, error
-                ) from error
-            expect(call, reply, *PATCHED)
-            self._session = moved(session, call, reply, session.acknowledged + len(chunk))
+        acknowledged = body.produced if size is None else session.acknowledged + size
+        self._session = moved(session, call, reply, acknowledged)
 
     def _commit(self) -> Flow[Descriptor]:
         """Close the session with the digest (end-6), and believe only an answer that agrees."""
@@ -301,30 +284,89 @@ class _Run:
             reply = yield from self._access.send(call, once=True)
         except TransportFailed as error:
             # The PUT may have done its work and lost its answer alone: ask before calling it lost.
-            if (yield from is_there(self._access, descriptor)):
+            self._closing = descriptor
+            if (yield from self._shows(_ASKS)):
                 return descriptor
             sent = min(self._at().acknowledged + error.sent, descriptor.size)
             what = f"{sent} of {descriptor.size} bytes were sent, and the registry does not show"
             raise self._interrupted(f"{what} the blob", sent, error) from error
-        if reply.status in _GATEWAY and (yield from is_there(self._access, descriptor)):
-            return descriptor
+        if reply.status in _DOUBTFUL:
+            self._closing = descriptor
+            if (yield from self._shows(_ASKS)):
+                return descriptor
+        self._hear(reply)
         expect_stored(call, reply, descriptor.digest)
         return descriptor
 
+    def _shows(self, times: int) -> Flow[bool]:
+        """Ask for the blob, so often at most, where a PUT was made for it: some take their time."""
+        if self._closing is None:
+            return False
+        pause_s = 0.0
+        for attempt in range(1, times + 1):
+            there = yield from is_there(self._access, self._closing, pause_s)
+            longer_s = self._retry.pause_s(attempt)
+            if there is not False or longer_s is None:
+                return bool(there)
+            pause_s = longer_s
+        return False
+
+    def _hear(self, reply: Reply) -> None:
+        self._asked_s = retry_after_s(reply.headers) if reply.status in PASSING else None
+
     # --- The ladder
 
-    def _pause_after(self, error: BrolgaError) -> float:
-        """Return the seconds to wait before the next try. Raises `error` where there is none."""
+    def _find(self) -> Flow[bool]:
+        """Ask the session how far it came, and give it up where it does not tell.
+
+        Return whether the blob is there by now: then there is no session to tell of.
+        """
+        session = self._at()
+        found = yield from status(self._access, session, self._body.produced, self._pause())
+        if found is not None:
+            self._session, self._known, self._resumed = found, True, True
+            self._vain_asks = 0
+            return False
+        if (yield from self._shows(self._retry.attempts)):
+            return True
+        yield from self._lose()
+        return False
+
+    def _weigh(self, error: BrolgaError) -> Flow[None]:
+        """Prepare the next try after a failure. Raises it where there is none."""
+        asking = not self._known
+        self._cause = self._cause if asking and self._cause else error
         if not self._may_pass(error):
-            raise error
-        if self._body.produced > self._reached:  # there was progress: count anew
-            self._reached, self._setbacks = self._body.produced, 0
-        self._setbacks += 1
-        asked = error.retry_after_s if isinstance(error, RateLimited) else None
-        pause_s = self._retry.pause_s(self._setbacks, asked)
-        if pause_s is None or (isinstance(error, Unauthorized) and self._setbacks > 1):
-            raise error
-        return pause_s
+            raise self._cause
+        if is_too_large(error) and self._retry.attempts > 1:
+            self._style = self._style.chunked()  # which ends: it needs neither counting nor pauses
+        else:
+            self._count_setback(error)
+        self._vain_asks += asking
+        vain = self._vain_asks >= _VAIN_ASKS and self._body.kept_from == 0
+        if self._session is None:
+            return
+        if vain or not self._style.resumes or self._is_over(error):
+            yield from self._lose()
+        else:
+            self._known = False
+
+    def _lose(self) -> Flow[None]:
+        """Give up the session, for a new one."""
+        yield from self.give_up()
+        self._setbacks.session_lost()
+        self._vain_asks = 0
+
+    def _count_setback(self, error: BrolgaError) -> None:
+        """Note the pause before the next try. Raises the failure where there is none."""
+        asked_s, self._asked_s = self._asked_s, None
+        if isinstance(error, RateLimited):
+            asked_s = error.retry_after_s
+        acknowledged = self._session.acknowledged if self._session else 0
+        pause_s = self._setbacks.pause_s(self._body.produced, acknowledged, asked_s)
+        if pause_s is None:
+            raise self._cause or error
+        self._pause_s = pause_s
 
     def _may_pass(self, error: BrolgaError) -> bool:
         """Tell whether another try can end otherwise."""
@@ -335,43 +377,35 @@ class _Run:
                 return True
             if self._session is None:  # no session was opened: that is no failure of one
                 return False
-            if error.status == _TOO_LARGE:
+            if is_too_large(error):
                 return self._style.can_shrink
-            return isinstance(error, Unauthorized) or _is_lost(error)
+            return isinstance(error, Unauthorized) or self._is_over(error)
         cause = error.__cause__ if isinstance(error, UploadInterrupted) else error
         return not isinstance(cause, TransportFailed) or cause.reason in PASSING_REASONS
 
-    def _recover(self, error: BrolgaError, pause_s: float) -> Flow[float]:
-        """Find the session from which it goes on: the same one, or none where a new one must be.
+    def _is_over(self, error: BrolgaError) -> bool:
+        """Tell whether the session cannot be gone on with."""
+        # Not every registry has a code for bytes that are not where they should be.
+        refused = isinstance(error, RegistryError) and error.status == _BAD_REQUEST
+        return is_lost(error) or (self._resumed and refused)
 
-        Return the seconds that are left to wait before a new one.
-        """
-        session = self._session
-        if session is not None and self._style.resumes and not _is_lost(error):
-            session = yield from status(self._access, session, self._body.produced, pause_s)
-            pause_s = 0.0
-            self._resumed = session is not None
-            self._session = session or self._session
-        else:
-            session = None
-        if _is_too_large(error):
-            self._style = self._style.chunked()
-        if session is None:
-            yield from self.give_up()
-        return pause_s
-
-    def _check_kept(self, error: BrolgaError) -> None:
+    def _check_kept(self) -> None:
         """Raise StreamNotReplayable where the bytes that are needed are gone."""
         offset, body = self._session.acknowledged if self._session else 0, self._body
-        if offset < body.kept_from:
+        if self._cause is not None and offset < body.kept_from:
             kept = body.produced - body.kept_from
             raise StreamNotReplayable(
-                f"{error}; of {body.produced} bytes {offset} are acknowledged, and only the last "
-                f"{kept} are kept: it cannot go on",
+                f"{self._cause}; of {body.produced} bytes {offset} are acknowledged, and only the "
+                f"last {kept} are kept: it cannot go on",
                 sent=body.produced,
                 acknowledged=offset,
                 kept=kept,
-            ) from error
+            ) from self._cause
+
+    def _pause(self) -> float:
+        """Return the seconds to wait before the next call; they are waited once."""
+        pause_s, self._pause_s = self._pause_s, 0.0
+        return pause_s
 
     def _at(self) -> Session:
         assert self._session is not None  # noqa: S101 - `upload` opened it
@@ -386,24 +420,6 @@ class _Run:
         )
 
 
-def _is_too_large(error: BrolgaError) -> bool:
-    return isinstance(error, RegistryError) and error.status == _TOO_LARGE
-
-
-def _is_lost(error: BrolgaError) -> bool:
-    """Tell whether the session cannot be gone on with, so that it need not be asked."""
-    if isinstance(error, RegistryError):
-        return error.status in _LOST or error.code in _LOST_CODES
-    return isinstance(error, DigestMismatch)
-
-
-def _chunks(blocks: Iterable[bytes | memoryview], size: int) -> Iterator[tuple[bytes, bool]]:
-    """Join blocks to chunks of `size` bytes, the last one shorter; tell which is the last."""
-    chunk = bytearray()
-    for block in blocks:
-        chunk += block
-        while len(chunk) > size:
-            yield bytes(memoryview(chunk)[:size]), False
-            del chunk[:size]
-    if chunk:
-        yield bytes(chunk), True
+def _is_gone(error: BrolgaError) -> bool:
+    """Tell whether the registry knows the session no more: a commit ends it too."""
+    return isinstance(error, RegistryError) and is_lost(error) and error.status not in _DOUBTFUL
