@@ -305,10 +305,12 @@ class LayerStream:
         """Yield again the bytes that were given so far, and perhaps some more, by a second pass.
 
         This stream stays where it is. Raises SourceError where the source gives other bytes now,
-        LayerError where it cannot be opened once more.
+        LayerError where it cannot be opened once more, StreamConsumed where this stream has failed.
         """
         self._check_process()
         course, tally = self._course, self._course.tally
+        if course.state is LayerState.FAILED:
+            raise StreamConsumed("the stream was closed, or has failed") from course.cause
         if course.reopen is None:
             raise LayerError("the source of this stream can be read only once")
         count = tally.read

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from brolga import LayerError, SourceError, StreamLayer
+from brolga import LayerError, SourceError, StreamConsumed, StreamLayer
 from brolga.compression import BLOCK_SIZE, codec_for
 from brolga.layer import LayerStream
 from brolga.pipeline import Lanes, Tally, one_pass
@@ -237,3 +237,11 @@ def test_no_other_process_repeats(path: Path) -> None:
         with pytest.raises(LayerError, match="another process"):
             next(stream.repeat())
         assert isinstance(stream, LayerStream)
+
+
+def test_what_was_closed_is_not_repeated(path: Path) -> None:
+    """A stream that was given up before its end has no sums to hold a second pass against."""
+    with StreamLayer(path).open() as stream:
+        next(stream.with_heartbeats())
+    with pytest.raises(StreamConsumed, match="closed"):
+        next(stream.repeat())

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
     from brolga.wire.http import Call, Flow, Reply
 
-__all__ = ["PASSING", "PASSING_REASONS", "Retry", "Setbacks", "patiently"]
+__all__ = ["PASSING", "PASSING_REASONS", "REFUSED", "Retry", "Setbacks", "patiently"]
 
 _IDEMPOTENT: Final = ("GET", "HEAD", "PUT", "DELETE")
 # The POSTs of this protocol open a session or give a token: a second one does no harm.
 _HARMLESS: Final = (*_IDEMPOTENT, "POST")
-_REFUSED: Final = (429, 503)
+REFUSED: Final = (429, 503)
 PASSING: Final = (408, 429, 500, 502, 503, 504)
 # A wrong certificate stays wrong; all else may be a restart, or a moment's loss of the network.
 PASSING_REASONS: Final = ("cut", "connect", "timeout")
@@ -136,7 +136,7 @@ def patiently(
 
 
 def _pause_after(retry: Retry, attempt: int, call: Call, reply: Reply) -> float | None:
-    refused = reply.status in _REFUSED and isinstance(call.body, bytes | None)
+    refused = reply.status in REFUSED and isinstance(call.body, bytes | None)
     if not refused and not (reply.status in PASSING and _is_repeatable(call)):
         return None
     if call.patience is Patience.HURRY:

@@ -41,7 +41,7 @@ from brolga.errors import (
 from brolga.wire.http import BodyFailed
 from brolga.wire.profiles import Style
 from brolga.wire.replies import expect, retry_after_s
-from brolga.wire.retry import PASSING, PASSING_REASONS, Setbacks
+from brolga.wire.retry import PASSING, PASSING_REASONS, REFUSED, Setbacks
 from brolga.wire.session import (
     PATCHED,
     Session,
@@ -373,10 +373,10 @@ class _Run:
         if isinstance(error, DigestMismatch):
             return self._resumed
         if isinstance(error, RegistryError):
+            if self._session is None:  # the POST: a refusal of it was answered with patience
+                return error.status in PASSING and error.status not in REFUSED
             if error.status in PASSING:
                 return True
-            if self._session is None:  # no session was opened: that is no failure of one
-                return False
             if is_too_large(error):
                 return self._style.can_shrink
             return isinstance(error, Unauthorized) or self._is_over(error)
