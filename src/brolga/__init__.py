@@ -29,9 +29,11 @@ if TYPE_CHECKING:
         Denied,
         DigestMismatch,
         InvalidDigest,
+        InvalidLayout,
         InvalidManifest,
         InvalidReference,
         LayerError,
+        NoSuchImage,
         NoSuchPlatform,
         NotComputed,
         NotFound,
@@ -56,7 +58,9 @@ if TYPE_CHECKING:
         Progress,
         StreamLayer,
     )
+    from brolga.layout import Layout
     from brolga.manifest import History, ImageConfig, Index, Manifest
+    from brolga.place import Local, Place, parse_place
     from brolga.reference import Reference, Repository
     from brolga.wire import Credentials, Retry
 
@@ -80,6 +84,7 @@ __all__ = [
     "ImageIndex",
     "Index",
     "InvalidDigest",
+    "InvalidLayout",
     "InvalidManifest",
     "InvalidReference",
     "Keychain",
@@ -87,11 +92,15 @@ __all__ = [
     "LayerError",
     "LayerState",
     "LayerStream",
+    "Layout",
     "Limits",
+    "Local",
     "Manifest",
+    "NoSuchImage",
     "NoSuchPlatform",
     "NotComputed",
     "NotFound",
+    "Place",
     "Platform",
     "Problem",
     "Progress",
@@ -111,6 +120,7 @@ __all__ = [
     "__version__",
     "default_keychain",
     "image",
+    "parse_place",
     "push",
     "push_layer",
     "validate",
@@ -132,7 +142,9 @@ _HOMES = {
         "Progress",
         "StreamLayer",
     ),
+    "brolga.layout": ("Layout",),
     "brolga.manifest": ("History", "ImageConfig", "Index", "Manifest"),
+    "brolga.place": ("Local", "Place", "parse_place"),
     "brolga.reference": ("Reference", "Repository"),
     "brolga.wire": ("Credentials", "Retry"),
 }

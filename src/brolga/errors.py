@@ -7,7 +7,9 @@ who catches it. Each operation's error says which side failed: the source, the r
     ├── InvalidReference (ValueError)      a name that is no repository or reference
     ├── InvalidDigest (ValueError)         a string that is no digest
     ├── InvalidManifest (ValueError)       bytes that are no manifest, index or config
+    ├── InvalidLayout                      a directory that is no image layout
     ├── NoSuchPlatform                     an index without an image for the platform asked for
+    ├── NoSuchImage                        a layout or archive that has no image of that name
     ├── SourceError                        the source failed, or gave what is not bytes
     ├── CredentialsError                   credentials that cannot be read or stored
     ├── LayerError
@@ -39,9 +41,11 @@ __all__ = [
     "Denied",
     "DigestMismatch",
     "InvalidDigest",
+    "InvalidLayout",
     "InvalidManifest",
     "InvalidReference",
     "LayerError",
+    "NoSuchImage",
     "NoSuchPlatform",
     "NotComputed",
     "NotFound",
@@ -59,7 +63,13 @@ __all__ = [
 
 
 class BrolgaError(Exception):
-    """Base of every error that brolga raises on purpose. Each of them can be pickled."""
+    """Base of every error that brolga raises on purpose. Each of them can be pickled.
+
+    `side` is `source`, `registry` or `local` where whoever raised it knew which one failed, and its
+    class does not tell.
+    """
+
+    side: str = ""
 
     def __reduce__(self) -> tuple[object, ...]:
         """Rebuild the error from its message and attributes: it may come from another process."""
@@ -84,6 +94,18 @@ class InvalidDigest(BrolgaError, ValueError):
 
 class InvalidManifest(BrolgaError, ValueError):
     """Bytes that are no manifest, index or image config; says the place, as `$.layers[0].size`."""
+
+
+class InvalidLayout(BrolgaError):
+    """A directory that is no image layout, or not one that can be trusted; says why."""
+
+
+class NoSuchImage(BrolgaError):
+    """A layout or archive that is not there, or has no such image; `available` are its names."""
+
+    def __init__(self, message: str, *, available: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.available = available
 
 
 class NoSuchPlatform(BrolgaError):

@@ -38,10 +38,16 @@ class Source(Protocol):
         """Where blobs can be mounted from."""
 
     def document(self, name: str) -> Manifest | Index:
-        """Read the manifest or index that a tag or a digest names. Raises NotFound."""
+        """Read the manifest or index that a tag or a digest names.
+
+        Raises NotFound; NoSuchImage or CorruptBlob where the store is on this machine.
+        """
 
     def read(self, descriptor: Descriptor) -> BlobStream:
-        """Open a blob's bytes, verified while they are read. Raises NotFound, here or later."""
+        """Open a blob's bytes, verified while they are read.
+
+        Raises, here or later, NotFound, or CorruptBlob where the store is on this machine.
+        """
 
 
 class Target(Protocol):

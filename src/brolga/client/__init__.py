@@ -1,71 +1,71 @@
-"""What a user of the library calls: a client of registries.
+"""What a user of the library calls: a client of registries, and of what is on this machine.
 
 Knows which store and which flow does what, and where credentials and connections come from. Must
 not know HTTP or how bytes are compressed.
 
-    remote    one repository of a registry, as a store of images
+    registries  which registries there are, and how a repository becomes a store
+    remote      one repository of a registry, as a store of images
+    local       layouts and archives, as stores of images
+    target      where a tree is to go, by its name
 """
 
 from __future__ import annotations
 
 import random
-import time
-from collections.abc import Mapping
+from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from brolga.auth import default_keychain
+from brolga.client import local
 from brolga.client.explanation import Explanation, explained
-from brolga.client.remote import Remote
+from brolga.client.registries import Chunk, Registries, Uploads
+from brolga.client.target import Destination
 from brolga.copy import push as push_into
 from brolga.descriptor import DEFAULT_PLATFORM
-from brolga.errors import InvalidManifest, InvalidReference
+from brolga.errors import InvalidManifest, InvalidReference, excerpt
 from brolga.images import BlockStream, Image, ImageIndex
-from brolga.manifest import Index
+from brolga.place import FORMS, Local, by_digest, parse_home, parse_place
 from brolga.reference import Reference, Repository
-from brolga.replay import DEFAULT_WINDOW, Spool, Window
+from brolga.replay import DEFAULT_WINDOW
 from brolga.store import read_tree
 from brolga.transport import Transport
 from brolga.wire import (
-    Credentials,
     Patience,
     Retry,
-    Style,
     check_login,
     delete_blob,
     delete_manifest,
-    enter,
     head_manifest,
     list_repositories,
     list_tags,
-    profile_of,
     read_blob,
 )
 from brolga.wire.referrers import list_referrers, remove_referrer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from os import PathLike
-    from typing import Self
+    from typing import BinaryIO, Self
 
     from brolga.auth import Keychain
     from brolga.descriptor import Descriptor, Platform
     from brolga.digest import Digest
     from brolga.images import Tree
     from brolga.layer import Blob, BlobStream
-    from brolga.manifest import Manifest
-    from brolga.replay import Keep
-    from brolga.wire import Access, Registry
+    from brolga.manifest import Index, Manifest
+    from brolga.place import Place
+    from brolga.store import Target
+    from brolga.wire import Credentials
 
 __all__ = ["Chunk", "Client", "image", "push", "push_layer"]
-
-# Bytes; True for chunks of the size that suits, 0 for one stream, None for what suits.
-Chunk: TypeAlias = int | bool | None
 
 
 class Client:
     """A client of registries, with its connections. Threads may share one; close it at the end.
+
+    Where it takes a name it takes a place on this machine too (`brolga.place`): `oci:DIR:TAG`,
+    `oci-archive:FILE:TAG`, `docker-archive:FILE:NAME:TAG`.
 
     `credentials` is a keychain, which is asked for each repository, or credentials for every
     registry; None is anonymous, whatever the environment holds. `insecure` allows plain http and
@@ -104,15 +104,8 @@ class Client:
             raise ValueError(f"jobs must be 1 or more, not {jobs}")
         if window < 0:
             raise ValueError(f"a window is 0 bytes or more, not {window}")
-        self._chunk = chunk
-        self._window = window
-        self._spool = spool
-        self._credentials = credentials
-        self._insecure = insecure
         self._jobs = jobs
-        self._retry = retry or Retry(chance=random.random)
-        self._keys: dict[Repository, Credentials | None] = {}
-        self._registries: dict[tuple[str, Credentials | None], Registry] = {}
+        self._spool = spool
         self._transport = Transport(
             insecure=insecure,
             ca_cert=ca_cert,
@@ -121,6 +114,13 @@ class Client:
             timeout_s=timeout_s,
             keepalive=2 * jobs,
             on_warning=on_warning or _unheard,
+        )
+        self._registries = Registries(
+            self._transport,
+            credentials,
+            retry or Retry(chance=random.random),
+            Uploads(chunk, window, spool),
+            insecure,
         )
 
     def __enter__(self) -> Self:
@@ -141,8 +141,8 @@ class Client:
 
     # --- Writing
 
-    def push_layer(self, repository: Repository | str, layer: Blob) -> Descriptor:
-        """Stream a layer into a repository as a blob, in one pass; return its descriptor.
+    def push_layer(self, repository: Repository | Local | str, layer: Blob) -> Descriptor:
+        """Stream a layer into a repository, or a layout, in one pass; return its descriptor.
 
         The layer's digest and sizes exist from then on. When anything fails, nothing is
         committed and the upload session is cancelled.
@@ -151,152 +151,230 @@ class Client:
         read before, UploadInterrupted, RegistryError, TransportFailed, ProtocolViolation,
         DigestMismatch, InvalidReference (distribution-spec, Pushing blobs).
         """
-        repository = _repository(repository)
+        home = parse_home(repository) if isinstance(repository, str) else repository
+        if isinstance(home, Local):
+            return local.layout_of(home, "a layer alone is no image").push(layer)
         # The source first: one that gives no bytes is told before anything is sent.
         with layer.open() as stream:
-            return self._remote(repository, "pull,push").upload(layer, stream)
+            return self._registries.remote(home, "pull,push").upload(layer, stream)
 
-    def push(self, reference: Reference | Repository | str, tree: Tree) -> Reference:
+    def push(self, place: Place | Repository | str, tree: Tree) -> Place:
         """Push an image or an index, in one pass over its streams; return its name by digest.
 
-        Where a `Repository` stands for the reference, it is pushed by its digest alone.
+        Where a `Repository` stands for the place, it is pushed by its digest alone.
 
-        Layers go before the config and the manifest, several at a time; a blob that the registry
-        has is not sent, one of another of its repositories is mounted. The manifest is the last
-        to go: when anything fails before, the name stands for what it stood for.
+        Layers go before the config and the manifest, several at a time; a blob that is there
+        already is not sent, one of another repository of the same registry is mounted. The
+        manifest is the last to go: when anything fails before, the name stands for what it stood
+        for.
 
-        Raises what `push_layer` raises, InvalidReference where `reference` has a digest that is not
-        the tree's, NotComputed where that is not known yet (distribution-spec, Pushing manifests).
+        Raises what `push_layer` raises, InvalidReference where `place` has a digest that is not
+        the tree's, NotComputed where that is not known yet (distribution-spec, Pushing manifests),
+        and OSError for a place on this machine that cannot be written.
         """
-        repository, tag = _place(reference, tree)
-        near = {home for home in tree.homes if home.registry == repository.registry}
-        remote = self._remote(repository, "pull,push", *near - {repository}, uploads=self._jobs)
-        # One token for all threads, before they start.
-        self._transport.run(
-            remote.access.registry.authorization(remote.access.scope, Patience.USUAL)
-        )
-        pushed = push_into(remote, tree, tag, jobs=self._jobs)
-        return Reference(repository, digest=pushed.digest)
+        target = Destination.of(place)
+        target.check(tree)
+        with self._into(target, tree.homes) as (store, jobs):
+            pushed = push_into(store, tree, target.name, jobs=jobs)
+        return target.at(pushed.digest)
+
+    def save(self, home: Local | str, images: Iterable[tuple[str, Tree]]) -> list[Place]:
+        """Write images into one layout or archive, each under its name; return their new names.
+
+        "" is a name for none. Raises as `push`.
+        """
+        target = Destination.of(home)
+        with self._into(replace(target, name=""), set()) as (store, jobs):
+            return [
+                replace(target, name=name).at(push_into(store, tree, name, jobs=jobs).digest)
+                for name, tree in images
+            ]
+
+    def push_archive(
+        self,
+        place: Place | Repository | str,
+        blocks: BinaryIO | Iterable[bytes],
+        *,
+        form: str = "",
+        name: str = "",
+        platform: Platform | None = None,
+    ) -> Place:
+        """Push the image of an archive that is read in one pass, from a pipe; return its name.
+
+        Blobs go as they come past; nothing is kept but what comes too early. `form` is `oci`,
+        `docker`, or "" for what it looks like; `name` is the image to choose, "" the only one.
+
+        Raises what `push` raises, and CorruptBlob or InvalidManifest for what is no archive.
+        """
+        from brolga.archive import Known, stream_archive
+
+        target = Destination.of(place)
+        with self._into(target, set()) as (store, jobs):
+            tree = stream_archive(blocks, store, form=form, name=name, spool=self._spool or None)
+            if platform is not None and isinstance(tree, ImageIndex):
+                tree = tree.image(platform)
+            target.check(tree)
+            pushed = push_into(Known(store), tree, target.name, jobs=jobs)
+        return target.at(pushed.digest)
 
     def copy(
         self,
-        source: Reference | str,
-        target: Reference | str,
+        source: Place | str,
+        target: Place | str,
         *,
         platform: Platform | None = None,
         referrers: bool = False,
-    ) -> Reference:
+    ) -> Place:
         """Copy an image, an index with all its platforms, or an artifact; return its new name.
 
-        Blobs go from registry to registry in blocks, verified, and never touch the disk. With
+        Blobs go from place to place in blocks, verified, and touch no other disk. With
         `platform`, that image of an index alone. With `referrers`, what refers to it as well.
 
-        Raises what `push` and reading raise.
+        Raises what `push` and reading raise, InvalidReference for referrers of an archive.
         """
-        source, target = _reference(source), _reference(target)
+        source, target = _place(source), _place(target)
+        if referrers:
+            _check_referrers(source, target)
+        if isinstance(source, Local) and local.single_pass(source):
+            form, name = FORMS[source.kind], source.name
+            with local.reading(source) as blocks:
+                return self.push_archive(target, blocks, form=form, name=name, platform=platform)
         tree = self.image(source, platform) if platform else self.get(source)
         pushed = self.push(target, tree)
         if referrers:
-            self._copy_referrers(source.repository, target.repository, tree)
+            self._copy_referrers(source, target, tree)
         return pushed
 
-    def tag(self, reference: Reference | str, tag: str) -> Reference:
-        """Give a manifest another tag of its repository; return its name by both tag and digest."""
-        reference = _reference(reference)
-        named = Reference(reference.repository, tag)
-        remote = self._remote(reference.repository, "pull,push")
-        document = remote.document(reference.identifier)
+    def tag(self, place: Place | str, tag: str) -> Place:
+        """Give a manifest another tag of its repository; return its name by both tag and digest.
+
+        That of a layout has the digest alone.
+        """
+        place = _place(place)
+        if isinstance(place, Local):
+            layout = local.layout_of(place, "it is written as a whole")
+            if replace(place, name=tag).tag != tag or not tag:
+                raise InvalidReference(f"{excerpt(tag)} is no name to give: it names what is there")
+            return place.at(layout.tag(place.name, tag).digest)
+        named = Reference(place.repository, tag)
+        remote = self._registries.remote(place.repository, "pull,push")
+        document = remote.document(place.identifier)
         remote.put(document, tag)
         return replace(named, digest=document.digest)
 
-    def delete(self, reference: Reference | str) -> None:
+    def delete(self, place: Place | str) -> None:
         """Delete a manifest by digest, or a tag where the registry does that.
 
         A registry without the referrers API keeps a list of what refers to a manifest under a
-        tag: what is deleted by digest is taken out of it.
+        tag: what is deleted by digest is taken out of it. Of a layout, the bytes stay until they
+        are collected (`Layout.gc`).
 
-        Raises NotFound, RegistryError (distribution-spec, Deleting manifests).
+        Raises NotFound, NoSuchImage, RegistryError (distribution-spec, Deleting manifests).
         """
-        reference = _reference(reference)
-        remote = self._remote(reference.repository, "pull,push,delete")
+        place = _place(place)
+        if isinstance(place, Local):
+            layout = local.layout_of(place, "it is written as a whole")
+            if place.tag:
+                layout.untag(place.tag)
+            else:
+                layout.delete(layout.resolve(place.name).digest)
+            return
+        remote = self._registries.remote(place.repository, "pull,push,delete")
         subject = None
-        if reference.digest is not None:
-            subject = remote.document(reference.identifier).subject
-        self._transport.run(delete_manifest(remote.access, reference.identifier))
-        if subject is not None and reference.digest is not None:
-            self._transport.run(remove_referrer(remote.access, subject.digest, reference.digest))
+        if place.digest is not None:
+            subject = remote.document(place.identifier).subject
+        self._transport.run(delete_manifest(remote.access, place.identifier))
+        if subject is not None and place.digest is not None:
+            self._transport.run(remove_referrer(remote.access, subject.digest, place.digest))
 
     def delete_blob(self, reference: Reference | str) -> None:
         """Delete the blob that a digest names. Raises NotFound, RegistryError."""
-        repository, digest = _by_digest(reference)
-        access = self._access(repository, "pull,push,delete")
+        repository, digest = _by_digest(_reference(reference))
+        access = self._registries.access(repository, "pull,push,delete")
         self._transport.run(delete_blob(access, digest))
 
     # --- Reading
 
-    def get(self, reference: Reference | str) -> Tree:
+    def get(self, place: Place | str) -> Tree:
         """Return what a name stands for: an image (or artifact), or an index.
 
-        Raises NotFound, InvalidManifest, DigestMismatch, RegistryError, TransportFailed.
+        Raises NotFound, NoSuchImage, InvalidManifest, InvalidLayout, DigestMismatch,
+        RegistryError, TransportFailed.
         """
-        reference = _reference(reference)
-        return read_tree(self._remote(reference.repository), reference.identifier)
+        place = _place(place)
+        if isinstance(place, Local):
+            return local.tree_of(place)
+        return read_tree(self._registries.remote(place.repository), place.identifier)
 
-    def image(self, reference: Reference | str, platform: Platform | None = None) -> Image:
+    def image(self, place: Place | str, platform: Platform | None = None) -> Image:
         """Return an image; of an index, the one for `platform`, linux/amd64 where it is None.
 
         Raises NoSuchPlatform, which tells what there is, and what `get` raises.
         """
-        tree = self.get(reference)
+        tree = self.get(place)
         if isinstance(tree, ImageIndex):
             return tree.image(platform or DEFAULT_PLATFORM)
         return tree
 
-    def index(self, reference: Reference | str) -> ImageIndex:
+    def index(self, place: Place | str) -> ImageIndex:
         """Return an index. Raises InvalidManifest where it is an image, and what `get` raises."""
-        tree = self.get(reference)
+        tree = self.get(place)
         if isinstance(tree, Image):
-            raise InvalidManifest(f"{reference} is an image, where an index is wanted")
+            raise InvalidManifest(f"{place} is an image, where an index is wanted")
         return tree
 
-    def manifest(
-        self, reference: Reference | str, platform: Platform | None = None
-    ) -> Manifest | Index:
+    def manifest(self, place: Place | str, platform: Platform | None = None) -> Manifest | Index:
         """Return the manifest or index, as it is; with `platform`, that image's manifest."""
-        reference = _reference(reference)
-        remote = self._remote(reference.repository)
-        document = remote.document(reference.identifier)
-        while platform is not None and isinstance(document, Index):
-            document = remote.document(str(document.select(platform).digest))
-        return document
+        tree = self.get(place)
+        while platform is not None and isinstance(tree, ImageIndex):
+            tree = tree.child(tree.index.select(platform))
+        return local.document_of(tree)
 
-    def head(self, reference: Reference | str) -> Descriptor:
+    def head(self, place: Place | str) -> Descriptor:
         """Return the descriptor of what a name stands for, without reading it where it can be."""
-        reference = _reference(reference)
-        access = self._access(reference.repository)
-        return self._transport.run(head_manifest(access, reference.identifier))
+        place = _place(place)
+        if isinstance(place, Local):
+            return local.document_of(local.tree_of(place)).descriptor
+        access = self._registries.access(place.repository)
+        return self._transport.run(head_manifest(access, place.identifier))
 
-    def blob(self, reference: Reference | str) -> BlobStream:
+    def blob(self, place: Place | str) -> BlobStream:
         """Open a blob that a digest names; a wrong byte is an error at the end of the read."""
-        repository, digest = _by_digest(reference)
-        return BlockStream(self._transport.stream(read_blob(self._access(repository), digest)))
+        place = _place(place)
+        if isinstance(place, Local):
+            layout = local.layout_of(place, "its blobs are read with their image alone")
+            if place.digest is None:
+                raise InvalidReference("a blob is named by its digest: oci:DIR@sha256:...")
+            return layout.blob(place.digest)
+        repository, digest = _by_digest(place)
+        return BlockStream(
+            self._transport.stream(read_blob(self._registries.access(repository), digest))
+        )
 
-    def tags(self, repository: Repository | str) -> list[str]:
-        """Return a repository's tags, in the registry's order (distribution-spec, Listing Tags)."""
-        return self._transport.run(list_tags(self._access(_repository(repository))))
+    def tags(self, home: Repository | Local | str) -> list[str]:
+        """Return a repository's tags, in the registry's order (distribution-spec, Listing Tags).
+
+        Of a layout or an archive the names of its images.
+        """
+        home = parse_home(home) if isinstance(home, str) else home
+        if isinstance(home, Local):
+            return local.names_of(home)
+        return self._transport.run(list_tags(self._registries.access(home)))
 
     def catalog(self, registry: str) -> list[str]:
         """Return the repositories of a registry, by docker's catalog API."""
-        found = self._registry(Repository(registry, "catalog"))
+        found = self._registries.of(Repository(registry, "catalog"))
         return self._transport.run(list_repositories(found.catalog()))
 
-    def referrers(
-        self, reference: Reference | str, artifact_type: str = ""
-    ) -> tuple[Descriptor, ...]:
+    def referrers(self, place: Place | str, artifact_type: str = "") -> tuple[Descriptor, ...]:
         """Return what refers to a manifest, by the API or the tag that stands in for it."""
-        reference = _reference(reference)
-        digest = reference.digest or self.head(reference).digest
-        access = self._access(reference.repository)
+        place = _place(place)
+        if isinstance(place, Local):
+            layout = local.layout_of(place, "nothing in it refers to another")
+            found = layout.referrers(layout.resolve(place.name).digest)
+            return tuple(one for one in found if artifact_type in {"", one.artifact_type})
+        digest = place.digest or self.head(place).digest
+        access = self._registries.access(place.repository)
         return self._transport.run(list_referrers(access, digest, artifact_type))
 
     # --- Access
@@ -308,7 +386,7 @@ class Client:
         they are refused, and what the way to the registry raises.
         """
         return self._transport.run(
-            check_login(self._enter(Repository(registry, "any"), credentials))
+            check_login(self._registries.enter(Repository(registry, "any"), credentials))
         )
 
     def authorization(
@@ -319,53 +397,8 @@ class Client:
         It holds a secret. Empty where the registry asks for none. Raises Unauthorized, Denied, and
         what the way to the registry raises.
         """
-        access = self._access(_repository(repository), actions, *map(_repository, also))
+        access = self._registries.access(_repository(repository), actions, *map(_repository, also))
         return self._transport.run(access.registry.authorization(access.scope, Patience.USUAL))
-
-    # --- Inside
-
-    def _copy_referrers(self, source: Repository, target: Repository, tree: Tree) -> None:
-        for referrer in self.referrers(Reference(source, digest=tree.digest)):
-            name = Reference(source, digest=referrer.digest)
-            self.copy(name, Reference(target, digest=referrer.digest), referrers=True)
-        if isinstance(tree, ImageIndex):
-            for child in tree.children:
-                self._copy_referrers(source, target, child)
-
-    def _remote(
-        self, repository: Repository, actions: str = "pull", *also: Repository, uploads: int = 1
-    ) -> Remote:
-        """Return a repository as a store; `uploads` go on at a time, and share the window."""
-        access = self._access(repository, actions, *also)
-        return Remote(
-            repository,
-            access,
-            self._transport,
-            keep=partial(self._keep, uploads),
-            retry=self._retry,
-            style=self._style(repository, access.registry),
-        )
-
-    def _style(self, repository: Repository, registry: Registry) -> Style:
-        """Return how blobs go out: as the user said, or as suits the registry."""
-        style = profile_of(registry.host, registry.shows).style
-        chunk = self._chunk
-        if isinstance(chunk, Mapping):
-            chunk = chunk.get(repository.registry)
-        if chunk is None:
-            return style
-        if chunk is True:
-            # Who wants chunks gets them, from a registry too that is known to take none.
-            chunk = style.smaller or Style.smaller
-        return replace(style, chunk=int(chunk))
-
-    def _keep(self, uploads: int) -> Keep:
-        if self._spool is False:
-            return Window(self._window // uploads)
-        return Spool(None if self._spool is True else self._spool)
-
-    def _access(self, repository: Repository, actions: str = "pull", *also: Repository) -> Access:
-        return self._registry(repository).access(repository, actions, *also)
 
     def explain(self, repository: Repository | str) -> Explanation:
         """Tell how a repository would be pushed to: the registry is asked, and nothing changed.
@@ -373,55 +406,44 @@ class Client:
         Raises TransportFailed, Unauthorized, ProtocolViolation where it cannot be reached.
         """
         repository = _repository(repository)
-        registry = self._registry(repository)
-        credentials = self._found(repository)
-        style = self._style(repository, registry)
+        registry = self._registries.of(repository)
+        credentials = self._registries.found(repository)
+        style = self._registries.uploads.style(repository, registry)
         return explained(self._transport, registry, repository, credentials, style)
 
-    def _registry(self, repository: Repository) -> Registry:
-        """Return the registry of a repository, entered as the keychain says."""
-        return self._enter(repository, self._found(repository))
+    # --- Inside
 
-    def _enter(self, repository: Repository, credentials: Credentials | None) -> Registry:
-        """Return the registry of a repository, which is asked at its first use alone."""
-        key = repository.registry, credentials
-        if key not in self._registries:
-            self._registries[key] = self._transport.run(
-                enter(
-                    repository.api_host,
-                    credentials,
-                    schemes=self._schemes(repository),
-                    retry=self._retry,
-                    clock=time.monotonic,
-                )
-            )
-        return self._registries[key]
+    @contextmanager
+    def _into(self, target: Destination, homes: set[Repository]) -> Iterator[tuple[Target, int]]:
+        """Give the store that a target is, and how many blobs it takes at a time."""
+        home = target.home
+        if isinstance(home, Local):
+            with local.writing(replace(home, name=target.name), self._spool) as store:
+                # An archive is one stream.
+                yield store, self._jobs if home.kind == "oci" else 1
+            return
+        near = {one for one in homes if one.registry == home.registry}
+        remote = self._registries.remote(home, "pull,push", *near - {home}, uploads=self._jobs)
+        # One token for all threads, before they start.
+        self._transport.run(
+            remote.access.registry.authorization(remote.access.scope, Patience.USUAL)
+        )
+        yield remote, self._jobs
 
-    def _found(self, repository: Repository) -> Credentials | None:
-        """Ask the keychain, once for each repository: it may run a program."""
-        keychain = self._credentials
-        if keychain is None or isinstance(keychain, Credentials):
-            return keychain
-        if repository not in self._keys:
-            self._keys[repository] = keychain.find(repository)
-        return self._keys[repository]
-
-    def _schemes(self, repository: Repository) -> tuple[str, ...]:
-        """Return what may be spoken, the likelier first.
-
-        On loopback that is plain http: its servers seldom have TLS, and one that waits for a line
-        would let a TLS hello wait for the whole timeout.
-        """
-        if repository.is_loopback:
-            return ("http", "https")
-        return ("https", "http") if self._insecure else ("https",)
+    def _copy_referrers(self, source: Place, target: Place, tree: Tree) -> None:
+        for referrer in self.referrers(by_digest(source, tree.digest)):
+            name = by_digest(source, referrer.digest)
+            self.copy(name, by_digest(target, referrer.digest), referrers=True)
+        if isinstance(tree, ImageIndex):
+            for child in tree.children:
+                self._copy_referrers(source, target, child)
 
 
 def _unheard(_host: str, _text: str) -> None:
     """Tell nobody of a warning."""
 
 
-def push_layer(repository: Repository | str, layer: Blob) -> Descriptor:
+def push_layer(repository: Repository | Local | str, layer: Blob) -> Descriptor:
     """Stream a layer into a repository: see `Client.push_layer`.
 
     With a client of its own, and the credentials that the command uses (`default_keychain`).
@@ -430,13 +452,13 @@ def push_layer(repository: Repository | str, layer: Blob) -> Descriptor:
         return client.push_layer(repository, layer)
 
 
-def push(reference: Reference | str, tree: Tree) -> Reference:
+def push(place: Place | str, tree: Tree) -> Place:
     """Push an image or an index: see `Client.push`; credentials are found as by `push_layer`."""
     with Client(credentials=default_keychain()) as client:
-        return client.push(reference, tree)
+        return client.push(place, tree)
 
 
-def image(reference: Reference | str, platform: Platform | None = None) -> Image:
+def image(place: Place | str, platform: Platform | None = None) -> Image:
     """Return an image: see `Client.image`; credentials are found as by `push_layer`.
 
     Its layers are read when they are asked for. The connections are closed when nobody has any
@@ -444,7 +466,7 @@ def image(reference: Reference | str, platform: Platform | None = None) -> Image
     """
     client = Client(credentials=default_keychain())
     try:
-        found = client.image(reference, platform)
+        found = client.image(place, platform)
     except BaseException:
         client.close()
         raise
@@ -460,18 +482,17 @@ def _reference(name: Reference | str) -> Reference:
     return Reference.parse(name) if isinstance(name, str) else name
 
 
-def _place(name: Reference | Repository | str, tree: Tree) -> tuple[Repository, str]:
-    """Return the repository to push into, and the tag to push as; "" for by its digest."""
-    if isinstance(name, Repository):
-        return name, ""
-    reference = _reference(name)
-    if reference.digest is not None and reference.digest != tree.digest:
-        raise InvalidReference(f"{reference} names another manifest than this one, {tree.digest}")
-    return reference.repository, reference.tag or ""
+def _place(name: Place | str) -> Place:
+    return parse_place(name) if isinstance(name, str) else name
 
 
-def _by_digest(name: Reference | str) -> tuple[Repository, Digest]:
-    reference = _reference(name)
+def _check_referrers(*places: Place) -> None:
+    for place in places:
+        if isinstance(place, Local):
+            local.layout_of(place, "it has no referrers")
+
+
+def _by_digest(reference: Reference) -> tuple[Repository, Digest]:
     if reference.digest is None:
         raise InvalidReference("a blob is named by its digest: REPO@sha256:...")
     return reference.repository, reference.digest

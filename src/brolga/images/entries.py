@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from brolga.errors import CorruptBlob, excerpt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from brolga.compression import Block
 
@@ -55,8 +55,9 @@ _REMADE: Final = frozenset({b"path", b"linkpath", b"size", b"hdrcharset"})
 class Entry:
     """One entry. Names are as they were written; `records` are those of pax, undecoded.
 
-    `data` is to be read before the next entry is asked for; what is left of it is skipped. `size`
-    counts the bytes that are in the archive, which of a sparse file are fewer than it shows.
+    `data` is to be read before the next entry is asked for; what is left of it is skipped. An empty
+    piece of it is an empty block of the stream. `size` counts the bytes that are in the archive,
+    which of a sparse file are fewer than it shows; `start` is where they begin in it.
     """
 
     kind: bytes
@@ -66,6 +67,13 @@ class Entry:
     info: tarfile.TarInfo = field(repr=False)
     records: dict[bytes, bytes] = field(repr=False)
     data: Iterator[memoryview] = field(repr=False)
+    start: int = 0
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a regular file, whose data is all that it shows."""
+        is_sparse = any(key.startswith(b"GNU.sparse.") for key in self.records)
+        return self.kind == tarfile.REGTYPE and not is_sparse
 
     @property
     def is_directory(self) -> bool:
@@ -83,17 +91,20 @@ def shown(name: bytes) -> str:
     return excerpt(name.decode("utf-8", "surrogateescape"))
 
 
-def entries(blocks: Iterable[Block]) -> Iterator[Entry]:
+def entries(blocks: Iterable[Block], *, needs_end: bool = False) -> Iterator[Entry]:
     """Yield the entries of a tar stream; then read what follows its end, to the last byte.
+
+    Where `blocks` has a method `skip`, that is told how many bytes nobody wants. With `needs_end`
+    the two blocks of zeros at the end must be there, which layers do without at times.
 
     Raises CorruptBlob for what is no tar, or what one reader takes as its end and another does not.
     """
     stream = _Stream(blocks)
     while (entry := _next_entry(stream)) is not None:
         yield entry
-        for _ in entry.data:
-            pass
-        stream.take(-entry.size % _BLOCK)
+        stream.skip(-entry.size % _BLOCK)
+    if needs_end and not stream.ended:
+        raise CorruptBlob("the tar is cut short: its end, two blocks of zeros, is missing")
     stream.drain()
 
 
@@ -139,8 +150,11 @@ def data_blocks(entry: Entry) -> Iterator[bytes]:
 def _next_entry(stream: _Stream) -> Entry | None:
     """Read the headers of an entry; None at the end of the archive."""
     records: dict[bytes, bytes] = {}
+    first = stream.position
     while (block := _next_block(stream)) is not None:
         info = _parsed(block)
+        if stream.position - first > 2 * _MAX_EXTENDED:
+            raise CorruptBlob(f"more than {2 * _MAX_EXTENDED} bytes of extended headers in a row")
         if info.type in _PAX:
             records |= _pax_records(_contents(stream, info))
         elif info.type in _GNU_LONG:
@@ -161,8 +175,10 @@ def _next_block(stream: _Stream) -> bytes | None:
     block = stream.take(_BLOCK)
     if block != bytes(_BLOCK):
         return block
-    if not stream.at_end() and stream.take(_BLOCK) != bytes(_BLOCK):
-        raise CorruptBlob("the tar goes on after one block of zeros: readers differ on its end")
+    if not stream.at_end():
+        if stream.take(_BLOCK) != bytes(_BLOCK):
+            raise CorruptBlob("the tar goes on after one block of zeros: readers differ on its end")
+        stream.ended = True
     return None
 
 
@@ -210,7 +226,7 @@ def _entry(
     if kind not in _TYPES:
         raise CorruptBlob(f"the entry {shown(name)} is of the type {shown(kind)}, not known here")
     size = _size(info, records) if kind == tarfile.REGTYPE else 0
-    return Entry(kind, name, link, size, info, records, stream.pieces(size))
+    return Entry(kind, name, link, size, info, records, stream.data(size), stream.position)
 
 
 def _size(info: tarfile.TarInfo, records: dict[bytes, bytes]) -> int:
@@ -313,27 +329,57 @@ class _Stream:
     """The bytes of an archive, taken in exact amounts."""
 
     def __init__(self, blocks: Iterable[Block]) -> None:
+        self.position = 0
+        self.ended = False  # by the blocks that say so
         self._blocks = iter(blocks)
+        self._skip: Callable[[int], None] | None = getattr(blocks, "skip", None)
         self._rest = memoryview(b"")
+        self._left = 0  # of an entry's data
 
     def at_end(self) -> bool:
-        while not self._rest:
+        return not any(iter(self._more, None))
+
+    def _more(self) -> memoryview | None:
+        """Return what is left of a block, or the next one; None at the end."""
+        if not self._rest:
             block = next(self._blocks, None)
             if block is None:
-                return True
+                return None
             self._rest = memoryview(block)
-        return False
+        return self._rest
 
     def pieces(self, size: int) -> Iterator[memoryview]:
         while size:
-            if self.at_end():
+            rest = self._more()
+            if rest is None:
                 raise CorruptBlob(f"the tar is cut short: {size} bytes of an entry are missing")
-            piece, self._rest = self._rest[:size], self._rest[size:]
+            piece, self._rest = rest[:size], rest[size:]
             size -= len(piece)
+            self.position += len(piece)
+            yield piece
+
+    def data(self, size: int) -> Iterator[memoryview]:
+        self._left = size
+        return self._data()
+
+    def _data(self) -> Iterator[memoryview]:
+        for piece in self.pieces(self._left):
+            self._left -= len(piece)
             yield piece
 
     def take(self, size: int) -> bytes:
         return b"".join(self.pieces(size))
+
+    def skip(self, size: int) -> None:
+        """Go by what is left of an entry's data, and `size` bytes more."""
+        size, self._left = self._left + size, 0
+        if self._skip and size > len(self._rest):
+            self._skip(size - len(self._rest))
+            self.position += size
+            self._rest = memoryview(b"")
+            return
+        for _ in self.pieces(size):
+            pass
 
     def drain(self) -> None:
         while not self.at_end():

@@ -15,5 +15,13 @@ types with it and nothing else, because the tests hold the one against the other
     running, connections    a socket, a thread or a process, signals; the bounds of a connection
     options        the choices of whoever runs it
 
+And what goes wrong on purpose, for tests:
+
+    faults, profiles    values: what is to go wrong, and which kind of registry is played
+    injection           what is in force, what struck, which requests came
+    striking, tokens    a request's body and answer interrupted; tokens that die
+    quirks, refusals, locations    a profile honoured
+    process             a registry that can be killed and started again
+
 The extra `brolga[server]` brings what it needs.
 """

@@ -23,7 +23,10 @@ __all__ = ["delete", "pull"]
 async def pull(request: Request) -> Response:
     """Send a blob, or the headers alone for HEAD."""
     digest = names.parse_digest(request.path_params["digest"])
-    file = names.repo(request).blob(digest)
+    repo = names.repo(request)
+    file = repo.blob(digest)
+    if request.method == "HEAD" and not request.app.state.options.read_only:
+        repo.renew(digest)  # the client may leave out its upload
     return send(request, digest, file, "application/octet-stream")
 
 

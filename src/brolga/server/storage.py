@@ -139,6 +139,7 @@ class Repo:
                 pass
             except OSError:
                 return False
+        self.renew(digest)
         self._layout.create()
         return True
 
@@ -149,6 +150,11 @@ class Repo:
             return self._layout.blob(digest).open("rb")
         except FileNotFoundError as error:
             raise BlobUnknown(f"no blob {digest} in {self.name}") from error
+
+    def renew(self, digest: Digest) -> None:
+        """Make a blob young: a client was told of it, and who sweeps by age must leave it there."""
+        with suppress(OSError):  # gone, or another user's
+            os.utime(self._layout.blob(digest))
 
     def delete_blob(self, digest: Digest) -> None:
         """Delete a blob. Raises RepositoryUnknown, BlobUnknown, BlobIsManifest."""

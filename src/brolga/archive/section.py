@@ -1,0 +1,288 @@
+"""A part of a file: as bytes, as a blob, and as a layer that is compressed on the way.
+
+Knows files that can be read anywhere. Must not know tars.
+
+Strategy: every read says where it begins (pread), so that any number of threads read one file. It
+is closed when the last section of it is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Final, cast
+
+from brolga.archive.contents import claimed, of_the_source, too_large
+from brolga.compression import BLOCK_SIZE, codec_for
+from brolga.descriptor import Descriptor
+from brolga.errors import DigestMismatch, InvalidManifest, SourceError, excerpt
+from brolga.images import BlobLayer, BlockStream, BytesBlob
+from brolga.layer import StreamLayer
+from brolga.manifest import MAX_SIZE
+from brolga.mediatypes import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+    from os import PathLike
+
+    from brolga.digest import Digest
+    from brolga.layer import Blob, Layer, LayerStream
+    from brolga.sources import BlockSource, Source
+
+__all__ = [
+    "LAYER_BY_KIND",
+    "CheckedLayer",
+    "Kept",
+    "OpenFile",
+    "Packing",
+    "Section",
+    "Spool",
+    "no_layer",
+]
+
+
+# A layer's media type by what its file begins as.
+LAYER_BY_KIND: Final = {"tar": OCI_LAYER, "gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD}
+
+
+class OpenFile:
+    """A file that is open for reading anywhere, until it is closed or nobody has it any more."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def read(self, size: int, start: int) -> memoryview:
+        """Return `size` bytes from `start` on. Raises SourceError where it cannot give them."""
+        block = memoryview(bytearray(size))
+        filled = 0
+        while filled < size:
+            try:
+                count = os.preadv(self._fd, [block[filled:]], start + filled)
+            except OSError as error:
+                what = "it is closed" if self._fd < 0 else str(error)
+                raise SourceError(f"the archive cannot be read: {what}") from error
+            if not count:
+                raise SourceError(
+                    f"the archive ends at byte {start + filled}: it was longer before"
+                )
+            filled += count
+        return block
+
+    def write(self, block: bytes | memoryview, start: int) -> None:
+        """Write bytes at `start`."""
+        view = memoryview(block)
+        while view:
+            count = os.pwrite(self._fd, view, start)
+            view, start = view[count:], start + count
+
+    def close(self) -> None:
+        """Close the file; nothing of it can be read then."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    __del__ = close
+
+
+class Spool:
+    """A file without a name, which grows by sections.
+
+    `directory` True is the system's for temporary files. Raises OSError.
+    """
+
+    def __init__(self, directory: str | PathLike[str] | bool) -> None:  # noqa: FBT001 - as Client's
+        place = None if directory is True else cast("str", directory)
+        with tempfile.TemporaryFile(dir=place, prefix="brolga-", buffering=0) as file:
+            self.file = OpenFile(os.dup(file.fileno()))
+        self.size = 0
+
+    def add(self, block: bytes | memoryview) -> None:
+        """Write a block to the end."""
+        self.file.write(block, self.size)
+        self.size += len(block)
+
+    def blocks(self) -> Iterator[memoryview]:
+        """Yield all that was added."""
+        for start in range(0, self.size, BLOCK_SIZE):
+            yield self.file.read(min(BLOCK_SIZE, self.size - start), start)
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How layers are compressed on the way. Raises ValueError for a compression that is none."""
+
+    compression: str = "gzip"
+    level: int | None = None
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check it before anything is read."""
+        codec_for(self.compression, self.level)
+
+    def layer(self, source: Source, diff_id: Digest | None) -> CheckedLayer:
+        """Return a layer of uncompressed bytes, which must be those of `diff_id`."""
+        layer = CheckedLayer(source, self.compression, self.level, threads=self.threads, tar=False)
+        layer.expected = diff_id
+        return layer
+
+    def as_is(self, source: Source, kind: str) -> CheckedLayer:
+        """Return a layer of bytes that are compressed already, and have no name yet."""
+        return CheckedLayer(source, "none", None, LAYER_BY_KIND[kind], tar=False)
+
+
+class CheckedLayer(StreamLayer):
+    """A stream that has no descriptor where its uncompressed bytes are not those `expected`.
+
+    So no store can be told to keep it. `again` opens the source once more, as
+    `sources.reopener` says.
+    """
+
+    expected: Digest | None = None
+    again: Callable[[int, int], BlockSource] | None = None
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """Media type, digest and size. Raises NotComputed until done, DigestMismatch then."""
+        descriptor = super().descriptor
+        check_diff_id(self.diff_id, self.expected)
+        return descriptor
+
+    def open(self) -> LayerStream:
+        """Open the compressed bytes for their one reading."""
+        stream = super().open()
+        self._course.reopen = self.again
+        return stream
+
+
+def check_diff_id(actual: Digest, expected: Digest | None) -> None:
+    """Raise DigestMismatch where a layer is another than its image says."""
+    if expected is not None and actual != expected:
+        error = DigestMismatch(
+            f"a layer of the archive is {actual} uncompressed, where {expected} was expected",
+            expected=str(expected),
+            actual=str(actual),
+        )
+        error.side = "source"
+        raise error
+
+
+def no_layer(path: str) -> InvalidManifest:
+    """Return the error for a file that is named as a layer."""
+    return InvalidManifest(f"the layer {excerpt(path)} is neither a tar nor one in gzip or zstd")
+
+
+@dataclass(frozen=True)
+class Section:
+    """`size` bytes of a file from `start` on, which an archive has under the name `path`."""
+
+    path: str
+    kind: str
+    file: OpenFile = field(repr=False)
+    start: int
+    size: int
+    packing: Packing
+
+    def data(self) -> bytes:
+        """Return its bytes, as of a document. Raises InvalidManifest where they are too many."""
+        if self.size > MAX_SIZE:
+            raise too_large(self.path, self.size)
+        return bytes(self.file.read(self.size, self.start))
+
+    def blob(self, descriptor: Descriptor) -> Blob:
+        """Return it as the blob that it is. Raises InvalidManifest where it is not, by its size."""
+        check_size(self.size, descriptor)
+        return BlobLayer(descriptor, lambda: self.verified(descriptor.digest))
+
+    def layer(self, diff_id: Digest) -> Layer:
+        """Return it as a layer, compressed on the way where it is not. Raises InvalidManifest."""
+        digest = claimed(self.path, self.kind)
+        if self.kind == "tar":
+            digest = diff_id if self.packing.compression == "none" else None
+        elif self.kind not in {"gzip", "zstd"}:
+            raise no_layer(self.path)
+        if digest is not None:
+            return BlobLayer(
+                Descriptor(LAYER_BY_KIND[self.kind], digest, self.size),
+                partial(self.verified, digest),
+                diff_id_of=lambda: diff_id,
+            )
+        if self.kind == "tar":
+            layer = self.packing.layer(self, diff_id)
+        else:
+            layer = self.packing.as_is(self, self.kind)
+        layer.again = self._first
+        return layer
+
+    def verified(self, digest: Digest) -> BlockStream:
+        """Open the bytes; DigestMismatch is raised at their end where they are others."""
+        return BlockStream(self._verified(digest))
+
+    def open_blocks(self, block_size: int) -> BlockSource:
+        """Open it as blocks (`sources.OpensItself`)."""
+        return _Blocks(self, block_size)
+
+    def _verified(self, digest: Digest) -> Generator[bytes, None, None]:
+        verifier = digest.verifier()
+        blocks = _Blocks(self, BLOCK_SIZE)
+        while block := blocks.next_block(0):
+            verifier.update(block)
+            yield cast("bytes", block)  # nobody asks it for more than a buffer
+        with of_the_source():
+            verifier.verify()
+
+    def _first(self, block_size: int, count: int) -> BlockSource:
+        return _Blocks(replace(self, size=count), block_size)
+
+
+class _Blocks:
+    """A section as blocks of one size."""
+
+    def __init__(self, section: Section, block_size: int) -> None:
+        self._file = section.file
+        self._at = section.start
+        self._end = section.start + section.size
+        self._block_size = block_size
+
+    def next_block(self, timeout_s: float) -> memoryview:  # noqa: ARG002 - a file is there
+        block = self._file.read(min(self._block_size, self._end - self._at), self._at)
+        self._at += len(block)
+        return block
+
+    def close(self) -> None:
+        """Leave the file open: others read it."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A small file of an archive, whose bytes are at hand."""
+
+    path: str
+    kind: str
+    content: bytes = field(repr=False)
+
+    def data(self) -> bytes:
+        """Return the bytes."""
+        return self.content
+
+    def blob(self, descriptor: Descriptor) -> Blob:
+        """Return it as the blob that it is. Raises InvalidManifest where it is not, by its size."""
+        check_size(len(self.content), descriptor)
+        plain = BytesBlob(self.content, descriptor.media_type)
+        if descriptor.digest.algorithm == "sha256":
+            return plain
+        return BlobLayer(descriptor, plain.open)
+
+    def layer(self, diff_id: Digest) -> Layer:  # noqa: ARG002 - it is none
+        """Raise InvalidManifest."""
+        raise no_layer(self.path)
+
+
+def check_size(size: int, descriptor: Descriptor) -> None:
+    """Raise InvalidManifest where a blob is not as large as a manifest says."""
+    if size != descriptor.size:
+        raise InvalidManifest(
+            f"the archive has {size} bytes of {descriptor.digest}, where its manifest says "
+            f"{descriptor.size}"
+        )

@@ -1,0 +1,334 @@
+"""An archive that is written once through, to a pipe or a file: a store that takes an image.
+
+Knows both forms, and in which order their parts can go when nobody can go back. Must not know where
+the image comes from.
+
+Strategy: blobs go straight through, as their descriptors tell how long they are; the documents that
+tell what they mean come last. So an archive whose writing failed has none, and not the end of a tar
+either: no reader takes it for a whole one.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import tarfile
+import threading
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from brolga.archive.contents import blob_path
+from brolga.archive.docker import MANIFEST, SavedImage, manifest_json
+from brolga.archive.oci import INDEX, LAYOUT, LAYOUT_FILE, REF_NAME
+from brolga.archive.section import Spool
+from brolga.errors import InvalidManifest, LayerError, NotComputed, SourceError
+from brolga.images import BlobLayer, BytesBlob
+from brolga.images.entries import ARCHIVE_END, Entry, header
+from brolga.manifest import Index, Manifest
+from brolga.mediatypes import (
+    DOCKER_CONFIG,
+    DOCKER_LAYER,
+    DOCKER_MANIFEST_LIST,
+    NONDISTRIBUTABLE,
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_LAYER,
+    OCI_LAYER_ZSTD,
+)
+from brolga.reference import Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from os import PathLike
+    from types import TracebackType
+    from typing import Self
+
+    from brolga.compression import Block
+    from brolga.descriptor import Descriptor
+    from brolga.digest import Digest
+    from brolga.layer import Blob
+
+__all__ = ["Writer", "open_writer"]
+
+_BLOCK: Final = 512  # bytes
+_CONFIGS: Final = frozenset({DOCKER_CONFIG, OCI_CONFIG})
+_INDEXES: Final = frozenset({OCI_INDEX, DOCKER_MANIFEST_LIST})
+# Every reader looks into a layer for its compression; the name is for those who look at it.
+_SUFFIXES: Final = {OCI_LAYER: ".tar", DOCKER_LAYER: ".tar", OCI_LAYER_ZSTD: ".tar.zst"}
+
+
+def _go_on() -> None:
+    return None
+
+
+class Writer:
+    """An archive in the form `docker` or `oci`, written to a file object, as a `store.Target`.
+
+    `name` is what the images are called in it: in a docker archive a reference with a tag (one by
+    digest has no name there), in an OCI archive any text. Where it is "" an image is called what
+    `put` is given, if that is no digest. Threads may share a writer, but the same image gives the
+    same bytes where blobs come in one order: push with `jobs=1`.
+
+    Use it in a `with` statement: its end writes the documents, and the end of the tar; where an
+    error ends it, neither is written, and no reader takes the archive for a whole one. `out` is not
+    closed.
+
+    A layer whose size is not known before it was read, as of a StreamLayer, needs `spool`: a
+    directory, or True for the system's, for a file without a name that it is written to first.
+
+    Raises ValueError for another form, InvalidReference for a name that Docker cannot take.
+    """
+
+    def __init__(
+        self,
+        out: BinaryIO,
+        form: str,
+        name: str = "",
+        *,
+        spool: str | PathLike[str] | bool | None = None,
+    ) -> None:
+        if form not in {"docker", "oci"}:
+            raise ValueError(f"an archive is written in the form docker or oci, not {form!r}")
+        self._out = out
+        self._form = form
+        self._name = _docker_tag(name) if form == "docker" else name
+        self._spool = spool
+        self._lock = threading.Lock()
+        self._paths: dict[Digest, str] = {}
+        self._roots: dict[Digest, _Root] = {}
+        self._children: set[Digest] = set()
+        self._has_failed = False
+
+    def __enter__(self) -> Self:
+        """Return the writer itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Write the end of the archive; leave it without one where there was an error.
+
+        Raises LayerError where a part of it could not be written before, or nothing was put.
+        """
+        if error is not None:
+            return
+        self._check_whole()
+        if not self._roots:
+            raise LayerError("the archive is broken: no image was put into it")
+        for path, content in self._files():
+            self._write_file(path, len(content), [content])
+        self._write(ARCHIVE_END)
+        self._out.flush()
+
+    def push(self, blob: Blob, watch: Callable[[], None] = _go_on) -> Descriptor:
+        """Write a blob, where it is not there yet; describe it.
+
+        Raises LayerError for a stream without a spool, DigestMismatch and SourceError for a blob
+        that is not what it says, and what reading it raises.
+        """
+        try:
+            descriptor = blob.descriptor
+        except NotComputed:
+            return self._spooled(blob, watch)
+        with self._lock:
+            if descriptor.digest not in self._paths:
+                with blob.open() as stream:
+                    blocks = _watched(stream.with_heartbeats(), watch)
+                    if not isinstance(blob, BlobLayer):  # that is verified where it is read
+                        blocks = _verified(descriptor.digest, blocks)
+                    self._write_blob(descriptor, blocks)
+        return descriptor
+
+    def holds(self, descriptor: Descriptor) -> bool:
+        """Tell whether a manifest was put. Raises InvalidManifest for an index in Docker's form."""
+        self._check_form(descriptor.media_type)
+        return descriptor.digest in self._roots
+
+    def put(self, document: Manifest | Index, name: str) -> None:
+        """Take a manifest, to be named at the end. Raises InvalidManifest."""
+        self._check_form(document.media_type)
+        if isinstance(document, Index):
+            self._children.update(child.digest for child in document.manifests)
+        else:
+            self._check_parts(document)
+        digest = document.digest
+        given = self._name or ("" if name == str(digest) else name)
+        names = self._roots[digest].names if digest in self._roots else ()
+        self._roots[digest] = _Root(document, tuple(dict.fromkeys((*names, given))))
+        if self._form == "oci":
+            self.push(BytesBlob(document.raw, document.media_type))
+
+    def _check_form(self, media_type: str) -> None:
+        if self._form == "docker" and media_type in _INDEXES:
+            raise _local(
+                "an index has no place in a docker archive: choose one image by --platform, or "
+                "write an OCI archive"
+            )
+
+    def _check_parts(self, manifest: Manifest) -> None:
+        """Raise InvalidManifest where a manifest names what was not written."""
+        is_docker = self._form == "docker"
+        if is_docker and manifest.config.media_type not in _CONFIGS:
+            raise _local("an artifact has no place in a docker archive: write an OCI one")
+        for part in (manifest.config, *manifest.layers):
+            may_miss = part.media_type in NONDISTRIBUTABLE and not is_docker
+            if part.digest not in self._paths and not may_miss:
+                raise _local(f"the manifest names {part.digest}, which was not written")
+
+    def _spooled(self, blob: Blob, watch: Callable[[], None]) -> Descriptor:
+        """Write a blob by way of a file, which tells how long it is."""
+        if not self._spool:
+            raise LayerError(
+                "how long a stream is shows at its end, and a tar has that in front of it: "
+                "--spool keeps it in a file until then"
+            )
+        spool = Spool(self._spool)
+        with closing(spool.file):
+            with blob.open() as stream:
+                for block in _watched(stream.with_heartbeats(), watch):
+                    spool.add(block)
+            descriptor = blob.descriptor
+            with self._lock:
+                self._write_blob(descriptor, spool.blocks())
+        return descriptor
+
+    def _write_blob(self, descriptor: Descriptor, blocks: Iterable[Block]) -> None:
+        digest = descriptor.digest
+        if digest in self._paths:
+            return
+        path = blob_path(digest)
+        if self._form == "docker":
+            suffix = _SUFFIXES.get(descriptor.media_type, ".tar.gz")
+            is_config = descriptor.media_type in _CONFIGS
+            path = str(digest) if is_config else f"{digest.encoded}{suffix}"
+        self._write_file(path, descriptor.size, blocks)
+        self._paths[digest] = path
+
+    def _check_whole(self) -> None:
+        """Raise LayerError where a file could not be written to its end."""
+        if self._has_failed:
+            raise LayerError("the archive is broken: a part of it could not be written")
+
+    def _write_file(self, path: str, size: int, blocks: Iterable[Block]) -> None:
+        """Write a file whose blocks must come to `size` bytes. Raises SourceError, LayerError."""
+        self._check_whole()
+        self._has_failed = True  # until it is whole
+        info = tarfile.TarInfo()
+        info.mode = 0o644
+        entry = Entry(tarfile.REGTYPE, b"", b"", size, info, {}, iter(()))
+        self._write(header(entry, path.encode(), b""))
+        left = size
+        for block in blocks:
+            left -= len(block)
+            if left < 0:
+                raise SourceError(f"{path} is longer than the {size} bytes that it should have")
+            self._write(block)
+        if left:
+            raise SourceError(f"{path} ended {left} bytes before the {size} that it should have")
+        self._write(bytes(-size % _BLOCK))
+        self._has_failed = False
+
+    def _write(self, block: Block) -> None:
+        view = memoryview(block)
+        while view:
+            view = view[self._out.write(view) or 0 :]  # a raw file may take a part
+
+    def _files(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the files that tell what the blobs are."""
+        roots = [root for digest, root in self._roots.items() if digest not in self._children]
+        if self._form == "docker":
+            images = (root.saved(self._paths) for root in roots)
+            yield MANIFEST, manifest_json(images)
+        else:
+            index = Index.new(one for root in roots for one in root.described())
+            yield INDEX, index.raw
+            yield LAYOUT, LAYOUT_FILE
+
+
+@dataclass(frozen=True)
+class _Root:
+    """A document that was put, and what it is called; "" is no name."""
+
+    document: Manifest | Index
+    names: tuple[str, ...]
+
+    def saved(self, paths: Mapping[Digest, str]) -> SavedImage:
+        """Return what manifest.json says of it: `names` are its tags."""
+        assert isinstance(self.document, Manifest)  # noqa: S101 - an index was refused
+        layers = tuple(paths[layer.digest] for layer in self.document.layers)
+        tags = dict.fromkeys(filter(None, map(_docker_tag, self.names)))
+        return SavedImage(paths[self.document.config.digest], tuple(tags), layers)
+
+    def described(self) -> Iterator[Descriptor]:
+        """Yield what index.json says of it: a descriptor for each name."""
+        for name in tuple(filter(None, self.names)) or ("",):
+            yield replace(self.document.descriptor, annotations={REF_NAME: name} if name else {})
+
+
+@contextmanager
+def open_writer(
+    path: str | PathLike[str],
+    form: str,
+    name: str = "",
+    spool: str | PathLike[str] | bool | None = None,  # noqa: FBT001 - as Writer's
+) -> Iterator[Writer]:
+    """Open an archive for writing: a file, or stdout where `path` is `-`.
+
+    A file is written beside its place, and takes it when it is whole: before that, and after an
+    error, what was there before is there. Raises OSError, and what `Writer` does.
+    """
+    if path == "-":
+        with Writer(sys.stdout.buffer, form, name, spool=spool) as writer:
+            yield writer
+        return
+    place = Path(path)
+    if place.exists() and not place.is_file():  # a named pipe, a device
+        with place.open("wb") as out, Writer(out, form, name, spool=spool) as writer:
+            yield writer
+        return
+    beside = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
+    try:
+        with beside.open("xb") as out, Writer(out, form, name, spool=spool) as writer:
+            yield writer
+        beside.replace(place)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def _local(text: str) -> InvalidManifest:
+    """Return an error that is no registry's: of what an archive cannot hold."""
+    error = InvalidManifest(text)
+    error.side = "local"
+    return error
+
+
+def _docker_tag(name: str) -> str:
+    """Return a name as Docker knows it, REGISTRY/PATH:TAG; "" where it has no tag.
+
+    Raises InvalidReference for what is no name.
+    """
+    if not name:
+        return ""
+    reference = Reference.parse(name)
+    return f"{reference.repository}:{reference.tag}" if reference.tag else ""
+
+
+def _watched(blocks: Iterable[Block], watch: Callable[[], None]) -> Iterator[Block]:
+    for block in blocks:
+        watch()
+        yield block
+
+
+def _verified(digest: Digest, blocks: Iterable[Block]) -> Iterator[Block]:
+    """Yield blocks. Raises DigestMismatch where they are others than the digest says."""
+    verifier = digest.verifier()
+    for block in blocks:
+        verifier.update(block)
+        yield block
+    verifier.verify()

@@ -1,0 +1,108 @@
+"""What the verbs share that read and write places on this machine.
+
+Knows stdin and stdout as archives, bare paths, and how a place is printed. Must not know
+registries, nor how a place is read.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from brolga.cli.output import result
+from brolga.cli.source import check_stdin
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from brolga.cli.options import Connection
+    from brolga.digest import Digest
+    from brolga.place import Local, Place
+    from brolga.reference import Repository
+
+__all__ = ["as_path", "check_source", "check_target", "found", "named", "registry_of", "told"]
+
+_PREFIXES = ("oci:", "oci-archive:", "docker-archive:")
+
+
+def as_path(text: str) -> Local | None:
+    """Return the place that has one of the prefixes; None of a path without. Raises as parsing."""
+    from brolga.place import Local, parse_place
+
+    place = parse_place(text) if text.startswith(_PREFIXES) else None
+    return place if isinstance(place, Local) else None
+
+
+def found(path: str) -> Local:
+    """Return what is to be pushed: a directory is a layout, all else an archive of its own form."""
+    from brolga.place import Local
+
+    is_directory = os.path.isdir(path)  # noqa: PTH112 - Path's raises where a parent is closed to us
+    return as_path(path) or Local("oci" if is_directory else "archive", path)
+
+
+def check_source(place: Place | Repository, connection: Connection) -> None:
+    """Raise UsageError or SourceError where stdin is wanted, and cannot be an archive."""
+    if _is_pipe(place):
+        check_stdin(connection)
+
+
+def check_target(place: Place | Repository, *, as_json: bool = False) -> None:
+    """Raise UsageError where stdout is wanted, and cannot be an archive."""
+    if not _is_pipe(place):
+        return
+    if as_json:
+        raise click.UsageError("--json: stdout takes the archive, and nothing else")
+    if sys.stdout is None:
+        raise click.UsageError("stdout is closed")
+    if os.isatty(sys.stdout.fileno()):
+        raise click.UsageError("stdout is a terminal: pipe the archive on, or name a file")
+
+
+def registry_of(place: Place | Repository) -> str:
+    """Return the registry that a place is in, "" of one on this machine."""
+    from brolga.place import Local
+    from brolga.reference import Reference
+
+    if isinstance(place, Local):
+        return ""
+    return (place.repository if isinstance(place, Reference) else place).registry
+
+
+def named(home: Repository | Local, name: str) -> Place:
+    """Return the place of a name in a repository, a layout or an archive. Raises as parsing."""
+    from dataclasses import replace
+
+    from brolga.place import Local
+    from brolga.reference import Reference
+
+    return replace(home, name=name) if isinstance(home, Local) else Reference(home, name)
+
+
+def told(
+    place: Place,
+    *,
+    done: str,
+    as_json: bool,
+    more: Mapping[str, object] | None = None,
+    digest: Digest | None = None,
+) -> None:
+    """Print the name by digest of what was written; nothing where it went to stdout.
+
+    `done` says what was done where it cannot be printed; `more` is what else its JSON object has.
+    `digest` is the manifest's, which an archive of docker's does not keep.
+    """
+    if _is_pipe(place):
+        return
+    known = place.digest or digest
+    fields = {"ref": str(place), "digest": str(known) if known else None, **(more or {})}
+    result(str(place), fields, as_json=as_json, done=f"it was {done} all the same: {place}")
+
+
+def _is_pipe(place: Place | Repository) -> bool:
+    from brolga.place import Local
+
+    return isinstance(place, Local) and place.is_pipe

@@ -1,0 +1,145 @@
+"""`brolga pull`: images from a registry onto this machine.
+
+Knows flags, and what an image is called where it goes. Must not know how anything is pulled.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from brolga.cli.options import (
+    Connection,
+    jobs_flag,
+    json_flag,
+    open_client,
+    platform_flag,
+    registry_flags,
+)
+from brolga.cli.output import result
+from brolga.cli.places import as_path, check_source, check_target, told
+from brolga.cli.verbs import Verb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from brolga.client import Client
+    from brolga.descriptor import Platform
+    from brolga.images import Tree
+    from brolga.place import Kind, Local, Place
+
+__all__ = ["command"]
+
+_KINDS: Final[dict[str, Kind]] = {"tarball": "docker-archive", "oci": "oci"}
+# The backspace keeps click from filling the lines.
+_EXAMPLES: Final = """\b
+Examples:
+  brolga pull registry.example/team/app:1 app.tar
+  brolga pull registry.example/team/app:1 - | docker load
+  brolga pull --format oci registry.example/team/app:1 layout
+"""
+
+
+@click.command("pull", cls=Verb, epilog=_EXAMPLES)
+@click.argument("refs", metavar="REF...", nargs=-1, required=True)
+@click.argument("path")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["tarball", "legacy", "oci"]),
+    default="tarball",
+    show_default=True,
+    help="tarball: what docker load reads. oci: an image layout, PATH is its directory.",
+)
+@click.option(
+    "--annotate-ref",
+    "whole_name",
+    is_flag=True,
+    help="With oci: name the image by the whole REF; default: by its tag.",
+)
+@platform_flag
+@jobs_flag
+@json_flag
+@registry_flags
+def command(  # noqa: PLR0913 - the flags of the verb
+    *,
+    refs: tuple[str, ...],
+    path: str,
+    form: str,
+    whole_name: bool,
+    platform: Platform | None,
+    jobs: int,
+    as_json: bool,
+    connection: Connection,
+) -> None:
+    """Write images to an archive, or to a layout.
+
+    PATH is its file, or with --format oci its directory; `-` is stdout. A layout keeps what it has.
+    oci:DIR:TAG, oci-archive:FILE:TAG and docker-archive:FILE:NAME:TAG say form and name at once.
+    Of an index a layout gets all that it has, or the image of --platform; an archive of docker's
+    gets one, of linux/amd64 if nothing is said.
+
+    Prints the name by digest of each; nothing where stdout takes the archive. With --json: images
+    (each with ref, digest).
+    """
+    from brolga.place import parse_place
+
+    target = as_path(path) or _by_format(path, form)
+    sources = [parse_place(ref) for ref in refs]
+    if target.name and len(sources) > 1:
+        raise click.UsageError(f"{target} is the name of one image, and {len(sources)} are given")
+    check_target(target, as_json=as_json)
+    for source in sources:
+        check_source(source, connection)
+    with open_client(connection, jobs=jobs) as client:
+        images = _read(client, sources, target, platform, whole_name=whole_name)
+        saved = client.save(target, images)
+    _print(saved, as_json=as_json)
+
+
+def _by_format(path: str, form: str) -> Local:
+    from brolga.place import Local
+
+    if form not in _KINDS:
+        raise click.UsageError(
+            f"--format {form} is not written here: docker load reads `tarball` since version 1.10"
+        )
+    return Local(_KINDS[form], path)
+
+
+def _read(
+    client: Client,
+    sources: Sequence[Place],
+    target: Local,
+    platform: Platform | None,
+    *,
+    whole_name: bool,
+) -> Iterator[tuple[str, Tree]]:
+    """Yield each image with its name where it goes."""
+    is_single = platform is not None or target.kind == "docker-archive"
+    for source in sources:
+        tree: Tree = client.image(source, platform) if is_single else client.get(source)
+        yield target.tag or _name(source, target.kind, whole=whole_name), tree
+
+
+def _name(source: Place, kind: Kind, *, whole: bool) -> str:
+    from brolga.place import Local
+
+    if isinstance(source, Local):
+        return source.tag if kind != "docker-archive" or source.kind == kind else ""
+    if source.tag is None or kind == "docker-archive" or whole:
+        return f"{source.repository}:{source.tag}" if source.tag else ""
+    return source.tag
+
+
+def _print(saved: Sequence[Place], *, as_json: bool) -> None:
+    if as_json:
+        images = [
+            {"ref": str(place), "digest": str(place.digest) if place.digest else None}
+            for place in saved
+        ]
+        result("", {"images": images}, as_json=True, done="they were pulled all the same")
+    else:
+        for place in saved:
+            told(place, done="pulled", as_json=False)

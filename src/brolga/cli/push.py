@@ -1,0 +1,116 @@
+"""`brolga push`: an image from this machine into a registry.
+
+Knows flags, and which image of a path is meant. Must not know how anything is pushed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from brolga.cli.options import (
+    Connection,
+    Sending,
+    jobs_flag,
+    json_flag,
+    open_client,
+    platform_flag,
+    registry_flags,
+    upload_flags,
+)
+from brolga.cli.places import check_source, check_target, found, registry_of, told
+from brolga.cli.verbs import Verb
+from brolga.errors import NoSuchImage
+
+if TYPE_CHECKING:
+    from brolga.client import Client
+    from brolga.descriptor import Platform
+    from brolga.place import Local, Place
+
+__all__ = ["command"]
+
+# The backspace keeps click from filling the lines.
+_EXAMPLES: Final = """\b
+Examples:
+  docker save app:1 | brolga push - registry.example/team/app:1
+  brolga push app.tar registry.example/team/app:1
+  brolga push oci:build:v1 localhost:5000/team/app:1
+"""
+
+
+@click.command("push", cls=Verb, epilog=_EXAMPLES)
+@click.argument("path")
+@click.argument("ref")
+@click.option("--index", "whole", is_flag=True, help="Push all images of a layout as one index.")
+@click.option(
+    "--image-refs",
+    "refs",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="Write REPO@DIGEST to FILE too.",
+)
+@platform_flag
+@jobs_flag
+@upload_flags
+@json_flag
+@registry_flags
+def command(  # noqa: PLR0913 - the flags of the verb
+    *,
+    path: str,
+    ref: str,
+    whole: bool,
+    refs: str | None,
+    platform: Platform | None,
+    jobs: int,
+    sending: Sending,
+    as_json: bool,
+    connection: Connection,
+) -> None:
+    """Push an image of this machine: a layout, or an archive.
+
+    PATH is a directory with an OCI image layout, or an archive: what docker save writes, or a
+    layout in a tar; what is in it tells which. `-` is an archive from stdin, which is read once:
+    blobs go while they come. oci:DIR:TAG and the like name one image of several. Digests stay; of
+    a docker archive, layers that are not compressed get gzip's.
+
+    Prints REPO@DIGEST. With --json: ref, digest.
+    """
+    from brolga.place import parse_place
+
+    source, target = found(path), parse_place(ref)
+    if whole and (source.kind != "oci" or source.name or platform):
+        raise click.UsageError("--index is for all images of a layout: name its directory alone")
+    check_source(source, connection)
+    check_target(target, as_json=as_json)
+    registry = registry_of(target)
+    with open_client(connection, jobs=jobs, registry=registry, sending=sending) as client:
+        pushed = _pushed(client, source, target, platform, whole=whole)
+    if refs is not None:
+        _write(refs, pushed)
+    told(pushed, done="pushed", as_json=as_json)
+
+
+def _pushed(
+    client: Client, source: Local, target: Place, platform: Platform | None, *, whole: bool
+) -> Place:
+    if whole:
+        from brolga.layout import Layout
+
+        return client.push(target, Layout(source.path).whole())
+    try:
+        return client.copy(source, target, platform=platform)
+    except NoSuchImage as error:
+        if source.kind == "oci" and not source.name and error.available:
+            error.add_note(f"push oci:{source.path}:NAME, or all of them with --index")
+        raise
+
+
+def _write(file: str, place: Place) -> None:
+    try:
+        Path(file).write_text(f"{place}\n")
+    except OSError as error:
+        raise click.ClickException(
+            f"--image-refs {file}: {error.strerror}; it was pushed all the same: {place}"
+        ) from error

@@ -1,0 +1,131 @@
+"""Places on this machine as stores: which layout or archive is read, and which is written.
+
+Knows which class serves which place, and what each cannot do. Must not know registries.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections import deque
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO
+
+from brolga.errors import InvalidReference, NoSuchImage, NotComputed, SourceError
+from brolga.images import ImageIndex
+from brolga.layout import Layout
+from brolga.place import FORMS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from os import PathLike
+
+    from brolga.archive import Archive
+    from brolga.images import Tree
+    from brolga.manifest import Index, Manifest
+    from brolga.place import Local
+    from brolga.store import Target
+
+__all__ = [
+    "document_of",
+    "layout_of",
+    "names_of",
+    "reading",
+    "single_pass",
+    "tree_of",
+    "writing",
+]
+
+
+def layout_of(place: Local, what: str) -> Layout:
+    """Return the layout that a place is. Raises InvalidReference, which says `what` else is not."""
+    if place.kind != "oci":
+        raise _refused(f"{place} is an archive: {what}")
+    return Layout(place.path)
+
+
+def tree_of(place: Local) -> Tree:
+    """Return the image or index of a place, which is read when it is asked for.
+
+    Raises NoSuchImage, InvalidLayout, InvalidManifest, SourceError, CorruptBlob.
+    """
+    if place.kind == "oci":
+        return Layout(place.path).tree(place.name)
+    return _archive(place).tree(place.name)
+
+
+def names_of(place: Local) -> list[str]:
+    """Return the names of all images of a place."""
+    return list(Layout(place.path).tags() if place.kind == "oci" else _archive(place).names())
+
+
+def single_pass(place: Local) -> bool:
+    """Whether a place is an archive that is read as it comes: stdin, or another pipe."""
+    if place.kind == "oci":
+        return False
+    try:
+        return place.is_pipe or not stat.S_ISREG(os.stat(place.path).st_mode)  # noqa: PTH116 - a str needs no Path
+    except OSError:
+        return False  # reading it says what is wrong
+
+
+@contextmanager
+def reading(place: Local) -> Iterator[BinaryIO]:
+    """Give the bytes of an archive, which are read once. Raises SourceError."""
+    if place.is_pipe:
+        if sys.stdin is None or sys.stdin.closed:
+            raise SourceError("stdin is closed")
+        yield sys.stdin.buffer
+        return
+    try:
+        file = open(place.path, "rb")  # noqa: PTH123, SIM115 - closed below
+    except OSError as error:
+        raise SourceError(f"cannot open the archive: {error}") from error
+    with file:
+        yield file
+
+
+@contextmanager
+def writing(place: Local, spool: str | PathLike[str] | bool) -> Iterator[Target]:  # noqa: FBT001 - as Client has it
+    """Give what takes an image for a place; an archive is there when the block ends well.
+
+    A stream goes into an archive by way of `spool`: its size stands before it.
+    """
+    if place.kind == "oci":
+        with Layout(place.path).writing() as layout:
+            yield layout
+        return
+    from brolga.archive import open_writer
+
+    with open_writer(place.path, FORMS[place.kind], place.tag, spool=spool or True) as writer:
+        yield writer
+
+
+def document_of(tree: Tree) -> Manifest | Index:
+    """Return the manifest or index of a tree; of a docker archive, it is made by reading it all."""
+    if isinstance(tree, ImageIndex):
+        return tree.index
+    for layer in tree.layers:
+        try:
+            layer.descriptor  # noqa: B018 - is it known?
+        except NotComputed:
+            with layer.open() as stream:
+                deque(stream.with_heartbeats(), maxlen=0)
+    return tree.manifest
+
+
+def _archive(place: Local) -> Archive:
+    from brolga.archive import Archive
+
+    if place.is_pipe:
+        raise _refused(f"{place} is read once, from stdin, and this needs more")
+    if not os.path.lexists(place.path):
+        raise NoSuchImage(f"there is no archive {place.path}")
+    return Archive(place.path, FORMS[place.kind])
+
+
+def _refused(what: str) -> InvalidReference:
+    error = InvalidReference(what)
+    error.add_note("copy it to oci:DIR first")
+    return error

@@ -1,0 +1,128 @@
+"""The registries that a client knows: how a repository becomes a store.
+
+Knows which registry was entered already, who is asked for credentials, and how uploads go out. Must
+not know what is done in a repository.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
+
+from brolga.client.remote import Remote
+from brolga.replay import Spool, Window
+from brolga.wire import Credentials, Style, enter, profile_of
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from brolga.auth import Keychain
+    from brolga.reference import Repository
+    from brolga.replay import Keep
+    from brolga.transport import Transport
+    from brolga.wire import Access, Registry, Retry
+
+__all__ = ["Chunk", "Registries", "Uploads"]
+
+# Bytes; True for chunks of the size that suits, 0 for one stream, None for what suits.
+Chunk: TypeAlias = int | bool | None
+
+
+@dataclass(frozen=True)
+class Uploads:
+    """How blobs go out, and what is kept of them meanwhile: as `Client` has it."""
+
+    chunk: Chunk | Mapping[str, Chunk]
+    window: int
+    spool: bool | str | PathLike[str]
+
+    def keep(self, uploads: int) -> Keep:
+        """Return what keeps the bytes of one upload, where `uploads` go on at a time."""
+        if self.spool is False:
+            return Window(self.window // uploads)
+        return Spool(None if self.spool is True else self.spool)
+
+    def style(self, repository: Repository, registry: Registry) -> Style:
+        """Return how blobs go out: as the user said, or as suits the registry."""
+        style = profile_of(registry.host, registry.shows).style
+        chunk = self.chunk
+        if isinstance(chunk, Mapping):
+            chunk = chunk.get(repository.registry)
+        if chunk is None:
+            return style
+        if chunk is True:
+            # Who wants chunks gets them, from a registry too that is known to take none.
+            chunk = style.smaller or Style.smaller
+        return replace(style, chunk=int(chunk))
+
+
+@dataclass(frozen=True)
+class Registries:
+    """The registries behind one transport, each entered at its first use. Threads may share it."""
+
+    transport: Transport
+    credentials: Keychain | Credentials | None
+    retry: Retry
+    uploads: Uploads
+    insecure: bool
+    _keys: dict[Repository, Credentials | None] = field(default_factory=dict)
+    _entered: dict[tuple[str, Credentials | None], Registry] = field(default_factory=dict)
+
+    def remote(
+        self, repository: Repository, actions: str = "pull", *also: Repository, uploads: int = 1
+    ) -> Remote:
+        """Return a repository as a store; `uploads` go on at a time, and share the window."""
+        access = self.access(repository, actions, *also)
+        return Remote(
+            repository,
+            access,
+            self.transport,
+            keep=partial(self.uploads.keep, uploads),
+            retry=self.retry,
+            style=self.uploads.style(repository, access.registry),
+        )
+
+    def access(self, repository: Repository, actions: str = "pull", *also: Repository) -> Access:
+        """Return what may be done in a repository, and pulled from others."""
+        return self.of(repository).access(repository, actions, *also)
+
+    def of(self, repository: Repository) -> Registry:
+        """Return the registry of a repository, entered as the keychain says."""
+        return self.enter(repository, self.found(repository))
+
+    def enter(self, repository: Repository, credentials: Credentials | None) -> Registry:
+        """Return the registry of a repository, which is asked at its first use alone."""
+        key = repository.registry, credentials
+        if key not in self._entered:
+            self._entered[key] = self.transport.run(
+                enter(
+                    repository.api_host,
+                    credentials,
+                    schemes=self._schemes(repository),
+                    retry=self.retry,
+                    clock=time.monotonic,
+                )
+            )
+        return self._entered[key]
+
+    def found(self, repository: Repository) -> Credentials | None:
+        """Ask the keychain, once for each repository: it may run a program."""
+        keychain = self.credentials
+        if keychain is None or isinstance(keychain, Credentials):
+            return keychain
+        if repository not in self._keys:
+            self._keys[repository] = keychain.find(repository)
+        return self._keys[repository]
+
+    def _schemes(self, repository: Repository) -> tuple[str, ...]:
+        """Return what may be spoken, the likelier first.
+
+        On loopback that is plain http: its servers seldom have TLS, and one that waits for a line
+        would let a TLS hello wait for the whole timeout.
+        """
+        if repository.is_loopback:
+            return ("http", "https")
+        return ("https", "http") if self.insecure else ("https",)

@@ -1,0 +1,258 @@
+"""The files of an image layout: where each is, how it comes to be, and who may change what.
+
+Knows image-spec image-layout.md, rename and flock. Must not know what is in the files.
+
+    <path>/oci-layout
+    <path>/index.json
+    <path>/blobs/<algorithm>/<encoded>
+    <path>/.uploads/                     files on their way, each under a name of its own
+
+Strategy: several processes share the directory, the embedded registry among them. What is written
+is moved to its place when it is whole, so that a reader, and whoever comes after a `kill -9`, finds
+each file as it was or as it shall be. Two locks, both of the kernel's: who changes index.json holds
+the directory (flock), as the registry does; who writes shares `.uploads`, and who sweeps has it
+alone. A link in the place of a file is refused: what is inside stays inside.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import uuid
+from contextlib import contextmanager, suppress
+from itertools import takewhile
+from typing import TYPE_CHECKING, Final
+
+from brolga.errors import DigestMismatch, InvalidLayout, InvalidManifest, NoSuchImage
+from brolga.manifest import MAX_SIZE, Index
+from brolga.manifest.document import decode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from brolga.compression import Block
+    from brolga.digest import Digest
+
+__all__ = ["SCRATCH", "Files", "check"]
+
+# image-layout.md, oci-layout file.
+_MARK: Final = b'{"imageLayoutVersion":"1.0.0"}\n'
+_MARK_LIMIT: Final = 4096  # bytes
+_OURS: Final = frozenset({"oci-layout", "index.json", "blobs", ".uploads"})
+# What a blob on its way is called: no session of the registry has such a name.
+SCRATCH: Final = "blob."
+_LINK: Final = "there is a link in the place of a file of the layout: it is refused"
+
+
+class Files:
+    """The directory of one image layout, `path`, which need not be there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.index = path / "index.json"
+        self.uploads = path / ".uploads"
+        self.blobs = path / "blobs"
+        self._mark = path / "oci-layout"
+
+    def require(self) -> None:
+        """Raise NoSuchImage where nothing is, InvalidLayout where it is no image layout."""
+        try:
+            status = self.path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise NoSuchImage(f"there is no image layout at {self.path}") from None
+        if not stat.S_ISDIR(status.st_mode):
+            raise self._wrong("it is no directory; an archive is named oci-archive:FILE")
+        mark = self.read(self._mark, _MARK_LIMIT)
+        if mark is None:
+            raise self._wrong("it has no file oci-layout")
+        version = _version(mark)
+        if not (isinstance(version, str) and version.startswith("1.")):
+            raise self._wrong("its file oci-layout does not say version 1")
+
+    def create(self) -> None:
+        """Make the layout where it is not there; the file that says it is one comes last.
+
+        Raises InvalidLayout for a directory with files of others.
+        """
+        if self.is_there():
+            self.require()
+            return
+        if self.path.exists() and not self.path.is_dir():
+            raise self._wrong("it is no directory; an archive is named oci-archive:FILE")
+        self.path.mkdir(parents=True, exist_ok=True)
+        if strange := sorted(set(os.listdir(self.path)) - _OURS):  # noqa: PTH208 - names alone
+            raise self._wrong(
+                f"it has other files, as {strange[0]!r}; name an empty directory, or a new one"
+            )
+        self._directory(self.blobs)
+        with self.locked():
+            if not self.index.exists():
+                self.write([Index.new(()).raw], lambda _: self.index)
+            self.write([_MARK], lambda _: self._mark)
+
+    def is_there(self) -> bool:
+        """Whether there is a file that says that this is a layout."""
+        return os.path.lexists(self._mark)
+
+    def blob(self, digest: Digest) -> Path:
+        """Return the place of a blob, whether it is there or not."""
+        return self.blobs / digest.algorithm / digest.encoded
+
+    def size(self, digest: Digest) -> int | None:
+        """Return how many bytes a blob has, None where it is not there. Raises InvalidLayout."""
+        try:
+            status = self._inside(self.blob(digest)).lstat()
+        except FileNotFoundError:
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            raise self._wrong(_LINK)
+        return status.st_size
+
+    def renew(self, digest: Digest) -> None:
+        """Make a blob young: who sweeps by age leaves it to whoever counts on it now."""
+        with suppress(OSError):  # another user's: it is as old as it is
+            os.utime(self.blob(digest), follow_symlinks=False)
+
+    def open(self, path: Path) -> int:
+        """Open a file of the layout to be read. Raises FileNotFoundError, InvalidLayout."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            descriptor = os.open(self._inside(path), flags)
+        except OSError as error:
+            if path.is_symlink():
+                raise self._wrong(_LINK) from error
+            raise
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise self._wrong(f"{path.name} is no regular file")
+        return descriptor
+
+    def read(self, path: Path, limit: int = MAX_SIZE) -> bytes | None:
+        """Return a small file's bytes, one more than `limit` at most; None where it is not there.
+
+        Raises InvalidLayout.
+        """
+        try:
+            descriptor = self.open(path)
+        except FileNotFoundError:
+            return None
+        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor has no path
+            return file.read(limit + 1)
+
+    def write(self, blocks: Iterable[Block], place: Callable[[int], Path]) -> None:
+        """Write a file and move it to its place, at once and whole.
+
+        `place` is asked for it when all is written, and told the number of bytes; where it or
+        `blocks` raises, nothing is left. Raises OSError, with the layout's name in it.
+        """
+        scratch = self._directory(self.uploads) / f"{SCRATCH}{uuid.uuid4().hex}"
+        with self._named():
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            descriptor = os.open(scratch, flags, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # the registry expires no file that is held
+            size = 0
+            for block in blocks:
+                with self._named():
+                    size += _write(descriptor, block)
+            target = place(size)
+            self._directory(target.parent)
+            with self._named():
+                scratch.replace(target)
+        except BaseException:
+            scratch.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the one who changes index.json, among threads and processes."""
+        with _held(self.path, fcntl.LOCK_EX):
+            yield
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keep off who sweeps, while blobs are there that no index names yet."""
+        with _held(self._directory(self.uploads), fcntl.LOCK_SH):
+            yield
+
+    @contextmanager
+    def sweeping(self, waiting: Callable[[], None]) -> Iterator[None]:
+        """Be alone: wait for those who write, keep off new ones. `waiting` is told of the wait."""
+        uploads = self._directory(self.uploads)
+        try:
+            with _held(uploads, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                yield
+                return
+        except BlockingIOError:
+            waiting()
+        with _held(uploads, fcntl.LOCK_EX):
+            yield
+
+    def _directory(self, path: Path) -> Path:
+        """Return a directory inside, made where it is not there. Raises InvalidLayout."""
+        if path != self.path:
+            with self._named():
+                self._inside(path / SCRATCH).parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _inside(self, path: Path) -> Path:
+        """Return a path of the layout that no link leads out of. Raises InvalidLayout."""
+        above = takewhile(lambda one: one != self.path, path.parents)
+        if any(directory.is_symlink() for directory in above):
+            raise self._wrong(_LINK)
+        return path
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Give an error of the system the layout's name: that of a file on its way says nothing."""
+        try:
+            yield
+        except FileExistsError as error:  # a file where a directory must be
+            raise self._wrong(f"{error.filename} is no directory") from error
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, os.fspath(self.path)) from error
+
+    def _wrong(self, why: str) -> InvalidLayout:
+        error = InvalidLayout(f"{self.path} is no image layout that can be used: {why}")
+        error.side = "local"
+        return error
+
+
+@contextmanager
+def _held(directory: Path, how: int) -> Iterator[None]:
+    """Hold a lock on a directory. Raises BlockingIOError where `how` says not to wait."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, how)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _write(descriptor: int, block: Block) -> int:
+    with memoryview(block) as view:
+        done = 0
+        while done < len(view):
+            done += os.write(descriptor, view[done:])
+        return done
+
+
+def _version(mark: bytes) -> object:
+    with suppress(InvalidManifest):
+        return decode(mark, _MARK_LIMIT).get("imageLayoutVersion")
+    return None
+
+
+def check(expected: Digest, actual: Digest, where: Path | None = None) -> None:
+    """Raise DigestMismatch where bytes are others; `where` is the layout that they are in."""
+    if actual != expected:
+        place = f" in {where}" if where else ""
+        raise DigestMismatch(
+            f"the bytes of {expected}{place} hash to {actual}",
+            expected=str(expected),
+            actual=str(actual),
+        )

@@ -1,0 +1,202 @@
+"""Archives: whatever is written comes back, and whatever is broken is never taken for whole."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.tars import entry, tar
+from tests.unit.archive.archives import (
+    Store,
+    config,
+    crane,
+    docker_new,
+    docker_old,
+    oci,
+    sha,
+    skopeo,
+)
+
+from brolga.archive import Archive, Known, Writer, stream_archive
+from brolga.copy import push
+from brolga.digest import Digest
+from brolga.errors import BrolgaError
+from brolga.images import BytesBlob, Image
+from brolga.images.entries import entries
+from brolga.manifest import Manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.unit.archive.archives import Member
+
+SETTINGS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FORMS: tuple[Callable[..., list[Member]], ...] = (docker_old, docker_new, skopeo, crane, oci)
+
+contents = st.binary(max_size=2000)
+layers = st.lists(contents.map(lambda data: tar(entry("a", data))), max_size=4, unique=True).map(
+    tuple
+)
+forms = st.sampled_from(FORMS)
+
+
+def cut(data: bytes, sizes: list[int]) -> Iterator[bytes]:
+    """Yield data in blocks of these sizes, then the rest."""
+    for size in sizes:
+        yield data[:size]
+        data = data[size:]
+    yield data
+
+
+def saved(store: Store) -> tuple[list[str], bytes]:
+    """Return the DiffIDs and the config of what a store has as `tag`."""
+    manifest = store.documents["tag"]
+    assert isinstance(manifest, Manifest)
+    raw = store.blobs[str(manifest.config.digest)]
+    for layer in manifest.layers:
+        assert len(store.blobs[str(layer.digest)]) == layer.size
+    return json.loads(raw)["rootfs"]["diff_ids"], raw
+
+
+@SETTINGS
+@given(
+    forms, layers, st.randoms(use_true_random=False), st.lists(st.integers(1, 3000)), st.booleans()
+)
+def test_every_form_in_every_order(
+    form: Callable[..., list[Member]],
+    parts: tuple[bytes, ...],
+    chance: Any,
+    sizes: list[int],
+    spool: bool,
+) -> None:
+    """No order of an archive's files, and no cut of a pipe's blocks, changes the image."""
+    members = form(parts)
+    chance.shuffle(members)
+    store = Store()
+    told = "oci" if form is oci else ""
+    tree = stream_archive(cut(tar(*members), sizes), store, form=told, spool=spool)
+    push(Known(store), tree, "tag")
+    assert saved(store) == ([f"sha256:{sha(one)}" for one in parts], config(parts))
+
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory, "archive")
+        file.write_bytes(tar(*members))
+        again = Store()
+        with Archive(file, told) as archive:
+            push(again, archive.tree(), "tag")
+    assert saved(again) == saved(store)
+    assert again.documents["tag"].raw == store.documents["tag"].raw
+
+
+@SETTINGS
+@given(forms, layers.filter(bool), st.data())
+def test_a_flipped_byte_is_found_or_means_nothing(
+    form: Callable[..., list[Member]], parts: tuple[bytes, ...], data: st.DataObject
+) -> None:
+    """A wrong digest is never tagged: an error of ours, or the same layers."""
+    raw = bytearray(tar(*form(parts)))
+    place = data.draw(st.integers(0, len(raw) - 1))
+    raw[place] ^= 1 << data.draw(st.integers(0, 7))
+    store = Store()
+    try:
+        tree = stream_archive([bytes(raw)], store, form="oci" if form is oci else "")
+        push(Known(store), tree, "tag")
+    except BrolgaError:
+        assert not store.documents
+    else:
+        diff_ids, _ = saved(store)
+        assert set(diff_ids) <= {f"sha256:{sha(one)}" for one in parts}
+
+
+@SETTINGS
+@given(forms, layers, st.data())
+def test_a_cut_archive_is_never_whole(
+    form: Callable[..., list[Member]], parts: tuple[bytes, ...], data: st.DataObject
+) -> None:
+    """Wherever the pipe ends early, nothing is tagged."""
+    raw = tar(*form(parts)).rstrip(b"\0")
+    size = data.draw(st.integers(0, len(raw)))
+    store = Store()
+    try:
+        stream_archive([raw[:size]] if size else [], store)
+    except BrolgaError:
+        assert not store.documents
+    else:
+        raise AssertionError("a cut archive was taken for a whole one")
+
+
+@SETTINGS
+@given(st.binary(max_size=5000))
+def test_any_bytes_are_an_error_of_ours(data: bytes) -> None:
+    """What comes down a pipe may be anything."""
+    for blocks in ([data], [tar(entry("manifest.json", data))], [tar(entry("index.json", data))]):
+        try:
+            stream_archive(blocks, Store())
+        except BrolgaError:
+            continue
+        raise AssertionError("it is no archive of images")
+
+
+@SETTINGS
+@given(st.lists(contents, max_size=4, unique=True), st.sampled_from(["docker", "oci"]))
+def test_what_is_written_is_a_plain_tar_and_comes_back(parts: list[bytes], form: str) -> None:
+    """Any blobs: whole, under their digests, the same bytes each time, and readable."""
+    plain = [tar(entry("a", part)) for part in parts]
+    blobs = [BytesBlob(one, "application/vnd.oci.image.layer.v1.tar") for one in plain]
+    empty = Image.empty()
+    settled = empty.edited(lambda it: it.replace(diff_ids=map(Digest.of, plain)))
+    image = Image(
+        empty.manifest.replace(
+            config=settled.config_blob.descriptor, layers=[one.descriptor for one in blobs]
+        ),
+        settled.config_blob,
+        tuple(blobs),
+    )
+    written = []
+    for _ in range(2):
+        out = io.BytesIO()
+        with Writer(out, form, "example.com/a:b") as writer:
+            push(writer, image, "", jobs=1)
+        written.append(out.getvalue())
+    assert written[0] == written[1]
+    with tarfile.open(fileobj=io.BytesIO(written[0])) as archive:
+        assert len(archive.getnames()) == len(set(archive.getnames()))
+    store = Store()
+    push(Known(store), stream_archive([written[0]], store, compression="none"), "tag")
+    assert saved(store)[0] == [f"sha256:{sha(one)}" for one in plain]
+
+
+@SETTINGS
+@given(
+    st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 3000)), max_size=8), st.integers(1, 900)
+)
+def test_entries_are_the_same_read_or_passed_over(
+    wanted: list[tuple[int, int]], block_size: int
+) -> None:
+    """`skip` is told what nobody wants; where an entry's data begins is its `start`."""
+    data = tar(*(entry(f"{n}", bytes([n]) * size) for n, (size, _) in enumerate(wanted)))
+
+    class Skipping:
+        at = 0
+
+        def __iter__(self) -> Iterator[bytes]:
+            while self.at < len(data):
+                start, self.at = self.at, min(self.at + block_size, len(data))
+                yield data[start : self.at]
+
+        def skip(self, size: int) -> None:
+            self.at += size
+
+    for blocks in (Skipping(), [data]):
+        for number, one in enumerate(entries(blocks, needs_end=True)):
+            size, read = wanted[number]
+            assert data[one.start : one.start + size] == bytes([number]) * size
+            taken = 0
+            while taken < min(size, read):
+                taken += len(next(one.data))

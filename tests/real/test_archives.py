@@ -1,0 +1,291 @@
+"""Archives that others write go down a pipe into a registry; those of ours, others read."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+import subprocess
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.real.foreign import copy, make_image, push, require, skopeo
+from tests.tars import tar
+from tests.unit.archive.archives import docker_new, docker_old
+
+from brolga.archive import Archive, Known, open_writer, stream_archive
+from brolga.client.remote import Remote
+from brolga.copy import push as push_into
+from brolga.errors import BrolgaError
+from brolga.reference import Repository
+from brolga.replay import Window
+from brolga.store import read_tree
+from brolga.transport import Transport
+from brolga.wire import enter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.conftest import Embedded
+    from tests.real.foreign import Image
+
+pytestmark = pytest.mark.real
+
+LAYERS = tuple(tar(*names) for names in (("a", "b"), ("c",), ("a", "b")))
+PLATFORMS = ("linux/amd64", "linux/arm64")
+
+
+def buildah(
+    directory: Path, command: str, *arguments: str | Path
+) -> subprocess.CompletedProcess[str]:
+    """Run buildah with a store of its own, below a test's directory."""
+    require("buildah")
+    auth = directory / "auth.json"
+    auth.write_text("{}")
+    store: list[str | Path] = ["--root", directory / "store", "--runroot", directory / "run"]
+    store.append("--storage-driver=vfs")
+    return subprocess.run(
+        ["buildah", *store, command, "--quiet", "--authfile", auth, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """Write an image of three layers by hand."""
+    return make_image(tmp_path_factory.mktemp("image") / "layout", size=3_000_000)
+
+
+@contextmanager
+def remote(registry: Embedded, name: str) -> Iterator[Remote]:
+    """Give a repository as a store; nothing of an upload is kept to go out again."""
+    repository = Repository.parse(f"{registry.address}/{name}")
+    with Transport() as transport:
+        entered = transport.run(enter(repository.api_host, schemes=("http",)))
+        access = entered.access(repository, "pull,push")
+        yield Remote(repository, access, transport, keep=functools.partial(Window, 0))
+
+
+def streamed(registry: Embedded, file: Path, name: str = "", form: str = "") -> str:
+    """Send a file down a pipe into the registry, in one pass; return what it is called there."""
+    with remote(registry, "app") as store, subprocess.Popen(["cat", file], stdout=-1) as cat:
+        assert cat.stdout
+        tree = stream_archive(cat.stdout, store, form=form, name=name)
+        push_into(Known(store), tree, "v1")
+        assert cat.wait() == 0
+        # The file itself is the same image.
+        with Archive(file, form) as archive:
+            again = archive.tree(name)
+            push_into(store, again, "v2")
+        assert again.digest == tree.digest
+    return f"{registry.address}/app:v1"
+
+
+def diff_ids(place: str) -> list[str]:
+    """Return what an image's config says of its layers, as skopeo reads it."""
+    flags = ["--tls-verify=false"] if place.startswith("docker:") else []
+    found: dict[str, Any] = json.loads(skopeo("inspect", "--config", *flags, place))
+    return list(found["rootfs"]["diff_ids"])
+
+
+def comes_back(reference: str, wanted: list[str], tmp_path: Path) -> None:
+    """Let skopeo read an image, and uncompress its layers: they have the DiffIDs of its config."""
+    layout = tmp_path / "back"
+    copy(f"docker://{reference}", f"dir:{layout}", "--dest-decompress")
+    manifest = json.loads((layout / "manifest.json").read_text())
+    assert [layer["digest"] for layer in manifest["layers"]] == wanted
+    assert diff_ids(f"docker://{reference}") == wanted
+
+
+def by_skopeo(image: Image, directory: Path) -> Path:
+    file = directory / "skopeo.tar"
+    copy(image.place, f"docker-archive:{file}:example.com/app:v1")
+    return file
+
+
+def by_skopeo_oci(image: Image, directory: Path) -> Path:
+    file = directory / "skopeo-oci.tar"
+    copy(image.place, f"oci-archive:{file}:v1")
+    return file
+
+
+def by_crane(image: Image, directory: Path) -> Path:
+    require("crane")
+    from brolga.server.running import running
+
+    file = directory / "crane.tar"
+    with running(directory / "crane") as address:
+        push(image, f"{address}/app:v1")
+        subprocess.run(["crane", "pull", f"{address}/app:v1", file], check=True)
+    return file
+
+
+def by_tar(image: Image, directory: Path) -> Path:
+    """Tar a layout that umoci has added an image to."""
+    require("umoci", "tar")
+    layout, file = directory / "umoci", directory / "umoci.tar"
+    shutil.copytree(image.directory, layout)
+    subprocess.run(["umoci", "config", "--image", f"{layout}:v1", "--author", "umoci"], check=True)
+    subprocess.run(["tar", "-C", layout, "-cf", file, "."], check=True)
+    return file
+
+
+def by_buildah(image: Image, directory: Path, form: str = "docker-archive") -> Path:
+    pulled = buildah(directory, "pull", image.place)
+    if pulled.returncode:
+        pytest.skip(f"buildah cannot keep an image here: {pulled.stderr.strip()[-200:]}")
+    file = directory / f"{form}.tar"
+    place = f"{form}:{file}" + (":example.com/app:v1" if form == "docker-archive" else "")
+    done = buildah(directory, "push", pulled.stdout.strip(), place)
+    assert done.returncode == 0, done.stderr
+    return file
+
+
+def by_buildah_oci(image: Image, directory: Path) -> Path:
+    return by_buildah(image, directory, "oci-archive")
+
+
+WRITERS = [by_skopeo, by_skopeo_oci, by_crane, by_tar, by_buildah, by_buildah_oci]
+
+
+@pytest.mark.parametrize("write", WRITERS, ids=lambda write: write.__name__)
+def test_what_others_write_goes_into_a_registry_in_one_pass(
+    write: Callable[[Image, Path], Path], image: Image, registry: Embedded, tmp_path: Path
+) -> None:
+    """From a real pipe, in either form, and back by skopeo with equal DiffIDs."""
+    reference = streamed(registry, write(image, tmp_path))
+    comes_back(reference, diff_ids(image.place), tmp_path)
+
+
+@pytest.mark.parametrize("members", [docker_old, docker_new])
+@pytest.mark.parametrize("form", ["", "docker"])
+def test_what_docker_save_writes(
+    members: Callable[..., list[Any]], form: str, registry: Embedded, tmp_path: Path
+) -> None:
+    """Docker before 25, with a link for a layer that comes twice, and since; skopeo agrees."""
+    file = tmp_path / "saved.tar"
+    file.write_bytes(tar(*members(LAYERS, "example.com/app:v1")))
+    wanted = diff_ids(f"docker-archive:{file}")
+    reference = streamed(registry, file, "example.com/app:v1", form)
+    comes_back(reference, wanted, tmp_path)
+
+
+def test_what_docker_save_writes_is_an_oci_archive_too(registry: Embedded, tmp_path: Path) -> None:
+    """Named so, it keeps its digest and its layers, which are not compressed."""
+    file = tmp_path / "saved.tar"
+    file.write_bytes(tar(*docker_new(LAYERS)))
+    reference = streamed(registry, file, "v1", "oci")
+    comes_back(reference, diff_ids(f"oci-archive:{file}:v1"), tmp_path)
+
+
+def test_all_platforms_keep_their_digest(registry: Embedded, tmp_path: Path) -> None:
+    """An OCI archive of an index, by skopeo: the index, byte for byte."""
+    images = make_image(tmp_path / "layout", PLATFORMS)
+    file = tmp_path / "index.tar"
+    copy(images.place, f"oci-archive:{file}:v1")
+    reference = streamed(registry, file)
+    copy(f"docker://{reference}", f"oci:{tmp_path / 'back'}:v1", "--preserve-digests")
+    blobs = {path.name for path in (tmp_path / "back" / "blobs/sha256").iterdir()}
+    assert blobs == {path.name for path in (images.directory / "blobs/sha256").iterdir()}
+
+
+def test_an_archive_that_ends_early_tags_nothing(
+    image: Image, registry: Embedded, tmp_path: Path
+) -> None:
+    """`docker save` that dies in the middle: an error, no tag, no session left open."""
+    data = by_skopeo(image, tmp_path).read_bytes()
+    for size in (2_000_000, len(data) - 12000):
+        file = tmp_path / "cut.tar"
+        file.write_bytes(data[:size])
+        with pytest.raises(BrolgaError, match="cut short"):
+            streamed(registry, file)
+    assert registry.uploads("app") == []
+    assert not list((registry.directory / "app").glob("**/v1"))
+
+
+def test_a_layer_that_is_another_is_never_committed(registry: Embedded, tmp_path: Path) -> None:
+    """The registry is not told a digest before the DiffID was found to be the config's."""
+    members = docker_new(LAYERS)
+    info, data = members[1]
+    members[1] = info, bytes(len(data) - 1024) + bytes(1024)
+    file = tmp_path / "wrong.tar"
+    file.write_bytes(tar(*members))
+    with pytest.raises(BrolgaError, match="uncompressed, where"):
+        streamed(registry, file)
+    assert registry.blobs("app") == []
+    assert registry.uploads("app") == []
+
+
+# --- What we write
+
+
+@pytest.fixture
+def pushed(image: Image, registry: Embedded) -> Image:
+    """Put the image into the registry."""
+    push(image, f"{registry.address}/app:v1")
+    return image
+
+
+def pulled(registry: Embedded, form: str, file: Path, name: str) -> Path:
+    """Write an image of the registry into a pipe, whose other end is a file."""
+    with (
+        remote(registry, "app") as store,
+        file.open("wb") as out,
+        subprocess.Popen(["cat"], stdin=-1, stdout=out) as cat,
+    ):
+        assert cat.stdin
+        with open_writer(f"/proc/self/fd/{cat.stdin.fileno()}", form, name) as writer:
+            push_into(writer, read_tree(store, "v1"), "", jobs=1)
+    return file
+
+
+def test_others_read_a_docker_archive_of_ours(
+    pushed: Image, registry: Embedded, tmp_path: Path
+) -> None:
+    """skopeo, and where they are here crane and buildah; each checks the DiffIDs it reads."""
+    file = pulled(registry, "docker", tmp_path / "ours.tar", "example.com/app:v1")
+    wanted = diff_ids(pushed.place)
+    assert diff_ids(f"docker-archive:{file}:example.com/app:v1") == wanted
+    copy(f"docker-archive:{file}", f"docker://{registry.address}/skopeo:v1")
+    comes_back(f"{registry.address}/skopeo:v1", wanted, tmp_path)
+    if shutil.which("crane"):
+        target = f"{registry.address}/crane:v1"
+        subprocess.run(["crane", "push", file, target], check=True, capture_output=True)
+        assert diff_ids(f"docker://{target}") == wanted
+    if shutil.which("buildah") and not buildah(tmp_path, "pull", pushed.place).returncode:
+        done = buildah(tmp_path, "pull", f"docker-archive:{file}")
+        assert done.returncode == 0, done.stderr
+
+
+def test_others_read_an_oci_archive_of_ours(
+    pushed: Image, registry: Embedded, tmp_path: Path
+) -> None:
+    """Skopeo by its name; umoci, where a tar unpacks it."""
+    file = pulled(registry, "oci", tmp_path / "ours.tar", "v1")
+    wanted = diff_ids(pushed.place)
+    assert diff_ids(f"oci-archive:{file}:v1") == wanted
+    raw = skopeo("inspect", "--raw", f"oci-archive:{file}:v1")
+    assert (
+        raw.encode() == (pushed.directory / "blobs" / pushed.digest.replace(":", "/")).read_bytes()
+    )
+    require("umoci", "tar")
+    layout = tmp_path / "unpacked"
+    layout.mkdir()
+    subprocess.run(["tar", "-C", layout, "-xf", file], check=True)
+    listed = subprocess.run(
+        ["umoci", "list", "--layout", layout], capture_output=True, text=True, check=True
+    )
+    assert listed.stdout.split() == ["v1"]
+
+
+def test_an_archive_becomes_another_without_a_registry(image: Image, tmp_path: Path) -> None:
+    """From a pipe to a file in one pass: skopeo reads the same image."""
+    source, target = by_skopeo(image, tmp_path), tmp_path / "ours.tar"
+    with open_writer(target, "docker", "a:b") as writer, source.open("rb") as file:
+        tree = stream_archive(file, writer, compression="none")
+        push_into(Known(writer), tree, "", jobs=1)
+    assert diff_ids(f"docker-archive:{target}") == diff_ids(image.place)
