@@ -24,7 +24,7 @@ import time
 from contextlib import closing, contextmanager
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,7 +112,7 @@ def _registry(directory: Path) -> Iterator[int]:
         process.wait()
 
 
-def _push(port: int, arguments: list[str], stdin: BinaryIO | None) -> float:
+def _push(port: int, arguments: list[str], stdin: IO[bytes] | None) -> float:
     """Push once; return the seconds."""
     began = time.monotonic()
     subprocess.run(

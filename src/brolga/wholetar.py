@@ -128,7 +128,7 @@ class _Watch:
                 skip, self._wants = self._headers.send(part)
             except CorruptBlob as error:
                 place = self._offset + at - len(part)
-                raise CorruptBlob(f"the source is no whole tar: {error} at byte {place}") from None
+                raise _refused(f"the source is no whole tar: {error} at byte {place}") from None
             at += skip
         self._skip = at - size
 
@@ -137,13 +137,19 @@ class _Watch:
         if self._ended:
             return
         if not self._offset:
-            raise CorruptBlob("the source is empty, where a tar is wanted")
+            raise _refused("the source is empty, where a tar is wanted")
         what = "its end, two blocks of zeros, is missing"
         if self._skip:
             what = f"{self._skip} bytes of an entry are missing"
         elif self._part:
             what = f"{self._wants - len(self._part)} bytes of a header are missing"
-        raise CorruptBlob(f"the source is a tar cut short: after {self._offset} bytes {what}")
+        raise _refused(f"the source is a tar cut short: after {self._offset} bytes {what}")
+
+
+def _refused(text: str) -> CorruptBlob:
+    error = CorruptBlob(text)
+    error.side = "source"
+    return error
 
 
 def _headers() -> Generator[_Wish, bytes, None]:
@@ -180,9 +186,8 @@ def _is_header(header: bytes) -> bool:
     except CorruptBlob:
         return False
     summed = header[: _SUM.start] + b" " * 8 + header[_SUM.stop :]
-    unsigned = sum(summed)
-    signed = unsigned - 256 * sum(byte > 127 for byte in summed)  # as some old programs had it
-    return said in (unsigned, signed)
+    signed = memoryview(summed).cast("b")  # as some old programs had it
+    return said in (sum(summed), sum(signed))
 
 
 def _is_directory(header: bytes) -> bool:
@@ -217,13 +222,13 @@ def _pax_size(data: bytes, said: int | None) -> int | None:
     start = 0
     while start < len(data):
         digits, _, _ = data[start : start + _MAX_DIGITS].partition(b" ")
-        length = _decimal(digits)
-        key, _, value = data[start + len(digits) + 1 : start + length - 1].partition(b"=")
-        if not key:
+        end = start + _decimal(digits)
+        key, _, value = data[start + len(digits) + 1 : end - 1].partition(b"=")
+        if not key or data[end - 1 : end] != b"\n":
             raise CorruptBlob("a broken record of an extended header")
         if key == b"size":
             said = _decimal(value) if value else None
-        start += length
+        start = end
     return said
 
 

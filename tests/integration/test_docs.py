@@ -22,7 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
 import pytest
+
+from brolga.cli import command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 REGISTRY = "localhost:5000"
 FENCED = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PRINTED = re.compile(r"^ *print\(.*\)  # (.*)$", re.MULTILINE)
 DIGEST = re.compile("sha256:([0-9a-f]+)…")
 DOCUMENTS = [
     path.relative_to(ROOT).as_posix()
@@ -123,8 +128,13 @@ def shell(tmp_path: Path, registry: Embedded) -> Callable[[str], subprocess.Comp
             ["sh", "-c", command.replace(REGISTRY, registry.address)],
             check=False,
             cwd=home,
-            # HOME, so that nobody's credentials are found.
-            env=os.environ | {"PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(home)},
+            env=os.environ
+            | {
+                "PATH": f"{programs}:{os.environ['PATH']}",
+                # So that nobody's credentials are found, and none are left for others.
+                "HOME": str(home),
+                "DOCKER_CONFIG": str(home / ".docker"),
+            },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -160,6 +170,45 @@ def test_each_example_does_what_the_document_shows(
 ) -> None:
     """A reader can copy a command, and gets what stands below it."""
     check((ROOT / document).read_text(), shell, registry.address)
+
+
+@pytest.mark.skipif(shutil.which("tar") is None, reason="tar is not on PATH")
+def test_the_code_of_images_prints_what_stands_behind_it(
+    shell: Callable[[str], subprocess.CompletedProcess[str]], registry: Embedded
+) -> None:
+    """The blocks marked `python` are one program; `print(…)  # …` says what it prints."""
+    code = "".join(PYTHON.findall((ROOT / "docs/images.md").read_text()))
+    done = shell(f"{shlex.quote(sys.executable)} -W error - <<'.'\n{code}.\n")
+    printed = done.stdout.replace(registry.address, REGISTRY)
+    assert done.returncode == 0, printed
+    assert looks_like(PRINTED.findall(code), printed, {}), printed
+
+
+def verbs() -> Iterator[str]:
+    """Give each verb, and each verb of a group: `copy`, `auth login`."""
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        verb = command.get_command(context, name)
+        if isinstance(verb, click.Group):
+            yield from (f"{name} {each}" for each in verb.list_commands(context))
+        else:
+            yield name
+
+
+# It runs until it is ended: test_server.py and demo.py do that.
+RUNS_ON = "registry serve"
+
+
+@pytest.mark.parametrize("verb", [*verbs()])
+def test_each_verb_is_shown(verb: str) -> None:
+    """In a heading, with the others of its group, and by an example that runs."""
+    text = (ROOT / "docs/cli.md").read_text()
+    group, _, name = verb.partition(" ")
+    headings = [line for line in text.splitlines() if re.match(f"## .*brolga {group}\\b", line)]
+    assert any(re.search(rf"\b{name}\b", line) for line in headings), verb
+    if verb != RUNS_ON:
+        commands = [example.command for example in examples(text)]
+        assert any(f"brolga {verb}" in each for each in commands), verb
 
 
 def test_the_documents_of_the_command_have_examples() -> None:

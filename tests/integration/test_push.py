@@ -38,7 +38,7 @@ from brolga.errors import (
 )
 from brolga.layer import LayerState, StreamLayer
 from brolga.server.running import running
-from brolga.wire import Credentials
+from brolga.wire import Credentials, Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 PATIENCE_S = 30.0
+ONCE = Retry(attempts=1)
 DATA = {
     "nothing": b"",
     "one byte": b"x",
@@ -371,7 +372,8 @@ class TestCommand:
                     peer.answer(202, b"", "Location: /upload/1")
                 elif method == "PATCH":
                     patching.set()
-                    assert not peer.chunks()[1]
+                    if peer.chunks()[1]:  # or the connection is cut, where no body had begun yet
+                        peer.answer(202, b"", "Location: /upload/2")
                 elif method == "DELETE":
                     deleting.set()
                     finished.wait(PATIENCE_S)
@@ -393,14 +395,15 @@ class TestCommand:
         with brolga_process("registry", "serve", "--port", "0", str(tmp_path)) as registry:
             assert registry.stdout is not None
             address = registry.stdout.readline().decode().strip()
-            with brolga_process("layer", "push", f"{address}/x") as process:
+            push = ["layer", "push", "--retries", "0", f"{address}/x"]
+            with brolga_process(*push) as process:
                 feed(process, random.Random(3).randbytes(8 * MIB))
                 wait_for(lambda: any(upload.stat().st_size for upload in uploads.glob("*")))
                 registry.kill()
                 code, out, err = outcome(process)
         assert (code, out) == (5, "")
         assert err.startswith("brolga: registry: the upload was cut after ")
-        assert err.endswith("; nothing was committed; push again\n")
+        assert err.endswith("; nothing was committed; push again, or allow more --retries\n")
         assert err.count("\n") == 1
 
     def test_a_refusal_is_seen_while_the_source_is_idle(self) -> None:
@@ -429,7 +432,7 @@ class TestCommand:
             (registry if first else script)(peer)
 
         with scripted(dispatch) as address:  # noqa: SIM117 - the process ends before the server
-            with brolga_process("layer", "push", f"{address}/x") as process:
+            with brolga_process("layer", "push", "--retries", "0", f"{address}/x") as process:
                 code, out, err = outcome(process)
         assert (code, out) == (4, "")
         assert "with 401" in err
@@ -448,8 +451,7 @@ class TestCommand:
         )
         assert (done.returncode, done.stdout) == (7, b"")
         assert done.stderr == (
-            b"brolga: source: the source cannot be read: [Errno 5] Input/output error; "
-            b"nothing was pushed\n"
+            b"brolga: source: the source cannot be read: [Errno 5] Input/output error\n"
         )
         assert registry.blobs("x") == []
         assert registry.uploads("x") == []
@@ -544,7 +546,7 @@ class TestToken:
         layer = StreamLayer(endless(), "none")
         with (
             scripted(registry) as address,
-            Client() as client,
+            Client(retry=ONCE) as client,
             pytest.raises(Unauthorized, match="401"),
         ):
             client.push_layer(f"{address}/x", layer)
@@ -575,7 +577,7 @@ class TestDishonestRegistry:
         layer = StreamLayer(endless(), "none")
         with (
             scripted(registry) as address,
-            Client() as client,
+            Client(retry=ONCE) as client,
             pytest.raises(UploadInterrupted, match="before the end"),
         ):
             client.push_layer(f"{address}/x", layer)

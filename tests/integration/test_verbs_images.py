@@ -91,7 +91,7 @@ def test_a_signal_in_the_middle_leaves_nothing(registry: Embedded) -> None:
     )
     assert process.stdin is not None
     # More than what the pipe and the process hold: when it is taken, the upload is under way.
-    process.stdin.write(os.urandom(16 << 20))
+    process.stdin.write(tar("large", bytes(32 << 20))[: 16 << 20])
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, said) == (143, b"brolga: stopped by SIGTERM\n")

@@ -129,3 +129,85 @@ def test_an_index_is_copied_between_two_registries(
     copy(f"docker://{target}", f"oci:{tmp_path / 'back'}:v1", "--preserve-digests")
     blobs = {path.name for path in (tmp_path / "back" / "blobs/sha256").iterdir()}
     assert blobs == {path.name for path in (images.directory / "blobs/sha256").iterdir()}
+
+
+def test_what_is_made_of_an_image_shows_the_same_files(
+    plain_registry: DockerRegistry, image: Image, app: Path, access: Access, tmp_path: Path
+) -> None:
+    """`flatten`, `export` and `rebase`: umoci and tar unpack what they unpack of the layers."""
+    require("umoci", "tar")
+    place = plain_registry.address
+    base, name = f"{place}/made/base:v1", f"{place}/made/app:v1"
+    push(image, base)
+    pipe = f"tar -C {app} -c . | brolga append -b {base} -f - -t {name}"
+    sh(f"{pipe} --set-base-image-annotations", access, tmp_path)
+    sh(f"brolga flatten {name} -t {place}/made/flat:v1", access, tmp_path)
+    other = make_image(tmp_path / "other", size=1000)
+    push(other, f"{place}/made/base:v2")
+    flags = f"--new_base {place}/made/base:v2 -t {place}/made/app:v2"
+    sh(f"brolga rebase {name} {flags}", access, tmp_path)
+
+    layout = tmp_path / "layout"
+    for source, tag in (("app:v1", "app"), ("flat:v1", "flat"), ("app:v2", "new")):
+        copy(f"docker://{place}/made/{source}", f"oci:{layout}:{tag}")
+    files = {tag: tree(unpack(layout, tag, tmp_path / tag)) for tag in ("app", "flat", "new")}
+    assert files["flat"] == files["app"]
+    new_base = tree(unpack(other.directory, other.tag, tmp_path / "base"))
+    assert files["new"] == new_base | tree(app)
+    (tmp_path / "exported").mkdir()
+    sh(f"brolga export {name} | tar -C exported -x", access, tmp_path)
+    assert tree(tmp_path / "exported") == files["app"]
+    for made in ("flat:v1", "app:v2", "base:v2"):
+        printed = sh(f"brolga validate --remote {place}/made/{made}", access, tmp_path)
+        assert printed == f"PASS: {place}/made/{made}\n"
+
+
+def test_an_index_of_images_is_one_for_others(
+    plain_registry: DockerRegistry, access: Access, tmp_path: Path
+) -> None:
+    """`index append` and `filter`: skopeo reads platforms, and copies all of it."""
+    name = f"{plain_registry.address}/indexed"
+    for platform in ("linux/amd64", "linux/arm64"):
+        tag = platform.rpartition("/")[2]
+        push(make_image(tmp_path / tag, (platform,), size=1000), f"{name}:{tag}")
+    printed = sh(
+        f"brolga index append -m {name}:amd64,{name}:arm64 -t {name}:all", access, tmp_path
+    )
+    raw = skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{name}:all")
+    digest = f"sha256:{hashlib.sha256(raw.encode()).hexdigest()}"
+    assert printed == f"{name}@{digest}\n"
+    platforms = [one["platform"] for one in json.loads(raw)["manifests"]]
+    assert [one["architecture"] for one in platforms] == ["amd64", "arm64"]
+    copy(f"docker://{name}:all", f"oci:{tmp_path / 'back'}:all", "--preserve-digests")
+    sh(f"brolga index filter {name}:all --platform linux/arm64 -t {name}:one", access, tmp_path)
+    flags = [
+        "--tls-verify=false",
+        "--override-arch=arm64",
+        "--no-tags",
+        "--format={{.Architecture}}",
+    ]
+    assert skopeo("inspect", *flags, f"docker://{name}:one") == "arm64\n"
+
+
+def test_a_changed_config_is_what_others_read(
+    plain_registry: DockerRegistry, image: Image, access: Access, tmp_path: Path
+) -> None:
+    """`mutate`: skopeo shows labels, environment and command; the layers are the same blobs."""
+    name = f"{plain_registry.address}/mutated"
+    push(image, f"{name}:v1")
+    flags = "-l version=2 -e MODE=fast --entrypoint /bin/script --cmd run,fast -u nobody"
+    sh(f"brolga mutate {name}:v1 -t {name}:v2 {flags}", access, tmp_path)
+    plain = "--tls-verify=false"
+    config = json.loads(skopeo("inspect", "--config", plain, f"docker://{name}:v2"))["config"]
+    assert config == {
+        "Labels": {"version": "2"},
+        "Env": ["MODE=fast"],
+        "Entrypoint": ["/bin/script"],
+        "Cmd": ["run", "fast"],
+        "User": "nobody",
+    }
+    layers = [
+        json.loads(skopeo("inspect", "--raw", plain, f"docker://{name}:{tag}"))["layers"]
+        for tag in ("v1", "v2")
+    ]
+    assert layers[0] == layers[1]

@@ -135,7 +135,7 @@ class TokenServer(http.server.ThreadingHTTPServer):
         self.realm = f"{'https' if context else 'http'}://127.0.0.1:{self.server_port}/token"
         self.service = "the registry"
         self.lifetime_s = 300  # of a token, as it is signed; negative: it has expired
-        self.expires_in: int | None = 300  # what the answer says; None says nothing
+        self.expires_in: float | None = 300  # what the answer says; None says nothing
         self.oauth: int = (
             HTTPStatus.OK
         )  # what POST answers: 404 and 405 make clients fall back to GET

@@ -24,6 +24,7 @@ from brolga.sources import (
     _FileSource,
     check,
     open_source,
+    reopener,
     size_of,
 )
 
@@ -50,6 +51,19 @@ def read(source: Any) -> list[bytes]:
         return blocks(opened)
     finally:
         opened.close()
+
+
+def test_a_source_may_open_itself() -> None:
+    """It knows how; it is neither of one size nor opened again."""
+
+    class Own:
+        def open_blocks(self, block_size: int) -> BlockSource:
+            return open_source([DATA[:block_size]], block_size)
+
+    check(Own())
+    assert size_of(Own()) is None
+    assert reopener(Own()) is None
+    assert read(Own()) == [DATA[:SIZE]]
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from brolga.cli.options import (
     upload_flags,
 )
 from brolga.cli.output import result
+from brolga.cli.places import check_target, registry_of
 from brolga.cli.values import variables
 from brolga.cli.verbs import Verb
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from brolga.descriptor import Platform
     from brolga.images import Image
     from brolga.layer import StreamLayer
-    from brolga.reference import Reference
+    from brolga.place import Place
 
 __all__ = ["command"]
 
@@ -113,17 +114,19 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     Each SOURCE becomes a layer on top of BASE, and the image is pushed as REF. A SOURCE is an
     uncompressed tar; one that is cut short is refused. The layers of BASE are mounted or copied
-    where REF's repository lacks them. --username is for REF's registry.
+    where REF's repository lacks them. --username is for REF's registry. BASE and REF may be places
+    on this machine too: oci:DIR:TAG, oci-archive:FILE:TAG, docker-archive:FILE:NAME:TAG.
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size, layers (those that were
     appended), seconds.
     """
     from brolga.cli.progress import shown
     from brolga.cli.source import refuse_compressed, stream_layer
-    from brolga.reference import Reference
+    from brolga.place import parse_place
 
     began = time.monotonic()
-    reference, under = Reference.parse(target), Reference.parse(base) if base else None
+    reference, under = parse_place(target), parse_place(base) if base else None
+    check_target(reference, as_json=as_json)
     if reference.digest:
         raise click.UsageError("-t: a tag is wanted; the digest is the new image's own")
     if sources.count("-") > 1:
@@ -132,7 +135,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     layers = [stream_layer(name, making, connection, verb, tar=True) for name in sources]
     for name in set(sources) - {"-"}:
         refuse_compressed(name)
-    registry = reference.repository.registry
+    registry = registry_of(reference)
     with open_client(connection, jobs=jobs, registry=registry, sending=sending) as client:
         image = client.image(under, platform) if under else _empty(platform)
         if under and names_base:
@@ -152,12 +155,12 @@ def _empty(platform: Platform | None) -> Image:
     return Image.empty(platform or DEFAULT_PLATFORM)
 
 
-def _of_base(reference: Reference, base: Image) -> dict[str, str]:
+def _of_base(reference: Place, base: Image) -> dict[str, str]:
     """Return the annotations that tell what an image is built on."""
     from brolga.reference import Reference
 
     said = {_BASE_DIGEST: str(base.digest)}
-    if reference.tag is not None:
+    if isinstance(reference, Reference) and reference.tag is not None:
         said[_BASE_NAME] = str(Reference(reference.repository, reference.tag))
     return said
 
@@ -170,8 +173,12 @@ def _appended(image: Image, layers: Sequence[StreamLayer], created_by: str) -> I
 
 
 def _print(
-    ref: Reference, image: Image, layers: Sequence[StreamLayer], seconds: float, *, as_json: bool
+    ref: Place, image: Image, layers: Sequence[StreamLayer], seconds: float, *, as_json: bool
 ) -> None:
+    from brolga.place import Local
+
+    if isinstance(ref, Local) and ref.is_pipe:
+        return
     described = image.descriptor
     fields = {
         "ref": str(ref),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from brolga.cli.changing import check_clock, pushed
+from brolga.cli.changing import check_clock, check_open, home_of, pushed
 from brolga.cli.options import (
     Connection,
     Making,
@@ -91,10 +91,11 @@ def command(  # noqa: PLR0913 - the flags of the verb
     artifactType, subject.
     """
     from brolga.images import Artifact
-    from brolga.reference import Reference
+    from brolga.place import parse_place
 
     check_clock()
-    reference = Reference.parse(subject)
+    reference = parse_place(subject)
+    check_open(reference)
     _check(artifact_type, "--artifact-type")
     if stdin_type is not None:
         files = (*files, f"-:{stdin_type}")
@@ -106,7 +107,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
             about = client.manifest(reference, platform).descriptor
         artifact = Artifact.of(artifact_type, *blobs, annotations=annotations, subject=about)
         more = {"artifactType": artifact_type, "subject": about.to_dict()}
-        pushed(client, reference.repository, artifact, as_json=as_json, more=more)
+        pushed(client, home_of(reference), artifact, as_json=as_json, more=more)
 
 
 def _blobs(files: Sequence[str], connection: Connection) -> list[Blob]:

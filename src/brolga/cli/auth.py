@@ -23,7 +23,7 @@ from brolga.cli.options import (
 from brolga.cli.output import result, say
 from brolga.cli.values import items
 from brolga.cli.verbs import Verbs
-from brolga.errors import CredentialsError, InvalidReference
+from brolga.errors import CredentialsError, Denied, InvalidReference, Unauthorized
 
 if TYPE_CHECKING:
     from brolga.wire import Credentials
@@ -73,15 +73,19 @@ def login(*, registry: str, username: str, password_stdin: bool, connection: Con
         raise click.UsageError("--username: a name without colon is wanted")
     password = password_from_stdin() if password_stdin else _asked(username, host)
     credentials = given_credentials(username, password, "the login")
-    with open_client(connection) as client:
-        checked = client.check_login(host, credentials)
+    try:
+        with open_client(connection) as client:
+            checked = client.check_login(host, credentials)
+    except (Unauthorized, Denied) as error:
+        error.add_note(f"check the name and the password; nothing was stored for {host}")
+        raise
     if not checked:
-        say(f"brolga: {host} lets everybody in: nobody has checked the password")
+        say(f"warning: {host} lets everybody in: nobody has checked the password")
     where = save(host, credentials)
     say(f"logged in to {host}: the credentials are in {where}")
     if not where.startswith(_HELPER):
         say(
-            f"brolga: {where} keeps the password unencrypted; "
+            f"warning: {where} keeps the password unencrypted; "
             'a credential helper would not: name one there as "credsStore"'
         )
 

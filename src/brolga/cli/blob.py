@@ -5,6 +5,8 @@ Knows flags, and that what is on stdout cannot be taken back. Must not know how 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from brolga.cli.options import Connection, open_client, registry_flags
@@ -12,7 +14,12 @@ from brolga.cli.output import raw
 from brolga.cli.verbs import Verb
 from brolga.errors import BrolgaError
 
-__all__ = ["command"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from brolga.compression import Block
+
+__all__ = ["command", "to_stdout"]
 
 # The backspace keeps click from filling the lines.
 _EXAMPLES = """\b
@@ -30,13 +37,18 @@ def command(*, ref: str, connection: Connection) -> None:
     It streams, and is verified on its way: where the bytes are not those of DIGEST the exit code
     is 6, and what was printed must not be used.
     """
-    written = 0
     with open_client(connection) as client, client.blob(ref) as stream:
-        try:
-            for block in stream.with_heartbeats():
-                raw(block)
-                written += len(block)
-        except BrolgaError as error:
-            if written:
-                error.add_note(f"stdout got {written} bytes, which must not be used; try again")
-            raise
+        to_stdout(stream.with_heartbeats())
+
+
+def to_stdout(blocks: Iterable[Block]) -> None:
+    """Write blocks on stdout as they come. Raises what they raise, with a word on what is there."""
+    written = 0
+    try:
+        for block in blocks:
+            raw(block)
+            written += len(block)
+    except BrolgaError as error:
+        if written:
+            error.add_note(f"stdout got {written} bytes, which must not be used; try again")
+        raise

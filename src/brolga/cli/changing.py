@@ -5,11 +5,12 @@ Knows crane's rules for the name of a result, and how it is printed. Must not kn
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
-from brolga.cli.output import result
+from brolga.cli.places import check_target, told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,9 +18,19 @@ if TYPE_CHECKING:
     from brolga.client import Client
     from brolga.descriptor import Platform
     from brolga.images import ImageIndex, Tree
-    from brolga.reference import Reference, Repository
+    from brolga.place import Local, Place
+    from brolga.reference import Repository
 
-__all__ = ["check_clock", "home_of", "index_of", "place", "pushed", "tag_flag", "tree_of"]
+__all__ = [
+    "check_clock",
+    "check_open",
+    "home_of",
+    "index_of",
+    "place",
+    "pushed",
+    "tag_flag",
+    "tree_of",
+]
 
 tag_flag = click.option(
     "-t",
@@ -39,28 +50,47 @@ def check_clock() -> None:
         raise click.UsageError(str(error)) from error
 
 
-def place(source: Reference, tag: str | None) -> Reference | Repository:
-    """Return where the result goes: as `tag`, a whole reference, or in the place of `source`.
+def place(source: Place, tag: str | None) -> Place | Repository:
+    """Return where the result goes: as `tag`, a whole name, or in the place of `source`.
 
     What is named by digest cannot be changed: the result goes beside it, under its own digest.
-    Raises InvalidReference.
+    Raises InvalidReference, UsageError for an archive, which is not changed in its place.
     """
-    from brolga.reference import Reference
+    from brolga.place import Local, parse_place
 
-    name = source if tag is None else Reference.parse(tag)
+    name = source if tag is None else parse_place(tag)
+    if isinstance(name, Local):
+        if tag is None and (name.kind != "oci" or not name.name):
+            raise click.UsageError(
+                f"{name} cannot be changed in its place: name the result with --tag, or an image "
+                "of a layout as oci:DIR:NAME"
+            )
+        check_target(name)
+        return name if name.tag else replace(name, name="")
     return name.repository if name.digest is not None else name
 
 
-def home_of(where: Reference | Repository) -> Repository:
-    """Return the repository that the result goes into: --username is for its registry."""
+def home_of(where: Place | Repository) -> Repository | Local:
+    """Return the repository, or the layout or archive, that the result goes into."""
+    from brolga.place import Local
     from brolga.reference import Repository
 
+    if isinstance(where, Local):
+        return replace(where, name="")
     return where if isinstance(where, Repository) else where.repository
 
 
-def tree_of(
-    client: Client, source: Reference, platform: Platform | None, *, in_place: bool
-) -> Tree:
+def check_open(where: Place | Repository) -> None:
+    """Raise UsageError for an archive: it takes one image, or index, with all that it has."""
+    from brolga.place import Local
+
+    if isinstance(where, Local) and where.kind != "oci":
+        raise click.UsageError(
+            f"{where} is an archive, written once and as a whole: copy it to oci:DIR first"
+        )
+
+
+def tree_of(client: Client, source: Place, platform: Platform | None, *, in_place: bool) -> Tree:
     """Return what `source` names: an image or an index, with `platform` one image of it.
 
     Raises UsageError where the result would take the place of a whole index.
@@ -78,7 +108,7 @@ def tree_of(
     return tree.image(platform)
 
 
-def index_of(client: Client, source: Reference) -> ImageIndex:
+def index_of(client: Client, source: Place) -> ImageIndex:
     """Return the index that `source` names. Raises UsageError where it is an image."""
     from brolga.images import ImageIndex
 
@@ -90,7 +120,7 @@ def index_of(client: Client, source: Reference) -> ImageIndex:
 
 def pushed(
     client: Client,
-    where: Reference | Repository,
+    where: Place | Repository,
     tree: Tree,
     *,
     as_json: bool,
@@ -99,11 +129,5 @@ def pushed(
     """Push a tree and print its name by digest; `more` is what else its JSON object has."""
     ref = client.push(where, tree)
     descriptor = tree.descriptor
-    fields = {
-        "ref": str(ref),
-        "digest": str(descriptor.digest),
-        "mediaType": descriptor.media_type,
-        "size": descriptor.size,
-        **(more or {}),
-    }
-    result(str(ref), fields, as_json=as_json, done=f"it was pushed all the same: {ref}")
+    more = {"mediaType": descriptor.media_type, "size": descriptor.size, **(more or {})}
+    told(ref, done="pushed", as_json=as_json, more=more, digest=descriptor.digest)

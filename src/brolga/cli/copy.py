@@ -21,15 +21,17 @@ from brolga.cli.options import (
     upload_flags,
 )
 from brolga.cli.output import result, say
+from brolga.cli.places import check_source, check_target, named, registry_of, told
 from brolga.cli.verbs import Verb
-from brolga.errors import Denied, NotFound
+from brolga.errors import Denied, NoSuchImage, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from brolga.client import Client
     from brolga.descriptor import Platform
-    from brolga.reference import Reference, Repository
+    from brolga.place import Local, Place
+    from brolga.reference import Repository
 
 __all__ = ["command"]
 
@@ -38,6 +40,7 @@ _EXAMPLES = """\b
 Examples:
   brolga copy python:3.13 registry.example/mirror/python:3.13
   brolga copy --all-tags registry.example/team/app localhost:5000/team/app
+  brolga copy oci:build:v1 registry.example/team/app:1
 """
 
 
@@ -76,40 +79,52 @@ def command(  # noqa: PLR0913 - the flags of the verb
     within one registry blobs are mounted. Nothing is kept on disk. --username is for DST's
     registry.
 
+    Each may be a place on this machine too: oci:DIR[:TAG], oci-archive:FILE[:TAG],
+    docker-archive:FILE[:NAME:TAG]; FILE `-` is stdin or stdout.
+
     Prints REPO@DIGEST, with --all-tags REPO:TAG@DIGEST for each tag. With --json: ref, digest;
     with --all-tags: repository, tags (each with its digest), kept (those that --no-clobber left).
     """
-    from brolga.reference import Reference, Repository
+    from brolga.place import parse_home, parse_place
 
     if all_tags:
-        origin, home = Repository.parse(source), Repository.parse(target)
+        origin, home = parse_home(source), parse_home(target)
+        _check_homes(origin, home)
     else:
-        name, place = Reference.parse(source), Reference.parse(target)
-        home = place.repository
-    with open_client(connection, jobs=jobs, registry=home.registry, sending=sending) as client:
+        name, place = parse_place(source), parse_place(target)
+        check_source(name, connection)
+        check_target(place, as_json=as_json)
+    registry = registry_of(home if all_tags else place)
+    with open_client(connection, jobs=jobs, registry=registry, sending=sending) as client:
         copy = partial(client.copy, platform=platform, referrers=referrers)
         if all_tags:
             _copy_tags(client, copy, origin, home, no_clobber=no_clobber, as_json=as_json)
         else:
-            if no_clobber and place.tag is not None:
-                _refuse_existing(client, Reference(home, place.tag))
-            ref = copy(name, place)
-            fields = {"ref": str(ref), "digest": str(ref.digest)}
-            result(str(ref), fields, as_json=as_json, done=f"it was copied all the same: {ref}")
+            if no_clobber and place.tag:
+                _refuse_existing(client, place)
+            told(copy(name, place), done="copied", as_json=as_json)
+
+
+def _check_homes(source: Repository | Local, target: Repository | Local) -> None:
+    """Raise UsageError where the tags of a place cannot be copied one after another."""
+    from brolga.place import Local
+
+    if isinstance(source, Local) and source.is_pipe:
+        raise click.UsageError("--all-tags: stdin is read once: name a file")
+    if isinstance(target, Local) and target.kind != "oci":
+        raise click.UsageError(f"--all-tags: {target} takes one image; a layout takes them all")
 
 
 def _copy_tags(  # noqa: PLR0913 - the flags that matter to it
     client: Client,
-    copy: Callable[[Reference, Reference], Reference],
-    source: Repository,
-    target: Repository,
+    copy: Callable[[Place, Place], Place],
+    source: Repository | Local,
+    target: Repository | Local,
     *,
     no_clobber: bool,
     as_json: bool,
 ) -> None:
     """Copy each tag; print it when it is there, so that a failure leaves what was done known."""
-    from brolga.reference import Reference
-
     taken = _tags(client, target) if no_clobber else frozenset[str]()
     copied: dict[str, str] = {}
     kept: list[str] = []
@@ -118,10 +133,10 @@ def _copy_tags(  # noqa: PLR0913 - the flags that matter to it
             kept.append(tag)
             say(f"kept {target}:{tag}: it was there already")
             continue
-        digest = copy(Reference(source, tag), Reference(target, tag)).digest
+        digest = copy(named(source, tag), named(target, tag)).digest
         copied[tag] = str(digest)
         if not as_json:
-            ref = str(Reference(target, tag, digest))
+            ref = f"{target}:{tag}@{digest}"
             result(ref, done=f"it was copied all the same: {ref}")
     if as_json:
         fields = {"repository": str(target), "tags": copied, "kept": kept}
@@ -129,19 +144,19 @@ def _copy_tags(  # noqa: PLR0913 - the flags that matter to it
         result("", fields, as_json=True, done=done)
 
 
-def _tags(client: Client, repository: Repository) -> frozenset[str]:
+def _tags(client: Client, home: Repository | Local) -> frozenset[str]:
     """Return the tags of a repository, none where it is not there yet."""
     try:
-        return frozenset(client.tags(repository))
-    except (NotFound, Denied):  # some registries deny what is not there
+        return frozenset(client.tags(home))
+    except (NotFound, NoSuchImage, Denied):  # some registries deny what is not there
         return frozenset()
 
 
-def _refuse_existing(client: Client, target: Reference) -> None:
+def _refuse_existing(client: Client, target: Place) -> None:
     """Raise ClickException where a name is taken."""
     try:
         found = client.head(target)
-    except (NotFound, Denied):  # some registries deny what is not there
+    except (NotFound, NoSuchImage, Denied):  # some registries deny what is not there
         return
     raise click.ClickException(
         f"{target} is there already, as {found.digest}: nothing was copied (--no-clobber)"

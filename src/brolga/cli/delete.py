@@ -15,7 +15,7 @@ from brolga.errors import BrolgaError, NotFound, RegistryError
 
 if TYPE_CHECKING:
     from brolga.client import Client
-    from brolga.reference import Reference
+    from brolga.place import Place
 
 __all__ = ["command"]
 
@@ -33,9 +33,9 @@ def command(*, ref: str, connection: Connection) -> None:
     By digest (REPO@DIGEST) it is deleted, and every tag that it has. By tag, the tag alone, where
     the registry does that. Prints nothing.
     """
-    from brolga.reference import Reference
+    from brolga.place import parse_place
 
-    reference = Reference.parse(ref)
+    reference = parse_place(ref)
     with open_client(connection) as client:
         try:
             client.delete(reference)
@@ -45,9 +45,9 @@ def command(*, ref: str, connection: Connection) -> None:
             raise
 
 
-def _advise(client: Client, reference: Reference, error: RegistryError) -> None:
+def _advise(client: Client, reference: Place, error: RegistryError) -> None:
     """Say how the image of a tag can be deleted. Raises NotFound where there is no such tag."""
-    from brolga.reference import Reference
+    from brolga.place import by_digest
 
     try:
         digest = client.head(reference).digest
@@ -55,7 +55,7 @@ def _advise(client: Client, reference: Reference, error: RegistryError) -> None:
         raise
     except BrolgaError:
         return
-    named = Reference(reference.repository, digest=digest)
+    named = by_digest(reference, digest)
     error.add_note(
         f"it may delete no tags: to delete the image with every tag of it, brolga delete {named}"
     )

@@ -39,14 +39,12 @@ def command(
     With --platform that image's digest, where REF is an index. With --json: ref, digest,
     mediaType, size (bytes of the manifest).
     """
-    from brolga.reference import Reference
+    from brolga.place import by_digest, parse_place
 
-    reference = Reference.parse(ref)
+    place = parse_place(ref)
     with open_client(connection) as client:
-        found = (
-            client.manifest(reference, platform).descriptor if platform else client.head(reference)
-        )
-    full = str(Reference(reference.repository, digest=found.digest))
+        found = client.manifest(place, platform).descriptor if platform else client.head(place)
+    full = str(by_digest(place, found.digest))
     fields = {
         "ref": full,
         "digest": str(found.digest),

@@ -20,7 +20,9 @@ _KINDS: Final[tuple[tuple[type[Exception], str, int, str], ...]] = (
     (errors.InvalidReference, "", 2, "a repository is written like registry.example/team/app"),
     (errors.InvalidDigest, "", 2, ""),
     (errors.InvalidManifest, "registry", 6, ""),  # a verb that reads one of the user's says so
+    (errors.InvalidLayout, "local", 6, ""),
     (errors.NoSuchPlatform, "registry", 3, "choose another with --platform"),
+    (errors.NoSuchImage, "local", 3, ""),
     (errors.SourceError, "source", 7, ""),
     (errors.CredentialsError, "local", 4, ""),
     (errors.LayerError, "local", 1, ""),
@@ -40,9 +42,9 @@ _KINDS: Final[tuple[tuple[type[Exception], str, int, str], ...]] = (
         6,
         "try again; if it stays, something on the way changes bytes",
     ),
-    (errors.UploadInterrupted, "registry", 5, "push again, with more --retries where it may last"),
+    (errors.UploadInterrupted, "registry", 5, "push again, or allow more --retries"),
     (errors.StreamNotReplayable, "registry", 5, "use --spool, or a larger --window"),
-    (errors.CorruptBlob, "", 6, ""),  # the source's or the registry's: it says which
+    (errors.CorruptBlob, "registry", 6, ""),
     (errors.ProtocolViolation, "registry", 5, "check the address"),
     (errors.TransportFailed, "registry", 5, ""),
     (errors.BrolgaError, "", 1, ""),
@@ -82,7 +84,7 @@ def report(error: Exception, *, traceback: bool) -> int:
         return 1  # whoever read stdout has gone, and wants no more of us
     for kind, side, code, advice in _KINDS:
         if isinstance(error, kind):
-            _say(side, str(error), _advice(error, advice))
+            _say(getattr(error, "side", "") or side, str(error), _advice(error, advice))
             return code
     _say("", f"unexpected {type(error).__name__}: {error}", "" if traceback else "-vv shows where")
     return 1

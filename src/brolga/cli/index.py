@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from brolga.cli.changing import home_of, index_of, place, pushed, tag_flag
+from brolga.cli.changing import index_of, place, pushed, tag_flag
 from brolga.cli.options import (
     Connection,
     Sending,
@@ -19,6 +19,7 @@ from brolga.cli.options import (
     upload_flags,
 )
 from brolga.cli.output import lines, result
+from brolga.cli.places import registry_of
 from brolga.cli.values import items, platforms
 from brolga.cli.verbs import Verbs
 
@@ -56,14 +57,14 @@ def list_(*, ref: str, as_json: bool, connection: Connection) -> None:
     With --json one object: ref, digest, mediaType, manifests, which are descriptors as the index
     has them.
     """
-    from brolga.reference import Reference
+    from brolga.place import by_digest, parse_place
 
-    source = Reference.parse(ref)
+    source = parse_place(ref)
     with open_client(connection) as client:
         index = index_of(client, source).index
     if as_json:
         fields = {
-            "ref": f"{source.repository}@{index.digest}",
+            "ref": str(by_digest(source, index.digest)),
             "digest": str(index.digest),
             "mediaType": index.media_type,
             "manifests": [one.to_dict() for one in index.manifests],
@@ -106,11 +107,11 @@ def filter_(
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
-    from brolga.reference import Reference
+    from brolga.place import parse_place
 
-    source = Reference.parse(ref)
+    source = parse_place(ref)
     where = place(source, tag)
-    with open_client(connection, registry=home_of(where).registry) as client:
+    with open_client(connection, registry=registry_of(where)) as client:
         index = index_of(client, source)
         kept = index.filter(lambda one: _is_one_of(one, wanted))
         if not kept.index.manifests:
@@ -168,18 +169,18 @@ def append(  # noqa: PLR0913 - the flags of the verb
     """
     from brolga.images import ImageIndex
     from brolga.mediatypes import DOCKER_MANIFEST_LIST, OCI_INDEX
-    from brolga.reference import Reference
+    from brolga.place import parse_place
 
     name = base if base is not None else tag
     if name is None:
         raise click.UsageError("without BASE the result needs a name: give it with --tag")
-    where = place(Reference.parse(name), tag)
-    registry = home_of(where).registry
+    where = place(parse_place(name), tag)
+    registry = registry_of(where)
     with open_client(connection, registry=registry, sending=sending) as client:
         if base is None:
             index = ImageIndex.empty(DOCKER_MANIFEST_LIST if docker_empty_base else OCI_INDEX)
         else:
-            index = index_of(client, Reference.parse(base))
+            index = index_of(client, parse_place(base))
         for child, described in _children(client, manifests, flatten=flatten):
             index = index.append(child, described=described)
         pushed(client, where, index, as_json=as_json)

@@ -115,7 +115,7 @@ def _push(client: Client, repository: Repository, layer: StreamLayer) -> None:
     try:
         client.push_layer(repository, layer)
     except CorruptBlob as error:
-        error.add_note("see to it that it is whole; --no-tar pushes it as it is")
+        error.add_note("see to it that it is whole, or push it as it is with --no-tar")
         raise
 
 

@@ -35,14 +35,14 @@ def command(
 
     One a line, in the registry's order. With --json: repository, tags.
     """
-    from brolga.reference import Repository
+    from brolga.place import parse_home
 
-    repository = Repository.parse(repo)
+    home = parse_home(repo)
     with open_client(connection) as client:
-        tags = client.tags(repository)
+        tags = client.tags(home)
     if omit_digest_tags:
         tags = [tag for tag in tags if not _DIGEST_TAG.match(tag)]
     if as_json:
-        result("", {"repository": str(repository), "tags": tags}, as_json=True)
+        result("", {"repository": str(home), "tags": tags}, as_json=True)
     else:
-        lines(f"{repository}:{tag}" if full_ref else tag for tag in tags)
+        lines(f"{home}:{tag}" if full_ref else tag for tag in tags)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from brolga.cli.changing import check_clock, home_of, place, pushed, tag_flag, tree_of
+from brolga.cli.changing import check_clock, place, pushed, tag_flag, tree_of
 from brolga.cli.options import (
     Connection,
     Making,
@@ -23,6 +23,7 @@ from brolga.cli.options import (
     registry_flags_but_u,
     upload_flags,
 )
+from brolga.cli.places import registry_of
 from brolga.cli.values import items, pairs, variables
 from brolga.cli.verbs import Verb
 
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     from brolga.images import Tree
     from brolga.layer import Layer
     from brolga.manifest import ImageConfig
-    from brolga.reference import Reference, Repository
+    from brolga.place import Place
+    from brolga.reference import Repository
 
 __all__ = ["command"]
 
@@ -178,23 +180,23 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
-    from brolga.reference import Reference
+    from brolga.place import parse_place
 
     if tag is not None and repo is not None:
         raise click.UsageError("--repo pushes by digest: give either it or --tag")
     check_clock()
-    source = Reference.parse(ref)
+    source = parse_place(ref)
     where = _where(source, tag, repo)
     changes = _Changes(**config)
     layers = _layers(append, connection)
-    registry = home_of(where).registry
+    registry = registry_of(where)
     with open_client(connection, registry=registry, sending=sending) as client:
         tree = tree_of(client, source, platform, in_place=where == source)
         changed = _changed(tree, changes, annotations, layers, source)
         pushed(client, where, changed, as_json=as_json)
 
 
-def _where(source: Reference, tag: str | None, repo: str | None) -> Reference | Repository:
+def _where(source: Place, tag: str | None, repo: str | None) -> Place | Repository:
     from brolga.reference import Repository
 
     return place(source, tag) if repo is None else Repository.parse(repo)
@@ -220,7 +222,7 @@ def _changed(
     changes: _Changes,
     annotations: dict[str, str],
     layers: Sequence[Layer],
-    source: Reference,
+    source: Place,
 ) -> Tree:
     """Return the tree with all changes. Raises UsageError for those that an index cannot take."""
     from brolga.images import ImageIndex

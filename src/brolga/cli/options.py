@@ -58,14 +58,18 @@ _MAX_PASSWORD: Final = 65536  # bytes
 
 
 @dataclass(frozen=True, kw_only=True)
-class Connection:
-    """What the flags say about the way to a registry."""
-
+class _Way:
     insecure: bool
     ca_cert: str | None
     client_cert: str | None
     client_key: str | None
     timeout: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection(_Way):
+    """What the flags say about the way to a registry, and who asks."""
+
     username: str | None = None
     password_stdin: bool = False
 
@@ -213,7 +217,8 @@ _UPLOAD_FLAGS: Final = (
         metavar="SIZE",
         default="32MiB",
         show_default=True,
-        help="How much of an upload is kept in memory, to go out again when the connection fails.",
+        help="How much of an upload is kept in memory (512K, 32M, 1G), to go out again when the "
+        "connection fails.",
     ),
     click.option(
         "--spool",
@@ -269,14 +274,14 @@ def registry_flags_but_u(verb: Function) -> Function:
 
 def way_flags(verb: Function) -> Function:
     """Do as `registry_flags` for a verb that asks by itself who calls."""
-    return _connected(verb, *_WAY_FLAGS)
+    return _connected(verb, *_WAY_FLAGS, kind=_Way)
 
 
-def _connected(verb: Function, *flags: Function) -> Function:
+def _connected(verb: Function, *flags: Function, kind: type = Connection) -> Function:
     def connection(**params: Any) -> Connection:  # noqa: ANN401 - the parameters of any verb
         return _checked(Connection(**params))
 
-    return _as_one(verb, "connection", Connection, connection, flags)
+    return _as_one(verb, "connection", kind, connection, flags)
 
 
 def layer_flags(verb: Function) -> Function:

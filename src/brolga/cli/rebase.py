@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from brolga.cli.changing import check_clock, home_of, place, pushed, tag_flag, tree_of
+from brolga.cli.changing import check_clock, place, pushed, tag_flag, tree_of
 from brolga.cli.options import (
     Connection,
     Sending,
@@ -20,6 +20,7 @@ from brolga.cli.options import (
     upload_flags,
 )
 from brolga.cli.output import say
+from brolga.cli.places import registry_of
 from brolga.cli.verbs import Verb
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from brolga.client import Client
     from brolga.descriptor import Platform
     from brolga.images import Image
-    from brolga.reference import Reference
+    from brolga.place import Place
 
 __all__ = ["command"]
 
@@ -80,12 +81,12 @@ def command(  # noqa: PLR0913 - the flags of the verb
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
     from brolga.images import ImageIndex
-    from brolga.reference import Reference
+    from brolga.place import parse_place
 
     check_clock()
-    source = Reference.parse(ref)
+    source = parse_place(ref)
     where = place(source, rebased if tag is None else tag)
-    registry = home_of(where).registry
+    registry = registry_of(where)
     with open_client(connection, registry=registry, sending=sending) as client:
         image = tree_of(client, source, platform, in_place=where == source)
         if isinstance(image, ImageIndex):
@@ -95,7 +96,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
         before, _ = _base(client, old, wanted)
         after, annotations = _base(client, new, wanted)
         if before.digest == after.digest:
-            say(f"brolga: {source} is based on {new} already: its layers stay")
+            say(f"{source} is based on {new} already: its layers stay")
             changed = image
         else:
             changed = image.rebase(before, after)
@@ -103,31 +104,30 @@ def command(  # noqa: PLR0913 - the flags of the verb
         pushed(client, where, changed, as_json=as_json)
 
 
-def _bases(
-    annotations: Mapping[str, str], old: str | None, new: str | None
-) -> tuple[Reference, Reference]:
+def _bases(annotations: Mapping[str, str], old: str | None, new: str | None) -> tuple[Place, Place]:
     """Return the old and the new base: as they are given, else as the annotations say.
 
     Raises UsageError where neither tells, InvalidReference.
     """
-    from brolga.reference import Reference
+    from brolga.digest import Digest
+    from brolga.place import by_digest, parse_place
 
     name, digest = annotations.get(_NAME), annotations.get(_DIGEST)
     new = new or name
     if not new:
         raise click.UsageError(f"the image has no annotation {_NAME}: name a base with --new_base")
-    target = Reference.parse(new)
+    target = parse_place(new)
     if old:
-        return Reference.parse(old), target
+        return parse_place(old), target
     if not digest:
         raise click.UsageError(
             f"the image has no annotation {_DIGEST}: name its base with --old_base"
         )
-    known = Reference.parse(name) if name else target
-    return Reference.parse(f"{known.repository}@{digest}"), target
+    known = parse_place(name) if name else target
+    return by_digest(known, Digest.parse(digest)), target
 
 
-def _base(client: Client, reference: Reference, platform: Platform) -> tuple[Image, dict[str, str]]:
+def _base(client: Client, place: Place, platform: Platform) -> tuple[Image, dict[str, str]]:
     """Return a base for a platform, and the annotations of an image that is based on it.
 
     The digest is that of the index, where it is one: what the name stands for.
@@ -135,7 +135,9 @@ def _base(client: Client, reference: Reference, platform: Platform) -> tuple[Ima
     from brolga.images import ImageIndex
     from brolga.reference import Reference
 
-    tree = client.get(reference)
+    tree = client.get(place)
     image = tree.image(platform) if isinstance(tree, ImageIndex) else tree
-    tagged = Reference(reference.repository, reference.tag) if reference.tag else reference
-    return image, {_NAME: str(tagged), _DIGEST: str(tree.digest)}
+    said = {_DIGEST: str(tree.digest)}
+    if isinstance(place, Reference):  # others do not find what is on this machine
+        said[_NAME] = str(Reference(place.repository, place.tag) if place.tag else place)
+    return image, said

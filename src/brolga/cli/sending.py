@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Sending", "SizeType", "StyleType", "chunks_of", "parse_style", "shown_size"]
 
-_UNITS: Final = {"": 0, "B": 0, "KiB": 10, "MiB": 20, "GiB": 30}  # powers of two
-_SIZE: Final = re.compile(r"([0-9]{1,18})(|B|KiB|MiB|GiB)", re.ASCII)
+_UNITS: Final = {None: 0, "K": 10, "M": 20, "G": 30}  # powers of two
+_SIZE: Final = re.compile(r"([0-9]{1,18})(?:([KMG])(?:iB)?)?")
 _CHUNKED: Final = "chunked"
 _STYLES: Final[dict[str, Chunk]] = {"auto": None, "streamed": 0, _CHUNKED: True}
 
@@ -58,14 +58,14 @@ def chunks_of(sending: Sending, registry: str) -> tuple[Chunk | Mapping[str, Chu
     path, styles = upload_styles()
     chunks = {name: style.chunk for name, style in styles.items()}
     mine = styles.get(registry)
-    return chunks, f"upload-style = {mine.text}, in {path}" if mine else ""
+    return chunks, f'upload-style = "{mine.text}" in {path}' if mine else ""
 
 
 def parse_size(text: str) -> int:
     """Return a size in bytes. Raises ValueError."""
     match = _SIZE.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is no size: bytes, or a number with KiB, MiB or GiB behind it")
+        raise ValueError(f"{text!r} is no size: bytes, or a number with K, M or G behind it")
     return int(match[1]) << _UNITS[match[2]]
 
 
@@ -84,11 +84,11 @@ def parse_style(text: str) -> Style:
 
 def shown_size(size: int) -> str:
     """Return a size as it is written here."""
-    for unit in ("GiB", "MiB", "KiB"):
+    for unit in "GMK":
         count, rest = divmod(size, 1 << _UNITS[unit])
         if count and not rest:
-            return f"{count}{unit}"
-    return str(size)
+            return f"{count} {unit}iB"
+    return f"{size} bytes"
 
 
 class SizeType(click.ParamType):  # type: ignore[type-arg] # not generic before click 8.4

@@ -37,7 +37,9 @@ def upload_styles() -> tuple[Path, dict[str, Style]]:
     need not be there. Raises UsageError for a file that is no such config.
     """
     named = os.environ.get("BROLGA_CONFIG")
-    home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # noqa: PTH111 - it never fails
+    home = os.environ.get("XDG_CONFIG_HOME", "")
+    if not os.path.isabs(home):  # noqa: PTH117 - a str; such a one is none (XDG Base Directory)
+        home = os.path.expanduser("~/.config")  # noqa: PTH111 - it never fails
     path = Path(named) if named else Path(home, "brolga", "config.toml")
     document = _read(path, needed=bool(named))
     try:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from brolga.layer import StreamLayer
     from brolga.sources import Source
 
-__all__ = ["command_layer", "refuse_compressed", "stream_layer"]
+__all__ = ["check_stdin", "command_layer", "refuse_compressed", "stream_layer"]
 
 # What a compressed stream begins with, and what undoes it.
 _PROGRAMS: Final = {
@@ -46,7 +46,7 @@ def stream_layer(
     that cannot be one.
     """
     if name == "-":
-        _check_stdin(connection)
+        check_stdin(connection)
     elif os.path.isdir(name):  # noqa: PTH112 - Path's raises where a parent is closed to us
         raise SourceError(
             f"{name} is a directory; stream it with: tar -C {shlex.quote(name)} -c . | {verb}"
@@ -82,7 +82,8 @@ def _layer(source: Source, making: Making, tar: bool | None) -> StreamLayer:  # 
     )
 
 
-def _check_stdin(connection: Connection) -> None:
+def check_stdin(connection: Connection) -> None:
+    """Raise UsageError or SourceError where stdin cannot be a source."""
     if connection.password_stdin:
         raise click.UsageError("--password-stdin and SOURCE - both want stdin: name a file")
     if sys.stdin is None or sys.stdin.closed:

@@ -32,10 +32,12 @@ def command(*, ref: str, tag: str, as_json: bool, connection: Connection) -> Non
 
     Prints REPO@DIGEST. With --json: ref, tag, digest.
     """
-    from brolga.reference import Reference
+    from brolga.place import by_digest, parse_place
 
+    place = parse_place(ref)
     with open_client(connection) as client:
-        tagged = client.tag(ref, tag)
-    full = str(Reference(tagged.repository, digest=tagged.digest))
-    fields = {"ref": full, "tag": tagged.tag, "digest": str(tagged.digest)}
+        tagged = client.tag(place, tag)
+    assert tagged.digest is not None  # noqa: S101 - a manifest was tagged
+    full = str(by_digest(place, tagged.digest))
+    fields = {"ref": full, "tag": tag, "digest": str(tagged.digest)}
     result(full, fields, as_json=as_json, done=f"it was tagged all the same: {tagged}")

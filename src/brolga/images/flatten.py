@@ -41,8 +41,7 @@ def flattened(layers: Sequence[Blob], limits: Limits = DEFAULT_LIMITS) -> Stream
     """Return a layer of what all layers show together, made while it is read.
 
     `layers` has the lowest first. The same layers give the same bytes. Raises LayerError where one
-    of them can be read only once. Reading raises SourceError, whose cause is what `merged_tar`
-    raised.
+    of them can be read only once. Reading raises what `merged_tar` raises.
     """
     for number, layer in enumerate(layers, 1):
         if isinstance(layer, StreamLayer):

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from brolga.images.index import ImageIndex, Tree
     from brolga.layer import Blob
 
-__all__ = ["Problem", "validate"]
+__all__ = ["Limits", "Problem", "validate"]
 
 _COMPRESSION: Final = {
     OCI_LAYER: "none",

@@ -242,6 +242,25 @@ def test_what_is_compressed_already_is_no_source(
     assert registry.blobs("x") == []
 
 
+def test_a_source_that_is_no_whole_tar_is_refused(
+    brolga: Brolga, registry: Embedded, tmp_path: Path
+) -> None:
+    """Exit code 6: a layer of an image is a tar, and one cut short is none (layer.md)."""
+    name, file = f"{registry.address}/x", tmp_path / "x.tar"
+    for data, why in (
+        (tar("x")[:512], "the source is a tar cut short: after 512 bytes"),
+        (b"", "the source is empty, where a tar is wanted"),
+        (bytes(100), "the source is a tar cut short: after 100 bytes"),
+        (b"x" * 1000, "the source is no whole tar: no valid header at byte 0"),
+    ):
+        file.write_bytes(data)
+        outcome = brolga("append", "-f", str(file), "-t", name)
+        assert (outcome.code, outcome.out) == (6, "")
+        assert outcome.err.startswith(f"brolga: source: {why}")
+    assert registry.blobs("x") == []
+    assert registry.uploads("x") == []
+
+
 @pytest.mark.parametrize(("name", "why"), [("missing", "No such file"), ("dir", "is a directory")])
 def test_a_source_that_is_none_is_told_before_the_base_is_asked_for(
     brolga: Brolga, tmp_path: Path, name: str, why: str

@@ -13,13 +13,16 @@ from brolga.cli.failures import report
 from brolga.cli.output import LostResult
 from brolga.errors import (
     BrolgaError,
+    CorruptBlob,
     CredentialsError,
     Denied,
     DigestMismatch,
     InvalidDigest,
+    InvalidLayout,
     InvalidManifest,
     InvalidReference,
     LayerError,
+    NoSuchImage,
     NoSuchPlatform,
     NotComputed,
     NotFound,
@@ -28,6 +31,7 @@ from brolga.errors import (
     RegistryError,
     SourceError,
     StreamConsumed,
+    StreamNotReplayable,
     TransportFailed,
     Unauthorized,
     UploadInterrupted,
@@ -60,7 +64,9 @@ ERRORS: list[tuple[Exception, int, str]] = [
     ),
     (InvalidDigest("bad"), 2, "brolga: bad"),
     (InvalidManifest("bad"), 6, "brolga: registry: bad"),
+    (InvalidLayout("bad"), 6, "brolga: local: bad"),
     (NoSuchPlatform("bad"), 3, "brolga: registry: bad; choose another with --platform"),
+    (NoSuchImage("bad"), 3, "brolga: local: bad"),
     (SourceError("bad"), 7, "brolga: source: bad"),
     (CredentialsError("bad"), 4, "brolga: local: bad"),
     (LayerError("bad"), 1, "brolga: local: bad"),
@@ -132,8 +138,14 @@ ERRORS: list[tuple[Exception, int, str]] = [
     (
         UploadInterrupted("bad", sent=2, acknowledged=1),
         5,
-        "brolga: registry: bad; push again",
+        "brolga: registry: bad; push again, or allow more --retries",
     ),
+    (
+        StreamNotReplayable("bad", sent=3, acknowledged=1, kept=1),
+        5,
+        "brolga: registry: bad; use --spool, or a larger --window",
+    ),
+    (CorruptBlob("bad"), 6, "brolga: registry: bad"),
     (
         DigestMismatch("bad", expected="a", actual="b"),
         6,
@@ -175,6 +187,14 @@ def test_each_error_is_an_exit_code_and_one_line(
     """Which side failed, what happened, and what to do next; nothing on stdout."""
     assert report(error, traceback=False) == code
     assert capsys.readouterr() == ("", line + "\n")
+
+
+def test_who_raised_it_may_know_the_side(capsys: pytest.CaptureFixture[str]) -> None:
+    """A tar that is cut short is the source's, another one the registry's."""
+    error = CorruptBlob("bad")
+    error.side = "source"
+    assert report(error, traceback=False) == 6
+    assert capsys.readouterr().err == "brolga: source: bad\n"
 
 
 def test_the_table_has_every_error() -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.scripted import Peer, refusing_port, scripted
+from tests.tars import tar
 
 if TYPE_CHECKING:
     from tests.conftest import Authority, Embedded
@@ -38,9 +39,11 @@ def test_the_help_names_every_flag_and_keeps_its_examples_apart(brolga: Brolga) 
     assert (outcome.code, outcome.err) == (0, "")
     lines = outcome.out.splitlines()
     assert "    tar -c app | brolga layer push registry.example/team/app" in lines
-    assert "    pg_dump db | brolga layer push --compression zstd:9 localhost:5000/dumps" in lines
+    assert "    brolga layer push --compression zstd:9 localhost:5000/dumps -- pg_dump db" in lines
+    assert lines[0] == "Usage: brolga layer push [OPTIONS] REPO [SOURCE] [-- COMMAND ARG...]"
     for flag in ("compression", "media-type", "threads", "json", "progress", "insecure", "ca-cert"):
         assert f"  --{flag} " in outcome.out
+    assert "  --tar / --no-tar " in outcome.out
     assert "\b" not in outcome.out
     assert "\\b" not in outcome.out
 
@@ -141,6 +144,9 @@ NOWHERE = "127.0.0.1:1/x"
         (["127.0.0.1:1/x:tag"], "a repository is wanted here, without tag", "team/app\n"),
         (["127.0.0.1:1/x@sha256:" + 64 * "a"], "a repository is wanted here", "team/app\n"),
         (["http://127.0.0.1:1/x"], "", "team/app\n"),
+        ([NOWHERE, "--"], "behind -- a COMMAND is wanted", USAGE),
+        ([NOWHERE, "-", "--", "true"], "SOURCE and a COMMAND behind -- are two sources", USAGE),
+        (["--", "true"], "Missing argument 'REPO'", USAGE),
     ],
 )
 def test_what_is_wrong_before_anything_is_read_is_usage(
@@ -250,7 +256,7 @@ def test_what_a_registry_answers_is_an_exit_code(
             peer.answer(status, b"", *headers)
 
     with scripted(script) as address:
-        outcome = brolga("layer", "push", f"{address}/x", str(source))
+        outcome = brolga("layer", "push", "--retries", "0", f"{address}/x", str(source))
     assert (outcome.code, outcome.out) == (code, "")
     assert outcome.err.count("\n") == 1
     assert outcome.err.startswith("brolga: registry: ")
@@ -272,6 +278,92 @@ def test_a_repository_that_is_not_there_is_not_found(brolga: Brolga, source: Pat
         outcome = brolga("layer", "push", f"{address}/x", str(source))
     assert outcome.code == 3
     assert "NAME_UNKNOWN: no such repository; check the name" in outcome.err
+
+
+def test_a_command_s_stdout_is_the_layer(brolga: Brolga, registry: Embedded) -> None:
+    """`brolga layer push REPO -- COMMAND`: its flags are its own; it exits with 0."""
+    repository = f"{registry.address}/x"
+    outcome = brolga(
+        "layer", "push", repository, "--compression", "none", "--", "printf", "%s--", "--spool"
+    )
+    (blob,) = registry.blobs("x")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert blob.read_bytes() == b"--spool--"
+    assert outcome.out == f"{repository}@sha256:{blob.name}\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        (["sh", "-c", "printf data; exit 3"], "sh exited with 3"),
+        (["sh", "-c", "printf data; kill -KILL $$"], "sh was killed by SIGKILL"),
+        (["no-such-program"], "cannot run no-such-program: No such file or directory"),
+    ],
+)
+def test_a_command_that_fails_pushes_nothing(
+    brolga: Brolga, registry: Embedded, command: list[str], why: str
+) -> None:
+    """Exit code 7, how it ended, no blob, and no session either."""
+    outcome = brolga("layer", "push", f"{registry.address}/x", "--", *command)
+    assert (outcome.code, outcome.out) == (7, "")
+    assert outcome.err == f"brolga: source: {why}\n"
+    assert registry.blobs("x") == []
+    assert registry.uploads("x") == []
+
+
+def test_what_a_command_says_on_stderr_is_shown(registry: Embedded) -> None:
+    """Before the line that tells how it ended."""
+    script = "echo 'disk on fire' >&2; exit 5"
+    done = subprocess.run(
+        [*PUSH, f"{registry.address}/x", "--", "sh", "-c", script],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (7, "")
+    assert done.stderr == "disk on fire\nbrolga: source: sh exited with 5\n"
+
+
+def test_a_command_has_our_stdin(registry: Embedded) -> None:
+    """It may be a filter: `… | brolga layer push REPO -- gzip -dc`."""
+    done = subprocess.run(
+        [*PUSH, "--json", f"{registry.address}/x", "--", "gzip", "-dc"],
+        check=True,
+        input=gzip.compress(DATA),
+        capture_output=True,
+    )
+    digest = hashlib.sha256(DATA).hexdigest()
+    assert json.loads(done.stdout)["diffId"] == f"sha256:{digest}"
+
+
+@pytest.mark.parametrize("flags", [[], ["--tar"]])
+def test_a_tar_that_is_cut_short_is_refused(
+    brolga: Brolga, registry: Embedded, tmp_path: Path, flags: list[str]
+) -> None:
+    """Exit code 6: a program that dies looks like an end. `--no-tar` pushes it as it is."""
+    source = tmp_path / "cut.tar"
+    source.write_bytes(tar("a")[:512])
+    push = ["layer", "push", f"{registry.address}/x", str(source)]
+    outcome = brolga(*push, *flags)
+    assert (outcome.code, outcome.out) == (6, "")
+    assert outcome.err == (
+        "brolga: source: the source is a tar cut short: after 512 bytes its end, two blocks of "
+        "zeros, is missing; see to it that it is whole, or push it as it is with --no-tar\n"
+    )
+    assert registry.blobs("x") == []
+    assert registry.uploads("x") == []
+    assert brolga(*push, "--no-tar").code == 0
+
+
+def test_what_is_no_tar_passes_unless_a_tar_is_wanted(
+    brolga: Brolga, registry: Embedded, source: Path
+) -> None:
+    """`--tar` insists."""
+    push = ["layer", "push", f"{registry.address}/x", str(source)]
+    assert brolga(*push).code == 0
+    outcome = brolga(*push, "--tar")
+    assert (outcome.code, outcome.out) == (6, "")
+    assert "no whole tar: no valid header at byte 0; see to it" in outcome.err
 
 
 def test_the_certificate_is_named_and_the_flags_accept_it(

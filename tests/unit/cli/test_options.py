@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import random
 from base64 import b64encode
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from brolga.cli.output import warn
 from brolga.cli.verbs import Verb
 from brolga.descriptor import Platform
 from brolga.reference import Repository
-from brolga.wire import Credentials
+from brolga.wire import Credentials, Retry
 
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Brolga
@@ -59,6 +60,13 @@ def stdin_of(data: bytes) -> io.TextIOWrapper:
         (["--timeout", "-1"], "Invalid value for '--timeout': '-1' is no time of up to a day"),
         (["--timeout", "86401"], "Invalid value for '--timeout': '86401' is no time"),
         (["--timeout", "soon"], "Invalid value for '--timeout': 'soon' is no time"),
+        (["--window", "32MB"], "Invalid value for '--window': '32MB' is no size: bytes, or a"),
+        (["--window", "-1"], "Invalid value for '--window': '-1' is no size"),
+        (["--spool=/no/where"], "--spool: /no/where is no directory"),
+        (["--spool=/dev/null"], "--spool: /dev/null is no directory"),
+        (["--upload-style", "slow"], "Invalid value for '--upload-style': 'slow' is no upload"),
+        (["--upload-style", "chunked:0"], "Invalid value for '--upload-style': 'chunked:0' has"),
+        (["--retries", "-1"], "Invalid value for '--retries': -1 is not in the range x>=0"),
     ],
 )
 def test_flags_that_make_no_sense_are_usage(
@@ -181,13 +189,68 @@ def test_only_what_was_given_goes_to_the_client(
     full = brolga(*push, "--ca-cert", path, "--client-cert", path, "--client-key", path)
     assert isinstance(calls[0].pop("credentials"), Chain)
     assert isinstance(calls[1].pop("credentials"), Chain)
-    usual = {"insecure": False, "ca_cert": None, "timeout_s": 60.0, "jobs": 4, "on_warning": warn}
-    assert calls[0] == usual
+    assert calls[0] == {
+        "insecure": False,
+        "ca_cert": None,
+        "timeout_s": 60.0,
+        "jobs": 4,
+        "on_warning": warn,
+        "chunk": {},
+        "window": 32 << 20,
+        "spool": False,
+        "retry": Retry(attempts=5, chance=random.random),
+    }
     assert calls[1] == {**calls[0], "ca_cert": path, "client_cert": path, "client_key": path}
     assert (plain.code, plain.err) == (1, "brolga: local: bad file\n")
     assert full.err == (
         "brolga: --ca-cert, --client-cert, --client-key: bad file; see brolga layer push --help\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--window", "1G"], {"window": 1 << 30}),
+        (["--window=0"], {"window": 0}),
+        (["--spool"], {"spool": True}),
+        (["--spool="], {"spool": True}),
+        (["--spool=."], {"spool": "."}),
+        (["--upload-style", "auto"], {"chunk": None}),
+        (["--upload-style", "streamed"], {"chunk": 0}),
+        (["--upload-style", "chunked"], {"chunk": True}),
+        (["--upload-style=chunked:5MiB"], {"chunk": 5 << 20}),
+        (["--retries", "0"], {"retry": Retry(attempts=1, chance=random.random)}),
+        (["--retries=9"], {"retry": Retry(attempts=10, chance=random.random)}),
+    ],
+)
+def test_how_uploads_go_out_is_told_to_the_client(
+    monkeypatch: pytest.MonkeyPatch,
+    brolga: Brolga,
+    source: Path,
+    flags: list[str],
+    named: dict[str, Any],
+) -> None:
+    """A flag each; `--spool REPO` is a flag and a repository, wherever it stands."""
+    calls: list[dict[str, Any]] = []
+
+    def client(**named: Any) -> None:
+        calls.append(named)
+        raise OSError("no further")
+
+    monkeypatch.setattr(client_module, "Client", client)
+    brolga("layer", "push", *flags, NOWHERE, str(source))
+    brolga("layer", "push", NOWHERE, str(source), *flags)
+    for call in calls:
+        assert {name: call[name] for name in named} == named
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("verb", ["append", "attach", "copy", "mutate", "rebase"])
+def test_every_verb_that_pushes_can_be_told_how(brolga: Brolga, verb: str) -> None:
+    """The flags of uploads are the same everywhere."""
+    text = brolga(verb, "--help").out
+    for flag in ("--window SIZE", "--spool [=DIR]", "--upload-style STYLE", "--retries N"):
+        assert f"  {flag} " in text
 
 
 def test_what_else_the_client_refuses_is_usage(

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import click
 import pytest
+from tests.tars import tar as write_tar
 
 from brolga.cli.options import Connection, Making
-from brolga.cli.source import refuse_compressed, stream_layer
+from brolga.cli.source import command_layer, refuse_compressed, stream_layer
 from brolga.compression import codec_for
-from brolga.errors import SourceError
+from brolga.errors import CorruptBlob, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,7 @@ CONNECTION = Connection(
     insecure=False, ca_cert=None, client_cert=None, client_key=None, timeout=1.0
 )
 MAKING = Making(compression="zstd:7", media_type=None, threads=2, progress="none")
+NONE = Making(compression="none", media_type=None, threads=None, progress="none")
 
 
 def zstd(data: bytes) -> bytes:
@@ -44,7 +46,7 @@ COMPRESSED: dict[str, Callable[[bytes], bytes]] = {
 
 def test_the_layer_is_made_as_the_flags_say(tmp_path: Path) -> None:
     """Nothing is opened yet: the file need not be there."""
-    layer = stream_layer(str(tmp_path / "missing"), MAKING, CONNECTION, "x")
+    layer = stream_layer(str(tmp_path / "missing"), MAKING, CONNECTION, "x", tar=None)
     assert layer.media_type == "application/vnd.oci.image.layer.v1.tar+zstd"
     assert (layer._codec.level, layer._threads) == (7, 2)
 
@@ -56,13 +58,49 @@ def test_a_closed_stdin_is_no_source(monkeypatch: pytest.MonkeyPatch) -> None:
     for stdin in (None, closed):
         monkeypatch.setattr("sys.stdin", stdin)
         with pytest.raises(SourceError, match="stdin is closed"):
-            stream_layer("-", MAKING, CONNECTION, "x")
+            stream_layer("-", MAKING, CONNECTION, "x", tar=None)
 
 
 def test_a_directory_says_how_it_becomes_a_stream(tmp_path: Path) -> None:
     """The line to copy ends with the verb that was called."""
     with pytest.raises(SourceError, match=f"tar -C {tmp_path} -c . | brolga append -f - …"):
-        stream_layer(str(tmp_path), MAKING, CONNECTION, "brolga append -f - …")
+        stream_layer(str(tmp_path), MAKING, CONNECTION, "brolga append -f - …", tar=True)
+
+
+@pytest.mark.parametrize(("tar", "why"), [(None, "cut short"), (True, "cut short"), (False, "")])
+def test_a_tar_that_is_cut_short_is_refused_unless_it_is_wanted_so(
+    tmp_path: Path, tar: bool | None, why: str
+) -> None:
+    """`--tar`, `--no-tar`, or neither, as a `StreamLayer` has it."""
+    file = tmp_path / "cut.tar"
+    file.write_bytes(write_tar("a")[:512])
+    layer = stream_layer(str(file), NONE, CONNECTION, "x", tar=tar)
+    with layer.open() as stream:
+        if why:
+            with pytest.raises(CorruptBlob, match=why):
+                stream.read()
+        else:
+            assert stream.read() == file.read_bytes()
+
+
+def test_a_command_s_stdout_becomes_a_layer() -> None:
+    """Made as the flags say; it runs when the layer is opened."""
+    layer = command_layer(["printf", "some data"], NONE, tar=None)
+    assert layer.media_type == "application/vnd.oci.image.layer.v1.tar"
+    with layer.open() as stream:
+        assert stream.read() == b"some data"
+    insisted = command_layer(["printf", "some data"], NONE, tar=True)
+    with (
+        insisted.open() as stream,
+        pytest.raises(CorruptBlob, match="the source is a tar cut short"),
+    ):
+        stream.read()
+
+
+def test_no_command_is_usage() -> None:
+    """`brolga layer push REPO --`."""
+    with pytest.raises(click.UsageError, match="behind -- a COMMAND is wanted"):
+        command_layer([], NONE, tar=None)
 
 
 @pytest.mark.parametrize("compression", ["lzma", "gzip:99"])
@@ -70,7 +108,7 @@ def test_a_compression_that_is_none_is_usage(compression: str) -> None:
     """Before the source is looked at."""
     making = Making(compression=compression, media_type=None, threads=None, progress="none")
     with pytest.raises(click.UsageError):
-        stream_layer("/nowhere", making, CONNECTION, "x")
+        stream_layer("/nowhere", making, CONNECTION, "x", tar=None)
 
 
 @pytest.mark.parametrize("program", COMPRESSED)
@@ -104,8 +142,7 @@ def test_what_was_looked_at_is_still_there(monkeypatch: pytest.MonkeyPatch) -> N
     with os.fdopen(end) as stdin:
         monkeypatch.setattr("sys.stdin", stdin)
         refuse_compressed("-")
-        making = Making(compression="none", media_type=None, threads=None, progress="none")
-        with stream_layer("-", making, CONNECTION, "x").open() as stream:
+        with stream_layer("-", NONE, CONNECTION, "x", tar=None).open() as stream:
             assert stream.read() == b"some data"
 
 

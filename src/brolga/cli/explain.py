@@ -1,0 +1,109 @@
+"""`brolga explain`: how a repository would be pushed to, and why.
+
+Knows flags, and how what was found is printed. Must not know how it is found.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from brolga.cli.options import (
+    Connection,
+    Sending,
+    json_flag,
+    open_client,
+    registry_flags,
+    upload_flags,
+)
+from brolga.cli.output import lines, one_line, result
+from brolga.cli.sending import chunks_of, shown_size
+from brolga.cli.verbs import Verb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from brolga.client.explanation import Explanation
+
+__all__ = ["command"]
+
+# The backspace keeps click from filling the lines.
+_EXAMPLES = """\b
+Examples:
+  brolga explain registry.example/team/app
+  brolga explain --json --upload-style chunked:16MiB localhost:5000/team/app
+"""
+
+
+@click.command("explain", cls=Verb, epilog=_EXAMPLES)
+@click.argument("repo")
+@upload_flags
+@json_flag
+@registry_flags
+def command(*, repo: str, sending: Sending, as_json: bool, connection: Connection) -> None:
+    """Tell how a repository would be pushed to, and why.
+
+    A push with the same flags goes so. The registry is asked, and nothing is changed. Where the
+    credentials come from is told, and never what they are.
+
+    Prints a line for each thing. With --json: repository, url, tls, verified, authentication,
+    credentials, profile, why, chunk (bytes; 0: one stream), smaller (bytes of a chunk after a 413;
+    0: none), lastInPut, resumes, chosenBy, window (bytes), spool, mount, referrers.
+    """
+    from brolga.reference import Repository
+
+    repository = Repository.parse(repo)
+    _, chosen_by = chunks_of(sending, repository.registry)
+    with open_client(connection, sending=sending) as client:
+        found = client.explain(repository)
+    verified = found.tls and not connection.insecure
+    if as_json:
+        fields = {_camel(name): value for name, value in asdict(found).items()}
+        more = {"verified": verified, "chosenBy": chosen_by or "auto"}
+        kept = {"window": sending.window, "spool": sending.spool}
+        result("", {**fields, **more, **kept}, as_json=True)
+        return
+    rows = list(_rows(found, sending, chosen_by, verified=verified))
+    width = max(len(name) for name, _ in rows)
+    lines(f"{name:{width}}  {one_line(text)}" for name, text in rows)
+
+
+def _camel(name: str) -> str:
+    first, *more = name.split("_")
+    return first + "".join(map(str.capitalize, more))
+
+
+def _rows(
+    found: Explanation, sending: Sending, chosen_by: str, *, verified: bool
+) -> Iterator[tuple[str, str]]:
+    """Yield what a reader wants to know, and what it is."""
+    yield "repository", found.repository
+    yield "address", found.url
+    yield "TLS", "verified" if verified else "not verified" if found.tls else "none: plain http"
+    yield "asks for", found.authentication
+    yield "credentials", found.credentials
+    yield "profile", f"{found.profile}: {found.why}"
+    yield "uploads", f"{_style(found)} ({chosen_by or 'auto'})"
+    yield "after a 413", f"chunks of {shown_size(found.smaller)}" if found.smaller else "given up"
+    again = "a new session, from the first byte"
+    asked = f"the session is asked how far it came; else {again}"
+    yield "after a cut", asked if found.resumes else again
+    yield "for that it keeps", _kept(sending)
+    yield "mount", found.mount
+    yield "referrers", found.referrers
+
+
+def _style(found: Explanation) -> str:
+    if not found.chunk:
+        return "one streamed PATCH"
+    last = ", the last one in the PUT" if found.last_in_put else ""
+    return f"chunks of {shown_size(found.chunk)}{last}"
+
+
+def _kept(sending: Sending) -> str:
+    if sending.spool is False:
+        return f"the last {shown_size(sending.window)}, in memory"
+    where = "where temporary files are" if sending.spool is True else f"in {sending.spool}"
+    return f"all of it, in a file without a name {where}"

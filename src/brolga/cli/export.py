@@ -1,0 +1,75 @@
+"""`brolga export`: the files of an image, as a tar.
+
+Knows flags, and where the tar goes. Must not know how layers are put together.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from brolga.cli.blob import to_stdout
+from brolga.cli.options import Connection, open_client, platform_flag, registry_flags
+from brolga.cli.verbs import Verb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from brolga.descriptor import Platform
+
+__all__ = ["command"]
+
+# The backspace keeps click from filling the lines.
+_EXAMPLES: Final = """\b
+Examples:
+  brolga export registry.example/app:v1 | tar -C rootfs -x
+  brolga export registry.example/app:v1 app.tar
+"""
+
+
+@click.command("export", cls=Verb, epilog=_EXAMPLES)
+@click.argument("ref")
+@click.argument("target", metavar="[FILE]", default="-")
+@platform_flag
+@registry_flags
+def command(*, ref: str, target: str, platform: Platform | None, connection: Connection) -> None:
+    """Write the files of an image as a tar.
+
+    They are what all its layers show together. FILE is there when the tar is whole, and not before;
+    `-` is stdout. Where REF is an index, the image for --platform, or for linux/amd64.
+    """
+    from brolga.images.flatten import merged_tar
+
+    with open_client(connection) as client:
+        blocks = merged_tar(client.image(ref, platform).layers)
+        if target == "-":
+            to_stdout(blocks)
+        else:
+            with _replaced(Path(target)) as write:
+                for block in blocks:
+                    write(block)
+
+
+@contextmanager
+def _replaced(target: Path) -> Iterator[Callable[[bytes], object]]:
+    """Give what writes to a file, which takes the place of `target` where nothing fails."""
+    if target.exists() and not target.is_file():  # a pipe, /dev/null
+        with target.open("wb") as file:
+            yield file.write
+        return
+    new = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        file = new.open("xb")
+    except OSError as error:
+        raise click.ClickException(f"{target} cannot be written: {error.strerror}") from error
+    try:
+        with file:
+            yield file.write
+        new.replace(target)
+    except BaseException:
+        new.unlink()
+        raise

@@ -1,0 +1,96 @@
+"""`brolga validate`: whether images are what they say they are.
+
+Knows flags, and how problems are printed. Must not know what can be wrong with an image.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from brolga.cli.options import (
+    Connection,
+    json_flag,
+    open_client,
+    platform_flag,
+    registry_flags,
+)
+from brolga.cli.output import one_line, result, say
+from brolga.cli.places import found
+from brolga.cli.verbs import Verb
+
+if TYPE_CHECKING:
+    from brolga.descriptor import Platform
+    from brolga.digest import Digest
+    from brolga.images.validate import Problem
+    from brolga.place import Place
+
+__all__ = ["command"]
+
+_INTEGRITY: Final = 6  # exit code
+# The backspace keeps click from filling the lines.
+_EXAMPLES: Final = """\b
+Examples:
+  brolga validate --remote registry.example/team/app:v1
+  brolga validate --fast --remote registry.example/team/app:v1
+"""
+
+
+@click.command("validate", cls=Verb, epilog=_EXAMPLES)
+@click.option("--remote", "ref", metavar="REF", help="The image or index to check.")
+@click.option(
+    "--tarball", "path", metavar="PATH", help="An archive or a layout of this machine to check."
+)
+@click.option("--fast", is_flag=True, help="Read manifests and configs alone, no layer.")
+@platform_flag
+@json_flag
+@registry_flags
+def command(  # noqa: PLR0913 - the flags of the verb
+    *,
+    ref: str | None,
+    path: str | None,
+    fast: bool,
+    platform: Platform | None,
+    as_json: bool,
+    connection: Connection,
+) -> None:
+    """Check that an image is what it says it is.
+
+    Every blob is read: digests, sizes, DiffIDs, media types and tar entries, and that manifest,
+    config and history agree. Of an index all that it has is checked, or the image of --platform.
+
+    Prints PASS: REF, or FAIL: REF: PROBLEM for each problem, and the exit code is 6. With --json:
+    ref, digest, valid, problems (each with place and what).
+    """
+    from brolga.images.validate import validate
+    from brolga.place import Local, parse_place
+
+    if (ref is None) == (path is None):
+        raise click.UsageError("one of --remote REF and --tarball PATH is wanted")
+    reference = parse_place(ref) if ref is not None else found(str(path))
+    problems = []
+    with open_client(connection) as client:
+        tree = client.image(reference, platform) if platform else client.get(reference)
+        for problem in validate(tree, fast=fast):
+            problems.append(problem)
+            if not as_json:
+                result(f"FAIL: {reference}: {one_line(str(problem))}")
+    _print(reference, tree.digest, problems, as_json=as_json)
+    if problems:
+        side = "local" if isinstance(reference, Local) else "registry"
+        say(f"brolga: {side}: {reference} is not what it says it is; push it again")
+        raise click.exceptions.Exit(_INTEGRITY)
+
+
+def _print(reference: Place, digest: Digest, problems: list[Problem], *, as_json: bool) -> None:
+    from brolga.place import by_digest
+
+    if as_json or not problems:
+        fields = {
+            "ref": str(by_digest(reference, digest)),
+            "digest": str(digest),
+            "valid": not problems,
+            "problems": [{"place": one.place, "what": one.what} for one in problems],
+        }
+        result(f"PASS: {reference}", fields, as_json=as_json)

@@ -1,0 +1,231 @@
+"""Signals in the middle of an upload: real ones, to a real process, at two registries.
+
+What is left behind is looked for on the registry's disk, for its API does not tell.
+"""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = pytest.mark.real
+
+MIB = 1 << 20
+SENT = 8 * MIB
+BUFFER = 1 << 16
+PATIENCE_S = 30.0
+ENDS = [
+    pytest.param(signal.SIGTERM, 143, "brolga: stopped by SIGTERM\n", id="SIGTERM"),
+    pytest.param(signal.SIGINT, 130, "brolga: interrupted\n", id="SIGINT"),
+]
+WAYS = {"with a window": [], "without one": ["--window", "0"]}
+
+
+@dataclass(frozen=True)
+class Target:
+    """A registry, and the files in which it keeps what is being uploaded and what was."""
+
+    address: str
+    uploads: Callable[[], list[Path]]
+    blobs: Callable[[], list[Path]]
+
+    def has(self, count: int) -> bool:
+        """Tell whether so many bytes have arrived, but for what a registry's buffer holds."""
+        return sum(map(_size, self.uploads())) > count - BUFFER
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:  # it was moved or deleted meanwhile
+        return 0
+
+
+@pytest.fixture(params=["embedded", "docker-registry"])
+def target(request: pytest.FixtureRequest) -> Target:
+    """Run a registry of each kind, with nothing in it."""
+    if request.param == "embedded":
+        embedded = request.getfixturevalue("registry")
+        return Target(embedded.address, lambda: embedded.uploads("x"), lambda: embedded.blobs("x"))
+    docker = request.getfixturevalue("own_registry")
+    return Target(
+        docker.address,
+        lambda: list(docker.storage.rglob("_uploads/*/data")),
+        lambda: list(docker.storage.rglob("blobs/**/data")),
+    )
+
+
+@contextmanager
+def pushing(
+    target: Target, *arguments: str, arriving: int = SENT
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `brolga layer push` until it waits for more; kill it if the test leaves it running."""
+    # Where the tests run in the background SIGINT is ignored, and a child would inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    push = ["layer", "push", "--compression", "none", f"{target.address}/x", *arguments]
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "brolga", *push],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
+        try:
+            if "--" not in arguments:
+                _feed(process.stdin, os.urandom(SENT))
+            _wait_until(lambda: target.has(arriving) and _sleeps(process.pid))
+            yield process
+        finally:
+            process.kill()
+
+
+def _feed(stdin: IO[bytes] | None, data: bytes) -> None:
+    """Write to a process, and leave its stdin open."""
+    assert stdin is not None
+    written = 0
+    while written < len(data):
+        written += stdin.write(data[written:]) or 0
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until other processes have come so far."""
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def _sleeps(pid: int) -> bool:
+    """Tell whether each thread of a process waits for something (proc(5), stat)."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/stat")
+    return all(task.read_text().rpartition(")")[2].split()[0] == "S" for task in tasks)
+
+
+def end_of(process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
+    """Wait for the end, with stdin still open; return exit code, stdout and stderr."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    code = process.wait(PATIENCE_S)
+    return code, process.stdout.read().decode(), process.stderr.read().decode()
+
+
+@pytest.mark.parametrize("flags", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize(("number", "code", "line"), ENDS)
+def test_a_signal_cancels_the_session(
+    target: Target, number: signal.Signals, code: int, line: str, flags: list[str]
+) -> None:
+    """distribution-spec, Canceling: the registry keeps nothing of what was sent; no blob either.
+
+    The push waits for its source here. Where the signal comes while bytes are on their way, the
+    connection may be cut before the registry says where its session is.
+    """
+    with pushing(target, *flags) as process:
+        process.send_signal(number)
+        assert end_of(process) == (code, "", line)
+    assert target.uploads() == []
+    assert target.blobs() == []
+
+
+@pytest.mark.parametrize(("number", "code", "line"), ENDS)
+def test_a_signal_between_two_chunks_cancels_the_session(
+    target: Target, number: signal.Signals, code: int, line: str
+) -> None:
+    """It is where the last answer said: distribution 2.8 takes a DELETE nowhere else."""
+    last = 1  # it waits for more, or for the end: it may be the last one
+    flags = ["-v", "--upload-style", "chunked:1MiB"]
+    with pushing(target, *flags, arriving=SENT - last * MIB) as process:
+        assert process.stderr is not None
+        answered = (text for text in process.stderr if b": 202, 1048576 bytes sent" in text)
+        assert len(list(islice(answered, SENT // MIB - last))) == SENT // MIB - last
+        _wait_until(lambda: _sleeps(process.pid))
+        process.send_signal(number)
+        ended, out, err = end_of(process)
+    assert (ended, out) == (code, "")
+    assert err.endswith(line)
+    assert target.uploads() == []
+    assert target.blobs() == []
+
+
+@pytest.mark.parametrize(("number", "code", "line"), ENDS)
+def test_a_signal_leaves_no_spool_behind(
+    target: Target, number: signal.Signals, code: int, line: str, tmp_path: Path
+) -> None:
+    """Its file has no name at any time: even SIGKILL could leave none."""
+    directory = tmp_path / "spool"
+    directory.mkdir()
+    with pushing(target, f"--spool={directory}") as process:
+        assert list(directory.iterdir()) == []
+        process.send_signal(number)
+        assert end_of(process) == (code, "", line)
+    assert list(directory.iterdir()) == []
+    assert target.uploads() == []
+
+
+@pytest.mark.parametrize(("number", "code", "line"), ENDS)
+def test_a_signal_ends_the_command_too(
+    target: Target, number: signal.Signals, code: int, line: str
+) -> None:
+    """`brolga layer push REPO -- COMMAND`: nobody works on for a push that was given up."""
+    script = f"head -c {SENT} /dev/urandom; exec sleep 1000"
+    with pushing(target, "--", "sh", "-c", script) as process:
+        process.send_signal(number)
+        assert end_of(process) == (code, "", line)
+        # It had our stdin: now that nobody has, nothing can be written to it.
+        with pytest.raises(BrokenPipeError):
+            _feed(process.stdin, b"x")
+    assert target.uploads() == []
+    assert target.blobs() == []
+
+
+_ON_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, "-m", "brolga", *sys.argv[1:]])
+"""
+
+
+def test_ctrl_c_at_a_terminal_ends_both(target: Target) -> None:
+    """The terminal signals its whole foreground, the command among it; exit 130 all the same."""
+    script = f"head -c {SENT} /dev/urandom; sleep 1000"
+    push = ["layer", "push", "--compression", "none", f"{target.address}/x"]
+    master, slave = pty.openpty()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(
+        [sys.executable, "-c", _ON_TERMINAL, *push, "--", "sh", "-c", script],
+        stdin=slave,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    signal.signal(signal.SIGINT, before)
+    os.close(slave)
+    with process:
+        try:
+            _wait_until(lambda: target.has(SENT) and _sleeps(process.pid))
+            os.write(master, b"\x03")
+            code, out, err = end_of(process)
+        finally:
+            process.kill()
+            os.close(master)
+    assert (code, out) == (130, "")
+    assert err.endswith("brolga: interrupted\n")
+    assert target.uploads() == []
+    assert target.blobs() == []

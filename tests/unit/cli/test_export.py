@@ -1,0 +1,99 @@
+"""cli.export: the files of an image, as a tar."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.tars import entry, listed, names, tar
+from tests.unit.cli.images import pushed
+
+from brolga.cli import main
+from brolga.images import Image
+from brolga.layer import StreamLayer
+
+if TYPE_CHECKING:
+    from tests.conftest import Embedded
+    from tests.unit.cli.conftest import Brolga
+
+
+@pytest.fixture
+def app(registry: Embedded) -> str:
+    """Push an image of two layers, the upper one hides a file of the lower."""
+    name = f"{registry.address}/app"
+    layers = tar(entry("a", b"below"), entry("gone")), tar(entry("a", b"above"), ".wh.gone")
+    pushed(name, Image.empty().append(*(StreamLayer([data]) for data in layers)))
+    return name
+
+
+def files_of(directory: Path) -> list[str]:
+    """Return the names of a directory's files; the registry has a directory in it."""
+    return [path.name for path in directory.iterdir() if path.is_file()]
+
+
+def test_a_file_gets_what_all_layers_show(brolga: Brolga, app: str, tmp_path: Path) -> None:
+    """Crane export IMAGE FILE; a file that was there is replaced, with the usual rights."""
+    target = tmp_path / "app.tar"
+    target.write_bytes(b"old")
+    outcome = brolga("export", app, str(target))
+    assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
+    assert names(target.read_bytes()) == ["a"]
+    assert listed(target.read_bytes())["a"][1] == b"above"
+    assert files_of(tmp_path) == ["app.tar"]
+    (tmp_path / "plain").touch()
+    assert target.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("flags", [[], ["-"]])
+def test_stdout_gets_it_where_no_file_is_named(
+    app: str,
+    flags: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsysbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    """Crane export IMAGE -."""
+    monkeypatch.setattr("sys.argv", ["brolga", "export", app, *flags])
+    main()
+    out, err = capsysbinary.readouterr()
+    assert (names(out), err) == (["a"], b"")
+
+
+def test_a_device_is_written_to(brolga: Brolga, app: str) -> None:
+    """It is no file that could be replaced."""
+    assert brolga("export", app, os.devnull).code == 0
+    assert not Path(os.devnull).is_file()
+
+
+def test_a_failure_leaves_what_was_there(
+    brolga: Brolga, registry: Embedded, tmp_path: Path
+) -> None:
+    """The file is whole or not there."""
+    name, target = f"{registry.address}/app", tmp_path / "app.tar"
+    layers = [StreamLayer([b"no tar"]), StreamLayer([tar("a")])]
+    pushed(name, Image.empty().append(*layers))
+    target.write_bytes(b"old")
+    outcome = brolga("export", name, str(target))
+    assert (outcome.code, outcome.out) == (6, "")
+    assert "layer 1 of 2" in outcome.err
+    assert target.read_bytes() == b"old"
+    assert files_of(tmp_path) == ["app.tar"]
+
+
+def test_what_went_to_stdout_before_a_failure_is_told(brolga: Brolga, registry: Embedded) -> None:
+    """It must not be used; the exit code is not 0."""
+    name = f"{registry.address}/app"
+    layers = [StreamLayer([b"no tar"]), StreamLayer([tar("a")])]
+    pushed(name, Image.empty().append(*layers))
+    outcome = brolga("export", name)
+    assert outcome.code == 6
+    assert "which must not be used; try again" in outcome.err
+
+
+def test_a_directory_that_is_not_there(brolga: Brolga, app: str, tmp_path: Path) -> None:
+    """One line, which names the file as the user did."""
+    target = tmp_path / "none" / "app.tar"
+    outcome = brolga("export", app, str(target))
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err == (f"brolga: {target} cannot be written: No such file or directory\n")

@@ -1,0 +1,108 @@
+"""cli.validate: what is said of an image, and the exit code."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.tars import tar
+from tests.unit.cli.images import index, pushed
+
+from brolga.client import Client
+from brolga.descriptor import Platform
+from brolga.images import Image
+from brolga.layer import StreamLayer
+
+if TYPE_CHECKING:
+    from tests.conftest import Embedded
+    from tests.unit.cli.conftest import Brolga
+
+AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
+
+
+def test_a_right_image_passes(brolga: Brolga, registry: Embedded) -> None:
+    """Crane: `PASS: REF`."""
+    name = f"{registry.address}/app:v1"
+    pushed(name, Image.empty().append(StreamLayer([tar("a")])))
+    for flags in ([], ["--fast"]):
+        outcome = brolga("validate", "--remote", name, *flags)
+        assert (outcome.code, outcome.out, outcome.err) == (0, f"PASS: {name}\n", "")
+
+
+def test_json_of_a_right_image(brolga: Brolga, registry: Embedded) -> None:
+    """ref, digest, valid, problems."""
+    name = f"{registry.address}/app"
+    digest = pushed(name, Image.empty().append(StreamLayer([tar("a")])))
+    outcome = brolga("validate", "--json", "--remote", name)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert json.loads(outcome.out) == {
+        "ref": f"{name}@{digest}",
+        "digest": digest,
+        "valid": True,
+        "problems": [],
+    }
+
+
+@pytest.fixture
+def broken(registry: Embedded) -> str:
+    """Push an image whose layers are no tars, and whose history is short."""
+    name = f"{registry.address}/app:v1"
+    layers = [StreamLayer([text]) for text in (b"no tar", b"none either")]
+    pushed(name, Image.empty().append(*layers).edited(lambda config: config))
+    return name
+
+
+def test_each_problem_is_a_line(brolga: Brolga, broken: str) -> None:
+    """Crane: `FAIL: REF: …`; the exit code is that of integrity, and stderr has one line."""
+    outcome = brolga("validate", "--remote", broken)
+    lines = outcome.out.splitlines()
+    assert outcome.code == 6
+    assert len(lines) == 2
+    for number, line in enumerate(lines, 1):
+        assert line.startswith(f"FAIL: {broken}: image sha256:")
+        assert f", layer {number} sha256:" in line
+    assert outcome.err == (f"brolga: registry: {broken} is not what it says it is; push it again\n")
+    assert brolga("validate", "--fast", "--remote", broken).code == 0
+
+
+def test_json_has_every_problem(brolga: Brolga, broken: str) -> None:
+    """Place and what; nothing else is on stdout."""
+    outcome = brolga("validate", "--remote", broken, "--json")
+    found = json.loads(outcome.out)
+    assert (outcome.code, found["valid"], len(found["problems"])) == (6, False, 2)
+    assert set(found["problems"][0]) == {"place", "what"}
+
+
+def test_an_index_or_one_image_of_it(brolga: Brolga, registry: Embedded) -> None:
+    """Of an index all that it has is read, with `--platform` that image alone."""
+    name = f"{registry.address}/multi"
+    index(name, AMD64, ARM64)  # their layers are no tars
+    whole = brolga("validate", "--remote", name)
+    one = brolga("validate", "--remote", name, "--platform", "linux/arm64")
+    assert (whole.out.count("FAIL: "), one.out.count("FAIL: ")) == (2, 1)
+    with Client() as client:
+        digest = client.image(name, ARM64).digest
+    assert str(digest) in one.out
+    missing = brolga("validate", "--remote", name, "--platform", "linux/s390x")
+    assert (missing.code, missing.out) == (3, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ([], "one of --remote REF and --tarball PATH is wanted"),
+        (["--remote", "127.0.0.1:1/a:b:c"], "tag 'b:c'"),
+        (["127.0.0.1:1/a"], ""),
+    ],
+)
+def test_what_makes_no_sense_is_usage(brolga: Brolga, arguments: list[str], line: str) -> None:
+    """Exit code 2, and nothing was asked."""
+    outcome = brolga("validate", *arguments)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith(f"brolga: {line}")
+
+
+def test_what_is_not_there_is_not_found(brolga: Brolga, registry: Embedded) -> None:
+    """Exit code 3: that is no problem of an image."""
+    assert brolga("validate", "--remote", f"{registry.address}/none").code == 3

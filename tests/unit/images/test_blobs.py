@@ -1,0 +1,85 @@
+"""blobs.py: blobs that can be read again, and how they are read."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import pytest
+
+from brolga.digest import Digest
+from brolga.errors import NotComputed
+from brolga.images import BlobLayer, BlockStream, BytesBlob
+from brolga.mediatypes import OCI_CONFIG, OCI_LAYER
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+
+def blocks(*pieces: bytes) -> Generator[bytes, None, None]:
+    """Give the pieces."""
+    yield from pieces
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 100])
+def test_a_stream_is_read_as_a_file(size: int) -> None:
+    """`read(n)` gives n bytes, fewer at the end only, and none after it."""
+    pieces = [b"ab", b"c", b"defgh"]
+    plain = io.BytesIO(b"".join(pieces))
+    with BlockStream(blocks(*pieces)) as stream:
+        while expected := plain.read(size):
+            assert stream.read(size) == expected
+        assert stream.read(size) == b""
+        assert stream.read() == b""
+
+
+def test_what_was_not_read_is_left_for_the_iteration() -> None:
+    """Both ways go on where the other stopped."""
+    stream = BlockStream(blocks(b"abc", b"def"))
+    assert stream.read(0) == b""
+    assert stream.read(1) == b"a"
+    assert next(iter(stream)) == b"bc"
+    assert stream.read() == b"def"
+    assert list(stream.with_heartbeats()) == []
+
+
+def test_a_closed_stream_reads_no_more() -> None:
+    """Whoever gives the blocks is closed."""
+    ended = []
+
+    def given() -> Generator[bytes, None, None]:
+        try:
+            yield b"a"
+            yield b"b"
+        finally:
+            ended.append(True)
+
+    with BlockStream(given()) as stream:
+        assert stream.read(1) == b"a"
+    assert ended == [True]
+    assert stream.read() == b""
+
+
+def test_bytes_at_hand_are_a_blob() -> None:
+    """Its descriptor is computed, its bytes come in blocks of 1 MiB; they are not in a repr."""
+    data = bytes(range(256)) * 4096 + b"end"
+    blob = BytesBlob(data, OCI_CONFIG)
+    assert blob.descriptor.digest == Digest.of(data)
+    assert (blob.descriptor.media_type, blob.descriptor.size) == (OCI_CONFIG, len(data))
+    with blob.open() as stream:
+        assert [len(block) for block in stream] == [1 << 20, 3]
+    assert "end" not in repr(blob)
+
+
+def test_a_kept_blob_is_opened_each_time() -> None:
+    """Its DiffID is what the config tells; where none does, it is not known."""
+    descriptor = BytesBlob(b"abc", OCI_LAYER).descriptor
+    layer = BlobLayer(descriptor, lambda: BlockStream(blocks(b"abc")))
+    for _ in range(2):
+        with layer.open() as stream:
+            assert b"".join(stream.with_heartbeats()) == b"abc"
+    assert layer.media_type == OCI_LAYER
+    with pytest.raises(NotComputed, match=f"the DiffID of {descriptor.digest} is not known"):
+        layer.diff_id  # noqa: B018 - it raises
+    known = BlobLayer(descriptor, layer.opener, diff_id_of=lambda: descriptor.digest)
+    assert known.diff_id == descriptor.digest

@@ -1,0 +1,204 @@
+"""client: places on this machine, wherever a name is taken."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.tars import tar
+
+import brolga
+from brolga.client import Client
+from brolga.descriptor import DEFAULT_PLATFORM, Platform
+from brolga.digest import Digest
+from brolga.errors import InvalidReference, NoSuchImage, SourceError
+from brolga.images import Image, ImageIndex
+from brolga.layer import StreamLayer
+from brolga.layout import Layout
+from brolga.place import Local, parse_place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from brolga.place import Place
+
+ARM64 = Platform("linux", "arm64")
+OTHER = Digest.of(b"other")
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    with Client() as client:
+        yield client
+
+
+@pytest.fixture
+def place(client: Client, tmp_path: Path) -> str:
+    """Write an image into a layout."""
+    client.push(f"oci:{tmp_path}/layout:v1", image("a"))
+    return f"oci:{tmp_path}/layout:v1"
+
+
+def image(text: str, platform: Platform = DEFAULT_PLATFORM) -> Image:
+    return Image.empty(platform).append(StreamLayer([tar(text)]))
+
+
+def test_an_image_is_pushed_and_read_without_a_registry(tmp_path: Path) -> None:
+    """`brolga.push` and `brolga.image` take a place as they take a reference."""
+    pushed = brolga.push(f"oci:{tmp_path}/layout:v1", image("a"))
+    assert str(pushed) == f"oci:{tmp_path}/layout@{pushed.digest}"
+    assert brolga.image(f"oci:{tmp_path}/layout").digest == pushed.digest
+    layer = brolga.push_layer(f"oci:{tmp_path}/layout", StreamLayer([b"alone"]))
+    assert Layout(tmp_path / "layout").push(brolga.BytesBlob(b"x", "a/b")).size == 1
+    with Client() as client, client.blob(f"oci:{tmp_path}/layout@{layer.digest}") as stream:
+        assert sum(map(len, stream.with_heartbeats())) == layer.size
+
+
+def test_what_is_read_of_a_layout(client: Client, place: str) -> None:
+    """Each way to read, by a text or a value, by tag and by digest."""
+    local = parse_place(place)
+    assert isinstance(local, Local)
+    digest = client.head(place).digest
+    by_digest = local.at(digest)
+    assert client.get(local).digest == client.image(by_digest).digest == digest
+    assert client.manifest(place).digest == digest
+    assert client.tags(f"oci:{local.path}") == client.tags(Local("oci", local.path)) == ["v1"]
+    assert client.referrers(place) == ()
+
+
+def test_of_an_index_an_image_is_chosen(client: Client, tmp_path: Path) -> None:
+    """`manifest` and `copy` with a platform; `index` is one or an error."""
+    made = ImageIndex.empty()
+    for platform in (DEFAULT_PLATFORM, ARM64):
+        child = image(str(platform), platform)
+        client.push(f"oci:{tmp_path}/layout", child)
+        made = made.append(child)
+    client.push(f"oci:{tmp_path}/layout:all", made)
+    found = client.manifest(f"oci:{tmp_path}/layout:all", ARM64)
+    assert found.digest == made.index.manifests[1].digest
+    assert client.index(f"oci:{tmp_path}/layout:all").index.raw == made.index.raw
+    archive = f"oci-archive:{tmp_path}/a.tar"
+    assert client.copy(f"oci:{tmp_path}/layout:all", archive, platform=ARM64).digest == found.digest
+    with (tmp_path / "all.tar").open("wb"):
+        client.copy(f"oci:{tmp_path}/layout:all", f"oci-archive:{tmp_path}/all.tar")
+    with (tmp_path / "all.tar").open("rb") as blocks:
+        pushed = client.push_archive(f"oci:{tmp_path}/b", blocks, platform=ARM64)
+    assert pushed.digest == found.digest
+
+
+def test_the_manifest_of_a_docker_archive_is_made_by_reading_it(
+    client: Client, tmp_path: Path
+) -> None:
+    """Where its layers are not compressed, their digests are those that a push will give."""
+    layer = StreamLayer([tar("a")], "none")
+    client.push(f"docker-archive:{tmp_path}/a.tar:a:v1", Image.empty().append(layer))
+    described = client.head(f"docker-archive:{tmp_path}/a.tar")
+    assert client.copy(f"docker-archive:{tmp_path}/a.tar", f"oci:{tmp_path}/b").digest == (
+        described.digest
+    )
+    assert client.tags(f"docker-archive:{tmp_path}/a.tar") == ["docker.io/library/a:v1"]
+
+
+def test_a_tag_of_a_layout_is_given_and_taken(client: Client, place: str) -> None:
+    """`tag` and `delete`: by name the name, by digest the image."""
+    digest = client.head(place).digest
+    home = Local("oci", place.split(":")[1])
+    assert client.tag(place, "v2") == home.at(digest)
+    client.delete(place)
+    assert client.tags(home) == ["v2"]
+    client.delete(home.at(digest))
+    assert client.tags(home) == []
+    with pytest.raises(NoSuchImage):
+        client.delete(place)
+
+
+@pytest.mark.parametrize("tag", ["", "@0", str(OTHER)])
+def test_what_names_an_image_already_is_no_tag(client: Client, place: str, tag: str) -> None:
+    """A tag that nobody could use."""
+    with pytest.raises(InvalidReference, match="is no name to give"):
+        client.tag(place, tag)
+
+
+def test_a_digest_must_be_that_of_the_tree(client: Client, place: str, tmp_path: Path) -> None:
+    """As in a registry."""
+    tree = client.get(place)
+    assert client.push(f"oci:{tmp_path}/b@{tree.digest}", tree).digest == tree.digest
+    with pytest.raises(InvalidReference, match="names another manifest than this one"):
+        client.push(f"oci:{tmp_path}/b@{OTHER}", tree)
+    with pytest.raises(InvalidReference, match="a number names what is there already") as found:
+        client.push(f"oci:{tmp_path}/b:@0", tree)
+    assert found.value.__notes__ == ["give the image a name"]
+    with pytest.raises(InvalidReference, match="a blob is named by its digest"):
+        client.blob(place)
+    with pytest.raises(InvalidReference, match="a blob is named by its digest"):
+        client.blob("localhost:5000/app:v1")
+
+
+def test_several_images_are_saved_into_one_place(client: Client, tmp_path: Path) -> None:
+    """Each under its name; "" is its digest."""
+    images = [("v1", image("a")), ("", image("b"))]
+    saved: list[Place] = client.save(f"oci:{tmp_path}/layout", images)
+    assert [one.digest for one in saved] == [one.digest for _, one in images]
+    assert client.tags(f"oci:{tmp_path}/layout") == ["v1"]
+    images = [("localhost:5000/a:v1", image("a")), ("localhost:5000/b:v1", image("b"))]
+    saved = client.save(f"docker-archive:{tmp_path}/a.tar", images)
+    assert [str(one) for one in saved] == [
+        f"docker-archive:{tmp_path}/a.tar:{name}" for name, _ in images
+    ]
+    assert client.tags(f"docker-archive:{tmp_path}/a.tar") == [name for name, _ in images]
+
+
+USES = {
+    "tag": lambda client, place: client.tag(place, "v2"),
+    "delete": lambda client, place: client.delete(place),
+    "blob": lambda client, place: client.blob(place),
+    "referrers": lambda client, place: client.referrers(place),
+    "push_layer": lambda client, place: client.push_layer(place, StreamLayer([b""])),
+    "copy": lambda client, place: client.copy(place, "oci:x", referrers=True),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_what_an_archive_cannot_do_says_why(client: Client, use: str) -> None:
+    """Before it is opened."""
+    with pytest.raises(InvalidReference, match=r"oci-archive:a\.tar is an archive: ") as found:
+        USES[use](client, "oci-archive:a.tar")
+    assert found.value.__notes__ == ["copy it to oci:DIR first"]
+
+
+def test_stdin_is_read_once(
+    client: Client, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By `copy`; what needs to look at it more than once does not."""
+    with pytest.raises(InvalidReference, match="is read once, from stdin, and this needs more"):
+        client.get("oci-archive:-")
+    client.copy(place, f"oci-archive:{tmp_path}/a.tar")
+    data = (tmp_path / "a.tar").read_bytes()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    copied = client.copy("oci-archive:-", f"oci:{tmp_path}/b:v1")
+    assert copied.digest == client.head(place).digest
+    for closed in (None, io.TextIOWrapper(io.BytesIO())):
+        if closed is not None:
+            closed.close()
+        monkeypatch.setattr(sys, "stdin", closed)
+        with pytest.raises(SourceError, match="stdin is closed"):
+            client.copy("oci-archive:-", f"oci:{tmp_path}/b:v1")
+
+
+def test_an_archive_that_cannot_be_opened_is_the_source_s_failure(
+    client: Client, tmp_path: Path
+) -> None:
+    """A directory is no archive; what is not there is not found."""
+    with pytest.raises(SourceError, match="cannot open the archive"):
+        client.copy(f"oci-archive:{tmp_path}", f"oci:{tmp_path}/b:v1")
+    with pytest.raises(NoSuchImage, match="there is no archive"):
+        client.copy(f"oci-archive:{tmp_path}/a.tar", f"oci:{tmp_path}/b:v1")
+
+
+def test_a_repository_is_still_one(client: Client) -> None:
+    """A text without a prefix is a registry's."""
+    with pytest.raises(InvalidReference, match="a repository is wanted here"):
+        client.tags("localhost:5000/app:v1")
