@@ -18,8 +18,11 @@ DIGEST = f"sha256:{64 * 'a'}"
 TYPE = "Content-Type: application/vnd.oci.image.manifest.v1+json"
 
 
-def test_a_tag_goes_alone_an_image_with_its_tags(brolga: Brolga, registry: Embedded) -> None:
+def test_a_tag_goes_alone_an_image_with_its_tags(
+    brolga: Brolga, registry: Embedded, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing is printed."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")  # the same image each time
     repository = f"{registry.address}/a"
     for tag in ("v1", "v2", "v3"):
         digest = push(f"{repository}:{tag}", "layer")
