@@ -20,6 +20,7 @@ from brolga._version import __version__
 if TYPE_CHECKING:
     from brolga.auth import Keychain, default_keychain
     from brolga.client import Client, image, push, push_layer
+    from brolga.command import Command
     from brolga.descriptor import Descriptor, Platform
     from brolga.digest import Digest
     from brolga.errors import (
@@ -71,6 +72,7 @@ __all__ = [
     "BrolgaError",
     "BytesBlob",
     "Client",
+    "Command",
     "CorruptBlob",
     "Credentials",
     "CredentialsError",
@@ -129,6 +131,7 @@ __all__ = [
 _HOMES = {
     "brolga.auth": ("Keychain", "default_keychain"),
     "brolga.client": ("Client", "image", "push", "push_layer"),
+    "brolga.command": ("Command",),
     "brolga.descriptor": ("Descriptor", "Platform"),
     "brolga.digest": ("Digest",),
     "brolga.images": ("BlobLayer", "BytesBlob", "Image", "ImageIndex"),
