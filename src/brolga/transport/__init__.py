@@ -30,7 +30,7 @@ from brolga._version import __version__
 from brolga.errors import ProtocolViolation, TransportFailed
 from brolga.transport.answer import Warnings, capped, headers, streamed
 from brolga.transport.failures import FAILURES, failure
-from brolga.transport.outgoing import HURRY_S, Outgoing, under_way
+from brolga.transport.outgoing import HURRY_S, INTERRUPTS, Insisted, Outgoing, under_way
 from brolga.transport.pools import Pools, Route, Target
 from brolga.transport.proxy import from_environment
 from brolga.transport.reach import Refused
@@ -126,15 +126,16 @@ class Transport:
         """Drive a conversation to its end; return its result.
 
         What a call raises (TransportFailed, ProtocolViolation, KeyboardInterrupt) is thrown into
-        the flow, which may still make calls before it ends. An error of the body's source is
-        thrown in as BodyFailed; where that leaves the flow, the error itself is raised.
+        the flow, which may still make calls before it ends. An error of the body's source, and an
+        interrupt while a PATCH goes out, is thrown in as BodyFailed; where that leaves the flow,
+        the error itself is raised. A second interrupt ends the flow: nothing is called after it.
 
         Raises RuntimeError after `close`.
         """
         try:
             self._pools.check()
             return self._drive(flow)
-        except BodyFailed as failed:
+        except (BodyFailed, Insisted) as failed:
             error = failed.error
         finally:
             flow.close()
@@ -150,6 +151,8 @@ class Transport:
             while True:
                 try:
                     reply = self._logged(call)
+                except Insisted:
+                    raise
                 except BaseException as error:  # noqa: BLE001 - the flow decides, and re-raises it
                     call = flow.throw(error)
                 else:
@@ -203,10 +206,10 @@ class Transport:
         """Make one call.
 
         Raises TransportFailed where there was no answer, ProtocolViolation where it may not be
-        made, BodyFailed, an interrupt.
+        made, BodyFailed, an interrupt, Insisted.
         """
         target, route = self._way(call)
-        outgoing = Outgoing(call.body)
+        outgoing = Outgoing(call.body, call.method)
         what = f"{call.method} to {target.authority}"
         what += f" by the proxy {route.proxy}" if route.proxy else ""
 
@@ -219,6 +222,10 @@ class Transport:
         except FAILURES as error:
             outgoing.check(None)
             raise failed(error) from error
+        except INTERRUPTS as interrupt:
+            if not isinstance(outgoing.error, INTERRUPTS):
+                raise
+            raise Insisted(interrupt) from None
         except Refused as refused:
             raise ProtocolViolation(
                 f"the registry at {call.named_by} sent {what}, which leads to {refused.address}, "
@@ -268,7 +275,7 @@ class Transport:
             blocks = streamed(response, failed)
         else:
             with closing(response):
-                body = capped(response.iter_stream(), seconds["read"])
+                body = capped(response.iter_stream(), outgoing.within(seconds["read"]))
         if route.proxy and response.status == _PROXY_AUTHENTICATION:
             raise httpcore.ProxyError("407 Proxy Authentication Required")
         return Reply(

@@ -6,7 +6,7 @@ looks like. Must not know what is sent.
 Strategy: a network stream of the HTTP library, with more. Before each write, and while it waits to
 write, it looks whether the registry has answered. If so it raises WriteError, which the library
 takes as the sign to stop sending and to read that answer. An interrupt that comes in the middle of
-a body's block waits until that block is out (see `outgoing`).
+a body's block, or before its answer, may wait (see `outgoing`).
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpcore2 as httpcore
 
-from brolga.transport.outgoing import UNDER_WAY
+from brolga.transport.outgoing import INTERRUPTS, UNDER_WAY
 from brolga.transport.reach import Refused, Sightings, Zone, zone_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from brolga.transport.outgoing import Outgoing
 
 __all__ = ["Backend"]
 
@@ -32,8 +34,6 @@ _READ_SIZE: Final = 1 << 16  # bytes
 _INTERIM: Final = re.compile(rb"HTTP/1\.[01] 1(?!01)")
 _INTERIM_SIZE: Final = len(b"HTTP/1.1 101")
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
-# What a signal's handler raises (Python's own for SIGINT, a command's for SIGTERM).
-_INTERRUPTS: Final = (KeyboardInterrupt, SystemExit)
 # So that a peer which vanished is noticed in a minute and a half, however long an answer may take.
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6))
 _OPTIONS: Final = (
@@ -57,7 +57,14 @@ class Unwatched(httpcore.NetworkStream):
         self._inner = inner
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._inner.read(max_bytes, UNDER_WAY.get().within(timeout))
+        outgoing = UNDER_WAY.get()
+        while True:
+            try:
+                return self._inner.read(max_bytes, outgoing.within(timeout))
+            except INTERRUPTS as interrupt:
+                # In the few steps after the bytes came they are lost: then the time runs out.
+                if not outgoing.hold(interrupt):
+                    raise
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         try:
@@ -136,8 +143,8 @@ class Watched(Unwatched):
         outgoing = UNDER_WAY.get()
         while True:
             try:
-                return self._pump(block, outgoing.within(timeout))
-            except _INTERRUPTS as interrupt:
+                return self._pump(block, outgoing, timeout)
+            except INTERRUPTS as interrupt:
                 if not block.is_known or not outgoing.hold(interrupt):
                     raise
             except httpcore.WriteError:
@@ -145,13 +152,13 @@ class Watched(Unwatched):
                 self.stopped = bool(block.left)
                 raise
 
-    def _pump(self, block: _Block, timeout: float | None) -> None:
+    def _pump(self, block: _Block, outgoing: Outgoing, timeout: float | None) -> None:
         """Send what is left of a block."""
         self._look()
         left = block.left
         while left:
-            events = self._wait(select.POLLIN | select.POLLOUT, timeout)
-            if not events:
+            events = self._wait(select.POLLIN | select.POLLOUT, outgoing.within(timeout))
+            if not events or outgoing.is_late:
                 raise httpcore.WriteTimeout(f"nothing could be sent for {timeout} s")
             if events & ~select.POLLOUT:
                 self._look()

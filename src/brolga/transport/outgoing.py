@@ -1,13 +1,17 @@
 """One request on its way out, as the driver and the connection below the HTTP library both see it.
 
-Knows what of a body went out, and how a body that fails is ended. Must not know sockets, or the
-HTTP library.
+Knows what of a body went out, how a body that fails is ended, and which interrupts wait. Must not
+know sockets, or the HTTP library.
 
 Strategy: the library stands between the driver and the connection, so what they must tell each
 other lies here; `UNDER_WAY` holds it while the call is made. A streamed body that fails is ended
 cleanly all the same, and the answer waited for, shortly: some registries take a session's DELETE
 only under the Location which comes with that answer (docker-registry 2.8). The bytes that went out
 are none the better for it: who reads `error` must not call them whole.
+
+For the same answer an interrupt waits, from the first block of a PATCH's body on, whatever that
+body is. What a PATCH changed is said by its answer alone: it is not idempotent (RFC 5789, section
+2). Of every other method it can be asked again, or nobody needs to know.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from brolga.wire import BodyFailed
 
@@ -24,26 +28,42 @@ if TYPE_CHECKING:
 
     from brolga.wire import Reply
 
-__all__ = ["HURRY_S", "UNDER_WAY", "Outgoing", "under_way"]
+__all__ = ["HURRY_S", "INTERRUPTS", "UNDER_WAY", "Insisted", "Outgoing", "under_way"]
+
+# What a signal's handler raises (Python's own for SIGINT, a command's for SIGTERM).
+INTERRUPTS: Final = (KeyboardInterrupt, SystemExit)
+
+_Seconds = TypeVar("_Seconds", bound=float | None)
 
 HURRY_S: Final = 5.0  # seconds for an answer that nobody waits for
 _LEAST_S: Final = 0.001  # seconds; no time at all means something else to a socket
+
+
+class Insisted(BaseException):
+    """A second interrupt, `error`, came while the first one waited: nothing more may be called."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
 
 
 class Outgoing:
     """A request under way.
 
     `sent` counts the bytes of the body that went out, in whole blocks; `ended` tells that all of
-    it did. `error` is what ended a streamed body before its end. `fresh` tells that a connection
-    was made for this request.
+    it did. `error` is what ended a streamed body before its end, or the interrupt that waits.
+    `fresh` tells that a connection was made for this request.
     """
 
-    def __init__(self, body: bytes | Iterable[bytes | memoryview] | None = None) -> None:
+    def __init__(
+        self, body: bytes | Iterable[bytes | memoryview] | None = None, method: str = ""
+    ) -> None:
         self.sent = 0
         self.ended = False
         self.fresh = False
         self.error: BaseException | None = None
-        self._asking = False  # the source is, or will be, asked for a block
+        self._is_awaited = method == "PATCH"
+        self._is_out = False  # a block is, or all of them are: the source is not being asked
         self._until: float | None = None
         self.headers: list[tuple[str, str]] = []
         if isinstance(body, bytes):
@@ -55,22 +75,27 @@ class Outgoing:
             self.headers = [("Transfer-Encoding", "chunked")]
             self.blocks = self._streamed(body)
 
-    def hold(self, interrupt: BaseException) -> bool:
-        """Keep an interrupt back until the block under way went out; tell whether that helps.
+    @property
+    def is_late(self) -> bool:
+        """Whether the seconds that a failed body has are over."""
+        return self._until is not None and time.monotonic() >= self._until
 
-        It does in the middle of a streamed body, which ends then. The second is not kept back.
+    def hold(self, interrupt: BaseException) -> bool:
+        """Keep an interrupt back until the answer came; tell whether that helps.
+
+        A stream ends with the block that is under way. The second is not kept back.
         """
-        if not self._asking or self.error is not None:
+        if not self._is_awaited or not self._is_out or self.error is not None:
             return False
         self._fail(interrupt)
         return True
 
-    def within(self, timeout_s: float | None) -> float | None:
+    def within(self, timeout_s: _Seconds) -> float | _Seconds:
         """Return `timeout_s`, or what is left of the seconds that a failed body has."""
         if self._until is None:
             return timeout_s
         left = max(self._until - time.monotonic(), _LEAST_S)
-        return left if timeout_s is None else min(timeout_s, left)
+        return left if timeout_s is None or left < timeout_s else timeout_s
 
     def check(self, reply: Reply | None) -> None:
         """Raise BodyFailed, with the answer that came, where the body failed."""
@@ -84,28 +109,29 @@ class Outgoing:
         self._until = time.monotonic() + HURRY_S
 
     def _whole(self, body: bytes) -> Iterator[bytes]:
+        self._is_out = True
         if body:
             yield body
         self.sent = len(body)
         self.ended = True
 
     def _streamed(self, blocks: Iterable[bytes | memoryview]) -> Iterator[bytes]:
-        self._asking = True
         try:
             for block in blocks:
+                self._is_out = True
                 # An empty block writes nothing, but it comes by the socket and looks at it.
                 # The library's types say bytes; h11 below it takes any buffer.
                 yield block  # type: ignore[misc]
                 self.sent += len(block)
                 if self.error is not None:
                     return
+                self._is_out = False
             self.ended = True
         except GeneratorExit:
             raise  # dropped
         except BaseException as error:  # noqa: BLE001 - the driver raises it, after the answer
             self._fail(error)
-        finally:
-            self._asking = False
+        self._is_out = True
 
 
 # Calls are synchronous: what the connection is asked to do meanwhile is this request's. A body may

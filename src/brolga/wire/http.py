@@ -72,7 +72,7 @@ class Reply:
 
 
 class BodyFailed(Exception):
-    """A call's body raised `error` before its end.
+    """A call's body raised `error` before its end, or an interrupt, `error`, came meanwhile.
 
     The driver ended the request all the same, so that the registry answers: `reply` is that
     answer, or None where none came. It says nothing of the body's worth; it does say under which
