@@ -15,6 +15,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.threads import none_left, of_passes
 
 from brolga import (
     Descriptor,
@@ -320,9 +321,7 @@ def test_a_source_that_blocks_does_not_hold_up_close() -> None:
                 pass  # the header; then nothing comes, which is a heartbeat
             assert threading.active_count() > 1
         assert layer.state is LayerState.FAILED
-        assert threading.active_count() == 1 or not any(
-            thread.name.startswith("brolga") for thread in threading.enumerate()
-        )
+        assert of_passes() == []
 
 
 def test_heartbeats_go_on_while_the_source_is_silent() -> None:
@@ -513,8 +512,7 @@ def test_a_pass_closed_by_its_own_thread_waits_for_nobody(large: bytes) -> None:
     worker.start()
     assert worker.join()
     assert layer.state is LayerState.FAILED
-    while any(thread.name.startswith("brolga-") for thread in threading.enumerate()):
-        pass  # they end by themselves
+    assert none_left()  # they end by themselves
 
 
 def test_the_source_sees_its_stream_open() -> None:

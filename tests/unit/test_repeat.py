@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import os
-import threading
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.threads import of_passes
 
 from brolga import LayerError, SourceError, StreamConsumed, StreamLayer
 from brolga.compression import BLOCK_SIZE, codec_for
@@ -28,11 +28,6 @@ CHANGED = "the source changed"
 def joined(blocks: object) -> bytes:
     """Return the bytes of blocks."""
     return b"".join(blocks)  # type: ignore[arg-type] # of any kind of block
-
-
-def ours() -> list[str]:
-    """Return the threads of passes that run."""
-    return [one.name for one in threading.enumerate() if one.name.startswith("brolga-")]
 
 
 @pytest.fixture
@@ -106,7 +101,7 @@ def test_a_second_pass_begins_with_the_bytes_of_the_first(
         rest = joined(stream)
     with StreamLayer(path, compression).open() as whole:
         assert first + rest == whole.read()
-    assert not ours()
+    assert not of_passes()
 
 
 def test_a_whole_stream_is_repeated_whole(path: Path) -> None:
@@ -153,7 +148,7 @@ def test_a_repeat_that_is_dropped_ends_its_threads(path: Path) -> None:
         again.close()  # type: ignore[attr-defined] # it is a generator
         left_open = stream.repeat()
         next(left_open)
-    assert not ours()
+    assert not of_passes()
 
 
 # --- A source that changed
@@ -227,7 +222,7 @@ def test_the_digest_of_what_was_read_so_far(path: Path) -> None:
             assert lanes.read_so_far(tally) == Digest.of(DATA[: tally.read])
             break
     blocks.close()
-    assert not ours()
+    assert not of_passes()
 
 
 def test_no_other_process_repeats(path: Path) -> None:
