@@ -42,13 +42,15 @@ class Command:
     """A program and its arguments, whose stdout is a source: `StreamLayer(Command(["tar", …]))`.
 
     It runs when the layer is opened, with the stdin, stderr, directory and environment of this
-    process. Its end counts only where its exit status is 0. Whoever closes the stream before that
-    ends it: SIGTERM, then SIGKILL after 5 s, to all that it started.
+    process; without `reads_stdin` its stdin is empty. Its end counts only where its exit status is
+    0. Whoever closes the stream before that ends it: SIGTERM, then SIGKILL after 5 s, to all that
+    it started.
 
     Raises TypeError for one string, ValueError for no program.
     """
 
     arguments: Sequence[str]
+    reads_stdin: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what is no command."""
@@ -59,7 +61,7 @@ class Command:
 
     def open_blocks(self, block_size: int) -> BlockSource:
         """Run it. Raises SourceError where it cannot be run."""
-        running = _Running(self.arguments)
+        running = _Running(self.arguments, reads_stdin=self.reads_stdin)
         try:
             running.start(block_size)
         except BaseException:
@@ -71,9 +73,9 @@ class Command:
 class _Running:
     """A command that runs, as blocks (`sources.BlockSource`)."""
 
-    def __init__(self, arguments: Sequence[str]) -> None:
+    def __init__(self, arguments: Sequence[str], *, reads_stdin: bool) -> None:
         self._name = arguments[0]  # the others may hold secrets
-        self._process = _Process(arguments)
+        self._process = _Process(arguments, reads_stdin=reads_stdin)
         self._worker = Worker("brolga-command", self._process.run)
         self._blocks: BlockSource | None = None
         self._status: int | None = None
@@ -127,8 +129,9 @@ class _Running:
 class _Process:
     """The process, and what the thread does that makes it, ends it and waits for it."""
 
-    def __init__(self, arguments: Sequence[str]) -> None:
+    def __init__(self, arguments: Sequence[str], *, reads_stdin: bool) -> None:
         self._arguments = arguments
+        self._stdin = None if reads_stdin else subprocess.DEVNULL
         self._process: subprocess.Popen[bytes] | None = None
         self._has_group = not _has_terminal()
         self._stopped = False
@@ -142,6 +145,7 @@ class _Process:
             process = subprocess.Popen(  # noqa: S603 - a command of the user's own, and no shell
                 self._arguments,
                 bufsize=0,
+                stdin=self._stdin,
                 stdout=subprocess.PIPE,
                 process_group=0 if self._has_group else None,
             )

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from brolga.errors import BrolgaError, NotComputed
+from brolga.errors import BrolgaError, InvalidManifest, NotComputed
 from brolga.images import Image
 from brolga.mediatypes import NONDISTRIBUTABLE
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from brolga.descriptor import Descriptor
+    from brolga.digest import Digest
     from brolga.images import Tree
     from brolga.layer import Blob
     from brolga.store import Target
@@ -34,15 +35,16 @@ if TYPE_CHECKING:
 __all__ = ["push"]
 
 _THREAD: Final = "brolga-push"
+_MAX_DEPTH: Final = 16  # indexes within indexes; no tool makes more than two
 
 
 def push(target: Target, tree: Tree, name: str = "", *, jobs: int = 4) -> Descriptor:
     """Push an image or an index under `name`, a tag; "" is its digest. Return its descriptor.
 
     What the target has already is not sent. Raises what reading the layers and pushing raise: the
-    first failure, after everything else was stopped.
+    first failure, after everything else was stopped; InvalidManifest for a tree that is too deep.
     """
-    documents = list(_children_first(target, tree, name))
+    documents = list(_children_first(target, tree, name, set()))
     images = [one.tree for one in documents if isinstance(one.tree, Image) and not one.there]
     _push_blobs(target, _distinct(blob for image in images for blob in _layers(image)), jobs)
     _push_blobs(target, _distinct(image.config_blob for image in images), jobs)
@@ -61,16 +63,27 @@ class _Document:
     there: bool
 
 
-def _children_first(target: Target, tree: Tree, name: str) -> Iterator[_Document]:
-    """Yield what of a tree is to be put, each document after those that it refers to."""
+def _children_first(
+    target: Target, tree: Tree, name: str, seen: set[Digest], depth: int = 0
+) -> Iterator[_Document]:
+    """Yield what of a tree is to be put, once each, and after what it refers to.
+
+    `seen` are the children so far: indexes that list a child many times, one below the other, would
+    be gone through a number of times that grows exponentially. Raises InvalidManifest.
+    """
+    if depth > _MAX_DEPTH:
+        raise InvalidManifest(f"indexes are nested deeper than {_MAX_DEPTH} levels")
     there = False
     with suppress(NotComputed):  # a stream is not read yet: nobody can have it
         there = target.holds(tree.descriptor)
     if there and not name:
         return
     if not there and not isinstance(tree, Image):
-        for child in tree.children:
-            yield from _children_first(target, child, "")
+        for described in tree.index.manifests:
+            if described.digest not in seen:
+                seen.add(described.digest)
+                child = tree.child(described)
+                yield from _children_first(target, child, "", seen, depth + 1)
     yield _Document(tree, name, there)
 
 

@@ -50,6 +50,7 @@ _GRAMMAR: Final = (
     "a place is written oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME:TAG]"
 )
 _NUMBER: Final = re.compile("@[0-9]{1,9}")
+_TAG_AND_DIGEST: Final = re.compile(".*@sha(?:256|512):.*")
 _BY_DIGEST: Final = re.compile("([^:]+)@((?:sha256|sha512):[^:]*)")
 
 
@@ -151,6 +152,8 @@ def _check_name(kind: Kind, name: str) -> None:
     if kind == "docker-archive":
         if Reference.parse(name).digest is not None:
             raise _wrong("docker-archive: keeps no digests", "name the image by NAME:TAG")
+    elif _TAG_AND_DIGEST.fullmatch(name):
+        raise _wrong(f"{excerpt(name)} is a tag and a digest", "name the image by one of them")
     elif not _NAME.fullmatch(name) or ".." in name.split("/"):
         raise _wrong(
             f"name {excerpt(name)} is not 1 to 255 letters, digits and '_.:@+/-' that begin with "

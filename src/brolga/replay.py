@@ -19,7 +19,9 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import deque
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol
+
+from brolga.errors import BrolgaError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
     from brolga.compression import Block
 
-__all__ = ["DEFAULT_WINDOW", "Keep", "Spool", "Tape", "Window"]
+__all__ = ["DEFAULT_WINDOW", "Keep", "Spool", "SpoolFailed", "Tape", "Window"]
 
 DEFAULT_WINDOW: Final = 32 << 20  # bytes
 _BLOCK_SIZE: Final = 1 << 20  # bytes
@@ -81,18 +83,28 @@ class Window:
         self._blocks.clear()
 
 
+class SpoolFailed(BrolgaError):
+    """A spool could not be made or written, as where its disk is full. Its cause is the OSError."""
+
+    side = "local"
+
+
 class Spool:
     """All bytes, in a file that has no name: it is gone when this process is.
 
-    `directory` None is the system's for temporary files. Raises OSError where the file cannot be
-    made or written.
+    `directory` None is the system's for temporary files. Raises SpoolFailed where the file cannot
+    be made or written.
     """
 
     start = 0
 
     def __init__(self, directory: str | PathLike[str] | None = None) -> None:
-        self._file = tempfile.TemporaryFile(dir=directory, prefix="brolga-", buffering=0)  # noqa: SIM115 - close() closes it
+        self._directory = directory
         self._size = 0
+        try:
+            self._file = tempfile.TemporaryFile(dir=directory, prefix="brolga-", buffering=0)  # noqa: SIM115 - close() closes it
+        except OSError as error:
+            self._fail("made", error)
 
     def add(self, block: Block) -> None:
         """Write a block to the file's end."""
@@ -101,10 +113,17 @@ class Spool:
             try:
                 count = os.pwrite(self._file.fileno(), view, self._size)
             except OSError as error:
-                what = f"the spool cannot be written after {self._size} bytes: {error.strerror}"
-                raise OSError(error.errno, f"{what}; give it another directory") from error
+                self._fail(f"written after {self._size} bytes", error)
             self._size += count
             view = view[count:]
+
+    def _fail(self, what: str, error: OSError) -> NoReturn:
+        # Without one for temporary files, the system's cannot be named either.
+        directory = self._directory or tempfile.tempdir or "the directory for temporary files"
+        raise SpoolFailed(
+            f"the spool in {os.fspath(directory)} cannot be {what}: {error.strerror}; "
+            "choose another directory with --spool=DIR"
+        ) from error
 
     def read(self, start: int) -> Iterator[Block]:
         """Yield what was written from offset `start` on."""

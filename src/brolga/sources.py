@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BlockSource",
+    "OpensAgain",
     "OpensItself",
     "Readable",
     "Source",
@@ -75,6 +76,14 @@ class OpensItself(Protocol):
 
     def open_blocks(self, block_size: int) -> BlockSource:
         """Open it as blocks of `block_size` bytes. Raises SourceError."""
+
+
+@runtime_checkable
+class OpensAgain(OpensItself, Protocol):
+    """A source that can be opened again, from where it began, as often as that is wanted."""
+
+    def open_first(self, block_size: int, count: int) -> BlockSource:
+        """Open its first `count` bytes as blocks of `block_size` bytes. Raises SourceError."""
 
 
 Source: TypeAlias = "str | os.PathLike[str] | BinaryIO | Readable | Iterable[Buffer] | OpensItself"
@@ -143,11 +152,13 @@ def open_source(source: Source, block_size: int) -> BlockSource:
 
 
 def reopener(source: Source) -> Callable[[int, int], BlockSource] | None:
-    """Return what opens a regular file once more; None for every other source.
+    """Return what opens a source once more; None where it is no file and no `OpensAgain`.
 
     It takes a block size and how many bytes to read, from where reading begins now. Raises
-    SourceError where the file cannot be opened.
+    SourceError where it cannot be opened.
     """
+    if isinstance(source, OpensAgain):
+        return source.open_first
     try:
         if isinstance(source, str | os.PathLike):
             regular = stat.S_ISREG(os.stat(source).st_mode)  # noqa: PTH116 - a str needs no Path

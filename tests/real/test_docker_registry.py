@@ -266,7 +266,7 @@ class TestBasic:
         assert (done.returncode, done.stdout) == (4, b"")
         assert done.stderr.startswith(b"brolga: registry: ")
         assert b"UNAUTHORIZED" in done.stderr
-        assert b"; give credentials that it knows: " in done.stderr
+        assert b"; log in with brolga auth login" in done.stderr
         assert b"BROLGA_USERNAME" in done.stderr
         assert done.stderr.count(b"\n") == 1
         assert self.stored(tmp_path) == []

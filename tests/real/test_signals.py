@@ -22,6 +22,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.real.foreign import DockerRegistry
+
 pytestmark = pytest.mark.real
 
 MIB = 1 << 20
@@ -31,6 +33,7 @@ ENDS = [
     pytest.param(signal.SIGTERM, 143, "brolga: stopped by SIGTERM\n", id="SIGTERM"),
     pytest.param(signal.SIGINT, 130, "brolga: interrupted\n", id="SIGINT"),
 ]
+STYLES = {"streamed": [], "chunked": ["--upload-style", "chunked:1MiB"]}
 WAYS = {"with a window": [], "without one": ["--window", "0"]}
 
 
@@ -63,12 +66,15 @@ def target(request: pytest.FixtureRequest) -> Target:
         return Target(
             embedded.address, MIB, lambda: embedded.uploads("x"), lambda: embedded.blobs("x")
         )
-    docker = request.getfixturevalue("own_registry")
+    return _docker(request.getfixturevalue("own_registry"))
+
+
+def _docker(registry: DockerRegistry) -> Target:
     return Target(
-        docker.address,
+        registry.address,
         1 << 16,
-        lambda: list(docker.storage.rglob("_uploads/*/data")),
-        lambda: list(docker.storage.rglob("blobs/**/data")),
+        lambda: list(registry.storage.rglob("_uploads/*/data")),
+        lambda: list(registry.storage.rglob("blobs/**/data")),
     )
 
 
@@ -137,8 +143,7 @@ def test_a_signal_cancels_the_session(
 ) -> None:
     """distribution-spec, Canceling: the registry keeps nothing of what was sent; no blob either.
 
-    The push waits for its source here. Where the signal comes while bytes are on their way, the
-    connection may be cut before the registry says where its session is.
+    The push waits for its source here.
     """
     with pushing(target, *flags) as process:
         process.send_signal(number)
@@ -165,6 +170,58 @@ def test_a_signal_between_two_chunks_cancels_the_session(
     assert err.endswith(line)
     assert target.uploads() == []
     assert target.blobs() == []
+
+
+@contextmanager
+def stopped_under_a_patch(
+    registry: DockerRegistry, *flags: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Push until a PATCH waits for a registry that stands still; give the push."""
+    running = registry._process
+    assert running is not None
+    with pushing(_docker(registry), "-v", *flags, arriving=SENT - MIB) as process:
+        running.send_signal(signal.SIGSTOP)
+        try:
+            _feed(process.stdin, bytes(2 * MIB))
+            _wait_until(lambda: _sleeps(process.pid))
+            yield process
+        finally:
+            running.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize("flags", STYLES.values(), ids=STYLES)
+@pytest.mark.parametrize(("number", "code", "line"), ENDS)
+def test_a_signal_under_a_patch_waits_for_its_answer(
+    own_registry: DockerRegistry, number: signal.Signals, code: int, line: str, flags: list[str]
+) -> None:
+    """docker-registry 2.8 takes a DELETE nowhere else than under the Location of that answer."""
+    with stopped_under_a_patch(own_registry, *flags) as process:
+        process.send_signal(number)
+        _wait_until(lambda: _sleeps(process.pid))
+        assert own_registry._process is not None
+        own_registry._process.send_signal(signal.SIGCONT)
+        ended, out, err = end_of(process)
+    assert (ended, out) == (code, "")
+    assert err.endswith(line)
+    target = _docker(own_registry)
+    assert target.uploads() == []
+    assert target.blobs() == []
+
+
+@pytest.mark.parametrize("flags", STYLES.values(), ids=STYLES)
+def test_a_second_signal_under_a_patch_ends_it_at_once(
+    own_registry: DockerRegistry, flags: list[str]
+) -> None:
+    """Who asks twice waits for nothing: the registry stands still, and is not called again."""
+    with stopped_under_a_patch(own_registry, *flags) as process:
+        process.send_signal(signal.SIGINT)
+        _wait_until(lambda: _sleeps(process.pid))
+        process.send_signal(signal.SIGTERM)
+        ended, out, err = end_of(process)
+    assert (ended, out) == (143, "")
+    assert err.endswith("brolga: stopped by SIGTERM\n")
+    assert "DELETE" not in err
+    assert _docker(own_registry).blobs() == []
 
 
 @pytest.mark.parametrize(("number", "code", "line"), ENDS)

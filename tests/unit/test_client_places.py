@@ -13,7 +13,13 @@ import brolga
 from brolga.client import Client
 from brolga.descriptor import DEFAULT_PLATFORM, Platform
 from brolga.digest import Digest
-from brolga.errors import InvalidReference, NoSuchImage, SourceError
+from brolga.errors import (
+    CorruptBlob,
+    InvalidManifest,
+    InvalidReference,
+    NoSuchImage,
+    SourceError,
+)
 from brolga.images import Image, ImageIndex
 from brolga.layer import StreamLayer
 from brolga.layout import Layout
@@ -23,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from brolga.descriptor import Descriptor
     from brolga.place import Place
 
 ARM64 = Platform("linux", "arm64")
@@ -151,6 +158,15 @@ def test_several_images_are_saved_into_one_place(client: Client, tmp_path: Path)
     assert client.tags(f"docker-archive:{tmp_path}/a.tar") == [name for name, _ in images]
 
 
+@pytest.mark.parametrize("kind", ["oci", "oci-archive"])
+def test_every_name_of_an_image_is_listed(client: Client, tmp_path: Path, kind: str) -> None:
+    """In a layout and in the archive of one; an image that has none by its digest, or not."""
+    one, other = image("a"), image("b")
+    client.save(f"{kind}:{tmp_path}/x", [("v1", one), ("v2", one), ("", other)])
+    unnamed = [str(other.digest)] if kind == "oci-archive" else []
+    assert client.tags(f"{kind}:{tmp_path}/x") == ["v1", "v2", *unnamed]
+
+
 USES = {
     "tag": lambda client, place: client.tag(place, "v2"),
     "delete": lambda client, place: client.delete(place),
@@ -186,6 +202,55 @@ def test_stdin_is_read_once(
         monkeypatch.setattr(sys, "stdin", closed)
         with pytest.raises(SourceError, match="stdin is closed"):
             client.copy("oci-archive:-", f"oci:{tmp_path}/b:v1")
+
+
+def test_a_push_that_fails_leaves_no_new_layout(client: Client, tmp_path: Path) -> None:
+    """Neither of a stream, nor of an archive that is none."""
+    fails = StreamLayer(iter([b"x", 1]), tar=False)  # type: ignore[arg-type] # no bytes
+    with pytest.raises((SourceError, TypeError)):
+        client.push(f"oci:{tmp_path}/a/b:v1", Image.empty().append(fails))
+    with pytest.raises(CorruptBlob):
+        client.push_archive(f"oci:{tmp_path}/a/b:v1", [b"no tar"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_referrers_come_to_an_end(
+    client: Client, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A registry's list is its word alone: it may name the image itself, or ever more."""
+    digest = client.head(place).digest
+    told: list[Descriptor] = [client.head(place)]
+    monkeypatch.setattr(client, "referrers", lambda _: tuple(told))
+    copied = client.copy(place, f"oci:{tmp_path}/b:v1", referrers=True)
+    assert copied.digest == digest
+
+    def more(_: object) -> tuple[Descriptor, ...]:
+        name = client.push(Local("oci", str(tmp_path / "layout")), image(str(len(told))))
+        told.append(client.head(name))
+        return (told[-1],)
+
+    monkeypatch.setattr(client, "referrers", more)
+    with pytest.raises(InvalidManifest, match="17 deep: no more is read"):
+        client.copy(place, f"oci:{tmp_path}/b:v1", referrers=True)
+
+
+def test_referrers_of_an_index_and_its_children_are_copied_once(
+    client: Client, tmp_path: Path
+) -> None:
+    """An image that is listed twice is asked about once; what refers to a referrer comes along."""
+    home = f"oci:{tmp_path}/a"
+    child = image("child")
+    client.push(home, child)
+    note = image("note").with_subject(child.descriptor)
+    client.push(home, note)
+    reply = image("reply").with_subject(note.descriptor)
+    client.push(home, reply)
+    made = ImageIndex.empty().append(child).append(child, ARM64)
+    client.push(f"{home}:all", made)
+    client.copy(f"{home}:all", f"oci:{tmp_path}/b:all", referrers=True)
+    for one, other in ((child, note), (note, reply)):
+        found = client.referrers(f"oci:{tmp_path}/b@{one.digest}")
+        assert [each.digest for each in found] == [other.digest]
 
 
 def test_an_archive_that_cannot_be_opened_is_the_source_s_failure(

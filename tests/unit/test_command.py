@@ -67,6 +67,16 @@ def test_what_a_command_writes_is_the_stream() -> None:
     assert read(Command(["true"])) == b""
 
 
+def test_its_stdin_is_ours_or_empty() -> None:
+    """With `reads_stdin`, the default, it is inherited; without, it is at its end at once."""
+    ours, end = os.pipe()
+    os.write(end, b"given")
+    os.close(end)
+    with as_stdin(ours):
+        assert read(Command(["cat"], reads_stdin=False)) == b""
+        assert read(Command(["cat"])) == b"given"
+
+
 def test_the_layer_is_as_of_any_source() -> None:
     """Its digests exist once the command has exited with 0; it cannot be opened again."""
     layer = StreamLayer(Command(["printf", "data"]), "none")
@@ -210,8 +220,8 @@ def test_an_interrupt_while_it_starts_leaves_nothing_behind(
     made: list[_Process] = []
 
     class Started(_Process):
-        def __init__(self, arguments: Sequence[str]) -> None:
-            super().__init__(arguments)
+        def __init__(self, arguments: Sequence[str], *, reads_stdin: bool) -> None:
+            super().__init__(arguments, reads_stdin=reads_stdin)
             self.started = Interrupted()  # type: ignore[assignment] # a double
             made.append(self)
 

@@ -65,6 +65,8 @@ def test_a_place_s_name_reads_back(text: str) -> None:
         ("oci:dir:../x", "name '../x' is not"),
         ("oci:dir:a/../x", "name 'a/../x' is not"),
         ("oci:dir:-x", "name '-x' is not"),
+        (f"oci:dir:v1@sha256:{HEX}", "is a tag and a digest"),
+        ("oci-archive:f:v1@sha512:x", "'v1@sha512:x' is a tag and a digest"),
         ("oci:dir:@x", "name '@x' is not"),
         ("oci:dir@sha256:0", "digest encoded part '0' is not the 64"),
         ("oci:a\0b", r"path 'a\\x00b' has a null character in it"),

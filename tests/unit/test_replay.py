@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from brolga.errors import SourceError
-from brolga.replay import Keep, Spool, Tape, Window
+from brolga.replay import Keep, Spool, SpoolFailed, Tape, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -111,18 +112,40 @@ def test_a_spool_that_is_short_written_writes_on(
     spool.close()
 
 
-def test_a_spool_on_a_full_disk_says_so() -> None:
-    """A failure of the disk is an OSError of the spool, and the upload's end."""
+@pytest.mark.parametrize("given", [True, False])
+def test_a_spool_on_a_full_disk_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: bool
+) -> None:
+    """One line: which directory is full, and what to do. It is the upload's end."""
     if not os.path.exists("/dev/full"):  # noqa: PTH110 - a device, no path of ours
         pytest.skip("no /dev/full here")
-    spool = Spool()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    spool = Spool(tmp_path if given else None)
     full = os.open("/dev/full", os.O_WRONLY)
     os.dup2(full, spool._file.fileno())
     os.close(full)
-    with pytest.raises(OSError, match=r"spool.* after 0 bytes: No space left.*directory") as caught:
+    with pytest.raises(SpoolFailed) as caught:
         spool.add(DATA)
-    assert caught.value.errno == errno.ENOSPC
+    assert str(caught.value) == (
+        f"the spool in {tmp_path} cannot be written after 0 bytes: No space left on device; "
+        "choose another directory with --spool=DIR"
+    )
+    assert caught.value.side == "local"
+    assert isinstance(caught.value.__cause__, OSError)
+    assert caught.value.__cause__.errno == errno.ENOSPC
     spool.close()
+
+
+def test_a_spool_that_cannot_be_made_says_where(tmp_path: Path) -> None:
+    """A disk can be full of names too, and a directory be gone."""
+    with pytest.raises(SpoolFailed, match="gone cannot be made: No such file or directory; choose"):
+        Spool(tmp_path / "gone")
+
+
+def test_a_failure_of_a_spool_survives_pickling() -> None:
+    """As every error of ours: it may come from another process."""
+    again = pickle.loads(pickle.dumps(SpoolFailed("full")))  # noqa: S301 - our own bytes
+    assert (type(again), str(again), again.side) == (SpoolFailed, "full", "local")
 
 
 # --- Tape

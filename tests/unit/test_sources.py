@@ -54,7 +54,7 @@ def read(source: Any) -> list[bytes]:
 
 
 def test_a_source_may_open_itself() -> None:
-    """It knows how; it is neither of one size nor opened again."""
+    """It knows how; it is of no known size, and opened again where it knows that too."""
 
     class Own:
         def open_blocks(self, block_size: int) -> BlockSource:
@@ -64,6 +64,14 @@ def test_a_source_may_open_itself() -> None:
     assert size_of(Own()) is None
     assert reopener(Own()) is None
     assert read(Own()) == [DATA[:SIZE]]
+
+    class Again(Own):
+        def open_first(self, block_size: int, count: int) -> BlockSource:
+            return open_source([DATA[:count]], block_size)
+
+    again = reopener(Again())
+    assert again is not None
+    assert bytes(again(SIZE, 10).next_block(0) or b"") == DATA[:10]
 
 
 @pytest.fixture

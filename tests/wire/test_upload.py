@@ -20,6 +20,7 @@ from tests.wire.scripted import (
     UPLOADS,
     USER,
     Answer,
+    Known,
     access,
     authorized,
     delete,
@@ -55,8 +56,10 @@ from brolga.wire import (
     Patience,
     Reply,
     Retry,
+    Style,
     mount_blob,
     upload_bytes,
+    upload_stream,
 )
 
 if TYPE_CHECKING:
@@ -602,6 +605,20 @@ def test_a_session_is_given_up_where_it_is_now(
     assert error is failure
     # Neither the driver's words for it, nor what happened meanwhile, are part of the story.
     assert (error.__cause__, error.__context__) == (None, None)
+
+
+def test_an_interrupt_under_a_chunk_is_given_up_where_its_answer_says() -> None:
+    """The driver waits for the answer of a chunk as for the one of a stream."""
+    failure = KeyboardInterrupt()
+    headers = {"Content-Type": "application/octet-stream", "Content-Range": "0-2"}
+    error = play(
+        upload_stream(access(), Known(BODY), seal, style=Style(chunk=3)),
+        (POST, ACCEPTED),
+        (Call("PATCH", FIRST, headers, b"blo", Patience.LONG), BodyFailed(failure, NEXT)),
+        (delete(SECOND), Reply(204)),
+        error=KeyboardInterrupt,
+    )
+    assert error is failure
 
 
 def test_a_body_that_is_cut_on_its_own_side_is_no_interruption_here() -> None:

@@ -41,6 +41,7 @@ __all__ = [
     "Contents",
     "Item",
     "blob_path",
+    "check_digest",
     "choose",
     "claimed",
     "kind_of",
@@ -54,6 +55,7 @@ T = TypeVar("T")
 
 _HEAD_SIZE: Final = 512  # bytes of a file that tell what it is
 _MAX_FILES: Final = 100_000
+_MAX_NAMES: Final = 16 << 20  # characters of all of them, links included
 _MAX_LINKS: Final = 16  # that lead from one to the next
 _MAX_LISTED: Final = 20  # names in an error's line
 # How Docker, skopeo and crane name files by their sha256, by what must be in them.
@@ -106,6 +108,7 @@ class Contents:
     def __init__(self) -> None:
         self._items: dict[str, Item] = {}
         self._links: dict[str, str] = {}
+        self._named = 0  # characters
 
     def __contains__(self, path: object) -> bool:
         """Whether there is a file, or a link, of this name."""
@@ -120,6 +123,9 @@ class Contents:
             raise CorruptBlob(f"the archive has two files {excerpt(path)}: readers differ on them")
         if len(self._items) + len(self._links) >= _MAX_FILES:
             raise CorruptBlob(f"the archive has more than {_MAX_FILES} files")
+        self._named += len(path)
+        if self._named > _MAX_NAMES:
+            raise CorruptBlob(f"the archive has more than {_MAX_NAMES} characters of names")
 
     def add(self, path: str, item: Item) -> None:
         """Keep a file."""
@@ -131,6 +137,7 @@ class Contents:
         if not entry.is_hard_link:
             target = f"{dirname(path)}/{target}" if not target.startswith("/") else ".."
         target = normpath(target.lstrip("/"))
+        self._named += len(target)
         self._links[path] = "" if target.startswith("..") else target
 
     def find(self, path: str, wanted: str) -> Item:
@@ -237,6 +244,21 @@ def choose(offered: Mapping[T, tuple[str, ...]], name: str) -> T:
 
 def _ends(names: tuple[str, ...], ends: tuple[str, ...]) -> bool:
     return any(name.endswith(ends) for name in names)
+
+
+def check_digest(what: str, actual: Digest, expected: Digest, how: str = "") -> None:
+    """Raise DigestMismatch where a part of an archive is not what it is named.
+
+    `how` is what was done to it before it was hashed.
+    """
+    if actual != expected:
+        error = DigestMismatch(
+            f"{what} of the archive is {actual}{how}, where {expected} was expected",
+            expected=str(expected),
+            actual=str(actual),
+        )
+        error.side = "source"
+        raise error
 
 
 def too_large(path: str, size: int) -> InvalidManifest:

@@ -15,10 +15,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from brolga.archive.contents import choose, claimed
+from brolga.archive.contents import check_digest, choose, claimed
 from brolga.archive.oci import INDEX, Layout
 from brolga.digest import Digest
-from brolga.errors import DigestMismatch, InvalidManifest, excerpt
+from brolga.errors import InvalidManifest, excerpt
 from brolga.images import BytesBlob, Image
 from brolga.manifest import ImageConfig, Manifest
 from brolga.manifest.document import decode, encode
@@ -163,10 +163,5 @@ def _layers(
 
 
 def _check_config(path: str, raw: bytes) -> None:
-    expected, actual = claimed(path, "json"), Digest.of(raw)
-    if expected is not None and expected.algorithm == actual.algorithm and expected != actual:
-        raise DigestMismatch(
-            f"the config {excerpt(path)} of the archive is {actual}",
-            expected=str(expected),
-            actual=str(actual),
-        )
+    if (expected := claimed(path, "json")) is not None:
+        check_digest(f"the config {excerpt(path)}", Digest.of(raw, expected.algorithm), expected)

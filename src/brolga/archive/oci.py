@@ -13,9 +13,9 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from brolga.archive.contents import blob_path, choose, of_the_source
+from brolga.archive.contents import blob_path, check_digest, choose, of_the_source
 from brolga.digest import Digest
-from brolga.errors import DigestMismatch, InvalidManifest, excerpt
+from brolga.errors import InvalidManifest, excerpt
 from brolga.images import BlobLayer, BytesBlob, Image, ImageIndex
 from brolga.manifest import Index, Manifest, parse_manifest
 from brolga.manifest.document import decode
@@ -57,8 +57,12 @@ class Layout:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """How each image can be named: by its name, else by its digest."""
-        return tuple(names[0] for names in self._offered().values())
+        """How each image can be named: by each of its names, else by its digest."""
+        found: dict[Digest, list[str]] = {}
+        for one in self._index.manifests:
+            found.setdefault(one.digest, []).extend(_names(one)[:1])
+        names = (name for digest, names in found.items() for name in names or [str(digest)])
+        return tuple(dict.fromkeys(names))
 
     def tree(self, name: str) -> Tree:
         """Return an image or index by its name or digest; "" is the only one.
@@ -87,8 +91,7 @@ class Layout:
     def _offered(self) -> dict[Digest, tuple[str, ...]]:
         offered: dict[Digest, tuple[str, ...]] = {}
         for one in self._index.manifests:
-            names = (one.annotations.get(_FULL_NAME), one.annotations.get(REF_NAME))
-            offered[one.digest] = (*offered.get(one.digest, ()), *filter(None, names))
+            offered[one.digest] = (*offered.get(one.digest, ()), *_names(one))
         return {digest: (*names, str(digest)) for digest, names in offered.items()}
 
     def _manifests(self) -> Iterator[Manifest]:
@@ -139,19 +142,19 @@ class Layout:
         return self._contents.blob(descriptor.digest, "a manifest").blob(descriptor)
 
 
+def _names(entry: Descriptor) -> tuple[str, ...]:
+    """Return what an entry of index.json is called, the longer name first."""
+    names = (entry.annotations.get(_FULL_NAME), entry.annotations.get(REF_NAME))
+    return tuple(filter(None, names))
+
+
 def read_document(contents: Contents, digest: Digest, media_type: str = "") -> Manifest | Index:
     """Read a manifest or an index, and hold it against its digest.
 
     Raises InvalidManifest where it is not there, or is none, DigestMismatch.
     """
     raw = contents.blob(digest, "the index").data()
-    actual = Digest.of(raw, digest.algorithm)
-    if actual != digest:
-        raise DigestMismatch(
-            f"a manifest of the archive is {actual}, where {digest} is named",
-            expected=str(digest),
-            actual=str(actual),
-        )
+    check_digest("a manifest", Digest.of(raw, digest.algorithm), digest)
     return parse_manifest(raw, media_type)
 
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from brolga.archive.contents import (
     Contents,
+    check_digest,
     claimed,
     kind_of,
     of_the_source,
@@ -245,7 +246,11 @@ class _Sent:
         raise too_large(self.path, self.size)
 
     def blob(self, descriptor: Descriptor) -> Blob:
-        """Return it as the blob that it is. Raises LayerError where it went as another one."""
+        """Return it as the blob that it is.
+
+        Raises DigestMismatch where a link led here from another's name, LayerError where it is
+        compressed now.
+        """
         check_size(self.size, descriptor)
         if self.diff_id is not None:
             raise LayerError(
@@ -253,6 +258,7 @@ class _Sent:
                 "that it was taken for one of docker save and compressed: say that this is an OCI "
                 "archive (oci-archive:), or let --spool keep what cannot be told in one pass"
             )
+        check_digest("a file", self.descriptor.digest, descriptor.digest)
         return SentBlob(descriptor)
 
     def layer(self, diff_id: Digest) -> Layer:

@@ -14,21 +14,21 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
-from brolga.archive.contents import claimed, of_the_source, too_large
+from brolga.archive.contents import check_digest, claimed, of_the_source, too_large
 from brolga.compression import BLOCK_SIZE, codec_for
 from brolga.descriptor import Descriptor
-from brolga.errors import DigestMismatch, InvalidManifest, SourceError, excerpt
+from brolga.digest import Digest
+from brolga.errors import InvalidManifest, SourceError, excerpt
 from brolga.images import BlobLayer, BlockStream, BytesBlob
 from brolga.layer import StreamLayer
 from brolga.manifest import MAX_SIZE
 from brolga.mediatypes import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Generator, Iterator
     from os import PathLike
 
-    from brolga.digest import Digest
-    from brolga.layer import Blob, Layer, LayerStream
+    from brolga.layer import Blob, Layer
     from brolga.sources import BlockSource, Source
 
 __all__ = [
@@ -89,18 +89,22 @@ class OpenFile:
 class Spool:
     """A file without a name, which grows by sections.
 
-    `directory` True is the system's for temporary files. Raises OSError.
+    `directory` True is the system's for temporary files. Raises OSError, which names the directory.
     """
 
     def __init__(self, directory: str | PathLike[str] | bool) -> None:  # noqa: FBT001 - as Client's
-        place = None if directory is True else cast("str", directory)
-        with tempfile.TemporaryFile(dir=place, prefix="brolga-", buffering=0) as file:
+        self._place = tempfile.gettempdir() if directory is True else cast("str", directory)
+        with tempfile.TemporaryFile(dir=self._place, prefix="brolga-", buffering=0) as file:
             self.file = OpenFile(os.dup(file.fileno()))
         self.size = 0
 
     def add(self, block: bytes | memoryview) -> None:
         """Write a block to the end."""
-        self.file.write(block, self.size)
+        try:
+            self.file.write(block, self.size)
+        except OSError as error:
+            what = f"the spool cannot be written: {error.strerror}; give it another directory"
+            raise OSError(error.errno, what, self._place) from error
         self.size += len(block)
 
     def blocks(self) -> Iterator[memoryview]:
@@ -135,12 +139,10 @@ class Packing:
 class CheckedLayer(StreamLayer):
     """A stream that has no descriptor where its uncompressed bytes are not those `expected`.
 
-    So no store can be told to keep it. `again` opens the source once more, as
-    `sources.reopener` says.
+    So no store can be told to keep it.
     """
 
     expected: Digest | None = None
-    again: Callable[[int, int], BlockSource] | None = None
 
     @property
     def descriptor(self) -> Descriptor:
@@ -149,23 +151,11 @@ class CheckedLayer(StreamLayer):
         check_diff_id(self.diff_id, self.expected)
         return descriptor
 
-    def open(self) -> LayerStream:
-        """Open the compressed bytes for their one reading."""
-        stream = super().open()
-        self._course.reopen = self.again
-        return stream
-
 
 def check_diff_id(actual: Digest, expected: Digest | None) -> None:
     """Raise DigestMismatch where a layer is another than its image says."""
-    if expected is not None and actual != expected:
-        error = DigestMismatch(
-            f"a layer of the archive is {actual} uncompressed, where {expected} was expected",
-            expected=str(expected),
-            actual=str(actual),
-        )
-        error.side = "source"
-        raise error
+    if expected is not None:
+        check_digest("a layer", actual, expected, " uncompressed")
 
 
 def no_layer(path: str) -> InvalidManifest:
@@ -209,19 +199,20 @@ class Section:
                 diff_id_of=lambda: diff_id,
             )
         if self.kind == "tar":
-            layer = self.packing.layer(self, diff_id)
-        else:
-            layer = self.packing.as_is(self, self.kind)
-        layer.again = self._first
-        return layer
+            return self.packing.layer(self, diff_id)
+        return self.packing.as_is(self, self.kind)
 
     def verified(self, digest: Digest) -> BlockStream:
         """Open the bytes; DigestMismatch is raised at their end where they are others."""
         return BlockStream(self._verified(digest))
 
     def open_blocks(self, block_size: int) -> BlockSource:
-        """Open it as blocks (`sources.OpensItself`)."""
+        """Open it as blocks (`sources.OpensAgain`)."""
         return _Blocks(self, block_size)
+
+    def open_first(self, block_size: int, count: int) -> BlockSource:
+        """Open its first `count` bytes once more."""
+        return _Blocks(replace(self, size=count), block_size)
 
     def _verified(self, digest: Digest) -> Generator[bytes, None, None]:
         verifier = digest.verifier()
@@ -231,9 +222,6 @@ class Section:
             yield cast("bytes", block)  # nobody asks it for more than a buffer
         with of_the_source():
             verifier.verify()
-
-    def _first(self, block_size: int, count: int) -> BlockSource:
-        return _Blocks(replace(self, size=count), block_size)
 
 
 class _Blocks:
@@ -267,8 +255,10 @@ class Kept:
         return self.content
 
     def blob(self, descriptor: Descriptor) -> Blob:
-        """Return it as the blob that it is. Raises InvalidManifest where it is not, by its size."""
+        """Return it as the blob that it is. Raises InvalidManifest, DigestMismatch for another."""
         check_size(len(self.content), descriptor)
+        actual = Digest.of(self.content, descriptor.digest.algorithm)
+        check_digest("a file", actual, descriptor.digest)  # it may have been found by a link
         plain = BytesBlob(self.content, descriptor.media_type)
         if descriptor.digest.algorithm == "sha256":
             return plain

@@ -10,21 +10,24 @@ either: no reader takes it for a whole one.
 
 from __future__ import annotations
 
+import errno
+import os
 import secrets
 import sys
 import tarfile
 import threading
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from brolga.archive.contents import blob_path
 from brolga.archive.docker import MANIFEST, SavedImage, manifest_json
 from brolga.archive.oci import INDEX, LAYOUT, LAYOUT_FILE, REF_NAME
 from brolga.archive.section import Spool
 from brolga.errors import InvalidManifest, LayerError, NotComputed, SourceError
-from brolga.images import BlobLayer, BytesBlob
+from brolga.images import BytesBlob
 from brolga.images.entries import ARCHIVE_END, Entry, header
 from brolga.manifest import Index, Manifest
 from brolga.mediatypes import (
@@ -40,7 +43,7 @@ from brolga.mediatypes import (
 from brolga.reference import Reference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
     from os import PathLike
     from types import TracebackType
     from typing import Self
@@ -77,6 +80,7 @@ class Writer:
 
     A layer whose size is not known before it was read, as of a StreamLayer, needs `spool`: a
     directory, or True for the system's, for a file without a name that it is written to first.
+    `where` is what an OSError calls `out`, as of a full disk; else its name, where it has one.
 
     Raises ValueError for another form, InvalidReference for a name that Docker cannot take.
     """
@@ -88,6 +92,7 @@ class Writer:
         name: str = "",
         *,
         spool: str | PathLike[str] | bool | None = None,
+        where: str = "",
     ) -> None:
         if form not in {"docker", "oci"}:
             raise ValueError(f"an archive is written in the form docker or oci, not {form!r}")
@@ -95,9 +100,11 @@ class Writer:
         self._form = form
         self._name = _docker_tag(name) if form == "docker" else name
         self._spool = spool
+        self._where = where or str(getattr(out, "name", ""))
         self._lock = threading.Lock()
         self._paths: dict[Digest, str] = {}
-        self._roots: dict[Digest, _Root] = {}
+        self._roots: dict[Digest, Manifest | Index] = {}
+        self._names: dict[str, Digest] = {}
         self._children: set[Digest] = set()
         self._has_failed = False
 
@@ -123,7 +130,8 @@ class Writer:
         for path, content in self._files():
             self._write_file(path, len(content), [content])
         self._write(ARCHIVE_END)
-        self._out.flush()
+        with self._named():
+            self._out.flush()
 
     def push(self, blob: Blob, watch: Callable[[], None] = _go_on) -> Descriptor:
         """Write a blob, where it is not there yet; describe it.
@@ -139,9 +147,7 @@ class Writer:
             if descriptor.digest not in self._paths:
                 with blob.open() as stream:
                     blocks = _watched(stream.with_heartbeats(), watch)
-                    if not isinstance(blob, BlobLayer):  # that is verified where it is read
-                        blocks = _verified(descriptor.digest, blocks)
-                    self._write_blob(descriptor, blocks)
+                    self._write_blob(descriptor, _verified(descriptor.digest, blocks))
         return descriptor
 
     def holds(self, descriptor: Descriptor) -> bool:
@@ -150,16 +156,20 @@ class Writer:
         return descriptor.digest in self._roots
 
     def put(self, document: Manifest | Index, name: str) -> None:
-        """Take a manifest, to be named at the end. Raises InvalidManifest."""
+        """Take a manifest, to be named at the end. A name stands for the last that it was given to.
+
+        Raises InvalidManifest, InvalidReference for a name that Docker cannot take.
+        """
         self._check_form(document.media_type)
         if isinstance(document, Index):
             self._children.update(child.digest for child in document.manifests)
         else:
             self._check_parts(document)
         digest = document.digest
-        given = self._name or ("" if name == str(digest) else name)
-        names = self._roots[digest].names if digest in self._roots else ()
-        self._roots[digest] = _Root(document, tuple(dict.fromkeys((*names, given))))
+        self._roots.setdefault(digest, document)
+        if name != str(digest) and not self._name:
+            name = _docker_tag(name) if self._form == "docker" else name
+            self._names[name] = digest
         if self._form == "oci":
             self.push(BytesBlob(document.raw, document.media_type))
 
@@ -235,39 +245,46 @@ class Writer:
 
     def _write(self, block: Block) -> None:
         view = memoryview(block)
-        while view:
-            view = view[self._out.write(view) or 0 :]  # a raw file may take a part
+        with self._named():
+            while view:
+                view = view[self._out.write(view) or 0 :]  # a raw file may take a part
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Give an error of the system the archive's name."""
+        try:
+            yield
+        except OSError as error:
+            if not self._where or error.errno is None:
+                raise
+            raise OSError(error.errno, error.strerror, self._where) from error
 
     def _files(self) -> Iterator[tuple[str, bytes]]:
         """Yield the files that tell what the blobs are."""
-        roots = [root for digest, root in self._roots.items() if digest not in self._children]
         if self._form == "docker":
-            images = (root.saved(self._paths) for root in roots)
+            images = (self._saved(root, names) for root, names in self._listed())
             yield MANIFEST, manifest_json(images)
         else:
-            index = Index.new(one for root in roots for one in root.described())
+            index = Index.new(
+                replace(root.descriptor, annotations={REF_NAME: name} if name else {})
+                for root, names in self._listed()
+                for name in names or ("",)
+            )
             yield INDEX, index.raw
             yield LAYOUT, LAYOUT_FILE
 
+    def _listed(self) -> Iterator[tuple[Manifest | Index, tuple[str, ...]]]:
+        """Yield what the archive lists, with its names: a child of an index for its name alone."""
+        for digest, root in self._roots.items():
+            given = [name for name, named in self._names.items() if name and named == digest]
+            if given or digest not in self._children:
+                yield root, tuple(given or filter(None, [self._name]))
 
-@dataclass(frozen=True)
-class _Root:
-    """A document that was put, and what it is called; "" is no name."""
-
-    document: Manifest | Index
-    names: tuple[str, ...]
-
-    def saved(self, paths: Mapping[Digest, str]) -> SavedImage:
-        """Return what manifest.json says of it: `names` are its tags."""
-        assert isinstance(self.document, Manifest)  # noqa: S101 - an index was refused
-        layers = tuple(paths[layer.digest] for layer in self.document.layers)
-        tags = dict.fromkeys(filter(None, map(_docker_tag, self.names)))
-        return SavedImage(paths[self.document.config.digest], tuple(tags), layers)
-
-    def described(self) -> Iterator[Descriptor]:
-        """Yield what index.json says of it: a descriptor for each name."""
-        for name in tuple(filter(None, self.names)) or ("",):
-            yield replace(self.document.descriptor, annotations={REF_NAME: name} if name else {})
+    def _saved(self, root: Manifest | Index, names: tuple[str, ...]) -> SavedImage:
+        """Return what manifest.json says of an image."""
+        assert isinstance(root, Manifest)  # noqa: S101 - an index was refused
+        layers = tuple(self._paths[layer.digest] for layer in root.layers)
+        return SavedImage(self._paths[root.config.digest], names, layers)
 
 
 @contextmanager
@@ -283,22 +300,33 @@ def open_writer(
     error, what was there before is there. Raises OSError, and what `Writer` does.
     """
     if path == "-":
-        with Writer(sys.stdout.buffer, form, name, spool=spool) as writer:
+        if sys.stdout is None or sys.stdout.closed:
+            raise OSError(errno.EBADF, "cannot write the archive", "stdout")
+        with Writer(sys.stdout.buffer, form, name, spool=spool, where="stdout") as writer:
             yield writer
         return
     place = Path(path)
+    opened = partial(Writer, form=form, name=name, spool=spool, where=str(place))
     if place.exists() and not place.is_file():  # a named pipe, a device
-        with place.open("wb") as out, Writer(out, form, name, spool=spool) as writer:
+        with _raw(place, "wb") as out, opened(out) as writer:
             yield writer
         return
     beside = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
     try:
-        with beside.open("xb") as out, Writer(out, form, name, spool=spool) as writer:
-            yield writer
+        with _raw(beside, "xb") as out:
+            with opened(out) as writer:
+                yield writer
+            if place.exists():
+                os.fsync(out.fileno())  # else a power cut could leave neither of the two
         beside.replace(place)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def _raw(path: Path, mode: str) -> BinaryIO:
+    """Open a file without a buffer: its close writes nothing, and so has no error of its own."""
+    return cast("BinaryIO", path.open(mode, buffering=0))
 
 
 def _local(text: str) -> InvalidManifest:

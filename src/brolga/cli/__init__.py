@@ -60,11 +60,24 @@ _VERBS: Final[dict[str, _Entry]] = {
     "registry": _Entry("Registries", "Run a registry on this machine."),
     "version": _Entry("About brolga", "Print the version."),
 }
+# What docker, skopeo and registries call it.
+_FOREIGN: Final = {
+    "gc": "layout gc",
+    "inspect": "manifest",
+    "load": "push",
+    "login": "auth login",
+    "logout": "auth logout",
+    "save": "pull",
+    "serve": "registry serve",
+    "tags": "ls",
+}
 _TRACEBACK: Final = 2  # -v so many times
 
 
 class _Table(Verbs):
     """A group that loads a verb's module when it is called, and not to list the verbs."""
+
+    foreign = _FOREIGN
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return sorted(_VERBS)

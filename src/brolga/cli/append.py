@@ -60,7 +60,13 @@ _BASE_NAME: Final = "org.opencontainers.image.base.name"
     help="A tar file, or - for stdin; again for each further layer, the lowest first.",
 )
 @click.option(
-    "-t", "--new_tag", "target", metavar="REF", required=True, help="The name of the new image."
+    "-t",
+    "--new_tag",
+    "--tag",
+    "target",
+    metavar="REF",
+    required=True,
+    help="The name of the new image.",
 )
 @platform_flag
 @click.option(
@@ -71,6 +77,7 @@ _BASE_NAME: Final = "org.opencontainers.image.base.name"
     help="What the image's history says of the layers.",
 )
 @click.option(
+    "-a",
     "--annotation",
     "annotations",
     metavar="KEY=VALUE",
@@ -129,6 +136,8 @@ def command(  # noqa: PLR0913 - the flags of the verb
     check_target(reference, as_json=as_json)
     if reference.digest:
         raise click.UsageError("-t: a tag is wanted; the digest is the new image's own")
+    if platform and not under and not platform.architecture:
+        raise click.UsageError(f"--platform: {platform} is no OS/ARCH, and an image has both")
     if sources.count("-") > 1:
         raise click.UsageError("-f -: stdin can be one SOURCE alone")
     verb = "brolga append -f - …"

@@ -14,6 +14,7 @@ import click
 
 from brolga.cli.blob import to_stdout
 from brolga.cli.options import Connection, open_client, platform_flag, registry_flags
+from brolga.cli.places import check_file, check_stdout
 from brolga.cli.verbs import Verb
 
 if TYPE_CHECKING:
@@ -44,6 +45,10 @@ def command(*, ref: str, target: str, platform: Platform | None, connection: Con
     """
     from brolga.images.flatten import merged_tar
 
+    if target == "-":
+        check_stdout("tar")
+    else:
+        check_file(target)
     with open_client(connection) as client:
         blocks = merged_tar(client.image(ref, platform).layers)
         if target == "-":

@@ -25,13 +25,20 @@ _KINDS: Final[tuple[tuple[type[Exception], str, int, str], ...]] = (
     (errors.NoSuchImage, "local", 3, ""),
     (errors.SourceError, "source", 7, ""),
     (errors.CredentialsError, "local", 4, ""),
+    # No verb asks for a digest too early, but of an archive that `docker save` wrote.
+    (
+        errors.NotComputed,
+        "local",
+        1,
+        "layers that are not compressed have no digest yet: copy the image to oci:DIR, and name it",
+    ),
     (errors.LayerError, "local", 1, ""),
     (errors.NotFound, "registry", 3, "check the name, and that it exists"),
     (
         errors.Unauthorized,
         "registry",
         4,
-        "give credentials that it knows: --username, or BROLGA_USERNAME and BROLGA_PASSWORD",
+        "log in with brolga auth login, or give --username, or BROLGA_USERNAME and BROLGA_PASSWORD",
     ),
     (errors.Denied, "registry", 4, "use credentials that may do this"),
     (errors.RateLimited, "registry", 5, "wait, then try again"),
@@ -51,13 +58,18 @@ _KINDS: Final[tuple[tuple[type[Exception], str, int, str], ...]] = (
     (LostResult, "local", 1, ""),
     (OSError, "local", 1, ""),
 )
+# How a message of a wrong name begins that is not about the repository in it.
+_NO_REPOSITORY: Final = ("tag ", "digest ", "registry ", "a blob ")
 # What a message says, and the advice that suits it better than the one of its kind.
 _BY_WORDS: Final = {
     "the token server answered": "tell whoever runs it",
     "name the registry by": "",
+    "name the registry in NO_PROXY": "",
     "client certificate": "show one that it knows with --client-cert",
     "the proxy refused": "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY",
 }
+# Whose connection was not to be had: the proxy's.
+_PROXY: Final = ("by the proxy ", "is not the URL of a proxy")
 _BY_STATUS: Final = {
     405: "it does not allow this: ask whoever runs it",
     413: "it, or a proxy in front of it, takes no body of this size",
@@ -103,8 +115,12 @@ def _click_error(error: click.ClickException) -> int:
 def _advice(error: Exception, usual: str) -> str:
     if notes := getattr(error, "__notes__", ()):
         return "; ".join(notes)  # by the verb, which knows better
+    if isinstance(error, errors.InvalidReference) and str(error).startswith(_NO_REPOSITORY):
+        return ""
     if isinstance(error, errors.TransportFailed):
         usual = _BY_REASON[error.reason]
+        if error.reason == "connect" and any(words in str(error) for words in _PROXY):
+            usual = _BY_WORDS["the proxy refused"]
     if isinstance(error, errors.NotFound | errors.ProtocolViolation | errors.TransportFailed):
         return next((advice for words, advice in _BY_WORDS.items() if words in str(error)), usual)
     if isinstance(error, errors.RateLimited) and error.retry_after_s is not None:

@@ -103,7 +103,7 @@ def push(  # noqa: PLR0913 - the flags of the verb
     if behind is None:
         layer = stream_layer(source or "-", making, connection, "brolga layer push …", tar=tar)
     elif source is None:
-        layer = command_layer(behind, making, tar=tar)
+        layer = command_layer(behind, making, connection, tar=tar)
     else:
         raise click.UsageError("SOURCE and a COMMAND behind -- are two sources: give one")
     with open_client(connection, sending=sending) as client, shown([layer], making.progress):

@@ -15,8 +15,8 @@ from brolga.cli.changing import check_clock, place, pushed, tag_flag, tree_of
 from brolga.cli.options import (
     Connection,
     Making,
-    PlatformType,
     Sending,
+    WholePlatformType,
     json_flag,
     open_client,
     platform_flag,
@@ -149,7 +149,7 @@ def _environment(config: ImageConfig, wanted: dict[str, str]) -> list[str]:
 @click.option("-w", "--workdir", metavar="DIR", help="The new working directory.")
 @click.option(
     "--set-platform",
-    type=PlatformType(),
+    type=WholePlatformType(),
     metavar="OS/ARCH[/VARIANT]",
     help="The new platform.",
 )

@@ -38,6 +38,7 @@ __all__ = [
     "Making",
     "PlatformType",
     "Sending",
+    "WholePlatformType",
     "given_credentials",
     "jobs_flag",
     "json_flag",
@@ -118,6 +119,19 @@ class PlatformType(click.ParamType):  # type: ignore[type-arg] # not generic bef
             return Platform.parse(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class WholePlatformType(PlatformType):
+    """A platform that an image gets: not a part of one, to choose by."""
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> object:
+        """Return the platform; a usage error for one without architecture."""
+        platform = super().convert(value, param, ctx)
+        if not getattr(platform, "architecture", ""):
+            self.fail(f"{value!s} is no OS/ARCH, and an image has both", param, ctx)
+        return platform
 
 
 class _Choice(PlatformType):

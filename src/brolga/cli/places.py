@@ -23,7 +23,17 @@ if TYPE_CHECKING:
     from brolga.place import Local, Place
     from brolga.reference import Repository
 
-__all__ = ["as_path", "check_source", "check_target", "found", "named", "registry_of", "told"]
+__all__ = [
+    "as_path",
+    "check_file",
+    "check_source",
+    "check_stdout",
+    "check_target",
+    "found",
+    "named",
+    "registry_of",
+    "told",
+]
 
 _PREFIXES = ("oci:", "oci-archive:", "docker-archive:")
 
@@ -51,15 +61,35 @@ def check_source(place: Place | Repository, connection: Connection) -> None:
 
 
 def check_target(place: Place | Repository, *, as_json: bool = False) -> None:
-    """Raise UsageError where stdout is wanted, and cannot be an archive."""
-    if not _is_pipe(place):
+    """Raise UsageError where an archive is wanted, and cannot be written there."""
+    from brolga.place import Local
+
+    if not isinstance(place, Local):
+        return
+    if not place.is_pipe:
+        if place.kind != "oci":
+            check_file(place.path)
         return
     if as_json:
         raise click.UsageError("--json: stdout takes the archive, and nothing else")
     if sys.stdout is None:
         raise click.UsageError("stdout is closed")
-    if os.isatty(sys.stdout.fileno()):
-        raise click.UsageError("stdout is a terminal: pipe the archive on, or name a file")
+    check_stdout("archive")
+
+
+def check_stdout(what: str) -> None:
+    """Raise UsageError where stdout is a terminal, which `what` is not for."""
+    if sys.stdout is not None and sys.stdout.isatty():
+        raise click.UsageError(f"stdout is a terminal: pipe the {what} on, or name a file")
+
+
+def check_file(path: str) -> None:
+    """Raise UsageError where there can be no file of this name."""
+    if os.path.isdir(path):  # noqa: PTH112 - Path's raises where a parent is closed to us
+        raise click.UsageError(f"{path} is a directory, and a file is wanted")
+    directory = os.path.dirname(path)  # noqa: PTH120 - as above
+    if directory and not os.path.isdir(directory):  # noqa: PTH112 - as above
+        raise click.UsageError(f"{path}: there is no directory {directory}")
 
 
 def registry_of(place: Place | Repository) -> str:

@@ -42,7 +42,7 @@ Examples:
 
 
 @click.command("pull", cls=Verb, epilog=_EXAMPLES)
-@click.argument("refs", metavar="REF...", nargs=-1, required=True)
+@click.argument("refs", metavar="REF...", nargs=-1)
 @click.argument("path")
 @click.option(
     "--format",
@@ -85,6 +85,8 @@ def command(  # noqa: PLR0913 - the flags of the verb
     """
     from brolga.place import parse_place
 
+    if not refs:
+        raise click.UsageError(f"REF and PATH are wanted, and {path} is one of them alone")
     target = as_path(path) or _by_format(path, form)
     sources = [parse_place(ref) for ref in refs]
     if target.name and len(sources) > 1:

@@ -54,16 +54,20 @@ def stream_layer(
     return _layer(sys.stdin.buffer if name == "-" else name, making, tar)
 
 
-def command_layer(arguments: Sequence[str], making: Making, *, tar: bool | None) -> StreamLayer:
+def command_layer(
+    arguments: Sequence[str], making: Making, connection: Connection, *, tar: bool | None
+) -> StreamLayer:
     """Return the layer that a command's stdout is to be. It does not run yet.
 
-    Raises UsageError for flags that are none, and for no command.
+    Where the password comes from stdin, the command has an empty one: nobody could tell how much
+    of the rest has been read ahead. Raises UsageError for flags that are none, and for no command.
     """
     from brolga.command import Command
 
     if not arguments:
         raise click.UsageError("behind -- a COMMAND is wanted")
-    return _layer(Command(arguments), making, tar)
+    command = Command(arguments, reads_stdin=not connection.password_stdin)
+    return _layer(command, making, tar)
 
 
 def _layer(source: Source, making: Making, tar: bool | None) -> StreamLayer:  # noqa: FBT001 - as StreamLayer's
@@ -85,7 +89,7 @@ def _layer(source: Source, making: Making, tar: bool | None) -> StreamLayer:  # 
 def check_stdin(connection: Connection) -> None:
     """Raise UsageError or SourceError where stdin cannot be a source."""
     if connection.password_stdin:
-        raise click.UsageError("--password-stdin and SOURCE - both want stdin: name a file")
+        raise click.UsageError("--password-stdin and - both want stdin: name a file")
     if sys.stdin is None or sys.stdin.closed:
         raise SourceError("stdin is closed")
     if os.isatty(sys.stdin.fileno()):

@@ -5,11 +5,14 @@ Knows click. Must not know which verbs there are.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from brolga.cli.output import logged
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["Verb", "Verbs", "verbosity"]
 
@@ -47,6 +50,10 @@ class Verb(click.Command):
         )
         return [*own, verbose, help_option]
 
+    def get_short_help_str(self, limit: int = 0) -> str:  # noqa: ARG002 - click's signature
+        """Return the first sentence of the help, whole: a list of verbs wraps it."""
+        return super().get_short_help_str(len(self.help or ""))
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments, where `--spool REPO` is a flag and a repository."""
         alone = _ALONE & {name for param in self.params for name in param.opts}
@@ -57,6 +64,8 @@ class Verbs(Verb, click.Group):
     """A group of such commands."""
 
     command_class = Verb
+    # What other programs call a verb that has another name here.
+    foreign: Mapping[str, str] = {}
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -66,7 +75,8 @@ class Verbs(Verb, click.Group):
         if not name.startswith("-") and self.get_command(ctx, name) is None:
             from difflib import get_close_matches
 
-            close = [repr(match) for match in get_close_matches(name, self.list_commands(ctx), 2)]
-            hint = f". Did you mean {' or '.join(close)}?" if close else ""
+            known = self.foreign.get(name)
+            close = [known] if known else get_close_matches(name, self.list_commands(ctx), 2)
+            hint = f". Did you mean {' or '.join(map(repr, close))}?" if close else ""
             raise click.UsageError(f"No such command {name!r}{hint}", ctx)
         return super().resolve_command(ctx, args)

@@ -7,6 +7,8 @@ not know HTTP or how bytes are compressed.
     remote      one repository of a registry, as a store of images
     local       layouts and archives, as stores of images
     target      where a tree is to go, by its name
+    names       what a call is given, as a text or read already
+    referrers   what refers to a tree, copied with it
 """
 
 from __future__ import annotations
@@ -19,13 +21,15 @@ from typing import TYPE_CHECKING
 from brolga.auth import default_keychain
 from brolga.client import local
 from brolga.client.explanation import Explanation, explained
+from brolga.client.names import as_blob, as_place, as_reference, as_repository
+from brolga.client.referrers import check_referrers, copy_referrers
 from brolga.client.registries import Chunk, Registries, Uploads
 from brolga.client.target import Destination
 from brolga.copy import push as push_into
 from brolga.descriptor import DEFAULT_PLATFORM
 from brolga.errors import InvalidManifest, InvalidReference, excerpt
 from brolga.images import BlockStream, Image, ImageIndex
-from brolga.place import FORMS, Local, by_digest, parse_home, parse_place
+from brolga.place import FORMS, Local, parse_home
 from brolga.reference import Reference, Repository
 from brolga.replay import DEFAULT_WINDOW
 from brolga.store import read_tree
@@ -50,7 +54,6 @@ if TYPE_CHECKING:
 
     from brolga.auth import Keychain
     from brolga.descriptor import Descriptor, Platform
-    from brolga.digest import Digest
     from brolga.images import Tree
     from brolga.layer import Blob, BlobStream
     from brolga.manifest import Index, Manifest
@@ -232,9 +235,9 @@ class Client:
 
         Raises what `push` and reading raise, InvalidReference for referrers of an archive.
         """
-        source, target = _place(source), _place(target)
+        source, target = as_place(source), as_place(target)
         if referrers:
-            _check_referrers(source, target)
+            check_referrers(source, target)
         if isinstance(source, Local) and local.single_pass(source):
             form, name = FORMS[source.kind], source.name
             with local.reading(source) as blocks:
@@ -242,7 +245,7 @@ class Client:
         tree = self.image(source, platform) if platform else self.get(source)
         pushed = self.push(target, tree)
         if referrers:
-            self._copy_referrers(source, target, tree)
+            copy_referrers(self, source, target, tree)
         return pushed
 
     def tag(self, place: Place | str, tag: str) -> Place:
@@ -250,7 +253,7 @@ class Client:
 
         That of a layout has the digest alone.
         """
-        place = _place(place)
+        place = as_place(place)
         if isinstance(place, Local):
             layout = local.layout_of(place, "it is written as a whole")
             if replace(place, name=tag).tag != tag or not tag:
@@ -271,7 +274,7 @@ class Client:
 
         Raises NotFound, NoSuchImage, RegistryError (distribution-spec, Deleting manifests).
         """
-        place = _place(place)
+        place = as_place(place)
         if isinstance(place, Local):
             layout = local.layout_of(place, "it is written as a whole")
             if place.tag:
@@ -289,7 +292,7 @@ class Client:
 
     def delete_blob(self, reference: Reference | str) -> None:
         """Delete the blob that a digest names. Raises NotFound, RegistryError."""
-        repository, digest = _by_digest(_reference(reference))
+        repository, digest = as_blob(as_reference(reference))
         access = self._registries.access(repository, "pull,push,delete")
         self._transport.run(delete_blob(access, digest))
 
@@ -301,7 +304,7 @@ class Client:
         Raises NotFound, NoSuchImage, InvalidManifest, InvalidLayout, DigestMismatch,
         RegistryError, TransportFailed.
         """
-        place = _place(place)
+        place = as_place(place)
         if isinstance(place, Local):
             return local.tree_of(place)
         return read_tree(self._registries.remote(place.repository), place.identifier)
@@ -332,7 +335,7 @@ class Client:
 
     def head(self, place: Place | str) -> Descriptor:
         """Return the descriptor of what a name stands for, without reading it where it can be."""
-        place = _place(place)
+        place = as_place(place)
         if isinstance(place, Local):
             return local.document_of(local.tree_of(place)).descriptor
         access = self._registries.access(place.repository)
@@ -340,13 +343,13 @@ class Client:
 
     def blob(self, place: Place | str) -> BlobStream:
         """Open a blob that a digest names; a wrong byte is an error at the end of the read."""
-        place = _place(place)
+        place = as_place(place)
         if isinstance(place, Local):
             layout = local.layout_of(place, "its blobs are read with their image alone")
             if place.digest is None:
                 raise InvalidReference("a blob is named by its digest: oci:DIR@sha256:...")
             return layout.blob(place.digest)
-        repository, digest = _by_digest(place)
+        repository, digest = as_blob(place)
         return BlockStream(
             self._transport.stream(read_blob(self._registries.access(repository), digest))
         )
@@ -368,7 +371,7 @@ class Client:
 
     def referrers(self, place: Place | str, artifact_type: str = "") -> tuple[Descriptor, ...]:
         """Return what refers to a manifest, by the API or the tag that stands in for it."""
-        place = _place(place)
+        place = as_place(place)
         if isinstance(place, Local):
             layout = local.layout_of(place, "nothing in it refers to another")
             found = layout.referrers(layout.resolve(place.name).digest)
@@ -397,7 +400,9 @@ class Client:
         It holds a secret. Empty where the registry asks for none. Raises Unauthorized, Denied, and
         what the way to the registry raises.
         """
-        access = self._registries.access(_repository(repository), actions, *map(_repository, also))
+        access = self._registries.access(
+            as_repository(repository), actions, *map(as_repository, also)
+        )
         return self._transport.run(access.registry.authorization(access.scope, Patience.USUAL))
 
     def explain(self, repository: Repository | str) -> Explanation:
@@ -405,7 +410,7 @@ class Client:
 
         Raises TransportFailed, Unauthorized, ProtocolViolation where it cannot be reached.
         """
-        repository = _repository(repository)
+        repository = as_repository(repository)
         registry = self._registries.of(repository)
         credentials = self._registries.found(repository)
         style = self._registries.uploads.style(repository, registry)
@@ -429,14 +434,6 @@ class Client:
             remote.access.registry.authorization(remote.access.scope, Patience.USUAL)
         )
         yield remote, self._jobs
-
-    def _copy_referrers(self, source: Place, target: Place, tree: Tree) -> None:
-        for referrer in self.referrers(by_digest(source, tree.digest)):
-            name = by_digest(source, referrer.digest)
-            self.copy(name, by_digest(target, referrer.digest), referrers=True)
-        if isinstance(tree, ImageIndex):
-            for child in tree.children:
-                self._copy_referrers(source, target, child)
 
 
 def _unheard(_host: str, _text: str) -> None:
@@ -472,27 +469,3 @@ def image(place: Place | str, platform: Platform | None = None) -> Image:
         raise
     client.close_when_dropped()
     return found
-
-
-def _repository(name: Repository | str) -> Repository:
-    return Repository.parse(name) if isinstance(name, str) else name
-
-
-def _reference(name: Reference | str) -> Reference:
-    return Reference.parse(name) if isinstance(name, str) else name
-
-
-def _place(name: Place | str) -> Place:
-    return parse_place(name) if isinstance(name, str) else name
-
-
-def _check_referrers(*places: Place) -> None:
-    for place in places:
-        if isinstance(place, Local):
-            local.layout_of(place, "it has no referrers")
-
-
-def _by_digest(reference: Reference) -> tuple[Repository, Digest]:
-    if reference.digest is None:
-        raise InvalidReference("a blob is named by its digest: REPO@sha256:...")
-    return reference.repository, reference.digest

@@ -15,6 +15,8 @@ under the lock, after all that it refers to was found to be there.
 from __future__ import annotations
 
 import os
+import re
+from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -54,6 +56,7 @@ __all__ = ["DEFAULT_AGE_S", "Layout", "Swept"]
 _BLOCK_SIZE: Final = 1 << 20  # bytes
 _DAMAGED: Final = "copy the image there again"
 _MAX_LISTED: Final = 20  # names in an error's line
+_NUMBER: Final = re.compile("@[0-9]{1,9}")
 
 
 def _go_on() -> None:
@@ -141,6 +144,8 @@ class Layout:
         """Return the images of the index that refer to a manifest by their subject."""
         found = {}
         for entry in self._index().manifests:
+            if entry.media_type not in MANIFEST_TYPES | INDEX_TYPES:
+                continue  # an unknown one "MUST NOT generate an error" (image-index.md)
             document = self.document(str(entry.digest))
             if document.subject is not None and document.subject.digest == digest:
                 found[entry.digest] = document.descriptor
@@ -150,9 +155,11 @@ class Layout:
 
     @contextmanager
     def writing(self) -> Iterator[Self]:
-        """Make the layout where it is not there, and keep `gc` off it meanwhile."""
-        self._files.create()
-        with self._files.writing():
+        """Make the layout where it is not there, and keep `gc` off it meanwhile.
+
+        Where an error ends it, a layout that was made here and got nothing is taken away again.
+        """
+        with self._files.making():
             yield self
 
     def push(self, blob: Blob, watch: Callable[[], None] = _go_on) -> Descriptor:
@@ -182,9 +189,12 @@ class Layout:
 
     def holds(self, descriptor: Descriptor) -> bool:
         """Tell whether a manifest is there, named or below an index, with all that it refers to."""
-        if not self._files.is_there() or not self._is_whole(descriptor):
+        if not self._files.is_there():
             return False
-        return descriptor.digest in self._reachable()
+        try:
+            return self._missing([descriptor]) is None and descriptor.digest in self._reachable()
+        except (CorruptBlob, DigestMismatch, InvalidManifest):
+            return False  # what is damaged is written anew
 
     def put(self, document: Manifest | Index, name: str) -> None:
         """Take a manifest under a tag or its digest. What an index refers to needs no entry.
@@ -192,9 +202,8 @@ class Layout:
         Raises CorruptBlob where something that it refers to is not there, and OSError.
         """
         with self.writing(), self._files.locked():
-            for descriptor in _parts(document):
-                if not self._is_whole(descriptor):
-                    raise _local(CorruptBlob(f"{descriptor.digest} is missing in {self.path}"))
+            if missing := self._missing(_parts(document)):
+                raise _local(CorruptBlob(f"{missing} is missing in {self.path}"))
             place = self._files.blob(document.digest)
             self._files.write([document.raw], lambda _: place)
             index = self._index()
@@ -281,7 +290,7 @@ class Layout:
             self._files.write([after.raw], lambda _: self._files.index)
 
     def _found(self, index: Index, name: str) -> Descriptor | None:
-        if name.startswith("@"):
+        if _NUMBER.fullmatch(name):
             number = int(name[1:])
             return index.manifests[number] if number < len(index.manifests) else None
         if (digest := _digest(name)) is not None:
@@ -323,8 +332,12 @@ class Layout:
                     f"says {descriptor.size}"
                 )
             )
-        with _here(self.path):
+        try:
             check(descriptor.digest, Digest.from_hasher(state), self.path)
+        except DigestMismatch as error:
+            # One of the right size is not written anew: nobody reads all that is there already.
+            place = self._files.blob(descriptor.digest)
+            raise _local(error, f"delete {place} and {_DAMAGED}") from None
 
     def _write(
         self,
@@ -348,14 +361,18 @@ class Layout:
     def _has(self, descriptor: Descriptor) -> bool:
         return self._files.size(descriptor.digest) == descriptor.size
 
-    def _is_whole(self, descriptor: Descriptor) -> bool:
-        """Whether a blob is there, and of a manifest all below it."""
-        if not self._has(descriptor):
-            return False
-        if descriptor.media_type not in MANIFEST_TYPES | INDEX_TYPES:
-            return True
-        document = self.document(str(descriptor.digest))
-        return all(map(self._is_whole, _parts(document)))
+    def _missing(self, wanted: Iterable[Descriptor]) -> Digest | None:
+        """Return what is not there of these blobs, and of all below those that are manifests."""
+        todo, read = deque(wanted), set[Digest]()
+        while todo:
+            descriptor = todo.popleft()
+            if not self._has(descriptor):
+                return descriptor.digest
+            is_root = descriptor.media_type in MANIFEST_TYPES | INDEX_TYPES
+            if is_root and descriptor.digest not in read:
+                read.add(descriptor.digest)
+                todo.extend(_parts(self.document(str(descriptor.digest))))
+        return None
 
     def _reachable(self) -> set[Digest]:
         """Return the digests of the manifests that the index names, and of those below them."""
@@ -402,10 +419,10 @@ def _digest(name: str) -> Digest | None:
 E = TypeVar("E", bound=BrolgaError)
 
 
-def _local(error: E) -> E:
+def _local(error: E, advice: str = _DAMAGED) -> E:
     """Say of an error that it is of this machine, and what to do."""
     error.side = "local"
-    error.add_note(_DAMAGED)
+    error.add_note(advice)
     return error
 
 

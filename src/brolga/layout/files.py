@@ -9,18 +9,21 @@ Knows image-spec image-layout.md, rename and flock. Must not know what is in the
 
 Strategy: several processes share the directory, the embedded registry among them. What is written
 is moved to its place when it is whole, so that a reader, and whoever comes after a `kill -9`, finds
-each file as it was or as it shall be. Two locks, both of the kernel's: who changes index.json holds
-the directory (flock), as the registry does; who writes shares `.uploads`, and who sweeps has it
-alone. A link in the place of a file is refused: what is inside stays inside.
+each file as it was or as it shall be; what takes the place of another is on the device first. Where
+the power fails, a new blob may be empty: its size tells, and the next push writes it anew. Two
+locks, both of the kernel's: who changes index.json holds the directory (flock), as the registry
+does; who writes shares `.uploads`, and who sweeps has it alone. A link in the place of a file is
+refused: what is inside stays inside.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
 import uuid
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
@@ -43,6 +46,8 @@ _MARK_LIMIT: Final = 4096  # bytes
 _OURS: Final = frozenset({"oci-layout", "index.json", "blobs", ".uploads"})
 # What a blob on its way is called: no session of the registry has such a name.
 SCRATCH: Final = "blob."
+# Another writer may take its new layout back while this one finds it.
+_TRIES: Final = 10
 _LINK: Final = "there is a link in the place of a file of the layout: it is refused"
 
 
@@ -71,16 +76,19 @@ class Files:
         if not (isinstance(version, str) and version.startswith("1.")):
             raise self._wrong("its file oci-layout does not say version 1")
 
-    def create(self) -> None:
+    def create(self) -> list[Path] | None:
         """Make the layout where it is not there; the file that says it is one comes last.
 
-        Raises InvalidLayout for a directory with files of others.
+        Return the directories that it and those above it are, so far as they were made, the inner
+        ones first; None where it was there. Raises InvalidLayout for a directory with files of
+        others.
         """
         if self.is_there():
             self.require()
-            return
+            return None
         if self.path.exists() and not self.path.is_dir():
             raise self._wrong("it is no directory; an archive is named oci-archive:FILE")
+        made = [one for one in (self.path, *self.path.parents) if not one.exists()]
         self.path.mkdir(parents=True, exist_ok=True)
         if strange := sorted(set(os.listdir(self.path)) - _OURS):  # noqa: PTH208 - names alone
             raise self._wrong(
@@ -91,6 +99,7 @@ class Files:
             if not self.index.exists():
                 self.write([Index.new(()).raw], lambda _: self.index)
             self.write([_MARK], lambda _: self._mark)
+        return made
 
     def is_there(self) -> bool:
         """Whether there is a file that says that this is a layout."""
@@ -160,6 +169,8 @@ class Files:
             target = place(size)
             self._directory(target.parent)
             with self._named():
+                if os.path.lexists(target):
+                    os.fsync(descriptor)  # else a power cut could leave neither of the two
                 scratch.replace(target)
         except BaseException:
             scratch.unlink(missing_ok=True)
@@ -180,16 +191,55 @@ class Files:
             yield
 
     @contextmanager
+    def making(self) -> Iterator[None]:
+        """Do as `writing`, and make the layout where it is not there.
+
+        Where an error ends it, what was made here goes again, unless somebody has used it.
+        """
+        made: list[Path] | None = None
+        tries = _TRIES
+        try:
+            with ExitStack() as stack:
+                while True:
+                    try:
+                        new = self.create()
+                        made = made if new is None else new
+                        stack.enter_context(self.writing())
+                        if not self.is_there():
+                            self.require()
+                        break
+                    except (FileNotFoundError, FileExistsError, NoSuchImage, InvalidLayout):
+                        stack.close()
+                        tries -= 1
+                        if not tries:
+                            raise
+                yield
+        except BaseException:
+            if made is not None:
+                self._take_back(made)
+            raise
+
+    def _take_back(self, made: list[Path]) -> None:
+        """Take away a layout in which nothing is, and directories; whoever holds it keeps it."""
+        alone = _held(self.uploads, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with suppress(OSError, InvalidLayout), alone, self.locked():
+            is_used = any(self.blobs.glob("*/*")) or any(self.uploads.iterdir())
+            if not is_used and self.read(self.index) == Index.new(()).raw:
+                self._mark.unlink()
+                self.index.unlink()
+                for directory in (*self.blobs.iterdir(), self.blobs, self.uploads, *made):
+                    directory.rmdir()
+
+    @contextmanager
     def sweeping(self, waiting: Callable[[], None]) -> Iterator[None]:
         """Be alone: wait for those who write, keep off new ones. `waiting` is told of the wait."""
         uploads = self._directory(self.uploads)
-        try:
-            with _held(uploads, fcntl.LOCK_EX | fcntl.LOCK_NB):
-                yield
-                return
-        except BlockingIOError:
-            waiting()
-        with _held(uploads, fcntl.LOCK_EX):
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(_held(uploads, fcntl.LOCK_EX | fcntl.LOCK_NB))
+            except BlockingIOError:
+                waiting()
+                stack.enter_context(_held(uploads, fcntl.LOCK_EX))
             yield
 
     def _directory(self, path: Path) -> Path:
@@ -224,10 +274,16 @@ class Files:
 
 @contextmanager
 def _held(directory: Path, how: int) -> Iterator[None]:
-    """Hold a lock on a directory. Raises BlockingIOError where `how` says not to wait."""
+    """Hold a lock on a directory.
+
+    Raises BlockingIOError where `how` says not to wait, FileNotFoundError where it was taken away
+    meanwhile: who comes next holds another one of this name.
+    """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, how)
+        if not os.path.samestat(os.fstat(descriptor), os.stat(directory)):  # noqa: PTH116 - beside fstat
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(directory))
         yield
     finally:
         os.close(descriptor)

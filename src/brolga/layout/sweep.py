@@ -89,8 +89,8 @@ def unneeded(files: Files, wanted: set[Digest], older_than_s: float) -> tuple[di
     young = 0
     for path in files.blobs.glob("*/*"):
         digest = _digest(f"{path.parent.name}:{path.name}")
-        status = path.lstat()
-        if digest is None or digest in wanted or not stat.S_ISREG(status.st_mode):
+        status = _status(path)
+        if digest is None or digest in wanted or not status or not stat.S_ISREG(status.st_mode):
             continue  # what is no blob is not ours
         if _is_old(status, older_than_s):
             old[path] = status.st_size
@@ -104,7 +104,8 @@ def left_over(files: Files, older_than_s: float) -> list[Path]:
     return [
         path
         for path in files.uploads.iterdir()
-        if path.name.startswith(SCRATCH) or _is_old(path.lstat(), older_than_s)
+        if path.name.startswith(SCRATCH)
+        or ((status := _status(path)) is not None and _is_old(status, older_than_s))
     ]
 
 
@@ -153,6 +154,8 @@ def _descriptors(value: object) -> Iterator[tuple[Digest, str]]:
 
 
 def _subject(files: Files, entry: Descriptor) -> Digest | None:
+    if "json" not in entry.media_type:
+        return None
     raw = files.read(files.blob(entry.digest)) or b"{}"
     subject = decode(raw).get("subject")
     return next((digest for digest, _ in _descriptors(subject)), None)
@@ -163,6 +166,13 @@ def _digest(text: str) -> Digest | None:
         return Digest.parse(text)
     except InvalidDigest:
         return None
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """Return what a file is; None where the registry has deleted it meanwhile."""
+    with suppress(FileNotFoundError):
+        return path.lstat()
+    return None
 
 
 def _is_old(status: os.stat_result, older_than_s: float) -> bool:

@@ -56,7 +56,7 @@ def capped(blocks: Iterable[bytes], seconds: float) -> bytes:
 def streamed(
     response: httpcore.Response, failed: Callable[[Exception], TransportFailed]
 ) -> Generator[bytes, None, None]:
-    """Return the blocks of an answer's body as they come, at most 64 KiB each.
+    """Return the blocks of an answer's body as they come, at most 256 KiB each.
 
     At their end the connection goes back to its pool; closed before, the connection is closed.
     They raise what `failed` makes of the library's error where the body is cut or stalls.

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Backend"]
 
-_READ_SIZE: Final = 1 << 16  # bytes
+_READ_SIZE: Final = 1 << 18  # bytes; with the library's 64 KiB a download costs 8 % more CPU
+_EARLY_SIZE: Final = 1 << 16  # bytes of an early answer that are taken at a time
 # An interim answer (RFC 9110, section 15.2; 101 is final), and how many bytes it takes to tell.
 _INTERIM: Final = re.compile(rb"HTTP/1\.[01] 1(?!01)")
 _INTERIM_SIZE: Final = len(b"HTTP/1.1 101")
@@ -57,14 +58,7 @@ class Unwatched(httpcore.NetworkStream):
         self._inner = inner
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        outgoing = UNDER_WAY.get()
-        while True:
-            try:
-                return self._inner.read(max_bytes, outgoing.within(timeout))
-            except INTERRUPTS as interrupt:
-                # In the few steps after the bytes came they are lost: then the time runs out.
-                if not outgoing.hold(interrupt):
-                    raise
+        return self._inner.read(max_bytes, UNDER_WAY.get().within(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         try:
@@ -127,12 +121,31 @@ class Watched(Unwatched):
         self._broken: OSError | None = None
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Return what comes: up to `_READ_SIZE` bytes, which h11 takes as well as `max_bytes`.
+
+        Raises ReadTimeout, ReadError.
+        """
         if self._early:
             early, self._early = self._early, b""
             return early
         if self._broken is not None:
             raise httpcore.ReadError(self._broken) from self._broken
-        return super().read(max_bytes, timeout)
+        outgoing = UNDER_WAY.get()
+        taken: list[bytes] = []
+        while not taken:
+            try:
+                self._socket.settimeout(outgoing.within(timeout))
+                # As `taken.append(recv(size))`, but without a step of Python in between, where
+                # an interrupt could come and the bytes be lost.
+                taken.extend(map(self._socket.recv, (max(max_bytes, _READ_SIZE),)))
+            except INTERRUPTS as interrupt:
+                if not outgoing.hold(interrupt):
+                    raise
+            except TimeoutError as error:
+                raise httpcore.ReadTimeout(error) from error
+            except OSError as error:
+                raise httpcore.ReadError(error) from error
+        return taken[0]
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Send all of `buffer`; raise WriteError as soon as there is an answer instead.
@@ -181,7 +194,7 @@ class Watched(Unwatched):
             return
         self._socket.settimeout(0)
         try:
-            data = self._socket.recv(_READ_SIZE)
+            data = self._socket.recv(_EARLY_SIZE)
         except (BlockingIOError, ssl.SSLWantReadError):
             return  # TLS's own records, a session ticket say
         except OSError as error:
@@ -213,7 +226,7 @@ def _without_interim(early: bytes) -> bytes:
 def _is_final(early: bytes) -> bool:
     """Tell whether what came begins a final answer: not an interim one, nor too little to tell."""
     if _INTERIM.match(early):
-        return len(early) > _READ_SIZE  # an interim answer without an end
+        return len(early) > _EARLY_SIZE  # an interim answer without an end
     return len(early) >= _INTERIM_SIZE
 
 

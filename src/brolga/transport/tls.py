@@ -3,7 +3,8 @@
 Knows PEM files and the `certs.d` directories of docker and containers/image. Must not know
 connections.
 
-Strategy: one SSLContext for most hosts, and one for each host that has a directory of its own. A
+Strategy: one SSLContext for most hosts, and one for each host that has a directory of its own, each
+made when it is first used: to read the system's authorities takes longer than a request does. A
 directory's authorities are trusted beside the system's. A client certificate that the user gave
 goes to hosts that the user named, as a password would: to a host that a registry named, only what
 the directory under that very name holds.
@@ -66,7 +67,9 @@ class Trust:
         self._directories = [Path(path) for path in paths if os.path.isdir(path)]  # noqa: PTH112 - see above
         self._lock = threading.Lock()
         self._contexts: dict[tuple[Path | None, bool], ssl.SSLContext] = {}
-        self.context("", is_named=False)
+        if self._authorities or self._pair:
+            # Wrong files are told now, although they may be needed much later.
+            self._load_given(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), pair=True)
 
     def context(self, authority: str, *, is_named: bool) -> ssl.SSLContext:
         """Return the settings for `HOST` or `HOST:PORT`; `is_named` where a registry named it.
@@ -89,17 +92,25 @@ class Trust:
     def _made(self, directory: Path | None, without_ours: bool) -> ssl.SSLContext:  # noqa: FBT001 - half of a key
         context = ssl.create_default_context()
         own = sorted(directory.iterdir()) if directory else []
-        for path in [*self._authorities, *(path for path in own if path.suffix == ".crt")]:
-            _load_authorities(context, path)
-        if self._pair is not None and not without_ours:
-            _load_pair(context, *self._pair)
-        else:
+        is_ours = self._pair is not None and not without_ours
+        self._load_given(context, pair=is_ours)
+        for path in own:
+            if path.suffix == ".crt":
+                _load_authorities(context, path)
+        if not is_ours:
             for pair in _pairs(own):
                 _load_pair(context, *pair)
         if self._insecure:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         return context
+
+    def _load_given(self, context: ssl.SSLContext, *, pair: bool) -> None:
+        """Load the files that the user gave, and of these the client certificate if `pair`."""
+        for path in self._authorities:
+            _load_authorities(context, path)
+        if pair and self._pair is not None:
+            _load_pair(context, *self._pair)
 
 
 def _pairs(paths: list[Path]) -> Iterator[tuple[Path, Path]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
+import os
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -732,6 +734,50 @@ def test_files_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
         streamed(Store(), *[entry(f"{number}", b"") for number in range(11)])
 
 
+def test_names_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name may have a mebibyte: all of them, and what links lead to, are kept within a bound."""
+    monkeypatch.setattr("brolga.archive.contents._MAX_NAMES", 1000)
+    for members in ([entry("a" * 400), entry("b" * 601)], [symlink("a", "b" * 999), entry("c")]):
+        with pytest.raises(CorruptBlob, match="more than 1000 characters of names"):
+            stream_archive([tar(*members)], Store())
+    with pytest.raises(InvalidManifest, match="no archive of images"):
+        stream_archive([tar(*map(entry, "abc"))], Store())
+
+
+def test_a_link_does_not_make_one_blob_another() -> None:
+    """What is said to be sent was: "content ... MUST match the digest" (image-layout.md, Blobs).
+
+    A layer and a config, each under the name of another, which is a link to it.
+    """
+    raw, other = config(LAYERS[:1]), config(LAYERS[1:])
+    packed = [gzip.compress(bytes(500) + one, 0, mtime=0) for one in (b"a", b"b")]
+    manifest = oci_manifest(raw, packed[:1])
+    for parts in (
+        [blob(packed[1]), symlink(f"blobs/sha256/{sha(packed[0])}", sha(packed[1])), blob(raw)],
+        [blob(packed[0]), symlink(f"blobs/sha256/{sha(raw)}", sha(other)), blob(other)],
+    ):
+        store = Store()
+        with pytest.raises(DigestMismatch, match="a file of the archive is") as found:
+            stream_archive(
+                [tar(*parts, blob(manifest), *oci_end(described(MANIFEST, manifest)))], store
+            )
+        assert found.value.side == "source"
+
+
+def test_a_full_spool_names_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file without a name says nothing: the directory can be changed."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        with pytest.raises(OSError, match="give it another directory") as found:
+            stream_archive([tar(*docker_new())], Store(), spool=tmp_path)
+    assert found.value.filename == tmp_path
+    assert found.value.errno == errno.ENOSPC
+
+
 def test_a_failing_source_is_a_source_error() -> None:
     """The archive's side failed, and nothing is tagged."""
 
@@ -823,9 +869,10 @@ def test_a_layer_does_not_wait_for_the_pipe_while_it_has_work() -> None:
             return blob.descriptor
 
     layer = tar(entry("a", bytes(3 << 20)))
-    for name, data in (("x/layer.tar", layer), (f"{sha(gzip.compress(layer))}.tar.gz", b"")):
+    packed = gzip.compress(layer, mtime=0)
+    for name, data in (("x/layer.tar", layer), (f"{sha(packed)}.tar.gz", b"")):
         heard.clear()
-        content = data or gzip.compress(layer)
+        content = data or packed
         stream = Slow(tar(entry(name, content)), 1000 if not data else 1 << 20)
         with pytest.raises(InvalidManifest):
             stream_archive(stream, Hearing())

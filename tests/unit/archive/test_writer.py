@@ -8,6 +8,7 @@ import json
 import os
 import tarfile
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -42,13 +43,12 @@ from brolga.errors import (
     LayerError,
     SourceError,
 )
-from brolga.images import Artifact, BlobLayer, BytesBlob, Image
+from brolga.images import Artifact, BlobLayer, BytesBlob, Image, ImageIndex
 from brolga.images.blobs import BlockStream
 from brolga.layer import StreamLayer
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from pathlib import Path
 
     from brolga.images import Tree
 
@@ -195,6 +195,35 @@ def test_several_images_and_names() -> None:
             assert found == [{REF: "example.com/a:v1"}, {REF: "example.com/a:v2"}, {}]
 
 
+def test_a_name_stands_for_the_last_that_it_was_given_to() -> None:
+    """As in a registry; two images of one name could not be told apart."""
+    one, other = kept(*oci(packed=True)), kept(*oci(LAYERS[:1], packed=True))
+    for form, first in (("docker", "app:v1"), ("oci", "docker.io/library/app:v1")):
+        out = io.BytesIO()
+        with Writer(out, form) as writer:
+            push(writer, one, first, jobs=1)
+            push(writer, other, "docker.io/library/app:v1", jobs=1)
+        files = listing(out.getvalue())
+        if form == "docker":
+            tags = [image["RepoTags"] for image in json.loads(files["manifest.json"])]
+            assert tags == [None, ["docker.io/library/app:v1"]]
+        else:
+            found = [x.get("annotations", {}) for x in json.loads(files["index.json"])["manifests"]]
+            assert found == [{}, {REF: "docker.io/library/app:v1"}]
+
+
+@pytest.mark.parametrize(("name", "names"), [("", ["one", "all"]), ("x", ["x"])])
+def test_an_image_keeps_its_name_beside_its_index(name: str, names: list[str]) -> None:
+    """What was put under a name can be had by it, whatever else refers to it."""
+    one = kept(*oci(packed=True))
+    out = io.BytesIO()
+    with Writer(out, "oci", name) as writer:
+        push(writer, one, "" if name else "one", jobs=1)
+        push(writer, ImageIndex.empty().append(one), "" if name else "all", jobs=1)
+    found = json.loads(listing(out.getvalue())["index.json"])["manifests"]
+    assert [entry["annotations"][REF] for entry in found] == names
+
+
 def test_the_same_image_is_the_same_bytes(image: Tree) -> None:
     """Reproducible: no time, no owner, no order but the push's."""
     for form in ("docker", "oci"):
@@ -246,13 +275,13 @@ def test_a_stream_has_no_size(tmp_path: Path) -> None:
 
 def test_from_a_pipe_to_a_pipe() -> None:
     """`docker save | brolga copy`: what is not to be compressed needs no spool."""
-    for members, options in (
-        (docker_new(), {}),
-        (oci(packed=True), {}),
-        (docker_old(), {"spool": True}),
+    for members, spool in (
+        (docker_new(), False),
+        (oci(packed=True), False),
+        (docker_old(), True),
     ):
         out = io.BytesIO()
-        with Writer(out, "oci", "v1", **options) as writer:
+        with Writer(out, "oci", "v1", spool=spool) as writer:
             tree = stream_archive([tar(*members)], writer, compression="none")
             push(Known(writer), tree, "", jobs=1)
         store = Store()
@@ -260,8 +289,9 @@ def test_from_a_pipe_to_a_pipe() -> None:
         assert len(store.documents) == 1
 
 
-def test_large_files_have_a_pax_header(image: Tree) -> None:
+def test_large_files_have_a_pax_header(monkeypatch: pytest.MonkeyPatch) -> None:
     """8 GiB and more do not fit into a header's digits."""
+    monkeypatch.setattr("brolga.archive.writer._verified", lambda _, blocks: blocks)
 
     class Counting:
         size = 0
@@ -354,11 +384,13 @@ def test_what_fails_leaves_the_archive_broken(
 
 
 def test_a_store_s_blob_is_held_against_its_size() -> None:
-    """It is verified where it is read; a header that says another size would break the tar."""
-    large = Descriptor(GZIP, Digest.of(b"abc"), 3)
+    """A header that says another size would break the tar; and nobody's bytes go unverified."""
+    large = Descriptor(GZIP, Digest.of(b"ab"), 3)
     writer = Writer(io.BytesIO(), "oci")
     with pytest.raises(SourceError, match="ended 1 bytes before the 3"):
         writer.push(BlobLayer(large, lambda: BlockStream(x for x in [b"ab"])))
+    with pytest.raises(DigestMismatch):
+        Writer(io.BytesIO(), "oci").push(BlobLayer(large, BytesBlob(b"abd", GZIP).open))
     with pytest.raises(LayerError, match="the archive is broken"):
         writer.push(BytesBlob(b"", GZIP))
 
@@ -422,7 +454,9 @@ def test_a_watch_may_end_a_push(image: Tree) -> None:
 # --- Files
 
 
-def test_a_file_takes_its_place_when_it_is_whole(tmp_path: Path, image: Tree) -> None:
+def test_a_file_takes_its_place_when_it_is_whole(
+    tmp_path: Path, image: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Before that, and after an error, there is what was there before."""
     file = tmp_path / "a.tar"
     with pytest.raises(SourceError), open_writer(file, "oci") as writer:
@@ -435,11 +469,59 @@ def test_a_file_takes_its_place_when_it_is_whole(tmp_path: Path, image: Tree) ->
         assert file.read_bytes() == b"before"
     assert file.read_bytes() == written(image, "oci", "v1")
     assert [one.name for one in tmp_path.iterdir()] == ["a.tar"]
+    synced: list[int] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", lambda _: synced.append(file.stat().st_ino))
+        before = file.stat().st_ino
+        with open_writer(file, "oci", "v1") as writer:
+            push(writer, image, "", jobs=1)
+    assert synced == [before]
     umask = os.umask(0)
     os.umask(umask)
     assert file.stat().st_mode & 0o777 == 0o666 & ~umask
     with pytest.raises(OSError, match="missing"), open_writer(tmp_path / "missing/a", "oci"):
         pytest.fail("there is no such directory")
+
+
+def test_a_full_disk_names_the_archive(
+    tmp_path: Path, image: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the file on its way, and not what its close says."""
+    file = tmp_path / "a.tar"
+    with pytest.raises(OSError, match="No space left") as found, open_writer(file, "oci") as writer:
+        monkeypatch.setattr(writer, "_out", Path("/dev/full").open("wb", buffering=0))  # noqa: SIM115 - closed below
+        try:
+            push(writer, image, "", jobs=1)
+        finally:
+            writer._out.close()
+    assert found.value.filename == str(file)
+    assert list(tmp_path.iterdir()) == []
+    full = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115 - closed by `with`
+    with pytest.raises(OSError, match="No space left") as found, full:
+        Writer(full, "oci").push(BytesBlob(b"x", GZIP))
+    assert found.value.filename == "/dev/full"
+
+
+def test_an_error_of_nothing_known_stays_as_it_is() -> None:
+    """A file object of the user's may raise what it likes."""
+
+    class Odd(io.BytesIO):
+        def write(self, _: object) -> int:
+            raise io.UnsupportedOperation("no")
+
+    with pytest.raises(io.UnsupportedOperation):
+        Writer(Odd(), "oci").push(BytesBlob(b"x", GZIP))
+
+
+def test_a_stdout_that_is_closed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python has None for a stdout that was closed before it began."""
+    closed = io.TextIOWrapper(io.BytesIO())
+    closed.close()
+    for stdout in (None, closed):
+        monkeypatch.setattr("sys.stdout", stdout)
+        writer = open_writer("-", "oci")
+        with pytest.raises(OSError, match="cannot write the archive: 'stdout'"), writer:
+            pytest.fail("nothing can be written")
 
 
 def test_a_device_is_written_itself(image: Tree) -> None:

@@ -188,15 +188,16 @@ def test_progress_is_of_all_layers(
     ("arguments", "start"),
     [
         (["-t", NOWHERE], "Missing option '-f' / '--new_layer'"),
-        (["-f", "x"], "Missing option '-t' / '--new_tag'"),
+        (["-f", "x"], "Missing option '-t' / '--new_tag' / '--tag'"),
         (["-f", "-", "-f", "-", "-t", NOWHERE], "-f -: stdin can be one SOURCE alone"),
         (["-f", "x", "-t", f"{NOWHERE}@sha256:{64 * 'a'}"], "-t: a tag is wanted"),
-        (["-f", "x", "-t", NOWHERE, "--annotation", "a"], "Invalid value for '--annotation'"),
+        (["-f", "x", "-t", NOWHERE, "-a", "a"], "Invalid value for '-a' / '--annotation'"),
+        (["-f", "x", "-t", NOWHERE, "--platform", "linux"], "--platform: linux is no OS/ARCH"),
         (["-f", "x", "-t", NOWHERE, "--compression", "lzma"], "compression 'lzma' is not one of"),
         (["-f", "x", "-t", NOWHERE, "--jobs", "0"], "Invalid value for '-j' / '--jobs'"),
         (
             ["-f", "-", "-t", NOWHERE, "-u", "me", "--password-stdin"],
-            "--password-stdin and SOURCE - both want stdin",
+            "--password-stdin and - both want stdin",
         ),
     ],
 )

@@ -153,7 +153,7 @@ def test_a_platform_chooses_the_subject(
         ([NOWHERE, "x", "dir/x", *TYPE], "two files are named x: who pulls them would get one"),
         ([NOWHERE, "-", "-:text/plain", *TYPE], "stdin can be one FILE alone"),
         (["nope/Nope", *TYPE], "path 'nope/Nope' has upper-case letters"),
-        ([NOWHERE, "-", *TYPE, "-u", "me", "--password-stdin"], "--password-stdin and SOURCE -"),
+        ([NOWHERE, "-", *TYPE, "-u", "me", "--password-stdin"], "--password-stdin and -"),
     ],
 )
 def test_what_makes_no_sense_is_usage(brolga: Brolga, arguments: list[str], line: str) -> None:

@@ -194,7 +194,7 @@ def test_credentials_that_are_missing_are_told(brolga: Brolga) -> None:
     with scripted(script) as address:
         outcome = brolga("explain", f"{address}/x")
     assert (outcome.code, outcome.out) == (4, "")
-    assert "with 401; give credentials" in outcome.err
+    assert "with 401; log in with brolga auth login" in outcome.err
 
 
 def test_tls_is_verified_or_said_not_to_be(brolga: Brolga, authority: Authority) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,8 +93,33 @@ def test_what_went_to_stdout_before_a_failure_is_told(brolga: Brolga, registry: 
 
 
 def test_a_directory_that_is_not_there(brolga: Brolga, app: str, tmp_path: Path) -> None:
-    """One line, which names the file as the user did."""
+    """One line, which names the file as the user did; exit code 2, before anything is read."""
     target = tmp_path / "none" / "app.tar"
     outcome = brolga("export", app, str(target))
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err == (
+        f"brolga: {target}: there is no directory {target.parent}; see brolga export --help\n"
+    )
+
+
+def test_a_directory_is_no_file(brolga: Brolga, tmp_path: Path) -> None:
+    """Exit code 2, before anything is asked."""
+    outcome = brolga("export", "127.0.0.1:1/x", str(tmp_path))
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith(f"brolga: {tmp_path} is a directory, and a file is wanted;")
+
+
+def test_a_file_that_cannot_be_made(brolga: Brolga, app: str, tmp_path: Path) -> None:
+    """One line, which names the file as the user did."""
+    target = tmp_path / (250 * "n")
+    outcome = brolga("export", app, str(target))
     assert (outcome.code, outcome.out) == (1, "")
-    assert outcome.err == (f"brolga: {target} cannot be written: No such file or directory\n")
+    assert outcome.err == f"brolga: {target} cannot be written: File name too long\n"
+
+
+def test_a_terminal_takes_no_tar(brolga: Brolga, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 2, as `pull` has it: a terminal would obey what is in the files."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    outcome = brolga("export", "127.0.0.1:1/x")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith("brolga: stdout is a terminal: pipe the tar on, or name a file;")

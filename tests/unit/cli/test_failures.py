@@ -50,8 +50,14 @@ def limited(retry_after_s: float) -> RateLimited:
     return error
 
 
-CREDENTIALS = "give credentials that it knows: --username, or BROLGA_USERNAME and BROLGA_PASSWORD"
+CREDENTIALS = (
+    "log in with brolga auth login, or give --username, or BROLGA_USERNAME and BROLGA_PASSWORD"
+)
 
+NO_DIGEST = (
+    "layers that are not compressed have no digest yet: copy the image to oci:DIR, and name it"
+)
+NO_PROXY = "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
 NO_CERT = "show one that it knows with --client-cert"
 NO_TLS = "check that it speaks TLS; plain http beyond loopback needs --insecure"
 
@@ -62,6 +68,8 @@ ERRORS: list[tuple[Exception, int, str]] = [
         2,
         "brolga: bad; a repository is written like registry.example/team/app",
     ),
+    (InvalidReference("tag '-' is bad"), 2, "brolga: tag '-' is bad"),
+    (InvalidReference("a blob is named by its digest"), 2, "brolga: a blob is named by its digest"),
     (InvalidDigest("bad"), 2, "brolga: bad"),
     (InvalidManifest("bad"), 6, "brolga: registry: bad"),
     (InvalidLayout("bad"), 6, "brolga: local: bad"),
@@ -70,7 +78,11 @@ ERRORS: list[tuple[Exception, int, str]] = [
     (SourceError("bad"), 7, "brolga: source: bad"),
     (CredentialsError("bad"), 4, "brolga: local: bad"),
     (LayerError("bad"), 1, "brolga: local: bad"),
-    (NotComputed("bad"), 1, "brolga: local: bad"),
+    (
+        NotComputed("bad"),
+        1,
+        f"brolga: local: bad; {NO_DIGEST}",
+    ),
     (StreamConsumed("bad"), 1, "brolga: local: bad"),
     (
         answered(NotFound, 404),
@@ -132,7 +144,22 @@ ERRORS: list[tuple[Exception, int, str]] = [
     (
         TransportFailed("the proxy refused", reason="connect"),
         5,
-        "brolga: registry: the proxy refused; check HTTPS_PROXY, HTTP_PROXY and NO_PROXY",
+        f"brolga: registry: the proxy refused; {NO_PROXY}",
+    ),
+    (
+        TransportFailed("GET to r.example by the proxy p:1: cannot connect", reason="connect"),
+        5,
+        f"brolga: registry: GET to r.example by the proxy p:1: cannot connect; {NO_PROXY}",
+    ),
+    (
+        TransportFailed("ALL_PROXY is not the URL of a proxy", reason="connect"),
+        5,
+        f"brolga: registry: ALL_PROXY is not the URL of a proxy; {NO_PROXY}",
+    ),
+    (
+        TransportFailed("name the registry in NO_PROXY to call it directly", reason="connect"),
+        5,
+        "brolga: registry: name the registry in NO_PROXY to call it directly",
     ),
     (TransportFailed("bad", reason="cut"), 5, "brolga: registry: bad; try again"),
     (

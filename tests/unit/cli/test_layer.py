@@ -336,6 +336,20 @@ def test_a_command_has_our_stdin(registry: Embedded) -> None:
     assert json.loads(done.stdout)["diffId"] == f"sha256:{digest}"
 
 
+def test_a_command_gets_nothing_of_the_password_s_stdin(registry: Embedded) -> None:
+    """What is behind the password's line has been read ahead, nobody knows how far: none of it."""
+    password = ["-u", "me", "--password-stdin"]
+    done = subprocess.run(
+        [*PUSH, *password, f"{registry.address}/x", "--", "sh", "-c", "cat; echo end"],
+        check=True,
+        input=b"secret\nrest\n" + bytes(1_000_000),
+        capture_output=True,
+    )
+    assert done.stderr == b""
+    (blob,) = registry.blobs("x")
+    assert gzip.decompress(blob.read_bytes()) == b"end\n"
+
+
 @pytest.mark.parametrize("flags", [[], ["--tar"]])
 def test_a_tar_that_is_cut_short_is_refused(
     brolga: Brolga, registry: Embedded, tmp_path: Path, flags: list[str]
@@ -394,9 +408,7 @@ def test_a_password_and_a_source_cannot_both_be_stdin(brolga: Brolga, source: Pa
         outcome = brolga("layer", "push", "-u", "me", "--password-stdin", NOWHERE, stdin=stdin)
         assert stdin.buffer.read(1) == DATA[:1]
     assert outcome.code == 2
-    assert outcome.err == (
-        "brolga: --password-stdin and SOURCE - both want stdin: name a file; " + USAGE
-    )
+    assert outcome.err == ("brolga: --password-stdin and - both want stdin: name a file; " + USAGE)
 
 
 @pytest.mark.parametrize("flags", [[], ["--json"]])

@@ -66,6 +66,20 @@ def test_each_verb_helps_with_the_line_that_the_list_has(brolga: Brolga, verb: s
     assert cli._VERBS[verb].line in outcome.out
 
 
+@pytest.mark.parametrize("group", ["auth", "index", "layer", "layout", "registry"])
+def test_a_group_lists_its_verbs_with_whole_sentences(brolga: Brolga, group: str) -> None:
+    """Click cuts them with `...` where the line is full."""
+    _, listed = brolga(group, "--help").out.split("Commands:\n")
+    assert "..." not in listed
+    assert listed.endswith(".\n")
+
+
+@pytest.mark.parametrize("verb", sorted(set(cli._FOREIGN.values())))
+def test_what_is_meant_by_a_foreign_name_is_a_verb(brolga: Brolga, verb: str) -> None:
+    """The advice for docker's and skopeo's names must not lie either."""
+    assert brolga(*verb.split(), "--help").code == 0
+
+
 def test_a_verb_may_have_other_names(brolga: Brolga, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are listed beside it, and do what it does."""
     entry = cli._VERBS["version"]._replace(aliases=("ver",))
@@ -116,6 +130,11 @@ def test_without_a_verb_the_help_is_on_stderr(
         (["nope"], "brolga: No such command 'nope'; see brolga --help\n"),
         (["lyer"], "brolga: No such command 'lyer'. Did you mean 'layer'? see brolga --help\n"),
         (["-v", "x", "y"], "brolga: No such command 'x'; see brolga --help\n"),
+        (
+            ["logout", "r.example"],
+            "brolga: No such command 'logout'. Did you mean 'auth logout'? see brolga --help\n",
+        ),
+        (["layer", "login"], "brolga: No such command 'login'; see brolga layer --help\n"),
         (
             ["layer", "puhs"],
             "brolga: No such command 'puhs'. Did you mean 'push'? see brolga layer --help\n",

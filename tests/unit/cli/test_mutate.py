@@ -205,6 +205,7 @@ def test_an_image_of_an_index_needs_a_name_of_its_own(brolga: Brolga, registry: 
         (["--repo", "127.0.0.1:1/y", "-t", "127.0.0.1:1/y:1"], "--repo pushes by digest"),
         (["-l", "nothing"], "Invalid value for '-l' / '--label': 'nothing' is not KEY=VALUE"),
         (["--set-platform", "a b"], "Invalid value for '--set-platform': platform 'a b'"),
+        (["--set-platform", "linux"], "Invalid value for '--set-platform': linux is no OS/ARCH"),
         (["-t", "127.0.0.1:1/Nope"], ""),
         (["--repo", "127.0.0.1:1/x:tag"], "a repository is wanted here"),
         (["--username", "me"], "--username needs --password-stdin"),

@@ -104,7 +104,11 @@ def test_places_on_this_machine_are_pulled_from_too(brolga: Brolga, tmp_path: Pa
             "oci:d:v1 is the name of one image, and 2",
         ),
         (["--json", "127.0.0.1:1/x", "-"], "--json: stdout takes the archive, and nothing else"),
-        (["127.0.0.1:1/x"], "Missing argument"),
+        (["127.0.0.1:1/x"], "REF and PATH are wanted, and 127.0.0.1:1/x is one of them alone; see"),
+        ([], "Missing argument 'PATH'; see"),
+        (["127.0.0.1:1/x", "/"], "/ is a directory, and a file is wanted"),
+        (["127.0.0.1:1/x", "/no/a.tar"], "/no/a.tar: there is no directory /no; see"),
+        (["127.0.0.1:1/x", "oci-archive:/"], "/ is a directory, and a file is wanted"),
     ],
 )
 def test_what_makes_no_sense_is_usage(brolga: Brolga, arguments: list[str], line: str) -> None:

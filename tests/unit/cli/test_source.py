@@ -85,11 +85,11 @@ def test_a_tar_that_is_cut_short_is_refused_unless_it_is_wanted_so(
 
 def test_a_command_s_stdout_becomes_a_layer() -> None:
     """Made as the flags say; it runs when the layer is opened."""
-    layer = command_layer(["printf", "some data"], NONE, tar=None)
+    layer = command_layer(["printf", "some data"], NONE, CONNECTION, tar=None)
     assert layer.media_type == "application/vnd.oci.image.layer.v1.tar"
     with layer.open() as stream:
         assert stream.read() == b"some data"
-    insisted = command_layer(["printf", "some data"], NONE, tar=True)
+    insisted = command_layer(["printf", "some data"], NONE, CONNECTION, tar=True)
     with (
         insisted.open() as stream,
         pytest.raises(CorruptBlob, match="the source is a tar cut short"),
@@ -100,7 +100,7 @@ def test_a_command_s_stdout_becomes_a_layer() -> None:
 def test_no_command_is_usage() -> None:
     """`brolga layer push REPO --`."""
     with pytest.raises(click.UsageError, match="behind -- a COMMAND is wanted"):
-        command_layer([], NONE, tar=None)
+        command_layer([], NONE, CONNECTION, tar=None)
 
 
 @pytest.mark.parametrize("compression", ["lzma", "gzip:99"])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.tars import tar
+from tests.unit.archive.archives import docker_old
 from tests.unit.cli.images import index, pushed
 
 from brolga.client import Client
@@ -15,6 +16,8 @@ from brolga.images import Image
 from brolga.layer import StreamLayer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.conftest import Embedded
     from tests.unit.cli.conftest import Brolga
 
@@ -42,6 +45,20 @@ def test_json_of_a_right_image(brolga: Brolga, registry: Embedded) -> None:
         "valid": True,
         "problems": [],
     }
+
+
+def test_what_docker_save_writes_has_no_digest_before_it_is_copied(
+    brolga: Brolga, tmp_path: Path
+) -> None:
+    """docs/places.md: such layers get gzip's on their way; the error says where to copy it."""
+    saved = tmp_path / "saved.tar"
+    saved.write_bytes(tar(*docker_old((tar("a"),))))
+    outcome = brolga("validate", "--tarball", str(saved))
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err.endswith("copy the image to oci:DIR, and name it\n")
+    layout = f"oci:{tmp_path}/layout:v1"
+    assert brolga("copy", f"docker-archive:{saved}", layout).code == 0
+    assert brolga("validate", "--tarball", layout).code == 0
 
 
 @pytest.fixture

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,8 +35,7 @@ from brolga.manifest import Index
 from brolga.mediatypes import OCI_LAYER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from brolga.images import Tree
 
@@ -168,7 +172,7 @@ def test_images_are_found_by_number_and_digest(layout: Layout) -> None:
     assert layout.resolve("@2").digest == made.digest
     layout.delete(child)
     assert layout.resolve(str(child)).digest == child
-    for name in ("@7", "sha256:none"):
+    for name in ("@7", "sha256:none", "@-1", "@", "@x", "@0_0"):
         with pytest.raises(NoSuchImage, match=f"has no image {name}: it has all"):
             layout.resolve(name)
 
@@ -366,8 +370,12 @@ def test_what_is_no_regular_file_is_refused(layout: Layout) -> None:
 # --- Bytes
 
 
+def blob_file(layout: Layout, digest: Digest) -> Path:
+    return layout.path / "blobs" / digest.algorithm / digest.encoded
+
+
 def damage(layout: Layout, digest: Digest, data: bytes) -> None:
-    (layout.path / "blobs" / digest.algorithm / digest.encoded).write_bytes(data)
+    blob_file(layout, digest).write_bytes(data)
 
 
 def drain(layout: Layout, descriptor: Descriptor) -> bytes:
@@ -386,7 +394,13 @@ def test_a_blob_is_read_and_verified(layout: Layout) -> None:
     damage(layout, described.digest, b"abd")
     with pytest.raises(DigestMismatch, match=f"the bytes of {described.digest} in") as found:
         drain(layout, described)
-    assert (found.value.side, found.value.__notes__) == ("local", ["copy the image there again"])
+    assert (found.value.side, found.value.__notes__) == (
+        "local",
+        [f"delete {blob_file(layout, described.digest)} and copy the image there again"],
+    )
+    blob_file(layout, described.digest).unlink()
+    assert layout.push(BytesBlob(b"abc", OCI_LAYER)) == described
+    assert drain(layout, described) == b"abc"
     damage(layout, described.digest, b"ab")
     with pytest.raises(CorruptBlob, match="has 2 bytes, where its descriptor says 3"):
         drain(layout, described)
@@ -443,10 +457,11 @@ def test_a_blob_appears_whole_and_verified_or_not_at_all(
 ) -> None:
     """image-layout.md, Blobs: "The content of blobs/<alg>/<encoded> MUST match the digest"."""
     lie = Lie(Descriptor(OCI_LAYER, Digest.of(said), size), b"abc")
-    with pytest.raises(kind):
-        layout.push(lie)  # type: ignore[arg-type] # a double
-    assert blobs(layout) == set()
-    assert scratch(layout) == []
+    with layout.writing():
+        with pytest.raises(kind):
+            layout.push(lie)  # type: ignore[arg-type] # a double
+        assert blobs(layout) == set()
+        assert scratch(layout) == []
 
 
 def test_a_source_that_fails_leaves_nothing(layout: Layout) -> None:
@@ -469,9 +484,103 @@ def test_a_push_that_is_given_up_leaves_nothing(layout: Layout) -> None:
     def watch() -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        layout.push(BytesBlob(b"abc", OCI_LAYER), watch)
-    assert (blobs(layout), scratch(layout)) == (set(), [])
+    with layout.writing():
+        with pytest.raises(KeyboardInterrupt):
+            layout.push(BytesBlob(b"abc", OCI_LAYER), watch)
+        assert (blobs(layout), scratch(layout)) == (set(), [])
+
+
+def failing(count: int) -> Iterator[bytes]:
+    yield from [b"x"] * count
+    raise ValueError("cut")
+
+
+@pytest.mark.parametrize("count", [0, 1])
+@pytest.mark.parametrize("given", ["nothing", "above", "layout"])
+def test_a_push_that_fails_leaves_no_new_layout(
+    tmp_path: Path, layout: Layout, count: int, given: str
+) -> None:
+    """What was there before is there after: nothing, or directories with nothing in them."""
+    if given != "nothing":
+        (layout.path if given == "layout" else layout.path.parent).mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    for _ in range(2):
+        with pytest.raises(SourceError):
+            push(layout, Image.empty().append(StreamLayer(failing(count), tar=False)), "v1")
+        assert sorted(tmp_path.rglob("*")) == before
+        with pytest.raises(KeyboardInterrupt), layout.writing():
+            raise KeyboardInterrupt
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_new_layout_stays_where_it_is_used(layout: Layout) -> None:
+    """By a blob, an image, a session of the registry, or another writer."""
+    other = Layout(layout.path)
+    held = other.writing()
+    with pytest.raises(KeyboardInterrupt), layout.writing():
+        held.__enter__()
+        raise KeyboardInterrupt
+    assert other.tags() == ()
+    held.__exit__(None, None, None)
+    again = Layout(layout.path.parent / "blob")
+    with pytest.raises(KeyboardInterrupt), again.writing():
+        again.push(BytesBlob(b"abc", OCI_LAYER))
+        raise KeyboardInterrupt
+    assert len(blobs(again)) == 1
+    again = Layout(layout.path.parent / "session")
+    with pytest.raises(KeyboardInterrupt), again.writing():
+        (again.path / ".uploads" / ("a" * 32)).touch()
+        raise KeyboardInterrupt
+    assert again.tags() == ()
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_a_layout_that_is_taken_back_meanwhile_is_made_again(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, *, anew: bool
+) -> None:
+    """Between the look whether it is there and the lock another push may fail, and one begin anew.
+
+    Then the lock is of a directory that is gone, and keeps nobody off.
+    """
+    other, third = Layout(layout.path).writing(), Layout(layout.path).writing()
+    other.__enter__()
+    flock = fcntl.flock
+
+    def late(descriptor: int, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        with suppress(KeyboardInterrupt):
+            other.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+        if anew:
+            third.__enter__()
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with layout.writing():
+        if anew:
+            with suppress(KeyboardInterrupt):
+                third.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+        assert layout.tags() == ()
+    assert layout.tags() == ()
+
+
+def test_pushes_that_fail_take_nothing_from_those_that_do_not(tmp_path: Path) -> None:
+    """Whoever makes a layout, and whoever takes it back: what was pushed is there."""
+
+    def fail(layout: Layout) -> None:
+        with suppress(SourceError):
+            push(layout, Image.empty().append(StreamLayer(failing(1), tar=False)), "bad")
+
+    for number in range(20):
+        path = tmp_path / str(number) / "layout"
+        tasks: list[Callable[[], object]] = [
+            partial(push, Layout(path), image("a"), "a"),
+            partial(push, Layout(path), image("b"), "b"),
+            *(partial(fail, Layout(path)) for _ in range(4)),
+        ]
+        with ThreadPoolExecutor() as pool:
+            for done in [pool.submit(task) for task in tasks]:
+                done.result()
+        assert set(Layout(path).tags()) == {"a", "b"}
 
 
 def test_a_full_disk_is_an_error_of_this_machine(
@@ -492,6 +601,29 @@ def test_a_full_disk_is_an_error_of_this_machine(
     assert (blobs(layout), scratch(layout)) == (set(), [])
 
 
+def test_what_takes_a_file_s_place_is_on_the_device(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a power cut may leave an empty index.json, and with it no image at all (rename(2))."""
+    push(layout, image("a"), "v1")
+    done: list[str] = []
+    replace, fsync = Path.replace, os.fsync
+
+    def named(path: Path, target: Path) -> Path:
+        done.append(target.name)
+        return replace(path, target)
+
+    def synced(descriptor: int) -> None:
+        done.append("sync")
+        fsync(descriptor)
+
+    monkeypatch.setattr(Path, "replace", named)
+    monkeypatch.setattr(os, "fsync", synced)
+    described = layout.push(BytesBlob(b"abc", OCI_LAYER))
+    layout.tag("v1", "v2")
+    assert done == [described.digest.encoded, "sync", "index.json"]
+
+
 def test_a_write_of_a_part_goes_on(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     """write(2) may take fewer bytes than it is given."""
     whole = os.write
@@ -507,7 +639,7 @@ def test_a_manifest_without_its_blobs_is_not_taken(layout: Layout) -> None:
     with pytest.raises(CorruptBlob, match=f"{made.manifest.config.digest} is missing in") as found:
         other.put(made.manifest, "v1")
     assert found.value.side == "local"
-    assert other.tags() == ()
+    assert not other.path.exists()
     children = Index.new([made.descriptor])
     with pytest.raises(CorruptBlob, match=f"{made.digest} is missing in"):
         other.put(children, "v1")
@@ -534,6 +666,41 @@ def test_a_manifest_is_there_with_all_below_it_or_not(layout: Layout) -> None:
     assert again.tags() == ("v1",)
 
 
+def test_a_damaged_manifest_is_written_anew(layout: Layout) -> None:
+    """The error says "copy the image there again": so that must help."""
+    made = index(layout)
+    push(layout, made, "all")
+    other = Layout(layout.path.parent / "other")
+    push(other, layout.tree("all"), "all")
+    for digest in (made.digest, made.index.manifests[0].digest):
+        raw = blob_file(layout, digest).read_bytes()
+        for bad in (raw.replace(b"2", b"3", 1), raw[:-1] + b"]", b""):
+            damage(layout, digest, bad)
+            assert not layout.holds(made.descriptor)
+            push(layout, other.tree("all"), "all")
+            assert blob_file(layout, digest).read_bytes() == raw
+    assert layout.holds(made.descriptor)
+
+
+def nested(layout: Layout, count: int, width: int) -> Index:
+    """Write `count` indexes, each of which lists the one before `width` times."""
+    push(layout, image("a"), "v1")
+    below = layout.resolve("v1")
+    for _ in range(count):
+        made = Index.new([below] * width)
+        blob_file(layout, made.digest).write_bytes(made.raw)
+        below = made.descriptor
+    return Index.new([below])
+
+
+@pytest.mark.parametrize(("count", "width"), [(1200, 1), (40, 4)])
+def test_indexes_in_indexes_are_read_once_each(layout: Layout, count: int, width: int) -> None:
+    """However deep they are, and however often one is listed."""
+    made = nested(layout, count, width)
+    layout.put(made, "all")
+    assert layout.holds(made.descriptor)
+
+
 def test_all_images_are_one_index_byte_for_byte(layout: Layout) -> None:
     """As crane's `push --index`."""
     index(layout)
@@ -552,6 +719,16 @@ def test_referrers_are_found_by_their_subject(layout: Layout) -> None:
     push(layout, note)
     assert [one.digest for one in layout.referrers(made.digest)] == [note.digest]
     assert layout.referrers(note.digest) == ()
+    list_other(layout)
+    assert [one.digest for one in layout.referrers(made.digest)] == [note.digest]
+
+
+def list_other(layout: Layout) -> None:
+    """List in index.json what is no manifest, as another program may."""
+    described = layout.push(BytesBlob(b"<x/>", "application/xml"))
+    document = json.loads((layout.path / "index.json").read_bytes())
+    document["manifests"].append(described.to_dict())
+    (layout.path / "index.json").write_text(json.dumps(document))
 
 
 def test_what_another_program_wrote_is_kept(layout: Layout) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,7 +24,6 @@ from brolga.mediatypes import OCI_INDEX, OCI_LAYER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from brolga.descriptor import Descriptor
     from brolga.digest import Digest
@@ -269,6 +269,32 @@ def test_a_session_that_ends_meanwhile_is_none(
     os.utime(session, (0, 0))
     with deleted_meanwhile(session, monkeypatch):
         assert layout.gc() == NOTHING
+    lone = layout.push(BytesBlob(b"abc", "text/plain"))
+    blob = layout.path / "blobs" / "sha256" / lone.digest.encoded
+    session.touch()
+    seen = Path.lstat
+
+    def gone(path: Path) -> os.stat_result:
+        if path in {session, blob}:
+            path.unlink(missing_ok=True)
+        return seen(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "lstat", gone)
+        assert layout.gc(older_than_s=0) == NOTHING
+
+
+def test_what_is_no_manifest_has_no_subject(layout: Layout) -> None:
+    """index.json may list anything; without a name it goes as an image does."""
+    push(layout, image("a"), "v1")
+    described = layout.push(BytesBlob(b"<x/>", "application/xml"))
+    file = layout.path / "index.json"
+    document = json.loads(file.read_bytes())
+    document["manifests"].append(described.to_dict())
+    file.write_text(json.dumps(document))
+    assert layout.gc(older_than_s=0).blobs == 0
+    assert layout.gc(older_than_s=0, untagged=True).blobs == 1
+    assert layout.tags() == ("v1",)
 
 
 def test_an_index_in_the_index_json_s_place_of_another_program_is_read(layout: Layout) -> None:

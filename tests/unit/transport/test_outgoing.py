@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import httpcore2 as httpcore
 import pytest
 from tests.scripted import Peer, scripted
-from tests.unit.transport.calls import BLOCK, PATIENCE_S, patch, wait
+from tests.unit.transport.calls import BLOCK, PATIENCE_S, one, patch, wait
 
 from brolga.transport import Transport
 from brolga.transport import outgoing as outgoing_module
+from brolga.transport.connection import Watched
 from brolga.transport.outgoing import Outgoing
 from brolga.wire import BodyFailed, Call, Flow, Patience, Reply
 
@@ -36,7 +37,7 @@ def half(error: BaseException | None = None) -> Iterator[bytes]:
     raise error or _SourceError
 
 
-def watched(url: str, body: Iterable[bytes], caught: list[BaseException]) -> Flow[Reply]:
+def watched(url: str, body: bytes | Iterable[bytes], caught: list[BaseException]) -> Flow[Reply]:
     """Stream a body; keep what is thrown in."""
     try:
         return (yield Call("PATCH", url, body=body))
@@ -317,7 +318,8 @@ class TestInterrupt:
             interrupt()
             assert peer.drain().endswith(b"0\r\n\r\n")
 
-        assert isinstance(self.run(client, script), KeyboardInterrupt)
+        # The flow is closed: there is nobody who waits for a call more.
+        assert isinstance(self.run(client, script), GeneratorExit)
 
     def test_an_early_answer_is_that_answer(self, client: Transport) -> None:
         """The registry stops the body before the interrupt could."""
@@ -347,20 +349,31 @@ class TestInterrupt:
         assert isinstance(failed, (BodyFailed, KeyboardInterrupt))
         assert not isinstance(failed, BodyFailed) or failed.reply is None
 
-    @pytest.mark.parametrize("body", [None, b"bytes", [b"not begun"]])
-    def test_it_is_kept_back_in_a_streamed_body_alone(
+    @pytest.mark.parametrize("body", [None, b"bytes", [b"a", b"b"]])
+    def test_it_waits_from_the_first_block_on_whatever_the_body_is(
         self, body: bytes | list[bytes] | None
     ) -> None:
-        """A head, or a body with a length, has no clean end in its middle."""
-        outgoing = Outgoing(body)
+        """A head has no clean end in its middle, and before it nothing was changed."""
+        before = Outgoing(body, "PATCH")
+        assert not before.hold(KeyboardInterrupt())
+        outgoing = Outgoing(body, "PATCH")
+        list(outgoing.blocks)
+        assert outgoing.hold(KeyboardInterrupt())
         assert not outgoing.hold(KeyboardInterrupt())
-        assert list(outgoing.blocks) == ([body] if isinstance(body, bytes) else body or [])
-        assert not outgoing.hold(KeyboardInterrupt())  # ended
-        assert outgoing.ended
+
+    @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
+    @pytest.mark.parametrize("body", [None, b"bytes", [b"a"]])
+    def test_it_waits_for_the_answer_to_a_patch_alone(
+        self, method: str, body: bytes | list[bytes] | None
+    ) -> None:
+        """RFC 5789, section 2: a PATCH is not idempotent; its answer alone tells what it did."""
+        outgoing = Outgoing(body, method)
+        list(outgoing.blocks)
+        assert not outgoing.hold(KeyboardInterrupt())
 
     def test_the_next_block_is_not_asked_for(self) -> None:
         """An interrupt that was kept back ends the body, and there is one of them."""
-        outgoing = Outgoing([b"a", b"b"])
+        outgoing = Outgoing([b"a", b"b"], "PATCH")
         blocks = iter(outgoing.blocks)
         next(blocks)
         first = KeyboardInterrupt()
@@ -368,3 +381,173 @@ class TestInterrupt:
         assert not outgoing.hold(KeyboardInterrupt())
         assert list(blocks) == []
         assert (outgoing.error, outgoing.sent, outgoing.ended) == (first, 1, False)
+
+    def test_it_does_not_wait_while_the_source_is_asked(self) -> None:
+        """The source may be another registry's answer: what it waits for need never come."""
+        held = []
+
+        def source() -> Iterator[bytes]:
+            yield b"a"
+            held.append(outgoing.hold(KeyboardInterrupt()))
+            yield b"b"
+
+        outgoing = Outgoing(source(), "PATCH")
+        list(outgoing.blocks)
+        assert held == [False]
+
+    def test_the_rest_of_a_block_has_no_more_time_than_the_answer(
+        self, client: Transport, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A reader that takes a little now and then would keep a large chunk going for hours."""
+        monkeypatch.setattr(outgoing_module, "HURRY_S", 0.0)
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            assert peer.receive()
+            interrupt()
+            assert len(peer.drain()) < len(HUGE)
+
+        caught: list[BaseException] = []
+        with scripted(script) as address, pytest.raises(KeyboardInterrupt):
+            client.run(watched(f"http://{address}/", HUGE, caught))
+        assert isinstance(caught[0], BodyFailed)
+        assert caught[0].reply is None
+
+
+class Signalled:
+    """A socket whose reader gets signals while it waits: each read takes one of them first."""
+
+    def __init__(self, inner: socket.socket, signals: list[signal.Signals]) -> None:
+        self._inner = inner
+        self._signals = signals
+
+    def recv(self, size: int) -> bytes:
+        """Wait, and be signalled."""
+        if self._signals:
+            signal.raise_signal(self._signals.pop())
+        return self._inner.recv(size)
+
+    def __getattr__(self, name: str) -> object:
+        """Be a socket in all else."""
+        return getattr(self._inner, name)
+
+
+@pytest.fixture
+def signals(monkeypatch: pytest.MonkeyPatch) -> list[signal.Signals]:
+    """Make a list of signals that come, the last one first, while an answer is waited for."""
+    coming: list[signal.Signals] = []
+    made = Watched.__init__
+
+    def signalled(self: Watched, inner: httpcore.NetworkStream) -> None:
+        made(self, inner)
+        self._socket = Signalled(self._socket, coming)  # type: ignore[assignment] # a double
+
+    monkeypatch.setattr(Watched, "__init__", signalled)
+    return coming
+
+
+def sized(peer: Peer, body: bytes) -> bool:
+    """Take a body with a length."""
+    while not peer.arrived.endswith(body) and peer.receive():
+        pass
+    taken, peer.arrived = peer.arrived, b""
+    return taken == body
+
+
+class TestInterruptBeforeTheAnswer:
+    """An interrupt between the last byte of a PATCH and its answer waits for that answer."""
+
+    @pytest.mark.parametrize("body", [b"chunk", [b"stream"]], ids=["chunk", "stream"])
+    def test_the_answer_comes_with_it(
+        self, client: Transport, signals: list[signal.Signals], body: bytes | list[bytes]
+    ) -> None:
+        """docker-registry 2.8 takes a DELETE only under the Location of that answer."""
+        signals += [signal.SIGINT]
+        heads: list[str] = []
+
+        def script(peer: Peer) -> None:
+            while head := peer.head():
+                heads.append(head[0].rpartition(" ")[0])
+                if head[0].startswith("PATCH"):
+                    assert peer.chunks()[1] if isinstance(body, list) else sized(peer, body)
+                peer.answer(202, b"", "Location: /newest")
+
+        def flow(url: str) -> Flow[None]:
+            try:
+                yield Call("PATCH", f"{url}/first", body=body)
+            except BodyFailed as failed:
+                newest = failed.reply.headers["location"] if failed.reply else "/unanswered"
+                yield Call("DELETE", f"{url}{newest}", patience=Patience.HURRY)
+                raise
+
+        with scripted(script) as address, client, pytest.raises(KeyboardInterrupt) as raised:
+            client.run(flow(f"http://{address}"))
+        assert raised.value.__context__ is None
+        assert heads == ["PATCH /first", "DELETE /newest"]
+
+    @pytest.mark.parametrize("body", [b"chunk", [b"stream"]], ids=["chunk", "stream"])
+    def test_the_second_one_ends_it_at_once(
+        self, client: Transport, signals: list[signal.Signals], body: bytes | list[bytes]
+    ) -> None:
+        """Nothing is called any more: whoever insists does not wait for a registry twice."""
+        signals += [signal.SIGINT, signal.SIGINT]
+        heads: list[str] = []
+
+        def script(peer: Peer) -> None:
+            heads.append(peer.head()[0].rpartition(" ")[0])
+            peer.drain()
+
+        def flow(url: str) -> Flow[None]:
+            try:
+                yield Call("PATCH", f"{url}/first", body=body)
+            except (BodyFailed, KeyboardInterrupt):
+                yield Call("DELETE", f"{url}/first")
+                raise
+
+        with scripted(script) as address, pytest.raises(KeyboardInterrupt) as raised:
+            client.run(flow(f"http://{address}"))
+        assert raised.value.__context__ is None
+        assert heads == ["PATCH /first"]
+
+    def test_the_first_one_after_an_error_of_the_source_lets_the_flow_cancel(
+        self, client: Transport, signals: list[signal.Signals]
+    ) -> None:
+        """Only who interrupts twice insists."""
+        signals += [signal.SIGINT]
+        caught: list[BaseException] = []
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.drain()
+
+        with scripted(script) as address, pytest.raises(KeyboardInterrupt):
+            client.run(watched(f"http://{address}/", half(), caught))
+        assert isinstance(caught[0], KeyboardInterrupt)
+
+    @pytest.mark.usefixtures("hasty")
+    def test_an_answer_that_does_not_come_is_not_waited_for(
+        self, client: Transport, signals: list[signal.Signals]
+    ) -> None:
+        """It has no more time than a call that nobody waits for."""
+        signals += [signal.SIGINT]
+        caught: list[BaseException] = []
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.drain()
+
+        with scripted(script) as address, pytest.raises(KeyboardInterrupt):
+            client.run(watched(f"http://{address}/", b"chunk", caught))
+        assert isinstance(caught[0], BodyFailed)
+        assert caught[0].reply is None
+
+    def test_a_read_ends_at_once(self, client: Transport, signals: list[signal.Signals]) -> None:
+        """Of a GET nothing has to be known: it is not waited for."""
+        signals += [signal.SIGINT]
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.drain()
+
+        with scripted(script) as address, pytest.raises(KeyboardInterrupt):
+            client.run(one(Call("GET", f"http://{address}/")))

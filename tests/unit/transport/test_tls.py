@@ -110,6 +110,31 @@ class TestTls:
             client.run(one(Call("GET", f"https://{address}/")))
         assert caught.value.reason in {"tls", reason}
 
+    def test_who_speaks_plain_http_reads_no_authorities(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The system's are loaded for the first connection by TLS, and once."""
+        made: list[ssl.SSLContext] = []
+        real = ssl.create_default_context
+
+        def counted() -> ssl.SSLContext:
+            made.append(real())
+            return made[-1]
+
+        monkeypatch.setattr(ssl, "create_default_context", counted)
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.answer(200)
+
+        with Transport() as client, scripted(script) as address:
+            client.run(one(Call("GET", f"http://{address}/")))
+            assert made == []
+            for _ in range(2):
+                with pytest.raises(TransportFailed):
+                    client.run(one(Call("GET", f"https://{address}/")))
+        assert len(made) == 1
+
     def test_authorities_that_are_none(self, tmp_path: Path) -> None:
         """Raises OSError where `ca_cert` cannot be read as certificates."""
         empty = tmp_path / "empty.pem"

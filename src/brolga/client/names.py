@@ -1,0 +1,40 @@
+"""The names that a client is called with: as a text, or read already.
+
+Knows which kind of name a call wants. Must not know what is done with it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from brolga.errors import InvalidReference
+from brolga.place import parse_place
+from brolga.reference import Reference, Repository
+
+if TYPE_CHECKING:
+    from brolga.digest import Digest
+    from brolga.place import Place
+
+__all__ = ["as_blob", "as_place", "as_reference", "as_repository"]
+
+
+def as_repository(name: Repository | str) -> Repository:
+    """Return a repository. Raises InvalidReference."""
+    return Repository.parse(name) if isinstance(name, str) else name
+
+
+def as_reference(name: Reference | str) -> Reference:
+    """Return a reference. Raises InvalidReference."""
+    return Reference.parse(name) if isinstance(name, str) else name
+
+
+def as_place(name: Place | str) -> Place:
+    """Return a place, of a registry or on this machine. Raises InvalidReference."""
+    return parse_place(name) if isinstance(name, str) else name
+
+
+def as_blob(reference: Reference) -> tuple[Repository, Digest]:
+    """Return where a blob is, and its digest. Raises InvalidReference where there is none."""
+    if reference.digest is None:
+        raise InvalidReference("a blob is named by its digest: REPO@sha256:...")
+    return reference.repository, reference.digest
