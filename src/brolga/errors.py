@@ -24,6 +24,7 @@ who catches it. Each operation's error says which side failed: the source, the r
     ├── TransportFailed                    no answer: refused, cut, timed out, TLS
     ├── UploadInterrupted                  a blob's bytes did not all arrive, or were not confirmed
     ├── StreamNotReplayable                bytes that must go out again are gone
+    ├── SpoolFailed                        the file that keeps an upload's bytes
     ├── CorruptBlob                        a blob that cannot be decompressed, or is no archive
     └── DigestMismatch                     two digests that must be equal are not
 """
@@ -53,6 +54,7 @@ __all__ = [
     "RateLimited",
     "RegistryError",
     "SourceError",
+    "SpoolFailed",
     "StreamConsumed",
     "StreamNotReplayable",
     "TransportFailed",
@@ -229,6 +231,12 @@ class StreamNotReplayable(BrolgaError):
         self.sent = sent
         self.acknowledged = acknowledged
         self.kept = kept
+
+
+class SpoolFailed(BrolgaError):
+    """A spool could not be made or written, as where its disk is full. Its cause is the OSError."""
+
+    side = "local"
 
 
 class CorruptBlob(BrolgaError):

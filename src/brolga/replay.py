@@ -21,7 +21,7 @@ import tempfile
 from collections import deque
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
-from brolga.errors import BrolgaError
+from brolga.errors import SpoolFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from brolga.compression import Block
 
-__all__ = ["DEFAULT_WINDOW", "Keep", "Spool", "SpoolFailed", "Tape", "Window"]
+__all__ = ["DEFAULT_WINDOW", "Keep", "Spool", "Tape", "Window"]
 
 DEFAULT_WINDOW: Final = 32 << 20  # bytes
 _BLOCK_SIZE: Final = 1 << 20  # bytes
@@ -81,12 +81,6 @@ class Window:
     def close(self) -> None:
         """Keep nothing any more."""
         self._blocks.clear()
-
-
-class SpoolFailed(BrolgaError):
-    """A spool could not be made or written, as where its disk is full. Its cause is the OSError."""
-
-    side = "local"
 
 
 class Spool:

@@ -209,6 +209,7 @@ def good(call: Call, target: str) -> Reply:
         return Reply(200, {"content-type": OCI_INDEX}, listed if is_list else RAW)
     return {
         "POST": Reply(202, {"location": target}),
+        "PATCH": Reply(202, {"location": target}, sent=len(call.body or b"")),
         "PUT": Reply(201),
         "HEAD": Reply(200, {"content-length": "4", "content-type": OCI_INDEX}),
         "DELETE": Reply(204 if call.patience is Patience.HURRY else 202),
@@ -222,7 +223,7 @@ def answers(draw: st.DrawFn, call: Call) -> Answer:
     drawn = draw(st.sampled_from(kinds))
     is_stream = not isinstance(call.body, bytes | None)
     reply = good(call, draw(good_locations))
-    if drawn == "fail" and is_stream and draw(st.booleans()):
+    if drawn == "fail" and (is_stream or call.method == "PATCH") and draw(st.booleans()):
         return BodyFailed(SourceError("the source failed"), draw(st.none() | st.just(reply)))
     if drawn == "fail":
         return draw(failures)

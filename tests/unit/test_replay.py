@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brolga.errors import SourceError
-from brolga.replay import Keep, Spool, SpoolFailed, Tape, Window
+from brolga.errors import SourceError, SpoolFailed
+from brolga.replay import Keep, Spool, Tape, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

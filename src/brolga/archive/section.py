@@ -18,7 +18,7 @@ from brolga.archive.contents import check_digest, claimed, of_the_source, too_la
 from brolga.compression import BLOCK_SIZE, codec_for
 from brolga.descriptor import Descriptor
 from brolga.digest import Digest
-from brolga.errors import InvalidManifest, SourceError, excerpt
+from brolga.errors import InvalidManifest, SourceError, SpoolFailed, excerpt
 from brolga.images import BlobLayer, BlockStream, BytesBlob
 from brolga.layer import StreamLayer
 from brolga.manifest import MAX_SIZE
@@ -89,7 +89,7 @@ class OpenFile:
 class Spool:
     """A file without a name, which grows by sections.
 
-    `directory` True is the system's for temporary files. Raises OSError, which names the directory.
+    `directory` True is the system's for temporary files. Raises SpoolFailed, which names it.
     """
 
     def __init__(self, directory: str | PathLike[str] | bool) -> None:  # noqa: FBT001 - as Client's
@@ -103,8 +103,10 @@ class Spool:
         try:
             self.file.write(block, self.size)
         except OSError as error:
-            what = f"the spool cannot be written: {error.strerror}; give it another directory"
-            raise OSError(error.errno, what, self._place) from error
+            raise SpoolFailed(
+                f"the spool in {self._place} cannot be written after {self.size} bytes: "
+                f"{error.strerror}; choose another directory with --spool=DIR"
+            ) from error
         self.size += len(block)
 
     def blocks(self) -> Iterator[memoryview]:

@@ -90,14 +90,23 @@ def check_open(where: Place | Repository) -> None:
         )
 
 
-def tree_of(client: Client, source: Place, platform: Platform | None, *, in_place: bool) -> Tree:
+def tree_of(
+    client: Client,
+    source: Place,
+    platform: Platform | None,
+    *,
+    in_place: bool,
+    packed: bool = True,
+) -> Tree:
     """Return what `source` names: an image or an index, with `platform` one image of it.
+
+    `packed` is as `Client.get` has it.
 
     Raises UsageError where the result would take the place of a whole index.
     """
     from brolga.images import ImageIndex
 
-    tree = client.get(source)
+    tree = client.get(source, packed=packed)
     if platform is None or not isinstance(tree, ImageIndex):
         return tree
     if in_place and source.digest is None:

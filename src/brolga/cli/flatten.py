@@ -72,7 +72,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     where = place(source, tag)
     home = home_of(where)
     with open_client(connection, registry=registry_of(home), sending=sending) as client:
-        tree = tree_of(client, source, platform, in_place=where == source)
+        tree = tree_of(client, source, platform, in_place=where == source, packed=False)
         pushed(client, where, _flat(client, home, tree), as_json=as_json)
 
 

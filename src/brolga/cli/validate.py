@@ -71,7 +71,12 @@ def command(  # noqa: PLR0913 - the flags of the verb
     reference = parse_place(ref) if ref is not None else found(str(path))
     problems = []
     with open_client(connection) as client:
-        tree = client.image(reference, platform) if platform else client.get(reference)
+        # As it is: what is compressed on the way to a registry is not there to be checked.
+        tree = (
+            client.image(reference, platform, packed=False)
+            if platform
+            else client.get(reference, packed=False)
+        )
         for problem in validate(tree, fast=fast):
             problems.append(problem)
             if not as_json:

@@ -298,23 +298,29 @@ class Client:
 
     # --- Reading
 
-    def get(self, place: Place | str) -> Tree:
+    def get(self, place: Place | str, *, packed: bool = True) -> Tree:
         """Return what a name stands for: an image (or artifact), or an index.
+
+        Layers of a docker archive that are not compressed are compressed when they are pushed, and
+        described from then on. Where not `packed`, they stay as they are, and all is known at once.
 
         Raises NotFound, NoSuchImage, InvalidManifest, InvalidLayout, DigestMismatch,
         RegistryError, TransportFailed.
         """
         place = as_place(place)
         if isinstance(place, Local):
-            return local.tree_of(place)
+            return local.tree_of(place, packed=packed)
         return read_tree(self._registries.remote(place.repository), place.identifier)
 
-    def image(self, place: Place | str, platform: Platform | None = None) -> Image:
+    def image(
+        self, place: Place | str, platform: Platform | None = None, *, packed: bool = True
+    ) -> Image:
         """Return an image; of an index, the one for `platform`, linux/amd64 where it is None.
 
-        Raises NoSuchPlatform, which tells what there is, and what `get` raises.
+        `packed` is as in `get`. Raises NoSuchPlatform, which tells what there is, and what `get`
+        raises.
         """
-        tree = self.get(place)
+        tree = self.get(place, packed=packed)
         if isinstance(tree, ImageIndex):
             return tree.image(platform or DEFAULT_PLATFORM)
         return tree

@@ -45,14 +45,16 @@ def layout_of(place: Local, what: str) -> Layout:
     return Layout(place.path)
 
 
-def tree_of(place: Local) -> Tree:
+def tree_of(place: Local, *, packed: bool = True) -> Tree:
     """Return the image or index of a place, which is read when it is asked for.
+
+    Layers of an archive that are not compressed are to be, or (not `packed`) stay as they are.
 
     Raises NoSuchImage, InvalidLayout, InvalidManifest, SourceError, CorruptBlob.
     """
     if place.kind == "oci":
         return Layout(place.path).tree(place.name)
-    return _archive(place).tree(place.name)
+    return _archive(place, packed=packed).tree(place.name)
 
 
 def names_of(place: Local) -> list[str]:
@@ -115,14 +117,14 @@ def document_of(tree: Tree) -> Manifest | Index:
     return tree.manifest
 
 
-def _archive(place: Local) -> Archive:
+def _archive(place: Local, *, packed: bool = True) -> Archive:
     from brolga.archive import Archive
 
     if place.is_pipe:
         raise _refused(f"{place} is read once, from stdin, and this needs more")
     if not os.path.lexists(place.path):
         raise NoSuchImage(f"there is no archive {place.path}")
-    return Archive(place.path, FORMS[place.kind])
+    return Archive(place.path, FORMS[place.kind], compression="gzip" if packed else "none")
 
 
 def _refused(what: str) -> InvalidReference:

@@ -10,7 +10,7 @@ the same registry is mounted, and small bytes go in one PUT.
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -121,7 +121,7 @@ class Remote:
         run = self.transport.run
         receipt = run(put_manifest(self.access, name, document.raw, document.media_type))
         if document.subject is not None and not receipt.subject:
-            run(add_referrer(self.access, document.subject.digest, _as_referrer(document)))
+            run(add_referrer(self.access, document.subject.digest, document.as_referrer))
 
     @property
     def home(self) -> Repository:
@@ -172,12 +172,3 @@ def _repeater(blob: Blob, stream: BlobStream) -> Callable[[], Iterator[Block]] |
 def _reopened(blob: Blob) -> Iterator[Block]:
     with blob.open() as stream:
         yield from stream.with_heartbeats()
-
-
-def _as_referrer(document: Manifest | Index) -> Descriptor:
-    """Describe a manifest as the list of referrers does (distribution-spec, Listing Referrers)."""
-    return replace(
-        document.descriptor,
-        artifact_type=document.artifact_type,
-        annotations=document.annotations,
-    )

@@ -148,7 +148,7 @@ class Layout:
                 continue  # an unknown one "MUST NOT generate an error" (image-index.md)
             document = self.document(str(entry.digest))
             if document.subject is not None and document.subject.digest == digest:
-                found[entry.digest] = document.descriptor
+                found[entry.digest] = document.as_referrer
         return tuple(found.values())
 
     # --- Writing

@@ -10,7 +10,7 @@ so what is written passes the same checks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import EllipsisType, MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -137,6 +137,13 @@ class Root:
     def descriptor(self) -> Descriptor:
         """What names these bytes: media type, digest and size."""
         return Descriptor(self.media_type, self.digest, self.size)
+
+    @property
+    def as_referrer(self) -> Descriptor:
+        """What a list of referrers says of it (distribution-spec, Listing Referrers)."""
+        return replace(
+            self.descriptor, artifact_type=self.artifact_type, annotations=self.annotations
+        )
 
     def __reduce__(self) -> tuple[object, ...]:
         """Rebuild the value from its bytes."""

@@ -30,6 +30,7 @@ from brolga.errors import (
     RateLimited,
     RegistryError,
     SourceError,
+    SpoolFailed,
     StreamConsumed,
     StreamNotReplayable,
     TransportFailed,
@@ -172,6 +173,7 @@ ERRORS: list[tuple[Exception, int, str]] = [
         5,
         "brolga: registry: bad; use --spool, or a larger --window",
     ),
+    (SpoolFailed("bad"), 1, "brolga: local: bad"),
     (CorruptBlob("bad"), 6, "brolga: registry: bad"),
     (
         DigestMismatch("bad", expected="a", actual="b"),

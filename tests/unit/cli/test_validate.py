@@ -47,18 +47,27 @@ def test_json_of_a_right_image(brolga: Brolga, registry: Embedded) -> None:
     }
 
 
-def test_what_docker_save_writes_has_no_digest_before_it_is_copied(
-    brolga: Brolga, tmp_path: Path
-) -> None:
-    """docs/places.md: such layers get gzip's on their way; the error says where to copy it."""
+def test_what_docker_save_writes_is_checked_as_it_is(brolga: Brolga, tmp_path: Path) -> None:
+    """Its layers are not compressed: they are, on their way, by the verbs that push them."""
     saved = tmp_path / "saved.tar"
     saved.write_bytes(tar(*docker_old((tar("a"),))))
     outcome = brolga("validate", "--tarball", str(saved))
+    assert (outcome.code, outcome.out, outcome.err) == (0, f"PASS: {saved}\n", "")
+    flat = f"oci:{tmp_path}/flat:v1"
+    assert brolga("flatten", f"docker-archive:{saved}", "-t", flat).code == 0
+    assert brolga("validate", "--tarball", flat).code == 0
+
+
+def test_what_needs_its_digest_says_where_to_copy_it(brolga: Brolga, tmp_path: Path) -> None:
+    """docs/places.md: an index lists what is known, and such layers get gzip's on their way."""
+    saved, made = tmp_path / "saved.tar", f"oci:{tmp_path}/made:v1"
+    saved.write_bytes(tar(*docker_old((tar("a"),))))
+    outcome = brolga("index", "append", "-m", f"docker-archive:{saved}", "-t", made)
     assert (outcome.code, outcome.out) == (1, "")
     assert outcome.err.endswith("copy the image to oci:DIR, and name it\n")
     layout = f"oci:{tmp_path}/layout:v1"
     assert brolga("copy", f"docker-archive:{saved}", layout).code == 0
-    assert brolga("validate", "--tarball", layout).code == 0
+    assert brolga("index", "append", "-m", layout, "-t", made).code == 0
 
 
 @pytest.fixture

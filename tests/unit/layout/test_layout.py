@@ -715,9 +715,11 @@ def test_referrers_are_found_by_their_subject(layout: Layout) -> None:
     """image-layout.md knows no list of them: the manifests say it."""
     made = image("a")
     push(layout, made, "v1")
-    note = image("note").with_subject(layout.resolve("v1"))
+    note = image("note").with_subject(layout.resolve("v1")).with_annotations({"a": "b"})
     push(layout, note)
-    assert [one.digest for one in layout.referrers(made.digest)] == [note.digest]
+    (found,) = layout.referrers(made.digest)
+    assert (found.digest, found.annotations) == (note.digest, {"a": "b"})
+    assert found.artifact_type == note.manifest.artifact_type != ""
     assert layout.referrers(note.digest) == ()
     list_other(layout)
     assert [one.digest for one in layout.referrers(made.digest)] == [note.digest]
