@@ -6,6 +6,7 @@ import functools
 import json
 import shutil
 import subprocess
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -157,7 +158,13 @@ def test_what_others_write_goes_into_a_registry_in_one_pass(
     write: Callable[[Image, Path], Path], image: Image, registry: Embedded, tmp_path: Path
 ) -> None:
     """From a real pipe, in either form, and back by skopeo with equal DiffIDs."""
-    reference = streamed(registry, write(image, tmp_path))
+    file = write(image, tmp_path)
+    comes_back(streamed(registry, file), diff_ids(image.place), tmp_path)
+    reference = f"{registry.address}/by-command:v1"
+    with subprocess.Popen(["cat", file], stdout=-1) as cat:
+        command = [sys.executable, "-m", "brolga", "push", "-", reference]
+        done = subprocess.run(command, stdin=cat.stdout, capture_output=True, check=True)
+    assert done.stdout.startswith(f"{registry.address}/by-command@sha256:".encode())
     comes_back(reference, diff_ids(image.place), tmp_path)
 
 

@@ -20,9 +20,7 @@ from typing import TYPE_CHECKING
 
 from brolga.auth import default_keychain
 from brolga.client import local
-from brolga.client.explanation import Explanation, explained
 from brolga.client.names import as_blob, as_place, as_reference, as_repository
-from brolga.client.referrers import check_referrers, copy_referrers
 from brolga.client.registries import Chunk, Registries, Uploads
 from brolga.client.target import Destination
 from brolga.copy import push as push_into
@@ -53,6 +51,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO, Self
 
     from brolga.auth import Keychain
+    from brolga.client.explanation import Explanation
     from brolga.descriptor import Descriptor, Platform
     from brolga.images import Tree
     from brolga.layer import Blob, BlobStream
@@ -235,6 +234,8 @@ class Client:
 
         Raises what `push` and reading raise, InvalidReference for referrers of an archive.
         """
+        from brolga.client.referrers import check_referrers, copy_referrers
+
         source, target = as_place(source), as_place(target)
         if referrers:
             check_referrers(source, target)
@@ -416,6 +417,8 @@ class Client:
 
         Raises TransportFailed, Unauthorized, ProtocolViolation where it cannot be reached.
         """
+        from brolga.client.explanation import explained
+
         repository = as_repository(repository)
         registry = self._registries.of(repository)
         credentials = self._registries.found(repository)

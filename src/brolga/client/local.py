@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from brolga.errors import InvalidReference, NoSuchImage, NotComputed, SourceError
 from brolga.images import ImageIndex
-from brolga.layout import Layout
 from brolga.place import FORMS
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from brolga.archive import Archive
     from brolga.images import Tree
+    from brolga.layout import Layout
     from brolga.manifest import Index, Manifest
     from brolga.place import Local
     from brolga.store import Target
@@ -42,7 +42,7 @@ def layout_of(place: Local, what: str) -> Layout:
     """Return the layout that a place is. Raises InvalidReference, which says `what` else is not."""
     if place.kind != "oci":
         raise _refused(f"{place} is an archive: {what}")
-    return Layout(place.path)
+    return _layout(place)
 
 
 def tree_of(place: Local, *, packed: bool = True) -> Tree:
@@ -53,13 +53,13 @@ def tree_of(place: Local, *, packed: bool = True) -> Tree:
     Raises NoSuchImage, InvalidLayout, InvalidManifest, SourceError, CorruptBlob.
     """
     if place.kind == "oci":
-        return Layout(place.path).tree(place.name)
+        return _layout(place).tree(place.name)
     return _archive(place, packed=packed).tree(place.name)
 
 
 def names_of(place: Local) -> list[str]:
     """Return the names of all images of a place."""
-    return list(Layout(place.path).tags() if place.kind == "oci" else _archive(place).names())
+    return list(_layout(place).tags() if place.kind == "oci" else _archive(place).names())
 
 
 def single_pass(place: Local) -> bool:
@@ -95,7 +95,7 @@ def writing(place: Local, spool: str | PathLike[str] | bool) -> Iterator[Target]
     A stream goes into an archive by way of `spool`: its size stands before it.
     """
     if place.kind == "oci":
-        with Layout(place.path).writing() as layout:
+        with _layout(place).writing() as layout:
             yield layout
         return
     from brolga.archive import open_writer
@@ -115,6 +115,12 @@ def document_of(tree: Tree) -> Manifest | Index:
             with layer.open() as stream:
                 deque(stream.with_heartbeats(), maxlen=0)
     return tree.manifest
+
+
+def _layout(place: Local) -> Layout:
+    from brolga.layout import Layout
+
+    return Layout(place.path)
 
 
 def _archive(place: Local, *, packed: bool = True) -> Archive:
