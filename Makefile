@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test check bench bench-stream bench-images bench-registry bench-recovery fmt peers
+.PHONY: demo test check bench bench-stream bench-images bench-archives bench-registry bench-recovery fmt peers soak
 .DEFAULT_GOAL := test
 # What is measured must have the machine to itself, whatever -j says.
 .NOTPARALLEL:
@@ -20,7 +20,6 @@ test: $(STAMP) peers      ## every test, with branch coverage and its floors
 	$(BIN)/coverage report --fail-under=95
 	$(BIN)/coverage report --fail-under=100 --include='src/brolga/wire/*,src/brolga/layer.py,src/brolga/pipeline.py,src/brolga/digest.py,src/brolga/reference.py,src/brolga/descriptor.py,src/brolga/members.py,src/brolga/mediatypes.py'
 
-.PHONY: soak
 soak: $(STAMP)            ## uploads that fail at random: 3,000 of a kind, where make test draws 200
 	$(BIN)/python -m pytest --hypothesis-profile=nightly tests/property/test_upload_properties.py
 
@@ -30,13 +29,16 @@ check: $(STAMP)           ## lint, format, types, floors
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: bench-stream bench-images bench-registry bench-recovery  ## all of these, one after the other
+bench: bench-stream bench-images bench-archives bench-registry bench-recovery  ## all of these, one after the other
 
 bench-stream: $(STAMP)    ## uploads: speed and memory, peers on PATH beside brolga
 	$(BIN)/python benchmarks/stream.py
 
 bench-images: $(STAMP)    ## whole images beside crane and skopeo: time and requests
 	$(BIN)/python benchmarks/images.py
+
+bench-archives: $(STAMP)  ## archives of images beside crane and skopeo, in one pass over a pipe
+	$(BIN)/python benchmarks/archives.py
 
 bench-registry: $(STAMP)  ## the embedded registry beside docker-registry
 	$(BIN)/python benchmarks/registry.py
