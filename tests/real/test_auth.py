@@ -437,7 +437,7 @@ class TestTokens:
         done = brolga("digest", f"{token_registry.address}/public/app:1", *brolga.ca)
         assert (done.code, done.out) == (0, f"{image.digest}\n")
         line = brolga.fails(4, "digest", f"{token_registry.address}/private/app:1", *brolga.ca)
-        assert "credentials that it knows" in line
+        assert "; log in with brolga auth login" in line
 
 
 def statuses(log: str, method: str) -> list[str]:
