@@ -73,7 +73,8 @@ def sh(command: str, access: Access, cwd: Path) -> str:
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stderr == ""
+    assert done.returncode == 0
     return done.stdout
 
 
