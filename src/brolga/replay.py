@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import deque
-from typing import TYPE_CHECKING, Final, NoReturn, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from brolga.errors import SpoolFailed
 
@@ -29,7 +29,14 @@ if TYPE_CHECKING:
 
     from brolga.compression import Block
 
-__all__ = ["DEFAULT_WINDOW", "Keep", "Spool", "Tape", "Window"]
+__all__ = [
+    "DEFAULT_WINDOW",
+    "Keep",
+    "Spool",
+    "Tape",
+    "Window",
+    "spool_failed",
+]
 
 DEFAULT_WINDOW: Final = 32 << 20  # bytes
 _BLOCK_SIZE: Final = 1 << 20  # bytes
@@ -83,6 +90,16 @@ class Window:
         self._blocks.clear()
 
 
+def spool_failed(directory: str | PathLike[str] | None, what: str, error: OSError) -> SpoolFailed:
+    """Return the error for a spool that cannot be `what`."""
+    # Without one for temporary files, the system's cannot be named either.
+    place = directory or tempfile.tempdir or "the directory for temporary files"
+    return SpoolFailed(
+        f"the spool in {os.fspath(place)} cannot be {what}: {error.strerror}; "
+        "choose another directory with --spool=DIR"
+    )
+
+
 class Spool:
     """All bytes, in a file that has no name: it is gone when this process is.
 
@@ -98,7 +115,7 @@ class Spool:
         try:
             self._file = tempfile.TemporaryFile(dir=directory, prefix="brolga-", buffering=0)  # noqa: SIM115 - close() closes it
         except OSError as error:
-            self._fail("made", error)
+            raise spool_failed(directory, "made", error) from error
 
     def add(self, block: Block) -> None:
         """Write a block to the file's end."""
@@ -107,17 +124,10 @@ class Spool:
             try:
                 count = os.pwrite(self._file.fileno(), view, self._size)
             except OSError as error:
-                self._fail(f"written after {self._size} bytes", error)
+                what = f"written after {self._size} bytes"
+                raise spool_failed(self._directory, what, error) from error
             self._size += count
             view = view[count:]
-
-    def _fail(self, what: str, error: OSError) -> NoReturn:
-        # Without one for temporary files, the system's cannot be named either.
-        directory = self._directory or tempfile.tempdir or "the directory for temporary files"
-        raise SpoolFailed(
-            f"the spool in {os.fspath(directory)} cannot be {what}: {error.strerror}; "
-            "choose another directory with --spool=DIR"
-        ) from error
 
     def read(self, start: int) -> Iterator[Block]:
         """Yield what was written from offset `start` on."""

@@ -18,11 +18,12 @@ from brolga.archive.contents import check_digest, claimed, of_the_source, too_la
 from brolga.compression import BLOCK_SIZE, codec_for
 from brolga.descriptor import Descriptor
 from brolga.digest import Digest
-from brolga.errors import InvalidManifest, SourceError, SpoolFailed, excerpt
+from brolga.errors import InvalidManifest, SourceError, excerpt
 from brolga.images import BlobLayer, BlockStream, BytesBlob
 from brolga.layer import StreamLayer
 from brolga.manifest import MAX_SIZE
 from brolga.mediatypes import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
+from brolga.replay import spool_failed
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -89,7 +90,8 @@ class OpenFile:
 class Spool:
     """A file without a name, which grows by sections.
 
-    `directory` True is the system's for temporary files. Raises SpoolFailed, which names it.
+    `directory` True is the system's for temporary files. Raises OSError where no file can be
+    made in it, SpoolFailed where that cannot be written.
     """
 
     def __init__(self, directory: str | PathLike[str] | bool) -> None:  # noqa: FBT001 - as Client's
@@ -103,10 +105,8 @@ class Spool:
         try:
             self.file.write(block, self.size)
         except OSError as error:
-            raise SpoolFailed(
-                f"the spool in {self._place} cannot be written after {self.size} bytes: "
-                f"{error.strerror}; choose another directory with --spool=DIR"
-            ) from error
+            what = f"written after {self.size} bytes"
+            raise spool_failed(self._place, what, error) from error
         self.size += len(block)
 
     def blocks(self) -> Iterator[memoryview]:
