@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import ssl
 import subprocess
 from dataclasses import dataclass
@@ -20,6 +21,16 @@ if TYPE_CHECKING:
 settings.register_profile(
     "nightly", max_examples=3000, deadline=None, derandomize=False, print_blob=True
 )
+
+
+def pytest_configure() -> None:
+    """Take signals as a terminal's program does.
+
+    A shell starts what goes on in the background, and nohup what outlives it, with some of them
+    ignored; Python leaves them so, and what the tests start inherits it.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
