@@ -49,8 +49,8 @@ class Keep(Protocol):
     def start(self) -> int:
         """The offset of the first byte that is kept."""
 
-    def add(self, block: Block) -> None:
-        """Keep the next bytes."""
+    def add(self, block: Block, hold: int | None = None) -> None:
+        """Keep the next bytes, and all from offset `hold` on, where that is."""
 
     def read(self, start: int) -> Iterator[Block]:
         """Yield what is kept from offset `start` on."""
@@ -60,7 +60,10 @@ class Keep(Protocol):
 
 
 class Window:
-    """The last `limit` bytes, in memory. Whole blocks are kept, so it may be a little less."""
+    """The last `limit` bytes, in memory. Whole blocks are kept, so it may be a little less.
+
+    Where more than that is held, it is more.
+    """
 
     def __init__(self, limit: int = DEFAULT_WINDOW) -> None:
         self.start = 0
@@ -68,14 +71,17 @@ class Window:
         self._size = 0
         self._blocks: deque[Block] = deque()
 
-    def add(self, block: Block) -> None:
+    def add(self, block: Block, hold: int | None = None) -> None:
         """Keep a block, and drop the oldest that are too many."""
         self._blocks.append(block)
         self._size += len(block)
         while self._size > self._limit:
-            dropped = len(self._blocks.popleft())
-            self._size -= dropped
-            self.start += dropped
+            oldest = len(self._blocks[0])
+            if hold is not None and self.start + oldest > hold:
+                break
+            self._blocks.popleft()
+            self._size -= oldest
+            self.start += oldest
 
     def read(self, start: int) -> Iterator[Block]:
         """Yield what is kept from offset `start` on."""
@@ -117,7 +123,7 @@ class Spool:
         except OSError as error:
             raise spool_failed(directory, "made", error) from error
 
-    def add(self, block: Block) -> None:
+    def add(self, block: Block, hold: int | None = None) -> None:  # noqa: ARG002 - it has all
         """Write a block to the file's end."""
         view = memoryview(block)
         while view:
@@ -159,7 +165,9 @@ class Tape:
     ) -> None:
         self.produced = 0
         self.ended = False
+        self._hold: int | None = None
         self._live = iter(stream)
+        self._has_failed = False
         self._keep = keep
         self._again = again
         self._watch = watch
@@ -169,23 +177,39 @@ class Tape:
         """The offset from which on the bytes can be given again."""
         return 0 if self._again else self._keep.start
 
+    def hold(self, start: int | None) -> None:
+        """Keep the bytes from offset `start` on, whatever else; None: no longer."""
+        self._hold = start
+
     def blocks(self, start: int) -> Iterator[Block]:
         """Yield the bytes from offset `start` on; an empty block is a heartbeat.
 
-        Raises ValueError for an offset before `kept_from`: other bytes than those must not go out.
+        Raises ValueError for an offset before `kept_from`: other bytes than those must not go out;
+        and where the stream has failed before: it gives no more, and that is not its end.
         """
+        if self._has_failed:
+            raise ValueError("the stream has failed")
         if start >= self._keep.start:
             yield from self._keep.read(start)
         elif self._again:
             yield from _cut(self._again(), start, self.produced)
         else:
             raise ValueError(f"the bytes from {start} on are gone: {self.kept_from} is the first")
-        for block in self._live:
-            self._watch()
-            self._keep.add(block)
-            self.produced += len(block)
+        while (block := self._next()) is not None:
             yield block
         self.ended = True
+
+    def _next(self) -> Block | None:
+        """Take the next block of the stream, None at its end."""
+        self._has_failed = True  # unless it comes through
+        block = next(self._live, None)
+        if block is not None:
+            self._watch()
+            if block:  # a heartbeat is nothing to keep
+                self._keep.add(block, self._hold)
+                self.produced += len(block)
+        self._has_failed = False
+        return block
 
 
 def _cut(blocks: Iterator[Block], start: int, end: int) -> Iterator[Block]:

@@ -81,7 +81,7 @@ T = TypeVar("T")
 untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 thorough = settings(untimed, max_examples=500)
 
-BODY = (b"bl", b"ob")
+BODY = [b"bl", b"ob"]
 CREDENTIALS = [
     None,
     USER,
@@ -320,7 +320,8 @@ def test_an_upload_ends_in_a_proved_success_or_a_typed_error(data: st.DataObject
         assert result is BLOB
         assert all(reply.whole for reply in registry.replies("PATCH"))
         assert proved(registry)
-        assert not gave_up(registry)
+        # Where the blob was asked for, the session may be left of a PUT that did not come to it.
+        assert not gave_up(registry) or "HEAD" in registry.methods()
 
 
 @thorough

@@ -85,6 +85,18 @@ def test_a_window_gives_what_it_was_given(
     assert len(whole) - window.start <= limit
 
 
+def test_what_is_held_is_kept_whatever_the_window() -> None:
+    """A chunk under way may have to go out again, also where it is larger than the window."""
+    window = Window(2)
+    for block in (b"abc", b"defg", b"h"):
+        window.add(block, 4)
+    assert window.start == 3
+    assert joined(window.read(4)) == b"efgh"
+    window.add(b"ij", 8)
+    assert window.start == 8
+    assert joined(window.read(8)) == b"ij"
+
+
 # --- Spool
 
 
@@ -208,6 +220,43 @@ def test_a_second_pass_that_fails_ends_the_stream() -> None:
     with pytest.raises(SourceError, match="changed"):
         joined(one.blocks(0))
     assert one.produced == 7
+
+
+def test_a_stream_that_failed_has_no_end() -> None:
+    """A generator that raised gives nothing more: taken for its end, half would be the whole."""
+
+    def source() -> Iterator[bytes]:
+        yield b"abc"
+        raise SourceError("gone")
+
+    broken = tape(Window(9), blocks=source())
+    with pytest.raises(SourceError):
+        joined(broken.blocks(0))
+    with pytest.raises(ValueError, match="has failed"):
+        joined(broken.blocks(0))
+    assert not broken.ended
+
+
+def test_a_tape_holds_what_it_is_told_to() -> None:
+    """From the offset on that the registry has acknowledged, until it is told otherwise."""
+    held = tape(Window(0))
+    held.hold(3)
+    assert joined(held.blocks(0)) == DATA
+    assert held.kept_from == 3
+    assert joined(held.blocks(5)) == DATA[5:]
+    held = tape(Window(0))
+    held.hold(3)
+    held.hold(None)
+    joined(held.blocks(0))
+    assert held.kept_from == len(DATA)
+
+
+def test_a_heartbeat_is_not_kept() -> None:
+    """A source that is silent for a week gives ten million of them."""
+    window = Window(9)
+    waiting = tape(window, blocks=(b"", b"abc", *(b"" for _ in range(99))))
+    assert len(list(waiting.blocks(0))) == 101
+    assert len(list(window.read(0))) == 1
 
 
 def test_who_watches_can_end_the_stream() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import weakref
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -62,7 +61,7 @@ from brolga.wire import (
 if TYPE_CHECKING:
     from brolga.descriptor import Descriptor
 
-BODY = (b"bl", b"", b"ob")
+BODY = [b"bl", b"", b"ob"]
 NEXT = Reply(202, {"location": SECOND}, sent=4)
 CREATED = Reply(201)
 CUT = TransportFailed("the connection was cut", reason="cut", sent=3)
@@ -119,7 +118,7 @@ def test_a_cut_stream_goes_on_where_the_registry_is(end: str, status: int) -> No
             (POST, ACCEPTED),
             (patch(BODY), CUT),
             (asked(FIRST), has(end, status=status)),
-            (patch((b"ob",), THIRD), NEXT),
+            (patch([b"ob"], THIRD), NEXT),
             (put(), CREATED),
         )
         is BLOB
@@ -182,7 +181,7 @@ def test_an_early_success_is_asked_for_the_rest() -> None:
         (POST, ACCEPTED),
         (patch(BODY), early),
         (asked(FIRST), has("0-1")),
-        (patch((b"ob",), THIRD), NEXT),
+        (patch([b"ob"], THIRD), NEXT),
         (put(), CREATED),
     )
 
@@ -197,7 +196,7 @@ def test_a_token_that_died_in_the_stream_is_renewed_by_the_question() -> None:
         (asked(FIRST), Reply(401, BEARER)),
         (token_call(), Reply(200, body=b'{"token": "t1"}')),
         (authorized(asked(FIRST, 0.0), bearer), has("0-1")),
-        (authorized(patch((b"ob",), THIRD), bearer), NEXT),
+        (authorized(patch([b"ob"], THIRD), bearer), NEXT),
         (authorized(put(), bearer), CREATED),
     )
 
@@ -326,7 +325,7 @@ def test_other_bytes_in_a_session_that_went_on_are_sent_anew() -> None:
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         (asked(FIRST), has("0-1")),
-        (patch((b"ob",), THIRD), NEXT),
+        (patch([b"ob"], THIRD), NEXT),
         (put(), MISMATCH),
         (delete(SECOND), GONE),
         *again(),
@@ -379,7 +378,7 @@ def test_bytes_that_are_gone_cannot_go_out_again() -> None:
         (asked(FIRST), has("0-1")),
         (delete(THIRD), GONE),
         error=StreamNotReplayable,
-        match="of 4 bytes 2 are acknowledged, and only the last 1 are kept",
+        match="has 2 of the 4 bytes sent, and only the last 1 are kept",
     )
     assert (error.sent, error.acknowledged, error.kept) == (4, 2, 1)
     assert isinstance(error.__cause__, UploadInterrupted)
@@ -404,7 +403,7 @@ def test_the_window_is_enough_where_the_registry_is_in_it() -> None:
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         (asked(FIRST), has("0-1")),
-        (patch((b"ob",), THIRD), NEXT),
+        (patch([b"ob"], THIRD), NEXT),
         (put(), CREATED),
     )
 
@@ -465,7 +464,7 @@ def test_a_last_chunk_that_was_lost_goes_out_again() -> None:
         (POST, ACCEPTED),
         (chunk(FIRST, 0, b"bl"), Reply(201, {"location": SECOND})),
         (closing, TransportFailed("cut", reason="cut")),
-        *NOT_THERE,
+        (HEAD, Reply(404)),
         (asked(SECOND), has("0-1", SECOND)),
         (closing, CREATED),
     )
@@ -547,18 +546,18 @@ def test_chunks_that_were_cut_are_an_interruption() -> None:
 
 
 def test_bytes_at_hand_go_out_again() -> None:
-    """All of them are kept: the session is asked, and gets what it lacks."""
+    """All of them are kept, and they are few: a new session needs no question."""
     octets = {"Content-Type": "application/octet-stream"}
     whole = Call("PUT", f"{FIRST}&{QUERY}", octets, b"blob", Patience.LONG)
-    part = replace(whole, headers={**octets, "Content-Range": "2-3"}, body=b"ob")
     way = access(retry=Retry(attempts=3))
     play(
         upload_bytes(way, b"blob", BLOB),
         (POST, ACCEPTED),
         (whole, CUT),
-        *NOT_THERE,
-        (asked(FIRST), has("0-1", FIRST)),
-        (part, CREATED),
+        (HEAD, Reply(404)),
+        (delete(FIRST), GONE),
+        (later(POST, 0.5), ACCEPTED),
+        (whole, CREATED),
     )
 
 
@@ -576,6 +575,7 @@ def test_a_commit_that_takes_its_time_is_asked_for_again(lost: Answer) -> None:
         (HEAD, Reply(404)),
         (later(HEAD, 0.5), Reply(404)),
         (later(HEAD, 1.5), Reply(200, {"content-length": "4"})),
+        (delete(SECOND), GONE),
     )
 
 
@@ -598,7 +598,7 @@ def test_a_session_that_a_commit_ended_is_not_begun_again(lost: Answer) -> None:
     """Its 404 may say that the PUT did its work: the blob is asked for before a byte goes again."""
     there = Reply(200, {"content-length": "4"})
     steps = (POST, ACCEPTED), (patch(BODY), NEXT), (put(), lost), *NOT_THERE
-    play(upload(), *steps, (asked(SECOND), Reply(404)), (HEAD, there))
+    play(upload(), *steps, (asked(SECOND), Reply(404)), (HEAD, there), (delete(SECOND), GONE))
 
 
 def test_a_second_closing_that_finds_no_session_asks_for_the_blob() -> None:
@@ -612,7 +612,23 @@ def test_a_second_closing_that_finds_no_session_asks_for_the_blob() -> None:
         (asked(SECOND), has("0-3")),
         (put(THIRD), Reply(404)),
         (HEAD, Reply(200, {"content-length": "4"})),
+        (delete(THIRD), GONE),
     )
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_refused_closing_that_did_its_work_all_the_same_is_found(status: int) -> None:
+    """The session is gone, and the bytes too: before that is told, the blob is asked for, once."""
+    steps: list[Step] = [
+        (POST, ACCEPTED),
+        (patch(BODY), NEXT),
+        (put(), Reply(status)),
+        (asked(SECOND), Reply(404)),
+    ]
+    there = (HEAD, Reply(200, {"content-length": "4"})), (delete(SECOND), GONE)
+    assert play(upload(Known(BODY, kept_from=4)), *steps, *there) is BLOB
+    gone = (HEAD, Reply(404)), (delete(SECOND), GONE)
+    play(upload(Known(BODY, kept_from=4)), *steps, *gone, error=StreamNotReplayable)
 
 
 def test_a_clean_refusal_of_the_closing_asks_for_no_blob() -> None:
@@ -652,7 +668,7 @@ def test_a_session_that_cannot_be_asked_now_is_asked_later(answer: Answer) -> No
         (asked(FIRST), answer),
         (later(asked(FIRST), 1.5), answer),
         (later(asked(FIRST), 1.5), has("0-1")),
-        (patch((b"ob",), THIRD), NEXT),
+        (patch([b"ob"], THIRD), NEXT),
         (put(), CREATED),
     )
 
@@ -720,9 +736,9 @@ def test_progress_within_a_session_is_counted_anew() -> None:
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         (asked(FIRST), has("0-1")),
-        (patch((b"ob",), THIRD), CUT),
+        (patch([b"ob"], THIRD), CUT),
         (asked(THIRD), has("0-2")),
-        (patch((b"b",), THIRD), CUT),
+        (patch([b"b"], THIRD), CUT),
         (asked(THIRD), has("0-3")),
         (put(THIRD), CREATED),
     )
@@ -736,7 +752,7 @@ def test_all_pauses_of_an_upload_are_bounded() -> None:
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         (asked(FIRST), has("0-1")),
-        (patch((b"ob",), THIRD), CUT),
+        (patch([b"ob"], THIRD), CUT),
         (delete(THIRD), GONE),
         error=UploadInterrupted,
     )
@@ -858,7 +874,7 @@ def test_a_bad_request_to_what_went_on_is_begun_again() -> None:
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         (asked(FIRST), has("0-1")),
-        (patch((b"ob",), THIRD), NEXT),
+        (patch([b"ob"], THIRD), NEXT),
         (put(), Reply(400)),
         (delete(SECOND), GONE),
         *again(),
@@ -876,12 +892,12 @@ def test_smaller_requests_are_tried_down_to_the_floor() -> None:
         if call.method != "PATCH":
             return {"POST": ACCEPTED, "DELETE": GONE, "PUT": CREATED}[call.method]
         assert call.after_s == 0
-        size = len(call.body) if isinstance(call.body, bytes) else 0
+        size = sum(map(len, call.body)) if isinstance(call.body, tuple) else 0
         sizes.append(size)
         return NEXT if 0 < size <= 1 << 20 else Reply(413)
 
     data = bytes(3 << 20)
-    body = Known((data,), produced=len(data))
+    body = Known([data], produced=len(data))
     drive(upload(body, style=Style(smaller=8 << 20), attempts=2), answer)
     assert [size >> 20 for size in sizes] == [0, 3, 3, 2, 1, 1, 1]
 
@@ -929,6 +945,6 @@ def test_a_stream_on_a_connection_that_was_closed_is_not_sent_blindly() -> None:
         (POST, ACCEPTED),
         (patch(BODY), STALE),
         (asked(FIRST), has("0-1")),
-        (patch((b"ob",), THIRD), NEXT),
+        (patch([b"ob"], THIRD), NEXT),
         (put(), CREATED),
     )

@@ -19,7 +19,7 @@ from tests.wire.scripted import (
 )
 from tests.wire.scripted import access as way_in
 
-from brolga.errors import RegistryError, TransportFailed
+from brolga.errors import BrolgaError, RateLimited, RegistryError, TransportFailed
 from brolga.wire import Access, Call, Patience, Reply, Retry, enter
 from brolga.wire.retry import Setbacks
 
@@ -309,12 +309,19 @@ def test_what_may_have_come_to_something_is_not_made_at_once(
 # --- Setbacks
 
 
+def failing(
+    setbacks: Setbacks, produced: int, acknowledged: int, error: BrolgaError = CUT
+) -> float | None:
+    """Count a failure; return the pause after it, None where there is no further try."""
+    return setbacks.pause_s() if setbacks.count(error, produced, acknowledged) else None
+
+
 def test_setbacks_are_counted_until_there_is_progress() -> None:
     """A byte more out of the source, or in the session, begins the count anew."""
     setbacks = Setbacks(Retry(attempts=3))
-    assert [setbacks.pause_s(0, 0) for _ in range(3)] == [0.5, 1.5, None]
-    assert [setbacks.pause_s(1, 0) for _ in range(3)] == [0.5, 1.5, None]
-    assert [setbacks.pause_s(1, 1) for _ in range(3)] == [0.5, 1.5, None]
+    assert [failing(setbacks, 0, 0) for _ in range(3)] == [0.5, 1.5, None]
+    assert [failing(setbacks, 1, 0) for _ in range(3)] == [0.5, 1.5, None]
+    assert [failing(setbacks, 1, 1) for _ in range(3)] == [0.5, 1.5, None]
 
 
 def test_each_new_session_counts_whatever_it_holds() -> None:
@@ -322,7 +329,7 @@ def test_each_new_session_counts_whatever_it_holds() -> None:
     setbacks = Setbacks(Retry(attempts=3))
     pauses = []
     for _ in range(3):
-        pauses.append(setbacks.pause_s(9, 5))
+        pauses.append(failing(setbacks, 9, 5))
         setbacks.session_lost()
     assert pauses == [0.5, 1.5, None]
 
@@ -330,5 +337,35 @@ def test_each_new_session_counts_whatever_it_holds() -> None:
 def test_what_is_waited_in_all_is_bounded() -> None:
     """Progress without end does not make an upload without end."""
     setbacks = Setbacks(Retry(total_s=1.2))
-    assert [setbacks.pause_s(number, 0) for number in range(3)] == [0.5, 0.5, None]
-    assert Setbacks(Retry(total_s=5.0)).pause_s(0, 0, asked_s=6.0) is None
+    assert [failing(setbacks, number, 0) for number in range(3)] == [0.5, 0.5, None]
+    refused = RateLimited("no", method="", url="", status=429)
+    refused.retry_after_s = 6.0
+    assert failing(Setbacks(Retry(total_s=5.0)), 0, 0, refused) is None
+
+
+def test_the_time_of_tries_that_came_to_nothing_is_bounded_too() -> None:
+    """A registry that lets each request wait for its timeout costs more than the pauses."""
+    now = [0.0]
+    setbacks = Setbacks(Retry(attempts=9, total_s=100.0), lambda: now[0])
+    pauses = []
+    for _ in range(4):
+        pauses.append(failing(setbacks, 0, 0))
+        now[0] += 45
+    assert pauses == [0.5, 1.5, 4.5, None]
+    assert failing(setbacks, 1, 0) is None
+
+
+def test_the_time_of_progress_is_not_counted() -> None:
+    """A stream may take days, and fail each hour."""
+    now = [0.0]
+    setbacks = Setbacks(Retry(total_s=9.0), lambda: now[0])
+    for produced in range(9):
+        assert failing(setbacks, produced, 0) == 0.5
+        now[0] += 3600
+
+
+def test_a_pause_is_waited_once() -> None:
+    """It is for the next call, and not for those after it."""
+    setbacks = Setbacks(Retry())
+    assert setbacks.count(CUT, 0, 0)
+    assert [setbacks.pause_s(), setbacks.pause_s()] == [0.5, 0.0]

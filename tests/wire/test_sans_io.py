@@ -39,6 +39,7 @@ def test_the_public_names_are_these() -> None:
         "Registry",
         "Reply",
         "Retry",
+        "Session",
         "Stored",
         "Style",
         "add_referrer",

@@ -12,6 +12,7 @@ from tests.wire.scripted import (
     POST,
     QUERY,
     SECOND,
+    UPLOADS,
     Answer,
     access,
     delete,
@@ -22,30 +23,27 @@ from tests.wire.scripted import (
 
 from brolga.digest import Digest
 from brolga.errors import (
-    BrolgaError,
     DigestMismatch,
-    NotFound,
     ProtocolViolation,
     RegistryError,
-    SourceError,
     TransportFailed,
-    Unauthorized,
 )
-from brolga.wire import Call, Patience, Reply
+from brolga.wire import BodyFailed, Call, Patience, Reply
 from brolga.wire.session import (
+    Chunk,
     Session,
     cancel,
     chunk_call,
     chunks,
     commit_call,
     expect_stored,
-    is_lost,
     is_there,
-    is_too_large,
     moved,
+    post_blob,
     start,
     status,
     stream_call,
+    whole_call,
 )
 
 CUT = TransportFailed("cut", reason="cut")
@@ -69,7 +67,7 @@ def test_a_session_is_opened_where_the_registry_says() -> None:
 
 @pytest.mark.parametrize(
     ("said", "size"),
-    [("5242880", 5 << 20), ("99999999", 99999999), ("100000000", 0), ("-1", 0), ("1.5", 0)],
+    [("5242880", 5 << 20), (str(32 << 20), 32 << 20), (str(33 << 20), 0), ("-1", 0), ("1.5", 0)],
 )
 def test_the_smallest_chunk_is_told_within_a_bound(said: str, size: int) -> None:
     """OCI-Chunk-Min-Length: the client SHOULD NOT send smaller ones, the last one apart."""
@@ -86,23 +84,59 @@ def test_a_stream_has_neither_length_nor_range() -> None:
 def test_a_chunk_has_its_place() -> None:
     """Content-Range is `<start>-<end>`, the end inclusive (Pushing a blob in chunks, end-5)."""
     headers = {**OCTETS, "Content-Range": "4-5"}
-    assert chunk_call(at(4), b"ob") == Call("PATCH", FIRST, headers, b"ob", Patience.LONG)
+    chunk = Chunk((b"o", b"b"), 2)
+    assert chunk_call(at(4), chunk) == Call("PATCH", FIRST, headers, (b"o", b"b"), Patience.LONG)
 
 
 @pytest.mark.parametrize(
     ("acknowledged", "last", "headers"),
     [
-        (4, b"", {}),
-        (0, b"blob", OCTETS),
-        (2, b"ob", {**OCTETS, "Content-Range": "2-3"}),
+        (4, None, {}),
+        (0, Chunk((b"bl", b"ob"), 4), OCTETS),
+        (2, Chunk((b"ob",), 2), {**OCTETS, "Content-Range": "2-3"}),
     ],
 )
 def test_the_closing_has_what_is_left(
-    acknowledged: int, last: bytes, headers: dict[str, str]
+    acknowledged: int, last: Chunk | None, headers: dict[str, str]
 ) -> None:
     """The final chunk MAY be uploaded by the closing PUT (end-6)."""
-    call = Call("PUT", f"{FIRST}&{QUERY}", headers, last, Patience.LONG)
+    body = last.blocks if last else b""
+    call = Call("PUT", f"{FIRST}&{QUERY}", headers, body, Patience.LONG)
     assert commit_call(at(acknowledged), BLOB.digest, last) == call
+
+
+def test_a_whole_blob_has_a_length() -> None:
+    """The blob's size is its Content-Length (Pushing a blob monolithically, end-6)."""
+    body = (b"bl", b"ob")
+    call = Call("PUT", f"{FIRST}&{QUERY}", OCTETS, body, Patience.LONG, size=4)
+    assert whole_call(at(), BLOB.digest, body, 4) == call
+
+
+BY_POST = Call("POST", f"{UPLOADS}?{QUERY}", OCTETS, b"blob")
+
+
+def test_a_tiny_blob_goes_with_the_post() -> None:
+    """Successful completion of the request MUST return 201 (end-4b)."""
+    assert play(post_blob(access(), b"blob", BLOB.digest), (BY_POST, Reply(201))) is None
+
+
+def test_a_registry_without_that_opens_a_session() -> None:
+    """Registries that do not support it SHOULD return 202, with a Location (end-4b)."""
+    flow = post_blob(access(), b"blob", BLOB.digest, 2.0)
+    assert play(flow, (later(BY_POST, 2.0), ACCEPTED)) == at()
+
+
+def test_an_interrupt_leaves_no_session_behind() -> None:
+    """The answer that nobody waited for says where the session is."""
+    error = KeyboardInterrupt()
+    for answer, cancelled in (
+        (BodyFailed(error, ACCEPTED), ((delete(FIRST), Reply(204)),)),
+        (BodyFailed(error, Reply(202)), ()),  # no Location
+        (BodyFailed(error, Reply(401, BEARER)), ()),
+        (BodyFailed(error), ()),
+    ):
+        failed = play(start(access()), (POST, answer), *cancelled, error=BodyFailed)
+        assert failed is answer
 
 
 @pytest.mark.parametrize(
@@ -110,18 +144,30 @@ def test_the_closing_has_what_is_left(
     [
         ([], []),
         ([b"", b""], []),
-        ([b"a"], [(b"a", True)]),
-        ([b"abc"], [(b"abc", True)]),
-        ([b"ab", b"", b"cd"], [(b"abc", False), (b"d", True)]),
-        ([b"abcdef"], [(b"abc", False), (b"def", True)]),
-        ([memoryview(b"abcdefg")], [(b"abc", False), (b"def", False), (b"g", True)]),
+        ([b"a"], [((b"a",), True)]),
+        ([b"abc"], [((b"abc",), True)]),
+        ([b"ab", b"", b"cd"], [((b"ab", b"c"), False), ((b"d",), True)]),
+        ([b"ab", b"c", b"d"], [((b"ab", b"c"), False), ((b"d",), True)]),
+        ([b"abcdef"], [((b"abc",), False), ((b"def",), True)]),
+        ([memoryview(b"abcdefg")], [((b"abc",), False), ((b"def",), False), ((b"g",), True)]),
     ],
 )
 def test_chunks_are_whole_but_for_the_last(
-    blocks: list[bytes], cut: list[tuple[bytes, bool]]
+    blocks: list[bytes], cut: list[tuple[tuple[bytes, ...], bool]]
 ) -> None:
     """The last one is known as such even where it is whole: it may go with the PUT."""
-    assert list(chunks(blocks, 3)) == cut
+    found = list(chunks(blocks, 3))
+    assert [(chunk.blocks, chunk.is_last) for chunk in found] == cut
+    assert [chunk.size for chunk in found] == [sum(map(len, pieces)) for pieces, _ in cut]
+
+
+def test_a_chunk_is_made_of_the_blocks_themselves() -> None:
+    """A window holds them too: two copies would be twice the memory."""
+    blocks = [bytearray(b"abcd"), bytearray(b"efgh")]
+    (first, last) = chunks(map(memoryview, blocks), 6)
+    blocks[0][:] = b"ABCD"
+    blocks[1][:] = b"EFGH"
+    assert b"".join(first.blocks) + b"".join(last.blocks) == b"ABCDEFGH"
 
 
 # --- Where a session is
@@ -259,28 +305,7 @@ def test_what_is_stored_is_not_ours(reply: Reply) -> None:
         expect_stored(POST, reply, BLOB.digest)
 
 
-# --- What an error says of it
-
-
-@pytest.mark.parametrize(
-    ("error", "lost"),
-    [
-        (NotFound("no", method="", url="", status=404), True),
-        (RegistryError("no", method="", url="", status=416), True),
-        (RegistryError("no", method="", url="", status=413), True),
-        (RegistryError("no", method="", url="", status=400), False),
-        (RegistryError("no", method="", url="", status=400, code="BLOB_UPLOAD_UNKNOWN"), True),
-        (RegistryError("no", method="", url="", status=500, code="BLOB_UPLOAD_INVALID"), True),
-        (Unauthorized("no", method="", url="", status=401), False),
-        (DigestMismatch("no", expected="", actual=""), True),
-        (CUT, False),
-        (SourceError("no"), False),
-    ],
-)
-def test_a_session_is_lost_by_what_is_said_of_it(error: BrolgaError, lost: bool) -> None:
-    """404, 416 and four codes (Error Codes); 413 wants another form from the first byte on."""
-    assert is_lost(error) is lost
-    assert is_too_large(error) is (getattr(error, "status", 0) == 413)
+# --- Giving it up
 
 
 def test_a_session_is_given_up_without_a_word() -> None:

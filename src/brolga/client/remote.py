@@ -20,7 +20,6 @@ from brolga.layer import LayerStream
 from brolga.manifest import parse_manifest
 from brolga.replay import Tape, Window
 from brolga.wire import (
-    Style,
     get_manifest,
     has_blob,
     head_manifest,
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from brolga.reference import Repository
     from brolga.replay import Keep
     from brolga.transport import Transport
-    from brolga.wire import Access, Retry
+    from brolga.wire import Access, Retry, Session, Style
 
 __all__ = ["Remote"]
 
@@ -76,22 +75,24 @@ class Remote:
         except NotComputed:
             return self._upload(blob, watch)
         if isinstance(blob, BytesBlob):
-            return self.transport.run(upload_bytes(self.access, blob.data, descriptor))
-        session = self._mount(blob, descriptor)
-        if session is None or (
-            not session and self.transport.run(has_blob(self.access, descriptor))
-        ):
+            flow = upload_bytes(self.access, blob.data, descriptor, style=self.style)
+            return self.transport.run(flow)
+        is_there, session = self._mount(blob, descriptor)
+        if is_there or (session is None and self.transport.run(has_blob(self.access, descriptor))):
             return descriptor
-        return self._upload(blob, watch, session)
+        return self._upload(blob, watch, session, descriptor)
 
     def upload(
         self,
         blob: Blob,
         stream: BlobStream,
         watch: Callable[[], None] = _go_on,
-        session: str = "",
+        session: Session | None = None,
+        known: Descriptor | None = None,
     ) -> Descriptor:
         """Upload a blob whose stream is open, into `session` where that is; return its descriptor.
+
+        `known` is that descriptor, where it is known before the bytes have gone.
 
         Where the connection fails, the bytes that the registry lacks go out once more, from what
         keeps them: the window or the spool (`keep`), or the source, opened again.
@@ -102,8 +103,9 @@ class Remote:
                 self.access,
                 tape,
                 lambda: blob.descriptor,
+                known=known,
                 session=session,
-                style=self.style or Style(),
+                style=self.style,
                 retry=self.retry,
             )
             return self.transport.run(flow)
@@ -142,24 +144,34 @@ class Remote:
         media_type = "" if stored.media_type == "application/json" else stored.media_type
         return parse_manifest(stored.raw, media_type)
 
-    def _upload(self, blob: Blob, watch: Callable[[], None], session: str = "") -> Descriptor:
+    def _upload(
+        self,
+        blob: Blob,
+        watch: Callable[[], None],
+        session: Session | None = None,
+        known: Descriptor | None = None,
+    ) -> Descriptor:
         with blob.open() as stream:
-            return self.upload(blob, stream, watch, session)
+            return self.upload(blob, stream, watch, session, known)
 
-    def _mount(self, blob: Blob, descriptor: Descriptor) -> str | None:
+    def _mount(self, blob: Blob, descriptor: Descriptor) -> tuple[bool, Session | None]:
         """Take a blob over from another repository of this registry, where it is in one.
 
-        Return None where that is done, the session that the registry opened instead, or "".
+        Return whether that is done, and the session that the registry opened instead.
         """
         home = blob.home if isinstance(blob, BlobLayer) else None
         here = self.repository
         if home is None or home == here or home.registry != here.registry:
-            return ""
+            return False, None
         access = self.access.registry.access(here, "pull,push", home)
         try:
-            return self.transport.run(mount_blob(access, descriptor.digest, home)) or None
+            session = self.transport.run(mount_blob(access, descriptor.digest, home))
         except RegistryError:
-            return ""  # not allowed there, or not known here: it can be uploaded all the same
+            return (
+                False,
+                None,
+            )  # not allowed there, or not known here: it is uploaded
+        return session is None, session
 
 
 def _repeater(blob: Blob, stream: BlobStream) -> Callable[[], Iterator[Block]] | None:

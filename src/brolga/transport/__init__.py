@@ -30,7 +30,7 @@ from brolga._version import __version__
 from brolga.errors import ProtocolViolation, TransportFailed
 from brolga.transport.answer import Warnings, capped, headers, streamed
 from brolga.transport.failures import FAILURES, failure
-from brolga.transport.outgoing import HURRY_S, INTERRUPTS, Insisted, Outgoing, under_way
+from brolga.transport.outgoing import HURRY_S, INTERRUPTS, Insisted, Outgoing, Unended, under_way
 from brolga.transport.pools import Pools, Route, Target
 from brolga.transport.proxy import from_environment
 from brolga.transport.reach import Refused
@@ -52,7 +52,7 @@ _A = TypeVar("_A")
 
 _LOG: Final = logging.getLogger("brolga.transport")
 _USER_AGENT: Final = f"brolga/{__version__}"
-_LONG_S: Final = 900.0  # seconds in which a registry may move a whole blob
+_LONG: Final = 15  # times the usual: the registry moves a whole blob before it answers
 _MAX_TIMEOUT_S: Final = 86400.0  # what the operating system's waits take is a little more
 _STREAMED: Final = (200, 206)
 _PROXY_AUTHENTICATION: Final = 407
@@ -70,10 +70,10 @@ class Transport:
     certificate's) for the hosts that the user names; `certs_dirs` are docker's `certs.d`, where
     the directory HOST or HOST:PORT holds authorities (*.crt) and client pairs (*.cert, *.key).
 
-    `timeout_s` bounds, in seconds, connecting, each write and the wait for an answer. At most
-    `keepalive` idle connections are kept. `on_warning` is told host and text of each warning that
-    a registry sends, once. `pause` waits so many seconds. Proxies are the environment's, as it is
-    now. Threads may share a transport.
+    `timeout_s` bounds, in seconds, connecting, each write and the wait for an answer; the answer to
+    an upload's PATCH or PUT has 15 times as long. At most `keepalive` idle connections are kept.
+    `on_warning` is told host and text of each warning that a registry sends, once. `pause` waits so
+    many seconds. Proxies are the environment's, as it is now. Threads may share a transport.
 
     Raises OSError where a file cannot be read as certificates, ValueError where `timeout_s` is
     not a time of up to a day, or a key has no certificate.
@@ -209,7 +209,7 @@ class Transport:
         made, BodyFailed, an interrupt, Insisted.
         """
         target, route = self._way(call)
-        outgoing = Outgoing(call.body, call.method)
+        outgoing = Outgoing(call.body, call.method, call.size)
         what = f"{call.method} to {target.authority}"
         what += f" by the proxy {route.proxy}" if route.proxy else ""
 
@@ -219,7 +219,7 @@ class Transport:
         try:
             with under_way(outgoing):
                 reply = self._exchange(call, target, route, outgoing, failed)
-        except FAILURES as error:
+        except (*FAILURES, Unended) as error:
             outgoing.check(None)
             raise failed(error) from error
         except INTERRUPTS as interrupt:
@@ -290,7 +290,7 @@ class Transport:
     def _timeouts(self, patience: Patience) -> dict[str, float]:
         """Return the seconds that the library gives each phase of a call."""
         usual = HURRY_S if patience is Patience.HURRY else self._timeout_s
-        read = max(usual, _LONG_S) if patience is Patience.LONG else usual
+        read = _LONG * usual if patience is Patience.LONG else usual
         return {"connect": usual, "read": read, "write": usual, "pool": usual}
 
 

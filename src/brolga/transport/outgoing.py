@@ -9,9 +9,10 @@ cleanly all the same, and the answer waited for, shortly: some registries take a
 only under the Location which comes with that answer (docker-registry 2.8). The bytes that went out
 are none the better for it: who reads `error` must not call them whole.
 
-For the same answer an interrupt waits, from the first block of a PATCH's body on, whatever that
-body is. What a PATCH changed is said by its answer alone: it is not idempotent (RFC 5789, section
-2). Of every other method it can be asked again, or nobody needs to know.
+For the same answer an interrupt waits, from the first block of a body on, whatever that body is,
+where the method is PATCH or POST. What these changed, and where an upload session is, only their
+answer says: they are not idempotent (RFC 9110, section 9.2.2; RFC 5789, section 2). Of every other
+method it can be asked again, or nobody needs to know.
 """
 
 from __future__ import annotations
@@ -27,14 +28,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from brolga.wire import Reply
+    from brolga.wire.http import Blocks
 
-__all__ = ["HURRY_S", "INTERRUPTS", "UNDER_WAY", "Insisted", "Outgoing", "under_way"]
+__all__ = ["HURRY_S", "INTERRUPTS", "UNDER_WAY", "Insisted", "Outgoing", "Unended", "under_way"]
 
 # What a signal's handler raises (Python's own for SIGINT, a command's for SIGTERM).
 INTERRUPTS: Final = (KeyboardInterrupt, SystemExit)
 
 _Seconds = TypeVar("_Seconds", bound=float | None)
 
+_AWAITED: Final = ("PATCH", "POST")
 HURRY_S: Final = 5.0  # seconds for an answer that nobody waits for
 _LEAST_S: Final = 0.001  # seconds; no time at all means something else to a socket
 
@@ -47,6 +50,10 @@ class Insisted(BaseException):
         self.error = error
 
 
+class Unended(Exception):
+    """A body of known length failed: it has no clean end, and no answer will come."""
+
+
 class Outgoing:
     """A request under way.
 
@@ -56,24 +63,27 @@ class Outgoing:
     """
 
     def __init__(
-        self, body: bytes | Iterable[bytes | memoryview] | None = None, method: str = ""
+        self, body: bytes | Blocks | None = None, method: str = "", size: int | None = None
     ) -> None:
         self.sent = 0
         self.ended = False
         self.fresh = False
         self.error: BaseException | None = None
-        self._is_awaited = method == "PATCH"
+        self._is_awaited = method in _AWAITED
         self._is_out = False  # a block is, or all of them are: the source is not being asked
         self._until: float | None = None
         self.headers: list[tuple[str, str]] = []
-        if isinstance(body, bytes):
-            self.headers = [("Content-Length", str(len(body)))]
-            self.blocks = self._whole(body)
-        elif body is None:
-            self.blocks = self._whole(b"")
+        if body is None:
+            self.blocks = self._whole(())
+        elif isinstance(body, bytes | tuple):
+            pieces = (body,) if isinstance(body, bytes) else body
+            self.headers = [("Content-Length", str(sum(map(len, pieces))))]
+            self.blocks = self._whole(pieces)
         else:
             self.headers = [("Transfer-Encoding", "chunked")]
-            self.blocks = self._streamed(body)
+            if size is not None:
+                self.headers = [("Content-Length", str(size))]
+            self.blocks = self._streamed(body, has_end=size is None)
 
     @property
     def is_late(self) -> bool:
@@ -108,14 +118,14 @@ class Outgoing:
         self.error = error
         self._until = time.monotonic() + HURRY_S
 
-    def _whole(self, body: bytes) -> Iterator[bytes]:
+    def _whole(self, pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
         self._is_out = True
-        if body:
-            yield body
-        self.sent = len(body)
+        for piece in filter(None, pieces):
+            yield piece  # type: ignore[misc] # as below
+            self.sent += len(piece)
         self.ended = True
 
-    def _streamed(self, blocks: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+    def _streamed(self, blocks: Blocks, *, has_end: bool) -> Iterator[bytes]:
         try:
             for block in blocks:
                 self._is_out = True
@@ -131,6 +141,8 @@ class Outgoing:
             raise  # dropped
         except BaseException as error:  # noqa: BLE001 - the driver raises it, after the answer
             self._fail(error)
+            if not has_end:
+                raise Unended from None
         self._is_out = True
 
 

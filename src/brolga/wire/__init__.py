@@ -12,6 +12,8 @@ thrown into it, and returns its result; a driver (about 20 lines, in `transport`
     access    the way in: API check, authorization, redirects
     session   the steps of an upload: POST, PATCH, GET, PUT, DELETE
     upload    one blob's upload, and what is done when it fails
+    ladder    what a failure means, and what it leads to
+    at_hand   the upload of bytes that are at hand
     profiles  how the registries differ
     blobs     is it there, read it, delete it
     manifests by tag or by digest: read, ask for, push, delete
@@ -20,6 +22,7 @@ thrown into it, and returns its result; a driver (about 20 lines, in `transport`
 """
 
 from brolga.wire.access import Access, Credentials, Registry, check_login, enter
+from brolga.wire.at_hand import upload_bytes
 from brolga.wire.blobs import ReadFlow, delete_blob, has_blob, read_blob
 from brolga.wire.http import BodyFailed, Call, Flow, Patience, Reply
 from brolga.wire.listing import list_repositories, list_tags
@@ -31,11 +34,11 @@ from brolga.wire.manifests import (
     head_manifest,
     put_manifest,
 )
-from brolga.wire.profiles import Profile, profile_of
+from brolga.wire.profiles import Profile, Style, profile_of
 from brolga.wire.referrers import add_referrer, list_referrers, remove_referrer
 from brolga.wire.retry import Retry
-from brolga.wire.session import mount_blob
-from brolga.wire.upload import Body, Style, upload_bytes, upload_stream
+from brolga.wire.session import Session, mount_blob
+from brolga.wire.upload import Body, upload_stream
 
 __all__ = [
     "Access",
@@ -51,6 +54,7 @@ __all__ = [
     "Registry",
     "Reply",
     "Retry",
+    "Session",
     "Stored",
     "Style",
     "add_referrer",

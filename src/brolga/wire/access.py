@@ -99,8 +99,8 @@ class Registry:
         self.retry = retry or Retry()
         self.shows = shows or {}
         self.asks = False  # whether it has asked who calls
+        self.clock = clock
         self._credentials = credentials or Credentials()
-        self._clock = clock
         self._bearer: dict[str, str] | None = None
         self._basic = ""
         self._tokens: dict[tuple[str, ...], tuple[str, float]] = {}
@@ -140,7 +140,7 @@ class Registry:
             return f"Bearer {self._credentials.registry_token}"
         if self._bearer is None:
             return self._basic
-        now = self._clock()
+        now = self.clock()
         for known, (said, until) in list(self._tokens.items()):
             if now < until and _covers(known, scope):
                 return said
@@ -259,7 +259,7 @@ class Access:
         call = replace(call, named_by="")
         said = yield from registry.authorization(self.scope, call.patience)
         reply = yield _with(call, said)
-        if reply.status != _UNAUTHORIZED or not isinstance(call.body, bytes | None):
+        if reply.status != _UNAUTHORIZED or not call.is_repeatable:
             return reply
         registry.learn(call, reply, said)
         said = yield from registry.authorization(self.scope, call.patience)

@@ -12,9 +12,11 @@ from typing import TypeAlias, TypeVar
 
 from brolga.wire.urls import redacted
 
-__all__ = ["BodyFailed", "Call", "Flow", "Patience", "Reply"]
+__all__ = ["Blocks", "BodyFailed", "Call", "Flow", "Patience", "Reply"]
 
 _T = TypeVar("_T")
+# Bytes in blocks; an empty one is a heartbeat.
+Blocks: TypeAlias = Iterable[bytes | memoryview]
 
 
 class Patience(Enum):
@@ -22,14 +24,15 @@ class Patience(Enum):
 
     HURRY = "hurry"  # a few seconds: nobody needs the answer
     USUAL = "usual"  # the driver's own limit
-    LONG = "long"  # minutes: the registry moves a whole blob before it answers
+    LONG = "long"  # many times the usual: the registry moves a whole blob before it answers
 
 
 @dataclass(frozen=True, repr=False)
 class Call:
-    """One request. `body` is bytes, which may be sent again, or a stream, which never is.
+    """One request. `body` is bytes, or a tuple of them, which may be sent again; else a stream.
 
-    A stream goes out with `Transfer-Encoding: chunked`; its empty blocks are heartbeats, at which
+    A stream is never sent twice. It goes out with `Transfer-Encoding: chunked`, or with a
+    `Content-Length` where its `size` in bytes is known; its empty blocks are heartbeats, at which
     the driver looks for an early answer. The driver waits `after_s` seconds before it sends.
 
     `streamed` asks for the answer's body as blocks, where its status is 200 or 206. `named_by` is
@@ -40,11 +43,17 @@ class Call:
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | Iterable[bytes | memoryview] | None = None
+    body: bytes | Blocks | None = None
     patience: Patience = Patience.USUAL
     after_s: float = 0.0
     streamed: bool = False
     named_by: str = ""
+    size: int | None = None
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether the body can be sent again."""
+        return isinstance(self.body, bytes | tuple | None)
 
     def __repr__(self) -> str:
         """Show what is asked and where; headers and query may hold secrets."""

@@ -29,6 +29,9 @@ class Style:
     `chunk` is in bytes; `smaller` is what a first 413 leads to, 0 where the registry takes no
     chunks; `smallest` is what no 413 goes below. With `last_in_put` the last chunk goes with the
     PUT. `resumes` tells whether a session that failed is worth asking how far it came.
+
+    A blob whose digest is known goes in one PUT where it has at most `put_max` bytes, and, where
+    its bytes are at hand, in the POST where it has at most `post_max`.
     """
 
     chunk: int = 0
@@ -36,6 +39,8 @@ class Style:
     last_in_put: bool = False
     resumes: bool = True
     smallest: int = _MIB
+    put_max: int = 0
+    post_max: int = -1
 
     @property
     def can_shrink(self) -> bool:
@@ -45,7 +50,7 @@ class Style:
     def chunked(self) -> Style:
         """Return the style in smaller requests: chunks, and of half the size each further time."""
         wanted = self.chunk // 2 if self.chunk else self.smaller
-        return replace(self, chunk=max(wanted, self.smallest))
+        return replace(self, chunk=max(wanted, self.smallest), put_max=0)
 
     def at_least(self, size: int) -> Style:
         """Return the style with chunks of `size` bytes or more."""

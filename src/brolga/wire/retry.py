@@ -16,22 +16,25 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from brolga.errors import TransportFailed
+from brolga.errors import RateLimited, RegistryError, TransportFailed
 from brolga.wire.http import Patience
 from brolga.wire.replies import retry_after_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from brolga.errors import BrolgaError
     from brolga.wire.http import Call, Flow, Reply
 
-__all__ = ["PASSING", "PASSING_REASONS", "REFUSED", "Retry", "Setbacks", "patiently"]
+__all__ = ["PASSING", "PASSING_REASONS", "REFUSED", "Retry", "Setbacks", "passes", "patiently"]
 
 _IDEMPOTENT: Final = ("GET", "HEAD", "PUT", "DELETE")
 # The POSTs of this protocol open a session or give a token: a second one does no harm.
 _HARMLESS: Final = (*_IDEMPOTENT, "POST")
 REFUSED: Final = (429, 503)
-PASSING: Final = (408, 429, 500, 502, 503, 504)
+# Proxies have numbers of their own (Cloudflare's 520 to 530). What is not implemented, does not fit
+# on the disk or goes in circles does not pass by itself.
+PASSING: Final = frozenset({408, 429, *range(500, 600)}) - {501, 505, 506, 507, 508, 510, 511}
 # A wrong certificate stays wrong; all else may be a restart, or a moment's loss of the network.
 PASSING_REASONS: Final = ("cut", "connect", "timeout")
 _MAX_TRIPLED: Final = 100  # times; a pause is bounded long before, and a float ends at 646
@@ -47,8 +50,9 @@ class Retry:
 
     The pauses are `first_s`, then three times as long each, with jitter: `chance` gives numbers
     from 0 to 1, and the pause is between half and one and a half of itself. A Retry-After is
-    honoured to `longest_s`; where the registry asks for more, its refusal is the answer. The pauses
-    of one upload come to `total_s` at most, however often it makes progress.
+    honoured to `longest_s`; where the registry asks for more, its refusal is the answer. What the
+    failures of one upload cost comes to `total_s` at most, however often it makes progress: the
+    pauses, and the time in between in which nothing came of the tries.
     """
 
     attempts: int = 5
@@ -65,34 +69,57 @@ class Retry:
         return max(min(own, self.longest_s) * (0.5 + self.chance()), asked_s or 0)
 
 
+def _never() -> float:
+    return 0.0
+
+
 class Setbacks:
     """The failures of one upload in a row, and what it has waited for them.
 
     They are counted anew after progress: a byte more out of the source, or a byte more in the same
     session. A new session may make progress of its own, but each of them counts until the source
-    gives more: a registry that loses one after the other is left in the end.
+    gives more: a registry that loses one after the other is left in the end. `clock` gives
+    monotonic seconds.
     """
 
-    def __init__(self, retry: Retry) -> None:
+    def __init__(self, retry: Retry, clock: Callable[[], float] = _never) -> None:
         self._retry = retry
+        self._clock = clock
         self._count = self._sessions = 0
         self._produced, self._acknowledged = -1, 0
-        self._waited_s = 0.0
+        self._lost_s = 0.0
+        self._last_s = self._last_pause_s = 0.0  # of the last failure
+        self._pause_s = 0.0  # before the next call
+        self._asked_s: float | None = None  # the registry's wish
 
-    def pause_s(
-        self, produced: int, acknowledged: int, asked_s: float | None = None
-    ) -> float | None:
-        """Return the seconds to wait after one more failure; None where there is no further try."""
+    def hear(self, reply: Reply) -> None:
+        """Note what an answer says of when to come again (Retry-After)."""
+        self._asked_s = retry_after_s(reply.headers) if reply.status in PASSING else None
+
+    def count(self, error: BrolgaError, produced: int, acknowledged: int) -> bool:
+        """Count one more failure, after so many bytes; return whether there is a further try."""
+        asked_s, self._asked_s = self._asked_s, None
+        if isinstance(error, RateLimited):
+            asked_s = error.retry_after_s
+        now, since_s = self._clock(), self._last_pause_s
         if produced > self._produced:
             self._count = self._sessions = 0
         elif acknowledged > self._acknowledged:
             self._count = self._sessions
+        else:
+            since_s = max(since_s, now - self._last_s)  # all of it was in vain
+        self._lost_s += since_s
         self._produced, self._acknowledged = max(produced, self._produced), acknowledged
         self._count += 1
         pause_s = self._retry.pause_s(self._count, asked_s)
-        if pause_s is None or self._waited_s + pause_s > self._retry.total_s:
-            return None
-        self._waited_s += pause_s
+        if pause_s is None or self._lost_s + pause_s > self._retry.total_s:
+            return False
+        self._last_s, self._last_pause_s, self._pause_s = now, pause_s, pause_s
+        return True
+
+    def pause_s(self) -> float:
+        """Return the seconds to wait before the next call; they are waited once."""
+        pause_s, self._pause_s = self._pause_s, 0.0
         return pause_s
 
     def session_lost(self) -> None:
@@ -136,12 +163,19 @@ def patiently(
 
 
 def _pause_after(retry: Retry, attempt: int, call: Call, reply: Reply) -> float | None:
-    refused = reply.status in REFUSED and isinstance(call.body, bytes | None)
+    refused = reply.status in REFUSED and call.is_repeatable
     if not refused and not (reply.status in PASSING and _is_repeatable(call)):
         return None
     if call.patience is Patience.HURRY:
         return None
     return retry.pause_s(attempt, retry_after_s(reply.headers))
+
+
+def passes(error: BrolgaError) -> bool:
+    """Tell whether a failure may pass by itself: a refusal for now, or an answer that was lost."""
+    if isinstance(error, TransportFailed):
+        return error.reason in PASSING_REASONS
+    return isinstance(error, RegistryError) and error.status in PASSING
 
 
 def _is_stale(error: TransportFailed, call: Call) -> bool:
@@ -150,8 +184,4 @@ def _is_stale(error: TransportFailed, call: Call) -> bool:
 
 
 def _is_repeatable(call: Call, methods: Collection[str] = _IDEMPOTENT) -> bool:
-    return (
-        isinstance(call.body, bytes | None)
-        and call.method in methods
-        and call.patience is not Patience.HURRY
-    )
+    return call.is_repeatable and call.method in methods and call.patience is not Patience.HURRY

@@ -4,11 +4,13 @@ Knows the requests of the distribution-spec's "Pushing blobs" and what registrie
 Must not know which step follows which: that is `upload`.
 
     POST   …/blobs/uploads/   the token is proved here, before any byte of the body; with `mount`,
-                              a blob of another repository is taken over, and nothing is sent
+                              a blob of another repository is taken over, and nothing is sent; with
+                              `digest`, a tiny blob is the body, and that is all
     PATCH  Location           a stream (Transfer-Encoding: chunked, no Content-Range: what every
                               registry takes, for a length that nobody knows yet), or one chunk
     GET    Location           how many bytes the registry has
-    PUT    Location?digest=   the last bytes, or none: the registry compares its digest with ours
+    PUT    Location?digest=   all bytes, the last, or none: the registry compares its digest with
+                              ours
     DELETE Location           an abandoned session is not left behind
 
 A `Session` is a value: where it is, and how many bytes the registry acknowledged.
@@ -17,6 +19,7 @@ A `Session` is a value: where it is, and how many bytes the registry acknowledge
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
@@ -27,53 +30,50 @@ from brolga.errors import (
     InvalidDigest,
     ProtocolViolation,
     RegistryError,
-    TransportFailed,
 )
-from brolga.wire.http import Call, Patience
+from brolga.wire.http import BodyFailed, Call, Patience
 from brolga.wire.replies import expect, location
-from brolga.wire.retry import PASSING, PASSING_REASONS
+from brolga.wire.retry import PASSING, passes
 from brolga.wire.urls import with_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from brolga.descriptor import Descriptor
     from brolga.reference import Repository
     from brolga.wire.access import Access
-    from brolga.wire.http import Flow, Reply
+    from brolga.wire.http import Blocks, Flow, Reply
 
 __all__ = [
     "PATCHED",
+    "Chunk",
     "Session",
     "cancel",
     "chunk_call",
     "chunks",
     "commit_call",
     "expect_stored",
-    "is_lost",
     "is_there",
-    "is_too_large",
     "mount_blob",
     "moved",
+    "post_blob",
     "start",
     "status",
     "stream_call",
+    "whole_call",
 ]
 
 # One registry or another answers a PATCH with each of these (ECR 201, JFrog 200 and 204).
 PATCHED: Final = (200, 201, 202, 204)
 _OK: Final = 200
 _CREATED: Final = 201
+_ACCEPTED: Final = 202
 _NOT_FOUND: Final = 404
 _OCTETS: Final = "application/octet-stream"
 # Some write "bytes=" before it, and Quay -1 for nothing.
 _RANGE: Final = re.compile(r"(?:bytes=)?0-(-?[0-9]{1,19})")
-_TOO_LARGE: Final = 413
-# What says that the session is gone, or not where we think that it is; 413 wants smaller requests,
-# from the beginning.
-_LOST: Final = (404, _TOO_LARGE, 416)
-_LOST_CODES: Final = ("BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "RANGE_INVALID", "SIZE_INVALID")
-# Up to 99,999,999 bytes: a chunk is held in memory, and a registry does not choose how much.
+# A chunk is held in memory, and a registry does not choose how much: a wish for more is not heard.
+_MAX_CHUNK: Final = 32 << 20  # bytes
 _MIN_CHUNK: Final = re.compile(r"[0-9]{1,8}")
 
 
@@ -84,49 +84,95 @@ class Session(NamedTuple):
     acknowledged: int = 0
 
 
+class Chunk(NamedTuple):
+    """A part of a blob, in blocks of memory that others hold too."""
+
+    blocks: tuple[bytes | memoryview, ...]
+    size: int
+    is_last: bool = False
+
+
 def start(access: Access, pause_s: float = 0.0) -> Flow[tuple[Session, int]]:
     """Open a session (distribution-spec, end-4a).
 
     Return it and the smallest chunk in bytes that the registry wants (OCI-Chunk-Min-Length), or 0.
     """
     call = Call("POST", access.url("blobs/uploads/"), body=b"", after_s=pause_s)
-    reply = yield from access.send(call)
+    reply = yield from _opening(access, call)
     expect(call, reply, 202)
-    smallest = _MIN_CHUNK.fullmatch(reply.headers.get("oci-chunk-min-length", ""))
-    return Session(location(call, reply)), int(smallest[0]) if smallest else 0
+    wish = _MIN_CHUNK.fullmatch(reply.headers.get("oci-chunk-min-length", ""))
+    smallest = int(wish[0]) if wish else 0
+    return Session(location(call, reply)), smallest if smallest <= _MAX_CHUNK else 0
 
 
-def mount_blob(access: Access, digest: Digest, source: Repository) -> Flow[str]:
+def post_blob(
+    access: Access, data: bytes, digest: Digest, pause_s: float = 0.0
+) -> Flow[Session | None]:
+    """Upload a tiny blob by one request (end-4b).
+
+    Return None where that is done, or the session that a registry without that opened instead.
+
+    Raises DigestMismatch, RegistryError.
+    """
+    url = with_digest(access.url("blobs/uploads/"), digest)
+    call = Call("POST", url, {"Content-Type": _OCTETS}, data, after_s=pause_s)
+    reply = yield from _opening(access, call)
+    if reply.status == _ACCEPTED:
+        return Session(location(call, reply))
+    expect_stored(call, reply, digest)
+    return None
+
+
+def mount_blob(access: Access, digest: Digest, source: Repository) -> Flow[Session | None]:
     """Take a blob over from another repository of the same registry (end-11).
 
-    Return "" where that is done, or the Location of the session that the registry opened instead:
-    the blob has to be uploaded then.
+    Return None where that is done, or the session that the registry opened instead: the blob has
+    to be uploaded then.
     """
     query = f"mount={quote(str(digest), safe='')}&from={quote(source.path, safe='')}"
     call = Call("POST", access.url(f"blobs/uploads/?{query}"), body=b"")
-    reply = yield from access.send(call)
+    reply = yield from _opening(access, call)
     expect(call, reply, 201, 202)
-    return "" if reply.status == _CREATED else location(call, reply)
+    return None if reply.status == _CREATED else Session(location(call, reply))
 
 
-def stream_call(session: Session, body: Iterable[bytes | memoryview]) -> Call:
+def _opening(access: Access, call: Call) -> Flow[Reply]:
+    """Make a call that may open a session; where an interrupt came, do not leave that behind."""
+    try:
+        return (yield from access.send(call))
+    except BodyFailed as failed:
+        if failed.reply is not None and failed.reply.status == _ACCEPTED:
+            with suppress(ProtocolViolation):
+                yield from cancel(access, Session(location(call, failed.reply)))
+        raise
+
+
+def stream_call(session: Session, body: Blocks) -> Call:
     """Return the PATCH that streams a body of unknown length."""
     # Some storage moves the whole blob before it answers.
     return Call("PATCH", session.url, {"Content-Type": _OCTETS}, body, Patience.LONG)
 
 
-def chunk_call(session: Session, chunk: bytes) -> Call:
+def chunk_call(session: Session, chunk: Chunk) -> Call:
     """Return the PATCH of one chunk, which the registry must have up to its first byte (end-5)."""
-    headers = {"Content-Type": _OCTETS, "Content-Range": _range(session, chunk)}
-    return Call("PATCH", session.url, headers, chunk, Patience.LONG)
+    headers = {"Content-Type": _OCTETS, "Content-Range": _range(session, chunk.size)}
+    return Call("PATCH", session.url, headers, chunk.blocks, Patience.LONG)
 
 
-def commit_call(session: Session, digest: Digest, last: bytes = b"") -> Call:
+def commit_call(session: Session, digest: Digest, last: Chunk | None = None) -> Call:
     """Return the PUT that closes a session with its digest, and with the last bytes (end-6)."""
     headers = {"Content-Type": _OCTETS} if last else {}
     if last and session.acknowledged:
-        headers["Content-Range"] = _range(session, last)
-    return Call("PUT", with_digest(session.url, digest), headers, last, Patience.LONG)
+        headers["Content-Range"] = _range(session, last.size)
+    body = last.blocks if last else b""
+    return Call("PUT", with_digest(session.url, digest), headers, body, Patience.LONG)
+
+
+def whole_call(session: Session, digest: Digest, body: Blocks, size: int) -> Call:
+    """Return the PUT that carries a whole blob of known length, and closes the session (end-6)."""
+    headers = {"Content-Type": _OCTETS}
+    url = with_digest(session.url, digest)
+    return Call("PUT", url, headers, body, Patience.LONG, size=size)
 
 
 def moved(session: Session, call: Call, reply: Reply, acknowledged: int) -> Session:
@@ -153,7 +199,7 @@ def status(
     try:
         reply = yield from access.send(call)
     except BrolgaError as error:
-        if isinstance(error, TransportFailed) and error.reason in PASSING_REASONS:
+        if passes(error):  # the token server's, or no answer
             raise
         return None
     if reply.status in PASSING:
@@ -225,28 +271,21 @@ def _named(reply: Reply, expected: Digest) -> Digest | None:
     return actual if actual.algorithm == expected.algorithm else None
 
 
-def is_too_large(error: BrolgaError) -> bool:
-    """Tell whether smaller requests are wanted."""
-    return isinstance(error, RegistryError) and error.status == _TOO_LARGE
-
-
-def is_lost(error: BrolgaError) -> bool:
-    """Tell whether the session cannot be gone on with, so that it need not be asked."""
-    if isinstance(error, RegistryError):
-        return error.status in _LOST or error.code in _LOST_CODES
-    return isinstance(error, DigestMismatch)
-
-
-def chunks(blocks: Iterable[bytes | memoryview], size: int) -> Iterator[tuple[bytes, bool]]:
-    """Join blocks to chunks of `size` bytes, the last one shorter; tell which is the last."""
-    chunk = bytearray()
+def chunks(blocks: Blocks, size: int) -> Iterator[Chunk]:
+    """Put blocks together to chunks of `size` bytes, the last one shorter. No byte is copied."""
+    pieces: list[memoryview] = []
+    held = 0
     for block in blocks:
-        chunk += block
-        while len(chunk) > size:
-            yield bytes(memoryview(chunk)[:size]), False
-            del chunk[:size]
-    if chunk:
-        yield bytes(chunk), True
+        rest = memoryview(block)
+        while held + len(rest) > size:
+            missing = size - held
+            yield Chunk((*pieces, rest[:missing]) if missing else tuple(pieces), size)
+            pieces, held, rest = [], 0, rest[missing:]
+        if rest:
+            pieces.append(rest)
+            held += len(rest)
+    if held:
+        yield Chunk(tuple(pieces), held, is_last=True)
 
 
 def cancel(access: Access, session: Session) -> Flow[None]:
@@ -258,8 +297,8 @@ def cancel(access: Access, session: Session) -> Flow[None]:
         return
 
 
-def _range(session: Session, data: bytes) -> str:
-    return f"{session.acknowledged}-{session.acknowledged + len(data) - 1}"
+def _range(session: Session, size: int) -> str:
+    return f"{session.acknowledged}-{session.acknowledged + size - 1}"
 
 
 def _offset(said: str, acknowledged: int) -> int | None:

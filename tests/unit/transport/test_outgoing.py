@@ -246,6 +246,55 @@ class TestBodyFailed:
         assert outgoing.error is None
         assert not outgoing.ended
 
+    @pytest.mark.parametrize(
+        ("body", "size", "headers"),
+        [
+            (None, None, []),
+            (b"", None, [("Content-Length", "0")]),
+            (b"bytes", None, [("Content-Length", "5")]),
+            ((b"by", memoryview(b"tes")), None, [("Content-Length", "5")]),
+            ((b"by", b"tes"), 5, [("Content-Length", "5")]),
+            ([b"by", b"tes"], None, [("Transfer-Encoding", "chunked")]),
+            ([b"by", b"tes"], 5, [("Content-Length", "5")]),
+        ],
+    )
+    def test_a_length_is_told_where_it_is_known(
+        self,
+        body: bytes | tuple[bytes, ...] | list[bytes] | None,
+        size: int | None,
+        headers: list[tuple[str, str]],
+    ) -> None:
+        """RFC 9112, section 6.2: a Content-Length where the size is known before the content."""
+        outgoing = Outgoing(body, "PUT", size)
+        assert outgoing.headers == headers
+        assert b"".join(outgoing.blocks) == b"".join(
+            [body] if isinstance(body, bytes) else body or ()
+        )
+        assert outgoing.sent == sum(map(len, [body] if isinstance(body, bytes) else body or ()))
+        assert outgoing.ended
+
+    def test_a_body_of_known_length_that_fails_ends_the_connection(self, client: Transport) -> None:
+        """It cannot be ended cleanly: the registry would wait for the rest. Its error comes out."""
+        caught: list[BaseException] = []
+        seen = []
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            seen.append(peer.drain())
+
+        def flow(url: str) -> Flow[Reply]:
+            try:
+                return (yield Call("PUT", url, body=half(), size=8))
+            except BaseException as error:
+                caught.append(error)
+                raise
+
+        with scripted(script) as address, pytest.raises(_SourceError):
+            client.run(flow(f"http://{address}/"))
+        assert isinstance(caught[0], BodyFailed)
+        assert caught[0].reply is None
+        assert seen == [b"half"]
+
 
 def interrupt() -> None:
     """Press Ctrl-C."""
@@ -349,24 +398,25 @@ class TestInterrupt:
         assert isinstance(failed, (BodyFailed, KeyboardInterrupt))
         assert not isinstance(failed, BodyFailed) or failed.reply is None
 
-    @pytest.mark.parametrize("body", [None, b"bytes", [b"a", b"b"]])
+    @pytest.mark.parametrize("method", ["PATCH", "POST"])
+    @pytest.mark.parametrize("body", [None, b"bytes", (b"a", b"b"), [b"a", b"b"]])
     def test_it_waits_from_the_first_block_on_whatever_the_body_is(
-        self, body: bytes | list[bytes] | None
+        self, method: str, body: bytes | tuple[bytes] | list[bytes] | None
     ) -> None:
         """A head has no clean end in its middle, and before it nothing was changed."""
-        before = Outgoing(body, "PATCH")
+        before = Outgoing(body, method)
         assert not before.hold(KeyboardInterrupt())
-        outgoing = Outgoing(body, "PATCH")
+        outgoing = Outgoing(body, method)
         list(outgoing.blocks)
         assert outgoing.hold(KeyboardInterrupt())
         assert not outgoing.hold(KeyboardInterrupt())
 
-    @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
     @pytest.mark.parametrize("body", [None, b"bytes", [b"a"]])
-    def test_it_waits_for_the_answer_to_a_patch_alone(
+    def test_it_waits_for_no_answer_that_can_be_asked_for_again(
         self, method: str, body: bytes | list[bytes] | None
     ) -> None:
-        """RFC 5789, section 2: a PATCH is not idempotent; its answer alone tells what it did."""
+        """A PATCH and a POST are not idempotent: their answer only tells what they did."""
         outgoing = Outgoing(body, method)
         list(outgoing.blocks)
         assert not outgoing.hold(KeyboardInterrupt())

@@ -281,7 +281,7 @@ class TestTimes:
             (Patience.HURRY, 60.0, 5.0, 5.0),
             (Patience.USUAL, 60.0, 60.0, 60.0),
             (Patience.LONG, 60.0, 900.0, 60.0),
-            (Patience.LONG, 3600.0, 3600.0, 3600.0),
+            (Patience.LONG, 1.0, 15.0, 1.0),
         ],
     )
     def test_each_patience_has_its_limits(
