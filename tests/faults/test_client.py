@@ -232,7 +232,7 @@ def test_a_stall_that_ends_in_a_cut(brolga_registry: BrolgaRegistry, at: int | N
 def test_the_bytes_are_gone(brolga_registry: BrolgaRegistry) -> None:
     """Where the session is dead and the window too small, the error says what is missing."""
     brolga_registry.use(profile="zot", faults=FaultPlan(Cut(at=MIDDLE)))
-    error = push(brolga_registry, window=EARLY, chunk=0)
+    error = push(brolga_registry, window=EARLY, upload_style="streamed")
     assert isinstance(error, StreamNotReplayable)
     assert error.sent > MIDDLE > error.kept
 
@@ -250,11 +250,11 @@ def test_the_same_session_goes_on(brolga_registry: BrolgaRegistry) -> None:
 # --- Each profile
 
 
-@pytest.mark.parametrize("chunk", [None, 0], ids=["as suits", "streamed"])
+@pytest.mark.parametrize("style", ["auto", "streamed"])
 @pytest.mark.parametrize("brolga_registry", PROFILES, indirect=True)
-def test_every_profile(brolga_registry: BrolgaRegistry, chunk: int | None) -> None:
+def test_every_profile(brolga_registry: BrolgaRegistry, style: str) -> None:
     """A stream of unknown length goes into every kind of registry."""
-    assert push(brolga_registry, chunk=chunk) is None
+    assert push(brolga_registry, upload_style=style) is None
     assert brolga_registry.uploads(NAME) == {}
 
 
@@ -268,7 +268,7 @@ NO_CHUNKS = {"gar", "jfrog", "ecr", "ecr-public"}
 def test_every_profile_in_chunks(brolga_registry: BrolgaRegistry) -> None:
     """Chunks go into each that takes them; the others refuse, by a typed error."""
     assert brolga_registry.profile is not None
-    error = push(brolga_registry, chunk=CHUNK)
+    error = push(brolga_registry, upload_style=f"chunked:{CHUNK}")
     assert (error is not None) is (brolga_registry.profile.name in NO_CHUNKS)
 
 
@@ -306,14 +306,14 @@ def test_smaller_requests_after_413(brolga_registry: BrolgaRegistry, name: str) 
     """On 413 halve and begin again (opencontainers/distribution-spec#485)."""
     too_large = Answer(status=413, code="SIZE_INVALID", at=MIDDLE)
     brolga_registry.use(profile=PROFILES[name], faults=FaultPlan(too_large))
-    assert push(brolga_registry, chunk=2 * CHUNK) is None
+    assert push(brolga_registry, upload_style=f"chunked:{2 * CHUNK}") is None
     assert brolga_registry.struck == (too_large,)
 
 
 def test_a_layer_that_is_too_large(brolga_registry: BrolgaRegistry) -> None:
     """A blob over the registry's limit is refused, whatever its chunks are."""
     brolga_registry.use(profile=replace(PROFILES["ghcr"], blob_max=MIB))
-    error = push(brolga_registry, chunk=CHUNK)
+    error = push(brolga_registry, upload_style=f"chunked:{CHUNK}")
     assert isinstance(error, RegistryError)
     assert error.status == 413
 

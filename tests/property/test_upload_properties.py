@@ -166,7 +166,7 @@ class Simulated:
         status = _status(call, fault, whole=whole)
         self.delete_lost |= call.method == "DELETE"
         # A refusal of bytes at hand did nothing; a stream is refused when some of it was taken in.
-        clean = fault.act == "answer" and status in {401, 429} and isinstance(call.body, bytes)
+        clean = fault.act == "answer" and status in {401, 429} and call.is_repeatable
         if fault.stored and whole and not clean:
             done = self._work(call, arrived, None, told=False)
             committed = call.method == "PUT" and done.status == 201

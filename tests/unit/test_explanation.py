@@ -39,11 +39,12 @@ def explain(
     shows: Mapping[str, str] | None = None,
     credentials: Credentials | None = None,
     answer: Answer | None = None,
+    wish: str = "auto",
 ) -> Explanation:
     """Explain a push to a registry that shows such headers."""
     registry = Registry(f"https://{host}", credentials, shows=shows or {})
     driver = Driver(answer or Reply(404))
-    style = profile_of(registry.host, registry.shows).style
+    style = profile_of(registry.host, registry.shows).style.wished(wish)
     said = explained(cast("Transport", driver), registry, REPOSITORY, credentials, style)
     assert {call.method for call in driver.calls} == {"GET"}
     return said
@@ -68,6 +69,23 @@ def test_what_is_told_is_what_an_upload_does(
     assert (said.profile, said.chunk, said.smaller) == (profile, 0, smaller)
     assert (said.last_in_put, said.resumes) == (last_in_put, resumes)
     assert said.why
+
+
+@pytest.mark.parametrize(
+    ("wish", "chunk", "smaller"),
+    [
+        ("chunked", 32 << 20, 16 << 20),
+        ("chunked:5242880", 5 << 20, (5 << 20) // 2),
+        ("chunked:1024", 1024, 0),
+        ("streamed", 0, 32 << 20),
+    ],
+)
+def test_what_a_413_leads_to_is_told_of_the_style_in_force(
+    wish: str, chunk: int, smaller: int
+) -> None:
+    """Half of its chunks, and nothing where these are the smallest."""
+    said = explain(wish=wish)
+    assert (said.chunk, said.smaller, said.put_max) == (chunk, smaller, 0)
 
 
 def test_a_registry_is_known_by_what_it_shows() -> None:

@@ -631,6 +631,15 @@ def test_a_refused_closing_that_did_its_work_all_the_same_is_found(status: int) 
     play(upload(Known(BODY, kept_from=4)), *steps, *gone, error=StreamNotReplayable)
 
 
+def test_the_last_refusal_of_a_closing_is_not_believed_either() -> None:
+    """There is no further try: before that is told, the blob is asked for."""
+    steps: list[Step] = [(POST, ACCEPTED), (patch(BODY), NEXT), (put(), Reply(503))]
+    there = (HEAD, Reply(200, {"content-length": "4"})), (delete(SECOND), GONE)
+    assert play(upload(attempts=1), *steps, *there) is BLOB
+    gone = (HEAD, Reply(404)), (delete(SECOND), GONE)
+    play(upload(attempts=1), *steps, *gone, error=RegistryError, match="503")
+
+
 def test_a_clean_refusal_of_the_closing_asks_for_no_blob() -> None:
     """Whoever says that nothing was done is believed: 404 for a session that is gone."""
     play(

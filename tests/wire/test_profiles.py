@@ -25,12 +25,23 @@ from brolga.wire.profiles import PROFILES
         ("registry.example", {"x-artifactory-id": "abc"}, "jfrog"),
         ("quay.io", {}, "quay"),
         ("registry.example", {"server": "Zot/2.1"}, "zot"),
+        ("registry.example", {"server": "brolga/1.0"}, "brolga"),
         ("registry.example", {"server": "nginx"}, "distribution"),
-        (
-            "registry-1.docker.io",
-            {"docker-distribution-api-version": "registry/2.0"},
-            "distribution",
-        ),
+        ("registry-1.docker.io", {}, "docker hub"),
+        # What asks for a token, or a password, names itself: hosts may have names of their own.
+        *[
+            ("registry.example", {"www-authenticate": challenge}, name)
+            for challenge, name in (
+                ('Basic realm="https://1.dkr.ecr.x/",service="ecr.amazonaws.com"', "ecr"),
+                ('Bearer realm="https://ghcr.io/token",service="ghcr.io"', "ghcr"),
+                ('Bearer realm="https://eu-docker.pkg.dev/v2/token"', "gar"),
+                ('Bearer realm="https://mine.azurecr.io/oauth2/token"', "acr"),
+                ('Bearer realm="https://quay.io/v2/auth"', "quay"),
+                ('Bearer realm="https://x/service/token",service="harbor-registry"', "harbor"),
+                ('Bearer realm="https://x/jwt/auth",service="container_registry"', "gitlab"),
+                ('Bearer realm="https://auth.example/token"', "distribution"),
+            )
+        ],
         ("localhost", {}, "distribution"),
         ("ghcr.io.example", {}, "distribution"),
         ("notghcr.io", {}, "distribution"),
@@ -78,6 +89,44 @@ def test_chunks_stay_within_what_a_registry_takes(name: str, sizes: list[int]) -
         style = style.chunked()
         tried.append(style.chunk >> 20)
     assert tried == sizes
+
+
+@pytest.mark.parametrize(
+    ("wish", "chunk", "put_max"),
+    [
+        ("auto", 0, 9),
+        ("streamed", 0, 0),
+        ("put", 0, 1 << 62),
+        ("chunked", 7, 0),
+        ("chunked:5", 5, 0),
+    ],
+)
+def test_a_user_may_wish_for_another_style(wish: str, chunk: int, put_max: int) -> None:
+    """What they do not say stays as suits the registry."""
+    style = Style(smaller=7, put_max=9, last_in_put=True).wished(wish)
+    assert (style.chunk, style.put_max, style.last_in_put) == (chunk, put_max, True)
+
+
+def test_who_wants_chunks_gets_them_from_whoever_takes_none() -> None:
+    """The table may be wrong, or old."""
+    assert Style(smaller=0).wished("chunked").chunk == 32 << 20
+
+
+@pytest.mark.parametrize(
+    "wish", ["", "Auto", "streamed:1", "put:1", "chunked:", "chunked:0", "chunked:-1", "chunked:1M"]
+)
+def test_what_is_not_a_style_is_refused(wish: str) -> None:
+    """It says what there is."""
+    with pytest.raises(ValueError, match="is not an upload style: auto, streamed, put or chunked"):
+        Style().wished(wish)
+
+
+@pytest.mark.parametrize(("size", "smaller"), [(1 << 30, 32), (16 << 20, 16), (0, 8)])
+def test_chunks_after_a_413_lie_in_the_window(size: int, smaller: int) -> None:
+    """The promise of memory holds for them too; less than 8 MiB would be many requests."""
+    assert Style().within(size).smaller == smaller << 20
+    assert Style(smaller=0).within(size).smaller == 0
+    assert Style(smaller=4 << 20).within(size).smaller == 4 << 20
 
 
 @pytest.mark.parametrize(

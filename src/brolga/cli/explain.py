@@ -6,7 +6,7 @@ Knows flags, and how what was found is printed. Must not know how it is found.
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -19,7 +19,7 @@ from brolga.cli.options import (
     upload_flags,
 )
 from brolga.cli.output import lines, one_line, result
-from brolga.cli.sending import chunks_of, shown_size
+from brolga.cli.sending import shown_size, wish_of
 from brolga.cli.verbs import Verb
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_UNBOUNDED: Final = 1 << 40  # bytes: who takes so many at once takes all
 # The backspace keeps click from filling the lines.
 _EXAMPLES = """\b
 Examples:
@@ -50,12 +51,13 @@ def command(*, repo: str, sending: Sending, as_json: bool, connection: Connectio
 
     Prints a line for each thing. With --json: repository, url, tls, verified, authentication,
     credentials, profile, why, chunk (bytes; 0: one stream), smaller (bytes of a chunk after a 413;
-    0: none), lastInPut, resumes, chosenBy, window (bytes), spool, mount, referrers.
+    0: none), putMax (bytes: a blob of at most so many goes in one PUT), lastInPut, resumes,
+    chosenBy, window (bytes), spool, mount, referrers.
     """
     from brolga.reference import Repository
 
     repository = Repository.parse(repo)
-    _, chosen_by = chunks_of(sending, repository.registry)
+    _, chosen_by = wish_of(sending, repository.registry)
     with open_client(connection, sending=sending) as client:
         found = client.explain(repository)
     verified = found.tls and not connection.insecure
@@ -86,6 +88,7 @@ def _rows(
     yield "credentials", found.credentials
     yield "profile", f"{found.profile}: {found.why}"
     yield "uploads", f"{_style(found)} ({chosen_by or 'auto'})"
+    yield "known blobs", _whole(found)
     yield "after a 413", f"chunks of {shown_size(found.smaller)}" if found.smaller else "given up"
     again = "a new session, from the first byte"
     asked = f"the session is asked how far it came; else {again}"
@@ -102,8 +105,19 @@ def _style(found: Explanation) -> str:
     return f"chunks of {shown_size(found.chunk)}{last}"
 
 
+def _whole(found: Explanation) -> str:
+    """Tell how a blob goes whose digest is known before, as one of another image."""
+    if not found.put_max:
+        return "the same"
+    return (
+        "one PUT" if found.put_max > _UNBOUNDED else f"one PUT, up to {shown_size(found.put_max)}"
+    )
+
+
 def _kept(sending: Sending) -> str:
     if sending.spool is False:
+        if not sending.window:
+            return "nothing"
         return f"the last {shown_size(sending.window)}, in memory"
     where = "where temporary files are" if sending.spool is True else f"in {sending.spool}"
     return f"all of it, in a file without a name {where}"

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import click
 
 from brolga.cli.output import warn
-from brolga.cli.sending import Sending, SizeType, StyleType, chunks_of
+from brolga.cli.sending import Sending, SizeType, StyleType, wish_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -247,7 +247,7 @@ _UPLOAD_FLAGS: Final = (
         "--upload-style",
         type=StyleType(),
         metavar="STYLE",
-        help="auto, streamed, or chunked[:SIZE]; default: as the config file says, else auto.",
+        help="auto, streamed, put, or chunked[:SIZE]; default: as the config file says, else auto.",
     ),
     click.option(
         "--retries",
@@ -390,9 +390,9 @@ def _uploads(sending: Sending) -> dict[str, Any]:
     """Return what the client is told of uploads."""
     from brolga.wire import Retry
 
-    chunk, _ = chunks_of(sending, "")
+    wish, _ = wish_of(sending, "")
     retry = Retry(attempts=sending.retries + 1, chance=random.random)
-    return {"chunk": chunk, "window": sending.window, "spool": sending.spool, "retry": retry}
+    return {"upload_style": wish, "window": sending.window, "spool": sending.spool, "retry": retry}
 
 
 @dataclass(frozen=True)

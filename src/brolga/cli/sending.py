@@ -14,14 +14,12 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from brolga.client import Chunk
-
-__all__ = ["Sending", "SizeType", "StyleType", "chunks_of", "parse_style", "shown_size"]
+__all__ = ["Sending", "SizeType", "StyleType", "parse_style", "shown_size", "wish_of"]
 
 _UNITS: Final = {None: 0, "K": 10, "M": 20, "G": 30}  # powers of two
 _SIZE: Final = re.compile(r"([0-9]{1,18})(?:([KMG])(?:iB)?)?")
 _CHUNKED: Final = "chunked"
-_STYLES: Final[dict[str, Chunk]] = {"auto": None, "streamed": 0, _CHUNKED: True}
+_STYLES: Final = ("auto", "streamed", "put", _CHUNKED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +27,7 @@ class Sending:
     """What the flags say about how uploads go out, and what is kept meanwhile.
 
     `window` in bytes; `spool` is a directory, True for the system's, False for none. `upload_style`
-    is as `Client` has its `chunk`, or None where the flag was not given.
+    is None where the flag was not given.
     """
 
     window: int
@@ -40,25 +38,25 @@ class Sending:
 
 @dataclass(frozen=True)
 class Style:
-    """An upload style, as it was written and as `Client` has it."""
+    """An upload style, as it was written and as `Client` takes it."""
 
     text: str
-    chunk: Chunk
+    wish: str
 
 
-def chunks_of(sending: Sending, registry: str) -> tuple[Chunk | Mapping[str, Chunk], str]:
-    """Return what `Client` is given as `chunk`, and who said so of `registry`, "" for nobody.
+def wish_of(sending: Sending, registry: str) -> tuple[str | Mapping[str, str], str]:
+    """Return the `upload_style` of a `Client`, and who said so of `registry`, "" for nobody.
 
     The flag wins over the config file. Raises UsageError for a config file that is none.
     """
     if sending.upload_style is not None:
-        return sending.upload_style.chunk, f"--upload-style {sending.upload_style.text}"
+        return sending.upload_style.wish, f"--upload-style {sending.upload_style.text}"
     from brolga.cli.settings import upload_styles
 
     path, styles = upload_styles()
-    chunks = {name: style.chunk for name, style in styles.items()}
+    wishes = {name: style.wish for name, style in styles.items()}
     mine = styles.get(registry)
-    return chunks, f'upload-style = "{mine.text}" in {path}' if mine else ""
+    return wishes, f'upload-style = "{mine.text}" in {path}' if mine else ""
 
 
 def parse_size(text: str) -> int:
@@ -70,16 +68,15 @@ def parse_size(text: str) -> int:
 
 
 def parse_style(text: str) -> Style:
-    """Return an upload style: auto, streamed, or chunked[:SIZE]. Raises ValueError."""
+    """Return an upload style: auto, streamed, put or chunked[:SIZE]. Raises ValueError."""
     if text in _STYLES:
-        return Style(text, _STYLES[text])
+        return Style(text, text)
     name, _, size = text.partition(":")
     if name != _CHUNKED:
-        raise ValueError(f"{text!r} is no upload style: auto, streamed or chunked[:SIZE]")
-    chunk = parse_size(size)
-    if not chunk:
+        raise ValueError(f"{text!r} is not an upload style: {', '.join(_STYLES)}[:SIZE]")
+    if not (chunk := parse_size(size)):
         raise ValueError(f"{text!r} has chunks of no bytes")
-    return Style(text, chunk)
+    return Style(text, f"{_CHUNKED}:{chunk}")
 
 
 def shown_size(size: int) -> str:

@@ -14,6 +14,7 @@ not know HTTP or how bytes are compressed.
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING
 from brolga.auth import default_keychain
 from brolga.client import local
 from brolga.client.names import as_blob, as_place, as_reference, as_repository
-from brolga.client.registries import Chunk, Registries, Uploads
+from brolga.client.registries import Registries, Uploads
 from brolga.client.target import Destination
 from brolga.copy import push as push_into
 from brolga.descriptor import DEFAULT_PLATFORM
@@ -35,6 +36,7 @@ from brolga.transport import Transport
 from brolga.wire import (
     Patience,
     Retry,
+    Style,
     check_login,
     delete_blob,
     delete_manifest,
@@ -46,7 +48,7 @@ from brolga.wire import (
 from brolga.wire.referrers import list_referrers, remove_referrer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
     from os import PathLike
     from typing import BinaryIO, Self
 
@@ -60,7 +62,7 @@ if TYPE_CHECKING:
     from brolga.store import Target
     from brolga.wire import Credentials
 
-__all__ = ["Chunk", "Client", "image", "push", "push_layer"]
+__all__ = ["Client", "image", "push", "push_layer"]
 
 
 class Client:
@@ -75,15 +77,15 @@ class Client:
     file of further authorities, `client_cert` and `client_key` are what this client shows of
     itself. `timeout_s` bounds, in seconds, connecting, each write, and the wait for an answer.
     `jobs` is how many blobs are pushed at a time. `retry` says how often a call that may be
-    repeated is, and after which pauses. `chunk` sends uploads in chunks of so many bytes, True in
-    chunks and 0 in one stream, None as suits the registry; a mapping has that for each registry by
-    its name. `window` is how many bytes of uploads are kept in
-    memory, to go out again where a connection fails; `spool` keeps all of them instead, in a file
-    without a name in that directory, or (True) in the system's for temporary files. `on_warning`
-    is told host and text of a registry's warnings, each once.
+    repeated is, and after which pauses. `upload_style` is how blobs go out: `auto` (as suits the
+    registry), `streamed`, `put`, `chunked` or `chunked:BYTES` (`brolga.wire.Style.wished`); a
+    mapping has that for registries by their names. `window` is how many bytes of uploads are kept
+    in memory, to go out again where a connection fails; `spool` keeps all of them instead, in a
+    file without a name in that directory, or (True) in the system's for temporary files.
+    `on_warning` is told host and text of a registry's warnings, each once.
 
     Raises OSError where a certificate cannot be read, ValueError where `timeout_s` is not a time
-    of up to a day, `jobs` less than 1 or `window` less than 0.
+    of up to a day, `jobs` less than 1, `window` less than 0 or a style not one.
     """
 
     def __init__(  # noqa: PLR0913 - what can be chosen about a connection
@@ -97,7 +99,7 @@ class Client:
         timeout_s: float = 60.0,
         jobs: int = 4,
         retry: Retry | None = None,
-        chunk: Chunk | Mapping[str, Chunk] = None,
+        upload_style: str | Mapping[str, str] = "auto",
         window: int = DEFAULT_WINDOW,
         spool: bool | str | PathLike[str] = False,
         on_warning: Callable[[str, str], None] | None = None,
@@ -106,6 +108,8 @@ class Client:
             raise ValueError(f"jobs must be 1 or more, not {jobs}")
         if window < 0:
             raise ValueError(f"a window is 0 bytes or more, not {window}")
+        for wish in upload_style.values() if isinstance(upload_style, Mapping) else [upload_style]:
+            Style().wished(wish)
         self._jobs = jobs
         self._spool = spool
         self._transport = Transport(
@@ -121,7 +125,7 @@ class Client:
             self._transport,
             credentials,
             retry or Retry(chance=random.random),
-            Uploads(chunk, window, spool),
+            Uploads(upload_style, window, spool),
             insecure,
         )
 
@@ -422,7 +426,7 @@ class Client:
         repository = as_repository(repository)
         registry = self._registries.of(repository)
         credentials = self._registries.found(repository)
-        style = self._registries.uploads.style(repository, registry)
+        style = self._registries.uploads.style_for(repository, registry)
         return explained(self._transport, registry, repository, credentials, style)
 
     # --- Inside

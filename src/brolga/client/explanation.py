@@ -30,7 +30,8 @@ class Explanation:
 
     `authentication` is what the registry asks for, `credentials` where those come from that it
     would get. `profile` names what is known of its kind, `why` with the public issue. `chunk` is in
-    bytes, 0 for one streamed PATCH; `smaller` the size after a 413. `resumes` tells whether a
+    bytes, 0 for one streamed PATCH; `smaller` the size after a 413, 0 where there is none. A blob
+    of at most `put_max` bytes whose digest is known goes in one PUT. `resumes` tells whether a
     session that was cut is asked how far it came. `referrers` is `api`, `tag`, or why that is not
     known.
     """
@@ -44,6 +45,7 @@ class Explanation:
     why: str
     chunk: int
     smaller: int
+    put_max: int
     last_in_put: bool
     resumes: bool
     mount: str
@@ -72,7 +74,8 @@ def explained(
         profile=profile.name,
         why=profile.why,
         chunk=style.chunk,
-        smaller=style.smaller,
+        smaller=style.chunked().chunk if style.can_shrink else 0,
+        put_max=style.put_max,
         last_in_put=style.last_in_put,
         resumes=style.resumes,
         mount="tried between repositories of the registry; where it is refused, uploaded",

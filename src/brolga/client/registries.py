@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from brolga.client.remote import Remote
 from brolga.replay import Spool, Window
-from brolga.wire import Credentials, Style, enter, profile_of
+from brolga.wire import Credentials, enter, profile_of
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -23,19 +23,16 @@ if TYPE_CHECKING:
     from brolga.reference import Repository
     from brolga.replay import Keep
     from brolga.transport import Transport
-    from brolga.wire import Access, Registry, Retry
+    from brolga.wire import Access, Registry, Retry, Style
 
-__all__ = ["Chunk", "Registries", "Uploads"]
-
-# Bytes; True for chunks of the size that suits, 0 for one stream, None for what suits.
-Chunk: TypeAlias = int | bool | None
+__all__ = ["Registries", "Uploads"]
 
 
 @dataclass(frozen=True)
 class Uploads:
     """How blobs go out, and what is kept of them meanwhile: as `Client` has it."""
 
-    chunk: Chunk | Mapping[str, Chunk]
+    style: str | Mapping[str, str]
     window: int
     spool: bool | str | PathLike[str]
 
@@ -45,18 +42,14 @@ class Uploads:
             return Window(self.window // uploads)
         return Spool(None if self.spool is True else self.spool)
 
-    def style(self, repository: Repository, registry: Registry) -> Style:
+    def style_for(self, repository: Repository, registry: Registry, uploads: int = 1) -> Style:
         """Return how blobs go out: as the user said, or as suits the registry."""
-        style = profile_of(registry.host, registry.shows).style
-        chunk = self.chunk
-        if isinstance(chunk, Mapping):
-            chunk = chunk.get(repository.registry)
-        if chunk is None:
-            return style
-        if chunk is True:
-            # Who wants chunks gets them, from a registry too that is known to take none.
-            chunk = style.smaller or Style.smaller
-        return replace(style, chunk=int(chunk))
+        wish = self.style
+        if isinstance(wish, Mapping):
+            wish = wish.get(repository.registry, "auto")
+        profile = profile_of(registry.host, registry.shows)
+        # A chunk lies in memory until it has arrived, as the window does.
+        return profile.style.within(self.window // uploads).wished(wish)
 
 
 @dataclass(frozen=True)
@@ -82,7 +75,7 @@ class Registries:
             self.transport,
             keep=partial(self.uploads.keep, uploads),
             retry=self.retry,
-            style=self.uploads.style(repository, access.registry),
+            style=self.uploads.style_for(repository, access.registry, uploads),
         )
 
     def access(self, repository: Repository, actions: str = "pull", *also: Repository) -> Access:

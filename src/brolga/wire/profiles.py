@@ -3,9 +3,10 @@
 Knows which registry wants what, by its host and by what it shows of itself, each with the public
 issue that says so. Must not know how an upload is done.
 
-Strategy: every registry that is known takes a blob as one streamed PATCH, so a row says what is to
-be done when that fails: in which chunks to go on after a 413, whether a session that was cut is
-worth asking. The first row that fits counts; the last one fits all.
+Strategy: every registry that is known takes a blob as one streamed PATCH, so a row says what may be
+saved (a PUT of all, where length and digest are known before), and what is to be done when that
+fails: in which chunks to go on after a 413, whether a session that was cut is worth asking. The
+first row that fits counts; the last one fits all.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["PROFILES", "Profile", "Style", "profile_of"]
 
 _MIB: Final = 1 << 20
+_ANY: Final = 1 << 62  # bytes: no blob has more
+# In one PUT go blobs whose loss costs little: on many registries nothing of a PUT that was cut can
+# be gone on from.
+_PUT_MAX: Final = 64 * _MIB
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,32 @@ class Style:
         """Return the style in smaller requests: chunks, and of half the size each further time."""
         wanted = self.chunk // 2 if self.chunk else self.smaller
         return replace(self, chunk=max(wanted, self.smallest), put_max=0)
+
+    def wished(self, wish: str) -> Style:
+        """Return the style as a user wants it; what they do not say stays.
+
+        `auto` is this one, `streamed` one PATCH for all, `put` one PUT where length and digest are
+        known before, `chunked` chunks of the size that suits, `chunked:N` of N bytes.
+
+        Raises ValueError.
+        """
+        kind, _, size = wish.partition(":")
+        if wish == "auto":
+            return self
+        if wish == "streamed":
+            return replace(self, chunk=0, put_max=0)
+        if wish == "put":
+            return replace(self, chunk=0, put_max=_ANY)
+        if wish == "chunked":
+            # Who wants chunks gets them, from a registry too that is known to take none.
+            return replace(self, chunk=self.smaller or Style.smaller, put_max=0)
+        if kind == "chunked" and size.isascii() and size.isdecimal() and int(size):
+            return replace(self, chunk=int(size), put_max=0)
+        raise ValueError(f"{wish!r} is not an upload style: auto, streamed, put or chunked[:BYTES]")
+
+    def within(self, size: int) -> Style:
+        """Return the style with the chunks after a 413 in at most `size` bytes, 8 MiB at least."""
+        return replace(self, smaller=min(self.smaller, max(size, 8 * _MIB)))
 
     def at_least(self, size: int) -> Style:
         """Return the style with chunks of `size` bytes or more."""
@@ -86,51 +117,86 @@ PROFILES: Final = (
         "ecr",
         Style(smaller=16 * _MIB, smallest=5 * _MIB, last_in_put=True),
         hosts=r".*\.dkr\.ecr(-fips)?\..*\.amazonaws\.com(\.cn)?|public\.ecr\.aws",
+        shows=("www-authenticate", "ecr.amazonaws.com"),
         why="chunks of 5 to 20 MiB, the last one in the PUT; Range stands still "
         "(aws/containers-roadmap#2831)",
     ),
     Profile(
         "ghcr",
-        Style(smaller=4 * _MIB),
+        Style(smaller=4 * _MIB, put_max=_PUT_MAX),
         hosts=r"ghcr\.io",
+        shows=("www-authenticate", "https://ghcr.io/"),
         why="chunks of at most 4 MiB (oras-project/rust-oci-client#35)",
     ),
     Profile(
         "gar",
-        Style(smaller=0, resumes=False),
+        Style(smaller=0, resumes=False, put_max=_ANY),
         hosts=r".*-docker\.pkg\.dev|(.*\.)?gcr\.io",
-        why="no chunks with Content-Range (google/go-containerregistry#379)",
+        shows=("www-authenticate", "docker.pkg.dev/"),
+        why="no chunks: one PUT where the length is known, else one streamed PATCH "
+        "(dotnet/sdk-container-builds#287, google/go-containerregistry#379)",
     ),
     Profile(
         "acr",
         Style(smaller=4 * _MIB, resumes=False),
         hosts=r".*\.azurecr\.(io|us|cn)",
-        why="an upload that was cut cannot be resumed (Azure/azure-sdk-for-js#25448)",
+        shows=("www-authenticate", ".azurecr."),
+        why="an upload that was cut cannot be resumed (Azure/azure-sdk-for-js#25448, "
+        "Azure/azure-sdk-for-python#29738)",
     ),
     Profile(
         "jfrog",
         Style(smaller=0, resumes=False),
         hosts=r".*\.jfrog\.io",
         shows=("x-artifactory-id", ""),
-        why="one PATCH for each blob: another may reach another node",
+        why="one PATCH for each blob: a PUT with bytes was refused, and another PATCH may reach "
+        "another node (containerd/containerd#3533)",
     ),
     Profile(
         "quay",
-        Style(),
+        Style(put_max=_PUT_MAX),
         hosts=r"quay\.io",
-        why="a failed PUT cancels the session",
+        shows=("www-authenticate", "https://quay.io/"),
+        why="a failed PUT cancels the session (quay/quay, endpoints/v2/blob.py)",
     ),
     Profile(
         "zot",
-        Style(resumes=False),
+        Style(resumes=False, put_max=_PUT_MAX, post_max=_MIB // 16),
         shows=("server", "zot"),
-        why="a PATCH that was cut deletes the session",
+        why="a PATCH that was cut deletes the session (project-zot/zot#231)",
+    ),
+    Profile(
+        "brolga",
+        Style(put_max=_PUT_MAX, post_max=_MIB // 16),
+        shows=("server", "brolga"),
+        why="the embedded registry: the whole of the specification",
+    ),
+    Profile(
+        "harbor",
+        Style(put_max=_PUT_MAX),
+        shows=("www-authenticate", 'service="harbor-registry"'),
+        why="distribution behind proxies, which lose the answer to a large blob's PUT "
+        "(goharbor/harbor#19573)",
+    ),
+    Profile(
+        "gitlab",
+        Style(put_max=_PUT_MAX),
+        shows=("www-authenticate", 'service="container_registry"'),
+        why="distribution whose tokens live for five minutes (moby/moby#33558)",
+    ),
+    Profile(
+        "docker hub",
+        Style(put_max=_PUT_MAX),
+        hosts=r"(.*\.)?docker\.io",
+        why="distribution; blobs are mounted between its own repositories only "
+        "(google/go-containerregistry#1741)",
     ),
     Profile(
         "distribution",
-        Style(),
+        Style(put_max=_PUT_MAX),
         hosts=".*",
-        why="one streamed PATCH; a session that was cut is asked how far it came",
+        why="one streamed PATCH (distribution/distribution#930), or one PUT where the length is "
+        "known; a session that was cut is asked how far it came",
     ),
 )
 

@@ -153,6 +153,7 @@ class _Run:
     last: Chunk | None = None  # what goes with the PUT
     closing: Descriptor | None = None  # what a PUT was made for, and may be there
     asks: int = 0  # how often that is worth asking for
+    has_asked: bool = True  # since the last PUT
     cause: BrolgaError | None = None
     vain_asks: int = 0
 
@@ -169,7 +170,8 @@ class _Run:
                 except (TransportFailed, UploadInterrupted, RegistryError, DigestMismatch) as error:
                     if is_gone(error) and (yield from self._shows()):
                         return self.seal()
-                    yield from self._weigh(error)
+                    if (yield from self._weigh(error)):
+                        return self.seal()
         finally:
             self.cause = None  # its traceback knows this object
 
@@ -291,7 +293,7 @@ class _Run:
 
     def _doubt(self, descriptor: Descriptor, asks: int) -> None:
         """Note that the blob may be there, and how often that is worth asking for."""
-        self.closing, self.asks = descriptor, max(self.asks, asks)
+        self.closing, self.asks, self.has_asked = descriptor, max(self.asks, asks), False
 
     def _shows(self, times: int | None = None) -> Flow[bool]:
         """Ask for the blob, so often at most, where a PUT was made for it.
@@ -300,7 +302,7 @@ class _Run:
         """
         if self.closing is None:
             return False
-        pause_s = 0.0
+        self.has_asked, pause_s = True, 0.0
         for attempt in range(1, 1 + min(self.asks, times or self.asks)):
             there = yield from is_there(self.access, self.closing, pause_s)
             if there:
@@ -336,22 +338,28 @@ class _Run:
         yield from self._lose()
         return False
 
-    def _weigh(self, error: BrolgaError) -> Flow[None]:
-        """Prepare the next try after a failure. Raises it where there is none."""
+    def _weigh(self, error: BrolgaError) -> Flow[bool]:
+        """Prepare the next try after a failure. Raises it where there is none.
+
+        Return whether the blob is there all the same: then none is needed.
+        """
         asking = not self.is_sure
         self.vain_asks += asking
         self.cause = self.cause if asking and self.cause else error
         what = rung(error, self._standing())
-        if what is Rung.NONE:
+        # Smaller requests come to an end by themselves: they need neither counting nor pauses.
+        is_shrinking = what is Rung.SMALLER and self.retry.attempts > 1
+        if what is Rung.NONE or not (is_shrinking or self._count_setback(error)):
+            if not self.has_asked and (yield from self._shows(1)):
+                return True
             raise self.cause
-        if what is Rung.SMALLER and self.retry.attempts > 1:
-            self.style = self.style.chunked()  # which ends: it needs neither counting nor pauses
-        else:
-            self._count_setback(error)
+        if is_shrinking:
+            self.style = self.style.chunked()
         if what is Rung.ASK:
             self.is_sure = False
         elif self.session is not None:
             yield from self._lose()
+        return False
 
     def _standing(self) -> Standing:
         session = self.session
@@ -370,11 +378,10 @@ class _Run:
         self.setbacks.session_lost()
         self.vain_asks = 0
 
-    def _count_setback(self, error: BrolgaError) -> None:
-        """Count a failure, and note the pause after it. Raises it where there is no further try."""
+    def _count_setback(self, error: BrolgaError) -> bool:
+        """Count a failure, and note the pause after it; return whether there is a further try."""
         acknowledged = self.session.acknowledged if self.session else 0
-        if not self.setbacks.count(error, self.body.produced, acknowledged):
-            raise self.cause or error
+        return self.setbacks.count(error, self.body.produced, acknowledged)
 
     def _check_kept(self) -> None:
         """Raise StreamNotReplayable where the bytes that are needed are gone."""

@@ -58,6 +58,7 @@ def test_a_line_for_each_thing(brolga: Brolga) -> None:
         "asks for": "nothing",
         "credentials": "none: anonymous",
         "uploads": "one streamed PATCH (auto)",
+        "known blobs": "one PUT, up to 64 MiB",
         "after a 413": "chunks of 32 MiB",
         "after a cut": "the session is asked how far it came; else a new session, from the first "
         "byte",
@@ -65,6 +66,14 @@ def test_a_line_for_each_thing(brolga: Brolga) -> None:
         "mount": "tried between repositories of the registry; where it is refused, uploaded",
         "referrers": "api",
     }
+
+
+@pytest.mark.parametrize(("style", "told"), [("streamed", "the same"), ("put", "one PUT")])
+def test_how_blobs_go_whose_digest_is_known(brolga: Brolga, style: str, told: str) -> None:
+    """Without a bound, where there is none."""
+    with scripted(asked) as address:
+        outcome = brolga("explain", "--upload-style", style, f"{address}/x")
+    assert f"known blobs        {told}\n" in outcome.out
 
 
 def test_json_is_one_object(brolga: Brolga) -> None:
@@ -76,7 +85,11 @@ def test_json_is_one_object(brolga: Brolga) -> None:
     found = json.loads(outcome.out)
     assert found["repository"] == f"{address}/x"
     assert (found["tls"], found["verified"]) == (False, False)
-    assert (found["chunk"], found["smaller"], found["lastInPut"]) == (5 << 20, 32 << 20, False)
+    assert (found["chunk"], found["smaller"], found["lastInPut"]) == (
+        5 << 20,
+        (5 << 20) // 2,
+        False,
+    )
     assert (found["chosenBy"], found["window"]) == ("--upload-style chunked:5M", 1 << 20)
     assert found["spool"] is False
     assert {"url", "authentication", "credentials", "profile", "why", "resumes", "mount"} < set(

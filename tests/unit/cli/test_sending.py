@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from brolga import wire
 from brolga.cli.sending import (
     Sending,
     SizeType,
     Style,
     StyleType,
-    chunks_of,
     parse_size,
     parse_style,
     shown_size,
+    wish_of,
 )
 
 
@@ -77,26 +78,28 @@ def test_a_size_is_shown_in_the_largest_unit_that_is_exact(size: int, text: str)
 
 
 @pytest.mark.parametrize(
-    ("text", "chunk"),
+    ("text", "wish"),
     [
-        ("auto", None),
-        ("streamed", 0),
-        ("chunked", True),
-        ("chunked:16MiB", 16 << 20),
-        ("chunked:1", 1),
+        ("auto", "auto"),
+        ("streamed", "streamed"),
+        ("put", "put"),
+        ("chunked", "chunked"),
+        ("chunked:16MiB", "chunked:16777216"),
+        ("chunked:1", "chunked:1"),
     ],
 )
-def test_a_style_is_what_a_client_has_as_its_chunk(text: str, chunk: int | bool | None) -> None:
-    """None is as suits the registry, 0 one stream, True chunks of the size that suits."""
-    assert parse_style(text) == Style(text, chunk)
+def test_a_style_is_what_a_client_takes(text: str, wish: str) -> None:
+    """Sizes are in bytes there."""
+    assert parse_style(text) == Style(text, wish)
+    wire.Style().wished(wish)
 
 
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "'' is no upload style: auto, streamed or chunked"),
-        ("Auto", "'Auto' is no upload style"),
-        ("streamed:1", "'streamed:1' is no upload style"),
+        ("", "'' is not an upload style: auto, streamed, put, chunked"),
+        ("Auto", "'Auto' is not an upload style"),
+        ("streamed:1", "'streamed:1' is not an upload style"),
         ("chunked:", "'' is no size"),
         ("chunked:x", "'x' is no size"),
         ("chunked:0", "'chunked:0' has chunks of no bytes"),
@@ -111,7 +114,7 @@ def test_what_is_no_style_is_refused(text: str, why: str) -> None:
 def test_a_default_of_the_program_s_own_passes() -> None:
     """Click converts what is converted already."""
     assert SizeType().convert(5, None, None) == 5
-    style = Style("auto", None)
+    style = Style("auto", "auto")
     assert StyleType().convert(style, None, None) is style
 
 
@@ -119,4 +122,4 @@ def test_the_flag_wins_over_the_config_file(monkeypatch: pytest.MonkeyPatch) -> 
     """A file that is broken does not matter where it is not asked."""
     monkeypatch.setenv("BROLGA_CONFIG", "/no/where")
     sending = Sending(window=0, spool=False, upload_style=parse_style("chunked:1M"), retries=0)
-    assert chunks_of(sending, "r.example") == (1 << 20, "--upload-style chunked:1M")
+    assert wish_of(sending, "r.example") == ("chunked:1048576", "--upload-style chunked:1M")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
-from brolga.cli.sending import Sending, Style, chunks_of
+from brolga.cli.sending import Sending, Style, wish_of
 from brolga.cli.settings import upload_styles
 
 if TYPE_CHECKING:
@@ -41,19 +41,19 @@ def test_each_registry_has_its_style(config: Path) -> None:
     """By its name, with the port where it has one."""
     config.write_text(GOOD)
     styles = {
-        "registry.example:5000": Style("chunked:16MiB", 16 << 20),
-        "ghcr.io": Style("streamed", 0),
+        "registry.example:5000": Style("chunked:16MiB", "chunked:16777216"),
+        "ghcr.io": Style("streamed", "streamed"),
     }
     assert upload_styles() == (config, styles)
-    chunks = {"registry.example:5000": 16 << 20, "ghcr.io": 0}
-    assert chunks_of(USUAL, "ghcr.io") == (chunks, f'upload-style = "streamed" in {config}')
-    assert chunks_of(USUAL, "r.example") == (chunks, "")
+    wishes = {"registry.example:5000": "chunked:16777216", "ghcr.io": "streamed"}
+    assert wish_of(USUAL, "ghcr.io") == (wishes, f'upload-style = "streamed" in {config}')
+    assert wish_of(USUAL, "r.example") == (wishes, "")
 
 
 def test_docker_hub_has_the_name_that_references_have(config: Path) -> None:
     """`docker.io`, whatever its API's host is called."""
     config.write_text('[registry."docker.io"]\nupload-style = "auto"\n')
-    assert upload_styles()[1] == {"docker.io": Style("auto", None)}
+    assert upload_styles()[1] == {"docker.io": Style("auto", "auto")}
 
 
 def test_there_need_be_none(config: Path) -> None:
@@ -119,7 +119,7 @@ def test_another_file_can_be_named(
         ),
         (
             b'[registry."r.example"]\nupload-style = 5',
-            "[registry.'r.example'] upload-style: '5' is no upload style",
+            "[registry.'r.example'] upload-style: '5' is not an upload style",
         ),
     ],
 )
