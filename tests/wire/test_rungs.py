@@ -92,6 +92,8 @@ OTHER_BYTES = DigestMismatch("no", expected="", actual="")
         (says(413), CLOSED, Rung.NONE),
         (says(416), FIRST_CHUNK, Rung.SMALLER),
         (says(416), CHUNKED, Rung.ANEW),
+        (says(416), replace(FIRST_CHUNK, style=Style(chunk=1 << 20)), Rung.ANEW),
+        (says(416), replace(FIRST_CHUNK, has_resumed=True), Rung.ANEW),  # 0-0 may be one byte
         # What stays.
         (lost("certificate"), OPEN, Rung.NONE),
         (TransportFailed("no", reason="tls"), OPEN, Rung.NONE),

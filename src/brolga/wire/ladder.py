@@ -90,13 +90,14 @@ def is_gone(error: BrolgaError) -> bool:
 def _is_too_large(error: BrolgaError, at: Standing) -> bool:
     """Tell whether smaller requests are wanted.
 
-    GHCR says 416 to a chunk of over 4 MiB (oras-project/rust-oci-client#35): to the first one, that
-    can have no other reason.
+    GHCR says 416 to a chunk of over 4 MiB (oras-project/rust-oci-client#35): to the first one of a
+    session that did not fail before, that can have no other reason.
     """
     if not isinstance(error, RegistryError) or not at.is_open:
         return False
-    is_first = bool(at.style.chunk) and at.acknowledged == 0
-    return error.status == _TOO_LARGE or (error.status == _NOT_THERE and is_first)
+    is_first = bool(at.style.chunk) and at.acknowledged == 0 and not at.has_resumed
+    says_so = error.status == _NOT_THERE and is_first and at.style.can_shrink
+    return error.status == _TOO_LARGE or says_so
 
 
 def _may_end_otherwise(error: BrolgaError, at: Standing) -> bool:
