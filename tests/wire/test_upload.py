@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -666,6 +667,32 @@ def test_a_source_that_fails_between_chunks_is_no_failure_of_the_registry(
     )
     assert error is failure
     assert (error.__cause__, error.__context__) == (None, None)
+
+
+class _Block(bytearray):
+    """A block of which it can be told whether it is still there."""
+
+
+def test_a_chunk_is_let_go_before_the_next_one_is_gathered() -> None:
+    """There is memory for one chunk, not for two."""
+    seen: list[bool] = []
+
+    def source() -> Iterator[bytes]:
+        first = _Block(b"bl")
+        alive = weakref.ref(first)
+        yield memoryview(first)  # type: ignore[misc]
+        del first
+        yield b"o"  # this one tells that the first chunk is whole
+        seen.append(alive() is not None)
+        yield b"b"
+
+    flow = upload_stream(access(), Known(source()), seal, style=Style(chunk=2))
+    next(flow)
+    flow.send(ACCEPTED)
+    assert not seen
+    flow.send(NEXT)
+    assert seen == [False]
+    flow.close()
 
 
 def test_a_body_that_is_cut_on_its_own_side_is_no_interruption_here() -> None:

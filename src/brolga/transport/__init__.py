@@ -156,6 +156,7 @@ class Transport:
                 except BaseException as error:  # noqa: BLE001 - the flow decides, and re-raises it
                     call = flow.throw(error)
                 else:
+                    del call  # whose body may be a chunk, while the flow gathers the next one
                     call = flow.send(reply)
         except StopIteration as end:
             result: _T = end.value

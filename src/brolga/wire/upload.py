@@ -235,6 +235,7 @@ class _Run:
                 return
             yield from self._patch(chunk_call(self._at(), chunk), chunk.size)
             body.hold(self._at().acknowledged)
+            del chunk  # before the next one is gathered: there is memory for one
 
     def _chunks(self, start: int) -> Iterator[Chunk]:
         """Cut the body into chunks. Raises BodyFailed: what its source raises is the source's."""

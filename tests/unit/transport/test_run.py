@@ -6,6 +6,7 @@ import contextlib
 import gc
 import re
 import threading
+import weakref
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -239,6 +240,30 @@ class TestStream:
             del transport
             gc.collect()
             assert closed.wait(PATIENCE_S)
+
+
+class _Block(bytearray):
+    """A block of which it can be told whether it is still there."""
+
+
+def test_a_body_is_let_go_before_the_flow_goes_on(client: Transport) -> None:
+    """The flow may gather the next chunk then, and there is memory for one."""
+    alive: list[weakref.ref[_Block]] = []
+
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.answer(202)
+
+    def flow(url: str) -> Flow[bool]:
+        block = _Block(b"chunk")
+        alive.append(weakref.ref(block))
+        body = [(memoryview(block),)]
+        del block
+        yield Call("PATCH", url, body=body.pop())
+        return alive[0]() is not None
+
+    with scripted(script) as address:
+        assert client.run(flow(f"http://{address}/")) is False
 
 
 class TestTimes:
