@@ -284,7 +284,8 @@ def test_what_a_manifest_refers_to(client: Client, change: dict[str, Any], kind:
     When a manifest is rejected for this reason, it MUST result in one or more
     `MANIFEST_BLOB_UNKNOWN` errors.
     """
-    reply = client.put("v1", {**client.image(), **change}, kind)
+    document = {"schemaVersion": 2} if kind == INDEX else client.image()
+    reply = client.put("v1", {**document, **change}, kind)
     assert (reply.status, reply.codes) == (404, ["MANIFEST_BLOB_UNKNOWN"])
     assert reply.json["errors"][0]["detail"]["digest"] == MISSING["digest"]
     assert client("GET", "manifests/v1").status == 404

@@ -558,8 +558,8 @@ def test_the_largest_manifest(registry: Registry) -> None:
 
     One over its limit it answers with `413 Payload Too Large`.
     """
-    frame = len(b'{"manifests":[],"x":""}')
-    fits = b'{"manifests":[],"x":"' + b"a" * (documents.LIMIT - frame) + b'"}'
+    begin, end = b'{"schemaVersion":2,"manifests":[],"x":"', b'"}'
+    fits = begin + b"a" * (documents.LIMIT - len(begin + end)) + end
     assert put(registry, "v1", fits).status == 201
     answer = put(registry, "v2", fits + b" ")
     assert (answer.status, answer.code) == (413, "MANIFEST_INVALID")

@@ -68,7 +68,7 @@ def test_every_flag_is_an_option(served: list[Any], tmp_path: Path) -> None:
         (tmp_path / name).write_text("")
     flags = (
         f"--read-only --htpasswd {tmp_path}/users --allow-anonymous --tls-cert {tmp_path}/cert "
-        f"--tls-key {tmp_path}/key --max-upload 10GiB --upload-expiry 7d --durable --sparse-indexes"
+        f"--tls-key {tmp_path}/key --max-upload 10GiB --upload-expiry 7d --durable --sparse"
     )
     result = CliRunner().invoke(registry, ["serve", str(tmp_path), *flags.split()])
     assert result.exit_code == 0
@@ -81,7 +81,7 @@ def test_every_flag_is_an_option(served: list[Any], tmp_path: Path) -> None:
         max_upload=10 << 30,
         upload_expiry_s=7 * 24 * 3600,
         durable=True,
-        sparse_indexes=True,
+        sparse=True,
     )
 
 
@@ -99,7 +99,7 @@ def test_a_time_that_is_none(text: str) -> None:
     """What is no time is a mistake of usage."""
     result = CliRunner().invoke(registry, ["serve", "--upload-expiry", text])
     assert result.exit_code == 2
-    assert "is no time: a number with s, m, h or d behind it" in result.stderr
+    assert "is not a valid time: a number, then s, m, h or d" in result.stderr
 
 
 def test_a_key_without_its_certificate(tmp_path: Path) -> None:

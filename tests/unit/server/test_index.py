@@ -54,15 +54,15 @@ def test_put(puts: list[tuple[Descriptor, str | None]], expected: list[Any]) -> 
     """One entry for each tag, and one for each manifest that has none."""
     index = empty()
     for descriptor, tag in puts:
-        index.put(descriptor, tag)
+        index.put(descriptor, [] if tag is None else [tag])
     assert entries(index) == expected
 
 
 def test_lookup() -> None:
     """A manifest is found by its tag and by its digest."""
     index = empty()
-    index.put(A, "x")
-    index.put(B, None)
+    index.put(A, ["x"])
+    index.put(B)
     assert index.by_tag("x") == A
     assert index.by_tag("y") is None
     assert index.by_digest(B.digest) == B
@@ -88,7 +88,7 @@ def test_unknown_fields_survive(tmp_path: Path) -> None:
     path = tmp_path / "index.json"
     path.write_text(json.dumps({"schemaVersion": 2, "x-y": 1, "manifests": [entry, nulls]}))
     index = Index.load(path)
-    index.put(B, "x")
+    index.put(B, ["x"])
     written = json.loads(index.text())
     assert written["x-y"] == 1
     assert written["manifests"][0] == {**entry, "annotations": {"k": "v"}}
@@ -99,8 +99,8 @@ def test_unknown_fields_survive(tmp_path: Path) -> None:
 def test_untag() -> None:
     """A tag goes; its manifest stays, as one entry."""
     index = empty()
-    index.put(A, "x")
-    index.put(A, "y")
+    index.put(A, ["x"])
+    index.put(A, ["y"])
     assert index.untag("x")
     assert entries(index) == [("A", "y")]
     assert index.untag("y")
@@ -111,9 +111,9 @@ def test_untag() -> None:
 def test_remove() -> None:
     """A manifest goes with each of its tags."""
     index = empty()
-    index.put(A, "x")
-    index.put(A, "y")
-    index.put(B, "z")
+    index.put(A, ["x"])
+    index.put(A, ["y"])
+    index.put(B, ["z"])
     assert index.remove(A.digest)
     assert entries(index) == [("B", "z")]
     assert not index.remove(A.digest)
@@ -130,7 +130,7 @@ def test_what_is_no_descriptor_is_passed_over(wrong: dict[str, Any]) -> None:
     assert list(index.descriptors()) == [B]
     assert index.by_tag("x") is None
     # A tag can be given to another all the same.
-    index.put(B, "x")
+    index.put(B, ["x"])
     assert index.by_tag("x") == B
 
 
@@ -138,6 +138,6 @@ def test_each_text_has_its_fingerprint() -> None:
     """What was found out about one index.json is not believed of the next."""
     index = empty()
     before = index.fingerprint
-    index.put(A, "x")
+    index.put(A, ["x"])
     assert Index(index.text()).fingerprint != before
     assert Index(index.text()).fingerprint == Index(index.text()).fingerprint

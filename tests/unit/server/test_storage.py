@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import errno
+import functools
 import json
 import os
 import threading
@@ -38,6 +40,7 @@ def push(repo: Repo, data: bytes) -> Digest:
     with repo.start_upload().writer() as writer:
         writer.write(data)
         repo.commit(writer, digest)
+    asyncio.run(repo.create())
     return digest
 
 
@@ -124,16 +127,21 @@ def test_a_manifest_that_cannot_be_stored_leaves_nothing(
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 
-def test_tags_from_many_threads_are_all_kept(repo: Repo) -> None:
-    """The index is read, changed and replaced under a lock: no change is lost."""
+def test_tags_from_many_threads_are_all_kept(repo: Repo, tmp_path: Path) -> None:
+    """The index is read, changed and replaced under a lock: no change is lost.
 
-    def tag(number: int) -> None:
+    Each thread has a store of its own, as each process has.
+    """
+
+    async def tag(number: int) -> None:
+        mine = Store(tmp_path).repo(Repository("localhost", "a/b"))
         for step in range(5):
             body = b'{"n":%d}' % number
             descriptor = Descriptor(OCI_MANIFEST, Digest.of(body), len(body))
-            repo.manifests.put(body, descriptor, [f"t{number}-{step}"])
+            tags = [f"t{number}-{step}"]
+            await mine.in_turn(functools.partial(mine.manifests.put, body, descriptor, tags))
 
-    threads = [threading.Thread(target=tag, args=(n,)) for n in range(8)]
+    threads = [threading.Thread(target=asyncio.run, args=(tag(n),)) for n in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -228,5 +236,6 @@ def test_mount_of_what_came_meanwhile(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Disk, "link", late)
     assert target.mount(digest, source)
+    asyncio.run(target.create())
     with target.blob(digest) as file:
         assert file.read() == b"abc"
