@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,7 @@ from tests.real.foreign import (
     certificates,
     copy,
     make_image,
+    require,
     skopeo,
     write_auths,
 )
@@ -117,6 +119,22 @@ def test_an_index(tmp_path: Path) -> None:
         _copy(f"docker://{address}/found:v1", f"oci:{tmp_path / 'again'}:v1")
     assert blobs(tmp_path / "back") == blobs(index.directory)
     assert blobs(tmp_path / "again") == blobs(index.directory)
+
+
+def test_a_layout_that_umoci_begins_and_goes_on_with(image: Image, tmp_path: Path) -> None:
+    """Its empty layout is a repository; what is pushed there umoci changes, and it is served."""
+    require("umoci")
+    layout = tmp_path / "store/um"
+    layout.parent.mkdir()
+    subprocess.run(["umoci", "init", "--layout", str(layout)], check=True)
+    with running(tmp_path / "store") as address:
+        listed = ("list-tags", "--tls-verify=false", f"docker://{address}/um")
+        assert json.loads(skopeo(*listed))["Tags"] == []
+        _copy(image.place, f"docker://{address}/um:v1")
+        changed = ["umoci", "config", "--image", f"{layout}:v1", "--tag", "v2", "--author", "me"]
+        subprocess.run(changed, check=True)
+        assert json.loads(skopeo(*listed))["Tags"] == ["v1", "v2"]
+        _copy(f"docker://{address}/um:v2", f"oci:{tmp_path / 'back'}:v2")
 
 
 def _copy(source: str, target: str) -> None:

@@ -36,6 +36,16 @@ _TIME = re.compile("([0-9]{1,9})([smhd]?)")
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 60 * 60, "d": 24 * 60 * 60}
 
 
+class _RoomType(SizeType):
+    """A size in bytes that something fits in."""
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Return the size; a usage error for what is none, and for nothing."""
+        return super().convert(value, param, ctx) or self.fail("nothing can be pushed", param, ctx)
+
+
 class _Time(click.ParamType):  # type: ignore[type-arg] # not generic before click 8.4
     """A time, in seconds or another unit."""
 
@@ -47,7 +57,7 @@ class _Time(click.ParamType):  # type: ignore[type-arg] # not generic before cli
         """Return the seconds; a usage error for what is no time."""
         match = _TIME.fullmatch(str(value))
         if match is None or not int(match[1]):
-            self.fail(f"{value!r} is no time: a number with s, m, h or d behind it", param, ctx)
+            self.fail(f"{value!r} is not a valid time: a number, then s, m, h or d", param, ctx)
         return float(int(match[1]) * _UNITS_S[match[2]])
 
 
@@ -70,7 +80,10 @@ def command() -> None:
 @click.option("--tls-cert", metavar="FILE", type=_FILE, help="Serve https with this certificate.")
 @click.option("--tls-key", metavar="FILE", type=_FILE, help="Its key, where in another file.")
 @click.option(
-    "--max-upload", metavar="SIZE", type=SizeType(), help="Bytes of a blob at most: 10GiB."
+    "--max-upload",
+    metavar="SIZE",
+    type=_RoomType(),
+    help="Bytes of a blob at most: 10GiB.  [default: 256GiB]",
 )
 @click.option(
     "--upload-expiry",
@@ -80,7 +93,7 @@ def command() -> None:
     help="Delete uploads that stood still for so long: 30m, 12h, 7d.  [default: 1d]",
 )
 @click.option("--durable", is_flag=True, help="Wait for the disk before anything is acknowledged.")
-@click.option("--sparse-indexes", is_flag=True, help="Take indexes that lack some manifests.")
+@click.option("--sparse", is_flag=True, help="Take images and indexes of which parts are missing.")
 def serve(directory: Path | None, port: int, host: str, **chosen: object) -> None:
     """Serve a registry from DIR, an OCI image layout for each repository.
 
@@ -138,9 +151,8 @@ def _directory(directory: Path | None) -> Iterator[tuple[Path, str]]:
 @contextmanager
 def _explained(place: Path, host: str, port: int) -> Iterator[None]:
     """Turn what can go wrong at the start into one line."""
-    import ssl
-
     from brolga.server.htpasswd import InvalidHtpasswd
+    from brolga.server.tls import InvalidTls
 
     try:
         yield
@@ -149,10 +161,10 @@ def _explained(place: Path, host: str, port: int) -> Iterator[None]:
             raise click.ClickException(
                 f"port {port} on {host} is in use: choose another with --port, or 0 for a free one"
             ) from error
-        if isinstance(error, ssl.SSLError):
-            raise click.UsageError(f"--tls-cert, --tls-key: {error}") from error
         raise click.ClickException(f"cannot serve {place} on {host}:{port}: {error}") from error
     except BrolgaError as error:
         if isinstance(error, InvalidHtpasswd):
             raise click.UsageError(f"--htpasswd: {error}") from error
+        if isinstance(error, InvalidTls):
+            raise click.UsageError(f"--tls-cert, --tls-key: {error}") from error
         raise click.UsageError(f"--host: {error} (--htpasswd or --allow-anonymous)") from error

@@ -9,9 +9,11 @@ types with it and nothing else, because the tests hold the one against the other
     ranges, paging         small grammars of requests
     names          what a URL may name: the only gate from the network to the file system
     problems       each refusal as a status and the spec's error code
+    strict         JSON that every reader reads alike
     storage, session, manifest_store    the disk; they know no HTTP
     layout, index, graph, documents     what is in a layout; disk: how files get to their place
-    htpasswd       who may use it
+    turns          one change of a layout at a time
+    htpasswd, tls  who may use it, and by which certificate it is known
     running, connections    a socket, a thread or a process, signals; the bounds of a connection
     options        the choices of whoever runs it
 

@@ -14,6 +14,7 @@ from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from brolga._version import __version__
 from brolga.server import blobs, listings, manifests, uploads
 from brolga.server.guard import Authentication, ReadOnly
 from brolga.server.htpasswd import Htpasswd
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from brolga.server.injection import Injector
 
 __all__ = ["create_app"]
 
@@ -74,23 +77,28 @@ def _not_in_table(request: Request, _error: Exception) -> Response:
     return answer(405, "UNSUPPORTED", reason, {"Allow": ", ".join(sorted(allowed))})
 
 
-class _Version:
-    """Put on every answer the header that clients of old look for."""
+class _Marks:
+    """Put on every answer whose registry this is, and the header that clients of old look for."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, injector: Injector | None) -> None:
         self._app = app
+        self._injector = injector
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def mark(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["Docker-Distribution-API-Version"] = "registry/2.0"
+                headers = MutableHeaders(scope=message)
+                headers["Docker-Distribution-API-Version"] = "registry/2.0"
+                # One that plays another kind of registry does not say who it is.
+                if self._injector is None or self._injector.profile is None:
+                    headers["Server"] = f"brolga/{__version__}"
             await send(message)
 
         await self._app(scope, receive, mark)
 
 
 def _middleware(options: Options) -> list[Middleware]:
-    chosen = [Middleware(_Version)]
+    chosen = [Middleware(_Marks, injector=options.injector)]
     if options.injector is not None:
         chosen += [
             Middleware(Injecting, injector=options.injector),

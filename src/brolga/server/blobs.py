@@ -6,7 +6,7 @@ are.
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -33,5 +33,6 @@ async def pull(request: Request) -> Response:
 async def delete(request: Request) -> Response:
     """Delete a blob; manifests that refer to it stay as they are."""
     digest = names.parse_digest(request.path_params["digest"])
-    await asyncio.to_thread(names.repo(request).delete_blob, digest)
+    repo = names.repo(request)
+    await repo.in_turn(partial(repo.delete_blob, digest))
     return Response(status_code=202)

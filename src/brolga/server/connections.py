@@ -7,15 +7,17 @@ Knows uvicorn's HTTP protocol, whose hooks it extends. Must not know what is ser
 - A connection on which no request is served lives for `FREE_S`: one that never sends a whole
   head, one that goes on sending a body which was answered already, and one that is idle.
 - A client that takes nothing of an answer for the idle time is cut off.
+- No more connections at once than the process has file descriptors for.
 - The ASGI extension `http.response.zerocopysend`: sendfile(2), where TLS is not in between.
 """
 
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 import struct
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["FREE_S", "HEAD_LIMIT", "Connection", "cut_all", "cut_overdue"]
+__all__ = ["FREE_S", "HEAD_LIMIT", "Connection", "Room", "cut_all", "cut_overdue", "room"]
 
 HEAD_LIMIT = 64 << 10
 
@@ -47,10 +49,42 @@ _TOO_LARGE = (
 )
 
 
+# With more, memory would be short before descriptors are.
+_MOST = 4096
+_LARGEST_BACKLOG = 128
+# Sockets to listen on, the loop's own, standard streams, directories being listed.
+_SPARE = 32
+# Of a connection: itself, the file that is sent or written, another one for a moment.
+_EACH = 3
+
+_TOO_MANY = (
+    b"HTTP/1.1 503 Service Unavailable\r\n"
+    b"retry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+)
+
+
+class Room(NamedTuple):
+    """How many connections are served at once, and how many may wait to be accepted."""
+
+    most: int
+    backlog: int
+
+
+def room() -> Room:
+    """Return what the limit of file descriptors leaves room for (getrlimit(2))."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return Room(_MOST, _LARGEST_BACKLOG)
+    # As many as wait are accepted at once, before any of them can be refused.
+    backlog = max(1, min(_LARGEST_BACKLOG, files // 8))
+    return Room(max(1, min(_MOST, (files - _SPARE - backlog) // _EACH)), backlog)
+
+
 class Connection(HttpToolsProtocol):
     """One client's connection."""
 
     idle_s = 60.0
+    most = _MOST
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
         """Begin to count; let the application send by this transport."""
@@ -59,6 +93,9 @@ class Connection(HttpToolsProtocol):
         self._free_since = self.loop.time()
         self._sender = _Sender(self.app, transport, self.idle_s)
         self.app = self._sender
+        if len(self.connections) > self.most:
+            transport.write(_TOO_MANY)
+            transport.close()
 
     def data_received(self, data: bytes) -> None:
         """Parse, and refuse what does not come to an end."""

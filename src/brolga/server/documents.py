@@ -4,32 +4,37 @@ Knows the image-spec's manifest.md and image-index.md, and Docker's two of the s
 not know where manifests are stored.
 
 What refers to nothing that a registry must have (a manifest of another media type) is an empty
-`Document`: it is stored and served as it is.
+`Document`: it is stored and served as it is. One of the four types is taken only if no reader can
+see something else in it: what is stored here is read by other programs.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from brolga.descriptor import Descriptor
-from brolga.digest import Digest
 from brolga.mediatypes import (
     DOCKER_FOREIGN_LAYER_GZIP,
     DOCKER_MANIFEST,
     DOCKER_MANIFEST_LIST,
+    DOCKER_SCHEMA_1,
+    DOCKER_SCHEMA_1_SIGNED,
     OCI_INDEX,
     OCI_MANIFEST,
     OCI_NONDISTRIBUTABLE_LAYER,
     OCI_NONDISTRIBUTABLE_LAYER_GZIP,
     OCI_NONDISTRIBUTABLE_LAYER_ZSTD,
 )
+from brolga.members import Members, read_artifact_type, read_strings
+from brolga.server.strict import parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["LIMIT", "Document", "parse", "read", "understand"]
+    from brolga.digest import Digest
+
+__all__ = ["LIMIT", "Document", "media_type_of", "read", "understand"]
 
 # "Client and registry implementations SHOULD expect to be able to support manifest pushes of
 # at least 4 megabytes" (distribution-spec, Pushing manifests)
@@ -38,6 +43,22 @@ LIMIT = 4 << 20
 _IMAGES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 _INDEXES = frozenset({OCI_INDEX, DOCKER_MANIFEST_LIST})
 _WITH_SUBJECT = frozenset({OCI_MANIFEST, OCI_INDEX})
+_DOCKERS = frozenset({DOCKER_MANIFEST, DOCKER_MANIFEST_LIST})
+_SCHEMA_1 = frozenset({DOCKER_SCHEMA_1, DOCKER_SCHEMA_1_SIGNED})
+_KNOWN = _IMAGES | _INDEXES | _SCHEMA_1
+# The members of both kinds, which no other member may be taken for.
+_MEMBERS = frozenset(
+    {
+        "schemaVersion",
+        "mediaType",
+        "artifactType",
+        "config",
+        "layers",
+        "manifests",
+        "subject",
+        "annotations",
+    }
+)
 # layer.md, Non-Distributable Layers: a registry may never be given them.
 _ELSEWHERE = frozenset(
     {
@@ -64,38 +85,60 @@ class Document:
     annotations: Mapping[str, str] = field(default_factory=dict)
 
 
-def parse(body: bytes) -> dict[str, Any]:
-    """Read a JSON object in which no key comes twice: readers would differ on what it says.
+def media_type_of(fields: Mapping[str, Any], content_type: str) -> str:
+    """Return the one media type that header and manifest agree on. Raises ValueError.
 
-    Raises ValueError.
+    "If a manifest includes a `mediaType` field, clients MUST set the `Content-Type` header to
+    the value specified by the `mediaType` field" (distribution-spec, Pushing Manifests).
     """
-    try:
-        fields = json.loads(body.decode(), object_pairs_hook=_once)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"not JSON: {error}") from error
-    if not isinstance(fields, dict):
-        raise ValueError("not a JSON object")  # noqa: TRY004 - the text is wrong, not its type
-    return fields
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ValueError("a key comes twice")
-    return fields
+    # "The registry SHOULD ignore parameters on the `Content-Type` header" (ibid.); media types
+    # ignore case (RFC 9110, section 8.3.1).
+    sent = content_type.partition(";")[0].strip().lower()
+    said = fields.get("mediaType", sent)
+    if not isinstance(said, str) or not said:
+        raise ValueError("neither a Content-Type nor a mediaType that is a string")
+    if sent and sent != said.lower():
+        raise ValueError(f"the Content-Type is {sent!r} and the mediaType {said!r}")
+    if said != said.lower() and said.lower() in _KNOWN:
+        raise ValueError(f"the mediaType {said!r} is written {said.lower()!r}")
+    if said in _SCHEMA_1:
+        raise ValueError("Docker's image manifest of schema 1 is not taken: push schema 2 or OCI")
+    return said
 
 
 def understand(media_type: str, fields: Mapping[str, Any]) -> Document:
     """Read a manifest of some media type. Raises ValueError where it is not one of that type."""
+    if media_type not in _IMAGES | _INDEXES:
+        return Document()
+    _check_kind(media_type, fields)
     blobs = _blobs(fields) if media_type in _IMAGES else []
-    manifests = _list(fields, "manifests") if media_type in _INDEXES else []
+    manifests = _list(fields, "manifests") if media_type in _INDEXES else ()
+    members = Members(fields, "$")
+    subject = members.get("subject", Descriptor.from_dict, None)
+    artifact_type = members.get("artifactType", read_artifact_type, "")
     return Document(
         blobs=tuple(blobs),
-        manifests=tuple(manifests),
-        subject=_subject(media_type, fields),
-        artifact_type=_text(fields, "artifactType") or (blobs[0].media_type if blobs else None),
-        annotations=_annotations(fields),
+        manifests=manifests,
+        subject=subject.digest if subject and media_type in _WITH_SUBJECT else None,
+        artifact_type=artifact_type or (blobs[0].media_type if blobs else None),
+        annotations=members.get("annotations", read_strings, dict[str, str]()),
     )
+
+
+def _check_kind(media_type: str, fields: Mapping[str, Any]) -> None:
+    """Refuse what could be read as a manifest of another kind, or by another name."""
+    Members(fields, "$").refuse_look_alikes(_MEMBERS)
+    version = fields.get("schemaVersion")
+    # "This REQUIRED property [...] MUST be `2`" (manifest.md, image-index.md); True is an int too.
+    if type(version) is not int or version != 2:  # noqa: PLR2004 - as quoted
+        raise ValueError("schemaVersion is not the number 2")
+    if media_type in _DOCKERS and "mediaType" not in fields:
+        raise ValueError(f"mediaType is missing: Docker's format needs it to be {media_type!r}")
+    # "implementations SHOULD [...] return an error" for both at once (CVE-2021-41190).
+    others = ("config", "layers") if media_type in _INDEXES else ("manifests",)
+    for name in (*others, "fsLayers"):
+        if fields.get(name) is not None:
+            raise ValueError(f"{name} stands in a manifest of type {media_type}")
 
 
 def read(media_type: str, body: bytes) -> Document | None:
@@ -108,54 +151,14 @@ def read(media_type: str, body: bytes) -> Document | None:
 
 def _blobs(fields: Mapping[str, Any]) -> list[Descriptor]:
     """Return an image's config, and its layers without those that are kept elsewhere."""
-    config = _descriptor(fields.get("config"), "config")
+    config = Members(fields, "$").need("config", Descriptor.from_dict)
     layers = _list(fields, "layers")
-    return [
-        config,
-        *(
-            layer
-            for layer, entry in zip(layers, fields["layers"], strict=True)
-            if layer.media_type not in _ELSEWHERE and not entry.get("urls")
-        ),
-    ]
+    kept = [one for one in layers if one.media_type not in _ELSEWHERE and not one.urls]
+    return [config, *kept]
 
 
-def _subject(media_type: str, fields: Mapping[str, Any]) -> Digest | None:
-    value = fields.get("subject")
-    if value is None or media_type not in _WITH_SUBJECT:
-        return None
-    return _descriptor(value, "subject").digest
-
-
-def _list(fields: Mapping[str, Any], name: str) -> list[Descriptor]:
-    values = fields.get(name)
-    if not isinstance(values, list):
-        raise ValueError(f"{name} is no list")  # noqa: TRY004 - as above
-    return [_descriptor(value, f"{name}[{n}]") for n, value in enumerate(values)]
-
-
-def _descriptor(value: object, name: str) -> Descriptor:
-    """Read a descriptor (image-spec descriptor.md, Properties). Raises ValueError."""
-    if not isinstance(value, dict):
-        raise ValueError(f"{name} is no descriptor")  # noqa: TRY004 - as above
-    try:
-        digest = Digest.parse(value["digest"])
-        return Descriptor(value["mediaType"], digest, value["size"])
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{name} is no descriptor: {error}") from error
-
-
-def _text(fields: Mapping[str, Any], name: str) -> str | None:
-    value = fields.get(name)
-    if value is not None and not isinstance(value, str):
-        raise ValueError(f"{name} is no string")
-    return value
-
-
-def _annotations(fields: Mapping[str, Any]) -> dict[str, str]:
-    value = fields.get("annotations")
-    if value is None:
-        return {}
-    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
-        raise ValueError("annotations are no map of strings")
-    return value
+def _list(fields: Mapping[str, Any], name: str) -> tuple[Descriptor, ...]:
+    """Return the descriptors of a list, which must be there (null is none)."""
+    if fields.get(name) is None:
+        raise ValueError(f"{name} is missing")
+    return Members(fields, "$").each(name, Descriptor.from_dict)

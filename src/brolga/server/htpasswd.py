@@ -2,7 +2,8 @@
 
 Knows Apache's format, with bcrypt hashes alone (`htpasswd -B`). Must not know HTTP.
 
-The file is read again when it has changed, so that a user who is taken out of it is out. A
+The file is read again when it has changed, so that a user who is taken out of it is out. What
+cannot be read then changes nothing: the users of before may go on, and the log says so once. A
 password that was right is remembered, as a keyed hash, until then: bcrypt is slow on purpose.
 """
 
@@ -73,12 +74,12 @@ class Htpasswd:
         try:
             self._load()
         except (InvalidHtpasswd, OSError) as error:
-            _log.error("%s is not read again: %s", self._path, error)
+            _log.error("the password file cannot be read again, its users stay: %s", error)
 
     def _load(self) -> None:
-        stamp = _stamp(self._path)
-        self._users = _parse(self._path.read_text(), self._path)
-        self._stamp = stamp
+        # Also of a file that cannot be read: it is tried once.
+        self._stamp = _stamp(self._path)
+        self._users = _parse(self._path.read_bytes(), self._path)
         self._right: set[bytes] = set()
 
     def _keyed(self, name: str, password: str) -> bytes:
@@ -95,10 +96,13 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def _parse(text: str, path: Path) -> Mapping[str, bytes]:
+def _parse(text: bytes, path: Path) -> Mapping[str, bytes]:
     users: dict[str, bytes] = {}
     for number, line in enumerate(text.splitlines(), 1):
-        entry = line.strip()
+        try:
+            entry = line.decode().strip()
+        except UnicodeDecodeError as error:
+            raise InvalidHtpasswd(f"{path}, line {number}: not UTF-8") from error
         if not entry or entry.startswith("#"):
             continue
         name, _, hashed = entry.partition(":")

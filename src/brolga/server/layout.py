@@ -8,7 +8,8 @@ Knows image-spec image-layout.md. Must not know HTTP, or what is in the files.
     <path>/.uploads/<id>        sessions, and files on their way to their place
 
 The layout exists when `oci-layout` does, which is written last. Its index is changed under a
-lock on the directory (flock), which holds between threads and between processes.
+lock on the directory (flock), which holds between threads and between processes. It is tried and
+never waited for: who finds it taken comes back (see turns).
 """
 
 from __future__ import annotations
@@ -29,7 +30,15 @@ if TYPE_CHECKING:
     from brolga.digest import Digest
     from brolga.server.disk import Disk
 
-__all__ = ["BLOBS", "LAYOUT_FILE", "RESERVED", "UPLOADS", "Layout", "RepositoryUnknown"]
+__all__ = [
+    "BLOBS",
+    "LAYOUT_FILE",
+    "RESERVED",
+    "UPLOADS",
+    "Layout",
+    "LayoutBusy",
+    "RepositoryUnknown",
+]
 
 UPLOADS = ".uploads"
 LAYOUT_FILE = "oci-layout"
@@ -44,6 +53,10 @@ _EMPTY_INDEX = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
 
 class RepositoryUnknown(BrolgaError):
     """Nothing was ever stored in a repository of that name."""
+
+
+class LayoutBusy(BrolgaError):
+    """Somebody else is changing the repository, perhaps another program."""
 
 
 class Layout:
@@ -78,7 +91,10 @@ class Layout:
             raise RepositoryUnknown(f"no repository {self.name}")
 
     def create(self) -> None:
-        """Make the layout where it is not there; the file that says it is one comes last."""
+        """Make the layout where it is not there; the file that says it is one comes last.
+
+        Raises LayoutBusy.
+        """
         if self.exists():
             return
         self.disk.make(self.path / BLOBS)
@@ -90,10 +106,25 @@ class Layout:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other threads and processes from changing the layout."""
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        """Keep other threads and processes from changing the layout. Raises LayoutBusy."""
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise LayoutBusy(f"{self.name} was taken away") from error
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise LayoutBusy(f"another program holds the lock of {self.name}") from error
+            # Whoever made the directory may have taken it away again before the lock.
+            if not self._is_at(descriptor):
+                raise LayoutBusy(f"{self.name} was taken away")
             yield
         finally:
             os.close(descriptor)
+
+    def _is_at(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), self.path.stat())
+        except FileNotFoundError:
+            return False

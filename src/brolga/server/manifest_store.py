@@ -1,6 +1,7 @@
 """The manifests of one repository: found, stored, listed and deleted.
 
-Knows which files change together, and under which lock. Must not know HTTP.
+Knows which files change together, and under which lock. Must not know HTTP. What changes something
+raises LayoutBusy where somebody else does, and has changed nothing then that may not be done again.
 
 A manifest is a blob that index.json lists, or that an index in it refers to (see graph). Its
 bytes are in their place before the index names them, and go after it has forgotten them.
@@ -8,6 +9,7 @@ bytes are in their place before the index names them, and go after it has forgot
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from brolga.errors import BrolgaError
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from brolga.server.layout import Layout
 
 __all__ = ["ManifestUnknown", "Manifests", "ReferencesUnknown", "SizeMismatch", "Stored"]
+
+_log = logging.getLogger("brolga.server")
 
 
 class ManifestUnknown(BrolgaError):
@@ -63,20 +67,23 @@ class Manifests:
         descriptor: Descriptor,
         tags: Sequence[str],
         needs: Sequence[Descriptor] = (),
+        *,
+        sparse: bool = False,
     ) -> None:
         """Store a manifest, exactly these bytes, and let tags name it.
 
-        Raises ReferencesUnknown, SizeMismatch where something of `needs` is not here as it is
-        described; nothing is stored then.
+        Raises ReferencesUnknown where something of `needs` is not here, unless `sparse` allows it,
+        SizeMismatch where it has another size than it says; nothing is stored then.
         """
         self._layout.disk.make(self._layout.uploads)
         with self._layout.locked():
-            self._check(needs)
+            missing = self._missing(needs)
+            if missing and not sparse:
+                raise ReferencesUnknown(missing)
             target = self._layout.blob(descriptor.digest)
             self._layout.disk.write(target, body, self._layout.uploads)
             index = Index.load(self._layout.index)
-            for tag in tags or (None,):
-                index.put(descriptor, tag)
+            index.put(descriptor, tags)
             self._save(index)
         self._layout.create()
 
@@ -126,7 +133,8 @@ class Manifests:
             if document is not None:
                 yield descriptor, document
 
-    def _check(self, needs: Sequence[Descriptor]) -> None:
+    def _missing(self, needs: Sequence[Descriptor]) -> list[Descriptor]:
+        """Return what is not here. Raises SizeMismatch."""
         missing: list[Descriptor] = []
         for need in needs:
             try:
@@ -136,8 +144,7 @@ class Manifests:
                 continue
             if size != need.size:
                 raise SizeMismatch(f"{need.digest} has {size} bytes, not {need.size}")
-        if missing:
-            raise ReferencesUnknown(missing)
+        return missing
 
     def _save(self, index: Index) -> None:
         self._layout.disk.write(self._layout.index, index.text(), self._layout.uploads)
@@ -159,12 +166,14 @@ class Manifests:
         return self._graphs.get(self._layout.index, index.fingerprint, grow)
 
     def _read(self, descriptor: Descriptor) -> Document | None:
-        """Read what a manifest says; None where it is not there or no manifest."""
+        """Read what a manifest says; None where it cannot be read, or is not a manifest."""
         try:
             with self._layout.blob(descriptor.digest).open("rb") as file:
                 # No more than a manifest can have, whatever another program put there.
                 body = file.read(documents.LIMIT + 1)
-        except FileNotFoundError:
+        except OSError as error:
+            if not isinstance(error, FileNotFoundError):
+                _log.error("%s", error)
             return None
         return documents.read(descriptor.media_type, body)
 

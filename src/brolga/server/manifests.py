@@ -7,7 +7,8 @@ Must not know what is in a manifest (documents) or how it is kept (manifest_stor
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
@@ -19,6 +20,7 @@ from brolga.server.manifest_store import ManifestUnknown
 from brolga.server.problems import Refusal
 from brolga.server.receiving import BodyTooLong, bounded
 from brolga.server.sending import send
+from brolga.server.strict import parse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,10 +28,12 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from brolga.server.documents import Document
-    from brolga.server.options import Options
     from brolga.server.storage import Repo
 
 __all__ = ["delete", "pull", "push"]
+
+# "SHOULD support pushing at least 10 tags per request" (distribution-spec, Pushing Manifests)
+_MOST_TAGS = 64
 
 
 async def pull(request: Request) -> Response:
@@ -49,9 +53,9 @@ async def delete(request: Request) -> Response:
     repo = names.repo(request)
     digest, tag = _wanted(request, repo)
     if digest is not None:
-        await asyncio.to_thread(repo.manifests.delete, digest)
+        await repo.in_turn(partial(repo.manifests.delete, digest))
     else:
-        await asyncio.to_thread(repo.manifests.untag, str(tag))
+        await repo.in_turn(partial(repo.manifests.untag, str(tag)))
     return Response(status_code=202)
 
 
@@ -64,15 +68,12 @@ async def push(request: Request) -> Response:
     repo = names.repo(request)
     wanted, tags = _references(request)
     body = await _body(request)
-    try:
-        fields = documents.parse(body)
-        media_type = _media_type(request, fields)
-        document = documents.understand(media_type, fields)
-        descriptor = _describe(body, media_type, wanted)
-    except ValueError as error:
-        raise _invalid(str(error)) from error
-    needs = _needs(document, request.app.state.options)
-    await asyncio.to_thread(repo.manifests.put, body, descriptor, tags, needs)
+    content_type = request.headers.get("content-type", "")
+    # In a thread: a manifest of megabytes takes a moment, in which others shall be served.
+    descriptor, document = await asyncio.to_thread(_read, body, content_type, wanted)
+    needs = (*document.blobs, *document.manifests)
+    sparse = request.app.state.options.sparse
+    await repo.in_turn(partial(repo.manifests.put, body, descriptor, tags, needs, sparse=sparse))
     headers = _headers(repo, descriptor, document)
     if wanted is not None and tags:
         headers["OCI-Tag"] = ", ".join(tags)
@@ -92,15 +93,26 @@ def _references(request: Request) -> tuple[Digest | None, Sequence[str]]:
     """Return the digest, if the URL has one, and the tags that shall name the manifest."""
     try:
         digest, tag = names.digest_or_tag(request)
-        return digest, names.tag_parameters(request) if tag is None else [tag]
+        tags = names.tag_parameters(request) if tag is None else [tag]
     except InvalidReference as error:
         raise _invalid(str(error)) from error
+    if len(tags) > _MOST_TAGS:
+        # "MAY return a `414 Request-URI Too Long` status if too many tags are included in the
+        # request" (distribution-spec, Pushing Manifests).
+        raise _invalid(f"{len(tags)} tags: at most {_MOST_TAGS} are taken at once", 414)
+    return digest, tags
 
 
-def _needs(document: Document, options: Options) -> Sequence[Descriptor]:
-    """Return what must be there before a manifest is taken."""
-    manifests = () if options.sparse_indexes else document.manifests
-    return (*document.blobs, *manifests)
+def _read(
+    body: bytes, content_type: str, wanted: Digest | None
+) -> tuple[Descriptor, documents.Document]:
+    """Return what a manifest is and what it says. Raises Refusal."""
+    try:
+        fields = parse(body)
+        media_type = documents.media_type_of(fields, content_type)
+        return _describe(body, media_type, wanted), documents.understand(media_type, fields)
+    except ValueError as error:
+        raise _invalid(str(error)) from error
 
 
 def _headers(repo: Repo, descriptor: Descriptor, document: Document) -> dict[str, str]:
@@ -133,22 +145,6 @@ async def _body(request: Request) -> bytes:
     except BodyTooLong as error:
         raise _invalid(f"a manifest has at most {documents.LIMIT} bytes", 413) from error
     return bytes(body)
-
-
-def _media_type(request: Request, fields: dict[str, Any]) -> str:
-    """Return the one media type that header and manifest agree on. Raises ValueError.
-
-    "If a manifest includes a `mediaType` field, clients MUST set the `Content-Type` header to
-    the value specified by the `mediaType` field" (distribution-spec, Pushing Manifests).
-    """
-    # "The registry SHOULD ignore parameters on the `Content-Type` header" (ibid.)
-    sent = request.headers.get("content-type", "").partition(";")[0].strip()
-    said = fields.get("mediaType", sent)
-    if not isinstance(said, str) or not said:
-        raise ValueError("neither a Content-Type nor a mediaType that is a string")
-    if sent and sent != said:
-        raise ValueError(f"the Content-Type is {sent!r} and the mediaType {said!r}")
-    return said
 
 
 def _describe(body: bytes, media_type: str, wanted: Digest | None) -> Descriptor:

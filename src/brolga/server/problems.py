@@ -16,7 +16,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from brolga.errors import DigestMismatch, InvalidDigest, InvalidReference
-from brolga.server.layout import RepositoryUnknown
+from brolga.server.index import BrokenIndex
+from brolga.server.layout import LayoutBusy, RepositoryUnknown
 from brolga.server.manifest_store import ManifestUnknown, ReferencesUnknown, SizeMismatch
 from brolga.server.receiving import BodyStalled, BodyTooLong
 from brolga.server.session import UploadBusy, UploadUnknown
@@ -144,6 +145,19 @@ def _disk(_request: Request, error: Exception) -> Response:
     return answer(507, "UNKNOWN", {"reason": "the registry's disk is full"})
 
 
+def _broken(_request: Request, error: Exception) -> Response:
+    """Say that a repository cannot be read; which file it is concerns the log alone."""
+    _log.error("%s", error)
+    reason = "the index.json of this repository is broken; the registry's log says which file it is"
+    return answer(500, "UNKNOWN", {"reason": reason})
+
+
+def _held(_request: Request, error: Exception) -> Response:
+    """Ask to come back: another program holds what must be changed."""
+    _log.error("%s", error)
+    return answer(503, "UNKNOWN", {"reason": str(error)}, {"Retry-After": "10"})
+
+
 def _bug(_request: Request, _error: Exception) -> Response:
     """Answer what nobody foresaw; the server logs the traceback."""
     return answer(500, "UNKNOWN", {"reason": "the registry failed; its log says why"})
@@ -154,6 +168,8 @@ HANDLERS: Mapping[Any, ExceptionHandler] = {
     ReferencesUnknown: _incomplete,
     **dict.fromkeys(_TABLE, _known),
     ClientDisconnect: _gone,
+    BrokenIndex: _broken,
+    LayoutBusy: _held,
     OSError: _disk,
     Exception: _bug,
 }

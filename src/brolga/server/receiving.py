@@ -23,6 +23,10 @@ __all__ = ["BodyStalled", "BodyTooLong", "bounded", "pour", "writing"]
 # Large enough that a thread's wake-up is lost in it, small enough to stay in the cache.
 BATCH = 1 << 20
 
+# What must come of a body in the idle time: little enough for a slow line and for a source that
+# makes its bytes slowly, too much for a client that only wants to stay.
+LEAST = 64 << 10
+
 # How long a request waits for the one before it to let go of a session. A client whose
 # connection was cut may be back before the last bytes of the old connection are on disk.
 PATIENCE_S = 1.0
@@ -34,24 +38,35 @@ class BodyTooLong(BrolgaError):
 
 
 class BodyStalled(BrolgaError):
-    """Nothing of a body came for too long."""
+    """A body comes too slowly, or not at all."""
 
 
 async def bounded(
     pieces: AsyncGenerator[bytes, None], limit: int | None, idle_s: float
 ) -> AsyncGenerator[bytes, None]:
-    """Pass a body on. Raises BodyTooLong over `limit` bytes, BodyStalled after `idle_s` of none."""
-    size = 0
+    """Pass a body on.
+
+    Raises BodyTooLong over `limit` bytes, BodyStalled where `LEAST` bytes of it, or the rest, take
+    longer than `idle_s`. Only the time counts that is spent on waiting for the client.
+    """
+    clock = asyncio.get_running_loop().time
+    size, recent, waited_s = 0, 0, 0.0
     async with aclosing(pieces):
         while True:
+            begin = clock()
             try:
-                async with asyncio.timeout(idle_s):
+                async with asyncio.timeout(idle_s - waited_s):
                     piece = await anext(pieces, None)
             except TimeoutError as error:
-                raise BodyStalled(f"nothing came for {idle_s:g} seconds") from error
+                came = f"{recent} bytes" if recent else "nothing"
+                raise BodyStalled(f"{came} came in {idle_s:g} seconds: too slow") from error
             if piece is None:
                 return
+            waited_s += clock() - begin
             size += len(piece)
+            recent += len(piece)
+            if recent >= LEAST:
+                recent, waited_s = 0, 0.0
             if limit is not None and size > limit:
                 raise BodyTooLong(f"no more than {limit} bytes are taken here")
             yield piece

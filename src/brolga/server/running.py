@@ -12,19 +12,21 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import signal
 import socket
 import threading
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 from brolga.errors import BrolgaError
 from brolga.server.app import create_app
-from brolga.server.connections import Connection, cut_all, cut_overdue
+from brolga.server.connections import Connection, cut_all, cut_overdue, room
 from brolga.server.options import Options
+from brolga.server.tls import check
 
 if TYPE_CHECKING:
     import os
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from brolga.server.storage import Store
 
 __all__ = ["NotLoopback", "running", "serve"]
+
+_log = logging.getLogger("brolga.server")
 
 # How long requests in flight may go on after the signal to stop.
 _GRACE_S = 0.5
@@ -43,6 +47,9 @@ _KEEP_ALIVE_S = 75
 
 # How often connections are looked at, and sessions, which expire within days.
 _LOOK_S = 5.0
+
+# How often the same complaint is told.
+_REPEAT_S = 60.0
 _EXPIRE_S = 3600.0
 
 
@@ -59,8 +66,8 @@ def serve(
 ) -> None:
     """Serve until SIGINT or SIGTERM; call `on_ready` with `host:port` once requests are taken.
 
-    Port 0 is a free one. Raises NotLoopback; InvalidHtpasswd; OSError for an address that is
-    taken, a directory that cannot be made or a file that cannot be read (ssl.SSLError is one).
+    Port 0 is a free one. Raises NotLoopback; InvalidHtpasswd; InvalidTls; OSError for an address
+    that is taken, a directory that cannot be made or a file that cannot be read.
     """
     options = options or Options()
     with _bind(host, port, options) as listener:
@@ -125,6 +132,21 @@ def _spelled(listener: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+class _Complaints:
+    """What the loop complains of, once where it would be told of each connection that waits."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log it."""
+        if not str(context.get("message")).startswith("socket.accept()"):
+            loop.default_exception_handler(context)
+        elif loop.time() >= self._next:
+            self._next = loop.time() + _REPEAT_S
+            _log.error("connections must wait: %s", context.get("exception"))
+
+
 class _Server(uvicorn.Server):
     """uvicorn that says when it is ready, ends with exit status 0, and does not wait for ever."""
 
@@ -135,10 +157,15 @@ class _Server(uvicorn.Server):
         on_ready: Callable[[str], None],
         options: Options,
     ) -> None:
+        if options.tls_cert is not None:
+            check(options.tls_cert, options.tls_key)
         app = create_app(directory, options)
+        most, backlog = room()
+        bounds = {"idle_s": options.idle_s, "most": most}
         config = uvicorn.Config(
             app,
-            http=type("Connection", (Connection,), {"idle_s": options.idle_s}),
+            http=type("Connection", (Connection,), bounds),
+            backlog=backlog,
             # It reads 256 KiB at once and sends files; uvloop reads 64 and does not.
             loop="asyncio",
             ssl_certfile=options.tls_cert,
@@ -156,7 +183,7 @@ class _Server(uvicorn.Server):
             # A handler that a cut does not end is cancelled.
             timeout_graceful_shutdown=10,
         )
-        # Here, so that whoever starts it hears of a certificate that is none.
+        # Here, so that whoever starts it hears of what cannot be loaded.
         config.load()
         super().__init__(config)
         self._store: Store = app.state.store
@@ -167,8 +194,10 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and say so."""
+        asyncio.get_running_loop().set_exception_handler(_Complaints())
         await super().startup(sockets)
-        self._chores = [asyncio.create_task(self._look()), asyncio.create_task(self._expire())]
+        chores = [self._look()] if self._options.read_only else [self._look(), self._expire()]
+        self._chores = [asyncio.create_task(chore) for chore in chores]
         self._on_ready(self._address)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -190,7 +219,10 @@ class _Server(uvicorn.Server):
     async def _expire(self) -> None:
         age_s = self._options.upload_expiry_s
         while True:
-            await asyncio.to_thread(self._store.expire, age_s)
+            try:
+                await asyncio.to_thread(self._store.expire, age_s)
+            except Exception:  # noqa: BLE001 - whatever it is, the next round may go better
+                _log.exception("uploads do not expire")
             await asyncio.sleep(min(_EXPIRE_S, max(_LOOK_S, age_s)))
 
     def _cut(self) -> None:

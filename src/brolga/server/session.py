@@ -204,7 +204,12 @@ class Writer:
             )
 
     def commit(self, target: Path, disk: Disk) -> None:
-        """Move the file to its place as a blob, at once and whole."""
+        """Move the file to its place as a blob, at once and whole, and young.
+
+        Who sweeps by age must not take for old what has only now a digest: the session may have
+        stood still for long.
+        """
+        os.utime(self._descriptor)
         # Where the blob is there already, the same bytes take its place.
         disk.move(self._descriptor, self._path, target)
 

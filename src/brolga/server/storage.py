@@ -10,13 +10,14 @@ A repository exists when its first blob is whole.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import time
 import uuid
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from brolga.errors import BrolgaError, InvalidReference
 from brolga.server.disk import Disk
@@ -24,14 +25,18 @@ from brolga.server.graph import GraphCache
 from brolga.server.layout import BLOBS, LAYOUT_FILE, RESERVED, UPLOADS, Layout
 from brolga.server.manifest_store import Manifests
 from brolga.server.session import ProgressCache, Upload, UploadBusy, UploadUnknown, Writer
+from brolga.server.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from brolga.digest import Digest
     from brolga.reference import Repository
 
 __all__ = ["BlobIsManifest", "BlobUnknown", "Repo", "Store"]
+
+_T = TypeVar("_T")
+_log = logging.getLogger("brolga.server")
 
 # uuid4().hex, and nothing else: it becomes a file name.
 _UPLOAD_ID = re.compile("[0-9a-f]{32}")
@@ -53,6 +58,7 @@ class Store:
         self._disk = Disk(durable=durable)
         self._progress = ProgressCache()
         self._graphs = GraphCache()
+        self._turns = Turns()
 
     def repo(self, repository: Repository) -> Repo:
         """Return a repository, whether it exists or not.
@@ -66,7 +72,7 @@ class Store:
                 "in which repositories are stored here"
             )
         layout = Layout(repository.path, self._root / repository.path, self._disk)
-        return Repo(layout, self._progress, self._graphs)
+        return Repo(layout, self._progress, self._graphs, self._turns)
 
     def names(self) -> list[str]:
         """Return the name of every repository that exists, in no order."""
@@ -84,11 +90,14 @@ class Store:
                 self._expire(path, limit)
 
     def _expire(self, path: Path, limit: float) -> None:
-        # Gone, or being written, since it was listed: no session to expire.
-        with suppress(FileNotFoundError, UploadUnknown, UploadBusy):
-            if path.stat().st_mtime < limit:
-                with Upload(path, self._progress).writer() as writer:
-                    writer.discard()
+        try:
+            # Gone, or being written, since it was listed: no session to expire.
+            with suppress(FileNotFoundError, UploadUnknown, UploadBusy):
+                if path.stat().st_mtime < limit:
+                    with Upload(path, self._progress).writer() as writer:
+                        writer.discard()
+        except OSError as error:  # a directory, another user's, a disk that is read-only
+            _log.warning("an old upload cannot be deleted: %s", error)
 
     def _directories(self) -> Iterator[tuple[str, list[str]]]:
         """Yield each directory that may be a repository, and the files in it."""
@@ -100,11 +109,23 @@ class Store:
 class Repo:
     """One repository: blobs, uploads, and its manifests."""
 
-    def __init__(self, layout: Layout, progress: ProgressCache, graphs: GraphCache) -> None:
+    def __init__(
+        self, layout: Layout, progress: ProgressCache, graphs: GraphCache, turns: Turns
+    ) -> None:
         self.name = layout.name
         self.manifests = Manifests(layout, graphs)
         self._layout = layout
         self._progress = progress
+        self._turns = turns
+
+    async def in_turn(self, work: Callable[[], _T]) -> _T:
+        """Do what changes the layout, once nobody else does. Raises LayoutBusy, and as `work`."""
+        return await self._turns.take(self._layout.path, work)
+
+    async def create(self) -> None:
+        """Let the repository exist: a blob is whole. Raises LayoutBusy."""
+        if not self._layout.exists():
+            await self.in_turn(self._layout.create)
 
     def start_upload(self) -> Upload:
         """Open a new session."""
@@ -124,7 +145,6 @@ class Repo:
         """Make a blob of a session's bytes. Raises DigestMismatch; nothing is stored then."""
         writer.verify(digest)
         writer.commit(self._layout.blob(digest), self._layout.disk)
-        self._layout.create()
 
     def mount(self, digest: Digest, source: Repo) -> bool:
         """Take a blob from another repository as a second name of the same file.
@@ -140,7 +160,6 @@ class Repo:
             except OSError:
                 return False
         self.renew(digest)
-        self._layout.create()
         return True
 
     def blob(self, digest: Digest) -> BinaryIO:
@@ -157,7 +176,7 @@ class Repo:
             os.utime(self._layout.blob(digest))
 
     def delete_blob(self, digest: Digest) -> None:
-        """Delete a blob. Raises RepositoryUnknown, BlobUnknown, BlobIsManifest."""
+        """Delete a blob. Raises RepositoryUnknown, BlobUnknown, BlobIsManifest, LayoutBusy."""
         self.require()
         with self._layout.locked():
             if self.manifests.has(digest):

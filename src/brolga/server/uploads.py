@@ -55,7 +55,10 @@ async def _mounted(request: Request, repo: Repo) -> bool:
     """
     digest = names.digest_parameter(request, "mount")
     source = names.mount_source(request)
-    return source is not None and await asyncio.to_thread(repo.mount, digest, source)
+    if source is None or not await asyncio.to_thread(repo.mount, digest, source):
+        return False
+    await repo.create()
+    return True
 
 
 def _new_session(request: Request, repo: Repo) -> Upload:
@@ -127,6 +130,7 @@ async def _complete(request: Request, repo: Repo, upload: Upload, writer: Writer
     writer.expect(digest.algorithm)
     await _receive(request, repo, upload, writer)
     await asyncio.to_thread(repo.commit, writer, digest)
+    await repo.create()
 
 
 async def _receive(request: Request, repo: Repo, upload: Upload, writer: Writer) -> None:

@@ -14,14 +14,16 @@ from tests.integration.server.conftest import (
     IMAGE,
     INDEX,
     LAYER,
+    Client,
     describe,
     digest_of,
 )
 
+from brolga.server.options import Options
+from brolga.server.running import running
+
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from tests.integration.server.conftest import Client
 
 ABC = digest_of(b"abcdef")
 
@@ -242,6 +244,35 @@ def test_tags_in_the_query(client: Client) -> None:
     assert client.put("v1", body).headers["OCI-Tag"] is None
 
 
+def test_too_many_tags_in_the_query(client: Client) -> None:
+    """It MAY return a `414 Request-URI Too Long` status if too many tags are included.
+
+    Nothing is stored then.
+    """
+    body = json.dumps(client.image()).encode()
+    query = "&".join(f"tag=v{n}" for n in range(65))
+    reply = client.put(f"{digest_of(body)}?{query}", body)
+    assert (reply.status, reply.codes) == (414, ["MANIFEST_INVALID"])
+    assert client("GET", "tags/list").json["tags"] == []
+    assert client.put(f"{digest_of(body)}?{query.rpartition('&')[0]}", body).status == 201
+    assert len(client("GET", "tags/list").json["tags"]) == 64
+
+
+def test_sparse(tmp_path: Path) -> None:
+    """A registry MAY accept [what] references manifests or blobs that do not exist, where it may.
+
+    What is there must still be what the manifest says.
+    """
+    with running(tmp_path, Options(sparse=True)) as address:
+        client = Client(address, "a")
+        assert client.put("image", {**client.image(), "layers": [MISSING]}).status == 201
+        index = {"schemaVersion": 2, "manifests": [describe(b"missing", IMAGE)]}
+        assert client.put("index", index, INDEX).status == 201
+        wrong = {**client.image(), "layers": [{**describe(b"layer", LAYER), "size": 7}]}
+        assert client.put("wrong", wrong).codes == ["SIZE_INVALID"]
+        assert client("GET", "tags/list").json["tags"] == ["image", "index"]
+
+
 def test_a_manifest_by_another_digest(client: Client) -> None:
     """`<tag-or-digest>` MUST be either a) a digest or b) a tag: a digest is the manifest's."""
     assert client.put(ABC, client.image()).codes == ["DIGEST_INVALID"]
@@ -284,7 +315,8 @@ def test_what_a_manifest_refers_to(client: Client, change: dict[str, Any], kind:
     When a manifest is rejected for this reason, it MUST result in one or more
     `MANIFEST_BLOB_UNKNOWN` errors.
     """
-    reply = client.put("v1", {**client.image(), **change}, kind)
+    document = {"schemaVersion": 2} if kind == INDEX else client.image()
+    reply = client.put("v1", {**document, **change}, kind)
     assert (reply.status, reply.codes) == (404, ["MANIFEST_BLOB_UNKNOWN"])
     assert reply.json["errors"][0]["detail"]["digest"] == MISSING["digest"]
     assert client("GET", "manifests/v1").status == 404

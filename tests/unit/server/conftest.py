@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from starlette.types import Message, Scope
 
+    from brolga.server.options import Options
+
 
 @dataclass
 class Answer:
@@ -42,9 +44,9 @@ class Answer:
 class Registry:
     """A registry in a directory, called one request at a time."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, options: Options | None = None) -> None:
         self.root = root
-        self.app = create_app(root)
+        self.app = create_app(root, options)
 
     def __call__(
         self,

@@ -10,15 +10,21 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.unit.server.conftest import Registry
 
+from brolga._version import __version__
 from brolga.digest import Digest
 from brolga.mediatypes import OCI_INDEX, OCI_MANIFEST
 from brolga.server import documents, receiving
+from brolga.server.injection import Injector
+from brolga.server.options import Options
 from brolga.server.session import ProgressCache, Upload, Writer
 from brolga.server.storage import Repo
 
 if TYPE_CHECKING:
-    from tests.unit.server.conftest import Answer, Registry
+    from pathlib import Path
+
+    from tests.unit.server.conftest import Answer
 
 
 ABC = Digest.of(b"abcdef")
@@ -558,8 +564,8 @@ def test_the_largest_manifest(registry: Registry) -> None:
 
     One over its limit it answers with `413 Payload Too Large`.
     """
-    frame = len(b'{"manifests":[],"x":""}')
-    fits = b'{"manifests":[],"x":"' + b"a" * (documents.LIMIT - frame) + b'"}'
+    begin, end = b'{"schemaVersion":2,"manifests":[],"x":"', b'"}'
+    fits = begin + b"a" * (documents.LIMIT - len(begin + end)) + end
     assert put(registry, "v1", fits).status == 201
     answer = put(registry, "v2", fits + b" ")
     assert (answer.status, answer.code) == (413, "MANIFEST_INVALID")
@@ -664,3 +670,71 @@ def test_a_fault(registry: Registry, monkeypatch: pytest.MonkeyPatch, error: Exc
     monkeypatch.setattr(Repo, "start_upload", fail)
     with pytest.raises(type(error)):
         registry("POST", "/v2/a/b/blobs/uploads/")
+
+
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [
+        ("GET", "/v2/a/b/tags/list"),
+        ("GET", "/v2/a/b/manifests/v1"),
+        ("GET", f"/v2/a/b/manifests/{ABC}"),
+        ("GET", f"/v2/a/b/referrers/{ABC}"),
+        ("PUT", "/v2/a/b/manifests/v1"),
+        ("DELETE", "/v2/a/b/manifests/v1"),
+        ("DELETE", f"/v2/a/b/blobs/{ABC}"),
+    ],
+)
+def test_a_broken_index(
+    registry: Registry, caplog: pytest.LogCaptureFixture, method: str, target: str
+) -> None:
+    """It is said with a code, the log names the file, and nothing is written over it."""
+    registry.push(b"x")
+    index = registry.root / "a/b/index.json"
+    index.write_bytes(b'{"manifests":{}}')
+    body = MANIFEST if method == "PUT" else b""
+    answer = registry(method, target, body, {"Content-Type": OCI_INDEX})
+    assert (answer.status, answer.code) == (500, "UNKNOWN")
+    assert "index.json of this repository is broken" in answer.reason
+    assert str(registry.root) not in answer.reason
+    assert str(index) in caplog.text
+    assert index.read_bytes() == b'{"manifests":{}}'
+
+
+def test_a_layout_without_images(registry: Registry) -> None:
+    """A layout that umoci made is a repository like any other."""
+    registry.push(b"x")
+    (registry.root / "a/b/index.json").write_text('{"schemaVersion":2,"manifests":null}')
+    answer = registry("GET", "/v2/a/b/tags/list")
+    assert json.loads(answer.body) == {"name": "a/b", "tags": []}
+    assert put(registry, "v1").status == 201
+    assert json.loads(registry("GET", "/v2/a/b/tags/list").body)["tags"] == ["v1"]
+
+
+def test_a_manifest_that_cannot_be_looked_into(
+    registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is wrong with one manifest does not hide the others."""
+    answer = put(registry, "v1")
+    digest = Digest.parse(answer.headers["docker-content-digest"])
+    path = registry.root / "a/b/blobs/sha256" / digest.encoded
+    path.unlink()
+    path.mkdir()
+    assert registry("GET", f"/v2/a/b/referrers/{ABC}").status == 200
+    assert path.name in caplog.text
+
+
+# --- Its name
+
+
+def test_the_name(registry: Registry) -> None:
+    """RFC 9110, 10.2.4: Server is information about the software used by the origin server."""
+    for target in ("/v2/", "/nothing"):
+        assert registry("GET", target).headers["server"] == f"brolga/{__version__}"
+
+
+def test_a_profile_keeps_the_name(tmp_path: Path) -> None:
+    """A registry that plays another one does not say that it is this one."""
+    other = Registry(tmp_path, Options(injector=Injector(profile="harbor")))
+    assert "server" not in other("GET", "/v2/").headers
+    same = Registry(tmp_path, Options(injector=Injector()))
+    assert same("GET", "/v2/").headers["server"] == f"brolga/{__version__}"

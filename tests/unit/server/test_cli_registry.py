@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import builtins
+import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from brolga.server.options import Options
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.conftest import Authority
 
 
 @pytest.fixture
@@ -68,7 +71,7 @@ def test_every_flag_is_an_option(served: list[Any], tmp_path: Path) -> None:
         (tmp_path / name).write_text("")
     flags = (
         f"--read-only --htpasswd {tmp_path}/users --allow-anonymous --tls-cert {tmp_path}/cert "
-        f"--tls-key {tmp_path}/key --max-upload 10GiB --upload-expiry 7d --durable --sparse-indexes"
+        f"--tls-key {tmp_path}/key --max-upload 10GiB --upload-expiry 7d --durable --sparse"
     )
     result = CliRunner().invoke(registry, ["serve", str(tmp_path), *flags.split()])
     assert result.exit_code == 0
@@ -81,7 +84,7 @@ def test_every_flag_is_an_option(served: list[Any], tmp_path: Path) -> None:
         max_upload=10 << 30,
         upload_expiry_s=7 * 24 * 3600,
         durable=True,
-        sparse_indexes=True,
+        sparse=True,
     )
 
 
@@ -99,7 +102,7 @@ def test_a_time_that_is_none(text: str) -> None:
     """What is no time is a mistake of usage."""
     result = CliRunner().invoke(registry, ["serve", "--upload-expiry", text])
     assert result.exit_code == 2
-    assert "is no time: a number with s, m, h or d behind it" in result.stderr
+    assert "is not a valid time: a number, then s, m, h or d" in result.stderr
 
 
 def test_a_key_without_its_certificate(tmp_path: Path) -> None:
@@ -161,3 +164,68 @@ def test_another_import_error_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "brolga.server.running", None)
     result = CliRunner().invoke(registry, ["serve"])
     assert isinstance(result.exception, ModuleNotFoundError)
+
+
+def test_a_password_file_that_is_not_text(tmp_path: Path) -> None:
+    """It is a mistake of usage, as any other file that cannot be used."""
+    (tmp_path / "users").write_bytes(b"\xff\xfe\n")
+    flags = ["serve", str(tmp_path), "--port", "0", "--htpasswd", str(tmp_path / "users")]
+    result = CliRunner().invoke(registry, flags)
+    assert result.exit_code == 2
+    assert "Error: --htpasswd: " in result.stderr
+    assert "line 1: not UTF-8" in result.stderr
+
+
+def test_a_key_that_is_encrypted(tmp_path: Path, authority: Authority) -> None:
+    """Nobody is asked for a password, and what to do is said."""
+    cert, key = authority.certificate()
+    secret = tmp_path / "secret.key"
+    command = ["openssl", "pkey", "-in", str(key), "-aes256", "-passout", "pass:x"]
+    subprocess.run([*command, "-out", str(secret)], check=True, capture_output=True)
+    flags = ["serve", str(tmp_path / "store"), "--port", "0"]
+    flags += ["--tls-cert", str(cert), "--tls-key", str(secret)]
+    result = CliRunner().invoke(registry, flags)
+    assert result.exit_code == 2
+    assert f"the key in {secret} is encrypted" in result.stderr
+    assert f"openssl pkey -in {secret}" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        (("here.pem", None), "here.pem has no private key in PEM form; name the file"),
+        (("here.pem", "here.pem"), "here.pem has no private key in PEM form\n"),
+        (("here.key", "here.key"), "here.key has no certificate in PEM form"),
+        (("here.pem", "elsewhere.key"), "elsewhere.key is not that of "),
+        (("broken", "here.key"), "broken and its key cannot be used: "),
+    ],
+)
+def test_tls_files_that_cannot_be_used(
+    tmp_path: Path, authority: Authority, files: tuple[str, str | None], why: str
+) -> None:
+    """What is wrong is said in words, and of which file."""
+    broken = authority.directory / "broken"
+    broken.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    flags = [
+        "serve",
+        str(tmp_path),
+        "--port",
+        "0",
+        "--tls-cert",
+        str(authority.directory / files[0]),
+    ]
+    if files[1]:
+        flags += ["--tls-key", str(authority.directory / files[1])]
+    result = CliRunner().invoke(registry, flags)
+    assert result.exit_code == 2
+    assert "Error: --tls-cert, --tls-key: " in result.stderr
+    assert why in result.stderr
+
+
+def test_no_room_at_all() -> None:
+    """A bound under which nothing can be pushed is a mistake."""
+    result = CliRunner().invoke(registry, ["serve", "--max-upload", "0"])
+    assert result.exit_code == 2
+    assert "'--max-upload': nothing can be pushed" in result.stderr
+    with pytest.raises(ValueError, match="nothing can be pushed"):
+        Options(max_upload=0)

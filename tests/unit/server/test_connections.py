@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from brolga.server import connections
-from brolga.server.connections import FREE_S, Connection, _Sender, cut_all, cut_overdue
+from brolga.server.connections import FREE_S, Connection, _Sender, cut_all, cut_overdue, room
+from brolga.server.running import _Complaints
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -164,3 +166,40 @@ def test_slices_grow_while_the_client_is_fast(
     asyncio.run(main())
     assert slices == [1, 2, 4, 1, 2, 4, 6]
     assert answer.expected_content_length == 0
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (1024, (288, 128)),
+        (120, (24, 15)),
+        (16, (1, 2)),
+        (1 << 20, (4096, 128)),
+        (resource.RLIM_INFINITY, (4096, 128)),
+    ],
+)
+def test_room(monkeypatch: pytest.MonkeyPatch, files: int, expected: tuple[int, int]) -> None:
+    """Connections and what they open fit into the descriptors that the process may have."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (files, files))
+    assert room() == expected
+
+
+def test_complaints_of_the_loop(caplog: pytest.LogCaptureFixture) -> None:
+    """That no connection can be accepted is told once, anything else as ever."""
+    passed: list[Any] = []
+    now = iter([1000.0, 1000.1, 1000.2, 1061.0, 1061.1])
+
+    class Loop:
+        def time(self) -> float:
+            return next(now)
+
+        def default_exception_handler(self, context: Any) -> None:
+            passed.append(context)
+
+    loop: Any = Loop()
+    complaints = _Complaints()
+    full = {"message": "socket.accept() out of system resource", "exception": OSError("too many")}
+    for context in (full, full, {"message": "other"}, full):
+        complaints(loop, context)
+    assert caplog.text.count("connections must wait: too many") == 2
+    assert passed == [{"message": "other"}]

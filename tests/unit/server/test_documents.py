@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from brolga.digest import Digest
 from brolga.mediatypes import DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, OCI_INDEX, OCI_MANIFEST
-from brolga.server import documents
+from brolga.server import strict
 from brolga.server.documents import Document, read, understand
 
 KINDS = [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, "application/x"]
@@ -43,7 +43,7 @@ def test_any_json_is_a_manifest_or_none(kind: str, fields: dict[str, Any]) -> No
 def test_any_bytes(body: bytes) -> None:
     """What is no JSON is no manifest, and is told by one kind of error alone."""
     with suppress(ValueError):
-        assert isinstance(documents.parse(body), dict)
+        assert isinstance(strict.parse(body), dict)
 
 
 def descriptor(data: bytes) -> dict[str, Any]:
@@ -54,6 +54,7 @@ def descriptor(data: bytes) -> dict[str, Any]:
 def test_what_an_image_needs() -> None:
     """Config first, then each layer that is not kept elsewhere, in order."""
     fields = {
+        "schemaVersion": 2,
         "config": descriptor(b"c"),
         "layers": [descriptor(b"1"), {**descriptor(b"2"), "urls": ["x"]}, descriptor(b"3")],
     }
@@ -64,8 +65,8 @@ def test_what_an_image_needs() -> None:
 
 
 def test_what_an_index_needs() -> None:
-    """Manifests, and no blobs, whatever else it says."""
-    fields = {"manifests": [descriptor(b"1")], "config": descriptor(b"c"), "layers": 7}
+    """Manifests, and no blobs."""
+    fields = {"schemaVersion": 2, "manifests": [descriptor(b"1")], "config": None}
     document = understand(OCI_INDEX, fields)
     assert document.blobs == ()
     assert [need.digest for need in document.manifests] == [Digest.of(b"1")]
@@ -74,6 +75,11 @@ def test_what_an_index_needs() -> None:
 
 @pytest.mark.parametrize("kind", [DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, "application/x"])
 def test_only_ocis_have_a_subject(kind: str) -> None:
-    """A `subject` of a type whose spec has none is a field like any other."""
-    fields = {"config": descriptor(b"c"), "layers": [], "manifests": [], "subject": 7}
+    """A `subject` of a type whose spec has none makes no referrer."""
+    fields: dict[str, Any] = {"schemaVersion": 2, "mediaType": kind, "subject": descriptor(b"s")}
+    fields |= (
+        {"manifests": []}
+        if kind == DOCKER_MANIFEST_LIST
+        else {"config": descriptor(b"c"), "layers": []}
+    )
     assert understand(kind, fields).subject is None

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from brolga.server import htpasswd
-from brolga.server.htpasswd import Htpasswd
+from brolga.server.htpasswd import Htpasswd, InvalidHtpasswd
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,3 +51,23 @@ def test_what_is_remembered_is_bounded(users: Htpasswd, monkeypatch: pytest.Monk
     for n in range(10):
         assert users.check("ann", "x" * (72 + n))
         assert len(users._right) <= 3
+
+
+def test_a_file_that_is_not_text(users: Htpasswd, caplog: pytest.LogCaptureFixture) -> None:
+    """What it becomes while it is used changes nothing, is told once, and is no fault."""
+    users._path.write_bytes(b"ann:\xff\n")
+    with pytest.raises(InvalidHtpasswd, match="line 1: not UTF-8"):
+        Htpasswd(users._path)
+    for _ in range(3):
+        assert users.check("ann", "x" * 72)
+        assert users.remembers("ann", "x" * 72)
+        assert not users.check("ann", "wrong")
+    assert caplog.text.count("line 1: not UTF-8") == 1
+
+
+def test_a_name_outside_ascii(tmp_path: Path) -> None:
+    """RFC 7617, section 2.1: user-ids and passwords are in UTF-8."""
+    hashed = bcrypt.hashpw("\u00e9".encode(), bcrypt.gensalt(4)).decode()
+    path = tmp_path / "htpasswd"
+    path.write_text(f"\u00e4nn:{hashed}\r\n", encoding="utf-8")
+    assert Htpasswd(path).check("\u00e4nn", "\u00e9")

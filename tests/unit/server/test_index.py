@@ -8,7 +8,7 @@ import pytest
 from brolga.descriptor import Descriptor
 from brolga.digest import Digest
 from brolga.mediatypes import OCI_INDEX, OCI_MANIFEST
-from brolga.server.index import REF_NAME, Index
+from brolga.server.index import REF_NAME, BrokenIndex, Index
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,15 +54,15 @@ def test_put(puts: list[tuple[Descriptor, str | None]], expected: list[Any]) -> 
     """One entry for each tag, and one for each manifest that has none."""
     index = empty()
     for descriptor, tag in puts:
-        index.put(descriptor, tag)
+        index.put(descriptor, [] if tag is None else [tag])
     assert entries(index) == expected
 
 
 def test_lookup() -> None:
     """A manifest is found by its tag and by its digest."""
     index = empty()
-    index.put(A, "x")
-    index.put(B, None)
+    index.put(A, ["x"])
+    index.put(B)
     assert index.by_tag("x") == A
     assert index.by_tag("y") is None
     assert index.by_digest(B.digest) == B
@@ -88,7 +88,7 @@ def test_unknown_fields_survive(tmp_path: Path) -> None:
     path = tmp_path / "index.json"
     path.write_text(json.dumps({"schemaVersion": 2, "x-y": 1, "manifests": [entry, nulls]}))
     index = Index.load(path)
-    index.put(B, "x")
+    index.put(B, ["x"])
     written = json.loads(index.text())
     assert written["x-y"] == 1
     assert written["manifests"][0] == {**entry, "annotations": {"k": "v"}}
@@ -99,8 +99,8 @@ def test_unknown_fields_survive(tmp_path: Path) -> None:
 def test_untag() -> None:
     """A tag goes; its manifest stays, as one entry."""
     index = empty()
-    index.put(A, "x")
-    index.put(A, "y")
+    index.put(A, ["x"])
+    index.put(A, ["y"])
     assert index.untag("x")
     assert entries(index) == [("A", "y")]
     assert index.untag("y")
@@ -111,9 +111,9 @@ def test_untag() -> None:
 def test_remove() -> None:
     """A manifest goes with each of its tags."""
     index = empty()
-    index.put(A, "x")
-    index.put(A, "y")
-    index.put(B, "z")
+    index.put(A, ["x"])
+    index.put(A, ["y"])
+    index.put(B, ["z"])
     assert index.remove(A.digest)
     assert entries(index) == [("B", "z")]
     assert not index.remove(A.digest)
@@ -130,7 +130,7 @@ def test_what_is_no_descriptor_is_passed_over(wrong: dict[str, Any]) -> None:
     assert list(index.descriptors()) == [B]
     assert index.by_tag("x") is None
     # A tag can be given to another all the same.
-    index.put(B, "x")
+    index.put(B, ["x"])
     assert index.by_tag("x") == B
 
 
@@ -138,6 +138,75 @@ def test_each_text_has_its_fingerprint() -> None:
     """What was found out about one index.json is not believed of the next."""
     index = empty()
     before = index.fingerprint
-    index.put(A, "x")
+    index.put(A, ["x"])
     assert Index(index.text()).fingerprint != before
     assert Index(index.text()).fingerprint == Index(index.text()).fingerprint
+
+
+def test_several_tags_at_once() -> None:
+    """Each takes its own entry, the one without a tag, or a new one; others lose it."""
+    index = empty()
+    index.put(B, ["x", "y"])
+    index.put(A)
+    index.put(A, ["z"])
+    index.put(A, ["x", "y", "z", "w"])
+    assert sorted(entries(index), key=str) == [
+        ("A", "w"), ("A", "x"), ("A", "y"), ("A", "z"), ("B", None),
+    ]  # fmt: skip
+
+
+def test_many_tags_of_one_manifest_in_one_pass() -> None:
+    """A push with many tags looks at each entry once, however many there are of both."""
+    index = empty()
+    looked_at = 0
+
+    class Entry(dict[str, Any]):
+        def get(self, key: str, default: Any = None) -> Any:
+            nonlocal looked_at
+            looked_at += 1
+            return super().get(key, default)
+
+    index._manifests[:] = [
+        Entry(B.to_dict() | {"annotations": {REF_NAME: f"t{n}"}}) for n in range(500)
+    ]
+    index.put(A, [f"t{n}" for n in range(500)])
+    assert set(index.tags()) == {f"t{n}" for n in range(500)}
+    assert looked_at < 500 * 20
+
+
+@pytest.mark.parametrize("text", [b'{"manifests":null}', b"{}", b'{"manifests":[]}'])
+def test_an_index_without_manifests(text: bytes) -> None:
+    """Go writes null for an empty list: `umoci init` makes such a layout."""
+    index = Index(text)
+    assert (index.tags(), list(index.descriptors())) == ([], [])
+    index.put(A, ["x"])
+    assert Index(index.text()).by_tag("x") == A
+
+
+@pytest.mark.parametrize("annotations", [None, [], "x", 7, {"a": 1}, {REF_NAME: None}])
+def test_annotations_that_are_none(annotations: Any) -> None:
+    """An entry of which nobody knows what it is called has no tag."""
+    index = Index(json.dumps({"manifests": [A.to_dict() | {"annotations": annotations}]}).encode())
+    assert index.tags() == []
+    index.put(A, ["x"])
+    assert entries(index) == [("A", "x")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"{", b"\xff", b"[]", b"null", b'"x"', b'{"manifests":{}}', b'{"manifests":"x"}',
+     b'{"manifests":0}', b'{"manifests":false}', b'{"manifests":[null]}', b'{"manifests":[[]]}',
+     b"[" * 100_000],
+)  # fmt: skip
+def test_what_is_not_an_index(tmp_path: Path, text: bytes) -> None:
+    """It is one kind of error, which names the file."""
+    path = tmp_path / "index.json"
+    path.write_bytes(text)
+    with pytest.raises(BrokenIndex, match=r"index\.json: "):
+        Index.load(path)
+
+
+def test_an_index_that_is_a_directory(tmp_path: Path) -> None:
+    """What the system will not read is a broken index too."""
+    with pytest.raises(BrokenIndex, match="Is a directory"):
+        Index.load(tmp_path)

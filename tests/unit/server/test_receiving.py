@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brolga.server import receiving
-from brolga.server.receiving import pour, writing
+from brolga.server.receiving import BodyStalled, bounded, pour, writing
 from brolga.server.session import ProgressCache, Upload, UploadBusy
 
 if TYPE_CHECKING:
@@ -118,3 +118,60 @@ def test_the_next_request_waits_a_moment(tmp_path: Path, monkeypatch: pytest.Mon
                     raise AssertionError
 
     asyncio.run(main())
+
+
+class Clock:
+    """A loop's time, which goes on where a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    async def wait(self, seconds: float) -> None:
+        """Let some seconds go by, and whoever waits for their end run."""
+        self.now += seconds
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    async def trickle(self, pause_s: float, count: int) -> AsyncGenerator[bytes, None]:
+        """Yield a byte now and then."""
+        for _ in range(count):
+            await self.wait(pause_s)
+            yield b"x"
+
+    def measure(self, pause_s: float, *, count: int = 1000, work_s: float = 0.0) -> int:
+        """Return how many bytes of a body pass; it may stand still for 10 seconds."""
+
+        async def main() -> int:
+            size = 0
+            asyncio.get_running_loop().time = lambda: self.now  # type: ignore[method-assign] # for that
+            async for piece in bounded(self.trickle(pause_s, count), None, 10.0):
+                size += len(piece)
+                self.now += work_s
+            return size
+
+        return asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("pause_s", "why"), [(0.7, "14 bytes came in 10 seconds: too slow"), (11.0, "nothing came in")]
+)
+def test_a_body_that_is_too_slow(pause_s: float, why: str) -> None:
+    """A client cannot stay for ever on a byte now and then."""
+    with pytest.raises(BodyStalled, match=why):
+        Clock().measure(pause_s)
+
+
+def test_the_end_of_a_body_may_be_short() -> None:
+    """Less than must come in the time is enough where it is all."""
+    assert Clock().measure(0.7, count=14) == 14
+
+
+def test_what_is_done_with_a_body_takes_no_time_of_the_client() -> None:
+    """A disk that is slow is no fault of the client's."""
+    assert Clock().measure(0.0, count=20, work_s=5.0) == 20
+
+
+def test_what_comes_in_time_may_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part of a body has the whole time for itself."""
+    monkeypatch.setattr(receiving, "LEAST", 2)
+    assert Clock().measure(4.0, count=40) == 40

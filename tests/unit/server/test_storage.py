@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import asyncio
 import errno
+import functools
 import json
 import os
 import threading
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,14 +17,12 @@ from brolga.digest import Digest
 from brolga.errors import DigestMismatch, InvalidReference
 from brolga.mediatypes import OCI_MANIFEST
 from brolga.reference import Repository
+from brolga.server import turns
 from brolga.server.disk import Disk
-from brolga.server.layout import RepositoryUnknown
+from brolga.server.layout import Layout, LayoutBusy, RepositoryUnknown
 from brolga.server.manifest_store import ManifestUnknown
 from brolga.server.session import Upload, UploadUnknown
 from brolga.server.storage import BlobUnknown, Repo, Store
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 BODY = b'{"schemaVersion":2}'
 MANIFEST = Descriptor(OCI_MANIFEST, Digest.of(BODY), len(BODY))
@@ -38,6 +40,7 @@ def push(repo: Repo, data: bytes) -> Digest:
     with repo.start_upload().writer() as writer:
         writer.write(data)
         repo.commit(writer, digest)
+    asyncio.run(repo.create())
     return digest
 
 
@@ -124,16 +127,21 @@ def test_a_manifest_that_cannot_be_stored_leaves_nothing(
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 
-def test_tags_from_many_threads_are_all_kept(repo: Repo) -> None:
-    """The index is read, changed and replaced under a lock: no change is lost."""
+def test_tags_from_many_threads_are_all_kept(repo: Repo, tmp_path: Path) -> None:
+    """The index is read, changed and replaced under a lock: no change is lost.
 
-    def tag(number: int) -> None:
+    Each thread has a store of its own, as each process has.
+    """
+
+    async def tag(number: int) -> None:
+        mine = Store(tmp_path).repo(Repository("localhost", "a/b"))
         for step in range(5):
             body = b'{"n":%d}' % number
             descriptor = Descriptor(OCI_MANIFEST, Digest.of(body), len(body))
-            repo.manifests.put(body, descriptor, [f"t{number}-{step}"])
+            tags = [f"t{number}-{step}"]
+            await mine.in_turn(functools.partial(mine.manifests.put, body, descriptor, tags))
 
-    threads = [threading.Thread(target=tag, args=(n,)) for n in range(8)]
+    threads = [threading.Thread(target=asyncio.run, args=(tag(n),)) for n in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -166,6 +174,100 @@ def test_expiry(tmp_path: Path) -> None:
         assert sorted(tmp_path.rglob(".uploads/*")) == sorted([new.path, busy.path])
     store.expire(3600)
     assert not busy.path.exists()
+
+
+def test_expiry_goes_on_after_what_is_not_a_session(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A foreign directory, another user's file: each is told of, and the others still expire."""
+    store = Store(tmp_path)
+    old = [store.repo(Repository("localhost", name)).start_upload() for name in "abc"]
+    foreign = tmp_path / "a/.uploads/0"
+    foreign.mkdir()
+    real = os.open
+
+    def refuse(path: Path, flags: int) -> int:
+        if path == old[1].path:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, flags)
+
+    monkeypatch.setattr(os, "open", refuse)
+    for path in (foreign, *(upload.path for upload in old)):
+        os.utime(path, (1, 1))
+    store.expire(3600)
+    assert [upload.path.exists() for upload in old] == [False, True, False]
+    assert foreign.is_dir()
+    assert str(foreign) in caplog.text
+    assert str(old[1].path) in caplog.text
+
+
+def test_a_blob_is_young(repo: Repo, tmp_path: Path) -> None:
+    """Who sweeps by age leaves a blob of a session that stood still for long before its end."""
+    upload = repo.start_upload()
+    with upload.writer() as writer:
+        writer.write(b"abc")
+    os.utime(upload.path, (1, 1))
+    digest = Digest.of(b"abc")
+    with upload.writer() as writer:
+        repo.commit(writer, digest)
+    assert (tmp_path / "a/b/blobs/sha256" / digest.encoded).stat().st_mtime > 1_000_000
+
+
+@pytest.mark.parametrize("path", ["a/b", "x"])
+def test_a_layout_that_was_taken_away(tmp_path: Path, path: str) -> None:
+    """Who makes a layout and fails takes it away again: the lock on that one is worth nothing."""
+    layout = Layout("a/b", tmp_path / path, Disk())
+    if path == "a/b":
+        layout.path.mkdir(parents=True)
+        real = layout.path.stat
+
+        class Gone(type(layout.path)):  # type: ignore[misc] # Path of this system
+            def stat(self, **more: Any) -> os.stat_result:
+                layout.path = Path(os.fspath(self))
+                self.rmdir()
+                return real(**more)
+
+        layout.path = Gone(layout.path)
+    with pytest.raises(LayoutBusy, match="was taken away"), layout.locked():
+        raise AssertionError
+
+
+def test_a_lock_is_waited_for(repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program's lock is tried again, and not for ever."""
+    push(repo, b"abc")
+    other = Layout("a/b", tmp_path / "a/b", Disk())
+    tries = 0
+
+    def work() -> int:
+        nonlocal tries
+        tries += 1
+        if tries == 3:
+            held.close()
+        with other.locked():
+            return tries
+
+    held = ExitStack()
+    held.enter_context(other.locked())
+    assert asyncio.run(repo.in_turn(work)) == 3
+    monkeypatch.setattr(turns, "PATIENCE_S", -1.0)
+    with other.locked(), pytest.raises(LayoutBusy, match="lock of a/b"):
+        asyncio.run(repo.in_turn(work))
+
+
+def test_a_queue_that_does_not_move(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits behind another change gives up as well."""
+    monkeypatch.setattr(turns, "PATIENCE_S", 0.05)
+    release = threading.Event()
+
+    async def main() -> None:
+        first = asyncio.create_task(repo.in_turn(lambda: release.wait(10)))
+        await asyncio.sleep(0)
+        with pytest.raises(LayoutBusy, match="take too long"):
+            await repo.in_turn(lambda: None)
+        release.set()
+        assert await first
+
+    asyncio.run(main())
 
 
 def test_names(tmp_path: Path) -> None:
@@ -228,5 +330,6 @@ def test_mount_of_what_came_meanwhile(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Disk, "link", late)
     assert target.mount(digest, source)
+    asyncio.run(target.create())
     with target.blob(digest) as file:
         assert file.read() == b"abc"
