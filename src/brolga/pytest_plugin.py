@@ -9,6 +9,7 @@ nothing of the server before a test needs it.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -59,6 +60,17 @@ class BrolgaRegistry:
         Raises ValueError for a profile that is none.
         """
         self._injector.use(faults, profile)
+
+    def clear(
+        self, *, profile: Profile | str | None = None, faults: FaultPlan | None = None
+    ) -> None:
+        """Empty it and play another registry: a new test within one, as where tests are drawn.
+
+        Raises ValueError for a profile that is not known.
+        """
+        self._injector.use(faults, profile)
+        shutil.rmtree(self.directory, ignore_errors=True)
+        self._injector.move(self.directory)
 
     @property
     def plan(self) -> FaultPlan:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import itertools
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.faults.conftest import NAME, Raw, digest_of
-from tests.faults.test_client import AT_ONCE, DATA
+from tests.faults.counterparts import as_hosted, row_of
+from tests.faults.test_client import AT_ONCE, DATA, EARLY, MIDDLE
 
 from brolga.client import Client
-from brolga.errors import TransportFailed
+from brolga.errors import StreamNotReplayable, TransportFailed
 from brolga.layer import StreamLayer
+from brolga.server.faults import Answer, FaultPlan, Kill
+from brolga.server.injection import Injector
 from brolga.server.process import NotStarted, RegistryProcess
 from brolga.wire import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from brolga.pytest_plugin import BrolgaRegistry
 
 
 def test_a_session_outlives_the_process(tmp_path: Path) -> None:
@@ -78,3 +84,94 @@ def test_further_arguments(tmp_path: Path) -> None:
     """The command's flags are the process's."""
     with RegistryProcess(tmp_path, ["--read-only"]) as process:
         assert Raw(process.address)("POST", "blobs/uploads/").status == 405
+
+
+# --- Killed by a fault
+
+# It is some time until the registry is there again.
+PATIENT = Retry(attempts=200, first_s=0.05, longest_s=0.2)
+KILLS: dict[str, Kill] = {
+    "before storing": Kill(at=MIDDLE, stored=0),
+    "during storing": Kill(at=MIDDLE, stored=EARLY),
+    "after storing": Kill(at=MIDDLE),
+    "before the answer": Kill(at=None),
+    "after the commit": Kill(on="PUT upload", at=None),
+    "before the commit": Kill(on="PUT upload", at=0, stored=0),
+}
+SOURCES: dict[str, dict[str, Any]] = {
+    "file": {"window": 0},
+    "window": {},
+    "spool": {"window": 0, "spool": True},
+}
+# Some keep a session that was cut, some do not, and one does not let it be cancelled. Each kill
+# meets two of them, and each of them each source.
+KINDS = ("distribution-3", "distribution-2.8", "zot", "jfrog")
+CASES = list(zip(itertools.product(KINDS, SOURCES), itertools.cycle(KILLS), strict=False))
+
+
+@pytest.mark.parametrize(("kind_and_source", "when"), CASES)
+def test_an_upload_outlives_a_kill(
+    tmp_path: Path, kind_and_source: tuple[str, str], when: str
+) -> None:
+    """Wherever the process is killed, and whoever has the bytes: the blob is right."""
+    kind, source = kind_and_source
+    (tmp_path / "file").write_bytes(DATA)
+    plan = FaultPlan(KILLS[when])
+    given: Any = tmp_path / "file" if source == "file" else iter([DATA])
+    layer = StreamLayer(given, compression="none", tar=False)
+    with (
+        as_hosted(kind),
+        RegistryProcess(tmp_path / "registry", plan=plan, profile=kind) as process,
+        Client(retry=PATIENT, **SOURCES[source]) as client,
+    ):
+        descriptor = client.push_layer(f"{process.address}/{NAME}", layer)
+        assert str(descriptor.digest) == digest_of(DATA)
+        assert process.struck == plan.faults
+        assert process.pending == ()
+        assert Raw(process.address)("GET", f"blobs/{digest_of(DATA)}").body == DATA
+        left = list((tmp_path / "registry" / NAME / ".uploads").glob("*"))
+        # What is not worth asking is given up at once, when nobody is there to hear of it.
+        assert left == [] or not row_of(kind).style.resumes
+
+
+def test_the_bytes_are_gone_with_the_process(tmp_path: Path) -> None:
+    """A pipe that gave more than the window holds, into a session that a cut ends."""
+    plan = FaultPlan(Kill(at=MIDDLE))
+    layer = StreamLayer(iter([DATA]), compression="none", tar=False)
+    with (
+        RegistryProcess(tmp_path, plan=plan, profile="zot") as process,
+        Client(retry=PATIENT, window=0) as client,
+        pytest.raises(StreamNotReplayable),
+    ):
+        client.push_layer(f"{process.address}/{NAME}", layer)
+    assert list((tmp_path / NAME / ".uploads").glob("*")) == []
+    assert list((tmp_path / NAME / "blobs").glob("*/*")) == []
+
+
+def test_a_kill_for_good(tmp_path: Path) -> None:
+    """What does not come back by itself is started by the test; what struck does not again."""
+    plan = FaultPlan(Kill(on="GET api", comes_back=False), Answer(on="GET api", nth=2, status=503))
+    with RegistryProcess(tmp_path, plan=plan) as process:
+        raw = Raw(process.address)
+        assert raw("GET", "/v2/").status == 0
+        process.kill()  # it is on its way
+        assert process.struck == plan.faults[:1]
+        with pytest.raises(ConnectionRefusedError):
+            raw.connect()
+        process.start()
+        assert [raw("GET", "/v2/").status for _ in range(2)] == [503, 200]
+        assert process.struck == plan.faults
+
+
+def test_a_kill_needs_a_process(brolga_registry: BrolgaRegistry) -> None:
+    """A registry in a thread would take the tests with it."""
+    with pytest.raises(ValueError, match="RegistryProcess"):
+        brolga_registry.use(faults=FaultPlan(Kill()))
+    with pytest.raises(ValueError, match="RegistryProcess"):
+        Injector(FaultPlan(Kill()))
+
+
+def test_a_profile_that_is_not_known(tmp_path: Path) -> None:
+    """It is refused before anything is started."""
+    with pytest.raises(ValueError, match="no profile"):
+        RegistryProcess(tmp_path, profile="docker")

@@ -94,6 +94,8 @@ def command() -> None:
 )
 @click.option("--durable", is_flag=True, help="Wait for the disk before anything is acknowledged.")
 @click.option("--sparse", is_flag=True, help="Take images and indexes of which parts are missing.")
+# What `RegistryProcess` wrote down of its faults.
+@click.option("--faults", hidden=True, type=_FILE)
 def serve(directory: Path | None, port: int, host: str, **chosen: object) -> None:
     """Serve a registry from DIR, an OCI image layout for each repository.
 
@@ -132,6 +134,10 @@ def _options(chosen: dict[str, object]) -> Options:
     from brolga.server.options import Options
 
     fields: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+    if (record := fields.pop("faults", None)) is not None:
+        from brolga.server.injection import Injector
+
+        fields["injector"] = Injector.recorded(record)
     try:
         return Options(**fields)
     except ValueError as error:

@@ -16,8 +16,8 @@ upload` is each method, `any` is each request. A fault strikes the `nth` request
 comes, and those after it, `times` in all; None is each one. Requests are counted for each fault
 alone, so several may strike one upload, or one request.
 
-Of the faults that end a request (Cut, DropAnswer, Answer, TooMany), the first one in the plan that
-is due ends it. A value holds no counts: an `Injector` does.
+Of the faults that end a request (Cut, DropAnswer, Kill, Answer, TooMany), the first one in the plan
+that is due ends it. A value holds no counts: an `Injector` does.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ __all__ = [
     "Fault",
     "FaultPlan",
     "FrozenRange",
+    "Kill",
     "LocationForm",
     "MissingRange",
     "OtherLocation",
@@ -120,6 +121,18 @@ class DropAnswer(Ending):
 
     on: str = "PUT upload"
     reset: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kill(Ending):
+    """The registry's process kills itself (SIGKILL), and is started again where it `comes_back`.
+
+    For a registry that is a process of its own: `process.RegistryProcess` starts it again. What it
+    stored is on disk by then; what was under way in other requests is lost.
+    """
+
+    at: int | None = 0
+    comes_back: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

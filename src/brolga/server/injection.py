@@ -3,20 +3,24 @@
 Knows a plan, a profile and the counts. Must not know ASGI, sockets or what a fault does.
 
 An `Injector` goes into `Options`, and may be given another plan while the registry serves. All
-that it counts is in one `_Run`, which is replaced as a whole: a request that is still under way
+that it counts is in one `Run`, which is replaced as a whole: a request that is still under way
 belongs to the run in which it began, and leaves no trace in the next one.
+
+A registry that is to be killed writes its run down (`record`) whenever something is counted: the
+process that is started next goes on with it, so that nothing strikes twice.
 """
 
 from __future__ import annotations
 
+import pickle
 import re
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from brolga.server.faults import Fault, FaultPlan, StaleState, TokenDies
-from brolga.server.locations import OWN, canonical
+from brolga.server.faults import Fault, FaultPlan, Kill, StaleState, TokenDies
+from brolga.server.locations import OWN, canonical, session_in
 from brolga.server.profiles import Profile, profile_named
 from brolga.server.storage import Store
 
@@ -24,10 +28,20 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Event
     from collections.abc import Callable, Mapping
     from pathlib import Path
+    from typing import Self
 
     from starlette.datastructures import State
 
-__all__ = ["Exchange", "Injector", "Seen", "Session", "kind_of"]
+__all__ = [
+    "Exchange",
+    "Injector",
+    "Run",
+    "Seen",
+    "Session",
+    "kind_of",
+    "read_record",
+    "write_record",
+]
 
 _F = TypeVar("_F", bound=Fault)
 
@@ -86,7 +100,7 @@ class Token(NamedTuple):
 
 
 @dataclass
-class _Run:
+class Run:
     """What happens between one reset and the next."""
 
     plan: FaultPlan
@@ -98,15 +112,29 @@ class _Run:
     sessions: dict[str, Session] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)
     uses: dict[str, int] = field(default_factory=dict)
-    waiting: set[tuple[AbstractEventLoop, Event]] = field(default_factory=set)
+    waiting: dict[Event, tuple[AbstractEventLoop, str]] = field(default_factory=dict)
     over: bool = False
+    record: Path | None = None
+
+    @property
+    def pending(self) -> tuple[Fault, ...]:
+        """What has not struck yet."""
+        return tuple(f for number, f in enumerate(self.plan.faults) if number not in self.hit)
+
+    def save(self) -> None:
+        """Write down what the next process must know: neither requests nor what waits."""
+        if self.record is not None:
+            kept = replace(self, requests=[], waiting={})
+            beside = self.record.with_suffix(".new")
+            beside.write_bytes(pickle.dumps(kept))
+            beside.replace(self.record)
 
 
 class Exchange:
     """One request, the faults that are due on it, and the run to which it belongs."""
 
     def __init__(
-        self, run: _Run, seen: Seen, path: str, due: Mapping[int, Fault], lock: threading.Lock
+        self, run: Run, seen: Seen, path: str, due: Mapping[int, Fault], lock: threading.Lock
     ) -> None:
         self.seen = seen
         self.path = path  # the registry's own, whatever the profile has
@@ -138,6 +166,7 @@ class Exchange:
             # By identity: equal faults of a plan count for themselves.
             planned = enumerate(self._run.plan.faults)
             self._run.hit.update(number for number, other in planned if other is fault)
+            self._run.save()
 
     def use(self, token: str) -> int:
         """Count a use of a token; return how many there were before."""
@@ -147,16 +176,20 @@ class Exchange:
         return before
 
     def wait(self, loop: AbstractEventLoop, event: Event) -> None:
-        """Set an event of a loop when the run is over, or at once."""
+        """Set an event of a loop when this exchange is to be let go of, or at once.
+
+        That is when the run is over, or the client comes back to the session: it has hung up then,
+        which a registry that reads nothing does not hear of.
+        """
         with self._lock:
-            self._run.waiting.add((loop, event))
+            self._run.waiting[event] = loop, self.path
             if self._run.over:
                 event.set()
 
-    def waited(self, loop: AbstractEventLoop, event: Event) -> None:
+    def waited(self, event: Event) -> None:
         """Forget an event."""
         with self._lock:
-            self._run.waiting.discard((loop, event))
+            self._run.waiting.pop(event, None)
 
 
 class Injector:
@@ -173,10 +206,18 @@ class Injector:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        _refuse_to_die(plan)
         self.clock = clock
         self._lock = threading.Lock()
         self._created: frozenset[str] = frozenset()
         self._run = _begin(plan, profile)
+
+    @classmethod
+    def recorded(cls, record: Path) -> Self:
+        """Go on with what a record has. Raises OSError."""
+        injector = cls()
+        injector._run = read_record(record)
+        return injector
 
     @property
     def plan(self) -> FaultPlan:
@@ -205,10 +246,11 @@ class Injector:
         """The faults of the plan that have not struck yet."""
         with self._lock:
             run = self._run
-            return tuple(f for number, f in enumerate(run.plan.faults) if number not in run.hit)
+            return run.pending
 
     def use(self, plan: FaultPlan | None = None, profile: Profile | str | None = None) -> None:
         """Put a plan and a profile in force, and begin to count. Raises ValueError."""
+        _refuse_to_die(plan)
         self._replace(_begin(plan, profile))
 
     def reset(self) -> None:
@@ -232,12 +274,15 @@ class Injector:
             own_path = canonical(path, template)
             seen = Seen(kind_of(method, own_path), method, path, query, headers)
             run.requests.append(seen)
+            if session_in(own_path):
+                _let_go(run, own_path)
             due = {}
             for number, fault in enumerate(run.plan.faults):
                 if fault.fits(seen.kind):
                     run.counts[number] += 1
                     if fault.strikes(run.counts[number]):
                         due[number] = fault
+            run.save()
         return Exchange(run, seen, own_path, due, self._lock)
 
     def bind(self, state: State) -> None:
@@ -256,16 +301,42 @@ class Injector:
         self._created = frozenset()
         self._state.store = Store(root)
 
-    def _replace(self, run: _Run) -> None:
+    def _replace(self, run: Run) -> None:
         with self._lock:
             before, self._run = self._run, run
             before.over = True
-            waiting = list(before.waiting)
-        for loop, event in waiting:
+            waiting = list(before.waiting.items())
+        for event, (loop, _) in waiting:
             loop.call_soon_threadsafe(event.set)
 
 
-def _begin(plan: FaultPlan | None, profile: Profile | str | None) -> _Run:
+def write_record(record: Path, plan: FaultPlan | None, profile: Profile | str | None) -> None:
+    """Begin a record, for a process that may be killed. Raises ValueError, OSError."""
+    run = _begin(plan, profile)
+    run.record = record
+    run.save()
+
+
+def read_record(record: Path) -> Run:
+    """Return what a record has. It is a pickle: the reader trusts who may write it."""
+    run: Run = pickle.loads(record.read_bytes())  # noqa: S301 - this program's own file
+    return run
+
+
+def _refuse_to_die(plan: FaultPlan | None) -> None:
+    """Raise ValueError for a plan that would kill the process of whoever made it."""
+    if plan is not None and any(isinstance(fault, Kill) for fault in plan.faults):
+        raise ValueError("Kill needs a registry that is a process of its own: RegistryProcess")
+
+
+def _let_go(run: Run, path: str) -> None:
+    """Let go of what stalls at a session."""
+    for event, (loop, where) in run.waiting.items():
+        if where == path:
+            loop.call_soon_threadsafe(event.set)
+
+
+def _begin(plan: FaultPlan | None, profile: Profile | str | None) -> Run:
     plan = plan or FaultPlan()
     profile = profile_named(profile) if isinstance(profile, str) else profile
-    return _Run(plan, profile, [0] * len(plan.faults))
+    return Run(plan, profile, [0] * len(plan.faults))

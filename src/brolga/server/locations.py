@@ -9,7 +9,7 @@ import posixpath
 import re
 from functools import cache
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 if TYPE_CHECKING:
     from brolga.server.faults import LocationForm
@@ -35,7 +35,8 @@ def canonical(path: str, template: str) -> str:
 
 def respell(target: str, form: LocationForm, origin: str, asked: str) -> str:
     """Return a Location in another form; `asked` is the path of the request that it answers."""
-    parts = urlsplit(target)
+    # One that has been respelled already may be relative.
+    parts = urlsplit(urljoin(asked, target))
     path = parts.path
     if form == "elsewhere":
         path = _ELSEWHERE + path.removeprefix(_ELSEWHERE)

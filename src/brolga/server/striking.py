@@ -12,6 +12,8 @@ on disk before the client sees the fault, so a test needs no waiting.
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from contextlib import aclosing
 from email.utils import formatdate
@@ -26,6 +28,7 @@ from brolga.server.faults import (
     CutAnswer,
     DropAnswer,
     Ending,
+    Kill,
     Slow,
     Stall,
     TooMany,
@@ -80,6 +83,8 @@ class Injecting:
             # Where nothing is stored, the registry never hears of it.
             if ending is None or ending.stored != 0:
                 await self._app(scope, body.receive, outgoing.send)
+            if body.let_go:
+                raise Gone
             if ending is not None:
                 await body.drain()
                 exchange.strike(ending)
@@ -90,6 +95,8 @@ async def _end(
     ending: Ending, exchange: Exchange, scope: Scope, receive: Receive, send: Send
 ) -> None:
     """End a request as the fault says."""
+    if isinstance(ending, Kill):
+        os.kill(os.getpid(), signal.SIGKILL)
     if isinstance(ending, Cut | DropAnswer):
         raise Gone(reset=ending.reset)
     assert isinstance(ending, Answer)  # noqa: S101 - there is no other kind
@@ -126,7 +133,7 @@ class _Outgoing:
 
     async def send(self, message: Message) -> None:
         """Pass a message of the answer on, or not."""
-        if self._hidden is not None:
+        if self._hidden is not None or self._body.let_go:
             return
         if message["type"] == "http.response.start":
             await self._body.stall_at_end()
@@ -152,6 +159,7 @@ class _Body:
         self, exchange: Exchange, ending: Ending | None, receive: Receive, lost: asyncio.Event
     ) -> None:
         self.messages = self._pass_on()
+        self.let_go = False  # of what was stalled: nobody gets an answer
         self._hung_up = False
         self._exchange = exchange
         self._ending = ending
@@ -180,7 +188,16 @@ class _Body:
         await self._stall([s for s in self._stalls if s.at is None])
 
     async def _pass_on(self) -> AsyncGenerator[Message, None]:
-        """Yield what the application gets of the body."""
+        """Yield what the application gets of the body; let go of, it is as if it was cut."""
+        try:
+            async with aclosing(self._pieces()) as pieces:
+                async for message in pieces:
+                    yield message
+        except Gone:
+            self.let_go = self._hung_up = True
+            yield _HUNG_UP
+
+    async def _pieces(self) -> AsyncGenerator[Message, None]:
         taken, held, more = 0, b"", True
         while True:
             await self.stall(taken)
@@ -237,7 +254,7 @@ class _Body:
             await self._pause(stall.for_s)
 
     async def _pause(self, seconds: float | None) -> None:
-        """Wait. Raises Gone when the client hangs up, or the run of the plan is over, before."""
+        """Wait. Raises Gone when the client hangs up, or the exchange is let go of, before."""
         over, loop = asyncio.Event(), asyncio.get_running_loop()
         self._exchange.wait(loop, over)
         waits = [asyncio.ensure_future(event.wait()) for event in (over, self._lost)]
@@ -246,7 +263,7 @@ class _Body:
                 waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
             )
         finally:
-            self._exchange.waited(loop, over)
+            self._exchange.waited(over)
             for wait in waits:
                 wait.cancel()
         if done:

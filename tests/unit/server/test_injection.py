@@ -70,7 +70,7 @@ def test_who_waits_too_late_does_not_wait() -> None:
     exchange.wait(loop, early)
     injector.use()
     exchange.wait(loop, late)
-    exchange.waited(loop, late)
+    exchange.waited(late)
     assert late.is_set()
     loop.run_until_complete(early.wait())
     loop.close()

@@ -51,3 +51,13 @@ def test_elsewhere_is_one_place() -> None:
     """Respelled twice, it is where it was."""
     once = respell("/v2/a?b", "elsewhere", "", "/")
     assert once == respell(once, "elsewhere", "", "/") == "/elsewhere/v2/a?b"
+
+
+@pytest.mark.parametrize("first", ["absolute", "path", "relative"])
+@pytest.mark.parametrize("second", ["absolute", "path", "relative"])
+def test_forms_come_one_after_the_other(first: str, second: str) -> None:
+    """A profile's form, then a fault's: the same place all the same."""
+    origin, asked, target = "http://127.0.0.1:5000", "/v2/a/blobs/uploads/", "/at/a/s/1?x=%2F"
+    once = respell(target, first, origin, asked)  # type: ignore[arg-type] # a literal each
+    twice = respell(once, second, origin, asked)  # type: ignore[arg-type] # a literal each
+    assert urljoin(origin + asked, twice) == origin + target

@@ -1,0 +1,46 @@
+"""The client's row of what it knows about registries, for each kind of registry that is played.
+
+The client knows a registry by its host, and every registry of the tests is 127.0.0.1: here it is
+told which one it has before it, so that each row meets its registry.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from brolga.wire.profiles import PROFILES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from brolga.wire.profiles import Profile
+
+__all__ = ["as_hosted", "row_of"]
+
+# What is no kind of its own to the client.
+_ROWS: Final = {
+    "distribution-3": "distribution",
+    "distribution-2.8": "distribution",
+    "harbor": "distribution",
+    "gitlab": "distribution",
+    "docker-hub": "distribution",
+    "ecr-public": "ecr",
+}
+
+
+def row_of(name: str) -> Profile:
+    """Return the client's row for a registry of the server's profile `name`."""
+    wanted = _ROWS.get(name, name)
+    return next(row for row in PROFILES if row.name == wanted)
+
+
+@contextmanager
+def as_hosted(name: str) -> Iterator[None]:
+    """Let every client take the registries that it meets for those of a profile's host."""
+    row = row_of(name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("brolga.client.registries.profile_of", lambda host, shows: row)
+        yield
