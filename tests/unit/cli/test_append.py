@@ -223,7 +223,7 @@ def test_a_time_that_is_none_is_usage(
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
     outcome = brolga("append", "-f", first, "-t", f"{registry.address}/x")
     assert (outcome.code, outcome.out) == (2, "")
-    assert outcome.err.startswith("brolga: SOURCE_DATE_EPOCH is no number of seconds")
+    assert outcome.err.startswith("brolga: SOURCE_DATE_EPOCH is not a number of seconds")
     assert registry.blobs("x") == []
 
 

@@ -223,7 +223,7 @@ def test_a_time_that_is_none_is_usage(brolga: Brolga, monkeypatch: pytest.Monkey
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
     outcome = brolga("mutate", "127.0.0.1:1/x")
     assert outcome.code == 2
-    assert "SOURCE_DATE_EPOCH is no number of seconds" in outcome.err
+    assert "SOURCE_DATE_EPOCH is not a number of seconds" in outcome.err
 
 
 def test_a_compressed_layer_is_refused(brolga: Brolga, tmp_path: Path) -> None:
