@@ -60,7 +60,7 @@ _STDIN: Final = "-"
     multiple=True,
     callback=pairs,
     metavar="KEY=VALUE",
-    help="An annotation of the artifact; may come several times.",
+    help="An annotation of the artifact; repeatable.",
 )
 @platform_flag
 @jobs_flag

@@ -70,7 +70,7 @@ def login(*, registry: str, username: str, password_stdin: bool, connection: Con
 
     host = _host(registry)
     if not username or ":" in username:  # RFC 7617, section 2
-        raise click.UsageError("--username: a name without colon is wanted")
+        raise click.UsageError("--username: a name cannot have a colon")
     password = password_from_stdin() if password_stdin else _asked(username, host)
     credentials = given_credentials(username, password, "the login")
     try:

@@ -20,7 +20,7 @@ from brolga.cli.options import (
 )
 from brolga.cli.output import lines, result
 from brolga.cli.places import registry_of
-from brolga.cli.values import items, platforms
+from brolga.cli.values import names, platforms
 from brolga.cli.verbs import Verbs
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def list_(*, ref: str, as_json: bool, connection: Connection) -> None:
     required=True,
     callback=platforms,
     metavar="OS[/ARCH[/VARIANT]]",
-    help="A platform to keep; may come several times, or as a list with commas.",
+    help="A platform to keep; repeatable, or a list with commas.",
 )
 @tag_flag
 @json_flag
@@ -132,9 +132,9 @@ def _is_one_of(descriptor: Descriptor, wanted: Sequence[Platform]) -> bool:
     "manifests",
     multiple=True,
     required=True,
-    callback=items,
+    callback=names,
     metavar="REF",
-    help="An image to append; may come several times, or as a list with commas.",
+    help="An image to append; repeatable, or a list with commas.",
 )
 @click.option(
     "--flatten/--no-flatten",

@@ -101,11 +101,13 @@ def push(  # noqa: PLR0913 - the flags of the verb
     began = time.monotonic()
     repository = Repository.parse(repo)
     if behind is None:
-        layer = stream_layer(source or "-", making, connection, "brolga layer push …", tar=tar)
+        layer = stream_layer(
+            "-" if source is None else source, making, connection, "brolga layer push …", tar=tar
+        )
     elif source is None:
         layer = command_layer(behind, making, connection, tar=tar)
     else:
-        raise click.UsageError("SOURCE and a COMMAND behind -- are two sources: give one")
+        raise click.UsageError("give either SOURCE or -- COMMAND, not both")
     with open_client(connection, sending=sending) as client, shown([layer], making.progress):
         _push(client, repository, layer)
     _print(repository, layer, time.monotonic() - began, as_json=as_json)

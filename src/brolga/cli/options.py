@@ -22,6 +22,7 @@ import click
 
 from brolga.cli.output import warn
 from brolga.cli.sending import Sending, SizeType, StyleType, chunks_of
+from brolga.cli.verbs import MAY_BE_EMPTY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,6 +175,7 @@ _WAY_FLAGS: Final = (
         hidden=True,
         is_flag=False,
         flag_value="",
+        type=MAY_BE_EMPTY,
         expose_value=False,
         is_eager=True,
         callback=_refuse_password,
@@ -239,6 +241,7 @@ _UPLOAD_FLAGS: Final = (
         is_flag=False,
         flag_value="",
         default=None,
+        type=MAY_BE_EMPTY,
         metavar="[=DIR]",
         help="Keep all of it instead, in a file without a name in DIR; default: where temporary "
         "files are.",
@@ -335,8 +338,8 @@ def _checked(connection: Connection) -> Connection:
         raise click.UsageError("--username needs --password-stdin")
     if connection.password_stdin and connection.username is None:
         raise click.UsageError("--password-stdin needs --username")
-    if connection.username == "" or ":" in (connection.username or ""):
-        raise click.UsageError("--username: a name without colon is wanted")  # RFC 7617, section 2
+    if ":" in (connection.username or ""):
+        raise click.UsageError("--username: a name cannot have a colon")  # RFC 7617, section 2
     if connection.client_key and not connection.client_cert:
         raise click.UsageError("--client-key needs --client-cert")
     return connection

@@ -48,7 +48,6 @@ Examples:
     "--image-refs",
     "refs",
     metavar="FILE",
-    type=click.Path(dir_okay=False),
     help="Write REPO@DIGEST to FILE too.",
 )
 @platform_flag

@@ -77,7 +77,7 @@ def _layer(source: Source, making: Making, tar: bool | None) -> StreamLayer:  # 
 
     try:
         compression, level = parse(making.compression)
-        if making.media_type is not None:  # an empty one too
+        if making.media_type is not None:
             check_media_type(making.media_type)
     except ValueError as error:
         raise click.UsageError(str(error)) from error

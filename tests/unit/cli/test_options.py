@@ -53,8 +53,8 @@ def stdin_of(data: bytes) -> io.TextIOWrapper:
     [
         (["-u", "me"], "--username needs --password-stdin"),
         (["--password-stdin"], "--password-stdin needs --username"),
-        (["-u", "a:b", "--password-stdin"], "--username: a name without colon is wanted"),
-        (["-u", "", "--password-stdin"], "--username: a name without colon is wanted"),
+        (["-u", "a:b", "--password-stdin"], "--username: a name cannot have a colon"),
+        (["-u", "", "--password-stdin"], "Invalid value for '-u' / '--username'"),
         (["--timeout", "nan"], "Invalid value for '--timeout': 'nan' is no time of up to a day"),
         (["--timeout", "inf"], "Invalid value for '--timeout': 'inf' is no time of up to a day"),
         (["--timeout", "-1"], "Invalid value for '--timeout': '-1' is no time of up to a day"),
