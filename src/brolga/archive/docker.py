@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from brolga.archive.contents import Contents
-    from brolga.layer import Layer
+    from brolga.blob import Layer
 
 __all__ = ["MANIFEST", "SavedImage", "docker_image", "manifest_json", "saved_images"]
 

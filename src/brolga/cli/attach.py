@@ -30,8 +30,8 @@ from brolga.cli.verbs import Verb
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from brolga.blob import Blob
     from brolga.descriptor import Platform
-    from brolga.layer import Blob
 
 __all__ = ["command"]
 

@@ -17,7 +17,7 @@ from brolga.errors import BrolgaError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from brolga.compression import Block
+    from brolga.blob import Block
 
 __all__ = ["command", "to_stdout"]
 

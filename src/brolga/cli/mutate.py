@@ -30,9 +30,9 @@ from brolga.cli.verbs import MAY_BE_EMPTY, Verb
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from brolga.blob import Layer
     from brolga.descriptor import Platform
     from brolga.images import Tree
-    from brolga.layer import Layer
     from brolga.manifest import ImageConfig
     from brolga.place import Place
     from brolga.reference import Repository

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Self
 
+    from brolga.blob import Blob, BlobStream
     from brolga.descriptor import Descriptor
-    from brolga.layer import Blob, BlobStream
     from brolga.manifest import ImageConfig
 
 __all__ = ["Artifact", "TitledBlob"]

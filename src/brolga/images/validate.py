@@ -36,10 +36,9 @@ from brolga.mediatypes import COMPRESSION_BY_LAYER, IMAGE_CONFIGS, NONDISTRIBUTA
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
-    from brolga.compression import Block
+    from brolga.blob import Blob, Block
     from brolga.descriptor import Descriptor, Platform
     from brolga.images.index import ImageIndex, Tree
-    from brolga.layer import Blob
 
 __all__ = ["Limits", "Problem", "validate"]
 

@@ -36,8 +36,8 @@ from brolga.mediatypes import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from brolga.blob import Blob, Layer
     from brolga.digest import Digest
-    from brolga.layer import Blob, Layer
     from brolga.reference import Repository
 
 __all__ = ["Image", "created_now"]
