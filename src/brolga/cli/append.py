@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from brolga.cli.connection import Connection, open_client
 from brolga.cli.options import (
-    Connection,
     Making,
     Sending,
     jobs_flag,
     json_flag,
     layer_flags,
-    open_client,
     platform_flag,
     registry_flags,
     upload_flags,

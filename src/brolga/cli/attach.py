@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from brolga.cli.changing import check_clock, check_open, home_of, pushed
+from brolga.cli.connection import Connection, open_client
 from brolga.cli.options import (
-    Connection,
     Making,
     Sending,
     jobs_flag,
     json_flag,
-    open_client,
     platform_flag,
     registry_flags,
     upload_flags,

@@ -12,14 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from brolga.cli.options import (
-    Connection,
-    given_credentials,
-    open_client,
-    password_from_stdin,
-    registry_flags,
-    way_flags,
-)
+from brolga.cli.connection import Connection, given_credentials, open_client, password_from_stdin
+from brolga.cli.options import registry_flags, way_flags
 from brolga.cli.output import result, say
 from brolga.cli.values import items
 from brolga.cli.verbs import Verbs

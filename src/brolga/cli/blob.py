@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from brolga.cli.options import Connection, open_client, registry_flags
+from brolga.cli.connection import Connection, open_client
+from brolga.cli.options import registry_flags
 from brolga.cli.output import raw
 from brolga.cli.verbs import Verb
 from brolga.errors import BrolgaError

@@ -10,14 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from brolga.cli.changing import index_of, place, pushed, tag_flag
-from brolga.cli.options import (
-    Connection,
-    Sending,
-    json_flag,
-    open_client,
-    registry_flags,
-    upload_flags,
-)
+from brolga.cli.connection import Connection, open_client
+from brolga.cli.options import Sending, json_flag, registry_flags, upload_flags
 from brolga.cli.output import lines, result
 from brolga.cli.places import registry_of
 from brolga.cli.values import names, platforms

@@ -10,16 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from brolga.cli.options import (
-    Connection,
-    Making,
-    Sending,
-    json_flag,
-    layer_flags,
-    open_client,
-    registry_flags,
-    upload_flags,
-)
+from brolga.cli.connection import Connection, open_client
+from brolga.cli.options import Making, Sending, json_flag, layer_flags, registry_flags, upload_flags
 from brolga.cli.output import result
 from brolga.cli.verbs import Verb, Verbs
 from brolga.errors import CorruptBlob

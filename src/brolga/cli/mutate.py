@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from brolga.cli.changing import check_clock, place, pushed, tag_flag, tree_of
+from brolga.cli.connection import Connection, open_client
 from brolga.cli.options import (
-    Connection,
     Making,
     Sending,
-    WholePlatformType,
     json_flag,
-    open_client,
     platform_flag,
     registry_flags_but_u,
     upload_flags,
 )
+from brolga.cli.parameters import WholePlatformType
 from brolga.cli.places import archive_of, check_target, registry_of
 from brolga.cli.values import items, names, pairs
 from brolga.cli.verbs import MAY_BE_EMPTY, Verb

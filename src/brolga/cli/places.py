@@ -18,7 +18,7 @@ from brolga.cli.source import check_stdin
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from brolga.cli.options import Connection
+    from brolga.cli.connection import Connection
     from brolga.digest import Digest
     from brolga.place import Local, Place
     from brolga.reference import Repository

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from io import BufferedReader
 
-    from brolga.cli.options import Connection, Making
+    from brolga.cli.connection import Connection
+    from brolga.cli.options import Making
     from brolga.layer import StreamLayer
     from brolga.sources import Source
 
