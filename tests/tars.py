@@ -11,7 +11,7 @@ from brolga.images.flatten import merged_tar
 from brolga.mediatypes import OCI_LAYER
 
 if TYPE_CHECKING:
-    from brolga.layer import Blob
+    from brolga.blob import Blob
 
 __all__ = [
     "DIR",

@@ -19,6 +19,7 @@ from brolga._version import __version__
 
 if TYPE_CHECKING:
     from brolga.auth import Keychain, default_keychain
+    from brolga.blob import Blob, BlobStream, Layer, LayerState, Progress
     from brolga.client import Client, image, push, push_layer
     from brolga.command import Command
     from brolga.descriptor import Descriptor, Platform
@@ -51,15 +52,7 @@ if TYPE_CHECKING:
     )
     from brolga.images import BlobLayer, BytesBlob, Image, ImageIndex
     from brolga.images.validate import Limits, Problem, validate
-    from brolga.layer import (
-        Blob,
-        BlobStream,
-        Layer,
-        LayerState,
-        LayerStream,
-        Progress,
-        StreamLayer,
-    )
+    from brolga.layer import LayerStream, StreamLayer
     from brolga.layout import Layout
     from brolga.manifest import History, ImageConfig, Index, Manifest
     from brolga.place import Local, Place, parse_place
@@ -132,21 +125,14 @@ __all__ = [
 
 _HOMES = {
     "brolga.auth": ("Keychain", "default_keychain"),
+    "brolga.blob": ("Blob", "BlobStream", "Layer", "LayerState", "Progress"),
     "brolga.client": ("Client", "image", "push", "push_layer"),
     "brolga.command": ("Command",),
     "brolga.descriptor": ("Descriptor", "Platform"),
     "brolga.digest": ("Digest",),
     "brolga.images": ("BlobLayer", "BytesBlob", "Image", "ImageIndex"),
     "brolga.images.validate": ("Limits", "Problem", "validate"),
-    "brolga.layer": (
-        "Blob",
-        "BlobStream",
-        "Layer",
-        "LayerState",
-        "LayerStream",
-        "Progress",
-        "StreamLayer",
-    ),
+    "brolga.layer": ("LayerStream", "StreamLayer"),
     "brolga.layout": ("Layout",),
     "brolga.manifest": ("History", "ImageConfig", "Index", "Manifest"),
     "brolga.place": ("Local", "Place", "parse_place"),

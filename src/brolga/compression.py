@@ -28,12 +28,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["BLOCK_SIZE", "WINDOW_SIZE", "Block", "Codec", "Trailer", "codec_for", "parse"]
+    from brolga.blob import Block
+
+__all__ = ["BLOCK_SIZE", "WINDOW_SIZE", "Codec", "Trailer", "codec_for", "parse"]
 
 BLOCK_SIZE = 1 << 20  # bytes; part of the output format: other blocks give other bytes
 WINDOW_SIZE = 1 << 15  # bytes; what deflate can look back (RFC 1951, section 2)
 
-Block = bytes | memoryview
 _Deflater: TypeAlias = "tuple[Callable[[Block, Block], bytes], Callable[[Block, int], int]]"
 
 # RFC 1952, section 2.3: deflate, no flags, no time, no name, unknown system.

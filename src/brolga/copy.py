@@ -26,10 +26,10 @@ from brolga.mediatypes import NONDISTRIBUTABLE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from brolga.blob import Blob
     from brolga.descriptor import Descriptor
     from brolga.digest import Digest
     from brolga.images import Tree
-    from brolga.layer import Blob
     from brolga.store import Target
 
 __all__ = ["push"]

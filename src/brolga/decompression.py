@@ -17,16 +17,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from brolga.errors import CorruptBlob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["DEFAULT_LIMITS", "UNLIMITED", "Limits", "compression_of", "decompressed"]
+    from brolga.blob import Block
 
-Block: TypeAlias = bytes | memoryview
+__all__ = ["DEFAULT_LIMITS", "UNLIMITED", "Limits", "compression_of", "decompressed"]
 
 _BLOCK_SIZE: Final = 1 << 20  # bytes of output at a time
 _HEAD_SIZE: Final = 4  # bytes that tell the compression

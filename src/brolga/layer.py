@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import dataclass
-from enum import Enum
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Protocol
 
-from brolga.compression import BLOCK_SIZE, Block, Codec, codec_for
+from brolga.blob import Block, BlockReader, LayerState, Progress
+from brolga.compression import BLOCK_SIZE, Codec, codec_for
 from brolga.descriptor import Descriptor
 from brolga.errors import LayerError, NotComputed, SourceError, StreamConsumed
 from brolga.mediatypes import LAYER_BY_COMPRESSION, check_media_type
@@ -30,70 +29,11 @@ if TYPE_CHECKING:
     from brolga.digest import Digest
     from brolga.sources import BlockSource
 
-__all__ = ["Blob", "BlobStream", "Layer", "LayerState", "LayerStream", "Progress", "StreamLayer"]
+__all__ = ["LayerStream", "StreamLayer"]
 
 # Compressing threads by default. By then the serial sha256 of the DiffID is the limit, and the peak
 # is still under 64 MiB (zstd 3; benchmarks/).
 MAX_THREADS: Final = 5
-
-
-class BlobStream(Protocol):
-    """A blob's bytes, being read: a context manager, closed at the end of its block."""
-
-    def __enter__(self) -> Self:
-        """Return the stream itself."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-        /,
-    ) -> None:
-        """Close the stream."""
-
-    def with_heartbeats(self) -> Iterator[Block]:
-        """Yield the bytes; an empty block says that nothing came for a while."""
-
-
-class Blob(Protocol):
-    """What a client pushes: bytes to read, and what is known of them once they were read."""
-
-    @property
-    def descriptor(self) -> Descriptor:
-        """Media type, digest and size. Raises NotComputed too early."""
-
-    def open(self) -> BlobStream:
-        """Open the bytes for reading."""
-
-
-class Layer(Blob, Protocol):
-    """A blob that is a layer: it has uncompressed bytes as well."""
-
-    @property
-    def media_type(self) -> str:
-        """The media type of the compressed bytes."""
-
-    @property
-    def diff_id(self) -> Digest:
-        """The digest of the uncompressed bytes. Raises NotComputed too early."""
-
-
-class LayerState(Enum):
-    """Where a stream stands. It goes forward only, and a failed one stays failed."""
-
-    FRESH = "fresh"
-    OPEN = "open"
-    DONE = "done"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Bytes so far: `read` uncompressed ones from the source, `written` compressed ones."""
-
-    read: int
-    written: int
 
 
 class StreamLayer:
@@ -195,7 +135,7 @@ class StreamLayer:
         except IndexError:
             state = LayerState.OPEN if course.state is LayerState.FRESH else course.state
             raise StreamConsumed(
-                f"a stream is opened once, and this one is {state.value} already"
+                f"a stream can be opened only once; this one is already {state.value}"
             ) from course.cause
         course.state = LayerState.OPEN
         try:
@@ -210,7 +150,8 @@ class StreamLayer:
         course = self._course
         if course.sums is None:
             raise NotComputed(
-                f"{name} is known once the stream was read to its end; it is {course.state.value}"
+                f"{name} is not known until the stream has been read to its end; it is "
+                f"{course.state.value}"
             ) from course.cause
         return course.sums
 
@@ -242,7 +183,7 @@ class _Part(Protocol):
     def close(self) -> None: ...
 
 
-class LayerStream:
+class LayerStream(BlockReader):
     """The compressed bytes of a `StreamLayer`, read once, by iteration or as a file.
 
     A context manager. Closing it before its end makes the layer failed. One thread reads; no
@@ -256,15 +197,10 @@ class LayerStream:
         self._lanes = lanes
         self._blocks = one_pass(source, codec, lanes, course.tally)
         self._parts: tuple[_Part, ...] = (self._blocks, lanes, source)
-        self._rest = memoryview(b"")
 
     def __repr__(self) -> str:
         """Show state and bytes so far."""
         return f"<LayerStream {self._course}>"
-
-    def __enter__(self) -> Self:
-        """Return the stream itself."""
-        return self
 
     def __exit__(
         self,
@@ -275,7 +211,7 @@ class LayerStream:
         """Close the stream; an error of the `with` block is the cause that the layer keeps."""
         if error is not None:
             self._course.fail(error)
-        self.close()
+        super().__exit__(kind, error, traceback)
 
     def __del__(self) -> None:
         """Close a stream that was dropped open, and tell of it, as files do."""
@@ -283,18 +219,13 @@ class LayerStream:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
         self.close()
 
-    def __iter__(self) -> Iterator[Block]:
-        """Yield the compressed bytes in blocks of any size, none of them empty."""
-        return filter(len, self.with_heartbeats())
-
     def with_heartbeats(self) -> Iterator[Block]:
         """Yield the compressed bytes, and an empty block where the source is slow to give more.
 
         So that whoever sends the blocks can look at the other side meanwhile. A source of Python
         code is waited for without heartbeats.
         """
-        while (block := self._next()) is not None:
-            yield block
+        return super().with_heartbeats()
 
     @property
     def can_repeat(self) -> bool:
@@ -322,27 +253,6 @@ class LayerStream:
         if (sums.uncompressed_size, sums.diff_id) != (count, read):
             raise SourceError(f"the source changed: its first {count} bytes are others now")
 
-    def read(self, size: int = -1, /) -> bytes:
-        """Return `size` bytes, fewer at the end only; all that is left where `size` is negative."""
-        if size < 0:
-            return b"".join(self)
-        buffer = bytearray(size)
-        return bytes(memoryview(buffer)[: self.readinto(buffer)])
-
-    def readinto(self, buffer: bytearray | memoryview, /) -> int:
-        """Fill `buffer`; return how many bytes came, fewer than it holds at the end only."""
-        view = memoryview(buffer).cast("B")
-        filled = 0
-        while filled < len(view):
-            block = self._next()
-            if block is None:
-                break
-            count = min(len(view) - filled, len(block))
-            view[filled : filled + count] = block[:count]
-            self._rest = memoryview(block)[count:]
-            filled += count
-        return filled
-
     def close(self) -> None:
         """Stop, and wait until every thread has ended. Before the end: the layer has failed.
 
@@ -364,8 +274,7 @@ class LayerStream:
         self._check_process()
         if course.state is LayerState.FAILED:
             raise StreamConsumed("the stream was closed, or has failed") from course.cause
-        if self._rest:
-            rest, self._rest = self._rest, memoryview(b"")
+        if (rest := self._take_rest()) is not None:
             return rest
         try:
             return next(self._blocks)

@@ -3,8 +3,8 @@
 Knows the names of the OCI image-spec 1.1 (media-types.md) and of Docker's image manifest
 version 2, schema 2, which registries still serve. Must not know the documents behind the names.
 
-Strategy: plain constants, the pattern of every type, and one table from a compression's name to
-the layer that it makes.
+Strategy: plain constants, the pattern of every type, and tables: from a compression's name to the
+layer that it makes and back, and from OCI's names to Docker's.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "COMPRESSION_BY_LAYER",
     "DOCKER_BY_OCI",
     "DOCKER_CONFIG",
+    "DOCKER_FOREIGN_LAYER",
     "DOCKER_FOREIGN_LAYER_GZIP",
     "DOCKER_LAYER",
     "DOCKER_LAYER_GZIP",
@@ -28,6 +30,7 @@ __all__ = [
     "DOCKER_MANIFEST_LIST",
     "DOCKER_SCHEMA_1",
     "DOCKER_SCHEMA_1_SIGNED",
+    "IMAGE_CONFIGS",
     "LAYER_BY_COMPRESSION",
     "NONDISTRIBUTABLE",
     "OCI_CONFIG",
@@ -76,6 +79,7 @@ DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_CONFIG: Final = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER: Final = "application/vnd.docker.image.rootfs.diff.tar"
 DOCKER_LAYER_GZIP: Final = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+DOCKER_FOREIGN_LAYER: Final = "application/vnd.docker.image.rootfs.foreign.diff.tar"
 DOCKER_FOREIGN_LAYER_GZIP: Final = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 
 # Given up by Docker itself; named here to be recognised and refused.
@@ -86,10 +90,35 @@ LAYER_BY_COMPRESSION: Final[Mapping[str, str]] = MappingProxyType(
     {"gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD, "none": OCI_LAYER}
 )
 
-# What a layer of ours is called in an image of Docker's types. It has no name for zstd there: the
-# OCI one stays, which readers of zstd know.
+# The same thing in Docker's family of media types. It has no name for zstd.
 DOCKER_BY_OCI: Final[Mapping[str, str]] = MappingProxyType(
-    {OCI_LAYER: DOCKER_LAYER, OCI_LAYER_GZIP: DOCKER_LAYER_GZIP}
+    {
+        OCI_MANIFEST: DOCKER_MANIFEST,
+        OCI_CONFIG: DOCKER_CONFIG,
+        OCI_LAYER: DOCKER_LAYER,
+        OCI_LAYER_GZIP: DOCKER_LAYER_GZIP,
+        OCI_NONDISTRIBUTABLE_LAYER: DOCKER_FOREIGN_LAYER,
+        OCI_NONDISTRIBUTABLE_LAYER_GZIP: DOCKER_FOREIGN_LAYER_GZIP,
+    }
+)
+
+# The config of an image that runs; any other belongs to an artifact.
+IMAGE_CONFIGS: Final = frozenset({OCI_CONFIG, DOCKER_CONFIG})
+
+# How the bytes of a layer are compressed, as its media type says.
+COMPRESSION_BY_LAYER: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        OCI_LAYER: "none",
+        OCI_LAYER_GZIP: "gzip",
+        OCI_LAYER_ZSTD: "zstd",
+        OCI_NONDISTRIBUTABLE_LAYER: "none",
+        OCI_NONDISTRIBUTABLE_LAYER_GZIP: "gzip",
+        OCI_NONDISTRIBUTABLE_LAYER_ZSTD: "zstd",
+        DOCKER_LAYER: "none",
+        DOCKER_LAYER_GZIP: "gzip",
+        DOCKER_FOREIGN_LAYER: "none",
+        DOCKER_FOREIGN_LAYER_GZIP: "gzip",
+    }
 )
 
 # Layers whose bytes are elsewhere, by the URLs of their descriptors.
@@ -98,12 +127,13 @@ NONDISTRIBUTABLE: Final = frozenset(
         OCI_NONDISTRIBUTABLE_LAYER,
         OCI_NONDISTRIBUTABLE_LAYER_GZIP,
         OCI_NONDISTRIBUTABLE_LAYER_ZSTD,
+        DOCKER_FOREIGN_LAYER,
         DOCKER_FOREIGN_LAYER_GZIP,
     }
 )
 
 
 def check_media_type(text: str) -> None:
-    """Raise ValueError where `text` is no type/subtype (RFC 6838, section 4.2)."""
+    """Raise ValueError where `text` is not type/subtype (RFC 6838, section 4.2)."""
     if not _MEDIA_TYPE.fullmatch(text):
         raise ValueError(f"media type {excerpt(text)} is not type/subtype as of RFC 6838")

@@ -199,14 +199,16 @@ class Members:
         """Return the members of other names than these."""
         return {name: item for name, item in self._members.items() if name not in known}
 
-    def refuse_look_alikes(self, known: AbstractSet[str]) -> None:
+    def refuse_look_alikes(self, known: AbstractSet[str], *, alone: bool = True) -> None:
         """Refuse a member that has a known name in other letters, as `Layers`.
 
-        Go's encoding/json ignores case: other clients would pull what nobody here has seen.
+        Go's encoding/json ignores case: other clients would pull what nobody here has seen. Where
+        not `alone`, only beside the known name itself.
         """
         spelling = {name.casefold(): name for name in known}
         for name in self.unknown(known):
-            if meant := spelling.get(name.casefold()):
+            meant = spelling.get(name.casefold())
+            if meant and (alone or meant in self._members):
                 raise wrong(
                     path(self._where, name), f"other clients read it as {meant!r}: two meanings"
                 )

@@ -25,13 +25,14 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from brolga.compression import WINDOW_SIZE, Block, Codec
+from brolga.compression import WINDOW_SIZE, Codec
 from brolga.digest import Digest, hasher
 from brolga.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from brolga.blob import Block
     from brolga.sources import BlockSource
 
 __all__ = ["Lanes", "Sums", "Tally", "one_pass"]

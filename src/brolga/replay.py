@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from os import PathLike
 
-    from brolga.compression import Block
+    from brolga.blob import Block
 
 __all__ = [
     "DEFAULT_WINDOW",

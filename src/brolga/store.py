@@ -17,10 +17,10 @@ from brolga.manifest import Index
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from brolga.blob import Blob, BlobStream
     from brolga.descriptor import Descriptor
     from brolga.digest import Digest
     from brolga.images import Tree
-    from brolga.layer import Blob, BlobStream
     from brolga.manifest import Manifest
     from brolga.reference import Repository
 

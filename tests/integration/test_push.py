@@ -30,6 +30,7 @@ from hypothesis import strategies as st
 from tests.scripted import Peer, scripted
 
 import brolga
+from brolga.blob import LayerState
 from brolga.client import Client
 from brolga.errors import (
     DigestMismatch,
@@ -37,7 +38,7 @@ from brolga.errors import (
     Unauthorized,
     UploadInterrupted,
 )
-from brolga.layer import LayerState, StreamLayer
+from brolga.layer import StreamLayer
 from brolga.server.running import running
 from brolga.wire import Credentials, Retry
 

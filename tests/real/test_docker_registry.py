@@ -29,9 +29,10 @@ from tests.real.foreign import (
 )
 from tests.real.tokens import Asked, TokenKey, token_server
 
+from brolga.blob import LayerState
 from brolga.client import Client
 from brolga.errors import TransportFailed, Unauthorized
-from brolga.layer import LayerState, StreamLayer
+from brolga.layer import StreamLayer
 from brolga.mediatypes import OCI_CONFIG, OCI_MANIFEST
 from brolga.wire import Credentials
 

@@ -212,3 +212,57 @@ def test_a_changed_config_is_what_others_read(
         for tag in ("v1", "v2")
     ]
     assert layers[0] == layers[1]
+
+
+def test_layers_have_the_media_types_of_their_manifest(
+    plain_registry: DockerRegistry, image: Image, app: Path, access: Access, tmp_path: Path
+) -> None:
+    """An OCI image on a Docker base, and zstd on one: skopeo copies, umoci unpacks, valid."""
+    require("umoci", "tar")
+    place = f"{plain_registry.address}/families"
+    push(image, f"{place}/oci:v1")
+    push(image, f"{place}/docker:v1", "--format=v2s2")
+    for base, tag, flags in (
+        ("oci", "oci", ""),
+        ("docker", "docker", ""),
+        ("docker", "zstd", "--compression zstd"),
+    ):
+        append = f"brolga append -f - -b {place}/{base}:v1 -t {place}/app:{tag} {flags}"
+        pipe = f"tar -C {app} -c . | {append} --set-base-image-annotations"
+        sh(pipe, access, tmp_path)
+    for tag, base in (("oci", "docker"), ("docker", "oci")):
+        target = f"--new_base {place}/{base}:v1 -t {place}/app:{tag}-on-{base}"
+        sh(f"brolga rebase {place}/app:{tag} {target}", access, tmp_path)
+
+    layout = tmp_path / "layout"
+    wanted = tree(unpack(image.directory, image.tag, tmp_path / "base")) | tree(app)
+    for tag, family in (
+        ("docker", "docker.distribution"),
+        ("zstd", "oci.image"),
+        ("oci-on-docker", "oci.image"),
+        ("docker-on-oci", "docker.distribution"),
+    ):
+        name = f"{place}/app:{tag}"
+        raw = skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{name}")
+        assert json.loads(raw)["mediaType"].startswith(f"application/vnd.{family}.manifest.")
+        copy(f"docker://{name}", f"oci:{layout}:{tag}")
+        if tag == "zstd":  # umoci 0.4 does not read it
+            sh(f"brolga flatten {name} -t oci:{layout}:{tag}", access, tmp_path)
+        assert tree(unpack(layout, tag, tmp_path / f"bundle-{tag}")) == wanted
+        assert sh(f"brolga validate --remote {name}", access, tmp_path) == f"PASS: {name}\n"
+
+
+def test_a_base_without_layers_gets_its_first_one(
+    plain_registry: DockerRegistry, app: Path, access: Access, tmp_path: Path
+) -> None:
+    """What `FROM scratch` and a label alone make: umoci unpacks the tar's files."""
+    require("umoci", "tar")
+    place, empty = f"{plain_registry.address}/scratch", tmp_path / "empty"
+    subprocess.run(["umoci", "init", "--layout", empty], check=True)
+    subprocess.run(["umoci", "new", "--image", f"{empty}:v1"], check=True)
+    copy(f"oci:{empty}:v1", f"docker://{place}:base")
+    sh(f"tar -C {app} -c . | brolga append -b {place}:base -f - -t {place}:v1", access, tmp_path)
+    copy(f"docker://{place}:v1", f"oci:{tmp_path / 'layout'}:v1")
+    assert tree(unpack(tmp_path / "layout", "v1", tmp_path / "bundle")) == tree(app)
+    printed = sh(f"brolga validate --remote {place}:v1", access, tmp_path)
+    assert printed == f"PASS: {place}:v1\n"

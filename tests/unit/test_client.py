@@ -12,6 +12,7 @@ import pytest
 from tests.scripted import Peer, refusing_port, scripted
 
 import brolga
+from brolga.blob import LayerState
 from brolga.client import Client, push_layer
 from brolga.errors import (
     InvalidReference,
@@ -20,7 +21,7 @@ from brolga.errors import (
     TransportFailed,
     Unauthorized,
 )
-from brolga.layer import LayerState, StreamLayer
+from brolga.layer import StreamLayer
 from brolga.reference import Repository
 from brolga.wire import Credentials
 

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from brolga import command as command_module
+from brolga.blob import LayerState
 from brolga.command import Command, _has_terminal, _Process, _Running
 from brolga.errors import SourceError
-from brolga.layer import LayerState, StreamLayer
+from brolga.layer import StreamLayer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -17,9 +17,9 @@ from brolga.manifest import Index
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from brolga.blob import Blob
     from brolga.descriptor import Descriptor
     from brolga.images import Tree
-    from brolga.layer import Blob
 
 
 def nested(depth: int, width: int) -> tuple[Tree, list[Tree], list[str]]:

@@ -27,8 +27,9 @@ from brolga import (
     StreamConsumed,
     StreamLayer,
 )
+from brolga.blob import Progress
 from brolga.compression import BLOCK_SIZE
-from brolga.layer import MAX_THREADS, Progress
+from brolga.layer import MAX_THREADS
 from brolga.worker import Worker
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def assert_state(layer: StreamLayer, state: LayerState) -> None:
 
 def assert_not_computed(layer: StreamLayer) -> None:
     for name in RESULTS:
-        with pytest.raises(NotComputed, match=f"{name} is known once"):
+        with pytest.raises(NotComputed, match=f"{name} is not known until"):
             getattr(layer, name)
 
 
@@ -175,11 +176,11 @@ def test_a_stream_opens_once(large: bytes) -> None:
     """A second open raises StreamConsumed, whatever became of the first."""
     layer = StreamLayer([large])
     with layer.open() as stream:
-        with pytest.raises(StreamConsumed, match="is open already"):
+        with pytest.raises(StreamConsumed, match="is already open"):
             layer.open()
         for _ in stream:
             pass
-    with pytest.raises(StreamConsumed, match="is done already") as caught:
+    with pytest.raises(StreamConsumed, match="is already done") as caught:
         layer.open()
     assert caught.value.__cause__ is None
 
@@ -220,7 +221,7 @@ def test_of_two_that_open_at_once_one_wins() -> None:
         assert not opened
         if not told:  # there is no such line
             break
-        assert told.pop() == "a stream is opened once, and this one is open already"
+        assert told.pop() == "a stream can be opened only once; this one is already open"
     assert nth > 5
 
 
@@ -251,7 +252,7 @@ def test_a_source_that_cannot_be_opened_makes_the_layer_failed(tmp_path: Path) -
     with pytest.raises(SourceError):
         layer.open()
     assert layer.state is LayerState.FAILED
-    with pytest.raises(StreamConsumed, match="is failed already"):
+    with pytest.raises(StreamConsumed, match="is already failed"):
         layer.open()
 
 

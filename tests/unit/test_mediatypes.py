@@ -32,6 +32,7 @@ PUBLISHED = {
     "DOCKER_CONFIG": "application/vnd.docker.container.image.v1+json",
     "DOCKER_LAYER": "application/vnd.docker.image.rootfs.diff.tar",
     "DOCKER_LAYER_GZIP": "application/vnd.docker.image.rootfs.diff.tar.gzip",
+    "DOCKER_FOREIGN_LAYER": "application/vnd.docker.image.rootfs.foreign.diff.tar",
     "DOCKER_FOREIGN_LAYER_GZIP": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
     "DOCKER_SCHEMA_1": "application/vnd.docker.distribution.manifest.v1+json",
     "DOCKER_SCHEMA_1_SIGNED": "application/vnd.docker.distribution.manifest.v1+prettyjws",
@@ -44,7 +45,9 @@ def test_all_is_sorted_and_is_what_is_published() -> None:
     assert set(mediatypes.__all__) == {
         *PUBLISHED,
         "check_media_type",
+        "COMPRESSION_BY_LAYER",
         "DOCKER_BY_OCI",
+        "IMAGE_CONFIGS",
         "LAYER_BY_COMPRESSION",
         "NONDISTRIBUTABLE",
     }
@@ -74,12 +77,27 @@ def test_the_table_names_the_layer_of_each_compression() -> None:
 
 def test_docker_has_its_own_names_but_none_for_zstd() -> None:
     """Docker's "Image Manifest Version 2, Schema 2", Media Types."""
-    assert dict(mediatypes.DOCKER_BY_OCI) == {
-        "application/vnd.oci.image.layer.v1.tar": ("application/vnd.docker.image.rootfs.diff.tar"),
-        "application/vnd.oci.image.layer.v1.tar+gzip": (
-            "application/vnd.docker.image.rootfs.diff.tar.gzip"
-        ),
+    names = dict(mediatypes.DOCKER_BY_OCI)
+    assert names == {
+        getattr(mediatypes, f"OCI_{oci}"): getattr(mediatypes, f"DOCKER_{docker}")
+        for oci, docker in (
+            ("MANIFEST", "MANIFEST"),
+            ("CONFIG", "CONFIG"),
+            ("LAYER", "LAYER"),
+            ("LAYER_GZIP", "LAYER_GZIP"),
+            ("NONDISTRIBUTABLE_LAYER", "FOREIGN_LAYER"),
+            ("NONDISTRIBUTABLE_LAYER_GZIP", "FOREIGN_LAYER_GZIP"),
+        )
     }
+    assert {mediatypes.OCI_CONFIG, mediatypes.DOCKER_CONFIG} == mediatypes.IMAGE_CONFIGS
+
+
+def test_a_layer_s_name_says_how_it_is_compressed() -> None:
+    """'tar', 'tar+gzip', 'tar+zstd' (layer.md); Docker's end with `.tar` or `.tar.gzip`."""
+    layers = {one for one in PUBLISHED.values() if ".tar" in one}
+    assert {
+        one: re.split("[+.]", one)[-1].replace("tar", "none") for one in layers
+    } == mediatypes.COMPRESSION_BY_LAYER
 
 
 def test_what_is_not_to_be_distributed_says_so_in_its_name() -> None:

@@ -295,7 +295,8 @@ def test_what_tar_itself_writes_is_whole_and_its_parts_are_not(flags: str, tmp_p
 @pytest.mark.parametrize("make", [io.BytesIO, lambda data: [data]])
 def test_a_layer_watches_its_source(make: Callable[[bytes], io.BytesIO]) -> None:
     """`StreamLayer(tar=None)`: it fails, and so has no digest; `tar=False` takes it as it is."""
-    from brolga.layer import LayerState, StreamLayer
+    from brolga.blob import LayerState
+    from brolga.layer import StreamLayer
 
     data = tar(entry("a", b"1"))[:1024]
     layer = StreamLayer(make(data))

@@ -33,9 +33,9 @@ from brolga.manifest import MAX_SIZE
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from brolga.blob import Blob, Layer
     from brolga.descriptor import Descriptor
     from brolga.images.entries import Entry
-    from brolga.layer import Blob, Layer
 
 __all__ = [
     "Contents",

@@ -22,6 +22,7 @@ from brolga.errors import InvalidManifest, excerpt
 from brolga.images import BytesBlob, Image
 from brolga.manifest import ImageConfig, Manifest
 from brolga.manifest.document import decode, encode
+from brolga.manifest.family import in_one_family
 from brolga.mediatypes import (
     DOCKER_CONFIG,
     DOCKER_MANIFEST,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from brolga.archive.contents import Contents
-    from brolga.layer import Layer
+    from brolga.blob import Layer
 
 __all__ = ["MANIFEST", "SavedImage", "docker_image", "manifest_json", "saved_images"]
 
@@ -127,13 +128,14 @@ class _SavedImage(Image):
     @property
     def manifest(self) -> Manifest:
         """The manifest with every layer. Raises NotComputed where one has not been read."""
-        layers = [self._described(layer) for layer in self._base_layers]
+        layers = [layer.descriptor for layer in self._base_layers]
         read = Image(
-            self._base.replace(layers=layers),
+            in_one_family(self._base, self._base.config, layers),
             self._base_config,
             self._base_layers,
             self._additions,
             self._edits,
+            self._memo,
         )
         return read.manifest
 

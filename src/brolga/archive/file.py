@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import Self
 
+    from brolga.blob import BlobStream
     from brolga.descriptor import Descriptor
     from brolga.images import Tree
     from brolga.images.entries import Entry
-    from brolga.layer import BlobStream
     from brolga.manifest import Index, Manifest
     from brolga.reference import Repository
 

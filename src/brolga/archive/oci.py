@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from brolga.archive.contents import Contents
+    from brolga.blob import Blob, BlobStream
     from brolga.descriptor import Descriptor
     from brolga.images import Tree
-    from brolga.layer import Blob, BlobStream
 
 __all__ = ["INDEX", "LAYOUT", "LAYOUT_FILE", "REF_NAME", "Layout", "read_document"]
 

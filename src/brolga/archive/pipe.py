@@ -57,10 +57,10 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from brolga.archive.contents import Item
+    from brolga.blob import Blob, Layer
     from brolga.digest import Digest
     from brolga.images import Tree
     from brolga.images.entries import Entry
-    from brolga.layer import Blob, Layer
     from brolga.sources import BlockSource, Source
     from brolga.store import Target
 

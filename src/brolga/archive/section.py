@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from os import PathLike
 
-    from brolga.layer import Blob, Layer
+    from brolga.blob import Blob, Layer
     from brolga.sources import BlockSource, Source
 
 __all__ = [

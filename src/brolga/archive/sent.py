@@ -16,9 +16,9 @@ from brolga.errors import LayerError, NotComputed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from brolga.blob import Blob
     from brolga.descriptor import Descriptor
     from brolga.digest import Digest
-    from brolga.layer import Blob
     from brolga.manifest import Index, Manifest
     from brolga.store import Target
 

@@ -48,10 +48,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from brolga.compression import Block
+    from brolga.blob import Blob, Block
     from brolga.descriptor import Descriptor
     from brolga.digest import Digest
-    from brolga.layer import Blob
 
 __all__ = ["Writer", "open_writer"]
 

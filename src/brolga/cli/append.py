@@ -10,22 +10,21 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from brolga.cli.connection import Connection, open_client
 from brolga.cli.options import (
-    Connection,
     Making,
     Sending,
     jobs_flag,
     json_flag,
     layer_flags,
-    open_client,
     platform_flag,
     registry_flags,
     upload_flags,
 )
 from brolga.cli.output import result
-from brolga.cli.places import check_target, registry_of
-from brolga.cli.values import variables
-from brolga.cli.verbs import Verb
+from brolga.cli.places import archive_of, check_target, registry_of
+from brolga.cli.values import names, pairs
+from brolga.cli.verbs import MAY_BE_EMPTY, Verb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +48,7 @@ _BASE_NAME: Final = "org.opencontainers.image.base.name"
 
 
 @click.command("append", cls=Verb, epilog=_EXAMPLES)
-@click.option("-b", "--base", metavar="BASE", help="The image below; default: an empty one.")
+@click.option("-b", "--base", metavar="BASE", help="The image to build on; default: an empty one.")
 @click.option(
     "-f",
     "--new_layer",
@@ -57,7 +56,8 @@ _BASE_NAME: Final = "org.opencontainers.image.base.name"
     metavar="SOURCE",
     multiple=True,
     required=True,
-    help="A tar file, or - for stdin; again for each further layer, the lowest first.",
+    callback=names,
+    help="A tar file, or - for stdin; repeatable, or a list with commas: the lowest layer first.",
 )
 @click.option(
     "-t",
@@ -68,10 +68,17 @@ _BASE_NAME: Final = "org.opencontainers.image.base.name"
     required=True,
     help="The name of the new image.",
 )
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="Write the image to a docker archive instead, under the name REF; - for stdout.",
+)
 @platform_flag
 @click.option(
     "--created-by",
     default="brolga append",
+    type=MAY_BE_EMPTY,
     show_default=True,
     metavar="TEXT",
     help="What the image's history says of the layers.",
@@ -82,8 +89,8 @@ _BASE_NAME: Final = "org.opencontainers.image.base.name"
     "annotations",
     metavar="KEY=VALUE",
     multiple=True,
-    callback=variables,
-    help="An annotation of the manifest; may be given again.",
+    callback=pairs,
+    help="An annotation of the manifest; repeatable.",
 )
 @click.option(
     "--set-base-image-annotations",
@@ -95,7 +102,7 @@ _BASE_NAME: Final = "org.opencontainers.image.base.name"
     "--oci-empty-base",
     is_flag=True,
     expose_value=False,
-    help="For crane's users: without BASE an image has OCI's media types anyway.",
+    help="Accepted for crane's users: without BASE, an image has OCI's media types anyway.",
 )
 @layer_flags
 @jobs_flag
@@ -105,8 +112,9 @@ _BASE_NAME: Final = "org.opencontainers.image.base.name"
 def command(  # noqa: PLR0913 - the flags of the verb
     *,
     base: str | None,
-    sources: tuple[str, ...],
+    sources: list[str],
     target: str,
+    output: str | None,
     platform: Platform | None,
     created_by: str,
     annotations: dict[str, str],
@@ -132,14 +140,17 @@ def command(  # noqa: PLR0913 - the flags of the verb
     from brolga.place import parse_place
 
     began = time.monotonic()
-    reference, under = parse_place(target), parse_place(base) if base else None
-    check_target(reference, as_json=as_json)
+    reference, under = parse_place(target), None if base is None else parse_place(base)
     if reference.digest:
-        raise click.UsageError("-t: a tag is wanted; the digest is the new image's own")
+        raise click.UsageError("-t: give a tag; the digest is the new image's own")
+    if output is not None:
+        reference = archive_of(output, reference)
+    check_target(reference, as_json=as_json)
     if platform and not under and not platform.architecture:
-        raise click.UsageError(f"--platform: {platform} is no OS/ARCH, and an image has both")
+        raise click.UsageError(f"--platform: {platform} is not OS/ARCH, and an image has both")
     if sources.count("-") > 1:
-        raise click.UsageError("-f -: stdin can be one SOURCE alone")
+        raise click.UsageError("-f -: stdin can be only one SOURCE")
+    _check_media_type(making)
     verb = "brolga append -f - …"
     layers = [stream_layer(name, making, connection, verb, tar=True) for name in sources]
     for name in set(sources) - {"-"}:
@@ -147,9 +158,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     registry = registry_of(reference)
     with open_client(connection, jobs=jobs, registry=registry, sending=sending) as client:
         image = client.image(under, platform) if under else _empty(platform)
-        if under and names_base:
-            annotations = {**_of_base(under, image), **annotations}
-        image = _appended(image, layers, created_by).with_annotations(annotations)
+        image.config  # noqa: B018 - a base that is broken is told before a stream is read
+        said = {**_of_base(under, image), **annotations} if under and names_base else annotations
+        image = _appended(image, layers, created_by).with_annotations(said)
         if "-" in sources:
             refuse_compressed("-")
         with shown(layers, making.progress):
@@ -164,11 +175,24 @@ def _empty(platform: Platform | None) -> Image:
     return Image.empty(platform or DEFAULT_PLATFORM)
 
 
-def _of_base(reference: Place, base: Image) -> dict[str, str]:
-    """Return the annotations that tell what an image is built on."""
+def _check_media_type(making: Making) -> None:
+    """Raise UsageError for a media type that no tool would unpack such a layer by."""
+    from brolga.mediatypes import COMPRESSION_BY_LAYER
+
+    name = making.compression.partition(":")[0]
+    if making.media_type is None or COMPRESSION_BY_LAYER.get(making.media_type) == name:
+        return
+    raise click.UsageError(
+        f"--media-type: {making.media_type!r} is not the type of a layer of an image that is "
+        f"compressed with {name}: leave it out"
+    )
+
+
+def _of_base(reference: Place, base: Image) -> dict[str, str | None]:
+    """Return the annotations that tell what an image is built on; None drops the base's own."""
     from brolga.reference import Reference
 
-    said = {_BASE_DIGEST: str(base.digest)}
+    said: dict[str, str | None] = {_BASE_DIGEST: str(base.digest), _BASE_NAME: None}
     if isinstance(reference, Reference) and reference.tag is not None:
         said[_BASE_NAME] = str(Reference(reference.repository, reference.tag))
     return said

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from brolga.cli.changing import check_clock, check_open, home_of, pushed
+from brolga.cli.connection import Connection, open_client
 from brolga.cli.options import (
-    Connection,
     Making,
     Sending,
     jobs_flag,
     json_flag,
-    open_client,
     platform_flag,
     registry_flags,
     upload_flags,
@@ -30,8 +29,8 @@ from brolga.cli.verbs import Verb
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from brolga.blob import Blob
     from brolga.descriptor import Platform
-    from brolga.layer import Blob
 
 __all__ = ["command"]
 
@@ -60,7 +59,7 @@ _STDIN: Final = "-"
     multiple=True,
     callback=pairs,
     metavar="KEY=VALUE",
-    help="An annotation of the artifact; may come several times.",
+    help="An annotation of the artifact; repeatable.",
 )
 @platform_flag
 @jobs_flag

@@ -12,14 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from brolga.cli.options import (
-    Connection,
-    given_credentials,
-    open_client,
-    password_from_stdin,
-    registry_flags,
-    way_flags,
-)
+from brolga.cli.connection import Connection, given_credentials, open_client, password_from_stdin
+from brolga.cli.options import registry_flags, way_flags
 from brolga.cli.output import result, say
 from brolga.cli.values import items
 from brolga.cli.verbs import Verbs
@@ -70,7 +64,7 @@ def login(*, registry: str, username: str, password_stdin: bool, connection: Con
 
     host = _host(registry)
     if not username or ":" in username:  # RFC 7617, section 2
-        raise click.UsageError("--username: a name without colon is wanted")
+        raise click.UsageError("--username: a name cannot have a colon")
     password = password_from_stdin() if password_stdin else _asked(username, host)
     credentials = given_credentials(username, password, "the login")
     try:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from brolga.cli.options import Connection, open_client, registry_flags
+from brolga.cli.connection import Connection, open_client
+from brolga.cli.options import registry_flags
 from brolga.cli.output import raw
 from brolga.cli.verbs import Verb
 from brolga.errors import BrolgaError
@@ -17,7 +18,7 @@ from brolga.errors import BrolgaError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from brolga.compression import Block
+    from brolga.blob import Block
 
 __all__ = ["command", "to_stdout"]
 

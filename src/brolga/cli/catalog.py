@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import click
 
-from brolga.cli.options import Connection, json_flag, open_client, registry_flags
+from brolga.cli.connection import Connection, open_client
+from brolga.cli.options import json_flag, registry_flags
 from brolga.cli.output import lines, result
 from brolga.cli.verbs import Verb
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from brolga.cli.options import Connection, open_client, platform_flag, registry_flags
+from brolga.cli.connection import Connection, open_client
+from brolga.cli.options import platform_flag, registry_flags
 from brolga.cli.output import raw
 from brolga.cli.verbs import Verb
 

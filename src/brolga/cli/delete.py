@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from brolga.cli.options import Connection, open_client, registry_flags
+from brolga.cli.connection import Connection, open_client
+from brolga.cli.options import registry_flags
 from brolga.cli.verbs import Verb
 from brolga.errors import BrolgaError, NotFound, RegistryError
 

@@ -9,14 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from brolga.cli.options import (
-    Connection,
-    json_flag,
-    open_client,
-    platform_flag,
-    registry_flags,
-)
+from brolga.cli.connection import Connection, open_client
+from brolga.cli.options import json_flag, platform_flag, registry_flags
 from brolga.cli.output import result
+from brolga.cli.places import found, named
 from brolga.cli.verbs import Verb
 
 if TYPE_CHECKING:
@@ -26,29 +22,43 @@ __all__ = ["command"]
 
 
 @click.command("digest", cls=Verb)
-@click.argument("ref")
+@click.argument("ref", required=False)
 @click.option("--full-ref", is_flag=True, help="Print REPO@DIGEST.")
+@click.option(
+    "--tarball",
+    "path",
+    metavar="PATH",
+    help="Look in an archive or a layout of this machine; REF is a name in it.",
+)
 @platform_flag
 @json_flag
 @registry_flags
-def command(
-    *, ref: str, full_ref: bool, platform: Platform | None, as_json: bool, connection: Connection
+def command(  # noqa: PLR0913 - the flags of the verb
+    *,
+    ref: str | None,
+    full_ref: bool,
+    path: str | None,
+    platform: Platform | None,
+    as_json: bool,
+    connection: Connection,
 ) -> None:
     """Print the digest of an image or index.
 
-    With --platform that image's digest, where REF is an index. With --json: ref, digest,
+    If REF is an index, --platform prints the digest of one of its images. With --json: ref, digest,
     mediaType, size (bytes of the manifest).
     """
     from brolga.place import by_digest, parse_place
 
-    place = parse_place(ref)
+    if ref is None and path is None:
+        raise click.UsageError("Missing argument 'REF'.")
+    place = named(found(path), ref or "") if path is not None else parse_place(str(ref))
     with open_client(connection) as client:
-        found = client.manifest(place, platform).descriptor if platform else client.head(place)
-    full = str(by_digest(place, found.digest))
+        about = client.manifest(place, platform).descriptor if platform else client.head(place)
+    full = str(by_digest(place, about.digest))
     fields = {
         "ref": full,
-        "digest": str(found.digest),
-        "mediaType": found.media_type,
-        "size": found.size,
+        "digest": str(about.digest),
+        "mediaType": about.media_type,
+        "size": about.size,
     }
-    result(full if full_ref else str(found.digest), fields, as_json=as_json)
+    result(full if full_ref else str(about.digest), fields, as_json=as_json)

@@ -10,14 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from brolga.cli.options import (
-    Connection,
-    Sending,
-    json_flag,
-    open_client,
-    registry_flags,
-    upload_flags,
-)
+from brolga.cli.connection import Connection, open_client
+from brolga.cli.options import Sending, json_flag, registry_flags, upload_flags
 from brolga.cli.output import lines, one_line, result
 from brolga.cli.sending import shown_size, wish_of
 from brolga.cli.verbs import Verb

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from brolga.cli.blob import to_stdout
-from brolga.cli.options import Connection, open_client, platform_flag, registry_flags
+from brolga.cli.connection import Connection, open_client
+from brolga.cli.options import platform_flag, registry_flags
 from brolga.cli.places import check_file, check_stdout
 from brolga.cli.verbs import Verb
 

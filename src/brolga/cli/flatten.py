@@ -11,15 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from brolga.cli.changing import check_clock, check_open, home_of, place, pushed, tag_flag, tree_of
-from brolga.cli.options import (
-    Connection,
-    Sending,
-    json_flag,
-    open_client,
-    platform_flag,
-    registry_flags,
-    upload_flags,
-)
+from brolga.cli.connection import Connection, open_client
+from brolga.cli.options import Sending, json_flag, platform_flag, registry_flags, upload_flags
 from brolga.cli.output import say
 from brolga.cli.places import registry_of
 from brolga.cli.verbs import Verb

@@ -10,17 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from brolga.cli.changing import index_of, place, pushed, tag_flag
-from brolga.cli.options import (
-    Connection,
-    Sending,
-    json_flag,
-    open_client,
-    registry_flags,
-    upload_flags,
-)
+from brolga.cli.connection import Connection, open_client
+from brolga.cli.options import Sending, json_flag, registry_flags, upload_flags
 from brolga.cli.output import lines, result
 from brolga.cli.places import registry_of
-from brolga.cli.values import items, platforms
+from brolga.cli.values import names, platforms
 from brolga.cli.verbs import Verbs
 
 if TYPE_CHECKING:
@@ -88,7 +82,7 @@ def list_(*, ref: str, as_json: bool, connection: Connection) -> None:
     required=True,
     callback=platforms,
     metavar="OS[/ARCH[/VARIANT]]",
-    help="A platform to keep; may come several times, or as a list with commas.",
+    help="A platform to keep; repeatable, or a list with commas.",
 )
 @tag_flag
 @json_flag
@@ -132,9 +126,9 @@ def _is_one_of(descriptor: Descriptor, wanted: Sequence[Platform]) -> bool:
     "manifests",
     multiple=True,
     required=True,
-    callback=items,
+    callback=names,
     metavar="REF",
-    help="An image to append; may come several times, or as a list with commas.",
+    help="An image to append; repeatable, or a list with commas.",
 )
 @click.option(
     "--flatten/--no-flatten",

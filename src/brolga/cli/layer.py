@@ -10,16 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from brolga.cli.options import (
-    Connection,
-    Making,
-    Sending,
-    json_flag,
-    layer_flags,
-    open_client,
-    registry_flags,
-    upload_flags,
-)
+from brolga.cli.connection import Connection, open_client
+from brolga.cli.options import Making, Sending, json_flag, layer_flags, registry_flags, upload_flags
 from brolga.cli.output import result
 from brolga.cli.verbs import Verb, Verbs
 from brolga.errors import CorruptBlob
@@ -101,11 +93,13 @@ def push(  # noqa: PLR0913 - the flags of the verb
     began = time.monotonic()
     repository = Repository.parse(repo)
     if behind is None:
-        layer = stream_layer(source or "-", making, connection, "brolga layer push …", tar=tar)
+        layer = stream_layer(
+            "-" if source is None else source, making, connection, "brolga layer push …", tar=tar
+        )
     elif source is None:
         layer = command_layer(behind, making, connection, tar=tar)
     else:
-        raise click.UsageError("SOURCE and a COMMAND behind -- are two sources: give one")
+        raise click.UsageError("give either SOURCE or -- COMMAND, not both")
     with open_client(connection, sending=sending) as client, shown([layer], making.progress):
         _push(client, repository, layer)
     _print(repository, layer, time.monotonic() - began, as_json=as_json)

@@ -12,27 +12,26 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from brolga.cli.changing import check_clock, place, pushed, tag_flag, tree_of
+from brolga.cli.connection import Connection, open_client
 from brolga.cli.options import (
-    Connection,
     Making,
     Sending,
-    WholePlatformType,
     json_flag,
-    open_client,
     platform_flag,
     registry_flags_but_u,
     upload_flags,
 )
-from brolga.cli.places import registry_of
-from brolga.cli.values import items, pairs, variables
-from brolga.cli.verbs import Verb
+from brolga.cli.parameters import WholePlatformType
+from brolga.cli.places import archive_of, check_target, registry_of
+from brolga.cli.values import items, names, pairs
+from brolga.cli.verbs import MAY_BE_EMPTY, Verb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from brolga.blob import Layer
     from brolga.descriptor import Platform
     from brolga.images import Tree
-    from brolga.layer import Layer
     from brolga.manifest import ImageConfig
     from brolga.place import Place
     from brolga.reference import Repository
@@ -105,7 +104,7 @@ def _environment(config: ImageConfig, wanted: dict[str, str]) -> list[str]:
     multiple=True,
     callback=pairs,
     metavar="KEY=VALUE",
-    help="A label to set; may come several times, as the flags up to --append may.",
+    help="A label to set; repeatable, as are the flags down to --append.",
 )
 @click.option(
     "-a",
@@ -114,13 +113,13 @@ def _environment(config: ImageConfig, wanted: dict[str, str]) -> list[str]:
     multiple=True,
     callback=pairs,
     metavar="KEY=VALUE",
-    help="An annotation to set in the manifest; an index takes these alone.",
+    help="An annotation to set in the manifest; the only change that an index takes.",
 )
 @click.option(
     "-e",
     "--env",
     multiple=True,
-    callback=variables,
+    callback=pairs,
     metavar="NAME=VALUE",
     help="An environment variable to set.",
 )
@@ -129,31 +128,55 @@ def _environment(config: ImageConfig, wanted: dict[str, str]) -> list[str]:
     multiple=True,
     callback=items,
     metavar="ARG,ARG",
-    help="The new entrypoint; it takes the command away, as docker does.",
+    type=MAY_BE_EMPTY,
+    help="The new entrypoint; removes the command, as docker does.",
 )
-@click.option("--cmd", multiple=True, callback=items, metavar="ARG,ARG", help="The new command.")
+@click.option(
+    "--cmd",
+    multiple=True,
+    callback=items,
+    metavar="ARG,ARG",
+    type=MAY_BE_EMPTY,
+    help="The new command.",
+)
 @click.option(
     "--exposed-ports",
     multiple=True,
     callback=items,
     metavar="PORT,PORT",
-    help="The new exposed ports, as 80/tcp.",
+    type=MAY_BE_EMPTY,
+    help="The new exposed ports, such as 80/tcp.",
 )
 @click.option(
     "--append",
     multiple=True,
+    callback=names,
     metavar="SOURCE",
-    help="A tar, or - for stdin, to put on top as a layer, compressed with gzip.",
+    help="A tar file, or - for stdin, to add as a layer, compressed with gzip.",
 )
-@click.option("-u", "--user", metavar="NAME", help="The user to run as; --username is who asks.")
-@click.option("-w", "--workdir", metavar="DIR", help="The new working directory.")
+@click.option(
+    "-u",
+    "--user",
+    metavar="NAME",
+    type=MAY_BE_EMPTY,
+    help="The user to run as; --username is the registry's user.",
+)
+@click.option(
+    "-w", "--workdir", metavar="DIR", type=MAY_BE_EMPTY, help="The new working directory."
+)
 @click.option(
     "--set-platform",
     type=WholePlatformType(),
     metavar="OS/ARCH[/VARIANT]",
     help="The new platform.",
 )
-@click.option("--repo", metavar="REPO", help="Push to this repository, by digest alone.")
+@click.option("--repo", metavar="REPO", help="Push to this repository, by digest only.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="Write the result to a docker archive instead, under its name; - for stdout.",
+)
 @tag_flag
 @platform_flag
 @upload_flags
@@ -163,8 +186,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     *,
     ref: str,
     annotations: dict[str, str],
-    append: tuple[str, ...],
+    append: list[str],
     repo: str | None,
+    output: str | None,
     tag: str | None,
     platform: Platform | None,
     sending: Sending,
@@ -174,19 +198,22 @@ def command(  # noqa: PLR0913 - the flags of the verb
 ) -> None:
     """Change labels, environment, command and more of an image.
 
-    Of an index, --platform chooses the image, or -a changes the index itself. An empty value takes
-    away what the image has: --entrypoint "". Without --tag and --repo the result takes the place of
-    REF.
+    If REF is an index, --platform chooses the image, or -a changes the index itself. An empty value
+    removes what the image has: --entrypoint "". Without --tag, --repo and --output, the result
+    replaces REF.
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
     from brolga.place import parse_place
 
     if tag is not None and repo is not None:
-        raise click.UsageError("--repo pushes by digest: give either it or --tag")
+        raise click.UsageError("--repo pushes by digest: give --repo or --tag, not both")
+    if output is not None and repo is not None:
+        raise click.UsageError("give --repo or --output, not both")
     check_clock()
     source = parse_place(ref)
-    where = _where(source, tag, repo)
+    where = _where(source, tag, repo, output)
+    check_target(where, as_json=as_json)
     changes = _Changes(**config)
     layers = _layers(append, connection)
     registry = registry_of(where)
@@ -196,9 +223,14 @@ def command(  # noqa: PLR0913 - the flags of the verb
         pushed(client, where, changed, as_json=as_json)
 
 
-def _where(source: Place, tag: str | None, repo: str | None) -> Place | Repository:
+def _where(
+    source: Place, tag: str | None, repo: str | None, output: str | None
+) -> Place | Repository:
+    from brolga.place import parse_place
     from brolga.reference import Repository
 
+    if output is not None:
+        return archive_of(output, source if tag is None else parse_place(tag))
     return place(source, tag) if repo is None else Repository.parse(repo)
 
 
@@ -206,7 +238,7 @@ def _layers(sources: Sequence[str], connection: Connection) -> list[Layer]:
     from brolga.cli.source import refuse_compressed, stream_layer
 
     if sources.count("-") > 1:
-        raise click.UsageError("--append - can be given once: there is one stdin")
+        raise click.UsageError("--append -: stdin can be only one SOURCE")
     making = Making(compression="gzip", media_type=None, threads=None, progress="none")
     layers: list[Layer] = []
     for name in sources:
@@ -231,8 +263,10 @@ def _changed(
         if layers or not changes.is_none:
             raise click.UsageError(
                 f"{source} is an index: choose one of its images with --platform; "
-                "an index itself takes --annotation alone"
+                "an index itself takes only --annotation"
             )
         return tree.with_annotations(annotations)
-    image = tree.edited(changes.apply).append(*layers, created_by="brolga mutate")
+    image = tree if changes.is_none else tree.edited(changes.apply)  # an artifact has no config
+    if layers:
+        image = image.append(*layers, created_by="brolga mutate")
     return image.with_annotations(annotations)

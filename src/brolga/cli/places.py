@@ -18,12 +18,13 @@ from brolga.cli.source import check_stdin
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from brolga.cli.options import Connection
+    from brolga.cli.connection import Connection
     from brolga.digest import Digest
     from brolga.place import Local, Place
     from brolga.reference import Repository
 
 __all__ = [
+    "archive_of",
     "as_path",
     "check_file",
     "check_source",
@@ -44,6 +45,18 @@ def as_path(text: str) -> Local | None:
 
     place = parse_place(text) if text.startswith(_PREFIXES) else None
     return place if isinstance(place, Local) else None
+
+
+def archive_of(file: str, name: Place) -> Local:
+    """Return the docker archive that --output writes, in which an image has the name of a registry.
+
+    Raises UsageError for the name of an image on this machine.
+    """
+    from brolga.place import Local
+
+    if isinstance(name, Local):
+        raise click.UsageError(f"--output: {name} is not the name of an image in a registry")
+    return Local("docker-archive", file, f"{name.repository}:{name.tag}" if name.tag else "")
 
 
 def found(path: str) -> Local:

@@ -13,8 +13,8 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, TextIO
 
+from brolga.blob import Progress
 from brolga.cli.output import CLEAR
-from brolga.layer import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -9,14 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from brolga.cli.options import (
-    Connection,
-    jobs_flag,
-    json_flag,
-    open_client,
-    platform_flag,
-    registry_flags,
-)
+from brolga.cli.connection import Connection, open_client
+from brolga.cli.options import jobs_flag, json_flag, platform_flag, registry_flags
 from brolga.cli.output import result
 from brolga.cli.places import as_path, check_source, check_target, told
 from brolga.cli.verbs import Verb

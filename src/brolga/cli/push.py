@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from brolga.cli.connection import Connection, open_client
 from brolga.cli.options import (
-    Connection,
     Sending,
     jobs_flag,
     json_flag,
-    open_client,
     platform_flag,
     registry_flags,
     upload_flags,
@@ -48,7 +47,6 @@ Examples:
     "--image-refs",
     "refs",
     metavar="FILE",
-    type=click.Path(dir_okay=False),
     help="Write REPO@DIGEST to FILE too.",
 )
 @platform_flag

@@ -10,15 +10,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from brolga.cli.changing import check_clock, place, pushed, tag_flag, tree_of
-from brolga.cli.options import (
-    Connection,
-    Sending,
-    json_flag,
-    open_client,
-    platform_flag,
-    registry_flags,
-    upload_flags,
-)
+from brolga.cli.connection import Connection, open_client
+from brolga.cli.options import Sending, json_flag, platform_flag, registry_flags, upload_flags
 from brolga.cli.output import say
 from brolga.cli.places import registry_of
 from brolga.cli.verbs import Verb
@@ -92,9 +85,8 @@ def command(  # noqa: PLR0913 - the flags of the verb
         if isinstance(image, ImageIndex):
             raise click.UsageError(f"{source} is an index: choose one image with --platform")
         old, new = _bases(image.annotations, old_base, new_base)
-        wanted = platform or image.platform
-        before, _ = _base(client, old, wanted)
-        after, annotations = _base(client, new, wanted)
+        before, _ = _base(client, old, platform, image)
+        after, annotations = _base(client, new, platform, image)
         if before.digest == after.digest:
             say(f"{source} is based on {new} already: its layers stay")
             changed = image
@@ -114,10 +106,10 @@ def _bases(annotations: Mapping[str, str], old: str | None, new: str | None) -> 
 
     name, digest = annotations.get(_NAME), annotations.get(_DIGEST)
     new = new or name
-    if not new:
+    if new is None:
         raise click.UsageError(f"the image has no annotation {_NAME}: name a base with --new_base")
     target = parse_place(new)
-    if old:
+    if old is not None:
         return parse_place(old), target
     if not digest:
         raise click.UsageError(
@@ -127,17 +119,24 @@ def _bases(annotations: Mapping[str, str], old: str | None, new: str | None) -> 
     return by_digest(known, Digest.parse(digest)), target
 
 
-def _base(client: Client, place: Place, platform: Platform) -> tuple[Image, dict[str, str]]:
-    """Return a base for a platform, and the annotations of an image that is based on it.
+def _base(
+    client: Client, place: Place, platform: Platform | None, image: Image
+) -> tuple[Image, dict[str, str | None]]:
+    """Return a base for an image, and the annotations of an image that is based on it.
 
-    The digest is that of the index, where it is one: what the name stands for.
+    Of an index, the one for `platform`, else the one that is nearest to the image's. The digest
+    is that of the index, where it is one: what the name stands for.
     """
     from brolga.images import ImageIndex
     from brolga.reference import Reference
 
     tree = client.get(place)
-    image = tree.image(platform) if isinstance(tree, ImageIndex) else tree
-    said = {_DIGEST: str(tree.digest)}
-    if isinstance(place, Reference):  # others do not find what is on this machine
+    if isinstance(tree, ImageIndex):
+        found = tree.image(platform or image.platform, nearest=platform is None)
+    else:
+        found = tree
+    # Others do not find what is on this machine, so that it has no name for them.
+    said: dict[str, str | None] = {_DIGEST: str(tree.digest), _NAME: None}
+    if isinstance(place, Reference):
         said[_NAME] = str(Reference(place.repository, place.tag) if place.tag else place)
-    return image, said
+    return found, said

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import click
 
-from brolga.cli.options import Connection, json_flag, open_client, registry_flags
+from brolga.cli.connection import Connection, open_client
+from brolga.cli.options import json_flag, registry_flags
 from brolga.cli.output import lines, result
 from brolga.cli.verbs import Verb
 
@@ -16,10 +17,10 @@ __all__ = ["command"]
 
 @click.command("referrers", cls=Verb)
 @click.argument("ref")
-@click.option("--artifact-type", default="", metavar="TYPE", help="Only those of this type.")
+@click.option("--artifact-type", metavar="TYPE", help="Only those of this type.")
 @json_flag
 @registry_flags
-def command(*, ref: str, artifact_type: str, as_json: bool, connection: Connection) -> None:
+def command(*, ref: str, artifact_type: str | None, as_json: bool, connection: Connection) -> None:
     """List what refers to an image or index.
 
     Signatures, SBOMs, attestations: DIGEST and artifact type, one a line, by the referrers API or
@@ -28,7 +29,7 @@ def command(*, ref: str, artifact_type: str, as_json: bool, connection: Connecti
     from brolga.mediatypes import OCI_INDEX
 
     with open_client(connection) as client:
-        found = client.referrers(ref, artifact_type)
+        found = client.referrers(ref, artifact_type or "")
     if as_json:
         entries = [one.to_dict() for one in found]
         index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}

@@ -27,13 +27,14 @@ class Sending:
     """What the flags say about how uploads go out, and what is kept meanwhile.
 
     `window` in bytes; `spool` is a directory, True for the system's, False for none. `upload_style`
-    is None where the flag was not given.
+    is None where the flag was not given. `retry_time` is in seconds.
     """
 
     window: int
     spool: str | bool
     upload_style: Style | None
     retries: int
+    retry_time: float
 
 
 @dataclass(frozen=True)

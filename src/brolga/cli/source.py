@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from io import BufferedReader
 
-    from brolga.cli.options import Connection, Making
+    from brolga.cli.connection import Connection
+    from brolga.cli.options import Making
     from brolga.layer import StreamLayer
     from brolga.sources import Source
 
@@ -77,7 +78,7 @@ def _layer(source: Source, making: Making, tar: bool | None) -> StreamLayer:  # 
 
     try:
         compression, level = parse(making.compression)
-        if making.media_type is not None:  # an empty one too
+        if making.media_type is not None:
             check_media_type(making.media_type)
     except ValueError as error:
         raise click.UsageError(str(error)) from error

@@ -9,13 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from brolga.cli.options import (
-    Connection,
-    json_flag,
-    open_client,
-    platform_flag,
-    registry_flags,
-)
+from brolga.cli.connection import Connection, open_client
+from brolga.cli.options import json_flag, platform_flag, registry_flags
 from brolga.cli.output import one_line, result, say
 from brolga.cli.places import found
 from brolga.cli.verbs import Verb

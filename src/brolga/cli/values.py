@@ -1,4 +1,4 @@
-"""Values of flags that are lists or pairs, read as crane reads them.
+"""Values of flags that are lists, as crane reads them, or pairs.
 
 Knows commas, quotes and `KEY=VALUE`. Must not know any verb.
 
@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from brolga.descriptor import Platform
 
-__all__ = ["items", "pairs", "platforms", "variables"]
+__all__ = ["items", "names", "pairs", "platforms"]
 
 
 def items(
@@ -28,21 +26,23 @@ def items(
     return [item for text in given for item in _split(context, param, text)] if given else None
 
 
+def names(context: click.Context, param: click.Parameter, given: tuple[str, ...]) -> list[str]:
+    """Return the items of lists with commas, none of them empty."""
+    found = items(context, param, given) or []
+    if "" in found:
+        raise click.BadParameter(f"{','.join(given)!r} has an empty item", context, param)
+    return found
+
+
 def pairs(context: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
-    """Return pairs, several in one value where it has several `=`: `a=b,c=d`, but `a=b,c`."""
-    texts = (
-        text
-        for value in given
-        for text in ([value] if value.count("=") == 1 else _split(context, param, value))
-    )
-    return dict(_cut(context, param, texts))
-
-
-def variables(
-    context: click.Context, param: click.Parameter, given: tuple[str, ...]
-) -> dict[str, str]:
     """Return pairs, one in each value, whatever it holds: `PATH=/a,/b`."""
-    return dict(_cut(context, param, given))
+    found = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not (key and equals):
+            raise click.BadParameter(f"{text!r} is not KEY=VALUE", context, param)
+        found[key] = value
+    return found
 
 
 def platforms(
@@ -62,16 +62,8 @@ def _split(context: click.Context, param: click.Parameter, text: str) -> list[st
         lines = list(csv.reader([text], strict=True))
     except csv.Error as error:
         raise click.BadParameter(
-            f'{text!r} is no list: write an item with quotes or line breaks as "…"', context, param
+            f'{text!r} is not a list: write an item that has quotes or commas as "…"',
+            context,
+            param,
         ) from error
     return lines[0] if lines else []
-
-
-def _cut(
-    context: click.Context, param: click.Parameter, texts: Iterable[str]
-) -> Iterator[tuple[str, str]]:
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not (key and equals):
-            raise click.BadParameter(f"{text!r} is not KEY=VALUE", context, param)
-        yield key, value

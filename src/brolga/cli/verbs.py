@@ -1,11 +1,14 @@
-"""What each verb and each group of verbs has: `-v`, flags alone, and a word for who mistypes.
+"""What each verb and each group of verbs has: `-v`, and a word for whoever mistypes.
 
 Knows click. Must not know which verbs there are.
+
+Strategy: a text that is empty is an error unless its option says otherwise: it is what the shell
+makes of a variable that is not set, and an image without its base would be pushed for it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -14,10 +17,13 @@ from brolga.cli.output import logged
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Verb", "Verbs", "verbosity"]
+__all__ = ["MAY_BE_EMPTY", "Verb", "Verbs", "verbosity"]
+
+# The type of an option or argument whose empty value has a meaning.
+MAY_BE_EMPTY: Final = click.UNPROCESSED
 
 _VERBOSITY: Final = "brolga.verbosity"
-# Their value may be left out, so it stands behind `=` alone: the next argument is another's.
+# Their value may be left out, so it stands after `=` only: the next argument is another's.
 _ALONE: Final = frozenset({"--spool"})
 
 
@@ -34,8 +40,26 @@ def _count(context: click.Context, _param: click.Parameter, count: int) -> None:
         context.find_root().with_resource(logged())
 
 
+class _Text(click.types.StringParamType):
+    """A text that is not empty."""
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        text: str = super().convert(value, param, ctx)
+        if not text:
+            self.fail("it is empty: is a shell variable unset?", param, ctx)
+        return text
+
+
 class Verb(click.Command):
-    """A command that takes -v."""
+    """A command that takes -v, and no empty names."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - click's signature
+        super().__init__(*args, **kwargs)
+        for param in self.params:
+            if param.type is click.STRING:
+                param.type = _Text()
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Return the command's own parameters, -v and --help."""

@@ -53,10 +53,10 @@ if TYPE_CHECKING:
     from typing import BinaryIO, Self
 
     from brolga.auth import Keychain
+    from brolga.blob import Blob, BlobStream
     from brolga.client.explanation import Explanation
     from brolga.descriptor import Descriptor, Platform
     from brolga.images import Tree
-    from brolga.layer import Blob, BlobStream
     from brolga.manifest import Index, Manifest
     from brolga.place import Place
     from brolga.store import Target

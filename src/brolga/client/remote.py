@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from brolga.blob import Repeatable
 from brolga.errors import NotComputed, NotFound, RegistryError
 from brolga.images import BlobLayer, BlockStream, BytesBlob
-from brolga.layer import LayerStream
 from brolga.manifest import parse_manifest
 from brolga.replay import Tape, Window
 from brolga.wire import (
@@ -34,9 +34,8 @@ from brolga.wire.referrers import add_referrer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from brolga.compression import Block
+    from brolga.blob import Blob, BlobStream, Block
     from brolga.descriptor import Descriptor
-    from brolga.layer import Blob, BlobStream
     from brolga.manifest import Index, Manifest
     from brolga.reference import Repository
     from brolga.replay import Keep
@@ -176,7 +175,7 @@ class Remote:
 
 def _repeater(blob: Blob, stream: BlobStream) -> Callable[[], Iterator[Block]] | None:
     """Return what gives a stream's bytes once more, or None where nothing can."""
-    if isinstance(stream, LayerStream):
+    if isinstance(stream, Repeatable):
         return stream.repeat if stream.can_repeat else None
     return partial(_reopened, blob) if isinstance(blob, BlobLayer) else None
 

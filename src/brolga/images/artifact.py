@@ -12,17 +12,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from brolga.errors import LayerError
 from brolga.images.blobs import BytesBlob
 from brolga.images.view import Image, created_now
 from brolga.manifest import Manifest
 from brolga.mediatypes import OCI_EMPTY
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Self
 
+    from brolga.blob import Blob, BlobStream
     from brolga.descriptor import Descriptor
-    from brolga.layer import Blob, BlobStream
+    from brolga.manifest import ImageConfig
 
 __all__ = ["Artifact", "TitledBlob"]
 
@@ -81,3 +83,30 @@ class Artifact(Image):
     def manifest(self) -> Manifest:
         """The manifest with every blob. Raises NotComputed where one has not been read."""
         return self._base.replace(layers=[blob.descriptor for blob in self._base_layers])
+
+    def append(self, *blobs: Blob, created_by: str = "", comment: str = "") -> Artifact:
+        """Return the artifact with more blobs; nothing of them is read.
+
+        They take the place of the empty object that stands where there are none. Nothing keeps a
+        history: raises LayerError for `created_by` and `comment`.
+        """
+        if created_by or comment:
+            raise _no_config("it keeps no history")
+        old = () if self._base_layers == (_EMPTY,) else self._base_layers
+        return replace(self, _base_layers=(*old, *blobs) or (_EMPTY,))
+
+    def edited(self, edit: Callable[[ImageConfig], ImageConfig]) -> Image:  # noqa: ARG002 - Image's
+        """Raise LayerError: there is no config to be changed."""
+        raise _no_config("it cannot be changed")
+
+    def rebase(self, old_base: Image, new_base: Image) -> Image:  # noqa: ARG002 - Image's
+        """Raise LayerError: an artifact has no base."""
+        raise _no_config("it has no base")
+
+    def flatten(self, created_by: str = "") -> Image:  # noqa: ARG002 - Image's
+        """Raise LayerError: an artifact's blobs are not layers."""
+        raise _no_config("its files are not layers to be put together")
+
+
+def _no_config(what: str) -> LayerError:
+    return LayerError(f"an artifact has no image config: {what}")

@@ -7,17 +7,17 @@ opener is given.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
+from brolga.blob import BlockReader
 from brolga.descriptor import Descriptor
 from brolga.digest import Digest
 from brolga.errors import NotComputed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
-    from types import TracebackType
+    from collections.abc import Callable, Generator
 
-    from brolga.layer import BlobStream
+    from brolga.blob import BlobStream, Block
     from brolga.reference import Repository
 
 __all__ = ["BlobLayer", "BlockStream", "BytesBlob"]
@@ -25,7 +25,7 @@ __all__ = ["BlobLayer", "BlockStream", "BytesBlob"]
 _BLOCK_SIZE: Final = 1 << 20  # bytes
 
 
-class BlockStream:
+class BlockStream(BlockReader):
     """A blob's bytes, being read: by iteration or as a file. A context manager.
 
     It raises what the blocks raise: DigestMismatch at the end of a blob whose bytes are wrong.
@@ -33,50 +33,14 @@ class BlockStream:
 
     def __init__(self, blocks: Generator[bytes, None, None]) -> None:
         self._blocks = blocks
-        self._rest = b""
-
-    def __enter__(self) -> Self:
-        """Return the stream itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the stream."""
-        self.close()
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Yield the bytes in blocks of any size."""
-        if self._rest:
-            rest, self._rest = self._rest, b""
-            yield rest
-        yield from self._blocks
-
-    def with_heartbeats(self) -> Iterator[bytes]:
-        """Yield the bytes."""
-        return iter(self)
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Return `size` bytes, fewer at the end only; all that is left where `size` is negative."""
-        if size < 0:
-            return b"".join(self)
-        parts: list[bytes] = []
-        wanted = size
-        while wanted:
-            block = self._rest or next(self._blocks, b"")
-            if not block:
-                break
-            parts.append(block[:wanted])
-            self._rest = block[wanted:]
-            wanted -= len(parts[-1])
-        return b"".join(parts)
 
     def close(self) -> None:
         """Read no more."""
+        self._rest = memoryview(b"")
         self._blocks.close()
+
+    def _next(self) -> Block | None:
+        return self._take_rest() or next(self._blocks, None)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from brolga.errors import CorruptBlob, excerpt
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from brolga.compression import Block
+    from brolga.blob import Block
 
 __all__ = ["ARCHIVE_END", "Entry", "data_blocks", "entries", "header", "shown"]
 

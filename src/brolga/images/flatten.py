@@ -23,7 +23,7 @@ from brolga.layer import StreamLayer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from brolga.layer import Blob
+    from brolga.blob import Blob
 
 __all__ = ["flattened", "merged_tar"]
 

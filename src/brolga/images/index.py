@@ -7,11 +7,11 @@ go to: a loader is given.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from brolga.images.view import Image
+from brolga.images.view import Image, merged
 from brolga.manifest import Index
-from brolga.mediatypes import DOCKER_CONFIG, OCI_CONFIG, OCI_INDEX
+from brolga.mediatypes import IMAGE_CONFIGS, OCI_INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -24,8 +24,6 @@ __all__ = ["ImageIndex", "Tree"]
 
 # What a name can stand for: an image, or an index of more of them.
 Tree: TypeAlias = "Image | ImageIndex"
-
-_IMAGE_CONFIGS: Final = frozenset({OCI_CONFIG, DOCKER_CONFIG})
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,10 +69,14 @@ class ImageIndex:
         """Return one child. Raises what loading it raises."""
         return dict(self._appended).get(descriptor.digest) or self._load(descriptor)
 
-    def image(self, platform: Platform) -> Image:
-        """Return the image for a platform. Raises NoSuchPlatform, which tells what there is."""
-        child = self.child(self.index.select(platform))
-        return child if isinstance(child, Image) else child.image(platform)
+    def image(self, platform: Platform, *, nearest: bool = False) -> Image:
+        """Return the image for a platform; `nearest` takes one like it (`Index.select_nearest`).
+
+        Raises NoSuchPlatform, which tells what there is.
+        """
+        select = self.index.select_nearest if nearest else self.index.select
+        child = self.child(select(platform))
+        return child if isinstance(child, Image) else child.image(platform, nearest=nearest)
 
     def append(
         self,
@@ -101,15 +103,19 @@ class ImageIndex:
         kept = tuple(filter(keep, self.index.manifests))
         return replace(self, index=self.index.replace(manifests=kept))
 
-    def with_annotations(self, annotations: Mapping[str, str]) -> ImageIndex:
-        """Return the index with these annotations added to its own."""
-        merged = {**self.index.annotations, **annotations}
-        return replace(self, index=self.index.replace(annotations=merged))
+    def with_annotations(self, annotations: Mapping[str, str | None]) -> ImageIndex:
+        """Return the index with these annotations added to its own; None takes one away."""
+        changed = merged(self.index.annotations, annotations)
+        return replace(self, index=self.index.replace(annotations=changed))
+
+    def with_subject(self, subject: Descriptor | None) -> ImageIndex:
+        """Return the index as one that refers to `subject` (distribution-spec, Referrers)."""
+        return replace(self, index=self.index.replace(subject=subject))
 
 
 def _platform_of(child: Tree) -> Platform | None:
     """Return the platform of an image; None of an index, and of an artifact, which has none."""
-    if isinstance(child, Image) and child.manifest.config.media_type in _IMAGE_CONFIGS:
+    if isinstance(child, Image) and child.manifest.config.media_type in IMAGE_CONFIGS:
         return child.platform
     return None
 

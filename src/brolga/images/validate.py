@@ -28,37 +28,20 @@ from brolga.errors import (
 from brolga.images.entries import entries
 from brolga.images.view import Image
 from brolga.manifest import MAX_SIZE, ImageConfig
+from brolga.manifest.family import strangers
 from brolga.manifest.history import count_layers
 from brolga.manifest.root import INDEX_TYPES, MANIFEST_TYPES
-from brolga.mediatypes import (
-    DOCKER_CONFIG,
-    DOCKER_LAYER,
-    DOCKER_LAYER_GZIP,
-    NONDISTRIBUTABLE,
-    OCI_CONFIG,
-    OCI_LAYER,
-    OCI_LAYER_GZIP,
-    OCI_LAYER_ZSTD,
-)
+from brolga.mediatypes import COMPRESSION_BY_LAYER, IMAGE_CONFIGS, NONDISTRIBUTABLE
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
-    from brolga.compression import Block
+    from brolga.blob import Blob, Block
     from brolga.descriptor import Descriptor, Platform
     from brolga.images.index import ImageIndex, Tree
-    from brolga.layer import Blob
 
 __all__ = ["Limits", "Problem", "validate"]
 
-_COMPRESSION: Final = {
-    OCI_LAYER: "none",
-    OCI_LAYER_GZIP: "gzip",
-    OCI_LAYER_ZSTD: "zstd",
-    DOCKER_LAYER: "none",
-    DOCKER_LAYER_GZIP: "gzip",
-}
-_IMAGE_CONFIGS: Final = frozenset({OCI_CONFIG, DOCKER_CONFIG})
 # What is said of a platform twice, in the index and in the config.
 _PLATFORM: Final = ("os", "architecture", "variant", "os_version")
 # Errors that tell of the image, not of the way to it.
@@ -142,6 +125,12 @@ class _Look:
         """Yield what is wrong with an image; `platform` is the one that an index gives it."""
         manifest = image.manifest
         place = f"image {manifest.digest}"
+        for part in dict.fromkeys(strangers(manifest)):
+            yield Problem(
+                f"{place}, {part.digest}",
+                f"has the media type {part.media_type}, which some tools refuse in a manifest of "
+                f"the type {manifest.media_type}",
+            )
         config = yield from self._config(image, f"{place}, config {manifest.config.digest}")
         if config is not None:
             for flaw in _disagreements(config, len(manifest.layers), platform):
@@ -152,13 +141,13 @@ class _Look:
         pairs = zip(manifest.layers, image.layers, strict=True)
         for number, (layer, blob) in enumerate(pairs, 1):
             diff_id = diff_ids[number - 1] if number <= len(diff_ids) else None
-            for flaw in self._layer(blob, layer, diff_id):
+            for flaw in self._layer(blob, layer, diff_id, is_image=config is not None):
                 yield Problem(f"{place}, layer {number} {layer.digest}", flaw)
 
     def _config(self, image: Image, place: str) -> Generator[Problem, None, ImageConfig | None]:
         """Yield what is wrong with a config's bytes; return it, if it is an image's and right."""
         blob, descriptor = image.config_blob, image.manifest.config
-        if descriptor.media_type in _IMAGE_CONFIGS:
+        if descriptor.media_type in IMAGE_CONFIGS:
             try:
                 return _read_config(blob, descriptor)
             except _FLAWS as error:
@@ -168,16 +157,23 @@ class _Look:
                 yield Problem(place, flaw)
         return None
 
-    def _layer(self, blob: Blob, layer: Descriptor, diff_id: Digest | None) -> Iterator[str]:
+    def _layer(
+        self, blob: Blob, layer: Descriptor, diff_id: Digest | None, *, is_image: bool
+    ) -> Iterator[str]:
         """Yield what is wrong with a layer."""
         if layer.media_type in NONDISTRIBUTABLE:
             return  # its bytes are elsewhere
-        promised = _COMPRESSION.get(layer.media_type)
-        if promised is None:  # an artifact's content, or encrypted: what is in it is not known
-            yield from self._content(blob, layer, "").flaws
-            return
         content = self._content(blob, layer, diff_id.algorithm if diff_id else "sha256")
-        yield from content.flaws
+        promised = COMPRESSION_BY_LAYER.get(layer.media_type)
+        if promised is None:  # an artifact's content, or encrypted: what is in it is not known
+            yield from content.flaws
+            if is_image and content.diff_id == diff_id is not None and not content.inside:
+                yield (
+                    f"is a tar by its bytes and its DiffID, but its media type {layer.media_type} "
+                    "is not a layer's"
+                )
+            return
+        yield from (*content.inside, *content.flaws)
         if content.compression not in {"", promised}:
             yield (
                 f"is compressed by {content.compression}, where the media type "
@@ -202,11 +198,12 @@ class _Look:
 
 @dataclass(frozen=True)
 class _Content:
-    """What one pass over a blob told."""
+    """What one pass over a blob told: what is wrong with its bytes, and with what is in them."""
 
     flaws: tuple[str, ...]
     compression: str = ""
     diff_id: Digest | None = None
+    inside: tuple[str, ...] = ()
 
 
 def _read_config(blob: Blob, descriptor: Descriptor) -> ImageConfig:
@@ -256,18 +253,19 @@ def _examined(blob: Blob, descriptor: Descriptor, algorithm: str, limits: Limits
         packed = _Summed(stream.with_heartbeats(), descriptor.digest.algorithm)
         blocks = iter(packed)
         plain = _Summed(decompressed(blocks, limits), algorithm or "sha256")
-        flaws = []
+        found: list[str | None] = []
         if algorithm:
             inside = iter(plain)
             # After the entries what a broken archive has left, for the DiffID all the same.
-            flaws = [_failure(entries(inside)), _failure(inside)]
-        flaws.append(_failure(blocks))
+            found = [_failure(entries(inside)), _failure(inside)]
+        flaws = [_failure(blocks)]
     if packed.whole:
         flaws.append(_differs(descriptor, packed.digest, packed.size))
     return _Content(
-        tuple(flaw for flaw in flaws if flaw),
+        tuple(filter(None, flaws)),
         compression_of(packed.head) if packed.head or packed.whole else "",
         plain.digest if plain.whole else None,
+        tuple(filter(None, found)),
     )
 
 

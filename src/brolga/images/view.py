@@ -13,34 +13,34 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from functools import reduce
+from inspect import getattr_static
+from typing import TYPE_CHECKING, Any
 
 from brolga.descriptor import DEFAULT_PLATFORM, Descriptor, Platform
-from brolga.errors import LayerError
+from brolga.errors import InvalidManifest, LayerError
 from brolga.images.blobs import BlobLayer, BytesBlob
-from brolga.manifest import History, ImageConfig, Manifest
+from brolga.manifest import MAX_SIZE, History, ImageConfig, Manifest
+from brolga.manifest.family import family_of, in_family, in_one_family
 from brolga.manifest.history import aligned
 from brolga.mediatypes import (
-    DOCKER_BY_OCI,
     DOCKER_CONFIG,
     DOCKER_MANIFEST,
+    IMAGE_CONFIGS,
     OCI_CONFIG,
     OCI_MANIFEST,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+    from brolga.blob import Blob, Layer
     from brolga.digest import Digest
-    from brolga.layer import Blob, Layer
     from brolga.reference import Repository
 
 __all__ = ["Image", "created_now"]
-
-_MAX_CONFIG: Final = 8 << 20  # bytes of a config that are read
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,8 @@ class Image:
     _base_layers: tuple[Blob, ...]
     _additions: tuple[_Addition, ...] = ()
     _edits: tuple[Callable[[ImageConfig], ImageConfig], ...] = ()
+    # The config once it was read, shared with the images that are made of this one.
+    _memo: list[ImageConfig] = field(default_factory=list, repr=False)
 
     @classmethod
     def empty(cls, platform: Platform = DEFAULT_PLATFORM, *, docker: bool = False) -> Image:
@@ -89,8 +91,10 @@ class Image:
 
     @property
     def media_type(self) -> str:
-        """The manifest's media type."""
-        return self._base.media_type
+        """The manifest's media type: Docker's, until a layer has no name in Docker's family."""
+        read = (layer.media_type for layer in self._base.layers)
+        added = (one.layer.media_type for one in self._additions)
+        return family_of(self._base.media_type, (*read, *added))
 
     @property
     def annotations(self) -> Mapping[str, str]:
@@ -107,30 +111,27 @@ class Image:
         """The config as it is with every layer (image-spec config.md).
 
         Raises NotComputed where a layer's stream has not been read, InvalidManifest where the
-        config is none of an image.
+        config is not an image's, or has DiffIDs for more or fewer layers than there are.
         """
-        config = self._config_read
-        for edit in self._edits:
-            config = edit(config)
-        for one in self._additions:
-            config = config.append(one.layer.diff_id, one.history)
-        return config
+        config = reduce(lambda config, edit: edit(config), self._edits, self._config_read)
+        return _topped(config, self._additions)
 
     @property
     def config_blob(self) -> Blob:
         """The config as a blob to be pushed. Raises as `config`."""
         if not self._additions and not self._edits:
             return self._base_config
-        return BytesBlob(self.config.raw, self._base.config.media_type)
+        media_type = in_family(self.media_type, self._base.config.media_type)
+        return BytesBlob(self.config.raw, media_type)
 
     @property
     def manifest(self) -> Manifest:
         """The manifest with every layer (image-spec manifest.md). Raises as `config`."""
         if not self._additions and not self._edits:
             return self._base
-        layers = [*self._base.layers, *(self._described(one.layer) for one in self._additions)]
+        layers = (*self._base.layers, *(one.layer.descriptor for one in self._additions))
         config = replace(self._base.config, **_place(self.config_blob.descriptor))
-        return self._base.replace(config=config, layers=layers)
+        return in_one_family(self._base, config, layers)
 
     @property
     def descriptor(self) -> Descriptor:
@@ -144,17 +145,19 @@ class Image:
 
     @property
     def platform(self) -> Platform:
-        """What the image runs on, as its config says."""
+        """What the image runs on, as the config that was read says. Raises InvalidManifest."""
         return self._config_read.platform
 
     def append(self, *layers: Layer, created_by: str = "", comment: str = "") -> Image:
         """Return the image with `layers` on top; nothing of them is read.
 
         `created_by` and `comment` go into the config's history, with the time of
-        SOURCE_DATE_EPOCH, or of now.
+        SOURCE_DATE_EPOCH, or of now. Raises TypeError for what is not a layer.
         """
         created = created_now()
         history = History(created=created, created_by=created_by, comment=comment)
+        for layer in layers:
+            _check_layer(layer)
         added = tuple(_Addition(layer, history) for layer in layers)
         edits = (*self._edits, lambda config: config.replace(created=created)) if added else ()
         return replace(self, _additions=self._additions + added, _edits=edits or self._edits)
@@ -173,10 +176,10 @@ class Image:
         """
         return self.edited(lambda config: config.replace(config=changes))
 
-    def with_annotations(self, annotations: Mapping[str, str]) -> Image:
-        """Return the image with these annotations added to its manifest's."""
-        merged = {**self._base.annotations, **annotations}
-        return replace(self, _base=self._base.replace(annotations=merged))
+    def with_annotations(self, annotations: Mapping[str, str | None]) -> Image:
+        """Return the image with these annotations added to its manifest's; None takes one away."""
+        changed = self._base.replace(annotations=merged(self._base.annotations, annotations))
+        return replace(self, _base=changed)
 
     def with_subject(self, subject: Descriptor | None) -> Image:
         """Return the image as one that refers to `subject` (distribution-spec, Referrers)."""
@@ -185,14 +188,17 @@ class Image:
     def rebase(self, old_base: Image, new_base: Image) -> Image:
         """Return the image with the layers of `new_base` in place of `old_base`'s.
 
-        The container's config stays; platform and lower history are the new base's. Raises
-        LayerError where the image is not built on `old_base`.
+        The container's config stays; platform and lower history are the new base's. The three
+        configs are read, to compare DiffIDs. Raises LayerError where the image is not built on
+        `old_base`, NotComputed where layers of a base are still to be streamed.
         """
-        mine, theirs = self._config_read, old_base.config
+        theirs, under = old_base.config, new_base.config
         count = len(theirs.diff_ids)
+        # Layers of the old base may have been appended here.
+        inside = max(0, count - len(self._base_layers))
+        mine = _topped(self._config_read, self._additions[:inside])
         if mine.diff_ids[:count] != theirs.diff_ids:
             raise LayerError("the image is not built on the old base: its lower layers are others")
-        under = new_base.config
         config = under.replace(
             config={**dict.fromkeys(under.config), **mine.config},
             author=mine.author,
@@ -200,18 +206,23 @@ class Image:
             diff_ids=(*under.diff_ids, *mine.diff_ids[count:]),
             history=_stacked(under, mine, theirs),
         )
+        described = (*new_base.manifest.layers, *self._base.layers[count:])
         blob = BytesBlob(config.raw, self._base.config.media_type)
-        layers = (*new_base.layers, *self._base_layers[count:])
-        base = self._base.replace(
-            config=blob.descriptor, layers=[self._described(layer) for layer in layers]
+        base = in_one_family(self._base, blob.descriptor, described)
+        return replace(
+            self,
+            _base=base,
+            _base_config=replace(blob, media_type=base.config.media_type),
+            _base_layers=(*new_base.layers, *self._base_layers[count:]),
+            _additions=self._additions[inside:],
+            _memo=[config],
         )
-        return replace(self, _base=base, _base_config=blob, _base_layers=layers)
 
     def flatten(self, created_by: str = "brolga flatten") -> Image:
         """Return the image with one layer, which holds what all of them show together.
 
-        The layer is a stream: it is made while it is pushed. Raises LayerError where a layer can
-        be read only once.
+        The layer is a stream: it is made while it is pushed. The config is read. Raises LayerError
+        where a layer can be read only once.
         """
         from brolga.images.flatten import flattened
 
@@ -221,36 +232,69 @@ class Image:
         bare = Image(base, blob, ())
         return bare.append(flattened(self.layers), created_by=created_by)
 
-    @cached_property
+    @property
     def _config_read(self) -> ImageConfig:
-        descriptor = self._base.config
-        if descriptor.size > _MAX_CONFIG:
-            raise LayerError(f"the config has {descriptor.size} bytes, more than {_MAX_CONFIG}")
-        with self._base_config.open() as stream:
-            return ImageConfig.parse(b"".join(stream.with_heartbeats()))
+        """The config as it was read. Raises InvalidManifest where it cannot be the image's."""
+        if not self._memo:
+            self._memo.append(self._read_config())
+        return self._memo[0]
 
-    def _described(self, layer: Blob) -> Descriptor:
-        """Return a layer's descriptor, of Docker's media type where the manifest is Docker's."""
-        descriptor = layer.descriptor
-        if self._base.media_type != DOCKER_MANIFEST:
-            return descriptor
-        media_type = DOCKER_BY_OCI.get(descriptor.media_type, descriptor.media_type)
-        return replace(descriptor, media_type=media_type)
+    def _read_config(self) -> ImageConfig:
+        described, layers = self._base.config, len(self._base_layers)
+        if described.size > MAX_SIZE:
+            raise InvalidManifest(
+                f"config: {described.size} bytes, where at most {MAX_SIZE} are read"
+            )
+        with self._base_config.open() as stream:
+            raw = b"".join(stream.with_heartbeats())
+        try:
+            config = ImageConfig.parse(raw)
+        except InvalidManifest as error:
+            if described.media_type in IMAGE_CONFIGS:
+                raise
+            raise InvalidManifest(
+                f"not an image, but an artifact: its config is {described.media_type}, and cannot "
+                f"be read as an image's ({error})"
+            ) from error
+        if len(config.diff_ids) != layers:
+            raise InvalidManifest(
+                f"config {described.digest}, $.rootfs.diff_ids: {len(config.diff_ids)} DiffIDs, "
+                f"where the manifest has {layers} layers"
+            )
+        return config
 
 
 def created_now() -> str:
     """Return SOURCE_DATE_EPOCH, or the time of now, as RFC 3339 in UTC.
 
-    Raises ValueError where SOURCE_DATE_EPOCH is no number of seconds.
+    Raises ValueError where SOURCE_DATE_EPOCH is not a number of seconds.
     """
     text = os.environ.get("SOURCE_DATE_EPOCH", "")
     if text and not (text.isascii() and text.isdigit()):
-        raise ValueError(f"SOURCE_DATE_EPOCH is no number of seconds: {text[:40]!r}")
+        raise ValueError(f"SOURCE_DATE_EPOCH is not a number of seconds: {text[:40]!r}")
     seconds = int(text) if text else int(time.time())
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (OverflowError, ValueError, OSError):
         raise ValueError(f"SOURCE_DATE_EPOCH is out of range: {text[:40]}") from None
+
+
+def merged(annotations: Mapping[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
+    """Return annotations with changes; None takes one away."""
+    changed = {**annotations, **changes}
+    return {name: text for name, text in changed.items() if text is not None}
+
+
+def _check_layer(layer: object) -> None:
+    # Without asking for them: a stream's DiffID is not computed yet.
+    if any(getattr_static(layer, name, None) is None for name in ("diff_id", "media_type", "open")):
+        kind = type(layer).__name__
+        raise TypeError(f"a layer is a StreamLayer or a BlobLayer; {kind} is not one")
+
+
+def _topped(config: ImageConfig, additions: Iterable[_Addition]) -> ImageConfig:
+    """Return a config with layers on top. Raises NotComputed."""
+    return reduce(lambda last, one: last.append(one.layer.diff_id, one.history), additions, config)
 
 
 def _stacked(under: ImageConfig, mine: ImageConfig, theirs: ImageConfig) -> tuple[History, ...]:

@@ -46,9 +46,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
     from typing import Self
 
-    from brolga.compression import Block
+    from brolga.blob import Blob, BlobStream, Block
     from brolga.images import Tree
-    from brolga.layer import Blob, BlobStream
     from brolga.manifest import Manifest
 
 __all__ = ["DEFAULT_AGE_S", "Layout", "Swept"]

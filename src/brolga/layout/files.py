@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from brolga.compression import Block
+    from brolga.blob import Block
     from brolga.digest import Digest
 
 __all__ = ["SCRATCH", "Files", "check"]

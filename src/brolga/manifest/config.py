@@ -4,7 +4,9 @@ Knows config.md of the OCI image-spec 1.1, which Docker's format agrees with. Mu
 config's media type, nor where the layers are.
 
 Strategy: as for manifests, a config is its bytes; a change is made in the document that was
-read, and the result is read anew. History is kept in step with the layers by every change.
+read, and the result is read anew. History is kept in step with the layers by every change. "Any
+extra fields ... MUST NOT generate an error" (config.md), so a known name in other letters is
+refused only beside the known one: two readers would take different members.
 """
 
 from __future__ import annotations
@@ -36,11 +38,28 @@ __all__ = ["ImageConfig"]
 _TEXTS: Final = ("User", "WorkingDir", "StopSignal")
 _LISTS: Final = ("Env", "Entrypoint", "Cmd", "OnBuild", "Shell")
 _SETS: Final = ("ExposedPorts", "Volumes")
+_EXECUTION: Final = frozenset({*_TEXTS, *_LISTS, *_SETS, "Labels"})
+_ROOTFS: Final = frozenset({"type", "diff_ids"})
+_MEMBERS: Final = frozenset(
+    {
+        "architecture",
+        "author",
+        "config",
+        "created",
+        "history",
+        "os",
+        "os.features",
+        "os.version",
+        "rootfs",
+        "variant",
+    }
+)
 
 
 def _read_execution(value: object, where: str) -> Mapping[str, Any]:
     """Return the execution parameters, those of config.md checked (config.md, config)."""
     members = Members(value, where)
+    members.refuse_look_alikes(_EXECUTION, alone=False)
     for name in _TEXTS:
         members.get(name, read_text, "")
     for name in _LISTS:
@@ -55,6 +74,7 @@ def _read_execution(value: object, where: str) -> Mapping[str, Any]:
 def _read_rootfs(value: object, where: str) -> tuple[Digest, ...]:
     """Return the DiffIDs. Docker leaves the list out where there are none."""
     members = Members(value, where)
+    members.refuse_look_alikes(_ROOTFS, alone=False)
     kind = members.need("type", read_text)
     if kind != "layers":
         raise wrong(path(where, "type"), f"{excerpt(kind)} is not 'layers'")
@@ -104,6 +124,7 @@ class ImageConfig:
         """Read the bytes."""
         document = decode(self.raw)
         members = Members(document, "$")
+        members.refuse_look_alikes(_MEMBERS, alone=False)
         values = {
             "platform": Platform(
                 members.get("os", read_text, ""),

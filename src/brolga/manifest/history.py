@@ -43,6 +43,7 @@ class History:
     def from_dict(cls, value: object, where: str = "$") -> Self:
         """Read an entry. Raises InvalidManifest, naming the place."""
         members = Members(value, where)
+        members.refuse_look_alikes(_MEMBERS, alone=False)
         return cls(
             members.get("created", read_text, ""),
             members.get("created_by", read_text, ""),

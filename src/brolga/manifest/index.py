@@ -7,6 +7,7 @@ from one. Must not know what a child manifest holds, nor which machine this is.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 from brolga.descriptor import DEFAULT_PLATFORM, Descriptor
@@ -117,6 +118,23 @@ class Index(Root):
             available=available,
         )
 
+    def select_nearest(self, platform: Platform) -> Descriptor:
+        """Return the image to build on for a platform that a config tells, in all its details.
+
+        What the index leaves out, a variant or a version, is no obstacle. Of several versions of
+        the operating system, the one with the most leading parts in common is taken: Windows
+        images are rebuilt for each patch. Raises NoSuchPlatform.
+        """
+        found = [
+            (_likeness(offered, platform), child)
+            for child, offered in self._images()
+            if (offered.os, offered.architecture) == (platform.os, platform.architecture)
+            and (not offered.variant or not platform.variant or offered.variant == platform.variant)
+        ]
+        if not found:
+            return self.select(platform)  # which tells what there is
+        return max(found, key=lambda one: one[0])[1]
+
     def _images(self) -> Iterator[tuple[Descriptor, Platform]]:
         for child in self.manifests:
             platform = child.platform or DEFAULT_PLATFORM
@@ -126,6 +144,13 @@ class Index(Root):
                 and platform.os != _UNKNOWN
             ):
                 yield child, platform
+
+
+def _likeness(offered: Platform, wanted: Platform) -> tuple[bool, int]:
+    """Say how much alike two platforms of one architecture are: the larger, the more."""
+    versions = (offered.os_version.split("."), wanted.os_version.split("."))
+    common = takewhile(lambda pair: pair[0] == pair[1], zip(*versions, strict=False))
+    return offered.variant == wanted.variant, len(list(common))
 
 
 def parse_manifest(raw: bytes, media_type: str = "") -> Manifest | Index:

@@ -17,8 +17,8 @@ from brolga.errors import NotComputed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from brolga.blob import Blob
     from brolga.descriptor import Descriptor
-    from brolga.layer import Blob
     from brolga.manifest import Index, Manifest
 
 Member = tuple[tarfile.TarInfo, bytes]

@@ -10,18 +10,19 @@ import tarfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.unit.cli.images import index, push, read
+from tests.unit.cli.images import index, push, pushed, read, stream
 
 from brolga.client import Client
 from brolga.descriptor import Platform
+from brolga.images import BytesBlob, Image
+from brolga.manifest import ImageConfig, Manifest
+from brolga.mediatypes import DOCKER_LAYER_GZIP
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import Embedded
     from tests.unit.cli.conftest import Brolga
-
-    from brolga.images import Image
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 NOWHERE = "127.0.0.1:1/x"
@@ -174,6 +175,75 @@ def test_a_base_by_digest_has_no_name(brolga: Brolga, registry: Embedded, first:
     assert [entry.created_by for entry in image.config.history] == ["brolga append", "me"]
 
 
+def test_what_a_base_says_of_its_own_base_does_not_stay(
+    brolga: Brolga, registry: Embedded, first: str
+) -> None:
+    """annotations.md: name and digest are of one image, "the image this image is based on"."""
+    base, name = f"{registry.address}/base", f"{registry.address}/x"
+    below = {f"org.opencontainers.image.base.{part}": "old" for part in ("name", "digest")}
+    digest = pushed(base, Image.empty().append(stream("layer")).with_annotations(below))
+    flags = ["-b", f"{base}@{digest}", "--set-base-image-annotations"]
+    assert brolga("append", *flags, "-f", first, "-t", name).code == 0
+    assert read(name).annotations == {"org.opencontainers.image.base.digest": digest}
+
+
+def test_a_list_with_commas_is_several_layers(
+    brolga: Brolga, registry: Embedded, first: str, second: str
+) -> None:
+    """Crane: `-f a.tar,b.tar`."""
+    name = f"{registry.address}/x"
+    assert brolga("append", "-f", f"{first},{second}", "-f", first, "-t", name).code == 0
+    assert diff_ids(read(name)) == [diff_id(tar(one)) for one in ("first", "second", "first")]
+
+
+def test_a_layer_may_have_docker_s_media_type(
+    brolga: Brolga, registry: Embedded, first: str
+) -> None:
+    """The manifest gives it the name of its own family."""
+    name = f"{registry.address}/x"
+    flags = ["--media-type", DOCKER_LAYER_GZIP]
+    assert brolga("append", *flags, "-f", first, "-t", name).code == 0
+    (layer,) = read(name).manifest.layers
+    assert layer.media_type == "application/vnd.oci.image.layer.v1.tar+gzip"
+
+
+def test_the_image_can_be_written_to_a_file_instead(
+    brolga: Brolga, registry: Embedded, first: str, tmp_path: Path
+) -> None:
+    """Crane: `-o FILE`, a tarball with the image's name in it; nothing is pushed."""
+    file = tmp_path / "out.tar"
+    outcome = brolga("append", "-f", first, "-t", f"{registry.address}/x:v1", "-o", str(file))
+    place = f"docker-archive:{file}:{registry.address}/x:v1"
+    assert (outcome.code, outcome.out, outcome.err) == (0, f"{place}\n", "")
+    assert registry.blobs("x") == []
+    assert diff_ids(read(place)) == [diff_id(tar("first"))]
+    stdout = brolga("append", "-f", first, "-t", f"{registry.address}/x", "-o", "-", "--json")
+    assert (stdout.code, stdout.out) == (2, "")
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_base_that_is_broken_is_told_before_stdin_is_read(
+    brolga: Brolga, registry: Embedded, tmp_path: Path, count: int
+) -> None:
+    """Exit code 6, with the place: a stream cannot be read again."""
+    base, piped = f"{registry.address}/base", tmp_path / "piped"
+    below = stream("layer")
+    image = Image.empty().append(below)
+    with Client() as client:
+        client.push_layer(f"{registry.address}/base", below)
+        config = ImageConfig.empty().replace(diff_ids=[below.diff_id] * count)
+        blob = BytesBlob(config.raw, image.manifest.config.media_type)
+        manifest = Manifest.new(blob.descriptor, [below.descriptor])
+        client.push(base, Image(manifest, blob, image.layers))
+    piped.write_bytes(tar("piped"))
+    with piped.open() as stdin:
+        outcome = brolga("append", "-b", base, "-f", "-", "-t", f"{base}:v1", stdin=stdin)
+        assert stdin.buffer.read() == tar("piped")
+    assert (outcome.code, outcome.out) == (6, "")
+    assert outcome.err.startswith(f"brolga: registry: config {blob.descriptor.digest}, $.rootfs.d")
+    assert f": {count} DiffIDs, where the manifest has 1 layers" in outcome.err
+
+
 def test_progress_is_of_all_layers(
     brolga: Brolga, registry: Embedded, first: str, second: str
 ) -> None:
@@ -189,11 +259,33 @@ def test_progress_is_of_all_layers(
     [
         (["-t", NOWHERE], "Missing option '-f' / '--new_layer'"),
         (["-f", "x"], "Missing option '-t' / '--new_tag' / '--tag'"),
-        (["-f", "-", "-f", "-", "-t", NOWHERE], "-f -: stdin can be one SOURCE alone"),
-        (["-f", "x", "-t", f"{NOWHERE}@sha256:{64 * 'a'}"], "-t: a tag is wanted"),
+        (["-f", "-", "-f", "-", "-t", NOWHERE], "-f -: stdin can be only one SOURCE"),
+        (["-f", "x", "-t", f"{NOWHERE}@sha256:{64 * 'a'}"], "-t: give a tag; the digest"),
         (["-f", "x", "-t", NOWHERE, "-a", "a"], "Invalid value for '-a' / '--annotation'"),
-        (["-f", "x", "-t", NOWHERE, "--platform", "linux"], "--platform: linux is no OS/ARCH"),
+        (["-f", "x", "-t", NOWHERE, "--platform", "linux"], "--platform: linux is not OS/ARCH"),
         (["-f", "x", "-t", NOWHERE, "--compression", "lzma"], "compression 'lzma' is not one of"),
+        (["-f", "x", "-t", NOWHERE, "-b", ""], "Invalid value for '-b' / '--base': it is empty"),
+        (["-f", "", "-t", NOWHERE], "Invalid value for '-f' / '--new_layer': it is empty"),
+        (["-f", "x,", "-t", NOWHERE], "Invalid value for '-f' / '--new_layer': 'x,' has an empty"),
+        (["-f", "x", "-t", ""], "Invalid value for '-t' / '--new_tag' / '--tag': it is empty"),
+        (["-f", "x", "-t", "oci:x:y", "-o", "z"], "--output: oci:x:y is not the name of an image"),
+        (
+            ["-f", "x", "-t", NOWHERE, "--media-type", "text/plain"],
+            "--media-type: 'text/plain' is not the type of a layer of an image that is compressed",
+        ),
+        (
+            [
+                "-f",
+                "x",
+                "-t",
+                NOWHERE,
+                "--compression",
+                "zstd:9",
+                "--media-type",
+                DOCKER_LAYER_GZIP,
+            ],
+            f"--media-type: '{DOCKER_LAYER_GZIP}' is not the type of a layer",
+        ),
         (["-f", "x", "-t", NOWHERE, "--jobs", "0"], "Invalid value for '-j' / '--jobs'"),
         (
             ["-f", "-", "-t", NOWHERE, "-u", "me", "--password-stdin"],
@@ -223,7 +315,7 @@ def test_a_time_that_is_none_is_usage(
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
     outcome = brolga("append", "-f", first, "-t", f"{registry.address}/x")
     assert (outcome.code, outcome.out) == (2, "")
-    assert outcome.err.startswith("brolga: SOURCE_DATE_EPOCH is no number of seconds")
+    assert outcome.err.startswith("brolga: SOURCE_DATE_EPOCH is not a number of seconds")
     assert registry.blobs("x") == []
 
 

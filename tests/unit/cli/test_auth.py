@@ -170,8 +170,8 @@ class TestLogin:
             ([], "", "Missing option '-u' / '--username'"),
             (["-u", "me", "-p", SECRET], "", "No such option"),
             (["-u", "me", "--password", SECRET], "", "there is no --password: whoever lists"),
-            (["-u", "m:e", "--password-stdin"], SECRET, "--username: a name without colon"),
-            (["-u", "", "--password-stdin"], SECRET, "--username: a name without colon"),
+            (["-u", "m:e", "--password-stdin"], SECRET, "--username: a name cannot have a colon"),
+            (["-u", "", "--password-stdin"], SECRET, "Invalid value for '-u' / '--username'"),
             (["-u", "me", "--password-stdin"], "", "--password-stdin: the first line of stdin"),
             (
                 ["-u", "me", "--password-stdin"],

@@ -11,6 +11,8 @@ from brolga.client import Client
 from brolga.descriptor import Platform
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.conftest import Embedded
     from tests.unit.cli.conftest import Brolga
 
@@ -56,3 +58,21 @@ def test_what_is_not_there_is_not_found(brolga: Brolga, registry: Embedded) -> N
 def test_what_is_no_name_is_usage(brolga: Brolga) -> None:
     """Exit code 2."""
     assert brolga("digest", "A").code == 2
+
+
+def test_an_archive_has_digests_too(brolga: Brolga, registry: Embedded, tmp_path: Path) -> None:
+    """Crane: `digest --tarball PATH [TAG]`; a layout's directory is one as well."""
+    name, file, layout = f"{registry.address}/a:v1", tmp_path / "a.tar", tmp_path / "layout"
+    digest = push(name, "layer")
+    brolga("copy", name, f"oci-archive:{file}:v1")
+    brolga("copy", name, f"oci:{layout}:v1")
+    for flags in (["--tarball", str(file)], ["--tarball", str(layout), "v1"]):
+        assert brolga("digest", *flags).out == f"{digest}\n"
+    full = brolga("digest", "--full-ref", "--tarball", str(file), "v1")
+    assert (full.code, full.out) == (0, f"{file}@{digest}\n")
+    assert brolga("digest", "--tarball", str(file), "v2").code == 3
+
+
+def test_without_a_name_there_is_nothing_to_look_for(brolga: Brolga) -> None:
+    """Exit code 2, in click's words."""
+    assert brolga("digest").err == "brolga: Missing argument 'REF'; see brolga digest --help\n"

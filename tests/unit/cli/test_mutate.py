@@ -14,7 +14,7 @@ from tests.unit.cli.images import index, push, pushed, read, stream
 from brolga.client import Client
 from brolga.descriptor import Platform
 from brolga.digest import Digest
-from brolga.images import Image
+from brolga.images import Artifact, Image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +52,7 @@ def test_every_flag_changes_its_part_and_nothing_else(brolga: Brolga, app: str) 
     before = read(app)
     outcome = brolga(
         "mutate", app, "-t", f"{app}-new",
-        "-l", "b=3,c=4", "-a", "note=new", "-e", "HOME=/me", "-e", "NEW=a,b=c",
+        "-l", "b=3", "-l", "c=4,d=5", "-a", "note=new", "-e", "HOME=/me", "-e", "NEW=a,b=c",
         "--entrypoint", "/bin/sh,-c", "--cmd", "run", "-u", "me", "-w", "/work",
         "--exposed-ports", "81/tcp,82/udp", "--set-platform", "linux/arm64/v8",
     )  # fmt: skip
@@ -64,7 +64,7 @@ def test_every_flag_changes_its_part_and_nothing_else(brolga: Brolga, app: str) 
         "Env": ("PATH=/bin", "lonely", "HOME=/me", "NEW=a,b=c"),
         "Entrypoint": ("/bin/sh", "-c"),
         "Cmd": ("run",),
-        "Labels": {"a": "1", "b": "3", "c": "4"},
+        "Labels": {"a": "1", "b": "3", "c": "4,d=5"},
         "User": "me",
         "WorkingDir": "/work",
         "ExposedPorts": {"81/tcp": {}, "82/udp": {}},
@@ -164,7 +164,7 @@ def test_stdin_is_one_layer_alone(brolga: Brolga) -> None:
     flags = ["--append", "-", "--append", "-"]
     outcome = brolga("mutate", "127.0.0.1:1/x", *flags, stdin=io.StringIO())
     assert outcome.code == 2
-    assert outcome.err == f"brolga: --append - can be given once: there is one stdin; {USAGE}"
+    assert outcome.err == f"brolga: --append -: stdin can be only one SOURCE; {USAGE}"
 
 
 def test_an_index_takes_annotations_alone(brolga: Brolga, registry: Embedded) -> None:
@@ -223,7 +223,7 @@ def test_a_time_that_is_none_is_usage(brolga: Brolga, monkeypatch: pytest.Monkey
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
     outcome = brolga("mutate", "127.0.0.1:1/x")
     assert outcome.code == 2
-    assert "SOURCE_DATE_EPOCH is no number of seconds" in outcome.err
+    assert "SOURCE_DATE_EPOCH is not a number of seconds" in outcome.err
 
 
 def test_a_compressed_layer_is_refused(brolga: Brolga, tmp_path: Path) -> None:
@@ -238,3 +238,31 @@ def test_what_is_not_there_is_not_found(brolga: Brolga, registry: Embedded) -> N
     """Exit code 3."""
     push(f"{registry.address}/app:v1", "layer")
     assert brolga("mutate", f"{registry.address}/app:v2").code == 3
+
+
+def test_an_artifact_takes_annotations(brolga: Brolga, registry: Embedded) -> None:
+    """It has no config of an image, so that nothing is changed in it."""
+    name = f"{registry.address}/app"
+    pushed(name, Artifact.of("application/vnd.example"))
+    outcome = brolga("mutate", "-a", "k=v,w", name)
+    assert (outcome.code, outcome.err) == (0, "")
+    with Client() as client:
+        assert client.image(name).annotations["k"] == "v,w"
+    outcome = brolga("mutate", "-l", "k=v", name)
+    assert (outcome.code, outcome.out) == (6, "")
+    assert "not an image, but an artifact: its config is application/vnd.oci.empty" in outcome.err
+
+
+def test_the_result_can_be_written_to_a_file_instead(
+    brolga: Brolga, app: str, tmp_path: Path
+) -> None:
+    """Crane: `-o FILE`, a tarball with the result's name in it; REF stays."""
+    before, file = read(app).digest, tmp_path / "out.tar"
+    outcome = brolga("mutate", app, "-l", "x=y", "-o", str(file))
+    assert (outcome.code, outcome.out) == (0, f"docker-archive:{file}:{app}\n")
+    assert read(f"docker-archive:{file}:{app}").config.config["Labels"]["x"] == "y"
+    assert brolga("mutate", app, "-l", "x=z", "-o", str(file), "-t", f"{app}-new").code == 0
+    assert read(f"docker-archive:{file}:{app}-new").config.config["Labels"]["x"] == "z"
+    assert read(app).digest == before
+    refused = brolga("mutate", app, "-o", str(file), "--repo", "127.0.0.1:1/x")
+    assert (refused.code, refused.out) == (2, "")

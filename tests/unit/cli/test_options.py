@@ -1,4 +1,4 @@
-"""cli.options: flags that verbs share, and the client that they make."""
+"""cli.options, cli.connection: flags that verbs share, and the client that they make."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from tests.scripted import Peer, scripted
 from brolga import client as client_module
 from brolga import layer as layer_module
 from brolga.auth import Chain
-from brolga.cli import options
-from brolga.cli.options import open_client, platform_flag, registry_flags
+from brolga.cli import connection as connection_module
+from brolga.cli.connection import Connection, open_client
+from brolga.cli.options import platform_flag, registry_flags
 from brolga.cli.output import warn
 from brolga.cli.verbs import Verb
 from brolga.descriptor import Platform
@@ -53,8 +54,8 @@ def stdin_of(data: bytes) -> io.TextIOWrapper:
     [
         (["-u", "me"], "--username needs --password-stdin"),
         (["--password-stdin"], "--password-stdin needs --username"),
-        (["-u", "a:b", "--password-stdin"], "--username: a name without colon is wanted"),
-        (["-u", "", "--password-stdin"], "--username: a name without colon is wanted"),
+        (["-u", "a:b", "--password-stdin"], "--username: a name cannot have a colon"),
+        (["-u", "", "--password-stdin"], "Invalid value for '-u' / '--username'"),
         (["--timeout", "nan"], "Invalid value for '--timeout': 'nan' is no time of up to a day"),
         (["--timeout", "inf"], "Invalid value for '--timeout': 'inf' is no time of up to a day"),
         (["--timeout", "-1"], "Invalid value for '--timeout': '-1' is no time of up to a day"),
@@ -169,7 +170,7 @@ def test_a_closed_stdin_has_no_password(
     assert "--password-stdin: stdin is closed" in brolga(*arguments, stdin=closed).err
     monkeypatch.setattr("sys.stdin", None)
     with pytest.raises(click.UsageError, match="stdin is closed"):
-        options.password_from_stdin()
+        connection_module.password_from_stdin()
 
 
 def test_only_what_was_given_goes_to_the_client(
@@ -221,6 +222,7 @@ def test_only_what_was_given_goes_to_the_client(
         (["--upload-style", "chunked"], {"upload_style": "chunked"}),
         (["--upload-style=chunked:5MiB"], {"upload_style": "chunked:5242880"}),
         (["--retries", "0"], {"retry": Retry(attempts=1, chance=random.random)}),
+        (["--retry-time=9"], {"retry": Retry(total_s=9.0, chance=random.random)}),
         (["--retries=9"], {"retry": Retry(attempts=10, chance=random.random)}),
     ],
 )
@@ -250,7 +252,13 @@ def test_how_uploads_go_out_is_told_to_the_client(
 def test_every_verb_that_pushes_can_be_told_how(brolga: Brolga, verb: str) -> None:
     """The flags of uploads are the same everywhere."""
     text = brolga(verb, "--help").out
-    for flag in ("--window SIZE", "--spool [=DIR]", "--upload-style STYLE", "--retries N"):
+    for flag in (
+        "--window SIZE",
+        "--spool [=DIR]",
+        "--upload-style STYLE",
+        "--retries N",
+        "--retry-time SECONDS",
+    ):
         assert f"  {flag} " in text
 
 
@@ -276,7 +284,7 @@ def test_a_verb_gets_its_connection_as_one_value(capsys: pytest.CaptureFixture[s
     @click.command(cls=Verb)
     @click.option("--own", is_flag=True)
     @registry_flags
-    def verb(*, own: bool, connection: options.Connection) -> None:
+    def verb(*, own: bool, connection: Connection) -> None:
         """Do it."""
         with open_client(connection) as client:
             click.echo(f"{own} {connection.timeout} {type(client).__name__}")
@@ -354,7 +362,7 @@ def test_the_flags_credentials_go_to_the_registry_that_is_named_alone(
     """A password for where a copy goes is none of the business of where it comes from."""
     monkeypatch.setenv("BROLGA_USERNAME", "someone")
     monkeypatch.setenv("BROLGA_PASSWORD", "else")
-    connection = options.Connection(
+    connection = Connection(
         insecure=False,
         ca_cert=None,
         client_cert=None,
@@ -365,7 +373,7 @@ def test_the_flags_credentials_go_to_the_registry_that_is_named_alone(
     )
     with stdin_of(b"s3cret\n") as stdin:
         monkeypatch.setattr("sys.stdin", stdin)
-        keychain = options._credentials(connection, "a.example")
+        keychain = connection_module._credentials(connection, "a.example")
     assert not isinstance(keychain, Credentials)
     assert keychain.find(Repository("a.example", "x")) == Credentials("me", "s3cret")
     assert keychain.find(Repository("b.example", "x")) == Credentials("someone", "else")
@@ -389,7 +397,7 @@ def test_how_many_blobs_go_at_a_time_is_the_client_s(monkeypatch: pytest.MonkeyP
     """`--jobs`, 4 where nothing is said."""
     made: list[int] = []
     monkeypatch.setattr(client_module, "Client", lambda **named: made.append(named["jobs"]))
-    connection = options.Connection(
+    connection = Connection(
         insecure=False, ca_cert=None, client_cert=None, client_key=None, timeout=1.0
     )
     open_client(connection)

@@ -12,6 +12,8 @@ from brolga.descriptor import Platform
 from brolga.images import ImageIndex
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.conftest import Embedded
     from tests.unit.cli.conftest import Brolga
 
@@ -153,3 +155,38 @@ def test_an_index_is_not_rebased(brolga: Brolga, registry: Embedded) -> None:
     outcome = brolga("rebase", name)
     assert outcome.code == 2
     assert outcome.err == (f"brolga: {name} is an index: choose one image with --platform; {USAGE}")
+
+
+def test_a_base_of_another_patch_or_variant_is_near_enough(
+    brolga: Brolga, registry: Embedded
+) -> None:
+    """A Windows image is rebased for each patch; an index may leave out a variant."""
+    for built, offered in (
+        (
+            Platform("windows", "amd64", os_version="10.0.1"),
+            Platform("windows", "amd64", os_version="10.0.2"),
+        ),
+        (Platform("linux", "arm64", "v8"), Platform("linux", "arm64")),
+    ):
+        base, app = f"{registry.address}/multi", f"{registry.address}/app:{built.os}"
+        push(f"{base}:1", "old", platform=built)
+        with Client() as client:
+            client.push(app, client.image(f"{base}:1").append(stream("app")))
+        index(f"{base}:2", AMD64, offered)
+        outcome = brolga("rebase", app, "--old_base", f"{base}:1", "--new_base", f"{base}:2")
+        assert (outcome.code, outcome.err) == (0, "")
+        assert read(app).platform == offered
+
+
+def test_a_base_on_this_machine_has_no_name_for_others(
+    brolga: Brolga, app: str, bases: str, tmp_path: Path
+) -> None:
+    """The old name beside the new digest would name an image that is not there."""
+    layout = f"oci:{tmp_path}/layout:v1"
+    brolga("copy", f"{bases}:2", layout)
+    brolga("rebase", app, "--old_base", f"{bases}:1", "--new_base", f"{bases}:1")
+    assert brolga("rebase", app, "--new_base", layout).code == 0
+    assert read(app).annotations == {DIGEST: str(read(f"{bases}:2").digest)}
+    again = brolga("rebase", app)
+    assert again.code == 2
+    assert again.err.startswith(f"brolga: the image has no annotation {NAME}: name a base with")

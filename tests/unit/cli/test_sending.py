@@ -121,5 +121,7 @@ def test_a_default_of_the_program_s_own_passes() -> None:
 def test_the_flag_wins_over_the_config_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is broken does not matter where it is not asked."""
     monkeypatch.setenv("BROLGA_CONFIG", "/no/where")
-    sending = Sending(window=0, spool=False, upload_style=parse_style("chunked:1M"), retries=0)
+    sending = Sending(
+        window=0, spool=False, upload_style=parse_style("chunked:1M"), retries=0, retry_time=9.0
+    )
     assert wish_of(sending, "r.example") == ("chunked:1048576", "--upload-style chunked:1M")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tests.unit.cli.conftest import Brolga
 
-USUAL = Sending(window=0, spool=False, upload_style=None, retries=0)
+USUAL = Sending(window=0, spool=False, upload_style=None, retries=0, retry_time=9.0)
 GOOD = """
 # How registries of ours are pushed to.
 [registry."registry.example:5000"]

@@ -1,4 +1,4 @@
-"""cli.verbs: -v, wherever it stands."""
+"""cli.verbs: -v, wherever it stands, and names that are empty."""
 
 from __future__ import annotations
 
@@ -51,3 +51,32 @@ def test_the_log_ends_with_the_command(brolga: Brolga) -> None:
 def test_every_help_has_v(brolga: Brolga, arguments: list[str]) -> None:
     """A verb and a group of verbs alike."""
     assert "  -v, --verbose " in brolga(*arguments, "--help").out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["mutate", ""],
+        ["mutate", "127.0.0.1:1/x", "--tag="],
+        ["mutate", "127.0.0.1:1/x", "--append", ""],
+        ["mutate", "127.0.0.1:1/x", "--repo", ""],
+        ["rebase", "127.0.0.1:1/x", "--old_base", ""],
+        ["rebase", "127.0.0.1:1/x", "--new_base", ""],
+        ["index", "append", "-m", "", "-t", "127.0.0.1:1/x"],
+        ["index", "append", "", "-m", "127.0.0.1:1/x"],
+        ["layer", "push", "127.0.0.1:1/x", ""],
+        ["attach", "127.0.0.1:1/x", "", "--artifact-type", "a/b"],
+        ["export", "127.0.0.1:1/x", ""],
+        ["push", "x", ""],
+        ["push", "x", "127.0.0.1:1/x", "--image-refs", ""],
+        ["digest", "--tarball", ""],
+        ["validate", "--remote", ""],
+        ["auth", "get", ""],
+        ["referrers", "127.0.0.1:1/x", "--artifact-type="],
+    ],
+)
+def test_what_is_empty_is_usage(brolga: Brolga, arguments: list[str]) -> None:
+    """`"$UNSET"` is not the same as nothing: exit code 2, and nothing was done."""
+    outcome = brolga(*arguments)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert ": it is empty: is a shell variable unset? see brolga " in outcome.err

@@ -83,3 +83,15 @@ def test_a_kept_blob_is_opened_each_time() -> None:
         layer.diff_id  # noqa: B018 - it raises
     known = BlobLayer(descriptor, layer.opener, diff_id_of=lambda: descriptor.digest)
     assert known.diff_id == descriptor.digest
+
+
+def test_a_blob_is_read_into_a_buffer_as_a_layer_s_stream_is() -> None:
+    """`io.BufferedReader`, and all that reads files, fills buffers; a heartbeat is not the end."""
+    stream, buffer = BlockStream(blocks(b"ab", b"", b"cde")), bytearray(4)
+    assert (stream.readinto(buffer), bytes(buffer)) == (4, b"abcd")
+    assert (stream.readinto(buffer), bytes(buffer[:1])) == (1, b"e")
+    assert stream.readinto(buffer) == 0
+    closed = BlockStream(blocks(b"ab"))
+    assert closed.read(1) == b"a"
+    closed.close()
+    assert closed.read() == b""

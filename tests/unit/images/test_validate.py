@@ -25,6 +25,7 @@ from brolga.mediatypes import (
     OCI_LAYER,
     OCI_LAYER_GZIP,
     OCI_LAYER_ZSTD,
+    OCI_MANIFEST,
     OCI_NONDISTRIBUTABLE_LAYER_GZIP,
 )
 
@@ -118,8 +119,35 @@ def only(tree: Tree, *, fast: bool = False) -> Problem:
 def test_an_image_that_is_right_has_no_problem(store: Store) -> None:
     """What `crane validate` finds good is good here."""
     assert flaws(store.image([])) == []
-    assert flaws(store.image([store.put(A), store.put(B, DOCKER_LAYER_GZIP)])) == []
+    assert flaws(store.image([store.put(A), store.put(B)])) == []
     assert flaws(Image.empty()) == []
+
+
+def test_media_types_of_two_families_are_told(store: Store) -> None:
+    """Umoci and skopeo refuse Docker's layers in an OCI manifest, and the other way round."""
+    image = store.image([store.put(A), store.put(B, DOCKER_LAYER_GZIP)])
+    second = image.manifest.layers[1].digest
+    what = f"has the media type {DOCKER_LAYER_GZIP}, which some tools refuse in a manifest of the"
+    for fast in (True, False):
+        problem = only(image, fast=fast)
+        assert problem.place == f"image {image.digest}, {second}"
+        assert problem.what == f"{what} type {OCI_MANIFEST}"
+
+
+@pytest.mark.parametrize("data", [A, tar("a")])
+def test_a_layer_that_no_tool_would_unpack_is_told(store: Store, data: bytes) -> None:
+    """It is one by its bytes and its DiffID; signatures and attestations are not tars."""
+
+    def image(data: bytes, media_type: str, diff_id: Digest) -> Image:
+        config = ImageConfig.empty().replace(diff_ids=[diff_id]).raw
+        return store.image([store.put(data, media_type)], config)
+
+    assert only(image(data, "text/plain", Digest.of(tar("a")))).what == (
+        "is a tar by its bytes and its DiffID, but its media type text/plain is not a layer's"
+    )
+    assert flaws(image(data, "text/plain", Digest.of(b"other"))) == []
+    statement = b'{"_type":"x"}'
+    assert flaws(image(statement, "application/vnd.in-toto+json", Digest.of(statement))) == []
 
 
 def test_an_image_in_memory_is_validated_as_others(store: Store) -> None:

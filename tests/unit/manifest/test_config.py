@@ -86,9 +86,26 @@ def test_the_config_of_an_artifact_is_no_image_config() -> None:
 
 def test_names_that_the_spec_does_not_know_are_no_error() -> None:
     """'Any extra fields in the Image JSON struct ... MUST NOT generate an error'."""
-    assert ImageConfig.parse(indented({**CONFIG, "OS": 1, "config": {"env": 5}})).config == {
-        "env": 5
-    }
+    config = ImageConfig.parse(indented({**CONFIG, "id": 1, "Author": 1, "config": {"env": 5}}))
+    assert (config.author, config.config) == ("", {"env": 5})
+
+
+@pytest.mark.parametrize(
+    ("document", "place"),
+    [
+        ({"RootFS": CONFIG["rootfs"]}, "$.RootFS: other clients read it as 'rootfs'"),
+        ({"rootfs": {**CONFIG["rootfs"], "Diff_IDs": []}}, "$.rootfs.Diff_IDs: other clients"),
+        ({"config": {"Cmd": ["a"], "cmd": ["b"]}}, "$.config.cmd: other clients read it as 'Cmd'"),
+        ({"history": [{"empty_layer": True, "Empty_Layer": False}]}, "$.history[0].Empty_Layer"),
+    ],
+)
+def test_a_name_that_stands_there_in_two_spellings_is_refused(
+    document: dict[str, Any], place: str
+) -> None:
+    """Go's encoding/json ignores case, so two readers would see two configs."""
+    with pytest.raises(InvalidManifest) as caught:
+        ImageConfig.parse(indented({**CONFIG, **document}))
+    assert str(caught.value).startswith(place)
 
 
 def test_an_empty_config_is_an_image_without_layers() -> None:

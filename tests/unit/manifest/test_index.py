@@ -83,6 +83,42 @@ def test_the_first_match_is_chosen() -> None:
     assert chosen(parsed, "windows/amd64:10.0.17763.1") == digest_of("windows 2019")
 
 
+@pytest.mark.parametrize(
+    ("offered", "wanted", "found"),
+    [
+        (["linux/arm64"], "linux/arm64/v8", 0),
+        (["linux/arm/v7", "linux/arm"], "linux/arm/v6", 1),
+        (["linux/arm", "linux/arm/v6"], "linux/arm/v6", 1),
+        (["linux/arm/v6", "linux/arm/v7"], "linux/arm", 0),
+        (["windows/amd64:10.0.2"], "windows/amd64:10.0.1", 0),
+        (
+            ["windows/amd64:10.0.20348.1", "windows/amd64:10.0.17763.2"],
+            "windows/amd64:10.0.17763.1",
+            1,
+        ),
+        (["windows/amd64:10.0.1", "windows/amd64"], "windows/amd64", 1),
+        (["linux/amd64"], "linux/amd64:5", 0),
+    ],
+)
+def test_the_nearest_platform_is_the_one_to_build_on(
+    offered: list[str], wanted: str, found: int
+) -> None:
+    """A config tells all of its platform; 'variant' and 'os.version' are OPTIONAL in an index."""
+    children = [
+        child(text, platform=Platform.parse(text).to_dict()) for text in ("linux/s390x", *offered)
+    ]
+    nearest = index(*children).select_nearest(Platform.parse(wanted))
+    assert str(nearest.digest) == digest_of(offered[found])
+
+
+@pytest.mark.parametrize("wanted", ["linux/arm64/v8", "windows/arm64"])
+def test_another_variant_or_system_is_not_near(wanted: str) -> None:
+    """The error tells what there is."""
+    parsed = index(child("a", platform={"os": "linux", "architecture": "arm64", "variant": "v9"}))
+    with pytest.raises(NoSuchPlatform, match="it has 'linux/arm64/v9'"):
+        parsed.select_nearest(Platform.parse(wanted))
+
+
 def test_a_child_without_a_platform_is_for_linux_on_amd64() -> None:
     """'If platform is missing from child descriptor, assume it's amd64/linux' (GGCR)."""
     parsed = index(child("plain"), child("arm", platform={"os": "linux", "architecture": "arm"}))
