@@ -100,8 +100,8 @@ def serve(directory: Path | None, port: int, host: str, **chosen: object) -> Non
     """Serve a registry from DIR, an OCI image layout for each repository.
 
     Prints HOST:PORT once it takes requests. Without DIR, what is pushed is kept in a temporary
-    directory and deleted at the end. Port 0 is a free one. Without --htpasswd it listens on
-    loopback addresses alone, or where --allow-anonymous says so.
+    directory and deleted at the end. Port 0 is a free one. Without --htpasswd it listens
+    only on loopback addresses, unless --allow-anonymous is given.
     """
     with _explained_extra():
         from brolga.server.running import serve as run

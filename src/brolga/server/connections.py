@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["FREE_S", "HEAD_LIMIT", "Connection", "Room", "cut_all", "cut_overdue", "room"]
+__all__ = ["FREE_S", "HEAD_LIMIT", "Connection", "Room", "cut_all", "cut_overdue", "room", "widen"]
 
 HEAD_LIMIT = 64 << 10
 
@@ -78,6 +78,15 @@ def room() -> Room:
     # As many as wait are accepted at once, before any of them can be refused.
     backlog = max(1, min(_LARGEST_BACKLOG, files // 8))
     return Room(max(1, min(_MOST, (files - _SPARE - backlog) // _EACH)), backlog)
+
+
+def widen() -> None:
+    """Let this process open what `_MOST` connections need, as far as it may (setrlimit(2))."""
+    wanted = _SPARE + _LARGEST_BACKLOG + _EACH * _MOST
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 class Connection(HttpToolsProtocol):

@@ -80,9 +80,9 @@ class Manifests:
             missing = self._missing(needs)
             if missing and not sparse:
                 raise ReferencesUnknown(missing)
+            index = Index.load(self._layout.index)
             target = self._layout.blob(descriptor.digest)
             self._layout.disk.write(target, body, self._layout.uploads)
-            index = Index.load(self._layout.index)
             index.put(descriptor, tags)
             self._save(index)
         self._layout.create()

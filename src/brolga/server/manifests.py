@@ -91,16 +91,15 @@ def _wanted(request: Request, repo: Repo) -> tuple[Digest | None, str | None]:
 
 def _references(request: Request) -> tuple[Digest | None, Sequence[str]]:
     """Return the digest, if the URL has one, and the tags that shall name the manifest."""
-    try:
-        digest, tag = names.digest_or_tag(request)
-        tags = names.tag_parameters(request) if tag is None else [tag]
-    except InvalidReference as error:
-        raise _invalid(str(error)) from error
-    if len(tags) > _MOST_TAGS:
+    if (count := len(request.query_params.getlist("tag"))) > _MOST_TAGS:
         # "MAY return a `414 Request-URI Too Long` status if too many tags are included in the
         # request" (distribution-spec, Pushing Manifests).
-        raise _invalid(f"{len(tags)} tags: at most {_MOST_TAGS} are taken at once", 414)
-    return digest, tags
+        raise _invalid(f"{count} tags: at most {_MOST_TAGS} are taken at once", 414)
+    try:
+        digest, tag = names.digest_or_tag(request)
+        return digest, names.tag_parameters(request) if tag is None else [tag]
+    except InvalidReference as error:
+        raise _invalid(str(error)) from error
 
 
 def _read(

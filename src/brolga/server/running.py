@@ -24,7 +24,7 @@ import uvicorn
 
 from brolga.errors import BrolgaError
 from brolga.server.app import create_app
-from brolga.server.connections import Connection, cut_all, cut_overdue, room
+from brolga.server.connections import Connection, cut_all, cut_overdue, room, widen
 from brolga.server.options import Options
 from brolga.server.tls import check
 
@@ -66,10 +66,12 @@ def serve(
 ) -> None:
     """Serve until SIGINT or SIGTERM; call `on_ready` with `host:port` once requests are taken.
 
+    The process may open more files from now on, where its soft limit is below the hard one.
     Port 0 is a free one. Raises NotLoopback; InvalidHtpasswd; InvalidTls; OSError for an address
     that is taken, a directory that cannot be made or a file that cannot be read.
     """
     options = options or Options()
+    widen()
     with _bind(host, port, options) as listener:
         _Server(directory, listener, on_ready, options).run([listener])
 

@@ -27,7 +27,7 @@ def check(cert: Path, key: Path | None) -> None:
     where in its source they were found. Raises InvalidTls, OSError.
     """
     key_file = key or cert
-    if b"-----BEGIN CERTIFICATE-----" not in cert.read_bytes():
+    if b"CERTIFICATE-----" not in cert.read_bytes():
         raise InvalidTls(f"{cert} has no certificate in PEM form")
     if b"PRIVATE KEY-----" not in key_file.read_bytes():
         hint = "" if key else "; name the file that has it"

@@ -691,6 +691,7 @@ def test_a_broken_index(
     registry.push(b"x")
     index = registry.root / "a/b/index.json"
     index.write_bytes(b'{"manifests":{}}')
+    before = registry.files()
     body = MANIFEST if method == "PUT" else b""
     answer = registry(method, target, body, {"Content-Type": OCI_INDEX})
     assert (answer.status, answer.code) == (500, "UNKNOWN")
@@ -698,6 +699,7 @@ def test_a_broken_index(
     assert str(registry.root) not in answer.reason
     assert str(index) in caplog.text
     assert index.read_bytes() == b'{"manifests":{}}'
+    assert registry.files() == before
 
 
 def test_a_layout_without_images(registry: Registry) -> None:

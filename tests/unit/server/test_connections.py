@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from brolga.server import connections
-from brolga.server.connections import FREE_S, Connection, _Sender, cut_all, cut_overdue, room
+from brolga.server.connections import FREE_S, Connection, _Sender, cut_all, cut_overdue, room, widen
 from brolga.server.running import _Complaints
 
 if TYPE_CHECKING:
@@ -182,6 +182,28 @@ def test_room(monkeypatch: pytest.MonkeyPatch, files: int, expected: tuple[int, 
     """Connections and what they open fit into the descriptors that the process may have."""
     monkeypatch.setattr(resource, "getrlimit", lambda _which: (files, files))
     assert room() == expected
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ((1024, 4096), [(4096, 4096)]),
+        ((1024, 1 << 20), [(12448, 1 << 20)]),
+        ((1024, resource.RLIM_INFINITY), [(12448, resource.RLIM_INFINITY)]),
+        ((120, 120), []),
+        ((1 << 20, 1 << 20), []),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), []),
+    ],
+)
+def test_widen(
+    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], expected: list[tuple[int, int]]
+) -> None:
+    """What the process may open is raised as far as it helps, and never lowered."""
+    given: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda _which, wanted: given.append(wanted))
+    widen()
+    assert given == expected
 
 
 def test_complaints_of_the_loop(caplog: pytest.LogCaptureFixture) -> None:
