@@ -9,13 +9,13 @@ Strategy: who copies asks for no more than it needs, so that it is written once 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from brolga.images import BlobLayer, Image, ImageIndex
 from brolga.manifest import Index
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from brolga.descriptor import Descriptor
     from brolga.digest import Digest
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from brolga.manifest import Manifest
     from brolga.reference import Repository
 
-__all__ = ["Source", "Target", "read_tree"]
+__all__ = ["Foreseeing", "Source", "Target", "read_tree"]
 
 
 class Source(Protocol):
@@ -65,6 +65,14 @@ class Target(Protocol):
 
     def put(self, document: Manifest | Index, name: str) -> None:
         """Take a manifest under `name`, a tag or its digest. What it refers to is there."""
+
+
+@runtime_checkable
+class Foreseeing(Protocol):
+    """A target that is told which manifests will be put, before it gets their blobs."""
+
+    def foresee(self, documents: Iterable[Manifest | Index]) -> None:
+        """Take note of manifests; they are put later all the same."""
 
 
 def read_tree(source: Source, name: str) -> Tree:

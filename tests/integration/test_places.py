@@ -101,7 +101,7 @@ def test_an_image_goes_from_any_place_to_any(
     source: str, target: str, homes: dict[str, str], tmp_path: Path
 ) -> None:
     """The config, and so the image's ID, is the same in each; in all but docker's, the digest."""
-    with Client() as client:
+    with Client(spool=True) as client:
         made = Image.empty().append(stream("a"), stream("b"))
         client.push(homes[source], made)
         place = homes[target].replace("v1", "v2")
@@ -134,7 +134,7 @@ def test_an_archive_goes_through_a_pipe(
 
 def test_a_named_pipe_is_read_once(tmp_path: Path, homes: dict[str, str]) -> None:
     """What can be read once alone is read so: a process's output by the shell, too."""
-    brolga("append", "-f", "-", "-t", homes["docker-archive"], data=tar("a"))
+    brolga("append", "--spool", "-f", "-", "-t", homes["docker-archive"], data=tar("a"))
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with subprocess.Popen([*BROLGA, "push", pipe, homes["oci"]], stdout=subprocess.PIPE) as reader:

@@ -33,7 +33,7 @@ REASON = re.compile(r"^- (\w+): ", re.MULTILINE)
 # SPARE: a new name in a layout. A name in lower case in front of it is a file of the test.
 COMMANDS = {
     "append | -b BASE": "append -b IMAGE -f layer.tar -t SPARE",
-    "append | -t REF": "append -f layer.tar -t NEW",
+    "append | -t REF": "append --spool -f layer.tar -t NEW",
     "attach | SUBJECT": "attach IMAGE layer.tar --artifact-type a/b",
     "blob | REPO@DIGEST": "blob BLOB",
     "catalog | REGISTRY": "catalog REGISTRY",
@@ -49,7 +49,7 @@ COMMANDS = {
     "explain | REPO": "explain HOME",
     "export | REF": "export IMAGE",
     "flatten | REF": "flatten IMAGE -t SPARE",
-    "flatten | -t REF": "flatten oci:made:image -t NEW",
+    "flatten | -t REF": "flatten --spool oci:made:image -t NEW",
     "flatten, in its place | REF": "flatten IMAGE",
     "index append | -m REF": "index append -m IMAGE -t SPARE",
     "index append | -t REF": "index append -m oci:made:image -t NEW",

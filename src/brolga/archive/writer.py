@@ -3,9 +3,10 @@
 Knows both forms, and in which order their parts can go when nobody can go back. Must not know where
 the image comes from.
 
-Strategy: blobs go straight through, as their descriptors tell how long they are; the documents that
-tell what they mean come last. So an archive whose writing failed has none, and not the end of a tar
-either: no reader takes it for a whole one.
+Strategy: blobs go straight through, as their descriptors tell how long they are; what names them as
+images, index.json or manifest.json, comes last. So an archive whose writing failed has neither, and
+not the end of a tar either: no reader takes it for a whole one. What tells a reader of a pipe what
+it will see goes first: oci-layout, and the manifests where they are known.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from typing import TYPE_CHECKING, BinaryIO, Final, cast
 from brolga.archive.contents import blob_path
 from brolga.archive.docker import MANIFEST, SavedImage, manifest_json
 from brolga.archive.oci import INDEX, LAYOUT, LAYOUT_FILE, REF_NAME
-from brolga.archive.section import Spool
 from brolga.errors import InvalidManifest, LayerError, NotComputed, SourceError
 from brolga.images import BytesBlob
 from brolga.images.entries import ARCHIVE_END, Entry, header
@@ -41,6 +41,7 @@ from brolga.mediatypes import (
     OCI_LAYER_ZSTD,
 )
 from brolga.reference import Reference
+from brolga.spool import spool_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from brolga.descriptor import Descriptor
     from brolga.digest import Digest
     from brolga.layer import Blob
+    from brolga.spool import SpoolChoice
 
 __all__ = ["Writer", "open_writer"]
 
@@ -91,7 +93,7 @@ class Writer:
         form: str,
         name: str = "",
         *,
-        spool: str | PathLike[str] | bool | None = None,
+        spool: SpoolChoice = False,
         where: str = "",
     ) -> None:
         if form not in {"docker", "oci"}:
@@ -150,6 +152,12 @@ class Writer:
                     self._write_blob(descriptor, _verified(descriptor.digest, blocks))
         return descriptor
 
+    def foresee(self, documents: Iterable[Manifest | Index]) -> None:
+        """Write documents in front of the blobs: whoever reads a pipe has room for them then."""
+        if self._form == "oci":
+            for document in documents:
+                self.push(BytesBlob(document.raw, document.media_type))
+
     def holds(self, descriptor: Descriptor) -> bool:
         """Tell whether a manifest was put. Raises InvalidManifest for an index in Docker's form."""
         self._check_form(descriptor.media_type)
@@ -192,25 +200,27 @@ class Writer:
 
     def _spooled(self, blob: Blob, watch: Callable[[], None]) -> Descriptor:
         """Write a blob by way of a file, which tells how long it is."""
-        if not self._spool:
+        spool = spool_at(self._spool)
+        if spool is None:
             raise LayerError(
-                "how long a stream is shows at its end, and a tar has that in front of it: "
-                "--spool keeps it in a file until then"
+                "a tar has the name and size of a layer in front of it, and those of this one show "
+                "only at its end: --spool keeps it on disk until then, or write to oci:DIR"
             )
-        spool = Spool(self._spool)
-        with closing(spool.file):
+        with closing(spool):
             with blob.open() as stream:
                 for block in _watched(stream.with_heartbeats(), watch):
                     spool.add(block)
             descriptor = blob.descriptor
             with self._lock:
-                self._write_blob(descriptor, spool.blocks())
+                self._write_blob(descriptor, spool.read(0))
         return descriptor
 
     def _write_blob(self, descriptor: Descriptor, blocks: Iterable[Block]) -> None:
         digest = descriptor.digest
         if digest in self._paths:
             return
+        if self._form == "oci" and not self._paths:
+            self._write_file(LAYOUT, len(LAYOUT_FILE), [LAYOUT_FILE])
         path = blob_path(digest)
         if self._form == "docker":
             suffix = _SUFFIXES.get(descriptor.media_type, ".tar.gz")
@@ -271,7 +281,6 @@ class Writer:
                 for name in names or ("",)
             )
             yield INDEX, index.raw
-            yield LAYOUT, LAYOUT_FILE
 
     def _listed(self) -> Iterator[tuple[Manifest | Index, tuple[str, ...]]]:
         """Yield what the archive lists, with its names: a child of an index for its name alone."""
@@ -292,7 +301,8 @@ def open_writer(
     path: str | PathLike[str],
     form: str,
     name: str = "",
-    spool: str | PathLike[str] | bool | None = None,  # noqa: FBT001 - as Writer's
+    *,
+    spool: SpoolChoice = False,
 ) -> Iterator[Writer]:
     """Open an archive for writing: a file, or stdout where `path` is `-`.
 

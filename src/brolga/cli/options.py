@@ -48,6 +48,7 @@ __all__ = [
     "platform_flag",
     "registry_flags",
     "registry_flags_but_u",
+    "spool_flag",
     "upload_flags",
     "way_flags",
 ]
@@ -224,6 +225,26 @@ _LAYER_FLAGS: Final = (
     ),
 )
 
+
+def _spool(_context: click.Context, _param: click.Parameter, value: str | None) -> str | bool:
+    """Return the directory of a spool, True for the system's, False for none."""
+    if value and not os.path.isdir(value):  # noqa: PTH112 - Path's raises where a parent is closed
+        raise click.UsageError(f"--spool: {value} is no directory")
+    return False if value is None else value or True
+
+
+def _spool_flag(text: str) -> Function:
+    return click.option(
+        "--spool",
+        is_flag=False,
+        flag_value="",
+        default=None,
+        metavar="[=DIR]",
+        callback=_spool,
+        help=text,
+    )
+
+
 _UPLOAD_FLAGS: Final = (
     click.option(
         "--window",
@@ -234,14 +255,9 @@ _UPLOAD_FLAGS: Final = (
         help="How much of an upload is kept in memory (512K, 32M, 1G), to go out again when the "
         "connection fails.",
     ),
-    click.option(
-        "--spool",
-        is_flag=False,
-        flag_value="",
-        default=None,
-        metavar="[=DIR]",
-        help="Keep all of it instead, in a file without a name in DIR; default: where temporary "
-        "files are.",
+    _spool_flag(
+        "Keep all of it instead, in a file without a name in DIR; default: where temporary files "
+        "are."
     ),
     click.option(
         "--upload-style",
@@ -303,15 +319,15 @@ def layer_flags(verb: Function) -> Function:
     return _as_one(verb, "making", Making, Making, _LAYER_FLAGS)
 
 
+spool_flag = _spool_flag(
+    "Let what an archive cannot take in one pass wait in a file without a name in DIR; default: "
+    "where temporary files are."
+)
+
+
 def upload_flags(verb: Function) -> Function:
     """Give a verb the flags of how uploads go out; it gets them as `sending`."""
-
-    def sending(*, spool: str | None, **params: Any) -> Sending:  # noqa: ANN401 - the parameters of any verb
-        if spool and not os.path.isdir(spool):  # noqa: PTH112 - Path's raises where a parent is closed
-            raise click.UsageError(f"--spool: {spool} is no directory")
-        return Sending(spool=False if spool is None else spool or True, **params)
-
-    return _as_one(verb, "sending", Sending, sending, _UPLOAD_FLAGS)
+    return _as_one(verb, "sending", Sending, Sending, _UPLOAD_FLAGS)
 
 
 def _as_one(
@@ -348,12 +364,13 @@ def open_client(
     jobs: int = _JOBS,
     registry: str = "",
     sending: Sending | None = None,
+    spool: str | bool = False,
 ) -> Client:
     """Make the client that the flags describe; close it at the end.
 
-    It pushes `jobs` blobs at a time, as `sending` says. What a registry warns of is shown on
-    stderr. A verb that speaks to several registries says which `registry` --username's credentials
-    are for: others do not get them.
+    It pushes `jobs` blobs at a time, as `sending` says, or with `spool` alone. What a registry
+    warns of is shown on stderr. A verb that speaks to several registries says which `registry`
+    --username's credentials are for: others do not get them.
 
     Raises UsageError for a file that holds no certificate or key, for a missing password, for a
     proxy of the environment that is none, and for a config file that is none.
@@ -365,7 +382,7 @@ def open_client(
         for name in ("client_cert", "client_key")
         if (value := getattr(connection, name))
     }
-    uploads = _uploads(sending) if sending else {}
+    uploads = _uploads(sending) if sending else {"spool": spool}
     credentials = _credentials(connection, registry)
     try:
         return Client(

@@ -16,6 +16,7 @@ from brolga.cli.options import (
     open_client,
     platform_flag,
     registry_flags,
+    spool_flag,
 )
 from brolga.cli.output import result
 from brolga.cli.places import as_path, check_source, check_target, told
@@ -60,6 +61,7 @@ Examples:
 )
 @platform_flag
 @jobs_flag
+@spool_flag
 @json_flag
 @registry_flags
 def command(  # noqa: PLR0913 - the flags of the verb
@@ -70,6 +72,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     whole_name: bool,
     platform: Platform | None,
     jobs: int,
+    spool: str | bool,
     as_json: bool,
     connection: Connection,
 ) -> None:
@@ -94,7 +97,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     check_target(target, as_json=as_json)
     for source in sources:
         check_source(source, connection)
-    with open_client(connection, jobs=jobs) as client:
+    with open_client(connection, jobs=jobs, spool=spool) as client:
         images = _read(client, sources, target, platform, whole_name=whole_name)
         saved = client.save(target, images)
     _print(saved, as_json=as_json)
@@ -119,9 +122,14 @@ def _read(
     whole_name: bool,
 ) -> Iterator[tuple[str, Tree]]:
     """Yield each image with its name where it goes."""
-    is_single = platform is not None or target.kind == "docker-archive"
+    # Docker's archives have layers as they are; what reads one compresses them.
+    is_docker = target.kind == "docker-archive"
     for source in sources:
-        tree: Tree = client.image(source, platform) if is_single else client.get(source)
+        tree: Tree = (
+            client.image(source, platform, packed=not is_docker)
+            if platform is not None or is_docker
+            else client.get(source)
+        )
         yield target.tag or _name(source, target.kind, whole=whole_name), tree
 
 

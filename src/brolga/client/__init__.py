@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from brolga.layer import Blob, BlobStream
     from brolga.manifest import Index, Manifest
     from brolga.place import Place
+    from brolga.spool import SpoolChoice
     from brolga.store import Target
     from brolga.wire import Credentials
 
@@ -99,7 +100,7 @@ class Client:
         retry: Retry | None = None,
         chunk: Chunk | Mapping[str, Chunk] = None,
         window: int = DEFAULT_WINDOW,
-        spool: bool | str | PathLike[str] = False,
+        spool: SpoolChoice = False,
         on_warning: Callable[[str, str], None] | None = None,
     ) -> None:
         if jobs < 1:
@@ -211,8 +212,11 @@ class Client:
         from brolga.archive import Known, stream_archive
 
         target = Destination.of(place)
+        packing = "gzip" if local.packs(place) else "none"
         with self._into(target, set()) as (store, jobs):
-            tree = stream_archive(blocks, store, form=form, name=name, spool=self._spool or None)
+            tree = stream_archive(
+                blocks, store, form=form, name=name, spool=self._spool, compression=packing
+            )
             if platform is not None and isinstance(tree, ImageIndex):
                 tree = tree.image(platform)
             target.check(tree)
@@ -229,7 +233,8 @@ class Client:
     ) -> Place:
         """Copy an image, an index with all its platforms, or an artifact; return its new name.
 
-        Blobs go from place to place in blocks, verified, and touch no other disk. With
+        Blobs go from place to place in blocks, verified, and touch no other disk. Layers of a
+        docker archive that are not compressed are, unless it goes into another one. With
         `platform`, that image of an index alone. With `referrers`, what refers to it as well.
 
         Raises what `push` and reading raise, InvalidReference for referrers of an archive.
@@ -243,7 +248,12 @@ class Client:
             form, name = FORMS[source.kind], source.name
             with local.reading(source) as blocks:
                 return self.push_archive(target, blocks, form=form, name=name, platform=platform)
-        tree = self.image(source, platform) if platform else self.get(source)
+        packed = local.packs(target)
+        tree = (
+            self.image(source, platform, packed=packed)
+            if platform
+            else self.get(source, packed=packed)
+        )
         pushed = self.push(target, tree)
         if referrers:
             copy_referrers(self, source, target, tree)

@@ -12,25 +12,28 @@ from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
+from brolga.client.names import as_place
 from brolga.errors import InvalidReference, NoSuchImage, NotComputed, SourceError
 from brolga.images import ImageIndex
-from brolga.place import FORMS
+from brolga.place import FORMS, Local
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from os import PathLike
 
     from brolga.archive import Archive
     from brolga.images import Tree
     from brolga.layout import Layout
     from brolga.manifest import Index, Manifest
-    from brolga.place import Local
+    from brolga.place import Place
+    from brolga.reference import Repository
+    from brolga.spool import SpoolChoice
     from brolga.store import Target
 
 __all__ = [
     "document_of",
     "layout_of",
     "names_of",
+    "packs",
     "reading",
     "single_pass",
     "tree_of",
@@ -72,6 +75,12 @@ def single_pass(place: Local) -> bool:
         return False  # reading it says what is wrong
 
 
+def packs(target: Place | Repository | str) -> bool:
+    """Whether layers that are not compressed are to be, for a place: in Docker's archives not."""
+    target = as_place(target) if isinstance(target, str) else target
+    return not (isinstance(target, Local) and target.kind == "docker-archive")
+
+
 @contextmanager
 def reading(place: Local) -> Iterator[BinaryIO]:
     """Give the bytes of an archive, which are read once. Raises SourceError."""
@@ -89,10 +98,11 @@ def reading(place: Local) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def writing(place: Local, spool: str | PathLike[str] | bool) -> Iterator[Target]:  # noqa: FBT001 - as Client has it
+def writing(place: Local, spool: SpoolChoice) -> Iterator[Target]:
     """Give what takes an image for a place; an archive is there when the block ends well.
 
-    A stream goes into an archive by way of `spool`: its size stands before it.
+    A stream goes into an archive by way of `spool`, as its size stands before it; without one that
+    is NeedsSpool.
     """
     if place.kind == "oci":
         with _layout(place).writing() as layout:
@@ -100,7 +110,7 @@ def writing(place: Local, spool: str | PathLike[str] | bool) -> Iterator[Target]
         return
     from brolga.archive import open_writer
 
-    with open_writer(place.path, FORMS[place.kind], place.tag, spool=spool or True) as writer:
+    with open_writer(place.path, FORMS[place.kind], place.tag, spool=spool) as writer:
         yield writer
 
 

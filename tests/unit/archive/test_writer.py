@@ -141,9 +141,11 @@ def test_layers_are_named_for_what_they_are() -> None:
 
 
 def test_an_oci_archive_is_an_image_layout(image: Tree) -> None:
-    """Blobs, the manifest among them, then index.json and oci-layout (image-layout.md)."""
+    """oci-layout says what it is, the manifest what comes, index.json is last (image-layout.md)."""
     files = listing(written(image, "oci", "v1"))
-    assert list(files)[-2:] == ["index.json", "oci-layout"]
+    manifest = f"blobs/sha256/{image.digest.encoded}"
+    assert list(files)[:2] == ["oci-layout", manifest]
+    assert list(files)[-1] == "index.json"
     assert json.loads(files["oci-layout"]) == {"imageLayoutVersion": "1.0.0"}
     (one,) = json.loads(files["index.json"])["manifests"]
     assert one["annotations"] == {REF: "v1"}
@@ -310,7 +312,7 @@ def test_large_files_have_a_pax_header(monkeypatch: pytest.MonkeyPatch) -> None:
     writer = Writer(out, "oci")  # type: ignore[arg-type]
     blocks = (block for _ in range(size // len(block)))
     writer.push(BlobLayer(large, lambda: BlockStream(blocks)))  # type: ignore[arg-type]
-    assert out.size == size + 3 * 512
+    assert out.size == size + (3 + 2) * 512  # its headers, and oci-layout
 
 
 class Piecemeal(io.RawIOBase):
@@ -533,7 +535,7 @@ def test_a_device_is_written_itself(image: Tree) -> None:
 
 def test_a_dash_is_stdout(capfdbinary: Any, image: Tree) -> None:
     """`-` is a pipe, in one pass."""
-    with open_writer("-", "docker", "a:b", True) as writer:
+    with open_writer("-", "docker", "a:b", spool=True) as writer:
         push(writer, image, "", jobs=1)
     assert capfdbinary.readouterr().out == written(image, "docker", "a:b")
 
