@@ -8,6 +8,7 @@ not know HTTP or how bytes are compressed.
     local       layouts and archives, as stores of images
     target      where a tree is to go, by its name
     names       what a call is given, as a text or read already
+    tags        which tag each image of an archive gets elsewhere
     referrers   what refers to a tree, copied with it
 """
 
@@ -20,14 +21,14 @@ from typing import TYPE_CHECKING
 
 from brolga.auth import default_keychain
 from brolga.client import local
-from brolga.client.names import as_blob, as_place, as_reference, as_repository
+from brolga.client.names import as_blob, as_home, as_place, as_reference, as_repository, named
 from brolga.client.registries import Chunk, Registries, Uploads
 from brolga.client.target import Destination
 from brolga.copy import push as push_into
 from brolga.descriptor import DEFAULT_PLATFORM
 from brolga.errors import InvalidManifest, InvalidReference, excerpt
 from brolga.images import BlockStream, Image, ImageIndex
-from brolga.place import FORMS, Local, parse_home
+from brolga.place import FORMS, Local
 from brolga.reference import Reference, Repository
 from brolga.replay import DEFAULT_WINDOW
 from brolga.store import read_tree
@@ -46,7 +47,7 @@ from brolga.wire import (
 from brolga.wire.referrers import list_referrers, remove_referrer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
     from os import PathLike
     from typing import BinaryIO, Self
 
@@ -154,7 +155,7 @@ class Client:
         read before, UploadInterrupted, RegistryError, TransportFailed, ProtocolViolation,
         DigestMismatch, InvalidReference (distribution-spec, Pushing blobs).
         """
-        home = parse_home(repository) if isinstance(repository, str) else repository
+        home = as_home(repository)
         if isinstance(home, Local):
             return local.layout_of(home, "a layer alone is no image").push(layer)
         # The source first: one that gives no bytes is told before anything is sent.
@@ -258,6 +259,37 @@ class Client:
         if referrers:
             copy_referrers(self, source, target, tree)
         return pushed
+
+    def copy_all(
+        self,
+        source: Repository | Local | str,
+        target: Repository | Local | str,
+        *,
+        platform: Platform | None = None,
+        referrers: bool = False,
+        but: Container[str] = (),
+    ) -> Iterator[tuple[str, Place | None]]:
+        """Copy each tag of a repository, a layout or an archive; yield it, and its new name.
+
+        Tags in `but` are left alone, and yielded with None. Of a name like `example.com/app:v1` the
+        tag counts; between two layouts a name stays as it is. Raises as `copy`, InvalidReference
+        where two images would get one tag.
+        """
+        from brolga.client.referrers import check_referrers
+        from brolga.client.tags import tags_between
+
+        source, target = as_home(source), as_home(target)
+        if referrers:
+            check_referrers(*(one for one in (source, target) if isinstance(one, Local)))
+        if isinstance(source, Local) and local.single_pass(source):
+            yield from self._stream_all(source, target, platform, but)
+            return
+        for tag, name in tags_between(self, source, target).items():
+            origin, place = named(source, name), named(target, tag)
+            copied = None
+            if tag not in but:
+                copied = self.copy(origin, place, platform=platform, referrers=referrers)
+            yield tag, copied
 
     def tag(self, place: Place | str, tag: str) -> Place:
         """Give a manifest another tag of its repository; return its name by both tag and digest.
@@ -376,7 +408,7 @@ class Client:
 
         Of a layout or an archive the names of its images.
         """
-        home = parse_home(home) if isinstance(home, str) else home
+        home = as_home(home)
         if isinstance(home, Local):
             return local.names_of(home)
         return self._transport.run(list_tags(self._registries.access(home)))
@@ -436,6 +468,30 @@ class Client:
         return explained(self._transport, registry, repository, credentials, style)
 
     # --- Inside
+
+    def _stream_all(
+        self,
+        source: Local,
+        target: Repository | Local,
+        platform: Platform | None,
+        but: Container[str],
+    ) -> Iterator[tuple[str, Place | None]]:
+        """Copy the images of an archive that is read in one pass."""
+        from brolga.archive import Known, stream_images
+        from brolga.client.tags import tags_of
+
+        home = Destination.of(target)
+        with self._into(home, set()) as (store, jobs):
+            with local.reading(source) as blocks:
+                images = stream_images(blocks, store, form=FORMS[source.kind], spool=self._spool)
+            for tag, name in tags_of(images.names(), images.tree).items():
+                if tag in but:
+                    yield tag, None
+                    continue
+                tree = images.tree(name)
+                if platform is not None and isinstance(tree, ImageIndex):
+                    tree = tree.image(platform)
+                yield tag, home.at(push_into(Known(store), tree, tag, jobs=jobs).digest)
 
     @contextmanager
     def _into(self, target: Destination, homes: set[Repository]) -> Iterator[tuple[Target, int]]:
