@@ -110,6 +110,7 @@ class Client:
             raise ValueError(f"a window is 0 bytes or more, not {window}")
         self._jobs = jobs
         self._spool = spool
+        self._warn = on_warning or _unheard
         self._transport = Transport(
             insecure=insecure,
             ca_cert=ca_cert,
@@ -117,7 +118,7 @@ class Client:
             client_key=client_key,
             timeout_s=timeout_s,
             keepalive=2 * jobs,
-            on_warning=on_warning or _unheard,
+            on_warning=self._warn,
         )
         self._registries = Registries(
             self._transport,
@@ -423,7 +424,10 @@ class Client:
         place = as_place(place)
         if isinstance(place, Local):
             layout = local.layout_of(place, "nothing in it refers to another")
-            found = layout.referrers(layout.resolve(place.name).digest)
+            found = layout.referrers(
+                layout.resolve(place.name).digest,
+                lambda one, why: self._warn(layout.path.name, f"{one} is passed over: {why}"),
+            )
             return tuple(one for one in found if artifact_type in {"", one.artifact_type})
         digest = place.digest or self.head(place).digest
         access = self._registries.access(place.repository)
