@@ -97,6 +97,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     check_target(target, as_json=as_json)
     for source in sources:
         check_source(source, connection)
+    _check_names(sources, target, whole_name=whole_name)
     with open_client(connection, jobs=jobs, spool=spool) as client:
         images = _read(client, sources, target, platform, whole_name=whole_name)
         saved = client.save(target, images)
@@ -131,6 +132,17 @@ def _read(
             else client.get(source)
         )
         yield target.tag or _name(source, target.kind, whole=whole_name), tree
+
+
+def _check_names(sources: Sequence[Place], target: Local, *, whole_name: bool) -> None:
+    """Raise UsageError where two images would get one name: the first would lose it."""
+    named: dict[str, Place] = {}
+    for source in sources:
+        name = target.tag or _name(source, target.kind, whole=whole_name)
+        other = named.setdefault(name, source)
+        if name and other != source:
+            advice = "" if whole_name else ": --annotate-ref names each by all of its REF"
+            raise click.UsageError(f"{other} and {source} would both be named {name}{advice}")
 
 
 def _name(source: Place, kind: Kind, *, whole: bool) -> str:
