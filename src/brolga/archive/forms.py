@@ -39,8 +39,8 @@ class Images:
         """
         with of_the_source():
             if self._is_docker:
-                images = saved_images(self.contents)
-                return tuple(name for image in images for name in image.tags or (image.config,))
+                images = saved_images(self.contents).values()
+                return tuple(name for names in images for name in names.shown)
             return Layout(self.contents).names
 
     def tree(self, name: str = "") -> Tree:

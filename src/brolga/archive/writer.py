@@ -12,8 +12,6 @@ it will see goes first: oci-layout, and the manifests where they are known.
 from __future__ import annotations
 
 import errno
-import os
-import secrets
 import sys
 import tarfile
 import threading
@@ -26,6 +24,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, cast
 from brolga.archive.contents import blob_path
 from brolga.archive.docker import MANIFEST, SavedImage, manifest_json
 from brolga.archive.oci import INDEX, LAYOUT, LAYOUT_FILE, REF_NAME
+from brolga.archive.place import whole_file
 from brolga.errors import InvalidManifest, LayerError, NotComputed, SourceError
 from brolga.images import BytesBlob
 from brolga.images.entries import ARCHIVE_END, Entry, header
@@ -261,9 +260,16 @@ class Writer:
 
     @contextmanager
     def _named(self) -> Iterator[None]:
-        """Give an error of the system the archive's name."""
+        """Give an error of the system the archive's name.
+
+        Raises LayerError where whoever reads it has gone: that is no result, and must be told.
+        """
         try:
             yield
+        except BrokenPipeError as error:
+            raise LayerError(
+                f"the archive is not whole: who reads {self._where or 'it'} stopped before its end"
+            ) from error
         except OSError as error:
             if not self._where or error.errno is None:
                 raise
@@ -306,8 +312,8 @@ def open_writer(
 ) -> Iterator[Writer]:
     """Open an archive for writing: a file, or stdout where `path` is `-`.
 
-    A file is written beside its place, and takes it when it is whole: before that, and after an
-    error, what was there before is there. Raises OSError, and what `Writer` does.
+    A file takes its place when it is whole: before that, and after an error, what was there before
+    is there (`place`). Raises OSError, and what `Writer` does.
     """
     if path == "-":
         if sys.stdout is None or sys.stdout.closed:
@@ -318,25 +324,11 @@ def open_writer(
     place = Path(path)
     opened = partial(Writer, form=form, name=name, spool=spool, where=str(place))
     if place.exists() and not place.is_file():  # a named pipe, a device
-        with _raw(place, "wb") as out, opened(out) as writer:
+        with place.open("wb", buffering=0) as raw, opened(cast("BinaryIO", raw)) as writer:
             yield writer
         return
-    beside = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
-    try:
-        with _raw(beside, "xb") as out:
-            with opened(out) as writer:
-                yield writer
-            if place.exists():
-                os.fsync(out.fileno())  # else a power cut could leave neither of the two
-        beside.replace(place)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-
-
-def _raw(path: Path, mode: str) -> BinaryIO:
-    """Open a file without a buffer: its close writes nothing, and so has no error of its own."""
-    return cast("BinaryIO", path.open(mode, buffering=0))
+    with whole_file(place) as out, opened(out) as writer:
+        yield writer
 
 
 def _local(text: str) -> InvalidManifest:

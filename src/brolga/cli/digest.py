@@ -17,6 +17,7 @@ from brolga.cli.options import (
     registry_flags,
 )
 from brolga.cli.output import result
+from brolga.cli.places import check_source
 from brolga.cli.verbs import Verb
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def command(
     from brolga.place import by_digest, parse_place
 
     place = parse_place(ref)
+    check_source(place, connection)
     with open_client(connection) as client:
         found = client.manifest(place, platform).descriptor if platform else client.head(place)
     full = str(by_digest(place, found.digest))

@@ -378,16 +378,27 @@ class Client:
 
     def manifest(self, place: Place | str, platform: Platform | None = None) -> Manifest | Index:
         """Return the manifest or index, as it is; with `platform`, that image's manifest."""
-        tree = self.get(place)
+        tree = self._documents(place)
         while platform is not None and isinstance(tree, ImageIndex):
             tree = tree.child(tree.index.select(platform))
         return local.document_of(tree)
+
+    def config(self, place: Place | str, platform: Platform | None = None) -> bytes:
+        """Return an image's config, byte by byte; of an index, that of the image for `platform`.
+
+        Raises as `image`.
+        """
+        tree = self._documents(place, packed=False)
+        if isinstance(tree, ImageIndex):
+            tree = tree.image(platform or DEFAULT_PLATFORM)
+        with tree.config_blob.open() as stream:
+            return b"".join(stream.with_heartbeats())
 
     def head(self, place: Place | str) -> Descriptor:
         """Return the descriptor of what a name stands for, without reading it where it can be."""
         place = as_place(place)
         if isinstance(place, Local):
-            return local.document_of(local.tree_of(place)).descriptor
+            return local.document_of(self._documents(place)).descriptor
         access = self._registries.access(place.repository)
         return self._transport.run(head_manifest(access, place.identifier))
 
@@ -411,7 +422,7 @@ class Client:
         """
         home = as_home(home)
         if isinstance(home, Local):
-            return local.names_of(home)
+            return local.names_of(home, self._spool)
         return self._transport.run(list_tags(self._registries.access(home)))
 
     def catalog(self, registry: str) -> list[str]:
@@ -472,6 +483,13 @@ class Client:
         return explained(self._transport, registry, repository, credentials, style)
 
     # --- Inside
+
+    def _documents(self, place: Place | str, *, packed: bool = True) -> Tree:
+        """Return what a name stands for, where no layer will be read."""
+        place = as_place(place)
+        if isinstance(place, Local):
+            return local.documents_of(place, self._spool, packed=packed)
+        return self.get(place)
 
     def _stream_all(
         self,

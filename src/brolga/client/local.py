@@ -20,7 +20,7 @@ from brolga.place import FORMS, Local
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from brolga.archive import Archive
+    from brolga.archive import Archive, Images
     from brolga.images import Tree
     from brolga.layout import Layout
     from brolga.manifest import Index, Manifest
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "document_of",
+    "documents_of",
     "layout_of",
     "names_of",
     "packs",
@@ -60,8 +61,17 @@ def tree_of(place: Local, *, packed: bool = True) -> Tree:
     return _archive(place, packed=packed).tree(place.name)
 
 
-def names_of(place: Local) -> list[str]:
+def documents_of(place: Local, spool: SpoolChoice, *, packed: bool = True) -> Tree:
+    """Do as `tree_of`, for who reads no layer: an archive may come down a pipe then."""
+    if not single_pass(place):
+        return tree_of(place, packed=packed)
+    return _passed_by(place, spool, packed=packed).tree(place.name)
+
+
+def names_of(place: Local, spool: SpoolChoice) -> list[str]:
     """Return the names of all images of a place."""
+    if single_pass(place):
+        return list(_passed_by(place, spool, packed=False).names())
     return list(_layout(place).tags() if place.kind == "oci" else _archive(place).names())
 
 
@@ -141,6 +151,17 @@ def _archive(place: Local, *, packed: bool = True) -> Archive:
     if not os.path.lexists(place.path):
         raise NoSuchImage(f"there is no archive {place.path}")
     return Archive(place.path, FORMS[place.kind], compression="gzip" if packed else "none")
+
+
+def _passed_by(place: Local, spool: SpoolChoice, *, packed: bool) -> Images:
+    """Return the images of an archive of which all layers were read, and are gone."""
+    from brolga.archive import Nowhere, Packing, stream_images
+
+    packing = Packing("gzip" if packed else "none")
+    with reading(place) as blocks:
+        return stream_images(
+            blocks, Nowhere(), form=FORMS[place.kind], spool=spool, packing=packing
+        )
 
 
 def _refused(what: str) -> InvalidReference:

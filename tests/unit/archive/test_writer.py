@@ -504,6 +504,15 @@ def test_a_full_disk_names_the_archive(
     assert found.value.filename == "/dev/full"
 
 
+def test_a_reader_that_stops_is_told() -> None:
+    """`brolga pull REF - | head`: the archive is not whole, and that is said."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    out = open(theirs, "wb", buffering=0)  # noqa: PTH123, SIM115 - a descriptor has no path
+    with out, pytest.raises(LayerError, match="not whole: who reads a pipe stopped before its"):
+        Writer(out, "oci", where="a pipe").push(BytesBlob(b"x", GZIP))
+
+
 def test_an_error_of_nothing_known_stays_as_it_is() -> None:
     """A file object of the user's may raise what it likes."""
 
