@@ -92,7 +92,8 @@ def _image(source: Source, manifest: Manifest) -> Image:
         return image.config.diff_ids[number]
 
     def blob(descriptor: Descriptor, diff_id_of: Callable[[], Digest] | None = None) -> BlobLayer:
-        return BlobLayer(descriptor, partial(source.read, descriptor), source.home, diff_id_of)
+        opener = partial(source.read, descriptor)
+        return BlobLayer(descriptor, opener, source.home, diff_id_of, is_verified=True)
 
     layers = tuple(
         blob(layer, partial(diff_id, number)) for number, layer in enumerate(manifest.layers)

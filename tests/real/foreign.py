@@ -266,7 +266,13 @@ def buildah(directory: Path, command: str, *arguments: str | Path) -> str:
         pytest.skip("buildah keeps images as root alone, without further set-up")
     auth = directory / "auth.json"
     auth.write_text("{}")
-    store = ["--root", directory / "store", "--runroot", directory / "run", "--storage-driver=vfs"]
+    store: list[str | Path] = [
+        "--root",
+        directory / "store",
+        "--runroot",
+        directory / "run",
+        "--storage-driver=vfs",
+    ]
     return _run("buildah", *store, command, "--quiet", "--authfile", auth, *arguments).strip()
 
 

@@ -154,7 +154,7 @@ class Section:
     def blob(self, descriptor: Descriptor) -> Blob:
         """Return it as the blob that it is. Raises InvalidManifest where it is not, by its size."""
         check_size(self.size, descriptor)
-        return BlobLayer(descriptor, lambda: self.verified(descriptor.digest))
+        return BlobLayer(descriptor, lambda: self.verified(descriptor.digest), is_verified=True)
 
     def layer(self, diff_id: Digest) -> Layer:
         """Return it as a layer, compressed on the way where it is not. Raises InvalidManifest."""
@@ -168,6 +168,7 @@ class Section:
                 Descriptor(LAYER_BY_KIND[self.kind], digest, self.size),
                 partial(self.verified, digest),
                 diff_id_of=lambda: diff_id,
+                is_verified=True,
             )
         if self.kind == "tar":
             return self.packing.layer(self, diff_id)

@@ -26,7 +26,7 @@ from brolga.archive.docker import MANIFEST, SavedImage, manifest_json
 from brolga.archive.oci import INDEX, LAYOUT, LAYOUT_FILE, REF_NAME
 from brolga.archive.place import whole_file
 from brolga.errors import InvalidManifest, LayerError, NotComputed, SourceError
-from brolga.images import BytesBlob
+from brolga.images import BlobLayer, BytesBlob
 from brolga.images.entries import ARCHIVE_END, Entry, header
 from brolga.manifest import Index, Manifest
 from brolga.mediatypes import (
@@ -40,6 +40,7 @@ from brolga.mediatypes import (
     OCI_LAYER_ZSTD,
 )
 from brolga.reference import Reference
+from brolga.sources import enlarge_pipe
 from brolga.spool import spool_at
 
 if TYPE_CHECKING:
@@ -148,7 +149,9 @@ class Writer:
             if descriptor.digest not in self._paths:
                 with blob.open() as stream:
                     blocks = _watched(stream.with_heartbeats(), watch)
-                    self._write_blob(descriptor, _verified(descriptor.digest, blocks))
+                    if not (isinstance(blob, BlobLayer) and blob.is_verified):
+                        blocks = _verified(descriptor.digest, blocks)
+                    self._write_blob(descriptor, blocks)
         return descriptor
 
     def foresee(self, documents: Iterable[Manifest | Index]) -> None:
@@ -318,6 +321,7 @@ def open_writer(
     if path == "-":
         if sys.stdout is None or sys.stdout.closed:
             raise OSError(errno.EBADF, "cannot write the archive", "stdout")
+        enlarge_pipe(sys.stdout.buffer)
         with Writer(sys.stdout.buffer, form, name, spool=spool, where="stdout") as writer:
             yield writer
         return
@@ -325,6 +329,7 @@ def open_writer(
     opened = partial(Writer, form=form, name=name, spool=spool, where=str(place))
     if place.exists() and not place.is_file():  # a named pipe, a device
         with place.open("wb", buffering=0) as raw, opened(cast("BinaryIO", raw)) as writer:
+            enlarge_pipe(raw)
             yield writer
         return
     with whole_file(place) as out, opened(out) as writer:

@@ -8,6 +8,7 @@ import json
 import os
 import tarfile
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -395,6 +396,28 @@ def test_a_store_s_blob_is_held_against_its_size() -> None:
         Writer(io.BytesIO(), "oci").push(BlobLayer(large, BytesBlob(b"abd", GZIP).open))
     with pytest.raises(LayerError, match="the archive is broken"):
         writer.push(BytesBlob(b"", GZIP))
+
+
+def test_what_a_store_verifies_is_not_hashed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its stream ends with the error itself; the archive is broken then as well."""
+    monkeypatch.setattr("brolga.archive.writer._verified", lambda *_: pytest.fail("hashed again"))
+    described = BytesBlob(b"ab", GZIP).descriptor
+
+    def wrong() -> Generator[bytes, None, None]:
+        yield b"ax"
+        described.digest.verifier().verify()
+
+    for blocks in (wrong(), (block for block in [b"ab"])):
+        out = io.BytesIO()
+        blob = BlobLayer(described, partial(BlockStream, blocks), is_verified=True)
+        writer = Writer(out, "oci")
+        if blocks.__name__ == "wrong":
+            with pytest.raises(DigestMismatch):
+                writer.push(blob)
+            with pytest.raises(LayerError, match="the archive is broken"), writer:
+                pass
+        else:
+            assert writer.push(blob) == described
 
 
 def test_an_archive_of_nothing_is_no_archive() -> None:
