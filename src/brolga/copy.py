@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 from brolga.errors import BrolgaError, InvalidManifest, NotComputed
 from brolga.images import Image
 from brolga.mediatypes import NONDISTRIBUTABLE
+from brolga.store import Foreseeing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from brolga.descriptor import Descriptor
     from brolga.digest import Digest
     from brolga.images import Tree
+    from brolga.manifest import Index, Manifest
     from brolga.store import Target
 
 __all__ = ["push"]
@@ -45,12 +47,13 @@ def push(target: Target, tree: Tree, name: str = "", *, jobs: int = 4) -> Descri
     first failure, after everything else was stopped; InvalidManifest for a tree that is too deep.
     """
     documents = list(_children_first(target, tree, name, set()))
+    if isinstance(target, Foreseeing):
+        target.foresee(_known(documents))
     images = [one.tree for one in documents if isinstance(one.tree, Image) and not one.there]
     _push_blobs(target, _distinct(blob for image in images for blob in _layers(image)), jobs)
     _push_blobs(target, _distinct(image.config_blob for image in images), jobs)
     for one in documents:
-        document = one.tree.manifest if isinstance(one.tree, Image) else one.tree.index
-        target.put(document, one.name or str(document.digest))
+        target.put(one.content, one.name or str(one.content.digest))
     return tree.descriptor
 
 
@@ -61,6 +64,18 @@ class _Document:
     tree: Tree
     name: str
     there: bool
+
+    @property
+    def content(self) -> Manifest | Index:
+        """The manifest or index. Raises NotComputed where a layer of it was not read yet."""
+        return self.tree.manifest if isinstance(self.tree, Image) else self.tree.index
+
+
+def _known(documents: Iterable[_Document]) -> Iterator[Manifest | Index]:
+    """Yield those that no stream is still to complete."""
+    for one in documents:
+        with suppress(NotComputed):
+            yield one.content
 
 
 def _children_first(

@@ -13,6 +13,7 @@ who catches it. Each operation's error says which side failed: the source, the r
     ├── SourceError                        the source failed, or gave what is not bytes
     ├── CredentialsError                   credentials that cannot be read or stored
     ├── LayerError
+    │   ├── NeedsSpool                     what one pass over a pipe cannot tell without a disk
     │   ├── NotComputed                    a digest asked for before the stream's end
     │   └── StreamConsumed                 a stream opened a second time
     ├── RegistryError                      the registry answered with an error
@@ -46,6 +47,7 @@ __all__ = [
     "InvalidManifest",
     "InvalidReference",
     "LayerError",
+    "NeedsSpool",
     "NoSuchImage",
     "NoSuchPlatform",
     "NotComputed",
@@ -131,6 +133,10 @@ class CredentialsError(BrolgaError):
 
 class LayerError(BrolgaError):
     """A layer was asked for what its state does not allow."""
+
+
+class NeedsSpool(LayerError):
+    """Something that one pass over a pipe cannot tell, unless it may wait on a disk; says what."""
 
 
 class NotComputed(LayerError):

@@ -1,8 +1,8 @@
 """The bytes of an upload that may have to go out again, and who has them still.
 
 Knows the streams of blobs, and the three that can give their bytes again: a window in memory, a
-spool on disk, a source that can be opened once more. Must not know registries: what failed, and
-from which byte on it goes again, is for the upload to say.
+spool on disk (`spool`), a source that can be opened once more. Must not know registries: what
+failed, and from which byte on it goes again, is for the upload to say.
 
 Strategy: a `Tape` stands between a stream and the upload. The stream is read once, live; each of
 its blocks is kept on the way. Whoever asks for the bytes from an offset on gets those that were
@@ -16,30 +16,22 @@ makes them once more, up to where the live stream stands, and must come to the s
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
-from brolga.errors import SpoolFailed
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from os import PathLike
 
     from brolga.blob import Block
 
 __all__ = [
     "DEFAULT_WINDOW",
     "Keep",
-    "Spool",
     "Tape",
     "Window",
-    "spool_failed",
 ]
 
 DEFAULT_WINDOW: Final = 32 << 20  # bytes
-_BLOCK_SIZE: Final = 1 << 20  # bytes
 
 
 class Keep(Protocol):
@@ -94,58 +86,6 @@ class Window:
     def close(self) -> None:
         """Keep nothing any more."""
         self._blocks.clear()
-
-
-def spool_failed(directory: str | PathLike[str] | None, what: str, error: OSError) -> SpoolFailed:
-    """Return the error for a spool that cannot be `what`."""
-    # Without one for temporary files, the system's cannot be named either.
-    place = directory or tempfile.tempdir or "the directory for temporary files"
-    return SpoolFailed(
-        f"the spool in {os.fspath(place)} cannot be {what}: {error.strerror}; "
-        "choose another directory with --spool=DIR"
-    )
-
-
-class Spool:
-    """All bytes, in a file that has no name: it is gone when this process is.
-
-    `directory` None is the system's for temporary files. Raises SpoolFailed where the file cannot
-    be made or written.
-    """
-
-    start = 0
-
-    def __init__(self, directory: str | PathLike[str] | None = None) -> None:
-        self._directory = directory
-        self._size = 0
-        try:
-            self._file = tempfile.TemporaryFile(dir=directory, prefix="brolga-", buffering=0)  # noqa: SIM115 - close() closes it
-        except OSError as error:
-            raise spool_failed(directory, "made", error) from error
-
-    def add(self, block: Block, hold: int | None = None) -> None:  # noqa: ARG002 - it has all
-        """Write a block to the file's end."""
-        view = memoryview(block)
-        while view:
-            try:
-                count = os.pwrite(self._file.fileno(), view, self._size)
-            except OSError as error:
-                what = f"written after {self._size} bytes"
-                raise spool_failed(self._directory, what, error) from error
-            self._size += count
-            view = view[count:]
-
-    def read(self, start: int) -> Iterator[Block]:
-        """Yield what was written from offset `start` on."""
-        end = self._size
-        while start < end:
-            block = os.pread(self._file.fileno(), min(_BLOCK_SIZE, end - start), start)
-            yield block
-            start += len(block)
-
-    def close(self) -> None:
-        """Close the file, and so delete it."""
-        self._file.close()
 
 
 class Tape:

@@ -41,6 +41,7 @@ __all__ = [
     "Readable",
     "Source",
     "check",
+    "enlarge_pipe",
     "open_source",
     "reopener",
     "size_of",
@@ -264,7 +265,7 @@ class _Reader:
         self._poll = select.poll()
         self._poll.register(raw.fileno(), select.POLLIN)
         self._poll.register(self._wake[0], select.POLLIN)
-        _enlarge_pipe(raw.fileno())
+        enlarge_pipe(raw)
 
     def run(self) -> None:
         try:
@@ -339,11 +340,12 @@ def _regular_size(raw: io.FileIO) -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-def _enlarge_pipe(fd: int) -> None:
-    """Let a pipe hold 1 MiB, so that its writer works on while we do. A wish, not a need."""
+def enlarge_pipe(file: BinaryIO | io.RawIOBase) -> None:
+    """Let a pipe hold 1 MiB, so that both its ends work at once. A wish, not a need."""
     with contextlib.suppress(ImportError, AttributeError, OSError):
         import fcntl
 
+        fd = file.fileno()
         if stat.S_ISFIFO(os.fstat(fd).st_mode):
             fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
 

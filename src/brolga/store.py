@@ -9,13 +9,13 @@ Strategy: who copies asks for no more than it needs, so that it is written once 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from brolga.images import BlobLayer, Image, ImageIndex
 from brolga.manifest import Index
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from brolga.blob import Blob, BlobStream
     from brolga.descriptor import Descriptor
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from brolga.manifest import Manifest
     from brolga.reference import Repository
 
-__all__ = ["Source", "Target", "read_tree"]
+__all__ = ["Foreseeing", "Source", "Target", "read_tree"]
 
 
 class Source(Protocol):
@@ -67,6 +67,14 @@ class Target(Protocol):
         """Take a manifest under `name`, a tag or its digest. What it refers to is there."""
 
 
+@runtime_checkable
+class Foreseeing(Protocol):
+    """A target that is told which manifests will be put, before it gets their blobs."""
+
+    def foresee(self, documents: Iterable[Manifest | Index]) -> None:
+        """Take note of manifests; they are put later all the same."""
+
+
 def read_tree(source: Source, name: str) -> Tree:
     """Read what a tag or a digest names, as an image or an index: no blob is read yet."""
     document = source.document(name)
@@ -84,7 +92,8 @@ def _image(source: Source, manifest: Manifest) -> Image:
         return image.config.diff_ids[number]
 
     def blob(descriptor: Descriptor, diff_id_of: Callable[[], Digest] | None = None) -> BlobLayer:
-        return BlobLayer(descriptor, partial(source.read, descriptor), source.home, diff_id_of)
+        opener = partial(source.read, descriptor)
+        return BlobLayer(descriptor, opener, source.home, diff_id_of, is_verified=True)
 
     layers = tuple(
         blob(layer, partial(diff_id, number)) for number, layer in enumerate(manifest.layers)

@@ -11,7 +11,6 @@ where they do not, the stream is refused.
 
 from __future__ import annotations
 
-import tarfile
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from brolga.errors import CorruptBlob
@@ -39,20 +38,15 @@ _USTAR: Final = b"ustar"  # POSIX has a zero behind it, GNU a space
 _SPARSE_GOES_ON: Final = 482
 _MORE_SPARSE_GOES_ON: Final = 504
 
-# Whatever their size says, no data follows them: tarfile and Go agree.
-_WITHOUT_DATA: Final = frozenset(
-    {
-        tarfile.LNKTYPE,
-        tarfile.SYMTYPE,
-        tarfile.CHRTYPE,
-        tarfile.BLKTYPE,
-        tarfile.DIRTYPE,
-        tarfile.FIFOTYPE,
-    }
-)
-_PAX: Final = frozenset({tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE})
-# They have data as an entry has, and are none.
-_BESIDE: Final = frozenset({tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XGLTYPE})
+# Types (POSIX ustar and pax, GNU, Solaris), as `tarfile` has them, which is slow to import.
+_OLD_FILE: Final = b"\0"  # of Unix V7
+_SPARSE: Final = b"S"
+# Links, devices, directories, FIFOs: whatever their size says, no data follows them: tarfile and Go
+# agree.
+_WITHOUT_DATA: Final = frozenset({b"1", b"2", b"3", b"4", b"5", b"6"})
+_PAX: Final = frozenset({b"x", b"X"})
+# They have data as an entry has, and are none: GNU's long names and links, pax's global header.
+_BESIDE: Final = frozenset({b"L", b"K", b"g"})
 
 # How many bytes are to be skipped, and how many to be sent then.
 _Wish: TypeAlias = tuple[int, int]
@@ -163,7 +157,7 @@ def _headers() -> Generator[_Wish, bytes, None]:
             yield from _end(header)
             return
         kind = header[_TYPE]
-        if kind in _WITHOUT_DATA or (kind == tarfile.AREGTYPE and _is_directory(header)):
+        if kind in _WITHOUT_DATA or (kind == _OLD_FILE and _is_directory(header)):
             skip, said = 0, None
             continue
         size = _number(header[_SIZE])
@@ -172,7 +166,7 @@ def _headers() -> Generator[_Wish, bytes, None]:
             said = _pax_size(data, said)
             skip = -size % _BLOCK
             continue
-        if kind == tarfile.GNUTYPE_SPARSE:
+        if kind == _SPARSE:
             yield from _sparse(header)
         if said is not None and kind not in _BESIDE:
             size, said = said, None
@@ -253,4 +247,4 @@ def _number(field: bytes) -> int:
 
 def _begins(head: bytes) -> bool:
     """Tell whether a stream that begins so is a tar, or means to be one."""
-    return len(head) == _BLOCK and (head[_MAGIC] == _USTAR or _is_header(head))
+    return head[_MAGIC] == _USTAR or (len(head) == _BLOCK and _is_header(head))

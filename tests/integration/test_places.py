@@ -18,6 +18,7 @@ from tests.tars import tar
 
 from brolga.client import Client
 from brolga.descriptor import DEFAULT_PLATFORM, Platform
+from brolga.errors import NotFound
 from brolga.images import Image, ImageIndex
 from brolga.images.validate import validate
 from brolga.layer import StreamLayer
@@ -101,7 +102,7 @@ def test_an_image_goes_from_any_place_to_any(
     source: str, target: str, homes: dict[str, str], tmp_path: Path
 ) -> None:
     """The config, and so the image's ID, is the same in each; in all but docker's, the digest."""
-    with Client() as client:
+    with Client(spool=True) as client:
         made = Image.empty().append(stream("a"), stream("b"))
         client.push(homes[source], made)
         place = homes[target].replace("v1", "v2")
@@ -134,7 +135,7 @@ def test_an_archive_goes_through_a_pipe(
 
 def test_a_named_pipe_is_read_once(tmp_path: Path, homes: dict[str, str]) -> None:
     """What can be read once alone is read so: a process's output by the shell, too."""
-    brolga("append", "-f", "-", "-t", homes["docker-archive"], data=tar("a"))
+    brolga("append", "--spool", "-f", "-", "-t", homes["docker-archive"], data=tar("a"))
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with subprocess.Popen([*BROLGA, "push", pipe, homes["oci"]], stdout=subprocess.PIPE) as reader:
@@ -190,6 +191,74 @@ def test_all_names_of_a_layout_are_copied(registry: Embedded, tmp_path: Path) ->
         client.delete(f"oci:{tmp_path}/back:v2")
         assert client.tags(f"oci:{tmp_path}/back") == []
     assert brolga("copy", "-a", "-n", home, f"oci:{tmp_path}/back").count(b"\n") == 2
+
+
+@pytest.fixture
+def several(tmp_path: Path) -> Path:
+    """Write a docker archive of two images, one of which has two names of one tag."""
+    one, other = (Image.empty().append(StreamLayer([tar(name)], "none")) for name in "ab")
+    names = [("a.com/app:v1", one), ("b.com/app:v1", one), ("a.com/app:v2", other)]
+    with Client(spool=True) as client:
+        client.save(f"docker-archive:{tmp_path}/several.tar", names)
+    return tmp_path / "several.tar"
+
+
+@pytest.mark.parametrize("form", ["docker-archive", "oci-archive"])
+@pytest.mark.parametrize("is_piped", [False, True])
+def test_all_images_of_an_archive_are_copied_by_their_tags(
+    registry: Embedded, several: Path, form: str, is_piped: bool
+) -> None:
+    """Names there are NAME:TAG: a repository gets the tags, in one pass over a pipe too."""
+    home, file = f"{registry.address}/app", several
+    if form == "oci-archive":
+        file = several.with_name("oci.tar")
+        with Client(spool=True) as client:
+            trees = [
+                (name, client.image(f"docker-archive:{several}:{name}"))
+                for name in ("a.com/app:v1", "b.com/app:v1", "a.com/app:v2")
+            ]
+            client.save(f"oci-archive:{file}", trees)
+    source, data = f"{form}:{file}", b""
+    if is_piped:
+        source, data = f"{form}:-", file.read_bytes()
+    printed = brolga("copy", "--all-tags", source, home, data=data).decode()
+    with Client() as client:
+        assert sorted(client.tags(home)) == ["v1", "v2"]
+        assert printed == "".join(
+            f"{home}:{tag}@{client.head(f'{home}:{tag}').digest}\n" for tag in ("v1", "v2")
+        )
+        for tag in ("v1", "v2"):
+            found, made = (
+                client.image(f"{home}:{tag}"),
+                client.image(f"{form}:{file}:a.com/app:{tag}"),
+            )
+            assert found.config_blob.descriptor.digest == made.config_blob.descriptor.digest
+            check(found)
+    again = subprocess.run(
+        [*BROLGA, "copy", "--all-tags", "-n", source, home],
+        input=data,
+        capture_output=True,
+        check=True,
+        timeout=PATIENCE_S,
+    )
+    assert (again.stdout, again.stderr.count(b"it was there already")) == (b"", 2)
+
+
+@pytest.mark.parametrize("is_piped", [False, True])
+def test_two_images_of_one_tag_are_an_error(
+    registry: Embedded, tmp_path: Path, is_piped: bool
+) -> None:
+    """Both are named, and nothing is tagged."""
+    one, other = (Image.empty().append(StreamLayer([tar(name)], "none")) for name in "ab")
+    file, home = tmp_path / "a.tar", f"{registry.address}/app"
+    with Client(spool=True) as client:
+        client.save(f"docker-archive:{file}", [("a.com/app:v1", one), ("b.com/app:v1", other)])
+    source = "docker-archive:-" if is_piped else f"docker-archive:{file}"
+    data = file.read_bytes() if is_piped else b""
+    said = brolga("copy", "--all-tags", source, home, data=data, code=2).decode()
+    assert "'a.com/app:v1' and 'b.com/app:v1' are two images, and both would get the tag v1" in said
+    with Client() as client, pytest.raises(NotFound):
+        client.head(f"{home}:v1")
 
 
 def test_stdout_that_is_a_terminal_takes_no_archive(tmp_path: Path) -> None:

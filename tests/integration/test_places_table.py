@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import os
 import re
 import shlex
 import shutil
 import signal
 import sys
+import threading
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,12 +21,17 @@ from tests.tars import tar
 from brolga.cli import main
 from brolga.client import Client
 from brolga.descriptor import DEFAULT_PLATFORM, Platform
+from brolga.digest import Digest
+from brolga.errors import NoSuchImage, NotFound
 from brolga.images import Image, ImageIndex
+from brolga.images.validate import validate
 from brolga.layer import StreamLayer
 from brolga.server.running import running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from brolga.images import Tree
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "places.md"
 KINDS = ("registry", "oci", "oci-archive", "docker-archive", "pipe")
@@ -33,7 +42,7 @@ REASON = re.compile(r"^- (\w+): ", re.MULTILINE)
 # SPARE: a new name in a layout. A name in lower case in front of it is a file of the test.
 COMMANDS = {
     "append | -b BASE": "append -b IMAGE -f layer.tar -t SPARE",
-    "append | -t REF": "append -f layer.tar -t NEW",
+    "append | -t REF": "append --spool -f layer.tar -t NEW",
     "attach | SUBJECT": "attach IMAGE layer.tar --artifact-type a/b",
     "blob | REPO@DIGEST": "blob BLOB",
     "catalog | REGISTRY": "catalog REGISTRY",
@@ -49,7 +58,7 @@ COMMANDS = {
     "explain | REPO": "explain HOME",
     "export | REF": "export IMAGE",
     "flatten | REF": "flatten IMAGE -t SPARE",
-    "flatten | -t REF": "flatten oci:made:image -t NEW",
+    "flatten | -t REF": "flatten --spool oci:made:image -t NEW",
     "flatten, in its place | REF": "flatten IMAGE",
     "index append | -m REF": "index append -m IMAGE -t SPARE",
     "index append | -t REF": "index append -m oci:made:image -t NEW",
@@ -75,6 +84,194 @@ COMMANDS = {
     "validate | --tarball PATH": "validate --tarball PATH",
 }
 WORDS = re.compile(r"\b(IMAGE|INDEX|NEW|HOME|NEWHOME|PATH|NEWPATH|SPARE|BLOB|REGISTRY)\b")
+
+
+USAGE = 2
+# `no` is an error of usage; else of what is not there (3), or is not what is wanted (6).
+CODES = {
+    ("index append | -t REF", "docker-archive"): 6,
+    ("layout gc | DIR", "registry"): 3,
+    ("layout gc | DIR", "oci-archive"): 3,
+    ("layout gc | DIR", "docker-archive"): 3,
+    ("layout gc | DIR", "pipe"): 3,
+    ("push | PATH", "registry"): 3,
+    ("validate | --tarball PATH", "registry"): 3,
+}
+
+
+class Done(NamedTuple):
+    """What a command printed, and what its words stood for."""
+
+    out: bytes
+    word: Callable[[str], str]
+    client: Client
+
+    def place(self, word: str) -> str:
+        """Return where something was written to; what went down the pipe is in a file then."""
+        place = self.word(word) if word.isupper() else word
+        if not place.endswith("-"):
+            return place
+        Path("piped.tar").write_bytes(self.out)
+        return f"{place.partition(':')[0]}:piped.tar"
+
+    def tree(self, word: str) -> Tree:
+        """Return what was written, whose digest was printed, and which is whole."""
+        place = self.place(word)
+        tree = self.client.get(place, packed=False)
+        assert list(validate(tree)) == []
+        if not place.startswith(("docker-archive:", "oci-archive:piped")):
+            assert self.out.split()[-1].endswith(str(tree.digest).encode())
+        return tree
+
+    def image(self, word: str) -> Image:
+        tree = self.tree(word)
+        assert isinstance(tree, Image)
+        return tree
+
+    def made(self, name: str) -> Image:
+        """Return an image that there was before."""
+        return self.client.image(f"oci:made:{name}")
+
+
+def is_copy(word: str) -> Callable[[Done], None]:
+    """Hold what was written against the image; Docker's archives keep no manifest."""
+
+    def check(done: Done) -> None:
+        image, original = done.image(word), done.made("image")
+        assert image.config_blob.descriptor.digest == original.config_blob.descriptor.digest
+        names = done.word("IMAGE"), done.place(word), done.word("PATH")
+        if not any("docker" in name or name == "-" for name in names):
+            assert image.digest == original.digest
+
+    return check
+
+
+def has_layers(word: str, base: str, count: int) -> Callable[[Done], None]:
+    """Expect so many layers, the lowest of which are those of `base`."""
+
+    def check(done: Done) -> None:
+        found = done.image(word).config.diff_ids
+        below = done.made(base).config.diff_ids if base else ()
+        assert len(found) == count
+        assert found[: len(below)] == below
+
+    return check
+
+
+def has_label(word: str) -> Callable[[Done], None]:
+    def check(done: Done) -> None:
+        assert b'"a":"b"' in done.image(word).config.raw.replace(b" ", b"")
+
+    return check
+
+
+def is_index(word: str, count: int) -> Callable[[Done], None]:
+    def check(done: Done) -> None:
+        tree = done.tree(word)
+        assert isinstance(tree, ImageIndex)
+        assert len(tree.index.manifests) == count
+
+    return check
+
+
+def prints(what: Callable[[Done], bytes]) -> Callable[[Done], None]:
+    def check(done: Done) -> None:
+        assert what(done) in done.out
+
+    return check
+
+
+def _config(done: Done) -> bytes:
+    return done.made("image").config.raw
+
+
+def _manifest(done: Done) -> bytes:
+    """Return the manifest of a place, and of an archive from a pipe that of the file."""
+    place = done.word("IMAGE")
+    place = "docker-archive:image.docker.tar" if place.endswith("-") else place
+    return done.client.manifest(place).raw
+
+
+def _blob(done: Done) -> None:
+    assert str(Digest.of(done.out)) in done.word("BLOB")
+
+
+def _referrers(done: Done) -> None:
+    (found,) = done.client.referrers(done.word("IMAGE"))
+    assert found.artifact_type == "a/b"
+
+
+def _all_tags(done: Done) -> None:
+    place = f"{done.word('NEWHOME')}:image"
+    assert done.client.head(place).digest == done.made("image").digest
+
+
+def _gone(done: Done) -> None:
+    with pytest.raises((NotFound, NoSuchImage)):
+        done.client.head(done.word("IMAGE"))
+
+
+def _tagged(done: Done) -> None:
+    home = done.word("IMAGE").removesuffix(":image")
+    assert done.client.head(f"{home}:another").digest == done.made("image").digest
+
+
+def _layer(done: Done) -> None:
+    home, digest = done.word("HOME"), done.out.decode().split("@")[-1].strip()
+    with done.client.blob(f"{home}@{digest}") as stream:
+        assert sum(map(len, stream.with_heartbeats()))
+
+
+def _spare_tags(done: Done) -> None:
+    found = done.client.image("oci:spare:image")
+    assert found.config_blob.descriptor.digest == done.made("image").config_blob.descriptor.digest
+
+
+# What each row's command leaves where it is done.
+RESULTS: dict[str, Callable[[Done], None]] = {
+    "append | -b BASE": has_layers("SPARE", "image", 3),
+    "append | -t REF": has_layers("NEW", "", 1),
+    "attach | SUBJECT": _referrers,
+    "blob | REPO@DIGEST": _blob,
+    "catalog | REGISTRY": prints(lambda _: b"\n"),
+    "config | REF": prints(_config),
+    "copy | SRC": is_copy("SPARE"),
+    "copy | DST": is_copy("NEW"),
+    "copy --all-tags | SRC": _spare_tags,
+    "copy --all-tags | DST": _all_tags,
+    "copy --referrers | SRC": is_copy("SPARE"),
+    "copy --referrers | DST": is_copy("NEW"),
+    "delete | REF": _gone,
+    "digest | REF": prints(lambda done: str(Digest.of(_manifest(done))).encode()),
+    "explain | REPO": prints(lambda done: done.word("HOME").partition("/")[0].encode()),
+    "export | REF": prints(lambda _: b"ustar"),
+    "flatten | REF": has_layers("SPARE", "", 1),
+    "flatten | -t REF": has_layers("NEW", "", 1),
+    "flatten, in its place | REF": has_layers("IMAGE", "", 1),
+    "index append | -m REF": is_index("SPARE", 1),
+    "index append | -t REF": is_index("NEW", 1),
+    "index filter | REF": is_index("SPARE", 2),
+    "index list | REF": prints(lambda _: b"linux/arm64"),
+    "layer push | REPO": _layer,
+    "layout gc | DIR": prints(lambda _: b"deleted 0 blobs"),
+    "ls | REPO": prints(lambda _: b"image\n"),
+    "manifest | REF": prints(_manifest),
+    "mutate | REF": has_label("SPARE"),
+    "mutate | -t REF": has_label("NEW"),
+    "mutate, in its place | REF": has_label("IMAGE"),
+    "pull | REF": lambda done: is_copy("SPARE")(
+        done._replace(word=lambda _: "docker-archive:spare.tar")
+    ),
+    "pull | PATH": is_copy("NEWPATH"),
+    "push | PATH": is_copy("SPARE"),
+    "push | REF": is_copy("NEW"),
+    "rebase | REF": has_layers("SPARE", "other", 2),
+    "rebase | -t REF": has_layers("NEW", "other", 2),
+    "referrers | REF": lambda _: None,  # there are none; `attach` has one
+    "tag | REF": _tagged,
+    "validate | --remote REF": prints(lambda _: b"PASS: "),
+    "validate | --tarball PATH": prints(lambda _: b"PASS: "),
+}
 
 
 class Cell(NamedTuple):
@@ -178,8 +375,8 @@ def words(here: Path, address: str, request: pytest.FixtureRequest) -> Callable[
                 f"{repository}/new:v1",
                 "oci:new:v1",
                 "oci-archive:new.tar",
-                "new.tar",
-                "-",
+                "docker-archive:new.tar",
+                "docker-archive:-",
             ),
             "NEWHOME": (
                 f"{repository}/new",
@@ -203,25 +400,68 @@ def words(here: Path, address: str, request: pytest.FixtureRequest) -> Callable[
     return word
 
 
+class Outcome(NamedTuple):
+    """How a command ended."""
+
+    code: object
+    out: bytes
+    said: str
+
+
+@contextmanager
+def feeding(data: bytes) -> Iterator[int]:
+    """Give the end of a pipe that bytes come down; nobody may want them all."""
+    end, other = os.pipe()
+
+    def feed() -> None:
+        with suppress(BrokenPipeError), os.fdopen(other, "wb") as file:
+            file.write(data)
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    yield end
+    thread.join()
+
+
+@contextmanager
+def taking(taken: list[bytes]) -> Iterator[int]:
+    """Give the end of a pipe whose bytes are taken."""
+    other, end = os.pipe()
+
+    def take() -> None:
+        with os.fdopen(other, "rb") as file:
+            taken.append(file.read())
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    yield end
+    thread.join()
+
+
 @pytest.fixture
 def run(
-    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
-) -> Iterator[Callable[[list[str], bytes], tuple[object, str]]]:
-    """Run the command in this process with bytes on stdin; return its code and what it says."""
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[[list[str], bytes], Outcome]]:
+    """Run the command in this process with pipes for stdin and stdout."""
     numbers = (signal.SIGTERM, signal.SIGHUP)
     before = [signal.getsignal(number) for number in numbers]
 
-    def run(arguments: list[str], data: bytes) -> tuple[object, str]:
-        Path("stdin").write_bytes(data)
-        with Path("stdin").open("rb") as file:
-            monkeypatch.setattr(sys, "argv", ["brolga", *arguments])
-            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(file))
-            code: object = 0
-            try:
-                main()
-            except SystemExit as end:
-                code = end.code
-        return code, capfdbinary.readouterr().err.decode()
+    def run(arguments: list[str], data: bytes) -> Outcome:
+        taken: list[bytes] = []
+        code: object = 0
+        with monkeypatch.context() as patched, taking(taken) as out, feeding(data) as source:
+            patched.setattr(sys, "argv", ["brolga", *arguments])
+            with (
+                io.TextIOWrapper(os.fdopen(source, "rb")) as stdin,
+                io.TextIOWrapper(os.fdopen(out, "wb")) as stdout,
+            ):
+                patched.setattr(sys, "stdin", stdin)
+                patched.setattr(sys, "stdout", stdout)
+                try:
+                    main()
+                except SystemExit as end:
+                    code = end.code
+        return Outcome(code, taken[0], capsys.readouterr().err)
 
     yield run
     for number, handler in zip(numbers, before, strict=True):
@@ -230,7 +470,7 @@ def run(
 
 def test_each_row_has_its_command_and_each_reason_its_line() -> None:
     """The table, this test and the list below the table belong together."""
-    assert [*dict.fromkeys(cell.row for cell in cells())] == list(COMMANDS)
+    assert [*dict.fromkeys(cell.row for cell in cells())] == list(COMMANDS) == list(RESULTS)
     given = {cell.says.removeprefix("no: ") for cell in cells() if cell.says != "yes"}
     assert given == set(REASON.findall(DOCUMENT.read_text()))
 
@@ -240,16 +480,21 @@ def test_a_cell_says_what_happens(
     cell: Cell,
     here: Path,
     words: Callable[[str, str], str],
-    run: Callable[[list[str], bytes], tuple[object, str]],
+    run: Callable[[list[str], bytes], Outcome],
 ) -> None:
-    """`yes`: it is done. `no`: it is an error of usage (2), or of what is there (1, 3, 6)."""
-    command = WORDS.sub(lambda match: words(match[0], cell.kind), COMMANDS[cell.row])
-    archive = "index.oci.tar" if "INDEX" in COMMANDS[cell.row] else "image.docker.tar"
-    data = (here / archive).read_bytes()
-    code, said = run(shlex.split(command), data)
+    """`yes`: it is done, and its result is there. `no`: the error has the code of its reason."""
+    template = COMMANDS[cell.row]
+    word = functools.cache(lambda word: words(word, cell.kind))
+    command = WORDS.sub(lambda match: word(match[0]), template)
+    # What comes down the pipe is of the form that its place names.
+    archive = "index.oci.tar" if "INDEX" in template else "image.docker.tar"
+    archive = "image.oci.tar" if "HOME" in template else archive
+    outcome = run(shlex.split(command), (here / archive).read_bytes())
     if cell.says == "yes":
-        assert (code, said) == (0, "")
+        assert (outcome.code, outcome.said) == (0, "")
+        with Client() as client:
+            RESULTS[cell.row](Done(outcome.out, word, client))
     else:
-        assert code in {1, 2, 3, 6}, said
-        assert said.startswith("brolga: ")
-        assert "unexpected" not in said
+        assert outcome.code == CODES.get((cell.row, cell.kind), USAGE), outcome
+        assert outcome.said.startswith("brolga: ")
+        assert "unexpected" not in outcome.said

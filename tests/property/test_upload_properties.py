@@ -20,7 +20,8 @@ from tests.wire.scripted import BEARER, HOME, REALM, REPOSITORY, UPLOADS, Answer
 from brolga.descriptor import Descriptor
 from brolga.digest import Digest
 from brolga.errors import BrolgaError, DigestMismatch, NotComputed, SourceError, TransportFailed
-from brolga.replay import Spool, Tape, Window
+from brolga.replay import Tape, Window
+from brolga.spool import Spool
 from brolga.wire import BodyFailed, Call, Registry, Reply, Retry, upload_stream
 from brolga.wire.profiles import PROFILES, Style
 

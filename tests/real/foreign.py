@@ -1,4 +1,4 @@
-"""Programs of others: docker-registry, skopeo and umoci, and what they need.
+"""Programs of others: docker-registry, skopeo, umoci, buildah, and what they need.
 
 Knows how these programs are configured, run and stopped, and how an image is written by hand.
 Must not know brolga.
@@ -43,10 +43,12 @@ __all__ = [
     "Entry",
     "Image",
     "bcrypt",
+    "buildah",
     "certificates",
     "copy",
     "docker_registry",
     "htpasswd",
+    "image_id",
     "make_image",
     "mutual_tls",
     "push",
@@ -252,6 +254,32 @@ def write_auths(
         }
     file.write_text(json.dumps({"auths": auths, "credHelpers": dict(helpers or {})}))
     return file
+
+
+def buildah(directory: Path, command: str, *arguments: str | Path) -> str:
+    """Run buildah with a store of its own, below `directory`; return what it prints.
+
+    Its store needs no more of the kernel than files (vfs). Skip where this user may not have one.
+    """
+    require("buildah")
+    if os.geteuid() != 0:
+        pytest.skip("buildah keeps images as root alone, without further set-up")
+    auth = directory / "auth.json"
+    auth.write_text("{}")
+    store: list[str | Path] = [
+        "--root",
+        directory / "store",
+        "--runroot",
+        directory / "run",
+        "--storage-driver=vfs",
+    ]
+    return _run("buildah", *store, command, "--quiet", "--authfile", auth, *arguments).strip()
+
+
+def image_id(image: Image) -> str:
+    """Return an image's ID, as buildah prints it: the digest of its config, in hexadecimal."""
+    raw = json.loads(skopeo("inspect", "--raw", image.place))
+    return str(raw["config"]["digest"]).removeprefix("sha256:")
 
 
 def skopeo(*arguments: str | Path) -> str:

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.killing import killed_layouts
-from tests.real.foreign import copy, make_image, push, require, skopeo, tree, unpack
+from tests.real.foreign import (
+    buildah,
+    copy,
+    image_id,
+    make_image,
+    push,
+    require,
+    skopeo,
+    tree,
+    unpack,
+)
 from tests.tars import entry, tar
 
 from brolga.client import Client
@@ -94,6 +104,22 @@ def test_what_skopeo_writes_is_read(plain_registry: DockerRegistry, tmp_path: Pa
     )
     brolga("layout", "gc", "--older-than", "0", layout)
     assert blobs(layout) == blobs(image.directory)
+
+
+def test_buildah_reads_and_writes_a_layout(plain_registry: DockerRegistry, tmp_path: Path) -> None:
+    """The same image, from a registry to buildah's store and back, by a layout each way."""
+    image = make_image(tmp_path / "image")
+    name = f"{plain_registry.address}/places/buildah:v1"
+    push(image, name)
+    brolga("copy", name, f"oci:{tmp_path}/ours:v1")
+    found = buildah(tmp_path, "pull", f"oci:{tmp_path}/ours:v1")
+    assert found == image_id(image)
+    buildah(tmp_path, "push", found, f"oci:{tmp_path}/theirs:v1")
+    back = f"{plain_registry.address}/places/back:v1"
+    brolga("push", f"oci:{tmp_path}/theirs:v1", back)
+    assert brolga("validate", "--remote", back) == f"PASS: {back}\n"
+    config = brolga("config", name)
+    assert brolga("config", back) == brolga("config", f"oci:{tmp_path}/theirs:v1") == config
 
 
 def test_umoci_and_brolga_change_one_layout_in_turn(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from brolga.errors import (
     CorruptBlob,
     InvalidManifest,
     InvalidReference,
+    LayerError,
     NoSuchImage,
     SourceError,
 )
@@ -38,7 +39,7 @@ OTHER = Digest.of(b"other")
 
 @pytest.fixture
 def client() -> Iterator[Client]:
-    with Client() as client:
+    with Client(spool=True) as client:
         yield client
 
 
@@ -107,6 +108,32 @@ def test_the_manifest_of_a_docker_archive_is_made_by_reading_it(
         described.digest
     )
     assert client.tags(f"docker-archive:{tmp_path}/a.tar") == ["docker.io/library/a:v1"]
+
+
+@pytest.mark.parametrize("kind", ["oci-archive", "docker-archive"])
+def test_a_stream_into_an_archive_needs_a_spool(tmp_path: Path, kind: str) -> None:
+    """Nothing is written to a disk unless `spool` says so: the error says what to do."""
+    place = f"{kind}:{tmp_path}/a.tar:a:v1"
+    with Client() as without, pytest.raises(LayerError, match=r"--spool .* or write to oci:DIR"):
+        without.push(place, image("a"))
+    assert list(tmp_path.iterdir()) == []
+    with Client(spool=tmp_path) as client:
+        client.push(place, image("a"))
+
+
+def test_docker_s_archives_keep_layers_as_they_are(tmp_path: Path) -> None:
+    """From one into another nothing is compressed, so nothing must wait."""
+    saved, piped = f"docker-archive:{tmp_path}/a.tar:a:v1", f"docker-archive:{tmp_path}/b.tar:a:v1"
+    layer = StreamLayer([tar("a")], "none")
+    with Client(spool=True) as client:
+        client.push(saved, Image.empty().append(layer))
+    with Client() as client, (tmp_path / "a.tar").open("rb") as file:
+        client.copy(saved, f"docker-archive:{tmp_path}/c.tar:a:v1")
+        client.push_archive(piped, file)
+        assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "b.tar").read_bytes()
+        assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "c.tar").read_bytes()
+        with pytest.raises(LayerError, match="--spool"):
+            client.copy(saved, f"oci-archive:{tmp_path}/d.tar")
 
 
 def test_a_tag_of_a_layout_is_given_and_taken(client: Client, place: str) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import pickle
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -12,12 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brolga.errors import SourceError, SpoolFailed
-from brolga.replay import Keep, Spool, Tape, Window
+from brolga.errors import SourceError
+from brolga.replay import Keep, Tape, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
 DATA = b"abcdefghij"
 BLOCKS = (b"abc", b"", b"defg", b"h", b"ij")
@@ -95,69 +91,6 @@ def test_what_is_held_is_kept_whatever_the_window() -> None:
     window.add(b"ij", 8)
     assert window.start == 8
     assert joined(window.read(8)) == b"ij"
-
-
-# --- Spool
-
-
-def test_a_spool_keeps_everything_in_a_file_without_a_name(tmp_path: Path) -> None:
-    """The file is deleted when it is made: a killed process leaves nothing."""
-    spool = Spool(tmp_path)
-    assert not list(tmp_path.iterdir())
-    for block in (b"abc", memoryview(b"defg")):
-        spool.add(block)
-    assert spool.start == 0
-    assert joined(spool.read(0)) == b"abcdefg"
-    assert joined(spool.read(5)) == b"fg"
-    spool.close()
-
-
-def test_a_spool_that_is_short_written_writes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """`pwrite` may write less than it was given (pwrite(2))."""
-    real = os.pwrite
-    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: real(fd, bytes(data[:2]), at))
-    spool = Spool(tmp_path)
-    spool.add(DATA)
-    assert joined(spool.read(0)) == DATA
-    spool.close()
-
-
-@pytest.mark.parametrize("given", [True, False])
-def test_a_spool_on_a_full_disk_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: bool
-) -> None:
-    """One line: which directory is full, and what to do. It is the upload's end."""
-    if not os.path.exists("/dev/full"):  # noqa: PTH110 - a device, no path of ours
-        pytest.skip("no /dev/full here")
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    spool = Spool(tmp_path if given else None)
-    full = os.open("/dev/full", os.O_WRONLY)
-    os.dup2(full, spool._file.fileno())
-    os.close(full)
-    with pytest.raises(SpoolFailed) as caught:
-        spool.add(DATA)
-    assert str(caught.value) == (
-        f"the spool in {tmp_path} cannot be written after 0 bytes: No space left on device; "
-        "choose another directory with --spool=DIR"
-    )
-    assert caught.value.side == "local"
-    assert isinstance(caught.value.__cause__, OSError)
-    assert caught.value.__cause__.errno == errno.ENOSPC
-    spool.close()
-
-
-def test_a_spool_that_cannot_be_made_says_where(tmp_path: Path) -> None:
-    """A disk can be full of names too, and a directory be gone."""
-    with pytest.raises(SpoolFailed, match="gone cannot be made: No such file or directory; choose"):
-        Spool(tmp_path / "gone")
-
-
-def test_a_failure_of_a_spool_survives_pickling() -> None:
-    """As every error of ours: it may come from another process."""
-    again = pickle.loads(pickle.dumps(SpoolFailed("full")))  # noqa: S301 - our own bytes
-    assert (type(again), str(again), again.side) == (SpoolFailed, "full", "local")
 
 
 # --- Tape

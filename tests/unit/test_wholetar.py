@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.tars import entry, link, symlink, tar
 
+from brolga import wholetar
 from brolga.errors import CorruptBlob
 from brolga.wholetar import WholeTar
 
@@ -290,6 +291,31 @@ def test_what_tar_itself_writes_is_whole_and_its_parts_are_not(flags: str, tmp_p
     for length in (512, end // 2, end - end % 512):
         with pytest.raises(CorruptBlob, match="the source is a tar cut short"):
             watched(done.stdout[:length])
+
+
+@pytest.mark.parametrize("length", [262, 300, 511])
+def test_a_tar_cut_in_its_first_header_is_one(length: int) -> None:
+    """The magic stands at byte 257: what has it begins as a tar, and is not whole."""
+    data = tar(entry("a", b"1"))[:length]
+    with pytest.raises(CorruptBlob, match=f"cut short: after {length} bytes {512 - length} bytes"):
+        watched(data)
+    assert watched(data[:256]) == data[:256]
+
+
+def test_the_types_are_those_of_tarfile() -> None:
+    """They are written out, as importing tarfile takes milliseconds at every start."""
+    assert wholetar._OLD_FILE == tarfile.AREGTYPE
+    assert wholetar._SPARSE == tarfile.GNUTYPE_SPARSE
+    assert {tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE} == wholetar._PAX
+    assert {tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XGLTYPE} == wholetar._BESIDE
+    assert {
+        tarfile.LNKTYPE,
+        tarfile.SYMTYPE,
+        tarfile.CHRTYPE,
+        tarfile.BLKTYPE,
+        tarfile.DIRTYPE,
+        tarfile.FIFOTYPE,
+    } == wholetar._WITHOUT_DATA
 
 
 @pytest.mark.parametrize("make", [io.BytesIO, lambda data: [data]])

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import tarfile
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import chain
 from posixpath import dirname, normpath
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Contents",
     "Item",
+    "Names",
     "blob_path",
     "check_digest",
     "choose",
@@ -74,7 +76,7 @@ def of_the_source() -> Iterator[None]:
     """Say of what is wrong with an archive that it is the source that fails, and no registry."""
     try:
         yield
-    except (CorruptBlob, DigestMismatch, InvalidManifest) as error:
+    except (CorruptBlob, DigestMismatch, InvalidManifest, NoSuchImage) as error:
         error.side = error.side or "source"
         raise
 
@@ -220,7 +222,25 @@ def blob_path(digest: Digest) -> str:
     return f"blobs/{digest.algorithm}/{digest.encoded}"
 
 
-def choose(offered: Mapping[T, tuple[str, ...]], name: str) -> T:
+@dataclass(frozen=True)
+class Names:
+    """How an image can be named: by its `tags`, and by what it has anyway (a file, a digest)."""
+
+    tags: tuple[str, ...]
+    others: tuple[str, ...] = ()
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every one."""
+        return self.tags + self.others
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Those that a list of images has."""
+        return self.tags or self.others[:1]
+
+
+def choose(offered: Mapping[T, Names], name: str) -> T:
     """Return what has a name; `@N` is the Nth of all, "" the only one.
 
     The end of a name will do, after a slash, where no other ends so; a tag may be left out where it
@@ -229,17 +249,23 @@ def choose(offered: Mapping[T, tuple[str, ...]], name: str) -> T:
     if _NUMBER.fullmatch(name) and int(name[1:]) < len(offered):
         return list(offered)[int(name[1:])]
     wanted = {name, f"{name}:latest"}
-    whole = [one for one, names in offered.items() if not name or wanted.intersection(names)]
+    whole = [one for one, names in offered.items() if not name or wanted.intersection(names.all)]
     ends = tuple(f"/{end}" for end in wanted)
-    found = whole or [one for one, names in offered.items() if _ends(names, ends)]
+    found = whole or [one for one, names in offered.items() if _ends(names.all, ends)]
     if len(found) == 1:
         return found[0]
-    firsts = tuple(names[0] for names in offered.values())
-    listed = ", ".join(map(excerpt, firsts[:_MAX_LISTED])) or "no image at all"
-    more = f" and {len(firsts) - _MAX_LISTED} more" if len(firsts) > _MAX_LISTED else ""
-    count = "more than one" if found else "no"
+    raise _no_such(offered, name, is_several=bool(found))
+
+
+def _no_such(offered: Mapping[T, Names], name: str, *, is_several: bool) -> NoSuchImage:
+    if not offered:
+        return NoSuchImage("the archive has no images")
+    shown = tuple(one for names in offered.values() for one in names.shown)
+    listed = ", ".join(map(excerpt, shown[:_MAX_LISTED]))
+    more = f" and {len(shown) - _MAX_LISTED} more" if len(shown) > _MAX_LISTED else ""
+    count = "more than one" if is_several else "no"
     what = f"the archive has {count} image {excerpt(name)}" if name else "say which image"
-    raise NoSuchImage(f"{what}: it has {listed}{more}", available=firsts)
+    return NoSuchImage(f"{what}: it has {listed}{more}", available=shown)
 
 
 def _ends(names: tuple[str, ...], ends: tuple[str, ...]) -> bool:

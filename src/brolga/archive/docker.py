@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from brolga.archive.contents import check_digest, choose, claimed
+from brolga.archive.contents import Names, check_digest, choose, claimed
 from brolga.archive.oci import INDEX, Layout
 from brolga.digest import Digest
 from brolga.errors import InvalidManifest, excerpt
@@ -53,10 +53,10 @@ class SavedImage:
     layers: tuple[str, ...]
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def names(self) -> Names:
         """How it can be named: by its tags, the name of its config, and its digest."""
         digest = claimed(self.config, "json")
-        return (*self.tags, self.config, *([str(digest)] if digest else ()))
+        return Names(self.tags, (self.config, *([str(digest)] if digest else ())))
 
     @classmethod
     def from_dict(cls, value: object, where: str) -> SavedImage:
@@ -70,7 +70,7 @@ class SavedImage:
         )
 
 
-def saved_images(contents: Contents) -> dict[SavedImage, tuple[str, ...]]:
+def saved_images(contents: Contents) -> dict[SavedImage, Names]:
     """Read manifest.json: the images, and the names that each has. Raises InvalidManifest."""
     if MANIFEST not in contents:
         raise InvalidManifest(

@@ -22,9 +22,8 @@ from brolga.archive.contents import (
     path_of,
     peeked,
 )
-from brolga.archive.docker import MANIFEST, saved_images
-from brolga.archive.oci import Layout, read_document
-from brolga.archive.pipe import check_form, tree_of, whole_is_compressed
+from brolga.archive.forms import Images, check_form, whole_is_compressed
+from brolga.archive.oci import read_document
 from brolga.archive.section import OpenFile, Packing, Section
 from brolga.decompression import compression_of
 from brolga.digest import Digest
@@ -72,9 +71,9 @@ class Archive:
         threads: int | None = None,
     ) -> None:
         check_form(form)
-        self._form = form
         self._packing = Packing(compression, level, threads)
         self._contents = Contents()
+        self._images = Images(self._contents, form)
         self._blobs: dict[Digest, Section] = {}
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe may have no end
@@ -102,18 +101,14 @@ class Archive:
 
     def names(self) -> tuple[str, ...]:
         """Return how each image can be named: by tags or names, else by config or digest."""
-        with of_the_source():
-            if self._is_docker:
-                images = saved_images(self._contents)
-                return tuple(name for image in images for name in image.tags or (image.config,))
-            return Layout(self._contents).names
+        return self._images.names()
 
     def tree(self, name: str = "") -> Tree:
         """Return an image or index by its name; "" is the only one.
 
-        Raises InvalidManifest where there are more, which lists them, or where it is broken.
+        Raises NoSuchImage, which lists the names, InvalidManifest where it is broken.
         """
-        return tree_of(self._contents, self._form, name)
+        return self._images.tree(name)
 
     def document(self, name: str) -> Manifest | Index:
         """Read the manifest or index that a name or a digest stands for.
@@ -135,15 +130,11 @@ class Archive:
             raise InvalidManifest(f"the archive has no file of the digest {descriptor.digest}")
         return self._blobs[descriptor.digest].blob(descriptor).open()
 
-    @property
-    def _is_docker(self) -> bool:
-        return self._form == "docker" or (not self._form and MANIFEST in self._contents)
-
     def _scan(self, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):
             raise SourceError("the archive is no regular file: it cannot be read in place")
         size = status.st_size
-        if (name := compression_of(bytes(self._file.read(min(4, size), 0)))) != "none":
+        if (name := compression_of(bytes(self._file.piece(min(4, size), 0)))) != "none":
             raise whole_is_compressed(name)
         for entry in entries(_Skipping(self._file, size), needs_end=True):
             path = path_of(entry)
@@ -176,7 +167,7 @@ class _Skipping:
     def __iter__(self) -> Iterator[memoryview]:
         while self._at < self._size:
             start, self._at = self._at, min(self._at + _BLOCK_SIZE, self._size)
-            yield self._file.read(self._at - start, start)
+            yield self._file.piece(self._at - start, start)
 
     def skip(self, size: int) -> None:
         """Go on `size` bytes further behind. Raises CorruptBlob where the file ends before."""

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from brolga.archive.contents import blob_path, check_digest, choose, of_the_source
+from brolga.archive.contents import Names, blob_path, check_digest, choose, of_the_source
 from brolga.digest import Digest
 from brolga.errors import InvalidManifest, excerpt
 from brolga.images import BlobLayer, BytesBlob, Image, ImageIndex
@@ -58,11 +58,8 @@ class Layout:
     @property
     def names(self) -> tuple[str, ...]:
         """How each image can be named: by each of its names, else by its digest."""
-        found: dict[Digest, list[str]] = {}
-        for one in self._index.manifests:
-            found.setdefault(one.digest, []).extend(_names(one)[:1])
-        names = (name for digest, names in found.items() for name in names or [str(digest)])
-        return tuple(dict.fromkeys(names))
+        shown = (name for names in self._offered().values() for name in names.shown)
+        return tuple(dict.fromkeys(shown))
 
     def tree(self, name: str) -> Tree:
         """Return an image or index by its name or digest; "" is the only one.
@@ -88,11 +85,16 @@ class Layout:
                 return self._image(manifest)
         return None
 
-    def _offered(self) -> dict[Digest, tuple[str, ...]]:
-        offered: dict[Digest, tuple[str, ...]] = {}
+    def _offered(self) -> dict[Digest, Names]:
+        first: dict[Digest, list[str]] = {}
+        others: dict[Digest, list[str]] = {}
         for one in self._index.manifests:
-            offered[one.digest] = (*offered.get(one.digest, ()), *_names(one))
-        return {digest: (*names, str(digest)) for digest, names in offered.items()}
+            names = _names(one)
+            first.setdefault(one.digest, []).extend(names[:1])
+            others.setdefault(one.digest, []).extend(names[1:])
+        return {
+            digest: Names(tuple(first[digest]), (str(digest), *others[digest])) for digest in first
+        }
 
     def _manifests(self) -> Iterator[Manifest]:
         """Yield the manifests that are there, below whatever indexes."""

@@ -3,26 +3,27 @@
 Knows which file can go on at once, and which must wait for what tells of it. Must not know which
 store it is.
 
-Strategy: what is small and may be a document is kept, within bounds. All else is a blob, and goes
-into the store while it is read: a file that is compressed, or nothing that is known, as it is; a
-tar is compressed on the way. Which of them an image is made of is told by the documents, which most
-writers put last, so it is looked up at the end.
+Strategy: what is small and may be a document is kept, within bounds: what has a document's signs in
+it, and a little of other JSON. All else is a blob, and goes into the store while it is read: a file
+that is compressed, or nothing that is known, as it is; a tar is compressed on the way. Which of
+them an image is made of is told by the documents, which most writers put last, so it is looked up
+at the end.
 
 One thing cannot be known in time. A tar below blobs/ is a layer of `docker save` (25 and later), to
 be compressed, or one of an OCI archive, to be left as it is; manifest.json, which tells, comes
-after it. Unless the form is told it is compressed, since OCI archives seldom have such layers; or
+after it. It is left as it is where the form is told, or oci-layout or index.json came first, which
+Docker never writes in front. Else it is compressed, since OCI archives seldom have such layers; or
 it waits in the spool, where there is one.
 """
 
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, cast
 
 from brolga.archive.contents import (
     Contents,
-    check_digest,
     claimed,
     kind_of,
     of_the_source,
@@ -30,48 +31,43 @@ from brolga.archive.contents import (
     peeked,
     too_large,
 )
-from brolga.archive.docker import MANIFEST, docker_image
-from brolga.archive.oci import INDEX, LAYOUT, Layout
-from brolga.archive.section import (
-    LAYER_BY_KIND,
-    Kept,
-    Packing,
-    Section,
-    Spool,
-    check_diff_id,
-    check_size,
-    no_layer,
-)
-from brolga.archive.sent import SentBlob
+from brolga.archive.docker import MANIFEST
+from brolga.archive.forms import Images, check_form, whole_is_compressed
+from brolga.archive.items import Kept, Passed, Sent
+from brolga.archive.oci import INDEX, LAYOUT
+from brolga.archive.section import LAYER_BY_KIND, Packing, Section
 from brolga.compression import BLOCK_SIZE
 from brolga.decompression import compression_of
 from brolga.descriptor import Descriptor
-from brolga.errors import CorruptBlob, InvalidManifest, LayerError, excerpt
+from brolga.errors import CorruptBlob, InvalidManifest
 from brolga.images import BlockStream
 from brolga.images.entries import entries
 from brolga.manifest import MAX_SIZE
 from brolga.sources import open_source
+from brolga.spool import spool_at
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
-    from os import PathLike
 
     from brolga.archive.contents import Item
-    from brolga.blob import Blob, Layer
     from brolga.digest import Digest
     from brolga.images import Tree
     from brolga.images.entries import Entry
     from brolga.sources import BlockSource, Source
+    from brolga.spool import Spool, SpoolChoice
     from brolga.store import Target
 
-__all__ = ["FORMS", "check_form", "stream_archive", "tree_of", "whole_is_compressed"]
+__all__ = ["stream_archive", "stream_images"]
 
-FORMS: Final = ("", "docker", "oci")
-_MAX_KEPT: Final = 32 << 20  # bytes of all documents
+# Bytes that are kept, 32 MiB together: of JSON that no digest names, as index.json is; of what is
+# named by its digest and has a document's signs; of other JSON.
+_ROOM: Final = {"unnamed": 8 << 20, "signed": 20 << 20, "other": 4 << 20}
 _MAX_DOCUMENTS: Final = 10_000
 _PATIENCE_S: Final = 1.0  # seconds until an empty block says that nothing came
 _BLOB: Final = "application/octet-stream"  # what a blob is before a manifest tells
 _DOCUMENTS: Final = frozenset({MANIFEST, INDEX, LAYOUT})
+# What every manifest and index has, and every config of an image.
+_SIGNS: Final = (b'"schemaVersion"', b'"rootfs"')
 
 
 def stream_archive(  # noqa: PLR0913 - what can be chosen about an archive and its layers
@@ -80,7 +76,7 @@ def stream_archive(  # noqa: PLR0913 - what can be chosen about an archive and i
     *,
     form: str = "",
     name: str = "",
-    spool: str | PathLike[str] | bool | None = None,
+    spool: SpoolChoice = False,
     compression: str = "gzip",
     level: int | None = None,
     threads: int | None = None,
@@ -94,47 +90,33 @@ def stream_archive(  # noqa: PLR0913 - what can be chosen about an archive and i
     missing below an index is an InvalidManifest there, before anything has a name.
 
     `spool` is a directory (True: the system's) for what cannot be told in one pass; without it that
-    is a LayerError, which says what it was. `compression`, `level` and `threads` are for layers
+    is NeedsSpool, which says what it was. `compression`, `level` and `threads` are for layers
     that are not compressed, as of a `StreamLayer`.
 
     Raises CorruptBlob for what is no whole tar, DigestMismatch for wrong bytes, InvalidManifest for
     documents that are wrong or name what is not there, SourceError, and what the target raises.
     """
-    check_form(form)
     packing = Packing(compression, level, threads)
-    room = Spool(spool) if spool else None
+    return stream_images(source, target, form=form, spool=spool, packing=packing).tree(name)
+
+
+def stream_images(
+    source: Source,
+    target: Target,
+    *,
+    form: str = "",
+    spool: SpoolChoice = False,
+    packing: Packing | None = None,
+) -> Images:
+    """Do as `stream_archive`; return all images of the archive."""
+    check_form(form)
+    packing = packing or Packing()
+    room = spool_at(spool)
     blocks = open_source(source, BLOCK_SIZE)
     with closing(blocks):
-        pipe = _Pipe(blocks)
-        intake = _Intake(pipe, target, form, packing, room)
+        intake = _Intake(_Pipe(blocks), target, form, packing, room)
         intake.take_all()
-    return tree_of(intake.contents, form, name)
-
-
-def tree_of(contents: Contents, form: str, name: str) -> Tree:
-    """Return an image of an archive; what has a manifest.json is Docker's, where nothing is said.
-
-    Raises InvalidManifest where it has not what its form needs.
-    """
-    with of_the_source():
-        if not form and MANIFEST not in contents and INDEX not in contents:
-            raise InvalidManifest(
-                "no archive of images: it has neither manifest.json nor index.json at its root"
-            )
-        if form == "docker" or (not form and MANIFEST in contents):
-            return docker_image(contents, name)
-        return Layout(contents).tree(name)
-
-
-def check_form(form: str) -> None:
-    """Raise ValueError for the name of no form."""
-    if form not in FORMS:
-        raise ValueError(f"an archive's form is docker or oci, or not said; not {form!r}")
-
-
-def whole_is_compressed(name: str) -> CorruptBlob:
-    """Return the error for an archive that is in gzip or zstd itself."""
-    return CorruptBlob(f"the archive is compressed as a whole: stream it out of `{name} -dc`")
+    return Images(intake.contents, form)
 
 
 class _Pipe:
@@ -228,69 +210,6 @@ class _Passing:
             verifier.verify()
 
 
-@dataclass(frozen=True)
-class _Sent:
-    """A file that went into the target as `descriptor`, compressed on the way where it is a tar.
-
-    `diff_id` is what it was before; None where it went as it is.
-    """
-
-    path: str
-    kind: str
-    size: int
-    descriptor: Descriptor
-    diff_id: Digest | None = None
-
-    def data(self) -> bytes:
-        """Raise InvalidManifest: a document is small, and JSON."""
-        raise too_large(self.path, self.size)
-
-    def blob(self, descriptor: Descriptor) -> Blob:
-        """Return it as the blob that it is.
-
-        Raises DigestMismatch where a link led here from another's name, LayerError where it is
-        compressed now.
-        """
-        check_size(self.size, descriptor)
-        if self.diff_id is not None:
-            raise LayerError(
-                f"the layer {descriptor.digest} is not compressed and came before index.json, so "
-                "that it was taken for one of docker save and compressed: say that this is an OCI "
-                "archive (oci-archive:), or let --spool keep what cannot be told in one pass"
-            )
-        check_digest("a file", self.descriptor.digest, descriptor.digest)
-        return SentBlob(descriptor)
-
-    def layer(self, diff_id: Digest) -> Layer:
-        """Return it as a layer. Raises DigestMismatch where it is known to be another."""
-        if self.kind not in {"tar", "gzip", "zstd"}:
-            raise no_layer(self.path)
-        if self.kind == "tar":
-            check_diff_id(self.diff_id or self.descriptor.digest, diff_id)
-        return SentBlob(self.descriptor, diff_id)
-
-
-@dataclass(frozen=True)
-class _Passed:
-    """A file that is nothing an image is made of."""
-
-    path: str
-    kind: str
-    size: int
-
-    def data(self) -> bytes:
-        """Raise InvalidManifest."""
-        raise InvalidManifest(f"{excerpt(self.path)} of the archive is no JSON of bounded size")
-
-    def blob(self, descriptor: Descriptor) -> Blob:
-        """Raise InvalidManifest: what it is called is no digest."""
-        raise InvalidManifest(f"{excerpt(self.path)} of the archive is not {descriptor.digest}")
-
-    def layer(self, diff_id: Digest) -> Layer:  # noqa: ARG002 - it is none
-        """Raise InvalidManifest."""
-        raise no_layer(self.path)
-
-
 class _Intake:
     """What becomes of each entry."""
 
@@ -303,7 +222,7 @@ class _Intake:
         self._form = form
         self._packing = packing
         self._spool = spool
-        self._kept = 0  # bytes
+        self._room = dict(_ROOM)
         self._documents = 0
 
     def take_all(self) -> None:
@@ -334,66 +253,66 @@ class _Intake:
                 self.contents.add(path, self._item(file))
 
     def _item(self, file: _File) -> Item:
-        is_document = file.kind == "json" or file.path in _DOCUMENTS
-        if is_document and self._has_room(file.size):
-            return self._keep(file)
+        if (file.kind == "json" or file.path in _DOCUMENTS) and file.size <= MAX_SIZE:
+            return self._document(file)
         if file.path in _DOCUMENTS:
             raise too_large(file.path, file.size)
-        if is_document and not file.digest and file.size <= MAX_SIZE:
-            raise InvalidManifest(
-                f"the archive has more than {_MAX_DOCUMENTS} documents, or {_MAX_KEPT} bytes of "
-                "them: no archive of images has so many"
-            )
-        if file.kind == "tar" and not (self._form == "oci" and file.digest):
-            return self._pack(file)
+        if file.kind == "tar":
+            return self._tar(file)
         if file.digest:
             return self._pass_on(file)
         if file.kind in {"gzip", "zstd"} and self._form != "oci":
             layer = self._packing.as_is(_EntryBlocks(self._pipe, file.data), file.kind)
-            return _Sent(file.path, file.kind, file.size, self._target.push(layer))
-        return _Passed(file.path, file.kind, file.size)
+            return Sent(file.path, file.kind, file.size, self._target.push(layer))
+        return Passed(file.path, file.kind, file.size)
 
-    def _has_room(self, size: int) -> bool:
-        return size <= min(MAX_SIZE, _MAX_KEPT - self._kept) and self._documents < _MAX_DOCUMENTS
-
-    def _keep(self, file: _File) -> Kept:
+    def _document(self, file: _File) -> Item:
+        """Keep what may be a document; where there is no room, let it wait or go as a blob."""
         content = b"".join(file.data)
-        self._kept += len(content)
-        self._documents += 1
-        if file.digest:
-            verifier = file.digest.verifier()
-            verifier.update(content)
-            with of_the_source():
-                verifier.verify()
-        return Kept(file.path, file.kind, content)
+        kind = "signed" if any(sign in content for sign in _SIGNS) else "other"
+        kind = kind if file.digest else "unnamed"
+        if len(content) <= self._room[kind] and self._documents < _MAX_DOCUMENTS:
+            self._room[kind] -= len(content)
+            self._documents += 1
+            _check(file.digest, content)
+            return Kept(file.path, file.kind, content)
+        if not file.digest:
+            raise InvalidManifest(
+                f"the archive has more than {_MAX_DOCUMENTS} documents, or {_ROOM[kind]} bytes of "
+                "them that are not named by their digest: no archive of images has so many"
+            )
+        again = replace(file, data=iter([memoryview(content)]))
+        return self._spooled(again, self._spool) if self._spool else self._pass_on(again)
 
-    def _pack(self, file: _File) -> Item:
+    def _tar(self, file: _File) -> Item:
         """Let a tar be compressed on its way, or wait where nobody can say whether it should."""
-        if self._form == "oci":
-            return _Passed(file.path, file.kind, file.size)
-        if self._packing.compression == "none" and file.digest:
+        is_docker = self._form == "docker" or MANIFEST in self.contents
+        is_oci = self._form == "oci" or (
+            not is_docker and (INDEX in self.contents or LAYOUT in self.contents)
+        )
+        if file.digest and (is_oci or self._packing.compression == "none"):
             return self._pass_on(file)
-        is_told = self._form or MANIFEST in self.contents or not file.path.startswith("blobs/")
-        if self._spool and not is_told:
+        if self._form == "oci":
+            return Passed(file.path, file.kind, file.size)
+        if self._spool and file.path.startswith("blobs/") and not is_docker and file.digest:
             return self._spooled(file, self._spool)
         expected = file.digest if file.digest and file.digest.algorithm == "sha256" else None
         layer = self._packing.layer(_EntryBlocks(self._pipe, file.data), expected)
         descriptor = self._target.push(layer)
-        return _Sent(file.path, file.kind, file.size, descriptor, layer.diff_id)
+        return Sent(file.path, file.kind, file.size, descriptor, layer.diff_id)
 
     def _spooled(self, file: _File, spool: Spool) -> Section:
         start = spool.size
-        passing = _Passing(file.descriptor, file.data)
-        with passing.open() as stream:
+        with _Passing(file.descriptor, file.data).open() as stream:
             for block in stream:
                 spool.add(block)
-        return Section(file.path, file.kind, spool.file, start, file.size, self._packing)
+        return Section(file.path, file.kind, spool, start, file.size, self._packing)
 
-    def _pass_on(self, file: _File) -> _Sent:
+    def _pass_on(self, file: _File) -> Sent:
         passing = _Passing(file.descriptor, file.data)
         self._target.push(passing)
         passing.finish()
-        return _Sent(file.path, file.kind, file.size, file.descriptor)
+        return Sent(file.path, file.kind, file.size, file.descriptor)
 
 
 @dataclass(frozen=True)
@@ -411,3 +330,12 @@ class _File:
         """What it is as a blob, where it claims a digest."""
         assert self.digest  # noqa: S101 - for mypy
         return Descriptor(LAYER_BY_KIND.get(self.kind, _BLOB), self.digest, self.size)
+
+
+def _check(digest: Digest | None, content: bytes) -> None:
+    """Raise DigestMismatch for a file that is not what its name claims."""
+    if digest:
+        with of_the_source():
+            verifier = digest.verifier()
+            verifier.update(content)
+            verifier.verify()

@@ -9,37 +9,34 @@ is closed when the last section of it is gone.
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from brolga.archive.contents import check_digest, claimed, of_the_source, too_large
 from brolga.compression import BLOCK_SIZE, codec_for
 from brolga.descriptor import Descriptor
-from brolga.digest import Digest
 from brolga.errors import InvalidManifest, SourceError, excerpt
-from brolga.images import BlobLayer, BlockStream, BytesBlob
+from brolga.images import BlobLayer, BlockStream
 from brolga.layer import StreamLayer
 from brolga.manifest import MAX_SIZE
 from brolga.mediatypes import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
-from brolga.replay import spool_failed
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
-    from os import PathLike
+    from collections.abc import Generator
 
     from brolga.blob import Blob, Layer
+    from brolga.digest import Digest
     from brolga.sources import BlockSource, Source
 
 __all__ = [
     "LAYER_BY_KIND",
     "CheckedLayer",
-    "Kept",
     "OpenFile",
     "Packing",
     "Section",
-    "Spool",
+    "check_diff_id",
+    "check_size",
     "no_layer",
 ]
 
@@ -48,13 +45,20 @@ __all__ = [
 LAYER_BY_KIND: Final = {"tar": OCI_LAYER, "gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD}
 
 
+class Pieces(Protocol):
+    """A file that can be read anywhere: an archive, or a spool."""
+
+    def piece(self, size: int, start: int) -> memoryview:
+        """Return `size` bytes from `start` on."""
+
+
 class OpenFile:
     """A file that is open for reading anywhere, until it is closed or nobody has it any more."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
 
-    def read(self, size: int, start: int) -> memoryview:
+    def piece(self, size: int, start: int) -> memoryview:
         """Return `size` bytes from `start` on. Raises SourceError where it cannot give them."""
         block = memoryview(bytearray(size))
         filled = 0
@@ -71,13 +75,6 @@ class OpenFile:
             filled += count
         return block
 
-    def write(self, block: bytes | memoryview, start: int) -> None:
-        """Write bytes at `start`."""
-        view = memoryview(block)
-        while view:
-            count = os.pwrite(self._fd, view, start)
-            view, start = view[count:], start + count
-
     def close(self) -> None:
         """Close the file; nothing of it can be read then."""
         fd, self._fd = self._fd, -1
@@ -85,34 +82,6 @@ class OpenFile:
             os.close(fd)
 
     __del__ = close
-
-
-class Spool:
-    """A file without a name, which grows by sections.
-
-    `directory` True is the system's for temporary files. Raises OSError where no file can be
-    made in it, SpoolFailed where that cannot be written.
-    """
-
-    def __init__(self, directory: str | PathLike[str] | bool) -> None:  # noqa: FBT001 - as Client's
-        self._place = tempfile.gettempdir() if directory is True else cast("str", directory)
-        with tempfile.TemporaryFile(dir=self._place, prefix="brolga-", buffering=0) as file:
-            self.file = OpenFile(os.dup(file.fileno()))
-        self.size = 0
-
-    def add(self, block: bytes | memoryview) -> None:
-        """Write a block to the end."""
-        try:
-            self.file.write(block, self.size)
-        except OSError as error:
-            what = f"written after {self.size} bytes"
-            raise spool_failed(self._place, what, error) from error
-        self.size += len(block)
-
-    def blocks(self) -> Iterator[memoryview]:
-        """Yield all that was added."""
-        for start in range(0, self.size, BLOCK_SIZE):
-            yield self.file.read(min(BLOCK_SIZE, self.size - start), start)
 
 
 @dataclass(frozen=True)
@@ -171,7 +140,7 @@ class Section:
 
     path: str
     kind: str
-    file: OpenFile = field(repr=False)
+    file: Pieces = field(repr=False)
     start: int
     size: int
     packing: Packing
@@ -180,12 +149,12 @@ class Section:
         """Return its bytes, as of a document. Raises InvalidManifest where they are too many."""
         if self.size > MAX_SIZE:
             raise too_large(self.path, self.size)
-        return bytes(self.file.read(self.size, self.start))
+        return bytes(self.file.piece(self.size, self.start))
 
     def blob(self, descriptor: Descriptor) -> Blob:
         """Return it as the blob that it is. Raises InvalidManifest where it is not, by its size."""
         check_size(self.size, descriptor)
-        return BlobLayer(descriptor, lambda: self.verified(descriptor.digest))
+        return BlobLayer(descriptor, lambda: self.verified(descriptor.digest), is_verified=True)
 
     def layer(self, diff_id: Digest) -> Layer:
         """Return it as a layer, compressed on the way where it is not. Raises InvalidManifest."""
@@ -199,6 +168,7 @@ class Section:
                 Descriptor(LAYER_BY_KIND[self.kind], digest, self.size),
                 partial(self.verified, digest),
                 diff_id_of=lambda: diff_id,
+                is_verified=True,
             )
         if self.kind == "tar":
             return self.packing.layer(self, diff_id)
@@ -236,39 +206,12 @@ class _Blocks:
         self._block_size = block_size
 
     def next_block(self, timeout_s: float) -> memoryview:  # noqa: ARG002 - a file is there
-        block = self._file.read(min(self._block_size, self._end - self._at), self._at)
+        block = self._file.piece(min(self._block_size, self._end - self._at), self._at)
         self._at += len(block)
         return block
 
     def close(self) -> None:
         """Leave the file open: others read it."""
-
-
-@dataclass(frozen=True)
-class Kept:
-    """A small file of an archive, whose bytes are at hand."""
-
-    path: str
-    kind: str
-    content: bytes = field(repr=False)
-
-    def data(self) -> bytes:
-        """Return the bytes."""
-        return self.content
-
-    def blob(self, descriptor: Descriptor) -> Blob:
-        """Return it as the blob that it is. Raises InvalidManifest, DigestMismatch for another."""
-        check_size(len(self.content), descriptor)
-        actual = Digest.of(self.content, descriptor.digest.algorithm)
-        check_digest("a file", actual, descriptor.digest)  # it may have been found by a link
-        plain = BytesBlob(self.content, descriptor.media_type)
-        if descriptor.digest.algorithm == "sha256":
-            return plain
-        return BlobLayer(descriptor, plain.open)
-
-    def layer(self, diff_id: Digest) -> Layer:  # noqa: ARG002 - it is none
-        """Raise InvalidManifest."""
-        raise no_layer(self.path)
 
 
 def check_size(size: int, descriptor: Descriptor) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from brolga.manifest import Index, Manifest
     from brolga.store import Target
 
-__all__ = ["Known", "SentBlob"]
+__all__ = ["Known", "Nowhere", "SentBlob"]
 
 
 def _go_on() -> None:
@@ -54,6 +54,24 @@ class SentBlob:
             f"the bytes of {self.descriptor.digest} came down a pipe and went where they were "
             "meant to go; they are not there any more, and cannot be read again here"
         )
+
+
+class Nowhere:
+    """A store that keeps nothing: what goes by is read to its end, and so held against its name."""
+
+    def push(self, blob: Blob, watch: Callable[[], None] = _go_on) -> Descriptor:
+        """Read a blob; describe it."""
+        with blob.open() as stream:
+            for _ in stream.with_heartbeats():
+                watch()
+        return blob.descriptor
+
+    def holds(self, descriptor: Descriptor) -> bool:  # noqa: ARG002 - whatever it is
+        """Have nothing."""
+        return False
+
+    def put(self, document: Manifest | Index, name: str) -> None:
+        """Take nothing."""
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,15 @@
 Knows both forms, and in which order their parts can go when nobody can go back. Must not know where
 the image comes from.
 
-Strategy: blobs go straight through, as their descriptors tell how long they are; the documents that
-tell what they mean come last. So an archive whose writing failed has none, and not the end of a tar
-either: no reader takes it for a whole one.
+Strategy: blobs go straight through, as their descriptors tell how long they are; what names them as
+images, index.json or manifest.json, comes last. So an archive whose writing failed has neither, and
+not the end of a tar either: no reader takes it for a whole one. What tells a reader of a pipe what
+it will see goes first: oci-layout, and the manifests where they are known.
 """
 
 from __future__ import annotations
 
 import errno
-import os
-import secrets
 import sys
 import tarfile
 import threading
@@ -25,9 +24,9 @@ from typing import TYPE_CHECKING, BinaryIO, Final, cast
 from brolga.archive.contents import blob_path
 from brolga.archive.docker import MANIFEST, SavedImage, manifest_json
 from brolga.archive.oci import INDEX, LAYOUT, LAYOUT_FILE, REF_NAME
-from brolga.archive.section import Spool
+from brolga.archive.place import whole_file
 from brolga.errors import InvalidManifest, LayerError, NotComputed, SourceError
-from brolga.images import BytesBlob
+from brolga.images import BlobLayer, BytesBlob
 from brolga.images.entries import ARCHIVE_END, Entry, header
 from brolga.manifest import Index, Manifest
 from brolga.mediatypes import (
@@ -41,6 +40,8 @@ from brolga.mediatypes import (
     OCI_LAYER_ZSTD,
 )
 from brolga.reference import Reference
+from brolga.sources import enlarge_pipe
+from brolga.spool import spool_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from brolga.blob import Blob, Block
     from brolga.descriptor import Descriptor
     from brolga.digest import Digest
+    from brolga.spool import SpoolChoice
 
 __all__ = ["Writer", "open_writer"]
 
@@ -90,7 +92,7 @@ class Writer:
         form: str,
         name: str = "",
         *,
-        spool: str | PathLike[str] | bool | None = None,
+        spool: SpoolChoice = False,
         where: str = "",
     ) -> None:
         if form not in {"docker", "oci"}:
@@ -146,8 +148,16 @@ class Writer:
             if descriptor.digest not in self._paths:
                 with blob.open() as stream:
                     blocks = _watched(stream.with_heartbeats(), watch)
-                    self._write_blob(descriptor, _verified(descriptor.digest, blocks))
+                    if not (isinstance(blob, BlobLayer) and blob.is_verified):
+                        blocks = _verified(descriptor.digest, blocks)
+                    self._write_blob(descriptor, blocks)
         return descriptor
+
+    def foresee(self, documents: Iterable[Manifest | Index]) -> None:
+        """Write documents in front of the blobs: whoever reads a pipe has room for them then."""
+        if self._form == "oci":
+            for document in documents:
+                self.push(BytesBlob(document.raw, document.media_type))
 
     def holds(self, descriptor: Descriptor) -> bool:
         """Tell whether a manifest was put. Raises InvalidManifest for an index in Docker's form."""
@@ -191,25 +201,27 @@ class Writer:
 
     def _spooled(self, blob: Blob, watch: Callable[[], None]) -> Descriptor:
         """Write a blob by way of a file, which tells how long it is."""
-        if not self._spool:
+        spool = spool_at(self._spool)
+        if spool is None:
             raise LayerError(
-                "how long a stream is shows at its end, and a tar has that in front of it: "
-                "--spool keeps it in a file until then"
+                "a tar has the name and size of a layer in front of it, and those of this one show "
+                "only at its end: --spool keeps it on disk until then, or write to oci:DIR"
             )
-        spool = Spool(self._spool)
-        with closing(spool.file):
+        with closing(spool):
             with blob.open() as stream:
                 for block in _watched(stream.with_heartbeats(), watch):
                     spool.add(block)
             descriptor = blob.descriptor
             with self._lock:
-                self._write_blob(descriptor, spool.blocks())
+                self._write_blob(descriptor, spool.read(0))
         return descriptor
 
     def _write_blob(self, descriptor: Descriptor, blocks: Iterable[Block]) -> None:
         digest = descriptor.digest
         if digest in self._paths:
             return
+        if self._form == "oci" and not self._paths:
+            self._write_file(LAYOUT, len(LAYOUT_FILE), [LAYOUT_FILE])
         path = blob_path(digest)
         if self._form == "docker":
             suffix = _SUFFIXES.get(descriptor.media_type, ".tar.gz")
@@ -250,9 +262,16 @@ class Writer:
 
     @contextmanager
     def _named(self) -> Iterator[None]:
-        """Give an error of the system the archive's name."""
+        """Give an error of the system the archive's name.
+
+        Raises LayerError where whoever reads it has gone: that is no result, and must be told.
+        """
         try:
             yield
+        except BrokenPipeError as error:
+            raise LayerError(
+                f"the archive is not whole: who reads {self._where or 'it'} stopped before its end"
+            ) from error
         except OSError as error:
             if not self._where or error.errno is None:
                 raise
@@ -270,7 +289,6 @@ class Writer:
                 for name in names or ("",)
             )
             yield INDEX, index.raw
-            yield LAYOUT, LAYOUT_FILE
 
     def _listed(self) -> Iterator[tuple[Manifest | Index, tuple[str, ...]]]:
         """Yield what the archive lists, with its names: a child of an index for its name alone."""
@@ -291,41 +309,30 @@ def open_writer(
     path: str | PathLike[str],
     form: str,
     name: str = "",
-    spool: str | PathLike[str] | bool | None = None,  # noqa: FBT001 - as Writer's
+    *,
+    spool: SpoolChoice = False,
 ) -> Iterator[Writer]:
     """Open an archive for writing: a file, or stdout where `path` is `-`.
 
-    A file is written beside its place, and takes it when it is whole: before that, and after an
-    error, what was there before is there. Raises OSError, and what `Writer` does.
+    A file takes its place when it is whole: before that, and after an error, what was there before
+    is there (`place`). Raises OSError, and what `Writer` does.
     """
     if path == "-":
         if sys.stdout is None or sys.stdout.closed:
             raise OSError(errno.EBADF, "cannot write the archive", "stdout")
+        enlarge_pipe(sys.stdout.buffer)
         with Writer(sys.stdout.buffer, form, name, spool=spool, where="stdout") as writer:
             yield writer
         return
     place = Path(path)
     opened = partial(Writer, form=form, name=name, spool=spool, where=str(place))
     if place.exists() and not place.is_file():  # a named pipe, a device
-        with _raw(place, "wb") as out, opened(out) as writer:
+        with place.open("wb", buffering=0) as raw, opened(cast("BinaryIO", raw)) as writer:
+            enlarge_pipe(raw)
             yield writer
         return
-    beside = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
-    try:
-        with _raw(beside, "xb") as out:
-            with opened(out) as writer:
-                yield writer
-            if place.exists():
-                os.fsync(out.fileno())  # else a power cut could leave neither of the two
-        beside.replace(place)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-
-
-def _raw(path: Path, mode: str) -> BinaryIO:
-    """Open a file without a buffer: its close writes nothing, and so has no error of its own."""
-    return cast("BinaryIO", path.open(mode, buffering=0))
+    with whole_file(place) as out, opened(out) as writer:
+        yield writer
 
 
 def _local(text: str) -> InvalidManifest:

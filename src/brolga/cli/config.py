@@ -12,6 +12,7 @@ import click
 from brolga.cli.connection import Connection, open_client
 from brolga.cli.options import platform_flag, registry_flags
 from brolga.cli.output import raw
+from brolga.cli.places import check_source
 from brolga.cli.verbs import Verb
 
 if TYPE_CHECKING:
@@ -30,8 +31,9 @@ def command(*, ref: str, platform: Platform | None, connection: Connection) -> N
     Its very bytes, verified; no line end is added. Where REF is an index, that of the image for
     --platform, or for linux/amd64.
     """
-    with (
-        open_client(connection) as client,
-        client.image(ref, platform).config_blob.open() as stream,
-    ):
-        raw(b"".join(stream.with_heartbeats()))
+    from brolga.place import parse_place
+
+    place = parse_place(ref)
+    check_source(place, connection)
+    with open_client(connection) as client:
+        raw(client.config(place, platform))

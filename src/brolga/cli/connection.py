@@ -55,12 +55,13 @@ def open_client(
     jobs: int = JOBS,
     registry: str = "",
     sending: Sending | None = None,
+    spool: str | bool = False,
 ) -> Client:
     """Make the client that the flags describe; close it at the end.
 
-    It pushes `jobs` blobs at a time, as `sending` says. What a registry warns of is shown on
-    stderr. A verb that speaks to several registries says which `registry` --username's credentials
-    are for: others do not get them.
+    It pushes `jobs` blobs at a time, as `sending` says, or with `spool` alone. What a registry
+    warns of is shown on stderr. A verb that speaks to several registries says which `registry`
+    --username's credentials are for: others do not get them.
 
     Raises UsageError for a file that holds no certificate or key, for a missing password, for a
     proxy of the environment that is none, and for a config file that is none.
@@ -72,7 +73,7 @@ def open_client(
         for name in ("client_cert", "client_key")
         if (value := getattr(connection, name))
     }
-    uploads = _uploads(sending) if sending else {}
+    uploads = _uploads(sending) if sending else {"spool": spool}
     credentials = _credentials(connection, registry)
     try:
         return Client(

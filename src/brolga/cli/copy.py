@@ -5,7 +5,6 @@ Knows flags, and how results are printed. Must not know how anything is copied.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -20,12 +19,12 @@ from brolga.cli.options import (
     upload_flags,
 )
 from brolga.cli.output import result, say
-from brolga.cli.places import check_source, check_target, named, registry_of, told
+from brolga.cli.places import check_source, check_target, registry_of, told
 from brolga.cli.verbs import Verb
 from brolga.errors import Denied, NoSuchImage, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable
 
     from brolga.client import Client
     from brolga.descriptor import Platform
@@ -79,7 +78,8 @@ def command(  # noqa: PLR0913 - the flags of the verb
     registry.
 
     Each may be a place on this machine too: oci:DIR[:TAG], oci-archive:FILE[:TAG],
-    docker-archive:FILE[:NAME:TAG]; FILE `-` is stdin or stdout.
+    docker-archive:FILE[:NAME:TAG]; FILE `-` is stdin or stdout. With --all-tags an image named
+    example.com/app:v1 gets the tag v1.
 
     Prints REPO@DIGEST, with --all-tags REPO:TAG@DIGEST for each tag. With --json: ref, digest;
     with --all-tags: repository, tags (each with its digest), kept (those that --no-clobber left).
@@ -88,57 +88,54 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     if all_tags:
         origin, home = parse_home(source), parse_home(target)
-        _check_homes(origin, home)
+        _check_homes(origin, home, connection)
     else:
         name, place = parse_place(source), parse_place(target)
         check_source(name, connection)
         check_target(place, as_json=as_json)
     registry = registry_of(home if all_tags else place)
     with open_client(connection, jobs=jobs, registry=registry, sending=sending) as client:
-        copy = partial(client.copy, platform=platform, referrers=referrers)
         if all_tags:
-            _copy_tags(client, copy, origin, home, no_clobber=no_clobber, as_json=as_json)
+            taken = _tags(client, home) if no_clobber else frozenset[str]()
+            copied = client.copy_all(
+                origin, home, platform=platform, referrers=referrers, but=taken
+            )
+            _print(copied, home, as_json=as_json)
         else:
             if no_clobber and place.tag:
                 _refuse_existing(client, place)
-            told(copy(name, place), done="copied", as_json=as_json)
+            pushed = client.copy(name, place, platform=platform, referrers=referrers)
+            told(pushed, done="copied", as_json=as_json)
 
 
-def _check_homes(source: Repository | Local, target: Repository | Local) -> None:
+def _check_homes(
+    source: Repository | Local, target: Repository | Local, connection: Connection
+) -> None:
     """Raise UsageError where the tags of a place cannot be copied one after another."""
     from brolga.place import Local
 
-    if isinstance(source, Local) and source.is_pipe:
-        raise click.UsageError("--all-tags: stdin is read once: name a file")
+    check_source(source, connection)
     if isinstance(target, Local) and target.kind != "oci":
         raise click.UsageError(f"--all-tags: {target} takes one image; a layout takes them all")
 
 
-def _copy_tags(  # noqa: PLR0913 - the flags that matter to it
-    client: Client,
-    copy: Callable[[Place, Place], Place],
-    source: Repository | Local,
-    target: Repository | Local,
-    *,
-    no_clobber: bool,
-    as_json: bool,
+def _print(
+    copies: Iterable[tuple[str, Place | None]], home: Repository | Local, *, as_json: bool
 ) -> None:
-    """Copy each tag; print it when it is there, so that a failure leaves what was done known."""
-    taken = _tags(client, target) if no_clobber else frozenset[str]()
+    """Print each tag when it is there, so that a failure leaves what was done known."""
     copied: dict[str, str] = {}
     kept: list[str] = []
-    for tag in client.tags(source):
-        if tag in taken:
+    for tag, place in copies:
+        if place is None:
             kept.append(tag)
-            say(f"kept {target}:{tag}: it was there already")
+            say(f"kept {home}:{tag}: it was there already")
             continue
-        digest = copy(named(source, tag), named(target, tag)).digest
-        copied[tag] = str(digest)
+        copied[tag] = str(place.digest)
         if not as_json:
-            ref = f"{target}:{tag}@{digest}"
+            ref = f"{home}:{tag}@{place.digest}"
             result(ref, done=f"it was copied all the same: {ref}")
     if as_json:
-        fields = {"repository": str(target), "tags": copied, "kept": kept}
+        fields = {"repository": str(home), "tags": copied, "kept": kept}
         done = f"{len(copied)} tags were copied all the same"
         result("", fields, as_json=True, done=done)
 

@@ -12,7 +12,7 @@ import click
 from brolga.cli.connection import Connection, open_client
 from brolga.cli.options import json_flag, platform_flag, registry_flags
 from brolga.cli.output import result
-from brolga.cli.places import found, named
+from brolga.cli.places import check_source, found
 from brolga.cli.verbs import Verb
 
 if TYPE_CHECKING:
@@ -47,11 +47,13 @@ def command(  # noqa: PLR0913 - the flags of the verb
     If REF is an index, --platform prints the digest of one of its images. With --json: ref, digest,
     mediaType, size (bytes of the manifest).
     """
+    from brolga.client.names import named
     from brolga.place import by_digest, parse_place
 
     if ref is None and path is None:
         raise click.UsageError("Missing argument 'REF'.")
     place = named(found(path), ref or "") if path is not None else parse_place(str(ref))
+    check_source(place, connection)
     with open_client(connection) as client:
         about = client.manifest(place, platform).descriptor if platform else client.head(place)
     full = str(by_digest(place, about.digest))

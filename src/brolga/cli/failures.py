@@ -32,6 +32,7 @@ _KINDS: Final[tuple[tuple[type[Exception], str, int, str], ...]] = (
         1,
         "layers that are not compressed have no digest yet: copy the image to oci:DIR, and name it",
     ),
+    (errors.NeedsSpool, "source", 6, ""),
     (errors.LayerError, "local", 1, ""),
     (errors.NotFound, "registry", 3, "check the name, and that it exists"),
     (

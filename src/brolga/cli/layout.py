@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from brolga.cli.output import result, say
+from brolga.cli.output import result, say, warn
 from brolga.cli.verbs import Verbs
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ def gc(
     registry that serves DIR is kept by its age: with --older-than 0 none must be running.
 
     Prints what was deleted. With --json: blobs, size (bytes of them), young (blobs that were left
-    for their age), scratch (files that were left by writers).
+    for their age), scratch (files that were left by writers), unread (manifests that cannot be
+    read, with the reason; all that they mention is left).
     """
     from brolga.layout import Layout
 
@@ -83,6 +84,8 @@ def gc(
         dry_run=dry_run,
         waiting=lambda: say(f"brolga: waiting for whoever writes into {directory}"),
     )
+    for one in swept.unread:
+        warn(directory, f"manifest {one}; all that it mentions is left")
     result(_line(swept, dry_run=dry_run), asdict(swept), as_json=as_json)
 
 

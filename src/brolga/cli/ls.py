@@ -13,6 +13,7 @@ import click
 from brolga.cli.connection import Connection, open_client
 from brolga.cli.options import json_flag, registry_flags
 from brolga.cli.output import lines, result
+from brolga.cli.places import check_source
 from brolga.cli.verbs import Verb
 
 __all__ = ["command"]
@@ -39,6 +40,7 @@ def command(
     from brolga.place import parse_home
 
     home = parse_home(repo)
+    check_source(home, connection)
     with open_client(connection) as client:
         tags = client.tags(home)
     if omit_digest_tags:

@@ -12,6 +12,7 @@ import click
 from brolga.cli.connection import Connection, open_client
 from brolga.cli.options import platform_flag, registry_flags
 from brolga.cli.output import raw
+from brolga.cli.places import check_source
 from brolga.cli.verbs import Verb
 
 if TYPE_CHECKING:
@@ -30,5 +31,9 @@ def command(*, ref: str, platform: Platform | None, connection: Connection) -> N
     Its very bytes, of which the digest is; no line end is added. With --platform that image's
     manifest, where REF is an index.
     """
+    from brolga.place import parse_place
+
+    place = parse_place(ref)
+    check_source(place, connection)
     with open_client(connection) as client:
-        raw(client.manifest(ref, platform).raw)
+        raw(client.manifest(place, platform).raw)

@@ -35,6 +35,7 @@ __all__ = [
     "platform_flag",
     "registry_flags",
     "registry_flags_but_u",
+    "spool_flag",
     "upload_flags",
     "way_flags",
 ]
@@ -135,6 +136,27 @@ _LAYER_FLAGS: Final = (
     ),
 )
 
+
+def _spool(_context: click.Context, _param: click.Parameter, value: str | None) -> str | bool:
+    """Return the directory of a spool, True for the system's, False for none."""
+    if value and not os.path.isdir(value):  # noqa: PTH112 - Path's raises where a parent is closed
+        raise click.UsageError(f"--spool: {value} is no directory")
+    return False if value is None else value or True
+
+
+def _spool_flag(text: str) -> Function:
+    return click.option(
+        "--spool",
+        is_flag=False,
+        flag_value="",
+        default=None,
+        type=MAY_BE_EMPTY,
+        metavar="[=DIR]",
+        callback=_spool,
+        help=text,
+    )
+
+
 _UPLOAD_FLAGS: Final = (
     click.option(
         "--window",
@@ -145,15 +167,9 @@ _UPLOAD_FLAGS: Final = (
         help="How much of an upload is kept in memory (512K, 32M, 1G), to go out again when the "
         "connection fails.",
     ),
-    click.option(
-        "--spool",
-        is_flag=False,
-        flag_value="",
-        default=None,
-        type=MAY_BE_EMPTY,
-        metavar="[=DIR]",
-        help="Keep all of it instead, in a file without a name in DIR; default: where temporary "
-        "files are.",
+    _spool_flag(
+        "Keep all of it instead, in a file without a name in DIR; default: where temporary files "
+        "are."
     ),
     click.option(
         "--upload-style",
@@ -223,15 +239,15 @@ def layer_flags(verb: Function) -> Function:
     return _as_one(verb, "making", Making, Making, _LAYER_FLAGS)
 
 
+spool_flag = _spool_flag(
+    "Let what an archive cannot take in one pass wait in a file without a name in DIR; default: "
+    "where temporary files are."
+)
+
+
 def upload_flags(verb: Function) -> Function:
     """Give a verb the flags of how uploads go out; it gets them as `sending`."""
-
-    def sending(*, spool: str | None, **params: Any) -> Sending:  # noqa: ANN401 - the parameters of any verb
-        if spool and not os.path.isdir(spool):  # noqa: PTH112 - Path's raises where a parent is closed
-            raise click.UsageError(f"--spool: {spool} is no directory")
-        return Sending(spool=False if spool is None else spool or True, **params)
-
-    return _as_one(verb, "sending", Sending, sending, _UPLOAD_FLAGS)
+    return _as_one(verb, "sending", Sending, Sending, _UPLOAD_FLAGS)
 
 
 def _as_one(

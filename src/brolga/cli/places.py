@@ -31,7 +31,6 @@ __all__ = [
     "check_stdout",
     "check_target",
     "found",
-    "named",
     "registry_of",
     "told",
 ]
@@ -113,16 +112,6 @@ def registry_of(place: Place | Repository) -> str:
     if isinstance(place, Local):
         return ""
     return (place.repository if isinstance(place, Reference) else place).registry
-
-
-def named(home: Repository | Local, name: str) -> Place:
-    """Return the place of a name in a repository, a layout or an archive. Raises as parsing."""
-    from dataclasses import replace
-
-    from brolga.place import Local
-    from brolga.reference import Reference
-
-    return replace(home, name=name) if isinstance(home, Local) else Reference(home, name)
 
 
 def told(

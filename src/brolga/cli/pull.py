@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from brolga.cli.connection import Connection, open_client
-from brolga.cli.options import jobs_flag, json_flag, platform_flag, registry_flags
+from brolga.cli.options import jobs_flag, json_flag, platform_flag, registry_flags, spool_flag
 from brolga.cli.output import result
 from brolga.cli.places import as_path, check_source, check_target, told
 from brolga.cli.verbs import Verb
@@ -54,6 +54,7 @@ Examples:
 )
 @platform_flag
 @jobs_flag
+@spool_flag
 @json_flag
 @registry_flags
 def command(  # noqa: PLR0913 - the flags of the verb
@@ -64,6 +65,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     whole_name: bool,
     platform: Platform | None,
     jobs: int,
+    spool: str | bool,
     as_json: bool,
     connection: Connection,
 ) -> None:
@@ -88,7 +90,8 @@ def command(  # noqa: PLR0913 - the flags of the verb
     check_target(target, as_json=as_json)
     for source in sources:
         check_source(source, connection)
-    with open_client(connection, jobs=jobs) as client:
+    _check_names(sources, target, whole_name=whole_name)
+    with open_client(connection, jobs=jobs, spool=spool) as client:
         images = _read(client, sources, target, platform, whole_name=whole_name)
         saved = client.save(target, images)
     _print(saved, as_json=as_json)
@@ -113,10 +116,26 @@ def _read(
     whole_name: bool,
 ) -> Iterator[tuple[str, Tree]]:
     """Yield each image with its name where it goes."""
-    is_single = platform is not None or target.kind == "docker-archive"
+    # Docker's archives have layers as they are; what reads one compresses them.
+    is_docker = target.kind == "docker-archive"
     for source in sources:
-        tree: Tree = client.image(source, platform) if is_single else client.get(source)
+        tree: Tree = (
+            client.image(source, platform, packed=not is_docker)
+            if platform is not None or is_docker
+            else client.get(source)
+        )
         yield target.tag or _name(source, target.kind, whole=whole_name), tree
+
+
+def _check_names(sources: Sequence[Place], target: Local, *, whole_name: bool) -> None:
+    """Raise UsageError where two images would get one name: the first would lose it."""
+    named: dict[str, Place] = {}
+    for source in sources:
+        name = target.tag or _name(source, target.kind, whole=whole_name)
+        other = named.setdefault(name, source)
+        if name and other != source:
+            advice = "" if whole_name else ": --annotate-ref names each by all of its REF"
+            raise click.UsageError(f"{other} and {source} would both be named {name}{advice}")
 
 
 def _name(source: Place, kind: Kind, *, whole: bool) -> str:

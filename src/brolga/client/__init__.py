@@ -8,6 +8,7 @@ not know HTTP or how bytes are compressed.
     local       layouts and archives, as stores of images
     target      where a tree is to go, by its name
     names       what a call is given, as a text or read already
+    tags        which tag each image of an archive gets elsewhere
     referrers   what refers to a tree, copied with it
 """
 
@@ -21,14 +22,14 @@ from typing import TYPE_CHECKING
 
 from brolga.auth import default_keychain
 from brolga.client import local
-from brolga.client.names import as_blob, as_place, as_reference, as_repository
+from brolga.client.names import as_blob, as_home, as_place, as_reference, as_repository, named
 from brolga.client.registries import Registries, Uploads
 from brolga.client.target import Destination
 from brolga.copy import push as push_into
 from brolga.descriptor import DEFAULT_PLATFORM
 from brolga.errors import InvalidManifest, InvalidReference, excerpt
 from brolga.images import BlockStream, Image, ImageIndex
-from brolga.place import FORMS, Local, parse_home
+from brolga.place import FORMS, Local
 from brolga.reference import Reference, Repository
 from brolga.replay import DEFAULT_WINDOW
 from brolga.store import read_tree
@@ -48,7 +49,7 @@ from brolga.wire import (
 from brolga.wire.referrers import list_referrers, remove_referrer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Container, Iterable, Iterator
     from os import PathLike
     from typing import BinaryIO, Self
 
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from brolga.images import Tree
     from brolga.manifest import Index, Manifest
     from brolga.place import Place
+    from brolga.spool import SpoolChoice
     from brolga.store import Target
     from brolga.wire import Credentials
 
@@ -101,7 +103,7 @@ class Client:
         retry: Retry | None = None,
         upload_style: str | Mapping[str, str] = "auto",
         window: int = DEFAULT_WINDOW,
-        spool: bool | str | PathLike[str] = False,
+        spool: SpoolChoice = False,
         on_warning: Callable[[str, str], None] | None = None,
     ) -> None:
         if jobs < 1:
@@ -112,6 +114,7 @@ class Client:
             Style().wished(wish)
         self._jobs = jobs
         self._spool = spool
+        self._warn = on_warning or _unheard
         self._transport = Transport(
             insecure=insecure,
             ca_cert=ca_cert,
@@ -119,7 +122,7 @@ class Client:
             client_key=client_key,
             timeout_s=timeout_s,
             keepalive=2 * jobs,
-            on_warning=on_warning or _unheard,
+            on_warning=self._warn,
         )
         self._registries = Registries(
             self._transport,
@@ -157,7 +160,7 @@ class Client:
         read before, UploadInterrupted, RegistryError, TransportFailed, ProtocolViolation,
         DigestMismatch, InvalidReference (distribution-spec, Pushing blobs).
         """
-        home = parse_home(repository) if isinstance(repository, str) else repository
+        home = as_home(repository)
         if isinstance(home, Local):
             return local.layout_of(home, "a layer alone is no image").push(layer)
         # The source first: one that gives no bytes is told before anything is sent.
@@ -215,8 +218,11 @@ class Client:
         from brolga.archive import Known, stream_archive
 
         target = Destination.of(place)
+        packing = "gzip" if local.packs(place) else "none"
         with self._into(target, set()) as (store, jobs):
-            tree = stream_archive(blocks, store, form=form, name=name, spool=self._spool or None)
+            tree = stream_archive(
+                blocks, store, form=form, name=name, spool=self._spool, compression=packing
+            )
             if platform is not None and isinstance(tree, ImageIndex):
                 tree = tree.image(platform)
             target.check(tree)
@@ -233,7 +239,8 @@ class Client:
     ) -> Place:
         """Copy an image, an index with all its platforms, or an artifact; return its new name.
 
-        Blobs go from place to place in blocks, verified, and touch no other disk. With
+        Blobs go from place to place in blocks, verified, and touch no other disk. Layers of a
+        docker archive that are not compressed are, unless it goes into another one. With
         `platform`, that image of an index alone. With `referrers`, what refers to it as well.
 
         Raises what `push` and reading raise, InvalidReference for referrers of an archive.
@@ -247,11 +254,47 @@ class Client:
             form, name = FORMS[source.kind], source.name
             with local.reading(source) as blocks:
                 return self.push_archive(target, blocks, form=form, name=name, platform=platform)
-        tree = self.image(source, platform) if platform else self.get(source)
+        packed = local.packs(target)
+        tree = (
+            self.image(source, platform, packed=packed)
+            if platform
+            else self.get(source, packed=packed)
+        )
         pushed = self.push(target, tree)
         if referrers:
             copy_referrers(self, source, target, tree)
         return pushed
+
+    def copy_all(
+        self,
+        source: Repository | Local | str,
+        target: Repository | Local | str,
+        *,
+        platform: Platform | None = None,
+        referrers: bool = False,
+        but: Container[str] = (),
+    ) -> Iterator[tuple[str, Place | None]]:
+        """Copy each tag of a repository, a layout or an archive; yield it, and its new name.
+
+        Tags in `but` are left alone, and yielded with None. Of a name like `example.com/app:v1` the
+        tag counts; between two layouts a name stays as it is. Raises as `copy`, InvalidReference
+        where two images would get one tag.
+        """
+        from brolga.client.referrers import check_referrers
+        from brolga.client.tags import tags_between
+
+        source, target = as_home(source), as_home(target)
+        if referrers:
+            check_referrers(*(one for one in (source, target) if isinstance(one, Local)))
+        if isinstance(source, Local) and local.single_pass(source):
+            yield from self._stream_all(source, target, platform, but)
+            return
+        for tag, name in tags_between(self, source, target).items():
+            origin, place = named(source, name), named(target, tag)
+            copied = None
+            if tag not in but:
+                copied = self.copy(origin, place, platform=platform, referrers=referrers)
+            yield tag, copied
 
     def tag(self, place: Place | str, tag: str) -> Place:
         """Give a manifest another tag of its repository; return its name by both tag and digest.
@@ -339,16 +382,27 @@ class Client:
 
     def manifest(self, place: Place | str, platform: Platform | None = None) -> Manifest | Index:
         """Return the manifest or index, as it is; with `platform`, that image's manifest."""
-        tree = self.get(place)
+        tree = self._documents(place)
         while platform is not None and isinstance(tree, ImageIndex):
             tree = tree.child(tree.index.select(platform))
         return local.document_of(tree)
+
+    def config(self, place: Place | str, platform: Platform | None = None) -> bytes:
+        """Return an image's config, byte by byte; of an index, that of the image for `platform`.
+
+        Raises as `image`.
+        """
+        tree = self._documents(place, packed=False)
+        if isinstance(tree, ImageIndex):
+            tree = tree.image(platform or DEFAULT_PLATFORM)
+        with tree.config_blob.open() as stream:
+            return b"".join(stream.with_heartbeats())
 
     def head(self, place: Place | str) -> Descriptor:
         """Return the descriptor of what a name stands for, without reading it where it can be."""
         place = as_place(place)
         if isinstance(place, Local):
-            return local.document_of(local.tree_of(place)).descriptor
+            return local.document_of(self._documents(place)).descriptor
         access = self._registries.access(place.repository)
         return self._transport.run(head_manifest(access, place.identifier))
 
@@ -370,9 +424,9 @@ class Client:
 
         Of a layout or an archive the names of its images.
         """
-        home = parse_home(home) if isinstance(home, str) else home
+        home = as_home(home)
         if isinstance(home, Local):
-            return local.names_of(home)
+            return local.names_of(home, self._spool)
         return self._transport.run(list_tags(self._registries.access(home)))
 
     def catalog(self, registry: str) -> list[str]:
@@ -385,7 +439,10 @@ class Client:
         place = as_place(place)
         if isinstance(place, Local):
             layout = local.layout_of(place, "nothing in it refers to another")
-            found = layout.referrers(layout.resolve(place.name).digest)
+            found = layout.referrers(
+                layout.resolve(place.name).digest,
+                lambda one, why: self._warn(layout.path.name, f"{one} is passed over: {why}"),
+            )
             return tuple(one for one in found if artifact_type in {"", one.artifact_type})
         digest = place.digest or self.head(place).digest
         access = self._registries.access(place.repository)
@@ -430,6 +487,37 @@ class Client:
         return explained(self._transport, registry, repository, credentials, style)
 
     # --- Inside
+
+    def _documents(self, place: Place | str, *, packed: bool = True) -> Tree:
+        """Return what a name stands for, where no layer will be read."""
+        place = as_place(place)
+        if isinstance(place, Local):
+            return local.documents_of(place, self._spool, packed=packed)
+        return self.get(place)
+
+    def _stream_all(
+        self,
+        source: Local,
+        target: Repository | Local,
+        platform: Platform | None,
+        but: Container[str],
+    ) -> Iterator[tuple[str, Place | None]]:
+        """Copy the images of an archive that is read in one pass."""
+        from brolga.archive import Known, stream_images
+        from brolga.client.tags import tags_of
+
+        home = Destination.of(target)
+        with self._into(home, set()) as (store, jobs):
+            with local.reading(source) as blocks:
+                images = stream_images(blocks, store, form=FORMS[source.kind], spool=self._spool)
+            for tag, name in tags_of(images.names(), images.tree).items():
+                if tag in but:
+                    yield tag, None
+                    continue
+                tree = images.tree(name)
+                if platform is not None and isinstance(tree, ImageIndex):
+                    tree = tree.image(platform)
+                yield tag, home.at(push_into(Known(store), tree, tag, jobs=jobs).digest)
 
     @contextmanager
     def _into(self, target: Destination, homes: set[Repository]) -> Iterator[tuple[Target, int]]:

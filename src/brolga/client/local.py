@@ -12,25 +12,29 @@ from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
+from brolga.client.names import as_place
 from brolga.errors import InvalidReference, NoSuchImage, NotComputed, SourceError
 from brolga.images import ImageIndex
-from brolga.place import FORMS
+from brolga.place import FORMS, Local
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from os import PathLike
 
-    from brolga.archive import Archive
+    from brolga.archive import Archive, Images
     from brolga.images import Tree
     from brolga.layout import Layout
     from brolga.manifest import Index, Manifest
-    from brolga.place import Local
+    from brolga.place import Place
+    from brolga.reference import Repository
+    from brolga.spool import SpoolChoice
     from brolga.store import Target
 
 __all__ = [
     "document_of",
+    "documents_of",
     "layout_of",
     "names_of",
+    "packs",
     "reading",
     "single_pass",
     "tree_of",
@@ -57,8 +61,17 @@ def tree_of(place: Local, *, packed: bool = True) -> Tree:
     return _archive(place, packed=packed).tree(place.name)
 
 
-def names_of(place: Local) -> list[str]:
+def documents_of(place: Local, spool: SpoolChoice, *, packed: bool = True) -> Tree:
+    """Do as `tree_of`, for who reads no layer: an archive may come down a pipe then."""
+    if not single_pass(place):
+        return tree_of(place, packed=packed)
+    return _passed_by(place, spool, packed=packed).tree(place.name)
+
+
+def names_of(place: Local, spool: SpoolChoice) -> list[str]:
     """Return the names of all images of a place."""
+    if single_pass(place):
+        return list(_passed_by(place, spool, packed=False).names())
     return list(_layout(place).tags() if place.kind == "oci" else _archive(place).names())
 
 
@@ -70,6 +83,12 @@ def single_pass(place: Local) -> bool:
         return place.is_pipe or not stat.S_ISREG(os.stat(place.path).st_mode)  # noqa: PTH116 - a str needs no Path
     except OSError:
         return False  # reading it says what is wrong
+
+
+def packs(target: Place | Repository | str) -> bool:
+    """Whether layers that are not compressed are to be, for a place: in Docker's archives not."""
+    target = as_place(target) if isinstance(target, str) else target
+    return not (isinstance(target, Local) and target.kind == "docker-archive")
 
 
 @contextmanager
@@ -89,10 +108,11 @@ def reading(place: Local) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def writing(place: Local, spool: str | PathLike[str] | bool) -> Iterator[Target]:  # noqa: FBT001 - as Client has it
+def writing(place: Local, spool: SpoolChoice) -> Iterator[Target]:
     """Give what takes an image for a place; an archive is there when the block ends well.
 
-    A stream goes into an archive by way of `spool`: its size stands before it.
+    A stream goes into an archive by way of `spool`, as its size stands before it; without one that
+    is NeedsSpool.
     """
     if place.kind == "oci":
         with _layout(place).writing() as layout:
@@ -100,7 +120,7 @@ def writing(place: Local, spool: str | PathLike[str] | bool) -> Iterator[Target]
         return
     from brolga.archive import open_writer
 
-    with open_writer(place.path, FORMS[place.kind], place.tag, spool=spool or True) as writer:
+    with open_writer(place.path, FORMS[place.kind], place.tag, spool=spool) as writer:
         yield writer
 
 
@@ -131,6 +151,17 @@ def _archive(place: Local, *, packed: bool = True) -> Archive:
     if not os.path.lexists(place.path):
         raise NoSuchImage(f"there is no archive {place.path}")
     return Archive(place.path, FORMS[place.kind], compression="gzip" if packed else "none")
+
+
+def _passed_by(place: Local, spool: SpoolChoice, *, packed: bool) -> Images:
+    """Return the images of an archive of which all layers were read, and are gone."""
+    from brolga.archive import Nowhere, Packing, stream_images
+
+    packing = Packing("gzip" if packed else "none")
+    with reading(place) as blocks:
+        return stream_images(
+            blocks, Nowhere(), form=FORMS[place.kind], spool=spool, packing=packing
+        )
 
 
 def _refused(what: str) -> InvalidReference:

@@ -5,17 +5,18 @@ Knows which kind of name a call wants. Must not know what is done with it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from brolga.errors import InvalidReference
-from brolga.place import parse_place
+from brolga.place import Local, parse_home, parse_place
 from brolga.reference import Reference, Repository
 
 if TYPE_CHECKING:
     from brolga.digest import Digest
     from brolga.place import Place
 
-__all__ = ["as_blob", "as_place", "as_reference", "as_repository"]
+__all__ = ["as_blob", "as_home", "as_place", "as_reference", "as_repository", "named"]
 
 
 def as_repository(name: Repository | str) -> Repository:
@@ -31,6 +32,16 @@ def as_reference(name: Reference | str) -> Reference:
 def as_place(name: Place | str) -> Place:
     """Return a place, of a registry or on this machine. Raises InvalidReference."""
     return parse_place(name) if isinstance(name, str) else name
+
+
+def as_home(name: Repository | Local | str) -> Repository | Local:
+    """Return a repository, or a layout or archive as a whole. Raises InvalidReference."""
+    return parse_home(name) if isinstance(name, str) else name
+
+
+def named(home: Repository | Local, name: str) -> Place:
+    """Return the place of a name in a repository, a layout or an archive. Raises as parsing."""
+    return replace(home, name=name) if isinstance(home, Local) else Reference(home, name)
 
 
 def as_blob(reference: Reference) -> tuple[Repository, Digest]:

@@ -13,15 +13,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from brolga.client.remote import Remote
-from brolga.replay import Spool, Window
+from brolga.replay import Window
+from brolga.spool import spool_at
 from brolga.wire import Credentials, enter, profile_of
 
 if TYPE_CHECKING:
-    from os import PathLike
-
     from brolga.auth import Keychain
     from brolga.reference import Repository
     from brolga.replay import Keep
+    from brolga.spool import SpoolChoice
     from brolga.transport import Transport
     from brolga.wire import Access, Registry, Retry, Style
 
@@ -34,13 +34,11 @@ class Uploads:
 
     style: str | Mapping[str, str]
     window: int
-    spool: bool | str | PathLike[str]
+    spool: SpoolChoice
 
     def keep(self, uploads: int) -> Keep:
         """Return what keeps the bytes of one upload, where `uploads` go on at a time."""
-        if self.spool is False:
-            return Window(self.window // uploads)
-        return Spool(None if self.spool is True else self.spool)
+        return spool_at(self.spool) or Window(self.window // uploads)
 
     def style_for(self, repository: Repository, registry: Registry, uploads: int = 1) -> Style:
         """Return how blobs go out: as the user said, or as suits the registry."""

@@ -70,13 +70,15 @@ class BlobLayer:
 
     `opener` opens its bytes, verified. `home` is the repository that it is in, where it is in a
     registry: another repository of that registry can take it over without its bytes (mount).
-    `diff_id_of` tells the DiffID, from the config of its image.
+    `diff_id_of` tells the DiffID, from the config of its image. `is_verified` is said by a store
+    whose own streams end with an error where bytes are wrong: nobody need hash them again.
     """
 
     descriptor: Descriptor
     opener: Callable[[], BlobStream] = field(repr=False)
     home: Repository | None = None
     diff_id_of: Callable[[], Digest] | None = field(default=None, repr=False)
+    is_verified: bool = field(default=False, kw_only=True)
 
     @property
     def media_type(self) -> str:

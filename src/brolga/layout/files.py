@@ -81,7 +81,7 @@ class Files:
 
         Return the directories that it and those above it are, so far as they were made, the inner
         ones first; None where it was there. Raises InvalidLayout for a directory with files of
-        others.
+        others; layouts below it are none, as a registry has them.
         """
         if self.is_there():
             self.require()
@@ -90,10 +90,11 @@ class Files:
             raise self._wrong("it is no directory; an archive is named oci-archive:FILE")
         made = [one for one in (self.path, *self.path.parents) if not one.exists()]
         self.path.mkdir(parents=True, exist_ok=True)
-        if strange := sorted(set(os.listdir(self.path)) - _OURS):  # noqa: PTH208 - names alone
-            raise self._wrong(
-                f"it has other files, as {strange[0]!r}; name an empty directory, or a new one"
-            )
+        for name in sorted(set(os.listdir(self.path)) - _OURS):  # noqa: PTH208 - names alone
+            if not _has_layouts(self.path / name):
+                raise self._wrong(
+                    f"it has other files, as {name!r}; name an empty directory, or a new one"
+                )
         self._directory(self.blobs)
         with self.locked():
             if not self.index.exists():
@@ -270,6 +271,16 @@ class Files:
         error = InvalidLayout(f"{self.path} is no image layout that can be used: {why}")
         error.side = "local"
         return error
+
+
+def _has_layouts(path: Path) -> bool:
+    """Tell whether a directory is a layout, or has nothing but such: `team/app` beside `team`."""
+    if path.is_symlink() or not path.is_dir():
+        return False
+    if (path / "oci-layout").is_file():
+        return True
+    inside = list(path.iterdir())
+    return bool(inside) and all(map(_has_layouts, inside))
 
 
 @contextmanager

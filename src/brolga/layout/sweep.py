@@ -4,15 +4,17 @@ Knows what a document can refer to, and how old a file is. Must not delete anyth
 
 Strategy: what is needed is found from the index down, generously: whatever in a JSON document looks
 like a descriptor keeps the blob of its digest, so that documents of kinds that are not known here
-keep what is theirs. What cannot be read is an error: nobody knows what it refers to. The rest is
-spared while it is young, as is a session of the registry. What this package left is spared not at
-all: whoever asks has the layout alone, so nobody writes it any more.
+keep what is theirs. Of a document that cannot be read every digest counts that is in its bytes. One
+that is damaged is an error: nobody knows what it referred to. The rest is spared while it is young,
+as is a session of the registry. What this package left is spared not at all: whoever asks has the
+layout alone, so nobody writes it any more.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import re
 import stat
 import time
 from contextlib import suppress
@@ -22,7 +24,9 @@ from typing import TYPE_CHECKING, Final
 from brolga.digest import Digest
 from brolga.errors import InvalidDigest, InvalidManifest
 from brolga.layout.files import SCRATCH, check
+from brolga.layout.graph import reached
 from brolga.layout.listing import name_of
+from brolga.manifest import MAX_SIZE
 from brolga.manifest.document import decode
 from brolga.manifest.root import INDEX_TYPES, MANIFEST_TYPES
 
@@ -34,58 +38,97 @@ if TYPE_CHECKING:
     from brolga.layout.files import Files
     from brolga.manifest import Index
 
-__all__ = ["DEFAULT_AGE_S", "Swept", "discard", "left_over", "needed", "rooted", "unneeded"]
+__all__ = ["DEFAULT_AGE_S", "Sweeping", "Swept", "delete", "discard", "left_over", "unneeded"]
 
 DEFAULT_AGE_S: Final = 3600.0
+# The registry keeps a session for a day since it was written, if nobody says otherwise.
+_SESSION_AGE_S: Final = 86400.0
+_DIGESTS: Final = re.compile(rb"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+_JSON: Final = "application/json"
 
 
 @dataclass(frozen=True)
 class Swept:
     """What was deleted: `blobs` of `size` bytes, and `scratch` files of writers that broke off.
 
-    `young` blobs that nobody needs were left, for their age.
+    `young` blobs that nobody needs were left, for their age. `unread` are the manifests that could
+    not be read, each with the reason: all that they mention was left.
     """
 
     blobs: int
     size: int
     young: int
     scratch: int
+    unread: tuple[str, ...] = ()
 
 
-def rooted(files: Files, index: Index) -> Index:
-    """Return the index without images that have no name, but for those that refer to one that has.
+class Sweeping:
+    """What a layout needs, and what of it could not be read (`unread`, by digest)."""
 
-    Raises as `needed`.
-    """
-    kept = [entry for entry in index.manifests if name_of(entry)]
-    others = [entry for entry in index.manifests if not name_of(entry)]
-    while True:
-        known = needed(files, index.replace(manifests=kept))
-        more = [one for one in others if one not in kept and _subject(files, one) in known]
-        if not more:
-            return index.replace(manifests=[one for one in index.manifests if one in kept])
-        kept += more
+    def __init__(self, files: Files) -> None:
+        self.unread: dict[Digest, str] = {}
+        self._files = files
+
+    def rooted(self, index: Index) -> Index:
+        """Return the index without images that have no name, but for those that refer to one.
+
+        Raises as `needed`.
+        """
+        kept = [entry for entry in index.manifests if name_of(entry)]
+        others = [entry for entry in index.manifests if not name_of(entry)]
+        while True:
+            known = self.needed(index.replace(manifests=kept))
+            more = [one for one in others if one not in kept and self._subjects(one) & known]
+            if not more:
+                return index.replace(manifests=[one for one in index.manifests if one in kept])
+            kept += more
+
+    def needed(self, index: Index) -> set[Digest]:
+        """Return the digest of everything that can be reached from an index.
+
+        Raises DigestMismatch for a manifest that is damaged, InvalidManifest for one of more than 4
+        MiB.
+        """
+        roots = [(entry.digest, entry.media_type) for entry in index.manifests]
+        return {digest for digest, _ in reached(roots, self._referred)}
+
+    def _referred(self, one: tuple[Digest, str]) -> list[tuple[Digest, str]]:
+        """Return what a document refers to, with the media types that it gives."""
+        digest, media_type = one
+        if "json" not in media_type:
+            return []
+        raw = self._files.read(self._files.blob(digest))
+        if raw is None:
+            return []
+        is_manifest = media_type in MANIFEST_TYPES | INDEX_TYPES
+        if is_manifest:
+            if len(raw) > MAX_SIZE:
+                raise InvalidManifest(f"{digest} has more than {MAX_SIZE} bytes, as no manifest")
+            check(digest, Digest.of(raw, digest.algorithm), self._files.path)
+        try:
+            return list(_descriptors(decode(raw)))
+        except InvalidManifest as error:
+            if is_manifest:
+                self.unread[digest] = str(error)
+            return [(digest, _JSON) for digest in _mentioned(raw)]
+
+    def _subjects(self, entry: Descriptor) -> set[Digest]:
+        """Return what an image may refer to as its subject."""
+        if "json" not in entry.media_type:
+            return set()
+        raw = self._files.read(self._files.blob(entry.digest)) or b"{}"
+        try:
+            subject = decode(raw).get("subject")
+        except InvalidManifest:
+            return _mentioned(raw)
+        return {digest for digest, _ in _descriptors(subject)}
 
 
-def needed(files: Files, index: Index) -> set[Digest]:
-    """Return the digest of everything that can be reached from an index.
-
-    Raises InvalidManifest, DigestMismatch for a manifest that cannot be read.
-    """
-    found: set[tuple[Digest, bool]] = set()
-    todo = [(entry.digest, entry.media_type) for entry in index.manifests]
-    while todo:
-        digest, media_type = todo.pop()
-        readable = "json" in media_type
-        if (digest, readable) not in found:
-            found.add((digest, readable))
-            todo.extend(_referred(files, digest, media_type) if readable else ())
-    return {digest for digest, _ in found}
-
-
-def unneeded(files: Files, wanted: set[Digest], older_than_s: float) -> tuple[dict[Path, int], int]:
-    """Return the blobs that are not wanted with their sizes, and how many more are too young."""
-    old: dict[Path, int] = {}
+def unneeded(
+    files: Files, wanted: set[Digest], older_than_s: float
+) -> tuple[dict[Path, os.stat_result], int]:
+    """Return the blobs that are not wanted as they are now, and how many more are too young."""
+    old: dict[Path, os.stat_result] = {}
     young = 0
     for path in files.blobs.glob("*/*"):
         digest = _digest(f"{path.parent.name}:{path.name}")
@@ -93,19 +136,32 @@ def unneeded(files: Files, wanted: set[Digest], older_than_s: float) -> tuple[di
         if digest is None or digest in wanted or not status or not stat.S_ISREG(status.st_mode):
             continue  # what is no blob is not ours
         if _is_old(status, older_than_s):
-            old[path] = status.st_size
+            old[path] = status
         else:
             young += 1
     return old, young
 
 
+def delete(path: Path, seen: os.stat_result) -> bool:
+    """Delete a blob, unless it was written anew since it was `seen`: a client counts on it then."""
+    status = _status(path)
+    if status is None or (status.st_ino, status.st_mtime_ns) != (seen.st_ino, seen.st_mtime_ns):
+        return False
+    path.unlink(missing_ok=True)
+    return True
+
+
 def left_over(files: Files, older_than_s: float) -> list[Path]:
-    """Return the files on their way that nobody may be writing any more."""
+    """Return the files on their way that nobody may be writing any more.
+
+    A session of the registry is a client's for a day; with `older_than_s` 0 there are no clients.
+    """
+    idle_s = older_than_s and max(older_than_s, _SESSION_AGE_S)
     return [
         path
         for path in files.uploads.iterdir()
         if path.name.startswith(SCRATCH)
-        or ((status := _status(path)) is not None and _is_old(status, older_than_s))
+        or ((status := _status(path)) is not None and _is_old(status, idle_s))
     ]
 
 
@@ -126,18 +182,9 @@ def discard(path: Path, *, dry: bool) -> bool:
     return True
 
 
-def _referred(files: Files, digest: Digest, media_type: str) -> list[tuple[Digest, str]]:
-    """Return what a document refers to, with the media types that it gives."""
-    raw = files.read(files.blob(digest))
-    if raw is None:
-        return []
-    if media_type in MANIFEST_TYPES | INDEX_TYPES:
-        document = decode(raw)  # one that is too large is none
-        check(digest, Digest.of(raw, digest.algorithm), files.path)
-        return list(_descriptors(document))
-    with suppress(InvalidManifest):
-        return list(_descriptors(decode(raw)))
-    return []
+def _mentioned(raw: bytes) -> set[Digest]:
+    """Return every digest that is in some bytes."""
+    return {Digest.parse(found.decode()) for found in _DIGESTS.findall(raw)}
 
 
 def _descriptors(value: object) -> Iterator[tuple[Digest, str]]:
@@ -151,14 +198,6 @@ def _descriptors(value: object) -> Iterator[tuple[Digest, str]]:
         inside = value.values() if isinstance(value, dict) else value
     for item in inside:
         yield from _descriptors(item)
-
-
-def _subject(files: Files, entry: Descriptor) -> Digest | None:
-    if "json" not in entry.media_type:
-        return None
-    raw = files.read(files.blob(entry.digest)) or b"{}"
-    subject = decode(raw).get("subject")
-    return next((digest for digest, _ in _descriptors(subject)), None)
 
 
 def _digest(text: str) -> Digest | None:

@@ -34,7 +34,7 @@ from tests.unit.archive.archives import (
     skopeo,
 )
 
-from brolga.archive import Known, pipe, stream_archive
+from brolga.archive import Known, items, pipe, stream_archive
 from brolga.archive import contents as contents_module
 from brolga.copy import push
 from brolga.descriptor import Descriptor
@@ -45,6 +45,7 @@ from brolga.errors import (
     DigestMismatch,
     InvalidManifest,
     LayerError,
+    NeedsSpool,
     NoSuchImage,
     NotComputed,
     SourceError,
@@ -230,10 +231,11 @@ def test_names_choose_one_of_several() -> None:
     for name in ("", "c", "v1", "@2", "latest"):
         store = Store()
         with pytest.raises(
-            NoSuchImage, match=r"'example.com/a:v1', 'example.com/b:latest'"
+            NoSuchImage, match=r"'example.com/a:v1', 'example.com/a:v2', 'example.com/b:latest'"
         ) as caught:
             streamed(store, *archive, name=name)
-        assert caught.value.available == ("example.com/a:v1", "example.com/b:latest")
+        names = ("example.com/a:v1", "example.com/a:v2", "example.com/b:latest")
+        assert caught.value.available == names
         assert not store.documents
 
 
@@ -248,7 +250,7 @@ def test_a_name_that_several_have_chooses_none() -> None:
     ]
     with pytest.raises(NoSuchImage, match="'host19/app:v1' and 10 more"):
         streamed(Store(), *archive, name="app:v1")
-    with pytest.raises(NoSuchImage, match="no image at all"):
+    with pytest.raises(NoSuchImage, match="the archive has no images"):
         streamed(Store(), manifest_json())
 
 
@@ -330,7 +332,9 @@ def test_layers_that_are_not_compressed_stay_so_where_the_form_is_told() -> None
 def test_layers_that_are_not_compressed_need_a_spool_where_nothing_tells(tmp_path: Path) -> None:
     """No silent buffering: the error says which order it was, and to use --spool."""
     store = Store()
-    with pytest.raises(LayerError, match=r"came before index\.json.*oci-archive:.*--spool"):
+    with pytest.raises(
+        NeedsSpool, match=r"came before oci-layout and index\.json.*oci-archive:.*--spool"
+    ):
         streamed(store, *oci())
     assert not store.documents
     for spool in (True, tmp_path, str(tmp_path)):
@@ -339,6 +343,24 @@ def test_layers_that_are_not_compressed_need_a_spool_where_nothing_tells(tmp_pat
         assert unpacked(store) == LAYERS
         assert str(image.digest) == json.loads(oci()[-2][1])["manifests"][0]["digest"]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("first", ["index.json", "oci-layout"])
+def test_an_index_in_front_tells_the_form(first: str) -> None:
+    """No writer of Docker's form puts it there: layers that are not compressed stay as they are."""
+    members = sorted(oci(), key=lambda member: member[0].name != first)
+    store = Store()
+    image = streamed(store, *members)
+    assert unpacked(store) == LAYERS
+    assert str(image.digest) == f"sha256:{sha(oci_manifest(config(), list(LAYERS)))}"
+
+
+def test_docker_s_form_is_read_where_its_index_comes_first() -> None:
+    """What manifest.json says counts, whatever came first: the layers are not compressed then."""
+    members = sorted(docker_new(), key=lambda member: member[0].name != "index.json")
+    store = Store()
+    streamed(store, *members)
+    assert unpacked(store) == LAYERS
 
 
 def test_what_was_spooled_is_compressed_where_it_was_docker_s() -> None:
@@ -350,8 +372,8 @@ def test_what_was_spooled_is_compressed_where_it_was_docker_s() -> None:
 
 
 def test_a_directory_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
-    """OSError, before anything is read."""
-    with pytest.raises(OSError, match="missing"):
+    """It is the spool's failure, and told before anything is read."""
+    with pytest.raises(SpoolFailed, match="missing cannot be made"):
         stream_archive(_unread(), Store(), spool=tmp_path / "missing")
 
 
@@ -394,7 +416,7 @@ def test_names_of_an_oci_archive_choose() -> None:
     for name, wanted in names.items():
         image = streamed(Store(), *archive, form="oci", name=name)
         assert str(image.digest) == f"sha256:{sha(wanted)}"
-    with pytest.raises(NoSuchImage, match=r"say which image: it has 'a', 'host/app:c'$"):
+    with pytest.raises(NoSuchImage, match=r"say which image: it has 'a', 'b', 'host/app:c'$"):
         streamed(Store(), *archive, form="oci")
 
 
@@ -591,7 +613,7 @@ WRONG: dict[str, tuple[list[Member], type[BrolgaError], str]] = {
     "a blob that claims a digest that is none": (
         [blob(b"x"), entry("blobs/sha256/odd", b"y"), *oci_end()],
         NoSuchImage,
-        "no image at all",
+        "the archive has no images",
     ),
     "neither form": ([entry("a", b"")], InvalidManifest, "neither manifest.json nor index.json"),
     "nothing at all": ([], InvalidManifest, "neither manifest.json nor index.json"),
@@ -634,7 +656,7 @@ def test_what_is_wrong_is_told_and_nothing_is_tagged(name: str) -> None:
     with pytest.raises(kind, match=words) as caught:
         streamed(store, *members)
     assert not store.documents
-    assert caught.value.side == ("" if kind is NoSuchImage else "source")
+    assert caught.value.side == "source"
 
 
 def test_a_blob_of_another_size_than_its_manifest_says() -> None:
@@ -669,7 +691,7 @@ def test_files_that_an_oci_archive_does_not_name_are_passed_by() -> None:
 
 def test_a_file_that_was_passed_by_is_no_blob() -> None:
     """Whatever asks for it is told so."""
-    passed = pipe._Passed("blobs/sha256/x", "other", 1)
+    passed = items.Passed("blobs/sha256/x", "other", 1)
     with pytest.raises(InvalidManifest, match="is not sha256:"):
         passed.blob(Descriptor("application/x", Digest.of(b"x"), 1))
 
@@ -711,14 +733,14 @@ def test_documents_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(pipe, "_MAX_DOCUMENTS", 10)
     with pytest.raises(InvalidManifest, match="more than 10 documents"):
         streamed(Store(), *many)
-    monkeypatch.setattr(pipe, "_MAX_KEPT", 5000)
+    monkeypatch.setitem(pipe._ROOM, "unnamed", 5000)
     with pytest.raises(InvalidManifest, match="5000 bytes of them"):
         streamed(Store(), entry("a", b"{" * 3000), entry("b", b"{" * 3000))
 
 
 def test_json_beyond_the_bounds_is_a_blob_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where it is named by its digest it may be a layer; only a document cannot be had of it."""
-    monkeypatch.setattr(pipe, "_MAX_KEPT", 1000)
+    monkeypatch.setitem(pipe._ROOM, "other", 1000)
     statement = json.dumps({"a": "b" * 2000}).encode()
     manifest = oci_manifest(b"{}", [statement], "application/json")
     store = Store()
@@ -726,6 +748,53 @@ def test_json_beyond_the_bounds_is_a_blob_like_others(monkeypatch: pytest.Monkey
         store, *map(blob, [b"{}", statement, manifest]), *oci_end(described(MANIFEST, manifest))
     )
     assert statement in store.blobs.values()
+
+
+def artifact(*parts: bytes) -> list[Member]:
+    """Write an artifact of JSON blobs, which come before their manifest."""
+    manifest = oci_manifest(b"{}", list(parts), "application/json")
+    return [*map(blob, [b"{}", *parts, manifest]), *oci_end(described(MANIFEST, manifest))]
+
+
+def test_blobs_of_json_take_no_room_of_the_documents(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An artifact may be as much JSON as it likes, before its manifest, in any sizes."""
+    monkeypatch.setitem(pipe._ROOM, "signed", 20_000)
+    monkeypatch.setitem(pipe._ROOM, "other", 3000)
+    parts = [
+        json.dumps({"n": number, "a": "b" * size}).encode()
+        for number, size in enumerate([2000] * 5 + [100] * 50)
+    ]
+    for form in ("", "oci"):
+        store = Store()
+        streamed(store, *artifact(*parts), form=form)
+        assert set(parts) <= set(store.blobs.values())
+        assert "tag" in store.documents
+
+
+def test_a_document_without_room_needs_a_spool(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Blobs that look like documents may leave no room for one: an error, which names --spool."""
+    monkeypatch.setitem(pipe._ROOM, "signed", 1500)
+    parts = [json.dumps({"schemaVersion": number, "a": "b" * 700}).encode() for number in range(9)]
+    store = Store()
+    with pytest.raises(NeedsSpool, match=r"is a document of the image.*no room left.*--spool"):
+        streamed(store, *artifact(*parts))
+    assert not store.documents
+    streamed(store, *artifact(*parts), spool=tmp_path)
+    assert set(parts) <= set(store.blobs.values())
+    assert "tag" in store.documents
+
+
+def test_a_config_that_waited_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a spool, Docker's form finds its config there too."""
+    monkeypatch.setitem(pipe._ROOM, "signed", 600)
+    extra = blob(json.dumps({"rootfs": "b" * 400}).encode())
+    with pytest.raises(NeedsSpool, match="--spool"):
+        streamed(Store(), extra, *docker_new(), form="docker")
+    store = Store()
+    streamed(store, extra, *docker_new(), form="docker", spool=True)
+    assert unpacked(store) == LAYERS
 
 
 def test_files_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -741,7 +810,7 @@ def test_names_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     for members in ([entry("a" * 400), entry("b" * 601)], [symlink("a", "b" * 999), entry("c")]):
         with pytest.raises(CorruptBlob, match="more than 1000 characters of names"):
             stream_archive([tar(*members)], Store())
-    with pytest.raises(InvalidManifest, match="no archive of images"):
+    with pytest.raises(InvalidManifest, match="not an archive of images"):
         stream_archive([tar(*map(entry, "abc"))], Store())
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import tarfile
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,9 +142,11 @@ def test_layers_are_named_for_what_they_are() -> None:
 
 
 def test_an_oci_archive_is_an_image_layout(image: Tree) -> None:
-    """Blobs, the manifest among them, then index.json and oci-layout (image-layout.md)."""
+    """oci-layout says what it is, the manifest what comes, index.json is last (image-layout.md)."""
     files = listing(written(image, "oci", "v1"))
-    assert list(files)[-2:] == ["index.json", "oci-layout"]
+    manifest = f"blobs/sha256/{image.digest.encoded}"
+    assert list(files)[:2] == ["oci-layout", manifest]
+    assert list(files)[-1] == "index.json"
     assert json.loads(files["oci-layout"]) == {"imageLayoutVersion": "1.0.0"}
     (one,) = json.loads(files["index.json"])["manifests"]
     assert one["annotations"] == {REF: "v1"}
@@ -310,7 +313,7 @@ def test_large_files_have_a_pax_header(monkeypatch: pytest.MonkeyPatch) -> None:
     writer = Writer(out, "oci")  # type: ignore[arg-type]
     blocks = (block for _ in range(size // len(block)))
     writer.push(BlobLayer(large, lambda: BlockStream(blocks)))  # type: ignore[arg-type]
-    assert out.size == size + 3 * 512
+    assert out.size == size + (3 + 2) * 512  # its headers, and oci-layout
 
 
 class Piecemeal(io.RawIOBase):
@@ -393,6 +396,28 @@ def test_a_store_s_blob_is_held_against_its_size() -> None:
         Writer(io.BytesIO(), "oci").push(BlobLayer(large, BytesBlob(b"abd", GZIP).open))
     with pytest.raises(LayerError, match="the archive is broken"):
         writer.push(BytesBlob(b"", GZIP))
+
+
+def test_what_a_store_verifies_is_not_hashed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its stream ends with the error itself; the archive is broken then as well."""
+    monkeypatch.setattr("brolga.archive.writer._verified", lambda *_: pytest.fail("hashed again"))
+    described = BytesBlob(b"ab", GZIP).descriptor
+
+    def wrong() -> Generator[bytes, None, None]:
+        yield b"ax"
+        described.digest.verifier().verify()
+
+    for blocks, is_wrong in ((wrong(), True), ((block for block in [b"ab"]), False)):
+        out = io.BytesIO()
+        blob = BlobLayer(described, partial(BlockStream, blocks), is_verified=True)
+        writer = Writer(out, "oci")
+        if is_wrong:
+            with pytest.raises(DigestMismatch):
+                writer.push(blob)
+            with pytest.raises(LayerError, match="the archive is broken"), writer:
+                pass
+        else:
+            assert writer.push(blob) == described
 
 
 def test_an_archive_of_nothing_is_no_archive() -> None:
@@ -502,6 +527,15 @@ def test_a_full_disk_names_the_archive(
     assert found.value.filename == "/dev/full"
 
 
+def test_a_reader_that_stops_is_told() -> None:
+    """`brolga pull REF - | head`: the archive is not whole, and that is said."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    out = open(theirs, "wb", buffering=0)  # noqa: PTH123, SIM115 - a descriptor has no path
+    with out, pytest.raises(LayerError, match="not whole: who reads a pipe stopped before its"):
+        Writer(out, "oci", where="a pipe").push(BytesBlob(b"x", GZIP))
+
+
 def test_an_error_of_nothing_known_stays_as_it_is() -> None:
     """A file object of the user's may raise what it likes."""
 
@@ -533,7 +567,7 @@ def test_a_device_is_written_itself(image: Tree) -> None:
 
 def test_a_dash_is_stdout(capfdbinary: Any, image: Tree) -> None:
     """`-` is a pipe, in one pass."""
-    with open_writer("-", "docker", "a:b", True) as writer:
+    with open_writer("-", "docker", "a:b", spool=True) as writer:
         push(writer, image, "", jobs=1)
     assert capfdbinary.readouterr().out == written(image, "docker", "a:b")
 

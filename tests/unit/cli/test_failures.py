@@ -22,6 +22,7 @@ from brolga.errors import (
     InvalidManifest,
     InvalidReference,
     LayerError,
+    NeedsSpool,
     NoSuchImage,
     NoSuchPlatform,
     NotComputed,
@@ -79,6 +80,7 @@ ERRORS: list[tuple[Exception, int, str]] = [
     (SourceError("bad"), 7, "brolga: source: bad"),
     (CredentialsError("bad"), 4, "brolga: local: bad"),
     (LayerError("bad"), 1, "brolga: local: bad"),
+    (NeedsSpool("bad"), 6, "brolga: source: bad"),
     (
         NotComputed("bad"),
         1,

@@ -13,6 +13,7 @@ from tests.unit.cli.images import pushed
 from brolga.images import BytesBlob, Image
 from brolga.layer import StreamLayer
 from brolga.layout import Layout
+from brolga.manifest import Index
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +38,8 @@ def test_what_was_deleted_is_told(brolga: Brolga, layout: Layout) -> None:
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out == "would delete 1 blob of 3 bytes; left 1 young one\n"
     outcome = brolga("layout", "gc", f"oci:{layout.path}", "--json")
-    assert json.loads(outcome.out) == {"blobs": 1, "size": 3, "young": 1, "scratch": 0}
+    told = {"blobs": 1, "size": 3, "young": 1, "scratch": 0, "unread": []}
+    assert json.loads(outcome.out) == told
     (layout.path / ".uploads" / "blob.1").touch()
     outcome = brolga("layout", "gc", "--older-than", "0", str(layout.path))
     assert outcome.out == "deleted 1 blob of 5 bytes, 1 file left over\n"
@@ -84,6 +86,25 @@ def test_it_says_that_it_waits(brolga: Brolga, layout: Layout) -> None:
         0,
         f"brolga: waiting for whoever writes into {layout.path}\n",
     )
+
+
+def test_a_manifest_that_cannot_be_read_is_told_of(brolga: Brolga, layout: Layout) -> None:
+    """A warning, by gc and by referrers; the rest is done."""
+    image = layout.tree("v1")
+    assert isinstance(image, Image)
+    strange = image.manifest.raw[:-1] + b',"x":NaN}'
+    described = layout.push(BytesBlob(strange, image.media_type))
+    index = Index.new([*layout.whole().index.manifests, described])
+    (layout.path / "index.json").write_bytes(index.raw)
+    outcome = brolga("layout", "gc", str(layout.path))
+    assert (outcome.code, outcome.out) == (0, "deleted 1 blob of 3 bytes; left 1 young one\n")
+    what = f"{described.digest}: $.x: a number that JSON does not have, or out of range"
+    assert outcome.err == (
+        f"warning: {layout.path}: manifest {what}; all that it mentions is left\n"
+    )
+    outcome = brolga("referrers", f"oci:{layout.path}:v1")
+    assert outcome.code == 0
+    assert f"{described.digest} is passed over: " in outcome.err
 
 
 @pytest.mark.parametrize("age", ["1w", "x", "-1", "1.5h", ""])

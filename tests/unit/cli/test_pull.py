@@ -131,3 +131,25 @@ def test_what_is_not_there_is_not_found(brolga: Brolga, registry: Embedded, tmp_
     outcome = brolga("pull", f"{registry.address}/a", f"{tmp_path}/a.tar")
     assert (outcome.code, outcome.out) == (3, "")
     assert not (tmp_path / "a.tar").exists()
+
+
+@pytest.mark.parametrize("place", ["oci", "oci-archive:"])
+def test_two_images_cannot_have_one_name(
+    brolga: Brolga, registry: Embedded, tmp_path: Path, place: str
+) -> None:
+    """The first would lose it: an error before anything is read, and how to name both."""
+    refs = [f"{registry.address}/{name}:1" for name in ("app", "sk")]
+    target = tmp_path / "made"
+    path = [f"{place}{target}"] if place.endswith(":") else ["--format", "oci", str(target)]
+    outcome = brolga("pull", *refs, *path)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert f"{refs[0]} and {refs[1]} would both be named 1: --annotate-ref" in outcome.err
+    assert not target.exists()
+    digests = [push(ref, ref) for ref in refs]
+    assert brolga("pull", "--annotate-ref", *refs, *path).code == 0
+    place = place if place.endswith(":") else "oci:"
+    with Client() as client:
+        assert client.tags(f"{place}{target}") == refs
+        found = [client.head(f"{place}{target}:{ref}").digest for ref in refs]
+    assert list(map(str, found)) == digests
+    assert brolga("pull", refs[0], refs[0], *path).code == 0

@@ -289,6 +289,32 @@ def test_a_directory_of_other_files_does_not_become_one(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
 
+def test_a_layout_may_have_others_below_it(tmp_path: Path) -> None:
+    """A registry has the repositories `team` and `team/app`: either may be made first."""
+    for name in ("team/app", "team/a/b/c"):
+        push(Layout(tmp_path / name), image("below"), "v1")
+    push(Layout(tmp_path / "team"), image("above"), "v1")
+    assert Layout(tmp_path / "team").tags() == Layout(tmp_path / "team/app").tags() == ("v1",)
+    assert Layout(tmp_path / "team").gc(older_than_s=0).blobs == 0
+    assert Layout(tmp_path / "team/app").tags() == ("v1",)
+
+
+@pytest.mark.parametrize("name", ["empty", "a/letter.txt", "link"])
+def test_a_directory_of_others_is_no_layout_s(tmp_path: Path, name: str) -> None:
+    """Nothing but layouts may be below it: another's files stay alone."""
+    place = tmp_path / "home"
+    push(Layout(place / "app"), image("a"), "v1")
+    if name == "link":
+        (place / name).symlink_to(place / "app")
+    elif name == "empty":
+        (place / name).mkdir()
+    else:
+        (place / name).parent.mkdir()
+        (place / name).touch()
+    with pytest.raises(InvalidLayout, match="it has other files"):
+        push(Layout(place), image("a"), "v1")
+
+
 def test_an_index_that_is_broken_is_of_this_machine(layout: Layout) -> None:
     """Which file it is, and which side."""
     with layout.writing():

@@ -6,9 +6,10 @@ import fcntl
 import json
 import os
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.tars import tar
@@ -19,6 +20,7 @@ from brolga.images import BytesBlob, Image, ImageIndex
 from brolga.images.validate import validate
 from brolga.layer import StreamLayer
 from brolga.layout import Layout, Swept
+from brolga.layout import sweep as sweep_module
 from brolga.manifest import Index
 from brolga.mediatypes import OCI_INDEX, OCI_LAYER
 
@@ -149,23 +151,88 @@ def test_what_is_of_no_known_kind_keeps_what_it_names(layout: Layout) -> None:
     assert layout.gc(older_than_s=0) == NOTHING
 
 
-def test_a_manifest_that_cannot_be_read_ends_it(layout: Layout) -> None:
-    """Nobody knows what it refers to: nothing is deleted."""
+def test_a_manifest_that_is_damaged_ends_it(layout: Layout) -> None:
+    """Nobody knows what it referred to: nothing is deleted."""
     made = image("a")
     push(layout, made, "v1")
     layout.push(BytesBlob(b"x", OCI_LAYER))
     file = place(layout, made.digest)
-    file.write_bytes(made.manifest.raw + b" ")
-    with pytest.raises(DigestMismatch) as found:
-        layout.gc(older_than_s=0)
-    assert found.value.side == "local"
-    file.write_bytes(b"no")
-    with pytest.raises(InvalidManifest, match=f"^{layout.path}: "):
-        layout.gc(older_than_s=0)
+    for damaged in (made.manifest.raw + b" ", b"no"):
+        file.write_bytes(damaged)
+        with pytest.raises(DigestMismatch) as found:
+            layout.gc(older_than_s=0)
+        assert found.value.side == "local"
     file.write_bytes(b" " * (5 << 20))
-    with pytest.raises(InvalidManifest):
+    with pytest.raises(InvalidManifest, match="more than 4194304 bytes"):
         layout.gc(older_than_s=0)
     assert place(layout, BytesBlob(b"x", OCI_LAYER).descriptor.digest).exists()
+
+
+def nested(depth: int) -> object:
+    value: object = {}
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
+STRANGE: dict[str, dict[str, object]] = {
+    "no number": {"x": float("nan")},
+    "deep": {"x": nested(70)},
+    "no text": {"artifactType": "a/b\ud800"},
+}
+READABLE: dict[str, dict[str, object]] = {
+    "two kinds of layers": {"Layers": []},
+    "an old version": {"schemaVersion": 1},
+}
+
+
+def strange(layout: Layout, members: dict[str, object]) -> tuple[Digest, Digest]:
+    """Enter a manifest that a registry took, with a layer, and a subject; return both digests."""
+    made = layout.tree("v1")
+    assert isinstance(made, Image)
+    alone = layout.push(BytesBlob(b"layer", OCI_LAYER))
+    document = {
+        **json.loads(made.manifest.raw),
+        "layers": [alone.to_dict()],
+        "subject": made.descriptor.to_dict(),
+        **members,
+    }
+    raw = json.dumps(document).encode()
+    described = layout.push(BytesBlob(raw, made.manifest.media_type))
+    layout.push(BytesBlob(b"nobody's", OCI_LAYER))
+    enter(layout, *layout.whole().index.manifests, described)
+    return described.digest, alone.digest
+
+
+@pytest.mark.parametrize("kind", [*STRANGE, *READABLE])
+def test_a_manifest_that_cannot_be_read_keeps_what_it_mentions(layout: Layout, kind: str) -> None:
+    """A client of a registry may put what nobody here reads: it is told of, the rest is swept."""
+    push(layout, image("a"), "v1")
+    digest, layer = strange(layout, {**STRANGE, **READABLE}[kind])
+    for untagged in (False, True):  # it mentions an image that stays, and may be its signature
+        swept = layout.gc(older_than_s=0, untagged=untagged)
+        assert swept.blobs == (not untagged)
+        assert place(layout, digest).exists()
+        assert place(layout, layer).exists()
+        if kind in STRANGE:
+            assert [one.partition(": ")[0] for one in swept.unread] == [str(digest)]
+        else:
+            assert swept.unread == ()
+
+
+@pytest.mark.parametrize("kind", [*STRANGE, *READABLE])
+def test_referrers_are_listed_beside_what_cannot_be_read(layout: Layout, kind: str) -> None:
+    """One manifest that nobody here reads hides no other."""
+    made = image("a")
+    push(layout, made, "v1")
+    note = image("note").with_subject(made.descriptor)
+    push(layout, note)
+    digest, _ = strange(layout, {**STRANGE, **READABLE}[kind])
+    unread = []
+    found = layout.referrers(made.digest, lambda one, _: unread.append(one))
+    assert [one.digest for one in found] == [note.digest]
+    assert unread == [digest]
+    assert layout.referrers(made.digest) == found
 
 
 def test_what_is_no_blob_is_not_ours(layout: Layout) -> None:
@@ -179,7 +246,10 @@ def test_what_is_no_blob_is_not_ours(layout: Layout) -> None:
 
 
 def test_what_broken_off_writers_left_goes(layout: Layout) -> None:
-    """Files of ours at once; a session of the registry when it is old and nobody holds it."""
+    """Files of ours at once; a session of the registry after a day, if nobody holds it.
+
+    That is what a registry waits for a client. With an age of 0 there are no clients.
+    """
     push(layout, image("a"), "v1")
     uploads = layout.path / ".uploads"
     ours, young, old, held = (uploads / name for name in ("blob.1", "a" * 32, "b" * 32, "c" * 32))
@@ -194,6 +264,11 @@ def test_what_broken_off_writers_left_goes(layout: Layout) -> None:
         assert layout.gc(dry_run=True) == Swept(0, 0, 0, 2)
         assert layout.gc() == Swept(0, 0, 0, 2)
     assert {path.name for path in uploads.iterdir()} == {young.name, held.name, "link"}
+    hours = time.time() - 7200
+    os.utime(young, (hours, hours))
+    assert layout.gc() == Swept(0, 0, 0, 1)  # the one that was held
+    assert layout.gc(older_than_s=0) == Swept(0, 0, 0, 1)
+    assert not young.exists()
 
 
 def test_it_waits_for_a_push_that_is_under_way(layout: Layout) -> None:
@@ -282,6 +357,27 @@ def test_a_session_that_ends_meanwhile_is_none(
     with monkeypatch.context() as patched:
         patched.setattr(Path, "lstat", gone)
         assert layout.gc(older_than_s=0) == NOTHING
+
+
+def test_a_blob_that_is_committed_meanwhile_stays(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A registry that has it takes the time: its client was just told that it is there."""
+    push(layout, image("a"), "v1")
+    old = layout.push(BytesBlob(b"old", OCI_LAYER))
+    file = place(layout, old.digest)
+    os.utime(file, (0, 0))
+    listed = sweep_module.unneeded
+
+    def committed(*arguments: Any) -> object:
+        found = listed(*arguments)
+        os.utime(file)
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr("brolga.layout.unneeded", committed)
+        assert layout.gc() == NOTHING
+    assert file.exists()
 
 
 def test_what_is_no_manifest_has_no_subject(layout: Layout) -> None:

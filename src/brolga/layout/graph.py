@@ -1,0 +1,27 @@
+"""What can be reached from somewhere: one walk for all who ask.
+
+Knows nothing of layouts.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Iterator
+
+__all__ = ["reached"]
+
+T = TypeVar("T", bound="Hashable")
+
+
+def reached(roots: Iterable[T], below: Callable[[T], Iterable[T]]) -> Iterator[T]:
+    """Yield the roots and all below them, each once; `below` is asked after one was taken."""
+    todo, seen = deque(roots), set[T]()
+    while todo:
+        one = todo.popleft()
+        if one not in seen:
+            seen.add(one)
+            yield one
+            todo.extend(below(one))

@@ -1,0 +1,200 @@
+"""What a layout has, as it is read: names, documents, blobs.
+
+Knows that nothing is to be believed before it was seen: bytes are held against their digest while
+they are read. Must not know how a layout is written.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from brolga.descriptor import Descriptor
+from brolga.digest import Digest, hasher
+from brolga.errors import (
+    BrolgaError,
+    CorruptBlob,
+    DigestMismatch,
+    InvalidLayout,
+    InvalidManifest,
+    NoSuchImage,
+)
+from brolga.images import BlockStream, BytesBlob, ImageIndex
+from brolga.layout.files import Files, check
+from brolga.layout.listing import names
+from brolga.layout.naming import digest_of, found, no_such
+from brolga.manifest import MAX_SIZE, Index, parse_manifest
+from brolga.manifest.root import INDEX_TYPES, MANIFEST_TYPES
+from brolga.mediatypes import OCI_INDEX
+from brolga.store import read_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from brolga.blob import BlobStream
+    from brolga.images import Tree
+    from brolga.manifest import Manifest
+
+__all__ = ["Reading", "here", "local"]
+
+_BLOCK_SIZE: Final = 1 << 20  # bytes
+_DAMAGED: Final = "copy the image there again"
+
+
+def _pass_by(_digest: Digest, _error: InvalidManifest) -> None:
+    """Tell nobody."""
+
+
+class Reading:
+    """An image layout that is there, as a `store.Source`. Threads may share one."""
+
+    home: Final = None
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._files = Files(self.path)
+
+    def __repr__(self) -> str:
+        """Show where it is."""
+        return f"{type(self).__name__}({os.fspath(self.path)!r})"
+
+    def tags(self) -> tuple[str, ...]:
+        """Return the names of its images, in the index's order. Raises NoSuchImage, and more."""
+        return names(self._index())
+
+    def resolve(self, name: str = "") -> Descriptor:
+        """Return what a name stands for: a tag, a digest, `@N` for the Nth image, "" for the only.
+
+        Raises NoSuchImage, which tells the names that there are, InvalidLayout, InvalidManifest.
+        """
+        index = self._index()
+        entry = found(index, name)
+        if entry is None and (digest := digest_of(name)) and self._files.size(digest) is not None:
+            entry = self.document(name).descriptor
+        if entry is None:
+            raise no_such(self.path, name, index)
+        return entry
+
+    def document(self, name: str) -> Manifest | Index:
+        """Read the manifest or index that a tag or a digest names.
+
+        Raises NoSuchImage for a name that is not there, CorruptBlob for a digest of which there
+        are no bytes, DigestMismatch, InvalidManifest.
+        """
+        digest = digest_of(name) or self.resolve(name).digest
+        raw = self._files.read(self._files.blob(digest))
+        if raw is None:
+            raise local(CorruptBlob(f"manifest {digest} is missing in {self.path}"))
+        with here(self.path):
+            if len(raw) > MAX_SIZE:
+                raise InvalidManifest(f"{digest} has more than {MAX_SIZE} bytes: it is no manifest")
+            check(digest, Digest.of(raw, digest.algorithm), self.path)
+            return parse_manifest(raw)
+
+    def read(self, descriptor: Descriptor) -> BlobStream:
+        """Open a blob's bytes, verified while they are read.
+
+        Raises, when it is read, CorruptBlob where it is not there or of another size,
+        DigestMismatch at the end of other bytes.
+        """
+        if descriptor.data is not None:
+            return BytesBlob(descriptor.data, descriptor.media_type).open()
+        return BlockStream(self._blocks(descriptor))
+
+    def blob(self, digest: Digest) -> BlobStream:
+        """Open the blob of a digest. Raises NoSuchImage where there is none."""
+        self._files.require()
+        size = self._files.size(digest)
+        if size is None:
+            raise NoSuchImage(f"there is no blob {digest} in {self.path}")
+        return self.read(Descriptor("application/octet-stream", digest, size))
+
+    def tree(self, name: str = "") -> Tree:
+        """Return the image or index of a name, as `resolve` has it; no blob is read yet."""
+        return read_tree(self, str(self.resolve(name).digest))
+
+    def whole(self) -> ImageIndex:
+        """Return all its images as one index: index.json, byte for byte."""
+        index = self._index()
+        return ImageIndex(index, lambda child: read_tree(self, str(child.digest)))
+
+    def referrers(
+        self, digest: Digest, unread: Callable[[Digest, InvalidManifest], None] = _pass_by
+    ) -> tuple[Descriptor, ...]:
+        """Return the images of the index that refer to a manifest by their subject.
+
+        `unread` is told of a manifest that cannot be read: nobody knows whether it refers to it.
+        """
+        referring = {}
+        for entry in self._index().manifests:
+            if entry.media_type not in MANIFEST_TYPES | INDEX_TYPES:
+                continue  # an unknown one "MUST NOT generate an error" (image-index.md)
+            try:
+                document = self.document(str(entry.digest))
+            except InvalidManifest as error:
+                unread(entry.digest, error)
+                continue
+            if document.subject is not None and document.subject.digest == digest:
+                referring[entry.digest] = document.as_referrer
+        return tuple(referring.values())
+
+    def _index(self) -> Index:
+        self._files.require()
+        raw = self._files.read(self._files.index)
+        if raw is None:
+            raise local(InvalidLayout(f"{self.path} has no index.json"))
+        with here(self.path):
+            return Index.parse(raw, OCI_INDEX)
+
+    def _blocks(self, descriptor: Descriptor) -> Generator[bytes, None, None]:
+        try:
+            file = self._files.open(self._files.blob(descriptor.digest))
+        except FileNotFoundError:
+            raise local(
+                CorruptBlob(f"blob {descriptor.digest} is missing in {self.path}")
+            ) from None
+        state, size = hasher(descriptor.digest.algorithm), 0
+        try:
+            while size <= descriptor.size and (block := os.read(file, _BLOCK_SIZE)):
+                state.update(block)
+                size += len(block)
+                yield block
+        finally:
+            os.close(file)
+        if size != descriptor.size:
+            what = "more" if size > descriptor.size else f"{size} bytes"
+            raise local(
+                CorruptBlob(
+                    f"blob {descriptor.digest} in {self.path} has {what}, where its descriptor "
+                    f"says {descriptor.size}"
+                )
+            )
+        try:
+            check(descriptor.digest, Digest.from_hasher(state), self.path)
+        except DigestMismatch as error:
+            # One of the right size is not written anew: nobody reads all that is there already.
+            place = self._files.blob(descriptor.digest)
+            raise local(error, f"delete {place} and {_DAMAGED}") from None
+
+
+E = TypeVar("E", bound=BrolgaError)
+
+
+def local(error: E, advice: str = _DAMAGED) -> E:
+    """Say of an error that it is of this machine, and what to do."""
+    error.side = "local"
+    error.add_note(advice)
+    return error
+
+
+@contextmanager
+def here(path: Path) -> Iterator[None]:
+    """Say of a document that cannot be read where it is."""
+    try:
+        yield
+    except InvalidManifest as error:
+        raise local(InvalidManifest(f"{path}: {error}")) from error
+    except DigestMismatch as error:
+        raise local(error) from None
