@@ -22,7 +22,7 @@ from brolga.cli.options import (
     upload_flags,
 )
 from brolga.cli.output import result
-from brolga.cli.places import archive_of, check_target, registry_of
+from brolga.cli.places import archive_of, beside, check_target, registry_of
 from brolga.cli.values import names, pairs
 from brolga.cli.verbs import MAY_BE_EMPTY, Verb
 
@@ -155,7 +155,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     layers = [stream_layer(name, making, connection, verb, tar=True) for name in sources]
     for name in set(sources) - {"-"}:
         refuse_compressed(name)
-    registry = registry_of(reference)
+    registry, sending = registry_of(reference), beside(output, sending)
     with open_client(connection, jobs=jobs, registry=registry, sending=sending) as client:
         image = client.image(under, platform) if under else _empty(platform)
         image.config  # noqa: B018 - a base that is broken is told before a stream is read

@@ -22,7 +22,7 @@ from brolga.cli.options import (
     upload_flags,
 )
 from brolga.cli.parameters import WholePlatformType
-from brolga.cli.places import archive_of, check_target, registry_of
+from brolga.cli.places import archive_of, beside, check_target, registry_of
 from brolga.cli.values import items, names, pairs
 from brolga.cli.verbs import MAY_BE_EMPTY, Verb
 
@@ -216,7 +216,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     check_target(where, as_json=as_json)
     changes = _Changes(**config)
     layers = _layers(append, connection)
-    registry = registry_of(where)
+    registry, sending = registry_of(where), beside(output, sending)
     with open_client(connection, registry=registry, sending=sending) as client:
         tree = tree_of(client, source, platform, in_place=where == source)
         changed = _changed(tree, changes, annotations, layers, source)

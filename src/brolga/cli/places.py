@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from brolga.cli.connection import Connection
+    from brolga.cli.sending import Sending
     from brolga.digest import Digest
     from brolga.place import Local, Place
     from brolga.reference import Repository
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "archive_of",
     "as_path",
+    "beside",
     "check_file",
     "check_source",
     "check_stdout",
@@ -56,6 +59,17 @@ def archive_of(file: str, name: Place) -> Local:
     if isinstance(name, Local):
         raise click.UsageError(f"--output: {name} is not the name of an image in a registry")
     return Local("docker-archive", file, f"{name.repository}:{name.tag}" if name.tag else "")
+
+
+def beside(file: str | None, sending: Sending) -> Sending:
+    """Return how uploads go out, with a spool beside the file that --output writes.
+
+    A tar has a layer's size in front of it, and that of a stream shows only at its end. Where a
+    file on this disk is wanted, what waits for that needs no word of its own.
+    """
+    if file in {None, "-"} or sending.spool is not False:
+        return sending
+    return replace(sending, spool=os.path.dirname(str(file)) or ".")  # noqa: PTH120 - a str
 
 
 def found(path: str) -> Local:
