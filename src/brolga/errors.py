@@ -10,6 +10,7 @@ who catches it. Each operation's error says which side failed: the source, the r
     ├── InvalidLayout                      a directory that is no image layout
     ├── NoSuchPlatform                     an index without an image for the platform asked for
     ├── NoSuchImage                        a layout or archive that has no image of that name
+    ├── TagMoved                           a tag that another client moved meanwhile
     ├── SourceError                        the source failed, or gave what is not bytes
     ├── CredentialsError                   credentials that cannot be read or stored
     ├── LayerError
@@ -57,6 +58,7 @@ __all__ = [
     "SpoolFailed",
     "StreamConsumed",
     "StreamNotReplayable",
+    "TagMoved",
     "TransportFailed",
     "Unauthorized",
     "UploadInterrupted",
@@ -116,6 +118,19 @@ class NoSuchPlatform(BrolgaError):
     def __init__(self, message: str, *, available: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.available = available
+
+
+class TagMoved(BrolgaError):
+    """A tag that stands for something else than what was read and changed: nothing was written.
+
+    `expected` is the digest that it stood for, `actual` the one that it stands for now, "" where it
+    is not there any more.
+    """
+
+    def __init__(self, message: str, *, expected: str, actual: str) -> None:
+        super().__init__(message)
+        self.expected = expected
+        self.actual = actual
 
 
 class SourceError(BrolgaError):

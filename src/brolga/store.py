@@ -60,8 +60,14 @@ class Target(Protocol):
         blob's source does.
         """
 
-    def holds(self, descriptor: Descriptor) -> bool:
-        """Tell whether a manifest is there already, and so what it refers to."""
+    def holds(self, descriptor: Descriptor, name: str = "") -> bool:
+        """Tell whether a manifest is there already, and so what it refers to.
+
+        With `name`, a tag, whether that stands for it.
+        """
+
+    def named(self, tag: str) -> Digest | None:
+        """Return the digest of what a tag stands for; None where there is no such tag."""
 
     def put(self, document: Manifest | Index, name: str) -> None:
         """Take a manifest under `name`, a tag or its digest. What it refers to is there."""

@@ -115,6 +115,40 @@ def test_what_is_pushed_by_digest_is_what_has_it(registry: Embedded) -> None:
             client.push(wrong, empty.append(StreamLayer([b"data"])))
 
 
+@pytest.mark.parametrize("part", ["config", "layer"])
+@pytest.mark.parametrize(("tag", "recheck"), [("v2", False), ("v1", True)])
+def test_a_repository_that_has_lost_a_blob_is_mended(
+    registry: Embedded, part: str, tag: str, *, recheck: bool
+) -> None:
+    """Pushing again sends what is missing: where the registry refuses the manifest, or is asked."""
+    name = f"{registry.address}/x"
+    with Client() as client:
+        client.push(f"{name}-kept:v1", brolga.Image.empty().append(StreamLayer([b"data"])))
+        kept = client.image(f"{name}-kept:v1")
+        client.copy(f"{name}-kept:v1", f"{name}:v1")
+        blob = kept.manifest.config if part == "config" else kept.manifest.layers[0]
+        client.delete_blob(f"{name}@{blob.digest}")
+        client.push(f"{name}:{tag}", kept, recheck=recheck)
+        assert (
+            client.blob(f"{name}@{blob.digest}").read()
+            == client.blob(f"{name}-kept@{blob.digest}").read()
+        )
+
+
+def test_an_index_with_a_damaged_image_is_mended(registry: Embedded) -> None:
+    """What its images refer to is checked as well."""
+    name = f"{registry.address}/x"
+    with Client() as client:
+        image = brolga.Image.empty().append(StreamLayer([b"data"]))
+        client.push(f"{name}-kept", image)
+        kept = client.image(f"{name}-kept:latest")
+        client.push(f"{name}-kept:all", brolga.ImageIndex.empty().append(kept))
+        client.copy(f"{name}-kept:all", f"{name}:all")
+        client.delete_blob(f"{name}@{image.manifest.config.digest}")
+        client.copy(f"{name}-kept:all", f"{name}:all", recheck=True)
+        assert client.image(f"{name}:all").config.platform.os == "linux"
+
+
 def test_a_tag_is_returned_with_its_digest(registry: Embedded) -> None:
     """The new name, by both."""
     with Client() as client:

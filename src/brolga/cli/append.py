@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from brolga.cli.changing import replaced
 from brolga.cli.options import (
     Connection,
     Making,
@@ -30,7 +31,9 @@ from brolga.cli.verbs import Verb
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from brolga.client import Client
     from brolga.descriptor import Platform
+    from brolga.digest import Digest
     from brolga.images import Image
     from brolga.layer import StreamLayer
     from brolga.place import Place
@@ -146,15 +149,29 @@ def command(  # noqa: PLR0913 - the flags of the verb
         refuse_compressed(name)
     registry = registry_of(reference)
     with open_client(connection, jobs=jobs, registry=registry, sending=sending) as client:
-        image = client.image(under, platform) if under else _empty(platform)
+        image, expected = _base(client, under, platform, reference)
         if under and names_base:
             annotations = {**_of_base(under, image), **annotations}
         image = _appended(image, layers, created_by).with_annotations(annotations)
         if "-" in sources:
             refuse_compressed("-")
         with shown(layers, making.progress):
-            pushed = client.push(reference, image)
+            pushed = client.push(reference, image, expected=expected)
     _print(pushed, image, layers, time.monotonic() - began, as_json=as_json)
+
+
+def _base(
+    client: Client, under: Place | None, platform: Platform | None, target: Place
+) -> tuple[Image, Digest | None]:
+    """Return the image to append to, and what the target must stand for until the end."""
+    from brolga.descriptor import DEFAULT_PLATFORM
+    from brolga.images import ImageIndex
+
+    if under is None:
+        return _empty(platform), None
+    tree = client.get(under)
+    image = tree.image(platform or DEFAULT_PLATFORM) if isinstance(tree, ImageIndex) else tree
+    return image, replaced(target, under, tree)
 
 
 def _empty(platform: Platform | None) -> Image:

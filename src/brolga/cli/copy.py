@@ -17,6 +17,7 @@ from brolga.cli.options import (
     json_flag,
     open_client,
     platform_flag,
+    recheck_flag,
     registry_flags,
     upload_flags,
 )
@@ -55,6 +56,7 @@ Examples:
 )
 @click.option("-n", "--no-clobber", is_flag=True, help="Leave tags alone that DST has already.")
 @click.option("--referrers", is_flag=True, help="Copy what refers to it too: signatures, SBOMs.")
+@recheck_flag
 @platform_flag
 @jobs_flag
 @upload_flags
@@ -67,6 +69,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     all_tags: bool,
     no_clobber: bool,
     referrers: bool,
+    recheck: bool,
     platform: Platform | None,
     jobs: int,
     sending: Sending,
@@ -96,7 +99,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
         check_target(place, as_json=as_json)
     registry = registry_of(home if all_tags else place)
     with open_client(connection, jobs=jobs, registry=registry, sending=sending) as client:
-        copy = partial(client.copy, platform=platform, referrers=referrers)
+        copy = partial(client.copy, platform=platform, referrers=referrers, recheck=recheck)
         if all_tags:
             _copy_tags(client, copy, origin, home, no_clobber=no_clobber, as_json=as_json)
         else:

@@ -46,6 +46,7 @@ __all__ = [
     "open_client",
     "password_from_stdin",
     "platform_flag",
+    "recheck_flag",
     "registry_flags",
     "registry_flags_but_u",
     "upload_flags",
@@ -266,6 +267,11 @@ jobs_flag = click.option(
     default=_JOBS,
     show_default=True,
     help="Blobs that are pushed at a time.",
+)
+recheck_flag = click.option(
+    "--recheck",
+    is_flag=True,
+    help="Ask for each blob, though the manifest is there: mends what the registry has lost.",
 )
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 platform_flag = click.option(

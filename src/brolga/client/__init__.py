@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from brolga.auth import Keychain
     from brolga.client.explanation import Explanation
     from brolga.descriptor import Descriptor, Platform
+    from brolga.digest import Digest
     from brolga.images import Tree
     from brolga.layer import Blob, BlobStream
     from brolga.manifest import Index, Manifest
@@ -160,7 +161,14 @@ class Client:
         with layer.open() as stream:
             return self._registries.remote(home, "pull,push").upload(layer, stream)
 
-    def push(self, place: Place | Repository | str, tree: Tree) -> Place:
+    def push(
+        self,
+        place: Place | Repository | str,
+        tree: Tree,
+        *,
+        recheck: bool = False,
+        expected: Digest | None = None,
+    ) -> Place:
         """Push an image or an index, in one pass over its streams; return its name by digest.
 
         Where a `Repository` stands for the place, it is pushed by its digest alone.
@@ -168,7 +176,12 @@ class Client:
         Layers go before the config and the manifest, several at a time; a blob that is there
         already is not sent, one of another repository of the same registry is mounted. The
         manifest is the last to go: when anything fails before, the name stands for what it stood
-        for.
+        for. A manifest that is there is taken for whole, unless `recheck`: then each blob is asked
+        for, and what a registry has lost is sent again.
+
+        `expected` is what the tag must stand for until the end, where the tree is made of that.
+        Raises TagMoved where it does not. It is asked just before the manifest goes: no registry
+        does both in one step.
 
         Raises what `push_layer` raises, InvalidReference where `place` has a digest that is not
         the tree's, NotComputed where that is not known yet (distribution-spec, Pushing manifests),
@@ -177,7 +190,9 @@ class Client:
         target = Destination.of(place)
         target.check(tree)
         with self._into(target, tree.homes) as (store, jobs):
-            pushed = push_into(store, tree, target.name, jobs=jobs)
+            pushed = push_into(
+                store, tree, target.name, jobs=jobs, recheck=recheck, expected=expected
+            )
         return target.at(pushed.digest)
 
     def save(self, home: Local | str, images: Iterable[tuple[str, Tree]]) -> list[Place]:
@@ -226,11 +241,13 @@ class Client:
         *,
         platform: Platform | None = None,
         referrers: bool = False,
+        recheck: bool = False,
     ) -> Place:
         """Copy an image, an index with all its platforms, or an artifact; return its new name.
 
         Blobs go from place to place in blocks, verified, and touch no other disk. With
         `platform`, that image of an index alone. With `referrers`, what refers to it as well.
+        `recheck` is as in `push`.
 
         Raises what `push` and reading raise, InvalidReference for referrers of an archive.
         """
@@ -244,9 +261,9 @@ class Client:
             with local.reading(source) as blocks:
                 return self.push_archive(target, blocks, form=form, name=name, platform=platform)
         tree = self.image(source, platform) if platform else self.get(source)
-        pushed = self.push(target, tree)
+        pushed = self.push(target, tree, recheck=recheck)
         if referrers:
-            copy_referrers(self, source, target, tree)
+            copy_referrers(self, source, target, tree, recheck=recheck)
         return pushed
 
     def tag(self, place: Place | str, tag: str) -> Place:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from brolga.errors import NotComputed, NotFound, RegistryError
 from brolga.images import BlobLayer, BlockStream, BytesBlob
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from brolga.compression import Block
     from brolga.descriptor import Descriptor
+    from brolga.digest import Digest
     from brolga.layer import Blob, BlobStream
     from brolga.manifest import Index, Manifest
     from brolga.reference import Repository
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from brolga.wire import Access, Retry
 
 __all__ = ["Remote"]
+
+_SMALL: Final = 1 << 20  # bytes; what goes in one PUT, at one request less
 
 
 def _go_on() -> None:
@@ -108,13 +111,17 @@ class Remote:
             )
             return self.transport.run(flow)
 
-    def holds(self, descriptor: Descriptor) -> bool:
-        """Ask whether a manifest is there: a registry keeps none without what it refers to."""
+    def holds(self, descriptor: Descriptor, name: str = "") -> bool:
+        """Ask whether a manifest is there: few registries keep one without what it refers to."""
+        digest = descriptor.digest
+        return self.named(name or str(digest)) == digest
+
+    def named(self, tag: str) -> Digest | None:
+        """Ask what a tag stands for; None where there is no such tag."""
         try:
-            self.transport.run(head_manifest(self.access, str(descriptor.digest)))
+            return self.transport.run(head_manifest(self.access, tag)).digest
         except NotFound:
-            return False
-        return True
+            return None
 
     def put(self, document: Manifest | Index, name: str) -> None:
         """Push a manifest under a tag or its digest, and see to it that its subject knows it."""
@@ -144,6 +151,11 @@ class Remote:
 
     def _upload(self, blob: Blob, watch: Callable[[], None], session: str = "") -> Descriptor:
         with blob.open() as stream:
+            if isinstance(blob, BlobLayer) and blob.descriptor.size <= _SMALL:
+                watch()
+                data = b"".join(stream.with_heartbeats())
+                flow = upload_bytes(self.access, data, blob.descriptor, session)
+                return self.transport.run(flow)
             return self.upload(blob, stream, watch, session)
 
     def _mount(self, blob: Blob, descriptor: Descriptor) -> str | None:

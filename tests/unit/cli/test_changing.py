@@ -1,4 +1,4 @@
-"""cli.changing: whose credentials go where."""
+"""cli.changing: whose credentials go where, and what happens to a tag that another moves."""
 
 from __future__ import annotations
 
@@ -8,9 +8,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.scripted import Peer, scripted
+from tests.unit.cli.images import index, push, pushed
+
+from brolga.client import Client
+from brolga.descriptor import Platform
+from brolga.images import Image
+from brolga.reference import Reference
 
 if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
+    from tests.conftest import Embedded
     from tests.unit.cli.conftest import Brolga
+
+    from brolga.images import Tree
+    from brolga.place import Place
+    from brolga.reference import Repository
 
 ELSEWHERE = "127.0.0.1:1/x:new"
 VERBS = {
@@ -46,3 +60,74 @@ def test_the_username_is_for_the_registry_of_the_result(
     mine = "Basic " + b64encode(b"me:secret").decode()
     assert set(seen) == (set() if tag else {mine})
     assert "secret" not in outcome.out + outcome.err
+
+
+@pytest.fixture
+def moves(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Have another client move a tag just before a result is pushed to it; return its digests."""
+    real, digests = Client.push, list[str]()
+
+    def push(self: Client, where: Place | Repository, tree: Tree, **how: Any) -> Place:
+        if not digests and (isinstance(where, Reference) or "v1" in str(where)):
+            other = Image.empty(Platform("plan9", "mips"))
+            digests.append("")
+            digests[:] = [str(real(self, where, other).digest)]
+        return real(self, where, tree, **how)
+
+    monkeypatch.setattr(Client, "push", push)
+    return digests
+
+
+@pytest.mark.parametrize("home", ["registry", "layout"])
+@pytest.mark.parametrize("verb", [*VERBS, "mutate an index", "append"])
+def test_a_tag_that_moved_meanwhile_is_told(
+    brolga: Brolga,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    *,
+    verb: str,
+    home: str,
+) -> None:
+    """Two who change one tag: the second is told, and nothing disappears."""
+    registry = request.getfixturevalue("registry")
+    name = f"{registry.address}/app:v1" if home == "registry" else f"oci:{tmp_path / 'app'}:v1"
+    platform = Platform("linux", "amd64")
+    if "index" in verb:
+        index(f"{registry.address}/any:v1", platform, Platform("linux", "arm64"))
+    else:
+        push(f"{registry.address}/any:v1", *2 * ["\0" * 1024])  # empty tars
+    with Client() as client:
+        before = client.copy(f"{registry.address}/any:v1", name).digest
+    (tmp_path / "more.tar").write_bytes(bytes(1024))
+    words = {
+        **VERBS,
+        "mutate": ["mutate", "SOURCE", "-l", "a=b"],
+        "rebase": ["rebase", "SOURCE", "--old_base", "SOURCE", "--new_base", "SOURCE"],
+        "index append": ["index", "append", "SOURCE", "-m", f"{registry.address}/any:v1"],
+        "mutate an index": ["mutate", "SOURCE", "-a", "a=b"],
+        "append": ["append", "-b", "SOURCE", "-t", "SOURCE", "-f", str(tmp_path / "more.tar")],
+    }[verb]
+    digests = request.getfixturevalue("moves")
+    arguments = [word.replace("SOURCE", name) for word in words]
+    outcome = brolga(*arguments)
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err.endswith(
+        f"the tag v1 moved from {before} to {digests[0]} meanwhile, and was left so; "
+        "run it again: it then changes what the tag stands for now\n"
+    )
+    with Client() as client:
+        assert str(client.head(name).digest) == digests[0]
+
+
+@pytest.mark.parametrize("tag", ["v2", "new"])
+def test_a_result_of_another_name_takes_its_tag(
+    brolga: Brolga, registry: Embedded, moves: list[str], tag: str
+) -> None:
+    """What is not changed in its place may be there or not: the last one counts, as ever."""
+    name = f"{registry.address}/app:v1"
+    push(name, "a")
+    pushed(f"{registry.address}/app:v2", Image.empty())
+    moves.clear()
+    outcome = brolga("mutate", name, "-l", "a=b", "-t", f"{registry.address}/app:{tag}")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert moves
