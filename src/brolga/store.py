@@ -11,6 +11,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from brolga.errors import InvalidManifest
 from brolga.images import BlobLayer, Image, ImageIndex
 from brolga.manifest import Index
 
@@ -75,14 +76,28 @@ class Target(Protocol):
 
 def read_tree(source: Source, name: str) -> Tree:
     """Read what a tag or a digest names, as an image or an index: no blob is read yet."""
-    document = source.document(name)
+    return _tree(source, source.document(name))
+
+
+def _tree(source: Source, document: Manifest | Index) -> Tree:
     if isinstance(document, Index):
         return ImageIndex(document, partial(_child, source), source.home)
     return _image(source, document)
 
 
 def _child(source: Source, descriptor: Descriptor) -> Tree:
-    return read_tree(source, str(descriptor.digest))
+    """Read what an index lists. Raises InvalidManifest where it is not as the index says."""
+    document = source.document(str(descriptor.digest))
+    found = document.descriptor
+    for what, said, actual in (
+        ("size", descriptor.size, found.size),
+        ("mediaType", descriptor.media_type, found.media_type),
+    ):
+        if said != actual:
+            raise InvalidManifest(
+                f"{descriptor.digest} has the {what} {actual}, and {said} in the index that has it"
+            )
+    return _tree(source, document)
 
 
 def _image(source: Source, manifest: Manifest) -> Image:

@@ -25,7 +25,14 @@ from brolga.client.registries import Chunk, Registries, Uploads
 from brolga.client.target import Destination
 from brolga.copy import push as push_into
 from brolga.descriptor import DEFAULT_PLATFORM
-from brolga.errors import InvalidManifest, InvalidReference, excerpt
+from brolga.errors import (
+    Denied,
+    InvalidManifest,
+    InvalidReference,
+    StreamConsumed,
+    Unauthorized,
+    excerpt,
+)
 from brolga.images import BlockStream, Image, ImageIndex
 from brolga.place import FORMS, Local, parse_home
 from brolga.reference import Reference, Repository
@@ -52,6 +59,7 @@ if TYPE_CHECKING:
 
     from brolga.auth import Keychain
     from brolga.client.explanation import Explanation
+    from brolga.client.remote import Remote
     from brolga.descriptor import Descriptor, Platform
     from brolga.digest import Digest
     from brolga.images import Tree
@@ -148,18 +156,26 @@ class Client:
         """Stream a layer into a repository, or a layout, in one pass; return its descriptor.
 
         The layer's digest and sizes exist from then on. When anything fails, nothing is
-        committed and the upload session is cancelled.
+        committed and the upload session is cancelled. A stream that this client has pushed to the
+        registry before is taken over from there.
 
         Raises SourceError where the layer's source fails, StreamConsumed for a layer that was
-        read before, UploadInterrupted, RegistryError, TransportFailed, ProtocolViolation,
-        DigestMismatch, InvalidReference (distribution-spec, Pushing blobs).
+        read before and is not there, UploadInterrupted, RegistryError, TransportFailed,
+        ProtocolViolation, DigestMismatch, InvalidReference (distribution-spec, Pushing blobs).
         """
         home = parse_home(repository) if isinstance(repository, str) else repository
         if isinstance(home, Local):
             return local.layout_of(home, "a layer alone is no image").push(layer)
         # The source first: one that gives no bytes is told before anything is sent.
-        with layer.open() as stream:
-            return self._registries.remote(home, "pull,push").upload(layer, stream)
+        try:
+            stream = layer.open()
+        except StreamConsumed:
+            if not self._registries.has_sent(home, layer):
+                raise
+            return self._registries.remote(home, "pull,push").push(layer)
+        with stream:
+            remote = self._registries.remote(home, "pull,push")
+            return remote.note(layer, remote.upload(layer, stream))
 
     def push(
         self,
@@ -453,13 +469,23 @@ class Client:
                 # An archive is one stream.
                 yield store, self._jobs if home.kind == "oci" else 1
             return
-        near = {one for one in homes if one.registry == home.registry}
-        remote = self._registries.remote(home, "pull,push", *near - {home}, uploads=self._jobs)
+        near = {one for one in homes if one.registry == home.registry} - {home}
+        remote = self._registries.remote(home, "pull,push", *near, uploads=self._jobs)
         # One token for all threads, before they start.
-        self._transport.run(
-            remote.access.registry.authorization(remote.access.scope, Patience.USUAL)
-        )
+        try:
+            self._authorize(remote)
+        except (Unauthorized, Denied):
+            if not near:
+                raise
+            # Who may push here may not read there: what is there is uploaded then.
+            remote = self._registries.remote(home, "pull,push", uploads=self._jobs)
+            remote = replace(remote, mounts=False)
+            self._authorize(remote)
         yield remote, self._jobs
+
+    def _authorize(self, remote: Remote) -> None:
+        access = remote.access
+        self._transport.run(access.registry.authorization(access.scope, Patience.USUAL))
 
 
 def _unheard(_host: str, _text: str) -> None:

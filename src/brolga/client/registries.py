@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from brolga.client.remote import Remote
+from brolga.errors import NotComputed
 from brolga.replay import Spool, Window
 from brolga.wire import Credentials, Style, enter, profile_of
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from brolga.auth import Keychain
+    from brolga.digest import Digest
+    from brolga.layer import Blob
     from brolga.reference import Repository
     from brolga.replay import Keep
     from brolga.transport import Transport
@@ -69,6 +72,7 @@ class Registries:
     uploads: Uploads
     insecure: bool
     _keys: dict[Repository, Credentials | None] = field(default_factory=dict)
+    _sent: dict[tuple[str, Digest], Repository] = field(default_factory=dict)
     _entered: dict[tuple[str, Credentials | None], Registry] = field(default_factory=dict)
 
     def remote(
@@ -83,7 +87,15 @@ class Registries:
             keep=partial(self.uploads.keep, uploads),
             retry=self.retry,
             style=self.uploads.style(repository, access.registry),
+            sent=self._sent,
         )
+
+    def has_sent(self, repository: Repository, blob: Blob) -> bool:
+        """Tell whether a blob that is read once went to the registry of a repository."""
+        try:
+            return (repository.registry, blob.descriptor.digest) in self._sent
+        except NotComputed:
+            return False
 
     def access(self, repository: Repository, actions: str = "pull", *also: Repository) -> Access:
         """Return what may be done in a repository, and pulled from others."""
