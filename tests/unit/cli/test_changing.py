@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from brolga.place import Place
     from brolga.reference import Repository
 
+MINE = "Basic " + b64encode(b"me:secret").decode()
 ELSEWHERE = "127.0.0.1:1/x:new"
 VERBS = {
     "mutate": ["mutate", "SOURCE"],
@@ -57,9 +58,37 @@ def test_the_username_is_for_the_registry_of_the_result(
         flags = ["--username", "me", "--password-stdin", *(["--tag", tag] if tag else [])]
         outcome = brolga(*arguments, *flags, stdin=stdin)
     assert outcome.code == 4
-    mine = "Basic " + b64encode(b"me:secret").decode()
-    assert set(seen) == (set() if tag else {mine})
+    assert set(seen) == (set() if tag else {MINE})
     assert "secret" not in outcome.out + outcome.err
+
+
+@pytest.mark.parametrize("named", ["", "SOURCE", "127.0.0.1:1"])
+@pytest.mark.parametrize("tag", [None, ELSEWHERE])
+@pytest.mark.parametrize("verb", [*VERBS, "append", "copy"])
+def test_those_of_the_environment_are_so_too(
+    brolga: Brolga, monkeypatch: pytest.MonkeyPatch, *, verb: str, tag: str | None, named: str
+) -> None:
+    """BROLGA_REGISTRY says whose they are; without it they are the registry's of the result."""
+    seen: list[str] = []
+
+    def script(peer: Peer) -> None:
+        while head := peer.head():
+            seen.extend(peer.header("authorization", head))
+            peer.answer(401, b"", 'WWW-Authenticate: Basic realm="x"')
+
+    monkeypatch.setenv("BROLGA_USERNAME", "me")
+    monkeypatch.setenv("BROLGA_PASSWORD", "secret")
+    with scripted(script) as address:
+        monkeypatch.setenv("BROLGA_REGISTRY", named.replace("SOURCE", address))
+        result = tag or f"{address}/app"
+        words = {
+            **{name: [*words, "--tag", result] for name, words in VERBS.items()},
+            "append": ["append", "-b", "SOURCE", "-f", os.devnull, "-t", result],
+            "copy": ["copy", "SOURCE", result],
+        }[verb]
+        brolga(*(word.replace("SOURCE", f"{address}/app") for word in words))
+    mine = named == "SOURCE" or (not named and not tag)
+    assert set(seen) == ({MINE} if mine else set())
 
 
 @pytest.fixture
