@@ -42,6 +42,8 @@ _MAX_DEPTH: Final = 16  # indexes within indexes; no tool makes more than two
 # How a manifest is refused that refers to what is not there: MANIFEST_BLOB_UNKNOWN with either,
 # and not every registry has a code for it.
 _INCOMPLETE: Final = (400, 404)
+# docker-registry 2.8 says so for a moment as well, where two clients upload the same blob at once.
+_UNKNOWN: Final = "MANIFEST_BLOB_UNKNOWN"
 
 
 def push(  # noqa: PLR0913 - what goes where, and what is taken for granted
@@ -67,7 +69,8 @@ def push(  # noqa: PLR0913 - what goes where, and what is taken for granted
     try:
         _put_all(target, documents, expected)
     except RegistryError as error:
-        if error.status not in _INCOMPLETE or not any(one.there for one in documents):
+        trusted = any(one.there for one in documents)
+        if error.status not in _INCOMPLETE or not (trusted or _UNKNOWN in error.codes):
             raise
         _put_all(target, _sent(target, tree, name, jobs, recheck=True), expected)
     return tree.descriptor

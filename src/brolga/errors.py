@@ -160,9 +160,11 @@ class RegistryError(BrolgaError):
     """The registry answered a request with an error.
 
     Attributes: `method`, `url` (without credentials or query), `status`; `code`, `detail` from
-    the body's first error (distribution-spec, Error Codes), empty where it sent none;
-    `request_id` as the registry's header gave it, or empty.
+    the body's first error (distribution-spec, Error Codes), empty where it sent none, and `codes`
+    of the first three; `request_id` as the registry's header gave it, or empty.
     """
+
+    codes: tuple[str, ...] = ()
 
     def __init__(  # noqa: PLR0913 - the parts of one HTTP error
         self,

@@ -204,6 +204,22 @@ class Forgetful(dict[str, bytes]):
         """Keep nothing."""
 
 
+def test_a_blob_that_is_said_to_be_unknown_is_looked_at_once() -> None:
+    """Another client may be uploading the same one: what was sent is sent where it is not there."""
+    store, image = Checking(), layered("a")
+    put, answers = store.put, [RegistryError("x", method="PUT", url="u", status=400)]
+    answers[0].codes = ("DIGEST_INVALID", "MANIFEST_BLOB_UNKNOWN")
+
+    def failing(document: Manifest | Index, name: str) -> None:
+        put(document, name)
+        if answers:
+            raise answers.pop()
+
+    store.put = failing  # type: ignore[method-assign]
+    push(store, image, "v1")
+    assert store.put_as == ["v1", "v1"]
+
+
 def test_each_blob_is_asked_for_where_it_is_wanted() -> None:
     """`recheck`: what is damaged is found under a tag that stands for it, too."""
     store, image = Checking(), layered("a")

@@ -42,6 +42,7 @@ def test_the_first_errors_of_the_body_are_told() -> None:
         f'{TEXT} 404: BLOB_UNKNOWN: blob unknown: {{"Digest": "sha256:x"}}; SECOND: another'
     )
     assert (error.method, error.status) == ("GET", 404)
+    assert error.codes == ("BLOB_UNKNOWN", "SECOND", "BLOB_UNKNOWN")
     assert error.url == "https://registry.example/v2/a/blobs/x"
 
 

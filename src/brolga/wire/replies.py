@@ -157,6 +157,7 @@ def _raise_error(call: Call, reply: Reply, who: str) -> NoReturn:
         detail=detail,
         request_id=_readable(request_id),
     )
+    error.codes = tuple(one for one, _, _ in errors if one)
     if isinstance(error, RateLimited):
         error.retry_after_s = retry_after_s(reply.headers)
     raise error
