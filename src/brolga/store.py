@@ -11,9 +11,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from brolga.errors import InvalidManifest
+from brolga.errors import InvalidManifest, excerpt
 from brolga.images import BlobLayer, Image, ImageIndex
 from brolga.manifest import Index
+from brolga.manifest.root import INDEX_TYPES, MANIFEST_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,7 +87,18 @@ def _tree(source: Source, document: Manifest | Index) -> Tree:
 
 
 def _child(source: Source, descriptor: Descriptor) -> Tree:
-    """Read what an index lists. Raises InvalidManifest where it is not as the index says."""
+    """Read what an index lists. Raises InvalidManifest where it is not as the index says.
+
+    It may list anything (image-index.md, manifests): what is neither image nor index has no blobs
+    that anyone here could find, so that a copy of it would not be whole.
+    """
+    if descriptor.media_type not in MANIFEST_TYPES | INDEX_TYPES:
+        error = InvalidManifest(
+            f"the index has {descriptor.digest}, which is neither an image nor an index but "
+            f"{excerpt(descriptor.media_type)}: it cannot be read or copied"
+        )
+        error.add_note("leave it out with brolga index filter")
+        raise error
     document = source.document(str(descriptor.digest))
     found = document.descriptor
     for what, said, actual in (

@@ -67,3 +67,15 @@ def test_a_child_that_is_described_as_another_is_refused(described: Descriptor, 
     """
     with pytest.raises(InvalidManifest, match=re.escape(f"{CHILD.digest} has {what} the index")):
         read(described)
+
+
+def test_a_child_of_another_kind_is_told() -> None:
+    """An index may list anything; what it refers to cannot be found, so it is not half copied."""
+    described = replace(CHILD, media_type="application/vnd.example.config+json")
+    with pytest.raises(InvalidManifest) as caught:
+        read(described)
+    assert str(caught.value) == (
+        f"the index has {CHILD.digest}, which is neither an image nor an index but "
+        "'application/vnd.example.config+json': it cannot be read or copied"
+    )
+    assert caught.value.__notes__ == ["leave it out with brolga index filter"]
