@@ -179,7 +179,9 @@ def test_a_page_that_is_gone_is_an_error_after_an_empty_one() -> None:
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"schemaVersion": 2}'])
 def test_what_is_no_index_is_an_error(body: bytes) -> None:
     """A front page's 200 is no list of referrers."""
-    play(list_referrers(access(), SUBJECT), (API, Reply(200, body=body)), error=InvalidManifest)
+    reply = Reply(200, body=body)
+    match = f"^the list of referrers {API.url} is not valid: "
+    play(list_referrers(access(), SUBJECT), (API, reply), error=InvalidManifest, match=match)
 
 
 def test_a_page_is_no_list() -> None:

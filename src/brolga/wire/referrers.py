@@ -16,7 +16,7 @@ import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from brolga.errors import NotFound, ProtocolViolation
+from brolga.errors import InvalidManifest, NotFound, ProtocolViolation
 from brolga.manifest import Index
 from brolga.mediatypes import OCI_INDEX
 from brolga.wire.http import Call
@@ -73,7 +73,7 @@ def list_referrers(
             break
         expect(call, reply, _OK)
         refuse_page(call, reply)
-        found += Index.parse(reply.body).manifests
+        found += _index(access, subject, reply.body).manifests
         url = next_page(access, call, reply)
         if not url:
             break
@@ -132,4 +132,13 @@ def _tagged(access: Access, subject: Digest, pause_s: float = 0.0) -> Flow[Index
         stored = yield from get_manifest(access, referrers_tag(subject), pause_s)
     except NotFound:
         return Index.new(())
-    return Index.parse(stored.raw, stored.media_type)
+    return _index(access, subject, stored.raw, stored.media_type)
+
+
+def _index(access: Access, subject: Digest, raw: bytes, media_type: str = "") -> Index:
+    """Read a list of referrers. Raises InvalidManifest, which says whose it is."""
+    try:
+        return Index.parse(raw, media_type)
+    except InvalidManifest as error:
+        where = access.url(f"referrers/{subject}")
+        raise InvalidManifest(f"the list of referrers {where} is not valid: {error}") from error
