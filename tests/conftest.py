@@ -42,7 +42,8 @@ def _empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _no_credentials(monkeypatch: pytest.MonkeyPatch, _empty_home: Path) -> None:
     """Keep the credentials and the config of whoever runs the tests out of them."""
-    for name in ("BROLGA_USERNAME", "BROLGA_PASSWORD", "BROLGA_CONFIG", "REGISTRY_AUTH_FILE"):
+    names = ("USERNAME", "PASSWORD", "REGISTRY", "CONFIG")
+    for name in (*(f"BROLGA_{name}" for name in names), "REGISTRY_AUTH_FILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(_empty_home))
     monkeypatch.setenv("DOCKER_CONFIG", str(_empty_home / "docker"))

@@ -5,7 +5,9 @@ their index. Must not know which store it is.
 
 Strategy: a tree is laid out as a list of documents, children first. All their layers go at once,
 `jobs` at a time, each digest and each layer object once; then the configs, which the layers
-complete; then the documents in order. Blobs are pushed by threads. The caller's thread only waits,
+complete; then the documents in order. A manifest that the target has is taken for whole, which
+saves asking for each blob; where what refers to it is refused as incomplete, that is done all the
+same, once. Blobs are pushed by threads. The caller's thread only waits,
 in a way that Ctrl-C interrupts; whatever ends the push, each thread is told, stops before its next
 block (so that its upload is cancelled as it should be), and is waited for.
 """
@@ -19,7 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from brolga.errors import BrolgaError, InvalidManifest, NotComputed
+from brolga.errors import BrolgaError, InvalidManifest, NotComputed, RegistryError, TagMoved
 from brolga.images import Image
 from brolga.mediatypes import NONDISTRIBUTABLE
 from brolga.store import Foreseeing
@@ -38,22 +40,40 @@ __all__ = ["push"]
 
 _THREAD: Final = "brolga-push"
 _MAX_DEPTH: Final = 16  # indexes within indexes; no tool makes more than two
+# How a manifest is refused that refers to what is not there: MANIFEST_BLOB_UNKNOWN with either,
+# and not every registry has a code for it.
+_INCOMPLETE: Final = (400, 404)
+# docker-registry 2.8 says so for a moment as well, where two clients upload the same blob at once.
+_UNKNOWN: Final = "MANIFEST_BLOB_UNKNOWN"
 
 
-def push(target: Target, tree: Tree, name: str = "", *, jobs: int = 4) -> Descriptor:
+def push(  # noqa: PLR0913 - what goes where, and what is taken for granted
+    target: Target,
+    tree: Tree,
+    name: str = "",
+    *,
+    jobs: int = 4,
+    recheck: bool = False,
+    expected: Digest | None = None,
+) -> Descriptor:
     """Push an image or an index under `name`, a tag; "" is its digest. Return its descriptor.
 
-    What the target has already is not sent. Raises what reading the layers and pushing raise: the
-    first failure, after everything else was stopped; InvalidManifest for a tree that is too deep.
+    What the target has already is not sent. Where `recheck`, each blob is asked for, below a
+    manifest that is there too. `expected` is what the tag must stand for until the end.
+
+    Raises what reading the layers and pushing raise: the first failure, after everything else was
+    stopped; InvalidManifest for a tree that is too deep, TagMoved.
     """
-    documents = list(_children_first(target, tree, name, set()))
-    if isinstance(target, Foreseeing):
-        target.foresee(_known(documents))
-    images = [one.tree for one in documents if isinstance(one.tree, Image) and not one.there]
-    _push_blobs(target, _distinct(blob for image in images for blob in _layers(image)), jobs)
-    _push_blobs(target, _distinct(image.config_blob for image in images), jobs)
-    for one in documents:
-        target.put(one.content, one.name or str(one.content.digest))
+    if expected is None and not recheck and _is_done(target, tree, name):
+        return tree.descriptor
+    documents = _sent(target, tree, name, jobs, recheck=recheck)
+    try:
+        _put_all(target, documents, expected)
+    except RegistryError as error:
+        trusted = any(one.there for one in documents)
+        if error.status not in _INCOMPLETE or not (trusted or _UNKNOWN in error.codes):
+            raise
+        _put_all(target, _sent(target, tree, name, jobs, recheck=True), expected)
     return tree.descriptor
 
 
@@ -70,6 +90,11 @@ class _Document:
         """The manifest or index. Raises NotComputed where a layer of it was not read yet."""
         return self.tree.manifest if isinstance(self.tree, Image) else self.tree.index
 
+    @property
+    def is_done(self) -> bool:
+        """Whether it need not be put: one with a subject must, as only that makes it be listed."""
+        return self.there and not self.name and _subject(self.tree) is None
+
 
 def _known(documents: Iterable[_Document]) -> Iterator[Manifest | Index]:
     """Yield those that no stream is still to complete."""
@@ -78,10 +103,61 @@ def _known(documents: Iterable[_Document]) -> Iterator[Manifest | Index]:
             yield one.content
 
 
-def _children_first(
-    target: Target, tree: Tree, name: str, seen: set[Digest], depth: int = 0
+def _is_done(target: Target, tree: Tree, name: str) -> bool:
+    """Tell whether a tag stands for the tree already, so that nothing is left to be done."""
+    if not name or _subject(tree) is not None:
+        return False
+    try:
+        return target.holds(tree.descriptor, name)
+    except NotComputed:
+        return False
+
+
+def _sent(
+    target: Target, tree: Tree, name: str, jobs: int, *, recheck: bool
+) -> Sequence[_Document]:
+    """Push all blobs of a tree; return its documents, which can be put then, children first."""
+    documents = list(_children_first(target, tree, name, set(), recheck=recheck))
+    if isinstance(target, Foreseeing):
+        target.foresee(_known(documents))
+    images = [one.tree for one in documents if isinstance(one.tree, Image) and not one.there]
+    _push_blobs(target, _distinct(blob for image in images for blob in _layers(image)), jobs)
+    _push_blobs(target, _distinct(image.config_blob for image in images), jobs)
+    return documents
+
+
+def _put_all(target: Target, documents: Sequence[_Document], expected: Digest | None) -> None:
+    for one in documents:
+        if one.is_done:
+            continue
+        if one.name and expected is not None:
+            _check_unmoved(target, one.name, expected)
+        target.put(one.content, one.name or str(one.content.digest))
+
+
+def _check_unmoved(target: Target, tag: str, expected: Digest) -> None:
+    """Raise TagMoved where a tag stands for something else than what was read.
+
+    No registry offers a PUT that does both at once: between the two requests it may still move.
+    """
+    actual = target.named(tag)
+    if actual == expected:
+        return
+    moved = f"moved from {expected} to {actual}" if actual else f"({expected}) was deleted"
+    error = TagMoved(
+        f"the tag {tag} {moved} meanwhile, and was left so",
+        expected=str(expected),
+        actual=str(actual or ""),
+    )
+    if actual:
+        error.add_note("run it again: it then changes what the tag stands for now")
+    raise error
+
+
+def _children_first(  # noqa: PLR0913 - a recursion carries what it has seen
+    target: Target, tree: Tree, name: str, seen: set[Digest], depth: int = 0, *, recheck: bool
 ) -> Iterator[_Document]:
-    """Yield what of a tree is to be put, once each, and after what it refers to.
+    """Yield the documents of a tree, once each, and after what they refer to.
 
     `seen` are the children so far: indexes that list a child many times, one below the other, would
     be gone through a number of times that grows exponentially. Raises InvalidManifest.
@@ -89,17 +165,20 @@ def _children_first(
     if depth > _MAX_DEPTH:
         raise InvalidManifest(f"indexes are nested deeper than {_MAX_DEPTH} levels")
     there = False
-    with suppress(NotComputed):  # a stream is not read yet: nobody can have it
-        there = target.holds(tree.descriptor)
-    if there and not name:
-        return
+    if not recheck:
+        with suppress(NotComputed):  # a stream is not read yet: nobody can have it
+            there = target.holds(tree.descriptor)
     if not there and not isinstance(tree, Image):
         for described in tree.index.manifests:
             if described.digest not in seen:
                 seen.add(described.digest)
                 child = tree.child(described)
-                yield from _children_first(target, child, "", seen, depth + 1)
+                yield from _children_first(target, child, "", seen, depth + 1, recheck=recheck)
     yield _Document(tree, name, there)
+
+
+def _subject(tree: Tree) -> Descriptor | None:
+    return tree.subject if isinstance(tree, Image) else tree.index.subject
 
 
 def _layers(image: Image) -> Iterator[Blob]:

@@ -10,6 +10,7 @@ who catches it. Each operation's error says which side failed: the source, the r
     ├── InvalidLayout                      a directory that is no image layout
     ├── NoSuchPlatform                     an index without an image for the platform asked for
     ├── NoSuchImage                        a layout or archive that has no image of that name
+    ├── TagMoved                           a tag that another client moved meanwhile
     ├── SourceError                        the source failed, or gave what is not bytes
     ├── CredentialsError                   credentials that cannot be read or stored
     ├── LayerError
@@ -59,6 +60,7 @@ __all__ = [
     "SpoolFailed",
     "StreamConsumed",
     "StreamNotReplayable",
+    "TagMoved",
     "TransportFailed",
     "Unauthorized",
     "UploadInterrupted",
@@ -120,6 +122,19 @@ class NoSuchPlatform(BrolgaError):
         self.available = available
 
 
+class TagMoved(BrolgaError):
+    """A tag that stands for something else than what was read and changed: nothing was written.
+
+    `expected` is the digest that it stood for, `actual` the one that it stands for now, "" where it
+    is not there any more.
+    """
+
+    def __init__(self, message: str, *, expected: str, actual: str) -> None:
+        super().__init__(message)
+        self.expected = expected
+        self.actual = actual
+
+
 class SourceError(BrolgaError):
     """The source of a stream failed, or gave something other than bytes."""
 
@@ -151,9 +166,11 @@ class RegistryError(BrolgaError):
     """The registry answered a request with an error.
 
     Attributes: `method`, `url` (without credentials or query), `status`; `code`, `detail` from
-    the body's first error (distribution-spec, Error Codes), empty where it sent none;
-    `request_id` as the registry's header gave it, or empty.
+    the body's first error (distribution-spec, Error Codes), empty where it sent none, and `codes`
+    of the first three; `request_id` as the registry's header gave it, or empty.
     """
+
+    codes: tuple[str, ...] = ()
 
     def __init__(  # noqa: PLR0913 - the parts of one HTTP error
         self,

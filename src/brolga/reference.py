@@ -25,7 +25,7 @@ from brolga.errors import InvalidDigest, InvalidReference, excerpt
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["DEFAULT_REGISTRY", "DEFAULT_TAG", "Reference", "Repository"]
+__all__ = ["DEFAULT_REGISTRY", "DEFAULT_TAG", "Reference", "Repository", "is_tag"]
 
 DEFAULT_REGISTRY: Final = "docker.io"
 DEFAULT_TAG: Final = "latest"
@@ -316,8 +316,13 @@ def _fault_of_path(path: str) -> str:
     )
 
 
+def is_tag(text: str) -> bool:
+    """Tell whether a text is a tag (distribution-spec, Pulling manifests)."""
+    return _TAG.fullmatch(text) is not None
+
+
 def _check_tag(tag: str) -> None:
-    if not _TAG.fullmatch(tag):
+    if not is_tag(tag):
         raise InvalidReference(
             f"tag {excerpt(tag)} is not 1 to {_MAX_TAG} letters, digits and '_.-' "
             "that begin with neither '.' nor '-'"

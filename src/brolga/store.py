@@ -11,8 +11,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from brolga.errors import InvalidManifest, excerpt
 from brolga.images import BlobLayer, Image, ImageIndex
 from brolga.manifest import Index
+from brolga.manifest.root import INDEX_TYPES, MANIFEST_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -60,8 +62,14 @@ class Target(Protocol):
         blob's source does.
         """
 
-    def holds(self, descriptor: Descriptor) -> bool:
-        """Tell whether a manifest is there already, and so what it refers to."""
+    def holds(self, descriptor: Descriptor, name: str = "") -> bool:
+        """Tell whether a manifest is there already, and so what it refers to.
+
+        With `name`, a tag, whether that stands for it.
+        """
+
+    def named(self, tag: str) -> Digest | None:
+        """Return the digest of what a tag stands for; None where there is no such tag."""
 
     def put(self, document: Manifest | Index, name: str) -> None:
         """Take a manifest under `name`, a tag or its digest. What it refers to is there."""
@@ -77,14 +85,39 @@ class Foreseeing(Protocol):
 
 def read_tree(source: Source, name: str) -> Tree:
     """Read what a tag or a digest names, as an image or an index: no blob is read yet."""
-    document = source.document(name)
+    return _tree(source, source.document(name))
+
+
+def _tree(source: Source, document: Manifest | Index) -> Tree:
     if isinstance(document, Index):
         return ImageIndex(document, partial(_child, source), source.home)
     return _image(source, document)
 
 
 def _child(source: Source, descriptor: Descriptor) -> Tree:
-    return read_tree(source, str(descriptor.digest))
+    """Read what an index lists. Raises InvalidManifest where it is not as the index says.
+
+    It may list anything (image-index.md, manifests): what is neither image nor index has no blobs
+    that anyone here could find, so that a copy of it would not be whole.
+    """
+    if descriptor.media_type not in MANIFEST_TYPES | INDEX_TYPES:
+        error = InvalidManifest(
+            f"the index has {descriptor.digest}, which is neither an image nor an index but "
+            f"{excerpt(descriptor.media_type)}: it cannot be read or copied"
+        )
+        error.add_note("leave it out with brolga index filter")
+        raise error
+    document = source.document(str(descriptor.digest))
+    found = document.descriptor
+    for what, said, actual in (
+        ("size", descriptor.size, found.size),
+        ("mediaType", descriptor.media_type, found.media_type),
+    ):
+        if said != actual:
+            raise InvalidManifest(
+                f"{descriptor.digest} has the {what} {actual}, and {said} in the index that has it"
+            )
+    return _tree(source, document)
 
 
 def _image(source: Source, manifest: Manifest) -> Image:

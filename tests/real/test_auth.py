@@ -519,6 +519,6 @@ class TestTheWay:
             brolga.ca = []
             line = brolga.fails(5, *brolga.layer(f"{address}/x"), data=b"data")
             assert line.startswith("brolga: registry: ")
-            assert "check the address" in line
+            assert "/v2/ is text/html: that is not an OCI registry's answer; check the host" in line
             line = brolga.fails(5, "ls", f"{address}/x")
             assert "check the address" in line

@@ -22,6 +22,8 @@ from tests.real.foreign import (
     write_auths,
 )
 
+from brolga.client import Client
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -266,3 +268,47 @@ def test_a_base_without_layers_gets_its_first_one(
     assert tree(unpack(tmp_path / "layout", "v1", tmp_path / "bundle")) == tree(app)
     printed = sh(f"brolga validate --remote {place}:v1", access, tmp_path)
     assert printed == f"PASS: {place}:v1\n"
+
+
+# --- What another client, or the registry, did meanwhile
+
+
+@pytest.mark.parametrize("part", ["config", "layer"])
+@pytest.mark.parametrize(("tag", "flags"), [("v2", ""), ("v1", "--recheck")])
+def test_a_repository_that_lost_a_blob_is_mended(  # noqa: PLR0917 - fixtures
+    plain_registry: DockerRegistry,
+    image: Image,
+    access: Access,
+    tmp_path: Path,
+    part: str,
+    tag: str,
+    flags: str,
+) -> None:
+    """The registry refuses the manifest, or is asked for each blob: then it gets what it lacks."""
+    name = f"{plain_registry.address}/lost/{part}/{tag}"
+    with Client() as client:
+        client.copy(image.place, f"{name}:v1")
+        manifest = client.image(f"{name}:v1").manifest
+        lost = manifest.config if part == "config" else manifest.layers[0]
+        client.delete_blob(f"{name}@{lost.digest}")
+    sh(f"brolga push {image.place} {name}:{tag} {flags}", access, tmp_path)
+    printed = sh(f"brolga validate --remote {name}:{tag}", access, tmp_path)
+    assert printed == f"PASS: {name}:{tag}\n"
+
+
+def test_a_referrer_that_nobody_listed_is_listed_by_a_copy(
+    plain_registry: DockerRegistry, image: Image, access: Access, tmp_path: Path
+) -> None:
+    """A copy that dies between the manifest and the tag is finished by the next one."""
+    source, target = (f"{plain_registry.address}/listed/{one}" for one in ("from", "to"))
+    push(image, f"{source}:v1")
+    sh(f"brolga attach --artifact-type text/plain -a a=b {source}:v1", access, tmp_path)
+    copied = f"brolga copy --referrers {source}:v1 {target}:v1"
+    sh(copied, access, tmp_path)
+    listed = sh(f"brolga referrers {target}:v1", access, tmp_path)
+    (tag,) = (one for one in sh(f"brolga ls {target}", access, tmp_path).split() if one != "v1")
+    digest = sh(f"brolga digest {target}:{tag}", access, tmp_path).strip()
+    sh(f"brolga delete {target}@{digest}", access, tmp_path)
+    assert sh(f"brolga referrers {target}:v1", access, tmp_path) == ""
+    sh(copied, access, tmp_path)
+    assert sh(f"brolga referrers {target}:v1", access, tmp_path) == listed != ""

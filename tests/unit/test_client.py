@@ -15,14 +15,17 @@ import brolga
 from brolga.blob import LayerState
 from brolga.client import Client, push_layer
 from brolga.errors import (
+    InvalidManifest,
     InvalidReference,
     SourceError,
     StreamConsumed,
     TransportFailed,
     Unauthorized,
 )
+from brolga.images import BlobLayer, BytesBlob
 from brolga.layer import StreamLayer
 from brolga.reference import Repository
+from brolga.server.running import running
 from brolga.wire import Credentials
 
 if TYPE_CHECKING:
@@ -114,6 +117,113 @@ def test_what_is_pushed_by_digest_is_what_has_it(registry: Embedded) -> None:
             client.push(wrong, empty)
         with pytest.raises(brolga.NotComputed):
             client.push(wrong, empty.append(StreamLayer([b"data"])))
+
+
+@pytest.mark.parametrize("part", ["config", "layer"])
+@pytest.mark.parametrize(("tag", "recheck"), [("v2", False), ("v1", True)])
+def test_a_repository_that_has_lost_a_blob_is_mended(
+    registry: Embedded, part: str, tag: str, *, recheck: bool
+) -> None:
+    """Pushing again sends what is missing: where the registry refuses the manifest, or is asked."""
+    name = f"{registry.address}/x"
+    with Client() as client:
+        client.push(f"{name}-kept:v1", brolga.Image.empty().append(StreamLayer([b"data"])))
+        kept = client.image(f"{name}-kept:v1")
+        client.copy(f"{name}-kept:v1", f"{name}:v1")
+        blob = kept.manifest.config if part == "config" else kept.manifest.layers[0]
+        client.delete_blob(f"{name}@{blob.digest}")
+        client.push(f"{name}:{tag}", kept, recheck=recheck)
+        with client.blob(f"{name}@{blob.digest}") as stream:
+            assert sum(map(len, stream.with_heartbeats())) == blob.size
+
+
+def test_an_index_with_a_damaged_image_is_mended(registry: Embedded) -> None:
+    """What its images refer to is checked as well."""
+    name = f"{registry.address}/x"
+    with Client() as client:
+        image = brolga.Image.empty().append(StreamLayer([b"data"]))
+        client.push(f"{name}-kept", image)
+        kept = client.image(f"{name}-kept:latest")
+        client.push(f"{name}-kept:all", brolga.ImageIndex.empty().append(kept))
+        client.copy(f"{name}-kept:all", f"{name}:all")
+        client.delete_blob(f"{name}@{image.manifest.config.digest}")
+        client.copy(f"{name}-kept:all", f"{name}:all", recheck=True)
+        assert client.image(f"{name}:all").config.platform.os == "linux"
+
+
+def test_a_stream_goes_to_a_second_repository_by_a_mount(registry: Embedded) -> None:
+    """Its bytes are gone, but the registry has them: it is told to take them over."""
+    layer = StreamLayer([b"data"])
+    with Client() as client:
+        client.push_layer(f"{registry.address}/a", layer)
+        client.push_layer(f"{registry.address}/a", layer)
+        image = brolga.Image.empty().append(layer)
+        client.push(f"{registry.address}/b", image)
+        assert client.image(f"{registry.address}/b").digest == image.digest
+
+
+def test_a_stream_that_was_pushed_elsewhere_says_where(registry: Embedded, tmp_path: Path) -> None:
+    """No mount leads to another registry, or to a layout."""
+    layer = StreamLayer([b"data"])
+    image = brolga.Image.empty().append(layer)
+    with running(tmp_path / "second") as second, Client() as client:
+        client.push(f"{registry.address}/a", image)
+        with pytest.raises(StreamConsumed) as caught:
+            client.push(f"{second}/b", image)
+    assert caught.value.__notes__ == [
+        f"it went to {registry.address}/a: push an image that is read from there"
+    ]
+
+
+def test_who_may_not_read_the_source_of_a_mount_uploads() -> None:
+    """A token server may refuse the scope of both: the push itself is allowed."""
+    image = brolga.Image.empty()
+    config = image.manifest.config
+    asked: list[str] = []
+
+    def script(peer: Peer) -> None:
+        while request := peer.head():
+            method, path, _ = request[0].split()
+            asked.append(f"{method} {path.partition('?')[0]}")
+            if path.startswith("/token?"):
+                peer.answer(*((401, b"") if path.count("scope=") > 1 else (200, b'{"token":"t"}')))
+            elif not peer.header("authorization", request):
+                realm = f'Bearer realm="http://{address}/token",service="x"'
+                peer.answer(401, b"", f"WWW-Authenticate: {realm}")
+            elif "/blobs/" in path:
+                peer.answer(200, b"", f"Docker-Content-Digest: {config.digest}")
+            elif method == "PUT":
+                (length,) = map(int, peer.header("content-length", request))
+                while len(peer.arrived) < length:
+                    peer.receive()
+                peer.arrived = b""
+                peer.answer(201)
+            else:
+                peer.answer(404)
+
+    with scripted(script) as address, Client() as client:
+        home = Repository.parse(f"{address}/base")
+        moved = BlobLayer(config, BytesBlob(b"{}", config.media_type).open, home)
+        client.push(f"{address}/app", brolga.Image(image.manifest, moved, ()))
+    assert asked.count("GET /token") == 2
+    assert f"HEAD /v2/app/blobs/{config.digest}" in asked
+    assert not [one for one in asked if one.startswith("POST")]
+
+
+def test_a_manifest_that_is_none_is_named() -> None:
+    """Which one, and that it is not this side that made it."""
+
+    def script(peer: Peer) -> None:
+        while peer.head():
+            peer.answer(200, b"[]", "Content-Type: application/vnd.oci.image.manifest.v1+json")
+
+    with (
+        scripted(script) as address,
+        Client() as client,
+        pytest.raises(InvalidManifest, match="/x:v1 is not a valid manifest: ") as caught,
+    ):
+        client.get(f"{address}/x:v1")
+    assert "tell whoever pushed it" in caught.value.__notes__[0]
 
 
 def test_a_tag_is_returned_with_its_digest(registry: Embedded) -> None:
@@ -215,7 +325,6 @@ def test_plain_http_is_for_loopback_and_the_insecure(monkeypatch: pytest.MonkeyP
         "https://registry.example/v2/",
         "http://registry.example/v2/",
         "http://localhost:5000/v2/",
-        "https://localhost:5000/v2/",
     ]
 
 

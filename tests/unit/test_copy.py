@@ -9,7 +9,7 @@ import pytest
 from tests.unit.archive.archives import Store
 
 from brolga.copy import push
-from brolga.errors import InvalidManifest, SourceError
+from brolga.errors import InvalidManifest, RegistryError, SourceError, TagMoved
 from brolga.images import Image, ImageIndex
 from brolga.layer import StreamLayer
 from brolga.manifest import Index
@@ -17,9 +17,10 @@ from brolga.manifest import Index
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from brolga.blob import Blob
+    from brolga.blob import Blob, BlobStream
     from brolga.descriptor import Descriptor
     from brolga.images import Tree
+    from brolga.manifest import Manifest
 
 
 def nested(depth: int, width: int) -> tuple[Tree, list[Tree], list[str]]:
@@ -101,3 +102,169 @@ def test_a_thread_that_cannot_be_started_ends_the_push(monkeypatch: pytest.Monke
     with pytest.raises(RuntimeError, match="can't start"):
         push(Store(), Image.empty().append(*layers), "v1", jobs=2)
     assert not started[0].is_alive()
+
+
+# --- What is there
+
+
+class Checking(Store):
+    """A store that takes no manifest without its blobs, as registries do; it notes what is put."""
+
+    def __init__(self, status: int = 404) -> None:
+        super().__init__()
+        self.status = status
+        self.put_as: list[str] = []
+
+    def put(self, document: Manifest | Index, name: str) -> None:
+        self.put_as.append(name)
+        if isinstance(document, Index):
+            parts = [str(child.digest) for child in document.manifests]
+            known = {str(one.digest) for one in self.documents.values()}
+        else:
+            parts = [str(one.digest) for one in (document.config, *document.layers)]
+            known = set(self.blobs)
+        if not known.issuperset(parts):
+            raise RegistryError("unknown", method="PUT", url="u", status=self.status)
+        super().put(document, name)
+
+
+def layered(*texts: str) -> Image:
+    """Return an image with a layer of each text, none of them read."""
+    return Image.empty().append(*(StreamLayer([text.encode()]) for text in texts))
+
+
+def test_a_tag_that_stands_for_it_already_is_left_alone() -> None:
+    """Nothing is put and no blob is asked for."""
+    store, image = Checking(), layered("a")
+    push(store, image, "v1")
+    store.put_as.clear()
+    store.pushed.clear()
+    assert push(store, image, "v1") == image.descriptor
+    assert (store.put_as, store.pushed) == ([], [])
+    push(store, image, "v2")
+    assert (store.put_as, store.pushed) == (["v2"], [])
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_a_blob_that_the_store_has_lost_is_sent_again(status: int) -> None:
+    """A manifest that is there is taken for whole, until the store says that it is not."""
+    store, image = Checking(status), layered("a", "b")
+    push(store, image, "v1")
+    lost = str(image.manifest.layers[0].digest)
+    kept = Image(image.manifest, image.config_blob, tuple(map(Again, image.manifest.layers)))
+    del store.blobs[lost]
+    store.put_as.clear()
+    push(store, kept, "v2")
+    assert store.put_as == ["v2", "v2"]
+    assert lost in store.blobs
+
+
+class Again:
+    """A layer whose bytes can be read as often as needed: those of the text `a`."""
+
+    def __init__(self, descriptor: Descriptor) -> None:
+        self.descriptor = descriptor
+
+    def open(self) -> BlobStream:
+        """Open a new stream of the same bytes."""
+        return StreamLayer([b"a"]).open()
+
+
+def test_a_child_that_the_store_has_lost_a_blob_of() -> None:
+    """The child is there, so it is not put; the index is, and its children are gone through."""
+    store, image = Checking(), layered("a")
+    index = ImageIndex(Index.new([]), lambda _: image)
+    push(store, image)
+    index = index.append(image)
+    del store.documents[str(image.digest)]
+    store.documents["other"] = image.manifest  # it says that it has it
+    push(store, index, "all", recheck=True)
+    assert store.put_as[-2:] == [str(image.digest), "all"]
+
+
+def test_what_is_refused_for_another_reason_is_told_at_once() -> None:
+    """Where nothing was taken for granted, another try would be no other."""
+    store = Checking()
+    image = layered("a")
+    store.blobs = Forgetful()
+    with pytest.raises(RegistryError):
+        push(store, image, "v1")
+    assert store.put_as == ["v1"]
+    store.status = 500
+    store.documents["v0"] = image.manifest
+    with pytest.raises(RegistryError):
+        push(store, image, "v1")
+    assert store.put_as == ["v1", "v1"]
+
+
+class Forgetful(dict[str, bytes]):
+    """What keeps nothing."""
+
+    def __setitem__(self, key: str, value: bytes) -> None:
+        """Keep nothing."""
+
+
+def test_a_blob_that_is_said_to_be_unknown_is_looked_at_once() -> None:
+    """Another client may be uploading the same one: what was sent is sent where it is not there."""
+    store, image = Checking(), layered("a")
+    put, answers = store.put, [RegistryError("x", method="PUT", url="u", status=400)]
+    answers[0].codes = ("DIGEST_INVALID", "MANIFEST_BLOB_UNKNOWN")
+
+    def failing(document: Manifest | Index, name: str) -> None:
+        put(document, name)
+        if answers:
+            raise answers.pop()
+
+    store.put = failing  # type: ignore[method-assign]
+    push(store, image, "v1")
+    assert store.put_as == ["v1", "v1"]
+
+
+def test_each_blob_is_asked_for_where_it_is_wanted() -> None:
+    """`recheck`: what is damaged is found under a tag that stands for it, too."""
+    store, image = Checking(), layered("a")
+    push(store, image, "v1")
+    store.pushed.clear()
+    push(store, image, "v1", recheck=True)
+    assert len(store.pushed) == 2
+
+
+def test_what_has_a_subject_is_always_put() -> None:
+    """Only the answer to that says who lists it: a run may have died before it was listed."""
+    store, image = Checking(), layered("a")
+    artifact = image.with_subject(Image.empty().descriptor)
+    for _ in range(2):
+        push(store, artifact)
+        push(store, artifact, "v1")
+    assert store.put_as == 2 * [str(artifact.digest), "v1"]
+
+
+# --- A tag that moves
+
+
+def test_a_tag_that_moved_meanwhile_is_not_written() -> None:
+    """Whoever changed it in between would lose the change without a word."""
+    store, base = Checking(), layered("a")
+    push(store, base, "v1")
+
+    def source() -> object:
+        yield b"b"
+        push(store, other, "v1")
+
+    other, mine = layered("c"), base.append(StreamLayer(source()))  # type: ignore[arg-type]
+    with pytest.raises(TagMoved, match=f"v1 moved from {base.digest} to") as caught:
+        push(store, mine, "v1", expected=base.digest)
+    assert store.documents["v1"] == other.manifest
+    assert (caught.value.expected, caught.value.actual) == (str(base.digest), str(other.digest))
+    push(store, base.append(StreamLayer([b"d"])), "v1", expected=other.digest)
+
+
+def test_a_tag_that_is_gone_meanwhile_is_not_made_again() -> None:
+    """Who deleted it wanted it so."""
+    store, base = Checking(), layered("a")
+    push(store, base, "v1")
+    del store.documents["v1"]
+    changed = base.with_annotations({"a": "b"})
+    with pytest.raises(TagMoved, match=rf"v1 \({base.digest}\) was deleted mean") as caught:
+        push(store, changed, "v1", expected=base.digest)
+    assert caught.value.actual == ""

@@ -521,6 +521,7 @@ def test_all_is_sorted_and_exists() -> None:
         "DEFAULT_TAG",
         "Reference",
         "Repository",
+        "is_tag",
     ]
     for name in reference_module.__all__:
         assert hasattr(reference_module, name)

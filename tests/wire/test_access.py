@@ -142,6 +142,32 @@ def test_https_is_tried_where_plain_http_is_not_spoken(answer: Reply | Transport
     assert way.registry.base == "https://registry.example"
 
 
+@pytest.mark.parametrize("kind", ["text/html", "Text/HTML; charset=utf-8", "text/plain"])
+def test_a_page_is_no_registry(kind: str) -> None:
+    """A server that has a page for everything says 200 to `/v2/` as well."""
+    error = play(
+        entered(REPOSITORY),
+        (PING, Reply(200, {"content-type": kind}, HTML)),
+        error=ProtocolViolation,
+        match=f"{HOME}/v2/ is text/.*: that is not an OCI registry's answer",
+    )
+    assert "check the host and port" in error.__notes__[0]
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8", ""])
+def test_a_registry_needs_no_certain_type(kind: str) -> None:
+    """The specification wants 200 at `/v2/`, and nothing of its body (Endpoints, end-1)."""
+    play(entered(REPOSITORY), (PING, Reply(200, {"content-type": kind})))
+
+
+@pytest.mark.parametrize("schemes", [BOTH, BOTH[::-1]])
+def test_a_port_that_is_refused_is_not_asked_in_another_way(schemes: tuple[str, ...]) -> None:
+    """Who named the port named the server: nobody listens there, whatever is spoken."""
+    named = Repository.parse("registry.example:5000/team/app")
+    call = Call("GET", f"{schemes[0]}://registry.example:5000/v2/")
+    play(entered(named, schemes=schemes), (call, failed("connect")), error=TransportFailed)
+
+
 def test_a_silent_server_is_not_asked_twice() -> None:
     """What does not answer plain http in time will not answer TLS either."""
     play(entered(REPOSITORY, schemes=BOTH[::-1]), (PLAIN, failed("timeout")), error=TransportFailed)

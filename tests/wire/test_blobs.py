@@ -162,13 +162,12 @@ def test_too_many_bytes_are_a_mismatch_at_once() -> None:
 
 
 def test_the_bytes_before_the_wrong_ones_come_out_first() -> None:
-    """Nothing is kept back: who reads must wait for the end to believe."""
+    """The last block is kept back: who reads no more than the size is told of wrong bytes too."""
     flow = read_blob(access(), DIGEST, 10)
     assert next(flow) == GET
     reply = streamed(b"01234", b"xxxxx")
     assert flow.send(reply) == b"01234"
-    assert next(flow) == b"xxxxx"
-    with pytest.raises(DigestMismatch) as caught:
+    with pytest.raises(DigestMismatch, match=f"{HOME} gave other bytes as {DIGEST}") as caught:
         next(flow)
     assert caught.value.expected == str(DIGEST)
     assert all_closed(reply)
@@ -368,17 +367,32 @@ def test_a_failure_of_the_driver_comes_out_as_it_was(failure: BaseException) -> 
 # --- Asked for
 
 
-@pytest.mark.parametrize("said", [{}, {"content-length": "4"}])
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"content-length": "4"},
+        {"docker-content-digest": str(BLOB.digest)},
+        {"docker-content-digest": str(BLOB.digest), "content-length": "0"},
+        {"docker-content-digest": "nonsense", "content-length": "4"},
+    ],
+)
 def test_a_blob_is_there(said: dict[str, str]) -> None:
     """A HEAD of an existing blob MUST return 200 OK (Checking if content exists)."""
     assert play(has_blob(access(), BLOB), (HEAD, Reply(200, said))) is True
 
 
 @pytest.mark.parametrize(
-    "reply", [Reply(404), Reply(200, {"content-length": "5"}), Reply(200, {"content-length": "0"})]
+    "reply",
+    [
+        Reply(404),
+        Reply(200),
+        Reply(200, {"content-length": "5"}),
+        Reply(200, {"content-length": "0"}),
+        Reply(200, {"content-length": "4", "docker-content-digest": str(DIGEST)}),
+    ],
 )
 def test_a_blob_is_not_there(reply: Reply) -> None:
-    """404 where it is not found; another size is another blob."""
+    """404 where it is not found; another size or digest is another blob, a bare 200 a page."""
     assert play(has_blob(access(), BLOB), (HEAD, reply)) is False
 
 

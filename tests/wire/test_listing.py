@@ -197,6 +197,18 @@ def test_what_is_no_list_of_names_is_a_violation(body: bytes) -> None:
     assert str(error).isprintable()
 
 
+@pytest.mark.parametrize("tag", ["../x", ".", "a/b", "a b", "a:b", "-a", "a" * 129, "a?b"])
+def test_a_tag_that_is_none_is_a_violation(tag: str) -> None:
+    """It would be a part of a path: nothing but the grammar's tags (CVE-2024-3727)."""
+    error = play(
+        list_tags(access()),
+        (FIRST, page("good", tag)),
+        error=ProtocolViolation,
+        match=r"tags/list lists '.*, which is not a tag$",
+    )
+    assert len(str(error)) < 300
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -252,3 +264,9 @@ def test_repositories_are_listed_as_tags_are() -> None:
         (second, page("c", member="repositories")),
     )
     assert play(list_repositories(Registry(HOME).catalog()), *steps) == ["a", "team/b", "c"]
+
+
+def test_a_page_is_no_list() -> None:
+    """A server that has a page for everything says what it is."""
+    reply = Reply(200, {"content-type": "text/html"}, b"{}")
+    play(list_tags(access()), (FIRST, reply), error=ProtocolViolation, match="is text/html: ")

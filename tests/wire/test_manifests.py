@@ -112,6 +112,20 @@ def test_a_manifest_is_its_exact_bytes(
     assert stored == Stored(RAW, OCI_MANIFEST, digest)
 
 
+@pytest.mark.parametrize("kind", ["text/html", "TEXT/html; charset=utf-8", "application/xhtml+xml"])
+@pytest.mark.parametrize("said", [{}, named(DIGEST), LENGTH])
+def test_a_page_is_no_manifest(kind: str, said: dict[str, str]) -> None:
+    """What a server answers to everything has a hash as well, and is no manifest all the same."""
+    page = Reply(200, {"content-type": kind} | said, b"<html>")
+    for flow, call in ((get_manifest, get), (head_manifest, head)):
+        play(
+            flow(access(), "v1"),
+            (call("v1"), page),
+            error=ProtocolViolation,
+            match="manifests/v1 is .*ml: that is not an OCI registry's answer",
+        )
+
+
 @pytest.mark.parametrize(
     ("reference", "said", "expected", "actual"),
     [

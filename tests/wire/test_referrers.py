@@ -6,7 +6,17 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.wire.scripted import BEARER, HOME, access, authorized, drive, elsewhere, play, token_call
+from tests.wire.scripted import (
+    BEARER,
+    HOME,
+    access,
+    authorized,
+    drive,
+    elsewhere,
+    later,
+    play,
+    token_call,
+)
 
 from brolga.descriptor import Descriptor
 from brolga.digest import Digest
@@ -22,7 +32,7 @@ from brolga.errors import (
 )
 from brolga.manifest import Index
 from brolga.mediatypes import OCI_INDEX, OCI_MANIFEST
-from brolga.wire import Call, Reply, add_referrer, list_referrers, remove_referrer
+from brolga.wire import Call, Reply, Retry, add_referrer, list_referrers, remove_referrer
 from brolga.wire.referrers import referrers_tag
 
 if TYPE_CHECKING:
@@ -169,7 +179,20 @@ def test_a_page_that_is_gone_is_an_error_after_an_empty_one() -> None:
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"schemaVersion": 2}'])
 def test_what_is_no_index_is_an_error(body: bytes) -> None:
     """A front page's 200 is no list of referrers."""
-    play(list_referrers(access(), SUBJECT), (API, Reply(200, body=body)), error=InvalidManifest)
+    reply = Reply(200, body=body)
+    match = f"^the list of referrers {API.url} is not valid: "
+    play(list_referrers(access(), SUBJECT), (API, reply), error=InvalidManifest, match=match)
+
+
+def test_a_page_is_no_list() -> None:
+    """A server that answers 200 to all has no referrers."""
+    reply = Reply(200, {"content-type": "text/html; charset=utf-8"}, b"<html>")
+    play(
+        list_referrers(access(), SUBJECT),
+        (API, reply),
+        error=ProtocolViolation,
+        match=f"{API.url} is text/html: that is not an OCI registry's answer",
+    )
 
 
 # --- The tag, read
@@ -251,7 +274,7 @@ def written(*manifests: Descriptor) -> bytes:
 def test_the_first_referrer_makes_the_tag() -> None:
     """If the tag does not exist, the client MUST begin with an empty index (Pushing Manifests)."""
     raw = written(A)
-    steps = (GET, ABSENT), (put_call(raw), CREATED), (GET, Reply(200, body=raw))
+    steps = (GET, ABSENT), (put_call(raw), CREATED), (again(1), Reply(200, body=raw))
     play(add_referrer(access(), SUBJECT, A), *steps)
     assert Index.parse(raw).manifests == (A,)
 
@@ -263,7 +286,7 @@ def test_a_referrer_is_appended() -> None:
     steps = (
         (GET, Reply(200, body=before)),
         (put_call(after), CREATED),
-        (GET, Reply(200, body=after)),
+        (again(1), Reply(200, body=after)),
     )
     play(add_referrer(access(), SUBJECT, B), *steps)
     document = json.loads(after)
@@ -292,9 +315,9 @@ def test_a_lost_update_is_noticed_and_mended() -> None:
         add_referrer(access(), SUBJECT, A),
         (GET, ABSENT),
         (put_call(ours), CREATED),
-        (GET, Reply(200, body=theirs)),
+        (again(1), Reply(200, body=theirs)),
         (put_call(both), CREATED),
-        (GET, Reply(200, body=both)),
+        (again(2), Reply(200, body=both)),
     )
     assert Index.parse(both).manifests == (B, A)
 
@@ -303,26 +326,46 @@ def test_another_clients_write_behind_ours_is_no_loss() -> None:
     """What counts is that ours is there."""
     ours = written(A)
     read_back = Reply(200, body=add_to(ours, C))
-    steps = (GET, ABSENT), (put_call(ours), CREATED), (GET, read_back)
+    steps = (GET, ABSENT), (put_call(ours), CREATED), (again(1), read_back)
     play(add_referrer(access(), SUBJECT, A), *steps)
 
 
-def test_the_third_write_may_be_the_one_that_stays() -> None:
-    """Three writes, and a look at the last of them."""
+def test_the_last_write_may_be_the_one_that_stays() -> None:
+    """Ten writes, each looked at after a longer pause."""
     ours = written(A)
-    write: tuple[Step, ...] = ((GET, ABSENT), (put_call(ours), CREATED))
-    play(add_referrer(access(), SUBJECT, A), *write, *write, *write, (GET, Reply(200, body=ours)))
+    steps = lost(ABSENT, ours)
+    play(add_referrer(access(), SUBJECT, A), *steps, (again(10), Reply(200, body=ours)))
+    assert [call.after_s for call, _ in steps[::2]] == pytest.approx(
+        [0.0, 0.2, 0.4, 0.6, 0.8, *5 * [1.0]]
+    )
+
+
+def lost(before: Reply, raw: bytes) -> list[Step]:
+    """Return ten writes, of which none is there afterwards."""
+    return [step for n in range(10) for step in ((again(n), before), (put_call(raw), CREATED))]
+
+
+@pytest.mark.parametrize("chance", [0.0, 1.0])
+def test_those_who_write_at_once_come_apart(chance: float) -> None:
+    """The pauses have jitter, or all would write at once again."""
+    raw = written(A)
+    way = access(retry=Retry(attempts=1, chance=lambda: chance))
+    read = later(GET, 0.2 * (0.5 + chance))
+    steps = (GET, ABSENT), (put_call(raw), CREATED), (read, Reply(200, body=raw))
+    play(add_referrer(way, SUBJECT, A), *steps)
+
+
+def again(attempt: int) -> Call:
+    """Return the call that reads the tag again after so many writes."""
+    return later(GET, min(0.2 * attempt, 1.0))
 
 
 def test_a_tag_that_keeps_nothing_is_a_violation() -> None:
-    """Attempts are bounded: after three writes it is told what is wrong."""
-    write: tuple[Step, ...] = ((GET, ABSENT), (put_call(written(A)), CREATED))
+    """Attempts are bounded: after ten writes it is told what is wrong."""
     play(
         add_referrer(access(), SUBJECT, A),
-        *write,
-        *write,
-        *write,
-        (GET, ABSENT),
+        *lost(ABSENT, written(A)),
+        (again(10), ABSENT),
         error=ProtocolViolation,
         match=f"the tag {TAG} does not keep what is written to it",
     )
@@ -344,7 +387,7 @@ def test_a_deleted_referrer_is_taken_out() -> None:
     steps = (
         (GET, Reply(200, body=before)),
         (put_call(after), CREATED),
-        (GET, Reply(200, body=after)),
+        (again(1), Reply(200, body=after)),
     )
     play(remove_referrer(access(), SUBJECT, A.digest), *steps)
 
@@ -354,7 +397,7 @@ def test_the_last_one_leaves_an_empty_index() -> None:
     before = index(A)
     after = Index.parse(before).replace(manifests=[]).raw
     steps = (GET, Reply(200, body=before)), (put_call(after), CREATED)
-    play(remove_referrer(access(), SUBJECT, A.digest), *steps, (GET, Reply(200, body=after)))
+    play(remove_referrer(access(), SUBJECT, A.digest), *steps, (again(1), Reply(200, body=after)))
     assert json.loads(after)["manifests"] == []
 
 
@@ -367,9 +410,9 @@ def test_what_is_not_listed_is_not_removed(reply: Reply) -> None:
 def test_a_removal_that_was_overwritten_is_done_again() -> None:
     """The same look at what was written, and the same bound."""
     after = Index.parse(index(A)).replace(manifests=[]).raw
-    write: tuple[Step, ...] = ((GET, stored(A)), (put_call(after), CREATED))
-    way = access()
-    play(remove_referrer(way, SUBJECT, A.digest), *write, *write, (GET, Reply(200, body=after)))
-    last = GET, stored(A)
+    steps, way = lost(stored(A), after), access()
+    twice = *steps[:4], (again(2), Reply(200, body=after))
+    play(remove_referrer(way, SUBJECT, A.digest), *twice)
     flow = remove_referrer(way, SUBJECT, A.digest)
-    play(flow, *write, *write, *write, last, error=ProtocolViolation, match="does not keep")
+    last = again(10), stored(A)
+    play(flow, *steps, last, error=ProtocolViolation, match="does not keep")

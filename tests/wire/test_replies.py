@@ -24,18 +24,25 @@ def error_of(
 
 
 def spec_body(**first: object) -> bytes:
-    """Return an error body of the spec's form, with a second error behind."""
-    return json.dumps({"errors": [first, {"code": "SECOND", "message": "another"}]}).encode()
+    """Return an error body of the spec's form, with four more errors behind."""
+    more = [{"code": "SECOND", "message": "another"}, first, {"code": "FOURTH"}]
+    return json.dumps({"errors": [first, *more]}).encode()
 
 
-def test_the_first_error_of_the_body_is_told() -> None:
-    """`{"errors": [{"code", "message", "detail"}, ...]}` (Error Codes)."""
+def test_the_first_errors_of_the_body_are_told() -> None:
+    """`{"errors": [{"code", "message", "detail"}, ...]}` (Error Codes).
+
+    Three of them at most, each once: the second may be the cause.
+    """
     body = spec_body(code="BLOB_UNKNOWN", message="blob unknown", detail={"Digest": "sha256:x"})
     error = error_of(body, 404)
     assert isinstance(error, NotFound)
     assert (error.code, error.detail) == ("BLOB_UNKNOWN", '{"Digest": "sha256:x"}')
-    assert str(error) == f'{TEXT} 404: BLOB_UNKNOWN: blob unknown: {{"Digest": "sha256:x"}}'
+    assert str(error) == (
+        f'{TEXT} 404: BLOB_UNKNOWN: blob unknown: {{"Digest": "sha256:x"}}; SECOND: another'
+    )
     assert (error.method, error.status) == ("GET", 404)
+    assert error.codes == ("BLOB_UNKNOWN", "SECOND", "BLOB_UNKNOWN")
     assert error.url == "https://registry.example/v2/a/blobs/x"
 
 

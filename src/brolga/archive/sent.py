@@ -66,9 +66,12 @@ class Nowhere:
                 watch()
         return blob.descriptor
 
-    def holds(self, descriptor: Descriptor) -> bool:  # noqa: ARG002 - whatever it is
+    def holds(self, descriptor: Descriptor, name: str = "") -> bool:  # noqa: ARG002 - whatever it is
         """Have nothing."""
         return False
+
+    def named(self, tag: str) -> Digest | None:
+        """Know no tag."""
 
     def put(self, document: Manifest | Index, name: str) -> None:
         """Take nothing."""
@@ -86,9 +89,13 @@ class Known:
             return blob.descriptor
         return self.target.push(blob, watch)
 
-    def holds(self, descriptor: Descriptor) -> bool:
+    def holds(self, descriptor: Descriptor, name: str = "") -> bool:
         """Ask the store whether a manifest is there."""
-        return self.target.holds(descriptor)
+        return self.target.holds(descriptor, name)
+
+    def named(self, tag: str) -> Digest | None:
+        """Ask the store what a tag stands for."""
+        return self.target.named(tag)
 
     def put(self, document: Manifest | Index, name: str) -> None:
         """Give the store a manifest."""

@@ -159,10 +159,13 @@ class Writer:
             for document in documents:
                 self.push(BytesBlob(document.raw, document.media_type))
 
-    def holds(self, descriptor: Descriptor) -> bool:
+    def holds(self, descriptor: Descriptor, name: str = "") -> bool:
         """Tell whether a manifest was put. Raises InvalidManifest for an index in Docker's form."""
         self._check_form(descriptor.media_type)
-        return descriptor.digest in self._roots
+        return descriptor.digest in self._roots and not name
+
+    def named(self, tag: str) -> None:
+        """Return None: what is written anew has no tag that another could move."""
 
     def put(self, document: Manifest | Index, name: str) -> None:
         """Take a manifest, to be named at the end. A name stands for the last that it was given to.

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from brolga.auth.files import HELPER_TIMEOUT_S, ConfigFile, docker_path, podman_paths
+from brolga.auth.keys import registry_of
 from brolga.auth.sound import check
+from brolga.errors import CredentialsError, InvalidReference
+from brolga.reference import Repository
 from brolga.wire import Credentials
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from brolga.reference import Repository
 
 __all__ = [
     "Chain",
@@ -53,11 +54,28 @@ def credentials_from_environment() -> Credentials | None:
 
 @dataclass(frozen=True)
 class Environment:
-    """BROLGA_USERNAME and BROLGA_PASSWORD, for every registry alike."""
+    """BROLGA_USERNAME and BROLGA_PASSWORD, for the registry that BROLGA_REGISTRY names.
 
-    def find(self, repository: Repository) -> Credentials | None:  # noqa: ARG002 - for every one
-        """Return what the environment holds now, or None."""
-        return credentials_from_environment()
+    Where that is not set they are for `registry`, a canonical name; "" is every registry.
+    """
+
+    registry: str = ""
+
+    def find(self, repository: Repository) -> Credentials | None:
+        """Return what the environment holds now, or None. Raises CredentialsError."""
+        named = os.environ.get("BROLGA_REGISTRY", "")
+        registry = _canonical(named) if named else self.registry
+        return None if registry not in {"", repository.registry} else credentials_from_environment()
+
+
+def _canonical(name: str) -> str:
+    """Return the canonical name of a registry. Raises CredentialsError."""
+    try:
+        return Repository(registry_of(name), "any").registry
+    except InvalidReference as error:
+        raise CredentialsError(
+            f"BROLGA_REGISTRY: {error}; write registry.example or localhost:5000"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -101,6 +119,9 @@ class Chain:
         return next(filter(None, (each.find(repository) for each in self.keychains)), None)
 
 
-def default_keychain() -> Keychain:
-    """Return what the command uses: the environment, then the files of docker and podman."""
-    return Chain(Environment(), ConfigFiles())
+def default_keychain(registry: str = "") -> Keychain:
+    """Return what the command uses: the environment, then the files of docker and podman.
+
+    `registry` is the one that the environment's credentials are for, as `Environment` has it.
+    """
+    return Chain(Environment(registry), ConfigFiles())

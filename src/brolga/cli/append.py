@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from brolga.cli.changing import replaced
 from brolga.cli.connection import Connection, open_client
 from brolga.cli.options import (
     Making,
@@ -29,7 +30,9 @@ from brolga.cli.verbs import MAY_BE_EMPTY, Verb
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from brolga.client import Client
     from brolga.descriptor import Platform
+    from brolga.digest import Digest
     from brolga.images import Image
     from brolga.layer import StreamLayer
     from brolga.place import Place
@@ -157,15 +160,29 @@ def command(  # noqa: PLR0913 - the flags of the verb
         refuse_compressed(name)
     registry, sending = registry_of(reference), beside(output, sending)
     with open_client(connection, jobs=jobs, registry=registry, sending=sending) as client:
-        image = client.image(under, platform) if under else _empty(platform)
+        image, expected = _base(client, under, platform, reference)
         image.config  # noqa: B018 - a base that is broken is told before a stream is read
         said = {**_of_base(under, image), **annotations} if under and names_base else annotations
         image = _appended(image, layers, created_by).with_annotations(said)
         if "-" in sources:
             refuse_compressed("-")
         with shown(layers, making.progress):
-            pushed = client.push(reference, image)
+            pushed = client.push(reference, image, expected=expected)
     _print(pushed, image, layers, time.monotonic() - began, as_json=as_json)
+
+
+def _base(
+    client: Client, under: Place | None, platform: Platform | None, target: Place
+) -> tuple[Image, Digest | None]:
+    """Return the image to append to, and what the target must stand for until the end."""
+    from brolga.descriptor import DEFAULT_PLATFORM
+    from brolga.images import ImageIndex
+
+    if under is None:
+        return _empty(platform), None
+    tree = client.get(under)
+    image = tree.image(platform or DEFAULT_PLATFORM) if isinstance(tree, ImageIndex) else tree
+    return image, replaced(target, under, tree)
 
 
 def _empty(platform: Platform | None) -> Image:

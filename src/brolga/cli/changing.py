@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from brolga.client import Client
     from brolga.descriptor import Platform
+    from brolga.digest import Digest
     from brolga.images import ImageIndex, Tree
     from brolga.place import Local, Place
     from brolga.reference import Repository
@@ -28,6 +29,7 @@ __all__ = [
     "index_of",
     "place",
     "pushed",
+    "replaced",
     "tag_flag",
     "tree_of",
 ]
@@ -127,16 +129,29 @@ def index_of(client: Client, source: Place) -> ImageIndex:
     raise click.UsageError(f"{source} is an image, where an index is wanted")
 
 
-def pushed(
+def replaced(where: Place | Repository, source: Place, read: Tree) -> Digest | None:
+    """Return what the name of a result must stand for until the end; None where that is no matter.
+
+    Where the result takes the place of `source`, that is what was `read` under its name: what
+    another client gives it meanwhile must not disappear.
+    """
+    return read.digest if where == source and source.digest is None else None
+
+
+def pushed(  # noqa: PLR0913 - what goes where, and how it is printed
     client: Client,
     where: Place | Repository,
     tree: Tree,
     *,
     as_json: bool,
+    expected: Digest | None = None,
     more: Mapping[str, object] | None = None,
 ) -> None:
-    """Push a tree and print its name by digest; `more` is what else its JSON object has."""
-    ref = client.push(where, tree)
+    """Push a tree and print its name by digest; `more` is what else its JSON object has.
+
+    `expected` is as `replaced` tells. Raises TagMoved.
+    """
+    ref = client.push(where, tree, expected=expected)
     descriptor = tree.descriptor
     more = {"mediaType": descriptor.media_type, "size": descriptor.size, **(more or {})}
     told(ref, done="pushed", as_json=as_json, more=more, digest=descriptor.digest)

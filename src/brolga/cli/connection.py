@@ -61,7 +61,7 @@ def open_client(
 
     It pushes `jobs` blobs at a time, as `sending` says, or with `spool` alone. What a registry
     warns of is shown on stderr. A verb that speaks to several registries says which `registry`
-    --username's credentials are for: others do not get them.
+    the credentials of --username, or of the environment, are for: others do not get them.
 
     Raises UsageError for a file that holds no certificate or key, for a missing password, for a
     proxy of the environment that is none, and for a config file that is none.
@@ -121,9 +121,9 @@ def _credentials(connection: Connection, registry: str) -> Keychain | Credential
     from brolga.auth import default_keychain
 
     if connection.username is None:
-        return default_keychain()
+        return default_keychain(registry)
     given = given_credentials(connection.username, password_from_stdin(), "--username")
-    return _For(registry, given, default_keychain()) if registry else given
+    return _For(registry, given, default_keychain(registry)) if registry else given
 
 
 def given_credentials(username: str, password: str, origin: str) -> Credentials:

@@ -15,6 +15,7 @@ from brolga.cli.options import (
     jobs_flag,
     json_flag,
     platform_flag,
+    recheck_flag,
     registry_flags,
     upload_flags,
 )
@@ -53,6 +54,7 @@ Examples:
 )
 @click.option("-n", "--no-clobber", is_flag=True, help="Leave tags alone that DST has already.")
 @click.option("--referrers", is_flag=True, help="Copy what refers to it too: signatures, SBOMs.")
+@recheck_flag
 @platform_flag
 @jobs_flag
 @upload_flags
@@ -65,6 +67,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     all_tags: bool,
     no_clobber: bool,
     referrers: bool,
+    recheck: bool,
     platform: Platform | None,
     jobs: int,
     sending: Sending,
@@ -98,13 +101,15 @@ def command(  # noqa: PLR0913 - the flags of the verb
         if all_tags:
             taken = _tags(client, home) if no_clobber else frozenset[str]()
             copied = client.copy_all(
-                origin, home, platform=platform, referrers=referrers, but=taken
+                origin, home, platform=platform, referrers=referrers, but=taken, recheck=recheck
             )
             _print(copied, home, as_json=as_json)
         else:
             if no_clobber and place.tag:
                 _refuse_existing(client, place)
-            pushed = client.copy(name, place, platform=platform, referrers=referrers)
+            pushed = client.copy(
+                name, place, platform=platform, referrers=referrers, recheck=recheck
+            )
             told(pushed, done="copied", as_json=as_json)
 
 

@@ -23,6 +23,7 @@ _KINDS: Final[tuple[tuple[type[Exception], str, int, str], ...]] = (
     (errors.InvalidLayout, "local", 6, ""),
     (errors.NoSuchPlatform, "registry", 3, "choose another with --platform"),
     (errors.NoSuchImage, "local", 3, ""),
+    (errors.TagMoved, "", 1, ""),
     (errors.SourceError, "source", 7, ""),
     (errors.CredentialsError, "local", 4, ""),
     # No verb asks for a digest too early, but of an archive that `docker save` wrote.

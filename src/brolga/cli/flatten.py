@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from brolga.cli.changing import check_clock, check_open, home_of, place, pushed, tag_flag, tree_of
+from brolga.cli.changing import (
+    check_clock,
+    check_open,
+    home_of,
+    place,
+    pushed,
+    replaced,
+    tag_flag,
+    tree_of,
+)
 from brolga.cli.connection import Connection, open_client
 from brolga.cli.options import Sending, json_flag, platform_flag, registry_flags, upload_flags
 from brolga.cli.output import say
@@ -66,7 +75,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     home = home_of(where)
     with open_client(connection, registry=registry_of(home), sending=sending) as client:
         tree = tree_of(client, source, platform, in_place=where == source, packed=False)
-        pushed(client, where, _flat(client, home, tree), as_json=as_json)
+        expected = replaced(where, source, tree)
+        flat = _flat(client, home, tree)
+        pushed(client, where, flat, as_json=as_json, expected=expected)
 
 
 def _flat(client: Client, home: Repository | Local, tree: Tree) -> Tree:

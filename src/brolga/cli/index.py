@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from brolga.cli.changing import index_of, place, pushed, tag_flag
+from brolga.cli.changing import index_of, place, pushed, replaced, tag_flag
 from brolga.cli.connection import Connection, open_client
 from brolga.cli.options import Sending, json_flag, registry_flags, upload_flags
 from brolga.cli.output import lines, result
@@ -110,7 +110,8 @@ def filter_(
         kept = index.filter(lambda one: _is_one_of(one, wanted))
         if not kept.index.manifests:
             index.index.select(wanted[0])  # it says what there is
-        pushed(client, where, kept, as_json=as_json)
+        expected = replaced(where, source, index)
+        pushed(client, where, kept, as_json=as_json, expected=expected)
 
 
 def _is_one_of(descriptor: Descriptor, wanted: Sequence[Platform]) -> bool:
@@ -171,13 +172,15 @@ def append(  # noqa: PLR0913 - the flags of the verb
     where = place(parse_place(name), tag)
     registry = registry_of(where)
     with open_client(connection, registry=registry, sending=sending) as client:
+        expected = None
         if base is None:
             index = ImageIndex.empty(DOCKER_MANIFEST_LIST if docker_empty_base else OCI_INDEX)
         else:
             index = index_of(client, parse_place(base))
+            expected = replaced(where, parse_place(base), index)
         for child, described in _children(client, manifests, flatten=flatten):
             index = index.append(child, described=described)
-        pushed(client, where, index, as_json=as_json)
+        pushed(client, where, index, as_json=as_json, expected=expected)
 
 
 def _children(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from brolga.cli.changing import check_clock, place, pushed, tag_flag, tree_of
+from brolga.cli.changing import check_clock, place, pushed, replaced, tag_flag, tree_of
 from brolga.cli.connection import Connection, open_client
 from brolga.cli.options import (
     Making,
@@ -220,7 +220,8 @@ def command(  # noqa: PLR0913 - the flags of the verb
     with open_client(connection, registry=registry, sending=sending) as client:
         tree = tree_of(client, source, platform, in_place=where == source)
         changed = _changed(tree, changes, annotations, layers, source)
-        pushed(client, where, changed, as_json=as_json)
+        expected = replaced(where, source, tree)
+        pushed(client, where, changed, as_json=as_json, expected=expected)
 
 
 def _where(

@@ -33,6 +33,7 @@ __all__ = [
     "json_flag",
     "layer_flags",
     "platform_flag",
+    "recheck_flag",
     "registry_flags",
     "registry_flags_but_u",
     "spool_flag",
@@ -202,6 +203,11 @@ jobs_flag = click.option(
     default=JOBS,
     show_default=True,
     help="Blobs that are pushed at a time.",
+)
+recheck_flag = click.option(
+    "--recheck",
+    is_flag=True,
+    help="Ask for each blob, though the manifest is there: mends what the registry has lost.",
 )
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 platform_flag = click.option(

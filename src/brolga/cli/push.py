@@ -16,6 +16,7 @@ from brolga.cli.options import (
     jobs_flag,
     json_flag,
     platform_flag,
+    recheck_flag,
     registry_flags,
     upload_flags,
 )
@@ -49,6 +50,7 @@ Examples:
     metavar="FILE",
     help="Write REPO@DIGEST to FILE too.",
 )
+@recheck_flag
 @platform_flag
 @jobs_flag
 @upload_flags
@@ -60,6 +62,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     ref: str,
     whole: bool,
     refs: str | None,
+    recheck: bool,
     platform: Platform | None,
     jobs: int,
     sending: Sending,
@@ -84,21 +87,27 @@ def command(  # noqa: PLR0913 - the flags of the verb
     check_target(target, as_json=as_json)
     registry = registry_of(target)
     with open_client(connection, jobs=jobs, registry=registry, sending=sending) as client:
-        pushed = _pushed(client, source, target, platform, whole=whole)
+        pushed = _pushed(client, source, target, platform, whole=whole, recheck=recheck)
     if refs is not None:
         _write(refs, pushed)
     told(pushed, done="pushed", as_json=as_json)
 
 
-def _pushed(
-    client: Client, source: Local, target: Place, platform: Platform | None, *, whole: bool
+def _pushed(  # noqa: PLR0913 - the flags that matter to it
+    client: Client,
+    source: Local,
+    target: Place,
+    platform: Platform | None,
+    *,
+    whole: bool,
+    recheck: bool,
 ) -> Place:
     if whole:
         from brolga.layout import Layout
 
-        return client.push(target, Layout(source.path).whole())
+        return client.push(target, Layout(source.path).whole(), recheck=recheck)
     try:
-        return client.copy(source, target, platform=platform)
+        return client.copy(source, target, platform=platform, recheck=recheck)
     except NoSuchImage as error:
         if source.kind == "oci" and not source.name and error.available:
             error.add_note(f"push oci:{source.path}:NAME, or all of them with --index")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from brolga.cli.changing import check_clock, place, pushed, tag_flag, tree_of
+from brolga.cli.changing import check_clock, place, pushed, replaced, tag_flag, tree_of
 from brolga.cli.connection import Connection, open_client
 from brolga.cli.options import Sending, json_flag, platform_flag, registry_flags, upload_flags
 from brolga.cli.output import say
@@ -93,7 +93,8 @@ def command(  # noqa: PLR0913 - the flags of the verb
         else:
             changed = image.rebase(before, after)
         changed = changed.with_annotations(annotations)
-        pushed(client, where, changed, as_json=as_json)
+        expected = replaced(where, source, image)
+        pushed(client, where, changed, as_json=as_json, expected=expected)
 
 
 def _bases(annotations: Mapping[str, str], old: str | None, new: str | None) -> tuple[Place, Place]:

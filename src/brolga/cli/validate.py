@@ -78,8 +78,11 @@ def command(  # noqa: PLR0913 - the flags of the verb
                 result(f"FAIL: {reference}: {one_line(str(problem))}")
     _print(reference, tree.digest, problems, as_json=as_json)
     if problems:
-        side = "local" if isinstance(reference, Local) else "registry"
-        say(f"brolga: {side}: {reference} is not what it says it is; push it again")
+        # A registry is not asked for blobs below a manifest that it has.
+        side, how = (
+            ("local", "") if isinstance(reference, Local) else ("registry", " with --recheck")
+        )
+        say(f"brolga: {side}: {reference} is not what it says it is; push it again{how}")
         raise click.exceptions.Exit(_INTEGRITY)
 
 

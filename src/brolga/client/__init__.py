@@ -27,7 +27,14 @@ from brolga.client.registries import Registries, Uploads
 from brolga.client.target import Destination
 from brolga.copy import push as push_into
 from brolga.descriptor import DEFAULT_PLATFORM
-from brolga.errors import InvalidManifest, InvalidReference, excerpt
+from brolga.errors import (
+    Denied,
+    InvalidManifest,
+    InvalidReference,
+    StreamConsumed,
+    Unauthorized,
+    excerpt,
+)
 from brolga.images import BlockStream, Image, ImageIndex
 from brolga.place import FORMS, Local
 from brolga.reference import Reference, Repository
@@ -56,7 +63,9 @@ if TYPE_CHECKING:
     from brolga.auth import Keychain
     from brolga.blob import Blob, BlobStream
     from brolga.client.explanation import Explanation
+    from brolga.client.remote import Remote
     from brolga.descriptor import Descriptor, Platform
+    from brolga.digest import Digest
     from brolga.images import Tree
     from brolga.manifest import Index, Manifest
     from brolga.place import Place
@@ -154,20 +163,35 @@ class Client:
         """Stream a layer into a repository, or a layout, in one pass; return its descriptor.
 
         The layer's digest and sizes exist from then on. When anything fails, nothing is
-        committed and the upload session is cancelled.
+        committed and the upload session is cancelled. A stream that this client has pushed to the
+        registry before is taken over from there.
 
         Raises SourceError where the layer's source fails, StreamConsumed for a layer that was
-        read before, UploadInterrupted, RegistryError, TransportFailed, ProtocolViolation,
-        DigestMismatch, InvalidReference (distribution-spec, Pushing blobs).
+        read before and is not there, UploadInterrupted, RegistryError, TransportFailed,
+        ProtocolViolation, DigestMismatch, InvalidReference (distribution-spec, Pushing blobs).
         """
         home = as_home(repository)
         if isinstance(home, Local):
             return local.layout_of(home, "a layer alone is no image").push(layer)
         # The source first: one that gives no bytes is told before anything is sent.
-        with layer.open() as stream:
-            return self._registries.remote(home, "pull,push").upload(layer, stream)
+        try:
+            stream = layer.open()
+        except StreamConsumed:
+            if not self._registries.has_sent(home, layer):
+                raise
+            return self._registries.remote(home, "pull,push").push(layer)
+        with stream:
+            remote = self._registries.remote(home, "pull,push")
+            return remote.note(layer, remote.upload(layer, stream))
 
-    def push(self, place: Place | Repository | str, tree: Tree) -> Place:
+    def push(
+        self,
+        place: Place | Repository | str,
+        tree: Tree,
+        *,
+        recheck: bool = False,
+        expected: Digest | None = None,
+    ) -> Place:
         """Push an image or an index, in one pass over its streams; return its name by digest.
 
         Where a `Repository` stands for the place, it is pushed by its digest alone.
@@ -175,7 +199,12 @@ class Client:
         Layers go before the config and the manifest, several at a time; a blob that is there
         already is not sent, one of another repository of the same registry is mounted. The
         manifest is the last to go: when anything fails before, the name stands for what it stood
-        for.
+        for. A manifest that is there is taken for whole, unless `recheck`: then each blob is asked
+        for, and what a registry has lost is sent again.
+
+        `expected` is what the tag must stand for until the end, where the tree is made of that.
+        Raises TagMoved where it does not. It is asked just before the manifest goes: no registry
+        does both in one step.
 
         Raises what `push_layer` raises, InvalidReference where `place` has a digest that is not
         the tree's, NotComputed where that is not known yet (distribution-spec, Pushing manifests),
@@ -184,7 +213,9 @@ class Client:
         target = Destination.of(place)
         target.check(tree)
         with self._into(target, tree.homes) as (store, jobs):
-            pushed = push_into(store, tree, target.name, jobs=jobs)
+            pushed = push_into(
+                store, tree, target.name, jobs=jobs, recheck=recheck, expected=expected
+            )
         return target.at(pushed.digest)
 
     def save(self, home: Local | str, images: Iterable[tuple[str, Tree]]) -> list[Place]:
@@ -236,12 +267,14 @@ class Client:
         *,
         platform: Platform | None = None,
         referrers: bool = False,
+        recheck: bool = False,
     ) -> Place:
         """Copy an image, an index with all its platforms, or an artifact; return its new name.
 
         Blobs go from place to place in blocks, verified, and touch no other disk. Layers of a
         docker archive that are not compressed are, unless it goes into another one. With
         `platform`, that image of an index alone. With `referrers`, what refers to it as well.
+        `recheck` is as in `push`.
 
         Raises what `push` and reading raise, InvalidReference for referrers of an archive.
         """
@@ -260,12 +293,12 @@ class Client:
             if platform
             else self.get(source, packed=packed)
         )
-        pushed = self.push(target, tree)
+        pushed = self.push(target, tree, recheck=recheck)
         if referrers:
-            copy_referrers(self, source, target, tree)
+            copy_referrers(self, source, target, tree, recheck=recheck)
         return pushed
 
-    def copy_all(
+    def copy_all(  # noqa: PLR0913 - as `copy`, and which tags
         self,
         source: Repository | Local | str,
         target: Repository | Local | str,
@@ -273,6 +306,7 @@ class Client:
         platform: Platform | None = None,
         referrers: bool = False,
         but: Container[str] = (),
+        recheck: bool = False,
     ) -> Iterator[tuple[str, Place | None]]:
         """Copy each tag of a repository, a layout or an archive; yield it, and its new name.
 
@@ -293,7 +327,9 @@ class Client:
             origin, place = named(source, name), named(target, tag)
             copied = None
             if tag not in but:
-                copied = self.copy(origin, place, platform=platform, referrers=referrers)
+                copied = self.copy(
+                    origin, place, platform=platform, referrers=referrers, recheck=recheck
+                )
             yield tag, copied
 
     def tag(self, place: Place | str, tag: str) -> Place:
@@ -528,13 +564,23 @@ class Client:
                 # An archive is one stream.
                 yield store, self._jobs if home.kind == "oci" else 1
             return
-        near = {one for one in homes if one.registry == home.registry}
-        remote = self._registries.remote(home, "pull,push", *near - {home}, uploads=self._jobs)
+        near = {one for one in homes if one.registry == home.registry} - {home}
+        remote = self._registries.remote(home, "pull,push", *near, uploads=self._jobs)
         # One token for all threads, before they start.
-        self._transport.run(
-            remote.access.registry.authorization(remote.access.scope, Patience.USUAL)
-        )
+        try:
+            self._authorize(remote)
+        except (Unauthorized, Denied):
+            if not near:
+                raise
+            # Who may push here may not read there: what is there is uploaded then.
+            remote = self._registries.remote(home, "pull,push", uploads=self._jobs)
+            remote = replace(remote, mounts=False)
+            self._authorize(remote)
         yield remote, self._jobs
+
+    def _authorize(self, remote: Remote) -> None:
+        access = remote.access
+        self._transport.run(access.registry.authorization(access.scope, Patience.USUAL))
 
 
 def _unheard(_host: str, _text: str) -> None:

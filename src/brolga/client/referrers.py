@@ -33,7 +33,9 @@ def check_referrers(*places: Place) -> None:
             local.layout_of(place, "it has no referrers")
 
 
-def copy_referrers(client: Client, source: Place, target: Place, tree: Tree) -> None:
+def copy_referrers(
+    client: Client, source: Place, target: Place, tree: Tree, *, recheck: bool = False
+) -> None:
     """Copy what refers to a tree, to what is below it, and to what is copied here; each once.
 
     Raises InvalidManifest where that goes too deep, and what copying raises.
@@ -50,7 +52,7 @@ def copy_referrers(client: Client, source: Place, target: Place, tree: Tree) -> 
             if referrer.digest not in seen:
                 seen.add(referrer.digest)
                 found = client.get(by_digest(source, referrer.digest))
-                client.push(by_digest(target, referrer.digest), found)
+                client.push(by_digest(target, referrer.digest), found, recheck=recheck)
                 todo.append((found, depth + 1))
         if isinstance(one, ImageIndex):
             below = [child for child in one.index.manifests if child.digest not in seen]

@@ -13,12 +13,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from brolga.client.remote import Remote
+from brolga.errors import NotComputed
 from brolga.replay import Window
 from brolga.spool import spool_at
 from brolga.wire import Credentials, enter, profile_of
 
 if TYPE_CHECKING:
     from brolga.auth import Keychain
+    from brolga.blob import Blob
+    from brolga.digest import Digest
     from brolga.reference import Repository
     from brolga.replay import Keep
     from brolga.spool import SpoolChoice
@@ -60,6 +63,7 @@ class Registries:
     uploads: Uploads
     insecure: bool
     _keys: dict[Repository, Credentials | None] = field(default_factory=dict)
+    _sent: dict[tuple[str, Digest], Repository] = field(default_factory=dict)
     _entered: dict[tuple[str, Credentials | None], Registry] = field(default_factory=dict)
 
     def remote(
@@ -74,7 +78,15 @@ class Registries:
             keep=partial(self.uploads.keep, uploads),
             retry=self.retry,
             style=self.uploads.style_for(repository, access.registry, uploads),
+            sent=self._sent,
         )
+
+    def has_sent(self, repository: Repository, blob: Blob) -> bool:
+        """Tell whether a blob that is read once went to the registry of a repository."""
+        try:
+            return (repository.registry, blob.descriptor.digest) in self._sent
+        except NotComputed:
+            return False
 
     def access(self, repository: Repository, actions: str = "pull", *also: Repository) -> Access:
         """Return what may be done in a repository, and pulled from others."""

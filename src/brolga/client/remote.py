@@ -9,13 +9,13 @@ the same registry is mounted, and small bytes go in one PUT.
 
 from __future__ import annotations
 
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from brolga.blob import Repeatable
-from brolga.errors import NotComputed, NotFound, RegistryError
+from brolga.errors import InvalidManifest, NotComputed, NotFound, RegistryError, StreamConsumed
 from brolga.images import BlobLayer, BlockStream, BytesBlob
 from brolga.manifest import parse_manifest
 from brolga.replay import Tape, Window
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from brolga.blob import Blob, BlobStream, Block
     from brolga.descriptor import Descriptor
+    from brolga.digest import Digest
     from brolga.manifest import Index, Manifest
     from brolga.reference import Repository
     from brolga.replay import Keep
@@ -43,6 +44,11 @@ if TYPE_CHECKING:
     from brolga.wire import Access, Retry, Session, Style
 
 __all__ = ["Remote"]
+
+# A blob that is not known there, or may not be taken from there (docker.io says 401): it can be
+# uploaded all the same.
+_NO_MOUNT: Final = (400, 401, 403, 404, 405, 422)
+_SMALL: Final = 1 << 20  # bytes; what goes in one PUT, at one request less
 
 
 def _go_on() -> None:
@@ -52,6 +58,9 @@ def _go_on() -> None:
 @dataclass(frozen=True)
 class Remote:
     """A repository of a registry, with what may be done in it (`access`). Threads may share one.
+
+    `mounts` is whether blobs may be taken over from other repositories. `sent` is where blobs went
+    that can be read once only, by registry and digest: they can be taken over from there.
 
     `keep` makes what keeps the bytes of an upload while they may have to go out again; `retry`
     bounds how often an upload may fail; `style` is how its bytes go out.
@@ -63,6 +72,8 @@ class Remote:
     keep: Callable[[], Keep] = Window
     retry: Retry | None = None
     style: Style | None = None
+    mounts: bool = True
+    sent: dict[tuple[str, Digest], Repository] = field(default_factory=dict)
 
     def push(self, blob: Blob, watch: Callable[[], None] = _go_on) -> Descriptor:
         """Upload a blob, or see to it that it is there; return its descriptor.
@@ -109,13 +120,17 @@ class Remote:
             )
             return self.transport.run(flow)
 
-    def holds(self, descriptor: Descriptor) -> bool:
-        """Ask whether a manifest is there: a registry keeps none without what it refers to."""
+    def holds(self, descriptor: Descriptor, name: str = "") -> bool:
+        """Ask whether a manifest is there: few registries keep one without what it refers to."""
+        digest = descriptor.digest
+        return self.named(name or str(digest)) == digest
+
+    def named(self, tag: str) -> Digest | None:
+        """Ask what a tag stands for; None where there is no such tag."""
         try:
-            self.transport.run(head_manifest(self.access, str(descriptor.digest)))
+            return self.transport.run(head_manifest(self.access, tag)).digest
         except NotFound:
-            return False
-        return True
+            return None
 
     def put(self, document: Manifest | Index, name: str) -> None:
         """Push a manifest under a tag or its digest, and see to it that its subject knows it."""
@@ -141,7 +156,13 @@ class Remote:
         stored = self.transport.run(get_manifest(self.access, name))
         # A type that says nothing of the document is none: some registries send it for all JSON.
         media_type = "" if stored.media_type == "application/json" else stored.media_type
-        return parse_manifest(stored.raw, media_type)
+        try:
+            return parse_manifest(stored.raw, media_type)
+        except InvalidManifest as error:
+            named = f"{self.repository}{'@' if ':' in name else ':'}{name}"
+            wrong = InvalidManifest(f"{named} is not a valid manifest: {error}")
+            wrong.add_note("it was pushed so: tell whoever pushed it, or push it again")
+            raise wrong from error
 
     def _upload(
         self,
@@ -150,27 +171,46 @@ class Remote:
         session: Session | None = None,
         known: Descriptor | None = None,
     ) -> Descriptor:
-        with blob.open() as stream:
-            return self.upload(blob, stream, watch, session, known)
+        with self._opened(blob) as stream:
+            return self.note(blob, self.upload(blob, stream, watch, session, known))
+
+    def note(self, blob: Blob, described: Descriptor) -> Descriptor:
+        """Remember where a blob went, if it can be read once only; return its descriptor."""
+        if not isinstance(blob, BlobLayer):
+            self.sent[self.repository.registry, described.digest] = self.repository
+        return described
+
+    def _opened(self, blob: Blob) -> BlobStream:
+        """Open a blob. Raises StreamConsumed, which says where its bytes went, if that is known."""
+        try:
+            return blob.open()
+        except StreamConsumed as error:
+            with suppress(NotComputed):
+                digest = blob.descriptor.digest
+                for home in [home for (_, one), home in self.sent.items() if one == digest][:1]:
+                    error.add_note(f"it went to {home}: push an image that is read from there")
+            raise
 
     def _mount(self, blob: Blob, descriptor: Descriptor) -> tuple[bool, Session | None]:
         """Take a blob over from another repository of this registry, where it is in one.
 
         Return whether that is done, and the session that the registry opened instead.
         """
-        home = blob.home if isinstance(blob, BlobLayer) else None
         here = self.repository
-        if home is None or home == here or home.registry != here.registry:
+        home = blob.home if isinstance(blob, BlobLayer) else self._sent_to(descriptor)
+        if not self.mounts or home is None or home == here or home.registry != here.registry:
             return False, None
         access = self.access.registry.access(here, "pull,push", home)
         try:
             session = self.transport.run(mount_blob(access, descriptor.digest, home))
-        except RegistryError:
-            return (
-                False,
-                None,
-            )  # not allowed there, or not known here: it is uploaded
+        except RegistryError as error:
+            if error.status not in _NO_MOUNT:
+                raise
+            return False, None
         return session is None, session
+
+    def _sent_to(self, descriptor: Descriptor) -> Repository | None:
+        return self.sent.get((self.repository.registry, descriptor.digest))
 
 
 def _repeater(blob: Blob, stream: BlobStream) -> Callable[[], Iterator[Block]] | None:

@@ -25,7 +25,7 @@ from brolga.errors import CorruptBlob, DigestMismatch, InvalidManifest, NotCompu
 from brolga.layout.files import check
 from brolga.layout.graph import reached
 from brolga.layout.listing import entered, forgotten, names, unlisted, unnamed
-from brolga.layout.naming import digest_of, no_such
+from brolga.layout.naming import digest_of, found, no_such
 from brolga.layout.reading import Reading, here, local
 from brolga.layout.sweep import (
     DEFAULT_AGE_S,
@@ -101,14 +101,24 @@ class Layout(Reading):
             self._write(blob, watch, place, state.update)
             return described
 
-    def holds(self, descriptor: Descriptor) -> bool:
-        """Tell whether a manifest is there, named or below an index, with all that it refers to."""
-        if not self._files.is_there():
+    def holds(self, descriptor: Descriptor, name: str = "") -> bool:
+        """Tell whether a manifest is there, named or below an index, with all that it refers to.
+
+        With `name`, whether that stands for it.
+        """
+        if not self._files.is_there() or (name and self.named(name) != descriptor.digest):
             return False
         try:
             return self._missing([descriptor]) is None and descriptor.digest in self._reachable()
         except (CorruptBlob, DigestMismatch, InvalidManifest):
             return False  # what is damaged is written anew
+
+    def named(self, tag: str) -> Digest | None:
+        """Return the digest of what a tag stands for; None where there is no such tag."""
+        if not self._files.is_there():
+            return None
+        entry = found(self._index(), tag)
+        return entry.digest if entry else None
 
     def put(self, document: Manifest | Index, name: str) -> None:
         """Take a manifest under a tag or its digest. What an index refers to needs no entry.

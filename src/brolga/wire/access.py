@@ -20,7 +20,7 @@ from urllib.parse import urlencode
 from brolga.errors import ProtocolViolation, TransportFailed
 from brolga.wire.challenge import parse_challenges, parse_token
 from brolga.wire.http import Call
-from brolga.wire.replies import expect
+from brolga.wire.replies import expect, refuse_page
 from brolga.wire.retry import Retry, patiently
 from brolga.wire.urls import check, host_of, origin, resolve
 
@@ -290,6 +290,7 @@ def enter(
         raise ProtocolViolation(f"{base} answers {reply.status} at /v2/: it is not an OCI registry")
     else:
         expect(call, reply, _OK)
+        refuse_page(call, reply)
     return registry
 
 
@@ -302,7 +303,9 @@ def check_login(registry: Registry) -> Flow[bool]:
     """
     access = Access(registry, (), f"{registry.base}/v2/")
     call = Call("GET", access.url(""))
-    expect(call, (yield from access.send(call)), _OK)
+    reply = yield from access.send(call)
+    expect(call, reply, _OK)
+    refuse_page(call, reply)
     return registry.asks
 
 
@@ -317,6 +320,8 @@ def _knock(retry: Retry, bases: Sequence[str]) -> Flow[tuple[str, Call, Reply]]:
     except TransportFailed as error:
         if not others or error.reason not in _OTHER_SCHEME[scheme]:
             raise
+        if error.reason == "connect" and origin(base)[2] == origin(others[0])[2]:
+            raise  # the port was named, and nobody listens there, whatever is spoken
         # Inside the handler: where the next one fails too, a traceback shows both.
         return (yield from _knock(retry, others))
     if others and scheme == "http" and reply.status == _NOT_HTTP_HERE:

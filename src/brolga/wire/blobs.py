@@ -4,7 +4,8 @@ Knows the distribution-spec's "Pulling blobs" and "Deleting blobs". Must not kno
 are for.
 
 Strategy: `read_blob` yields its calls and, between them, the blob's bytes. It hashes what comes by,
-so a wrong byte is an error at the end of the read and never silence; a cut is mended by asking for
+and keeps the last block back until all of it is right: who reads no more than the size is told of a
+wrong byte too. A cut is mended by asking for
 the rest (RFC 9110, section 14), and the hash goes on where it was.
 """
 
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from brolga.digest import Verifier
 from brolga.errors import DigestMismatch, ProtocolViolation, TransportFailed
 from brolga.wire.http import Call
-from brolga.wire.replies import expect
+from brolga.wire.replies import expect, shows_blob
 from brolga.wire.urls import redacted
 
 if TYPE_CHECKING:
@@ -41,14 +42,14 @@ _CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,19})-")
 def has_blob(access: Access, descriptor: Descriptor) -> Flow[bool]:
     """Ask whether the repository has a blob (distribution-spec, end-2).
 
-    One of another size does not count. Raises RegistryError but for 404.
+    One of another size or digest does not count. Raises RegistryError but for 404.
     """
     call = Call("HEAD", access.url(f"blobs/{descriptor.digest}"))
     reply = yield from access.send(call)
     if reply.status == _NOT_FOUND:
         return False
     expect(call, reply, _OK)
-    return reply.headers.get("content-length") in {None, str(descriptor.size)}
+    return shows_blob(reply, descriptor)
 
 
 def delete_blob(access: Access, digest: Digest) -> Flow[None]:
@@ -65,7 +66,7 @@ def read_blob(access: Access, digest: Digest, size: int | None = None) -> ReadFl
     connection was cut too often.
     """
     verifier = Verifier(digest)
-    offset, attempt, pause = 0, 1, 0.0
+    offset, attempt, pause, held = 0, 1, 0.0, b""
     while True:
         call = _get(access, digest, offset, pause)
         reply = yield from access.send(call)
@@ -75,10 +76,12 @@ def read_blob(access: Access, digest: Digest, size: int | None = None) -> ReadFl
             for block in _rest(blocks, 0 if reply.status == _PARTIAL else offset):
                 offset += len(block)
                 if size is not None and offset > size:
-                    raise _wrong_size(digest, size, "more")
+                    raise _wrong_size(access, digest, size, "more")
                 verifier.update(block)
                 attempt = 1
-                yield block
+                if held:
+                    yield held
+                held = block
             break
         except TransportFailed:
             if offset == size:
@@ -89,9 +92,9 @@ def read_blob(access: Access, digest: Digest, size: int | None = None) -> ReadFl
             attempt, pause = attempt + 1, wait
         finally:
             blocks.close()
-    if size is not None and offset != size:
-        raise _wrong_size(digest, size, str(offset))
-    verifier.verify()
+    _check(access, verifier, digest, size, offset)
+    if held:
+        yield held
 
 
 def _get(access: Access, digest: Digest, offset: int, pause_s: float) -> Call:
@@ -112,6 +115,20 @@ def _expect_from(call: Call, reply: Reply, offset: int) -> None:
             )
 
 
+def _check(access: Access, verifier: Verifier, digest: Digest, size: int | None, read: int) -> None:
+    """Raise DigestMismatch where what was read is not the blob."""
+    if size is not None and read != size:
+        raise _wrong_size(access, digest, size, str(read))
+    try:
+        verifier.verify()
+    except DigestMismatch as error:
+        raise DigestMismatch(
+            f"{access.registry.base} gave other bytes as {digest}: they hash to {error.actual}",
+            expected=error.expected,
+            actual=error.actual,
+        ) from None
+
+
 def _whole(body: bytes) -> Generator[bytes, None, None]:
     yield body
 
@@ -124,9 +141,9 @@ def _rest(blocks: Iterable[bytes], known: int) -> Iterator[bytes]:
         known = max(0, known - len(block))
 
 
-def _wrong_size(digest: Digest, expected: int, actual: str) -> DigestMismatch:
+def _wrong_size(access: Access, digest: Digest, expected: int, actual: str) -> DigestMismatch:
     return DigestMismatch(
-        f"the registry gave {actual} bytes as {digest}, where {expected} were expected",
+        f"{access.registry.base} gave {actual} bytes as {digest}, where {expected} were expected",
         expected=str(digest),
         actual="",
     )

@@ -13,9 +13,10 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from brolga.errors import ProtocolViolation
+from brolga.errors import ProtocolViolation, excerpt
+from brolga.reference import is_tag
 from brolga.wire.http import Call
-from brolga.wire.replies import expect
+from brolga.wire.replies import expect, refuse_page
 from brolga.wire.urls import check, redacted, resolve
 
 if TYPE_CHECKING:
@@ -38,9 +39,17 @@ _NEXT: Final = re.compile(
 def list_tags(access: Access) -> Flow[list[str]]:
     """Return the tags of a repository, in the registry's order (end-8a, end-8b).
 
-    Raises NotFound, RegistryError, ProtocolViolation for what is no list of names.
+    Raises NotFound, RegistryError, ProtocolViolation for what is no list of tags: each will be
+    printed, and be a part of a path.
     """
-    return (yield from _names(access, access.url(f"tags/list?n={_PAGE}"), "tags"))
+    url = access.url(f"tags/list?n={_PAGE}")
+    tags = yield from _names(access, url, "tags")
+    for tag in tags:
+        if not is_tag(tag):
+            raise ProtocolViolation(
+                f"the registry's answer to {redacted(url)} lists {excerpt(tag)}, which is not a tag"
+            )
+    return tags
 
 
 def list_repositories(access: Access) -> Flow[list[str]]:
@@ -66,6 +75,7 @@ def next_page(access: Access, call: Call, reply: Reply) -> str:
 
 def parse_object(call: Call, reply: Reply) -> dict[str, Any]:
     """Return the JSON object that an answer is. Raises ProtocolViolation where it is none."""
+    refuse_page(call, reply)
     try:
         document = json.loads(reply.body)
     except (ValueError, RecursionError):

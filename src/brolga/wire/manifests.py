@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from brolga.descriptor import Descriptor
 from brolga.digest import Digest, hasher
-from brolga.errors import DigestMismatch, InvalidDigest, InvalidManifest, ProtocolViolation
+from brolga.errors import DigestMismatch, InvalidManifest, ProtocolViolation
 from brolga.mediatypes import DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, OCI_INDEX, OCI_MANIFEST
 from brolga.wire.http import Call
-from brolga.wire.replies import expect
+from brolga.wire.replies import expect, media_type, named_digest, refuse_page
 
 if TYPE_CHECKING:
     from brolga.wire.access import Access
-    from brolga.wire.http import Flow, Reply
+    from brolga.wire.http import Flow
 
 __all__ = ["Receipt", "Stored", "delete_manifest", "get_manifest", "head_manifest", "put_manifest"]
 
@@ -51,24 +51,25 @@ class Receipt(NamedTuple):
     subject: bool
 
 
-def get_manifest(access: Access, reference: str) -> Flow[Stored]:
-    """Read the manifest that a tag or a digest names (end-3).
+def get_manifest(access: Access, reference: str, pause_s: float = 0.0) -> Flow[Stored]:
+    """Read the manifest that a tag or a digest names, after a pause (end-3).
 
     Raises DigestMismatch where the bytes are not those of the digest, InvalidManifest where there
     are too many of them, InvalidDigest for a digest that cannot be computed here, NotFound,
-    RegistryError.
+    RegistryError, ProtocolViolation for a page instead of a manifest.
     """
     named = _named(reference)
-    call = Call("GET", access.url(f"manifests/{reference}"), _ACCEPT)
+    call = Call("GET", access.url(f"manifests/{reference}"), _ACCEPT, after_s=pause_s)
     reply = yield from access.send(call)
     expect(call, reply, _OK)
+    refuse_page(call, reply)
     if len(reply.body) >= _MAX_SIZE:
         raise InvalidManifest(f"the manifest {reference} has {_MAX_SIZE} bytes or more")
-    said = named or _said(reply)
+    said = named or named_digest(reply)
     digest = Digest.of(reply.body, said.algorithm if said else "sha256")
     if said is not None:
         _expect_equal("the registry gave a manifest of {actual} as {expected}", said, digest)
-    return Stored(reply.body, _media_type(reply), digest)
+    return Stored(reply.body, media_type(reply), digest)
 
 
 def head_manifest(access: Access, reference: str) -> Flow[Descriptor]:
@@ -80,12 +81,13 @@ def head_manifest(access: Access, reference: str) -> Flow[Descriptor]:
     call = Call("HEAD", access.url(f"manifests/{reference}"), _ACCEPT)
     reply = yield from access.send(call)
     expect(call, reply, _OK)
-    said, length = _said(reply), reply.headers.get("content-length", "")
+    refuse_page(call, reply)
+    said, length = named_digest(reply), reply.headers.get("content-length", "")
     if named is not None and said is not None:
         _expect_equal("the registry says that {expected} is {actual}", named, said)
     if (digest := named or said) is not None and _LENGTH.fullmatch(length):
         with suppress(ValueError):  # no media type: the whole answer may have one
-            return Descriptor(_media_type(reply), digest, int(length))
+            return Descriptor(media_type(reply), digest, int(length))
     stored = yield from get_manifest(access, reference)
     try:
         return Descriptor(stored.media_type, stored.digest, len(stored.raw))
@@ -95,19 +97,19 @@ def head_manifest(access: Access, reference: str) -> Flow[Descriptor]:
         ) from error
 
 
-def put_manifest(access: Access, reference: str, raw: bytes, media_type: str) -> Flow[Receipt]:
-    """Push a manifest's exact bytes under a tag or its digest (end-7).
+def put_manifest(access: Access, reference: str, raw: bytes, kind: str) -> Flow[Receipt]:
+    """Push a manifest's exact bytes, of the media type `kind`, under a tag or its digest (end-7).
 
     Raises DigestMismatch where the registry stored other bytes, RegistryError where it refused,
     InvalidDigest for a digest that cannot be computed here.
     """
     named = _named(reference)
     url = access.url(f"manifests/{reference}")
-    call = Call("PUT", url, {"Content-Type": media_type}, raw)
+    call = Call("PUT", url, {"Content-Type": kind}, raw)
     reply = yield from access.send(call)
     expect(call, reply, 201, 200, 202)
     digest = Digest.of(raw, named.algorithm if named else "sha256")
-    if (said := _said(reply)) is not None:
+    if (said := named_digest(reply)) is not None:
         text = "the registry stored the manifest as {actual}, where {expected} was sent"
         _expect_equal(text, digest, said)
     return Receipt(digest, "oci-subject" in reply.headers)
@@ -117,10 +119,6 @@ def delete_manifest(access: Access, reference: str) -> Flow[None]:
     """Delete a manifest, or a tag where the registry does that (end-9). Raises NotFound."""
     call = Call("DELETE", access.url(f"manifests/{reference}"))
     expect(call, (yield from access.send(call)), 202, 200, 204)
-
-
-def _media_type(reply: Reply) -> str:
-    return reply.headers.get("content-type", "").partition(";")[0].strip()
 
 
 def _named(reference: str) -> Digest | None:
@@ -133,14 +131,6 @@ def _named(reference: str) -> Digest | None:
     digest = Digest.parse(reference)
     hasher(digest.algorithm)
     return digest
-
-
-def _said(reply: Reply) -> Digest | None:
-    """Return the digest that an answer names, or None where it can tell us nothing."""
-    try:
-        return _named(reply.headers.get("docker-content-digest", ""))
-    except InvalidDigest:
-        return None
 
 
 def _expect_equal(text: str, expected: Digest, actual: Digest) -> None:

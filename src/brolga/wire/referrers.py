@@ -4,8 +4,10 @@ Knows the referrers API and, for registries without it, the referrers tag (distr
 "Listing Referrers", "Referrers Tag Schema"). Must not know what a referrer is about.
 
 Strategy: a registry that takes up a subject says so with OCI-Subject. Where it does not, the
-client keeps an index under a tag made from the subject's digest. Nothing locks that tag: what we
-wrote is read again, and written again where another client wrote at the same time.
+client keeps an index under a tag made from the subject's digest. Nothing locks that tag: another
+client that read it before we wrote takes ours away when it writes. So what we wrote is read again
+after a pause, longer than a client takes from reading to writing, and written again where it is not
+there any more. A client that takes longer than that still wins, and neither learns of it.
 """
 
 from __future__ import annotations
@@ -14,13 +16,13 @@ import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from brolga.errors import NotFound, ProtocolViolation
+from brolga.errors import InvalidManifest, NotFound, ProtocolViolation
 from brolga.manifest import Index
 from brolga.mediatypes import OCI_INDEX
 from brolga.wire.http import Call
 from brolga.wire.listing import next_page
 from brolga.wire.manifests import get_manifest, put_manifest
-from brolga.wire.replies import expect
+from brolga.wire.replies import expect, refuse_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +38,11 @@ _OK: Final = 200
 # How registries without the API answer (GHCR sends elsewhere with 303, which ends in one of these).
 _NO_API: Final = (303, 400, 404, 405, 406, 501)
 _MAX_PAGES: Final = 1000
-_TRIES: Final = 3
+_TRIES: Final = 10
+# Seconds after which what was written is read again; longer each time, so that many who write at
+# once come apart.
+_SETTLE_S: Final = 0.2
+_LONGEST_S: Final = 1.0
 # "truncated to 32 characters … to 64 characters" (Referrers Tag Schema).
 _MAX_ALGORITHM: Final = 32
 _MAX_ENCODED: Final = 64
@@ -66,7 +72,8 @@ def list_referrers(
             found += (yield from _tagged(access, subject)).manifests
             break
         expect(call, reply, _OK)
-        found += Index.parse(reply.body).manifests
+        refuse_page(call, reply)
+        found += _index(access, subject, reply.body).manifests
         url = next_page(access, call, reply)
         if not url:
             break
@@ -100,15 +107,17 @@ def _change(
     access: Access, subject: Digest, change: Callable[[list[Descriptor]], list[Descriptor]]
 ) -> Flow[None]:
     """Change the referrers tag, until what is read back needs no change."""
-    for _ in range(_TRIES):
-        index = yield from _tagged(access, subject)
+    pause_s = 0.0
+    for attempt in range(1, 1 + _TRIES):
+        index = yield from _tagged(access, subject, pause_s)
         kept = list(index.manifests)
         changed = change(kept)
         if changed == kept:
             return
         index = index.replace(manifests=changed)
         yield from put_manifest(access, referrers_tag(subject), index.raw, index.media_type)
-    index = yield from _tagged(access, subject)
+        pause_s = min(attempt * _SETTLE_S, _LONGEST_S) * (0.5 + access.registry.retry.chance())
+    index = yield from _tagged(access, subject, pause_s)
     kept = list(index.manifests)
     if change(kept) != kept:
         raise ProtocolViolation(
@@ -117,10 +126,19 @@ def _change(
         )
 
 
-def _tagged(access: Access, subject: Digest) -> Flow[Index]:
+def _tagged(access: Access, subject: Digest, pause_s: float = 0.0) -> Flow[Index]:
     """Return the index under the referrers tag; an empty one where there is no tag."""
     try:
-        stored = yield from get_manifest(access, referrers_tag(subject))
+        stored = yield from get_manifest(access, referrers_tag(subject), pause_s)
     except NotFound:
         return Index.new(())
-    return Index.parse(stored.raw, stored.media_type)
+    return _index(access, subject, stored.raw, stored.media_type)
+
+
+def _index(access: Access, subject: Digest, raw: bytes, media_type: str = "") -> Index:
+    """Read a list of referrers. Raises InvalidManifest, which says whose it is."""
+    try:
+        return Index.parse(raw, media_type)
+    except InvalidManifest as error:
+        where = access.url(f"referrers/{subject}")
+        raise InvalidManifest(f"the list of referrers {where} is not valid: {error}") from error

@@ -12,8 +12,10 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from brolga.digest import Digest, hasher
 from brolga.errors import (
     Denied,
+    InvalidDigest,
     NotFound,
     ProtocolViolation,
     RateLimited,
@@ -26,9 +28,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from brolga.descriptor import Descriptor
     from brolga.wire.http import Call, Reply
 
-__all__ = ["expect", "location", "retry_after_s"]
+__all__ = [
+    "expect",
+    "location",
+    "media_type",
+    "named_digest",
+    "refuse_page",
+    "retry_after_s",
+    "shows_blob",
+]
+
+_OK: Final = 200
+_MAX_ERRORS: Final = 3  # the cause may not be the first
 
 _MAX_TEXT: Final = 300  # characters of a registry's own words in a message of ours
 _MAX_WAIT_S: Final = 3600.0  # no registry makes us wait longer than this many seconds
@@ -63,6 +77,55 @@ def expect(call: Call, reply: Reply, *statuses: int, who: str = "the registry") 
     raise ProtocolViolation(f"{what} where {wanted} was expected")
 
 
+def refuse_page(call: Call, reply: Reply) -> None:
+    """Raise ProtocolViolation where an answer is a text for people: no registry gives one here.
+
+    A server that has a page for whatever it is asked says 200 as well.
+    """
+    kind = media_type(reply).lower()
+    if kind.startswith("text/") or kind == "application/xhtml+xml":
+        error = ProtocolViolation(
+            f"{redacted(call.url)} is {_readable(kind)}: that is not an OCI registry's answer"
+        )
+        error.add_note(
+            "check the host and port; a proxy or a login page may stand in front of the registry"
+        )
+        raise error
+
+
+def media_type(reply: Reply) -> str:
+    """Return the media type that an answer has, without parameters; "" where it tells none."""
+    return reply.headers.get("content-type", "").partition(";")[0].strip()
+
+
+def named_digest(reply: Reply, like: Digest | None = None) -> Digest | None:
+    """Return the digest that an answer names; None where it can be no contradiction.
+
+    That is one of another algorithm than `like`'s, or one that cannot be computed here: a registry
+    may name a blob by another algorithm, or put something else into the header.
+    """
+    try:
+        digest = Digest.parse(reply.headers.get("docker-content-digest", ""))
+        hasher(digest.algorithm)
+    except InvalidDigest:
+        return None
+    return digest if like is None or digest.algorithm == like.algorithm else None
+
+
+def shows_blob(reply: Reply, descriptor: Descriptor) -> bool:
+    """Tell whether an answer to HEAD shows a blob (end-2); a proxy's page with 200 is none.
+
+    Digest or length must be ours, and neither another. Some say a length of 0 with every HEAD.
+    """
+    digest = named_digest(reply, descriptor.digest)
+    length = reply.headers.get("content-length", "")
+    return (
+        reply.status == _OK
+        and digest in {None, descriptor.digest}
+        and length in {str(descriptor.size), *(("0", "") if digest else ())}
+    )
+
+
 def location(call: Call, reply: Reply) -> str:
     """Return the Location of an upload session, resolved against the request's URL.
 
@@ -78,9 +141,11 @@ def location(call: Call, reply: Reply) -> str:
 
 
 def _raise_error(call: Call, reply: Reply, who: str) -> NoReturn:
-    code, message, detail = _first_error(reply.body)
+    errors = _errors(reply.body)
+    code, _, detail = errors[0]
     url = redacted(call.url)
-    said = ": ".join(filter(None, (code, message, detail)))
+    lines = [": ".join(filter(None, parts)) for parts in errors]
+    said = "; ".join(dict.fromkeys(filter(None, lines)))
     text = f"{who} answered {call.method} {url} with {reply.status}"
     request_id = next(filter(None, map(reply.headers.get, _REQUEST_IDS)), "")
     error = _ERRORS.get(reply.status, RegistryError)(
@@ -92,13 +157,14 @@ def _raise_error(call: Call, reply: Reply, who: str) -> NoReturn:
         detail=detail,
         request_id=_readable(request_id),
     )
+    error.codes = tuple(one for one, _, _ in errors if one)
     if isinstance(error, RateLimited):
         error.retry_after_s = retry_after_s(reply.headers)
     raise error
 
 
-def _first_error(body: bytes) -> tuple[str, str, str]:
-    """Return code, message and detail of the body's first error; empty where it has none.
+def _errors(body: bytes) -> list[tuple[str, str, str]]:
+    """Return code, message and detail of the body's first errors; empty ones where it has none.
 
     The body is `{"errors": [{"code", "message", "detail"}, …]}` (distribution-spec, Error Codes),
     a token server's `{"details"}` or `{"error"}`, or anything, a proxy's HTML page among it.
@@ -106,18 +172,23 @@ def _first_error(body: bytes) -> tuple[str, str, str]:
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
-        return "", "", _plain(body)
+        return [("", "", _plain(body))]
     if not isinstance(document, dict):
-        return "", "", ""
+        return [("", "", "")]
     errors = document.get("errors")
-    first = errors[0] if isinstance(errors, list) and errors else document
-    if not isinstance(first, dict):
-        return "", "", _readable(first)
-    message = first.get("message") or first.get("error_description") or first.get("details")
+    if not isinstance(errors, list) or not errors:
+        errors = [document]
+    return [_error(one) for one in errors[:_MAX_ERRORS]]
+
+
+def _error(one: Any) -> tuple[str, str, str]:  # noqa: ANN401 - any JSON value
+    if not isinstance(one, dict):
+        return "", "", _readable(one)
+    message = one.get("message") or one.get("error_description") or one.get("details")
     return (
-        _readable(first.get("code") or first.get("error")),
+        _readable(one.get("code") or one.get("error")),
         _readable(message),
-        _readable(first.get("detail")),
+        _readable(one.get("detail")),
     )
 
 

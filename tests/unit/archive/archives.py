@@ -56,8 +56,13 @@ class Store:
         self.pushed.append(known)
         return blob.descriptor
 
-    def holds(self, descriptor: Descriptor) -> bool:
+    def holds(self, descriptor: Descriptor, name: str = "") -> bool:
+        if name:
+            return self.named(name) == descriptor.digest
         return any(one.digest == descriptor.digest for one in self.documents.values())
+
+    def named(self, tag: str) -> Digest | None:
+        return self.documents[tag].digest if tag in self.documents else None
 
     def put(self, document: Manifest | Index, name: str) -> None:
         self.documents[name] = document

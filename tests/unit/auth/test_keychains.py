@@ -52,6 +52,39 @@ def test_both_variables_make_credentials(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "secret" not in repr(credentials)
 
 
+@pytest.mark.parametrize(
+    ("named", "registry", "repository", "found"),
+    [
+        ("", "", "registry.example/x", True),
+        ("", "registry.example", "registry.example/x", True),
+        ("", "registry.example", "other.example/x", False),
+        ("", "registry.example", "registry.example:5000/x", False),
+        ("registry.example", "", "registry.example/x", True),
+        ("registry.example", "", "other.example/x", False),
+        ("other.example", "registry.example", "other.example/x", True),
+        ("other.example", "registry.example", "registry.example/x", False),
+        ("index.docker.io", "", "alpine", True),
+        ("https://index.docker.io/v1/", "", "alpine", True),
+    ],
+)
+def test_they_are_for_one_registry(
+    monkeypatch: pytest.MonkeyPatch, named: str, registry: str, repository: str, *, found: bool
+) -> None:
+    """A password is no business of another registry: BROLGA_REGISTRY says whose it is."""
+    monkeypatch.setenv("BROLGA_USERNAME", "someone")
+    monkeypatch.setenv("BROLGA_PASSWORD", "secret")
+    monkeypatch.setenv("BROLGA_REGISTRY", named)
+    keychain = default_keychain(registry)
+    assert (keychain.find(Repository.parse(repository)) is not None) is found
+
+
+def test_a_registry_that_is_none_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Going on without credentials would hide it, and giving them to all would tell them."""
+    monkeypatch.setenv("BROLGA_REGISTRY", "not a host")
+    with pytest.raises(CredentialsError, match=r"^BROLGA_REGISTRY: .*; write registry.example or"):
+        Environment().find(_APP)
+
+
 def test_a_variable_with_a_line_break_is_an_error(
     monkeypatch: pytest.MonkeyPatch, told: Callable[[BaseException], str]
 ) -> None:

@@ -34,6 +34,7 @@ from brolga.errors import (
     SpoolFailed,
     StreamConsumed,
     StreamNotReplayable,
+    TagMoved,
     TransportFailed,
     Unauthorized,
     UploadInterrupted,
@@ -182,6 +183,7 @@ ERRORS: list[tuple[Exception, int, str]] = [
         6,
         "brolga: registry: bad; try again; if it stays, something on the way changes bytes",
     ),
+    (TagMoved("bad", expected="a", actual="b"), 1, "brolga: bad"),
     (BrolgaError("bad"), 1, "brolga: bad"),
     (LostResult("bad"), 1, "brolga: local: bad"),
     (

@@ -376,6 +376,8 @@ def test_the_flags_credentials_go_to_the_registry_that_is_named_alone(
         keychain = connection_module._credentials(connection, "a.example")
     assert not isinstance(keychain, Credentials)
     assert keychain.find(Repository("a.example", "x")) == Credentials("me", "s3cret")
+    assert keychain.find(Repository("b.example", "x")) is None
+    monkeypatch.setenv("BROLGA_REGISTRY", "b.example")
     assert keychain.find(Repository("b.example", "x")) == Credentials("someone", "else")
 
 

@@ -88,7 +88,8 @@ def test_each_problem_is_a_line(brolga: Brolga, broken: str) -> None:
     for number, line in enumerate(lines, 1):
         assert line.startswith(f"FAIL: {broken}: image sha256:")
         assert f", layer {number} sha256:" in line
-    assert outcome.err == (f"brolga: registry: {broken} is not what it says it is; push it again\n")
+    advice = "push it again with --recheck"
+    assert outcome.err == f"brolga: registry: {broken} is not what it says it is; {advice}\n"
     assert brolga("validate", "--fast", "--remote", broken).code == 0
 
 

@@ -1,0 +1,95 @@
+"""client.remote: a repository as a store; which answer of a mount leads to an upload."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from tests.wire.scripted import HOME, REPOSITORY, access, drive
+
+from brolga.client.remote import Remote
+from brolga.descriptor import Descriptor
+from brolga.digest import Digest
+from brolga.errors import RegistryError
+from brolga.images import BlobLayer, BytesBlob
+from brolga.mediatypes import OCI_LAYER
+from brolga.reference import Repository
+from brolga.wire import Call, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from brolga.transport import Transport
+    from brolga.wire import Flow
+
+DATA = b"a layer"
+BLOB = Descriptor(OCI_LAYER, Digest.of(DATA), len(DATA))
+BASE = Repository.parse("registry.example/team/base")
+LAYER = BlobLayer(BLOB, BytesBlob(DATA, OCI_LAYER).open, BASE)
+
+
+class Told:
+    """A transport whose answers come from a function; it keeps what was asked."""
+
+    def __init__(self, answer: Callable[[Call], Reply]) -> None:
+        self.answer = answer
+        self.asked: list[str] = []
+
+    def run(self, flow: Flow[Any]) -> object:
+        """Run a flow to its end."""
+
+        def answer(call: Call) -> Reply:
+            self.asked.append(f"{call.method} {call.url.removeprefix(HOME + '/v2/team/app/')}")
+            return self.answer(call)
+
+        return drive(flow, answer)
+
+
+def remote(told: Told, *, mounts: bool = True) -> Remote:
+    """Return a repository behind such a transport."""
+    return Remote(REPOSITORY, access(), cast("Transport", told), mounts=mounts)
+
+
+def registry(mount: int) -> Callable[[Call], Reply]:
+    """Return a registry that answers a mount with a status, and takes uploads."""
+
+    def answer(call: Call) -> Reply:
+        if "mount=" in call.url:
+            return Reply(mount, {"location": "/session"})
+        if call.method == "HEAD":
+            return Reply(404)
+        return Reply(202 if call.method == "POST" else 201, {"location": "/session"})
+
+    return answer
+
+
+MOUNT = f"POST blobs/uploads/?mount=sha256%3A{BLOB.digest.encoded}&from=team%2Fbase"
+PUT = f"PUT {HOME}/session?digest=sha256%3A{BLOB.digest.encoded}"
+UPLOAD = [f"HEAD blobs/{BLOB.digest}", "POST blobs/uploads/", PUT]
+
+
+@pytest.mark.parametrize(
+    ("status", "asked"),
+    [(201, []), (202, [PUT]), *((status, UPLOAD) for status in (400, 401, 403, 404, 405, 422))],
+)
+def test_what_cannot_be_mounted_is_uploaded(status: int, asked: list[str]) -> None:
+    """202 opens a session instead (end-11); a refusal says that it may not be taken from there."""
+    told = Told(registry(status))
+    assert remote(told).push(LAYER) == BLOB
+    assert told.asked == [MOUNT, *asked]
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_failure_is_no_refusal(status: int) -> None:
+    """A registry that is overrun, or broken, gets no upload on top of it."""
+    told = Told(registry(status))
+    with pytest.raises(RegistryError, match=str(status)):
+        remote(told).push(LAYER)
+    assert told.asked == [MOUNT]
+
+
+def test_where_nothing_may_be_mounted_nothing_is_tried() -> None:
+    """Its token would be refused."""
+    told = Told(registry(201))
+    remote(told, mounts=False).push(LAYER)
+    assert told.asked == UPLOAD
