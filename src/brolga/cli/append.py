@@ -23,7 +23,7 @@ from brolga.cli.options import (
     upload_flags,
 )
 from brolga.cli.output import result
-from brolga.cli.places import check_target, registry_of
+from brolga.cli.places import check_source, check_target, registry_of
 from brolga.cli.values import variables
 from brolga.cli.verbs import Verb
 
@@ -129,7 +129,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     """
     from brolga.cli.progress import shown
     from brolga.cli.source import refuse_compressed, stream_layer
-    from brolga.place import parse_place
+    from brolga.place import Local, parse_place
 
     began = time.monotonic()
     reference, under = parse_place(target), parse_place(base) if base else None
@@ -138,23 +138,34 @@ def command(  # noqa: PLR0913 - the flags of the verb
         raise click.UsageError("-t: a tag is wanted; the digest is the new image's own")
     if platform and not under and not platform.architecture:
         raise click.UsageError(f"--platform: {platform} is no OS/ARCH, and an image has both")
-    if sources.count("-") > 1:
-        raise click.UsageError("-f -: stdin can be one SOURCE alone")
+    if under:
+        check_source(under, connection)
+    if sources.count("-") + (isinstance(under, Local) and under.is_pipe) > 1:
+        raise click.UsageError("-f -: stdin can be one SOURCE alone, or BASE")
     verb = "brolga append -f - …"
     layers = [stream_layer(name, making, connection, verb, tar=True) for name in sources]
     for name in set(sources) - {"-"}:
         refuse_compressed(name)
     registry = registry_of(reference)
-    with open_client(connection, jobs=jobs, registry=registry, sending=sending) as client:
-        image = client.image(under, platform) if under else _empty(platform)
-        if under and names_base:
-            annotations = {**_of_base(under, image), **annotations}
-        image = _appended(image, layers, created_by).with_annotations(annotations)
+    made: list[Image] = []
+
+    def appended(image: Image) -> Image:
+        notes = {**_of_base(under, image), **annotations} if under and names_base else annotations
         if "-" in sources:
             refuse_compressed("-")
-        with shown(layers, making.progress):
-            pushed = client.push(reference, image)
-    _print(pushed, image, layers, time.monotonic() - began, as_json=as_json)
+        made.append(_appended(image, layers, created_by).with_annotations(notes))
+        return made[0]
+
+    with (
+        open_client(connection, jobs=jobs, registry=registry, sending=sending) as client,
+        shown(layers, making.progress),
+    ):
+        pushed = (
+            client.derive(under, reference, appended, platform)
+            if under
+            else client.push(reference, appended(_empty(platform)))
+        )
+    _print(pushed, made[0], layers, time.monotonic() - began, as_json=as_json)
 
 
 def _empty(platform: Platform | None) -> Image:
