@@ -305,7 +305,8 @@ def test_several_images_are_pulled_into_one_archive(tmp_path: Path, registry: Em
         manifest = opened.extractfile("manifest.json")
         assert manifest is not None
         assert [one["RepoTags"] for one in json.loads(manifest.read())] == [[one] for one in names]
-    assert brolga("pull", "--format", "oci", *names, tmp_path / "layout").count(b"\n") == 2
+    pull = ("pull", "--annotate-ref", "--format", "oci")
+    assert brolga(*pull, *names, tmp_path / "layout").count(b"\n") == 2
 
 
 # --- Several at once

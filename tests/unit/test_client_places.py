@@ -22,6 +22,7 @@ from brolga.errors import (
     SourceError,
 )
 from brolga.images import Image, ImageIndex
+from brolga.images.validate import validate
 from brolga.layer import StreamLayer
 from brolga.layout import Layout
 from brolga.place import Local, parse_place
@@ -229,6 +230,32 @@ def test_stdin_is_read_once(
         monkeypatch.setattr(sys, "stdin", closed)
         with pytest.raises(SourceError, match="stdin is closed"):
             client.copy("oci-archive:-", f"oci:{tmp_path}/b:v1")
+
+
+@pytest.mark.parametrize("platform", [None, ARM64])
+def test_an_image_is_made_of_one_that_comes_down_a_pipe(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, platform: Platform | None
+) -> None:
+    """Its layers go on as they come, and new ones on top of them; of an index, of one image."""
+    whole = ImageIndex.empty()
+    for one in (DEFAULT_PLATFORM, ARM64):
+        child = image(str(one), one)
+        client.push(f"oci:{tmp_path}/layout", child)
+        whole = whole.append(child)
+    client.push(f"oci:{tmp_path}/layout:all", whole)
+    client.copy(f"oci:{tmp_path}/layout:all", f"oci-archive:{tmp_path}/a.tar:v1")
+    made: list[Digest | None] = []
+    for source in (f"oci-archive:{tmp_path}/a.tar", "oci-archive:-"):
+        data = (tmp_path / "a.tar").read_bytes()
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        target = f"oci:{tmp_path}/b{len(made)}"
+        pushed = client.derive(
+            source, target, lambda base: base.append(StreamLayer([tar("new")])), platform
+        )
+        assert list(validate(client.get(pushed))) == []
+        made.append(pushed.digest)
+    assert made[0] == made[1]
+    assert client.image(f"oci:{tmp_path}/b1").platform == (platform or DEFAULT_PLATFORM)
 
 
 def test_a_push_that_fails_leaves_no_new_layout(client: Client, tmp_path: Path) -> None:

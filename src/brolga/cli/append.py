@@ -23,7 +23,7 @@ from brolga.cli.options import (
     upload_flags,
 )
 from brolga.cli.output import result
-from brolga.cli.places import archive_of, beside, check_target, registry_of
+from brolga.cli.places import archive_of, beside, check_source, check_target, registry_of
 from brolga.cli.values import names, pairs
 from brolga.cli.verbs import MAY_BE_EMPTY, Verb
 
@@ -140,7 +140,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     """
     from brolga.cli.progress import shown
     from brolga.cli.source import refuse_compressed, stream_layer
-    from brolga.place import parse_place
+    from brolga.place import Local, parse_place
 
     began = time.monotonic()
     reference, under = parse_place(target), None if base is None else parse_place(base)
@@ -151,24 +151,37 @@ def command(  # noqa: PLR0913 - the flags of the verb
     check_target(reference, as_json=as_json)
     if platform and not under and not platform.architecture:
         raise click.UsageError(f"--platform: {platform} is not OS/ARCH, and an image has both")
-    if sources.count("-") > 1:
-        raise click.UsageError("-f -: stdin can be only one SOURCE")
+    if under:
+        check_source(under, connection)
+    is_piped = isinstance(under, Local) and under.is_pipe
+    if sources.count("-") + is_piped > 1:
+        raise click.UsageError("-f -: stdin can be only one SOURCE, or BASE")
     _check_media_type(making)
     verb = "brolga append -f - …"
     layers = [stream_layer(name, making, connection, verb, tar=True) for name in sources]
     for name in set(sources) - {"-"}:
         refuse_compressed(name)
     registry, sending = registry_of(reference), beside(output, sending)
-    with open_client(connection, jobs=jobs, registry=registry, sending=sending) as client:
-        image, expected = _base(client, under, platform, reference)
+    made: list[Image] = []
+
+    def appended(image: Image) -> Image:
         image.config  # noqa: B018 - a base that is broken is told before a stream is read
         said = {**_of_base(under, image), **annotations} if under and names_base else annotations
-        image = _appended(image, layers, created_by).with_annotations(said)
         if "-" in sources:
             refuse_compressed("-")
-        with shown(layers, making.progress):
-            pushed = client.push(reference, image, expected=expected)
-    _print(pushed, image, layers, time.monotonic() - began, as_json=as_json)
+        made.append(_appended(image, layers, created_by).with_annotations(said))
+        return made[0]
+
+    with (
+        open_client(connection, jobs=jobs, registry=registry, sending=sending) as client,
+        shown(layers, making.progress),
+    ):
+        if under and is_piped:
+            pushed = client.derive(under, reference, appended, platform)
+        else:
+            image, expected = _base(client, under, platform, reference)
+            pushed = client.push(reference, appended(image), expected=expected)
+    _print(pushed, made[0], layers, time.monotonic() - began, as_json=as_json)
 
 
 def _base(

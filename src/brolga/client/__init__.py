@@ -230,7 +230,7 @@ class Client:
                 for name, tree in images
             ]
 
-    def push_archive(
+    def push_archive(  # noqa: PLR0913 - which image of an archive, and what becomes of it
         self,
         place: Place | Repository | str,
         blocks: BinaryIO | Iterable[bytes],
@@ -238,11 +238,13 @@ class Client:
         form: str = "",
         name: str = "",
         platform: Platform | None = None,
+        change: Callable[[Tree], Tree] | None = None,
     ) -> Place:
         """Push the image of an archive that is read in one pass, from a pipe; return its name.
 
         Blobs go as they come past; nothing is kept but what comes too early. `form` is `oci`,
         `docker`, or "" for what it looks like; `name` is the image to choose, "" the only one.
+        `change` makes another image of it, which is pushed in its place.
 
         Raises what `push` raises, and CorruptBlob or InvalidManifest for what is no archive.
         """
@@ -256,6 +258,7 @@ class Client:
             )
             if platform is not None and isinstance(tree, ImageIndex):
                 tree = tree.image(platform)
+            tree = change(tree) if change else tree
             target.check(tree)
             pushed = push_into(Known(store), tree, target.name, jobs=jobs)
         return target.at(pushed.digest)
@@ -297,6 +300,30 @@ class Client:
         if referrers:
             copy_referrers(self, source, target, tree, recheck=recheck)
         return pushed
+
+    def derive(
+        self,
+        source: Place | str,
+        target: Place | str,
+        change: Callable[[Image], Image],
+        platform: Platform | None = None,
+    ) -> Place:
+        """Push what `change` makes of an image; of an index, of the one for `platform`.
+
+        The image may come down a pipe. Raises as `image` and `push`.
+        """
+        source = as_place(source)
+        if not (isinstance(source, Local) and local.single_pass(source)):
+            return self.push(target, change(self.image(source, platform)))
+
+        def changed(tree: Tree) -> Image:
+            if isinstance(tree, ImageIndex):
+                tree = tree.image(platform or DEFAULT_PLATFORM)
+            return change(tree)
+
+        form, name = FORMS[source.kind], source.name
+        with local.reading(source) as blocks:
+            return self.push_archive(target, blocks, form=form, name=name, change=changed)
 
     def copy_all(  # noqa: PLR0913 - as `copy`, and which tags
         self,

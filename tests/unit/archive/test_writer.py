@@ -8,7 +8,6 @@ import json
 import os
 import tarfile
 import threading
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -405,19 +404,18 @@ def test_what_a_store_verifies_is_not_hashed_twice(monkeypatch: pytest.MonkeyPat
 
     def wrong() -> Generator[bytes, None, None]:
         yield b"ax"
-        described.digest.verifier().verify()
+        verifier = described.digest.verifier()
+        verifier.update(b"ax")
+        verifier.verify()
 
-    for blocks, is_wrong in ((wrong(), True), ((block for block in [b"ab"]), False)):
-        out = io.BytesIO()
-        blob = BlobLayer(described, partial(BlockStream, blocks), is_verified=True)
-        writer = Writer(out, "oci")
-        if is_wrong:
-            with pytest.raises(DigestMismatch):
-                writer.push(blob)
-            with pytest.raises(LayerError, match="the archive is broken"), writer:
-                pass
-        else:
-            assert writer.push(blob) == described
+    right = (block for block in [b"ab"])
+    blob = BlobLayer(described, lambda: BlockStream(right), is_verified=True)
+    assert Writer(io.BytesIO(), "oci").push(blob) == described
+    writer = Writer(io.BytesIO(), "oci")
+    with pytest.raises(DigestMismatch):
+        writer.push(BlobLayer(described, lambda: BlockStream(wrong()), is_verified=True))
+    with pytest.raises(LayerError, match="the archive is broken"), writer:
+        pass
 
 
 def test_an_archive_of_nothing_is_no_archive() -> None:
