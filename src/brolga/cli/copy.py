@@ -50,10 +50,12 @@ Examples:
     "-a",
     "--all-tags",
     is_flag=True,
-    help="Copy every tag of SRC, a repository, to DST, another one.",
+    help="SRC and DST are repositories: copy every tag.",
 )
-@click.option("-n", "--no-clobber", is_flag=True, help="Leave tags alone that DST has already.")
-@click.option("--referrers", is_flag=True, help="Copy what refers to it too: signatures, SBOMs.")
+@click.option(
+    "-n", "--no-clobber", is_flag=True, help="Do not overwrite tags that DST already has."
+)
+@click.option("--referrers", is_flag=True, help="Also copy what refers to it: signatures, SBOMs.")
 @platform_flag
 @jobs_flag
 @upload_flags
@@ -72,17 +74,17 @@ def command(  # noqa: PLR0913 - the flags of the verb
     as_json: bool,
     connection: Connection,
 ) -> None:
-    """Copy an image from SRC to DST, with the digest that it has.
+    """Copy an image from SRC to DST, keeping its digest.
 
-    Of an index all its images are copied, or the one of --platform. What DST has is not sent;
-    within one registry blobs are mounted. Nothing is kept on disk. --username is for DST's
-    registry.
+    If SRC is an index, all its images are copied, or the one for --platform. What DST already has
+    is not sent; within one registry, blobs are mounted. Nothing is kept on disk. --username is for
+    DST's registry.
 
-    Each may be a place on this machine too: oci:DIR[:TAG], oci-archive:FILE[:TAG],
-    docker-archive:FILE[:NAME:TAG]; FILE `-` is stdin or stdout.
+    Either may also be a place on this machine: oci:DIR[:TAG], oci-archive:FILE[:TAG],
+    docker-archive:FILE[:NAME:TAG]; a FILE of `-` is stdin or stdout.
 
     Prints REPO@DIGEST, with --all-tags REPO:TAG@DIGEST for each tag. With --json: ref, digest;
-    with --all-tags: repository, tags (each with its digest), kept (those that --no-clobber left).
+    with --all-tags: repository, tags (each with its digest), kept (those that --no-clobber kept).
     """
     from brolga.place import parse_home, parse_place
 
@@ -109,7 +111,7 @@ def _check_homes(source: Repository | Local, target: Repository | Local) -> None
     from brolga.place import Local
 
     if isinstance(source, Local) and source.is_pipe:
-        raise click.UsageError("--all-tags: stdin is read once: name a file")
+        raise click.UsageError("--all-tags: stdin can be read only once: name a file")
     if isinstance(target, Local) and target.kind != "oci":
         raise click.UsageError(f"--all-tags: {target} takes one image; a layout takes them all")
 
@@ -130,16 +132,16 @@ def _copy_tags(  # noqa: PLR0913 - the flags that matter to it
     for tag in client.tags(source):
         if tag in taken:
             kept.append(tag)
-            say(f"kept {target}:{tag}: it was there already")
+            say(f"kept {target}:{tag}: it already exists")
             continue
         digest = copy(named(source, tag), named(target, tag)).digest
         copied[tag] = str(digest)
         if not as_json:
             ref = f"{target}:{tag}@{digest}"
-            result(ref, done=f"it was copied all the same: {ref}")
+            result(ref, done=f"it was copied anyway: {ref}")
     if as_json:
         fields = {"repository": str(target), "tags": copied, "kept": kept}
-        done = f"{len(copied)} tags were copied all the same"
+        done = f"{len(copied)} tags were copied anyway"
         result("", fields, as_json=True, done=done)
 
 
@@ -158,5 +160,5 @@ def _refuse_existing(client: Client, target: Place) -> None:
     except (NotFound, NoSuchImage, Denied):  # some registries deny what is not there
         return
     raise click.ClickException(
-        f"{target} is there already, as {found.digest}: nothing was copied (--no-clobber)"
+        f"{target} already exists, as {found.digest}: nothing was copied (--no-clobber)"
     )

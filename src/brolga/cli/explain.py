@@ -37,7 +37,7 @@ Examples:
 @json_flag
 @registry_flags
 def command(*, repo: str, sending: Sending, as_json: bool, connection: Connection) -> None:
-    """Tell how a repository would be pushed to, and why.
+    """Explain how brolga would push to a repository, and why.
 
     A push with the same flags goes so. The registry is asked, and nothing is changed. Where the
     credentials come from is told, and never what they are.

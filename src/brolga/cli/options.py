@@ -55,7 +55,7 @@ class Making:
 def _refuse_password(_context: click.Context, _param: click.Parameter, given: str | None) -> None:
     if given is not None:
         raise click.UsageError(
-            "there is no --password: whoever lists the processes would read it; "
+            "there is no --password: anyone who lists the processes could read it; "
             "write it to stdin, with --password-stdin"
         )
 
@@ -65,10 +65,12 @@ _WAY_FLAGS: Final = (
     click.option(
         "--insecure", is_flag=True, help="Allow plain http, and TLS without verification."
     ),
-    click.option("--ca-cert", type=_FILE, help="PEM authorities to trust beside the system's."),
-    click.option("--client-cert", type=_FILE, help="PEM certificate to show to the registry."),
     click.option(
-        "--client-key", type=_FILE, help="Its PEM key; default: in the certificate's file."
+        "--ca-cert", type=_FILE, help="PEM file of authorities to trust besides the system's."
+    ),
+    click.option("--client-cert", type=_FILE, help="PEM certificate to present to the registry."),
+    click.option(
+        "--client-key", type=_FILE, help="The certificate's PEM key; default: in the same file."
     ),
     click.option(
         "--timeout",
@@ -76,7 +78,7 @@ _WAY_FLAGS: Final = (
         default=60.0,
         show_default=True,
         metavar="SECONDS",
-        help="To connect, to send a block, to answer.",
+        help="How long to wait for a connection, for a block to be sent, and for an answer.",
     ),
     click.option(
         "--password",
@@ -97,8 +99,8 @@ def _who_flags(*names: str) -> tuple[Function, ...]:
         click.option(
             *names,
             metavar="NAME",
-            help="Needs --password-stdin; default: the credentials that the environment, docker or "
-            "podman has.",
+            help="Log in as NAME; needs --password-stdin. Default: the credentials of the "
+            "environment, docker or podman.",
         ),
         click.option(
             "--password-stdin", is_flag=True, help="Read the password from the first line of stdin."
@@ -123,14 +125,14 @@ _LAYER_FLAGS: Final = (
         "--threads",
         type=click.IntRange(1),
         metavar="N",
-        help="Compressing threads; default: one a core, at most 5.",
+        help="How many threads compress; default: one per core, at most 5.",
     ),
     click.option(
         "--progress",
         type=click.Choice(["auto", "plain", "none"]),
         default="auto",
         show_default=True,
-        help="auto: a status line where stderr is a terminal. plain: a line every few seconds.",
+        help="auto: a status line if stderr is a terminal. plain: a line every few seconds.",
     ),
 )
 
@@ -141,7 +143,7 @@ _UPLOAD_FLAGS: Final = (
         metavar="SIZE",
         default="32MiB",
         show_default=True,
-        help="How much of an upload is kept in memory (512K, 32M, 1G), to go out again when the "
+        help="How much of an upload to keep in memory (512K, 32M, 1G), to send again if the "
         "connection fails.",
     ),
     click.option(
@@ -151,14 +153,14 @@ _UPLOAD_FLAGS: Final = (
         default=None,
         type=MAY_BE_EMPTY,
         metavar="[=DIR]",
-        help="Keep all of it instead, in a file without a name in DIR; default: where temporary "
-        "files are.",
+        help="Keep all of it instead, in an unnamed file in DIR; default: the directory for "
+        "temporary files.",
     ),
     click.option(
         "--upload-style",
         type=StyleType(),
         metavar="STYLE",
-        help="auto, streamed, or chunked[:SIZE]; default: as the config file says, else auto.",
+        help="auto, streamed, or chunked[:SIZE]; default: what the config file says, else auto.",
     ),
     click.option(
         "--retries",
@@ -166,7 +168,7 @@ _UPLOAD_FLAGS: Final = (
         metavar="N",
         default=_RETRIES,
         show_default=True,
-        help="How often in a row a request or an upload may fail and be tried again.",
+        help="How many times in a row to retry a request or an upload.",
     ),
 )
 jobs_flag = click.option(
@@ -176,14 +178,14 @@ jobs_flag = click.option(
     metavar="N",
     default=JOBS,
     show_default=True,
-    help="Blobs that are pushed at a time.",
+    help="How many blobs to push in parallel.",
 )
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 platform_flag = click.option(
     "--platform",
     type=ChosenPlatformType(),
     metavar="OS/ARCH[/VARIANT]",
-    help="The platform to choose where an index has several.",
+    help="The image to choose if there is an index of several.",
 )
 
 
@@ -219,7 +221,7 @@ def upload_flags(verb: Function) -> Function:
 
     def sending(*, spool: str | None, **params: Any) -> Sending:  # noqa: ANN401 - the parameters of any verb
         if spool and not os.path.isdir(spool):  # noqa: PTH112 - Path's raises where a parent is closed
-            raise click.UsageError(f"--spool: {spool} is no directory")
+            raise click.UsageError(f"--spool: {spool} is not a directory")
         return Sending(spool=False if spool is None else spool or True, **params)
 
     return _as_one(verb, "sending", Sending, sending, _UPLOAD_FLAGS)

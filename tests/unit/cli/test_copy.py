@@ -66,7 +66,7 @@ def test_a_name_that_is_taken_is_left_alone(brolga: Brolga, registry: Embedded) 
     outcome = brolga("copy", "-n", source, target)
     assert (outcome.code, outcome.out) == (1, "")
     assert outcome.err == (
-        f"brolga: {target} is there already, as {there}: nothing was copied (--no-clobber)\n"
+        f"brolga: {target} already exists, as {there}: nothing was copied (--no-clobber)\n"
     )
     assert head(target) == there
     assert brolga("copy", "-n", source, f"{registry.address}/b:v2").code == 0
@@ -106,7 +106,7 @@ def test_of_the_tags_those_that_are_taken_are_kept(brolga: Brolga, registry: Emb
     digests = {tag: push(f"{source}:{tag}", tag) for tag in ("v1", "v2")}
     there = push(f"{target}:v1", "another layer")
     outcome = brolga("copy", "-a", "-n", "--json", source, target)
-    assert (outcome.code, outcome.err) == (0, f"kept {target}:v1: it was there already\n")
+    assert (outcome.code, outcome.err) == (0, f"kept {target}:v1: it already exists\n")
     assert json.loads(outcome.out) == {
         "repository": target,
         "tags": {"v2": digests["v2"]},
