@@ -313,7 +313,7 @@ class TestWhatALoginGives:
         who = {"BROLGA_USERNAME": NAME, "BROLGA_PASSWORD": PASSWORD}
         name = f"{locked.address}/x"
         line = brolga.fails(1, "auth", "token", name, *brolga.ca, env=who)
-        assert "knows no tokens" in line
+        assert "uses no tokens" in line
         brolga.secrets.clear()
         done = brolga("auth", "token", "-H", name, *brolga.ca, env=who)
         basic = base64.b64encode(f"{NAME}:{PASSWORD}".encode()).decode()
