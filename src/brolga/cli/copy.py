@@ -80,11 +80,11 @@ def command(  # noqa: PLR0913 - the flags of the verb
     is not sent; within one registry, blobs are mounted. Nothing is kept on disk. --username is for
     DST's registry.
 
-    Either may also be a place on this machine: oci:DIR[:TAG], oci-archive:FILE[:TAG],
-    docker-archive:FILE[:NAME:TAG]; a FILE of `-` is stdin or stdout.
+    Each may be a place on this machine too: oci:DIR[:TAG], oci-archive:FILE[:TAG],
+    docker-archive:FILE[:NAME:TAG]; FILE `-` is stdin or stdout.
 
     Prints REPO@DIGEST, with --all-tags REPO:TAG@DIGEST for each tag. With --json: ref, digest;
-    with --all-tags: repository, tags (each with its digest), kept (those that --no-clobber kept).
+    with --all-tags: repository, tags (each with its digest), kept (those that --no-clobber left).
     """
     from brolga.place import parse_home, parse_place
 
@@ -111,7 +111,7 @@ def _check_homes(source: Repository | Local, target: Repository | Local) -> None
     from brolga.place import Local
 
     if isinstance(source, Local) and source.is_pipe:
-        raise click.UsageError("--all-tags: stdin can be read only once: name a file")
+        raise click.UsageError("--all-tags: stdin is read once: name a file")
     if isinstance(target, Local) and target.kind != "oci":
         raise click.UsageError(f"--all-tags: {target} takes one image; a layout takes them all")
 
@@ -132,16 +132,16 @@ def _copy_tags(  # noqa: PLR0913 - the flags that matter to it
     for tag in client.tags(source):
         if tag in taken:
             kept.append(tag)
-            say(f"kept {target}:{tag}: it already exists")
+            say(f"kept {target}:{tag}: it was there already")
             continue
         digest = copy(named(source, tag), named(target, tag)).digest
         copied[tag] = str(digest)
         if not as_json:
             ref = f"{target}:{tag}@{digest}"
-            result(ref, done=f"it was copied anyway: {ref}")
+            result(ref, done=f"it was copied all the same: {ref}")
     if as_json:
         fields = {"repository": str(target), "tags": copied, "kept": kept}
-        done = f"{len(copied)} tags were copied anyway"
+        done = f"{len(copied)} tags were copied all the same"
         result("", fields, as_json=True, done=done)
 
 

@@ -143,7 +143,7 @@ _UPLOAD_FLAGS: Final = (
         metavar="SIZE",
         default="32MiB",
         show_default=True,
-        help="How much of an upload to keep in memory (512K, 32M, 1G), to send again if the "
+        help="How much of an upload is kept in memory (512K, 32M, 1G), to go out again when the "
         "connection fails.",
     ),
     click.option(
@@ -153,14 +153,14 @@ _UPLOAD_FLAGS: Final = (
         default=None,
         type=MAY_BE_EMPTY,
         metavar="[=DIR]",
-        help="Keep all of it instead, in an unnamed file in DIR; default: the directory for "
-        "temporary files.",
+        help="Keep all of it instead, in a file without a name in DIR; default: where temporary "
+        "files are.",
     ),
     click.option(
         "--upload-style",
         type=StyleType(),
         metavar="STYLE",
-        help="auto, streamed, or chunked[:SIZE]; default: what the config file says, else auto.",
+        help="auto, streamed, or chunked[:SIZE]; default: as the config file says, else auto.",
     ),
     click.option(
         "--retries",
@@ -168,7 +168,7 @@ _UPLOAD_FLAGS: Final = (
         metavar="N",
         default=_RETRIES,
         show_default=True,
-        help="How many times in a row to retry a request or an upload.",
+        help="How often in a row a request or an upload may fail and be tried again.",
     ),
 )
 jobs_flag = click.option(
@@ -221,7 +221,7 @@ def upload_flags(verb: Function) -> Function:
 
     def sending(*, spool: str | None, **params: Any) -> Sending:  # noqa: ANN401 - the parameters of any verb
         if spool and not os.path.isdir(spool):  # noqa: PTH112 - Path's raises where a parent is closed
-            raise click.UsageError(f"--spool: {spool} is not a directory")
+            raise click.UsageError(f"--spool: {spool} is no directory")
         return Sending(spool=False if spool is None else spool or True, **params)
 
     return _as_one(verb, "sending", Sending, sending, _UPLOAD_FLAGS)

@@ -47,7 +47,7 @@ class _Time(click.ParamType):  # type: ignore[type-arg] # not generic before cli
         """Return the seconds; a usage error for what is no time."""
         match = _TIME.fullmatch(str(value))
         if match is None or not int(match[1]):
-            self.fail(f"{value!r} is not a time: a number with s, m, h or d after it", param, ctx)
+            self.fail(f"{value!r} is no time: a number with s, m, h or d behind it", param, ctx)
         return float(int(match[1]) * _UNITS_S[match[2]])
 
 

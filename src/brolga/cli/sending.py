@@ -65,9 +65,7 @@ def parse_size(text: str) -> int:
     """Return a size in bytes. Raises ValueError."""
     match = _SIZE.fullmatch(text)
     if match is None:
-        raise ValueError(
-            f"{text!r} is not a size: a number of bytes, or one with K, M or G after it"
-        )
+        raise ValueError(f"{text!r} is no size: bytes, or a number with K, M or G behind it")
     return int(match[1]) << _UNITS[match[2]]
 
 
@@ -77,7 +75,7 @@ def parse_style(text: str) -> Style:
         return Style(text, _STYLES[text])
     name, _, size = text.partition(":")
     if name != _CHUNKED:
-        raise ValueError(f"{text!r} is not an upload style: auto, streamed or chunked[:SIZE]")
+        raise ValueError(f"{text!r} is no upload style: auto, streamed or chunked[:SIZE]")
     chunk = parse_size(size)
     if not chunk:
         raise ValueError(f"{text!r} has chunks of no bytes")

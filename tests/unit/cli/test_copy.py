@@ -106,7 +106,7 @@ def test_of_the_tags_those_that_are_taken_are_kept(brolga: Brolga, registry: Emb
     digests = {tag: push(f"{source}:{tag}", tag) for tag in ("v1", "v2")}
     there = push(f"{target}:v1", "another layer")
     outcome = brolga("copy", "-a", "-n", "--json", source, target)
-    assert (outcome.code, outcome.err) == (0, f"kept {target}:v1: it already exists\n")
+    assert (outcome.code, outcome.err) == (0, f"kept {target}:v1: it was there already\n")
     assert json.loads(outcome.out) == {
         "repository": target,
         "tags": {"v2": digests["v2"]},

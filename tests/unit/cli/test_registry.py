@@ -50,7 +50,7 @@ def test_beyond_loopback_is_one_line(brolga: Brolga, tmp_path: Path) -> None:
 
 
 def test_a_size_that_is_none(brolga: Brolga, tmp_path: Path) -> None:
-    """What is not a size is a mistake of usage."""
+    """What is no size is a mistake of usage."""
     outcome = brolga("registry", "serve", str(tmp_path), "--max-upload", "much")
     assert outcome.code == 2
-    assert "'much' is not a size" in outcome.err
+    assert "'much' is no size" in outcome.err

@@ -56,9 +56,7 @@ def test_a_size_is_bytes_or_powers_of_two(text: str, size: int) -> None:
 )
 def test_what_is_no_size_is_refused(text: str) -> None:
     """MB may be either of two sizes: it is none here."""
-    with pytest.raises(
-        ValueError, match="is not a size: a number of bytes, or one with K, M or G after it"
-    ):
+    with pytest.raises(ValueError, match="is no size: bytes, or a number with K, M or G behind it"):
         parse_size(text)
 
 
@@ -96,11 +94,11 @@ def test_a_style_is_what_a_client_has_as_its_chunk(text: str, chunk: int | bool 
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "'' is not an upload style: auto, streamed or chunked"),
-        ("Auto", "'Auto' is not an upload style"),
-        ("streamed:1", "'streamed:1' is not an upload style"),
-        ("chunked:", "'' is not a size"),
-        ("chunked:x", "'x' is not a size"),
+        ("", "'' is no upload style: auto, streamed or chunked"),
+        ("Auto", "'Auto' is no upload style"),
+        ("streamed:1", "'streamed:1' is no upload style"),
+        ("chunked:", "'' is no size"),
+        ("chunked:x", "'x' is no size"),
         ("chunked:0", "'chunked:0' has chunks of no bytes"),
     ],
 )

@@ -115,11 +115,11 @@ def test_another_file_can_be_named(
         ),
         (
             b'[registry."r.example"]\nupload-style = "chunked:1MB"',
-            "[registry.'r.example'] upload-style: '1MB' is not a size",
+            "[registry.'r.example'] upload-style: '1MB' is no size",
         ),
         (
             b'[registry."r.example"]\nupload-style = 5',
-            "[registry.'r.example'] upload-style: '5' is not an upload style",
+            "[registry.'r.example'] upload-style: '5' is no upload style",
         ),
     ],
 )

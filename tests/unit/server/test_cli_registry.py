@@ -99,7 +99,7 @@ def test_a_time_that_is_none(text: str) -> None:
     """What is no time is a mistake of usage."""
     result = CliRunner().invoke(registry, ["serve", "--upload-expiry", text])
     assert result.exit_code == 2
-    assert "is not a time: a number with s, m, h or d after it" in result.stderr
+    assert "is no time: a number with s, m, h or d behind it" in result.stderr
 
 
 def test_a_key_without_its_certificate(tmp_path: Path) -> None:
