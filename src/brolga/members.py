@@ -106,7 +106,7 @@ def wrong(where: str, what: str) -> InvalidManifest:
 
 
 def _wrong_kind(value: object, where: str, wanted: str) -> InvalidManifest:
-    return wrong(where, f"{_JSON_NAMES.get(type(value), 'no JSON')} stands where {wanted} must")
+    return wrong(where, f"must be {wanted}, not {_JSON_NAMES.get(type(value), 'no JSON')}")
 
 
 def read_text(value: object, where: str) -> str:

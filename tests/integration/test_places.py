@@ -277,7 +277,10 @@ def test_stdout_that_is_a_terminal_takes_no_archive(tmp_path: Path) -> None:
                 timeout=PATIENCE_S,
             )
             assert done.returncode == 2
-            assert b"stdout is a terminal: pipe the archive on, or name a file" in done.stderr
+            assert (
+                b"stdout is a terminal: pipe the archive into a program, or name a file"
+                in done.stderr
+            )
     finally:
         os.close(ours)
         os.close(theirs)
@@ -288,7 +291,7 @@ def test_an_index_is_flattened_into_what_takes_its_images_one_by_one(tmp_path: P
     index(f"oci:{tmp_path}/layout:v1")
     archive = tmp_path / "a.tar"
     said = brolga("flatten", f"oci:{tmp_path}/layout:v1", "-t", f"oci-archive:{archive}", code=2)
-    assert b"is an archive, written once and as a whole: copy it to oci:DIR first" in said
+    assert b"is an archive, which is written once, as a whole: copy it to oci:DIR first" in said
     assert not archive.exists()
     brolga("flatten", f"oci:{tmp_path}/layout:v1", "-t", f"oci:{tmp_path}/layout:flat")
     check(Layout(tmp_path / "layout").tree("flat"))

@@ -247,7 +247,7 @@ class TestLogin:
         """It is stored, and said."""
         done = brolga(*brolga.login(plain_registry.address), data=b"whatever")
         assert done.code == 0
-        assert "lets everybody in: nobody has checked the password" in done.err
+        assert "lets everybody in: the password was not checked" in done.err
         assert brolga("auth", "logout", plain_registry.address).code == 0
 
     def test_a_line_break_in_a_stored_password_is_told(
@@ -313,7 +313,7 @@ class TestWhatALoginGives:
         who = {"BROLGA_USERNAME": NAME, "BROLGA_PASSWORD": PASSWORD}
         name = f"{locked.address}/x"
         line = brolga.fails(1, "auth", "token", name, *brolga.ca, env=who)
-        assert "knows no tokens" in line
+        assert "uses no tokens" in line
         brolga.secrets.clear()
         done = brolga("auth", "token", "-H", name, *brolga.ca, env=who)
         basic = base64.b64encode(f"{NAME}:{PASSWORD}".encode()).decode()
@@ -464,7 +464,7 @@ class TestTheWay:
         line = brolga.fails(5, *brolga.layer(name), data=b"data")
         assert line.startswith("brolga: registry: ")
         assert "the certificate is not trusted" in line
-        assert line.endswith("name its authority with --ca-cert, or use --insecure\n")
+        assert line.endswith("trust its authority with --ca-cert, or use --insecure\n")
         assert brolga(*brolga.layer(name), "--insecure", data=b"data").code == 0
 
     def test_certs_d_names_an_authority(
@@ -483,7 +483,7 @@ class TestTheWay:
         """By flags, or by certs.d; without one exit code 5, and what to do."""
         name = f"{mutual_tls_registry.address}/x"
         line = brolga.fails(5, *brolga.layer(name), data=b"data")
-        assert line.endswith("show one that it knows with --client-cert\n")
+        assert line.endswith("present one that it trusts with --client-cert\n")
         place = client_trust.certificates
         assert place
         flags = ["--client-cert", f"{place}/client.cert", "--client-key", f"{place}/client.key"]

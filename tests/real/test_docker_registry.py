@@ -329,7 +329,7 @@ class TestTls:
         refused = brolga("layer", "push", f"{secure}/x")
         assert (refused.returncode, refused.stdout) == (5, b"")
         assert b"the certificate is not trusted" in refused.stderr
-        assert refused.stderr.endswith(b"name its authority with --ca-cert, or use --insecure\n")
+        assert refused.stderr.endswith(b"trust its authority with --ca-cert, or use --insecure\n")
         for flags in (["--ca-cert", str(authority.ca_cert)], ["--insecure"]):
             done = run_brolga(DATA["random bytes"], "layer", "push", *flags, f"{secure}/x")
             assert (done.returncode, done.stderr) == (0, b"")

@@ -84,7 +84,7 @@ _BASE_NAME: Final = "org.opencontainers.image.base.name"
     type=MAY_BE_EMPTY,
     show_default=True,
     metavar="TEXT",
-    help="What the image's history says of the layers.",
+    help="What the image's history says about the layers.",
 )
 @click.option(
     "-a",
@@ -128,15 +128,14 @@ def command(  # noqa: PLR0913 - the flags of the verb
     as_json: bool,
     connection: Connection,
 ) -> None:
-    """Push an image with further layers, in one pass.
+    """Push an image with more layers, in one pass.
 
     Each SOURCE becomes a layer on top of BASE, and the image is pushed as REF. A SOURCE is an
-    uncompressed tar; one that is cut short is refused. The layers of BASE are mounted or copied
-    where REF's repository lacks them. --username is for REF's registry. BASE and REF may be places
-    on this machine too: oci:DIR:TAG, oci-archive:FILE:TAG, docker-archive:FILE:NAME:TAG.
+    uncompressed tar; one that is cut short is refused. Layers of BASE that REF's repository lacks
+    are mounted or copied. --username is for REF's registry. BASE and REF may also be places on this
+    machine: oci:DIR:TAG, oci-archive:FILE:TAG, docker-archive:FILE:NAME:TAG.
 
-    Prints REPO@DIGEST. With --json: ref, digest, mediaType, size, layers (those that were
-    appended), seconds.
+    Prints REPO@DIGEST. With --json: ref, digest, mediaType, size, layers (the new ones), seconds.
     """
     from brolga.cli.progress import shown
     from brolga.cli.source import refuse_compressed, stream_layer
@@ -260,4 +259,4 @@ def _print(
         ],
         "seconds": round(seconds, 3),
     }
-    result(str(ref), fields, as_json=as_json, done=f"the image was pushed all the same: {ref}")
+    result(str(ref), fields, as_json=as_json, done=f"the image was pushed anyway: {ref}")

@@ -81,10 +81,10 @@ def command(  # noqa: PLR0913 - the flags of the verb
 ) -> None:
     """Attach files to an image, as an artifact that refers to it.
 
-    SUBJECT is an image or an index; with --platform, an image of that index. Each FILE goes into
-    its repository as it is, with its name, under which oras stores it again; - is stdin, and has
-    no name. Its media type is what stands behind the last colon, else application/octet-stream.
-    Without FILE the artifact is its annotations alone.
+    SUBJECT is an image or an index; with --platform, an image of that index. Each FILE is stored
+    as it is, with its name, which oras gives it again when it pulls; - is stdin, which has no name.
+    Its media type is what follows the last colon, by default application/octet-stream. Without
+    FILE, the artifact is only its annotations.
 
     Prints REPO@DIGEST of the artifact. With --json: ref, digest, mediaType, size (bytes),
     artifactType, subject.
@@ -127,10 +127,12 @@ def _blobs(files: Sequence[str], connection: Connection) -> list[Blob]:
 
 def _check_names(names: Sequence[str]) -> None:
     if names.count(_STDIN) > 1:
-        raise click.UsageError("stdin can be one FILE alone")
+        raise click.UsageError("stdin can be only one FILE")
     titles = Counter(map(os.path.basename, names))
     if twice := [title for title, count in titles.items() if count > 1]:
-        raise click.UsageError(f"two files are named {twice[0]}: who pulls them would get one")
+        raise click.UsageError(
+            f"two files are named {twice[0]}: whoever pulls them would get only one"
+        )
 
 
 def _split(file: str) -> tuple[str, str]:

@@ -42,7 +42,7 @@ Examples:
 
 @click.group("auth", cls=Verbs)
 def command() -> None:
-    """Log in to registries, and show what a login gives."""
+    """Log in to registries, and show credentials and tokens."""
 
 
 @command.command(epilog=_LOGIN)
@@ -74,7 +74,7 @@ def login(*, registry: str, username: str, password_stdin: bool, connection: Con
         error.add_note(f"check the name and the password; nothing was stored for {host}")
         raise
     if not checked:
-        say(f"warning: {host} lets everybody in: nobody has checked the password")
+        say(f"warning: {host} lets everybody in: the password was not checked")
     where = save(host, credentials)
     say(f"logged in to {host}: the credentials are in {where}")
     if not where.startswith(_HELPER):
@@ -187,8 +187,7 @@ def token(
         raise click.ClickException(f"{repository.registry} asks for no credentials: no token")
     if not header and scheme != "Bearer":
         raise click.ClickException(
-            f"{repository.registry} knows no tokens, but name and password alone; "
-            "-H prints its header"
+            f"{repository.registry} uses no tokens, only name and password; -H prints its header"
         )
     result(f"Authorization: {said}", {"token": secret}, as_json=not header)
 

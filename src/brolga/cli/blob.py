@@ -35,8 +35,8 @@ Examples:
 def command(*, ref: str, connection: Connection) -> None:
     """Print a blob.
 
-    It streams, and is verified on its way: where the bytes are not those of DIGEST the exit code
-    is 6, and what was printed must not be used.
+    It is streamed, and verified as it passes: if the bytes do not match DIGEST, the exit code is 6,
+    and what was printed must not be used.
     """
     with open_client(connection) as client, client.blob(ref) as stream:
         to_stdout(stream.with_heartbeats())

@@ -23,7 +23,7 @@ __all__ = ["command"]
 def command(*, registry: str, full_ref: bool, as_json: bool, connection: Connection) -> None:
     """List the repositories of a registry.
 
-    One a line, by docker's catalog API, which not every registry has. REGISTRY is HOST or
+    One per line, from docker's catalog API, which not every registry has. REGISTRY is HOST or
     HOST:PORT. With --json: registry, repositories.
     """
     with open_client(connection) as client:

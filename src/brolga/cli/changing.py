@@ -38,7 +38,7 @@ tag_flag = click.option(
     "-t",
     "--tag",
     metavar="REF",
-    help="The name of the result; default: what is changed; where that is a digest, no tag.",
+    help="The name of the result; default: REF, or no tag if that is a digest.",
 )
 
 
@@ -64,7 +64,7 @@ def place(source: Place, tag: str | None) -> Place | Repository:
     if isinstance(name, Local):
         if tag is None and (name.kind != "oci" or not name.name):
             raise click.UsageError(
-                f"{name} cannot be changed in its place: name the result with --tag, or an image "
+                f"{name} cannot be changed in place: name the result with --tag, or an image "
                 "of a layout as oci:DIR:NAME"
             )
         check_target(name)
@@ -88,7 +88,7 @@ def check_open(where: Place | Repository) -> None:
 
     if isinstance(where, Local) and where.kind != "oci":
         raise click.UsageError(
-            f"{where} is an archive, written once and as a whole: copy it to oci:DIR first"
+            f"{where} is an archive, which is written once, as a whole: copy it to oci:DIR first"
         )
 
 
@@ -113,7 +113,7 @@ def tree_of(
         return tree
     if in_place and source.digest is None:
         raise click.UsageError(
-            f"{source} is an index, and its name would stand for one of its images alone: "
+            f"{source} is an index, and its name would then stand for only one of its images: "
             "name the result with --tag"
         )
     return tree.image(platform)
@@ -126,7 +126,7 @@ def index_of(client: Client, source: Place) -> ImageIndex:
     tree = client.get(source)
     if isinstance(tree, ImageIndex):
         return tree
-    raise click.UsageError(f"{source} is an image, where an index is wanted")
+    raise click.UsageError(f"{source} is an image, not an index")
 
 
 def replaced(where: Place | Repository, source: Place, read: Tree) -> Digest | None:

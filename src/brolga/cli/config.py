@@ -28,8 +28,8 @@ __all__ = ["command"]
 def command(*, ref: str, platform: Platform | None, connection: Connection) -> None:
     """Print an image's config.
 
-    Its very bytes, verified; no line end is added. Where REF is an index, that of the image for
-    --platform, or for linux/amd64.
+    The exact bytes, verified, without an added newline. If REF is an index, --platform chooses the
+    image, by default linux/amd64.
     """
     from brolga.place import parse_place
 

@@ -50,10 +50,12 @@ Examples:
     "-a",
     "--all-tags",
     is_flag=True,
-    help="Copy every tag of SRC, a repository, to DST, another one.",
+    help="SRC and DST are repositories: copy every tag.",
 )
-@click.option("-n", "--no-clobber", is_flag=True, help="Leave tags alone that DST has already.")
-@click.option("--referrers", is_flag=True, help="Copy what refers to it too: signatures, SBOMs.")
+@click.option(
+    "-n", "--no-clobber", is_flag=True, help="Do not overwrite tags that DST already has."
+)
+@click.option("--referrers", is_flag=True, help="Also copy what refers to it: signatures, SBOMs.")
 @recheck_flag
 @platform_flag
 @jobs_flag
@@ -74,11 +76,11 @@ def command(  # noqa: PLR0913 - the flags of the verb
     as_json: bool,
     connection: Connection,
 ) -> None:
-    """Copy an image from SRC to DST, with the digest that it has.
+    """Copy an image from SRC to DST, keeping its digest.
 
-    Of an index all its images are copied, or the one of --platform. What DST has is not sent;
-    within one registry blobs are mounted. Nothing is kept on disk. --username is for DST's
-    registry.
+    If SRC is an index, all its images are copied, or the one for --platform. What DST already has
+    is not sent; within one registry, blobs are mounted. Nothing is kept on disk. --username is for
+    DST's registry.
 
     Each may be a place on this machine too: oci:DIR[:TAG], oci-archive:FILE[:TAG],
     docker-archive:FILE[:NAME:TAG]; FILE `-` is stdin or stdout. With --all-tags an image named
@@ -160,5 +162,5 @@ def _refuse_existing(client: Client, target: Place) -> None:
     except (NotFound, NoSuchImage, Denied):  # some registries deny what is not there
         return
     raise click.ClickException(
-        f"{target} is there already, as {found.digest}: nothing was copied (--no-clobber)"
+        f"{target} already exists, as {found.digest}: nothing was copied (--no-clobber)"
     )

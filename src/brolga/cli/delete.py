@@ -31,8 +31,8 @@ _NO_TAGS: Final = (400, 404, 405)
 def command(*, ref: str, connection: Connection) -> None:
     """Delete an image or index, or a tag.
 
-    By digest (REPO@DIGEST) it is deleted, and every tag that it has. By tag, the tag alone, where
-    the registry does that. Prints nothing.
+    If REF is a digest (REPO@DIGEST), the image and all its tags are deleted; if it is a tag, only
+    the tag, if the registry can do that. Prints nothing.
     """
     from brolga.place import parse_place
 
@@ -58,5 +58,6 @@ def _advise(client: Client, reference: Place, error: RegistryError) -> None:
         return
     named = by_digest(reference, digest)
     error.add_note(
-        f"it may delete no tags: to delete the image with every tag of it, brolga delete {named}"
+        "it may not support deleting tags: to delete the image with all its tags, "
+        f"run brolga delete {named}"
     )

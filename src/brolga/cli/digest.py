@@ -28,7 +28,7 @@ __all__ = ["command"]
     "--tarball",
     "path",
     metavar="PATH",
-    help="Look in an archive or a layout of this machine; REF is a name in it.",
+    help="Look in an archive or a layout on this machine; REF is a name in it.",
 )
 @platform_flag
 @json_flag

@@ -38,10 +38,10 @@ Examples:
 @json_flag
 @registry_flags
 def command(*, repo: str, sending: Sending, as_json: bool, connection: Connection) -> None:
-    """Tell how a repository would be pushed to, and why.
+    """Explain how brolga would push to a repository, and why.
 
-    A push with the same flags goes so. The registry is asked, and nothing is changed. Where the
-    credentials come from is told, and never what they are.
+    This is how a push with the same flags would go. The registry is asked, and nothing is changed.
+    It says where the credentials come from, but never what they are.
 
     Prints a line for each thing. With --json: repository, url, tls, verified, authentication,
     credentials, profile, why, chunk (bytes; 0: one stream), smaller (bytes of a chunk after a 413;

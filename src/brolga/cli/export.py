@@ -41,8 +41,8 @@ Examples:
 def command(*, ref: str, target: str, platform: Platform | None, connection: Connection) -> None:
     """Write the files of an image as a tar.
 
-    They are what all its layers show together. FILE is there when the tar is whole, and not before;
-    `-` is stdout. Where REF is an index, the image for --platform, or for linux/amd64.
+    They are what all its layers show together. FILE appears only when the tar is complete; `-` is
+    stdout. If REF is an index, --platform chooses the image, by default linux/amd64.
     """
     from brolga.images.flatten import merged_tar
 

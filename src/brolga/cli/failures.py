@@ -31,25 +31,25 @@ _KINDS: Final[tuple[tuple[type[Exception], str, int, str], ...]] = (
         errors.NotComputed,
         "local",
         1,
-        "layers that are not compressed have no digest yet: copy the image to oci:DIR, and name it",
+        "uncompressed layers have no digest yet: copy the image to oci:DIR, and name that",
     ),
     (errors.NeedsSpool, "source", 6, ""),
     (errors.LayerError, "local", 1, ""),
-    (errors.NotFound, "registry", 3, "check the name, and that it exists"),
+    (errors.NotFound, "registry", 3, "check that the name is right and exists"),
     (
         errors.Unauthorized,
         "registry",
         4,
         "log in with brolga auth login, or give --username, or BROLGA_USERNAME and BROLGA_PASSWORD",
     ),
-    (errors.Denied, "registry", 4, "use credentials that may do this"),
+    (errors.Denied, "registry", 4, "use credentials that are allowed to do this"),
     (errors.RateLimited, "registry", 5, "wait, then try again"),
-    (errors.RegistryError, "registry", 5, "try again; if it stays, tell whoever runs it"),
+    (errors.RegistryError, "registry", 5, "try again; if it persists, tell its administrator"),
     (
         errors.DigestMismatch,
         "registry",
         6,
-        "try again; if it stays, something on the way changes bytes",
+        "try again; if it persists, something on the way changes bytes",
     ),
     (errors.UploadInterrupted, "registry", 5, "push again, or allow more --retries"),
     (errors.StreamNotReplayable, "registry", 5, "use --spool, or a larger --window"),
@@ -64,20 +64,20 @@ _KINDS: Final[tuple[tuple[type[Exception], str, int, str], ...]] = (
 _NO_REPOSITORY: Final = ("tag ", "digest ", "registry ", "a blob ")
 # What a message says, and the advice that suits it better than the one of its kind.
 _BY_WORDS: Final = {
-    "the token server answered": "tell whoever runs it",
+    "the token server answered": "tell its administrator",
     "name the registry by": "",
     "name the registry in NO_PROXY": "",
-    "client certificate": "show one that it knows with --client-cert",
+    "client certificate": "present one that it trusts with --client-cert",
     "the proxy refused": "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY",
 }
 # Whose connection was not to be had: the proxy's.
 _PROXY: Final = ("by the proxy ", "is not the URL of a proxy")
 _BY_STATUS: Final = {
-    405: "it does not allow this: ask whoever runs it",
-    413: "it, or a proxy in front of it, takes no body of this size",
+    405: "it does not allow this: ask its administrator",
+    413: "it, or a proxy in front of it, does not accept a body of this size",
 }
 _BY_REASON: Final = {
-    "certificate": "name its authority with --ca-cert, or use --insecure",
+    "certificate": "trust its authority with --ca-cert, or use --insecure",
     # Loopback was asked in plain http before.
     "tls": "check that it speaks TLS; plain http beyond loopback needs --insecure",
     "connect": "check the address, and that the registry is running",

@@ -58,12 +58,12 @@ def command(  # noqa: PLR0913 - the flags of the verb
     as_json: bool,
     connection: Connection,
 ) -> None:
-    """Put the layers of an image together, as one.
+    """Merge the layers of an image into one.
 
-    It shows the same files. Of an index each image is flattened, or the one of --platform. What is
-    in it beside images (attestations, which speak of the images that were) is left out. The new
-    layer is made while it is pushed, in one pass over the old ones. Without --tag the result takes
-    the place of REF.
+    It shows the same files. If REF is an index, each of its images is flattened, or the one for
+    --platform; whatever else is in it (attestations, which are about the old images) is left out.
+    The new layer is made while it is pushed, in one pass over the old ones. Without --tag, the
+    result replaces REF.
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
@@ -93,12 +93,18 @@ def _flat_index(client: Client, home: Repository | Local, index: ImageIndex) -> 
     for descriptor in index.index.manifests:
         child = index.child(descriptor)
         if not _has_files(descriptor, child):
-            say(f"left out {descriptor.digest}: it is no image of files")
+            say(f"left out {descriptor.digest}: it is not an image of files")
             continue
         child = _flat(client, home, child)
         client.push(home, child)
         now = child.descriptor
-        described = replace(descriptor, digest=now.digest, size=now.size, data=None)
+        described = replace(
+            descriptor,
+            media_type=now.media_type,
+            digest=now.digest,
+            size=now.size,
+            data=None,
+        )
         flat = flat.append(child, described=described)
     return flat
 

@@ -38,7 +38,7 @@ Examples:
 
 @click.group("index", cls=Verbs)
 def command() -> None:
-    """List, append to and filter indexes of several platforms."""
+    """List, extend and filter indexes of several platforms."""
 
 
 @command.command("list")
@@ -46,10 +46,9 @@ def command() -> None:
 @json_flag
 @registry_flags
 def list_(*, ref: str, as_json: bool, connection: Connection) -> None:
-    """Print what an index has: platform, digest, size in bytes, a line for each.
+    """List what is in an index: platform, digest and size in bytes, one line each.
 
-    With --json one object: ref, digest, mediaType, manifests, which are descriptors as the index
-    has them.
+    With --json one object: ref, digest, mediaType, manifests (the descriptors of the index).
     """
     from brolga.place import by_digest, parse_place
 
@@ -95,9 +94,9 @@ def filter_(
     as_json: bool,
     connection: Connection,
 ) -> None:
-    """Keep the images for some platforms of an index, and drop all else that is in it.
+    """Keep only the images for some platforms in an index.
 
-    Without --tag the result takes the place of REF.
+    Without --tag, the result replaces REF.
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
@@ -135,7 +134,7 @@ def _is_one_of(descriptor: Descriptor, wanted: Sequence[Platform]) -> bool:
     "--flatten/--no-flatten",
     default=True,
     show_default=True,
-    help="Of an index, append what is in it, or the index itself.",
+    help="If REF is an index, append what is in it, or the index itself.",
 )
 @click.option(
     "--docker-empty-base", is_flag=True, help="Without BASE: an index of Docker's media type."
@@ -157,8 +156,8 @@ def append(  # noqa: PLR0913 - the flags of the verb
 ) -> None:
     """Append images to the index BASE, or without BASE make an index of them.
 
-    The platform of an image is what its config tells. Without --tag the result takes the place of
-    BASE. Images that are elsewhere are copied to where the index goes.
+    The platform of an image is taken from its config. Without --tag, the result replaces BASE.
+    Images in other repositories are copied to where the index goes.
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
@@ -168,7 +167,7 @@ def append(  # noqa: PLR0913 - the flags of the verb
 
     name = base if base is not None else tag
     if name is None:
-        raise click.UsageError("without BASE the result needs a name: give it with --tag")
+        raise click.UsageError("without BASE, the result needs a name: give one with --tag")
     where = place(parse_place(name), tag)
     registry = registry_of(where)
     with open_client(connection, registry=registry, sending=sending) as client:

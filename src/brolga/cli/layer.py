@@ -37,7 +37,7 @@ def command() -> None:
 
 
 class _Push(Verb):
-    """A verb with a command behind `--`, which it gets as `behind`."""
+    """A verb with a command after `--`, which it gets as `behind`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         behind = None
@@ -58,7 +58,7 @@ class _Push(Verb):
 @click.option(
     "--tar/--no-tar",
     default=None,
-    help="Refuse what is no whole tar; default: where it begins as a tar does.",
+    help="Whether to refuse what is not a complete tar; default: if it begins like one.",
 )
 @layer_flags
 @upload_flags
@@ -78,10 +78,10 @@ def push(  # noqa: PLR0913 - the flags of the verb
     """Stream SOURCE, or what COMMAND writes, into REPO as a layer, in one pass.
 
     SOURCE is a file, or - for stdin (the default). COMMAND is run, and its stdout is the source:
-    nothing is pushed unless it exits with 0. REPO is a repository without tag, such as
-    registry.example/team/app. Plain http is spoken to loopback addresses, or with --insecure.
-    Credentials are --username's, else BROLGA_USERNAME and BROLGA_PASSWORD, else those that docker
-    or podman has.
+    nothing is pushed unless it exits with 0. REPO is a repository without a tag, such
+    as registry.example/team/app. Plain http is used for loopback addresses, or with --insecure.
+    The credentials are --username's, else BROLGA_USERNAME and BROLGA_PASSWORD, else those that
+    docker or podman has.
 
     Prints REPO@DIGEST. With --json: ref, digest, diffId, size, uncompressedSize (bytes),
     mediaType, seconds.
@@ -109,7 +109,7 @@ def _push(client: Client, repository: Repository, layer: StreamLayer) -> None:
     try:
         client.push_layer(repository, layer)
     except CorruptBlob as error:
-        error.add_note("see to it that it is whole, or push it as it is with --no-tar")
+        error.add_note("make sure that it is complete, or push it as it is with --no-tar")
         raise
 
 
@@ -124,4 +124,4 @@ def _print(repository: Repository, layer: StreamLayer, seconds: float, *, as_jso
         "mediaType": layer.media_type,
         "seconds": round(seconds, 3),
     }
-    result(ref, fields, as_json=as_json, done=f"the layer was pushed all the same: {ref}")
+    result(ref, fields, as_json=as_json, done=f"the layer was pushed anyway: {ref}")

@@ -39,13 +39,13 @@ class _Age(click.ParamType):  # type: ignore[type-arg] # not generic before clic
     ) -> float:
         match = _AGE.fullmatch(str(value))
         if match is None:
-            self.fail(f"{value!r} is no time: a number with s, m, h or d behind it", param, ctx)
+            self.fail(f"{value!r} is not a time: a number with s, m, h or d after it", param, ctx)
         return float(int(match[1]) * _UNITS[match[2]])
 
 
 @click.group("layout", cls=Verbs)
 def command() -> None:
-    """Look after an OCI image layout."""
+    """Maintain an OCI image layout."""
 
 
 @command.command("gc", epilog=_EXAMPLES)

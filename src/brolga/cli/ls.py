@@ -26,7 +26,7 @@ _DIGEST_TAG: Final = re.compile("sha(256|384|512)-")
 @click.argument("repo")
 @click.option("--full-ref", is_flag=True, help="Print REPO:TAG.")
 @click.option(
-    "-O", "--omit-digest-tags", is_flag=True, help="Leave out tags made of digests: sha256-…"
+    "-O", "--omit-digest-tags", is_flag=True, help="Leave out tags made from digests: sha256-…"
 )
 @json_flag
 @registry_flags
@@ -35,7 +35,7 @@ def command(
 ) -> None:
     """List the tags of a repository.
 
-    One a line, in the registry's order. With --json: repository, tags.
+    One per line, in the registry's order. With --json: repository, tags.
     """
     from brolga.place import parse_home
 

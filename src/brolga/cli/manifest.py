@@ -28,8 +28,8 @@ __all__ = ["command"]
 def command(*, ref: str, platform: Platform | None, connection: Connection) -> None:
     """Print a manifest or index.
 
-    Its very bytes, of which the digest is; no line end is added. With --platform that image's
-    manifest, where REF is an index.
+    The exact bytes that the digest is of, without an added newline. If REF is an index, --platform
+    prints the manifest of one of its images.
     """
     from brolga.place import parse_place
 

@@ -58,7 +58,7 @@ class Making:
 def _refuse_password(_context: click.Context, _param: click.Parameter, given: str | None) -> None:
     if given is not None:
         raise click.UsageError(
-            "there is no --password: whoever lists the processes would read it; "
+            "there is no --password: anyone who lists the processes could read it; "
             "write it to stdin, with --password-stdin"
         )
 
@@ -68,10 +68,12 @@ _WAY_FLAGS: Final = (
     click.option(
         "--insecure", is_flag=True, help="Allow plain http, and TLS without verification."
     ),
-    click.option("--ca-cert", type=_FILE, help="PEM authorities to trust beside the system's."),
-    click.option("--client-cert", type=_FILE, help="PEM certificate to show to the registry."),
     click.option(
-        "--client-key", type=_FILE, help="Its PEM key; default: in the certificate's file."
+        "--ca-cert", type=_FILE, help="PEM file of authorities to trust besides the system's."
+    ),
+    click.option("--client-cert", type=_FILE, help="PEM certificate to present to the registry."),
+    click.option(
+        "--client-key", type=_FILE, help="The certificate's PEM key; default: in the same file."
     ),
     click.option(
         "--timeout",
@@ -79,7 +81,7 @@ _WAY_FLAGS: Final = (
         default=60.0,
         show_default=True,
         metavar="SECONDS",
-        help="To connect, to send a block, to answer.",
+        help="How long to wait for a connection, for a block to be sent, and for an answer.",
     ),
     click.option(
         "--password",
@@ -100,8 +102,8 @@ def _who_flags(*names: str) -> tuple[Function, ...]:
         click.option(
             *names,
             metavar="NAME",
-            help="Needs --password-stdin; default: the credentials that the environment, docker or "
-            "podman has.",
+            help="Log in as NAME; needs --password-stdin. Default: the credentials of the "
+            "environment, docker or podman.",
         ),
         click.option(
             "--password-stdin", is_flag=True, help="Read the password from the first line of stdin."
@@ -126,14 +128,14 @@ _LAYER_FLAGS: Final = (
         "--threads",
         type=click.IntRange(1),
         metavar="N",
-        help="Compressing threads; default: one a core, at most 5.",
+        help="How many threads compress; default: one per core, at most 5.",
     ),
     click.option(
         "--progress",
         type=click.Choice(["auto", "plain", "none"]),
         default="auto",
         show_default=True,
-        help="auto: a status line where stderr is a terminal. plain: a line every few seconds.",
+        help="auto: a status line if stderr is a terminal. plain: a line every few seconds.",
     ),
 )
 
@@ -202,7 +204,7 @@ jobs_flag = click.option(
     metavar="N",
     default=JOBS,
     show_default=True,
-    help="Blobs that are pushed at a time.",
+    help="How many blobs to push in parallel.",
 )
 recheck_flag = click.option(
     "--recheck",
@@ -214,7 +216,7 @@ platform_flag = click.option(
     "--platform",
     type=ChosenPlatformType(),
     metavar="OS/ARCH[/VARIANT]",
-    help="The platform to choose where an index has several.",
+    help="The image to choose if there is an index of several.",
 )
 
 

@@ -29,7 +29,7 @@ class SecondsType(click.ParamType):  # type: ignore[type-arg] # not generic befo
         except ValueError:
             seconds = math.nan
         if not 0 < seconds <= _MAX_TIMEOUT_S:  # NaN is neither
-            self.fail(f"{value!r} is no time of up to a day, in seconds", param, ctx)
+            self.fail(f"{value!r} is not a time in seconds, of at most a day", param, ctx)
         return seconds
 
 
@@ -61,7 +61,7 @@ class WholePlatformType(PlatformType):
         """Return the platform; a usage error for one without architecture."""
         platform = super().convert(value, param, ctx)
         if not getattr(platform, "architecture", ""):
-            self.fail(f"{value!s} is no OS/ARCH, and an image has both", param, ctx)
+            self.fail(f"{value!s} is not OS/ARCH, and an image has both", param, ctx)
         return platform
 
 

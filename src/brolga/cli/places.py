@@ -97,7 +97,7 @@ def check_target(place: Place | Repository, *, as_json: bool = False) -> None:
             check_file(place.path)
         return
     if as_json:
-        raise click.UsageError("--json: stdout takes the archive, and nothing else")
+        raise click.UsageError("--json: stdout is for the archive, and nothing else")
     if sys.stdout is None:
         raise click.UsageError("stdout is closed")
     check_stdout("archive")
@@ -106,13 +106,15 @@ def check_target(place: Place | Repository, *, as_json: bool = False) -> None:
 def check_stdout(what: str) -> None:
     """Raise UsageError where stdout is a terminal, which `what` is not for."""
     if sys.stdout is not None and sys.stdout.isatty():
-        raise click.UsageError(f"stdout is a terminal: pipe the {what} on, or name a file")
+        raise click.UsageError(
+            f"stdout is a terminal: pipe the {what} into a program, or name a file"
+        )
 
 
 def check_file(path: str) -> None:
     """Raise UsageError where there can be no file of this name."""
     if os.path.isdir(path):  # noqa: PTH112 - Path's raises where a parent is closed to us
-        raise click.UsageError(f"{path} is a directory, and a file is wanted")
+        raise click.UsageError(f"{path} is a directory, not a file")
     directory = os.path.dirname(path)  # noqa: PTH120 - as above
     if directory and not os.path.isdir(directory):  # noqa: PTH112 - as above
         raise click.UsageError(f"{path}: there is no directory {directory}")
@@ -145,7 +147,7 @@ def told(
         return
     known = place.digest or digest
     fields = {"ref": str(place), "digest": str(known) if known else None, **(more or {})}
-    result(str(place), fields, as_json=as_json, done=f"it was {done} all the same: {place}")
+    result(str(place), fields, as_json=as_json, done=f"it was {done} anyway: {place}")
 
 
 def _is_pipe(place: Place | Repository) -> bool:

@@ -44,7 +44,7 @@ Examples:
     type=click.Choice(["tarball", "legacy", "oci"]),
     default="tarball",
     show_default=True,
-    help="tarball: what docker load reads. oci: an image layout, PATH is its directory.",
+    help="tarball: what docker load reads. oci: an image layout in the directory PATH.",
 )
 @click.option(
     "--annotate-ref",
@@ -69,24 +69,24 @@ def command(  # noqa: PLR0913 - the flags of the verb
     as_json: bool,
     connection: Connection,
 ) -> None:
-    """Write images to an archive, or to a layout.
+    """Write images to an archive or a layout.
 
-    PATH is its file, or with --format oci its directory; `-` is stdout. A layout keeps what it has.
-    oci:DIR:TAG, oci-archive:FILE:TAG and docker-archive:FILE:NAME:TAG say form and name at once.
-    Of an index a layout gets all that it has, or the image of --platform; an archive of docker's
-    gets one, of linux/amd64 if nothing is said.
+    PATH is a file, or with --format oci a directory; `-` is stdout. A layout keeps what it has.
+    oci:DIR:TAG, oci-archive:FILE:TAG and docker-archive:FILE:NAME:TAG give form and name at once.
+    If a REF is an index, a layout gets all of it, or the image for --platform; a docker archive
+    gets one image, by default the one for linux/amd64.
 
-    Prints the name by digest of each; nothing where stdout takes the archive. With --json: images
+    Prints the name by digest of each, or nothing if the archive goes to stdout. With --json: images
     (each with ref, digest).
     """
     from brolga.place import parse_place
 
     if not refs:
-        raise click.UsageError(f"REF and PATH are wanted, and {path} is one of them alone")
+        raise click.UsageError(f"give both REF and PATH; {path} is only one of them")
     target = as_path(path) or _by_format(path, form)
     sources = [parse_place(ref) for ref in refs]
     if target.name and len(sources) > 1:
-        raise click.UsageError(f"{target} is the name of one image, and {len(sources)} are given")
+        raise click.UsageError(f"{target} is the name of one image, but {len(sources)} were given")
     check_target(target, as_json=as_json)
     for source in sources:
         check_source(source, connection)
@@ -102,7 +102,7 @@ def _by_format(path: str, form: str) -> Local:
 
     if form not in _KINDS:
         raise click.UsageError(
-            f"--format {form} is not written here: docker load reads `tarball` since version 1.10"
+            f"--format {form} is not supported: docker load reads `tarball` since version 1.10"
         )
     return Local(_KINDS[form], path)
 
@@ -154,7 +154,7 @@ def _print(saved: Sequence[Place], *, as_json: bool) -> None:
             {"ref": str(place), "digest": str(place.digest) if place.digest else None}
             for place in saved
         ]
-        result("", {"images": images}, as_json=True, done="they were pulled all the same")
+        result("", {"images": images}, as_json=True, done="they were pulled anyway")
     else:
         for place in saved:
             told(place, done="pulled", as_json=False)

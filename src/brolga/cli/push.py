@@ -48,7 +48,7 @@ Examples:
     "--image-refs",
     "refs",
     metavar="FILE",
-    help="Write REPO@DIGEST to FILE too.",
+    help="Also write REPO@DIGEST to FILE.",
 )
 @recheck_flag
 @platform_flag
@@ -69,12 +69,12 @@ def command(  # noqa: PLR0913 - the flags of the verb
     as_json: bool,
     connection: Connection,
 ) -> None:
-    """Push an image of this machine: a layout, or an archive.
+    """Push an image from this machine: a layout or an archive.
 
     PATH is a directory with an OCI image layout, or an archive: what docker save writes, or a
-    layout in a tar; what is in it tells which. `-` is an archive from stdin, which is read once:
-    blobs go while they come. oci:DIR:TAG and the like name one image of several. Digests stay; of
-    a docker archive, layers that are not compressed get gzip's.
+    layout in a tar; brolga looks which. `-` is an archive from stdin, which is read once: blobs are
+    pushed as they arrive. oci:DIR:TAG and the like name one image of several. Digests stay the
+    same, but uncompressed layers of a docker archive are compressed with gzip.
 
     Prints REPO@DIGEST. With --json: ref, digest.
     """
@@ -82,7 +82,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     source, target = found(path), parse_place(ref)
     if whole and (source.kind != "oci" or source.name or platform):
-        raise click.UsageError("--index is for all images of a layout: name its directory alone")
+        raise click.UsageError("--index is for all images of a layout: name only its directory")
     check_source(source, connection)
     check_target(target, as_json=as_json)
     registry = registry_of(target)
@@ -119,5 +119,5 @@ def _write(file: str, place: Place) -> None:
         Path(file).write_text(f"{place}\n")
     except OSError as error:
         raise click.ClickException(
-            f"--image-refs {file}: {error.strerror}; it was pushed all the same: {place}"
+            f"--image-refs {file}: {error.strerror}; it was pushed anyway: {place}"
         ) from error

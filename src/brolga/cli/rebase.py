@@ -42,10 +42,10 @@ Examples:
 @click.option(
     "--old_base",
     metavar="REF",
-    help=f"The base to take out; default: the annotations {_NAME} and {_DIGEST} of REF.",
+    help=f"The base to remove; default: the annotations {_NAME} and {_DIGEST} of REF.",
 )
 @click.option(
-    "--new_base", metavar="REF", help=f"The base to put in; default: the annotation {_NAME}."
+    "--new_base", metavar="REF", help=f"The base to use instead; default: the annotation {_NAME}."
 )
 @tag_flag
 @click.option("--rebased", metavar="REF", hidden=True)  # crane's older name of --tag
@@ -67,9 +67,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
 ) -> None:
     """Put an image on a new base, without building it again.
 
-    The layers of the old base are exchanged for those of the new one; the layers above stay as
-    they are, and nobody checks that they suit the new base. The result is annotated with its base,
-    so that the next time no base has to be named. Without --tag it takes the place of REF.
+    The layers of the old base are replaced by those of the new one; the layers above stay as they
+    are, and nothing checks that they suit the new base. The result is annotated with its base, so
+    that next time no base has to be named. Without --tag, it replaces REF.
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
@@ -88,7 +88,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
         before, _ = _base(client, old, platform, image)
         after, annotations = _base(client, new, platform, image)
         if before.digest == after.digest:
-            say(f"{source} is based on {new} already: its layers stay")
+            say(f"{source} is already based on {new}: its layers stay")
             changed = image
         else:
             changed = image.rebase(before, after)

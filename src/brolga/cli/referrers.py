@@ -17,14 +17,14 @@ __all__ = ["command"]
 
 @click.command("referrers", cls=Verb)
 @click.argument("ref")
-@click.option("--artifact-type", metavar="TYPE", help="Only those of this type.")
+@click.option("--artifact-type", metavar="TYPE", help="List only those of this type.")
 @json_flag
 @registry_flags
 def command(*, ref: str, artifact_type: str | None, as_json: bool, connection: Connection) -> None:
     """List what refers to an image or index.
 
-    Signatures, SBOMs, attestations: DIGEST and artifact type, one a line, by the referrers API or
-    the tag that stands in for it. With --json: the index of them.
+    These are signatures, SBOMs and attestations: digest and artifact type, one per line, from the
+    referrers API or the fallback tag. With --json: as an index.
     """
     from brolga.mediatypes import OCI_INDEX
 

@@ -66,7 +66,7 @@ def command_layer(
     from brolga.command import Command
 
     if not arguments:
-        raise click.UsageError("behind -- a COMMAND is wanted")
+        raise click.UsageError("a COMMAND must follow --")
     command = Command(arguments, reads_stdin=not connection.password_stdin)
     return _layer(command, making, tar)
 
@@ -109,8 +109,8 @@ def refuse_compressed(name: str) -> None:
             what = "stdin" if name == "-" else name
             file = "" if name == "-" else f" {shlex.quote(name)}"
             raise SourceError(
-                f"{what} is compressed already, and a layer is made of the tar: "
-                f"put in what `{program} -dc{file}` gives"
+                f"{what} is already compressed, and a layer is made from the tar: "
+                f"use the output of `{program} -dc{file}`"
             )
 
 

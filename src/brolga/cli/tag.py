@@ -29,7 +29,7 @@ Examples:
 def command(*, ref: str, tag: str, as_json: bool, connection: Connection) -> None:
     """Give an image or index another tag.
 
-    Within its repository; TAG is a tag alone. A tag that is there already moves.
+    TAG is only a tag, in the same repository. A tag that already exists is moved.
 
     Prints REPO@DIGEST. With --json: ref, tag, digest.
     """
@@ -41,4 +41,4 @@ def command(*, ref: str, tag: str, as_json: bool, connection: Connection) -> Non
     assert tagged.digest is not None  # noqa: S101 - a manifest was tagged
     full = str(by_digest(place, tagged.digest))
     fields = {"ref": full, "tag": tag, "digest": str(tagged.digest)}
-    result(full, fields, as_json=as_json, done=f"it was tagged all the same: {tagged}")
+    result(full, fields, as_json=as_json, done=f"it was tagged anyway: {tagged}")

@@ -35,9 +35,9 @@ Examples:
 @click.command("validate", cls=Verb, epilog=_EXAMPLES)
 @click.option("--remote", "ref", metavar="REF", help="The image or index to check.")
 @click.option(
-    "--tarball", "path", metavar="PATH", help="An archive or a layout of this machine to check."
+    "--tarball", "path", metavar="PATH", help="The archive or layout on this machine to check."
 )
-@click.option("--fast", is_flag=True, help="Read manifests and configs alone, no layer.")
+@click.option("--fast", is_flag=True, help="Read only manifests and configs, no layers.")
 @platform_flag
 @json_flag
 @registry_flags
@@ -50,19 +50,20 @@ def command(  # noqa: PLR0913 - the flags of the verb
     as_json: bool,
     connection: Connection,
 ) -> None:
-    """Check that an image is what it says it is.
+    """Verify an image and everything in it.
 
-    Every blob is read: digests, sizes, DiffIDs, media types and tar entries, and that manifest,
-    config and history agree. Of an index all that it has is checked, or the image of --platform.
+    Every blob is read, and digests, sizes, DiffIDs, media types and tar entries are checked, and
+    that manifest, config and history agree. If REF is an index, everything in it is checked, or the
+    image for --platform.
 
-    Prints PASS: REF, or FAIL: REF: PROBLEM for each problem, and the exit code is 6. With --json:
+    Prints PASS: REF, or FAIL: REF: PROBLEM for each problem; then the exit code is 6. With --json:
     ref, digest, valid, problems (each with place and what).
     """
     from brolga.images.validate import validate
     from brolga.place import Local, parse_place
 
     if (ref is None) == (path is None):
-        raise click.UsageError("one of --remote REF and --tarball PATH is wanted")
+        raise click.UsageError("give either --remote REF or --tarball PATH")
     reference = parse_place(ref) if ref is not None else found(str(path))
     problems = []
     with open_client(connection) as client:
@@ -82,7 +83,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
         side, how = (
             ("local", "") if isinstance(reference, Local) else ("registry", " with --recheck")
         )
-        say(f"brolga: {side}: {reference} is not what it says it is; push it again{how}")
+        say(f"brolga: {side}: {reference} is not valid; push it again{how}")
         raise click.exceptions.Exit(_INTEGRITY)
 
 

@@ -70,7 +70,7 @@ class Verb(click.Command):
             expose_value=False,
             is_eager=True,  # so that it counts where another flag is wrong
             callback=_count,
-            help="Log each request; -vv: show an error's traceback too.",
+            help="Log each request; -vv: also show an error's traceback.",
         )
         return [*own, verbose, help_option]
 

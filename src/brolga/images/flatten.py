@@ -47,7 +47,7 @@ def flattened(layers: Sequence[Blob], limits: Limits = DEFAULT_LIMITS) -> Stream
         if isinstance(layer, StreamLayer):
             raise LayerError(
                 f"layer {number} of {len(layers)} can be read only once: push the image first, "
-                "and flatten what is in the registry then"
+                "then flatten what is in the registry"
             )
     return StreamLayer(merged_tar(tuple(layers), limits))
 
@@ -96,7 +96,7 @@ class _Here:
     opaque: set[bytes] = field(default_factory=set)
     folders: dict[bytes, bool] = field(default_factory=dict)
     told: set[bytes] = field(default_factory=set)
-    files: set[bytes] = field(default_factory=set)  # all that is no directory
+    files: set[bytes] = field(default_factory=set)  # all that is not a directory
     links: dict[bytes, _Link] = field(default_factory=dict)
     targets: set[bytes] = field(default_factory=set)
 
@@ -131,7 +131,7 @@ class _Merge:
             for path, link in links.items():
                 if link.target not in self._written:
                     raise LayerError(
-                        f"the hard link {shown(path)} stands for {shown(link.target)}, which is "
+                        f"the hard link {shown(path)} points to {shown(link.target)}, which is "
                         "not there"
                     )
                 self._written.add(path)
@@ -146,7 +146,7 @@ class _Merge:
         if any(part.startswith(_NOTES) for part in parents):
             return True
         if any(part.startswith(_WHITEOUT) for part in parents):
-            raise LayerError(f"{shown(path)} is below a whiteout, which is no directory")
+            raise LayerError(f"{shown(path)} is below a whiteout, which is not a directory")
         if name == _OPAQUE:
             self._keep(folder)
             here.opaque.add(folder)
@@ -163,7 +163,7 @@ class _Merge:
         """Yield an entry, or nothing where it is hidden or a hard link, which is held back."""
         if path in here.targets:
             raise LayerError(
-                f"{shown(path)} comes after a hard link that stands for it in the same layer, so "
+                f"{shown(path)} comes after a hard link that points to it in the same layer, so "
                 "readers differ on what the link shows"
             )
         if entry.is_directory:
@@ -188,8 +188,8 @@ class _Merge:
         target = _normal(entry.link)
         if target in self._above.folders or self._is_hidden(here, target):
             raise LayerError(
-                f"the hard link {shown(path)} stands for {shown(target)}, which a layer above "
-                "replaces or removes: its content is not at hand in one pass, so this image "
+                f"the hard link {shown(path)} points to {shown(target)}, which a layer above "
+                "replaces or removes: its content cannot be had in one pass, so this image "
                 "cannot be flattened"
             )
         here.targets.add(target)

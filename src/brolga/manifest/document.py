@@ -4,7 +4,7 @@ Knows JSON (RFC 8259) and which of its liberties two readers would take differen
 know what a member means.
 
 Strategy: the standard library reads; one walk over what it read then finds what it lets pass
-(names that come twice, numbers that are none, text that is no Unicode, endless nesting) and names
+(names that come twice, numbers that are none, text that is not Unicode, endless nesting) and names
 the place. Numbers keep their value as other readers see it (binary64, RFC 8259 section 6), not
 their spelling. Writing is compact, in the document's own order, so that a change stays small.
 """
@@ -127,13 +127,13 @@ def _check(value: object, steps: list[str | int]) -> None:
     elif isinstance(value, float) and not math.isfinite(value):
         raise wrong(_place(steps), "a number that JSON does not have, or out of range")
     elif isinstance(value, _Twice):
-        raise wrong(_place([*steps, value.name]), "comes twice")
+        raise wrong(_place([*steps, value.name]), "appears twice")
 
 
 def _check_text(text: str, steps: list[str | int]) -> None:
     # Half of a surrogate pair, written as an escape: it has no UTF-8.
     if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise wrong(_place(steps), "text that is no Unicode: half of a surrogate pair")
+        raise wrong(_place(steps), "text that is not Unicode: half of a surrogate pair")
 
 
 def _place(steps: list[str | int]) -> str:

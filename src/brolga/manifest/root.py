@@ -71,14 +71,18 @@ def identify(document: Mapping[str, object], content_type: str = "") -> str:
     if document.get("manifests") is not None and (
         document.get("layers") is not None or document.get("config") is not None
     ):
-        raise wrong("$.manifests", "stands beside $.config or $.layers: manifest and index at once")
+        raise wrong(
+            "$.manifests", "is there as well as $.config or $.layers: manifest and index at once"
+        )
     if written and sent and written != sent:
         raise wrong("$.mediaType", f"{excerpt(written)} came with the Content-Type {excerpt(sent)}")
     if sent in _DOCKER_TYPES and not written:
         raise wrong("$.mediaType", f"is missing; Docker's format needs it to be {sent!r}")
     media_type = written or sent or _by_shape(document)
     if media_type not in MANIFEST_TYPES | INDEX_TYPES:
-        raise wrong("$.mediaType", f"{excerpt(media_type)} is no image manifest and no index")
+        raise wrong(
+            "$.mediaType", f"{excerpt(media_type)} is neither an image manifest nor an index"
+        )
     return media_type
 
 
@@ -109,7 +113,7 @@ def _by_shape(document: Mapping[str, object]) -> str:
         return OCI_INDEX
     if document.get("config") is not None:
         return OCI_MANIFEST
-    raise wrong("$", "neither 'manifests' nor 'config': no image manifest and no index")
+    raise wrong("$", "neither 'manifests' nor 'config': not an image manifest, and not an index")
 
 
 @dataclass(frozen=True, slots=True)

@@ -328,10 +328,10 @@ def test_what_is_compressed_already_is_no_source(
     outcome = brolga("append", "-f", str(file), "-t", name)
     with file.open() as stdin:
         piped = brolga("append", "-f", "-", "-t", name, stdin=stdin)
-    wrong = "is compressed already, and a layer is made of the tar: put in what `gzip -dc"
+    wrong = "is already compressed, and a layer is made from the tar: use the output of `gzip -dc"
     assert (outcome.code, outcome.out) == (piped.code, piped.out) == (7, "")
-    assert outcome.err == f"brolga: source: {file} {wrong} {file}` gives\n"
-    assert piped.err == f"brolga: source: stdin {wrong}` gives\n"
+    assert outcome.err == f"brolga: source: {file} {wrong} {file}`\n"
+    assert piped.err == f"brolga: source: stdin {wrong}`\n"
     assert registry.blobs("x") == []
 
 

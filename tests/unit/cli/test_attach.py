@@ -150,8 +150,11 @@ def test_a_platform_chooses_the_subject(
         ([NOWHERE], "Missing option '--artifact-type'"),
         ([NOWHERE, "--artifact-type", "text"], "--artifact-type: media type 'text' is not"),
         ([NOWHERE, "x:te?t/plain", *TYPE], "x:te?t/plain: media type 'te?t/plain' is not"),
-        ([NOWHERE, "x", "dir/x", *TYPE], "two files are named x: who pulls them would get one"),
-        ([NOWHERE, "-", "-:text/plain", *TYPE], "stdin can be one FILE alone"),
+        (
+            [NOWHERE, "x", "dir/x", *TYPE],
+            "two files are named x: whoever pulls them would get only one",
+        ),
+        ([NOWHERE, "-", "-:text/plain", *TYPE], "stdin can be only one FILE"),
         (["nope/Nope", *TYPE], "path 'nope/Nope' has upper-case letters"),
         ([NOWHERE, "-", *TYPE, "-u", "me", "--password-stdin"], "--password-stdin and -"),
     ],

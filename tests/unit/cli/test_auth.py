@@ -157,7 +157,7 @@ class TestLogin:
             outcome = brolga("auth", "login", address, "-u", "me", "--password-stdin", stdin=stdin)
         assert (outcome.code, outcome.out) == (0, "")
         assert outcome.err == (
-            f"warning: {address} lets everybody in: nobody has checked the password\n"
+            f"warning: {address} lets everybody in: the password was not checked\n"
             f"logged in to {address}: the credentials are in docker-credential-keep\n"
         )
         kept = json.loads(helper.with_name("docker-credential-keep.store").read_text())
@@ -169,7 +169,7 @@ class TestLogin:
             (["-u", "me"], SECRET, "no terminal to ask for the password: pipe it in, with"),
             ([], "", "Missing option '-u' / '--username'"),
             (["-u", "me", "-p", SECRET], "", "No such option"),
-            (["-u", "me", "--password", SECRET], "", "there is no --password: whoever lists"),
+            (["-u", "me", "--password", SECRET], "", "there is no --password: anyone who lists"),
             (["-u", "m:e", "--password-stdin"], SECRET, "--username: a name cannot have a colon"),
             (["-u", "", "--password-stdin"], SECRET, "Invalid value for '-u' / '--username'"),
             (["-u", "me", "--password-stdin"], "", "--password-stdin: the first line of stdin"),
@@ -337,7 +337,7 @@ class TestToken:
             token = brolga("auth", "token", f"{address}/app")
             header = brolga("auth", "token", "-H", f"{address}/app")
         assert (token.code, token.out) == (1, "")
-        assert "knows no tokens, but name and password alone; -H prints its header" in token.err
+        assert "uses no tokens, only name and password; -H prints its header" in token.err
         assert header.out == f"Authorization: {Credentials('me', SECRET).basic}\n"
 
 

@@ -66,7 +66,7 @@ def test_a_name_that_is_taken_is_left_alone(brolga: Brolga, registry: Embedded) 
     outcome = brolga("copy", "-n", source, target)
     assert (outcome.code, outcome.out) == (1, "")
     assert outcome.err == (
-        f"brolga: {target} is there already, as {there}: nothing was copied (--no-clobber)\n"
+        f"brolga: {target} already exists, as {there}: nothing was copied (--no-clobber)\n"
     )
     assert head(target) == there
     assert brolga("copy", "-n", source, f"{registry.address}/b:v2").code == 0

@@ -64,8 +64,8 @@ def test_a_registry_without_deleting_of_tags_is_told_of(brolga: Brolga, status: 
     assert code == (3 if status == 404 else 5)
     assert line == (
         f"brolga: registry: the registry answered DELETE http://HOST/v2/x/manifests/v1 with "
-        f"{status}: UNSUPPORTED: no; it may delete no tags: to delete the image with every tag of "
-        f"it, brolga delete HOST/x@{DIGEST}\n"
+        f"{status}: UNSUPPORTED: no; it may not support deleting tags: to delete the image with "
+        f"all its tags, run brolga delete HOST/x@{DIGEST}\n"
     )
 
 
@@ -73,21 +73,21 @@ def test_a_tag_that_is_not_there_is_not_found(brolga: Brolga) -> None:
     """docker-registry answers 400 to that too; whether the tag is there tells what it meant."""
     code, line = delete(brolga, "x:v1", 400, found=404)
     assert code == 3
-    assert "check the name, and that it exists" in line
+    assert "check that the name is right and exists" in line
 
 
 def test_a_tag_of_which_nothing_is_known_has_the_first_answer(brolga: Brolga) -> None:
     """The question is for the advice alone."""
     code, line = delete(brolga, "x:v1", 405, found=403)
     assert code == 5
-    assert line.endswith("405: UNSUPPORTED: no; it does not allow this: ask whoever runs it\n")
+    assert line.endswith("405: UNSUPPORTED: no; it does not allow this: ask its administrator\n")
 
 
 def test_another_error_is_what_it_is(brolga: Brolga) -> None:
     """Not allowed: exit code 4."""
     code, line = delete(brolga, "x:v1", 403, found=200)
     assert code == 4
-    assert line.endswith("; use credentials that may do this\n")
+    assert line.endswith("; use credentials that are allowed to do this\n")
 
 
 def test_a_registry_without_deleting_is_told_of(brolga: Brolga) -> None:
@@ -108,4 +108,4 @@ def test_a_registry_without_deleting_is_told_of(brolga: Brolga) -> None:
     with scripted(script) as address:
         outcome = brolga("delete", f"{address}/x@{digest}")
     assert outcome.code == 5
-    assert outcome.err.endswith(" with 405; it does not allow this: ask whoever runs it\n")
+    assert outcome.err.endswith(" with 405; it does not allow this: ask its administrator\n")

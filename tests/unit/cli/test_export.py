@@ -106,7 +106,7 @@ def test_a_directory_is_no_file(brolga: Brolga, tmp_path: Path) -> None:
     """Exit code 2, before anything is asked."""
     outcome = brolga("export", "127.0.0.1:1/x", str(tmp_path))
     assert (outcome.code, outcome.out) == (2, "")
-    assert outcome.err.startswith(f"brolga: {tmp_path} is a directory, and a file is wanted;")
+    assert outcome.err.startswith(f"brolga: {tmp_path} is a directory, not a file;")
 
 
 def test_a_file_that_cannot_be_made(brolga: Brolga, app: str, tmp_path: Path) -> None:
@@ -122,4 +122,4 @@ def test_a_terminal_takes_no_tar(brolga: Brolga, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     outcome = brolga("export", "127.0.0.1:1/x")
     assert (outcome.code, outcome.out) == (2, "")
-    assert outcome.err.startswith("brolga: stdout is a terminal: pipe the tar on, or name a file;")
+    assert outcome.err.startswith("brolga: stdout is a terminal: pipe the tar into a program")

@@ -57,11 +57,9 @@ CREDENTIALS = (
     "log in with brolga auth login, or give --username, or BROLGA_USERNAME and BROLGA_PASSWORD"
 )
 
-NO_DIGEST = (
-    "layers that are not compressed have no digest yet: copy the image to oci:DIR, and name it"
-)
+NO_DIGEST = "uncompressed layers have no digest yet: copy the image to oci:DIR, and name that"
 NO_PROXY = "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
-NO_CERT = "show one that it knows with --client-cert"
+NO_CERT = "present one that it trusts with --client-cert"
 NO_TLS = "check that it speaks TLS; plain http beyond loopback needs --insecure"
 
 # error, exit code, the line
@@ -91,7 +89,7 @@ ERRORS: list[tuple[Exception, int, str]] = [
     (
         answered(NotFound, 404),
         3,
-        "brolga: registry: it said no; check the name, and that it exists",
+        "brolga: registry: it said no; check that the name is right and exists",
     ),
     (
         answered(Unauthorized, 401),
@@ -101,19 +99,22 @@ ERRORS: list[tuple[Exception, int, str]] = [
     (
         answered(Denied, 403),
         4,
-        "brolga: registry: it said no; use credentials that may do this",
+        "brolga: registry: it said no; use credentials that are allowed to do this",
     ),
     (answered(RateLimited, 429), 5, "brolga: registry: it said no; wait, then try again"),
     (limited(30), 5, "brolga: registry: slow down; try again in 30 s"),
     (
         answered(RegistryError, 500),
         5,
-        "brolga: registry: it said no; try again; if it stays, tell whoever runs it",
+        "brolga: registry: it said no; try again; if it persists, tell its administrator",
     ),
     (
         answered(RegistryError, 413),
         5,
-        "brolga: registry: it said no; it, or a proxy in front of it, takes no body of this size",
+        (
+            "brolga: registry: it said no; it, or a proxy in front of it, does not accept a body "
+            "of this size"
+        ),
     ),
     (
         ProtocolViolation("bad"),
@@ -123,7 +124,7 @@ ERRORS: list[tuple[Exception, int, str]] = [
     (
         TransportFailed("bad", reason="certificate"),
         5,
-        "brolga: registry: bad; name its authority with --ca-cert, or use --insecure",
+        "brolga: registry: bad; trust its authority with --ca-cert, or use --insecure",
     ),
     (
         TransportFailed("bad", reason="tls"),
@@ -181,7 +182,7 @@ ERRORS: list[tuple[Exception, int, str]] = [
     (
         DigestMismatch("bad", expected="a", actual="b"),
         6,
-        "brolga: registry: bad; try again; if it stays, something on the way changes bytes",
+        "brolga: registry: bad; try again; if it persists, something on the way changes bytes",
     ),
     (TagMoved("bad", expected="a", actual="b"), 1, "brolga: bad"),
     (BrolgaError("bad"), 1, "brolga: bad"),
@@ -194,7 +195,7 @@ ERRORS: list[tuple[Exception, int, str]] = [
     (
         ProtocolViolation("the token server answered nonsense"),
         5,
-        "brolga: registry: the token server answered nonsense; tell whoever runs it",
+        "brolga: registry: the token server answered nonsense; tell its administrator",
     ),
     (OSError(errno.EIO, "bad"), 1, "brolga: local: [Errno 5] bad"),
     (RuntimeError("bad"), 1, "brolga: unexpected RuntimeError: bad; -vv shows where"),
@@ -257,7 +258,7 @@ def test_what_a_registry_does_not_allow_is_not_tried_again(
 ) -> None:
     """405: it has deleting switched off, or is read-only."""
     assert report(answered(RegistryError, 405), traceback=False) == 5
-    line = "brolga: registry: it said no; it does not allow this: ask whoever runs it\n"
+    line = "brolga: registry: it said no; it does not allow this: ask its administrator\n"
     assert capsys.readouterr().err == line
 
 
@@ -282,7 +283,7 @@ def test_a_token_server_that_is_not_found_is_no_wrong_name(
     text = "the token server answered GET https://auth.example/ with 404"
     error = NotFound(text, method="GET", url="https://auth.example/", status=404)
     assert report(error, traceback=False) == 3
-    assert capsys.readouterr().err == f"brolga: registry: {text}; tell whoever runs it\n"
+    assert capsys.readouterr().err == f"brolga: registry: {text}; tell its administrator\n"
 
 
 def test_a_reader_that_has_gone_is_told_nothing(capsys: pytest.CaptureFixture[str]) -> None:

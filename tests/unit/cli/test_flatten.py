@@ -118,7 +118,7 @@ def test_of_an_index_each_image_is_flattened(
     assert outcome.code == 0
     left_out = [one.digest for one in before.index.manifests[-2:]]
     assert outcome.err == "".join(
-        f"left out {digest}: it is no image of files\n" for digest in left_out
+        f"left out {digest}: it is not an image of files\n" for digest in left_out
     )
     with Client() as client:
         after = client.index(f"{registry.address}/flat:1")

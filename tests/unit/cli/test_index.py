@@ -87,7 +87,7 @@ def test_an_image_is_no_index(brolga: Brolga, registry: Embedded, verb: list[str
     outcome = brolga("index", *verb, name)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err == (
-        f"brolga: {name} is an image, where an index is wanted; see brolga index {verb[0]} --help\n"
+        f"brolga: {name} is an image, not an index; see brolga index {verb[0]} --help\n"
     )
 
 
@@ -183,7 +183,7 @@ def test_what_is_in_an_index_is_appended_as_it_says(
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["append", "-m", "127.0.0.1:1/x"], "without BASE the result needs a name"),
+        (["append", "-m", "127.0.0.1:1/x"], "without BASE, the result needs a name"),
         (["append", "-t", "127.0.0.1:1/x"], "Missing option '-m' / '--manifest'"),
         (["filter", "127.0.0.1:1/x"], "Missing option '--platform'"),
         (["filter", "127.0.0.1:1/x", "--platform", ","], "Invalid value for '--platform'"),

@@ -144,7 +144,7 @@ NOWHERE = "127.0.0.1:1/x"
         (["127.0.0.1:1/x:tag"], "a repository is wanted here, without tag", "team/app\n"),
         (["127.0.0.1:1/x@sha256:" + 64 * "a"], "a repository is wanted here", "team/app\n"),
         (["http://127.0.0.1:1/x"], "", "team/app\n"),
-        ([NOWHERE, "--"], "behind -- a COMMAND is wanted", USAGE),
+        ([NOWHERE, "--"], "a COMMAND must follow --", USAGE),
         ([NOWHERE, "-", "--", "true"], "give either SOURCE or -- COMMAND, not both", USAGE),
         (["--", "true"], "Missing argument 'REPO'", USAGE),
     ],
@@ -277,7 +277,7 @@ def test_a_repository_that_is_not_there_is_not_found(brolga: Brolga, source: Pat
     with scripted(script) as address:
         outcome = brolga("layer", "push", f"{address}/x", str(source))
     assert outcome.code == 3
-    assert "NAME_UNKNOWN: no such repository; check the name" in outcome.err
+    assert "NAME_UNKNOWN: no such repository; check that the name" in outcome.err
 
 
 def test_a_command_s_stdout_is_the_layer(brolga: Brolga, registry: Embedded) -> None:
@@ -362,7 +362,7 @@ def test_a_tar_that_is_cut_short_is_refused(
     assert (outcome.code, outcome.out) == (6, "")
     assert outcome.err == (
         "brolga: source: the source is a tar cut short: after 512 bytes its end, two blocks of "
-        "zeros, is missing; see to it that it is whole, or push it as it is with --no-tar\n"
+        "zeros, is missing; make sure that it is complete, or push it as it is with --no-tar\n"
     )
     assert registry.blobs("x") == []
     assert registry.uploads("x") == []
@@ -377,7 +377,7 @@ def test_what_is_no_tar_passes_unless_a_tar_is_wanted(
     assert brolga(*push).code == 0
     outcome = brolga(*push, "--tar")
     assert (outcome.code, outcome.out) == (6, "")
-    assert "no whole tar: no valid header at byte 0; see to it" in outcome.err
+    assert "no whole tar: no valid header at byte 0; make sure" in outcome.err
 
 
 def test_the_certificate_is_named_and_the_flags_accept_it(
@@ -396,7 +396,7 @@ def test_the_certificate_is_named_and_the_flags_accept_it(
         unverified = brolga(*arguments, "--insecure")
     assert refused.code == 5
     assert "the certificate is not trusted" in refused.err
-    assert "name its authority with --ca-cert, or use --insecure" in refused.err
+    assert "trust its authority with --ca-cert, or use --insecure" in refused.err
     for outcome in (trusted, unverified):
         assert outcome.code == 5
         assert "with 418" in outcome.err
@@ -433,8 +433,7 @@ def test_a_result_that_is_lost_is_told_with_what_was_done(
     ref = f"{registry.address}/x@sha256:{hashlib.sha256(blob.read_bytes()).hexdigest()}"
     assert done.returncode == 1
     assert done.stderr == (
-        f"brolga: local: stdout cannot be written: {why}; "
-        f"the layer was pushed all the same: {ref}\n"
+        f"brolga: local: stdout cannot be written: {why}; the layer was pushed anyway: {ref}\n"
     )
 
 

@@ -112,7 +112,7 @@ def test_what_is_no_time_is_usage(brolga: Brolga, age: str) -> None:
     """Exit code 2."""
     outcome = brolga("layout", "gc", "--older-than", age, "x")
     assert outcome.code == 2
-    assert "is no time: a number with s, m, h or d behind it" in outcome.err
+    assert "is not a time: a number with s, m, h or d after it" in outcome.err
 
 
 def test_what_is_no_layout_is_not_swept(brolga: Brolga, tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def test_an_image_of_an_index_needs_a_name_of_its_own(brolga: Brolga, registry: 
     outcome = brolga("mutate", name, *flags)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err == (
-        f"brolga: {name} is an index, and its name would stand for one of its images alone: "
+        f"brolga: {name} is an index, and its name would then stand for only one of its images: "
         f"name the result with --tag; {USAGE}"
     )
     assert brolga("mutate", name, *flags, "-t", f"{name}-arm").code == 0
@@ -205,7 +205,7 @@ def test_an_image_of_an_index_needs_a_name_of_its_own(brolga: Brolga, registry: 
         (["--repo", "127.0.0.1:1/y", "-t", "127.0.0.1:1/y:1"], "--repo pushes by digest"),
         (["-l", "nothing"], "Invalid value for '-l' / '--label': 'nothing' is not KEY=VALUE"),
         (["--set-platform", "a b"], "Invalid value for '--set-platform': platform 'a b'"),
-        (["--set-platform", "linux"], "Invalid value for '--set-platform': linux is no OS/ARCH"),
+        (["--set-platform", "linux"], "Invalid value for '--set-platform': linux is not OS/ARCH"),
         (["-t", "127.0.0.1:1/Nope"], ""),
         (["--repo", "127.0.0.1:1/x:tag"], "a repository is wanted here"),
         (["--username", "me"], "--username needs --password-stdin"),
@@ -231,7 +231,7 @@ def test_a_compressed_layer_is_refused(brolga: Brolga, tmp_path: Path) -> None:
     (tmp_path / "x.tgz").write_bytes(b"\x1f\x8b\x08")
     outcome = brolga("mutate", "127.0.0.1:1/x", "--append", str(tmp_path / "x.tgz"))
     assert outcome.code == 7
-    assert "is compressed already" in outcome.err
+    assert "is already compressed" in outcome.err
 
 
 def test_what_is_not_there_is_not_found(brolga: Brolga, registry: Embedded) -> None:

@@ -56,11 +56,11 @@ def stdin_of(data: bytes) -> io.TextIOWrapper:
         (["--password-stdin"], "--password-stdin needs --username"),
         (["-u", "a:b", "--password-stdin"], "--username: a name cannot have a colon"),
         (["-u", "", "--password-stdin"], "Invalid value for '-u' / '--username'"),
-        (["--timeout", "nan"], "Invalid value for '--timeout': 'nan' is no time of up to a day"),
-        (["--timeout", "inf"], "Invalid value for '--timeout': 'inf' is no time of up to a day"),
-        (["--timeout", "-1"], "Invalid value for '--timeout': '-1' is no time of up to a day"),
-        (["--timeout", "86401"], "Invalid value for '--timeout': '86401' is no time"),
-        (["--timeout", "soon"], "Invalid value for '--timeout': 'soon' is no time"),
+        (["--timeout", "nan"], "Invalid value for '--timeout': 'nan' is not a time in seconds"),
+        (["--timeout", "inf"], "Invalid value for '--timeout': 'inf' is not a time in seconds"),
+        (["--timeout", "-1"], "Invalid value for '--timeout': '-1' is not a time in seconds"),
+        (["--timeout", "86401"], "Invalid value for '--timeout': '86401' is not a time"),
+        (["--timeout", "soon"], "Invalid value for '--timeout': 'soon' is not a time"),
         (["--window", "32MB"], "Invalid value for '--window': '32MB' is no size: bytes, or a"),
         (["--window", "-1"], "Invalid value for '--window': '-1' is no size"),
         (["--spool=/no/where"], "--spool: /no/where is no directory"),
@@ -85,7 +85,7 @@ def test_there_is_no_password_flag_and_it_says_why(brolga: Brolga, flags: list[s
     """Credentials on a command line: read from stdin. The secret is not shown again."""
     outcome = brolga("layer", "push", NOWHERE, *flags)
     assert outcome.code == 2
-    assert outcome.err.startswith("brolga: there is no --password: whoever lists the processes")
+    assert outcome.err.startswith("brolga: there is no --password: anyone who lists the processes")
     assert "--password-stdin" in outcome.err
     assert "s3cret" not in outcome.err
     assert "--password " not in brolga("layer", "push", "--help").out
@@ -300,8 +300,11 @@ def test_a_verb_gets_its_connection_as_one_value(capsys: pytest.CaptureFixture[s
 def test_the_help_knows_the_default_of_threads(brolga: Brolga) -> None:
     """One a core, and no more than the library takes by itself."""
     text = " ".join(brolga("layer", "push", "--help").out.split())
-    assert f"Compressing threads; default: one a core, at most {layer_module.MAX_THREADS}." in text
-    assert "PEM authorities to trust beside the system's." in text
+    assert (
+        f"How many threads compress; default: one per core, at most {layer_module.MAX_THREADS}."
+        in text
+    )
+    assert "PEM file of authorities to trust besides the system's." in text
 
 
 def test_a_platform_is_read_where_it_is_given(capsys: pytest.CaptureFixture[str]) -> None:

@@ -98,17 +98,17 @@ def test_places_on_this_machine_are_pulled_from_too(brolga: Brolga, tmp_path: Pa
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--format", "legacy", "127.0.0.1:1/x", "a.tar"], "--format legacy is not written here"),
+        (["--format", "legacy", "127.0.0.1:1/x", "a.tar"], "--format legacy is not supported"),
         (
             ["127.0.0.1:1/x", "127.0.0.1:1/y", "oci:d:v1"],
-            "oci:d:v1 is the name of one image, and 2",
+            "oci:d:v1 is the name of one image, but 2",
         ),
-        (["--json", "127.0.0.1:1/x", "-"], "--json: stdout takes the archive, and nothing else"),
-        (["127.0.0.1:1/x"], "REF and PATH are wanted, and 127.0.0.1:1/x is one of them alone; see"),
+        (["--json", "127.0.0.1:1/x", "-"], "--json: stdout is for the archive, and nothing else"),
+        (["127.0.0.1:1/x"], "give both REF and PATH; 127.0.0.1:1/x is only one of them; see"),
         ([], "Missing argument 'PATH'; see"),
-        (["127.0.0.1:1/x", "/"], "/ is a directory, and a file is wanted"),
+        (["127.0.0.1:1/x", "/"], "/ is a directory, not a file"),
         (["127.0.0.1:1/x", "/no/a.tar"], "/no/a.tar: there is no directory /no; see"),
-        (["127.0.0.1:1/x", "oci-archive:/"], "/ is a directory, and a file is wanted"),
+        (["127.0.0.1:1/x", "oci-archive:/"], "/ is a directory, not a file"),
     ],
 )
 def test_what_makes_no_sense_is_usage(brolga: Brolga, arguments: list[str], line: str) -> None:

@@ -87,7 +87,7 @@ def test_names_are_written_to_a_file_too(
     assert (tmp_path / "refs").read_text() == outcome.out
     outcome = brolga("push", layout, name, "--image-refs", f"{tmp_path}/none/refs")
     assert (outcome.code, outcome.out) == (1, "")
-    assert "No such file or directory; it was pushed all the same: " in outcome.err
+    assert "No such file or directory; it was pushed anyway: " in outcome.err
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_names_are_written_to_a_file_too(
     [
         (
             ["--index", "file.tar"],
-            "--index is for all images of a layout: name its directory alone",
+            "--index is for all images of a layout: name only its directory",
         ),
         (["--index", "oci:dir:v1"], "--index is for all images of a layout"),
         (["oci:dir:"], "'oci:dir:' ends with a colon: a name is wanted behind it; a place is"),

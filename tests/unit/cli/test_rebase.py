@@ -75,7 +75,7 @@ def test_the_same_base_again_changes_nothing(brolga: Brolga, app: str, bases: st
     flags = ["--old_base", f"{bases}:1", "--new_base", f"{bases}:1"]
     first = brolga("rebase", app, *flags)
     second = brolga("rebase", app)
-    assert first.err == f"{app} is based on {bases}:1 already: its layers stay\n"
+    assert first.err == f"{app} is already based on {bases}:1: its layers stay\n"
     assert (second.code, second.out) == (0, first.out)
 
 

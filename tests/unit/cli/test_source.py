@@ -100,7 +100,7 @@ def test_a_command_s_stdout_becomes_a_layer() -> None:
 
 def test_no_command_is_usage() -> None:
     """`brolga layer push REPO --`."""
-    with pytest.raises(click.UsageError, match="behind -- a COMMAND is wanted"):
+    with pytest.raises(click.UsageError, match="a COMMAND must follow --"):
         command_layer([], NONE, CONNECTION, tar=None)
 
 
@@ -119,7 +119,7 @@ def test_a_compressed_file_is_refused_with_the_program_that_undoes_it(
     """config.md: "A layer DiffID is the digest over the layer's uncompressed tar archive"."""
     file = tmp_path / "a file"
     file.write_bytes(COMPRESSED[program](b"data"))
-    with pytest.raises(SourceError, match=f"put in what `{program} -dc '{file}'` gives"):
+    with pytest.raises(SourceError, match=f"use the output of `{program} -dc '{file}'`"):
         refuse_compressed(str(file))
 
 
@@ -131,7 +131,9 @@ def test_a_compressed_stdin_is_refused(program: str, monkeypatch: pytest.MonkeyP
     os.close(start)
     with os.fdopen(end) as stdin:
         monkeypatch.setattr("sys.stdin", stdin)
-        with pytest.raises(SourceError, match=f"stdin is compressed.* `{program} -dc` gives"):
+        with pytest.raises(
+            SourceError, match=f"stdin is already compressed.* output of `{program} -dc`"
+        ):
             refuse_compressed("-")
 
 

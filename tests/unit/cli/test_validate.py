@@ -64,7 +64,7 @@ def test_what_needs_its_digest_says_where_to_copy_it(brolga: Brolga, tmp_path: P
     saved.write_bytes(tar(*docker_old((tar("a"),))))
     outcome = brolga("index", "append", "-m", f"docker-archive:{saved}", "-t", made)
     assert (outcome.code, outcome.out) == (1, "")
-    assert outcome.err.endswith("copy the image to oci:DIR, and name it\n")
+    assert outcome.err.endswith("copy the image to oci:DIR, and name that\n")
     layout = f"oci:{tmp_path}/layout:v1"
     assert brolga("copy", f"docker-archive:{saved}", layout).code == 0
     assert brolga("index", "append", "-m", layout, "-t", made).code == 0
@@ -89,7 +89,7 @@ def test_each_problem_is_a_line(brolga: Brolga, broken: str) -> None:
         assert line.startswith(f"FAIL: {broken}: image sha256:")
         assert f", layer {number} sha256:" in line
     advice = "push it again with --recheck"
-    assert outcome.err == f"brolga: registry: {broken} is not what it says it is; {advice}\n"
+    assert outcome.err == f"brolga: registry: {broken} is not valid; {advice}\n"
     assert brolga("validate", "--fast", "--remote", broken).code == 0
 
 
@@ -118,7 +118,7 @@ def test_an_index_or_one_image_of_it(brolga: Brolga, registry: Embedded) -> None
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ([], "one of --remote REF and --tarball PATH is wanted"),
+        ([], "give either --remote REF or --tarball PATH"),
         (["--remote", "127.0.0.1:1/a:b:c"], "tag 'b:c'"),
         (["127.0.0.1:1/a"], ""),
     ],

@@ -240,9 +240,7 @@ def test_a_link_whose_target_is_hidden_too_needs_nothing() -> None:
 @pytest.mark.parametrize("upper", ["a", ".wh.a", "a/", "a/b"])
 def test_a_link_whose_target_is_replaced_is_an_error(upper: str) -> None:
     """Its content went by before the link came: one pass cannot bring it back."""
-    with pytest.raises(
-        LayerError, match=r"layer 1 of 2, .*'b' stands for 'a', which a layer above"
-    ):
+    with pytest.raises(LayerError, match=r"layer 1 of 2, .*'b' points to 'a', which a layer above"):
         merged(tar(entry("a", b"1"), link("b", "a")), tar(upper))
 
 
@@ -270,7 +268,7 @@ def test_a_target_that_comes_after_its_link_is_an_error(
 ) -> None:
     """Some readers link to what was there before, some to nothing."""
     for first in ((), (entry("a", b"1"),)):
-        with pytest.raises(LayerError, match="'a' comes after a hard link that stands for it"):
+        with pytest.raises(LayerError, match="'a' comes after a hard link that points to it"):
             merged(tar(entry("a", b"0")), tar(*first, link("b", "a"), again))
 
 

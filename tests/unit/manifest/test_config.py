@@ -194,7 +194,7 @@ def test_execution_parameters_are_set_and_taken_away() -> None:
     assert document["Healthcheck"] == CONFIG["config"]["Healthcheck"]
     assert list(document) == [name for name in CONFIG["config"] if name != "Cmd"]
     assert base.replace(config={"Cmd": ("/bin/sh",), "Absent": None}) is base
-    with pytest.raises(InvalidManifest, match=r"^\$\.config\.Env: a string stands"):
+    with pytest.raises(InvalidManifest, match=r"^\$\.config\.Env: must be"):
         base.replace(config={"Env": "A=b"})
 
 

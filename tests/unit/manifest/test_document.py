@@ -23,10 +23,10 @@ from brolga.manifest.history import History
         (b"[]", "$", "not a JSON object"),
         (b"null", "$", "not a JSON object"),
         (b'"text"', "$", "not a JSON object"),
-        (b'{"a":{"b":1,"c":2,"b":3}}', r"$.a.b", "comes twice"),
-        (b'{"a":1,"\\u0061":2}', r"$.a", "comes twice"),
-        (b'{"l":[0,{"size":1,"size":1}]}', r"$.l[1].size", "comes twice"),
-        (b'[{"a":1,"a":2}]', r"$[0].a", "comes twice"),
+        (b'{"a":{"b":1,"c":2,"b":3}}', r"$.a.b", "appears twice"),
+        (b'{"a":1,"\\u0061":2}', r"$.a", "appears twice"),
+        (b'{"l":[0,{"size":1,"size":1}]}', r"$.l[1].size", "appears twice"),
+        (b'[{"a":1,"a":2}]', r"$[0].a", "appears twice"),
         (b'{"a":NaN}', "$.a", "a number that JSON does not have"),
         (b'{"a":[Infinity]}', "$.a[0]", "a number that JSON does not have"),
         (b'{"a":-Infinity}', "$.a", "a number that JSON does not have"),
@@ -85,7 +85,7 @@ def test_more_than_four_mebibytes_are_refused() -> None:
 def test_many_names_of_which_one_comes_twice_are_found_at_once() -> None:
     """A hostile document of 4 MiB costs no more than its length."""
     names = ",".join(f'"{i}":1' for i in range(300_000))
-    with pytest.raises(InvalidManifest, match=r"^\$\['299999'\]: comes twice"):
+    with pytest.raises(InvalidManifest, match=r"^\$\['299999'\]: appears twice"):
         decode(f'{{{names},"299999":1}}'.encode())
 
 

@@ -32,9 +32,9 @@ def test_an_entry_is_read_and_written() -> None:
 @pytest.mark.parametrize(
     ("document", "why"),
     [
-        ([], r"^\$: an array stands where an object must"),
-        ({"created_by": 1}, r"^\$\.created_by: a number stands where a string must"),
-        ({"empty_layer": 1}, r"^\$\.empty_layer: a number stands where true or false must"),
+        ([], r"^\$: must be an object, not an array"),
+        ({"created_by": 1}, r"^\$\.created_by: must be a string, not a number"),
+        ({"empty_layer": 1}, r"^\$\.empty_layer: must be true or false, not a number"),
     ],
 )
 def test_a_wrong_entry_is_refused(document: object, why: str) -> None:

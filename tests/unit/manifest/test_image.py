@@ -107,40 +107,55 @@ PLACES: list[tuple[tuple[Any, ...], Any, str, str]] = [
     (("schemaVersion",), True, "$.schemaVersion", "is not the number 2"),
     (("schemaVersion",), 2.0, "$.schemaVersion", "is not the number 2"),
     (("schemaVersion",), "2", "$.schemaVersion", "is not the number 2"),
-    (("mediaType",), 5, "$.mediaType", "a number stands where a string must"),
-    (("mediaType",), "text/plain", "$.mediaType", "'text/plain' is no image manifest and no"),
+    (("mediaType",), 5, "$.mediaType", "must be a string, not a number"),
+    (("mediaType",), "text/plain", "$.mediaType", "'text/plain' is neither an image"),
     (("mediaType",), OCI_INDEX, "$.mediaType", "where an image manifest is wanted"),
     (("artifactType",), "a b", "$.artifactType", "is not type/subtype"),
-    (("artifactType",), 1, "$.artifactType", "a number stands"),
+    (("artifactType",), 1, "$.artifactType", "must be a string, not a number"),
     (("config",), None, "$.config", "is missing"),
-    (("config",), [], "$.config", "an array stands where an object must"),
+    (("config",), [], "$.config", "must be an object, not an array"),
     (("config", "digest"), "sha256:1", "$.config.digest", "not the 64 lower-case"),
     (("config", "digest"), "1", "$.config.digest", "no ':'"),
-    (("config", "digest"), {}, "$.config.digest", "an object stands where a string must"),
+    (("config", "digest"), {}, "$.config.digest", "must be a string, not an object"),
     (("config", "mediaType"), "x", "$.config.mediaType", "is not type/subtype"),
     (("config", "mediaType"), None, "$.config.mediaType", "is missing"),
     (("config", "size"), None, "$.config.size", "is missing"),
-    (("layers",), {}, "$.layers", "an object stands where an array must"),
-    (("layers", 0), "x", "$.layers[0]", "a string stands where an object must"),
+    (("layers",), {}, "$.layers", "must be an array, not an object"),
+    (("layers", 0), "x", "$.layers[0]", "must be an object, not a string"),
     (("layers", 0, "size"), -1, "$.layers[0].size", "size '-1' is not a whole number of bytes"),
     (("layers", 0, "size"), 1.5, "$.layers[0].size", "not a whole number"),
     (("layers", 0, "size"), True, "$.layers[0].size", "not a whole number"),
     (("layers", 0, "size"), 2**63, "$.layers[0].size", "not a whole number"),
-    (("layers", 0, "urls"), ["a", 1], "$.layers[0].urls[1]", "a number stands"),
-    (("layers", 0, "annotations"), {"a.b": 1}, "$.layers[0].annotations['a.b']", "a number stands"),
-    (("layers", 0, "annotations"), [], "$.layers[0].annotations", "an array stands"),
-    (("layers", 0, "platform"), 1, "$.layers[0].platform", "a number stands"),
-    (("layers", 0, "platform"), {"os": 1}, "$.layers[0].platform.os", "a number stands"),
+    (("layers", 0, "urls"), ["a", 1], "$.layers[0].urls[1]", "must be a string, not a number"),
+    (
+        ("layers", 0, "annotations"),
+        {"a.b": 1},
+        "$.layers[0].annotations['a.b']",
+        "must be a string, not a number",
+    ),
+    (
+        ("layers", 0, "annotations"),
+        [],
+        "$.layers[0].annotations",
+        "must be an object, not an array",
+    ),
+    (("layers", 0, "platform"), 1, "$.layers[0].platform", "must be an object, not a number"),
+    (
+        ("layers", 0, "platform"),
+        {"os": 1},
+        "$.layers[0].platform.os",
+        "must be a string, not a number",
+    ),
     (
         ("layers", 0, "platform"),
         {"os.version": 1},
         "$.layers[0].platform['os.version']",
-        "a number stands",
+        "must be a string, not a number",
     ),
     (("layers", 0, "Size"), 5, "$.layers[0].Size", "other clients read it as 'size'"),
     (("subject",), {"size": 1}, "$.subject.mediaType", "is missing"),
-    (("annotations",), {"a": None}, "$.annotations.a", "null stands where a string must"),
-    (("annotations",), "x", "$.annotations", "a string stands where an object must"),
+    (("annotations",), {"a": None}, "$.annotations.a", "must be a string, not null"),
+    (("annotations",), "x", "$.annotations", "must be an object, not a string"),
     (("manifests",), [], "$.manifests", "manifest and index at once"),
     (("Layers",), [], "$.Layers", "other clients read it as 'layers'"),
     (("layer\u017f",), [], "$['layer\\u017f']", "other clients read it as 'layers'"),
@@ -189,7 +204,9 @@ def test_a_content_type_that_disagrees_is_refused(content_type: str) -> None:
 
 def test_a_content_type_that_is_no_manifests_is_refused() -> None:
     """Where the document says nothing, the header must name a format that is known."""
-    with pytest.raises(InvalidManifest, match="'text/html' is no image manifest and no index"):
+    with pytest.raises(
+        InvalidManifest, match="'text/html' is neither an image manifest nor an index"
+    ):
         parse_manifest(indented(without(OCI, "mediaType")), "text/html")
 
 
@@ -343,7 +360,7 @@ def test_a_manifest_can_become_the_other_format() -> None:
 def test_a_change_is_checked_as_what_is_read() -> None:
     """What is written passes the same checks."""
     manifest = Manifest.parse(indented(OCI))
-    with pytest.raises(InvalidManifest, match=r"^\$\.annotations\.a: a number stands"):
+    with pytest.raises(InvalidManifest, match=r"^\$\.annotations\.a: must be a string"):
         manifest.replace(annotations={"a": 1})  # type: ignore[dict-item]  # wrong on purpose
     with pytest.raises(InvalidManifest, match="where at most"):
         manifest.replace(annotations={"a": "x" * (4 << 20)})
