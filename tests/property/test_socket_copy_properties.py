@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from tests.property.test_socket_upload_properties import (
     BYTES,
     MIB,
+    STYLES,
     Plan,
     client_of,
     digest_of,
@@ -108,7 +109,7 @@ def plans(faults: st.SearchStrategy[Fault]) -> st.SearchStrategy[Plan]:
         faults=several(faults),
         size=st.just(SIZE),
         window=st.none() | st.sampled_from([0, MIB, 32 * MIB]),
-        chunk=st.sampled_from([None, None, 0, 300_000, MIB]),
+        style=st.sampled_from(STYLES),
         attempts=st.sampled_from([1, 3, 5]),
     )
 
@@ -146,16 +147,16 @@ def test_a_copy_ends_in_the_image_or_in_a_typed_error(
 
 
 @fewer
-@given(chunk=st.sampled_from([0, 300_000, MIB]), reading=several(read_faults()))
+@given(style=st.sampled_from(STYLES), reading=several(read_faults()))
 def test_a_failure_of_the_original_is_not_the_targets(
-    brolga_registry: BrolgaRegistry, original: Original, chunk: int, reading: tuple[Fault, ...]
+    brolga_registry: BrolgaRegistry, original: Original, style: str, reading: tuple[Fault, ...]
 ) -> None:
     """Where only the original fails, each blob has one session, whatever is read how often.
 
     What is told is about the original, and nothing is left.
     """
     target, source = brolga_registry, original.registry
-    plan = Plan(profile="distribution-3", chunk=chunk, attempts=3)
+    plan = Plan(profile="distribution-3", style=style, attempts=3)
     target.clear(profile=plan.played)
     source.use(faults=FaultPlan(*reading))
     error: Any = None

@@ -81,9 +81,9 @@ class Plan:
     """An upload, all of it.
 
     `source` is `once` (an iterable of `block` bytes at a time), `file`, or `broken`: an iterable
-    that fails at its end. `window` is its bytes, None a spool. `upload_style` is the client's.
-    `known` is whether the client takes the registry for what its host would tell. `tight` makes
-    the limits of the profile so small that they are met. `attempts` are those of Retry.
+    that fails at its end. `window` is its bytes, None a spool. `style` is the client's. `known` is
+    whether the client takes the registry for what its host would tell. `tight` makes the limits of
+    the profile so small that they are met. `attempts` are those of Retry.
     """
 
     profile: str = "distribution-3"
@@ -92,7 +92,7 @@ class Plan:
     block: int = 64 * KIB
     source: Literal["once", "file", "broken"] = "once"
     window: int | None = 32 * MIB
-    upload_style: str = "auto"
+    style: str = "auto"
     known: bool = True
     tight: bool = False
     attempts: int = 5
@@ -235,7 +235,7 @@ def client_of(plan: Plan) -> Iterator[Client]:
             Client(
                 retry=Retry(first_s=0, attempts=plan.attempts),
                 timeout_s=plan.timeout_s,
-                chunk=plan.chunk,
+                upload_style=plan.style,
                 jobs=1,
                 window=plan.window or 0,
                 spool=plan.window is None,
@@ -271,6 +271,8 @@ KINDS = (
     "any upload",
 )
 ENTERING = ("GET api", "GET token")
+CHUNKED = tuple(f"chunked:{size}" for size in (100 * KIB, 300 * KIB, MIB, 2 * MIB))
+STYLES = ("auto", "auto", "streamed", "put", *CHUNKED)
 sizes = st.one_of(
     st.integers(0, 3),
     st.sampled_from([MIB - 1, MIB, MIB + 1, 2 * MIB, MOST]),
@@ -382,7 +384,7 @@ def plans(draw: st.DrawFn) -> Plan:
         block=draw(st.sampled_from([777, 64 * KIB, MIB, 5 * MIB])),
         source=draw(st.sampled_from(sources)),
         window=draw(st.none() | st.sampled_from([0, KIB, MIB, 2 * MIB, 32 * MIB])),
-        upload_style=draw(st.sampled_from(STYLES)),
+        style=draw(st.sampled_from(STYLES)),
         known=draw(st.booleans()),
         tight=draw(st.booleans()),
         attempts=draw(st.sampled_from([1, 2, 5])),
