@@ -324,6 +324,17 @@ def test_limits_that_are_kept(brolga_registry: BrolgaRegistry, name: str) -> Non
     assert len(patched) == (2 if name == "ecr" else 3)
 
 
+@pytest.mark.parametrize("name", ["ghcr", "acr", "nginx"])
+def test_a_chunk_that_is_too_large(brolga_registry: BrolgaRegistry, name: str) -> None:
+    """It is halved, whether the registry says so by 413, by a page of a proxy's, or by 416."""
+    sizes = {"request_max": CHUNK} if name == "nginx" else {"chunk_max": CHUNK}
+    brolga_registry.use(profile=replace(PROFILES[name], **sizes))  # type: ignore[arg-type] # bytes
+    with as_hosted(name):
+        assert push(brolga_registry, upload_style=f"chunked:{2 * CHUNK}") is None
+    refused = [seen.status for seen in brolga_registry.requests if seen.kind == "PATCH upload"]
+    assert refused[0] == (416 if name == "ghcr" else 413)
+
+
 # Those on which the kind of registry makes a difference.
 TOGETHER = (
     "cut while storing",
