@@ -128,6 +128,8 @@ async def _size(upload: Upload | None) -> int:
             return writer.size
     except UploadBusy:
         return upload.size()
+    except UploadUnknown:
+        return 0  # whoever wrote has ended it: the registry says so
 
 
 def _was_stored(repo: Repo) -> bool:
