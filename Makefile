@@ -21,7 +21,9 @@ test: $(STAMP) peers      ## every test, with branch coverage and its floors
 	$(BIN)/coverage report --fail-under=100 --include='src/brolga/wire/*,src/brolga/blob.py,src/brolga/layer.py,src/brolga/pipeline.py,src/brolga/digest.py,src/brolga/reference.py,src/brolga/descriptor.py,src/brolga/members.py,src/brolga/mediatypes.py'
 
 soak: $(STAMP)            ## uploads that fail at random: 3,000 of a kind, where make test draws 200
-	$(BIN)/python -m pytest --hypothesis-profile=nightly tests/property/test_upload_properties.py
+	$(BIN)/python -m pytest --hypothesis-profile=nightly -o faulthandler_timeout=3600 \
+		tests/property/test_upload_properties.py \
+		tests/property/test_socket_upload_properties.py tests/property/test_socket_copy_properties.py
 
 check: $(STAMP)           ## lint, format, types, floors
 	$(BIN)/ruff check .

@@ -52,6 +52,7 @@ class Raw:
     def __init__(self, address: str, name: str = NAME) -> None:
         self.address = address
         self.name = name
+        self.token = ""
 
     def __call__(
         self,
@@ -65,6 +66,8 @@ class Raw:
         path = parts.path if parts.path.startswith("/") else f"/v2/{self.name}/{parts.path}"
         path += f"?{parts.query}" if parts.query else ""
         named = {name.replace("_", "-"): str(value) for name, value in headers.items()}
+        if self.token:
+            named.setdefault("Authorization", f"Bearer {self.token}")
         with closing(http.client.HTTPConnection(self.address, timeout=PATIENCE_S)) as connection:
             try:
                 connection.request(
@@ -129,4 +132,7 @@ def held(registry: BrolgaRegistry, name: str = NAME) -> list[bytes]:
 def raw(brolga_registry: BrolgaRegistry) -> Raw:
     """Return a bare client of the registry."""
     brolga_registry.repository(NAME)
-    return Raw(brolga_registry.address)
+    raw = Raw(brolga_registry.address)
+    if brolga_registry.profile is not None and brolga_registry.profile.token_s is not None:
+        raw.token = json.loads(raw("GET", "/token").body)["token"]
+    return raw

@@ -251,6 +251,26 @@ def test_a_stall_ends_with_the_plan(
             connection.recv(1)
 
 
+@pytest.mark.parametrize("name", ["distribution-3", "zot"])
+def test_a_stall_ends_when_the_client_comes_back(
+    brolga_registry: BrolgaRegistry, raw: Raw, name: str
+) -> None:
+    """A registry that reads nothing hears of no hang-up: the next request to the session tells it.
+
+    What it had read is stored by then, and where a cut ends the session, this ends it.
+    """
+    brolga_registry.use(profile=name, faults=FaultPlan(Stall(at=3)))
+    location = raw.start()
+    with raw.connect() as connection:
+        connection.sendall(raw.head("PATCH", location, 10) + DATA)
+        until_struck(brolga_registry, raw)
+        asked = raw("GET", location)
+        assert (asked.status, asked.range) == ((404, None) if name == "zot" else (204, "0-2"))
+        with pytest.raises(ConnectionResetError):
+            connection.recv(1)
+    assert raw("DELETE", location).status == (404 if name == "zot" else 204)
+
+
 def test_a_stall_of_a_request_without_a_body(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """A request that nobody reads a body of is stalled too; one that ends goes on."""
     plan = arm(brolga_registry, Stall(on="POST upload", for_s=0.001))

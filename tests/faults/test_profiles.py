@@ -5,6 +5,7 @@ Sizes are those of the table, divided until a test can send them.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from tests.faults.conftest import NAME, Raw, digest_of, held
 
-from brolga.server.faults import Answer, Cut, FaultPlan
+from brolga.server.faults import Answer, Cut, FaultPlan, TooMany
 from brolga.server.injection import Injector
 from brolga.server.options import Options
 from brolga.server.profiles import PROFILES, Profile
@@ -425,3 +426,47 @@ def test_what_is_no_name(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     play(brolga_registry, "ecr")
     assert raw("GET", "/v2/_Bad_/blobs/uploads/x").status == 400
     assert raw("GET", "/v2/team/app/blobs/uploads/x").status == 404
+
+
+# --- In front of a registry
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_nginx_bounds_each_request(brolga_registry: BrolgaRegistry, raw: Raw, stream: bool) -> None:
+    """413, with a page that is not JSON, whether the length is known before or not."""
+    play(brolga_registry, "nginx", request_max=len(DATA) - 1)
+    location = raw.start()
+    refused = raw.patch(location, [DATA[:4], DATA[4:]] if stream else DATA)
+    assert refused.status == 413
+    assert refused.headers["Content-Type"].startswith("text/html")
+    first = raw.patch(raw.start(), DATA[:4])
+    assert first.status == 202
+    location = raw.resolve(location, first)
+    assert raw.patch(location, DATA[4:]).status == 202
+    assert raw.finish(location, DATA).status == 201
+
+
+def test_docker_hub_writes_no_json(brolga_registry: BrolgaRegistry) -> None:
+    """Too many requests: what is said is for people."""
+    brolga_registry.use(profile="docker-hub", faults=FaultPlan(TooMany(on="GET api", after_s=1)))
+    raw = Raw(brolga_registry.address)
+    raw.token = json.loads(raw("GET", "/token").body)["token"]
+    refused = raw("GET", "/v2/")
+    assert (refused.status, refused.body) == (429, b"Too Many Requests")
+    assert refused.headers["Retry-After"] == "1"
+
+
+def test_gitlab_has_tokens_of_five_minutes(tmp_path: Path) -> None:
+    """A token is asked for, says how long it lives, and lives no longer."""
+    now = 0.0
+    injector = Injector(profile="gitlab", clock=lambda: now)
+    with running(tmp_path, Options(injector=injector)) as address:
+        raw = Raw(address)
+        assert raw("GET", "/v2/").status == 401
+        given = json.loads(raw("GET", "/token").body)
+        assert given["expires_in"] == 300
+        raw.token = given["token"]
+        now = 299.0
+        assert raw("GET", "/v2/").status == 200
+        now = 300.0
+        assert raw("GET", "/v2/").status == 401

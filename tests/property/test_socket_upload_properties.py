@@ -1,14 +1,14 @@
 """The client against the embedded registry, over sockets, with faults that are drawn.
 
 Whatever fails: the right blob, or a typed error, and then nothing is committed and no session is
-left that could be cancelled. `_unsure` and `_uncancelled` say what could not be known or done.
+left that could be cancelled. `_unsure` and `uncancelled` say what could not be known or done.
 """
 
 from __future__ import annotations
 
 import hashlib
 import random
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.request import urlopen
@@ -81,9 +81,9 @@ class Plan:
     """An upload, all of it.
 
     `source` is `once` (an iterable of `block` bytes at a time), `file`, or `broken`: an iterable
-    that fails at its end. `window` is its bytes, None a spool. `upload_style` is the client's.
-    `known` is whether the client takes the registry for what its host would tell. `tight` makes
-    the limits of the profile so small that they are met. `attempts` are those of Retry.
+    that fails at its end. `window` is its bytes, None a spool. `style` is the client's. `known` is
+    whether the client takes the registry for what its host would tell. `tight` makes the limits of
+    the profile so small that they are met. `attempts` are those of Retry.
     """
 
     profile: str = "distribution-3"
@@ -92,7 +92,7 @@ class Plan:
     block: int = 64 * KIB
     source: Literal["once", "file", "broken"] = "once"
     window: int | None = 32 * MIB
-    upload_style: str = "auto"
+    style: str = "auto"
     known: bool = True
     tight: bool = False
     attempts: int = 5
@@ -142,10 +142,10 @@ class Outcome:
         else:
             assert not self.blobs or (self.blobs == right and _unsure(self.requests))
             assert self.plan.source == "broken" or isinstance(self.result, BrolgaError)
-        assert set(self.uploads) <= _uncancelled(self.plan, self.requests, self.uploads)
+        assert set(self.uploads) <= uncancelled(self.plan, self.requests, self.uploads)
 
 
-def _is_lost(seen: Seen) -> bool:
+def is_lost(seen: Seen) -> bool:
     """Tell whether the client did not get the registry's own answer to a request."""
     return seen.status is None or any(isinstance(one, Ending | CutAnswer) for one in seen.struck)
 
@@ -157,16 +157,16 @@ def _unsure(requests: Sequence[Seen]) -> bool:
     not told that it is there.
     """
     puts = [number for number, seen in enumerate(requests) if seen.kind == "PUT upload"]
-    lost = [number for number in puts if _is_lost(requests[number])]
+    lost = [number for number in puts if is_lost(requests[number])]
     if not lost:
         return False
     later = [seen for seen in requests[lost[0] :] if seen.kind in ("HEAD blob", "GET token")]
     return bool(later) and not any(
-        seen.kind == "HEAD blob" and seen.status == 200 and not _is_lost(seen) for seen in later
+        seen.kind == "HEAD blob" and seen.status == 200 and not is_lost(seen) for seen in later
     )
 
 
-def _uncancelled(plan: Plan, requests: Sequence[Seen], uploads: Sequence[str]) -> set[str]:
+def uncancelled(plan: Plan, requests: Sequence[Seen], uploads: Sequence[str]) -> set[str]:
     """Return which sessions nobody could cancel.
 
     The registry lets nobody; it did not hear of it (the DELETE, or the token for it, failed); or
@@ -174,11 +174,11 @@ def _uncancelled(plan: Plan, requests: Sequence[Seen], uploads: Sequence[str]) -
     """
     if not plan.played.may_cancel:
         return set(uploads)
-    failed = [s for s in requests if s.kind == "DELETE upload" and (_is_lost(s) or s.status == 401)]
-    if any(_is_lost(seen) for seen in requests if seen.kind == "GET token"):
+    failed = [s for s in requests if s.kind == "DELETE upload" and (is_lost(s) or s.status == 401)]
+    if any(is_lost(seen) for seen in requests if seen.kind == "GET token"):
         return set(uploads)
     unheard = [s for s in uploads if not any(s in seen.path for seen in requests)]
-    posts = [s for s in requests if s.kind == "POST upload" and _is_lost(s)]
+    posts = [s for s in requests if s.kind == "POST upload" and is_lost(s)]
     excused = {s for s in uploads if any(s in seen.path for seen in failed)}
     return excused | (set(unheard) if len(unheard) <= len(posts) else set())
 
@@ -208,7 +208,7 @@ class Bench:
             source.write_bytes(plan.data)
         layer = StreamLayer(source, compression="none", tar=False)
         result: Descriptor | Exception
-        with self._client(plan) as client:
+        with client_of(plan) as client:
             try:
                 result = client.push_layer(home, layer)
             except (BrolgaError, SourceBroke) as error:
@@ -220,37 +220,27 @@ class Bench:
                 assert read.read() == plan.data
         return Outcome(plan, result, seen, blobs, uploads)
 
-    def _client(self, plan: Plan) -> _Client:
-        return _Client(plan)
 
-
-class _Client:
-    """A client as planned, for as long as the context is."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Client:
-        plan, stack = self._plan, self._stack
+@contextmanager
+def client_of(plan: Plan) -> Iterator[Client]:
+    """Give a client as planned."""
+    with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         # Of the minutes in which a registry may move a whole blob a test has none.
         patch.setattr("brolga.transport._LONG_S", 0.0, raising=False)
         patch.setattr("brolga.transport._LONG", 1, raising=False)
         if plan.known:
             stack.enter_context(as_hosted(plan.profile))
-        client = Client(
-            retry=Retry(first_s=0, attempts=plan.attempts),
-            timeout_s=plan.timeout_s,
-            upload_style=plan.upload_style,
-            jobs=1,
-            window=plan.window or 0,
-            spool=plan.window is None,
+        yield stack.enter_context(
+            Client(
+                retry=Retry(first_s=0, attempts=plan.attempts),
+                timeout_s=plan.timeout_s,
+                upload_style=plan.style,
+                jobs=1,
+                window=plan.window or 0,
+                spool=plan.window is None,
+            )
         )
-        return stack.enter_context(client)
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
 
 
 @pytest.fixture
@@ -281,6 +271,8 @@ KINDS = (
     "any upload",
 )
 ENTERING = ("GET api", "GET token")
+CHUNKED = tuple(f"chunked:{size}" for size in (100 * KIB, 300 * KIB, MIB, 2 * MIB))
+STYLES = ("auto", "auto", "streamed", "put", *CHUNKED)
 sizes = st.one_of(
     st.integers(0, 3),
     st.sampled_from([MIB - 1, MIB, MIB + 1, 2 * MIB, MOST]),
@@ -392,7 +384,7 @@ def plans(draw: st.DrawFn) -> Plan:
         block=draw(st.sampled_from([777, 64 * KIB, MIB, 5 * MIB])),
         source=draw(st.sampled_from(sources)),
         window=draw(st.none() | st.sampled_from([0, KIB, MIB, 2 * MIB, 32 * MIB])),
-        upload_style=draw(st.sampled_from(STYLES)),
+        style=draw(st.sampled_from(STYLES)),
         known=draw(st.booleans()),
         tight=draw(st.booleans()),
         attempts=draw(st.sampled_from([1, 2, 5])),

@@ -173,3 +173,25 @@ def test_nothing_is_imported_before_it_is_used() -> None:
     imported, threads = done.stdout.splitlines()
     assert set(imported.split()) <= {"brolga", "brolga._version", "brolga.pytest_plugin"}
     assert threads == "1"
+
+
+def test_a_test_may_draw_many_cases(run: pytest.Pytester) -> None:
+    """`clear` empties the registry within a test; `use` lets what is stored be."""
+    result = outcome(
+        run,
+        """
+        import brolga
+        from brolga.server.faults import DropAnswer, FaultPlan
+
+        def test_it(brolga_registry):
+            for number in range(2):
+                brolga_registry.clear(profile="zot", faults=FaultPlan(DropAnswer()))
+                layer = brolga.StreamLayer(iter([b"%d" % number]), tar=False)
+                brolga.push_layer(brolga_registry.repository("a/b"), layer)
+                assert brolga_registry.pending == ()
+                brolga_registry.use(profile="ghcr")
+                assert list(brolga_registry.blobs("a/b")) == [str(layer.digest)]
+                assert brolga_registry.profile.name == "ghcr"
+        """,
+    )
+    assert result.ret == 0, result.stdout.str()

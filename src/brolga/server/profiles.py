@@ -68,6 +68,11 @@ class Profile:
         manifest_location   whether a pushed manifest's answer has a Location
         referrers           whether there is a referrers API
         page_max            the largest `n` of a list
+    In front of it
+        request_max         bytes that a proxy lets a request have, else 413
+        proxy_pages         whether what a proxy refuses (413, and 429 of a plan) has a page of
+                            HTML, not the spec's JSON
+        token_s             seconds that its tokens live; None where it asks for none
     """
 
     name: str
@@ -105,6 +110,9 @@ class Profile:
     manifest_location: bool = True
     referrers: bool = True
     page_max: int | None = None
+    request_max: int | None = None
+    proxy_pages: bool = False
+    token_s: int | None = None
 
 
 _DISTRIBUTION: Final = Profile(
@@ -153,6 +161,28 @@ _TABLE: Final = (
         cookie="sid=1; Path=/; HttpOnly",
         blob_max=32 * _GIB,
         blob_max_status=502,
+    ),
+    replace(
+        _DISTRIBUTION,
+        name="docker-hub",
+        why="distribution behind a proxy: a 429 is a page, and no JSON; tokens live 5 minutes",
+        proxy_pages=True,
+        token_s=300,
+    ),
+    replace(
+        _DISTRIBUTION,
+        name="gitlab",
+        why="distribution, with tokens that live 5 minutes: what takes longer ends with a dead one",
+        token_s=300,
+    ),
+    replace(
+        _DISTRIBUTION,
+        name="nginx",
+        why="distribution behind nginx as it comes, where a request has at most 1 MiB "
+        "(client_max_body_size; Cloudflare has 100 MB): 413 with a page, and nothing tells the "
+        "limit before (opencontainers/distribution-spec#485)",
+        request_max=_MIB,
+        proxy_pages=True,
     ),
     Profile(
         name="ghcr",

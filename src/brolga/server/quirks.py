@@ -26,7 +26,7 @@ from brolga.server.locations import respell, session_in
 from brolga.server.problems import answer
 from brolga.server.profiles import Profile
 from brolga.server.receiving import writing
-from brolga.server.refusals import Case, refusal
+from brolga.server.refusals import Case, refusal, said
 from brolga.server.session import UploadBusy, UploadUnknown
 from brolga.server.striking import exchange_of
 
@@ -128,6 +128,8 @@ async def _size(upload: Upload | None) -> int:
             return writer.size
     except UploadBusy:
         return upload.size()
+    except UploadUnknown:
+        return 0  # whoever wrote has ended it: the registry says so
 
 
 def _was_stored(repo: Repo) -> bool:
@@ -185,8 +187,9 @@ def _in_own_words(case: Case, scope: Scope) -> Scope:
 
 
 def _too_long(case: Case) -> ASGIApp:
-    status = case.profile.blob_max_status
-    return answer(status, "SIZE_INVALID", {"reason": "more bytes than are taken here"})
+    profile = case.profile
+    status = profile.blob_max_status if profile.request_max is None else 413
+    return said(profile, status, "SIZE_INVALID", "more bytes than are taken here")
 
 
 def _is_over(case: Case, body: _Received, status: int) -> bool:

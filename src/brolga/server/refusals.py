@@ -12,21 +12,24 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import parse_qs
 
+from starlette.responses import Response
+
 from brolga.server.locations import OWN, session_in
 from brolga.server.problems import answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from starlette.responses import Response
-
     from brolga.server.injection import Session
     from brolga.server.profiles import Profile
 
-__all__ = ["Case", "refusal"]
+__all__ = ["Case", "refusal", "said"]
 
 _CONTENT_RANGE: Final = re.compile("([0-9]{1,18})-([0-9]{1,18})")
 _SEVERAL: Final = 2
+# What a proxy says by itself.
+_PROXY_STATUSES: Final = (413, 429)
+_PAGE: Final = "<html><body><center><h1>%d</h1></center></body></html>"
 
 
 @dataclass
@@ -89,6 +92,7 @@ class Case:
         rooms = [None if self.profile.blob_max is None else self.profile.blob_max - self.size]
         if self.method == "PUT":
             rooms.append(self.profile.put_max)
+        rooms.append(self.profile.request_max)
         return min((room for room in rooms if room is not None), default=None)
 
     def asks(self, name: str) -> str:
@@ -112,6 +116,7 @@ class _Rule(NamedTuple):
 _CHANGES: Final = ("POST upload", "PATCH upload", "PUT upload", "DELETE upload", "PUT manifest")
 _BYTES: Final = ("PATCH upload", "PUT upload")
 _SESSION: Final = ("GET upload", "PATCH upload", "PUT upload", "DELETE upload")
+_BODIES: Final = (*_BYTES, "POST upload", "PUT manifest")
 _LISTS: Final = ("GET tags", "GET catalog", "GET referrers")
 
 
@@ -157,6 +162,15 @@ def _page(case: Case) -> bool:
 
 
 _RULES: Final = (
+    _Rule(
+        _BODIES,
+        lambda case: (
+            case.profile.request_max is not None and (case.length or 0) > case.profile.request_max
+        ),
+        413,
+        "SIZE_INVALID",
+        "a proxy lets no request of this size pass",
+    ),
     _Rule(
         _CHANGES,
         lambda case: case.profile.cookie and "cookie" in case.headers,
@@ -263,5 +277,12 @@ def refusal(case: Case) -> Response | None:
                 status = int(getattr(case.profile, rule.status))
             else:
                 status = rule.status
-            return answer(status, rule.code, {"reason": rule.reason})
+            return said(case.profile, status, rule.code, rule.reason)
     return None
+
+
+def said(profile: Profile, status: int, code: str, reason: str) -> Response:
+    """Return an error's answer: the spec's, or a proxy's page."""
+    if profile.proxy_pages and status in _PROXY_STATUSES:
+        return Response(_PAGE % status, status_code=status, media_type="text/html")
+    return answer(status, code, {"reason": reason})

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from brolga.server.injection import Exchange, Injector
+    from brolga.server.profiles import Profile
 
 __all__ = ["EXCHANGE", "Injecting", "exchange_of"]
 
@@ -101,16 +102,18 @@ async def _end(
         raise Gone(reset=ending.reset)
     assert isinstance(ending, Answer)  # noqa: S101 - there is no other kind
     exchange.seen.status = ending.status
-    await _own_answer(ending)(scope, receive, send)
+    await _own_answer(ending, exchange.profile)(scope, receive, send)
 
 
-def _own_answer(fault: Answer) -> ASGIApp:
+def _own_answer(fault: Answer, profile: Profile | None) -> ASGIApp:
     headers = dict(fault.headers)
     if isinstance(fault, TooMany):
         wanted = formatdate(time.time() + fault.after_s, usegmt=True)
         headers["Retry-After"] = wanted if fault.as_date else str(fault.after_s)
     if fault.body is not None:
         return Response(fault.body, status_code=fault.status, headers=headers)
+    if profile is not None and profile.proxy_pages and isinstance(fault, TooMany):
+        return Response("Too Many Requests", status_code=fault.status, headers=headers)
     return answer(fault.status, fault.code, {"reason": "a fault that was planned"}, headers)
 
 

@@ -1,4 +1,4 @@
-"""A token server in the registry, whose tokens die when a plan says so.
+"""A token server in the registry, whose tokens die when a plan or a profile says so.
 
 Knows how a token is asked for (distribution, Token Authentication Specification and OAuth2 Token
 Authentication) and shown (RFC 6750). Must not know who may do what: whoever asks gets a token, and
@@ -37,7 +37,7 @@ class Tokens:
         """Give a token, pass a request on, or answer 401."""
         exchange = exchange_of(scope)
         app = self._app
-        if exchange.planned(TokenDies):
+        if exchange.planned(TokenDies) or _usual_s(exchange) is not None:
             if scope["path"] == "/token":
                 app = self._give(exchange)
             elif not self._lives(exchange, _shown(scope)):
@@ -47,7 +47,7 @@ class Tokens:
     def _give(self, exchange: Exchange) -> ASGIApp:
         fault = next(iter(exchange.due(TokenDies)), None)
         # A token of a later number lives as long as it says.
-        life_s = fault.announced_s if fault else TokenDies().announced_s
+        life_s = fault.announced_s if fault else _usual_s(exchange) or TokenDies().announced_s
         token = uuid.uuid4().hex
         exchange.tokens[token] = Token(self._injector.clock(), fault)
         content: dict[str, Any] = {"token": token, "access_token": token, "expires_in": life_s}
@@ -58,14 +58,20 @@ class Tokens:
         if token is None:
             return False
         fault, uses = token.fault, exchange.use(text)
-        if fault is None:
-            return True
         age_s = self._injector.clock() - token.given
+        if fault is None:
+            life_s = _usual_s(exchange)
+            return life_s is None or age_s < life_s
         old = fault.after_s is not None and age_s >= fault.after_s
         if old or (fault.uses is not None and uses >= fault.uses):
             exchange.strike(fault)
             return False
         return True
+
+
+def _usual_s(exchange: Exchange) -> int | None:
+    """Return how long the profile's tokens live; None where it asks for none."""
+    return exchange.profile.token_s if exchange.profile else None
 
 
 def _shown(scope: Scope) -> str:

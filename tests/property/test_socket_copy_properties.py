@@ -1,0 +1,177 @@
+"""Copies from one registry to another, over sockets, where both fail as it is drawn.
+
+The image is there, whole and byte for byte, or a typed error is told; then the tag is not, what
+blobs there are have their own digests, and no session is left that could be cancelled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+from tests.property.test_socket_upload_properties import (
+    BYTES,
+    MIB,
+    STYLES,
+    Plan,
+    client_of,
+    digest_of,
+    is_lost,
+    many,
+    passing,
+    several,
+    staying,
+    uncancelled,
+)
+
+from brolga.client import Client
+from brolga.errors import BrolgaError
+from brolga.images import Image
+from brolga.layer import StreamLayer
+from brolga.pytest_plugin import BrolgaRegistry
+from brolga.server.faults import CutAnswer, Fault, FaultPlan
+from brolga.server.injection import Injector
+from brolga.server.options import Options
+from brolga.server.profiles import PROFILES
+from brolga.server.running import running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAME, FROM = "team/app", "base/image"
+SIZE = MIB + 300_000
+LAYERS = (BYTES[:SIZE], BYTES[:1000])
+# A copy takes several times as many requests as an upload.
+fewer = settings(many, max_examples=max(60, (settings.default or settings()).max_examples // 3))
+
+
+@dataclass(frozen=True)
+class Original:
+    """The registry that is copied from, and what its image is."""
+
+    registry: BrolgaRegistry
+    manifest: bytes
+    blobs: dict[str, bytes]
+
+
+def manifest_of(registry: BrolgaRegistry, name: str) -> bytes | None:
+    """Return a manifest as it is served, read without brolga; None where it is not there."""
+    try:
+        with urlopen(f"http://{registry.address}/v2/{name}/manifests/v1") as read:
+            found: bytes = read.read()
+            return found
+    except HTTPError as error:
+        error.close()
+        return None
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Original]:
+    """Run a second registry, which has an image."""
+    directory, injector = tmp_path_factory.mktemp("original"), Injector()
+    with running(directory, Options(injector=injector)) as address:
+        registry = BrolgaRegistry(address, directory, injector)
+        image = Image.empty().append(
+            *(StreamLayer(iter([data]), compression="none", tar=False) for data in LAYERS)
+        )
+        with Client() as client:
+            client.push(f"{address}/{FROM}:v1", image)
+        manifest = manifest_of(registry, FROM)
+        assert manifest
+        yield Original(registry, manifest, registry.blobs(FROM))
+
+
+READS = (*3 * ("GET blob",), "GET manifest", "HEAD manifest", "GET token", "any")
+
+
+def read_faults() -> st.SearchStrategy[Fault]:
+    """Draw what fails where the image is read."""
+    cut = st.builds(
+        CutAnswer,
+        # Each byte of progress is worth another try.
+        at=st.just(0) | st.integers(200_000, SIZE),
+        nth=st.integers(1, 4),
+        times=st.integers(1, 3) | st.none(),
+    )
+    return st.integers(0, 1).flatmap([cut, passing(0, READS, None)].__getitem__)
+
+
+def plans(faults: st.SearchStrategy[Fault]) -> st.SearchStrategy[Plan]:
+    """Draw how the client sends, and what fails where the image is pushed."""
+    return st.builds(
+        Plan,
+        profile=st.sampled_from(sorted(PROFILES)),
+        faults=several(faults),
+        size=st.just(SIZE),
+        window=st.none() | st.sampled_from([0, MIB, 32 * MIB]),
+        style=st.sampled_from(STYLES),
+        attempts=st.sampled_from([1, 3, 5]),
+    )
+
+
+@fewer
+@given(plan=plans(staying(SIZE)), reading=several(read_faults()))
+def test_a_copy_ends_in_the_image_or_in_a_typed_error(
+    brolga_registry: BrolgaRegistry, original: Original, plan: Plan, reading: tuple[Fault, ...]
+) -> None:
+    """Whichever of the two fails: all of the image, or its name stands for nothing."""
+    target, source = brolga_registry, original.registry
+    target.clear(profile=plan.played, faults=FaultPlan(*plan.faults))
+    source.use(faults=FaultPlan(*reading))
+    home = target.repository(NAME)
+    error: Any = None
+    with client_of(plan) as client:
+        try:
+            client.copy(f"{source.address}/{FROM}:v1", f"{home}:v1")
+        except BrolgaError as failed:
+            error = failed
+    requests, uploads = target.requests, list(target.uploads(NAME))
+    target.use()
+    source.use()
+    event(type(error).__name__)
+    blobs = target.blobs(NAME)
+    assert all(digest_of(data) == digest for digest, data in blobs.items())
+    assert set(uploads) <= uncancelled(plan, requests, uploads)
+    manifest = manifest_of(target, NAME)
+    if error is None:
+        assert manifest == original.manifest
+    put = [seen for seen in requests if seen.kind == "PUT manifest"]
+    assert manifest is None or error is None or any(is_lost(seen) for seen in put)
+    if manifest is not None:
+        assert blobs == original.blobs
+
+
+@fewer
+@given(style=st.sampled_from(STYLES), reading=several(read_faults()))
+def test_a_failure_of_the_original_is_not_the_targets(
+    brolga_registry: BrolgaRegistry, original: Original, style: str, reading: tuple[Fault, ...]
+) -> None:
+    """Where only the original fails, each blob has one session, whatever is read how often.
+
+    What is told is about the original, and nothing is left.
+    """
+    target, source = brolga_registry, original.registry
+    plan = Plan(profile="distribution-3", style=style, attempts=3)
+    target.clear(profile=plan.played)
+    source.use(faults=FaultPlan(*reading))
+    error: Any = None
+    with client_of(plan) as client:
+        try:
+            client.copy(f"{source.address}/{FROM}:v1", f"{target.repository(NAME)}:v1")
+        except BrolgaError as failed:
+            error = failed
+    source.use()
+    kinds = [seen.kind for seen in target.requests]
+    event(type(error).__name__)
+    assert kinds.count("POST upload") <= len(LAYERS) + 1
+    assert target.uploads(NAME) == {}
+    if error is None:
+        assert manifest_of(target, NAME) == original.manifest
+    else:
+        assert target.address not in str(error)
+        assert manifest_of(target, NAME) is None
