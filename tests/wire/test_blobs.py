@@ -232,6 +232,14 @@ def test_progress_begins_the_count_anew() -> None:
     assert read(*steps, (rest(9), part(9, b"9"))) == DATA
 
 
+def test_all_pauses_of_a_read_are_bounded() -> None:
+    """A registry that gives a byte more each time does not hold us for ever."""
+    way = access(retry=Retry(attempts=2, total_s=0.9))
+    flow = gathered(read_blob(way, DIGEST, len(DATA)))
+    steps = (GET, streamed(b"0", CUT)), (later(rest(1), 0.5), part(1, b"1", CUT))
+    play(flow, *steps, error=TransportFailed)
+
+
 def test_a_cut_after_the_last_byte_is_no_cut() -> None:
     """All bytes are here, and are verified: a Range behind them could only be refused (416)."""
     assert read((GET, streamed(DATA, CUT)), size=10) == DATA

@@ -18,6 +18,7 @@ from brolga.digest import Verifier
 from brolga.errors import DigestMismatch, ProtocolViolation, TransportFailed
 from brolga.wire.http import Call
 from brolga.wire.replies import expect, shows_blob
+from brolga.wire.retry import Setbacks
 from brolga.wire.urls import redacted
 
 if TYPE_CHECKING:
@@ -66,9 +67,10 @@ def read_blob(access: Access, digest: Digest, size: int | None = None) -> ReadFl
     connection was cut too often.
     """
     verifier = Verifier(digest)
-    offset, attempt, pause, held = 0, 1, 0.0, b""
+    setbacks = Setbacks(access.registry.retry, access.registry.clock)
+    offset, held = 0, b""
     while True:
-        call = _get(access, digest, offset, pause)
+        call = _get(access, digest, offset, setbacks.pause_s())
         reply = yield from access.send(call)
         blocks = reply.blocks or _whole(reply.body)
         try:
@@ -78,18 +80,15 @@ def read_blob(access: Access, digest: Digest, size: int | None = None) -> ReadFl
                 if size is not None and offset > size:
                     raise _wrong_size(access, digest, size, "more")
                 verifier.update(block)
-                attempt = 1
                 if held:
                     yield held
                 held = block
             break
-        except TransportFailed:
+        except TransportFailed as error:
             if offset == size:
                 break  # it lacks nothing but the end of the answer
-            wait = access.registry.retry.pause_s(attempt)
-            if wait is None:
+            if not setbacks.count(error, offset, 0):
                 raise
-            attempt, pause = attempt + 1, wait
         finally:
             blocks.close()
     _check(access, verifier, digest, size, offset)
