@@ -17,7 +17,7 @@ from brolga.images import ImageIndex
 from brolga.place import Local, by_digest
 
 if TYPE_CHECKING:
-    from brolga.client import Client
+    from brolga.client.pushing import Pushing
     from brolga.images import Tree
     from brolga.place import Place
 
@@ -34,7 +34,7 @@ def check_referrers(*places: Place) -> None:
 
 
 def copy_referrers(
-    client: Client, source: Place, target: Place, tree: Tree, *, recheck: bool = False
+    client: Pushing, source: Place, target: Place, tree: Tree, *, recheck: bool = False
 ) -> None:
     """Copy what refers to a tree, to what is below it, and to what is copied here; each once.
 

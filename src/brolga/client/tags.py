@@ -21,14 +21,14 @@ from brolga.reference import Reference, Repository
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from brolga.client import Client
+    from brolga.client.reading import Reading
     from brolga.images import Tree
 
 __all__ = ["tags_between", "tags_of"]
 
 
 def tags_between(
-    client: Client, source: Repository | Local, target: Repository | Local
+    client: Reading, source: Repository | Local, target: Repository | Local
 ) -> dict[str, str]:
     """Return for each tag that `target` would get the name in `source` that has it."""
     names = client.tags(source)

@@ -1,0 +1,151 @@
+"""What can be read of a place: a registry's repository, a layout, an archive.
+
+Knows which flow, or which store on this machine, answers which question. Must not know how
+anything is pushed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from brolga.client import local
+from brolga.client.connected import Connected
+from brolga.client.names import as_blob, as_home, as_place
+from brolga.descriptor import DEFAULT_PLATFORM
+from brolga.errors import (
+    InvalidManifest,
+    InvalidReference,
+)
+from brolga.images import BlockStream, Image, ImageIndex
+from brolga.place import Local
+from brolga.reference import Repository
+from brolga.store import read_tree
+from brolga.wire import (
+    head_manifest,
+    list_repositories,
+    list_tags,
+    read_blob,
+)
+from brolga.wire.referrers import list_referrers
+
+if TYPE_CHECKING:
+    from brolga.blob import BlobStream
+    from brolga.descriptor import Descriptor, Platform
+    from brolga.images import Tree
+    from brolga.manifest import Index, Manifest
+    from brolga.place import Place
+
+__all__ = ["Reading"]
+
+
+class Reading(Connected):
+    """A client that reads: see `Client`."""
+
+    def get(self, place: Place | str, *, packed: bool = True) -> Tree:
+        """Return what a name stands for: an image (or artifact), or an index.
+
+        Layers of a docker archive that are not compressed are compressed when they are pushed, and
+        described from then on. Where not `packed`, they stay as they are, and all is known at once.
+
+        Raises NotFound, NoSuchImage, InvalidManifest, InvalidLayout, DigestMismatch,
+        RegistryError, TransportFailed.
+        """
+        place = as_place(place)
+        if isinstance(place, Local):
+            return local.tree_of(place, packed=packed)
+        return read_tree(self._registries.remote(place.repository), place.identifier)
+
+    def image(
+        self, place: Place | str, platform: Platform | None = None, *, packed: bool = True
+    ) -> Image:
+        """Return an image; of an index, the one for `platform`, linux/amd64 where it is None.
+
+        `packed` is as in `get`. Raises NoSuchPlatform, which tells what there is, and what `get`
+        raises.
+        """
+        tree = self.get(place, packed=packed)
+        if isinstance(tree, ImageIndex):
+            return tree.image(platform or DEFAULT_PLATFORM)
+        return tree
+
+    def index(self, place: Place | str) -> ImageIndex:
+        """Return an index. Raises InvalidManifest where it is an image, and what `get` raises."""
+        tree = self.get(place)
+        if isinstance(tree, Image):
+            raise InvalidManifest(f"{place} is an image, where an index is wanted")
+        return tree
+
+    def manifest(self, place: Place | str, platform: Platform | None = None) -> Manifest | Index:
+        """Return the manifest or index, as it is; with `platform`, that image's manifest."""
+        tree = self._documents(place)
+        while platform is not None and isinstance(tree, ImageIndex):
+            tree = tree.child(tree.index.select(platform))
+        return local.document_of(tree)
+
+    def config(self, place: Place | str, platform: Platform | None = None) -> bytes:
+        """Return an image's config, byte by byte; of an index, that of the image for `platform`.
+
+        Raises as `image`.
+        """
+        tree = self._documents(place, packed=False)
+        if isinstance(tree, ImageIndex):
+            tree = tree.image(platform or DEFAULT_PLATFORM)
+        with tree.config_blob.open() as stream:
+            return b"".join(stream.with_heartbeats())
+
+    def head(self, place: Place | str) -> Descriptor:
+        """Return the descriptor of what a name stands for, without reading it where it can be."""
+        place = as_place(place)
+        if isinstance(place, Local):
+            return local.document_of(self._documents(place)).descriptor
+        access = self._registries.access(place.repository)
+        return self._transport.run(head_manifest(access, place.identifier))
+
+    def blob(self, place: Place | str) -> BlobStream:
+        """Open a blob that a digest names; a wrong byte is an error at the end of the read."""
+        place = as_place(place)
+        if isinstance(place, Local):
+            layout = local.layout_of(place, "its blobs are read with their image alone")
+            if place.digest is None:
+                raise InvalidReference("a blob is named by its digest: oci:DIR@sha256:...")
+            return layout.blob(place.digest)
+        repository, digest = as_blob(place)
+        return BlockStream(
+            self._transport.stream(read_blob(self._registries.access(repository), digest))
+        )
+
+    def tags(self, home: Repository | Local | str) -> list[str]:
+        """Return a repository's tags, in the registry's order (distribution-spec, Listing Tags).
+
+        Of a layout or an archive the names of its images.
+        """
+        home = as_home(home)
+        if isinstance(home, Local):
+            return local.names_of(home, self._spool)
+        return self._transport.run(list_tags(self._registries.access(home)))
+
+    def catalog(self, registry: str) -> list[str]:
+        """Return the repositories of a registry, by docker's catalog API."""
+        found = self._registries.of(Repository(registry, "catalog"))
+        return self._transport.run(list_repositories(found.catalog()))
+
+    def referrers(self, place: Place | str, artifact_type: str = "") -> tuple[Descriptor, ...]:
+        """Return what refers to a manifest, by the API or the tag that stands in for it."""
+        place = as_place(place)
+        if isinstance(place, Local):
+            layout = local.layout_of(place, "nothing in it refers to another")
+            found = layout.referrers(
+                layout.resolve(place.name).digest,
+                lambda one, why: self._warn(layout.path.name, f"{one} is passed over: {why}"),
+            )
+            return tuple(one for one in found if artifact_type in {"", one.artifact_type})
+        digest = place.digest or self.head(place).digest
+        access = self._registries.access(place.repository)
+        return self._transport.run(list_referrers(access, digest, artifact_type))
+
+    def _documents(self, place: Place | str, *, packed: bool = True) -> Tree:
+        """Return what a name stands for, where no layer will be read."""
+        place = as_place(place)
+        if isinstance(place, Local):
+            return local.documents_of(place, self._spool, packed=packed)
+        return self.get(place)
