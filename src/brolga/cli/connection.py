@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
+from brolga.cli.heap import share_one_heap
 from brolga.cli.output import warn
 from brolga.cli.sending import wish_of
 
@@ -73,7 +74,10 @@ def open_client(
         for name in ("client_cert", "client_key")
         if (value := getattr(connection, name))
     }
-    uploads = _uploads(sending) if sending else {"spool": spool}
+    uploads: dict[str, Any] = {"spool": spool}
+    if sending:
+        share_one_heap()
+        uploads = _uploads(sending)
     credentials = _credentials(connection, registry)
     try:
         return Client(
