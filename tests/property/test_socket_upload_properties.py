@@ -54,8 +54,6 @@ if TYPE_CHECKING:
 KIB, MIB = 1 << 10, 1 << 20
 NAME = "team/app"
 MOST = 3 * MIB
-STYLES = ["auto", "auto", "streamed", "put"]
-STYLES += [f"chunked:{size}" for size in (100 * KIB, 300 * KIB, MIB, 2 * MIB)]
 BYTES = random.Random(7).randbytes(MOST)
 # Where nothing stalls for ever, a busy machine is no fault.
 PATIENT_S, SHORT_S = 30.0, 0.3
