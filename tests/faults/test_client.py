@@ -52,6 +52,7 @@ from brolga.wire import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from brolga.pytest_plugin import BrolgaRegistry
     from brolga.server.faults import Fault
@@ -85,7 +86,8 @@ def push(registry: BrolgaRegistry, **options: Any) -> BrolgaError | None:
 
 def _pushed(registry: BrolgaRegistry, **options: Any) -> BrolgaError | None:
     name = registry.repository(NAME)
-    layer = StreamLayer(pieces(), compression="none", tar=False)
+    source = options.pop("source", None) or pieces()
+    layer = StreamLayer(source, compression="none", tar=False)
     with Client(**{"retry": AT_ONCE, "timeout_s": 30.0, **options}) as client:
         try:
             descriptor = client.push_layer(name, layer)
@@ -250,6 +252,38 @@ def test_the_bytes_are_gone(brolga_registry: BrolgaRegistry) -> None:
     error = push(brolga_registry, window=EARLY, upload_style="streamed")
     assert isinstance(error, StreamNotReplayable)
     assert error.sent > MIDDLE > error.kept
+
+
+# Who keeps what of a session that was cut (docs/reliability.md, Which registry, which source).
+RESUMES = dict.fromkeys(PROFILES, True) | dict.fromkeys(
+    ("distribution-2.8", "ecr-public", "acr", "gar", "jfrog", "zot"), False
+)
+RESUMES["nginx"] = False  # it says 413 first: chunks, from the first byte
+KEPT: dict[str, dict[str, Any]] = {
+    "a file": {"window": 0},
+    "a pipe, within the window": {},
+    "a pipe longer than the window": {"window": 3 * MIB // 2},  # which has what was under way
+    "a pipe, with a spool": {"spool": True},
+}
+
+
+@pytest.mark.parametrize("kept", KEPT)
+@pytest.mark.parametrize(("name", "resumes"), RESUMES.items())
+def test_a_cut_on_each_registry_with_each_source(
+    brolga_registry: BrolgaRegistry, tmp_path: Path, name: str, resumes: bool, kept: str
+) -> None:
+    """The blob; or, where neither the registry nor we have the bytes, that they are gone."""
+    options = dict(KEPT[kept])
+    if kept == "a file":
+        options["source"] = tmp_path / "source"
+        options["source"].write_bytes(DATA)
+    brolga_registry.use(profile=name, faults=FaultPlan(Cut(at=MIDDLE)))
+    with as_hosted(name):
+        error = push(brolga_registry, **options)
+    if resumes or kept != "a pipe longer than the window":
+        assert error is None
+    else:
+        assert isinstance(error, StreamNotReplayable)
 
 
 def test_the_same_session_goes_on(brolga_registry: BrolgaRegistry) -> None:

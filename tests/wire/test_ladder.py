@@ -455,6 +455,19 @@ def test_the_last_chunk_may_go_with_the_put() -> None:
     )
 
 
+def test_a_stream_that_goes_on_has_its_last_bytes_in_the_put_there() -> None:
+    """ECR: after several PATCHes the last chunk must ride in the PUT."""
+    headers = {"Content-Type": "application/octet-stream", "Content-Range": "3-3"}
+    play(
+        upload(style=Style(smaller=1, last_in_put=True)),
+        (POST, ACCEPTED),
+        (patch(BODY), CUT),
+        (asked(FIRST), has("0-1", SECOND)),
+        (chunk(SECOND, 2, b"o"), Reply(201, {"location": THIRD})),
+        (Call("PUT", f"{THIRD}&{QUERY}", headers, b"b", Patience.LONG), CREATED),
+    )
+
+
 def test_a_last_chunk_that_was_lost_goes_out_again() -> None:
     """What goes with the PUT is acknowledged by the blob alone."""
     headers = {"Content-Type": "application/octet-stream", "Content-Range": "2-3"}

@@ -224,12 +224,16 @@ class _Run:
         self.last = None
         if body.ended and session.acknowledged == body.produced:
             return
-        if not self.style.chunk:
+        size = self.style.chunk
+        if self.style.last_in_put and session.acknowledged:
+            # ECR wants the last bytes of several PATCHes in the PUT: a stream does not know them.
+            size = size or self.style.smaller
+        if not size:
             body.hold(None)
             yield from self._patch(stream_call(session, body.blocks(session.acknowledged)))
             return
         body.hold(session.acknowledged)
-        for chunk in self._chunks(session.acknowledged):
+        for chunk in self._chunks(session.acknowledged, size):
             if chunk.is_last and self.style.last_in_put:
                 self.last = chunk
                 return
@@ -237,10 +241,10 @@ class _Run:
             body.hold(self._at().acknowledged)
             del chunk  # before the next one is gathered: there is memory for one
 
-    def _chunks(self, start: int) -> Iterator[Chunk]:
+    def _chunks(self, start: int, size: int) -> Iterator[Chunk]:
         """Cut the body into chunks. Raises BodyFailed: what its source raises is the source's."""
         try:
-            yield from chunks(self.body.blocks(start), self.style.chunk)
+            yield from chunks(self.body.blocks(start), size)
         except GeneratorExit:
             raise
         except BaseException as error:  # noqa: BLE001 - `upload_stream` raises it
