@@ -81,7 +81,8 @@ _WAY_FLAGS: Final = (
         default=60.0,
         show_default=True,
         metavar="SECONDS",
-        help="How long to wait for a connection, for a block to be sent, and for an answer.",
+        help="How long to wait for a connection, for a block to be sent, and for an answer; an "
+        "upload's answer has 15 times as long.",
     ),
     click.option(
         "--password",
@@ -167,7 +168,7 @@ _UPLOAD_FLAGS: Final = (
         metavar="SIZE",
         default="32MiB",
         show_default=True,
-        help="How much of an upload is kept in memory (512K, 32M, 1G), to go out again when the "
+        help="How much of an upload to keep in memory (512K, 32M, 1G), to send it again if the "
         "connection fails.",
     ),
     _spool_flag(
@@ -186,7 +187,7 @@ _UPLOAD_FLAGS: Final = (
         metavar="N",
         default=_RETRIES,
         show_default=True,
-        help="How often in a row a request or an upload may fail and be tried again.",
+        help="How many times in a row to retry a request or an upload.",
     ),
     click.option(
         "--retry-time",
@@ -194,7 +195,7 @@ _UPLOAD_FLAGS: Final = (
         metavar="SECONDS",
         default=_RETRY_TIME_S,
         show_default=True,
-        help="How long the failures of one upload may hold it up in all.",
+        help="Give an upload up when its failures have held it up for so long in all.",
     ),
 )
 jobs_flag = click.option(
