@@ -47,7 +47,7 @@ NAME, FROM = "team/app", "base/image"
 SIZE = MIB + 300_000
 LAYERS = (BYTES[:SIZE], BYTES[:1000])
 # A copy takes several times as many requests as an upload.
-fewer = settings(many, max_examples=max(60, (settings.default or settings()).max_examples // 3))
+fewer = settings(many, max_examples=max(40, (settings.default or settings()).max_examples // 3))
 
 
 @dataclass(frozen=True)

@@ -57,8 +57,9 @@ MOST = 3 * MIB
 BYTES = random.Random(7).randbytes(MOST)
 # Where nothing stalls for ever, a busy machine is no fault.
 PATIENT_S, SHORT_S = 30.0, 0.3
+# 200 of both properties.
 many = settings(
-    max_examples=max(200, (settings.default or settings()).max_examples),
+    max_examples=max(100, (settings.default or settings()).max_examples),
     deadline=None,
     # The registry is one for all examples, and is cleared for each.
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],

@@ -521,4 +521,4 @@ class TestTheWay:
             assert line.startswith("brolga: registry: ")
             assert "/v2/ is text/html: that is not an OCI registry's answer; check the host" in line
             line = brolga.fails(5, "ls", f"{address}/x")
-            assert "check the address" in line
+            assert "check the host" in line

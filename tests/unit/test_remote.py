@@ -14,7 +14,7 @@ from brolga.errors import RegistryError
 from brolga.images import BlobLayer, BytesBlob
 from brolga.mediatypes import OCI_LAYER
 from brolga.reference import Repository
-from brolga.wire import Call, Reply
+from brolga.wire import Call, Reply, Style
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +47,8 @@ class Told:
 
 def remote(told: Told, *, mounts: bool = True) -> Remote:
     """Return a repository behind such a transport."""
-    return Remote(REPOSITORY, access(), cast("Transport", told), mounts=mounts)
+    style = Style(put_max=BLOB.size)
+    return Remote(REPOSITORY, access(), cast("Transport", told), style=style, mounts=mounts)
 
 
 def registry(mount: int) -> Callable[[Call], Reply]:

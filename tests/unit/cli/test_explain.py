@@ -76,6 +76,13 @@ def test_how_blobs_go_whose_digest_is_known(brolga: Brolga, style: str, told: st
     assert f"known blobs        {told}\n" in outcome.out
 
 
+def test_without_a_window_nothing_is_kept(brolga: Brolga) -> None:
+    """And that is said so."""
+    with scripted(asked) as address:
+        outcome = brolga("explain", "--window", "0", f"{address}/x")
+    assert "for that it keeps  nothing\n" in outcome.out
+
+
 def test_json_is_one_object(brolga: Brolga) -> None:
     """Names as the other verbs have them; sizes in bytes."""
     with scripted(asked) as address:
