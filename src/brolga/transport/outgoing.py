@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from brolga.errors import SourceError
 from brolga.wire import BodyFailed
 
 if TYPE_CHECKING:
@@ -79,11 +80,12 @@ class Outgoing:
             pieces = (body,) if isinstance(body, bytes) else body
             self.headers = [("Content-Length", str(sum(map(len, pieces))))]
             self.blocks = self._whole(pieces)
+        elif size is not None:
+            self.headers = [("Content-Length", str(size))]
+            self.blocks = self._streamed(_exactly(body, size), has_end=False)
         else:
             self.headers = [("Transfer-Encoding", "chunked")]
-            if size is not None:
-                self.headers = [("Content-Length", str(size))]
-            self.blocks = self._streamed(body, has_end=size is None)
+            self.blocks = self._streamed(body, has_end=True)
 
     @property
     def is_late(self) -> bool:
@@ -144,6 +146,18 @@ class Outgoing:
             if not has_end:
                 raise Unended from None
         self._is_out = True
+
+
+def _exactly(blocks: Blocks, size: int) -> Blocks:
+    """Yield blocks that come to `size` bytes. Raises SourceError where they do not."""
+    left = size
+    for block in blocks:
+        left -= len(block)
+        if left < 0:
+            raise SourceError(f"a blob of {size} bytes gave more than that")
+        yield block
+    if left:
+        raise SourceError(f"a blob of {size} bytes ended after {size - left}")
 
 
 # Calls are synchronous: what the connection is asked to do meanwhile is this request's. A body may

@@ -13,6 +13,7 @@ import pytest
 from tests.scripted import Peer, scripted
 from tests.unit.transport.calls import BLOCK, PATIENCE_S, one, patch, wait
 
+from brolga.errors import SourceError
 from brolga.transport import Transport
 from brolga.transport import outgoing as outgoing_module
 from brolga.transport.connection import Watched
@@ -272,6 +273,27 @@ class TestBodyFailed:
         )
         assert outgoing.sent == sum(map(len, [body] if isinstance(body, bytes) else body or ()))
         assert outgoing.ended
+
+    @pytest.mark.parametrize(
+        ("body", "sent", "words"),
+        [
+            ([b"bl", b"obs"], b"bl", "a blob of 4 bytes gave more than that"),
+            ([b"bl", b""], b"bl", "a blob of 4 bytes ended after 2"),
+        ],
+    )
+    def test_a_body_of_another_length_is_the_source_s_failure(
+        self, client: Transport, body: list[bytes], sent: bytes, words: str
+    ) -> None:
+        """The library's own error would say nothing of whose fault it is."""
+        seen = []
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            seen.append(peer.drain())
+
+        with scripted(script) as address, pytest.raises(SourceError, match=words):
+            client.run(one(Call("PUT", f"http://{address}/", body=body, size=4)))
+        assert seen == [sent]
 
     def test_a_body_of_known_length_that_fails_ends_the_connection(self, client: Transport) -> None:
         """It cannot be ended cleanly: the registry would wait for the rest. Its error comes out."""
