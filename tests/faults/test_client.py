@@ -395,6 +395,8 @@ NOT_SURVIVED: dict[tuple[str, str], type[BrolgaError]] = {
     ("gar", "413 in the middle"): RegistryError,
     ("jfrog", "413 in the middle"): RegistryError,
 }
+# The rest of a stream that was cut goes with the PUT at ECR: there is no second PATCH.
+NOT_MET: dict[tuple[str, str], set[Fault]] = {("ecr", "several"): {Answer(nth=2, status=500)}}
 
 
 @pytest.mark.parametrize("chosen", TOGETHER)
@@ -406,7 +408,7 @@ def test_faults_of_every_profile(brolga_registry: BrolgaRegistry, name: str, cho
     with as_hosted(name):
         error = push(brolga_registry)
     assert type(error) is NOT_SURVIVED.get((name, chosen), type(None))
-    assert set(faults) - set(brolga_registry.struck) <= _SILENT
+    assert set(faults) - set(brolga_registry.struck) <= _SILENT | NOT_MET.get((name, chosen), set())
 
 
 @pytest.mark.parametrize("name", ["distribution-3", "ghcr", "acr"])
