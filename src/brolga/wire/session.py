@@ -23,16 +23,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
-from brolga.digest import Digest
 from brolga.errors import (
     BrolgaError,
     DigestMismatch,
-    InvalidDigest,
     ProtocolViolation,
     RegistryError,
 )
 from brolga.wire.http import BodyFailed, Call, Patience
-from brolga.wire.replies import expect, location
+from brolga.wire.replies import expect, location, named_digest, shows_blob
 from brolga.wire.retry import PASSING, passes
 from brolga.wire.urls import with_digest
 
@@ -40,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from brolga.descriptor import Descriptor
+    from brolga.digest import Digest
     from brolga.reference import Repository
     from brolga.wire.access import Access
     from brolga.wire.http import Blocks, Flow, Reply
@@ -227,15 +226,7 @@ def is_there(access: Access, descriptor: Descriptor, pause_s: float = 0.0) -> Fl
         return None
     if reply.status not in (_OK, _NOT_FOUND):
         return None
-    # A page that a proxy answers with is no blob: digest or length must be ours, and neither
-    # another. Some say a length of 0 with every HEAD.
-    digest = _named(reply, descriptor.digest)
-    length = reply.headers.get("content-length", "")
-    return (
-        reply.status == _OK
-        and digest in {None, descriptor.digest}
-        and length in {str(descriptor.size), *(("0", "") if digest else ())}
-    )
+    return shows_blob(reply, descriptor)
 
 
 def expect_stored(call: Call, reply: Reply, expected: Digest) -> None:
@@ -250,25 +241,13 @@ def expect_stored(call: Call, reply: Reply, expected: Digest) -> None:
             expected=str(expected),
             actual="",
         ) from error
-    actual = _named(reply, expected)
+    actual = named_digest(reply, expected)
     if actual not in {None, expected}:
         raise DigestMismatch(
             f"the registry stored {actual} where {expected} was sent",
             expected=str(expected),
             actual=str(actual),
         )
-
-
-def _named(reply: Reply, expected: Digest) -> Digest | None:
-    """Return the digest that an answer names; None where it can be no contradiction.
-
-    A registry may name a blob by another algorithm, or put something else into the header.
-    """
-    try:
-        actual = Digest.parse(reply.headers.get("docker-content-digest", ""))
-    except InvalidDigest:
-        return None
-    return actual if actual.algorithm == expected.algorithm else None
 
 
 def chunks(blocks: Blocks, size: int) -> Iterator[Chunk]:
