@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from brolga.errors import LayerError, NotComputed
+from brolga.store import go_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
     from brolga.store import Target
 
 __all__ = ["Known", "Nowhere", "SentBlob"]
-
-
-def _go_on() -> None:
-    return None
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ class SentBlob:
 class Nowhere:
     """A store that keeps nothing: what goes by is read to its end, and so held against its name."""
 
-    def push(self, blob: Blob, watch: Callable[[], None] = _go_on) -> Descriptor:
+    def push(self, blob: Blob, watch: Callable[[], None] = go_on) -> Descriptor:
         """Read a blob; describe it."""
         with blob.open() as stream:
             for _ in stream.with_heartbeats():
@@ -83,7 +80,7 @@ class Known:
 
     target: Target
 
-    def push(self, blob: Blob, watch: Callable[[], None] = _go_on) -> Descriptor:
+    def push(self, blob: Blob, watch: Callable[[], None] = go_on) -> Descriptor:
         """Take a blob; one that was sent before costs no request."""
         if isinstance(blob, SentBlob):
             return blob.descriptor

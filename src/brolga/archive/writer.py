@@ -42,6 +42,7 @@ from brolga.mediatypes import (
 from brolga.reference import Reference
 from brolga.sources import enlarge_pipe
 from brolga.spool import spool_at
+from brolga.store import go_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -61,10 +62,6 @@ _CONFIGS: Final = frozenset({DOCKER_CONFIG, OCI_CONFIG})
 _INDEXES: Final = frozenset({OCI_INDEX, DOCKER_MANIFEST_LIST})
 # Every reader looks into a layer for its compression; the name is for those who look at it.
 _SUFFIXES: Final = {OCI_LAYER: ".tar", DOCKER_LAYER: ".tar", OCI_LAYER_ZSTD: ".tar.zst"}
-
-
-def _go_on() -> None:
-    return None
 
 
 class Writer:
@@ -134,7 +131,7 @@ class Writer:
         with self._named():
             self._out.flush()
 
-    def push(self, blob: Blob, watch: Callable[[], None] = _go_on) -> Descriptor:
+    def push(self, blob: Blob, watch: Callable[[], None] = go_on) -> Descriptor:
         """Write a blob, where it is not there yet; describe it.
 
         Raises LayerError for a stream without a spool, DigestMismatch and SourceError for a blob

@@ -19,6 +19,7 @@ from brolga.errors import InvalidManifest, NotComputed, NotFound, RegistryError,
 from brolga.images import BlobLayer, BlockStream, BytesBlob
 from brolga.manifest import parse_manifest
 from brolga.replay import Tape, Window
+from brolga.store import go_on
 from brolga.wire import (
     get_manifest,
     has_blob,
@@ -51,10 +52,6 @@ _NO_MOUNT: Final = (400, 401, 403, 404, 405, 422)
 _SMALL: Final = 1 << 20  # bytes; what goes in one PUT, at one request less
 
 
-def _go_on() -> None:
-    return None
-
-
 @dataclass(frozen=True)
 class Remote:
     """A repository of a registry, with what may be done in it (`access`). Threads may share one.
@@ -75,7 +72,7 @@ class Remote:
     mounts: bool = True
     sent: dict[tuple[str, Digest], Repository] = field(default_factory=dict)
 
-    def push(self, blob: Blob, watch: Callable[[], None] = _go_on) -> Descriptor:
+    def push(self, blob: Blob, watch: Callable[[], None] = go_on) -> Descriptor:
         """Upload a blob, or see to it that it is there; return its descriptor.
 
         A stream is read once, and its digest exists from then on.
@@ -96,7 +93,7 @@ class Remote:
         self,
         blob: Blob,
         stream: BlobStream,
-        watch: Callable[[], None] = _go_on,
+        watch: Callable[[], None] = go_on,
         session: Session | None = None,
         known: Descriptor | None = None,
     ) -> Descriptor:

@@ -39,6 +39,7 @@ from brolga.layout.sweep import (
 from brolga.manifest import Index
 from brolga.manifest.root import INDEX_TYPES, MANIFEST_TYPES
 from brolga.mediatypes import NONDISTRIBUTABLE
+from brolga.store import go_on
 
 if TYPE_CHECKING:
     import os
@@ -51,10 +52,6 @@ if TYPE_CHECKING:
     from brolga.manifest import Manifest
 
 __all__ = ["DEFAULT_AGE_S", "Layout", "Swept"]
-
-
-def _go_on() -> None:
-    return None
 
 
 class Layout(Reading):
@@ -76,7 +73,7 @@ class Layout(Reading):
         with self._files.making():
             yield self
 
-    def push(self, blob: Blob, watch: Callable[[], None] = _go_on) -> Descriptor:
+    def push(self, blob: Blob, watch: Callable[[], None] = go_on) -> Descriptor:
         """Take a blob, whose bytes are read where it is not there yet; describe it.
 
         Raises DigestMismatch, CorruptBlob where the bytes are not what it says, OSError where the
@@ -173,7 +170,7 @@ class Layout(Reading):
         older_than_s: float = DEFAULT_AGE_S,
         untagged: bool = False,
         dry_run: bool = False,
-        waiting: Callable[[], None] = _go_on,
+        waiting: Callable[[], None] = go_on,
     ) -> Swept:
         """Delete blobs that no image of the index refers to, and what broken-off writers left.
 
