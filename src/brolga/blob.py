@@ -30,6 +30,7 @@ __all__ = [
     "LayerState",
     "Progress",
     "Repeatable",
+    "runs_user_code",
 ]
 
 Block: TypeAlias = bytes | memoryview
@@ -63,6 +64,14 @@ class Blob(Protocol):
 
     def open(self) -> BlobStream:
         """Open the bytes for reading."""
+
+
+def runs_user_code(blob: Blob) -> bool:
+    """Return whether reading a blob calls the user's Python code, as its attribute says.
+
+    A blob without the attribute is a class of the user's: it does.
+    """
+    return getattr(blob, "runs_user_code", True)
 
 
 class Layer(Blob, Protocol):
