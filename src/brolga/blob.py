@@ -37,7 +37,10 @@ Block: TypeAlias = bytes | memoryview
 
 
 class BlobStream(Protocol):
-    """A blob's bytes, being read: a context manager, closed at the end of its block."""
+    """A blob's bytes, being read: by iteration or as a file.
+
+    A context manager, closed at the end of its block.
+    """
 
     def __enter__(self) -> Self:
         """Return the stream itself."""
@@ -50,6 +53,12 @@ class BlobStream(Protocol):
         /,
     ) -> None:
         """Close the stream."""
+
+    def __iter__(self) -> Iterator[Block]:
+        """Yield the bytes in blocks of any size, none of them empty."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return `size` bytes, fewer at the end only; all that is left if `size` is negative."""
 
     def with_heartbeats(self) -> Iterator[Block]:
         """Yield the bytes; an empty block says that nothing came for a while."""
