@@ -1,7 +1,8 @@
 """Indexes: manifests for several platforms under one name.
 
-Knows image-index.md of the OCI image-spec 1.1 and Docker's manifest list, and how crane chooses
-from one. Must not know what a child manifest holds, nor which machine this is.
+Knows image-index.md of the OCI image-spec 1.1 and Docker's manifest list, how crane chooses from
+one, and containerd among variants. Must not know what a child manifest holds, nor which machine
+this is.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from brolga.manifest.image import Manifest
 from brolga.manifest.root import INDEX_TYPES, MANIFEST_TYPES, Root, identify
 from brolga.mediatypes import DOCKER_CONFIG, OCI_CONFIG, OCI_INDEX
 from brolga.members import wrong
+from brolga.variants import preference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -101,19 +103,37 @@ class Index(Root):
         return tuple(platform for _, platform in self._images())
 
     def select(self, platform: Platform) -> Descriptor:
-        """Return the image, or nested index, for a platform: the first that matches.
+        """Return the image, or nested index, for a platform: the first of those that suit it best.
 
         "If multiple manifests match a client or runtime's requirements, the first matching entry
-        SHOULD be used" (image-index.md). A child without a platform counts as linux/amd64, as
-        for crane; attestations and artifacts do not count. Raises NoSuchPlatform.
+        SHOULD be used" (image-index.md). If no variant is wanted, the default one is best, as for
+        containerd: amd64 comes before amd64/v3, and arm/v7 before arm/v5. A child without a
+        platform counts as linux/amd64, as for crane; attestations and artifacts do not count.
+        Raises NoSuchPlatform.
         """
-        for child, offered in self._images():
-            if offered.matches(platform):
-                return child
+        return self.select_all(platform)[0]
+
+    def select_all(self, platform: Platform) -> tuple[Descriptor, ...]:
+        """Return each image, or nested index, that suits a platform best, in the index's order.
+
+        There is at least one. Raises NoSuchPlatform.
+        """
+        found = [
+            (_suitability(offered, platform), child)
+            for child, offered in self._images()
+            if offered.matches(platform)
+        ]
+        if not found:
+            raise self._no_such(platform)
+        best = max(suitability for suitability, _ in found)
+        return tuple(child for suitability, child in found if suitability == best)
+
+    def _no_such(self, platform: Platform) -> NoSuchPlatform:
+        """Return the error for a platform that is not there, with those that are."""
         available = tuple(str(offered) for offered in self.platforms)
         listed = ", ".join(excerpt(text) for text in available[:_MAX_LISTED]) or "no image at all"
         more = f" and {len(available) - _MAX_LISTED} more" if len(available) > _MAX_LISTED else ""
-        raise NoSuchPlatform(
+        return NoSuchPlatform(
             f"no image for platform {excerpt(str(platform))} in this index: it has {listed}{more}",
             available=available,
         )
@@ -128,11 +148,11 @@ class Index(Root):
         found = [
             (_likeness(offered, platform), child)
             for child, offered in self._images()
-            if (offered.os, offered.architecture) == (platform.os, platform.architecture)
-            and (not offered.variant or not platform.variant or offered.variant == platform.variant)
+            if (offered.os, offered.cpu[0]) == (platform.os, platform.cpu[0])
+            and (not offered.variant or not platform.variant or offered.cpu == platform.cpu)
         ]
         if not found:
-            return self.select(platform)  # which tells what there is
+            raise self._no_such(platform)
         return max(found, key=lambda one: one[0])[1]
 
     def _images(self) -> Iterator[tuple[Descriptor, Platform]]:
@@ -146,11 +166,18 @@ class Index(Root):
                 yield child, platform
 
 
-def _likeness(offered: Platform, wanted: Platform) -> tuple[bool, int]:
-    """Say how much alike two platforms of one architecture are: the larger, the more."""
+def _suitability(offered: Platform, wanted: Platform) -> tuple[int, int, int]:
+    """Return how well a variant suits a platform that matches: the larger, the better."""
+    if wanted.variant or not wanted.architecture:
+        return 0, 0, 0  # it is the variant, or any is wanted
+    return preference(offered.architecture, offered.variant)
+
+
+def _likeness(offered: Platform, wanted: Platform) -> tuple[bool, tuple[int, int, int], int]:
+    """Return how much alike two platforms of one architecture are: the larger, the more."""
     versions = (offered.os_version.split("."), wanted.os_version.split("."))
     common = takewhile(lambda pair: pair[0] == pair[1], zip(*versions, strict=False))
-    return offered.variant == wanted.variant, len(list(common))
+    return offered.cpu == wanted.cpu, _suitability(offered, wanted), len(list(common))
 
 
 def parse_manifest(raw: bytes, media_type: str = "") -> Manifest | Index:
