@@ -17,6 +17,7 @@ from brolga.archive.contents import Names, blob_path, check_digest, choose, of_t
 from brolga.digest import Digest
 from brolga.errors import InvalidManifest, excerpt
 from brolga.images import BlobLayer, BytesBlob, Image, ImageIndex
+from brolga.images.index import is_blob
 from brolga.manifest import Index, Manifest, parse_manifest
 from brolga.manifest.document import decode
 from brolga.mediatypes import NONDISTRIBUTABLE
@@ -75,7 +76,7 @@ class Layout:
         with of_the_source():
             document = read_document(self._contents, descriptor.digest, descriptor.media_type)
             if isinstance(document, Index):
-                return ImageIndex(document, self.load)
+                return ImageIndex(document, self.load, _open=self._blob)
             return self._image(document)
 
     def manifest_of(self, config: Digest) -> Image | None:
@@ -102,7 +103,7 @@ class Layout:
         seen: set[Digest] = set()
         while todo:
             one = todo.pop()
-            if one.digest in seen:
+            if one.digest in seen or is_blob(one):
                 continue
             seen.add(one.digest)
             try:
@@ -157,7 +158,7 @@ def read_document(contents: Contents, digest: Digest, media_type: str = "") -> M
     """
     raw = contents.blob(digest, "the index").data()
     check_digest("a manifest", Digest.of(raw, digest.algorithm), digest)
-    return parse_manifest(raw, media_type)
+    return parse_manifest(raw, media_type, digest.algorithm)
 
 
 def _elsewhere() -> BlobStream:

@@ -21,7 +21,7 @@ from brolga.errors import (
     InvalidManifest,
     NoSuchImage,
 )
-from brolga.images import BlockStream, BytesBlob, ImageIndex
+from brolga.images import BlobLayer, BlockStream, BytesBlob, ImageIndex
 from brolga.layout.files import Files, check
 from brolga.layout.listing import names
 from brolga.layout.naming import digest_of, found, no_such
@@ -91,7 +91,7 @@ class Reading:
             if len(raw) > MAX_SIZE:
                 raise InvalidManifest(f"{digest} has more than {MAX_SIZE} bytes: it is no manifest")
             check(digest, Digest.of(raw, digest.algorithm), self.path)
-            return parse_manifest(raw)
+            return parse_manifest(raw, algorithm=digest.algorithm)
 
     def read(self, descriptor: Descriptor) -> BlobStream:
         """Open a blob's bytes, verified while they are read.
@@ -118,7 +118,11 @@ class Reading:
     def whole(self) -> ImageIndex:
         """Return all its images as one index: index.json, byte for byte."""
         index = self._index()
-        return ImageIndex(index, lambda child: read_tree(self, str(child.digest)))
+        return ImageIndex(
+            index,
+            lambda child: read_tree(self, str(child.digest)),
+            _open=lambda child: BlobLayer(child, lambda: self.read(child), is_verified=True),
+        )
 
     def referrers(
         self, digest: Digest, unread: Callable[[Digest, InvalidManifest], None] = _pass_by

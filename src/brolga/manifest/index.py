@@ -54,12 +54,13 @@ class Index(Root):
         self._set(manifests=members.each("manifests", Descriptor.from_dict))
 
     @classmethod
-    def parse(cls, raw: bytes, media_type: str = "") -> Self:
+    def parse(cls, raw: bytes, media_type: str = "", algorithm: str = "sha256") -> Self:
         """Read an index; `media_type` is the Content-Type that it came with, if any.
 
-        Raises InvalidManifest.
+        `algorithm` is that of the digest that names it. Raises InvalidManifest, and InvalidDigest
+        for an algorithm that cannot be computed here.
         """
-        return cls(raw, media_type)
+        return cls(raw, media_type, algorithm)
 
     @classmethod
     def new(
@@ -180,10 +181,13 @@ def _likeness(offered: Platform, wanted: Platform) -> tuple[bool, tuple[int, int
     return offered.cpu == wanted.cpu, _suitability(offered, wanted), len(list(common))
 
 
-def parse_manifest(raw: bytes, media_type: str = "") -> Manifest | Index:
+def parse_manifest(raw: bytes, media_type: str = "", algorithm: str = "sha256") -> Manifest | Index:
     """Read an image manifest or an index, whichever it is.
 
-    `media_type` is the Content-Type that it came with, if any. Raises InvalidManifest.
+    `media_type` is the Content-Type that it came with, if any; `algorithm` is that of the digest
+    that names it. Raises InvalidManifest, and InvalidDigest for an algorithm that cannot be
+    computed here.
     """
     kind = identify(decode(raw), media_type)
-    return Index(raw, media_type) if kind in INDEX_TYPES else Manifest(raw, media_type)
+    document = Index if kind in INDEX_TYPES else Manifest
+    return document(raw, media_type, algorithm)
