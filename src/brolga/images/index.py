@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from brolga.digest import Digest
     from brolga.reference import Repository
 
-__all__ = ["ImageIndex", "Tree", "is_blob"]
+__all__ = ["ImageIndex", "Tree", "is_blob", "platforms_of"]
 
 # What a name can stand for: an image, or an index of more of them.
 Tree: TypeAlias = "Image | ImageIndex"
@@ -141,6 +141,17 @@ class ImageIndex:
     def with_subject(self, subject: Descriptor | None) -> ImageIndex:
         """Return the index as one that refers to `subject` (distribution-spec, Referrers)."""
         return replace(self, index=self.index.replace(subject=subject))
+
+
+def platforms_of(tree: Tree) -> tuple[Platform, ...]:
+    """Return what an image or an index is for; an artifact is for no platform.
+
+    Raises what reading an image's config raises.
+    """
+    if isinstance(tree, ImageIndex):
+        return tree.index.platforms
+    platform = _platform_of(tree)
+    return (platform,) if platform else ()
 
 
 def _platform_of(child: Tree | Blob) -> Platform | None:

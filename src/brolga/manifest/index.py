@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from brolga.descriptor import DEFAULT_PLATFORM, Descriptor
 from brolga.errors import NoSuchPlatform, excerpt
@@ -21,13 +21,15 @@ from brolga.members import wrong
 from brolga.variants import preference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Hashable, Iterable, Iterator, Mapping
     from types import EllipsisType
     from typing import Self
 
     from brolga.descriptor import Platform
 
-__all__ = ["Index", "parse_manifest"]
+__all__ = ["Index", "best_suited", "parse_manifest"]
+
+T = TypeVar("T", bound="Hashable")
 
 # buildx gives it to the attestations that it puts beside the images.
 _UNKNOWN: Final = "unknown"
@@ -119,25 +121,7 @@ class Index(Root):
 
         There is at least one. Raises NoSuchPlatform.
         """
-        found = [
-            (_suitability(offered, platform), child)
-            for child, offered in self._images()
-            if offered.matches(platform)
-        ]
-        if not found:
-            raise self._no_such(platform)
-        best = max(suitability for suitability, _ in found)
-        return tuple(child for suitability, child in found if suitability == best)
-
-    def _no_such(self, platform: Platform) -> NoSuchPlatform:
-        """Return the error for a platform that is not there, with those that are."""
-        available = tuple(str(offered) for offered in self.platforms)
-        listed = ", ".join(excerpt(text) for text in available[:_MAX_LISTED]) or "no image at all"
-        more = f" and {len(available) - _MAX_LISTED} more" if len(available) > _MAX_LISTED else ""
-        return NoSuchPlatform(
-            f"no image for platform {excerpt(str(platform))} in this index: it has {listed}{more}",
-            available=available,
-        )
+        return best_suited(self._images(), platform)
 
     def select_nearest(self, platform: Platform) -> Descriptor:
         """Return the image to build on for a platform that a config tells, in all its details.
@@ -153,7 +137,7 @@ class Index(Root):
             and (not offered.variant or not platform.variant or offered.cpu == platform.cpu)
         ]
         if not found:
-            raise self._no_such(platform)
+            raise _no_such(self.platforms, platform, "this index")
         return max(found, key=lambda one: one[0])[1]
 
     def _images(self) -> Iterator[tuple[Descriptor, Platform]]:
@@ -165,6 +149,36 @@ class Index(Root):
                 and platform.os != _UNKNOWN
             ):
                 yield child, platform
+
+
+def best_suited(
+    offers: Iterable[tuple[T, Platform]], platform: Platform, where: str = "this index"
+) -> tuple[T, ...]:
+    """Return those of some offers that suit a platform best, in their order, each once.
+
+    There is at least one. Raises NoSuchPlatform, which says `where` there is none.
+    """
+    offers = list(offers)
+    found = [
+        (_suitability(offered, platform), one)
+        for one, offered in offers
+        if offered.matches(platform)
+    ]
+    if not found:
+        raise _no_such([offered for _, offered in offers], platform, where)
+    best = max(suitability for suitability, _ in found)
+    return tuple(dict.fromkeys(one for suitability, one in found if suitability == best))
+
+
+def _no_such(offered: Iterable[Platform], platform: Platform, where: str) -> NoSuchPlatform:
+    """Return the error for a platform that is not there, with those that are."""
+    available = tuple(map(str, offered))
+    listed = ", ".join(excerpt(text) for text in available[:_MAX_LISTED]) or "no image at all"
+    more = f" and {len(available) - _MAX_LISTED} more" if len(available) > _MAX_LISTED else ""
+    return NoSuchPlatform(
+        f"no image for platform {excerpt(str(platform))} in {where}: it has {listed}{more}",
+        available=available,
+    )
 
 
 def _suitability(offered: Platform, wanted: Platform) -> tuple[int, int, int]:
