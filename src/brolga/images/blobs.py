@@ -7,7 +7,7 @@ opener is given.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from brolga.blob import BlockReader
 from brolga.descriptor import Descriptor
@@ -50,6 +50,8 @@ class BytesBlob:
     `algorithm` is that of the digest that names it.
     """
 
+    runs_user_code: ClassVar = False
+
     data: bytes = field(repr=False)
     media_type: str
     algorithm: str = "sha256"
@@ -78,6 +80,8 @@ class BlobLayer:
     `diff_id_of` tells the DiffID, from the config of its image. `is_verified` is said by a store
     whose own streams end with an error where bytes are wrong: nobody need hash them again.
     """
+
+    runs_user_code: ClassVar = False
 
     descriptor: Descriptor
     opener: Callable[[], BlobStream] = field(repr=False)
