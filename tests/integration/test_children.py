@@ -18,6 +18,7 @@ from brolga.manifest import Manifest
 from brolga.mediatypes import OCI_LAYER_GZIP, OCI_MANIFEST
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.conftest import Embedded
@@ -108,6 +109,34 @@ def test_what_is_made_of_an_image_that_sha512_names_has_the_usual_digest(tmp_pat
         assert (image.digest.algorithm, changed.digest.algorithm) == ("sha512", "sha256")
         client.push(f"oci:{tmp_path}/new:v1", changed)
         assert client.head(f"oci:{tmp_path}/new:v1").digest == changed.digest
+
+
+@pytest.mark.parametrize("target", ["registry", "oci"])
+def test_what_refers_to_a_name_by_sha512_is_copied_with_it(
+    target: str, homes: dict[str, str], tmp_path: Path
+) -> None:
+    """A subject is a descriptor: its digest is the one by which others ask for it."""
+    digest = strong(tmp_path / "made")
+    made = f"oci:{tmp_path}/made"
+    with Client() as client:
+        subject = client.head(f"{made}@{digest}")
+        signature = Image.empty().with_subject(subject)
+        client.push(made, signature)
+        copied = client.copy(f"{made}@{digest}", homes[target], referrers=True)
+        assert copied.digest == digest
+        assert [one.digest for one in client.referrers(copied)] == [signature.digest]
+
+
+@pytest.mark.parametrize("make", [strong, cache])
+def test_gc_keeps_what_such_an_index_lists(make: Callable[[Path], object], tmp_path: Path) -> None:
+    """What can be reached from a name stays."""
+    make(tmp_path / "made")
+    layout = Layout(tmp_path / "made")
+    layout.push(BytesBlob(b"nobody's", "a/b"))
+    assert layout.gc(older_than_s=0, dry_run=True).blobs >= 1
+    layout.gc(older_than_s=0)
+    with Client() as client:
+        client.copy(f"oci:{tmp_path}/made:v1", f"oci:{tmp_path}/again:v1")
 
 
 @pytest.mark.parametrize("source", PLACES)
