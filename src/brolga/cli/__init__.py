@@ -127,6 +127,7 @@ def command() -> None:
 def main() -> None:
     """Run the command; exit with the code that tells what happened."""
     _end_well_at(signal.SIGTERM, signal.SIGHUP)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would lose every exit status
     context: click.Context | None = None
     try:
         with command.make_context("brolga", sys.argv[1:]) as context:

@@ -324,6 +324,22 @@ def test_what_a_command_says_on_stderr_is_shown(registry: Embedded) -> None:
     assert done.stderr == "disk on fire\nbrolga: source: sh exited with 5\n"
 
 
+def test_a_command_that_fails_pushes_nothing_where_sigchld_was_ignored(registry: Embedded) -> None:
+    """A daemon's children inherit that; the command gives SIGCHLD its default action again."""
+    ignore = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); "
+    run = "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    command = ["--", "sh", "-c", "printf partial; exit 3"]
+    done = subprocess.run(
+        [sys.executable, "-c", ignore + run, *PUSH[1:], f"{registry.address}/x", *command],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (7, "")
+    assert done.stderr == "brolga: source: sh exited with 3\n"
+    assert registry.blobs("x") == []
+
+
 def test_a_command_has_our_stdin(registry: Embedded) -> None:
     """It may be a filter: `… | brolga layer push REPO -- gzip -dc`."""
     done = subprocess.run(
