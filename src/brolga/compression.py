@@ -35,7 +35,8 @@ __all__ = ["BLOCK_SIZE", "WINDOW_SIZE", "Codec", "Trailer", "codec_for", "parse"
 BLOCK_SIZE = 1 << 20  # bytes; part of the output format: other blocks give other bytes
 WINDOW_SIZE = 1 << 15  # bytes; what deflate can look back (RFC 1951, section 2)
 
-_Deflater: TypeAlias = "tuple[Callable[[Block, Block], bytes], Callable[[Block, int], int]]"
+Encoder: TypeAlias = "Callable[[Block, Block], bytes]"
+_Deflater: TypeAlias = "tuple[Callable[[], Encoder], Callable[[Block, int], int]]"
 
 # RFC 1952, section 2.3: deflate, no flags, no time, no name, unknown system.
 _GZIP_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
@@ -62,14 +63,15 @@ class Trailer(Protocol):
 class Codec:
     """One way to compress.
 
-    `encode(block, window)` is pure and releases the GIL; `window` is the last 32 KiB before the
-    block. `encode` is None where the compressed stream is the stream itself.
+    `encoder()` returns the `encode(block, window)` of one pass, which threads share. It is pure
+    and releases the GIL; `window` is the last 32 KiB before the block. Its buffers are freed with
+    it. `encoder` is None if the compressed stream is the stream itself.
     """
 
     name: str
     level: int
     head: bytes
-    encode: Callable[[Block, Block], bytes] | None
+    encoder: Callable[[], Encoder] | None
     trailer: Callable[[], Trailer]
 
 
@@ -104,8 +106,8 @@ def codec_for(name: str, level: int | None = None) -> Codec:
 
 
 def _gzip(level: int) -> Codec:
-    deflate, crc32 = _deflater(level)
-    return Codec("gzip", level, _GZIP_HEAD, deflate, partial(_GzipTrailer, crc32))
+    new_deflate, crc32 = _deflater(level)
+    return Codec("gzip", level, _GZIP_HEAD, new_deflate, partial(_GzipTrailer, crc32))
 
 
 def _zstd(level: int) -> Codec:
@@ -119,7 +121,7 @@ def _zstd(level: int) -> Codec:
     def frame(block: Block, _window: Block = b"") -> bytes:
         return bytes(zstd.compress(block, level))
 
-    return Codec("zstd", level, b"", frame, partial(_ZstdTrailer, frame(b"")))
+    return Codec("zstd", level, b"", lambda: frame, partial(_ZstdTrailer, frame(b"")))
 
 
 def _none(level: int) -> Codec:
@@ -146,19 +148,22 @@ def _isal(level: int) -> _Deflater:
     # 30 MiB more after 16 GiB of stream.
     from isal.isal_zlib import _ParallelCompress, crc32
 
-    # Nothing of one block is left for the next but the buffer: those not in use lie here.
-    idle: list[_ParallelCompress] = []
+    def new_deflate() -> Encoder:
+        # Nothing of one block is left for the next but the buffer: those not in use lie here.
+        idle: list[_ParallelCompress] = []
 
-    def deflate(block: Block, window: Block) -> bytes:
-        try:
-            compressor = idle.pop()
-        except IndexError:
-            compressor = _ParallelCompress(_ISAL_ROOM, level)
-        data = compressor.compress_and_crc(block, window)[0]
-        idle.append(compressor)
-        return data
+        def deflate(block: Block, window: Block) -> bytes:
+            try:
+                compressor = idle.pop()
+            except IndexError:
+                compressor = _ParallelCompress(_ISAL_ROOM, level)
+            data = compressor.compress_and_crc(block, window)[0]
+            idle.append(compressor)
+            return data
 
-    return deflate, crc32
+        return deflate
+
+    return new_deflate, crc32
 
 
 def _zlib(level: int, library: Any) -> _Deflater:  # noqa: ANN401 - zlib, or zlib_ng, its equal
@@ -169,7 +174,7 @@ def _zlib(level: int, library: Any) -> _Deflater:  # noqa: ANN401 - zlib, or zli
         data: bytes = stream.compress(block) + stream.flush(zlib.Z_SYNC_FLUSH)
         return data
 
-    return deflate, library.crc32
+    return lambda: deflate, library.crc32
 
 
 class _GzipTrailer:

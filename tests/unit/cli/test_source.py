@@ -32,8 +32,9 @@ NONE = Making(compression="none", media_type=None, threads=None, progress="none"
 
 def zstd(data: bytes) -> bytes:
     """Compress to one frame."""
-    encode = codec_for("zstd").encode
-    assert encode is not None
+    encoder = codec_for("zstd").encoder
+    assert encoder is not None
+    encode = encoder()
     return encode(data, b"")
 
 
