@@ -30,6 +30,7 @@ __all__ = [
     "LayerState",
     "Progress",
     "Repeatable",
+    "any_thread",
 ]
 
 Block: TypeAlias = bytes | memoryview
@@ -75,6 +76,14 @@ class Layer(Blob, Protocol):
     @property
     def diff_id(self) -> Digest:
         """The digest of the uncompressed bytes. Raises NotComputed too early."""
+
+
+def any_thread(blob: object) -> bool:
+    """Return whether a thread of brolga may read a blob: it runs no Python code of the user.
+
+    A blob says so by an attribute of this name. Every other one is read by the caller's thread.
+    """
+    return getattr(blob, "any_thread", False) is True
 
 
 class LayerState(Enum):

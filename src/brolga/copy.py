@@ -7,9 +7,10 @@ Strategy: a tree is laid out as a list of documents, children first. All their l
 `jobs` at a time, each digest and each layer object once; then the configs, which the layers
 complete; then the documents in order. A manifest that the target has is taken for whole, which
 saves asking for each blob; where what refers to it is refused as incomplete, that is done all the
-same, once. Blobs are pushed by threads. The caller's thread only waits,
-in a way that Ctrl-C interrupts; whatever ends the push, each thread is told, stops before its next
-block (so that its upload is cancelled as it should be), and is waited for.
+same, once. Blobs are pushed by threads, but those whose bytes come from the user's Python code:
+the caller's thread pushes these itself, one after the other, and counts as one of the `jobs`. Then
+it only waits, in a way that Ctrl-C interrupts. Whatever ends the push, each thread is told, stops
+before its next block (so that its upload is cancelled as it should be), and is waited for.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from brolga.blob import any_thread
 from brolga.errors import BrolgaError, InvalidManifest, NotComputed, RegistryError, TagMoved
 from brolga.images import Image
 from brolga.mediatypes import NONDISTRIBUTABLE
@@ -214,16 +216,28 @@ def _push_blobs(target: Target, blobs: Sequence[Blob], jobs: int) -> None:
             if stop.is_set():
                 raise _Stopped("given up: another part of the push failed")
 
-        _all([partial(target.push, blob, watch) for blob in blobs], jobs, stop)
+        own: list[Callable[[], object]] = []
+        others: list[Callable[[], object]] = []
+        for blob in blobs:
+            (others if any_thread(blob) else own).append(partial(target.push, blob, watch))
+        _all(own, others, jobs, stop)
 
 
-def _all(tasks: Sequence[Callable[[], object]], jobs: int, stop: threading.Event) -> None:
-    """Do all tasks, `jobs` at a time. At the first failure set `stop`, wait, and raise it."""
+def _all(
+    own: Sequence[Callable[[], object]],
+    others: Sequence[Callable[[], object]],
+    jobs: int,
+    stop: threading.Event,
+) -> None:
+    """Do all tasks, `jobs` at a time: `own` in this thread, and the others in threads of ours.
+
+    At the first failure set `stop`, wait for the threads, and raise it.
+    """
     todo: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
     done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-    for task in tasks:
+    for task in others:
         todo.put(task)
-    count = min(jobs, len(tasks))
+    count = min(jobs - bool(own), len(others))
     threads = [
         threading.Thread(target=_work, args=(todo, done, stop), name=_THREAD, daemon=True)
         for _ in range(count)
@@ -231,7 +245,8 @@ def _all(tasks: Sequence[Callable[[], object]], jobs: int, stop: threading.Event
     try:
         for thread in threads:
             thread.start()
-        for _ in tasks:
+        _do_own(own, stop)
+        for _ in others:
             if error := done.get():
                 raise error
     finally:
@@ -239,6 +254,19 @@ def _all(tasks: Sequence[Callable[[], object]], jobs: int, stop: threading.Event
         for thread in threads:
             if thread.ident is not None:
                 thread.join()
+
+
+def _do_own(tasks: Sequence[Callable[[], object]], stop: threading.Event) -> None:
+    """Do tasks one after the other, until another thread fails: its error is then in `done`."""
+    for task in tasks:
+        if stop.is_set():
+            return
+        try:
+            task()
+        except Exception:
+            if not stop.is_set():
+                raise
+            return
 
 
 def _work(
@@ -254,6 +282,7 @@ def _work(
                 task()
             except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
                 done.put(error)
+                stop.set()  # after the error, which who is stopped looks for
             else:
                 done.put(None)
 

@@ -19,7 +19,7 @@ from brolga.descriptor import Descriptor
 from brolga.errors import LayerError, NotComputed, SourceError, StreamConsumed
 from brolga.mediatypes import LAYER_BY_COMPRESSION, check_media_type
 from brolga.pipeline import Lanes, Sums, Tally, one_pass
-from brolga.sources import Source, check, open_source, reopener, size_of
+from brolga.sources import Source, any_thread, check, open_source, reopener, size_of
 from brolga.wholetar import WholeTar
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class StreamLayer:
         check_media_type(self._media_type)
         self._tar = tar
         self._total = size_of(source)
+        self._any_thread = any_thread(source)
         self._course = _Course()
 
     def __repr__(self) -> str:
@@ -113,6 +114,11 @@ class StreamLayer:
         """Media type, digest and size (image-spec descriptor.md). Raises NotComputed until done."""
         sums = self._computed("descriptor")
         return Descriptor(self._media_type, sums.digest, sums.size)
+
+    @property
+    def any_thread(self) -> bool:
+        """Whether a thread of brolga may read it: a file, a pipe or a command, no Python code."""
+        return self._any_thread
 
     @property
     def source_size(self) -> int | None:

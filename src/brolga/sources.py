@@ -40,6 +40,7 @@ __all__ = [
     "OpensItself",
     "Readable",
     "Source",
+    "any_thread",
     "check",
     "enlarge_pipe",
     "open_source",
@@ -111,6 +112,16 @@ def check(source: object) -> None:
     elif not isinstance(source, Iterable):
         kind = type(source).__name__
         raise TypeError(f"a source is a path, a binary file or an iterable of bytes, not {kind}")
+
+
+def any_thread(source: Source) -> bool:
+    """Return whether a thread of brolga may read a source: it runs no Python code of the user.
+
+    A source that opens itself says so by an attribute of this name.
+    """
+    if isinstance(source, OpensItself):
+        return getattr(source, "any_thread", False) is True
+    return isinstance(source, str | os.PathLike) or _raw_file(source) is not None
 
 
 def size_of(source: Source) -> int | None:

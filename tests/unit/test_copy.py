@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.unit.archive.archives import Store
 
+from brolga.blob import LayerState
 from brolga.copy import push
 from brolga.errors import InvalidManifest, RegistryError, SourceError, TagMoved
-from brolga.images import Image, ImageIndex
+from brolga.images import Artifact, BytesBlob, Image, ImageIndex, TitledBlob
 from brolga.layer import StreamLayer
 from brolga.manifest import Index
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from brolga.blob import Blob, BlobStream
     from brolga.descriptor import Descriptor
@@ -60,7 +64,15 @@ def test_indexes_that_are_nested_too_deep_are_refused(depth: int) -> None:
     push(store, nested(16, 1)[0], "all")
 
 
-def test_a_failure_stops_what_goes_on_beside_it() -> None:
+def from_files(directory: Path, count: int) -> list[StreamLayer]:
+    """Return layers of files, which threads of brolga may read."""
+    paths = [directory / f"{number}" for number in range(count)]
+    for path in paths:
+        path.write_bytes(path.name.encode())
+    return [StreamLayer(path) for path in paths]
+
+
+def test_a_failure_stops_what_goes_on_beside_it(tmp_path: Path) -> None:
     """The first one is raised, after every thread has ended."""
     begun = threading.Event()
     stopped: list[BaseException] = []
@@ -78,7 +90,7 @@ def test_a_failure_stops_what_goes_on_beside_it() -> None:
                 stopped.append(error)
                 raise
 
-    first, second = (StreamLayer([data]) for data in (b"a", b"b"))
+    first, second = from_files(tmp_path, 2)
     before = threading.active_count()
     with pytest.raises(SourceError, match="cut"):
         push(Failing(), Image.empty().append(first, second), "v1", jobs=2)
@@ -86,7 +98,9 @@ def test_a_failure_stops_what_goes_on_beside_it() -> None:
     assert threading.active_count() == before
 
 
-def test_a_thread_that_cannot_be_started_ends_the_push(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_that_cannot_be_started_ends_the_push(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Those that were started are waited for."""
     start = threading.Thread.start
     started: list[threading.Thread] = []
@@ -98,10 +112,140 @@ def test_a_thread_that_cannot_be_started_ends_the_push(monkeypatch: pytest.Monke
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", once)
-    layers = (StreamLayer([data]) for data in (b"a", b"b"))
+    layers = from_files(tmp_path, 2)
     with pytest.raises(RuntimeError, match="can't start"):
         push(Store(), Image.empty().append(*layers), "v1", jobs=2)
     assert not started[0].is_alive()
+
+
+# --- The user's code runs in the user's thread
+
+
+class Reading(Store):
+    """A store that notes which thread pushes each blob, and reads it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.by: dict[int, str] = {}
+
+    def push(self, blob: Blob, watch: Callable[[], None] = lambda: None) -> Descriptor:
+        self.by[id(blob)] = threading.current_thread().name
+        return super().push(blob, watch)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("jobs", [1, 2, 4])
+def test_generators_are_read_by_the_thread_that_pushes(
+    count: int, jobs: int, tmp_path: Path
+) -> None:
+    """However many layers there are: a cursor and a context variable belong to their thread."""
+    variable: ContextVar[str] = ContextVar("variable", default="lost")
+    variable.set("mine")
+    ran: list[tuple[threading.Thread, str]] = []
+
+    def blocks() -> Iterator[bytes]:
+        ran.append((threading.current_thread(), variable.get()))
+        yield str(len(ran)).encode()
+
+    class Readable:
+        def __init__(self) -> None:
+            self.blocks = blocks()
+
+        def read(self, _size: int) -> bytes:
+            return next(self.blocks, b"")
+
+    own = [StreamLayer(blocks()) for _ in range(count)] + [StreamLayer(Readable())]
+    files = from_files(tmp_path, 3)
+    artifact = Artifact.of("application/x", *(TitledBlob(one, "a") for one in own))
+    store = Reading()
+    push(store, artifact, "v1", jobs=jobs)
+    push(store, Image.empty().append(*files, StreamLayer(blocks())), "v2", jobs=jobs)
+    assert ran == [(threading.current_thread(), "mine")] * (count + 2)
+    if jobs > 1:
+        assert {store.by[id(file)] for file in files} == {"brolga-push"}
+
+
+def test_a_blob_of_another_class_is_read_by_the_thread_that_pushes(tmp_path: Path) -> None:
+    """Nobody knows what code it runs, unless it says so: `any_thread`."""
+
+    class Own:
+        def __init__(self, data: bytes) -> None:
+            self._blob = BytesBlob(data, "application/x")
+            self.descriptor = self._blob.descriptor
+
+        def open(self) -> BlobStream:
+            return self._blob.open()
+
+    class Free(Own):
+        any_thread = True
+
+    store = Reading()
+    blobs: list[Blob] = [Own(b"a"), Own(b"b"), Free(b"c"), Free(b"d"), *from_files(tmp_path, 2)]
+    push(store, Artifact.of("application/x", *blobs), "v1", jobs=2)
+    mine = threading.current_thread().name
+    assert [store.by[id(blob)] for blob in blobs] == [mine] * 2 + ["brolga-push"] * 4
+
+
+def test_a_failure_of_a_thread_stops_a_generator(tmp_path: Path) -> None:
+    """That failure is raised, not what stopped the other blobs; the next one is not begun."""
+    failing, *_ = from_files(tmp_path, 1)
+    begun = threading.Event()
+    pushed: list[object] = []
+
+    class Failing(Store):
+        def push(self, blob: Blob, watch: Callable[[], None] = lambda: None) -> Descriptor:
+            if blob is failing:
+                begun.wait()
+                raise SourceError("cut")
+            pushed.append(blob)
+            begun.set()
+            while True:
+                watch()
+
+    first, second = StreamLayer([b"a"]), StreamLayer([b"b"])
+    with pytest.raises(SourceError, match="cut"):
+        push(Failing(), Image.empty().append(first, failing, second), "v1", jobs=2)
+    assert pushed == [first]
+
+
+def test_a_generator_is_not_begun_after_a_failure(tmp_path: Path) -> None:
+    """Nothing of it is read, so that it can be pushed again."""
+    failing, *_ = from_files(tmp_path, 1)
+
+    class Failing(Store):
+        def push(self, blob: Blob, watch: Callable[[], None] = lambda: None) -> Descriptor:
+            if blob is failing:
+                raise SourceError("cut")
+            if blob is first:
+                with suppress(Exception):
+                    while True:
+                        watch()
+            return super().push(blob, watch)
+
+    first, second = StreamLayer([b"a"]), StreamLayer([b"b"])
+    with pytest.raises(SourceError, match="cut"):
+        push(Failing(), Image.empty().append(first, failing, second), "v1", jobs=2)
+    assert second.state is LayerState.FRESH
+
+
+def test_a_failure_of_a_generator_stops_the_threads(tmp_path: Path) -> None:
+    """Each is waited for, and the generator's error is raised."""
+    waiting, *_ = from_files(tmp_path, 1)
+    begun = threading.Event()
+
+    class Waiting(Store):
+        def push(self, blob: Blob, watch: Callable[[], None] = lambda: None) -> Descriptor:
+            if blob is waiting:
+                begun.set()
+                while True:
+                    watch()
+            begun.wait()
+            raise SourceError("the cursor is closed")
+
+    before = threading.active_count()
+    with pytest.raises(SourceError, match="the cursor is closed"):
+        push(Waiting(), Image.empty().append(StreamLayer([b"a"]), waiting), "v1", jobs=2)
+    assert threading.active_count() == before
 
 
 # --- What is there

@@ -144,6 +144,7 @@ class Section:
     start: int
     size: int
     packing: Packing
+    any_thread = True
 
     def data(self) -> bytes:
         """Return its bytes, as of a document. Raises InvalidManifest where they are too many."""

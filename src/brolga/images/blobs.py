@@ -49,6 +49,7 @@ class BytesBlob:
 
     data: bytes = field(repr=False)
     media_type: str
+    any_thread = True
 
     @property
     def descriptor(self) -> Descriptor:
@@ -79,6 +80,7 @@ class BlobLayer:
     home: Repository | None = None
     diff_id_of: Callable[[], Digest] | None = field(default=None, repr=False)
     is_verified: bool = field(default=False, kw_only=True)
+    any_thread = True
 
     @property
     def media_type(self) -> str:
