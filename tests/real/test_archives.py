@@ -51,7 +51,8 @@ def remote(registry: Embedded, name: str) -> Iterator[Remote]:
     with Transport() as transport:
         entered = transport.run(enter(repository.api_host, schemes=("http",)))
         access = entered.access(repository, "pull,push")
-        yield Remote(repository, access, transport, keep=functools.partial(Window, 0))
+        nothing = functools.partial(Window, 0)
+        yield Remote(repository, access, transport, keep=nothing, keep_once=nothing)
 
 
 def streamed(registry: Embedded, file: Path, name: str = "", form: str = "") -> str:

@@ -59,14 +59,16 @@ class Remote:
     `mounts` is whether blobs may be taken over from other repositories. `sent` is where blobs went
     that can be read once only, by registry and digest: they can be taken over from there.
 
-    `keep` makes what keeps the bytes of an upload while they may have to go out again; `retry`
-    bounds how often an upload may fail; `style` is how its bytes go out.
+    `keep` makes what keeps the bytes of an upload while they may have to go out again, and
+    `keep_once` the same for a stream that can be read only once; `retry` bounds how often an upload
+    may fail; `style` is how its bytes go out.
     """
 
     repository: Repository
     access: Access
     transport: Transport
     keep: Callable[[], Keep] = Window
+    keep_once: Callable[[], Keep] = Window
     retry: Retry | None = None
     style: Style | None = None
     mounts: bool = True
@@ -104,8 +106,9 @@ class Remote:
         Where the connection fails, the bytes that the registry lacks go out once more, from what
         keeps them: the window or the spool (`keep`), or the source, opened again.
         """
-        with closing(self.keep()) as keep:
-            tape = Tape(stream.with_heartbeats(), keep, _repeater(blob, stream), watch)
+        again = _repeater(blob, stream)
+        with closing(self.keep() if again else self.keep_once()) as keep:
+            tape = Tape(stream.with_heartbeats(), keep, again, watch)
             flow = upload_stream(
                 self.access,
                 tape,
