@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from brolga.errors import CorruptBlob
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from brolga.sources import BlockSource
 
@@ -55,12 +55,20 @@ _Wish: TypeAlias = tuple[int, int]
 class WholeTar:
     """The blocks of a source (`sources.BlockSource`), refused where they are no whole tar.
 
-    With `wanted` None only a source is watched that begins as a tar does.
+    With `wanted` None only a source is watched that begins as a tar does. `on_kind` is told whether
+    the source is a tar, as soon as that is known.
     """
 
-    def __init__(self, source: BlockSource, *, wanted: bool | None = None) -> None:
+    def __init__(
+        self,
+        source: BlockSource,
+        *,
+        wanted: bool | None = None,
+        on_kind: Callable[[bool], object] = bool,
+    ) -> None:
         self._source = source
         self._wanted = wanted
+        self._on_kind = on_kind
         self._watch: _Watch | None = None
         self._is_first = True
 
@@ -74,8 +82,9 @@ class WholeTar:
             return None
         if self._is_first:
             self._is_first = False
-            head = bytes(block[:_BLOCK])
-            if self._wanted or (self._wanted is None and _begins(head)):
+            is_tar = bool(self._wanted) or _begins(bytes(block[:_BLOCK]))
+            self._on_kind(is_tar)
+            if is_tar and self._wanted is not False:
                 self._watch = _Watch()
         if self._watch:
             if block:

@@ -48,8 +48,9 @@ class Client(Pushing):
     registry), `streamed`, `put`, `chunked` or `chunked:BYTES` (`brolga.wire.Style.wished`); a
     mapping has that for registries by their names. `window` is how many bytes of uploads are kept
     in memory, to go out again where a connection fails: streams that can be read only once share it
-    in equal parts, each other blob keeps at most `window` / `jobs` besides; `spool` keeps all of them instead, in a
-    file without a name in that directory, or (True) in the system's for temporary files.
+    in equal parts, each other blob keeps at most `window` / `jobs` besides; `spool` keeps all of
+    them instead, in a file without a name in that directory, or (True) in the system's for
+    temporary files.
     `on_warning` is told host and text of a registry's warnings, each once.
 
     Raises OSError where a certificate cannot be read, ValueError where `timeout_s` is not a time
