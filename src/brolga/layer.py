@@ -94,9 +94,11 @@ class StreamLayer:
 
     @property
     def stream_media_type(self) -> str:
-        """The media type of the compressed bytes outside an image: only a tar has the type of one.
+        """The media type of the compressed bytes outside an image: that which was given, if any.
 
-        That is the type that was given, if one was. Raises NotComputed until done.
+        Without one, only a stream that was checked to be a whole tar has the type of a tar: one
+        that is not a tar, or was pushed with `tar=False`, is application/octet-stream, with +gzip
+        or +zstd behind it if it is compressed. Raises NotComputed until done.
         """
         self._computed("stream_media_type")
         if self._has_default_type and not self._course.is_tar:
@@ -164,7 +166,7 @@ class StreamLayer:
         try:
             course.reopen = reopener(source)
             opened = open_source(source, BLOCK_SIZE)
-            blocks = WholeTar(opened, wanted=self._tar, on_kind=course.note_kind)
+            blocks = WholeTar(opened, wanted=self._tar, on_tar=course.note_tar)
             return LayerStream(course, blocks, self._codec, Lanes(self._threads))
         except BaseException as error:
             course.fail(error)
@@ -194,8 +196,8 @@ class _Course:
     def __str__(self) -> str:
         return f"{self.state.value}, {self.tally.read} bytes read, {self.tally.written} written"
 
-    def note_kind(self, is_tar: bool) -> None:  # noqa: FBT001 - called back with what was found
-        self.is_tar = is_tar
+    def note_tar(self) -> None:
+        self.is_tar = True
 
     def finish(self, sums: Sums) -> None:
         self.sums, self.state = sums, LayerState.DONE

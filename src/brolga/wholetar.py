@@ -55,8 +55,8 @@ _Wish: TypeAlias = tuple[int, int]
 class WholeTar:
     """The blocks of a source (`sources.BlockSource`), refused where they are no whole tar.
 
-    With `wanted` None only a source is watched that begins as a tar does. `on_kind` is told whether
-    the source is a tar, as soon as that is known.
+    With `wanted` None only a source is watched that begins as a tar does. `on_tar` is called if the
+    source is watched: at its end it is a whole tar.
     """
 
     def __init__(
@@ -64,11 +64,11 @@ class WholeTar:
         source: BlockSource,
         *,
         wanted: bool | None = None,
-        on_kind: Callable[[bool], object] = bool,
+        on_tar: Callable[[], object] = bool,
     ) -> None:
         self._source = source
         self._wanted = wanted
-        self._on_kind = on_kind
+        self._on_tar = on_tar
         self._watch: _Watch | None = None
         self._is_first = True
 
@@ -82,10 +82,10 @@ class WholeTar:
             return None
         if self._is_first:
             self._is_first = False
-            is_tar = bool(self._wanted) or _begins(bytes(block[:_BLOCK]))
-            self._on_kind(is_tar)
-            if is_tar and self._wanted is not False:
+            head = bytes(block[:_BLOCK])
+            if self._wanted or (self._wanted is None and _begins(head)):
                 self._watch = _Watch()
+                self._on_tar()
         if self._watch:
             if block:
                 self._watch.add(block)

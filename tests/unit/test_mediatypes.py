@@ -43,6 +43,9 @@ def test_all_is_sorted_and_is_what_is_published() -> None:
     """Every constant is exported, and none is missing from the published list."""
     assert mediatypes.__all__ == sorted(mediatypes.__all__)
     assert set(mediatypes.__all__) == {
+        "STREAM_BY_COMPRESSION",
+        "UNKNOWN_ARTIFACT",
+        "compression_named_by",
         *PUBLISHED,
         "check_media_type",
         "COMPRESSION_BY_LAYER",

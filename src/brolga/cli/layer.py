@@ -288,13 +288,13 @@ def _print_layer(
     repository: Repository, layer: StreamLayer, seconds: float, *, as_json: bool
 ) -> None:
     """Print the name of a layer, and that nothing keeps it."""
+    ref = f"{repository}@{layer.digest}"
+    fields = {"ref": ref, **_fields(layer), "seconds": seconds}
+    result(ref, fields, as_json=as_json, done=f"the layer was pushed anyway: {ref}")
     say(
         "brolga: warning: no manifest names this layer, and a garbage collection of the registry "
         "may delete it; REPO:TAG keeps it"
     )
-    ref = f"{repository}@{layer.digest}"
-    fields = {"ref": ref, **_fields(layer), "seconds": seconds}
-    result(ref, fields, as_json=as_json, done=f"the layer was pushed anyway: {ref}")
 
 
 def _fields(layer: StreamLayer) -> dict[str, object]:
