@@ -19,7 +19,7 @@ from brolga.cli.connection import Connection, open_client
 from brolga.cli.files import replace_file
 from brolga.cli.options import Making, Sending, json_flag, layer_flags, registry_flags, upload_flags
 from brolga.cli.output import result, say
-from brolga.cli.places import as_path, check_file, check_stdout, told
+from brolga.cli.places import as_path, check_file, check_stdout, check_target, told
 from brolga.cli.sending import SizeType
 from brolga.cli.values import pairs
 from brolga.cli.verbs import Verb, Verbs
@@ -133,6 +133,7 @@ def push(  # noqa: PLR0913 - the flags of the verb
     target = _target(repo)
     layer = _layer(source, behind, making, connection, tar=tar)
     is_named = not isinstance(target, Repository)
+    check_target(target, as_json=as_json)
     _check_flags(artifact_type, annotations, making.media_type, layer, is_named=is_named)
     with (
         open_client(connection, sending=sending) as client,
@@ -292,7 +293,7 @@ def _print_layer(
     fields = {"ref": ref, **_fields(layer), "seconds": seconds}
     result(ref, fields, as_json=as_json, done=f"the layer was pushed anyway: {ref}")
     say(
-        "brolga: warning: no manifest names this layer, and a garbage collection of the registry "
+        "warning: no manifest names this layer, and a garbage collection of the registry "
         "may delete it; REPO:TAG keeps it"
     )
 

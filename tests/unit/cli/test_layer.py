@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DATA = b"some bytes to stream\n" * 1000
 NOT_KEPT = (
-    "brolga: warning: no manifest names this layer, and a garbage collection of the registry may "
+    "warning: no manifest names this layer, and a garbage collection of the registry may "
     "delete it; REPO:TAG keeps it\n"
 )
 
