@@ -13,6 +13,7 @@ not know HTTP or how bytes are compressed.
     names       what a call is given, as a text or read already
     tags        which tag each image of an archive gets elsewhere
     referrers   what refers to a tree, copied with it
+    streams     streams as artifacts of one blob
 """
 
 from __future__ import annotations
@@ -21,15 +22,17 @@ from typing import TYPE_CHECKING
 
 from brolga.auth import default_keychain
 from brolga.client.pushing import Pushing
+from brolga.mediatypes import UNKNOWN_ARTIFACT
 
 if TYPE_CHECKING:
     from brolga.blob import Blob
     from brolga.descriptor import Descriptor, Platform
     from brolga.images import Image, Tree
+    from brolga.layer import StreamLayer
     from brolga.place import Local, Place
     from brolga.reference import Repository
 
-__all__ = ["Client", "image", "push", "push_layer"]
+__all__ = ["Client", "image", "push", "push_layer", "push_stream"]
 
 
 class Client(Pushing):
@@ -65,6 +68,17 @@ def push_layer(repository: Repository | Local | str, layer: Blob) -> Descriptor:
     """
     with Client(credentials=default_keychain()) as client:
         return client.push_layer(repository, layer)
+
+
+def push_stream(
+    place: Place | str, stream: StreamLayer, *, artifact_type: str = UNKNOWN_ARTIFACT
+) -> Place:
+    """Push a stream under a name that keeps it: see `Client.push_stream`.
+
+    Credentials are found as by `push_layer`.
+    """
+    with Client(credentials=default_keychain()) as client:
+        return client.push_stream(place, stream, artifact_type=artifact_type)
 
 
 def push(place: Place | str, tree: Tree) -> Place:
