@@ -30,14 +30,17 @@ __all__ = [
     "LayerState",
     "Progress",
     "Repeatable",
-    "any_thread",
+    "runs_user_code",
 ]
 
 Block: TypeAlias = bytes | memoryview
 
 
 class BlobStream(Protocol):
-    """A blob's bytes, being read: a context manager, closed at the end of its block."""
+    """A blob's bytes, being read: by iteration or as a file.
+
+    A context manager, closed at the end of its block.
+    """
 
     def __enter__(self) -> Self:
         """Return the stream itself."""
@@ -50,6 +53,12 @@ class BlobStream(Protocol):
         /,
     ) -> None:
         """Close the stream."""
+
+    def __iter__(self) -> Iterator[Block]:
+        """Yield the bytes in blocks of any size, none of them empty."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return `size` bytes, fewer at the end only; all that is left if `size` is negative."""
 
     def with_heartbeats(self) -> Iterator[Block]:
         """Yield the bytes; an empty block says that nothing came for a while."""
@@ -66,6 +75,14 @@ class Blob(Protocol):
         """Open the bytes for reading."""
 
 
+def runs_user_code(blob: Blob) -> bool:
+    """Return whether reading a blob calls the user's Python code, as its attribute says.
+
+    A blob without the attribute is a class of the user's: it does.
+    """
+    return getattr(blob, "runs_user_code", True)
+
+
 class Layer(Blob, Protocol):
     """A blob that is a layer: it has uncompressed bytes as well."""
 
@@ -76,14 +93,6 @@ class Layer(Blob, Protocol):
     @property
     def diff_id(self) -> Digest:
         """The digest of the uncompressed bytes. Raises NotComputed too early."""
-
-
-def any_thread(blob: object) -> bool:
-    """Return whether a thread of brolga may read a blob: it runs no Python code of the user.
-
-    A blob says so by an attribute of this name. Every other one is read by the caller's thread.
-    """
-    return getattr(blob, "any_thread", False) is True
 
 
 class LayerState(Enum):

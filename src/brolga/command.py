@@ -20,7 +20,7 @@ import subprocess
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import IO, TYPE_CHECKING, Final, cast
+from typing import IO, TYPE_CHECKING, ClassVar, Final, cast
 
 from brolga.childprocess import ExitStatusUnknown, wait_for_exit
 from brolga.errors import SourceError
@@ -51,9 +51,10 @@ class Command:
     Raises TypeError for one string, ValueError for no program.
     """
 
+    runs_user_code: ClassVar = False
+
     arguments: Sequence[str] = field(repr=False)
     reads_stdin: bool = True
-    any_thread = True  # no Python code of the user runs
 
     def __post_init__(self) -> None:
         """Refuse what is no command."""

@@ -1,6 +1,6 @@
 """How a stream of blocks becomes a compressed stream, block by block.
 
-Knows gzip, zstd and their libraries. Must not know threads, hashes or where bytes go.
+Knows gzip, zstd and their libraries. Must not know hashes, nor where bytes go.
 
 Strategy: a codec cuts the stream into blocks of `BLOCK_SIZE` and encodes each one by a pure
 function of the block and the 32 KiB before it, so that any number of threads may encode at once
@@ -18,6 +18,7 @@ vector instructions. It does not depend on threads, on time, or on how the sourc
 
 from __future__ import annotations
 
+import threading
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,8 +36,7 @@ __all__ = ["BLOCK_SIZE", "WINDOW_SIZE", "Codec", "Trailer", "codec_for", "parse"
 BLOCK_SIZE = 1 << 20  # bytes; part of the output format: other blocks give other bytes
 WINDOW_SIZE = 1 << 15  # bytes; what deflate can look back (RFC 1951, section 2)
 
-Encoder: TypeAlias = "Callable[[Block, Block], bytes]"
-_Deflater: TypeAlias = "tuple[Callable[[], Encoder], Callable[[Block, int], int]]"
+_Deflater: TypeAlias = "tuple[Callable[[Block, Block], bytes], Callable[[Block, int], int]]"
 
 # RFC 1952, section 2.3: deflate, no flags, no time, no name, unknown system.
 _GZIP_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
@@ -63,15 +63,14 @@ class Trailer(Protocol):
 class Codec:
     """One way to compress.
 
-    `encoder()` returns the `encode(block, window)` of one pass, which threads share. It is pure
-    and releases the GIL; `window` is the last 32 KiB before the block. Its buffers are freed with
-    it. `encoder` is None if the compressed stream is the stream itself.
+    `encode(block, window)` is pure and releases the GIL; `window` is the last 32 KiB before the
+    block. `encode` is None where the compressed stream is the stream itself.
     """
 
     name: str
     level: int
     head: bytes
-    encoder: Callable[[], Encoder] | None
+    encode: Callable[[Block, Block], bytes] | None
     trailer: Callable[[], Trailer]
 
 
@@ -106,8 +105,8 @@ def codec_for(name: str, level: int | None = None) -> Codec:
 
 
 def _gzip(level: int) -> Codec:
-    new_deflate, crc32 = _deflater(level)
-    return Codec("gzip", level, _GZIP_HEAD, new_deflate, partial(_GzipTrailer, crc32))
+    deflate, crc32 = _deflater(level)
+    return Codec("gzip", level, _GZIP_HEAD, deflate, partial(_GzipTrailer, crc32))
 
 
 def _zstd(level: int) -> Codec:
@@ -121,7 +120,7 @@ def _zstd(level: int) -> Codec:
     def frame(block: Block, _window: Block = b"") -> bytes:
         return bytes(zstd.compress(block, level))
 
-    return Codec("zstd", level, b"", lambda: frame, partial(_ZstdTrailer, frame(b"")))
+    return Codec("zstd", level, b"", frame, partial(_ZstdTrailer, frame(b"")))
 
 
 def _none(level: int) -> Codec:
@@ -148,22 +147,17 @@ def _isal(level: int) -> _Deflater:
     # 30 MiB more after 16 GiB of stream.
     from isal.isal_zlib import _ParallelCompress, crc32
 
-    def new_deflate() -> Encoder:
-        # Nothing of one block is left for the next but the buffer: those not in use lie here.
-        idle: list[_ParallelCompress] = []
+    # Nothing of one block is left for the next but the buffer. It goes with its thread: a codec
+    # that is kept must not keep buffers.
+    local = threading.local()
 
-        def deflate(block: Block, window: Block) -> bytes:
-            try:
-                compressor = idle.pop()
-            except IndexError:
-                compressor = _ParallelCompress(_ISAL_ROOM, level)
-            data = compressor.compress_and_crc(block, window)[0]
-            idle.append(compressor)
-            return data
+    def deflate(block: Block, window: Block) -> bytes:
+        compressor: _ParallelCompress | None = getattr(local, "compressor", None)
+        if compressor is None:
+            compressor = local.compressor = _ParallelCompress(_ISAL_ROOM, level)
+        return compressor.compress_and_crc(block, window)[0]
 
-        return deflate
-
-    return new_deflate, crc32
+    return deflate, crc32
 
 
 def _zlib(level: int, library: Any) -> _Deflater:  # noqa: ANN401 - zlib, or zlib_ng, its equal
@@ -174,7 +168,7 @@ def _zlib(level: int, library: Any) -> _Deflater:  # noqa: ANN401 - zlib, or zli
         data: bytes = stream.compress(block) + stream.flush(zlib.Z_SYNC_FLUSH)
         return data
 
-    return lambda: deflate, library.crc32
+    return deflate, library.crc32
 
 
 class _GzipTrailer:

@@ -7,10 +7,10 @@ Strategy: a tree is laid out as a list of documents, children first. All their l
 `jobs` at a time, each digest and each layer object once; then the configs, which the layers
 complete; then the documents in order. A manifest that the target has is taken for whole, which
 saves asking for each blob; where what refers to it is refused as incomplete, that is done all the
-same, once. Blobs are pushed by threads, but those whose bytes come from the user's Python code:
-the caller's thread pushes these itself, one after the other, and counts as one of the `jobs`. Then
-it only waits, in a way that Ctrl-C interrupts. Whatever ends the push, each thread is told, stops
-before its next block (so that its upload is cancelled as it should be), and is waited for.
+same, once. Blobs are pushed by threads, but for those whose bytes come from the user's own code:
+the caller's thread pushes them, one by one, and else waits in a way that Ctrl-C interrupts.
+Whatever ends the push, each thread is told, stops before its next block (so that its upload is
+cancelled as it should be), and is waited for.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from brolga.blob import any_thread
+from brolga.blob import runs_user_code
 from brolga.errors import BrolgaError, InvalidManifest, NotComputed, RegistryError, TagMoved
 from brolga.images import Image
 from brolga.mediatypes import NONDISTRIBUTABLE
@@ -206,67 +206,58 @@ def _distinct(blobs: Iterable[Blob]) -> list[Blob]:
 
 
 def _push_blobs(target: Target, blobs: Sequence[Blob], jobs: int) -> None:
-    if len(blobs) <= 1 or jobs == 1:
+    """Push blobs, `jobs` at a time: those that run the user's code in this thread, one by one."""
+    own = [blob for blob in blobs if runs_user_code(blob)]
+    others = [blob for blob in blobs if not runs_user_code(blob)]
+    if jobs == 1 or not others or len(blobs) == 1:
         for blob in blobs:
             target.push(blob)
-    else:
-        stop = threading.Event()
+        return
+    stop = threading.Event()
 
-        def watch() -> None:
-            if stop.is_set():
-                raise _Stopped("given up: another part of the push failed")
+    def watch() -> None:
+        if stop.is_set():
+            raise _Stopped("given up: another part of the push failed")
 
-        own: list[Callable[[], object]] = []
-        others: list[Callable[[], object]] = []
-        for blob in blobs:
-            (others if any_thread(blob) else own).append(partial(target.push, blob, watch))
-        _all(own, others, jobs, stop)
+    tasks = [partial(target.push, blob, watch) for blob in others]
+    own_tasks = [partial(target.push, blob, watch) for blob in own]
+    _run_tasks(tasks, own_tasks, max(1, jobs - bool(own)), stop)
 
 
-def _all(
-    own: Sequence[Callable[[], object]],
-    others: Sequence[Callable[[], object]],
-    jobs: int,
+def _run_tasks(
+    tasks: Sequence[Callable[[], object]],
+    own_tasks: Sequence[Callable[[], object]],
+    threads: int,
     stop: threading.Event,
 ) -> None:
-    """Do all tasks, `jobs` at a time: `own` in this thread, and the others in threads of ours.
+    """Run `tasks` in threads, and `own_tasks` in this one meanwhile.
 
     At the first failure set `stop`, wait for the threads, and raise it.
     """
     todo: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
     done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-    for task in others:
+    for task in tasks:
         todo.put(task)
-    count = min(jobs - bool(own), len(others))
-    threads = [
+    workers = [
         threading.Thread(target=_work, args=(todo, done, stop), name=_THREAD, daemon=True)
-        for _ in range(count)
+        for _ in range(min(threads, len(tasks)))
     ]
     try:
-        for thread in threads:
-            thread.start()
-        _do_own(own, stop)
-        for _ in others:
+        for worker in workers:
+            worker.start()
+        with suppress(_Stopped):  # a thread has failed: its error is the first in `done`
+            for task in own_tasks:
+                if stop.is_set():
+                    break
+                task()
+        for _ in tasks:
             if error := done.get():
                 raise error
     finally:
         stop.set()
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join()
-
-
-def _do_own(tasks: Sequence[Callable[[], object]], stop: threading.Event) -> None:
-    """Do tasks one after the other, until another thread fails: its error is then in `done`."""
-    for task in tasks:
-        if stop.is_set():
-            return
-        try:
-            task()
-        except Exception:
-            if not stop.is_set():
-                raise
-            return
+        for worker in workers:
+            if worker.ident is not None:
+                worker.join()
 
 
 def _work(
@@ -274,7 +265,7 @@ def _work(
     done: queue.SimpleQueue[BaseException | None],
     stop: threading.Event,
 ) -> None:
-    """Do tasks while there are any; tell of each how it ended."""
+    """Do tasks while there are any; tell of each how it ended. A failure stops all others."""
     while not stop.is_set() and not todo.empty():
         with suppress(queue.Empty):
             task = todo.get_nowait()
@@ -282,7 +273,7 @@ def _work(
                 task()
             except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
                 done.put(error)
-                stop.set()  # after the error, which who is stopped looks for
+                stop.set()
             else:
                 done.put(None)
 

@@ -153,7 +153,7 @@ class _Pass:
 
     def __init__(self, codec: Codec, lanes: Lanes, tally: Tally) -> None:
         self.trailer = codec.trailer()
-        self._encode = codec.encoder() if codec.encoder else None
+        self._encode = codec.encode
         self._lanes = lanes
         self._tally = tally
         self._window: Block = b""

@@ -29,7 +29,6 @@ __all__ = [
     "Keep",
     "Tape",
     "Window",
-    "WindowPool",
 ]
 
 DEFAULT_WINDOW: Final = 32 << 20  # bytes
@@ -87,53 +86,6 @@ class Window:
     def close(self) -> None:
         """Keep nothing any more."""
         self._blocks.clear()
-
-
-class WindowPool:
-    """`limit` bytes of memory for windows, which the open ones share in equal parts.
-
-    Threads may share it. A window drops what is too much for a smaller part at its next block.
-    """
-
-    def __init__(self, limit: int = DEFAULT_WINDOW) -> None:
-        self._limit = limit
-        self._open: set[int] = set()
-
-    @property
-    def share(self) -> int:
-        """The bytes that each open window may keep."""
-        return self._limit // max(1, len(self._open))
-
-    def window(self) -> Window:
-        """Open a window; it takes part until it is closed."""
-        return _PooledWindow(self)
-
-    def enter(self, window: Window) -> None:
-        """Count a window in."""
-        self._open.add(id(window))
-
-    def leave(self, window: Window) -> None:
-        """Count a window out. Idempotent."""
-        self._open.discard(id(window))
-
-
-class _PooledWindow(Window):
-    """A window whose limit is its part of a pool."""
-
-    def __init__(self, pool: WindowPool) -> None:
-        super().__init__(pool.share)
-        self._pool = pool
-        pool.enter(self)
-
-    def add(self, block: Block, hold: int | None = None) -> None:
-        """Keep a block, and drop the oldest that are too many now."""
-        self._limit = self._pool.share
-        super().add(block, hold)
-
-    def close(self) -> None:
-        """Keep nothing any more, and leave the memory to the others."""
-        super().close()
-        self._pool.leave(self)
 
 
 class Tape:

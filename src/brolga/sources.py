@@ -40,11 +40,11 @@ __all__ = [
     "OpensItself",
     "Readable",
     "Source",
-    "any_thread",
     "check",
     "enlarge_pipe",
     "open_source",
     "reopener",
+    "runs_user_code",
     "size_of",
 ]
 
@@ -114,14 +114,16 @@ def check(source: object) -> None:
         raise TypeError(f"a source is a path, a binary file or an iterable of bytes, not {kind}")
 
 
-def any_thread(source: Source) -> bool:
-    """Return whether a thread of brolga may read a source: it runs no Python code of the user.
+def runs_user_code(source: Source) -> bool:
+    """Return whether reading `source` calls Python code that is not brolga's own.
 
-    A source that opens itself says so by an attribute of this name.
+    Files of the operating system, and bytes in memory, do not. A source that opens itself says so
+    by an attribute of this name.
     """
     if isinstance(source, OpensItself):
-        return getattr(source, "any_thread", False) is True
-    return isinstance(source, str | os.PathLike) or _raw_file(source) is not None
+        return getattr(source, "runs_user_code", True)
+    plain = isinstance(source, str | os.PathLike) or type(source) in {list, tuple, io.BytesIO}
+    return not plain and _raw_file(source) is None
 
 
 def size_of(source: Source) -> int | None:

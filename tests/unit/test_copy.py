@@ -13,13 +13,12 @@ from tests.unit.archive.archives import Store
 from brolga.blob import LayerState
 from brolga.copy import push
 from brolga.errors import InvalidManifest, RegistryError, SourceError, TagMoved
-from brolga.images import Artifact, BytesBlob, Image, ImageIndex, TitledBlob
+from brolga.images import Artifact, Image, ImageIndex, StreamBlob, TitledBlob
 from brolga.layer import StreamLayer
 from brolga.manifest import Index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from brolga.blob import Blob, BlobStream
     from brolga.descriptor import Descriptor
@@ -64,15 +63,7 @@ def test_indexes_that_are_nested_too_deep_are_refused(depth: int) -> None:
     push(store, nested(16, 1)[0], "all")
 
 
-def from_files(directory: Path, count: int) -> list[StreamLayer]:
-    """Return layers of files, which threads of brolga may read."""
-    paths = [directory / f"{number}" for number in range(count)]
-    for path in paths:
-        path.write_bytes(path.name.encode())
-    return [StreamLayer(path) for path in paths]
-
-
-def test_a_failure_stops_what_goes_on_beside_it(tmp_path: Path) -> None:
+def test_a_failure_stops_what_goes_on_beside_it() -> None:
     """The first one is raised, after every thread has ended."""
     begun = threading.Event()
     stopped: list[BaseException] = []
@@ -90,7 +81,7 @@ def test_a_failure_stops_what_goes_on_beside_it(tmp_path: Path) -> None:
                 stopped.append(error)
                 raise
 
-    first, second = from_files(tmp_path, 2)
+    first, second = (StreamLayer([data]) for data in (b"a", b"b"))
     before = threading.active_count()
     with pytest.raises(SourceError, match="cut"):
         push(Failing(), Image.empty().append(first, second), "v1", jobs=2)
@@ -98,9 +89,116 @@ def test_a_failure_stops_what_goes_on_beside_it(tmp_path: Path) -> None:
     assert threading.active_count() == before
 
 
-def test_a_thread_that_cannot_be_started_ends_the_push(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_push_reads_the_users_code_in_the_callers_thread() -> None:
+    """A generator may hold a database cursor, or read a context variable; others go on beside."""
+    threads: dict[str, list[threading.Thread]] = {"own": [], "other": []}
+    other_begun = threading.Event()
+
+    class Noting(Store):
+        def push(self, blob: Blob, watch: Callable[[], None] = lambda: None) -> Descriptor:
+            if blob is other:
+                threads["other"].append(threading.current_thread())
+                other_begun.set()
+            return super().push(blob, watch)
+
+    def rows() -> Iterator[bytes]:
+        threads["own"].append(threading.current_thread())
+        assert other_begun.wait(30)  # it is pushed at the same time
+        yield b"row"
+
+    own = [StreamLayer(rows()), StreamLayer(rows())]
+    other = StreamLayer([b"x"])
+    push(Noting(), Image.empty().append(own[0], other, own[1]), "v1", jobs=2)
+    assert threads["own"] == [threading.current_thread()] * 2
+    assert threads["other"] != [threading.current_thread()]
+
+
+def test_push_raises_the_failure_of_a_thread_while_the_users_code_is_read() -> None:
+    """The stream of the caller's thread is given up before its next block."""
+
+    class Failing(Store):
+        def push(self, blob: Blob, watch: Callable[[], None] = lambda: None) -> Descriptor:
+            if blob is other:
+                raise SourceError("cut")
+            while True:
+                watch()
+
+    def rows() -> Iterator[bytes]:
+        yield b"row"
+
+    other = StreamLayer([b"x"])
+    with pytest.raises(SourceError, match="cut"):
+        push(Failing(), Image.empty().append(StreamLayer(rows()), other), "v1", jobs=2)
+
+
+def test_push_stops_the_threads_if_the_users_code_fails() -> None:
+    """Its error is raised, after every thread has ended."""
+    begun = threading.Event()
+    stopped: list[BaseException] = []
+
+    class Watching(Store):
+        def push(self, blob: Blob, watch: Callable[[], None] = lambda: None) -> Descriptor:
+            if blob is not other:
+                return super().push(blob, watch)
+            begun.set()
+            try:
+                while True:
+                    watch()
+            except BaseException as error:
+                stopped.append(error)
+                raise
+
+    def rows() -> Iterator[bytes]:
+        assert begun.wait(30)
+        yield b"row"
+        raise KeyboardInterrupt
+
+    other = StreamLayer([b"x"])
+    with pytest.raises(KeyboardInterrupt):
+        push(Watching(), Image.empty().append(StreamLayer(rows()), other), "v1", jobs=2)
+    assert "another part of the push failed" in str(stopped[0])
+
+
+def test_a_generator_is_not_begun_after_a_failure() -> None:
+    """Nothing of it is read, so that it can be pushed again."""
+
+    class Failing(Store):
+        def push(self, blob: Blob, watch: Callable[[], None] = lambda: None) -> Descriptor:
+            if blob is failing:
+                raise SourceError("cut")
+            with suppress(Exception):  # until the other has failed
+                while True:
+                    watch()
+            return super().push(blob, watch)
+
+    first, second = StreamLayer(iter([b"a"])), StreamLayer(iter([b"b"]))
+    failing = StreamLayer([b"x"])
+    with pytest.raises(SourceError, match="cut"):
+        push(Failing(), Image.empty().append(first, failing, second), "v1", jobs=2)
+    assert second.state is LayerState.FRESH
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("jobs", [1, 2, 4])
+def test_a_generator_sees_the_context_variables_of_the_caller(count: int, jobs: int) -> None:
+    """However many layers and artifacts there are."""
+    variable: ContextVar[str] = ContextVar("variable", default="lost")
+    variable.set("mine")
+    ran: list[tuple[threading.Thread, str]] = []
+
+    def blocks() -> Iterator[bytes]:
+        ran.append((threading.current_thread(), variable.get()))
+        yield str(len(ran)).encode()
+
+    own = [TitledBlob(StreamLayer(blocks()), "a") for _ in range(count)]
+    others = [StreamLayer([bytes([number])]) for number in range(3)]
+    push(Store(), Artifact.of("application/x", *own, *others), "v1", jobs=jobs)
+    stream = StreamBlob(StreamLayer(blocks()))
+    push(Store(), Artifact.of("application/x", stream, *[StreamLayer([b"z"])] * 2), "v2", jobs=jobs)
+    assert ran == [(threading.current_thread(), "mine")] * (count + 1)
+
+
+def test_a_thread_that_cannot_be_started_ends_the_push(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that were started are waited for."""
     start = threading.Thread.start
     started: list[threading.Thread] = []
@@ -112,140 +210,10 @@ def test_a_thread_that_cannot_be_started_ends_the_push(
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", once)
-    layers = from_files(tmp_path, 2)
+    layers = (StreamLayer([data]) for data in (b"a", b"b"))
     with pytest.raises(RuntimeError, match="can't start"):
         push(Store(), Image.empty().append(*layers), "v1", jobs=2)
     assert not started[0].is_alive()
-
-
-# --- The user's code runs in the user's thread
-
-
-class Reading(Store):
-    """A store that notes which thread pushes each blob, and reads it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.by: dict[int, str] = {}
-
-    def push(self, blob: Blob, watch: Callable[[], None] = lambda: None) -> Descriptor:
-        self.by[id(blob)] = threading.current_thread().name
-        return super().push(blob, watch)
-
-
-@pytest.mark.parametrize("count", [1, 2, 5])
-@pytest.mark.parametrize("jobs", [1, 2, 4])
-def test_generators_are_read_by_the_thread_that_pushes(
-    count: int, jobs: int, tmp_path: Path
-) -> None:
-    """However many layers there are: a cursor and a context variable belong to their thread."""
-    variable: ContextVar[str] = ContextVar("variable", default="lost")
-    variable.set("mine")
-    ran: list[tuple[threading.Thread, str]] = []
-
-    def blocks() -> Iterator[bytes]:
-        ran.append((threading.current_thread(), variable.get()))
-        yield str(len(ran)).encode()
-
-    class Readable:
-        def __init__(self) -> None:
-            self.blocks = blocks()
-
-        def read(self, _size: int) -> bytes:
-            return next(self.blocks, b"")
-
-    own = [StreamLayer(blocks()) for _ in range(count)] + [StreamLayer(Readable())]
-    files = from_files(tmp_path, 3)
-    artifact = Artifact.of("application/x", *(TitledBlob(one, "a") for one in own))
-    store = Reading()
-    push(store, artifact, "v1", jobs=jobs)
-    push(store, Image.empty().append(*files, StreamLayer(blocks())), "v2", jobs=jobs)
-    assert ran == [(threading.current_thread(), "mine")] * (count + 2)
-    if jobs > 1:
-        assert {store.by[id(file)] for file in files} == {"brolga-push"}
-
-
-def test_a_blob_of_another_class_is_read_by_the_thread_that_pushes(tmp_path: Path) -> None:
-    """Nobody knows what code it runs, unless it says so: `any_thread`."""
-
-    class Own:
-        def __init__(self, data: bytes) -> None:
-            self._blob = BytesBlob(data, "application/x")
-            self.descriptor = self._blob.descriptor
-
-        def open(self) -> BlobStream:
-            return self._blob.open()
-
-    class Free(Own):
-        any_thread = True
-
-    store = Reading()
-    blobs: list[Blob] = [Own(b"a"), Own(b"b"), Free(b"c"), Free(b"d"), *from_files(tmp_path, 2)]
-    push(store, Artifact.of("application/x", *blobs), "v1", jobs=2)
-    mine = threading.current_thread().name
-    assert [store.by[id(blob)] for blob in blobs] == [mine] * 2 + ["brolga-push"] * 4
-
-
-def test_a_failure_of_a_thread_stops_a_generator(tmp_path: Path) -> None:
-    """That failure is raised, not what stopped the other blobs; the next one is not begun."""
-    failing, *_ = from_files(tmp_path, 1)
-    begun = threading.Event()
-    pushed: list[object] = []
-
-    class Failing(Store):
-        def push(self, blob: Blob, watch: Callable[[], None] = lambda: None) -> Descriptor:
-            if blob is failing:
-                begun.wait()
-                raise SourceError("cut")
-            pushed.append(blob)
-            begun.set()
-            while True:
-                watch()
-
-    first, second = StreamLayer([b"a"]), StreamLayer([b"b"])
-    with pytest.raises(SourceError, match="cut"):
-        push(Failing(), Image.empty().append(first, failing, second), "v1", jobs=2)
-    assert pushed == [first]
-
-
-def test_a_generator_is_not_begun_after_a_failure(tmp_path: Path) -> None:
-    """Nothing of it is read, so that it can be pushed again."""
-    failing, *_ = from_files(tmp_path, 1)
-
-    class Failing(Store):
-        def push(self, blob: Blob, watch: Callable[[], None] = lambda: None) -> Descriptor:
-            if blob is failing:
-                raise SourceError("cut")
-            if blob is first:
-                with suppress(Exception):
-                    while True:
-                        watch()
-            return super().push(blob, watch)
-
-    first, second = StreamLayer([b"a"]), StreamLayer([b"b"])
-    with pytest.raises(SourceError, match="cut"):
-        push(Failing(), Image.empty().append(first, failing, second), "v1", jobs=2)
-    assert second.state is LayerState.FRESH
-
-
-def test_a_failure_of_a_generator_stops_the_threads(tmp_path: Path) -> None:
-    """Each is waited for, and the generator's error is raised."""
-    waiting, *_ = from_files(tmp_path, 1)
-    begun = threading.Event()
-
-    class Waiting(Store):
-        def push(self, blob: Blob, watch: Callable[[], None] = lambda: None) -> Descriptor:
-            if blob is waiting:
-                begun.set()
-                while True:
-                    watch()
-            begun.wait()
-            raise SourceError("the cursor is closed")
-
-    before = threading.active_count()
-    with pytest.raises(SourceError, match="the cursor is closed"):
-        push(Waiting(), Image.empty().append(StreamLayer([b"a"]), waiting), "v1", jobs=2)
-    assert threading.active_count() == before
 
 
 # --- What is there

@@ -410,7 +410,7 @@ def test_a_failure_in_a_compressing_thread_comes_out(monkeypatch: pytest.MonkeyP
     def broken(block: Any, window: Any) -> bytes:
         raise MemoryError("no room")
 
-    object.__setattr__(layer._codec, "encoder", lambda: broken)
+    object.__setattr__(layer._codec, "encode", broken)
     with pytest.raises(MemoryError, match="no room"):
         drained(layer)
     assert layer.state is LayerState.FAILED

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from brolga.errors import SourceError
-from brolga.replay import Keep, Tape, Window, WindowPool
+from brolga.replay import Keep, Tape, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -102,43 +102,6 @@ def test_a_tape_gives_the_stream_and_counts_it() -> None:
     assert list(one.blocks(0)) == list(BLOCKS)
     assert one.produced == len(DATA)
     assert one.ended
-
-
-def kept(window: Window) -> int:
-    """Return how many bytes a window keeps."""
-    return len(joined(window.read(window.start)))
-
-
-def test_a_window_that_is_alone_in_its_pool_has_all_of_it() -> None:
-    """32 MiB for a stream, as `--window` says, whatever else could go on beside it."""
-    pool = WindowPool(12)
-    first = pool.window()
-    for _ in range(20):
-        first.add(b"x")
-    assert kept(first) == 12
-    first.close()
-    first.close()
-    assert pool.share == 12
-    assert kept(pool.window()) == 0
-
-
-def test_the_open_windows_of_a_pool_share_it_in_equal_parts() -> None:
-    """One that has more than its part drops that at its next block, and gets it back later."""
-    pool = WindowPool(12)
-    first, others = pool.window(), []
-    for _ in range(20):
-        first.add(b"x")
-    others = [pool.window() for _ in range(3)]
-    for window in (first, *others):
-        for _ in range(20):
-            window.add(b"x")
-    assert [kept(window) for window in (first, *others)] == [3, 3, 3, 3]
-    for window in others[1:]:
-        window.close()
-    for _ in range(20):
-        first.add(b"x")
-    assert kept(first) == 6
-    assert first.start == 54
 
 
 @pytest.mark.parametrize("start", range(5))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol, cast
 
 from brolga.archive.contents import check_digest, claimed, of_the_source, too_large
 from brolga.compression import BLOCK_SIZE, codec_for
@@ -138,13 +138,14 @@ def no_layer(path: str) -> InvalidManifest:
 class Section:
     """`size` bytes of a file from `start` on, which an archive has under the name `path`."""
 
+    runs_user_code: ClassVar = False
+
     path: str
     kind: str
     file: Pieces = field(repr=False)
     start: int
     size: int
     packing: Packing
-    any_thread = True
 
     def data(self) -> bytes:
         """Return its bytes, as of a document. Raises InvalidManifest where they are too many."""

@@ -32,7 +32,6 @@ class SentBlob:
 
     descriptor: Descriptor
     known_diff_id: Digest | None = None
-    any_thread = True
 
     @property
     def media_type(self) -> str:

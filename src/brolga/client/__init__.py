@@ -49,11 +49,10 @@ class Client(Pushing):
     `jobs` is how many blobs are pushed at a time. `retry` says how often a call that may be
     repeated is, and after which pauses. `upload_style` is how blobs go out: `auto` (as suits the
     registry), `streamed`, `put`, `chunked` or `chunked:BYTES` (`brolga.wire.Style.wished`); a
-    mapping has that for registries by their names. `window` is how many bytes of uploads are kept
-    in memory, to go out again where a connection fails: streams that can be read only once share it
-    in equal parts, each other blob keeps at most `window` / `jobs` besides; `spool` keeps all of
-    them instead, in a file without a name in that directory, or (True) in the system's for
-    temporary files.
+    mapping has that for registries by their names. `window` is how many bytes are kept in memory
+    of each stream that can be read only once, to go out again if a connection fails; blobs that can
+    be read again share another window. `spool` keeps all bytes instead, in a file without a name in
+    that directory, or (True) in the system's for temporary files.
     `on_warning` is told host and text of a registry's warnings, each once.
 
     Raises OSError where a certificate cannot be read, ValueError where `timeout_s` is not a time

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from brolga.client.remote import Remote
 from brolga.errors import NotComputed
-from brolga.replay import Window, WindowPool
+from brolga.replay import Window
 from brolga.spool import spool_at
 from brolga.wire import Credentials, enter, profile_of
 
@@ -38,25 +38,16 @@ class Uploads:
     style: str | Mapping[str, str]
     window: int
     spool: SpoolChoice
-    _pool: WindowPool = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        """Make one window of all streams that can be read only once."""
-        object.__setattr__(self, "_pool", WindowPool(self.window))
+    def keep(self, uploads: int, *, can_repeat: bool) -> Keep:
+        """Return what keeps the bytes of one upload, where `uploads` go on at a time.
 
-    def keep(self, uploads: int) -> Keep:
-        """Return what keeps the bytes of a blob that can be read again; `uploads` go on at a time.
-
-        Without these bytes it would be read again from its beginning.
+        A stream that can be read only once has the whole window. Those that can be read again
+        share one: it merely saves the second reading.
         """
-        return spool_at(self.spool) or Window(self.window // uploads)
-
-    def keep_once(self) -> Keep:
-        """Return what keeps the bytes of a stream that can be read only once.
-
-        Such streams share the window: one alone has all of it.
-        """
-        return spool_at(self.spool) or self._pool.window()
+        if (spool := spool_at(self.spool)) is not None:
+            return spool
+        return Window(self.window // uploads if can_repeat else self.window)
 
     def style_for(self, repository: Repository, registry: Registry, uploads: int = 1) -> Style:
         """Return how blobs go out: as the user said, or as suits the registry."""
@@ -84,14 +75,13 @@ class Registries:
     def remote(
         self, repository: Repository, actions: str = "pull", *also: Repository, uploads: int = 1
     ) -> Remote:
-        """Return a repository as a store, into which `uploads` go on at a time."""
+        """Return a repository as a store; `uploads` go on at a time."""
         access = self.access(repository, actions, *also)
         return Remote(
             repository,
             access,
             self.transport,
             keep=partial(self.uploads.keep, uploads),
-            keep_once=self.uploads.keep_once,
             retry=self.retry,
             style=self.uploads.style_for(repository, access.registry, uploads),
             sent=self._sent,

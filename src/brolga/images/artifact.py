@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from brolga.blob import any_thread
+from brolga.blob import runs_user_code
 from brolga.errors import LayerError
 from brolga.images.blobs import BytesBlob
 from brolga.images.view import Image, created_now
@@ -49,9 +49,9 @@ class TitledBlob:
         return replace(descriptor, annotations={**descriptor.annotations, _TITLE: self.title})
 
     @property
-    def any_thread(self) -> bool:
-        """Whether a thread of brolga may read the blob."""
-        return any_thread(self.blob)
+    def runs_user_code(self) -> bool:
+        """Whether reading calls the user's Python code."""
+        return runs_user_code(self.blob)
 
     def open(self) -> BlobStream:
         """Open the bytes for reading."""
@@ -70,9 +70,9 @@ class StreamBlob:
         return replace(self.stream.descriptor, media_type=self.stream.stream_media_type)
 
     @property
-    def any_thread(self) -> bool:
-        """Whether a thread of brolga may read the stream."""
-        return self.stream.any_thread
+    def runs_user_code(self) -> bool:
+        """Whether reading calls the user's Python code."""
+        return self.stream.runs_user_code
 
     def open(self) -> BlobStream:
         """Open the compressed bytes, for their one reading."""

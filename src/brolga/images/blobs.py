@@ -7,7 +7,7 @@ opener is given.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from brolga.blob import BlockReader
 from brolga.descriptor import Descriptor
@@ -47,9 +47,10 @@ class BlockStream(BlockReader):
 class BytesBlob:
     """A blob whose bytes are at hand: a config, an artifact's small content."""
 
+    runs_user_code: ClassVar = False
+
     data: bytes = field(repr=False)
     media_type: str
-    any_thread = True
 
     @property
     def descriptor(self) -> Descriptor:
@@ -75,12 +76,13 @@ class BlobLayer:
     whose own streams end with an error where bytes are wrong: nobody need hash them again.
     """
 
+    runs_user_code: ClassVar = False
+
     descriptor: Descriptor
     opener: Callable[[], BlobStream] = field(repr=False)
     home: Repository | None = None
     diff_id_of: Callable[[], Digest] | None = field(default=None, repr=False)
     is_verified: bool = field(default=False, kw_only=True)
-    any_thread = True
 
     @property
     def media_type(self) -> str:

@@ -32,9 +32,8 @@ NONE = Making(compression="none", media_type=None, threads=None, progress="none"
 
 def zstd(data: bytes) -> bytes:
     """Compress to one frame."""
-    encoder = codec_for("zstd").encoder
-    assert encoder is not None
-    encode = encoder()
+    encode = codec_for("zstd").encode
+    assert encode is not None
     return encode(data, b"")
 
 
