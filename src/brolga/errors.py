@@ -48,6 +48,7 @@ __all__ = [
     "InvalidManifest",
     "InvalidReference",
     "LayerError",
+    "LayerWarning",
     "NeedsSpool",
     "NoSuchImage",
     "NoSuchPlatform",
@@ -148,6 +149,10 @@ class CredentialsError(BrolgaError):
 
 class LayerError(BrolgaError):
     """A layer was asked for what its state does not allow."""
+
+
+class LayerWarning(UserWarning):
+    """An entry of a layer on which readers differ; says which one, and what the result shows."""
 
 
 class NeedsSpool(LayerError):

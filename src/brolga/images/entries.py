@@ -81,6 +81,11 @@ class Entry:
         return self.kind == tarfile.DIRTYPE
 
     @property
+    def is_symlink(self) -> bool:
+        """Whether it is a symbolic link."""
+        return self.kind == tarfile.SYMTYPE
+
+    @property
     def is_hard_link(self) -> bool:
         """Whether it is another name of an entry."""
         return self.kind == tarfile.LNKTYPE

@@ -8,20 +8,28 @@ what was read before, or belongs to the result and is passed on at once. Kept ar
 are gone for the layers below, which are directories there. Hard links are held back to the end,
 where all that they may stand for has been written. An image for which one pass cannot be right is
 an error that names the entry.
+
+The result is what overlayfs shows of layers that are each extracted into a directory of its own, as
+docker, containerd and podman do. Other readers extract each layer over those below. The two differ
+if a layer has something below a name without an entry for that name, and a lower layer has a
+symbolic link or another file there: that is told, once for each name.
 """
 
 from __future__ import annotations
 
+import tarfile
+import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from brolga.decompression import DEFAULT_LIMITS, Limits, decompressed
-from brolga.errors import CorruptBlob, LayerError
+from brolga.errors import CorruptBlob, LayerError, LayerWarning
 from brolga.images.entries import ARCHIVE_END, Entry, data_blocks, entries, header, shown
+from brolga.images.paths import ancestors, normal_path, parent_of, resolve_links
 from brolga.layer import StreamLayer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from brolga.blob import Blob
 
@@ -32,16 +40,23 @@ _WHITEOUT: Final = b".wh."
 # has a meaning in layers.
 _OPAQUE: Final = b".wh..wh..opq"
 _NOTES: Final = b".wh..wh."
-_MAX_NAME: Final = 4096  # bytes; no system that runs containers opens a longer path
 _MAX_KEPT: Final = 1 << 30  # bytes of names, and of what Python needs to keep them
 _NAME_COST: Final = 100  # bytes of memory beyond the name itself
+_MAX_WARNINGS: Final = 100  # of one image
 
 
-def flattened(layers: Sequence[Blob], limits: Limits = DEFAULT_LIMITS) -> StreamLayer:
+def flattened(
+    layers: Sequence[Blob],
+    limits: Limits = DEFAULT_LIMITS,
+    *,
+    strict: bool = False,
+    on_warning: Callable[[str], object] | None = None,
+) -> StreamLayer:
     """Return a layer of what all layers show together, made while it is read.
 
-    `layers` has the lowest first. The same layers give the same bytes. Raises LayerError where one
-    of them can be read only once. Reading raises what `merged_tar` raises.
+    `layers` has the lowest first. The same layers give the same bytes. `strict` and `on_warning`
+    are as `merged_tar` has them. Raises LayerError where one of the layers can be read only once.
+    Reading raises what `merged_tar` raises.
     """
     for number, layer in enumerate(layers, 1):
         if isinstance(layer, StreamLayer):
@@ -49,35 +64,80 @@ def flattened(layers: Sequence[Blob], limits: Limits = DEFAULT_LIMITS) -> Stream
                 f"layer {number} of {len(layers)} can be read only once: push the image first, "
                 "then flatten what is in the registry"
             )
-    return StreamLayer(merged_tar(tuple(layers), limits))
+    merged = merged_tar(tuple(layers), limits, strict=strict, on_warning=on_warning)
+    return StreamLayer(merged)
 
 
-def merged_tar(layers: Sequence[Blob], limits: Limits = DEFAULT_LIMITS) -> Iterator[bytes]:
+def merged_tar(
+    layers: Sequence[Blob],
+    limits: Limits = DEFAULT_LIMITS,
+    *,
+    strict: bool = False,
+    on_warning: Callable[[str], object] | None = None,
+) -> Iterator[bytes]:
     """Yield a tar stream of what all layers show together; `layers` has the lowest first.
 
-    Raises LayerError where that cannot be told in one pass, CorruptBlob for a layer that is no
-    valid tar, and what reading the layers raises.
+    An entry on which readers differ is named to `on_warning`, which is called with one line of
+    text; by default that is a LayerWarning. With `strict` it is an error.
+
+    Raises LayerError where the result cannot be told in one pass, CorruptBlob for a layer that is
+    no valid tar, and what reading the layers raises.
     """
-    merge = _Merge(limits)
+    merge = _Merge(limits, strict=strict)
     for number in range(len(layers), 0, -1):
         layer = layers[number - 1]
+        place = f"layer {number} of {len(layers)}, {layer.descriptor.digest}"
         try:
-            yield from merge.add(layer)
+            for block in merge.add(layer, number):
+                yield block
+                _tell(merge.warnings, place, on_warning)
         except (CorruptBlob, LayerError) as error:
-            place = f"layer {number} of {len(layers)}, {layer.descriptor.digest}"
             raise type(error)(f"{place}: {error}") from error
+        _tell(merge.warnings, place, on_warning)
     yield from merge.hard_links()
     yield ARCHIVE_END
 
 
+def _tell(texts: list[str], place: str, on_warning: Callable[[str], object] | None) -> None:
+    """Hand warnings on, and forget them."""
+    for text in texts:
+        line = f"{place}: {text}"
+        if on_warning is None:
+            warnings.warn(line, LayerWarning, stacklevel=3)
+        else:
+            on_warning(line)
+    texts.clear()
+
+
 @dataclass(frozen=True)
 class _Above:
-    """What the layers above a layer say of names."""
+    """What the layers above a layer say of names; a number is the lowest layer that says it."""
 
-    gone: set[bytes] = field(default_factory=set)  # hidden here, with all below
-    opaque: set[bytes] = field(default_factory=set)  # directories of which all below is hidden
+    gone: dict[bytes, int] = field(default_factory=dict)  # hidden here, with all below
+    opaque: dict[bytes, int] = field(default_factory=dict)  # directories: all below is hidden
     folders: set[bytes] = field(default_factory=set)  # directories, told or by what is in them
-    told: set[bytes] = field(default_factory=set)  # directories whose entry was written
+    told: dict[bytes, int] = field(default_factory=dict)  # directories that have an entry
+    # Directories that a layer has without an entry, or before it: the layer, and what is in them.
+    assumed: dict[bytes, tuple[int, bytes]] = field(default_factory=dict)
+
+    def is_between(self, path: bytes, top: int) -> bool:
+        """Return whether a layer below `top` says what is at a path, or that nothing is."""
+        parents = ancestors(path)
+        return (
+            self.told.get(path, top) < top
+            or any(self.gone.get(name, top) < top for name in (path, *parents))
+            or any(self.opaque.get(name, top) < top for name in parents)
+        )
+
+    def add(self, here: _Here, number: int) -> None:
+        """Add what a layer says."""
+        names = {**here.gone, **dict.fromkeys(here.files)}
+        self.gone.update(dict.fromkeys(names, number))
+        self.opaque.update(dict.fromkeys(here.opaque, number))
+        self.told.update(dict.fromkeys(here.told, number))
+        self.folders.update(here.folders)
+        self.folders.update(here.marked - here.files)
+        self.assumed.update((name, (number, user)) for name, user in here.assumed.items())
 
 
 @dataclass(frozen=True)
@@ -92,37 +152,48 @@ class _Link:
 class _Here:
     """What one layer says of names. `folders` tells of each whether its content is hidden."""
 
-    gone: set[bytes] = field(default_factory=set)
+    gone: dict[bytes, None] = field(default_factory=dict)
     opaque: set[bytes] = field(default_factory=set)
     folders: dict[bytes, bool] = field(default_factory=dict)
+    marked: set[bytes] = field(default_factory=set)  # directories that a whiteout is in
     told: set[bytes] = field(default_factory=set)
+    assumed: dict[bytes, bytes] = field(default_factory=dict)
     files: set[bytes] = field(default_factory=set)  # all that is not a directory
+    symlinks: dict[bytes, bytes] = field(default_factory=dict)
     links: dict[bytes, _Link] = field(default_factory=dict)
     targets: set[bytes] = field(default_factory=set)
+
+    def assume(self, folder: bytes, user: bytes) -> None:
+        """Note that `user` needs a directory, of which this layer has no entry yet."""
+        if folder in self.assumed or folder in self.told or folder in self.gone:
+            return
+        parents = ancestors(folder)
+        if not (self.opaque.intersection(parents) or any(name in self.gone for name in parents)):
+            self.assumed[folder] = user
 
 
 class _Merge:
     """Layers put together, from the top down."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, *, strict: bool) -> None:
         self._limits = limits
+        self._strict = strict
         self._above = _Above()
         self._links: list[dict[bytes, _Link]] = []
         self._written: set[bytes] = set()  # names that hard links may stand for
         self._kept = 0
+        self._warned = 0
+        self.warnings: list[str] = []
 
-    def add(self, layer: Blob) -> Iterator[bytes]:
+    def add(self, layer: Blob, number: int) -> Iterator[bytes]:
         """Yield what the next lower layer adds to the archive."""
-        here, above = _Here(), self._above
+        here = _Here()
         with layer.open() as stream:
             for entry in entries(decompressed(stream.with_heartbeats(), self._limits)):
-                path = _normal(entry.name)
+                path = self._path(here, entry.name)
                 if not self._marks(here, path):
                     yield from self._shown(here, entry, path)
-        above.gone.update(here.gone, here.files)
-        above.opaque.update(here.opaque)
-        above.folders.update(here.folders)
-        above.told.update(here.told)
+        self._above.add(here, number)
         self._links.append(here.links)
 
     def hard_links(self) -> Iterator[bytes]:
@@ -137,6 +208,15 @@ class _Merge:
                 self._written.add(path)
                 yield link.header
 
+    def _path(self, here: _Here, name: bytes) -> bytes:
+        """Return where an entry of this name is: its parents may be links of the same layer."""
+        path = normal_path(name)
+        folder, slash, last = path.rpartition(b"/")
+        if not here.symlinks or folder in here.folders:
+            return path
+        found = resolve_links(folder, here.symlinks, lambda crossed: here.assume(crossed, path))
+        return (found + slash if found else b"") + last
+
     def _marks(self, here: _Here, path: bytes) -> bool:
         """Note a whiteout (layer.md, Whiteouts). Return whether the name is one, or a like one."""
         if _WHITEOUT not in path:
@@ -148,16 +228,26 @@ class _Merge:
         if any(part.startswith(_WHITEOUT) for part in parents):
             raise LayerError(f"{shown(path)} is below a whiteout, which is not a directory")
         if name == _OPAQUE:
-            self._keep(folder)
+            self._mark(here, folder, path)
             here.opaque.add(folder)
         elif name.startswith(_WHITEOUT) and not name.startswith(_NOTES):
             hidden = name.removeprefix(_WHITEOUT)
             if hidden in {b"", b".", b".."}:
                 raise LayerError(f"the whiteout {shown(path)} names nothing")
             hidden = b"/".join([*parents, hidden])
+            self._mark(here, folder, path)
             self._keep(hidden)
-            here.gone.add(hidden)
+            here.gone[hidden] = None
         return name.startswith(_WHITEOUT)
+
+    def _mark(self, here: _Here, folder: bytes, path: bytes) -> None:
+        """Note the directory that a whiteout is in: readers make it to put the whiteout there."""
+        for name in [folder, *ancestors(folder)] if folder else []:
+            if name in here.marked:
+                break
+            self._keep(name)
+            here.marked.add(name)
+            here.assume(name, path)
 
     def _shown(self, here: _Here, entry: Entry, path: bytes) -> Iterator[bytes]:
         """Yield an entry, or nothing where it is hidden or a hard link, which is held back."""
@@ -167,12 +257,13 @@ class _Merge:
                 "readers differ on what the link shows"
             )
         if entry.is_directory:
-            self._folder(here, path)
+            here.told.add(path)
+            self._folder(here, path, path)
             if path not in self._above.told and not self._is_hidden(here, path):
-                here.told.add(path)
                 yield header(entry, path or b".", b"")
             return
-        self._file(here, path)
+        self._file(here, entry, path)
+        yield from self._differs(here, entry, path)
         if path in self._above.folders or self._is_hidden(here, path):
             return
         here.links.pop(path, None)
@@ -183,15 +274,42 @@ class _Merge:
         yield header(entry, path, entry.link)
         yield from data_blocks(entry)
 
+    def _differs(self, here: _Here, entry: Entry, path: bytes) -> Iterator[bytes]:
+        """Warn if a layer above assumes a directory where this layer has none; yield its entry."""
+        number, user = self._above.assumed.get(path, (0, b""))
+        if not number or self._above.is_between(path, number):
+            return
+        del self._above.assumed[path]
+        kind = f"a symbolic link to {shown(entry.link)}" if entry.is_symlink else "not a directory"
+        self._warn(
+            f"{shown(path)} is {kind}, and layer {number} has {shown(user)} without an entry for "
+            f"{shown(path)} before it. Readers differ: overlayfs shows a directory, and so does "
+            "this result; others follow the link, or fail"
+        )
+        if path not in self._above.told and not self._is_hidden(here, path):
+            self._above.told[path] = number
+            yield header(_directory(), path, b"")
+
+    def _warn(self, text: str) -> None:
+        if self._strict:
+            raise LayerError(text)
+        self._warned += 1
+        if self._warned <= _MAX_WARNINGS:
+            self.warnings.append(text)
+        elif self._warned == _MAX_WARNINGS + 1:
+            self.warnings.append("readers differ on more entries, which are not named")
+
     def _held(self, here: _Here, entry: Entry, path: bytes) -> _Link:
         """Return a hard link for later, if its target will be what this layer sees there."""
-        target = _normal(entry.link)
+        target = self._path(here, entry.link)
         if target in self._above.folders or self._is_hidden(here, target):
             raise LayerError(
                 f"the hard link {shown(path)} points to {shown(target)}, which a layer above "
                 "replaces or removes: its content cannot be had in one pass, so this image "
                 "cannot be flattened"
             )
+        if target == path:
+            raise LayerError(f"the hard link {shown(path)} points to itself")
         here.targets.add(target)
         link = _Link(target, header(entry, path, target))
         self._keep(link.header)
@@ -201,23 +319,30 @@ class _Merge:
         """Return whether a layer above hides a name, by a file, a whiteout or an opaque mark."""
         if not path:
             return False
-        return path in self._above.gone or self._folder(here, path.rpartition(b"/")[0])
+        return path in self._above.gone or self._folder(here, parent_of(path), path)
 
-    def _file(self, here: _Here, path: bytes) -> None:
+    def _file(self, here: _Here, entry: Entry, path: bytes) -> None:
         """Note what is no directory. Raises LayerError where the layer has one of that name."""
         if not path:
             raise LayerError("the root is not a directory")
-        self._folder(here, path.rpartition(b"/")[0])
+        self._folder(here, parent_of(path), path)
         if path in here.folders:
             raise _two_kinds(path)
         self._keep(path)
         here.files.add(path)
+        here.symlinks.pop(path, None)
+        if entry.is_symlink:
+            here.symlinks[path] = entry.link
+            self._keep(entry.link)
+        elif entry.is_hard_link:  # of a symbolic link, it is one too
+            target = here.symlinks.get(self._path(here, entry.link))
+            here.symlinks.update({path: target} if target is not None else {})
 
-    def _folder(self, here: _Here, path: bytes) -> bool:
+    def _folder(self, here: _Here, path: bytes, user: bytes) -> bool:
         """Note a directory and those that it is in. Return whether what is in it is hidden.
 
-        Raises LayerError where the layer has something else of that name: other readers would go
-        through a symbolic link there, or write over it.
+        Raises LayerError where the layer has something else of that name: other readers would
+        write over it, or fail.
         """
         above, new = self._above, []
         while path not in here.folders and path:
@@ -225,7 +350,8 @@ class _Merge:
                 raise _two_kinds(path)
             self._keep(path)
             new.append(path)
-            path = path.rpartition(b"/")[0]
+            here.assume(path, user)
+            path = parent_of(path)
         hidden = here.folders.setdefault(path, b"" in above.opaque)
         for folder in reversed(new):
             hidden = hidden or folder in above.gone or folder in above.opaque
@@ -245,14 +371,8 @@ def _two_kinds(path: bytes) -> LayerError:
     )
 
 
-def _normal(name: bytes) -> bytes:
-    """Return a name without what does not count: `a`, `./a`, `/a` and `a/` are one; "" is the root.
-
-    Raises LayerError for a name that leads upwards, or is too long for any file.
-    """
-    if len(name) > _MAX_NAME:
-        raise LayerError(f"a name of {len(name)} bytes, where at most {_MAX_NAME} can be a file's")
-    parts = [part for part in name.split(b"/") if part not in {b"", b"."}]
-    if b".." in parts:
-        raise LayerError(f"the name {shown(name)} leads upwards by '..'")
-    return b"/".join(parts)
+def _directory() -> Entry:
+    """Return an entry for a directory that readers make without one."""
+    info = tarfile.TarInfo()
+    info.mode = 0o755
+    return Entry(tarfile.DIRTYPE, b"", b"", 0, info, {}, iter(()))
