@@ -41,8 +41,8 @@ def extract_over(tars: Sequence[bytes]) -> Tree:
     for data in tars:
         written: set[str] = set()
         made: set[str] = set()
-        for name, node in members(data):
-            path = resolve(tree, name)
+        for name, entry in members(data):
+            path, node = resolve(tree, name), entry
             if is_mark(path):
                 for other in marked(tree, path):
                     if other in made - written:  # the whiteout comes first, wherever it stands
@@ -51,7 +51,8 @@ def extract_over(tars: Sequence[bytes]) -> Tree:
                         del tree[other]
                 continue
             if node[0] == LINK:
-                node = linked(tree, path, resolve(tree, node[1]))
+                remove_file(tree, path)
+                node = linked(tree, path, node[1])
             make_parents(tree, path)
             put(tree, path, node)
             written.add(path)
@@ -81,8 +82,8 @@ class Alone:
 
 def extract_alone(data: bytes) -> Alone:
     own, targets = Alone(), set[str]()
-    for name, node in members(data):
-        path = resolve(own.tree, name)
+    for name, entry in members(data):
+        path, node = resolve(own.tree, name), entry
         if is_mark(path):
             own.marks.append(path)
             for parent in reversed(parents(path)):
@@ -96,14 +97,12 @@ def extract_alone(data: bytes) -> Alone:
         if there not in {None, MARKED} and (there[0] == DIRECTORY) != (node[0] == DIRECTORY):
             raise NotTold
         if node[0] == LINK:
+            remove_file(own.tree, path)
             node = (LINK, resolve(own.tree, node[1]), 0)
             targets.add(node[1])
             seen = own.tree.get(node[1], IMPLIED)
             node = seen if seen[0] == SYMLINK else node
         put(own.tree, path, node)
-    for parent in {parent for target in targets for parent in parents(target)}:
-        if own.tree.get(parent, IMPLIED)[0] != DIRECTORY:
-            raise NotTold
     return own
 
 
@@ -185,12 +184,22 @@ def put(tree: Tree, path: str, node: Node) -> None:
     tree[path] = node
 
 
+def remove_file(tree: Tree, path: str) -> None:
+    """Remove what a hard link takes the place of, before its target is looked up."""
+    if tree.get(path, IMPLIED)[0] != DIRECTORY:
+        del tree[path]
+
+
 def below(tree: Tree, path: str) -> list[str]:
     return [other for other in tree if other == path or other.startswith(f"{path}/")]
 
 
-def linked(tree: Tree, path: str, target: str) -> Node:
-    """Return what a hard link stands for."""
+def linked(tree: Tree, path: str, name: str) -> Node:
+    """Return what a hard link to a name stands for."""
+    try:
+        target = resolve(tree, name)
+    except NotTold as error:
+        raise NoTarget from error
     node = tree.get(target, IMPLIED)
     if node[0] == DIRECTORY or f"{target}/".startswith(f"{path}/"):
         raise NoTarget

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.formats import DECOMPRESS
-from tests.layer_readers import NoTarget, NotTold, Tree, extract_over, stack, without_traces
+from tests.layer_readers import NoTarget, NotTold, extract_over, stack, without_traces
 
 from brolga import LayerError, StreamLayer
 from brolga.decompression import UNLIMITED, decompressed

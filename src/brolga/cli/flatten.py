@@ -6,6 +6,7 @@ Knows flags, and what becomes of an index. Must not know how layers are put toge
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -21,15 +22,24 @@ from brolga.cli.changing import (
     tree_of,
 )
 from brolga.cli.connection import Connection, open_client
-from brolga.cli.options import Sending, json_flag, platform_flag, registry_flags, upload_flags
-from brolga.cli.output import say
+from brolga.cli.options import (
+    Sending,
+    json_flag,
+    platform_flag,
+    registry_flags,
+    strict_flag,
+    upload_flags,
+)
+from brolga.cli.output import say, warn
 from brolga.cli.places import registry_of
 from brolga.cli.verbs import Verb
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from brolga.client import Client
     from brolga.descriptor import Descriptor, Platform
-    from brolga.images import ImageIndex, Tree
+    from brolga.images import Image, ImageIndex, Tree
     from brolga.place import Local
     from brolga.reference import Repository
 
@@ -46,6 +56,7 @@ Examples:
 @click.argument("ref")
 @tag_flag
 @platform_flag
+@strict_flag
 @upload_flags
 @json_flag
 @registry_flags
@@ -54,16 +65,18 @@ def command(  # noqa: PLR0913 - the flags of the verb
     ref: str,
     tag: str | None,
     platform: Platform | None,
+    strict: bool,
     sending: Sending,
     as_json: bool,
     connection: Connection,
 ) -> None:
     """Merge the layers of an image into one.
 
-    It shows the same files. If REF is an index, each of its images is flattened, or the one for
-    --platform; whatever else is in it (attestations, which are about the old images) is left out.
-    The new layer is made while it is pushed, in one pass over the old ones. Without --tag, the
-    result replaces REF.
+    It shows the same files as a container of the image. An entry on which readers differ is named
+    on stderr; with --strict it is an error. If REF is an index, each of its images is flattened, or
+    the one for --platform; whatever else is in it (attestations, which are about the old images) is
+    left out. The new layer is made while it is pushed, in one pass over the old ones. Without
+    --tag, the result replaces REF.
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
@@ -76,17 +89,26 @@ def command(  # noqa: PLR0913 - the flags of the verb
     with open_client(connection, registry=registry_of(home), sending=sending) as client:
         tree = tree_of(client, source, platform, in_place=where == source, packed=False)
         expected = replaced(where, source, tree)
-        flat = _flat(client, home, tree)
+        flatten = partial(_flat_image, warn=partial(warn, ref), strict=strict)
+        flat = _flat(client, home, tree, flatten)
         pushed(client, where, flat, as_json=as_json, expected=expected)
 
 
-def _flat(client: Client, home: Repository | Local, tree: Tree) -> Tree:
+def _flat_image(image: Image, *, warn: Callable[[str], object], strict: bool) -> Image:
+    return image.flatten(strict=strict, on_warning=warn)
+
+
+def _flat(
+    client: Client, home: Repository | Local, tree: Tree, flatten: Callable[[Image], Image]
+) -> Tree:
     from brolga.images import Image
 
-    return tree.flatten() if isinstance(tree, Image) else _flat_index(client, home, tree)
+    return flatten(tree) if isinstance(tree, Image) else _flat_index(client, home, tree, flatten)
 
 
-def _flat_index(client: Client, home: Repository | Local, index: ImageIndex) -> ImageIndex:
+def _flat_index(
+    client: Client, home: Repository | Local, index: ImageIndex, flatten: Callable[[Image], Image]
+) -> ImageIndex:
     """Push each image of an index, flattened; return the index of them, which has digests then."""
     check_open(home)  # the images go one by one
     flat = index.filter(lambda _: False)
@@ -95,7 +117,7 @@ def _flat_index(client: Client, home: Repository | Local, index: ImageIndex) -> 
         if not _has_files(descriptor, child):
             say(f"left out {descriptor.digest}: it is not an image of files")
             continue
-        child = _flat(client, home, child)
+        child = _flat(client, home, child, flatten)
         client.push(home, child)
         now = child.descriptor
         described = replace(

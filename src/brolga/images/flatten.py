@@ -129,6 +129,13 @@ class _Above:
             or any(self.opaque.get(name, top) < top for name in parents)
         )
 
+    def hides(self, path: bytes) -> bool:
+        """Return whether a path is hidden, by what is above it or in its place."""
+        parents = ancestors(path)
+        return any(name in self.gone for name in (path, *parents)) or any(
+            name in self.opaque for name in parents
+        )
+
     def add(self, here: _Here, number: int) -> None:
         """Add what a layer says."""
         names = {**here.gone, **dict.fromkeys(here.files)}
@@ -302,7 +309,7 @@ class _Merge:
     def _held(self, here: _Here, entry: Entry, path: bytes) -> _Link:
         """Return a hard link for later, if its target will be what this layer sees there."""
         target = self._path(here, entry.link)
-        if target in self._above.folders or self._is_hidden(here, target):
+        if target in self._above.folders or self._above.hides(target):
             raise LayerError(
                 f"the hard link {shown(path)} points to {shown(target)}, which a layer above "
                 "replaces or removes: its content cannot be had in one pass, so this image "

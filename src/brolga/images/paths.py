@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from brolga.errors import LayerError
-from brolga.images.entries import shown
+from brolga.tarheaders import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

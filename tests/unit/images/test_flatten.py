@@ -126,7 +126,7 @@ def test_a_directory_hides_a_file() -> None:
 def test_a_hidden_file_hides_what_is_below_it() -> None:
     """Directory, file, directory: the lowest one's content did not come back."""
     assert sorted(names(merged(tar("d/", "d/old"), tar("d"), tar("d/", "d/new")))) == ["d", "d/new"]
-    out = merged(tar("d/", "d/old"), tar("d"), tar("d/new"), on_warning=[].append)
+    out = merged(tar("d/", "d/old"), tar("d"), tar("d/new"), on_warning=print)
     assert names(out) == ["d/new", "d"]
 
 
@@ -255,7 +255,7 @@ def test_what_a_link_leaves_by_dots_is_told() -> None:
 
 def test_with_strict_an_entry_on_which_readers_differ_is_an_error() -> None:
     """The error says the same as the warning."""
-    with pytest.raises(LayerError, match="layer 1 of 2, .*'lib' is a symbolic link.*Readers diff"):
+    with pytest.raises(LayerError, match=r"layer 1 of 2, .*'lib' is a symbolic link.*Readers diff"):
         merged(BASE, tar("lib/new.so"), strict=True)
 
 
@@ -346,7 +346,7 @@ def test_a_link_whose_target_is_hidden_too_needs_nothing() -> None:
 def test_a_link_whose_target_is_replaced_is_an_error(upper: str) -> None:
     """Its content went by before the link came: one pass cannot bring it back."""
     with pytest.raises(LayerError, match=r"layer 1 of 2, .*'b' points to 'a', which a layer above"):
-        merged(tar(entry("a", b"1"), link("b", "a")), tar(upper), on_warning=[].append)
+        merged(tar(entry("a", b"1"), link("b", "a")), tar(upper), on_warning=print)
 
 
 @pytest.mark.parametrize(

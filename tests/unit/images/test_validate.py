@@ -254,7 +254,7 @@ def test_a_layer_is_a_tar_that_can_be_read(store: Store) -> None:
     plain = tar("a")[:700] + b"not a header" * 100
     image = store.image([store.put(gzip.compress(plain, mtime=0))], diff_ids=[Digest.of(b"")])
     broken, other = flaws(image)
-    assert broken == "not a valid tar header: invalid header"
+    assert broken == "not a valid tar header"
     assert other.startswith(f"the uncompressed bytes hash to {Digest.of(plain)}, where")
 
 
