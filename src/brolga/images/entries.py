@@ -15,6 +15,7 @@ import tarfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from brolga.decompression import unread_compression
 from brolga.errors import CorruptBlob
 from brolga.tarheaders import (
     BLOCK_SIZE,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ARCHIVE_END", "Entry", "data_blocks", "entries", "header", "shown"]
 
+_HEAD_SIZE: Final = 6  # bytes that tell a compression that layers have not
 ARCHIVE_END: Final = bytes(2 * BLOCK_SIZE)
 _MAX_DEVICE: Final = 8**7  # what the field of a device number holds
 
@@ -89,6 +91,11 @@ def entries(blocks: Iterable[Block], *, needs_end: bool = False) -> Iterator[Ent
     Raises CorruptBlob for what is no tar, or what one reader takes as its end and another does not.
     """
     stream = _Stream(blocks)
+    if name := unread_compression(stream.peek(_HEAD_SIZE)):
+        raise CorruptBlob(
+            f"compressed by {name}, which no layer is (image-spec has gzip and zstd): the bytes "
+            "cannot be read as a tar"
+        )
     while isinstance(found := _next_header(stream), Header):
         yield _entry(stream, found)
         stream.skip(-found.size % BLOCK_SIZE)
@@ -207,6 +214,17 @@ class _Stream:
         self._skip: Callable[[int], None] | None = getattr(blocks, "skip", None)
         self._rest = memoryview(b"")
         self._left = 0  # of an entry's data
+
+    def peek(self, size: int) -> bytes:
+        """Return the first bytes of what is to come, and leave them there."""
+        head = b""
+        for block in iter(self._more, None):
+            head += block
+            self._rest = memoryview(b"")
+            if len(head) >= size:
+                break
+        self._rest = memoryview(head)
+        return head[:size]
 
     def at_end(self) -> bool:
         return not any(iter(self._more, None))

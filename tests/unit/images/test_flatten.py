@@ -35,7 +35,7 @@ from brolga import LayerError, LayerWarning, StreamLayer
 from brolga.compression import codec_for
 from brolga.decompression import Limits
 from brolga.errors import CorruptBlob
-from brolga.images import flatten
+from brolga.images import merge
 from brolga.images.flatten import flattened, merged_tar
 from brolga.mediatypes import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 
@@ -267,7 +267,7 @@ def test_without_a_callback_a_python_warning_names_the_entry() -> None:
 
 def test_the_number_of_warnings_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hostile image can have millions."""
-    monkeypatch.setattr(flatten, "_MAX_WARNINGS", 3)
+    monkeypatch.setattr(merge, "_MAX_WARNINGS", 3)
     lower = tar(*[symlink(f"{n}", "x") for n in range(9)])
     told = warned(lower, tar(*[f"{n}/a" for n in range(9)]))[1]
     assert len(told) == 4
@@ -437,7 +437,7 @@ def test_limits_hold() -> None:
 
 def test_the_memory_for_names_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Names are all that is kept, and their number is what an archive claims."""
-    monkeypatch.setattr(flatten, "_MAX_KEPT", 5000)
+    monkeypatch.setattr(merge, "_MAX_KEPT", 5000)
     assert len(names(merged(tar(*[f"{n}" for n in range(40)])))) == 40
     for members in (
         [f"{n}" for n in range(60)],

@@ -1,0 +1,148 @@
+"""One layer shows what all of them show, whatever they are; no bytes are read in two ways."""
+
+from __future__ import annotations
+
+import io
+import random
+import tarfile
+import zlib
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.formats import DECOMPRESS
+from tests.layer_readers import NoTarget, NotTold, extract_over, stack, without_traces
+
+from brolga import LayerError, StreamLayer
+from brolga.decompression import UNLIMITED, decompressed
+from brolga.errors import CorruptBlob
+from brolga.images import BytesBlob
+from brolga.images.flatten import merged_tar
+from brolga.mediatypes import OCI_LAYER
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FILE, LINK, SYMLINK, DIRECTORY = (
+    tarfile.REGTYPE,
+    tarfile.LNKTYPE,
+    tarfile.SYMTYPE,
+    tarfile.DIRTYPE,
+)
+
+# Few names, so that layers meet; most of those that have others below them are directories.
+PLACES = ["a", "b", "c", "a/a", "a/b", "b/a", "a/a/a", "b/a/a"]
+NAMES = st.sampled_from(PLACES)
+SPELLINGS = st.sampled_from(["{}", "./{}", "/{}"])
+KINDS = st.sampled_from([FILE, SYMLINK, DIRECTORY])
+TARGETS = st.sampled_from(["a", "b", "/b", "../b", "b/a", "c", "a/../b", "d/../b", "d"])
+WHITEOUTS = st.sampled_from(
+    [".wh.a", ".wh.b", "a/.wh.a", "a/.wh.b", "b/.wh.a", "a/.wh..wh..opq", ".wh..wh..opq"]
+)
+ENTRIES = st.one_of(
+    st.tuples(st.just(FILE), st.sampled_from(["c", "a/b", "a/a/a", "b/a"]), st.just("")),
+    st.tuples(st.just(DIRECTORY), st.sampled_from(["a", "b", "a/a"]), st.just("")),
+    st.tuples(KINDS, NAMES, st.just("")),
+    st.tuples(st.just(SYMLINK), st.sampled_from(["a", "b", "a/a", "b/a"]), TARGETS),
+    st.tuples(st.just(LINK), NAMES, NAMES),
+    st.tuples(st.just(FILE), WHITEOUTS, st.just("")),
+)
+LAYERS = st.lists(ENTRIES, max_size=6)
+STACKS = st.lists(LAYERS, min_size=1, max_size=4)
+
+
+def written(layer: Sequence[tuple[bytes, str, str]], number: int, spelling: str) -> bytes:
+    """Write a layer; each entry's content and mode tell which one it is."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for place, (kind, name, target) in enumerate(layer):
+            info = tarfile.TarInfo(spelling.format(name))
+            data = b"%d.%d" % (number, place) if kind == FILE else b""
+            info.type, info.size = kind, len(data)
+            info.mode = number * 8 + place
+            info.linkname = target or (f"{number}.{place}" if kind == SYMLINK else "")
+            archive.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+@settings(max_examples=15000, deadline=None)
+@given(stack_of=STACKS, spelling=SPELLINGS)
+def test_merged_tar_shows_what_overlayfs_shows_and_names_where_readers_differ(
+    stack_of: list[list[tuple[bytes, str, str]]], spelling: str
+) -> None:
+    """The one layer shows what the layers show, or there is an error.
+
+    Without a warning, a reader that extracts each layer over those below sees the same.
+    """
+    tars = [written(layer, number, spelling) for number, layer in enumerate(stack_of)]
+    layers = [BytesBlob(data, OCI_LAYER) for data in tars]
+    told: list[str] = []
+    try:
+        out = b"".join(merged_tar(layers, on_warning=told.append))
+    except LayerError as error:
+        reason = str(error)
+        if any(one in reason for one in ("both a directory", "not there", "more than 40")):
+            with pytest.raises(NotTold):
+                stack(tars)
+        else:
+            assert any(one in reason for one in ("a layer above replaces", "comes after", "itself"))
+        return
+    assert b".wh." not in out
+    assert extract_over([out]) == stack([out])
+    try:
+        wanted = stack(tars)
+    except NotTold:
+        return  # what makes it so was hidden
+    assert without_traces(stack([out])) == without_traces(wanted)
+    if told:
+        with pytest.raises(LayerError, match="Readers differ"):
+            list(merged_tar(layers, strict=True))
+    else:
+        assert b"".join(merged_tar(layers, strict=True)) == out
+        with suppress(NoTarget):  # of a hard link that its own layer replaces again
+            assert without_traces(extract_over(tars)) == without_traces(wanted)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    sizes=st.lists(st.integers(0, 3000), min_size=1, max_size=5),
+    cuts=st.lists(st.integers(1, 4000), min_size=1, max_size=30),
+    name=st.sampled_from(["gzip", "zstd"]),
+    seed=st.integers(0, 99),
+)
+def test_what_was_packed_comes_out_however_it_is_cut(
+    sizes: list[int], cuts: list[int], name: str, seed: int
+) -> None:
+    """Members and blocks may begin and end anywhere."""
+    parts = [bytes(b // 32 for b in random.Random(seed).randbytes(size)) for size in sizes]
+    packed = b""
+    for part in parts:
+        with StreamLayer([part], name, threads=1).open() as stream:
+            packed += stream.read()
+    blocks, at = [], 0
+    for cut in cuts:
+        blocks.append(packed[at : at + cut])
+        at += cut
+    assert b"".join(decompressed([*blocks, packed[at:]], UNLIMITED)) == b"".join(parts)
+
+
+@settings(max_examples=200, deadline=None)
+@given(at=st.integers(0, 400), change=st.integers(1, 255), name=st.sampled_from(["gzip", "zstd"]))
+def test_a_changed_byte_is_an_error_or_changes_nothing(at: int, change: int, name: str) -> None:
+    """Whatever is wrong is CorruptBlob; gzip's checksum covers all of the data."""
+    data = bytes(b // 32 for b in random.Random(1).randbytes(600))
+    with StreamLayer([data], name, threads=1).open() as stream:
+        packed = bytearray(stream.read())
+    packed[at % len(packed)] ^= change
+    try:
+        out = b"".join(decompressed([bytes(packed)], UNLIMITED))
+    except CorruptBlob:
+        return
+    if bytes(packed[:3]) == b"\x1f\x8b\x08":
+        assert out == data == zlib.decompress(packed, 31)
+    elif name == "zstd" and bytes(packed[:4]) == b"\x28\xb5\x2f\xfd":
+        assert out == DECOMPRESS["zstd"](bytes(packed))
+    else:
+        assert out == packed or packed[0] >> 4 == 5
