@@ -27,6 +27,7 @@ __all__ = [
     "SPARSE_NAME",
     "End",
     "Header",
+    "is_bare_whiteout",
     "is_header",
     "number",
     "read_header",
@@ -306,6 +307,14 @@ def number(data: bytes) -> int:
     if match is None or (not match[1] and data.strip(b"\0 ")):
         raise CorruptBlob(f"not a valid tar header: {shown(_text(data) or data)} is not a number")
     return int(match[1] or b"0", 8)
+
+
+def is_bare_whiteout(name: bytes) -> bool:
+    """Return whether a name is that of a whiteout which names nothing, and so is not valid.
+
+    "A `.wh.` file, without a basename to delete, is invalid" (layer.md, Whiteouts).
+    """
+    return name.rpartition(b"/")[2] == b".wh."
 
 
 def shown(name: bytes) -> str:

@@ -13,7 +13,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from brolga.errors import CorruptBlob
-from brolga.tarheaders import BLOCK_SIZE, KNOWN_KINDS, Header, is_header, read_header, shown
+from brolga.tarheaders import (
+    BLOCK_SIZE,
+    KNOWN_KINDS,
+    Header,
+    is_bare_whiteout,
+    is_header,
+    read_header,
+    shown,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -147,12 +155,20 @@ def _headers(*, is_layer: bool) -> Generator[_Wish, bytes, None]:
             found = stop.value
         if not isinstance(found, Header):
             return
-        if is_layer and found.kind not in KNOWN_KINDS:
-            raise CorruptBlob(
-                f"the entry {shown(found.name)} is of the type {shown(found.kind)}, which readers "
-                "of layers refuse,"
-            )
+        if is_layer:
+            _check_in_layer(found)
         skip = found.size_in_blocks
+
+
+def _check_in_layer(found: Header) -> None:
+    """Raise CorruptBlob for an entry that readers of layers refuse."""
+    if found.kind not in KNOWN_KINDS:
+        raise CorruptBlob(
+            f"the entry {shown(found.name)} is of the type {shown(found.kind)}, which readers of "
+            "layers refuse,"
+        )
+    if is_bare_whiteout(found.name):
+        raise CorruptBlob(f"the whiteout {shown(found.name)} names nothing")
 
 
 def _begins(head: bytes) -> bool:

@@ -5,9 +5,9 @@ Knows flags, and what becomes of an index. Must not know how layers are put toge
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -39,12 +39,14 @@ if TYPE_CHECKING:
 
     from brolga.client import Client
     from brolga.descriptor import Descriptor, Platform
+    from brolga.digest import Digest
     from brolga.images import Image, ImageIndex, Tree
     from brolga.place import Local
     from brolga.reference import Repository
 
 __all__ = ["command"]
 
+_MAX_DEPTH: Final = 16  # indexes within indexes, as when they are pushed
 _EXAMPLES = """\b
 Examples:
   brolga flatten registry.example/app:v1
@@ -103,41 +105,60 @@ def _flat(
 ) -> Tree:
     from brolga.images import Image
 
-    return flatten(tree) if isinstance(tree, Image) else _flat_index(client, home, tree, flatten)
-
-
-def _flat_index(
-    client: Client, home: Repository | Local, index: ImageIndex, flatten: Callable[[Image], Image]
-) -> ImageIndex:
-    """Push each image of an index, flattened; return the index of them, which has digests then."""
+    if isinstance(tree, Image):
+        return flatten(tree)
     check_open(home)  # the images go one by one
-    flat = index.filter(lambda _: False)
-    for descriptor in index.index.manifests:
+    return _Flattening(client, home, flatten).index(tree)
+
+
+@dataclass(frozen=True)
+class _Flattening:
+    """An index on its way to one of flat images; each child is flattened and pushed once."""
+
+    client: Client
+    home: Repository | Local
+    flatten: Callable[[Image], Image]
+    done: dict[Digest, Tree] = field(default_factory=dict)
+
+    def index(self, index: ImageIndex, depth: int = 0) -> ImageIndex:
+        """Push each image of an index, flattened; return the index of them, which has digests then.
+
+        Raises InvalidManifest for indexes that are nested too deep.
+        """
+        from brolga.errors import InvalidManifest
+
+        if depth > _MAX_DEPTH:
+            raise InvalidManifest(f"indexes are nested deeper than {_MAX_DEPTH} levels")
+        flat = index.filter(lambda _: False)
+        for descriptor in index.index.manifests:
+            child = self._child(index, descriptor, depth)
+            if child is None:
+                say(f"left out {descriptor.digest}: it is not an image of files")
+            else:
+                flat = flat.append(child, described=_described(descriptor, child.descriptor))
+        return flat
+
+    def _child(self, index: ImageIndex, descriptor: Descriptor, depth: int) -> Tree | None:
+        """Return what a child of an index becomes; None if it is not an image of files."""
+        from brolga.images import Image
+        from brolga.mediatypes import IMAGE_CONFIGS
+
+        if descriptor.platform is not None and descriptor.platform.os == "unknown":
+            return None  # buildkit's attestations are images by their types
+        if descriptor.digest in self.done:
+            return self.done[descriptor.digest]
         child = index.child(descriptor)
-        if not _has_files(descriptor, child):
-            say(f"left out {descriptor.digest}: it is not an image of files")
-            continue
-        child = _flat(client, home, child, flatten)
-        client.push(home, child)
-        now = child.descriptor
-        described = replace(
-            descriptor,
-            media_type=now.media_type,
-            digest=now.digest,
-            size=now.size,
-            data=None,
-        )
-        flat = flat.append(child, described=described)
-    return flat
+        if not isinstance(child, Image):
+            flat: Tree = self.index(child, depth + 1)
+        elif child.manifest.config.media_type in IMAGE_CONFIGS:
+            flat = self.flatten(child)
+        else:
+            return None
+        self.client.push(self.home, flat)
+        self.done[descriptor.digest] = flat
+        return flat
 
 
-def _has_files(descriptor: Descriptor, child: Tree) -> bool:
-    """Tell whether a child of an index is an image that runs: its layers are tars."""
-    from brolga.images import ImageIndex
-    from brolga.mediatypes import DOCKER_CONFIG, OCI_CONFIG
-
-    if descriptor.platform is not None and descriptor.platform.os == "unknown":
-        return False  # buildkit's attestations are images by their types
-    return isinstance(child, ImageIndex) or (
-        child.manifest.config.media_type in {OCI_CONFIG, DOCKER_CONFIG}
-    )
+def _described(old: Descriptor, now: Descriptor) -> Descriptor:
+    """Return what an index says of a child, with the digest that it has now."""
+    return replace(old, media_type=now.media_type, digest=now.digest, size=now.size, data=None)

@@ -55,6 +55,7 @@ def copy_referrers(
                 client.push(by_digest(target, referrer.digest), found, recheck=recheck)
                 todo.append((found, depth + 1))
         if isinstance(one, ImageIndex):
-            below = [child for child in one.index.manifests if child.digest not in seen]
-            seen.update(child.digest for child in below)
-            todo += ((one.child(child), depth + 1) for child in below)
+            below = {child.digest: child for child in one.index.manifests}
+            new = [child for digest, child in below.items() if digest not in seen]
+            seen.update(below)
+            todo += ((one.child(child), depth + 1) for child in new)
