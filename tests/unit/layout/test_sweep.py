@@ -419,9 +419,9 @@ def test_a_document_is_read_once_for_all_media_types_that_it_is_given(
     reads: list[Path] = []
     read = Files.read
 
-    def counted(files: Files, path: Path) -> bytes | None:
+    def counted(files: Files, path: Path, *limit: int) -> bytes | None:
         reads.append(path)
-        return read(files, path)
+        return read(files, path, *limit)
 
     monkeypatch.setattr(Files, "read", counted)
     assert layout.gc(older_than_s=0) == NOTHING
