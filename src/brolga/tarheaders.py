@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
+from zlib import adler32
 
 from brolga.errors import CorruptBlob, excerpt
 
@@ -45,6 +45,8 @@ _NEGATIVE: Final = 0xFF
 # Places in a header (POSIX pax, ustar Interchange Format; GNU tar manual, Basic Tar Format).
 _NAME: Final = slice(0, 100)
 _SIZE: Final = slice(124, 136)
+_USUAL_SUM: Final = slice(148, 154)
+_USUAL_SIZE: Final = slice(124, 135)
 _SUM: Final = slice(148, 156)
 _TYPE: Final = slice(156, 157)
 _LINK: Final = slice(157, 257)
@@ -54,6 +56,12 @@ _PREFIX: Final = slice(345, 500)
 _USTAR: Final = b"ustar"  # POSIX has a zero behind it, GNU a space
 _OTHERS: Final = (slice(100, 108), slice(108, 116), slice(116, 124), slice(136, 148))
 _DEVICES: Final = (slice(329, 337), slice(337, 345))
+# How tar writes its numbers; any other header is looked at field by field, which takes longer.
+_USUAL: Final = re.compile(
+    rb".{100}(?:[0-7]{7}[ \0]|[0-7]{6} \0){3}(?:[0-7]{11}[ \0]){2}[0-7]{6}\0 .{101}ustar.{67}"
+    rb"(?:[0-7]{7}[ \0]|[0-7]{6} \0|\0{8}){2}",
+    re.DOTALL,
+)
 _OCTAL: Final = re.compile(rb" *([0-7]*) *(?:\0.*)?", re.DOTALL)
 
 # Types (POSIX ustar and pax, GNU, Solaris), as `tarfile` has them, which is slow to import.
@@ -69,6 +77,7 @@ KNOWN_KINDS: Final = _WITHOUT_DATA | {FILE}
 _PAX: Final = frozenset({b"x", b"X"})
 _GLOBAL: Final = b"g"
 _LONG: Final = {b"L": b"path", b"K": b"linkpath"}  # GNU
+_EXTENDED: Final = _PAX | _LONG.keys() | {_GLOBAL}
 
 # A sparse file (GNU tar manual, Sparse Formats).
 SPARSE_NAME: Final = b"GNU.sparse.name"
@@ -88,8 +97,7 @@ class End(Enum):
     MISSING = "missing"
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """What the headers of one entry say.
 
     `kind` is FILE and DIRECTORY for older types of those too. `size` counts the bytes that follow,
@@ -101,8 +109,8 @@ class Header:
     name: bytes
     link: bytes
     size: int
-    records: dict[bytes, bytes] = field(repr=False)
-    block: bytes = field(repr=False)
+    records: dict[bytes, bytes]
+    block: bytes
 
     @property
     def size_in_blocks(self) -> int:
@@ -121,8 +129,17 @@ def is_header(block: bytes) -> bool:
         said = number(block[_SUM])
         summed = block[: _SUM.start] + b" " * 8 + block[_SUM.stop :]
         # Some old programs summed bytes with a sign up.
-        return said == sum(summed) or said == sum(memoryview(summed).cast("b"))
+        return said == _sum(summed) or said == sum(memoryview(summed).cast("b"))
     return False
+
+
+def _sum(block: bytes) -> int:
+    """Return the sum of 512 bytes: in C, as it is needed for each header of a stream.
+
+    The lower half of Adler-32 is 1 and the sum of the bytes, modulo 65521 (RFC 1950, section 9),
+    which 256 bytes do not reach.
+    """
+    return (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2
 
 
 def read_header() -> Generator[int, bytes, Header | End]:
@@ -140,8 +157,11 @@ def read_header() -> Generator[int, bytes, Header | End]:
                 raise CorruptBlob("the tar is cut short: it ends after an extended header")
             return (yield from _end()) if block else End.MISSING
         kind, size = _checked(block)
-        if kind not in _PAX and kind not in _LONG and kind != _GLOBAL:
-            return (yield from _entry(block, _joined(extended)))
+        if kind not in _EXTENDED:
+            records = _joined(extended) if extended else {}
+            if kind == _SPARSE:
+                records |= yield from _sparse_records(block)
+            return _entry(block, size, records)
         if size > MAX_EXTENDED:
             raise CorruptBlob(
                 f"an extended tar header of {size} bytes, where at most {MAX_EXTENDED} are read"
@@ -164,6 +184,10 @@ def _end() -> Generator[int, bytes, End]:
 
 def _checked(block: bytes) -> tuple[bytes, int]:
     """Return the type and the size of a header block. Raises CorruptBlob if it is not valid."""
+    if _USUAL.match(block):
+        summed = _sum(block) - sum(block[_SUM]) + 8 * ord(" ")
+        if int(block[_USUAL_SUM], 8) == summed:
+            return block[_TYPE], int(block[_USUAL_SIZE], 8)
     if not is_header(block):
         raise CorruptBlob("not a valid tar header")
     size = number(block[_SIZE])
@@ -198,15 +222,13 @@ def _joined(extended: dict[bytes, dict[bytes, bytes]]) -> dict[bytes, bytes]:
     return records
 
 
-def _entry(block: bytes, records: dict[bytes, bytes]) -> Generator[int, bytes, Header]:
-    """Return the entry of a header block."""
+def _entry(block: bytes, size: int, records: dict[bytes, bytes]) -> Header:
+    """Return the entry of a header block, which says a size."""
     kind, written = block[_TYPE], _text(block[_NAME])
     # GNU's format has other things in the place of ustar's prefix.
     if block[_POSIX_MAGIC] == b"ustar\0" and (prefix := _text(block[_PREFIX])):
         written = prefix + b"/" + written
-    if kind == _SPARSE:
-        records |= yield from _sparse_records(block)
-    elif any(key.startswith(_SPARSE_KEYS) for key in records):
+    if kind != _SPARSE and records and any(key.startswith(_SPARSE_KEYS) for key in records):
         _check_sparse(kind, records)
     name = records.get(SPARSE_NAME) or records.get(b"path") or written
     link = records.get(b"linkpath") or _text(block[_LINK])
@@ -219,10 +241,10 @@ def _entry(block: bytes, records: dict[bytes, bytes]) -> Generator[int, bytes, H
         kind = DIRECTORY if name.endswith(b"/") else FILE
     elif kind in {_CONTIGUOUS, _SPARSE}:
         kind = FILE
-    size = 0
-    if kind not in _WITHOUT_DATA:
-        said = records.get(b"size")
-        size = _decimal(said) if said else number(block[_SIZE])
+    if kind in _WITHOUT_DATA:
+        size = 0
+    elif said := records.get(b"size"):
+        size = _decimal(said)
     return Header(kind, name, link, size, records, block)
 
 

@@ -23,6 +23,7 @@ from brolga.tarheaders import (
     SPARSE_NAME,
     End,
     Header,
+    number,
     read_header,
     shown,
 )
@@ -128,11 +129,11 @@ def header(entry: Entry, name: bytes, link: bytes) -> bytes:
         ("size", b"size", 8**11, entry.size),
         ("mtime", b"mtime", 8**11, entry.info.mtime),
     )
-    for attribute, key, end, number in numbers:
-        fits = 0 <= number < end
+    for attribute, key, end, value in numbers:
+        fits = 0 <= value < end
         if not fits:
-            records.setdefault(key, b"%d" % number)
-        setattr(info, attribute, number if fits else 0)
+            records.setdefault(key, b"%d" % value)
+        setattr(info, attribute, value if fits else 0)
     return _extended(records) + info.tobuf(tarfile.USTAR_FORMAT, "ascii", "replace")
 
 
@@ -173,14 +174,21 @@ def _entry(stream: _Stream, found: Header) -> Entry:
 
 
 def _parsed(block: bytes) -> tarfile.TarInfo:
-    try:
-        info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-    except tarfile.HeaderError as error:
-        raise CorruptBlob(f"not a valid tar header: {error}") from error
-    devices = info.devmajor, info.devminor
-    if not all(0 <= number < _MAX_DEVICE for number in devices):
-        raise CorruptBlob("not a valid tar header: a number is out of range")
+    """Read owner, mode, time and device numbers of a header block that is valid."""
+    info = tarfile.TarInfo()
+    info.mode = number(block[100:108])
+    info.uid, info.gid = number(block[108:116]), number(block[116:124])
+    info.mtime = number(block[136:148])
+    if block[257:262] == b"ustar":  # Unix V7 has no more
+        info.uname, info.gname = _name(block[265:297]), _name(block[297:329])
+        info.devmajor, info.devminor = number(block[329:337]), number(block[337:345])
+        if not (0 <= info.devmajor < _MAX_DEVICE and 0 <= info.devminor < _MAX_DEVICE):
+            raise CorruptBlob("not a valid tar header: a number is out of range")
     return info
+
+
+def _name(data: bytes) -> str:
+    return data.partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 
 def _bytes(text: str) -> bytes:
