@@ -86,7 +86,8 @@ _SPARSE_KEYS: Final = b"GNU.sparse."
 _SPARSE_PARTS: Final = frozenset({b"GNU.sparse.offset", b"GNU.sparse.numbytes"})
 _SPARSE_VERSIONS: Final = frozenset({(b"0", b"0"), (b"0", b"1"), (b"1", b"0")})
 _SPARSE_ENTRY: Final = 24  # bytes in a GNU header: offset and size
-# What a global header cannot say: GNU tar and tarfile take it, Go and runtimes pass over it.
+# What decides which entries there are. A global header cannot say it: GNU tar and tarfile take it,
+# Go and runtimes pass over it.
 _STRUCTURE: Final = frozenset({b"path", b"linkpath", b"size"})
 
 
@@ -270,9 +271,12 @@ def _pax_records(data: bytes) -> dict[bytes, bytes]:
         if key in _SPARSE_PARTS:
             sparse.append(value)
         elif value or b".xattr." in key:
-            records[key] = value
+            records[key] = value  # an xattr may be empty
+        elif key in _STRUCTURE or key.startswith(_SPARSE_KEYS):
+            # POSIX and Go take the header's value then; GNU tar and tarfile an empty one.
+            raise CorruptBlob(f"a pax header with an empty {shown(key)}: readers differ")
         else:
-            records.pop(key, None)  # "the header block's value is used"; an xattr may be empty
+            records.pop(key, None)
         start = end
     if sparse:  # version 0.0 repeats its records; 0.1 has the same in one
         records[_SPARSE_MAP] = b",".join(sparse)

@@ -99,6 +99,14 @@ DIFFER = {
     "a size beyond all": (header(at_124=b"\x80" + b"\xff" * 11) + END, "out of range"),
     "a size below zero": (header(at_124=b"\xff" * 12) + END, "out of range"),
     "a pax size beyond all": (pax(record(b"size", b"9" * 19)) + header() + END, "size that is not"),
+    "an empty path": (
+        pax(record(b"path", b"a") + record(b"path", b"")) + header() + END,
+        "a pax header with an empty 'path'",
+    ),
+    "an empty size": (
+        pax(record(b"size", b"")) + header() + END,
+        "a pax header with an empty 'size'",
+    ),
     "GNU.sparse.name alone": (
         pax(record(b"GNU.sparse.name", b"evil") + record(b"path", b"good")) + header() + END,
         "records of a sparse file without its map",
