@@ -48,7 +48,6 @@ __all__ = [
     "InvalidManifest",
     "InvalidReference",
     "LayerError",
-    "LayerWarning",
     "NeedsSpool",
     "NoSuchImage",
     "NoSuchPlatform",
@@ -149,10 +148,6 @@ class CredentialsError(BrolgaError):
 
 class LayerError(BrolgaError):
     """A layer was asked for what its state does not allow."""
-
-
-class LayerWarning(UserWarning):
-    """An entry of a layer on which readers differ; says which one, and what the result shows."""
 
 
 class NeedsSpool(LayerError):

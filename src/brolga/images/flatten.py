@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from brolga.decompression import DEFAULT_LIMITS, Limits, decompressed
-from brolga.errors import CorruptBlob, LayerError, LayerWarning, NotComputed
+from brolga.errors import CorruptBlob, LayerError, NotComputed
 from brolga.images.entries import ARCHIVE_END, entries
 from brolga.images.merge import Merge
 from brolga.layer import StreamLayer
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
     from brolga.blob import Blob
 
-__all__ = ["flattened", "merged_tar"]
+__all__ = ["LayerWarning", "flattened", "merged_tar"]
+
+
+class LayerWarning(UserWarning):
+    """An entry of a layer on which readers differ; says which one, and what the result shows."""
 
 
 def flattened(
