@@ -10,6 +10,7 @@ import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from brolga.blob import runs_user_code
 from brolga.decompression import DEFAULT_LIMITS, Limits, decompressed
 from brolga.errors import CorruptBlob, LayerError, NotComputed
 from brolga.images.entries import ARCHIVE_END, entries
@@ -49,7 +50,9 @@ def flattened(
                 "then flatten what is in the registry"
             )
     merged = merged_tar(tuple(layers), limits, strict=strict, on_warning=on_warning)
-    return StreamLayer(merged)
+    layer = StreamLayer(merged)
+    layer.runs_user_code = on_warning is not None or any(map(runs_user_code, layers))
+    return layer
 
 
 def merged_tar(
