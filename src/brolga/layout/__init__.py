@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
     from brolga.blob import Blob, Block
     from brolga.descriptor import Descriptor
+    from brolga.layout.listing import LayoutIndex
     from brolga.manifest import Manifest
 
 __all__ = ["DEFAULT_AGE_S", "Layout", "Swept"]
@@ -106,7 +107,7 @@ class Layout(Reading):
         if not self._files.is_there() or (name and self.named(name) != descriptor.digest):
             return False
         try:
-            return self._missing([descriptor]) is None and descriptor.digest in self._reachable()
+            return self._missing([descriptor]) is None and self._is_listed(descriptor.digest)
         except (CorruptBlob, DigestMismatch, InvalidManifest):
             return False  # what is damaged is written anew
 
@@ -202,9 +203,10 @@ class Layout(Reading):
 
     # --- Inside
 
-    def _save(self, before: Index, after: Index) -> None:
+    def _save(self, before: LayoutIndex, after: LayoutIndex) -> None:
         if after.raw != before.raw:
             self._files.write([after.raw], lambda _: self._files.index)
+            self._last = after
 
     def _write(
         self,
@@ -238,8 +240,8 @@ class Layout(Reading):
         missing = (one.digest for one in reached(wanted, below) if not self._has(one))
         return next(missing, None)
 
-    def _reachable(self) -> set[Digest]:
-        """Return the digests of the manifests that the index names, and of those below them."""
+    def _is_listed(self, digest: Digest) -> bool:
+        """Return whether the index names a manifest, or an index below it does."""
 
         def below(descriptor: Descriptor) -> Iterable[Descriptor]:
             if descriptor.media_type not in INDEX_TYPES or not self._has(descriptor):
@@ -247,7 +249,8 @@ class Layout(Reading):
             document = self.document(str(descriptor.digest))
             return document.manifests if isinstance(document, Index) else ()
 
-        return {one.digest for one in reached(self._index().manifests, below)}
+        # The index's own entries come first: what is there is found without reading one.
+        return any(one.digest == digest for one in reached(self._index().manifests, below))
 
 
 def _parts(document: Manifest | Index) -> Iterator[Descriptor]:

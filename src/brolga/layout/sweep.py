@@ -17,6 +17,7 @@ import os
 import re
 import stat
 import time
+from collections import defaultdict, deque
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from brolga.descriptor import Descriptor
     from brolga.layout.files import Files
+    from brolga.layout.listing import LayoutIndex
     from brolga.manifest import Index
 
 __all__ = ["DEFAULT_AGE_S", "Sweeping", "Swept", "delete", "discard", "left_over", "unneeded"]
@@ -69,19 +71,26 @@ class Sweeping:
         self.unread: dict[Digest, str] = {}
         self._files = files
 
-    def rooted(self, index: Index) -> Index:
+    def rooted(self, index: LayoutIndex) -> LayoutIndex:
         """Return the index without images that have no name, but for those that refer to one.
 
         Raises as `needed`.
         """
-        kept = [entry for entry in index.manifests if name_of(entry)]
-        others = [entry for entry in index.manifests if not name_of(entry)]
-        while True:
-            known = self.needed(index.replace(manifests=kept))
-            more = [one for one in others if one not in kept and self._subjects(one) & known]
-            if not more:
-                return index.replace(manifests=[one for one in index.manifests if one in kept])
-            kept += more
+        kept = {number for number, entry in enumerate(index.manifests) if name_of(entry)}
+        waiting = defaultdict[Digest, set[int]](set)
+        for number, entry in enumerate(index.manifests):
+            if number not in kept:
+                for subject in self._subjects(entry):
+                    waiting[subject].add(number)
+        roots = deque(index.manifests[number] for number in sorted(kept))
+        known = set[tuple[Digest, str]]()
+        while roots:
+            entry = roots.popleft()
+            for digest, _ in reached([(entry.digest, entry.media_type)], self._referred, known):
+                more = waiting.pop(digest, set()) - kept
+                kept |= more
+                roots.extend(index.manifests[number] for number in sorted(more))
+        return index.with_entries(index.manifests[number] for number in sorted(kept))
 
     def needed(self, index: Index) -> set[Digest]:
         """Return the digest of everything that can be reached from an index.
