@@ -126,7 +126,7 @@ def create_app(directory: Path, options: Options | None = None) -> Starlette:
     )
     app.router.redirect_slashes = False
     app.state.options = options
-    app.state.store = Store(directory, durable=options.durable)
+    app.state.store = Store(directory, durable=options.durable, read_only=options.read_only)
     if options.injector is not None:
         options.injector.bind(app.state)
     return app

@@ -9,26 +9,25 @@ bytes are in their place before the index names them, and go after it has forgot
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
 
 from brolga.errors import BrolgaError
-from brolga.server import documents
-from brolga.server.graph import Graph
+from brolga.server.documents import Document
+from brolga.server.graph import Graph, Referrer
 from brolga.server.index import Index
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    import sqlite3
+    from collections.abc import Callable, Sequence
 
     from brolga.descriptor import Descriptor
     from brolga.digest import Digest
-    from brolga.server.documents import Document
-    from brolga.server.graph import GraphCache
+    from brolga.server.database import Databases
     from brolga.server.layout import Layout
 
 __all__ = ["ManifestUnknown", "Manifests", "ReferencesUnknown", "SizeMismatch", "Stored"]
 
-_log = logging.getLogger("brolga.server")
+_T = TypeVar("_T")
 
 
 class ManifestUnknown(BrolgaError):
@@ -57,57 +56,96 @@ class Stored(NamedTuple):
 class Manifests:
     """The manifests and tags of one repository."""
 
-    def __init__(self, layout: Layout, graphs: GraphCache) -> None:
+    def __init__(self, layout: Layout, databases: Databases) -> None:
         self._layout = layout
-        self._graphs = graphs
+        self._databases = databases
+
+    def is_current(self) -> bool:
+        """Return whether what is known of the layout is as new as the layout, for certain."""
+        if not self._layout.exists():
+            return True
+        return self._databases.run(
+            self._layout, lambda database: Graph(self._layout, database).is_current()
+        )
+
+    def update(self) -> None:
+        """Read what has changed in the layout. Raises BrokenIndex, LayoutBusy."""
+        if self._layout.exists():
+            self._ask(lambda _: None)
 
     def put(
         self,
         body: bytes,
         descriptor: Descriptor,
         tags: Sequence[str],
-        needs: Sequence[Descriptor] = (),
+        document: Document | None = None,
         *,
         sparse: bool = False,
     ) -> None:
         """Store a manifest, exactly these bytes, and let tags name it.
 
-        Raises ReferencesUnknown where something of `needs` is not here, unless `sparse` allows it,
-        SizeMismatch where it has another size than it says; nothing is stored then.
+        `document` is what it says. Raises ReferencesUnknown if something of that is not here,
+        unless `sparse` allows it, SizeMismatch if it has another size than it says; nothing is
+        stored then.
         """
-        self._layout.disk.make(self._layout.uploads)
-        with self._layout.locked():
-            missing = self._missing(needs)
-            if missing and not sparse:
-                raise ReferencesUnknown(missing)
-            index = Index.load(self._layout.index)
-            target = self._layout.blob(descriptor.digest)
-            self._layout.disk.write(target, body, self._layout.uploads)
-            index.put(descriptor, tags)
-            self._save(index)
+        document = document or Document()
+        try:
+            self._layout.disk.make(self._layout.uploads)
+            with self._layout.locked():
+                missing = self._missing((*document.blobs, *document.manifests))
+                self._put(body, descriptor, tags, [] if sparse else missing)
+        except BaseException:
+            self._layout.leave_nothing()
+            raise
+        self._record(descriptor, document)
         self._layout.create()
+
+    def _put(
+        self,
+        body: bytes,
+        descriptor: Descriptor,
+        tags: Sequence[str],
+        missing: Sequence[Descriptor],
+    ) -> None:
+        if missing:
+            raise ReferencesUnknown(missing)
+        index = self._load()
+        target = self._layout.blob(descriptor.digest)
+        self._layout.disk.write(target, body, self._layout.uploads)
+        index.put(descriptor, tags)
+        self._save(index)
+
+    def _record(self, descriptor: Descriptor, document: Document) -> None:
+        """Keep what a manifest says: nobody has to read it again."""
+        self._databases.run(
+            self._layout,
+            lambda database: Graph(self._layout, database).record(descriptor, document),
+        )
 
     def by_tag(self, tag: str) -> Stored:
         """Find what a tag names. Raises RepositoryUnknown, ManifestUnknown."""
-        return self._open(self._index().by_tag(tag), tag)
+        return self._open(self._ask(lambda graph: graph.by_tag(tag)), tag)
 
     def by_digest(self, digest: Digest) -> Stored:
         """Find a manifest by its digest. Raises RepositoryUnknown, ManifestUnknown."""
-        return self._open(self._find(digest), str(digest))
+        return self._open(self._ask(lambda graph: graph.find(digest)), str(digest))
 
     def has(self, digest: Digest) -> bool:
         """Whether a digest is a manifest's. Raises RepositoryUnknown."""
-        return self._find(digest) is not None
+        return self._ask(lambda graph: graph.find(digest)) is not None
 
-    def tags(self) -> list[str]:
-        """Return every name in the index, in no order. Raises RepositoryUnknown."""
-        return self._index().tags()
+    def tags(self, last: str | None = None, count: int = -1) -> list[str]:
+        """Return so many tags after one, all without bounds, in case-insensitive order.
+
+        Raises RepositoryUnknown.
+        """
+        return self._ask(lambda graph: graph.tags(last, count))
 
     def untag(self, tag: str) -> None:
         """Delete a tag; its manifest stays. Raises RepositoryUnknown, ManifestUnknown."""
         self._layout.require()
         with self._layout.locked():
-            index = Index.load(self._layout.index)
+            index = self._load()
             if not index.untag(tag):
                 raise ManifestUnknown(f"no tag {tag} in {self._layout.name}")
             self._save(index)
@@ -116,72 +154,73 @@ class Manifests:
         """Delete a manifest and its tags. Raises RepositoryUnknown, ManifestUnknown."""
         self._layout.require()
         with self._layout.locked():
-            index = Index.load(self._layout.index)
-            bytes_of_it = self._layout.blob(digest)
+            index = self._load()
             if index.remove(digest):
                 self._save(index)
-            elif self._graph(index).find(str(digest)) is None or not bytes_of_it.is_file():
+            elif not self.has(digest) or not self._layout.has(digest):
                 raise ManifestUnknown(f"no manifest {digest} in {self._layout.name}")
-            bytes_of_it.unlink(missing_ok=True)
+            self._layout.disk.unlink(self._layout.blob(digest))
 
-    def referrers(self, digest: Digest) -> Iterator[tuple[Descriptor, Document]]:
-        """Yield what has a subject of this digest, ordered by digest; nothing if unknown."""
+    def referrers(
+        self, digest: Digest, artifact_type: str | None, last: str, size: int
+    ) -> tuple[list[Referrer], bool]:
+        """Return what has a subject of this digest, ordered by digest, and whether there is more.
+
+        They begin after `last`, and are of one type, if that is given. Their descriptors have at
+        most `size` bytes in JSON, unless one alone has more.
+        """
         if not self._layout.exists():
-            return
-        for descriptor in self._graph(self._index()).referrers(str(digest)):
-            document = self._read(descriptor)
-            if document is not None:
-                yield descriptor, document
+            return [], False
+
+        def page(graph: Graph) -> tuple[list[Referrer], bool]:
+            found: list[Referrer] = []
+            left = size
+            for one in graph.referrers(digest, artifact_type, last):
+                if not self._layout.has(one.digest):
+                    continue  # another program has deleted it
+                left -= len(one.listed)
+                if found and left < 0:
+                    return found, True
+                found.append(one)
+            return found, False
+
+        return self._ask(page)
+
+    def _ask(self, question: Callable[[Graph], _T]) -> _T:
+        """Ask about the layout as it is now. Raises RepositoryUnknown, BrokenIndex, LayoutBusy."""
+        self._layout.require()
+
+        def work(database: sqlite3.Connection) -> _T:
+            graph = Graph(self._layout, database)
+            graph.update()
+            return question(graph)
+
+        return self._databases.run(self._layout, work)
 
     def _missing(self, needs: Sequence[Descriptor]) -> list[Descriptor]:
         """Return what is not here. Raises SizeMismatch."""
         missing: list[Descriptor] = []
-        for need in needs:
+        for need in dict.fromkeys(needs):
             try:
-                size = self._layout.blob(need.digest).stat().st_size
-            except FileNotFoundError:
+                size = self._layout.disk.status(self._layout.blob(need.digest)).st_size
+            except (FileNotFoundError, NotADirectoryError):
                 missing.append(need)
                 continue
             if size != need.size:
                 raise SizeMismatch(f"{need.digest} has {size} bytes, not {need.size}")
         return missing
 
+    def _load(self) -> Index:
+        return Index.load(self._layout.disk, self._layout.index)
+
     def _save(self, index: Index) -> None:
         self._layout.disk.write(self._layout.index, index.text(), self._layout.uploads)
-
-    def _index(self) -> Index:
-        self._layout.require()
-        return Index.load(self._layout.index)
-
-    def _find(self, digest: Digest) -> Descriptor | None:
-        index = self._index()
-        return index.by_digest(digest) or self._graph(index).find(str(digest))
-
-    def _graph(self, index: Index) -> Graph:
-        """Return the graph of an index as it was read."""
-
-        def grow(before: Graph | None) -> Graph:
-            return Graph.grow(index.descriptors(), self._read, before)
-
-        return self._graphs.get(self._layout.index, index.fingerprint, grow)
-
-    def _read(self, descriptor: Descriptor) -> Document | None:
-        """Read what a manifest says; None where it cannot be read, or is not a manifest."""
-        try:
-            with self._layout.blob(descriptor.digest).open("rb") as file:
-                # No more than a manifest can have, whatever another program put there.
-                body = file.read(documents.LIMIT + 1)
-        except OSError as error:
-            if not isinstance(error, FileNotFoundError):
-                _log.error("%s", error)
-            return None
-        return documents.read(descriptor.media_type, body)
 
     def _open(self, found: Descriptor | None, wanted: str) -> Stored:
         if found is None:
             raise ManifestUnknown(f"no manifest {wanted} in {self._layout.name}")
         try:
-            return Stored(found, self._layout.blob(found.digest).open("rb"))
-        except FileNotFoundError as error:
+            return Stored(found, self._layout.disk.reader(self._layout.blob(found.digest)))
+        except (FileNotFoundError, NotADirectoryError) as error:
             what = f"manifest {wanted} of {self._layout.name}"
             raise ManifestUnknown(f"{what} has no bytes") from error

@@ -20,7 +20,7 @@ from brolga.server.index import BrokenIndex
 from brolga.server.layout import LayoutBusy, RepositoryUnknown
 from brolga.server.manifest_store import ManifestUnknown, ReferencesUnknown, SizeMismatch
 from brolga.server.receiving import BodyStalled, BodyTooLong
-from brolga.server.session import UploadBusy, UploadUnknown
+from brolga.server.session import TooManyUploads, UploadBusy, UploadUnknown
 from brolga.server.storage import BlobIsManifest, BlobUnknown
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ _TABLE: Mapping[type, tuple[int, str]] = {
     BlobUnknown: (404, "BLOB_UNKNOWN"),
     ManifestUnknown: (404, "MANIFEST_UNKNOWN"),
     UploadUnknown: (404, "BLOB_UPLOAD_UNKNOWN"),
+    TooManyUploads: (429, "TOOMANYREQUESTS"),
     UploadBusy: (409, "BLOB_UPLOAD_INVALID"),
     BlobIsManifest: (405, "UNSUPPORTED"),
     BodyTooLong: (413, "SIZE_INVALID"),

@@ -16,7 +16,6 @@ from brolga.layout import Layout
 from brolga.layout import listing as listing_module
 from brolga.layout.listing import LayoutIndex, entered, forgotten, unnamed
 from brolga.manifest import MAX_SIZE
-from brolga.manifest import document as document_module
 from brolga.mediatypes import OCI_INDEX, OCI_MANIFEST
 
 if TYPE_CHECKING:
@@ -58,14 +57,14 @@ def test_an_unchanged_index_is_parsed_once(tmp_path: Path, monkeypatch: pytest.M
     layout = Layout(tmp_path)
     push(layout, Image.empty(), "first")
     parsed: list[int] = []
-    real = document_module.json.loads
+    real = json.loads
 
     def loads(text: str, **options: Any) -> Any:
         parsed.append(len(text))
         return real(text, **options)
 
     fill(layout, Image.empty(), 50)
-    monkeypatch.setattr(document_module.json, "loads", loads)
+    monkeypatch.setattr(json, "loads", loads)
     for number in range(10):
         layout.tag("v0", f"w{number}")
         assert f"w{number}" in layout.tags()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 import uuid
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from brolga._version import __version__
 from brolga.digest import Digest
 from brolga.mediatypes import OCI_INDEX, OCI_MANIFEST
 from brolga.server import documents, receiving
+from brolga.server.database import DATABASE
+from brolga.server.disk import Disk
 from brolga.server.injection import Injector
 from brolga.server.options import Options
 from brolga.server.session import ProgressCache, Upload, Writer
@@ -438,7 +441,7 @@ def test_two_writers(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(receiving, "PATIENCE_S", 0.02)
     location = registry.start()
     path = registry.root / "a/b/.uploads" / location.rpartition("/")[2]
-    with Upload(path, ProgressCache()).writer() as writer:
+    with Upload(path, ProgressCache(), Disk(path.parent)).writer() as writer:
         writer.write(b"abc")
         for method in ("PATCH", "PUT", "DELETE"):
             answer = registry(method, f"{location}?digest={ABC}", b"xyz")
@@ -721,6 +724,7 @@ def test_a_manifest_that_cannot_be_looked_into(
     path = registry.root / "a/b/blobs/sha256" / digest.encoded
     path.unlink()
     path.mkdir()
+    shutil.rmtree(registry.root / "a/b" / DATABASE)
     assert registry("GET", f"/v2/a/b/referrers/{ABC}").status == 200
     assert path.name in caplog.text
 
