@@ -172,6 +172,8 @@ class Graph:
         while rows := database.execute(_UNREAD, (_BATCH,)).fetchall():
             found = [(one, self._read(one)) for one in map(_described, rows)]
             with _Transaction(database):
+                if database.execute("SELECT writer FROM source").fetchone() != (writer,):
+                    break
                 for descriptor, document in found:
                     self._insert(descriptor, document)
         return writer

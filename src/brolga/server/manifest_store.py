@@ -94,10 +94,11 @@ class Manifests:
             with self._layout.locked():
                 missing = self._missing((*document.blobs, *document.manifests))
                 self._put(body, descriptor, tags, [] if sparse else missing)
+                # Still under the lock: nobody deletes it meanwhile.
+                self._record(descriptor, document)
         except BaseException:
             self._layout.leave_nothing()
             raise
-        self._record(descriptor, document)
         self._layout.create()
 
     def _put(
