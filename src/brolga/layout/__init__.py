@@ -31,8 +31,6 @@ from brolga.layout.sweep import (
     DEFAULT_AGE_S,
     Sweeping,
     Swept,
-    delete,
-    discard,
     left_over,
     unneeded,
 )
@@ -193,9 +191,13 @@ class Layout(Reading):
             doomed, young = unneeded(self._files, sweeping.needed(after), older_than_s)
             if not dry_run:
                 self._save(before, after)
-                doomed = {path: seen for path, seen in doomed.items() if delete(path, seen)}
+                doomed = {
+                    path: seen for path, seen in doomed.items() if self._files.delete(path, seen)
+                }
             left = [
-                one for one in left_over(self._files, older_than_s) if discard(one, dry=dry_run)
+                one
+                for one in left_over(self._files, older_than_s)
+                if self._files.discard(one, dry=dry_run)
             ]
             unread = tuple(f"{digest}: {why}" for digest, why in sweeping.unread.items())
             size = sum(seen.st_size for seen in doomed.values())

@@ -12,13 +12,10 @@ layout alone, so nobody writes it any more.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
 import stat
 import time
 from collections import defaultdict, deque
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -32,6 +29,7 @@ from brolga.manifest.document import decode
 from brolga.manifest.root import INDEX_TYPES, MANIFEST_TYPES
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
@@ -40,7 +38,7 @@ if TYPE_CHECKING:
     from brolga.layout.listing import LayoutIndex
     from brolga.manifest import Index
 
-__all__ = ["DEFAULT_AGE_S", "Sweeping", "Swept", "delete", "discard", "left_over", "unneeded"]
+__all__ = ["DEFAULT_AGE_S", "Sweeping", "Swept", "left_over", "unneeded"]
 
 DEFAULT_AGE_S: Final = 3600.0
 # The registry keeps a session for a day since it was written, if nobody says otherwise.
@@ -139,25 +137,15 @@ def unneeded(
     """Return the blobs that are not wanted as they are now, and how many more are too young."""
     old: dict[Path, os.stat_result] = {}
     young = 0
-    for path in files.blobs.glob("*/*"):
+    for path, status in files.stored():
         digest = _digest(f"{path.parent.name}:{path.name}")
-        status = _status(path)
-        if digest is None or digest in wanted or not status or not stat.S_ISREG(status.st_mode):
+        if digest is None or digest in wanted or not stat.S_ISREG(status.st_mode):
             continue  # what is no blob is not ours
         if _is_old(status, older_than_s):
             old[path] = status
         else:
             young += 1
     return old, young
-
-
-def delete(path: Path, seen: os.stat_result) -> bool:
-    """Delete a blob, unless it was written anew since it was `seen`: a client counts on it then."""
-    status = _status(path)
-    if status is None or (status.st_ino, status.st_mtime_ns) != (seen.st_ino, seen.st_mtime_ns):
-        return False
-    path.unlink(missing_ok=True)
-    return True
 
 
 def left_over(files: Files, older_than_s: float) -> list[Path]:
@@ -168,27 +156,9 @@ def left_over(files: Files, older_than_s: float) -> list[Path]:
     idle_s = older_than_s and max(older_than_s, _SESSION_AGE_S)
     return [
         path
-        for path in files.uploads.iterdir()
-        if path.name.startswith(SCRATCH)
-        or ((status := _status(path)) is not None and _is_old(status, idle_s))
+        for path, status in files.on_their_way()
+        if path.name.startswith(SCRATCH) or _is_old(status, idle_s)
     ]
-
-
-def discard(path: Path, *, dry: bool) -> bool:
-    """Delete a file on its way, unless somebody holds it; with `dry` tell whether it would go."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:  # gone meanwhile, or none of ours
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not dry:
-            path.unlink(missing_ok=True)
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
 
 
 def _mentioned(raw: bytes) -> set[Digest]:
@@ -214,13 +184,6 @@ def _digest(text: str) -> Digest | None:
         return Digest.parse(text)
     except InvalidDigest:
         return None
-
-
-def _status(path: Path) -> os.stat_result | None:
-    """Return what a file is; None where the registry has deleted it meanwhile."""
-    with suppress(FileNotFoundError):
-        return path.lstat()
-    return None
 
 
 def _is_old(status: os.stat_result, older_than_s: float) -> bool:

@@ -21,6 +21,7 @@ import os
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from brolga.directory import UnsafePath
 from brolga.errors import BrolgaError
 from brolga.mediatypes import OCI_INDEX
 
@@ -152,8 +153,9 @@ class Layout:
 
     def leave_nothing(self) -> None:
         """Delete the directories that were made for a repository in which nothing was stored."""
-        if not self.exists():
-            self.disk.prune(self.uploads)
+        with suppress(UnsafePath):  # something was stored, whatever it is
+            if not self.exists():
+                self.disk.prune(self.uploads)
 
     def _is_at(self, descriptor: int) -> bool:
         try:

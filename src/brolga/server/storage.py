@@ -20,6 +20,7 @@ import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
 
+from brolga.directory import UnsafePath
 from brolga.errors import BrolgaError, DigestMismatch, InvalidReference
 from brolga.server.catalog import directories, names_below
 from brolga.server.database import DATABASE, Databases
@@ -68,6 +69,7 @@ class Store:
 
     def __init__(self, root: Path, *, durable: bool = False, read_only: bool = False) -> None:
         self._disk = Disk(root, durable=durable)
+        self._told = False
         self._shared = _Shared(ProgressCache(), Turns(), Sessions(), Databases(read_only=read_only))
 
     def repo(self, repository: Repository) -> Repo:
@@ -91,16 +93,31 @@ class Store:
     def expire(self, age_s: float) -> None:
         """Delete the sessions into which nothing was written for `age_s` seconds.
 
-        Directories in which nothing was stored go too. Raises OSError if the disk is read-only.
+        Directories in which nothing was stored go too. A disk that is read-only is told of once.
         """
-        limit = time.time() - age_s
-        count = 0
+        try:
+            self._shared.sessions.count = self._sweep(time.time() - age_s)
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+            if not self._told:
+                self._told = True
+                _log.warning("uploads do not expire: %s", error)
+
+    def _sweep(self, limit: float) -> int:
+        """Delete sessions that are older than a time. Return how many there are still."""
+        left = 0
         for directory in directories(self._disk):
             uploads = directory / UPLOADS
-            for name in [entry.name for entry in self._disk.scan(uploads)]:
-                count += not self._expire(uploads / name, limit)
-            self._layout_at(directory).leave_nothing()
-        self._shared.sessions.count = count
+            try:
+                paths = [uploads / entry.name for entry in self._disk.scan(uploads)]
+            except UnsafePath as error:
+                _log.warning("uploads do not expire: %s", error)
+                continue
+            left += sum(not self._expire(path, limit) for path in paths)
+            if directory != self._disk.root:
+                Layout("", directory, self._disk).leave_nothing()
+        return left
 
     def _expire(self, path: Path, limit: float) -> bool:
         """Delete a session if it is old. Return whether it is gone."""
@@ -116,9 +133,6 @@ class Store:
                 raise
             _log.warning("an old upload cannot be deleted: %s", error)
         return False
-
-    def _layout_at(self, directory: Path) -> Layout:
-        return Layout(str(directory), directory, self._disk)
 
 
 class _Shared(NamedTuple):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from brolga.server.documents import Document
+    from brolga.server.index import Index
 
 LIMIT = 4 << 20
 
@@ -240,13 +241,14 @@ def test_an_index_whose_time_is_not_trusted_is_compared(
     """The same text is not entered again, and is trusted once it is old enough."""
     written.add(A)
     written.list(A, tag="v1")
-    entered: list[str] = []
+    entered: list[Index] = []
     real = Graph._enter
-    monkeypatch.setattr(
-        Graph,
-        "_enter",
-        lambda self, index: entered.append("") or real(self, index),  # type: ignore[func-returns-value]
-    )
+
+    def enter(self: Graph, index: Index) -> str:
+        entered.append(index)
+        return real(self, index)
+
+    monkeypatch.setattr(Graph, "_enter", enter)
     monkeypatch.setattr(graph, "_SETTLED_NS", 1 << 62)
     for _ in range(3):
         assert repo.manifests.tags() == ["v1"]
