@@ -59,7 +59,6 @@ SELECT media_type, digest, size FROM entry
 WHERE digest IS NOT NULL AND digest NOT IN (SELECT digest FROM manifest)
 UNION SELECT media_type, digest, size FROM child
 WHERE digest NOT IN (SELECT digest FROM manifest)
-LIMIT ?
 """
 _FOUND = """
 SELECT media_type, digest, size FROM (
@@ -169,14 +168,27 @@ class Graph:
             database.execute(_PRUNE)
             database.execute("DELETE FROM child WHERE parent NOT IN (SELECT digest FROM manifest)")
         # Others may read and write the tables while manifests are read, which may take long.
-        while rows := database.execute(_UNREAD, (_BATCH,)).fetchall():
-            found = [(one, self._read(one)) for one in map(_described, rows)]
+        for batch in self._unread():
+            found = [(one, self._read(one)) for one in batch]
             with _Transaction(database):
                 if database.execute("SELECT writer FROM source").fetchone() != (writer,):
                     break
                 for descriptor, document in found:
                     self._insert(descriptor, document)
         return writer
+
+    def _unread(self) -> Iterator[list[Descriptor]]:
+        """Yield manifests to be read, some at a time; then those that are below them."""
+        select = "SELECT media_type, digest, size, rowid FROM unread WHERE rowid > ? LIMIT ?"
+        while True:
+            self._database.execute("DROP TABLE IF EXISTS unread")
+            self._database.execute(f"CREATE TEMP TABLE unread AS {_UNREAD}")
+            last = 0
+            while rows := self._database.execute(select, (last, _BATCH)).fetchall():
+                last = rows[-1][3]
+                yield [_described(row) for row in rows]
+            if not last:
+                return
 
     def _insert(self, descriptor: Descriptor, document: Document | None) -> None:
         digest, is_read = str(descriptor.digest), document is not None

@@ -8,7 +8,6 @@ import os
 import threading
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,6 +26,7 @@ from brolga.mediatypes import OCI_INDEX, OCI_LAYER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from brolga.descriptor import Descriptor
     from brolga.digest import Digest
