@@ -4,9 +4,9 @@
     python benchmarks/registry_lists.py --tags 1000 --referrers 100    does it all work?
 
 Knows HTTP and /proc. The layout is written as another program would write it, so the first
-request reads all of it; those after that, and those after a restart, read the index. While a client asks for
-the tags of the large repository without a pause, another asks a small one: what it waits is what
-the large one costs its neighbours. A push changes one tag of the large repository.
+request reads all of it; those after that, and those after a restart, read the index. While a
+client asks for the tags of the large repository without a pause, another asks a small one: what it
+waits is what the large one costs its neighbours. A push changes one tag of the large repository.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """An image layout, a directory, as a store of images.
 
 Knows what a layout keeps, and what of it is whole. Must not know registries, nor how images are
-made; it shares no code with the embedded registry, which writes the same format.
+made; it shares the way to open files with the embedded registry, which writes the same format.
 
     files    where its files are, and who may change them
     listing  index.json as a value

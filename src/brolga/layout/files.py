@@ -6,14 +6,15 @@ Knows image-spec image-layout.md, rename and flock. Must not know what is in the
     <path>/index.json
     <path>/blobs/<algorithm>/<encoded>
     <path>/.uploads/                     files on their way, each under a name of its own
+    <path>/.index/                       the embedded registry's index, which nobody needs here
 
 Strategy: several processes share the directory, the embedded registry among them. What is written
 is moved to its place when it is whole, so that a reader, and whoever comes after a `kill -9`, finds
 each file as it was or as it shall be; what takes the place of another is on the device first. Where
 the power fails, a new blob may be empty: its size tells, and the next push writes it anew. Two
 locks, both of the kernel's: who changes index.json holds the directory (flock), as the registry
-does; who writes shares `.uploads`, and who sweeps has it alone. A link in the place of a file is
-refused: what is inside stays inside.
+does; who writes shares `.uploads`, and who sweeps has it alone. A link in the place of a file or a
+directory is refused (directory).
 """
 
 from __future__ import annotations

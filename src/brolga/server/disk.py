@@ -11,14 +11,20 @@ from __future__ import annotations
 
 import os
 import uuid
-from typing import TYPE_CHECKING, BinaryIO
+from contextlib import suppress
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from brolga.directory import Directory
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 __all__ = ["Disk"]
+
+_T = TypeVar("_T")
+
+_TRIES = 10
 
 
 class Disk(Directory):
@@ -39,20 +45,32 @@ class Disk(Directory):
         """Open a regular file to be read."""
         return os.fdopen(self.open(path), "rb")
 
+    def create(self, path: Path) -> int:
+        """Make a file that is not there, and the directories above it; return its descriptor."""
+
+        def create() -> int:
+            self.make(path.parent)
+            return self.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+
+        return _repeated(create)
+
     def move(self, descriptor: int, source: Path, target: Path) -> None:
         """Move an open file to its place; what was there before is gone at that moment."""
-        self.make(target.parent)
         if self._durable:
             os.fsync(descriptor)
-        self.replace(source, target)
+
+        def move() -> None:
+            self.make(target.parent)
+            self.replace(source, target)
+
+        _repeated(move)
         self._settle(target.parent)
 
     def write(self, target: Path, data: bytes, scratch: Path) -> None:
         """Put a file of these bytes in its place, by way of one in the directory `scratch`."""
-        self.make(scratch)
         partial = scratch / f"{target.name[:32]}.{uuid.uuid4().hex}"
         try:
-            with os.fdopen(self.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
+            with os.fdopen(self.create(partial), "wb") as file:
                 file.write(data)
                 file.flush()
                 self.move(file.fileno(), partial, target)
@@ -74,3 +92,11 @@ class Disk(Directory):
         at = Directory(directory) if not directory.is_relative_to(self.root) else self
         with at.opened(directory) as descriptor:
             os.fsync(descriptor)
+
+
+def _repeated(work: Callable[[], _T]) -> _T:
+    """Do something in a directory that was just made, again if another session deleted it."""
+    for _ in range(_TRIES - 1):
+        with suppress(FileNotFoundError):
+            return work()
+    return work()

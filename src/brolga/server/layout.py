@@ -6,6 +6,7 @@ Knows image-spec image-layout.md. Must not know HTTP, or what is in the files.
     <path>/index.json
     <path>/blobs/<algorithm>/<encoded>
     <path>/.uploads/<id>        sessions, and files on their way to their place
+    <path>/.index/              what the manifests say (database)
 
 The layout exists when `oci-layout` does, which is written last. Its index is changed under a
 lock on the directory (flock), which holds between threads and between processes. It is tried and

@@ -52,9 +52,6 @@ _log = logging.getLogger("brolga.server")
 # uuid4().hex, and nothing else: it becomes a file name.
 _UPLOAD_ID = re.compile("[0-9a-f]{32}")
 
-# Sessions that end take away the directory that another one is beginning in.
-_TRIES = 10
-
 
 class BlobUnknown(BrolgaError):
     """The repository has no blob of that digest."""
@@ -177,25 +174,12 @@ class Repo:
         self._shared.sessions.add()
         try:
             path = self._layout.uploads / uuid.uuid4().hex
-            self._new_file(path)
+            os.close(self._layout.disk.create(path))
         except BaseException:
             self._shared.sessions.remove()
             self._layout.leave_nothing()
             raise
         return Upload(path, self._shared.progress, self._layout.disk)
-
-    def _new_file(self, path: Path) -> None:
-        """Make an empty file, and the directories above it."""
-        disk = self._layout.disk
-        for left in reversed(range(_TRIES)):
-            disk.make(path.parent)
-            try:
-                os.close(disk.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
-            except FileNotFoundError:  # another session that ended took the empty directory away
-                if not left:
-                    raise
-            else:
-                return
 
     def upload(self, upload_id: str) -> Upload:
         """Find a session by the id from its URL. Raises UploadUnknown."""

@@ -73,3 +73,27 @@ def test_a_file_that_cannot_be_written_leaves_nothing(
         Disk(tmp_path, durable=True).write(tmp_path / "x", b"new", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
     assert (tmp_path / "x").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("gone", [1, 100])
+def test_a_directory_that_is_deleted_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: int
+) -> None:
+    """A session that ends takes the empty directory away in which another file begins."""
+    real, left = Disk.make, [gone]
+
+    def make(self: Disk, path: Path) -> list[Path]:
+        made = real(self, path)
+        if left[0]:
+            left[0] -= 1
+            self.prune(path)
+        return made
+
+    monkeypatch.setattr(Disk, "make", make)
+    disk = Disk(tmp_path)
+    if gone == 1:
+        disk.write(tmp_path / "a/x", b"abc", tmp_path / "scratch")
+        assert (tmp_path / "a/x").read_bytes() == b"abc"
+    else:
+        with pytest.raises(FileNotFoundError):
+            disk.write(tmp_path / "a/x", b"abc", tmp_path / "scratch")
