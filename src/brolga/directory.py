@@ -44,19 +44,28 @@ class Directory:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._parts = root.parts
 
     @contextmanager
     def opened(self, path: Path) -> Iterator[int]:
         """Open a directory; gives its descriptor."""
         descriptor = os.open(self.root, _DIRECTORY)
         try:
-            for name in path.relative_to(self.root).parts:
+            for name in self._below(path):
                 inner = _enter(descriptor, name, path)
                 os.close(descriptor)
                 descriptor = inner
             yield descriptor
         finally:
             os.close(descriptor)
+
+    def _below(self, path: Path) -> tuple[str, ...]:
+        """Return the parts of a path below the root. Raises ValueError for another one."""
+        parts = path.parts
+        count = len(self._parts)
+        if parts[:count] != self._parts or ".." in parts[count:]:
+            raise ValueError(f"{path} is not below {self.root}")
+        return parts[count:]
 
     def make(self, path: Path) -> list[Path]:
         """Make a directory and those above it if they are missing; return the new ones."""
@@ -72,7 +81,7 @@ class Directory:
 
     def _make_below(self, path: Path) -> list[Path]:
         made, at = [], self.root
-        for name in path.relative_to(self.root).parts:
+        for name in self._below(path):
             with self.opened(at) as descriptor, suppress(FileExistsError):
                 os.mkdir(name, dir_fd=descriptor)
                 made.append(at / name)

@@ -13,16 +13,17 @@ alike to it, and no memory is held between two requests.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
 import shutil
 import sqlite3
+import stat
 import tempfile
 import threading
 import weakref
 from contextlib import closing, suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -102,17 +103,17 @@ class Databases:
         if not self._read_only:
             for _ in range(2):
                 try:
-                    return _run(partial(_open_in, layout), work)
+                    return _run(functools.partial(_open_in, layout), work)
                 except sqlite3.Error as error:
                     self._tell(layout, error)
                     if _is_unusable(error):
                         break
                     _discard(layout)
         try:
-            return _run(partial(self._open_elsewhere, layout), work)
+            return _run(functools.partial(self._open_elsewhere, layout), work)
         except sqlite3.Error as error:
             self._tell(layout, error)
-        return _run(partial(_open, ":memory:"), work)
+        return _run(functools.partial(_open, ":memory:"), work)
 
     def _open_elsewhere(self, layout: Layout) -> sqlite3.Connection:
         """Open the index in a directory of our own for temporary files. Raises sqlite3.Error."""
@@ -151,14 +152,23 @@ def _open_in(layout: Layout) -> sqlite3.Connection:
     """Open the index that is kept in a layout. Raises sqlite3.Error."""
     directory = layout.path / DATABASE
     try:
-        layout.disk.make(directory)
-        for name in _FILES:
-            with suppress(FileNotFoundError):
-                if layout.disk.status(directory / name).st_nlink > 1:
-                    raise UnsafePath(directory / name)
+        try:
+            _check_files(layout, directory)
+        except FileNotFoundError:
+            layout.disk.make(directory)
     except OSError as error:
         raise sqlite3.OperationalError(str(error)) from error
     return _open(str(directory / _FILE))
+
+
+def _check_files(layout: Layout, directory: Path) -> None:
+    """Raise UnsafePath if a file of the index is no file, or another's too; FileNotFoundError."""
+    with layout.disk.opened(directory) as descriptor:
+        for name in _FILES:
+            with suppress(FileNotFoundError):
+                status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+                    raise UnsafePath(directory / name)
 
 
 def _discard(layout: Layout) -> None:
@@ -176,9 +186,8 @@ def _open(path: str) -> sqlite3.Connection:
         # A file that was open when the machine lost power is not used again, so nothing waits for
         # the device.
         database.execute(f"PRAGMA synchronous = {'OFF' if boot else 'FULL'}")
-        if _version(database) == 0:
+        if not _is_of(database, boot):
             _create(database, boot)
-        _check_boot(database, boot)
     except BaseException:
         database.close()
         raise
@@ -194,15 +203,24 @@ def _create(database: sqlite3.Connection, boot: str) -> None:
     database.execute("COMMIT")
 
 
-def _check_boot(database: sqlite3.Connection, boot: str) -> None:
-    if database.execute("SELECT id FROM boot").fetchone() != (boot,):
+def _is_of(database: sqlite3.Connection, boot: str) -> bool:
+    """Return whether the tables are there. Raises _Damaged if they are of an earlier start."""
+    try:
+        found = database.execute("SELECT id FROM boot").fetchone()
+    except sqlite3.OperationalError:
+        if _version(database):
+            raise
+        return False
+    if found != (boot,):
         raise _Damaged("it is of the time before the machine was started")
+    return True
 
 
 def _version(database: sqlite3.Connection) -> int:
     return int(database.execute("PRAGMA user_version").fetchone()[0])
 
 
+@functools.cache
 def _boot_id() -> str:
     """Return what the system is called from its start to its end; "" if it has no such name."""
     with suppress(OSError):

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from brolga.server.documents import Document
     from brolga.server.layout import Layout
 
-__all__ = ["Graph", "Referrer"]
+__all__ = ["Graph", "Referrer", "Transaction"]
 
 # A file system may give two changes one time. A file is trusted by its status alone when its last
 # change is older than this.
@@ -120,13 +120,13 @@ class Graph:
         if known is None or known[1] != fingerprint:
             condition = ("writer = ?", self._enter(Index.parse(text, self._layout.index)))
         update = "UPDATE source SET stamp = ?, fingerprint = ?, is_settled = ? WHERE "
-        with _Transaction(self._database):
+        with Transaction(self._database):
             cursor = self._database.execute(update + condition[0], (*new, condition[1]))
             return cursor.rowcount == 1
 
     def record(self, descriptor: Descriptor, document: Document) -> None:
         """Keep what a manifest says that is about to be listed, so that nobody reads it again."""
-        with _Transaction(self._database):
+        with Transaction(self._database):
             self._insert(descriptor, document)
 
     def tags(self, last: str | None, count: int) -> list[str]:
@@ -160,7 +160,7 @@ class Graph:
         Return the mark by which to tell whether another writer has begun since.
         """
         database, writer = self._database, uuid.uuid4().hex
-        with _Transaction(database):
+        with Transaction(database):
             database.execute("DELETE FROM source")
             database.execute("INSERT INTO source (writer) VALUES (?)", (writer,))
             database.execute("DELETE FROM entry")
@@ -170,7 +170,7 @@ class Graph:
         # Others may read and write the tables while manifests are read, which may take long.
         for batch in self._unread():
             found = [(one, self._read(one)) for one in batch]
-            with _Transaction(database):
+            with Transaction(database):
                 if database.execute("SELECT writer FROM source").fetchone() != (writer,):
                     break
                 for descriptor, document in found:
@@ -217,16 +217,19 @@ class Graph:
         return documents.read(descriptor.media_type, body)
 
 
-class _Transaction:
-    """What is done within it is done as a whole, or not at all."""
+class Transaction:
+    """What is done within it is done as a whole, or not at all; what is read is of one moment."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
+    def __init__(self, database: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> None:
         self._database = database
+        self._begin = begin
 
     def __enter__(self) -> None:
-        self._database.execute("BEGIN IMMEDIATE")
+        """Begin."""
+        self._database.execute(self._begin)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Keep what was done, or forget it after an error."""
         self._database.execute("COMMIT" if kind is None else "ROLLBACK")
 
 

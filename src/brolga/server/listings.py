@@ -7,7 +7,6 @@ specification and is in no OCI one. Must not know where any of it is kept.
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,8 @@ from brolga.server import documents, names
 from brolga.server.paging import link, page
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from starlette.requests import Request
 
 __all__ = ["catalog", "referrers", "tags"]
@@ -32,9 +33,11 @@ async def tags(request: Request) -> Response:
     """Send the tags of a repository, in "case-insensitive alphanumeric order"."""
     repo = names.repo(request)
     last = request.query_params.get("last")
-    listed, headers = await page(
-        request, lambda count: repo.look(partial(repo.manifests.tags, last, count))
-    )
+
+    def take(count: int) -> Awaitable[list[str]]:
+        return repo.look(lambda manifests: manifests.tags(last, count))
+
+    listed, headers = await page(request, take)
     return JSONResponse({"name": repo.name, "tags": listed}, headers=headers)
 
 
@@ -61,8 +64,9 @@ async def referrers(request: Request) -> Response:
     wanted = request.query_params.get("artifactType")
     last = request.query_params.get("last", "")
     headers = {} if wanted is None else {"OCI-Filters-Applied": "artifactType"}
-    collect = partial(repo.manifests.referrers, digest, wanted, last, _PAGE)
-    found, more = await repo.look(collect)
+    found, more = await repo.look(
+        lambda manifests: manifests.referrers(digest, wanted, last, _PAGE)
+    )
     if more:
         query = {} if wanted is None else {"artifactType": wanted}
         headers |= link(request, **query, last=str(found[-1].digest))

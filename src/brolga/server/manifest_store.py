@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
 
 from brolga.errors import BrolgaError
 from brolga.server.documents import Document
-from brolga.server.graph import Graph, Referrer
+from brolga.server.graph import Graph, Referrer, Transaction
 from brolga.server.index import Index
 
 if TYPE_CHECKING:
@@ -25,7 +25,14 @@ if TYPE_CHECKING:
     from brolga.server.database import Databases
     from brolga.server.layout import Layout
 
-__all__ = ["ManifestUnknown", "Manifests", "ReferencesUnknown", "SizeMismatch", "Stored"]
+__all__ = [
+    "IndexStale",
+    "ManifestUnknown",
+    "Manifests",
+    "ReferencesUnknown",
+    "SizeMismatch",
+    "Stored",
+]
 
 _T = TypeVar("_T")
 
@@ -46,6 +53,10 @@ class SizeMismatch(BrolgaError):
     """A manifest gives another size for a blob or manifest than it has here."""
 
 
+class IndexStale(BrolgaError):
+    """What is known of a layout may be older than the layout."""
+
+
 class Stored(NamedTuple):
     """A manifest: its descriptor, and its file, open."""
 
@@ -54,24 +65,15 @@ class Stored(NamedTuple):
 
 
 class Manifests:
-    """The manifests and tags of one repository."""
+    """The manifests and tags of one repository.
 
-    def __init__(self, layout: Layout, databases: Databases) -> None:
+    With `may_update` false each question raises IndexStale if an answer may take long.
+    """
+
+    def __init__(self, layout: Layout, databases: Databases, *, may_update: bool = True) -> None:
         self._layout = layout
         self._databases = databases
-
-    def is_current(self) -> bool:
-        """Return whether what is known of the layout is as new as the layout, for certain."""
-        if not self._layout.exists():
-            return True
-        return self._databases.run(
-            self._layout, lambda database: Graph(self._layout, database).is_current()
-        )
-
-    def update(self) -> None:
-        """Read what has changed in the layout. Raises BrokenIndex, LayoutBusy."""
-        if self._layout.exists():
-            self._ask(lambda _: None)
+        self._may_update = may_update
 
     def put(
         self,
@@ -188,11 +190,20 @@ class Manifests:
         return self._ask(page)
 
     def _ask(self, question: Callable[[Graph], _T]) -> _T:
-        """Ask about the layout as it is now. Raises RepositoryUnknown, BrokenIndex, LayoutBusy."""
+        """Ask about the layout as it is now.
+
+        Raises RepositoryUnknown, BrokenIndex, LayoutBusy, and IndexStale if the index of the
+        manifests may be older than the layout, and this object may not update it.
+        """
         self._layout.require()
 
         def work(database: sqlite3.Connection) -> _T:
             graph = Graph(self._layout, database)
+            with Transaction(database, "BEGIN"):
+                if graph.is_current():
+                    return question(graph)
+            if not self._may_update:
+                raise IndexStale(f"the index of {self._layout.name} must be updated")
             graph.update()
             return question(graph)
 

@@ -41,9 +41,9 @@ async def pull(request: Request) -> Response:
     repo = names.repo(request)
     digest, tag = _wanted(request, repo)
     if digest is not None:
-        stored = await repo.look(partial(repo.manifests.by_digest, digest))
+        stored = await repo.look(lambda manifests: manifests.by_digest(digest))
     else:
-        stored = await repo.look(partial(repo.manifests.by_tag, str(tag)))
+        stored = await repo.look(lambda manifests: manifests.by_tag(str(tag)))
     descriptor = stored.descriptor
     return send(request, descriptor.digest, stored.file, descriptor.media_type)
 

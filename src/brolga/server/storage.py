@@ -26,7 +26,7 @@ from brolga.server.catalog import directories, names_below
 from brolga.server.database import DATABASE, Databases
 from brolga.server.disk import Disk
 from brolga.server.layout import RESERVED, UPLOADS, Layout
-from brolga.server.manifest_store import Manifests
+from brolga.server.manifest_store import IndexStale, Manifests
 from brolga.server.session import (
     ProgressCache,
     Sessions,
@@ -147,6 +147,7 @@ class Repo:
     def __init__(self, layout: Layout, shared: _Shared) -> None:
         self.name = layout.name
         self.manifests = Manifests(layout, shared.databases)
+        self._known = Manifests(layout, shared.databases, may_update=False)
         self._layout = layout
         self._shared = shared
 
@@ -154,15 +155,14 @@ class Repo:
         """Do what changes the layout, once nobody else does. Raises LayoutBusy, and as `work`."""
         return await self._shared.turns.take(self._layout.path, work)
 
-    async def look(self, work: Callable[[], _T]) -> _T:
-        """Do in a thread what reads `manifests`, once what is known of them is as new as they are.
-
-        Raises as `work`.
-        """
-        if not await asyncio.to_thread(self.manifests.is_current):
-            # Whoever waits for the same work waits here, and not in a thread.
-            await self._shared.turns.take(self._layout.path / DATABASE, self.manifests.update)
-        return await asyncio.to_thread(work)
+    async def look(self, work: Callable[[Manifests], _T]) -> _T:
+        """Ask the manifests in a thread. Raises as `work`, and LayoutBusy."""
+        try:
+            return await asyncio.to_thread(work, self._known)
+        except IndexStale:
+            # The layout must be read first. Who waits for that waits here, and not in a thread.
+            place = self._layout.path / DATABASE
+            return await self._shared.turns.take(place, lambda: work(self.manifests))
 
     async def create(self) -> None:
         """Let the repository exist: a blob is whole. Raises LayoutBusy."""

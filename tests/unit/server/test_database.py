@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -136,6 +137,7 @@ def test_a_directory_that_cannot_be_written(
     def refuse(_self: Disk, _path: Path) -> list[Path]:
         raise OSError(30, "Read-only file system")
 
+    shutil.rmtree(tmp_path / "a/b" / DATABASE)
     monkeypatch.setattr(Disk, "make", refuse)
     assert repo.manifests.tags() == ["v1"]
     (directory,) = elsewhere.iterdir()
@@ -153,12 +155,15 @@ def test_a_registry_that_is_read_only_leaves_the_layout_alone(repo: Repo, tmp_pa
     assert repo.manifests.tags() == ["v1"]
 
 
-def test_no_directory_for_temporary_files(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_directory_for_temporary_files(
+    repo: Repo, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Then the index is in memory, for one request at a time."""
 
     def refuse(*_: object, **_more: object) -> str:
         raise OSError(28, "No space left on device")
 
+    shutil.rmtree(file.parent)
     monkeypatch.setattr(tempfile, "mkdtemp", refuse)
     monkeypatch.setattr(Disk, "make", refuse)
     for _ in range(2):
