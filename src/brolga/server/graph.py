@@ -25,7 +25,7 @@ from brolga.errors import InvalidDigest
 from brolga.mediatypes import OCI_MANIFEST
 from brolga.reference import is_tag
 from brolga.server import documents
-from brolga.server.index import Index, read_index
+from brolga.server.index import Index, memory_for, read_index
 from brolga.server.layout import LayoutBusy
 
 if TYPE_CHECKING:
@@ -118,7 +118,10 @@ class Graph:
             return True
         condition: tuple[str, object] = ("fingerprint = ?", fingerprint)
         if known is None or known[1] != fingerprint:
-            condition = ("writer = ?", self._enter(Index.parse(text, self._layout.index)))
+            writer = uuid.uuid4().hex
+            self._enter(text, writer)
+            self._read_new(writer)
+            condition = ("writer = ?", writer)
         update = "UPDATE source SET stamp = ?, fingerprint = ?, is_settled = ? WHERE "
         with Transaction(self._database):
             cursor = self._database.execute(update + condition[0], (*new, condition[1]))
@@ -154,28 +157,34 @@ class Graph:
 
     # --- Inside
 
-    def _enter(self, index: Index) -> str:
-        """Write the entries of an index.json, and what its manifests say that were not read yet.
+    def _enter(self, text: bytes, writer: str) -> None:
+        """Write the entries of an index.json. `writer` is who makes the tables from now on.
 
-        Return the mark by which to tell whether another writer has begun since.
+        Raises BrokenIndex, LayoutBusy.
         """
-        database, writer = self._database, uuid.uuid4().hex
-        with Transaction(database):
+        database = self._database
+        with memory_for(len(text)), Transaction(database):
+            index = Index.parse(text, self._layout.index)
             database.execute("DELETE FROM source")
             database.execute("INSERT INTO source (writer) VALUES (?)", (writer,))
             database.execute("DELETE FROM entry")
             database.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?)", _rows(index))
             database.execute(_PRUNE)
             database.execute("DELETE FROM child WHERE parent NOT IN (SELECT digest FROM manifest)")
-        # Others may read and write the tables while manifests are read, which may take long.
+
+    def _read_new(self, writer: str) -> None:
+        """Write what the manifests say that were not read yet, unless another writer has begun.
+
+        Others may read and write the tables meanwhile: this may take long.
+        """
         for batch in self._unread():
             found = [(one, self._read(one)) for one in batch]
-            with Transaction(database):
-                if database.execute("SELECT writer FROM source").fetchone() != (writer,):
-                    break
+            with Transaction(self._database):
+                writing = self._database.execute("SELECT writer FROM source").fetchone()
+                if writing != (writer,):
+                    return
                 for descriptor, document in found:
                     self._insert(descriptor, document)
-        return writer
 
     def _unread(self) -> Iterator[list[Descriptor]]:
         """Yield manifests to be read, some at a time; then those that are below them."""

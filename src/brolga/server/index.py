@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from brolga.descriptor import Descriptor
 from brolga.digest import Digest
 from brolga.errors import BrolgaError
 from brolga.mediatypes import OCI_INDEX
+from brolga.server.layout import LayoutBusy
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -26,10 +29,14 @@ if TYPE_CHECKING:
 
     from brolga.server.disk import Disk
 
-__all__ = ["MAX_INDEX_SIZE", "REF_NAME", "BrokenIndex", "Index", "read_index"]
+__all__ = ["MAX_INDEX_SIZE", "REF_NAME", "BrokenIndex", "Index", "memory_for", "read_index"]
 
 # About 200,000 tags, which take some hundred MiB of memory while one of them is changed.
 MAX_INDEX_SIZE = 64 << 20
+
+# An index takes about twelve times its size in memory while it is read or changed.
+_LARGE = 4 << 20
+_one_large = threading.Lock()
 
 REF_NAME = "org.opencontainers.image.ref.name"
 
@@ -51,11 +58,6 @@ class Index:
         # null is how Go writes an empty list: umoci's new layouts have it.
         self._manifests: list[dict[str, Any]] = self._document.get("manifests") or []
         self._document["manifests"] = self._manifests
-
-    @classmethod
-    def load(cls, disk: Disk, path: Path) -> Index:
-        """Read the file; if there is none, the index is empty. Raises BrokenIndex, named."""
-        return cls.parse(read_index(disk, path)[1], path)
 
     @classmethod
     def parse(cls, text: bytes, path: Path) -> Index:
@@ -148,6 +150,23 @@ def read_index(disk: Disk, path: Path) -> tuple[os.stat_result | None, bytes]:
     if len(text) > MAX_INDEX_SIZE:
         raise BrokenIndex(f"{path}: more than {MAX_INDEX_SIZE} bytes")
     return status, text
+
+
+@contextmanager
+def memory_for(size: int) -> Iterator[None]:
+    """Keep other threads from holding a large index in memory too; a small one is no matter.
+
+    Raises LayoutBusy instead of waiting: a thread that waits serves nobody.
+    """
+    if size <= _LARGE:
+        yield
+        return
+    if not _one_large.acquire(blocking=False):
+        raise LayoutBusy("another large index.json is being read")
+    try:
+        yield
+    finally:
+        _one_large.release()
 
 
 def _parsed(text: bytes) -> dict[str, Any]:

@@ -9,16 +9,17 @@ bytes are in their place before the index names them, and go after it has forgot
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
 
 from brolga.errors import BrolgaError
 from brolga.server.documents import Document
 from brolga.server.graph import Graph, Referrer, Transaction
-from brolga.server.index import Index
+from brolga.server.index import Index, memory_for, read_index
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from brolga.descriptor import Descriptor
     from brolga.digest import Digest
@@ -112,11 +113,11 @@ class Manifests:
     ) -> None:
         if missing:
             raise ReferencesUnknown(missing)
-        index = self._load()
-        target = self._layout.blob(descriptor.digest)
-        self._layout.disk.write(target, body, self._layout.uploads)
-        index.put(descriptor, tags)
-        self._save(index)
+        with self._index() as index:
+            target = self._layout.blob(descriptor.digest)
+            self._layout.disk.write(target, body, self._layout.uploads)
+            index.put(descriptor, tags)
+            self._save(index)
 
     def _record(self, descriptor: Descriptor, document: Document) -> None:
         """Keep what a manifest says: nobody has to read it again."""
@@ -147,8 +148,7 @@ class Manifests:
     def untag(self, tag: str) -> None:
         """Delete a tag; its manifest stays. Raises RepositoryUnknown, ManifestUnknown."""
         self._layout.require()
-        with self._layout.locked():
-            index = self._load()
+        with self._layout.locked(), self._index() as index:
             if not index.untag(tag):
                 raise ManifestUnknown(f"no tag {tag} in {self._layout.name}")
             self._save(index)
@@ -157,10 +157,11 @@ class Manifests:
         """Delete a manifest and its tags. Raises RepositoryUnknown, ManifestUnknown."""
         self._layout.require()
         with self._layout.locked():
-            index = self._load()
-            if index.remove(digest):
-                self._save(index)
-            elif not self.has(digest) or not self._layout.has(digest):
+            with self._index() as index:
+                is_listed = index.remove(digest)
+                if is_listed:
+                    self._save(index)
+            if not is_listed and not (self.has(digest) and self._layout.has(digest)):
                 raise ManifestUnknown(f"no manifest {digest} in {self._layout.name}")
             self._layout.disk.unlink(self._layout.blob(digest))
 
@@ -222,8 +223,12 @@ class Manifests:
                 raise SizeMismatch(f"{need.digest} has {size} bytes, not {need.size}")
         return missing
 
-    def _load(self) -> Index:
-        return Index.load(self._layout.disk, self._layout.index)
+    @contextmanager
+    def _index(self) -> Iterator[Index]:
+        """Read index.json, to change it under the lock. Raises BrokenIndex, LayoutBusy."""
+        _, text = read_index(self._layout.disk, self._layout.index)
+        with memory_for(len(text)):
+            yield Index.parse(text, self._layout.index)
 
     def _save(self, index: Index) -> None:
         self._layout.disk.write(self._layout.index, index.text(), self._layout.uploads)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from brolga.server.documents import Document
-    from brolga.server.index import Index
 
 LIMIT = 4 << 20
 
@@ -250,12 +249,12 @@ def test_an_index_whose_time_is_not_trusted_is_compared(
     """The same text is not entered again, and is trusted once it is old enough."""
     written.add(A)
     written.list(A, tag="v1")
-    entered: list[Index] = []
+    entered: list[bytes] = []
     real = Graph._enter
 
-    def enter(self: Graph, index: Index) -> str:
-        entered.append(index)
-        return real(self, index)
+    def enter(self: Graph, text: bytes, writer: str) -> None:
+        entered.append(text)
+        real(self, text, writer)
 
     monkeypatch.setattr(Graph, "_enter", enter)
     monkeypatch.setattr(graph, "_SETTLED_NS", 1 << 62)

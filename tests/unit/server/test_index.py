@@ -10,7 +10,8 @@ from brolga.digest import Digest
 from brolga.mediatypes import OCI_INDEX, OCI_MANIFEST
 from brolga.server import index as index_module
 from brolga.server.disk import Disk
-from brolga.server.index import REF_NAME, BrokenIndex, Index
+from brolga.server.index import REF_NAME, BrokenIndex, Index, memory_for, read_index
+from brolga.server.layout import LayoutBusy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +23,11 @@ B = Descriptor(OCI_MANIFEST, Digest.of(b"b"), 1)
 def empty() -> Index:
     """Return an index of nothing."""
     return Index()
+
+
+def load(path: Path) -> Index:
+    """Read a file."""
+    return Index.parse(read_index(Disk(path.parent), path)[1], path)
 
 
 def by_tag(index: Index, tag: str) -> Descriptor | None:
@@ -67,7 +73,7 @@ def test_put(puts: list[tuple[Descriptor, str | None]], expected: list[Any]) -> 
 
 def test_an_index_that_is_not_there_is_empty(tmp_path: Path) -> None:
     """A new repository's index says what it is."""
-    index = Index.load(Disk(tmp_path), tmp_path / "index.json")
+    index = load(tmp_path / "index.json")
     assert json.loads(index.text()) == {
         "schemaVersion": 2,
         "mediaType": OCI_INDEX,
@@ -82,7 +88,7 @@ def test_unknown_fields_survive(tmp_path: Path) -> None:
     nulls = {**B.to_dict(), "annotations": None}
     path = tmp_path / "index.json"
     path.write_text(json.dumps({"schemaVersion": 2, "x-y": 1, "manifests": [entry, nulls]}))
-    index = Index.load(Disk(tmp_path), path)
+    index = load(path)
     index.put(B, ["x"])
     written = json.loads(index.text())
     assert written["x-y"] == 1
@@ -189,14 +195,14 @@ def test_what_is_not_an_index(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "index.json"
     path.write_bytes(text)
     with pytest.raises(BrokenIndex, match=r"index\.json: "):
-        Index.load(Disk(tmp_path), path)
+        load(path)
 
 
 def test_an_index_that_is_a_directory(tmp_path: Path) -> None:
     """What the system will not read is a broken index too."""
     (tmp_path / "index.json").mkdir()
     with pytest.raises(BrokenIndex, match="no regular file"):
-        Index.load(Disk(tmp_path), tmp_path / "index.json")
+        load(tmp_path / "index.json")
 
 
 def test_load_refuses_an_index_over_the_bound(
@@ -206,7 +212,7 @@ def test_load_refuses_an_index_over_the_bound(
     monkeypatch.setattr(index_module, "MAX_INDEX_SIZE", 100)
     (tmp_path / "index.json").write_bytes(b'{"manifests": []}' + b" " * 100)
     with pytest.raises(BrokenIndex, match="more than 100 bytes"):
-        Index.load(Disk(tmp_path), tmp_path / "index.json")
+        load(tmp_path / "index.json")
 
 
 def test_text_has_a_line_for_each_entry() -> None:
@@ -217,3 +223,12 @@ def test_text_has_a_line_for_each_entry() -> None:
     lines = index.text().decode().splitlines()
     assert [line.count("digest") for line in lines] == [0, 0, 0, 0, 1, 1, 0, 0]
     assert json.loads(Index(index.text()).text()) == json.loads(index.text())
+
+
+def test_one_large_index_is_in_memory_at_a_time() -> None:
+    """Who comes second is asked to come back: its thread serves others meanwhile."""
+    large = index_module._LARGE + 1
+    with memory_for(large), memory_for(1), pytest.raises(LayoutBusy), memory_for(large):
+        raise AssertionError
+    with memory_for(large):
+        pass
