@@ -2,13 +2,14 @@
 
 Knows SQLite, and what becomes of a file that cannot be used. Must not know what is in it (graph).
 
-    <layout>/.index/manifests-1.sqlite3
+    <layout>/.index/manifests-1-<random>.sqlite3
 
 The layout is the truth, so the file may be lost at any time. One that is damaged, or was open when
 the machine lost power, is made anew. If the directory cannot be written, or somebody planted a link
 there, the file is in a directory for temporary files, and without such a one in memory. Each piece
 of work opens the file and closes it: threads, processes and a second registry on the directory are
-alike to it, and no memory is held between two requests.
+alike to it, and no memory is held between two requests. No name is used twice: SQLite finds the
+journal of a file by its name, and would undo in a new file what was done in one that is gone.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ import functools
 import hashlib
 import logging
 import os
+import re
 import shutil
 import sqlite3
 import stat
 import tempfile
 import threading
+import time
+import uuid
 import weakref
 from contextlib import closing, suppress
 from pathlib import Path
@@ -32,6 +36,7 @@ from brolga.directory import UnsafePath
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from brolga.server.disk import Disk
     from brolga.server.layout import Layout
 
 __all__ = ["DATABASE", "Databases"]
@@ -40,9 +45,12 @@ _T = TypeVar("_T")
 _log = logging.getLogger("brolga.server")
 
 DATABASE = ".index"
-# The number is the schema's: a registry of another version leaves this file alone.
-_FILE = "manifests-1.sqlite3"
-_FILES = tuple(_FILE + end for end in ("-journal", "-wal", "-shm", ""))
+# The number is the schema's: a registry of another version leaves these files alone.
+_FILE = re.compile(r"manifests-1-[0-9a-f]{32}\.sqlite3(?:-journal|-wal|-shm)?")
+_END = ".sqlite3"
+
+# How long a file is left that is not the one in use.
+_LEFT_S = 3600.0
 
 # How long one waits for another that changes the same file.
 _PATIENCE_S = 10.0
@@ -152,29 +160,40 @@ def _open_in(layout: Layout) -> sqlite3.Connection:
     """Open the index that is kept in a layout. Raises sqlite3.Error."""
     directory = layout.path / DATABASE
     try:
-        try:
-            _check_files(layout, directory)
-        except FileNotFoundError:
-            layout.disk.make(directory)
+        name = _current(layout.disk, directory)
     except OSError as error:
         raise sqlite3.OperationalError(str(error)) from error
-    return _open(str(directory / _FILE))
+    return _open(str(directory / name))
 
 
-def _check_files(layout: Layout, directory: Path) -> None:
-    """Raise UnsafePath if a file of the index is no file, or another's too; FileNotFoundError."""
-    with layout.disk.opened(directory) as descriptor:
-        for name in _FILES:
+def _current(disk: Disk, directory: Path) -> str:
+    """Return the name of the index, a new one if there is none. Raises UnsafePath, OSError."""
+    found: dict[str, os.stat_result] = {}
+    for entry in disk.scan(directory):
+        if _FILE.fullmatch(entry.name):
             with suppress(FileNotFoundError):
-                status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-                if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-                    raise UnsafePath(directory / name)
+                found[entry.name] = entry.stat(follow_symlinks=False)
+    files = [name for name in found if name.endswith(_END)]
+    if not files:
+        disk.make(directory)
+    current = min(files, default=f"manifests-1-{uuid.uuid4().hex}{_END}")
+    for name, status in found.items():
+        if not name.startswith(current):
+            # Two processes made one each, or one was killed. Who has it open may need its journal.
+            if time.time() - status.st_mtime > _LEFT_S:
+                disk.unlink(directory / name)
+        elif not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            raise UnsafePath(directory / name)
+    return current
 
 
 def _discard(layout: Layout) -> None:
-    for name in _FILES:
-        with suppress(OSError):
-            layout.disk.unlink(layout.path / DATABASE / name)
+    """Delete the index. Who has it open may need its journal, which is left."""
+    directory = layout.path / DATABASE
+    with suppress(OSError):
+        for entry in list(layout.disk.scan(directory)):
+            if _FILE.fullmatch(entry.name) and entry.name.endswith(_END):
+                layout.disk.unlink(directory / entry.name)
 
 
 def _open(path: str) -> sqlite3.Connection:

@@ -26,7 +26,6 @@ from brolga.mediatypes import OCI_MANIFEST
 from brolga.reference import is_tag
 from brolga.server import documents
 from brolga.server.index import Index, memory_for, read_index
-from brolga.server.layout import LayoutBusy
 
 if TYPE_CHECKING:
     import os
@@ -43,9 +42,6 @@ _SETTLED_NS = 2_000_000_000
 
 # Manifests that are read before the tables are changed.
 _BATCH = 64
-
-# How often others may change the tables under one who writes them.
-_TRIES = 10
 
 _PRUNE = """
 WITH RECURSIVE reached (digest) AS (
@@ -100,22 +96,23 @@ class Graph:
         row = self._database.execute("SELECT stamp, is_settled FROM source").fetchone()
         return bool(row == (_spelled(status), 1))
 
-    def update(self) -> None:
-        """Make the tables what the layout is now. Raises BrokenIndex, LayoutBusy."""
-        for _ in range(_TRIES):
-            if self.is_current() or self._update():
-                return
-        raise LayoutBusy(f"others change the index of {self._layout.name} all the time")
+    def is_made_of(self, fingerprint: bytes) -> bool:
+        """Return whether the tables are what a text of index.json says, and are complete."""
+        row = self._database.execute("SELECT fingerprint FROM source").fetchone()
+        return bool(row == (fingerprint,))
 
-    def _update(self) -> bool:
-        """Read index.json. Return whether the tables are what it says, and no other writer's."""
+    def update(self) -> bytes:
+        """Make the tables what index.json is now; return its fingerprint.
+
+        Another writer may have begun to change them since. Raises BrokenIndex, LayoutBusy.
+        """
         status, text = read_index(self._layout.disk, self._layout.index)
         is_settled = status is None or time.time_ns() - status.st_ctime_ns > _SETTLED_NS
         fingerprint = hashlib.sha256(text).digest()
         new = (_spelled(status), fingerprint, is_settled)
         known = self._database.execute("SELECT stamp, fingerprint FROM source").fetchone()
         if known == new[:2] and not is_settled:
-            return True
+            return fingerprint
         condition: tuple[str, object] = ("fingerprint = ?", fingerprint)
         if known is None or known[1] != fingerprint:
             writer = uuid.uuid4().hex
@@ -124,8 +121,8 @@ class Graph:
             condition = ("writer = ?", writer)
         update = "UPDATE source SET stamp = ?, fingerprint = ?, is_settled = ? WHERE "
         with Transaction(self._database):
-            cursor = self._database.execute(update + condition[0], (*new, condition[1]))
-            return cursor.rowcount == 1
+            self._database.execute(update + condition[0], (*new, condition[1]))
+        return fingerprint
 
     def record(self, descriptor: Descriptor, document: Document) -> None:
         """Keep what a manifest says that is about to be listed, so that nobody reads it again."""

@@ -16,6 +16,7 @@ from brolga.errors import BrolgaError
 from brolga.server.documents import Document
 from brolga.server.graph import Graph, Referrer, Transaction
 from brolga.server.index import Index, memory_for, read_index
+from brolga.server.layout import LayoutBusy
 
 if TYPE_CHECKING:
     import sqlite3
@@ -36,6 +37,9 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
+
+# How often others may change the index under one who asks.
+_TRIES = 10
 
 
 class ManifestUnknown(BrolgaError):
@@ -205,8 +209,12 @@ class Manifests:
                     return question(graph)
             if not self._may_update:
                 raise IndexStale(f"the index of {self._layout.name} must be updated")
-            graph.update()
-            return question(graph)
+            for _ in range(_TRIES):
+                fingerprint = graph.update()
+                with Transaction(database, "BEGIN"):
+                    if graph.is_made_of(fingerprint):
+                        return question(graph)
+            raise LayoutBusy(f"others change {self._layout.name} all the time")
 
         return self._databases.run(self._layout, work)
 

@@ -93,7 +93,6 @@ def test_a_file_that_cannot_be_trusted_is_made_anew(
     stored = repo.manifests.by_tag("v1")
     stored.file.close()
     assert stored.descriptor == MANIFEST
-    assert file.is_file()
     assert len(list(file.parent.iterdir())) == 1
 
 
@@ -107,6 +106,7 @@ def test_what_is_planted_in_its_place_is_not_used(
     other = outside / file.name
     file.rename(other)
     before = other.read_bytes()
+
     if planted == "link":
         file.symlink_to(other)
     elif planted == "hard link":
@@ -198,7 +198,7 @@ def test_the_files_elsewhere_go_with_the_registry(
 
 
 def test_many_threads_and_stores(tmp_path: Path, repo: Repo, file: Path) -> None:
-    """Two registries on one directory, and a file that somebody deletes all the time."""
+    """Two registries on one directory, and a file that is deleted all the time."""
     errors: list[BaseException] = []
     stop = threading.Event()
 
@@ -212,7 +212,8 @@ def test_many_threads_and_stores(tmp_path: Path, repo: Repo, file: Path) -> None
 
     def delete() -> None:
         while not stop.wait(0.005):
-            file.unlink(missing_ok=True)
+            for path in file.parent.glob("*.sqlite3"):
+                path.unlink(missing_ok=True)
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
     deleter = threading.Thread(target=delete)
@@ -223,6 +224,22 @@ def test_many_threads_and_stores(tmp_path: Path, repo: Repo, file: Path) -> None
     stop.set()
     deleter.join()
     assert errors == []
+
+
+def test_one_of_two_files_is_left(repo: Repo, file: Path) -> None:
+    """Two registries that make the index at one time; and a journal whose file is gone."""
+    first = file.with_name(f"manifests-1-{0:032x}.sqlite3")
+    orphan = file.with_name(f"manifests-1-{1:032x}.sqlite3-journal")
+    foreign = file.with_name("manifests-2.sqlite3")
+    for path in (first, orphan, foreign):
+        path.touch()
+    assert repo.manifests.tags() == ["v1"]
+    # Another process may be using it.
+    assert sorted(file.parent.iterdir()) == sorted([first, orphan, foreign, file])
+    for path in (orphan, foreign, file):
+        os.utime(path, (1, 1))
+    assert repo.manifests.tags() == ["v1"]
+    assert sorted(file.parent.iterdir()) == [first, foreign]
 
 
 _KILLED = """

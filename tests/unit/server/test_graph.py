@@ -286,7 +286,7 @@ def test_another_writer_of_the_tables(
     monkeypatch.setattr(Graph, "_read", overtaken)
     assert repo.manifests.tags() == ["v0"]
     assert names(repo) == {"c"}
-    monkeypatch.setattr(Graph, "_update", lambda _self: False)
+    monkeypatch.setattr(Graph, "update", lambda _self: b"never")
     written.list(A)
     with pytest.raises(LayoutBusy, match="a/b"):
         repo.manifests.tags()
