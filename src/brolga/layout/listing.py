@@ -67,7 +67,7 @@ class LayoutIndex(Index):
         if len(raw) > self.max_size:
             raise wrong("$", f"{len(raw)} bytes, where at most {self.max_size} are read")
         changed = object.__new__(type(self))
-        for name in ("media_type", "artifact_type", "subject", "annotations"):
+        for name in ("media_type", "artifact_type", "subject", "annotations", "algorithm"):
             changed._set(**{name: getattr(self, name)})
         changed._set(raw=raw, digest=Digest.of(raw), _document=document, manifests=entries)
         return changed

@@ -148,7 +148,10 @@ class Connection(HttpToolsProtocol):
         """Take no further request, answer none that waits, and close."""
         self._is_over = True
         self.pipeline.clear()
-        self.transport.write(answer)
+        if (
+            self.cycle is None or self.cycle.response_complete
+        ):  # or it would stand in another answer
+            self.transport.write(answer)
         self.transport.close()
 
     def on_body(self, body: bytes) -> None:
