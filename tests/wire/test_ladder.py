@@ -425,6 +425,33 @@ def test_a_request_that_is_too_large_is_made_in_chunks() -> None:
     )
 
 
+@pytest.mark.parametrize("status", [411, 501])
+def test_a_proxy_without_chunked_coding_gets_requests_of_known_length(status: int) -> None:
+    """411 Length Required (RFC 9110, 15.5.12); 501 for a coding that it does not understand.
+
+    "A server that receives a request message with a transfer coding it does not understand SHOULD
+    respond with 501" (RFC 9112, section 6.1).
+    """
+    play(
+        upload(style=Style(smaller=3, smallest=1)),
+        (POST, ACCEPTED),
+        (patch(BODY), Reply(status, whole=False)),
+        (delete(FIRST), GONE),
+        (POST, ACCEPTED),
+        (chunk(FIRST, 0, b"blo"), Reply(202, {"location": SECOND})),
+        (chunk(SECOND, 3, b"b"), Reply(202, {"location": SECOND})),
+        (put(), CREATED),
+    )
+
+
+@pytest.mark.parametrize("status", [411, 501])
+def test_a_chunk_that_is_refused_for_its_coding_is_told(status: int) -> None:
+    """It has a Content-Length: there is no other way to send it."""
+    steps: list[Step] = [(POST, ACCEPTED), (chunk(FIRST, 0, b"blob"), Reply(status))]
+    refused = delete(FIRST), GONE
+    play(upload(style=Style(chunk=8)), *steps, refused, error=RegistryError, match=str(status))
+
+
 @pytest.mark.parametrize("style", [Style(smaller=0), Style(chunk=1 << 20)])
 def test_where_nothing_is_smaller_it_is_told(style: Style) -> None:
     """GAR takes no chunks; and there is a smallest one."""
