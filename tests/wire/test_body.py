@@ -27,7 +27,6 @@ from brolga.digest import Digest
 from brolga.errors import (
     BrolgaError,
     DigestMismatch,
-    RegistryError,
     SourceError,
     StreamNotReplayable,
     TransportFailed,
