@@ -143,7 +143,7 @@ def test_session_of_a_mount_is_cancelled_if_the_blob_cannot_be_opened() -> None:
 def test_session_of_a_mount_is_cancelled_if_nothing_can_keep_the_bytes() -> None:
     """A spool needs a disk."""
 
-    def fail() -> Keep:
+    def fail(**_: object) -> Keep:
         raise Unopened
 
     told = Told(registry(202))
