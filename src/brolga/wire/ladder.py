@@ -93,7 +93,7 @@ def rung(error: BrolgaError, at: Standing) -> Rung:
     if not _may_end_otherwise(error, at):
         return Rung.NONE
     in_vain = at.asks >= _VAIN_ASKS and at.has_all
-    if not at.is_open or in_vain or not at.style.resumes or _is_over(error, at):
+    if in_vain or not at.style.resumes or _is_over(error, at):
         return Rung.ANEW
     return Rung.ASK
 

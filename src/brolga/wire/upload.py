@@ -354,7 +354,7 @@ class _Run:
         self._mind_silence(error)
         if what is Rung.ASK:
             self.is_sure = False
-        elif self.session is not None:
+        else:
             yield from self._lose()
         return False
 
