@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.wire.scripted import (
     ACCEPTED,
     FIRST,
@@ -311,6 +313,7 @@ class Proxy:
         return Reply(202, {"location": FIRST}, sent=len(taken))
 
 
+STYLES = (Style(), Style(resumes=False), ONE_PATCH, Style(resumes=False, splits=False))
 PARTS = [bytes([number]) * 2 * KIB for number in range(30)]
 
 
@@ -318,9 +321,7 @@ PARTS = [bytes([number]) * 2 * KIB for number in range(30)]
 @pytest.mark.parametrize("buffers", [False, True])
 @pytest.mark.parametrize("bound_s", [60, 10, 1])
 @pytest.mark.parametrize("silence_s", [3, 40, 300])
-@pytest.mark.parametrize(
-    "style", [Style(), Style(resumes=False), ONE_PATCH, Style(resumes=False, splits=False)]
-)
+@pytest.mark.parametrize("style", STYLES)
 def test_silent_source_is_survived(
     *, style: Style, silence_s: int, bound_s: int, buffers: bool, cuts: bool
 ) -> None:
@@ -332,6 +333,29 @@ def test_silent_source_is_survived(
     drive(upload(clock, silence_s, *parts, style=style), proxy)
     assert proxy.blob == b"".join(PARTS)
     assert proxy.patches <= 2 * len(PARTS) + 3
+
+
+silences = st.lists(
+    st.integers(1, 3 * KIB).map(bytes) | st.integers(1, 200), min_size=1, max_size=12
+)
+
+
+@given(
+    parts=silences,
+    style=st.sampled_from(STYLES),
+    bound_s=st.integers(1, 100),
+    buffers=st.booleans(),
+    cuts=st.booleans(),
+)
+def test_any_silence_is_survived(
+    *, parts: list[bytes | int], style: Style, bound_s: int, buffers: bool, cuts: bool
+) -> None:
+    """The right blob, whatever the source's pauses and whatever the proxy's bound."""
+    clock = Clock()
+    one_patch = not style.splits and not style.resumes
+    proxy = Proxy(clock, bound_s, buffers, cuts, one_patch)
+    drive(upload(clock, *parts, style=style), proxy)
+    assert proxy.blob == b"".join(part for part in parts if isinstance(part, bytes))
 
 
 def test_silence_that_failed_once_is_not_waited_for_again() -> None:
