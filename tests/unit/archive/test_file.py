@@ -71,7 +71,7 @@ def test_each_form_of_docker_s_is_read(name: str, compression: str, tmp_path: Pa
         assert archive.names() == ("app:v1",)
         image = image_of(archive)
         push(store, image, "tag", jobs=2)
-        assert image.config_blob.open().read() == config()  # type: ignore[attr-defined]
+        assert image.config_blob.open().read() == config()
         diff_ids = [layer.diff_id for layer in image.layers]  # type: ignore[attr-defined]
     assert diff_ids == [Digest.of(layer) for layer in LAYERS]
     manifest = store.documents["tag"]
