@@ -34,7 +34,7 @@ from brolga.errors import (
     TransportFailed,
 )
 from brolga.replay import Tape, Window
-from brolga.wire import Call, Patience, Registry, Reply, Retry, Style, upload_stream
+from brolga.wire import BodyFailed, Call, Patience, Registry, Reply, Retry, Style, upload_stream
 from brolga.wire.body import IdleLimit, check_kept, wait_for_bytes
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def test_session_that_takes_one_patch_gets_one(style: Style) -> None:
 def test_time_without_heartbeats_ends_no_request() -> None:
     """An iterable is asked in the thread of whoever uploads: nobody can tell that it is silent."""
     limit = IdleLimit(lambda: 0.0, 1.0)
-    assert list(limit.watch([ONE, TWO], ends=True)) == [ONE, TWO]
+    assert list(limit.watch(tape([ONE, TWO]), 0, ends=True)) == [ONE, TWO]
 
 
 @pytest.mark.parametrize("status", [400, 404, 410, 416])
@@ -255,6 +255,43 @@ def test_other_bytes_after_a_second_stream_are_sent_anew_in_one() -> None:
         (delete(SECOND), GONE),
         *ONE_AGAIN,
     )
+
+
+# --- A source that is read a second time
+
+
+def reopened(clock: Clock, *parts: bytes | int, live: Iterable[bytes] = ()) -> Tape:
+    """Return a body that keeps nothing, and whose source gives its bytes again, slowly."""
+    return Tape(live, Window(0), lambda: clock.source(*parts), lambda: None)
+
+
+def test_patch_is_opened_when_a_second_pass_is_where_the_registry_is() -> None:
+    """To hash a large file up to there may take longer than a proxy waits for a body."""
+    clock = Clock()
+    body = reopened(clock, ONE, 3600, TWO, live=[ONE, TWO])
+    wait_for_bytes(body)
+    list(body.blocks(body.produced))
+    blocks = IdleLimit(clock, 15.0).watch(body, len(ONE), ends=True)
+    assert clock.now_s == 3600
+    assert b"".join(blocks) == TWO
+
+
+def test_patch_is_not_ended_before_all_that_was_given_went_out() -> None:
+    """What it acknowledges is all that the body has given."""
+    clock = Clock()
+    body = reopened(clock, ONE, 3600, TWO, live=[ONE, TWO])
+    list(body.blocks(0))
+    blocks = IdleLimit(clock, 15.0).watch(body, 0, ends=True)
+    assert b"".join(blocks) == ONE + TWO
+
+
+def test_second_pass_that_fails_before_the_patch_is_the_sources() -> None:
+    """A file that has changed is no failure of the registry."""
+    body = Tape([ONE, TWO], Window(0), lambda: Clock().source(SourceError("changed")), lambda: None)
+    list(body.blocks(0))
+    with pytest.raises(BodyFailed) as caught:
+        IdleLimit(Clock(), 15.0).watch(body, 0, ends=True)
+    assert isinstance(caught.value.error, SourceError)
 
 
 # --- A proxy that bounds the wait
@@ -378,22 +415,21 @@ def test_failure_while_bytes_come_shortens_nothing() -> None:
     """A cut between two blocks says nothing of the wait for a body."""
     clock = Clock()
     limit = IdleLimit(clock, 15.0)
-    blocks = limit.watch(clock.source(10, ONE, TWO), ends=True)
+    blocks = limit.watch(tape(clock.source(ONE, 10, TWO)), 0, ends=True)
     assert b"".join(blocks) == ONE + TWO
     limit.shorten()
     assert not limit.waits
-    assert list(limit.watch(clock.source(10, ONE), ends=True))[-1] == ONE
+    assert list(limit.watch(tape(clock.source(ONE, 10, TWO)), 0, ends=True))[-1] == TWO
 
 
 def test_time_of_a_silence_is_no_shorter_than_a_busy_machine_needs() -> None:
     """A request that failed at once had another reason."""
     clock = Clock()
     limit = IdleLimit(clock, 15.0)
-    next(limit.watch([b""], ends=True))
+    assert list(limit.watch(tape([ONE, b""]), 0, ends=True)) == [ONE, b""]
     limit.shorten()
-    clock.now_s += 0.1
-    blocks = limit.watch(clock.source(1, ONE), ends=True)
-    assert list(blocks) == [b"", b""]  # at 0.25 s each
+    blocks = limit.watch(tape(clock.source(ONE, 1, TWO)), 0, ends=True)
+    assert list(blocks) == [ONE, b"", b""]  # at 0.25 s each
 
 
 def test_bytes_that_are_gone_are_told() -> None:

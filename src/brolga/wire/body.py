@@ -12,6 +12,7 @@ cut into requests depends on time; the bytes do not.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Final, Protocol
 
 from brolga.errors import StreamNotReplayable
@@ -108,16 +109,28 @@ class IdleLimit:
         self._ends = False
         self.waits = False
 
-    def watch(self, blocks: Blocks, *, ends: bool) -> Iterator[bytes | memoryview]:
-        """Yield the blocks of a body; where it `ends`, only until none came for too long."""
+    def watch(self, body: Body, start: int, *, ends: bool) -> Iterator[bytes | memoryview]:
+        """Return the blocks of a body from offset `start` on, when the first one is there.
+
+        A source that is opened again may have to read up to there. If the request `ends`, they end
+        when all that the body has given went out and no more came for too long.
+
+        Raises BodyFailed: what the body's source raises meanwhile is the source's.
+        """
         self._silent_since, self._ends, self.waits = None, ends, False
+        return self._watched(_from_first(body.blocks(start)), body, start)
+
+    def _watched(
+        self, blocks: Iterator[bytes | memoryview], body: Body, start: int
+    ) -> Iterator[bytes | memoryview]:
         for block in blocks:
+            start += len(block)
             if block:
                 self._silent_since = None
             elif self._silent_since is None:
                 self._silent_since = self._clock()
             yield block
-            if ends and self._is_over():
+            if self._ends and start == body.produced and self._is_over():
                 return
 
     def shorten(self) -> None:
@@ -130,3 +143,15 @@ class IdleLimit:
     def _is_over(self) -> bool:
         since = self._silent_since
         return since is not None and self._clock() - since >= self._limit_s
+
+
+def _from_first(blocks: Blocks) -> Iterator[bytes | memoryview]:
+    """Return blocks without the empty ones before the first bytes."""
+    rest = iter(blocks)
+    try:
+        for block in rest:
+            if block:
+                return chain((block,), rest)
+    except BaseException as error:  # noqa: BLE001 - the upload raises it
+        raise BodyFailed(error) from None
+    return rest

@@ -221,8 +221,9 @@ class _Run:
         """Send the stream in one PATCH, or in several where it is silent in between."""
         while self._has_more():
             session, body = self._at(), self.body
+            body.hold(session.acknowledged)
+            blocks = self.idle.watch(body, session.acknowledged, ends=self.style.splits)
             body.hold(None)
-            blocks = self.idle.watch(body.blocks(session.acknowledged), ends=self.style.splits)
             yield from self._patch(stream_call(session, blocks))
             self.has_split |= not body.ended
 
@@ -255,9 +256,8 @@ class _Run:
             reply = yield from self.access.send(call, once=True)
         except TransportFailed as error:
             sent = min(session.acknowledged + error.sent, body.produced)
-            raise self._interrupted(
-                f"the upload was cut after {sent} bytes", sent, error
-            ) from error
+            what = f"the upload was cut after {sent} bytes"
+            raise self._interrupted(what, sent, error) from error
         self.setbacks.hear(reply)
         expect(call, reply, *PATCHED)
         self._check_whole(reply)
