@@ -219,6 +219,7 @@ def test_time_without_heartbeats_ends_no_request() -> None:
     """An iterable is asked in the thread of whoever uploads: nobody can tell that it is silent."""
     limit = IdleLimit(lambda: 0.0, 1.0)
     assert list(limit.watch(tape([ONE, TWO]), 0, ends=True)) == [ONE, TWO]
+    assert list(limit.watch(tape([b"", b""]), 0, ends=True)) == []
 
 
 @pytest.mark.parametrize("status", [400, 404, 410, 416])

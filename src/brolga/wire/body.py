@@ -20,7 +20,7 @@ from brolga.wire.http import BodyFailed
 from brolga.wire.session import chunks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from brolga.errors import BrolgaError
     from brolga.wire.http import Blocks
@@ -109,7 +109,9 @@ class IdleLimit:
         self._ends = False
         self.waits = False
 
-    def watch(self, body: Body, start: int, *, ends: bool) -> Iterator[bytes | memoryview]:
+    def watch(
+        self, body: Body, start: int, *, ends: bool
+    ) -> Generator[bytes | memoryview, None, None]:
         """Return the blocks of a body from offset `start` on, when the first one is there.
 
         A source that is opened again may have to read up to there. If the request `ends`, they end
@@ -122,7 +124,7 @@ class IdleLimit:
 
     def _watched(
         self, blocks: Iterator[bytes | memoryview], body: Body, start: int
-    ) -> Iterator[bytes | memoryview]:
+    ) -> Generator[bytes | memoryview, None, None]:
         for block in blocks:
             start += len(block)
             if block:

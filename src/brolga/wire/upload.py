@@ -23,7 +23,7 @@ digest, so it cannot be committed, whatever the registry answered.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -169,7 +169,7 @@ class _Run:
             check_kept(self.body, self.session.acknowledged if self.session else 0, self.cause)
         if self.session is None:
             yield from self._start()
-        if self.known is not None and self._goes_whole(self.known):
+        if self.known and self._goes_whole(self.known):
             return (yield from self._put_whole(self.known))
         yield from self._send()
         return (yield from self._commit())
@@ -221,10 +221,10 @@ class _Run:
         """Send the stream in one PATCH, or in several where it is silent in between."""
         while self._has_more():
             session, body = self._at(), self.body
-            body.hold(session.acknowledged)
             blocks = self.idle.watch(body, session.acknowledged, ends=self.style.splits)
             body.hold(None)
-            yield from self._patch(stream_call(session, blocks))
+            with closing(blocks):  # what has failed keeps no bytes
+                yield from self._patch(stream_call(session, blocks))
             self.has_split |= not body.ended
 
     def _send_chunks(self, size: int) -> Flow[None]:
@@ -244,8 +244,8 @@ class _Run:
     def _has_more(self) -> bool:
         """Wait until there are bytes to send; return False at the end of the stream."""
         body, acknowledged = self.body, self._at().acknowledged
+        body.hold(acknowledged)
         if not body.ended and (acknowledged == body.produced or self.idle.waits):
-            body.hold(acknowledged)
             wait_for_bytes(body)
         return acknowledged < body.produced
 
