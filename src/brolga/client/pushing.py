@@ -145,7 +145,13 @@ class Pushing(Reading):
         packing = "gzip" if local.packs(place) else "none"
         with self._into(target, set()) as (store, jobs):
             tree = stream_archive(
-                blocks, store, form=form, name=name, spool=self._spool, compression=packing
+                blocks,
+                store,
+                form=form,
+                name=name,
+                platform=platform,
+                spool=self._spool,
+                compression=packing,
             )
             if platform is not None and isinstance(tree, ImageIndex):
                 tree = tree.image(platform)
@@ -241,7 +247,7 @@ class Pushing(Reading):
         if isinstance(source, Local) and local.single_pass(source):
             yield from self._stream_all(source, target, platform, but)
             return
-        for tag, name in tags_between(self, source, target).items():
+        for tag, name in tags_between(self, source, target, platform).items():
             origin, place = named(source, name), named(target, tag)
             copied = None
             if tag not in but:
@@ -317,7 +323,7 @@ class Pushing(Reading):
                 if tag in but:
                     yield tag, None
                     continue
-                tree = images.tree(name)
+                tree = images.tree(name, platform)
                 if platform is not None and isinstance(tree, ImageIndex):
                     tree = tree.image(platform)
                 yield tag, home.at(push_into(Known(store), tree, tag, jobs=jobs).digest)

@@ -41,8 +41,12 @@ __all__ = ["Reading"]
 class Reading(Connected):
     """A client that reads: see `Client`."""
 
-    def get(self, place: Place | str, *, packed: bool = True) -> Tree:
+    def get(
+        self, place: Place | str, *, packed: bool = True, platform: Platform | None = None
+    ) -> Tree:
         """Return what a name stands for: an image (or artifact), or an index.
+
+        Where several images of a layout or an archive have the name, `platform` chooses one.
 
         Layers of a docker archive that are not compressed are compressed when they are pushed, and
         described from then on. Where not `packed`, they stay as they are, and all is known at once.
@@ -52,7 +56,7 @@ class Reading(Connected):
         """
         place = as_place(place)
         if isinstance(place, Local):
-            return local.tree_of(place, packed=packed)
+            return local.tree_of(place, platform, packed=packed)
         return read_tree(self._registries.remote(place.repository), place.identifier)
 
     def image(
@@ -63,7 +67,7 @@ class Reading(Connected):
         `packed` is as in `get`. Raises NoSuchPlatform, which tells what there is, and what `get`
         raises.
         """
-        tree = self.get(place, packed=packed)
+        tree = self.get(place, packed=packed, platform=platform)
         if isinstance(tree, ImageIndex):
             return tree.image(platform or DEFAULT_PLATFORM)
         return tree
@@ -77,7 +81,7 @@ class Reading(Connected):
 
     def manifest(self, place: Place | str, platform: Platform | None = None) -> Manifest | Index:
         """Return the manifest or index, as it is; with `platform`, that image's manifest."""
-        tree = self._documents(place)
+        tree = self._documents(place, platform)
         while platform is not None and isinstance(tree, ImageIndex):
             tree = tree.child(tree.index.select(platform))
         return local.document_of(tree)
@@ -87,7 +91,7 @@ class Reading(Connected):
 
         Raises as `image`.
         """
-        tree = self._documents(place, packed=False)
+        tree = self._documents(place, platform, packed=False)
         if isinstance(tree, ImageIndex):
             tree = tree.image(platform or DEFAULT_PLATFORM)
         with tree.config_blob.open() as stream:
@@ -143,9 +147,11 @@ class Reading(Connected):
         access = self._registries.access(place.repository)
         return self._transport.run(list_referrers(access, digest, artifact_type))
 
-    def _documents(self, place: Place | str, *, packed: bool = True) -> Tree:
+    def _documents(
+        self, place: Place | str, platform: Platform | None = None, *, packed: bool = True
+    ) -> Tree:
         """Return what a name stands for, where no layer will be read."""
         place = as_place(place)
         if isinstance(place, Local):
-            return local.documents_of(place, self._spool, packed=packed)
+            return local.documents_of(place, self._spool, platform, packed=packed)
         return self.get(place)
