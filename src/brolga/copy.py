@@ -252,6 +252,8 @@ def _run_tasks(
             worker.start()
         with suppress(_Stopped):  # a thread has failed: its error is the first in `done`
             for task in own_tasks:
+                if stop.is_set():
+                    break
                 task()
         for _ in tasks:
             if error := done.get():

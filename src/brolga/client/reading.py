@@ -6,11 +6,12 @@ anything is pushed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from brolga.client import local
 from brolga.client.connected import Connected
 from brolga.client.names import as_blob, as_home, as_place
+from brolga.decompression import Limits
 from brolga.descriptor import DEFAULT_PLATFORM
 from brolga.errors import (
     InvalidManifest,
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from brolga.place import Place
 
 __all__ = ["Reading"]
+
+_STREAM_LIMITS: Final = Limits(size=None)
 
 
 class Reading(Connected):
@@ -117,6 +120,24 @@ class Reading(Connected):
         return BlockStream(
             self._transport.stream(read_blob(self._registries.access(repository), digest))
         )
+
+    def pull_stream(
+        self, place: Place | str, *, raw: bool = False, limits: Limits = _STREAM_LIMITS
+    ) -> BlockStream:
+        """Open the only layer of an artifact or image, as it was before it was compressed.
+
+        The media type says how it is compressed. With `raw`, the bytes come as they are stored.
+        They are verified while they are read: until the stream has come to its end without an
+        error, they must not be used. `limits` bounds what they may grow to: by default no size, but
+        no more than 1100 times beyond 4 GiB.
+
+        Raises InvalidManifest for an index, and for more or fewer layers than one, and what `get`
+        raises. Reading raises DigestMismatch, CorruptBlob, TransportFailed.
+        """
+        from brolga.client.streams import open_stream
+
+        place = as_place(place)
+        return open_stream(place, self.get(place, packed=False), limits, raw=raw)
 
     def tags(self, home: Repository | Local | str) -> list[str]:
         """Return a repository's tags, in the registry's order (distribution-spec, Listing Tags).

@@ -44,7 +44,11 @@ DEFAULT_AGE_S: Final = 3600.0
 # The registry keeps a session for a day since it was written, if nobody says otherwise.
 _SESSION_AGE_S: Final = 86400.0
 _DIGESTS: Final = re.compile(rb"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
-_JSON: Final = "application/json"
+# What is to be done with a blob. Not its media type: a document could name one blob with thousands
+# of them, and it would be read as often.
+_MANIFEST: Final = "manifest"
+_DOCUMENT: Final = "document"
+_OTHER: Final = "other"
 
 
 @dataclass(frozen=True)
@@ -89,18 +93,18 @@ class Sweeping:
         Raises DigestMismatch for a manifest that is damaged, InvalidManifest for one of more than 4
         MiB.
         """
-        roots = [(entry.digest, entry.media_type) for entry in index.manifests]
+        roots = [(entry.digest, _kind(entry.media_type)) for entry in index.manifests]
         return {digest for digest, _ in reached(roots, self._referred)}
 
     def _referred(self, one: tuple[Digest, str]) -> list[tuple[Digest, str]]:
-        """Return what a document refers to, with the media types that it gives."""
-        digest, media_type = one
-        if "json" not in media_type:
+        """Return what a document refers to, with the kinds that it gives."""
+        digest, kind = one
+        if kind == _OTHER:
             return []
         raw = self._files.read(self._files.blob(digest))
         if raw is None:
             return []
-        is_manifest = media_type in MANIFEST_TYPES | INDEX_TYPES
+        is_manifest = kind == _MANIFEST
         if is_manifest:
             if len(raw) > MAX_SIZE:
                 raise InvalidManifest(f"{digest} has more than {MAX_SIZE} bytes, as no manifest")
@@ -110,7 +114,7 @@ class Sweeping:
         except InvalidManifest as error:
             if is_manifest:
                 self.unread[digest] = str(error)
-            return [(digest, _JSON) for digest in _mentioned(raw)]
+            return [(digest, _DOCUMENT) for digest in _mentioned(raw)]
 
     def _subjects(self, entry: Descriptor) -> set[Digest]:
         """Return what an image may refer to as its subject."""
@@ -187,12 +191,18 @@ def _mentioned(raw: bytes) -> set[Digest]:
     return {Digest.parse(found.decode()) for found in _DIGESTS.findall(raw)}
 
 
+def _kind(media_type: str) -> str:
+    if media_type in MANIFEST_TYPES | INDEX_TYPES:
+        return _MANIFEST
+    return _DOCUMENT if "json" in media_type else _OTHER
+
+
 def _descriptors(value: object) -> Iterator[tuple[Digest, str]]:
-    """Yield each descriptor in a JSON value, as digest and media type."""
+    """Yield each descriptor in a JSON value, as digest and kind."""
     if isinstance(value, dict):
         digest, media_type = value.get("digest"), value.get("mediaType", "")
         if isinstance(digest, str) and (found := _digest(digest)) is not None:
-            yield found, str(media_type)
+            yield found, _kind(str(media_type))
     inside: Iterable[object] = ()
     if isinstance(value, dict | list):
         inside = value.values() if isinstance(value, dict) else value

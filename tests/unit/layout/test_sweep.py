@@ -21,6 +21,7 @@ from brolga.images.validate import validate
 from brolga.layer import StreamLayer
 from brolga.layout import Layout, Swept
 from brolga.layout import sweep as sweep_module
+from brolga.layout.files import Files
 from brolga.manifest import Index
 from brolga.mediatypes import OCI_INDEX, OCI_LAYER
 
@@ -402,3 +403,26 @@ def test_an_index_in_the_index_json_s_place_of_another_program_is_read(layout: L
     file.write_text(json.dumps(document))
     assert layout.gc(older_than_s=0) == NOTHING
     assert layout.tags() == ("v1",)
+
+
+def test_a_document_is_read_once_for_all_media_types_that_it_is_given(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One blob under thousands of media types would be read and parsed as often."""
+    data = layout.push(BytesBlob(b"data", "application/octet-stream"))
+    inner = write(layout, "application/json", {"digest": str(data.digest)})
+    named = [
+        {"mediaType": f"application/v{number}+json", "digest": str(inner.digest)}
+        for number in range(50)
+    ]
+    enter(layout, write(layout, "application/json", {"blobs": named}))
+    reads: list[Path] = []
+    read = Files.read
+
+    def counted(files: Files, path: Path, *limit: int) -> bytes | None:
+        reads.append(path)
+        return read(files, path, *limit)
+
+    monkeypatch.setattr(Files, "read", counted)
+    assert layout.gc(older_than_s=0) == NOTHING
+    assert reads.count(place(layout, inner.digest)) == 1
