@@ -2,7 +2,7 @@
 # Install the foreign registry and programs that tests/real drives, where that can be done.
 set -u
 missing=""
-for program in docker-registry skopeo umoci buildah openssl zstd; do
+for program in docker-registry nginx skopeo umoci buildah openssl zstd; do
     command -v "$program" >/dev/null || missing="$missing $program"
 done
 [ -n "$missing" ] || exit 0

@@ -28,6 +28,7 @@ _ROWS: Final = {
     "gitlab": "distribution",
     "docker-hub": "distribution",
     "nginx": "distribution",
+    "no-chunked": "distribution",
     "ecr-public": "ecr",
 }
 

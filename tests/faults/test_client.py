@@ -41,6 +41,7 @@ from brolga.server.faults import (
     FrozenRange,
     MissingRange,
     OtherLocation,
+    Resend,
     ShiftedRange,
     Slow,
     StaleState,
@@ -128,6 +129,7 @@ SURVIVED: dict[str, tuple[Fault, ...]] = {
     "502 after it all": (Answer(status=502, at=None, stored=None),),
     "503 after it all, nothing stored": (Answer(status=503, at=None),),
     "502 to a PUT that did its work": (Answer(on="PUT upload", status=502, at=None, stored=None),),
+    "a PUT that a proxy sent twice": (Resend(),),
     "504 to a PUT that did nothing": (Answer(on="PUT upload", status=504),),
     "404 in the middle": (Answer(status=404, code="BLOB_UPLOAD_UNKNOWN", at=MIDDLE),),
     "413 in the middle": (Answer(status=413, code="SIZE_INVALID", at=MIDDLE),),
@@ -273,6 +275,7 @@ RESUMES = dict.fromkeys(PROFILES, True) | dict.fromkeys(
     ("distribution-2.8", "ecr-public", "acr", "gar", "jfrog", "zot"), False
 )
 RESUMES["nginx"] = False  # it says 413 first: chunks, from the first byte
+RESUMES["no-chunked"] = False  # and 411, which hides the cut
 KEPT: dict[str, dict[str, Any]] = {
     "a file": {"window": 0},
     "a pipe, within the window": {},
@@ -395,6 +398,7 @@ TOGETHER = (
     "502 after it all",
     "404 in the middle",
     "413 in the middle",
+    "a PUT that a proxy sent twice",
     "429 to a PUT",
     "a Range that is too far",
     "a stale state",

@@ -22,6 +22,7 @@ from brolga.server.faults import (
     FrozenRange,
     MissingRange,
     OtherLocation,
+    Resend,
     ShiftedRange,
     Slow,
     StaleState,
@@ -148,6 +149,15 @@ def test_the_answer_of_another_request_is_dropped(
     arm(brolga_registry, DropAnswer(on="POST upload", reset=reset))
     assert raw("POST", "blobs/uploads/").status == 0
     assert held(brolga_registry) == [b""]
+
+
+def test_resend_answers_as_to_a_second_request(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """The first one did its work: the session is gone, and the blob is there."""
+    plan = arm(brolga_registry, Resend())
+    reply = raw.finish(raw.start(), DATA, DATA)
+    assert (reply.status, b"BLOB_UPLOAD_UNKNOWN" in reply.body) == (404, True)
+    assert brolga_registry.blobs(NAME) == {digest_of(DATA): DATA}
+    assert brolga_registry.struck == plan.faults
 
 
 def test_an_answer_is_cut(brolga_registry: BrolgaRegistry, raw: Raw) -> None:

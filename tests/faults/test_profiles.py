@@ -40,7 +40,9 @@ def chunk(raw: Raw, location: str, start: int, data: bytes) -> Any:
     return raw.patch(location, data, Content_Range=f"{start}-{start + len(data) - 1}")
 
 
-@pytest.mark.parametrize("brolga_registry", PROFILES, indirect=True)
+@pytest.mark.parametrize(
+    "brolga_registry", [name for name in PROFILES if name != "no-chunked"], indirect=True
+)
 def test_every_registry_takes_a_streamed_patch(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """POST, one PATCH without length or range, an empty PUT: the most widely accepted form."""
     location = raw.start()
@@ -444,6 +446,31 @@ def test_nginx_bounds_each_request(brolga_registry: BrolgaRegistry, raw: Raw, st
     location = raw.resolve(location, first)
     assert raw.patch(location, DATA[4:]).status == 202
     assert raw.finish(location, DATA).status == 201
+
+
+@pytest.mark.parametrize("status", [411, 501])
+def test_proxy_takes_no_chunked_coding(
+    brolga_registry: BrolgaRegistry, raw: Raw, status: int
+) -> None:
+    """A page, and the same bytes with a Content-Length are taken."""
+    play(brolga_registry, "no-chunked", chunked_status=status)
+    location = raw.start()
+    refused = raw.patch(location, [DATA[:4], DATA[4:]])
+    assert refused.status == status
+    assert refused.headers["Content-Type"].startswith("text/html")
+    taken = raw.patch(location, DATA)
+    assert taken.status == 202
+    assert raw.finish(raw.resolve(location, taken), DATA).status == 201
+
+
+def test_proxy_bounds_the_wait_for_a_body(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """408 (nginx, client_body_timeout), and what came before is stored."""
+    play(brolga_registry, "nginx", body_wait_s=0.01)
+    location = raw.start()
+    with raw.connect() as connection:
+        connection.sendall(raw.head("PATCH", location, len(DATA)) + DATA[:4])
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 408")
+    assert raw.said(location) == "0-3"
 
 
 def test_docker_hub_writes_no_json(brolga_registry: BrolgaRegistry) -> None:

@@ -33,6 +33,7 @@ from brolga.server.faults import (
     FrozenRange,
     MissingRange,
     OtherLocation,
+    Resend,
     ShiftedRange,
     Slow,
     StaleState,
@@ -328,6 +329,7 @@ def passing(size: int, kinds: Sequence[str], most: int | None = 1) -> st.SearchS
         st.builds(lambda end, **o: Answer(**end, **o), _ends(size), status=statuses, **counts),
         st.builds(lambda end, **o: Answer(**end, **o), work, status=statuses, **counts),
         st.builds(TooMany, after_s=st.just(0), as_date=st.booleans(), **counts),
+        st.builds(Resend, nth=counts["nth"], times=counts["times"]),
         _told(size),
     )
     return st.integers(0, len(drawn) - 1).flatmap(drawn.__getitem__)

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from tests.wire.scripted import HOME, REPOSITORY, access, drive
+from tests.wire.scripted import HOME, ONCE, REPOSITORY, Answer, access, drive
 
 from brolga.client.remote import Remote
 from brolga.descriptor import Descriptor
 from brolga.digest import Digest
-from brolga.errors import ProtocolViolation, RegistryError
+from brolga.errors import ProtocolViolation, RegistryError, TransportFailed
 from brolga.images import BlobLayer, BytesBlob, Image
 from brolga.manifest import Manifest
 from brolga.mediatypes import OCI_LAYER
 from brolga.reference import Repository
-from brolga.wire import Call, Reply, Style
+from brolga.wire import Call, Reply, Retry, Style
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from brolga.blob import Blob
+    from brolga.blob import Blob, BlobStream
+    from brolga.replay import Keep
     from brolga.transport import Transport
     from brolga.wire import Flow
 
@@ -33,24 +36,24 @@ LAYER = BlobLayer(BLOB, BytesBlob(DATA, OCI_LAYER).open, BASE)
 class Told:
     """A transport whose answers come from a function; it keeps what was asked."""
 
-    def __init__(self, answer: Callable[[Call], Reply]) -> None:
+    def __init__(self, answer: Callable[[Call], Answer]) -> None:
         self.answer = answer
         self.asked: list[str] = []
 
     def run(self, flow: Flow[Any]) -> object:
         """Run a flow to its end."""
 
-        def answer(call: Call) -> Reply:
+        def answer(call: Call) -> Answer:
             self.asked.append(f"{call.method} {call.url.removeprefix(HOME + '/v2/team/app/')}")
             return self.answer(call)
 
         return drive(flow, answer)
 
 
-def remote(told: Told, *, mounts: bool = True) -> Remote:
+def remote(told: Told, *, mounts: bool = True, retry: Retry = ONCE) -> Remote:
     """Return a repository behind such a transport."""
-    style = Style(put_max=BLOB.size)
-    return Remote(REPOSITORY, access(), cast("Transport", told), style=style, mounts=mounts)
+    style, way = Style(put_max=BLOB.size), access(retry=retry)
+    return Remote(REPOSITORY, way, cast("Transport", told), style=style, mounts=mounts)
 
 
 def registry(mount: int) -> Callable[[Call], Reply]:
@@ -68,12 +71,18 @@ def registry(mount: int) -> Callable[[Call], Reply]:
 
 MOUNT = f"POST blobs/uploads/?mount=sha256%3A{BLOB.digest.encoded}&from=team%2Fbase"
 PUT = f"PUT {HOME}/session?digest=sha256%3A{BLOB.digest.encoded}"
+DELETE = f"DELETE {HOME}/session"
 UPLOAD = [f"HEAD blobs/{BLOB.digest}", "POST blobs/uploads/", PUT]
 
 
 @pytest.mark.parametrize(
     ("status", "asked"),
-    [(201, []), (202, [PUT]), *((status, UPLOAD) for status in (400, 401, 403, 404, 405, 422))],
+    [
+        (201, []),
+        (202, [PUT]),
+        *((status, UPLOAD) for status in (400, 401, 403, 404, 405, 409, 411, 413, 422)),
+        *((status, UPLOAD) for status in (408, 500, 501, 502, 504, 507, 520)),
+    ],
 )
 def test_what_cannot_be_mounted_is_uploaded(status: int, asked: list[str]) -> None:
     """202 opens a session instead (end-11); a refusal says that it may not be taken from there."""
@@ -82,13 +91,66 @@ def test_what_cannot_be_mounted_is_uploaded(status: int, asked: list[str]) -> No
     assert told.asked == [MOUNT, *asked]
 
 
-@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize("status", [429, 503])
 def test_a_failure_is_no_refusal(status: int) -> None:
-    """A registry that is overrun, or broken, gets no upload on top of it."""
+    """A registry that is overrun gets no upload on top of it."""
     told = Told(registry(status))
     with pytest.raises(RegistryError, match=str(status)):
         remote(told).push(LAYER)
     assert told.asked == [MOUNT]
+
+
+@pytest.mark.parametrize("status", [408, 500, 502, 504])
+def test_mount_that_fails_once_is_made_again(status: int) -> None:
+    """A second mount of a blob does no harm, whatever the first one did (end-11)."""
+    answers = [Reply(status), Reply(201)]
+    told = Told(lambda _: answers.pop(0))
+    assert remote(told, retry=Retry(attempts=2)).push(LAYER) == BLOB
+    assert told.asked == [MOUNT, MOUNT]
+
+
+@pytest.mark.parametrize(
+    ("reason", "asked"), [("cut", UPLOAD), ("timeout", UPLOAD), ("connect", []), ("tls", [])]
+)
+def test_mount_without_an_answer_is_an_upload(reason: str, asked: list[str]) -> None:
+    """A registry that cannot move a blob in time takes it, if it can be reached at all."""
+
+    def answer(call: Call) -> Answer:
+        lost = TransportFailed("no answer", reason=reason)
+        return lost if "mount=" in call.url else registry(201)(call)
+
+    told = Told(answer)
+    with nullcontext() if asked else pytest.raises(TransportFailed):
+        remote(told).push(LAYER)
+    assert told.asked == [MOUNT, *asked]
+
+
+class Unopened(Exception):
+    """What a blob, or a window, raises that cannot be had."""
+
+
+def test_session_of_a_mount_is_cancelled_if_the_blob_cannot_be_opened() -> None:
+    """202 opens a session (end-11); an abandoned one is not left behind (end-14)."""
+
+    def fail() -> BlobStream:
+        raise Unopened
+
+    told = Told(registry(202))
+    with pytest.raises(Unopened):
+        remote(told).push(BlobLayer(BLOB, fail, BASE))
+    assert told.asked == [MOUNT, DELETE]
+
+
+def test_session_of_a_mount_is_cancelled_if_nothing_can_keep_the_bytes() -> None:
+    """A spool needs a disk."""
+
+    def fail(**_: object) -> Keep:
+        raise Unopened
+
+    told = Told(registry(202))
+    with pytest.raises(Unopened):
+        replace(remote(told), keep=fail).push(LAYER)
+    assert told.asked == [MOUNT, DELETE]
 
 
 def test_where_nothing_may_be_mounted_nothing_is_tried() -> None:

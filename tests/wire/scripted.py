@@ -7,6 +7,7 @@ that a real driver is made of.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from types import GeneratorType
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, overload
 
 import pytest
@@ -120,7 +121,7 @@ def play(
     def answer(call: Call) -> Answer:
         assert steps, f"a call beyond the script: {vars(call)}"
         expected, reply = steps.pop(0)
-        call = _joined(call)
+        call = joined(call)
         assert call == expected, f"{vars(call)}\nwhere the script has\n{vars(expected)}"
         return reply
 
@@ -134,11 +135,16 @@ def play(
     return result
 
 
-def _joined(call: Call) -> Call:
-    """Return a call whose bytes at hand are in one piece: in how many they go is all the same."""
-    if not isinstance(call.body, tuple):
-        return call
-    return replace(call, body=b"".join(call.body), size=None)
+def joined(call: Call) -> Call:
+    """Return a call whose body can be compared.
+
+    Bytes at hand are in one piece: in how many they go is all the same. An upload's stream is read.
+    """
+    if isinstance(call.body, tuple):
+        return replace(call, body=b"".join(call.body), size=None)
+    if isinstance(call.body, GeneratorType):
+        return replace(call, body=list(call.body))
+    return call
 
 
 def gathered(flow: ReadFlow) -> Flow[bytes]:

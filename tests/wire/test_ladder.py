@@ -425,6 +425,33 @@ def test_a_request_that_is_too_large_is_made_in_chunks() -> None:
     )
 
 
+@pytest.mark.parametrize("status", [411, 501])
+def test_a_proxy_without_chunked_coding_gets_requests_of_known_length(status: int) -> None:
+    """411 Length Required (RFC 9110, 15.5.12); 501 for a coding that it does not understand.
+
+    "A server that receives a request message with a transfer coding it does not understand SHOULD
+    respond with 501" (RFC 9112, section 6.1).
+    """
+    play(
+        upload(style=Style(smaller=3, smallest=1)),
+        (POST, ACCEPTED),
+        (patch(BODY), Reply(status, whole=False)),
+        (delete(FIRST), GONE),
+        (POST, ACCEPTED),
+        (chunk(FIRST, 0, b"blo"), Reply(202, {"location": SECOND})),
+        (chunk(SECOND, 3, b"b"), Reply(202, {"location": SECOND})),
+        (put(), CREATED),
+    )
+
+
+@pytest.mark.parametrize("status", [411, 501])
+def test_a_chunk_that_is_refused_for_its_coding_is_told(status: int) -> None:
+    """It has a Content-Length: there is no other way to send it."""
+    steps: list[Step] = [(POST, ACCEPTED), (chunk(FIRST, 0, b"blob"), Reply(status))]
+    refused = delete(FIRST), GONE
+    play(upload(style=Style(chunk=8)), *steps, refused, error=RegistryError, match=str(status))
+
+
 @pytest.mark.parametrize("style", [Style(smaller=0), Style(chunk=1 << 20)])
 def test_where_nothing_is_smaller_it_is_told(style: Style) -> None:
     """GAR takes no chunks; and there is a smallest one."""
@@ -669,16 +696,56 @@ def test_the_last_refusal_of_a_closing_is_not_believed_either() -> None:
     play(upload(attempts=1), *steps, *gone, error=RegistryError, match="503")
 
 
-def test_a_clean_refusal_of_the_closing_asks_for_no_blob() -> None:
-    """Whoever says that nothing was done is believed: 404 for a session that is gone."""
+SECOND_PUT = (
+    Reply(400),
+    Reply(400, body=b'{"errors": [{"code": "BLOB_UPLOAD_INVALID"}]}'),
+    Reply(404),
+    Reply(409),
+    Reply(410),
+    Reply(416),
+)
+
+
+@pytest.mark.parametrize("answer", SECOND_PUT)
+def test_a_closing_put_that_a_proxy_sent_twice_is_found_by_head(answer: Reply) -> None:
+    """Nginx sends a PUT again whose answer it lost (proxy_next_upstream): the session is gone.
+
+    The bytes need not be here any more.
+    """
+    steps: list[Step] = [(POST, ACCEPTED), (patch(BODY), NEXT), (put(), answer)]
+    found = HEAD, Reply(200, {"docker-content-digest": str(BLOB.digest), "content-length": "4"})
+    flow = upload(Known(BODY, kept_from=3))
+    assert play(flow, *steps, found, (delete(SECOND), GONE)) is BLOB
+
+
+@pytest.mark.parametrize("status", [404, 410, 416])
+def test_a_closing_put_that_found_no_session_and_no_blob_is_begun_again(status: int) -> None:
+    """The blob is asked for once, and not shown: the session was lost before."""
     play(
         upload(),
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
-        (put(), Reply(404)),
+        (put(), Reply(status)),
+        (HEAD, Reply(404)),
         (delete(SECOND), GONE),
         *again(),
     )
+
+
+@pytest.mark.parametrize("status", [401, 403, 405, 413])
+def test_a_clean_refusal_of_the_closing_asks_for_no_blob(status: int) -> None:
+    """Whoever says that nothing may be done is believed."""
+    steps: list[Step] = [(POST, ACCEPTED), (patch(BODY), NEXT), (put(), Reply(status))]
+    calls: list[str] = []
+    answers = [answer for _, answer in steps]
+
+    def answer(call: Call) -> Answer:
+        calls.append(call.method)
+        return answers.pop(0) if answers else GONE
+
+    with pytest.raises(RegistryError):
+        drive(upload(style=Style(smaller=0), attempts=1), answer)
+    assert "HEAD" not in calls
 
 
 # --- A session that cannot be asked now
@@ -914,6 +981,7 @@ def test_a_bad_request_to_what_went_on_is_begun_again() -> None:
         (asked(FIRST), has("0-1")),
         (patch([b"ob"], THIRD), NEXT),
         (put(), Reply(400)),
+        (HEAD, Reply(404)),
         (delete(SECOND), GONE),
         *again(),
     )

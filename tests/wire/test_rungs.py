@@ -18,7 +18,15 @@ from brolga.errors import (
     UploadInterrupted,
 )
 from brolga.wire import Style
-from brolga.wire.ladder import Rung, Standing, is_gone, rung
+from brolga.wire.ladder import (
+    Rung,
+    Standing,
+    is_gone,
+    is_silence,
+    may_be_second,
+    refuses_more,
+    rung,
+)
 
 OPEN = Standing(Style(), acknowledged=4)
 CLOSED = Standing(Style(), is_open=False)
@@ -27,6 +35,7 @@ TIRED = replace(OPEN, asks=3)
 UNASKED = replace(OPEN, style=Style(resumes=False))
 CHUNKED = replace(OPEN, style=Style(chunk=4 << 20))
 FIRST_CHUNK = replace(CHUNKED, acknowledged=0)
+GAR = Style(smaller=0)
 SMALLEST = replace(OPEN, style=Style(chunk=1 << 20))
 
 
@@ -64,7 +73,6 @@ OTHER_BYTES = DigestMismatch("no", expected="", actual="")
         (TransportFailed("no", reason="timeout"), OPEN, Rung.ASK),
         # Where that is not worth it, or was done in vain, a new one.
         (lost("cut"), UNASKED, Rung.ANEW),
-        (lost("cut"), CLOSED, Rung.ANEW),
         (lost("cut"), TIRED, Rung.ANEW),
         (lost("cut"), replace(TIRED, has_all=False), Rung.ASK),
         # The session is lost.
@@ -97,10 +105,18 @@ OTHER_BYTES = DigestMismatch("no", expected="", actual="")
         # What stays.
         (lost("certificate"), OPEN, Rung.NONE),
         (TransportFailed("no", reason="tls"), OPEN, Rung.NONE),
-        *[(says(status), OPEN, Rung.NONE) for status in (403, 405, 501, 505, 507)],
-        # The POST: what refuses it was answered with patience.
-        *[(says(status), CLOSED, Rung.NONE) for status in (401, 403, 404, 429, 503)],
-        *[(says(status), CLOSED, Rung.ANEW) for status in (408, 500, 502, 504, 520)],
+        *[(says(status), OPEN, Rung.NONE) for status in (403, 405, 505, 507)],
+        # A proxy that takes no chunked transfer coding.
+        *[(says(status), OPEN, Rung.SMALLER) for status in (411, 501)],
+        *[(says(status), CHUNKED, Rung.NONE) for status in (411, 501)],
+        *[(says(status), replace(OPEN, style=GAR), Rung.NONE) for status in (411, 501)],
+        # The POST, which was made again as often as it may be.
+        *[(says(status), CLOSED, Rung.NONE) for status in (401, 403, 404, 411, 429, 503)],
+        *[(says(status), CLOSED, Rung.NONE) for status in (408, 500, 501, 502, 504, 520)],
+        *[
+            (TransportFailed("no", reason=reason), CLOSED, Rung.NONE)
+            for reason in ("cut", "connect", "timeout")
+        ],
     ],
 )
 def test_what_a_failure_leads_to(error: BrolgaError, at: Standing, what: Rung) -> None:
@@ -125,3 +141,49 @@ def test_a_session_that_is_not_known_may_have_been_committed(
 ) -> None:
     """A proxy's page says nothing of it."""
     assert is_gone(error) is gone
+
+
+@pytest.mark.parametrize(
+    ("error", "second"),
+    [
+        *[(says(status), True) for status in (400, 404, 409, 410, 416)],
+        (says(500, "BLOB_UPLOAD_UNKNOWN"), False),
+        *[(says(status), False) for status in (401, 403, 405, 411, 413, 429, 500, 503)],
+        (lost("cut"), False),
+        (OTHER_BYTES, False),
+    ],
+)
+def test_a_refused_closing_may_be_the_second_one(error: BrolgaError, second: bool) -> None:
+    """A proxy sends a PUT again whose answer it lost (nginx, proxy_next_upstream)."""
+    assert may_be_second(error) is second
+
+
+@pytest.mark.parametrize(
+    ("error", "silence"),
+    [
+        (lost("cut"), True),
+        (lost("timeout"), True),
+        (EARLY, True),
+        *[(says(status), True) for status in (408, 502, 504)],
+        *[(says(status), False) for status in (401, 404, 411, 413, 429, 500, 503)],
+        (TransportFailed("no", reason="cut"), False),
+        (OTHER_BYTES, False),
+    ],
+)
+def test_a_request_may_fail_for_want_of_bytes(error: BrolgaError, silence: bool) -> None:
+    """408 Request Timeout, or a connection that is cut (RFC 9110, section 15.5.9)."""
+    assert is_silence(error) is silence
+
+
+@pytest.mark.parametrize(
+    ("error", "refuses"),
+    [
+        *[(says(status), True) for status in (400, 403, 404, 405, 411, 416)],
+        (OTHER_BYTES, True),
+        *[(says(status), False) for status in (401, 408, 429, 500, 502, 503)],
+        (lost("cut"), False),
+    ],
+)
+def test_a_session_may_take_one_patch_alone(error: BrolgaError, refuses: bool) -> None:
+    """JFrog: the next one may reach a node that does not know it (containerd/containerd#3533)."""
+    assert refuses_more(error) is refuses

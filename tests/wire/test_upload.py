@@ -27,6 +27,7 @@ from tests.wire.scripted import (
     delete,
     drive,
     elsewhere,
+    joined,
     later,
     patch,
     play,
@@ -104,7 +105,7 @@ def test_the_stream_has_no_range_and_the_other_calls_have_an_empty_body() -> Non
     answers = iter([ACCEPTED, NEXT, CREATED])
 
     def answer(call: Call) -> Answer:
-        calls.append(call)
+        calls.append(joined(call))
         return next(answers)
 
     drive(uploading(access(), BODY, seal), answer)
@@ -216,12 +217,12 @@ def test_a_401_to_the_stream_never_sends_it_again(whole: bool) -> None:
     answers = {"POST": ACCEPTED, "PATCH": Reply(401, BEARER, whole=whole), "GET": TOKEN}
 
     def answer(call: Call) -> Answer:
-        calls.append(call)
+        calls.append(joined(call))
         return answers.get(call.method, Reply(201))
 
     with pytest.raises(Unauthorized):
         drive(uploading(access(USER), BODY, seal), answer)
-    assert [call.body is BODY for call in calls].count(True) == 1
+    assert [call.body == BODY for call in calls].count(True) == 1
     assert [call.method for call in calls] == ["POST", "PATCH", "DELETE"]
 
 
@@ -409,7 +410,7 @@ def test_a_refusal_of_the_put_is_itself_and_the_session_is_cancelled(status: int
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
         (put(), Reply(status, body=body)),
-        *(((HEAD, Reply(404)),) if status >= 500 else ()),  # it may have done its work
+        (HEAD, Reply(404)),  # it, or another one that a proxy sent, may have done its work
         (delete(SECOND), Reply(404)),
         error=RegistryError,
     )

@@ -75,6 +75,7 @@ _BY_WORDS: Final = {
 _PROXY: Final = ("by the proxy ", "is not the URL of a proxy")
 _BY_STATUS: Final = {
     405: "it does not allow this: ask its administrator",
+    411: "a proxy in front of it takes no stream: use --upload-style chunked",
     413: "it, or a proxy in front of it, does not accept a body of this size",
 }
 _BY_REASON: Final = {

@@ -9,7 +9,7 @@ the same registry is mounted, and small bytes go in one PUT.
 
 from __future__ import annotations
 
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -23,6 +23,7 @@ from brolga.errors import (
     ProtocolViolation,
     RegistryError,
     StreamConsumed,
+    TransportFailed,
 )
 from brolga.images import BlobLayer, BlockStream, BytesBlob
 from brolga.manifest import parse_manifest
@@ -39,6 +40,7 @@ from brolga.wire import (
     upload_stream,
 )
 from brolga.wire.referrers import add_referrer
+from brolga.wire.session import cancel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,9 +58,11 @@ __all__ = ["Remote"]
 
 E = TypeVar("E", bound=BrolgaError)
 
-# A blob that is not known there, or may not be taken from there (docker.io says 401): it can be
-# uploaded all the same.
-_NO_MOUNT: Final = (400, 401, 403, 404, 405, 422)
+# A blob that is not known there, may not be taken from there (docker.io says 401), or cannot be: it
+# can be uploaded all the same. A registry that is overrun gets no upload on top of it, and one that
+# cannot be reached would not get it.
+_OVERRUN: Final = (429, 503)
+_LOST_ANSWER: Final = ("cut", "timeout")
 # What every registry names by (image-spec descriptor.md, Registered algorithms: "MUST implement").
 _CANONICAL: Final = "sha256"
 _SMALL: Final = 1 << 20  # bytes; what goes in one PUT, at one request less
@@ -122,7 +126,9 @@ class Remote:
         keeps them: the window or the spool (`keep`), or the source, opened again.
         """
         again = _repeater(blob, stream)
-        with closing(self.keep(can_repeat=again is not None)) as keep:
+        with self._or_cancelled(session):
+            kept = self.keep(can_repeat=again is not None)
+        with closing(kept) as keep:
             tape = Tape(stream.with_heartbeats(), keep, again, watch)
             flow = upload_stream(
                 self.access,
@@ -198,7 +204,9 @@ class Remote:
         session: Session | None = None,
         known: Descriptor | None = None,
     ) -> Descriptor:
-        with self._opened(blob) as stream:
+        with self._or_cancelled(session):
+            stream = self._opened(blob)
+        with stream:
             return self.note(blob, self.upload(blob, stream, watch, session, known))
 
     def note(self, blob: Blob, described: Descriptor) -> Descriptor:
@@ -247,10 +255,24 @@ class Remote:
         try:
             session = self.transport.run(mount_blob(access, descriptor.digest, home))
         except RegistryError as error:
-            if error.status not in _NO_MOUNT:
+            if error.status in _OVERRUN:
+                raise
+            return False, None
+        except TransportFailed as error:
+            if error.reason not in _LOST_ANSWER:
                 raise
             return False, None
         return session is None, session
+
+    @contextmanager
+    def _or_cancelled(self, session: Session | None) -> Iterator[None]:
+        """Cancel a session that is open already if the upload cannot begin."""
+        try:
+            yield
+        except BaseException:
+            if session is not None:
+                self.transport.run(cancel(self.access, session))
+            raise
 
     def _sent_to(self, descriptor: Descriptor) -> Repository | None:
         return self.sent.get((self.repository.registry, descriptor.digest))

@@ -16,8 +16,8 @@ upload` is each method, `any` is each request. A fault strikes the `nth` request
 comes, and those after it, `times` in all; None is each one. Requests are counted for each fault
 alone, so several may strike one upload, or one request.
 
-Of the faults that end a request (Cut, DropAnswer, Kill, Answer, TooMany), the first one in the plan
-that is due ends it. A value holds no counts: an `Injector` does.
+Of the faults that end a request (Cut, DropAnswer, Kill, Answer, TooMany, Resend), the first one in
+the plan that is due ends it. A value holds no counts: an `Injector` does.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ __all__ = [
     "LocationForm",
     "MissingRange",
     "OtherLocation",
+    "Resend",
     "ShiftedRange",
     "Slow",
     "StaleState",
@@ -160,6 +161,20 @@ class TooMany(Answer):
     code: str = "TOOMANYREQUESTS"
     after_s: int = 1
     as_date: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resend(Answer):
+    """A proxy loses the answer to a request, and sends that again (nginx: `proxy_next_upstream`).
+
+    The registry does its work once, and says of the second request that no session is there.
+    """
+
+    on: str = "PUT upload"
+    at: int | None = None
+    stored: int | None = None
+    status: int = 404
+    code: str = "BLOB_UPLOAD_UNKNOWN"
 
 
 @dataclass(frozen=True, kw_only=True)

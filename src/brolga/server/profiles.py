@@ -70,8 +70,11 @@ class Profile:
         page_max            the largest `n` of a list
     In front of it
         request_max         bytes that a proxy lets a request have, else 413
-        proxy_pages         whether what a proxy refuses (413, and 429 of a plan) has a page of
-                            HTML, not the spec's JSON
+        chunked_status      what a body with Transfer-Encoding: chunked is answered with; None: it
+                            is taken
+        body_wait_s         seconds that a proxy waits for the next bytes of a body, else 408
+        proxy_pages         whether what a proxy refuses (408, 411, 413, 501, and 429 of a plan) has
+                            a page of HTML, not the spec's JSON
         token_s             seconds that its tokens live; None where it asks for none
     """
 
@@ -111,6 +114,8 @@ class Profile:
     referrers: bool = True
     page_max: int | None = None
     request_max: int | None = None
+    chunked_status: int | None = None
+    body_wait_s: float | None = None
     proxy_pages: bool = False
     token_s: int | None = None
 
@@ -180,8 +185,18 @@ _TABLE: Final = (
         name="nginx",
         why="distribution behind nginx as it comes, where a request has at most 1 MiB "
         "(client_max_body_size; Cloudflare has 100 MB): 413 with a page, and nothing tells the "
-        "limit before (opencontainers/distribution-spec#485)",
+        "limit before (opencontainers/distribution-spec#485); 408 where a body gives nothing for "
+        "60 s (client_body_timeout)",
         request_max=_MIB,
+        body_wait_s=60.0,
+        proxy_pages=True,
+    ),
+    replace(
+        _DISTRIBUTION,
+        name="no-chunked",
+        why="distribution behind a proxy that takes no chunked transfer coding: 411 with a page "
+        "(nginx before 1.3.9; others say 501: RFC 9112, section 6.1)",
+        chunked_status=411,
         proxy_pages=True,
     ),
     Profile(

@@ -10,6 +10,7 @@ through is kept by its id.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import re
 from contextlib import suppress
@@ -68,8 +69,8 @@ class Quirks:
             return
         _remember(case)
         await self._app(_in_own_words(case, scope), body.receive, answering.send)
-        if body.too_long:
-            await _too_long(case)(scope, receive, answering.pass_on)
+        if body.is_refused:
+            await _refused(case, body)(scope, receive, answering.pass_on)
 
     def _target(self, path: str) -> _Target:
         match = _NAME.fullmatch(path)
@@ -186,8 +187,10 @@ def _in_own_words(case: Case, scope: Scope) -> Scope:
     return {**scope, "path": case.path, "raw_path": case.path.encode(), "headers": headers}
 
 
-def _too_long(case: Case) -> ASGIApp:
+def _refused(case: Case, body: _Received) -> ASGIApp:
     profile = case.profile
+    if body.late:
+        return said(profile, 408, "UNKNOWN", "the body gives nothing for too long")
     status = profile.blob_max_status if profile.request_max is None else 413
     return said(profile, status, "SIZE_INVALID", "more bytes than are taken here")
 
@@ -207,21 +210,33 @@ async def _discard(upload: Upload) -> None:
 
 
 class _Received:
-    """A request's body without what the session has already, up to what is taken."""
+    """A request's body without what the session has already, up to what is taken.
+
+    `late` tells that it gave nothing for longer than a proxy waits.
+    """
 
     def __init__(self, case: Case, receive: Receive) -> None:
         self.cut = False
         self.too_long = False
+        self.late = False
+        self._has_more = True
+        self._wait_s = case.profile.body_wait_s
         self._skip = case.skipped
         self._room = case.room
         self._receive = receive
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether it is not taken to its end."""
+        return self.too_long or self.late
+
     async def receive(self) -> Message:
         """Return the next piece."""
-        message = await self._receive()
+        message = await self._next()
         if message["type"] == "http.disconnect":
             self.cut = True
             return message
+        self._has_more = message.get("more_body", False)
         piece = message.get("body", b"")
         skipped = min(self._skip, len(piece))
         self._skip -= skipped
@@ -229,6 +244,16 @@ class _Received:
             self._room -= len(piece)
             self.too_long = self._room < 0
         return dict(_HUNG_UP) if self.too_long else {**message, "body": piece[skipped:]}
+
+    async def _next(self) -> Message:
+        if self.late:
+            return dict(_HUNG_UP)
+        try:
+            async with asyncio.timeout(self._wait_s if self._has_more else None):
+                return await self._receive()
+        except TimeoutError:
+            self.late = True
+            return dict(_HUNG_UP)
 
 
 class _Answering:
@@ -244,8 +269,8 @@ class _Answering:
         self._send = send
 
     async def send(self, message: Message) -> None:
-        """Pass a message on; the registry's own answer to a body that is too long is no answer."""
-        if not self._body.too_long:
+        """Pass a message on; the registry's own answer to a body that is refused is none."""
+        if not self._body.is_refused:
             await self.pass_on(message)
 
     async def pass_on(self, message: Message) -> None:

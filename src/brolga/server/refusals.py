@@ -28,7 +28,7 @@ __all__ = ["Case", "refusal", "said"]
 _CONTENT_RANGE: Final = re.compile("([0-9]{1,18})-([0-9]{1,18})")
 _SEVERAL: Final = 2
 # What a proxy says by itself.
-_PROXY_STATUSES: Final = (413, 429)
+_PROXY_STATUSES: Final = (408, 411, 413, 429, 501)
 _PAGE: Final = "<html><body><center><h1>%d</h1></center></body></html>"
 
 
@@ -161,7 +161,18 @@ def _page(case: Case) -> bool:
     return most is not None and asked.isdecimal() and int(asked) > most
 
 
+def _is_chunked(case: Case) -> bool:
+    return "chunked" in case.headers.get("transfer-encoding", "").lower()
+
+
 _RULES: Final = (
+    _Rule(
+        _BODIES,
+        lambda case: case.profile.chunked_status is not None and _is_chunked(case),
+        "chunked_status",
+        "SIZE_INVALID",
+        "a proxy takes no chunked transfer coding",
+    ),
     _Rule(
         _BODIES,
         lambda case: (

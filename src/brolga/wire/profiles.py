@@ -33,7 +33,8 @@ class Style:
 
     `chunk` is in bytes; `smaller` is what a first 413 leads to, 0 where the registry takes no
     chunks; `smallest` is what no 413 goes below. With `last_in_put` the last chunk goes with the
-    PUT. `resumes` tells whether a session that failed is worth asking how far it came.
+    PUT. `resumes` tells whether a session that failed is worth asking how far it came, and `splits`
+    whether a stream that is silent may end its PATCH and go on in another one.
 
     A blob whose digest is known goes in one PUT where it has at most `put_max` bytes, and, where
     its bytes are at hand, in the POST where it has at most `post_max`.
@@ -46,6 +47,7 @@ class Style:
     smallest: int = _MIB
     put_max: int = 0
     post_max: int = -1
+    splits: bool = True
 
     @property
     def can_shrink(self) -> bool:
@@ -56,6 +58,10 @@ class Style:
         """Return the style in smaller requests: chunks, and of half the size each further time."""
         wanted = self.chunk // 2 if self.chunk else self.smaller
         return replace(self, chunk=max(wanted, self.smallest), put_max=0)
+
+    def in_one_patch(self) -> Style:
+        """Return the style whose streams go out in one PATCH, however silent they are."""
+        return replace(self, splits=False)
 
     def wished(self, wish: str) -> Style:
         """Return the style as a user wants it; what they do not say stays.
@@ -69,7 +75,7 @@ class Style:
         if wish == "auto":
             return self
         if wish == "streamed":
-            return replace(self, chunk=0, put_max=0)
+            return replace(self, chunk=0, put_max=0, splits=False)
         if wish == "put":
             return replace(self, chunk=0, put_max=_ANY)
         if wish == "chunked":
@@ -115,7 +121,7 @@ class Profile:
 PROFILES: Final = (
     Profile(
         "ecr",
-        Style(smaller=16 * _MIB, smallest=5 * _MIB, last_in_put=True),
+        Style(smaller=16 * _MIB, smallest=5 * _MIB, last_in_put=True, splits=False),
         hosts=r".*\.dkr\.ecr(-fips)?\..*\.amazonaws\.com(\.cn)?|public\.ecr\.aws",
         shows=("www-authenticate", "ecr.amazonaws.com"),
         why="chunks of 5 to 20 MiB, the last one in the PUT; Range stands still "
@@ -130,7 +136,7 @@ PROFILES: Final = (
     ),
     Profile(
         "gar",
-        Style(smaller=0, resumes=False, put_max=_ANY),
+        Style(smaller=0, resumes=False, put_max=_ANY, splits=False),
         hosts=r".*-docker\.pkg\.dev|(.*\.)?gcr\.io",
         shows=("www-authenticate", "docker.pkg.dev/"),
         why="no chunks: one PUT where the length is known, else one streamed PATCH "
@@ -146,7 +152,7 @@ PROFILES: Final = (
     ),
     Profile(
         "jfrog",
-        Style(smaller=0, resumes=False),
+        Style(smaller=0, resumes=False, splits=False),
         hosts=r".*\.jfrog\.io",
         shows=("x-artifactory-id", ""),
         why="one PATCH for each blob: a PUT with bytes was refused, and another PATCH may reach "

@@ -3,8 +3,8 @@
 Knows which step of a session follows which, and climbs the ladder (`ladder`) when one fails. Must
 not know what the bytes are, how they travel, or who keeps them.
 
-    POST, PATCH, PUT; or POST and several PATCHes of one chunk each; or POST and a PUT of all, where
-    the digest is known before. DELETE where all was in vain.
+    POST, PATCH, PUT; or POST and several PATCHes, of one chunk each, or as the source gives its
+    bytes; or POST and a PUT of all, where the digest is known before. DELETE where all was in vain.
 
 A failure that may pass is answered in this order:
 
@@ -23,21 +23,30 @@ digest, so it cannot be committed, whatever the registry answered.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from brolga.errors import (
     BrolgaError,
     DigestMismatch,
     ProtocolViolation,
     RegistryError,
-    StreamNotReplayable,
     TransportFailed,
     UploadInterrupted,
 )
+from brolga.wire.body import Body, IdleLimit, check_kept, chunks_of, wait_for_bytes
+from brolga.wire.commit import Commit
 from brolga.wire.http import BodyFailed
-from brolga.wire.ladder import DOUBTFUL, Rung, Standing, is_gone, rung
+from brolga.wire.ladder import (
+    DOUBTFUL,
+    Rung,
+    Standing,
+    is_silence,
+    may_be_second,
+    refuses_more,
+    rung,
+)
 from brolga.wire.profiles import Style
 from brolga.wire.replies import expect
 from brolga.wire.retry import REFUSED, Setbacks
@@ -47,10 +56,8 @@ from brolga.wire.session import (
     Session,
     cancel,
     chunk_call,
-    chunks,
     commit_call,
     expect_stored,
-    is_there,
     moved,
     start,
     status,
@@ -59,39 +66,17 @@ from brolga.wire.session import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from brolga.descriptor import Descriptor
     from brolga.wire.access import Access
-    from brolga.wire.http import Blocks, Call, Flow, Reply
+    from brolga.wire.http import Call, Flow, Reply
     from brolga.wire.retry import Retry
 
 __all__ = ["Body", "upload_stream"]
 
 _ASKS: Final = 3  # times that a blob is asked for after a PUT without an answer
 _UNEXPECTED: Final = (200, 202, 203)  # a PUT that was done, or will be: by whose word?
-
-
-class Body(Protocol):
-    """The bytes of an upload, some of which can be given again."""
-
-    @property
-    def produced(self) -> int:
-        """How many bytes were given so far."""
-
-    @property
-    def kept_from(self) -> int:
-        """The offset from which on they can be given again."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether the source came to its clean end."""
-
-    def hold(self, start: int | None) -> None:
-        """Keep the bytes from offset `start` on, whatever else; None: no longer."""
-
-    def blocks(self, start: int) -> Blocks:
-        """Yield the bytes from offset `start` on, not less than `kept_from`."""
 
 
 def upload_stream(  # noqa: PLR0913 - what goes where, and how
@@ -150,16 +135,17 @@ class _Run:
     session: Session | None = None
     is_sure: bool = True  # how many bytes the session has
     has_resumed: bool = False
+    has_split: bool = False  # the stream was silent, and went on in another PATCH
     last: Chunk | None = None  # what goes with the PUT
-    closing: Descriptor | None = None  # what a PUT was made for, and may be there
-    asks: int = 0  # how often that is worth asking for
-    has_asked: bool = True  # since the last PUT
     cause: BrolgaError | None = None
     vain_asks: int = 0
 
     def __post_init__(self) -> None:
         """Count from nothing."""
-        self.setbacks = Setbacks(self.retry, self.access.registry.clock)
+        clock = self.access.registry.clock
+        self.setbacks = Setbacks(self.retry, clock)
+        self.idle = IdleLimit(clock)
+        self.closing = Commit(self.access, self.retry)
 
     def upload(self) -> Flow[Descriptor]:
         """Go up the ladder until the blob is there."""
@@ -168,7 +154,7 @@ class _Run:
                 try:
                     return (yield from self._attempt())
                 except (TransportFailed, UploadInterrupted, RegistryError, DigestMismatch) as error:
-                    if is_gone(error) and (yield from self._shows()):
+                    if may_be_second(error) and (yield from self._is_done()):
                         return self.seal()
                     if (yield from self._weigh(error)):
                         return self.seal()
@@ -179,10 +165,11 @@ class _Run:
         """Go on from where the registry is, to the end."""
         if not self.is_sure and (yield from self._find()):
             return self.seal()
-        self._check_kept()
+        if self.cause is not None:
+            check_kept(self.body, self.session.acknowledged if self.session else 0, self.cause)
         if self.session is None:
             yield from self._start()
-        if self.known is not None and self._goes_whole(self.known):
+        if self.known and self._goes_whole(self.known):
             return (yield from self._put_whole(self.known))
         yield from self._send()
         return (yield from self._commit())
@@ -191,8 +178,8 @@ class _Run:
         """Note where the session is after an answer that nobody waited for."""
         # An error page's, or a redirect's, Location is no session.
         if self.session is not None and reply is not None and reply.status in PATCHED:
+            call = stream_call(self.session, ())
             with suppress(ProtocolViolation):
-                call = stream_call(self.session, ())
                 self.session = moved(self.session, call, reply, self.session.acknowledged)
 
     def give_up(self) -> Flow[None]:
@@ -206,7 +193,7 @@ class _Run:
 
     def _start(self) -> Flow[None]:
         self.session, smallest = yield from start(self.access, self.setbacks.pause_s())
-        self.has_resumed = False
+        self.has_resumed = self.has_split = False
         self.style = self.style.at_least(smallest)
 
     def _goes_whole(self, known: Descriptor) -> bool:
@@ -220,20 +207,33 @@ class _Run:
 
     def _send(self) -> Flow[None]:
         """Send what the registry has not acknowledged yet."""
-        session, body = self._at(), self.body
         self.last = None
-        if body.ended and session.acknowledged == body.produced:
-            return
         size = self.style.chunk
-        if self.style.last_in_put and session.acknowledged:
+        if self.style.last_in_put and self._at().acknowledged:
             # ECR wants the last bytes of several PATCHes in the PUT: a stream does not know them.
             size = size or self.style.smaller
-        if not size:
+        if size:
+            yield from self._send_chunks(size)
+        else:
+            yield from self._send_stream()
+
+    def _send_stream(self) -> Flow[None]:
+        """Send the stream in one PATCH, or in several where it is silent in between."""
+        while self._has_more():
+            session, body = self._at(), self.body
+            blocks = self.idle.watch(body, session.acknowledged, ends=self.style.splits)
             body.hold(None)
-            yield from self._patch(stream_call(session, body.blocks(session.acknowledged)))
+            with closing(blocks):  # what has failed keeps no bytes
+                yield from self._patch(stream_call(session, blocks))
+            self.has_split |= not body.ended
+
+    def _send_chunks(self, size: int) -> Flow[None]:
+        """Send the stream in chunks of so many bytes."""
+        session, body = self._at(), self.body
+        if body.ended and session.acknowledged == body.produced:
             return
         body.hold(session.acknowledged)
-        for chunk in self._chunks(session.acknowledged, size):
+        for chunk in chunks_of(body, session.acknowledged, size):
             if chunk.is_last and self.style.last_in_put:
                 self.last = chunk
                 return
@@ -241,14 +241,13 @@ class _Run:
             body.hold(self._at().acknowledged)
             del chunk  # before the next one is gathered: there is memory for one
 
-    def _chunks(self, start: int, size: int) -> Iterator[Chunk]:
-        """Cut the body into chunks. Raises BodyFailed: what its source raises is the source's."""
-        try:
-            yield from chunks(self.body.blocks(start), size)
-        except GeneratorExit:
-            raise
-        except BaseException as error:  # noqa: BLE001 - `upload_stream` raises it
-            raise BodyFailed(error) from None
+    def _has_more(self) -> bool:
+        """Wait until there are bytes to send; return False at the end of the stream."""
+        body, acknowledged = self.body, self._at().acknowledged
+        body.hold(acknowledged)
+        if not body.ended and (acknowledged == body.produced or self.idle.waits):
+            wait_for_bytes(body)
+        return acknowledged < body.produced
 
     def _patch(self, call: Call, size: int | None = None) -> Flow[None]:
         """Make a PATCH of `size` bytes, or of all that come, once: it may arrive unanswered."""
@@ -257,9 +256,8 @@ class _Run:
             reply = yield from self.access.send(call, once=True)
         except TransportFailed as error:
             sent = min(session.acknowledged + error.sent, body.produced)
-            raise self._interrupted(
-                f"the upload was cut after {sent} bytes", sent, error
-            ) from error
+            what = f"the upload was cut after {sent} bytes"
+            raise self._interrupted(what, sent, error) from error
         self.setbacks.hear(reply)
         expect(call, reply, *PATCHED)
         self._check_whole(reply)
@@ -278,45 +276,38 @@ class _Run:
             # Once: a second PUT finds no session, where the first one did its work.
             reply = yield from self.access.send(call, once=True)
         except TransportFailed as error:
-            self._doubt(descriptor, self.retry.attempts)
+            self.closing.doubt(descriptor, self.retry.attempts)
             # It may have done its work and lost its answer alone: ask before calling it lost.
-            if (yield from self._shows(_ASKS if error.sent >= size else 1)):
+            if (yield from self._is_done(_ASKS if error.sent >= size else 1)):
                 return descriptor
             sent = min(self._at().acknowledged + error.sent, descriptor.size)
             what = f"{sent} of {descriptor.size} bytes were sent, and the registry does not show"
             raise self._interrupted(f"{what} the blob", sent, error) from error
         if reply.status in REFUSED:
-            self._doubt(descriptor, 1)
+            self.closing.doubt(descriptor, 1)
         elif reply.status in DOUBTFUL or reply.status in _UNEXPECTED:
-            self._doubt(descriptor, self.retry.attempts)
-            if (yield from self._shows(_ASKS)):
+            self.closing.doubt(descriptor, self.retry.attempts)
+            if (yield from self._is_done(_ASKS)):
                 return descriptor
         self.setbacks.hear(reply)
-        expect_stored(call, reply, descriptor.digest)
+        try:
+            expect_stored(call, reply, descriptor.digest)
+        except RegistryError as error:
+            if may_be_second(error):
+                self.closing.doubt(descriptor, 1)
+            raise
         self._check_whole(reply)
         return descriptor
 
-    def _doubt(self, descriptor: Descriptor, asks: int) -> None:
-        """Note that the blob may be there, and how often that is worth asking for."""
-        self.closing, self.asks, self.has_asked = descriptor, max(self.asks, asks), False
-
-    def _shows(self, times: int | None = None) -> Flow[bool]:
+    def _is_done(self, times: int | None = None) -> Flow[bool]:
         """Ask for the blob, so often at most, where a PUT was made for it.
 
         A session that is left then is not needed: the PUT found none, or another upload was first.
         """
-        if self.closing is None:
-            return False
-        self.has_asked, pause_s = True, 0.0
-        for attempt in range(1, 1 + min(self.asks, times or self.asks)):
-            there = yield from is_there(self.access, self.closing, pause_s)
-            if there:
-                yield from self.give_up()
-            longer_s = self.retry.pause_s(attempt)
-            if there is not False or longer_s is None:
-                return bool(there)
-            pause_s = longer_s
-        return False
+        done = yield from self.closing.is_done(times)
+        if done:
+            yield from self.give_up()
+        return done
 
     def _check_whole(self, reply: Reply) -> None:
         """Raise UploadInterrupted for an answer that came before the end of the body."""
@@ -338,7 +329,7 @@ class _Run:
             self.session, self.is_sure, self.has_resumed = found, True, True
             self.vain_asks = 0
             return False
-        if (yield from self._shows()):
+        if (yield from self._is_done()):
             return True
         yield from self._lose()
         return False
@@ -355,16 +346,24 @@ class _Run:
         # Smaller requests come to an end by themselves: they need neither counting nor pauses.
         is_shrinking = what is Rung.SMALLER and self.retry.attempts > 1
         if what is Rung.NONE or not (is_shrinking or self._count_setback(error)):
-            if not self.has_asked and (yield from self._shows(1)):
+            if not self.closing.has_asked and (yield from self._is_done(1)):
                 return True
             raise self.cause
         if is_shrinking:
             self.style = self.style.chunked()
+        self._mind_silence(error)
         if what is Rung.ASK:
             self.is_sure = False
-        elif self.session is not None:
+        else:
             yield from self._lose()
         return False
+
+    def _mind_silence(self, error: BrolgaError) -> None:
+        """Let the next requests of a silent stream be shorter, or fewer where that failed."""
+        if is_silence(error):
+            self.idle.shorten()
+        if self.has_split and refuses_more(error):
+            self.style = self.style.in_one_patch()
 
     def _standing(self) -> Standing:
         session = self.session
@@ -372,7 +371,7 @@ class _Run:
             self.style,
             is_open=session is not None,
             acknowledged=session.acknowledged if session else 0,
-            has_resumed=self.has_resumed,
+            has_resumed=self.has_resumed or self.has_split,
             asks=self.vain_asks,
             has_all=self.body.kept_from == 0,
         )
@@ -387,19 +386,6 @@ class _Run:
         """Count a failure, and note the pause after it; return whether there is a further try."""
         acknowledged = self.session.acknowledged if self.session else 0
         return self.setbacks.count(error, self.body.produced, acknowledged)
-
-    def _check_kept(self) -> None:
-        """Raise StreamNotReplayable where the bytes that are needed are gone."""
-        offset, body = self.session.acknowledged if self.session else 0, self.body
-        if self.cause is not None and offset < body.kept_from:
-            kept = body.produced - body.kept_from
-            raise StreamNotReplayable(
-                f"{self.cause}; the registry has {offset} of the {body.produced} bytes sent, and "
-                f"only the last {kept} are kept: a larger window, or a spool, would have kept more",
-                sent=body.produced,
-                acknowledged=offset,
-                kept=kept,
-            ) from self.cause
 
     def _at(self) -> Session:
         assert self.session is not None  # noqa: S101 - `upload` opened it

@@ -109,6 +109,14 @@ ERRORS: list[tuple[Exception, int, str]] = [
         "brolga: registry: it said no; try again; if it persists, tell its administrator",
     ),
     (
+        answered(RegistryError, 411),
+        5,
+        (
+            "brolga: registry: it said no; a proxy in front of it takes no stream: use "
+            "--upload-style chunked"
+        ),
+    ),
+    (
         answered(RegistryError, 413),
         5,
         (
