@@ -20,7 +20,7 @@ from urllib.parse import urlencode
 from brolga.errors import ProtocolViolation, TransportFailed
 from brolga.wire.challenge import parse_challenges, parse_token
 from brolga.wire.http import Call
-from brolga.wire.replies import expect, refuse_page
+from brolga.wire.replies import expect, is_json, refuse_page
 from brolga.wire.retry import Retry, patiently
 from brolga.wire.urls import check, host_of, origin, resolve
 
@@ -35,6 +35,7 @@ __all__ = ["Access", "Credentials", "Registry", "check_login", "enter"]
 _OK: Final = 200
 _UNAUTHORIZED: Final = 401
 _NO_API: Final = (400, 404, 405)
+_VERSION: Final = "docker-distribution-api-version"
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _MAX_HOPS: Final = 5
 # What a token server without the OAuth2 form says to a POST.
@@ -289,8 +290,7 @@ def enter(
     elif reply.status in _NO_API:
         raise ProtocolViolation(f"{base} answers {reply.status} at /v2/: it is not an OCI registry")
     else:
-        expect(call, reply, _OK)
-        refuse_page(call, reply)
+        _expect_api(call, reply)
     return registry
 
 
@@ -304,9 +304,19 @@ def check_login(registry: Registry) -> Flow[bool]:
     access = Access(registry, (), f"{registry.base}/v2/")
     call = Call("GET", access.url(""))
     reply = yield from access.send(call)
-    expect(call, reply, _OK)
-    refuse_page(call, reply)
+    _expect_api(call, reply)
     return registry.asks
+
+
+def _expect_api(call: Call, reply: Reply) -> None:
+    """Raise if an answer to the API check is not a registry's.
+
+    Quay gives `true` as text/html (quay/quay, endpoints/v2/__init__.py): what names the API's
+    version, or is JSON, is no page.
+    """
+    expect(call, reply, _OK)
+    if not reply.headers.get(_VERSION, "").startswith("registry/2") and not is_json(reply):
+        refuse_page(call, reply)
 
 
 def _knock(retry: Retry, bases: Sequence[str]) -> Flow[tuple[str, Call, Reply]]:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "expect",
+    "is_json",
     "location",
     "media_type",
     "named_digest",
@@ -78,12 +79,14 @@ def expect(call: Call, reply: Reply, *statuses: int, who: str = "the registry") 
 
 
 def refuse_page(call: Call, reply: Reply) -> None:
-    """Raise ProtocolViolation where an answer is a text for people: no registry gives one here.
+    """Raise ProtocolViolation if an answer is a text for people: no registry gives one here.
 
-    A server that has a page for whatever it is asked says 200 as well.
+    A server that has a page for whatever it is asked says 200 as well. A plain text that is JSON is
+    no page: Go's HTTP server, and Cloudflare's, call JSON text/plain if nobody says what it is.
     """
     kind = media_type(reply).lower()
-    if kind.startswith("text/") or kind == "application/xhtml+xml":
+    is_text = kind.startswith("text/") and not (kind == "text/plain" and is_json(reply))
+    if is_text or kind == "application/xhtml+xml":
         error = ProtocolViolation(
             f"{redacted(call.url)} is {_readable(kind)}: that is not an OCI registry's answer"
         )
@@ -91,6 +94,15 @@ def refuse_page(call: Call, reply: Reply) -> None:
             "check the host and port; a proxy or a login page may stand in front of the registry"
         )
         raise error
+
+
+def is_json(reply: Reply) -> bool:
+    """Tell whether the body of an answer is JSON, whatever its Content-Type is."""
+    try:
+        json.loads(reply.body)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def media_type(reply: Reply) -> str:
