@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from brolga.digest import Verifier
 from brolga.errors import DigestMismatch, ProtocolViolation, TransportFailed
 from brolga.wire.http import Call
-from brolga.wire.replies import expect, shows_blob
+from brolga.wire.replies import expect, expect_deleted, shows_blob
 from brolga.wire.retry import Setbacks
 from brolga.wire.urls import redacted
 
@@ -56,7 +56,7 @@ def has_blob(access: Access, descriptor: Descriptor) -> Flow[bool]:
 def delete_blob(access: Access, digest: Digest) -> Flow[None]:
     """Delete a blob from the repository (end-10). Raises NotFound, RegistryError."""
     call = Call("DELETE", access.url(f"blobs/{digest}"))
-    expect(call, (yield from access.send(call)), 202, 200, 204)
+    expect_deleted(call, (yield from access.send(call)))
 
 
 def read_blob(access: Access, digest: Digest, size: int | None = None) -> ReadFlow:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "expect",
+    "expect_deleted",
     "is_json",
     "location",
     "media_type",
@@ -43,6 +44,7 @@ __all__ = [
 ]
 
 _OK: Final = 200
+_NOT_FOUND: Final = 404
 _MAX_ERRORS: Final = 3  # the cause may not be the first
 
 _MAX_TEXT: Final = 300  # characters of a registry's own words in a message of ours
@@ -76,6 +78,15 @@ def expect(call: Call, reply: Reply, *statuses: int, who: str = "the registry") 
         )
     wanted = " or ".join(map(str, statuses))
     raise ProtocolViolation(f"{what} where {wanted} was expected")
+
+
+def expect_deleted(call: Call, reply: Reply) -> None:
+    """Return if what a DELETE names is gone. Raises NotFound, RegistryError, ProtocolViolation.
+
+    If an earlier attempt had no known outcome, 404 says that it was done.
+    """
+    if not (reply.retried and reply.status == _NOT_FOUND):
+        expect(call, reply, 202, 200, 204)
 
 
 def refuse_page(call: Call, reply: Reply) -> None:
