@@ -30,6 +30,10 @@ class Tokens:
     def __init__(self) -> None:
         self._kept: dict[tuple[str, ...], _Kept] = {}
 
+    def __len__(self) -> int:
+        """Return how many are kept."""
+        return len(self._kept)
+
     def find(self, scope: tuple[str, ...], now: float) -> str:
         """Return the header of a token that does for `scope` at `now`, "" if there is none."""
         kept = self._kept.get(scope)
