@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.wire.scripted import BEARER, HOME, access, authorized, drive, play, token_call
+from tests.wire.scripted import BEARER, HOME, access, authorized, drive, later, play, token_call
 
 from brolga.errors import (
     BrolgaError,
@@ -13,6 +13,7 @@ from brolga.errors import (
     NotFound,
     ProtocolViolation,
     RegistryError,
+    TransportFailed,
     Unauthorized,
 )
 from brolga.wire import Call, Registry, Reply, Retry, list_repositories, list_tags
@@ -157,6 +158,16 @@ def test_each_page_has_its_own_second_try() -> None:
         (token_call(), token),
         (authorized(second, "Bearer t1"), page("b")),
     )
+
+
+def test_a_page_that_was_cut_off_is_asked_for_again() -> None:
+    """The failure of a call is for the conversation to judge, page by page."""
+    second, way = Call("GET", f"{HOME}/x"), access(retry=Retry(attempts=2))
+    cut = TransportFailed("cut", reason="cut")
+    first = FIRST, page("a", link='</x>; rel="next"')
+    again = later(second, 0.5)
+    assert play(list_tags(way), first, (second, cut), (again, page("b"))) == ["a", "b"]
+    play(list_tags(way), first, (second, cut), (again, cut), error=TransportFailed)
 
 
 # --- Bounds

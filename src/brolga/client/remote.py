@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from brolga.blob import Repeatable
-from brolga.errors import InvalidManifest, NotComputed, NotFound, RegistryError, StreamConsumed
+from brolga.errors import InvalidManifest, NotComputed, RegistryError, StreamConsumed
 from brolga.images import BlobLayer, BlockStream, BytesBlob
 from brolga.manifest import parse_manifest
 from brolga.replay import Tape, Window

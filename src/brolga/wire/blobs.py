@@ -81,20 +81,17 @@ def read_blob(access: Access, digest: Digest, size: int | None = None) -> ReadFl
             end = _end_of(call, reply, start, size)
             for block in _rest(blocks, 0 if reply.status == _PARTIAL else offset):
                 offset += len(block)
-                if size is not None and offset > size:
-                    raise _wrong_size(access, digest, size, "more")
+                _check_room(access, digest, size, offset)
                 verifier.update(block)
                 if held:
                     yield held
                 held = block
-            if end is None or offset >= end:
-                break
-            raise _OtherPart(f"the registry gave a part of {digest} that ends too early")
+            _expect_end(call, offset, end)
+            break
         except (TransportFailed, _OtherPart) as error:
             if offset == size:
                 break  # it lacks nothing but the end of the answer
-            if isinstance(error, _OtherPart):
-                knows_ranges = knows_ranges and offset > before
+            knows_ranges &= offset > before or isinstance(error, TransportFailed)
             if not setbacks.count(error, offset, 0):
                 raise
         finally:
@@ -135,6 +132,18 @@ def _end_of(call: Call, reply: Reply, offset: int, size: int | None) -> int | No
             "answered with another part"
         )
     return int(part["size"] or 0) if size is None else size
+
+
+def _expect_end(call: Call, read: int, end: int | None) -> None:
+    """Raise _OtherPart if a part ended before the blob does."""
+    if end is not None and read < end:
+        raise _OtherPart(f"the registry gave a part of {redacted(call.url)} that ends too early")
+
+
+def _check_room(access: Access, digest: Digest, size: int | None, read: int) -> None:
+    """Raise DigestMismatch if more was read than the blob has."""
+    if size is not None and read > size:
+        raise _wrong_size(access, digest, size, "more")
 
 
 def _check(access: Access, verifier: Verifier, digest: Digest, size: int | None, read: int) -> None:

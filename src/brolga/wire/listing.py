@@ -4,7 +4,7 @@ Knows the distribution-spec's "Content Discovery" and docker's catalog. Must not
 are for.
 
 Strategy: lists are paged by Link. Pages are on the registry's own host, so that no answer leads
-away, and handed on as they come. Their number, their bytes and what they list are bounded (`Budget`).
+away, and handed on as they come. Their number, bytes and entries are bounded (`Budget`).
 """
 
 from __future__ import annotations

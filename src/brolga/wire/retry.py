@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PASSING", "PASSING_REASONS", "REFUSED", "Retry", "Setbacks", "passes", "patiently"]
 
-_IDEMPOTENT: Final = ("GET", "HEAD", "PUT", "DELETE")
-# The POSTs of this protocol open a session or give a token: a second one does no harm.
-_HARMLESS: Final = (*_IDEMPOTENT, "POST")
+# What is idempotent (RFC 9110, section 9.2.2), and the POSTs of this protocol: they open a session,
+# mount a blob or give a token, and a second one does no harm. A PATCH would be appended twice.
+_REPEATABLE: Final = ("GET", "HEAD", "PUT", "DELETE", "POST")
 _SAFE: Final = ("GET", "HEAD")
 REFUSED: Final = (429, 503)
 # Proxies have numbers of their own (Cloudflare's 520 to 530). What is not implemented, does not fit
@@ -186,8 +186,8 @@ def passes(error: BrolgaError) -> bool:
 
 def _is_stale(error: TransportFailed, call: Call) -> bool:
     """Tell whether a kept connection may have been closed before the call came to it."""
-    return error.reason == "cut" and not error.fresh and _is_repeatable(call, _HARMLESS)
+    return error.reason == "cut" and not error.fresh and _is_repeatable(call)
 
 
-def _is_repeatable(call: Call, methods: Collection[str] = _IDEMPOTENT) -> bool:
-    return call.is_repeatable and call.method in methods and call.patience is not Patience.HURRY
+def _is_repeatable(call: Call) -> bool:
+    return call.is_repeatable and call.method in _REPEATABLE and call.patience is not Patience.HURRY
