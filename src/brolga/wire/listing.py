@@ -43,6 +43,10 @@ _T = TypeVar("_T")
 
 _OK: Final = 200
 _PAGE: Final = 1000  # names; what ECR gives at most
+# What is read of one list.
+_MAX_PAGES: Final = 10_000
+_MAX_NAMES: Final = 1_000_000
+_MAX_SIZE: Final = 256 << 20  # bytes
 _MAX_BODY: Final = 4 << 20  # bytes; what the driver keeps of an answer
 _MAX_NAME: Final = 1024  # characters
 # `rel` may name several relations, and case does not count (RFC 8288, section 3.3).
@@ -103,9 +107,9 @@ class Budget:
     """
 
     what: str
-    pages: int = 10_000
-    entries: int = 1_000_000
-    size: int = 256 << 20  # bytes
+    pages: int
+    entries: int
+    size: int  # bytes
 
     def spend(self, call: Call, reply: Reply) -> None:
         """Count the bytes of a page. Raises ProtocolViolation if there are too many of them."""
@@ -152,7 +156,7 @@ def _pages(
     access: Access, url: str, member: str, check_names: Callable[[Call, list[str]], None]
 ) -> ListFlow:
     """Yield calls, and the names of each page that is not empty."""
-    budget = Budget(member)
+    budget = Budget(member, _MAX_PAGES, _MAX_NAMES, _MAX_SIZE)
     while url:
         call = Call("GET", url)
         reply = yield from access.send(call)
