@@ -184,8 +184,8 @@ _TABLE: Final = (
     replace(
         _DISTRIBUTION,
         name="gitlab",
-        why="distribution, with tokens that live 5 minutes: what takes longer ends with a dead one; "
-        "no referrers API, and the tag that stands in for it is answered with the subject itself "
+        why="distribution, with tokens that live 5 minutes: what takes longer ends with a dead "
+        "one; no referrers API, and its tag is answered with the subject itself "
         "(oras-project/oras#2148)",
         token_s=300,
         referrers=False,

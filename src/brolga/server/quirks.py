@@ -197,7 +197,7 @@ def _with_digest(case: Case, repo: Repo | None) -> Case:
     if not case.profile.tag_is_digest or not reads or match is None or repo is None:
         return case
     try:
-        repo.manifests.by_tag(match[2])
+        repo.manifests.by_tag(match[2]).file.close()
     except (ManifestUnknown, RepositoryUnknown):
         return replace(case, path=f"{match[1]}sha256:{match[3]}")
     return case
