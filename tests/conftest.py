@@ -52,6 +52,12 @@ def _no_credentials(monkeypatch: pytest.MonkeyPatch, _empty_home: Path) -> None:
         monkeypatch.setenv(name, str(_empty_home / name.lower()))
 
 
+@pytest.fixture(autouse=True)
+def _fixed_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give every image the same time: the digest of an image must not depend on the clock."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+
+
 @dataclass(frozen=True)
 class Authority:
     """A certificate authority of this test run, and its certificates.

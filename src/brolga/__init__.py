@@ -144,13 +144,15 @@ _HOMES = {
 _HOME_BY_NAME = {name: home for home, names in _HOMES.items() for name in names}
 
 
-def __getattr__(name: str) -> object:
-    """Load a public name from the module that it lives in (PEP 562)."""
-    if name not in __all__:
-        raise AttributeError(f"module 'brolga' has no attribute {name!r}")
-    value: object = getattr(import_module(_HOME_BY_NAME.get(name, "brolga.errors")), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # to a type checker, a name that is not in `__all__` is an error
+
+    def __getattr__(name: str) -> object:
+        """Load a public name from the module that it lives in (PEP 562)."""
+        if name not in __all__:
+            raise AttributeError(f"module 'brolga' has no attribute {name!r}")
+        value: object = getattr(import_module(_HOME_BY_NAME.get(name, "brolga.errors")), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -30,13 +30,17 @@ __all__ = [
     "LayerState",
     "Progress",
     "Repeatable",
+    "runs_user_code",
 ]
 
 Block: TypeAlias = bytes | memoryview
 
 
 class BlobStream(Protocol):
-    """A blob's bytes, being read: a context manager, closed at the end of its block."""
+    """A blob's bytes, being read: by iteration or as a file.
+
+    A context manager, closed at the end of its block.
+    """
 
     def __enter__(self) -> Self:
         """Return the stream itself."""
@@ -49,6 +53,12 @@ class BlobStream(Protocol):
         /,
     ) -> None:
         """Close the stream."""
+
+    def __iter__(self) -> Iterator[Block]:
+        """Yield the bytes in blocks of any size, none of them empty."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return `size` bytes, fewer at the end only; all that is left if `size` is negative."""
 
     def with_heartbeats(self) -> Iterator[Block]:
         """Yield the bytes; an empty block says that nothing came for a while."""
@@ -63,6 +73,14 @@ class Blob(Protocol):
 
     def open(self) -> BlobStream:
         """Open the bytes for reading."""
+
+
+def runs_user_code(blob: Blob) -> bool:
+    """Return whether reading a blob calls the user's Python code, as its attribute says.
+
+    A blob without the attribute is a class of the user's: it does.
+    """
+    return getattr(blob, "runs_user_code", True)
 
 
 class Layer(Blob, Protocol):

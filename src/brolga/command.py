@@ -19,7 +19,7 @@ import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import IO, TYPE_CHECKING, Final, cast
+from typing import IO, TYPE_CHECKING, ClassVar, Final, cast
 
 from brolga.errors import SourceError
 from brolga.sources import open_source
@@ -48,6 +48,8 @@ class Command:
 
     Raises TypeError for one string, ValueError for no program.
     """
+
+    runs_user_code: ClassVar = False
 
     arguments: Sequence[str]
     reads_stdin: bool = True

@@ -1,6 +1,6 @@
 """How a stream of blocks becomes a compressed stream, block by block.
 
-Knows gzip, zstd and their libraries. Must not know threads, hashes or where bytes go.
+Knows gzip, zstd and their libraries. Must not know hashes, nor where bytes go.
 
 Strategy: a codec cuts the stream into blocks of `BLOCK_SIZE` and encodes each one by a pure
 function of the block and the 32 KiB before it, so that any number of threads may encode at once
@@ -18,6 +18,7 @@ vector instructions. It does not depend on threads, on time, or on how the sourc
 
 from __future__ import annotations
 
+import threading
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
@@ -146,17 +147,15 @@ def _isal(level: int) -> _Deflater:
     # 30 MiB more after 16 GiB of stream.
     from isal.isal_zlib import _ParallelCompress, crc32
 
-    # Nothing of one block is left for the next but the buffer: those not in use lie here.
-    idle: list[_ParallelCompress] = []
+    # Nothing of one block is left for the next but the buffer. It goes with its thread: a codec
+    # that is kept must not keep buffers.
+    local = threading.local()
 
     def deflate(block: Block, window: Block) -> bytes:
-        try:
-            compressor = idle.pop()
-        except IndexError:
-            compressor = _ParallelCompress(_ISAL_ROOM, level)
-        data = compressor.compress_and_crc(block, window)[0]
-        idle.append(compressor)
-        return data
+        compressor: _ParallelCompress | None = getattr(local, "compressor", None)
+        if compressor is None:
+            compressor = local.compressor = _ParallelCompress(_ISAL_ROOM, level)
+        return compressor.compress_and_crc(block, window)[0]
 
     return deflate, crc32
 

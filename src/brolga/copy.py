@@ -7,9 +7,10 @@ Strategy: a tree is laid out as a list of documents, children first. All their l
 `jobs` at a time, each digest and each layer object once; then the configs, which the layers
 complete; then the documents in order. A manifest that the target has is taken for whole, which
 saves asking for each blob; where what refers to it is refused as incomplete, that is done all the
-same, once. Blobs are pushed by threads. The caller's thread only waits,
-in a way that Ctrl-C interrupts; whatever ends the push, each thread is told, stops before its next
-block (so that its upload is cancelled as it should be), and is waited for.
+same, once. Blobs are pushed by threads, but for those whose bytes come from the user's own code:
+the caller's thread pushes them, one by one, and else waits in a way that Ctrl-C interrupts.
+Whatever ends the push, each thread is told, stops before its next block (so that its upload is
+cancelled as it should be), and is waited for.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from brolga.blob import runs_user_code
 from brolga.errors import BrolgaError, InvalidManifest, NotComputed, RegistryError, TagMoved
 from brolga.images import Image
 from brolga.mediatypes import NONDISTRIBUTABLE
@@ -204,41 +206,56 @@ def _distinct(blobs: Iterable[Blob]) -> list[Blob]:
 
 
 def _push_blobs(target: Target, blobs: Sequence[Blob], jobs: int) -> None:
-    if len(blobs) <= 1 or jobs == 1:
+    """Push blobs, `jobs` at a time: those that run the user's code in this thread, one by one."""
+    own = [blob for blob in blobs if runs_user_code(blob)]
+    others = [blob for blob in blobs if not runs_user_code(blob)]
+    if jobs == 1 or not others or len(blobs) == 1:
         for blob in blobs:
             target.push(blob)
-    else:
-        stop = threading.Event()
+        return
+    stop = threading.Event()
 
-        def watch() -> None:
-            if stop.is_set():
-                raise _Stopped("given up: another part of the push failed")
+    def watch() -> None:
+        if stop.is_set():
+            raise _Stopped("given up: another part of the push failed")
 
-        _all([partial(target.push, blob, watch) for blob in blobs], jobs, stop)
+    tasks = [partial(target.push, blob, watch) for blob in others]
+    own_tasks = [partial(target.push, blob, watch) for blob in own]
+    _run_tasks(tasks, own_tasks, max(1, jobs - bool(own)), stop)
 
 
-def _all(tasks: Sequence[Callable[[], object]], jobs: int, stop: threading.Event) -> None:
-    """Do all tasks, `jobs` at a time. At the first failure set `stop`, wait, and raise it."""
+def _run_tasks(
+    tasks: Sequence[Callable[[], object]],
+    own_tasks: Sequence[Callable[[], object]],
+    threads: int,
+    stop: threading.Event,
+) -> None:
+    """Run `tasks` in threads, and `own_tasks` in this one meanwhile.
+
+    At the first failure set `stop`, wait for the threads, and raise it.
+    """
     todo: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
     done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
     for task in tasks:
         todo.put(task)
-    count = min(jobs, len(tasks))
-    threads = [
+    workers = [
         threading.Thread(target=_work, args=(todo, done, stop), name=_THREAD, daemon=True)
-        for _ in range(count)
+        for _ in range(min(threads, len(tasks)))
     ]
     try:
-        for thread in threads:
-            thread.start()
+        for worker in workers:
+            worker.start()
+        with suppress(_Stopped):  # a thread has failed: its error is the first in `done`
+            for task in own_tasks:
+                task()
         for _ in tasks:
             if error := done.get():
                 raise error
     finally:
         stop.set()
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join()
+        for worker in workers:
+            if worker.ident is not None:
+                worker.join()
 
 
 def _work(
@@ -246,7 +263,7 @@ def _work(
     done: queue.SimpleQueue[BaseException | None],
     stop: threading.Event,
 ) -> None:
-    """Do tasks while there are any; tell of each how it ended."""
+    """Do tasks while there are any; tell of each how it ended. A failure stops all others."""
     while not stop.is_set() and not todo.empty():
         with suppress(queue.Empty):
             task = todo.get_nowait()
@@ -254,6 +271,7 @@ def _work(
                 task()
             except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
                 done.put(error)
+                stop.set()
             else:
                 done.put(None)
 

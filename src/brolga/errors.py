@@ -65,6 +65,8 @@ __all__ = [
     "Unauthorized",
     "UploadInterrupted",
     "excerpt",
+    "one_line",
+    "printable",
 ]
 
 
@@ -279,6 +281,21 @@ class DigestMismatch(BrolgaError):
         super().__init__(message)
         self.expected = expected
         self.actual = actual
+
+
+def printable(text: str) -> str:
+    """Return `text` with a space for each character that a terminal or a reader may obey.
+
+    Those are control and format characters (C0, C1, line ends, bidirectional marks), separators
+    and surrogates: whatever `str.isprintable` is false for.
+    """
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def one_line(text: str, limit: int | None = None) -> str:
+    """Return `text` as one printable line, cut to `limit` characters and an ellipsis."""
+    line = " ".join(printable(text).split())
+    return line if limit is None or len(line) <= limit else f"{line[:limit]}…"
 
 
 def excerpt(text: str) -> str:

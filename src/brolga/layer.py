@@ -19,7 +19,7 @@ from brolga.descriptor import Descriptor
 from brolga.errors import LayerError, NotComputed, SourceError, StreamConsumed
 from brolga.mediatypes import LAYER_BY_COMPRESSION, check_media_type
 from brolga.pipeline import Lanes, Sums, Tally, one_pass
-from brolga.sources import Source, check, open_source, reopener, size_of
+from brolga.sources import Source, check, open_source, reopener, runs_user_code, size_of
 from brolga.wholetar import WholeTar
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ class StreamLayer:
     OCI layer media type of the compression. `threads` is how many compress; None is one for each
     core, at most 5. Each takes about 4 MiB. The bytes do not depend on it. A `tar` is refused where
     it is cut short (CorruptBlob); None looks whether the source begins as one, False never.
+    `runs_user_code` is whether reading calls the user's Python code: `Client.push` reads such a
+    layer in the caller's thread.
 
     Raises TypeError for a source of text, SourceError for a closed file, ValueError for a
     compression that is none.
@@ -69,6 +71,7 @@ class StreamLayer:
         check_media_type(self._media_type)
         self._tar = tar
         self._total = size_of(source)
+        self.runs_user_code = runs_user_code(source)
         self._course = _Course()
 
     def __repr__(self) -> str:

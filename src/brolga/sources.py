@@ -44,6 +44,7 @@ __all__ = [
     "enlarge_pipe",
     "open_source",
     "reopener",
+    "runs_user_code",
     "size_of",
 ]
 
@@ -111,6 +112,18 @@ def check(source: object) -> None:
     elif not isinstance(source, Iterable):
         kind = type(source).__name__
         raise TypeError(f"a source is a path, a binary file or an iterable of bytes, not {kind}")
+
+
+def runs_user_code(source: Source) -> bool:
+    """Return whether reading `source` calls Python code that is not brolga's own.
+
+    Files of the operating system, and bytes in memory, do not. A source that opens itself says so
+    by an attribute of this name.
+    """
+    if isinstance(source, OpensItself):
+        return getattr(source, "runs_user_code", True)
+    plain = isinstance(source, str | os.PathLike) or type(source) in {list, tuple, io.BytesIO}
+    return not plain and _raw_file(source) is None
 
 
 def size_of(source: Source) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import shutil
 import subprocess
@@ -51,7 +50,7 @@ def remote(registry: Embedded, name: str) -> Iterator[Remote]:
     with Transport() as transport:
         entered = transport.run(enter(repository.api_host, schemes=("http",)))
         access = entered.access(repository, "pull,push")
-        yield Remote(repository, access, transport, keep=functools.partial(Window, 0))
+        yield Remote(repository, access, transport, keep=lambda **_: Window(0))
 
 
 def streamed(registry: Embedded, file: Path, name: str = "", form: str = "") -> str:

@@ -26,7 +26,7 @@ def test_dir_lists_what_is_not_loaded_yet() -> None:
 def test_another_name_is_an_attribute_error() -> None:
     """A lazy module fails as any other does."""
     with pytest.raises(AttributeError, match="module 'brolga' has no attribute 'push_layers'"):
-        _ = brolga.push_layers
+        _ = brolga.push_layers  # type: ignore[attr-defined] # it does not exist
 
 
 def test_no_public_name_is_a_module_s() -> None:

@@ -14,6 +14,7 @@ from tests.scripted import Peer, refusing_port, scripted
 import brolga
 from brolga.blob import LayerState
 from brolga.client import Client, push_layer
+from brolga.client.registries import Uploads
 from brolga.errors import (
     InvalidManifest,
     InvalidReference,
@@ -387,3 +388,14 @@ def test_names_are_yielded_page_by_page() -> None:
             assert count - before in {1, 2}  # the API check may come before it
             assert list(names) == [f"a{count + 1}"]
             assert len(asked) == count + 1
+
+
+@pytest.mark.parametrize("uploads", [1, 4])
+def test_keep_gives_a_stream_that_is_read_once_the_whole_window(uploads: int) -> None:
+    """However many uploads go on: what such a stream does not keep is gone."""
+    settings = Uploads("auto", 8, spool=False)
+    for can_repeat, start in ((False, 8), (True, 16 - 8 // uploads)):
+        keep = settings.keep(uploads, can_repeat=can_repeat)
+        for byte in range(16):
+            keep.add(bytes([byte]))
+        assert keep.start == start

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import random
 import subprocess
 import sys
+import weakref
 import zlib
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.formats import DECOMPRESS
 
 from brolga import compression
 from brolga.compression import BLOCK_SIZE, WINDOW_SIZE, codec_for, parse
+from brolga.layer import StreamLayer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -176,3 +179,31 @@ def test_the_program_gzip_accepts_the_output(text: bytes) -> None:
     assert (
         subprocess.run(["gzip", "-dc"], input=out, check=True, capture_output=True).stdout == text
     )
+
+
+@pytest.mark.parametrize("level", [1, 3])
+def test_a_codec_keeps_no_buffer_after_its_threads_have_ended(
+    monkeypatch: pytest.MonkeyPatch, level: int
+) -> None:
+    """A finished layer keeps its codec: a list of them must not grow by MiBs each."""
+    isal_zlib = pytest.importorskip("isal.isal_zlib")
+    buffers: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    class Compressor:
+        """isal's, which takes no weak reference itself."""
+
+        def __init__(self, *arguments: Any) -> None:
+            self.compress_and_crc = original(*arguments).compress_and_crc
+            buffers.add(self)
+
+    original = isal_zlib._ParallelCompress
+    monkeypatch.setattr(isal_zlib, "_ParallelCompress", Compressor)
+    layer = StreamLayer([b"x" * BLOCK_SIZE] * 4, level=level, threads=2)
+    with layer.open() as stream:
+        assert stream.read(2000)  # more than the head: a block has been compressed
+        assert buffers
+        assert stream.read()
+    del stream
+    gc.collect()
+    assert layer.size
+    assert not buffers

@@ -15,7 +15,7 @@ from brolga.layer import StreamLayer
 from brolga.manifest import Index
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from brolga.blob import Blob, BlobStream
     from brolga.descriptor import Descriptor
@@ -84,6 +84,76 @@ def test_a_failure_stops_what_goes_on_beside_it() -> None:
         push(Failing(), Image.empty().append(first, second), "v1", jobs=2)
     assert "another part of the push failed" in str(stopped[0])
     assert threading.active_count() == before
+
+
+def test_push_reads_the_users_code_in_the_callers_thread() -> None:
+    """A generator may hold a database cursor, or read a context variable; others go on beside."""
+    threads: dict[str, list[threading.Thread]] = {"own": [], "other": []}
+    other_begun = threading.Event()
+
+    class Noting(Store):
+        def push(self, blob: Blob, watch: Callable[[], None] = lambda: None) -> Descriptor:
+            if blob is other:
+                threads["other"].append(threading.current_thread())
+                other_begun.set()
+            return super().push(blob, watch)
+
+    def rows() -> Iterator[bytes]:
+        threads["own"].append(threading.current_thread())
+        assert other_begun.wait(30)  # it is pushed at the same time
+        yield b"row"
+
+    own = [StreamLayer(rows()), StreamLayer(rows())]
+    other = StreamLayer([b"x"])
+    push(Noting(), Image.empty().append(own[0], other, own[1]), "v1", jobs=2)
+    assert threads["own"] == [threading.current_thread()] * 2
+    assert threads["other"] != [threading.current_thread()]
+
+
+def test_push_raises_the_failure_of_a_thread_while_the_users_code_is_read() -> None:
+    """The stream of the caller's thread is given up before its next block."""
+
+    class Failing(Store):
+        def push(self, blob: Blob, watch: Callable[[], None] = lambda: None) -> Descriptor:
+            if blob is other:
+                raise SourceError("cut")
+            while True:
+                watch()
+
+    def rows() -> Iterator[bytes]:
+        yield b"row"
+
+    other = StreamLayer([b"x"])
+    with pytest.raises(SourceError, match="cut"):
+        push(Failing(), Image.empty().append(StreamLayer(rows()), other), "v1", jobs=2)
+
+
+def test_push_stops_the_threads_if_the_users_code_fails() -> None:
+    """Its error is raised, after every thread has ended."""
+    begun = threading.Event()
+    stopped: list[BaseException] = []
+
+    class Watching(Store):
+        def push(self, blob: Blob, watch: Callable[[], None] = lambda: None) -> Descriptor:
+            if blob is not other:
+                return super().push(blob, watch)
+            begun.set()
+            try:
+                while True:
+                    watch()
+            except BaseException as error:
+                stopped.append(error)
+                raise
+
+    def rows() -> Iterator[bytes]:
+        assert begun.wait(30)
+        yield b"row"
+        raise KeyboardInterrupt
+
+    other = StreamLayer([b"x"])
+    with pytest.raises(KeyboardInterrupt):
+        push(Watching(), Image.empty().append(StreamLayer(rows()), other), "v1", jobs=2)
+    assert "another part of the push failed" in str(stopped[0])
 
 
 def test_a_thread_that_cannot_be_started_ends_the_push(monkeypatch: pytest.MonkeyPatch) -> None:

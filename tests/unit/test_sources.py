@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from brolga.command import Command
 from brolga.errors import SourceError
 from brolga.sources import (
     READ_AHEAD,
@@ -25,6 +26,7 @@ from brolga.sources import (
     check,
     open_source,
     reopener,
+    runs_user_code,
     size_of,
 )
 
@@ -449,6 +451,21 @@ def test_the_size_is_known_for_regular_files_alone(path: Path, pipe: Pipe) -> No
     assert size_of([b"x"]) is None
     assert size_of(io.BytesIO(b"x")) is None
     assert size_of("/no/such/file") is None
+
+
+def test_runs_user_code_is_false_for_files_and_bytes_alone(path: Path, pipe: Pipe) -> None:
+    """Files of the operating system and bytes in memory call no Python code when they are read."""
+
+    class Opens:
+        def open_blocks(self, block_size: int) -> BlockSource:
+            raise NotImplementedError
+
+    with path.open("rb") as file, gzip.GzipFile(fileobj=file) as unpacked:
+        for plain in (str(path), path, file, pipe.file, [b"x"], (b"x",), io.BytesIO(b"x")):
+            assert not runs_user_code(plain)
+        assert not runs_user_code(Command(["true"]))
+        for own in (iter([b"x"]), (block for block in [b"x"]), unpacked, Opens()):
+            assert runs_user_code(own)
 
 
 def test_a_file_that_grows_while_it_is_read_ends_at_its_first_end(tmp_path: Path) -> None:

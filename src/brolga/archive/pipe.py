@@ -146,6 +146,8 @@ class _Pipe:
 class _EntryBlocks:
     """An entry's data as blocks of one size: a source that opens itself."""
 
+    runs_user_code = False
+
     def __init__(self, pipe: _Pipe, data: Iterator[memoryview]) -> None:
         self._pipe = pipe
         self._data = data

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol, cast
 
 from brolga.archive.contents import check_digest, claimed, of_the_source, too_large
 from brolga.compression import BLOCK_SIZE, codec_for
@@ -137,6 +137,8 @@ def no_layer(path: str) -> InvalidManifest:
 @dataclass(frozen=True)
 class Section:
     """`size` bytes of a file from `start` on, which an archive has under the name `path`."""
+
+    runs_user_code: ClassVar = False
 
     path: str
     kind: str

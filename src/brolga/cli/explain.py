@@ -12,9 +12,10 @@ import click
 
 from brolga.cli.connection import Connection, open_client
 from brolga.cli.options import Sending, json_flag, registry_flags, upload_flags
-from brolga.cli.output import lines, one_line, result
+from brolga.cli.output import lines, result
 from brolga.cli.sending import shown_size, wish_of
 from brolga.cli.verbs import Verb
+from brolga.errors import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

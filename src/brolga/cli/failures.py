@@ -11,7 +11,8 @@ from typing import Final
 import click
 
 from brolga import errors
-from brolga.cli.output import LostResult, one_line, say
+from brolga.cli.output import LostResult, say, say_lines
+from brolga.errors import one_line
 
 __all__ = ["report"]
 
@@ -91,7 +92,7 @@ def report(error: Exception, *, traceback: bool) -> int:
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     if traceback:
-        say("".join(tracebacks.format_exception(error)).rstrip())
+        say_lines("".join(tracebacks.format_exception(error)).rstrip())
     if isinstance(error, click.ClickException):
         return _click_error(error)
     if isinstance(error, BrokenPipeError):
@@ -106,7 +107,7 @@ def report(error: Exception, *, traceback: bool) -> int:
 
 def _click_error(error: click.ClickException) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        say(error.format_message())
+        say_lines(error.format_message())
         return error.exit_code
     context = error.ctx if isinstance(error, click.UsageError) else None
     path = context.command_path if context else "brolga"

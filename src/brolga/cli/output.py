@@ -3,7 +3,9 @@
 Knows the two streams, and that each may be closed, full or gone. Must not know what is written.
 
 Strategy: a result that stdout does not take is an error, for it is what the user came for. A line
-that stderr does not take is none: the exit code still tells what happened.
+that stderr does not take is none: the exit code still tells what happened. Any text may come from a
+registry: whatever is printed here has nothing in it that a terminal would obey, and a document's
+bytes are escaped if stdout is a terminal.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from brolga.errors import one_line, printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
@@ -25,10 +29,10 @@ __all__ = [
     "LostResult",
     "lines",
     "logged",
-    "one_line",
     "raw",
     "result",
     "say",
+    "say_lines",
     "settle",
     "warn",
 ]
@@ -50,12 +54,16 @@ def result(
     Raises LostResult; BrokenPipeError where the reader has gone and nothing was done.
     """
     try:
-        _write(json.dumps(fields) if as_json else line)
+        _write(_as_json(fields) if as_json else printable(line))
     except OSError as error:
         if isinstance(error, BrokenPipeError) and not done:
             raise
         what = f"stdout cannot be written: {error.strerror}"
         raise LostResult(f"{what}; {done}" if done else what) from error
+
+
+def _as_json(fields: Mapping[str, object] | None) -> str:
+    return json.dumps(fields).replace("\x7f", "\\u007f")  # the one control character in ASCII JSON
 
 
 def _write(text: str) -> None:
@@ -75,10 +83,13 @@ def lines(texts: Iterable[str]) -> None:
 
 
 def raw(data: bytes | memoryview) -> None:
-    """Write bytes on stdout as they are. Raises as `result` where nothing was done."""
+    """Write bytes on stdout as they are. Raises as `result` where nothing was done.
+
+    If stdout is a terminal, control and format characters are written as JSON escapes them.
+    """
     try:
-        out = _stdout().buffer
-        out.write(data)
+        out = _stdout()
+        out.buffer.write(_escaped(data) if out.isatty() else data)
         out.flush()
     except BrokenPipeError:
         raise
@@ -86,25 +97,40 @@ def raw(data: bytes | memoryview) -> None:
         raise LostResult(f"stdout cannot be written: {error.strerror}") from error
 
 
+def _escaped(data: bytes | memoryview) -> bytes:
+    text = bytes(data).decode("utf-8", "replace")
+    letters = (one if one.isprintable() or one in "\n\t" else _escape(one) for one in text)
+    return "".join(letters).encode()
+
+
+def _escape(letter: str) -> str:
+    return json.dumps(letter)[1:-1] if letter != "\x7f" else "\\u007f"
+
+
 def say(text: str) -> None:
     """Print a line on stderr, where that takes one."""
-    with suppress(OSError):
-        click.echo(text, err=True)
+    _say("", text)
+
+
+def say_lines(text: str) -> None:
+    """Print lines on stderr: a traceback, a help page."""
+    for line in text.splitlines():
+        say(line)
 
 
 def warn(host: str, text: str) -> None:
     """Show what a registry warns of."""
-    say(f"{_line_start()}warning: {one_line(f'{host}: {text}')}")
+    _say(_line_start(), f"warning: {one_line(f'{host}: {text}')}")
+
+
+def _say(start: str, text: str) -> None:
+    with suppress(OSError):
+        click.echo(start + printable(text), err=True)
 
 
 def _line_start() -> str:
     """Return what a line of stderr begins with: a status line may stand there; it comes back."""
     return CLEAR if sys.stderr is not None and sys.stderr.isatty() else ""
-
-
-def one_line(text: str) -> str:
-    """Return `text` on one line, with nothing in it that a terminal would obey."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 def settle() -> None:

@@ -11,9 +11,10 @@ import click
 
 from brolga.cli.connection import Connection, open_client
 from brolga.cli.options import json_flag, platform_flag, registry_flags
-from brolga.cli.output import one_line, result, say
+from brolga.cli.output import result, say
 from brolga.cli.places import found
 from brolga.cli.verbs import Verb
+from brolga.errors import one_line
 
 if TYPE_CHECKING:
     from brolga.descriptor import Platform

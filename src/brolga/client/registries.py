@@ -39,9 +39,15 @@ class Uploads:
     window: int
     spool: SpoolChoice
 
-    def keep(self, uploads: int) -> Keep:
-        """Return what keeps the bytes of one upload, where `uploads` go on at a time."""
-        return spool_at(self.spool) or Window(self.window // uploads)
+    def keep(self, uploads: int, *, can_repeat: bool) -> Keep:
+        """Return what keeps the bytes of one upload, where `uploads` go on at a time.
+
+        A stream that can be read only once has the whole window. Those that can be read again
+        share one: it merely saves the second reading.
+        """
+        if (spool := spool_at(self.spool)) is not None:
+            return spool
+        return Window(self.window // uploads if can_repeat else self.window)
 
     def style_for(self, repository: Repository, registry: Registry, uploads: int = 1) -> Style:
         """Return how blobs go out: as the user said, or as suits the registry."""
@@ -69,7 +75,7 @@ class Registries:
     def remote(
         self, repository: Repository, actions: str = "pull", *also: Repository, uploads: int = 1
     ) -> Remote:
-        """Return a repository as a store; `uploads` go on at a time, and share the window."""
+        """Return a repository as a store; `uploads` go on at a time."""
         access = self.access(repository, actions, *also)
         return Remote(
             repository,

@@ -52,6 +52,10 @@ _NO_MOUNT: Final = (400, 401, 403, 404, 405, 422)
 _SMALL: Final = 1 << 20  # bytes; what goes in one PUT, at one request less
 
 
+def _new_window(*, can_repeat: bool) -> Keep:  # noqa: ARG001 - one window whichever it is
+    return Window()
+
+
 @dataclass(frozen=True)
 class Remote:
     """A repository of a registry, with what may be done in it (`access`). Threads may share one.
@@ -59,14 +63,15 @@ class Remote:
     `mounts` is whether blobs may be taken over from other repositories. `sent` is where blobs went
     that can be read once only, by registry and digest: they can be taken over from there.
 
-    `keep` makes what keeps the bytes of an upload while they may have to go out again; `retry`
-    bounds how often an upload may fail; `style` is how its bytes go out.
+    `keep(can_repeat=...)` makes what keeps the bytes of an upload while they may have to go out
+    again; the flag is whether the stream can be read again. `retry` bounds how often an upload may
+    fail; `style` is how its bytes go out.
     """
 
     repository: Repository
     access: Access
     transport: Transport
-    keep: Callable[[], Keep] = Window
+    keep: Callable[..., Keep] = _new_window
     retry: Retry | None = None
     style: Style | None = None
     mounts: bool = True
@@ -104,8 +109,9 @@ class Remote:
         Where the connection fails, the bytes that the registry lacks go out once more, from what
         keeps them: the window or the spool (`keep`), or the source, opened again.
         """
-        with closing(self.keep()) as keep:
-            tape = Tape(stream.with_heartbeats(), keep, _repeater(blob, stream), watch)
+        again = _repeater(blob, stream)
+        with closing(self.keep(can_repeat=again is not None)) as keep:
+            tape = Tape(stream.with_heartbeats(), keep, again, watch)
             flow = upload_stream(
                 self.access,
                 tape,

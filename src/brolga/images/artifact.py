@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from brolga.blob import runs_user_code
 from brolga.errors import LayerError
 from brolga.images.blobs import BytesBlob
 from brolga.images.view import Image, created_now
@@ -45,6 +46,11 @@ class TitledBlob:
         """The blob's descriptor, and its title. Raises NotComputed as the blob does."""
         descriptor = self.blob.descriptor
         return replace(descriptor, annotations={**descriptor.annotations, _TITLE: self.title})
+
+    @property
+    def runs_user_code(self) -> bool:
+        """Whether reading calls the user's Python code."""
+        return runs_user_code(self.blob)
 
     def open(self) -> BlobStream:
         """Open the bytes for reading."""

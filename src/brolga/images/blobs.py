@@ -7,7 +7,7 @@ opener is given.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from brolga.blob import BlockReader
 from brolga.descriptor import Descriptor
@@ -47,6 +47,8 @@ class BlockStream(BlockReader):
 class BytesBlob:
     """A blob whose bytes are at hand: a config, an artifact's small content."""
 
+    runs_user_code: ClassVar = False
+
     data: bytes = field(repr=False)
     media_type: str
 
@@ -73,6 +75,8 @@ class BlobLayer:
     `diff_id_of` tells the DiffID, from the config of its image. `is_verified` is said by a store
     whose own streams end with an error where bytes are wrong: nobody need hash them again.
     """
+
+    runs_user_code: ClassVar = False
 
     descriptor: Descriptor
     opener: Callable[[], BlobStream] = field(repr=False)

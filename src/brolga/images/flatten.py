@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from brolga.blob import runs_user_code
 from brolga.decompression import DEFAULT_LIMITS, Limits, decompressed
 from brolga.errors import CorruptBlob, LayerError
 from brolga.images.entries import ARCHIVE_END, Entry, data_blocks, entries, header, shown
@@ -49,7 +50,9 @@ def flattened(layers: Sequence[Blob], limits: Limits = DEFAULT_LIMITS) -> Stream
                 f"layer {number} of {len(layers)} can be read only once: push the image first, "
                 "then flatten what is in the registry"
             )
-    return StreamLayer(merged_tar(tuple(layers), limits))
+    layer = StreamLayer(merged_tar(tuple(layers), limits))
+    layer.runs_user_code = any(map(runs_user_code, layers))
+    return layer
 
 
 def merged_tar(layers: Sequence[Blob], limits: Limits = DEFAULT_LIMITS) -> Iterator[bytes]:

@@ -11,6 +11,7 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
+from brolga.errors import one_line
 from brolga.transport.failures import FAILURES
 
 if TYPE_CHECKING:
@@ -103,5 +104,4 @@ class Warnings:
 def _readable(quoted: str) -> str:
     """Return a quoted-string's text as one short printable line."""
     text = re.sub(r"\\(.)", r"\1", quoted).encode("latin-1").decode("utf-8", "replace")
-    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-    return line if len(line) <= _MAX_WARNING else line[:_MAX_WARNING] + "…"
+    return one_line(text, _MAX_WARNING)

@@ -21,6 +21,7 @@ from brolga.errors import (
     RateLimited,
     RegistryError,
     Unauthorized,
+    one_line,
 )
 from brolga.wire.urls import check, redacted, resolve
 
@@ -227,9 +228,7 @@ def _readable(value: Any) -> str:  # noqa: ANN401 - any JSON value
     if value is None or value in ("", {}, []):
         return ""
     text = value if isinstance(value, str) else _as_json(value)
-    line = "".join(letter if letter.isprintable() else " " for letter in text[: 4 * _MAX_TEXT])
-    line = " ".join(line.split())
-    return line if len(line) <= _MAX_TEXT else line[:_MAX_TEXT] + "…"
+    return one_line(text[: 4 * _MAX_TEXT], _MAX_TEXT)
 
 
 def _as_json(value: Any) -> str:  # noqa: ANN401 - any JSON value

@@ -71,7 +71,7 @@ def test_each_form_of_docker_s_is_read(name: str, compression: str, tmp_path: Pa
         assert archive.names() == ("app:v1",)
         image = image_of(archive)
         push(store, image, "tag", jobs=2)
-        assert image.config_blob.open().read() == config()  # type: ignore[attr-defined]
+        assert image.config_blob.open().read() == config()
         diff_ids = [layer.diff_id for layer in image.layers]  # type: ignore[attr-defined]
     assert diff_ids == [Digest.of(layer) for layer in LAYERS]
     manifest = store.documents["tag"]
@@ -119,9 +119,11 @@ def test_nothing_is_extracted_and_data_is_passed_over(tmp_path: Path) -> None:
     ):
         info = tarfile.TarInfo("blobs/sha256/" + "0" * 64)
         info.size = 1 << 40
-        it.addfile(info)
+        # The header alone: from Python 3.13 on, addfile refuses a file whose data it is not given.
+        header = info.tobuf(tarfile.PAX_FORMAT)
+        out.write(header)
         out.seek(info.size, os.SEEK_CUR)
-        it.offset += info.size
+        it.offset += len(header) + info.size
         for member, data in docker_old():
             it.addfile(member, __import__("io").BytesIO(data))
     assert file.stat().st_size > 1 << 40

@@ -37,12 +37,6 @@ def tar(name: str) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.fixture(autouse=True)
-def _still(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the time stand still."""
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
-
-
 @pytest.fixture
 def first(tmp_path: Path) -> str:
     """Write an archive."""

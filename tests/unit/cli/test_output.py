@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from brolga.cli.output import LostResult, lines, logged, one_line, raw, result, say, settle, warn
+from brolga.cli.output import LostResult, lines, logged, raw, result, say, settle, warn
 
 
 class _Full(io.StringIO):
@@ -118,9 +118,27 @@ def test_a_line_that_stderr_does_not_take_is_no_error(monkeypatch: pytest.Monkey
         say("line")
 
 
-def test_one_line_is_printable() -> None:
-    """A message may hold what a registry or a file's name brought."""
-    assert one_line("a\nb\r\n\tc \x1b[2Jd\udcff") == "a b c [2Jd"
+def test_raw_escapes_a_document_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There it is for a person: nothing of it may be obeyed. A pipe gets the bytes as they are."""
+    data = b'{"a":\t"\x1b[2J\xc2\x9b\xe2\x80\xae\x7f \xff"}\n'
+    for is_terminal in (False, True):
+        buffer = io.BytesIO()
+        stream = io.TextIOWrapper(buffer)
+        monkeypatch.setattr(stream, "isatty", lambda shown=is_terminal: shown)
+        monkeypatch.setattr(sys, "stdout", stream)
+        raw(memoryview(data))
+        shown = b'{"a":\t"\\u001b[2J\\u009b\\u202e\\u007f \xef\xbf\xbd"}\n'
+        assert buffer.getvalue() == (shown if is_terminal else data)
+
+
+def test_say_and_result_print_nothing_that_a_terminal_obeys(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Columns stay where they are."""
+    result("a\x1b   b\nc")
+    result("", {"a": "\x1b\x7f\u202e"}, as_json=True)
+    say("a\x1b\nb")
+    assert capsys.readouterr() == ('a    b c\n{"a": "\\u001b\\u007f\\u202e"}\n', "a  b\n")
 
 
 def test_what_cannot_be_written_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,12 +46,6 @@ def read(*layers: StreamLayer) -> None:
                 pass
 
 
-@pytest.fixture(autouse=True)
-def _still(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the time stand still."""
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
-
-
 def test_a_change_makes_another_image_and_computes_nothing() -> None:
     """The first one stays; what is to be streamed has no digest before it is read."""
     empty = Image.empty(ARM64)
