@@ -3,7 +3,7 @@
     import brolga
 
     layer = brolga.StreamLayer(sys.stdin.buffer)
-    brolga.push_layer("registry.example/app", layer)
+    brolga.push_stream("registry.example/app:v1", layer)
     print(layer.digest, layer.diff_id)
 
 Everything public is here. A name is loaded when it is first used, so that importing brolga, and
@@ -20,7 +20,7 @@ from brolga._version import __version__
 if TYPE_CHECKING:
     from brolga.auth import Keychain, default_keychain
     from brolga.blob import Blob, BlobStream, Layer, LayerState, Progress
-    from brolga.client import Client, image, push, push_layer
+    from brolga.client import Client, image, push, push_layer, push_stream
     from brolga.command import Command
     from brolga.descriptor import Descriptor, Platform
     from brolga.digest import Digest
@@ -122,13 +122,14 @@ __all__ = [
     "parse_place",
     "push",
     "push_layer",
+    "push_stream",
     "validate",
 ]
 
 _HOMES = {
     "brolga.auth": ("Keychain", "default_keychain"),
     "brolga.blob": ("Blob", "BlobStream", "Layer", "LayerState", "Progress"),
-    "brolga.client": ("Client", "image", "push", "push_layer"),
+    "brolga.client": ("Client", "image", "push", "push_layer", "push_stream"),
     "brolga.command": ("Command",),
     "brolga.descriptor": ("Descriptor", "Platform"),
     "brolga.digest": ("Digest",),

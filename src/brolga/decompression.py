@@ -71,15 +71,22 @@ def compression_of(head: bytes) -> str:
     return "none"
 
 
-def decompressed(blocks: Iterable[Block], limits: Limits = DEFAULT_LIMITS) -> Iterator[bytes]:
+def decompressed(
+    blocks: Iterable[Block], limits: Limits = DEFAULT_LIMITS, compression: str | None = None
+) -> Iterator[bytes]:
     """Yield the uncompressed bytes of a stream, in blocks of at most 1 MiB but for `none`.
 
-    Raises CorruptBlob for a stream that is broken, ends in the middle, goes on after its end, or
-    grows beyond the limits.
+    `compression` is what the stream is known to be; None is what its first bytes tell.
+
+    Raises CorruptBlob for a stream that is broken, ends in the middle, goes on after its end,
+    grows beyond the limits, or is not of its `compression`.
     """
     gauge = _Gauge(limits)
     head, rest = _peeked(iter(blocks))
     name = compression_of(head)
+    if compression not in {None, "none", name}:
+        raise CorruptBlob(f"the bytes are not {compression}, though their media type says so")
+    name = compression or name
     out: Iterator[bytes]
     if name == "none":
         out = map(bytes, gauge.reading(rest))

@@ -31,6 +31,7 @@ from brolga.members import (
     reduced,
     thawed,
 )
+from brolga.variants import normalized
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -135,11 +136,21 @@ class Platform:
         )
 
     def matches(self, wanted: Platform) -> bool:
-        """Return whether this is a platform as wanted: what `wanted` leaves empty matches all."""
-        return all(
-            getattr(wanted, name) in {"", getattr(self, name)}
-            for name in ("os", "architecture", "variant", "os_version")
-        ) and set(wanted.os_features) <= set(self.os_features)
+        """Return whether this is a platform as wanted: what `wanted` leaves empty matches all.
+
+        Names of one CPU are equal: arm64/v8 is arm64, amd64/v1 is amd64, arm/v7 is arm.
+        """
+        return (
+            all(getattr(wanted, name) in {"", getattr(self, name)} for name in ("os", "os_version"))
+            and (not wanted.architecture or self.cpu[0] == wanted.cpu[0])
+            and (not wanted.variant or self.cpu == wanted.cpu)
+            and set(wanted.os_features) <= set(self.os_features)
+        )
+
+    @property
+    def cpu(self) -> tuple[str, str]:
+        """The architecture and the variant, in the form in which equal CPUs have equal names."""
+        return normalized(self.architecture, self.variant)
 
     def to_dict(self) -> dict[str, object]:
         """Return the members by their JSON names, ready for json."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from brolga.errors import CorruptBlob
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from brolga.sources import BlockSource
 
@@ -55,12 +55,20 @@ _Wish: TypeAlias = tuple[int, int]
 class WholeTar:
     """The blocks of a source (`sources.BlockSource`), refused where they are no whole tar.
 
-    With `wanted` None only a source is watched that begins as a tar does.
+    With `wanted` None only a source is watched that begins as a tar does. `on_tar` is called if the
+    source is watched: at its end it is a whole tar.
     """
 
-    def __init__(self, source: BlockSource, *, wanted: bool | None = None) -> None:
+    def __init__(
+        self,
+        source: BlockSource,
+        *,
+        wanted: bool | None = None,
+        on_tar: Callable[[], object] = bool,
+    ) -> None:
         self._source = source
         self._wanted = wanted
+        self._on_tar = on_tar
         self._watch: _Watch | None = None
         self._is_first = True
 
@@ -77,6 +85,7 @@ class WholeTar:
             head = bytes(block[:_BLOCK])
             if self._wanted or (self._wanted is None and _begins(head)):
                 self._watch = _Watch()
+                self._on_tar()
         if self._watch:
             if block:
                 self._watch.add(block)

@@ -5,8 +5,6 @@ Knows flags, and where the tar goes. Must not know how layers are put together.
 
 from __future__ import annotations
 
-import os
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,13 +12,12 @@ import click
 
 from brolga.cli.blob import to_stdout
 from brolga.cli.connection import Connection, open_client
+from brolga.cli.files import replace_file
 from brolga.cli.options import platform_flag, registry_flags
 from brolga.cli.places import check_file, check_stdout
 from brolga.cli.verbs import Verb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from brolga.descriptor import Platform
 
 __all__ = ["command"]
@@ -55,27 +52,6 @@ def command(*, ref: str, target: str, platform: Platform | None, connection: Con
         if target == "-":
             to_stdout(blocks)
         else:
-            with _replaced(Path(target)) as write:
+            with replace_file(Path(target)) as write:
                 for block in blocks:
                     write(block)
-
-
-@contextmanager
-def _replaced(target: Path) -> Iterator[Callable[[bytes], object]]:
-    """Give what writes to a file, which takes the place of `target` where nothing fails."""
-    if target.exists() and not target.is_file():  # a pipe, /dev/null
-        with target.open("wb") as file:
-            yield file.write
-        return
-    new = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        file = new.open("xb")
-    except OSError as error:
-        raise click.ClickException(f"{target} cannot be written: {error.strerror}") from error
-    try:
-        with file:
-            yield file.write
-        new.replace(target)
-    except BaseException:
-        new.unlink()
-        raise

@@ -88,11 +88,13 @@ def _flat(client: Client, home: Repository | Local, tree: Tree) -> Tree:
 
 def _flat_index(client: Client, home: Repository | Local, index: ImageIndex) -> ImageIndex:
     """Push each image of an index, flattened; return the index of them, which has digests then."""
+    from brolga.images.index import is_blob
+
     check_open(home)  # the images go one by one
     flat = index.filter(lambda _: False)
     for descriptor in index.index.manifests:
-        child = index.child(descriptor)
-        if not _has_files(descriptor, child):
+        child = None if is_blob(descriptor) else index.child(descriptor)
+        if child is None or not _has_files(descriptor, child):
             say(f"left out {descriptor.digest}: it is not an image of files")
             continue
         child = _flat(client, home, child)

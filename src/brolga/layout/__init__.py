@@ -25,7 +25,7 @@ from brolga.errors import CorruptBlob, DigestMismatch, InvalidManifest, NotCompu
 from brolga.layout.files import check
 from brolga.layout.graph import reached
 from brolga.layout.listing import entered, forgotten, names, unlisted, unnamed
-from brolga.layout.naming import digest_of, found, no_such
+from brolga.layout.naming import candidates, digest_of, no_such, several
 from brolga.layout.reading import Reading, here, local
 from brolga.layout.sweep import (
     DEFAULT_AGE_S,
@@ -103,7 +103,9 @@ class Layout(Reading):
 
         With `name`, whether that stands for it.
         """
-        if not self._files.is_there() or (name and self.named(name) != descriptor.digest):
+        if not self._files.is_there():
+            return False
+        if name and {one.digest for one in candidates(self._index(), name)} != {descriptor.digest}:
             return False
         try:
             return self._missing([descriptor]) is None and descriptor.digest in self._reachable()
@@ -111,11 +113,16 @@ class Layout(Reading):
             return False  # what is damaged is written anew
 
     def named(self, tag: str) -> Digest | None:
-        """Return the digest of what a tag stands for; None where there is no such tag."""
+        """Return the digest of what a tag stands for; None where there is no such tag.
+
+        Raises NoSuchImage if more than one image has it.
+        """
         if not self._files.is_there():
             return None
-        entry = found(self._index(), tag)
-        return entry.digest if entry else None
+        found = candidates(index := self._index(), tag)
+        if len(found) > 1:
+            raise several(self.path, tag, index, found)
+        return found[0].digest if found else None
 
     def put(self, document: Manifest | Index, name: str) -> None:
         """Take a manifest under a tag or its digest. What an index refers to needs no entry.

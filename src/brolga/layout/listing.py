@@ -19,14 +19,22 @@ if TYPE_CHECKING:
     from brolga.digest import Digest
     from brolga.manifest import Index
 
-__all__ = ["entered", "forgotten", "name_of", "names", "unlisted", "unnamed"]
+__all__ = ["entered", "forgotten", "full_name_of", "name_of", "names", "unlisted", "unnamed"]
 
 _REF_NAME: Final = "org.opencontainers.image.ref.name"
+_FULL_NAME: Final = (
+    "io.containerd.image.name"  # containerd's and Docker's; ref.name is the tag then
+)
 
 
 def name_of(entry: Descriptor) -> str:
     """Return the name of an entry, "" where it has none."""
     return entry.annotations.get(_REF_NAME, "")
+
+
+def full_name_of(entry: Descriptor) -> str:
+    """Return the name of an entry with its repository, "" where it has none."""
+    return entry.annotations.get(_FULL_NAME, "")
 
 
 def names(index: Index) -> tuple[str, ...]:

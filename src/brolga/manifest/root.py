@@ -121,11 +121,13 @@ class Root:
     """The bytes of a manifest or index, and what both say.
 
     `media_type` may be given as the Content-Type that the bytes came with; it must agree with
-    what they say, and is the media type afterwards.
+    what they say, and is the media type afterwards. `algorithm` is that of the digest by which the
+    bytes were asked for: they keep that name wherever they are copied.
     """
 
     raw: bytes = field(repr=False)
     media_type: str = ""
+    algorithm: str = field(default="sha256", repr=False)
     digest: Digest = field(init=False, compare=False)
     artifact_type: str = field(init=False, compare=False, repr=False)
     subject: Descriptor | None = field(init=False, compare=False, repr=False)
@@ -151,7 +153,7 @@ class Root:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Rebuild the value from its bytes."""
-        return type(self), (self.raw, self.media_type)
+        return type(self), (self.raw, self.media_type, self.algorithm)
 
     def _open(self, wanted: frozenset[str], name: str) -> Members:
         """Read what both kinds share; return the members for the rest."""
@@ -163,7 +165,7 @@ class Root:
         annotations = members.get("annotations", read_strings, dict[str, str]())
         self._set(
             media_type=media_type,
-            digest=Digest.of(self.raw),
+            digest=Digest.of(self.raw, self.algorithm),
             artifact_type=members.get("artifactType", read_artifact_type, ""),
             subject=members.get("subject", Descriptor.from_dict, None),
             annotations=MappingProxyType(annotations),
