@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         UploadInterrupted,
     )
     from brolga.images import BlobLayer, BytesBlob, Image, ImageIndex
+    from brolga.images.flatten import LayerWarning
     from brolga.images.validate import Limits, Problem, validate
     from brolga.layer import LayerStream, StreamLayer
     from brolga.layout import Layout
@@ -89,6 +90,7 @@ __all__ = [
     "LayerError",
     "LayerState",
     "LayerStream",
+    "LayerWarning",
     "Layout",
     "Limits",
     "Local",
@@ -134,6 +136,7 @@ _HOMES = {
     "brolga.descriptor": ("Descriptor", "Platform"),
     "brolga.digest": ("Digest",),
     "brolga.images": ("BlobLayer", "BytesBlob", "Image", "ImageIndex"),
+    "brolga.images.flatten": ("LayerWarning",),
     "brolga.images.validate": ("Limits", "Problem", "validate"),
     "brolga.layer": ("LayerStream", "StreamLayer"),
     "brolga.layout": ("Layout",),

@@ -22,6 +22,7 @@ from brolga.mediatypes import check_media_type
 from brolga.members import (
     Members,
     frozen,
+    hashable,
     parsed,
     read_artifact_type,
     read_digest,
@@ -96,12 +97,17 @@ class Platform:
     variant: str = ""
     os_version: str = ""
     os_features: tuple[str, ...] = ()
-    extra: Mapping[str, object] = field(default_factory=dict, hash=False, kw_only=True)
+    extra: Mapping[str, object] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
         """Keep read-only copies."""
         object.__setattr__(self, "os_features", tuple(self.os_features))
         object.__setattr__(self, "extra", frozen(self.extra))
+
+    def __hash__(self) -> int:
+        """Hash every field: a set of many platforms stays fast."""
+        words = (self.os, self.architecture, self.variant, self.os_version, self.os_features)
+        return hash((words, hashable(self.extra)))
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -196,13 +202,22 @@ class Descriptor:
     media_type: str
     digest: Digest
     size: int
-    # Equal descriptors have equal hashes without it, and a mapping has no hash.
-    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    annotations: Mapping[str, str] = field(default_factory=dict)
     platform: Platform | None = field(default=None, kw_only=True)
     artifact_type: str = field(default="", kw_only=True)
     urls: tuple[str, ...] = field(default=(), kw_only=True)
     data: bytes | None = field(default=None, repr=False, kw_only=True)
-    extra: Mapping[str, object] = field(default_factory=dict, hash=False, kw_only=True)
+    extra: Mapping[str, object] = field(default_factory=dict, kw_only=True)
+
+    def __hash__(self) -> int:
+        """Hash every field that can tell two apart.
+
+        A layout lists one image under many names, which differ in an annotation alone: with equal
+        hashes, a set of them would compare each with each.
+        """
+        about = (self.platform, self.artifact_type, self.urls)
+        named = (hashable(self.annotations), hashable(self.extra))
+        return hash((self.media_type, self.digest, self.size, about, named))
 
     def __post_init__(self) -> None:
         """Check each property, and keep read-only copies of the mappings."""

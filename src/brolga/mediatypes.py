@@ -30,6 +30,7 @@ __all__ = [
     "DOCKER_MANIFEST_LIST",
     "DOCKER_SCHEMA_1",
     "DOCKER_SCHEMA_1_SIGNED",
+    "ENCRYPTED",
     "IMAGE_CONFIGS",
     "LAYER_BY_COMPRESSION",
     "NONDISTRIBUTABLE",
@@ -138,6 +139,9 @@ COMPRESSION_BY_LAYER: Final[Mapping[str, str]] = MappingProxyType(
         DOCKER_FOREIGN_LAYER_GZIP: "gzip",
     }
 )
+
+# How the media type of an encrypted layer ends (containers/ocicrypt, spec).
+ENCRYPTED: Final = "+encrypted"
 
 # Layers whose bytes are elsewhere, by the URLs of their descriptors.
 NONDISTRIBUTABLE: Final = frozenset(

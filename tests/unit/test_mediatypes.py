@@ -50,6 +50,7 @@ def test_all_is_sorted_and_is_what_is_published() -> None:
         "check_media_type",
         "COMPRESSION_BY_LAYER",
         "DOCKER_BY_OCI",
+        "ENCRYPTED",
         "IMAGE_CONFIGS",
         "LAYER_BY_COMPRESSION",
         "NONDISTRIBUTABLE",

@@ -11,7 +11,6 @@ links are followed within it, a bounded number of them.
 from __future__ import annotations
 
 import re
-import tarfile
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -28,9 +27,9 @@ from brolga.errors import (
     NoSuchImage,
     excerpt,
 )
-from brolga.images.entries import shown
 from brolga.manifest import MAX_SIZE
 from brolga.manifest.index import best_suited
+from brolga.tarheaders import is_header, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -191,8 +190,7 @@ def kind_of(head: bytes) -> str:
     if len(head) == _HEAD_SIZE:
         if not any(head):
             return "tar"
-        with suppress(tarfile.HeaderError):
-            tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
+        if is_header(head):
             return "tar"
     return "json" if head.lstrip().startswith((b"{", b"[")) else "other"
 

@@ -56,7 +56,7 @@ def copy_referrers(
                 client.push(by_digest(target, referrer.digest), found, recheck=recheck)
                 todo.append((found, depth + 1))
         if isinstance(one, ImageIndex):
-            children = (child for child in one.index.manifests if not is_blob(child))
-            below = [child for child in children if child.digest not in seen]
-            seen.update(child.digest for child in below)
-            todo += ((one.child(child), depth + 1) for child in below)
+            below = {child.digest: child for child in one.index.manifests if not is_blob(child)}
+            new = [child for digest, child in below.items() if digest not in seen]
+            seen.update(below)
+            todo += ((one.child(child), depth + 1) for child in new)

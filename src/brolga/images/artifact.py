@@ -131,7 +131,13 @@ class Artifact(Image):
         """Raise LayerError: an artifact has no base."""
         raise _no_config("it has no base")
 
-    def flatten(self, created_by: str = "") -> Image:  # noqa: ARG002 - Image's
+    def flatten(
+        self,
+        created_by: str = "",  # noqa: ARG002 - Image's
+        *,
+        strict: bool = False,  # noqa: ARG002 - Image's
+        on_warning: Callable[[str], object] | None = None,  # noqa: ARG002 - Image's
+    ) -> Image:
         """Raise LayerError: an artifact's blobs are not layers."""
         raise _no_config("its files are not layers to be put together")
 

@@ -1,7 +1,7 @@
 """An image layout, a directory, as a store of images.
 
 Knows what a layout keeps, and what of it is whole. Must not know registries, nor how images are
-made; it shares no code with the embedded registry, which writes the same format.
+made; it shares the way to open files with the embedded registry, which writes the same format.
 
     files    where its files are, and who may change them
     listing  index.json as a value
@@ -31,8 +31,6 @@ from brolga.layout.sweep import (
     DEFAULT_AGE_S,
     Sweeping,
     Swept,
-    delete,
-    discard,
     left_over,
     unneeded,
 )
@@ -49,6 +47,7 @@ if TYPE_CHECKING:
 
     from brolga.blob import Blob, Block
     from brolga.descriptor import Descriptor
+    from brolga.layout.listing import LayoutIndex
     from brolga.manifest import Manifest
 
 __all__ = ["DEFAULT_AGE_S", "Layout", "Swept"]
@@ -108,7 +107,7 @@ class Layout(Reading):
         if name and {one.digest for one in candidates(self._index(), name)} != {descriptor.digest}:
             return False
         try:
-            return self._missing([descriptor]) is None and descriptor.digest in self._reachable()
+            return self._missing([descriptor]) is None and self._is_listed(descriptor.digest)
         except (CorruptBlob, DigestMismatch, InvalidManifest):
             return False  # what is damaged is written anew
 
@@ -199,9 +198,13 @@ class Layout(Reading):
             doomed, young = unneeded(self._files, sweeping.needed(after), older_than_s)
             if not dry_run:
                 self._save(before, after)
-                doomed = {path: seen for path, seen in doomed.items() if delete(path, seen)}
+                doomed = {
+                    path: seen for path, seen in doomed.items() if self._files.delete(path, seen)
+                }
             left = [
-                one for one in left_over(self._files, older_than_s) if discard(one, dry=dry_run)
+                one
+                for one in left_over(self._files, older_than_s)
+                if self._files.discard(one, dry=dry_run)
             ]
             unread = tuple(f"{digest}: {why}" for digest, why in sweeping.unread.items())
             size = sum(seen.st_size for seen in doomed.values())
@@ -209,9 +212,10 @@ class Layout(Reading):
 
     # --- Inside
 
-    def _save(self, before: Index, after: Index) -> None:
+    def _save(self, before: LayoutIndex, after: LayoutIndex) -> None:
         if after.raw != before.raw:
             self._files.write([after.raw], lambda _: self._files.index)
+            self._last = after
 
     def _write(
         self,
@@ -245,8 +249,8 @@ class Layout(Reading):
         missing = (one.digest for one in reached(wanted, below) if not self._has(one))
         return next(missing, None)
 
-    def _reachable(self) -> set[Digest]:
-        """Return the digests of the manifests that the index names, and of those below them."""
+    def _is_listed(self, digest: Digest) -> bool:
+        """Return whether the index names a manifest, or an index below it does."""
 
         def below(descriptor: Descriptor) -> Iterable[Descriptor]:
             if descriptor.media_type not in INDEX_TYPES or not self._has(descriptor):
@@ -254,7 +258,8 @@ class Layout(Reading):
             document = self.document(str(descriptor.digest))
             return document.manifests if isinstance(document, Index) else ()
 
-        return {one.digest for one in reached(self._index().manifests, below)}
+        # The index's own entries come first: what is there is found without reading one.
+        return any(one.digest == digest for one in reached(self._index().manifests, below))
 
 
 def _parts(document: Manifest | Index) -> Iterator[Descriptor]:

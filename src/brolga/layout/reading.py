@@ -24,7 +24,7 @@ from brolga.errors import (
 from brolga.images import BlobLayer, BlockStream, BytesBlob, ImageIndex
 from brolga.images.index import is_blob, platforms_of
 from brolga.layout.files import Files, check
-from brolga.layout.listing import name_of, names
+from brolga.layout.listing import MAX_INDEX_SIZE, LayoutIndex, name_of, names
 from brolga.layout.naming import candidates, digest_of, no_such, several
 from brolga.manifest import MAX_SIZE, Index, parse_manifest
 from brolga.manifest.index import best_suited
@@ -58,6 +58,7 @@ class Reading:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._files = Files(self.path)
+        self._last: LayoutIndex | None = None  # which was read, or written
 
     def __repr__(self) -> str:
         """Show where it is."""
@@ -186,13 +187,17 @@ class Reading:
         )
         return best_suited(offers, platform, str(self.path))
 
-    def _index(self) -> Index:
+    def _index(self) -> LayoutIndex:
+        """Read index.json; the same text is not parsed twice."""
         self._files.require()
-        raw = self._files.read(self._files.index)
+        raw = self._files.read(self._files.index, MAX_INDEX_SIZE)
         if raw is None:
             raise local(InvalidLayout(f"{self.path} has no index.json"))
-        with here(self.path):
-            return Index.parse(raw, OCI_INDEX)
+        known = self._last
+        if known is None or known.raw != raw:
+            with here(self.path):
+                self._last = known = LayoutIndex.parse(raw, OCI_INDEX)
+        return known
 
     def _blocks(self, descriptor: Descriptor) -> Generator[bytes, None, None]:
         try:

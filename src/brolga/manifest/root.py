@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from types import EllipsisType, MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from brolga.descriptor import Descriptor
 from brolga.digest import Digest
 from brolga.errors import excerpt
-from brolga.manifest.document import decode, encode
+from brolga.manifest.document import MAX_SIZE, decode, encode
 from brolga.mediatypes import (
     DOCKER_MANIFEST,
     DOCKER_MANIFEST_LIST,
@@ -134,6 +134,9 @@ class Root:
     annotations: Mapping[str, str] = field(init=False, compare=False, repr=False)
     _document: dict[str, object] = field(init=False, compare=False, repr=False)
 
+    # How many bytes are read of one.
+    max_size: ClassVar[int] = MAX_SIZE
+
     @property
     def size(self) -> int:
         """The number of bytes."""
@@ -157,7 +160,7 @@ class Root:
 
     def _open(self, wanted: frozenset[str], name: str) -> Members:
         """Read what both kinds share; return the members for the rest."""
-        document = decode(self.raw)
+        document = decode(self.raw, self.max_size)
         media_type = identify(document, self.media_type)
         if media_type not in wanted:
             raise wrong("$.mediaType", f"{media_type!r} where {name} is wanted")

@@ -144,7 +144,9 @@ def create_app(directory: Path, options: Options | None = None) -> Starlette:
     )
     app.router.redirect_slashes = False
     app.state.options = options
-    app.state.store = Store(directory, durable=options.durable)
+    # What the log has already, by its number (problems).
+    app.state.told = set()
+    app.state.store = Store(directory, durable=options.durable, read_only=options.read_only)
     if options.injector is not None:
         options.injector.bind(app.state)
     return app

@@ -44,9 +44,9 @@ async def pull(request: Request) -> Response:
     repo = names.repo(request)
     digest, tag = _wanted(request, repo)
     if digest is not None:
-        stored = await asyncio.to_thread(repo.manifests.by_digest, digest)
+        stored = await repo.look(lambda manifests: manifests.by_digest(digest))
     else:
-        stored = await asyncio.to_thread(repo.manifests.by_tag, str(tag))
+        stored = await repo.look(lambda manifests: manifests.by_tag(str(tag)))
     descriptor = stored.descriptor
     return send(request, descriptor.digest, stored.file, descriptor.media_type)
 
@@ -75,9 +75,8 @@ async def push(request: Request) -> Response:
         await _receive(request, file)
         # In a thread: a manifest of megabytes takes a moment, in which others shall be served.
         body, descriptor, document = await asyncio.to_thread(_read, file, content_type, wanted)
-    needs = (*document.blobs, *document.manifests)
     sparse = request.app.state.options.sparse
-    await repo.in_turn(partial(repo.manifests.put, body, descriptor, tags, needs, sparse=sparse))
+    await repo.in_turn(partial(repo.manifests.put, body, descriptor, tags, document, sparse=sparse))
     headers = _headers(repo, descriptor, document)
     if wanted is not None and tags:
         headers["OCI-Tag"] = ", ".join(tags)
