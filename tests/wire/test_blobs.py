@@ -251,12 +251,63 @@ def test_a_cut_after_the_last_byte_is_no_cut() -> None:
     "said",
     ["", "bytes 3-9/10", "bytes 5-9/10", "bytes */10", "bytes=4-9", "items 4-9/10", "4-9/10"],
 )
-def test_another_part_than_was_asked_for_is_a_violation(said: str) -> None:
-    """Content-Range says which part is enclosed (RFC 9110, section 15.3.7)."""
+def test_another_part_than_was_asked_for_is_not_taken(said: str) -> None:
+    """Content-Range says which part is enclosed (RFC 9110, section 15.3.7).
+
+    The whole blob is asked for then, and what is here is passed over.
+    """
     wrong = part(4, b"456789")
     wrong = Reply(206, {"content-range": said}, blocks=wrong.blocks)
+    first = (GET, streamed(b"0123", CUT)), (rest(4), wrong)
+    assert read(*first, (later(GET, 1.5), streamed(b"01234", b"56789"))) == DATA
+
+
+@pytest.mark.parametrize("size", [None, 10])
+@pytest.mark.parametrize("answer", [Reply(416), Reply(206)])
+def test_a_registry_without_the_rest_is_asked_for_all_from_then_on(
+    answer: Reply, size: int | None
+) -> None:
+    """416: none of the ranges can be served (RFC 9110, section 15.5.17), as its proxy thinks."""
+    steps: list[tuple[Call, Answer]] = [(GET, streamed(b"0123", CUT)), (rest(4), answer)]
+    steps += [(later(GET, 1.5), streamed(b"0123", b"45", CUT)), (later(GET, 0.5), streamed(DATA))]
+    assert read(*steps, size=size) == DATA
+
+
+def test_what_is_passed_over_does_not_hide_other_bytes() -> None:
+    """What was handed on must be a part of what is verified."""
+    steps = (GET, streamed(b"0123", CUT)), (rest(4), Reply(416))
+    with pytest.raises(DigestMismatch):
+        read(*steps, (later(GET, 1.5), streamed(b"0123x56789")))
+
+
+def test_a_registry_that_never_gives_the_rest_is_left() -> None:
+    """Attempts are bounded, and the last error tells what is wrong."""
+    last = later(GET, 1.5), streamed(b"0123", CUT)
+    with pytest.raises(TransportFailed):
+        read((GET, streamed(b"0123", CUT)), (rest(4), Reply(416)), last)
     with pytest.raises(ProtocolViolation, match="from byte 4 on"):
-        read((GET, streamed(b"0123", CUT)), (rest(4), wrong))
+        read((GET, streamed(b"0123", CUT)), (rest(4), Reply(416)), retry=Retry(attempts=2))
+
+
+@pytest.mark.parametrize("size", [None, 10])
+def test_a_part_that_is_short_is_gone_on_with(size: int | None) -> None:
+    """A server may send less than was asked for (RFC 9110, section 15.3.7)."""
+    steps = (GET, streamed(b"0123", CUT)), (rest(4), part(4, b"45"))
+    assert read(*steps, (rest(6), part(6, b"6789")), size=size) == DATA
+
+
+@pytest.mark.parametrize("size", [None, 10])
+def test_a_part_without_a_byte_is_no_rest(size: int | None) -> None:
+    """The same question would have the same answer: the whole blob is asked for."""
+    steps = (GET, streamed(b"0123", CUT)), (rest(4), part(4))
+    assert read(*steps, (later(GET, 1.5), streamed(DATA)), size=size) == DATA
+
+
+def test_a_part_whose_blob_has_an_unknown_length_ends_with_its_body() -> None:
+    """`bytes 4-9/*`: nobody says how long the blob is; its digest does."""
+    rest_of_it = part(4, b"456789")
+    unknown = Reply(206, {"content-range": "bytes 4-9/*"}, blocks=rest_of_it.blocks)
+    assert read((GET, streamed(b"0123", CUT)), (rest(4), unknown)) == DATA
 
 
 def test_a_part_that_nobody_asked_for_is_a_violation() -> None:
@@ -297,7 +348,7 @@ def test_a_refusal_is_itself(status: int, kind: type[BrolgaError]) -> None:
         read((GET, Reply(status)))
 
 
-@pytest.mark.parametrize(("status", "kind"), [(404, NotFound), (416, RegistryError), (403, Denied)])
+@pytest.mark.parametrize(("status", "kind"), [(404, NotFound), (403, Denied)])
 def test_a_refusal_in_the_middle_is_itself(status: int, kind: type[BrolgaError]) -> None:
     """A blob may be deleted while it is read."""
     with pytest.raises(kind):
@@ -445,3 +496,11 @@ def test_a_size_is_the_descriptors() -> None:
     """The media type has nothing to do with what is there."""
     other = Descriptor("text/plain", BLOB.digest, 4)
     assert play(has_blob(access(), other), (HEAD, Reply(200, {"content-length": "4"}))) is True
+
+
+def test_what_the_lost_attempt_deleted_is_deleted() -> None:
+    """DELETE is idempotent (RFC 9110, 9.2.2): the second one finds nothing, as was wanted."""
+    way = access(retry=PATIENT)
+    play(delete_blob(way, BLOB.digest), (DELETE, CUT), (later(DELETE, 0.5), Reply(404)))
+    steps = (DELETE, Reply(503)), (later(DELETE, 0.5), Reply(404))
+    play(delete_blob(way, BLOB.digest), *steps, error=NotFound)

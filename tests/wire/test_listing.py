@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.wire.scripted import BEARER, HOME, access, authorized, drive, play, token_call
+from tests.wire.scripted import BEARER, HOME, access, authorized, drive, later, play, token_call
 
 from brolga.errors import (
     BrolgaError,
@@ -13,9 +13,11 @@ from brolga.errors import (
     NotFound,
     ProtocolViolation,
     RegistryError,
+    TransportFailed,
     Unauthorized,
 )
 from brolga.wire import Call, Registry, Reply, Retry, list_repositories, list_tags
+from brolga.wire.listing import repository_pages, tag_pages
 
 LIST = f"{HOME}/v2/team/app/tags/list"
 FIRST = Call("GET", f"{LIST}?n=1000")
@@ -158,6 +160,76 @@ def test_each_page_has_its_own_second_try() -> None:
     )
 
 
+def test_a_page_that_was_cut_off_is_asked_for_again() -> None:
+    """The failure of a call is for the conversation to judge, page by page."""
+    second, way = Call("GET", f"{HOME}/x"), access(retry=Retry(attempts=2))
+    cut = TransportFailed("cut", reason="cut")
+    first = FIRST, page("a", link='</x>; rel="next"')
+    again = later(second, 0.5)
+    assert play(list_tags(way), first, (second, cut), (again, page("b"))) == ["a", "b"]
+    play(list_tags(way), first, (second, cut), (again, cut), error=TransportFailed)
+
+
+# --- Bounds
+
+
+def test_pages_are_handed_on_as_they_come() -> None:
+    """Nothing is asked for before it is wanted; an empty page is none."""
+    pages = tag_pages(access())
+    assert next(pages) == FIRST
+    assert pages.send(page("a", "b", link='</x>; rel="next"')) == ["a", "b"]
+    assert next(pages) == Call("GET", f"{HOME}/x")
+    assert pages.send(page(link='</y>; rel="next"')) == Call("GET", f"{HOME}/y")
+    assert pages.send(page("c")) == ["c"]
+    assert next(pages, None) is None
+
+
+def test_repositories_are_handed_on_as_they_come() -> None:
+    """The catalog of a large registry has millions of names."""
+    pages = repository_pages(Registry(HOME).catalog())
+    assert next(pages) == CATALOG
+    assert pages.send(page("a/b", member="repositories")) == ["a/b"]
+
+
+def test_the_names_of_a_list_are_bounded() -> None:
+    """No size that the peer chooses takes memory without a bound (GHSA-f36w-mj3v-6jqv)."""
+    names = ["a"] * 100_000
+    calls: list[Call] = []
+
+    def answer(call: Call) -> Reply:
+        calls.append(call)
+        return page(*names, link=f'</x?{len(calls)}>; rel="next"')
+
+    with pytest.raises(ProtocolViolation, match="the list of tags has too many entries"):
+        drive(list_tags(access()), answer)
+    assert len(calls) == 11
+
+
+def test_the_bytes_of_a_list_are_bounded() -> None:
+    """Short names in long pages are work as well, and what is not a name is read all the same."""
+    body = b'{"tags": [], "x": "' + b"a" * 1_000_000 + b'"}'
+    calls: list[Call] = []
+
+    def answer(call: Call) -> Reply:
+        calls.append(call)
+        return Reply(200, {"link": f'</x?{len(calls)}>; rel="next"'}, body)
+
+    with pytest.raises(ProtocolViolation, match="the list of tags has too many bytes"):
+        drive(list_tags(access()), answer)
+    assert len(calls) == (256 << 20) // len(body) + 1
+
+
+def test_a_page_that_was_cut_is_too_long() -> None:
+    """The driver keeps 4 MiB of an answer; what is cut there is no JSON, and that is not why."""
+    reply = Reply(200, body=b'{"tags": ["' + b"a" * (4 << 20))
+    play(
+        list_tags(access()),
+        (FIRST, reply),
+        error=ProtocolViolation,
+        match="has 4194304 bytes or more: that is too long for one page",
+    )
+
+
 # --- Names
 
 
@@ -264,6 +336,21 @@ def test_repositories_are_listed_as_tags_are() -> None:
         (second, page("c", member="repositories")),
     )
     assert play(list_repositories(Registry(HOME).catalog()), *steps) == ["a", "team/b", "c"]
+
+
+def test_a_list_called_plain_text_is_a_list() -> None:
+    """Go calls JSON so if the handler names no type (`crane registry serve`), and Cloudflare."""
+    kind = {"content-type": "text/plain; charset=utf-8"}
+    reply = Reply(200, kind, b'{"tags": ["a"], "repositories": ["b"]}')
+    assert play(list_tags(access()), (FIRST, reply)) == ["a"]
+    assert play(list_repositories(Registry(HOME).catalog()), (CATALOG, reply)) == ["b"]
+
+
+@pytest.mark.parametrize("body", [b"", b"not here", b"[" * 100_000, b"\xff"])
+def test_a_plain_text_that_is_no_json_is_no_list(body: bytes) -> None:
+    """A proxy's word."""
+    reply = Reply(200, {"content-type": "text/plain"}, body)
+    play(list_tags(access()), (FIRST, reply), error=ProtocolViolation, match="is text/plain: ")
 
 
 def test_a_page_is_no_list() -> None:

@@ -155,3 +155,35 @@ def test_what_a_registry_asks_for_can_be_told(reply: Reply, asks_for: str) -> No
     assert registry.asks_for == asks_for
     assert registry.asks is (reply.status == 401)
     assert registry.shows["server"] == "some/1.0"
+
+
+VERSION = {"docker-distribution-api-version": "registry/2.0"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({"content-type": "text/html; charset=utf-8"}, b"true"),
+        ({"content-type": "text/html; charset=utf-8"} | VERSION, b"true"),
+        ({"content-type": "text/html"} | VERSION, b""),
+        ({"content-type": "text/plain; charset=utf-8"}, b"{}"),
+        ({"content-type": "text/plain"} | VERSION, b"ok"),
+    ],
+)
+def test_an_api_check_that_calls_itself_a_text_is_no_page(
+    headers: dict[str, str], body: bytes
+) -> None:
+    """Quay answers `true` as text/html to who is known (quay/quay, endpoints/v2/__init__.py)."""
+    known = authorized(PING, USER.basic), Reply(200, headers, body)
+    assert play(login(USER), (PING, Reply(401, BASIC)), known) is True
+    open_to_all = (PING, Reply(200, headers, body)), (PING, Reply(200, headers, body))
+    assert play(login(USER), *open_to_all) is False
+
+
+@pytest.mark.parametrize("version", ["", "1.0"])
+@pytest.mark.parametrize(("kind", "body"), [("text/html", b"<html>"), ("text/plain", b"hello")])
+def test_a_page_is_no_api(version: str, kind: str, body: bytes) -> None:
+    """A login page's 200 checks no password."""
+    headers = {"content-type": kind, "docker-distribution-api-version": version}
+    steps = (PING, Reply(401, BASIC)), (authorized(PING, USER.basic), Reply(200, headers, body))
+    play(login(USER), *steps, error=ProtocolViolation, match="not an OCI registry's answer")

@@ -37,6 +37,7 @@ from brolga.wire import (
     Retry,
     Stored,
     delete_manifest,
+    find_manifest,
     get_manifest,
     head_manifest,
     put_manifest,
@@ -56,6 +57,7 @@ TYPE = {"content-type": OCI_MANIFEST}
 LENGTH = {"content-length": str(len(RAW))}
 TOKEN = Reply(200, body=b'{"token": "t1"}')
 CUT = TransportFailed("cut", reason="cut")
+HEAD_REFUSED = (403, 404, 405, 501)
 
 
 def url(reference: object) -> str:
@@ -208,7 +210,10 @@ def test_a_manifest_has_less_than_four_mebibytes() -> None:
 def test_a_refusal_is_itself(status: int, kind: type[BrolgaError]) -> None:
     """404 where the manifest is not there (Pulling manifests)."""
     play(get_manifest(access(), "v1"), (get("v1"), Reply(status)), error=kind)
-    play(head_manifest(access(), "v1"), (head("v1"), Reply(status)), error=kind)
+    steps = [(head("v1"), Reply(status))]
+    if status in HEAD_REFUSED:
+        steps.append((get("v1"), Reply(status)))
+    play(head_manifest(access(), "v1"), *steps, error=kind)
 
 
 def test_a_manifest_may_be_elsewhere() -> None:
@@ -297,9 +302,104 @@ def test_a_manifest_that_nobody_can_name_has_no_descriptor(said: str) -> None:
     assert str(error).isprintable()
 
 
-def test_a_head_may_be_refused_where_a_get_is_not() -> None:
-    """Its error is told as it is: who needs the bytes can still read them."""
-    play(head_manifest(access(), "v1"), (head("v1"), Reply(405)), error=RegistryError)
+@pytest.mark.parametrize("status", HEAD_REFUSED)
+@pytest.mark.parametrize("reference", ["v1", str(DIGEST)])
+def test_a_head_may_be_refused_where_a_get_is_not(status: int, reference: str) -> None:
+    """Some refuse every HEAD (google/go-containerregistry#971, containerd/containerd#6684)."""
+    steps = (head(reference), Reply(status)), (get(reference), Reply(200, TYPE, RAW))
+    for flow in (head_manifest, find_manifest):
+        descriptor = play(flow(access(), reference), *steps[: 1 if flow_ends(flow, status) else 2])
+        expected = None if flow_ends(flow, status) else Descriptor(OCI_MANIFEST, DIGEST, len(RAW))
+        assert descriptor == expected
+
+
+def flow_ends(flow: object, status: int) -> bool:
+    """Tell whether the answer to HEAD is all that a flow wants to know."""
+    return flow is find_manifest and status in (403, 404)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "application/json",
+        "Application/JSON; charset=utf-8",
+        "application/octet-stream",
+        "binary/octet-stream",
+        "text/plain; charset=utf-8",
+        "",
+    ],
+)
+@pytest.mark.parametrize(
+    ("raw", "media_type"),
+    [
+        (b'{"schemaVersion": 2, "mediaType": "%s", "manifests": []}', OCI_INDEX),
+        (b'{"schemaVersion": 2, "manifests": []}', OCI_INDEX),
+        (
+            b'{"schemaVersion": 2, "mediaType": "%s", "layers": [], "config": '
+            b'{"mediaType": "a/b", "size": 2, "digest": "sha256:' + 64 * b"a" + b'"}}',
+            OCI_MANIFEST,
+        ),
+    ],
+)
+def test_a_type_that_says_nothing_is_the_documents_own(
+    kind: str, raw: bytes, media_type: str
+) -> None:
+    """A store gives octet-stream to what it does not know; `mediaType` SHOULD be there."""
+    raw = raw.replace(b"%s", media_type.encode())
+    said = {"content-type": kind, "content-length": str(len(raw))} | named(Digest.of(raw))
+    full = Reply(200, said, raw)
+    assert play(get_manifest(access(), "v1"), (get("v1"), full)).media_type == media_type
+    steps = (head("v1"), Reply(200, said)), (get("v1"), full)
+    expected = Descriptor(media_type, Digest.of(raw), len(raw))
+    assert play(head_manifest(access(), "v1"), *steps) == expected
+    assert play(find_manifest(access(), "v1"), *steps) == expected
+
+
+@pytest.mark.parametrize("raw", [b"hello", b"", b"\xff"])
+def test_a_plain_text_that_is_no_json_is_a_page(raw: bytes) -> None:
+    """A proxy says "not here" with 200 as well."""
+    reply = Reply(200, {"content-type": "text/plain"}, raw)
+    play(
+        get_manifest(access(), "v1"),
+        (get("v1"), reply),
+        error=ProtocolViolation,
+        match="is text/plain: that is not an OCI registry's answer",
+    )
+
+
+@pytest.mark.parametrize("length", ["0", "000"])
+def test_a_length_of_nothing_is_not_the_size(length: str) -> None:
+    """Some say a length of 0 with every HEAD: the size is a part of what refers to a manifest."""
+    said = TYPE | named(DIGEST) | {"content-length": length}
+    steps = (head("v1"), Reply(200, said)), (get("v1"), Reply(200, TYPE, RAW))
+    assert play(head_manifest(access(), "v1"), *steps).size == len(RAW)
+
+
+# --- Asked for before it is written
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_what_may_not_be_asked_is_not_known_to_be_there(status: int) -> None:
+    """Artifactory answers 403 for a manifest that is not there: the write tells of rights."""
+    assert play(find_manifest(access(), "v1"), (head("v1"), Reply(status))) is None
+    for refusal in (405, 501):
+        steps = (head("v1"), Reply(refusal)), (get("v1"), Reply(status))
+        assert play(find_manifest(access(), "v1"), *steps) is None
+
+
+@pytest.mark.parametrize(("status", "kind"), [(401, Unauthorized), (500, RegistryError)])
+def test_who_may_not_know_is_told(status: int, kind: type[BrolgaError]) -> None:
+    """No answer is not the answer no."""
+    play(find_manifest(access(), "v1"), (head("v1"), Reply(status)), error=kind)
+    steps = (head("v1"), Reply(405)), (get("v1"), Reply(status))
+    play(find_manifest(access(), "v1"), *steps, error=kind)
+
+
+def test_what_is_known_to_be_there_is_described() -> None:
+    """One request, if the answer tells all."""
+    reply = Reply(200, TYPE | LENGTH | named(DIGEST))
+    found = play(find_manifest(access(), "v1"), (head("v1"), reply))
+    assert found == Descriptor(OCI_MANIFEST, DIGEST, len(RAW))
 
 
 # --- Pushed
@@ -361,6 +461,19 @@ def test_a_manifest_is_pushed_again_after_a_lost_answer() -> None:
     play(flow, (call, CUT), (later(call, 0.5), Reply(503)), (later(call, 1.5), Reply(201)))
 
 
+@pytest.mark.parametrize("status", [400, 403, 405, 409, 412])
+def test_a_tag_that_must_not_change_was_written_by_the_lost_attempt(status: int) -> None:
+    """The first PUT was done and nobody heard of it: the second one meets an immutable tag."""
+    way, call = access(retry=Retry(attempts=2)), put("v1")
+    lost = (call, CUT), (later(call, 0.5), Reply(status))
+    there = head("v1"), Reply(200, TYPE | LENGTH | named(DIGEST))
+    flow = put_manifest(way, "v1", RAW, OCI_MANIFEST)
+    assert play(flow, *lost, there) == Receipt(DIGEST, subject=False)
+    for other in (Reply(404), Reply(200, TYPE | LENGTH | named(OTHER))):
+        flow = put_manifest(way, "v1", RAW, OCI_MANIFEST)
+        play(flow, *lost, (head("v1"), other), error=RegistryError, match=str(status))
+
+
 def test_a_token_that_died_is_renewed_to_push_the_manifest() -> None:
     """The manifest comes last, after minutes of blobs."""
     flow = put_manifest(access(), "v1", RAW, OCI_MANIFEST)
@@ -411,3 +524,18 @@ def test_a_manifest_or_a_tag_is_deleted(status: int, reference: str) -> None:
 def test_what_is_not_deleted_is_told(status: int, kind: type[BrolgaError]) -> None:
     """404 where it is not found, 400 or 405 where deletion is disabled (Deleting tags)."""
     play(delete_manifest(access(), "v1"), (Call("DELETE", url("v1")), Reply(status)), error=kind)
+
+
+@pytest.mark.parametrize("lost", [CUT, TransportFailed("late", reason="timeout"), Reply(502)])
+def test_what_the_lost_attempt_deleted_is_deleted(lost: Answer) -> None:
+    """DELETE is idempotent (RFC 9110, 9.2.2): the second one finds nothing, as was wanted."""
+    way, call = access(retry=Retry(attempts=2)), Call("DELETE", url("v1"))
+    play(delete_manifest(way, "v1"), (call, lost), (later(call, 0.5), Reply(404)))
+
+
+@pytest.mark.parametrize("refused", [TransportFailed("no", reason="connect"), Reply(503)])
+def test_what_no_attempt_deleted_is_not_found(refused: Answer) -> None:
+    """A call that did not arrive, or was refused, did nothing."""
+    way, call = access(retry=Retry(attempts=2)), Call("DELETE", url("v1"))
+    steps = (call, refused), (later(call, 0.5), Reply(404))
+    play(delete_manifest(way, "v1"), *steps, error=NotFound)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -155,11 +156,30 @@ def test_a_token_is_renewed_between_pages() -> None:
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(401, Unauthorized), (403, Denied), (500, RegistryError), (204, ProtocolViolation)],
+    [(500, RegistryError), (204, ProtocolViolation)],
 )
 def test_a_refusal_is_itself(status: int, kind: type[BrolgaError]) -> None:
-    """Who may not look gets no empty list."""
+    """No answer is no empty list."""
     play(list_referrers(access(), SUBJECT), (API, Reply(status)), error=kind)
+
+
+@pytest.mark.parametrize(("status", "kind"), [(401, Unauthorized), (403, Denied)])
+def test_who_may_not_look_is_told_so_by_the_tag(status: int, kind: type[BrolgaError]) -> None:
+    """Old Harbor answers 401 without a challenge, or 403, for the API that it does not have.
+
+    Who really may not look gets no empty list.
+    """
+    refused = Reply(status)
+    steps = (API, refused), (GET, stored(A))
+    assert play(list_referrers(access(), SUBJECT), *steps) == (A,)
+    play(list_referrers(access(), SUBJECT), (API, refused), (GET, refused), error=kind)
+
+
+def test_credentials_that_do_not_do_are_told() -> None:
+    """A 401 with a challenge asks who calls: it says nothing of the API."""
+    token, refused = Reply(200, body=b'{"token": "t1"}'), Reply(401, BEARER)
+    steps = (API, refused), (token_call(), token), (authorized(API, "Bearer t1"), refused)
+    play(list_referrers(access(), SUBJECT), *steps, error=Unauthorized)
 
 
 def test_a_page_that_is_gone_is_an_error() -> None:
@@ -215,6 +235,45 @@ def test_a_registry_that_sends_elsewhere_has_no_api() -> None:
 def test_without_the_tag_there_is_no_referrer() -> None:
     """Neither the API nor the tag: nothing was attached."""
     assert play(list_referrers(access(), SUBJECT), (API, ABSENT), (GET, ABSENT)) == ()
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_the_subject_itself_is_no_list_of_referrers(algorithm: str) -> None:
+    """GitLab answers the tag with the image of that digest (oras-project/oras#2148).
+
+    The children of an index do not refer to it.
+    """
+    for raw, kind in ((index(A, B), OCI_INDEX), (b'{"schemaVersion": 2}', OCI_MANIFEST)):
+        subject = Digest.of(raw, algorithm)
+        api = Call("GET", f"{ROOT}/referrers/{subject}", API.headers)
+        tag = Call("GET", f"{ROOT}/manifests/{referrers_tag(subject)}", ACCEPT)
+        reply = Reply(200, {"content-type": kind}, raw)
+        assert play(list_referrers(access(), subject), (api, ABSENT), (tag, reply)) == ()
+        put, read = replace(put_call(written(C)), url=tag.url), later(tag, 0.2)
+        back = Reply(200, body=written(C))
+        play(add_referrer(access(), subject, C), (tag, reply), (put, CREATED), (read, back))
+
+
+def test_a_digest_that_cannot_be_computed_is_not_the_tags() -> None:
+    """Nothing could be held against it: what is there is read as a list."""
+    subject = Digest("blake3", "0" * 64)
+    api = Call("GET", f"{ROOT}/referrers/{subject}", API.headers)
+    tag = Call("GET", f"{ROOT}/manifests/{referrers_tag(subject)}", ACCEPT)
+    assert play(list_referrers(access(), subject), (api, ABSENT), (tag, stored(A))) == (A,)
+
+
+def test_referrers_are_bounded() -> None:
+    """No list of pages takes all memory (GHSA-f36w-mj3v-6jqv)."""
+    many = [referrer(str(number)) for number in range(2000)]
+    calls: list[Call] = []
+
+    def answer(call: Call) -> Reply:
+        calls.append(call)
+        return page(*many, link=f"/x?{len(calls)}")
+
+    with pytest.raises(ProtocolViolation, match="list of referrers has too many entries"):
+        drive(list_referrers(access(), SUBJECT), answer)
+    assert len(calls) == 51
 
 
 def test_the_tag_is_filtered_as_well() -> None:

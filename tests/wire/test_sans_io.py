@@ -47,6 +47,7 @@ def test_the_public_names_are_these() -> None:
         "delete_blob",
         "delete_manifest",
         "enter",
+        "find_manifest",
         "get_manifest",
         "has_blob",
         "head_manifest",

@@ -276,6 +276,178 @@ def test_a_refused_token_of_a_wider_scope_is_forgotten_for_all_of_it() -> None:
     play(way.send(TAGS), (ask(PUSH), given("t3")), sent("t3"))
 
 
+def test_when_all_tokens_die_at_once_a_new_one_is_asked_for() -> None:
+    """The registry's key was changed: the token of a wider scope is dead as well, and is not tried.
+
+    Tokens of other repositories are left: if they are dead too, a 401 of their own tells it.
+    """
+    registry = found()
+    other = registry.access(OTHER)
+    play(other.send(TAGS), (ask(pull(OTHER)), given("t0")), sent("t0"))
+    narrow, wide = registry.access(REPOSITORY), registry.access(REPOSITORY, "pull,push")
+    play(narrow.send(TAGS), (ask(pull()), given("t1")), sent("t1"))
+    play(wide.send(TAGS), (ask(PUSH), given("t2")), sent("t2"))
+    dead = authorized(TAGS, "Bearer t1"), REFUSED
+    play(narrow.send(TAGS), dead, (ask(pull()), given("t3")), sent("t3"))
+    play(wide.send(TAGS), (ask(PUSH), given("t4")), sent("t4"))
+    play(other.send(TAGS), sent("t0"))
+
+
+def test_a_token_that_another_thread_renewed_is_kept() -> None:
+    """Two calls are refused with one token: the second one takes what the first one got."""
+    registry = found()
+    way = registry.access(REPOSITORY)
+    play(way.send(TAGS), (ask(pull()), given("t1")), sent("t1"))
+    late = way.send(TAGS)
+    assert next(late) == authorized(TAGS, "Bearer t1")
+    dead = authorized(TAGS, "Bearer t1"), REFUSED
+    play(way.send(TAGS), dead, (ask(pull()), given("t2")), sent("t2"))
+    assert late.send(REFUSED) == authorized(TAGS, "Bearer t2")
+    late.close()
+
+
+# --- How many are kept
+
+
+def kept(registry: Registry) -> int:
+    """Return how many tokens a registry has kept."""
+    return len(registry._tokens)
+
+
+def use(registry: Registry, number: int, **more: object) -> None:
+    """Get a token for one of many repositories."""
+    way = registry.access(Repository("registry.example", f"a{number}"))
+    scope = f"repository:a{number}:pull"
+    play(way.send(TAGS), (ask(scope), given(f"t{number}", **more)), sent(f"t{number}"))
+
+
+def test_tokens_that_expired_are_dropped() -> None:
+    """A client that lives for months does not keep a token of each repository that it saw."""
+    clock = Clock()
+    registry = found(clock=clock)
+    for number in range(20):
+        use(registry, number)
+    assert kept(registry) == 20
+    clock.now += 3600.0
+    use(registry, 20)
+    assert kept(registry) == 1
+
+
+def test_the_newest_tokens_are_kept() -> None:
+    """Tokens may live for a day: their number is bounded, and the oldest go first."""
+    registry = found()
+    for number in range(300):
+        use(registry, number, expires_in=86400)
+    assert kept(registry) == 256
+    way = registry.access(Repository("registry.example", "a299"))
+    play(way.send(TAGS), sent("t299"))
+    use(registry, 0)
+
+
+# --- A token server that redirects
+
+
+def test_a_redirect_of_the_token_server_is_followed_at_home_with_the_password() -> None:
+    """The same scheme, host and port: it is whom the password is for (RFC 6454, section 5)."""
+    first = ask(pull(), basic=USER.basic)
+    moved = Call("GET", "https://auth.example/new?x", first.headers, named_by="auth.example")
+    play(
+        found(USER).access(REPOSITORY).send(TAGS),
+        (first, Reply(302, {"location": "/new?x"})),
+        (moved, given("t1")),
+        sent("t1"),
+    )
+
+
+@pytest.mark.parametrize(
+    "url", ["https://other.example/t", "https://auth.example:8443/t", "https://evil.example/"]
+)
+def test_a_redirect_of_the_token_server_elsewhere_gets_no_password(url: str) -> None:
+    """Kept on a redirect to another origin, ports included, it is a leak (GHSA-vh4v-2xq2-g5cg)."""
+    play(
+        found(USER).access(REPOSITORY).send(TAGS),
+        (ask(pull(), basic=USER.basic), Reply(307, {"location": url})),
+        (Call("GET", url, named_by="auth.example"), given("t1")),
+        sent("t1"),
+    )
+
+
+def test_a_redirect_of_the_token_server_to_the_registry_is_the_users() -> None:
+    """The user named that host; its password stays where it was asked for."""
+    url = f"{HOME}/token"
+    play(
+        found(USER).access(REPOSITORY).send(TAGS),
+        (ask(pull(), basic=USER.basic), Reply(307, {"location": url})),
+        (Call("GET", url), given("t1")),
+        sent("t1"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "fault"),
+    [
+        ("http://auth.example/t", "falls back to plain http"),
+        ("https://127.0.0.1/t", "private network"),
+        ("https://169.254.169.254/t", "private network"),
+        ("https://u:secret@auth.example/t", "no http"),
+    ],
+)
+def test_a_redirect_of_the_token_server_that_is_not_safe_is_a_violation(
+    target: str, fault: str
+) -> None:
+    """No redirect of a realm leaves TLS, or leads inside (GHSA-28r5-37g7-p6mp)."""
+    reply = Reply(307, {"location": target})
+    for credentials, call in (
+        (USER, ask(pull(), basic=USER.basic)),
+        (IDENTITY, exchange(pull())),
+    ):
+        way = found(credentials).access(REPOSITORY)
+        play(way.send(TAGS), (call, reply), error=ProtocolViolation, match=fault)
+
+
+def test_a_token_server_that_redirects_for_ever_is_a_violation() -> None:
+    """A client SHOULD detect cyclical redirections (RFC 9110, section 15.4)."""
+    first = ask(pull())
+    there = Call("GET", "https://auth.example/x", named_by="auth.example")
+    reply = Reply(307, {"location": "/x"})
+    play(
+        found().access(REPOSITORY).send(TAGS),
+        (first, reply),
+        *5 * [(there, reply)],
+        error=ProtocolViolation,
+        match="the token server redirected more than 5 times",
+    )
+
+
+@pytest.mark.parametrize("status", [307, 308])
+def test_a_refresh_token_goes_along_within_its_origin(status: int) -> None:
+    """307 and 308 keep the method and the body (RFC 9110, sections 15.4.8 and 15.4.9)."""
+    first = exchange(pull())
+    moved = Call("POST", f"{REALM}/", first.headers, first.body, named_by="auth.example")
+    play(
+        found(IDENTITY).access(REPOSITORY).send(TAGS),
+        (first, Reply(status, {"location": f"{REALM}/"})),
+        (moved, given("t1")),
+        sent("t1"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "url"), [(302, f"{REALM}/"), (307, "https://other.example/t"), (308, "//a.example")]
+)
+def test_a_refresh_token_goes_nowhere_else(status: int, url: str) -> None:
+    """A secret in a body is no less one than in a header."""
+    play(
+        found(IDENTITY).access(REPOSITORY).send(TAGS),
+        (exchange(pull()), Reply(status, {"location": url})),
+        error=ProtocolViolation,
+        match="not followed here",
+    )
+
+
+# --- What the newest challenge says
+
+
 def test_the_newest_realm_is_asked() -> None:
     """A registry may move its token server: the challenge at hand counts (RFC 6750, section 3)."""
     registry = found()
@@ -399,12 +571,21 @@ def test_a_registry_token_is_sent_as_it_is() -> None:
     play(way.send(POST), (authorized(POST, "Bearer as-it-is"), ACCEPTED))
 
 
-@pytest.mark.parametrize("challenge", [BEARER, BASIC, {}])
+@pytest.mark.parametrize("challenge", [BEARER, BASIC])
 def test_a_refused_registry_token_is_unauthorized(challenge: dict[str, str]) -> None:
     """It is all there is: neither a realm nor a second try could help."""
     way = found(READY).access(REPOSITORY)
     refused = authorized(TAGS, "Bearer as-it-is"), Reply(401, challenge)
     play(way.send(TAGS), refused, error=Unauthorized)
+
+
+def test_a_401_without_a_challenge_is_the_answer() -> None:
+    """A 401 MUST name what it wants (RFC 9110, section 15.5.2); nothing can be tried without it."""
+    for credentials in (READY, USER):
+        way = Registry(HOME, credentials, retry=ONCE).access(REPOSITORY)
+        said = "Bearer as-it-is" if credentials is READY else ""
+        call = authorized(TAGS, said) if said else TAGS
+        assert play(way.send(TAGS), (call, Reply(401))).status == 401
 
 
 # --- The token server's bad moments

@@ -23,12 +23,12 @@ __all__ = ["command"]
 def command(*, registry: str, full_ref: bool, as_json: bool, connection: Connection) -> None:
     """List the repositories of a registry.
 
-    One per line, from docker's catalog API, which not every registry has. REGISTRY is HOST or
-    HOST:PORT. With --json: registry, repositories.
+    One per line, each page as soon as it comes, from docker's catalog API, which not every registry
+    has. REGISTRY is HOST or HOST:PORT. With --json: registry, repositories.
     """
     with open_client(connection) as client:
-        names = client.catalog(registry)
-    if as_json:
-        result("", {"registry": registry, "repositories": names}, as_json=True)
-    else:
-        lines(f"{registry}/{name}" if full_ref else name for name in names)
+        names = client.iter_catalog(registry)
+        if as_json:
+            result("", {"registry": registry, "repositories": list(names)}, as_json=True)
+        else:
+            lines(f"{registry}/{name}" if full_ref else name for name in names)

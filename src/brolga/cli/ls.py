@@ -35,17 +35,18 @@ def command(
 ) -> None:
     """List the tags of a repository.
 
-    One per line, in the registry's order. With --json: repository, tags.
+    One per line, in the registry's order, each page as soon as it comes. With --json: repository,
+    tags.
     """
     from brolga.place import parse_home
 
     home = parse_home(repo)
     check_source(home, connection)
     with open_client(connection) as client:
-        tags = client.tags(home)
-    if omit_digest_tags:
-        tags = [tag for tag in tags if not _DIGEST_TAG.match(tag)]
-    if as_json:
-        result("", {"repository": str(home), "tags": tags}, as_json=True)
-    else:
-        lines(f"{home}:{tag}" if full_ref else tag for tag in tags)
+        tags = client.iter_tags(home)
+        if omit_digest_tags:
+            tags = (tag for tag in tags if not _DIGEST_TAG.match(tag))
+        if as_json:
+            result("", {"repository": str(home), "tags": list(tags)}, as_json=True)
+        else:
+            lines(f"{home}:{tag}" if full_ref else tag for tag in tags)

@@ -6,6 +6,7 @@ anything is pushed.
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 from brolga.client import local
@@ -23,18 +24,20 @@ from brolga.reference import Repository
 from brolga.store import read_tree
 from brolga.wire import (
     head_manifest,
-    list_repositories,
-    list_tags,
     read_blob,
 )
+from brolga.wire.listing import repository_pages, tag_pages
 from brolga.wire.referrers import list_referrers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from brolga.blob import BlobStream
     from brolga.descriptor import Descriptor, Platform
     from brolga.images import Tree
     from brolga.manifest import Index, Manifest
     from brolga.place import Place
+    from brolga.wire.listing import ListFlow
 
 __all__ = ["Reading"]
 
@@ -144,15 +147,30 @@ class Reading(Connected):
 
         Of a layout or an archive the names of its images.
         """
+        return list(self.iter_tags(home))
+
+    def iter_tags(self, home: Repository | Local | str) -> Iterator[str]:
+        """Yield a repository's tags page by page, as `tags` returns them."""
         home = as_home(home)
         if isinstance(home, Local):
-            return local.names_of(home, self._spool)
-        return self._transport.run(list_tags(self._registries.access(home)))
+            yield from local.names_of(home, self._spool)
+        else:
+            yield from self._listed(tag_pages(self._registries.access(home)))
 
     def catalog(self, registry: str) -> list[str]:
         """Return the repositories of a registry, by docker's catalog API."""
+        return list(self.iter_catalog(registry))
+
+    def iter_catalog(self, registry: str) -> Iterator[str]:
+        """Yield the repositories of a registry page by page, as `catalog` returns them."""
         found = self._registries.of(Repository(registry, "catalog"))
-        return self._transport.run(list_repositories(found.catalog()))
+        yield from self._listed(repository_pages(found.catalog()))
+
+    def _listed(self, pages: ListFlow) -> Iterator[str]:
+        """Yield the names of a list, whose next page is asked for when it is wanted."""
+        with closing(self._transport.stream(pages)) as stream:
+            for page in stream:
+                yield from page
 
     def referrers(self, place: Place | str, artifact_type: str = "") -> tuple[Descriptor, ...]:
         """Return what refers to a manifest, by the API or the tag that stands in for it."""

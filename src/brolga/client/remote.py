@@ -19,7 +19,6 @@ from brolga.errors import (
     BrolgaError,
     InvalidManifest,
     NotComputed,
-    NotFound,
     ProtocolViolation,
     RegistryError,
     StreamConsumed,
@@ -30,9 +29,9 @@ from brolga.manifest import parse_manifest
 from brolga.replay import Tape, Window
 from brolga.store import go_on
 from brolga.wire import (
+    find_manifest,
     get_manifest,
     has_blob,
-    head_manifest,
     mount_blob,
     put_manifest,
     read_blob,
@@ -147,11 +146,9 @@ class Remote:
         return self.named(name or str(digest)) == digest
 
     def named(self, tag: str) -> Digest | None:
-        """Ask what a tag stands for; None where there is no such tag."""
-        try:
-            return self.transport.run(head_manifest(self.access, tag)).digest
-        except NotFound:
-            return None
+        """Ask what a tag stands for; None where it is not known to stand for anything."""
+        found = self.transport.run(find_manifest(self.access, tag))
+        return None if found is None else found.digest
 
     def put(self, document: Manifest | Index, name: str) -> None:
         """Push a manifest under a tag or its digest, and see to it that its subject knows it.
@@ -187,10 +184,8 @@ class Remote:
     def document(self, name: str) -> Manifest | Index:
         """Read the manifest or index that a tag or a digest names."""
         stored = self.transport.run(get_manifest(self.access, name))
-        # A type that says nothing of the document is none: some registries send it for all JSON.
-        media_type = "" if stored.media_type == "application/json" else stored.media_type
         try:
-            return parse_manifest(stored.raw, media_type, stored.digest.algorithm)
+            return parse_manifest(stored.raw, stored.media_type, stored.digest.algorithm)
         except InvalidManifest as error:
             named = f"{self.repository}{'@' if ':' in name else ':'}{name}"
             wrong = InvalidManifest(f"{named} is not a valid manifest: {error}")

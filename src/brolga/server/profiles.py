@@ -65,6 +65,11 @@ class Profile:
         cookie              a cookie that is set; who sends it back is refused (403)
         headers             on each answer
         missing_status      what stands for 404 of a blob or a manifest
+        list_type           what the Content-Type of a list of names is; "" for JSON's own
+        api_type            the same of the API check
+        tag_is_digest       whether a tag `sha256-<hex>` that is not there is the manifest of that
+                            digest
+        deletes_tags        whether a tag can be deleted, else 400 DIGEST_INVALID
         manifest_location   whether a pushed manifest's answer has a Location
         referrers           whether there is a referrers API
         page_max            the largest `n` of a list
@@ -110,6 +115,10 @@ class Profile:
     cookie: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     missing_status: int = 404
+    list_type: str = ""
+    api_type: str = ""
+    tag_is_digest: bool = False
+    deletes_tags: bool = True
     manifest_location: bool = True
     referrers: bool = True
     page_max: int | None = None
@@ -153,8 +162,11 @@ _TABLE: Final = (
         name="distribution-2.8",
         why="Content-Range is ignored; a `_state` whose offset is not what is stored cancels the "
         "session, whatever the method (its source): after a cut the session is dead, and DELETE "
-        "works at the newest Location alone. Range is 0-0 for no byte and for one",
+        "works at the newest Location alone. Range is 0-0 for no byte and for one; a tag is not "
+        "deleted (400 DIGEST_INVALID), and there is no referrers API",
         state="kills",
+        deletes_tags=False,
+        referrers=False,
         content_range="ignored",
     ),
     replace(
@@ -177,8 +189,12 @@ _TABLE: Final = (
     replace(
         _DISTRIBUTION,
         name="gitlab",
-        why="distribution, with tokens that live 5 minutes: what takes longer ends with a dead one",
+        why="distribution, with tokens that live 5 minutes: what takes longer ends with a dead "
+        "one; no referrers API, and its tag is answered with the subject itself "
+        "(oras-project/oras#2148)",
         token_s=300,
+        referrers=False,
+        tag_is_digest=True,
     ),
     replace(
         _DISTRIBUTION,
@@ -241,7 +257,8 @@ _TABLE: Final = (
         name="quay",
         why="Range of no byte is `bytes=0--1`; a chunk's bytes that are there are skipped, a gap "
         "is 416; GET of a session has no Location; a PUT that fails ends the session, and one of "
-        "more than 20 GB is refused",
+        "more than 20 GB is refused; the API check is text/html",
+        api_type="text/html; charset=utf-8",
         content_range="overlap",
         says_location=False,
         range_prefix="bytes=",
@@ -259,6 +276,12 @@ _TABLE: Final = (
         patch_status=204,
         may_cancel=False,
         missing_status=403,
+    ),
+    Profile(
+        name="ggcr",
+        why="the registry of `crane registry serve`: a list of names is JSON that Go calls "
+        "text/plain, as its handler names no type (google/go-containerregistry, pkg/registry)",
+        list_type="text/plain; charset=utf-8",
     ),
     Profile(
         name="zot",

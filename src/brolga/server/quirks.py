@@ -14,6 +14,7 @@ import asyncio
 import base64
 import re
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -24,6 +25,7 @@ from brolga.server.faults import FrozenRange, MissingRange, OtherLocation, Shift
 from brolga.server.injection import Session
 from brolga.server.layout import RepositoryUnknown
 from brolga.server.locations import respell, session_in
+from brolga.server.manifest_store import ManifestUnknown
 from brolga.server.problems import answer
 from brolga.server.profiles import Profile
 from brolga.server.receiving import writing
@@ -46,6 +48,7 @@ _OWN: Final = Profile(name="")
 _ERROR: Final = 400
 _NAME: Final = re.compile("/v2/(.+)/(?:blobs|manifests|tags|referrers)(?:/.*)?")
 _STATE: Final = re.compile("(?:^|&)_state=([A-Za-z0-9_=-]+)(?:&|$)")
+_DIGEST_TAG: Final = re.compile("(/v2/.+/manifests/)(sha256-([0-9a-f]{64}))")
 _HUNG_UP: Final = {"type": "http.disconnect"}
 
 
@@ -68,6 +71,7 @@ class Quirks:
             await refused(scope, receive, answering.send)
             return
         _remember(case)
+        case = _with_digest(case, target.repo)
         await self._app(_in_own_words(case, scope), body.receive, answering.send)
         if body.is_refused:
             await _refused(case, body)(scope, receive, answering.pass_on)
@@ -187,6 +191,19 @@ def _in_own_words(case: Case, scope: Scope) -> Scope:
     return {**scope, "path": case.path, "raw_path": case.path.encode(), "headers": headers}
 
 
+def _with_digest(case: Case, repo: Repo | None) -> Case:
+    """Return a request for a tag that stands for a digest as one for that, where the tag is not."""
+    match = _DIGEST_TAG.fullmatch(case.path)
+    reads = case.kind in ("GET manifest", "HEAD manifest")
+    if not case.profile.tag_is_digest or not reads or match is None or repo is None:
+        return case
+    try:
+        repo.manifests.by_tag(match[2]).file.close()
+    except (ManifestUnknown, RepositoryUnknown):
+        return replace(case, path=f"{match[1]}sha256:{match[3]}")
+    return case
+
+
 def _refused(case: Case, body: _Received) -> ASGIApp:
     profile = case.profile
     if body.late:
@@ -301,6 +318,11 @@ class _Answering:
             headers["Set-Cookie"] = profile.cookie
         if kind == "PUT manifest" and not profile.manifest_location:
             del headers["Location"]
+        if not profile.referrers:
+            del headers["OCI-Subject"]  # it tells of the referrers API
+        types = {"GET api": profile.api_type, "GET tags": profile.list_type}
+        if said := types.get(kind.replace("catalog", "tags")):
+            headers["Content-Type"] = said
         upload = _upload(headers.get("location", ""), self._target.repo)
         if upload is not None:
             self._spell_range(headers, upload)

@@ -271,6 +271,13 @@ _RULES: Final = (
     ),
     _Rule(_LISTS, _page, 400, "UNSUPPORTED", "a page has fewer than these"),
     _Rule(
+        ("DELETE manifest",),
+        lambda case: not case.profile.deletes_tags and ":" not in case.path,
+        400,
+        "DIGEST_INVALID",
+        "a manifest is deleted by its digest alone",
+    ),
+    _Rule(
         ("GET referrers",),
         lambda case: not case.profile.referrers,
         404,

@@ -35,7 +35,7 @@ from brolga.transport.pools import Pools, Route, Target
 from brolga.transport.proxy import from_environment
 from brolga.transport.reach import Refused
 from brolga.transport.tls import CERTS_DIRS, Trust
-from brolga.wire import BodyFailed, Patience, Reply
+from brolga.wire import BodyFailed, Call, Patience, Reply
 from brolga.wire.urls import redacted
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import Self
 
-    from brolga.wire import Call, Flow, ReadFlow
+    from brolga.wire import Flow
 
 __all__ = ["Transport"]
 
@@ -162,8 +162,8 @@ class Transport:
             result: _T = end.value
             return result
 
-    def stream(self, flow: ReadFlow) -> Generator[bytes, None, None]:
-        """Drive a conversation that gives bytes on its way; yield them.
+    def stream(self, flow: Generator[Call | _T, Reply, None]) -> Generator[_T, None, None]:
+        """Drive a conversation that gives bytes, or pages of a list, on its way; yield them.
 
         Raises what the flow raises, RuntimeError after `close`.
         """
@@ -171,7 +171,7 @@ class Transport:
         with closing(flow):
             item = next(flow, None)
             while item is not None:
-                if isinstance(item, bytes):
+                if not isinstance(item, Call):
                     yield item
                     item = next(flow, None)
                     continue
@@ -295,7 +295,7 @@ class Transport:
         return {"connect": usual, "read": read, "write": usual, "pool": usual}
 
 
-def _last(resume: Callable[[_A], Call | bytes], value: _A) -> Call | bytes | None:
+def _last(resume: Callable[[_A], Call | _T], value: _A) -> Call | _T | None:
     """Return what a flow yields when it is resumed, None at its end."""
     try:
         return resume(value)

@@ -20,9 +20,11 @@ from urllib.parse import urlencode
 from brolga.errors import ProtocolViolation, TransportFailed
 from brolga.wire.challenge import parse_challenges, parse_token
 from brolga.wire.http import Call
-from brolga.wire.replies import expect, refuse_page
+from brolga.wire.redirects import follow
+from brolga.wire.replies import expect, is_json, refuse_page
 from brolga.wire.retry import Retry, patiently
-from brolga.wire.urls import check, host_of, origin, resolve
+from brolga.wire.tokens import Tokens
+from brolga.wire.urls import check, host_of, origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,8 +37,7 @@ __all__ = ["Access", "Credentials", "Registry", "check_login", "enter"]
 _OK: Final = 200
 _UNAUTHORIZED: Final = 401
 _NO_API: Final = (400, 404, 405)
-_REDIRECTS: Final = (301, 302, 303, 307, 308)
-_MAX_HOPS: Final = 5
+_VERSION: Final = "docker-distribution-api-version"
 # What a token server without the OAuth2 form says to a POST.
 _NO_OAUTH: Final = (400, 404, 405)
 # What tells that the registry speaks the other protocol: reasons of a TransportFailed, by the
@@ -103,7 +104,7 @@ class Registry:
         self._credentials = credentials or Credentials()
         self._bearer: dict[str, str] | None = None
         self._basic = ""
-        self._tokens: dict[tuple[str, ...], tuple[str, float]] = {}
+        self._tokens = Tokens()
 
     @property
     def host(self) -> str:
@@ -141,27 +142,26 @@ class Registry:
         if self._bearer is None:
             return self._basic
         now = self.clock()
-        for known, (said, until) in list(self._tokens.items()):
-            if now < until and _covers(known, scope):
-                return said
+        if said := self._tokens.find(scope, now):
+            return said
         reply = yield from self._ask_realm(self._bearer, scope, patience)
         token = parse_token(reply.body)
         left = min(token.lifetime_s * _LAST_PART, _LAST_S)
         said = f"Bearer {token.text}"
-        self._tokens[scope] = said, now + token.lifetime_s - left
+        self._tokens.keep(scope, said, now + token.lifetime_s - left, self.clock())
         return said
 
-    def learn(self, call: Call, reply: Reply, refused: str = "") -> None:
-        """Take in the challenge of a 401; `refused` is the authorization that did not do.
+    def learn(
+        self, call: Call, reply: Reply, refused: str = "", scope: tuple[str, ...] = ()
+    ) -> None:
+        """Take in the challenge of a 401; `refused` is what did not do for `scope`.
 
         Raises Unauthorized where there is nothing else to try, ProtocolViolation for a realm that
         must not be asked.
         """
         self.asks = True
         challenges = parse_challenges(reply.headers.get("www-authenticate", ""))
-        self._tokens = {
-            scope: token for scope, token in self._tokens.items() if token[0] != refused
-        }
+        self._tokens.forget(scope, refused)
         if self._credentials.registry_token:
             if refused:
                 expect(call, reply)  # it is all there is
@@ -189,8 +189,7 @@ class Registry:
         fields = [("scope", part) for part in scope]
         fields += [("service", params["service"])] if params.get("service") else []
         realm = params["realm"]
-        named_by = "" if host_of(realm) == self.host else self.host
-        ask = Call("GET", realm, patience=patience, named_by=named_by)
+        ask = Call("GET", realm, patience=patience)
         if token := self._credentials.identity_token:
             # A refresh token is for the OAuth2 form; a server without it takes it as a password.
             form = {"grant_type": "refresh_token", "client_id": _CLIENT_ID, "refresh_token": token}
@@ -199,16 +198,28 @@ class Registry:
             body = urlencode([*form.items(), *fields_once]).encode()
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
             call = replace(ask, method="POST", headers=headers, body=body)
-            reply = yield from patiently(self.retry, call, _just_once)
+            reply = yield from patiently(self.retry, call, self._at_realm)
             if reply.status not in _NO_OAUTH:
                 expect(call, reply, _OK, who="the token server")
                 return reply
         basic = self._credentials.basic
         url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(fields)}"
         call = replace(ask, url=url, headers={"Authorization": basic} if basic else {})
-        reply = yield from patiently(self.retry, call, _just_once)
+        reply = yield from patiently(self.retry, call, self._at_realm)
         expect(call, reply, _OK, who="the token server")
         return reply
+
+    def _at_realm(self, call: Call) -> Flow[Reply]:
+        """Make a call to the token server, and follow its redirects.
+
+        Credentials go along within one origin alone.
+        """
+        return (yield from follow(call, self._one_hop, "the token server", resends=True))
+
+    def _one_hop(self, call: Call) -> Flow[Reply]:
+        """Make a call; the registry's own host is named by the user."""
+        away = host_of(call.url) != self.host
+        return (yield replace(call, named_by=(call.named_by or self.host) if away else ""))
 
 
 @dataclass(frozen=True)
@@ -241,14 +252,7 @@ class Access:
 
     def _followed(self, call: Call) -> Flow[Reply]:
         """Make a call and, where it reads, follow redirects."""
-        for _ in range(1 + _MAX_HOPS):
-            reply = yield from self._authorized(call)
-            target = reply.headers.get("location", "")
-            if call.method not in ("GET", "HEAD") or reply.status not in _REDIRECTS or not target:
-                return reply
-            url = check(resolve(call.url, target), "redirect", seen_from=call.url)
-            call = replace(call, url=url, after_s=0.0, named_by=host_of(call.url))
-        raise ProtocolViolation(f"{self.registry.base} redirected more than {_MAX_HOPS} times")
+        return (yield from follow(call, self._authorized, self.registry.base))
 
     def _authorized(self, call: Call) -> Flow[Reply]:
         """Make a call with the authorization; on 401 renew it and, with no stream, try again."""
@@ -261,7 +265,9 @@ class Access:
         reply = yield _with(call, said)
         if reply.status != _UNAUTHORIZED or not call.is_repeatable:
             return reply
-        registry.learn(call, reply, said)
+        if "www-authenticate" not in reply.headers:
+            return reply  # it does not ask who calls: nothing else can be tried
+        registry.learn(call, reply, said, self.scope)
         said = yield from registry.authorization(self.scope, call.patience)
         return (yield _with(replace(call, after_s=0.0), said))
 
@@ -289,8 +295,7 @@ def enter(
     elif reply.status in _NO_API:
         raise ProtocolViolation(f"{base} answers {reply.status} at /v2/: it is not an OCI registry")
     else:
-        expect(call, reply, _OK)
-        refuse_page(call, reply)
+        _expect_api(call, reply)
     return registry
 
 
@@ -304,9 +309,19 @@ def check_login(registry: Registry) -> Flow[bool]:
     access = Access(registry, (), f"{registry.base}/v2/")
     call = Call("GET", access.url(""))
     reply = yield from access.send(call)
-    expect(call, reply, _OK)
-    refuse_page(call, reply)
+    _expect_api(call, reply)
     return registry.asks
+
+
+def _expect_api(call: Call, reply: Reply) -> None:
+    """Raise if an answer to the API check is not a registry's.
+
+    Quay gives `true` as text/html (quay/quay, endpoints/v2/__init__.py): what names the API's
+    version, or is JSON, is no page.
+    """
+    expect(call, reply, _OK)
+    if not reply.headers.get(_VERSION, "").startswith("registry/2") and not is_json(reply):
+        refuse_page(call, reply)
 
 
 def _knock(retry: Retry, bases: Sequence[str]) -> Flow[tuple[str, Call, Reply]]:
@@ -337,17 +352,3 @@ def _with(call: Call, authorization: str) -> Call:
     if not authorization:
         return call
     return replace(call, headers={**call.headers, "Authorization": authorization})
-
-
-def _covers(known: Sequence[str], scope: Sequence[str]) -> bool:
-    """Tell whether a token for `known` does for `scope` too: a token to push can pull."""
-    return _grants(scope) <= _grants(known)
-
-
-def _grants(scope: Sequence[str]) -> set[tuple[str, str]]:
-    """Return what a scope allows, as pairs of a resource and one action."""
-    return {
-        (resource, action)
-        for resource, _, actions in (part.rpartition(":") for part in scope)
-        for action in actions.split(",")
-    }

@@ -5,8 +5,8 @@ are for.
 
 Strategy: `read_blob` yields its calls and, between them, the blob's bytes. It hashes what comes by,
 and keeps the last block back until all of it is right: who reads no more than the size is told of a
-wrong byte too. A cut is mended by asking for
-the rest (RFC 9110, section 14), and the hash goes on where it was.
+wrong byte too. A cut is mended by asking for the rest (RFC 9110, section 14), and the hash goes on
+where it was. A registry that answers with something else is asked for the whole blob from then on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from brolga.digest import Verifier
 from brolga.errors import DigestMismatch, ProtocolViolation, TransportFailed
 from brolga.wire.http import Call
-from brolga.wire.replies import expect, shows_blob
+from brolga.wire.replies import expect, expect_deleted, shows_blob
 from brolga.wire.retry import Setbacks
 from brolga.wire.urls import redacted
 
@@ -37,7 +37,10 @@ ReadFlow: TypeAlias = "Generator[Call | bytes, Reply, None]"
 _OK: Final = 200
 _PARTIAL: Final = 206
 _NOT_FOUND: Final = 404
-_CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,19})-")
+_NO_SUCH_RANGE: Final = 416
+_CONTENT_RANGE: Final = re.compile(
+    r"bytes (?P<start>[0-9]{1,19})-(?:[0-9]{1,19}/(?P<size>[0-9]{1,19}))?"
+)
 
 
 def has_blob(access: Access, descriptor: Descriptor) -> Flow[bool]:
@@ -56,7 +59,7 @@ def has_blob(access: Access, descriptor: Descriptor) -> Flow[bool]:
 def delete_blob(access: Access, digest: Digest) -> Flow[None]:
     """Delete a blob from the repository (end-10). Raises NotFound, RegistryError."""
     call = Call("DELETE", access.url(f"blobs/{digest}"))
-    expect(call, (yield from access.send(call)), 202, 200, 204)
+    expect_deleted(call, (yield from access.send(call)))
 
 
 def read_blob(access: Access, digest: Digest, size: int | None = None) -> ReadFlow:
@@ -68,25 +71,27 @@ def read_blob(access: Access, digest: Digest, size: int | None = None) -> ReadFl
     """
     verifier = Verifier(digest)
     setbacks = Setbacks(access.registry.retry, access.registry.clock)
-    offset, held = 0, b""
+    offset, held, knows_ranges = 0, b"", True
     while True:
-        call = _get(access, digest, offset, setbacks.pause_s())
+        before, start = offset, offset if knows_ranges else 0
+        call = _get(access, digest, start, setbacks.pause_s())
         reply = yield from access.send(call)
         blocks = reply.blocks or _whole(reply.body)
         try:
-            _expect_from(call, reply, offset)
+            end = _end_of(call, reply, start, size)
             for block in _rest(blocks, 0 if reply.status == _PARTIAL else offset):
                 offset += len(block)
-                if size is not None and offset > size:
-                    raise _wrong_size(access, digest, size, "more")
+                _check_room(access, digest, size, offset)
                 verifier.update(block)
                 if held:
                     yield held
                 held = block
+            _expect_end(call, offset, end)
             break
-        except TransportFailed as error:
+        except (TransportFailed, _OtherPart) as error:
             if offset == size:
                 break  # it lacks nothing but the end of the answer
+            knows_ranges &= offset > before or isinstance(error, TransportFailed)
             if not setbacks.count(error, offset, 0):
                 raise
         finally:
@@ -96,22 +101,49 @@ def read_blob(access: Access, digest: Digest, size: int | None = None) -> ReadFl
         yield held
 
 
+class _OtherPart(ProtocolViolation):
+    """An answer to a Range request that is not the rest: the blob is read from its first byte.
+
+    What was handed on is passed over then; the hash goes over it and what follows.
+    """
+
+
 def _get(access: Access, digest: Digest, offset: int, pause_s: float) -> Call:
     """Return the call for a blob's bytes from `offset` on."""
     headers = {"Range": f"bytes={offset}-"} if offset else {}
     return Call("GET", access.url(f"blobs/{digest}"), headers, after_s=pause_s, streamed=True)
 
 
-def _expect_from(call: Call, reply: Reply, offset: int) -> None:
-    """Raise where an answer is neither the whole blob nor its bytes from `offset` on."""
+def _end_of(call: Call, reply: Reply, offset: int, size: int | None) -> int | None:
+    """Return how many bytes a blob has as the answer from `offset` on, a part, tells it.
+
+    None for an answer that is the whole blob: its end is the end. Raises _OtherPart where it is
+    another part, or none (416), and RegistryError, ProtocolViolation for any other answer.
+    """
+    if offset and reply.status == _NO_SUCH_RANGE:
+        raise _OtherPart(f"the registry has no bytes of {redacted(call.url)} from byte {offset} on")
     expect(call, reply, *((_OK, _PARTIAL) if offset else (_OK,)))
-    if reply.status == _PARTIAL:
-        start = _CONTENT_RANGE.match(reply.headers.get("content-range", ""))
-        if start is None or int(start[1]) != offset:
-            raise ProtocolViolation(
-                f"the registry was asked for {redacted(call.url)} from byte {offset} on, and "
-                "answered with another part"
-            )
+    if reply.status == _OK:
+        return None
+    part = _CONTENT_RANGE.match(reply.headers.get("content-range", ""))
+    if part is None or int(part["start"]) != offset:
+        raise _OtherPart(
+            f"the registry was asked for {redacted(call.url)} from byte {offset} on, and "
+            "answered with another part"
+        )
+    return int(part["size"] or 0) if size is None else size
+
+
+def _expect_end(call: Call, read: int, end: int | None) -> None:
+    """Raise _OtherPart if a part ended before the blob does."""
+    if end is not None and read < end:
+        raise _OtherPart(f"the registry gave a part of {redacted(call.url)} that ends too early")
+
+
+def _check_room(access: Access, digest: Digest, size: int | None, read: int) -> None:
+    """Raise DigestMismatch if more was read than the blob has."""
+    if size is not None and read > size:
+        raise _wrong_size(access, digest, size, "more")
 
 
 def _check(access: Access, verifier: Verifier, digest: Digest, size: int | None, read: int) -> None:

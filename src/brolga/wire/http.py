@@ -65,7 +65,8 @@ class Reply:
     """One answer. `headers` has lower-case names; `body` may have been cut at the driver's cap.
 
     `sent` counts the body's bytes that went out; `whole` tells that all of them did. An answer
-    that came while the body was going out is not whole, whatever its status says.
+    that came while the body was going out is not whole, whatever its status says. `retried` tells
+    that an earlier attempt at the call has no known outcome: it may have done its work.
 
     `blocks` is the body of a streamed call: iterate it once, close it in any case. It raises
     TransportFailed where the body does not come to its end.
@@ -77,6 +78,7 @@ class Reply:
     body: bytes = field(default=b"", repr=False)
     sent: int = 0
     whole: bool = True
+    retried: bool = False
     blocks: Generator[bytes, None, None] | None = field(default=None, repr=False)
 
 

@@ -3,15 +3,16 @@
 Knows the distribution-spec's "Content Discovery" and docker's catalog. Must not know what the names
 are for.
 
-Strategy: lists are paged by Link. Pages are bounded and on the registry's own host, so that no
-answer leads away or on for ever.
+Strategy: lists are paged by Link. Pages are on the registry's own host, so that no answer leads
+away, and handed on as they come. Their number, bytes and entries are bounded (`Budget`).
 """
 
 from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from brolga.errors import ProtocolViolation, excerpt
 from brolga.reference import is_tag
@@ -20,14 +21,33 @@ from brolga.wire.replies import expect, refuse_page
 from brolga.wire.urls import check, redacted, resolve
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
     from brolga.wire.access import Access
     from brolga.wire.http import Flow, Reply
 
-__all__ = ["list_repositories", "list_tags", "next_page", "parse_object"]
+__all__ = [
+    "Budget",
+    "ListFlow",
+    "list_repositories",
+    "list_tags",
+    "next_page",
+    "parse_object",
+    "repository_pages",
+    "tag_pages",
+]
+
+# A conversation that gives pages of names on its way.
+ListFlow: TypeAlias = "Generator[Call | list[str], Reply, None]"
+_T = TypeVar("_T")
 
 _OK: Final = 200
 _PAGE: Final = 1000  # names; what ECR gives at most
+# What is read of one list.
 _MAX_PAGES: Final = 10_000
+_MAX_NAMES: Final = 1_000_000
+_MAX_SIZE: Final = 256 << 20  # bytes
+_MAX_BODY: Final = 4 << 20  # bytes; what the driver keeps of an answer
 _MAX_NAME: Final = 1024  # characters
 # `rel` may name several relations, and case does not count (RFC 8288, section 3.3).
 _NEXT: Final = re.compile(
@@ -37,24 +57,30 @@ _NEXT: Final = re.compile(
 
 
 def list_tags(access: Access) -> Flow[list[str]]:
-    """Return the tags of a repository, in the registry's order (end-8a, end-8b).
-
-    Raises NotFound, RegistryError, ProtocolViolation for what is no list of tags: each will be
-    printed, and be a part of a path.
-    """
-    url = access.url(f"tags/list?n={_PAGE}")
-    tags = yield from _names(access, url, "tags")
-    for tag in tags:
-        if not is_tag(tag):
-            raise ProtocolViolation(
-                f"the registry's answer to {redacted(url)} lists {excerpt(tag)}, which is not a tag"
-            )
-    return tags
+    """Return the tags of a repository, in the registry's order. Raises as `tag_pages`."""
+    return (yield from _join(tag_pages(access)))
 
 
 def list_repositories(access: Access) -> Flow[list[str]]:
-    """Return the repositories of a registry (docker's `/v2/_catalog`). Raises as `list_tags`."""
-    return (yield from _names(access, access.url(f"_catalog?n={_PAGE}"), "repositories"))
+    """Return the repositories of a registry. Raises as `tag_pages`."""
+    return (yield from _join(repository_pages(access)))
+
+
+def tag_pages(access: Access) -> ListFlow:
+    """Yield the tags of a repository page by page, in the registry's order (end-8a, end-8b).
+
+    Raises NotFound, RegistryError, ProtocolViolation for what is no list of tags (each will be
+    printed, and be a part of a path), and for a list that is longer than any honest one.
+    """
+    return _pages(access, access.url(f"tags/list?n={_PAGE}"), "tags", _check_tags)
+
+
+def repository_pages(access: Access) -> ListFlow:
+    """Yield the repositories of a registry page by page (docker's `/v2/_catalog`).
+
+    Raises as `tag_pages`.
+    """
+    return _pages(access, access.url(f"_catalog?n={_PAGE}"), "repositories", _check_nothing)
 
 
 def next_page(access: Access, call: Call, reply: Reply) -> str:
@@ -73,6 +99,47 @@ def next_page(access: Access, call: Call, reply: Reply) -> str:
     return url
 
 
+@dataclass
+class Budget:
+    """How much of one list is read: so many pages, entries and bytes of answers.
+
+    `what` names the list in the error.
+    """
+
+    what: str
+    pages: int
+    entries: int
+    size: int  # bytes
+
+    def spend(self, call: Call, reply: Reply) -> None:
+        """Count the bytes of a page. Raises ProtocolViolation if there are too many of them."""
+        self.size -= len(reply.body)
+        if len(reply.body) >= _MAX_BODY:
+            raise ProtocolViolation(
+                f"the registry's answer to {redacted(call.url)} has {_MAX_BODY} bytes or more: "
+                "that is too long for one page of a list"
+            )
+        if self.size < 0:
+            raise self._too_long(call, "has too many bytes")
+
+    def take(self, call: Call, entries: int) -> None:
+        """Count the entries of a page. Raises ProtocolViolation if there are too many."""
+        self.entries -= entries
+        if self.entries < 0:
+            raise self._too_long(call, "has too many entries")
+
+    def turn_page(self, call: Call) -> None:
+        """Count one page more. Raises ProtocolViolation if there are too many."""
+        self.pages -= 1
+        if self.pages <= 0:
+            raise self._too_long(call, "has no end")
+
+    def _too_long(self, call: Call, why: str) -> ProtocolViolation:
+        return ProtocolViolation(
+            f"{redacted(call.url)}: the list of {self.what} {why}; no more of it is read"
+        )
+
+
 def parse_object(call: Call, reply: Reply) -> dict[str, Any]:
     """Return the JSON object that an answer is. Raises ProtocolViolation where it is none."""
     refuse_page(call, reply)
@@ -85,22 +152,66 @@ def parse_object(call: Call, reply: Reply) -> dict[str, Any]:
     return document
 
 
-def _names(access: Access, url: str, member: str) -> Flow[list[str]]:
-    names: list[str] = []
-    for _ in range(_MAX_PAGES):
+def _pages(
+    access: Access, url: str, member: str, check_names: Callable[[Call, list[str]], None]
+) -> ListFlow:
+    """Yield calls, and the names of each page that is not empty."""
+    budget = Budget(member, _MAX_PAGES, _MAX_NAMES, _MAX_SIZE)
+    while url:
         call = Call("GET", url)
         reply = yield from access.send(call)
         expect(call, reply, _OK)
+        budget.spend(call, reply)
         page = parse_object(call, reply).get(member) or []  # null is an empty list, to Go
         if not isinstance(page, list) or not all(map(_is_name, page)):
             raise ProtocolViolation(
                 f"the registry's answer to {redacted(call.url)} has no list of names as {member}"
             )
-        names += page
+        check_names(call, page)
+        budget.take(call, len(page))
         url = next_page(access, call, reply)
-        if not url:
-            return names
-    raise ProtocolViolation(f"{redacted(url)}: the list of {member} has no end")
+        if url:
+            budget.turn_page(call)
+        if page:
+            yield page
+
+
+def _join(pages: ListFlow) -> Flow[list[str]]:
+    """Return all names of a list."""
+    names: list[str] = []
+    item = next(pages, None)
+    while item is not None:
+        if isinstance(item, list):
+            names += item
+            item = next(pages, None)
+            continue
+        try:
+            reply = yield item
+        except BaseException as error:  # noqa: BLE001 - it is for the conversation to judge
+            item = _last(pages.throw, error)
+        else:
+            item = _last(pages.send, reply)
+    return names
+
+
+def _last(step: Callable[[_T], Call | list[str]], argument: _T) -> Call | list[str] | None:
+    try:
+        return step(argument)
+    except StopIteration:
+        return None
+
+
+def _check_tags(call: Call, tags: list[str]) -> None:
+    for tag in tags:
+        if not is_tag(tag):
+            raise ProtocolViolation(
+                f"the registry's answer to {redacted(call.url)} lists {excerpt(tag)}, "
+                "which is not a tag"
+            )
+
+
+def _check_nothing(call: Call, names: list[str]) -> None:
+    """Take the names as they are."""
 
 
 def _is_name(name: object) -> bool:

@@ -13,14 +13,16 @@ there any more. A client that takes longer than that still wins, and neither lea
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from brolga.errors import InvalidManifest, NotFound, ProtocolViolation
+from brolga.digest import Digest
+from brolga.errors import InvalidDigest, InvalidManifest, NotFound, ProtocolViolation
 from brolga.manifest import Index
 from brolga.mediatypes import OCI_INDEX
 from brolga.wire.http import Call
-from brolga.wire.listing import next_page
+from brolga.wire.listing import Budget, next_page
 from brolga.wire.manifests import get_manifest, put_manifest
 from brolga.wire.replies import expect, refuse_page
 
@@ -28,16 +30,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from brolga.descriptor import Descriptor
-    from brolga.digest import Digest
     from brolga.wire.access import Access
-    from brolga.wire.http import Flow
+    from brolga.wire.http import Flow, Reply
 
 __all__ = ["add_referrer", "list_referrers", "referrers_tag", "remove_referrer"]
 
 _OK: Final = 200
+_UNAUTHORIZED: Final = 401
 # How registries without the API answer (GHCR sends elsewhere with 303, which ends in one of these).
-_NO_API: Final = (303, 400, 404, 405, 406, 501)
+# Old Harbor says 401 without a challenge, or 403: who really may not read is told so by the tag.
+_NO_API: Final = (303, 400, 401, 403, 404, 405, 406, 501)
+# What is read of one list.
 _MAX_PAGES: Final = 1000
+_MAX_ENTRIES: Final = 100_000
+_MAX_SIZE: Final = 64 << 20  # bytes
 _TRIES: Final = 10
 # Seconds after which what was written is read again; longer each time, so that many who write at
 # once come apart.
@@ -64,23 +70,38 @@ def list_referrers(
     """
     query = f"?artifactType={quote(artifact_type, safe='')}" if artifact_type else ""
     url = access.url(f"referrers/{subject}{query}")
+    budget = Budget("referrers", _MAX_PAGES, _MAX_ENTRIES, _MAX_SIZE)
     found: list[Descriptor] = []
-    for number in range(_MAX_PAGES):
+    is_first = True
+    while url:
         call = Call("GET", url, {"Accept": OCI_INDEX})
         reply = yield from access.send(call)
-        if reply.status in _NO_API and number == 0:
-            found += (yield from _tagged(access, subject)).manifests
-            break
-        expect(call, reply, _OK)
-        refuse_page(call, reply)
-        found += _index(access, subject, reply.body).manifests
-        url = next_page(access, call, reply)
-        if not url:
-            break
-    else:
-        raise ProtocolViolation(f"the list of referrers of {subject} has no end")
-    # A registry need not filter (OCI-Filters-Applied).
-    return tuple(one for one in found if artifact_type in {"", one.artifact_type})
+        if is_first and _has_no_api(reply):
+            page, url = (yield from _tagged(access, subject)).manifests, ""
+        else:
+            expect(call, reply, _OK)
+            budget.spend(call, reply)
+            refuse_page(call, reply)
+            page, url = (
+                _index(access, subject, reply.body).manifests,
+                next_page(access, call, reply),
+            )
+        budget.take(call, len(page))
+        if url:
+            budget.turn_page(call)
+        # A registry need not filter (OCI-Filters-Applied).
+        found += [one for one in page if artifact_type in {"", one.artifact_type}]
+        is_first = False
+    return tuple(found)
+
+
+def _has_no_api(reply: Reply) -> bool:
+    """Tell whether an answer is that of a registry without the referrers API.
+
+    A 401 with a challenge is none: it says that the credentials do not do.
+    """
+    asks_who = reply.status == _UNAUTHORIZED and "www-authenticate" in reply.headers
+    return reply.status in _NO_API and not asks_who
 
 
 def add_referrer(access: Access, subject: Digest, referrer: Descriptor) -> Flow[None]:
@@ -127,12 +148,25 @@ def _change(
 
 
 def _tagged(access: Access, subject: Digest, pause_s: float = 0.0) -> Flow[Index]:
-    """Return the index under the referrers tag; an empty one where there is no tag."""
+    """Return the index under the referrers tag; an empty one where there is no tag.
+
+    GitLab answers with the subject itself where there is none (oras-project/oras#2148): an image is
+    no list of its own referrers, and the children of an index do not refer to it.
+    """
     try:
         stored = yield from get_manifest(access, referrers_tag(subject), pause_s)
     except NotFound:
         return Index.new(())
+    if _is(subject, stored.raw):
+        return Index.new(())
     return _index(access, subject, stored.raw, stored.media_type)
+
+
+def _is(digest: Digest, raw: bytes) -> bool:
+    """Tell whether bytes are those of a digest; False where it cannot be computed here."""
+    with suppress(InvalidDigest):
+        return Digest.of(raw, digest.algorithm) == digest
+    return False
 
 
 def _index(access: Access, subject: Digest, raw: bytes, media_type: str = "") -> Index:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "expect",
+    "expect_deleted",
+    "is_json",
     "location",
     "media_type",
     "named_digest",
@@ -43,6 +45,7 @@ __all__ = [
 ]
 
 _OK: Final = 200
+_NOT_FOUND: Final = 404
 _MAX_ERRORS: Final = 3  # the cause may not be the first
 
 _MAX_TEXT: Final = 300  # characters of a registry's own words in a message of ours
@@ -78,13 +81,24 @@ def expect(call: Call, reply: Reply, *statuses: int, who: str = "the registry") 
     raise ProtocolViolation(f"{what} where {wanted} was expected")
 
 
-def refuse_page(call: Call, reply: Reply) -> None:
-    """Raise ProtocolViolation where an answer is a text for people: no registry gives one here.
+def expect_deleted(call: Call, reply: Reply) -> None:
+    """Return if what a DELETE names is gone. Raises NotFound, RegistryError, ProtocolViolation.
 
-    A server that has a page for whatever it is asked says 200 as well.
+    If an earlier attempt had no known outcome, 404 says that it was done.
+    """
+    if not (reply.retried and reply.status == _NOT_FOUND):
+        expect(call, reply, 202, 200, 204)
+
+
+def refuse_page(call: Call, reply: Reply) -> None:
+    """Raise ProtocolViolation if an answer is a text for people: no registry gives one here.
+
+    A server that has a page for whatever it is asked says 200 as well. A plain text that is JSON is
+    no page: Go's HTTP server, and Cloudflare's, call JSON text/plain if nobody says what it is.
     """
     kind = media_type(reply).lower()
-    if kind.startswith("text/") or kind == "application/xhtml+xml":
+    is_text = kind.startswith("text/") and not (kind == "text/plain" and is_json(reply))
+    if is_text or kind == "application/xhtml+xml":
         error = ProtocolViolation(
             f"{redacted(call.url)} is {_readable(kind)}: that is not an OCI registry's answer"
         )
@@ -92,6 +106,15 @@ def refuse_page(call: Call, reply: Reply) -> None:
             "check the host and port; a proxy or a login page may stand in front of the registry"
         )
         raise error
+
+
+def is_json(reply: Reply) -> bool:
+    """Tell whether the body of an answer is JSON, whatever its Content-Type is."""
+    try:
+        json.loads(reply.body)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def media_type(reply: Reply) -> str:

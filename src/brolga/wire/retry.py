@@ -5,7 +5,9 @@ pause is a wish on the next call, `Call.after_s`, and chance comes from outside.
 
 Strategy: only calls whose body is bytes are repeated. A refusal (429, 503) did nothing, so any
 such call may follow it. After a lost answer, or another 5xx, the call may have done its work: only
-what is idempotent (RFC 9110, section 9.2.2) may follow. Attempts and pauses are bounded.
+what is idempotent (RFC 9110, section 9.2.2) may follow, and the answer tells of it
+(`Reply.retried`): to a DELETE that was done, the second answer is 404. Attempts and pauses are
+bounded.
 
 A connection that was kept from an earlier call may have been closed before this one came: a cut of
 it says nothing of the registry, so the call follows at once, and once.
@@ -31,6 +33,7 @@ __all__ = ["PASSING", "PASSING_REASONS", "REFUSED", "Retry", "Setbacks", "passes
 # What is idempotent (RFC 9110, section 9.2.2), and the POSTs of this protocol: they open a session,
 # mount a blob or give a token, and a second one does no harm. A PATCH would be appended twice.
 _REPEATABLE: Final = ("GET", "HEAD", "PUT", "DELETE", "POST")
+_SAFE: Final = ("GET", "HEAD")
 REFUSED: Final = (429, 503)
 # Proxies have numbers of their own (Cloudflare's 520 to 530). What is not implemented, does not fit
 # on the disk or goes in circles does not pass by itself.
@@ -141,12 +144,14 @@ def patiently(
 
     Raises the last TransportFailed where there was no answer.
     """
-    attempt, stale = 1, False
+    attempt, stale, unknown = 1, False, False
+    reads = call.method in _SAFE
     while True:
         pause: float | None
         try:
             reply = yield from once(call)
         except TransportFailed as error:
+            unknown = unknown or error.reason != "connect"
             if not stale and error.reason in reasons and _is_stale(error, call):
                 stale, call = True, replace(call, after_s=0.0)
                 continue
@@ -157,7 +162,8 @@ def patiently(
         else:
             pause = _pause_after(retry, attempt, call, reply)
             if pause is None:
-                return reply
+                return replace(reply, retried=True) if unknown and not reads else reply
+            unknown = unknown or reply.status not in REFUSED
         call = replace(call, after_s=pause)
         attempt += 1
 

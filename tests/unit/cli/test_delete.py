@@ -43,6 +43,8 @@ def delete(brolga: Brolga, ref: str, status: int, found: int) -> tuple[int, str]
         while head := peer.head():
             if head[0].startswith("DELETE"):
                 peer.answer(status, body)
+            elif head[0].startswith("GET") and "/manifests/" in head[0]:
+                peer.answer(found)  # asked if HEAD is refused
             elif head[0].startswith("HEAD"):
                 peer.socket.sendall(
                     f"HTTP/1.1 {found} .\r\nContent-Length: 2\r\n"

@@ -1,0 +1,74 @@
+"""What is read and asked for at registries that answer in their own way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.faults.conftest import NAME, Raw, digest_of
+
+from brolga.client import Client
+from brolga.errors import NotFound
+from brolga.images import Artifact, Image, ImageIndex
+from brolga.server.profiles import PROFILES
+
+if TYPE_CHECKING:
+    from brolga.pytest_plugin import BrolgaRegistry
+
+
+def test_what_is_not_there_is_403_at_jfrog_and_a_push_goes_on(
+    brolga_registry: BrolgaRegistry,
+) -> None:
+    """403 is not known to be there: whoever lacks the rights learns it from the write."""
+    brolga_registry.use(profile="jfrog")
+    image = Image.empty()
+    with Client() as client:
+        client.push(f"{brolga_registry.repository(NAME)}:v1", image)
+        assert client.head(f"{brolga_registry.repository(NAME)}:v1") == image.descriptor
+
+
+@pytest.mark.parametrize("index", [False, True])
+def test_gitlab_answers_the_referrers_tag_with_the_subject(
+    brolga_registry: BrolgaRegistry, raw: Raw, *, index: bool
+) -> None:
+    """The subject is no list of what refers to it (oras-project/oras#2148)."""
+    brolga_registry.use(profile=replace(PROFILES["gitlab"], token_s=None))
+    tree = ImageIndex.empty().append(Image.empty()) if index else Image.empty()
+    name = f"{brolga_registry.repository(NAME)}:v1"
+    with Client() as client:
+        client.push(name, tree)
+        digest = client.head(name).digest
+        tag = raw("GET", f"manifests/{str(digest).replace(':', '-')}")
+        assert digest_of(tag.body) == str(digest)
+        assert client.referrers(name) == ()
+        artifact = Artifact.of("application/x", subject=client.head(name))
+        client.push(brolga_registry.repository(NAME), artifact)
+        assert [one.digest for one in client.referrers(name)] == [artifact.digest]
+
+
+def test_quay_and_ggcr_call_json_a_text(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """`true` as text/html, and what Go takes for plain text, are answers all the same."""
+    brolga_registry.use(profile="quay")
+    assert raw("GET", "/v2/").headers["Content-Type"].startswith("text/html")
+    registry = brolga_registry.address
+    with Client() as client:
+        client.push(f"{brolga_registry.repository(NAME)}:v1", Image.empty())
+        brolga_registry.use(profile="ggcr")
+        for path in ("tags/list", "/v2/_catalog"):
+            assert raw("GET", path).headers["Content-Type"].startswith("text/plain")
+        assert client.tags(brolga_registry.repository(NAME)) == ["v1"]
+        assert client.catalog(registry) == [NAME]
+
+
+def test_distribution_2_deletes_no_tag(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+    """400 DIGEST_INVALID: a manifest is deleted by its digest."""
+    name = f"{brolga_registry.repository(NAME)}:v1"
+    with Client() as client:
+        client.push(name, Image.empty())
+        brolga_registry.use(profile="distribution-2.8")
+        refused = raw("DELETE", "manifests/v1")
+        assert (refused.status, refused.code) == (400, "DIGEST_INVALID")
+        client.delete(f"{brolga_registry.repository(NAME)}@{client.head(name).digest}")
+        with pytest.raises(NotFound):
+            client.head(name)
