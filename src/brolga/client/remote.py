@@ -175,6 +175,10 @@ class Remote:
         known: Descriptor | None = None,
     ) -> Descriptor:
         with self._opened(blob) as stream:
+            if isinstance(stream, BlockStream):
+                # A registry may hold a lock over the body of a PUT (go-containerregistry's does):
+                # a GET of the same registry that began after it would wait for it for ever.
+                stream.start()
             return self.note(blob, self.upload(blob, stream, watch, session, known))
 
     def note(self, blob: Blob, described: Descriptor) -> Descriptor:
