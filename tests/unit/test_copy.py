@@ -12,6 +12,7 @@ from brolga.copy import push
 from brolga.errors import InvalidManifest, RegistryError, SourceError, TagMoved
 from brolga.images import Image, ImageIndex
 from brolga.layer import StreamLayer
+from brolga.stop import sleep
 from brolga.manifest import Index
 
 if TYPE_CHECKING:
@@ -154,6 +155,26 @@ def test_push_stops_the_threads_if_the_users_code_fails() -> None:
     with pytest.raises(KeyboardInterrupt):
         push(Watching(), Image.empty().append(StreamLayer(rows()), other), "v1", jobs=2)
     assert "another part of the push failed" in str(stopped[0])
+
+
+def test_a_failure_wakes_the_threads_that_wait() -> None:
+    """A thread may wait for its registry: it is not asked whether it has a next block."""
+    waiting, ended = threading.Event(), threading.Event()
+
+    class Waiting(Store):
+        def push(self, blob: Blob, watch: Callable[[], None] = lambda: None) -> Descriptor:
+            if blob.descriptor.size == 1:
+                waiting.set()
+                try:
+                    sleep(3600.0)
+                finally:
+                    ended.set()
+            assert waiting.wait(30)
+            raise RegistryError("refused", status=500)
+
+    with pytest.raises(RegistryError, match="refused"):
+        push(Waiting(), layered("a", "bb"), "all")
+    assert ended.is_set()
 
 
 def test_a_thread_that_cannot_be_started_ends_the_push(monkeypatch: pytest.MonkeyPatch) -> None:
