@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.unit.archive.archives import Store
 
-from brolga.copy import push
+from brolga.copy import _run_tasks, push
 from brolga.errors import InvalidManifest, RegistryError, SourceError, TagMoved
 from brolga.images import Image, ImageIndex
 from brolga.layer import StreamLayer
-from brolga.stop import sleep
 from brolga.manifest import Index
+from brolga.stop import Stop, sleep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -161,19 +161,19 @@ def test_a_failure_wakes_the_threads_that_wait() -> None:
     """A thread may wait for its registry: it is not asked whether it has a next block."""
     waiting, ended = threading.Event(), threading.Event()
 
-    class Waiting(Store):
-        def push(self, blob: Blob, watch: Callable[[], None] = lambda: None) -> Descriptor:
-            if blob.descriptor.size == 1:
-                waiting.set()
-                try:
-                    sleep(3600.0)
-                finally:
-                    ended.set()
-            assert waiting.wait(30)
-            raise RegistryError("refused", status=500)
+    def wait() -> None:
+        waiting.set()
+        try:
+            sleep(3600.0)
+        finally:
+            ended.set()
+
+    def fail() -> None:
+        assert waiting.wait(30)
+        raise RegistryError("refused", method="PUT", url="u", status=500)
 
     with pytest.raises(RegistryError, match="refused"):
-        push(Waiting(), layered("a", "bb"), "all")
+        _run_tasks([wait, fail], [], 2, Stop())
     assert ended.is_set()
 
 

@@ -15,6 +15,7 @@ import httpcore2 as httpcore
 
 from brolga.errors import one_line
 from brolga.transport.failures import FAILURES
+from brolga.transport.outgoing import UNDER_WAY, Outgoing, under_way
 from brolga.transport.pace import LOWEST_RATE, Pace
 
 if TYPE_CHECKING:
@@ -72,22 +73,33 @@ def streamed(
 def _blocks(
     response: httpcore.Response, failed: Callable[[Exception], TransportFailed], seconds: float
 ) -> Generator[bytes, None, None]:
+    outgoing = UNDER_WAY.get()
     with closing(response):
         yield b""
         try:
-            yield from _paced(response.iter_stream(), seconds)
+            yield from _paced(iter(response.iter_stream()), seconds, outgoing)
         except FAILURES as error:
             raise failed(error) from error
 
 
-def _paced(blocks: Iterable[bytes], seconds: float) -> Iterator[bytes]:
-    """Yield blocks. Raises ReadTimeout of the library if they come too slowly."""
-    pace, began = Pace(), time.monotonic()
-    for block in blocks:
+def _paced(
+    blocks: Iterator[bytes], seconds: float, outgoing: Outgoing
+) -> Generator[bytes, None, None]:
+    """Yield blocks. Raises ReadTimeout of the library if they come too slowly.
+
+    Another request may be under way by now, whose body these blocks are: it is not the one that
+    is waited for.
+    """
+    pace = Pace()
+    while True:
+        began = time.monotonic()
+        with under_way(outgoing):
+            block = next(blocks, None)
+        if block is None:
+            return
         if pace.is_too_slow(time.monotonic() - began, len(block), seconds):
             raise httpcore.ReadTimeout(f"less than {LOWEST_RATE} bytes a second came")
         yield block
-        began = time.monotonic()
 
 
 class Warnings:
