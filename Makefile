@@ -42,8 +42,9 @@ bench-images: $(STAMP)    ## whole images beside crane and skopeo: time and requ
 bench-archives: $(STAMP)  ## archives of images beside crane and skopeo, in one pass over a pipe
 	$(BIN)/python benchmarks/archives.py
 
-bench-registry: $(STAMP)  ## the embedded registry beside docker-registry
+bench-registry: $(STAMP)  ## the embedded registry beside docker-registry; its lists
 	$(BIN)/python benchmarks/registry.py
+	$(BIN)/python benchmarks/registry_lists.py
 
 bench-recovery: $(STAMP)  ## what a cut in the middle of an upload costs
 	$(BIN)/python benchmarks/recovery.py

@@ -11,6 +11,8 @@ from brolga.images.flatten import merged_tar
 from brolga.mediatypes import OCI_LAYER
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from brolga.blob import Blob
 
 __all__ = [
@@ -64,8 +66,11 @@ def layer(data: bytes, media_type: str = OCI_LAYER) -> Blob:
     return BytesBlob(data, media_type)
 
 
-def merged(*tars: bytes) -> bytes:
-    return b"".join(merged_tar([layer(data) for data in tars]))
+def merged(
+    *tars: bytes, strict: bool = False, on_warning: Callable[[str], object] | None = None
+) -> bytes:
+    layers = [layer(data) for data in tars]
+    return b"".join(merged_tar(layers, strict=strict, on_warning=on_warning))
 
 
 def listed(data: bytes) -> dict[str, tuple[bytes, bytes]]:

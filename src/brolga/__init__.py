@@ -3,7 +3,7 @@
     import brolga
 
     layer = brolga.StreamLayer(sys.stdin.buffer)
-    brolga.push_layer("registry.example/app", layer)
+    brolga.push_stream("registry.example/app:v1", layer)
     print(layer.digest, layer.diff_id)
 
 Everything public is here. A name is loaded when it is first used, so that importing brolga, and
@@ -20,7 +20,7 @@ from brolga._version import __version__
 if TYPE_CHECKING:
     from brolga.auth import Keychain, default_keychain
     from brolga.blob import Blob, BlobStream, Layer, LayerState, Progress
-    from brolga.client import Client, image, push, push_layer
+    from brolga.client import Client, image, push, push_layer, push_stream
     from brolga.command import Command
     from brolga.descriptor import Descriptor, Platform
     from brolga.digest import Digest
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         UploadInterrupted,
     )
     from brolga.images import BlobLayer, BytesBlob, Image, ImageIndex
+    from brolga.images.flatten import LayerWarning
     from brolga.images.validate import Limits, Problem, validate
     from brolga.layer import LayerStream, StreamLayer
     from brolga.layout import Layout
@@ -89,6 +90,7 @@ __all__ = [
     "LayerError",
     "LayerState",
     "LayerStream",
+    "LayerWarning",
     "Layout",
     "Limits",
     "Local",
@@ -122,17 +124,19 @@ __all__ = [
     "parse_place",
     "push",
     "push_layer",
+    "push_stream",
     "validate",
 ]
 
 _HOMES = {
     "brolga.auth": ("Keychain", "default_keychain"),
     "brolga.blob": ("Blob", "BlobStream", "Layer", "LayerState", "Progress"),
-    "brolga.client": ("Client", "image", "push", "push_layer"),
+    "brolga.client": ("Client", "image", "push", "push_layer", "push_stream"),
     "brolga.command": ("Command",),
     "brolga.descriptor": ("Descriptor", "Platform"),
     "brolga.digest": ("Digest",),
     "brolga.images": ("BlobLayer", "BytesBlob", "Image", "ImageIndex"),
+    "brolga.images.flatten": ("LayerWarning",),
     "brolga.images.validate": ("Limits", "Problem", "validate"),
     "brolga.layer": ("LayerStream", "StreamLayer"),
     "brolga.layout": ("Layout",),

@@ -13,14 +13,16 @@ would not reach it.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import subprocess
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import IO, TYPE_CHECKING, ClassVar, Final, cast
 
+from brolga.childprocess import ExitStatusUnknown, wait_for_exit
 from brolga.errors import SourceError
 from brolga.sources import open_source
 from brolga.worker import Worker
@@ -51,7 +53,7 @@ class Command:
 
     runs_user_code: ClassVar = False
 
-    arguments: Sequence[str]
+    arguments: Sequence[str] = field(repr=False)
     reads_stdin: bool = True
 
     def __post_init__(self) -> None:
@@ -61,9 +63,14 @@ class Command:
         if not self.arguments:
             raise ValueError("a command has a program to run")
 
+    def __repr__(self) -> str:
+        """Show the program alone: the arguments may hold secrets."""
+        return f"<Command {self.arguments[0]}>"
+
     def open_blocks(self, block_size: int) -> BlockSource:
         """Run it. Raises SourceError where it cannot be run."""
         running = _Running(self.arguments, reads_stdin=self.reads_stdin)
+        _open_commands.add(running)
         try:
             running.start(block_size)
         except BaseException:
@@ -80,7 +87,7 @@ class _Running:
         self._process = _Process(arguments, reads_stdin=reads_stdin)
         self._worker = Worker("brolga-command", self._process.run)
         self._blocks: BlockSource | None = None
-        self._status: int | None = None
+        self._status: int | ExitStatusUnknown | None = None
 
     def start(self, block_size: int) -> None:
         self._worker.start()
@@ -105,9 +112,16 @@ class _Running:
                 self._status = self._process.ended.get(block=timeout_s > 0, timeout=timeout_s)
             except Empty:
                 return None
+        if isinstance(self._status, ExitStatusUnknown):
+            raise _status_unknown(self._name, self._status)
         if self._status:
             raise SourceError(f"{self._name} {_told(self._status)}")
         return block
+
+    def ask_to_end(self) -> None:
+        """Ask the command to end, and do not wait for it."""
+        if self._worker.is_here:
+            self._process.stop()
 
     def close(self) -> None:
         """End the command where it runs still, and wait for it. Idempotent.
@@ -126,6 +140,20 @@ class _Running:
         except BaseException:
             self._process.send(signal.SIGKILL)
             raise
+        _open_commands.discard(self)
+
+
+_open_commands: Final[set[_Running]] = set()
+
+
+@atexit.register
+def _stop_open_commands() -> None:
+    """End the commands that are still open at exit, as closing their streams does."""
+    commands = list(_open_commands)
+    for command in commands:
+        command.ask_to_end()
+    for command in commands:
+        command.close()
 
 
 class _Process:
@@ -139,7 +167,7 @@ class _Process:
         self._stopped = False
         self.started: SimpleQueue[FileIO | Exception] = SimpleQueue()
         self.may_end: SimpleQueue[None] = SimpleQueue()
-        self.ended: SimpleQueue[int] = SimpleQueue()
+        self.ended: SimpleQueue[int | ExitStatusUnknown] = SimpleQueue()
 
     def run(self) -> None:
         try:
@@ -158,7 +186,10 @@ class _Process:
         self.started.put(cast("FileIO", process.stdout))
         # Until it has been waited for, its number, and so its group's, is nobody else's.
         self.may_end.get()
-        self.ended.put(self._wait(process))
+        try:
+            self.ended.put(self._wait(process))
+        except ExitStatusUnknown as error:
+            self.ended.put(error)
 
     def stop(self) -> None:
         self._stopped = True
@@ -179,13 +210,13 @@ class _Process:
     def _wait(self, process: subprocess.Popen[bytes]) -> int:
         """Wait for the end; once it is to stop, make one."""
         while not self._stopped:
-            with suppress(subprocess.TimeoutExpired):
-                return process.wait(_TICK_S)
+            with suppress(TimeoutError):
+                return wait_for_exit(process, _TICK_S)
         self.send(signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            return process.wait(PATIENCE_S)
+        with suppress(TimeoutError):
+            return wait_for_exit(process, PATIENCE_S)
         self.send(signal.SIGKILL)
-        return process.wait()
+        return wait_for_exit(process)
 
 
 def _has_terminal() -> bool:
@@ -208,3 +239,12 @@ def _told(status: int) -> str:
         return f"was killed by {signal.Signals(-status).name}"
     except ValueError:  # a real-time signal
         return f"was killed by signal {-status}"
+
+
+def _status_unknown(name: str, cause: ExitStatusUnknown) -> SourceError:
+    error = SourceError(f"{name}: {cause}")
+    error.add_note(
+        "its output is not used, as it may have failed: give SIGCHLD its default action, and wait "
+        "for each child by its own number"
+    )
+    return error

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final
 from brolga.blob import runs_user_code
 from brolga.errors import BrolgaError, InvalidManifest, NotComputed, RegistryError, TagMoved
 from brolga.images import Image
+from brolga.images.index import is_blob
 from brolga.mediatypes import NONDISTRIBUTABLE
 from brolga.stop import SLICE_S, Stop, stopped_by
 from brolga.store import Foreseeing
@@ -123,8 +124,9 @@ def _sent(
     documents = list(_children_first(target, tree, name, set(), recheck=recheck))
     if isinstance(target, Foreseeing):
         target.foresee(_known(documents))
-    images = [one.tree for one in documents if isinstance(one.tree, Image) and not one.there]
-    _push_blobs(target, _distinct(blob for image in images for blob in _layers(image)), jobs)
+    trees = [one.tree for one in documents if not one.there]
+    images = [tree for tree in trees if isinstance(tree, Image)]
+    _push_blobs(target, _distinct(blob for tree in trees for blob in _layers(tree)), jobs)
     _push_blobs(target, _distinct(image.config_blob for image in images), jobs)
     return documents
 
@@ -173,7 +175,7 @@ def _children_first(  # noqa: PLR0913 - a recursion carries what it has seen
             there = target.holds(tree.descriptor)
     if not there and not isinstance(tree, Image):
         for described in tree.index.manifests:
-            if described.digest not in seen:
+            if described.digest not in seen and not is_blob(described):
                 seen.add(described.digest)
                 child = tree.child(described)
                 yield from _children_first(target, child, "", seen, depth + 1, recheck=recheck)
@@ -184,9 +186,12 @@ def _subject(tree: Tree) -> Descriptor | None:
     return tree.subject if isinstance(tree, Image) else tree.index.subject
 
 
-def _layers(image: Image) -> Iterator[Blob]:
-    """Yield the layers that belong into a registry: foreign ones stay where they are."""
-    for layer in image.layers:
+def _layers(tree: Tree) -> Iterator[Blob]:
+    """Yield the layers of an image, or the blobs that an index lists.
+
+    Foreign ones stay where they are.
+    """
+    for layer in tree.layers if isinstance(tree, Image) else tree.blobs:
         try:
             media_type = layer.descriptor.media_type
         except NotComputed:
@@ -249,20 +254,29 @@ def _run_tasks(
             worker.start()
         with suppress(_Stopped):  # a thread has failed: its error is the first in `done`
             for task in own_tasks:
+                if stop.is_set():
+                    break
                 task()
         for _ in tasks:
             if error := done.get():
                 raise error
     finally:
         stop.request()
-        try:
-            for worker in workers:
-                if worker.ident is not None:
-                    while worker.is_alive():  # in slices: see `brolga.stop`
-                        worker.join(SLICE_S)
-        except BaseException:
-            stop.request()
-            raise
+        _join(workers, stop)
+
+
+def _join(workers: Iterable[threading.Thread], stop: Stop) -> None:
+    """Wait for the threads that were started. If that is interrupted, ask them to stop once more.
+
+    It waits in slices: see `brolga.stop`.
+    """
+    try:
+        for worker in workers:
+            while worker.is_alive():
+                worker.join(SLICE_S)
+    except BaseException:
+        stop.request()
+        raise
 
 
 def _work(

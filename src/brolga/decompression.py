@@ -26,13 +26,25 @@ if TYPE_CHECKING:
 
     from brolga.blob import Block
 
-__all__ = ["DEFAULT_LIMITS", "UNLIMITED", "Limits", "compression_of", "decompressed"]
+__all__ = [
+    "DEFAULT_LIMITS",
+    "UNLIMITED",
+    "Limits",
+    "compression_of",
+    "decompressed",
+    "unread_compression",
+]
 
 _BLOCK_SIZE: Final = 1 << 20  # bytes of output at a time
 _HEAD_SIZE: Final = 4  # bytes that tell the compression
 _GZIP: Final = b"\x1f\x8b\x08"  # RFC 1952, section 2.3.1: ID1, ID2, and deflate
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"  # RFC 8878, section 3.1.1
 _ZSTD_SKIPPABLE: Final = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # section 3.1.2
+_UNREAD: Final = {
+    "xz": b"\xfd7zXZ\x00",  # the .xz file format, section 2.1.1.1
+    "bzip2": b"BZh",
+    "lz4": b"\x04\x22\x4d\x18",  # LZ4 frame format, Magic Number
+}
 _GZIP_FLAGS: Final = slice(3, 4)  # section 2.3.1: FLG
 _ONE_FIELD: Final = frozenset({b"\x00", b"\x04", b"\x08", b"\x10"})  # none, or one of them
 _GZIP_WINDOW: Final = 31  # zlib: the largest window, and a gzip header
@@ -71,15 +83,27 @@ def compression_of(head: bytes) -> str:
     return "none"
 
 
-def decompressed(blocks: Iterable[Block], limits: Limits = DEFAULT_LIMITS) -> Iterator[bytes]:
+def unread_compression(head: bytes) -> str:
+    """Return `xz`, `bzip2`, `lz4` or "", as the first 6 bytes tell: layers have none of them."""
+    return next((name for name, magic in _UNREAD.items() if head.startswith(magic)), "")
+
+
+def decompressed(
+    blocks: Iterable[Block], limits: Limits = DEFAULT_LIMITS, compression: str | None = None
+) -> Iterator[bytes]:
     """Yield the uncompressed bytes of a stream, in blocks of at most 1 MiB but for `none`.
 
-    Raises CorruptBlob for a stream that is broken, ends in the middle, goes on after its end, or
-    grows beyond the limits.
+    `compression` is what the stream is known to be; None is what its first bytes tell.
+
+    Raises CorruptBlob for a stream that is broken, ends in the middle, goes on after its end,
+    grows beyond the limits, or is not of its `compression`.
     """
     gauge = _Gauge(limits)
     head, rest = _peeked(iter(blocks))
     name = compression_of(head)
+    if compression not in {None, "none", name}:
+        raise CorruptBlob(f"the bytes are not {compression}, though their media type says so")
+    name = compression or name
     out: Iterator[bytes]
     if name == "none":
         out = map(bytes, gauge.reading(rest))

@@ -22,6 +22,7 @@ from brolga.mediatypes import check_media_type
 from brolga.members import (
     Members,
     frozen,
+    hashable,
     parsed,
     read_artifact_type,
     read_digest,
@@ -31,6 +32,7 @@ from brolga.members import (
     reduced,
     thawed,
 )
+from brolga.variants import normalized
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,12 +97,17 @@ class Platform:
     variant: str = ""
     os_version: str = ""
     os_features: tuple[str, ...] = ()
-    extra: Mapping[str, object] = field(default_factory=dict, hash=False, kw_only=True)
+    extra: Mapping[str, object] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
         """Keep read-only copies."""
         object.__setattr__(self, "os_features", tuple(self.os_features))
         object.__setattr__(self, "extra", frozen(self.extra))
+
+    def __hash__(self) -> int:
+        """Hash every field: a set of many platforms stays fast."""
+        words = (self.os, self.architecture, self.variant, self.os_version, self.os_features)
+        return hash((words, hashable(self.extra)))
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -135,11 +142,21 @@ class Platform:
         )
 
     def matches(self, wanted: Platform) -> bool:
-        """Return whether this is a platform as wanted: what `wanted` leaves empty matches all."""
-        return all(
-            getattr(wanted, name) in {"", getattr(self, name)}
-            for name in ("os", "architecture", "variant", "os_version")
-        ) and set(wanted.os_features) <= set(self.os_features)
+        """Return whether this is a platform as wanted: what `wanted` leaves empty matches all.
+
+        Names of one CPU are equal: arm64/v8 is arm64, amd64/v1 is amd64, arm/v7 is arm.
+        """
+        return (
+            all(getattr(wanted, name) in {"", getattr(self, name)} for name in ("os", "os_version"))
+            and (not wanted.architecture or self.cpu[0] == wanted.cpu[0])
+            and (not wanted.variant or self.cpu == wanted.cpu)
+            and set(wanted.os_features) <= set(self.os_features)
+        )
+
+    @property
+    def cpu(self) -> tuple[str, str]:
+        """The architecture and the variant, in the form in which equal CPUs have equal names."""
+        return normalized(self.architecture, self.variant)
 
     def to_dict(self) -> dict[str, object]:
         """Return the members by their JSON names, ready for json."""
@@ -185,13 +202,22 @@ class Descriptor:
     media_type: str
     digest: Digest
     size: int
-    # Equal descriptors have equal hashes without it, and a mapping has no hash.
-    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    annotations: Mapping[str, str] = field(default_factory=dict)
     platform: Platform | None = field(default=None, kw_only=True)
     artifact_type: str = field(default="", kw_only=True)
     urls: tuple[str, ...] = field(default=(), kw_only=True)
     data: bytes | None = field(default=None, repr=False, kw_only=True)
-    extra: Mapping[str, object] = field(default_factory=dict, hash=False, kw_only=True)
+    extra: Mapping[str, object] = field(default_factory=dict, kw_only=True)
+
+    def __hash__(self) -> int:
+        """Hash every field that can tell two apart.
+
+        A layout lists one image under many names, which differ in an annotation alone: with equal
+        hashes, a set of them would compare each with each.
+        """
+        about = (self.platform, self.artifact_type, self.urls)
+        named = (hashable(self.annotations), hashable(self.extra))
+        return hash((self.media_type, self.digest, self.size, about, named))
 
     def __post_init__(self) -> None:
         """Check each property, and keep read-only copies of the mappings."""

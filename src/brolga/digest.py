@@ -122,6 +122,11 @@ class Digest:
         _check_computable(state.name)
         return cls(state.name, state.hexdigest())
 
+    @property
+    def is_computable(self) -> bool:
+        """Whether bytes can be held against this digest here."""
+        return self.algorithm in _HASHES
+
     def verifier(self) -> Verifier:
         """Return an object that takes bytes in blocks and says whether they are these.
 

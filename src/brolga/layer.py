@@ -17,7 +17,7 @@ from brolga.blob import Block, BlockReader, LayerState, Progress
 from brolga.compression import BLOCK_SIZE, Codec, codec_for
 from brolga.descriptor import Descriptor
 from brolga.errors import LayerError, NotComputed, SourceError, StreamConsumed
-from brolga.mediatypes import LAYER_BY_COMPRESSION, check_media_type
+from brolga.mediatypes import LAYER_BY_COMPRESSION, STREAM_BY_COMPRESSION, check_media_type
 from brolga.pipeline import Lanes, Sums, Tally, one_pass
 from brolga.sources import Source, check, open_source, reopener, runs_user_code, size_of
 from brolga.wholetar import WholeTar
@@ -67,6 +67,7 @@ class StreamLayer:
         self._codec = codec_for(compression, level)
         self._unread: list[Source] = [source]  # until it is opened
         self._threads = threads or min(_cores(), MAX_THREADS)
+        self._has_default_type = media_type is None
         self._media_type = media_type or LAYER_BY_COMPRESSION[compression]
         check_media_type(self._media_type)
         self._tar = tar
@@ -86,6 +87,24 @@ class StreamLayer:
     @property
     def media_type(self) -> str:
         """The media type of the compressed bytes."""
+        return self._media_type
+
+    @property
+    def compression(self) -> str:
+        """How the bytes are compressed: gzip, zstd or none."""
+        return self._codec.name
+
+    @property
+    def stream_media_type(self) -> str:
+        """The media type of the compressed bytes outside an image: that which was given, if any.
+
+        Without one, only a stream that was checked to be a whole tar has the type of a tar: one
+        that is not a tar, or was pushed with `tar=False`, is application/octet-stream, with +gzip
+        or +zstd behind it if it is compressed. Raises NotComputed until done.
+        """
+        self._computed("stream_media_type")
+        if self._has_default_type and not self._course.is_tar:
+            return STREAM_BY_COMPRESSION[self.compression]
         return self._media_type
 
     @property
@@ -143,7 +162,8 @@ class StreamLayer:
         course.state = LayerState.OPEN
         try:
             course.reopen = reopener(source)
-            blocks = WholeTar(open_source(source, BLOCK_SIZE), wanted=self._tar)
+            opened = open_source(source, BLOCK_SIZE)
+            blocks = WholeTar(opened, wanted=self._tar, on_tar=course.note_tar)
             return LayerStream(course, blocks, self._codec, Lanes(self._threads))
         except BaseException as error:
             course.fail(error)
@@ -168,9 +188,13 @@ class _Course:
         self.sums: Sums | None = None
         self.cause: BaseException | None = None
         self.reopen: Callable[[int, int], BlockSource] | None = None
+        self.is_tar = False
 
     def __str__(self) -> str:
         return f"{self.state.value}, {self.tally.read} bytes read, {self.tally.written} written"
+
+    def note_tar(self) -> None:
+        self.is_tar = True
 
     def finish(self, sums: Sums) -> None:
         self.sums, self.state = sums, LayerState.DONE

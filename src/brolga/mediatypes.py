@@ -30,6 +30,7 @@ __all__ = [
     "DOCKER_MANIFEST_LIST",
     "DOCKER_SCHEMA_1",
     "DOCKER_SCHEMA_1_SIGNED",
+    "ENCRYPTED",
     "IMAGE_CONFIGS",
     "LAYER_BY_COMPRESSION",
     "NONDISTRIBUTABLE",
@@ -45,12 +46,17 @@ __all__ = [
     "OCI_NONDISTRIBUTABLE_LAYER",
     "OCI_NONDISTRIBUTABLE_LAYER_GZIP",
     "OCI_NONDISTRIBUTABLE_LAYER_ZSTD",
+    "STREAM_BY_COMPRESSION",
+    "UNKNOWN_ARTIFACT",
     "check_media_type",
+    "compression_named_by",
 ]
 
 # RFC 6838, section 4.2: a type and a subtype of at most 127 characters each, no parameters.
 _RESTRICTED_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}+"
 _MEDIA_TYPE: Final = re.compile(f"{_RESTRICTED_NAME}/{_RESTRICTED_NAME}")
+
+_SUFFIXES: Final = frozenset({"gzip", "zstd"})
 
 OCI_DESCRIPTOR: Final = "application/vnd.oci.descriptor.v1+json"
 OCI_LAYOUT_HEADER: Final = "application/vnd.oci.layout.header.v1+json"
@@ -90,6 +96,19 @@ LAYER_BY_COMPRESSION: Final[Mapping[str, str]] = MappingProxyType(
     {"gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD, "none": OCI_LAYER}
 )
 
+# A stream of any bytes. As in OCI's names of layers, the suffix says how the bytes are compressed,
+# and what stands before it what is in them: application/gzip would be a file that is a gzip file.
+STREAM_BY_COMPRESSION: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "gzip": "application/octet-stream+gzip",
+        "zstd": "application/octet-stream+zstd",
+        "none": "application/octet-stream",
+    }
+)
+
+# The type of an artifact of which nobody says what it is; ORAS has the same default.
+UNKNOWN_ARTIFACT: Final = "application/vnd.unknown.artifact.v1"
+
 # The same thing in Docker's family of media types. It has no name for zstd.
 DOCKER_BY_OCI: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -121,6 +140,9 @@ COMPRESSION_BY_LAYER: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
+# How the media type of an encrypted layer ends (containers/ocicrypt, spec).
+ENCRYPTED: Final = "+encrypted"
+
 # Layers whose bytes are elsewhere, by the URLs of their descriptors.
 NONDISTRIBUTABLE: Final = frozenset(
     {
@@ -137,3 +159,13 @@ def check_media_type(text: str) -> None:
     """Raise ValueError where `text` is not type/subtype (RFC 6838, section 4.2)."""
     if not _MEDIA_TYPE.fullmatch(text):
         raise ValueError(f"media type {excerpt(text)} is not type/subtype as of RFC 6838")
+
+
+def compression_named_by(media_type: str) -> str:
+    """Return how bytes are compressed, as their media type says: gzip, zstd or none.
+
+    Types of layers have their own table. For any other type the suffix counts (RFC 6839; RFC 8460
+    for `+gzip`, RFC 8878 for `+zstd`).
+    """
+    suffix = media_type.rpartition("+")[2]
+    return COMPRESSION_BY_LAYER.get(media_type) or (suffix if suffix in _SUFFIXES else "none")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Members",
     "frozen",
+    "hashable",
     "parsed",
     "path",
     "read_artifact_type",
@@ -74,6 +75,15 @@ def thawed(value: object) -> Any:  # noqa: ANN401 - JSON is of any type
         return {name: thawed(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [thawed(item) for item in value]
+    return value
+
+
+def hashable(value: object) -> Any:  # noqa: ANN401 - JSON is of any type
+    """Return a key of frozen JSON: equal values have equal keys, and a key has a hash."""
+    if isinstance(value, Mapping):
+        return frozenset((name, hashable(item)) for name, item in value.items())
+    if isinstance(value, tuple):
+        return tuple(map(hashable, value))
     return value
 
 

@@ -130,8 +130,8 @@ def one_pass(
     An empty block is a heartbeat: nothing came for a while, nothing is wrong. Source and lanes are
     closed at the end, whichever it is; where an interrupt hit that, closing them again finishes it.
     """
-    with closing(source), closing(lanes):
-        run = _Pass(codec, lanes, tally)
+    run = _Pass(codec, lanes, tally)
+    with closing(source), closing(lanes), closing(run):
         yield run.hand_on(codec.head)
         ended = False
         while run.pending or not ended:
@@ -200,6 +200,12 @@ class _Pass:
         # Where nothing was compressed, the compressed bytes are the uncompressed ones: hash once.
         digest = Digest.from_hasher(self._digest) if self._encode else diff_id
         return Sums(digest, diff_id, self._tally.written, self._tally.read)
+
+    def close(self) -> None:
+        """Free blocks and buffers: the error of a pass that failed keeps this object."""
+        self._blocks.clear()
+        self._window = b""
+        self._encode = None
 
     def _sum_up(self, block: Block) -> None:
         self._tally.diff_id.update(block)

@@ -9,12 +9,13 @@ Strategy: who copies asks for no more than it needs, so that it is written once 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from brolga.errors import InvalidManifest, excerpt
 from brolga.images import BlobLayer, Image, ImageIndex
+from brolga.images.index import is_blob
 from brolga.manifest import Index
-from brolga.manifest.root import INDEX_TYPES, MANIFEST_TYPES
+from brolga.mediatypes import DOCKER_SCHEMA_1, DOCKER_SCHEMA_1_SIGNED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,6 +28,15 @@ if TYPE_CHECKING:
     from brolga.reference import Repository
 
 __all__ = ["Foreseeing", "Source", "Target", "go_on", "read_tree"]
+
+# Manifests that refer to others. The last is that of image-spec 1.1.0-rc2, which was withdrawn.
+_UNREAD: Final = frozenset(
+    {
+        DOCKER_SCHEMA_1,
+        DOCKER_SCHEMA_1_SIGNED,
+        "application/vnd.oci.artifact.manifest.v1+json",
+    }
+)
 
 
 def go_on() -> None:
@@ -94,23 +104,22 @@ def read_tree(source: Source, name: str) -> Tree:
 
 def _tree(source: Source, document: Manifest | Index) -> Tree:
     if isinstance(document, Index):
-        return ImageIndex(document, partial(_child, source), source.home)
+        return ImageIndex(
+            document, partial(_child, source), source.home, _open=partial(_blob, source)
+        )
     return _image(source, document)
 
 
 def _child(source: Source, descriptor: Descriptor) -> Tree:
-    """Read what an index lists. Raises InvalidManifest where it is not as the index says.
+    """Read an image or an index that an index lists.
 
-    It may list anything (image-index.md, manifests): what is neither image nor index has no blobs
-    that anyone here could find, so that a copy of it would not be whole.
+    Raises InvalidManifest where it is not as the index says, or neither of them.
     """
-    if descriptor.media_type not in MANIFEST_TYPES | INDEX_TYPES:
-        error = InvalidManifest(
+    if is_blob(descriptor):
+        raise InvalidManifest(
             f"the index has {descriptor.digest}, which is neither an image nor an index but "
-            f"{excerpt(descriptor.media_type)}: it cannot be read or copied"
+            f"{excerpt(descriptor.media_type)}"
         )
-        error.add_note("leave it out with brolga index filter")
-        raise error
     document = source.document(str(descriptor.digest))
     found = document.descriptor
     for what, said, actual in (
@@ -122,6 +131,22 @@ def _child(source: Source, descriptor: Descriptor) -> Tree:
                 f"{descriptor.digest} has the {what} {actual}, and {said} in the index that has it"
             )
     return _tree(source, document)
+
+
+def _blob(source: Source, descriptor: Descriptor) -> BlobLayer:
+    """Return a blob that an index lists.
+
+    Raises InvalidManifest for a manifest of a format that is not read here: what it refers to is
+    not known, so that a copy of it would not be whole.
+    """
+    if descriptor.media_type in _UNREAD:
+        error = InvalidManifest(
+            f"the index has {descriptor.digest}, a manifest of the type {descriptor.media_type}, "
+            "which is deprecated: it cannot be read or copied"
+        )
+        error.add_note("leave it out with brolga index filter")
+        raise error
+    return BlobLayer(descriptor, partial(source.read, descriptor), source.home, is_verified=True)
 
 
 def _image(source: Source, manifest: Manifest) -> Image:

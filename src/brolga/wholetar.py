@@ -4,9 +4,8 @@ Knows where a tar's headers stand and where it ends. Must not know what an entry
 does.
 
 Strategy: a tar has its own end, two blocks of zeros, and a program that dies leaves it out. So the
-headers are followed, 512 bytes each, and all data is skipped by its size, unread. `_headers` is a
-generator: it yields what it wants next, and is sent that. Readers agree on what is followed here;
-where they do not, the stream is refused.
+headers are followed by `tarheaders`, and all data is skipped by its size, unread. `_headers` is a
+generator: it yields what it wants next, and is sent that.
 """
 
 from __future__ import annotations
@@ -14,39 +13,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from brolga.errors import CorruptBlob
+from brolga.tarheaders import (
+    BLOCK_SIZE,
+    KNOWN_KINDS,
+    Header,
+    is_bare_whiteout,
+    is_header,
+    read_header,
+    shown,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from brolga.sources import BlockSource
 
 __all__ = ["WholeTar"]
 
-_BLOCK: Final = 512  # bytes
-_ZEROS: Final = bytes(_BLOCK)
-_MAX_EXTENDED: Final = 1 << 20  # bytes of one extended header; Go's readers take no more either
-_MAX_DIGITS: Final = 19  # of 2**63
-_BASE_256: Final = 0x80  # the first byte of a number that is not in digits
-
-# Places in a header (POSIX pax, ustar Interchange Format; GNU tar manual, Basic Tar Format).
-_NAME: Final = slice(0, 100)
-_SIZE: Final = slice(124, 136)
-_SUM: Final = slice(148, 156)
-_TYPE: Final = slice(156, 157)
 _MAGIC: Final = slice(257, 262)
 _USTAR: Final = b"ustar"  # POSIX has a zero behind it, GNU a space
-_SPARSE_GOES_ON: Final = 482
-_MORE_SPARSE_GOES_ON: Final = 504
-
-# Types (POSIX ustar and pax, GNU, Solaris), as `tarfile` has them, which is slow to import.
-_OLD_FILE: Final = b"\0"  # of Unix V7
-_SPARSE: Final = b"S"
-# Links, devices, directories, FIFOs: whatever their size says, no data follows them: tarfile and Go
-# agree.
-_WITHOUT_DATA: Final = frozenset({b"1", b"2", b"3", b"4", b"5", b"6"})
-_PAX: Final = frozenset({b"x", b"X"})
-# They have data as an entry has, and are none: GNU's long names and links, pax's global header.
-_BESIDE: Final = frozenset({b"L", b"K", b"g"})
 
 # How many bytes are to be skipped, and how many to be sent then.
 _Wish: TypeAlias = tuple[int, int]
@@ -55,12 +40,22 @@ _Wish: TypeAlias = tuple[int, int]
 class WholeTar:
     """The blocks of a source (`sources.BlockSource`), refused where they are no whole tar.
 
-    With `wanted` None only a source is watched that begins as a tar does.
+    With `wanted` None only a source is watched that begins as a tar does. What is wanted as a
+    layer's tar has no entry of an unknown type, which readers of layers refuse, and nothing behind
+    its end, which none of them reads. `on_tar` is called if the source is watched: at its end it is
+    a whole tar.
     """
 
-    def __init__(self, source: BlockSource, *, wanted: bool | None = None) -> None:
+    def __init__(
+        self,
+        source: BlockSource,
+        *,
+        wanted: bool | None = None,
+        on_tar: Callable[[], object] = bool,
+    ) -> None:
         self._source = source
         self._wanted = wanted
+        self._on_tar = on_tar
         self._watch: _Watch | None = None
         self._is_first = True
 
@@ -74,9 +69,10 @@ class WholeTar:
             return None
         if self._is_first:
             self._is_first = False
-            head = bytes(block[:_BLOCK])
+            head = bytes(block[:BLOCK_SIZE])
             if self._wanted or (self._wanted is None and _begins(head)):
-                self._watch = _Watch()
+                self._watch = _Watch(is_layer=bool(self._wanted))
+                self._on_tar()
         if self._watch:
             if block:
                 self._watch.add(block)
@@ -92,23 +88,27 @@ class WholeTar:
 class _Watch:
     """How far a tar has come."""
 
-    def __init__(self) -> None:
-        self._headers = _headers()
+    def __init__(self, *, is_layer: bool) -> None:
+        self._is_layer = is_layer
+        self._headers = _headers(is_layer=is_layer)
         self._skip, self._wants = next(self._headers)
         self._part = b""  # of what is wanted
         self._offset = 0
         self._ended = False
 
     def add(self, block: memoryview) -> None:
-        """Follow the headers in the next bytes. Raises CorruptBlob for what is none."""
-        if not self._ended:
-            try:
-                self._follow(block)
-            except StopIteration:
-                self._ended = True
+        """Follow the headers in the next bytes. Raises CorruptBlob for what is not valid."""
+        at = 0 if self._ended else self._follow(block)
+        if self._ended and self._is_layer and (rest := bytes(block[at:])).strip(b"\0"):
+            place = self._offset + at + len(rest) - len(rest.lstrip(b"\0"))
+            raise _refused(
+                f"the source goes on at byte {place}, behind the end of its tar, where no reader "
+                "looks: send one tar"
+            )
         self._offset += len(block)
 
-    def _follow(self, block: memoryview) -> None:
+    def _follow(self, block: memoryview) -> int:
+        """Follow the headers up to the end of a block, or of the tar; return where that is."""
         at, size = self._skip, len(block)
         while at < size:
             piece = bytes(block[at : at + self._wants - len(self._part)])
@@ -120,11 +120,15 @@ class _Watch:
             self._part = b""
             try:
                 skip, self._wants = self._headers.send(part)
+            except StopIteration:
+                self._ended = True
+                return at
             except CorruptBlob as error:
                 place = self._offset + at - len(part)
                 raise _refused(f"the source is no whole tar: {error} at byte {place}") from None
             at += skip
         self._skip = at - size
+        return size
 
     def end(self) -> None:
         """Raise CorruptBlob where the tar has not ended."""
@@ -146,105 +150,36 @@ def _refused(text: str) -> CorruptBlob:
     return error
 
 
-def _headers() -> Generator[_Wish, bytes, None]:
+def _headers(*, is_layer: bool) -> Generator[_Wish, bytes, None]:
     """Ask for each header of a tar; return behind its end."""
     skip = 0
-    said: int | None = None  # the entry's size, by an extended header
     while True:
-        header = yield skip, _BLOCK
-        # The magic alone will do: nothing else looks like it where a header is due.
-        if header[_MAGIC] != _USTAR and not _is_header(header):
-            yield from _end(header)
+        reader = read_header()
+        wanted = next(reader)
+        try:
+            while True:
+                data = yield skip, wanted
+                skip, wanted = 0, reader.send(data)
+        except StopIteration as stop:
+            found = stop.value
+        if not isinstance(found, Header):
             return
-        kind = header[_TYPE]
-        if kind in _WITHOUT_DATA or (kind == _OLD_FILE and _is_directory(header)):
-            skip, said = 0, None
-            continue
-        size = _number(header[_SIZE])
-        if kind in _PAX:
-            data = yield from _extended(size)
-            said = _pax_size(data, said)
-            skip = -size % _BLOCK
-            continue
-        if kind == _SPARSE:
-            yield from _sparse(header)
-        if said is not None and kind not in _BESIDE:
-            size, said = said, None
-        skip = size + -size % _BLOCK
+        if is_layer:
+            _check_in_layer(found)
+        skip = found.size_in_blocks
 
 
-def _is_header(header: bytes) -> bool:
-    """Tell whether the sum is right: of all bytes, its own field as spaces (POSIX pax, ustar)."""
-    try:
-        said = _number(header[_SUM])
-    except CorruptBlob:
-        return False
-    summed = header[: _SUM.start] + b" " * 8 + header[_SUM.stop :]
-    signed = memoryview(summed).cast("b")  # as some old programs had it
-    return said in (sum(summed), sum(signed))
-
-
-def _is_directory(header: bytes) -> bool:
-    """Tell whether an entry of Unix V7, which had no type for them, is a directory."""
-    return header[_NAME].partition(b"\0")[0].endswith(b"/")
-
-
-def _end(block: bytes) -> Generator[_Wish, bytes, None]:
-    """Take the two blocks of zeros that a tar ends with. Raises CorruptBlob for any others."""
-    if block != _ZEROS:
-        raise CorruptBlob("no valid header")
-    if (yield 0, _BLOCK) != _ZEROS:
-        raise CorruptBlob("one block of zeros, and no second one")
-
-
-def _extended(size: int) -> Generator[_Wish, bytes, bytes]:
-    """Return the data of an extended header."""
-    if size > _MAX_EXTENDED:
-        raise CorruptBlob(f"an extended header of {size} bytes")
-    return (yield 0, size) if size else b""
-
-
-def _sparse(header: bytes) -> Generator[_Wish, bytes, None]:
-    """Go by the rest of a sparse file's map (GNU tar manual, Old GNU Format)."""
-    goes_on = header[_SPARSE_GOES_ON]
-    while goes_on:
-        goes_on = (yield 0, _BLOCK)[_MORE_SPARSE_GOES_ON]
-
-
-def _pax_size(data: bytes, said: int | None) -> int | None:
-    """Return the size that an extended header says, the last one; `said` where it says none."""
-    start = 0
-    while start < len(data):
-        digits, _, _ = data[start : start + _MAX_DIGITS].partition(b" ")
-        end = start + _decimal(digits)
-        key, _, value = data[start + len(digits) + 1 : end - 1].partition(b"=")
-        if not key or data[end - 1 : end] != b"\n":
-            raise CorruptBlob("a broken record of an extended header")
-        if key == b"size":
-            said = _decimal(value) if value else None
-        start = end
-    return said
-
-
-def _decimal(digits: bytes) -> int:
-    if not digits.isdigit() or len(digits) > _MAX_DIGITS:
-        raise CorruptBlob("a broken record of an extended header")
-    return int(digits)
-
-
-def _number(field: bytes) -> int:
-    """Read octal digits, or a binary number marked by its first bit (GNU tar manual)."""
-    if field[0] == _BASE_256:
-        return int.from_bytes(field[1:], "big")
-    try:
-        number = int(field.partition(b"\0")[0].strip() or b"0", 8)
-    except ValueError:
-        number = -1
-    if number < 0:
-        raise CorruptBlob("no valid header")
-    return number
+def _check_in_layer(found: Header) -> None:
+    """Raise CorruptBlob for an entry that readers of layers refuse."""
+    if found.kind not in KNOWN_KINDS:
+        raise CorruptBlob(
+            f"the entry {shown(found.name)} is of the type {shown(found.kind)}, which readers of "
+            "layers refuse,"
+        )
+    if is_bare_whiteout(found.name):
+        raise CorruptBlob(f"the whiteout {shown(found.name)} names nothing")
 
 
 def _begins(head: bytes) -> bool:
     """Tell whether a stream that begins so is a tar, or means to be one."""
-    return head[_MAGIC] == _USTAR or (len(head) == _BLOCK and _is_header(head))
+    return head[_MAGIC] == _USTAR or is_header(head)

@@ -29,6 +29,7 @@ from brolga.errors import (
     Unauthorized,
     UploadInterrupted,
 )
+from brolga.images import Image
 from brolga.layer import StreamLayer
 from brolga.reference import Repository
 from brolga.server.faults import (
@@ -252,6 +253,19 @@ def test_the_bytes_are_gone(brolga_registry: BrolgaRegistry) -> None:
     error = push(brolga_registry, window=EARLY, upload_style="streamed")
     assert isinstance(error, StreamNotReplayable)
     assert error.sent > MIDDLE > error.kept
+
+
+def test_a_stream_of_an_image_has_the_whole_window(brolga_registry: BrolgaRegistry) -> None:
+    """However many blobs could be pushed at a time: it is the only one that is under way."""
+    brolga_registry.use(profile="zot", faults=FaultPlan(Cut(at=MIDDLE)))
+    layers = [
+        StreamLayer(one, compression="none", tar=False) for one in (pieces(), iter([b"small"]))
+    ]
+    name = brolga_registry.repository(NAME)
+    with Client(retry=AT_ONCE, window=3 * MIB, jobs=4, upload_style="streamed") as client:
+        client.push(f"{name}:v1", Image.empty().append(*layers))
+    assert len(brolga_registry.struck) == 1
+    assert brolga_registry.blobs(NAME)[digest_of(DATA)] == DATA
 
 
 # Who keeps what of a session that was cut (docs/reliability.md, Which registry, which source).

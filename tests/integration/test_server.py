@@ -23,6 +23,7 @@ from brolga.digest import Digest
 from brolga.mediatypes import OCI_INDEX
 from brolga.server.options import Options
 from brolga.server.running import NotLoopback, _bind, _spelled, running, serve
+from brolga.server.storage import Repo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -170,14 +171,30 @@ def test_errors_while_the_body_is_sent(address: str) -> None:
         response.close()
 
 
-def test_no_bug_is_hidden(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_bug_is_hidden(
+    root: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What nobody foresaw is 500 with a code, and its traceback is logged."""
+
+    def fail(_self: Repo) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Repo, "start_upload", fail)
+    with running(root / "fault") as address:
+        reply = ask(address, "POST", "/v2/x/blobs/uploads/")
+    assert reply.status == 500
+    assert json.loads(reply.body)["errors"][0]["code"] == "UNKNOWN"
+    assert "RuntimeError" in caplog.text
+
+
+def test_a_file_in_the_place_of_a_repository(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is told of in one line, without a traceback."""
     with running(root / "fault") as address:
         (root / "fault/x").write_text("not a directory")
         reply = ask(address, "POST", "/v2/x/blobs/uploads/")
     assert reply.status == 500
-    assert json.loads(reply.body)["errors"][0]["code"] == "UNKNOWN"
-    assert "NotADirectoryError" in caplog.text
+    assert "Not a directory" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 @pytest.mark.parametrize(

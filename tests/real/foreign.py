@@ -25,13 +25,14 @@ import tarfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from tests.conftest import Authority
 
@@ -50,6 +51,7 @@ __all__ = [
     "htpasswd",
     "image_id",
     "make_image",
+    "mounted",
     "mutual_tls",
     "push",
     "require",
@@ -256,14 +258,18 @@ def write_auths(
     return file
 
 
-def buildah(directory: Path, command: str, *arguments: str | Path) -> str:
+def buildah(
+    directory: Path, command: str, *arguments: str | Path, driver: str = "vfs", quiet: bool = True
+) -> str:
     """Run buildah with a store of its own, below `directory`; return what it prints.
 
-    Its store needs no more of the kernel than files (vfs). Skip where this user may not have one.
+    With `vfs` its store needs no more of the kernel than files. Skip where this user may not have
+    one. `quiet` is for the commands that move an image.
     """
     require("buildah")
     if os.geteuid() != 0:
         pytest.skip("buildah keeps images as root alone, without further set-up")
+    directory.mkdir(parents=True, exist_ok=True)
     auth = directory / "auth.json"
     auth.write_text("{}")
     store: list[str | Path] = [
@@ -271,9 +277,39 @@ def buildah(directory: Path, command: str, *arguments: str | Path) -> str:
         directory / "store",
         "--runroot",
         directory / "run",
-        "--storage-driver=vfs",
+        f"--storage-driver={driver}",
     ]
-    return _run("buildah", *store, command, "--quiet", "--authfile", auth, *arguments).strip()
+    flags: list[str | Path] = ["--quiet", "--authfile", auth] if quiet else []
+    return _run("buildah", *store, command, *flags, *arguments).strip()
+
+
+def mounted(layout: Path, tag: str, directory: Path, driver: str) -> dict[str, Entry]:
+    """Return the files of an image as a container of buildah's has them (`buildah mount`).
+
+    Skip if the kernel has no overlayfs for it here.
+    """
+    run = partial(buildah, directory, driver=driver)
+    if driver == "overlay" and not _has_overlay(directory):
+        pytest.skip("overlayfs cannot be mounted here")
+    container = run("from", f"oci:{layout}:{tag}")
+    try:
+        return tree(Path(run("mount", container, quiet=False)))
+    finally:
+        run("umount", container, quiet=False)
+        run("rm", container, quiet=False)
+
+
+def _has_overlay(directory: Path) -> bool:
+    """Return whether overlayfs can be mounted below a directory."""
+    parts = {name: directory / f"overlay-{name}" for name in ("lower", "upper", "work", "merged")}
+    for part in parts.values():
+        part.mkdir(parents=True, exist_ok=True)
+    options = ",".join(f"{name}dir={parts[name]}" for name in ("lower", "upper", "work"))
+    command = ["mount", "-t", "overlay", "overlay", "-o", options, str(parts["merged"])]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        return False
+    subprocess.run(["umount", parts["merged"]], check=True)
+    return True
 
 
 def image_id(image: Image) -> str:

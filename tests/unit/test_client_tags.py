@@ -19,6 +19,7 @@ ONE, OTHER = Image.empty(DEFAULT_PLATFORM), Image.empty(Platform("linux", "arm64
 INDEX = ImageIndex.empty().append(ONE)
 TREES: dict[str, Tree] = {
     "v1": ONE,
+    "app:v1": ONE,
     "a.com/app:v1": ONE,
     "b.com/app:v1": OTHER,
     "b.com/app:v2": OTHER,
@@ -36,6 +37,7 @@ TREES: dict[str, Tree] = {
     [
         ([], {}),
         (["v1"], {"v1": "v1"}),
+        (["app:v1"], {"v1": "app:v1"}),  # in the grammar of digests, too
         (["a.com/app:v1", "b.com/app:v2"], {"v1": "a.com/app:v1", "v2": "b.com/app:v2"}),
         (["v1", "a.com/app:v1"], {"v1": "v1"}),
         (["v1", str(Digest.of(b"")), "a.com:5000/app", "blobs/sha256/x"], {"v1": "v1"}),

@@ -8,6 +8,7 @@ import queue
 import signal
 import subprocess
 import sys
+from collections import deque
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ import pytest
 
 from brolga import command as command_module
 from brolga.blob import LayerState
+from brolga.childprocess import ExitStatusUnknown
 from brolga.command import Command, _has_terminal, _Process, _Running
 from brolga.errors import SourceError
 from brolga.layer import StreamLayer
@@ -263,6 +265,97 @@ def test_a_child_of_ours_leaves_it_alone() -> None:
     run = [sys.executable, "-W", "ignore", "-c", _FORK]
     done = subprocess.run(run, check=True, capture_output=True)
     assert (done.stdout, done.stderr) == (b"-15\n", b"")
+
+
+@pytest.mark.parametrize("script", ["printf partial; exit 3", "printf partial; kill -9 $$"])
+@pytest.mark.parametrize("is_ignored", [True, False])
+def test_a_command_whose_exit_status_is_lost_is_a_source_error(
+    script: str,
+    is_ignored: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """SIGCHLD is ignored, or the host waits for all children: nobody knows whether it failed."""
+    if not is_ignored:
+        waitpid = os.waitpid
+
+        def reaped(pid: int, options: int) -> tuple[int, int]:
+            waitpid(pid, 0)
+            return waitpid(pid, options)
+
+        monkeypatch.setattr(os, "waitpid", reaped)
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN if is_ignored else signal.SIG_DFL)
+    layer = StreamLayer(shell(script), "none")
+    try:
+        with pytest.raises(SourceError, match="sh: it ended, and its exit status is not known"):
+            deque(layer.open(), maxlen=0)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert layer.state is LayerState.FAILED
+
+
+def test_a_command_that_is_stopped_while_sigchld_is_ignored() -> None:
+    """Nothing waits for a status that never comes."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        source = opened("echo; exec sleep 1000")
+        source.close()
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert isinstance(source, _Running)
+    assert isinstance(source._process.ended.get(timeout=PATIENCE_S), ExitStatusUnknown)
+
+
+def test_the_repr_of_a_command_leaves_its_arguments_out() -> None:
+    """They may hold secrets: `pg_dump postgres://me:secret@host/db`."""
+    command = Command(["pg_dump", "postgres://me:secret@host/db"])
+    assert repr(command) == "<Command pg_dump>"
+    assert "secret" not in repr(StreamLayer(command))
+
+
+_EXIT = """
+import os, sys
+from brolga.command import Command
+from brolga.layer import StreamLayer
+stubborn = "trap '' TERM; " if sys.argv[1] == "stubborn" else ""
+import brolga.command
+brolga.command.PATIENCE_S = 0.05
+script = stubborn + "echo $$; exec sleep 1000"
+kept = [Command(["sh", "-c", script]).open_blocks(1) for _ in range(2)]
+for one in kept:
+    pid = b""
+    while not pid.endswith(b"\\n"):
+        pid += bytes(one.next_block(30) or b"")
+    sys.stdout.write(pid.decode())
+if sys.argv[1] == "error":
+    raise SystemExit(3)
+"""
+
+
+@pytest.mark.parametrize("how", ["end", "error", "stubborn"])
+def test_a_command_that_is_open_at_exit_is_stopped(how: str) -> None:
+    """No orphan runs on, and the ends of its pipes are closed."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _EXIT, how],
+        check=False,
+        capture_output=True,  # waits until nobody has the pipes any more
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (3 if how == "error" else 0, "")
+    pids = [int(line) for line in done.stdout.split()]
+    assert len(pids) == 2
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.killpg(pid, 0)
+
+
+def test_a_command_that_was_closed_is_not_kept_until_exit() -> None:
+    """Nor is one that could not be run."""
+    before = len(command_module._open_commands)
+    assert read(shell("printf a")) == b"a"
+    with pytest.raises(SourceError):
+        read(Command(["no-such-program"]))
+    assert len(command_module._open_commands) == before
 
 
 def test_it_can_be_told_that_its_reader_has_gone() -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.unit.archive.archives import Store
 
+from brolga.blob import LayerState
 from brolga.copy import _run_tasks, push
 from brolga.errors import InvalidManifest, RegistryError, SourceError, TagMoved
-from brolga.images import Image, ImageIndex
+from brolga.images import Artifact, Image, ImageIndex, StreamBlob, TitledBlob
 from brolga.layer import StreamLayer
 from brolga.manifest import Index
 from brolga.stop import Stop, sleep
@@ -175,6 +178,45 @@ def test_a_failure_wakes_the_threads_that_wait() -> None:
     with pytest.raises(RegistryError, match="refused"):
         _run_tasks([wait, fail], [], 2, Stop())
     assert ended.is_set()
+
+
+def test_a_generator_is_not_begun_after_a_failure() -> None:
+    """Nothing of it is read, so that it can be pushed again."""
+
+    class Failing(Store):
+        def push(self, blob: Blob, watch: Callable[[], None] = lambda: None) -> Descriptor:
+            if blob is failing:
+                raise SourceError("cut")
+            with suppress(Exception):  # until the other has failed
+                while True:
+                    watch()
+            return super().push(blob, watch)
+
+    first, second = StreamLayer(iter([b"a"])), StreamLayer(iter([b"b"]))
+    failing = StreamLayer([b"x"])
+    with pytest.raises(SourceError, match="cut"):
+        push(Failing(), Image.empty().append(first, failing, second), "v1", jobs=2)
+    assert second.state is LayerState.FRESH
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("jobs", [1, 2, 4])
+def test_a_generator_sees_the_context_variables_of_the_caller(count: int, jobs: int) -> None:
+    """However many layers and artifacts there are."""
+    variable: ContextVar[str] = ContextVar("variable", default="lost")
+    variable.set("mine")
+    ran: list[tuple[threading.Thread, str]] = []
+
+    def blocks() -> Iterator[bytes]:
+        ran.append((threading.current_thread(), variable.get()))
+        yield str(len(ran)).encode()
+
+    own = [TitledBlob(StreamLayer(blocks()), "a") for _ in range(count)]
+    others = [StreamLayer([bytes([number])]) for number in range(3)]
+    push(Store(), Artifact.of("application/x", *own, *others), "v1", jobs=jobs)
+    stream = StreamBlob(StreamLayer(blocks()))
+    push(Store(), Artifact.of("application/x", stream, *[StreamLayer([b"z"])] * 2), "v2", jobs=jobs)
+    assert ran == [(threading.current_thread(), "mine")] * (count + 1)
 
 
 def test_a_thread_that_cannot_be_started_ends_the_push(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -198,6 +198,15 @@ def test_a_digest_of_an_unknown_algorithm_cannot_be_verified() -> None:
         Digest("blake3", ABC_SHA256).verifier()
 
 
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [(f"sha512:{ABC_SHA512}", True), (f"sha256:{EMPTY_SHA256}", True), ("app:v1", False)],
+)
+def test_a_digest_says_whether_it_can_be_computed(text: str, answer: bool) -> None:
+    """'Implementations MAY implement additional algorithms': others can be held, and no more."""
+    assert Digest.parse(text).is_computable is answer
+
+
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 def test_the_right_bytes_verify(algorithm: str) -> None:
     """'the byte content SHOULD be verified against the digest string' (descriptor.md)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import hashlib
 import io
@@ -12,9 +13,11 @@ import subprocess
 import sys
 import threading
 import warnings
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from isal import isal_zlib
 from tests.threads import none_left, of_passes
 
 from brolga import (
@@ -618,3 +621,48 @@ def test_a_stream_let_go_in_a_child_goes_on_in_its_parent(
 ) -> None:
     """Closing there waits for no thread, and does not stop the parent's reader."""
     assert forked(kind, deed, threads_run) == (["failed"] if deed == "close" else [])
+
+
+_ISAL: Any = isal_zlib._ParallelCompress
+
+
+class _Compressor:
+    """What isal's class does, and a count of those that are alive."""
+
+    alive: weakref.WeakSet[_Compressor]
+
+    def __init__(self, size: int, level: int) -> None:
+        self._inner = _ISAL(size, level)
+        self.alive.add(self)
+
+    def compress_and_crc(self, *arguments: Any) -> Any:
+        return self._inner.compress_and_crc(*arguments)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_layer_that_is_done_or_failed_keeps_no_compressor(
+    large: bytes, monkeypatch: pytest.MonkeyPatch, *, fails: bool
+) -> None:
+    """Each has a buffer of more than 1 MiB: an image of 40 streams would keep 200 MiB of them."""
+    monkeypatch.setattr(_Compressor, "alive", weakref.WeakSet(), raising=False)
+    monkeypatch.setattr(isal_zlib, "_ParallelCompress", _Compressor)
+
+    def blocks() -> Iterator[bytes]:
+        yield large
+        if fails:
+            raise OSError("the disk is on fire")
+
+    layer = StreamLayer(blocks(), threads=2)
+    stream = layer.open()
+    seen = 0
+    try:
+        for _ in stream:
+            seen = max(seen, len(_Compressor.alive))
+    except SourceError as error:
+        assert fails
+        kept = error  # whoever keeps the error keeps the frames that it went through
+        assert kept.__traceback__ is not None
+    gc.collect()
+    assert 1 <= seen <= 2
+    assert layer.state is (LayerState.FAILED if fails else LayerState.DONE)
+    assert len(_Compressor.alive) == 0

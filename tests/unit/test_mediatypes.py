@@ -43,10 +43,14 @@ def test_all_is_sorted_and_is_what_is_published() -> None:
     """Every constant is exported, and none is missing from the published list."""
     assert mediatypes.__all__ == sorted(mediatypes.__all__)
     assert set(mediatypes.__all__) == {
+        "STREAM_BY_COMPRESSION",
+        "UNKNOWN_ARTIFACT",
+        "compression_named_by",
         *PUBLISHED,
         "check_media_type",
         "COMPRESSION_BY_LAYER",
         "DOCKER_BY_OCI",
+        "ENCRYPTED",
         "IMAGE_CONFIGS",
         "LAYER_BY_COMPRESSION",
         "NONDISTRIBUTABLE",
@@ -111,3 +115,20 @@ def test_no_table_can_be_changed(table: Any) -> None:
     """One importer cannot change what another pushes."""
     with pytest.raises(TypeError):
         table["gzip"] = "x"
+
+
+@pytest.mark.parametrize(
+    ("media_type", "compression"),
+    [
+        *mediatypes.COMPRESSION_BY_LAYER.items(),
+        *((name, how) for how, name in mediatypes.STREAM_BY_COMPRESSION.items()),
+        ("application/sql+zstd", "zstd"),
+        ("application/gzip", "none"),  # a file that is a gzip file
+        ("application/zstd", "none"),
+        ("application/spdx+json", "none"),
+        ("gzip/x", "none"),
+    ],
+)
+def test_a_media_type_names_how_the_bytes_are_compressed(media_type: str, compression: str) -> None:
+    """By OCI's and Docker's names of layers, or by its suffix (RFC 6839)."""
+    assert mediatypes.compression_named_by(media_type) == compression

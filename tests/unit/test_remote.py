@@ -10,8 +10,9 @@ from tests.wire.scripted import HOME, REPOSITORY, access, drive
 from brolga.client.remote import Remote
 from brolga.descriptor import Descriptor
 from brolga.digest import Digest
-from brolga.errors import RegistryError, SourceError
-from brolga.images import BlobLayer, BlockStream, BytesBlob
+from brolga.errors import ProtocolViolation, RegistryError, SourceError
+from brolga.images import BlobLayer, BlockStream, BytesBlob, Image
+from brolga.manifest import Manifest
 from brolga.mediatypes import OCI_LAYER
 from brolga.reference import Repository
 from brolga.wire import Call, Reply, Style
@@ -19,6 +20,7 @@ from brolga.wire import Call, Reply, Style
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from brolga.blob import Blob
     from brolga.transport import Transport
     from brolga.wire import Flow
 
@@ -124,3 +126,75 @@ def test_a_source_that_cannot_be_opened_leaves_no_session_behind() -> None:
     with pytest.raises(SourceError, match="it is gone"):
         remote(told).push(BlobLayer(BLOB, lambda: BlockStream(blocks())))
     assert [asked.partition(" ")[0] for asked in told.asked] == ["HEAD"]
+
+
+DOCUMENT = Image.empty().manifest
+STRONG = Manifest.parse(DOCUMENT.raw, algorithm="sha512")
+
+
+def keeping(*names: str) -> Callable[[Call], Reply]:
+    """Return a registry that takes everything, and has it under some names alone."""
+
+    def answer(call: Call) -> Reply:
+        if call.method == "HEAD":
+            is_there = any(name in call.url for name in names)
+            headers = {"content-type": OCI_LAYER, "content-length": str(len(DATA))}
+            return Reply(200, headers) if is_there else Reply(404)
+        said = {"docker-content-digest": str(DOCUMENT.digest), "location": "/session"}
+        return Reply(202 if call.method == "POST" else 201, said)
+
+    return answer
+
+
+def test_a_manifest_is_stored_under_the_digest_that_names_it_and_then_under_a_tag() -> None:
+    """A registry names by sha256 what comes under a tag."""
+    told = Told(keeping("sha512"))
+    remote(told).put(STRONG, "v1")
+    name = f"manifests/{STRONG.digest}"
+    assert told.asked == [f"PUT {name}", f"HEAD {name}", "PUT manifests/v1"]
+
+
+def test_a_manifest_of_the_usual_digest_is_put_once() -> None:
+    """One request for one manifest."""
+    told = Told(keeping())
+    remote(told).put(DOCUMENT, "v1")
+    assert told.asked == ["PUT manifests/v1"]
+
+
+@pytest.mark.parametrize("name", [str(STRONG.digest), "v1"])
+def test_a_manifest_that_a_registry_renames_is_an_error(name: str) -> None:
+    """Who refers to it by that digest could not fetch it."""
+    told = Told(keeping("sha256"))
+    with pytest.raises(ProtocolViolation, match="does not keep it under this digest") as caught:
+        remote(told).put(STRONG, name)
+    assert "PUT manifests/v1" not in told.asked
+    assert "copy to another" in caught.value.__notes__[0]
+
+
+def test_a_registry_that_refuses_a_digest_is_told_with_advice() -> None:
+    """What is named by sha512 needs a registry that keeps it."""
+    told = Told(lambda _: Reply(400))
+    with pytest.raises(RegistryError) as caught:
+        remote(told).put(STRONG, str(STRONG.digest))
+    assert "if the registry does not take sha512" in caught.value.__notes__[-1]
+    with pytest.raises(RegistryError) as caught:
+        remote(told).put(DOCUMENT, "v1")
+    assert not any("sha512" in note for note in getattr(caught.value, "__notes__", ()))
+
+
+STRONG_BYTES = BytesBlob(DATA, OCI_LAYER, "sha512")
+STRONG_LAYER = BlobLayer(STRONG_BYTES.descriptor, STRONG_BYTES.open)
+
+
+@pytest.mark.parametrize("blob", [STRONG_BYTES, STRONG_LAYER], ids=["bytes", "layer"])
+def test_a_blob_that_a_registry_renames_is_an_error(blob: Blob) -> None:
+    """A config or a layer is asked for under the digest that its manifest has."""
+    kept = keeping("sha512")
+    first = [Reply(404)] if blob is STRONG_LAYER else []  # what is at hand is sent at once
+
+    def late(call: Call) -> Reply:
+        return first.pop() if first and call.method == "HEAD" else kept(call)
+
+    assert remote(Told(late)).push(blob).digest == Digest.of(DATA, "sha512")
+    with pytest.raises(ProtocolViolation, match="took the blob sha512:"):
+        remote(Told(keeping("sha256"))).push(blob)

@@ -11,7 +11,7 @@ import pytest
 from brolga.errors import InvalidManifest
 from brolga.images import Image, ImageIndex
 from brolga.manifest import Index, Manifest
-from brolga.mediatypes import DOCKER_MANIFEST
+from brolga.mediatypes import DOCKER_MANIFEST, DOCKER_SCHEMA_1_SIGNED
 from brolga.store import read_tree
 
 if TYPE_CHECKING:
@@ -69,13 +69,29 @@ def test_a_child_that_is_described_as_another_is_refused(described: Descriptor, 
         read(described)
 
 
-def test_a_child_of_another_kind_is_told() -> None:
-    """An index may list anything; what it refers to cannot be found, so it is not half copied."""
+def test_a_child_of_another_kind_is_a_blob() -> None:
+    """'Encountering an unknown `mediaType` MUST NOT generate an error' (image-index.md)."""
     described = replace(CHILD, media_type="application/vnd.example.config+json")
+    tree = read_tree(Listing(described), "all")
+    assert isinstance(tree, ImageIndex)
+    assert [blob.descriptor for blob in tree.blobs] == [described]
+    assert list(tree.children) == []
     with pytest.raises(InvalidManifest) as caught:
-        read(described)
+        tree.child(described)
     assert str(caught.value) == (
         f"the index has {CHILD.digest}, which is neither an image nor an index but "
-        "'application/vnd.example.config+json': it cannot be read or copied"
+        "'application/vnd.example.config+json'"
     )
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    [DOCKER_SCHEMA_1_SIGNED, "application/vnd.oci.artifact.manifest.v1+json"],
+)
+def test_a_manifest_of_a_format_that_is_not_read_is_told(media_type: str) -> None:
+    """What it refers to is not known, so it is not half copied."""
+    tree = read_tree(Listing(replace(CHILD, media_type=media_type)), "all")
+    assert isinstance(tree, ImageIndex)
+    with pytest.raises(InvalidManifest, match="deprecated: it cannot be read or copied") as caught:
+        list(tree.blobs)
     assert caught.value.__notes__ == ["leave it out with brolga index filter"]

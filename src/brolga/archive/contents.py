@@ -11,7 +11,6 @@ links are followed within it, a bounded number of them.
 from __future__ import annotations
 
 import re
-import tarfile
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -28,14 +27,15 @@ from brolga.errors import (
     NoSuchImage,
     excerpt,
 )
-from brolga.images.entries import shown
 from brolga.manifest import MAX_SIZE
+from brolga.manifest.index import best_suited
+from brolga.tarheaders import is_header, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
     from brolga.blob import Blob, Layer
-    from brolga.descriptor import Descriptor
+    from brolga.descriptor import Descriptor, Platform
     from brolga.images.entries import Entry
 
 __all__ = [
@@ -53,7 +53,7 @@ __all__ = [
     "too_large",
 ]
 
-T = TypeVar("T")
+T = TypeVar("T", bound="Hashable")
 
 _HEAD_SIZE: Final = 512  # bytes of a file that tell what it is
 _MAX_FILES: Final = 100_000
@@ -190,8 +190,7 @@ def kind_of(head: bytes) -> str:
     if len(head) == _HEAD_SIZE:
         if not any(head):
             return "tar"
-        with suppress(tarfile.HeaderError):
-            tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
+        if is_header(head):
             return "tar"
     return "json" if head.lstrip().startswith((b"{", b"[")) else "other"
 
@@ -240,11 +239,17 @@ class Names:
         return self.tags or self.others[:1]
 
 
-def choose(offered: Mapping[T, Names], name: str) -> T:
+def choose(
+    offered: Mapping[T, Names],
+    name: str,
+    platforms: Callable[[T], Iterable[Platform]],
+    platform: Platform | None = None,
+) -> T:
     """Return what has a name; `@N` is the Nth of all, "" the only one.
 
     The end of a name will do, after a slash, where no other ends so; a tag may be left out where it
-    is `latest`. Raises NoSuchImage, which lists the names.
+    is `latest`. Of several, `platform` chooses one by the `platforms` of each. Raises NoSuchImage,
+    which lists the names, and NoSuchPlatform.
     """
     if _NUMBER.fullmatch(name) and int(name[1:]) < len(offered):
         return list(offered)[int(name[1:])]
@@ -252,6 +257,9 @@ def choose(offered: Mapping[T, Names], name: str) -> T:
     whole = [one for one, names in offered.items() if not name or wanted.intersection(names.all)]
     ends = tuple(f"/{end}" for end in wanted)
     found = whole or [one for one, names in offered.items() if _ends(names.all, ends)]
+    if len(found) > 1 and platform is not None:
+        offers = ((one, offer) for one in found for offer in platforms(one))
+        found = list(best_suited(offers, platform, "the archive"))
     if len(found) == 1:
         return found[0]
     raise _no_such(offered, name, is_several=bool(found))

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from brolga.archive.contents import Contents
     from brolga.blob import Layer
+    from brolga.descriptor import Platform
 
 __all__ = ["MANIFEST", "SavedImage", "docker_image", "manifest_json", "saved_images"]
 
@@ -88,13 +89,17 @@ def saved_images(contents: Contents) -> dict[SavedImage, Names]:
     return {image: image.names for image in images}
 
 
-def docker_image(contents: Contents, name: str) -> Image:
-    """Return an image of the archive; "" is the only one.
+def docker_image(contents: Contents, name: str, platform: Platform | None = None) -> Image:
+    """Return an image of the archive; "" is the only one. `platform` chooses one of several.
 
-    Raises InvalidManifest where there are more, or where something is not there, and DigestMismatch
-    where something is not what it is named.
+    Raises NoSuchImage where there are more, NoSuchPlatform, InvalidManifest where something is not
+    there, and DigestMismatch where something is not what it is named.
     """
-    saved = choose(saved_images(contents), name)
+
+    def platforms(saved: SavedImage) -> tuple[Platform, ...]:
+        return (ImageConfig.parse(contents.find(saved.config, MANIFEST).data()).platform,)
+
+    saved = choose(saved_images(contents), name, platforms, platform)
     raw = contents.find(saved.config, MANIFEST).data()
     _check_config(saved.config, raw)
     original = _original(contents, Digest.of(raw))

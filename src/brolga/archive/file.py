@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from brolga.blob import BlobStream
-    from brolga.descriptor import Descriptor
+    from brolga.descriptor import Descriptor, Platform
     from brolga.images import Tree
     from brolga.images.entries import Entry
     from brolga.manifest import Index, Manifest
@@ -103,12 +103,15 @@ class Archive:
         """Return how each image can be named: by tags or names, else by config or digest."""
         return self._images.names()
 
-    def tree(self, name: str = "") -> Tree:
+    def tree(self, name: str = "", platform: Platform | None = None) -> Tree:
         """Return an image or index by its name; "" is the only one.
 
-        Raises NoSuchImage, which lists the names, InvalidManifest where it is broken.
+        Of several images of one name, or of all for "", `platform` chooses one.
+
+        Raises NoSuchImage, which lists the names, NoSuchPlatform, InvalidManifest where it is
+        broken.
         """
-        return self._images.tree(name)
+        return self._images.tree(name, platform)
 
     def document(self, name: str) -> Manifest | Index:
         """Read the manifest or index that a name or a digest stands for.

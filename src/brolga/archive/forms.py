@@ -15,6 +15,7 @@ from brolga.errors import CorruptBlob, InvalidManifest
 
 if TYPE_CHECKING:
     from brolga.archive.contents import Contents
+    from brolga.descriptor import Platform
     from brolga.images import Tree
 
 __all__ = ["Images", "check_form", "whole_is_compressed"]
@@ -43,15 +44,18 @@ class Images:
                 return tuple(name for names in images for name in names.shown)
             return Layout(self.contents).names
 
-    def tree(self, name: str = "") -> Tree:
+    def tree(self, name: str = "", platform: Platform | None = None) -> Tree:
         """Return an image or index by its name; "" is the only one.
 
-        Raises NoSuchImage, which lists the names, InvalidManifest where it is broken.
+        Of several images of one name, or of all for "", `platform` chooses one.
+
+        Raises NoSuchImage, which lists the names, NoSuchPlatform, InvalidManifest where it is
+        broken.
         """
         with of_the_source():
             if self._is_docker:
-                return docker_image(self.contents, name)
-            return Layout(self.contents).tree(name)
+                return docker_image(self.contents, name, platform)
+            return Layout(self.contents).tree(name, platform)
 
     @property
     def _is_docker(self) -> bool:

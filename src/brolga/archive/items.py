@@ -13,7 +13,7 @@ from brolga.archive.section import check_diff_id, check_size, no_layer
 from brolga.archive.sent import SentBlob
 from brolga.digest import Digest
 from brolga.errors import InvalidManifest, NeedsSpool, excerpt
-from brolga.images import BlobLayer, BytesBlob
+from brolga.images import BytesBlob
 from brolga.manifest import MAX_SIZE
 
 if TYPE_CHECKING:
@@ -40,10 +40,7 @@ class Kept:
         check_size(len(self.content), descriptor)
         actual = Digest.of(self.content, descriptor.digest.algorithm)
         check_digest("a file", actual, descriptor.digest)  # it may have been found by a link
-        plain = BytesBlob(self.content, descriptor.media_type)
-        if descriptor.digest.algorithm == "sha256":
-            return plain
-        return BlobLayer(descriptor, plain.open)
+        return BytesBlob(self.content, descriptor.media_type, descriptor.digest.algorithm)
 
     def layer(self, diff_id: Digest) -> Layer:  # noqa: ARG002 - it is none
         """Raise InvalidManifest."""

@@ -17,6 +17,7 @@ from brolga.archive.contents import Names, blob_path, check_digest, choose, of_t
 from brolga.digest import Digest
 from brolga.errors import InvalidManifest, excerpt
 from brolga.images import BlobLayer, BytesBlob, Image, ImageIndex
+from brolga.images.index import is_blob, platforms_of
 from brolga.manifest import Index, Manifest, parse_manifest
 from brolga.manifest.document import decode
 from brolga.mediatypes import NONDISTRIBUTABLE
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from brolga.archive.contents import Contents
     from brolga.blob import Blob, BlobStream
-    from brolga.descriptor import Descriptor
+    from brolga.descriptor import Descriptor, Platform
     from brolga.images import Tree
 
 __all__ = ["INDEX", "LAYOUT", "LAYOUT_FILE", "REF_NAME", "Layout", "read_document"]
@@ -61,21 +62,31 @@ class Layout:
         shown = (name for names in self._offered().values() for name in names.shown)
         return tuple(dict.fromkeys(shown))
 
-    def tree(self, name: str) -> Tree:
+    def tree(self, name: str, platform: Platform | None = None) -> Tree:
         """Return an image or index by its name or digest; "" is the only one.
 
-        Raises InvalidManifest where there are more, and where what it names is not there.
+        `platform` chooses one of several. Raises NoSuchImage where there are more,
+        NoSuchPlatform, and InvalidManifest where what it names is not there.
         """
-        digest = choose(self._offered(), name)
-        described = next(one for one in self._index.manifests if one.digest == digest)
-        return self.load(described)
+        digest = choose(self._offered(), name, self._platforms, platform)
+        return self.load(self._entry(digest))
+
+    def _entry(self, digest: Digest) -> Descriptor:
+        return next(one for one in self._index.manifests if one.digest == digest)
+
+    def _platforms(self, digest: Digest) -> tuple[Platform, ...]:
+        """Return what an image or an index is for."""
+        entry = self._entry(digest)
+        if is_blob(entry):
+            return ()
+        return (entry.platform,) if entry.platform else platforms_of(self.load(entry))
 
     def load(self, descriptor: Descriptor) -> Tree:
         """Return what a descriptor names. What an image names must be there."""
         with of_the_source():
             document = read_document(self._contents, descriptor.digest, descriptor.media_type)
             if isinstance(document, Index):
-                return ImageIndex(document, self.load)
+                return ImageIndex(document, self.load, _open=self._blob)
             return self._image(document)
 
     def manifest_of(self, config: Digest) -> Image | None:
@@ -102,7 +113,7 @@ class Layout:
         seen: set[Digest] = set()
         while todo:
             one = todo.pop()
-            if one.digest in seen:
+            if one.digest in seen or is_blob(one):
                 continue
             seen.add(one.digest)
             try:
@@ -157,7 +168,7 @@ def read_document(contents: Contents, digest: Digest, media_type: str = "") -> M
     """
     raw = contents.blob(digest, "the index").data()
     check_digest("a manifest", Digest.of(raw, digest.algorithm), digest)
-    return parse_manifest(raw, media_type)
+    return parse_manifest(raw, media_type, digest.algorithm)
 
 
 def _elsewhere() -> BlobStream:

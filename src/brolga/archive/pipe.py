@@ -38,7 +38,7 @@ from brolga.archive.oci import INDEX, LAYOUT
 from brolga.archive.section import LAYER_BY_KIND, Packing, Section
 from brolga.compression import BLOCK_SIZE
 from brolga.decompression import compression_of
-from brolga.descriptor import Descriptor
+from brolga.descriptor import Descriptor, Platform
 from brolga.errors import CorruptBlob, InvalidManifest
 from brolga.images import BlockStream
 from brolga.images.entries import entries
@@ -76,6 +76,7 @@ def stream_archive(  # noqa: PLR0913 - what can be chosen about an archive and i
     *,
     form: str = "",
     name: str = "",
+    platform: Platform | None = None,
     spool: SpoolChoice = False,
     compression: str = "gzip",
     level: int | None = None,
@@ -84,10 +85,11 @@ def stream_archive(  # noqa: PLR0913 - what can be chosen about an archive and i
     """Put the blobs of an archive into `target` while it is read; return the image, or index.
 
     `source` is whatever a layer can be streamed from. `form` is `docker`, `oci` or "" for what it
-    shows to be; `name` chooses one of several images. The blobs of all of them go into the target.
-    Those that went are `SentBlob`s of the tree, which `Known(target)` takes without a request; its
-    configs and documents are still to be pushed: `copy.push(Known(target), tree, tag)`. What is
-    missing below an index is an InvalidManifest there, before anything has a name.
+    shows to be; `name` chooses one of several images, and `platform` one of those of a name. The
+    blobs of all of them go into the target. Those that went are `SentBlob`s of the tree, which
+    `Known(target)` takes without a request; its configs and documents are still to be pushed:
+    `copy.push(Known(target), tree, tag)`. What is missing below an index is an InvalidManifest
+    there, before anything has a name.
 
     `spool` is a directory (True: the system's) for what cannot be told in one pass; without it that
     is NeedsSpool, which says what it was. `compression`, `level` and `threads` are for layers
@@ -97,7 +99,9 @@ def stream_archive(  # noqa: PLR0913 - what can be chosen about an archive and i
     documents that are wrong or name what is not there, SourceError, and what the target raises.
     """
     packing = Packing(compression, level, threads)
-    return stream_images(source, target, form=form, spool=spool, packing=packing).tree(name)
+    return stream_images(source, target, form=form, spool=spool, packing=packing).tree(
+        name, platform
+    )
 
 
 def stream_images(

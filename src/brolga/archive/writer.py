@@ -154,7 +154,7 @@ class Writer:
         """Write documents in front of the blobs: whoever reads a pipe has room for them then."""
         if self._form == "oci":
             for document in documents:
-                self.push(BytesBlob(document.raw, document.media_type))
+                self.push(BytesBlob(document.raw, document.media_type, document.algorithm))
 
     def holds(self, descriptor: Descriptor, name: str = "") -> bool:
         """Tell whether a manifest was put. Raises InvalidManifest for an index in Docker's form."""
@@ -180,7 +180,7 @@ class Writer:
             name = _docker_tag(name) if self._form == "docker" else name
             self._names[name] = digest
         if self._form == "oci":
-            self.push(BytesBlob(document.raw, document.media_type))
+            self.push(BytesBlob(document.raw, document.media_type, document.algorithm))
 
     def _check_form(self, media_type: str) -> None:
         if self._form == "docker" and media_type in _INDEXES:

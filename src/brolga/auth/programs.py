@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import IO, Final, NoReturn, cast
 
 from brolga.auth.sound import check
+from brolga.childprocess import ExitStatusUnknown, wait_for_exit
 from brolga.errors import CredentialsError, excerpt
 from brolga.wire import Credentials
 
@@ -156,8 +157,12 @@ class Helper:
         deadline = time.monotonic() + self.timeout_s
         try:
             stdout, stderr = _talk(process, sent, deadline)
-            status = process.wait(max(0.0, deadline - time.monotonic()))
-        except (TimeoutError, subprocess.TimeoutExpired):
+            status = wait_for_exit(process, max(0.0, deadline - time.monotonic()))
+        except ExitStatusUnknown as error:
+            raise CredentialsError(
+                f"{self.program} {action}: {error}; nobody can tell whether it failed"
+            ) from None
+        except TimeoutError:
             raise CredentialsError(
                 f"{self.program} {action} did not end within {self.timeout_s:g} s; "
                 "run it by hand to see what it waits for"

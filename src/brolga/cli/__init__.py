@@ -52,7 +52,7 @@ _VERBS: Final[dict[str, _Entry]] = {
     "catalog": _Entry("Inspection", "List the repositories of a registry."),
     "referrers": _Entry("Inspection", "List what refers to an image or index."),
     "explain": _Entry("Inspection", "Explain how brolga would push to a repository, and why."),
-    "layer": _Entry("Layers", "Stream layers into a registry."),
+    "layer": _Entry("Layers", "Stream layers into a registry, and out of it."),
     "layout": _Entry("Layouts", "Maintain an OCI image layout."),
     "auth": _Entry("Registries", "Log in to registries, and show credentials and tokens."),
     "registry": _Entry("Registries", "Run a registry on this machine."),
@@ -127,6 +127,7 @@ def command() -> None:
 def main() -> None:
     """Run the command; exit with the code that tells what happened."""
     _end_well_at(signal.SIGTERM, signal.SIGHUP)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would lose every exit status
     context: click.Context | None = None
     try:
         with command.make_context("brolga", sys.argv[1:]) as context:

@@ -192,7 +192,7 @@ def _base(
 
     if under is None:
         return _empty(platform), None
-    tree = client.get(under)
+    tree = client.get(under, platform=platform)
     image = tree.image(platform or DEFAULT_PLATFORM) if isinstance(tree, ImageIndex) else tree
     return image, replaced(target, under, tree)
 

@@ -108,7 +108,7 @@ def tree_of(
     """
     from brolga.images import ImageIndex
 
-    tree = client.get(source, packed=packed)
+    tree = client.get(source, packed=packed, platform=platform)
     if platform is None or not isinstance(tree, ImageIndex):
         return tree
     if in_place and source.digest is None:

@@ -5,8 +5,7 @@ Knows flags, and where the tar goes. Must not know how layers are put together.
 
 from __future__ import annotations
 
-import os
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,13 +13,16 @@ import click
 
 from brolga.cli.blob import to_stdout
 from brolga.cli.connection import Connection, open_client
-from brolga.cli.options import platform_flag, registry_flags
+from brolga.cli.files import replace_file
+from brolga.cli.options import platform_flag, registry_flags, strict_flag
+from brolga.cli.output import warn
 from brolga.cli.places import check_file, check_stdout
 from brolga.cli.verbs import Verb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator, Sequence
 
+    from brolga.blob import Blob, Block
     from brolga.descriptor import Platform
 
 __all__ = ["command"]
@@ -37,12 +39,18 @@ Examples:
 @click.argument("ref")
 @click.argument("target", metavar="[FILE]", default="-")
 @platform_flag
+@strict_flag
 @registry_flags
-def command(*, ref: str, target: str, platform: Platform | None, connection: Connection) -> None:
+def command(
+    *, ref: str, target: str, platform: Platform | None, strict: bool, connection: Connection
+) -> None:
     """Write the files of an image as a tar.
 
-    They are what all its layers show together. FILE appears only when the tar is complete; `-` is
-    stdout. If REF is an index, --platform chooses the image, by default linux/amd64.
+    They are what all its layers show together in a container. An entry on which readers differ is
+    named on stderr; with --strict it is an error. FILE appears only when the tar is complete; `-`
+    is stdout. If REF is an index, --platform chooses the image, by default linux/amd64.
+
+    Of an artifact that is one file, write the file as it is.
     """
     from brolga.images.flatten import merged_tar
 
@@ -51,31 +59,30 @@ def command(*, ref: str, target: str, platform: Platform | None, connection: Con
     else:
         check_file(target)
     with open_client(connection) as client:
-        blocks = merged_tar(client.image(ref, platform).layers)
+        layers = client.image(ref, platform).layers
+        blocks = (
+            _file(layers[0])
+            if _is_one_file(layers)
+            else merged_tar(layers, strict=strict, on_warning=partial(warn, ref))
+        )
         if target == "-":
             to_stdout(blocks)
         else:
-            with _replaced(Path(target)) as write:
+            with replace_file(Path(target)) as write:
                 for block in blocks:
                     write(block)
 
 
-@contextmanager
-def _replaced(target: Path) -> Iterator[Callable[[bytes], object]]:
-    """Give what writes to a file, which takes the place of `target` where nothing fails."""
-    if target.exists() and not target.is_file():  # a pipe, /dev/null
-        with target.open("wb") as file:
-            yield file.write
-        return
-    new = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        file = new.open("xb")
-    except OSError as error:
-        raise click.ClickException(f"{target} cannot be written: {error.strerror}") from error
-    try:
-        with file:
-            yield file.write
-        new.replace(target)
-    except BaseException:
-        new.unlink()
-        raise
+def _is_one_file(layers: Sequence[Blob]) -> bool:
+    """Return whether an image is one blob of a media type that is not a layer's, as crane does."""
+    from brolga.mediatypes import COMPRESSION_BY_LAYER, ENCRYPTED
+
+    if len(layers) != 1:
+        return False
+    media_type = layers[0].descriptor.media_type
+    return media_type not in COMPRESSION_BY_LAYER and not media_type.endswith(ENCRYPTED)
+
+
+def _file(blob: Blob) -> Iterator[Block]:
+    with blob.open() as stream:
+        yield from stream.with_heartbeats()

@@ -20,6 +20,7 @@ from brolga.cli.verbs import Verbs
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from brolga.blob import Blob
     from brolga.client import Client
     from brolga.descriptor import Descriptor, Platform
     from brolga.images import ImageIndex, Tree
@@ -184,7 +185,7 @@ def append(  # noqa: PLR0913 - the flags of the verb
 
 def _children(
     client: Client, names: Sequence[str], *, flatten: bool
-) -> Iterator[tuple[Tree, Descriptor | None]]:
+) -> Iterator[tuple[Tree | Blob, Descriptor | None]]:
     """Yield what is to be appended, and how the index that it is of describes it."""
     from brolga.images import ImageIndex
 
@@ -196,6 +197,9 @@ def _children(
             yield tree, None
 
 
-def _of(index: ImageIndex) -> Iterator[tuple[Tree, Descriptor]]:
+def _of(index: ImageIndex) -> Iterator[tuple[Tree | Blob, Descriptor]]:
+    from brolga.images.index import is_blob
+
     for descriptor in index.index.manifests:
-        yield index.child(descriptor), descriptor
+        one = index.blob(descriptor) if is_blob(descriptor) else index.child(descriptor)
+        yield one, descriptor

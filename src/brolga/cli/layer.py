@@ -1,24 +1,35 @@
-"""`brolga layer`: streams into a repository.
+"""`brolga layer`: streams into a repository, and out of it.
 
 Knows flags, stdin and how a result is printed. Must not know how a layer is read or pushed.
 """
 
 from __future__ import annotations
 
+import os
 import time
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import click
 
+from brolga.cli.blob import to_stdout
+from brolga.cli.changing import check_clock
 from brolga.cli.connection import Connection, open_client
+from brolga.cli.files import replace_file
 from brolga.cli.options import Making, Sending, json_flag, layer_flags, registry_flags, upload_flags
-from brolga.cli.output import result
+from brolga.cli.output import result, say
+from brolga.cli.places import as_path, check_file, check_stdout, check_target, told
+from brolga.cli.sending import SizeType
+from brolga.cli.values import pairs
 from brolga.cli.verbs import Verb, Verbs
-from brolga.errors import CorruptBlob
+from brolga.errors import CorruptBlob, InvalidReference
 
 if TYPE_CHECKING:
-    from brolga.client import Client
+    from collections.abc import Iterator, Sequence
+
     from brolga.layer import StreamLayer
+    from brolga.place import Place
     from brolga.reference import Repository
 
 __all__ = ["command"]
@@ -26,14 +37,20 @@ __all__ = ["command"]
 # The backspace keeps click from filling the lines.
 _EXAMPLES = """\b
 Examples:
-  tar -c app | brolga layer push registry.example/team/app
-  brolga layer push --compression zstd:9 localhost:5000/dumps -- pg_dump db
+  tar -c app | brolga layer push registry.example/team/app:v1
+  brolga layer push --compression zstd:9 localhost:5000/dumps:monday -- pg_dump db
 """
+_PULL_EXAMPLES = """\b
+Examples:
+  brolga layer pull localhost:5000/dumps:monday | psql db
+  brolga layer pull registry.example/models:7 -o weights.bin
+"""
+_FILE_SUFFIXES: Final = {"gzip": ".gz", "zstd": ".zst", "none": ""}
 
 
 @click.group("layer", cls=Verbs)
 def command() -> None:
-    """Stream layers into a registry."""
+    """Stream layers into a registry, and out of it."""
 
 
 class _Push(Verb):
@@ -53,12 +70,26 @@ class _Push(Verb):
 
 
 @command.command(cls=_Push, epilog=_EXAMPLES)
-@click.argument("repo")
+@click.argument("repo", metavar="REPO[:TAG]")
 @click.argument("source", required=False)
 @click.option(
     "--tar/--no-tar",
     default=None,
     help="Whether to refuse what is not a complete tar; default: if it begins like one.",
+)
+@click.option(
+    "--artifact-type",
+    metavar="TYPE",
+    help="With TAG: what the stream is, a media type; default: an unknown artifact.",
+)
+@click.option(
+    "-a",
+    "--annotation",
+    "annotations",
+    multiple=True,
+    callback=pairs,
+    metavar="KEY=VALUE",
+    help="With TAG: an annotation of the manifest; repeatable.",
 )
 @layer_flags
 @upload_flags
@@ -70,6 +101,8 @@ def push(  # noqa: PLR0913 - the flags of the verb
     source: str | None,
     behind: list[str] | None,
     tar: bool | None,
+    artifact_type: str | None,
+    annotations: dict[str, str],
     making: Making,
     sending: Sending,
     as_json: bool,
@@ -78,50 +111,199 @@ def push(  # noqa: PLR0913 - the flags of the verb
     """Stream SOURCE, or what COMMAND writes, into REPO as a layer, in one pass.
 
     SOURCE is a file, or - for stdin (the default). COMMAND is run, and its stdout is the source:
-    nothing is pushed unless it exits with 0. REPO is a repository without a tag, such
-    as registry.example/team/app. Plain http is used for loopback addresses, or with --insecure.
-    The credentials are --username's, else BROLGA_USERNAME and BROLGA_PASSWORD, else those that
-    docker or podman has.
+    nothing is pushed unless it exits with 0. REPO is a repository such as
+    registry.example/team/app. Plain http is used for loopback addresses, or with --insecure. The
+    credentials are --username's, else BROLGA_USERNAME and BROLGA_PASSWORD, else those that docker
+    or podman has.
 
-    Prints REPO@DIGEST. With --json: ref, digest, diffId, size, uncompressedSize (bytes),
-    mediaType, seconds.
+    With TAG, a manifest names the layer: it is an artifact, and `layer pull` gives the stream back.
+    Without TAG, no manifest names the layer, and a garbage collection of the registry may delete
+    it. A stream that is not a tar has the media type application/octet-stream, +gzip or +zstd.
+
+    Prints REPO@DIGEST: the digest of the manifest, or without TAG of the layer. With --json: ref,
+    digest, seconds, and of the layer diffId, size, uncompressedSize (bytes), mediaType; with TAG
+    artifactType, and what belongs to the layer is in layer.
     """
     from brolga.cli.progress import shown
-    from brolga.cli.source import command_layer, stream_layer
+    from brolga.images import StreamBlob
+    from brolga.mediatypes import UNKNOWN_ARTIFACT
     from brolga.reference import Repository
 
     began = time.monotonic()
-    repository = Repository.parse(repo)
-    if behind is None:
-        layer = stream_layer(
-            "-" if source is None else source, making, connection, "brolga layer push …", tar=tar
-        )
-    elif source is None:
-        layer = command_layer(behind, making, connection, tar=tar)
+    target = _target(repo)
+    layer = _layer(source, behind, making, connection, tar=tar)
+    is_named = not isinstance(target, Repository)
+    check_target(target, as_json=as_json)
+    _check_flags(artifact_type, annotations, making.media_type, layer, is_named=is_named)
+    with (
+        open_client(connection, sending=sending) as client,
+        shown([layer], making.progress),
+        _tar_advice(),
+    ):
+        if isinstance(target, Repository):
+            blob = StreamBlob(layer)
+            client.push_layer(target, blob)
+        else:
+            kind = artifact_type or UNKNOWN_ARTIFACT
+            title = _title(source, layer.compression)
+            ref = client.push_stream(
+                target, layer, artifact_type=kind, title=title, annotations=annotations
+            )
+    seconds = round(time.monotonic() - began, 3)
+    if isinstance(target, Repository):
+        _print_layer(target, layer, seconds, as_json=as_json)
     else:
-        raise click.UsageError("give either SOURCE or -- COMMAND, not both")
-    with open_client(connection, sending=sending) as client, shown([layer], making.progress):
-        _push(client, repository, layer)
-    _print(repository, layer, time.monotonic() - began, as_json=as_json)
+        more = {"artifactType": kind, "layer": _fields(layer), "seconds": seconds}
+        told(ref, done="pushed", as_json=as_json, more=more)
 
 
-def _push(client: Client, repository: Repository, layer: StreamLayer) -> None:
+@command.command(cls=Verb, epilog=_PULL_EXAMPLES)
+@click.argument("ref")
+@click.option(
+    "-o", "--output", metavar="FILE", default="-", help="Where to write it; default: stdout, -."
+)
+@click.option("--raw", is_flag=True, help="Write the bytes as they are stored, compressed.")
+@click.option(
+    "--max-size",
+    type=SizeType(),
+    metavar="SIZE",
+    help="Refuse a stream of more bytes (512K, 32M, 1G); default: no limit, but one that grows by "
+    "more than 1100 times, beyond 4 GiB, is refused.",
+)
+@registry_flags
+def pull(*, ref: str, output: str, raw: bool, max_size: int | None, connection: Connection) -> None:
+    """Write a stream that `layer push` has pushed, as it was before.
+
+    REF is an artifact, or an image, of one layer. Its media type says how the bytes are compressed.
+    They are verified as they pass. FILE appears only when the stream is complete and verified. With
+    stdout, if the bytes are wrong, the exit code is 6, and what was printed must not be used.
+    """
+    from brolga.decompression import Limits
+    from brolga.place import parse_place
+
+    place = parse_place(ref)
+    if output == "-":
+        check_stdout("stream")
+    else:
+        check_file(output)
+    limits = Limits(max_size, Limits.ratio if max_size is None else None)
+    with (
+        open_client(connection) as client,
+        client.pull_stream(place, raw=raw, limits=limits) as stream,
+    ):
+        if output == "-":
+            to_stdout(stream.with_heartbeats())
+        else:
+            with replace_file(Path(output)) as write:
+                for block in stream:
+                    write(block)
+
+
+def _target(text: str) -> Repository | Place:
+    """Read REPO[:TAG], or the place of an image on this machine. Raises InvalidReference."""
+    from brolga.place import parse_place
+    from brolga.reference import Reference, Repository
+
+    if (local := as_path(text)) is not None:
+        if local.tag:
+            return local
+        error = InvalidReference(f"{text}: a layer alone is not an image, so it needs a name")
+        error.add_note("name it: oci:DIR:TAG")
+        raise error
+    place = parse_place(text)
+    if not isinstance(place, Reference) or place.tag_is_default:
+        return Repository.parse(text)
+    if place.digest is not None:
+        error = InvalidReference("a tag is wanted here: the digest is known when it was pushed")
+        error.add_note("a repository is written like registry.example/team/app")
+        raise error
+    return place
+
+
+def _layer(
+    source: str | None,
+    behind: Sequence[str] | None,
+    making: Making,
+    connection: Connection,
+    *,
+    tar: bool | None,
+) -> StreamLayer:
+    """Return the layer of SOURCE or of COMMAND. Raises UsageError, SourceError."""
+    from brolga.cli.source import command_layer, stream_layer
+
+    if behind is None:
+        verb = "brolga layer push …"
+        return stream_layer("-" if source is None else source, making, connection, verb, tar=tar)
+    if source is None:
+        return command_layer(behind, making, connection, tar=tar)
+    raise click.UsageError("give either SOURCE or -- COMMAND, not both")
+
+
+def _check_flags(
+    artifact_type: str | None,
+    annotations: dict[str, str],
+    media_type: str | None,
+    layer: StreamLayer,
+    *,
+    is_named: bool,
+) -> None:
+    """Raise UsageError for flags that need a tag, and for media types that are not right."""
+    from brolga.mediatypes import check_media_type, compression_named_by
+
+    if not is_named:
+        if artifact_type is not None or annotations:
+            raise click.UsageError("--artifact-type and --annotation need a manifest: REPO:TAG")
+        return
+    check_clock()
+    if artifact_type is not None:
+        try:
+            check_media_type(artifact_type)
+        except ValueError as error:
+            raise click.UsageError(f"--artifact-type: {error}") from error
+    how = layer.compression
+    if media_type and how != "none" and compression_named_by(media_type) != how:
+        raise click.UsageError(
+            f"--media-type {media_type} does not say how the bytes are compressed, so that nobody "
+            f"could undo it: use {media_type}+{how}, or --compression none"
+        )
+
+
+def _title(source: str | None, compression: str) -> str:
+    """Return the name of the file that ORAS makes of a stream; stdin and a command have none."""
+    if source in {None, "-"}:
+        return ""
+    return os.path.basename(str(source)) + _FILE_SUFFIXES[compression]  # noqa: PTH119 - a str
+
+
+@contextmanager
+def _tar_advice() -> Iterator[None]:
+    """Add to the error of a tar that is cut short what to do."""
     try:
-        client.push_layer(repository, layer)
+        yield
     except CorruptBlob as error:
         error.add_note("make sure that it is complete, or push it as it is with --no-tar")
         raise
 
 
-def _print(repository: Repository, layer: StreamLayer, seconds: float, *, as_json: bool) -> None:
+def _print_layer(
+    repository: Repository, layer: StreamLayer, seconds: float, *, as_json: bool
+) -> None:
+    """Print the name of a layer, and that nothing keeps it."""
     ref = f"{repository}@{layer.digest}"
-    fields = {
-        "ref": ref,
+    fields = {"ref": ref, **_fields(layer), "seconds": seconds}
+    result(ref, fields, as_json=as_json, done=f"the layer was pushed anyway: {ref}")
+    say(
+        "warning: no manifest names this layer, and a garbage collection of the registry "
+        "may delete it; REPO:TAG keeps it"
+    )
+
+
+def _fields(layer: StreamLayer) -> dict[str, object]:
+    """Return what the JSON object says of a layer."""
+    return {
         "digest": str(layer.digest),
         "diffId": str(layer.diff_id),
         "size": layer.size,
         "uncompressedSize": layer.uncompressed_size,
-        "mediaType": layer.media_type,
-        "seconds": round(seconds, 3),
+        "mediaType": layer.stream_media_type,
     }
-    result(ref, fields, as_json=as_json, done=f"the layer was pushed anyway: {ref}")

@@ -37,6 +37,7 @@ __all__ = [
     "registry_flags",
     "registry_flags_but_u",
     "spool_flag",
+    "strict_flag",
     "upload_flags",
     "way_flags",
 ]
@@ -218,6 +219,11 @@ platform_flag = click.option(
     type=ChosenPlatformType(),
     metavar="OS/ARCH[/VARIANT]",
     help="The image to choose if there is an index of several.",
+)
+strict_flag = click.option(
+    "--strict",
+    is_flag=True,
+    help="Fail if readers differ on what the layers show; without it they are named on stderr.",
 )
 
 

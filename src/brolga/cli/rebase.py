@@ -131,7 +131,7 @@ def _base(
     from brolga.images import ImageIndex
     from brolga.reference import Reference
 
-    tree = client.get(place)
+    tree = client.get(place, platform=platform or image.platform)
     if isinstance(tree, ImageIndex):
         found = tree.image(platform or image.platform, nearest=platform is None)
     else:

@@ -77,6 +77,14 @@ def command() -> None:
 @click.option(
     "--allow-anonymous", is_flag=True, help="Serve others than this machine without --htpasswd."
 )
+@click.option(
+    "--allow-host",
+    metavar="NAME",
+    multiple=True,
+    help="A name of this machine that clients use, where neither a password nor TLS protects "
+    "against pages of other sites; repeatable. Addresses, names without a dot, and names below "
+    "localhost and internal need none.",
+)
 @click.option("--tls-cert", metavar="FILE", type=_FILE, help="Serve https with this certificate.")
 @click.option("--tls-key", metavar="FILE", type=_FILE, help="Its key, where in another file.")
 @click.option(

@@ -13,6 +13,7 @@ not know HTTP or how bytes are compressed.
     names       what a call is given, as a text or read already
     tags        which tag each image of an archive gets elsewhere
     referrers   what refers to a tree, copied with it
+    streams     streams as artifacts of one blob
 """
 
 from __future__ import annotations
@@ -21,15 +22,17 @@ from typing import TYPE_CHECKING
 
 from brolga.auth import default_keychain
 from brolga.client.pushing import Pushing
+from brolga.mediatypes import UNKNOWN_ARTIFACT
 
 if TYPE_CHECKING:
     from brolga.blob import Blob
     from brolga.descriptor import Descriptor, Platform
     from brolga.images import Image, Tree
+    from brolga.layer import StreamLayer
     from brolga.place import Local, Place
     from brolga.reference import Repository
 
-__all__ = ["Client", "image", "push", "push_layer"]
+__all__ = ["Client", "image", "push", "push_layer", "push_stream"]
 
 
 class Client(Pushing):
@@ -46,9 +49,10 @@ class Client(Pushing):
     `jobs` is how many blobs are pushed at a time. `retry` says how often a call that may be
     repeated is, and after which pauses. `upload_style` is how blobs go out: `auto` (as suits the
     registry), `streamed`, `put`, `chunked` or `chunked:BYTES` (`brolga.wire.Style.wished`); a
-    mapping has that for registries by their names. `window` is how many bytes of uploads are kept
-    in memory, to go out again where a connection fails; `spool` keeps all of them instead, in a
-    file without a name in that directory, or (True) in the system's for temporary files.
+    mapping has that for registries by their names. `window` is how many bytes are kept in memory
+    of each stream that can be read only once, to go out again if a connection fails; blobs that can
+    be read again share another window. `spool` keeps all bytes instead, in a file without a name in
+    that directory, or (True) in the system's for temporary files.
     `on_warning` is told host and text of a registry's warnings, each once.
 
     Raises OSError where a certificate cannot be read, ValueError where `timeout_s` is not a time
@@ -63,6 +67,17 @@ def push_layer(repository: Repository | Local | str, layer: Blob) -> Descriptor:
     """
     with Client(credentials=default_keychain()) as client:
         return client.push_layer(repository, layer)
+
+
+def push_stream(
+    place: Place | str, stream: StreamLayer, *, artifact_type: str = UNKNOWN_ARTIFACT
+) -> Place:
+    """Push a stream under a name that keeps it: see `Client.push_stream`.
+
+    Credentials are found as by `push_layer`.
+    """
+    with Client(credentials=default_keychain()) as client:
+        return client.push_stream(place, stream, artifact_type=artifact_type)
 
 
 def push(place: Place | str, tree: Tree) -> Place:

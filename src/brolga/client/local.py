@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from brolga.archive import Archive, Images
+    from brolga.descriptor import Platform
     from brolga.images import Tree
     from brolga.layout import Layout
     from brolga.manifest import Index, Manifest
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from brolga.store import Target
 
 __all__ = [
+    "check_tags",
     "document_of",
     "documents_of",
     "layout_of",
@@ -49,23 +51,35 @@ def layout_of(place: Local, what: str) -> Layout:
     return _layout(place)
 
 
-def tree_of(place: Local, *, packed: bool = True) -> Tree:
+def tree_of(place: Local, platform: Platform | None = None, *, packed: bool = True) -> Tree:
     """Return the image or index of a place, which is read when it is asked for.
 
     Layers of an archive that are not compressed are to be, or (not `packed`) stay as they are.
+    `platform` chooses one of several images of the place's name.
 
-    Raises NoSuchImage, InvalidLayout, InvalidManifest, SourceError, CorruptBlob.
+    Raises NoSuchImage, NoSuchPlatform, InvalidLayout, InvalidManifest, SourceError, CorruptBlob.
     """
     if place.kind == "oci":
-        return _layout(place).tree(place.name)
-    return _archive(place, packed=packed).tree(place.name)
+        return _layout(place).tree(place.name, platform)
+    return _archive(place, packed=packed).tree(place.name, platform)
 
 
-def documents_of(place: Local, spool: SpoolChoice, *, packed: bool = True) -> Tree:
+def documents_of(
+    place: Local, spool: SpoolChoice, platform: Platform | None = None, *, packed: bool = True
+) -> Tree:
     """Do as `tree_of`, for who reads no layer: an archive may come down a pipe then."""
     if not single_pass(place):
-        return tree_of(place, packed=packed)
-    return _passed_by(place, spool, packed=packed).tree(place.name)
+        return tree_of(place, platform, packed=packed)
+    return _passed_by(place, spool, packed=packed).tree(place.name, platform)
+
+
+def check_tags(place: Local, *, is_one_each: bool) -> None:
+    """Raise NoSuchImage if the images of a layout cannot be copied by their names.
+
+    If `is_one_each`, that is if two have one name, too.
+    """
+    if place.kind == "oci":
+        _layout(place).check_tags(is_one_each=is_one_each)
 
 
 def names_of(place: Local, spool: SpoolChoice) -> list[str]:

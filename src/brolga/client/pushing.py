@@ -23,6 +23,7 @@ from brolga.errors import (
     excerpt,
 )
 from brolga.images import Image, ImageIndex
+from brolga.mediatypes import UNKNOWN_ARTIFACT
 from brolga.place import FORMS, Local
 from brolga.reference import Reference, Repository
 from brolga.wire import (
@@ -33,7 +34,7 @@ from brolga.wire import (
 from brolga.wire.referrers import remove_referrer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
     from typing import BinaryIO
 
     from brolga.blob import Blob
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from brolga.descriptor import Descriptor, Platform
     from brolga.digest import Digest
     from brolga.images import Tree
+    from brolga.layer import StreamLayer
     from brolga.place import Place
     from brolga.store import Target
 
@@ -56,6 +58,9 @@ class Pushing(Reading):
         The layer's digest and sizes exist from then on. When anything fails, nothing is
         committed and the upload session is cancelled. A stream that this client has pushed to the
         registry before is taken over from there.
+
+        No manifest names the layer: until one does, a garbage collection of the registry may delete
+        it. `push_stream` pushes a manifest with it.
 
         Raises SourceError where the layer's source fails, StreamConsumed for a layer that was
         read before and is not there, UploadInterrupted, RegistryError, TransportFailed,
@@ -109,6 +114,28 @@ class Pushing(Reading):
             )
         return target.at(pushed.digest)
 
+    def push_stream(
+        self,
+        place: Place | str,
+        stream: StreamLayer,
+        *,
+        artifact_type: str = UNKNOWN_ARTIFACT,
+        title: str = "",
+        annotations: Mapping[str, str] | None = None,
+    ) -> Place:
+        """Push a stream and an artifact manifest that names it, in one pass; return its name.
+
+        No garbage collection deletes what a manifest names. The manifest goes last: when anything
+        fails before, the name stands for what it stood for. A stream that is not a tar has a media
+        type of its own (`StreamLayer.stream_media_type`). `title` is the name of the file that ORAS
+        makes of it. `pull_stream` gives the bytes back.
+
+        Raises what `push` raises, InvalidManifest for an artifact type that is not valid.
+        """
+        from brolga.client.streams import artifact_of
+
+        return self.push(place, artifact_of(stream, artifact_type, title, annotations))
+
     def save(self, home: Local | str, images: Iterable[tuple[str, Tree]]) -> list[Place]:
         """Write images into one layout or archive, each under its name; return their new names.
 
@@ -145,7 +172,13 @@ class Pushing(Reading):
         packing = "gzip" if local.packs(place) else "none"
         with self._into(target, set()) as (store, jobs):
             tree = stream_archive(
-                blocks, store, form=form, name=name, spool=self._spool, compression=packing
+                blocks,
+                store,
+                form=form,
+                name=name,
+                platform=platform,
+                spool=self._spool,
+                compression=packing,
             )
             if platform is not None and isinstance(tree, ImageIndex):
                 tree = tree.image(platform)
@@ -241,7 +274,7 @@ class Pushing(Reading):
         if isinstance(source, Local) and local.single_pass(source):
             yield from self._stream_all(source, target, platform, but)
             return
-        for tag, name in tags_between(self, source, target).items():
+        for tag, name in tags_between(self, source, target, platform).items():
             origin, place = named(source, name), named(target, tag)
             copied = None
             if tag not in but:
@@ -317,7 +350,7 @@ class Pushing(Reading):
                 if tag in but:
                     yield tag, None
                     continue
-                tree = images.tree(name)
+                tree = images.tree(name, platform)
                 if platform is not None and isinstance(tree, ImageIndex):
                     tree = tree.image(platform)
                 yield tag, home.at(push_into(Known(store), tree, tag, jobs=jobs).digest)

@@ -6,11 +6,12 @@ anything is pushed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from brolga.client import local
 from brolga.client.connected import Connected
 from brolga.client.names import as_blob, as_home, as_place
+from brolga.decompression import Limits
 from brolga.descriptor import DEFAULT_PLATFORM
 from brolga.errors import (
     InvalidManifest,
@@ -37,12 +38,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Reading"]
 
+_STREAM_LIMITS: Final = Limits(size=None)
+
 
 class Reading(Connected):
     """A client that reads: see `Client`."""
 
-    def get(self, place: Place | str, *, packed: bool = True) -> Tree:
+    def get(
+        self, place: Place | str, *, packed: bool = True, platform: Platform | None = None
+    ) -> Tree:
         """Return what a name stands for: an image (or artifact), or an index.
+
+        Where several images of a layout or an archive have the name, `platform` chooses one.
 
         Layers of a docker archive that are not compressed are compressed when they are pushed, and
         described from then on. Where not `packed`, they stay as they are, and all is known at once.
@@ -52,7 +59,7 @@ class Reading(Connected):
         """
         place = as_place(place)
         if isinstance(place, Local):
-            return local.tree_of(place, packed=packed)
+            return local.tree_of(place, platform, packed=packed)
         return read_tree(self._registries.remote(place.repository), place.identifier)
 
     def image(
@@ -63,7 +70,7 @@ class Reading(Connected):
         `packed` is as in `get`. Raises NoSuchPlatform, which tells what there is, and what `get`
         raises.
         """
-        tree = self.get(place, packed=packed)
+        tree = self.get(place, packed=packed, platform=platform)
         if isinstance(tree, ImageIndex):
             return tree.image(platform or DEFAULT_PLATFORM)
         return tree
@@ -77,7 +84,7 @@ class Reading(Connected):
 
     def manifest(self, place: Place | str, platform: Platform | None = None) -> Manifest | Index:
         """Return the manifest or index, as it is; with `platform`, that image's manifest."""
-        tree = self._documents(place)
+        tree = self._documents(place, platform)
         while platform is not None and isinstance(tree, ImageIndex):
             tree = tree.child(tree.index.select(platform))
         return local.document_of(tree)
@@ -87,7 +94,7 @@ class Reading(Connected):
 
         Raises as `image`.
         """
-        tree = self._documents(place, packed=False)
+        tree = self._documents(place, platform, packed=False)
         if isinstance(tree, ImageIndex):
             tree = tree.image(platform or DEFAULT_PLATFORM)
         with tree.config_blob.open() as stream:
@@ -113,6 +120,24 @@ class Reading(Connected):
         return BlockStream(
             self._transport.stream(read_blob(self._registries.access(repository), digest))
         )
+
+    def pull_stream(
+        self, place: Place | str, *, raw: bool = False, limits: Limits = _STREAM_LIMITS
+    ) -> BlockStream:
+        """Open the only layer of an artifact or image, as it was before it was compressed.
+
+        The media type says how it is compressed. With `raw`, the bytes come as they are stored.
+        They are verified while they are read: until the stream has come to its end without an
+        error, they must not be used. `limits` bounds what they may grow to: by default no size, but
+        no more than 1100 times beyond 4 GiB.
+
+        Raises InvalidManifest for an index, and for more or fewer layers than one, and what `get`
+        raises. Reading raises DigestMismatch, CorruptBlob, TransportFailed.
+        """
+        from brolga.client.streams import open_stream
+
+        place = as_place(place)
+        return open_stream(place, self.get(place, packed=False), limits, raw=raw)
 
     def tags(self, home: Repository | Local | str) -> list[str]:
         """Return a repository's tags, in the registry's order (distribution-spec, Listing Tags).
@@ -143,9 +168,11 @@ class Reading(Connected):
         access = self._registries.access(place.repository)
         return self._transport.run(list_referrers(access, digest, artifact_type))
 
-    def _documents(self, place: Place | str, *, packed: bool = True) -> Tree:
+    def _documents(
+        self, place: Place | str, platform: Platform | None = None, *, packed: bool = True
+    ) -> Tree:
         """Return what a name stands for, where no layer will be read."""
         place = as_place(place)
         if isinstance(place, Local):
-            return local.documents_of(place, self._spool, packed=packed)
+            return local.documents_of(place, self._spool, platform, packed=packed)
         return self.get(place)

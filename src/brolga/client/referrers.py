@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from brolga.client import local
 from brolga.errors import InvalidManifest
 from brolga.images import ImageIndex
+from brolga.images.index import is_blob
 from brolga.place import Local, by_digest
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def copy_referrers(
                 client.push(by_digest(target, referrer.digest), found, recheck=recheck)
                 todo.append((found, depth + 1))
         if isinstance(one, ImageIndex):
-            below = [child for child in one.index.manifests if child.digest not in seen]
-            seen.update(child.digest for child in below)
-            todo += ((one.child(child), depth + 1) for child in below)
+            below = {child.digest: child for child in one.index.manifests if not is_blob(child)}
+            new = [child for digest, child in below.items() if digest not in seen]
+            seen.update(below)
+            todo += ((one.child(child), depth + 1) for child in new)

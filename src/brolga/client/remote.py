@@ -12,10 +12,18 @@ from __future__ import annotations
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from brolga.blob import Repeatable
-from brolga.errors import InvalidManifest, NotComputed, NotFound, RegistryError, StreamConsumed
+from brolga.errors import (
+    BrolgaError,
+    InvalidManifest,
+    NotComputed,
+    NotFound,
+    ProtocolViolation,
+    RegistryError,
+    StreamConsumed,
+)
 from brolga.images import BlobLayer, BlockStream, BytesBlob
 from brolga.manifest import parse_manifest
 from brolga.replay import Tape, Window
@@ -46,9 +54,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Remote"]
 
+E = TypeVar("E", bound=BrolgaError)
+
 # A blob that is not known there, or may not be taken from there (docker.io says 401): it can be
 # uploaded all the same.
 _NO_MOUNT: Final = (400, 401, 403, 404, 405, 422)
+# What every registry names by (image-spec descriptor.md, Registered algorithms: "MUST implement").
+_CANONICAL: Final = "sha256"
 _SMALL: Final = 1 << 20  # bytes; what goes in one PUT, at one request less
 
 
@@ -88,7 +100,7 @@ class Remote:
             return self._upload(blob, watch)
         if isinstance(blob, BytesBlob):
             flow = upload_bytes(self.access, blob.data, descriptor, style=self.style)
-            return self.transport.run(flow)
+            return self._kept(self.transport.run(flow))
         is_there, session = self._mount(blob, descriptor)
         if is_there or (session is None and self.transport.run(has_blob(self.access, descriptor))):
             return descriptor
@@ -121,7 +133,7 @@ class Remote:
                 style=self.style,
                 retry=self.retry,
             )
-            return self.transport.run(flow)
+            return self._kept(self.transport.run(flow))
 
     def holds(self, descriptor: Descriptor, name: str = "") -> bool:
         """Ask whether a manifest is there: few registries keep one without what it refers to."""
@@ -136,9 +148,21 @@ class Remote:
             return None
 
     def put(self, document: Manifest | Index, name: str) -> None:
-        """Push a manifest under a tag or its digest, and see to it that its subject knows it."""
+        """Push a manifest under a tag or its digest, and see to it that its subject knows it.
+
+        A registry names by sha256 what comes under a tag: what has another digest goes by that
+        first. Raises ProtocolViolation if the registry does not keep that digest.
+        """
         run = self.transport.run
-        receipt = run(put_manifest(self.access, name, document.raw, document.media_type))
+        digest = document.digest
+        if digest.algorithm != _CANONICAL and name != str(digest):
+            self.put(document, str(digest))
+        try:
+            receipt = run(put_manifest(self.access, name, document.raw, document.media_type))
+        except RegistryError as error:
+            raise _advised(error, digest) from None
+        if name == str(digest) and digest.algorithm != _CANONICAL and not self.named(name):
+            raise self._not_kept("manifest", digest)
         if document.subject is not None and not receipt.subject:
             run(add_referrer(self.access, document.subject.digest, document.as_referrer))
 
@@ -160,7 +184,7 @@ class Remote:
         # A type that says nothing of the document is none: some registries send it for all JSON.
         media_type = "" if stored.media_type == "application/json" else stored.media_type
         try:
-            return parse_manifest(stored.raw, media_type)
+            return parse_manifest(stored.raw, media_type, stored.digest.algorithm)
         except InvalidManifest as error:
             named = f"{self.repository}{'@' if ':' in name else ':'}{name}"
             wrong = InvalidManifest(f"{named} is not a valid manifest: {error}")
@@ -198,6 +222,22 @@ class Remote:
                     error.add_note(f"it went to {home}: push an image that is read from there")
             raise
 
+    def _kept(self, described: Descriptor) -> Descriptor:
+        """Return what a blob that was taken is. Raises ProtocolViolation if it has no such name."""
+        if described.digest.algorithm != _CANONICAL:
+            is_there = self.transport.run(has_blob(self.access, described))
+            if not is_there:
+                raise self._not_kept("blob", described.digest)
+        return described
+
+    def _not_kept(self, what: str, digest: Digest) -> ProtocolViolation:
+        """Return the error for what the registry took, and has under another name only."""
+        error = ProtocolViolation(
+            f"{self.repository.registry} took the {what} {digest}, and does not keep it under "
+            "this digest"
+        )
+        return _advised(error, digest)
+
     def _mount(self, blob: Blob, descriptor: Descriptor) -> tuple[bool, Session | None]:
         """Take a blob over from another repository of this registry, where it is in one.
 
@@ -218,6 +258,15 @@ class Remote:
 
     def _sent_to(self, descriptor: Descriptor) -> Repository | None:
         return self.sent.get((self.repository.registry, descriptor.digest))
+
+
+def _advised(error: E, digest: Digest) -> E:
+    """Add to an error what to do if it is the digest's algorithm that a registry cannot keep."""
+    if digest.algorithm != _CANONICAL:
+        error.add_note(
+            f"if the registry does not take {digest.algorithm}, copy to another or to oci:DIR"
+        )
+    return error
 
 
 def _repeater(blob: Blob, stream: BlobStream) -> Callable[[], Iterator[Block]] | None:

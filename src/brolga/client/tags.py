@@ -11,6 +11,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from brolga.client import local
 from brolga.client.names import named
 from brolga.digest import Digest
 from brolga.errors import InvalidDigest, InvalidReference, NoSuchImage, excerpt
@@ -22,19 +23,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from brolga.client.reading import Reading
+    from brolga.descriptor import Platform
     from brolga.images import Tree
 
 __all__ = ["tags_between", "tags_of"]
 
 
 def tags_between(
-    client: Reading, source: Repository | Local, target: Repository | Local
+    client: Reading,
+    source: Repository | Local,
+    target: Repository | Local,
+    platform: Platform | None = None,
 ) -> dict[str, str]:
-    """Return for each tag that `target` would get the name in `source` that has it."""
+    """Return for each tag that `target` would get the name in `source` that has it.
+
+    `platform` is what chooses one of several images of one name: without it they are an error.
+    """
+    if isinstance(source, Local):
+        local.check_tags(source, is_one_each=platform is None)
     names = client.tags(source)
     if isinstance(source, Repository) or (source.kind == "oci" and isinstance(target, Local)):
         return {name: name for name in names}
-    return tags_of(names, lambda name: client.get(named(source, name)))
+    return tags_of(names, lambda name: client.get(named(source, name), platform=platform))
 
 
 def tags_of(names: Iterable[str], tree: Callable[[str], Tree]) -> dict[str, str]:
@@ -65,8 +75,8 @@ def tags_of(names: Iterable[str], tree: Callable[[str], Tree]) -> dict[str, str]
 def _tag(name: str) -> str:
     """Return the tag of a name, "" where it has none. Raises InvalidReference."""
     with suppress(InvalidDigest):
-        Digest.parse(name)
-        return ""
+        if Digest.parse(name).is_computable:  # app:v1 is in the grammar of digests, too
+            return ""
     if not {"/", ":", "@"} & set(name):
         return "" if name.endswith(".json") else name
     reference = Reference.parse(name)

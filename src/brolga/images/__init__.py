@@ -7,7 +7,7 @@ artifact  Artifact: files with a type of their own
 flatten   one layer of what all of them show
 """
 
-from brolga.images.artifact import Artifact, TitledBlob
+from brolga.images.artifact import Artifact, StreamBlob, TitledBlob
 from brolga.images.blobs import BlobLayer, BlockStream, BytesBlob
 from brolga.images.index import ImageIndex, Tree
 from brolga.images.view import Image, created_now
@@ -19,6 +19,7 @@ __all__ = [
     "BytesBlob",
     "Image",
     "ImageIndex",
+    "StreamBlob",
     "TitledBlob",
     "Tree",
     "created_now",

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
     from brolga.blob import Blob, BlobStream
     from brolga.descriptor import Descriptor
+    from brolga.layer import StreamLayer
     from brolga.manifest import ImageConfig
 
-__all__ = ["Artifact", "TitledBlob"]
+__all__ = ["Artifact", "StreamBlob", "TitledBlob"]
 
 _EMPTY: Final = BytesBlob(b"{}", OCI_EMPTY)
 _TITLE: Final = "org.opencontainers.image.title"
@@ -55,6 +56,27 @@ class TitledBlob:
     def open(self) -> BlobStream:
         """Open the bytes for reading."""
         return self.blob.open()
+
+
+@dataclass(frozen=True)
+class StreamBlob:
+    """A stream of any bytes, as a blob: only a tar has the media type of one."""
+
+    stream: StreamLayer
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """The stream's descriptor, by what its bytes are. Raises NotComputed until it was read."""
+        return replace(self.stream.descriptor, media_type=self.stream.stream_media_type)
+
+    @property
+    def runs_user_code(self) -> bool:
+        """Whether reading calls the user's Python code."""
+        return self.stream.runs_user_code
+
+    def open(self) -> BlobStream:
+        """Open the compressed bytes, for their one reading."""
+        return self.stream.open()
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +131,13 @@ class Artifact(Image):
         """Raise LayerError: an artifact has no base."""
         raise _no_config("it has no base")
 
-    def flatten(self, created_by: str = "") -> Image:  # noqa: ARG002 - Image's
+    def flatten(
+        self,
+        created_by: str = "",  # noqa: ARG002 - Image's
+        *,
+        strict: bool = False,  # noqa: ARG002 - Image's
+        on_warning: Callable[[str], object] | None = None,  # noqa: ARG002 - Image's
+    ) -> Image:
         """Raise LayerError: an artifact's blobs are not layers."""
         raise _no_config("its files are not layers to be put together")
 

@@ -50,17 +50,22 @@ class BlockStream(BlockReader):
 
 @dataclass(frozen=True)
 class BytesBlob:
-    """A blob whose bytes are at hand: a config, an artifact's small content."""
+    """A blob whose bytes are at hand: a config, an artifact's small content.
+
+    `algorithm` is that of the digest that names it.
+    """
 
     runs_user_code: ClassVar = False
 
     data: bytes = field(repr=False)
     media_type: str
+    algorithm: str = "sha256"
 
     @property
     def descriptor(self) -> Descriptor:
         """Media type, digest and size."""
-        return Descriptor(self.media_type, Digest.of(self.data), len(self.data))
+        digest = Digest.of(self.data, self.algorithm)
+        return Descriptor(self.media_type, digest, len(self.data))
 
     def open(self) -> BlockStream:
         """Open the bytes for reading."""

@@ -1,29 +1,41 @@
 """An index as a value: images for several platforms under one name.
 
-Knows indexes and that their children are images or indexes. Must not know where they come from or
-go to: a loader is given.
+Knows indexes, and that their children are images, indexes or blobs. Must not know where they come
+from or go to: a loader is given.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NoReturn, TypeAlias, cast
 
+from brolga.images.blobs import BlobLayer
 from brolga.images.view import Image, merged
 from brolga.manifest import Index
+from brolga.manifest.root import INDEX_TYPES, MANIFEST_TYPES
 from brolga.mediatypes import IMAGE_CONFIGS, OCI_INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from brolga.blob import Blob
     from brolga.descriptor import Descriptor, Platform
     from brolga.digest import Digest
     from brolga.reference import Repository
 
-__all__ = ["ImageIndex", "Tree"]
+__all__ = ["ImageIndex", "Tree", "is_blob", "platforms_of"]
 
 # What a name can stand for: an image, or an index of more of them.
 Tree: TypeAlias = "Image | ImageIndex"
+
+
+def is_blob(child: Descriptor) -> bool:
+    """Return whether a child of an index is a blob: what is neither an image nor an index.
+
+    BuildKit's cache is an index of layers and a config of its own ("Encountering an unknown
+    `mediaType` MUST NOT generate an error", image-index.md).
+    """
+    return child.media_type not in MANIFEST_TYPES | INDEX_TYPES
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,13 +43,15 @@ class ImageIndex:
     """An index and its children, which are loaded when they are asked for.
 
     Make one with `ImageIndex.empty` or `Client.index`, and others from it by `append`, `filter`
-    and `with_annotations`. `home` is the repository that its children are in.
+    and `with_annotations`. `home` is the repository that its children are in. `_open` gives a child
+    that is a blob.
     """
 
     index: Index
     _load: Callable[[Descriptor], Tree]
     home: Repository | None = None
-    _appended: tuple[tuple[Digest, Tree], ...] = ()
+    _appended: tuple[tuple[Digest, Tree | Blob], ...] = ()
+    _open: Callable[[Descriptor], Blob] | None = None
 
     @classmethod
     def empty(cls, media_type: str = OCI_INDEX) -> ImageIndex:
@@ -56,18 +70,34 @@ class ImageIndex:
 
     @property
     def children(self) -> Iterator[Tree]:
-        """Yield each child, loaded."""
-        return map(self.child, self.index.manifests)
+        """Yield each child that is an image or an index, loaded."""
+        return (self.child(child) for child in self.index.manifests if not is_blob(child))
+
+    @property
+    def blobs(self) -> Iterator[Blob]:
+        """Yield each child that is a blob."""
+        return map(self.blob, filter(is_blob, self.index.manifests))
 
     @property
     def homes(self) -> set[Repository]:
         """The repositories that blobs of the children may be in."""
-        homes = set().union(*(child.homes for _, child in self._appended))
-        return homes | ({self.home} if self.home else set())
+        homes = set(filter(None, [self.home]))
+        for _, child in self._appended:
+            if isinstance(child, (Image, ImageIndex)):
+                homes |= child.homes
+            elif isinstance(child, BlobLayer) and child.home:
+                homes.add(child.home)
+        return homes
 
     def child(self, descriptor: Descriptor) -> Tree:
-        """Return one child. Raises what loading it raises."""
-        return dict(self._appended).get(descriptor.digest) or self._load(descriptor)
+        """Return one child, an image or an index. Raises what loading it raises."""
+        found = dict(self._appended).get(descriptor.digest) or self._load(descriptor)
+        return cast("Tree", found)
+
+    def blob(self, descriptor: Descriptor) -> Blob:
+        """Return one child, a blob. Raises what opening it raises."""
+        found = dict(self._appended).get(descriptor.digest)
+        return cast("Blob", found or (self._open or _nothing)(descriptor))
 
     def image(self, platform: Platform, *, nearest: bool = False) -> Image:
         """Return the image for a platform; `nearest` takes one like it (`Index.select_nearest`).
@@ -80,7 +110,7 @@ class ImageIndex:
 
     def append(
         self,
-        child: Tree,
+        child: Tree | Blob,
         platform: Platform | None = None,
         *,
         described: Descriptor | None = None,
@@ -95,7 +125,7 @@ class ImageIndex:
         return replace(
             self,
             index=self.index.replace(manifests=(*self.index.manifests, described)),
-            _appended=(*self._appended, (child.digest, child)),
+            _appended=(*self._appended, (child.descriptor.digest, child)),
         )
 
     def filter(self, keep: Callable[[Descriptor], bool]) -> ImageIndex:
@@ -113,12 +143,23 @@ class ImageIndex:
         return replace(self, index=self.index.replace(subject=subject))
 
 
-def _platform_of(child: Tree) -> Platform | None:
+def platforms_of(tree: Tree) -> tuple[Platform, ...]:
+    """Return what an image or an index is for; an artifact is for no platform.
+
+    Raises what reading an image's config raises.
+    """
+    if isinstance(tree, ImageIndex):
+        return tree.index.platforms
+    platform = _platform_of(tree)
+    return (platform,) if platform else ()
+
+
+def _platform_of(child: Tree | Blob) -> Platform | None:
     """Return the platform of an image; None of an index, and of an artifact, which has none."""
     if isinstance(child, Image) and child.manifest.config.media_type in IMAGE_CONFIGS:
         return child.platform
     return None
 
 
-def _nothing(descriptor: Descriptor) -> Tree:
+def _nothing(descriptor: Descriptor) -> NoReturn:
     raise KeyError(f"an empty index has no child {descriptor.digest}")

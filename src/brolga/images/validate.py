@@ -32,12 +32,14 @@ from brolga.manifest.family import strangers
 from brolga.manifest.history import count_layers
 from brolga.manifest.root import INDEX_TYPES, MANIFEST_TYPES
 from brolga.mediatypes import COMPRESSION_BY_LAYER, IMAGE_CONFIGS, NONDISTRIBUTABLE
+from brolga.tarheaders import is_bare_whiteout, shown
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
     from brolga.blob import Blob, Block
     from brolga.descriptor import Descriptor, Platform
+    from brolga.images.entries import Entry
     from brolga.images.index import ImageIndex, Tree
 
 __all__ = ["Limits", "Problem", "validate"]
@@ -77,40 +79,55 @@ def validate(
     TransportFailed, and NotComputed for an image with a layer that is still to be streamed.
     """
     look = _Look(fast, limits)
-    todo: deque[tuple[Tree, Platform | None]] = deque([(tree, None)])
-    seen: set[tuple[Digest, Platform | None]] = set()
+    todo: deque[Tree] = deque([tree])
+    found: dict[Digest, Descriptor | str] = {tree.digest: tree.descriptor}
     while todo:
-        found, platform = todo.popleft()
-        if (found.digest, platform) in seen:  # an index may have a child many times over
-            continue
-        seen.add((found.digest, platform))
-        if isinstance(found, Image):
-            yield from look.image(found, platform)
+        tree = todo.popleft()
+        if isinstance(tree, Image):
+            yield from look.image(tree)
         else:
-            yield from _index(found, todo)
+            yield from _index(tree, look, found, todo)
 
 
-def _index(index: ImageIndex, todo: deque[tuple[Tree, Platform | None]]) -> Iterator[Problem]:
-    """Yield what is wrong with an index's children as such; note them as still to be looked at."""
+def _index(
+    index: ImageIndex, look: _Look, found: dict[Digest, Descriptor | str], todo: deque[Tree]
+) -> Iterator[Problem]:
+    """Yield what is wrong with an index's children as such; note them as still to be looked at.
+
+    `found` has what each child is, or why it cannot be read: an index may have one many times over,
+    and so may many indexes, and each is read once.
+    """
     for number, descriptor in enumerate(index.index.manifests, 1):
         if descriptor.media_type not in MANIFEST_TYPES | INDEX_TYPES:
             continue  # "implementations MUST ignore unknown media types" (image-index.md)
         place = f"index {index.digest}, manifest {number} {descriptor.digest}"
-        try:
-            child = index.child(descriptor)
-            found = child.descriptor
-        except _FLAWS as error:
-            yield Problem(place, f"cannot be read: {error}")
+        if descriptor.digest not in found:
+            found[descriptor.digest] = _loaded(index, descriptor, todo)
+        child = found[descriptor.digest]
+        if isinstance(child, str):
+            yield Problem(place, child)
             continue
-        if (flaw := _differs(descriptor, found.digest, found.size)) is not None:
+        if (flaw := _differs(descriptor, child.digest, child.size)) is not None:
             yield Problem(place, flaw)
-        if found.media_type != descriptor.media_type:
+        if child.media_type != descriptor.media_type:
             yield Problem(
                 place,
-                f"is of the media type {found.media_type}, where the index says "
+                f"is of the media type {child.media_type}, where the index says "
                 f"{descriptor.media_type}",
             )
-        todo.append((child, descriptor.platform))
+        if descriptor.platform is not None:
+            yield from look.offer(child.digest, descriptor.platform)
+
+
+def _loaded(index: ImageIndex, descriptor: Descriptor, todo: deque[Tree]) -> Descriptor | str:
+    """Read a child, to be looked at later; return what it is, or why it cannot be read."""
+    try:
+        child = index.child(descriptor)
+        found = child.descriptor
+    except _FLAWS as error:
+        return f"cannot be read: {error}"
+    todo.append(child)
+    return found
 
 
 class _Look:
@@ -120,9 +137,31 @@ class _Look:
         self._fast = fast
         self._limits = limits
         self._known: dict[tuple[Digest, int, str], _Content] = {}
+        self._offers: dict[Digest, dict[Platform, None]] = {}  # what indexes say of an image
+        self._platforms: dict[Digest, tuple[str, Platform]] = {}  # what its config says, and where
 
-    def image(self, image: Image, platform: Platform | None) -> Iterator[Problem]:
-        """Yield what is wrong with an image; `platform` is the one that an index gives it."""
+    def offer(self, digest: Digest, platform: Platform) -> Iterator[Problem]:
+        """Yield a problem if an index gives an image a platform that its config does not say.
+
+        If the image is still to be looked at, it comes then.
+        """
+        offers = self._offers.setdefault(digest, {})
+        if platform in offers:
+            return
+        offers[platform] = None
+        if digest in self._platforms:
+            yield from self._disagreeing(digest, [platform])
+
+    def _disagreeing(self, digest: Digest, offers: Iterable[Platform]) -> Iterator[Problem]:
+        place, own = self._platforms[digest]
+        for offered in offers:
+            if any(
+                len({getattr(offered, name), getattr(own, name)} - {""}) > 1 for name in _PLATFORM
+            ):
+                yield Problem(place, f"says the platform {own}, where the index says {offered}")
+
+    def image(self, image: Image) -> Iterator[Problem]:
+        """Yield what is wrong with an image."""
         manifest = image.manifest
         place = f"image {manifest.digest}"
         for part in dict.fromkeys(strangers(manifest)):
@@ -133,8 +172,11 @@ class _Look:
             )
         config = yield from self._config(image, f"{place}, config {manifest.config.digest}")
         if config is not None:
-            for flaw in _disagreements(config, len(manifest.layers), platform):
-                yield Problem(f"{place}, config {manifest.config.digest}", flaw)
+            where = f"{place}, config {manifest.config.digest}"
+            for flaw in _disagreements(config, len(manifest.layers)):
+                yield Problem(where, flaw)
+            self._platforms[manifest.digest] = where, config.platform
+            yield from self._disagreeing(manifest.digest, self._offers.get(manifest.digest, ()))
         if self._fast:
             return
         diff_ids = config.diff_ids if config else ()
@@ -232,19 +274,14 @@ def _differs(descriptor: Descriptor, digest: Digest, size: int) -> str | None:
     return None
 
 
-def _disagreements(config: ImageConfig, layers: int, offered: Platform | None) -> Iterator[str]:
-    """Yield where a config disagrees with its manifest, its index or itself (config.md)."""
+def _disagreements(config: ImageConfig, layers: int) -> Iterator[str]:
+    """Yield where a config disagrees with its manifest or itself (config.md)."""
     if len(config.diff_ids) != layers:
         yield f"has {len(config.diff_ids)} DiffIDs, where the manifest has {layers} layers"
     if config.history and (count := count_layers(config.history)) != layers:
         yield f"has a history of {count} layers, where the manifest has {layers}"
     if not (config.platform.os and config.platform.architecture):
         yield "does not say the operating system and the architecture"
-    if offered is not None and any(
-        len({getattr(offered, name), getattr(config.platform, name)} - {""}) > 1
-        for name in _PLATFORM
-    ):
-        yield f"says the platform {config.platform}, where the index says {offered}"
 
 
 def _examined(blob: Blob, descriptor: Descriptor, algorithm: str, limits: Limits) -> _Content:
@@ -257,7 +294,7 @@ def _examined(blob: Blob, descriptor: Descriptor, algorithm: str, limits: Limits
         if algorithm:
             inside = iter(plain)
             # After the entries what a broken archive has left, for the DiffID all the same.
-            found = [_failure(entries(inside)), _failure(inside)]
+            found = [_failure(_named(entries(inside))), _failure(inside)]
         flaws = [_failure(blocks)]
     if packed.whole:
         flaws.append(_differs(descriptor, packed.digest, packed.size))
@@ -267,6 +304,14 @@ def _examined(blob: Blob, descriptor: Descriptor, algorithm: str, limits: Limits
         plain.digest if plain.whole else None,
         tuple(filter(None, found)),
     )
+
+
+def _named(layer: Iterable[Entry]) -> Iterator[Entry]:
+    """Yield entries. Raises CorruptBlob for a whiteout that names nothing (layer.md, Whiteouts)."""
+    for entry in layer:
+        if is_bare_whiteout(entry.name):
+            raise CorruptBlob(f"the whiteout {shown(entry.name)} names nothing")
+        yield entry
 
 
 def _failure(items: Iterable[object]) -> str | None:

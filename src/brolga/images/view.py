@@ -218,11 +218,19 @@ class Image:
             _memo=[config],
         )
 
-    def flatten(self, created_by: str = "brolga flatten") -> Image:
+    def flatten(
+        self,
+        created_by: str = "brolga flatten",
+        *,
+        strict: bool = False,
+        on_warning: Callable[[str], object] | None = None,
+    ) -> Image:
         """Return the image with one layer, which holds what all of them show together.
 
-        The layer is a stream: it is made while it is pushed. The config is read. Raises LayerError
-        where a layer can be read only once.
+        The layer is a stream: it is made while it is pushed. An entry on which readers differ is
+        named to `on_warning`, which is called with one line of text while the layer is read; by
+        default that is a LayerWarning. With `strict` it is a LayerError. The config is read. Raises
+        LayerError where a layer can be read only once.
         """
         from brolga.images.flatten import flattened
 
@@ -230,7 +238,8 @@ class Image:
         blob = BytesBlob(config.raw, self._base.config.media_type)
         base = self._base.replace(config=blob.descriptor, layers=[])
         bare = Image(base, blob, ())
-        return bare.append(flattened(self.layers), created_by=created_by)
+        layer = flattened(self.layers, strict=strict, on_warning=on_warning)
+        return bare.append(layer, created_by=created_by)
 
     @property
     def _config_read(self) -> ImageConfig:

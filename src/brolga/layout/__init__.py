@@ -1,7 +1,7 @@
 """An image layout, a directory, as a store of images.
 
 Knows what a layout keeps, and what of it is whole. Must not know registries, nor how images are
-made; it shares no code with the embedded registry, which writes the same format.
+made; it shares the way to open files with the embedded registry, which writes the same format.
 
     files    where its files are, and who may change them
     listing  index.json as a value
@@ -25,14 +25,12 @@ from brolga.errors import CorruptBlob, DigestMismatch, InvalidManifest, NotCompu
 from brolga.layout.files import check
 from brolga.layout.graph import reached
 from brolga.layout.listing import entered, forgotten, names, unlisted, unnamed
-from brolga.layout.naming import digest_of, found, no_such
+from brolga.layout.naming import candidates, digest_of, no_such, several
 from brolga.layout.reading import Reading, here, local
 from brolga.layout.sweep import (
     DEFAULT_AGE_S,
     Sweeping,
     Swept,
-    delete,
-    discard,
     left_over,
     unneeded,
 )
@@ -49,6 +47,7 @@ if TYPE_CHECKING:
 
     from brolga.blob import Blob, Block
     from brolga.descriptor import Descriptor
+    from brolga.layout.listing import LayoutIndex
     from brolga.manifest import Manifest
 
 __all__ = ["DEFAULT_AGE_S", "Layout", "Swept"]
@@ -103,19 +102,26 @@ class Layout(Reading):
 
         With `name`, whether that stands for it.
         """
-        if not self._files.is_there() or (name and self.named(name) != descriptor.digest):
+        if not self._files.is_there():
+            return False
+        if name and {one.digest for one in candidates(self._index(), name)} != {descriptor.digest}:
             return False
         try:
-            return self._missing([descriptor]) is None and descriptor.digest in self._reachable()
+            return self._missing([descriptor]) is None and self._is_listed(descriptor.digest)
         except (CorruptBlob, DigestMismatch, InvalidManifest):
             return False  # what is damaged is written anew
 
     def named(self, tag: str) -> Digest | None:
-        """Return the digest of what a tag stands for; None where there is no such tag."""
+        """Return the digest of what a tag stands for; None where there is no such tag.
+
+        Raises NoSuchImage if more than one image has it.
+        """
         if not self._files.is_there():
             return None
-        entry = found(self._index(), tag)
-        return entry.digest if entry else None
+        found = candidates(index := self._index(), tag)
+        if len(found) > 1:
+            raise several(self.path, tag, index, found)
+        return found[0].digest if found else None
 
     def put(self, document: Manifest | Index, name: str) -> None:
         """Take a manifest under a tag or its digest. What an index refers to needs no entry.
@@ -192,9 +198,13 @@ class Layout(Reading):
             doomed, young = unneeded(self._files, sweeping.needed(after), older_than_s)
             if not dry_run:
                 self._save(before, after)
-                doomed = {path: seen for path, seen in doomed.items() if delete(path, seen)}
+                doomed = {
+                    path: seen for path, seen in doomed.items() if self._files.delete(path, seen)
+                }
             left = [
-                one for one in left_over(self._files, older_than_s) if discard(one, dry=dry_run)
+                one
+                for one in left_over(self._files, older_than_s)
+                if self._files.discard(one, dry=dry_run)
             ]
             unread = tuple(f"{digest}: {why}" for digest, why in sweeping.unread.items())
             size = sum(seen.st_size for seen in doomed.values())
@@ -202,9 +212,10 @@ class Layout(Reading):
 
     # --- Inside
 
-    def _save(self, before: Index, after: Index) -> None:
+    def _save(self, before: LayoutIndex, after: LayoutIndex) -> None:
         if after.raw != before.raw:
             self._files.write([after.raw], lambda _: self._files.index)
+            self._last = after
 
     def _write(
         self,
@@ -238,8 +249,8 @@ class Layout(Reading):
         missing = (one.digest for one in reached(wanted, below) if not self._has(one))
         return next(missing, None)
 
-    def _reachable(self) -> set[Digest]:
-        """Return the digests of the manifests that the index names, and of those below them."""
+    def _is_listed(self, digest: Digest) -> bool:
+        """Return whether the index names a manifest, or an index below it does."""
 
         def below(descriptor: Descriptor) -> Iterable[Descriptor]:
             if descriptor.media_type not in INDEX_TYPES or not self._has(descriptor):
@@ -247,7 +258,8 @@ class Layout(Reading):
             document = self.document(str(descriptor.digest))
             return document.manifests if isinstance(document, Index) else ()
 
-        return {one.digest for one in reached(self._index().manifests, below)}
+        # The index's own entries come first: what is there is found without reading one.
+        return any(one.digest == digest for one in reached(self._index().manifests, below))
 
 
 def _parts(document: Manifest | Index) -> Iterator[Descriptor]:

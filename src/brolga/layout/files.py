@@ -6,14 +6,15 @@ Knows image-spec image-layout.md, rename and flock. Must not know what is in the
     <path>/index.json
     <path>/blobs/<algorithm>/<encoded>
     <path>/.uploads/                     files on their way, each under a name of its own
+    <path>/.index/                       the embedded registry's index, which nobody needs here
 
 Strategy: several processes share the directory, the embedded registry among them. What is written
 is moved to its place when it is whole, so that a reader, and whoever comes after a `kill -9`, finds
 each file as it was or as it shall be; what takes the place of another is on the device first. Where
 the power fails, a new blob may be empty: its size tells, and the next push writes it anew. Two
 locks, both of the kernel's: who changes index.json holds the directory (flock), as the registry
-does; who writes shares `.uploads`, and who sweeps has it alone. A link in the place of a file is
-refused: what is inside stays inside.
+does; who writes shares `.uploads`, and who sweeps has it alone. A link in the place of a file or a
+directory is refused (directory).
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ import os
 import stat
 import uuid
 from contextlib import ExitStack, contextmanager, suppress
-from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
+from brolga.directory import Directory, UnsafePath
 from brolga.errors import DigestMismatch, InvalidLayout, InvalidManifest, NoSuchImage
 from brolga.manifest import MAX_SIZE, Index
 from brolga.manifest.document import decode
@@ -43,12 +44,13 @@ __all__ = ["SCRATCH", "Files", "check"]
 # image-layout.md, oci-layout file.
 _MARK: Final = b'{"imageLayoutVersion":"1.0.0"}\n'
 _MARK_LIMIT: Final = 4096  # bytes
-_OURS: Final = frozenset({"oci-layout", "index.json", "blobs", ".uploads"})
+# `.index` is the registry's.
+_OURS: Final = frozenset({"oci-layout", "index.json", "blobs", ".uploads", ".index"})
 # What a blob on its way is called: no session of the registry has such a name.
 SCRATCH: Final = "blob."
 # Another writer may take its new layout back while this one finds it.
 _TRIES: Final = 10
-_LINK: Final = "there is a link in the place of a file of the layout: it is refused"
+_LINK: Final = "there is a link, or no regular file, in the place of a file of the layout"
 
 
 class Files:
@@ -60,6 +62,7 @@ class Files:
         self.uploads = path / ".uploads"
         self.blobs = path / "blobs"
         self._mark = path / "oci-layout"
+        self._tree = Directory(path)
 
     def require(self) -> None:
         """Raise NoSuchImage where nothing is, InvalidLayout where it is no image layout."""
@@ -97,7 +100,7 @@ class Files:
                 )
         self._directory(self.blobs)
         with self.locked():
-            if not self.index.exists():
+            if not os.path.lexists(self.index):
                 self.write([Index.new(()).raw], lambda _: self.index)
             self.write([_MARK], lambda _: self._mark)
         return made
@@ -113,31 +116,68 @@ class Files:
     def size(self, digest: Digest) -> int | None:
         """Return how many bytes a blob has, None where it is not there. Raises InvalidLayout."""
         try:
-            status = self._inside(self.blob(digest)).lstat()
-        except FileNotFoundError:
+            with self._safe():
+                return self._tree.status(self.blob(digest)).st_size
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        if not stat.S_ISREG(status.st_mode):
-            raise self._wrong(_LINK)
-        return status.st_size
 
     def renew(self, digest: Digest) -> None:
         """Make a blob young: who sweeps by age leaves it to whoever counts on it now."""
         with suppress(OSError):  # another user's: it is as old as it is
-            os.utime(self.blob(digest), follow_symlinks=False)
+            self._tree.touch(self.blob(digest))
 
     def open(self, path: Path) -> int:
         """Open a file of the layout to be read. Raises FileNotFoundError, InvalidLayout."""
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with self._safe():
+            return self._tree.open(path)
+
+    def stored(self) -> Iterator[tuple[Path, os.stat_result]]:
+        """Yield each file that may be a blob, as it is now. Raises InvalidLayout."""
+        for algorithm in list(self._scan(self.blobs)):
+            if algorithm.is_dir(follow_symlinks=False):
+                inside = self.blobs / algorithm.name
+                for entry in self._scan(inside):
+                    with suppress(FileNotFoundError):  # the registry has deleted it meanwhile
+                        yield inside / entry.name, entry.stat(follow_symlinks=False)
+
+    def on_their_way(self) -> Iterator[tuple[Path, os.stat_result]]:
+        """Yield each file on its way, as it is now. Raises InvalidLayout."""
+        for entry in self._scan(self.uploads):
+            with suppress(FileNotFoundError):
+                yield self.uploads / entry.name, entry.stat(follow_symlinks=False)
+
+    def delete(self, path: Path, seen: os.stat_result) -> bool:
+        """Delete a file, unless it was written anew since it was `seen`: a client counts on it."""
         try:
-            descriptor = os.open(self._inside(path), flags)
-        except OSError as error:
-            if path.is_symlink():
-                raise self._wrong(_LINK) from error
-            raise
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            status = self._tree.status(path)
+        except OSError:
+            return False
+        if (status.st_ino, status.st_mtime_ns) != (seen.st_ino, seen.st_mtime_ns):
+            return False
+        return self._tree.unlink(path)
+
+    def discard(self, path: Path, *, dry: bool) -> bool:
+        """Delete a file on its way, unless somebody holds it. Return whether it is gone.
+
+        With `dry` nothing goes: return whether it would.
+        """
+        try:
+            descriptor = self._tree.open(path)
+        except OSError:  # gone meanwhile, or none of ours
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not dry:
+                self._tree.unlink(path)
+        except OSError:
+            return False
+        finally:
             os.close(descriptor)
-            raise self._wrong(f"{path.name} is no regular file")
-        return descriptor
+        return True
+
+    def _scan(self, path: Path) -> Iterator[os.DirEntry[str]]:
+        with self._safe():
+            yield from self._tree.scan(path)
 
     def read(self, path: Path, limit: int = MAX_SIZE) -> bytes | None:
         """Return a small file's bytes, one more than `limit` at most; None where it is not there.
@@ -159,8 +199,7 @@ class Files:
         """
         scratch = self._directory(self.uploads) / f"{SCRATCH}{uuid.uuid4().hex}"
         with self._named():
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            descriptor = os.open(scratch, flags, 0o666)
+            descriptor = self._tree.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)  # the registry expires no file that is held
             size = 0
@@ -172,9 +211,9 @@ class Files:
             with self._named():
                 if os.path.lexists(target):
                     os.fsync(descriptor)  # else a power cut could leave neither of the two
-                scratch.replace(target)
+                self._tree.replace(scratch, target)
         except BaseException:
-            scratch.unlink(missing_ok=True)
+            self._tree.unlink(scratch)
             raise
         finally:
             os.close(descriptor)
@@ -182,13 +221,13 @@ class Files:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Be the one who changes index.json, among threads and processes."""
-        with _held(self.path, fcntl.LOCK_EX):
+        with self._held(self.path, fcntl.LOCK_EX):
             yield
 
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Keep off who sweeps, while blobs are there that no index names yet."""
-        with _held(self._directory(self.uploads), fcntl.LOCK_SH):
+        with self._held(self._directory(self.uploads), fcntl.LOCK_SH):
             yield
 
     @contextmanager
@@ -222,13 +261,14 @@ class Files:
 
     def _take_back(self, made: list[Path]) -> None:
         """Take away a layout in which nothing is, and directories; whoever holds it keeps it."""
-        alone = _held(self.uploads, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        alone = self._held(self.uploads, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with suppress(OSError, InvalidLayout), alone, self.locked():
-            is_used = any(self.blobs.glob("*/*")) or any(self.uploads.iterdir())
+            is_used = any(self.stored()) or any(self.on_their_way())
             if not is_used and self.read(self.index) == Index.new(()).raw:
                 self._mark.unlink()
                 self.index.unlink()
-                for directory in (*self.blobs.iterdir(), self.blobs, self.uploads, *made):
+                inside = [self.blobs / one.name for one in self._scan(self.blobs)]
+                for directory in (*inside, self.blobs, self.uploads, *made):
                     directory.rmdir()
 
     @contextmanager
@@ -237,32 +277,50 @@ class Files:
         uploads = self._directory(self.uploads)
         with ExitStack() as stack:
             try:
-                stack.enter_context(_held(uploads, fcntl.LOCK_EX | fcntl.LOCK_NB))
+                stack.enter_context(self._held(uploads, fcntl.LOCK_EX | fcntl.LOCK_NB))
             except BlockingIOError:
                 waiting()
-                stack.enter_context(_held(uploads, fcntl.LOCK_EX))
+                stack.enter_context(self._held(uploads, fcntl.LOCK_EX))
             yield
 
     def _directory(self, path: Path) -> Path:
         """Return a directory inside, made where it is not there. Raises InvalidLayout."""
         if path != self.path:
             with self._named():
-                self._inside(path / SCRATCH).parent.mkdir(parents=True, exist_ok=True)
+                self._tree.make(path)
         return path
 
-    def _inside(self, path: Path) -> Path:
-        """Return a path of the layout that no link leads out of. Raises InvalidLayout."""
-        above = takewhile(lambda one: one != self.path, path.parents)
-        if any(directory.is_symlink() for directory in above):
-            raise self._wrong(_LINK)
-        return path
+    @contextmanager
+    def _safe(self) -> Iterator[None]:
+        """Say of a link, and of what else is no file, that it is refused. Raises InvalidLayout."""
+        try:
+            yield
+        except UnsafePath as error:
+            raise self._wrong(f"{_LINK}: {error.filename}") from error
+
+    @contextmanager
+    def _held(self, directory: Path, how: int) -> Iterator[None]:
+        """Hold a lock on a directory of the layout.
+
+        Raises BlockingIOError where `how` says not to wait, FileNotFoundError where it was taken
+        away meanwhile: who comes next holds another one of this name.
+        """
+        with self._safe(), self._tree.opened(directory) as descriptor:
+            fcntl.flock(descriptor, how)
+            with self._tree.opened(directory) as there:
+                if not os.path.samestat(os.fstat(descriptor), os.fstat(there)):
+                    name = os.fspath(directory)
+                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+            yield
 
     @contextmanager
     def _named(self) -> Iterator[None]:
         """Give an error of the system the layout's name: that of a file on its way says nothing."""
         try:
             yield
-        except FileExistsError as error:  # a file where a directory must be
+        except UnsafePath as error:
+            raise self._wrong(f"{_LINK}: {error.filename}") from error
+        except NotADirectoryError as error:  # a file where a directory must be
             raise self._wrong(f"{error.filename} is no directory") from error
         except OSError as error:
             raise OSError(error.errno, error.strerror, os.fspath(self.path)) from error
@@ -281,23 +339,6 @@ def _has_layouts(path: Path) -> bool:
         return True
     inside = list(path.iterdir())
     return bool(inside) and all(map(_has_layouts, inside))
-
-
-@contextmanager
-def _held(directory: Path, how: int) -> Iterator[None]:
-    """Hold a lock on a directory.
-
-    Raises BlockingIOError where `how` says not to wait, FileNotFoundError where it was taken away
-    meanwhile: who comes next holds another one of this name.
-    """
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, how)
-        if not os.path.samestat(os.fstat(descriptor), os.stat(directory)):  # noqa: PTH116 - beside fstat
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(directory))
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _write(descriptor: int, block: Block) -> int:

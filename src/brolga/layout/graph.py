@@ -16,9 +16,14 @@ __all__ = ["reached"]
 T = TypeVar("T", bound="Hashable")
 
 
-def reached(roots: Iterable[T], below: Callable[[T], Iterable[T]]) -> Iterator[T]:
-    """Yield the roots and all below them, each once; `below` is asked after one was taken."""
-    todo, seen = deque(roots), set[T]()
+def reached(
+    roots: Iterable[T], below: Callable[[T], Iterable[T]], known: set[T] | None = None
+) -> Iterator[T]:
+    """Yield the roots and all below them, each once; `below` is asked after one was taken.
+
+    `known` are those of walks before, which are passed over; those of this one join them.
+    """
+    todo, seen = deque(roots), set[T]() if known is None else known
     while todo:
         one = todo.popleft()
         if one not in seen:

@@ -9,19 +9,68 @@ without it for each image that has no name. A name that moves on leaves its imag
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from brolga.digest import Digest
+from brolga.manifest import Index
+from brolga.manifest.document import as_read, encode
+from brolga.members import wrong
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
+    from typing import Self
 
     from brolga.descriptor import Descriptor
-    from brolga.digest import Digest
-    from brolga.manifest import Index
 
-__all__ = ["entered", "forgotten", "name_of", "names", "unlisted", "unnamed"]
+__all__ = [
+    "MAX_INDEX_SIZE",
+    "LayoutIndex",
+    "entered",
+    "forgotten",
+    "full_name_of",
+    "name_of",
+    "names",
+    "unlisted",
+    "unnamed",
+]
+
+# An index.json is no manifest: no registry takes it, and it lists all that a directory has. This is
+# about 250,000 names.
+MAX_INDEX_SIZE: Final = 64 << 20  # bytes
 
 _REF_NAME: Final = "org.opencontainers.image.ref.name"
+_FULL_NAME: Final = (
+    "io.containerd.image.name"  # containerd's and Docker's; ref.name is the tag then
+)
+
+
+class LayoutIndex(Index):
+    """An index.json, which may be larger than a manifest. Raises InvalidManifest."""
+
+    __slots__ = ()
+
+    max_size: ClassVar[int] = MAX_INDEX_SIZE
+
+    def with_entries(self, entries: Iterable[Descriptor]) -> Self:
+        """Return the index with other entries; what was read already is not read again.
+
+        Raises InvalidManifest if it grows beyond what is read of one.
+        """
+        entries = tuple(entries)
+        if entries == self.manifests:
+            return self
+        originals = as_read(entries, self.manifests, self._document["manifests"])
+        document = {**self._document, "manifests": originals}
+        raw = encode(document)
+        if len(raw) > self.max_size:
+            raise wrong("$", f"{len(raw)} bytes, where at most {self.max_size} are read")
+        changed = object.__new__(type(self))
+        for name in ("media_type", "artifact_type", "subject", "annotations"):
+            changed._set(**{name: getattr(self, name)})
+        changed._set(raw=raw, digest=Digest.of(raw), _document=document, manifests=entries)
+        return changed
 
 
 def name_of(entry: Descriptor) -> str:
@@ -29,12 +78,17 @@ def name_of(entry: Descriptor) -> str:
     return entry.annotations.get(_REF_NAME, "")
 
 
+def full_name_of(entry: Descriptor) -> str:
+    """Return the name of an entry with its repository, "" where it has none."""
+    return entry.annotations.get(_FULL_NAME, "")
+
+
 def names(index: Index) -> tuple[str, ...]:
     """Return every name once, in the index's order."""
     return tuple(dict.fromkeys(filter(None, map(name_of, index.manifests))))
 
 
-def entered(index: Index, image: Descriptor, name: str) -> Index:
+def entered(index: LayoutIndex, image: Descriptor, name: str) -> LayoutIndex:
     """Return the index with an image in it, under `name` where that is not "".
 
     Raises InvalidManifest where it grows beyond what is read of one.
@@ -44,38 +98,41 @@ def entered(index: Index, image: Descriptor, name: str) -> Index:
         entries = _released(entries, name, image.digest)
     mine = [entry for entry in entries if entry.digest == image.digest]
     if mine and (not name or name in map(name_of, mine)):
-        return index.replace(manifests=entries)
+        return index.with_entries(entries)
     for number, entry in enumerate(entries):
         if entry.digest == image.digest and not name_of(entry):
             entries[number] = _named(entry, name)
-            return index.replace(manifests=entries)
-    return index.replace(manifests=[*entries, _named(image, name)])
+            return index.with_entries(entries)
+    return index.with_entries([*entries, _named(image, name)])
 
 
-def unnamed(index: Index, name: str) -> Index:
+def unnamed(index: LayoutIndex, name: str) -> LayoutIndex:
     """Return the index without a name; its image stays."""
-    return index.replace(manifests=_released(list(index.manifests), name, None))
+    return index.with_entries(_released(list(index.manifests), name, None))
 
 
-def forgotten(index: Index, digest: Digest) -> Index:
+def forgotten(index: LayoutIndex, digest: Digest) -> LayoutIndex:
     """Return the index without an image and the names that it had."""
-    return index.replace(manifests=[one for one in index.manifests if one.digest != digest])
+    return index.with_entries(one for one in index.manifests if one.digest != digest)
 
 
-def unlisted(index: Index, digests: Collection[Digest]) -> Index:
+def unlisted(index: LayoutIndex, digests: Collection[Digest]) -> LayoutIndex:
     """Return the index without those images of `digests` that have no name."""
-    return index.replace(
-        manifests=[one for one in index.manifests if name_of(one) or one.digest not in digests]
+    return index.with_entries(
+        one for one in index.manifests if name_of(one) or one.digest not in digests
     )
 
 
 def _released(entries: list[Descriptor], name: str, but: Digest | None) -> list[Descriptor]:
     """Take a name from the images that have it, but from one; none of them is lost."""
+    left = Counter(entry.digest for entry in entries)
     kept: list[Descriptor] = []
-    for number, entry in enumerate(entries):
+    for entry in entries:
         if name_of(entry) != name or entry.digest == but:
             kept.append(entry)
-        elif all(one.digest != entry.digest for one in (*kept, *entries[number + 1 :])):
+        elif left[entry.digest] > 1:
+            left[entry.digest] -= 1
+        else:
             kept.append(_named(entry, ""))
     return kept
 

@@ -6,19 +6,21 @@ Knows tags, digests, and numbers like `@0`. Must not know files.
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from brolga.digest import Digest
-from brolga.errors import InvalidDigest, NoSuchImage
-from brolga.layout.listing import name_of, names
+from brolga.errors import InvalidDigest, NoSuchImage, excerpt
+from brolga.layout.listing import full_name_of, name_of, names
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from brolga.descriptor import Descriptor
     from brolga.manifest import Index
 
-__all__ = ["digest_of", "found", "no_such"]
+__all__ = ["candidates", "digest_of", "no_such", "several"]
 
 _MAX_LISTED: Final = 20  # names in an error's line
 _NUMBER: Final = re.compile("@[0-9]{1,9}")
@@ -32,17 +34,51 @@ def digest_of(name: str) -> Digest | None:
         return None
 
 
-def found(index: Index, name: str) -> Descriptor | None:
-    """Return the entry that a name stands for; "" is the only one. None where there is none."""
+def candidates(index: Index, name: str) -> tuple[Descriptor, ...]:
+    """Return the entries that a name may stand for, one of each digest; "" is the name of all.
+
+    A name with its repository will do, where a tool has written it.
+    """
     if _NUMBER.fullmatch(name):
         number = int(name[1:])
-        return index.manifests[number] if number < len(index.manifests) else None
+        return index.manifests[number : number + 1]
     if (digest := digest_of(name)) is not None:
-        return next((entry for entry in index.manifests if entry.digest == digest), None)
-    entries = [entry for entry in index.manifests if not name or name_of(entry) == name]
-    # Of several with one name the first counts; without a name there must be no choice.
-    is_one = name or len({one.digest for one in entries}) == 1
-    return entries[0] if entries and is_one else None
+        found = [entry for entry in index.manifests if entry.digest == digest]
+    else:
+        found = [
+            entry
+            for entry in index.manifests
+            if not name or name in {name_of(entry), full_name_of(entry)}
+        ]
+    firsts: dict[Digest, Descriptor] = {}
+    for entry in found:
+        firsts.setdefault(entry.digest, entry)
+    return tuple(firsts.values())
+
+
+def several(
+    path: Path, name: str, index: Index, found: Sequence[Descriptor], wanted: str = ""
+) -> NoSuchImage:
+    """Return the error for a name that more than one image has, which says how to name each.
+
+    `wanted` is the platform that was asked for.
+    """
+    if not name:
+        return no_such(path, name, index)
+    listed = ", ".join(map(partial(_shown, index), found[:_MAX_LISTED]))
+    if len(found) > _MAX_LISTED:
+        listed += f" and {len(found) - _MAX_LISTED} more"
+    suits = f" for {excerpt(wanted)}" if wanted else ""
+    error = NoSuchImage(f"{path} has {len(found)} images {name}{suits}: {listed}")
+    error.add_note("name one by its number or its digest, or choose it by --platform")
+    return error
+
+
+def _shown(index: Index, entry: Descriptor) -> str:
+    """Return what tells an entry from others of its name."""
+    number = [one.digest for one in index.manifests].index(entry.digest)
+    known = (full_name_of(entry), str(entry.platform or ""))
+    return " ".join([f"@{number}", *map(excerpt, filter(None, known))])
 
 
 def no_such(path: Path, name: str, index: Index) -> NoSuchImage:

@@ -21,19 +21,22 @@ from brolga.errors import (
     InvalidManifest,
     NoSuchImage,
 )
-from brolga.images import BlockStream, BytesBlob, ImageIndex
+from brolga.images import BlobLayer, BlockStream, BytesBlob, ImageIndex
+from brolga.images.index import is_blob, platforms_of
 from brolga.layout.files import Files, check
-from brolga.layout.listing import names
-from brolga.layout.naming import digest_of, found, no_such
+from brolga.layout.listing import MAX_INDEX_SIZE, LayoutIndex, name_of, names
+from brolga.layout.naming import candidates, digest_of, no_such, several
 from brolga.manifest import MAX_SIZE, Index, parse_manifest
+from brolga.manifest.index import best_suited
 from brolga.manifest.root import INDEX_TYPES, MANIFEST_TYPES
 from brolga.mediatypes import OCI_INDEX
 from brolga.store import read_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from brolga.blob import BlobStream
+    from brolga.descriptor import Platform
     from brolga.images import Tree
     from brolga.manifest import Manifest
 
@@ -55,6 +58,7 @@ class Reading:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._files = Files(self.path)
+        self._last: LayoutIndex | None = None  # which was read, or written
 
     def __repr__(self) -> str:
         """Show where it is."""
@@ -64,18 +68,43 @@ class Reading:
         """Return the names of its images, in the index's order. Raises NoSuchImage, and more."""
         return names(self._index())
 
-    def resolve(self, name: str = "") -> Descriptor:
+    def resolve(self, name: str = "", platform: Platform | None = None) -> Descriptor:
         """Return what a name stands for: a tag, a digest, `@N` for the Nth image, "" for the only.
 
-        Raises NoSuchImage, which tells the names that there are, InvalidLayout, InvalidManifest.
+        Of several images of one name, or of all for "", `platform` chooses one.
+
+        Raises NoSuchImage, which tells the names that there are, and those that have one name,
+        NoSuchPlatform, InvalidLayout, InvalidManifest.
         """
         index = self._index()
-        entry = found(index, name)
-        if entry is None and (digest := digest_of(name)) and self._files.size(digest) is not None:
-            entry = self.document(name).descriptor
-        if entry is None:
+        found = candidates(index, name)
+        if len(found) > 1 and platform is not None:
+            found = self._suited(found, platform)
+        if not found and (digest := digest_of(name)) and self._files.size(digest) is not None:
+            return self.document(name).descriptor
+        if not found:
             raise no_such(self.path, name, index)
-        return entry
+        if len(found) > 1:
+            raise several(self.path, name, index, found, str(platform or ""))
+        return found[0]
+
+    def check_tags(self, *, is_one_each: bool) -> None:
+        """Raise NoSuchImage if there are images and no name for any.
+
+        If `is_one_each`, raise it for a name that more than one image has, too.
+        """
+        index = self._index()
+        found: dict[str, set[Digest]] = {}
+        for entry in index.manifests:
+            if name := name_of(entry):
+                found.setdefault(name, set()).add(entry.digest)
+        if index.manifests and not found:
+            count = len(index.manifests)
+            error = NoSuchImage(f"{self.path} has {count} images, and none has a name")
+            error.add_note("copy each by its number, as oci:DIR:@0")
+            raise error
+        for name in [name for name, digests in found.items() if len(digests) > 1 and is_one_each]:
+            raise several(self.path, name, index, candidates(index, name))
 
     def document(self, name: str) -> Manifest | Index:
         """Read the manifest or index that a tag or a digest names.
@@ -91,7 +120,7 @@ class Reading:
             if len(raw) > MAX_SIZE:
                 raise InvalidManifest(f"{digest} has more than {MAX_SIZE} bytes: it is no manifest")
             check(digest, Digest.of(raw, digest.algorithm), self.path)
-            return parse_manifest(raw)
+            return parse_manifest(raw, algorithm=digest.algorithm)
 
     def read(self, descriptor: Descriptor) -> BlobStream:
         """Open a blob's bytes, verified while they are read.
@@ -111,14 +140,18 @@ class Reading:
             raise NoSuchImage(f"there is no blob {digest} in {self.path}")
         return self.read(Descriptor("application/octet-stream", digest, size))
 
-    def tree(self, name: str = "") -> Tree:
+    def tree(self, name: str = "", platform: Platform | None = None) -> Tree:
         """Return the image or index of a name, as `resolve` has it; no blob is read yet."""
-        return read_tree(self, str(self.resolve(name).digest))
+        return read_tree(self, str(self.resolve(name, platform).digest))
 
     def whole(self) -> ImageIndex:
         """Return all its images as one index: index.json, byte for byte."""
         index = self._index()
-        return ImageIndex(index, lambda child: read_tree(self, str(child.digest)))
+        return ImageIndex(
+            index,
+            lambda child: read_tree(self, str(child.digest)),
+            _open=lambda child: BlobLayer(child, lambda: self.read(child), is_verified=True),
+        )
 
     def referrers(
         self, digest: Digest, unread: Callable[[Digest, InvalidManifest], None] = _pass_by
@@ -140,13 +173,31 @@ class Reading:
                 referring[entry.digest] = document.as_referrer
         return tuple(referring.values())
 
-    def _index(self) -> Index:
+    def _suited(self, entries: Iterable[Descriptor], platform: Platform) -> tuple[Descriptor, ...]:
+        """Return those entries that suit a platform best. Raises NoSuchPlatform."""
+        offers = (
+            (entry, offered)
+            for entry in entries
+            if not is_blob(entry)
+            for offered in (
+                [entry.platform]
+                if entry.platform
+                else platforms_of(read_tree(self, str(entry.digest)))
+            )
+        )
+        return best_suited(offers, platform, str(self.path))
+
+    def _index(self) -> LayoutIndex:
+        """Read index.json; the same text is not parsed twice."""
         self._files.require()
-        raw = self._files.read(self._files.index)
+        raw = self._files.read(self._files.index, MAX_INDEX_SIZE)
         if raw is None:
             raise local(InvalidLayout(f"{self.path} has no index.json"))
-        with here(self.path):
-            return Index.parse(raw, OCI_INDEX)
+        known = self._last
+        if known is None or known.raw != raw:
+            with here(self.path):
+                self._last = known = LayoutIndex.parse(raw, OCI_INDEX)
+        return known
 
     def _blocks(self, descriptor: Descriptor) -> Generator[bytes, None, None]:
         try:

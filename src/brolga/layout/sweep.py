@@ -12,12 +12,10 @@ layout alone, so nobody writes it any more.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
 import stat
 import time
-from contextlib import suppress
+from collections import defaultdict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -31,20 +29,26 @@ from brolga.manifest.document import decode
 from brolga.manifest.root import INDEX_TYPES, MANIFEST_TYPES
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from brolga.descriptor import Descriptor
     from brolga.layout.files import Files
+    from brolga.layout.listing import LayoutIndex
     from brolga.manifest import Index
 
-__all__ = ["DEFAULT_AGE_S", "Sweeping", "Swept", "delete", "discard", "left_over", "unneeded"]
+__all__ = ["DEFAULT_AGE_S", "Sweeping", "Swept", "left_over", "unneeded"]
 
 DEFAULT_AGE_S: Final = 3600.0
 # The registry keeps a session for a day since it was written, if nobody says otherwise.
 _SESSION_AGE_S: Final = 86400.0
 _DIGESTS: Final = re.compile(rb"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
-_JSON: Final = "application/json"
+# What is to be done with a blob. Not its media type: a document could name one blob with thousands
+# of them, and it would be read as often.
+_MANIFEST: Final = "manifest"
+_DOCUMENT: Final = "document"
+_OTHER: Final = "other"
 
 
 @dataclass(frozen=True)
@@ -69,19 +73,26 @@ class Sweeping:
         self.unread: dict[Digest, str] = {}
         self._files = files
 
-    def rooted(self, index: Index) -> Index:
+    def rooted(self, index: LayoutIndex) -> LayoutIndex:
         """Return the index without images that have no name, but for those that refer to one.
 
         Raises as `needed`.
         """
-        kept = [entry for entry in index.manifests if name_of(entry)]
-        others = [entry for entry in index.manifests if not name_of(entry)]
-        while True:
-            known = self.needed(index.replace(manifests=kept))
-            more = [one for one in others if one not in kept and self._subjects(one) & known]
-            if not more:
-                return index.replace(manifests=[one for one in index.manifests if one in kept])
-            kept += more
+        kept = {number for number, entry in enumerate(index.manifests) if name_of(entry)}
+        waiting = defaultdict[Digest, set[int]](set)
+        for number, entry in enumerate(index.manifests):
+            if number not in kept:
+                for subject in self._subjects(entry):
+                    waiting[subject].add(number)
+        roots = deque(index.manifests[number] for number in sorted(kept))
+        known = set[tuple[Digest, str]]()
+        while roots:
+            entry = roots.popleft()
+            for digest, _ in reached([(entry.digest, entry.media_type)], self._referred, known):
+                more = waiting.pop(digest, set()) - kept
+                kept |= more
+                roots.extend(index.manifests[number] for number in sorted(more))
+        return index.with_entries(index.manifests[number] for number in sorted(kept))
 
     def needed(self, index: Index) -> set[Digest]:
         """Return the digest of everything that can be reached from an index.
@@ -89,18 +100,18 @@ class Sweeping:
         Raises DigestMismatch for a manifest that is damaged, InvalidManifest for one of more than 4
         MiB.
         """
-        roots = [(entry.digest, entry.media_type) for entry in index.manifests]
+        roots = [(entry.digest, _kind(entry.media_type)) for entry in index.manifests]
         return {digest for digest, _ in reached(roots, self._referred)}
 
     def _referred(self, one: tuple[Digest, str]) -> list[tuple[Digest, str]]:
-        """Return what a document refers to, with the media types that it gives."""
-        digest, media_type = one
-        if "json" not in media_type:
+        """Return what a document refers to, with the kinds that it gives."""
+        digest, kind = one
+        if kind == _OTHER:
             return []
         raw = self._files.read(self._files.blob(digest))
         if raw is None:
             return []
-        is_manifest = media_type in MANIFEST_TYPES | INDEX_TYPES
+        is_manifest = kind == _MANIFEST
         if is_manifest:
             if len(raw) > MAX_SIZE:
                 raise InvalidManifest(f"{digest} has more than {MAX_SIZE} bytes, as no manifest")
@@ -110,7 +121,7 @@ class Sweeping:
         except InvalidManifest as error:
             if is_manifest:
                 self.unread[digest] = str(error)
-            return [(digest, _JSON) for digest in _mentioned(raw)]
+            return [(digest, _DOCUMENT) for digest in _mentioned(raw)]
 
     def _subjects(self, entry: Descriptor) -> set[Digest]:
         """Return what an image may refer to as its subject."""
@@ -130,25 +141,15 @@ def unneeded(
     """Return the blobs that are not wanted as they are now, and how many more are too young."""
     old: dict[Path, os.stat_result] = {}
     young = 0
-    for path in files.blobs.glob("*/*"):
+    for path, status in files.stored():
         digest = _digest(f"{path.parent.name}:{path.name}")
-        status = _status(path)
-        if digest is None or digest in wanted or not status or not stat.S_ISREG(status.st_mode):
+        if digest is None or digest in wanted or not stat.S_ISREG(status.st_mode):
             continue  # what is no blob is not ours
         if _is_old(status, older_than_s):
             old[path] = status
         else:
             young += 1
     return old, young
-
-
-def delete(path: Path, seen: os.stat_result) -> bool:
-    """Delete a blob, unless it was written anew since it was `seen`: a client counts on it then."""
-    status = _status(path)
-    if status is None or (status.st_ino, status.st_mtime_ns) != (seen.st_ino, seen.st_mtime_ns):
-        return False
-    path.unlink(missing_ok=True)
-    return True
 
 
 def left_over(files: Files, older_than_s: float) -> list[Path]:
@@ -159,27 +160,9 @@ def left_over(files: Files, older_than_s: float) -> list[Path]:
     idle_s = older_than_s and max(older_than_s, _SESSION_AGE_S)
     return [
         path
-        for path in files.uploads.iterdir()
-        if path.name.startswith(SCRATCH)
-        or ((status := _status(path)) is not None and _is_old(status, idle_s))
+        for path, status in files.on_their_way()
+        if path.name.startswith(SCRATCH) or _is_old(status, idle_s)
     ]
-
-
-def discard(path: Path, *, dry: bool) -> bool:
-    """Delete a file on its way, unless somebody holds it; with `dry` tell whether it would go."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:  # gone meanwhile, or none of ours
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not dry:
-            path.unlink(missing_ok=True)
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
 
 
 def _mentioned(raw: bytes) -> set[Digest]:
@@ -187,12 +170,18 @@ def _mentioned(raw: bytes) -> set[Digest]:
     return {Digest.parse(found.decode()) for found in _DIGESTS.findall(raw)}
 
 
+def _kind(media_type: str) -> str:
+    if media_type in MANIFEST_TYPES | INDEX_TYPES:
+        return _MANIFEST
+    return _DOCUMENT if "json" in media_type else _OTHER
+
+
 def _descriptors(value: object) -> Iterator[tuple[Digest, str]]:
-    """Yield each descriptor in a JSON value, as digest and media type."""
+    """Yield each descriptor in a JSON value, as digest and kind."""
     if isinstance(value, dict):
         digest, media_type = value.get("digest"), value.get("mediaType", "")
         if isinstance(digest, str) and (found := _digest(digest)) is not None:
-            yield found, str(media_type)
+            yield found, _kind(str(media_type))
     inside: Iterable[object] = ()
     if isinstance(value, dict | list):
         inside = value.values() if isinstance(value, dict) else value
@@ -205,13 +194,6 @@ def _digest(text: str) -> Digest | None:
         return Digest.parse(text)
     except InvalidDigest:
         return None
-
-
-def _status(path: Path) -> os.stat_result | None:
-    """Return what a file is; None where the registry has deleted it meanwhile."""
-    with suppress(FileNotFoundError):
-        return path.lstat()
-    return None
 
 
 def _is_old(status: os.stat_result, older_than_s: float) -> bool:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 from brolga.members import path, wrong
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["MAX_SIZE", "Writable", "as_read", "decode", "encode"]
 
@@ -90,13 +90,24 @@ def encode(document: dict[str, object]) -> bytes:
         raise wrong("$", f"cannot be written as JSON: {error}") from error
 
 
-def as_read(values: Iterable[W], read: Iterable[W], originals: object) -> list[object]:
+def as_read(values: Iterable[W], read: Sequence[W], originals: object) -> list[object]:
     """Return the JSON of values, of each that was read before as it was then.
 
     `originals` is the array that `read` was made of: its objects keep the order of their members.
     """
-    known = dict(zip(read, originals, strict=True)) if isinstance(originals, list) else {}
-    return [known[value] if value in known else value.to_dict() for value in values]
+    if not isinstance(originals, list):
+        return [value.to_dict() for value in values]
+    # Most values are the very objects that were read: only the others are compared.
+    places = {id(value): number for number, value in enumerate(read)}
+    values = list(values)
+    others = {value for value in values if id(value) not in places}
+    equal = {value: number for number, value in enumerate(read) if others and value in others}
+
+    def written(value: W) -> object:
+        place = places.get(id(value), equal.get(value) if others else None)
+        return value.to_dict() if place is None else originals[place]
+
+    return [written(value) for value in values]
 
 
 def _once(pairs: list[tuple[str, object]]) -> object:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from brolga.members import Members, frozen, read_flag, read_text, reduced, thawed
+from brolga.members import Members, frozen, hashable, read_flag, read_text, reduced, thawed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +33,12 @@ class History:
     author: str = ""
     comment: str = ""
     empty_layer: bool = False
-    extra: Mapping[str, object] = field(default_factory=dict, hash=False, kw_only=True)
+    extra: Mapping[str, object] = field(default_factory=dict, kw_only=True)
+
+    def __hash__(self) -> int:
+        """Hash every field: a set of many entries stays fast."""
+        texts = (self.created, self.created_by, self.author, self.comment)
+        return hash((texts, self.empty_layer, hashable(self.extra)))
 
     def __post_init__(self) -> None:
         """Keep a read-only copy."""

@@ -48,12 +48,13 @@ class Manifest(Root):
         )
 
     @classmethod
-    def parse(cls, raw: bytes, media_type: str = "") -> Self:
+    def parse(cls, raw: bytes, media_type: str = "", algorithm: str = "sha256") -> Self:
         """Read a manifest; `media_type` is the Content-Type that it came with, if any.
 
-        Raises InvalidManifest.
+        `algorithm` is that of the digest that names it. Raises InvalidManifest, and InvalidDigest
+        for an algorithm that cannot be computed here.
         """
-        return cls(raw, media_type)
+        return cls(raw, media_type, algorithm)
 
     @classmethod
     def new(  # noqa: PLR0913 - the members of a manifest

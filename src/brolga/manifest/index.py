@@ -1,14 +1,15 @@
 """Indexes: manifests for several platforms under one name.
 
-Knows image-index.md of the OCI image-spec 1.1 and Docker's manifest list, and how crane chooses
-from one. Must not know what a child manifest holds, nor which machine this is.
+Knows image-index.md of the OCI image-spec 1.1 and Docker's manifest list, how crane chooses from
+one, and containerd among variants. Must not know what a child manifest holds, nor which machine
+this is.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from brolga.descriptor import DEFAULT_PLATFORM, Descriptor
 from brolga.errors import NoSuchPlatform, excerpt
@@ -17,15 +18,18 @@ from brolga.manifest.image import Manifest
 from brolga.manifest.root import INDEX_TYPES, MANIFEST_TYPES, Root, identify
 from brolga.mediatypes import DOCKER_CONFIG, OCI_CONFIG, OCI_INDEX
 from brolga.members import wrong
+from brolga.variants import preference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Hashable, Iterable, Iterator, Mapping
     from types import EllipsisType
     from typing import Self
 
     from brolga.descriptor import Platform
 
-__all__ = ["Index", "parse_manifest"]
+__all__ = ["Index", "best_suited", "parse_manifest"]
+
+T = TypeVar("T", bound="Hashable")
 
 # buildx gives it to the attestations that it puts beside the images.
 _UNKNOWN: Final = "unknown"
@@ -52,12 +56,13 @@ class Index(Root):
         self._set(manifests=members.each("manifests", Descriptor.from_dict))
 
     @classmethod
-    def parse(cls, raw: bytes, media_type: str = "") -> Self:
+    def parse(cls, raw: bytes, media_type: str = "", algorithm: str = "sha256") -> Self:
         """Read an index; `media_type` is the Content-Type that it came with, if any.
 
-        Raises InvalidManifest.
+        `algorithm` is that of the digest that names it. Raises InvalidManifest, and InvalidDigest
+        for an algorithm that cannot be computed here.
         """
-        return cls(raw, media_type)
+        return cls(raw, media_type, algorithm)
 
     @classmethod
     def new(
@@ -101,22 +106,22 @@ class Index(Root):
         return tuple(platform for _, platform in self._images())
 
     def select(self, platform: Platform) -> Descriptor:
-        """Return the image, or nested index, for a platform: the first that matches.
+        """Return the image, or nested index, for a platform: the first of those that suit it best.
 
         "If multiple manifests match a client or runtime's requirements, the first matching entry
-        SHOULD be used" (image-index.md). A child without a platform counts as linux/amd64, as
-        for crane; attestations and artifacts do not count. Raises NoSuchPlatform.
+        SHOULD be used" (image-index.md). If no variant is wanted, the default one is best, as for
+        containerd: amd64 comes before amd64/v3, and arm/v7 before arm/v5. A child without a
+        platform counts as linux/amd64, as for crane; attestations and artifacts do not count.
+        Raises NoSuchPlatform.
         """
-        for child, offered in self._images():
-            if offered.matches(platform):
-                return child
-        available = tuple(str(offered) for offered in self.platforms)
-        listed = ", ".join(excerpt(text) for text in available[:_MAX_LISTED]) or "no image at all"
-        more = f" and {len(available) - _MAX_LISTED} more" if len(available) > _MAX_LISTED else ""
-        raise NoSuchPlatform(
-            f"no image for platform {excerpt(str(platform))} in this index: it has {listed}{more}",
-            available=available,
-        )
+        return self.select_all(platform)[0]
+
+    def select_all(self, platform: Platform) -> tuple[Descriptor, ...]:
+        """Return each image, or nested index, that suits a platform best, in the index's order.
+
+        There is at least one. Raises NoSuchPlatform.
+        """
+        return best_suited(self._images(), platform)
 
     def select_nearest(self, platform: Platform) -> Descriptor:
         """Return the image to build on for a platform that a config tells, in all its details.
@@ -128,11 +133,11 @@ class Index(Root):
         found = [
             (_likeness(offered, platform), child)
             for child, offered in self._images()
-            if (offered.os, offered.architecture) == (platform.os, platform.architecture)
-            and (not offered.variant or not platform.variant or offered.variant == platform.variant)
+            if (offered.os, offered.cpu[0]) == (platform.os, platform.cpu[0])
+            and (not offered.variant or not platform.variant or offered.cpu == platform.cpu)
         ]
         if not found:
-            return self.select(platform)  # which tells what there is
+            raise _no_such(self.platforms, platform, "this index")
         return max(found, key=lambda one: one[0])[1]
 
     def _images(self) -> Iterator[tuple[Descriptor, Platform]]:
@@ -146,17 +151,57 @@ class Index(Root):
                 yield child, platform
 
 
-def _likeness(offered: Platform, wanted: Platform) -> tuple[bool, int]:
-    """Say how much alike two platforms of one architecture are: the larger, the more."""
+def best_suited(
+    offers: Iterable[tuple[T, Platform]], platform: Platform, where: str = "this index"
+) -> tuple[T, ...]:
+    """Return those of some offers that suit a platform best, in their order, each once.
+
+    There is at least one. Raises NoSuchPlatform, which says `where` there is none.
+    """
+    offers = list(offers)
+    found = [
+        (_suitability(offered, platform), one)
+        for one, offered in offers
+        if offered.matches(platform)
+    ]
+    if not found:
+        raise _no_such([offered for _, offered in offers], platform, where)
+    best = max(suitability for suitability, _ in found)
+    return tuple(dict.fromkeys(one for suitability, one in found if suitability == best))
+
+
+def _no_such(offered: Iterable[Platform], platform: Platform, where: str) -> NoSuchPlatform:
+    """Return the error for a platform that is not there, with those that are."""
+    available = tuple(map(str, offered))
+    listed = ", ".join(excerpt(text) for text in available[:_MAX_LISTED]) or "no image at all"
+    more = f" and {len(available) - _MAX_LISTED} more" if len(available) > _MAX_LISTED else ""
+    return NoSuchPlatform(
+        f"no image for platform {excerpt(str(platform))} in {where}: it has {listed}{more}",
+        available=available,
+    )
+
+
+def _suitability(offered: Platform, wanted: Platform) -> tuple[int, int, int]:
+    """Return how well a variant suits a platform that matches: the larger, the better."""
+    if wanted.variant or not wanted.architecture:
+        return 0, 0, 0  # it is the variant, or any is wanted
+    return preference(offered.architecture, offered.variant)
+
+
+def _likeness(offered: Platform, wanted: Platform) -> tuple[bool, tuple[int, int, int], int]:
+    """Return how much alike two platforms of one architecture are: the larger, the more."""
     versions = (offered.os_version.split("."), wanted.os_version.split("."))
     common = takewhile(lambda pair: pair[0] == pair[1], zip(*versions, strict=False))
-    return offered.variant == wanted.variant, len(list(common))
+    return offered.cpu == wanted.cpu, _suitability(offered, wanted), len(list(common))
 
 
-def parse_manifest(raw: bytes, media_type: str = "") -> Manifest | Index:
+def parse_manifest(raw: bytes, media_type: str = "", algorithm: str = "sha256") -> Manifest | Index:
     """Read an image manifest or an index, whichever it is.
 
-    `media_type` is the Content-Type that it came with, if any. Raises InvalidManifest.
+    `media_type` is the Content-Type that it came with, if any; `algorithm` is that of the digest
+    that names it. Raises InvalidManifest, and InvalidDigest for an algorithm that cannot be
+    computed here.
     """
     kind = identify(decode(raw), media_type)
-    return Index(raw, media_type) if kind in INDEX_TYPES else Manifest(raw, media_type)
+    document = Index if kind in INDEX_TYPES else Manifest
+    return document(raw, media_type, algorithm)

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from types import EllipsisType, MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from brolga.descriptor import Descriptor
 from brolga.digest import Digest
 from brolga.errors import excerpt
-from brolga.manifest.document import decode, encode
+from brolga.manifest.document import MAX_SIZE, decode, encode
 from brolga.mediatypes import (
     DOCKER_MANIFEST,
     DOCKER_MANIFEST_LIST,
@@ -121,16 +121,21 @@ class Root:
     """The bytes of a manifest or index, and what both say.
 
     `media_type` may be given as the Content-Type that the bytes came with; it must agree with
-    what they say, and is the media type afterwards.
+    what they say, and is the media type afterwards. `algorithm` is that of the digest by which the
+    bytes were asked for: they keep that name wherever they are copied.
     """
 
     raw: bytes = field(repr=False)
     media_type: str = ""
+    algorithm: str = field(default="sha256", repr=False)
     digest: Digest = field(init=False, compare=False)
     artifact_type: str = field(init=False, compare=False, repr=False)
     subject: Descriptor | None = field(init=False, compare=False, repr=False)
     annotations: Mapping[str, str] = field(init=False, compare=False, repr=False)
     _document: dict[str, object] = field(init=False, compare=False, repr=False)
+
+    # How many bytes are read of one.
+    max_size: ClassVar[int] = MAX_SIZE
 
     @property
     def size(self) -> int:
@@ -151,11 +156,11 @@ class Root:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Rebuild the value from its bytes."""
-        return type(self), (self.raw, self.media_type)
+        return type(self), (self.raw, self.media_type, self.algorithm)
 
     def _open(self, wanted: frozenset[str], name: str) -> Members:
         """Read what both kinds share; return the members for the rest."""
-        document = decode(self.raw)
+        document = decode(self.raw, self.max_size)
         media_type = identify(document, self.media_type)
         if media_type not in wanted:
             raise wrong("$.mediaType", f"{media_type!r} where {name} is wanted")
@@ -163,7 +168,7 @@ class Root:
         annotations = members.get("annotations", read_strings, dict[str, str]())
         self._set(
             media_type=media_type,
-            digest=Digest.of(self.raw),
+            digest=Digest.of(self.raw, self.algorithm),
             artifact_type=members.get("artifactType", read_artifact_type, ""),
             subject=members.get("subject", Descriptor.from_dict, None),
             annotations=MappingProxyType(annotations),

@@ -11,7 +11,9 @@ types with it and nothing else, because the tests hold the one against the other
     problems       each refusal as a status and the spec's error code
     strict         JSON that every reader reads alike
     storage, session, manifest_store    the disk; they know no HTTP
-    layout, index, graph, documents     what is in a layout; disk: how files get to their place
+    layout, index, documents            what is in a layout; disk: how files get to their place
+    catalog        the repositories below the directory
+    graph, database    what the manifests say, in tables; the file that those are kept in
     turns          one change of a layout at a time
     htpasswd, tls  who may use it, and by which certificate it is known
     running, connections    a socket, a thread or a process, signals; the bounds of a connection

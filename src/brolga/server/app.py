@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from brolga._version import __version__
 from brolga.server import blobs, listings, manifests, uploads
-from brolga.server.guard import Authentication, ReadOnly
+from brolga.server.guard import Authentication, Browsers, ReadOnly
 from brolga.server.htpasswd import Htpasswd
 from brolga.server.options import Options
 from brolga.server.problems import HANDLERS, answer
@@ -77,8 +77,19 @@ def _not_in_table(request: Request, _error: Exception) -> Response:
     return answer(405, "UNSUPPORTED", reason, {"Allow": ", ".join(sorted(allowed))})
 
 
+# A client chooses what it pushes, and its media type: no browser may run it as a page from here.
+_NO_PAGE = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+    "Content-Disposition": "attachment",
+}
+
+
 class _Marks:
-    """Put on every answer whose registry this is, and the header that clients of old look for."""
+    """Put on every answer whose registry this is, and the header that clients of old look for.
+
+    And those that keep a browser from showing it.
+    """
 
     def __init__(self, app: ASGIApp, injector: Injector | None) -> None:
         self._app = app
@@ -89,6 +100,7 @@ class _Marks:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers["Docker-Distribution-API-Version"] = "registry/2.0"
+                headers.update(_NO_PAGE)
                 # One that plays another kind of registry does not say who it is.
                 if self._injector is None or self._injector.profile is None:
                     headers["Server"] = f"brolga/{__version__}"
@@ -98,7 +110,13 @@ class _Marks:
 
 
 def _middleware(options: Options) -> list[Middleware]:
-    chosen = [Middleware(_Marks, injector=options.injector)]
+    # Others that reach the registry know it by other names, or cannot come in without a password.
+    is_open = options.htpasswd is None and options.tls_cert is None
+    hosts = options.allow_host if is_open and not options.allow_anonymous else None
+    chosen = [
+        Middleware(_Marks, injector=options.injector),
+        Middleware(Browsers, hosts=hosts),
+    ]
     if options.injector is not None:
         chosen += [
             Middleware(Injecting, injector=options.injector),
@@ -126,7 +144,9 @@ def create_app(directory: Path, options: Options | None = None) -> Starlette:
     )
     app.router.redirect_slashes = False
     app.state.options = options
-    app.state.store = Store(directory, durable=options.durable)
+    # What the log has already, by its number (problems).
+    app.state.told = set()
+    app.state.store = Store(directory, durable=options.durable, read_only=options.read_only)
     if options.injector is not None:
         options.injector.bind(app.state)
     return app

@@ -7,6 +7,10 @@ Knows uvicorn's HTTP protocol, whose hooks it extends. Must not know what is ser
 - A connection on which no request is served lives for `FREE_S`: one that never sends a whole
   head, one that goes on sending a body which was answered already, and one that is idle.
 - A client that takes nothing of an answer for the idle time is cut off.
+- Requests that are sent before the answers to those before them (pipelining) are not read while one
+  of them waits; a connection with more than `PIPELINE` of them in one piece is closed, which RFC
+  9112, section 9.3.2, prepares clients for.
+- Nothing is upgraded. What follows a request that asks for it is never read as a request.
 - No more connections at once than the process has file descriptors for.
 - The ASGI extension `http.response.zerocopysend`: sendfile(2), where TLS is not in between.
 """
@@ -32,6 +36,9 @@ __all__ = ["FREE_S", "HEAD_LIMIT", "Connection", "Room", "cut_all", "cut_overdue
 
 HEAD_LIMIT = 64 << 10
 
+# More than any client of a registry sends ahead; 256 KiB of them come in one piece.
+PIPELINE = 16
+
 # Longer than an idle connection is kept, so that such a one is closed in good order before.
 FREE_S = 90.0
 
@@ -42,6 +49,8 @@ _FAST_S = 1.0
 
 # struct linger: on, no time (socket(7)).
 _AT_ONCE = struct.pack("ii", 1, 0)
+
+_NO_UPGRADE = b"HTTP/1.1 501 Not Implemented\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
@@ -98,6 +107,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
         """Begin to count; let the application send by this transport."""
         super().connection_made(transport)
+        self._is_over = False  # no further request is taken
         self._not_body = 0
         self._free_since = self.loop.time()
         self._sender = _Sender(self.app, transport, self.idle_s)
@@ -108,6 +118,8 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse, and refuse what does not come to an end."""
+        if self._is_over:
+            return
         self._not_body += len(data)
         super().data_received(data)
         if self._not_body > HEAD_LIMIT and not self.transport.is_closing():
@@ -117,17 +129,46 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Count from here."""
         self._not_body = 0
+        if self._is_over:
+            return
+        if self.parser.should_upgrade() and self._has_body():
+            self._end(_NO_UPGRADE)
+            return
         super().on_headers_complete()
+        if self.parser.should_upgrade():
+            self._is_over = True
+            self.cycle.keep_alive = False
+        elif len(self.pipeline) > PIPELINE:
+            self._end(b"")
+
+    def _has_body(self) -> bool:
+        return any(name in {b"content-length", b"transfer-encoding"} for name, _ in self.headers)
+
+    def _end(self, answer: bytes) -> None:
+        """Take no further request, answer none that waits, and close."""
+        self._is_over = True
+        self.pipeline.clear()
+        self.transport.write(answer)
+        self.transport.close()
 
     def on_body(self, body: bytes) -> None:
         """Count from here."""
         self._not_body = 0
-        super().on_body(body)
+        if not self._is_over:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Pass on the end of a body."""
+        # Before the first request there is none, whatever uvicorn's types say.
+        if self.cycle is not None:
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Wait for the next request from now on."""
         self._free_since = self.loop.time()
         super().on_response_complete()
+        if self.pipeline:  # uvicorn reads on, whatever waits
+            self.flow.pause_reading()
 
     def overdue(self, now: float) -> bool:
         """Whether nothing has been served here for too long; `now` is the loop's time."""

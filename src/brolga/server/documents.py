@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from brolga.digest import Digest
 
-__all__ = ["LIMIT", "Document", "media_type_of", "read", "understand"]
+__all__ = ["LIMIT", "Document", "is_known", "media_type_of", "read", "understand"]
 
 # "Client and registry implementations SHOULD expect to be able to support manifest pushes of
 # at least 4 megabytes" (distribution-spec, Pushing manifests)
@@ -139,6 +139,11 @@ def _check_kind(media_type: str, fields: Mapping[str, Any]) -> None:
     for name in (*others, "fsLayers"):
         if fields.get(name) is not None:
             raise ValueError(f"{name} stands in a manifest of type {media_type}")
+
+
+def is_known(media_type: str) -> bool:
+    """Return whether a manifest of this media type can refer to anything."""
+    return media_type in _IMAGES | _INDEXES
 
 
 def read(media_type: str, body: bytes) -> Document | None:

@@ -31,10 +31,12 @@ _BCRYPT = re.compile(r"\$2[aby]\$(?:0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
 # bcrypt takes no more; htpasswd cuts off the rest as well.
 _LONGEST = 72
 
-# A name that is not in the file takes as long as a password that is wrong: of nobody, cost 10.
-_NOBODY = b"$2b$10$abcdefghijklmnopqrstuuIn0vGzZrJ6TqGfYs8sNl3cV1o6oWlXe"
+# A name that is not in the file takes as long as a password that is wrong, and each of those as
+# long as the dearest entry: nobody's hash, of its cost.
+_NOBODY = "$2b$%02d$abcdefghijklmnopqrstuuIn0vGzZrJ6TqGfYs8sNl3cV1o6oWlXe"
 
 _REMEMBERED = 1024
+_COST = 10  # of an empty file
 
 
 class InvalidHtpasswd(BrolgaError, ValueError):
@@ -57,10 +59,16 @@ class Htpasswd:
         return self._keyed(name, password) in self._right and self._stamp == _stamp(self._path)
 
     def check(self, name: str, password: str) -> bool:
-        """Whether the password is right. Takes a tenth of a second of a core, or what it costs."""
+        """Whether the password is right. Takes a tenth of a second of a core, or what it costs.
+
+        The time that a wrong one takes does not depend on the name.
+        """
         self._refresh()
+        given = password.encode()[:_LONGEST]
         known = self._users.get(name)
-        right = self._matches(password.encode()[:_LONGEST], known or _NOBODY) and known is not None
+        right = known is not None and self._matches(given, known)
+        if not right and (known is None or _cost(known) < self._cost):
+            self._matches(given, (_NOBODY % self._cost).encode())
         if right:
             if len(self._right) >= _REMEMBERED:
                 self._right.clear()
@@ -80,11 +88,17 @@ class Htpasswd:
         # Also of a file that cannot be read: it is tried once.
         self._stamp = _stamp(self._path)
         self._users = _parse(self._path.read_bytes(), self._path)
+        self._cost = max(map(_cost, self._users.values()), default=_COST)
         self._right: set[bytes] = set()
 
     def _keyed(self, name: str, password: str) -> bytes:
         text = f"{name}:{password}".encode()
         return hmac.digest(self._key, text, hashlib.sha256)
+
+
+def _cost(hashed: bytes) -> int:
+    """Return how many times, as a power of two, bcrypt hashes: `$2b$COST$...`."""
+    return int(hashed.split(b"$")[2])
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

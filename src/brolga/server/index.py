@@ -10,21 +10,33 @@ an index is refused, and never written over: somebody may still mend it.
 
 from __future__ import annotations
 
-import hashlib
 import json
+import os
+import threading
 from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from brolga.descriptor import Descriptor
 from brolga.digest import Digest
 from brolga.errors import BrolgaError
 from brolga.mediatypes import OCI_INDEX
+from brolga.server.layout import LayoutBusy
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["REF_NAME", "BrokenIndex", "Index"]
+    from brolga.server.disk import Disk
+
+__all__ = ["MAX_INDEX_SIZE", "REF_NAME", "BrokenIndex", "Index", "memory_for", "read_index"]
+
+# About 200,000 tags, which take some hundred MiB of memory while one of them is changed.
+MAX_INDEX_SIZE = 64 << 20
+
+# An index takes about twelve times its size in memory while it is read or changed.
+_LARGE = 4 << 20
+_one_large = threading.Lock()
 
 REF_NAME = "org.opencontainers.image.ref.name"
 
@@ -38,47 +50,41 @@ class BrokenIndex(BrolgaError, ValueError):
 class Index:
     """An index.json that was read; `put`, `untag` and `remove` change it.
 
-    `fingerprint` tells the text that was read from any other. Raises BrokenIndex.
+    Raises BrokenIndex.
     """
 
     def __init__(self, text: bytes = _EMPTY) -> None:
-        self.fingerprint = hashlib.sha256(text).digest()
         self._document = _parsed(text)
         # null is how Go writes an empty list: umoci's new layouts have it.
         self._manifests: list[dict[str, Any]] = self._document.get("manifests") or []
         self._document["manifests"] = self._manifests
 
     @classmethod
-    def load(cls, path: Path) -> Index:
-        """Read the file; where there is none, the index is empty. Raises BrokenIndex, named."""
+    def parse(cls, text: bytes, path: Path) -> Index:
+        """Read the text of a file. Raises BrokenIndex, named."""
         try:
-            return cls(path.read_bytes())
-        except FileNotFoundError:
-            return cls()
-        except (BrokenIndex, OSError) as error:
+            return cls(text)
+        except BrokenIndex as error:
             raise BrokenIndex(f"{path}: {error}") from error
 
     def text(self) -> bytes:
-        """Return what the file should hold."""
-        return (json.dumps(self._document, indent=2) + "\n").encode()
+        """Return what the file should hold: a line for each entry."""
+        members = {
+            name: json.dumps(value) for name, value in self._document.items() if name != "manifests"
+        }
+        entries = ",\n    ".join(map(json.dumps, self._manifests))
+        members["manifests"] = f"[\n    {entries}\n  ]" if entries else "[]"
+        lines = ",\n".join(f"  {json.dumps(name)}: {text}" for name, text in members.items())
+        return f"{{\n{lines}\n}}\n".encode()
 
-    def tags(self) -> list[str]:
-        """Return every name given, in no order."""
-        return [name for entry in self._manifests if (name := _name(entry)) is not None]
-
-    def descriptors(self) -> Iterator[Descriptor]:
-        """Yield every manifest, tagged or not; what is no descriptor is passed over."""
+    def entries(self) -> Iterator[tuple[str | None, Descriptor | None]]:
+        """Yield the name and the descriptor of each entry, None for what it has not."""
         for entry in self._manifests:
-            if (descriptor := _descriptor(entry)) is not None:
-                yield descriptor
+            yield _name(entry), _descriptor(entry)
 
-    def by_tag(self, tag: str) -> Descriptor | None:
-        """Return what a tag names."""
-        return _first([entry for entry in self._manifests if _name(entry) == tag])
-
-    def by_digest(self, digest: Digest) -> Descriptor | None:
-        """Return the manifest of a digest, tagged or not."""
-        return _first(self._with_digest(str(digest)))
+    def names(self) -> list[str]:
+        """Return every name given, in the order of the entries."""
+        return [name for entry in self._manifests if (name := _name(entry)) is not None]
 
     def put(self, descriptor: Descriptor, tags: Sequence[str] = ()) -> None:
         """Enter a manifest. What a tag named before stays, without it."""
@@ -98,9 +104,9 @@ class Index:
 
     def untag(self, tag: str) -> bool:
         """Take a tag away; its manifest stays. False where there is no such tag."""
-        before = len(self.tags())
+        before = len(self.names())
         self._release({tag}, keep=None)
-        return len(self.tags()) < before
+        return len(self.names()) < before
 
     def remove(self, digest: Digest) -> bool:
         """Forget a manifest and the tags that name it. False where it is not there."""
@@ -132,6 +138,37 @@ class Index:
         return [entry for entry in self._manifests if entry.get("digest") == digest]
 
 
+def read_index(disk: Disk, path: Path) -> tuple[os.stat_result | None, bytes]:
+    """Return the status of index.json, None if it is missing, and its text. Raises BrokenIndex."""
+    try:
+        with disk.reader(path) as file:
+            status, text = os.fstat(file.fileno()), file.read(MAX_INDEX_SIZE + 1)
+    except FileNotFoundError:
+        return None, _EMPTY
+    except OSError as error:
+        raise BrokenIndex(f"{path}: {error}") from error
+    if len(text) > MAX_INDEX_SIZE:
+        raise BrokenIndex(f"{path}: more than {MAX_INDEX_SIZE} bytes")
+    return status, text
+
+
+@contextmanager
+def memory_for(size: int) -> Iterator[None]:
+    """Keep other threads from holding a large index in memory too; a small one is no matter.
+
+    Raises LayoutBusy instead of waiting: a thread that waits serves nobody.
+    """
+    if size <= _LARGE:
+        yield
+        return
+    if not _one_large.acquire(blocking=False):
+        raise LayoutBusy("another large index.json is being read")
+    try:
+        yield
+    finally:
+        _one_large.release()
+
+
 def _parsed(text: bytes) -> dict[str, Any]:
     """Read an object whose manifests, if any, are objects. Raises BrokenIndex."""
     try:
@@ -161,10 +198,6 @@ def _name(entry: dict[str, Any]) -> str | None:
 
 def _is_named(entry: dict[str, Any]) -> bool:
     return _name(entry) is not None
-
-
-def _first(entries: list[dict[str, Any]]) -> Descriptor | None:
-    return _descriptor(entries[0]) if entries else None
 
 
 def _descriptor(entry: dict[str, Any]) -> Descriptor | None:

@@ -6,6 +6,7 @@ Knows image-spec image-layout.md. Must not know HTTP, or what is in the files.
     <path>/index.json
     <path>/blobs/<algorithm>/<encoded>
     <path>/.uploads/<id>        sessions, and files on their way to their place
+    <path>/.index/              what the manifests say (database)
 
 The layout exists when `oci-layout` does, which is written last. Its index is changed under a
 lock on the directory (flock), which holds between threads and between processes. It is tried and
@@ -16,10 +17,12 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from brolga.directory import UnsafePath
 from brolga.errors import BrolgaError
 from brolga.mediatypes import OCI_INDEX
 
@@ -39,6 +42,8 @@ __all__ = [
     "LayoutBusy",
     "RepositoryUnknown",
 ]
+
+_log = logging.getLogger("brolga.server")
 
 UPLOADS = ".uploads"
 LAYOUT_FILE = "oci-layout"
@@ -81,9 +86,35 @@ class Layout:
         """Return the place of a blob, whether it is there or not."""
         return self.path / BLOBS / digest.algorithm / digest.encoded
 
+    def read(self, digest: Digest, limit: int) -> bytes | None:
+        """Return a blob's bytes; None if it is missing, larger, or cannot be read."""
+        try:
+            with self.disk.reader(self.blob(digest)) as file:
+                body = file.read(limit + 1)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            _log.error("%s", error)
+            return None
+        return None if len(body) > limit else body
+
+    def has(self, digest: Digest) -> bool:
+        """Return whether a blob is there; the log has why one cannot be used."""
+        try:
+            return self.disk.is_file(self.blob(digest))
+        except OSError as error:
+            _log.error("%s", error)
+            return False
+
+    def stored_s(self, digest: Digest) -> float | None:
+        """Return when a blob was stored, in seconds since the epoch; None if it is missing."""
+        with suppress(OSError):
+            return self.disk.status(self.blob(digest)).st_mtime
+        return None
+
     def exists(self) -> bool:
         """Whether anything was stored here yet."""
-        return (self.path / LAYOUT_FILE).is_file()
+        return self.disk.is_file(self.path / LAYOUT_FILE)
 
     def require(self) -> None:
         """Raise RepositoryUnknown where nothing was stored yet."""
@@ -99,7 +130,7 @@ class Layout:
             return
         self.disk.make(self.path / BLOBS)
         with self.locked():
-            if not self.index.is_file():
+            if not self.disk.is_file(self.index):
                 empty = json.dumps(_EMPTY_INDEX, indent=2) + "\n"
                 self.disk.write(self.index, empty.encode(), self.uploads)
             self.disk.write(self.path / LAYOUT_FILE, _LAYOUT, self.uploads)
@@ -107,11 +138,11 @@ class Layout:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other threads and processes from changing the layout. Raises LayoutBusy."""
-        try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError as error:
-            raise LayoutBusy(f"{self.name} was taken away") from error
-        try:
+        with ExitStack() as stack:
+            try:
+                descriptor = stack.enter_context(self.disk.opened(self.path))
+            except FileNotFoundError as error:
+                raise LayoutBusy(f"{self.name} was taken away") from error
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -120,11 +151,16 @@ class Layout:
             if not self._is_at(descriptor):
                 raise LayoutBusy(f"{self.name} was taken away")
             yield
-        finally:
-            os.close(descriptor)
+
+    def leave_nothing(self) -> None:
+        """Delete the directories that were made for a repository in which nothing was stored."""
+        with suppress(UnsafePath):  # something was stored, whatever it is
+            if not self.exists():
+                self.disk.prune(self.uploads)
 
     def _is_at(self, descriptor: int) -> bool:
         try:
-            return os.path.samestat(os.fstat(descriptor), self.path.stat())
+            with self.disk.opened(self.path) as there:
+                return os.path.samestat(os.fstat(descriptor), os.fstat(there))
         except FileNotFoundError:
             return False

@@ -7,8 +7,8 @@ specification and is in no OCI one. Must not know where any of it is kept.
 from __future__ import annotations
 
 import asyncio
-import json
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse, Response
 
@@ -18,12 +18,9 @@ from brolga.server import documents, names
 from brolga.server.paging import link, page
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable
 
     from starlette.requests import Request
-
-    from brolga.descriptor import Descriptor
-    from brolga.server.documents import Document
 
 __all__ = ["catalog", "referrers", "tags"]
 
@@ -33,19 +30,25 @@ _PAGE = documents.LIMIT
 
 
 async def tags(request: Request) -> Response:
-    """Send the tags of a repository."""
+    """Send the tags of a repository, in "case-insensitive alphanumeric order"."""
     repo = names.repo(request)
-    # Another program's layout may have names that are no tags: nobody could ask for them.
-    found = filter(names.is_tag, set(await asyncio.to_thread(repo.manifests.tags)))
-    # In lexical order, "i.e. case-insensitive alphanumeric order".
-    listed, headers = page(request, found, lambda tag: (tag.lower(), tag))
+    last = request.query_params.get("last")
+
+    def take(count: int) -> Awaitable[list[str]]:
+        return repo.look(lambda manifests: manifests.tags(last, count))
+
+    listed, headers = await page(request, take)
     return JSONResponse({"name": repo.name, "tags": listed}, headers=headers)
 
 
 async def catalog(request: Request) -> Response:
     """Send the names of the repositories that exist."""
-    found = filter(names.is_name, await asyncio.to_thread(names.store(request).names))
-    listed, headers = page(request, found, lambda name: (name,))
+    found = names.store(request).names(request.query_params.get("last", ""))
+
+    def take(count: int) -> list[str]:
+        return list(islice(filter(names.is_name, found), None if count < 0 else count))
+
+    listed, headers = await page(request, lambda count: asyncio.to_thread(take, count))
     return JSONResponse({"repositories": listed}, headers=headers)
 
 
@@ -61,39 +64,12 @@ async def referrers(request: Request) -> Response:
     wanted = request.query_params.get("artifactType")
     last = request.query_params.get("last", "")
     headers = {} if wanted is None else {"OCI-Filters-Applied": "artifactType"}
-
-    def collect() -> tuple[list[dict[str, Any]], bool]:
-        return _page(_listed(repo.manifests.referrers(digest), wanted, last))
-
-    found, more = await asyncio.to_thread(collect)
+    found, more = await repo.look(
+        lambda manifests: manifests.referrers(digest, wanted, last, _PAGE)
+    )
     if more:
         query = {} if wanted is None else {"artifactType": wanted}
-        headers |= link(request, **query, last=found[-1]["digest"])
-    document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": found}
-    return Response(json.dumps(document), headers=headers, media_type=OCI_INDEX)
-
-
-def _listed(
-    found: Iterable[tuple[Descriptor, Document]], wanted: str | None, last: str
-) -> Iterable[dict[str, Any]]:
-    """Yield the descriptors after `last`, as they are listed."""
-    for descriptor, document in found:
-        if str(descriptor.digest) > last and wanted in {None, document.artifact_type}:
-            listed = descriptor.to_dict()
-            if document.artifact_type:
-                listed["artifactType"] = document.artifact_type
-            if document.annotations:
-                listed["annotations"] = dict(document.annotations)
-            yield listed
-
-
-def _page(listed: Iterable[dict[str, Any]]) -> tuple[list[dict[str, Any]], bool]:
-    """Return what one answer holds, and whether there is more."""
-    size = 0
-    page: list[dict[str, Any]] = []
-    for descriptor in listed:
-        size += len(json.dumps(descriptor))
-        if page and size > _PAGE:
-            return page, True
-        page.append(descriptor)
-    return page, False
+        headers |= link(request, **query, last=str(found[-1].digest))
+    listed = ", ".join(one.listed for one in found)
+    text = f'{{"schemaVersion": 2, "mediaType": "{OCI_INDEX}", "manifests": [{listed}]}}'
+    return Response(text, headers=headers, media_type=OCI_INDEX)

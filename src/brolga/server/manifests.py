@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING
+from tempfile import SpooledTemporaryFile
+from typing import IO, TYPE_CHECKING
 
 from starlette.responses import Response
 
@@ -18,7 +19,7 @@ from brolga.errors import InvalidReference
 from brolga.server import documents, names
 from brolga.server.manifest_store import ManifestUnknown
 from brolga.server.problems import Refusal
-from brolga.server.receiving import BodyTooLong, bounded
+from brolga.server.receiving import BodyTooLong, bounded, pour
 from brolga.server.sending import send
 from brolga.server.strict import parse
 
@@ -35,15 +36,17 @@ __all__ = ["delete", "pull", "push"]
 # "SHOULD support pushing at least 10 tags per request" (distribution-spec, Pushing Manifests)
 _MOST_TAGS = 64
 
+_IN_MEMORY = 1 << 16  # bytes of a manifest that is on its way; more of it is in a file
+
 
 async def pull(request: Request) -> Response:
     """Send a manifest, or the headers alone for HEAD."""
     repo = names.repo(request)
     digest, tag = _wanted(request, repo)
     if digest is not None:
-        stored = await asyncio.to_thread(repo.manifests.by_digest, digest)
+        stored = await repo.look(lambda manifests: manifests.by_digest(digest))
     else:
-        stored = await asyncio.to_thread(repo.manifests.by_tag, str(tag))
+        stored = await repo.look(lambda manifests: manifests.by_tag(str(tag)))
     descriptor = stored.descriptor
     return send(request, descriptor.digest, stored.file, descriptor.media_type)
 
@@ -67,13 +70,13 @@ async def push(request: Request) -> Response:
     """
     repo = names.repo(request)
     wanted, tags = _references(request)
-    body = await _body(request)
     content_type = request.headers.get("content-type", "")
-    # In a thread: a manifest of megabytes takes a moment, in which others shall be served.
-    descriptor, document = await asyncio.to_thread(_read, body, content_type, wanted)
-    needs = (*document.blobs, *document.manifests)
+    with SpooledTemporaryFile(_IN_MEMORY) as file:
+        await _receive(request, file)
+        # In a thread: a manifest of megabytes takes a moment, in which others shall be served.
+        body, descriptor, document = await asyncio.to_thread(_read, file, content_type, wanted)
     sparse = request.app.state.options.sparse
-    await repo.in_turn(partial(repo.manifests.put, body, descriptor, tags, needs, sparse=sparse))
+    await repo.in_turn(partial(repo.manifests.put, body, descriptor, tags, document, sparse=sparse))
     headers = _headers(repo, descriptor, document)
     if wanted is not None and tags:
         headers["OCI-Tag"] = ", ".join(tags)
@@ -103,13 +106,16 @@ def _references(request: Request) -> tuple[Digest | None, Sequence[str]]:
 
 
 def _read(
-    body: bytes, content_type: str, wanted: Digest | None
-) -> tuple[Descriptor, documents.Document]:
-    """Return what a manifest is and what it says. Raises Refusal."""
+    file: IO[bytes], content_type: str, wanted: Digest | None
+) -> tuple[bytes, Descriptor, documents.Document]:
+    """Return a manifest, what it is and what it says. Raises Refusal."""
+    file.seek(0)
+    body = file.read()
     try:
         fields = parse(body)
         media_type = documents.media_type_of(fields, content_type)
-        return _describe(body, media_type, wanted), documents.understand(media_type, fields)
+        document = documents.understand(media_type, fields)
+        return body, _describe(body, media_type, wanted), document
     except ValueError as error:
         raise _invalid(str(error)) from error
 
@@ -130,20 +136,17 @@ def _invalid(message: str, status: int = 400) -> Refusal:
     return Refusal(status, "MANIFEST_INVALID", message)
 
 
-async def _body(request: Request) -> bytes:
-    """Read a body of bounded size.
+async def _receive(request: Request, file: IO[bytes]) -> None:
+    """Write a body of bounded size to a file: of many that are held back, none is in memory.
 
     "A registry that enforces this limit SHOULD respond to a request to push a manifest over
     this limit with a response code `413 Payload Too Large`" (distribution-spec, Pushing Manifests).
     """
-    body = bytearray()
     idle_s = request.app.state.options.idle_s
     try:
-        async for piece in bounded(request.stream(), documents.LIMIT, idle_s):
-            body += piece
+        await pour(bounded(request.stream(), documents.LIMIT, idle_s), file.write)
     except BodyTooLong as error:
         raise _invalid(f"a manifest has at most {documents.LIMIT} bytes", 413) from error
-    return bytes(body)
 
 
 def _describe(body: bytes, media_type: str, wanted: Digest | None) -> Descriptor:

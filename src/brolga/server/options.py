@@ -30,6 +30,8 @@ class Options:
     read_only         refuse what would change anything
     htpasswd          a file of `name:bcrypt hash` lines: who may use the registry
     allow_anonymous   serve an address that others can reach without `htpasswd`
+    allow_host        names that a request's Host may have beside addresses and local names, where
+                      there is neither `htpasswd` nor TLS nor `allow_anonymous`
     tls_cert, tls_key PEM files: serve https. The key may be in the file of the certificate
     max_upload        bytes that a blob may have at most; None for any number
     upload_expiry_s   sessions to which nothing was added for so long are deleted
@@ -42,6 +44,7 @@ class Options:
     read_only: bool = False
     htpasswd: Path | None = None
     allow_anonymous: bool = False
+    allow_host: tuple[str, ...] = ()
     tls_cert: Path | None = None
     tls_key: Path | None = None
     max_upload: int | None = _MAX_UPLOAD

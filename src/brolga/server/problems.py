@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
+from brolga.directory import UnsafePath
 from brolga.errors import DigestMismatch, InvalidDigest, InvalidReference
 from brolga.server.index import BrokenIndex
 from brolga.server.layout import LayoutBusy, RepositoryUnknown
 from brolga.server.manifest_store import ManifestUnknown, ReferencesUnknown, SizeMismatch
 from brolga.server.receiving import BodyStalled, BodyTooLong
-from brolga.server.session import UploadBusy, UploadUnknown
+from brolga.server.session import TooManyUploads, UploadBusy, UploadUnknown
 from brolga.server.storage import BlobIsManifest, BlobUnknown
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ _TABLE: Mapping[type, tuple[int, str]] = {
     BlobUnknown: (404, "BLOB_UNKNOWN"),
     ManifestUnknown: (404, "MANIFEST_UNKNOWN"),
     UploadUnknown: (404, "BLOB_UPLOAD_UNKNOWN"),
+    TooManyUploads: (429, "TOOMANYREQUESTS"),
     UploadBusy: (409, "BLOB_UPLOAD_INVALID"),
     BlobIsManifest: (405, "UNSUPPORTED"),
     BodyTooLong: (413, "SIZE_INVALID"),
@@ -72,6 +74,10 @@ _MESSAGES: Mapping[str, str] = {
 
 # No space, no quota, no larger file.
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+# A disk that is read-only, or a file of another user.
+_NOT_ALLOWED = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 class Refusal(Exception):
@@ -137,18 +143,30 @@ def _gone(_request: Request, _error: Exception) -> Response:
     return Response(status_code=400)
 
 
-def _disk(_request: Request, error: Exception) -> Response:
-    """Say that the disk is full; any other error of the disk is one of ours."""
-    if not isinstance(error, OSError) or error.errno not in _DISK_FULL:
-        raise error
-    _log.error("%s", error)
-    return answer(507, "UNKNOWN", {"reason": "the registry's disk is full"})
+def _disk(request: Request, error: Exception) -> Response:
+    """Say that the disk is full or cannot be written; any other error of it is one of ours."""
+    # Something else is in the place of a file or a directory.
+    if isinstance(error, UnsafePath | NotADirectoryError | IsADirectoryError):
+        return _broken(request, error)
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        _log.error("%s", error)
+        return answer(507, "UNKNOWN", {"reason": "the registry's disk is full"})
+    if isinstance(error, OSError) and error.errno in _NOT_ALLOWED:
+        if request.method in {"GET", "HEAD"}:
+            return _broken(request, error)
+        # Every push fails alike: the log has it once.
+        told = request.app.state.told
+        if error.errno not in told:
+            told.add(error.errno)
+            _log.error("the registry cannot write: %s", error)
+        return answer(405, "UNSUPPORTED", {"reason": "the registry's disk cannot be written"})
+    raise error
 
 
 def _broken(_request: Request, error: Exception) -> Response:
     """Say that a repository cannot be read; which file it is concerns the log alone."""
     _log.error("%s", error)
-    reason = "the index.json of this repository is broken; the registry's log says which file it is"
+    reason = "a file of this repository is broken; the registry's log says which one it is"
     return answer(500, "UNKNOWN", {"reason": reason})
 
 

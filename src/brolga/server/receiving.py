@@ -72,14 +72,14 @@ async def bounded(
             yield piece
 
 
-async def pour(pieces: AsyncGenerator[bytes, None], write: Callable[[bytearray], None]) -> None:
+async def pour(pieces: AsyncGenerator[bytes, None], write: Callable[[bytearray], object]) -> None:
     """Write a body in order, in a worker thread.
 
     Where the body breaks off, what has arrived is still written before the error goes on. After
     an error of `write` nothing more is written.
     """
     batch = bytearray()
-    in_flight: asyncio.Future[None] | None = None
+    in_flight: asyncio.Future[object] | None = None
     loop = asyncio.get_running_loop()
     async with aclosing(pieces):
         try:

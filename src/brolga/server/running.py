@@ -110,14 +110,15 @@ def running(directory: str | os.PathLike[str], options: Options | None = None) -
 
 def _bind(host: str, port: int, options: Options) -> socket.socket:
     """Listen on an address that only those can reach who may. Raises NotLoopback, OSError."""
-    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     guarded = options.htpasswd is not None or options.allow_anonymous
     # A link-local address has its interface behind a percent sign.
     if not guarded and not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
         raise NotLoopback(
             f"{host} can be reached from outside: give a password file, or allow it to everyone"
         )
-    listener = socket.socket(family, kind)
+    # asyncio sets TCP_NODELAY on what it accepts only if it is told that this is TCP.
+    listener = socket.socket(family, kind, protocol)
     try:
         # A restart must not wait for the last connections' TIME_WAIT.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

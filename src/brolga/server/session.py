@@ -33,6 +33,8 @@ __all__ = [
     "DEFAULT_ALGORITHM",
     "Progress",
     "ProgressCache",
+    "Sessions",
+    "TooManyUploads",
     "Upload",
     "UploadBusy",
     "UploadUnknown",
@@ -41,6 +43,9 @@ __all__ = [
 
 # Idle sessions whose hash is remembered: clients that open sessions without end cost no memory.
 _REMEMBERED = 1024
+
+# More than clients of a workstation or a build machine ever have, and few enough to look through.
+_MOST_SESSIONS = 10_000
 
 DEFAULT_ALGORITHM = "sha256"
 
@@ -51,6 +56,10 @@ class UploadUnknown(BrolgaError):
 
 class UploadBusy(BrolgaError):
     """Another request is writing into the session."""
+
+
+class TooManyUploads(BrolgaError):
+    """As many sessions are open as may be."""
 
 
 class Progress(NamedTuple):
@@ -85,12 +94,34 @@ class ProgressCache:
         return progress.state
 
 
+class Sessions:
+    """How many sessions are open. Each is a file: clients that leave them behind fill no disk."""
+
+    def __init__(self, limit: int = _MOST_SESSIONS) -> None:
+        self.count = 0
+        self._limit = limit
+        self._lock = threading.Lock()
+
+    def add(self) -> None:
+        """Count one more. Raises TooManyUploads."""
+        with self._lock:
+            if self.count >= self._limit:
+                raise TooManyUploads(f"{self._limit} uploads are open: finish or cancel some")
+            self.count += 1
+
+    def remove(self) -> None:
+        """Count one less."""
+        with self._lock:
+            self.count = max(self.count - 1, 0)
+
+
 class Upload:
     """A session by its file; nothing is open until somebody writes."""
 
-    def __init__(self, path: Path, cache: ProgressCache) -> None:
+    def __init__(self, path: Path, cache: ProgressCache, disk: Disk) -> None:
         self.path = path
         self._cache = cache
+        self._disk = disk
 
     @property
     def id(self) -> str:
@@ -100,19 +131,19 @@ class Upload:
     def size(self) -> int:
         """Return how many bytes have arrived. Raises UploadUnknown."""
         try:
-            return self.path.stat().st_size
-        except FileNotFoundError as error:
+            return self._disk.status(self.path).st_size
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise UploadUnknown(f"no upload {self.id}") from error
 
     def writer(self) -> Writer:
         """Open the session for one writer. Raises UploadUnknown, UploadBusy."""
         try:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-        except FileNotFoundError as error:
+            descriptor = self._disk.open(self.path, os.O_RDWR | os.O_APPEND)
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise UploadUnknown(f"no upload {self.id}") from error
         try:
             self._lock(descriptor)
-            return Writer(self.path, descriptor, self._cache)
+            return Writer(self.path, descriptor, self._cache, self._disk)
         except BaseException:
             os.close(descriptor)
             raise
@@ -128,7 +159,7 @@ class Upload:
 
     def _is_at_its_path(self, descriptor: int) -> bool:
         try:
-            return os.path.samestat(os.fstat(descriptor), self.path.stat())
+            return os.path.samestat(os.fstat(descriptor), self._disk.status(self.path))
         except FileNotFoundError:
             return False
 
@@ -139,12 +170,13 @@ class Writer:
     `write` runs in a worker thread; the lock lets `close` wait for it.
     """
 
-    def __init__(self, path: Path, descriptor: int, cache: ProgressCache) -> None:
+    def __init__(self, path: Path, descriptor: int, cache: ProgressCache, disk: Disk) -> None:
         status = os.fstat(descriptor)
         self.size = status.st_size
         self._path = path
         self._descriptor = descriptor
         self._cache = cache
+        self._disk = disk
         self._lock = threading.Lock()
         self._state = cache.take(path, status.st_size, status.st_mtime_ns)
         if self._state is None:
@@ -203,7 +235,7 @@ class Writer:
                 actual=str(actual),
             )
 
-    def commit(self, target: Path, disk: Disk) -> None:
+    def commit(self, target: Path) -> None:
         """Move the file to its place as a blob, at once and whole, and young.
 
         Who sweeps by age must not take for old what has only now a digest: the session may have
@@ -211,17 +243,17 @@ class Writer:
         """
         os.utime(self._descriptor)
         # Where the blob is there already, the same bytes take its place.
-        disk.move(self._descriptor, self._path, target)
+        self._disk.move(self._descriptor, self._path, target)
 
-    def discard(self) -> None:
-        """End the session and delete its bytes."""
-        self._path.unlink(missing_ok=True)
+    def discard(self) -> bool:
+        """End the session and delete its bytes. Return whether it was still there."""
+        return self._disk.unlink(self._path)
 
     def close(self) -> None:
         """Let the next writer in; remember the hash, where there is a session to come back to."""
         with self._lock:
             status = os.fstat(self._descriptor)
-            if self._state is not None and self._path.exists():
+            if self._state is not None and self._disk.is_file(self._path):
                 progress = Progress(self._state, self.size, status.st_mtime_ns)
                 self._cache.keep(self._path, progress)
             os.close(self._descriptor)
@@ -229,8 +261,9 @@ class Writer:
     def _digest(self, algorithm: str) -> Digest:
         if self._state is None or self._state.name != algorithm:
             self._state = hasher(algorithm)
-            with self._path.open("rb") as stored:
-                # Bounded memory, and the GIL is released: 256 KiB at a time.
-                while block := stored.read(1 << 18):
-                    self._state.update(block)
+            # Bounded memory, and the GIL is released: 256 KiB at a time.
+            place = 0
+            while block := os.pread(self._descriptor, 1 << 18, place):
+                self._state.update(block)
+                place += len(block)
         return Digest.from_hasher(self._state)

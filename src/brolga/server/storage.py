@@ -10,25 +10,36 @@ A repository exists when its first blob is whole.
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import logging
 import os
 import re
 import time
 import uuid
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
 
-from brolga.errors import BrolgaError, InvalidReference
+from brolga.directory import UnsafePath
+from brolga.errors import BrolgaError, DigestMismatch, InvalidReference
+from brolga.server.catalog import directories, names_below
+from brolga.server.database import DATABASE, Databases
 from brolga.server.disk import Disk
-from brolga.server.graph import GraphCache
-from brolga.server.layout import BLOBS, LAYOUT_FILE, RESERVED, UPLOADS, Layout
-from brolga.server.manifest_store import Manifests
-from brolga.server.session import ProgressCache, Upload, UploadBusy, UploadUnknown, Writer
+from brolga.server.layout import RESERVED, UPLOADS, Layout
+from brolga.server.manifest_store import IndexStale, Manifests
+from brolga.server.session import (
+    ProgressCache,
+    Sessions,
+    Upload,
+    UploadBusy,
+    UploadUnknown,
+    Writer,
+)
 from brolga.server.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from brolga.digest import Digest
     from brolga.reference import Repository
@@ -53,12 +64,10 @@ class BlobIsManifest(BrolgaError):
 class Store:
     """A directory of repositories."""
 
-    def __init__(self, root: Path, *, durable: bool = False) -> None:
-        self._root = root
-        self._disk = Disk(durable=durable)
-        self._progress = ProgressCache()
-        self._graphs = GraphCache()
-        self._turns = Turns()
+    def __init__(self, root: Path, *, durable: bool = False, read_only: bool = False) -> None:
+        self._disk = Disk(root, durable=durable)
+        self._told = False
+        self._shared = _Shared(ProgressCache(), Turns(), Sessions(), Databases(read_only=read_only))
 
     def repo(self, repository: Repository) -> Repo:
         """Return a repository, whether it exists or not.
@@ -71,56 +80,89 @@ class Store:
                 f"component {reserved[0]!r} of the name is a name of the image layout "
                 "in which repositories are stored here"
             )
-        layout = Layout(repository.path, self._root / repository.path, self._disk)
-        return Repo(layout, self._progress, self._graphs, self._turns)
+        path = self._disk.root / repository.path
+        return Repo(Layout(repository.path, path, self._disk), self._shared)
 
-    def names(self) -> list[str]:
-        """Return the name of every repository that exists, in no order."""
-        return [
-            str(Path(directory).relative_to(self._root))
-            for directory, files in self._directories()
-            if LAYOUT_FILE in files and directory != str(self._root)
-        ]
+    def names(self, last: str = "") -> Iterator[str]:
+        """Yield the name of each repository that exists, after `last`, in their order as texts."""
+        return names_below(self._disk, last)
 
     def expire(self, age_s: float) -> None:
-        """Delete the sessions into which nothing was written for `age_s` seconds."""
-        limit = time.time() - age_s
-        for directory, _ in self._directories():
-            for path in (Path(directory) / UPLOADS).glob("*"):
-                self._expire(path, limit)
+        """Delete the sessions into which nothing was written for `age_s` seconds.
 
-    def _expire(self, path: Path, limit: float) -> None:
+        Directories in which nothing was stored go too. A disk that is read-only is told of once.
+        """
+        try:
+            self._shared.sessions.count = self._sweep(time.time() - age_s)
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+            if not self._told:
+                self._told = True
+                _log.warning("uploads do not expire: %s", error)
+
+    def _sweep(self, limit: float) -> int:
+        """Delete sessions that are older than a time. Return how many there are still."""
+        left = 0
+        for directory in directories(self._disk):
+            uploads = directory / UPLOADS
+            try:
+                paths = [uploads / entry.name for entry in self._disk.scan(uploads)]
+            except UnsafePath as error:
+                _log.warning("uploads do not expire: %s", error)
+                continue
+            left += sum(not self._expire(path, limit) for path in paths)
+            if directory != self._disk.root:
+                Layout("", directory, self._disk).leave_nothing()
+        return left
+
+    def _expire(self, path: Path, limit: float) -> bool:
+        """Delete a session if it is old. Return whether it is gone."""
         try:
             # Gone, or being written, since it was listed: no session to expire.
             with suppress(FileNotFoundError, UploadUnknown, UploadBusy):
-                if path.stat().st_mtime < limit:
-                    with Upload(path, self._progress).writer() as writer:
+                if self._disk.status(path).st_mtime < limit:
+                    with Upload(path, self._shared.progress, self._disk).writer() as writer:
                         writer.discard()
-        except OSError as error:  # a directory, another user's, a disk that is read-only
+                    return True
+        except OSError as error:  # a directory, another user's, a link
+            if error.errno == errno.EROFS:
+                raise
             _log.warning("an old upload cannot be deleted: %s", error)
+        return False
 
-    def _directories(self) -> Iterator[tuple[str, list[str]]]:
-        """Yield each directory that may be a repository, and the files in it."""
-        for directory, below, files in os.walk(self._root):
-            below[:] = [name for name in below if name != BLOBS and not name.startswith(".")]
-            yield directory, files
+
+class _Shared(NamedTuple):
+    """What the repositories of one registry share."""
+
+    progress: ProgressCache
+    turns: Turns
+    sessions: Sessions
+    databases: Databases
 
 
 class Repo:
     """One repository: blobs, uploads, and its manifests."""
 
-    def __init__(
-        self, layout: Layout, progress: ProgressCache, graphs: GraphCache, turns: Turns
-    ) -> None:
+    def __init__(self, layout: Layout, shared: _Shared) -> None:
         self.name = layout.name
-        self.manifests = Manifests(layout, graphs)
+        self.manifests = Manifests(layout, shared.databases)
+        self._known = Manifests(layout, shared.databases, may_update=False)
         self._layout = layout
-        self._progress = progress
-        self._turns = turns
+        self._shared = shared
 
     async def in_turn(self, work: Callable[[], _T]) -> _T:
         """Do what changes the layout, once nobody else does. Raises LayoutBusy, and as `work`."""
-        return await self._turns.take(self._layout.path, work)
+        return await self._shared.turns.take(self._layout.path, work)
+
+    async def look(self, work: Callable[[Manifests], _T]) -> _T:
+        """Ask the manifests in a thread. Raises as `work`, and LayoutBusy."""
+        try:
+            return await asyncio.to_thread(work, self._known)
+        except IndexStale:
+            # The layout must be read first. Who waits for that waits here, and not in a thread.
+            place = self._layout.path / DATABASE
+            return await self._shared.turns.take(place, lambda: work(self.manifests))
 
     async def create(self) -> None:
         """Let the repository exist: a blob is whole. Raises LayoutBusy."""
@@ -128,37 +170,65 @@ class Repo:
             await self.in_turn(self._layout.create)
 
     def start_upload(self) -> Upload:
-        """Open a new session."""
-        directory = self._layout.uploads
-        self._layout.disk.make(directory)
-        path = directory / uuid.uuid4().hex
-        path.touch(exist_ok=False)
-        return Upload(path, self._progress)
+        """Open a new session. Raises TooManyUploads."""
+        self._shared.sessions.add()
+        try:
+            path = self._layout.uploads / uuid.uuid4().hex
+            os.close(self._layout.disk.create(path))
+        except BaseException:
+            self._shared.sessions.remove()
+            self._layout.leave_nothing()
+            raise
+        return Upload(path, self._shared.progress, self._layout.disk)
 
     def upload(self, upload_id: str) -> Upload:
         """Find a session by the id from its URL. Raises UploadUnknown."""
         if not _UPLOAD_ID.fullmatch(upload_id):
             raise UploadUnknown("no upload has such an id")
-        return Upload(self._layout.uploads / upload_id, self._progress)
+        path = self._layout.uploads / upload_id
+        return Upload(path, self._shared.progress, self._layout.disk)
+
+    def discard(self, writer: Writer) -> None:
+        """End a session, delete its bytes and what was made for it alone."""
+        if writer.discard():
+            self._end_upload()
 
     def commit(self, writer: Writer, digest: Digest) -> None:
         """Make a blob of a session's bytes. Raises DigestMismatch; nothing is stored then."""
-        writer.verify(digest)
-        writer.commit(self._layout.blob(digest), self._layout.disk)
+        try:
+            writer.verify(digest)
+        except DigestMismatch:
+            self._end_upload()
+            raise
+        writer.commit(self._layout.blob(digest))
+        self._shared.sessions.remove()
+
+    def _end_upload(self) -> None:
+        self._shared.sessions.remove()
+        self._layout.leave_nothing()
 
     def mount(self, digest: Digest, source: Repo) -> bool:
         """Take a blob from another repository as a second name of the same file.
 
         False where it is not there, or where the file system has no such names.
         """
-        if not self._layout.blob(digest).is_file():
-            try:
-                self._layout.disk.make(self._layout.uploads)
-                self._layout.disk.link(source._layout.blob(digest), self._layout.blob(digest))
-            except FileExistsError:
-                pass
-            except OSError:
-                return False
+        disk, there, here = (
+            self._layout.disk,
+            source._layout.blob(digest),
+            self._layout.blob(digest),
+        )
+        try:
+            if not disk.is_file(here):
+                if not disk.is_file(there):
+                    return False
+                disk.make(self._layout.uploads)
+                disk.link(there, here)
+        except FileExistsError:
+            pass
+        except OSError:
+            disk.prune(here.parent)
+            self._layout.leave_nothing()
+            return False
         self.renew(digest)
         return True
 
@@ -166,14 +236,14 @@ class Repo:
         """Open a blob. Raises RepositoryUnknown, BlobUnknown."""
         self.require()
         try:
-            return self._layout.blob(digest).open("rb")
-        except FileNotFoundError as error:
+            return self._layout.disk.reader(self._layout.blob(digest))
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise BlobUnknown(f"no blob {digest} in {self.name}") from error
 
     def renew(self, digest: Digest) -> None:
         """Make a blob young: a client was told of it, and who sweeps by age must leave it there."""
         with suppress(OSError):  # gone, or another user's
-            os.utime(self._layout.blob(digest))
+            self._layout.disk.touch(self._layout.blob(digest))
 
     def delete_blob(self, digest: Digest) -> None:
         """Delete a blob. Raises RepositoryUnknown, BlobUnknown, BlobIsManifest, LayoutBusy."""
@@ -181,10 +251,10 @@ class Repo:
         with self._layout.locked():
             if self.manifests.has(digest):
                 raise BlobIsManifest(f"{digest} is a manifest, not a blob of one")
-            try:
-                self._layout.blob(digest).unlink()
-            except FileNotFoundError as error:
-                raise BlobUnknown(f"no blob {digest} in {self.name}") from error
+            place = self._layout.blob(digest)
+            if not self._layout.disk.is_file(place):
+                raise BlobUnknown(f"no blob {digest} in {self.name}")
+            self._layout.disk.unlink(place)
 
     def require(self) -> None:
         """Raise RepositoryUnknown where nothing was stored yet."""

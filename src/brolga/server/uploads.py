@@ -106,9 +106,9 @@ async def status(request: Request) -> Response:
 
 async def cancel(request: Request) -> Response:
     """Forget a session and its bytes."""
-    _, upload = _session(request)
+    repo, upload = _session(request)
     async with writing(upload) as writer:
-        writer.discard()
+        repo.discard(writer)
     return Response(status_code=204)
 
 
@@ -119,7 +119,7 @@ async def _single_post(request: Request, repo: Repo, digest: Digest) -> Response
         try:
             await _complete(request, repo, upload, writer)
         except BaseException:
-            writer.discard()
+            repo.discard(writer)
             raise
     return _created(repo, digest)
 

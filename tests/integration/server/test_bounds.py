@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,11 +23,13 @@ from tests.integration.server.conftest import Client, digest_of
 
 from brolga.server import connections, turns
 from brolga.server import running as running_module
+from brolga.server.connections import Connection
 from brolga.server.options import Options
 from brolga.server.running import running
 from brolga.server.storage import Store
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Iterator
 
     from tests.conftest import Authority
@@ -53,6 +55,88 @@ def answer(connection: socket.socket) -> tuple[int, bytes]:
         except ConnectionResetError:
             return 0, b""
     return int(text.split(b" ", 2)[1]), text
+
+
+@pytest.fixture(scope="module")
+def shared_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run a registry for tests that leave nothing in it."""
+    with running(tmp_path_factory.mktemp("shared")) as address:
+        yield address
+
+
+# --- Requests ahead of their answers, and beside them
+
+
+def test_a_few_pipelined_requests_are_answered(shared_registry: str) -> None:
+    """In their order (RFC 9112, section 9.3.2)."""
+    one = b"GET /v2/%d HTTP/1.1\r\nHost: x\r\n\r\n"
+    last = b"GET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    with connected(shared_registry, b"".join(one % n for n in range(10)) + last) as connection:
+        _, text = answer(connection)
+    assert text.count(b"HTTP/1.1 404") == 10
+    assert text.count(b"HTTP/1.1 200") == 1
+
+
+def test_a_flood_of_pipelined_requests_ends_the_connection(shared_registry: str) -> None:
+    """They wait in memory, before any password."""
+    requests = b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n" * 20_000
+    with connected(shared_registry) as connection, connection.makefile("rb") as file:
+        with suppress(ConnectionError):
+            connection.sendall(requests)
+        answers = 0
+        with suppress(ConnectionError):
+            answers = file.read().count(b"HTTP/1.1 ")
+    assert answers < 20_000
+
+
+@pytest.mark.parametrize("in_one_piece", [True, False])
+def test_a_body_behind_an_upgrade_is_no_request(shared_registry: str, in_one_piece: bool) -> None:
+    """Else what one client sends as a blob is done in the name of whoever shares its proxy."""
+    inner = b"POST /v2/smuggled/blobs/uploads/ HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+    head = (
+        b"POST /v2/a/blobs/uploads/ HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\n"
+        b"Upgrade: x\r\nContent-Length: %d\r\n\r\n" % len(inner)
+    )
+    with connected(shared_registry, head + inner if in_one_piece else head) as connection:
+        if not in_one_piece:
+            with suppress(ConnectionError):
+                connection.sendall(inner)
+        status, text = answer(connection)
+    assert (status, text.count(b"HTTP/1.1 ")) == (501, 1)
+
+
+def test_an_upgrade_without_a_body_is_ignored(shared_registry: str) -> None:
+    """A server MAY ignore a received Upgrade field (RFC 9110, section 7.8), as of curl --http2."""
+    head = b"GET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"
+    with connected(shared_registry, head * 2) as connection:
+        status, text = answer(connection)
+    assert (status, text.count(b"HTTP/1.1 ")) == (200, 1)
+
+
+def test_a_connection_sends_each_write_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TCP_NODELAY: an answer's head and body are two writes, and Nagle's algorithm adds 40 ms."""
+    options: list[int] = []
+    made = Connection.connection_made
+
+    def connection_made(self: Connection, transport: asyncio.Transport) -> None:
+        made(self, transport)
+        accepted = transport.get_extra_info("socket")
+        options.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr(Connection, "connection_made", connection_made)
+    with running(tmp_path) as address, connected(address):
+        wait_for_one(options)
+    assert options[0]
+
+
+def wait_for_one(found: list[int]) -> None:
+    """Wait until the server's thread has come so far."""
+    end = time.monotonic() + 30
+    while not found:
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 # --- Heads

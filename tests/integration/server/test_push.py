@@ -6,6 +6,7 @@ import json
 import os
 import re
 import uuid
+from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +20,7 @@ from tests.integration.server.conftest import (
     digest_of,
 )
 
+from brolga.server import manifests
 from brolga.server.options import Options
 from brolga.server.running import running
 
@@ -453,3 +455,29 @@ def test_the_shape_of_an_error(client: Client) -> None:
     [error] = reply.json["errors"]
     assert set(error) == {"code", "message", "detail"}
     assert re.fullmatch("[A-Z_]+", error["code"])
+
+
+def test_a_manifest_on_its_way_is_in_a_file(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many that are held back before their last byte, none is in memory."""
+    files: list[SpooledTemporaryFile[bytes]] = []
+
+    def make(*arguments: Any) -> SpooledTemporaryFile[bytes]:
+        files.append(SpooledTemporaryFile(*arguments))  # noqa: SIM115 - the handler closes it
+        return files[-1]
+
+    written: list[bool] = []
+    read = manifests._read
+
+    def read_file(file: Any, *arguments: Any) -> Any:
+        written.append(file._rolled)
+        return read(file, *arguments)
+
+    monkeypatch.setattr(manifests, "SpooledTemporaryFile", make)
+    monkeypatch.setattr(manifests, "_read", read_file)
+    for size, is_in_file in ((10, False), (1 << 20, True)):
+        document = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [], "x": "x" * size}
+        assert client.put("large", document, INDEX).status == 201
+        assert written.pop() == is_in_file
+    assert all(file.closed for file in files)

@@ -233,6 +233,25 @@ def test_a_slow_helper_is_ended(
     assert [process.returncode for process in started] == [-signal.SIGKILL]
 
 
+@pytest.mark.parametrize("action", ["get", "store", "erase"])
+def test_a_helper_whose_exit_status_is_lost_is_an_error(
+    install: Callable[..., Path], action: str
+) -> None:
+    """Where SIGCHLD is ignored, `subprocess` says 0 of a helper that failed to store."""
+    install("it", "#!/bin/sh\necho '{}'\nexit 1\n")
+    act = {
+        "get": _helper().get,
+        "store": lambda: _helper().store(Credentials("me", "secret")),
+        "erase": _helper().erase,
+    }[action]
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with pytest.raises(CredentialsError, match="its exit status is not known"):
+            act()
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
 def test_a_helper_that_closes_its_output_and_stays(install: Callable[..., Path]) -> None:
     """The time counts to the program's end, not to that of its output."""
     install("it", "#!/bin/sh\nexec sleep 600 >&- 2>&- <&-\n")

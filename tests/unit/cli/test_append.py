@@ -338,7 +338,7 @@ def test_a_source_that_is_no_whole_tar_is_refused(
         (tar("x")[:512], "the source is a tar cut short: after 512 bytes"),
         (b"", "the source is empty, where a tar is wanted"),
         (bytes(100), "the source is a tar cut short: after 100 bytes"),
-        (b"x" * 1000, "the source is no whole tar: no valid header at byte 0"),
+        (b"x" * 1000, "the source is no whole tar: not a valid tar header at byte 0"),
     ):
         file.write_bytes(data)
         outcome = brolga("append", "-f", str(file), "-t", name)

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.tars import entry, listed, names, tar
+from tests.tars import entry, listed, names, symlink, tar
 from tests.unit.cli.images import pushed
 
 from brolga.cli import main
-from brolga.images import Image
+from brolga.images import Artifact, BytesBlob, Image
 from brolga.layer import StreamLayer
+from brolga.mediatypes import OCI_LAYER, OCI_LAYER_GZIP
 
 if TYPE_CHECKING:
     from tests.conftest import Embedded
@@ -123,3 +124,74 @@ def test_a_terminal_takes_no_tar(brolga: Brolga, monkeypatch: pytest.MonkeyPatch
     outcome = brolga("export", "127.0.0.1:1/x")
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith("brolga: stdout is a terminal: pipe the tar into a program")
+
+
+def test_an_entry_on_which_readers_differ_is_named(brolga: Brolga, registry: Embedded) -> None:
+    """A line on stderr; with --strict an error."""
+    name = f"{registry.address}/linked:1"
+    layers = tar(entry("usr/"), symlink("lib", "usr")), tar(entry("lib/.wh.gone"))
+    pushed(name, Image.empty().append(*(StreamLayer([data]) for data in layers)))
+    outcome = brolga("export", name, os.devnull)
+    assert outcome.code == 0
+    assert outcome.err.startswith(f"warning: {name}: layer 1 of 2, sha256:")
+    assert "'lib' is a symbolic link to 'usr', and layer 2 has 'lib/.wh.gone'" in outcome.err
+    outcome = brolga("export", "--strict", name, os.devnull)
+    assert outcome.code == 1
+    assert "Readers differ" in outcome.err
+
+
+@pytest.mark.parametrize("target", ["-", "file"])
+def test_an_artifact_of_one_file_is_written_as_it_is(
+    brolga: Brolga, registry: Embedded, tmp_path: Path, target: str
+) -> None:
+    """Crane export: "single layer, non-tarball images" (google/go-containerregistry, crane)."""
+    name = f"{registry.address}/note:1"
+    pushed(name, Artifact.of("application/x.note", BytesBlob(b"hello\n", "text/plain")))
+    file = str(tmp_path / "note.txt") if target == "file" else "-"
+    outcome = brolga("export", name, file)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert (outcome.out or Path(file).read_text()) == "hello\n"
+
+
+def test_a_file_that_is_not_what_its_digest_says_is_an_error(
+    brolga: Brolga, registry: Embedded, tmp_path: Path
+) -> None:
+    """It is verified as it is written; the file is whole or not there."""
+    name = f"{registry.address}/note:1"
+    blob = BytesBlob(b"hello\n", "text/plain")
+    pushed(name, Artifact.of("application/x.note", blob))
+    (stored,) = registry.directory.rglob(blob.descriptor.digest.encoded)
+    stored.write_bytes(b"jello\n")
+    outcome = brolga("export", name, str(tmp_path / "note.txt"))
+    assert outcome.code == 6
+    assert not (tmp_path / "note.txt").exists()
+
+
+def test_files_of_an_artifact_are_not_layers(brolga: Brolga, registry: Embedded) -> None:
+    """Several files are no tar: the media type is named."""
+    name = f"{registry.address}/notes:1"
+    blobs = [BytesBlob(text, "text/plain") for text in (b"1", b"2")]
+    pushed(name, Artifact.of("application/x.note", *blobs))
+    outcome = brolga("export", name)
+    assert outcome.code == 6
+    assert "layer 2 of 2" in outcome.err
+    assert "of the media type text/plain, which is not a layer's" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("blob", "code", "line"),
+    [
+        (BytesBlob(b"x", f"{OCI_LAYER_GZIP}+encrypted"), 1, "it is encrypted: decrypt the image"),
+        (BytesBlob(b"\xfd7zXZ\x00" + bytes(30), OCI_LAYER), 6, "compressed by xz, which no layer"),
+        (BytesBlob(b"BZh9" + bytes(30), OCI_LAYER), 6, "compressed by bzip2, which no layer is"),
+    ],
+)
+def test_a_layer_that_is_encrypted_or_in_another_compression_is_named_as_that(
+    brolga: Brolga, registry: Embedded, blob: BytesBlob, code: int, line: str
+) -> None:
+    """It is not damaged: the error says what it is."""
+    name = f"{registry.address}/odd:1"
+    pushed(name, Artifact.of("application/x", blob))
+    outcome = brolga("export", name)
+    assert (outcome.code, outcome.out) == (code, "")
+    assert line in outcome.err

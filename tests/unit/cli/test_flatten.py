@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.tars import entry, names, tar
+from tests.tars import entry, names, symlink, tar
 from tests.unit.cli.images import pushed, read
 
 from brolga.client import Client
@@ -130,6 +130,64 @@ def test_of_an_index_each_image_is_flattened(
     assert after.index.annotations == {"a": "b"}
     assert after.index.media_type == OCI_INDEX
     assert [child.platform for child in after.index.manifests] == [AMD64, ARM64, None]
+
+
+def test_an_image_that_many_indexes_have_is_flattened_once(
+    brolga: Brolga, registry: Embedded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Indexes of one index many times over, one below the other, do not multiply the work."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    name = f"{registry.address}/multi:1"
+    with Client() as client:
+        tree: Image | ImageIndex = image()
+        for _ in range(12):
+            client.push(Reference.parse(name).repository, tree)
+            tree = ImageIndex.empty().append(tree).append(tree).append(tree)
+        client.push(name, tree)
+    flattened: list[Image] = []
+    flatten = Image.flatten
+
+    def counted(image: Image, *args: str, **options: Any) -> Image:
+        flattened.append(image)
+        return flatten(image, *args, **options)
+
+    monkeypatch.setattr(Image, "flatten", counted)
+    assert brolga("flatten", name, "-t", f"{registry.address}/flat:1").code == 0
+    assert len(flattened) == 1
+
+
+def test_indexes_that_are_nested_too_deep_are_refused(brolga: Brolga, registry: Embedded) -> None:
+    """As when they are pushed: 16 levels."""
+    name = f"{registry.address}/deep:1"
+    with Client() as client:
+        tree: Image | ImageIndex = image()
+        for _ in range(19):
+            client.push(name, tree)
+            tree = ImageIndex.empty().append(tree)
+    outcome = brolga("flatten", name, "-t", f"{registry.address}/flat:1")
+    assert outcome.code != 0
+    assert "indexes are nested deeper than 16 levels" in outcome.err
+
+
+LINKED = (
+    tar(entry("usr/"), entry("usr/lib/"), entry("usr/lib/libc.so"), symlink("lib", "usr/lib")),
+    tar(entry("lib/new.so")),
+)
+
+
+def test_an_entry_on_which_readers_differ_is_named(brolga: Brolga, registry: Embedded) -> None:
+    """Exit code 0, and a line on stderr; with --strict an error, and nothing is pushed."""
+    name = f"{registry.address}/linked:1"
+    pushed(name, Image.empty().append(*(StreamLayer([data]) for data in LINKED)))
+    outcome = brolga("flatten", "--strict", name)
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "'lib' is a symbolic link to 'usr/lib', and layer 2 has 'lib/new.so'" in outcome.err
+    assert len(read(name).layers) == 2
+    outcome = brolga("flatten", name)
+    assert outcome.code == 0
+    assert outcome.err.startswith(f"warning: {name}: layer 1 of 2, sha256:")
+    assert "'lib' is a symbolic link to 'usr/lib', and layer 2 has 'lib/new.so'" in outcome.err
+    assert outcome.err.count("\n") == 1
 
 
 def test_one_image_of_an_index(brolga: Brolga, registry: Embedded) -> None:

@@ -12,17 +12,23 @@ import pty
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.scripted import Peer, refusing_port, scripted
 from tests.tars import tar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.conftest import Authority, Embedded
     from tests.unit.cli.conftest import Brolga
 
 DATA = b"some bytes to stream\n" * 1000
+NOT_KEPT = (
+    "warning: no manifest names this layer, and a garbage collection of the registry may "
+    "delete it; REPO:TAG keeps it\n"
+)
 
 
 @pytest.fixture
@@ -33,14 +39,28 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def push_json(brolga: Brolga, registry: Embedded, source: Path) -> Callable[..., dict[str, Any]]:
+    """Push bytes without a tag; return the JSON object that is printed."""
+
+    def push(data: bytes, *flags: str) -> dict[str, Any]:
+        source.write_bytes(data)
+        outcome = brolga("layer", "push", "--json", *flags, f"{registry.address}/x", str(source))
+        assert (outcome.code, outcome.err) == (0, NOT_KEPT)
+        return dict(json.loads(outcome.out))
+
+    return push
+
+
 def test_the_help_names_every_flag_and_keeps_its_examples_apart(brolga: Brolga) -> None:
     """Each example is on a line of its own, to be copied."""
     outcome = brolga("layer", "push", "--help")
     assert (outcome.code, outcome.err) == (0, "")
     lines = outcome.out.splitlines()
-    assert "    tar -c app | brolga layer push registry.example/team/app" in lines
-    assert "    brolga layer push --compression zstd:9 localhost:5000/dumps -- pg_dump db" in lines
-    assert lines[0] == "Usage: brolga layer push [OPTIONS] REPO [SOURCE] [-- COMMAND ARG...]"
+    assert "    tar -c app | brolga layer push registry.example/team/app:v1" in lines
+    example = "brolga layer push --compression zstd:9 localhost:5000/dumps:monday -- pg_dump db"
+    assert f"    {example}" in lines
+    assert lines[0] == "Usage: brolga layer push [OPTIONS] REPO[:TAG] [SOURCE] [-- COMMAND ARG...]"
     for flag in ("compression", "media-type", "threads", "json", "progress", "insecure", "ca-cert"):
         assert f"  --{flag} " in outcome.out
     assert "  --tar / --no-tar " in outcome.out
@@ -49,11 +69,11 @@ def test_the_help_names_every_flag_and_keeps_its_examples_apart(brolga: Brolga) 
 
 
 def test_the_result_is_one_line_on_stdout(brolga: Brolga, registry: Embedded, source: Path) -> None:
-    """`REPO@sha256:…`, and stderr has nothing."""
+    """`REPO@sha256:…`; stderr tells that nothing keeps the layer."""
     outcome = brolga("layer", "push", f"{registry.address}/a/b", str(source))
     (blob,) = registry.blobs("a/b")
     digest = f"sha256:{hashlib.sha256(blob.read_bytes()).hexdigest()}"
-    assert (outcome.code, outcome.err) == (0, "")
+    assert (outcome.code, outcome.err) == (0, NOT_KEPT)
     assert outcome.out == f"{registry.address}/a/b@{digest}\n"
     assert gzip.decompress(blob.read_bytes()) == DATA
 
@@ -63,7 +83,7 @@ def test_json_is_one_object_with_every_figure(
 ) -> None:
     """ref, digest, diffId, size, uncompressedSize, mediaType, seconds."""
     outcome = brolga("layer", "push", "--json", f"{registry.address}/x", str(source))
-    assert (outcome.code, outcome.err) == (0, "")
+    assert (outcome.code, outcome.err) == (0, NOT_KEPT)
     assert outcome.out.count("\n") == 1
     result = json.loads(outcome.out)
     (blob,) = registry.blobs("x")
@@ -75,7 +95,7 @@ def test_json_is_one_object_with_every_figure(
         "diffId": f"sha256:{hashlib.sha256(DATA).hexdigest()}",
         "size": blob.stat().st_size,
         "uncompressedSize": len(DATA),
-        "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
+        "mediaType": "application/octet-stream+gzip",
     }
 
 
@@ -91,24 +111,117 @@ def test_the_source_is_stdin_unless_one_is_named(
 
 
 @pytest.mark.parametrize(
-    ("flags", "media_type"),
+    ("flags", "suffix"),
     [
-        (["--compression", "zstd:1"], "application/vnd.oci.image.layer.v1.tar+zstd"),
-        (["--compression", "none"], "application/vnd.oci.image.layer.v1.tar"),
-        (
-            ["--compression", "gzip:9", "--threads", "1"],
-            "application/vnd.oci.image.layer.v1.tar+gzip",
-        ),
-        (["--media-type", "application/vnd.example"], "application/vnd.example"),
+        (["--compression", "zstd:1"], "+zstd"),
+        (["--compression", "none"], ""),
+        (["--compression", "gzip:9", "--threads", "1"], "+gzip"),
     ],
 )
-def test_the_media_type_is_the_compression_s_or_the_user_s(
-    brolga: Brolga, registry: Embedded, source: Path, flags: list[str], media_type: str
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (tar("a"), "application/vnd.oci.image.layer.v1.tar"),
+        (DATA, "application/octet-stream"),
+        (b"", "application/octet-stream"),
+        (tar("a")[:256], "application/octet-stream"),
+    ],
+)
+def test_only_a_tar_gets_the_media_type_of_a_tar(
+    push_json: Callable[..., dict[str, Any]], flags: list[str], suffix: str, data: bytes, kind: str
 ) -> None:
     """image-spec layer.md: one media type for each compression."""
-    outcome = brolga("layer", "push", "--json", *flags, f"{registry.address}/x", str(source))
+    assert push_json(data, *flags)["mediaType"] == kind + suffix
+
+
+def test_the_media_type_of_the_user_wins(push_json: Callable[..., dict[str, Any]]) -> None:
+    """Whatever the bytes are."""
+    for data in (tar("a"), DATA):
+        fields = push_json(data, "--media-type", "application/vnd.example")
+        assert fields["mediaType"] == "application/vnd.example"
+
+
+def test_what_was_not_checked_gets_no_media_type_of_a_tar(
+    brolga: Brolga, registry: Embedded, source: Path
+) -> None:
+    """A tar that is cut short is no tar to those who read it."""
+    source.write_bytes(tar("a")[:512])
+    push = ["layer", "push", "--json", "--no-tar", f"{registry.address}/x", str(source)]
+    assert json.loads(brolga(*push).out)["mediaType"] == "application/octet-stream+gzip"
+
+
+# --- A manifest names the stream
+
+
+def test_a_tag_names_an_artifact_of_one_layer(
+    brolga: Brolga, registry: Embedded, source: Path
+) -> None:
+    """image-spec manifest.md, Guidelines for Artifact Usage: an empty config, an artifactType."""
+    push = ["layer", "push", "--json", "-a", "k=v", "--artifact-type", "application/x"]
+    outcome = brolga(*push, f"{registry.address}/x:v1", str(source))
     assert (outcome.code, outcome.err) == (0, "")
-    assert json.loads(outcome.out)["mediaType"] == media_type
+    fields = json.loads(outcome.out)
+    raw = brolga("manifest", f"{registry.address}/x:v1").out
+    assert fields["digest"] == f"sha256:{hashlib.sha256(raw.encode()).hexdigest()}"
+    assert fields["ref"] == f"{registry.address}/x@{fields['digest']}"
+    manifest = json.loads(raw)
+    assert manifest["artifactType"] == fields["artifactType"] == "application/x"
+    assert manifest["config"]["mediaType"] == "application/vnd.oci.empty.v1+json"
+    assert manifest["annotations"]["k"] == "v"
+    (described,) = manifest["layers"]
+    layer = fields["layer"]
+    assert described == {
+        "mediaType": "application/octet-stream+gzip",
+        "digest": layer["digest"],
+        "size": layer["size"],
+        "annotations": {"org.opencontainers.image.title": "source.gz"},
+    }
+    assert layer["diffId"] == f"sha256:{hashlib.sha256(DATA).hexdigest()}"
+    assert (layer["uncompressedSize"], layer["mediaType"]) == (len(DATA), described["mediaType"])
+
+
+def test_a_stream_of_a_command_has_a_type_by_default_and_no_title(
+    brolga: Brolga, registry: Embedded
+) -> None:
+    """ORAS has the same default; only a file has a name."""
+    name = f"{registry.address}/x:v1"
+    outcome = brolga("layer", "push", "--compression", "none", name, "--", "printf", "abc")
+    manifest = json.loads(brolga("manifest", name).out)
+    assert outcome.out.startswith(f"{registry.address}/x@sha256:")
+    assert manifest["artifactType"] == "application/vnd.unknown.artifact.v1"
+    assert manifest["layers"][0].keys() == {"mediaType", "digest", "size"}
+    assert manifest["layers"][0]["mediaType"] == "application/octet-stream"
+
+
+def test_the_manifest_goes_last(brolga: Brolga, registry: Embedded, source: Path) -> None:
+    """When the source fails, the tag stands for what it stood for."""
+    name = f"{registry.address}/x:v1"
+    assert brolga("layer", "push", name, str(source)).code == 0
+    before = brolga("digest", name).out
+    outcome = brolga("layer", "push", name, "--", "sh", "-c", "printf partial; exit 3")
+    assert (outcome.code, outcome.err) == (7, "brolga: source: sh exited with 3\n")
+    assert brolga("digest", name).out == before
+
+
+def test_a_time_that_is_not_valid_is_usage(
+    brolga: Brolga, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SOURCE_DATE_EPOCH is the time of the artifact; it is checked before anything is read."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "soon")
+    outcome = brolga("layer", "push", NOWHERE + ":v1", str(source))
+    assert outcome.code == 2
+    assert "SOURCE_DATE_EPOCH" in outcome.err
+
+
+@pytest.mark.parametrize("place", ["oci:layout:v1", "oci-archive:archive.tar:v1"])
+def test_a_stream_goes_to_a_place_and_comes_back(
+    brolga: Brolga, source: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str
+) -> None:
+    """A layout, or with --spool an archive."""
+    monkeypatch.chdir(tmp_path)
+    assert brolga("layer", "push", "--spool", place, str(source)).code == 0
+    assert brolga("layer", "pull", place, "-o", "out").code == 0
+    assert Path("out").read_bytes() == DATA
 
 
 def test_plain_progress_is_on_stderr_and_the_result_on_stdout(
@@ -141,12 +254,17 @@ NOWHERE = "127.0.0.1:1/x"
         (["--media-type=", NOWHERE], "Invalid value for '--media-type': it is empty", USAGE),
         (["--ca-cert", "/dev/no", NOWHERE], "Invalid value for '--ca-cert'", USAGE),
         (["Nope/Nope"], "", "a repository is written like registry.example/team/app\n"),
-        (["127.0.0.1:1/x:tag"], "a repository is wanted here, without tag", "team/app\n"),
-        (["127.0.0.1:1/x@sha256:" + 64 * "a"], "a repository is wanted here", "team/app\n"),
+        (["127.0.0.1:1/x@sha256:" + 64 * "a"], "a tag is wanted here: the digest", "team/app\n"),
+        (["127.0.0.1:1/x:t@sha256:" + 64 * "a"], "a tag is wanted here", "team/app\n"),
+        (["oci:there"], "oci:there: a layer alone is not an image", "name it: oci:DIR:TAG\n"),
+        ([NOWHERE, "--artifact-type", "a/b"], "--artifact-type and --annotation need", USAGE),
+        ([NOWHERE, "-a", "a=b"], "--artifact-type and --annotation need a manifest", USAGE),
+        ([NOWHERE + ":t", "--artifact-type", "a"], "--artifact-type: media type 'a'", USAGE),
+        ([NOWHERE + ":t", "--media-type", "a/b"], "--media-type a/b does not say how", USAGE),
         (["http://127.0.0.1:1/x"], "", "team/app\n"),
         ([NOWHERE, "--"], "a COMMAND must follow --", USAGE),
         ([NOWHERE, "-", "--", "true"], "give either SOURCE or -- COMMAND, not both", USAGE),
-        (["--", "true"], "Missing argument 'REPO'", USAGE),
+        (["--", "true"], "Missing argument 'REPO[:TAG]'", USAGE),
     ],
 )
 def test_what_is_wrong_before_anything_is_read_is_usage(
@@ -287,7 +405,7 @@ def test_a_command_s_stdout_is_the_layer(brolga: Brolga, registry: Embedded) -> 
         "layer", "push", repository, "--compression", "none", "--", "printf", "%s--", "--spool"
     )
     (blob,) = registry.blobs("x")
-    assert (outcome.code, outcome.err) == (0, "")
+    assert (outcome.code, outcome.err) == (0, NOT_KEPT)
     assert blob.read_bytes() == b"--spool--"
     assert outcome.out == f"{repository}@sha256:{blob.name}\n"
 
@@ -324,6 +442,22 @@ def test_what_a_command_says_on_stderr_is_shown(registry: Embedded) -> None:
     assert done.stderr == "disk on fire\nbrolga: source: sh exited with 5\n"
 
 
+def test_a_command_that_fails_pushes_nothing_where_sigchld_was_ignored(registry: Embedded) -> None:
+    """A daemon's children inherit that; the command gives SIGCHLD its default action again."""
+    ignore = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); "
+    run = "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    command = ["--", "sh", "-c", "printf partial; exit 3"]
+    done = subprocess.run(
+        [sys.executable, "-c", ignore + run, *PUSH[1:], f"{registry.address}/x", *command],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (7, "")
+    assert done.stderr == "brolga: source: sh exited with 3\n"
+    assert registry.blobs("x") == []
+
+
 def test_a_command_has_our_stdin(registry: Embedded) -> None:
     """It may be a filter: `… | brolga layer push REPO -- gzip -dc`."""
     done = subprocess.run(
@@ -345,7 +479,7 @@ def test_a_command_gets_nothing_of_the_password_s_stdin(registry: Embedded) -> N
         input=b"secret\nrest\n" + bytes(1_000_000),
         capture_output=True,
     )
-    assert done.stderr == b""
+    assert done.stderr == NOT_KEPT.encode()
     (blob,) = registry.blobs("x")
     assert gzip.decompress(blob.read_bytes()) == b"end\n"
 
@@ -377,7 +511,7 @@ def test_what_is_no_tar_passes_unless_a_tar_is_wanted(
     assert brolga(*push).code == 0
     outcome = brolga(*push, "--tar")
     assert (outcome.code, outcome.out) == (6, "")
-    assert "no whole tar: no valid header at byte 0; make sure" in outcome.err
+    assert "no whole tar: not a valid tar header at byte 0; make sure" in outcome.err
 
 
 def test_the_certificate_is_named_and_the_flags_accept_it(

@@ -87,7 +87,9 @@ def test_a_verb_may_have_other_names(brolga: Brolga, monkeypatch: pytest.MonkeyP
     assert brolga("ver").out == f"{__version__}\n"
     listed = brolga("--help").out
     assert re.search("^  version, ver +Print the version.$", listed, re.MULTILINE)
-    assert re.search("^  layer +Stream layers into a registry.$", listed, re.MULTILINE)
+    assert re.search(
+        "^  layer +Stream layers into a registry, and out of it.$", listed, re.MULTILINE
+    )
 
 
 def test_the_verbs_are_listed_for_whoever_completes_them() -> None:
@@ -141,7 +143,10 @@ def test_without_a_verb_the_help_is_on_stderr(
         ),
         (["layer", "nope"], "brolga: No such command 'nope'; see brolga layer --help\n"),
         (["--nope"], "brolga: No such option '--nope'; see brolga --help\n"),
-        (["layer", "push"], "brolga: Missing argument 'REPO'; see brolga layer push --help\n"),
+        (
+            ["layer", "push"],
+            "brolga: Missing argument 'REPO[:TAG]'; see brolga layer push --help\n",
+        ),
     ],
 )
 def test_a_wrong_command_line_is_one_line(brolga: Brolga, arguments: list[str], line: str) -> None:

@@ -31,11 +31,11 @@ from tests.tars import (
     tar,
 )
 
-from brolga import LayerError, StreamLayer
+from brolga import LayerError, LayerWarning, StreamLayer
 from brolga.compression import codec_for
 from brolga.decompression import Limits
 from brolga.errors import CorruptBlob
-from brolga.images import flatten
+from brolga.images import merge
 from brolga.images.flatten import flattened, merged_tar
 from brolga.mediatypes import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 
@@ -117,13 +117,17 @@ def test_a_file_hides_a_directory_with_all_below() -> None:
 def test_a_directory_hides_a_file() -> None:
     """A directory replaces what is none, whether its entry or only its content is there."""
     assert listed(merged(tar("d"), tar("d/"))) == {"d": (DIR, b"")}
-    assert listed(merged(tar("d"), tar("d/a"))) == {"d/a": (REG, b"")}
+    told: list[str] = []
+    out = merged(tar("d"), tar("d/a"), on_warning=told.append)
+    assert listed(out) == {"d/a": (REG, b""), "d": (DIR, b"")}
+    assert "'d' is not a directory, and layer 2 has 'd/a'" in told[0]
 
 
 def test_a_hidden_file_hides_what_is_below_it() -> None:
     """Directory, file, directory: the lowest one's content did not come back."""
     assert sorted(names(merged(tar("d/", "d/old"), tar("d"), tar("d/", "d/new")))) == ["d", "d/new"]
-    assert names(merged(tar("d/", "d/old"), tar("d"), tar("d/new"))) == ["d/new"]
+    out = merged(tar("d/", "d/old"), tar("d"), tar("d/new"), on_warning=print)
+    assert names(out) == ["d/new", "d"]
 
 
 def test_the_topmost_entry_of_a_directory_tells_its_metadata() -> None:
@@ -179,8 +183,9 @@ def test_the_root_is_a_directory() -> None:
 @pytest.mark.parametrize(
     "members",
     [
-        (symlink("lib", "usr/lib"), entry("lib/a")),
+        (symlink("lib", "usr/lib"), entry("lib/")),
         (entry("lib/a"), symlink("lib", "usr/lib")),
+        (entry("lib"), entry("lib/a")),
         (entry("lib/"), entry("lib")),
         (entry("lib"), entry("lib/")),
     ],
@@ -188,15 +193,115 @@ def test_the_root_is_a_directory() -> None:
 def test_a_name_of_two_kinds_in_one_layer_is_an_error(
     members: Sequence[tuple[tarfile.TarInfo, bytes]],
 ) -> None:
-    """Some readers write through the link, others replace it: no one pass is right for both."""
+    """Some readers replace what is there, others fail."""
     with pytest.raises(LayerError, match="'lib' is both a directory and something else"):
         merged(tar(*members))
 
 
-def test_a_symbolic_link_below_does_not_lead_elsewhere() -> None:
-    """A layer's directory hides a link of a lower layer, as overlays show it."""
-    out = merged(tar("usr/lib/", symlink("lib", "usr/lib")), tar("lib/a"))
-    assert listed(out) == {"lib/a": (REG, b""), "usr/lib": (DIR, b"")}
+# Links below -------------------------------------------------------------------------------------
+
+BASE = tar("usr/lib/", entry("usr/lib/libc.so", b"libc"), symlink("lib", "usr/lib"))
+
+
+def warned(*tars: bytes) -> tuple[dict[str, tuple[bytes, bytes]], list[str]]:
+    """Return what the merged tar has, and the warnings."""
+    told: list[str] = []
+    return listed(merged(*tars, on_warning=told.append)), told
+
+
+def test_a_directory_without_an_entry_hides_a_link_below_and_that_is_told() -> None:
+    """Overlayfs stacks directories; who extracts a layer over those below follows the link."""
+    out, told = warned(BASE, tar(entry("lib/new.so", b"new"), entry("lib/more.so")))
+    assert out["lib"] == (DIR, b"")
+    assert set(out) == {"lib", "lib/new.so", "lib/more.so", "usr/lib", "usr/lib/libc.so"}
+    (line,) = told
+    assert line.startswith("layer 1 of 2, sha256:")
+    assert "'lib' is a symbolic link to 'usr/lib', and layer 2 has 'lib/new.so'" in line
+
+
+@pytest.mark.parametrize("mark", ["lib/.wh.libc.so", "lib/.wh..wh..opq"])
+def test_a_whiteout_below_a_link_makes_a_directory_and_is_told(mark: str) -> None:
+    """Overlayfs has the whiteout in a directory; umoci removes what the link leads to."""
+    out, told = warned(BASE, tar(mark))
+    assert out["lib"] == (DIR, b"")
+    assert "usr/lib/libc.so" in out
+    assert f"layer 2 has '{mark}'" in told[0]
+
+
+@pytest.mark.parametrize(
+    "between",
+    [tar("lib/"), tar(".wh.lib"), tar(".wh..wh..opq"), tar(".wh.lib", "lib/"), tar("x")[:512]],
+)
+def test_readers_agree_if_a_layer_says_what_is_there(between: bytes) -> None:
+    """A directory's own entry, or a whiteout, takes the link away for every reader."""
+    upper = tar("lib/", "lib/new.so")
+    assert warned(BASE, between, upper)[1] == []
+    told = warned(BASE, between, tar("lib/new.so"))[1]
+    assert bool(told) is (between == tar("x")[:512])
+    assert warned(BASE, tar(".wh.lib", "lib/new.so"))[1] == []
+
+
+def test_an_entry_that_comes_after_its_content_is_told() -> None:
+    """Who extracts a layer over those below has followed the link by then."""
+    assert warned(BASE, tar("lib/new.so", "lib/"))[1] != []
+    assert warned(tar("lib/"), tar("lib/new.so", "lib/"))[1] == []
+
+
+def test_what_a_link_leaves_by_dots_is_told() -> None:
+    """`x -> lib/../usr` leads elsewhere where `lib` is a link of a lower layer."""
+    told = warned(BASE, tar(symlink("x", "lib/../usr"), "x/a"))[1]
+    assert "'lib' is a symbolic link to 'usr/lib', and layer 2 has 'x/a'" in told[0]
+
+
+def test_with_strict_an_entry_on_which_readers_differ_is_an_error() -> None:
+    """The error says the same as the warning."""
+    with pytest.raises(LayerError, match=r"layer 1 of 2, .*'lib' is a symbolic link.*Readers diff"):
+        merged(BASE, tar("lib/new.so"), strict=True)
+
+
+def test_without_a_callback_a_python_warning_names_the_entry() -> None:
+    """Nothing differs in silence, in the library too."""
+    with pytest.warns(LayerWarning, match="'lib/new.so'"):
+        merged(BASE, tar("lib/new.so"))
+
+
+def test_the_number_of_warnings_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hostile image can have millions."""
+    monkeypatch.setattr(merge, "_MAX_WARNINGS", 3)
+    lower = tar(*[symlink(f"{n}", "x") for n in range(9)])
+    told = warned(lower, tar(*[f"{n}/a" for n in range(9)]))[1]
+    assert len(told) == 4
+    assert told[-1].endswith("readers differ on more entries, which are not named")
+
+
+@pytest.mark.parametrize("target", ["usr/lib", "/usr/lib", "../../usr/./lib", "usr/x/../lib"])
+def test_a_link_of_the_same_layer_is_followed(target: str) -> None:
+    """The archive is extracted like a regular tar archive (layer.md): all readers go through."""
+    members = ("usr/lib/", symlink("lib", target), entry("lib/a", b"1"), link("b", "lib/a"))
+    out, told = warned(tar(*members))
+    assert told == []
+    assert set(out) == {"usr/lib", "lib", "usr/lib/a", "b"}
+    assert out["b"] == (LNK, b"usr/lib/a")
+
+
+def test_a_whiteout_through_a_link_of_the_same_layer_hides_what_it_leads_to() -> None:
+    """As all readers take it."""
+    out, told = warned(tar("usr/lib/", "usr/lib/a"), tar(symlink("l", "usr/lib"), "l/.wh.a"))
+    assert (set(out), told) == ({"usr/lib", "l"}, [])
+
+
+def test_a_hard_link_to_a_symbolic_link_is_one() -> None:
+    """It is another name of the link itself."""
+    out = warned(tar("d/", symlink("l", "d"), link("m", "l"), "m/a"))[0]
+    assert set(out) == {"d", "l", "m", "d/a"}
+
+
+def test_links_that_lead_in_a_circle_are_an_error() -> None:
+    """Linux follows 40 links on one path."""
+    with pytest.raises(LayerError, match="'a' leads through more than 40 symbolic links"):
+        merged(tar(symlink("a", "b"), symlink("b", "a"), "a/x"))
+    with pytest.raises(LayerError, match="'a' leads to a name of 6000 bytes"):
+        merged(tar(symlink("a", "/".join(["x" * 1999] * 3) + "x"), "a/x"))
 
 
 def test_a_name_that_comes_twice_in_a_layer_ends_as_its_last() -> None:
@@ -241,7 +346,7 @@ def test_a_link_whose_target_is_hidden_too_needs_nothing() -> None:
 def test_a_link_whose_target_is_replaced_is_an_error(upper: str) -> None:
     """Its content went by before the link came: one pass cannot bring it back."""
     with pytest.raises(LayerError, match=r"layer 1 of 2, .*'b' points to 'a', which a layer above"):
-        merged(tar(entry("a", b"1"), link("b", "a")), tar(upper))
+        merged(tar(entry("a", b"1"), link("b", "a")), tar(upper), on_warning=print)
 
 
 @pytest.mark.parametrize(
@@ -252,13 +357,14 @@ def test_a_link_whose_target_is_replaced_is_an_error(upper: str) -> None:
         (link("a", "b"), link("b", "a")),
         (entry("d/"), link("a", "d")),
         (link("a", ""),),
+        (entry("a"), link("a", "a")),
     ],
 )
 def test_a_link_to_nothing_is_an_error(
     members: Sequence[tuple[tarfile.TarInfo, bytes]],
 ) -> None:
     """No reader could make such a link."""
-    with pytest.raises(LayerError, match=r"which is not there|comes after a hard link"):
+    with pytest.raises(LayerError, match=r"which is not there|comes after a hard link|itself"):
         merged(tar(*members))
 
 
@@ -331,7 +437,7 @@ def test_limits_hold() -> None:
 
 def test_the_memory_for_names_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Names are all that is kept, and their number is what an archive claims."""
-    monkeypatch.setattr(flatten, "_MAX_KEPT", 5000)
+    monkeypatch.setattr(merge, "_MAX_KEPT", 5000)
     assert len(names(merged(tar(*[f"{n}" for n in range(40)])))) == 40
     for members in (
         [f"{n}" for n in range(60)],

@@ -56,6 +56,7 @@ class Store:
     blobs: dict[Digest, bytes] = field(default_factory=dict)
     trees: dict[Digest, Tree] = field(default_factory=dict)
     reads: list[Digest] = field(default_factory=list)
+    loads: list[Digest] = field(default_factory=list)
 
     def put(self, data: bytes, media_type: str = OCI_LAYER_GZIP) -> Descriptor:
         digest = Digest.of(data)
@@ -91,6 +92,7 @@ class Store:
 
     def index(self, *children: Descriptor) -> ImageIndex:
         def load(descriptor: Descriptor) -> Tree:
+            self.loads.append(descriptor.digest)
             if descriptor.digest not in self.trees:
                 raise NotFound("no such manifest", method="GET", url="", status=404)
             return self.trees[descriptor.digest]
@@ -254,7 +256,7 @@ def test_a_layer_is_a_tar_that_can_be_read(store: Store) -> None:
     plain = tar("a")[:700] + b"not a header" * 100
     image = store.image([store.put(gzip.compress(plain, mtime=0))], diff_ids=[Digest.of(b"")])
     broken, other = flaws(image)
-    assert broken == "not a valid tar header: invalid header"
+    assert broken == "not a valid tar header"
     assert other.startswith(f"the uncompressed bytes hash to {Digest.of(plain)}, where")
 
 
@@ -428,3 +430,60 @@ def test_a_child_that_comes_many_times_is_looked_at_once(store: Store) -> None:
         tree = store.index(store.child(tree), store.child(tree))
     assert flaws(tree) == []
     assert store.reads == [image.manifest.config.digest]
+
+
+def test_a_child_with_many_platforms_is_read_once(store: Store) -> None:
+    """Each document is read once, however many platforms indexes give it on however many ways."""
+    image = store.image([])
+    tree: Tree = image
+    platforms = [Platform("linux", "amd64", f"v{number}") for number in range(9)]
+    for _ in range(5):
+        tree = store.index(*(store.child(tree, platform) for platform in platforms))
+    store.loads.clear()
+    assert flaws(tree) == []
+    assert len(store.loads) == len(set(store.loads)) == 5
+    assert store.reads == [image.manifest.config.digest]
+
+
+def test_each_platform_that_indexes_give_an_image_is_compared_once(store: Store) -> None:
+    """Before the image was looked at, and after."""
+    image = store.image([], ImageConfig.empty(ARM).raw)
+    wrong = Platform("linux", "amd64")
+    inner = store.index(store.child(image, wrong), store.child(image, Platform("linux", "s390x")))
+    deeper = store.index(store.child(inner), store.child(image, wrong))
+    outer = store.index(store.child(deeper), store.child(image, wrong), store.child(image, ARM))
+    assert flaws(outer) == [
+        "says the platform linux/arm64/v8, where the index says linux/amd64",
+        "says the platform linux/arm64/v8, where the index says linux/s390x",
+    ]
+
+
+def test_a_child_that_cannot_be_read_is_asked_for_once_and_told_each_time(store: Store) -> None:
+    """The place of the problem is the index's."""
+    gone = replace(store.child(store.image([])), digest=Digest.of(b"gone"))
+    problems = list(validate(store.index(gone, gone)))
+    assert [problem.what for problem in problems] == ["cannot be read: no such manifest"] * 2
+    assert store.loads == [gone.digest]
+
+
+def test_a_whiteout_that_names_nothing_is_told(store: Store) -> None:
+    """`.wh.` alone "is invalid" (layer.md, Whiteouts)."""
+    image = store.image([store.put(gzip.compress(tar("d/.wh."), mtime=0))])
+    assert flaws(image) == ["the whiteout 'd/.wh.' names nothing"]
+
+
+@pytest.mark.parametrize(
+    ("head", "name"), [(b"\xfd7zXZ\x00", "xz"), (b"BZh91AY", "bzip2"), (b"\x04\x22\x4d\x18", "lz4")]
+)
+def test_a_layer_in_a_compression_that_layers_have_not_is_told(
+    store: Store, head: bytes, name: str
+) -> None:
+    """It is named, rather than taken for a broken tar."""
+    data = head + bytes(100)
+    layer = store.put(data, OCI_LAYER)
+    config = ImageConfig.empty().replace(diff_ids=[Digest.of(data)]).raw
+    (what,) = flaws(store.image([layer], config))
+    assert what == (
+        f"compressed by {name}, which no layer is (image-spec has gzip and zstd): "
+        "the bytes cannot be read as a tar"
+    )

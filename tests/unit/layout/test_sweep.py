@@ -8,24 +8,26 @@ import os
 import threading
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.tars import tar
 
 from brolga.copy import push
-from brolga.errors import DigestMismatch, InvalidManifest
+from brolga.directory import Directory
+from brolga.errors import DigestMismatch, InvalidLayout, InvalidManifest
 from brolga.images import BytesBlob, Image, ImageIndex
 from brolga.images.validate import validate
 from brolga.layer import StreamLayer
 from brolga.layout import Layout, Swept
 from brolga.layout import sweep as sweep_module
+from brolga.layout.files import Files
 from brolga.manifest import Index
 from brolga.mediatypes import OCI_INDEX, OCI_LAYER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from brolga.descriptor import Descriptor
     from brolga.digest import Digest
@@ -304,16 +306,16 @@ def test_a_writer_waits_for_the_sweep(layout: Layout, monkeypatch: pytest.Monkey
         pushed.set()
 
     thread = threading.Thread(target=write)
-    unlink = type(layout.path).unlink
+    unlink = Directory.unlink
 
-    def deleted(path: Path, *, missing_ok: bool = False) -> None:
+    def deleted(self: Directory, path: Path) -> bool:
         thread.start()
         assert began.wait(30)
         assert not pushed.is_set()
-        unlink(path, missing_ok=missing_ok)
+        return unlink(self, path)
 
     with monkeypatch.context() as patched:
-        patched.setattr(type(layout.path), "unlink", deleted)
+        patched.setattr(Directory, "unlink", deleted)
         assert layout.gc(older_than_s=0).blobs == 1
     thread.join(30)
     assert place(layout, blob.descriptor.digest).exists()
@@ -325,7 +327,7 @@ def deleted_meanwhile(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     opened = os.open
 
     def race(name: object, *arguments: object, **more: object) -> int:
-        if name == path:
+        if name == path.name:
             path.unlink()
         return opened(name, *arguments, **more)  # type: ignore[arg-type] # whatever it was given
 
@@ -347,15 +349,16 @@ def test_a_session_that_ends_meanwhile_is_none(
     lone = layout.push(BytesBlob(b"abc", "text/plain"))
     blob = layout.path / "blobs" / "sha256" / lone.digest.encoded
     session.touch()
-    seen = Path.lstat
+    scan = Directory.scan
 
-    def gone(path: Path) -> os.stat_result:
-        if path in {session, blob}:
-            path.unlink(missing_ok=True)
-        return seen(path)
+    def gone(self: Directory, path: Path) -> Iterator[os.DirEntry[str]]:
+        for entry in scan(self, path):
+            if path / entry.name in {session, blob}:
+                (path / entry.name).unlink(missing_ok=True)
+            yield entry
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "lstat", gone)
+        patched.setattr(Directory, "scan", gone)
         assert layout.gc(older_than_s=0) == NOTHING
 
 
@@ -402,3 +405,58 @@ def test_an_index_in_the_index_json_s_place_of_another_program_is_read(layout: L
     file.write_text(json.dumps(document))
     assert layout.gc(older_than_s=0) == NOTHING
     assert layout.tags() == ("v1",)
+
+
+def test_a_document_is_read_once_for_all_media_types_that_it_is_given(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One blob under thousands of media types would be read and parsed as often."""
+    data = layout.push(BytesBlob(b"data", "application/octet-stream"))
+    inner = write(layout, "application/json", {"digest": str(data.digest)})
+    named = [
+        {"mediaType": f"application/v{number}+json", "digest": str(inner.digest)}
+        for number in range(50)
+    ]
+    enter(layout, write(layout, "application/json", {"blobs": named}))
+    reads: list[Path] = []
+    read = Files.read
+
+    def counted(files: Files, path: Path, *limit: int) -> bytes | None:
+        reads.append(path)
+        return read(files, path, *limit)
+
+    monkeypatch.setattr(Files, "read", counted)
+    assert layout.gc(older_than_s=0) == NOTHING
+    assert reads.count(place(layout, inner.digest)) == 1
+
+
+@pytest.mark.parametrize("planted", ["blobs", "blobs/sha256", ".uploads"])
+def test_gc_deletes_nothing_behind_a_link(layout: Layout, tmp_path: Path, planted: str) -> None:
+    """A layout from elsewhere may have a link to a directory of the user's.
+
+    google/go-containerregistry#2306: what is there is none of its blobs.
+    """
+    push(layout, image("a"), "v1")
+    outside = tmp_path / "outside"
+    (layout.path / planted).rename(outside)
+    (layout.path / planted).symlink_to(outside)
+    for name in (f"sha256/{'a' * 64}", "a" * 64, "blob.x"):
+        (outside / name).parent.mkdir(exist_ok=True)
+        (outside / name).write_bytes(b"mine")
+        os.utime(outside / name, (0, 0))
+    before = {path: path.stat() for path in outside.rglob("*") if path.is_file()}
+    with pytest.raises(InvalidLayout, match="link"):
+        layout.gc(older_than_s=0, untagged=True)
+    assert {path: path.stat() for path in outside.rglob("*") if path.is_file()} == before
+
+
+def test_gc_passes_over_a_link_among_the_blobs(layout: Layout, tmp_path: Path) -> None:
+    """A name beside sha256 that leads elsewhere is no algorithm."""
+    push(layout, image("a"), "v1")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / ("a" * 128)).write_bytes(b"mine")
+    os.utime(outside / ("a" * 128), (0, 0))
+    (layout.path / "blobs/sha512").symlink_to(outside)
+    assert layout.gc(older_than_s=0).blobs == 0
+    assert (outside / ("a" * 128)).exists()

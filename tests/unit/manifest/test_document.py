@@ -122,6 +122,32 @@ def test_what_was_read_is_written_as_it_was() -> None:
     assert as_read([new], (), None) == [{"created_by": "new"}]
 
 
+def test_as_read_compares_few_values() -> None:
+    """The cost grows with the number of values: none is held against all others."""
+    compared = 0
+
+    class Value:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def __hash__(self) -> int:
+            return 1
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return isinstance(other, Value) and self.number == other.number
+
+        def to_dict(self) -> dict[str, object]:
+            return {"number": self.number}
+
+    read = tuple(map(Value, range(100)))
+    originals = [{"read": number} for number in range(100)]
+    written = as_read([*read, Value(1), Value(100)], read, originals)
+    assert written == [*originals, {"read": 1}, {"number": 100}]
+    assert compared < 4 * len(read)
+
+
 def test_the_limits_of_python_are_those_of_the_test() -> None:
     """The number of 5000 digits above is one that Python refuses to read."""
     assert 0 < sys.get_int_max_str_digits() < 5000

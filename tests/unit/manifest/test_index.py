@@ -86,10 +86,55 @@ def test_the_first_match_is_chosen() -> None:
 @pytest.mark.parametrize(
     ("offered", "wanted", "found"),
     [
+        (["linux/amd64", "linux/arm64"], "linux/arm64/v8", 1),
+        (["linux/arm64/v8"], "linux/arm64", 0),
+        (["linux/amd64"], "linux/amd64/v1", 0),
+        (["linux/amd64/v3", "linux/amd64/v2", "linux/amd64"], "linux/amd64", 2),
+        (["linux/amd64/v3", "linux/amd64/v1"], "linux/amd64", 1),
+        (["linux/amd64/v3", "linux/amd64/v2"], "linux/amd64", 1),
+        (["linux/arm/v5", "linux/arm/v7"], "linux/arm", 1),
+        (["linux/arm/v5", "linux/arm/v6"], "linux/arm", 1),
+        (["linux/arm/v8", "linux/arm/v6"], "linux/arm", 1),
+        (["linux/arm"], "linux/arm/v7", 0),
+        (["linux/arm64", "linux/arm64"], "linux/arm64", 0),
+        (["linux/arm/v5", "linux/amd64"], "linux", 0),
+    ],
+)
+def test_the_variant_that_suits_best_is_chosen(offered: list[str], wanted: str, found: int) -> None:
+    """'arm64' is 'arm64/v8', and 'amd64' is 'amd64/v1' (containerd, platforms.Normalize)."""
+    children = [
+        child(f"{number} {text}", platform=Platform.parse(text).to_dict())
+        for number, text in enumerate(offered)
+    ]
+    assert chosen(index(*children), wanted) == digest_of(f"{found} {offered[found]}")
+
+
+@pytest.mark.parametrize("wanted", ["linux/amd64/v2", "linux/arm64/v8.1", "linux/arm/v6"])
+def test_a_variant_that_is_named_is_not_replaced(wanted: str) -> None:
+    """Who names a variant wants that one."""
+    texts = ("linux/amd64", "linux/arm64", "linux/arm/v7")
+    offered = index(*(child(text, platform=Platform.parse(text).to_dict()) for text in texts))
+    with pytest.raises(NoSuchPlatform):
+        offered.select(Platform.parse(wanted))
+
+
+def test_all_that_suit_a_platform_best_are_known() -> None:
+    """Two images of one platform are a choice that somebody must make."""
+    texts = ("linux/arm64", "linux/arm64/v8", "linux/amd64")
+    offered = index(*(child(text, platform=Platform.parse(text).to_dict()) for text in texts))
+    found = offered.select_all(Platform.parse("linux/arm64"))
+    assert [str(one.digest) for one in found] == [digest_of(text) for text in texts[:2]]
+
+
+@pytest.mark.parametrize(
+    ("offered", "wanted", "found"),
+    [
         (["linux/arm64"], "linux/arm64/v8", 0),
         (["linux/arm/v7", "linux/arm"], "linux/arm/v6", 1),
         (["linux/arm", "linux/arm/v6"], "linux/arm/v6", 1),
-        (["linux/arm/v6", "linux/arm/v7"], "linux/arm", 0),
+        (["linux/arm/v6", "linux/arm/v7"], "linux/arm", 1),
+        (["linux/amd64/v3", "linux/amd64"], "linux/amd64", 1),
+        (["linux/amd64/v3", "linux/amd64"], "linux/amd64/v1", 1),
         (["windows/amd64:10.0.2"], "windows/amd64:10.0.1", 0),
         (
             ["windows/amd64:10.0.20348.1", "windows/amd64:10.0.17763.2"],

@@ -12,6 +12,7 @@ import pytest
 
 from brolga.digest import Digest
 from brolga.server.app import create_app
+from brolga.server.database import DATABASE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -109,8 +110,9 @@ class Registry:
         return digest
 
     def files(self) -> set[str]:
-        """Return every file below the root, sessions too."""
-        return {str(p.relative_to(self.root)) for p in self.root.rglob("*") if p.is_file()}
+        """Return every file below the root, sessions too; an index can be made anew at any time."""
+        paths = (p.relative_to(self.root) for p in self.root.rglob("*") if p.is_file())
+        return {str(path) for path in paths if DATABASE not in path.parts}
 
     def blobs(self) -> set[str]:
         """Return the path of every blob below the root."""

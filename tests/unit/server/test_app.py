@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 import uuid
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from brolga._version import __version__
 from brolga.digest import Digest
 from brolga.mediatypes import OCI_INDEX, OCI_MANIFEST
 from brolga.server import documents, receiving
+from brolga.server.database import DATABASE
+from brolga.server.disk import Disk
 from brolga.server.injection import Injector
 from brolga.server.options import Options
 from brolga.server.session import ProgressCache, Upload, Writer
@@ -438,7 +441,7 @@ def test_two_writers(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(receiving, "PATIENCE_S", 0.02)
     location = registry.start()
     path = registry.root / "a/b/.uploads" / location.rpartition("/")[2]
-    with Upload(path, ProgressCache()).writer() as writer:
+    with Upload(path, ProgressCache(), Disk(path.parent)).writer() as writer:
         writer.write(b"abc")
         for method in ("PATCH", "PUT", "DELETE"):
             answer = registry(method, f"{location}?digest={ABC}", b"xyz")
@@ -660,7 +663,7 @@ def test_a_full_disk(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Non
     assert registry("PUT", f"{location}?digest={ABC}", b"abcdef").status == 201
 
 
-@pytest.mark.parametrize("error", [PermissionError(13, "no"), RuntimeError("bug")])
+@pytest.mark.parametrize("error", [OSError(5, "no"), RuntimeError("bug")])
 def test_a_fault(registry: Registry, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     """What nobody foresaw goes to the server, which logs it."""
 
@@ -695,7 +698,7 @@ def test_a_broken_index(
     body = MANIFEST if method == "PUT" else b""
     answer = registry(method, target, body, {"Content-Type": OCI_INDEX})
     assert (answer.status, answer.code) == (500, "UNKNOWN")
-    assert "index.json of this repository is broken" in answer.reason
+    assert "a file of this repository is broken" in answer.reason
     assert str(registry.root) not in answer.reason
     assert str(index) in caplog.text
     assert index.read_bytes() == b'{"manifests":{}}'
@@ -721,6 +724,7 @@ def test_a_manifest_that_cannot_be_looked_into(
     path = registry.root / "a/b/blobs/sha256" / digest.encoded
     path.unlink()
     path.mkdir()
+    shutil.rmtree(registry.root / "a/b" / DATABASE)
     assert registry("GET", f"/v2/a/b/referrers/{ABC}").status == 200
     assert path.name in caplog.text
 

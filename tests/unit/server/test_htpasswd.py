@@ -71,3 +71,30 @@ def test_a_name_outside_ascii(tmp_path: Path) -> None:
     path = tmp_path / "htpasswd"
     path.write_text(f"\u00e4nn:{hashed}\r\n", encoding="utf-8")
     assert Htpasswd(path).check("\u00e4nn", "\u00e9")
+
+
+def test_check_takes_as_long_for_every_wrong_password(tmp_path: Path) -> None:
+    """The time does not tell which names are in the file: bcrypt's cost adds up to the same."""
+    path = tmp_path / "htpasswd"
+    costs = {"cheap": 4, "dear": 8}
+    entries = (
+        f"{name}:{bcrypt.hashpw(b'right', bcrypt.gensalt(cost)).decode()}\n"
+        for name, cost in costs.items()
+    )
+    path.write_text("".join(entries))
+    users = Htpasswd(path)
+    spent: list[int] = []
+
+    def matches(password: bytes, hashed_password: bytes) -> bool:
+        spent.append(2 ** int(hashed_password.split(b"$")[2]))
+        return bool(bcrypt.checkpw(password, hashed_password))
+
+    users._matches = matches
+    totals = {}
+    for name in ("cheap", "dear", "nobody"):
+        spent.clear()
+        assert not users.check(name, "wrong")
+        totals[name] = sum(spent)
+    assert max(totals.values()) < 1.1 * min(totals.values())
+    for name in costs:
+        assert users.check(name, "right")

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brolga.server import receiving
+from brolga.server.disk import Disk
 from brolga.server.receiving import BodyStalled, bounded, pour, writing
 from brolga.server.session import ProgressCache, Upload, UploadBusy
 
@@ -103,7 +104,7 @@ def test_nothing_is_written_after_an_error(monkeypatch: pytest.MonkeyPatch, at: 
 
 def test_the_next_request_waits_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that comes back before its old connection is cleared away is not refused."""
-    upload = Upload(tmp_path / "x", ProgressCache())
+    upload = Upload(tmp_path / "x", ProgressCache(), Disk(tmp_path))
     upload.path.touch()
 
     async def main() -> None:

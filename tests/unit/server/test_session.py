@@ -50,7 +50,7 @@ def upload(tmp_path: Path) -> Upload:
     """Return an empty session."""
     path = tmp_path / "session"
     path.touch()
-    return Upload(path, ProgressCache())
+    return Upload(path, ProgressCache(), Disk(path.parent))
 
 
 def append(upload: Upload, data: bytes) -> None:
@@ -63,7 +63,7 @@ def commit(upload: Upload, digest: Digest, target: Path) -> None:
     """Finish a session."""
     with upload.writer() as writer:
         writer.verify(digest)
-        writer.commit(target, Disk())
+        writer.commit(target)
 
 
 def test_the_size_of_the_file_is_the_offset(upload: Upload) -> None:
@@ -100,7 +100,7 @@ def test_the_hash_goes_on_where_it_was(upload: Upload) -> None:
 def test_a_lost_hash_is_computed_again(upload: Upload, tmp_path: Path) -> None:
     """After a restart the file is all there is, and it is enough."""
     append(upload, b"abc")
-    restarted = Upload(upload.path, ProgressCache())
+    restarted = Upload(upload.path, ProgressCache(), Disk(upload.path.parent))
     append(restarted, b"def")
     commit(restarted, ABC, tmp_path / "x")
     assert (tmp_path / "x").exists()
@@ -159,7 +159,7 @@ def test_one_writer_at_a_time(upload: Upload) -> None:
             upload.writer()
         # The lock is on the file: it holds between processes, and whatever they remember.
         with pytest.raises(UploadBusy):
-            Upload(upload.path, ProgressCache()).writer()
+            Upload(upload.path, ProgressCache(), Disk(upload.path.parent)).writer()
     append(upload, b"abc")
 
 
@@ -168,17 +168,16 @@ def test_a_session_finished_before_the_lock(
     upload: Upload, monkeypatch: pytest.MonkeyPatch, *, replaced: bool
 ) -> None:
     """Who opened the file before it was renamed and locks it after is too late."""
-    real = os.open
+    real = Disk.open
 
-    def late(path: Path, flags: int, mode: int = 0o777) -> int:
-        descriptor = real(path, flags, mode)
-        monkeypatch.undo()
+    def late(self: Disk, path: Path, flags: int) -> int:
+        descriptor = real(self, path, flags)
         path.rename(path.with_name("blob"))
         if replaced:
             path.write_bytes(b"")
         return descriptor
 
-    monkeypatch.setattr(os, "open", late)
+    monkeypatch.setattr(Disk, "open", late)
     with pytest.raises(UploadUnknown):
         upload.writer()
 
@@ -203,7 +202,7 @@ def test_a_full_disk_leaves_size_and_hash_true(
         assert writer.size == upload.size() == 3
         writer.write(b"def")
         writer.verify(ABC)
-        writer.commit(tmp_path / "x", Disk())
+        writer.commit(tmp_path / "x")
     assert (tmp_path / "x").read_bytes() == b"abcdef"
 
 
@@ -221,7 +220,7 @@ def test_roll_back(upload: Upload, tmp_path: Path) -> None:
 def test_the_cache_forgets_the_oldest(tmp_path: Path) -> None:
     """Sessions without end take no memory without end; the forgotten go on all the same."""
     cache = ProgressCache(limit=2)
-    uploads = [Upload(tmp_path / str(i), cache) for i in range(4)]
+    uploads = [Upload(tmp_path / str(i), cache, Disk(tmp_path)) for i in range(4)]
     for upload in uploads:
         upload.path.touch()
         append(upload, b"abcdef")

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import functools
 import json
 import os
 import threading
 from contextlib import ExitStack
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -23,6 +23,9 @@ from brolga.server.layout import Layout, LayoutBusy, RepositoryUnknown
 from brolga.server.manifest_store import ManifestUnknown
 from brolga.server.session import Upload, UploadUnknown
 from brolga.server.storage import BlobUnknown, Repo, Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BODY = b'{"schemaVersion":2}'
 MANIFEST = Descriptor(OCI_MANIFEST, Digest.of(BODY), len(BODY))
@@ -184,14 +187,14 @@ def test_expiry_goes_on_after_what_is_not_a_session(
     old = [store.repo(Repository("localhost", name)).start_upload() for name in "abc"]
     foreign = tmp_path / "a/.uploads/0"
     foreign.mkdir()
-    real = os.open
+    real = Disk.open
 
-    def refuse(path: Path, flags: int) -> int:
+    def refuse(self: Disk, path: Path, flags: int) -> int:
         if path == old[1].path:
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return real(path, flags)
+        return real(self, path, flags)
 
-    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(Disk, "open", refuse)
     for path in (foreign, *(upload.path for upload in old)):
         os.utime(path, (1, 1))
     store.expire(3600)
@@ -213,21 +216,21 @@ def test_a_blob_is_young(repo: Repo, tmp_path: Path) -> None:
     assert (tmp_path / "a/b/blobs/sha256" / digest.encoded).stat().st_mtime > 1_000_000
 
 
-@pytest.mark.parametrize("path", ["a/b", "x"])
-def test_a_layout_that_was_taken_away(tmp_path: Path, path: str) -> None:
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_layout_that_was_taken_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
     """Who makes a layout and fails takes it away again: the lock on that one is worth nothing."""
-    layout = Layout("a/b", tmp_path / path, Disk())
-    if path == "a/b":
+    layout = Layout("a/b", tmp_path / "a/b", Disk(tmp_path))
+    real = fcntl.flock
+
+    def flock(descriptor: int, how: int) -> None:
+        layout.path.rmdir()
+        real(descriptor, how)
+
+    if when == "meanwhile":
         layout.path.mkdir(parents=True)
-        real = layout.path.stat
-
-        class Gone(type(layout.path)):  # type: ignore[misc] # Path of this system
-            def stat(self, **more: Any) -> os.stat_result:
-                layout.path = Path(os.fspath(self))
-                self.rmdir()
-                return real(**more)
-
-        layout.path = Gone(layout.path)
+        monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(LayoutBusy, match="was taken away"), layout.locked():
         raise AssertionError
 
@@ -235,7 +238,7 @@ def test_a_layout_that_was_taken_away(tmp_path: Path, path: str) -> None:
 def test_a_lock_is_waited_for(repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another program's lock is tried again, and not for ever."""
     push(repo, b"abc")
-    other = Layout("a/b", tmp_path / "a/b", Disk())
+    other = Layout("a/b", tmp_path / "a/b", Disk(tmp_path))
     tries = 0
 
     def work() -> int:
@@ -304,12 +307,13 @@ def test_mount_where_links_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyP
     target = store.repo(Repository("localhost", "target"))
     digest = push(source, b"abc")
 
-    def refuse(_self: Path, _target: Path) -> None:
+    def refuse(*_: object, **_directories: object) -> None:
         raise OSError(errno.EPERM, "no links here")
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(tmp_path), "hardlink_to", refuse)
+        patch.setattr(os, "link", refuse)
         assert not target.mount(digest, source)
+    assert not (tmp_path / "target").exists()
     with pytest.raises(RepositoryUnknown):
         target.require()
     assert target.mount(digest, source)

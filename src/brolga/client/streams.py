@@ -1,0 +1,61 @@
+"""Streams as artifacts: an artifact of one blob that is read back as the bytes that were pushed.
+
+image-spec manifest.md, Guidelines for Artifact Usage: an empty config, and one layer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from brolga.decompression import decompressed
+from brolga.errors import InvalidManifest
+from brolga.images import Artifact, BlockStream, Image, StreamBlob, TitledBlob
+from brolga.mediatypes import compression_named_by
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+
+    from brolga.blob import Blob
+    from brolga.decompression import Limits
+    from brolga.images import Tree
+    from brolga.layer import StreamLayer
+    from brolga.place import Place
+
+__all__ = ["artifact_of", "open_stream"]
+
+
+def artifact_of(
+    stream: StreamLayer, artifact_type: str, title: str, annotations: Mapping[str, str] | None
+) -> Artifact:
+    """Return the artifact of one stream, which is read when it is pushed.
+
+    Raises InvalidManifest for an artifact type that is not valid.
+    """
+    blob: Blob = StreamBlob(stream)
+    if title:
+        blob = TitledBlob(blob, title)
+    return Artifact.of(artifact_type, blob, annotations=annotations)
+
+
+def open_stream(place: Place, tree: Tree, limits: Limits, *, raw: bool) -> BlockStream:
+    """Open the bytes of the only layer of `tree`, decompressed unless `raw`.
+
+    Raises InvalidManifest if it is an index, or has more or fewer layers than one.
+    """
+    if not isinstance(tree, Image):
+        error = InvalidManifest(f"{place} is an index, and a stream is one blob")
+        error.add_note("name one of its manifests: brolga index list shows them")
+        raise error
+    layers = tree.layers
+    if len(layers) != 1:
+        error = InvalidManifest(f"{place} has {len(layers)} layers, and a stream is one blob")
+        error.add_note("use brolga export for the files of an image, brolga blob for one blob")
+        raise error
+    compression = "none" if raw else compression_named_by(tree.manifest.layers[0].media_type)
+    return BlockStream(_blocks(layers[0], compression, limits))
+
+
+def _blocks(blob: Blob, compression: str, limits: Limits) -> Generator[bytes, None, None]:
+    """Yield the bytes of a blob, decompressed. The blob verifies its own bytes."""
+    with blob.open() as stream:
+        yield from decompressed(stream.with_heartbeats(), limits, compression)
