@@ -254,7 +254,7 @@ def _run_tasks(
             worker.start()
         with suppress(_Stopped):  # a thread has failed: its error is the first in `done`
             for task in own_tasks:
-                if stop.is_set():
+                if stop.requests:
                     break
                 task()
         for _ in tasks:
