@@ -27,6 +27,7 @@ from brolga.errors import BrolgaError, InvalidManifest, NotComputed, RegistryErr
 from brolga.images import Image
 from brolga.images.index import is_blob
 from brolga.mediatypes import NONDISTRIBUTABLE
+from brolga.stop import SLICE_S, Stop, stopped_by
 from brolga.store import Foreseeing
 
 if TYPE_CHECKING:
@@ -218,10 +219,10 @@ def _push_blobs(target: Target, blobs: Sequence[Blob], jobs: int) -> None:
         for blob in blobs:
             target.push(blob)
         return
-    stop = threading.Event()
+    stop = Stop()
 
     def watch() -> None:
-        if stop.is_set():
+        if stop.requests:
             raise _Stopped("given up: another part of the push failed")
 
     tasks = [partial(target.push, blob, watch) for blob in others]
@@ -233,11 +234,12 @@ def _run_tasks(
     tasks: Sequence[Callable[[], object]],
     own_tasks: Sequence[Callable[[], object]],
     threads: int,
-    stop: threading.Event,
+    stop: Stop,
 ) -> None:
     """Run `tasks` in threads, and `own_tasks` in this one meanwhile.
 
-    At the first failure set `stop`, wait for the threads, and raise it.
+    At the first failure ask the threads to stop, wait for them, and raise it. An interrupt while
+    they are waited for asks once more, and waits no longer.
     """
     todo: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
     done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
@@ -252,33 +254,46 @@ def _run_tasks(
             worker.start()
         with suppress(_Stopped):  # a thread has failed: its error is the first in `done`
             for task in own_tasks:
-                if stop.is_set():
+                if stop.requests:
                     break
                 task()
         for _ in tasks:
             if error := done.get():
                 raise error
     finally:
-        stop.set()
+        stop.request()
+        _join(workers, stop)
+
+
+def _join(workers: Iterable[threading.Thread], stop: Stop) -> None:
+    """Wait for the threads that were started. If that is interrupted, ask them to stop once more.
+
+    It waits in slices: see `brolga.stop`.
+    """
+    try:
         for worker in workers:
-            if worker.ident is not None:
-                worker.join()
+            while worker.is_alive():
+                worker.join(SLICE_S)
+    except BaseException:
+        stop.request()
+        raise
 
 
 def _work(
     todo: queue.SimpleQueue[Callable[[], object]],
     done: queue.SimpleQueue[BaseException | None],
-    stop: threading.Event,
+    stop: Stop,
 ) -> None:
     """Do tasks while there are any; tell of each how it ended. A failure stops all others."""
-    while not stop.is_set() and not todo.empty():
+    while not stop.requests and not todo.empty():
         with suppress(queue.Empty):
             task = todo.get_nowait()
             try:
-                task()
+                with stopped_by(stop):
+                    task()
             except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
                 done.put(error)
-                stop.set()
+                stop.request()
             else:
                 done.put(None)
 

@@ -11,11 +11,12 @@ import pytest
 from tests.unit.archive.archives import Store
 
 from brolga.blob import LayerState
-from brolga.copy import push
+from brolga.copy import _run_tasks, push
 from brolga.errors import InvalidManifest, RegistryError, SourceError, TagMoved
 from brolga.images import Artifact, Image, ImageIndex, StreamBlob, TitledBlob
 from brolga.layer import StreamLayer
 from brolga.manifest import Index
+from brolga.stop import Stop, sleep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -157,6 +158,26 @@ def test_push_stops_the_threads_if_the_users_code_fails() -> None:
     with pytest.raises(KeyboardInterrupt):
         push(Watching(), Image.empty().append(StreamLayer(rows()), other), "v1", jobs=2)
     assert "another part of the push failed" in str(stopped[0])
+
+
+def test_a_failure_wakes_the_threads_that_wait() -> None:
+    """A thread may wait for its registry: it is not asked whether it has a next block."""
+    waiting, ended = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        waiting.set()
+        try:
+            sleep(3600.0)
+        finally:
+            ended.set()
+
+    def fail() -> None:
+        assert waiting.wait(30)
+        raise RegistryError("refused", method="PUT", url="u", status=500)
+
+    with pytest.raises(RegistryError, match="refused"):
+        _run_tasks([wait, fail], [], 2, Stop())
+    assert ended.is_set()
 
 
 def test_a_generator_is_not_begun_after_a_failure() -> None:

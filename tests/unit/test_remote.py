@@ -12,15 +12,15 @@ from tests.wire.scripted import HOME, ONCE, REPOSITORY, Answer, access, drive
 from brolga.client.remote import Remote
 from brolga.descriptor import Descriptor
 from brolga.digest import Digest
-from brolga.errors import ProtocolViolation, RegistryError, TransportFailed
-from brolga.images import BlobLayer, BytesBlob, Image
+from brolga.errors import ProtocolViolation, RegistryError, SourceError, TransportFailed
+from brolga.images import BlobLayer, BlockStream, BytesBlob, Image
 from brolga.manifest import Manifest
 from brolga.mediatypes import OCI_LAYER
 from brolga.reference import Repository
 from brolga.wire import Call, Reply, Retry, Style
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from brolga.blob import Blob, BlobStream
     from brolga.replay import Keep
@@ -158,6 +158,36 @@ def test_where_nothing_may_be_mounted_nothing_is_tried() -> None:
     told = Told(registry(201))
     remote(told, mounts=False).push(LAYER)
     assert told.asked == UPLOAD
+
+
+def test_the_source_of_a_blob_is_opened_before_anything_is_sent() -> None:
+    """A registry may hold a lock over a PUT's body, and let no GET in until that is whole."""
+    read: list[str] = []
+
+    def blocks() -> Generator[bytes, None, None]:
+        read.append("the source")
+        yield DATA
+
+    def answer(call: Call) -> Reply:
+        if call.method in ("POST", "PUT"):
+            assert read == ["the source"]
+        return registry(404)(call)
+
+    layer = BlobLayer(BLOB, lambda: BlockStream(blocks()))
+    remote(Told(answer)).push(layer)
+
+
+def test_a_source_that_cannot_be_opened_leaves_no_session_behind() -> None:
+    """It fails before the registry is asked for a session."""
+
+    def blocks() -> Generator[bytes, None, None]:
+        yield from ()
+        raise SourceError("it is gone")
+
+    told = Told(registry(404))
+    with pytest.raises(SourceError, match="it is gone"):
+        remote(told).push(BlobLayer(BLOB, lambda: BlockStream(blocks())))
+    assert [asked.partition(" ")[0] for asked in told.asked] == ["HEAD"]
 
 
 DOCUMENT = Image.empty().manifest

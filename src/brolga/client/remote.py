@@ -211,9 +211,18 @@ class Remote:
         return described
 
     def _opened(self, blob: Blob) -> BlobStream:
-        """Open a blob. Raises StreamConsumed, which says where its bytes went, if that is known."""
+        """Open a blob, and have its first block if it comes from a store.
+
+        A registry may hold a lock over the body of a PUT (go-containerregistry's does): a GET of
+        the same registry that began after it would wait for it for ever.
+
+        Raises StreamConsumed, which says where its bytes went, if that is known.
+        """
         try:
-            return blob.open()
+            stream = blob.open()
+            if isinstance(stream, BlockStream):
+                stream.start()
+            return stream
         except StreamConsumed as error:
             with suppress(NotComputed):
                 digest = blob.descriptor.digest

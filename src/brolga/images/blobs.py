@@ -34,6 +34,11 @@ class BlockStream(BlockReader):
     def __init__(self, blocks: Generator[bytes, None, None]) -> None:
         self._blocks = blocks
 
+    def start(self) -> None:
+        """Ask for the first block now. Raises what the blocks raise."""
+        if not self._rest:
+            self._rest = memoryview(next(self._blocks, b""))
+
     def close(self) -> None:
         """Read no more."""
         self._rest = memoryview(b"")

@@ -148,9 +148,8 @@ class Connection(HttpToolsProtocol):
         """Take no further request, answer none that waits, and close."""
         self._is_over = True
         self.pipeline.clear()
-        if (
-            self.cycle is None or self.cycle.response_complete
-        ):  # or it would stand in another answer
+        cycle: Any = self.cycle  # None before the first request, whatever uvicorn's types say
+        if cycle is None or cycle.response_complete:  # else it would stand in another answer
             self.transport.write(answer)
         self.transport.close()
 

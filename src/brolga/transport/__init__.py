@@ -28,6 +28,7 @@ import httpcore2 as httpcore
 
 from brolga._version import __version__
 from brolga.errors import ProtocolViolation, TransportFailed
+from brolga.stop import sleep
 from brolga.transport.answer import Warnings, capped, headers, streamed
 from brolga.transport.failures import FAILURES, failure
 from brolga.transport.outgoing import HURRY_S, INTERRUPTS, Insisted, Outgoing, Unended, under_way
@@ -70,10 +71,12 @@ class Transport:
     certificate's) for the hosts that the user names; `certs_dirs` are docker's `certs.d`, where
     the directory HOST or HOST:PORT holds authorities (*.crt) and client pairs (*.cert, *.key).
 
-    `timeout_s` bounds, in seconds, connecting, each write and the wait for an answer; the answer to
-    an upload's PATCH or PUT has 15 times as long. At most `keepalive` idle connections are kept.
-    `on_warning` is told host and text of each warning that a registry sends, once. `pause` waits so
-    many seconds. Proxies are the environment's, as it is now. Threads may share a transport.
+    `timeout_s` bounds, in seconds, connecting, each write and the wait for the whole head of an
+    answer; the answer to an upload's PATCH or PUT has 15 times as long. A body that moves less
+    than 1,024 bytes a second in as much waiting has failed. At most `keepalive` idle connections
+    are kept. `on_warning` is told host and text of each warning that a registry sends, once.
+    `pause` waits so many seconds. Proxies are the environment's, as it is now. Threads may share a
+    transport.
 
     Raises OSError where a file cannot be read as certificates, ValueError where `timeout_s` is
     not a time of up to a day, or a key has no certificate.
@@ -90,7 +93,7 @@ class Transport:
         timeout_s: float = 60.0,
         keepalive: int = 8,
         on_warning: Callable[[str, str], None] | None = None,
-        pause: Callable[[float], None] = time.sleep,
+        pause: Callable[[float], None] = sleep,
     ) -> None:
         if not 0 < timeout_s <= _MAX_TIMEOUT_S:
             raise ValueError(f"a timeout is a time of up to a day, not {timeout_s} s")
@@ -211,6 +214,7 @@ class Transport:
         """
         target, route = self._way(call)
         outgoing = Outgoing(call.body, call.method, call.size)
+        outgoing.is_cleanup = call.patience is Patience.HURRY
         what = f"{call.method} to {target.authority}"
         what += f" by the proxy {route.proxy}" if route.proxy else ""
 
@@ -232,6 +236,8 @@ class Transport:
                 f"the registry at {call.named_by} sent {what}, which leads to {refused.address}, "
                 "inside a private network; if that is right, name the registry by its address there"
             ) from None
+        finally:
+            outgoing.end()
         outgoing.check(reply)
         self._warnings.hear(target.authority, reply.headers.get("warning", ""))
         return reply
@@ -270,10 +276,11 @@ class Transport:
             extensions={"timeout": seconds, **route.extensions},
         )
         response = route.pool.handle_request(request)
+        outgoing.has_head = True
         stopped = response.extensions["network_stream"].stopped
         body, blocks = b"", None
         if call.streamed and response.status in _STREAMED and outgoing.error is None:
-            blocks = streamed(response, failed)
+            blocks = streamed(response, failed, seconds["read"])
         else:
             with closing(response):
                 body = capped(response.iter_stream(), outgoing.within(seconds["read"]))

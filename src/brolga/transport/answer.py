@@ -11,13 +11,15 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
+import httpcore2 as httpcore
+
 from brolga.errors import one_line
 from brolga.transport.failures import FAILURES
+from brolga.transport.outgoing import UNDER_WAY, Outgoing, under_way
+from brolga.transport.pace import LOWEST_RATE, Pace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
-
-    import httpcore2 as httpcore
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from brolga.errors import TransportFailed
 
@@ -55,27 +57,49 @@ def capped(blocks: Iterable[bytes], seconds: float) -> bytes:
 
 
 def streamed(
-    response: httpcore.Response, failed: Callable[[Exception], TransportFailed]
+    response: httpcore.Response, failed: Callable[[Exception], TransportFailed], seconds: float
 ) -> Generator[bytes, None, None]:
     """Return the blocks of an answer's body as they come, at most 256 KiB each.
 
     At their end the connection goes back to its pool; closed before, the connection is closed.
-    They raise what `failed` makes of the library's error where the body is cut or stalls.
+    They raise what `failed` makes of the library's error if the body is cut or stalls, or comes
+    more slowly than the lowest rate while `seconds` are waited for it.
     """
-    blocks = _blocks(response, failed)
+    blocks = _blocks(response, failed, seconds)
     next(blocks)  # a generator that was never started would not close anything
     return blocks
 
 
 def _blocks(
-    response: httpcore.Response, failed: Callable[[Exception], TransportFailed]
+    response: httpcore.Response, failed: Callable[[Exception], TransportFailed], seconds: float
 ) -> Generator[bytes, None, None]:
+    outgoing = UNDER_WAY.get()
     with closing(response):
         yield b""
         try:
-            yield from response.iter_stream()
+            yield from _paced(iter(response.iter_stream()), seconds, outgoing)
         except FAILURES as error:
             raise failed(error) from error
+
+
+def _paced(
+    blocks: Iterator[bytes], seconds: float, outgoing: Outgoing
+) -> Generator[bytes, None, None]:
+    """Yield blocks. Raises ReadTimeout of the library if they come too slowly.
+
+    Another request may be under way by now, whose body these blocks are: it is not the one that
+    is waited for.
+    """
+    pace = Pace()
+    while True:
+        began = time.monotonic()
+        with under_way(outgoing):
+            block = next(blocks, None)
+        if block is None:
+            return
+        if pace.is_too_slow(time.monotonic() - began, len(block), seconds):
+            raise httpcore.ReadTimeout(f"less than {LOWEST_RATE} bytes a second came")
+        yield block
 
 
 class Warnings:

@@ -15,11 +15,14 @@ import re
 import select
 import socket
 import ssl
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 import httpcore2 as httpcore
 
+from brolga.stop import SLICE_S
 from brolga.transport.outgoing import INTERRUPTS, UNDER_WAY
+from brolga.transport.pace import LOWEST_RATE
 from brolga.transport.reach import Refused, Sightings, Zone, zone_of
 
 if TYPE_CHECKING:
@@ -134,18 +137,38 @@ class Watched(Unwatched):
         taken: list[bytes] = []
         while not taken:
             try:
-                self._socket.settimeout(outgoing.within(timeout))
-                # As `taken.append(recv(size))`, but without a step of Python in between, where
-                # an interrupt could come and the bytes be lost.
-                taken.extend(map(self._socket.recv, (max(max_bytes, _READ_SIZE),)))
+                self._receive(taken, max(max_bytes, _READ_SIZE), outgoing, timeout)
             except INTERRUPTS as interrupt:
                 if not outgoing.hold(interrupt):
                     raise
-            except TimeoutError as error:
-                raise httpcore.ReadTimeout(error) from error
-            except OSError as error:
+            except (OSError, httpcore.WriteError) as error:
                 raise httpcore.ReadError(error) from error
         return taken[0]
+
+    def _receive(
+        self, taken: list[bytes], size: int, outgoing: Outgoing, timeout: float | None
+    ) -> None:
+        """Add what comes to `taken`, up to `size` bytes. Raises ReadTimeout, OSError."""
+        seconds = outgoing.head_within(timeout)
+        events = select.POLLIN
+        while seconds is None or seconds > 0:
+            self._socket.settimeout(0)
+            try:
+                # As `taken.append(recv(size))`, but without a step of Python in between, where
+                # an interrupt could come and the bytes be lost.
+                taken.extend(map(self._socket.recv, (size,)))
+            except (BlockingIOError, ssl.SSLWantReadError):
+                events = select.POLLIN
+            except ssl.SSLWantWriteError:
+                events = select.POLLOUT
+            if taken:
+                return
+            began = time.monotonic()
+            if not self._wait(events, seconds):
+                break
+            if seconds is not None:
+                seconds -= time.monotonic() - began
+        raise httpcore.ReadTimeout("timed out")
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Send all of `buffer`; raise WriteError as soon as there is an answer instead.
@@ -154,6 +177,8 @@ class Watched(Unwatched):
         """
         block = _Block(buffer)
         outgoing = UNDER_WAY.get()
+        if buffer:
+            outgoing.begin_write()
         while True:
             try:
                 return self._pump(block, outgoing, timeout)
@@ -170,7 +195,9 @@ class Watched(Unwatched):
         self._look()
         left = block.left
         while left:
+            began = time.monotonic()
             events = self._wait(select.POLLIN | select.POLLOUT, outgoing.within(timeout))
+            waited = time.monotonic() - began
             if not events or outgoing.is_late:
                 raise httpcore.WriteTimeout(f"nothing could be sent for {timeout} s")
             if events & ~select.POLLOUT:
@@ -178,15 +205,30 @@ class Watched(Unwatched):
             if events & select.POLLOUT:
                 self._send(left, block)
                 left = left[block.taken[-1] :]
+                if outgoing.pace.is_too_slow(waited, block.taken[-1], timeout):
+                    raise httpcore.WriteTimeout(
+                        f"less than {LOWEST_RATE} bytes a second were taken"
+                    )
 
     def _wait(self, events: int, timeout: float | None) -> int:
-        """Return which of `events` came within `timeout` seconds, and errors; 0 where none did."""
-        number = self._socket.fileno()
-        if number < 0:
-            raise httpcore.WriteError("the connection was closed here")
-        self._poll.register(number, events)
-        ready = self._poll.poll(None if timeout is None else 1000 * timeout)
-        return ready[0][1] if ready else 0
+        """Return which of `events` came within `timeout` seconds, and errors; 0 if none did.
+
+        It waits in slices, so that a signal that came just before a wait, a request to stop and
+        a `close` by another thread are noticed. Raises KeyboardInterrupt, WriteError for these.
+        """
+        outgoing = UNDER_WAY.get()
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            outgoing.check_stop()
+            number = self._socket.fileno()
+            if number < 0:
+                raise httpcore.WriteError("the connection was closed here")
+            self._poll.register(number, events)
+            left = SLICE_S if end is None else min(SLICE_S, max(0.0, end - time.monotonic()))
+            if ready := self._poll.poll(1000 * left):
+                return ready[0][1]
+            if end is not None and time.monotonic() >= end:
+                return 0
 
     def _look(self) -> None:
         """Raise WriteError where the registry has answered or gone."""

@@ -23,6 +23,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from brolga.errors import SourceError
+from brolga.stop import current_stop
+from brolga.transport.pace import Pace
 from brolga.wire import BodyFailed
 
 if TYPE_CHECKING:
@@ -60,7 +62,8 @@ class Outgoing:
 
     `sent` counts the bytes of the body that went out, in whole blocks; `ended` tells that all of
     it did. `error` is what ended a streamed body before its end, or the interrupt that waits.
-    `fresh` tells that a connection was made for this request.
+    `fresh` tells that a connection was made for this request, `is_cleanup` that it is one which a
+    stopped thread may still make. `pace` is how fast the body goes out.
     """
 
     def __init__(
@@ -69,6 +72,10 @@ class Outgoing:
         self.sent = 0
         self.ended = False
         self.fresh = False
+        self.is_cleanup = False
+        self.has_head = False  # of its answer
+        self.pace = Pace()
+        self._head_until: float | None = None
         self.error: BaseException | None = None
         self._is_awaited = method in _AWAITED
         self._is_out = False  # a block is, or all of them are: the source is not being asked
@@ -108,6 +115,37 @@ class Outgoing:
             return timeout_s
         left = max(self._until - time.monotonic(), _LEAST_S)
         return left if timeout_s is None or left < timeout_s else timeout_s
+
+    def head_within(self, timeout_s: _Seconds) -> float | _Seconds:
+        """Return what is left of `timeout_s` for the whole head, interim answers included.
+
+        It counts from the first wait after the last write. Zero or less: the time is over.
+        """
+        seconds = self.within(timeout_s)
+        if seconds is None or self.has_head:
+            return seconds
+        if self._head_until is None:
+            self._head_until = time.monotonic() + seconds
+        left = self._head_until - time.monotonic()
+        return min(seconds, left)
+
+    def begin_write(self) -> None:
+        """Note that more of the request goes out: the answer is not awaited yet."""
+        self._head_until = None
+
+    def check_stop(self) -> None:
+        """Raise KeyboardInterrupt if another thread asked this one to stop.
+
+        What ends an upload session is still done; a second request stops that, too.
+        """
+        current_stop().check(int(self.is_cleanup or self.error is not None))
+
+    def end(self) -> None:
+        """Drop the body: its generator knows this object, a cycle that would keep its blocks."""
+        blocks, self.blocks = self.blocks, iter(())
+        close = getattr(blocks, "close", None)
+        if close is not None:
+            close()
 
     def check(self, reply: Reply | None) -> None:
         """Raise BodyFailed, with the answer that came, where the body failed."""
