@@ -222,13 +222,13 @@ class Remote:
             stream = blob.open()
             if isinstance(stream, BlockStream):
                 stream.start()
-            return stream
         except StreamConsumed as error:
             with suppress(NotComputed):
                 digest = blob.descriptor.digest
                 for home in [home for (_, one), home in self.sent.items() if one == digest][:1]:
                     error.add_note(f"it went to {home}: push an image that is read from there")
             raise
+        return stream
 
     def _kept(self, described: Descriptor) -> Descriptor:
         """Return what a blob that was taken is. Raises ProtocolViolation if it has no such name."""
