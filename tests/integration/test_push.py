@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import gzip
 import hashlib
 import io
@@ -298,16 +297,6 @@ def wait_for(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def is_written(upload: Path) -> bool:
-    """Tell whether a request of the registry writes to a session: it holds the lock (flock)."""
-    with upload.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
 def feed(process: subprocess.Popen[bytes], data: bytes) -> None:
     """Write to a process and leave its stdin open."""
     assert process.stdin is not None
@@ -367,11 +356,14 @@ class TestCommand:
         assert registry.uploads("x") == []
         assert registry.blobs("x") == []
 
+    @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no /proc/self/task here")
     def test_a_signal_before_the_first_byte_ends_it_too(self, registry: Embedded) -> None:
         """Whoever waits for a source that never speaks can stop waiting."""
         with brolga_process("layer", "push", f"{registry.address}/x") as process:
-            # The POST has its answer by then: a session that nobody knows cannot be cancelled.
-            wait_for(lambda: any(map(is_written, registry.uploads("x"))))
+            # No PATCH is opened before there are bytes for it: the thread that reads the source
+            # is started once the POST has its answer.
+            wait_for(lambda: len(list(Path(f"/proc/{process.pid}/task").iterdir())) > 1)
+            assert registry.uploads("x") != []
             process.send_signal(signal.SIGINT)
             assert outcome(process)[0] == 130
         assert registry.uploads("x") == []
@@ -398,6 +390,7 @@ class TestCommand:
         patching = threading.Event()
         with scripted(script) as address:
             with brolga_process("layer", "push", f"{address}/x") as process:
+                feed(process, random.Random(4).randbytes(4 * MIB))
                 assert patching.wait(PATIENCE_S)
                 process.send_signal(signal.SIGINT)
                 assert deleting.wait(PATIENCE_S)
@@ -450,6 +443,7 @@ class TestCommand:
 
         with scripted(dispatch) as address:  # noqa: SIM117 - the process ends before the server
             with brolga_process("layer", "push", "--retries", "0", f"{address}/x") as process:
+                feed(process, random.Random(5).randbytes(2 * MIB))
                 code, out, err = outcome(process)
         assert (code, out) == (4, "")
         assert "with 401" in err
