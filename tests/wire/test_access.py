@@ -426,13 +426,16 @@ def test_a_challenge_without_a_realm_is_a_violation(header: str) -> None:
     )
 
 
-def test_a_realm_on_the_registrys_own_host_is_the_users_own_word() -> None:
-    """Who named the host meant to reach it, wherever it is: `named_by` is for other hosts."""
+def test_a_realm_on_another_port_of_the_registrys_host_is_named_by_the_registry() -> None:
+    """The name may have come to mean an address inside since: `named_by` is for other origins."""
     realm = f"{HOME}:8443/token"
     play(
         entered(REPOSITORY),
         (PING, Reply(401, bearer(realm))),
-        (Call("GET", f"{realm}?{SCOPE}"), Reply(200, body=b'{"token": "t"}')),
+        (
+            Call("GET", f"{realm}?{SCOPE}", named_by=HOME.removeprefix("https://")),
+            Reply(200, body=b'{"token": "t"}'),
+        ),
     )
 
 

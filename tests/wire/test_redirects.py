@@ -55,7 +55,7 @@ def test_a_read_follows_a_redirect_as_it_is(method: str, status: int) -> None:
     [
         ("https://cdn.example/y", "registry.example"),
         ("https://registry.example.evil.example/y", "registry.example"),
-        ("https://registry.example:8443/y", ""),
+        ("https://registry.example:8443/y", "registry.example"),
         ("https://auth.example/token", "registry.example"),
     ],
 )

@@ -170,14 +170,14 @@ def test_a_session_on_another_host_gets_no_authorization() -> None:
 @pytest.mark.parametrize(
     ("away", "named_by"),
     [
-        ("https://registry.example:8443/u?", ""),
+        ("https://registry.example:8443/u?", "registry.example"),
         ("https://registry.example.evil.example/u?", "registry.example"),
     ],
 )
 def test_another_port_and_a_longer_name_are_other_origins(away: str, named_by: str) -> None:
     """Another port is another origin for credentials (GHSA-vh4v-2xq2-g5cg).
 
-    Another host is one that the user did not name: the driver must know who did.
+    It is one that the user did not name: the driver must know who did.
     """
     play(
         uploading(access(USER), BODY, seal),

@@ -15,6 +15,7 @@ import httpcore2 as httpcore
 
 from brolga.errors import one_line
 from brolga.transport.failures import FAILURES
+from brolga.transport.forks import after_fork
 from brolga.transport.outgoing import UNDER_WAY, Outgoing, under_way
 from brolga.transport.pace import LOWEST_RATE, Pace
 
@@ -111,6 +112,11 @@ class Warnings:
     def __init__(self, tell: Callable[[str, str], None]) -> None:
         self._tell = tell
         self._told: set[tuple[str, str]] = set()
+        self.renew()
+        after_fork(self)
+
+    def renew(self) -> None:
+        """Make a new lock: a child process has the old one as it stood."""
         self._lock = threading.Lock()
 
     def hear(self, host: str, header: str) -> None:

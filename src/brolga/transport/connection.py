@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import httpcore2 as httpcore
 
 from brolga.stop import SLICE_S
+from brolga.transport.forks import close_in_child
 from brolga.transport.outgoing import INTERRUPTS, UNDER_WAY
 from brolga.transport.pace import LOWEST_RATE
 from brolga.transport.reach import Refused, Sightings, Zone, zone_of
@@ -119,6 +120,7 @@ class Watched(Unwatched):
     def __init__(self, inner: httpcore.NetworkStream) -> None:
         super().__init__(inner)
         self._socket: socket.socket = inner.get_extra_info("socket")
+        close_in_child(self._socket)
         self._poll = select.poll()
         self._early = b""
         self._broken: OSError | None = None

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import httpcore2 as httpcore
 
 from brolga.transport.connection import Backend
+from brolga.transport.forks import after_fork
 from brolga.transport.reach import Sightings, Zone
 
 if TYPE_CHECKING:
@@ -79,6 +80,12 @@ class Pools:
         self._pools: dict[
             tuple[ssl.SSLContext | None, Proxy | None, Zone], httpcore.ConnectionPool
         ] = {}
+        after_fork(self)
+
+    def renew(self) -> None:
+        """Connect anew in a child process: the parent's connections would mix up both's answers."""
+        self._lock = threading.Lock()
+        self._pools = {}
 
     def route(self, target: Target, named_by: str) -> Route:
         """Return the way to a target; `named_by` is the host that named it, or empty.
@@ -88,7 +95,7 @@ class Pools:
         """
         proxy = self._proxies.choose(target.scheme, target.host, target.port)
         context = (
-            self._trust.context(target.authority, is_named=bool(named_by))
+            self._trust.context(target.authority, is_named=named_by not in {"", target.host})
             if target.scheme == "https"
             else None
         )

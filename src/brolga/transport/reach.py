@@ -14,6 +14,8 @@ from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
+from brolga.transport.forks import after_fork
+
 __all__ = ["Refused", "Sightings", "Zone", "zone_of"]
 
 _NAT64: Final = IPv6Network("64:ff9b::/96")  # RFC 6052, section 2.1
@@ -60,6 +62,11 @@ class Sightings:
 
     def __init__(self) -> None:
         self._zones: dict[str, Zone] = {}
+        self.renew()
+        after_fork(self)
+
+    def renew(self) -> None:
+        """Make a new lock: a child process has the old one as it stood."""
         self._lock = threading.Lock()
 
     def note(self, host: str, zone: Zone) -> None:

@@ -18,6 +18,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from brolga.transport.forks import after_fork
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from os import PathLike
@@ -65,11 +67,16 @@ class Trust:
         # os.path, not pathlib: where nobody is at home, or may not look, there is no directory.
         paths = (os.path.expanduser(path) for path in certs_dirs)  # noqa: PTH111 - see above
         self._directories = [Path(path) for path in paths if os.path.isdir(path)]  # noqa: PTH112 - see above
-        self._lock = threading.Lock()
+        self.renew()
+        after_fork(self)
         self._contexts: dict[tuple[Path | None, bool], ssl.SSLContext] = {}
         if self._authorities or self._pair:
             # Wrong files are told now, although they may be needed much later.
             self._load_given(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), pair=True)
+
+    def renew(self) -> None:
+        """Make a new lock: a child process has the old one as it stood."""
+        self._lock = threading.Lock()
 
     def context(self, authority: str, *, is_named: bool) -> ssl.SSLContext:
         """Return the settings for `HOST` or `HOST:PORT`; `is_named` where a registry named it.

@@ -218,7 +218,7 @@ class Registry:
 
     def _one_hop(self, call: Call) -> Flow[Reply]:
         """Make a call; the registry's own host is named by the user."""
-        away = host_of(call.url) != self.host
+        away = not self.is_home(call.url)
         return (yield replace(call, named_by=(call.named_by or self.host) if away else ""))
 
 
@@ -258,8 +258,9 @@ class Access:
         """Make a call with the authorization; on 401 renew it and, with no stream, try again."""
         registry = self.registry
         if not registry.is_home(call.url):
-            away = host_of(call.url) != registry.host
-            return (yield replace(call, named_by=(call.named_by or registry.host) if away else ""))
+            # Another port of the registry's own name is named by the registry too: the name may
+            # have come to mean another address since.
+            return (yield replace(call, named_by=call.named_by or registry.host))
         call = replace(call, named_by="")
         said = yield from registry.authorization(self.scope, call.patience)
         reply = yield _with(call, said)

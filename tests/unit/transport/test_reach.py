@@ -128,3 +128,16 @@ class TestNamed:
             named = Call("GET", f"http://{address}/", named_by="localhost")
             with pytest.raises(ProtocolViolation):
                 client.run(one(named))
+
+    def test_a_name_that_was_outside_leads_nobody_inside_by_another_port(
+        self, client: Transport, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """DNS rebinding: the registry's own name means this machine when its Location is called."""
+        zones = {"127.0.0.1": Zone.OUTSIDE}
+        monkeypatch.setattr(connection_module, "zone_of", zones.__getitem__)
+        with scripted(friendly) as address, scripted(silent) as inside, client:
+            own, other = (f"http://localhost:{a.rpartition(':')[2]}/" for a in (address, inside))
+            assert client.run(one(Call("GET", own))).status == 200
+            zones["127.0.0.1"] = Zone.INSIDE
+            with pytest.raises(ProtocolViolation, match="inside a private network"):
+                client.run(one(Call("GET", other, named_by="localhost")))

@@ -1,0 +1,75 @@
+"""transport/forks.py: a child process connects anew."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from typing import TYPE_CHECKING
+
+from tests.scripted import Peer, scripted
+from tests.unit.transport.calls import one
+
+from brolga.wire import Call
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from brolga.transport import Transport
+
+
+def in_child(work: Callable[[], bool]) -> bool:
+    """Do some work in a child process (fork(2)); return what it returned."""
+    with warnings.catch_warnings():
+        # Of Python 3.12 and later: the server's thread is another one. That is what is tried.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid == 0:
+        code = 2
+        try:
+            code = 0 if work() else 1
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_a_child_uses_no_connection_of_its_parent(client: Transport) -> None:
+    """Both would read the answers to both's requests, and take one for the other."""
+    connections: list[int] = []
+
+    def script(peer: Peer) -> None:
+        connections.append(len(connections))
+        number = connections[-1]
+        while peer.head():
+            peer.answer(200, b"%d" % number)
+
+    with scripted(script) as address, client:
+
+        def ask() -> bytes:
+            return client.run(one(Call("GET", f"http://{address}/"))).body
+
+        assert ask() == b"0"
+        assert in_child(lambda: ask() == b"1" and ask() == b"1")
+        assert ask() == b"0"
+
+
+def test_a_child_does_not_inherit_a_lock_that_is_held(client: Transport) -> None:
+    """The thread that held it is not there to release it."""
+    held, may_end = threading.Event(), threading.Event()
+    locks = [client._pools, client._pools._sightings, client._pools._trust, client._warnings]
+
+    def hold() -> None:
+        for item in locks:
+            item._lock.acquire()  # type: ignore[attr-defined] # each has one
+        held.set()
+        may_end.wait(30)
+        for item in locks:
+            item._lock.release()  # type: ignore[attr-defined] # the same
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(30)
+    free = in_child(lambda: all(item._lock.acquire(blocking=False) for item in locks))  # type: ignore[attr-defined] # the same
+    may_end.set()
+    thread.join()
+    assert free
