@@ -15,7 +15,7 @@ demo: $(STAMP)            ## stream a real tar into the embedded registry and re
 
 test: $(STAMP) peers      ## every test, with branch coverage and its floors
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest -n auto --dist loadfile
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=95
 	$(BIN)/coverage report --fail-under=100 --include='src/brolga/wire/*,src/brolga/blob.py,src/brolga/layer.py,src/brolga/pipeline.py,src/brolga/digest.py,src/brolga/reference.py,src/brolga/descriptor.py,src/brolga/members.py,src/brolga/mediatypes.py'
