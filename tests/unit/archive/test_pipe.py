@@ -720,7 +720,11 @@ def test_an_archive_cut_anywhere_is_refused(name: str) -> None:
     stream_archive([data[:whole]], Store())
 
 
-@pytest.mark.parametrize("data", [b"x" * 2000, gzip.compress(tar("a")), b"\0" * 512 + b"x" * 512])
+@pytest.mark.parametrize(
+    "data",
+    [b"x" * 2000, gzip.compress(tar("a")), b"\0" * 512 + b"x" * 512],
+    ids=["no tar", "gzip", "no header"],
+)
 def test_what_is_no_tar_is_refused(data: bytes) -> None:
     """A broken tar is CorruptBlob; one that is compressed as a whole is told what to do."""
     words = "gzip -dc" if data.startswith(b"\x1f\x8b") else "tar"

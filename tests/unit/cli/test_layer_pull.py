@@ -32,7 +32,11 @@ def pull(*arguments: str) -> subprocess.CompletedProcess[bytes]:
 
 
 @pytest.mark.parametrize("compression", ["gzip", "gzip:9", "zstd", "none"])
-@pytest.mark.parametrize("data", [DATA, NOISE, b"", tar("a"), gzip.compress(DATA)])
+@pytest.mark.parametrize(
+    "data",
+    [DATA, NOISE, b"", tar("a"), gzip.compress(DATA)],
+    ids=["text", "noise", "empty", "tar", "gzip"],
+)
 def test_a_stream_comes_back_as_it_was_pushed(
     brolga: Brolga, registry: Embedded, tmp_path: Path, compression: str, data: bytes
 ) -> None:
