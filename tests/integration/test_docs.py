@@ -22,10 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
 import pytest
-
-from brolga.cli import command
+from tests.verbs import verbs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -182,17 +180,6 @@ def test_the_code_of_images_prints_what_stands_behind_it(
     printed = done.stdout.replace(registry.address, REGISTRY)
     assert done.returncode == 0, printed
     assert looks_like(PRINTED.findall(code), printed, {}), printed
-
-
-def verbs() -> Iterator[str]:
-    """Give each verb, and each verb of a group: `copy`, `auth login`."""
-    context = click.Context(command)
-    for name in command.list_commands(context):
-        verb = command.get_command(context, name)
-        if isinstance(verb, click.Group):
-            yield from (f"{name} {each}" for each in verb.list_commands(context))
-        else:
-            yield name
 
 
 # It runs until it is ended: test_server.py and demo.py do that.

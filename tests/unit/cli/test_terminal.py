@@ -11,10 +11,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Final
 
-import click
 import pytest
-
-from brolga.cli import command
+from tests.verbs import verbs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -197,19 +195,9 @@ ELSEWHERE: Final = {"registry serve", "version"}
 DOCUMENTS: Final = {"blob", "config", "manifest"}
 
 
-def all_verbs() -> Iterator[str]:
-    context = click.Context(command)
-    for name in command.list_commands(context):
-        verb = command.get_command(context, name)
-        if isinstance(verb, click.Group):
-            yield from (f"{name} {each}" for each in verb.list_commands(context))
-        else:
-            yield name
-
-
 def test_every_verb_is_tried() -> None:
     """A new verb needs a row."""
-    assert set(all_verbs()) - ELSEWHERE <= set(VERBS)
+    assert set(verbs()) - ELSEWHERE <= set(VERBS)
 
 
 @pytest.mark.parametrize("refusal", [None, *REFUSALS])
@@ -218,7 +206,7 @@ def test_verb_prints_no_control_or_format_character(
     brolga: Brolga, tmp_path: Path, verb: str, refusal: str | None
 ) -> None:
     """Neither in a result nor in an error, a warning or a log."""
-    if verb not in set(all_verbs()):
+    if verb not in set(verbs()):
         pytest.skip(f"there is no verb {verb}")
     (tmp_path / "empty").write_bytes(b"")
     with hostile_registry(REFUSALS.get(refusal or "")) as address:
