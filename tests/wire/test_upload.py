@@ -190,6 +190,25 @@ def test_another_port_and_a_longer_name_are_other_origins(away: str, named_by: s
     )
 
 
+@pytest.mark.parametrize("reason", ["connect", "tls"])
+def test_a_location_that_lost_its_port_is_told_at_once(reason: str) -> None:
+    """The proxy in front did not pass the Host header on: to try again is in vain."""
+    lost = "https://registry.example:8443/u?"
+    failed = TransportFailed("cannot connect", reason=reason)
+    delete_lost = replace(delete(lost), named_by="registry.example")
+    error = play(
+        uploading(access(USER), BODY, seal),
+        (POST, Reply(401, BEARER)),
+        (token_call(USER), TOKEN),
+        (authorized(POST, "Bearer t1"), Reply(202, {"location": lost})),
+        (replace(patch(BODY, lost), named_by="registry.example"), failed),
+        (delete_lost, failed),
+        error=ProtocolViolation,
+        match="named https://registry.example:8443/u, and cannot connect",
+    )
+    assert "Host header" in error.__notes__[0]
+
+
 # --- 401 and tokens
 
 

@@ -24,7 +24,7 @@ from brolga.wire.redirects import follow
 from brolga.wire.replies import expect, is_json, refuse_page
 from brolga.wire.retry import Retry, patiently
 from brolga.wire.tokens import Tokens
-from brolga.wire.urls import check, host_of, origin
+from brolga.wire.urls import check, host_of, origin, redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -44,6 +44,7 @@ _NO_OAUTH: Final = (400, 404, 405)
 # scheme that was tried. A TLS connection that is cut may be an attack, and is no such sign.
 _OTHER_SCHEME: Final = {"https": ("tls", "connect"), "http": ("connect", "cut")}
 _NOT_HTTP_HERE: Final = 400  # what a TLS server answers to plain http
+_NOTHING_ANSWERS: Final = ("connect", "tls")
 _CLIENT_ID: Final = "brolga"
 # A token is renewed when this part of its life is left, at most so many seconds.
 _LAST_PART: Final = 0.2
@@ -258,9 +259,7 @@ class Access:
         """Make a call with the authorization; on 401 renew it and, with no stream, try again."""
         registry = self.registry
         if not registry.is_home(call.url):
-            # Another port of the registry's own name is named by the registry too: the name may
-            # have come to mean another address since.
-            return (yield replace(call, named_by=call.named_by or registry.host))
+            return (yield from self._away(call))
         call = replace(call, named_by="")
         said = yield from registry.authorization(self.scope, call.patience)
         reply = yield _with(call, said)
@@ -271,6 +270,30 @@ class Access:
         registry.learn(call, reply, said, self.scope)
         said = yield from registry.authorization(self.scope, call.patience)
         return (yield _with(replace(call, after_s=0.0), said))
+
+    def _away(self, call: Call) -> Flow[Reply]:
+        """Make a call to a URL elsewhere, which the registry named: without the authorization.
+
+        Another port of the registry's own name is named by the registry too: the name may have
+        come to mean another address since.
+
+        Raises ProtocolViolation, which nobody tries again, if nothing answers at such a port: it
+        is most likely one that the registry's answer has lost.
+        """
+        registry = self.registry
+        try:
+            return (yield replace(call, named_by=call.named_by or registry.host))
+        except TransportFailed as error:
+            if not _is_lost_port(error, call.url, registry):
+                raise
+            lost = ProtocolViolation(f"{registry.base} named {redacted(call.url)}, and {error}")
+            lost.add_note("if its port is wrong, the proxy in front must pass the Host header on")
+            raise lost from error
+
+
+def _is_lost_port(error: TransportFailed, url: str, registry: Registry) -> bool:
+    """Return whether nothing answers at another port of the registry's own host."""
+    return error.reason in _NOTHING_ANSWERS and host_of(url) == registry.host
 
 
 def enter(
