@@ -11,6 +11,7 @@ a body's block, or before its answer, may wait (see `outgoing`).
 
 from __future__ import annotations
 
+import errno
 import re
 import select
 import socket
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["Backend"]
 
 _READ_SIZE: Final = 1 << 18  # bytes; with the library's 64 KiB a download costs 8 % more CPU
+# No descriptor, no memory.
+_LOCAL_FAULTS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 _EARLY_SIZE: Final = 1 << 16  # bytes of an early answer that are taken at a time
 # An interim answer (RFC 9110, section 15.2; 101 is final), and how many bytes it takes to tell.
 _INTERIM: Final = re.compile(rb"HTTP/1\.[01] 1(?!01)")
@@ -295,13 +298,18 @@ class Backend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        """Connect. Raises ConnectError, ConnectTimeout of the library, Refused."""
+        """Connect. Raises ConnectError, ConnectTimeout of the library, Refused.
+
+        Raises OSError if it is this machine that lacks something: the registry is not at fault.
+        """
         UNDER_WAY.get().fresh = True
         options = [*_OPTIONS, *(socket_options or ())]
         try:
             stream = self._inner.connect_tcp(host, port, timeout, local_address, options)
         except UnicodeError as error:  # a name that DNS cannot have; the library lets it through
             raise httpcore.ConnectError(error) from error
+        except httpcore.ConnectError as error:
+            raise _local_fault(error) or error
         if self._sightings is not None:
             try:
                 self._judge(host, stream, self._sightings)
@@ -320,3 +328,10 @@ class Backend(httpcore.NetworkBackend):
         if zone > self._limit:
             raise Refused(address)
         sightings.note(host, zone)
+
+
+def _local_fault(error: httpcore.ConnectError) -> OSError | None:
+    """Return what this machine lacks for a connection, if that is why there is none."""
+    # The library keeps what it caught as its error's argument.
+    causes = (part for part in error.args if isinstance(part, OSError))
+    return next((cause for cause in causes if cause.errno in _LOCAL_FAULTS), None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import struct
 import threading
@@ -121,6 +123,20 @@ class TestFailure:
         with failing("connect", "refused") as caught:
             client.run(one(Call("POST", url, body=b"body")))
         assert caught[0].sent == 0
+
+    @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM])
+    def test_what_this_machine_lacks_is_no_failure_of_the_registry(
+        self, client: Transport, monkeypatch: pytest.MonkeyPatch, number: int
+    ) -> None:
+        """It is raised as it is: the command says `local`, and nothing is tried again."""
+
+        def fail(*_: object, **_options: object) -> socket.socket:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(socket, "create_connection", fail)
+        with pytest.raises(OSError, match=os.strerror(number)) as caught:
+            client.run(one(Call("GET", "http://127.0.0.1:1/")))
+        assert caught.value.errno == number
 
     @pytest.mark.parametrize(
         "url",
