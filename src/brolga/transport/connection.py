@@ -309,7 +309,9 @@ class Backend(httpcore.NetworkBackend):
         except UnicodeError as error:  # a name that DNS cannot have; the library lets it through
             raise httpcore.ConnectError(error) from error
         except httpcore.ConnectError as error:
-            raise _local_fault(error) or error
+            if fault := _local_fault(error):
+                raise fault from None
+            raise
         if self._sightings is not None:
             try:
                 self._judge(host, stream, self._sightings)
