@@ -50,7 +50,7 @@ _FAST_S = 1.0
 # struct linger: on, no time (socket(7)).
 _AT_ONCE = struct.pack("ii", 1, 0)
 
-_NO_UPGRADE = b"HTTP/1.1 501 Not Implemented\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_NO_UPGRADE = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
@@ -142,7 +142,8 @@ class Connection(HttpToolsProtocol):
             self._end(b"")
 
     def _has_body(self) -> bool:
-        return any(name in {b"content-length", b"transfer-encoding"} for name, _ in self.headers)
+        fields = dict(self.headers)
+        return b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0"
 
     def _end(self, answer: bytes) -> None:
         """Take no further request, answer none that waits, and close."""

@@ -102,7 +102,7 @@ def test_a_body_behind_an_upgrade_is_no_request(shared_registry: str, in_one_pie
             with suppress(ConnectionError):
                 connection.sendall(inner)
         status, text = answer(connection)
-    assert (status, text.count(b"HTTP/1.1 ")) == (501, 1)
+    assert (status, text.count(b"HTTP/1.1 ")) == (400, 1)
 
 
 def test_an_upgrade_without_a_body_is_ignored(shared_registry: str) -> None:
