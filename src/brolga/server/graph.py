@@ -58,18 +58,19 @@ WHERE digest NOT IN (SELECT digest FROM manifest)
 """
 _FOUND = """
 SELECT media_type, digest, size FROM (
-    SELECT 0 AS rank, place, media_type, digest, size FROM entry WHERE digest = ?1
-    UNION ALL SELECT 1, 0, media_type, digest, size FROM child WHERE digest = ?1
+    SELECT 0 AS rank, place, media_type, digest, size FROM entry WHERE digest = :digest
+    UNION ALL SELECT 1, 0, media_type, digest, size FROM child WHERE digest = :digest
 ) ORDER BY rank, place LIMIT 1
 """
 _TAGS = """
 SELECT DISTINCT tag, folded FROM entry
-WHERE tag IS NOT NULL AND (?1 IS NULL OR (folded, tag) > (?2, ?1))
-ORDER BY folded, tag LIMIT ?3
+WHERE tag IS NOT NULL AND (:last IS NULL OR (folded, tag) > (:folded, :last))
+ORDER BY folded, tag LIMIT :most
 """
 _REFERRERS = """
 SELECT digest, listed FROM manifest
-WHERE subject = ?1 AND digest > ?2 AND (?3 IS NULL OR artifact_type = ?3) ORDER BY digest
+WHERE subject = :subject AND digest > :last AND (:type IS NULL OR artifact_type = :type)
+ORDER BY digest
 """
 
 
@@ -131,7 +132,7 @@ class Graph:
 
     def tags(self, last: str | None, count: int) -> list[str]:
         """Return at most so many tags after one, in case-insensitive order."""
-        values = (last, (last or "").lower(), count)
+        values = {"last": last, "folded": (last or "").lower(), "most": count}
         return [row[0] for row in self._database.execute(_TAGS, values)]
 
     def by_tag(self, tag: str) -> Descriptor | None:
@@ -144,11 +145,11 @@ class Graph:
 
     def find(self, digest: Digest) -> Descriptor | None:
         """Return a manifest that can be reached, as it was described first."""
-        return _descriptor(self._database.execute(_FOUND, (str(digest),)).fetchone())
+        return _descriptor(self._database.execute(_FOUND, {"digest": str(digest)}).fetchone())
 
     def referrers(self, digest: Digest, artifact_type: str | None, last: str) -> Iterator[Referrer]:
         """Yield the manifests whose subject has a digest, ordered by their own, after `last`."""
-        values = (str(digest), last, artifact_type)
+        values = {"subject": str(digest), "last": last, "type": artifact_type}
         for found, listed in self._database.execute(_REFERRERS, values):
             yield Referrer(_described((OCI_MANIFEST, found, 0)).digest, listed)
 
