@@ -11,6 +11,7 @@ nor is read. The root is the user's choice: it may be a link.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from contextlib import contextmanager, suppress
@@ -149,10 +150,18 @@ class Directory:
             os.link(*names, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
 
     def prune(self, path: Path) -> None:
-        """Delete a directory and those above it, below the root, as long as each is empty."""
+        """Delete a directory and those above it, below the root, as long as each is empty.
+
+        Each is deleted under its lock (flock). One that somebody else has locked stays.
+        """
         with suppress(OSError):
             while path != self.root:
-                with self.opened(path.parent) as above:
+                with self.opened(path.parent) as above, self.opened(path) as descriptor:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    # Before the lock, another one could take the name.
+                    there = os.stat(path.name, dir_fd=above, follow_symlinks=False)
+                    if not os.path.samestat(there, os.fstat(descriptor)):
+                        return
                     os.rmdir(path.name, dir_fd=above)
                 path = path.parent
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 from typing import TYPE_CHECKING
@@ -163,6 +164,35 @@ def test_prune_deletes_empty_directories(root: Directory, outside: Path) -> None
     assert (outside / "empty").is_dir()
     root.prune(root.root)
     assert root.root.is_dir()
+
+
+def test_prune_leaves_a_directory_that_is_locked(root: Directory) -> None:
+    """Whoever holds the lock of a directory is about to put something there."""
+    path = root.root / "a/b"
+    root.make(path / "c")
+    with root.opened(path) as descriptor:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        root.prune(path / "c")
+    assert list(path.iterdir()) == []
+    root.prune(path)
+    assert list(root.root.iterdir()) == []
+
+
+def test_prune_leaves_a_directory_that_took_the_name_of_another(
+    root: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock of a directory that is gone says nothing about the one that has its name now."""
+    path, real = root.root / "a", fcntl.flock
+
+    def flock(descriptor: int, operation: int) -> None:
+        path.rename(root.root / "old")
+        path.mkdir()
+        real(descriptor, operation)
+
+    root.make(path)
+    monkeypatch.setattr(fcntl, "flock", flock)
+    root.prune(path)
+    assert path.is_dir()
 
 
 def test_what_is_missing(root: Directory) -> None:

@@ -153,6 +153,19 @@ def test_tags_from_many_threads_are_all_kept(repo: Repo, tmp_path: Path) -> None
     assert len(set(repo.manifests.tags())) == 40
 
 
+def test_a_directory_stays_while_its_layout_is_locked(repo: Repo, tmp_path: Path) -> None:
+    """A first push fails while another one holds the lock: both would lock a directory each."""
+    other = Store(tmp_path).repo(Repository("localhost", "a/b"))
+    repo._layout.disk.make(repo._layout.uploads)
+    with repo._layout.locked():
+        before = (tmp_path / "a/b").stat()
+        with pytest.raises(LayoutBusy):
+            other.manifests.put(BODY, MANIFEST, ["x"])
+        assert os.path.samestat(before, (tmp_path / "a/b").stat())
+        with pytest.raises(LayoutBusy):
+            other.manifests.put(BODY, MANIFEST, ["x"])
+
+
 def test_sessions_are_found_again(repo: Repo, tmp_path: Path) -> None:
     """A session is its file: another store of the same directory has it."""
     upload = repo.start_upload()
