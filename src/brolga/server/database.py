@@ -55,6 +55,9 @@ _LEFT_S = 3600.0
 # How long one waits for another that changes the same file.
 _PATIENCE_S = 10.0
 
+# How often a file is looked for again that another one deleted, or that was damaged.
+_TRIES = 5
+
 # The file may be sound, and cannot be used now: another one serves. Any other error is damage.
 _UNUSABLE = frozenset(
     {
@@ -108,23 +111,28 @@ class Databases:
 
     def run(self, layout: Layout, work: Callable[[sqlite3.Connection], _T]) -> _T:
         """Do some work with the index of a layout; again if a file turns out to be unusable."""
-        if not self._read_only:
-            for _ in range(2):
-                try:
-                    return _run(functools.partial(_open_in, layout), work)
-                except sqlite3.Error as error:
-                    self._tell(layout, error)
-                    if _is_unusable(error):
-                        break
-                    _discard(layout)
+        for _ in range(0 if self._read_only else _TRIES):
+            file = None
+            try:
+                file = _file_in(layout)
+                return _run(file, work)
+            except sqlite3.Error as error:
+                if file is not None and not os.path.lexists(file):
+                    continue  # another one found it damaged
+                self._tell(layout, error)
+                if file is None or _is_unusable(error):
+                    break
+                # Who has it open may need its journal, which is left.
+                with suppress(OSError):
+                    layout.disk.unlink(file)
         try:
-            return _run(functools.partial(self._open_elsewhere, layout), work)
+            return _run(self._file_elsewhere(layout), work)
         except sqlite3.Error as error:
             self._tell(layout, error)
-        return _run(functools.partial(_open, ":memory:"), work)
+        return _run(None, work)
 
-    def _open_elsewhere(self, layout: Layout) -> sqlite3.Connection:
-        """Open the index in a directory of our own for temporary files. Raises sqlite3.Error."""
+    def _file_elsewhere(self, layout: Layout) -> Path:
+        """Return the index in a directory of our own for temporary files. Raises sqlite3.Error."""
         with self._lock:
             if self._elsewhere is None:
                 try:
@@ -132,8 +140,10 @@ class Databases:
                 except OSError as error:
                     raise sqlite3.OperationalError(str(error)) from error
                 weakref.finalize(self, shutil.rmtree, self._elsewhere, ignore_errors=True)
-        name = hashlib.sha256(os.fsencode(layout.path)).hexdigest()
-        return _open(str(self._elsewhere / name))
+        file = self._elsewhere / hashlib.sha256(os.fsencode(layout.path)).hexdigest()
+        with suppress(OSError):  # SQLite says what is wrong
+            file.touch()
+        return file
 
     def _tell(self, layout: Layout, error: sqlite3.Error) -> None:
         """Log the first time that an index cannot be used; the next ones have the same cause."""
@@ -142,10 +152,9 @@ class Databases:
             _log.warning("the index in %s cannot be used: %s", layout.path / DATABASE, error)
 
 
-def _run(
-    open_one: Callable[[], sqlite3.Connection], work: Callable[[sqlite3.Connection], _T]
-) -> _T:
-    with closing(open_one()) as database:
+def _run(file: Path | None, work: Callable[[sqlite3.Connection], _T]) -> _T:
+    """Do some work with the index in a file, or in memory. Raises sqlite3.Error."""
+    with closing(_open(file)) as database:
         return work(database)
 
 
@@ -156,14 +165,13 @@ def _is_unusable(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CANTOPEN) & 0xFF in _UNUSABLE
 
 
-def _open_in(layout: Layout) -> sqlite3.Connection:
-    """Open the index that is kept in a layout. Raises sqlite3.Error."""
+def _file_in(layout: Layout) -> Path:
+    """Return the index that is kept in a layout. Raises sqlite3.Error."""
     directory = layout.path / DATABASE
     try:
-        name = _current(layout.disk, directory)
+        return directory / _current(layout.disk, directory)
     except OSError as error:
         raise sqlite3.OperationalError(str(error)) from error
-    return _open(str(directory / name))
 
 
 def _current(disk: Disk, directory: Path) -> str:
@@ -173,10 +181,10 @@ def _current(disk: Disk, directory: Path) -> str:
         if _FILE.fullmatch(entry.name):
             with suppress(FileNotFoundError):
                 found[entry.name] = entry.stat(follow_symlinks=False)
-    files = [name for name in found if name.endswith(_END)]
-    if not files:
-        disk.make(directory)
-    current = min(files, default=f"manifests-1-{uuid.uuid4().hex}{_END}")
+    current = min((name for name in found if name.endswith(_END)), default=None)
+    if current is None:
+        current = f"manifests-1-{uuid.uuid4().hex}{_END}"
+        os.close(disk.create(directory / current))
     for name, status in found.items():
         if not name.startswith(current):
             # Two processes made one each, or one was killed. Who has it open may need its journal.
@@ -187,26 +195,19 @@ def _current(disk: Disk, directory: Path) -> str:
     return current
 
 
-def _discard(layout: Layout) -> None:
-    """Delete the index. Who has it open may need its journal, which is left."""
-    directory = layout.path / DATABASE
-    with suppress(OSError):
-        for entry in list(layout.disk.scan(directory)):
-            if _FILE.fullmatch(entry.name) and entry.name.endswith(_END):
-                layout.disk.unlink(directory / entry.name)
-
-
-def _open(path: str) -> sqlite3.Connection:
-    """Open a file, made if it is missing. Raises sqlite3.Error."""
+def _open(file: Path | None) -> sqlite3.Connection:
+    """Open a file that is there, perhaps empty; None for memory. Raises sqlite3.Error."""
     boot = _boot_id()
-    database = sqlite3.connect(path, timeout=_PATIENCE_S, isolation_level=None)
+    name = "file::memory:" if file is None else f"{file.absolute().as_uri()}?mode=rw"
+    database = sqlite3.connect(name, uri=True, timeout=_PATIENCE_S, isolation_level=None)
     try:
         database.execute("PRAGMA trusted_schema = OFF")
         # A file that was open when the machine lost power is not used again, so nothing waits for
         # the device.
         database.execute(f"PRAGMA synchronous = {'OFF' if boot else 'FULL'}")
-        if not _is_of(database, boot):
+        if _version(database) == 0:
             _create(database, boot)
+        _require_boot(database, boot)
     except BaseException:
         database.close()
         raise
@@ -222,17 +223,10 @@ def _create(database: sqlite3.Connection, boot: str) -> None:
     database.execute("COMMIT")
 
 
-def _is_of(database: sqlite3.Connection, boot: str) -> bool:
-    """Return whether the tables are there. Raises _Damaged if they are of an earlier start."""
-    try:
-        found = database.execute("SELECT id FROM boot").fetchone()
-    except sqlite3.OperationalError:
-        if _version(database):
-            raise
-        return False
-    if found != (boot,):
+def _require_boot(database: sqlite3.Connection, boot: str) -> None:
+    """Raise _Damaged if the tables are of an earlier start of the machine."""
+    if database.execute("SELECT id FROM boot").fetchone() != (boot,):
         raise _Damaged("it is of the time before the machine was started")
-    return True
 
 
 def _version(database: sqlite3.Connection) -> int:

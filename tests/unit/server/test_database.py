@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import shutil
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -224,6 +225,74 @@ def test_many_threads_and_stores(tmp_path: Path, repo: Repo, file: Path) -> None
     stop.set()
     deleter.join()
     assert errors == []
+
+
+class Interleaved(sqlite3.Connection):
+    """A connection that lets another one do something before the statement `at`."""
+
+    at = 0
+    other: Callable[[], object]
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        kind = type(self)
+        kind.at -= 1
+        if kind.at == -1:
+            kind.other()
+        return super().execute(*arguments)
+
+
+@pytest.mark.parametrize("other", ["opens it", "deletes it", "deletes it and opens it"])
+@pytest.mark.parametrize("at", range(24))
+def test_another_one_between_any_two_statements(
+    repo: Repo,
+    file: Path,
+    caplog: pytest.LogCaptureFixture,
+    other: str,
+    at: int,
+) -> None:
+    """Two processes make the index at one time, or one finds it damaged that the other uses."""
+    connect, patience = sqlite3.connect, pytest.MonkeyPatch()
+    repository = Repository("localhost", "a/b")
+
+    def interfere() -> None:
+        patience.setattr(sqlite3, "connect", connect)
+        patience.setattr(database, "_PATIENCE_S", 0)
+        if "deletes" in other:
+            for path in file.parent.glob("*.sqlite3"):
+                path.unlink()
+        if "opens" in other:
+            assert Store(file.parents[3]).repo(repository).manifests.tags() == ["v1"]
+        patience.undo()
+
+    Interleaved.at, Interleaved.other = at, staticmethod(interfere)
+    file.unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite3, "connect", functools.partial(connect, factory=Interleaved))
+        assert repo.manifests.tags() == ["v1"]
+    assert repo.manifests.tags() == ["v1"]
+    # The other one waits for the end of a transaction, which does not come here before it is done.
+    messages = [record.getMessage() for record in caplog.records]
+    assert [one for one in messages if not one.endswith("database is locked")] == []
+    assert len(list(file.parent.glob("*.sqlite3"))) == 1
+
+
+def test_a_name_is_not_used_again(repo: Repo, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is deleted before it is opened is not made under its name.
+
+    SQLite finds a journal by the name of its file, and who has the old file open has one.
+    """
+    connect, names = sqlite3.connect, [file.name]
+
+    def delete_first(path: str, **options: Any) -> sqlite3.Connection:
+        file.unlink(missing_ok=True)
+        opened: sqlite3.Connection = connect(path, **options)
+        return opened
+
+    monkeypatch.setattr(sqlite3, "connect", delete_first)
+    assert repo.manifests.tags() == ["v1"]
+    assert not file.exists()
+    names += [path.name for path in file.parent.glob("*.sqlite3")]
+    assert len(names) == 2
 
 
 def test_one_of_two_files_is_left(repo: Repo, file: Path) -> None:
