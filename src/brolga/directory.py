@@ -149,19 +149,29 @@ class Directory:
             names = (source.name, target.name)
             os.link(*names, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
 
+    @contextmanager
+    def locked(self, path: Path, operation: int = fcntl.LOCK_EX) -> Iterator[None]:
+        """Hold a lock on a directory, against other threads and processes: flock(2).
+
+        Raises BlockingIOError if `operation` says not to wait, FileNotFoundError if the directory
+        was deleted before the lock: the next process would lock another one of this name.
+        """
+        with self.opened(path) as descriptor:
+            fcntl.flock(descriptor, operation)
+            with self.opened(path) as current:
+                if not os.path.samestat(os.fstat(descriptor), os.fstat(current)):
+                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+            yield
+
     def prune(self, path: Path) -> None:
         """Delete a directory and those above it, below the root, as long as each is empty.
 
-        Each is deleted under its lock (flock). One that somebody else has locked stays.
+        Each is deleted under its lock. A directory that another thread or process has locked stays.
         """
         with suppress(OSError):
             while path != self.root:
-                with self.opened(path.parent) as above, self.opened(path) as descriptor:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    # Before the lock, another one could take the name.
-                    there = os.stat(path.name, dir_fd=above, follow_symlinks=False)
-                    if not os.path.samestat(there, os.fstat(descriptor)):
-                        return
+                lock = self.locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                with lock, self.opened(path.parent) as above:
                     os.rmdir(path.name, dir_fd=above)
                 path = path.parent
 

@@ -19,7 +19,6 @@ directory is refused (directory).
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import stat
@@ -299,18 +298,9 @@ class Files:
             raise self._wrong(f"{_LINK}: {error.filename}") from error
 
     @contextmanager
-    def _held(self, directory: Path, how: int) -> Iterator[None]:
-        """Hold a lock on a directory of the layout.
-
-        Raises BlockingIOError where `how` says not to wait, FileNotFoundError where it was taken
-        away meanwhile: who comes next holds another one of this name.
-        """
-        with self._safe(), self._tree.opened(directory) as descriptor:
-            fcntl.flock(descriptor, how)
-            with self._tree.opened(directory) as there:
-                if not os.path.samestat(os.fstat(descriptor), os.fstat(there)):
-                    name = os.fspath(directory)
-                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+    def _held(self, directory: Path, operation: int) -> Iterator[None]:
+        """Hold a lock on a directory of the layout. Raises as Directory.locked, InvalidLayout."""
+        with self._safe(), self._tree.locked(directory, operation):
             yield
 
     @contextmanager

@@ -18,7 +18,6 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
-import os
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -139,17 +138,13 @@ class Layout:
     def locked(self) -> Iterator[None]:
         """Keep other threads and processes from changing the layout. Raises LayoutBusy."""
         with ExitStack() as stack:
+            lock = self.disk.locked(self.path, fcntl.LOCK_EX | fcntl.LOCK_NB)
             try:
-                descriptor = stack.enter_context(self.disk.opened(self.path))
+                stack.enter_context(lock)
             except FileNotFoundError as error:
                 raise LayoutBusy(f"{self.name} was taken away") from error
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise LayoutBusy(f"another program holds the lock of {self.name}") from error
-            # Whoever made the directory may have taken it away again before the lock.
-            if not self._is_at(descriptor):
-                raise LayoutBusy(f"{self.name} was taken away")
             yield
 
     def leave_nothing(self) -> None:
@@ -157,10 +152,3 @@ class Layout:
         with suppress(UnsafePath):  # something was stored, whatever it is
             if not self.exists():
                 self.disk.prune(self.uploads)
-
-    def _is_at(self, descriptor: int) -> bool:
-        try:
-            with self.disk.opened(self.path) as there:
-                return os.path.samestat(os.fstat(descriptor), os.fstat(there))
-        except FileNotFoundError:
-            return False
