@@ -4,8 +4,8 @@ Knows openat, O_NOFOLLOW and O_NONBLOCK. Must not know what the files are for.
 
 Strategy: a path is walked from the root down. Each directory is opened from the one above it, and a
 file by its name in the last of them, never by following a link. A file is opened without waiting,
-and only if it is a regular one: a FIFO or a device that somebody planted neither stops the program
-nor is read. The root is the user's choice: it may be a link.
+and only if it is a regular one: a planted FIFO or device neither stops the program nor is read. The
+root is the user's choice: it may be a link.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Directory", "UnsafePath"]
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NOWHERE: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-# Somebody may delete an empty directory between its making and its use.
+# Another process may delete an empty directory before it is used.
 _TRIES: Final = 10
 
 
@@ -61,7 +61,7 @@ class Directory:
             os.close(descriptor)
 
     def _below(self, path: Path) -> tuple[str, ...]:
-        """Return the parts of a path below the root. Raises ValueError for another one."""
+        """Return the parts of a path below the root. Raises ValueError if it is not."""
         parts = path.parts
         count = len(self._parts)
         if parts[:count] != self._parts or ".." in parts[count:]:
@@ -96,7 +96,7 @@ class Directory:
             try:
                 descriptor = os.open(path.name, flags | _NOWHERE, 0o666, dir_fd=directory)
             except OSError as error:
-                # ENXIO: a socket, or a FIFO that nobody reads.
+                # ENXIO: a socket, or a FIFO without a reader.
                 if error.errno in {errno.ELOOP, errno.ENXIO}:
                     raise UnsafePath(path) from error
                 raise
@@ -176,7 +176,7 @@ class Directory:
                 path = path.parent
 
     def scan(self, path: Path) -> Iterator[os.DirEntry[str]]:
-        """Yield what is in a directory; nothing if there is none."""
+        """Yield what is in a directory; nothing if it is missing."""
         missing = suppress(FileNotFoundError, NotADirectoryError)
         with missing, self.opened(path) as descriptor, os.scandir(descriptor) as entries:
             yield from entries

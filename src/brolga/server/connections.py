@@ -12,7 +12,7 @@ Knows uvicorn's HTTP protocol, whose hooks it extends. Must not know what is ser
   9112, section 9.3.2, prepares clients for.
 - Nothing is upgraded. What follows a request that asks for it is never read as a request.
 - No more connections at once than the process has file descriptors for.
-- The ASGI extension `http.response.zerocopysend`: sendfile(2), where TLS is not in between.
+- The ASGI extension `http.response.zerocopysend`: sendfile(2), if there is no TLS in between.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Pass on the end of a body."""
-        # Before the first request there is none, whatever uvicorn's types say.
+        # It is None before the first request, whatever uvicorn's types say.
         if self.cycle is not None:
             super().on_message_complete()
 
@@ -175,7 +175,7 @@ class Connection(HttpToolsProtocol):
 
     def overdue(self, now: float) -> bool:
         """Whether nothing has been served here for too long; `now` is the loop's time."""
-        # Before the first request there is none, whatever uvicorn's types say.
+        # It is None before the first request, whatever uvicorn's types say.
         served = self.cycle is not None and not self.cycle.response_complete  # type: ignore[redundant-expr] # as above
         return not served and now - self._free_since > FREE_S
 
@@ -218,7 +218,7 @@ class _Sender:
         self.lost = asyncio.Event()
 
     def cut(self) -> None:
-        """Close; where a file is being sent, after that has stopped, as asyncio needs it."""
+        """Close; if a file is being sent, after that has stopped, as asyncio needs it."""
         if self._waiting is None:
             self._reset()
         elif not self._waiting.expired():
@@ -260,7 +260,7 @@ class _Sender:
         self._transport.abort()
 
     async def _send_file(self, message: Message, send: Send) -> None:
-        """Send part of a file; raises OSError where the client is gone or the file too short."""
+        """Send part of a file; raises OSError if the client is gone or the file too short."""
         loop = asyncio.get_running_loop()
         offset, end = message["offset"], message["offset"] + message["count"]
         largest = _SLICE

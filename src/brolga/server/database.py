@@ -5,11 +5,12 @@ Knows SQLite, and what becomes of a file that cannot be used. Must not know what
     <layout>/.index/manifests-1-<random>.sqlite3
 
 The layout is the truth, so the file may be lost at any time. One that is damaged, or was open when
-the machine lost power, is made anew. If the directory cannot be written, or somebody planted a link
-there, the file is in a directory for temporary files, and without such a one in memory. Each piece
-of work opens the file and closes it: threads, processes and a second registry on the directory are
-alike to it, and no memory is held between two requests. No name is used twice: SQLite finds the
-journal of a file by its name, and would undo in a new file what was done in one that is gone.
+the machine lost power, is made anew. If the directory cannot be written, or a link is planted
+there, the file is in a directory for temporary files; if there is no such directory, the index is
+in memory. Each piece of work opens the file and closes it: threads, processes and a second registry
+on the directory are alike to it, and no memory is held between two requests. No name is used twice:
+SQLite finds the journal of a file by its name, and would undo in a new file what was done in one
+that was deleted.
 """
 
 from __future__ import annotations
@@ -52,13 +53,13 @@ _END = ".sqlite3"
 # How long a file is left that is not the one in use.
 _LEFT_S = 3600.0
 
-# How long one waits for another that changes the same file.
+# How long to wait for another thread or process that changes the file.
 _PATIENCE_S = 10.0
 
-# How often a file is looked for again that another one deleted, or that was damaged.
+# How often the file is looked for again, if another process deleted it or it was damaged.
 _TRIES = 5
 
-# The file may be sound, and cannot be used now: another one serves. Any other error is damage.
+# The file may be sound, and cannot be used now: another file serves. Any other error is damage.
 _UNUSABLE = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -74,7 +75,7 @@ _SCHEMA = """
 CREATE TABLE boot (id TEXT);
 -- Which index.json this was made of, and by whom.
 CREATE TABLE source (stamp TEXT, fingerprint BLOB, is_settled INTEGER, writer TEXT);
--- The entries of index.json, in its order; one that is no descriptor has no digest.
+-- The entries of index.json, in its order; one that is not a valid descriptor has no digest.
 CREATE TABLE entry (
     place INTEGER PRIMARY KEY, tag TEXT, folded TEXT, digest TEXT, media_type TEXT, size INTEGER
 );
@@ -118,11 +119,11 @@ class Databases:
                 return _run(file, work)
             except sqlite3.Error as error:
                 if file is not None and not os.path.lexists(file):
-                    continue  # another one found it damaged
+                    continue  # another process found it damaged
                 self._tell(layout, error)
                 if file is None or _is_unusable(error):
                     break
-                # Who has it open may need its journal, which is left.
+                # Its journal stays: a process that has the file open may need it.
                 with suppress(OSError):
                     layout.disk.unlink(file)
         try:
@@ -175,7 +176,7 @@ def _file_in(layout: Layout) -> Path:
 
 
 def _current(disk: Disk, directory: Path) -> str:
-    """Return the name of the index, a new one if there is none. Raises UnsafePath, OSError."""
+    """Return the name of the index, a new one if none is there. Raises UnsafePath, OSError."""
     found: dict[str, os.stat_result] = {}
     for entry in disk.scan(directory):
         if _FILE.fullmatch(entry.name):
@@ -187,7 +188,8 @@ def _current(disk: Disk, directory: Path) -> str:
         os.close(disk.create(directory / current))
     for name, status in found.items():
         if not name.startswith(current):
-            # Two processes made one each, or one was killed. Who has it open may need its journal.
+            # Two processes made one each, or a process was killed. One that has the file open
+            # may need its journal.
             if time.time() - status.st_mtime > _LEFT_S:
                 disk.unlink(directory / name)
         elif not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
@@ -216,7 +218,7 @@ def _open(file: Path | None) -> sqlite3.Connection:
 
 def _create(database: sqlite3.Connection, boot: str) -> None:
     database.execute("BEGIN IMMEDIATE")
-    if _version(database) == 0:  # nobody else was faster
+    if _version(database) == 0:  # no other process was faster
         for statement in _SCHEMA.split(";\n"):
             database.execute(statement)
         database.execute("INSERT INTO boot VALUES (?)", (boot,))

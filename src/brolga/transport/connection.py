@@ -57,7 +57,7 @@ _OPTIONS: Final = (
 class Unwatched(httpcore.NetworkStream):
     """The library's own stream: it does not look.
 
-    `stopped` tells that it gave up sending: what went out is no whole request.
+    `stopped` is whether sending was given up: then only a part of the request went out.
     """
 
     def __init__(self, inner: httpcore.NetworkStream) -> None:
@@ -236,7 +236,7 @@ class Watched(Unwatched):
                 return 0
 
     def _look(self) -> None:
-        """Raise WriteError where the registry has answered or gone."""
+        """Raise WriteError if the registry has answered or gone."""
         if not self._wait(select.POLLIN, 0):
             return
         self._socket.settimeout(0)
@@ -245,7 +245,7 @@ class Watched(Unwatched):
         except (BlockingIOError, ssl.SSLWantReadError):
             return  # TLS's own records, a session ticket say
         except OSError as error:
-            self._broken, data = error, b""  # told to whoever reads the answer: only once it comes
+            self._broken, data = error, b""  # raised by the read of the answer
         self._early = _without_interim(self._early + data)
         if not data or _is_final(self._early):
             raise httpcore.WriteError("the registry answered before the end of the request")
@@ -271,7 +271,7 @@ def _without_interim(early: bytes) -> bytes:
 
 
 def _is_final(early: bytes) -> bool:
-    """Tell whether what came begins a final answer: not an interim one, nor too little to tell."""
+    """Return whether data begins a final answer; False if it is interim, or too short to tell."""
     if _INTERIM.match(early):
         return len(early) > _EARLY_SIZE  # an interim answer without an end
     return len(early) >= _INTERIM_SIZE
@@ -333,7 +333,7 @@ class Backend(httpcore.NetworkBackend):
 
 
 def _local_fault(error: httpcore.ConnectError) -> OSError | None:
-    """Return what this machine lacks for a connection, if that is why there is none."""
+    """Return what this machine lacks for a connection, if that is why it failed."""
     # The library keeps what it caught as its error's argument.
     causes = (part for part in error.args if isinstance(part, OSError))
     return next((cause for cause in causes if cause.errno in _LOCAL_FAULTS), None)

@@ -1,7 +1,7 @@
 """Where an address is: outside, inside a private network, or link-local.
 
-Knows the address registries (RFC 6890), and which hosts were seen where. Must not know URLs, or
-who asks.
+Knows the address registries (RFC 6890), and in which zone each host was seen. Must not know URLs,
+or whose request it is.
 
 Strategy: a host is judged by the address that it was really reached at, never by its name: DNS may
 say one thing to whoever checks and another to whoever connects.
@@ -24,7 +24,10 @@ _METADATA: Final = frozenset({ip_address("fd00:ec2::254"), ip_address("100.100.1
 
 
 class Zone(IntEnum):
-    """Where an address is, the open net first: who may go to one may go to those before it."""
+    """Where an address is, the open net first.
+
+    A connection that may lead to one zone may lead to those before it.
+    """
 
     OUTSIDE = 0
     INSIDE = 1  # loopback, private, or otherwise not for everybody
@@ -32,7 +35,7 @@ class Zone(IntEnum):
 
 
 class Refused(Exception):
-    """A connection led to `address`, where its URL must not lead."""
+    """A connection led to `address`, to which its URL must not lead."""
 
     def __init__(self, address: str) -> None:
         super().__init__(address)
@@ -40,7 +43,7 @@ class Refused(Exception):
 
 
 def zone_of(address: str) -> Zone:
-    """Return where an IP address is, as a socket gives it."""
+    """Return the zone of an IP address, as a socket gives it."""
     there = _embedded(ip_address(address.partition("%")[0]))
     if there.is_link_local or there in _METADATA:
         return Zone.LINK_LOCAL
@@ -58,7 +61,7 @@ def _embedded(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
 
 
 class Sightings:
-    """Where hosts were reached, by name. Threads may share one."""
+    """The zone in which each host was reached, by name. Threads may share one."""
 
     def __init__(self) -> None:
         self._zones: dict[str, Zone] = {}
@@ -70,10 +73,10 @@ class Sightings:
         self._lock = threading.Lock()
 
     def note(self, host: str, zone: Zone) -> None:
-        """Keep where a host was reached; one that was outside once stays there."""
+        """Keep the zone of a host; one that was outside once stays outside."""
         with self._lock:
             self._zones[host] = min(zone, self._zones.get(host, zone))
 
     def of(self, host: str) -> Zone:
-        """Return where a host was reached: outside, as long as it was not."""
+        """Return the zone of a host; OUTSIDE if it was not reached yet."""
         return self._zones.get(host.lower(), Zone.OUTSIDE)

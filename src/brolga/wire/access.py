@@ -41,7 +41,7 @@ _VERSION: Final = "docker-distribution-api-version"
 # What a token server without the OAuth2 form says to a POST.
 _NO_OAUTH: Final = (400, 404, 405)
 # What tells that the registry speaks the other protocol: reasons of a TransportFailed, by the
-# scheme that was tried. A TLS connection that is cut may be an attack, and is no such sign.
+# scheme that was tried. A TLS connection that is cut may be an attack, and is not such a sign.
 _OTHER_SCHEME: Final = {"https": ("tls", "connect"), "http": ("connect", "cut")}
 _NOT_HTTP_HERE: Final = 400  # what a TLS server answers to plain http
 _NOTHING_ANSWERS: Final = ("connect", "tls")
@@ -53,7 +53,7 @@ _LAST_S: Final = 10.0
 
 @dataclass(frozen=True)
 class Credentials:
-    """Who asks: a name and password, or a token. Secrets are never shown.
+    """Credentials: a name and password, or a token. Secrets are never shown.
 
     `identity_token` is an OAuth2 refresh token (docker's `identitytoken`), `registry_token` a
     bearer token to be sent as it is (docker's `registrytoken`). `origin` says where they are from.
@@ -100,7 +100,7 @@ class Registry:
         self.base = base
         self.retry = retry or Retry()
         self.shows = shows or {}
-        self.asks = False  # whether it has asked who calls
+        self.asks = False  # whether it has asked for authorization
         self.clock = clock
         self._credentials = credentials or Credentials()
         self._bearer: dict[str, str] | None = None
@@ -130,11 +130,11 @@ class Registry:
         return Access(self, ("registry:catalog:*",), f"{self.base}/v2/")
 
     def is_home(self, url: str) -> bool:
-        """Whether a URL has this registry's own scheme, host and port: who may be authorized."""
+        """Return whether a URL has the registry's scheme, host and port: it may be authorized."""
         return origin(url) == origin(self.base)
 
     def authorization(self, scope: tuple[str, ...], patience: Patience) -> Flow[str]:
-        """Return the value of the Authorization header for a scope; empty where none is asked for.
+        """Return the value of the Authorization header for a scope; empty if none is asked for.
 
         Raises what the way to a token raises.
         """
@@ -157,7 +157,7 @@ class Registry:
     ) -> None:
         """Take in the challenge of a 401; `refused` is what did not do for `scope`.
 
-        Raises Unauthorized where there is nothing else to try, ProtocolViolation for a realm that
+        Raises Unauthorized if there is nothing else to try, ProtocolViolation for a realm that
         must not be asked.
         """
         self.asks = True
@@ -236,13 +236,13 @@ class Access:
         return self.root + path
 
     def send(self, call: Call, *, once: bool = False) -> Flow[Reply]:
-        """Make a call with the authorization, and again where it may be (`once`: but for a 401).
+        """Make a call with the authorization, and again if it may be (`once`: not after a 401).
 
         A read follows redirects; the authorization goes to the registry's own scheme, host and
         port alone, and a URL elsewhere is checked before it is called.
 
-        Raises Unauthorized where the credentials are wrong or missing, what the way to a token
-        raises, and TransportFailed where there was no answer.
+        Raises Unauthorized if the credentials are wrong or missing, what the way to a token
+        raises, and TransportFailed if there was no answer.
         """
         if once:
             return (yield from self._authorized(call))
@@ -252,7 +252,7 @@ class Access:
         return (yield from patiently(self.registry.retry, call, self._followed))
 
     def _followed(self, call: Call) -> Flow[Reply]:
-        """Make a call and, where it reads, follow redirects."""
+        """Make a call and, if it reads, follow redirects."""
         return (yield from follow(call, self._authorized, self.registry.base))
 
     def _authorized(self, call: Call) -> Flow[Reply]:
@@ -266,7 +266,7 @@ class Access:
         if reply.status != _UNAUTHORIZED or not call.is_repeatable:
             return reply
         if "www-authenticate" not in reply.headers:
-            return reply  # it does not ask who calls: nothing else can be tried
+            return reply  # it asks for no authorization: nothing else can be tried
         registry.learn(call, reply, said, self.scope)
         said = yield from registry.authorization(self.scope, call.patience)
         return (yield _with(replace(call, after_s=0.0), said))
@@ -277,7 +277,7 @@ class Access:
         Another port of the registry's own name is named by the registry too: the name may have
         come to mean another address since.
 
-        Raises ProtocolViolation, which nobody tries again, if nothing answers at such a port: it
+        Raises ProtocolViolation, which is not tried again, if nothing answers at such a port: it
         is most likely one that the registry's answer has lost.
         """
         registry = self.registry
@@ -306,10 +306,10 @@ def enter(
 ) -> Flow[Registry]:
     """Check that a host speaks the API, and learn what it asks for (distribution-spec, end-1).
 
-    `schemes` are tried in order; the next one only where the registry did not speak this one.
+    `schemes` are tried in order; the next one only if the registry does not speak the one before.
 
-    Raises TransportFailed where it cannot be reached, Unauthorized where it asks for what the
-    credentials are not, ProtocolViolation where it is no registry.
+    Raises TransportFailed if it cannot be reached, Unauthorized if it asks for other credentials,
+    ProtocolViolation if it is not a registry.
     """
     retry = retry or Retry()
     base, call, reply = yield from _knock(retry, [f"{name}://{api_host}" for name in schemes])
@@ -324,11 +324,11 @@ def enter(
 
 
 def check_login(registry: Registry) -> Flow[bool]:
-    """Call the API as who the credentials say; return whether the registry asked who calls.
+    """Call the API with the credentials; return whether the registry asked for them.
 
     Of a token server a token without a scope is wanted, which asks for the password alone.
 
-    Raises Unauthorized or Denied where they are refused, and what the way to a token raises.
+    Raises Unauthorized or Denied if they are refused, and what the way to a token raises.
     """
     access = Access(registry, (), f"{registry.base}/v2/")
     call = Call("GET", access.url(""))
@@ -341,7 +341,7 @@ def _expect_api(call: Call, reply: Reply) -> None:
     """Raise if an answer to the API check is not a registry's.
 
     Quay gives `true` as text/html (quay/quay, endpoints/v2/__init__.py): what names the API's
-    version, or is JSON, is no page.
+    version, or is JSON, is not a page.
     """
     expect(call, reply, _OK)
     if not reply.headers.get(_VERSION, "").startswith("registry/2") and not is_json(reply):
@@ -360,8 +360,8 @@ def _knock(retry: Retry, bases: Sequence[str]) -> Flow[tuple[str, Call, Reply]]:
         if not others or error.reason not in _OTHER_SCHEME[scheme]:
             raise
         if error.reason == "connect" and origin(base)[2] == origin(others[0])[2]:
-            raise  # the port was named, and nobody listens there, whatever is spoken
-        # Inside the handler: where the next one fails too, a traceback shows both.
+            raise  # the port was named, and nothing listens there, whatever the scheme
+        # Inside the handler: if the next one fails too, a traceback shows both.
         return (yield from _knock(retry, others))
     if others and scheme == "http" and reply.status == _NOT_HTTP_HERE:
         return (yield from _knock(retry, others))
