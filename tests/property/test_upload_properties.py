@@ -23,7 +23,7 @@ from brolga.errors import BrolgaError, DigestMismatch, NotComputed, SourceError,
 from brolga.replay import Tape, Window
 from brolga.spool import Spool
 from brolga.wire import BodyFailed, Call, Registry, Reply, Retry, upload_stream
-from brolga.wire.profiles import PROFILES, Style
+from brolga.wire.profiles import KNOWN_REGISTRIES, UploadStrategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -315,7 +315,7 @@ class Plan:
 
     size: int
     block: int
-    style: Style = field(default_factory=Style)
+    style: UploadStrategy = field(default_factory=UploadStrategy)
     keep: int | None = 0
     source: Literal["once", "again", "changed", "failing"] = "once"
     attempts: int = 4
@@ -379,7 +379,7 @@ def uploaded(plan: Plan) -> Outcome:
         way = Registry(HOME, retry=Retry(attempts=plan.attempts)).access(REPOSITORY, "pull,push")
         result: Descriptor | BrolgaError
         try:
-            result = drive(upload_stream(way, tape, seal, style=plan.style), registry)
+            result = drive(upload_stream(way, tape, seal, strategy=plan.style), registry)
         except BrolgaError as error:
             result = error
         in_vain = plan.kind.hidden > 0 or any(dict(plan.faults).get("HEAD", ()))
@@ -451,14 +451,14 @@ kinds = st.builds(
 
 
 @st.composite
-def styles(draw: st.DrawFn) -> Style:
+def styles(draw: st.DrawFn) -> UploadStrategy:
     """Draw how the bytes go out: as a profile says, in sizes that are reached here."""
-    style = draw(st.sampled_from([profile.style for profile in PROFILES]))
+    style = draw(st.sampled_from([profile.strategy for profile in KNOWN_REGISTRIES]))
     return replace(
         style,
-        chunk=draw(st.sampled_from([0, 0, 1, 5, 16, 64])),
-        smaller=style.smaller and 32,
-        smallest=draw(st.sampled_from([1, 4])),
+        chunk_size=draw(st.sampled_from([0, 0, 1, 5, 16, 64])),
+        fallback_chunk_size=style.fallback_chunk_size and 32,
+        min_chunk_size=draw(st.sampled_from([1, 4])),
     )
 
 

@@ -9,7 +9,7 @@ from tests.wire.scripted import REPOSITORY, USER, Answer, drive
 
 from brolga.client.explanation import explained
 from brolga.errors import TransportFailed
-from brolga.wire import Call, Flow, Registry, Reply, profile_of
+from brolga.wire import Call, Flow, Registry, Reply, identify_registry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +44,7 @@ def explain(
     """Explain a push to a registry that shows such headers."""
     registry = Registry(f"https://{host}", credentials, shows=shows or {})
     driver = Driver(answer or Reply(404))
-    style = profile_of(registry.host, registry.shows).style.wished(wish)
+    style = identify_registry(registry.host, registry.shows).strategy.override(wish)
     said = explained(cast("Transport", driver), registry, REPOSITORY, credentials, style)
     assert {call.method for call in driver.calls} == {"GET"}
     return said

@@ -17,7 +17,7 @@ from brolga.images import BlobLayer, BlockStream, BytesBlob, Image
 from brolga.manifest import Manifest
 from brolga.mediatypes import OCI_LAYER
 from brolga.reference import Repository
-from brolga.wire import Call, Reply, Retry, Style
+from brolga.wire import Call, Reply, Retry, UploadStrategy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -52,7 +52,7 @@ class Told:
 
 def remote(told: Told, *, mounts: bool = True, retry: Retry = ONCE) -> Remote:
     """Return a repository behind such a transport."""
-    style, way = Style(put_max=BLOB.size), access(retry=retry)
+    style, way = UploadStrategy(monolithic_max=BLOB.size), access(retry=retry)
     return Remote(REPOSITORY, way, cast("Transport", told), style=style, mounts=mounts)
 
 

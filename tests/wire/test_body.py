@@ -34,7 +34,16 @@ from brolga.errors import (
     TransportFailed,
 )
 from brolga.replay import Tape, Window
-from brolga.wire import BodyFailed, Call, Patience, Registry, Reply, Retry, Style, upload_stream
+from brolga.wire import (
+    BodyFailed,
+    Call,
+    Patience,
+    Registry,
+    Reply,
+    Retry,
+    UploadStrategy,
+    upload_stream,
+)
 from brolga.wire.body import IdleLimit, check_kept, wait_for_bytes
 
 if TYPE_CHECKING:
@@ -49,7 +58,7 @@ NEXT = Reply(202, {"location": SECOND})
 CREATED = Reply(201)
 GONE = Reply(204)
 HEARTBEATS_A_S = 4
-ONE_PATCH = Style(splits=False)
+ONE_PATCH = UploadStrategy(splits=False)
 
 
 @dataclass
@@ -88,7 +97,7 @@ def descriptor_of(*data: bytes) -> Descriptor:
 def upload(
     clock: Clock,
     *parts: bytes | int | Exception,
-    style: Style | None = None,
+    style: UploadStrategy | None = None,
     attempts: int = 2,
     window: int = 1 << 20,
 ) -> Flow[Descriptor]:
@@ -97,7 +106,7 @@ def upload(
     registry = Registry(HOME, None, retry=Retry(attempts=attempts), clock=clock)
     body = tape(clock.source(*parts), window)
     way = registry.access(REPOSITORY, "pull,push")
-    return upload_stream(way, body, lambda: blob, style=style)
+    return upload_stream(way, body, lambda: blob, strategy=style)
 
 
 def patch(*blocks: bytes | int, session: str = FIRST) -> Call:
@@ -118,8 +127,8 @@ def put(blob: Descriptor, session: str = SECOND) -> Call:
 # --- Before the first byte
 
 
-@pytest.mark.parametrize("style", [Style(), ONE_PATCH])
-def test_patch_is_opened_when_there_are_bytes(style: Style) -> None:
+@pytest.mark.parametrize("style", [UploadStrategy(), ONE_PATCH])
+def test_patch_is_opened_when_there_are_bytes(style: UploadStrategy) -> None:
     """A program may be silent for longer than a proxy waits for a body (pg_dump, a large query)."""
     play(
         upload(Clock(), 3600, ONE, style=style),
@@ -204,8 +213,8 @@ def test_short_silence_ends_no_patch() -> None:
     )
 
 
-@pytest.mark.parametrize("style", [ONE_PATCH, Style().wished("streamed")])
-def test_session_that_takes_one_patch_gets_one(style: Style) -> None:
+@pytest.mark.parametrize("style", [ONE_PATCH, UploadStrategy().override("streamed")])
+def test_session_that_takes_one_patch_gets_one(style: UploadStrategy) -> None:
     """JFrog, GAR; and whoever asks for one (`--upload-style streamed`)."""
     play(
         upload(Clock(), ONE, 60, TWO, style=style),
@@ -351,7 +360,12 @@ class Proxy:
         return Reply(202, {"location": FIRST}, sent=len(taken))
 
 
-STYLES = (Style(), Style(resumes=False), ONE_PATCH, Style(resumes=False, splits=False))
+STYLES = (
+    UploadStrategy(),
+    UploadStrategy(resumes=False),
+    ONE_PATCH,
+    UploadStrategy(resumes=False, splits=False),
+)
 PARTS = [bytes([number]) * 2 * KIB for number in range(30)]
 
 
@@ -361,7 +375,7 @@ PARTS = [bytes([number]) * 2 * KIB for number in range(30)]
 @pytest.mark.parametrize("silence_s", [3, 40, 300])
 @pytest.mark.parametrize("style", STYLES)
 def test_silent_source_is_survived(
-    *, style: Style, silence_s: int, bound_s: int, buffers: bool, cuts: bool
+    *, style: UploadStrategy, silence_s: int, bound_s: int, buffers: bool, cuts: bool
 ) -> None:
     """A healthy registry and a source that gives its bytes a moment later: two tries are enough."""
     clock = Clock()
@@ -386,7 +400,7 @@ silences = st.lists(
     cuts=st.booleans(),
 )
 def test_any_silence_is_survived(
-    *, parts: list[bytes | int], style: Style, bound_s: int, buffers: bool, cuts: bool
+    *, parts: list[bytes | int], style: UploadStrategy, bound_s: int, buffers: bool, cuts: bool
 ) -> None:
     """The right blob, whatever the source's pauses and whatever the proxy's bound."""
     clock = Clock()
@@ -458,4 +472,6 @@ def test_mismatch_in_one_patch_is_told() -> None:
 
 def test_style_in_one_patch() -> None:
     """All else stays."""
-    assert Style(chunk=7).in_one_patch() == replace(Style(chunk=7), splits=False)
+    assert UploadStrategy(chunk_size=7).with_one_patch() == replace(
+        UploadStrategy(chunk_size=7), splits=False
+    )

@@ -53,7 +53,7 @@ from brolga.wire import (
     Registry,
     Reply,
     Retry,
-    Style,
+    UploadStrategy,
     upload_bytes,
     upload_stream,
 )
@@ -76,11 +76,11 @@ MISMATCH = Reply(400, body=b'{"errors": [{"code": "DIGEST_INVALID"}]}')
 
 
 def upload(
-    body: Known | None = None, style: Style | None = None, attempts: int = 3
+    body: Known | None = None, style: UploadStrategy | None = None, attempts: int = 3
 ) -> Flow[Descriptor]:
     """Upload BODY, with second tries."""
     way = access(retry=Retry(attempts=attempts))
-    return upload_stream(way, body or Known(BODY), lambda: BLOB, style=style or Style())
+    return upload_stream(way, body or Known(BODY), lambda: BLOB, strategy=style or UploadStrategy())
 
 
 def asked(session: str, pause: float = 0.5) -> Call:
@@ -253,7 +253,7 @@ def test_an_offset_that_is_not_known_is_not_written_to(answer: Answer) -> None:
 def test_an_offset_behind_what_was_acknowledged_counts_as_that() -> None:
     """ECR's Range stays at the first chunk (aws/containers-roadmap#2831)."""
     play(
-        upload(style=Style(chunk=2)),
+        upload(style=UploadStrategy(chunk_size=2)),
         (POST, ACCEPTED),
         (chunk(FIRST, 0, b"bl"), Reply(202, {"location": SECOND})),
         (chunk(SECOND, 2, b"ob"), CUT),
@@ -265,7 +265,7 @@ def test_an_offset_behind_what_was_acknowledged_counts_as_that() -> None:
 
 def test_a_session_that_is_not_worth_asking_is_not_asked() -> None:
     """A PATCH that was cut ends its session in zot; ACR cannot resume."""
-    style = Style(resumes=False)
+    style = UploadStrategy(resumes=False)
     play(
         upload(style=style),
         (POST, ACCEPTED),
@@ -342,7 +342,7 @@ def test_attempts_are_bounded_and_the_last_failure_is_told() -> None:
     """Setbacks without a byte more are counted over sessions."""
     last = TransportFailed("the last one", reason="cut", sent=1)
     error = play(
-        upload(style=Style(resumes=False)),
+        upload(style=UploadStrategy(resumes=False)),
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         (delete(FIRST), GONE),
@@ -414,7 +414,7 @@ def test_the_window_is_enough_where_the_registry_is_in_it() -> None:
 def test_a_request_that_is_too_large_is_made_in_chunks() -> None:
     """413, and no header tells a maximum (distribution-spec#485): smaller ones, from the start."""
     play(
-        upload(style=Style(smaller=3, smallest=1)),
+        upload(style=UploadStrategy(fallback_chunk_size=3, min_chunk_size=1)),
         (POST, ACCEPTED),
         (patch(BODY), Reply(413, whole=False)),
         (delete(FIRST), GONE),
@@ -433,7 +433,7 @@ def test_a_proxy_without_chunked_coding_gets_requests_of_known_length(status: in
     respond with 501" (RFC 9112, section 6.1).
     """
     play(
-        upload(style=Style(smaller=3, smallest=1)),
+        upload(style=UploadStrategy(fallback_chunk_size=3, min_chunk_size=1)),
         (POST, ACCEPTED),
         (patch(BODY), Reply(status, whole=False)),
         (delete(FIRST), GONE),
@@ -449,25 +449,33 @@ def test_a_chunk_that_is_refused_for_its_coding_is_told(status: int) -> None:
     """It has a Content-Length: there is no other way to send it."""
     steps: list[Step] = [(POST, ACCEPTED), (chunk(FIRST, 0, b"blob"), Reply(status))]
     refused = delete(FIRST), GONE
-    play(upload(style=Style(chunk=8)), *steps, refused, error=RegistryError, match=str(status))
+    play(
+        upload(style=UploadStrategy(chunk_size=8)),
+        *steps,
+        refused,
+        error=RegistryError,
+        match=str(status),
+    )
 
 
-@pytest.mark.parametrize("style", [Style(smaller=0), Style(chunk=1 << 20)])
-def test_where_nothing_is_smaller_it_is_told(style: Style) -> None:
+@pytest.mark.parametrize(
+    "style", [UploadStrategy(fallback_chunk_size=0), UploadStrategy(chunk_size=1 << 20)]
+)
+def test_where_nothing_is_smaller_it_is_told(style: UploadStrategy) -> None:
     """GAR takes no chunks; and there is a smallest one."""
-    first = chunk(FIRST, 0, b"blob") if style.chunk else patch(BODY)
+    first = chunk(FIRST, 0, b"blob") if style.chunk_size else patch(BODY)
     steps: list[Step] = [(POST, ACCEPTED), (first, Reply(413)), (delete(FIRST), GONE)]
     play(upload(style=style), *steps, error=RegistryError, match="413")
 
 
 def test_chunks_are_halved_to_a_bound() -> None:
     """Halve and begin again: 32, 16, 8, 4, 2, 1 MiB."""
-    style, sizes = Style(), []
+    style, sizes = UploadStrategy(), []
     while style.can_shrink:
-        style = style.chunked()
-        sizes.append(style.chunk >> 20)
+        style = style.with_smaller_chunks()
+        sizes.append(style.chunk_size >> 20)
     assert sizes == [32, 16, 8, 4, 2, 1]
-    assert Style(chunk=(1 << 20) + 1).chunked().chunk == 1 << 20
+    assert UploadStrategy(chunk_size=(1 << 20) + 1).with_smaller_chunks().chunk_size == 1 << 20
 
 
 def test_the_last_chunk_may_go_with_the_put() -> None:
@@ -475,7 +483,7 @@ def test_the_last_chunk_may_go_with_the_put() -> None:
     headers = {"Content-Type": "application/octet-stream", "Content-Range": "2-3"}
     closing = Call("PUT", f"{SECOND}&{QUERY}", headers, b"ob", Patience.LONG)
     play(
-        upload(style=Style(chunk=2, last_in_put=True)),
+        upload(style=UploadStrategy(chunk_size=2, final_chunk_in_put=True)),
         (POST, ACCEPTED),
         (chunk(FIRST, 0, b"bl"), Reply(201, {"location": SECOND, "range": "0-1"})),
         (closing, CREATED),
@@ -486,7 +494,7 @@ def test_a_stream_that_goes_on_has_its_last_bytes_in_the_put_there() -> None:
     """ECR: after several PATCHes the last chunk must ride in the PUT."""
     headers = {"Content-Type": "application/octet-stream", "Content-Range": "3-3"}
     play(
-        upload(style=Style(smaller=1, last_in_put=True)),
+        upload(style=UploadStrategy(fallback_chunk_size=1, final_chunk_in_put=True)),
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         (asked(FIRST), has("0-1", SECOND)),
@@ -500,7 +508,7 @@ def test_a_last_chunk_that_was_lost_goes_out_again() -> None:
     headers = {"Content-Type": "application/octet-stream", "Content-Range": "2-3"}
     closing = Call("PUT", f"{SECOND}&{QUERY}", headers, b"ob", Patience.LONG)
     play(
-        upload(style=Style(chunk=2, last_in_put=True)),
+        upload(style=UploadStrategy(chunk_size=2, final_chunk_in_put=True)),
         (POST, ACCEPTED),
         (chunk(FIRST, 0, b"bl"), Reply(201, {"location": SECOND})),
         (closing, TransportFailed("cut", reason="cut")),
@@ -515,7 +523,7 @@ def test_a_last_chunk_that_arrived_does_not_go_out_again() -> None:
     headers = {"Content-Type": "application/octet-stream", "Content-Range": "2-3"}
     closing = Call("PUT", f"{SECOND}&{QUERY}", headers, b"ob", Patience.LONG)
     play(
-        upload(style=Style(chunk=2, last_in_put=True)),
+        upload(style=UploadStrategy(chunk_size=2, final_chunk_in_put=True)),
         (POST, ACCEPTED),
         (chunk(FIRST, 0, b"bl"), Reply(201, {"location": SECOND})),
         (closing, Reply(503)),
@@ -527,7 +535,7 @@ def test_a_last_chunk_that_arrived_does_not_go_out_again() -> None:
 def test_an_empty_stream_has_no_chunk() -> None:
     """Nothing to send is nothing to place: an empty PUT."""
     empty = Known((), produced=0, ended=False)
-    play(upload(empty, Style(chunk=2)), (POST, ACCEPTED), (put(FIRST), CREATED))
+    play(upload(empty, UploadStrategy(chunk_size=2)), (POST, ACCEPTED), (put(FIRST), CREATED))
 
 
 @pytest.mark.parametrize(("said", "size"), [("1", 2), ("3", 3), ("x", 2), ("", 2), ("9" * 9, 2)])
@@ -538,7 +546,7 @@ def test_a_registry_may_want_larger_chunks(said: str, size: int) -> None:
     """
     data = b"blob"
     play(
-        upload(style=Style(chunk=2)),
+        upload(style=UploadStrategy(chunk_size=2)),
         (POST, Reply(202, {"location": FIRST, "oci-chunk-min-length": said})),
         (chunk(FIRST, 0, data[:size]), Reply(202, {"location": SECOND})),
         (chunk(SECOND, size, data[size:]), Reply(202, {"location": SECOND})),
@@ -550,7 +558,7 @@ def test_one_byte_that_arrived_after_all_is_found_by_its_refusal() -> None:
     """0-0 is none or one byte (distribution 2.8): 416 says that it was one. A drawn case."""
     one = Known([b"b"], produced=1)
     play(
-        upload(one, style=Style(chunk=2)),
+        upload(one, style=UploadStrategy(chunk_size=2)),
         (POST, ACCEPTED),
         (chunk(FIRST, 0, b"b"), CUT),
         (asked(FIRST), has("0-0", FIRST)),
@@ -566,7 +574,7 @@ def test_one_byte_that_arrived_after_all_is_found_by_its_refusal() -> None:
 def test_a_chunk_without_an_answer_is_asked_for(answer: Answer) -> None:
     """It may have arrived: sent again blindly, it would be there twice."""
     play(
-        upload(style=Style(chunk=2)),
+        upload(style=UploadStrategy(chunk_size=2)),
         (POST, ACCEPTED),
         (chunk(FIRST, 0, b"bl"), answer),
         (asked(FIRST), has("0-1")),
@@ -578,7 +586,7 @@ def test_a_chunk_without_an_answer_is_asked_for(answer: Answer) -> None:
 def test_an_early_success_of_a_chunk_is_asked_for_the_rest() -> None:
     """An answer before a chunk's end cannot have seen all of it, as with a stream."""
     play(
-        upload(style=Style(chunk=2)),
+        upload(style=UploadStrategy(chunk_size=2)),
         (POST, ACCEPTED),
         (chunk(FIRST, 0, b"bl"), Reply(202, {"location": SECOND}, sent=0, whole=False)),
         (asked(FIRST), has("0-0")),
@@ -591,7 +599,7 @@ def test_an_early_success_of_a_chunk_is_asked_for_the_rest() -> None:
 def test_chunks_that_were_cut_are_an_interruption() -> None:
     """What a 2xx acknowledged is told."""
     error = play(
-        upload(style=Style(chunk=2), attempts=1),
+        upload(style=UploadStrategy(chunk_size=2), attempts=1),
         (POST, ACCEPTED),
         (chunk(FIRST, 0, b"bl"), Reply(202, {"location": SECOND})),
         (chunk(SECOND, 2, b"ob"), CUT),
@@ -744,7 +752,7 @@ def test_a_clean_refusal_of_the_closing_asks_for_no_blob(status: int) -> None:
         return answers.pop(0) if answers else GONE
 
     with pytest.raises(RegistryError):
-        drive(upload(style=Style(smaller=0), attempts=1), answer)
+        drive(upload(style=UploadStrategy(fallback_chunk_size=0), attempts=1), answer)
     assert "HEAD" not in calls
 
 
@@ -924,7 +932,7 @@ def test_the_wish_to_wait_comes_with_each_refusal(status: int) -> None:
         (put(THIRD), CREATED),
     )
     play(
-        upload(style=Style(chunk=2)),
+        upload(style=UploadStrategy(chunk_size=2)),
         (POST, ACCEPTED),
         (chunk(FIRST, 0, b"bl"), wish),
         (asked(FIRST, 9.0), has("0-1")),
@@ -1004,7 +1012,7 @@ def test_smaller_requests_are_tried_down_to_the_floor() -> None:
 
     data = bytes(3 << 20)
     body = Known([data], produced=len(data))
-    drive(upload(body, style=Style(smaller=8 << 20), attempts=2), answer)
+    drive(upload(body, style=UploadStrategy(fallback_chunk_size=8 << 20), attempts=2), answer)
     assert [size >> 20 for size in sizes] == [0, 3, 3, 2, 1, 1, 1]
 
 
@@ -1012,7 +1020,7 @@ def test_no_413_goes_below_what_the_registry_wants() -> None:
     """OCI-Chunk-Min-Length, or a profile's: a smaller chunk would be refused for ever."""
     large = Reply(202, {"location": FIRST, "oci-chunk-min-length": "3"})
     play(
-        upload(style=Style(chunk=4, smallest=1)),
+        upload(style=UploadStrategy(chunk_size=4, min_chunk_size=1)),
         (POST, large),
         (chunk(FIRST, 0, b"blob"), Reply(413)),
         (delete(FIRST), GONE),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from brolga.wire import Style, profile_of
-from brolga.wire.profiles import PROFILES
+from brolga.wire import UploadStrategy, identify_registry
+from brolga.wire.profiles import KNOWN_REGISTRIES
 
 
 @pytest.mark.parametrize(
@@ -53,15 +53,15 @@ def test_a_registry_is_known_by_its_host_or_by_what_it_shows(
     host: str, headers: dict[str, str], name: str
 ) -> None:
     """The first row that fits counts; a host that only looks alike does not fit."""
-    assert profile_of(host, headers).name == name
+    assert identify_registry(host, headers).name == name
 
 
 def test_each_row_says_why() -> None:
     """A peculiarity has its reason beside it, and each row a name of its own."""
-    assert len({profile.name for profile in PROFILES}) == len(PROFILES)
-    for profile in PROFILES:
-        assert profile.why
-        assert profile.hosts or profile.shows[0]
+    assert len({profile.name for profile in KNOWN_REGISTRIES}) == len(KNOWN_REGISTRIES)
+    for profile in KNOWN_REGISTRIES:
+        assert profile.evidence
+        assert profile.hosts or profile.header[0]
 
 
 @pytest.mark.parametrize(
@@ -82,12 +82,12 @@ def test_chunks_stay_within_what_a_registry_takes(name: str, sizes: list[int]) -
 
     What begins as one stream goes on in these sizes (MiB) after a 413 each.
     """
-    style = next(profile.style for profile in PROFILES if profile.name == name)
-    assert style.chunk == 0
+    style = next(profile.strategy for profile in KNOWN_REGISTRIES if profile.name == name)
+    assert style.chunk_size == 0
     tried = []
     while style.can_shrink:
-        style = style.chunked()
-        tried.append(style.chunk >> 20)
+        style = style.with_smaller_chunks()
+        tried.append(style.chunk_size >> 20)
     assert tried == sizes
 
 
@@ -103,13 +103,19 @@ def test_chunks_stay_within_what_a_registry_takes(name: str, sizes: list[int]) -
 )
 def test_a_user_may_wish_for_another_style(wish: str, chunk: int, put_max: int) -> None:
     """What they do not say stays as suits the registry."""
-    style = Style(smaller=7, put_max=9, last_in_put=True).wished(wish)
-    assert (style.chunk, style.put_max, style.last_in_put) == (chunk, put_max, True)
+    style = UploadStrategy(
+        fallback_chunk_size=7, monolithic_max=9, final_chunk_in_put=True
+    ).override(wish)
+    assert (style.chunk_size, style.monolithic_max, style.final_chunk_in_put) == (
+        chunk,
+        put_max,
+        True,
+    )
 
 
 def test_who_wants_chunks_gets_them_from_whoever_takes_none() -> None:
     """The table may be wrong, or old."""
-    assert Style(smaller=0).wished("chunked").chunk == 32 << 20
+    assert UploadStrategy(fallback_chunk_size=0).override("chunked").chunk_size == 32 << 20
 
 
 @pytest.mark.parametrize(
@@ -118,30 +124,32 @@ def test_who_wants_chunks_gets_them_from_whoever_takes_none() -> None:
 def test_what_is_not_a_style_is_refused(wish: str) -> None:
     """It says what there is."""
     with pytest.raises(ValueError, match="is not an upload style: auto, streamed, put or chunked"):
-        Style().wished(wish)
+        UploadStrategy().override(wish)
 
 
 @pytest.mark.parametrize(("size", "smaller"), [(1 << 30, 32), (16 << 20, 16), (0, 8)])
 def test_chunks_after_a_413_lie_in_the_window(size: int, smaller: int) -> None:
     """The promise of memory holds for them too; less than 8 MiB would be many requests."""
-    assert Style().within(size).smaller == smaller << 20
-    assert Style(smaller=0).within(size).smaller == 0
-    assert Style(smaller=4 << 20).within(size).smaller == 4 << 20
+    assert UploadStrategy().cap_chunk(size).fallback_chunk_size == smaller << 20
+    assert UploadStrategy(fallback_chunk_size=0).cap_chunk(size).fallback_chunk_size == 0
+    assert (
+        UploadStrategy(fallback_chunk_size=4 << 20).cap_chunk(size).fallback_chunk_size == 4 << 20
+    )
 
 
 @pytest.mark.parametrize(
     ("style", "size", "chunk", "smallest"),
     [
-        (Style(), 0, 0, 1 << 20),
-        (Style(), 2 << 20, 0, 2 << 20),  # one stream stays one
-        (Style(chunk=1 << 20), 2 << 20, 2 << 20, 2 << 20),
-        (Style(chunk=4 << 20), 2 << 20, 4 << 20, 2 << 20),
-        (Style(chunk=5), 0, 5, 1 << 20),  # the user's word
+        (UploadStrategy(), 0, 0, 1 << 20),
+        (UploadStrategy(), 2 << 20, 0, 2 << 20),  # one stream stays one
+        (UploadStrategy(chunk_size=1 << 20), 2 << 20, 2 << 20, 2 << 20),
+        (UploadStrategy(chunk_size=4 << 20), 2 << 20, 4 << 20, 2 << 20),
+        (UploadStrategy(chunk_size=5), 0, 5, 1 << 20),  # the user's word
     ],
 )
 def test_the_registry_s_wish_for_larger_chunks_is_kept(
-    style: Style, size: int, chunk: int, smallest: int
+    style: UploadStrategy, size: int, chunk: int, smallest: int
 ) -> None:
     """OCI-Chunk-Min-Length holds from the first chunk on, and after each 413."""
-    wanted = style.at_least(size)
-    assert (wanted.chunk, wanted.smallest) == (chunk, smallest)
+    wanted = style.with_min_chunk(size)
+    assert (wanted.chunk_size, wanted.min_chunk_size) == (chunk, smallest)

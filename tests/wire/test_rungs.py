@@ -17,26 +17,26 @@ from brolga.errors import (
     Unauthorized,
     UploadInterrupted,
 )
-from brolga.wire import Style
+from brolga.wire import UploadStrategy
 from brolga.wire.ladder import (
     Rung,
     Standing,
-    is_gone,
-    is_silence,
-    may_be_second,
-    refuses_more,
+    is_session_lost,
+    may_be_idle_timeout,
+    may_follow_commit,
+    refuses_second_patch,
     rung,
 )
 
-OPEN = Standing(Style(), acknowledged=4)
-CLOSED = Standing(Style(), is_open=False)
+OPEN = Standing(UploadStrategy(), acknowledged=4)
+CLOSED = Standing(UploadStrategy(), is_open=False)
 RESUMED = replace(OPEN, has_resumed=True)
 TIRED = replace(OPEN, asks=3)
-UNASKED = replace(OPEN, style=Style(resumes=False))
-CHUNKED = replace(OPEN, style=Style(chunk=4 << 20))
+UNASKED = replace(OPEN, style=UploadStrategy(resumes=False))
+CHUNKED = replace(OPEN, style=UploadStrategy(chunk_size=4 << 20))
 FIRST_CHUNK = replace(CHUNKED, acknowledged=0)
-GAR = Style(smaller=0)
-SMALLEST = replace(OPEN, style=Style(chunk=1 << 20))
+GAR = UploadStrategy(fallback_chunk_size=0)
+SMALLEST = replace(OPEN, style=UploadStrategy(chunk_size=1 << 20))
 
 
 def says(status: int, code: str = "") -> RegistryError:
@@ -96,11 +96,11 @@ OTHER_BYTES = DigestMismatch("no", expected="", actual="")
         (says(413), OPEN, Rung.SMALLER),
         (says(413), CHUNKED, Rung.SMALLER),
         (says(413), SMALLEST, Rung.NONE),
-        (says(413), replace(OPEN, style=Style(smaller=0)), Rung.NONE),
+        (says(413), replace(OPEN, style=UploadStrategy(fallback_chunk_size=0)), Rung.NONE),
         (says(413), CLOSED, Rung.NONE),
         (says(416), FIRST_CHUNK, Rung.SMALLER),
         (says(416), CHUNKED, Rung.ANEW),
-        (says(416), replace(FIRST_CHUNK, style=Style(chunk=1 << 20)), Rung.ANEW),
+        (says(416), replace(FIRST_CHUNK, style=UploadStrategy(chunk_size=1 << 20)), Rung.ANEW),
         (says(416), replace(FIRST_CHUNK, has_resumed=True), Rung.ANEW),  # 0-0 may be one byte
         # What stays.
         (lost("certificate"), OPEN, Rung.NONE),
@@ -140,7 +140,7 @@ def test_a_session_that_is_not_known_may_have_been_committed(
     error: BrolgaError, gone: bool
 ) -> None:
     """A proxy's page says nothing of it."""
-    assert is_gone(error) is gone
+    assert is_session_lost(error) is gone
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_session_that_is_not_known_may_have_been_committed(
 )
 def test_a_refused_closing_may_be_the_second_one(error: BrolgaError, second: bool) -> None:
     """A proxy sends a PUT again whose answer it lost (nginx, proxy_next_upstream)."""
-    assert may_be_second(error) is second
+    assert may_follow_commit(error) is second
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_a_refused_closing_may_be_the_second_one(error: BrolgaError, second: boo
 )
 def test_a_request_may_fail_for_want_of_bytes(error: BrolgaError, silence: bool) -> None:
     """408 Request Timeout, or a connection that is cut (RFC 9110, section 15.5.9)."""
-    assert is_silence(error) is silence
+    assert may_be_idle_timeout(error) is silence
 
 
 @pytest.mark.parametrize(
@@ -186,4 +186,4 @@ def test_a_request_may_fail_for_want_of_bytes(error: BrolgaError, silence: bool)
 )
 def test_a_session_may_take_one_patch_alone(error: BrolgaError, refuses: bool) -> None:
     """JFrog: the next one may reach a node that does not know it (containerd/containerd#3533)."""
-    assert refuses_more(error) is refuses
+    assert refuses_second_patch(error) is refuses

@@ -32,18 +32,18 @@ from brolga.wire import BodyFailed, Call, Patience, Reply
 from brolga.wire.session import (
     Chunk,
     Session,
+    blob_exists,
     cancel,
-    chunk_call,
-    chunks,
-    commit_call,
-    expect_stored,
-    is_there,
-    moved,
+    chunk_patch,
+    closing_put,
+    follow_location,
+    get_status,
+    monolithic_put,
+    open_session,
     post_blob,
-    start,
-    status,
-    stream_call,
-    whole_call,
+    split_chunks,
+    streamed_patch,
+    verify_stored,
 )
 
 CUT = TransportFailed("cut", reason="cut")
@@ -61,8 +61,8 @@ def at(acknowledged: int = 0, url: str = FIRST) -> Session:
 
 def test_a_session_is_opened_where_the_registry_says() -> None:
     """The response to a successful request MUST be 202, with a Location (end-4a)."""
-    assert play(start(access()), (POST, ACCEPTED)) == (at(), 0)
-    assert play(start(access(), 2.0), (later(POST, 2.0), ACCEPTED)) == (at(), 0)
+    assert play(open_session(access()), (POST, ACCEPTED)) == (at(), 0)
+    assert play(open_session(access(), 2.0), (later(POST, 2.0), ACCEPTED)) == (at(), 0)
 
 
 @pytest.mark.parametrize(
@@ -72,20 +72,20 @@ def test_a_session_is_opened_where_the_registry_says() -> None:
 def test_the_smallest_chunk_is_told_within_a_bound(said: str, size: int) -> None:
     """OCI-Chunk-Min-Length: the client SHOULD NOT send smaller ones, the last one apart."""
     reply = Reply(202, {"location": FIRST, "oci-chunk-min-length": said})
-    assert play(start(access()), (POST, reply)) == (at(), size)
+    assert play(open_session(access()), (POST, reply)) == (at(), size)
 
 
 def test_a_stream_has_neither_length_nor_range() -> None:
     """Docker's form of a stream of unknown length."""
     body = (b"blob",)
-    assert stream_call(at(), body) == Call("PATCH", FIRST, OCTETS, body, Patience.LONG)
+    assert streamed_patch(at(), body) == Call("PATCH", FIRST, OCTETS, body, Patience.LONG)
 
 
 def test_a_chunk_has_its_place() -> None:
     """Content-Range is `<start>-<end>`, the end inclusive (Pushing a blob in chunks, end-5)."""
     headers = {**OCTETS, "Content-Range": "4-5"}
     chunk = Chunk((b"o", b"b"), 2)
-    assert chunk_call(at(4), chunk) == Call("PATCH", FIRST, headers, (b"o", b"b"), Patience.LONG)
+    assert chunk_patch(at(4), chunk) == Call("PATCH", FIRST, headers, (b"o", b"b"), Patience.LONG)
 
 
 @pytest.mark.parametrize(
@@ -102,14 +102,14 @@ def test_the_closing_has_what_is_left(
     """The final chunk MAY be uploaded by the closing PUT (end-6)."""
     body = last.blocks if last else b""
     call = Call("PUT", f"{FIRST}&{QUERY}", headers, body, Patience.LONG)
-    assert commit_call(at(acknowledged), BLOB.digest, last) == call
+    assert closing_put(at(acknowledged), BLOB.digest, last) == call
 
 
 def test_a_whole_blob_has_a_length() -> None:
     """The blob's size is its Content-Length (Pushing a blob monolithically, end-6)."""
     body = (b"bl", b"ob")
     call = Call("PUT", f"{FIRST}&{QUERY}", OCTETS, body, Patience.LONG, size=4)
-    assert whole_call(at(), BLOB.digest, body, 4) == call
+    assert monolithic_put(at(), BLOB.digest, body, 4) == call
 
 
 BY_POST = Call("POST", f"{UPLOADS}?{QUERY}", OCTETS, b"blob")
@@ -135,7 +135,7 @@ def test_an_interrupt_leaves_no_session_behind() -> None:
         (BodyFailed(error, Reply(401, BEARER)), ()),
         (BodyFailed(error), ()),
     ):
-        failed = play(start(access()), (POST, answer), *cancelled, error=BodyFailed)
+        failed = play(open_session(access()), (POST, answer), *cancelled, error=BodyFailed)
         assert failed is answer
 
 
@@ -156,7 +156,7 @@ def test_chunks_are_whole_but_for_the_last(
     blocks: list[bytes], cut: list[tuple[tuple[bytes, ...], bool]]
 ) -> None:
     """The last one is known as such even where it is whole: it may go with the PUT."""
-    found = list(chunks(blocks, 3))
+    found = list(split_chunks(blocks, 3))
     assert [(chunk.blocks, chunk.is_last) for chunk in found] == cut
     assert [chunk.size for chunk in found] == [sum(map(len, pieces)) for pieces, _ in cut]
 
@@ -164,7 +164,7 @@ def test_chunks_are_whole_but_for_the_last(
 def test_a_chunk_is_made_of_the_blocks_themselves() -> None:
     """A window holds them too: two copies would be twice the memory."""
     blocks = [bytearray(b"abcd"), bytearray(b"efgh")]
-    (first, last) = chunks(map(memoryview, blocks), 6)
+    (first, last) = split_chunks(map(memoryview, blocks), 6)
     blocks[0][:] = b"ABCD"
     blocks[1][:] = b"EFGH"
     assert b"".join(first.blocks) + b"".join(last.blocks) == b"ABCDEFGH"
@@ -178,14 +178,14 @@ def test_a_chunk_is_made_of_the_blocks_themselves() -> None:
 )
 def test_a_session_moves_with_each_answer(headers: dict[str, str], url: str | None) -> None:
     """The Location of the preceding answer is the one to use (Pushing a blob in chunks)."""
-    there = moved(at(1), POST, Reply(202, headers), 4)
+    there = follow_location(at(1), POST, Reply(202, headers), 4)
     assert there == at(4, url or f"{POST.url}two")
 
 
 def test_a_session_moves_nowhere_unsafe() -> None:
     """A Location may point inside (CVE-2026-48978)."""
     with pytest.raises(ProtocolViolation):
-        moved(at(), POST, Reply(202, {"location": "https://127.0.0.1/u"}), 4)
+        follow_location(at(), POST, Reply(202, {"location": "https://127.0.0.1/u"}), 4)
 
 
 # --- How far it came
@@ -214,7 +214,7 @@ def test_the_range_is_read_as_registries_write_it(
 ) -> None:
     """`0-<end>`, inclusive (end-13); where it is behind what a 2xx acknowledged, that counts."""
     reply = Reply(code, {"range": said, "location": SECOND})
-    there = play(status(access(), at(acknowledged), 10), (ASKED, reply))
+    there = play(get_status(access(), at(acknowledged), 10), (ASKED, reply))
     assert there == (None if known is None else at(known, SECOND))
 
 
@@ -234,20 +234,20 @@ def test_the_range_is_read_as_registries_write_it(
 )
 def test_a_session_that_does_not_tell_is_none(answer: Answer) -> None:
     """A session whose offset is not known is not written to."""
-    assert play(status(access(), at(), 10), (ASKED, answer)) is None
+    assert play(get_status(access(), at(), 10), (ASKED, answer)) is None
 
 
 def test_a_session_that_may_not_be_asked_is_none() -> None:
     """Nobody has a token for it: it is not gone on with."""
-    assert play(status(access(), at(), 10), (ASKED, Reply(401))) is None
+    assert play(get_status(access(), at(), 10), (ASKED, Reply(401))) is None
 
 
 @pytest.mark.parametrize("answer", [CUT, Reply(429), Reply(500), Reply(503)])
 def test_a_session_that_cannot_tell_now_is_not_lost(answer: Answer) -> None:
     """A registry that restarts has it still: who asks decides how long to wait."""
     kind = TransportFailed if answer is CUT else RegistryError
-    play(status(access(), at(), 10), (ASKED, answer), error=kind)
-    play(status(access(), at(), 10, 3.0), (later(ASKED, 3.0), answer), error=kind)
+    play(get_status(access(), at(), 10), (ASKED, answer), error=kind)
+    play(get_status(access(), at(), 10, 3.0), (later(ASKED, 3.0), answer), error=kind)
 
 
 # --- Whether it is done
@@ -278,14 +278,14 @@ OTHER = {"docker-content-digest": str(Digest.of(b"other"))}
 )
 def test_a_blob_is_there_where_digest_and_size_are_ours(answer: Answer, there: bool | None) -> None:
     """HEAD of a blob (end-2): a page that answers 200 to all is none, and no answer tells none."""
-    assert play(is_there(access(), BLOB), (HEAD, answer)) is there
-    assert play(is_there(access(), BLOB, 2.0), (later(HEAD, 2.0), answer)) is there
+    assert play(blob_exists(access(), BLOB), (HEAD, answer)) is there
+    assert play(blob_exists(access(), BLOB, 2.0), (later(HEAD, 2.0), answer)) is there
 
 
 def test_a_length_of_zero_is_the_size_of_the_empty_blob() -> None:
     """A length of 0 is the size of the empty blob, and of nothing else."""
     empty = type(BLOB)(BLOB.media_type, Digest.of(b""), 0)
-    found = drive(is_there(access(), empty), lambda _: Reply(200, {"content-length": "0"}))
+    found = drive(blob_exists(access(), empty), lambda _: Reply(200, {"content-length": "0"}))
     assert found is True
 
 
@@ -293,7 +293,7 @@ def test_a_length_of_zero_is_the_size_of_the_empty_blob() -> None:
 @pytest.mark.parametrize("code", [201, 204])
 def test_what_is_stored_is_ours(code: int, headers: dict[str, str]) -> None:
     """Docker-Content-Digest, where it is told, is the digest of what was stored."""
-    expect_stored(POST, Reply(code, headers), BLOB.digest)
+    verify_stored(POST, Reply(code, headers), BLOB.digest)
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_what_is_stored_is_ours(code: int, headers: dict[str, str]) -> None:
 def test_what_is_stored_is_not_ours(reply: Reply) -> None:
     """DIGEST_INVALID, or another digest: the bytes were changed on the way."""
     with pytest.raises(DigestMismatch):
-        expect_stored(POST, reply, BLOB.digest)
+        verify_stored(POST, reply, BLOB.digest)
 
 
 # --- Giving it up

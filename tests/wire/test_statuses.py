@@ -10,8 +10,8 @@ from tests.wire.scripted import BLOB, FIRST, REPOSITORY, Answer, Known, access, 
 
 from brolga.errors import BrolgaError, TransportFailed
 from brolga.reference import Repository
-from brolga.wire import Call, Reply, Retry, Style, mount_blob, upload_stream
-from brolga.wire.profiles import PROFILES
+from brolga.wire import Call, Reply, Retry, UploadStrategy, mount_blob, upload_stream
+from brolga.wire.profiles import KNOWN_REGISTRIES
 
 if TYPE_CHECKING:
     from brolga.descriptor import Descriptor
@@ -77,14 +77,14 @@ class Registered:
             self.has_blob, self.has_session = True, False
 
 
-def upload(style: Style | None = None) -> Flow[Descriptor]:
+def upload(style: UploadStrategy | None = None) -> Flow[Descriptor]:
     """Upload a blob whose bytes can all be had again."""
     way = access(retry=Retry(attempts=5))
-    return upload_stream(way, Known([b"blob"]), lambda: BLOB, style=style)
+    return upload_stream(way, Known([b"blob"]), lambda: BLOB, strategy=style)
 
 
 def survived(
-    method: str, style: Style | None = None, *, works: bool = False, cut: str = ""
+    method: str, style: UploadStrategy | None = None, *, works: bool = False, cut: str = ""
 ) -> set[int]:
     """Return the statuses that an upload survives as the answer to one call of a method."""
     found = set()
@@ -106,9 +106,11 @@ def test_post_survives_what_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    "style", [pytest.param(profile.style, id=profile.name) for profile in PROFILES]
+    "style", [pytest.param(profile.strategy, id=profile.name) for profile in KNOWN_REGISTRIES]
 )
-def test_patch_survives_what_passes_what_is_lost_and_what_is_too_large(style: Style) -> None:
+def test_patch_survives_what_passes_what_is_lost_and_what_is_too_large(
+    style: UploadStrategy,
+) -> None:
     """The same session, a new one, or smaller requests, if the registry takes them."""
     smaller = SMALLER if style.can_shrink else set()
     assert survived("PATCH", style) == PASSING | LOST | smaller | {401}
@@ -116,7 +118,7 @@ def test_patch_survives_what_passes_what_is_lost_and_what_is_too_large(style: St
 
 def test_chunk_survives_a_smaller_one() -> None:
     """It has a Content-Length: 411 and 501 have no other answer."""
-    style = Style(chunk=4, smallest=1)
+    style = UploadStrategy(chunk_size=4, min_chunk_size=1)
     assert survived("PATCH", style) == PASSING | LOST | {401, 413}
 
 
@@ -142,7 +144,7 @@ def test_status_of_a_session_of_any_status_loses_no_upload() -> None:
 
 def test_delete_of_any_status_is_no_failure() -> None:
     """A session that is left is the registry's to purge; the first error is the one to tell."""
-    assert survived("DELETE", Style(resumes=False), cut="PATCH") == set(STATUSES)
+    assert survived("DELETE", UploadStrategy(resumes=False), cut="PATCH") == set(STATUSES)
 
 
 def test_mount_survives_what_passes() -> None:

@@ -59,7 +59,7 @@ from brolga.wire import (
     Reply,
     Retry,
     Session,
-    Style,
+    UploadStrategy,
     mount_blob,
     upload_bytes,
     upload_stream,
@@ -642,7 +642,7 @@ def test_an_interrupt_under_a_chunk_is_given_up_where_its_answer_says() -> None:
     failure = KeyboardInterrupt()
     headers = {"Content-Type": "application/octet-stream", "Content-Range": "0-2"}
     error = play(
-        upload_stream(access(), Known(BODY), seal, style=Style(chunk=3)),
+        upload_stream(access(), Known(BODY), seal, strategy=UploadStrategy(chunk_size=3)),
         (POST, ACCEPTED),
         (Call("PATCH", FIRST, headers, b"blo", Patience.LONG), BodyFailed(failure, NEXT)),
         (delete(SECOND), Reply(204)),
@@ -677,8 +677,8 @@ def test_a_source_that_fails_between_chunks_is_no_failure_of_the_registry(
             access(retry=Retry(attempts=3)),
             Known(source()),
             seal,
-            known=BLOB,
-            style=Style(chunk=2),
+            descriptor=BLOB,
+            strategy=UploadStrategy(chunk_size=2),
         ),
         (POST, ACCEPTED),
         (Call("PATCH", FIRST, {**OCTETS, "Content-Range": "0-1"}, b"bl", Patience.LONG), NEXT),
@@ -706,7 +706,7 @@ def test_a_chunk_is_let_go_before_the_next_one_is_gathered() -> None:
         seen.append(alive() is not None)
         yield b"b"
 
-    flow = upload_stream(access(), Known(source()), seal, style=Style(chunk=2))
+    flow = upload_stream(access(), Known(source()), seal, strategy=UploadStrategy(chunk_size=2))
     next(flow)
     flow.send(ACCEPTED)
     assert not seen
@@ -871,8 +871,8 @@ BY_POST = Call("POST", f"{UPLOADS}?{QUERY}", OCTETS, b"blob")
 
 def by_post(post_max: int = 4, session: Session | None = None) -> Flow[Descriptor]:
     """Upload bytes to a registry that takes tiny ones by the POST."""
-    style = Style(post_max=post_max)
-    return upload_bytes(access(), b"blob", BLOB, session=session, style=style)
+    style = UploadStrategy(single_post_max=post_max)
+    return upload_bytes(access(), b"blob", BLOB, session=session, strategy=style)
 
 
 def test_tiny_bytes_go_with_the_post() -> None:
@@ -902,14 +902,14 @@ def test_a_post_of_bytes_that_is_refused_is_told() -> None:
 # --- Blobs whose digest is known
 
 
-def known(style: Style, attempts: int = 1, body: Known | None = None) -> Flow[Descriptor]:
+def known(style: UploadStrategy, attempts: int = 1, body: Known | None = None) -> Flow[Descriptor]:
     """Upload a blob whose digest is known before."""
     way = access(retry=Retry(attempts=attempts))
-    return upload_stream(way, body or Known(BODY), seal, known=BLOB, style=style)
+    return upload_stream(way, body or Known(BODY), seal, descriptor=BLOB, strategy=style)
 
 
 WHOLE = replace(put_all(), body=BODY, size=4)
-ONE_PUT = Style(put_max=4)
+ONE_PUT = UploadStrategy(monolithic_max=4)
 
 
 def test_a_blob_of_known_length_goes_in_one_put() -> None:
@@ -919,7 +919,7 @@ def test_a_blob_of_known_length_goes_in_one_put() -> None:
 
 def test_a_larger_one_is_streamed() -> None:
     """A PUT that was cut has nothing to go on from on many registries."""
-    style = Style(put_max=3)
+    style = UploadStrategy(monolithic_max=3)
     assert play(known(style), (POST, ACCEPTED), (patch(BODY), NEXT), (put(), CREATED)) is BLOB
 
 

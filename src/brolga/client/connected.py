@@ -17,7 +17,7 @@ from brolga.transport import Transport
 from brolga.wire import (
     Patience,
     Retry,
-    Style,
+    UploadStrategy,
     check_login,
 )
 
@@ -58,7 +58,7 @@ class Connected:
         if window < 0:
             raise ValueError(f"a window is 0 bytes or more, not {window}")
         for wish in upload_style.values() if isinstance(upload_style, Mapping) else [upload_style]:
-            Style().wished(wish)
+            UploadStrategy().override(wish)
         self._jobs = jobs
         self._spool = spool
         self._warn = on_warning or _unheard

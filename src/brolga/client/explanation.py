@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from brolga.digest import Digest
 from brolga.errors import BrolgaError
-from brolga.wire import Call, profile_of
+from brolga.wire import Call, identify_registry
 
 if TYPE_CHECKING:
     from brolga.reference import Repository
     from brolga.transport import Transport
-    from brolga.wire import Access, Credentials, Flow, Registry, Style
+    from brolga.wire import Access, Credentials, Flow, Registry, UploadStrategy
 
 __all__ = ["Explanation", "explained"]
 
@@ -61,10 +61,10 @@ def explained(
     registry: Registry,
     repository: Repository,
     credentials: Credentials | None,
-    style: Style,
+    style: UploadStrategy,
 ) -> Explanation:
     """Ask a registry what it does with referrers, and put together what is known of it."""
-    profile = profile_of(registry.host, registry.shows)
+    profile = identify_registry(registry.host, registry.shows)
     return Explanation(
         repository=str(repository),
         url=registry.base,
@@ -72,11 +72,11 @@ def explained(
         authentication=registry.asks_for,
         credentials=(credentials.origin or "given") if credentials else "none: anonymous",
         profile=profile.name,
-        why=profile.why,
-        chunk=style.chunk,
-        smaller=style.chunked().chunk if style.can_shrink else 0,
-        put_max=style.put_max,
-        last_in_put=style.last_in_put,
+        why=profile.evidence,
+        chunk=style.chunk_size,
+        smaller=style.with_smaller_chunks().chunk_size if style.can_shrink else 0,
+        put_max=style.monolithic_max,
+        last_in_put=style.final_chunk_in_put,
         resumes=style.resumes,
         mount="tried between repositories of the registry; where it is refused, uploaded",
         referrers=transport.run(_referrers(registry.access(repository))),

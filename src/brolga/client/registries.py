@@ -16,7 +16,7 @@ from brolga.client.remote import Remote
 from brolga.errors import NotComputed
 from brolga.replay import Window
 from brolga.spool import spool_at
-from brolga.wire import Credentials, enter, profile_of
+from brolga.wire import Credentials, enter, identify_registry
 
 if TYPE_CHECKING:
     from brolga.auth import Keychain
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from brolga.replay import Keep
     from brolga.spool import SpoolChoice
     from brolga.transport import Transport
-    from brolga.wire import Access, Registry, Retry, Style
+    from brolga.wire import Access, Registry, Retry, UploadStrategy
 
 __all__ = ["Registries", "Uploads"]
 
@@ -49,14 +49,16 @@ class Uploads:
             return spool
         return Window(self.window // uploads if can_repeat else self.window)
 
-    def style_for(self, repository: Repository, registry: Registry, uploads: int = 1) -> Style:
+    def style_for(
+        self, repository: Repository, registry: Registry, uploads: int = 1
+    ) -> UploadStrategy:
         """Return how blobs go out: as the user said, or as suits the registry."""
         wish = self.style
         if isinstance(wish, Mapping):
             wish = wish.get(repository.registry, "auto")
-        profile = profile_of(registry.host, registry.shows)
+        profile = identify_registry(registry.host, registry.shows)
         # A chunk lies in memory until it has arrived, as the window does.
-        return profile.style.within(self.window // uploads).wished(wish)
+        return profile.strategy.cap_chunk(self.window // uploads).override(wish)
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from brolga.reference import Repository
     from brolga.replay import Keep
     from brolga.transport import Transport
-    from brolga.wire import Access, Retry, Session, Style
+    from brolga.wire import Access, Retry, Session, UploadStrategy
 
 __all__ = ["Remote"]
 
@@ -88,7 +88,7 @@ class Remote:
     transport: Transport
     keep: Callable[..., Keep] = _new_window
     retry: Retry | None = None
-    style: Style | None = None
+    style: UploadStrategy | None = None
     mounts: bool = True
     sent: dict[tuple[str, Digest], Repository] = field(default_factory=dict)
 
@@ -102,7 +102,7 @@ class Remote:
         except NotComputed:
             return self._upload(blob, watch)
         if isinstance(blob, BytesBlob):
-            flow = upload_bytes(self.access, blob.data, descriptor, style=self.style)
+            flow = upload_bytes(self.access, blob.data, descriptor, strategy=self.style)
             return self._kept(self.transport.run(flow))
         is_there, session = self._mount(blob, descriptor)
         if is_there or (session is None and self.transport.run(has_blob(self.access, descriptor))):
@@ -133,9 +133,9 @@ class Remote:
                 self.access,
                 tape,
                 lambda: blob.descriptor,
-                known=known,
+                descriptor=known,
                 session=session,
-                style=self.style,
+                strategy=self.style,
                 retry=self.retry,
             )
             return self._kept(self.transport.run(flow))

@@ -35,7 +35,7 @@ from brolga.wire.manifests import (
     head_manifest,
     put_manifest,
 )
-from brolga.wire.profiles import Profile, Style, profile_of
+from brolga.wire.profiles import KnownRegistry, UploadStrategy, identify_registry
 from brolga.wire.referrers import add_referrer, list_referrers, remove_referrer
 from brolga.wire.retry import Retry
 from brolga.wire.session import Session, mount_blob
@@ -48,8 +48,8 @@ __all__ = [
     "Call",
     "Credentials",
     "Flow",
+    "KnownRegistry",
     "Patience",
-    "Profile",
     "ReadFlow",
     "Receipt",
     "Registry",
@@ -57,7 +57,7 @@ __all__ = [
     "Retry",
     "Session",
     "Stored",
-    "Style",
+    "UploadStrategy",
     "add_referrer",
     "check_login",
     "delete_blob",
@@ -67,11 +67,11 @@ __all__ = [
     "get_manifest",
     "has_blob",
     "head_manifest",
+    "identify_registry",
     "list_referrers",
     "list_repositories",
     "list_tags",
     "mount_blob",
-    "profile_of",
     "put_manifest",
     "read_blob",
     "remove_referrer",

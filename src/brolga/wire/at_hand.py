@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from brolga.errors import BrolgaError
-from brolga.wire.profiles import Style
+from brolga.wire.profiles import UploadStrategy
 from brolga.wire.retry import passes
 from brolga.wire.session import post_blob
 from brolga.wire.upload import upload_stream
@@ -29,15 +29,17 @@ def upload_bytes(
     descriptor: Descriptor,
     *,
     session: Session | None = None,
-    style: Style | None = None,
+    strategy: UploadStrategy | None = None,
 ) -> Flow[Descriptor]:
     """Upload bytes: POST, then one PUT with all of them (distribution-spec, end-4a, end-6).
 
     Where `style` says so, tiny ones go with the POST (end-4b). Raises what `upload_stream` does.
     """
     # All of them are here: what fails is begun anew.
-    style = replace(style or Style(), chunk=0, put_max=len(data), resumes=False)
-    if session is None and len(data) <= style.post_max:
+    strategy = replace(
+        strategy or UploadStrategy(), chunk_size=0, monolithic_max=len(data), resumes=False
+    )
+    if session is None and len(data) <= strategy.single_post_max:
         try:
             session = yield from post_blob(access, data, descriptor.digest)
         except BrolgaError as error:
@@ -49,7 +51,12 @@ def upload_bytes(
     body = _AtHand(data)
     return (
         yield from upload_stream(
-            access, body, lambda: descriptor, known=descriptor, session=session, style=style
+            access,
+            body,
+            lambda: descriptor,
+            descriptor=descriptor,
+            session=session,
+            strategy=strategy,
         )
     )
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from brolga.errors import StreamNotReplayable
 from brolga.wire.http import BodyFailed
-from brolga.wire.session import chunks
+from brolga.wire.session import split_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -74,7 +74,7 @@ def wait_for_bytes(body: Body) -> None:
 def chunks_of(body: Body, start: int, size: int) -> Iterator[Chunk]:
     """Cut a body into chunks. Raises BodyFailed: what its source raises is the source's."""
     try:
-        yield from chunks(body.blocks(start), size)
+        yield from split_chunks(body.blocks(start), size)
     except GeneratorExit:
         raise
     except BaseException as error:  # noqa: BLE001 - the upload raises it

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from brolga.wire.session import is_there
+from brolga.wire.session import blob_exists
 
 if TYPE_CHECKING:
     from brolga.descriptor import Descriptor
@@ -48,7 +48,7 @@ class Commit:
             return False
         self.has_asked, pause_s = True, 0.0
         for attempt in range(1, 1 + min(self.asks, times or self.asks)):
-            there = yield from is_there(self.access, self.descriptor, pause_s)
+            there = yield from blob_exists(self.access, self.descriptor, pause_s)
             longer_s = self.retry.pause_s(attempt)
             if there is not False or longer_s is None:
                 return bool(there)

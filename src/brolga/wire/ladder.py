@@ -26,16 +26,16 @@ from brolga.wire.retry import PASSING, PASSING_REASONS, REFUSED
 
 if TYPE_CHECKING:
     from brolga.errors import BrolgaError
-    from brolga.wire.profiles import Style
+    from brolga.wire.profiles import UploadStrategy
 
 __all__ = [
     "DOUBTFUL",
     "Rung",
     "Standing",
-    "is_gone",
-    "is_silence",
-    "may_be_second",
-    "refuses_more",
+    "is_session_lost",
+    "may_be_idle_timeout",
+    "may_follow_commit",
+    "refuses_second_patch",
     "rung",
 ]
 
@@ -75,7 +75,7 @@ class Standing:
     nothing, and `has_all` tells that every byte can be had again.
     """
 
-    style: Style
+    style: UploadStrategy
     is_open: bool = True
     acknowledged: int = 0
     has_resumed: bool = False
@@ -98,29 +98,29 @@ def rung(error: BrolgaError, at: Standing) -> Rung:
     return Rung.ASK
 
 
-def is_gone(error: BrolgaError) -> bool:
+def is_session_lost(error: BrolgaError) -> bool:
     """Tell whether the registry knows the session no more: a commit ends it too."""
     return isinstance(error, RegistryError) and error.status not in DOUBTFUL and _is_lost(error)
 
 
-def may_be_second(error: BrolgaError) -> bool:
+def may_follow_commit(error: BrolgaError) -> bool:
     """Tell whether a refusal of a closing PUT may follow another one that did its work.
 
     A proxy may send a PUT again whose answer it lost: the session is gone then. Not every registry
     has a code for that.
     """
     bare = isinstance(error, RegistryError) and error.status in _SECOND
-    return bare or is_gone(error)
+    return bare or is_session_lost(error)
 
 
-def is_silence(error: BrolgaError) -> bool:
+def may_be_idle_timeout(error: BrolgaError) -> bool:
     """Tell whether a request may have failed because its body gave no bytes for too long."""
     if isinstance(error, RegistryError):
         return error.status in _WAITED
     return isinstance(error, UploadInterrupted)
 
 
-def refuses_more(error: BrolgaError) -> bool:
+def refuses_second_patch(error: BrolgaError) -> bool:
     """Tell whether a session may have taken one PATCH, and no further one."""
     if isinstance(error, RegistryError):
         return error.status not in PASSING and not isinstance(error, Unauthorized)
@@ -135,9 +135,9 @@ def _is_too_large(error: BrolgaError, at: Standing) -> bool:
     """
     if not isinstance(error, RegistryError) or not at.is_open:
         return False
-    is_first = bool(at.style.chunk) and at.acknowledged == 0 and not at.has_resumed
+    is_first = bool(at.style.chunk_size) and at.acknowledged == 0 and not at.has_resumed
     says_so = error.status == _NOT_THERE and is_first and at.style.can_shrink
-    is_unsized = error.status in _NO_STREAM and not at.style.chunk
+    is_unsized = error.status in _NO_STREAM and not at.style.chunk_size
     return error.status == _TOO_LARGE or is_unsized or says_so
 
 

@@ -44,26 +44,26 @@ if TYPE_CHECKING:
     from brolga.wire.http import Blocks, Flow, Reply
 
 __all__ = [
-    "PATCHED",
+    "PATCH_SUCCESS",
     "Chunk",
     "Session",
+    "blob_exists",
     "cancel",
-    "chunk_call",
-    "chunks",
-    "commit_call",
-    "expect_stored",
-    "is_there",
+    "chunk_patch",
+    "closing_put",
+    "follow_location",
+    "get_status",
+    "monolithic_put",
     "mount_blob",
-    "moved",
+    "open_session",
     "post_blob",
-    "start",
-    "status",
-    "stream_call",
-    "whole_call",
+    "split_chunks",
+    "streamed_patch",
+    "verify_stored",
 ]
 
 # One registry or another answers a PATCH with each of these (ECR 201, JFrog 200 and 204).
-PATCHED: Final = (200, 201, 202, 204)
+PATCH_SUCCESS: Final = (200, 201, 202, 204)
 _OK: Final = 200
 _CREATED: Final = 201
 _ACCEPTED: Final = 202
@@ -91,7 +91,7 @@ class Chunk(NamedTuple):
     is_last: bool = False
 
 
-def start(access: Access, pause_s: float = 0.0) -> Flow[tuple[Session, int]]:
+def open_session(access: Access, pause_s: float = 0.0) -> Flow[tuple[Session, int]]:
     """Open a session (distribution-spec, end-4a).
 
     Return it and the smallest chunk in bytes that the registry wants (OCI-Chunk-Min-Length), or 0.
@@ -118,7 +118,7 @@ def post_blob(
     reply = yield from _opening(access, call)
     if reply.status == _ACCEPTED:
         return Session(location(call, reply))
-    expect_stored(call, reply, digest)
+    verify_stored(call, reply, digest)
     return None
 
 
@@ -146,19 +146,19 @@ def _opening(access: Access, call: Call) -> Flow[Reply]:
         raise
 
 
-def stream_call(session: Session, body: Blocks) -> Call:
+def streamed_patch(session: Session, body: Blocks) -> Call:
     """Return the PATCH that streams a body of unknown length."""
     # Some storage moves the whole blob before it answers.
     return Call("PATCH", session.url, {"Content-Type": _OCTETS}, body, Patience.LONG)
 
 
-def chunk_call(session: Session, chunk: Chunk) -> Call:
+def chunk_patch(session: Session, chunk: Chunk) -> Call:
     """Return the PATCH of one chunk, which the registry must have up to its first byte (end-5)."""
     headers = {"Content-Type": _OCTETS, "Content-Range": _range(session, chunk.size)}
     return Call("PATCH", session.url, headers, chunk.blocks, Patience.LONG)
 
 
-def commit_call(session: Session, digest: Digest, last: Chunk | None = None) -> Call:
+def closing_put(session: Session, digest: Digest, last: Chunk | None = None) -> Call:
     """Return the PUT that closes a session with its digest, and with the last bytes (end-6)."""
     headers = {"Content-Type": _OCTETS} if last else {}
     if last and session.acknowledged:
@@ -167,14 +167,14 @@ def commit_call(session: Session, digest: Digest, last: Chunk | None = None) -> 
     return Call("PUT", with_digest(session.url, digest), headers, body, Patience.LONG)
 
 
-def whole_call(session: Session, digest: Digest, body: Blocks, size: int) -> Call:
+def monolithic_put(session: Session, digest: Digest, body: Blocks, size: int) -> Call:
     """Return the PUT that carries a whole blob of known length, and closes the session (end-6)."""
     headers = {"Content-Type": _OCTETS}
     url = with_digest(session.url, digest)
     return Call("PUT", url, headers, body, Patience.LONG, size=size)
 
 
-def moved(session: Session, call: Call, reply: Reply, acknowledged: int) -> Session:
+def follow_location(session: Session, call: Call, reply: Reply, acknowledged: int) -> Session:
     """Return the session after an answer that may have moved it on.
 
     Raises ProtocolViolation for a Location that is not safe to call.
@@ -184,7 +184,7 @@ def moved(session: Session, call: Call, reply: Reply, acknowledged: int) -> Sess
     return Session(location(call, reply), acknowledged)
 
 
-def status(
+def get_status(
     access: Access, session: Session, sent: int, pause_s: float = 0.0
 ) -> Flow[Session | None]:
     """Ask how many bytes the registry has (end-13); None where it cannot be told, or is lost.
@@ -209,12 +209,12 @@ def status(
     if known is None or not session.acknowledged <= known <= sent:
         return None
     try:
-        return moved(session, call, reply, known)
+        return follow_location(session, call, reply, known)
     except ProtocolViolation:
         return None
 
 
-def is_there(access: Access, descriptor: Descriptor, pause_s: float = 0.0) -> Flow[bool | None]:
+def blob_exists(access: Access, descriptor: Descriptor, pause_s: float = 0.0) -> Flow[bool | None]:
     """Ask whether the registry shows a blob of this digest, and says so (end-2).
 
     None where that cannot be told.
@@ -229,7 +229,7 @@ def is_there(access: Access, descriptor: Descriptor, pause_s: float = 0.0) -> Fl
     return shows_blob(reply, descriptor)
 
 
-def expect_stored(call: Call, reply: Reply, expected: Digest) -> None:
+def verify_stored(call: Call, reply: Reply, expected: Digest) -> None:
     """Raise DigestMismatch where the registry says that it has got, or stored, other bytes."""
     try:
         expect(call, reply, 201, 204)
@@ -250,7 +250,7 @@ def expect_stored(call: Call, reply: Reply, expected: Digest) -> None:
         )
 
 
-def chunks(blocks: Blocks, size: int) -> Iterator[Chunk]:
+def split_chunks(blocks: Blocks, size: int) -> Iterator[Chunk]:
     """Put blocks together to chunks of `size` bytes, the last one shorter. No byte is copied."""
     pieces: list[memoryview] = []
     held = 0

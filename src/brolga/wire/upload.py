@@ -42,27 +42,27 @@ from brolga.wire.ladder import (
     DOUBTFUL,
     Rung,
     Standing,
-    is_silence,
-    may_be_second,
-    refuses_more,
+    may_be_idle_timeout,
+    may_follow_commit,
+    refuses_second_patch,
     rung,
 )
-from brolga.wire.profiles import Style
+from brolga.wire.profiles import UploadStrategy
 from brolga.wire.replies import expect
 from brolga.wire.retry import REFUSED, Setbacks
 from brolga.wire.session import (
-    PATCHED,
+    PATCH_SUCCESS,
     Chunk,
     Session,
     cancel,
-    chunk_call,
-    commit_call,
-    expect_stored,
-    moved,
-    start,
-    status,
-    stream_call,
-    whole_call,
+    chunk_patch,
+    closing_put,
+    follow_location,
+    get_status,
+    monolithic_put,
+    open_session,
+    streamed_patch,
+    verify_stored,
 )
 
 if TYPE_CHECKING:
@@ -82,11 +82,11 @@ _UNEXPECTED: Final = (200, 202, 203)  # a PUT that was done, or will be: by whos
 def upload_stream(  # noqa: PLR0913 - what goes where, and how
     access: Access,
     body: Body,
-    seal: Callable[[], Descriptor],
+    finalize: Callable[[], Descriptor],
     *,
-    known: Descriptor | None = None,
+    descriptor: Descriptor | None = None,
     session: Session | None = None,
-    style: Style | None = None,
+    strategy: UploadStrategy | None = None,
     retry: Retry | None = None,
 ) -> Flow[Descriptor]:
     """Upload a stream as a blob (distribution-spec, Pushing blobs).
@@ -99,8 +99,8 @@ def upload_stream(  # noqa: PLR0913 - what goes where, and how
     could have gone out again but are gone, RegistryError where the registry refused,
     DigestMismatch where it stored other bytes, and whatever the body or `seal` raised.
     """
-    style, retry = style or Style(), retry or access.registry.retry
-    run = _Run(access, body, seal, known, style, retry, session)
+    strategy, retry = strategy or UploadStrategy(), retry or access.registry.retry
+    run = _Run(access, body, finalize, descriptor, strategy, retry, session)
     cause: BaseException
     try:
         return (yield from run.upload())
@@ -130,7 +130,7 @@ class _Run:
     body: Body
     seal: Callable[[], Descriptor]
     known: Descriptor | None
-    style: Style
+    style: UploadStrategy
     retry: Retry
     session: Session | None = None
     is_sure: bool = True  # how many bytes the session has
@@ -154,7 +154,7 @@ class _Run:
                 try:
                     return (yield from self._attempt())
                 except (TransportFailed, UploadInterrupted, RegistryError, DigestMismatch) as error:
-                    if may_be_second(error) and (yield from self._is_done()):
+                    if may_follow_commit(error) and (yield from self._is_done()):
                         return self.seal()
                     if (yield from self._weigh(error)):
                         return self.seal()
@@ -177,10 +177,10 @@ class _Run:
     def take_location(self, reply: Reply | None) -> None:
         """Note where the session is after an answer that nobody waited for."""
         # An error page's, or a redirect's, Location is no session.
-        if self.session is not None and reply is not None and reply.status in PATCHED:
-            call = stream_call(self.session, ())
+        if self.session is not None and reply is not None and reply.status in PATCH_SUCCESS:
+            call = streamed_patch(self.session, ())
             with suppress(ProtocolViolation):
-                self.session = moved(self.session, call, reply, self.session.acknowledged)
+                self.session = follow_location(self.session, call, reply, self.session.acknowledged)
 
     def give_up(self) -> Flow[None]:
         """Cancel the session that is open."""
@@ -192,26 +192,26 @@ class _Run:
     # --- Steps
 
     def _start(self) -> Flow[None]:
-        self.session, smallest = yield from start(self.access, self.setbacks.pause_s())
+        self.session, smallest = yield from open_session(self.access, self.setbacks.pause_s())
         self.has_resumed = self.has_split = False
-        self.style = self.style.at_least(smallest)
+        self.style = self.style.with_min_chunk(smallest)
 
     def _goes_whole(self, known: Descriptor) -> bool:
         """Tell whether a PUT takes the whole blob."""
-        return self._at().acknowledged == 0 and known.size <= self.style.put_max
+        return self._at().acknowledged == 0 and known.size <= self.style.monolithic_max
 
     def _put_whole(self, known: Descriptor) -> Flow[Descriptor]:
         """Send the whole blob with the closing PUT."""
-        call = whole_call(self._at(), known.digest, self.body.blocks(0), known.size)
+        call = monolithic_put(self._at(), known.digest, self.body.blocks(0), known.size)
         return (yield from self._close(call, known, known.size))
 
     def _send(self) -> Flow[None]:
         """Send what the registry has not acknowledged yet."""
         self.last = None
-        size = self.style.chunk
-        if self.style.last_in_put and self._at().acknowledged:
+        size = self.style.chunk_size
+        if self.style.final_chunk_in_put and self._at().acknowledged:
             # ECR wants the last bytes of several PATCHes in the PUT: a stream does not know them.
-            size = size or self.style.smaller
+            size = size or self.style.fallback_chunk_size
         if size:
             yield from self._send_chunks(size)
         else:
@@ -224,7 +224,7 @@ class _Run:
             blocks = self.idle.watch(body, session.acknowledged, ends=self.style.splits)
             body.hold(None)
             with closing(blocks):  # what has failed keeps no bytes
-                yield from self._patch(stream_call(session, blocks))
+                yield from self._patch(streamed_patch(session, blocks))
             self.has_split |= not body.ended
 
     def _send_chunks(self, size: int) -> Flow[None]:
@@ -234,10 +234,10 @@ class _Run:
             return
         body.hold(session.acknowledged)
         for chunk in chunks_of(body, session.acknowledged, size):
-            if chunk.is_last and self.style.last_in_put:
+            if chunk.is_last and self.style.final_chunk_in_put:
                 self.last = chunk
                 return
-            yield from self._patch(chunk_call(self._at(), chunk), chunk.size)
+            yield from self._patch(chunk_patch(self._at(), chunk), chunk.size)
             body.hold(self._at().acknowledged)
             del chunk  # before the next one is gathered: there is memory for one
 
@@ -259,15 +259,15 @@ class _Run:
             what = f"the upload was cut after {sent} bytes"
             raise self._interrupted(what, sent, error) from error
         self.setbacks.hear(reply)
-        expect(call, reply, *PATCHED)
+        expect(call, reply, *PATCH_SUCCESS)
         self._check_whole(reply)
         acknowledged = body.produced if size is None else session.acknowledged + size
-        self.session = moved(session, call, reply, acknowledged)
+        self.session = follow_location(session, call, reply, acknowledged)
 
     def _commit(self) -> Flow[Descriptor]:
         """Close the session with the digest (end-6)."""
         descriptor = self.seal()
-        call = commit_call(self._at(), descriptor.digest, self.last)
+        call = closing_put(self._at(), descriptor.digest, self.last)
         return (yield from self._close(call, descriptor, self.last.size if self.last else 0))
 
     def _close(self, call: Call, descriptor: Descriptor, size: int) -> Flow[Descriptor]:
@@ -291,9 +291,9 @@ class _Run:
                 return descriptor
         self.setbacks.hear(reply)
         try:
-            expect_stored(call, reply, descriptor.digest)
+            verify_stored(call, reply, descriptor.digest)
         except RegistryError as error:
-            if may_be_second(error):
+            if may_follow_commit(error):
                 self.closing.doubt(descriptor, 1)
             raise
         self._check_whole(reply)
@@ -324,7 +324,9 @@ class _Run:
         Return whether the blob is there by now: then there is no session to tell of.
         """
         session = self._at()
-        found = yield from status(self.access, session, self.body.produced, self.setbacks.pause_s())
+        found = yield from get_status(
+            self.access, session, self.body.produced, self.setbacks.pause_s()
+        )
         if found is not None:
             self.session, self.is_sure, self.has_resumed = found, True, True
             self.vain_asks = 0
@@ -350,7 +352,7 @@ class _Run:
                 return True
             raise self.cause
         if is_shrinking:
-            self.style = self.style.chunked()
+            self.style = self.style.with_smaller_chunks()
         self._mind_silence(error)
         if what is Rung.ASK:
             self.is_sure = False
@@ -360,10 +362,10 @@ class _Run:
 
     def _mind_silence(self, error: BrolgaError) -> None:
         """Let the next requests of a silent stream be shorter, or fewer where that failed."""
-        if is_silence(error):
+        if may_be_idle_timeout(error):
             self.idle.shorten()
-        if self.has_split and refuses_more(error):
-            self.style = self.style.in_one_patch()
+        if self.has_split and refuses_second_patch(error):
+            self.style = self.style.with_one_patch()
 
     def _standing(self) -> Standing:
         session = self.session
