@@ -23,7 +23,7 @@ from brolga.errors import BrolgaError, DigestMismatch, NotComputed, SourceError,
 from brolga.replay import Tape, Window
 from brolga.spool import Spool
 from brolga.wire import BodyFailed, Call, Registry, Reply, Retry, upload_stream
-from brolga.wire.profiles import KNOWN_REGISTRIES, UploadStrategy
+from brolga.wire.upload.known_registries import KNOWN_REGISTRIES, UploadStrategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -44,7 +44,7 @@ from brolga.wire import (
     UploadStrategy,
     upload_stream,
 )
-from brolga.wire.body import IdleLimit, check_kept, wait_for_bytes
+from brolga.wire.upload.body import IdleLimit, check_replayable, wait_for_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -452,9 +452,9 @@ def test_bytes_that_are_gone_are_told() -> None:
     body = tape([ONE, TWO], window=len(TWO))
     list(body.blocks(0))
     cause = BrolgaError("cut")
-    check_kept(body, len(ONE), cause)
+    check_replayable(body, len(ONE), cause)
     with pytest.raises(StreamNotReplayable, match="cut; the registry has 0 of the 4096") as caught:
-        check_kept(body, 0, cause)
+        check_replayable(body, 0, cause)
     assert caught.value.__cause__ is cause
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from brolga.wire import UploadStrategy, identify_registry
-from brolga.wire.profiles import KNOWN_REGISTRIES
+from brolga.wire.upload.known_registries import KNOWN_REGISTRIES
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from brolga.errors import (
     UploadInterrupted,
 )
 from brolga.wire import UploadStrategy
-from brolga.wire.ladder import (
+from brolga.wire.upload.recovery import (
     Rung,
     Standing,
     is_session_lost,

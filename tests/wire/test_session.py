@@ -29,8 +29,8 @@ from brolga.errors import (
     TransportFailed,
 )
 from brolga.wire import BodyFailed, Call, Patience, Reply
-from brolga.wire.session import (
-    Chunk,
+from brolga.wire.upload.body import Chunk, split_chunks
+from brolga.wire.upload.session import (
     Session,
     blob_exists,
     cancel,
@@ -41,7 +41,6 @@ from brolga.wire.session import (
     monolithic_put,
     open_session,
     post_blob,
-    split_chunks,
     streamed_patch,
     verify_stored,
 )

@@ -11,7 +11,7 @@ from tests.wire.scripted import BLOB, FIRST, REPOSITORY, Answer, Known, access, 
 from brolga.errors import BrolgaError, TransportFailed
 from brolga.reference import Repository
 from brolga.wire import Call, Reply, Retry, UploadStrategy, mount_blob, upload_stream
-from brolga.wire.profiles import KNOWN_REGISTRIES
+from brolga.wire.upload.known_registries import KNOWN_REGISTRIES
 
 if TYPE_CHECKING:
     from brolga.descriptor import Descriptor

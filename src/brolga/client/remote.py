@@ -39,7 +39,7 @@ from brolga.wire import (
     upload_stream,
 )
 from brolga.wire.referrers import add_referrer
-from brolga.wire.session import cancel
+from brolga.wire.upload.session import cancel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

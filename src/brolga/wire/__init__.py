@@ -10,11 +10,7 @@ thrown into it, and returns its result; a driver (about 20 lines, in `transport`
     challenge what a registry asks for before it lets us in; tokens
     retry     when a call is made again
     access    the way in: API check, authorization, redirects
-    session   the steps of an upload: POST, PATCH, GET, PUT, DELETE
-    upload    one blob's upload, and what is done when it fails
-    ladder    what a failure means, and what it leads to
-    at_hand   the upload of bytes that are at hand
-    profiles  how the registries differ
+    upload    the upload of a blob, as a state machine; how the registries differ
     blobs     is it there, read it, delete it
     manifests by tag or by digest: read, ask for, push, delete
     referrers what has a manifest as its subject
@@ -22,7 +18,6 @@ thrown into it, and returns its result; a driver (about 20 lines, in `transport`
 """
 
 from brolga.wire.access import Access, Credentials, Registry, check_login, enter
-from brolga.wire.at_hand import upload_bytes
 from brolga.wire.blobs import ReadFlow, delete_blob, has_blob, read_blob
 from brolga.wire.http import BodyFailed, Call, Flow, Patience, Reply
 from brolga.wire.listing import list_repositories, list_tags
@@ -35,11 +30,18 @@ from brolga.wire.manifests import (
     head_manifest,
     put_manifest,
 )
-from brolga.wire.profiles import KnownRegistry, UploadStrategy, identify_registry
 from brolga.wire.referrers import add_referrer, list_referrers, remove_referrer
 from brolga.wire.retry import Retry
-from brolga.wire.session import Session, mount_blob
-from brolga.wire.upload import Body, upload_stream
+from brolga.wire.upload import (
+    Body,
+    KnownRegistry,
+    Session,
+    UploadStrategy,
+    identify_registry,
+    mount_blob,
+    upload_bytes,
+    upload_stream,
+)
 
 __all__ = [
     "Access",

@@ -1,12 +1,8 @@
-"""How the registries differ in taking an upload, as a table.
+"""How the known registries differ in uploads, as a table.
 
-Knows which registry wants what, by its host and by what it shows of itself, each with the public
-issue that says so. Must not know how an upload is done.
-
-Strategy: every registry that is known takes a blob as one streamed PATCH, so a row says what may be
-saved (a PUT of all, where length and digest are known before), and what is to be done when that
-fails: in which chunks to go on after a 413, whether a session that was cut is worth asking. The
-first row that fits counts; the last one fits all.
+Every one of them takes a blob as one streamed PATCH. A row says how to save requests (a PUT of all,
+if length and digest are known before), and what to do after a failure: the size of chunks after a
+413, and whether a session can be resumed.
 """
 
 from __future__ import annotations
@@ -21,23 +17,21 @@ if TYPE_CHECKING:
 __all__ = ["KNOWN_REGISTRIES", "KnownRegistry", "UploadStrategy", "identify_registry"]
 
 _MIB: Final = 1 << 20
-_ANY: Final = 1 << 62  # bytes: no blob has more
-# In one PUT go blobs whose loss costs little: on many registries nothing of a PUT that was cut can
-# be gone on from.
-_PUT_MAX: Final = 64 * _MIB
+_ANY_SIZE: Final = 1 << 62  # bytes: no blob has more
 
 
 @dataclass(frozen=True)
 class UploadStrategy:
-    """How the bytes of a blob go out: one streamed PATCH where `chunk` is 0, else PATCHes of it.
+    """How a blob is uploaded. Sizes are in bytes.
 
-    `chunk` is in bytes; `smaller` is what a first 413 leads to, 0 where the registry takes no
-    chunks; `smallest` is what no 413 goes below. With `last_in_put` the last chunk goes with the
-    PUT. `resumes` tells whether a session that failed is worth asking how far it came, and `splits`
-    whether a stream that is silent may end its PATCH and go on in another one.
-
-    A blob whose digest is known goes in one PUT where it has at most `put_max` bytes, and, where
-    its bytes are at hand, in the POST where it has at most `post_max`.
+    chunk_size           of each PATCH; 0 means one streamed PATCH
+    fallback_chunk_size  of each PATCH after a first 413; 0 if the registry takes no chunks
+    min_chunk_size       that no 413 goes below
+    final_chunk_in_put   whether the last chunk goes with the PUT
+    resumes              whether to ask a failed session for its offset
+    splits               whether a silent stream may go on in another PATCH
+    monolithic_max       size up to which a blob of known digest goes in one PUT
+    single_post_max      size up to which a blob in memory goes with the POST
     """
 
     chunk_size: int = 0
@@ -52,26 +46,33 @@ class UploadStrategy:
     @property
     def can_shrink(self) -> bool:
         """Whether there are smaller requests to try."""
-        return (
-            self.chunk_size > self.min_chunk_size
-            if self.chunk_size
-            else self.fallback_chunk_size > 0
-        )
+        if self.chunk_size:
+            return self.chunk_size > self.min_chunk_size
+        return self.fallback_chunk_size > 0
 
     def with_smaller_chunks(self) -> UploadStrategy:
-        """Return the style in smaller requests: chunks, and of half the size each further time."""
-        wanted = self.chunk_size // 2 if self.chunk_size else self.fallback_chunk_size
-        return replace(self, chunk_size=max(wanted, self.min_chunk_size), monolithic_max=0)
+        """Return the strategy in chunks, of half the size if it has chunks already."""
+        size = self.chunk_size // 2 if self.chunk_size else self.fallback_chunk_size
+        return replace(self, chunk_size=max(size, self.min_chunk_size), monolithic_max=0)
 
     def with_one_patch(self) -> UploadStrategy:
-        """Return the style whose streams go out in one PATCH, however silent they are."""
+        """Return the strategy with one PATCH for a stream, however silent it is."""
         return replace(self, splits=False)
 
-    def override(self, wish: str) -> UploadStrategy:
-        """Return the style as a user wants it; what they do not say stays.
+    def with_min_chunk(self, size: int) -> UploadStrategy:
+        """Return the strategy with chunks of `size` bytes or more."""
+        chunk_size = self.chunk_size and max(size, self.chunk_size)
+        return replace(self, chunk_size=chunk_size, min_chunk_size=max(size, self.min_chunk_size))
 
-        `auto` is this one, `streamed` one PATCH for all, `put` one PUT where length and digest are
-        known before, `chunked` chunks of the size that suits, `chunked:N` of N bytes.
+    def cap_chunk(self, size: int) -> UploadStrategy:
+        """Return the strategy with chunks after a 413 of at most `size` bytes, or 8 MiB if less."""
+        return replace(self, fallback_chunk_size=min(self.fallback_chunk_size, max(size, 8 * _MIB)))
+
+    def override(self, wish: str) -> UploadStrategy:
+        """Return the strategy as a user wants it.
+
+        `auto` is this one, `streamed` one PATCH for all, `put` one PUT if length and digest are
+        known before, `chunked` chunks of a size that suits the registry, `chunked:N` of N bytes.
 
         Raises ValueError.
         """
@@ -81,36 +82,21 @@ class UploadStrategy:
         if wish == "streamed":
             return replace(self, chunk_size=0, monolithic_max=0, splits=False)
         if wish == "put":
-            return replace(self, chunk_size=0, monolithic_max=_ANY)
-        if wish == "chunked":
-            # Who wants chunks gets them, from a registry too that is known to take none.
-            return replace(
-                self,
-                chunk_size=self.fallback_chunk_size or UploadStrategy.fallback_chunk_size,
-                monolithic_max=0,
-            )
+            return replace(self, chunk_size=0, monolithic_max=_ANY_SIZE)
+        if wish == "chunked":  # also from a registry that is known to take none: the user decides
+            chunk_size = self.fallback_chunk_size or UploadStrategy.fallback_chunk_size
+            return replace(self, chunk_size=chunk_size, monolithic_max=0)
         if kind == "chunked" and size.isascii() and size.isdecimal() and int(size):
             return replace(self, chunk_size=int(size), monolithic_max=0)
         raise ValueError(f"{wish!r} is not an upload style: auto, streamed, put or chunked[:BYTES]")
 
-    def cap_chunk(self, size: int) -> UploadStrategy:
-        """Return the style with the chunks after a 413 in at most `size` bytes, 8 MiB at least."""
-        return replace(self, fallback_chunk_size=min(self.fallback_chunk_size, max(size, 8 * _MIB)))
-
-    def with_min_chunk(self, size: int) -> UploadStrategy:
-        """Return the style with chunks of `size` bytes or more."""
-        smallest = max(size, self.min_chunk_size)
-        return replace(
-            self, min_chunk_size=smallest, chunk_size=self.chunk_size and max(size, self.chunk_size)
-        )
-
 
 @dataclass(frozen=True)
 class KnownRegistry:
-    """What is known of one kind of registry.
+    """A kind of registry, known by its host's name or by a header of its API check.
 
-    `hosts` is a pattern of host names, `shows` a header of its API check and what is in it. `style`
-    is how a blob goes out; `why` says what is known, with its public issue.
+    `hosts` is a regular expression. `header` is a name, and a text in its value. `evidence` says
+    what is known, with the public issue.
     """
 
     name: str
@@ -120,7 +106,7 @@ class KnownRegistry:
     evidence: str = ""
 
     def matches(self, host: str, headers: Mapping[str, str]) -> bool:
-        """Tell whether a registry is of this kind."""
+        """Return whether a registry is of this kind."""
         name, text = self.header
         return bool(
             (self.hosts and re.fullmatch(self.hosts, host))
@@ -128,6 +114,10 @@ class KnownRegistry:
         )
 
 
+# Many registries keep nothing of a PUT that was cut, so larger blobs go by PATCH.
+_ONE_PUT: Final = UploadStrategy(monolithic_max=64 * _MIB)
+
+# The first row that matches counts; the last one matches all.
 KNOWN_REGISTRIES: Final = (
     KnownRegistry(
         "ecr",
@@ -144,14 +134,16 @@ KNOWN_REGISTRIES: Final = (
     ),
     KnownRegistry(
         "ghcr",
-        UploadStrategy(fallback_chunk_size=4 * _MIB, monolithic_max=_PUT_MAX),
+        UploadStrategy(fallback_chunk_size=4 * _MIB, monolithic_max=64 * _MIB),
         hosts=r"ghcr\.io",
         header=("www-authenticate", "https://ghcr.io/"),
         evidence="chunks of at most 4 MiB (oras-project/rust-oci-client#35)",
     ),
     KnownRegistry(
         "gar",
-        UploadStrategy(fallback_chunk_size=0, resumes=False, monolithic_max=_ANY, splits=False),
+        UploadStrategy(
+            fallback_chunk_size=0, resumes=False, monolithic_max=_ANY_SIZE, splits=False
+        ),
         hosts=r".*-docker\.pkg\.dev|(.*\.)?gcr\.io",
         header=("www-authenticate", "docker.pkg.dev/"),
         evidence="no chunks: one PUT where the length is known, else one streamed PATCH "
@@ -175,46 +167,46 @@ KNOWN_REGISTRIES: Final = (
     ),
     KnownRegistry(
         "quay",
-        UploadStrategy(monolithic_max=_PUT_MAX),
+        _ONE_PUT,
         hosts=r"quay\.io",
         header=("www-authenticate", "https://quay.io/"),
         evidence="a failed PUT cancels the session (quay/quay, endpoints/v2/blob.py)",
     ),
     KnownRegistry(
         "zot",
-        UploadStrategy(resumes=False, monolithic_max=_PUT_MAX, single_post_max=_MIB // 16),
+        UploadStrategy(resumes=False, monolithic_max=64 * _MIB, single_post_max=_MIB // 16),
         header=("server", "zot"),
         evidence="a PATCH that was cut deletes the session (project-zot/zot#231)",
     ),
     KnownRegistry(
         "brolga",
-        UploadStrategy(monolithic_max=_PUT_MAX, single_post_max=_MIB // 16),
+        UploadStrategy(monolithic_max=64 * _MIB, single_post_max=_MIB // 16),
         header=("server", "brolga"),
         evidence="the embedded registry: the whole of the specification",
     ),
     KnownRegistry(
         "harbor",
-        UploadStrategy(monolithic_max=_PUT_MAX),
+        _ONE_PUT,
         header=("www-authenticate", 'service="harbor-registry"'),
         evidence="distribution behind proxies, which lose the answer to a large blob's PUT "
         "(goharbor/harbor#19573)",
     ),
     KnownRegistry(
         "gitlab",
-        UploadStrategy(monolithic_max=_PUT_MAX),
+        _ONE_PUT,
         header=("www-authenticate", 'service="container_registry"'),
         evidence="distribution whose tokens live for five minutes (moby/moby#33558)",
     ),
     KnownRegistry(
         "docker hub",
-        UploadStrategy(monolithic_max=_PUT_MAX),
+        _ONE_PUT,
         hosts=r"(.*\.)?docker\.io",
         evidence="distribution; blobs are mounted between its own repositories only "
         "(google/go-containerregistry#1741)",
     ),
     KnownRegistry(
         "distribution",
-        UploadStrategy(monolithic_max=_PUT_MAX),
+        _ONE_PUT,
         hosts=".*",
         evidence="one streamed PATCH (distribution/distribution#930), or one PUT where the length "
         "is known; a session that was cut is asked how far it came",
@@ -223,5 +215,5 @@ KNOWN_REGISTRIES: Final = (
 
 
 def identify_registry(host: str, headers: Mapping[str, str]) -> KnownRegistry:
-    """Return the profile of a registry: by its host's name, and the headers of its API check."""
-    return next(profile for profile in KNOWN_REGISTRIES if profile.matches(host, headers))
+    """Return the row of a registry, by its host's name and the headers of its API check."""
+    return next(registry for registry in KNOWN_REGISTRIES if registry.matches(host, headers))

@@ -1,19 +1,13 @@
-"""One upload session, step by step: open, send, ask, commit, cancel.
+"""One upload session, step by step: open, send, query, commit, cancel.
 
-Knows the requests of the distribution-spec's "Pushing blobs" and what registries answer to each.
-Must not know which step follows which: that is `upload`.
-
-    POST   …/blobs/uploads/   the token is proved here, before any byte of the body; with `mount`,
-                              a blob of another repository is taken over, and nothing is sent; with
-                              `digest`, a tiny blob is the body, and that is all
-    PATCH  Location           a stream (Transfer-Encoding: chunked, no Content-Range: what every
-                              registry takes, for a length that nobody knows yet), or one chunk
-    GET    Location           how many bytes the registry has
-    PUT    Location?digest=   all bytes, the last, or none: the registry compares its digest with
-                              ours
-    DELETE Location           an abandoned session is not left behind
-
-A `Session` is a value: where it is, and how many bytes the registry acknowledged.
+POST   …/blobs/uploads/   proves the token before any byte of the body is sent. With `mount` it
+                          mounts a blob of another repository; with `digest` it has a small blob
+                          as its body
+PATCH  Location           a stream (Transfer-Encoding: chunked, no Content-Range: what every
+                          registry takes for an unknown length), or one chunk
+GET    Location           how many bytes the registry has
+PUT    Location?digest=   all bytes, the last, or none: the registry compares the digest
+DELETE Location           cancels the session
 """
 
 from __future__ import annotations
@@ -23,29 +17,22 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
-from brolga.errors import (
-    BrolgaError,
-    DigestMismatch,
-    ProtocolViolation,
-    RegistryError,
-)
+from brolga.errors import BrolgaError, DigestMismatch, ProtocolViolation, RegistryError
 from brolga.wire.http import BodyFailed, Call, Patience
 from brolga.wire.replies import expect, location, named_digest, shows_blob
 from brolga.wire.retry import PASSING, passes
 from brolga.wire.urls import with_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from brolga.descriptor import Descriptor
     from brolga.digest import Digest
     from brolga.reference import Repository
     from brolga.wire.access import Access
     from brolga.wire.http import Blocks, Flow, Reply
+    from brolga.wire.upload.body import Chunk
 
 __all__ = [
     "PATCH_SUCCESS",
-    "Chunk",
     "Session",
     "blob_exists",
     "cancel",
@@ -57,21 +44,20 @@ __all__ = [
     "mount_blob",
     "open_session",
     "post_blob",
-    "split_chunks",
     "streamed_patch",
     "verify_stored",
 ]
 
-# One registry or another answers a PATCH with each of these (ECR 201, JFrog 200 and 204).
+# Each of these is some registry's answer to a PATCH (ECR 201, JFrog 200 and 204).
 PATCH_SUCCESS: Final = (200, 201, 202, 204)
 _OK: Final = 200
 _CREATED: Final = 201
 _ACCEPTED: Final = 202
 _NOT_FOUND: Final = 404
 _OCTETS: Final = "application/octet-stream"
-# Some write "bytes=" before it, and Quay -1 for nothing.
+# Some registries write "bytes=" before it, and Quay -1 for nothing.
 _RANGE: Final = re.compile(r"(?:bytes=)?0-(-?[0-9]{1,19})")
-# A chunk is held in memory, and a registry does not choose how much: a wish for more is not heard.
+# A chunk is held in memory, and a registry does not choose how much: a larger wish is ignored.
 _MAX_CHUNK: Final = 32 << 20  # bytes
 _MIN_CHUNK: Final = re.compile(r"[0-9]{1,8}")
 
@@ -83,22 +69,14 @@ class Session(NamedTuple):
     acknowledged: int = 0
 
 
-class Chunk(NamedTuple):
-    """A part of a blob, in blocks of memory that others hold too."""
-
-    blocks: tuple[bytes | memoryview, ...]
-    size: int
-    is_last: bool = False
-
-
 def open_session(access: Access, pause_s: float = 0.0) -> Flow[tuple[Session, int]]:
     """Open a session (distribution-spec, end-4a).
 
     Return it and the smallest chunk in bytes that the registry wants (OCI-Chunk-Min-Length), or 0.
     """
     call = Call("POST", access.url("blobs/uploads/"), body=b"", after_s=pause_s)
-    reply = yield from _opening(access, call)
-    expect(call, reply, 202)
+    reply = yield from _send_post(access, call)
+    expect(call, reply, _ACCEPTED)
     wish = _MIN_CHUNK.fullmatch(reply.headers.get("oci-chunk-min-length", ""))
     smallest = int(wish[0]) if wish else 0
     return Session(location(call, reply)), smallest if smallest <= _MAX_CHUNK else 0
@@ -107,15 +85,15 @@ def open_session(access: Access, pause_s: float = 0.0) -> Flow[tuple[Session, in
 def post_blob(
     access: Access, data: bytes, digest: Digest, pause_s: float = 0.0
 ) -> Flow[Session | None]:
-    """Upload a tiny blob by one request (end-4b).
+    """Upload a small blob by one request (end-4b).
 
-    Return None where that is done, or the session that a registry without that opened instead.
+    Return None if that is done, or the session that the registry opened instead.
 
     Raises DigestMismatch, RegistryError.
     """
     url = with_digest(access.url("blobs/uploads/"), digest)
     call = Call("POST", url, {"Content-Type": _OCTETS}, data, after_s=pause_s)
-    reply = yield from _opening(access, call)
+    reply = yield from _send_post(access, call)
     if reply.status == _ACCEPTED:
         return Session(location(call, reply))
     verify_stored(call, reply, digest)
@@ -123,20 +101,20 @@ def post_blob(
 
 
 def mount_blob(access: Access, digest: Digest, source: Repository) -> Flow[Session | None]:
-    """Take a blob over from another repository of the same registry (end-11).
+    """Mount a blob of another repository of the same registry (end-11).
 
-    Return None where that is done, or the session that the registry opened instead: the blob has
-    to be uploaded then.
+    Return None if that is done, or the session that the registry opened instead: the blob has to
+    be uploaded then.
     """
     query = f"mount={quote(str(digest), safe='')}&from={quote(source.path, safe='')}"
     call = Call("POST", access.url(f"blobs/uploads/?{query}"), body=b"")
-    reply = yield from _opening(access, call)
-    expect(call, reply, 201, 202)
+    reply = yield from _send_post(access, call)
+    expect(call, reply, _CREATED, _ACCEPTED)
     return None if reply.status == _CREATED else Session(location(call, reply))
 
 
-def _opening(access: Access, call: Call) -> Flow[Reply]:
-    """Make a call that may open a session; where an interrupt came, do not leave that behind."""
+def _send_post(access: Access, call: Call) -> Flow[Reply]:
+    """Send a POST that may open a session. If an interrupt comes, cancel that session."""
     try:
         return (yield from access.send(call))
     except BodyFailed as failed:
@@ -153,16 +131,16 @@ def streamed_patch(session: Session, body: Blocks) -> Call:
 
 
 def chunk_patch(session: Session, chunk: Chunk) -> Call:
-    """Return the PATCH of one chunk, which the registry must have up to its first byte (end-5)."""
-    headers = {"Content-Type": _OCTETS, "Content-Range": _range(session, chunk.size)}
+    """Return the PATCH of one chunk, which begins at the session's offset (end-5)."""
+    headers = {"Content-Type": _OCTETS, "Content-Range": _content_range(session, chunk.size)}
     return Call("PATCH", session.url, headers, chunk.blocks, Patience.LONG)
 
 
 def closing_put(session: Session, digest: Digest, last: Chunk | None = None) -> Call:
-    """Return the PUT that closes a session with its digest, and with the last bytes (end-6)."""
+    """Return the PUT that closes a session with its digest, and with the last chunk (end-6)."""
     headers = {"Content-Type": _OCTETS} if last else {}
     if last and session.acknowledged:
-        headers["Content-Range"] = _range(session, last.size)
+        headers["Content-Range"] = _content_range(session, last.size)
     body = last.blocks if last else b""
     return Call("PUT", with_digest(session.url, digest), headers, body, Patience.LONG)
 
@@ -175,7 +153,7 @@ def monolithic_put(session: Session, digest: Digest, body: Blocks, size: int) ->
 
 
 def follow_location(session: Session, call: Call, reply: Reply, acknowledged: int) -> Session:
-    """Return the session after an answer that may have moved it on.
+    """Return the session at the Location of a reply, or at the same URL if it has none.
 
     Raises ProtocolViolation for a Location that is not safe to call.
     """
@@ -187,12 +165,12 @@ def follow_location(session: Session, call: Call, reply: Reply, acknowledged: in
 def get_status(
     access: Access, session: Session, sent: int, pause_s: float = 0.0
 ) -> Flow[Session | None]:
-    """Ask how many bytes the registry has (end-13); None where it cannot be told, or is lost.
+    """Ask how many bytes the registry has (end-13), `sent` at most.
 
-    `sent` is how many there can be at most. Whatever the registry answers, a session whose offset
-    is not known is not written to.
+    Return None if the reply does not say so, or the session is lost: nothing must be sent to a
+    session whose offset is unknown.
 
-    Raises TransportFailed or RegistryError where it may be told later.
+    Raises TransportFailed or RegistryError if a later query may succeed.
     """
     call = Call("GET", session.url, after_s=pause_s)
     try:
@@ -205,20 +183,17 @@ def get_status(
         expect(call, reply)
     if reply.status not in (200, 202, 204):
         return None
-    known = _offset(reply.headers.get("range", ""), session.acknowledged)
-    if known is None or not session.acknowledged <= known <= sent:
+    offset = _parse_range(reply.headers.get("range", ""), session.acknowledged)
+    if offset is None or not session.acknowledged <= offset <= sent:
         return None
     try:
-        return follow_location(session, call, reply, known)
+        return follow_location(session, call, reply, offset)
     except ProtocolViolation:
         return None
 
 
 def blob_exists(access: Access, descriptor: Descriptor, pause_s: float = 0.0) -> Flow[bool | None]:
-    """Ask whether the registry shows a blob of this digest, and says so (end-2).
-
-    None where that cannot be told.
-    """
+    """Return whether the registry has a blob of this digest (end-2), or None if it does not say."""
     call = Call("HEAD", access.url(f"blobs/{descriptor.digest}"), after_s=pause_s)
     try:
         reply = yield from access.send(call)
@@ -230,7 +205,7 @@ def blob_exists(access: Access, descriptor: Descriptor, pause_s: float = 0.0) ->
 
 
 def verify_stored(call: Call, reply: Reply, expected: Digest) -> None:
-    """Raise DigestMismatch where the registry says that it has got, or stored, other bytes."""
+    """Raise RegistryError if a blob was not stored, and DigestMismatch if other bytes were."""
     try:
         expect(call, reply, 201, 204)
     except RegistryError as error:
@@ -250,44 +225,27 @@ def verify_stored(call: Call, reply: Reply, expected: Digest) -> None:
         )
 
 
-def split_chunks(blocks: Blocks, size: int) -> Iterator[Chunk]:
-    """Put blocks together to chunks of `size` bytes, the last one shorter. No byte is copied."""
-    pieces: list[memoryview] = []
-    held = 0
-    for block in blocks:
-        rest = memoryview(block)
-        while held + len(rest) > size:
-            missing = size - held
-            yield Chunk((*pieces, rest[:missing]) if missing else tuple(pieces), size)
-            pieces, held, rest = [], 0, rest[missing:]
-        if rest:
-            pieces.append(rest)
-            held += len(rest)
-    if held:
-        yield Chunk(tuple(pieces), held, is_last=True)
-
-
 def cancel(access: Access, session: Session) -> Flow[None]:
-    """Give the session up (end-14). A registry that refuses, or is gone, is no further error."""
+    """Cancel a session (end-14). Failures are ignored."""
     try:
         call = Call("DELETE", session.url, body=b"", patience=Patience.HURRY)
         yield from access.send(call, once=True)
-    except Exception:  # noqa: BLE001 - whatever it is, the first error is the one to tell
+    except Exception:  # noqa: BLE001 - the error that led here is the one to raise
         return
 
 
-def _range(session: Session, size: int) -> str:
+def _content_range(session: Session, size: int) -> str:
     return f"{session.acknowledged}-{session.acknowledged + size - 1}"
 
 
-def _offset(said: str, acknowledged: int) -> int | None:
-    """Return how many bytes a Range header tells of, None where it tells nothing.
+def _parse_range(text: str, acknowledged: int) -> int | None:
+    """Return how many bytes a Range header stands for, or None if it is not valid.
 
-    Its end is inclusive. distribution 2.8 says 0-0 for none and for one byte: where nothing was
-    acknowledged that is none. ECR's stands still (aws/containers-roadmap#2831): where it is behind
-    what a 2xx acknowledged, that counts.
+    Its end is inclusive. distribution 2.8 writes 0-0 for no byte and for one byte: none, if none
+    was acknowledged. ECR's does not move (aws/containers-roadmap#2831): if it is behind the
+    acknowledged bytes, those count.
     """
-    match = _RANGE.fullmatch(said)
+    match = _RANGE.fullmatch(text)
     if match is None:
         return None
     end = int(match[1])
