@@ -103,7 +103,7 @@ class Tape:
         again: Callable[[], Iterator[Block]] | None,
         watch: Callable[[], None],
     ) -> None:
-        self.produced = 0
+        self.bytes_read = 0
         self.ended = False
         self._hold: int | None = None
         self._live = iter(stream)
@@ -113,11 +113,11 @@ class Tape:
         self._watch = watch
 
     @property
-    def kept_from(self) -> int:
+    def replayable_from(self) -> int:
         """The offset from which on the bytes can be given again."""
         return 0 if self._again else self._keep.start
 
-    def hold(self, start: int | None) -> None:
+    def retain_from(self, start: int | None) -> None:
         """Keep the bytes from offset `start` on, whatever else; None: no longer."""
         self._hold = start
 
@@ -132,9 +132,11 @@ class Tape:
         if start >= self._keep.start:
             yield from self._keep.read(start)
         elif self._again:
-            yield from _cut(self._again(), start, self.produced)
+            yield from _cut(self._again(), start, self.bytes_read)
         else:
-            raise ValueError(f"the bytes from {start} on are gone: {self.kept_from} is the first")
+            raise ValueError(
+                f"the bytes from {start} on are gone: {self.replayable_from} is the first"
+            )
         while (block := self._next()) is not None:
             yield block
         self.ended = True
@@ -147,7 +149,7 @@ class Tape:
             self._watch()
             if block:  # a heartbeat is nothing to keep
                 self._keep.add(block, self._hold)
-                self.produced += len(block)
+                self.bytes_read += len(block)
         self._has_failed = False
         return block
 

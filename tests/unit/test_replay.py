@@ -100,7 +100,7 @@ def test_a_tape_gives_the_stream_and_counts_it() -> None:
     """The first reading is live; heartbeats come through."""
     one = tape(Window(100))
     assert list(one.blocks(0)) == list(BLOCKS)
-    assert one.produced == len(DATA)
+    assert one.bytes_read == len(DATA)
     assert one.ended
 
 
@@ -110,9 +110,9 @@ def test_what_was_kept_goes_out_again_and_then_the_rest(start: int) -> None:
     one = tape(Window(100))
     first = list(islice(one.blocks(0), 3))
     assert joined(first) == b"abcdefg"
-    assert (one.produced, one.ended) == (7, False)
+    assert (one.bytes_read, one.ended) == (7, False)
     assert joined(one.blocks(start)) == DATA[start:]
-    assert (one.produced, one.ended) == (10, True)
+    assert (one.bytes_read, one.ended) == (10, True)
     assert joined(one.blocks(0)) == DATA
 
 
@@ -120,7 +120,7 @@ def test_what_was_dropped_is_known_to_be_gone() -> None:
     """Without a source that can be opened again, the window is all there is."""
     one = tape(Window(3))
     list(one.blocks(0))
-    assert one.kept_from == 7
+    assert one.replayable_from == 7
     assert joined(one.blocks(8)) == b"ij"
     with pytest.raises(ValueError, match="from 6 on are gone: 7"):
         joined(one.blocks(6))
@@ -136,7 +136,7 @@ def test_a_source_that_can_be_opened_again_makes_the_bytes_again() -> None:
 
     one = tape(Window(1), again)
     list(islice(one.blocks(0), 3))
-    assert one.kept_from == 0
+    assert one.replayable_from == 0
     assert joined(one.blocks(2)) == DATA[2:]
     assert len(passes) == 1
 
@@ -152,7 +152,7 @@ def test_a_second_pass_that_fails_ends_the_stream() -> None:
     list(islice(one.blocks(0), 3))
     with pytest.raises(SourceError, match="changed"):
         joined(one.blocks(0))
-    assert one.produced == 7
+    assert one.bytes_read == 7
 
 
 def test_a_stream_that_failed_has_no_end() -> None:
@@ -173,15 +173,15 @@ def test_a_stream_that_failed_has_no_end() -> None:
 def test_a_tape_holds_what_it_is_told_to() -> None:
     """From the offset on that the registry has acknowledged, until it is told otherwise."""
     held = tape(Window(0))
-    held.hold(3)
+    held.retain_from(3)
     assert joined(held.blocks(0)) == DATA
-    assert held.kept_from == 3
+    assert held.replayable_from == 3
     assert joined(held.blocks(5)) == DATA[5:]
     held = tape(Window(0))
-    held.hold(3)
-    held.hold(None)
+    held.retain_from(3)
+    held.retain_from(None)
     joined(held.blocks(0))
-    assert held.kept_from == len(DATA)
+    assert held.replayable_from == len(DATA)
 
 
 def test_a_heartbeat_is_not_kept() -> None:
@@ -210,10 +210,10 @@ def test_whatever_is_asked_for_is_right(
     whole = b"".join(blocks)
     one = tape(Window(limit), blocks=blocks)
     for _ in range(data.draw(st.integers(0, 4))):
-        start = data.draw(st.integers(one.kept_from, one.produced))
+        start = data.draw(st.integers(one.replayable_from, one.bytes_read))
         count = data.draw(st.integers(0, 6))
         got = joined(islice(one.blocks(start), count))
         assert whole[start:].startswith(got)
-    start = data.draw(st.integers(one.kept_from, one.produced))
+    start = data.draw(st.integers(one.replayable_from, one.bytes_read))
     assert joined(one.blocks(start)) == whole[start:]
-    assert one.produced == len(whole)
+    assert one.bytes_read == len(whole)

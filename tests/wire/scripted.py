@@ -30,7 +30,7 @@ from brolga.wire import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from brolga.wire import Flow, ReadFlow, Session
+    from brolga.wire import Flow, ReadFlow, UploadSession
 
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
@@ -65,11 +65,11 @@ class Known:
     """A body whose blocks are known, and can be given again from `kept_from` on."""
 
     stream: Iterable[bytes]
-    produced: int = 4
-    kept_from: int = 0
+    bytes_read: int = 4
+    replayable_from: int = 0
     ended: bool = True
 
-    def hold(self, start: int | None) -> None:
+    def retain_from(self, start: int | None) -> None:
         """Keep what is kept."""
 
     def blocks(self, start: int) -> Iterable[bytes]:
@@ -81,7 +81,7 @@ def uploading(
     way: Access,
     stream: Iterable[bytes],
     seal: Callable[[], Descriptor],
-    session: Session | None = None,
+    session: UploadSession | None = None,
 ) -> Flow[Descriptor]:
     """Upload a stream whose bytes are known."""
     return upload_stream(way, Known(stream), seal, session=session)

@@ -172,9 +172,9 @@ def test_source_that_fails_before_the_patch_cancels_the_session() -> None:
 def test_wait_for_bytes_keeps_what_it_reads() -> None:
     """What was read to find out that there is something goes out from what keeps it."""
     body = tape([ONE, TWO, THREE], window=0)
-    body.hold(0)
+    body.retain_from(0)
     wait_for_bytes(body)
-    assert body.produced == len(ONE)
+    assert body.bytes_read == len(ONE)
     assert b"".join(body.blocks(0)) == ONE + TWO + THREE
 
 
@@ -280,7 +280,7 @@ def test_patch_is_opened_when_a_second_pass_is_where_the_registry_is() -> None:
     clock = Clock()
     body = reopened(clock, ONE, 3600, TWO, live=[ONE, TWO])
     wait_for_bytes(body)
-    list(body.blocks(body.produced))
+    list(body.blocks(body.bytes_read))
     blocks = IdleLimit(clock, 15.0).watch(body, len(ONE), ends=True)
     assert clock.now_s == 3600
     assert b"".join(blocks) == TWO

@@ -372,7 +372,7 @@ def test_the_registrys_wish_to_wait_is_honoured() -> None:
 def test_bytes_that_are_gone_cannot_go_out_again() -> None:
     """Nothing half-read can be committed: the session is given up, and its cause is told."""
     error = play(
-        upload(Known(BODY, kept_from=3)),
+        upload(Known(BODY, replayable_from=3)),
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         (asked(FIRST), has("0-1")),
@@ -387,7 +387,7 @@ def test_bytes_that_are_gone_cannot_go_out_again() -> None:
 def test_bytes_that_are_gone_need_no_new_session() -> None:
     """A new session would begin with the first byte."""
     play(
-        upload(Known(BODY, kept_from=1)),
+        upload(Known(BODY, replayable_from=1)),
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         (asked(FIRST), Reply(404)),
@@ -399,7 +399,7 @@ def test_bytes_that_are_gone_need_no_new_session() -> None:
 def test_the_window_is_enough_where_the_registry_is_in_it() -> None:
     """What is kept begins where the registry is: exactly enough."""
     play(
-        upload(Known(BODY, kept_from=2)),
+        upload(Known(BODY, replayable_from=2)),
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         (asked(FIRST), has("0-1")),
@@ -534,7 +534,7 @@ def test_a_last_chunk_that_arrived_does_not_go_out_again() -> None:
 
 def test_an_empty_stream_has_no_chunk() -> None:
     """Nothing to send is nothing to place: an empty PUT."""
-    empty = Known((), produced=0, ended=False)
+    empty = Known((), bytes_read=0, ended=False)
     play(upload(empty, UploadStrategy(chunk_size=2)), (POST, ACCEPTED), (put(FIRST), CREATED))
 
 
@@ -556,7 +556,7 @@ def test_a_registry_may_want_larger_chunks(said: str, size: int) -> None:
 
 def test_one_byte_that_arrived_after_all_is_found_by_its_refusal() -> None:
     """0-0 is none or one byte (distribution 2.8): 416 says that it was one. A drawn case."""
-    one = Known([b"b"], produced=1)
+    one = Known([b"b"], bytes_read=1)
     play(
         upload(one, style=UploadStrategy(chunk_size=2)),
         (POST, ACCEPTED),
@@ -690,9 +690,9 @@ def test_a_refused_closing_that_did_its_work_all_the_same_is_found(status: int) 
         (asked(SECOND), Reply(404)),
     ]
     there = (HEAD, Reply(200, {"content-length": "4"})), (delete(SECOND), GONE)
-    assert play(upload(Known(BODY, kept_from=4)), *steps, *there) is BLOB
+    assert play(upload(Known(BODY, replayable_from=4)), *steps, *there) is BLOB
     gone = (HEAD, Reply(404)), (delete(SECOND), GONE)
-    play(upload(Known(BODY, kept_from=4)), *steps, *gone, error=StreamNotReplayable)
+    play(upload(Known(BODY, replayable_from=4)), *steps, *gone, error=StreamNotReplayable)
 
 
 def test_the_last_refusal_of_a_closing_is_not_believed_either() -> None:
@@ -722,7 +722,7 @@ def test_a_closing_put_that_a_proxy_sent_twice_is_found_by_head(answer: Reply) -
     """
     steps: list[Step] = [(POST, ACCEPTED), (patch(BODY), NEXT), (put(), answer)]
     found = HEAD, Reply(200, {"docker-content-digest": str(BLOB.digest), "content-length": "4"})
-    flow = upload(Known(BODY, kept_from=3))
+    flow = upload(Known(BODY, replayable_from=3))
     assert play(flow, *steps, found, (delete(SECOND), GONE)) is BLOB
 
 
@@ -762,7 +762,7 @@ def test_a_clean_refusal_of_the_closing_asks_for_no_blob(status: int) -> None:
 @pytest.mark.parametrize("answer", [TransportFailed("no", reason="connect"), Reply(503)])
 def test_a_session_that_cannot_be_asked_now_is_asked_later(answer: Answer) -> None:
     """A registry that restarts has its sessions still: the bytes need not all be here."""
-    body = Known(BODY, kept_from=2)
+    body = Known(BODY, replayable_from=2)
     play(
         upload(body, attempts=2),
         (POST, ACCEPTED),
@@ -1011,7 +1011,7 @@ def test_smaller_requests_are_tried_down_to_the_floor() -> None:
         return NEXT if 0 < size <= 1 << 20 else Reply(413)
 
     data = bytes(3 << 20)
-    body = Known([data], produced=len(data))
+    body = Known([data], bytes_read=len(data))
     drive(upload(body, style=UploadStrategy(fallback_chunk_size=8 << 20), attempts=2), answer)
     assert [size >> 20 for size in sizes] == [0, 3, 3, 2, 1, 1, 1]
 

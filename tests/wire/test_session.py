@@ -31,7 +31,7 @@ from brolga.errors import (
 from brolga.wire import BodyFailed, Call, Patience, Reply
 from brolga.wire.upload.body import Chunk, split_chunks
 from brolga.wire.upload.session import (
-    Session,
+    UploadSession,
     blob_exists,
     cancel,
     chunk_patch,
@@ -50,9 +50,9 @@ OCTETS = {"Content-Type": "application/octet-stream"}
 ASKED = Call("GET", FIRST)
 
 
-def at(acknowledged: int = 0, url: str = FIRST) -> Session:
+def at(acknowledged: int = 0, url: str = FIRST) -> UploadSession:
     """Return a session of whose bytes so many are acknowledged."""
-    return Session(url, acknowledged)
+    return UploadSession(url, acknowledged)
 
 
 # --- Requests

@@ -58,7 +58,7 @@ from brolga.wire import (
     Patience,
     Reply,
     Retry,
-    Session,
+    UploadSession,
     UploadStrategy,
     mount_blob,
     upload_bytes,
@@ -869,7 +869,7 @@ def test_no_bytes_are_an_empty_put() -> None:
 BY_POST = Call("POST", f"{UPLOADS}?{QUERY}", OCTETS, b"blob")
 
 
-def by_post(post_max: int = 4, session: Session | None = None) -> Flow[Descriptor]:
+def by_post(post_max: int = 4, session: UploadSession | None = None) -> Flow[Descriptor]:
     """Upload bytes to a registry that takes tiny ones by the POST."""
     style = UploadStrategy(single_post_max=post_max)
     return upload_bytes(access(), b"blob", BLOB, session=session, strategy=style)
@@ -883,7 +883,7 @@ def test_tiny_bytes_go_with_the_post() -> None:
 def test_what_is_not_tiny_or_has_a_session_goes_as_usual() -> None:
     """The bound is the style's."""
     assert play(by_post(3), (POST, ACCEPTED), (put_all(), CREATED)) is BLOB
-    assert play(by_post(session=Session(FIRST)), (put_all(), CREATED)) is BLOB
+    assert play(by_post(session=UploadSession(FIRST)), (put_all(), CREATED)) is BLOB
 
 
 @pytest.mark.parametrize("lost", [CUT, Reply(500), Reply(503)])
@@ -1029,7 +1029,7 @@ def test_a_dropped_upload_of_bytes_makes_no_call(answered: int) -> None:
 
 def test_an_open_session_needs_no_post() -> None:
     """A mount that was refused has opened one (Mounting a blob from another repository)."""
-    session = Session(FIRST)
+    session = UploadSession(FIRST)
     flow = uploading(access(), BODY, seal, session)
     assert play(flow, (patch(BODY), NEXT), (put(), CREATED)) is BLOB
     flow = upload_bytes(access(), b"blob", BLOB, session=session)
@@ -1052,7 +1052,7 @@ def test_a_mounted_blob_needs_no_upload(said: dict[str, str]) -> None:
 def test_a_blob_that_is_not_mounted_gets_a_session(location: str) -> None:
     """202 Accepted as for an upload, where the registry cannot mount the blob (end-11)."""
     flow = mount_blob(access(), BLOB.digest, SOURCE)
-    assert play(flow, (MOUNT, Reply(202, {"location": location}))) == Session(FIRST)
+    assert play(flow, (MOUNT, Reply(202, {"location": location}))) == UploadSession(FIRST)
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from brolga.reference import Repository
     from brolga.replay import Keep
     from brolga.transport import Transport
-    from brolga.wire import Access, Retry, Session, UploadStrategy
+    from brolga.wire import Access, Retry, UploadSession, UploadStrategy
 
 __all__ = ["Remote"]
 
@@ -114,7 +114,7 @@ class Remote:
         blob: Blob,
         stream: BlobStream,
         watch: Callable[[], None] = go_on,
-        session: Session | None = None,
+        session: UploadSession | None = None,
         known: Descriptor | None = None,
     ) -> Descriptor:
         """Upload a blob whose stream is open, into `session` where that is; return its descriptor.
@@ -196,7 +196,7 @@ class Remote:
         self,
         blob: Blob,
         watch: Callable[[], None],
-        session: Session | None = None,
+        session: UploadSession | None = None,
         known: Descriptor | None = None,
     ) -> Descriptor:
         with self._or_cancelled(session):
@@ -246,7 +246,7 @@ class Remote:
         )
         return _advised(error, digest)
 
-    def _mount(self, blob: Blob, descriptor: Descriptor) -> tuple[bool, Session | None]:
+    def _mount(self, blob: Blob, descriptor: Descriptor) -> tuple[bool, UploadSession | None]:
         """Take a blob over from another repository of this registry, where it is in one.
 
         Return whether that is done, and the session that the registry opened instead.
@@ -269,7 +269,7 @@ class Remote:
         return session is None, session
 
     @contextmanager
-    def _or_cancelled(self, session: Session | None) -> Iterator[None]:
+    def _or_cancelled(self, session: UploadSession | None) -> Iterator[None]:
         """Cancel a session that is open already if the upload cannot begin."""
         try:
             yield

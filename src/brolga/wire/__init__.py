@@ -35,7 +35,7 @@ from brolga.wire.retry import Retry
 from brolga.wire.upload import (
     Body,
     KnownRegistry,
-    Session,
+    UploadSession,
     UploadStrategy,
     identify_registry,
     mount_blob,
@@ -57,8 +57,8 @@ __all__ = [
     "Registry",
     "Reply",
     "Retry",
-    "Session",
     "Stored",
+    "UploadSession",
     "UploadStrategy",
     "add_referrer",
     "check_login",

@@ -20,7 +20,7 @@ from brolga.wire.upload.body import Body
 from brolga.wire.upload.flow import Upload
 from brolga.wire.upload.known_registries import KnownRegistry, UploadStrategy, identify_registry
 from brolga.wire.upload.machine import Event, Idle, advance
-from brolga.wire.upload.session import Session, cancel, mount_blob, post_blob
+from brolga.wire.upload.session import UploadSession, cancel, mount_blob, post_blob
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Body",
     "KnownRegistry",
-    "Session",
+    "UploadSession",
     "UploadStrategy",
     "cancel",
     "identify_registry",
@@ -50,7 +50,7 @@ def upload_stream(  # noqa: PLR0913 - what goes where, and how
     finalize: Callable[[], Descriptor],
     *,
     descriptor: Descriptor | None = None,
-    session: Session | None = None,
+    session: UploadSession | None = None,
     strategy: UploadStrategy | None = None,
     retry: Retry | None = None,
 ) -> Flow[Descriptor]:
@@ -92,7 +92,7 @@ def upload_bytes(
     data: bytes,
     descriptor: Descriptor,
     *,
-    session: Session | None = None,
+    session: UploadSession | None = None,
     strategy: UploadStrategy | None = None,
 ) -> Flow[Descriptor]:
     """Upload bytes in memory: POST, then one PUT with all of them (end-4a, end-6).
@@ -127,13 +127,13 @@ def upload_bytes(
 @dataclass
 class _InMemoryBody:
     data: bytes
-    produced: int = 0
-    kept_from: int = 0
+    bytes_read: int = 0
+    replayable_from: int = 0
     ended: bool = False
 
-    def hold(self, start: int | None) -> None:
+    def retain_from(self, start: int | None) -> None:
         """Do nothing: all bytes are in memory."""
 
     def blocks(self, start: int) -> tuple[bytes, ...]:
-        self.produced, self.ended = len(self.data), True
+        self.bytes_read, self.ended = len(self.data), True
         return (self.data[start:],)

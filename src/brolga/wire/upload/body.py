@@ -34,18 +34,18 @@ class Body(Protocol):
     """The bytes of an upload, some of which can be read again."""
 
     @property
-    def produced(self) -> int:
+    def bytes_read(self) -> int:
         """How many bytes were read so far."""
 
     @property
-    def kept_from(self) -> int:
+    def replayable_from(self) -> int:
         """The offset from which on the bytes can be read again."""
 
     @property
     def ended(self) -> bool:
         """Whether the source came to its clean end."""
 
-    def hold(self, start: int | None) -> None:
+    def retain_from(self, start: int | None) -> None:
         """Retain the bytes from offset `start` on; with None, only those of the buffer."""
 
     def blocks(self, start: int) -> Blocks:
@@ -87,10 +87,10 @@ def wait_for_bytes(body: Body) -> None:
 
     The body retains them, because it holds the offset of the session.
     """
-    before = body.produced
+    before = body.bytes_read
     try:
         for _ in body.blocks(before):
-            if body.produced - before >= _WORTH:
+            if body.bytes_read - before >= _WORTH:
                 return
     except BaseException as error:  # noqa: BLE001 - the upload raises it
         raise BodyFailed(error) from None
@@ -98,12 +98,12 @@ def wait_for_bytes(body: Body) -> None:
 
 def check_replayable(body: Body, start: int, cause: BrolgaError) -> None:
     """Raise StreamNotReplayable if a body cannot give its bytes from offset `start` on again."""
-    if start < body.kept_from:
-        kept = body.produced - body.kept_from
+    if start < body.replayable_from:
+        kept = body.bytes_read - body.replayable_from
         raise StreamNotReplayable(
-            f"{cause}; the registry has {start} of the {body.produced} bytes sent, and "
+            f"{cause}; the registry has {start} of the {body.bytes_read} bytes sent, and "
             f"only the last {kept} are kept: a larger window, or a spool, would have kept more",
-            sent=body.produced,
+            sent=body.bytes_read,
             acknowledged=start,
             kept=kept,
         ) from cause
@@ -145,7 +145,7 @@ class IdleLimit:
             elif self._silent_since is None:
                 self._silent_since = self._clock()
             yield block
-            if self._ends and start == body.produced and self._is_over():
+            if self._ends and start == body.bytes_read and self._is_over():
                 return
 
     def shorten(self) -> None:

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from brolga.wire.retry import Retry
     from brolga.wire.upload.body import Body, Chunk
     from brolga.wire.upload.machine import State
-    from brolga.wire.upload.session import Session
+    from brolga.wire.upload.session import UploadSession
 
 __all__ = ["Upload"]
 
@@ -111,7 +111,7 @@ class Upload:
         assert isinstance(self.state, InSession)  # noqa: S101 - the caller is a step of a session
         return self.state
 
-    def fail(self, reply: Reply | None = None) -> Session | None:
+    def fail(self, reply: Reply | None = None) -> UploadSession | None:
         """Enter Failed, and return the session that is left, if any.
 
         `reply` is what an interrupted request was answered: docker-registry 2.8 accepts a DELETE at
@@ -173,28 +173,28 @@ class Upload:
         while True:
             state = self._in_session
             acknowledged = state.acknowledged
-            body.hold(acknowledged)
-            if not body.ended and (acknowledged == body.produced or self.idle.waits):
+            body.retain_from(acknowledged)
+            if not body.ended and (acknowledged == body.bytes_read or self.idle.waits):
                 wait_for_bytes(body)
-            if acknowledged >= body.produced:
+            if acknowledged >= body.bytes_read:
                 return
             blocks = self.idle.watch(body, acknowledged, ends=state.strategy.splits)
-            body.hold(None)
+            body.retain_from(None)
             with closing(blocks):  # a failed request keeps no bytes
                 yield from self._patch(streamed_patch(state.session, blocks))
 
     def _send_chunks(self, size: int) -> Flow[Chunk | None]:
         """Send the stream in chunks; return the last one if it goes with the PUT."""
         body, acknowledged = self.body, self._in_session.acknowledged
-        if body.ended and acknowledged == body.produced:
+        if body.ended and acknowledged == body.bytes_read:
             return None
-        body.hold(acknowledged)
+        body.retain_from(acknowledged)
         for chunk in split_chunks(body.blocks(acknowledged), size):
             state = self._in_session
             if chunk.is_last and state.strategy.final_chunk_in_put:
                 return chunk
             yield from self._patch(chunk_patch(state.session, chunk), chunk.size)
-            body.hold(self._in_session.acknowledged)
+            body.retain_from(self._in_session.acknowledged)
             del chunk  # before the next one is gathered: there is memory for one
         return None
 
@@ -204,14 +204,14 @@ class Upload:
         try:
             reply = yield from self.access.send(call, once=True)
         except TransportFailed as error:
-            sent = min(state.acknowledged + error.sent, body.produced)
+            sent = min(state.acknowledged + error.sent, body.bytes_read)
             raise self._interrupted(
                 f"the upload was cut after {sent} bytes", sent, error
             ) from error
         self.budget.hear(reply)
         expect(call, reply, *PATCH_SUCCESS)
         self._check_complete(reply)
-        acknowledged = body.produced if size is None else state.acknowledged + size
+        acknowledged = body.bytes_read if size is None else state.acknowledged + size
         session = follow_location(state.session, call, reply, acknowledged)
         split = state.split or (size is None and not body.ended)
         self._advance(Event.ACKNOWLEDGED, session=session, split=split)
@@ -220,7 +220,7 @@ class Upload:
 
     def _query(self, state: Uncertain) -> Flow[None]:
         """Ask how many bytes the session has; give it up if the registry does not say so."""
-        sent, pause_s = self.body.produced, self.budget.pause_s()
+        sent, pause_s = self.body.bytes_read, self.budget.pause_s()
         session = yield from get_status(self.access, state.session, sent, pause_s)
         if session is not None:
             self._advance(Event.LOCATED, session=session, resumed=True)
@@ -330,7 +330,7 @@ class Upload:
         strategy = recovery.adapt(state, error, action)
         if action is Recovery.RESUME:
             queries = state.failed_queries + 1 if isinstance(state, Uncertain) else 0
-            known = {"failed_queries": queries, "replayable": self.body.kept_from == 0}
+            known = {"failed_queries": queries, "replayable": self.body.replayable_from == 0}
             self._advance(action, cause=cause, strategy=strategy, **known)
         else:
             yield from self._restart(action, cause=cause, strategy=strategy)
@@ -341,7 +341,7 @@ class Upload:
             return self.retry.attempts > 1
         if action is Recovery.FAIL:
             return False
-        return self.budget.count(error, self.body.produced, state.acknowledged)
+        return self.budget.count(error, self.body.bytes_read, state.acknowledged)
 
     def _restart(self, action: Recovery, **changes: object) -> Flow[None]:
         """Cancel the session; a new one follows."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from brolga.errors import BrolgaError
     from brolga.wire.http import Call
     from brolga.wire.upload.known_registries import UploadStrategy
-    from brolga.wire.upload.session import Session
+    from brolga.wire.upload.session import UploadSession
 
 __all__ = [
     "TRANSITIONS",
@@ -97,7 +97,7 @@ class InSession(Active):
     went on in another PATCH.
     """
 
-    session: Session
+    session: UploadSession
     resumed: bool = False
     split: bool = False
 

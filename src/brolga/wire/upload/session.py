@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PATCH_SUCCESS",
-    "Session",
+    "UploadSession",
     "blob_exists",
     "cancel",
     "chunk_patch",
@@ -62,14 +62,14 @@ _MAX_CHUNK: Final = 32 << 20  # bytes
 _MIN_CHUNK: Final = re.compile(r"[0-9]{1,8}")
 
 
-class Session(NamedTuple):
+class UploadSession(NamedTuple):
     """Where an upload session is, and how many bytes the registry has acknowledged."""
 
     url: str
     acknowledged: int = 0
 
 
-def open_session(access: Access, pause_s: float = 0.0) -> Flow[tuple[Session, int]]:
+def open_session(access: Access, pause_s: float = 0.0) -> Flow[tuple[UploadSession, int]]:
     """Open a session (distribution-spec, end-4a).
 
     Return it and the smallest chunk in bytes that the registry wants (OCI-Chunk-Min-Length), or 0.
@@ -79,12 +79,12 @@ def open_session(access: Access, pause_s: float = 0.0) -> Flow[tuple[Session, in
     expect(call, reply, _ACCEPTED)
     wish = _MIN_CHUNK.fullmatch(reply.headers.get("oci-chunk-min-length", ""))
     smallest = int(wish[0]) if wish else 0
-    return Session(location(call, reply)), smallest if smallest <= _MAX_CHUNK else 0
+    return UploadSession(location(call, reply)), smallest if smallest <= _MAX_CHUNK else 0
 
 
 def post_blob(
     access: Access, data: bytes, digest: Digest, pause_s: float = 0.0
-) -> Flow[Session | None]:
+) -> Flow[UploadSession | None]:
     """Upload a small blob by one request (end-4b).
 
     Return None if that is done, or the session that the registry opened instead.
@@ -95,12 +95,12 @@ def post_blob(
     call = Call("POST", url, {"Content-Type": _OCTETS}, data, after_s=pause_s)
     reply = yield from _send_post(access, call)
     if reply.status == _ACCEPTED:
-        return Session(location(call, reply))
+        return UploadSession(location(call, reply))
     verify_stored(call, reply, digest)
     return None
 
 
-def mount_blob(access: Access, digest: Digest, source: Repository) -> Flow[Session | None]:
+def mount_blob(access: Access, digest: Digest, source: Repository) -> Flow[UploadSession | None]:
     """Mount a blob of another repository of the same registry (end-11).
 
     Return None if that is done, or the session that the registry opened instead: the blob has to
@@ -110,7 +110,7 @@ def mount_blob(access: Access, digest: Digest, source: Repository) -> Flow[Sessi
     call = Call("POST", access.url(f"blobs/uploads/?{query}"), body=b"")
     reply = yield from _send_post(access, call)
     expect(call, reply, _CREATED, _ACCEPTED)
-    return None if reply.status == _CREATED else Session(location(call, reply))
+    return None if reply.status == _CREATED else UploadSession(location(call, reply))
 
 
 def _send_post(access: Access, call: Call) -> Flow[Reply]:
@@ -120,23 +120,23 @@ def _send_post(access: Access, call: Call) -> Flow[Reply]:
     except BodyFailed as failed:
         if failed.reply is not None and failed.reply.status == _ACCEPTED:
             with suppress(ProtocolViolation):
-                yield from cancel(access, Session(location(call, failed.reply)))
+                yield from cancel(access, UploadSession(location(call, failed.reply)))
         raise
 
 
-def streamed_patch(session: Session, body: Blocks) -> Call:
+def streamed_patch(session: UploadSession, body: Blocks) -> Call:
     """Return the PATCH that streams a body of unknown length."""
     # Some storage moves the whole blob before it answers.
     return Call("PATCH", session.url, {"Content-Type": _OCTETS}, body, Patience.LONG)
 
 
-def chunk_patch(session: Session, chunk: Chunk) -> Call:
+def chunk_patch(session: UploadSession, chunk: Chunk) -> Call:
     """Return the PATCH of one chunk, which begins at the session's offset (end-5)."""
     headers = {"Content-Type": _OCTETS, "Content-Range": _content_range(session, chunk.size)}
     return Call("PATCH", session.url, headers, chunk.blocks, Patience.LONG)
 
 
-def closing_put(session: Session, digest: Digest, last: Chunk | None = None) -> Call:
+def closing_put(session: UploadSession, digest: Digest, last: Chunk | None = None) -> Call:
     """Return the PUT that closes a session with its digest, and with the last chunk (end-6)."""
     headers = {"Content-Type": _OCTETS} if last else {}
     if last and session.acknowledged:
@@ -145,26 +145,28 @@ def closing_put(session: Session, digest: Digest, last: Chunk | None = None) -> 
     return Call("PUT", with_digest(session.url, digest), headers, body, Patience.LONG)
 
 
-def monolithic_put(session: Session, digest: Digest, body: Blocks, size: int) -> Call:
+def monolithic_put(session: UploadSession, digest: Digest, body: Blocks, size: int) -> Call:
     """Return the PUT that carries a whole blob of known length, and closes the session (end-6)."""
     headers = {"Content-Type": _OCTETS}
     url = with_digest(session.url, digest)
     return Call("PUT", url, headers, body, Patience.LONG, size=size)
 
 
-def follow_location(session: Session, call: Call, reply: Reply, acknowledged: int) -> Session:
+def follow_location(
+    session: UploadSession, call: Call, reply: Reply, acknowledged: int
+) -> UploadSession:
     """Return the session at the Location of a reply, or at the same URL if it has none.
 
     Raises ProtocolViolation for a Location that is not safe to call.
     """
     if "location" not in reply.headers:
-        return Session(session.url, acknowledged)
-    return Session(location(call, reply), acknowledged)
+        return UploadSession(session.url, acknowledged)
+    return UploadSession(location(call, reply), acknowledged)
 
 
 def get_status(
-    access: Access, session: Session, sent: int, pause_s: float = 0.0
-) -> Flow[Session | None]:
+    access: Access, session: UploadSession, sent: int, pause_s: float = 0.0
+) -> Flow[UploadSession | None]:
     """Ask how many bytes the registry has (end-13), `sent` at most.
 
     Return None if the reply does not say so, or the session is lost: nothing must be sent to a
@@ -225,7 +227,7 @@ def verify_stored(call: Call, reply: Reply, expected: Digest) -> None:
         )
 
 
-def cancel(access: Access, session: Session) -> Flow[None]:
+def cancel(access: Access, session: UploadSession) -> Flow[None]:
     """Cancel a session (end-14). Failures are ignored."""
     try:
         call = Call("DELETE", session.url, body=b"", patience=Patience.HURRY)
@@ -234,7 +236,7 @@ def cancel(access: Access, session: Session) -> Flow[None]:
         return
 
 
-def _content_range(session: Session, size: int) -> str:
+def _content_range(session: UploadSession, size: int) -> str:
     return f"{session.acknowledged}-{session.acknowledged + size - 1}"
 
 
