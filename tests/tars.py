@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from brolga.images import BytesBlob
 from brolga.images.flatten import merged_tar
-from brolga.mediatypes import OCI_LAYER
+from brolga.spec.mediatypes import OCI_LAYER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from brolga.blob import Blob
+    from brolga.spec.blob import Blob
 
 __all__ = [
     "DIR",

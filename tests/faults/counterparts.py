@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from brolga.wire.profiles import PROFILES
+from brolga.protocol.profiles import PROFILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from brolga.wire.profiles import Profile
+    from brolga.protocol.profiles import Profile
 
 __all__ = ["as_hosted", "row_of"]
 

@@ -30,8 +30,7 @@ from brolga.errors import (
     UploadInterrupted,
 )
 from brolga.images import Image
-from brolga.layer import StreamLayer
-from brolga.reference import Repository
+from brolga.protocol import Retry
 from brolga.server.faults import (
     Answer,
     Cut,
@@ -50,7 +49,8 @@ from brolga.server.faults import (
     TooMany,
 )
 from brolga.server.profiles import PROFILES
-from brolga.wire import Retry
+from brolga.spec.reference import Repository
+from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

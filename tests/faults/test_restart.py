@@ -12,11 +12,11 @@ from tests.faults.test_client import AT_ONCE, DATA, EARLY, MIDDLE
 
 from brolga.client import Client
 from brolga.errors import StreamNotReplayable, TransportFailed
-from brolga.layer import StreamLayer
+from brolga.protocol import Retry
 from brolga.server.faults import Answer, FaultPlan, Kill
 from brolga.server.injection import Injector
 from brolga.server.process import NotStarted, RegistryProcess
-from brolga.wire import Retry
+from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

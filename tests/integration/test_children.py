@@ -10,12 +10,12 @@ import pytest
 from tests.tars import tar
 
 from brolga import BytesBlob, Client, Image, ImageIndex, Index, Layout, StreamLayer, validate
-from brolga.descriptor import Descriptor
-from brolga.digest import Digest
 from brolga.errors import DigestMismatch
 from brolga.images.blobs import BlobLayer
-from brolga.manifest import Manifest
-from brolga.mediatypes import OCI_LAYER_GZIP, OCI_MANIFEST
+from brolga.spec.descriptor import Descriptor
+from brolga.spec.digest import Digest
+from brolga.spec.manifest import Manifest
+from brolga.spec.mediatypes import OCI_LAYER_GZIP, OCI_MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,13 +20,13 @@ from tests.tars import tar
 
 from brolga.cli import main
 from brolga.client import Client
-from brolga.descriptor import DEFAULT_PLATFORM, Platform
-from brolga.digest import Digest
 from brolga.errors import NoSuchImage, NotFound
 from brolga.images import Image, ImageIndex
 from brolga.images.validate import validate
-from brolga.layer import StreamLayer
 from brolga.server.running import running
+from brolga.spec.descriptor import DEFAULT_PLATFORM, Platform
+from brolga.spec.digest import Digest
+from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from brolga import Client, Image, Layout, NoSuchImage, NoSuchPlatform, Platform, TagMoved
-from brolga.manifest import Index
+from brolga.spec.index import Index
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from brolga.descriptor import Descriptor
-    from brolga.digest import Digest
+    from brolga.spec.descriptor import Descriptor
+    from brolga.spec.digest import Digest
 
 REF, FULL = "org.opencontainers.image.ref.name", "io.containerd.image.name"
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.tars import entry, tar
-from tests.unit.archive.archives import (
+from tests.unit.stores.archive.archives import (
     Store,
     config,
     crane,
@@ -23,18 +23,18 @@ from tests.unit.archive.archives import (
     skopeo,
 )
 
-from brolga.archive import Archive, Known, Writer, stream_archive
-from brolga.copy import push
-from brolga.digest import Digest
 from brolga.errors import BrolgaError
 from brolga.images import BytesBlob, Image
-from brolga.images.entries import entries
-from brolga.manifest import Manifest
+from brolga.spec.digest import Digest
+from brolga.spec.manifest import Manifest
+from brolga.stores.archive import Archive, Known, Writer, stream_archive
+from brolga.stores.copy import push
+from brolga.tar.entries import entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.unit.archive.archives import Member
+    from tests.unit.stores.archive.archives import Member
 
 SETTINGS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 FORMS: tuple[Callable[..., list[Member]], ...] = (docker_old, docker_new, skopeo, crane, oci)

@@ -16,11 +16,11 @@ from tests.formats import DECOMPRESS
 from tests.layer_readers import NoTarget, NotTold, extract_over, stack, without_traces
 
 from brolga import LayerError, StreamLayer
-from brolga.decompression import UNLIMITED, decompressed
 from brolga.errors import CorruptBlob
 from brolga.images import BytesBlob
 from brolga.images.flatten import merged_tar
-from brolga.mediatypes import OCI_LAYER
+from brolga.spec.mediatypes import OCI_LAYER
+from brolga.stream.decompression import UNLIMITED, decompressed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Literal
 
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
-from tests.wire.scripted import BEARER, HOME, REALM, REPOSITORY, UPLOADS, Answer, drive
+from tests.protocol.scripted import BEARER, HOME, REALM, REPOSITORY, UPLOADS, Answer, drive
 
-from brolga.descriptor import Descriptor
-from brolga.digest import Digest
 from brolga.errors import BrolgaError, DigestMismatch, NotComputed, SourceError, TransportFailed
-from brolga.replay import Tape, Window
-from brolga.spool import Spool
-from brolga.wire import BodyFailed, Call, Registry, Reply, Retry, upload_stream
-from brolga.wire.profiles import PROFILES, Style
+from brolga.protocol import BodyFailed, Call, Registry, Reply, Retry, upload_stream
+from brolga.protocol.profiles import PROFILES, Style
+from brolga.spec.descriptor import Descriptor
+from brolga.spec.digest import Digest
+from brolga.stream.replay import Tape, Window
+from brolga.stream.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from brolga.replay import Keep
+    from brolga.stream.replay import Keep
 
 MOST_CALLS = 5000
 ACCEPTED = 202

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
-from tests.wire.scripted import (
+from tests.protocol.scripted import (
     ACCEPTED,
     BASIC,
     BEARER,
@@ -33,13 +33,8 @@ from tests.wire.scripted import (
     uploading,
 )
 
-from brolga.descriptor import Descriptor
-from brolga.digest import Digest
 from brolga.errors import BrolgaError, ProtocolViolation, SourceError, TransportFailed
-from brolga.manifest import Index
-from brolga.mediatypes import OCI_INDEX, OCI_MANIFEST
-from brolga.reference import Repository
-from brolga.wire import (
+from brolga.protocol import (
     Access,
     BodyFailed,
     Call,
@@ -65,15 +60,20 @@ from brolga.wire import (
     remove_referrer,
     upload_bytes,
 )
-from brolga.wire import Registry as Found
-from brolga.wire.challenge import parse_challenges, parse_token
-from brolga.wire.replies import expect, location
-from brolga.wire.urls import check, host_of, origin, redacted, resolve, with_digest
+from brolga.protocol import Registry as Found
+from brolga.protocol.challenge import parse_challenges, parse_token
+from brolga.protocol.responses import expect, location
+from brolga.protocol.urls import check, host_of, origin, redacted, resolve, with_digest
+from brolga.spec.descriptor import Descriptor
+from brolga.spec.digest import Digest
+from brolga.spec.index import Index
+from brolga.spec.mediatypes import OCI_INDEX, OCI_MANIFEST
+from brolga.spec.reference import Repository
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from brolga.wire import Flow
+    from brolga.protocol import Flow
 
 T = TypeVar("T")
 

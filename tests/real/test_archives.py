@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.real.foreign import buildah, copy, image_id, make_image, push, require, skopeo
 from tests.tars import tar
-from tests.unit.archive.archives import docker_new, docker_old
+from tests.unit.stores.archive.archives import docker_new, docker_old
 
-from brolga.archive import Archive, Known, open_writer, stream_archive
-from brolga.client.remote import Remote
-from brolga.copy import push as push_into
 from brolga.errors import BrolgaError
-from brolga.reference import Repository
-from brolga.replay import Window
-from brolga.store import read_tree
+from brolga.protocol import enter
+from brolga.spec.reference import Repository
+from brolga.stores.archive import Archive, Known, open_writer, stream_archive
+from brolga.stores.copy import push as push_into
+from brolga.stores.registry import Remote
+from brolga.stores.store import read_tree
+from brolga.stream.replay import Window
 from brolga.transport import Transport
-from brolga.wire import enter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

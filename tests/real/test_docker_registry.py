@@ -29,12 +29,12 @@ from tests.real.foreign import (
 )
 from tests.real.tokens import Asked, TokenKey, token_server
 
-from brolga.blob import LayerState
 from brolga.client import Client
 from brolga.errors import TransportFailed, Unauthorized
-from brolga.layer import StreamLayer
-from brolga.mediatypes import OCI_CONFIG, OCI_MANIFEST
-from brolga.wire import Credentials
+from brolga.protocol import Credentials
+from brolga.spec.blob import LayerState
+from brolga.spec.mediatypes import OCI_CONFIG, OCI_MANIFEST
+from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -26,8 +26,8 @@ from brolga import (
     TransportFailed,
     UploadInterrupted,
 )
-from brolga.layer import LayerStream
-from brolga.wire import Retry
+from brolga.protocol import Retry
+from brolga.stream.layer import LayerStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from tests.real.cutting import Proxy
     from tests.real.foreign import DockerRegistry
 
-    from brolga.sources import Source
+    from brolga.stream.sources import Source
 
 pytestmark = pytest.mark.real
 

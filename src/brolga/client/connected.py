@@ -11,15 +11,10 @@ from typing import TYPE_CHECKING
 
 from brolga.client.names import as_repository
 from brolga.client.registries import Registries, Uploads
-from brolga.reference import Repository
-from brolga.replay import DEFAULT_WINDOW
+from brolga.protocol import Patience, Retry, Style, check_login
+from brolga.spec.reference import Repository
+from brolga.stream.replay import DEFAULT_WINDOW
 from brolga.transport import Transport
-from brolga.wire import (
-    Patience,
-    Retry,
-    Style,
-    check_login,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,9 +22,9 @@ if TYPE_CHECKING:
     from typing import Self
 
     from brolga.auth import Keychain
-    from brolga.client.explanation import Explanation
-    from brolga.spool import SpoolChoice
-    from brolga.wire import Credentials
+    from brolga.client.explain import Explanation
+    from brolga.protocol import Credentials
+    from brolga.stream.spool import SpoolChoice
 
 __all__ = ["Connected"]
 
@@ -123,7 +118,7 @@ class Connected:
 
         Raises TransportFailed, Unauthorized, ProtocolViolation where it cannot be reached.
         """
-        from brolga.client.explanation import explained
+        from brolga.client.explain import explained
 
         repository = as_repository(repository)
         registry = self._registries.of(repository)

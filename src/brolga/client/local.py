@@ -15,20 +15,21 @@ from typing import TYPE_CHECKING, BinaryIO
 from brolga.client.names import as_place
 from brolga.errors import InvalidReference, NoSuchImage, NotComputed, SourceError
 from brolga.images import ImageIndex
-from brolga.place import FORMS, Local
+from brolga.stores.location import FORMS, Local
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from brolga.archive import Archive, Images
-    from brolga.descriptor import Platform
     from brolga.images import Tree
-    from brolga.layout import Layout
-    from brolga.manifest import Index, Manifest
-    from brolga.place import Place
-    from brolga.reference import Repository
-    from brolga.spool import SpoolChoice
-    from brolga.store import Target
+    from brolga.spec.descriptor import Platform
+    from brolga.spec.index import Index
+    from brolga.spec.manifest import Manifest
+    from brolga.spec.reference import Repository
+    from brolga.stores.archive import Archive, Images
+    from brolga.stores.layout import Layout
+    from brolga.stores.location import Place
+    from brolga.stores.store import Target
+    from brolga.stream.spool import SpoolChoice
 
 __all__ = [
     "check_tags",
@@ -132,7 +133,7 @@ def writing(place: Local, spool: SpoolChoice) -> Iterator[Target]:
         with _layout(place).writing() as layout:
             yield layout
         return
-    from brolga.archive import open_writer
+    from brolga.stores.archive import open_writer
 
     with open_writer(place.path, FORMS[place.kind], place.tag, spool=spool) as writer:
         yield writer
@@ -152,13 +153,13 @@ def document_of(tree: Tree) -> Manifest | Index:
 
 
 def _layout(place: Local) -> Layout:
-    from brolga.layout import Layout
+    from brolga.stores.layout import Layout
 
     return Layout(place.path)
 
 
 def _archive(place: Local, *, packed: bool = True) -> Archive:
-    from brolga.archive import Archive
+    from brolga.stores.archive import Archive
 
     if place.is_pipe:
         raise _refused(f"{place} is read once, from stdin, and this needs more")
@@ -169,7 +170,7 @@ def _archive(place: Local, *, packed: bool = True) -> Archive:
 
 def _passed_by(place: Local, spool: SpoolChoice, *, packed: bool) -> Images:
     """Return the images of an archive of which all layers were read, and are gone."""
-    from brolga.archive import Nowhere, Packing, stream_images
+    from brolga.stores.archive import Nowhere, Packing, stream_images
 
     packing = Packing("gzip" if packed else "none")
     with reading(place) as blocks:

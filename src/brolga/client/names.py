@@ -9,12 +9,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from brolga.errors import InvalidReference
-from brolga.place import Local, parse_home, parse_place
-from brolga.reference import Reference, Repository
+from brolga.spec.reference import Reference, Repository
+from brolga.stores.location import Local, parse_home, parse_place
 
 if TYPE_CHECKING:
-    from brolga.digest import Digest
-    from brolga.place import Place
+    from brolga.spec.digest import Digest
+    from brolga.stores.location import Place
 
 __all__ = ["as_blob", "as_home", "as_place", "as_reference", "as_repository", "named"]
 

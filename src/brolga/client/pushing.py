@@ -13,8 +13,6 @@ from brolga.client import local
 from brolga.client.names import as_blob, as_home, as_place, as_reference, named
 from brolga.client.reading import Reading
 from brolga.client.target import Destination
-from brolga.copy import push as push_into
-from brolga.descriptor import DEFAULT_PLATFORM
 from brolga.errors import (
     Denied,
     InvalidReference,
@@ -23,28 +21,26 @@ from brolga.errors import (
     excerpt,
 )
 from brolga.images import Image, ImageIndex
-from brolga.mediatypes import UNKNOWN_ARTIFACT
-from brolga.place import FORMS, Local
-from brolga.reference import Reference, Repository
-from brolga.wire import (
-    Patience,
-    delete_blob,
-    delete_manifest,
-)
-from brolga.wire.referrers import remove_referrer
+from brolga.protocol import Patience, delete_blob, delete_manifest
+from brolga.protocol.referrers import remove_referrer
+from brolga.spec.descriptor import DEFAULT_PLATFORM
+from brolga.spec.mediatypes import UNKNOWN_ARTIFACT
+from brolga.spec.reference import Reference, Repository
+from brolga.stores.copy import push as push_into
+from brolga.stores.location import FORMS, Local
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping
     from typing import BinaryIO
 
-    from brolga.blob import Blob
-    from brolga.client.remote import Remote
-    from brolga.descriptor import Descriptor, Platform
-    from brolga.digest import Digest
     from brolga.images import Tree
-    from brolga.layer import StreamLayer
-    from brolga.place import Place
-    from brolga.store import Target
+    from brolga.spec.blob import Blob
+    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.spec.digest import Digest
+    from brolga.stores.location import Place
+    from brolga.stores.registry import Remote
+    from brolga.stores.store import Target
+    from brolga.stream.layer import StreamLayer
 
 __all__ = ["Pushing"]
 
@@ -166,7 +162,7 @@ class Pushing(Reading):
 
         Raises what `push` raises, and CorruptBlob or InvalidManifest for what is no archive.
         """
-        from brolga.archive import Known, stream_archive
+        from brolga.stores.archive import Known, stream_archive
 
         target = Destination.of(place)
         packing = "gzip" if local.packs(place) else "none"
@@ -339,8 +335,8 @@ class Pushing(Reading):
         but: Container[str],
     ) -> Iterator[tuple[str, Place | None]]:
         """Copy the images of an archive that is read in one pass."""
-        from brolga.archive import Known, stream_images
         from brolga.client.tags import tags_of
+        from brolga.stores.archive import Known, stream_images
 
         home = Destination.of(target)
         with self._into(home, set()) as (store, jobs):

@@ -12,32 +12,30 @@ from typing import TYPE_CHECKING, Final
 from brolga.client import local
 from brolga.client.connected import Connected
 from brolga.client.names import as_blob, as_home, as_place
-from brolga.decompression import Limits
-from brolga.descriptor import DEFAULT_PLATFORM
 from brolga.errors import (
     InvalidManifest,
     InvalidReference,
 )
 from brolga.images import BlockStream, Image, ImageIndex
-from brolga.place import Local
-from brolga.reference import Repository
-from brolga.store import read_tree
-from brolga.wire import (
-    head_manifest,
-    read_blob,
-)
-from brolga.wire.listing import repository_pages, tag_pages
-from brolga.wire.referrers import list_referrers
+from brolga.protocol import head_manifest, read_blob
+from brolga.protocol.listing import repository_pages, tag_pages
+from brolga.protocol.referrers import list_referrers
+from brolga.spec.descriptor import DEFAULT_PLATFORM
+from brolga.spec.reference import Repository
+from brolga.stores.location import Local
+from brolga.stores.store import read_tree
+from brolga.stream.decompression import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from brolga.blob import BlobStream
-    from brolga.descriptor import Descriptor, Platform
     from brolga.images import Tree
-    from brolga.manifest import Index, Manifest
-    from brolga.place import Place
-    from brolga.wire.listing import ListFlow
+    from brolga.protocol.listing import ListFlow
+    from brolga.spec.blob import BlobStream
+    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.spec.index import Index
+    from brolga.spec.manifest import Manifest
+    from brolga.stores.location import Place
 
 __all__ = ["Reading"]
 

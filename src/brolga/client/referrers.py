@@ -15,12 +15,12 @@ from brolga.client import local
 from brolga.errors import InvalidManifest
 from brolga.images import ImageIndex
 from brolga.images.index import is_blob
-from brolga.place import Local, by_digest
+from brolga.stores.location import Local, by_digest
 
 if TYPE_CHECKING:
     from brolga.client.pushing import Pushing
     from brolga.images import Tree
-    from brolga.place import Place
+    from brolga.stores.location import Place
 
 __all__ = ["check_referrers", "copy_referrers"]
 

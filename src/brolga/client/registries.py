@@ -12,21 +12,21 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from brolga.client.remote import Remote
 from brolga.errors import NotComputed
-from brolga.replay import Window
-from brolga.spool import spool_at
-from brolga.wire import Credentials, enter, profile_of
+from brolga.protocol import Credentials, enter, profile_of
+from brolga.stores.registry import Remote
+from brolga.stream.replay import Window
+from brolga.stream.spool import spool_at
 
 if TYPE_CHECKING:
     from brolga.auth import Keychain
-    from brolga.blob import Blob
-    from brolga.digest import Digest
-    from brolga.reference import Repository
-    from brolga.replay import Keep
-    from brolga.spool import SpoolChoice
+    from brolga.protocol import Access, Registry, Retry, Style
+    from brolga.spec.blob import Blob
+    from brolga.spec.digest import Digest
+    from brolga.spec.reference import Repository
+    from brolga.stream.replay import Keep
+    from brolga.stream.spool import SpoolChoice
     from brolga.transport import Transport
-    from brolga.wire import Access, Registry, Retry, Style
 
 __all__ = ["Registries", "Uploads"]
 

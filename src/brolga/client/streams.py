@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from brolga.decompression import decompressed
 from brolga.errors import InvalidManifest
 from brolga.images import Artifact, BlockStream, Image, StreamBlob, TitledBlob
-from brolga.mediatypes import compression_named_by
+from brolga.spec.mediatypes import compression_named_by
+from brolga.stream.decompression import decompressed
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
-    from brolga.blob import Blob
-    from brolga.decompression import Limits
     from brolga.images import Tree
-    from brolga.layer import StreamLayer
-    from brolga.place import Place
+    from brolga.spec.blob import Blob
+    from brolga.stores.location import Place
+    from brolga.stream.decompression import Limits
+    from brolga.stream.layer import StreamLayer
 
 __all__ = ["artifact_of", "open_stream"]
 

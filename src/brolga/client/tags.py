@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 
 from brolga.client import local
 from brolga.client.names import named
-from brolga.digest import Digest
 from brolga.errors import InvalidDigest, InvalidReference, NoSuchImage, excerpt
 from brolga.images import Image
-from brolga.place import Local
-from brolga.reference import Reference, Repository
+from brolga.spec.digest import Digest
+from brolga.spec.reference import Reference, Repository
+from brolga.stores.location import Local
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from brolga.client.reading import Reading
-    from brolga.descriptor import Platform
     from brolga.images import Tree
+    from brolga.spec.descriptor import Platform
 
 __all__ = ["tags_between", "tags_of"]
 

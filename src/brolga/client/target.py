@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from brolga.errors import InvalidReference
-from brolga.place import Local, parse_place
-from brolga.reference import Reference, Repository
+from brolga.spec.reference import Reference, Repository
+from brolga.stores.location import Local, parse_place
 
 if TYPE_CHECKING:
-    from brolga.digest import Digest
     from brolga.images import Tree
-    from brolga.place import Place
+    from brolga.spec.digest import Digest
+    from brolga.stores.location import Place
 
 __all__ = ["Destination"]
 

@@ -12,21 +12,21 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from brolga.blob import runs_user_code
 from brolga.errors import LayerError
 from brolga.images.blobs import BytesBlob
-from brolga.images.view import Image, created_now
-from brolga.manifest import Manifest
-from brolga.mediatypes import OCI_EMPTY
+from brolga.images.image import Image, created_now
+from brolga.spec.blob import runs_user_code
+from brolga.spec.manifest import Manifest
+from brolga.spec.mediatypes import OCI_EMPTY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Self
 
-    from brolga.blob import Blob, BlobStream
-    from brolga.descriptor import Descriptor
-    from brolga.layer import StreamLayer
-    from brolga.manifest import ImageConfig
+    from brolga.spec.blob import Blob, BlobStream
+    from brolga.spec.config import ImageConfig
+    from brolga.spec.descriptor import Descriptor
+    from brolga.stream.layer import StreamLayer
 
 __all__ = ["Artifact", "StreamBlob", "TitledBlob"]
 

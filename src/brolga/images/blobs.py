@@ -9,16 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from brolga.blob import BlockReader
-from brolga.descriptor import Descriptor
-from brolga.digest import Digest
 from brolga.errors import NotComputed
+from brolga.spec.blob import BlockReader
+from brolga.spec.descriptor import Descriptor
+from brolga.spec.digest import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from brolga.blob import BlobStream, Block
-    from brolga.reference import Repository
+    from brolga.spec.blob import BlobStream, Block
+    from brolga.spec.reference import Repository
 
 __all__ = ["BlobLayer", "BlockStream", "BytesBlob"]
 

@@ -10,18 +10,18 @@ import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from brolga.blob import runs_user_code
-from brolga.decompression import DEFAULT_LIMITS, Limits, decompressed
 from brolga.errors import CorruptBlob, LayerError, NotComputed
-from brolga.images.entries import ARCHIVE_END, entries
-from brolga.images.merge import Merge
-from brolga.layer import StreamLayer
-from brolga.mediatypes import COMPRESSION_BY_LAYER, ENCRYPTED
+from brolga.images.changesets import Merge
+from brolga.spec.blob import runs_user_code
+from brolga.spec.mediatypes import COMPRESSION_BY_LAYER, ENCRYPTED
+from brolga.stream.decompression import DEFAULT_LIMITS, Limits, decompressed
+from brolga.stream.layer import StreamLayer
+from brolga.tar.entries import ARCHIVE_END, entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from brolga.blob import Blob
+    from brolga.spec.blob import Blob
 
 __all__ = ["LayerWarning", "flattened", "merged_tar"]
 

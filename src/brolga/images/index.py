@@ -10,18 +10,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn, TypeAlias, cast
 
 from brolga.images.blobs import BlobLayer
-from brolga.images.view import Image, merged
-from brolga.manifest import Index
-from brolga.manifest.root import INDEX_TYPES, MANIFEST_TYPES
-from brolga.mediatypes import IMAGE_CONFIGS, OCI_INDEX
+from brolga.images.image import Image, merged
+from brolga.spec.index import Index
+from brolga.spec.manifest import INDEX_TYPES, MANIFEST_TYPES
+from brolga.spec.mediatypes import IMAGE_CONFIGS, OCI_INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from brolga.blob import Blob
-    from brolga.descriptor import Descriptor, Platform
-    from brolga.digest import Digest
-    from brolga.reference import Repository
+    from brolga.spec.blob import Blob
+    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.spec.digest import Digest
+    from brolga.spec.reference import Repository
 
 __all__ = ["ImageIndex", "Tree", "is_blob", "platforms_of"]
 

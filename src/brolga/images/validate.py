@@ -15,8 +15,6 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from brolga.decompression import DEFAULT_LIMITS, Limits, compression_of, decompressed
-from brolga.digest import Digest, hasher
 from brolga.errors import (
     CorruptBlob,
     DigestMismatch,
@@ -25,22 +23,23 @@ from brolga.errors import (
     NotFound,
     ProtocolViolation,
 )
-from brolga.images.entries import entries
-from brolga.images.view import Image
-from brolga.manifest import MAX_SIZE, ImageConfig
-from brolga.manifest.family import strangers
-from brolga.manifest.history import count_layers
-from brolga.manifest.root import INDEX_TYPES, MANIFEST_TYPES
-from brolga.mediatypes import COMPRESSION_BY_LAYER, IMAGE_CONFIGS, NONDISTRIBUTABLE
-from brolga.tarheaders import is_bare_whiteout, shown
+from brolga.images.image import Image
+from brolga.spec.config import ImageConfig, count_layers
+from brolga.spec.digest import Digest, hasher
+from brolga.spec.json import MAX_SIZE
+from brolga.spec.manifest import INDEX_TYPES, MANIFEST_TYPES, strangers
+from brolga.spec.mediatypes import COMPRESSION_BY_LAYER, IMAGE_CONFIGS, NONDISTRIBUTABLE
+from brolga.stream.decompression import DEFAULT_LIMITS, Limits, compression_of, decompressed
+from brolga.tar.entries import entries
+from brolga.tar.reader import is_bare_whiteout, shown
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
-    from brolga.blob import Blob, Block
-    from brolga.descriptor import Descriptor, Platform
-    from brolga.images.entries import Entry
     from brolga.images.index import ImageIndex, Tree
+    from brolga.spec.blob import Blob, Block
+    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.tar.entries import Entry
 
 __all__ = ["Limits", "Problem", "validate"]
 

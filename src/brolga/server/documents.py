@@ -13,8 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from brolga.descriptor import Descriptor
-from brolga.mediatypes import (
+from brolga.server.strict import parse
+from brolga.spec.descriptor import Descriptor
+from brolga.spec.json import Members, read_artifact_type, read_strings
+from brolga.spec.mediatypes import (
     DOCKER_FOREIGN_LAYER_GZIP,
     DOCKER_MANIFEST,
     DOCKER_MANIFEST_LIST,
@@ -26,13 +28,11 @@ from brolga.mediatypes import (
     OCI_NONDISTRIBUTABLE_LAYER_GZIP,
     OCI_NONDISTRIBUTABLE_LAYER_ZSTD,
 )
-from brolga.members import Members, read_artifact_type, read_strings
-from brolga.server.strict import parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from brolga.digest import Digest
+    from brolga.spec.digest import Digest
 
 __all__ = ["LIMIT", "Document", "is_known", "media_type_of", "read", "understand"]
 

@@ -28,23 +28,23 @@ import httpcore2 as httpcore
 
 from brolga._version import __version__
 from brolga.errors import ProtocolViolation, TransportFailed
-from brolga.stop import sleep
+from brolga.protocol import BodyFailed, Call, Patience, Reply
+from brolga.protocol.urls import redacted
+from brolga.stream.worker import sleep
+from brolga.transport.addresses import Refused
 from brolga.transport.answer import Warnings, capped, headers, streamed
 from brolga.transport.failures import FAILURES, failure
 from brolga.transport.outgoing import HURRY_S, INTERRUPTS, Insisted, Outgoing, Unended, under_way
 from brolga.transport.pools import Pools, Route, Target
 from brolga.transport.proxy import from_environment
-from brolga.transport.reach import Refused
 from brolga.transport.tls import CERTS_DIRS, Trust
-from brolga.wire import BodyFailed, Call, Patience, Reply
-from brolga.wire.urls import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
     from os import PathLike
     from typing import Self
 
-    from brolga.wire import Flow
+    from brolga.protocol import Flow
 
 __all__ = ["Transport"]
 

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpcore2 as httpcore
 
-from brolga.stop import SLICE_S
+from brolga.stream.worker import SLICE_S
+from brolga.transport.addresses import Refused, Sightings, Zone, zone_of
 from brolga.transport.forks import close_in_child
 from brolga.transport.outgoing import INTERRUPTS, UNDER_WAY
 from brolga.transport.pace import LOWEST_RATE
-from brolga.transport.reach import Refused, Sightings, Zone, zone_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -23,15 +23,15 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from brolga.errors import SourceError
-from brolga.stop import current_stop
+from brolga.protocol import BodyFailed
+from brolga.stream.worker import current_stop
 from brolga.transport.pace import Pace
-from brolga.wire import BodyFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from brolga.wire import Reply
-    from brolga.wire.http import Blocks
+    from brolga.protocol import Reply
+    from brolga.protocol.http import Blocks
 
 __all__ = ["HURRY_S", "INTERRUPTS", "UNDER_WAY", "Insisted", "Outgoing", "Unended", "under_way"]
 

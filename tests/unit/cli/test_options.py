@@ -16,16 +16,16 @@ import pytest
 from tests.scripted import Peer, scripted
 
 from brolga import client as client_module
-from brolga import layer as layer_module
 from brolga.auth import Chain
-from brolga.cli import connection as connection_module
-from brolga.cli.connection import Connection, open_client
+from brolga.cli import client_factory as connection_module
+from brolga.cli.click_ext import Verb
+from brolga.cli.client_factory import Connection, open_client
 from brolga.cli.options import platform_flag, registry_flags
 from brolga.cli.output import warn
-from brolga.cli.verbs import Verb
-from brolga.descriptor import Platform
-from brolga.reference import Repository
-from brolga.wire import Credentials, Retry
+from brolga.protocol import Credentials, Retry
+from brolga.spec.descriptor import Platform
+from brolga.spec.reference import Repository
+from brolga.stream import layer as layer_module
 
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Brolga

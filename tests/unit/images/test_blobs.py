@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from brolga.digest import Digest
 from brolga.errors import NotComputed
 from brolga.images import BlobLayer, BlockStream, BytesBlob
-from brolga.mediatypes import OCI_CONFIG, OCI_LAYER
+from brolga.spec.digest import Digest
+from brolga.spec.mediatypes import OCI_CONFIG, OCI_LAYER
 
 if TYPE_CHECKING:
     from collections.abc import Generator

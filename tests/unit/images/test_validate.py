@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from brolga import Descriptor, Digest, NotComputed, NotFound, StreamLayer, Unauthorized
-from brolga.decompression import Limits
-from brolga.descriptor import Platform
 from brolga.images import BlobLayer, BlockStream, Image, ImageIndex
 from brolga.images import validate as module
 from brolga.images.validate import Problem, validate
-from brolga.manifest import History, ImageConfig, Index, Manifest
-from brolga.mediatypes import (
+from brolga.spec.config import History, ImageConfig
+from brolga.spec.descriptor import Platform
+from brolga.spec.index import Index
+from brolga.spec.manifest import Manifest
+from brolga.spec.mediatypes import (
     DOCKER_LAYER_GZIP,
     OCI_CONFIG,
     OCI_EMPTY,
@@ -28,6 +29,7 @@ from brolga.mediatypes import (
     OCI_MANIFEST,
     OCI_NONDISTRIBUTABLE_LAYER_GZIP,
 )
+from brolga.stream.decompression import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

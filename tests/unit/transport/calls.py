@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from brolga.errors import TransportFailed
-from brolga.wire import Call, Flow, Patience, Reply
+from brolga.protocol import Call, Flow, Patience, Reply
 
 if TYPE_CHECKING:
     import threading

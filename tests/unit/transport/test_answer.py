@@ -8,10 +8,10 @@ import pytest
 from tests.scripted import Peer, scripted
 from tests.unit.transport.calls import BLOCK, one
 
+from brolga.protocol import Call
 from brolga.transport import Transport
 from brolga.transport import answer as answer_module
 from brolga.transport.answer import Warnings
-from brolga.wire import Call
 
 
 class TestAnswer:

@@ -10,9 +10,9 @@ import pytest
 from tests.scripted import Peer, scripted
 from tests.unit.transport.calls import BLOCK, PATIENCE_S, Source, one, patch, wait
 
+from brolga.protocol import Call
 from brolga.transport import Transport
 from brolga.transport.connection import _is_final, _without_interim
-from brolga.wire import Call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,9 +13,9 @@ import pytest
 from tests.scripted import Peer, refusing_port, scripted
 from tests.unit.transport.calls import BLOCK, PATIENCE_S, Source, failing, one, patch, wait
 
+from brolga.protocol import Call, Patience
 from brolga.transport import Transport
 from brolga.transport import outgoing as outgoing_module
-from brolga.wire import Call, Patience
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

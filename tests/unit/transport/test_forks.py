@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tests.scripted import Peer, scripted
 from tests.unit.transport.calls import one
 
-from brolga.wire import Call
+from brolga.protocol import Call
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,11 +14,11 @@ from tests.scripted import Peer, scripted
 from tests.unit.transport.calls import BLOCK, PATIENCE_S, one, patch, wait
 
 from brolga.errors import SourceError
+from brolga.protocol import BodyFailed, Call, Flow, Patience, Reply
 from brolga.transport import Transport
 from brolga.transport import outgoing as outgoing_module
 from brolga.transport.connection import Watched
 from brolga.transport.outgoing import Outgoing
-from brolga.wire import BodyFailed, Call, Flow, Patience, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

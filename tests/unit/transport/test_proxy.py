@@ -14,9 +14,9 @@ import pytest
 from tests.scripted import Peer, refusing_port, scripted
 from tests.unit.transport.calls import BLOCK, PATIENCE_S, failing, one, patch, wait
 
+from brolga.protocol import Call
 from brolga.transport import Transport
 from brolga.transport.proxy import Proxies, Proxy, from_environment
-from brolga.wire import Call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

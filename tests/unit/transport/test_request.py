@@ -8,8 +8,8 @@ import pytest
 from tests.scripted import Peer, scripted
 from tests.unit.transport.calls import BLOCK, one, patch
 
+from brolga.protocol import Call
 from brolga.transport import Transport
-from brolga.wire import Call
 
 
 class TestRequest:

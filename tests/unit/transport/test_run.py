@@ -15,8 +15,8 @@ from tests.scripted import Peer, refusing_port, scripted
 from tests.unit.transport.calls import PATIENCE_S, one, patch
 
 from brolga.errors import TransportFailed
+from brolga.protocol import Call, Flow, Patience, ReadFlow
 from brolga.transport import Transport
-from brolga.wire import Call, Flow, Patience, ReadFlow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,8 +12,8 @@ import pytest
 from tests.scripted import Peer, scripted
 from tests.unit.transport.calls import BLOCK, PATIENCE_S, failing, one, wait
 
+from brolga.protocol import Call, Flow, Reply
 from brolga.transport import Transport
-from brolga.wire import Call, Flow, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Generator

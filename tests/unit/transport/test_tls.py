@@ -11,9 +11,9 @@ from tests.scripted import Peer, scripted
 from tests.unit.transport.calls import BLOCK, PATIENCE_S, failing, one, patch
 
 from brolga.errors import TransportFailed
+from brolga.protocol import Call
 from brolga.transport import Transport
 from brolga.transport.tls import CERTS_DIRS, Trust
-from brolga.wire import Call
 
 if TYPE_CHECKING:
     from pathlib import Path

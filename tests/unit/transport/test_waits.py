@@ -13,11 +13,11 @@ from tests.scripted import Peer, scripted
 from tests.unit.transport.calls import PATIENCE_S, one
 
 from brolga.errors import TransportFailed
-from brolga.stop import Stop, stopped_by
+from brolga.protocol import Call, Patience
+from brolga.stream.worker import Stop, stopped_by
 from brolga.transport import Transport
 from brolga.transport.outgoing import Outgoing
 from brolga.transport.pace import LOWEST_RATE, Pace
-from brolga.wire import Call, Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable
