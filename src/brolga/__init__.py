@@ -26,28 +26,28 @@ if TYPE_CHECKING:
         CredentialsError,
         Denied,
         DigestMismatch,
+        ImageNotFound,
         InvalidDigest,
         InvalidLayout,
         InvalidManifest,
         InvalidReference,
         LayerError,
-        NoSuchImage,
-        NoSuchPlatform,
         NotComputed,
         NotFound,
+        PlatformNotFound,
         ProtocolViolation,
         RateLimited,
         RegistryError,
         SourceError,
-        SpoolFailed,
+        SpoolError,
         StreamConsumed,
         StreamNotReplayable,
-        TagMoved,
-        TransportFailed,
+        TagConflict,
+        TransportError,
         Unauthorized,
         UploadInterrupted,
     )
-    from brolga.images import BlobLayer, BytesBlob, Image, ImageIndex
+    from brolga.images import Image, ImageIndex, InMemoryBlob, StoredBlob
     from brolga.images.flatten import LayerWarning
     from brolga.images.validate import Limits, Problem, validate
     from brolga.protocol import Credentials, Retry
@@ -59,16 +59,14 @@ if TYPE_CHECKING:
     from brolga.spec.manifest import Manifest
     from brolga.spec.reference import Reference, Repository
     from brolga.stores.layout import Layout
-    from brolga.stores.location import Local, Place, parse_place
+    from brolga.stores.location import ImageRef, LocalRef, parse_image_ref
     from brolga.stream.command import Command
     from brolga.stream.layer import LayerStream, StreamLayer
 
 __all__ = [
     "Blob",
-    "BlobLayer",
     "BlobStream",
     "BrolgaError",
-    "BytesBlob",
     "Client",
     "Command",
     "CorruptBlob",
@@ -82,6 +80,9 @@ __all__ = [
     "Image",
     "ImageConfig",
     "ImageIndex",
+    "ImageNotFound",
+    "ImageRef",
+    "InMemoryBlob",
     "Index",
     "InvalidDigest",
     "InvalidLayout",
@@ -95,14 +96,12 @@ __all__ = [
     "LayerWarning",
     "Layout",
     "Limits",
-    "Local",
+    "LocalRef",
     "Manifest",
-    "NoSuchImage",
-    "NoSuchPlatform",
     "NotComputed",
     "NotFound",
-    "Place",
     "Platform",
+    "PlatformNotFound",
     "Problem",
     "Progress",
     "ProtocolViolation",
@@ -112,18 +111,19 @@ __all__ = [
     "Repository",
     "Retry",
     "SourceError",
-    "SpoolFailed",
+    "SpoolError",
+    "StoredBlob",
     "StreamConsumed",
     "StreamLayer",
     "StreamNotReplayable",
-    "TagMoved",
-    "TransportFailed",
+    "TagConflict",
+    "TransportError",
     "Unauthorized",
     "UploadInterrupted",
     "__version__",
     "default_keychain",
     "image",
-    "parse_place",
+    "parse_image_ref",
     "push",
     "push_layer",
     "push_stream",

@@ -63,7 +63,7 @@ def push(registry: BrolgaRegistry, source: BinaryIO, *, attempts: int = 2) -> li
     """Push what comes; return how each PATCH was answered."""
     home = registry.repository(NAME)
     layer = StreamLayer(source, compression="none", tar=False)
-    with Client(retry=Retry(first_s=0, attempts=attempts), timeout_s=GUARD_S) as client:
+    with Client(retry=Retry(initial_delay_s=0, attempts=attempts), timeout_s=GUARD_S) as client:
         descriptor = client.push_layer(home, layer)
     assert registry.blobs(NAME) == {str(descriptor.digest): BLOCK + REST}
     assert not registry.profile or not registry.profile.may_cancel or not registry.uploads(NAME)

@@ -233,7 +233,7 @@ def client_of(plan: Plan) -> Iterator[Client]:
             stack.enter_context(as_hosted(plan.profile))
         yield stack.enter_context(
             Client(
-                retry=Retry(first_s=0, attempts=plan.attempts),
+                retry=Retry(initial_delay_s=0, attempts=plan.attempts),
                 timeout_s=plan.timeout_s,
                 upload_style=plan.style,
                 jobs=1,

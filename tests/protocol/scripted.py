@@ -14,13 +14,13 @@ import pytest
 
 from brolga.protocol import (
     Access,
-    Call,
     Credentials,
-    Patience,
-    Registry,
-    Reply,
+    RegistrySession,
+    Request,
+    Response,
     Retry,
-    enter,
+    Timeout,
+    ping,
     upload_stream,
 )
 from brolga.spec.descriptor import Descriptor
@@ -30,28 +30,28 @@ from brolga.spec.reference import Repository
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from brolga.protocol import Flow, ReadFlow, Session
+    from brolga.protocol import Flow, ReadFlow, UploadSession
 
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
-Answer: TypeAlias = Reply | BaseException
-Step: TypeAlias = tuple[Call, Answer]
+Answer: TypeAlias = Response | BaseException
+Step: TypeAlias = tuple[Request, Answer]
 
 REPOSITORY = Repository.parse("registry.example/team/app")
 HOME = "https://registry.example"
-PING = Call("GET", f"{HOME}/v2/")
+PING = Request("GET", f"{HOME}/v2/")
 UPLOADS = f"{HOME}/v2/team/app/blobs/uploads/"
 # Two sessions: what the POST gave, and what the PATCH gave.
 FIRST, SECOND = f"{UPLOADS}one?_state=a", f"{UPLOADS}one?_state=b"
-POST = Call("POST", UPLOADS, body=b"")
-ACCEPTED = Reply(202, {"location": FIRST})
+POST = Request("POST", UPLOADS, body=b"")
+ACCEPTED = Response(202, {"location": FIRST})
 
 # Calls are made once: how they are repeated has tests of its own.
 ONCE = Retry(attempts=1)
 
 BLOB = Descriptor("application/vnd.oci.image.layer.v1.tar", Digest.of(b"blob"), 4)
 QUERY = f"digest=sha256%3A{BLOB.digest.encoded}"
-HEAD = Call("HEAD", f"{HOME}/v2/team/app/blobs/{BLOB.digest}")
+HEAD = Request("HEAD", f"{HOME}/v2/team/app/blobs/{BLOB.digest}")
 
 USER = Credentials("someone", "open sesame")
 REALM = "https://auth.example/token"
@@ -65,11 +65,11 @@ class Known:
     """A body whose blocks are known, and can be given again from `kept_from` on."""
 
     stream: Iterable[bytes]
-    produced: int = 4
-    kept_from: int = 0
+    bytes_read: int = 4
+    replayable_from: int = 0
     ended: bool = True
 
-    def hold(self, start: int | None) -> None:
+    def retain_from(self, start: int | None) -> None:
         """Keep what is kept."""
 
     def blocks(self, start: int) -> Iterable[bytes]:
@@ -81,19 +81,21 @@ def uploading(
     way: Access,
     stream: Iterable[bytes],
     seal: Callable[[], Descriptor],
-    session: Session | None = None,
+    session: UploadSession | None = None,
 ) -> Flow[Descriptor]:
     """Upload a stream whose bytes are known."""
     return upload_stream(way, Known(stream), seal, session=session)
 
 
-def drive(flow: Flow[T], answer: Callable[[Call], Answer]) -> T:
+def drive(flow: Flow[T], answer: Callable[[Request], Answer]) -> T:
     """Run a flow to its end; an exception that `answer` returns is thrown into it."""
     try:
-        call = next(flow)
+        request = next(flow)
         while True:
-            reply = answer(call)
-            call = flow.throw(reply) if isinstance(reply, BaseException) else flow.send(reply)
+            response = answer(request)
+            request = (
+                flow.throw(response) if isinstance(response, BaseException) else flow.send(response)
+            )
     except StopIteration as end:
         result: T = end.value
         return result
@@ -118,12 +120,12 @@ def play(
     """
     steps = list(script)
 
-    def answer(call: Call) -> Answer:
-        assert steps, f"a call beyond the script: {vars(call)}"
-        expected, reply = steps.pop(0)
-        call = joined(call)
-        assert call == expected, f"{vars(call)}\nwhere the script has\n{vars(expected)}"
-        return reply
+    def answer(request: Request) -> Answer:
+        assert steps, f"a call beyond the script: {vars(request)}"
+        expected, response = steps.pop(0)
+        request = joined(request)
+        assert request == expected, f"{vars(request)}\nwhere the script has\n{vars(expected)}"
+        return response
 
     if error is None:
         result: T | E = drive(flow, answer)
@@ -131,20 +133,20 @@ def play(
         with pytest.raises(error, match=match) as caught:
             drive(flow, answer)
         result = caught.value
-    assert not steps, f"calls that were not made: {[vars(call) for call, _ in steps]}"
+    assert not steps, f"calls that were not made: {[vars(request) for request, _ in steps]}"
     return result
 
 
-def joined(call: Call) -> Call:
+def joined(request: Request) -> Request:
     """Return a call whose body can be compared.
 
     Bytes at hand are in one piece: in how many they go is all the same. An upload's stream is read.
     """
-    if isinstance(call.body, tuple):
-        return replace(call, body=b"".join(call.body), size=None)
-    if isinstance(call.body, GeneratorType):
-        return replace(call, body=list(call.body))
-    return call
+    if isinstance(request.body, tuple):
+        return replace(request, body=b"".join(request.body), size=None)
+    if isinstance(request.body, GeneratorType):
+        return replace(request, body=list(request.body))
+    return request
 
 
 def gathered(flow: ReadFlow) -> Flow[bytes]:
@@ -153,28 +155,28 @@ def gathered(flow: ReadFlow) -> Flow[bytes]:
     try:
         said = next(flow)
         while True:
-            if not isinstance(said, Call):
+            if not isinstance(said, Request):
                 read += said
                 said = next(flow)
                 continue
             try:
-                reply = yield said
+                response = yield said
             except BaseException as error:  # noqa: BLE001 - whatever it is, it is the flow's
                 said = flow.throw(error)
             else:
-                said = flow.send(reply)
+                said = flow.send(response)
     except StopIteration:
         return read
 
 
 def access(credentials: Credentials | None = None, retry: Retry = ONCE) -> Access:
     """Return a way into the registry that needs no authorization so far."""
-    return Registry(HOME, credentials, retry=retry).access(REPOSITORY, "pull,push")
+    return RegistrySession(HOME, credentials, retry=retry).access(REPOSITORY, "pull,push")
 
 
-def later(call: Call, seconds: float) -> Call:
+def later(request: Request, seconds: float) -> Request:
     """Return the call as it is made after a pause."""
-    return replace(call, after_s=seconds)
+    return replace(request, delay_s=seconds)
 
 
 def entered(
@@ -183,42 +185,44 @@ def entered(
     schemes: Sequence[str] = ("https",),
 ) -> Flow[Access]:
     """Find the way into a registry, and have a token at once where it wants one."""
-    registry = yield from enter(repository.api_host, credentials, schemes=schemes, retry=ONCE)
+    registry = yield from ping(repository.api_host, credentials, schemes=schemes, retry=ONCE)
     way = registry.access(repository, "pull,push")
-    yield from registry.authorization(way.scope, Patience.USUAL)
+    yield from registry.authorization(way.scope, Timeout.DEFAULT)
     return way
 
 
-def authorized(call: Call, authorization: str) -> Call:
+def authorized(request: Request, authorization: str) -> Request:
     """Return the call as it is with an Authorization header."""
-    headers = {**call.headers, "Authorization": authorization}
-    return replace(call, headers=headers)
+    headers = {**request.headers, "Authorization": authorization}
+    return replace(request, headers=headers)
 
 
-def elsewhere(call: Call) -> Call:
+def elsewhere(request: Request) -> Request:
     """Return the call as it goes to another host than the user named: the registry's wish."""
-    return replace(call, named_by="registry.example")
+    return replace(request, redirected_from="registry.example")
 
 
-def patch(body: Iterable[bytes], session: str = FIRST) -> Call:
+def patch(body: Iterable[bytes], session: str = FIRST) -> Request:
     """Return the one call that carries the stream."""
-    return Call("PATCH", session, {"Content-Type": "application/octet-stream"}, body, Patience.LONG)
+    return Request(
+        "PATCH", session, {"Content-Type": "application/octet-stream"}, body, Timeout.LONG
+    )
 
 
-def put(session: str = SECOND) -> Call:
+def put(session: str = SECOND) -> Request:
     """Return the call that closes a session, whose URL has a query."""
-    return Call("PUT", f"{session}&{QUERY}", body=b"", patience=Patience.LONG)
+    return Request("PUT", f"{session}&{QUERY}", body=b"", timeout=Timeout.LONG)
 
 
-def delete(session: str) -> Call:
+def delete(session: str) -> Request:
     """Return the call that gives a session up."""
-    return Call("DELETE", session, body=b"", patience=Patience.HURRY)
+    return Request("DELETE", session, body=b"", timeout=Timeout.SHORT)
 
 
 def token_call(
-    credentials: Credentials | None = None, *, patience: Patience = Patience.USUAL
-) -> Call:
+    credentials: Credentials | None = None, *, patience: Timeout = Timeout.DEFAULT
+) -> Request:
     """Return the call that asks BEARER's realm for a token."""
     headers = {"Authorization": credentials.basic} if credentials else {}
     url = f"{REALM}?{SCOPE}&service=registry.example"
-    return Call("GET", url, headers, patience=patience, named_by="registry.example")
+    return Request("GET", url, headers, timeout=patience, redirected_from="registry.example")

@@ -33,21 +33,21 @@ from brolga.errors import (
     ProtocolViolation,
     RateLimited,
     RegistryError,
-    TransportFailed,
+    TransportError,
     Unauthorized,
 )
-from brolga.protocol import Call, Credentials, Flow, Reply
+from brolga.protocol import Credentials, Flow, Request, Response
 from brolga.protocol.challenge import parse_challenges
 from brolga.spec.reference import Repository
 
-PLAIN = Call("GET", "http://registry.example/v2/")
+PLAIN = Request("GET", "http://registry.example/v2/")
 BOTH = ("https", "http")
 HTML = b"<!DOCTYPE html><html><body>404 Not Found</body></html>"
 
 
-def failed(reason: str) -> TransportFailed:
+def failed(reason: str) -> TransportError:
     """Return a request's failure for a reason."""
-    return TransportFailed("no answer", reason=reason)
+    return TransportError("no answer", reason=reason)
 
 
 def bearer(realm: str) -> dict[str, str]:
@@ -60,7 +60,7 @@ def bearer(realm: str) -> dict[str, str]:
 
 def test_a_registry_that_answers_200_needs_no_authorization() -> None:
     """If the response is `200 OK`, then the registry implements this specification."""
-    way = play(entered(REPOSITORY), (PING, Reply(200)))
+    way = play(entered(REPOSITORY), (PING, Response(200)))
     assert way.url("blobs/uploads/") == POST.url
     play(way.send(POST), (POST, ACCEPTED))
 
@@ -70,7 +70,7 @@ def test_a_server_without_the_api_is_no_registry(status: int) -> None:
     """`/v2/` answers 404 where the specification is not implemented (Endpoints, end-1)."""
     play(
         entered(REPOSITORY),
-        (PING, Reply(status, body=HTML)),
+        (PING, Response(status, body=HTML)),
         error=ProtocolViolation,
         match="not an OCI registry",
     )
@@ -82,7 +82,7 @@ def test_a_server_without_the_api_is_no_registry(status: int) -> None:
 )
 def test_another_answer_to_the_check_is_itself(status: int, kind: type[BrolgaError]) -> None:
     """Only 200 and 401 tell of a registry (Determining Support)."""
-    play(entered(REPOSITORY), (PING, Reply(status, body=HTML)), error=kind, match=str(status))
+    play(entered(REPOSITORY), (PING, Response(status, body=HTML)), error=kind, match=str(status))
 
 
 @pytest.mark.parametrize(
@@ -96,10 +96,10 @@ def test_another_answer_to_the_check_is_itself(status: int, kind: type[BrolgaErr
 )
 def test_a_redirect_is_not_followed_but_told(target: str, shown: str) -> None:
     """Authorization kept on a redirect to another origin is a leak (GHSA-vh4v-2xq2-g5cg)."""
-    reply = Reply(301, {"location": target})
+    response = Response(301, {"location": target})
     error = play(
         entered(REPOSITORY, USER),
-        (PING, reply),
+        (PING, response),
         error=ProtocolViolation,
         match=f"a redirect to {shown} it is not followed",
     )
@@ -113,14 +113,14 @@ def test_a_redirect_is_not_followed_but_told(target: str, shown: str) -> None:
 def test_plain_http_is_tried_where_https_is_not_spoken(reason: str) -> None:
     """Who allows plain http still gets TLS where the registry speaks it."""
     flow = entered(REPOSITORY, schemes=BOTH)
-    way = play(flow, (PING, failed(reason)), (PLAIN, Reply(200)))
+    way = play(flow, (PING, failed(reason)), (PLAIN, Response(200)))
     assert way.registry.base == "http://registry.example"
 
 
 @pytest.mark.parametrize("reason", ["certificate", "timeout", "cut"])
 def test_plain_http_is_no_answer_to_an_attack(reason: str) -> None:
     """Who can cut or forge the https connection must not be able to choose plain http."""
-    error = play(entered(REPOSITORY, schemes=BOTH), (PING, failed(reason)), error=TransportFailed)
+    error = play(entered(REPOSITORY, schemes=BOTH), (PING, failed(reason)), error=TransportError)
     assert error.reason == reason
 
 
@@ -128,17 +128,17 @@ def test_the_last_scheme_fails_as_itself() -> None:
     """The failure that ended the search is told, and the one before it is its context."""
     first, last = failed("tls"), failed("connect")
     error = play(
-        entered(REPOSITORY, schemes=BOTH), (PING, first), (PLAIN, last), error=TransportFailed
+        entered(REPOSITORY, schemes=BOTH), (PING, first), (PLAIN, last), error=TransportError
     )
     assert error is last
     assert error.__context__ is first
 
 
-@pytest.mark.parametrize("answer", [failed("cut"), failed("connect"), Reply(400)])
-def test_https_is_tried_where_plain_http_is_not_spoken(answer: Reply | TransportFailed) -> None:
+@pytest.mark.parametrize("answer", [failed("cut"), failed("connect"), Response(400)])
+def test_https_is_tried_where_plain_http_is_not_spoken(answer: Response | TransportError) -> None:
     """A TLS server answers plain http with a 400, or hangs up."""
     flow = entered(REPOSITORY, schemes=BOTH[::-1])
-    way = play(flow, (PLAIN, answer), (PING, Reply(200)))
+    way = play(flow, (PLAIN, answer), (PING, Response(200)))
     assert way.registry.base == "https://registry.example"
 
 
@@ -147,7 +147,7 @@ def test_a_page_is_no_registry(kind: str) -> None:
     """A server that has a page for everything says 200 to `/v2/` as well."""
     error = play(
         entered(REPOSITORY),
-        (PING, Reply(200, {"content-type": kind}, HTML)),
+        (PING, Response(200, {"content-type": kind}, HTML)),
         error=ProtocolViolation,
         match=f"{HOME}/v2/ is text/.*: that is not an OCI registry's answer",
     )
@@ -157,31 +157,31 @@ def test_a_page_is_no_registry(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8", ""])
 def test_a_registry_needs_no_certain_type(kind: str) -> None:
     """The specification wants 200 at `/v2/`, and nothing of its body (Endpoints, end-1)."""
-    play(entered(REPOSITORY), (PING, Reply(200, {"content-type": kind})))
+    play(entered(REPOSITORY), (PING, Response(200, {"content-type": kind})))
 
 
 @pytest.mark.parametrize("schemes", [BOTH, BOTH[::-1]])
 def test_a_port_that_is_refused_is_not_asked_in_another_way(schemes: tuple[str, ...]) -> None:
     """Who named the port named the server: nobody listens there, whatever is spoken."""
     named = Repository.parse("registry.example:5000/team/app")
-    call = Call("GET", f"{schemes[0]}://registry.example:5000/v2/")
-    play(entered(named, schemes=schemes), (call, failed("connect")), error=TransportFailed)
+    request = Request("GET", f"{schemes[0]}://registry.example:5000/v2/")
+    play(entered(named, schemes=schemes), (request, failed("connect")), error=TransportError)
 
 
 def test_a_silent_server_is_not_asked_twice() -> None:
     """What does not answer plain http in time will not answer TLS either."""
-    play(entered(REPOSITORY, schemes=BOTH[::-1]), (PLAIN, failed("timeout")), error=TransportFailed)
+    play(entered(REPOSITORY, schemes=BOTH[::-1]), (PLAIN, failed("timeout")), error=TransportError)
 
 
 def test_a_400_to_the_last_scheme_is_no_registry() -> None:
     """There is nothing left to try."""
     flow = entered(REPOSITORY, schemes=("http",))
-    play(flow, (PLAIN, Reply(400)), error=ProtocolViolation, match="is not an OCI registry")
+    play(flow, (PLAIN, Response(400)), error=ProtocolViolation, match="is not an OCI registry")
 
 
 def test_without_a_second_scheme_there_is_no_fallback() -> None:
     """Plain http is for loopback, or for who asked for it."""
-    play(entered(REPOSITORY), (PING, failed("connect")), error=TransportFailed)
+    play(entered(REPOSITORY), (PING, failed("connect")), error=TransportError)
 
 
 @pytest.mark.parametrize("reason", ["tls", "connect"])
@@ -189,9 +189,9 @@ def test_a_token_server_out_of_reach_does_not_lead_to_plain_http(reason: str) ->
     """The registry spoke https: nothing that fails later may downgrade it (CVE-2026-48978)."""
     play(
         entered(REPOSITORY, USER, schemes=BOTH),
-        (PING, Reply(401, BEARER)),
+        (PING, Response(401, BEARER)),
         (token_call(USER), failed(reason)),
-        error=TransportFailed,
+        error=TransportError,
     )
 
 
@@ -200,33 +200,35 @@ def test_a_token_server_out_of_reach_does_not_lead_to_plain_http(reason: str) ->
 
 def test_basic_credentials_are_used_where_they_are_asked_for() -> None:
     """The user-id and password, joined by a colon, in base64 (RFC 7617, section 2)."""
-    way = play(entered(REPOSITORY, USER), (PING, Reply(401, BASIC)))
-    call = authorized(POST, USER.basic)
-    play(way.send(POST), (call, ACCEPTED))
-    assert b64decode(call.headers["Authorization"].removeprefix("Basic ")) == b"someone:open sesame"
+    way = play(entered(REPOSITORY, USER), (PING, Response(401, BASIC)))
+    request = authorized(POST, USER.basic)
+    play(way.send(POST), (request, ACCEPTED))
+    assert (
+        b64decode(request.headers["Authorization"].removeprefix("Basic ")) == b"someone:open sesame"
+    )
 
 
 def test_wrong_basic_credentials_are_tried_once() -> None:
     """A client must not repeat what was refused (RFC 9110, section 15.5.2)."""
-    way = play(entered(REPOSITORY, USER), (PING, Reply(401, BASIC)))
-    play(way.send(POST), (authorized(POST, USER.basic), Reply(401, BASIC)), error=Unauthorized)
+    way = play(entered(REPOSITORY, USER), (PING, Response(401, BASIC)))
+    play(way.send(POST), (authorized(POST, USER.basic), Response(401, BASIC)), error=Unauthorized)
 
 
 def test_basic_without_credentials_is_unauthorized() -> None:
     """Nothing can be answered to that challenge."""
-    play(entered(REPOSITORY), (PING, Reply(401, BASIC)), error=Unauthorized)
+    play(entered(REPOSITORY), (PING, Response(401, BASIC)), error=Unauthorized)
 
 
 def test_a_401_without_a_challenge_is_unauthorized() -> None:
     """A 401 MUST carry WWW-Authenticate (RFC 9110, section 15.5.2): without it, nothing helps."""
-    play(entered(REPOSITORY, USER), (PING, Reply(401)), error=Unauthorized)
+    play(entered(REPOSITORY, USER), (PING, Response(401)), error=Unauthorized)
 
 
 def test_bearer_goes_before_basic() -> None:
     """The most secure scheme that is understood is used (RFC 7617, section 4)."""
     both = {"www-authenticate": f"{BASIC['www-authenticate']}, {BEARER['www-authenticate']}"}
-    token = Reply(200, body=b'{"token": "t1"}')
-    play(entered(REPOSITORY, USER), (PING, Reply(401, both)), (token_call(USER), token))
+    token = Response(200, body=b'{"token": "t1"}')
+    play(entered(REPOSITORY, USER), (PING, Response(401, both)), (token_call(USER), token))
 
 
 def test_a_password_of_other_bytes_than_utf8_goes_out_as_it_is() -> None:
@@ -241,13 +243,13 @@ def test_a_password_of_other_bytes_than_utf8_goes_out_as_it_is() -> None:
 def test_a_token_refused_twice_ends_in_unauthorized() -> None:
     """One renewal for each call, no endless loop."""
 
-    def post() -> Flow[Reply]:
-        reply = yield from access().send(POST)
-        assert reply.status == 401
-        return reply
+    def post() -> Flow[Response]:
+        response = yield from access().send(POST)
+        assert response.status == 401
+        return response
 
-    token = Reply(200, body=b'{"token": "t1"}')
-    refused = Reply(401, BEARER)
+    token = Response(200, body=b'{"token": "t1"}')
+    refused = Response(401, BEARER)
     play(post(), (POST, refused), (token_call(), token), (authorized(POST, "Bearer t1"), refused))
 
 
@@ -264,8 +266,8 @@ def test_a_token_has_one_of_two_names(body: dict[str, object]) -> None:
     """`access_token` is for OAuth 2.0 compatibility, `token` the same (Token Authentication)."""
     way = play(
         entered(REPOSITORY, USER),
-        (PING, Reply(401, BEARER)),
-        (token_call(USER), Reply(200, body=json.dumps(body).encode())),
+        (PING, Response(401, BEARER)),
+        (token_call(USER), Response(200, body=json.dumps(body).encode())),
     )
     play(way.send(POST), (authorized(POST, "Bearer t1"), ACCEPTED))
 
@@ -299,8 +301,8 @@ def test_a_token_that_cannot_be_a_header_is_a_violation(body: bytes) -> None:
     """A b64token is visible ASCII (RFC 6750, 2.1), of bounded size (GHSA-f36w-mj3v-6jqv)."""
     error = play(
         entered(REPOSITORY),
-        (PING, Reply(401, BEARER)),
-        (token_call(), Reply(200, body=body)),
+        (PING, Response(401, BEARER)),
+        (token_call(), Response(200, body=body)),
         error=ProtocolViolation,
     )
     assert str(error) == "the token server answered without a usable token"
@@ -319,10 +321,12 @@ def test_a_token_that_cannot_be_a_header_is_a_violation(body: bytes) -> None:
 )
 def test_a_token_server_that_refuses_is_told_as_it_is(status: int, kind: type[BrolgaError]) -> None:
     """The token server's own error says why."""
-    answer = Reply(status, {"location": "https://evil.example/"}, b'{"details": "wrong password"}')
+    answer = Response(
+        status, {"location": "https://evil.example/"}, b'{"details": "wrong password"}'
+    )
     error = play(
         entered(REPOSITORY, USER),
-        (PING, Reply(401, BEARER)),
+        (PING, Response(401, BEARER)),
         (token_call(USER), answer),
         error=kind,
     )
@@ -349,10 +353,10 @@ def test_the_realm_is_asked_for_our_own_scope(realm: str, asked: str) -> None:
     """`service` and `scope` are added to the realm's query (Token Authentication)."""
     play(
         entered(REPOSITORY, USER),
-        (PING, Reply(401, bearer(realm))),
+        (PING, Response(401, bearer(realm))),
         (
-            elsewhere(Call("GET", asked, {"Authorization": USER.basic})),
-            Reply(200, body=b'{"token": "t"}'),
+            elsewhere(Request("GET", asked, {"Authorization": USER.basic})),
+            Response(200, body=b'{"token": "t"}'),
         ),
     )
 
@@ -363,8 +367,8 @@ def test_a_service_cannot_add_to_the_query() -> None:
     asked = f"{REALM}?{SCOPE}&service=a%26scope%3Dx+b"
     play(
         entered(REPOSITORY),
-        (PING, Reply(401, headers)),
-        (elsewhere(Call("GET", asked)), Reply(200, body=b'{"token": "t"}')),
+        (PING, Response(401, headers)),
+        (elsewhere(Request("GET", asked)), Response(200, body=b'{"token": "t"}')),
     )
 
 
@@ -393,7 +397,7 @@ def test_a_realm_that_leads_elsewhere_gets_no_password(realm: str, fault: str) -
     """A realm that points inside or falls to http (GHSA-28r5-37g7-p6mp, CVE-2026-48978)."""
     error = play(
         entered(REPOSITORY, USER),
-        (PING, Reply(401, bearer(realm))),
+        (PING, Response(401, bearer(realm))),
         error=ProtocolViolation,
         match=f"token realm .*{fault}",
     )
@@ -407,10 +411,10 @@ def test_a_registry_on_plain_http_may_have_its_realm_there() -> None:
     scope = "scope=repository%3Aapp%3Apull%2Cpush"
     play(
         entered(local, schemes=("http",)),
-        (Call("GET", "http://localhost:5000/v2/"), Reply(401, bearer(realm))),
+        (Request("GET", "http://localhost:5000/v2/"), Response(401, bearer(realm))),
         (
-            Call("GET", f"{realm}?{scope}", named_by="localhost"),
-            Reply(200, body=b'{"token": "t"}'),
+            Request("GET", f"{realm}?{scope}", redirected_from="localhost"),
+            Response(200, body=b'{"token": "t"}'),
         ),
     )
 
@@ -420,7 +424,7 @@ def test_a_challenge_without_a_realm_is_a_violation(header: str) -> None:
     """`realm` is where the token is to be had (Token Authentication): there is nobody to ask."""
     play(
         entered(REPOSITORY, USER),
-        (PING, Reply(401, {"www-authenticate": header})),
+        (PING, Response(401, {"www-authenticate": header})),
         error=ProtocolViolation,
         match="names no realm",
     )
@@ -431,10 +435,10 @@ def test_a_realm_on_another_port_of_the_registrys_host_is_named_by_the_registry(
     realm = f"{HOME}:8443/token"
     play(
         entered(REPOSITORY),
-        (PING, Reply(401, bearer(realm))),
+        (PING, Response(401, bearer(realm))),
         (
-            Call("GET", f"{realm}?{SCOPE}", named_by=HOME.removeprefix("https://")),
-            Reply(200, body=b'{"token": "t"}'),
+            Request("GET", f"{realm}?{SCOPE}", redirected_from=HOME.removeprefix("https://")),
+            Response(200, body=b'{"token": "t"}'),
         ),
     )
 
@@ -489,10 +493,10 @@ def test_a_challenge_is_read_to_a_bound() -> None:
 
 def test_nothing_that_is_shown_holds_a_secret() -> None:
     """No secret in a log or in an exception: reprs of values are in both."""
-    call = authorized(Call("GET", "https://u:secret@host/p?sig=secret"), "Basic secret")
-    reply = Reply(200, {"location": "/?secret"}, b'{"token": "secret"}')
+    request = authorized(Request("GET", "https://u:secret@host/p?sig=secret"), "Basic secret")
+    response = Response(200, {"location": "/?secret"}, b'{"token": "secret"}')
     user = Credentials("someone", "secret", "secret too", "secret as well", "the environment")
-    shown = repr([call, reply, access(user), user])
+    shown = repr([request, response, access(user), user])
     assert "<Call GET https://host/p>" in shown
     assert "someone" in shown
     assert "secret" not in shown
@@ -506,21 +510,21 @@ def test_credentials_are_the_same_wherever_they_are_from() -> None:
 def test_the_errors_of_a_whole_conversation_hold_no_secret() -> None:
     """Redact URLs and headers at every level of verbosity."""
     answers: list[Answer] = [
-        Reply(401, BEARER),
-        Reply(200, body=b'{"token": "hidden-token"}'),
-        Reply(403),
+        Response(401, BEARER),
+        Response(200, body=b'{"token": "hidden-token"}'),
+        Response(403),
     ]
     user = Credentials("someone", "hidden-password")
-    call = Call("PUT", f"{HOME}/upload?_state=hidden-state", body=b"")
+    request = Request("PUT", f"{HOME}/upload?_state=hidden-state", body=b"")
     with pytest.raises(Denied) as caught:
-        _ = drive(_refused(user, call), lambda _call: answers.pop(0))
+        _ = drive(_refused(user, request), lambda _call: answers.pop(0))
     error = caught.value
     assert error.url == f"{HOME}/upload"
     assert "hidden" not in f"{error} {error!r} {vars(error)}"
 
 
-def _refused(user: Credentials, call: Call) -> Flow[None]:
-    from brolga.protocol.responses import expect
+def _refused(user: Credentials, request: Request) -> Flow[None]:
+    from brolga.protocol.responses import raise_for_status
 
-    reply = yield from access(user).send(call)
-    expect(call, reply, 201)
+    response = yield from access(user).send(request)
+    raise_for_status(request, response, 201)

@@ -30,10 +30,10 @@ from brolga.errors import (
     NotFound,
     ProtocolViolation,
     RegistryError,
-    TransportFailed,
+    TransportError,
     Unauthorized,
 )
-from brolga.protocol import Call, Reply, Retry, delete_blob, has_blob, read_blob
+from brolga.protocol import Request, Response, Retry, delete_blob, has_blob, read_blob
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 
@@ -43,13 +43,13 @@ if TYPE_CHECKING:
 DATA = b"0123456789"
 DIGEST = Digest.of(DATA)
 URL = f"{HOME}/v2/team/app/blobs/{DIGEST}"
-GET = Call("GET", URL, streamed=True)
-CUT = TransportFailed("the connection was cut", reason="cut")
-TOKEN = Reply(200, body=b'{"token": "t1"}')
+GET = Request("GET", URL, stream_response=True)
+CUT = TransportError("the connection was cut", reason="cut")
+TOKEN = Response(200, body=b'{"token": "t1"}')
 PATIENT = Retry(attempts=3)
 
 
-def streamed(*blocks: bytes | Exception, status: int = 200, start: int | None = None) -> Reply:
+def streamed(*blocks: bytes | Exception, status: int = 200, start: int | None = None) -> Response:
     """Return an answer whose body comes in blocks; `start` is where its part begins."""
 
     def body() -> Generator[bytes, None, None]:
@@ -59,27 +59,31 @@ def streamed(*blocks: bytes | Exception, status: int = 200, start: int | None = 
             yield block
 
     headers = {} if start is None else {"content-range": f"bytes {start}-9/10"}
-    return Reply(status, headers, blocks=body())
+    return Response(status, headers, body_stream=body())
 
 
-def part(start: int, *blocks: bytes | Exception) -> Reply:
+def part(start: int, *blocks: bytes | Exception) -> Response:
     """Return the rest of a body, as it was asked for."""
     return streamed(*blocks, status=206, start=start)
 
 
-def rest(start: int, pause: float = 0.5) -> Call:
+def rest(start: int, pause: float = 0.5) -> Request:
     """Return the call that asks for what is missing."""
-    return later(Call("GET", URL, {"Range": f"bytes={start}-"}, streamed=True), pause)
+    return later(Request("GET", URL, {"Range": f"bytes={start}-"}, stream_response=True), pause)
 
 
-def all_closed(*replies: Answer) -> bool:
+def all_closed(*responses: Answer) -> bool:
     """Tell whether every body that was given was closed."""
-    bodies = [reply.blocks for reply in replies if isinstance(reply, Reply) and reply.blocks]
+    bodies = [
+        response.body_stream
+        for response in responses
+        if isinstance(response, Response) and response.body_stream
+    ]
     return all(getgeneratorstate(body) == GEN_CLOSED for body in bodies)
 
 
 def read(
-    *steps: tuple[Call, Answer],
+    *steps: tuple[Request, Answer],
     size: int | None = None,
     digest: Digest = DIGEST,
     retry: Retry = PATIENT,
@@ -88,7 +92,7 @@ def read(
     try:
         return play(gathered(read_blob(access(retry=retry), digest, size)), *steps)
     finally:
-        assert all_closed(*(reply for _, reply in steps))
+        assert all_closed(*(response for _, response in steps))
 
 
 # --- To the end
@@ -103,24 +107,24 @@ def test_a_blob_is_read_in_blocks(blocks: tuple[bytes, ...], size: int | None) -
 
 def test_a_blob_that_came_in_one_piece_is_read() -> None:
     """A driver that has the whole body gives it as it is."""
-    assert read((GET, Reply(200, body=DATA))) == DATA
+    assert read((GET, Response(200, body=DATA))) == DATA
 
 
 def test_an_empty_blob_is_read() -> None:
     """Nothing is a blob too: e3b0c442..."""
     digest = Digest.of(b"")
-    call = Call("GET", f"{HOME}/v2/team/app/blobs/{digest}", streamed=True)
-    assert read((call, streamed()), size=0, digest=digest) == b""
+    request = Request("GET", f"{HOME}/v2/team/app/blobs/{digest}", stream_response=True)
+    assert read((request, streamed()), size=0, digest=digest) == b""
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 def test_each_algorithm_that_can_be_computed_is_verified(algorithm: str) -> None:
     """Both are registered (image-spec descriptor.md, Registered algorithms)."""
     digest = Digest.of(DATA, algorithm)
-    call = Call("GET", f"{HOME}/v2/team/app/blobs/{digest}", streamed=True)
-    assert read((call, streamed(DATA)), digest=digest) == DATA
+    request = Request("GET", f"{HOME}/v2/team/app/blobs/{digest}", stream_response=True)
+    assert read((request, streamed(DATA)), digest=digest) == DATA
     with pytest.raises(DigestMismatch):
-        read((call, streamed(DATA[::-1])), digest=digest)
+        read((request, streamed(DATA[::-1])), digest=digest)
 
 
 def test_a_digest_that_cannot_be_computed_is_not_read() -> None:
@@ -155,9 +159,9 @@ def test_too_many_bytes_are_a_mismatch_at_once() -> None:
             taken.append(b"0123")
             yield b"0123"
 
-    reply = Reply(200, blocks=endless())
+    response = Response(200, body_stream=endless())
     with pytest.raises(DigestMismatch, match="gave more bytes"):
-        read((GET, reply), size=10)
+        read((GET, response), size=10)
     assert len(taken) == 3
 
 
@@ -165,12 +169,12 @@ def test_the_bytes_before_the_wrong_ones_come_out_first() -> None:
     """The last block is kept back: who reads no more than the size is told of wrong bytes too."""
     flow = read_blob(access(), DIGEST, 10)
     assert next(flow) == GET
-    reply = streamed(b"01234", b"xxxxx")
-    assert flow.send(reply) == b"01234"
+    response = streamed(b"01234", b"xxxxx")
+    assert flow.send(response) == b"01234"
     with pytest.raises(DigestMismatch, match=f"{HOME} gave other bytes as {DIGEST}") as caught:
         next(flow)
     assert caught.value.expected == str(DIGEST)
-    assert all_closed(reply)
+    assert all_closed(response)
 
 
 # --- Cuts
@@ -180,7 +184,7 @@ def test_the_bytes_before_the_wrong_ones_come_out_first() -> None:
 @pytest.mark.parametrize("reason", ["cut", "timeout"])
 def test_a_cut_is_mended_by_asking_for_the_rest(size: int | None, reason: str) -> None:
     """A Range request is for interrupted transfers (RFC 9110, 14; Pulling blobs: MAY support)."""
-    cut = TransportFailed("no more", reason=reason)
+    cut = TransportError("no more", reason=reason)
     assert (
         read(
             (GET, streamed(b"0123", cut)),
@@ -211,7 +215,7 @@ def test_a_registry_without_ranges_makes_progress_beyond_what_is_here() -> None:
     first = GET, streamed(b"0123", CUT)
     again = rest(4), streamed(b"0123", CUT)
     last = rest(4, 1.5), streamed(b"01", b"23", CUT)
-    with pytest.raises(TransportFailed) as caught:
+    with pytest.raises(TransportError) as caught:
         read(first, again, last)
     assert caught.value is CUT
 
@@ -219,13 +223,13 @@ def test_a_registry_without_ranges_makes_progress_beyond_what_is_here() -> None:
 def test_attempts_without_progress_are_bounded() -> None:
     """A registry that gives nothing is not asked for ever."""
     steps = (GET, streamed(CUT)), (later(GET, 0.5), streamed(b"", CUT))
-    with pytest.raises(TransportFailed):
+    with pytest.raises(TransportError):
         read(*steps, (later(GET, 1.5), streamed(CUT)))
 
 
 def test_progress_begins_the_count_anew() -> None:
     """A large blob over a bad line: each cut is mended as if it were the first."""
-    steps: list[tuple[Call, Answer]] = [(GET, streamed(b"0", CUT))]
+    steps: list[tuple[Request, Answer]] = [(GET, streamed(b"0", CUT))]
     for place in range(1, 9):
         steps.append((rest(place), part(place, CUT)))
         steps.append((rest(place, 1.5), part(place, DATA[place : place + 1], CUT)))
@@ -234,10 +238,10 @@ def test_progress_begins_the_count_anew() -> None:
 
 def test_all_pauses_of_a_read_are_bounded() -> None:
     """A registry that gives a byte more each time does not hold us for ever."""
-    way = access(retry=Retry(attempts=2, total_s=0.9))
+    way = access(retry=Retry(attempts=2, max_elapsed_s=0.9))
     flow = gathered(read_blob(way, DIGEST, len(DATA)))
     steps = (GET, streamed(b"0", CUT)), (later(rest(1), 0.5), part(1, b"1", CUT))
-    play(flow, *steps, error=TransportFailed)
+    play(flow, *steps, error=TransportError)
 
 
 def test_a_cut_after_the_last_byte_is_no_cut() -> None:
@@ -257,25 +261,25 @@ def test_another_part_than_was_asked_for_is_not_taken(said: str) -> None:
     The whole blob is asked for then, and what is here is passed over.
     """
     wrong = part(4, b"456789")
-    wrong = Reply(206, {"content-range": said}, blocks=wrong.blocks)
+    wrong = Response(206, {"content-range": said}, body_stream=wrong.body_stream)
     first = (GET, streamed(b"0123", CUT)), (rest(4), wrong)
     assert read(*first, (later(GET, 1.5), streamed(b"01234", b"56789"))) == DATA
 
 
 @pytest.mark.parametrize("size", [None, 10])
-@pytest.mark.parametrize("answer", [Reply(416), Reply(206)])
+@pytest.mark.parametrize("answer", [Response(416), Response(206)])
 def test_a_registry_without_the_rest_is_asked_for_all_from_then_on(
-    answer: Reply, size: int | None
+    answer: Response, size: int | None
 ) -> None:
     """416: none of the ranges can be served (RFC 9110, section 15.5.17), as its proxy thinks."""
-    steps: list[tuple[Call, Answer]] = [(GET, streamed(b"0123", CUT)), (rest(4), answer)]
+    steps: list[tuple[Request, Answer]] = [(GET, streamed(b"0123", CUT)), (rest(4), answer)]
     steps += [(later(GET, 1.5), streamed(b"0123", b"45", CUT)), (later(GET, 0.5), streamed(DATA))]
     assert read(*steps, size=size) == DATA
 
 
 def test_what_is_passed_over_does_not_hide_other_bytes() -> None:
     """What was handed on must be a part of what is verified."""
-    steps = (GET, streamed(b"0123", CUT)), (rest(4), Reply(416))
+    steps = (GET, streamed(b"0123", CUT)), (rest(4), Response(416))
     with pytest.raises(DigestMismatch):
         read(*steps, (later(GET, 1.5), streamed(b"0123x56789")))
 
@@ -283,10 +287,10 @@ def test_what_is_passed_over_does_not_hide_other_bytes() -> None:
 def test_a_registry_that_never_gives_the_rest_is_left() -> None:
     """Attempts are bounded, and the last error tells what is wrong."""
     last = later(GET, 1.5), streamed(b"0123", CUT)
-    with pytest.raises(TransportFailed):
-        read((GET, streamed(b"0123", CUT)), (rest(4), Reply(416)), last)
+    with pytest.raises(TransportError):
+        read((GET, streamed(b"0123", CUT)), (rest(4), Response(416)), last)
     with pytest.raises(ProtocolViolation, match="from byte 4 on"):
-        read((GET, streamed(b"0123", CUT)), (rest(4), Reply(416)), retry=Retry(attempts=2))
+        read((GET, streamed(b"0123", CUT)), (rest(4), Response(416)), retry=Retry(attempts=2))
 
 
 @pytest.mark.parametrize("size", [None, 10])
@@ -306,7 +310,7 @@ def test_a_part_without_a_byte_is_no_rest(size: int | None) -> None:
 def test_a_part_whose_blob_has_an_unknown_length_ends_with_its_body() -> None:
     """`bytes 4-9/*`: nobody says how long the blob is; its digest does."""
     rest_of_it = part(4, b"456789")
-    unknown = Reply(206, {"content-range": "bytes 4-9/*"}, blocks=rest_of_it.blocks)
+    unknown = Response(206, {"content-range": "bytes 4-9/*"}, body_stream=rest_of_it.body_stream)
     assert read((GET, streamed(b"0123", CUT)), (rest(4), unknown)) == DATA
 
 
@@ -345,14 +349,14 @@ def test_a_shorter_answer_to_the_rest_is_a_mismatch(blocks: tuple[bytes, ...]) -
 def test_a_refusal_is_itself(status: int, kind: type[BrolgaError]) -> None:
     """404 where the blob is not there (Pulling blobs)."""
     with pytest.raises(kind, match=str(status)):
-        read((GET, Reply(status)))
+        read((GET, Response(status)))
 
 
 @pytest.mark.parametrize(("status", "kind"), [(404, NotFound), (403, Denied)])
 def test_a_refusal_in_the_middle_is_itself(status: int, kind: type[BrolgaError]) -> None:
     """A blob may be deleted while it is read."""
     with pytest.raises(kind):
-        read((GET, streamed(b"0123", CUT)), (rest(4), Reply(status)))
+        read((GET, streamed(b"0123", CUT)), (rest(4), Response(status)))
 
 
 def test_a_refusal_that_passes_is_waited_for() -> None:
@@ -360,7 +364,7 @@ def test_a_refusal_that_passes_is_waited_for() -> None:
     assert (
         read(
             (GET, streamed(b"0123", CUT)),
-            (rest(4), Reply(503)),
+            (rest(4), Response(503)),
             (rest(4), CUT),
             (rest(4, 1.5), part(4, b"456789")),
         )
@@ -372,7 +376,7 @@ def test_a_token_that_died_is_renewed_in_the_middle() -> None:
     """A token lives for minutes, a large read for hours."""
     steps = (
         (GET, streamed(b"0123", CUT)),
-        (rest(4), Reply(401, BEARER)),
+        (rest(4), Response(401, BEARER)),
         (token_call(), TOKEN),
         (authorized(rest(4, 0.0), "Bearer t1"), part(4, b"456789")),
     )
@@ -382,12 +386,12 @@ def test_a_token_that_died_is_renewed_in_the_middle() -> None:
 def test_the_rest_is_asked_for_at_the_registry() -> None:
     """A storage's signed URL may be dead by then: the registry gives a new one."""
     away = "https://cdn.example/x?sig=1"
-    there = elsewhere(Call("GET", away, streamed=True))
-    again = elsewhere(Call("GET", away, {"Range": "bytes=4-"}, streamed=True))
+    there = elsewhere(Request("GET", away, stream_response=True))
+    again = elsewhere(Request("GET", away, {"Range": "bytes=4-"}, stream_response=True))
     steps = (
-        (GET, Reply(307, {"location": away})),
+        (GET, Response(307, {"location": away})),
         (there, streamed(b"0123", CUT)),
-        (rest(4), Reply(307, {"location": away})),
+        (rest(4), Response(307, {"location": away})),
         (again, part(4, b"456789")),
     )
     assert read(*steps) == DATA
@@ -401,11 +405,11 @@ def test_a_read_that_is_dropped_closes_its_connection(taken: int) -> None:
     """A connection whose body is not read to its end cannot serve another call."""
     flow = read_blob(access(), DIGEST)
     assert next(flow) == GET
-    reply = streamed(b"01234", b"56789")
+    response = streamed(b"01234", b"56789")
     for number in range(taken):
-        _ = next(flow) if number else flow.send(reply)
+        _ = next(flow) if number else flow.send(response)
     flow.close()
-    assert all_closed(reply) is (taken > 0)
+    assert all_closed(response) is (taken > 0)
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt(), OSError("the driver's own")])
@@ -416,11 +420,11 @@ def test_a_failure_of_the_driver_comes_out_as_it_was(failure: BaseException) -> 
         yield b"0123"
         raise failure
 
-    reply = Reply(200, blocks=body())
+    response = Response(200, body_stream=body())
     with pytest.raises(type(failure)) as caught:
-        drive(gathered(read_blob(access(retry=PATIENT), DIGEST)), lambda _call: reply)
+        drive(gathered(read_blob(access(retry=PATIENT), DIGEST)), lambda _call: response)
     assert caught.value is failure
-    assert all_closed(reply)
+    assert all_closed(response)
 
 
 # --- Asked for
@@ -437,22 +441,22 @@ def test_a_failure_of_the_driver_comes_out_as_it_was(failure: BaseException) -> 
 )
 def test_a_blob_is_there(said: dict[str, str]) -> None:
     """A HEAD of an existing blob MUST return 200 OK (Checking if content exists)."""
-    assert play(has_blob(access(), BLOB), (HEAD, Reply(200, said))) is True
+    assert play(has_blob(access(), BLOB), (HEAD, Response(200, said))) is True
 
 
 @pytest.mark.parametrize(
     "reply",
     [
-        Reply(404),
-        Reply(200),
-        Reply(200, {"content-length": "5"}),
-        Reply(200, {"content-length": "0"}),
-        Reply(200, {"content-length": "4", "docker-content-digest": str(DIGEST)}),
+        Response(404),
+        Response(200),
+        Response(200, {"content-length": "5"}),
+        Response(200, {"content-length": "0"}),
+        Response(200, {"content-length": "4", "docker-content-digest": str(DIGEST)}),
     ],
 )
-def test_a_blob_is_not_there(reply: Reply) -> None:
+def test_a_blob_is_not_there(response: Response) -> None:
     """404 where it is not found; another size or digest is another blob, a bare 200 a page."""
-    assert play(has_blob(access(), BLOB), (HEAD, reply)) is False
+    assert play(has_blob(access(), BLOB), (HEAD, response)) is False
 
 
 @pytest.mark.parametrize(
@@ -461,26 +465,26 @@ def test_a_blob_is_not_there(reply: Reply) -> None:
 )
 def test_who_may_not_know_is_told(status: int, kind: type[BrolgaError]) -> None:
     """No answer is not the answer no."""
-    play(has_blob(access(), BLOB), (HEAD, Reply(status)), error=kind)
+    play(has_blob(access(), BLOB), (HEAD, Response(status)), error=kind)
 
 
 def test_a_blob_may_be_there_elsewhere() -> None:
     """A HEAD follows a redirect as a GET does."""
-    away = elsewhere(Call("HEAD", "https://cdn.example/x"))
-    there = Reply(307, {"location": away.url})
-    size = Reply(200, {"content-length": "4"})
+    away = elsewhere(Request("HEAD", "https://cdn.example/x"))
+    there = Response(307, {"location": away.url})
+    size = Response(200, {"content-length": "4"})
     assert play(has_blob(access(), BLOB), (HEAD, there), (away, size)) is True
 
 
 # --- Deleted
 
-DELETE = Call("DELETE", f"{HOME}/v2/team/app/blobs/{BLOB.digest}")
+DELETE = Request("DELETE", f"{HOME}/v2/team/app/blobs/{BLOB.digest}")
 
 
 @pytest.mark.parametrize("status", [200, 202, 204])
 def test_a_blob_is_deleted(status: int) -> None:
     """202 Accepted (Deleting Blobs); others say it their way."""
-    play(delete_blob(access(), BLOB.digest), (DELETE, Reply(status)))
+    play(delete_blob(access(), BLOB.digest), (DELETE, Response(status)))
 
 
 @pytest.mark.parametrize(
@@ -489,18 +493,18 @@ def test_a_blob_is_deleted(status: int) -> None:
 )
 def test_a_blob_that_is_not_deleted_is_told(status: int, kind: type[BrolgaError]) -> None:
     """404 where it is not found, 400 or 405 where deletion is disabled (Deleting Blobs)."""
-    play(delete_blob(access(), BLOB.digest), (DELETE, Reply(status)), error=kind)
+    play(delete_blob(access(), BLOB.digest), (DELETE, Response(status)), error=kind)
 
 
 def test_a_size_is_the_descriptors() -> None:
     """The media type has nothing to do with what is there."""
     other = Descriptor("text/plain", BLOB.digest, 4)
-    assert play(has_blob(access(), other), (HEAD, Reply(200, {"content-length": "4"}))) is True
+    assert play(has_blob(access(), other), (HEAD, Response(200, {"content-length": "4"}))) is True
 
 
 def test_what_the_lost_attempt_deleted_is_deleted() -> None:
     """DELETE is idempotent (RFC 9110, 9.2.2): the second one finds nothing, as was wanted."""
     way = access(retry=PATIENT)
-    play(delete_blob(way, BLOB.digest), (DELETE, CUT), (later(DELETE, 0.5), Reply(404)))
-    steps = (DELETE, Reply(503)), (later(DELETE, 0.5), Reply(404))
+    play(delete_blob(way, BLOB.digest), (DELETE, CUT), (later(DELETE, 0.5), Response(404)))
+    steps = (DELETE, Response(503)), (later(DELETE, 0.5), Response(404))
     play(delete_blob(way, BLOB.digest), *steps, error=NotFound)

@@ -29,13 +29,22 @@ from brolga.errors import (
     DigestMismatch,
     SourceError,
     StreamNotReplayable,
-    TransportFailed,
+    TransportError,
 )
-from brolga.protocol import BodyFailed, Call, Patience, Registry, Reply, Retry, Style, upload_stream
+from brolga.protocol import (
+    BodyError,
+    RegistrySession,
+    Request,
+    Response,
+    Retry,
+    Timeout,
+    UploadStrategy,
+    upload_stream,
+)
 from brolga.protocol.body import IdleLimit, check_kept, wait_for_bytes
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
-from brolga.stream.replay import Tape, Window
+from brolga.stream.replay import MemoryBuffer, ReplayableBody
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -45,11 +54,11 @@ if TYPE_CHECKING:
 KIB = 1 << 10
 ONE, TWO, THREE = b"1" * 2 * KIB, b"2" * 2 * KIB, b"3" * 2 * KIB
 GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff"
-NEXT = Reply(202, {"location": SECOND})
-CREATED = Reply(201)
-GONE = Reply(204)
+NEXT = Response(202, {"location": SECOND})
+CREATED = Response(201)
+GONE = Response(204)
 HEARTBEATS_A_S = 4
-ONE_PATCH = Style(splits=False)
+ONE_PATCH = UploadStrategy(splits=False)
 
 
 @dataclass
@@ -74,9 +83,9 @@ class Clock:
                 yield b""
 
 
-def tape(source: Iterable[bytes], window: int = 1 << 20) -> Tape:
+def tape(source: Iterable[bytes], window: int = 1 << 20) -> ReplayableBody:
     """Return a body that keeps what its window holds."""
-    return Tape(source, Window(window), None, lambda: None)
+    return ReplayableBody(source, MemoryBuffer(window), None, lambda: None)
 
 
 def descriptor_of(*data: bytes) -> Descriptor:
@@ -88,38 +97,38 @@ def descriptor_of(*data: bytes) -> Descriptor:
 def upload(
     clock: Clock,
     *parts: bytes | int | Exception,
-    style: Style | None = None,
+    style: UploadStrategy | None = None,
     attempts: int = 2,
     window: int = 1 << 20,
 ) -> Flow[Descriptor]:
     """Upload a source of bytes and silences."""
     blob = descriptor_of(*(part for part in parts if isinstance(part, bytes)))
-    registry = Registry(HOME, None, retry=Retry(attempts=attempts), clock=clock)
+    registry = RegistrySession(HOME, None, retry=Retry(attempts=attempts), clock=clock)
     body = tape(clock.source(*parts), window)
     way = registry.access(REPOSITORY, "pull,push")
     return upload_stream(way, body, lambda: blob, style=style)
 
 
-def patch(*blocks: bytes | int, session: str = FIRST) -> Call:
+def patch(*blocks: bytes | int, session: str = FIRST) -> Request:
     """Return a PATCH with blocks; a number is so many seconds of heartbeats."""
     body: list[bytes] = []
     for block in blocks:
         body += [block] if isinstance(block, bytes) else [b""] * block * HEARTBEATS_A_S
     headers = {"Content-Type": "application/octet-stream"}
-    return Call("PATCH", session, headers, body, Patience.LONG)
+    return Request("PATCH", session, headers, body, Timeout.LONG)
 
 
-def put(blob: Descriptor, session: str = SECOND) -> Call:
+def put(blob: Descriptor, session: str = SECOND) -> Request:
     """Return the PUT that closes a session."""
     url = f"{session}&digest=sha256%3A{blob.digest.encoded}"
-    return Call("PUT", url, body=b"", patience=Patience.LONG)
+    return Request("PUT", url, body=b"", timeout=Timeout.LONG)
 
 
 # --- Before the first byte
 
 
-@pytest.mark.parametrize("style", [Style(), ONE_PATCH])
-def test_patch_is_opened_when_there_are_bytes(style: Style) -> None:
+@pytest.mark.parametrize("style", [UploadStrategy(), ONE_PATCH])
+def test_patch_is_opened_when_there_are_bytes(style: UploadStrategy) -> None:
     """A program may be silent for longer than a proxy waits for a body (pg_dump, a large query)."""
     play(
         upload(Clock(), 3600, ONE, style=style),
@@ -163,9 +172,9 @@ def test_source_that_fails_before_the_patch_cancels_the_session() -> None:
 def test_wait_for_bytes_keeps_what_it_reads() -> None:
     """What was read to find out that there is something goes out from what keeps it."""
     body = tape([ONE, TWO, THREE], window=0)
-    body.hold(0)
+    body.retain_from(0)
     wait_for_bytes(body)
-    assert body.produced == len(ONE)
+    assert body.bytes_read == len(ONE)
     assert b"".join(body.blocks(0)) == ONE + TWO + THREE
 
 
@@ -177,9 +186,9 @@ def test_silent_patch_is_ended_and_the_next_one_has_the_rest() -> None:
     play(
         upload(Clock(), ONE, 3600, TWO, 3600, THREE),
         (POST, ACCEPTED),
-        (patch(ONE, 15, b""), Reply(202, {"location": SECOND})),
-        (patch(TWO, 15, b"", session=SECOND), Reply(202, {"location": SECOND})),
-        (patch(THREE, session=SECOND), Reply(202, {"location": SECOND})),
+        (patch(ONE, 15, b""), Response(202, {"location": SECOND})),
+        (patch(TWO, 15, b"", session=SECOND), Response(202, {"location": SECOND})),
+        (patch(THREE, session=SECOND), Response(202, {"location": SECOND})),
         (put(descriptor_of(ONE, TWO, THREE)), CREATED),
     )
 
@@ -204,8 +213,8 @@ def test_short_silence_ends_no_patch() -> None:
     )
 
 
-@pytest.mark.parametrize("style", [ONE_PATCH, Style().wished("streamed")])
-def test_session_that_takes_one_patch_gets_one(style: Style) -> None:
+@pytest.mark.parametrize("style", [ONE_PATCH, UploadStrategy().override("streamed")])
+def test_session_that_takes_one_patch_gets_one(style: UploadStrategy) -> None:
     """JFrog, GAR; and whoever asks for one (`--upload-style streamed`)."""
     play(
         upload(Clock(), ONE, 60, TWO, style=style),
@@ -229,7 +238,7 @@ def test_session_that_takes_no_second_stream_is_begun_again_in_one(status: int) 
         upload(Clock(), ONE, 20, TWO, attempts=3),
         (POST, ACCEPTED),
         (patch(ONE, 15, b""), NEXT),
-        (patch(TWO, session=SECOND), Reply(status)),
+        (patch(TWO, session=SECOND), Response(status)),
         (delete(SECOND), GONE),
         *ONE_AGAIN,
     )
@@ -251,7 +260,7 @@ def test_other_bytes_after_a_second_stream_are_sent_anew_in_one() -> None:
         (patch(TWO, session=SECOND), NEXT),
         (
             put(descriptor_of(ONE, TWO)),
-            Reply(400, body=b'{"errors": [{"code": "DIGEST_INVALID"}]}'),
+            Response(400, body=b'{"errors": [{"code": "DIGEST_INVALID"}]}'),
         ),
         (delete(SECOND), GONE),
         *ONE_AGAIN,
@@ -261,9 +270,9 @@ def test_other_bytes_after_a_second_stream_are_sent_anew_in_one() -> None:
 # --- A source that is read a second time
 
 
-def reopened(clock: Clock, *parts: bytes | int, live: Iterable[bytes] = ()) -> Tape:
+def reopened(clock: Clock, *parts: bytes | int, live: Iterable[bytes] = ()) -> ReplayableBody:
     """Return a body that keeps nothing, and whose source gives its bytes again, slowly."""
-    return Tape(live, Window(0), lambda: clock.source(*parts), lambda: None)
+    return ReplayableBody(live, MemoryBuffer(0), lambda: clock.source(*parts), lambda: None)
 
 
 def test_patch_is_opened_when_a_second_pass_is_where_the_registry_is() -> None:
@@ -271,7 +280,7 @@ def test_patch_is_opened_when_a_second_pass_is_where_the_registry_is() -> None:
     clock = Clock()
     body = reopened(clock, ONE, 3600, TWO, live=[ONE, TWO])
     wait_for_bytes(body)
-    list(body.blocks(body.produced))
+    list(body.blocks(body.bytes_read))
     blocks = IdleLimit(clock, 15.0).watch(body, len(ONE), ends=True)
     assert clock.now_s == 3600
     assert b"".join(blocks) == TWO
@@ -288,9 +297,11 @@ def test_patch_is_not_ended_before_all_that_was_given_went_out() -> None:
 
 def test_second_pass_that_fails_before_the_patch_is_the_sources() -> None:
     """A file that has changed is no failure of the registry."""
-    body = Tape([ONE, TWO], Window(0), lambda: Clock().source(SourceError("changed")), lambda: None)
+    body = ReplayableBody(
+        [ONE, TWO], MemoryBuffer(0), lambda: Clock().source(SourceError("changed")), lambda: None
+    )
     list(body.blocks(0))
-    with pytest.raises(BodyFailed) as caught:
+    with pytest.raises(BodyError) as caught:
         IdleLimit(Clock(), 15.0).watch(body, 0, ends=True)
     assert isinstance(caught.value.error, SourceError)
 
@@ -316,42 +327,47 @@ class Proxy:
     sessions: int = 0
     has_patch: bool = field(default=False, init=False)
 
-    def __call__(self, call: Call) -> Answer:
+    def __call__(self, request: Request) -> Answer:
         """Answer a call."""
-        if call.method == "POST":
+        if request.method == "POST":
             self.stored, self.has_patch = b"", False
             self.sessions += 1
             return ACCEPTED
-        if call.method == "PATCH":
-            return self._patch(call)
-        if call.method == "PUT":
-            digest = re.search("sha256%3A([0-9a-f]+)", call.url)
+        if request.method == "PATCH":
+            return self._patch(request)
+        if request.method == "PUT":
+            digest = re.search("sha256%3A([0-9a-f]+)", request.url)
             assert digest
             assert digest[1] == Digest.of(self.stored).encoded
             self.blob = self.stored
             return CREATED
-        return Reply(204, {"range": f"0-{len(self.stored) - 1}" if self.stored else "0-0"})
+        return Response(204, {"range": f"0-{len(self.stored) - 1}" if self.stored else "0-0"})
 
-    def _patch(self, call: Call) -> Answer:
+    def _patch(self, request: Request) -> Answer:
         self.patches += 1
         if self.one_patch and self.has_patch:
-            return Reply(404)
+            return Response(404)
         self.has_patch = True
         taken, last_s = b"", self.clock()
-        assert not isinstance(call.body, bytes)
-        with closing(iter(call.body or ())) as blocks:  # type: ignore[type-var] # a generator
+        assert not isinstance(request.body, bytes)
+        with closing(iter(request.body or ())) as blocks:  # type: ignore[type-var] # a generator
             for block in blocks:
                 if not block and self.clock() - last_s >= self.bound_s:
                     self.stored += b"" if self.buffers else taken
-                    lost = TransportFailed("cut", reason="cut", sent=len(taken))
-                    return lost if self.cuts else Reply(408, sent=len(taken), whole=False)
+                    lost = TransportError("cut", reason="cut", sent=len(taken))
+                    return lost if self.cuts else Response(408, sent=len(taken), complete=False)
                 taken += block
                 last_s = self.clock() if block else last_s
         self.stored += taken
-        return Reply(202, {"location": FIRST}, sent=len(taken))
+        return Response(202, {"location": FIRST}, sent=len(taken))
 
 
-STYLES = (Style(), Style(resumes=False), ONE_PATCH, Style(resumes=False, splits=False))
+STYLES = (
+    UploadStrategy(),
+    UploadStrategy(resumes=False),
+    ONE_PATCH,
+    UploadStrategy(resumes=False, splits=False),
+)
 PARTS = [bytes([number]) * 2 * KIB for number in range(30)]
 
 
@@ -361,7 +377,7 @@ PARTS = [bytes([number]) * 2 * KIB for number in range(30)]
 @pytest.mark.parametrize("silence_s", [3, 40, 300])
 @pytest.mark.parametrize("style", STYLES)
 def test_silent_source_is_survived(
-    *, style: Style, silence_s: int, bound_s: int, buffers: bool, cuts: bool
+    *, style: UploadStrategy, silence_s: int, bound_s: int, buffers: bool, cuts: bool
 ) -> None:
     """A healthy registry and a source that gives its bytes a moment later: two tries are enough."""
     clock = Clock()
@@ -386,7 +402,7 @@ silences = st.lists(
     cuts=st.booleans(),
 )
 def test_any_silence_is_survived(
-    *, parts: list[bytes | int], style: Style, bound_s: int, buffers: bool, cuts: bool
+    *, parts: list[bytes | int], style: UploadStrategy, bound_s: int, buffers: bool, cuts: bool
 ) -> None:
     """The right blob, whatever the source's pauses and whatever the proxy's bound."""
     clock = Clock()
@@ -403,10 +419,10 @@ def test_silence_that_failed_once_is_not_waited_for_again() -> None:
     parts = [part for data in PARTS for part in (data, 60)]
     failures = []
 
-    def answer(call: Call) -> Answer:
-        reply = proxy(call)
-        failures.extend([reply] * (isinstance(reply, Reply) and reply.status == 408))
-        return reply
+    def answer(request: Request) -> Answer:
+        response = proxy(request)
+        failures.extend([response] * (isinstance(response, Response) and response.status == 408))
+        return response
 
     drive(upload(clock, *parts), answer)
     assert len(failures) == 1
@@ -450,7 +466,7 @@ def test_mismatch_in_one_patch_is_told() -> None:
         upload(Clock(), ONE, attempts=3),
         (POST, ACCEPTED),
         (patch(ONE), NEXT),
-        (put(descriptor_of(ONE)), Reply(400, body=b'{"errors": [{"code": "DIGEST_INVALID"}]}')),
+        (put(descriptor_of(ONE)), Response(400, body=b'{"errors": [{"code": "DIGEST_INVALID"}]}')),
         (delete(SECOND), GONE),
         error=DigestMismatch,
     )
@@ -458,4 +474,4 @@ def test_mismatch_in_one_patch_is_told() -> None:
 
 def test_style_in_one_patch() -> None:
     """All else stays."""
-    assert Style(chunk=7).in_one_patch() == replace(Style(chunk=7), splits=False)
+    assert UploadStrategy(chunk=7).in_one_patch() == replace(UploadStrategy(chunk=7), splits=False)

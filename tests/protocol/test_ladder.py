@@ -42,18 +42,18 @@ from brolga.errors import (
     ProtocolViolation,
     RegistryError,
     StreamNotReplayable,
-    TransportFailed,
+    TransportError,
     Unauthorized,
     UploadInterrupted,
 )
 from brolga.protocol import (
-    Call,
     Flow,
-    Patience,
-    Registry,
-    Reply,
+    RegistrySession,
+    Request,
+    Response,
     Retry,
-    Style,
+    Timeout,
+    UploadStrategy,
     upload_bytes,
     upload_stream,
 )
@@ -62,42 +62,42 @@ if TYPE_CHECKING:
     from brolga.spec.descriptor import Descriptor
 
 BODY = [b"bl", b"", b"ob"]
-NEXT = Reply(202, {"location": SECOND}, sent=4)
-CREATED = Reply(201)
-CUT = TransportFailed("the connection was cut", reason="cut", sent=3)
-GONE = Reply(204)
+NEXT = Response(202, {"location": SECOND}, sent=4)
+CREATED = Response(201)
+CUT = TransportError("the connection was cut", reason="cut", sent=3)
+GONE = Response(204)
 THIRD = f"{UPLOADS}one?_state=c"
 NOT_THERE: tuple[Step, ...] = (
-    (HEAD, Reply(404)),
-    (later(HEAD, 0.5), Reply(404)),
-    (later(HEAD, 1.5), Reply(404)),
+    (HEAD, Response(404)),
+    (later(HEAD, 0.5), Response(404)),
+    (later(HEAD, 1.5), Response(404)),
 )
-MISMATCH = Reply(400, body=b'{"errors": [{"code": "DIGEST_INVALID"}]}')
+MISMATCH = Response(400, body=b'{"errors": [{"code": "DIGEST_INVALID"}]}')
 
 
 def upload(
-    body: Known | None = None, style: Style | None = None, attempts: int = 3
+    body: Known | None = None, style: UploadStrategy | None = None, attempts: int = 3
 ) -> Flow[Descriptor]:
     """Upload BODY, with second tries."""
     way = access(retry=Retry(attempts=attempts))
-    return upload_stream(way, body or Known(BODY), lambda: BLOB, style=style or Style())
+    return upload_stream(way, body or Known(BODY), lambda: BLOB, style=style or UploadStrategy())
 
 
-def asked(session: str, pause: float = 0.5) -> Call:
+def asked(session: str, pause: float = 0.5) -> Request:
     """Return the call that asks how far a session came."""
-    return Call("GET", session, after_s=pause)
+    return Request("GET", session, delay_s=pause)
 
 
-def has(end: str, location: str = THIRD, status: int = 204) -> Reply:
+def has(end: str, location: str = THIRD, status: int = 204) -> Response:
     """Return the answer that tells how far a session came."""
-    return Reply(status, {"range": end, "location": location})
+    return Response(status, {"range": end, "location": location})
 
 
-def chunk(session: str, start: int, data: bytes) -> Call:
+def chunk(session: str, start: int, data: bytes) -> Request:
     """Return the PATCH of one chunk."""
     said = f"{start}-{start + len(data) - 1}"
     headers = {"Content-Type": "application/octet-stream", "Content-Range": said}
-    return Call("PATCH", session, headers, data, Patience.LONG)
+    return Request("PATCH", session, headers, data, Timeout.LONG)
 
 
 def again(pause: float = 0.5) -> tuple[Step, Step, Step]:
@@ -155,13 +155,13 @@ def test_a_session_that_does_not_say_where_it_is_stays_there() -> None:
         upload(),
         (POST, ACCEPTED),
         (patch(BODY), CUT),
-        (asked(FIRST), Reply(204, {"range": "0-3"})),
+        (asked(FIRST), Response(204, {"range": "0-3"})),
         (put(FIRST), CREATED),
     )
 
 
-@pytest.mark.parametrize("answer", [Reply(429), Reply(503)])
-def test_a_closing_that_was_refused_is_tried_again(answer: Reply) -> None:
+@pytest.mark.parametrize("answer", [Response(429), Response(503)])
+def test_a_closing_that_was_refused_is_tried_again(answer: Response) -> None:
     """A whole stream is not thrown away for a moment's refusal."""
     play(
         upload(),
@@ -175,7 +175,7 @@ def test_a_closing_that_was_refused_is_tried_again(answer: Reply) -> None:
 
 def test_an_early_success_is_asked_for_the_rest() -> None:
     """An answer before the end of the stream cannot have seen all of it."""
-    early = Reply(202, {"location": SECOND}, sent=2, whole=False)
+    early = Response(202, {"location": SECOND}, sent=2, complete=False)
     play(
         upload(),
         (POST, ACCEPTED),
@@ -192,9 +192,9 @@ def test_a_token_that_died_in_the_stream_is_renewed_by_the_question() -> None:
     play(
         upload(),
         (POST, ACCEPTED),
-        (patch(BODY), Reply(401, BEARER, whole=False)),
-        (asked(FIRST), Reply(401, BEARER)),
-        (token_call(), Reply(200, body=b'{"token": "t1"}')),
+        (patch(BODY), Response(401, BEARER, complete=False)),
+        (asked(FIRST), Response(401, BEARER)),
+        (token_call(), Response(200, body=b'{"token": "t1"}')),
         (authorized(asked(FIRST, 0.0), bearer), has("0-1")),
         (authorized(patch([b"ob"], THIRD), bearer), NEXT),
         (authorized(put(), bearer), CREATED),
@@ -203,7 +203,7 @@ def test_a_token_that_died_in_the_stream_is_renewed_by_the_question() -> None:
 
 def test_a_stream_that_is_refused_again_and_again_is_unauthorized() -> None:
     """A renewal each time, and no endless loop."""
-    refused = Reply(401, BEARER)
+    refused = Response(401, BEARER)
     play(
         upload(attempts=3),
         (POST, ACCEPTED),
@@ -223,11 +223,11 @@ def test_a_stream_that_is_refused_again_and_again_is_unauthorized() -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        Reply(404),
-        Reply(400),
-        Reply(403),
-        Reply(301),
-        Reply(204),
+        Response(404),
+        Response(400),
+        Response(403),
+        Response(301),
+        Response(204),
         has(""),
         has("0-4"),
         has("0-99999999999999999999"),
@@ -235,7 +235,7 @@ def test_a_stream_that_is_refused_again_and_again_is_unauthorized() -> None:
         has("nonsense"),
         has("0-1", "http://registry.example/u"),
         has("0-1", "https://127.0.0.1/u"),
-        TransportFailed("no", reason="certificate"),
+        TransportError("no", reason="certificate"),
     ],
 )
 def test_an_offset_that_is_not_known_is_not_written_to(answer: Answer) -> None:
@@ -253,19 +253,19 @@ def test_an_offset_that_is_not_known_is_not_written_to(answer: Answer) -> None:
 def test_an_offset_behind_what_was_acknowledged_counts_as_that() -> None:
     """ECR's Range stays at the first chunk (aws/containers-roadmap#2831)."""
     play(
-        upload(style=Style(chunk=2)),
+        upload(style=UploadStrategy(chunk=2)),
         (POST, ACCEPTED),
-        (chunk(FIRST, 0, b"bl"), Reply(202, {"location": SECOND})),
+        (chunk(FIRST, 0, b"bl"), Response(202, {"location": SECOND})),
         (chunk(SECOND, 2, b"ob"), CUT),
         (asked(SECOND), has("0-0")),
-        (chunk(THIRD, 2, b"ob"), Reply(201, {"location": SECOND})),
+        (chunk(THIRD, 2, b"ob"), Response(201, {"location": SECOND})),
         (put(), CREATED),
     )
 
 
 def test_a_session_that_is_not_worth_asking_is_not_asked() -> None:
     """A PATCH that was cut ends its session in zot; ACR cannot resume."""
-    style = Style(resumes=False)
+    style = UploadStrategy(resumes=False)
     play(
         upload(style=style),
         (POST, ACCEPTED),
@@ -278,15 +278,15 @@ def test_a_session_that_is_not_worth_asking_is_not_asked() -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        Reply(404),
-        Reply(416),
-        Reply(400, body=b'{"errors": [{"code": "BLOB_UPLOAD_UNKNOWN"}]}'),
-        Reply(400, body=b'{"errors": [{"code": "BLOB_UPLOAD_INVALID"}]}'),
-        Reply(400, body=b'{"errors": [{"code": "RANGE_INVALID"}]}'),
-        Reply(400, body=b'{"errors": [{"code": "SIZE_INVALID"}]}'),
+        Response(404),
+        Response(416),
+        Response(400, body=b'{"errors": [{"code": "BLOB_UPLOAD_UNKNOWN"}]}'),
+        Response(400, body=b'{"errors": [{"code": "BLOB_UPLOAD_INVALID"}]}'),
+        Response(400, body=b'{"errors": [{"code": "RANGE_INVALID"}]}'),
+        Response(400, body=b'{"errors": [{"code": "SIZE_INVALID"}]}'),
     ],
 )
-def test_a_session_that_is_lost_is_not_asked(answer: Reply) -> None:
+def test_a_session_that_is_lost_is_not_asked(answer: Response) -> None:
     """docker-registry 2.8 cancels a session that it is asked for at a stale Location."""
     play(upload(), (POST, ACCEPTED), (patch(BODY), answer), (delete(FIRST), GONE), *again())
 
@@ -301,16 +301,16 @@ def test_a_post_without_an_answer_is_made_again() -> None:
 )
 def test_a_post_that_is_refused_is_told(status: int, kind: type[BrolgaError]) -> None:
     """A repository that is not there does not appear by asking again."""
-    play(upload(), (POST, Reply(status)), error=kind)
+    play(upload(), (POST, Response(status)), error=kind)
 
 
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
-        (Reply(403), Denied),
-        (Reply(400), RegistryError),
-        (Reply(307), ProtocolViolation),
-        (TransportFailed("no", reason="certificate"), UploadInterrupted),
+        (Response(403), Denied),
+        (Response(400), RegistryError),
+        (Response(307), ProtocolViolation),
+        (TransportError("no", reason="certificate"), UploadInterrupted),
     ],
 )
 def test_what_does_not_pass_is_told(answer: Answer, kind: type[BrolgaError]) -> None:
@@ -340,9 +340,9 @@ def test_other_bytes_in_one_session_are_a_mismatch() -> None:
 
 def test_attempts_are_bounded_and_the_last_failure_is_told() -> None:
     """Setbacks without a byte more are counted over sessions."""
-    last = TransportFailed("the last one", reason="cut", sent=1)
+    last = TransportError("the last one", reason="cut", sent=1)
     error = play(
-        upload(style=Style(resumes=False)),
+        upload(style=UploadStrategy(resumes=False)),
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         (delete(FIRST), GONE),
@@ -360,9 +360,9 @@ def test_attempts_are_bounded_and_the_last_failure_is_told() -> None:
 
 def test_the_registrys_wish_to_wait_is_honoured() -> None:
     """Retry-After, before the question; one that is too long is the refusal itself."""
-    steps: list[Step] = [(POST, ACCEPTED), (patch(BODY), Reply(429, {"retry-after": "9"}))]
+    steps: list[Step] = [(POST, ACCEPTED), (patch(BODY), Response(429, {"retry-after": "9"}))]
     play(upload(), *steps, (asked(FIRST, 9.0), has("0-3")), (put(THIRD), CREATED))
-    steps = [(POST, ACCEPTED), (patch(BODY), Reply(429, {"retry-after": "99"}))]
+    steps = [(POST, ACCEPTED), (patch(BODY), Response(429, {"retry-after": "99"}))]
     play(upload(), *steps, (delete(FIRST), GONE), error=RegistryError, match="429")
 
 
@@ -372,7 +372,7 @@ def test_the_registrys_wish_to_wait_is_honoured() -> None:
 def test_bytes_that_are_gone_cannot_go_out_again() -> None:
     """Nothing half-read can be committed: the session is given up, and its cause is told."""
     error = play(
-        upload(Known(BODY, kept_from=3)),
+        upload(Known(BODY, replayable_from=3)),
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         (asked(FIRST), has("0-1")),
@@ -387,10 +387,10 @@ def test_bytes_that_are_gone_cannot_go_out_again() -> None:
 def test_bytes_that_are_gone_need_no_new_session() -> None:
     """A new session would begin with the first byte."""
     play(
-        upload(Known(BODY, kept_from=1)),
+        upload(Known(BODY, replayable_from=1)),
         (POST, ACCEPTED),
         (patch(BODY), CUT),
-        (asked(FIRST), Reply(404)),
+        (asked(FIRST), Response(404)),
         (delete(FIRST), GONE),
         error=StreamNotReplayable,
     )
@@ -399,7 +399,7 @@ def test_bytes_that_are_gone_need_no_new_session() -> None:
 def test_the_window_is_enough_where_the_registry_is_in_it() -> None:
     """What is kept begins where the registry is: exactly enough."""
     play(
-        upload(Known(BODY, kept_from=2)),
+        upload(Known(BODY, replayable_from=2)),
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         (asked(FIRST), has("0-1")),
@@ -414,13 +414,13 @@ def test_the_window_is_enough_where_the_registry_is_in_it() -> None:
 def test_a_request_that_is_too_large_is_made_in_chunks() -> None:
     """413, and no header tells a maximum (distribution-spec#485): smaller ones, from the start."""
     play(
-        upload(style=Style(smaller=3, smallest=1)),
+        upload(style=UploadStrategy(smaller=3, smallest=1)),
         (POST, ACCEPTED),
-        (patch(BODY), Reply(413, whole=False)),
+        (patch(BODY), Response(413, complete=False)),
         (delete(FIRST), GONE),
         (POST, ACCEPTED),
-        (chunk(FIRST, 0, b"blo"), Reply(202, {"location": SECOND})),
-        (chunk(SECOND, 3, b"b"), Reply(202, {"location": SECOND})),
+        (chunk(FIRST, 0, b"blo"), Response(202, {"location": SECOND})),
+        (chunk(SECOND, 3, b"b"), Response(202, {"location": SECOND})),
         (put(), CREATED),
     )
 
@@ -433,13 +433,13 @@ def test_a_proxy_without_chunked_coding_gets_requests_of_known_length(status: in
     respond with 501" (RFC 9112, section 6.1).
     """
     play(
-        upload(style=Style(smaller=3, smallest=1)),
+        upload(style=UploadStrategy(smaller=3, smallest=1)),
         (POST, ACCEPTED),
-        (patch(BODY), Reply(status, whole=False)),
+        (patch(BODY), Response(status, complete=False)),
         (delete(FIRST), GONE),
         (POST, ACCEPTED),
-        (chunk(FIRST, 0, b"blo"), Reply(202, {"location": SECOND})),
-        (chunk(SECOND, 3, b"b"), Reply(202, {"location": SECOND})),
+        (chunk(FIRST, 0, b"blo"), Response(202, {"location": SECOND})),
+        (chunk(SECOND, 3, b"b"), Response(202, {"location": SECOND})),
         (put(), CREATED),
     )
 
@@ -447,37 +447,43 @@ def test_a_proxy_without_chunked_coding_gets_requests_of_known_length(status: in
 @pytest.mark.parametrize("status", [411, 501])
 def test_a_chunk_that_is_refused_for_its_coding_is_told(status: int) -> None:
     """It has a Content-Length: there is no other way to send it."""
-    steps: list[Step] = [(POST, ACCEPTED), (chunk(FIRST, 0, b"blob"), Reply(status))]
+    steps: list[Step] = [(POST, ACCEPTED), (chunk(FIRST, 0, b"blob"), Response(status))]
     refused = delete(FIRST), GONE
-    play(upload(style=Style(chunk=8)), *steps, refused, error=RegistryError, match=str(status))
+    play(
+        upload(style=UploadStrategy(chunk=8)),
+        *steps,
+        refused,
+        error=RegistryError,
+        match=str(status),
+    )
 
 
-@pytest.mark.parametrize("style", [Style(smaller=0), Style(chunk=1 << 20)])
-def test_where_nothing_is_smaller_it_is_told(style: Style) -> None:
+@pytest.mark.parametrize("style", [UploadStrategy(smaller=0), UploadStrategy(chunk=1 << 20)])
+def test_where_nothing_is_smaller_it_is_told(style: UploadStrategy) -> None:
     """GAR takes no chunks; and there is a smallest one."""
     first = chunk(FIRST, 0, b"blob") if style.chunk else patch(BODY)
-    steps: list[Step] = [(POST, ACCEPTED), (first, Reply(413)), (delete(FIRST), GONE)]
+    steps: list[Step] = [(POST, ACCEPTED), (first, Response(413)), (delete(FIRST), GONE)]
     play(upload(style=style), *steps, error=RegistryError, match="413")
 
 
 def test_chunks_are_halved_to_a_bound() -> None:
     """Halve and begin again: 32, 16, 8, 4, 2, 1 MiB."""
-    style, sizes = Style(), []
+    style, sizes = UploadStrategy(), []
     while style.can_shrink:
         style = style.chunked()
         sizes.append(style.chunk >> 20)
     assert sizes == [32, 16, 8, 4, 2, 1]
-    assert Style(chunk=(1 << 20) + 1).chunked().chunk == 1 << 20
+    assert UploadStrategy(chunk=(1 << 20) + 1).chunked().chunk == 1 << 20
 
 
 def test_the_last_chunk_may_go_with_the_put() -> None:
     """ECR wants the last chunk in the PUT, with its place."""
     headers = {"Content-Type": "application/octet-stream", "Content-Range": "2-3"}
-    closing = Call("PUT", f"{SECOND}&{QUERY}", headers, b"ob", Patience.LONG)
+    closing = Request("PUT", f"{SECOND}&{QUERY}", headers, b"ob", Timeout.LONG)
     play(
-        upload(style=Style(chunk=2, last_in_put=True)),
+        upload(style=UploadStrategy(chunk=2, final_chunk_in_put=True)),
         (POST, ACCEPTED),
-        (chunk(FIRST, 0, b"bl"), Reply(201, {"location": SECOND, "range": "0-1"})),
+        (chunk(FIRST, 0, b"bl"), Response(201, {"location": SECOND, "range": "0-1"})),
         (closing, CREATED),
     )
 
@@ -486,25 +492,25 @@ def test_a_stream_that_goes_on_has_its_last_bytes_in_the_put_there() -> None:
     """ECR: after several PATCHes the last chunk must ride in the PUT."""
     headers = {"Content-Type": "application/octet-stream", "Content-Range": "3-3"}
     play(
-        upload(style=Style(smaller=1, last_in_put=True)),
+        upload(style=UploadStrategy(smaller=1, final_chunk_in_put=True)),
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         (asked(FIRST), has("0-1", SECOND)),
-        (chunk(SECOND, 2, b"o"), Reply(201, {"location": THIRD})),
-        (Call("PUT", f"{THIRD}&{QUERY}", headers, b"b", Patience.LONG), CREATED),
+        (chunk(SECOND, 2, b"o"), Response(201, {"location": THIRD})),
+        (Request("PUT", f"{THIRD}&{QUERY}", headers, b"b", Timeout.LONG), CREATED),
     )
 
 
 def test_a_last_chunk_that_was_lost_goes_out_again() -> None:
     """What goes with the PUT is acknowledged by the blob alone."""
     headers = {"Content-Type": "application/octet-stream", "Content-Range": "2-3"}
-    closing = Call("PUT", f"{SECOND}&{QUERY}", headers, b"ob", Patience.LONG)
+    closing = Request("PUT", f"{SECOND}&{QUERY}", headers, b"ob", Timeout.LONG)
     play(
-        upload(style=Style(chunk=2, last_in_put=True)),
+        upload(style=UploadStrategy(chunk=2, final_chunk_in_put=True)),
         (POST, ACCEPTED),
-        (chunk(FIRST, 0, b"bl"), Reply(201, {"location": SECOND})),
-        (closing, TransportFailed("cut", reason="cut")),
-        (HEAD, Reply(404)),
+        (chunk(FIRST, 0, b"bl"), Response(201, {"location": SECOND})),
+        (closing, TransportError("cut", reason="cut")),
+        (HEAD, Response(404)),
         (asked(SECOND), has("0-1", SECOND)),
         (closing, CREATED),
     )
@@ -513,12 +519,12 @@ def test_a_last_chunk_that_was_lost_goes_out_again() -> None:
 def test_a_last_chunk_that_arrived_does_not_go_out_again() -> None:
     """The PUT failed after its bytes were stored: the next one is empty."""
     headers = {"Content-Type": "application/octet-stream", "Content-Range": "2-3"}
-    closing = Call("PUT", f"{SECOND}&{QUERY}", headers, b"ob", Patience.LONG)
+    closing = Request("PUT", f"{SECOND}&{QUERY}", headers, b"ob", Timeout.LONG)
     play(
-        upload(style=Style(chunk=2, last_in_put=True)),
+        upload(style=UploadStrategy(chunk=2, final_chunk_in_put=True)),
         (POST, ACCEPTED),
-        (chunk(FIRST, 0, b"bl"), Reply(201, {"location": SECOND})),
-        (closing, Reply(503)),
+        (chunk(FIRST, 0, b"bl"), Response(201, {"location": SECOND})),
+        (closing, Response(503)),
         (asked(SECOND), has("0-3")),
         (put(THIRD), CREATED),
     )
@@ -526,8 +532,8 @@ def test_a_last_chunk_that_arrived_does_not_go_out_again() -> None:
 
 def test_an_empty_stream_has_no_chunk() -> None:
     """Nothing to send is nothing to place: an empty PUT."""
-    empty = Known((), produced=0, ended=False)
-    play(upload(empty, Style(chunk=2)), (POST, ACCEPTED), (put(FIRST), CREATED))
+    empty = Known((), bytes_read=0, ended=False)
+    play(upload(empty, UploadStrategy(chunk=2)), (POST, ACCEPTED), (put(FIRST), CREATED))
 
 
 @pytest.mark.parametrize(("said", "size"), [("1", 2), ("3", 3), ("x", 2), ("", 2), ("9" * 9, 2)])
@@ -538,23 +544,23 @@ def test_a_registry_may_want_larger_chunks(said: str, size: int) -> None:
     """
     data = b"blob"
     play(
-        upload(style=Style(chunk=2)),
-        (POST, Reply(202, {"location": FIRST, "oci-chunk-min-length": said})),
-        (chunk(FIRST, 0, data[:size]), Reply(202, {"location": SECOND})),
-        (chunk(SECOND, size, data[size:]), Reply(202, {"location": SECOND})),
+        upload(style=UploadStrategy(chunk=2)),
+        (POST, Response(202, {"location": FIRST, "oci-chunk-min-length": said})),
+        (chunk(FIRST, 0, data[:size]), Response(202, {"location": SECOND})),
+        (chunk(SECOND, size, data[size:]), Response(202, {"location": SECOND})),
         (put(), CREATED),
     )
 
 
 def test_one_byte_that_arrived_after_all_is_found_by_its_refusal() -> None:
     """0-0 is none or one byte (distribution 2.8): 416 says that it was one. A drawn case."""
-    one = Known([b"b"], produced=1)
+    one = Known([b"b"], bytes_read=1)
     play(
-        upload(one, style=Style(chunk=2)),
+        upload(one, style=UploadStrategy(chunk=2)),
         (POST, ACCEPTED),
         (chunk(FIRST, 0, b"b"), CUT),
         (asked(FIRST), has("0-0", FIRST)),
-        (chunk(FIRST, 0, b"b"), Reply(416)),
+        (chunk(FIRST, 0, b"b"), Response(416)),
         (delete(FIRST), GONE),
         (later(POST, 1.5), ACCEPTED),
         (chunk(FIRST, 0, b"b"), NEXT),
@@ -562,11 +568,11 @@ def test_one_byte_that_arrived_after_all_is_found_by_its_refusal() -> None:
     )
 
 
-@pytest.mark.parametrize("answer", [Reply(503), CUT])
+@pytest.mark.parametrize("answer", [Response(503), CUT])
 def test_a_chunk_without_an_answer_is_asked_for(answer: Answer) -> None:
     """It may have arrived: sent again blindly, it would be there twice."""
     play(
-        upload(style=Style(chunk=2)),
+        upload(style=UploadStrategy(chunk=2)),
         (POST, ACCEPTED),
         (chunk(FIRST, 0, b"bl"), answer),
         (asked(FIRST), has("0-1")),
@@ -578,11 +584,11 @@ def test_a_chunk_without_an_answer_is_asked_for(answer: Answer) -> None:
 def test_an_early_success_of_a_chunk_is_asked_for_the_rest() -> None:
     """An answer before a chunk's end cannot have seen all of it, as with a stream."""
     play(
-        upload(style=Style(chunk=2)),
+        upload(style=UploadStrategy(chunk=2)),
         (POST, ACCEPTED),
-        (chunk(FIRST, 0, b"bl"), Reply(202, {"location": SECOND}, sent=0, whole=False)),
+        (chunk(FIRST, 0, b"bl"), Response(202, {"location": SECOND}, sent=0, complete=False)),
         (asked(FIRST), has("0-0")),
-        (chunk(THIRD, 0, b"bl"), Reply(202, {"location": SECOND})),
+        (chunk(THIRD, 0, b"bl"), Response(202, {"location": SECOND})),
         (chunk(SECOND, 2, b"ob"), NEXT),
         (put(), CREATED),
     )
@@ -591,9 +597,9 @@ def test_an_early_success_of_a_chunk_is_asked_for_the_rest() -> None:
 def test_chunks_that_were_cut_are_an_interruption() -> None:
     """What a 2xx acknowledged is told."""
     error = play(
-        upload(style=Style(chunk=2), attempts=1),
+        upload(style=UploadStrategy(chunk=2), attempts=1),
         (POST, ACCEPTED),
-        (chunk(FIRST, 0, b"bl"), Reply(202, {"location": SECOND})),
+        (chunk(FIRST, 0, b"bl"), Response(202, {"location": SECOND})),
         (chunk(SECOND, 2, b"ob"), CUT),
         (delete(SECOND), GONE),
         error=UploadInterrupted,
@@ -604,13 +610,13 @@ def test_chunks_that_were_cut_are_an_interruption() -> None:
 def test_bytes_at_hand_go_out_again() -> None:
     """All of them are kept, and they are few: a new session needs no question."""
     octets = {"Content-Type": "application/octet-stream"}
-    whole = Call("PUT", f"{FIRST}&{QUERY}", octets, b"blob", Patience.LONG)
+    whole = Request("PUT", f"{FIRST}&{QUERY}", octets, b"blob", Timeout.LONG)
     way = access(retry=Retry(attempts=3))
     play(
         upload_bytes(way, b"blob", BLOB),
         (POST, ACCEPTED),
         (whole, CUT),
-        (HEAD, Reply(404)),
+        (HEAD, Response(404)),
         (delete(FIRST), GONE),
         (later(POST, 0.5), ACCEPTED),
         (whole, CREATED),
@@ -620,7 +626,7 @@ def test_bytes_at_hand_go_out_again() -> None:
 # --- A PUT without an answer
 
 
-@pytest.mark.parametrize("lost", [CUT, Reply(408), Reply(500), Reply(502), Reply(504)])
+@pytest.mark.parametrize("lost", [CUT, Response(408), Response(500), Response(502), Response(504)])
 def test_a_commit_that_takes_its_time_is_asked_for_again(lost: Answer) -> None:
     """A large blob is committed after its proxy's patience (goharbor/harbor#19573)."""
     play(
@@ -628,9 +634,9 @@ def test_a_commit_that_takes_its_time_is_asked_for_again(lost: Answer) -> None:
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
         (put(), lost),
-        (HEAD, Reply(404)),
-        (later(HEAD, 0.5), Reply(404)),
-        (later(HEAD, 1.5), Reply(200, {"content-length": "4"})),
+        (HEAD, Response(404)),
+        (later(HEAD, 0.5), Response(404)),
+        (later(HEAD, 1.5), Response(200, {"content-length": "4"})),
         (delete(SECOND), GONE),
     )
 
@@ -642,19 +648,19 @@ def test_a_question_without_an_answer_ends_the_asking() -> None:
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
         (put(), CUT),
-        (HEAD, Reply(502)),
-        (later(HEAD, 0.5), Reply(502)),
+        (HEAD, Response(502)),
+        (later(HEAD, 0.5), Response(502)),
         (asked(SECOND), has("0-3")),
         (put(THIRD), CREATED),
     )
 
 
-@pytest.mark.parametrize("lost", [CUT, Reply(408), Reply(500), Reply(504)])
+@pytest.mark.parametrize("lost", [CUT, Response(408), Response(500), Response(504)])
 def test_a_session_that_a_commit_ended_is_not_begun_again(lost: Answer) -> None:
     """Its 404 may say that the PUT did its work: the blob is asked for before a byte goes again."""
-    there = Reply(200, {"content-length": "4"})
+    there = Response(200, {"content-length": "4"})
     steps = (POST, ACCEPTED), (patch(BODY), NEXT), (put(), lost), *NOT_THERE
-    play(upload(), *steps, (asked(SECOND), Reply(404)), (HEAD, there), (delete(SECOND), GONE))
+    play(upload(), *steps, (asked(SECOND), Response(404)), (HEAD, there), (delete(SECOND), GONE))
 
 
 def test_a_second_closing_that_finds_no_session_asks_for_the_blob() -> None:
@@ -666,8 +672,8 @@ def test_a_second_closing_that_finds_no_session_asks_for_the_blob() -> None:
         (put(), CUT),
         *NOT_THERE,
         (asked(SECOND), has("0-3")),
-        (put(THIRD), Reply(404)),
-        (HEAD, Reply(200, {"content-length": "4"})),
+        (put(THIRD), Response(404)),
+        (HEAD, Response(200, {"content-length": "4"})),
         (delete(THIRD), GONE),
     )
 
@@ -678,43 +684,43 @@ def test_a_refused_closing_that_did_its_work_all_the_same_is_found(status: int) 
     steps: list[Step] = [
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
-        (put(), Reply(status)),
-        (asked(SECOND), Reply(404)),
+        (put(), Response(status)),
+        (asked(SECOND), Response(404)),
     ]
-    there = (HEAD, Reply(200, {"content-length": "4"})), (delete(SECOND), GONE)
-    assert play(upload(Known(BODY, kept_from=4)), *steps, *there) is BLOB
-    gone = (HEAD, Reply(404)), (delete(SECOND), GONE)
-    play(upload(Known(BODY, kept_from=4)), *steps, *gone, error=StreamNotReplayable)
+    there = (HEAD, Response(200, {"content-length": "4"})), (delete(SECOND), GONE)
+    assert play(upload(Known(BODY, replayable_from=4)), *steps, *there) is BLOB
+    gone = (HEAD, Response(404)), (delete(SECOND), GONE)
+    play(upload(Known(BODY, replayable_from=4)), *steps, *gone, error=StreamNotReplayable)
 
 
 def test_the_last_refusal_of_a_closing_is_not_believed_either() -> None:
     """There is no further try: before that is told, the blob is asked for."""
-    steps: list[Step] = [(POST, ACCEPTED), (patch(BODY), NEXT), (put(), Reply(503))]
-    there = (HEAD, Reply(200, {"content-length": "4"})), (delete(SECOND), GONE)
+    steps: list[Step] = [(POST, ACCEPTED), (patch(BODY), NEXT), (put(), Response(503))]
+    there = (HEAD, Response(200, {"content-length": "4"})), (delete(SECOND), GONE)
     assert play(upload(attempts=1), *steps, *there) is BLOB
-    gone = (HEAD, Reply(404)), (delete(SECOND), GONE)
+    gone = (HEAD, Response(404)), (delete(SECOND), GONE)
     play(upload(attempts=1), *steps, *gone, error=RegistryError, match="503")
 
 
 SECOND_PUT = (
-    Reply(400),
-    Reply(400, body=b'{"errors": [{"code": "BLOB_UPLOAD_INVALID"}]}'),
-    Reply(404),
-    Reply(409),
-    Reply(410),
-    Reply(416),
+    Response(400),
+    Response(400, body=b'{"errors": [{"code": "BLOB_UPLOAD_INVALID"}]}'),
+    Response(404),
+    Response(409),
+    Response(410),
+    Response(416),
 )
 
 
 @pytest.mark.parametrize("answer", SECOND_PUT)
-def test_a_closing_put_that_a_proxy_sent_twice_is_found_by_head(answer: Reply) -> None:
+def test_a_closing_put_that_a_proxy_sent_twice_is_found_by_head(answer: Response) -> None:
     """Nginx sends a PUT again whose answer it lost (proxy_next_upstream): the session is gone.
 
     The bytes need not be here any more.
     """
     steps: list[Step] = [(POST, ACCEPTED), (patch(BODY), NEXT), (put(), answer)]
-    found = HEAD, Reply(200, {"docker-content-digest": str(BLOB.digest), "content-length": "4"})
-    flow = upload(Known(BODY, kept_from=3))
+    found = HEAD, Response(200, {"docker-content-digest": str(BLOB.digest), "content-length": "4"})
+    flow = upload(Known(BODY, replayable_from=3))
     assert play(flow, *steps, found, (delete(SECOND), GONE)) is BLOB
 
 
@@ -725,8 +731,8 @@ def test_a_closing_put_that_found_no_session_and_no_blob_is_begun_again(status: 
         upload(),
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
-        (put(), Reply(status)),
-        (HEAD, Reply(404)),
+        (put(), Response(status)),
+        (HEAD, Response(404)),
         (delete(SECOND), GONE),
         *again(),
     )
@@ -735,30 +741,30 @@ def test_a_closing_put_that_found_no_session_and_no_blob_is_begun_again(status: 
 @pytest.mark.parametrize("status", [401, 403, 405, 413])
 def test_a_clean_refusal_of_the_closing_asks_for_no_blob(status: int) -> None:
     """Whoever says that nothing may be done is believed."""
-    steps: list[Step] = [(POST, ACCEPTED), (patch(BODY), NEXT), (put(), Reply(status))]
-    calls: list[str] = []
+    steps: list[Step] = [(POST, ACCEPTED), (patch(BODY), NEXT), (put(), Response(status))]
+    requests: list[str] = []
     answers = [answer for _, answer in steps]
 
-    def answer(call: Call) -> Answer:
-        calls.append(call.method)
+    def answer(request: Request) -> Answer:
+        requests.append(request.method)
         return answers.pop(0) if answers else GONE
 
     with pytest.raises(RegistryError):
-        drive(upload(style=Style(smaller=0), attempts=1), answer)
-    assert "HEAD" not in calls
+        drive(upload(style=UploadStrategy(smaller=0), attempts=1), answer)
+    assert "HEAD" not in requests
 
 
 # --- A session that cannot be asked now
 
 
-@pytest.mark.parametrize("answer", [TransportFailed("no", reason="connect"), Reply(503)])
+@pytest.mark.parametrize("answer", [TransportError("no", reason="connect"), Response(503)])
 def test_a_session_that_cannot_be_asked_now_is_asked_later(answer: Answer) -> None:
     """A registry that restarts has its sessions still: the bytes need not all be here."""
-    body = Known(BODY, kept_from=2)
+    body = Known(BODY, replayable_from=2)
     play(
         upload(body, attempts=2),
         (POST, ACCEPTED),
-        (patch(BODY), Reply(429)),
+        (patch(BODY), Response(429)),
         (asked(FIRST), answer),
         (later(asked(FIRST), 0.5), answer),
         (delete(FIRST), GONE),
@@ -785,7 +791,7 @@ def test_a_session_that_never_answers_is_left_where_all_bytes_are_kept() -> None
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         *[
-            (asked(FIRST, pause), Reply(500))
+            (asked(FIRST, pause), Response(500))
             for first in (0.5, 1.5, 4.5)
             for pause in (first, 0.5, 1.5, 4.5, 13.5)
         ],
@@ -809,7 +815,7 @@ def test_a_blob_is_asked_for_a_few_times() -> None:
 
 def test_what_cannot_be_asked_tells_the_failure_of_the_upload() -> None:
     """The question's own failure is not what the user has to look at."""
-    answer = TransportFailed("refused", reason="connect")
+    answer = TransportError("refused", reason="connect")
     error = play(
         upload(attempts=2),
         (POST, ACCEPTED),
@@ -851,7 +857,7 @@ def test_progress_within_a_session_is_counted_anew() -> None:
 
 def test_all_pauses_of_an_upload_are_bounded() -> None:
     """A registry that gives a byte more each time does not hold us for ever."""
-    way = access(retry=Retry(attempts=2, total_s=0.9))
+    way = access(retry=Retry(attempts=2, max_elapsed_s=0.9))
     play(
         upload_stream(way, Known(BODY), lambda: BLOB),
         (POST, ACCEPTED),
@@ -870,9 +876,9 @@ def test_a_token_that_dies_after_a_cut_is_renewed_too() -> None:
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         (asked(FIRST), has("0-0", FIRST)),
-        (patch(BODY), Reply(401, BEARER)),
-        (asked(FIRST, 1.5), Reply(401, BEARER)),
-        (token_call(), Reply(200, body=b'{"token": "t1"}')),
+        (patch(BODY), Response(401, BEARER)),
+        (asked(FIRST, 1.5), Response(401, BEARER)),
+        (token_call(), Response(200, body=b'{"token": "t1"}')),
         (authorized(asked(FIRST, 0.0), "Bearer t1"), has("0-0", FIRST)),
         (authorized(patch(BODY), "Bearer t1"), NEXT),
         (authorized(put(), "Bearer t1"), CREATED),
@@ -882,24 +888,24 @@ def test_a_token_that_dies_after_a_cut_is_renewed_too() -> None:
 def test_a_token_that_expires_is_renewed_before_the_stream_and_before_the_closing() -> None:
     """No body goes out on a token that is known to die: the clock says so, not a 401."""
     now = [0.0]
-    registry = Registry(HOME, None, retry=Retry(attempts=1), clock=lambda: now[0])
+    registry = RegistrySession(HOME, None, retry=Retry(attempts=1), clock=lambda: now[0])
     way = registry.access(REPOSITORY, "pull,push")
     given = iter("123")
-    calls: list[tuple[str, str]] = []
+    requests: list[tuple[str, str]] = []
 
-    def answer(call: Call) -> Answer:
-        said = call.headers.get("Authorization", "")
-        calls.append((call.method, said))
-        if call.url.startswith(REALM):
+    def answer(request: Request) -> Answer:
+        said = request.headers.get("Authorization", "")
+        requests.append((request.method, said))
+        if request.url.startswith(REALM):
             body = f'{{"token": "t{next(given)}", "expires_in": 60}}'
-            return Reply(200, body=body.encode())
+            return Response(200, body=body.encode())
         if not said:
-            return Reply(401, BEARER)
+            return Response(401, BEARER)
         now[0] += 55
-        return {"POST": ACCEPTED, "PATCH": NEXT, "PUT": CREATED}[call.method]
+        return {"POST": ACCEPTED, "PATCH": NEXT, "PUT": CREATED}[request.method]
 
     drive(upload_stream(way, Known(BODY), lambda: BLOB), answer)
-    assert calls == [
+    assert requests == [
         ("POST", ""),
         ("GET", ""),
         ("POST", "Bearer t1"),
@@ -913,7 +919,7 @@ def test_a_token_that_expires_is_renewed_before_the_stream_and_before_the_closin
 @pytest.mark.parametrize("status", [429, 503])
 def test_the_wish_to_wait_comes_with_each_refusal(status: int) -> None:
     """Retry-After is for 503 as for 429 (RFC 9110, section 10.2.3), after a PATCH and a PUT."""
-    wish = Reply(status, {"retry-after": "9"})
+    wish = Response(status, {"retry-after": "9"})
     play(
         upload(),
         (POST, ACCEPTED),
@@ -924,7 +930,7 @@ def test_the_wish_to_wait_comes_with_each_refusal(status: int) -> None:
         (put(THIRD), CREATED),
     )
     play(
-        upload(style=Style(chunk=2)),
+        upload(style=UploadStrategy(chunk=2)),
         (POST, ACCEPTED),
         (chunk(FIRST, 0, b"bl"), wish),
         (asked(FIRST, 9.0), has("0-1")),
@@ -938,7 +944,7 @@ def test_a_wish_to_wait_holds_once() -> None:
     play(
         upload(),
         (POST, ACCEPTED),
-        (patch(BODY), Reply(503, {"retry-after": "9"})),
+        (patch(BODY), Response(503, {"retry-after": "9"})),
         (asked(FIRST, 9.0), has("0-0", FIRST)),
         (patch(BODY), CUT),
         (asked(FIRST, 1.5), has("0-3")),
@@ -948,7 +954,7 @@ def test_a_wish_to_wait_holds_once() -> None:
 
 def test_a_post_that_is_refused_for_the_rate_waits_as_it_is_asked() -> None:
     """The call has its attempts; the upload does not multiply them by its own."""
-    refused = Reply(429, {"retry-after": "9"})
+    refused = Response(429, {"retry-after": "9"})
     play(
         upload(attempts=2),
         (POST, refused),
@@ -960,7 +966,7 @@ def test_a_post_that_is_refused_for_the_rate_waits_as_it_is_asked() -> None:
 
 def test_a_failure_that_was_survived_is_let_go() -> None:
     """Its traceback knows the body, and so all bytes that are kept."""
-    failure = TransportFailed("cut", reason="cut", sent=3)
+    failure = TransportError("cut", reason="cut", sent=3)
     gone = weakref.ref(failure)
     answers: list[Answer] = [ACCEPTED, failure, has("0-3"), CREATED]
     del failure
@@ -980,8 +986,8 @@ def test_a_bad_request_to_what_went_on_is_begun_again() -> None:
         (patch(BODY), CUT),
         (asked(FIRST), has("0-1")),
         (patch([b"ob"], THIRD), NEXT),
-        (put(), Reply(400)),
-        (HEAD, Reply(404)),
+        (put(), Response(400)),
+        (HEAD, Response(404)),
         (delete(SECOND), GONE),
         *again(),
     )
@@ -994,30 +1000,30 @@ def test_smaller_requests_are_tried_down_to_the_floor() -> None:
     """A proxy's limit may be 1 MiB (nginx): five attempts would end at 2. Nothing is waited for."""
     sizes: list[int] = []
 
-    def answer(call: Call) -> Answer:
-        if call.method != "PATCH":
-            return {"POST": ACCEPTED, "DELETE": GONE, "PUT": CREATED}[call.method]
-        assert call.after_s == 0
-        size = sum(map(len, call.body)) if isinstance(call.body, tuple) else 0
+    def answer(request: Request) -> Answer:
+        if request.method != "PATCH":
+            return {"POST": ACCEPTED, "DELETE": GONE, "PUT": CREATED}[request.method]
+        assert request.delay_s == 0
+        size = sum(map(len, request.body)) if isinstance(request.body, tuple) else 0
         sizes.append(size)
-        return NEXT if 0 < size <= 1 << 20 else Reply(413)
+        return NEXT if 0 < size <= 1 << 20 else Response(413)
 
     data = bytes(3 << 20)
-    body = Known([data], produced=len(data))
-    drive(upload(body, style=Style(smaller=8 << 20), attempts=2), answer)
+    body = Known([data], bytes_read=len(data))
+    drive(upload(body, style=UploadStrategy(smaller=8 << 20), attempts=2), answer)
     assert [size >> 20 for size in sizes] == [0, 3, 3, 2, 1, 1, 1]
 
 
 def test_no_413_goes_below_what_the_registry_wants() -> None:
     """OCI-Chunk-Min-Length, or a profile's: a smaller chunk would be refused for ever."""
-    large = Reply(202, {"location": FIRST, "oci-chunk-min-length": "3"})
+    large = Response(202, {"location": FIRST, "oci-chunk-min-length": "3"})
     play(
-        upload(style=Style(chunk=4, smallest=1)),
+        upload(style=UploadStrategy(chunk=4, smallest=1)),
         (POST, large),
-        (chunk(FIRST, 0, b"blob"), Reply(413)),
+        (chunk(FIRST, 0, b"blob"), Response(413)),
         (delete(FIRST), GONE),
         (POST, large),
-        (chunk(FIRST, 0, b"blo"), Reply(413)),
+        (chunk(FIRST, 0, b"blo"), Response(413)),
         (delete(FIRST), GONE),
         error=RegistryError,
         match="413",
@@ -1026,14 +1032,14 @@ def test_no_413_goes_below_what_the_registry_wants() -> None:
 
 def test_who_wants_one_try_gets_one() -> None:
     """`--retries 0`: nothing is sent twice, in whatever size."""
-    steps: list[Step] = [(POST, ACCEPTED), (patch(BODY), Reply(413)), (delete(FIRST), GONE)]
+    steps: list[Step] = [(POST, ACCEPTED), (patch(BODY), Response(413)), (delete(FIRST), GONE)]
     play(upload(attempts=1), *steps, error=RegistryError, match="413")
 
 
 # --- A connection that was kept
 
 
-STALE = TransportFailed("cut", reason="cut", fresh=False)
+STALE = TransportError("cut", reason="cut", fresh=False)
 
 
 def test_a_post_on_a_connection_that_was_closed_is_made_at_once() -> None:

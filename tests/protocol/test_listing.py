@@ -13,21 +13,21 @@ from brolga.errors import (
     NotFound,
     ProtocolViolation,
     RegistryError,
-    TransportFailed,
+    TransportError,
     Unauthorized,
 )
-from brolga.protocol import Call, Registry, Reply, Retry, list_repositories, list_tags
+from brolga.protocol import RegistrySession, Request, Response, Retry, list_repositories, list_tags
 from brolga.protocol.listing import repository_pages, tag_pages
 
 LIST = f"{HOME}/v2/team/app/tags/list"
-FIRST = Call("GET", f"{LIST}?n=1000")
-CATALOG = Call("GET", f"{HOME}/v2/_catalog?n=1000")
+FIRST = Request("GET", f"{LIST}?n=1000")
+CATALOG = Request("GET", f"{HOME}/v2/_catalog?n=1000")
 
 
-def page(*names: object, link: str | None = None, member: str = "tags") -> Reply:
+def page(*names: object, link: str | None = None, member: str = "tags") -> Response:
     """Return a page of a list."""
     headers = {} if link is None else {"link": link}
-    return Reply(200, headers, json.dumps({"name": "team/app", member: names}).encode())
+    return Response(200, headers, json.dumps({"name": "team/app", member: names}).encode())
 
 
 # --- Pages
@@ -62,7 +62,7 @@ def test_a_list_of_one_page_is_that_page() -> None:
 )
 def test_the_next_page_is_the_links(link: str, url: str) -> None:
     """`Link: <url>; rel="next"` (Listing Tags; RFC 8288): relative to the page, as it is said."""
-    steps = (FIRST, page("a", "b", link=link)), (Call("GET", url), page("c"))
+    steps = (FIRST, page("a", "b", link=link)), (Request("GET", url), page("c"))
     assert play(list_tags(access()), *steps) == ["a", "b", "c"]
 
 
@@ -122,15 +122,15 @@ def test_a_page_elsewhere_is_a_violation(target: str) -> None:
 
 def test_a_list_without_an_end_is_a_violation() -> None:
     """Pagination without an end must not be followed for ever."""
-    calls: list[Call] = []
+    requests: list[Request] = []
 
-    def answer(call: Call) -> Reply:
-        calls.append(call)
-        return page("a", link=f'</x?{len(calls)}>; rel="next"')
+    def answer(request: Request) -> Response:
+        requests.append(request)
+        return page("a", link=f'</x?{len(requests)}>; rel="next"')
 
     with pytest.raises(ProtocolViolation, match="list of tags has no end"):
         drive(list_tags(access()), answer)
-    assert len(calls) == 10_000
+    assert len(requests) == 10_000
 
 
 @pytest.mark.parametrize(
@@ -142,19 +142,19 @@ def test_a_long_link_is_read_in_no_time(piece: str) -> None:
 
     A reader that tries things twice would need hours here, and this test would not end.
     """
-    reply = page("a", link="<a>;" + piece * (100_000 // len(piece)))
-    assert play(list_tags(access()), (FIRST, reply)) == ["a"]
+    response = page("a", link="<a>;" + piece * (100_000 // len(piece)))
+    assert play(list_tags(access()), (FIRST, response)) == ["a"]
 
 
 def test_each_page_has_its_own_second_try() -> None:
     """A token that died, a registry that restarts: in the middle of a list as anywhere."""
-    second = Call("GET", f"{HOME}/x")
-    token = Reply(200, body=b'{"token": "t1"}')
+    second = Request("GET", f"{HOME}/x")
+    token = Response(200, body=b'{"token": "t1"}')
     way = access(retry=Retry(attempts=2))
     play(
         list_tags(way),
         (FIRST, page("a", link='</x>; rel="next"')),
-        (second, Reply(401, BEARER)),
+        (second, Response(401, BEARER)),
         (token_call(), token),
         (authorized(second, "Bearer t1"), page("b")),
     )
@@ -162,12 +162,12 @@ def test_each_page_has_its_own_second_try() -> None:
 
 def test_a_page_that_was_cut_off_is_asked_for_again() -> None:
     """The failure of a call is for the conversation to judge, page by page."""
-    second, way = Call("GET", f"{HOME}/x"), access(retry=Retry(attempts=2))
-    cut = TransportFailed("cut", reason="cut")
+    second, way = Request("GET", f"{HOME}/x"), access(retry=Retry(attempts=2))
+    cut = TransportError("cut", reason="cut")
     first = FIRST, page("a", link='</x>; rel="next"')
     again = later(second, 0.5)
     assert play(list_tags(way), first, (second, cut), (again, page("b"))) == ["a", "b"]
-    play(list_tags(way), first, (second, cut), (again, cut), error=TransportFailed)
+    play(list_tags(way), first, (second, cut), (again, cut), error=TransportError)
 
 
 # --- Bounds
@@ -178,15 +178,15 @@ def test_pages_are_handed_on_as_they_come() -> None:
     pages = tag_pages(access())
     assert next(pages) == FIRST
     assert pages.send(page("a", "b", link='</x>; rel="next"')) == ["a", "b"]
-    assert next(pages) == Call("GET", f"{HOME}/x")
-    assert pages.send(page(link='</y>; rel="next"')) == Call("GET", f"{HOME}/y")
+    assert next(pages) == Request("GET", f"{HOME}/x")
+    assert pages.send(page(link='</y>; rel="next"')) == Request("GET", f"{HOME}/y")
     assert pages.send(page("c")) == ["c"]
     assert next(pages, None) is None
 
 
 def test_repositories_are_handed_on_as_they_come() -> None:
     """The catalog of a large registry has millions of names."""
-    pages = repository_pages(Registry(HOME).catalog())
+    pages = repository_pages(RegistrySession(HOME).catalog())
     assert next(pages) == CATALOG
     assert pages.send(page("a/b", member="repositories")) == ["a/b"]
 
@@ -194,37 +194,37 @@ def test_repositories_are_handed_on_as_they_come() -> None:
 def test_the_names_of_a_list_are_bounded() -> None:
     """No size that the peer chooses takes memory without a bound (GHSA-f36w-mj3v-6jqv)."""
     names = ["a"] * 100_000
-    calls: list[Call] = []
+    requests: list[Request] = []
 
-    def answer(call: Call) -> Reply:
-        calls.append(call)
-        return page(*names, link=f'</x?{len(calls)}>; rel="next"')
+    def answer(request: Request) -> Response:
+        requests.append(request)
+        return page(*names, link=f'</x?{len(requests)}>; rel="next"')
 
     with pytest.raises(ProtocolViolation, match="the list of tags has too many entries"):
         drive(list_tags(access()), answer)
-    assert len(calls) == 11
+    assert len(requests) == 11
 
 
 def test_the_bytes_of_a_list_are_bounded() -> None:
     """Short names in long pages are work as well, and what is not a name is read all the same."""
     body = b'{"tags": [], "x": "' + b"a" * 1_000_000 + b'"}'
-    calls: list[Call] = []
+    requests: list[Request] = []
 
-    def answer(call: Call) -> Reply:
-        calls.append(call)
-        return Reply(200, {"link": f'</x?{len(calls)}>; rel="next"'}, body)
+    def answer(request: Request) -> Response:
+        requests.append(request)
+        return Response(200, {"link": f'</x?{len(requests)}>; rel="next"'}, body)
 
     with pytest.raises(ProtocolViolation, match="the list of tags has too many bytes"):
         drive(list_tags(access()), answer)
-    assert len(calls) == (256 << 20) // len(body) + 1
+    assert len(requests) == (256 << 20) // len(body) + 1
 
 
 def test_a_page_that_was_cut_is_too_long() -> None:
     """The driver keeps 4 MiB of an answer; what is cut there is no JSON, and that is not why."""
-    reply = Reply(200, body=b'{"tags": ["' + b"a" * (4 << 20))
+    response = Response(200, body=b'{"tags": ["' + b"a" * (4 << 20))
     play(
         list_tags(access()),
-        (FIRST, reply),
+        (FIRST, response),
         error=ProtocolViolation,
         match="has 4194304 bytes or more: that is too long for one page",
     )
@@ -236,7 +236,7 @@ def test_a_page_that_was_cut_is_too_long() -> None:
 @pytest.mark.parametrize("body", [b'{"tags": null}', b'{"tags": []}', b"{}", b'{"name": "x"}'])
 def test_an_empty_list_may_be_null(body: bytes) -> None:
     """Go writes an empty list as null."""
-    assert play(list_tags(access()), (FIRST, Reply(200, body=body))) == []
+    assert play(list_tags(access()), (FIRST, Response(200, body=body))) == []
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_what_is_no_list_of_names_is_a_violation(body: bytes) -> None:
     """A name is printed line by line: control characters could forge a line, or the screen."""
     error = play(
         list_tags(access()),
-        (FIRST, Reply(200, body=body)),
+        (FIRST, Response(200, body=body)),
         error=ProtocolViolation,
         match="no list of names as tags",
     )
@@ -300,7 +300,7 @@ def test_what_is_no_object_is_a_violation(body: bytes) -> None:
     """A login page's 200 is no list of tags."""
     play(
         list_tags(access()),
-        (FIRST, Reply(200, body=body)),
+        (FIRST, Response(200, body=body)),
         error=ProtocolViolation,
         match="no JSON object",
     )
@@ -318,9 +318,11 @@ def test_what_is_no_object_is_a_violation(body: bytes) -> None:
 )
 def test_a_refusal_is_itself(status: int, kind: type[BrolgaError]) -> None:
     """404 NAME_UNKNOWN where there is no such repository (Error Codes)."""
-    play(list_tags(access()), (FIRST, Reply(status)), error=kind)
+    play(list_tags(access()), (FIRST, Response(status)), error=kind)
     play(
-        list_repositories(Registry(HOME).catalog()), (CATALOG, Reply(204)), error=ProtocolViolation
+        list_repositories(RegistrySession(HOME).catalog()),
+        (CATALOG, Response(204)),
+        error=ProtocolViolation,
     )
 
 
@@ -330,30 +332,30 @@ def test_a_refusal_is_itself(status: int, kind: type[BrolgaError]) -> None:
 def test_repositories_are_listed_as_tags_are() -> None:
     """`GET /v2/_catalog` gives `{"repositories": [...]}` (distribution, Listing Repositories)."""
     link = '</v2/_catalog?last=b&n=2>; rel="next"'
-    second = Call("GET", f"{HOME}/v2/_catalog?last=b&n=2")
+    second = Request("GET", f"{HOME}/v2/_catalog?last=b&n=2")
     steps = (
         (CATALOG, page("a", "team/b", link=link, member="repositories")),
         (second, page("c", member="repositories")),
     )
-    assert play(list_repositories(Registry(HOME).catalog()), *steps) == ["a", "team/b", "c"]
+    assert play(list_repositories(RegistrySession(HOME).catalog()), *steps) == ["a", "team/b", "c"]
 
 
 def test_a_list_called_plain_text_is_a_list() -> None:
     """Go calls JSON so if the handler names no type (`crane registry serve`), and Cloudflare."""
     kind = {"content-type": "text/plain; charset=utf-8"}
-    reply = Reply(200, kind, b'{"tags": ["a"], "repositories": ["b"]}')
-    assert play(list_tags(access()), (FIRST, reply)) == ["a"]
-    assert play(list_repositories(Registry(HOME).catalog()), (CATALOG, reply)) == ["b"]
+    response = Response(200, kind, b'{"tags": ["a"], "repositories": ["b"]}')
+    assert play(list_tags(access()), (FIRST, response)) == ["a"]
+    assert play(list_repositories(RegistrySession(HOME).catalog()), (CATALOG, response)) == ["b"]
 
 
 @pytest.mark.parametrize("body", [b"", b"not here", b"[" * 100_000, b"\xff"])
 def test_a_plain_text_that_is_no_json_is_no_list(body: bytes) -> None:
     """A proxy's word."""
-    reply = Reply(200, {"content-type": "text/plain"}, body)
-    play(list_tags(access()), (FIRST, reply), error=ProtocolViolation, match="is text/plain: ")
+    response = Response(200, {"content-type": "text/plain"}, body)
+    play(list_tags(access()), (FIRST, response), error=ProtocolViolation, match="is text/plain: ")
 
 
 def test_a_page_is_no_list() -> None:
     """A server that has a page for everything says what it is."""
-    reply = Reply(200, {"content-type": "text/html"}, b"{}")
-    play(list_tags(access()), (FIRST, reply), error=ProtocolViolation, match="is text/html: ")
+    response = Response(200, {"content-type": "text/html"}, b"{}")
+    play(list_tags(access()), (FIRST, response), error=ProtocolViolation, match="is text/html: ")

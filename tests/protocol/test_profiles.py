@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from brolga.protocol import Style, profile_of
+from brolga.protocol import UploadStrategy, profile_of
 from brolga.protocol.profiles import PROFILES
 
 
@@ -103,13 +103,13 @@ def test_chunks_stay_within_what_a_registry_takes(name: str, sizes: list[int]) -
 )
 def test_a_user_may_wish_for_another_style(wish: str, chunk: int, put_max: int) -> None:
     """What they do not say stays as suits the registry."""
-    style = Style(smaller=7, put_max=9, last_in_put=True).wished(wish)
-    assert (style.chunk, style.put_max, style.last_in_put) == (chunk, put_max, True)
+    style = UploadStrategy(smaller=7, monolithic_max=9, final_chunk_in_put=True).override(wish)
+    assert (style.chunk, style.monolithic_max, style.final_chunk_in_put) == (chunk, put_max, True)
 
 
 def test_who_wants_chunks_gets_them_from_whoever_takes_none() -> None:
     """The table may be wrong, or old."""
-    assert Style(smaller=0).wished("chunked").chunk == 32 << 20
+    assert UploadStrategy(smaller=0).override("chunked").chunk == 32 << 20
 
 
 @pytest.mark.parametrize(
@@ -118,29 +118,29 @@ def test_who_wants_chunks_gets_them_from_whoever_takes_none() -> None:
 def test_what_is_not_a_style_is_refused(wish: str) -> None:
     """It says what there is."""
     with pytest.raises(ValueError, match="is not an upload style: auto, streamed, put or chunked"):
-        Style().wished(wish)
+        UploadStrategy().override(wish)
 
 
 @pytest.mark.parametrize(("size", "smaller"), [(1 << 30, 32), (16 << 20, 16), (0, 8)])
 def test_chunks_after_a_413_lie_in_the_window(size: int, smaller: int) -> None:
     """The promise of memory holds for them too; less than 8 MiB would be many requests."""
-    assert Style().within(size).smaller == smaller << 20
-    assert Style(smaller=0).within(size).smaller == 0
-    assert Style(smaller=4 << 20).within(size).smaller == 4 << 20
+    assert UploadStrategy().cap_chunk(size).smaller == smaller << 20
+    assert UploadStrategy(smaller=0).cap_chunk(size).smaller == 0
+    assert UploadStrategy(smaller=4 << 20).cap_chunk(size).smaller == 4 << 20
 
 
 @pytest.mark.parametrize(
     ("style", "size", "chunk", "smallest"),
     [
-        (Style(), 0, 0, 1 << 20),
-        (Style(), 2 << 20, 0, 2 << 20),  # one stream stays one
-        (Style(chunk=1 << 20), 2 << 20, 2 << 20, 2 << 20),
-        (Style(chunk=4 << 20), 2 << 20, 4 << 20, 2 << 20),
-        (Style(chunk=5), 0, 5, 1 << 20),  # the user's word
+        (UploadStrategy(), 0, 0, 1 << 20),
+        (UploadStrategy(), 2 << 20, 0, 2 << 20),  # one stream stays one
+        (UploadStrategy(chunk=1 << 20), 2 << 20, 2 << 20, 2 << 20),
+        (UploadStrategy(chunk=4 << 20), 2 << 20, 4 << 20, 2 << 20),
+        (UploadStrategy(chunk=5), 0, 5, 1 << 20),  # the user's word
     ],
 )
 def test_the_registry_s_wish_for_larger_chunks_is_kept(
-    style: Style, size: int, chunk: int, smallest: int
+    style: UploadStrategy, size: int, chunk: int, smallest: int
 ) -> None:
     """OCI-Chunk-Min-Length holds from the first chunk on, and after each 413."""
     wanted = style.at_least(size)

@@ -7,10 +7,10 @@ import json
 import pytest
 
 from brolga.errors import NotFound, ProtocolViolation, RateLimited, RegistryError
-from brolga.protocol import Call, Reply
-from brolga.protocol.responses import _as_json, expect
+from brolga.protocol import Request, Response
+from brolga.protocol.responses import _as_json, raise_for_status
 
-CALL = Call("GET", "https://registry.example/v2/a/blobs/x?sig=secret")
+CALL = Request("GET", "https://registry.example/v2/a/blobs/x?sig=secret")
 TEXT = "the registry answered GET https://registry.example/v2/a/blobs/x with"
 
 
@@ -19,7 +19,7 @@ def error_of(
 ) -> RegistryError:
     """Return the error that an answer with this body stands for."""
     with pytest.raises(RegistryError) as caught:
-        expect(CALL, Reply(status, headers or {}, body), 200)
+        raise_for_status(CALL, Response(status, headers or {}, body), 200)
     return caught.value
 
 
@@ -173,4 +173,4 @@ def test_the_wish_to_wait_is_read_in_both_forms(
 def test_a_success_that_is_none_here_is_a_violation(status: int) -> None:
     """Each endpoint names its own success (Endpoints)."""
     with pytest.raises(ProtocolViolation, match=f"{status} where 202 or 204 was expected"):
-        expect(CALL, Reply(status), 202, 204)
+        raise_for_status(CALL, Response(status), 202, 204)

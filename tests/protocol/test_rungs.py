@@ -13,30 +13,30 @@ from brolga.errors import (
     NotFound,
     RateLimited,
     RegistryError,
-    TransportFailed,
+    TransportError,
     Unauthorized,
     UploadInterrupted,
 )
-from brolga.protocol import Style
+from brolga.protocol import UploadStrategy
 from brolga.protocol.ladder import (
-    Rung,
+    Recovery,
     Standing,
-    is_gone,
+    decide,
+    is_session_lost,
     is_silence,
     may_be_second,
     refuses_more,
-    rung,
 )
 
-OPEN = Standing(Style(), acknowledged=4)
-CLOSED = Standing(Style(), is_open=False)
+OPEN = Standing(UploadStrategy(), acknowledged=4)
+CLOSED = Standing(UploadStrategy(), is_open=False)
 RESUMED = replace(OPEN, has_resumed=True)
 TIRED = replace(OPEN, asks=3)
-UNASKED = replace(OPEN, style=Style(resumes=False))
-CHUNKED = replace(OPEN, style=Style(chunk=4 << 20))
+UNASKED = replace(OPEN, style=UploadStrategy(resumes=False))
+CHUNKED = replace(OPEN, style=UploadStrategy(chunk=4 << 20))
 FIRST_CHUNK = replace(CHUNKED, acknowledged=0)
-GAR = Style(smaller=0)
-SMALLEST = replace(OPEN, style=Style(chunk=1 << 20))
+GAR = UploadStrategy(smaller=0)
+SMALLEST = replace(OPEN, style=UploadStrategy(chunk=1 << 20))
 
 
 def says(status: int, code: str = "") -> RegistryError:
@@ -54,7 +54,7 @@ def says(status: int, code: str = "") -> RegistryError:
 def lost(reason: str) -> UploadInterrupted:
     """Return the error of a stream that was cut for a reason."""
     error = UploadInterrupted("cut", sent=1, acknowledged=0)
-    error.__cause__ = TransportFailed("cut", reason=reason)
+    error.__cause__ = TransportError("cut", reason=reason)
     return error
 
 
@@ -66,19 +66,21 @@ OTHER_BYTES = DigestMismatch("no", expected="", actual="")
     ("error", "at", "what"),
     [
         # What passes: the session is asked.
-        *[(lost(reason), OPEN, Rung.ASK) for reason in ("cut", "connect", "timeout")],
-        *[(says(status), OPEN, Rung.ASK) for status in (401, 408, 429, 500, 502, 503, 504)],
-        *[(says(status), OPEN, Rung.ASK) for status in (520, 522, 524, 530)],  # Cloudflare's own
-        (EARLY, OPEN, Rung.ASK),
-        (TransportFailed("no", reason="timeout"), OPEN, Rung.ASK),
-        # Where that is not worth it, or was done in vain, a new one.
-        (lost("cut"), UNASKED, Rung.ANEW),
-        (lost("cut"), TIRED, Rung.ANEW),
-        (lost("cut"), replace(TIRED, has_all=False), Rung.ASK),
-        # The session is lost.
-        *[(says(status), OPEN, Rung.ANEW) for status in (404, 410, 416)],
+        *[(lost(reason), OPEN, Recovery.RESUME) for reason in ("cut", "connect", "timeout")],
+        *[(says(status), OPEN, Recovery.RESUME) for status in (401, 408, 429, 500, 502, 503, 504)],
         *[
-            (says(400, code), OPEN, Rung.ANEW)
+            (says(status), OPEN, Recovery.RESUME) for status in (520, 522, 524, 530)
+        ],  # Cloudflare's own
+        (EARLY, OPEN, Recovery.RESUME),
+        (TransportError("no", reason="timeout"), OPEN, Recovery.RESUME),
+        # Where that is not worth it, or was done in vain, a new one.
+        (lost("cut"), UNASKED, Recovery.RESTART),
+        (lost("cut"), TIRED, Recovery.RESTART),
+        (lost("cut"), replace(TIRED, has_all=False), Recovery.RESUME),
+        # The session is lost.
+        *[(says(status), OPEN, Recovery.RESTART) for status in (404, 410, 416)],
+        *[
+            (says(400, code), OPEN, Recovery.RESTART)
             for code in (
                 "BLOB_UPLOAD_UNKNOWN",
                 "BLOB_UPLOAD_INVALID",
@@ -86,42 +88,46 @@ OTHER_BYTES = DigestMismatch("no", expected="", actual="")
                 "SIZE_INVALID",
             )
         ],
-        (says(500, "BLOB_UPLOAD_INVALID"), OPEN, Rung.ANEW),
+        (says(500, "BLOB_UPLOAD_INVALID"), OPEN, Recovery.RESTART),
         # What may have come of a wrong offset.
-        (says(400), RESUMED, Rung.ANEW),
-        (says(400), OPEN, Rung.NONE),
-        (OTHER_BYTES, RESUMED, Rung.ANEW),
-        (OTHER_BYTES, OPEN, Rung.NONE),
+        (says(400), RESUMED, Recovery.RESTART),
+        (says(400), OPEN, Recovery.FAIL),
+        (OTHER_BYTES, RESUMED, Recovery.RESTART),
+        (OTHER_BYTES, OPEN, Recovery.FAIL),
         # Smaller requests.
-        (says(413), OPEN, Rung.SMALLER),
-        (says(413), CHUNKED, Rung.SMALLER),
-        (says(413), SMALLEST, Rung.NONE),
-        (says(413), replace(OPEN, style=Style(smaller=0)), Rung.NONE),
-        (says(413), CLOSED, Rung.NONE),
-        (says(416), FIRST_CHUNK, Rung.SMALLER),
-        (says(416), CHUNKED, Rung.ANEW),
-        (says(416), replace(FIRST_CHUNK, style=Style(chunk=1 << 20)), Rung.ANEW),
-        (says(416), replace(FIRST_CHUNK, has_resumed=True), Rung.ANEW),  # 0-0 may be one byte
+        (says(413), OPEN, Recovery.SHRINK),
+        (says(413), CHUNKED, Recovery.SHRINK),
+        (says(413), SMALLEST, Recovery.FAIL),
+        (says(413), replace(OPEN, style=UploadStrategy(smaller=0)), Recovery.FAIL),
+        (says(413), CLOSED, Recovery.FAIL),
+        (says(416), FIRST_CHUNK, Recovery.SHRINK),
+        (says(416), CHUNKED, Recovery.RESTART),
+        (says(416), replace(FIRST_CHUNK, style=UploadStrategy(chunk=1 << 20)), Recovery.RESTART),
+        (
+            says(416),
+            replace(FIRST_CHUNK, has_resumed=True),
+            Recovery.RESTART,
+        ),  # 0-0 may be one byte
         # What stays.
-        (lost("certificate"), OPEN, Rung.NONE),
-        (TransportFailed("no", reason="tls"), OPEN, Rung.NONE),
-        *[(says(status), OPEN, Rung.NONE) for status in (403, 405, 505, 507)],
+        (lost("certificate"), OPEN, Recovery.FAIL),
+        (TransportError("no", reason="tls"), OPEN, Recovery.FAIL),
+        *[(says(status), OPEN, Recovery.FAIL) for status in (403, 405, 505, 507)],
         # A proxy that takes no chunked transfer coding.
-        *[(says(status), OPEN, Rung.SMALLER) for status in (411, 501)],
-        *[(says(status), CHUNKED, Rung.NONE) for status in (411, 501)],
-        *[(says(status), replace(OPEN, style=GAR), Rung.NONE) for status in (411, 501)],
+        *[(says(status), OPEN, Recovery.SHRINK) for status in (411, 501)],
+        *[(says(status), CHUNKED, Recovery.FAIL) for status in (411, 501)],
+        *[(says(status), replace(OPEN, style=GAR), Recovery.FAIL) for status in (411, 501)],
         # The POST, which was made again as often as it may be.
-        *[(says(status), CLOSED, Rung.NONE) for status in (401, 403, 404, 411, 429, 503)],
-        *[(says(status), CLOSED, Rung.NONE) for status in (408, 500, 501, 502, 504, 520)],
+        *[(says(status), CLOSED, Recovery.FAIL) for status in (401, 403, 404, 411, 429, 503)],
+        *[(says(status), CLOSED, Recovery.FAIL) for status in (408, 500, 501, 502, 504, 520)],
         *[
-            (TransportFailed("no", reason=reason), CLOSED, Rung.NONE)
+            (TransportError("no", reason=reason), CLOSED, Recovery.FAIL)
             for reason in ("cut", "connect", "timeout")
         ],
     ],
 )
-def test_what_a_failure_leads_to(error: BrolgaError, at: Standing, what: Rung) -> None:
+def test_what_a_failure_leads_to(error: BrolgaError, at: Standing, what: Recovery) -> None:
     """The ladder: the same session, a new one, smaller requests, the failure itself."""
-    assert rung(error, at) is what
+    assert decide(error, at) is what
 
 
 @pytest.mark.parametrize(
@@ -140,7 +146,7 @@ def test_a_session_that_is_not_known_may_have_been_committed(
     error: BrolgaError, gone: bool
 ) -> None:
     """A proxy's page says nothing of it."""
-    assert is_gone(error) is gone
+    assert is_session_lost(error) is gone
 
 
 @pytest.mark.parametrize(
@@ -166,7 +172,7 @@ def test_a_refused_closing_may_be_the_second_one(error: BrolgaError, second: boo
         (EARLY, True),
         *[(says(status), True) for status in (408, 502, 504)],
         *[(says(status), False) for status in (401, 404, 411, 413, 429, 500, 503)],
-        (TransportFailed("no", reason="cut"), False),
+        (TransportError("no", reason="cut"), False),
         (OTHER_BYTES, False),
     ],
 )

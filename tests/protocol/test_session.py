@@ -25,35 +25,35 @@ from brolga.errors import (
     DigestMismatch,
     ProtocolViolation,
     RegistryError,
-    TransportFailed,
+    TransportError,
 )
-from brolga.protocol import BodyFailed, Call, Patience, Reply
+from brolga.protocol import BodyError, Request, Response, Timeout
 from brolga.protocol.session import (
     Chunk,
-    Session,
+    UploadSession,
     cancel,
     chunk_call,
     chunks,
     commit_call,
-    expect_stored,
+    follow_location,
+    get_status,
     is_there,
-    moved,
+    monolithic_put,
     post_blob,
     start,
-    status,
     stream_call,
-    whole_call,
+    verify_stored,
 )
 from brolga.spec.digest import Digest
 
-CUT = TransportFailed("cut", reason="cut")
+CUT = TransportError("cut", reason="cut")
 OCTETS = {"Content-Type": "application/octet-stream"}
-ASKED = Call("GET", FIRST)
+ASKED = Request("GET", FIRST)
 
 
-def at(acknowledged: int = 0, url: str = FIRST) -> Session:
+def at(acknowledged: int = 0, url: str = FIRST) -> UploadSession:
     """Return a session of whose bytes so many are acknowledged."""
-    return Session(url, acknowledged)
+    return UploadSession(url, acknowledged)
 
 
 # --- Requests
@@ -71,21 +71,21 @@ def test_a_session_is_opened_where_the_registry_says() -> None:
 )
 def test_the_smallest_chunk_is_told_within_a_bound(said: str, size: int) -> None:
     """OCI-Chunk-Min-Length: the client SHOULD NOT send smaller ones, the last one apart."""
-    reply = Reply(202, {"location": FIRST, "oci-chunk-min-length": said})
-    assert play(start(access()), (POST, reply)) == (at(), size)
+    response = Response(202, {"location": FIRST, "oci-chunk-min-length": said})
+    assert play(start(access()), (POST, response)) == (at(), size)
 
 
 def test_a_stream_has_neither_length_nor_range() -> None:
     """Docker's form of a stream of unknown length."""
     body = (b"blob",)
-    assert stream_call(at(), body) == Call("PATCH", FIRST, OCTETS, body, Patience.LONG)
+    assert stream_call(at(), body) == Request("PATCH", FIRST, OCTETS, body, Timeout.LONG)
 
 
 def test_a_chunk_has_its_place() -> None:
     """Content-Range is `<start>-<end>`, the end inclusive (Pushing a blob in chunks, end-5)."""
     headers = {**OCTETS, "Content-Range": "4-5"}
     chunk = Chunk((b"o", b"b"), 2)
-    assert chunk_call(at(4), chunk) == Call("PATCH", FIRST, headers, (b"o", b"b"), Patience.LONG)
+    assert chunk_call(at(4), chunk) == Request("PATCH", FIRST, headers, (b"o", b"b"), Timeout.LONG)
 
 
 @pytest.mark.parametrize(
@@ -101,23 +101,23 @@ def test_the_closing_has_what_is_left(
 ) -> None:
     """The final chunk MAY be uploaded by the closing PUT (end-6)."""
     body = last.blocks if last else b""
-    call = Call("PUT", f"{FIRST}&{QUERY}", headers, body, Patience.LONG)
-    assert commit_call(at(acknowledged), BLOB.digest, last) == call
+    request = Request("PUT", f"{FIRST}&{QUERY}", headers, body, Timeout.LONG)
+    assert commit_call(at(acknowledged), BLOB.digest, last) == request
 
 
 def test_a_whole_blob_has_a_length() -> None:
     """The blob's size is its Content-Length (Pushing a blob monolithically, end-6)."""
     body = (b"bl", b"ob")
-    call = Call("PUT", f"{FIRST}&{QUERY}", OCTETS, body, Patience.LONG, size=4)
-    assert whole_call(at(), BLOB.digest, body, 4) == call
+    request = Request("PUT", f"{FIRST}&{QUERY}", OCTETS, body, Timeout.LONG, size=4)
+    assert monolithic_put(at(), BLOB.digest, body, 4) == request
 
 
-BY_POST = Call("POST", f"{UPLOADS}?{QUERY}", OCTETS, b"blob")
+BY_POST = Request("POST", f"{UPLOADS}?{QUERY}", OCTETS, b"blob")
 
 
 def test_a_tiny_blob_goes_with_the_post() -> None:
     """Successful completion of the request MUST return 201 (end-4b)."""
-    assert play(post_blob(access(), b"blob", BLOB.digest), (BY_POST, Reply(201))) is None
+    assert play(post_blob(access(), b"blob", BLOB.digest), (BY_POST, Response(201))) is None
 
 
 def test_a_registry_without_that_opens_a_session() -> None:
@@ -130,12 +130,12 @@ def test_an_interrupt_leaves_no_session_behind() -> None:
     """The answer that nobody waited for says where the session is."""
     error = KeyboardInterrupt()
     for answer, cancelled in (
-        (BodyFailed(error, ACCEPTED), ((delete(FIRST), Reply(204)),)),
-        (BodyFailed(error, Reply(202)), ()),  # no Location
-        (BodyFailed(error, Reply(401, BEARER)), ()),
-        (BodyFailed(error), ()),
+        (BodyError(error, ACCEPTED), ((delete(FIRST), Response(204)),)),
+        (BodyError(error, Response(202)), ()),  # no Location
+        (BodyError(error, Response(401, BEARER)), ()),
+        (BodyError(error), ()),
     ):
-        failed = play(start(access()), (POST, answer), *cancelled, error=BodyFailed)
+        failed = play(start(access()), (POST, answer), *cancelled, error=BodyError)
         assert failed is answer
 
 
@@ -178,14 +178,14 @@ def test_a_chunk_is_made_of_the_blocks_themselves() -> None:
 )
 def test_a_session_moves_with_each_answer(headers: dict[str, str], url: str | None) -> None:
     """The Location of the preceding answer is the one to use (Pushing a blob in chunks)."""
-    there = moved(at(1), POST, Reply(202, headers), 4)
+    there = follow_location(at(1), POST, Response(202, headers), 4)
     assert there == at(4, url or f"{POST.url}two")
 
 
 def test_a_session_moves_nowhere_unsafe() -> None:
     """A Location may point inside (CVE-2026-48978)."""
     with pytest.raises(ProtocolViolation):
-        moved(at(), POST, Reply(202, {"location": "https://127.0.0.1/u"}), 4)
+        follow_location(at(), POST, Response(202, {"location": "https://127.0.0.1/u"}), 4)
 
 
 # --- How far it came
@@ -213,41 +213,41 @@ def test_the_range_is_read_as_registries_write_it(
     code: int, said: str, acknowledged: int, known: int | None
 ) -> None:
     """`0-<end>`, inclusive (end-13); where it is behind what a 2xx acknowledged, that counts."""
-    reply = Reply(code, {"range": said, "location": SECOND})
-    there = play(status(access(), at(acknowledged), 10), (ASKED, reply))
+    response = Response(code, {"range": said, "location": SECOND})
+    there = play(get_status(access(), at(acknowledged), 10), (ASKED, response))
     assert there == (None if known is None else at(known, SECOND))
 
 
 @pytest.mark.parametrize(
     "answer",
     [
-        Reply(400),
-        Reply(403),
-        Reply(404),
-        Reply(416),
-        Reply(301),
-        Reply(201, {"range": "0-3"}),
-        Reply(204, {"range": "0-3", "location": "http://registry.example/u"}),
-        TransportFailed("no", reason="certificate"),
-        TransportFailed("no", reason="tls"),
+        Response(400),
+        Response(403),
+        Response(404),
+        Response(416),
+        Response(301),
+        Response(201, {"range": "0-3"}),
+        Response(204, {"range": "0-3", "location": "http://registry.example/u"}),
+        TransportError("no", reason="certificate"),
+        TransportError("no", reason="tls"),
     ],
 )
 def test_a_session_that_does_not_tell_is_none(answer: Answer) -> None:
     """A session whose offset is not known is not written to."""
-    assert play(status(access(), at(), 10), (ASKED, answer)) is None
+    assert play(get_status(access(), at(), 10), (ASKED, answer)) is None
 
 
 def test_a_session_that_may_not_be_asked_is_none() -> None:
     """Nobody has a token for it: it is not gone on with."""
-    assert play(status(access(), at(), 10), (ASKED, Reply(401))) is None
+    assert play(get_status(access(), at(), 10), (ASKED, Response(401))) is None
 
 
-@pytest.mark.parametrize("answer", [CUT, Reply(429), Reply(500), Reply(503)])
+@pytest.mark.parametrize("answer", [CUT, Response(429), Response(500), Response(503)])
 def test_a_session_that_cannot_tell_now_is_not_lost(answer: Answer) -> None:
     """A registry that restarts has it still: who asks decides how long to wait."""
-    kind = TransportFailed if answer is CUT else RegistryError
-    play(status(access(), at(), 10), (ASKED, answer), error=kind)
-    play(status(access(), at(), 10, 3.0), (later(ASKED, 3.0), answer), error=kind)
+    kind = TransportError if answer is CUT else RegistryError
+    play(get_status(access(), at(), 10), (ASKED, answer), error=kind)
+    play(get_status(access(), at(), 10, 3.0), (later(ASKED, 3.0), answer), error=kind)
 
 
 # --- Whether it is done
@@ -259,20 +259,20 @@ OTHER = {"docker-content-digest": str(Digest.of(b"other"))}
 @pytest.mark.parametrize(
     ("answer", "there"),
     [
-        (Reply(200, DIGEST), True),
-        (Reply(200, {"content-length": "4"}), True),
-        (Reply(200, {"content-length": "4"} | DIGEST), True),
-        (Reply(200, {"content-length": "0"} | DIGEST), True),
-        (Reply(200, {"content-length": "3"} | DIGEST), False),
-        (Reply(200, {"content-length": "4"} | OTHER), False),
-        (Reply(200, {"content-length": "0"}), False),
-        (Reply(200), False),
-        (Reply(404), False),
-        (Reply(404, {"content-length": "4"}), False),
-        (Reply(206), None),
-        (Reply(403), None),
-        (Reply(500), None),
-        (Reply(401, BEARER | {"www-authenticate": "nonsense"}), None),
+        (Response(200, DIGEST), True),
+        (Response(200, {"content-length": "4"}), True),
+        (Response(200, {"content-length": "4"} | DIGEST), True),
+        (Response(200, {"content-length": "0"} | DIGEST), True),
+        (Response(200, {"content-length": "3"} | DIGEST), False),
+        (Response(200, {"content-length": "4"} | OTHER), False),
+        (Response(200, {"content-length": "0"}), False),
+        (Response(200), False),
+        (Response(404), False),
+        (Response(404, {"content-length": "4"}), False),
+        (Response(206), None),
+        (Response(403), None),
+        (Response(500), None),
+        (Response(401, BEARER | {"www-authenticate": "nonsense"}), None),
         (CUT, None),
     ],
 )
@@ -285,7 +285,7 @@ def test_a_blob_is_there_where_digest_and_size_are_ours(answer: Answer, there: b
 def test_a_length_of_zero_is_the_size_of_the_empty_blob() -> None:
     """A length of 0 is the size of the empty blob, and of nothing else."""
     empty = type(BLOB)(BLOB.media_type, Digest.of(b""), 0)
-    found = drive(is_there(access(), empty), lambda _: Reply(200, {"content-length": "0"}))
+    found = drive(is_there(access(), empty), lambda _: Response(200, {"content-length": "0"}))
     assert found is True
 
 
@@ -293,16 +293,16 @@ def test_a_length_of_zero_is_the_size_of_the_empty_blob() -> None:
 @pytest.mark.parametrize("code", [201, 204])
 def test_what_is_stored_is_ours(code: int, headers: dict[str, str]) -> None:
     """Docker-Content-Digest, where it is told, is the digest of what was stored."""
-    expect_stored(POST, Reply(code, headers), BLOB.digest)
+    verify_stored(POST, Response(code, headers), BLOB.digest)
 
 
 @pytest.mark.parametrize(
-    "reply", [Reply(201, OTHER), Reply(400, body=b'{"errors": [{"code": "DIGEST_INVALID"}]}')]
+    "reply", [Response(201, OTHER), Response(400, body=b'{"errors": [{"code": "DIGEST_INVALID"}]}')]
 )
-def test_what_is_stored_is_not_ours(reply: Reply) -> None:
+def test_what_is_stored_is_not_ours(response: Response) -> None:
     """DIGEST_INVALID, or another digest: the bytes were changed on the way."""
     with pytest.raises(DigestMismatch):
-        expect_stored(POST, reply, BLOB.digest)
+        verify_stored(POST, response, BLOB.digest)
 
 
 # --- Giving it up
@@ -310,5 +310,5 @@ def test_what_is_stored_is_not_ours(reply: Reply) -> None:
 
 def test_a_session_is_given_up_without_a_word() -> None:
     """Clients SHOULD send DELETE, and SHOULD ignore any failures (Cancel a blob upload)."""
-    for answer in (Reply(204), Reply(404), Reply(500), CUT, OSError("the driver's own")):
+    for answer in (Response(204), Response(404), Response(500), CUT, OSError("the driver's own")):
         play(cancel(access(), at()), (delete(FIRST), answer))

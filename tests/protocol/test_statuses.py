@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.protocol.scripted import BLOB, FIRST, REPOSITORY, Answer, Known, access, drive
 
-from brolga.errors import BrolgaError, TransportFailed
-from brolga.protocol import Call, Reply, Retry, Style, mount_blob, upload_stream
+from brolga.errors import BrolgaError, TransportError
+from brolga.protocol import Request, Response, Retry, UploadStrategy, mount_blob, upload_stream
 from brolga.protocol.profiles import PROFILES
 from brolga.spec.reference import Repository
 
@@ -23,7 +23,7 @@ PASSING = {408, 429, *range(500, 600)} - {501, 505, 506, 507, 508, 510, 511}
 LOST = {404, 410, 416}  # the session: another one is begun
 SMALLER = {411, 413, 501}  # in requests of known length
 SECOND = {400, 409} | LOST  # a closing PUT that a proxy sent twice
-CUT = TransportFailed("cut", reason="cut", sent=2)
+CUT = TransportError("cut", reason="cut", sent=2)
 
 
 @dataclass
@@ -42,8 +42,8 @@ class Registered:
     has_session: bool = True
     struck: bool = False
 
-    def __call__(self, call: Call) -> Answer:
-        method = "mount" if "mount=" in call.url else call.method
+    def __call__(self, request: Request) -> Answer:
+        method = "mount" if "mount=" in request.url else request.method
         if method == self.cut:
             self.cut = ""
             self._work(method)
@@ -52,24 +52,24 @@ class Registered:
             self.struck = True
             if self.works:
                 self._work(method)
-            return Reply(self.status)
+            return Response(self.status)
         return self._answer(method)
 
-    def _answer(self, method: str) -> Reply:
+    def _answer(self, method: str) -> Response:
         if method == "POST":
             self.has_session = True
-            return Reply(202, {"location": FIRST})
+            return Response(202, {"location": FIRST})
         if method in ("GET", "PATCH", "PUT") and not self.has_session:
-            return Reply(404)
+            return Response(404)
         self._work(method)
         headers = {"docker-content-digest": str(BLOB.digest), "content-length": "4"}
         return {
-            "mount": Reply(201),
-            "PATCH": Reply(202, {"location": FIRST}),
-            "GET": Reply(204, {"range": "0-3"}),
-            "PUT": Reply(201),
-            "HEAD": Reply(200, headers) if self.has_blob else Reply(404),
-            "DELETE": Reply(204),
+            "mount": Response(201),
+            "PATCH": Response(202, {"location": FIRST}),
+            "GET": Response(204, {"range": "0-3"}),
+            "PUT": Response(201),
+            "HEAD": Response(200, headers) if self.has_blob else Response(404),
+            "DELETE": Response(204),
         }[method]
 
     def _work(self, method: str) -> None:
@@ -77,14 +77,14 @@ class Registered:
             self.has_blob, self.has_session = True, False
 
 
-def upload(style: Style | None = None) -> Flow[Descriptor]:
+def upload(style: UploadStrategy | None = None) -> Flow[Descriptor]:
     """Upload a blob whose bytes can all be had again."""
     way = access(retry=Retry(attempts=5))
     return upload_stream(way, Known([b"blob"]), lambda: BLOB, style=style)
 
 
 def survived(
-    method: str, style: Style | None = None, *, works: bool = False, cut: str = ""
+    method: str, style: UploadStrategy | None = None, *, works: bool = False, cut: str = ""
 ) -> set[int]:
     """Return the statuses that an upload survives as the answer to one call of a method."""
     found = set()
@@ -108,7 +108,9 @@ def test_post_survives_what_passes() -> None:
 @pytest.mark.parametrize(
     "style", [pytest.param(profile.style, id=profile.name) for profile in PROFILES]
 )
-def test_patch_survives_what_passes_what_is_lost_and_what_is_too_large(style: Style) -> None:
+def test_patch_survives_what_passes_what_is_lost_and_what_is_too_large(
+    style: UploadStrategy,
+) -> None:
     """The same session, a new one, or smaller requests, if the registry takes them."""
     smaller = SMALLER if style.can_shrink else set()
     assert survived("PATCH", style) == PASSING | LOST | smaller | {401}
@@ -116,7 +118,7 @@ def test_patch_survives_what_passes_what_is_lost_and_what_is_too_large(style: St
 
 def test_chunk_survives_a_smaller_one() -> None:
     """It has a Content-Length: 411 and 501 have no other answer."""
-    style = Style(chunk=4, smallest=1)
+    style = UploadStrategy(chunk=4, smallest=1)
     assert survived("PATCH", style) == PASSING | LOST | {401, 413}
 
 
@@ -142,7 +144,7 @@ def test_status_of_a_session_of_any_status_loses_no_upload() -> None:
 
 def test_delete_of_any_status_is_no_failure() -> None:
     """A session that is left is the registry's to purge; the first error is the one to tell."""
-    assert survived("DELETE", Style(resumes=False), cut="PATCH") == set(STATUSES)
+    assert survived("DELETE", UploadStrategy(resumes=False), cut="PATCH") == set(STATUSES)
 
 
 def test_mount_survives_what_passes() -> None:

@@ -31,17 +31,26 @@ from brolga.errors import (
     ProtocolViolation,
     RateLimited,
     RegistryError,
-    TransportFailed,
+    TransportError,
     Unauthorized,
 )
-from brolga.protocol import Access, Call, Credentials, Patience, Registry, Reply, Retry, enter
+from brolga.protocol import (
+    Access,
+    Credentials,
+    RegistrySession,
+    Request,
+    Response,
+    Retry,
+    Timeout,
+    ping,
+)
 from brolga.protocol.challenge import parse_token
 from brolga.spec.reference import Repository
 
 OTHER = Repository.parse("registry.example/team/base")
 THIRD = Repository.parse("registry.example/a")
-TAGS = Call("GET", f"{HOME}/v2/team/app/tags/list")
-REFUSED = Reply(401, BEARER)
+TAGS = Request("GET", f"{HOME}/v2/team/app/tags/list")
+REFUSED = Response(401, BEARER)
 IDENTITY = Credentials("someone", identity_token="refresh me")  # noqa: S106 - a made-up one
 READY = Credentials(registry_token="as-it-is")  # noqa: S106 - a made-up one
 
@@ -56,19 +65,19 @@ class Clock:
         return self.now
 
 
-def given(text: str, **more: object) -> Reply:
+def given(text: str, **more: object) -> Response:
     """Return a token server's answer."""
-    return Reply(200, body=json.dumps({"token": text, **more}).encode())
+    return Response(200, body=json.dumps({"token": text, **more}).encode())
 
 
-def ask(*scopes: str, basic: str = "") -> Call:
+def ask(*scopes: str, basic: str = "") -> Request:
     """Return the call that asks for a token for some scopes."""
     fields = [("scope", scope) for scope in scopes] + [("service", "registry.example")]
     headers = {"Authorization": basic} if basic else {}
-    return elsewhere(Call("GET", f"{REALM}?{urlencode(fields)}", headers))
+    return elsewhere(Request("GET", f"{REALM}?{urlencode(fields)}", headers))
 
 
-def exchange(scope: str) -> Call:
+def exchange(scope: str) -> Request:
     """Return the call that asks for a token in the OAuth2 form."""
     form = {
         "grant_type": "refresh_token",
@@ -78,14 +87,14 @@ def exchange(scope: str) -> Call:
         "scope": scope,
     }
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
-    return elsewhere(Call("POST", REALM, headers, urlencode(form).encode()))
+    return elsewhere(Request("POST", REALM, headers, urlencode(form).encode()))
 
 
 def found(
     credentials: Credentials | None = None, clock: Clock | None = None, retry: Retry = ONCE
-) -> Registry:
+) -> RegistrySession:
     """Return a registry that asked for a bearer token at its front door."""
-    flow = enter("registry.example", credentials, retry=retry, clock=clock or Clock())
+    flow = ping("registry.example", credentials, retry=retry, clock=clock or Clock())
     return play(flow, (PING, REFUSED))
 
 
@@ -104,14 +113,14 @@ def test_a_token_is_fetched_at_its_first_use() -> None:
     """Nobody is asked for a token that no call needs: each has a scope of its own."""
     registry = found()
     way = registry.access(REPOSITORY)
-    play(way.send(TAGS), (ask(pull()), given("t1")), (authorized(TAGS, "Bearer t1"), Reply(200)))
+    play(way.send(TAGS), (ask(pull()), given("t1")), (authorized(TAGS, "Bearer t1"), Response(200)))
 
 
 def test_a_call_to_another_host_needs_no_token() -> None:
     """A session may be at a storage's signed URL: no token goes there, so none is asked for."""
-    call = Call("DELETE", "https://storage.example/u?sig=s", body=b"")
-    play(found().access(REPOSITORY).send(call), (elsewhere(call), Reply(204)))
-    play(found().access(REPOSITORY).send(call, once=True), (elsewhere(call), Reply(204)))
+    request = Request("DELETE", "https://storage.example/u?sig=s", body=b"")
+    play(found().access(REPOSITORY).send(request), (elsewhere(request), Response(204)))
+    play(found().access(REPOSITORY).send(request, once=True), (elsewhere(request), Response(204)))
 
 
 def test_a_token_serves_until_it_expires() -> None:
@@ -121,9 +130,9 @@ def test_a_token_serves_until_it_expires() -> None:
     play(registry.access(REPOSITORY).send(TAGS), sent("t1"))
 
 
-def sent(token: str) -> tuple[Call, Reply]:
+def sent(token: str) -> tuple[Request, Response]:
     """Return the step of a call with a token that does."""
-    return authorized(TAGS, f"Bearer {token}"), Reply(200)
+    return authorized(TAGS, f"Bearer {token}"), Response(200)
 
 
 def test_who_may_push_may_pull() -> None:
@@ -172,15 +181,18 @@ def test_a_scope_is_asked_for_once() -> None:
 def test_the_catalog_has_a_scope_of_its_own() -> None:
     """`registry:catalog:*` (Token Scope Documentation, Resource Types)."""
     way = found().catalog()
-    call = Call("GET", way.url("_catalog"))
-    assert call.url == f"{HOME}/v2/_catalog"
-    steps = (ask("registry:catalog:*"), given("t1")), (authorized(call, "Bearer t1"), Reply(200))
-    play(way.send(call), *steps)
+    request = Request("GET", way.url("_catalog"))
+    assert request.url == f"{HOME}/v2/_catalog"
+    steps = (
+        (ask("registry:catalog:*"), given("t1")),
+        (authorized(request, "Bearer t1"), Response(200)),
+    )
+    play(way.send(request), *steps)
 
 
 def test_a_host_is_known_without_its_port() -> None:
     """What the user trusts is the host that was named (RFC 6454 has ports apart)."""
-    assert Registry("http://localhost:5000").host == "localhost"
+    assert RegistrySession("http://localhost:5000").host == "localhost"
 
 
 # --- How long it lives
@@ -234,7 +246,7 @@ def test_a_token_lives_from_when_it_was_asked_for() -> None:
 
 def test_without_a_clock_a_token_lives_until_it_is_refused() -> None:
     """Who drives a flow without a clock still gets a new token by the 401."""
-    way = Registry(HOME, retry=ONCE).access(REPOSITORY)
+    way = RegistrySession(HOME, retry=ONCE).access(REPOSITORY)
     for_short = given("t1", expires_in=1e-300)
     play(way.send(TAGS), (TAGS, REFUSED), (ask(pull()), for_short), sent("t1"))
     play(way.send(TAGS), sent("t1"))
@@ -309,12 +321,12 @@ def test_a_token_that_another_thread_renewed_is_kept() -> None:
 # --- How many are kept
 
 
-def kept(registry: Registry) -> int:
+def kept(registry: RegistrySession) -> int:
     """Return how many tokens a registry has kept."""
     return len(registry._tokens)
 
 
-def use(registry: Registry, number: int, **more: object) -> None:
+def use(registry: RegistrySession, number: int, **more: object) -> None:
     """Get a token for one of many repositories."""
     way = registry.access(Repository("registry.example", f"a{number}"))
     scope = f"repository:a{number}:pull"
@@ -350,10 +362,12 @@ def test_the_newest_tokens_are_kept() -> None:
 def test_a_redirect_of_the_token_server_is_followed_at_home_with_the_password() -> None:
     """The same scheme, host and port: it is whom the password is for (RFC 6454, section 5)."""
     first = ask(pull(), basic=USER.basic)
-    moved = Call("GET", "https://auth.example/new?x", first.headers, named_by="auth.example")
+    moved = Request(
+        "GET", "https://auth.example/new?x", first.headers, redirected_from="auth.example"
+    )
     play(
         found(USER).access(REPOSITORY).send(TAGS),
-        (first, Reply(302, {"location": "/new?x"})),
+        (first, Response(302, {"location": "/new?x"})),
         (moved, given("t1")),
         sent("t1"),
     )
@@ -366,8 +380,8 @@ def test_a_redirect_of_the_token_server_elsewhere_gets_no_password(url: str) -> 
     """Kept on a redirect to another origin, ports included, it is a leak (GHSA-vh4v-2xq2-g5cg)."""
     play(
         found(USER).access(REPOSITORY).send(TAGS),
-        (ask(pull(), basic=USER.basic), Reply(307, {"location": url})),
-        (Call("GET", url, named_by="auth.example"), given("t1")),
+        (ask(pull(), basic=USER.basic), Response(307, {"location": url})),
+        (Request("GET", url, redirected_from="auth.example"), given("t1")),
         sent("t1"),
     )
 
@@ -377,8 +391,8 @@ def test_a_redirect_of_the_token_server_to_the_registry_is_the_users() -> None:
     url = f"{HOME}/token"
     play(
         found(USER).access(REPOSITORY).send(TAGS),
-        (ask(pull(), basic=USER.basic), Reply(307, {"location": url})),
-        (Call("GET", url), given("t1")),
+        (ask(pull(), basic=USER.basic), Response(307, {"location": url})),
+        (Request("GET", url), given("t1")),
         sent("t1"),
     )
 
@@ -396,24 +410,24 @@ def test_a_redirect_of_the_token_server_that_is_not_safe_is_a_violation(
     target: str, fault: str
 ) -> None:
     """No redirect of a realm leaves TLS, or leads inside (GHSA-28r5-37g7-p6mp)."""
-    reply = Reply(307, {"location": target})
-    for credentials, call in (
+    response = Response(307, {"location": target})
+    for credentials, request in (
         (USER, ask(pull(), basic=USER.basic)),
         (IDENTITY, exchange(pull())),
     ):
         way = found(credentials).access(REPOSITORY)
-        play(way.send(TAGS), (call, reply), error=ProtocolViolation, match=fault)
+        play(way.send(TAGS), (request, response), error=ProtocolViolation, match=fault)
 
 
 def test_a_token_server_that_redirects_for_ever_is_a_violation() -> None:
     """A client SHOULD detect cyclical redirections (RFC 9110, section 15.4)."""
     first = ask(pull())
-    there = Call("GET", "https://auth.example/x", named_by="auth.example")
-    reply = Reply(307, {"location": "/x"})
+    there = Request("GET", "https://auth.example/x", redirected_from="auth.example")
+    response = Response(307, {"location": "/x"})
     play(
         found().access(REPOSITORY).send(TAGS),
-        (first, reply),
-        *5 * [(there, reply)],
+        (first, response),
+        *5 * [(there, response)],
         error=ProtocolViolation,
         match="the token server redirected more than 5 times",
     )
@@ -423,10 +437,10 @@ def test_a_token_server_that_redirects_for_ever_is_a_violation() -> None:
 def test_a_refresh_token_goes_along_within_its_origin(status: int) -> None:
     """307 and 308 keep the method and the body (RFC 9110, sections 15.4.8 and 15.4.9)."""
     first = exchange(pull())
-    moved = Call("POST", f"{REALM}/", first.headers, first.body, named_by="auth.example")
+    moved = Request("POST", f"{REALM}/", first.headers, first.body, redirected_from="auth.example")
     play(
         found(IDENTITY).access(REPOSITORY).send(TAGS),
-        (first, Reply(status, {"location": f"{REALM}/"})),
+        (first, Response(status, {"location": f"{REALM}/"})),
         (moved, given("t1")),
         sent("t1"),
     )
@@ -439,7 +453,7 @@ def test_a_refresh_token_goes_nowhere_else(status: int, url: str) -> None:
     """A secret in a body is no less one than in a header."""
     play(
         found(IDENTITY).access(REPOSITORY).send(TAGS),
-        (exchange(pull()), Reply(status, {"location": url})),
+        (exchange(pull()), Response(status, {"location": url})),
         error=ProtocolViolation,
         match="not followed here",
     )
@@ -452,8 +466,8 @@ def test_the_newest_realm_is_asked() -> None:
     """A registry may move its token server: the challenge at hand counts (RFC 6750, section 3)."""
     registry = found()
     way = registry.access(REPOSITORY)
-    moved = Reply(401, {"www-authenticate": 'Bearer realm="https://new.example/t"'})
-    asked = elsewhere(Call("GET", f"https://new.example/t?{urlencode({'scope': pull()})}"))
+    moved = Response(401, {"www-authenticate": 'Bearer realm="https://new.example/t"'})
+    asked = elsewhere(Request("GET", f"https://new.example/t?{urlencode({'scope': pull()})}"))
     play(
         way.send(TAGS),
         (ask(pull()), given("t1")),
@@ -469,16 +483,16 @@ def test_a_registry_may_change_from_bearer_to_basic() -> None:
     way = registry.access(REPOSITORY)
     steps = (
         (ask(pull(), basic=USER.basic), given("t1")),
-        (authorized(TAGS, "Bearer t1"), Reply(401, BASIC)),
-        (authorized(TAGS, USER.basic), Reply(200)),
+        (authorized(TAGS, "Bearer t1"), Response(401, BASIC)),
+        (authorized(TAGS, USER.basic), Response(200)),
     )
     play(way.send(TAGS), *steps)
-    play(way.send(TAGS), (authorized(TAGS, USER.basic), Reply(200)))
+    play(way.send(TAGS), (authorized(TAGS, USER.basic), Response(200)))
 
 
 def test_a_registry_may_change_from_basic_to_bearer() -> None:
     """The challenge of a 401 says what is wanted now (RFC 9110, section 11.6.1)."""
-    registry = play(enter("registry.example", USER, retry=ONCE), (PING, Reply(401, BASIC)))
+    registry = play(ping("registry.example", USER, retry=ONCE), (PING, Response(401, BASIC)))
     play(
         registry.access(REPOSITORY).send(TAGS),
         (authorized(TAGS, USER.basic), REFUSED),
@@ -489,7 +503,7 @@ def test_a_registry_may_change_from_basic_to_bearer() -> None:
 
 def test_a_challenge_that_nothing_answers_is_the_answer() -> None:
     """Negotiate and the like are not spoken here: the 401 is told as it is."""
-    other = Reply(401, {"www-authenticate": "Negotiate"})
+    other = Response(401, {"www-authenticate": "Negotiate"})
     way = found(USER).access(REPOSITORY)
     token = ask(pull(), basic=USER.basic), given("t1")
     play(way.send(TAGS), token, (authorized(TAGS, "Bearer t1"), other), error=Unauthorized)
@@ -497,9 +511,9 @@ def test_a_challenge_that_nothing_answers_is_the_answer() -> None:
 
 def test_basic_credentials_are_not_sent_twice_to_who_refuses_them() -> None:
     """A client must not repeat what was refused (RFC 9110, section 15.5.2)."""
-    registry = play(enter("registry.example", USER, retry=ONCE), (PING, Reply(401, BASIC)))
+    registry = play(ping("registry.example", USER, retry=ONCE), (PING, Response(401, BASIC)))
     way = registry.access(REPOSITORY)
-    refused = authorized(TAGS, USER.basic), Reply(401, BASIC)
+    refused = authorized(TAGS, USER.basic), Response(401, BASIC)
     play(way.send(TAGS), refused, error=Unauthorized)
 
 
@@ -509,7 +523,7 @@ def test_basic_credentials_are_not_sent_twice_to_who_refuses_them() -> None:
 def test_an_identity_token_is_exchanged_by_oauth2() -> None:
     """`grant_type=refresh_token`, `service`, `client_id`, `scope` (OAuth2 Token Authentication)."""
     way = found(IDENTITY).access(REPOSITORY, "pull,push", OTHER)
-    answer = Reply(200, body=b'{"access_token": "t1", "expires_in": 300, "scope": "any"}')
+    answer = Response(200, body=b'{"access_token": "t1", "expires_in": 300, "scope": "any"}')
     step = exchange(f"{PUSH} {pull(OTHER)}"), answer
     play(way.send(TAGS), step, sent("t1"))
 
@@ -520,7 +534,7 @@ def test_a_token_server_without_oauth2_gets_the_token_as_a_password(status: int)
     basic = "Basic " + b64encode(b"someone:refresh me").decode()
     play(
         found(IDENTITY).access(REPOSITORY).send(TAGS),
-        (exchange(pull()), Reply(status)),
+        (exchange(pull()), Response(status)),
         (ask(pull(), basic=basic), given("t1")),
         sent("t1"),
     )
@@ -531,7 +545,7 @@ def test_a_password_goes_before_the_token_where_both_are_there() -> None:
     both = Credentials("someone", "open sesame", "refresh me")
     play(
         found(both).access(REPOSITORY).send(TAGS),
-        (exchange(pull()), Reply(404)),
+        (exchange(pull()), Response(404)),
         (ask(pull(), basic=USER.basic), given("t1")),
         sent("t1"),
     )
@@ -554,7 +568,7 @@ def test_a_refused_identity_token_is_no_reason_to_try_it_elsewhere(
     """The token server knows the form, and refuses: it is told as it is."""
     error = play(
         found(IDENTITY).access(REPOSITORY).send(TAGS),
-        (exchange(pull()), Reply(status, {"location": "https://evil.example/"})),
+        (exchange(pull()), Response(status, {"location": "https://evil.example/"})),
         error=kind,
         match=f"the token server answered POST {REALM} with {status}",
     )
@@ -575,17 +589,17 @@ def test_a_registry_token_is_sent_as_it_is() -> None:
 def test_a_refused_registry_token_is_unauthorized(challenge: dict[str, str]) -> None:
     """It is all there is: neither a realm nor a second try could help."""
     way = found(READY).access(REPOSITORY)
-    refused = authorized(TAGS, "Bearer as-it-is"), Reply(401, challenge)
+    refused = authorized(TAGS, "Bearer as-it-is"), Response(401, challenge)
     play(way.send(TAGS), refused, error=Unauthorized)
 
 
 def test_a_401_without_a_challenge_is_the_answer() -> None:
     """A 401 MUST name what it wants (RFC 9110, section 15.5.2); nothing can be tried without it."""
     for credentials in (READY, USER):
-        way = Registry(HOME, credentials, retry=ONCE).access(REPOSITORY)
+        way = RegistrySession(HOME, credentials, retry=ONCE).access(REPOSITORY)
         said = "Bearer as-it-is" if credentials is READY else ""
-        call = authorized(TAGS, said) if said else TAGS
-        assert play(way.send(TAGS), (call, Reply(401))).status == 401
+        request = authorized(TAGS, said) if said else TAGS
+        assert play(way.send(TAGS), (request, Response(401))).status == 401
 
 
 # --- The token server's bad moments
@@ -596,8 +610,8 @@ def test_a_token_server_in_trouble_is_asked_again() -> None:
     registry = found(retry=Retry(attempts=3))
     play(
         registry.access(REPOSITORY).send(TAGS),
-        (ask(pull()), Reply(429, {"retry-after": "7"})),
-        (later(ask(pull()), 7.0), Reply(503)),
+        (ask(pull()), Response(429, {"retry-after": "7"})),
+        (later(ask(pull()), 7.0), Response(503)),
         (later(ask(pull()), 1.5), given("t1")),
         sent("t1"),
     )
@@ -605,13 +619,13 @@ def test_a_token_server_in_trouble_is_asked_again() -> None:
 
 def test_a_token_server_out_of_reach_is_tried_as_often_as_anyone() -> None:
     """Its attempts are its own: the call that needs the token does not multiply them."""
-    cut = TransportFailed("no way there", reason="connect")
+    cut = TransportError("no way there", reason="connect")
     way = found(retry=Retry(attempts=3)).access(REPOSITORY)
     steps = [(later(ask(pull()), pause), cut) for pause in (0.0, 0.5, 1.5)]
-    play(way.send(TAGS), *steps, error=TransportFailed)
+    play(way.send(TAGS), *steps, error=TransportError)
 
 
-@pytest.mark.parametrize("answer", [TransportFailed("cut", reason="cut"), Reply(502)])
+@pytest.mark.parametrize("answer", [TransportError("cut", reason="cut"), Response(502)])
 def test_a_lost_answer_of_the_oauth2_form_is_asked_for_again(answer: Answer) -> None:
     """A second token does no harm, and registries take an identity token more than once."""
     way = found(IDENTITY, retry=Retry(attempts=2)).access(REPOSITORY)
@@ -623,9 +637,11 @@ def test_nobody_waits_for_a_token_to_give_up_with() -> None:
     """A call in a hurry gets a token in a hurry, or none."""
     registry = found(retry=Retry(attempts=3))
     way = registry.access(REPOSITORY)
-    call = Call("DELETE", f"{HOME}/v2/x", patience=Patience.HURRY)
-    hurried = Call("GET", ask(pull()).url, patience=Patience.HURRY, named_by="registry.example")
-    play(way.send(call), (hurried, Reply(503)), error=RegistryError, match="the token server")
+    request = Request("DELETE", f"{HOME}/v2/x", timeout=Timeout.SHORT)
+    hurried = Request(
+        "GET", ask(pull()).url, timeout=Timeout.SHORT, redirected_from="registry.example"
+    )
+    play(way.send(request), (hurried, Response(503)), error=RegistryError, match="the token server")
 
 
 def test_a_view_is_a_value() -> None:

@@ -46,18 +46,18 @@ from brolga.errors import (
     RateLimited,
     RegistryError,
     SourceError,
-    TransportFailed,
+    TransportError,
     Unauthorized,
     UploadInterrupted,
 )
 from brolga.protocol import (
-    BodyFailed,
-    Call,
-    Patience,
-    Reply,
+    BodyError,
+    Request,
+    Response,
     Retry,
-    Session,
-    Style,
+    Timeout,
+    UploadSession,
+    UploadStrategy,
     mount_blob,
     upload_bytes,
     upload_stream,
@@ -72,12 +72,12 @@ if TYPE_CHECKING:
     from brolga.spec.descriptor import Descriptor
 
 OCTETS = {"Content-Type": "application/octet-stream"}
-MISMATCHED = Reply(400, body=b'{"errors": [{"code": "DIGEST_INVALID"}]}')
+MISMATCHED = Response(400, body=b'{"errors": [{"code": "DIGEST_INVALID"}]}')
 BODY = [b"bl", b"", b"ob"]
-NEXT = Reply(202, {"location": SECOND, "range": "0-3"}, sent=4)
-CREATED = Reply(201, {"location": "/v2/team/app/blobs/somewhere"})
-CUT = TransportFailed("the connection was cut", reason="cut", sent=3)
-TOKEN = Reply(200, body=b'{"token": "t1"}')
+NEXT = Response(202, {"location": SECOND, "range": "0-3"}, sent=4)
+CREATED = Response(201, {"location": "/v2/team/app/blobs/somewhere"})
+CUT = TransportError("the connection was cut", reason="cut", sent=3)
+TOKEN = Response(200, body=b'{"token": "t1"}')
 
 
 def seal() -> Descriptor:
@@ -101,26 +101,26 @@ def test_an_upload_is_post_patch_put() -> None:
 
 def test_the_stream_has_no_range_and_the_other_calls_have_an_empty_body() -> None:
     """Docker's form of a stream of unknown length; "Content-Length: 0" is a MUST of the POST."""
-    calls: list[Call] = []
+    requests: list[Request] = []
     answers = iter([ACCEPTED, NEXT, CREATED])
 
-    def answer(call: Call) -> Answer:
-        calls.append(joined(call))
+    def answer(request: Request) -> Answer:
+        requests.append(joined(request))
         return next(answers)
 
     drive(uploading(access(), BODY, seal), answer)
-    assert [call.body for call in calls] == [b"", BODY, b""]
-    assert [name for call in calls for name in call.headers] == ["Content-Type"]
+    assert [request.body for request in requests] == [b"", BODY, b""]
+    assert [name for request in requests for name in request.headers] == ["Content-Type"]
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204])
 def test_a_patch_succeeds_with_each_status_that_registries_use(status: int) -> None:
     """The spec says 202; ECR answers 201 (aws/containers-roadmap#2831), JFrog 200 and 204."""
-    reply = Reply(status, {"location": SECOND})
+    response = Response(status, {"location": SECOND})
     play(
         uploading(access(), BODY, seal),
         (POST, ACCEPTED),
-        (patch(BODY), reply),
+        (patch(BODY), response),
         (put(), CREATED),
     )
 
@@ -128,13 +128,13 @@ def test_a_patch_succeeds_with_each_status_that_registries_use(status: int) -> N
 @pytest.mark.parametrize("status", [201, 204])
 def test_a_put_succeeds_with_201_or_204(status: int) -> None:
     """The closing of the session MUST be 201 Created; 204 was distribution's answer of old."""
-    reply = Reply(status)
-    play(uploading(access(), BODY, seal), (POST, ACCEPTED), (patch(BODY), NEXT), (put(), reply))
+    response = Response(status)
+    play(uploading(access(), BODY, seal), (POST, ACCEPTED), (patch(BODY), NEXT), (put(), response))
 
 
 def test_a_range_that_stands_still_is_not_believed() -> None:
     """ECR's Range stays at the first chunk although all is stored (aws/containers-roadmap#2831)."""
-    stale = Reply(201, {"location": SECOND, "range": "0-0"}, sent=4)
+    stale = Response(201, {"location": SECOND, "range": "0-0"}, sent=4)
     play(
         uploading(access(), BODY, seal),
         (POST, ACCEPTED),
@@ -148,7 +148,7 @@ def test_a_patch_without_location_keeps_the_session() -> None:
     play(
         uploading(access(), BODY, seal),
         (POST, ACCEPTED),
-        (patch(BODY), Reply(202)),
+        (patch(BODY), Response(202)),
         (put(FIRST), CREATED),
     )
 
@@ -159,10 +159,10 @@ def test_a_session_on_another_host_gets_no_authorization() -> None:
     bearer = "Bearer t1"
     play(
         uploading(access(USER), BODY, seal),
-        (POST, Reply(401, BEARER)),
+        (POST, Response(401, BEARER)),
         (token_call(USER), TOKEN),
-        (authorized(POST, bearer), Reply(202, {"location": away})),
-        (elsewhere(patch(BODY, away)), Reply(202, {"location": FIRST})),
+        (authorized(POST, bearer), Response(202, {"location": away})),
+        (elsewhere(patch(BODY, away)), Response(202, {"location": FIRST})),
         (authorized(put(FIRST), bearer), CREATED),
     )
 
@@ -181,11 +181,11 @@ def test_another_port_and_a_longer_name_are_other_origins(away: str, named_by: s
     """
     play(
         uploading(access(USER), BODY, seal),
-        (POST, Reply(401, BEARER)),
+        (POST, Response(401, BEARER)),
         (token_call(USER), TOKEN),
-        (authorized(POST, "Bearer t1"), Reply(202, {"location": away})),
-        (replace(patch(BODY, away), named_by=named_by), Reply(401, BEARER)),
-        (replace(delete(away), named_by=named_by), Reply(401, BEARER)),
+        (authorized(POST, "Bearer t1"), Response(202, {"location": away})),
+        (replace(patch(BODY, away), redirected_from=named_by), Response(401, BEARER)),
+        (replace(delete(away), redirected_from=named_by), Response(401, BEARER)),
         error=Unauthorized,
     )
 
@@ -194,14 +194,14 @@ def test_another_port_and_a_longer_name_are_other_origins(away: str, named_by: s
 def test_a_location_that_lost_its_port_is_told_at_once(reason: str) -> None:
     """The proxy in front did not pass the Host header on: to try again is in vain."""
     lost = "https://registry.example:8443/u?"
-    failed = TransportFailed("cannot connect", reason=reason)
-    delete_lost = replace(delete(lost), named_by="registry.example")
+    failed = TransportError("cannot connect", reason=reason)
+    delete_lost = replace(delete(lost), redirected_from="registry.example")
     error = play(
         uploading(access(USER), BODY, seal),
-        (POST, Reply(401, BEARER)),
+        (POST, Response(401, BEARER)),
         (token_call(USER), TOKEN),
-        (authorized(POST, "Bearer t1"), Reply(202, {"location": lost})),
-        (replace(patch(BODY, lost), named_by="registry.example"), failed),
+        (authorized(POST, "Bearer t1"), Response(202, {"location": lost})),
+        (replace(patch(BODY, lost), redirected_from="registry.example"), failed),
         (delete_lost, failed),
         error=ProtocolViolation,
         match="named https://registry.example:8443/u, and cannot connect",
@@ -217,7 +217,7 @@ def test_a_401_to_the_post_is_answered_by_a_token_and_a_second_post() -> None:
     bearer = "Bearer t1"
     play(
         uploading(access(), BODY, seal),
-        (POST, Reply(401, BEARER)),
+        (POST, Response(401, BEARER)),
         (token_call(), TOKEN),
         (authorized(POST, bearer), ACCEPTED),
         (authorized(patch(BODY), bearer), NEXT),
@@ -231,30 +231,30 @@ def test_a_401_to_the_stream_never_sends_it_again(whole: bool) -> None:
 
     A stream can be read once: a second PATCH would carry nothing, or the rest, and be committed.
     """
-    calls: list[Call] = []
+    requests: list[Request] = []
     # A token is to be had, and every other call would be welcome: the temptation is complete.
-    answers = {"POST": ACCEPTED, "PATCH": Reply(401, BEARER, whole=whole), "GET": TOKEN}
+    answers = {"POST": ACCEPTED, "PATCH": Response(401, BEARER, complete=whole), "GET": TOKEN}
 
-    def answer(call: Call) -> Answer:
-        calls.append(joined(call))
-        return answers.get(call.method, Reply(201))
+    def answer(request: Request) -> Answer:
+        requests.append(joined(request))
+        return answers.get(request.method, Response(201))
 
     with pytest.raises(Unauthorized):
         drive(uploading(access(USER), BODY, seal), answer)
-    assert [call.body == BODY for call in calls].count(True) == 1
-    assert [call.method for call in calls] == ["POST", "PATCH", "DELETE"]
+    assert [request.body == BODY for request in requests].count(True) == 1
+    assert [request.method for request in requests] == ["POST", "PATCH", "DELETE"]
 
 
 def test_a_token_that_died_during_the_stream_is_renewed_for_the_put() -> None:
     """GitLab's tokens live five minutes: a long PATCH ends with a dead one."""
     play(
         uploading(access(), BODY, seal),
-        (POST, Reply(401, BEARER)),
+        (POST, Response(401, BEARER)),
         (token_call(), TOKEN),
         (authorized(POST, "Bearer t1"), ACCEPTED),
         (authorized(patch(BODY), "Bearer t1"), NEXT),
-        (authorized(put(), "Bearer t1"), Reply(401, BEARER)),
-        (token_call(patience=Patience.LONG), Reply(200, body=b'{"token": "t2"}')),
+        (authorized(put(), "Bearer t1"), Response(401, BEARER)),
+        (token_call(patience=Timeout.LONG), Response(200, body=b'{"token": "t2"}')),
         (authorized(put(), "Bearer t2"), CREATED),
     )
 
@@ -265,9 +265,9 @@ def test_a_token_that_died_is_renewed_to_cancel_the_session() -> None:
         uploading(access(), BODY, seal),
         (POST, ACCEPTED),
         (patch(BODY), CUT),
-        (delete(FIRST), Reply(401, BEARER)),
-        (token_call(patience=Patience.HURRY), TOKEN),
-        (authorized(delete(FIRST), "Bearer t1"), Reply(204)),
+        (delete(FIRST), Response(401, BEARER)),
+        (token_call(patience=Timeout.SHORT), TOKEN),
+        (authorized(delete(FIRST), "Bearer t1"), Response(204)),
         error=UploadInterrupted,
     )
 
@@ -295,13 +295,13 @@ def test_location_is_resolved_and_its_query_kept(
 ) -> None:
     """The location MAY be absolute or relative and MAY contain critical query parameters."""
     closing = f"{session}&" if closing is None else closing
-    closed = Call("PUT", closing + QUERY, body=b"", patience=Patience.LONG)
+    closed = Request("PUT", closing + QUERY, body=b"", timeout=Timeout.LONG)
     named_by = "registry.example" if "other.example" in session else ""
     play(
         uploading(access(), BODY, seal),
-        (POST, Reply(202, {"location": said})),
-        (replace(patch(BODY, session), named_by=named_by), Reply(202)),
-        (replace(closed, named_by=named_by), CREATED),
+        (POST, Response(202, {"location": said})),
+        (replace(patch(BODY, session), redirected_from=named_by), Response(202)),
+        (replace(closed, redirected_from=named_by), CREATED),
     )
 
 
@@ -310,7 +310,7 @@ def test_a_location_of_a_query_alone_replaces_the_query() -> None:
     play(
         uploading(access(), BODY, seal),
         (POST, ACCEPTED),
-        (patch(BODY), Reply(202, {"location": "?_state=b"})),
+        (patch(BODY), Response(202, {"location": "?_state=b"})),
         (put(SECOND), CREATED),
     )
 
@@ -320,7 +320,7 @@ def test_a_session_without_location_is_a_violation(headers: dict[str, str]) -> N
     """The POST's answer MUST include the Location header (POST then PUT)."""
     play(
         uploading(access(), BODY, seal),
-        (POST, Reply(202, headers)),
+        (POST, Response(202, headers)),
         error=ProtocolViolation,
         match="without a Location",
     )
@@ -351,7 +351,7 @@ def test_a_location_that_is_not_safe_to_call_is_a_violation(said: str) -> None:
     """A Location may lead out of TLS, inside (CVE-2026-48978), or be no URL at all."""
     error = play(
         uploading(access(USER), BODY, seal),
-        (POST, Reply(202, {"location": said})),
+        (POST, Response(202, {"location": said})),
         error=ProtocolViolation,
         match="the registry's Location",
     )
@@ -363,8 +363,8 @@ def test_a_bad_location_after_the_stream_cancels_the_session_that_is_known() -> 
     play(
         uploading(access(), BODY, seal),
         (POST, ACCEPTED),
-        (patch(BODY), Reply(202, {"location": "http://[::1"})),
-        (delete(FIRST), Reply(204)),
+        (patch(BODY), Response(202, {"location": "http://[::1"})),
+        (delete(FIRST), Response(204)),
         error=ProtocolViolation,
     )
 
@@ -393,8 +393,8 @@ def test_a_refusal_of_the_stream_is_itself_and_the_session_is_cancelled(
     play(
         uploading(access(), BODY, seal),
         (POST, ACCEPTED),
-        (patch(BODY), Reply(status, sent=2, whole=whole)),
-        (delete(FIRST), Reply(204)),
+        (patch(BODY), Response(status, sent=2, complete=whole)),
+        (delete(FIRST), Response(204)),
         error=kind,
         match=str(status),
     )
@@ -406,8 +406,8 @@ def test_an_early_success_is_an_interruption(status: int) -> None:
     error = play(
         uploading(access(), BODY, seal),
         (POST, ACCEPTED),
-        (patch(BODY), Reply(status, {"location": SECOND}, sent=2, whole=False)),
-        (delete(FIRST), Reply(204)),
+        (patch(BODY), Response(status, {"location": SECOND}, sent=2, complete=False)),
+        (delete(FIRST), Response(204)),
         error=UploadInterrupted,
         match="after 2 bytes",
     )
@@ -417,7 +417,7 @@ def test_an_early_success_is_an_interruption(status: int) -> None:
 @pytest.mark.parametrize("status", [200, 201, 204, 303])
 def test_a_post_that_opens_no_session_is_a_violation(status: int) -> None:
     """Upon success, the response MUST have a code of 202 Accepted (POST then PUT)."""
-    play(uploading(access(), BODY, seal), (POST, Reply(status)), error=ProtocolViolation)
+    play(uploading(access(), BODY, seal), (POST, Response(status)), error=ProtocolViolation)
 
 
 @pytest.mark.parametrize("status", [400, 416, 500, 503])
@@ -428,9 +428,9 @@ def test_a_refusal_of_the_put_is_itself_and_the_session_is_cancelled(status: int
         uploading(access(), BODY, seal),
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
-        (put(), Reply(status, body=body)),
-        (HEAD, Reply(404)),  # it, or another one that a proxy sent, may have done its work
-        (delete(SECOND), Reply(404)),
+        (put(), Response(status, body=body)),
+        (HEAD, Response(404)),  # it, or another one that a proxy sent, may have done its work
+        (delete(SECOND), Response(404)),
         error=RegistryError,
     )
     assert (error.status, error.code) == (status, "BLOB_UPLOAD_INVALID")
@@ -443,9 +443,9 @@ def test_a_put_that_is_not_confirmed_is_a_violation(status: int) -> None:
         uploading(access(), BODY, seal),
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
-        (put(), Reply(status)),
-        *(((HEAD, Reply(404)),) if status != 303 else ()),
-        (delete(SECOND), Reply(204)),
+        (put(), Response(status)),
+        *(((HEAD, Response(404)),) if status != 303 else ()),
+        (delete(SECOND), Response(204)),
         error=ProtocolViolation,
     )
 
@@ -459,7 +459,7 @@ def test_a_cut_stream_is_an_interruption() -> None:
         uploading(access(), BODY, seal),
         (POST, ACCEPTED),
         (patch(BODY), CUT),
-        (delete(FIRST), Reply(204)),
+        (delete(FIRST), Response(204)),
         error=UploadInterrupted,
         match="after 3 bytes",
     )
@@ -468,7 +468,7 @@ def test_a_cut_stream_is_an_interruption() -> None:
 
 def test_a_post_without_an_answer_fails_as_itself() -> None:
     """No session is known, so there is nothing to cancel."""
-    play(uploading(access(), BODY, seal), (POST, CUT), error=TransportFailed)
+    play(uploading(access(), BODY, seal), (POST, CUT), error=TransportError)
 
 
 LENGTH = {"content-length": "4"}
@@ -487,32 +487,32 @@ OTHER = {"docker-content-digest": str(Digest.of(b"other"))}
         LENGTH | {"docker-content-digest": str(Digest.of(b"blob", "sha512"))},
     ],
 )
-@pytest.mark.parametrize("lost", [CUT, *map(Reply, (200, 202, 203, 408, 500, 502, 504, 524))])
+@pytest.mark.parametrize("lost", [CUT, *map(Response, (200, 202, 203, 408, 500, 502, 504, 524))])
 def test_a_put_whose_answer_was_lost_succeeds_where_the_blob_is_there(
     lost: Answer, said: dict[str, str]
 ) -> None:
     """A commit may outlast a proxy's patience (goharbor/harbor#19573): ask before failing."""
     flow = uploading(access(), BODY, seal)
-    steps = (POST, ACCEPTED), (patch(BODY), NEXT), (put(), lost), (HEAD, Reply(200, said))
+    steps = (POST, ACCEPTED), (patch(BODY), NEXT), (put(), lost), (HEAD, Response(200, said))
     # The PUT may not have come to it, and another upload brought the blob: a session is left then.
-    assert play(flow, *steps, (delete(SECOND), Reply(404))) is BLOB
+    assert play(flow, *steps, (delete(SECOND), Response(404))) is BLOB
 
 
 # What does not show the blob: the last ones are a page of a proxy, which answers 200 to all, and
 # another blob under our name.
 ABSENT = [
-    Reply(404),
-    Reply(307),
-    Reply(500),
+    Response(404),
+    Response(307),
+    Response(500),
     CUT,
-    Reply(401),
-    Reply(206, LENGTH),
-    Reply(200),
-    Reply(200, {"content-length": ""}),
-    Reply(200, {"content-length": "3"}),
-    Reply(200, OTHER),
-    Reply(200, LENGTH | OTHER),
-    Reply(200, DIGEST | {"content-length": "3"}),
+    Response(401),
+    Response(206, LENGTH),
+    Response(200),
+    Response(200, {"content-length": ""}),
+    Response(200, {"content-length": "3"}),
+    Response(200, OTHER),
+    Response(200, LENGTH | OTHER),
+    Response(200, DIGEST | {"content-length": "3"}),
 ]
 
 
@@ -525,7 +525,7 @@ def test_a_put_without_an_answer_fails_where_the_blob_is_not_shown(shown: Answer
         (patch(BODY), NEXT),
         (put(), CUT),
         (HEAD, shown),
-        (delete(SECOND), Reply(204)),
+        (delete(SECOND), Response(204)),
         error=UploadInterrupted,
         match="does not show the blob",
     )
@@ -534,22 +534,22 @@ def test_a_put_without_an_answer_fails_where_the_blob_is_not_shown(shown: Answer
 
 def test_a_blob_may_be_shown_elsewhere() -> None:
     """A registry that keeps its blobs elsewhere sends a HEAD there as well."""
-    away = elsewhere(Call("HEAD", "https://cdn.example/blob"))
+    away = elsewhere(Request("HEAD", "https://cdn.example/blob"))
     flow = uploading(access(), BODY, seal)
     steps = (POST, ACCEPTED), (patch(BODY), NEXT), (put(), CUT)
-    there = Reply(307, {"location": away.url})
-    shown = (away, Reply(200, LENGTH)), (delete(SECOND), Reply(404))
+    there = Response(307, {"location": away.url})
+    shown = (away, Response(200, LENGTH)), (delete(SECOND), Response(404))
     assert play(flow, *steps, (HEAD, there), *shown) is BLOB
 
 
-@pytest.mark.parametrize("shown", [Reply(404), Reply(200), CUT])
+@pytest.mark.parametrize("shown", [Response(404), Response(200), CUT])
 def test_a_blob_that_is_not_shown_elsewhere_is_not_believed(shown: Answer) -> None:
     """A redirect to a page that answers 200 to all is no blob."""
-    away = elsewhere(Call("HEAD", "https://cdn.example/blob"))
+    away = elsewhere(Request("HEAD", "https://cdn.example/blob"))
     flow = uploading(access(), BODY, seal)
     steps = (POST, ACCEPTED), (patch(BODY), NEXT), (put(), CUT)
-    there = HEAD, Reply(307, {"location": away.url})
-    gone = delete(SECOND), Reply(404)
+    there = HEAD, Response(307, {"location": away.url})
+    gone = delete(SECOND), Response(404)
     play(flow, *steps, there, (away, shown), gone, error=UploadInterrupted)
 
 
@@ -558,8 +558,8 @@ def test_the_closing_is_made_once() -> None:
     way = access(retry=Retry(attempts=3))
     flow = uploading(way, BODY, seal)
     steps = (POST, ACCEPTED), (patch(BODY), NEXT), (put(), CUT)
-    asked = (HEAD, Reply(503)), (later(HEAD, 0.5), Reply(200, LENGTH))
-    assert play(flow, *steps, *asked, (delete(SECOND), Reply(404))) is BLOB
+    asked = (HEAD, Response(503)), (later(HEAD, 0.5), Response(200, LENGTH))
+    assert play(flow, *steps, *asked, (delete(SECOND), Response(404))) is BLOB
 
 
 @pytest.mark.parametrize("shown", ABSENT)
@@ -569,9 +569,9 @@ def test_a_gateway_error_of_the_put_is_itself_where_the_blob_is_not_shown(shown:
         uploading(access(), BODY, seal),
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
-        (put(), Reply(504)),
+        (put(), Response(504)),
         (HEAD, shown),
-        (delete(SECOND), Reply(204)),
+        (delete(SECOND), Response(204)),
         error=RegistryError,
     )
     assert error.status == 504
@@ -596,7 +596,7 @@ def test_a_failure_of_the_source_cancels_the_session_and_comes_out_as_it_was(
         uploading(access(), BODY, seal),
         (POST, ACCEPTED),
         (patch(BODY), failure),
-        (delete(FIRST), Reply(204)),
+        (delete(FIRST), Response(204)),
         error=type(failure),
     )
     assert error is failure
@@ -607,19 +607,19 @@ def test_a_failure_of_the_source_cancels_the_session_and_comes_out_as_it_was(
     [
         (None, FIRST),
         (NEXT, SECOND),
-        (Reply(200, {"location": SECOND}), SECOND),
-        (Reply(202), FIRST),
-        (Reply(202, {"location": ""}), FIRST),
-        (Reply(202, {"location": "http://[::1"}), FIRST),
-        (Reply(202, {"location": "https://127.0.0.1/u"}), FIRST),
-        (Reply(307, {"location": "/login"}), FIRST),
-        (Reply(401, {"location": "/login"} | BEARER), FIRST),
-        (Reply(500, {"location": "/sorry"}), FIRST),
+        (Response(200, {"location": SECOND}), SECOND),
+        (Response(202), FIRST),
+        (Response(202, {"location": ""}), FIRST),
+        (Response(202, {"location": "http://[::1"}), FIRST),
+        (Response(202, {"location": "https://127.0.0.1/u"}), FIRST),
+        (Response(307, {"location": "/login"}), FIRST),
+        (Response(401, {"location": "/login"} | BEARER), FIRST),
+        (Response(500, {"location": "/sorry"}), FIRST),
     ],
 )
 @pytest.mark.parametrize("failure", FAILURES, ids=repr)
 def test_a_session_is_given_up_where_it_is_now(
-    failure: BaseException, reply: Reply | None, session: str
+    failure: BaseException, response: Response | None, session: str
 ) -> None:
     """Cancel at the Location of the preceding PATCH: docker-registry 2.8 takes no other.
 
@@ -628,8 +628,8 @@ def test_a_session_is_given_up_where_it_is_now(
     error = play(
         uploading(access(), BODY, seal),
         (POST, ACCEPTED),
-        (patch(BODY), BodyFailed(failure, reply)),
-        (delete(session), Reply(204)),
+        (patch(BODY), BodyError(failure, response)),
+        (delete(session), Response(204)),
         error=type(failure),
     )
     assert error is failure
@@ -642,10 +642,10 @@ def test_an_interrupt_under_a_chunk_is_given_up_where_its_answer_says() -> None:
     failure = KeyboardInterrupt()
     headers = {"Content-Type": "application/octet-stream", "Content-Range": "0-2"}
     error = play(
-        upload_stream(access(), Known(BODY), seal, style=Style(chunk=3)),
+        upload_stream(access(), Known(BODY), seal, style=UploadStrategy(chunk=3)),
         (POST, ACCEPTED),
-        (Call("PATCH", FIRST, headers, b"blo", Patience.LONG), BodyFailed(failure, NEXT)),
-        (delete(SECOND), Reply(204)),
+        (Request("PATCH", FIRST, headers, b"blo", Timeout.LONG), BodyError(failure, NEXT)),
+        (delete(SECOND), Response(204)),
         error=KeyboardInterrupt,
     )
     assert error is failure
@@ -654,7 +654,7 @@ def test_an_interrupt_under_a_chunk_is_given_up_where_its_answer_says() -> None:
 @pytest.mark.parametrize(
     "failure",
     [
-        TransportFailed("the other registry is gone", reason="cut"),
+        TransportError("the other registry is gone", reason="cut"),
         RegistryError("no", method="GET", url="", status=500),
         DigestMismatch("other bytes", expected="", actual=""),
         UploadInterrupted("another upload", sent=0, acknowledged=0),
@@ -678,11 +678,11 @@ def test_a_source_that_fails_between_chunks_is_no_failure_of_the_registry(
             Known(source()),
             seal,
             known=BLOB,
-            style=Style(chunk=2),
+            style=UploadStrategy(chunk=2),
         ),
         (POST, ACCEPTED),
-        (Call("PATCH", FIRST, {**OCTETS, "Content-Range": "0-1"}, b"bl", Patience.LONG), NEXT),
-        (delete(SECOND), Reply(204)),
+        (Request("PATCH", FIRST, {**OCTETS, "Content-Range": "0-1"}, b"bl", Timeout.LONG), NEXT),
+        (delete(SECOND), Response(204)),
         error=type(failure),
     )
     assert error is failure
@@ -706,7 +706,7 @@ def test_a_chunk_is_let_go_before_the_next_one_is_gathered() -> None:
         seen.append(alive() is not None)
         yield b"b"
 
-    flow = upload_stream(access(), Known(source()), seal, style=Style(chunk=2))
+    flow = upload_stream(access(), Known(source()), seal, style=UploadStrategy(chunk=2))
     next(flow)
     flow.send(ACCEPTED)
     assert not seen
@@ -717,13 +717,13 @@ def test_a_chunk_is_let_go_before_the_next_one_is_gathered() -> None:
 
 def test_a_body_that_is_cut_on_its_own_side_is_no_interruption_here() -> None:
     """A body may come from another registry: its failure is that side's."""
-    failure = TransportFailed("the other registry is gone", reason="cut")
+    failure = TransportError("the other registry is gone", reason="cut")
     error = play(
         uploading(access(retry=Retry(attempts=3)), BODY, seal),
         (POST, ACCEPTED),
-        (patch(BODY), BodyFailed(failure)),
-        (delete(FIRST), Reply(204)),
-        error=TransportFailed,
+        (patch(BODY), BodyError(failure)),
+        (delete(FIRST), Response(204)),
+        error=TransportError,
     )
     assert error is failure
 
@@ -731,10 +731,10 @@ def test_a_body_that_is_cut_on_its_own_side_is_no_interruption_here() -> None:
 @pytest.mark.parametrize(
     "refusal",
     [
-        Reply(404),
-        Reply(405),
-        Reply(500, body=b"<html>"),
-        Reply(401),
+        Response(404),
+        Response(405),
+        Response(500, body=b"<html>"),
+        Response(401),
         CUT,
         OSError("the driver's own"),
     ],
@@ -769,8 +769,8 @@ def test_a_dropped_flow_makes_no_call(answered: int) -> None:
     """A generator that is closed must not yield (PEP 342): nobody would make the call."""
     flow = uploading(access(), BODY, seal)
     next(flow)
-    for reply in (ACCEPTED, NEXT)[:answered]:
-        flow.send(reply)
+    for response in (ACCEPTED, NEXT)[:answered]:
+        flow.send(response)
     flow.close()  # RuntimeError "generator ignored GeneratorExit" if it made a call
 
 
@@ -789,7 +789,7 @@ def test_a_stream_without_a_digest_is_not_committed() -> None:
         uploading(access(), BODY, sealed_too_early),
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
-        (delete(SECOND), Reply(204)),
+        (delete(SECOND), Response(204)),
         error=NotComputed,
     )
 
@@ -804,8 +804,8 @@ def test_another_digest_is_a_mismatch() -> None:
         uploading(access(), BODY, seal),
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
-        (put(), Reply(201, {"docker-content-digest": str(other)})),
-        (delete(SECOND), Reply(404)),
+        (put(), Response(201, {"docker-content-digest": str(other)})),
+        (delete(SECOND), Response(404)),
         error=DigestMismatch,
     )
     assert (error.expected, error.actual) == (str(BLOB.digest), str(other))
@@ -820,7 +820,7 @@ def test_a_digest_that_does_not_contradict_is_no_mismatch(said: str) -> None:
         uploading(access(), BODY, seal),
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
-        (put(), Reply(201, {"docker-content-digest": said})),
+        (put(), Response(201, {"docker-content-digest": said})),
     )
 
 
@@ -832,9 +832,9 @@ def test_a_digest_that_the_registry_does_not_agree_with_is_a_mismatch(status: in
         uploading(access(), BODY, seal),
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
-        (put(), Reply(status, body=body)),
-        *(((HEAD, Reply(404)),) if status == 500 else ()),
-        (delete(SECOND), Reply(404)),
+        (put(), Response(status, body=body)),
+        *(((HEAD, Response(404)),) if status == 500 else ()),
+        (delete(SECOND), Response(404)),
         error=DigestMismatch,
         match="other bytes than sha256:",
     )
@@ -845,11 +845,11 @@ def test_a_digest_that_the_registry_does_not_agree_with_is_a_mismatch(status: in
 # --- Bytes at hand
 
 
-def put_all(data: bytes = b"blob") -> Call:
+def put_all(data: bytes = b"blob") -> Request:
     """Return the call that sends a blob whole."""
     headers = {"Content-Type": "application/octet-stream"}
     url = f"{FIRST}&digest=sha256%3A{Digest.of(data).encoded}"
-    return Call("PUT", url, headers, data, Patience.LONG)
+    return Request("PUT", url, headers, data, Timeout.LONG)
 
 
 def test_bytes_go_out_in_one_put() -> None:
@@ -866,12 +866,12 @@ def test_no_bytes_are_an_empty_put() -> None:
     assert play(flow, (POST, ACCEPTED), (put_all(b""), CREATED)) is empty
 
 
-BY_POST = Call("POST", f"{UPLOADS}?{QUERY}", OCTETS, b"blob")
+BY_POST = Request("POST", f"{UPLOADS}?{QUERY}", OCTETS, b"blob")
 
 
-def by_post(post_max: int = 4, session: Session | None = None) -> Flow[Descriptor]:
+def by_post(post_max: int = 4, session: UploadSession | None = None) -> Flow[Descriptor]:
     """Upload bytes to a registry that takes tiny ones by the POST."""
-    style = Style(post_max=post_max)
+    style = UploadStrategy(single_post_max=post_max)
     return upload_bytes(access(), b"blob", BLOB, session=session, style=style)
 
 
@@ -883,10 +883,10 @@ def test_tiny_bytes_go_with_the_post() -> None:
 def test_what_is_not_tiny_or_has_a_session_goes_as_usual() -> None:
     """The bound is the style's."""
     assert play(by_post(3), (POST, ACCEPTED), (put_all(), CREATED)) is BLOB
-    assert play(by_post(session=Session(FIRST)), (put_all(), CREATED)) is BLOB
+    assert play(by_post(session=UploadSession(FIRST)), (put_all(), CREATED)) is BLOB
 
 
-@pytest.mark.parametrize("lost", [CUT, Reply(500), Reply(503)])
+@pytest.mark.parametrize("lost", [CUT, Response(500), Response(503)])
 def test_a_post_of_bytes_that_fails_is_followed_by_a_usual_upload(lost: Answer) -> None:
     """What the registry cannot do in one request it may do in two."""
     assert play(by_post(), (BY_POST, lost), (POST, ACCEPTED), (put_all(), CREATED)) is BLOB
@@ -895,21 +895,21 @@ def test_a_post_of_bytes_that_fails_is_followed_by_a_usual_upload(lost: Answer) 
 
 def test_a_post_of_bytes_that_is_refused_is_told() -> None:
     """Another form would be refused too."""
-    play(by_post(), (BY_POST, Reply(403)), error=Denied)
+    play(by_post(), (BY_POST, Response(403)), error=Denied)
     play(by_post(), (BY_POST, MISMATCHED), error=DigestMismatch)
 
 
 # --- Blobs whose digest is known
 
 
-def known(style: Style, attempts: int = 1, body: Known | None = None) -> Flow[Descriptor]:
+def known(style: UploadStrategy, attempts: int = 1, body: Known | None = None) -> Flow[Descriptor]:
     """Upload a blob whose digest is known before."""
     way = access(retry=Retry(attempts=attempts))
     return upload_stream(way, body or Known(BODY), seal, known=BLOB, style=style)
 
 
 WHOLE = replace(put_all(), body=BODY, size=4)
-ONE_PUT = Style(put_max=4)
+ONE_PUT = UploadStrategy(monolithic_max=4)
 
 
 def test_a_blob_of_known_length_goes_in_one_put() -> None:
@@ -919,7 +919,7 @@ def test_a_blob_of_known_length_goes_in_one_put() -> None:
 
 def test_a_larger_one_is_streamed() -> None:
     """A PUT that was cut has nothing to go on from on many registries."""
-    style = Style(put_max=3)
+    style = UploadStrategy(monolithic_max=3)
     assert play(known(style), (POST, ACCEPTED), (patch(BODY), NEXT), (put(), CREATED)) is BLOB
 
 
@@ -929,8 +929,8 @@ def test_a_put_that_was_cut_goes_on_by_a_patch() -> None:
         known(ONE_PUT, attempts=3),
         (POST, ACCEPTED),
         (WHOLE, CUT),
-        (HEAD, Reply(404)),
-        (Call("GET", FIRST, after_s=0.5), Reply(204, {"range": "0-1", "location": SECOND})),
+        (HEAD, Response(404)),
+        (Request("GET", FIRST, delay_s=0.5), Response(204, {"range": "0-1", "location": SECOND})),
         (patch([b"ob"], SECOND), NEXT),
         (put(), CREATED),
     )
@@ -942,10 +942,10 @@ def test_a_put_that_was_too_large_is_made_in_chunks() -> None:
     play(
         known(ONE_PUT, attempts=3),
         (POST, ACCEPTED),
-        (WHOLE, Reply(413, whole=False)),
-        (delete(FIRST), Reply(204)),
+        (WHOLE, Response(413, complete=False)),
+        (delete(FIRST), Response(204)),
         (POST, ACCEPTED),
-        (Call("PATCH", FIRST, chunk, b"blob", Patience.LONG), NEXT),
+        (Request("PATCH", FIRST, chunk, b"blob", Timeout.LONG), NEXT),
         (put(), CREATED),
     )
 
@@ -955,8 +955,8 @@ def test_an_answer_before_the_end_of_a_put_is_not_believed() -> None:
     play(
         known(ONE_PUT),
         (POST, ACCEPTED),
-        (WHOLE, Reply(201, sent=2, whole=False)),
-        (delete(FIRST), Reply(204)),
+        (WHOLE, Response(201, sent=2, complete=False)),
+        (delete(FIRST), Response(204)),
         error=UploadInterrupted,
         match="answered 201 after 2 bytes, before the end",
     )
@@ -967,18 +967,18 @@ def test_bytes_are_sent_again_with_a_new_token() -> None:
     play(
         upload_bytes(access(), b"blob", BLOB),
         (POST, ACCEPTED),
-        (put_all(), Reply(401, BEARER)),
-        (token_call(patience=Patience.LONG), TOKEN),
+        (put_all(), Response(401, BEARER)),
+        (token_call(patience=Timeout.LONG), TOKEN),
         (authorized(put_all(), "Bearer t1"), CREATED),
     )
 
 
 @pytest.mark.parametrize("said", [LENGTH, DIGEST])
-@pytest.mark.parametrize("lost", [CUT, Reply(502), Reply(504)])
+@pytest.mark.parametrize("lost", [CUT, Response(502), Response(504)])
 def test_bytes_whose_answer_was_lost_may_be_there(lost: Answer, said: dict[str, str]) -> None:
     """The same question as after a stream."""
-    steps = (POST, ACCEPTED), (put_all(), lost), (HEAD, Reply(200, said))
-    gone = delete(FIRST), Reply(404)
+    steps = (POST, ACCEPTED), (put_all(), lost), (HEAD, Response(200, said))
+    gone = delete(FIRST), Response(404)
     assert play(upload_bytes(access(), b"blob", BLOB), *steps, gone) is BLOB
 
 
@@ -988,9 +988,9 @@ def test_bytes_that_did_not_arrive_are_an_interruption(reason: str, sent: int) -
     error = play(
         upload_bytes(access(), b"blob", BLOB),
         (POST, ACCEPTED),
-        (put_all(), TransportFailed("no answer", reason=reason, sent=sent)),
-        (HEAD, Reply(404)),
-        (delete(FIRST), Reply(204)),
+        (put_all(), TransportError("no answer", reason=reason, sent=sent)),
+        (HEAD, Response(404)),
+        (delete(FIRST), Response(204)),
         error=UploadInterrupted,
         match=f"{sent} of 4 bytes were sent.*does not show",
     )
@@ -1001,17 +1001,17 @@ def test_bytes_that_did_not_arrive_are_an_interruption(reason: str, sent: int) -
     ("answer", "kind"),
     [
         (MISMATCHED, DigestMismatch),
-        (Reply(201, OTHER), DigestMismatch),
-        (Reply(403), Denied),
-        (Reply(413), RegistryError),
-        (Reply(303), ProtocolViolation),
+        (Response(201, OTHER), DigestMismatch),
+        (Response(403), Denied),
+        (Response(413), RegistryError),
+        (Response(303), ProtocolViolation),
         (KeyboardInterrupt(), KeyboardInterrupt),
     ],
 )
 def test_bytes_that_are_refused_leave_no_session(answer: Answer, kind: type[BaseException]) -> None:
     """Clients SHOULD send DELETE when aborting a blob upload (Cancel a blob upload)."""
     flow = upload_bytes(access(), b"blob", BLOB)
-    play(flow, (POST, ACCEPTED), (put_all(), answer), (delete(FIRST), Reply(204)), error=kind)
+    play(flow, (POST, ACCEPTED), (put_all(), answer), (delete(FIRST), Response(204)), error=kind)
 
 
 @pytest.mark.parametrize("answered", [0, 1])
@@ -1019,8 +1019,8 @@ def test_a_dropped_upload_of_bytes_makes_no_call(answered: int) -> None:
     """A generator that is closed must not yield (PEP 342)."""
     flow = upload_bytes(access(), b"blob", BLOB)
     next(flow)
-    for reply in (ACCEPTED,)[:answered]:
-        flow.send(reply)
+    for response in (ACCEPTED,)[:answered]:
+        flow.send(response)
     flow.close()
 
 
@@ -1029,7 +1029,7 @@ def test_a_dropped_upload_of_bytes_makes_no_call(answered: int) -> None:
 
 def test_an_open_session_needs_no_post() -> None:
     """A mount that was refused has opened one (Mounting a blob from another repository)."""
-    session = Session(FIRST)
+    session = UploadSession(FIRST)
     flow = uploading(access(), BODY, seal, session)
     assert play(flow, (patch(BODY), NEXT), (put(), CREATED)) is BLOB
     flow = upload_bytes(access(), b"blob", BLOB, session=session)
@@ -1037,7 +1037,9 @@ def test_an_open_session_needs_no_post() -> None:
 
 
 SOURCE = Repository.parse("registry.example/team/base")
-MOUNT = Call("POST", f"{UPLOADS}?mount=sha256%3A{BLOB.digest.encoded}&from=team%2Fbase", body=b"")
+MOUNT = Request(
+    "POST", f"{UPLOADS}?mount=sha256%3A{BLOB.digest.encoded}&from=team%2Fbase", body=b""
+)
 
 
 @pytest.mark.parametrize(
@@ -1045,34 +1047,34 @@ MOUNT = Call("POST", f"{UPLOADS}?mount=sha256%3A{BLOB.digest.encoded}&from=team%
 )
 def test_a_mounted_blob_needs_no_upload(said: dict[str, str]) -> None:
     """201 Created where the mount succeeds (end-11): nothing is left to call."""
-    assert play(mount_blob(access(), BLOB.digest, SOURCE), (MOUNT, Reply(201, said))) is None
+    assert play(mount_blob(access(), BLOB.digest, SOURCE), (MOUNT, Response(201, said))) is None
 
 
 @pytest.mark.parametrize("location", [FIRST, FIRST.removeprefix(HOME), "one?_state=a"])
 def test_a_blob_that_is_not_mounted_gets_a_session(location: str) -> None:
     """202 Accepted as for an upload, where the registry cannot mount the blob (end-11)."""
     flow = mount_blob(access(), BLOB.digest, SOURCE)
-    assert play(flow, (MOUNT, Reply(202, {"location": location}))) == Session(FIRST)
+    assert play(flow, (MOUNT, Response(202, {"location": location}))) == UploadSession(FIRST)
 
 
 @pytest.mark.parametrize(
     ("reply", "kind"),
     [
-        (Reply(202), ProtocolViolation),
-        (Reply(202, {"location": "http://registry.example/u"}), ProtocolViolation),
-        (Reply(202, {"location": "https://127.0.0.1/u"}), ProtocolViolation),
-        (Reply(200), ProtocolViolation),
-        (Reply(204), ProtocolViolation),
-        (Reply(307, {"location": FIRST}), ProtocolViolation),
-        (Reply(401), Unauthorized),
-        (Reply(403), Denied),
-        (Reply(404), NotFound),
-        (Reply(405), RegistryError),
+        (Response(202), ProtocolViolation),
+        (Response(202, {"location": "http://registry.example/u"}), ProtocolViolation),
+        (Response(202, {"location": "https://127.0.0.1/u"}), ProtocolViolation),
+        (Response(200), ProtocolViolation),
+        (Response(204), ProtocolViolation),
+        (Response(307, {"location": FIRST}), ProtocolViolation),
+        (Response(401), Unauthorized),
+        (Response(403), Denied),
+        (Response(404), NotFound),
+        (Response(405), RegistryError),
     ],
 )
-def test_a_mount_that_is_refused_is_told(reply: Reply, kind: type[BrolgaError]) -> None:
+def test_a_mount_that_is_refused_is_told(response: Response, kind: type[BrolgaError]) -> None:
     """Some registries answer 404 to a source that is not there: who asks uploads the blob then."""
-    play(mount_blob(access(), BLOB.digest, SOURCE), (MOUNT, reply), error=kind)
+    play(mount_blob(access(), BLOB.digest, SOURCE), (MOUNT, response), error=kind)
 
 
 def test_a_mount_asks_for_a_token_of_both_repositories() -> None:
@@ -1084,7 +1086,7 @@ def test_a_mount_asks_for_a_token_of_both_repositories() -> None:
     scopes = f"{SCOPE}&scope=repository%3Ateam%2Fbase%3Apull"
     play(
         mount_blob(way, BLOB.digest, SOURCE),
-        (MOUNT, Reply(401, BEARER)),
+        (MOUNT, Response(401, BEARER)),
         (replace(wide, url=wide.url.replace(SCOPE, scopes)), TOKEN),
-        (authorized(MOUNT, "Bearer t1"), Reply(201)),
+        (authorized(MOUNT, "Bearer t1"), Response(201)),
     )

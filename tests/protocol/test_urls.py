@@ -3,7 +3,7 @@
 import pytest
 
 from brolga.errors import ProtocolViolation
-from brolga.protocol.urls import check, host_of, origin, redacted
+from brolga.protocol.urls import check, host_of, origin, redact
 
 REGISTRY = "https://registry.example/v2/team/app/blobs/uploads/"
 
@@ -182,7 +182,7 @@ def test_an_origin_is_scheme_host_and_port(one: str, other: str, same: bool) -> 
 )
 def test_a_url_is_shown_without_secrets_and_control_characters(url: str, shown: str) -> None:
     """A signed URL's query, a user and a password are secrets (RFC 3986, section 7.5)."""
-    assert redacted(url) == shown
+    assert redact(url) == shown
 
 
 @pytest.mark.parametrize(

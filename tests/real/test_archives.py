@@ -15,13 +15,13 @@ from tests.tars import tar
 from tests.unit.stores.archive.archives import docker_new, docker_old
 
 from brolga.errors import BrolgaError
-from brolga.protocol import enter
+from brolga.protocol import ping
 from brolga.spec.reference import Repository
 from brolga.stores.archive import Archive, Known, open_writer, stream_archive
 from brolga.stores.copy import push as push_into
-from brolga.stores.registry import Remote
+from brolga.stores.registry import RegistryStore
 from brolga.stores.store import read_tree
-from brolga.stream.replay import Window
+from brolga.stream.replay import MemoryBuffer
 from brolga.transport import Transport
 
 if TYPE_CHECKING:
@@ -44,13 +44,13 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
 
 
 @contextmanager
-def remote(registry: Embedded, name: str) -> Iterator[Remote]:
+def remote(registry: Embedded, name: str) -> Iterator[RegistryStore]:
     """Give a repository as a store; nothing of an upload is kept to go out again."""
     repository = Repository.parse(f"{registry.address}/{name}")
     with Transport() as transport:
-        entered = transport.run(enter(repository.api_host, schemes=("http",)))
+        entered = transport.run(ping(repository.api_host, schemes=("http",)))
         access = entered.access(repository, "pull,push")
-        yield Remote(repository, access, transport, keep=lambda **_: Window(0))
+        yield RegistryStore(repository, access, transport, keep=lambda **_: MemoryBuffer(0))
 
 
 def streamed(registry: Embedded, file: Path, name: str = "", form: str = "") -> str:

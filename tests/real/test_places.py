@@ -190,7 +190,7 @@ def test_skopeo_reads_whatever_a_killed_writer_leaves(tmp_path: Path) -> None:
     paths = killed_layouts(tmp_path)
     raws = [skopeo("inspect", "--raw", f"oci:{path}:v1") for path in paths]
     assert all(
-        raw == Layout(path).document("v1").raw.decode()
+        raw == Layout(path).fetch_manifest("v1").raw.decode()
         for raw, path in zip(raws, paths, strict=True)
     )
     # The image before, then the index: each writer's own, with the time in it.

@@ -14,7 +14,7 @@ from brolga.spec.reference import DEFAULT_REGISTRY
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["covering", "docker_key", "of_registry", "registry_of"]
+__all__ = ["covering", "docker_key", "of_registry", "registry_from_key"]
 
 # What docker calls Docker Hub wherever it keeps credentials (docker/cli, registry.IndexServer).
 _HUB_KEY: Final = "https://index.docker.io/v1/"
@@ -47,7 +47,7 @@ def covering(keys: Iterable[str], registry: str, path: str) -> list[str]:
     return [key for *_, key in sorted(ranked, key=lambda rank: rank[:2])]
 
 
-def registry_of(key: str) -> str:
+def registry_from_key(key: str) -> str:
     """Return the registry that a key for a whole registry means; any other key as it is."""
     registry, path = _meaning(key)
     return key if path else registry

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from brolga.auth.config_file import HELPER_TIMEOUT_S, ConfigFile, docker_path, podman_paths
-from brolga.auth.config_keys import registry_of
+from brolga.auth.config_keys import registry_from_key
 from brolga.auth.validation import check
 from brolga.errors import CredentialsError, InvalidReference
 from brolga.protocol import Credentials
@@ -71,7 +71,7 @@ class Environment:
 def _canonical(name: str) -> str:
     """Return the canonical name of a registry. Raises CredentialsError."""
     try:
-        return Repository(registry_of(name), "any").registry
+        return Repository(registry_from_key(name), "any").registry
     except InvalidReference as error:
         raise CredentialsError(
             f"BROLGA_REGISTRY: {error}; write registry.example or localhost:5000"

@@ -17,7 +17,7 @@ from brolga.errors import CredentialsError
 if TYPE_CHECKING:
     from brolga.protocol import Credentials
 
-__all__ = ["check", "flaw"]
+__all__ = ["check", "describe_problem"]
 
 # "The user-id and password MUST NOT contain any control characters" (RFC 7617, section 2).
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -27,7 +27,7 @@ _LONE: Final = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 _TOKEN: Final = re.compile("[ -~]*")
 
 
-def flaw(credentials: Credentials) -> str:
+def describe_problem(credentials: Credentials) -> str:
     """Return what no registry could be told of credentials, or an empty text."""
     for name, text in (("username", credentials.username), ("password", credentials.password)):
         if _CONTROL.search(text):
@@ -43,6 +43,6 @@ def flaw(credentials: Credentials) -> str:
 
 def check(credentials: Credentials, place: str, remedy: str) -> Credentials:
     """Return the credentials. Raises CredentialsError, with their `place`, for a flaw in them."""
-    if what := flaw(credentials):
+    if what := describe_problem(credentials):
         raise CredentialsError(f"{place} has {what}; {remedy}")
     return credentials

@@ -103,7 +103,9 @@ def _uploads(sending: Sending) -> dict[str, Any]:
     from brolga.protocol import Retry
 
     wish, _ = wish_of(sending, "")
-    retry = Retry(attempts=sending.retries + 1, total_s=sending.retry_time, chance=random.random)
+    retry = Retry(
+        attempts=sending.retries + 1, max_elapsed_s=sending.retry_time, jitter=random.random
+    )
     return {"upload_style": wish, "window": sending.window, "spool": sending.spool, "retry": retry}
 
 
@@ -132,11 +134,11 @@ def _credentials(connection: Connection, registry: str) -> Keychain | Credential
 
 def given_credentials(username: str, password: str, origin: str) -> Credentials:
     """Return what the user gave. Raises UsageError for what no registry could be told."""
-    from brolga.auth.validation import flaw
+    from brolga.auth.validation import describe_problem
     from brolga.protocol import Credentials
 
     given = Credentials(username, password, origin=origin)
-    if what := flaw(given):
+    if what := describe_problem(given):
         raise click.UsageError(f"there is {what}")
     return given
 

@@ -22,9 +22,9 @@ _KINDS: Final[tuple[tuple[type[Exception], str, int, str], ...]] = (
     (errors.InvalidDigest, "", 2, ""),
     (errors.InvalidManifest, "registry", 6, ""),  # a verb that reads one of the user's says so
     (errors.InvalidLayout, "local", 6, ""),
-    (errors.NoSuchPlatform, "registry", 3, "choose another with --platform"),
-    (errors.NoSuchImage, "local", 3, ""),
-    (errors.TagMoved, "", 1, ""),
+    (errors.PlatformNotFound, "registry", 3, "choose another with --platform"),
+    (errors.ImageNotFound, "local", 3, ""),
+    (errors.TagConflict, "", 1, ""),
     (errors.SourceError, "source", 7, ""),
     (errors.CredentialsError, "local", 4, ""),
     # No verb asks for a digest too early, but of an archive that `docker save` wrote.
@@ -34,7 +34,7 @@ _KINDS: Final[tuple[tuple[type[Exception], str, int, str], ...]] = (
         1,
         "uncompressed layers have no digest yet: copy the image to oci:DIR, and name that",
     ),
-    (errors.NeedsSpool, "source", 6, ""),
+    (errors.SpoolRequired, "source", 6, ""),
     (errors.LayerError, "local", 1, ""),
     (errors.NotFound, "registry", 3, "check that the name is right and exists"),
     (
@@ -56,7 +56,7 @@ _KINDS: Final[tuple[tuple[type[Exception], str, int, str], ...]] = (
     (errors.StreamNotReplayable, "registry", 5, "use --spool, or a larger --window"),
     (errors.CorruptBlob, "registry", 6, ""),
     (errors.ProtocolViolation, "registry", 5, "check the address"),
-    (errors.TransportFailed, "registry", 5, ""),
+    (errors.TransportError, "registry", 5, ""),
     (errors.BrolgaError, "", 1, ""),
     (LostResult, "local", 1, ""),
     (OSError, "local", 1, ""),
@@ -121,11 +121,11 @@ def _advice(error: Exception, usual: str) -> str:
         return "; ".join(notes)  # by the verb, which knows better
     if isinstance(error, errors.InvalidReference) and str(error).startswith(_NO_REPOSITORY):
         return ""
-    if isinstance(error, errors.TransportFailed):
+    if isinstance(error, errors.TransportError):
         usual = _BY_REASON[error.reason]
         if error.reason == "connect" and any(words in str(error) for words in _PROXY):
             usual = _BY_WORDS["the proxy refused"]
-    if isinstance(error, errors.NotFound | errors.ProtocolViolation | errors.TransportFailed):
+    if isinstance(error, errors.NotFound | errors.ProtocolViolation | errors.TransportError):
         return next((advice for words, advice in _BY_WORDS.items() if words in str(error)), usual)
     if isinstance(error, errors.RateLimited) and error.retry_after_s is not None:
         return f"try again in {error.retry_after_s:.0f} s"

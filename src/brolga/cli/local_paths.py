@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from brolga.cli.upload_options import Sending
     from brolga.spec.digest import Digest
     from brolga.spec.reference import Repository
-    from brolga.stores.location import Local, Place
+    from brolga.stores.location import ImageRef, LocalRef
 
 __all__ = [
     "archive_of",
@@ -41,24 +41,24 @@ __all__ = [
 _PREFIXES = ("oci:", "oci-archive:", "docker-archive:")
 
 
-def as_path(text: str) -> Local | None:
+def as_path(text: str) -> LocalRef | None:
     """Return the place that has one of the prefixes; None of a path without. Raises as parsing."""
-    from brolga.stores.location import Local, parse_place
+    from brolga.stores.location import LocalRef, parse_image_ref
 
-    place = parse_place(text) if text.startswith(_PREFIXES) else None
-    return place if isinstance(place, Local) else None
+    place = parse_image_ref(text) if text.startswith(_PREFIXES) else None
+    return place if isinstance(place, LocalRef) else None
 
 
-def archive_of(file: str, name: Place) -> Local:
+def archive_of(file: str, name: ImageRef) -> LocalRef:
     """Return the docker archive that --output writes, in which an image has the name of a registry.
 
     Raises UsageError for the name of an image on this machine.
     """
-    from brolga.stores.location import Local
+    from brolga.stores.location import LocalRef
 
-    if isinstance(name, Local):
+    if isinstance(name, LocalRef):
         raise click.UsageError(f"--output: {name} is not the name of an image in a registry")
-    return Local("docker-archive", file, f"{name.repository}:{name.tag}" if name.tag else "")
+    return LocalRef("docker-archive", file, f"{name.repository}:{name.tag}" if name.tag else "")
 
 
 def beside(file: str | None, sending: Sending) -> Sending:
@@ -72,25 +72,25 @@ def beside(file: str | None, sending: Sending) -> Sending:
     return replace(sending, spool=os.path.dirname(str(file)) or ".")  # noqa: PTH120 - a str
 
 
-def found(path: str) -> Local:
+def found(path: str) -> LocalRef:
     """Return what is to be pushed: a directory is a layout, all else an archive of its own form."""
-    from brolga.stores.location import Local
+    from brolga.stores.location import LocalRef
 
     is_directory = os.path.isdir(path)  # noqa: PTH112 - Path's raises where a parent is closed to us
-    return as_path(path) or Local("oci" if is_directory else "archive", path)
+    return as_path(path) or LocalRef("oci" if is_directory else "archive", path)
 
 
-def check_source(place: Place | Repository, connection: Connection) -> None:
+def check_source(place: ImageRef | Repository, connection: Connection) -> None:
     """Raise UsageError or SourceError where stdin is wanted, and cannot be an archive."""
     if _is_pipe(place):
         check_stdin(connection)
 
 
-def check_target(place: Place | Repository, *, as_json: bool = False) -> None:
+def check_target(place: ImageRef | Repository, *, as_json: bool = False) -> None:
     """Raise UsageError where an archive is wanted, and cannot be written there."""
-    from brolga.stores.location import Local
+    from brolga.stores.location import LocalRef
 
-    if not isinstance(place, Local):
+    if not isinstance(place, LocalRef):
         return
     if not place.is_pipe:
         if place.kind != "oci":
@@ -120,18 +120,18 @@ def check_file(path: str) -> None:
         raise click.UsageError(f"{path}: there is no directory {directory}")
 
 
-def registry_of(place: Place | Repository) -> str:
+def registry_of(place: ImageRef | Repository) -> str:
     """Return the registry that a place is in, "" of one on this machine."""
     from brolga.spec.reference import Reference
-    from brolga.stores.location import Local
+    from brolga.stores.location import LocalRef
 
-    if isinstance(place, Local):
+    if isinstance(place, LocalRef):
         return ""
     return (place.repository if isinstance(place, Reference) else place).registry
 
 
 def told(
-    place: Place,
+    place: ImageRef,
     *,
     done: str,
     as_json: bool,
@@ -150,7 +150,7 @@ def told(
     result(str(place), fields, as_json=as_json, done=f"it was {done} anyway: {place}")
 
 
-def _is_pipe(place: Place | Repository) -> bool:
-    from brolga.stores.location import Local
+def _is_pipe(place: ImageRef | Repository) -> bool:
+    from brolga.stores.location import LocalRef
 
-    return isinstance(place, Local) and place.is_pipe
+    return isinstance(place, LocalRef) and place.is_pipe

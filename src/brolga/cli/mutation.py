@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from brolga.spec.descriptor import Platform
     from brolga.spec.digest import Digest
     from brolga.spec.reference import Repository
-    from brolga.stores.location import Local, Place
+    from brolga.stores.location import ImageRef, LocalRef
 
 __all__ = [
     "check_clock",
@@ -52,16 +52,16 @@ def check_clock() -> None:
         raise click.UsageError(str(error)) from error
 
 
-def place(source: Place, tag: str | None) -> Place | Repository:
+def place(source: ImageRef, tag: str | None) -> ImageRef | Repository:
     """Return where the result goes: as `tag`, a whole name, or in the place of `source`.
 
     What is named by digest cannot be changed: the result goes beside it, under its own digest.
     Raises InvalidReference, UsageError for an archive, which is not changed in its place.
     """
-    from brolga.stores.location import Local, parse_place
+    from brolga.stores.location import LocalRef, parse_image_ref
 
-    name = source if tag is None else parse_place(tag)
-    if isinstance(name, Local):
+    name = source if tag is None else parse_image_ref(tag)
+    if isinstance(name, LocalRef):
         if tag is None and (name.kind != "oci" or not name.name):
             raise click.UsageError(
                 f"{name} cannot be changed in place: name the result with --tag, or an image "
@@ -72,21 +72,21 @@ def place(source: Place, tag: str | None) -> Place | Repository:
     return name.repository if name.digest is not None else name
 
 
-def home_of(where: Place | Repository) -> Repository | Local:
+def home_of(where: ImageRef | Repository) -> Repository | LocalRef:
     """Return the repository, or the layout or archive, that the result goes into."""
     from brolga.spec.reference import Repository
-    from brolga.stores.location import Local
+    from brolga.stores.location import LocalRef
 
-    if isinstance(where, Local):
+    if isinstance(where, LocalRef):
         return replace(where, name="")
     return where if isinstance(where, Repository) else where.repository
 
 
-def check_open(where: Place | Repository) -> None:
+def check_open(where: ImageRef | Repository) -> None:
     """Raise UsageError for an archive: it takes one image, or index, with all that it has."""
-    from brolga.stores.location import Local
+    from brolga.stores.location import LocalRef
 
-    if isinstance(where, Local) and where.kind != "oci":
+    if isinstance(where, LocalRef) and where.kind != "oci":
         raise click.UsageError(
             f"{where} is an archive, which is written once, as a whole: copy it to oci:DIR first"
         )
@@ -94,7 +94,7 @@ def check_open(where: Place | Repository) -> None:
 
 def tree_of(
     client: Client,
-    source: Place,
+    source: ImageRef,
     platform: Platform | None,
     *,
     in_place: bool,
@@ -119,7 +119,7 @@ def tree_of(
     return tree.image(platform)
 
 
-def index_of(client: Client, source: Place) -> ImageIndex:
+def index_of(client: Client, source: ImageRef) -> ImageIndex:
     """Return the index that `source` names. Raises UsageError where it is an image."""
     from brolga.images import ImageIndex
 
@@ -129,7 +129,7 @@ def index_of(client: Client, source: Place) -> ImageIndex:
     raise click.UsageError(f"{source} is an image, not an index")
 
 
-def replaced(where: Place | Repository, source: Place, read: Tree) -> Digest | None:
+def replaced(where: ImageRef | Repository, source: ImageRef, read: Tree) -> Digest | None:
     """Return what the name of a result must stand for until the end; None where that is no matter.
 
     Where the result takes the place of `source`, that is what was `read` under its name: what
@@ -140,7 +140,7 @@ def replaced(where: Place | Repository, source: Place, read: Tree) -> Digest | N
 
 def pushed(  # noqa: PLR0913 - what goes where, and how it is printed
     client: Client,
-    where: Place | Repository,
+    where: ImageRef | Repository,
     tree: Tree,
     *,
     as_json: bool,

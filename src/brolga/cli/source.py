@@ -73,11 +73,11 @@ def command_layer(
 
 def _layer(source: Source, making: Making, tar: bool | None) -> StreamLayer:  # noqa: FBT001 - as StreamLayer's
     from brolga.spec.mediatypes import check_media_type
-    from brolga.stream.compression import parse
+    from brolga.stream.compression import parse_compression
     from brolga.stream.layer import StreamLayer
 
     try:
-        compression, level = parse(making.compression)
+        compression, level = parse_compression(making.compression)
         if making.media_type is not None:
             check_media_type(making.media_type)
     except ValueError as error:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from brolga.spec.blob import Blob
     from brolga.spec.descriptor import Descriptor, Platform
     from brolga.spec.reference import Repository
-    from brolga.stores.location import Local, Place
+    from brolga.stores.location import ImageRef, LocalRef
     from brolga.stream.layer import StreamLayer
 
 __all__ = ["Client", "image", "push", "push_layer", "push_stream"]
@@ -48,7 +48,7 @@ class Client(Pushing):
     itself. `timeout_s` bounds, in seconds, connecting, each write, and the wait for an answer.
     `jobs` is how many blobs are pushed at a time. `retry` says how often a call that may be
     repeated is, and after which pauses. `upload_style` is how blobs go out: `auto` (as suits the
-    registry), `streamed`, `put`, `chunked` or `chunked:BYTES` (`brolga.protocol.Style.wished`); a
+    registry), `streamed`, `put`, `chunked` or `chunked:BYTES` (`brolga.protocol.UploadStrategy.override`); a
     mapping has that for registries by their names. `window` is how many bytes are kept in memory
     of each stream that can be read only once, to go out again if a connection fails; blobs that can
     be read again share another window. `spool` keeps all bytes instead, in a file without a name in
@@ -60,7 +60,7 @@ class Client(Pushing):
     """
 
 
-def push_layer(repository: Repository | Local | str, layer: Blob) -> Descriptor:
+def push_layer(repository: Repository | LocalRef | str, layer: Blob) -> Descriptor:
     """Stream a layer into a repository: see `Client.push_layer`.
 
     With a client of its own, and the credentials that the command uses (`default_keychain`).
@@ -70,8 +70,8 @@ def push_layer(repository: Repository | Local | str, layer: Blob) -> Descriptor:
 
 
 def push_stream(
-    place: Place | str, stream: StreamLayer, *, artifact_type: str = UNKNOWN_ARTIFACT
-) -> Place:
+    place: ImageRef | str, stream: StreamLayer, *, artifact_type: str = UNKNOWN_ARTIFACT
+) -> ImageRef:
     """Push a stream under a name that keeps it: see `Client.push_stream`.
 
     Credentials are found as by `push_layer`.
@@ -80,13 +80,13 @@ def push_stream(
         return client.push_stream(place, stream, artifact_type=artifact_type)
 
 
-def push(place: Place | str, tree: Tree) -> Place:
+def push(place: ImageRef | str, tree: Tree) -> ImageRef:
     """Push an image or an index: see `Client.push`; credentials are found as by `push_layer`."""
     with Client(credentials=default_keychain()) as client:
         return client.push(place, tree)
 
 
-def image(place: Place | str, platform: Platform | None = None) -> Image:
+def image(place: ImageRef | str, platform: Platform | None = None) -> Image:
     """Return an image: see `Client.image`; credentials are found as by `push_layer`.
 
     Its layers are read when they are asked for. The connections are closed when nobody has any

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from brolga.client.names import as_repository
-from brolga.client.registries import Registries, Uploads
-from brolga.protocol import Patience, Retry, Style, check_login
+from brolga.client.registries import Registries, UploadOptions
+from brolga.protocol import Retry, Timeout, UploadStrategy, check_login
 from brolga.spec.reference import Repository
 from brolga.stream.replay import DEFAULT_WINDOW
 from brolga.transport import Transport
@@ -53,7 +53,7 @@ class Connected:
         if window < 0:
             raise ValueError(f"a window is 0 bytes or more, not {window}")
         for wish in upload_style.values() if isinstance(upload_style, Mapping) else [upload_style]:
-            Style().wished(wish)
+            UploadStrategy().override(wish)
         self._jobs = jobs
         self._spool = spool
         self._warn = on_warning or _unheard
@@ -69,8 +69,8 @@ class Connected:
         self._registries = Registries(
             self._transport,
             credentials,
-            retry or Retry(chance=random.random),
-            Uploads(upload_style, window, spool),
+            retry or Retry(jitter=random.random),
+            UploadOptions(upload_style, window, spool),
             insecure,
         )
 
@@ -111,7 +111,7 @@ class Connected:
         access = self._registries.access(
             as_repository(repository), actions, *map(as_repository, also)
         )
-        return self._transport.run(access.registry.authorization(access.scope, Patience.USUAL))
+        return self._transport.run(access.registry.authorization(access.scope, Timeout.DEFAULT))
 
     def explain(self, repository: Repository | str) -> Explanation:
         """Tell how a repository would be pushed to: the registry is asked, and nothing changed.

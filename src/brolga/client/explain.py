@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from brolga.errors import BrolgaError
-from brolga.protocol import Call, profile_of
+from brolga.protocol import Request, profile_of
 from brolga.spec.digest import Digest
 
 if TYPE_CHECKING:
-    from brolga.protocol import Access, Credentials, Flow, Registry, Style
+    from brolga.protocol import Access, Credentials, Flow, RegistrySession, UploadStrategy
     from brolga.spec.reference import Repository
     from brolga.transport import Transport
 
@@ -58,10 +58,10 @@ class Explanation:
 
 def explained(
     transport: Transport,
-    registry: Registry,
+    registry: RegistrySession,
     repository: Repository,
     credentials: Credentials | None,
-    style: Style,
+    style: UploadStrategy,
 ) -> Explanation:
     """Ask a registry what it does with referrers, and put together what is known of it."""
     profile = profile_of(registry.host, registry.shows)
@@ -69,14 +69,14 @@ def explained(
         repository=str(repository),
         url=registry.base,
         tls=registry.base.startswith("https:"),
-        authentication=registry.asks_for,
+        authentication=registry.auth_scheme,
         credentials=(credentials.origin or "given") if credentials else "none: anonymous",
         profile=profile.name,
         why=profile.why,
         chunk=style.chunk,
         smaller=style.chunked().chunk if style.can_shrink else 0,
-        put_max=style.put_max,
-        last_in_put=style.last_in_put,
+        put_max=style.monolithic_max,
+        last_in_put=style.final_chunk_in_put,
         resumes=style.resumes,
         mount="tried between repositories of the registry; where it is refused, uploaded",
         referrers=transport.run(_referrers(registry.access(repository))),
@@ -86,9 +86,9 @@ def explained(
 def _referrers(access: Access) -> Flow[str]:
     """Tell whether the registry has the referrers API (distribution-spec, end-12a)."""
     try:
-        reply = yield from access.send(Call("GET", access.url(f"referrers/{_NOBODY}")))
+        response = yield from access.send(Request("GET", access.url(f"referrers/{_NOBODY}")))
     except BrolgaError as error:
         return f"not known: {error}"
-    if reply.status == 200:  # noqa: PLR2004 - HTTP's own
+    if response.status == 200:  # noqa: PLR2004 - HTTP's own
         return "api"
-    return "tag" if reply.status == 404 else f"not known: the answer is {reply.status}"  # noqa: PLR2004 - the same
+    return "tag" if response.status == 404 else f"not known: the answer is {response.status}"  # noqa: PLR2004 - the same

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from brolga.errors import LayerError
-from brolga.images.blobs import BytesBlob
+from brolga.images.blobs import InMemoryBlob
 from brolga.images.image import Image, created_now
 from brolga.spec.blob import runs_user_code
 from brolga.spec.manifest import Manifest
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Artifact", "StreamBlob", "TitledBlob"]
 
-_EMPTY: Final = BytesBlob(b"{}", OCI_EMPTY)
+_EMPTY: Final = InMemoryBlob(b"{}", OCI_EMPTY)
 _TITLE: Final = "org.opencontainers.image.title"
 _CREATED: Final = "org.opencontainers.image.created"
 
@@ -123,7 +123,7 @@ class Artifact(Image):
         old = () if self._base_layers == (_EMPTY,) else self._base_layers
         return replace(self, _base_layers=(*old, *blobs) or (_EMPTY,))
 
-    def edited(self, edit: Callable[[ImageConfig], ImageConfig]) -> Image:  # noqa: ARG002 - Image's
+    def mutate_config(self, edit: Callable[[ImageConfig], ImageConfig]) -> Image:  # noqa: ARG002 - Image's
         """Raise LayerError: there is no config to be changed."""
         raise _no_config("it cannot be changed")
 

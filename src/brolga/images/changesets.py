@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from brolga.errors import LayerError
-from brolga.tar.entries import Entry, data_blocks, header
-from brolga.tar.reader import shown
+from brolga.tar.entries import Entry, data_blocks, encode_header
+from brolga.tar.reader import printable_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -138,7 +138,7 @@ class Merge:
             for path, link in links.items():
                 if link.target not in self._written:
                     raise LayerError(
-                        f"the hard link {shown(path)} points to {shown(link.target)}, which is "
+                        f"the hard link {printable_name(path)} points to {printable_name(link.target)}, which is "
                         "not there"
                     )
                 self._written.add(path)
@@ -162,14 +162,16 @@ class Merge:
         if any(part.startswith(_NOTES) for part in parents):
             return True
         if any(part.startswith(_WHITEOUT) for part in parents):
-            raise LayerError(f"{shown(path)} is below a whiteout, which is not a directory")
+            raise LayerError(
+                f"{printable_name(path)} is below a whiteout, which is not a directory"
+            )
         if name == _OPAQUE:
             self._mark(here, folder, path)
             here.opaque.add(folder)
         elif name.startswith(_WHITEOUT) and not name.startswith(_NOTES):
             hidden = name.removeprefix(_WHITEOUT)
             if hidden in {b"", b".", b".."}:
-                raise LayerError(f"the whiteout {shown(path)} names nothing")
+                raise LayerError(f"the whiteout {printable_name(path)} names nothing")
             hidden = b"/".join([*parents, hidden])
             self._mark(here, folder, path)
             self._keep(hidden)
@@ -189,14 +191,14 @@ class Merge:
         """Yield an entry, or nothing where it is hidden or a hard link, which is held back."""
         if path in here.targets:
             raise LayerError(
-                f"{shown(path)} comes after a hard link that points to it in the same layer, so "
+                f"{printable_name(path)} comes after a hard link that points to it in the same layer, so "
                 "readers differ on what the link shows"
             )
         if entry.is_directory:
             here.told.add(path)
             self._folder(here, path, path)
             if path not in self._above.told and not self._is_hidden(here, path):
-                yield header(entry, path or b".", b"")
+                yield encode_header(entry, path or b".", b"")
             return
         self._file(here, entry, path)
         yield from self._differs(here, entry, path)
@@ -207,7 +209,7 @@ class Merge:
             here.links[path] = self._held(here, entry, path)
             return
         self._written.add(path)
-        yield header(entry, path, entry.link)
+        yield encode_header(entry, path, entry.link)
         yield from data_blocks(entry)
 
     def _differs(self, here: _Here, entry: Entry, path: bytes) -> Iterator[bytes]:
@@ -216,15 +218,19 @@ class Merge:
         if not number or self._above.is_between(path, number):
             return
         del self._above.assumed[path]
-        kind = f"a symbolic link to {shown(entry.link)}" if entry.is_symlink else "not a directory"
+        kind = (
+            f"a symbolic link to {printable_name(entry.link)}"
+            if entry.is_symlink
+            else "not a directory"
+        )
         self._warn(
-            f"{shown(path)} is {kind}, and layer {number} has {shown(user)} without an entry for "
-            f"{shown(path)} before it. Readers differ: overlayfs shows a directory, and so does "
+            f"{printable_name(path)} is {kind}, and layer {number} has {printable_name(user)} without an entry for "
+            f"{printable_name(path)} before it. Readers differ: overlayfs shows a directory, and so does "
             "this result; others follow the link, or fail"
         )
         if path not in self._above.told and not self._is_hidden(here, path):
             self._above.told[path] = number
-            yield header(_directory(), path, b"")
+            yield encode_header(_directory(), path, b"")
 
     def _warn(self, text: str) -> None:
         if self._strict:
@@ -240,14 +246,14 @@ class Merge:
         target = self._path(here, entry.link)
         if target in self._above.folders or self._above.hides(target):
             raise LayerError(
-                f"the hard link {shown(path)} points to {shown(target)}, which a layer above "
+                f"the hard link {printable_name(path)} points to {printable_name(target)}, which a layer above "
                 "replaces or removes: its content cannot be had in one pass, so this image "
                 "cannot be flattened"
             )
         if target == path:
-            raise LayerError(f"the hard link {shown(path)} points to itself")
+            raise LayerError(f"the hard link {printable_name(path)} points to itself")
         here.targets.add(target)
-        link = _Link(target, header(entry, path, target))
+        link = _Link(target, encode_header(entry, path, target))
         self._keep(link.header)
         return link
 
@@ -302,7 +308,7 @@ class Merge:
 
 def _two_kinds(path: bytes) -> LayerError:
     return LayerError(
-        f"{shown(path)} is both a directory and something else in the same layer, so readers "
+        f"{printable_name(path)} is both a directory and something else in the same layer, so readers "
         "differ on what it shows"
     )
 
@@ -327,7 +333,7 @@ def normal_path(name: bytes) -> bytes:
         raise LayerError(f"a name of {len(name)} bytes, where at most {MAX_PATH} can be a file's")
     parts = [part for part in name.split(b"/") if part not in {b"", b"."}]
     if b".." in parts:
-        raise LayerError(f"the name {shown(name)} leads upwards by '..'")
+        raise LayerError(f"the name {printable_name(name)} leads upwards by '..'")
     return b"/".join(parts)
 
 
@@ -367,8 +373,10 @@ def resolve_links(
                 del done[-1 if not target.startswith(b"/") else 0 :]
                 todo += target.split(b"/")[::-1]
         if followed > _MAX_LINKS:
-            raise LayerError(f"{shown(folder)} leads through more than {_MAX_LINKS} symbolic links")
+            raise LayerError(
+                f"{printable_name(folder)} leads through more than {_MAX_LINKS} symbolic links"
+            )
     path = b"/".join(done)
     if len(path) > MAX_PATH:
-        raise LayerError(f"{shown(folder)} leads to a name of {len(path)} bytes")
+        raise LayerError(f"{printable_name(folder)} leads to a name of {len(path)} bytes")
     return path

@@ -14,9 +14,9 @@ from brolga.errors import CorruptBlob, LayerError, NotComputed
 from brolga.images.changesets import Merge
 from brolga.spec.blob import runs_user_code
 from brolga.spec.mediatypes import COMPRESSION_BY_LAYER, ENCRYPTED
-from brolga.stream.decompression import DEFAULT_LIMITS, Limits, decompressed
+from brolga.stream.decompression import DEFAULT_LIMITS, Limits, decompress
 from brolga.stream.layer import StreamLayer
-from brolga.tar.entries import ARCHIVE_END, entries
+from brolga.tar.entries import ARCHIVE_END, read_entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -76,7 +76,7 @@ def merged_tar(
         try:
             _check_readable(layer)
             with layer.open() as stream:
-                plain = entries(decompressed(stream.with_heartbeats(), limits))
+                plain = read_entries(decompress(stream.blocks(), limits))
                 for block in merge.add(plain, number):
                     yield block
                     _tell(merge.warnings, number, layers, on_warning)

@@ -20,11 +20,11 @@ from inspect import getattr_static
 from typing import TYPE_CHECKING, Any
 
 from brolga.errors import InvalidManifest, LayerError
-from brolga.images.blobs import BlobLayer, BytesBlob
-from brolga.spec.config import History, ImageConfig, aligned
+from brolga.images.blobs import InMemoryBlob, StoredBlob
+from brolga.spec.config import History, ImageConfig, align_history
 from brolga.spec.descriptor import DEFAULT_PLATFORM, Descriptor, Platform
 from brolga.spec.json import MAX_SIZE
-from brolga.spec.manifest import Manifest, family_of, in_family, in_one_family
+from brolga.spec.manifest import Manifest, convert_manifest, convert_media_type, detect_family
 from brolga.spec.mediatypes import (
     DOCKER_CONFIG,
     DOCKER_MANIFEST,
@@ -72,7 +72,7 @@ class Image:
     def empty(cls, platform: Platform = DEFAULT_PLATFORM, *, docker: bool = False) -> Image:
         """Return an image without layers, of OCI's media types or of Docker's."""
         media_type = DOCKER_CONFIG if docker else OCI_CONFIG
-        config = BytesBlob(ImageConfig.empty(platform).raw, media_type)
+        config = InMemoryBlob(ImageConfig.empty(platform).raw, media_type)
         manifest = Manifest.new(
             config.descriptor, (), media_type=DOCKER_MANIFEST if docker else OCI_MANIFEST
         )
@@ -84,17 +84,21 @@ class Image:
         return (*self._base_layers, *(one.layer for one in self._additions))
 
     @property
-    def homes(self) -> set[Repository]:
+    def mount_sources(self) -> set[Repository]:
         """The repositories that blobs of the image are in."""
         blobs = (self._base_config, *self.layers)
-        return {blob.home for blob in blobs if isinstance(blob, BlobLayer) and blob.home}
+        return {
+            blob.mount_source
+            for blob in blobs
+            if isinstance(blob, StoredBlob) and blob.mount_source
+        }
 
     @property
     def media_type(self) -> str:
         """The manifest's media type: Docker's, until a layer has no name in Docker's family."""
         read = (layer.media_type for layer in self._base.layers)
         added = (one.layer.media_type for one in self._additions)
-        return family_of(self._base.media_type, (*read, *added))
+        return detect_family(self._base.media_type, (*read, *added))
 
     @property
     def annotations(self) -> Mapping[str, str]:
@@ -114,15 +118,15 @@ class Image:
         config is not an image's, or has DiffIDs for more or fewer layers than there are.
         """
         config = reduce(lambda config, edit: edit(config), self._edits, self._config_read)
-        return _topped(config, self._additions)
+        return _append_layers(config, self._additions)
 
     @property
     def config_blob(self) -> Blob:
         """The config as a blob to be pushed. Raises as `config`."""
         if not self._additions and not self._edits:
             return self._base_config
-        media_type = in_family(self.media_type, self._base.config.media_type)
-        return BytesBlob(self.config.raw, media_type)
+        media_type = convert_media_type(self.media_type, self._base.config.media_type)
+        return InMemoryBlob(self.config.raw, media_type)
 
     @property
     def manifest(self) -> Manifest:
@@ -131,7 +135,7 @@ class Image:
             return self._base
         layers = (*self._base.layers, *(one.layer.descriptor for one in self._additions))
         config = replace(self._base.config, **_place(self.config_blob.descriptor))
-        return in_one_family(self._base, config, layers)
+        return convert_manifest(self._base, config, layers)
 
     @property
     def descriptor(self) -> Descriptor:
@@ -162,7 +166,7 @@ class Image:
         edits = (*self._edits, lambda config: config.replace(created=created)) if added else ()
         return replace(self, _additions=self._additions + added, _edits=edits or self._edits)
 
-    def edited(self, edit: Callable[[ImageConfig], ImageConfig]) -> Image:
+    def mutate_config(self, edit: Callable[[ImageConfig], ImageConfig]) -> Image:
         """Return the image with its config changed by `edit`, which is called when that is read.
 
         Layers that were appended come on top of what it returns.
@@ -174,11 +178,13 @@ class Image:
 
         Names are those of image-spec config.md; None takes a member away.
         """
-        return self.edited(lambda config: config.replace(config=changes))
+        return self.mutate_config(lambda config: config.replace(config=changes))
 
     def with_annotations(self, annotations: Mapping[str, str | None]) -> Image:
         """Return the image with these annotations added to its manifest's; None takes one away."""
-        changed = self._base.replace(annotations=merged(self._base.annotations, annotations))
+        changed = self._base.replace(
+            annotations=update_annotations(self._base.annotations, annotations)
+        )
         return replace(self, _base=changed)
 
     def with_subject(self, subject: Descriptor | None) -> Image:
@@ -196,7 +202,7 @@ class Image:
         count = len(theirs.diff_ids)
         # Layers of the old base may have been appended here.
         inside = max(0, count - len(self._base_layers))
-        mine = _topped(self._config_read, self._additions[:inside])
+        mine = _append_layers(self._config_read, self._additions[:inside])
         if mine.diff_ids[:count] != theirs.diff_ids:
             raise LayerError("the image is not built on the old base: its lower layers are others")
         config = under.replace(
@@ -204,11 +210,11 @@ class Image:
             author=mine.author,
             created=created_now(),
             diff_ids=(*under.diff_ids, *mine.diff_ids[count:]),
-            history=_stacked(under, mine, theirs),
+            history=_rebase_history(under, mine, theirs),
         )
         described = (*new_base.manifest.layers, *self._base.layers[count:])
-        blob = BytesBlob(config.raw, self._base.config.media_type)
-        base = in_one_family(self._base, blob.descriptor, described)
+        blob = InMemoryBlob(config.raw, self._base.config.media_type)
+        base = convert_manifest(self._base, blob.descriptor, described)
         return replace(
             self,
             _base=base,
@@ -235,7 +241,7 @@ class Image:
         from brolga.images.flatten import flattened
 
         config = self.config.replace(diff_ids=(), history=(), created=created_now())
-        blob = BytesBlob(config.raw, self._base.config.media_type)
+        blob = InMemoryBlob(config.raw, self._base.config.media_type)
         base = self._base.replace(config=blob.descriptor, layers=[])
         bare = Image(base, blob, ())
         layer = flattened(self.layers, strict=strict, on_warning=on_warning)
@@ -255,7 +261,7 @@ class Image:
                 f"config: {described.size} bytes, where at most {MAX_SIZE} are read"
             )
         with self._base_config.open() as stream:
-            raw = b"".join(stream.with_heartbeats())
+            raw = b"".join(stream.blocks())
         try:
             config = ImageConfig.parse(raw)
         except InvalidManifest as error:
@@ -288,7 +294,9 @@ def created_now() -> str:
         raise ValueError(f"SOURCE_DATE_EPOCH is out of range: {text[:40]}") from None
 
 
-def merged(annotations: Mapping[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
+def update_annotations(
+    annotations: Mapping[str, str], changes: Mapping[str, str | None]
+) -> dict[str, str]:
     """Return annotations with changes; None takes one away."""
     changed = {**annotations, **changes}
     return {name: text for name, text in changed.items() if text is not None}
@@ -301,21 +309,23 @@ def _check_layer(layer: object) -> None:
         raise TypeError(f"a layer is a StreamLayer or a BlobLayer; {kind} is not one")
 
 
-def _topped(config: ImageConfig, additions: Iterable[_Addition]) -> ImageConfig:
+def _append_layers(config: ImageConfig, additions: Iterable[_Addition]) -> ImageConfig:
     """Return a config with layers on top. Raises NotComputed."""
     return reduce(lambda last, one: last.append(one.layer.diff_id, one.history), additions, config)
 
 
-def _stacked(under: ImageConfig, mine: ImageConfig, theirs: ImageConfig) -> tuple[History, ...]:
+def _rebase_history(
+    under: ImageConfig, mine: ImageConfig, theirs: ImageConfig
+) -> tuple[History, ...]:
     """Return the history of a new base, and of an image above its old one: `theirs`.
 
     Each is brought in step with its layers first: a base may have none.
     """
     new, whole, old = (
-        aligned(config.history, len(config.diff_ids)) for config in (under, mine, theirs)
+        align_history(config.history, len(config.diff_ids)) for config in (under, mine, theirs)
     )
     layers = len(under.diff_ids) + len(mine.diff_ids) - len(theirs.diff_ids)
-    return aligned((*new, *whole[len(old) :]), layers)
+    return align_history((*new, *whole[len(old) :]), layers)
 
 
 def _place(descriptor: Descriptor) -> dict[str, Any]:

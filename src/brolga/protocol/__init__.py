@@ -1,7 +1,7 @@
 """Conversations with a registry, as generators: sans-IO.
 
 Knows the distribution-spec: which request follows which answer. Must not know sockets, HTTP
-libraries, clocks or threads. A flow yields a `Call`, is sent a `Reply`, has a transport's failure
+libraries, clocks or threads. A flow yields a `Request`, is sent a `Response`, has a transport's failure
 thrown into it, and returns its result; a driver (about 20 lines, in `transport`) does the rest.
 
     urls      where a registry may send us, and what of it may be shown
@@ -21,10 +21,10 @@ thrown into it, and returns its result; a driver (about 20 lines, in `transport`
     listing   tags, catalog
 """
 
-from brolga.protocol.access import Access, Credentials, Registry, check_login, enter
+from brolga.protocol.access import Access, Credentials, RegistrySession, check_login, ping
 from brolga.protocol.at_hand import upload_bytes
 from brolga.protocol.blobs import ReadFlow, delete_blob, has_blob, read_blob
-from brolga.protocol.http import BodyFailed, Call, Flow, Patience, Reply
+from brolga.protocol.http import BodyError, Flow, Request, Response, Timeout
 from brolga.protocol.listing import list_repositories, list_tags
 from brolga.protocol.manifests import (
     Receipt,
@@ -35,34 +35,33 @@ from brolga.protocol.manifests import (
     head_manifest,
     put_manifest,
 )
-from brolga.protocol.profiles import Profile, Style, profile_of
+from brolga.protocol.profiles import KnownRegistry, UploadStrategy, profile_of
 from brolga.protocol.referrers import add_referrer, list_referrers, remove_referrer
 from brolga.protocol.retry import Retry
-from brolga.protocol.session import Session, mount_blob
+from brolga.protocol.session import UploadSession, mount_blob
 from brolga.protocol.upload import Body, upload_stream
 
 __all__ = [
     "Access",
     "Body",
-    "BodyFailed",
-    "Call",
+    "BodyError",
     "Credentials",
     "Flow",
-    "Patience",
-    "Profile",
+    "KnownRegistry",
     "ReadFlow",
     "Receipt",
-    "Registry",
-    "Reply",
+    "RegistrySession",
+    "Request",
+    "Response",
     "Retry",
-    "Session",
     "Stored",
-    "Style",
+    "Timeout",
+    "UploadSession",
+    "UploadStrategy",
     "add_referrer",
     "check_login",
     "delete_blob",
     "delete_manifest",
-    "enter",
     "find_manifest",
     "get_manifest",
     "has_blob",
@@ -71,6 +70,7 @@ __all__ = [
     "list_repositories",
     "list_tags",
     "mount_blob",
+    "ping",
     "profile_of",
     "put_manifest",
     "read_blob",

@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from brolga.errors import BrolgaError
-from brolga.protocol.profiles import Style
-from brolga.protocol.retry import passes
+from brolga.protocol.profiles import UploadStrategy
+from brolga.protocol.retry import is_transient
 from brolga.protocol.session import post_blob
 from brolga.protocol.upload import upload_stream
 
 if TYPE_CHECKING:
     from brolga.protocol.access import Access
     from brolga.protocol.http import Flow
-    from brolga.protocol.session import Session
+    from brolga.protocol.session import UploadSession
     from brolga.spec.descriptor import Descriptor
 
 __all__ = ["upload_bytes"]
@@ -28,20 +28,20 @@ def upload_bytes(
     data: bytes,
     descriptor: Descriptor,
     *,
-    session: Session | None = None,
-    style: Style | None = None,
+    session: UploadSession | None = None,
+    style: UploadStrategy | None = None,
 ) -> Flow[Descriptor]:
     """Upload bytes: POST, then one PUT with all of them (distribution-spec, end-4a, end-6).
 
     Where `style` says so, tiny ones go with the POST (end-4b). Raises what `upload_stream` does.
     """
     # All of them are here: what fails is begun anew.
-    style = replace(style or Style(), chunk=0, put_max=len(data), resumes=False)
-    if session is None and len(data) <= style.post_max:
+    style = replace(style or UploadStrategy(), chunk=0, monolithic_max=len(data), resumes=False)
+    if session is None and len(data) <= style.single_post_max:
         try:
             session = yield from post_blob(access, data, descriptor.digest)
         except BrolgaError as error:
-            if not passes(error):
+            if not is_transient(error):
                 raise
         else:
             if session is None:
@@ -59,13 +59,13 @@ class _AtHand:
     """A body of bytes that are at hand."""
 
     data: bytes
-    produced: int = 0
-    kept_from: int = 0
+    bytes_read: int = 0
+    replayable_from: int = 0
     ended: bool = False
 
-    def hold(self, start: int | None) -> None:
+    def retain_from(self, start: int | None) -> None:
         """Keep all of them anyway."""
 
     def blocks(self, start: int) -> tuple[bytes, ...]:
-        self.produced, self.ended = len(self.data), True
+        self.bytes_read, self.ended = len(self.data), True
         return (self.data[start:],)

@@ -14,25 +14,25 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from brolga.errors import DigestMismatch, ProtocolViolation, TransportFailed
-from brolga.protocol.http import Call
-from brolga.protocol.responses import expect, expect_deleted, shows_blob
-from brolga.protocol.retry import Setbacks
-from brolga.protocol.urls import redacted
+from brolga.errors import DigestMismatch, ProtocolViolation, TransportError
+from brolga.protocol.http import Request
+from brolga.protocol.responses import expect_deleted, raise_for_status, shows_blob
+from brolga.protocol.retry import RetryBudget
+from brolga.protocol.urls import redact
 from brolga.spec.digest import Verifier
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
     from brolga.protocol.access import Access
-    from brolga.protocol.http import Flow, Reply
+    from brolga.protocol.http import Flow, Response
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.digest import Digest
 
 __all__ = ["ReadFlow", "delete_blob", "has_blob", "read_blob"]
 
 # A conversation that gives bytes on its way.
-ReadFlow: TypeAlias = "Generator[Call | bytes, Reply, None]"
+ReadFlow: TypeAlias = "Generator[Request | bytes, Response, None]"
 
 _OK: Final = 200
 _PARTIAL: Final = 206
@@ -48,18 +48,18 @@ def has_blob(access: Access, descriptor: Descriptor) -> Flow[bool]:
 
     One of another size or digest does not count. Raises RegistryError but for 404.
     """
-    call = Call("HEAD", access.url(f"blobs/{descriptor.digest}"))
-    reply = yield from access.send(call)
-    if reply.status == _NOT_FOUND:
+    request = Request("HEAD", access.url(f"blobs/{descriptor.digest}"))
+    response = yield from access.send(request)
+    if response.status == _NOT_FOUND:
         return False
-    expect(call, reply, _OK)
-    return shows_blob(reply, descriptor)
+    raise_for_status(request, response, _OK)
+    return shows_blob(response, descriptor)
 
 
 def delete_blob(access: Access, digest: Digest) -> Flow[None]:
     """Delete a blob from the repository (end-10). Raises NotFound, RegistryError."""
-    call = Call("DELETE", access.url(f"blobs/{digest}"))
-    expect_deleted(call, (yield from access.send(call)))
+    request = Request("DELETE", access.url(f"blobs/{digest}"))
+    expect_deleted(request, (yield from access.send(request)))
 
 
 def read_blob(access: Access, digest: Digest, size: int | None = None) -> ReadFlow:
@@ -70,29 +70,29 @@ def read_blob(access: Access, digest: Digest, size: int | None = None) -> ReadFl
     connection was cut too often.
     """
     verifier = Verifier(digest)
-    setbacks = Setbacks(access.registry.retry, access.registry.clock)
+    setbacks = RetryBudget(access.registry.retry, access.registry.clock)
     offset, held, knows_ranges = 0, b"", True
     while True:
         before, start = offset, offset if knows_ranges else 0
-        call = _get(access, digest, start, setbacks.pause_s())
-        reply = yield from access.send(call)
-        blocks = reply.blocks or _whole(reply.body)
+        request = _get(access, digest, start, setbacks.pause_s())
+        response = yield from access.send(request)
+        blocks = response.body_stream or _whole(response.body)
         try:
-            end = _end_of(call, reply, start, size)
-            for block in _rest(blocks, 0 if reply.status == _PARTIAL else offset):
+            end = _end_of(request, response, start, size)
+            for block in _rest(blocks, 0 if response.status == _PARTIAL else offset):
                 offset += len(block)
                 _check_room(access, digest, size, offset)
                 verifier.update(block)
                 if held:
                     yield held
                 held = block
-            _expect_end(call, offset, end)
+            _expect_end(request, offset, end)
             break
-        except (TransportFailed, _OtherPart) as error:
+        except (TransportError, _OtherPart) as error:
             if offset == size:
                 break  # it lacks nothing but the end of the answer
-            knows_ranges &= offset > before or isinstance(error, TransportFailed)
-            if not setbacks.count(error, offset, 0):
+            knows_ranges &= offset > before or isinstance(error, TransportError)
+            if not setbacks.record_failure(error, offset, 0):
                 raise
         finally:
             blocks.close()
@@ -108,36 +108,40 @@ class _OtherPart(ProtocolViolation):
     """
 
 
-def _get(access: Access, digest: Digest, offset: int, pause_s: float) -> Call:
+def _get(access: Access, digest: Digest, offset: int, pause_s: float) -> Request:
     """Return the call for a blob's bytes from `offset` on."""
     headers = {"Range": f"bytes={offset}-"} if offset else {}
-    return Call("GET", access.url(f"blobs/{digest}"), headers, after_s=pause_s, streamed=True)
+    return Request(
+        "GET", access.url(f"blobs/{digest}"), headers, delay_s=pause_s, stream_response=True
+    )
 
 
-def _end_of(call: Call, reply: Reply, offset: int, size: int | None) -> int | None:
+def _end_of(request: Request, response: Response, offset: int, size: int | None) -> int | None:
     """Return how many bytes a blob has as the answer from `offset` on, a part, tells it.
 
     None for an answer that is the whole blob: its end is the end. Raises _OtherPart where it is
     another part, or none (416), and RegistryError, ProtocolViolation for any other answer.
     """
-    if offset and reply.status == _NO_SUCH_RANGE:
-        raise _OtherPart(f"the registry has no bytes of {redacted(call.url)} from byte {offset} on")
-    expect(call, reply, *((_OK, _PARTIAL) if offset else (_OK,)))
-    if reply.status == _OK:
+    if offset and response.status == _NO_SUCH_RANGE:
+        raise _OtherPart(
+            f"the registry has no bytes of {redact(request.url)} from byte {offset} on"
+        )
+    raise_for_status(request, response, *((_OK, _PARTIAL) if offset else (_OK,)))
+    if response.status == _OK:
         return None
-    part = _CONTENT_RANGE.match(reply.headers.get("content-range", ""))
+    part = _CONTENT_RANGE.match(response.headers.get("content-range", ""))
     if part is None or int(part["start"]) != offset:
         raise _OtherPart(
-            f"the registry was asked for {redacted(call.url)} from byte {offset} on, and "
+            f"the registry was asked for {redact(request.url)} from byte {offset} on, and "
             "answered with another part"
         )
     return int(part["size"] or 0) if size is None else size
 
 
-def _expect_end(call: Call, read: int, end: int | None) -> None:
+def _expect_end(request: Request, read: int, end: int | None) -> None:
     """Raise _OtherPart if a part ended before the blob does."""
     if end is not None and read < end:
-        raise _OtherPart(f"the registry gave a part of {redacted(call.url)} that ends too early")
+        raise _OtherPart(f"the registry gave a part of {redact(request.url)} that ends too early")
 
 
 def _check_room(access: Access, digest: Digest, size: int | None, read: int) -> None:

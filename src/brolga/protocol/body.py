@@ -16,7 +16,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final, Protocol
 
 from brolga.errors import StreamNotReplayable
-from brolga.protocol.http import BodyFailed
+from brolga.protocol.http import BodyError
 from brolga.protocol.session import chunks
 
 if TYPE_CHECKING:
@@ -38,18 +38,18 @@ class Body(Protocol):
     """The bytes of an upload, some of which can be given again."""
 
     @property
-    def produced(self) -> int:
+    def bytes_read(self) -> int:
         """How many bytes were given so far."""
 
     @property
-    def kept_from(self) -> int:
+    def replayable_from(self) -> int:
         """The offset from which on they can be given again."""
 
     @property
     def ended(self) -> bool:
         """Whether the source came to its clean end."""
 
-    def hold(self, start: int | None) -> None:
+    def retain_from(self, start: int | None) -> None:
         """Keep the bytes from offset `start` on, whatever else; None: no longer."""
 
     def blocks(self, start: int) -> Blocks:
@@ -62,13 +62,13 @@ def wait_for_bytes(body: Body) -> None:
     The body keeps them, and all from the offset on that it holds. Raises BodyFailed: what its
     source raises is the source's.
     """
-    before = body.produced
+    before = body.bytes_read
     try:
         for _ in body.blocks(before):
-            if body.produced - before >= _WORTH:
+            if body.bytes_read - before >= _WORTH:
                 return
     except BaseException as error:  # noqa: BLE001 - the upload raises it
-        raise BodyFailed(error) from None
+        raise BodyError(error) from None
 
 
 def chunks_of(body: Body, start: int, size: int) -> Iterator[Chunk]:
@@ -78,17 +78,17 @@ def chunks_of(body: Body, start: int, size: int) -> Iterator[Chunk]:
     except GeneratorExit:
         raise
     except BaseException as error:  # noqa: BLE001 - the upload raises it
-        raise BodyFailed(error) from None
+        raise BodyError(error) from None
 
 
 def check_kept(body: Body, start: int, cause: BrolgaError) -> None:
     """Raise StreamNotReplayable if a body cannot give its bytes from offset `start` on again."""
-    if start < body.kept_from:
-        kept = body.produced - body.kept_from
+    if start < body.replayable_from:
+        kept = body.bytes_read - body.replayable_from
         raise StreamNotReplayable(
-            f"{cause}; the registry has {start} of the {body.produced} bytes sent, and "
+            f"{cause}; the registry has {start} of the {body.bytes_read} bytes sent, and "
             f"only the last {kept} are kept: a larger window, or a spool, would have kept more",
-            sent=body.produced,
+            sent=body.bytes_read,
             acknowledged=start,
             kept=kept,
         ) from cause
@@ -132,7 +132,7 @@ class IdleLimit:
             elif self._silent_since is None:
                 self._silent_since = self._clock()
             yield block
-            if self._ends and start == body.produced and self._is_over():
+            if self._ends and start == body.bytes_read and self._is_over():
                 return
 
     def shorten(self) -> None:
@@ -155,5 +155,5 @@ def _from_first(blocks: Blocks) -> Iterator[bytes | memoryview]:
             if block:
                 return chain((block,), rest)
     except BaseException as error:  # noqa: BLE001 - the upload raises it
-        raise BodyFailed(error) from None
+        raise BodyError(error) from None
     return rest

@@ -10,25 +10,25 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias, TypeVar
 
-from brolga.protocol.urls import redacted
+from brolga.protocol.urls import redact
 
-__all__ = ["Blocks", "BodyFailed", "Call", "Flow", "Patience", "Reply"]
+__all__ = ["Blocks", "BodyError", "Flow", "Request", "Response", "Timeout"]
 
 _T = TypeVar("_T")
 # Bytes in blocks; an empty one is a heartbeat.
 Blocks: TypeAlias = Iterable[bytes | memoryview]
 
 
-class Patience(Enum):
+class Timeout(Enum):
     """How long an answer is waited for."""
 
-    HURRY = "hurry"  # a few seconds: nobody needs the answer
-    USUAL = "usual"  # the driver's own limit
+    SHORT = "hurry"  # a few seconds: nobody needs the answer
+    DEFAULT = "usual"  # the driver's own limit
     LONG = "long"  # many times the usual: the registry moves a whole blob before it answers
 
 
 @dataclass(frozen=True, repr=False)
-class Call:
+class Request:
     """One request. `body` is bytes, or a tuple of them, which may be sent again; else a stream.
 
     A stream is never sent twice. It goes out with `Transfer-Encoding: chunked`, or with a
@@ -44,10 +44,10 @@ class Call:
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | Blocks | None = None
-    patience: Patience = Patience.USUAL
-    after_s: float = 0.0
-    streamed: bool = False
-    named_by: str = ""
+    timeout: Timeout = Timeout.DEFAULT
+    delay_s: float = 0.0
+    stream_response: bool = False
+    redirected_from: str = ""
     size: int | None = None
 
     @property
@@ -57,11 +57,11 @@ class Call:
 
     def __repr__(self) -> str:
         """Show what is asked and where; headers and query may hold secrets."""
-        return f"<Call {self.method} {redacted(self.url)}>"
+        return f"<Call {self.method} {redact(self.url)}>"
 
 
 @dataclass(frozen=True)
-class Reply:
+class Response:
     """One answer. `headers` has lower-case names; `body` may have been cut at the driver's cap.
 
     `sent` counts the body's bytes that went out; `whole` tells that all of them did. An answer
@@ -77,12 +77,12 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes = field(default=b"", repr=False)
     sent: int = 0
-    whole: bool = True
+    complete: bool = True
     retried: bool = False
-    blocks: Generator[bytes, None, None] | None = field(default=None, repr=False)
+    body_stream: Generator[bytes, None, None] | None = field(default=None, repr=False)
 
 
-class BodyFailed(Exception):
+class BodyError(Exception):
     """A call's body raised `error` before its end, or an interrupt, `error`, came meanwhile.
 
     The driver ended the request all the same, so that the registry answers: `reply` is that
@@ -90,11 +90,11 @@ class BodyFailed(Exception):
     Location the session is now.
     """
 
-    def __init__(self, error: BaseException, reply: Reply | None = None) -> None:
+    def __init__(self, error: BaseException, response: Response | None = None) -> None:
         super().__init__()
         self.error = error
-        self.reply = reply
+        self.response = response
 
 
 # What a conversation is: yields calls, is sent replies, returns its result.
-Flow: TypeAlias = Generator[Call, Reply, _T]
+Flow: TypeAlias = Generator[Request, Response, _T]

@@ -18,30 +18,30 @@ from typing import TYPE_CHECKING, Final
 from brolga.errors import (
     DigestMismatch,
     RegistryError,
-    TransportFailed,
+    TransportError,
     Unauthorized,
     UploadInterrupted,
 )
-from brolga.protocol.retry import PASSING, PASSING_REASONS, REFUSED
+from brolga.protocol.retry import PASSING_REASONS, RETRY_LATER_STATUSES, TRANSIENT_STATUSES
 
 if TYPE_CHECKING:
     from brolga.errors import BrolgaError
-    from brolga.protocol.profiles import Style
+    from brolga.protocol.profiles import UploadStrategy
 
 __all__ = [
     "DOUBTFUL",
-    "Rung",
+    "Recovery",
     "Standing",
-    "is_gone",
+    "decide",
+    "is_session_lost",
     "is_silence",
     "may_be_second",
     "refuses_more",
-    "rung",
 ]
 
 # A PUT may have done its work all the same: a proxy lost the answer, as it does where committing a
 # large blob outlasts its patience (goharbor/harbor#19573), or the registry fell over its end.
-DOUBTFUL: Final = PASSING - set(REFUSED)
+DOUBTFUL: Final = TRANSIENT_STATUSES - set(RETRY_LATER_STATUSES)
 _BAD_REQUEST: Final = 400
 _TOO_LARGE: Final = 413
 # A proxy that takes no chunked transfer coding: 411 Length Required, or 501 for a coding that it
@@ -56,13 +56,13 @@ _LOST: Final = (404, 410, _NOT_THERE)
 _LOST_CODES: Final = ("BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "RANGE_INVALID", "SIZE_INVALID")
 
 
-class Rung(Enum):
+class Recovery(Enum):
     """What to do next."""
 
-    ASK = "ask"
-    ANEW = "anew"
-    SMALLER = "smaller"
-    NONE = "none"
+    RESUME = "ask"
+    RESTART = "anew"
+    SHRINK = "smaller"
+    FAIL = "none"
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Standing:
     nothing, and `has_all` tells that every byte can be had again.
     """
 
-    style: Style
+    style: UploadStrategy
     is_open: bool = True
     acknowledged: int = 0
     has_resumed: bool = False
@@ -86,19 +86,19 @@ class Standing:
 _VAIN_ASKS: Final = 3  # times that a session is asked where all bytes can be had again
 
 
-def rung(error: BrolgaError, at: Standing) -> Rung:
+def decide(error: BrolgaError, at: Standing) -> Recovery:
     """Return what to do after a failure."""
     if _is_too_large(error, at):
-        return Rung.SMALLER if at.style.can_shrink else Rung.NONE
+        return Recovery.SHRINK if at.style.can_shrink else Recovery.FAIL
     if not _may_end_otherwise(error, at):
-        return Rung.NONE
+        return Recovery.FAIL
     in_vain = at.asks >= _VAIN_ASKS and at.has_all
     if in_vain or not at.style.resumes or _is_over(error, at):
-        return Rung.ANEW
-    return Rung.ASK
+        return Recovery.RESTART
+    return Recovery.RESUME
 
 
-def is_gone(error: BrolgaError) -> bool:
+def is_session_lost(error: BrolgaError) -> bool:
     """Tell whether the registry knows the session no more: a commit ends it too."""
     return isinstance(error, RegistryError) and error.status not in DOUBTFUL and _is_lost(error)
 
@@ -110,7 +110,7 @@ def may_be_second(error: BrolgaError) -> bool:
     has a code for that.
     """
     bare = isinstance(error, RegistryError) and error.status in _SECOND
-    return bare or is_gone(error)
+    return bare or is_session_lost(error)
 
 
 def is_silence(error: BrolgaError) -> bool:
@@ -123,7 +123,7 @@ def is_silence(error: BrolgaError) -> bool:
 def refuses_more(error: BrolgaError) -> bool:
     """Tell whether a session may have taken one PATCH, and no further one."""
     if isinstance(error, RegistryError):
-        return error.status not in PASSING and not isinstance(error, Unauthorized)
+        return error.status not in TRANSIENT_STATUSES and not isinstance(error, Unauthorized)
     return isinstance(error, DigestMismatch)
 
 
@@ -148,10 +148,10 @@ def _may_end_otherwise(error: BrolgaError, at: Standing) -> bool:
     if not at.is_open:
         return False  # the POST, which was made again as often as it may be
     if isinstance(error, RegistryError):
-        passing = error.status in PASSING or isinstance(error, Unauthorized)
+        passing = error.status in TRANSIENT_STATUSES or isinstance(error, Unauthorized)
         return passing or _is_over(error, at)
     cause = error.__cause__ if isinstance(error, UploadInterrupted) else error
-    return not isinstance(cause, TransportFailed) or cause.reason in PASSING_REASONS
+    return not isinstance(cause, TransportError) or cause.reason in PASSING_REASONS
 
 
 def _is_over(error: BrolgaError, at: Standing) -> bool:

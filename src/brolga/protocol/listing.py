@@ -4,7 +4,7 @@ Knows the distribution-spec's "Content Discovery" and docker's catalog. Must not
 are for.
 
 Strategy: lists are paged by Link. Pages are on the registry's own host, so that no answer leads
-away, and handed on as they come. Their number, bytes and entries are bounded (`Budget`).
+away, and handed on as they come. Their number, bytes and entries are bounded (`ListLimits`).
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from brolga.errors import ProtocolViolation, excerpt
-from brolga.protocol.http import Call
-from brolga.protocol.responses import expect, refuse_page
-from brolga.protocol.urls import check, redacted, resolve
+from brolga.protocol.http import Request
+from brolga.protocol.responses import raise_for_status, reject_html
+from brolga.protocol.urls import check, redact, resolve
 from brolga.spec.reference import is_tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from brolga.protocol.access import Access
-    from brolga.protocol.http import Flow, Reply
+    from brolga.protocol.http import Flow, Response
 
 __all__ = [
-    "Budget",
     "ListFlow",
+    "ListLimits",
     "list_repositories",
     "list_tags",
     "next_page",
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 # A conversation that gives pages of names on its way.
-ListFlow: TypeAlias = "Generator[Call | list[str], Reply, None]"
+ListFlow: TypeAlias = "Generator[Request | list[str], Response, None]"
 _T = TypeVar("_T")
 
 _OK: Final = 200
@@ -83,24 +83,24 @@ def repository_pages(access: Access) -> ListFlow:
     return _pages(access, access.url(f"_catalog?n={_PAGE}"), "repositories", _check_nothing)
 
 
-def next_page(access: Access, call: Call, reply: Reply) -> str:
+def next_page(access: Access, request: Request, response: Response) -> str:
     """Return the URL of a list's next page, or "" where this was the last (RFC 8288).
 
     Raises ProtocolViolation where it is on another host, or this very page.
     """
-    match = _NEXT.search(reply.headers.get("link", ""))
+    match = _NEXT.search(response.headers.get("link", ""))
     if match is None:
         return ""
-    url = check(resolve(call.url, match[1]), "next page", seen_from=call.url)
-    if not access.registry.is_home(url) or url == call.url:
+    url = check(resolve(request.url, match[1]), "next page", seen_from=request.url)
+    if not access.registry.is_home(url) or url == request.url:
         raise ProtocolViolation(
-            f"the next page of {redacted(call.url)} is not one of the registry: {redacted(url)}"
+            f"the next page of {redact(request.url)} is not one of the registry: {redact(url)}"
         )
     return url
 
 
 @dataclass
-class Budget:
+class ListLimits:
     """How much of one list is read: so many pages, entries and bytes of answers.
 
     `what` names the list in the error.
@@ -111,67 +111,67 @@ class Budget:
     entries: int
     size: int  # bytes
 
-    def spend(self, call: Call, reply: Reply) -> None:
+    def spend(self, request: Request, response: Response) -> None:
         """Count the bytes of a page. Raises ProtocolViolation if there are too many of them."""
-        self.size -= len(reply.body)
-        if len(reply.body) >= _MAX_BODY:
+        self.size -= len(response.body)
+        if len(response.body) >= _MAX_BODY:
             raise ProtocolViolation(
-                f"the registry's answer to {redacted(call.url)} has {_MAX_BODY} bytes or more: "
+                f"the registry's answer to {redact(request.url)} has {_MAX_BODY} bytes or more: "
                 "that is too long for one page of a list"
             )
         if self.size < 0:
-            raise self._too_long(call, "has too many bytes")
+            raise self._too_long(request, "has too many bytes")
 
-    def take(self, call: Call, entries: int) -> None:
+    def take(self, request: Request, entries: int) -> None:
         """Count the entries of a page. Raises ProtocolViolation if there are too many."""
         self.entries -= entries
         if self.entries < 0:
-            raise self._too_long(call, "has too many entries")
+            raise self._too_long(request, "has too many entries")
 
-    def turn_page(self, call: Call) -> None:
+    def turn_page(self, request: Request) -> None:
         """Count one page more. Raises ProtocolViolation if there are too many."""
         self.pages -= 1
         if self.pages <= 0:
-            raise self._too_long(call, "has no end")
+            raise self._too_long(request, "has no end")
 
-    def _too_long(self, call: Call, why: str) -> ProtocolViolation:
+    def _too_long(self, request: Request, why: str) -> ProtocolViolation:
         return ProtocolViolation(
-            f"{redacted(call.url)}: the list of {self.what} {why}; no more of it is read"
+            f"{redact(request.url)}: the list of {self.what} {why}; no more of it is read"
         )
 
 
-def parse_object(call: Call, reply: Reply) -> dict[str, Any]:
+def parse_object(request: Request, response: Response) -> dict[str, Any]:
     """Return the JSON object that an answer is. Raises ProtocolViolation where it is none."""
-    refuse_page(call, reply)
+    reject_html(request, response)
     try:
-        document = json.loads(reply.body)
+        document = json.loads(response.body)
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
-        raise ProtocolViolation(f"the registry's answer to {redacted(call.url)} is no JSON object")
+        raise ProtocolViolation(f"the registry's answer to {redact(request.url)} is no JSON object")
     return document
 
 
 def _pages(
-    access: Access, url: str, member: str, check_names: Callable[[Call, list[str]], None]
+    access: Access, url: str, member: str, check_names: Callable[[Request, list[str]], None]
 ) -> ListFlow:
     """Yield calls, and the names of each page that is not empty."""
-    budget = Budget(member, _MAX_PAGES, _MAX_NAMES, _MAX_SIZE)
+    budget = ListLimits(member, _MAX_PAGES, _MAX_NAMES, _MAX_SIZE)
     while url:
-        call = Call("GET", url)
-        reply = yield from access.send(call)
-        expect(call, reply, _OK)
-        budget.spend(call, reply)
-        page = parse_object(call, reply).get(member) or []  # null is an empty list, to Go
+        request = Request("GET", url)
+        response = yield from access.send(request)
+        raise_for_status(request, response, _OK)
+        budget.spend(request, response)
+        page = parse_object(request, response).get(member) or []  # null is an empty list, to Go
         if not isinstance(page, list) or not all(map(_is_name, page)):
             raise ProtocolViolation(
-                f"the registry's answer to {redacted(call.url)} has no list of names as {member}"
+                f"the registry's answer to {redact(request.url)} has no list of names as {member}"
             )
-        check_names(call, page)
-        budget.take(call, len(page))
-        url = next_page(access, call, reply)
+        check_names(request, page)
+        budget.take(request, len(page))
+        url = next_page(access, request, response)
         if url:
-            budget.turn_page(call)
+            budget.turn_page(request)
         if page:
             yield page
 
@@ -186,31 +186,31 @@ def _join(pages: ListFlow) -> Flow[list[str]]:
             item = next(pages, None)
             continue
         try:
-            reply = yield item
+            response = yield item
         except BaseException as error:  # noqa: BLE001 - it is for the conversation to judge
             item = _last(pages.throw, error)
         else:
-            item = _last(pages.send, reply)
+            item = _last(pages.send, response)
     return names
 
 
-def _last(step: Callable[[_T], Call | list[str]], argument: _T) -> Call | list[str] | None:
+def _last(step: Callable[[_T], Request | list[str]], argument: _T) -> Request | list[str] | None:
     try:
         return step(argument)
     except StopIteration:
         return None
 
 
-def _check_tags(call: Call, tags: list[str]) -> None:
+def _check_tags(request: Request, tags: list[str]) -> None:
     for tag in tags:
         if not is_tag(tag):
             raise ProtocolViolation(
-                f"the registry's answer to {redacted(call.url)} lists {excerpt(tag)}, "
+                f"the registry's answer to {redact(request.url)} lists {excerpt(tag)}, "
                 "which is not a tag"
             )
 
 
-def _check_nothing(call: Call, names: list[str]) -> None:
+def _check_nothing(request: Request, names: list[str]) -> None:
     """Take the names as they are."""
 
 

@@ -20,8 +20,14 @@ from brolga.errors import (
     NotFound,
     ProtocolViolation,
 )
-from brolga.protocol.http import Call
-from brolga.protocol.responses import expect, expect_deleted, media_type, named_digest, refuse_page
+from brolga.protocol.http import Request
+from brolga.protocol.responses import (
+    expect_deleted,
+    media_type,
+    named_digest,
+    raise_for_status,
+    reject_html,
+)
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest, hasher
 from brolga.spec.index import parse_manifest
@@ -29,7 +35,7 @@ from brolga.spec.mediatypes import DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, OCI_IN
 
 if TYPE_CHECKING:
     from brolga.protocol.access import Access
-    from brolga.protocol.http import Flow, Reply
+    from brolga.protocol.http import Flow, Response
 
 __all__ = [
     "Receipt",
@@ -88,17 +94,17 @@ def get_manifest(access: Access, reference: str, pause_s: float = 0.0) -> Flow[S
     RegistryError, ProtocolViolation for a page instead of a manifest.
     """
     named = _named(reference)
-    call = Call("GET", access.url(f"manifests/{reference}"), _ACCEPT, after_s=pause_s)
-    reply = yield from access.send(call)
-    expect(call, reply, _OK)
-    refuse_page(call, reply)
-    if len(reply.body) >= _MAX_SIZE:
+    request = Request("GET", access.url(f"manifests/{reference}"), _ACCEPT, delay_s=pause_s)
+    response = yield from access.send(request)
+    raise_for_status(request, response, _OK)
+    reject_html(request, response)
+    if len(response.body) >= _MAX_SIZE:
         raise InvalidManifest(f"the manifest {reference} has {_MAX_SIZE} bytes or more")
-    said = named or named_digest(reply)
-    digest = Digest.of(reply.body, said.algorithm if said else "sha256")
+    said = named or named_digest(response)
+    digest = Digest.of(response.body, said.algorithm if said else "sha256")
     if said is not None:
         _expect_equal("the registry gave a manifest of {actual} as {expected}", said, digest)
-    return Stored(reply.body, _type_of(reply), digest)
+    return Stored(response.body, _type_of(response), digest)
 
 
 def head_manifest(access: Access, reference: str) -> Flow[Descriptor]:
@@ -106,8 +112,11 @@ def head_manifest(access: Access, reference: str) -> Flow[Descriptor]:
 
     Raises ProtocolViolation where it has no media type, and what `get_manifest` raises.
     """
-    call, reply = yield from _head(access, reference)
-    if reply.status not in _NO_HEAD and (found := _told(call, reply, reference)) is not None:
+    request, response = yield from _head(access, reference)
+    if (
+        response.status not in _NO_HEAD
+        and (found := _told(request, response, reference)) is not None
+    ):
         return found
     return (yield from _described(access, reference))
 
@@ -118,10 +127,13 @@ def find_manifest(access: Access, reference: str) -> Flow[Descriptor | None]:
     That is a 404, and a 403 too: Artifactory gives it for what is not there. Who lacks the rights
     learns it from the write. Raises as `head_manifest`.
     """
-    call, reply = yield from _head(access, reference)
-    if reply.status in _ABSENT:
+    request, response = yield from _head(access, reference)
+    if response.status in _ABSENT:
         return None
-    if reply.status not in _NO_HEAD and (found := _told(call, reply, reference)) is not None:
+    if (
+        response.status not in _NO_HEAD
+        and (found := _told(request, response, reference)) is not None
+    ):
         return found
     try:
         return (yield from _described(access, reference))
@@ -129,23 +141,23 @@ def find_manifest(access: Access, reference: str) -> Flow[Descriptor | None]:
         return None
 
 
-def _head(access: Access, reference: str) -> Flow[tuple[Call, Reply]]:
+def _head(access: Access, reference: str) -> Flow[tuple[Request, Response]]:
     """Ask for a manifest by HEAD; return call and answer. Raises InvalidDigest."""
     _named(reference)
-    call = Call("HEAD", access.url(f"manifests/{reference}"), _ACCEPT)
-    return call, (yield from access.send(call))
+    request = Request("HEAD", access.url(f"manifests/{reference}"), _ACCEPT)
+    return request, (yield from access.send(request))
 
 
-def _told(call: Call, reply: Reply, reference: str) -> Descriptor | None:
+def _told(request: Request, response: Response, reference: str) -> Descriptor | None:
     """Return the descriptor that an answer to HEAD tells, None where it does not tell all of it."""
-    expect(call, reply, _OK)
-    kind = media_type(reply)
+    raise_for_status(request, response, _OK)
+    kind = media_type(response)
     if kind.lower() not in _SAYS_NOTHING:
-        refuse_page(call, reply)
-    named, said = _named(reference), named_digest(reply)
+        reject_html(request, response)
+    named, said = _named(reference), named_digest(response)
     if named is not None and said is not None:
         _expect_equal("the registry says that {expected} is {actual}", named, said)
-    digest, length = named or said, reply.headers.get("content-length", "")
+    digest, length = named or said, response.headers.get("content-length", "")
     if digest is None or kind.lower() in _SAYS_NOTHING or not _LENGTH.fullmatch(length):
         return None
     try:
@@ -176,36 +188,36 @@ def put_manifest(access: Access, reference: str, raw: bytes, kind: str) -> Flow[
     """
     named = _named(reference)
     url = access.url(f"manifests/{reference}")
-    call = Call("PUT", url, {"Content-Type": kind}, raw)
-    reply = yield from access.send(call)
+    request = Request("PUT", url, {"Content-Type": kind}, raw)
+    response = yield from access.send(request)
     digest = Digest.of(raw, named.algorithm if named else "sha256")
-    if reply.retried and reply.status in _UNCHANGEABLE:
+    if response.retried and response.status in _UNCHANGEABLE:
         found = yield from find_manifest(access, reference)
         if found is not None and found.digest == digest:
             return Receipt(digest, subject=False)
-    expect(call, reply, 201, 200, 202)
-    if (said := named_digest(reply)) is not None:
+    raise_for_status(request, response, 201, 200, 202)
+    if (said := named_digest(response)) is not None:
         text = "the registry stored the manifest as {actual}, where {expected} was sent"
         _expect_equal(text, digest, said)
-    return Receipt(digest, "oci-subject" in reply.headers)
+    return Receipt(digest, "oci-subject" in response.headers)
 
 
 def delete_manifest(access: Access, reference: str) -> Flow[None]:
     """Delete a manifest, or a tag where the registry does that (end-9). Raises NotFound."""
-    call = Call("DELETE", access.url(f"manifests/{reference}"))
-    expect_deleted(call, (yield from access.send(call)))
+    request = Request("DELETE", access.url(f"manifests/{reference}"))
+    expect_deleted(request, (yield from access.send(request)))
 
 
-def _type_of(reply: Reply) -> str:
+def _type_of(response: Response) -> str:
     """Return the media type of a manifest: the answer's or, if that says nothing, its own.
 
     "" where neither tells it.
     """
-    said = media_type(reply)
+    said = media_type(response)
     if said.lower() not in _SAYS_NOTHING:
         return said
     try:
-        return parse_manifest(reply.body).media_type
+        return parse_manifest(response.body).media_type
     except InvalidManifest:
         return ""
 

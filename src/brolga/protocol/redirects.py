@@ -18,7 +18,7 @@ from brolga.protocol.urls import check, host_of, origin, resolve
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from brolga.protocol.http import Call, Flow, Reply
+    from brolga.protocol.http import Flow, Request, Response
 
 __all__ = ["follow"]
 
@@ -28,8 +28,8 @@ _MAX_HOPS: Final = 5
 
 
 def follow(
-    call: Call, once: Callable[[Call], Flow[Reply]], who: str, *, resends: bool = False
-) -> Flow[Reply]:
+    request: Request, once: Callable[[Request], Flow[Response]], who: str, *, resends: bool = False
+) -> Flow[Response]:
     """Make a call by `once` and, if it reads, follow the redirects that `who` answers.
 
     If `resends`, a call of another method follows too, with its body, within its origin.
@@ -37,19 +37,21 @@ def follow(
     Raises ProtocolViolation for a target that is not safe, and for too many of them.
     """
     for _ in range(1 + _MAX_HOPS):
-        reply = yield from once(call)
-        target = reply.headers.get("location", "")
-        if reply.status not in _REDIRECTS or not target:
-            return reply
-        reads = call.method in ("GET", "HEAD")
-        if not reads and not (resends and reply.status in _SAME_METHOD):
-            return reply
-        url = check(resolve(call.url, target), "redirect", seen_from=call.url)
-        is_home = origin(url) == origin(call.url)
+        response = yield from once(request)
+        target = response.headers.get("location", "")
+        if response.status not in _REDIRECTS or not target:
+            return response
+        reads = request.method in ("GET", "HEAD")
+        if not reads and not (resends and response.status in _SAME_METHOD):
+            return response
+        url = check(resolve(request.url, target), "redirect", seen_from=request.url)
+        is_home = origin(url) == origin(request.url)
         if not reads and not is_home:
-            return reply
-        headers = call.headers if is_home else _without_secret(call.headers)
-        call = replace(call, url=url, headers=headers, after_s=0.0, named_by=host_of(call.url))
+            return response
+        headers = request.headers if is_home else _without_secret(request.headers)
+        request = replace(
+            request, url=url, headers=headers, delay_s=0.0, redirected_from=host_of(request.url)
+        )
     raise ProtocolViolation(f"{who} redirected more than {_MAX_HOPS} times")
 
 

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from brolga.errors import InvalidDigest, InvalidManifest, NotFound, ProtocolViolation
-from brolga.protocol.http import Call
-from brolga.protocol.listing import Budget, next_page
+from brolga.protocol.http import Request
+from brolga.protocol.listing import ListLimits, next_page
 from brolga.protocol.manifests import get_manifest, put_manifest
-from brolga.protocol.responses import expect, refuse_page
+from brolga.protocol.responses import raise_for_status, reject_html
 from brolga.spec.digest import Digest
 from brolga.spec.index import Index
 from brolga.spec.mediatypes import OCI_INDEX
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from brolga.protocol.access import Access
-    from brolga.protocol.http import Flow, Reply
+    from brolga.protocol.http import Flow, Response
     from brolga.spec.descriptor import Descriptor
 
 __all__ = ["add_referrer", "list_referrers", "referrers_tag", "remove_referrer"]
@@ -70,38 +70,38 @@ def list_referrers(
     """
     query = f"?artifactType={quote(artifact_type, safe='')}" if artifact_type else ""
     url = access.url(f"referrers/{subject}{query}")
-    budget = Budget("referrers", _MAX_PAGES, _MAX_ENTRIES, _MAX_SIZE)
+    budget = ListLimits("referrers", _MAX_PAGES, _MAX_ENTRIES, _MAX_SIZE)
     found: list[Descriptor] = []
     is_first = True
     while url:
-        call = Call("GET", url, {"Accept": OCI_INDEX})
-        reply = yield from access.send(call)
-        if is_first and _has_no_api(reply):
+        request = Request("GET", url, {"Accept": OCI_INDEX})
+        response = yield from access.send(request)
+        if is_first and _has_no_api(response):
             page, url = (yield from _tagged(access, subject)).manifests, ""
         else:
-            expect(call, reply, _OK)
-            budget.spend(call, reply)
-            refuse_page(call, reply)
+            raise_for_status(request, response, _OK)
+            budget.spend(request, response)
+            reject_html(request, response)
             page, url = (
-                _index(access, subject, reply.body).manifests,
-                next_page(access, call, reply),
+                _index(access, subject, response.body).manifests,
+                next_page(access, request, response),
             )
-        budget.take(call, len(page))
+        budget.take(request, len(page))
         if url:
-            budget.turn_page(call)
+            budget.turn_page(request)
         # A registry need not filter (OCI-Filters-Applied).
         found += [one for one in page if artifact_type in {"", one.artifact_type}]
         is_first = False
     return tuple(found)
 
 
-def _has_no_api(reply: Reply) -> bool:
+def _has_no_api(response: Response) -> bool:
     """Tell whether an answer is that of a registry without the referrers API.
 
     A 401 with a challenge is none: it says that the credentials do not do.
     """
-    asks_who = reply.status == _UNAUTHORIZED and "www-authenticate" in reply.headers
-    return reply.status in _NO_API and not asks_who
+    asks_who = response.status == _UNAUTHORIZED and "www-authenticate" in response.headers
+    return response.status in _NO_API and not asks_who
 
 
 def add_referrer(access: Access, subject: Digest, referrer: Descriptor) -> Flow[None]:
@@ -137,7 +137,7 @@ def _change(
             return
         index = index.replace(manifests=changed)
         yield from put_manifest(access, referrers_tag(subject), index.raw, index.media_type)
-        pause_s = min(attempt * _SETTLE_S, _LONGEST_S) * (0.5 + access.registry.retry.chance())
+        pause_s = min(attempt * _SETTLE_S, _LONGEST_S) * (0.5 + access.registry.retry.jitter())
     index = yield from _tagged(access, subject, pause_s)
     kept = list(index.manifests)
     if change(kept) != kept:

@@ -22,24 +22,24 @@ from brolga.errors import (
     Unauthorized,
     one_line,
 )
-from brolga.protocol.urls import check, redacted, resolve
+from brolga.protocol.urls import check, redact, resolve
 from brolga.spec.digest import Digest, hasher
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from brolga.protocol.http import Call, Reply
+    from brolga.protocol.http import Request, Response
     from brolga.spec.descriptor import Descriptor
 
 __all__ = [
-    "expect",
     "expect_deleted",
     "is_json",
     "location",
     "media_type",
     "named_digest",
-    "refuse_page",
+    "raise_for_status",
+    "reject_html",
     "retry_after_s",
     "shows_blob",
 ]
@@ -60,47 +60,49 @@ _ERRORS: Final[dict[int, type[RegistryError]]] = {
 _REQUEST_IDS: Final = ("x-request-id", "x-github-request-id", "x-amzn-requestid", "x-ms-request-id")
 
 
-def expect(call: Call, reply: Reply, *statuses: int, who: str = "the registry") -> None:
+def raise_for_status(
+    request: Request, response: Response, *statuses: int, who: str = "the registry"
+) -> None:
     """Return where the status of the answer, which `who` gave, is one of `statuses`.
 
     Raises the RegistryError that the status stands for (distribution-spec, Error Codes), or
     ProtocolViolation for a success or a redirect that is none here.
     """
-    if reply.status in statuses:
+    if response.status in statuses:
         return
-    if reply.status >= 400:  # noqa: PLR2004 - HTTP's own border
-        _raise_error(call, reply, who)
-    what = f"{who} answered {call.method} {redacted(call.url)} with {reply.status}"
-    target = reply.headers.get("location")
-    if target and 300 <= reply.status < 400:  # noqa: PLR2004 - HTTP's own border
+    if response.status >= 400:  # noqa: PLR2004 - HTTP's own border
+        _raise_error(request, response, who)
+    what = f"{who} answered {request.method} {redact(request.url)} with {response.status}"
+    target = response.headers.get("location")
+    if target and 300 <= response.status < 400:  # noqa: PLR2004 - HTTP's own border
         raise ProtocolViolation(
-            f"{what}, a redirect to {redacted(resolve(call.url, target))}; it is not followed "
+            f"{what}, a redirect to {redact(resolve(request.url, target))}; it is not followed "
             "here: name the registry by the address that it redirects to"
         )
     wanted = " or ".join(map(str, statuses))
     raise ProtocolViolation(f"{what} where {wanted} was expected")
 
 
-def expect_deleted(call: Call, reply: Reply) -> None:
+def expect_deleted(request: Request, response: Response) -> None:
     """Return if what a DELETE names is gone. Raises NotFound, RegistryError, ProtocolViolation.
 
     If an earlier attempt had no known outcome, 404 says that it was done.
     """
-    if not (reply.retried and reply.status == _NOT_FOUND):
-        expect(call, reply, 202, 200, 204)
+    if not (response.retried and response.status == _NOT_FOUND):
+        raise_for_status(request, response, 202, 200, 204)
 
 
-def refuse_page(call: Call, reply: Reply) -> None:
+def reject_html(request: Request, response: Response) -> None:
     """Raise ProtocolViolation if an answer is a text for people: no registry gives one here.
 
     A server that has a page for whatever it is asked says 200 as well. A plain text that is JSON is
     no page: Go's HTTP server, and Cloudflare's, call JSON text/plain if nobody says what it is.
     """
-    kind = media_type(reply).lower()
-    is_text = kind.startswith("text/") and not (kind == "text/plain" and is_json(reply))
+    kind = media_type(response).lower()
+    is_text = kind.startswith("text/") and not (kind == "text/plain" and is_json(response))
     if is_text or kind == "application/xhtml+xml":
         error = ProtocolViolation(
-            f"{redacted(call.url)} is {_readable(kind)}: that is not an OCI registry's answer"
+            f"{redact(request.url)} is {_readable(kind)}: that is not an OCI registry's answer"
         )
         error.add_note(
             "check the host and port; a proxy or a login page may stand in front of the registry"
@@ -108,82 +110,82 @@ def refuse_page(call: Call, reply: Reply) -> None:
         raise error
 
 
-def is_json(reply: Reply) -> bool:
+def is_json(response: Response) -> bool:
     """Tell whether the body of an answer is JSON, whatever its Content-Type is."""
     try:
-        json.loads(reply.body)
+        json.loads(response.body)
     except (ValueError, RecursionError):
         return False
     return True
 
 
-def media_type(reply: Reply) -> str:
+def media_type(response: Response) -> str:
     """Return the media type that an answer has, without parameters; "" where it tells none."""
-    return reply.headers.get("content-type", "").partition(";")[0].strip()
+    return response.headers.get("content-type", "").partition(";")[0].strip()
 
 
-def named_digest(reply: Reply, like: Digest | None = None) -> Digest | None:
+def named_digest(response: Response, like: Digest | None = None) -> Digest | None:
     """Return the digest that an answer names; None where it can be no contradiction.
 
     That is one of another algorithm than `like`'s, or one that cannot be computed here: a registry
     may name a blob by another algorithm, or put something else into the header.
     """
     try:
-        digest = Digest.parse(reply.headers.get("docker-content-digest", ""))
+        digest = Digest.parse(response.headers.get("docker-content-digest", ""))
         hasher(digest.algorithm)
     except InvalidDigest:
         return None
     return digest if like is None or digest.algorithm == like.algorithm else None
 
 
-def shows_blob(reply: Reply, descriptor: Descriptor) -> bool:
+def shows_blob(response: Response, descriptor: Descriptor) -> bool:
     """Tell whether an answer to HEAD shows a blob (end-2); a proxy's page with 200 is none.
 
     Digest or length must be ours, and neither another. Some say a length of 0 with every HEAD.
     """
-    digest = named_digest(reply, descriptor.digest)
-    length = reply.headers.get("content-length", "")
+    digest = named_digest(response, descriptor.digest)
+    length = response.headers.get("content-length", "")
     return (
-        reply.status == _OK
+        response.status == _OK
         and digest in {None, descriptor.digest}
         and length in {str(descriptor.size), *(("0", "") if digest else ())}
     )
 
 
-def location(call: Call, reply: Reply) -> str:
+def location(request: Request, response: Response) -> str:
     """Return the Location of an upload session, resolved against the request's URL.
 
     Its query is kept byte for byte (distribution-spec, Pushing a blob in chunks). Raises
     ProtocolViolation where there is none, or none that is safe to call.
     """
-    target = reply.headers.get("location", "").partition("#")[0]
+    target = response.headers.get("location", "").partition("#")[0]
     if not target:
         raise ProtocolViolation(
-            f"the registry answered {call.method} {redacted(call.url)} without a Location"
+            f"the registry answered {request.method} {redact(request.url)} without a Location"
         )
-    return check(resolve(call.url, target), "Location", seen_from=call.url)
+    return check(resolve(request.url, target), "Location", seen_from=request.url)
 
 
-def _raise_error(call: Call, reply: Reply, who: str) -> NoReturn:
-    errors = _errors(reply.body)
+def _raise_error(request: Request, response: Response, who: str) -> NoReturn:
+    errors = _errors(response.body)
     code, _, detail = errors[0]
-    url = redacted(call.url)
+    url = redact(request.url)
     lines = [": ".join(filter(None, parts)) for parts in errors]
     said = "; ".join(dict.fromkeys(filter(None, lines)))
-    text = f"{who} answered {call.method} {url} with {reply.status}"
-    request_id = next(filter(None, map(reply.headers.get, _REQUEST_IDS)), "")
-    error = _ERRORS.get(reply.status, RegistryError)(
+    text = f"{who} answered {request.method} {url} with {response.status}"
+    request_id = next(filter(None, map(response.headers.get, _REQUEST_IDS)), "")
+    error = _ERRORS.get(response.status, RegistryError)(
         f"{text}: {said}" if said else text,
-        method=call.method,
+        method=request.method,
         url=url,
-        status=reply.status,
+        status=response.status,
         code=code,
         detail=detail,
         request_id=_readable(request_id),
     )
     error.codes = tuple(one for one, _, _ in errors if one)
     if isinstance(error, RateLimited):
-        error.retry_after_s = retry_after_s(reply.headers)
+        error.retry_after_s = retry_after_s(response.headers)
     raise error
 
 

@@ -1,12 +1,12 @@
 """When a call is made again, and how long to wait before.
 
 Knows which failures pass by themselves and which calls may be repeated. Must not know clocks: a
-pause is a wish on the next call, `Call.after_s`, and chance comes from outside.
+pause is a wish on the next call, `Request.after_s`, and chance comes from outside.
 
 Strategy: only calls whose body is bytes are repeated. A refusal (429, 503) did nothing, so any
 such call may follow it. After a lost answer, or another 5xx, the call may have done its work: only
 what is idempotent (RFC 9110, section 9.2.2) may follow, and the answer tells of it
-(`Reply.retried`): to a DELETE that was done, the second answer is 404. Attempts and pauses are
+(`Response.retried`): to a DELETE that was done, the second answer is 404. Attempts and pauses are
 bounded.
 
 A connection that was kept from an earlier call may have been closed before this one came: a cut of
@@ -18,26 +18,42 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from brolga.errors import RateLimited, RegistryError, TransportFailed
-from brolga.protocol.http import Patience
+from brolga.errors import RateLimited, RegistryError, TransportError
+from brolga.protocol.http import Timeout
 from brolga.protocol.responses import retry_after_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from brolga.errors import BrolgaError
-    from brolga.protocol.http import Call, Flow, Reply
+    from brolga.protocol.http import Flow, Request, Response
 
-__all__ = ["PASSING", "PASSING_REASONS", "REFUSED", "Retry", "Setbacks", "passes", "patiently"]
+__all__ = [
+    "PASSING_REASONS",
+    "RETRY_LATER_STATUSES",
+    "TRANSIENT_STATUSES",
+    "Retry",
+    "RetryBudget",
+    "is_transient",
+    "send_with_retry",
+]
 
 # What is idempotent (RFC 9110, section 9.2.2), and the POSTs of this protocol: they open a session,
 # mount a blob or give a token, and a second one does no harm. A PATCH would be appended twice.
 _REPEATABLE: Final = ("GET", "HEAD", "PUT", "DELETE", "POST")
 _SAFE: Final = ("GET", "HEAD")
-REFUSED: Final = (429, 503)
+RETRY_LATER_STATUSES: Final = (429, 503)
 # Proxies have numbers of their own (Cloudflare's 520 to 530). What is not implemented, does not fit
 # on the disk or goes in circles does not pass by itself.
-PASSING: Final = frozenset({408, 429, *range(500, 600)}) - {501, 505, 506, 507, 508, 510, 511}
+TRANSIENT_STATUSES: Final = frozenset({408, 429, *range(500, 600)}) - {
+    501,
+    505,
+    506,
+    507,
+    508,
+    510,
+    511,
+}
 # A wrong certificate stays wrong; all else may be a restart, or a moment's loss of the network.
 PASSING_REASONS: Final = ("cut", "connect", "timeout")
 _MAX_TRIPLED: Final = 100  # times; a pause is bounded long before, and a float ends at 646
@@ -59,24 +75,24 @@ class Retry:
     """
 
     attempts: int = 5
-    first_s: float = 0.5
-    longest_s: float = 60.0
-    total_s: float = 3600.0
-    chance: Callable[[], float] = _halfway
+    initial_delay_s: float = 0.5
+    max_delay_s: float = 60.0
+    max_elapsed_s: float = 3600.0
+    jitter: Callable[[], float] = _halfway
 
     def pause_s(self, attempt: int, asked_s: float | None = None) -> float | None:
         """Return the seconds to wait after failed attempt number `attempt`; None for no more."""
-        if attempt >= self.attempts or (asked_s or 0) > self.longest_s:
+        if attempt >= self.attempts or (asked_s or 0) > self.max_delay_s:
             return None
-        own = self.first_s * 3.0 ** min(attempt - 1, _MAX_TRIPLED)
-        return max(min(own, self.longest_s) * (0.5 + self.chance()), asked_s or 0)
+        own = self.initial_delay_s * 3.0 ** min(attempt - 1, _MAX_TRIPLED)
+        return max(min(own, self.max_delay_s) * (0.5 + self.jitter()), asked_s or 0)
 
 
 def _never() -> float:
     return 0.0
 
 
-class Setbacks:
+class RetryBudget:
     """The failures of one upload in a row, and what it has waited for them.
 
     They are counted anew after progress: a byte more out of the source, or a byte more in the same
@@ -95,11 +111,13 @@ class Setbacks:
         self._pause_s = 0.0  # before the next call
         self._asked_s: float | None = None  # the registry's wish
 
-    def hear(self, reply: Reply) -> None:
+    def note_retry_after(self, response: Response) -> None:
         """Note what an answer says of when to come again (Retry-After)."""
-        self._asked_s = retry_after_s(reply.headers) if reply.status in PASSING else None
+        self._asked_s = (
+            retry_after_s(response.headers) if response.status in TRANSIENT_STATUSES else None
+        )
 
-    def count(self, error: BrolgaError, produced: int, acknowledged: int) -> bool:
+    def record_failure(self, error: BrolgaError, produced: int, acknowledged: int) -> bool:
         """Count one more failure, after so many bytes; return whether there is a further try."""
         asked_s, self._asked_s = self._asked_s, None
         if isinstance(error, RateLimited):
@@ -115,7 +133,7 @@ class Setbacks:
         self._produced, self._acknowledged = max(produced, self._produced), acknowledged
         self._count += 1
         pause_s = self._retry.pause_s(self._count, asked_s)
-        if pause_s is None or self._lost_s + pause_s > self._retry.total_s:
+        if pause_s is None or self._lost_s + pause_s > self._retry.max_elapsed_s:
             return False
         self._last_s, self._last_pause_s, self._pause_s = now, pause_s, pause_s
         return True
@@ -125,69 +143,73 @@ class Setbacks:
         pause_s, self._pause_s = self._pause_s, 0.0
         return pause_s
 
-    def session_lost(self) -> None:
+    def record_session_loss(self) -> None:
         """Note that it begins again."""
         self._sessions += 1
         self._acknowledged = 0
 
 
-def patiently(
+def send_with_retry(
     retry: Retry,
-    call: Call,
-    once: Callable[[Call], Flow[Reply]],
+    request: Request,
+    once: Callable[[Request], Flow[Response]],
     *,
     reasons: Collection[str] = PASSING_REASONS,
-) -> Flow[Reply]:
-    """Make `call` by `once`, and again where its failure may pass; return the last answer.
+) -> Flow[Response]:
+    """Make `request` by `once`, and again where its failure may pass; return the last answer.
 
     `reasons` are those of a TransportFailed that may pass.
 
     Raises the last TransportFailed where there was no answer.
     """
     attempt, stale, unknown = 1, False, False
-    reads = call.method in _SAFE
+    reads = request.method in _SAFE
     while True:
         pause: float | None
         try:
-            reply = yield from once(call)
-        except TransportFailed as error:
+            response = yield from once(request)
+        except TransportError as error:
             unknown = unknown or error.reason != "connect"
-            if not stale and error.reason in reasons and _is_stale(error, call):
-                stale, call = True, replace(call, after_s=0.0)
+            if not stale and error.reason in reasons and _is_stale(error, request):
+                stale, request = True, replace(request, delay_s=0.0)
                 continue
-            passing = error.reason in reasons and _is_repeatable(call)
+            passing = error.reason in reasons and _is_repeatable(request)
             pause = retry.pause_s(attempt) if passing else None
             if pause is None:
                 raise
         else:
-            pause = _pause_after(retry, attempt, call, reply)
+            pause = _pause_after(retry, attempt, request, response)
             if pause is None:
-                return replace(reply, retried=True) if unknown and not reads else reply
-            unknown = unknown or reply.status not in REFUSED
-        call = replace(call, after_s=pause)
+                return replace(response, retried=True) if unknown and not reads else response
+            unknown = unknown or response.status not in RETRY_LATER_STATUSES
+        request = replace(request, delay_s=pause)
         attempt += 1
 
 
-def _pause_after(retry: Retry, attempt: int, call: Call, reply: Reply) -> float | None:
-    refused = reply.status in REFUSED and call.is_repeatable
-    if not refused and not (reply.status in PASSING and _is_repeatable(call)):
+def _pause_after(retry: Retry, attempt: int, request: Request, response: Response) -> float | None:
+    refused = response.status in RETRY_LATER_STATUSES and request.is_repeatable
+    if not refused and not (response.status in TRANSIENT_STATUSES and _is_repeatable(request)):
         return None
-    if call.patience is Patience.HURRY:
+    if request.timeout is Timeout.SHORT:
         return None
-    return retry.pause_s(attempt, retry_after_s(reply.headers))
+    return retry.pause_s(attempt, retry_after_s(response.headers))
 
 
-def passes(error: BrolgaError) -> bool:
+def is_transient(error: BrolgaError) -> bool:
     """Tell whether a failure may pass by itself: a refusal for now, or an answer that was lost."""
-    if isinstance(error, TransportFailed):
+    if isinstance(error, TransportError):
         return error.reason in PASSING_REASONS
-    return isinstance(error, RegistryError) and error.status in PASSING
+    return isinstance(error, RegistryError) and error.status in TRANSIENT_STATUSES
 
 
-def _is_stale(error: TransportFailed, call: Call) -> bool:
+def _is_stale(error: TransportError, request: Request) -> bool:
     """Tell whether a kept connection may have been closed before the call came to it."""
-    return error.reason == "cut" and not error.fresh and _is_repeatable(call)
+    return error.reason == "cut" and not error.fresh and _is_repeatable(request)
 
 
-def _is_repeatable(call: Call) -> bool:
-    return call.is_repeatable and call.method in _REPEATABLE and call.patience is not Patience.HURRY
+def _is_repeatable(request: Request) -> bool:
+    return (
+        request.is_repeatable
+        and request.method in _REPEATABLE
+        and request.timeout is not Timeout.SHORT
+    )

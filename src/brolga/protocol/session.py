@@ -13,7 +13,7 @@ Must not know which step follows which: that is `upload`.
                               ours
     DELETE Location           an abandoned session is not left behind
 
-A `Session` is a value: where it is, and how many bytes the registry acknowledged.
+A `UploadSession` is a value: where it is, and how many bytes the registry acknowledged.
 """
 
 from __future__ import annotations
@@ -29,41 +29,41 @@ from brolga.errors import (
     ProtocolViolation,
     RegistryError,
 )
-from brolga.protocol.http import BodyFailed, Call, Patience
-from brolga.protocol.responses import expect, location, named_digest, shows_blob
-from brolga.protocol.retry import PASSING, passes
+from brolga.protocol.http import BodyError, Request, Timeout
+from brolga.protocol.responses import location, named_digest, raise_for_status, shows_blob
+from brolga.protocol.retry import TRANSIENT_STATUSES, is_transient
 from brolga.protocol.urls import with_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from brolga.protocol.access import Access
-    from brolga.protocol.http import Blocks, Flow, Reply
+    from brolga.protocol.http import Blocks, Flow, Response
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.digest import Digest
     from brolga.spec.reference import Repository
 
 __all__ = [
-    "PATCHED",
+    "PATCH_SUCCESS",
     "Chunk",
-    "Session",
+    "UploadSession",
     "cancel",
     "chunk_call",
     "chunks",
     "commit_call",
-    "expect_stored",
+    "follow_location",
+    "get_status",
     "is_there",
+    "monolithic_put",
     "mount_blob",
-    "moved",
     "post_blob",
     "start",
-    "status",
     "stream_call",
-    "whole_call",
+    "verify_stored",
 ]
 
 # One registry or another answers a PATCH with each of these (ECR 201, JFrog 200 and 204).
-PATCHED: Final = (200, 201, 202, 204)
+PATCH_SUCCESS: Final = (200, 201, 202, 204)
 _OK: Final = 200
 _CREATED: Final = 201
 _ACCEPTED: Final = 202
@@ -76,7 +76,7 @@ _MAX_CHUNK: Final = 32 << 20  # bytes
 _MIN_CHUNK: Final = re.compile(r"[0-9]{1,8}")
 
 
-class Session(NamedTuple):
+class UploadSession(NamedTuple):
     """Where an upload session is, and how many bytes the registry has acknowledged."""
 
     url: str
@@ -91,22 +91,22 @@ class Chunk(NamedTuple):
     is_last: bool = False
 
 
-def start(access: Access, pause_s: float = 0.0) -> Flow[tuple[Session, int]]:
+def start(access: Access, pause_s: float = 0.0) -> Flow[tuple[UploadSession, int]]:
     """Open a session (distribution-spec, end-4a).
 
     Return it and the smallest chunk in bytes that the registry wants (OCI-Chunk-Min-Length), or 0.
     """
-    call = Call("POST", access.url("blobs/uploads/"), body=b"", after_s=pause_s)
-    reply = yield from _opening(access, call)
-    expect(call, reply, 202)
-    wish = _MIN_CHUNK.fullmatch(reply.headers.get("oci-chunk-min-length", ""))
+    request = Request("POST", access.url("blobs/uploads/"), body=b"", delay_s=pause_s)
+    response = yield from _opening(access, request)
+    raise_for_status(request, response, 202)
+    wish = _MIN_CHUNK.fullmatch(response.headers.get("oci-chunk-min-length", ""))
     smallest = int(wish[0]) if wish else 0
-    return Session(location(call, reply)), smallest if smallest <= _MAX_CHUNK else 0
+    return UploadSession(location(request, response)), smallest if smallest <= _MAX_CHUNK else 0
 
 
 def post_blob(
     access: Access, data: bytes, digest: Digest, pause_s: float = 0.0
-) -> Flow[Session | None]:
+) -> Flow[UploadSession | None]:
     """Upload a tiny blob by one request (end-4b).
 
     Return None where that is done, or the session that a registry without that opened instead.
@@ -114,79 +114,81 @@ def post_blob(
     Raises DigestMismatch, RegistryError.
     """
     url = with_digest(access.url("blobs/uploads/"), digest)
-    call = Call("POST", url, {"Content-Type": _OCTETS}, data, after_s=pause_s)
-    reply = yield from _opening(access, call)
-    if reply.status == _ACCEPTED:
-        return Session(location(call, reply))
-    expect_stored(call, reply, digest)
+    request = Request("POST", url, {"Content-Type": _OCTETS}, data, delay_s=pause_s)
+    response = yield from _opening(access, request)
+    if response.status == _ACCEPTED:
+        return UploadSession(location(request, response))
+    verify_stored(request, response, digest)
     return None
 
 
-def mount_blob(access: Access, digest: Digest, source: Repository) -> Flow[Session | None]:
+def mount_blob(access: Access, digest: Digest, source: Repository) -> Flow[UploadSession | None]:
     """Take a blob over from another repository of the same registry (end-11).
 
     Return None where that is done, or the session that the registry opened instead: the blob has
     to be uploaded then.
     """
     query = f"mount={quote(str(digest), safe='')}&from={quote(source.path, safe='')}"
-    call = Call("POST", access.url(f"blobs/uploads/?{query}"), body=b"")
-    reply = yield from _opening(access, call)
-    expect(call, reply, 201, 202)
-    return None if reply.status == _CREATED else Session(location(call, reply))
+    request = Request("POST", access.url(f"blobs/uploads/?{query}"), body=b"")
+    response = yield from _opening(access, request)
+    raise_for_status(request, response, 201, 202)
+    return None if response.status == _CREATED else UploadSession(location(request, response))
 
 
-def _opening(access: Access, call: Call) -> Flow[Reply]:
+def _opening(access: Access, request: Request) -> Flow[Response]:
     """Make a call that may open a session; where an interrupt came, do not leave that behind."""
     try:
-        return (yield from access.send(call))
-    except BodyFailed as failed:
-        if failed.reply is not None and failed.reply.status == _ACCEPTED:
+        return (yield from access.send(request))
+    except BodyError as failed:
+        if failed.response is not None and failed.response.status == _ACCEPTED:
             with suppress(ProtocolViolation):
-                yield from cancel(access, Session(location(call, failed.reply)))
+                yield from cancel(access, UploadSession(location(request, failed.response)))
         raise
 
 
-def stream_call(session: Session, body: Blocks) -> Call:
+def stream_call(session: UploadSession, body: Blocks) -> Request:
     """Return the PATCH that streams a body of unknown length."""
     # Some storage moves the whole blob before it answers.
-    return Call("PATCH", session.url, {"Content-Type": _OCTETS}, body, Patience.LONG)
+    return Request("PATCH", session.url, {"Content-Type": _OCTETS}, body, Timeout.LONG)
 
 
-def chunk_call(session: Session, chunk: Chunk) -> Call:
+def chunk_call(session: UploadSession, chunk: Chunk) -> Request:
     """Return the PATCH of one chunk, which the registry must have up to its first byte (end-5)."""
     headers = {"Content-Type": _OCTETS, "Content-Range": _range(session, chunk.size)}
-    return Call("PATCH", session.url, headers, chunk.blocks, Patience.LONG)
+    return Request("PATCH", session.url, headers, chunk.blocks, Timeout.LONG)
 
 
-def commit_call(session: Session, digest: Digest, last: Chunk | None = None) -> Call:
+def commit_call(session: UploadSession, digest: Digest, last: Chunk | None = None) -> Request:
     """Return the PUT that closes a session with its digest, and with the last bytes (end-6)."""
     headers = {"Content-Type": _OCTETS} if last else {}
     if last and session.acknowledged:
         headers["Content-Range"] = _range(session, last.size)
     body = last.blocks if last else b""
-    return Call("PUT", with_digest(session.url, digest), headers, body, Patience.LONG)
+    return Request("PUT", with_digest(session.url, digest), headers, body, Timeout.LONG)
 
 
-def whole_call(session: Session, digest: Digest, body: Blocks, size: int) -> Call:
+def monolithic_put(session: UploadSession, digest: Digest, body: Blocks, size: int) -> Request:
     """Return the PUT that carries a whole blob of known length, and closes the session (end-6)."""
     headers = {"Content-Type": _OCTETS}
     url = with_digest(session.url, digest)
-    return Call("PUT", url, headers, body, Patience.LONG, size=size)
+    return Request("PUT", url, headers, body, Timeout.LONG, size=size)
 
 
-def moved(session: Session, call: Call, reply: Reply, acknowledged: int) -> Session:
+def follow_location(
+    session: UploadSession, request: Request, response: Response, acknowledged: int
+) -> UploadSession:
     """Return the session after an answer that may have moved it on.
 
     Raises ProtocolViolation for a Location that is not safe to call.
     """
-    if "location" not in reply.headers:
-        return Session(session.url, acknowledged)
-    return Session(location(call, reply), acknowledged)
+    if "location" not in response.headers:
+        return UploadSession(session.url, acknowledged)
+    return UploadSession(location(request, response), acknowledged)
 
 
-def status(
-    access: Access, session: Session, sent: int, pause_s: float = 0.0
-) -> Flow[Session | None]:
+def get_status(
+    access: Access, session: UploadSession, sent: int, pause_s: float = 0.0
+) -> Flow[UploadSession | None]:
     """Ask how many bytes the registry has (end-13); None where it cannot be told, or is lost.
 
     `sent` is how many there can be at most. Whatever the registry answers, a session whose offset
@@ -194,22 +196,22 @@ def status(
 
     Raises TransportFailed or RegistryError where it may be told later.
     """
-    call = Call("GET", session.url, after_s=pause_s)
+    request = Request("GET", session.url, delay_s=pause_s)
     try:
-        reply = yield from access.send(call)
+        response = yield from access.send(request)
     except BrolgaError as error:
-        if passes(error):  # the token server's, or no answer
+        if is_transient(error):  # the token server's, or no answer
             raise
         return None
-    if reply.status in PASSING:
-        expect(call, reply)
-    if reply.status not in (200, 202, 204):
+    if response.status in TRANSIENT_STATUSES:
+        raise_for_status(request, response)
+    if response.status not in (200, 202, 204):
         return None
-    known = _offset(reply.headers.get("range", ""), session.acknowledged)
+    known = _offset(response.headers.get("range", ""), session.acknowledged)
     if known is None or not session.acknowledged <= known <= sent:
         return None
     try:
-        return moved(session, call, reply, known)
+        return follow_location(session, request, response, known)
     except ProtocolViolation:
         return None
 
@@ -219,20 +221,20 @@ def is_there(access: Access, descriptor: Descriptor, pause_s: float = 0.0) -> Fl
 
     None where that cannot be told.
     """
-    call = Call("HEAD", access.url(f"blobs/{descriptor.digest}"), after_s=pause_s)
+    request = Request("HEAD", access.url(f"blobs/{descriptor.digest}"), delay_s=pause_s)
     try:
-        reply = yield from access.send(call)
+        response = yield from access.send(request)
     except BrolgaError:
         return None
-    if reply.status not in (_OK, _NOT_FOUND):
+    if response.status not in (_OK, _NOT_FOUND):
         return None
-    return shows_blob(reply, descriptor)
+    return shows_blob(response, descriptor)
 
 
-def expect_stored(call: Call, reply: Reply, expected: Digest) -> None:
+def verify_stored(request: Request, response: Response, expected: Digest) -> None:
     """Raise DigestMismatch where the registry says that it has got, or stored, other bytes."""
     try:
-        expect(call, reply, 201, 204)
+        raise_for_status(request, response, 201, 204)
     except RegistryError as error:
         if error.code != "DIGEST_INVALID":
             raise
@@ -241,7 +243,7 @@ def expect_stored(call: Call, reply: Reply, expected: Digest) -> None:
             expected=str(expected),
             actual="",
         ) from error
-    actual = named_digest(reply, expected)
+    actual = named_digest(response, expected)
     if actual not in {None, expected}:
         raise DigestMismatch(
             f"the registry stored {actual} where {expected} was sent",
@@ -267,16 +269,16 @@ def chunks(blocks: Blocks, size: int) -> Iterator[Chunk]:
         yield Chunk(tuple(pieces), held, is_last=True)
 
 
-def cancel(access: Access, session: Session) -> Flow[None]:
+def cancel(access: Access, session: UploadSession) -> Flow[None]:
     """Give the session up (end-14). A registry that refuses, or is gone, is no further error."""
     try:
-        call = Call("DELETE", session.url, body=b"", patience=Patience.HURRY)
-        yield from access.send(call, once=True)
+        request = Request("DELETE", session.url, body=b"", timeout=Timeout.SHORT)
+        yield from access.send(request, once=True)
     except Exception:  # noqa: BLE001 - whatever it is, the first error is the one to tell
         return
 
 
-def _range(session: Session, size: int) -> str:
+def _range(session: UploadSession, size: int) -> str:
     return f"{session.acknowledged}-{session.acknowledged + size - 1}"
 
 

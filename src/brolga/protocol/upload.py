@@ -32,44 +32,44 @@ from brolga.errors import (
     DigestMismatch,
     ProtocolViolation,
     RegistryError,
-    TransportFailed,
+    TransportError,
     UploadInterrupted,
 )
 from brolga.protocol.body import Body, IdleLimit, check_kept, chunks_of, wait_for_bytes
 from brolga.protocol.commit import Commit
-from brolga.protocol.http import BodyFailed
+from brolga.protocol.http import BodyError
 from brolga.protocol.ladder import (
     DOUBTFUL,
-    Rung,
+    Recovery,
     Standing,
+    decide,
     is_silence,
     may_be_second,
     refuses_more,
-    rung,
 )
-from brolga.protocol.profiles import Style
-from brolga.protocol.responses import expect
-from brolga.protocol.retry import REFUSED, Setbacks
+from brolga.protocol.profiles import UploadStrategy
+from brolga.protocol.responses import raise_for_status
+from brolga.protocol.retry import RETRY_LATER_STATUSES, RetryBudget
 from brolga.protocol.session import (
-    PATCHED,
+    PATCH_SUCCESS,
     Chunk,
-    Session,
+    UploadSession,
     cancel,
     chunk_call,
     commit_call,
-    expect_stored,
-    moved,
+    follow_location,
+    get_status,
+    monolithic_put,
     start,
-    status,
     stream_call,
-    whole_call,
+    verify_stored,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from brolga.protocol.access import Access
-    from brolga.protocol.http import Call, Flow, Reply
+    from brolga.protocol.http import Flow, Request, Response
     from brolga.protocol.retry import Retry
     from brolga.spec.descriptor import Descriptor
 
@@ -85,8 +85,8 @@ def upload_stream(  # noqa: PLR0913 - what goes where, and how
     seal: Callable[[], Descriptor],
     *,
     known: Descriptor | None = None,
-    session: Session | None = None,
-    style: Style | None = None,
+    session: UploadSession | None = None,
+    style: UploadStrategy | None = None,
     retry: Retry | None = None,
 ) -> Flow[Descriptor]:
     """Upload a stream as a blob (distribution-spec, Pushing blobs).
@@ -99,17 +99,17 @@ def upload_stream(  # noqa: PLR0913 - what goes where, and how
     could have gone out again but are gone, RegistryError where the registry refused,
     DigestMismatch where it stored other bytes, and whatever the body or `seal` raised.
     """
-    style, retry = style or Style(), retry or access.registry.retry
+    style, retry = style or UploadStrategy(), retry or access.registry.retry
     run = _Run(access, body, seal, known, style, retry, session)
     cause: BaseException
     try:
         return (yield from run.upload())
     except GeneratorExit:
         raise  # the flow was dropped: nobody is there to make a call
-    except BodyFailed as failed:
+    except BodyError as failed:
         # The registry may have moved the session on, and docker-registry 2.8 takes a DELETE at
         # the newest Location alone.
-        run.take_location(failed.reply)
+        run.take_location(failed.response)
         yield from run.give_up()
         cause = failed.error
     except BaseException:
@@ -130,9 +130,9 @@ class _Run:
     body: Body
     seal: Callable[[], Descriptor]
     known: Descriptor | None
-    style: Style
+    style: UploadStrategy
     retry: Retry
-    session: Session | None = None
+    session: UploadSession | None = None
     is_sure: bool = True  # how many bytes the session has
     has_resumed: bool = False
     has_split: bool = False  # the stream was silent, and went on in another PATCH
@@ -143,7 +143,7 @@ class _Run:
     def __post_init__(self) -> None:
         """Count from nothing."""
         clock = self.access.registry.clock
-        self.setbacks = Setbacks(self.retry, clock)
+        self.setbacks = RetryBudget(self.retry, clock)
         self.idle = IdleLimit(clock)
         self.closing = Commit(self.access, self.retry)
 
@@ -153,7 +153,7 @@ class _Run:
             while True:
                 try:
                     return (yield from self._attempt())
-                except (TransportFailed, UploadInterrupted, RegistryError, DigestMismatch) as error:
+                except (TransportError, UploadInterrupted, RegistryError, DigestMismatch) as error:
                     if may_be_second(error) and (yield from self._is_done()):
                         return self.seal()
                     if (yield from self._weigh(error)):
@@ -174,13 +174,15 @@ class _Run:
         yield from self._send()
         return (yield from self._commit())
 
-    def take_location(self, reply: Reply | None) -> None:
+    def take_location(self, response: Response | None) -> None:
         """Note where the session is after an answer that nobody waited for."""
         # An error page's, or a redirect's, Location is no session.
-        if self.session is not None and reply is not None and reply.status in PATCHED:
-            call = stream_call(self.session, ())
+        if self.session is not None and response is not None and response.status in PATCH_SUCCESS:
+            request = stream_call(self.session, ())
             with suppress(ProtocolViolation):
-                self.session = moved(self.session, call, reply, self.session.acknowledged)
+                self.session = follow_location(
+                    self.session, request, response, self.session.acknowledged
+                )
 
     def give_up(self) -> Flow[None]:
         """Cancel the session that is open."""
@@ -198,18 +200,18 @@ class _Run:
 
     def _goes_whole(self, known: Descriptor) -> bool:
         """Tell whether a PUT takes the whole blob."""
-        return self._at().acknowledged == 0 and known.size <= self.style.put_max
+        return self._at().acknowledged == 0 and known.size <= self.style.monolithic_max
 
     def _put_whole(self, known: Descriptor) -> Flow[Descriptor]:
         """Send the whole blob with the closing PUT."""
-        call = whole_call(self._at(), known.digest, self.body.blocks(0), known.size)
-        return (yield from self._close(call, known, known.size))
+        request = monolithic_put(self._at(), known.digest, self.body.blocks(0), known.size)
+        return (yield from self._close(request, known, known.size))
 
     def _send(self) -> Flow[None]:
         """Send what the registry has not acknowledged yet."""
         self.last = None
         size = self.style.chunk
-        if self.style.last_in_put and self._at().acknowledged:
+        if self.style.final_chunk_in_put and self._at().acknowledged:
             # ECR wants the last bytes of several PATCHes in the PUT: a stream does not know them.
             size = size or self.style.smaller
         if size:
@@ -222,7 +224,7 @@ class _Run:
         while self._has_more():
             session, body = self._at(), self.body
             blocks = self.idle.watch(body, session.acknowledged, ends=self.style.splits)
-            body.hold(None)
+            body.retain_from(None)
             with closing(blocks):  # what has failed keeps no bytes
                 yield from self._patch(stream_call(session, blocks))
             self.has_split |= not body.ended
@@ -230,52 +232,52 @@ class _Run:
     def _send_chunks(self, size: int) -> Flow[None]:
         """Send the stream in chunks of so many bytes."""
         session, body = self._at(), self.body
-        if body.ended and session.acknowledged == body.produced:
+        if body.ended and session.acknowledged == body.bytes_read:
             return
-        body.hold(session.acknowledged)
+        body.retain_from(session.acknowledged)
         for chunk in chunks_of(body, session.acknowledged, size):
-            if chunk.is_last and self.style.last_in_put:
+            if chunk.is_last and self.style.final_chunk_in_put:
                 self.last = chunk
                 return
             yield from self._patch(chunk_call(self._at(), chunk), chunk.size)
-            body.hold(self._at().acknowledged)
+            body.retain_from(self._at().acknowledged)
             del chunk  # before the next one is gathered: there is memory for one
 
     def _has_more(self) -> bool:
         """Wait until there are bytes to send; return False at the end of the stream."""
         body, acknowledged = self.body, self._at().acknowledged
-        body.hold(acknowledged)
-        if not body.ended and (acknowledged == body.produced or self.idle.waits):
+        body.retain_from(acknowledged)
+        if not body.ended and (acknowledged == body.bytes_read or self.idle.waits):
             wait_for_bytes(body)
-        return acknowledged < body.produced
+        return acknowledged < body.bytes_read
 
-    def _patch(self, call: Call, size: int | None = None) -> Flow[None]:
+    def _patch(self, request: Request, size: int | None = None) -> Flow[None]:
         """Make a PATCH of `size` bytes, or of all that come, once: it may arrive unanswered."""
         session, body = self._at(), self.body
         try:
-            reply = yield from self.access.send(call, once=True)
-        except TransportFailed as error:
-            sent = min(session.acknowledged + error.sent, body.produced)
+            response = yield from self.access.send(request, once=True)
+        except TransportError as error:
+            sent = min(session.acknowledged + error.sent, body.bytes_read)
             what = f"the upload was cut after {sent} bytes"
             raise self._interrupted(what, sent, error) from error
-        self.setbacks.hear(reply)
-        expect(call, reply, *PATCHED)
-        self._check_whole(reply)
-        acknowledged = body.produced if size is None else session.acknowledged + size
-        self.session = moved(session, call, reply, acknowledged)
+        self.setbacks.note_retry_after(response)
+        raise_for_status(request, response, *PATCH_SUCCESS)
+        self._check_whole(response)
+        acknowledged = body.bytes_read if size is None else session.acknowledged + size
+        self.session = follow_location(session, request, response, acknowledged)
 
     def _commit(self) -> Flow[Descriptor]:
         """Close the session with the digest (end-6)."""
         descriptor = self.seal()
-        call = commit_call(self._at(), descriptor.digest, self.last)
-        return (yield from self._close(call, descriptor, self.last.size if self.last else 0))
+        request = commit_call(self._at(), descriptor.digest, self.last)
+        return (yield from self._close(request, descriptor, self.last.size if self.last else 0))
 
-    def _close(self, call: Call, descriptor: Descriptor, size: int) -> Flow[Descriptor]:
+    def _close(self, request: Request, descriptor: Descriptor, size: int) -> Flow[Descriptor]:
         """Make the closing PUT of `size` bytes, and believe only an answer that agrees."""
         try:
             # Once: a second PUT finds no session, where the first one did its work.
-            reply = yield from self.access.send(call, once=True)
-        except TransportFailed as error:
+            response = yield from self.access.send(request, once=True)
+        except TransportError as error:
             self.closing.doubt(descriptor, self.retry.attempts)
             # It may have done its work and lost its answer alone: ask before calling it lost.
             if (yield from self._is_done(_ASKS if error.sent >= size else 1)):
@@ -283,20 +285,20 @@ class _Run:
             sent = min(self._at().acknowledged + error.sent, descriptor.size)
             what = f"{sent} of {descriptor.size} bytes were sent, and the registry does not show"
             raise self._interrupted(f"{what} the blob", sent, error) from error
-        if reply.status in REFUSED:
+        if response.status in RETRY_LATER_STATUSES:
             self.closing.doubt(descriptor, 1)
-        elif reply.status in DOUBTFUL or reply.status in _UNEXPECTED:
+        elif response.status in DOUBTFUL or response.status in _UNEXPECTED:
             self.closing.doubt(descriptor, self.retry.attempts)
             if (yield from self._is_done(_ASKS)):
                 return descriptor
-        self.setbacks.hear(reply)
+        self.setbacks.note_retry_after(response)
         try:
-            expect_stored(call, reply, descriptor.digest)
+            verify_stored(request, response, descriptor.digest)
         except RegistryError as error:
             if may_be_second(error):
                 self.closing.doubt(descriptor, 1)
             raise
-        self._check_whole(reply)
+        self._check_whole(response)
         return descriptor
 
     def _is_done(self, times: int | None = None) -> Flow[bool]:
@@ -309,11 +311,11 @@ class _Run:
             yield from self.give_up()
         return done
 
-    def _check_whole(self, reply: Reply) -> None:
+    def _check_whole(self, response: Response) -> None:
         """Raise UploadInterrupted for an answer that came before the end of the body."""
-        if not reply.whole:
-            sent = self._at().acknowledged + reply.sent
-            what = f"the registry answered {reply.status} after {sent} bytes, before the end"
+        if not response.complete:
+            sent = self._at().acknowledged + response.sent
+            what = f"the registry answered {response.status} after {sent} bytes, before the end"
             raise self._interrupted(what, sent)
 
     # --- The ladder
@@ -324,7 +326,9 @@ class _Run:
         Return whether the blob is there by now: then there is no session to tell of.
         """
         session = self._at()
-        found = yield from status(self.access, session, self.body.produced, self.setbacks.pause_s())
+        found = yield from get_status(
+            self.access, session, self.body.bytes_read, self.setbacks.pause_s()
+        )
         if found is not None:
             self.session, self.is_sure, self.has_resumed = found, True, True
             self.vain_asks = 0
@@ -342,17 +346,17 @@ class _Run:
         asking = not self.is_sure
         self.vain_asks += asking
         self.cause = self.cause if asking and self.cause else error
-        what = rung(error, self._standing())
+        what = decide(error, self._standing())
         # Smaller requests come to an end by themselves: they need neither counting nor pauses.
-        is_shrinking = what is Rung.SMALLER and self.retry.attempts > 1
-        if what is Rung.NONE or not (is_shrinking or self._count_setback(error)):
+        is_shrinking = what is Recovery.SHRINK and self.retry.attempts > 1
+        if what is Recovery.FAIL or not (is_shrinking or self._count_setback(error)):
             if not self.closing.has_asked and (yield from self._is_done(1)):
                 return True
             raise self.cause
         if is_shrinking:
             self.style = self.style.chunked()
         self._mind_silence(error)
-        if what is Rung.ASK:
+        if what is Recovery.RESUME:
             self.is_sure = False
         else:
             yield from self._lose()
@@ -373,26 +377,26 @@ class _Run:
             acknowledged=session.acknowledged if session else 0,
             has_resumed=self.has_resumed or self.has_split,
             asks=self.vain_asks,
-            has_all=self.body.kept_from == 0,
+            has_all=self.body.replayable_from == 0,
         )
 
     def _lose(self) -> Flow[None]:
         """Give up the session, for a new one."""
         yield from self.give_up()
-        self.setbacks.session_lost()
+        self.setbacks.record_session_loss()
         self.vain_asks = 0
 
     def _count_setback(self, error: BrolgaError) -> bool:
         """Count a failure, and note the pause after it; return whether there is a further try."""
         acknowledged = self.session.acknowledged if self.session else 0
-        return self.setbacks.count(error, self.body.produced, acknowledged)
+        return self.setbacks.record_failure(error, self.body.bytes_read, acknowledged)
 
-    def _at(self) -> Session:
+    def _at(self) -> UploadSession:
         assert self.session is not None  # noqa: S101 - `upload` opened it
         return self.session
 
     def _interrupted(
-        self, what: str, sent: int, error: TransportFailed | None = None
+        self, what: str, sent: int, error: TransportError | None = None
     ) -> UploadInterrupted:
         why = f" ({error})" if error else ""
         return UploadInterrupted(

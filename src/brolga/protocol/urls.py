@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from brolga.spec.digest import Digest
 
-__all__ = ["check", "host_of", "origin", "redacted", "resolve", "with_digest"]
+__all__ = ["check", "host_of", "origin", "redact", "resolve", "with_digest"]
 
 _MAX_SHOWN: Final = 300  # characters of a URL in a message
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -61,16 +61,16 @@ def check(url: str, what: str, *, seen_from: str) -> str:
     """
     parts, home = _parts(url), urlsplit(seen_from)
     if parts is None:
-        raise ProtocolViolation(f"the registry's {what} is no http(s) URL: {redacted(url)}")
+        raise ProtocolViolation(f"the registry's {what} is no http(s) URL: {redact(url)}")
     if parts.scheme == "http" and home.scheme == "https":
-        raise ProtocolViolation(f"the registry's {what} falls back to plain http: {redacted(url)}")
+        raise ProtocolViolation(f"the registry's {what} falls back to plain http: {redact(url)}")
     there, here = parts.hostname or "", home.hostname or ""
     # Link-local addresses serve a machine's own secrets (169.254.169.254): no registry has
     # business there, private or not.
     strayed = _is_inside(there) and not _is_inside(here)
     if there != here and (strayed or (_may_be_link_local(there) and not _is_link_local(here))):
         raise ProtocolViolation(
-            f"the registry's {what} points into a private network: {redacted(url)}; "
+            f"the registry's {what} points into a private network: {redact(url)}; "
             "if that is right, name the registry by its address there"
         )
     return url
@@ -93,7 +93,7 @@ def host_of(url: str) -> str:
     return urlsplit(url).hostname or ""
 
 
-def redacted(url: str) -> str:
+def redact(url: str) -> str:
     """Return `url` fit to be shown: without user, password, query and unprintable characters."""
     head = re.split(r"[?#]", url, maxsplit=1)[0]
     shown = re.sub(r"[^!-~]", "?", re.sub(r"[^/]*@", "", head))

@@ -127,7 +127,7 @@ def understand(media_type: str, fields: Mapping[str, Any]) -> Document:
 
 def _check_kind(media_type: str, fields: Mapping[str, Any]) -> None:
     """Refuse what could be read as a manifest of another kind, or by another name."""
-    Members(fields, "$").refuse_look_alikes(_MEMBERS)
+    Members(fields, "$").reject_case_variants(_MEMBERS)
     version = fields.get("schemaVersion")
     # "This REQUIRED property [...] MUST be `2`" (manifest.md, image-index.md); True is an int too.
     if type(version) is not int or version != 2:  # noqa: PLR2004 - as quoted

@@ -29,7 +29,7 @@ __all__ = [
     "Layer",
     "LayerState",
     "Progress",
-    "Repeatable",
+    "Rereadable",
     "runs_user_code",
 ]
 
@@ -60,7 +60,7 @@ class BlobStream(Protocol):
     def read(self, size: int = -1, /) -> bytes:
         """Return `size` bytes, fewer at the end only; all that is left if `size` is negative."""
 
-    def with_heartbeats(self) -> Iterator[Block]:
+    def blocks(self) -> Iterator[Block]:
         """Yield the bytes; an empty block says that nothing came for a while."""
 
 
@@ -113,14 +113,14 @@ class Progress:
 
 
 @runtime_checkable
-class Repeatable(Protocol):
+class Rereadable(Protocol):
     """A stream whose bytes can perhaps be given once more, from its source."""
 
     @property
-    def can_repeat(self) -> bool:
+    def is_reopenable(self) -> bool:
         """Whether the source can be opened once more."""
 
-    def repeat(self) -> Iterator[Block]:
+    def reread(self) -> Iterator[Block]:
         """Yield again the bytes that were given so far, and perhaps some more."""
 
 
@@ -147,9 +147,9 @@ class BlockReader(ABC):
 
     def __iter__(self) -> Iterator[Block]:
         """Yield the bytes in blocks of any size, none of them empty."""
-        return filter(len, self.with_heartbeats())
+        return filter(len, self.blocks())
 
-    def with_heartbeats(self) -> Iterator[Block]:
+    def blocks(self) -> Iterator[Block]:
         """Yield the bytes; an empty block says that nothing came for a while."""
         while (block := self._next()) is not None:
             yield block

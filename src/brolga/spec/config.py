@@ -19,10 +19,9 @@ from brolga.spec.descriptor import DEFAULT_PLATFORM, Platform
 from brolga.spec.digest import Digest
 from brolga.spec.json import (
     Members,
-    as_read,
     decode,
     encode,
-    frozen,
+    freeze,
     hashable,
     path,
     read_digest,
@@ -30,7 +29,8 @@ from brolga.spec.json import (
     read_strings,
     read_text,
     reduced,
-    thawed,
+    reuse_originals,
+    thaw,
     wrong,
 )
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Self
 
-__all__ = ["History", "ImageConfig", "aligned", "count_layers"]
+__all__ = ["History", "ImageConfig", "align_history", "count_layers"]
 
 _TEXTS: Final = ("User", "WorkingDir", "StopSignal")
 _LISTS: Final = ("Env", "Entrypoint", "Cmd", "OnBuild", "Shell")
@@ -64,7 +64,7 @@ _MEMBERS: Final = frozenset(
 def _read_execution(value: object, where: str) -> Mapping[str, Any]:
     """Return the execution parameters, those of config.md checked (config.md, config)."""
     members = Members(value, where)
-    members.refuse_look_alikes(_EXECUTION, alone=False)
+    members.reject_case_variants(_EXECUTION, alone=False)
     for name in _TEXTS:
         members.get(name, read_text, "")
     for name in _LISTS:
@@ -72,14 +72,14 @@ def _read_execution(value: object, where: str) -> Mapping[str, Any]:
     for name in _SETS:
         members.get(name, Members, None)
     members.get("Labels", read_strings, None)
-    checked: Mapping[str, Any] = frozen(value)
+    checked: Mapping[str, Any] = freeze(value)
     return checked
 
 
 def _read_rootfs(value: object, where: str) -> tuple[Digest, ...]:
     """Return the DiffIDs. Docker leaves the list out where there are none."""
     members = Members(value, where)
-    members.refuse_look_alikes(_ROOTFS, alone=False)
+    members.reject_case_variants(_ROOTFS, alone=False)
     kind = members.need("type", read_text)
     if kind != "layers":
         raise wrong(path(where, "type"), f"{excerpt(kind)} is not 'layers'")
@@ -129,7 +129,7 @@ class ImageConfig:
         """Read the bytes."""
         document = decode(self.raw)
         members = Members(document, "$")
-        members.refuse_look_alikes(_MEMBERS, alone=False)
+        members.reject_case_variants(_MEMBERS, alone=False)
         values = {
             "platform": Platform(
                 members.get("os", read_text, ""),
@@ -140,7 +140,7 @@ class ImageConfig:
             ),
             "created": members.get("created", read_text, ""),
             "author": members.get("author", read_text, ""),
-            "config": members.get("config", _read_execution, frozen({})),
+            "config": members.get("config", _read_execution, freeze({})),
             "diff_ids": members.need("rootfs", _read_rootfs),
             "history": members.each("history", History.from_dict),
             "_document": document,
@@ -189,7 +189,7 @@ class ImageConfig:
             raise ValueError("history: empty_layer is set, but the entry comes with a layer")
         return self.replace(
             diff_ids=(*self.diff_ids, diff_id),
-            history=(*aligned(self.history, len(self.diff_ids)), entry),
+            history=(*align_history(self.history, len(self.diff_ids)), entry),
         )
 
     def replace(  # noqa: PLR0913 - the members of a config
@@ -219,8 +219,8 @@ class ImageConfig:
         if author not in {None, self.author}:
             changes["author"] = author or None
         if config is not None:
-            execution = thawed(self.config)
-            if (merged := _merged(execution, thawed(config))) != execution:
+            execution = thaw(self.config)
+            if (merged := _merged(execution, thaw(config))) != execution:
                 changes["config"] = merged
         return self._changed(changes, diff_ids, history)
 
@@ -235,14 +235,16 @@ class ImageConfig:
         if not changes and layers == self.diff_ids and entries == self.history:
             return self
         if history is None:
-            entries = aligned(entries, len(layers))
+            entries = align_history(entries, len(layers))
         elif (count := count_layers(entries)) != len(layers):
             raise wrong("$.history", f"entries for {count} layers, where there are {len(layers)}")
         if layers != self.diff_ids:
-            rootfs: dict[str, object] = thawed(self._document["rootfs"])
+            rootfs: dict[str, object] = thaw(self._document["rootfs"])
             changes["rootfs"] = {**rootfs, "diff_ids": [str(layer) for layer in layers]}
         if entries != self.history:
-            changes["history"] = as_read(entries, self.history, self._document.get("history"))
+            changes["history"] = reuse_originals(
+                entries, self.history, self._document.get("history")
+            )
         return ImageConfig(encode(_merged(self._document, changes)))
 
 
@@ -271,13 +273,13 @@ class History:
 
     def __post_init__(self) -> None:
         """Keep a read-only copy."""
-        object.__setattr__(self, "extra", frozen(self.extra))
+        object.__setattr__(self, "extra", freeze(self.extra))
 
     @classmethod
     def from_dict(cls, value: object, where: str = "$") -> Self:
         """Read an entry. Raises InvalidManifest, naming the place."""
         members = Members(value, where)
-        members.refuse_look_alikes(_HISTORY_MEMBERS, alone=False)
+        members.reject_case_variants(_HISTORY_MEMBERS, alone=False)
         return cls(
             members.get("created", read_text, ""),
             members.get("created_by", read_text, ""),
@@ -296,7 +298,7 @@ class History:
             "comment": self.comment,
             "empty_layer": self.empty_layer,
         }
-        return {**{name: item for name, item in optional.items() if item}, **thawed(self.extra)}
+        return {**{name: item for name, item in optional.items() if item}, **thaw(self.extra)}
 
     def __reduce__(self) -> tuple[object, ...]:
         """Rebuild the entry from its fields."""
@@ -308,7 +310,7 @@ def count_layers(history: tuple[History, ...]) -> int:
     return sum(not entry.empty_layer for entry in history)
 
 
-def aligned(history: tuple[History, ...], layers: int) -> tuple[History, ...]:
+def align_history(history: tuple[History, ...], layers: int) -> tuple[History, ...]:
     """Return a history with an entry for each of so many layers, and no more.
 
     Docker refuses an image whose counts differ. Layers are matched from the first on: those that

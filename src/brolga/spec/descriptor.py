@@ -20,16 +20,16 @@ from brolga.errors import excerpt
 from brolga.spec.digest import Digest
 from brolga.spec.json import (
     Members,
-    frozen,
+    freeze,
     hashable,
-    parsed,
+    parse_member,
     read_artifact_type,
     read_digest,
     read_media_type,
     read_strings,
     read_text,
     reduced,
-    thawed,
+    thaw,
 )
 from brolga.spec.mediatypes import check_media_type
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Self
 
-__all__ = ["DEFAULT_PLATFORM", "Descriptor", "Platform", "normalized", "preference"]
+__all__ = ["DEFAULT_PLATFORM", "Descriptor", "Platform", "normalize_variant", "variant_preference"]
 
 # "size: int64" (descriptor.md, Properties).
 _MAX_SIZE: Final = 2**63 - 1
@@ -67,7 +67,7 @@ def _check_data(data: bytes, digest: Digest, size: int) -> None:
 
 
 def _read_size(value: object, where: str) -> int:
-    return parsed(_whole_size, value, where)
+    return parse_member(_whole_size, value, where)
 
 
 def _read_data(digest: Digest, size: int, value: object, where: str) -> bytes:
@@ -80,7 +80,7 @@ def _read_data(digest: Digest, size: int, value: object, where: str) -> bytes:
             _check_data(data, digest, size)
         return data
 
-    return parsed(decode, text, where)
+    return parse_member(decode, text, where)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Platform:
     def __post_init__(self) -> None:
         """Keep read-only copies."""
         object.__setattr__(self, "os_features", tuple(self.os_features))
-        object.__setattr__(self, "extra", frozen(self.extra))
+        object.__setattr__(self, "extra", freeze(self.extra))
 
     def __hash__(self) -> int:
         """Hash every field: a set of many platforms stays fast."""
@@ -130,7 +130,7 @@ class Platform:
     def from_dict(cls, value: object, where: str = "$") -> Self:
         """Read the object of a descriptor (image-index.md, platform). Raises InvalidManifest."""
         members = Members(value, where)
-        members.refuse_look_alikes(_PLATFORM_MEMBERS)
+        members.reject_case_variants(_PLATFORM_MEMBERS)
         return cls(
             members.get("os", read_text, ""),
             members.get("architecture", read_text, ""),
@@ -155,7 +155,7 @@ class Platform:
     @property
     def cpu(self) -> tuple[str, str]:
         """The architecture and the variant, in the form in which equal CPUs have equal names."""
-        return normalized(self.architecture, self.variant)
+        return normalize_variant(self.architecture, self.variant)
 
     def to_dict(self) -> dict[str, object]:
         """Return the members by their JSON names, ready for json."""
@@ -168,7 +168,7 @@ class Platform:
             "architecture": self.architecture,
             "os": self.os,
             **{name: value for name, value in optional.items() if value},
-            **thawed(self.extra),
+            **thaw(self.extra),
         }
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -233,7 +233,7 @@ class Descriptor:
             raise ValueError(f"extra holds {min(taken)!r}, which is a property of its own")
         object.__setattr__(self, "annotations", MappingProxyType(annotations))
         object.__setattr__(self, "urls", tuple(self.urls))
-        object.__setattr__(self, "extra", frozen(self.extra))
+        object.__setattr__(self, "extra", freeze(self.extra))
         # As writers do, who leave out what is empty.
         object.__setattr__(self, "data", self.data or None)
         if self.data is not None:
@@ -246,7 +246,7 @@ class Descriptor:
         Raises InvalidManifest, whose message begins with the place: `where` is the object's.
         """
         members = Members(value, where)
-        members.refuse_look_alikes(_DESCRIPTOR_MEMBERS)
+        members.reject_case_variants(_DESCRIPTOR_MEMBERS)
         media_type = members.need("mediaType", read_media_type)
         digest = members.need("digest", read_digest)
         size = members.need("size", _read_size)
@@ -283,7 +283,7 @@ class Descriptor:
             "digest": str(self.digest),
             "size": self.size,
             **{name: value for name, value in optional.items() if value},
-            **thawed(self.extra),
+            **thaw(self.extra),
         }
 
 
@@ -316,7 +316,7 @@ _UNWRITTEN: Final = frozenset({"amd64", "arm64"})
 _LEVEL: Final = re.compile(r"v([0-9]{1,3})(?:\.([0-9]{1,3}))?")
 
 
-def normalized(architecture: str, variant: str) -> tuple[str, str]:
+def normalize_variant(architecture: str, variant: str) -> tuple[str, str]:
     """Return an architecture and a variant in the form in which equal CPUs have equal names.
 
     arm64/v8 is arm64, amd64/v1 is amd64, and arm is arm/v7.
@@ -329,13 +329,13 @@ def normalized(architecture: str, variant: str) -> tuple[str, str]:
     return name, "" if name in _UNWRITTEN and level == _DEFAULTS[name] else level
 
 
-def preference(architecture: str, variant: str) -> tuple[int, int, int]:
+def variant_preference(architecture: str, variant: str) -> tuple[int, int, int]:
     """Return how well a CPU suits who asks for an architecture alone: the larger, the better.
 
     The default variant comes first; then older ones, the newest of them first, for their programs
     run on the default one; then newer ones, the oldest first; then variants of another kind.
     """
-    name, level = normalized(architecture, variant)
+    name, level = normalize_variant(architecture, variant)
     default = _DEFAULTS.get(name, "")
     number, wanted = _number(level or default), _number(default)
     if (level or default) == default:

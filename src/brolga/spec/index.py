@@ -11,10 +11,16 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from brolga.errors import NoSuchPlatform, excerpt
-from brolga.spec.descriptor import DEFAULT_PLATFORM, Descriptor, preference
-from brolga.spec.json import as_read, decode, encode, wrong
-from brolga.spec.manifest import INDEX_TYPES, MANIFEST_TYPES, Manifest, Root, identify
+from brolga.errors import PlatformNotFound, excerpt
+from brolga.spec.descriptor import DEFAULT_PLATFORM, Descriptor, variant_preference
+from brolga.spec.json import decode, encode, reuse_originals, wrong
+from brolga.spec.manifest import (
+    INDEX_TYPES,
+    MANIFEST_TYPES,
+    Manifest,
+    ManifestBase,
+    detect_media_type,
+)
 from brolga.spec.mediatypes import DOCKER_CONFIG, OCI_CONFIG, OCI_INDEX
 
 if TYPE_CHECKING:
@@ -24,7 +30,7 @@ if TYPE_CHECKING:
 
     from brolga.spec.descriptor import Platform
 
-__all__ = ["Index", "best_suited", "parse_manifest"]
+__all__ = ["Index", "parse_manifest", "select_best"]
 
 T = TypeVar("T", bound="Hashable")
 
@@ -37,7 +43,7 @@ _MAX_LISTED: Final = 20  # platforms in an error's line
 
 
 @dataclass(frozen=True, slots=True)
-class Index(Root):
+class Index(ManifestBase):
     """An index or Docker manifest list: a typed view over its exact bytes.
 
     Raises InvalidManifest.
@@ -94,7 +100,9 @@ class Index(Root):
         """Return an index with other members, by the rules of `Manifest.replace`."""
         changes = self._shared(media_type, artifact_type, annotations, subject)
         if manifests is not None and (wanted := tuple(manifests)) != self.manifests:
-            changes["manifests"] = as_read(wanted, self.manifests, self._document["manifests"])
+            changes["manifests"] = reuse_originals(
+                wanted, self.manifests, self._document["manifests"]
+            )
         return self._changed(changes)
 
     @property
@@ -109,23 +117,23 @@ class Index(Root):
         SHOULD be used" (image-index.md). If no variant is wanted, the default one is best, as for
         containerd: amd64 comes before amd64/v3, and arm/v7 before arm/v5. A child without a
         platform counts as linux/amd64, as for crane; attestations and artifacts do not count.
-        Raises NoSuchPlatform.
+        Raises PlatformNotFound.
         """
         return self.select_all(platform)[0]
 
     def select_all(self, platform: Platform) -> tuple[Descriptor, ...]:
         """Return each image, or nested index, that suits a platform best, in the index's order.
 
-        There is at least one. Raises NoSuchPlatform.
+        There is at least one. Raises PlatformNotFound.
         """
-        return best_suited(self._images(), platform)
+        return select_best(self._images(), platform)
 
     def select_nearest(self, platform: Platform) -> Descriptor:
         """Return the image to build on for a platform that a config tells, in all its details.
 
         What the index leaves out, a variant or a version, is no obstacle. Of several versions of
         the operating system, the one with the most leading parts in common is taken: Windows
-        images are rebuilt for each patch. Raises NoSuchPlatform.
+        images are rebuilt for each patch. Raises PlatformNotFound.
         """
         found = [
             (_likeness(offered, platform), child)
@@ -148,7 +156,7 @@ class Index(Root):
                 yield child, platform
 
 
-def best_suited(
+def select_best(
     offers: Iterable[tuple[T, Platform]], platform: Platform, where: str = "this index"
 ) -> tuple[T, ...]:
     """Return those of some offers that suit a platform best, in their order, each once.
@@ -167,12 +175,12 @@ def best_suited(
     return tuple(dict.fromkeys(one for suitability, one in found if suitability == best))
 
 
-def _no_such(offered: Iterable[Platform], platform: Platform, where: str) -> NoSuchPlatform:
+def _no_such(offered: Iterable[Platform], platform: Platform, where: str) -> PlatformNotFound:
     """Return the error for a platform that is not there, with those that are."""
     available = tuple(map(str, offered))
     listed = ", ".join(excerpt(text) for text in available[:_MAX_LISTED]) or "no image at all"
     more = f" and {len(available) - _MAX_LISTED} more" if len(available) > _MAX_LISTED else ""
-    return NoSuchPlatform(
+    return PlatformNotFound(
         f"no image for platform {excerpt(str(platform))} in {where}: it has {listed}{more}",
         available=available,
     )
@@ -182,7 +190,7 @@ def _suitability(offered: Platform, wanted: Platform) -> tuple[int, int, int]:
     """Return how well a variant suits a platform that matches: the larger, the better."""
     if wanted.variant or not wanted.architecture:
         return 0, 0, 0  # it is the variant, or any is wanted
-    return preference(offered.architecture, offered.variant)
+    return variant_preference(offered.architecture, offered.variant)
 
 
 def _likeness(offered: Platform, wanted: Platform) -> tuple[bool, tuple[int, int, int], int]:
@@ -199,6 +207,6 @@ def parse_manifest(raw: bytes, media_type: str = "", algorithm: str = "sha256") 
     that names it. Raises InvalidManifest, and InvalidDigest for an algorithm that cannot be
     computed here.
     """
-    kind = identify(decode(raw), media_type)
+    kind = detect_media_type(decode(raw), media_type)
     document = Index if kind in INDEX_TYPES else Manifest
     return document(raw, media_type, algorithm)

@@ -29,12 +29,11 @@ __all__ = [
     "MAX_SIZE",
     "Members",
     "Writable",
-    "as_read",
     "decode",
     "encode",
-    "frozen",
+    "freeze",
     "hashable",
-    "parsed",
+    "parse_member",
     "path",
     "read_artifact_type",
     "read_digest",
@@ -43,7 +42,8 @@ __all__ = [
     "read_strings",
     "read_text",
     "reduced",
-    "thawed",
+    "reuse_originals",
+    "thaw",
     "wrong",
 ]
 
@@ -68,21 +68,21 @@ _JSON_NAMES: Final[Mapping[type, str]] = {
 # Values that cannot be changed -------------------------------------------------------------------
 
 
-def frozen(value: object) -> Any:  # noqa: ANN401 - JSON is of any type
+def freeze(value: object) -> Any:  # noqa: ANN401 - JSON is of any type
     """Return JSON that can be read only: objects as mappings, arrays as tuples."""
     if isinstance(value, Mapping):
-        return MappingProxyType({name: frozen(item) for name, item in value.items()})
+        return MappingProxyType({name: freeze(item) for name, item in value.items()})
     if isinstance(value, list | tuple):
-        return tuple(frozen(item) for item in value)
+        return tuple(freeze(item) for item in value)
     return value
 
 
-def thawed(value: object) -> Any:  # noqa: ANN401 - JSON is of any type
+def thaw(value: object) -> Any:  # noqa: ANN401 - JSON is of any type
     """Return a copy of frozen JSON that json can write: dicts and lists."""
     if isinstance(value, Mapping):
-        return {name: thawed(item) for name, item in value.items()}
+        return {name: thaw(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [thawed(item) for item in value]
+        return [thaw(item) for item in value]
     return value
 
 
@@ -97,7 +97,7 @@ def hashable(value: object) -> Any:  # noqa: ANN401 - JSON is of any type
 
 def reduced(value: Any) -> tuple[object, ...]:  # noqa: ANN401 - any dataclass of frozen JSON
     """Give pickle plain dicts: a read-only mapping cannot reach another process."""
-    return _remade, (type(value), {f.name: thawed(getattr(value, f.name)) for f in fields(value)})
+    return _remade, (type(value), {f.name: thaw(getattr(value, f.name)) for f in fields(value)})
 
 
 def _remade(kind: Callable[..., object], values: dict[str, object]) -> object:
@@ -150,13 +150,13 @@ def read_strings(value: object, where: str) -> dict[str, str]:
 
 def read_digest(value: object, where: str) -> Digest:
     """Return a digest (descriptor.md, Digests). Raises InvalidManifest."""
-    return parsed(Digest.parse, read_text(value, where), where)
+    return parse_member(Digest.parse, read_text(value, where), where)
 
 
 def read_media_type(value: object, where: str) -> str:
     """Return a media type (RFC 6838, section 4.2). Raises InvalidManifest."""
     text = read_text(value, where)
-    parsed(check_media_type, text, where)
+    parse_member(check_media_type, text, where)
     return text
 
 
@@ -165,7 +165,7 @@ def read_artifact_type(value: object, where: str) -> str:
     return read_media_type(value, where) if value != "" else ""
 
 
-def parsed(parse: Callable[[S], T], value: S, where: str) -> T:
+def parse_member(parse: Callable[[S], T], value: S, where: str) -> T:
     """Return what `parse` makes of a value; its ValueError becomes one that names the place."""
     try:
         return parse(value)
@@ -217,7 +217,7 @@ class Members:
         """Return the members of other names than these."""
         return {name: item for name, item in self._members.items() if name not in known}
 
-    def refuse_look_alikes(self, known: AbstractSet[str], *, alone: bool = True) -> None:
+    def reject_case_variants(self, known: AbstractSet[str], *, alone: bool = True) -> None:
         """Refuse a member that has a known name in other letters, as `Layers`.
 
         Go's encoding/json ignores case: other clients would pull what nobody here has seen. Where
@@ -299,7 +299,7 @@ def encode(document: dict[str, object]) -> bytes:
         raise wrong("$", f"cannot be written as JSON: {error}") from error
 
 
-def as_read(values: Iterable[W], read: Sequence[W], originals: object) -> list[object]:
+def reuse_originals(values: Iterable[W], read: Sequence[W], originals: object) -> list[object]:
     """Return the JSON of values, of each that was read before as it was then.
 
     `originals` is the array that `read` was made of: its objects keep the order of their members.

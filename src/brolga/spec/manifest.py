@@ -20,12 +20,12 @@ from brolga.spec.digest import Digest
 from brolga.spec.json import (
     MAX_SIZE,
     Members,
-    as_read,
     decode,
     encode,
     read_artifact_type,
     read_strings,
     read_text,
+    reuse_originals,
     wrong,
 )
 from brolga.spec.mediatypes import (
@@ -49,12 +49,12 @@ __all__ = [
     "INDEX_TYPES",
     "MANIFEST_TYPES",
     "Manifest",
-    "Root",
-    "family_of",
-    "identify",
-    "in_family",
-    "in_one_family",
-    "strangers",
+    "ManifestBase",
+    "convert_manifest",
+    "convert_media_type",
+    "detect_family",
+    "detect_media_type",
+    "mixed_media_types",
 ]
 
 MANIFEST_TYPES: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
@@ -76,7 +76,7 @@ _MEMBERS: Final = frozenset(
 )
 
 
-def identify(document: Mapping[str, object], content_type: str = "") -> str:
+def detect_media_type(document: Mapping[str, object], content_type: str = "") -> str:
     """Return the media type of a manifest or index: what it says, else what it looks like.
 
     `content_type` is the header that it came with, or empty; parameters are ignored. Raises
@@ -84,7 +84,7 @@ def identify(document: Mapping[str, object], content_type: str = "") -> str:
     document as something else (CVE-2021-41190).
     """
     members = Members(document, "$")
-    members.refuse_look_alikes(_MEMBERS)
+    members.reject_case_variants(_MEMBERS)
     written = members.get("mediaType", read_text, "")
     # "The registry SHOULD ignore parameters on the `Content-Type` header" (distribution-spec,
     # Pushing manifests); media types ignore case (RFC 9110, section 8.3.1).
@@ -140,7 +140,7 @@ def _by_shape(document: Mapping[str, object]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Root:
+class ManifestBase:
     """The bytes of a manifest or index, and what both say.
 
     `media_type` may be given as the Content-Type that the bytes came with; it must agree with
@@ -184,7 +184,7 @@ class Root:
     def _open(self, wanted: frozenset[str], name: str) -> Members:
         """Read what both kinds share; return the members for the rest."""
         document = decode(self.raw, self.max_size)
-        media_type = identify(document, self.media_type)
+        media_type = detect_media_type(document, self.media_type)
         if media_type not in wanted:
             raise wrong("$.mediaType", f"{media_type!r} where {name} is wanted")
         members = Members(document, "$")
@@ -234,7 +234,7 @@ class Root:
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest(Root):
+class Manifest(ManifestBase):
     """The manifest of one image or artifact: a typed view over its exact bytes.
 
     `artifact_type` is what referrers are listed by: `artifactType`, else the config's media type
@@ -315,7 +315,7 @@ class Manifest(Root):
         if config is not None and config != self.config:
             changes["config"] = config.to_dict()
         if layers is not None and (wanted := tuple(layers)) != self.layers:
-            changes["layers"] = as_read(wanted, self.layers, self._document["layers"])
+            changes["layers"] = reuse_originals(wanted, self.layers, self._document["layers"])
         return self._changed(changes)
 
 
@@ -325,32 +325,34 @@ _OCI_BY_DOCKER: Final[Mapping[str, str]] = MappingProxyType(
 _OCI_IMAGE: Final = "application/vnd.oci.image."
 
 
-def family_of(manifest: str, layers: Iterable[str]) -> str:
+def detect_family(manifest: str, layers: Iterable[str]) -> str:
     """Return the media type of a manifest with layers of some media types: its own, or OCI's."""
     if manifest == DOCKER_MANIFEST and any(map(_is_oci_only, layers)):
         return _OCI_BY_DOCKER[manifest]
     return manifest
 
 
-def in_family(manifest: str, media_type: str) -> str:
+def convert_media_type(manifest: str, media_type: str) -> str:
     """Return the name that a media type has in the family of a manifest's; its own without one."""
     return _names(manifest).get(media_type, media_type)
 
 
-def in_one_family(manifest: Manifest, config: Descriptor, layers: Iterable[Descriptor]) -> Manifest:
+def convert_manifest(
+    manifest: Manifest, config: Descriptor, layers: Iterable[Descriptor]
+) -> Manifest:
     """Return a manifest with this config and these layers, all of one family."""
     layers = tuple(layers)
-    family = family_of(manifest.media_type, (layer.media_type for layer in layers))
+    family = detect_family(manifest.media_type, (layer.media_type for layer in layers))
 
     def renamed(part: Descriptor) -> Descriptor:
-        return replace(part, media_type=in_family(family, part.media_type))
+        return replace(part, media_type=convert_media_type(family, part.media_type))
 
     return manifest.replace(
         media_type=family, config=renamed(config), layers=[renamed(layer) for layer in layers]
     )
 
 
-def strangers(manifest: Manifest) -> Iterator[Descriptor]:
+def mixed_media_types(manifest: Manifest) -> Iterator[Descriptor]:
     """Yield the parts of an image whose media types belong to the other family.
 
     An artifact's parts may be of any type.

@@ -49,7 +49,7 @@ __all__ = [
     "STREAM_BY_COMPRESSION",
     "UNKNOWN_ARTIFACT",
     "check_media_type",
-    "compression_named_by",
+    "compression_of_media_type",
 ]
 
 # RFC 6838, section 4.2: a type and a subtype of at most 127 characters each, no parameters.
@@ -161,7 +161,7 @@ def check_media_type(text: str) -> None:
         raise ValueError(f"media type {excerpt(text)} is not type/subtype as of RFC 6838")
 
 
-def compression_named_by(media_type: str) -> str:
+def compression_of_media_type(media_type: str) -> str:
     """Return how bytes are compressed, as their media type says: gzip, zstd or none.
 
     Types of layers have their own table. For any other type the suffix counts (RFC 6839; RFC 8460

@@ -22,13 +22,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from brolga.errors import BrolgaError, InvalidManifest, NotComputed, RegistryError, TagMoved
+from brolga.errors import BrolgaError, InvalidManifest, NotComputed, RegistryError, TagConflict
 from brolga.images import Image
 from brolga.images.index import is_blob
 from brolga.spec.blob import runs_user_code
 from brolga.spec.mediatypes import NONDISTRIBUTABLE
 from brolga.stores.store import Foreseeing
-from brolga.stream.worker import SLICE_S, Stop, stopped_by
+from brolga.stream.worker import POLL_INTERVAL_S, Stop, stop_scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from brolga.spec.digest import Digest
     from brolga.spec.index import Index
     from brolga.spec.manifest import Manifest
-    from brolga.stores.store import Target
+    from brolga.stores.store import WriteStore
 
 __all__ = ["push"]
 
@@ -53,7 +53,7 @@ _UNKNOWN: Final = "MANIFEST_BLOB_UNKNOWN"
 
 
 def push(  # noqa: PLR0913 - what goes where, and what is taken for granted
-    target: Target,
+    target: WriteStore,
     tree: Tree,
     name: str = "",
     *,
@@ -67,7 +67,7 @@ def push(  # noqa: PLR0913 - what goes where, and what is taken for granted
     manifest that is there too. `expected` is what the tag must stand for until the end.
 
     Raises what reading the layers and pushing raise: the first failure, after everything else was
-    stopped; InvalidManifest for a tree that is too deep, TagMoved.
+    stopped; InvalidManifest for a tree that is too deep, TagConflict.
     """
     if expected is None and not recheck and _is_done(target, tree, name):
         return tree.descriptor
@@ -108,18 +108,18 @@ def _known(documents: Iterable[_Document]) -> Iterator[Manifest | Index]:
             yield one.content
 
 
-def _is_done(target: Target, tree: Tree, name: str) -> bool:
+def _is_done(target: WriteStore, tree: Tree, name: str) -> bool:
     """Tell whether a tag stands for the tree already, so that nothing is left to be done."""
     if not name or _subject(tree) is not None:
         return False
     try:
-        return target.holds(tree.descriptor, name)
+        return target.exists(tree.descriptor, name)
     except NotComputed:
         return False
 
 
 def _sent(
-    target: Target, tree: Tree, name: str, jobs: int, *, recheck: bool
+    target: WriteStore, tree: Tree, name: str, jobs: int, *, recheck: bool
 ) -> Sequence[_Document]:
     """Push all blobs of a tree; return its documents, which can be put then, children first."""
     documents = list(_children_first(target, tree, name, set(), recheck=recheck))
@@ -132,16 +132,16 @@ def _sent(
     return documents
 
 
-def _put_all(target: Target, documents: Sequence[_Document], expected: Digest | None) -> None:
+def _put_all(target: WriteStore, documents: Sequence[_Document], expected: Digest | None) -> None:
     for one in documents:
         if one.is_done:
             continue
         if one.name and expected is not None:
             _check_unmoved(target, one.name, expected)
-        target.put(one.content, one.name or str(one.content.digest))
+        target.push_manifest(one.content, one.name or str(one.content.digest))
 
 
-def _check_unmoved(target: Target, tag: str, expected: Digest) -> None:
+def _check_unmoved(target: WriteStore, tag: str, expected: Digest) -> None:
     """Raise TagMoved where a tag stands for something else than what was read.
 
     No registry offers a PUT that does both at once: between the two requests it may still move.
@@ -150,7 +150,7 @@ def _check_unmoved(target: Target, tag: str, expected: Digest) -> None:
     if actual == expected:
         return
     moved = f"moved from {expected} to {actual}" if actual else f"({expected}) was deleted"
-    error = TagMoved(
+    error = TagConflict(
         f"the tag {tag} {moved} meanwhile, and was left so",
         expected=str(expected),
         actual=str(actual or ""),
@@ -161,7 +161,7 @@ def _check_unmoved(target: Target, tag: str, expected: Digest) -> None:
 
 
 def _children_first(  # noqa: PLR0913 - a recursion carries what it has seen
-    target: Target, tree: Tree, name: str, seen: set[Digest], depth: int = 0, *, recheck: bool
+    target: WriteStore, tree: Tree, name: str, seen: set[Digest], depth: int = 0, *, recheck: bool
 ) -> Iterator[_Document]:
     """Yield the documents of a tree, once each, and after what they refer to.
 
@@ -173,7 +173,7 @@ def _children_first(  # noqa: PLR0913 - a recursion carries what it has seen
     there = False
     if not recheck:
         with suppress(NotComputed):  # a stream is not read yet: nobody can have it
-            there = target.holds(tree.descriptor)
+            there = target.exists(tree.descriptor)
     if not there and not isinstance(tree, Image):
         for described in tree.index.manifests:
             if described.digest not in seen and not is_blob(described):
@@ -212,7 +212,7 @@ def _distinct(blobs: Iterable[Blob]) -> list[Blob]:
     return list(found.values())
 
 
-def _push_blobs(target: Target, blobs: Sequence[Blob], jobs: int) -> None:
+def _push_blobs(target: WriteStore, blobs: Sequence[Blob], jobs: int) -> None:
     """Push blobs, `jobs` at a time: those that run the user's code in this thread, one by one."""
     own = [blob for blob in blobs if runs_user_code(blob)]
     others = [blob for blob in blobs if not runs_user_code(blob)]
@@ -274,7 +274,7 @@ def _join(workers: Iterable[threading.Thread], stop: Stop) -> None:
     try:
         for worker in workers:
             while worker.is_alive():
-                worker.join(SLICE_S)
+                worker.join(POLL_INTERVAL_S)
     except BaseException:
         stop.request()
         raise
@@ -290,7 +290,7 @@ def _work(
         with suppress(queue.Empty):
             task = todo.get_nowait()
             try:
-                with stopped_by(stop):
+                with stop_scope(stop):
                     task()
             except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
                 done.put(error)

@@ -25,7 +25,15 @@ from brolga.spec.reference import Reference, Repository
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["FORMS", "Kind", "Local", "Place", "by_digest", "parse_home", "parse_place"]
+__all__ = [
+    "FORMS",
+    "ImageRef",
+    "Kind",
+    "LocalRef",
+    "by_digest",
+    "parse_image_ref",
+    "parse_repository_ref",
+]
 
 Kind: TypeAlias = Literal["oci", "oci-archive", "docker-archive", "archive"]
 
@@ -55,7 +63,7 @@ _BY_DIGEST: Final = re.compile("([^:]+)@((?:sha256|sha512):[^:]*)")
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Local:
+class LocalRef:
     """A place on this machine: an image layout, or an archive.
 
     `name` is a tag or another name of an image in it, `@N`, a digest, or "" for the only one. The
@@ -95,7 +103,7 @@ class Local:
         """The name to be written: a tag, or "" where what is written is named by its digest."""
         return "" if self.digest or self._is_number else self.name
 
-    def at(self, digest: Digest) -> Self:
+    def with_digest(self, digest: Digest) -> Self:
         """Name what is there by its digest, where the place keeps manifests: docker's does not."""
         return self if self.kind == "docker-archive" else replace(self, name=str(digest))
 
@@ -110,10 +118,10 @@ class Local:
         return _NUMBER.fullmatch(self.name) is not None
 
 
-Place: TypeAlias = Reference | Local
+ImageRef: TypeAlias = Reference | LocalRef
 
 
-def parse_place(text: str) -> Place:
+def parse_image_ref(text: str) -> ImageRef:
     """Read a registry's reference, or a place on this machine. Raises InvalidReference."""
     prefix, colon, rest = text.partition(":")
     kind = _PREFIXES.get(prefix) if colon else None
@@ -121,28 +129,28 @@ def parse_place(text: str) -> Place:
         return Reference.parse(text)
     if found := _BY_DIGEST.fullmatch(rest):
         try:
-            return Local(kind, found[1], str(Digest.parse(found[2])))
+            return LocalRef(kind, found[1], str(Digest.parse(found[2])))
         except InvalidDigest as error:
             raise _wrong(str(error)) from error
     path, colon, name = rest.partition(":")
     if colon and not name:
         raise _wrong(f"{excerpt(text)} ends with a colon: a name is wanted behind it")
-    return Local(kind, path, name)
+    return LocalRef(kind, path, name)
 
 
-def by_digest(place: Place, digest: Digest) -> Place:
+def by_digest(place: ImageRef, digest: Digest) -> ImageRef:
     """Return the name by digest of what is at a place, or beside it."""
-    if isinstance(place, Local):
-        return place.at(digest)
+    if isinstance(place, LocalRef):
+        return place.with_digest(digest)
     return Reference(place.repository, digest=digest)
 
 
-def parse_home(text: str) -> Repository | Local:
+def parse_repository_ref(text: str) -> Repository | LocalRef:
     """Read a repository, or a layout or archive as a whole. Raises InvalidReference."""
     if text.partition(":")[0] not in _PREFIXES or ":" not in text:
         return Repository.parse(text)
-    place = parse_place(text)
-    if isinstance(place, Local) and not place.name:
+    place = parse_image_ref(text)
+    if isinstance(place, LocalRef) and not place.name:
         return place
     raise _wrong(f"{excerpt(text)} is one image: all are wanted", "leave the name out")
 

@@ -21,9 +21,9 @@ from brolga.errors import (
     ProtocolViolation,
     RegistryError,
     StreamConsumed,
-    TransportFailed,
+    TransportError,
 )
-from brolga.images import BlobLayer, BlockStream, BytesBlob
+from brolga.images import BlockStream, InMemoryBlob, StoredBlob
 from brolga.protocol import (
     find_manifest,
     get_manifest,
@@ -36,25 +36,25 @@ from brolga.protocol import (
 )
 from brolga.protocol.referrers import add_referrer
 from brolga.protocol.session import cancel
-from brolga.spec.blob import Repeatable
+from brolga.spec.blob import Rereadable
 from brolga.spec.index import parse_manifest
 from brolga.stores.store import go_on
-from brolga.stream.replay import Tape, Window
+from brolga.stream.replay import MemoryBuffer, ReplayableBody
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from brolga.protocol import Access, Retry, Session, Style
+    from brolga.protocol import Access, Retry, UploadSession, UploadStrategy
     from brolga.spec.blob import Blob, BlobStream, Block
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.digest import Digest
     from brolga.spec.index import Index
     from brolga.spec.manifest import Manifest
     from brolga.spec.reference import Repository
-    from brolga.stream.replay import Keep
+    from brolga.stream.replay import ReplayBuffer
     from brolga.transport import Transport
 
-__all__ = ["Remote"]
+__all__ = ["RegistryStore"]
 
 E = TypeVar("E", bound=BrolgaError)
 
@@ -68,12 +68,12 @@ _CANONICAL: Final = "sha256"
 _SMALL: Final = 1 << 20  # bytes; what goes in one PUT, at one request less
 
 
-def _new_window(*, can_repeat: bool) -> Keep:  # noqa: ARG001 - one window whichever it is
-    return Window()
+def _new_window(*, can_repeat: bool) -> ReplayBuffer:  # noqa: ARG001 - one window whichever it is
+    return MemoryBuffer()
 
 
 @dataclass(frozen=True)
-class Remote:
+class RegistryStore:
     """A repository of a registry, with what may be done in it (`access`). Threads may share one.
 
     `mounts` is whether blobs may be taken over from other repositories. `sent` is where blobs went
@@ -87,9 +87,9 @@ class Remote:
     repository: Repository
     access: Access
     transport: Transport
-    keep: Callable[..., Keep] = _new_window
+    keep: Callable[..., ReplayBuffer] = _new_window
     retry: Retry | None = None
-    style: Style | None = None
+    style: UploadStrategy | None = None
     mounts: bool = True
     sent: dict[tuple[str, Digest], Repository] = field(default_factory=dict)
 
@@ -102,7 +102,7 @@ class Remote:
             descriptor = blob.descriptor
         except NotComputed:
             return self._upload(blob, watch)
-        if isinstance(blob, BytesBlob):
+        if isinstance(blob, InMemoryBlob):
             flow = upload_bytes(self.access, blob.data, descriptor, style=self.style)
             return self._kept(self.transport.run(flow))
         is_there, session = self._mount(blob, descriptor)
@@ -115,7 +115,7 @@ class Remote:
         blob: Blob,
         stream: BlobStream,
         watch: Callable[[], None] = go_on,
-        session: Session | None = None,
+        session: UploadSession | None = None,
         known: Descriptor | None = None,
     ) -> Descriptor:
         """Upload a blob whose stream is open, into `session` where that is; return its descriptor.
@@ -129,7 +129,7 @@ class Remote:
         with self._or_cancelled(session):
             kept = self.keep(can_repeat=again is not None)
         with closing(kept) as keep:
-            tape = Tape(stream.with_heartbeats(), keep, again, watch)
+            tape = ReplayableBody(stream.blocks(), keep, again, watch)
             flow = upload_stream(
                 self.access,
                 tape,
@@ -141,7 +141,7 @@ class Remote:
             )
             return self._kept(self.transport.run(flow))
 
-    def holds(self, descriptor: Descriptor, name: str = "") -> bool:
+    def exists(self, descriptor: Descriptor, name: str = "") -> bool:
         """Ask whether a manifest is there: few registries keep one without what it refers to."""
         digest = descriptor.digest
         return self.named(name or str(digest)) == digest
@@ -151,7 +151,7 @@ class Remote:
         found = self.transport.run(find_manifest(self.access, tag))
         return None if found is None else found.digest
 
-    def put(self, document: Manifest | Index, name: str) -> None:
+    def push_manifest(self, document: Manifest | Index, name: str) -> None:
         """Push a manifest under a tag or its digest, and see to it that its subject knows it.
 
         A registry names by sha256 what comes under a tag: what has another digest goes by that
@@ -160,7 +160,7 @@ class Remote:
         run = self.transport.run
         digest = document.digest
         if digest.algorithm != _CANONICAL and name != str(digest):
-            self.put(document, str(digest))
+            self.push_manifest(document, str(digest))
         try:
             receipt = run(put_manifest(self.access, name, document.raw, document.media_type))
         except RegistryError as error:
@@ -171,18 +171,18 @@ class Remote:
             run(add_referrer(self.access, document.subject.digest, document.as_referrer))
 
     @property
-    def home(self) -> Repository:
+    def mount_source(self) -> Repository:
         """Where blobs can be mounted from."""
         return self.repository
 
-    def read(self, descriptor: Descriptor) -> BlobStream:
+    def fetch_blob(self, descriptor: Descriptor) -> BlobStream:
         """Open a blob's bytes, verified while they are read."""
         if descriptor.data is not None:
-            return BytesBlob(descriptor.data, descriptor.media_type).open()
+            return InMemoryBlob(descriptor.data, descriptor.media_type).open()
         blocks = read_blob(self.access, descriptor.digest, descriptor.size)
         return BlockStream(self.transport.stream(blocks))
 
-    def document(self, name: str) -> Manifest | Index:
+    def fetch_manifest(self, name: str) -> Manifest | Index:
         """Read the manifest or index that a tag or a digest names."""
         stored = self.transport.run(get_manifest(self.access, name))
         try:
@@ -197,7 +197,7 @@ class Remote:
         self,
         blob: Blob,
         watch: Callable[[], None],
-        session: Session | None = None,
+        session: UploadSession | None = None,
         known: Descriptor | None = None,
     ) -> Descriptor:
         with self._or_cancelled(session):
@@ -207,7 +207,7 @@ class Remote:
 
     def note(self, blob: Blob, described: Descriptor) -> Descriptor:
         """Remember where a blob went, if it can be read once only; return its descriptor."""
-        if not isinstance(blob, BlobLayer):
+        if not isinstance(blob, StoredBlob):
             self.sent[self.repository.registry, described.digest] = self.repository
         return described
 
@@ -247,13 +247,13 @@ class Remote:
         )
         return _advised(error, digest)
 
-    def _mount(self, blob: Blob, descriptor: Descriptor) -> tuple[bool, Session | None]:
+    def _mount(self, blob: Blob, descriptor: Descriptor) -> tuple[bool, UploadSession | None]:
         """Take a blob over from another repository of this registry, where it is in one.
 
         Return whether that is done, and the session that the registry opened instead.
         """
         here = self.repository
-        home = blob.home if isinstance(blob, BlobLayer) else self._sent_to(descriptor)
+        home = blob.mount_source if isinstance(blob, StoredBlob) else self._sent_to(descriptor)
         if not self.mounts or home is None or home == here or home.registry != here.registry:
             return False, None
         access = self.access.registry.access(here, "pull,push", home)
@@ -263,14 +263,14 @@ class Remote:
             if error.status in _OVERRUN:
                 raise
             return False, None
-        except TransportFailed as error:
+        except TransportError as error:
             if error.reason not in _LOST_ANSWER:
                 raise
             return False, None
         return session is None, session
 
     @contextmanager
-    def _or_cancelled(self, session: Session | None) -> Iterator[None]:
+    def _or_cancelled(self, session: UploadSession | None) -> Iterator[None]:
         """Cancel a session that is open already if the upload cannot begin."""
         try:
             yield
@@ -294,11 +294,11 @@ def _advised(error: E, digest: Digest) -> E:
 
 def _repeater(blob: Blob, stream: BlobStream) -> Callable[[], Iterator[Block]] | None:
     """Return what gives a stream's bytes once more, or None where nothing can."""
-    if isinstance(stream, Repeatable):
-        return stream.repeat if stream.can_repeat else None
-    return partial(_reopened, blob) if isinstance(blob, BlobLayer) else None
+    if isinstance(stream, Rereadable):
+        return stream.reread if stream.is_reopenable else None
+    return partial(_reopened, blob) if isinstance(blob, StoredBlob) else None
 
 
 def _reopened(blob: Blob) -> Iterator[Block]:
     with blob.open() as stream:
-        yield from stream.with_heartbeats()
+        yield from stream.blocks()

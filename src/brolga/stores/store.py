@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from brolga.errors import InvalidManifest, excerpt
-from brolga.images import BlobLayer, Image, ImageIndex
+from brolga.images import Image, ImageIndex, StoredBlob
 from brolga.images.index import is_blob
 from brolga.spec.index import Index
 from brolga.spec.mediatypes import DOCKER_SCHEMA_1, DOCKER_SCHEMA_1_SIGNED
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from brolga.spec.manifest import Manifest
     from brolga.spec.reference import Repository
 
-__all__ = ["Foreseeing", "Source", "Target", "go_on", "read_tree"]
+__all__ = ["Foreseeing", "ReadStore", "WriteStore", "go_on", "read_tree"]
 
 # Manifests that refer to others. The last is that of image-spec 1.1.0-rc2, which was withdrawn.
 _UNREAD: Final = frozenset(
@@ -43,30 +43,30 @@ def go_on() -> None:
     """Let a push go on: what is watched where nobody watches."""
 
 
-class Source(Protocol):
+class ReadStore(Protocol):
     """A store that gives manifests and blobs, as often as they are asked for. Threads may share it.
 
     `home` is the repository of a registry that it is, and None of any other store.
     """
 
     @property
-    def home(self) -> Repository | None:
+    def mount_source(self) -> Repository | None:
         """Where blobs can be mounted from."""
 
-    def document(self, name: str) -> Manifest | Index:
+    def fetch_manifest(self, name: str) -> Manifest | Index:
         """Read the manifest or index that a tag or a digest names.
 
         Raises NotFound; NoSuchImage or CorruptBlob where the store is on this machine.
         """
 
-    def read(self, descriptor: Descriptor) -> BlobStream:
+    def fetch_blob(self, descriptor: Descriptor) -> BlobStream:
         """Open a blob's bytes, verified while they are read.
 
         Raises, here or later, NotFound, or CorruptBlob where the store is on this machine.
         """
 
 
-class Target(Protocol):
+class WriteStore(Protocol):
     """A store that takes blobs and manifests. Threads may share one."""
 
     def push(self, blob: Blob, watch: Callable[[], None] = ...) -> Descriptor:
@@ -76,7 +76,7 @@ class Target(Protocol):
         blob's source does.
         """
 
-    def holds(self, descriptor: Descriptor, name: str = "") -> bool:
+    def exists(self, descriptor: Descriptor, name: str = "") -> bool:
         """Tell whether a manifest is there already, and so what it refers to.
 
         With `name`, a tag, whether that stands for it.
@@ -85,7 +85,7 @@ class Target(Protocol):
     def named(self, tag: str) -> Digest | None:
         """Return the digest of what a tag stands for; None where there is no such tag."""
 
-    def put(self, document: Manifest | Index, name: str) -> None:
+    def push_manifest(self, document: Manifest | Index, name: str) -> None:
         """Take a manifest under `name`, a tag or its digest. What it refers to is there."""
 
 
@@ -97,20 +97,20 @@ class Foreseeing(Protocol):
         """Take note of manifests; they are put later all the same."""
 
 
-def read_tree(source: Source, name: str) -> Tree:
+def read_tree(source: ReadStore, name: str) -> Tree:
     """Read what a tag or a digest names, as an image or an index: no blob is read yet."""
-    return _tree(source, source.document(name))
+    return _tree(source, source.fetch_manifest(name))
 
 
-def _tree(source: Source, document: Manifest | Index) -> Tree:
+def _tree(source: ReadStore, document: Manifest | Index) -> Tree:
     if isinstance(document, Index):
         return ImageIndex(
-            document, partial(_child, source), source.home, _open=partial(_blob, source)
+            document, partial(_child, source), source.mount_source, _open=partial(_blob, source)
         )
     return _image(source, document)
 
 
-def _child(source: Source, descriptor: Descriptor) -> Tree:
+def _child(source: ReadStore, descriptor: Descriptor) -> Tree:
     """Read an image or an index that an index lists.
 
     Raises InvalidManifest where it is not as the index says, or neither of them.
@@ -120,7 +120,7 @@ def _child(source: Source, descriptor: Descriptor) -> Tree:
             f"the index has {descriptor.digest}, which is neither an image nor an index but "
             f"{excerpt(descriptor.media_type)}"
         )
-    document = source.document(str(descriptor.digest))
+    document = source.fetch_manifest(str(descriptor.digest))
     found = document.descriptor
     for what, said, actual in (
         ("size", descriptor.size, found.size),
@@ -133,7 +133,7 @@ def _child(source: Source, descriptor: Descriptor) -> Tree:
     return _tree(source, document)
 
 
-def _blob(source: Source, descriptor: Descriptor) -> BlobLayer:
+def _blob(source: ReadStore, descriptor: Descriptor) -> StoredBlob:
     """Return a blob that an index lists.
 
     Raises InvalidManifest for a manifest of a format that is not read here: what it refers to is
@@ -146,16 +146,18 @@ def _blob(source: Source, descriptor: Descriptor) -> BlobLayer:
         )
         error.add_note("leave it out with brolga index filter")
         raise error
-    return BlobLayer(descriptor, partial(source.read, descriptor), source.home, is_verified=True)
+    return StoredBlob(
+        descriptor, partial(source.fetch_blob, descriptor), source.mount_source, is_verified=True
+    )
 
 
-def _image(source: Source, manifest: Manifest) -> Image:
+def _image(source: ReadStore, manifest: Manifest) -> Image:
     def diff_id(number: int) -> Digest:
         return image.config.diff_ids[number]
 
-    def blob(descriptor: Descriptor, diff_id_of: Callable[[], Digest] | None = None) -> BlobLayer:
-        opener = partial(source.read, descriptor)
-        return BlobLayer(descriptor, opener, source.home, diff_id_of, is_verified=True)
+    def blob(descriptor: Descriptor, diff_id_of: Callable[[], Digest] | None = None) -> StoredBlob:
+        opener = partial(source.fetch_blob, descriptor)
+        return StoredBlob(descriptor, opener, source.mount_source, diff_id_of, is_verified=True)
 
     layers = tuple(
         blob(layer, partial(diff_id, number)) for number, layer in enumerate(manifest.layers)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Command"]
 
-PATIENCE_S: Final = 5.0  # from SIGTERM to SIGKILL
+TERMINATE_TIMEOUT_S: Final = 5.0  # from SIGTERM to SIGKILL
 _TICK_S: Final = 0.05  # between looks whether it is to stop
 
 
@@ -214,7 +214,7 @@ class _Process:
                 return wait_for_exit(process, _TICK_S)
         self.send(signal.SIGTERM)
         with suppress(TimeoutError):
-            return wait_for_exit(process, PATIENCE_S)
+            return wait_for_exit(process, TERMINATE_TIMEOUT_S)
         self.send(signal.SIGKILL)
         return wait_for_exit(process)
 

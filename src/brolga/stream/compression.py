@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from brolga.spec.blob import Block
 
-__all__ = ["BLOCK_SIZE", "WINDOW_SIZE", "Codec", "Trailer", "codec_for", "parse"]
+__all__ = ["BLOCK_SIZE", "WINDOW_SIZE", "Codec", "Trailer", "codec_for", "parse_compression"]
 
 BLOCK_SIZE = 1 << 20  # bytes; part of the output format: other blocks give other bytes
 WINDOW_SIZE = 1 << 15  # bytes; what deflate can look back (RFC 1951, section 2)
@@ -74,7 +74,7 @@ class Codec:
     trailer: Callable[[], Trailer]
 
 
-def parse(text: str) -> tuple[str, int | None]:
+def parse_compression(text: str) -> tuple[str, int | None]:
     """Split `NAME[:LEVEL]` as the command line gives it.
 
     Raises ValueError where the name or the level is none.

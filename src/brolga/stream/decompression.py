@@ -30,9 +30,9 @@ __all__ = [
     "DEFAULT_LIMITS",
     "UNLIMITED",
     "Limits",
-    "compression_of",
-    "decompressed",
-    "unread_compression",
+    "decompress",
+    "detect_compression",
+    "detect_unsupported_compression",
 ]
 
 _BLOCK_SIZE: Final = 1 << 20  # bytes of output at a time
@@ -74,7 +74,7 @@ DEFAULT_LIMITS: Final = Limits()
 UNLIMITED: Final = Limits(None, None)
 
 
-def compression_of(head: bytes) -> str:
+def detect_compression(head: bytes) -> str:
     """Return `gzip`, `zstd` or `none`, as the first 4 bytes of a stream tell."""
     if head.startswith(_GZIP):
         return "gzip"
@@ -83,12 +83,12 @@ def compression_of(head: bytes) -> str:
     return "none"
 
 
-def unread_compression(head: bytes) -> str:
+def detect_unsupported_compression(head: bytes) -> str:
     """Return `xz`, `bzip2`, `lz4` or "", as the first 6 bytes tell: layers have none of them."""
     return next((name for name, magic in _UNREAD.items() if head.startswith(magic)), "")
 
 
-def decompressed(
+def decompress(
     blocks: Iterable[Block], limits: Limits = DEFAULT_LIMITS, compression: str | None = None
 ) -> Iterator[bytes]:
     """Yield the uncompressed bytes of a stream, in blocks of at most 1 MiB but for `none`.
@@ -100,7 +100,7 @@ def decompressed(
     """
     gauge = _Gauge(limits)
     head, rest = _peeked(iter(blocks))
-    name = compression_of(head)
+    name = detect_compression(head)
     if compression not in {None, "none", name}:
         raise CorruptBlob(f"the bytes are not {compression}, though their media type says so")
     name = compression or name

@@ -18,9 +18,9 @@ from brolga.spec.blob import Block, BlockReader, LayerState, Progress
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.mediatypes import LAYER_BY_COMPRESSION, STREAM_BY_COMPRESSION, check_media_type
 from brolga.stream.compression import BLOCK_SIZE, Codec, codec_for
-from brolga.stream.pipeline import Lanes, Sums, Tally, one_pass
-from brolga.stream.sources import Source, check, open_source, reopener, runs_user_code, size_of
-from brolga.tar.completeness import WholeTar
+from brolga.stream.pipeline import ByteCounts, PassResult, WorkerPools, one_pass
+from brolga.stream.sources import Source, check, open_source, reopen_source, runs_user_code, size_of
+from brolga.tar.completeness import CompletenessCheck
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,7 +73,7 @@ class StreamLayer:
         self._tar = tar
         self._total = size_of(source)
         self.runs_user_code = runs_user_code(source)
-        self._course = _Course()
+        self._course = _StreamState()
 
     def __repr__(self) -> str:
         """Show state and bytes so far, nothing of the source."""
@@ -161,15 +161,15 @@ class StreamLayer:
             ) from course.cause
         course.state = LayerState.OPEN
         try:
-            course.reopen = reopener(source)
+            course.reopen = reopen_source(source)
             opened = open_source(source, BLOCK_SIZE)
-            blocks = WholeTar(opened, wanted=self._tar, on_tar=course.note_tar)
-            return LayerStream(course, blocks, self._codec, Lanes(self._threads))
+            blocks = CompletenessCheck(opened, wanted=self._tar, on_tar=course.note_tar)
+            return LayerStream(course, blocks, self._codec, WorkerPools(self._threads))
         except BaseException as error:
             course.fail(error)
             raise
 
-    def _computed(self, name: str) -> Sums:
+    def _computed(self, name: str) -> PassResult:
         course = self._course
         if course.sums is None:
             raise NotComputed(
@@ -179,13 +179,13 @@ class StreamLayer:
         return course.sums
 
 
-class _Course:
+class _StreamState:
     """What a layer and its stream share: the state, the bytes so far, and how it ended."""
 
     def __init__(self) -> None:
         self.state = LayerState.FRESH
-        self.tally = Tally()
-        self.sums: Sums | None = None
+        self.tally = ByteCounts()
+        self.sums: PassResult | None = None
         self.cause: BaseException | None = None
         self.reopen: Callable[[int, int], BlockSource] | None = None
         self.is_tar = False
@@ -196,8 +196,8 @@ class _Course:
     def note_tar(self) -> None:
         self.is_tar = True
 
-    def finish(self, sums: Sums) -> None:
-        self.sums, self.state = sums, LayerState.DONE
+    def finish(self, result: PassResult) -> None:
+        self.sums, self.state = result, LayerState.DONE
 
     def fail(self, cause: BaseException) -> None:
         if self.state in {LayerState.FRESH, LayerState.OPEN}:
@@ -217,7 +217,9 @@ class LayerStream(BlockReader):
     thread of its own outlives `close()`.
     """
 
-    def __init__(self, course: _Course, source: BlockSource, codec: Codec, lanes: Lanes) -> None:
+    def __init__(
+        self, course: _StreamState, source: BlockSource, codec: Codec, lanes: WorkerPools
+    ) -> None:
         self._course = course
         self._process = os.getpid()
         self._codec = codec
@@ -246,20 +248,20 @@ class LayerStream(BlockReader):
             warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
         self.close()
 
-    def with_heartbeats(self) -> Iterator[Block]:
+    def blocks(self) -> Iterator[Block]:
         """Yield the compressed bytes, and an empty block where the source is slow to give more.
 
         So that whoever sends the blocks can look at the other side meanwhile. A source of Python
         code is waited for without heartbeats.
         """
-        return super().with_heartbeats()
+        return super().blocks()
 
     @property
-    def can_repeat(self) -> bool:
+    def is_reopenable(self) -> bool:
         """Whether the source can be opened once more: a regular file can."""
         return self._course.reopen is not None
 
-    def repeat(self) -> Iterator[Block]:
+    def reread(self) -> Iterator[Block]:
         """Yield again the bytes that were given so far, and perhaps some more, by a second pass.
 
         This stream stays where it is. Raises SourceError where the source gives other bytes now,
@@ -273,8 +275,8 @@ class LayerStream(BlockReader):
             raise LayerError("the source of this stream can be read only once")
         count = tally.read
         read = course.sums.diff_id if course.sums else self._lanes.read_so_far(tally)
-        source, lanes = course.reopen(BLOCK_SIZE, count), Lanes(self._lanes.threads)
-        blocks = one_pass(source, self._codec, lanes, Tally())
+        source, lanes = course.reopen(BLOCK_SIZE, count), WorkerPools(self._lanes.threads)
+        blocks = one_pass(source, self._codec, lanes, ByteCounts())
         self._parts += (blocks, lanes, source)
         sums = yield from blocks
         if (sums.uncompressed_size, sums.diff_id) != (count, read):

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from brolga.spec.blob import Block
     from brolga.stream.sources import BlockSource
 
-__all__ = ["Lanes", "Sums", "Tally", "one_pass"]
+__all__ = ["ByteCounts", "PassResult", "WorkerPools", "one_pass"]
 
 _Result: TypeAlias = "SimpleQueue[Any]"  # of one job: what it returned, or what it raised
 _Job: TypeAlias = "tuple[Callable[..., object], tuple[Block, ...], _Result]"
@@ -45,7 +45,7 @@ _HEARTBEAT_S: Final = 0.05  # seconds without a block after which the reader hea
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
+class PassResult:
     """What one whole pass has computed."""
 
     digest: Digest
@@ -54,7 +54,7 @@ class Sums:
     uncompressed_size: int
 
 
-class Tally:
+class ByteCounts:
     """Bytes so far, written by the pass and read by whoever shows progress.
 
     `diff_id` has hashed those that were read, but for the blocks that are in its lane.
@@ -66,7 +66,7 @@ class Tally:
         self.diff_id = hasher()
 
 
-class Lanes:
+class WorkerPools:
     """The threads of one pass. A lane starts its threads when it is first used.
 
     Each hash has a lane of one thread, so its blocks stay in order; encoding has many.
@@ -75,11 +75,11 @@ class Lanes:
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self.depth = threads + 2  # so that none is without a block while the first is handed on
-        self.diff_id = _Lane("diff-id", 1)
-        self.encode = _Lane("encode", threads)
-        self.digest = _Lane("digest", 1)
+        self.diff_id = _SerialPool("diff-id", 1)
+        self.encode = _SerialPool("encode", threads)
+        self.digest = _SerialPool("digest", 1)
 
-    def read_so_far(self, tally: Tally) -> Digest:
+    def read_so_far(self, tally: ByteCounts) -> Digest:
         """Return the digest of the `tally.read` bytes that were read. For a pass under way."""
         return Digest.from_hasher(_taken(self.diff_id.submit(tally.diff_id.copy)))
 
@@ -92,7 +92,7 @@ class Lanes:
             lane.join()
 
 
-class _Lane:
+class _SerialPool:
     """Threads that do one kind of job, in the order of the source."""
 
     def __init__(self, name: str, threads: int) -> None:
@@ -123,8 +123,8 @@ class _Lane:
 
 
 def one_pass(
-    source: BlockSource, codec: Codec, lanes: Lanes, tally: Tally
-) -> Generator[Block, None, Sums]:
+    source: BlockSource, codec: Codec, lanes: WorkerPools, tally: ByteCounts
+) -> Generator[Block, None, PassResult]:
     """Yield the compressed stream; return its sums at the clean end of the source.
 
     An empty block is a heartbeat: nothing came for a while, nothing is wrong. Source and lanes are
@@ -132,7 +132,7 @@ def one_pass(
     """
     run = _Pass(codec, lanes, tally)
     with closing(source), closing(lanes), closing(run):
-        yield run.hand_on(codec.head)
+        yield run.emit(codec.head)
         ended = False
         while run.pending or not ended:
             block = None
@@ -144,14 +144,14 @@ def one_pass(
                 ended = True
             if ended or block is None or run.ready or run.pending == lanes.depth:
                 yield run.give() if run.pending else b""
-        yield run.hand_on(run.trailer.end())
+        yield run.emit(run.trailer.end())
         return run.sums()
 
 
 class _Pass:
     """The blocks under way in the lanes, in the order of the source."""
 
-    def __init__(self, codec: Codec, lanes: Lanes, tally: Tally) -> None:
+    def __init__(self, codec: Codec, lanes: WorkerPools, tally: ByteCounts) -> None:
         self.trailer = codec.trailer()
         self._encode = codec.encode
         self._lanes = lanes
@@ -184,9 +184,9 @@ class _Pass:
         """Return the first block under way, when it has been hashed and encoded."""
         summed, encoded = self._blocks.popleft()
         _taken(summed)
-        return self.hand_on(_taken(encoded))
+        return self.emit(_taken(encoded))
 
-    def hand_on(self, block: Block) -> Block:
+    def emit(self, block: Block) -> Block:
         """Count a compressed block, hash it while the reader has it already, and return it."""
         self._tally.written += len(block)
         if self._encode:
@@ -194,12 +194,12 @@ class _Pass:
             self._hashed = self._lanes.digest.submit(self._digest.update, block)
         return block
 
-    def sums(self) -> Sums:
+    def sums(self) -> PassResult:
         _taken(self._hashed)
         diff_id = Digest.from_hasher(self._tally.diff_id)
         # Where nothing was compressed, the compressed bytes are the uncompressed ones: hash once.
         digest = Digest.from_hasher(self._digest) if self._encode else diff_id
-        return Sums(digest, diff_id, self._tally.written, self._tally.read)
+        return PassResult(digest, diff_id, self._tally.written, self._tally.read)
 
     def close(self) -> None:
         """Free blocks and buffers: the error of a pass that failed keeps this object."""

@@ -4,7 +4,7 @@ Knows the streams of blobs, and the three that can give their bytes again: a win
 spool on disk (`spool`), a source that can be opened once more. Must not know registries: what
 failed, and from which byte on it goes again, is for the upload to say.
 
-Strategy: a `Tape` stands between a stream and the upload. The stream is read once, live; each of
+Strategy: a `ReplayableBody` stands between a stream and the upload. The stream is read once, live; each of
 its blocks is kept on the way. Whoever asks for the bytes from an offset on gets those that were
 kept, then the live ones. Where they are not kept, but the source can be opened again, a second pass
 makes them once more, up to where the live stream stands, and must come to the same hash there.
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_WINDOW",
-    "Keep",
-    "Tape",
-    "Window",
+    "MemoryBuffer",
+    "ReplayBuffer",
+    "ReplayableBody",
 ]
 
 DEFAULT_WINDOW: Final = 32 << 20  # bytes
 
 
-class Keep(Protocol):
+class ReplayBuffer(Protocol):
     """Where compressed bytes are kept while they may have to go out again."""
 
     @property
@@ -51,7 +51,7 @@ class Keep(Protocol):
         """Keep nothing any more."""
 
 
-class Window:
+class MemoryBuffer:
     """The last `limit` bytes, in memory. Whole blocks are kept, so it may be a little less.
 
     Where more than that is held, it is more.
@@ -88,7 +88,7 @@ class Window:
         self._blocks.clear()
 
 
-class Tape:
+class ReplayableBody:
     """The bytes of one blob's upload, from any offset that can be had (`wire.upload.Body`).
 
     `stream` is read once. `again` gives its bytes once more, those that came out of it so far at
@@ -99,11 +99,11 @@ class Tape:
     def __init__(
         self,
         stream: Iterable[Block],
-        keep: Keep,
+        keep: ReplayBuffer,
         again: Callable[[], Iterator[Block]] | None,
         watch: Callable[[], None],
     ) -> None:
-        self.produced = 0
+        self.bytes_read = 0
         self.ended = False
         self._hold: int | None = None
         self._live = iter(stream)
@@ -113,11 +113,11 @@ class Tape:
         self._watch = watch
 
     @property
-    def kept_from(self) -> int:
+    def replayable_from(self) -> int:
         """The offset from which on the bytes can be given again."""
         return 0 if self._again else self._keep.start
 
-    def hold(self, start: int | None) -> None:
+    def retain_from(self, start: int | None) -> None:
         """Keep the bytes from offset `start` on, whatever else; None: no longer."""
         self._hold = start
 
@@ -132,9 +132,11 @@ class Tape:
         if start >= self._keep.start:
             yield from self._keep.read(start)
         elif self._again:
-            yield from _cut(self._again(), start, self.produced)
+            yield from _cut(self._again(), start, self.bytes_read)
         else:
-            raise ValueError(f"the bytes from {start} on are gone: {self.kept_from} is the first")
+            raise ValueError(
+                f"the bytes from {start} on are gone: {self.replayable_from} is the first"
+            )
         while (block := self._next()) is not None:
             yield block
         self.ended = True
@@ -147,7 +149,7 @@ class Tape:
             self._watch()
             if block:  # a heartbeat is nothing to keep
                 self._keep.add(block, self._hold)
-                self.produced += len(block)
+                self.bytes_read += len(block)
         self._has_failed = False
         return block
 

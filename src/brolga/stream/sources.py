@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BlockSource",
-    "OpensAgain",
-    "OpensItself",
+    "Openable",
     "Readable",
+    "Reopenable",
     "Source",
     "check",
     "enlarge_pipe",
     "open_source",
-    "reopener",
+    "reopen_source",
     "runs_user_code",
     "size_of",
 ]
@@ -73,7 +73,7 @@ class BlockSource(Protocol):
 
 
 @runtime_checkable
-class OpensItself(Protocol):
+class Openable(Protocol):
     """A source that knows by itself how it is opened: `brolga.stream.command.Command`."""
 
     def open_blocks(self, block_size: int) -> BlockSource:
@@ -81,14 +81,14 @@ class OpensItself(Protocol):
 
 
 @runtime_checkable
-class OpensAgain(OpensItself, Protocol):
+class Reopenable(Openable, Protocol):
     """A source that can be opened again, from where it began, as often as that is wanted."""
 
     def open_first(self, block_size: int, count: int) -> BlockSource:
         """Open its first `count` bytes as blocks of `block_size` bytes. Raises SourceError."""
 
 
-Source: TypeAlias = "str | os.PathLike[str] | BinaryIO | Readable | Iterable[Buffer] | OpensItself"
+Source: TypeAlias = "str | os.PathLike[str] | BinaryIO | Readable | Iterable[Buffer] | Openable"
 
 
 def check(source: object) -> None:
@@ -102,7 +102,7 @@ def check(source: object) -> None:
         raise TypeError("the source is one bytes object: pass a list of it, or io.BytesIO(data)")
     if isinstance(source, AsyncIterable):
         raise TypeError("the source is an asynchronous iterable: a plain iterable is wanted here")
-    if isinstance(source, str | os.PathLike | OpensItself):
+    if isinstance(source, str | os.PathLike | Openable):
         return
     if hasattr(source, "read"):
         if getattr(source, "closed", False):
@@ -120,7 +120,7 @@ def runs_user_code(source: Source) -> bool:
     Files of the operating system, and bytes in memory, do not. A source that opens itself says so
     by an attribute of this name.
     """
-    if isinstance(source, OpensItself):
+    if isinstance(source, Openable):
         return getattr(source, "runs_user_code", True)
     plain = isinstance(source, str | os.PathLike) or type(source) in {list, tuple, io.BytesIO}
     return not plain and _raw_file(source) is None
@@ -151,7 +151,7 @@ def open_source(source: Source, block_size: int) -> BlockSource:
     Raises SourceError where it cannot be opened, TypeError as `check` does.
     """
     check(source)
-    if isinstance(source, OpensItself):
+    if isinstance(source, Openable):
         return source.open_blocks(block_size)
     if isinstance(source, str | os.PathLike):
         try:
@@ -165,13 +165,13 @@ def open_source(source: Source, block_size: int) -> BlockSource:
     return _IterableSource(source, block_size)
 
 
-def reopener(source: Source) -> Callable[[int, int], BlockSource] | None:
-    """Return what opens a source once more; None where it is no file and no `OpensAgain`.
+def reopen_source(source: Source) -> Callable[[int, int], BlockSource] | None:
+    """Return what opens a source once more; None where it is no file and no `Reopenable`.
 
     It takes a block size and how many bytes to read, from where reading begins now. Raises
     SourceError where it cannot be opened.
     """
-    if isinstance(source, OpensAgain):
+    if isinstance(source, Reopenable):
         return source.open_first
     try:
         if isinstance(source, str | os.PathLike):
@@ -195,10 +195,10 @@ def _open_first(
         file.seek(position)
     except OSError as error:
         raise SourceError(f"cannot open the source again: {error}") from error
-    return _First(_FileSource(file, file, block_size, owned=True), count)
+    return _Limited(_FileSource(file, file, block_size, owned=True), count)
 
 
-class _First:
+class _Limited:
     """The first bytes of another source."""
 
     def __init__(self, source: BlockSource, count: int) -> None:

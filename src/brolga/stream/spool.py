@@ -12,7 +12,7 @@ import os
 import tempfile
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from brolga.errors import SpoolFailed
+from brolga.errors import SpoolError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from brolga.spec.blob import Block
 
-__all__ = ["Spool", "SpoolChoice", "spool_at"]
+__all__ = ["Spool", "SpoolChoice", "spool_factory"]
 
 # A directory; True for the system's for temporary files, False for no spool.
 SpoolChoice: TypeAlias = "bool | str | PathLike[str]"
@@ -61,11 +61,11 @@ class Spool:
         """Yield what was added from offset `start` on."""
         end = self.size
         while start < end:
-            block = self.piece(min(_BLOCK_SIZE, end - start), start)
+            block = self.read_at(min(_BLOCK_SIZE, end - start), start)
             yield block
             start += len(block)
 
-    def piece(self, size: int, start: int) -> memoryview:
+    def read_at(self, size: int, start: int) -> memoryview:
         """Return `size` bytes from `start` on."""
         block = memoryview(bytearray(size))
         filled = 0
@@ -76,7 +76,7 @@ class Spool:
             except OSError as error:
                 raise self._failed(f"read at byte {at}", error) from error
             if not count:
-                raise SpoolFailed(
+                raise SpoolError(
                     f"the spool in {self._place} ends at byte {at}: something has cut it"
                 )
             filled += count
@@ -95,15 +95,15 @@ class Spool:
         # Without one for temporary files, the system's cannot be named either.
         return os.fspath(self._directory or tempfile.tempdir or "the directory for temporary files")
 
-    def _failed(self, what: str, error: OSError) -> SpoolFailed:
-        return SpoolFailed(
+    def _failed(self, what: str, error: OSError) -> SpoolError:
+        return SpoolError(
             f"the spool in {self._place} cannot be {what}: {error.strerror}; "
             "choose another directory with --spool=DIR"
         )
 
 
-def spool_at(choice: SpoolChoice) -> Spool | None:
-    """Return a new spool where one is chosen. Raises SpoolFailed."""
+def spool_factory(choice: SpoolChoice) -> Spool | None:
+    """Return a new spool where one is chosen. Raises SpoolError."""
     if choice is False:
         return None
     return Spool(None if choice is True else choice)

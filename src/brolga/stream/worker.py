@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["SLICE_S", "Stop", "Worker", "current_stop", "sleep", "stopped_by"]
+__all__ = ["POLL_INTERVAL_S", "Stop", "Worker", "current_stop", "sleep", "stop_scope"]
 
 
 class Worker:
@@ -93,7 +93,7 @@ class _Ours(threading.local):
 _ours: Final = _Ours()
 
 
-SLICE_S: Final = 0.25  # seconds
+POLL_INTERVAL_S: Final = 0.25  # seconds
 
 
 class Stop:
@@ -125,7 +125,7 @@ def current_stop() -> Stop:
 
 
 @contextmanager
-def stopped_by(stop: Stop) -> Iterator[None]:
+def stop_scope(stop: Stop) -> Iterator[None]:
     """Let `stop` interrupt the waits of this thread."""
     token = _STOP.set(stop)
     try:
@@ -139,4 +139,4 @@ def sleep(seconds: float) -> None:
     stop, end = current_stop(), time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         stop.check()
-        time.sleep(min(left, SLICE_S))
+        time.sleep(min(left, POLL_INTERVAL_S))

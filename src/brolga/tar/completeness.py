@@ -19,8 +19,8 @@ from brolga.tar.reader import (
     Header,
     is_bare_whiteout,
     is_header,
+    printable_name,
     read_header,
-    shown,
 )
 
 if TYPE_CHECKING:
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
     from brolga.stream.sources import BlockSource
 
-__all__ = ["WholeTar"]
+__all__ = ["CompletenessCheck"]
 
 _MAGIC: Final = slice(257, 262)
 _USTAR: Final = b"ustar"  # POSIX has a zero behind it, GNU a space
 
 # How many bytes are to be skipped, and how many to be sent then.
-_Wish: TypeAlias = tuple[int, int]
+_Step: TypeAlias = tuple[int, int]
 
 
-class WholeTar:
+class CompletenessCheck:
     """The blocks of a source (`sources.BlockSource`), refused where they are no whole tar.
 
     With `wanted` None only a source is watched that begins as a tar does. What is wanted as a
@@ -56,7 +56,7 @@ class WholeTar:
         self._source = source
         self._wanted = wanted
         self._on_tar = on_tar
-        self._watch: _Watch | None = None
+        self._watch: _Progress | None = None
         self._is_first = True
 
     def next_block(self, timeout_s: float) -> memoryview | None:
@@ -71,7 +71,7 @@ class WholeTar:
             self._is_first = False
             head = bytes(block[:BLOCK_SIZE])
             if self._wanted or (self._wanted is None and _begins(head)):
-                self._watch = _Watch(is_layer=bool(self._wanted))
+                self._watch = _Progress(is_layer=bool(self._wanted))
                 self._on_tar()
         if self._watch:
             if block:
@@ -85,7 +85,7 @@ class WholeTar:
         self._source.close()
 
 
-class _Watch:
+class _Progress:
     """How far a tar has come."""
 
     def __init__(self, *, is_layer: bool) -> None:
@@ -150,7 +150,7 @@ def _refused(text: str) -> CorruptBlob:
     return error
 
 
-def _headers(*, is_layer: bool) -> Generator[_Wish, bytes, None]:
+def _headers(*, is_layer: bool) -> Generator[_Step, bytes, None]:
     """Ask for each header of a tar; return behind its end."""
     skip = 0
     while True:
@@ -173,11 +173,11 @@ def _check_in_layer(found: Header) -> None:
     """Raise CorruptBlob for an entry that readers of layers refuse."""
     if found.kind not in KNOWN_KINDS:
         raise CorruptBlob(
-            f"the entry {shown(found.name)} is of the type {shown(found.kind)}, which readers of "
+            f"the entry {printable_name(found.name)} is of the type {printable_name(found.kind)}, which readers of "
             "layers refuse,"
         )
     if is_bare_whiteout(found.name):
-        raise CorruptBlob(f"the whiteout {shown(found.name)} names nothing")
+        raise CorruptBlob(f"the whiteout {printable_name(found.name)} names nothing")
 
 
 def _begins(head: bytes) -> bool:

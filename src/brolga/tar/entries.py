@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from brolga.errors import CorruptBlob
-from brolga.stream.decompression import unread_compression
+from brolga.stream.decompression import detect_unsupported_compression
 from brolga.tar.reader import (
     BLOCK_SIZE,
     KNOWN_KINDS,
@@ -24,8 +24,8 @@ from brolga.tar.reader import (
     End,
     Header,
     number,
+    printable_name,
     read_header,
-    shown,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from brolga.spec.blob import Block
 
-__all__ = ["ARCHIVE_END", "Entry", "data_blocks", "entries", "header", "shown"]
+__all__ = ["ARCHIVE_END", "Entry", "data_blocks", "encode_header", "printable_name", "read_entries"]
 
 _HEAD_SIZE: Final = 6  # bytes that tell a compression that layers have not
 ARCHIVE_END: Final = bytes(2 * BLOCK_SIZE)
@@ -83,7 +83,7 @@ class Entry:
         return self.kind == tarfile.LNKTYPE
 
 
-def entries(blocks: Iterable[Block], *, needs_end: bool = False) -> Iterator[Entry]:
+def read_entries(blocks: Iterable[Block], *, needs_end: bool = False) -> Iterator[Entry]:
     """Yield the entries of a tar stream; then read what follows its end, to the last byte.
 
     Where `blocks` has a method `skip`, that is told how many bytes nobody wants. With `needs_end`
@@ -92,7 +92,7 @@ def entries(blocks: Iterable[Block], *, needs_end: bool = False) -> Iterator[Ent
     Raises CorruptBlob for what is no tar, or what one reader takes as its end and another does not.
     """
     stream = _Stream(blocks)
-    if name := unread_compression(stream.peek(_HEAD_SIZE)):
+    if name := detect_unsupported_compression(stream.peek(_HEAD_SIZE)):
         raise CorruptBlob(
             f"compressed by {name}, which no layer is (image-spec has gzip and zstd): the bytes "
             "cannot be read as a tar"
@@ -105,7 +105,7 @@ def entries(blocks: Iterable[Block], *, needs_end: bool = False) -> Iterator[Ent
     stream.drain()
 
 
-def header(entry: Entry, name: bytes, link: bytes) -> bytes:
+def encode_header(entry: Entry, name: bytes, link: bytes) -> bytes:
     """Return the header blocks of an entry under a name, in pax format (POSIX pax, ustar)."""
     info = tarfile.TarInfo()
     info.type, info.mode = entry.kind, entry.info.mode
@@ -159,7 +159,7 @@ def _next_header(stream: _Stream) -> Header | End:
 def _entry(stream: _Stream, found: Header) -> Entry:
     if found.kind not in KNOWN_KINDS:
         raise CorruptBlob(
-            f"the entry {shown(found.name)} is of the type {shown(found.kind)}, not known here"
+            f"the entry {printable_name(found.name)} is of the type {printable_name(found.kind)}, not known here"
         )
     return Entry(
         found.kind,

@@ -30,8 +30,8 @@ __all__ = [
     "is_bare_whiteout",
     "is_header",
     "number",
+    "printable_name",
     "read_header",
-    "shown",
 ]
 
 BLOCK_SIZE: Final = 512  # bytes
@@ -205,11 +205,15 @@ def _add_extended(extended: dict[bytes, dict[bytes, bytes]], kind: bytes, data: 
     if kind == _GLOBAL:  # runtimes pass over it
         for key in _pax_records(data):
             if key in _STRUCTURE or key.startswith(_SPARSE_KEYS):
-                raise CorruptBlob(f"a global pax header that says {shown(key)}: readers differ")
+                raise CorruptBlob(
+                    f"a global pax header that says {printable_name(key)}: readers differ"
+                )
         return
     kind = b"x" if kind in _PAX else kind
     if kind in extended:
-        raise CorruptBlob(f"two extended headers of the type {shown(kind)} before one entry")
+        raise CorruptBlob(
+            f"two extended headers of the type {printable_name(kind)} before one entry"
+        )
     extended[kind] = {_LONG[kind]: _text(data)} if kind in _LONG else _pax_records(data)
 
 
@@ -219,7 +223,9 @@ def _joined(extended: dict[bytes, dict[bytes, bytes]]) -> dict[bytes, bytes]:
     for more in extended.values():
         for key, value in more.items():
             if records.setdefault(key, value) != value:
-                raise CorruptBlob(f"two extended headers differ on {shown(key)}: so do readers")
+                raise CorruptBlob(
+                    f"two extended headers differ on {printable_name(key)}: so do readers"
+                )
     return records
 
 
@@ -234,11 +240,11 @@ def _entry(block: bytes, size: int, records: dict[bytes, bytes]) -> Header:
     name = records.get(SPARSE_NAME) or records.get(b"path") or written
     link = records.get(b"linkpath") or _text(block[_LINK])
     if b"\0" in name + link:
-        raise CorruptBlob(f"a name with a zero byte in it: {shown(name)}")
+        raise CorruptBlob(f"a name with a zero byte in it: {printable_name(name)}")
     if kind == _OLD_FILE:
         # It had no type for directories. Some readers look at the header's name, some at the last.
         if _text(block[_NAME]).endswith(b"/") != name.endswith(b"/"):
-            raise CorruptBlob(f"readers differ on whether {shown(name)} is a directory")
+            raise CorruptBlob(f"readers differ on whether {printable_name(name)} is a directory")
         kind = DIRECTORY if name.endswith(b"/") else FILE
     elif kind in {_CONTIGUOUS, _SPARSE}:
         kind = FILE
@@ -274,7 +280,7 @@ def _pax_records(data: bytes) -> dict[bytes, bytes]:
             records[key] = value  # an xattr may be empty
         elif key in _STRUCTURE or key.startswith(_SPARSE_KEYS):
             # POSIX and Go take the header's value then; GNU tar and tarfile an empty one.
-            raise CorruptBlob(f"a pax header with an empty {shown(key)}: readers differ")
+            raise CorruptBlob(f"a pax header with an empty {printable_name(key)}: readers differ")
         else:
             records.pop(key, None)
         start = end
@@ -285,7 +291,7 @@ def _pax_records(data: bytes) -> dict[bytes, bytes]:
 
 def _decimal(digits: bytes) -> int:
     if not digits.isdigit() or len(digits) > _MAX_DIGITS or int(digits) > _MAX_NUMBER:
-        raise CorruptBlob(f"a pax header with a size that is not valid: {shown(digits)}")
+        raise CorruptBlob(f"a pax header with a size that is not valid: {printable_name(digits)}")
     return int(digits)
 
 
@@ -331,7 +337,9 @@ def number(data: bytes) -> int:
         return found
     match = _OCTAL.fullmatch(data)
     if match is None or (not match[1] and data.strip(b"\0 ")):
-        raise CorruptBlob(f"not a valid tar header: {shown(_text(data) or data)} is not a number")
+        raise CorruptBlob(
+            f"not a valid tar header: {printable_name(_text(data) or data)} is not a number"
+        )
     return int(match[1] or b"0", 8)
 
 
@@ -343,7 +351,7 @@ def is_bare_whiteout(name: bytes) -> bool:
     return name.rpartition(b"/")[2] == b".wh."
 
 
-def shown(name: bytes) -> str:
+def printable_name(name: bytes) -> str:
     """Return a name as an error's line shows it."""
     return excerpt(name.decode("utf-8", "surrogateescape"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from brolga.auth.validation import check, flaw
+from brolga.auth.validation import check, describe_problem
 from brolga.errors import CredentialsError
 from brolga.protocol import Credentials
 
@@ -20,7 +20,7 @@ from brolga.protocol import Credentials
 )
 def test_what_registries_take(credentials: Credentials) -> None:
     """Text of any language, and the bytes beside UTF-8 that the environment may hold (PEP 383)."""
-    assert flaw(credentials) == ""
+    assert describe_problem(credentials) == ""
     assert check(credentials, "here", "do that") is credentials
 
 
@@ -48,7 +48,7 @@ def test_what_no_registry_could_be_told(credentials: Credentials, what: str) -> 
 
     The message says which part, and never what it is.
     """
-    assert flaw(credentials) == what
+    assert describe_problem(credentials) == what
     with pytest.raises(CredentialsError) as caught:
         check(credentials, "the file", "log in again")
     assert str(caught.value) == f"the file has {what}; log in again"

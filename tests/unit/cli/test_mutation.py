@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from brolga.images import Tree
     from brolga.spec.reference import Repository
-    from brolga.stores.location import Place
+    from brolga.stores.location import ImageRef
 
 MINE = "Basic " + b64encode(b"me:secret").decode()
 ELSEWHERE = "127.0.0.1:1/x:new"
@@ -96,7 +96,7 @@ def moves(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Have another client move a tag just before a result is pushed to it; return its digests."""
     real, digests = Client.push, list[str]()
 
-    def push(self: Client, where: Place | Repository, tree: Tree, **how: Any) -> Place:
+    def push(self: Client, where: ImageRef | Repository, tree: Tree, **how: Any) -> ImageRef:
         if not digests and (isinstance(where, Reference) or "v1" in str(where)):
             other = Image.empty(Platform("plan9", "mips"))
             digests.append("")

@@ -199,7 +199,7 @@ def test_only_what_was_given_goes_to_the_client(
         "upload_style": {},
         "window": 32 << 20,
         "spool": False,
-        "retry": Retry(attempts=5, chance=random.random),
+        "retry": Retry(attempts=5, jitter=random.random),
     }
     assert calls[1] == {**calls[0], "ca_cert": path, "client_cert": path, "client_key": path}
     assert (plain.code, plain.err) == (1, "brolga: local: bad file\n")
@@ -221,9 +221,9 @@ def test_only_what_was_given_goes_to_the_client(
         (["--upload-style", "streamed"], {"upload_style": "streamed"}),
         (["--upload-style", "chunked"], {"upload_style": "chunked"}),
         (["--upload-style=chunked:5MiB"], {"upload_style": "chunked:5242880"}),
-        (["--retries", "0"], {"retry": Retry(attempts=1, chance=random.random)}),
-        (["--retry-time=9"], {"retry": Retry(total_s=9.0, chance=random.random)}),
-        (["--retries=9"], {"retry": Retry(attempts=10, chance=random.random)}),
+        (["--retries", "0"], {"retry": Retry(attempts=1, jitter=random.random)}),
+        (["--retry-time=9"], {"retry": Retry(max_elapsed_s=9.0, jitter=random.random)}),
+        (["--retries=9"], {"retry": Retry(attempts=10, jitter=random.random)}),
     ],
 )
 def test_how_uploads_go_out_is_told_to_the_client(

@@ -91,7 +91,7 @@ def test_a_size_is_shown_in_the_largest_unit_that_is_exact(size: int, text: str)
 def test_a_style_is_what_a_client_takes(text: str, wish: str) -> None:
     """Sizes are in bytes there."""
     assert parse_style(text) == Style(text, wish)
-    wire.Style().wished(wish)
+    wire.UploadStrategy().override(wish)
 
 
 @pytest.mark.parametrize(

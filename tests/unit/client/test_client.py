@@ -13,16 +13,16 @@ from tests.scripted import Peer, refusing_port, scripted
 
 import brolga
 from brolga.client import Client, push_layer
-from brolga.client.registries import Uploads
+from brolga.client.registries import UploadOptions
 from brolga.errors import (
     InvalidManifest,
     InvalidReference,
     SourceError,
     StreamConsumed,
-    TransportFailed,
+    TransportError,
     Unauthorized,
 )
-from brolga.images import BlobLayer, BytesBlob
+from brolga.images import InMemoryBlob, StoredBlob
 from brolga.protocol import Credentials
 from brolga.server.running import running
 from brolga.spec.blob import LayerState
@@ -103,7 +103,7 @@ def test_an_image_outlives_the_function_that_got_it(registry: Embedded) -> None:
     with layer.open() as stream:
         del image, layer
         gc.collect()
-        assert gzip.decompress(b"".join(stream.with_heartbeats())) == b"data"
+        assert gzip.decompress(b"".join(stream.blocks())) == b"data"
     del stream
     gc.collect()  # an open socket says so now
 
@@ -135,7 +135,7 @@ def test_a_repository_that_has_lost_a_blob_is_mended(
         client.delete_blob(f"{name}@{blob.digest}")
         client.push(f"{name}:{tag}", kept, recheck=recheck)
         with client.blob(f"{name}@{blob.digest}") as stream:
-            assert sum(map(len, stream.with_heartbeats())) == blob.size
+            assert sum(map(len, stream.blocks())) == blob.size
 
 
 def test_an_index_with_a_damaged_image_is_mended(registry: Embedded) -> None:
@@ -204,7 +204,7 @@ def test_who_may_not_read_the_source_of_a_mount_uploads() -> None:
 
     with scripted(script) as address, Client() as client:
         home = Repository.parse(f"{address}/base")
-        moved = BlobLayer(config, BytesBlob(b"{}", config.media_type).open, home)
+        moved = StoredBlob(config, InMemoryBlob(b"{}", config.media_type).open, home)
         client.push(f"{address}/app", brolga.Image(image.manifest, moved, ()))
     assert asked.count("GET /token") == 2
     assert f"HEAD /v2/app/blobs/{config.digest}" in asked
@@ -255,7 +255,7 @@ def test_a_registry_that_is_not_there_uses_the_layer_up() -> None:
     layer = StreamLayer([b"data"])
     repository = f"127.0.0.1:{refusing_port()}/x"
     with Client() as client:
-        with pytest.raises(TransportFailed) as first:
+        with pytest.raises(TransportError) as first:
             client.push_layer(repository, layer)
         with pytest.raises(StreamConsumed) as second:
             client.push_layer(repository, layer)
@@ -313,13 +313,13 @@ def test_plain_http_is_for_loopback_and_the_insecure(monkeypatch: pytest.MonkeyP
         call = next(flow)  # type: ignore[call-overload]
         while True:
             asked.append(call.url)
-            call = flow.throw(TransportFailed("", reason="connect"))  # type: ignore[attr-defined]
+            call = flow.throw(TransportError("", reason="connect"))  # type: ignore[attr-defined]
 
     monkeypatch.setattr("brolga.transport.Transport.run", refuse)
     for host, insecure in (("registry.example", False), ("registry.example", True)):
-        with Client(insecure=insecure) as client, pytest.raises(TransportFailed):
+        with Client(insecure=insecure) as client, pytest.raises(TransportError):
             client.push_layer(f"{host}/x", StreamLayer([]))
-    with Client() as client, pytest.raises(TransportFailed):
+    with Client() as client, pytest.raises(TransportError):
         client.push_layer("localhost:5000/x", StreamLayer([]))
     assert asked == [
         "https://registry.example/v2/",
@@ -393,7 +393,7 @@ def test_names_are_yielded_page_by_page() -> None:
 @pytest.mark.parametrize("uploads", [1, 4])
 def test_keep_gives_a_stream_that_is_read_once_the_whole_window(uploads: int) -> None:
     """However many uploads go on: what such a stream does not keep is gone."""
-    settings = Uploads("auto", 8, spool=False)
+    settings = UploadOptions("auto", 8, spool=False)
     for can_repeat, start in ((False, 8), (True, 16 - 8 // uploads)):
         keep = settings.keep(uploads, can_repeat=can_repeat)
         for byte in range(16):

@@ -13,10 +13,10 @@ import brolga
 from brolga.client import Client
 from brolga.errors import (
     CorruptBlob,
+    ImageNotFound,
     InvalidManifest,
     InvalidReference,
     LayerError,
-    NoSuchImage,
     SourceError,
 )
 from brolga.images import Image, ImageIndex
@@ -24,7 +24,7 @@ from brolga.images.validate import validate
 from brolga.spec.descriptor import DEFAULT_PLATFORM, Platform
 from brolga.spec.digest import Digest
 from brolga.stores.layout import Layout
-from brolga.stores.location import Local, parse_place
+from brolga.stores.location import LocalRef, parse_image_ref
 from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from brolga.spec.descriptor import Descriptor
-    from brolga.stores.location import Place
+    from brolga.stores.location import ImageRef
 
 ARM64 = Platform("linux", "arm64")
 OTHER = Digest.of(b"other")
@@ -61,20 +61,20 @@ def test_an_image_is_pushed_and_read_without_a_registry(tmp_path: Path) -> None:
     assert str(pushed) == f"oci:{tmp_path}/layout@{pushed.digest}"
     assert brolga.image(f"oci:{tmp_path}/layout").digest == pushed.digest
     layer = brolga.push_layer(f"oci:{tmp_path}/layout", StreamLayer([b"alone"]))
-    assert Layout(tmp_path / "layout").push(brolga.BytesBlob(b"x", "a/b")).size == 1
+    assert Layout(tmp_path / "layout").push(brolga.InMemoryBlob(b"x", "a/b")).size == 1
     with Client() as client, client.blob(f"oci:{tmp_path}/layout@{layer.digest}") as stream:
-        assert sum(map(len, stream.with_heartbeats())) == layer.size
+        assert sum(map(len, stream.blocks())) == layer.size
 
 
 def test_what_is_read_of_a_layout(client: Client, place: str) -> None:
     """Each way to read, by a text or a value, by tag and by digest."""
-    local = parse_place(place)
-    assert isinstance(local, Local)
+    local = parse_image_ref(place)
+    assert isinstance(local, LocalRef)
     digest = client.head(place).digest
-    by_digest = local.at(digest)
+    by_digest = local.with_digest(digest)
     assert client.get(local).digest == client.image(by_digest).digest == digest
     assert client.manifest(place).digest == digest
-    assert client.tags(f"oci:{local.path}") == client.tags(Local("oci", local.path)) == ["v1"]
+    assert client.tags(f"oci:{local.path}") == client.tags(LocalRef("oci", local.path)) == ["v1"]
     assert client.referrers(place) == ()
 
 
@@ -140,13 +140,13 @@ def test_docker_s_archives_keep_layers_as_they_are(tmp_path: Path) -> None:
 def test_a_tag_of_a_layout_is_given_and_taken(client: Client, place: str) -> None:
     """`tag` and `delete`: by name the name, by digest the image."""
     digest = client.head(place).digest
-    home = Local("oci", place.split(":")[1])
-    assert client.tag(place, "v2") == home.at(digest)
+    home = LocalRef("oci", place.split(":")[1])
+    assert client.tag(place, "v2") == home.with_digest(digest)
     client.delete(place)
     assert client.tags(home) == ["v2"]
-    client.delete(home.at(digest))
+    client.delete(home.with_digest(digest))
     assert client.tags(home) == []
-    with pytest.raises(NoSuchImage):
+    with pytest.raises(ImageNotFound):
         client.delete(place)
 
 
@@ -175,7 +175,7 @@ def test_a_digest_must_be_that_of_the_tree(client: Client, place: str, tmp_path:
 def test_several_images_are_saved_into_one_place(client: Client, tmp_path: Path) -> None:
     """Each under its name; "" is its digest."""
     images = [("v1", image("a")), ("", image("b"))]
-    saved: list[Place] = client.save(f"oci:{tmp_path}/layout", images)
+    saved: list[ImageRef] = client.save(f"oci:{tmp_path}/layout", images)
     assert [one.digest for one in saved] == [one.digest for _, one in images]
     assert client.tags(f"oci:{tmp_path}/layout") == ["v1"]
     images = [("localhost:5000/a:v1", image("a")), ("localhost:5000/b:v1", image("b"))]
@@ -279,7 +279,7 @@ def test_referrers_come_to_an_end(
     assert copied.digest == digest
 
     def more(_: object) -> tuple[Descriptor, ...]:
-        name = client.push(Local("oci", str(tmp_path / "layout")), image(str(len(told))))
+        name = client.push(LocalRef("oci", str(tmp_path / "layout")), image(str(len(told))))
         told.append(client.head(name))
         return (told[-1],)
 
@@ -313,7 +313,7 @@ def test_an_archive_that_cannot_be_opened_is_the_source_s_failure(
     """A directory is no archive; what is not there is not found."""
     with pytest.raises(SourceError, match="cannot open the archive"):
         client.copy(f"oci-archive:{tmp_path}", f"oci:{tmp_path}/b:v1")
-    with pytest.raises(NoSuchImage, match="there is no archive"):
+    with pytest.raises(ImageNotFound, match="there is no archive"):
         client.copy(f"oci-archive:{tmp_path}/a.tar", f"oci:{tmp_path}/b:v1")
 
 

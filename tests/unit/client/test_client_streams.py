@@ -72,7 +72,7 @@ def test_the_media_type_of_a_stream_is_not_known_before_its_end() -> None:
     with pytest.raises(NotComputed):
         _ = blob.descriptor
     with blob.open() as stream:
-        list(stream.with_heartbeats())
+        list(stream.blocks())
     assert blob.descriptor.media_type == "application/vnd.oci.image.layer.v1.tar"
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from brolga.client.tags import tags_of
-from brolga.errors import InvalidReference, NoSuchImage
+from brolga.errors import ImageNotFound, InvalidReference
 from brolga.images import Image, ImageIndex
 from brolga.spec.descriptor import DEFAULT_PLATFORM, Platform
 from brolga.spec.digest import Digest
@@ -59,7 +59,7 @@ def test_two_images_cannot_have_one_tag(other: str) -> None:
 
 def test_images_without_a_tag_are_told() -> None:
     """Nothing copied must not look like all copied."""
-    with pytest.raises(NoSuchImage, match="none of the images has a tag"):
+    with pytest.raises(ImageNotFound, match="none of the images has a tag"):
         tags_of([str(Digest.of(b""))], TREES.__getitem__)
 
 

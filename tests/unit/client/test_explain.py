@@ -8,8 +8,8 @@ import pytest
 from tests.protocol.scripted import REPOSITORY, USER, Answer, drive
 
 from brolga.client.explain import explained
-from brolga.errors import TransportFailed
-from brolga.protocol import Call, Flow, Registry, Reply, profile_of
+from brolga.errors import TransportError
+from brolga.protocol import Flow, RegistrySession, Request, Response, profile_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,13 +24,13 @@ class Driver:
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
-        self.calls: list[Call] = []
+        self.calls: list[Request] = []
 
     def run(self, flow: Flow[Any]) -> Any:
         return drive(flow, self._note)
 
-    def _note(self, call: Call) -> Answer:
-        self.calls.append(call)
+    def _note(self, request: Request) -> Answer:
+        self.calls.append(request)
         return self.answer
 
 
@@ -42,11 +42,11 @@ def explain(
     wish: str = "auto",
 ) -> Explanation:
     """Explain a push to a registry that shows such headers."""
-    registry = Registry(f"https://{host}", credentials, shows=shows or {})
-    driver = Driver(answer or Reply(404))
-    style = profile_of(registry.host, registry.shows).style.wished(wish)
+    registry = RegistrySession(f"https://{host}", credentials, shows=shows or {})
+    driver = Driver(answer or Response(404))
+    style = profile_of(registry.host, registry.shows).style.override(wish)
     said = explained(cast("Transport", driver), registry, REPOSITORY, credentials, style)
-    assert {call.method for call in driver.calls} == {"GET"}
+    assert {request.method for request in driver.calls} == {"GET"}
     return said
 
 
@@ -96,10 +96,10 @@ def test_a_registry_is_known_by_what_it_shows() -> None:
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        (Reply(200), "api"),
-        (Reply(404), "tag"),
-        (Reply(303), "not known: the answer is 303"),
-        (TransportFailed("it is gone", reason="tls"), "not known: it is gone"),
+        (Response(200), "api"),
+        (Response(404), "tag"),
+        (Response(303), "not known: the answer is 303"),
+        (TransportError("it is gone", reason="tls"), "not known: it is gone"),
     ],
 )
 def test_referrers_are_kept_by_the_api_or_under_a_tag(answer: Answer, told: str) -> None:

@@ -13,8 +13,8 @@ from tests.threads import of_passes
 from brolga import LayerError, SourceError, StreamConsumed, StreamLayer
 from brolga.stream.compression import BLOCK_SIZE, codec_for
 from brolga.stream.layer import LayerStream
-from brolga.stream.pipeline import Lanes, Tally, one_pass
-from brolga.stream.sources import open_source, reopener
+from brolga.stream.pipeline import ByteCounts, WorkerPools, one_pass
+from brolga.stream.sources import open_source, reopen_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,7 @@ def test_a_regular_file_can_be_opened_again(path: Path) -> None:
     with path.open("rb") as buffered, path.open("rb", buffering=0) as raw:
         for source in (str(path), path, buffered, raw):
             with StreamLayer(source).open() as stream:
-                assert stream.can_repeat
+                assert stream.is_reopenable
                 assert stream.read()
 
 
@@ -58,20 +58,20 @@ def test_nothing_else_can_be_opened_again(path: Path) -> None:
     with os.fdopen(reading, "rb") as pipe:
         for source in (pipe, [b"data"], io.BytesIO(b"data")):
             with StreamLayer(source).open() as stream:
-                assert not stream.can_repeat
+                assert not stream.is_reopenable
                 assert stream.read()
                 with pytest.raises(LayerError, match="only once"):
-                    next(stream.repeat())
+                    next(stream.reread())
 
 
 def test_what_cannot_be_looked_at_cannot_be_opened_again(path: Path) -> None:
     """Opening it says what is wrong: asking whether it can be repeated does not."""
-    assert reopener(path.with_name("missing")) is None
-    assert reopener(path.parent) is None
+    assert reopen_source(path.with_name("missing")) is None
+    assert reopen_source(path.parent) is None
     closed = path.open("rb", buffering=0)
     closed.close()
     with pytest.raises(ValueError, match="closed"):
-        reopener(closed)
+        reopen_source(closed)
 
 
 def test_without_proc_what_is_open_cannot_be_opened_again(
@@ -80,8 +80,8 @@ def test_without_proc_what_is_open_cannot_be_opened_again(
     """A second position of an open file is Linux's to give."""
     monkeypatch.setattr(os.path, "exists", lambda _name: False)
     with path.open("rb") as file:
-        assert reopener(file) is None
-    assert reopener(path) is not None
+        assert reopen_source(file) is None
+    assert reopen_source(path) is not None
 
 
 # --- What is repeated
@@ -95,9 +95,9 @@ def test_a_second_pass_begins_with_the_bytes_of_the_first(
     """What went out before comes again, byte for byte, from wherever the first pass stands."""
     with StreamLayer(path, compression, threads=2).open() as stream:
         first = joined(islice(stream, count))
-        again = joined(stream.repeat())
+        again = joined(stream.reread())
         assert again[: len(first)] == first
-        assert joined(stream.repeat())[: len(first)] == first  # as often as it is needed
+        assert joined(stream.reread())[: len(first)] == first  # as often as it is needed
         rest = joined(stream)
     with StreamLayer(path, compression).open() as whole:
         assert first + rest == whole.read()
@@ -109,14 +109,14 @@ def test_a_whole_stream_is_repeated_whole(path: Path) -> None:
     layer = StreamLayer(path)
     with layer.open() as stream:
         first = stream.read()
-        assert joined(stream.repeat()) == first
+        assert joined(stream.reread()) == first
     assert layer.digest.algorithm == "sha256"
 
 
 def test_a_stream_of_which_nothing_was_read_repeats_nothing(path: Path) -> None:
     """Only the head of the compressed stream is there, and its empty end."""
     with StreamLayer(path).open() as stream:
-        assert len(joined(stream.repeat())) < 64
+        assert len(joined(stream.reread())) < 64
         assert stream.read()
 
 
@@ -126,7 +126,7 @@ def test_an_open_file_is_repeated_from_where_it_was(path: Path) -> None:
         file.seek(BLOCK_SIZE)
         with StreamLayer(file, "none").open() as stream:
             first = joined(islice(stream, 1))
-            assert joined(stream.repeat())[: len(first)] == first == DATA[BLOCK_SIZE:][: len(first)]
+            assert joined(stream.reread())[: len(first)] == first == DATA[BLOCK_SIZE:][: len(first)]
             assert first + joined(stream) == DATA[BLOCK_SIZE:]
 
 
@@ -136,17 +136,17 @@ def test_a_file_that_grows_is_repeated_as_far_as_it_was_read(path: Path) -> None
         first = joined(islice(stream, 2))
         with path.open("ab") as file:
             file.write(b"more")
-        assert joined(stream.repeat())[: len(first)] == first
+        assert joined(stream.reread())[: len(first)] == first
 
 
 def test_a_repeat_that_is_dropped_ends_its_threads(path: Path) -> None:
     """An upload that fails again closes what it was reading."""
     with StreamLayer(path, threads=2).open() as stream:
         joined(islice(stream, 1))
-        again = stream.repeat()
+        again = stream.reread()
         next(again)
         again.close()  # type: ignore[attr-defined] # it is a generator
-        left_open = stream.repeat()
+        left_open = stream.reread()
         next(left_open)
     assert not of_passes()
 
@@ -180,7 +180,7 @@ def test_a_source_that_changed_is_told(
         joined(stream if whole else islice(stream, 2))
         change(path)
         with pytest.raises(SourceError, match=CHANGED):
-            joined(stream.repeat())
+            joined(stream.reread())
 
 
 def test_a_source_that_is_gone_is_told(path: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_source_that_is_gone_is_told(path: Path) -> None:
         joined(islice(stream, 1))
         path.unlink()
         with pytest.raises(SourceError, match="cannot open the source again"):
-            joined(stream.repeat())
+            joined(stream.reread())
 
 
 # --- What lies below
@@ -197,7 +197,7 @@ def test_a_source_that_is_gone_is_told(path: Path) -> None:
 
 def test_the_first_bytes_of_a_source_end_where_they_are_to_end(path: Path) -> None:
     """Whatever the source would give after them, nor how often it is asked."""
-    again = reopener(path)
+    again = reopen_source(path)
     assert again is not None
     for count in (0, 1, BLOCK_SIZE, BLOCK_SIZE + 1, SIZE, SIZE + 1):
         source = again(BLOCK_SIZE, count)
@@ -215,7 +215,7 @@ def test_the_digest_of_what_was_read_so_far(path: Path) -> None:
     """Asked in the lane of the hash, so that no block is under way in it."""
     from brolga.spec.digest import Digest
 
-    source, lanes, tally = open_source(path, BLOCK_SIZE), Lanes(2), Tally()
+    source, lanes, tally = open_source(path, BLOCK_SIZE), WorkerPools(2), ByteCounts()
     blocks = one_pass(source, codec_for("gzip", None), lanes, tally)
     for block in blocks:
         if block and tally.read:
@@ -230,13 +230,13 @@ def test_no_other_process_repeats(path: Path) -> None:
     with StreamLayer(path).open() as stream:
         stream._process = -1
         with pytest.raises(LayerError, match="another process"):
-            next(stream.repeat())
+            next(stream.reread())
         assert isinstance(stream, LayerStream)
 
 
 def test_what_was_closed_is_not_repeated(path: Path) -> None:
     """A stream that was given up before its end has no sums to hold a second pass against."""
     with StreamLayer(path).open() as stream:
-        next(stream.with_heartbeats())
+        next(stream.blocks())
     with pytest.raises(StreamConsumed, match="closed"):
-        next(stream.repeat())
+        next(stream.reread())

@@ -9,18 +9,18 @@ import pytest
 from brolga.errors import InvalidManifest, LayerError, NotComputed
 from brolga.images import (
     Artifact,
-    BlobLayer,
     BlockStream,
-    BytesBlob,
     Image,
     ImageIndex,
+    InMemoryBlob,
+    StoredBlob,
     created_now,
 )
 from brolga.spec.config import ImageConfig
 from brolga.spec.descriptor import Platform
 from brolga.spec.digest import Digest
 from brolga.spec.json import MAX_SIZE
-from brolga.spec.manifest import Manifest, strangers
+from brolga.spec.manifest import Manifest, mixed_media_types
 from brolga.spec.mediatypes import (
     DOCKER_LAYER_GZIP,
     DOCKER_MANIFEST,
@@ -43,7 +43,7 @@ def read(*layers: StreamLayer) -> None:
     """Read streams to their ends, as a push does."""
     for layer in layers:
         with layer.open() as stream:
-            for _ in stream.with_heartbeats():
+            for _ in stream.blocks():
                 pass
 
 
@@ -73,7 +73,7 @@ def test_an_image_to_which_nothing_was_done_has_the_bytes_that_were_read() -> No
     assert image.append() is not image
     assert image.append().digest == image.digest
     assert image.with_annotations({}).digest == image.digest
-    assert image.homes == set()
+    assert image.mount_sources == set()
 
 
 def test_a_subject_and_annotations() -> None:
@@ -114,7 +114,7 @@ def test_a_rebased_image_is_of_one_family(docker: bool, compression: str) -> Non
     manifest = image.rebase(base, new_base).manifest
     is_docker = docker and compression == "gzip"
     assert manifest.media_type == (DOCKER_MANIFEST if is_docker else OCI_MANIFEST)
-    assert list(strangers(manifest)) == []
+    assert list(mixed_media_types(manifest)) == []
     assert [one.digest for one in manifest.layers] == [new.digest, zstd.digest, top.digest]
 
 
@@ -137,9 +137,9 @@ def test_the_old_base_may_have_layers_that_were_appended_here() -> None:
 @pytest.mark.parametrize("count", [0, 2])
 def test_a_base_with_more_or_fewer_diff_ids_than_layers_is_refused(count: int) -> None:
     """'diff_ids: an array of layer content hashes, in order from first to last' (config.md)."""
-    below = BytesBlob(b"layer", OCI_LAYER_GZIP)
+    below = InMemoryBlob(b"layer", OCI_LAYER_GZIP)
     config = ImageConfig.empty().replace(diff_ids=[Digest.of(b"%d" % i) for i in range(count)])
-    blob = BytesBlob(config.raw, OCI_CONFIG)
+    blob = InMemoryBlob(config.raw, OCI_CONFIG)
     image = Image(Manifest.new(blob.descriptor, [below.descriptor]), blob, (below,))
     top = StreamLayer([b"top"])
     read(top)
@@ -158,7 +158,7 @@ def test_a_base_with_more_or_fewer_diff_ids_than_layers_is_refused(count: int) -
         )
 
 
-@pytest.mark.parametrize("what", [b"abc", BytesBlob(b"abc", OCI_LAYER), "a.tar", None])
+@pytest.mark.parametrize("what", [b"abc", InMemoryBlob(b"abc", OCI_LAYER), "a.tar", None])
 def test_what_is_not_a_layer_cannot_be_appended(what: Any) -> None:
     """It is told where it was given, not where it is pushed."""
     with pytest.raises(TypeError, match=f"BlobLayer; {type(what).__name__} is not one"):
@@ -176,14 +176,14 @@ def test_a_config_is_read_once_for_all_images_made_of_one() -> None:
         assert isinstance(stream, BlockStream)
         return stream
 
-    image = Image(image.manifest, BlobLayer(config.descriptor, opener), ())
+    image = Image(image.manifest, StoredBlob(config.descriptor, opener), ())
     assert image.platform == image.with_config(Cmd=["a"]).append().config.platform
     assert opened == [1]
 
 
 def test_a_config_without_an_end_is_not_read() -> None:
     """Memory is not taken by a size that a registry claims; the parser reads no more either."""
-    config = BytesBlob(bytes(MAX_SIZE + 1), OCI_CONFIG)
+    config = InMemoryBlob(bytes(MAX_SIZE + 1), OCI_CONFIG)
     image = Image(Manifest.new(config.descriptor, ()), config, ())
     with pytest.raises(InvalidManifest, match="config: 4194305 bytes, where at most 4194304 are"):
         image.config  # noqa: B018 - it raises
@@ -208,7 +208,7 @@ def test_an_index_may_refer_to_something() -> None:
 
 def test_an_artifact_takes_more_blobs_and_has_no_config() -> None:
     """Its blobs are not layers of a file system; what it cannot do is told where it is asked."""
-    a, b = BytesBlob(b"a", "text/plain"), StreamLayer([b"b"])
+    a, b = InMemoryBlob(b"a", "text/plain"), StreamLayer([b"b"])
     artifact = Artifact.of("application/vnd.example").append(a).append(b)
     assert artifact.layers == (a, b)
     read(b)
@@ -274,7 +274,7 @@ def test_an_index_of_values() -> None:
     assert [one.platform for one in index.index.manifests] == [ARM64, None, None]
     assert list(index.children) == [image, artifact, inner]
     assert index.image(ARM64) is image
-    assert index.homes == set()
+    assert index.mount_sources == set()
     assert index.filter(lambda one: one.platform == ARM64).index.platforms == (ARM64,)
     other = index.filter(lambda one: one.digest == inner.digest)
     assert other.child(inner.descriptor) is inner

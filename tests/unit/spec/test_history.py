@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from brolga.errors import InvalidManifest
-from brolga.spec.config import History, aligned, count_layers
+from brolga.spec.config import History, align_history, count_layers
 
 A, B, C = (History(created_by=name) for name in "abc")
 NONE = History(created_by="ENV", empty_layer=True)
@@ -62,5 +62,5 @@ def test_there_is_an_entry_for_each_layer(
         History(created_by=entry, empty_layer=True) if isinstance(entry, str) else entry
         for entry in expected
     )
-    assert aligned(history, layers) == wanted
+    assert align_history(history, layers) == wanted
     assert count_layers(wanted) == layers

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.unit.spec.samples import BUILDX, DOCKER_LIST, OCI, child, digest_of, indented
 
-from brolga.errors import InvalidManifest, NoSuchPlatform
+from brolga.errors import InvalidManifest, PlatformNotFound
 from brolga.spec.descriptor import Descriptor, Platform
 from brolga.spec.digest import Digest
 from brolga.spec.index import Index
@@ -42,7 +42,7 @@ def test_an_index_may_be_empty(manifests: object) -> None:
     """'While this property MUST be present, the size of the array MAY be zero'."""
     empty = Index.parse(indented({**BUILDX, "manifests": manifests}))
     assert empty.manifests == ()
-    with pytest.raises(NoSuchPlatform, match="it has no image at all") as caught:
+    with pytest.raises(PlatformNotFound, match="it has no image at all") as caught:
         empty.select(Platform("linux", "amd64"))
     assert caught.value.available == ()
 
@@ -114,7 +114,7 @@ def test_a_variant_that_is_named_is_not_replaced(wanted: str) -> None:
     """Who names a variant wants that one."""
     texts = ("linux/amd64", "linux/arm64", "linux/arm/v7")
     offered = index(*(child(text, platform=Platform.parse(text).to_dict()) for text in texts))
-    with pytest.raises(NoSuchPlatform):
+    with pytest.raises(PlatformNotFound):
         offered.select(Platform.parse(wanted))
 
 
@@ -160,7 +160,7 @@ def test_the_nearest_platform_is_the_one_to_build_on(
 def test_another_variant_or_system_is_not_near(wanted: str) -> None:
     """The error tells what there is."""
     parsed = index(child("a", platform={"os": "linux", "architecture": "arm64", "variant": "v9"}))
-    with pytest.raises(NoSuchPlatform, match="it has 'linux/arm64/v9'"):
+    with pytest.raises(PlatformNotFound, match="it has 'linux/arm64/v9'"):
         parsed.select_nearest(Platform.parse(wanted))
 
 
@@ -189,7 +189,7 @@ def test_what_is_no_image_is_not_chosen() -> None:
 
 def test_the_error_lists_what_there_is() -> None:
     """The next command can be typed from it."""
-    with pytest.raises(NoSuchPlatform) as caught:
+    with pytest.raises(PlatformNotFound) as caught:
         Index.parse(indented(BUILDX)).select(Platform("linux", "s390x"))
     assert str(caught.value) == (
         "no image for platform 'linux/s390x' in this index: it has 'linux/amd64', 'linux/arm64/v8'"
@@ -204,7 +204,7 @@ def test_the_error_of_a_long_index_is_bounded() -> None:
     many = index(
         *(child(str(i), platform={"os": f"o\n{i}", "architecture": "x"}) for i in range(25))
     )
-    with pytest.raises(NoSuchPlatform, match="and 5 more") as caught:
+    with pytest.raises(PlatformNotFound, match="and 5 more") as caught:
         many.select(Platform("linux", "amd64"))
     assert "\n" not in str(caught.value)
     assert len(caught.value.available) == 25

@@ -7,7 +7,7 @@ import pytest
 
 from brolga.errors import InvalidManifest
 from brolga.spec.config import History
-from brolga.spec.json import MAX_SIZE, as_read, decode, encode
+from brolga.spec.json import MAX_SIZE, decode, encode, reuse_originals
 
 
 @pytest.mark.parametrize(
@@ -114,12 +114,12 @@ def test_what_was_read_is_written_as_it_was() -> None:
     originals = [{"comment": "b", "created_by": "a", "author": None}, {"x": 1}]
     read = [History.from_dict(original) for original in originals]
     new = History(created_by="new")
-    assert [list(item) for item in as_read([read[1], new, read[0]], read, originals)] == [  # type: ignore[call-overload]
+    assert [list(item) for item in reuse_originals([read[1], new, read[0]], read, originals)] == [  # type: ignore[call-overload]
         ["x"],
         ["created_by"],
         ["comment", "created_by", "author"],
     ]
-    assert as_read([new], (), None) == [{"created_by": "new"}]
+    assert reuse_originals([new], (), None) == [{"created_by": "new"}]
 
 
 def test_as_read_compares_few_values() -> None:
@@ -143,7 +143,7 @@ def test_as_read_compares_few_values() -> None:
 
     read = tuple(map(Value, range(100)))
     originals = [{"read": number} for number in range(100)]
-    written = as_read([*read, Value(1), Value(100)], read, originals)
+    written = reuse_originals([*read, Value(1), Value(100)], read, originals)
     assert written == [*originals, {"read": 1}, {"number": 100}]
     assert compared < 4 * len(read)
 

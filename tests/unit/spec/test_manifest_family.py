@@ -6,7 +6,13 @@ import pytest
 
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
-from brolga.spec.manifest import Manifest, family_of, in_family, in_one_family, strangers
+from brolga.spec.manifest import (
+    Manifest,
+    convert_manifest,
+    convert_media_type,
+    detect_family,
+    mixed_media_types,
+)
 from brolga.spec.mediatypes import (
     DOCKER_CONFIG,
     DOCKER_FOREIGN_LAYER,
@@ -64,30 +70,30 @@ def test_layers_take_the_names_of_their_manifest_s_family(
     """What Docker has no name for makes the image OCI's, as containers/image converts it."""
     manifest = made(kind)
     parts = [part(layer) for layer in layers]
-    changed = in_one_family(manifest, manifest.config, parts)
+    changed = convert_manifest(manifest, manifest.config, parts)
     assert types(changed) == (wanted, names)
-    assert family_of(kind[0], layers) == wanted[0]
+    assert detect_family(kind[0], layers) == wanted[0]
     assert [layer.digest for layer in changed.layers] == [one.digest for one in parts]
     assert all(layer.annotations == {"a": "b"} for layer in changed.layers)
-    assert list(strangers(changed)) == []
+    assert list(mixed_media_types(changed)) == []
 
 
 def test_a_manifest_of_one_family_keeps_its_bytes() -> None:
     """What is not changed keeps its digest."""
     for kind, layer in ((DOCKER, DOCKER_LAYER), (OCI, OCI_LAYER)):
         manifest = made(kind, layer, OTHER)
-        assert in_one_family(manifest, manifest.config, manifest.layers) is manifest
-        assert in_family(manifest.media_type, layer) == layer
+        assert convert_manifest(manifest, manifest.config, manifest.layers) is manifest
+        assert convert_media_type(manifest.media_type, layer) == layer
 
 
 def test_strangers_are_the_parts_of_the_other_family() -> None:
     """An artifact's may be of any type."""
     mixed = made((DOCKER_MANIFEST, OCI_CONFIG), OCI_LAYER_GZIP, DOCKER_LAYER, OCI_LAYER_ZSTD, OTHER)
-    assert [one.media_type for one in strangers(mixed)] == [
+    assert [one.media_type for one in mixed_media_types(mixed)] == [
         OCI_CONFIG,
         OCI_LAYER_GZIP,
         OCI_LAYER_ZSTD,
     ]
     mixed = made((OCI_MANIFEST, DOCKER_CONFIG), DOCKER_LAYER, OCI_LAYER, OTHER)
-    assert [one.media_type for one in strangers(mixed)] == [DOCKER_CONFIG, DOCKER_LAYER]
-    assert list(strangers(made((OCI_MANIFEST, OCI_EMPTY), DOCKER_LAYER))) == []
+    assert [one.media_type for one in mixed_media_types(mixed)] == [DOCKER_CONFIG, DOCKER_LAYER]
+    assert list(mixed_media_types(made((OCI_MANIFEST, OCI_EMPTY), DOCKER_LAYER))) == []

@@ -131,4 +131,4 @@ def test_no_table_can_be_changed(table: Any) -> None:
 )
 def test_a_media_type_names_how_the_bytes_are_compressed(media_type: str, compression: str) -> None:
     """By OCI's and Docker's names of layers, or by its suffix (RFC 6839)."""
-    assert mediatypes.compression_named_by(media_type) == compression
+    assert mediatypes.compression_of_media_type(media_type) == compression

@@ -2,7 +2,7 @@
 
 import pytest
 
-from brolga.spec.descriptor import normalized, preference
+from brolga.spec.descriptor import normalize_variant, variant_preference
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,8 @@ from brolga.spec.descriptor import normalized, preference
 )
 def test_names_of_one_cpu_have_one_form(cpu: tuple[str, str], form: tuple[str, str]) -> None:
     """The table of normalizeArch (github.com/containerd/platforms, database.go)."""
-    assert normalized(*cpu) == form
-    assert normalized(*form) == form
+    assert normalize_variant(*cpu) == form
+    assert normalize_variant(*form) == form
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,8 @@ def test_names_of_one_cpu_have_one_form(cpu: tuple[str, str], form: tuple[str, s
 )
 def test_the_default_variant_is_preferred(architecture: str, variants: list[str]) -> None:
     """'For arm/v7, will also match arm/v6 and arm/v5' (containerd, platforms.Only)."""
-    order = sorted(variants, key=lambda variant: preference(architecture, variant), reverse=True)
+    order = sorted(
+        variants, key=lambda variant: variant_preference(architecture, variant), reverse=True
+    )
     assert order == variants
-    assert len({preference(architecture, variant) for variant in variants}) == len(variants)
+    assert len({variant_preference(architecture, variant) for variant in variants}) == len(variants)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.unit.stores.archive.archives import Store
 
-from brolga.errors import InvalidManifest, RegistryError, SourceError, TagMoved
+from brolga.errors import InvalidManifest, RegistryError, SourceError, TagConflict
 from brolga.images import Artifact, Image, ImageIndex, StreamBlob, TitledBlob
 from brolga.spec.blob import LayerState
 from brolga.spec.index import Index
@@ -248,7 +248,7 @@ class Checking(Store):
         self.status = status
         self.put_as: list[str] = []
 
-    def put(self, document: Manifest | Index, name: str) -> None:
+    def push_manifest(self, document: Manifest | Index, name: str) -> None:
         self.put_as.append(name)
         if isinstance(document, Index):
             parts = [str(child.digest) for child in document.manifests]
@@ -258,7 +258,7 @@ class Checking(Store):
             known = set(self.blobs)
         if not known.issuperset(parts):
             raise RegistryError("unknown", method="PUT", url="u", status=self.status)
-        super().put(document, name)
+        super().push_manifest(document, name)
 
 
 def layered(*texts: str) -> Image:
@@ -340,7 +340,7 @@ class Forgetful(dict[str, bytes]):
 def test_a_blob_that_is_said_to_be_unknown_is_looked_at_once() -> None:
     """Another client may be uploading the same one: what was sent is sent where it is not there."""
     store, image = Checking(), layered("a")
-    put, answers = store.put, [RegistryError("x", method="PUT", url="u", status=400)]
+    put, answers = store.push_manifest, [RegistryError("x", method="PUT", url="u", status=400)]
     answers[0].codes = ("DIGEST_INVALID", "MANIFEST_BLOB_UNKNOWN")
 
     def failing(document: Manifest | Index, name: str) -> None:
@@ -348,7 +348,7 @@ def test_a_blob_that_is_said_to_be_unknown_is_looked_at_once() -> None:
         if answers:
             raise answers.pop()
 
-    store.put = failing  # type: ignore[method-assign]
+    store.push_manifest = failing  # type: ignore[method-assign]
     push(store, image, "v1")
     assert store.put_as == ["v1", "v1"]
 
@@ -385,7 +385,7 @@ def test_a_tag_that_moved_meanwhile_is_not_written() -> None:
         push(store, other, "v1")
 
     other, mine = layered("c"), base.append(StreamLayer(source()))  # type: ignore[arg-type]
-    with pytest.raises(TagMoved, match=f"v1 moved from {base.digest} to") as caught:
+    with pytest.raises(TagConflict, match=f"v1 moved from {base.digest} to") as caught:
         push(store, mine, "v1", expected=base.digest)
     assert store.documents["v1"] == other.manifest
     assert (caught.value.expected, caught.value.actual) == (str(base.digest), str(other.digest))
@@ -398,6 +398,6 @@ def test_a_tag_that_is_gone_meanwhile_is_not_made_again() -> None:
     push(store, base, "v1")
     del store.documents["v1"]
     changed = base.with_annotations({"a": "b"})
-    with pytest.raises(TagMoved, match=rf"v1 \({base.digest}\) was deleted mean") as caught:
+    with pytest.raises(TagConflict, match=rf"v1 \({base.digest}\) was deleted mean") as caught:
         push(store, changed, "v1", expected=base.digest)
     assert caught.value.actual == ""

@@ -28,13 +28,13 @@ class Listing:
     """A store with an image, and an index that describes it in some way."""
 
     described: Descriptor
-    home = None
+    mount_source = None
 
-    def document(self, name: str) -> Manifest | Index:
+    def fetch_manifest(self, name: str) -> Manifest | Index:
         """Read either of them."""
         return Index.new([self.described]) if name == "all" else IMAGE.manifest
 
-    def read(self, descriptor: Descriptor) -> BlobStream:
+    def fetch_blob(self, descriptor: Descriptor) -> BlobStream:
         """Read no blob."""
         raise AssertionError(descriptor)
 

@@ -85,7 +85,7 @@ def test_the_layer_is_as_of_any_source() -> None:
     layer = StreamLayer(Command(["printf", "data"]), "none")
     assert layer.source_size is None
     with layer.open() as stream:
-        assert not stream.can_repeat
+        assert not stream.is_reopenable
         assert stream.read() == b"data"
     assert layer.state is LayerState.DONE
     assert layer.uncompressed_size == 4
@@ -187,8 +187,8 @@ def test_closing_before_the_first_block_ends_it() -> None:
 
 def test_who_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGKILL, after 5 s of patience."""
-    assert command_module.PATIENCE_S == 5
-    monkeypatch.setattr(command_module, "PATIENCE_S", 0.01)
+    assert command_module.TERMINATE_TIMEOUT_S == 5
+    monkeypatch.setattr(command_module, "TERMINATE_TIMEOUT_S", 0.01)
     source = opened("trap '' TERM; echo; while :; do sleep 1000; done")
     assert isinstance(source, _Running)
     source.close()

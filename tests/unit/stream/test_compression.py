@@ -16,7 +16,7 @@ import pytest
 from tests.formats import DECOMPRESS
 
 from brolga.stream import compression
-from brolga.stream.compression import BLOCK_SIZE, WINDOW_SIZE, codec_for, parse
+from brolga.stream.compression import BLOCK_SIZE, WINDOW_SIZE, codec_for, parse_compression
 from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def test_zstd_comes_from_the_standard_library_or_its_backport(
 )
 def test_a_name_with_a_level_is_read(text: str, expected: tuple[str, int | None]) -> None:
     """The command line says NAME[:LEVEL]."""
-    assert parse(text) == expected
+    assert parse_compression(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_a_name_with_a_level_is_read(text: str, expected: tuple[str, int | None]
 def test_another_name_or_level_is_refused_with_what_there_is(text: str, why: str) -> None:
     """Bad input gets a clear error that names what would be right."""
     with pytest.raises(ValueError, match=why):
-        parse(text)
+        parse_compression(text)
 
 
 def test_the_program_gzip_accepts_the_output(text: bytes) -> None:

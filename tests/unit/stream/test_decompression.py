@@ -14,7 +14,7 @@ import pytest
 
 from brolga.errors import CorruptBlob
 from brolga.stream.compression import codec_for
-from brolga.stream.decompression import UNLIMITED, Limits, compression_of, decompressed
+from brolga.stream.decompression import UNLIMITED, Limits, decompress, detect_compression
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +55,7 @@ def cut(data: bytes, size: int) -> list[bytes]:
 
 
 def out(data: bytes, size: int = 1 << 20, limits: Limits = UNLIMITED) -> bytes:
-    return b"".join(decompressed(cut(data, size), limits))
+    return b"".join(decompress(cut(data, size), limits))
 
 
 @pytest.mark.usefixtures("library")
@@ -78,8 +78,8 @@ def test_an_empty_stream_and_one_byte(name: str, data: bytes) -> None:
 def test_empty_blocks_and_views_count_as_blocks() -> None:
     """A heartbeat is an empty block; a block may be a view."""
     data = gzip.compress(b"some bytes")
-    assert b"".join(decompressed([b"", data[:2], b"", memoryview(data)[2:], b""])) == b"some bytes"
-    assert b"".join(decompressed([b"", memoryview(b"so"), b"", memoryview(b"me")])) == b"some"
+    assert b"".join(decompress([b"", data[:2], b"", memoryview(data)[2:], b""])) == b"some bytes"
+    assert b"".join(decompress([b"", memoryview(b"so"), b"", memoryview(b"me")])) == b"some"
 
 
 @pytest.mark.usefixtures("library")
@@ -95,7 +95,7 @@ def test_members_and_frames_are_joined(name: str, size: int) -> None:
 def test_thousands_of_small_members_in_one_block(name: str) -> None:
     """Layers that can be read at random have a member for each file."""
     members = PACK[name](b"member") * 20_000
-    assert b"".join(decompressed([members], UNLIMITED)) == b"member" * 20_000
+    assert b"".join(decompress([members], UNLIMITED)) == b"member" * 20_000
 
 
 @pytest.mark.parametrize("stream", ["gzip:1", "gzip:6", "zstd:3"])
@@ -146,7 +146,7 @@ def test_skippable_frames_are_skipped(place: str) -> None:
 )
 def test_the_first_bytes_tell_the_compression(head: bytes, name: str) -> None:
     """Not the media type, which may be wrong: magic numbers of RFC 1952 and RFC 8878."""
-    assert compression_of(head) == name
+    assert detect_compression(head) == name
 
 
 @pytest.mark.usefixtures("library")
@@ -188,7 +188,7 @@ def test_a_wrong_checksum_is_an_error(text: bytes) -> None:
 def test_blocks_are_of_bounded_size(name: str) -> None:
     """Memory does not depend on how much a few bytes grow to."""
     data = PACK[name](bytes(30 << 20))
-    sizes = [len(block) for block in decompressed([data], UNLIMITED)]
+    sizes = [len(block) for block in decompress([data], UNLIMITED)]
     assert sum(sizes) == 30 << 20
     assert max(sizes) <= 1 << 20
 
@@ -221,6 +221,6 @@ def test_no_gzip_reaches_the_ratio_of_the_defaults() -> None:
 def test_nothing_is_read_beyond_what_was_asked_for() -> None:
     """Blocks are pulled one by one, as the output is asked for."""
     pulled = io.BytesIO(gzip.compress(random.Random(3).randbytes(4 << 20)))
-    blocks = decompressed(iter(lambda: pulled.read(1 << 16), b""))
+    blocks = decompress(iter(lambda: pulled.read(1 << 16), b""))
     next(blocks)
     assert pulled.tell() <= 1 << 17

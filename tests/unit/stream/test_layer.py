@@ -329,7 +329,7 @@ def test_a_source_that_blocks_does_not_hold_up_close() -> None:
     with os.fdopen(reader, "rb") as file, os.fdopen(writer, "wb"):
         layer = StreamLayer(file)
         with layer.open() as stream:
-            beats = stream.with_heartbeats()
+            beats = stream.blocks()
             while next(beats):
                 pass  # the header; then nothing comes, which is a heartbeat
             assert threading.active_count() > 1
@@ -343,7 +343,7 @@ def test_heartbeats_go_on_while_the_source_is_silent() -> None:
     with os.fdopen(reader, "rb") as file, os.fdopen(writer, "wb", buffering=0) as out:
         layer = StreamLayer(file, "none")
         with layer.open() as stream:
-            beats = stream.with_heartbeats()
+            beats = stream.blocks()
             assert [bytes(next(beats)) for _ in range(3)] == [b"", b"", b""]
             out.write(b"abc")
             out.close()

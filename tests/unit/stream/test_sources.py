@@ -25,7 +25,7 @@ from brolga.stream.sources import (
     _FileSource,
     check,
     open_source,
-    reopener,
+    reopen_source,
     runs_user_code,
     size_of,
 )
@@ -64,14 +64,14 @@ def test_a_source_may_open_itself() -> None:
 
     check(Own())
     assert size_of(Own()) is None
-    assert reopener(Own()) is None
+    assert reopen_source(Own()) is None
     assert read(Own()) == [DATA[:SIZE]]
 
     class Again(Own):
         def open_first(self, block_size: int, count: int) -> BlockSource:
             return open_source([DATA[:count]], block_size)
 
-    again = reopener(Again())
+    again = reopen_source(Again())
     assert again is not None
     assert bytes(again(SIZE, 10).next_block(0) or b"") == DATA[:10]
 

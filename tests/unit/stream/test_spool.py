@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from brolga.errors import SpoolFailed
-from brolga.stream.spool import Spool, spool_at
+from brolga.errors import SpoolError
+from brolga.stream.spool import Spool, spool_factory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,7 +60,7 @@ def test_a_spool_on_a_full_disk_says_so(
     full = os.open("/dev/full", os.O_WRONLY)
     os.dup2(full, spool._fd)
     os.close(full)
-    with pytest.raises(SpoolFailed) as caught:
+    with pytest.raises(SpoolError) as caught:
         spool.add(DATA)
     assert str(caught.value) == (
         f"the spool in {tmp_path} cannot be written after 0 bytes: No space left on device; "
@@ -74,14 +74,14 @@ def test_a_spool_on_a_full_disk_says_so(
 
 def test_a_spool_that_cannot_be_made_says_where(tmp_path: Path) -> None:
     """A disk can be full of names too, and a directory be gone."""
-    with pytest.raises(SpoolFailed, match="gone cannot be made: No such file or directory; choose"):
+    with pytest.raises(SpoolError, match="gone cannot be made: No such file or directory; choose"):
         Spool(tmp_path / "gone")
 
 
 def test_a_failure_of_a_spool_survives_pickling() -> None:
     """As every error of ours: it may come from another process."""
-    again = pickle.loads(pickle.dumps(SpoolFailed("full")))  # noqa: S301 - our own bytes
-    assert (type(again), str(again), again.side) == (SpoolFailed, "full", "local")
+    again = pickle.loads(pickle.dumps(SpoolError("full")))  # noqa: S301 - our own bytes
+    assert (type(again), str(again), again.side) == (SpoolError, "full", "local")
 
 
 def test_a_spool_that_cannot_be_read_says_so(
@@ -95,10 +95,8 @@ def test_a_spool_that_cannot_be_read_says_so(
     spool = Spool(tmp_path)
     spool.add(DATA)
     monkeypatch.setattr(os, "preadv", broken)
-    for read in (lambda: joined(spool.read(3)), lambda: spool.piece(2, 3)):
-        with pytest.raises(
-            SpoolFailed, match=f"{tmp_path} cannot be read at byte 3: Input"
-        ) as said:
+    for read in (lambda: joined(spool.read(3)), lambda: spool.read_at(2, 3)):
+        with pytest.raises(SpoolError, match=f"{tmp_path} cannot be read at byte 3: Input") as said:
             read()
         assert isinstance(said.value.__cause__, OSError)
     spool.close()
@@ -109,7 +107,7 @@ def test_a_spool_that_was_cut_ends(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     spool.add(DATA)
     os.ftruncate(spool._fd, 4)
-    with pytest.raises(SpoolFailed, match="ends at byte 4"):
+    with pytest.raises(SpoolError, match="ends at byte 4"):
         joined(spool.read(0))
     spool.close()
 
@@ -120,7 +118,7 @@ def test_a_closed_spool_gives_nothing() -> None:
     spool.add(DATA)
     spool.close()
     spool.close()
-    with pytest.raises(SpoolFailed, match="cannot be read"):
+    with pytest.raises(SpoolError, match="cannot be read"):
         joined(spool.read(0))
 
 
@@ -128,16 +126,16 @@ def test_pieces_are_read_anywhere(tmp_path: Path) -> None:
     """Sections of one spool are read in any order."""
     spool = Spool(tmp_path)
     spool.add(DATA)
-    assert bytes(spool.piece(3, 4)) == b"efg"
-    assert bytes(spool.piece(4, 0)) == b"abcd"
+    assert bytes(spool.read_at(3, 4)) == b"efg"
+    assert bytes(spool.read_at(4, 0)) == b"abcd"
 
 
 def test_a_spool_is_chosen_by_a_directory_or_not(tmp_path: Path) -> None:
     """False is none, True the system's directory, else it is the directory."""
-    assert spool_at(choice=False) is None
+    assert spool_factory(choice=False) is None
     for choice in (True, tmp_path, str(tmp_path)):
-        spool = spool_at(choice)
+        spool = spool_factory(choice)
         assert spool is not None
         spool.close()
-    with pytest.raises(SpoolFailed, match="cannot be made"):
-        spool_at(tmp_path / "missing")
+    with pytest.raises(SpoolError, match="cannot be made"):
+        spool_factory(tmp_path / "missing")

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from brolga.stream.worker import Stop, current_stop, sleep, stopped_by
+from brolga.stream.worker import Stop, current_stop, sleep, stop_scope
 
 
 def test_a_sleep_ends_if_its_thread_is_asked_to_stop() -> None:
@@ -16,7 +16,7 @@ def test_a_sleep_ends_if_its_thread_is_asked_to_stop() -> None:
     sleeping = threading.Event()
 
     def work() -> None:
-        with stopped_by(stop):
+        with stop_scope(stop):
             sleeping.set()
             try:
                 sleep(3600.0)
@@ -52,6 +52,6 @@ def test_a_request_reaches_the_thread_that_it_is_for() -> None:
     """Other threads go on."""
     stop = Stop()
     stop.request()
-    with stopped_by(stop):
+    with stop_scope(stop):
         assert current_stop() is stop
     current_stop().check()

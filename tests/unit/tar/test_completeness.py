@@ -13,7 +13,7 @@ import pytest
 from tests.tars import entry, link, symlink, tar
 
 from brolga.errors import CorruptBlob
-from brolga.tar.completeness import WholeTar
+from brolga.tar.completeness import CompletenessCheck
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,7 +44,7 @@ class Blocks:
 def watched(data: bytes, *, wanted: bool | None = None, cut: int = 1 << 20) -> bytes:
     """Pass bytes through, in blocks of `cut` bytes; return what came out."""
     blocks = [data[start : start + cut] for start in range(0, len(data), cut)]
-    source = WholeTar(Blocks(blocks), wanted=wanted)
+    source = CompletenessCheck(Blocks(blocks), wanted=wanted)
     out = b""
     while block := source.next_block(1.0):
         out += block
@@ -263,7 +263,7 @@ def test_the_error_says_what_is_missing(data: bytes, what: str) -> None:
 )
 def test_where_a_tar_is_broken_is_told_at_once(data: bytes, what: str) -> None:
     """Not at the end, which may be far: nothing behind it can be read."""
-    source = WholeTar(Blocks([data]), wanted=True)
+    source = CompletenessCheck(Blocks([data]), wanted=True)
     with pytest.raises(CorruptBlob, match=f"^the source is no whole tar: {what}$"):
         source.next_block(1.0)
 
@@ -282,7 +282,7 @@ def test_what_nobody_wants_to_be_a_tar_is_not_looked_at() -> None:
 def test_a_source_is_waited_for_and_closed_as_it_is() -> None:
     """A heartbeat is passed on, also before the first byte."""
     blocks = Blocks([None, header(), None, END])
-    source = WholeTar(blocks)
+    source = CompletenessCheck(blocks)
     got = [source.next_block(1.0) for _ in range(5)]
     assert [None if block is None else bytes(block) for block in got] == [
         None,

@@ -11,8 +11,8 @@ from tests.unit.tar.test_completeness import END, ZEROS, header, pax
 
 from brolga.errors import CorruptBlob
 from brolga.tar import reader as tarheaders
-from brolga.tar.completeness import WholeTar
-from brolga.tar.entries import entries
+from brolga.tar.completeness import CompletenessCheck
+from brolga.tar.entries import read_entries
 from brolga.tar.reader import End, Header, is_header, number, read_header
 
 if TYPE_CHECKING:
@@ -156,8 +156,8 @@ def test_a_header_on_which_readers_differ_is_refused(name: str) -> None:
     with pytest.raises(CorruptBlob, match=line):
         list(headers(data))
     with pytest.raises(CorruptBlob, match=line):
-        list(entries([data]))
-    source = WholeTar(_Once(data), wanted=None)
+        list(read_entries([data]))
+    source = CompletenessCheck(_Once(data), wanted=None)
     with pytest.raises(CorruptBlob, match=line):
         source.next_block(1.0)
 

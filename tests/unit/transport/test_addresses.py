@@ -9,7 +9,7 @@ from tests.scripted import Peer, scripted
 from tests.unit.transport.calls import one
 
 from brolga.errors import ProtocolViolation
-from brolga.protocol import Call
+from brolga.protocol import Request
 from brolga.transport import connection as connection_module
 from brolga.transport.addresses import Sightings, Zone, zone_of
 
@@ -77,7 +77,7 @@ def friendly(peer: Peer) -> None:
 
 
 class TestNamed:
-    """`Call.named_by`: the peer's own address decides, before anything is sent to it."""
+    """`Request.named_by`: the peer's own address decides, before anything is sent to it."""
 
     @pytest.mark.parametrize("scheme", ["http", "https"])
     @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
@@ -91,7 +91,7 @@ class TestNamed:
         ):
             port = address.rpartition(":")[2]
             url = f"{scheme}://{host}:{port}/"
-            client.run(one(Call("GET", url, named_by="registry.example")))
+            client.run(one(Request("GET", url, redirected_from="registry.example")))
         assert str(caught.value) == (
             f"the registry at registry.example sent GET to {host}:{port}, which leads to "
             "127.0.0.1, inside a private network; if that is right, name the registry by its "
@@ -103,16 +103,18 @@ class TestNamed:
         """Who was really reached inside can name what is inside; threads and names may differ."""
         with scripted(friendly) as address, client:
             port = address.rpartition(":")[2]
-            assert client.run(one(Call("GET", f"http://LOCALHOST:{port}/"))).status == 200
-            call = Call("GET", f"http://{address}/", named_by="localhost")
-            assert client.run(one(call)).status == 200
+            assert client.run(one(Request("GET", f"http://LOCALHOST:{port}/"))).status == 200
+            request = Request("GET", f"http://{address}/", redirected_from="localhost")
+            assert client.run(one(request)).status == 200
 
     def test_a_connection_that_the_user_asked_for_is_not_lent(self, client: Transport) -> None:
         """The user may call what is inside; a registry outside may not by the same connection."""
         with scripted(friendly) as address, client:
-            assert client.run(one(Call("GET", f"http://{address}/"))).status == 200
+            assert client.run(one(Request("GET", f"http://{address}/"))).status == 200
             with pytest.raises(ProtocolViolation):
-                client.run(one(Call("GET", f"http://{address}/", named_by="registry.example")))
+                client.run(
+                    one(Request("GET", f"http://{address}/", redirected_from="registry.example"))
+                )
 
     def test_the_metadata_of_a_cloud_is_refused_to_a_registry_inside(
         self, client: Transport, monkeypatch: pytest.MonkeyPatch
@@ -123,9 +125,9 @@ class TestNamed:
 
         with scripted(friendly) as address, client:
             port = address.rpartition(":")[2]
-            assert client.run(one(Call("GET", f"http://localhost:{port}/"))).status == 200
+            assert client.run(one(Request("GET", f"http://localhost:{port}/"))).status == 200
             zones["127.0.0.1"] = Zone.LINK_LOCAL
-            named = Call("GET", f"http://{address}/", named_by="localhost")
+            named = Request("GET", f"http://{address}/", redirected_from="localhost")
             with pytest.raises(ProtocolViolation):
                 client.run(one(named))
 
@@ -137,7 +139,7 @@ class TestNamed:
         monkeypatch.setattr(connection_module, "zone_of", zones.__getitem__)
         with scripted(friendly) as address, scripted(silent) as inside, client:
             own, other = (f"http://localhost:{a.rpartition(':')[2]}/" for a in (address, inside))
-            assert client.run(one(Call("GET", own))).status == 200
+            assert client.run(one(Request("GET", own))).status == 200
             zones["127.0.0.1"] = Zone.INSIDE
             with pytest.raises(ProtocolViolation, match="inside a private network"):
-                client.run(one(Call("GET", other, named_by="localhost")))
+                client.run(one(Request("GET", other, redirected_from="localhost")))

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from brolga.images import Image
     from brolga.spec.descriptor import Platform
     from brolga.spec.digest import Digest
-    from brolga.stores.location import Place
+    from brolga.stores.location import ImageRef
     from brolga.stream.layer import StreamLayer
 
 __all__ = ["command"]
@@ -139,10 +139,10 @@ def command(  # noqa: PLR0913 - the flags of the verb
     """
     from brolga.cli.progress import shown
     from brolga.cli.source import refuse_compressed, stream_layer
-    from brolga.stores.location import Local, parse_place
+    from brolga.stores.location import LocalRef, parse_image_ref
 
     began = time.monotonic()
-    reference, under = parse_place(target), None if base is None else parse_place(base)
+    reference, under = parse_image_ref(target), None if base is None else parse_image_ref(base)
     if reference.digest:
         raise click.UsageError("-t: give a tag; the digest is the new image's own")
     if output is not None:
@@ -152,7 +152,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
         raise click.UsageError(f"--platform: {platform} is not OS/ARCH, and an image has both")
     if under:
         check_source(under, connection)
-    is_piped = isinstance(under, Local) and under.is_pipe
+    is_piped = isinstance(under, LocalRef) and under.is_pipe
     if sources.count("-") + is_piped > 1:
         raise click.UsageError("-f -: stdin can be only one SOURCE, or BASE")
     _check_media_type(making)
@@ -184,7 +184,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
 
 def _base(
-    client: Client, under: Place | None, platform: Platform | None, target: Place
+    client: Client, under: ImageRef | None, platform: Platform | None, target: ImageRef
 ) -> tuple[Image, Digest | None]:
     """Return the image to append to, and what the target must stand for until the end."""
     from brolga.images import ImageIndex
@@ -217,7 +217,7 @@ def _check_media_type(making: Making) -> None:
     )
 
 
-def _of_base(reference: Place, base: Image) -> dict[str, str | None]:
+def _of_base(reference: ImageRef, base: Image) -> dict[str, str | None]:
     """Return the annotations that tell what an image is built on; None drops the base's own."""
     from brolga.spec.reference import Reference
 
@@ -235,11 +235,11 @@ def _appended(image: Image, layers: Sequence[StreamLayer], created_by: str) -> I
 
 
 def _print(
-    ref: Place, image: Image, layers: Sequence[StreamLayer], seconds: float, *, as_json: bool
+    ref: ImageRef, image: Image, layers: Sequence[StreamLayer], seconds: float, *, as_json: bool
 ) -> None:
-    from brolga.stores.location import Local
+    from brolga.stores.location import LocalRef
 
-    if isinstance(ref, Local) and ref.is_pipe:
+    if isinstance(ref, LocalRef) and ref.is_pipe:
         return
     described = image.descriptor
     fields = {

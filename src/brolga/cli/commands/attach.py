@@ -90,10 +90,10 @@ def command(  # noqa: PLR0913 - the flags of the verb
     artifactType, subject.
     """
     from brolga.images import Artifact
-    from brolga.stores.location import parse_place
+    from brolga.stores.location import parse_image_ref
 
     check_clock()
-    reference = parse_place(subject)
+    reference = parse_image_ref(subject)
     check_open(reference)
     _check(artifact_type, "--artifact-type")
     if stdin_type is not None:

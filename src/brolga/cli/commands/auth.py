@@ -199,10 +199,10 @@ def token(
 
 def _host(name: str) -> str:
     """Return a registry's canonical name; docker's key for Docker Hub is one. Raises UsageError."""
-    from brolga.auth.config_keys import registry_of
+    from brolga.auth.config_keys import registry_from_key
     from brolga.spec.reference import Repository
 
     try:
-        return Repository(registry_of(name), "any").registry
+        return Repository(registry_from_key(name), "any").registry
     except InvalidReference as error:
         raise click.UsageError(f"{error}; write registry.example or localhost:5000") from error

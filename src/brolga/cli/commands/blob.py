@@ -39,7 +39,7 @@ def command(*, ref: str, connection: Connection) -> None:
     and what was printed must not be used.
     """
     with open_client(connection) as client, client.blob(ref) as stream:
-        to_stdout(stream.with_heartbeats())
+        to_stdout(stream.blocks())
 
 
 def to_stdout(blocks: Iterable[Block]) -> None:

@@ -31,9 +31,9 @@ def command(*, ref: str, platform: Platform | None, connection: Connection) -> N
     The exact bytes, verified, without an added newline. If REF is an index, --platform chooses the
     image, by default linux/amd64.
     """
-    from brolga.stores.location import parse_place
+    from brolga.stores.location import parse_image_ref
 
-    place = parse_place(ref)
+    place = parse_image_ref(ref)
     check_source(place, connection)
     with open_client(connection) as client:
         raw(client.config(place, platform))

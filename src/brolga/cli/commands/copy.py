@@ -22,7 +22,7 @@ from brolga.cli.options import (
     upload_flags,
 )
 from brolga.cli.output import result, say
-from brolga.errors import Denied, NoSuchImage, NotFound
+from brolga.errors import Denied, ImageNotFound, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from brolga.client import Client
     from brolga.spec.descriptor import Platform
     from brolga.spec.reference import Repository
-    from brolga.stores.location import Local, Place
+    from brolga.stores.location import ImageRef, LocalRef
 
 __all__ = ["command"]
 
@@ -89,13 +89,13 @@ def command(  # noqa: PLR0913 - the flags of the verb
     Prints REPO@DIGEST, with --all-tags REPO:TAG@DIGEST for each tag. With --json: ref, digest;
     with --all-tags: repository, tags (each with its digest), kept (those that --no-clobber left).
     """
-    from brolga.stores.location import parse_home, parse_place
+    from brolga.stores.location import parse_image_ref, parse_repository_ref
 
     if all_tags:
-        origin, home = parse_home(source), parse_home(target)
+        origin, home = parse_repository_ref(source), parse_repository_ref(target)
         _check_homes(origin, home, connection)
     else:
-        name, place = parse_place(source), parse_place(target)
+        name, place = parse_image_ref(source), parse_image_ref(target)
         check_source(name, connection)
         check_target(place, as_json=as_json)
     registry = registry_of(home if all_tags else place)
@@ -116,18 +116,18 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
 
 def _check_homes(
-    source: Repository | Local, target: Repository | Local, connection: Connection
+    source: Repository | LocalRef, target: Repository | LocalRef, connection: Connection
 ) -> None:
     """Raise UsageError where the tags of a place cannot be copied one after another."""
-    from brolga.stores.location import Local
+    from brolga.stores.location import LocalRef
 
     check_source(source, connection)
-    if isinstance(target, Local) and target.kind != "oci":
+    if isinstance(target, LocalRef) and target.kind != "oci":
         raise click.UsageError(f"--all-tags: {target} takes one image; a layout takes them all")
 
 
 def _print(
-    copies: Iterable[tuple[str, Place | None]], home: Repository | Local, *, as_json: bool
+    copies: Iterable[tuple[str, ImageRef | None]], home: Repository | LocalRef, *, as_json: bool
 ) -> None:
     """Print each tag when it is there, so that a failure leaves what was done known."""
     copied: dict[str, str] = {}
@@ -147,19 +147,19 @@ def _print(
         result("", fields, as_json=True, done=done)
 
 
-def _tags(client: Client, home: Repository | Local) -> frozenset[str]:
+def _tags(client: Client, home: Repository | LocalRef) -> frozenset[str]:
     """Return the tags of a repository, none where it is not there yet."""
     try:
         return frozenset(client.tags(home))
-    except (NotFound, NoSuchImage, Denied):  # some registries deny what is not there
+    except (NotFound, ImageNotFound, Denied):  # some registries deny what is not there
         return frozenset()
 
 
-def _refuse_existing(client: Client, target: Place) -> None:
+def _refuse_existing(client: Client, target: ImageRef) -> None:
     """Raise ClickException where a name is taken."""
     try:
         found = client.head(target)
-    except (NotFound, NoSuchImage, Denied):  # some registries deny what is not there
+    except (NotFound, ImageNotFound, Denied):  # some registries deny what is not there
         return
     raise click.ClickException(
         f"{target} already exists, as {found.digest}: nothing was copied (--no-clobber)"

@@ -16,7 +16,7 @@ from brolga.errors import BrolgaError, NotFound, RegistryError
 
 if TYPE_CHECKING:
     from brolga.client import Client
-    from brolga.stores.location import Place
+    from brolga.stores.location import ImageRef
 
 __all__ = ["command"]
 
@@ -34,9 +34,9 @@ def command(*, ref: str, connection: Connection) -> None:
     If REF is a digest (REPO@DIGEST), the image and all its tags are deleted; if it is a tag, only
     the tag, if the registry can do that. Prints nothing.
     """
-    from brolga.stores.location import parse_place
+    from brolga.stores.location import parse_image_ref
 
-    reference = parse_place(ref)
+    reference = parse_image_ref(ref)
     with open_client(connection) as client:
         try:
             client.delete(reference)
@@ -46,7 +46,7 @@ def command(*, ref: str, connection: Connection) -> None:
             raise
 
 
-def _advise(client: Client, reference: Place, error: RegistryError) -> None:
+def _advise(client: Client, reference: ImageRef, error: RegistryError) -> None:
     """Say how the image of a tag can be deleted. Raises NotFound where there is no such tag."""
     from brolga.stores.location import by_digest
 

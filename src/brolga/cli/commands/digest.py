@@ -48,11 +48,11 @@ def command(  # noqa: PLR0913 - the flags of the verb
     mediaType, size (bytes of the manifest).
     """
     from brolga.client.names import named
-    from brolga.stores.location import by_digest, parse_place
+    from brolga.stores.location import by_digest, parse_image_ref
 
     if ref is None and path is None:
         raise click.UsageError("Missing argument 'REF'.")
-    place = named(found(path), ref or "") if path is not None else parse_place(str(ref))
+    place = named(found(path), ref or "") if path is not None else parse_image_ref(str(ref))
     check_source(place, connection)
     with open_client(connection) as client:
         about = client.manifest(place, platform).descriptor if platform else client.head(place)

@@ -85,4 +85,4 @@ def _is_one_file(layers: Sequence[Blob]) -> bool:
 
 def _file(blob: Blob) -> Iterator[Block]:
     with blob.open() as stream:
-        yield from stream.with_heartbeats()
+        yield from stream.blocks()

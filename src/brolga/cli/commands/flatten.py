@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from brolga.spec.descriptor import Descriptor, Platform
     from brolga.spec.digest import Digest
     from brolga.spec.reference import Repository
-    from brolga.stores.location import Local
+    from brolga.stores.location import LocalRef
 
 __all__ = ["command"]
 
@@ -82,10 +82,10 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
-    from brolga.stores.location import parse_place
+    from brolga.stores.location import parse_image_ref
 
     check_clock()
-    source = parse_place(ref)
+    source = parse_image_ref(ref)
     where = place(source, tag)
     home = home_of(where)
     with open_client(connection, registry=registry_of(home), sending=sending) as client:
@@ -101,7 +101,7 @@ def _flat_image(image: Image, *, warn: Callable[[str], object], strict: bool) ->
 
 
 def _flat(
-    client: Client, home: Repository | Local, tree: Tree, flatten: Callable[[Image], Image]
+    client: Client, home: Repository | LocalRef, tree: Tree, flatten: Callable[[Image], Image]
 ) -> Tree:
     from brolga.images import Image
 
@@ -116,7 +116,7 @@ class _Flattening:
     """An index on its way to one of flat images; each child is flattened and pushed once."""
 
     client: Client
-    home: Repository | Local
+    home: Repository | LocalRef
     flatten: Callable[[Image], Image]
     done: dict[Digest, Tree] = field(default_factory=dict)
 

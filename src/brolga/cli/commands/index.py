@@ -51,9 +51,9 @@ def list_(*, ref: str, as_json: bool, connection: Connection) -> None:
 
     With --json one object: ref, digest, mediaType, manifests (the descriptors of the index).
     """
-    from brolga.stores.location import by_digest, parse_place
+    from brolga.stores.location import by_digest, parse_image_ref
 
-    source = parse_place(ref)
+    source = parse_image_ref(ref)
     with open_client(connection) as client:
         index = index_of(client, source).index
     if as_json:
@@ -101,9 +101,9 @@ def filter_(
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
-    from brolga.stores.location import parse_place
+    from brolga.stores.location import parse_image_ref
 
-    source = parse_place(ref)
+    source = parse_image_ref(ref)
     where = place(source, tag)
     with open_client(connection, registry=registry_of(where)) as client:
         index = index_of(client, source)
@@ -164,20 +164,20 @@ def append(  # noqa: PLR0913 - the flags of the verb
     """
     from brolga.images import ImageIndex
     from brolga.spec.mediatypes import DOCKER_MANIFEST_LIST, OCI_INDEX
-    from brolga.stores.location import parse_place
+    from brolga.stores.location import parse_image_ref
 
     name = base if base is not None else tag
     if name is None:
         raise click.UsageError("without BASE, the result needs a name: give one with --tag")
-    where = place(parse_place(name), tag)
+    where = place(parse_image_ref(name), tag)
     registry = registry_of(where)
     with open_client(connection, registry=registry, sending=sending) as client:
         expected = None
         if base is None:
             index = ImageIndex.empty(DOCKER_MANIFEST_LIST if docker_empty_base else OCI_INDEX)
         else:
-            index = index_of(client, parse_place(base))
-            expected = replaced(where, parse_place(base), index)
+            index = index_of(client, parse_image_ref(base))
+            expected = replaced(where, parse_image_ref(base), index)
         for child, described in _children(client, manifests, flatten=flatten):
             index = index.append(child, described=described)
         pushed(client, where, index, as_json=as_json, expected=expected)

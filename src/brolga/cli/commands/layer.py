@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from brolga.spec.reference import Repository
-    from brolga.stores.location import Place
+    from brolga.stores.location import ImageRef
     from brolga.stream.layer import StreamLayer
 
 __all__ = ["command"]
@@ -178,10 +178,10 @@ def pull(*, ref: str, output: str, raw: bool, max_size: int | None, connection: 
     They are verified as they pass. FILE appears only when the stream is complete and verified. With
     stdout, if the bytes are wrong, the exit code is 6, and what was printed must not be used.
     """
-    from brolga.stores.location import parse_place
+    from brolga.stores.location import parse_image_ref
     from brolga.stream.decompression import Limits
 
-    place = parse_place(ref)
+    place = parse_image_ref(ref)
     if output == "-":
         check_stdout("stream")
     else:
@@ -192,17 +192,17 @@ def pull(*, ref: str, output: str, raw: bool, max_size: int | None, connection: 
         client.pull_stream(place, raw=raw, limits=limits) as stream,
     ):
         if output == "-":
-            to_stdout(stream.with_heartbeats())
+            to_stdout(stream.blocks())
         else:
             with replace_file(Path(output)) as write:
                 for block in stream:
                     write(block)
 
 
-def _target(text: str) -> Repository | Place:
+def _target(text: str) -> Repository | ImageRef:
     """Read REPO[:TAG], or the place of an image on this machine. Raises InvalidReference."""
     from brolga.spec.reference import Reference, Repository
-    from brolga.stores.location import parse_place
+    from brolga.stores.location import parse_image_ref
 
     if (local := as_path(text)) is not None:
         if local.tag:
@@ -210,7 +210,7 @@ def _target(text: str) -> Repository | Place:
         error = InvalidReference(f"{text}: a layer alone is not an image, so it needs a name")
         error.add_note("name it: oci:DIR:TAG")
         raise error
-    place = parse_place(text)
+    place = parse_image_ref(text)
     if not isinstance(place, Reference) or place.tag_is_default:
         return Repository.parse(text)
     if place.digest is not None:
@@ -248,7 +248,7 @@ def _check_flags(
     is_named: bool,
 ) -> None:
     """Raise UsageError for flags that need a tag, and for media types that are not right."""
-    from brolga.spec.mediatypes import check_media_type, compression_named_by
+    from brolga.spec.mediatypes import check_media_type, compression_of_media_type
 
     if not is_named:
         if artifact_type is not None or annotations:
@@ -261,7 +261,7 @@ def _check_flags(
         except ValueError as error:
             raise click.UsageError(f"--artifact-type: {error}") from error
     how = layer.compression
-    if media_type and how != "none" and compression_named_by(media_type) != how:
+    if media_type and how != "none" and compression_of_media_type(media_type) != how:
         raise click.UsageError(
             f"--media-type {media_type} does not say how the bytes are compressed, so that nobody "
             f"could undo it: use {media_type}+{how}, or --compression none"

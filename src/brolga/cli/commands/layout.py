@@ -15,7 +15,7 @@ from brolga.cli.click_ext import Verbs
 from brolga.cli.output import result, say, warn
 
 if TYPE_CHECKING:
-    from brolga.stores.layout import Swept
+    from brolga.stores.layout import GCResult
 
 __all__ = ["command"]
 
@@ -89,7 +89,7 @@ def gc(
     result(_line(swept, dry_run=dry_run), asdict(swept), as_json=as_json)
 
 
-def _line(swept: Swept, *, dry_run: bool) -> str:
+def _line(swept: GCResult, *, dry_run: bool) -> str:
     line = f"{'would delete' if dry_run else 'deleted'} {_count(swept.blobs, 'blob')}"
     line += f" of {_count(swept.size, 'byte')}"
     if swept.scratch:

@@ -38,9 +38,9 @@ def command(
     One per line, in the registry's order, each page as soon as it comes. With --json: repository,
     tags.
     """
-    from brolga.stores.location import parse_home
+    from brolga.stores.location import parse_repository_ref
 
-    home = parse_home(repo)
+    home = parse_repository_ref(repo)
     check_source(home, connection)
     with open_client(connection) as client:
         tags = client.iter_tags(home)

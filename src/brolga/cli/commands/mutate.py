@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from brolga.spec.config import ImageConfig
     from brolga.spec.descriptor import Platform
     from brolga.spec.reference import Repository
-    from brolga.stores.location import Place
+    from brolga.stores.location import ImageRef
 
 __all__ = ["command"]
 
@@ -203,14 +203,14 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
-    from brolga.stores.location import parse_place
+    from brolga.stores.location import parse_image_ref
 
     if tag is not None and repo is not None:
         raise click.UsageError("--repo pushes by digest: give --repo or --tag, not both")
     if output is not None and repo is not None:
         raise click.UsageError("give --repo or --output, not both")
     check_clock()
-    source = parse_place(ref)
+    source = parse_image_ref(ref)
     where = _where(source, tag, repo, output)
     check_target(where, as_json=as_json)
     changes = _Changes(**config)
@@ -224,13 +224,13 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
 
 def _where(
-    source: Place, tag: str | None, repo: str | None, output: str | None
-) -> Place | Repository:
+    source: ImageRef, tag: str | None, repo: str | None, output: str | None
+) -> ImageRef | Repository:
     from brolga.spec.reference import Repository
-    from brolga.stores.location import parse_place
+    from brolga.stores.location import parse_image_ref
 
     if output is not None:
-        return archive_of(output, source if tag is None else parse_place(tag))
+        return archive_of(output, source if tag is None else parse_image_ref(tag))
     return place(source, tag) if repo is None else Repository.parse(repo)
 
 
@@ -254,7 +254,7 @@ def _changed(
     changes: _Changes,
     annotations: dict[str, str],
     layers: Sequence[Layer],
-    source: Place,
+    source: ImageRef,
 ) -> Tree:
     """Return the tree with all changes. Raises UsageError for those that an index cannot take."""
     from brolga.images import ImageIndex
@@ -266,7 +266,9 @@ def _changed(
                 "an index itself takes only --annotation"
             )
         return tree.with_annotations(annotations)
-    image = tree if changes.is_none else tree.edited(changes.apply)  # an artifact has no config
+    image = (
+        tree if changes.is_none else tree.mutate_config(changes.apply)
+    )  # an artifact has no config
     if layers:
         image = image.append(*layers, created_by="brolga mutate")
     return image.with_annotations(annotations)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from brolga.client import Client
     from brolga.images import Tree
     from brolga.spec.descriptor import Platform
-    from brolga.stores.location import Kind, Local, Place
+    from brolga.stores.location import ImageRef, Kind, LocalRef
 
 __all__ = ["command"]
 
@@ -79,12 +79,12 @@ def command(  # noqa: PLR0913 - the flags of the verb
     Prints the name by digest of each, or nothing if the archive goes to stdout. With --json: images
     (each with ref, digest).
     """
-    from brolga.stores.location import parse_place
+    from brolga.stores.location import parse_image_ref
 
     if not refs:
         raise click.UsageError(f"give both REF and PATH; {path} is only one of them")
     target = as_path(path) or _by_format(path, form)
-    sources = [parse_place(ref) for ref in refs]
+    sources = [parse_image_ref(ref) for ref in refs]
     if target.name and len(sources) > 1:
         raise click.UsageError(f"{target} is the name of one image, but {len(sources)} were given")
     check_target(target, as_json=as_json)
@@ -97,20 +97,20 @@ def command(  # noqa: PLR0913 - the flags of the verb
     _print(saved, as_json=as_json)
 
 
-def _by_format(path: str, form: str) -> Local:
-    from brolga.stores.location import Local
+def _by_format(path: str, form: str) -> LocalRef:
+    from brolga.stores.location import LocalRef
 
     if form not in _KINDS:
         raise click.UsageError(
             f"--format {form} is not supported: docker load reads `tarball` since version 1.10"
         )
-    return Local(_KINDS[form], path)
+    return LocalRef(_KINDS[form], path)
 
 
 def _read(
     client: Client,
-    sources: Sequence[Place],
-    target: Local,
+    sources: Sequence[ImageRef],
+    target: LocalRef,
     platform: Platform | None,
     *,
     whole_name: bool,
@@ -127,9 +127,9 @@ def _read(
         yield target.tag or _name(source, target.kind, whole=whole_name), tree
 
 
-def _check_names(sources: Sequence[Place], target: Local, *, whole_name: bool) -> None:
+def _check_names(sources: Sequence[ImageRef], target: LocalRef, *, whole_name: bool) -> None:
     """Raise UsageError where two images would get one name: the first would lose it."""
-    named: dict[str, Place] = {}
+    named: dict[str, ImageRef] = {}
     for source in sources:
         name = target.tag or _name(source, target.kind, whole=whole_name)
         other = named.setdefault(name, source)
@@ -138,17 +138,17 @@ def _check_names(sources: Sequence[Place], target: Local, *, whole_name: bool) -
             raise click.UsageError(f"{other} and {source} would both be named {name}{advice}")
 
 
-def _name(source: Place, kind: Kind, *, whole: bool) -> str:
-    from brolga.stores.location import Local
+def _name(source: ImageRef, kind: Kind, *, whole: bool) -> str:
+    from brolga.stores.location import LocalRef
 
-    if isinstance(source, Local):
+    if isinstance(source, LocalRef):
         return source.tag if kind != "docker-archive" or source.kind == kind else ""
     if source.tag is None or kind == "docker-archive" or whole:
         return f"{source.repository}:{source.tag}" if source.tag else ""
     return source.tag
 
 
-def _print(saved: Sequence[Place], *, as_json: bool) -> None:
+def _print(saved: Sequence[ImageRef], *, as_json: bool) -> None:
     if as_json:
         images = [
             {"ref": str(place), "digest": str(place.digest) if place.digest else None}

@@ -22,12 +22,12 @@ from brolga.cli.options import (
     registry_flags,
     upload_flags,
 )
-from brolga.errors import NoSuchImage
+from brolga.errors import ImageNotFound
 
 if TYPE_CHECKING:
     from brolga.client import Client
     from brolga.spec.descriptor import Platform
-    from brolga.stores.location import Local, Place
+    from brolga.stores.location import ImageRef, LocalRef
 
 __all__ = ["command"]
 
@@ -78,9 +78,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     Prints REPO@DIGEST. With --json: ref, digest.
     """
-    from brolga.stores.location import parse_place
+    from brolga.stores.location import parse_image_ref
 
-    source, target = found(path), parse_place(ref)
+    source, target = found(path), parse_image_ref(ref)
     if whole and (source.kind != "oci" or source.name or platform):
         raise click.UsageError("--index is for all images of a layout: name only its directory")
     check_source(source, connection)
@@ -95,26 +95,26 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
 def _pushed(  # noqa: PLR0913 - the flags that matter to it
     client: Client,
-    source: Local,
-    target: Place,
+    source: LocalRef,
+    target: ImageRef,
     platform: Platform | None,
     *,
     whole: bool,
     recheck: bool,
-) -> Place:
+) -> ImageRef:
     if whole:
         from brolga.stores.layout import Layout
 
         return client.push(target, Layout(source.path).whole(), recheck=recheck)
     try:
         return client.copy(source, target, platform=platform, recheck=recheck)
-    except NoSuchImage as error:
+    except ImageNotFound as error:
         if source.kind == "oci" and not source.name and error.available:
             error.add_note(f"push oci:{source.path}:NAME, or all of them with --index")
         raise
 
 
-def _write(file: str, place: Place) -> None:
+def _write(file: str, place: ImageRef) -> None:
     try:
         Path(file).write_text(f"{place}\n")
     except OSError as error:

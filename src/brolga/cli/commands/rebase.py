@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from brolga.client import Client
     from brolga.images import Image
     from brolga.spec.descriptor import Platform
-    from brolga.stores.location import Place
+    from brolga.stores.location import ImageRef
 
 __all__ = ["command"]
 
@@ -74,10 +74,10 @@ def command(  # noqa: PLR0913 - the flags of the verb
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
     from brolga.images import ImageIndex
-    from brolga.stores.location import parse_place
+    from brolga.stores.location import parse_image_ref
 
     check_clock()
-    source = parse_place(ref)
+    source = parse_image_ref(ref)
     where = place(source, rebased if tag is None else tag)
     registry = registry_of(where)
     with open_client(connection, registry=registry, sending=sending) as client:
@@ -97,31 +97,33 @@ def command(  # noqa: PLR0913 - the flags of the verb
         pushed(client, where, changed, as_json=as_json, expected=expected)
 
 
-def _bases(annotations: Mapping[str, str], old: str | None, new: str | None) -> tuple[Place, Place]:
+def _bases(
+    annotations: Mapping[str, str], old: str | None, new: str | None
+) -> tuple[ImageRef, ImageRef]:
     """Return the old and the new base: as they are given, else as the annotations say.
 
     Raises UsageError where neither tells, InvalidReference.
     """
     from brolga.spec.digest import Digest
-    from brolga.stores.location import by_digest, parse_place
+    from brolga.stores.location import by_digest, parse_image_ref
 
     name, digest = annotations.get(_NAME), annotations.get(_DIGEST)
     new = new or name
     if new is None:
         raise click.UsageError(f"the image has no annotation {_NAME}: name a base with --new_base")
-    target = parse_place(new)
+    target = parse_image_ref(new)
     if old is not None:
-        return parse_place(old), target
+        return parse_image_ref(old), target
     if not digest:
         raise click.UsageError(
             f"the image has no annotation {_DIGEST}: name its base with --old_base"
         )
-    known = parse_place(name) if name else target
+    known = parse_image_ref(name) if name else target
     return by_digest(known, Digest.parse(digest)), target
 
 
 def _base(
-    client: Client, place: Place, platform: Platform | None, image: Image
+    client: Client, place: ImageRef, platform: Platform | None, image: Image
 ) -> tuple[Image, dict[str, str | None]]:
     """Return a base for an image, and the annotations of an image that is based on it.
 

@@ -33,9 +33,9 @@ def command(*, ref: str, tag: str, as_json: bool, connection: Connection) -> Non
 
     Prints REPO@DIGEST. With --json: ref, tag, digest.
     """
-    from brolga.stores.location import by_digest, parse_place
+    from brolga.stores.location import by_digest, parse_image_ref
 
-    place = parse_place(ref)
+    place = parse_image_ref(ref)
     with open_client(connection) as client:
         tagged = client.tag(place, tag)
     assert tagged.digest is not None  # noqa: S101 - a manifest was tagged

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from brolga.images.validate import Problem
     from brolga.spec.descriptor import Platform
     from brolga.spec.digest import Digest
-    from brolga.stores.location import Place
+    from brolga.stores.location import ImageRef
 
 __all__ = ["command"]
 
@@ -61,11 +61,11 @@ def command(  # noqa: PLR0913 - the flags of the verb
     ref, digest, valid, problems (each with place and what).
     """
     from brolga.images.validate import validate
-    from brolga.stores.location import Local, parse_place
+    from brolga.stores.location import LocalRef, parse_image_ref
 
     if (ref is None) == (path is None):
         raise click.UsageError("give either --remote REF or --tarball PATH")
-    reference = parse_place(ref) if ref is not None else found(str(path))
+    reference = parse_image_ref(ref) if ref is not None else found(str(path))
     problems = []
     with open_client(connection) as client:
         # As it is: what is compressed on the way to a registry is not there to be checked.
@@ -82,13 +82,13 @@ def command(  # noqa: PLR0913 - the flags of the verb
     if problems:
         # A registry is not asked for blobs below a manifest that it has.
         side, how = (
-            ("local", "") if isinstance(reference, Local) else ("registry", " with --recheck")
+            ("local", "") if isinstance(reference, LocalRef) else ("registry", " with --recheck")
         )
         say(f"brolga: {side}: {reference} is not valid; push it again{how}")
         raise click.exceptions.Exit(_INTEGRITY)
 
 
-def _print(reference: Place, digest: Digest, problems: list[Problem], *, as_json: bool) -> None:
+def _print(reference: ImageRef, digest: Digest, problems: list[Problem], *, as_json: bool) -> None:
     from brolga.stores.location import by_digest
 
     if as_json or not problems:

@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 from brolga.errors import (
     CorruptBlob,
     DigestMismatch,
+    ImageNotFound,
     InvalidDigest,
     InvalidManifest,
-    NoSuchImage,
     excerpt,
 )
 from brolga.spec.digest import Digest
-from brolga.spec.index import best_suited
+from brolga.spec.index import select_best
 from brolga.spec.json import MAX_SIZE
-from brolga.stream.decompression import compression_of
-from brolga.tar.reader import is_header, shown
+from brolga.stream.decompression import detect_compression
+from brolga.tar.reader import is_header, printable_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -76,7 +76,7 @@ def of_the_source() -> Iterator[None]:
     """Say of what is wrong with an archive that it is the source that fails, and no registry."""
     try:
         yield
-    except (CorruptBlob, DigestMismatch, InvalidManifest, NoSuchImage) as error:
+    except (CorruptBlob, DigestMismatch, InvalidManifest, ImageNotFound) as error:
         error.side = error.side or "source"
         raise
 
@@ -174,7 +174,9 @@ def path_of(entry: Entry) -> str:
     """
     name = entry.name.decode("utf-8", "surrogateescape")
     if name.startswith("/") or ".." in name.split("/"):
-        raise CorruptBlob(f"an archive with a name that leads out of it: {shown(entry.name)}")
+        raise CorruptBlob(
+            f"an archive with a name that leads out of it: {printable_name(entry.name)}"
+        )
     path = normpath(name)
     return "" if path == "." else path
 
@@ -184,7 +186,7 @@ def kind_of(head: bytes) -> str:
 
     A tar may be empty: zeros.
     """
-    compression = compression_of(head[:4])
+    compression = detect_compression(head[:4])
     if compression != "none":
         return compression
     if len(head) == _HEAD_SIZE:
@@ -259,21 +261,21 @@ def choose(
     found = whole or [one for one, names in offered.items() if _ends(names.all, ends)]
     if len(found) > 1 and platform is not None:
         offers = ((one, offer) for one in found for offer in platforms(one))
-        found = list(best_suited(offers, platform, "the archive"))
+        found = list(select_best(offers, platform, "the archive"))
     if len(found) == 1:
         return found[0]
     raise _no_such(offered, name, is_several=bool(found))
 
 
-def _no_such(offered: Mapping[T, Names], name: str, *, is_several: bool) -> NoSuchImage:
+def _no_such(offered: Mapping[T, Names], name: str, *, is_several: bool) -> ImageNotFound:
     if not offered:
-        return NoSuchImage("the archive has no images")
+        return ImageNotFound("the archive has no images")
     shown = tuple(one for names in offered.values() for one in names.shown)
     listed = ", ".join(map(excerpt, shown[:_MAX_LISTED]))
     more = f" and {len(shown) - _MAX_LISTED} more" if len(shown) > _MAX_LISTED else ""
     count = "more than one" if is_several else "no"
     what = f"the archive has {count} image {excerpt(name)}" if name else "say which image"
-    return NoSuchImage(f"{what}: it has {listed}{more}", available=shown)
+    return ImageNotFound(f"{what}: it has {listed}{more}", available=shown)
 
 
 def _ends(names: tuple[str, ...], ends: tuple[str, ...]) -> bool:

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from brolga.errors import InvalidManifest, excerpt
-from brolga.images import BytesBlob, Image
+from brolga.images import Image, InMemoryBlob
 from brolga.spec.config import ImageConfig
 from brolga.spec.digest import Digest
 from brolga.spec.json import Members, decode, encode, read_text, wrong
-from brolga.spec.manifest import Manifest, in_one_family
+from brolga.spec.manifest import Manifest, convert_manifest
 from brolga.spec.mediatypes import (
     DOCKER_CONFIG,
     DOCKER_MANIFEST,
@@ -62,7 +62,7 @@ class SavedImage:
     def from_dict(cls, value: object, where: str) -> SavedImage:
         """Read an object of manifest.json. Raises InvalidManifest."""
         members = Members(value, where)
-        members.refuse_look_alikes(_MEMBERS)
+        members.reject_case_variants(_MEMBERS)
         return cls(
             members.need("Config", read_text),
             members.each("RepoTags", read_text),
@@ -112,7 +112,7 @@ def docker_image(contents: Contents, name: str, platform: Platform | None = None
         )
     layers = _layers(contents, saved.layers, config.diff_ids)
     is_oci = any(layer.media_type == OCI_LAYER_ZSTD for layer in layers)  # Docker has no name of it
-    blob = BytesBlob(raw, OCI_CONFIG if is_oci else DOCKER_CONFIG)
+    blob = InMemoryBlob(raw, OCI_CONFIG if is_oci else DOCKER_CONFIG)
     media_type = OCI_MANIFEST if is_oci else DOCKER_MANIFEST
     return _SavedImage(Manifest.new(blob.descriptor, (), media_type=media_type), blob, layers)
 
@@ -134,7 +134,7 @@ class _SavedImage(Image):
         """The manifest with every layer. Raises NotComputed where one has not been read."""
         layers = [layer.descriptor for layer in self._base_layers]
         read = Image(
-            in_one_family(self._base, self._base.config, layers),
+            convert_manifest(self._base, self._base.config, layers),
             self._base_config,
             self._base_layers,
             self._additions,

@@ -28,8 +28,8 @@ from brolga.stores.archive.contents import (
 from brolga.stores.archive.formats import Images, check_form, whole_is_compressed
 from brolga.stores.archive.oci import read_document
 from brolga.stores.archive.section import OpenFile, Packing, Section
-from brolga.stream.decompression import compression_of
-from brolga.tar.entries import entries
+from brolga.stream.decompression import detect_compression
+from brolga.tar.entries import read_entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +60,7 @@ class Archive:
     Raises SourceError where it cannot be read, CorruptBlob where it is no whole tar.
     """
 
-    home: Repository | None = None
+    mount_source: Repository | None = None
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class Archive:
         """
         return self._images.tree(name, platform)
 
-    def document(self, name: str) -> Manifest | Index:
+    def fetch_manifest(self, name: str) -> Manifest | Index:
         """Read the manifest or index that a name or a digest stands for.
 
         Raises InvalidManifest where there is none, NotComputed for an image of a docker archive
@@ -128,7 +128,7 @@ class Archive:
         tree = self.tree(name)
         return tree.manifest if isinstance(tree, Image) else tree.index
 
-    def read(self, descriptor: Descriptor) -> BlobStream:
+    def fetch_blob(self, descriptor: Descriptor) -> BlobStream:
         """Open a blob's bytes, verified while they are read. Raises InvalidManifest."""
         if descriptor.digest not in self._blobs:
             raise InvalidManifest(f"the archive has no file of the digest {descriptor.digest}")
@@ -138,9 +138,9 @@ class Archive:
         if not stat.S_ISREG(status.st_mode):
             raise SourceError("the archive is no regular file: it cannot be read in place")
         size = status.st_size
-        if (name := compression_of(bytes(self._file.piece(min(4, size), 0)))) != "none":
+        if (name := detect_compression(bytes(self._file.read_at(min(4, size), 0)))) != "none":
             raise whole_is_compressed(name)
-        for entry in entries(_Skipping(self._file, size), needs_end=True):
+        for entry in read_entries(_Skipping(self._file, size), needs_end=True):
             path = path_of(entry)
             if entry.is_directory:
                 continue
@@ -171,7 +171,7 @@ class _Skipping:
     def __iter__(self) -> Iterator[memoryview]:
         while self._at < self._size:
             start, self._at = self._at, min(self._at + _BLOCK_SIZE, self._size)
-            yield self._file.piece(self._at - start, start)
+            yield self._file.read_at(self._at - start, start)
 
     def skip(self, size: int) -> None:
         """Go on `size` bytes further behind. Raises CorruptBlob where the file ends before."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from brolga.errors import InvalidManifest, NeedsSpool, excerpt
-from brolga.images import BytesBlob
+from brolga.errors import InvalidManifest, SpoolRequired, excerpt
+from brolga.images import InMemoryBlob
 from brolga.spec.digest import Digest
 from brolga.spec.json import MAX_SIZE
 from brolga.stores.archive.contents import check_digest, too_large
@@ -40,7 +40,7 @@ class Kept:
         check_size(len(self.content), descriptor)
         actual = Digest.of(self.content, descriptor.digest.algorithm)
         check_digest("a file", actual, descriptor.digest)  # it may have been found by a link
-        return BytesBlob(self.content, descriptor.media_type, descriptor.digest.algorithm)
+        return InMemoryBlob(self.content, descriptor.media_type, descriptor.digest.algorithm)
 
     def layer(self, diff_id: Digest) -> Layer:  # noqa: ARG002 - it is none
         """Raise InvalidManifest."""
@@ -64,7 +64,7 @@ class Sent:
         """Raise InvalidManifest: a document is small, and JSON. Raise NeedsSpool where it is so."""
         if self.kind != "json" or self.size > MAX_SIZE:
             raise too_large(self.path, self.size)
-        raise NeedsSpool(
+        raise SpoolRequired(
             f"{excerpt(self.path)} is a document of the image, and there was no room left for it "
             "in memory, so that it was sent on as a blob: --spool keeps such files on disk"
         )
@@ -77,7 +77,7 @@ class Sent:
         """
         check_size(self.size, descriptor)
         if self.diff_id is not None:
-            raise NeedsSpool(
+            raise SpoolRequired(
                 f"the layer {descriptor.digest} is not compressed and came before oci-layout and "
                 "index.json, so it was taken for one of docker save and compressed: say that this "
                 "is an OCI archive (oci-archive:), or use --spool"

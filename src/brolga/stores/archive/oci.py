@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from brolga.errors import InvalidManifest, excerpt
-from brolga.images import BlobLayer, BytesBlob, Image, ImageIndex
+from brolga.images import Image, ImageIndex, InMemoryBlob, StoredBlob
 from brolga.images.index import is_blob, platforms_of
 from brolga.spec.digest import Digest
 from brolga.spec.index import Index, parse_manifest
@@ -146,12 +146,12 @@ class Layout:
     def _blob(self, descriptor: Descriptor, diff_id_of: Callable[[], Digest] | None = None) -> Blob:
         if blob_path(descriptor.digest) in self._contents:
             blob = self._contents.blob(descriptor.digest, "a manifest").blob(descriptor)
-            return replace(blob, diff_id_of=diff_id_of) if isinstance(blob, BlobLayer) else blob
+            return replace(blob, diff_id_of=diff_id_of) if isinstance(blob, StoredBlob) else blob
         if descriptor.media_type in NONDISTRIBUTABLE:
-            return BlobLayer(descriptor, _elsewhere, None, diff_id_of)
+            return StoredBlob(descriptor, _elsewhere, None, diff_id_of)
         if descriptor.data is not None:
-            opener = BytesBlob(descriptor.data, descriptor.media_type).open
-            return BlobLayer(descriptor, opener, None, diff_id_of)
+            opener = InMemoryBlob(descriptor.data, descriptor.media_type).open
+            return StoredBlob(descriptor, opener, None, diff_id_of)
         return self._contents.blob(descriptor.digest, "a manifest").blob(descriptor)
 
 

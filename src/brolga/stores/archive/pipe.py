@@ -41,10 +41,10 @@ from brolga.stores.archive.items import Kept, Passed, Sent
 from brolga.stores.archive.oci import INDEX, LAYOUT
 from brolga.stores.archive.section import LAYER_BY_KIND, Packing, Section
 from brolga.stream.compression import BLOCK_SIZE
-from brolga.stream.decompression import compression_of
+from brolga.stream.decompression import detect_compression
 from brolga.stream.sources import open_source
-from brolga.stream.spool import spool_at
-from brolga.tar.entries import entries
+from brolga.stream.spool import spool_factory
+from brolga.tar.entries import read_entries
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from brolga.images import Tree
     from brolga.spec.digest import Digest
     from brolga.stores.archive.contents import Item
-    from brolga.stores.store import Target
+    from brolga.stores.store import WriteStore
     from brolga.stream.sources import BlockSource, Source
     from brolga.stream.spool import Spool, SpoolChoice
     from brolga.tar.entries import Entry
@@ -72,7 +72,7 @@ _SIGNS: Final = (b'"schemaVersion"', b'"rootfs"')
 
 def stream_archive(  # noqa: PLR0913 - what can be chosen about an archive and its layers
     source: Source,
-    target: Target,
+    target: WriteStore,
     *,
     form: str = "",
     name: str = "",
@@ -106,7 +106,7 @@ def stream_archive(  # noqa: PLR0913 - what can be chosen about an archive and i
 
 def stream_images(
     source: Source,
-    target: Target,
+    target: WriteStore,
     *,
     form: str = "",
     spool: SpoolChoice = False,
@@ -115,7 +115,7 @@ def stream_images(
     """Do as `stream_archive`; return all images of the archive."""
     check_form(form)
     packing = packing or Packing()
-    room = spool_at(spool)
+    room = spool_factory(spool)
     blocks = open_source(source, BLOCK_SIZE)
     with closing(blocks):
         intake = _Intake(_Pipe(blocks), target, form, packing, room)
@@ -142,7 +142,7 @@ class _Pipe:
             raise StopIteration
         if self._is_first:
             self._is_first = False
-            if (name := compression_of(bytes(block[:4]))) != "none":
+            if (name := detect_compression(bytes(block[:4]))) != "none":
                 raise whole_is_compressed(name)
         return block
 
@@ -220,7 +220,7 @@ class _Intake:
     """What becomes of each entry."""
 
     def __init__(
-        self, pipe: _Pipe, target: Target, form: str, packing: Packing, spool: Spool | None
+        self, pipe: _Pipe, target: WriteStore, form: str, packing: Packing, spool: Spool | None
     ) -> None:
         self.contents = Contents()
         self._pipe = pipe
@@ -234,7 +234,7 @@ class _Intake:
     def take_all(self) -> None:
         """Take every entry to the end of the archive."""
         try:
-            for entry in entries(self._pipe, needs_end=True):
+            for entry in read_entries(self._pipe, needs_end=True):
                 self._take(entry)
         except (CorruptBlob, InvalidManifest) as error:
             error.side = error.side or "source"  # a store's own errors say what they are

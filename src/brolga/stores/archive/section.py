@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol, cast
 
 from brolga.errors import InvalidManifest, SourceError, excerpt
-from brolga.images import BlobLayer, BlockStream
+from brolga.images import BlockStream, StoredBlob
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.json import MAX_SIZE
 from brolga.spec.mediatypes import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
@@ -48,7 +48,7 @@ LAYER_BY_KIND: Final = {"tar": OCI_LAYER, "gzip": OCI_LAYER_GZIP, "zstd": OCI_LA
 class Pieces(Protocol):
     """A file that can be read anywhere: an archive, or a spool."""
 
-    def piece(self, size: int, start: int) -> memoryview:
+    def read_at(self, size: int, start: int) -> memoryview:
         """Return `size` bytes from `start` on."""
 
 
@@ -58,7 +58,7 @@ class OpenFile:
     def __init__(self, fd: int) -> None:
         self._fd = fd
 
-    def piece(self, size: int, start: int) -> memoryview:
+    def read_at(self, size: int, start: int) -> memoryview:
         """Return `size` bytes from `start` on. Raises SourceError where it cannot give them."""
         block = memoryview(bytearray(size))
         filled = 0
@@ -151,12 +151,12 @@ class Section:
         """Return its bytes, as of a document. Raises InvalidManifest where they are too many."""
         if self.size > MAX_SIZE:
             raise too_large(self.path, self.size)
-        return bytes(self.file.piece(self.size, self.start))
+        return bytes(self.file.read_at(self.size, self.start))
 
     def blob(self, descriptor: Descriptor) -> Blob:
         """Return it as the blob that it is. Raises InvalidManifest where it is not, by its size."""
         check_size(self.size, descriptor)
-        return BlobLayer(descriptor, lambda: self.verified(descriptor.digest), is_verified=True)
+        return StoredBlob(descriptor, lambda: self.verified(descriptor.digest), is_verified=True)
 
     def layer(self, diff_id: Digest) -> Layer:
         """Return it as a layer, compressed on the way where it is not. Raises InvalidManifest."""
@@ -166,7 +166,7 @@ class Section:
         elif self.kind not in {"gzip", "zstd"}:
             raise no_layer(self.path)
         if digest is not None:
-            return BlobLayer(
+            return StoredBlob(
                 Descriptor(LAYER_BY_KIND[self.kind], digest, self.size),
                 partial(self.verified, digest),
                 diff_id_of=lambda: diff_id,
@@ -208,7 +208,7 @@ class _Blocks:
         self._block_size = block_size
 
     def next_block(self, timeout_s: float) -> memoryview:  # noqa: ARG002 - a file is there
-        block = self._file.piece(min(self._block_size, self._end - self._at), self._at)
+        block = self._file.read_at(min(self._block_size, self._end - self._at), self._at)
         self._at += len(block)
         return block
 

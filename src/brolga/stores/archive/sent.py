@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from brolga.spec.digest import Digest
     from brolga.spec.index import Index
     from brolga.spec.manifest import Manifest
-    from brolga.stores.store import Target
+    from brolga.stores.store import WriteStore
 
 __all__ = ["Known", "Nowhere", "SentBlob"]
 
@@ -60,18 +60,18 @@ class Nowhere:
     def push(self, blob: Blob, watch: Callable[[], None] = go_on) -> Descriptor:
         """Read a blob; describe it."""
         with blob.open() as stream:
-            for _ in stream.with_heartbeats():
+            for _ in stream.blocks():
                 watch()
         return blob.descriptor
 
-    def holds(self, descriptor: Descriptor, name: str = "") -> bool:  # noqa: ARG002 - whatever it is
+    def exists(self, descriptor: Descriptor, name: str = "") -> bool:  # noqa: ARG002 - whatever it is
         """Have nothing."""
         return False
 
     def named(self, tag: str) -> Digest | None:
         """Know no tag."""
 
-    def put(self, document: Manifest | Index, name: str) -> None:
+    def push_manifest(self, document: Manifest | Index, name: str) -> None:
         """Take nothing."""
 
 
@@ -79,7 +79,7 @@ class Nowhere:
 class Known:
     """A store that blobs were streamed into: it is not asked for those, and takes the rest."""
 
-    target: Target
+    target: WriteStore
 
     def push(self, blob: Blob, watch: Callable[[], None] = go_on) -> Descriptor:
         """Take a blob; one that was sent before costs no request."""
@@ -87,14 +87,14 @@ class Known:
             return blob.descriptor
         return self.target.push(blob, watch)
 
-    def holds(self, descriptor: Descriptor, name: str = "") -> bool:
+    def exists(self, descriptor: Descriptor, name: str = "") -> bool:
         """Ask the store whether a manifest is there."""
-        return self.target.holds(descriptor, name)
+        return self.target.exists(descriptor, name)
 
     def named(self, tag: str) -> Digest | None:
         """Ask the store what a tag stands for."""
         return self.target.named(tag)
 
-    def put(self, document: Manifest | Index, name: str) -> None:
+    def push_manifest(self, document: Manifest | Index, name: str) -> None:
         """Give the store a manifest."""
-        self.target.put(document, name)
+        self.target.push_manifest(document, name)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from brolga.errors import InvalidManifest, LayerError, NotComputed, SourceError
-from brolga.images import BlobLayer, BytesBlob
+from brolga.images import InMemoryBlob, StoredBlob
 from brolga.spec.index import Index
 from brolga.spec.manifest import Manifest
 from brolga.spec.mediatypes import (
@@ -42,8 +42,8 @@ from brolga.stores.archive.docker import MANIFEST, SavedImage, manifest_json
 from brolga.stores.archive.oci import INDEX, LAYOUT, LAYOUT_FILE, REF_NAME
 from brolga.stores.store import go_on
 from brolga.stream.sources import enlarge_pipe
-from brolga.stream.spool import spool_at
-from brolga.tar.entries import ARCHIVE_END, Entry, header
+from brolga.stream.spool import spool_factory
+from brolga.tar.entries import ARCHIVE_END, Entry, encode_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -145,8 +145,8 @@ class Writer:
         with self._lock:
             if descriptor.digest not in self._paths:
                 with blob.open() as stream:
-                    blocks = _watched(stream.with_heartbeats(), watch)
-                    if not (isinstance(blob, BlobLayer) and blob.is_verified):
+                    blocks = _watched(stream.blocks(), watch)
+                    if not (isinstance(blob, StoredBlob) and blob.is_verified):
                         blocks = _verified(descriptor.digest, blocks)
                     self._write_blob(descriptor, blocks)
         return descriptor
@@ -155,9 +155,9 @@ class Writer:
         """Write documents in front of the blobs: whoever reads a pipe has room for them then."""
         if self._form == "oci":
             for document in documents:
-                self.push(BytesBlob(document.raw, document.media_type, document.algorithm))
+                self.push(InMemoryBlob(document.raw, document.media_type, document.algorithm))
 
-    def holds(self, descriptor: Descriptor, name: str = "") -> bool:
+    def exists(self, descriptor: Descriptor, name: str = "") -> bool:
         """Tell whether a manifest was put. Raises InvalidManifest for an index in Docker's form."""
         self._check_form(descriptor.media_type)
         return descriptor.digest in self._roots and not name
@@ -165,7 +165,7 @@ class Writer:
     def named(self, tag: str) -> None:
         """Return None: what is written anew has no tag that another could move."""
 
-    def put(self, document: Manifest | Index, name: str) -> None:
+    def push_manifest(self, document: Manifest | Index, name: str) -> None:
         """Take a manifest, to be named at the end. A name stands for the last that it was given to.
 
         Raises InvalidManifest, InvalidReference for a name that Docker cannot take.
@@ -181,7 +181,7 @@ class Writer:
             name = _docker_tag(name) if self._form == "docker" else name
             self._names[name] = digest
         if self._form == "oci":
-            self.push(BytesBlob(document.raw, document.media_type, document.algorithm))
+            self.push(InMemoryBlob(document.raw, document.media_type, document.algorithm))
 
     def _check_form(self, media_type: str) -> None:
         if self._form == "docker" and media_type in _INDEXES:
@@ -202,7 +202,7 @@ class Writer:
 
     def _spooled(self, blob: Blob, watch: Callable[[], None]) -> Descriptor:
         """Write a blob by way of a file, which tells how long it is."""
-        spool = spool_at(self._spool)
+        spool = spool_factory(self._spool)
         if spool is None:
             raise LayerError(
                 "a tar has the name and size of a layer in front of it, and those of this one show "
@@ -210,7 +210,7 @@ class Writer:
             )
         with closing(spool):
             with blob.open() as stream:
-                for block in _watched(stream.with_heartbeats(), watch):
+                for block in _watched(stream.blocks(), watch):
                     spool.add(block)
             descriptor = blob.descriptor
             with self._lock:
@@ -243,7 +243,7 @@ class Writer:
         info = tarfile.TarInfo()
         info.mode = 0o644
         entry = Entry(tarfile.REGTYPE, b"", b"", size, info, {}, iter(()))
-        self._write(header(entry, path.encode(), b""))
+        self._write(encode_header(entry, path.encode(), b""))
         left = size
         for block in blocks:
             left -= len(block)

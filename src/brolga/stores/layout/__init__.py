@@ -26,7 +26,7 @@ from brolga.spec.index import Index
 from brolga.spec.manifest import INDEX_TYPES, MANIFEST_TYPES
 from brolga.spec.mediatypes import NONDISTRIBUTABLE
 from brolga.stores.layout.files import check
-from brolga.stores.layout.gc import DEFAULT_AGE_S, Sweeping, Swept, left_over, reached, unneeded
+from brolga.stores.layout.gc import DEFAULT_AGE_S, GCResult, Sweeping, left_over, reached, unneeded
 from brolga.stores.layout.index import (
     candidates,
     digest_of,
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from brolga.spec.manifest import Manifest
     from brolga.stores.layout.index import LayoutIndex
 
-__all__ = ["DEFAULT_AGE_S", "Layout", "Swept"]
+__all__ = ["DEFAULT_AGE_S", "GCResult", "Layout"]
 
 
 class Layout(Reading):
@@ -99,7 +99,7 @@ class Layout(Reading):
             self._write(blob, watch, place, state.update)
             return described
 
-    def holds(self, descriptor: Descriptor, name: str = "") -> bool:
+    def exists(self, descriptor: Descriptor, name: str = "") -> bool:
         """Tell whether a manifest is there, named or below an index, with all that it refers to.
 
         With `name`, whether that stands for it.
@@ -125,7 +125,7 @@ class Layout(Reading):
             raise several(self.path, tag, index, found)
         return found[0].digest if found else None
 
-    def put(self, document: Manifest | Index, name: str) -> None:
+    def push_manifest(self, document: Manifest | Index, name: str) -> None:
         """Take a manifest under a tag or its digest. What an index refers to needs no entry.
 
         Raises CorruptBlob where something that it refers to is not there, and OSError.
@@ -179,7 +179,7 @@ class Layout(Reading):
         untagged: bool = False,
         dry_run: bool = False,
         waiting: Callable[[], None] = go_on,
-    ) -> Swept:
+    ) -> GCResult:
         """Delete blobs that no image of the index refers to, and what broken-off writers left.
 
         It waits for pushes into the layout that are under way, which tell each other by a lock;
@@ -187,7 +187,7 @@ class Layout(Reading):
         registry on this directory may be about to refer to it. With `untagged`, images without a
         name go too, but for those that refer to one that stays. With `dry_run` nothing goes.
 
-        A manifest that cannot be read is told of in `Swept.unread`; all that it mentions stays.
+        A manifest that cannot be read is told of in `GCResult.unread`; all that it mentions stays.
 
         Raises NoSuchImage, InvalidLayout, and DigestMismatch or InvalidManifest where a manifest is
         damaged, or has more than 4 MiB: nobody knows what it refers to.
@@ -210,7 +210,7 @@ class Layout(Reading):
             ]
             unread = tuple(f"{digest}: {why}" for digest, why in sweeping.unread.items())
             size = sum(seen.st_size for seen in doomed.values())
-            return Swept(len(doomed), size, young, len(left), unread)
+            return GCResult(len(doomed), size, young, len(left), unread)
 
     # --- Inside
 
@@ -227,7 +227,7 @@ class Layout(Reading):
         seen: Callable[[Block], None] | None = None,
     ) -> None:
         with blob.open() as stream:
-            self._files.write(_watched(stream.with_heartbeats(), watch, seen), place)
+            self._files.write(_watched(stream.blocks(), watch, seen), place)
 
     def _place(self, described: Descriptor, size: int) -> Path:
         """Return where a blob goes. Raises CorruptBlob where it has another size."""
@@ -246,7 +246,7 @@ class Layout(Reading):
 
         def below(descriptor: Descriptor) -> Iterable[Descriptor]:
             is_root = descriptor.media_type in MANIFEST_TYPES | INDEX_TYPES
-            return _parts(self.document(str(descriptor.digest))) if is_root else ()
+            return _parts(self.fetch_manifest(str(descriptor.digest))) if is_root else ()
 
         missing = (one.digest for one in reached(wanted, below) if not self._has(one))
         return next(missing, None)
@@ -257,7 +257,7 @@ class Layout(Reading):
         def below(descriptor: Descriptor) -> Iterable[Descriptor]:
             if descriptor.media_type not in INDEX_TYPES or not self._has(descriptor):
                 return ()
-            document = self.document(str(descriptor.digest))
+            document = self.fetch_manifest(str(descriptor.digest))
             return document.manifests if isinstance(document, Index) else ()
 
         # The index's own entries come first: what is there is found without reading one.

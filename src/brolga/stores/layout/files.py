@@ -27,7 +27,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from brolga.disk.directory import Directory, UnsafePath
-from brolga.errors import DigestMismatch, InvalidLayout, InvalidManifest, NoSuchImage
+from brolga.errors import DigestMismatch, ImageNotFound, InvalidLayout, InvalidManifest
 from brolga.spec.index import Index
 from brolga.spec.json import MAX_SIZE, decode
 
@@ -68,7 +68,7 @@ class Files:
         try:
             status = self.path.stat()
         except (FileNotFoundError, NotADirectoryError):
-            raise NoSuchImage(f"there is no image layout at {self.path}") from None
+            raise ImageNotFound(f"there is no image layout at {self.path}") from None
         if not stat.S_ISDIR(status.st_mode):
             raise self._wrong("it is no directory; an archive is named oci-archive:FILE")
         mark = self.read(self._mark, _MARK_LIMIT)
@@ -247,7 +247,7 @@ class Files:
                         if not self.is_there():
                             self.require()
                         break
-                    except (FileNotFoundError, FileExistsError, NoSuchImage, InvalidLayout):
+                    except (FileNotFoundError, FileExistsError, ImageNotFound, InvalidLayout):
                         stack.close()
                         tries -= 1
                         if not tries:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from brolga.stores.layout.files import Files
     from brolga.stores.layout.index import LayoutIndex
 
-__all__ = ["DEFAULT_AGE_S", "Sweeping", "Swept", "left_over", "reached", "unneeded"]
+__all__ = ["DEFAULT_AGE_S", "GCResult", "Sweeping", "left_over", "reached", "unneeded"]
 
 DEFAULT_AGE_S: Final = 3600.0
 # The registry keeps a session for a day since it was written, if nobody says otherwise.
@@ -50,7 +50,7 @@ _OTHER: Final = "other"
 
 
 @dataclass(frozen=True)
-class Swept:
+class GCResult:
     """What was deleted: `blobs` of `size` bytes, and `scratch` files of writers that broke off.
 
     `young` blobs that nobody needs were left, for their age. `unread` are the manifests that could

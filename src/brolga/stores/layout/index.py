@@ -15,10 +15,10 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from brolga.errors import InvalidDigest, NoSuchImage, excerpt
+from brolga.errors import ImageNotFound, InvalidDigest, excerpt
 from brolga.spec.digest import Digest
 from brolga.spec.index import Index
-from brolga.spec.json import as_read, encode, wrong
+from brolga.spec.json import encode, reuse_originals, wrong
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -69,7 +69,7 @@ class LayoutIndex(Index):
         entries = tuple(entries)
         if entries == self.manifests:
             return self
-        originals = as_read(entries, self.manifests, self._document["manifests"])
+        originals = reuse_originals(entries, self.manifests, self._document["manifests"])
         document = {**self._document, "manifests": originals}
         raw = encode(document)
         if len(raw) > self.max_size:
@@ -186,7 +186,7 @@ def candidates(index: Index, name: str) -> tuple[Descriptor, ...]:
 
 def several(
     path: Path, name: str, index: Index, found: Sequence[Descriptor], wanted: str = ""
-) -> NoSuchImage:
+) -> ImageNotFound:
     """Return the error for a name that more than one image has, which says how to name each.
 
     `wanted` is the platform that was asked for.
@@ -197,7 +197,7 @@ def several(
     if len(found) > _MAX_LISTED:
         listed += f" and {len(found) - _MAX_LISTED} more"
     suits = f" for {excerpt(wanted)}" if wanted else ""
-    error = NoSuchImage(f"{path} has {len(found)} images {name}{suits}: {listed}")
+    error = ImageNotFound(f"{path} has {len(found)} images {name}{suits}: {listed}")
     error.add_note("name one by its number or its digest, or choose it by --platform")
     return error
 
@@ -209,7 +209,7 @@ def _shown(index: Index, entry: Descriptor) -> str:
     return " ".join([f"@{number}", *map(excerpt, filter(None, known))])
 
 
-def no_such(path: Path, name: str, index: Index) -> NoSuchImage:
+def no_such(path: Path, name: str, index: Index) -> ImageNotFound:
     """Return the error for a name that is not there, with those that are."""
     available = names(index)
     listed = ", ".join(available[:_MAX_LISTED])
@@ -217,10 +217,10 @@ def no_such(path: Path, name: str, index: Index) -> NoSuchImage:
         listed += f" and {len(available) - _MAX_LISTED} more"
     count = len(index.manifests)
     if not count:
-        return NoSuchImage(f"{path} has no images")
+        return ImageNotFound(f"{path} has no images")
     there = f"it has {listed}" if listed else f"it has {count} without a name: take @0"
     if name:
-        return NoSuchImage(f"{path} has no image {name}: {there}", available=available)
-    return NoSuchImage(
+        return ImageNotFound(f"{path} has no image {name}: {there}", available=available)
+    return ImageNotFound(
         f"{path} has {count} images, and none is named: {there}", available=available
     )

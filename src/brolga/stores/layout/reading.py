@@ -15,15 +15,15 @@ from brolga.errors import (
     BrolgaError,
     CorruptBlob,
     DigestMismatch,
+    ImageNotFound,
     InvalidLayout,
     InvalidManifest,
-    NoSuchImage,
 )
-from brolga.images import BlobLayer, BlockStream, BytesBlob, ImageIndex
+from brolga.images import BlockStream, ImageIndex, InMemoryBlob, StoredBlob
 from brolga.images.index import is_blob, platforms_of
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest, hasher
-from brolga.spec.index import Index, best_suited, parse_manifest
+from brolga.spec.index import Index, parse_manifest, select_best
 from brolga.spec.json import MAX_SIZE
 from brolga.spec.manifest import INDEX_TYPES, MANIFEST_TYPES
 from brolga.spec.mediatypes import OCI_INDEX
@@ -61,7 +61,7 @@ def _pass_by(_digest: Digest, _error: InvalidManifest) -> None:
 class Reading:
     """An image layout that is there, as a `store.Source`. Threads may share one."""
 
-    home: Final = None
+    mount_source: Final = None
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -89,7 +89,7 @@ class Reading:
         if len(found) > 1 and platform is not None:
             found = self._suited(found, platform)
         if not found and (digest := digest_of(name)) and self._files.size(digest) is not None:
-            return self.document(name).descriptor
+            return self.fetch_manifest(name).descriptor
         if not found:
             raise no_such(self.path, name, index)
         if len(found) > 1:
@@ -108,13 +108,13 @@ class Reading:
                 found.setdefault(name, set()).add(entry.digest)
         if index.manifests and not found:
             count = len(index.manifests)
-            error = NoSuchImage(f"{self.path} has {count} images, and none has a name")
+            error = ImageNotFound(f"{self.path} has {count} images, and none has a name")
             error.add_note("copy each by its number, as oci:DIR:@0")
             raise error
         for name in [name for name, digests in found.items() if len(digests) > 1 and is_one_each]:
             raise several(self.path, name, index, candidates(index, name))
 
-    def document(self, name: str) -> Manifest | Index:
+    def fetch_manifest(self, name: str) -> Manifest | Index:
         """Read the manifest or index that a tag or a digest names.
 
         Raises NoSuchImage for a name that is not there, CorruptBlob for a digest of which there
@@ -130,14 +130,14 @@ class Reading:
             check(digest, Digest.of(raw, digest.algorithm), self.path)
             return parse_manifest(raw, algorithm=digest.algorithm)
 
-    def read(self, descriptor: Descriptor) -> BlobStream:
+    def fetch_blob(self, descriptor: Descriptor) -> BlobStream:
         """Open a blob's bytes, verified while they are read.
 
         Raises, when it is read, CorruptBlob where it is not there or of another size,
         DigestMismatch at the end of other bytes.
         """
         if descriptor.data is not None:
-            return BytesBlob(descriptor.data, descriptor.media_type).open()
+            return InMemoryBlob(descriptor.data, descriptor.media_type).open()
         return BlockStream(self._blocks(descriptor))
 
     def blob(self, digest: Digest) -> BlobStream:
@@ -145,8 +145,8 @@ class Reading:
         self._files.require()
         size = self._files.size(digest)
         if size is None:
-            raise NoSuchImage(f"there is no blob {digest} in {self.path}")
-        return self.read(Descriptor("application/octet-stream", digest, size))
+            raise ImageNotFound(f"there is no blob {digest} in {self.path}")
+        return self.fetch_blob(Descriptor("application/octet-stream", digest, size))
 
     def tree(self, name: str = "", platform: Platform | None = None) -> Tree:
         """Return the image or index of a name, as `resolve` has it; no blob is read yet."""
@@ -158,7 +158,7 @@ class Reading:
         return ImageIndex(
             index,
             lambda child: read_tree(self, str(child.digest)),
-            _open=lambda child: BlobLayer(child, lambda: self.read(child), is_verified=True),
+            _open=lambda child: StoredBlob(child, lambda: self.fetch_blob(child), is_verified=True),
         )
 
     def referrers(
@@ -173,7 +173,7 @@ class Reading:
             if entry.media_type not in MANIFEST_TYPES | INDEX_TYPES:
                 continue  # an unknown one "MUST NOT generate an error" (image-index.md)
             try:
-                document = self.document(str(entry.digest))
+                document = self.fetch_manifest(str(entry.digest))
             except InvalidManifest as error:
                 unread(entry.digest, error)
                 continue
@@ -193,7 +193,7 @@ class Reading:
                 else platforms_of(read_tree(self, str(entry.digest)))
             )
         )
-        return best_suited(offers, platform, str(self.path))
+        return select_best(offers, platform, str(self.path))
 
     def _index(self) -> LayoutIndex:
         """Read index.json; the same text is not parsed twice."""

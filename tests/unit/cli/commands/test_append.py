@@ -13,7 +13,7 @@ import pytest
 from tests.unit.cli.images import index, push, pushed, read, stream
 
 from brolga.client import Client
-from brolga.images import BytesBlob, Image
+from brolga.images import Image, InMemoryBlob
 from brolga.spec.config import ImageConfig
 from brolga.spec.descriptor import Platform
 from brolga.spec.manifest import Manifest
@@ -227,7 +227,7 @@ def test_a_base_that_is_broken_is_told_before_stdin_is_read(
     with Client() as client:
         client.push_layer(f"{registry.address}/base", below)
         config = ImageConfig.empty().replace(diff_ids=[below.diff_id] * count)
-        blob = BytesBlob(config.raw, image.manifest.config.media_type)
+        blob = InMemoryBlob(config.raw, image.manifest.config.media_type)
         manifest = Manifest.new(blob.descriptor, [below.descriptor])
         client.push(base, Image(manifest, blob, image.layers))
     piped.write_bytes(tar("piped"))

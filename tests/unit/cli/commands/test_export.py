@@ -12,7 +12,7 @@ from tests.tars import entry, listed, names, symlink, tar
 from tests.unit.cli.images import pushed
 
 from brolga.cli import main
-from brolga.images import Artifact, BytesBlob, Image
+from brolga.images import Artifact, Image, InMemoryBlob
 from brolga.spec.mediatypes import OCI_LAYER, OCI_LAYER_GZIP
 from brolga.stream.layer import StreamLayer
 
@@ -146,7 +146,7 @@ def test_an_artifact_of_one_file_is_written_as_it_is(
 ) -> None:
     """Crane export: "single layer, non-tarball images" (google/go-containerregistry, crane)."""
     name = f"{registry.address}/note:1"
-    pushed(name, Artifact.of("application/x.note", BytesBlob(b"hello\n", "text/plain")))
+    pushed(name, Artifact.of("application/x.note", InMemoryBlob(b"hello\n", "text/plain")))
     file = str(tmp_path / "note.txt") if target == "file" else "-"
     outcome = brolga("export", name, file)
     assert (outcome.code, outcome.err) == (0, "")
@@ -158,7 +158,7 @@ def test_a_file_that_is_not_what_its_digest_says_is_an_error(
 ) -> None:
     """It is verified as it is written; the file is whole or not there."""
     name = f"{registry.address}/note:1"
-    blob = BytesBlob(b"hello\n", "text/plain")
+    blob = InMemoryBlob(b"hello\n", "text/plain")
     pushed(name, Artifact.of("application/x.note", blob))
     (stored,) = registry.directory.rglob(blob.descriptor.digest.encoded)
     stored.write_bytes(b"jello\n")
@@ -170,7 +170,7 @@ def test_a_file_that_is_not_what_its_digest_says_is_an_error(
 def test_files_of_an_artifact_are_not_layers(brolga: Brolga, registry: Embedded) -> None:
     """Several files are no tar: the media type is named."""
     name = f"{registry.address}/notes:1"
-    blobs = [BytesBlob(text, "text/plain") for text in (b"1", b"2")]
+    blobs = [InMemoryBlob(text, "text/plain") for text in (b"1", b"2")]
     pushed(name, Artifact.of("application/x.note", *blobs))
     outcome = brolga("export", name)
     assert outcome.code == 6
@@ -181,13 +181,21 @@ def test_files_of_an_artifact_are_not_layers(brolga: Brolga, registry: Embedded)
 @pytest.mark.parametrize(
     ("blob", "code", "line"),
     [
-        (BytesBlob(b"x", f"{OCI_LAYER_GZIP}+encrypted"), 1, "it is encrypted: decrypt the image"),
-        (BytesBlob(b"\xfd7zXZ\x00" + bytes(30), OCI_LAYER), 6, "compressed by xz, which no layer"),
-        (BytesBlob(b"BZh9" + bytes(30), OCI_LAYER), 6, "compressed by bzip2, which no layer is"),
+        (
+            InMemoryBlob(b"x", f"{OCI_LAYER_GZIP}+encrypted"),
+            1,
+            "it is encrypted: decrypt the image",
+        ),
+        (
+            InMemoryBlob(b"\xfd7zXZ\x00" + bytes(30), OCI_LAYER),
+            6,
+            "compressed by xz, which no layer",
+        ),
+        (InMemoryBlob(b"BZh9" + bytes(30), OCI_LAYER), 6, "compressed by bzip2, which no layer is"),
     ],
 )
 def test_a_layer_that_is_encrypted_or_in_another_compression_is_named_as_that(
-    brolga: Brolga, registry: Embedded, blob: BytesBlob, code: int, line: str
+    brolga: Brolga, registry: Embedded, blob: InMemoryBlob, code: int, line: str
 ) -> None:
     """It is not damaged: the error says what it is."""
     name = f"{registry.address}/odd:1"

@@ -60,7 +60,7 @@ def test_the_layers_become_one(brolga: Brolga, app: str) -> None:
     with Client() as client:
         (layer,) = client.image(app).layers
         with layer.open() as stream:
-            assert names(gzip.decompress(b"".join(stream.with_heartbeats()))) == [
+            assert names(gzip.decompress(b"".join(stream.blocks()))) == [
                 "new",
                 "etc",
                 "etc/kept",

@@ -155,7 +155,7 @@ def test_an_index_is_made_of_images(brolga: Brolga, registry: Embedded) -> None:
     assert made.index.platforms == (AMD64, ARM64)
     assert [str(one.digest) for one in made.index.manifests] == digests
     with Client() as client, client.image(name, ARM64).layers[0].open() as layer:
-        assert b"".join(layer.with_heartbeats())
+        assert b"".join(layer.blocks())
 
 
 def test_an_index_of_docker_s_type_is_made_on_demand(brolga: Brolga, registry: Embedded) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.tars import tar
 
 from brolga.client import Client
-from brolga.images import Artifact, BytesBlob
+from brolga.images import Artifact, InMemoryBlob
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +63,7 @@ def test_stdout_is_the_default_and_raw_is_as_stored(
     assert gzip.decompress(raw) == DATA
 
 
-def artifact(registry: Embedded, *blobs: BytesBlob, name: str = "x:v1") -> str:
+def artifact(registry: Embedded, *blobs: InMemoryBlob, name: str = "x:v1") -> str:
     """Push an artifact of blobs; return its name."""
     ref = f"{registry.address}/{name}"
     with Client() as client:
@@ -84,7 +84,7 @@ def test_what_another_tool_has_pushed_is_read_by_its_media_type(
     registry: Embedded, media_type: str, data: bytes
 ) -> None:
     """A suffix says how the bytes are compressed; application/gzip is a file of that kind."""
-    done = pull(artifact(registry, BytesBlob(data, media_type)))
+    done = pull(artifact(registry, InMemoryBlob(data, media_type)))
     assert (done.returncode, done.stdout) == (0, DATA)
 
 
@@ -102,7 +102,7 @@ def test_a_stream_that_is_not_as_its_media_type_says_leaves_no_file(
     brolga: Brolga, registry: Embedded, compression: str, data: bytes, why: str
 ) -> None:
     """Exit code 6. What was there under the name is there still, and nothing else."""
-    name = artifact(registry, BytesBlob(data, f"application/x+{compression}"))
+    name = artifact(registry, InMemoryBlob(data, f"application/x+{compression}"))
     out = registry.directory.parent / "files" / "out"
     out.parent.mkdir()
     out.write_bytes(b"before")
@@ -117,7 +117,7 @@ def test_a_byte_that_is_wrong_leaves_no_file(
     brolga: Brolga, registry: Embedded, tmp_path: Path
 ) -> None:
     """The registry gives other bytes of the same size: exit code 6."""
-    name = artifact(registry, BytesBlob(NOISE, "application/x"))
+    name = artifact(registry, InMemoryBlob(NOISE, "application/x"))
     (blob,) = [one for one in registry.blobs("x") if one.stat().st_size == len(NOISE)]
     blob.write_bytes(NOISE[:-1] + bytes([NOISE[-1] ^ 1]))
     outcome = brolga("layer", "pull", name, "-o", str(tmp_path / "out"))
@@ -132,7 +132,7 @@ def test_a_size_that_is_too_large_is_refused(
     brolga: Brolga, registry: Embedded, tmp_path: Path
 ) -> None:
     """--max-size bounds what a compressed stream may grow to."""
-    name = artifact(registry, BytesBlob(gzip.compress(bytes(2_000_000)), "application/x+gzip"))
+    name = artifact(registry, InMemoryBlob(gzip.compress(bytes(2_000_000)), "application/x+gzip"))
     out = tmp_path / "out"
     outcome = brolga("layer", "pull", name, "-o", str(out), "--max-size", "1999999")
     assert outcome.code == 6
@@ -143,10 +143,10 @@ def test_a_size_that_is_too_large_is_refused(
 
 def test_what_is_not_one_stream_is_told(brolga: Brolga, registry: Embedded, tmp_path: Path) -> None:
     """An index, or an artifact of several files, is read by other verbs."""
-    two = artifact(registry, BytesBlob(b"a", "text/plain"), BytesBlob(b"b", "text/plain"))
+    two = artifact(registry, InMemoryBlob(b"a", "text/plain"), InMemoryBlob(b"b", "text/plain"))
     outcome = brolga("layer", "pull", two, "-o", str(tmp_path / "out"))
     assert "has 2 layers, and a stream is one blob; use brolga export" in outcome.err
-    one = artifact(registry, BytesBlob(b"a", "text/plain"), name="x:one")
+    one = artifact(registry, InMemoryBlob(b"a", "text/plain"), name="x:one")
     index = f"{registry.address}/x:index"
     assert brolga("index", "append", "-m", one, "-t", index).code == 0
     outcome = brolga("layer", "pull", index, "-o", str(tmp_path / "out"))

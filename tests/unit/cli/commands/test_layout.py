@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.unit.cli.images import pushed
 
-from brolga.images import BytesBlob, Image
+from brolga.images import Image, InMemoryBlob
 from brolga.spec.index import Index
 from brolga.stores.layout import Layout
 from brolga.stream.layer import StreamLayer
@@ -26,9 +26,9 @@ def layout(tmp_path: Path) -> Layout:
     """Write a layout with an image, an old blob that nobody needs and a young one."""
     pushed(f"oci:{tmp_path}/layout:v1", Image.empty().append(StreamLayer([b""])))
     layout = Layout(tmp_path / "layout")
-    old = layout.push(BytesBlob(b"old", "a/b"))
+    old = layout.push(InMemoryBlob(b"old", "a/b"))
     os.utime(layout.path / "blobs" / "sha256" / old.digest.encoded, (0, 0))
-    layout.push(BytesBlob(b"young", "a/b"))
+    layout.push(InMemoryBlob(b"young", "a/b"))
     return layout
 
 
@@ -93,7 +93,7 @@ def test_a_manifest_that_cannot_be_read_is_told_of(brolga: Brolga, layout: Layou
     image = layout.tree("v1")
     assert isinstance(image, Image)
     strange = image.manifest.raw[:-1] + b',"x":NaN}'
-    described = layout.push(BytesBlob(strange, image.media_type))
+    described = layout.push(InMemoryBlob(strange, image.media_type))
     index = Index.new([*layout.whole().index.manifests, described])
     (layout.path / "index.json").write_bytes(index.raw)
     outcome = brolga("layout", "gc", str(layout.path))

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.cli.images import push
 
 from brolga.client import Client
-from brolga.images import BytesBlob, Image
+from brolga.images import Image, InMemoryBlob
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.manifest import Manifest
@@ -32,7 +32,7 @@ def app(registry: Embedded) -> str:
 
 def refer(name: str, artifact_type: str) -> str:
     """Push an artifact that refers to an image; return its digest."""
-    empty = BytesBlob(b"{}", OCI_EMPTY)
+    empty = InMemoryBlob(b"{}", OCI_EMPTY)
     with Client() as client:
         subject = client.head(name)
         manifest = Manifest.new(

@@ -75,7 +75,7 @@ def broken(registry: Embedded) -> str:
     """Push an image whose layers are no tars, and whose history is short."""
     name = f"{registry.address}/app:v1"
     layers = [StreamLayer([text]) for text in (b"no tar", b"none either")]
-    pushed(name, Image.empty().append(*layers).edited(lambda config: config))
+    pushed(name, Image.empty().append(*layers).mutate_config(lambda config: config))
     return name
 
 

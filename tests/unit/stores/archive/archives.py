@@ -48,7 +48,7 @@ class Store:
             known = ""
         if known not in self.blobs:
             with blob.open() as stream:
-                data = b"".join(bytes(block) for block in stream.with_heartbeats())
+                data = b"".join(bytes(block) for block in stream.blocks())
             known = str(blob.descriptor.digest)
             assert known == str(Digest.of(data, blob.descriptor.digest.algorithm))
             assert blob.descriptor.size == len(data)
@@ -57,7 +57,7 @@ class Store:
         self.pushed.append(known)
         return blob.descriptor
 
-    def holds(self, descriptor: Descriptor, name: str = "") -> bool:
+    def exists(self, descriptor: Descriptor, name: str = "") -> bool:
         if name:
             return self.named(name) == descriptor.digest
         return any(one.digest == descriptor.digest for one in self.documents.values())
@@ -65,7 +65,7 @@ class Store:
     def named(self, tag: str) -> Digest | None:
         return self.documents[tag].digest if tag in self.documents else None
 
-    def put(self, document: Manifest | Index, name: str) -> None:
+    def push_manifest(self, document: Manifest | Index, name: str) -> None:
         self.documents[name] = document
 
 

@@ -38,13 +38,13 @@ from brolga.errors import (
     BrolgaError,
     CorruptBlob,
     DigestMismatch,
+    ImageNotFound,
     InvalidManifest,
     LayerError,
-    NeedsSpool,
-    NoSuchImage,
     NotComputed,
     SourceError,
-    SpoolFailed,
+    SpoolError,
+    SpoolRequired,
 )
 from brolga.images import Image, ImageIndex
 from brolga.spec.config import ImageConfig
@@ -233,7 +233,7 @@ def test_names_choose_one_of_several() -> None:
     for name in ("", "c", "v1", "@2", "latest"):
         store = Store()
         with pytest.raises(
-            NoSuchImage, match=r"'example.com/a:v1', 'example.com/a:v2', 'example.com/b:latest'"
+            ImageNotFound, match=r"'example.com/a:v1', 'example.com/a:v2', 'example.com/b:latest'"
         ) as caught:
             streamed(store, *archive, name=name)
         names = ("example.com/a:v1", "example.com/a:v2", "example.com/b:latest")
@@ -250,9 +250,9 @@ def test_a_name_that_several_have_chooses_none() -> None:
         *(entry(name, raw) for name, _, _ in images),
         manifest_json(*images),
     ]
-    with pytest.raises(NoSuchImage, match="'host19/app:v1' and 10 more"):
+    with pytest.raises(ImageNotFound, match="'host19/app:v1' and 10 more"):
         streamed(Store(), *archive, name="app:v1")
-    with pytest.raises(NoSuchImage, match="the archive has no images"):
+    with pytest.raises(ImageNotFound, match="the archive has no images"):
         streamed(Store(), manifest_json())
 
 
@@ -335,7 +335,7 @@ def test_layers_that_are_not_compressed_need_a_spool_where_nothing_tells(tmp_pat
     """No silent buffering: the error says which order it was, and to use --spool."""
     store = Store()
     with pytest.raises(
-        NeedsSpool, match=r"came before oci-layout and index\.json.*oci-archive:.*--spool"
+        SpoolRequired, match=r"came before oci-layout and index\.json.*oci-archive:.*--spool"
     ):
         streamed(store, *oci())
     assert not store.documents
@@ -375,7 +375,7 @@ def test_what_was_spooled_is_compressed_where_it_was_docker_s() -> None:
 
 def test_a_directory_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     """It is the spool's failure, and told before anything is read."""
-    with pytest.raises(SpoolFailed, match="missing cannot be made"):
+    with pytest.raises(SpoolError, match="missing cannot be made"):
         stream_archive(_unread(), Store(), spool=tmp_path / "missing")
 
 
@@ -418,7 +418,7 @@ def test_names_of_an_oci_archive_choose() -> None:
     for name, wanted in names.items():
         image = streamed(Store(), *archive, form="oci", name=name)
         assert str(image.digest) == f"sha256:{sha(wanted)}"
-    with pytest.raises(NoSuchImage, match=r"say which image: it has 'a', 'b', 'host/app:c'$"):
+    with pytest.raises(ImageNotFound, match=r"say which image: it has 'a', 'b', 'host/app:c'$"):
         streamed(Store(), *archive, form="oci")
 
 
@@ -614,7 +614,7 @@ WRONG: dict[str, tuple[list[Member], type[BrolgaError], str]] = {
     ),
     "a blob that claims a digest that is none": (
         [blob(b"x"), entry("blobs/sha256/odd", b"y"), *oci_end()],
-        NoSuchImage,
+        ImageNotFound,
         "the archive has no images",
     ),
     "neither form": ([entry("a", b"")], InvalidManifest, "neither manifest.json nor index.json"),
@@ -784,7 +784,7 @@ def test_a_document_without_room_needs_a_spool(
     monkeypatch.setitem(pipe._ROOM, "signed", 1500)
     parts = [json.dumps({"schemaVersion": number, "a": "b" * 700}).encode() for number in range(9)]
     store = Store()
-    with pytest.raises(NeedsSpool, match=r"is a document of the image.*no room left.*--spool"):
+    with pytest.raises(SpoolRequired, match=r"is a document of the image.*no room left.*--spool"):
         streamed(store, *artifact(*parts))
     assert not store.documents
     streamed(store, *artifact(*parts), spool=tmp_path)
@@ -796,7 +796,7 @@ def test_a_config_that_waited_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a spool, Docker's form finds its config there too."""
     monkeypatch.setitem(pipe._ROOM, "signed", 600)
     extra = blob(json.dumps({"rootfs": "b" * 400}).encode())
-    with pytest.raises(NeedsSpool, match="--spool"):
+    with pytest.raises(SpoolRequired, match="--spool"):
         streamed(Store(), extra, *docker_new(), form="docker")
     store = Store()
     streamed(store, extra, *docker_new(), form="docker", spool=True)
@@ -848,7 +848,7 @@ def test_a_full_spool_names_its_directory(tmp_path: Path, monkeypatch: pytest.Mo
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "pwrite", full)
-        with pytest.raises(SpoolFailed, match=f"{tmp_path}.*choose another directory"):
+        with pytest.raises(SpoolError, match=f"{tmp_path}.*choose another directory"):
             stream_archive([tar(*docker_new())], Store(), spool=tmp_path)
 
 

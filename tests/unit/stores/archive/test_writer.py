@@ -39,7 +39,7 @@ from brolga.errors import (
     LayerError,
     SourceError,
 )
-from brolga.images import Artifact, BlobLayer, BytesBlob, Image, ImageIndex
+from brolga.images import Artifact, Image, ImageIndex, InMemoryBlob, StoredBlob
 from brolga.images.blobs import BlockStream
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
@@ -85,7 +85,7 @@ def _readable(store: Store, tree: Tree) -> Tree:
             data = store.blobs[str(descriptor.digest)]
             return BlockStream(block for block in (data[:100], b"", data[100:]))
 
-        return BlobLayer(descriptor, opened)
+        return StoredBlob(descriptor, opened)
 
     return with_(tree, _base_layers=tuple(map(again, tree.layers)))
 
@@ -311,7 +311,7 @@ def test_large_files_have_a_pax_header(monkeypatch: pytest.MonkeyPatch) -> None:
     out = Counting()
     writer = Writer(out, "oci")  # type: ignore[arg-type]
     blocks = (block for _ in range(size // len(block)))
-    writer.push(BlobLayer(large, lambda: BlockStream(blocks)))  # type: ignore[arg-type]
+    writer.push(StoredBlob(large, lambda: BlockStream(blocks)))  # type: ignore[arg-type]
     assert out.size == size + (3 + 2) * 512  # its headers, and oci-layout
 
 
@@ -390,11 +390,11 @@ def test_a_store_s_blob_is_held_against_its_size() -> None:
     large = Descriptor(GZIP, Digest.of(b"ab"), 3)
     writer = Writer(io.BytesIO(), "oci")
     with pytest.raises(SourceError, match="ended 1 bytes before the 3"):
-        writer.push(BlobLayer(large, lambda: BlockStream(x for x in [b"ab"])))
+        writer.push(StoredBlob(large, lambda: BlockStream(x for x in [b"ab"])))
     with pytest.raises(DigestMismatch):
-        Writer(io.BytesIO(), "oci").push(BlobLayer(large, BytesBlob(b"abd", GZIP).open))
+        Writer(io.BytesIO(), "oci").push(StoredBlob(large, InMemoryBlob(b"abd", GZIP).open))
     with pytest.raises(LayerError, match="the archive is broken"):
-        writer.push(BytesBlob(b"", GZIP))
+        writer.push(InMemoryBlob(b"", GZIP))
 
 
 def test_what_a_store_verifies_is_not_hashed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -402,7 +402,7 @@ def test_what_a_store_verifies_is_not_hashed_twice(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(
         "brolga.stores.archive.writer._verified", lambda *_: pytest.fail("hashed again")
     )
-    described = BytesBlob(b"ab", GZIP).descriptor
+    described = InMemoryBlob(b"ab", GZIP).descriptor
 
     def wrong() -> Generator[bytes, None, None]:
         yield b"ax"
@@ -411,11 +411,11 @@ def test_what_a_store_verifies_is_not_hashed_twice(monkeypatch: pytest.MonkeyPat
         verifier.verify()
 
     right = (block for block in [b"ab"])
-    blob = BlobLayer(described, lambda: BlockStream(right), is_verified=True)
+    blob = StoredBlob(described, lambda: BlockStream(right), is_verified=True)
     assert Writer(io.BytesIO(), "oci").push(blob) == described
     writer = Writer(io.BytesIO(), "oci")
     with pytest.raises(DigestMismatch):
-        writer.push(BlobLayer(described, lambda: BlockStream(wrong()), is_verified=True))
+        writer.push(StoredBlob(described, lambda: BlockStream(wrong()), is_verified=True))
     with pytest.raises(LayerError, match="the archive is broken"), writer:
         pass
 
@@ -431,8 +431,8 @@ def test_a_manifest_needs_what_it_names(image: Tree) -> None:
     assert isinstance(image, Image)
     writer = Writer(io.BytesIO(), "oci")
     with pytest.raises(InvalidManifest, match="which was not written"):
-        writer.put(image.manifest, "")
-    assert not writer.holds(image.descriptor)
+        writer.push_manifest(image.manifest, "")
+    assert not writer.exists(image.descriptor)
 
 
 def test_foreign_layers_are_no_part_of_an_oci_archive() -> None:
@@ -449,7 +449,7 @@ def test_foreign_layers_are_no_part_of_an_oci_archive() -> None:
 
 def test_an_artifact_has_no_place_in_a_docker_archive() -> None:
     """It has no config that docker could load."""
-    artifact = Artifact.of("application/x", BytesBlob(b"x", "application/x"))
+    artifact = Artifact.of("application/x", InMemoryBlob(b"x", "application/x"))
     assert len(listing(written(artifact, "oci"))) == 5
     with pytest.raises(InvalidManifest, match="an artifact"):
         written(artifact, "docker")
@@ -471,7 +471,7 @@ def test_a_watch_may_end_a_push(image: Tree) -> None:
 
     out = io.BytesIO()
     with pytest.raises(SourceError, match="stopped"), Writer(out, "oci", spool=True) as writer:
-        writer.push(BytesBlob(b"x", "application/x"), watch)
+        writer.push(InMemoryBlob(b"x", "application/x"), watch)
     with pytest.raises(SourceError, match="stopped"), Writer(out, "oci", spool=True) as writer:
         writer.push(StreamLayer([b"x"]), watch)
 
@@ -523,7 +523,7 @@ def test_a_full_disk_names_the_archive(
     assert list(tmp_path.iterdir()) == []
     full = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115 - closed by `with`
     with pytest.raises(OSError, match="No space left") as found, full:
-        Writer(full, "oci").push(BytesBlob(b"x", GZIP))
+        Writer(full, "oci").push(InMemoryBlob(b"x", GZIP))
     assert found.value.filename == "/dev/full"
 
 
@@ -533,7 +533,7 @@ def test_a_reader_that_stops_is_told() -> None:
     os.close(ours)
     out = open(theirs, "wb", buffering=0)  # noqa: PTH123, SIM115 - a descriptor has no path
     with out, pytest.raises(LayerError, match="not whole: who reads a pipe stopped before its"):
-        Writer(out, "oci", where="a pipe").push(BytesBlob(b"x", GZIP))
+        Writer(out, "oci", where="a pipe").push(InMemoryBlob(b"x", GZIP))
 
 
 def test_an_error_of_nothing_known_stays_as_it_is() -> None:
@@ -544,7 +544,7 @@ def test_an_error_of_nothing_known_stays_as_it_is() -> None:
             raise io.UnsupportedOperation("no")
 
     with pytest.raises(io.UnsupportedOperation):
-        Writer(Odd(), "oci").push(BytesBlob(b"x", GZIP))
+        Writer(Odd(), "oci").push(InMemoryBlob(b"x", GZIP))
 
 
 def test_a_stdout_that_is_closed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,12 +15,12 @@ from tests.tars import tar
 
 from brolga.disk.directory import Directory
 from brolga.errors import DigestMismatch, InvalidLayout, InvalidManifest
-from brolga.images import BytesBlob, Image, ImageIndex
+from brolga.images import Image, ImageIndex, InMemoryBlob
 from brolga.images.validate import validate
 from brolga.spec.index import Index
 from brolga.spec.mediatypes import OCI_INDEX, OCI_LAYER
 from brolga.stores.copy import push
-from brolga.stores.layout import Layout, Swept
+from brolga.stores.layout import GCResult, Layout
 from brolga.stores.layout import gc as sweep_module
 from brolga.stores.layout.files import Files
 from brolga.stream.layer import StreamLayer
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.digest import Digest
 
-NOTHING = Swept(0, 0, 0, 0)
+NOTHING = GCResult(0, 0, 0, 0)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def blobs(layout: Layout) -> set[str]:
 
 def parts(layout: Layout, name: str) -> set[str]:
     """Return the blobs of an image."""
-    manifest = layout.document(name)
+    manifest = layout.fetch_manifest(name)
     assert not isinstance(manifest, Index)
     return {one.digest.encoded for one in (manifest.config, *manifest.layers)} | {
         manifest.digest.encoded
@@ -63,7 +63,7 @@ def parts(layout: Layout, name: str) -> set[str]:
 
 def write(layout: Layout, media_type: str, document: object) -> Descriptor:
     """Write a document as a blob that nobody names."""
-    return layout.push(BytesBlob(json.dumps(document).encode(), media_type))
+    return layout.push(InMemoryBlob(json.dumps(document).encode(), media_type))
 
 
 def enter(layout: Layout, *descriptors: Descriptor) -> None:
@@ -84,7 +84,7 @@ def test_what_no_image_refers_to_is_deleted(layout: Layout) -> None:
     layout.delete(layout.resolve("v2").digest)
     size = sum((layout.path / "blobs" / "sha256" / name).stat().st_size for name in gone)
     dry = layout.gc(older_than_s=0, dry_run=True)
-    assert (dry, blobs(layout)) == (Swept(3, size, 0, 0), kept | gone)
+    assert (dry, blobs(layout)) == (GCResult(3, size, 0, 0), kept | gone)
     assert layout.gc(older_than_s=0) == dry
     assert blobs(layout) == kept
     assert list(validate(layout.tree("v1"))) == []
@@ -109,14 +109,14 @@ def test_all_below_an_index_is_kept(layout: Layout) -> None:
 def test_a_young_blob_is_left(layout: Layout) -> None:
     """A client of a registry on the directory, which can hold no lock, may be about to name it."""
     push(layout, image("a"), "v1")
-    young, old = (layout.push(BytesBlob(data, OCI_LAYER)) for data in (b"young", b"old"))
+    young, old = (layout.push(InMemoryBlob(data, OCI_LAYER)) for data in (b"young", b"old"))
     os.utime(place(layout, old.digest), (0, 0))
-    assert layout.gc() == Swept(1, 3, 1, 0)
+    assert layout.gc() == GCResult(1, 3, 1, 0)
     assert place(layout, young.digest).exists()
     # Who pushes it again counts on it: it is young then.
     os.utime(place(layout, young.digest), (0, 0))
-    layout.push(BytesBlob(b"young", OCI_LAYER))
-    assert layout.gc() == Swept(0, 0, 1, 0)
+    layout.push(InMemoryBlob(b"young", OCI_LAYER))
+    assert layout.gc() == GCResult(0, 0, 1, 0)
 
 
 def test_images_without_a_name_go_where_it_is_asked_for(layout: Layout) -> None:
@@ -139,15 +139,15 @@ def test_images_without_a_name_go_where_it_is_asked_for(layout: Layout) -> None:
 
 def test_what_is_of_no_known_kind_keeps_what_it_names(layout: Layout) -> None:
     """Whatever looks like a descriptor is one: another program knows what it is for."""
-    data = layout.push(BytesBlob(b"data", "application/octet-stream"))
+    data = layout.push(InMemoryBlob(b"data", "application/octet-stream"))
     deep = write(layout, "application/json", {"digest": str(data.digest)})
     new = write(
         layout,
         "application/vnd.example.new+json",
         {"blobs": [{"x": {"mediaType": "application/json", "digest": str(deep.digest)}}]},
     )
-    broken = layout.push(BytesBlob(b"{", "application/json"))
-    absent = BytesBlob(b"absent", "application/json").descriptor
+    broken = layout.push(InMemoryBlob(b"{", "application/json"))
+    absent = InMemoryBlob(b"absent", "application/json").descriptor
     strange = write(layout, "application/json", [{"digest": "no"}, {"digest": 1}])
     enter(layout, new, broken, absent, strange)
     assert layout.gc(older_than_s=0) == NOTHING
@@ -157,7 +157,7 @@ def test_a_manifest_that_is_damaged_ends_it(layout: Layout) -> None:
     """Nobody knows what it referred to: nothing is deleted."""
     made = image("a")
     push(layout, made, "v1")
-    layout.push(BytesBlob(b"x", OCI_LAYER))
+    layout.push(InMemoryBlob(b"x", OCI_LAYER))
     file = place(layout, made.digest)
     for damaged in (made.manifest.raw + b" ", b"no"):
         file.write_bytes(damaged)
@@ -167,7 +167,7 @@ def test_a_manifest_that_is_damaged_ends_it(layout: Layout) -> None:
     file.write_bytes(b" " * (5 << 20))
     with pytest.raises(InvalidManifest, match="more than 4194304 bytes"):
         layout.gc(older_than_s=0)
-    assert place(layout, BytesBlob(b"x", OCI_LAYER).descriptor.digest).exists()
+    assert place(layout, InMemoryBlob(b"x", OCI_LAYER).descriptor.digest).exists()
 
 
 def nested(depth: int) -> object:
@@ -192,7 +192,7 @@ def strange(layout: Layout, members: dict[str, object]) -> tuple[Digest, Digest]
     """Enter a manifest that a registry took, with a layer, and a subject; return both digests."""
     made = layout.tree("v1")
     assert isinstance(made, Image)
-    alone = layout.push(BytesBlob(b"layer", OCI_LAYER))
+    alone = layout.push(InMemoryBlob(b"layer", OCI_LAYER))
     document = {
         **json.loads(made.manifest.raw),
         "layers": [alone.to_dict()],
@@ -200,8 +200,8 @@ def strange(layout: Layout, members: dict[str, object]) -> tuple[Digest, Digest]
         **members,
     }
     raw = json.dumps(document).encode()
-    described = layout.push(BytesBlob(raw, made.manifest.media_type))
-    layout.push(BytesBlob(b"nobody's", OCI_LAYER))
+    described = layout.push(InMemoryBlob(raw, made.manifest.media_type))
+    layout.push(InMemoryBlob(b"nobody's", OCI_LAYER))
     enter(layout, *layout.whole().index.manifests, described)
     return described.digest, alone.digest
 
@@ -263,13 +263,13 @@ def test_what_broken_off_writers_left_goes(layout: Layout) -> None:
     os.utime(uploads / "link", (0, 0), follow_symlinks=False)
     with held.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert layout.gc(dry_run=True) == Swept(0, 0, 0, 2)
-        assert layout.gc() == Swept(0, 0, 0, 2)
+        assert layout.gc(dry_run=True) == GCResult(0, 0, 0, 2)
+        assert layout.gc() == GCResult(0, 0, 0, 2)
     assert {path.name for path in uploads.iterdir()} == {young.name, held.name, "link"}
     hours = time.time() - 7200
     os.utime(young, (hours, hours))
-    assert layout.gc() == Swept(0, 0, 0, 1)  # the one that was held
-    assert layout.gc(older_than_s=0) == Swept(0, 0, 0, 1)
+    assert layout.gc() == GCResult(0, 0, 0, 1)  # the one that was held
+    assert layout.gc(older_than_s=0) == GCResult(0, 0, 0, 1)
     assert not young.exists()
 
 
@@ -281,7 +281,7 @@ def test_it_waits_for_a_push_that_is_under_way(layout: Layout) -> None:
         swept.append(Layout(layout.path).gc(older_than_s=0, waiting=waits.set))
 
     with layout.writing():
-        blob = layout.push(BytesBlob(b"x" * 100, OCI_LAYER))
+        blob = layout.push(InMemoryBlob(b"x" * 100, OCI_LAYER))
         thread = threading.Thread(target=sweep)
         thread.start()
         assert waits.wait(30)
@@ -289,14 +289,14 @@ def test_it_waits_for_a_push_that_is_under_way(layout: Layout) -> None:
         assert place(layout, blob.digest).exists()
         assert swept == []
     thread.join(30)
-    assert swept == [Swept(1, 100, 0, 0)]
+    assert swept == [GCResult(1, 100, 0, 0)]
     assert list(validate(layout.tree("v1"))) == []
 
 
 def test_a_writer_waits_for_the_sweep(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it found to be there is still there when it names it."""
     push(layout, image("a"), "v1")
-    blob = BytesBlob(b"x", OCI_LAYER)
+    blob = InMemoryBlob(b"x", OCI_LAYER)
     layout.push(blob)
     began, pushed = threading.Event(), threading.Event()
 
@@ -346,7 +346,7 @@ def test_a_session_that_ends_meanwhile_is_none(
     os.utime(session, (0, 0))
     with deleted_meanwhile(session, monkeypatch):
         assert layout.gc() == NOTHING
-    lone = layout.push(BytesBlob(b"abc", "text/plain"))
+    lone = layout.push(InMemoryBlob(b"abc", "text/plain"))
     blob = layout.path / "blobs" / "sha256" / lone.digest.encoded
     session.touch()
     scan = Directory.scan
@@ -367,7 +367,7 @@ def test_a_blob_that_is_committed_meanwhile_stays(
 ) -> None:
     """A registry that has it takes the time: its client was just told that it is there."""
     push(layout, image("a"), "v1")
-    old = layout.push(BytesBlob(b"old", OCI_LAYER))
+    old = layout.push(InMemoryBlob(b"old", OCI_LAYER))
     file = place(layout, old.digest)
     os.utime(file, (0, 0))
     listed = sweep_module.unneeded
@@ -386,7 +386,7 @@ def test_a_blob_that_is_committed_meanwhile_stays(
 def test_what_is_no_manifest_has_no_subject(layout: Layout) -> None:
     """index.json may list anything; without a name it goes as an image does."""
     push(layout, image("a"), "v1")
-    described = layout.push(BytesBlob(b"<x/>", "application/xml"))
+    described = layout.push(InMemoryBlob(b"<x/>", "application/xml"))
     file = layout.path / "index.json"
     document = json.loads(file.read_bytes())
     document["manifests"].append(described.to_dict())
@@ -411,7 +411,7 @@ def test_a_document_is_read_once_for_all_media_types_that_it_is_given(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One blob under thousands of media types would be read and parsed as often."""
-    data = layout.push(BytesBlob(b"data", "application/octet-stream"))
+    data = layout.push(InMemoryBlob(b"data", "application/octet-stream"))
     inner = write(layout, "application/json", {"digest": str(data.digest)})
     named = [
         {"mediaType": f"application/v{number}+json", "digest": str(inner.digest)}

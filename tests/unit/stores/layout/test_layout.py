@@ -18,12 +18,12 @@ from tests.tars import tar
 from brolga.errors import (
     CorruptBlob,
     DigestMismatch,
+    ImageNotFound,
     InvalidLayout,
     InvalidManifest,
-    NoSuchImage,
     SourceError,
 )
-from brolga.images import BytesBlob, Image, ImageIndex
+from brolga.images import Image, ImageIndex, InMemoryBlob
 from brolga.images.validate import validate
 from brolga.spec.descriptor import DEFAULT_PLATFORM, Descriptor, Platform
 from brolga.spec.digest import Digest
@@ -132,7 +132,7 @@ def test_without_a_tag_it_is_entered_by_its_digest(layout: Layout) -> None:
     push(layout, layout.tree())
     assert entries(layout) == [(str(made.digest), None)]
     assert layout.resolve(str(made.digest)).digest == made.digest
-    assert layout.document(str(made.digest)).raw == made.manifest.raw
+    assert layout.fetch_manifest(str(made.digest)).raw == made.manifest.raw
     push(layout, layout.tree(), "v1")
     assert entries(layout) == [(str(made.digest), "v1")]
     push(layout, layout.tree(), "v2")
@@ -173,7 +173,7 @@ def test_images_are_found_by_number_and_digest(layout: Layout) -> None:
     layout.delete(child)
     assert layout.resolve(str(child)).digest == child
     for name in ("@7", "sha256:none", "@-1", "@", "@x", "@0_0"):
-        with pytest.raises(NoSuchImage, match=f"has no image {name}: it has all"):
+        with pytest.raises(ImageNotFound, match=f"has no image {name}: it has all"):
             layout.resolve(name)
 
 
@@ -182,32 +182,32 @@ def test_a_name_that_is_not_there_lists_those_that_are(layout: Layout, name: str
     """NoSuchImage, with the names in the line and in `available`."""
     push(layout, image("a"), "v1")
     for look in (layout.resolve, layout.tree, lambda name: layout.tag(name, "v3")):
-        with pytest.raises(NoSuchImage, match=f"has no image {name}: it has v1$") as found:
+        with pytest.raises(ImageNotFound, match=f"has no image {name}: it has v1$") as found:
             look(name)
         assert found.value.available == ("v1",)
 
 
 def test_without_a_name_there_must_be_one_image(layout: Layout) -> None:
     """An empty name is the only image, and of none or several an error that says so."""
-    with layout.writing(), pytest.raises(NoSuchImage, match="has no images"):
+    with layout.writing(), pytest.raises(ImageNotFound, match="has no images"):
         layout.resolve()
     push(layout, image("a"))
     push(layout, image("b"))
-    with pytest.raises(NoSuchImage, match=r"has 2 images, .*: it has 2 without a name: take @0"):
+    with pytest.raises(ImageNotFound, match=r"has 2 images, .*: it has 2 without a name: take @0"):
         layout.resolve()
     for number in range(21):
         layout.tag("@0", f"v{number}")
-    with pytest.raises(NoSuchImage, match=r"v19 and 1 more$"):
+    with pytest.raises(ImageNotFound, match=r"v19 and 1 more$"):
         layout.resolve()
 
 
 @pytest.mark.parametrize("change", ["untag", "delete"])
 def test_what_is_not_there_is_not_taken_away(layout: Layout, change: str) -> None:
     """As a registry's 404."""
-    with pytest.raises(NoSuchImage, match="there is no image layout at"):
+    with pytest.raises(ImageNotFound, match="there is no image layout at"):
         layout.untag("v1")
     push(layout, image("a"), "v1")
-    with pytest.raises(NoSuchImage):
+    with pytest.raises(ImageNotFound):
         layout.untag("v2") if change == "untag" else layout.delete(OTHER)
 
 
@@ -229,10 +229,10 @@ def test_one_image_may_have_many_names(layout: Layout) -> None:
 def test_a_layout_that_is_not_there(layout: Layout) -> None:
     """It is said before anything else; nothing is made."""
     for look in (layout.tags, layout.resolve, layout.gc, lambda: layout.blob(OTHER)):
-        with pytest.raises(NoSuchImage, match=f"there is no image layout at {layout.path}"):
+        with pytest.raises(ImageNotFound, match=f"there is no image layout at {layout.path}"):
             look()
     assert not layout.path.exists()
-    assert not layout.holds(Descriptor(OCI_LAYER, OTHER, 5))
+    assert not layout.exists(Descriptor(OCI_LAYER, OTHER, 5))
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_a_file_is_none(tmp_path: Path) -> None:
         Layout(file).tags()
     with pytest.raises(InvalidLayout, match="it is no directory"), Layout(file).writing():
         pass
-    with pytest.raises(NoSuchImage):
+    with pytest.raises(ImageNotFound):
         Layout(file / "below").tags()
 
 
@@ -341,11 +341,11 @@ def test_a_link_in_the_place_of_a_file_is_refused(layout: Layout, what: str) -> 
     }.get(what, layout.path / what)
     place.rename(layout.path.parent / "outside")
     place.symlink_to(layout.path.parent / "outside")
-    with pytest.raises(InvalidLayout, match="there is a link"), layout.read(layer) as opened:
+    with pytest.raises(InvalidLayout, match="there is a link"), layout.fetch_blob(layer) as opened:
         layout.tags()
-        list(opened.with_heartbeats())
+        list(opened.blocks())
     with pytest.raises(InvalidLayout, match="there is a link"):
-        layout.push(BytesBlob(b"new", OCI_LAYER)) if what in {"blobs", "sha256"} else push(
+        layout.push(InMemoryBlob(b"new", OCI_LAYER)) if what in {"blobs", "sha256"} else push(
             layout, Layout(layout.path).tree("v1"), "v2"
         )
 
@@ -390,7 +390,7 @@ def test_what_is_no_regular_file_is_refused(layout: Layout) -> None:
     blobs.rename(layout.path / "elsewhere")
     blobs.touch()
     with pytest.raises((InvalidLayout, NotADirectoryError)):
-        layout.push(BytesBlob(b"new", OCI_LAYER))
+        layout.push(InMemoryBlob(b"new", OCI_LAYER))
 
 
 # --- Bytes
@@ -405,16 +405,16 @@ def damage(layout: Layout, digest: Digest, data: bytes) -> None:
 
 
 def drain(layout: Layout, descriptor: Descriptor) -> bytes:
-    with layout.read(descriptor) as opened:
-        return b"".join(opened.with_heartbeats())
+    with layout.fetch_blob(descriptor) as opened:
+        return b"".join(opened.blocks())
 
 
 def test_a_blob_is_read_and_verified(layout: Layout) -> None:
     """Other bytes are a DigestMismatch at the end, another size is a CorruptBlob: never silence."""
-    described = layout.push(BytesBlob(b"abc", OCI_LAYER))
+    described = layout.push(InMemoryBlob(b"abc", OCI_LAYER))
     assert drain(layout, described) == b"abc"
     with layout.blob(described.digest) as opened:
-        assert b"".join(opened.with_heartbeats()) == b"abc"
+        assert b"".join(opened.blocks()) == b"abc"
     embedded = Descriptor(OCI_LAYER, Digest.of(b"in"), 2, data=b"in")
     assert drain(layout, embedded) == b"in"
     damage(layout, described.digest, b"abd")
@@ -425,7 +425,7 @@ def test_a_blob_is_read_and_verified(layout: Layout) -> None:
         [f"delete {blob_file(layout, described.digest)} and copy the image there again"],
     )
     blob_file(layout, described.digest).unlink()
-    assert layout.push(BytesBlob(b"abc", OCI_LAYER)) == described
+    assert layout.push(InMemoryBlob(b"abc", OCI_LAYER)) == described
     assert drain(layout, described) == b"abc"
     damage(layout, described.digest, b"ab")
     with pytest.raises(CorruptBlob, match="has 2 bytes, where its descriptor says 3"):
@@ -435,13 +435,13 @@ def test_a_blob_is_read_and_verified(layout: Layout) -> None:
         drain(layout, described)
     with pytest.raises(CorruptBlob, match=f"blob {OTHER} is missing in"):
         drain(layout, Descriptor(OCI_LAYER, OTHER, 5))
-    with pytest.raises(NoSuchImage, match=f"there is no blob {OTHER} in"):
+    with pytest.raises(ImageNotFound, match=f"there is no blob {OTHER} in"):
         layout.blob(OTHER)
 
 
 def test_a_damaged_blob_is_written_anew(layout: Layout) -> None:
     """One of another size is not there."""
-    blob = BytesBlob(b"abc", OCI_LAYER)
+    blob = InMemoryBlob(b"abc", OCI_LAYER)
     described = layout.push(blob)
     damage(layout, described.digest, b"")
     assert layout.push(blob) == described
@@ -472,7 +472,7 @@ class Lie:
         self._data = data
 
     def open(self) -> object:
-        return BytesBlob(self._data, OCI_LAYER).open()
+        return InMemoryBlob(self._data, OCI_LAYER).open()
 
 
 @pytest.mark.parametrize(
@@ -512,7 +512,7 @@ def test_a_push_that_is_given_up_leaves_nothing(layout: Layout) -> None:
 
     with layout.writing():
         with pytest.raises(KeyboardInterrupt):
-            layout.push(BytesBlob(b"abc", OCI_LAYER), watch)
+            layout.push(InMemoryBlob(b"abc", OCI_LAYER), watch)
         assert (blobs(layout), scratch(layout)) == (set(), [])
 
 
@@ -550,7 +550,7 @@ def test_a_new_layout_stays_where_it_is_used(layout: Layout) -> None:
     held.__exit__(None, None, None)
     again = Layout(layout.path.parent / "blob")
     with pytest.raises(KeyboardInterrupt), again.writing():
-        again.push(BytesBlob(b"abc", OCI_LAYER))
+        again.push(InMemoryBlob(b"abc", OCI_LAYER))
         raise KeyboardInterrupt
     assert len(blobs(again)) == 1
     again = Layout(layout.path.parent / "session")
@@ -622,7 +622,7 @@ def test_a_full_disk_is_an_error_of_this_machine(
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", full)
         with pytest.raises(OSError, match="No space left on device") as found:
-            layout.push(BytesBlob(b"abc", OCI_LAYER))
+            layout.push(InMemoryBlob(b"abc", OCI_LAYER))
     assert found.value.filename == str(layout.path)
     assert (blobs(layout), scratch(layout)) == (set(), [])
 
@@ -645,7 +645,7 @@ def test_what_takes_a_file_s_place_is_on_the_device(
 
     monkeypatch.setattr(os, "replace", named)
     monkeypatch.setattr(os, "fsync", synced)
-    described = layout.push(BytesBlob(b"abc", OCI_LAYER))
+    described = layout.push(InMemoryBlob(b"abc", OCI_LAYER))
     layout.tag("v1", "v2")
     assert done == [described.digest.encoded, "sync", "index.json"]
 
@@ -654,7 +654,7 @@ def test_a_write_of_a_part_goes_on(layout: Layout, monkeypatch: pytest.MonkeyPat
     """write(2) may take fewer bytes than it is given."""
     whole = os.write
     monkeypatch.setattr(os, "write", lambda file, data: whole(file, data[:2]))
-    assert drain(layout, layout.push(BytesBlob(b"abcde", OCI_LAYER))) == b"abcde"
+    assert drain(layout, layout.push(InMemoryBlob(b"abcde", OCI_LAYER))) == b"abcde"
 
 
 def test_a_manifest_without_its_blobs_is_not_taken(layout: Layout) -> None:
@@ -663,31 +663,31 @@ def test_a_manifest_without_its_blobs_is_not_taken(layout: Layout) -> None:
     push(layout, made, "v1")
     other = Layout(layout.path.parent / "other")
     with pytest.raises(CorruptBlob, match=f"{made.manifest.config.digest} is missing in") as found:
-        other.put(made.manifest, "v1")
+        other.push_manifest(made.manifest, "v1")
     assert found.value.side == "local"
     assert not other.path.exists()
     children = Index.new([made.descriptor])
     with pytest.raises(CorruptBlob, match=f"{made.digest} is missing in"):
-        other.put(children, "v1")
+        other.push_manifest(children, "v1")
 
 
 def test_a_manifest_is_there_with_all_below_it_or_not(layout: Layout) -> None:
     """What nobody names may go at any time; what lacks a blob is pushed again."""
     made = index(layout)
     push(layout, made, "all")
-    assert layout.holds(made.descriptor)
+    assert layout.exists(made.descriptor)
     child = made.index.manifests[0]
     layout.untag("amd64")
     layout.delete(child.digest)
-    assert layout.holds(child)
+    assert layout.exists(child)
     layer = next(layout.tree("all").children).manifest.layers[0]  # type: ignore[union-attr] # an image
     (layout.path / "blobs" / "sha256" / layer.digest.encoded).unlink()
-    assert not layout.holds(made.descriptor)
+    assert not layout.exists(made.descriptor)
     again = Layout(layout.path.parent / "again")
     push(again, image("a"), "v1")
     found = again.resolve("v1")
     again.delete(found.digest)
-    assert not again.holds(found)
+    assert not again.exists(found)
     push(again, image("a"), "v1")
     assert again.tags() == ("v1",)
 
@@ -702,10 +702,10 @@ def test_a_damaged_manifest_is_written_anew(layout: Layout) -> None:
         raw = blob_file(layout, digest).read_bytes()
         for bad in (raw.replace(b"2", b"3", 1), raw[:-1] + b"]", b""):
             damage(layout, digest, bad)
-            assert not layout.holds(made.descriptor)
+            assert not layout.exists(made.descriptor)
             push(layout, other.tree("all"), "all")
             assert blob_file(layout, digest).read_bytes() == raw
-    assert layout.holds(made.descriptor)
+    assert layout.exists(made.descriptor)
 
 
 def nested(layout: Layout, count: int, width: int) -> Index:
@@ -723,8 +723,8 @@ def nested(layout: Layout, count: int, width: int) -> Index:
 def test_indexes_in_indexes_are_read_once_each(layout: Layout, count: int, width: int) -> None:
     """However deep they are, and however often one is listed."""
     made = nested(layout, count, width)
-    layout.put(made, "all")
-    assert layout.holds(made.descriptor)
+    layout.push_manifest(made, "all")
+    assert layout.exists(made.descriptor)
 
 
 def test_all_images_are_one_index_byte_for_byte(layout: Layout) -> None:
@@ -753,7 +753,7 @@ def test_referrers_are_found_by_their_subject(layout: Layout) -> None:
 
 def list_other(layout: Layout) -> None:
     """List in index.json what is no manifest, as another program may."""
-    described = layout.push(BytesBlob(b"<x/>", "application/xml"))
+    described = layout.push(InMemoryBlob(b"<x/>", "application/xml"))
     document = json.loads((layout.path / "index.json").read_bytes())
     document["manifests"].append(described.to_dict())
     (layout.path / "index.json").write_text(json.dumps(document))

@@ -43,7 +43,7 @@ def test_an_index_larger_than_a_manifest_is_read_and_changed(tmp_path: Path) -> 
     push(layout, image, "first")
     assert fill(layout, image, COUNT) > MAX_SIZE
     assert len(layout.tags()) == COUNT
-    layout.put(image.manifest, "new")
+    layout.push_manifest(image.manifest, "new")
     layout.tag("new", "newer")
     layout.untag("v0")
     assert len(Layout(tmp_path).tags()) == COUNT + 1
