@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from brolga.wire.upload.known_registries import KNOWN_REGISTRIES
+from brolga.protocol.upload.known_registries import KNOWN_REGISTRIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from brolga.wire.upload.known_registries import KnownRegistry
+    from brolga.protocol.upload.known_registries import KnownRegistry
 
 __all__ = ["as_hosted", "row_of"]
 
