@@ -603,7 +603,7 @@ def test_a_failure_of_the_source_cancels_the_session_and_comes_out_as_it_was(
 
 
 @pytest.mark.parametrize(
-    ("reply", "session"),
+    ("response", "session"),
     [
         (None, FIRST),
         (NEXT, SECOND),
@@ -1058,7 +1058,7 @@ def test_a_blob_that_is_not_mounted_gets_a_session(location: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "kind"),
+    ("response", "kind"),
     [
         (Response(202), ProtocolViolation),
         (Response(202, {"location": "http://registry.example/u"}), ProtocolViolation),

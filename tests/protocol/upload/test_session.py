@@ -296,7 +296,8 @@ def test_what_is_stored_is_ours(code: int, headers: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "reply", [Response(201, OTHER), Response(400, body=b'{"errors": [{"code": "DIGEST_INVALID"}]}')]
+    "response",
+    [Response(201, OTHER), Response(400, body=b'{"errors": [{"code": "DIGEST_INVALID"}]}')],
 )
 def test_what_is_stored_is_not_ours(response: Response) -> None:
     """DIGEST_INVALID, or another digest: the bytes were changed on the way."""
