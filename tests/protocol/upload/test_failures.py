@@ -1,4 +1,4 @@
-"""wire/upload.py, wire/session.py: what is done when an upload fails, step by step."""
+"""upload/flow.py, upload/session.py: what follows a failed upload, step by step."""
 
 from __future__ import annotations
 
@@ -76,11 +76,13 @@ MISMATCH = Response(400, body=b'{"errors": [{"code": "DIGEST_INVALID"}]}')
 
 
 def upload(
-    body: Known | None = None, style: UploadStrategy | None = None, attempts: int = 3
+    body: Known | None = None, strategy: UploadStrategy | None = None, attempts: int = 3
 ) -> Flow[Descriptor]:
     """Upload BODY, with second tries."""
     way = access(retry=Retry(attempts=attempts))
-    return upload_stream(way, body or Known(BODY), lambda: BLOB, strategy=style or UploadStrategy())
+    return upload_stream(
+        way, body or Known(BODY), lambda: BLOB, strategy=strategy or UploadStrategy()
+    )
 
 
 def asked(session: str, pause: float = 0.5) -> Request:
@@ -110,7 +112,7 @@ def again(pause: float = 0.5) -> tuple[Step, Step, Step]:
 
 @pytest.mark.parametrize("status", [200, 202, 204])
 @pytest.mark.parametrize("end", ["0-1", "bytes=0-1"])
-def test_a_cut_stream_goes_on_where_the_registry_is(end: str, status: int) -> None:
+def test_upload_resumes_at_the_offset_after_a_cut_patch(end: str, status: int) -> None:
     """GET of the session tells the Range that is there (Pushing a blob in chunks, end-13)."""
     assert (
         play(
@@ -126,7 +128,7 @@ def test_a_cut_stream_goes_on_where_the_registry_is(end: str, status: int) -> No
 
 
 @pytest.mark.parametrize("end", ["0-0", "0--1", "bytes=0--1"])
-def test_a_registry_that_has_nothing_gets_it_all(end: str) -> None:
+def test_upload_sends_all_bytes_if_the_range_is_empty(end: str) -> None:
     """In distribution 2.8 it is 0-0 for nothing as for one byte, Quay `bytes=0--1`."""
     play(
         upload(),
@@ -138,7 +140,7 @@ def test_a_registry_that_has_nothing_gets_it_all(end: str) -> None:
     )
 
 
-def test_a_registry_that_has_it_all_gets_no_more() -> None:
+def test_upload_sends_no_patch_if_the_range_is_complete() -> None:
     """The answer alone was lost: a PATCH sent again would be appended (jib#4526)."""
     play(
         upload(),
@@ -149,7 +151,7 @@ def test_a_registry_that_has_it_all_gets_no_more() -> None:
     )
 
 
-def test_a_session_that_does_not_say_where_it_is_stays_there() -> None:
+def test_upload_keeps_the_url_if_the_status_has_no_location() -> None:
     """Quay's answer to the question has no Location."""
     play(
         upload(),
@@ -161,7 +163,7 @@ def test_a_session_that_does_not_say_where_it_is_stays_there() -> None:
 
 
 @pytest.mark.parametrize("answer", [Response(429), Response(503)])
-def test_a_closing_that_was_refused_is_tried_again(answer: Response) -> None:
+def test_upload_repeats_put_after_429_or_503(answer: Response) -> None:
     """A whole stream is not thrown away for a moment's refusal."""
     play(
         upload(),
@@ -173,7 +175,7 @@ def test_a_closing_that_was_refused_is_tried_again(answer: Response) -> None:
     )
 
 
-def test_an_early_success_is_asked_for_the_rest() -> None:
+def test_upload_resumes_after_an_early_success_of_patch() -> None:
     """An answer before the end of the stream cannot have seen all of it."""
     early = Response(202, {"location": SECOND}, sent=2, complete=False)
     play(
@@ -186,7 +188,7 @@ def test_an_early_success_is_asked_for_the_rest() -> None:
     )
 
 
-def test_a_token_that_died_in_the_stream_is_renewed_by_the_question() -> None:
+def test_upload_renews_token_by_the_query_after_401_to_patch() -> None:
     """The question is no stream: its 401 is answered, and the rest goes out with the new token."""
     bearer = "Bearer t1"
     play(
@@ -201,7 +203,7 @@ def test_a_token_that_died_in_the_stream_is_renewed_by_the_question() -> None:
     )
 
 
-def test_a_stream_that_is_refused_again_and_again_is_unauthorized() -> None:
+def test_upload_raises_unauthorized_after_repeated_401_to_patch() -> None:
     """A renewal each time, and no endless loop."""
     refused = Response(401, BEARER)
     play(
@@ -238,7 +240,7 @@ def test_a_stream_that_is_refused_again_and_again_is_unauthorized() -> None:
         TransportError("no", reason="certificate"),
     ],
 )
-def test_an_offset_that_is_not_known_is_not_written_to(answer: Answer) -> None:
+def test_upload_restarts_if_the_query_gives_no_valid_offset(answer: Answer) -> None:
     """Nothing ambiguous is trusted: a new session from the first byte, without another pause."""
     play(
         upload(),
@@ -250,10 +252,10 @@ def test_an_offset_that_is_not_known_is_not_written_to(answer: Answer) -> None:
     )
 
 
-def test_an_offset_behind_what_was_acknowledged_counts_as_that() -> None:
+def test_upload_resumes_at_acknowledged_bytes_if_the_range_is_behind() -> None:
     """ECR's Range stays at the first chunk (aws/containers-roadmap#2831)."""
     play(
-        upload(style=UploadStrategy(chunk_size=2)),
+        upload(strategy=UploadStrategy(chunk_size=2)),
         (POST, ACCEPTED),
         (chunk(FIRST, 0, b"bl"), Response(202, {"location": SECOND})),
         (chunk(SECOND, 2, b"ob"), CUT),
@@ -263,11 +265,11 @@ def test_an_offset_behind_what_was_acknowledged_counts_as_that() -> None:
     )
 
 
-def test_a_session_that_is_not_worth_asking_is_not_asked() -> None:
+def test_upload_restarts_without_a_query_if_the_strategy_never_resumes() -> None:
     """A PATCH that was cut ends its session in zot; ACR cannot resume."""
-    style = UploadStrategy(resumes=False)
+    strategy = UploadStrategy(resumes=False)
     play(
-        upload(style=style),
+        upload(strategy=strategy),
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         (delete(FIRST), GONE),
@@ -286,12 +288,12 @@ def test_a_session_that_is_not_worth_asking_is_not_asked() -> None:
         Response(400, body=b'{"errors": [{"code": "SIZE_INVALID"}]}'),
     ],
 )
-def test_a_session_that_is_lost_is_not_asked(answer: Response) -> None:
+def test_upload_restarts_without_a_query_if_the_session_is_lost(answer: Response) -> None:
     """docker-registry 2.8 cancels a session that it is asked for at a stale Location."""
     play(upload(), (POST, ACCEPTED), (patch(BODY), answer), (delete(FIRST), GONE), *again())
 
 
-def test_a_post_without_an_answer_is_made_again() -> None:
+def test_upload_repeats_post_after_a_cut() -> None:
     """No byte went out: nothing is lost but a session that nobody knows."""
     play(upload(), (POST, CUT), *again())
 
@@ -299,7 +301,7 @@ def test_a_post_without_an_answer_is_made_again() -> None:
 @pytest.mark.parametrize(
     ("status", "kind"), [(401, Unauthorized), (403, Denied), (404, NotFound), (413, RegistryError)]
 )
-def test_a_post_that_is_refused_is_told(status: int, kind: type[BrolgaError]) -> None:
+def test_upload_raises_the_error_of_a_refused_post(status: int, kind: type[BrolgaError]) -> None:
     """A repository that is not there does not appear by asking again."""
     play(upload(), (POST, Response(status)), error=kind)
 
@@ -313,12 +315,12 @@ def test_a_post_that_is_refused_is_told(status: int, kind: type[BrolgaError]) ->
         (TransportError("no", reason="certificate"), UploadInterrupted),
     ],
 )
-def test_what_does_not_pass_is_told(answer: Answer, kind: type[BrolgaError]) -> None:
+def test_upload_raises_a_permanent_error_of_patch(answer: Answer, kind: type[BrolgaError]) -> None:
     """The same request gets the same answer."""
     play(upload(), (POST, ACCEPTED), (patch(BODY), answer), (delete(FIRST), GONE), error=kind)
 
 
-def test_other_bytes_in_a_session_that_went_on_are_sent_anew() -> None:
+def test_upload_restarts_after_a_mismatch_in_a_resumed_session() -> None:
     """An offset was wrong: the registry's comparison of the digest finds it."""
     play(
         upload(),
@@ -332,17 +334,17 @@ def test_other_bytes_in_a_session_that_went_on_are_sent_anew() -> None:
     )
 
 
-def test_other_bytes_in_one_session_are_a_mismatch() -> None:
+def test_upload_raises_a_mismatch_in_a_session_without_resume() -> None:
     """No offset can be wrong there: something changes the bytes on the way."""
     steps: list[Step] = [(POST, ACCEPTED), (patch(BODY), NEXT), (put(), MISMATCH)]
     play(upload(), *steps, (delete(SECOND), GONE), error=DigestMismatch)
 
 
-def test_attempts_are_bounded_and_the_last_failure_is_told() -> None:
+def test_upload_raises_the_last_failure_after_all_attempts() -> None:
     """Setbacks without a byte more are counted over sessions."""
     last = TransportError("the last one", reason="cut", sent=1)
     error = play(
-        upload(style=UploadStrategy(resumes=False)),
+        upload(strategy=UploadStrategy(resumes=False)),
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         (delete(FIRST), GONE),
@@ -358,7 +360,7 @@ def test_attempts_are_bounded_and_the_last_failure_is_told() -> None:
     assert error.__cause__ is last
 
 
-def test_the_registrys_wish_to_wait_is_honoured() -> None:
+def test_upload_waits_for_retry_after_within_the_limit() -> None:
     """Retry-After, before the question; one that is too long is the refusal itself."""
     steps: list[Step] = [(POST, ACCEPTED), (patch(BODY), Response(429, {"retry-after": "9"}))]
     play(upload(), *steps, (asked(FIRST, 9.0), has("0-3")), (put(THIRD), CREATED))
@@ -369,7 +371,7 @@ def test_the_registrys_wish_to_wait_is_honoured() -> None:
 # --- Bytes that are gone
 
 
-def test_bytes_that_are_gone_cannot_go_out_again() -> None:
+def test_upload_raises_not_replayable_if_bytes_after_the_offset_are_gone() -> None:
     """Nothing half-read can be committed: the session is given up, and its cause is told."""
     error = play(
         upload(Known(BODY, replayable_from=3)),
@@ -384,7 +386,7 @@ def test_bytes_that_are_gone_cannot_go_out_again() -> None:
     assert isinstance(error.__cause__, UploadInterrupted)
 
 
-def test_bytes_that_are_gone_need_no_new_session() -> None:
+def test_upload_opens_no_session_if_the_first_bytes_are_gone() -> None:
     """A new session would begin with the first byte."""
     play(
         upload(Known(BODY, replayable_from=1)),
@@ -396,7 +398,7 @@ def test_bytes_that_are_gone_need_no_new_session() -> None:
     )
 
 
-def test_the_window_is_enough_where_the_registry_is_in_it() -> None:
+def test_upload_resumes_if_the_offset_is_in_the_window() -> None:
     """What is kept begins where the registry is: exactly enough."""
     play(
         upload(Known(BODY, replayable_from=2)),
@@ -411,10 +413,10 @@ def test_the_window_is_enough_where_the_registry_is_in_it() -> None:
 # --- Smaller requests
 
 
-def test_a_request_that_is_too_large_is_made_in_chunks() -> None:
+def test_upload_sends_chunks_after_413() -> None:
     """413, and no header tells a maximum (distribution-spec#485): smaller ones, from the start."""
     play(
-        upload(style=UploadStrategy(fallback_chunk_size=3, min_chunk_size=1)),
+        upload(strategy=UploadStrategy(fallback_chunk_size=3, min_chunk_size=1)),
         (POST, ACCEPTED),
         (patch(BODY), Response(413, complete=False)),
         (delete(FIRST), GONE),
@@ -426,14 +428,14 @@ def test_a_request_that_is_too_large_is_made_in_chunks() -> None:
 
 
 @pytest.mark.parametrize("status", [411, 501])
-def test_a_proxy_without_chunked_coding_gets_requests_of_known_length(status: int) -> None:
+def test_upload_sends_chunks_after_411_or_501(status: int) -> None:
     """411 Length Required (RFC 9110, 15.5.12); 501 for a coding that it does not understand.
 
     "A server that receives a request message with a transfer coding it does not understand SHOULD
     respond with 501" (RFC 9112, section 6.1).
     """
     play(
-        upload(style=UploadStrategy(fallback_chunk_size=3, min_chunk_size=1)),
+        upload(strategy=UploadStrategy(fallback_chunk_size=3, min_chunk_size=1)),
         (POST, ACCEPTED),
         (patch(BODY), Response(status, complete=False)),
         (delete(FIRST), GONE),
@@ -445,12 +447,12 @@ def test_a_proxy_without_chunked_coding_gets_requests_of_known_length(status: in
 
 
 @pytest.mark.parametrize("status", [411, 501])
-def test_a_chunk_that_is_refused_for_its_coding_is_told(status: int) -> None:
+def test_upload_raises_411_or_501_to_a_chunk(status: int) -> None:
     """It has a Content-Length: there is no other way to send it."""
     steps: list[Step] = [(POST, ACCEPTED), (chunk(FIRST, 0, b"blob"), Response(status))]
     refused = delete(FIRST), GONE
     play(
-        upload(style=UploadStrategy(chunk_size=8)),
+        upload(strategy=UploadStrategy(chunk_size=8)),
         *steps,
         refused,
         error=RegistryError,
@@ -459,42 +461,42 @@ def test_a_chunk_that_is_refused_for_its_coding_is_told(status: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "style", [UploadStrategy(fallback_chunk_size=0), UploadStrategy(chunk_size=1 << 20)]
+    "strategy", [UploadStrategy(fallback_chunk_size=0), UploadStrategy(chunk_size=1 << 20)]
 )
-def test_where_nothing_is_smaller_it_is_told(style: UploadStrategy) -> None:
+def test_upload_raises_413_if_nothing_is_smaller(strategy: UploadStrategy) -> None:
     """GAR takes no chunks; and there is a smallest one."""
-    first = chunk(FIRST, 0, b"blob") if style.chunk_size else patch(BODY)
+    first = chunk(FIRST, 0, b"blob") if strategy.chunk_size else patch(BODY)
     steps: list[Step] = [(POST, ACCEPTED), (first, Response(413)), (delete(FIRST), GONE)]
-    play(upload(style=style), *steps, error=RegistryError, match="413")
+    play(upload(strategy=strategy), *steps, error=RegistryError, match="413")
 
 
-def test_chunks_are_halved_to_a_bound() -> None:
+def test_with_smaller_chunks_halves_to_the_minimum() -> None:
     """Halve and begin again: 32, 16, 8, 4, 2, 1 MiB."""
-    style, sizes = UploadStrategy(), []
-    while style.can_shrink:
-        style = style.with_smaller_chunks()
-        sizes.append(style.chunk_size >> 20)
+    strategy, sizes = UploadStrategy(), []
+    while strategy.can_shrink:
+        strategy = strategy.with_smaller_chunks()
+        sizes.append(strategy.chunk_size >> 20)
     assert sizes == [32, 16, 8, 4, 2, 1]
     assert UploadStrategy(chunk_size=(1 << 20) + 1).with_smaller_chunks().chunk_size == 1 << 20
 
 
-def test_the_last_chunk_may_go_with_the_put() -> None:
+def test_upload_sends_the_last_chunk_in_put_if_the_strategy_says_so() -> None:
     """ECR wants the last chunk in the PUT, with its place."""
     headers = {"Content-Type": "application/octet-stream", "Content-Range": "2-3"}
     closing = Request("PUT", f"{SECOND}&{QUERY}", headers, b"ob", Timeout.LONG)
     play(
-        upload(style=UploadStrategy(chunk_size=2, final_chunk_in_put=True)),
+        upload(strategy=UploadStrategy(chunk_size=2, final_chunk_in_put=True)),
         (POST, ACCEPTED),
         (chunk(FIRST, 0, b"bl"), Response(201, {"location": SECOND, "range": "0-1"})),
         (closing, CREATED),
     )
 
 
-def test_a_stream_that_goes_on_has_its_last_bytes_in_the_put_there() -> None:
+def test_upload_sends_the_last_bytes_of_a_resumed_stream_in_put() -> None:
     """ECR: after several PATCHes the last chunk must ride in the PUT."""
     headers = {"Content-Type": "application/octet-stream", "Content-Range": "3-3"}
     play(
-        upload(style=UploadStrategy(fallback_chunk_size=1, final_chunk_in_put=True)),
+        upload(strategy=UploadStrategy(fallback_chunk_size=1, final_chunk_in_put=True)),
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         (asked(FIRST), has("0-1", SECOND)),
@@ -503,12 +505,12 @@ def test_a_stream_that_goes_on_has_its_last_bytes_in_the_put_there() -> None:
     )
 
 
-def test_a_last_chunk_that_was_lost_goes_out_again() -> None:
+def test_upload_repeats_put_with_the_last_chunk_after_a_cut() -> None:
     """What goes with the PUT is acknowledged by the blob alone."""
     headers = {"Content-Type": "application/octet-stream", "Content-Range": "2-3"}
     closing = Request("PUT", f"{SECOND}&{QUERY}", headers, b"ob", Timeout.LONG)
     play(
-        upload(style=UploadStrategy(chunk_size=2, final_chunk_in_put=True)),
+        upload(strategy=UploadStrategy(chunk_size=2, final_chunk_in_put=True)),
         (POST, ACCEPTED),
         (chunk(FIRST, 0, b"bl"), Response(201, {"location": SECOND})),
         (closing, TransportError("cut", reason="cut")),
@@ -518,12 +520,12 @@ def test_a_last_chunk_that_was_lost_goes_out_again() -> None:
     )
 
 
-def test_a_last_chunk_that_arrived_does_not_go_out_again() -> None:
+def test_upload_repeats_put_without_the_last_chunk_if_it_arrived() -> None:
     """The PUT failed after its bytes were stored: the next one is empty."""
     headers = {"Content-Type": "application/octet-stream", "Content-Range": "2-3"}
     closing = Request("PUT", f"{SECOND}&{QUERY}", headers, b"ob", Timeout.LONG)
     play(
-        upload(style=UploadStrategy(chunk_size=2, final_chunk_in_put=True)),
+        upload(strategy=UploadStrategy(chunk_size=2, final_chunk_in_put=True)),
         (POST, ACCEPTED),
         (chunk(FIRST, 0, b"bl"), Response(201, {"location": SECOND})),
         (closing, Response(503)),
@@ -532,21 +534,21 @@ def test_a_last_chunk_that_arrived_does_not_go_out_again() -> None:
     )
 
 
-def test_an_empty_stream_has_no_chunk() -> None:
+def test_upload_sends_no_chunk_of_an_empty_stream() -> None:
     """Nothing to send is nothing to place: an empty PUT."""
     empty = Known((), bytes_read=0, ended=False)
     play(upload(empty, UploadStrategy(chunk_size=2)), (POST, ACCEPTED), (put(FIRST), CREATED))
 
 
 @pytest.mark.parametrize(("said", "size"), [("1", 2), ("3", 3), ("x", 2), ("", 2), ("9" * 9, 2)])
-def test_a_registry_may_want_larger_chunks(said: str, size: int) -> None:
+def test_upload_obeys_oci_chunk_min_length_within_the_limit(said: str, size: int) -> None:
     """OCI-Chunk-Min-Length (Pushing a blob in chunks), to a bound.
 
     A chunk is held in memory: the peer does not choose how much (GHSA-f36w-mj3v-6jqv).
     """
     data = b"blob"
     play(
-        upload(style=UploadStrategy(chunk_size=2)),
+        upload(strategy=UploadStrategy(chunk_size=2)),
         (POST, Response(202, {"location": FIRST, "oci-chunk-min-length": said})),
         (chunk(FIRST, 0, data[:size]), Response(202, {"location": SECOND})),
         (chunk(SECOND, size, data[size:]), Response(202, {"location": SECOND})),
@@ -554,11 +556,11 @@ def test_a_registry_may_want_larger_chunks(said: str, size: int) -> None:
     )
 
 
-def test_one_byte_that_arrived_after_all_is_found_by_its_refusal() -> None:
+def test_upload_restarts_after_416_to_a_resumed_first_chunk() -> None:
     """0-0 is none or one byte (distribution 2.8): 416 says that it was one. A drawn case."""
     one = Known([b"b"], bytes_read=1)
     play(
-        upload(one, style=UploadStrategy(chunk_size=2)),
+        upload(one, strategy=UploadStrategy(chunk_size=2)),
         (POST, ACCEPTED),
         (chunk(FIRST, 0, b"b"), CUT),
         (asked(FIRST), has("0-0", FIRST)),
@@ -571,10 +573,10 @@ def test_one_byte_that_arrived_after_all_is_found_by_its_refusal() -> None:
 
 
 @pytest.mark.parametrize("answer", [Response(503), CUT])
-def test_a_chunk_without_an_answer_is_asked_for(answer: Answer) -> None:
+def test_upload_queries_the_session_after_a_failed_chunk(answer: Answer) -> None:
     """It may have arrived: sent again blindly, it would be there twice."""
     play(
-        upload(style=UploadStrategy(chunk_size=2)),
+        upload(strategy=UploadStrategy(chunk_size=2)),
         (POST, ACCEPTED),
         (chunk(FIRST, 0, b"bl"), answer),
         (asked(FIRST), has("0-1")),
@@ -583,10 +585,10 @@ def test_a_chunk_without_an_answer_is_asked_for(answer: Answer) -> None:
     )
 
 
-def test_an_early_success_of_a_chunk_is_asked_for_the_rest() -> None:
+def test_upload_resumes_after_an_early_success_of_a_chunk() -> None:
     """An answer before a chunk's end cannot have seen all of it, as with a stream."""
     play(
-        upload(style=UploadStrategy(chunk_size=2)),
+        upload(strategy=UploadStrategy(chunk_size=2)),
         (POST, ACCEPTED),
         (chunk(FIRST, 0, b"bl"), Response(202, {"location": SECOND}, sent=0, complete=False)),
         (asked(FIRST), has("0-0")),
@@ -596,10 +598,10 @@ def test_an_early_success_of_a_chunk_is_asked_for_the_rest() -> None:
     )
 
 
-def test_chunks_that_were_cut_are_an_interruption() -> None:
+def test_upload_raises_interrupted_after_a_cut_chunk() -> None:
     """What a 2xx acknowledged is told."""
     error = play(
-        upload(style=UploadStrategy(chunk_size=2), attempts=1),
+        upload(strategy=UploadStrategy(chunk_size=2), attempts=1),
         (POST, ACCEPTED),
         (chunk(FIRST, 0, b"bl"), Response(202, {"location": SECOND})),
         (chunk(SECOND, 2, b"ob"), CUT),
@@ -609,7 +611,7 @@ def test_chunks_that_were_cut_are_an_interruption() -> None:
     assert (error.sent, error.acknowledged) == (4, 2)
 
 
-def test_bytes_at_hand_go_out_again() -> None:
+def test_upload_bytes_restarts_after_a_cut_put() -> None:
     """All of them are kept, and they are few: a new session needs no question."""
     octets = {"Content-Type": "application/octet-stream"}
     whole = Request("PUT", f"{FIRST}&{QUERY}", octets, b"blob", Timeout.LONG)
@@ -629,7 +631,7 @@ def test_bytes_at_hand_go_out_again() -> None:
 
 
 @pytest.mark.parametrize("lost", [CUT, Response(408), Response(500), Response(502), Response(504)])
-def test_a_commit_that_takes_its_time_is_asked_for_again(lost: Answer) -> None:
+def test_upload_finds_the_blob_by_repeated_head_after_a_lost_put(lost: Answer) -> None:
     """A large blob is committed after its proxy's patience (goharbor/harbor#19573)."""
     play(
         upload(),
@@ -643,7 +645,7 @@ def test_a_commit_that_takes_its_time_is_asked_for_again(lost: Answer) -> None:
     )
 
 
-def test_a_question_without_an_answer_ends_the_asking() -> None:
+def test_upload_queries_the_session_after_a_head_without_an_answer() -> None:
     """The question has attempts of its own: who does not answer them is asked for the session."""
     play(
         upload(attempts=2),
@@ -658,14 +660,14 @@ def test_a_question_without_an_answer_ends_the_asking() -> None:
 
 
 @pytest.mark.parametrize("lost", [CUT, Response(408), Response(500), Response(504)])
-def test_a_session_that_a_commit_ended_is_not_begun_again(lost: Answer) -> None:
+def test_upload_finds_the_blob_if_the_session_is_gone_after_a_lost_put(lost: Answer) -> None:
     """Its 404 may say that the PUT did its work: the blob is asked for before a byte goes again."""
     there = Response(200, {"content-length": "4"})
     steps = (POST, ACCEPTED), (patch(BODY), NEXT), (put(), lost), *NOT_THERE
     play(upload(), *steps, (asked(SECOND), Response(404)), (HEAD, there), (delete(SECOND), GONE))
 
 
-def test_a_second_closing_that_finds_no_session_asks_for_the_blob() -> None:
+def test_upload_finds_the_blob_after_404_to_the_second_put() -> None:
     """The first PUT was still under way, and ended the session after all."""
     play(
         upload(),
@@ -681,7 +683,7 @@ def test_a_second_closing_that_finds_no_session_asks_for_the_blob() -> None:
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_refused_closing_that_did_its_work_all_the_same_is_found(status: int) -> None:
+def test_upload_finds_the_blob_if_the_session_is_gone_after_a_refused_put(status: int) -> None:
     """The session is gone, and the bytes too: before that is told, the blob is asked for, once."""
     steps: list[Step] = [
         (POST, ACCEPTED),
@@ -695,7 +697,7 @@ def test_a_refused_closing_that_did_its_work_all_the_same_is_found(status: int) 
     play(upload(Known(BODY, replayable_from=4)), *steps, *gone, error=StreamNotReplayable)
 
 
-def test_the_last_refusal_of_a_closing_is_not_believed_either() -> None:
+def test_upload_asks_for_the_blob_before_it_raises_the_last_refusal_of_put() -> None:
     """There is no further try: before that is told, the blob is asked for."""
     steps: list[Step] = [(POST, ACCEPTED), (patch(BODY), NEXT), (put(), Response(503))]
     there = (HEAD, Response(200, {"content-length": "4"})), (delete(SECOND), GONE)
@@ -715,7 +717,7 @@ SECOND_PUT = (
 
 
 @pytest.mark.parametrize("answer", SECOND_PUT)
-def test_a_closing_put_that_a_proxy_sent_twice_is_found_by_head(answer: Response) -> None:
+def test_upload_finds_the_blob_after_a_put_that_a_proxy_repeated(answer: Response) -> None:
     """Nginx sends a PUT again whose answer it lost (proxy_next_upstream): the session is gone.
 
     The bytes need not be here any more.
@@ -727,7 +729,7 @@ def test_a_closing_put_that_a_proxy_sent_twice_is_found_by_head(answer: Response
 
 
 @pytest.mark.parametrize("status", [404, 410, 416])
-def test_a_closing_put_that_found_no_session_and_no_blob_is_begun_again(status: int) -> None:
+def test_upload_restarts_if_put_finds_no_session_and_head_no_blob(status: int) -> None:
     """The blob is asked for once, and not shown: the session was lost before."""
     play(
         upload(),
@@ -741,7 +743,7 @@ def test_a_closing_put_that_found_no_session_and_no_blob_is_begun_again(status: 
 
 
 @pytest.mark.parametrize("status", [401, 403, 405, 413])
-def test_a_clean_refusal_of_the_closing_asks_for_no_blob(status: int) -> None:
+def test_upload_sends_no_head_after_a_clean_refusal_of_put(status: int) -> None:
     """Whoever says that nothing may be done is believed."""
     steps: list[Step] = [(POST, ACCEPTED), (patch(BODY), NEXT), (put(), Response(status))]
     requests: list[str] = []
@@ -752,15 +754,30 @@ def test_a_clean_refusal_of_the_closing_asks_for_no_blob(status: int) -> None:
         return answers.pop(0) if answers else GONE
 
     with pytest.raises(RegistryError):
-        drive(upload(style=UploadStrategy(fallback_chunk_size=0), attempts=1), answer)
+        drive(upload(strategy=UploadStrategy(fallback_chunk_size=0), attempts=1), answer)
     assert "HEAD" not in requests
+
+
+def test_upload_finds_the_blob_after_404_to_the_post_that_follows_a_lost_put() -> None:
+    """The commit took longer than its session, and another POST: no session is left to cancel."""
+    steps: list[Step] = [
+        (POST, ACCEPTED),
+        (patch(BODY), NEXT),
+        (put(), Response(503)),
+        (asked(SECOND), Response(404)),
+        (HEAD, Response(404)),
+        (delete(SECOND), GONE),
+        (POST, Response(404)),
+        (HEAD, Response(200, {"content-length": "4"})),
+    ]
+    assert play(upload(), *steps) is BLOB
 
 
 # --- A session that cannot be asked now
 
 
 @pytest.mark.parametrize("answer", [TransportError("no", reason="connect"), Response(503)])
-def test_a_session_that_cannot_be_asked_now_is_asked_later(answer: Answer) -> None:
+def test_upload_repeats_the_query_after_a_transient_failure(answer: Answer) -> None:
     """A registry that restarts has its sessions still: the bytes need not all be here."""
     body = Known(BODY, replayable_from=2)
     play(
@@ -786,7 +803,7 @@ def test_a_session_that_cannot_be_asked_now_is_asked_later(answer: Answer) -> No
     )
 
 
-def test_a_session_that_never_answers_is_left_where_all_bytes_are_kept() -> None:
+def test_upload_restarts_after_three_failed_queries_if_replayable() -> None:
     """A registry may take uploads and have no answer to the question."""
     play(
         upload(attempts=5),
@@ -802,7 +819,7 @@ def test_a_session_that_never_answers_is_left_where_all_bytes_are_kept() -> None
     )
 
 
-def test_a_blob_is_asked_for_a_few_times() -> None:
+def test_upload_sends_three_heads_after_a_lost_put() -> None:
     """Three times: then the session is asked, which tells whether the commit is under way."""
     play(
         upload(attempts=9),
@@ -815,7 +832,7 @@ def test_a_blob_is_asked_for_a_few_times() -> None:
     )
 
 
-def test_what_cannot_be_asked_tells_the_failure_of_the_upload() -> None:
+def test_upload_raises_the_first_failure_if_the_query_fails() -> None:
     """The question's own failure is not what the user has to look at."""
     answer = TransportError("refused", reason="connect")
     error = play(
@@ -833,7 +850,7 @@ def test_what_cannot_be_asked_tells_the_failure_of_the_upload() -> None:
 # --- Progress
 
 
-def test_progress_within_a_session_is_counted_anew() -> None:
+def test_upload_counts_attempts_anew_after_progress() -> None:
     """Bytes that go out again may be cut as often as those of the first time."""
     play(
         upload(attempts=2),
@@ -857,7 +874,7 @@ def test_progress_within_a_session_is_counted_anew() -> None:
     )
 
 
-def test_all_pauses_of_an_upload_are_bounded() -> None:
+def test_upload_raises_after_max_elapsed_time() -> None:
     """A registry that gives a byte more each time does not hold us for ever."""
     way = access(retry=Retry(attempts=2, max_elapsed_s=0.9))
     play(
@@ -871,7 +888,7 @@ def test_all_pauses_of_an_upload_are_bounded() -> None:
     )
 
 
-def test_a_token_that_dies_after_a_cut_is_renewed_too() -> None:
+def test_upload_renews_token_after_401_to_a_resumed_patch() -> None:
     """A 401 counts as any other setback: GitLab's tokens live five minutes."""
     play(
         upload(),
@@ -887,7 +904,7 @@ def test_a_token_that_dies_after_a_cut_is_renewed_too() -> None:
     )
 
 
-def test_a_token_that_expires_is_renewed_before_the_stream_and_before_the_closing() -> None:
+def test_upload_renews_an_expired_token_before_patch_and_put() -> None:
     """No body goes out on a token that is known to die: the clock says so, not a 401."""
     now = [0.0]
     registry = RegistrySession(HOME, None, retry=Retry(attempts=1), clock=lambda: now[0])
@@ -919,7 +936,7 @@ def test_a_token_that_expires_is_renewed_before_the_stream_and_before_the_closin
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_the_wish_to_wait_comes_with_each_refusal(status: int) -> None:
+def test_upload_waits_for_retry_after_of_patch_and_put(status: int) -> None:
     """Retry-After is for 503 as for 429 (RFC 9110, section 10.2.3), after a PATCH and a PUT."""
     wish = Response(status, {"retry-after": "9"})
     play(
@@ -932,7 +949,7 @@ def test_the_wish_to_wait_comes_with_each_refusal(status: int) -> None:
         (put(THIRD), CREATED),
     )
     play(
-        upload(style=UploadStrategy(chunk_size=2)),
+        upload(strategy=UploadStrategy(chunk_size=2)),
         (POST, ACCEPTED),
         (chunk(FIRST, 0, b"bl"), wish),
         (asked(FIRST, 9.0), has("0-1")),
@@ -941,7 +958,7 @@ def test_the_wish_to_wait_comes_with_each_refusal(status: int) -> None:
     )
 
 
-def test_a_wish_to_wait_holds_once() -> None:
+def test_upload_forgets_retry_after_once_it_has_waited() -> None:
     """A later failure is no refusal: it has the pauses of its own."""
     play(
         upload(),
@@ -954,7 +971,7 @@ def test_a_wish_to_wait_holds_once() -> None:
     )
 
 
-def test_a_post_that_is_refused_for_the_rate_waits_as_it_is_asked() -> None:
+def test_upload_waits_for_retry_after_of_post() -> None:
     """The call has its attempts; the upload does not multiply them by its own."""
     refused = Response(429, {"retry-after": "9"})
     play(
@@ -966,7 +983,7 @@ def test_a_post_that_is_refused_for_the_rate_waits_as_it_is_asked() -> None:
     )
 
 
-def test_a_failure_that_was_survived_is_let_go() -> None:
+def test_upload_releases_a_failure_that_it_survived() -> None:
     """Its traceback knows the body, and so all bytes that are kept."""
     failure = TransportError("cut", reason="cut", sent=3)
     gone = weakref.ref(failure)
@@ -980,7 +997,7 @@ def test_a_failure_that_was_survived_is_let_go() -> None:
         gc.enable()
 
 
-def test_a_bad_request_to_what_went_on_is_begun_again() -> None:
+def test_upload_restarts_after_400_to_a_resumed_session() -> None:
     """Not every registry has a code for bytes that are not where they should be."""
     play(
         upload(),
@@ -998,7 +1015,7 @@ def test_a_bad_request_to_what_went_on_is_begun_again() -> None:
 # --- Smaller requests, to their end
 
 
-def test_smaller_requests_are_tried_down_to_the_floor() -> None:
+def test_upload_halves_chunks_down_to_the_minimum_after_each_413() -> None:
     """A proxy's limit may be 1 MiB (nginx): five attempts would end at 2. Nothing is waited for."""
     sizes: list[int] = []
 
@@ -1012,15 +1029,15 @@ def test_smaller_requests_are_tried_down_to_the_floor() -> None:
 
     data = bytes(3 << 20)
     body = Known([data], bytes_read=len(data))
-    drive(upload(body, style=UploadStrategy(fallback_chunk_size=8 << 20), attempts=2), answer)
+    drive(upload(body, strategy=UploadStrategy(fallback_chunk_size=8 << 20), attempts=2), answer)
     assert [size >> 20 for size in sizes] == [0, 3, 3, 2, 1, 1, 1]
 
 
-def test_no_413_goes_below_what_the_registry_wants() -> None:
+def test_upload_keeps_chunks_above_oci_chunk_min_length_after_413() -> None:
     """OCI-Chunk-Min-Length, or a profile's: a smaller chunk would be refused for ever."""
     large = Response(202, {"location": FIRST, "oci-chunk-min-length": "3"})
     play(
-        upload(style=UploadStrategy(chunk_size=4, min_chunk_size=1)),
+        upload(strategy=UploadStrategy(chunk_size=4, min_chunk_size=1)),
         (POST, large),
         (chunk(FIRST, 0, b"blob"), Response(413)),
         (delete(FIRST), GONE),
@@ -1032,7 +1049,7 @@ def test_no_413_goes_below_what_the_registry_wants() -> None:
     )
 
 
-def test_who_wants_one_try_gets_one() -> None:
+def test_upload_raises_413_if_one_attempt_is_allowed() -> None:
     """`--retries 0`: nothing is sent twice, in whatever size."""
     steps: list[Step] = [(POST, ACCEPTED), (patch(BODY), Response(413)), (delete(FIRST), GONE)]
     play(upload(attempts=1), *steps, error=RegistryError, match="413")
@@ -1044,7 +1061,7 @@ def test_who_wants_one_try_gets_one() -> None:
 STALE = TransportError("cut", reason="cut", fresh=False)
 
 
-def test_a_post_on_a_connection_that_was_closed_is_made_at_once() -> None:
+def test_upload_repeats_post_at_once_on_a_stale_connection() -> None:
     """It had been closed before the POST came; a session that was opened all the same is nobody's.
 
     A proxy, or the transport's pool, may be late in noticing (RFC 9112, section 9.3.1).
@@ -1052,7 +1069,7 @@ def test_a_post_on_a_connection_that_was_closed_is_made_at_once() -> None:
     play(upload(attempts=1), (POST, STALE), (POST, ACCEPTED), (patch(BODY), NEXT), (put(), CREATED))
 
 
-def test_a_stream_on_a_connection_that_was_closed_is_not_sent_blindly() -> None:
+def test_upload_queries_the_session_after_patch_on_a_stale_connection() -> None:
     """What arrived of it is not known: the session is asked."""
     play(
         upload(),

@@ -1,4 +1,4 @@
-"""wire/upload.py: one blob's upload, call by call."""
+"""upload: one blob's upload, request by request."""
 
 from __future__ import annotations
 
@@ -93,13 +93,13 @@ def sealed_too_early() -> Descriptor:
 # --- The normal course
 
 
-def test_an_upload_is_post_patch_put() -> None:
+def test_upload_stream_sends_post_patch_put() -> None:
     """A chunked upload: obtain a session, upload, close it (Pushing a blob in chunks)."""
     flow = uploading(access(), BODY, seal)
     assert play(flow, (POST, ACCEPTED), (patch(BODY), NEXT), (put(), CREATED)) is BLOB
 
 
-def test_the_stream_has_no_range_and_the_other_calls_have_an_empty_body() -> None:
+def test_upload_stream_sends_no_content_range() -> None:
     """Docker's form of a stream of unknown length; "Content-Length: 0" is a MUST of the POST."""
     requests: list[Request] = []
     answers = iter([ACCEPTED, NEXT, CREATED])
@@ -114,7 +114,7 @@ def test_the_stream_has_no_range_and_the_other_calls_have_an_empty_body() -> Non
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204])
-def test_a_patch_succeeds_with_each_status_that_registries_use(status: int) -> None:
+def test_upload_stream_accepts_each_success_of_patch(status: int) -> None:
     """The spec says 202; ECR answers 201 (aws/containers-roadmap#2831), JFrog 200 and 204."""
     response = Response(status, {"location": SECOND})
     play(
@@ -126,13 +126,13 @@ def test_a_patch_succeeds_with_each_status_that_registries_use(status: int) -> N
 
 
 @pytest.mark.parametrize("status", [201, 204])
-def test_a_put_succeeds_with_201_or_204(status: int) -> None:
+def test_upload_stream_accepts_201_or_204_to_put(status: int) -> None:
     """The closing of the session MUST be 201 Created; 204 was distribution's answer of old."""
     response = Response(status)
     play(uploading(access(), BODY, seal), (POST, ACCEPTED), (patch(BODY), NEXT), (put(), response))
 
 
-def test_a_range_that_stands_still_is_not_believed() -> None:
+def test_upload_stream_ignores_the_range_of_a_successful_patch() -> None:
     """ECR's Range stays at the first chunk although all is stored (aws/containers-roadmap#2831)."""
     stale = Response(201, {"location": SECOND, "range": "0-0"}, sent=4)
     play(
@@ -143,7 +143,7 @@ def test_a_range_that_stands_still_is_not_believed() -> None:
     )
 
 
-def test_a_patch_without_location_keeps_the_session() -> None:
+def test_upload_stream_keeps_the_url_if_patch_has_no_location() -> None:
     """A Location with each PATCH is the registry's MUST; without one the session has not moved."""
     play(
         uploading(access(), BODY, seal),
@@ -153,7 +153,7 @@ def test_a_patch_without_location_keeps_the_session() -> None:
     )
 
 
-def test_a_session_on_another_host_gets_no_authorization() -> None:
+def test_upload_stream_sends_no_credentials_to_another_host() -> None:
     """An upload Location of another host must not get the credentials (CVE-2026-50151)."""
     away = "https://storage.example/one?sig=x"
     bearer = "Bearer t1"
@@ -174,7 +174,9 @@ def test_a_session_on_another_host_gets_no_authorization() -> None:
         ("https://registry.example.evil.example/u?", "registry.example"),
     ],
 )
-def test_another_port_and_a_longer_name_are_other_origins(away: str, named_by: str) -> None:
+def test_upload_stream_sends_no_credentials_to_another_port_or_longer_name(
+    away: str, named_by: str
+) -> None:
     """Another port is another origin for credentials (GHSA-vh4v-2xq2-g5cg).
 
     It is one that the user did not name: the driver must know who did.
@@ -191,7 +193,7 @@ def test_another_port_and_a_longer_name_are_other_origins(away: str, named_by: s
 
 
 @pytest.mark.parametrize("reason", ["connect", "tls"])
-def test_a_location_that_lost_its_port_is_told_at_once(reason: str) -> None:
+def test_upload_stream_raises_at_once_if_the_location_lost_its_port(reason: str) -> None:
     """The proxy in front did not pass the Host header on: to try again is in vain."""
     lost = "https://registry.example:8443/u?"
     failed = TransportError("cannot connect", reason=reason)
@@ -212,7 +214,7 @@ def test_a_location_that_lost_its_port_is_told_at_once(reason: str) -> None:
 # --- 401 and tokens
 
 
-def test_a_401_to_the_post_is_answered_by_a_token_and_a_second_post() -> None:
+def test_upload_stream_gets_token_after_401_to_post() -> None:
     """The POST has no body and proves the token, before any byte of the stream goes out."""
     bearer = "Bearer t1"
     play(
@@ -226,7 +228,7 @@ def test_a_401_to_the_post_is_answered_by_a_token_and_a_second_post() -> None:
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_401_to_the_stream_never_sends_it_again(whole: bool) -> None:
+def test_upload_stream_sends_no_second_patch_after_401(whole: bool) -> None:
     """A 401 in the middle of a streamed body must not make the client send an empty one.
 
     A stream can be read once: a second PATCH would carry nothing, or the rest, and be committed.
@@ -245,7 +247,7 @@ def test_a_401_to_the_stream_never_sends_it_again(whole: bool) -> None:
     assert [request.method for request in requests] == ["POST", "PATCH", "DELETE"]
 
 
-def test_a_token_that_died_during_the_stream_is_renewed_for_the_put() -> None:
+def test_upload_stream_renews_token_after_401_to_put() -> None:
     """GitLab's tokens live five minutes: a long PATCH ends with a dead one."""
     play(
         uploading(access(), BODY, seal),
@@ -259,7 +261,7 @@ def test_a_token_that_died_during_the_stream_is_renewed_for_the_put() -> None:
     )
 
 
-def test_a_token_that_died_is_renewed_to_cancel_the_session() -> None:
+def test_upload_stream_renews_token_after_401_to_delete() -> None:
     """Clients SHOULD send this request when aborting an upload (Cancel a blob upload)."""
     play(
         uploading(access(), BODY, seal),
@@ -290,7 +292,7 @@ def test_a_token_that_died_is_renewed_to_cancel_the_session() -> None:
         ("/a?x=../..//y", f"{HOME}/a?x=../..//y", None),
     ],
 )
-def test_location_is_resolved_and_its_query_kept(
+def test_upload_stream_resolves_location_and_keeps_its_query(
     said: str, session: str, closing: str | None
 ) -> None:
     """The location MAY be absolute or relative and MAY contain critical query parameters."""
@@ -305,7 +307,7 @@ def test_location_is_resolved_and_its_query_kept(
     )
 
 
-def test_a_location_of_a_query_alone_replaces_the_query() -> None:
+def test_upload_stream_replaces_the_query_by_a_location_of_a_query() -> None:
     """The reference's query is the target's, not joined to the base's (RFC 3986, section 5.2.2)."""
     play(
         uploading(access(), BODY, seal),
@@ -316,7 +318,7 @@ def test_a_location_of_a_query_alone_replaces_the_query() -> None:
 
 
 @pytest.mark.parametrize("headers", [{}, {"location": ""}, {"location": "#part"}])
-def test_a_session_without_location_is_a_violation(headers: dict[str, str]) -> None:
+def test_upload_stream_raises_if_post_has_no_location(headers: dict[str, str]) -> None:
     """The POST's answer MUST include the Location header (POST then PUT)."""
     play(
         uploading(access(), BODY, seal),
@@ -347,7 +349,7 @@ def test_a_session_without_location_is_a_violation(headers: dict[str, str]) -> N
         "https://a.example/u?secret, https://b.example/u",
     ],
 )
-def test_a_location_that_is_not_safe_to_call_is_a_violation(said: str) -> None:
+def test_upload_stream_raises_for_an_unsafe_location(said: str) -> None:
     """A Location may lead out of TLS, inside (CVE-2026-48978), or be no URL at all."""
     error = play(
         uploading(access(USER), BODY, seal),
@@ -358,7 +360,7 @@ def test_a_location_that_is_not_safe_to_call_is_a_violation(said: str) -> None:
     assert "secret" not in str(error)
 
 
-def test_a_bad_location_after_the_stream_cancels_the_session_that_is_known() -> None:
+def test_upload_stream_cancels_at_the_old_url_if_the_new_location_is_bad() -> None:
     """The location to cancel is that of the preceding POST or PATCH (Cancel a blob upload)."""
     play(
         uploading(access(), BODY, seal),
@@ -386,7 +388,7 @@ def test_a_bad_location_after_the_stream_cancels_the_session_that_is_known() -> 
     ],
 )
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_refusal_of_the_stream_is_itself_and_the_session_is_cancelled(
+def test_upload_stream_raises_the_refusal_of_patch_and_cancels(
     status: int, kind: type[BrolgaError], whole: bool
 ) -> None:
     """An error can come while the body is still going out: it is reported as itself."""
@@ -401,7 +403,7 @@ def test_a_refusal_of_the_stream_is_itself_and_the_session_is_cancelled(
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204])
-def test_an_early_success_is_an_interruption(status: int) -> None:
+def test_upload_stream_raises_interrupted_after_an_early_success(status: int) -> None:
     """An answer before the end of the stream cannot have seen all of it: no PUT follows."""
     error = play(
         uploading(access(), BODY, seal),
@@ -415,13 +417,13 @@ def test_an_early_success_is_an_interruption(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 303])
-def test_a_post_that_opens_no_session_is_a_violation(status: int) -> None:
+def test_upload_stream_raises_if_post_opens_no_session(status: int) -> None:
     """Upon success, the response MUST have a code of 202 Accepted (POST then PUT)."""
     play(uploading(access(), BODY, seal), (POST, Response(status)), error=ProtocolViolation)
 
 
 @pytest.mark.parametrize("status", [400, 416, 500, 503])
-def test_a_refusal_of_the_put_is_itself_and_the_session_is_cancelled(status: int) -> None:
+def test_upload_stream_raises_the_refusal_of_put_and_cancels(status: int) -> None:
     """An error of the closing is the registry's own word (Error Codes)."""
     body = b'{"errors": [{"code": "BLOB_UPLOAD_INVALID"}]}'
     error = play(
@@ -437,7 +439,7 @@ def test_a_refusal_of_the_put_is_itself_and_the_session_is_cancelled(status: int
 
 
 @pytest.mark.parametrize("status", [200, 202, 303])
-def test_a_put_that_is_not_confirmed_is_a_violation(status: int) -> None:
+def test_upload_stream_raises_for_an_unexpected_success_of_put(status: int) -> None:
     """The response to a successful closing MUST be 201 Created: a login page's 200 is none."""
     play(
         uploading(access(), BODY, seal),
@@ -453,7 +455,7 @@ def test_a_put_that_is_not_confirmed_is_a_violation(status: int) -> None:
 # --- Cuts
 
 
-def test_a_cut_stream_is_an_interruption() -> None:
+def test_upload_stream_raises_interrupted_after_a_cut() -> None:
     """What was sent is not what arrived: nothing can be committed."""
     error = play(
         uploading(access(), BODY, seal),
@@ -466,7 +468,7 @@ def test_a_cut_stream_is_an_interruption() -> None:
     assert (error.sent, error.acknowledged, error.__cause__) == (3, 0, CUT)
 
 
-def test_a_post_without_an_answer_fails_as_itself() -> None:
+def test_upload_stream_raises_transport_error_of_post() -> None:
     """No session is known, so there is nothing to cancel."""
     play(uploading(access(), BODY, seal), (POST, CUT), error=TransportError)
 
@@ -488,7 +490,7 @@ OTHER = {"docker-content-digest": str(Digest.of(b"other"))}
     ],
 )
 @pytest.mark.parametrize("lost", [CUT, *map(Response, (200, 202, 203, 408, 500, 502, 504, 524))])
-def test_a_put_whose_answer_was_lost_succeeds_where_the_blob_is_there(
+def test_upload_stream_succeeds_after_a_lost_put_if_head_shows_the_blob(
     lost: Answer, said: dict[str, str]
 ) -> None:
     """A commit may outlast a proxy's patience (goharbor/harbor#19573): ask before failing."""
@@ -517,7 +519,7 @@ ABSENT = [
 
 
 @pytest.mark.parametrize("shown", ABSENT)
-def test_a_put_without_an_answer_fails_where_the_blob_is_not_shown(shown: Answer) -> None:
+def test_upload_stream_raises_after_a_cut_put_if_head_shows_no_blob(shown: Answer) -> None:
     """A HEAD of an existing blob MUST return 200 OK (Checking if content exists)."""
     error = play(
         uploading(access(), BODY, seal),
@@ -532,7 +534,7 @@ def test_a_put_without_an_answer_fails_where_the_blob_is_not_shown(shown: Answer
     assert (error.sent, error.acknowledged, error.__cause__) == (4, 4, CUT)
 
 
-def test_a_blob_may_be_shown_elsewhere() -> None:
+def test_upload_stream_follows_a_redirect_of_head() -> None:
     """A registry that keeps its blobs elsewhere sends a HEAD there as well."""
     away = elsewhere(Request("HEAD", "https://cdn.example/blob"))
     flow = uploading(access(), BODY, seal)
@@ -543,7 +545,7 @@ def test_a_blob_may_be_shown_elsewhere() -> None:
 
 
 @pytest.mark.parametrize("shown", [Response(404), Response(200), CUT])
-def test_a_blob_that_is_not_shown_elsewhere_is_not_believed(shown: Answer) -> None:
+def test_upload_stream_raises_if_the_redirected_head_shows_no_blob(shown: Answer) -> None:
     """A redirect to a page that answers 200 to all is no blob."""
     away = elsewhere(Request("HEAD", "https://cdn.example/blob"))
     flow = uploading(access(), BODY, seal)
@@ -553,7 +555,7 @@ def test_a_blob_that_is_not_shown_elsewhere_is_not_believed(shown: Answer) -> No
     play(flow, *steps, there, (away, shown), gone, error=UploadInterrupted)
 
 
-def test_the_closing_is_made_once() -> None:
+def test_upload_stream_sends_put_once() -> None:
     """A second PUT finds no session where the first one did its work: HEAD tells, with patience."""
     way = access(retry=Retry(attempts=3))
     flow = uploading(way, BODY, seal)
@@ -563,7 +565,7 @@ def test_the_closing_is_made_once() -> None:
 
 
 @pytest.mark.parametrize("shown", ABSENT)
-def test_a_gateway_error_of_the_put_is_itself_where_the_blob_is_not_shown(shown: Answer) -> None:
+def test_upload_stream_raises_504_of_put_if_head_shows_no_blob(shown: Answer) -> None:
     """RFC 9110, sections 15.6.3 and 15.6.5: a proxy speaks, not the registry behind it."""
     error = play(
         uploading(access(), BODY, seal),
@@ -588,7 +590,7 @@ FAILURES = [
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=repr)
-def test_a_failure_of_the_source_cancels_the_session_and_comes_out_as_it_was(
+def test_upload_stream_cancels_and_raises_the_error_of_the_source(
     failure: BaseException,
 ) -> None:
     """Clients SHOULD send DELETE when aborting a blob upload (Cancel a blob upload)."""
@@ -618,7 +620,7 @@ def test_a_failure_of_the_source_cancels_the_session_and_comes_out_as_it_was(
     ],
 )
 @pytest.mark.parametrize("failure", FAILURES, ids=repr)
-def test_a_session_is_given_up_where_it_is_now(
+def test_upload_stream_cancels_at_the_location_of_the_interrupted_patch(
     failure: BaseException, response: Response | None, session: str
 ) -> None:
     """Cancel at the Location of the preceding PATCH: docker-registry 2.8 takes no other.
@@ -637,7 +639,7 @@ def test_a_session_is_given_up_where_it_is_now(
     assert (error.__cause__, error.__context__) == (None, None)
 
 
-def test_an_interrupt_under_a_chunk_is_given_up_where_its_answer_says() -> None:
+def test_upload_stream_cancels_at_the_location_of_the_interrupted_chunk() -> None:
     """The driver waits for the answer of a chunk as for the one of a stream."""
     failure = KeyboardInterrupt()
     headers = {"Content-Type": "application/octet-stream", "Content-Range": "0-2"}
@@ -663,7 +665,7 @@ def test_an_interrupt_under_a_chunk_is_given_up_where_its_answer_says() -> None:
     ],
     ids=repr,
 )
-def test_a_source_that_fails_between_chunks_is_no_failure_of_the_registry(
+def test_upload_stream_raises_the_error_of_the_source_between_chunks(
     failure: BaseException,
 ) -> None:
     """Its bytes end there: nothing more is sent, nothing is committed, and the error is its own."""
@@ -693,7 +695,7 @@ class _Block(bytearray):
     """A block of which it can be told whether it is still there."""
 
 
-def test_a_chunk_is_let_go_before_the_next_one_is_gathered() -> None:
+def test_upload_stream_releases_a_chunk_before_it_gathers_the_next() -> None:
     """There is memory for one chunk, not for two."""
     seen: list[bool] = []
 
@@ -715,7 +717,7 @@ def test_a_chunk_is_let_go_before_the_next_one_is_gathered() -> None:
     flow.close()
 
 
-def test_a_body_that_is_cut_on_its_own_side_is_no_interruption_here() -> None:
+def test_upload_stream_raises_the_transport_error_of_the_source() -> None:
     """A body may come from another registry: its failure is that side's."""
     failure = TransportError("the other registry is gone", reason="cut")
     error = play(
@@ -740,7 +742,7 @@ def test_a_body_that_is_cut_on_its_own_side_is_no_interruption_here() -> None:
     ],
     ids=repr,
 )
-def test_a_cancel_that_fails_changes_nothing(refusal: Answer) -> None:
+def test_upload_stream_ignores_a_failed_cancel(refusal: Answer) -> None:
     """Clients SHOULD ignore any failures (Cancel a blob upload)."""
     failure = SourceError("the source failed")
     error = play(
@@ -753,7 +755,7 @@ def test_a_cancel_that_fails_changes_nothing(refusal: Answer) -> None:
     assert error is failure
 
 
-def test_an_interrupt_during_the_cancel_is_obeyed() -> None:
+def test_upload_stream_raises_an_interrupt_during_cancel() -> None:
     """A second Ctrl-C means now: no clean-up holds it up."""
     play(
         uploading(access(), BODY, seal),
@@ -764,8 +766,35 @@ def test_an_interrupt_during_the_cancel_is_obeyed() -> None:
     )
 
 
+def test_upload_stream_cancels_the_session_if_put_is_interrupted() -> None:
+    """The Location of a PUT's answer is the blob, which a DELETE would remove."""
+    failure = KeyboardInterrupt()
+    error = play(
+        uploading(access(), BODY, seal),
+        (POST, ACCEPTED),
+        (patch(BODY), NEXT),
+        (put(), BodyError(failure, CREATED)),
+        (delete(SECOND), Response(404)),
+        error=KeyboardInterrupt,
+    )
+    assert error is failure
+
+
+def test_upload_stream_raises_an_interrupt_while_it_cancels_a_committed_session() -> None:
+    """A second Ctrl-C means now, whether the blob is there or not."""
+    play(
+        uploading(access(), BODY, seal),
+        (POST, ACCEPTED),
+        (patch(BODY), NEXT),
+        (put(), CUT),
+        (HEAD, Response(200, LENGTH)),
+        (delete(SECOND), KeyboardInterrupt()),
+        error=KeyboardInterrupt,
+    )
+
+
 @pytest.mark.parametrize("answered", [0, 1, 2])
-def test_a_dropped_flow_makes_no_call(answered: int) -> None:
+def test_upload_stream_sends_nothing_after_close(answered: int) -> None:
     """A generator that is closed must not yield (PEP 342): nobody would make the call."""
     flow = uploading(access(), BODY, seal)
     next(flow)
@@ -774,7 +803,7 @@ def test_a_dropped_flow_makes_no_call(answered: int) -> None:
     flow.close()  # RuntimeError "generator ignored GeneratorExit" if it made a call
 
 
-def test_a_flow_dropped_during_its_cancel_makes_no_other_call() -> None:
+def test_upload_stream_sends_nothing_after_close_during_cancel() -> None:
     """A generator that is closed must not yield (PEP 342)."""
     flow = uploading(access(), BODY, seal)
     next(flow)
@@ -783,7 +812,7 @@ def test_a_flow_dropped_during_its_cancel_makes_no_other_call() -> None:
     flow.close()
 
 
-def test_a_stream_without_a_digest_is_not_committed() -> None:
+def test_upload_stream_sends_no_put_if_finalize_raises() -> None:
     """The closing PUT MUST include the digest of the whole blob: half a stream has none."""
     play(
         uploading(access(), BODY, sealed_too_early),
@@ -797,7 +826,7 @@ def test_a_stream_without_a_digest_is_not_committed() -> None:
 # --- What the registry says that it stored
 
 
-def test_another_digest_is_a_mismatch() -> None:
+def test_upload_stream_raises_mismatch_for_another_stored_digest() -> None:
     """Docker-Content-Digest is the digest of what was stored (Legacy Docker support)."""
     other = Digest.of(b"other")
     error = play(
@@ -814,7 +843,7 @@ def test_another_digest_is_a_mismatch() -> None:
 @pytest.mark.parametrize(
     "said", [str(BLOB.digest), str(Digest.of(b"blob", "sha512")), "nonsense", "sha256:12", ""]
 )
-def test_a_digest_that_does_not_contradict_is_no_mismatch(said: str) -> None:
+def test_upload_stream_accepts_a_digest_that_does_not_contradict(said: str) -> None:
     """A registry may name a blob by another algorithm, or put something else into the header."""
     play(
         uploading(access(), BODY, seal),
@@ -825,7 +854,7 @@ def test_a_digest_that_does_not_contradict_is_no_mismatch(said: str) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 404, 500])
-def test_a_digest_that_the_registry_does_not_agree_with_is_a_mismatch(status: int) -> None:
+def test_upload_stream_raises_mismatch_for_digest_invalid(status: int) -> None:
     """DIGEST_INVALID: provided digest did not match uploaded content (Error Codes)."""
     body = b'{"errors": [{"code": "DIGEST_INVALID", "message": "other bytes"}]}'
     error = play(
@@ -852,14 +881,14 @@ def put_all(data: bytes = b"blob") -> Request:
     return Request("PUT", url, headers, data, Timeout.LONG)
 
 
-def test_bytes_go_out_in_one_put() -> None:
+def test_upload_bytes_sends_one_put() -> None:
     """POST then PUT (end-4a, end-6): no PATCH for what is known whole."""
     assert (
         play(upload_bytes(access(), b"blob", BLOB), (POST, ACCEPTED), (put_all(), CREATED)) is BLOB
     )
 
 
-def test_no_bytes_are_an_empty_put() -> None:
+def test_upload_bytes_sends_an_empty_put_for_no_bytes() -> None:
     """An empty blob is closed as soon as its session is open."""
     empty = replace(BLOB, digest=Digest.of(b""), size=0)
     flow = upload_bytes(access(), b"", empty)
@@ -871,29 +900,29 @@ BY_POST = Request("POST", f"{UPLOADS}?{QUERY}", OCTETS, b"blob")
 
 def by_post(post_max: int = 4, session: UploadSession | None = None) -> Flow[Descriptor]:
     """Upload bytes to a registry that takes tiny ones by the POST."""
-    style = UploadStrategy(single_post_max=post_max)
-    return upload_bytes(access(), b"blob", BLOB, session=session, strategy=style)
+    strategy = UploadStrategy(single_post_max=post_max)
+    return upload_bytes(access(), b"blob", BLOB, session=session, strategy=strategy)
 
 
-def test_tiny_bytes_go_with_the_post() -> None:
+def test_upload_bytes_sends_small_bytes_with_post() -> None:
     """A blob MAY be pushed by a single POST (end-4b): one request."""
     assert play(by_post(), (BY_POST, CREATED)) is BLOB
 
 
-def test_what_is_not_tiny_or_has_a_session_goes_as_usual() -> None:
+def test_upload_bytes_sends_put_if_too_large_for_post_or_in_a_session() -> None:
     """The bound is the style's."""
     assert play(by_post(3), (POST, ACCEPTED), (put_all(), CREATED)) is BLOB
     assert play(by_post(session=UploadSession(FIRST)), (put_all(), CREATED)) is BLOB
 
 
 @pytest.mark.parametrize("lost", [CUT, Response(500), Response(503)])
-def test_a_post_of_bytes_that_fails_is_followed_by_a_usual_upload(lost: Answer) -> None:
+def test_upload_bytes_sends_put_after_post_with_bytes_failed(lost: Answer) -> None:
     """What the registry cannot do in one request it may do in two."""
     assert play(by_post(), (BY_POST, lost), (POST, ACCEPTED), (put_all(), CREATED)) is BLOB
     assert play(by_post(), (BY_POST, ACCEPTED), (put_all(), CREATED)) is BLOB
 
 
-def test_a_post_of_bytes_that_is_refused_is_told() -> None:
+def test_upload_bytes_raises_the_refusal_of_post() -> None:
     """Another form would be refused too."""
     play(by_post(), (BY_POST, Response(403)), error=Denied)
     play(by_post(), (BY_POST, MISMATCHED), error=DigestMismatch)
@@ -902,28 +931,30 @@ def test_a_post_of_bytes_that_is_refused_is_told() -> None:
 # --- Blobs whose digest is known
 
 
-def known(style: UploadStrategy, attempts: int = 1, body: Known | None = None) -> Flow[Descriptor]:
+def known(
+    strategy: UploadStrategy, attempts: int = 1, body: Known | None = None
+) -> Flow[Descriptor]:
     """Upload a blob whose digest is known before."""
     way = access(retry=Retry(attempts=attempts))
-    return upload_stream(way, body or Known(BODY), seal, descriptor=BLOB, strategy=style)
+    return upload_stream(way, body or Known(BODY), seal, descriptor=BLOB, strategy=strategy)
 
 
 WHOLE = replace(put_all(), body=BODY, size=4)
 ONE_PUT = UploadStrategy(monolithic_max=4)
 
 
-def test_a_blob_of_known_length_goes_in_one_put() -> None:
+def test_upload_stream_sends_one_put_if_the_descriptor_is_known() -> None:
     """POST then PUT (Pushing a blob monolithically): its length is told, and nothing is framed."""
     assert play(known(ONE_PUT), (POST, ACCEPTED), (WHOLE, CREATED)) is BLOB
 
 
-def test_a_larger_one_is_streamed() -> None:
+def test_upload_stream_sends_patch_above_monolithic_max() -> None:
     """A PUT that was cut has nothing to go on from on many registries."""
-    style = UploadStrategy(monolithic_max=3)
-    assert play(known(style), (POST, ACCEPTED), (patch(BODY), NEXT), (put(), CREATED)) is BLOB
+    strategy = UploadStrategy(monolithic_max=3)
+    assert play(known(strategy), (POST, ACCEPTED), (patch(BODY), NEXT), (put(), CREATED)) is BLOB
 
 
-def test_a_put_that_was_cut_goes_on_by_a_patch() -> None:
+def test_upload_stream_resumes_by_patch_after_a_cut_monolithic_put() -> None:
     """The session may have a part of it; the blob is asked for once, and not waited for."""
     play(
         known(ONE_PUT, attempts=3),
@@ -936,7 +967,7 @@ def test_a_put_that_was_cut_goes_on_by_a_patch() -> None:
     )
 
 
-def test_a_put_that_was_too_large_is_made_in_chunks() -> None:
+def test_upload_stream_sends_chunks_after_413_to_a_monolithic_put() -> None:
     """413, as for a stream: smaller requests, from the first byte."""
     chunk = {**OCTETS, "Content-Range": "0-3"}
     play(
@@ -950,7 +981,7 @@ def test_a_put_that_was_too_large_is_made_in_chunks() -> None:
     )
 
 
-def test_an_answer_before_the_end_of_a_put_is_not_believed() -> None:
+def test_upload_stream_raises_interrupted_after_an_early_success_of_put() -> None:
     """A success that cannot have seen all bytes is none."""
     play(
         known(ONE_PUT),
@@ -962,7 +993,7 @@ def test_an_answer_before_the_end_of_a_put_is_not_believed() -> None:
     )
 
 
-def test_bytes_are_sent_again_with_a_new_token() -> None:
+def test_upload_bytes_repeats_put_with_a_new_token() -> None:
     """What is at hand may be sent again, other than a stream."""
     play(
         upload_bytes(access(), b"blob", BLOB),
@@ -975,7 +1006,9 @@ def test_bytes_are_sent_again_with_a_new_token() -> None:
 
 @pytest.mark.parametrize("said", [LENGTH, DIGEST])
 @pytest.mark.parametrize("lost", [CUT, Response(502), Response(504)])
-def test_bytes_whose_answer_was_lost_may_be_there(lost: Answer, said: dict[str, str]) -> None:
+def test_upload_bytes_succeeds_after_a_lost_put_if_head_shows_the_blob(
+    lost: Answer, said: dict[str, str]
+) -> None:
     """The same question as after a stream."""
     steps = (POST, ACCEPTED), (put_all(), lost), (HEAD, Response(200, said))
     gone = delete(FIRST), Response(404)
@@ -983,7 +1016,7 @@ def test_bytes_whose_answer_was_lost_may_be_there(lost: Answer, said: dict[str, 
 
 
 @pytest.mark.parametrize(("reason", "sent"), [("connect", 0), ("cut", 3), ("timeout", 4)])
-def test_bytes_that_did_not_arrive_are_an_interruption(reason: str, sent: int) -> None:
+def test_upload_bytes_raises_interrupted_after_a_lost_put(reason: str, sent: int) -> None:
     """What is told is what went out, and nothing of it was acknowledged."""
     error = play(
         upload_bytes(access(), b"blob", BLOB),
@@ -1008,14 +1041,16 @@ def test_bytes_that_did_not_arrive_are_an_interruption(reason: str, sent: int) -
         (KeyboardInterrupt(), KeyboardInterrupt),
     ],
 )
-def test_bytes_that_are_refused_leave_no_session(answer: Answer, kind: type[BaseException]) -> None:
+def test_upload_bytes_cancels_after_a_refused_put(
+    answer: Answer, kind: type[BaseException]
+) -> None:
     """Clients SHOULD send DELETE when aborting a blob upload (Cancel a blob upload)."""
     flow = upload_bytes(access(), b"blob", BLOB)
     play(flow, (POST, ACCEPTED), (put_all(), answer), (delete(FIRST), Response(204)), error=kind)
 
 
 @pytest.mark.parametrize("answered", [0, 1])
-def test_a_dropped_upload_of_bytes_makes_no_call(answered: int) -> None:
+def test_upload_bytes_sends_nothing_after_close(answered: int) -> None:
     """A generator that is closed must not yield (PEP 342)."""
     flow = upload_bytes(access(), b"blob", BLOB)
     next(flow)
@@ -1027,7 +1062,7 @@ def test_a_dropped_upload_of_bytes_makes_no_call(answered: int) -> None:
 # --- Sessions that are open already, and mounts
 
 
-def test_an_open_session_needs_no_post() -> None:
+def test_upload_sends_no_post_in_an_open_session() -> None:
     """A mount that was refused has opened one (Mounting a blob from another repository)."""
     session = UploadSession(FIRST)
     flow = uploading(access(), BODY, seal, session)
@@ -1045,13 +1080,13 @@ MOUNT = Request(
 @pytest.mark.parametrize(
     "said", [{}, {"location": "/v2/team/app/blobs/x"}, {"location": "http://["}]
 )
-def test_a_mounted_blob_needs_no_upload(said: dict[str, str]) -> None:
+def test_mount_blob_returns_none_after_201(said: dict[str, str]) -> None:
     """201 Created where the mount succeeds (end-11): nothing is left to call."""
     assert play(mount_blob(access(), BLOB.digest, SOURCE), (MOUNT, Response(201, said))) is None
 
 
 @pytest.mark.parametrize("location", [FIRST, FIRST.removeprefix(HOME), "one?_state=a"])
-def test_a_blob_that_is_not_mounted_gets_a_session(location: str) -> None:
+def test_mount_blob_returns_a_session_after_202(location: str) -> None:
     """202 Accepted as for an upload, where the registry cannot mount the blob (end-11)."""
     flow = mount_blob(access(), BLOB.digest, SOURCE)
     assert play(flow, (MOUNT, Response(202, {"location": location}))) == UploadSession(FIRST)
@@ -1072,12 +1107,12 @@ def test_a_blob_that_is_not_mounted_gets_a_session(location: str) -> None:
         (Response(405), RegistryError),
     ],
 )
-def test_a_mount_that_is_refused_is_told(response: Response, kind: type[BrolgaError]) -> None:
+def test_mount_blob_raises_the_refusal(response: Response, kind: type[BrolgaError]) -> None:
     """Some registries answer 404 to a source that is not there: who asks uploads the blob then."""
     play(mount_blob(access(), BLOB.digest, SOURCE), (MOUNT, response), error=kind)
 
 
-def test_a_mount_asks_for_a_token_of_both_repositories() -> None:
+def test_mount_blob_gets_a_token_for_both_repositories() -> None:
     """A 401 to a mount is answered by a token that can read the source as well."""
     way = access().registry.access(
         Repository.parse("registry.example/team/app"), "pull,push", SOURCE
