@@ -49,7 +49,7 @@ class Body(Protocol):
         """Retain the bytes from offset `start` on; with None, only those of the buffer."""
 
     def blocks(self, start: int) -> Blocks:
-        """Yield the bytes from offset `start` on, which is `kept_from` or greater."""
+        """Yield the bytes from offset `start` on, which is `replayable_from` or greater."""
 
 
 class Chunk(NamedTuple):
@@ -85,7 +85,7 @@ def split_chunks(blocks: Blocks, size: int) -> Iterator[Chunk]:
 def wait_for_bytes(body: Body) -> None:
     """Read a body until it has given enough bytes for a request, or has ended.
 
-    The body retains them, because it holds the offset of the session.
+    The body retains them, since `retain_from` was called with the offset of the session.
     """
     before = body.bytes_read
     try:

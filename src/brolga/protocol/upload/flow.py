@@ -114,24 +114,21 @@ class Upload:
     def fail(self, response: Response | None = None) -> UploadSession | None:
         """Enter Failed, and return the session that is left, if any.
 
-        `response` is what an interrupted request was answered: docker-registry 2.8 accepts a DELETE at
-        the newest Location only. The Location of an error, a redirect or a blob is no session's.
+        `response` is that of an interrupted request: docker-registry 2.8 accepts a DELETE at the
+        newest Location only. The Location of an error, a redirect or a blob is no session's.
         """
         state = self.state
-        if isinstance(state, Active):
-            self._advance(Recovery.FAIL)
+        if not isinstance(state, Active):
+            return None
+        self._advance(Recovery.FAIL)
         if not isinstance(state, InSession):
             return None
-        if (
-            response is not None
-            and response.status in PATCH_SUCCESS
-            and not isinstance(state, Committing)
-        ):
+        session = state.session
+        if response is not None and response.status in PATCH_SUCCESS:
             with suppress(ProtocolViolation):
-                return follow_location(
-                    state.session, streamed_patch(state.session, ()), response, 0
-                )
-        return state.session
+                if not isinstance(state, Committing):
+                    return follow_location(session, streamed_patch(session, ()), response, 0)
+        return session
 
     def cancel(self, response: Response | None = None) -> Flow[None]:
         """Enter Failed, and cancel the session that is left."""
@@ -207,9 +204,8 @@ class Upload:
             response = yield from self.access.send(request, once=True)
         except TransportError as error:
             sent = min(state.acknowledged + error.sent, body.bytes_read)
-            raise self._interrupted(
-                f"the upload was cut after {sent} bytes", sent, error
-            ) from error
+            text = f"the upload was cut after {sent} bytes"
+            raise self._interrupted(text, sent, error) from error
         self.budget.note_retry_after(response)
         raise_for_status(request, response, *PATCH_SUCCESS)
         self._check_complete(response)
@@ -232,7 +228,7 @@ class Upload:
     # --- Committing
 
     def _commit(self, state: Committing) -> Flow[None]:
-        """Send the PUT, once, and believe only a reply that agrees.
+        """Send the PUT, once, and believe only a response that agrees.
 
         A second PUT finds no session if the first one did its work.
         """
@@ -244,8 +240,8 @@ class Upload:
             if (yield from self._find_blob(_HEAD_ATTEMPTS if error.sent >= state.size else 1)):
                 return
             sent = min(state.acknowledged + error.sent, descriptor.size)
-            what = f"{sent} of {descriptor.size} bytes were sent, and the registry does not show"
-            raise self._interrupted(f"{what} the blob", sent, error) from error
+            text = f"{sent} of {descriptor.size} bytes were sent, and the registry does not show"
+            raise self._interrupted(f"{text} the blob", sent, error) from error
         if response.status in RETRY_LATER_STATUSES:
             self._note_unconfirmed(1)
         elif response.status in recovery.DOUBTFUL or response.status in _UNEXPECTED:
@@ -296,19 +292,19 @@ class Upload:
         return False
 
     def _check_complete(self, response: Response) -> None:
-        """Raise UploadInterrupted for a reply that came before the end of the body."""
+        """Raise UploadInterrupted for a response that came before the end of the body."""
         if not response.complete:
             sent = self._in_session.acknowledged + response.sent
-            what = f"the registry answered {response.status} after {sent} bytes, before the end"
-            raise self._interrupted(what, sent)
+            text = f"the registry answered {response.status} after {sent} bytes, before the end"
+            raise self._interrupted(text, sent)
 
     def _interrupted(
-        self, what: str, sent: int, error: TransportError | None = None
+        self, text: str, sent: int, error: TransportError | None = None
     ) -> UploadInterrupted:
-        why = f" ({error})" if error else ""
+        text += f" ({error})" if error else ""
         acknowledged = self._in_session.acknowledged
         return UploadInterrupted(
-            f"{what}{why}; nothing was committed", sent=sent, acknowledged=acknowledged
+            f"{text}; nothing was committed", sent=sent, acknowledged=acknowledged
         )
 
     # --- After a failure
@@ -322,7 +318,14 @@ class Upload:
         # The failure of a query is not the one that the user has to look at.
         cause = (isinstance(state, Uncertain) and state.cause) or error
         action = recovery.decide(state, error)
-        if not isinstance(state, InSession) or not self._may_retry(state, error, action):
+        if action is Recovery.SHRINK:  # comes to an end by itself: neither counted nor delayed
+            goes_on = self.retry.attempts > 1
+        else:
+            read, acknowledged = self.body.bytes_read, state.acknowledged
+            goes_on = action is not Recovery.FAIL and self.budget.record_failure(
+                error, read, acknowledged
+            )
+        if not goes_on or not isinstance(state, InSession):
             is_unasked = state.unconfirmed is not None and not state.unconfirmed.head_done
             if is_unasked and (yield from self._find_blob(1)):
                 return
@@ -336,14 +339,6 @@ class Upload:
             self._advance(action, cause=cause, strategy=strategy, **known)
         else:
             yield from self._restart(action, cause=cause, strategy=strategy)
-
-    def _may_retry(self, state: InSession, error: BrolgaError, action: Recovery) -> bool:
-        """Count a failure; return whether there is another try."""
-        if action is Recovery.SHRINK:  # comes to an end by itself: neither counted nor delayed
-            return self.retry.attempts > 1
-        if action is Recovery.FAIL:
-            return False
-        return self.budget.record_failure(error, self.body.bytes_read, state.acknowledged)
 
     def _restart(self, action: Recovery, **changes: object) -> Flow[None]:
         """Cancel the session; a new one follows."""

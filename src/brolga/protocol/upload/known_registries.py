@@ -146,7 +146,7 @@ KNOWN_REGISTRIES: Final = (
         ),
         hosts=r".*-docker\.pkg\.dev|(.*\.)?gcr\.io",
         header=("www-authenticate", "docker.pkg.dev/"),
-        evidence="no chunks: one PUT where the length is known, else one streamed PATCH "
+        evidence="no chunks: one PUT if the length is known, else one streamed PATCH "
         "(dotnet/sdk-container-builds#287, google/go-containerregistry#379)",
     ),
     KnownRegistry(
@@ -208,7 +208,7 @@ KNOWN_REGISTRIES: Final = (
         "distribution",
         _ONE_PUT,
         hosts=".*",
-        evidence="one streamed PATCH (distribution/distribution#930), or one PUT where the length "
+        evidence="one streamed PATCH (distribution/distribution#930), or one PUT if the length "
         "is known; a session that was cut is asked how far it came",
     ),
 )

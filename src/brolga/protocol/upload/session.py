@@ -155,7 +155,7 @@ def monolithic_put(session: UploadSession, digest: Digest, body: Blocks, size: i
 def follow_location(
     session: UploadSession, request: Request, response: Response, acknowledged: int
 ) -> UploadSession:
-    """Return the session at the Location of a reply, or at the same URL if it has none.
+    """Return the session at the Location of a response, or at the same URL if it has none.
 
     Raises ProtocolViolation for a Location that is not safe to call.
     """
@@ -169,10 +169,10 @@ def get_status(
 ) -> Flow[UploadSession | None]:
     """Ask how many bytes the registry has (end-13), `sent` at most.
 
-    Return None if the reply does not say so, or the session is lost: nothing must be sent to a
+    Return None if the response does not say so, or the session is lost: nothing must be sent to a
     session whose offset is unknown.
 
-    Raises TransportFailed or RegistryError if a later query may succeed.
+    Raises TransportError or RegistryError if a later query may succeed.
     """
     request = Request("GET", session.url, delay_s=pause_s)
     try:
@@ -221,7 +221,7 @@ def verify_stored(request: Request, response: Response, expected: Digest) -> Non
     actual = named_digest(response, expected)
     if actual not in {None, expected}:
         raise DigestMismatch(
-            f"the registry stored {actual} where {expected} was sent",
+            f"the registry stored {actual}, but {expected} was sent",
             expected=str(expected),
             actual=str(actual),
         )
