@@ -59,12 +59,12 @@ OTHER = {"docker-content-digest": str(Digest.of(b"other"))}
 
 
 def finalize() -> Descriptor:
-    """Return what the layer is at its end."""
+    """Return the descriptor of the layer."""
     return BLOB
 
 
 def finalize_too_early() -> Descriptor:
-    """Raise what a layer raises whose stream did not come to its clean end."""
+    """Raise the error of a stream that did not end cleanly."""
     raise NotComputed("the stream is not at its end")
 
 
@@ -79,29 +79,29 @@ def upload(
 
 
 def query(session: str, pause: float = 0.5) -> Request:
-    """Return the call that asks how far a session came."""
+    """Return the request for the status of a session."""
     return Request("GET", session, delay_s=pause)
 
 
 def located(end: str, location: str = THIRD, status: int = 204) -> Response:
-    """Return the answer that tells how far a session came."""
+    """Return the response with the Range of a session."""
     return Response(status, {"range": end, "location": location})
 
 
 def chunk(session: str, start: int, data: bytes) -> Request:
     """Return the PATCH of one chunk."""
-    said = f"{start}-{start + len(data) - 1}"
-    headers = {"Content-Type": "application/octet-stream", "Content-Range": said}
+    content_range = f"{start}-{start + len(data) - 1}"
+    headers = {"Content-Type": "application/octet-stream", "Content-Range": content_range}
     return Request("PATCH", session, headers, data, Timeout.LONG)
 
 
 def restart(pause: float = 0.5) -> tuple[Step, Step, Step]:
-    """Return the steps of an upload from the beginning, which ends well."""
+    """Return the steps of an upload from the beginning, with success."""
     return (later(POST, pause), ACCEPTED), (patch(BODY), NEXT), (put(), CREATED)
 
 
 def put_whole(data: bytes = b"blob") -> Request:
-    """Return the call that sends a blob whole."""
+    """Return the PUT of a whole blob."""
     headers = {"Content-Type": "application/octet-stream"}
     url = f"{FIRST}&digest=sha256%3A{Digest.of(data).encoded}"
     return Request("PUT", url, headers, data, Timeout.LONG)

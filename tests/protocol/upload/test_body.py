@@ -63,7 +63,7 @@ ONE_PATCH = UploadStrategy(splits=False)
 
 @dataclass
 class Clock:
-    """A clock that goes on where a source is silent."""
+    """A clock that advances while a source is silent."""
 
     now_s: float = 0.0
 
@@ -225,7 +225,7 @@ def test_upload_sends_one_patch_if_the_strategy_does_not_split(strategy: UploadS
 
 
 def test_idle_limit_ends_no_request_without_heartbeats() -> None:
-    """An iterable is asked in the thread of whoever uploads: nobody can tell that it is silent."""
+    """An iterable runs in the thread of the upload, so its silence is not noticed."""
     limit = IdleLimit(lambda: 0.0, 1.0)
     assert list(limit.watch(tape([ONE, TWO]), 0, ends=True)) == [ONE, TWO]
     assert list(limit.watch(tape([b"", b""]), 0, ends=True)) == []
@@ -413,7 +413,7 @@ def test_upload_survives_any_silence(
 
 
 def test_upload_ends_patch_sooner_after_an_idle_timeout() -> None:
-    """The next PATCH is ended in half the time: one failure tells the bound."""
+    """The next PATCH is ended in half the time: one failure shows the timeout."""
     clock = Clock()
     proxy = Proxy(clock, 5, buffers=False, cuts=False)
     parts = [part for data in PARTS for part in (data, 60)]

@@ -53,7 +53,7 @@ from brolga.protocol import (
 
 
 def test_upload_sends_chunks_after_413() -> None:
-    """413, and no header tells a maximum (distribution-spec#485): smaller ones, from the start."""
+    """413, and no header has a maximum (distribution-spec#485): smaller ones, from the start."""
     play(
         upload(strategy=UploadStrategy(fallback_chunk_size=3, min_chunk_size=1)),
         (POST, ACCEPTED),
@@ -179,8 +179,8 @@ def test_upload_sends_no_chunk_of_an_empty_stream() -> None:
     play(upload(empty, UploadStrategy(chunk_size=2)), (POST, ACCEPTED), (put(FIRST), CREATED))
 
 
-@pytest.mark.parametrize(("said", "size"), [("1", 2), ("3", 3), ("x", 2), ("", 2), ("9" * 9, 2)])
-def test_upload_obeys_oci_chunk_min_length_within_the_limit(said: str, size: int) -> None:
+@pytest.mark.parametrize(("text", "size"), [("1", 2), ("3", 3), ("x", 2), ("", 2), ("9" * 9, 2)])
+def test_upload_obeys_oci_chunk_min_length_within_the_limit(text: str, size: int) -> None:
     """OCI-Chunk-Min-Length (Pushing a blob in chunks), to a bound.
 
     A chunk is held in memory: the peer does not choose how much (GHSA-f36w-mj3v-6jqv).
@@ -188,7 +188,7 @@ def test_upload_obeys_oci_chunk_min_length_within_the_limit(said: str, size: int
     data = b"blob"
     play(
         upload(strategy=UploadStrategy(chunk_size=2)),
-        (POST, Response(202, {"location": FIRST, "oci-chunk-min-length": said})),
+        (POST, Response(202, {"location": FIRST, "oci-chunk-min-length": text})),
         (chunk(FIRST, 0, data[:size]), Response(202, {"location": SECOND})),
         (chunk(SECOND, size, data[size:]), Response(202, {"location": SECOND})),
         (put(), CREATED),
@@ -196,7 +196,7 @@ def test_upload_obeys_oci_chunk_min_length_within_the_limit(said: str, size: int
 
 
 def test_upload_restarts_after_416_to_a_resumed_first_chunk() -> None:
-    """0-0 is none or one byte (distribution 2.8): 416 says that it was one. A drawn case."""
+    """0-0 is no byte or one (distribution 2.8): 416 shows that it was one. A drawn case."""
     one = Known([b"b"], bytes_read=1)
     play(
         upload(one, strategy=UploadStrategy(chunk_size=2)),
@@ -238,7 +238,7 @@ def test_upload_resumes_after_an_early_success_of_a_chunk() -> None:
 
 
 def test_upload_raises_interrupted_after_a_cut_chunk() -> None:
-    """What a 2xx acknowledged is told."""
+    """The error says what a 2xx acknowledged."""
     error = play(
         upload(strategy=UploadStrategy(chunk_size=2), attempts=1),
         (POST, ACCEPTED),

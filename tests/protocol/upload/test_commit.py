@@ -57,7 +57,7 @@ from brolga.spec.digest import Digest
 
 
 @pytest.mark.parametrize(
-    "said",
+    "headers",
     [
         LENGTH,
         DIGEST,
@@ -69,11 +69,11 @@ from brolga.spec.digest import Digest
 )
 @pytest.mark.parametrize("lost", [CUT, *map(Response, (200, 202, 203, 408, 500, 502, 504, 524))])
 def test_upload_stream_succeeds_after_a_lost_put_if_head_shows_the_blob(
-    lost: Answer, said: dict[str, str]
+    lost: Answer, headers: dict[str, str]
 ) -> None:
     """A commit may outlast a proxy's patience (goharbor/harbor#19573): ask before failing."""
     flow = uploading(access(), BODY, finalize)
-    steps = (POST, ACCEPTED), (patch(BODY), NEXT), (put(), lost), (HEAD, Response(200, said))
+    steps = (POST, ACCEPTED), (patch(BODY), NEXT), (put(), lost), (HEAD, Response(200, headers))
     # The PUT may not have come to it, and another upload brought the blob: a session is left then.
     assert play(flow, *steps, (delete(SECOND), Response(404))) is BLOB
 
@@ -134,7 +134,7 @@ def test_upload_stream_raises_if_the_redirected_head_shows_no_blob(shown: Answer
 
 
 def test_upload_stream_sends_put_once() -> None:
-    """A second PUT finds no session where the first one did its work: HEAD tells, with patience."""
+    """A second PUT finds no session if the first one stored the blob: HEAD shows it."""
     way = access(retry=Retry(attempts=3))
     flow = uploading(way, BODY, finalize)
     steps = (POST, ACCEPTED), (patch(BODY), NEXT), (put(), CUT)
@@ -176,7 +176,7 @@ def test_upload_finds_the_blob_by_repeated_head_after_a_lost_put(lost: Answer) -
 
 
 def test_upload_queries_the_session_after_a_head_without_an_answer() -> None:
-    """The question has attempts of its own: who does not answer them is asked for the session."""
+    """A HEAD has attempts of its own. After them the session is queried."""
     play(
         upload(attempts=2),
         (POST, ACCEPTED),
@@ -214,7 +214,7 @@ def test_upload_finds_the_blob_after_404_to_the_second_put() -> None:
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_upload_finds_the_blob_if_the_session_is_gone_after_a_refused_put(status: int) -> None:
-    """The session is gone, and the bytes too: before that is told, the blob is asked for, once."""
+    """The session is gone, and the bytes too: one HEAD before the error is raised."""
     steps: list[Step] = [
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
@@ -228,7 +228,7 @@ def test_upload_finds_the_blob_if_the_session_is_gone_after_a_refused_put(status
 
 
 def test_upload_asks_for_the_blob_before_it_raises_the_last_refusal_of_put() -> None:
-    """There is no further try: before that is told, the blob is asked for."""
+    """There is no further try, but one HEAD before the error is raised."""
     steps: list[Step] = [(POST, ACCEPTED), (patch(BODY), NEXT), (put(), Response(503))]
     there = (HEAD, Response(200, {"content-length": "4"})), (delete(SECOND), GONE)
     assert play(upload(attempts=1), *steps, *there) is BLOB
@@ -253,9 +253,9 @@ def test_upload_finds_the_blob_after_a_put_that_a_proxy_repeated(answer: Respons
     The bytes need not be here any more.
     """
     steps: list[Step] = [(POST, ACCEPTED), (patch(BODY), NEXT), (put(), answer)]
-    found = HEAD, Response(200, {"docker-content-digest": str(BLOB.digest), "content-length": "4"})
+    shown = HEAD, Response(200, {"docker-content-digest": str(BLOB.digest), "content-length": "4"})
     flow = upload(Known(BODY, replayable_from=3))
-    assert play(flow, *steps, found, (delete(SECOND), GONE)) is BLOB
+    assert play(flow, *steps, shown, (delete(SECOND), GONE)) is BLOB
 
 
 @pytest.mark.parametrize("status", [404, 410, 416])

@@ -168,7 +168,7 @@ def test_upload_stream_raises_the_error_of_the_source_between_chunks(
 
 
 class _Block(bytearray):
-    """A block of which it can be told whether it is still there."""
+    """A block to which a weak reference is possible."""
 
 
 def test_upload_stream_releases_a_chunk_before_it_gathers_the_next() -> None:
@@ -271,7 +271,7 @@ def test_upload_stream_raises_an_interrupt_while_it_cancels_a_committed_session(
 
 @pytest.mark.parametrize("answered", [0, 1, 2])
 def test_upload_stream_sends_nothing_after_close(answered: int) -> None:
-    """A generator that is closed must not yield (PEP 342): nobody would make the call."""
+    """A closed generator must not yield (PEP 342): no driver would send the request."""
     flow = uploading(access(), BODY, finalize)
     next(flow)
     for response in (ACCEPTED, NEXT)[:answered]:
@@ -289,7 +289,7 @@ def test_upload_stream_sends_nothing_after_close_during_cancel() -> None:
 
 
 def test_upload_stream_sends_no_put_if_finalize_raises() -> None:
-    """The closing PUT MUST include the digest of the whole blob: half a stream has none."""
+    """The closing PUT MUST include the digest of the whole blob: half a stream has no digest."""
     play(
         uploading(access(), BODY, finalize_too_early),
         (POST, ACCEPTED),

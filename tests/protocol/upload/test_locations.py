@@ -34,7 +34,7 @@ from brolga.protocol import (
 
 
 @pytest.mark.parametrize(
-    ("said", "session", "closing"),
+    ("location", "session", "closing"),
     [
         ("/v2/team/app/blobs/uploads/u1", f"{UPLOADS}u1", f"{UPLOADS}u1?"),
         ("u1?x=1", f"{UPLOADS}u1?x=1", f"{UPLOADS}u1?x=1&"),
@@ -49,7 +49,7 @@ from brolga.protocol import (
     ],
 )
 def test_upload_stream_resolves_location_and_keeps_its_query(
-    said: str, session: str, closing: str | None
+    location: str, session: str, closing: str | None
 ) -> None:
     """The location MAY be absolute or relative and MAY contain critical query parameters."""
     closing = f"{session}&" if closing is None else closing
@@ -57,7 +57,7 @@ def test_upload_stream_resolves_location_and_keeps_its_query(
     named_by = "registry.example" if "other.example" in session else ""
     play(
         uploading(access(), BODY, finalize),
-        (POST, Response(202, {"location": said})),
+        (POST, Response(202, {"location": location})),
         (replace(patch(BODY, session), redirected_from=named_by), Response(202)),
         (replace(closed, redirected_from=named_by), CREATED),
     )
@@ -85,7 +85,7 @@ def test_upload_stream_raises_if_post_has_no_location(headers: dict[str, str]) -
 
 
 @pytest.mark.parametrize(
-    "said",
+    "location",
     [
         "http://registry.example/u?secret",
         "https://someone:secret@registry.example/u",
@@ -105,11 +105,11 @@ def test_upload_stream_raises_if_post_has_no_location(headers: dict[str, str]) -
         "https://a.example/u?secret, https://b.example/u",
     ],
 )
-def test_upload_stream_raises_for_an_unsafe_location(said: str) -> None:
+def test_upload_stream_raises_for_an_unsafe_location(location: str) -> None:
     """A Location may lead out of TLS, inside (CVE-2026-48978), or be no URL at all."""
     error = play(
         uploading(access(USER), BODY, finalize),
-        (POST, Response(202, {"location": said})),
+        (POST, Response(202, {"location": location})),
         error=ProtocolViolation,
         match="the registry's Location",
     )

@@ -134,7 +134,7 @@ ONE_PUT = UploadStrategy(monolithic_max=4)
 
 
 def test_upload_stream_sends_one_put_if_the_descriptor_is_known() -> None:
-    """POST then PUT (Pushing a blob monolithically): its length is told, and nothing is framed."""
+    """POST then PUT (Pushing a blob monolithically): it has a Content-Length."""
     assert play(known(ONE_PUT), (POST, ACCEPTED), (WHOLE, CREATED)) is BLOB
 
 
@@ -172,7 +172,7 @@ def test_upload_stream_sends_chunks_after_413_to_a_monolithic_put() -> None:
 
 
 def test_upload_stream_raises_interrupted_after_an_early_success_of_put() -> None:
-    """A success that cannot have seen all bytes is none."""
+    """A success that cannot have seen all bytes is not believed."""
     play(
         known(ONE_PUT),
         (POST, ACCEPTED),
@@ -194,20 +194,20 @@ def test_upload_bytes_repeats_put_with_a_new_token() -> None:
     )
 
 
-@pytest.mark.parametrize("said", [LENGTH, DIGEST])
+@pytest.mark.parametrize("headers", [LENGTH, DIGEST])
 @pytest.mark.parametrize("lost", [CUT, Response(502), Response(504)])
 def test_upload_bytes_succeeds_after_a_lost_put_if_head_shows_the_blob(
-    lost: Answer, said: dict[str, str]
+    lost: Answer, headers: dict[str, str]
 ) -> None:
     """The same question as after a stream."""
-    steps = (POST, ACCEPTED), (put_whole(), lost), (HEAD, Response(200, said))
+    steps = (POST, ACCEPTED), (put_whole(), lost), (HEAD, Response(200, headers))
     gone = delete(FIRST), Response(404)
     assert play(upload_bytes(access(), b"blob", BLOB), *steps, gone) is BLOB
 
 
 @pytest.mark.parametrize(("reason", "sent"), [("connect", 0), ("cut", 3), ("timeout", 4)])
 def test_upload_bytes_raises_interrupted_after_a_lost_put(reason: str, sent: int) -> None:
-    """What is told is what went out, and nothing of it was acknowledged."""
+    """The error says what was sent, and that nothing was acknowledged."""
     error = play(
         upload_bytes(access(), b"blob", BLOB),
         (POST, ACCEPTED),

@@ -56,16 +56,16 @@ MOUNT = Request(
 
 
 @pytest.mark.parametrize(
-    "said", [{}, {"location": "/v2/team/app/blobs/x"}, {"location": "http://["}]
+    "headers", [{}, {"location": "/v2/team/app/blobs/x"}, {"location": "http://["}]
 )
-def test_mount_blob_returns_none_after_201(said: dict[str, str]) -> None:
-    """201 Created where the mount succeeds (end-11): nothing is left to call."""
-    assert play(mount_blob(access(), BLOB.digest, SOURCE), (MOUNT, Response(201, said))) is None
+def test_mount_blob_returns_none_after_201(headers: dict[str, str]) -> None:
+    """201 Created if the mount succeeds (end-11): nothing is left to send."""
+    assert play(mount_blob(access(), BLOB.digest, SOURCE), (MOUNT, Response(201, headers))) is None
 
 
 @pytest.mark.parametrize("location", [FIRST, FIRST.removeprefix(HOME), "one?_state=a"])
 def test_mount_blob_returns_a_session_after_202(location: str) -> None:
-    """202 Accepted as for an upload, where the registry cannot mount the blob (end-11)."""
+    """202 Accepted as for an upload, if the registry cannot mount the blob (end-11)."""
     flow = mount_blob(access(), BLOB.digest, SOURCE)
     assert play(flow, (MOUNT, Response(202, {"location": location}))) == UploadSession(FIRST)
 
@@ -86,7 +86,7 @@ def test_mount_blob_returns_a_session_after_202(location: str) -> None:
     ],
 )
 def test_mount_blob_raises_the_refusal(response: Response, kind: type[BrolgaError]) -> None:
-    """Some registries answer 404 to a source that is not there: who asks uploads the blob then."""
+    """Some registries answer 404 if the source does not exist: the caller uploads the blob then."""
     play(mount_blob(access(), BLOB.digest, SOURCE), (MOUNT, response), error=kind)
 
 

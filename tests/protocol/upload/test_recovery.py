@@ -147,7 +147,7 @@ def test_decide_follows_the_table(error: BrolgaError, state: Active, expected: R
     ],
 )
 def test_may_follow_commit_if_the_session_is_closed(error: BrolgaError, expected: bool) -> None:
-    """A proxy repeats a PUT whose answer it lost (nginx, proxy_next_upstream); its page is none."""
+    """A proxy repeats a PUT whose response it lost (nginx, proxy_next_upstream)."""
     assert may_follow_commit(error) is expected
 
 

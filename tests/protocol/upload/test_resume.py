@@ -60,7 +60,7 @@ from brolga.protocol import (
 @pytest.mark.parametrize("status", [200, 202, 204])
 @pytest.mark.parametrize("end", ["0-1", "bytes=0-1"])
 def test_upload_resumes_at_the_offset_after_a_cut_patch(end: str, status: int) -> None:
-    """GET of the session tells the Range that is there (Pushing a blob in chunks, end-13)."""
+    """GET of the session returns its Range (Pushing a blob in chunks, end-13)."""
     assert (
         play(
             upload(),
@@ -241,7 +241,7 @@ def test_upload_restarts_without_a_query_if_the_session_is_lost(answer: Response
 
 
 def test_upload_repeats_post_after_a_cut() -> None:
-    """No byte went out: nothing is lost but a session that nobody knows."""
+    """No byte was sent: nothing is lost but a session without a known URL."""
     play(upload(), (POST, CUT), *restart())
 
 
@@ -319,7 +319,7 @@ def test_upload_waits_for_retry_after_within_the_limit() -> None:
 
 
 def test_upload_raises_not_replayable_if_bytes_after_the_offset_are_gone() -> None:
-    """Nothing half-read can be committed: the session is given up, and its cause is told."""
+    """Nothing half-read can be committed: the session is cancelled."""
     error = play(
         upload(Known(BODY, replayable_from=3)),
         (POST, ACCEPTED),
@@ -346,7 +346,7 @@ def test_upload_opens_no_session_if_the_first_bytes_are_gone() -> None:
 
 
 def test_upload_resumes_if_the_offset_is_in_the_window() -> None:
-    """What is kept begins where the registry is: exactly enough."""
+    """The window begins at the offset of the registry: exactly enough."""
     play(
         upload(Known(BODY, replayable_from=2)),
         (POST, ACCEPTED),
@@ -404,7 +404,7 @@ def test_upload_restarts_after_three_failed_queries_if_replayable() -> None:
 
 
 def test_upload_sends_three_heads_after_a_lost_put() -> None:
-    """Three times: then the session is asked, which tells whether the commit is under way."""
+    """Three times: then the session is queried, which shows whether the commit is under way."""
     play(
         upload(attempts=9),
         (POST, ACCEPTED),

@@ -123,12 +123,12 @@ def test_upload_renews_an_expired_token_before_patch_and_put() -> None:
     requests: list[tuple[str, str]] = []
 
     def answer(request: Request) -> Answer:
-        said = request.headers.get("Authorization", "")
-        requests.append((request.method, said))
+        authorization = request.headers.get("Authorization", "")
+        requests.append((request.method, authorization))
         if request.url.startswith(REALM):
             body = f'{{"token": "t{next(given)}", "expires_in": 60}}'
             return Response(200, body=body.encode())
-        if not said:
+        if not authorization:
             return Response(401, BEARER)
         now[0] += 55
         return {"POST": ACCEPTED, "PATCH": NEXT, "PUT": CREATED}[request.method]
@@ -208,7 +208,7 @@ def test_upload_releases_a_failure_that_it_survived() -> None:
 
 
 def test_upload_restarts_after_400_to_a_resumed_session() -> None:
-    """Not every registry has a code for bytes that are not where they should be."""
+    """Not every registry has a code for bytes at a wrong offset."""
     play(
         upload(),
         (POST, ACCEPTED),

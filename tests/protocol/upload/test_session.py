@@ -65,12 +65,12 @@ def test_open_session_returns_the_location() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "size"),
+    ("text", "size"),
     [("5242880", 5 << 20), (str(32 << 20), 32 << 20), (str(33 << 20), 0), ("-1", 0), ("1.5", 0)],
 )
-def test_open_session_returns_the_min_chunk_within_the_limit(said: str, size: int) -> None:
+def test_open_session_returns_the_min_chunk_within_the_limit(text: str, size: int) -> None:
     """OCI-Chunk-Min-Length: the client SHOULD NOT send smaller ones, the last one apart."""
-    response = Response(202, {"location": FIRST, "oci-chunk-min-length": said})
+    response = Response(202, {"location": FIRST, "oci-chunk-min-length": text})
     assert play(open_session(access()), (POST, response)) == (at(), size)
 
 
@@ -126,7 +126,7 @@ def test_post_blob_returns_a_session_after_202() -> None:
 
 
 def test_open_session_cancels_the_session_after_an_interrupt() -> None:
-    """The answer that nobody waited for says where the session is."""
+    """The response that came with the interrupt has the Location of the session."""
     error = KeyboardInterrupt()
     for answer, cancelled in (
         (BodyError(error, ACCEPTED), ((delete(FIRST), Response(204)),)),
@@ -154,7 +154,7 @@ def test_open_session_cancels_the_session_after_an_interrupt() -> None:
 def test_split_chunks_marks_the_last_one(
     blocks: list[bytes], cut: list[tuple[tuple[bytes, ...], bool]]
 ) -> None:
-    """The last one is known as such even where it is whole: it may go with the PUT."""
+    """The last one is marked even if it is whole: it may go with the PUT."""
     found = list(split_chunks(blocks, 3))
     assert [(chunk.blocks, chunk.is_last) for chunk in found] == cut
     assert [chunk.size for chunk in found] == [sum(map(len, pieces)) for pieces, _ in cut]
@@ -191,7 +191,7 @@ def test_follow_location_raises_for_an_unsafe_location() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "acknowledged", "known"),
+    ("text", "acknowledged", "known"),
     [
         ("0-3", 0, 4),
         ("bytes=0-3", 0, 4),
@@ -209,10 +209,10 @@ def test_follow_location_raises_for_an_unsafe_location() -> None:
 )
 @pytest.mark.parametrize("code", [200, 202, 204])
 def test_get_status_parses_range_as_registries_write_it(
-    code: int, said: str, acknowledged: int, known: int | None
+    code: int, text: str, acknowledged: int, known: int | None
 ) -> None:
-    """`0-<end>`, inclusive (end-13); where it is behind what a 2xx acknowledged, that counts."""
-    response = Response(code, {"range": said, "location": SECOND})
+    """`0-<end>`, inclusive (end-13); if it is behind the acknowledged bytes, those count."""
+    response = Response(code, {"range": text, "location": SECOND})
     there = play(get_status(access(), at(acknowledged), 10), (ASKED, response))
     assert there == (None if known is None else at(known, SECOND))
 
@@ -243,7 +243,7 @@ def test_get_status_returns_none_after_401() -> None:
 
 @pytest.mark.parametrize("answer", [CUT, Response(429), Response(500), Response(503)])
 def test_get_status_raises_a_transient_failure(answer: Answer) -> None:
-    """A registry that restarts has it still: who asks decides how long to wait."""
+    """A registry that restarts still has it: the caller decides how long to wait."""
     kind = TransportError if answer is CUT else RegistryError
     play(get_status(access(), at(), 10), (ASKED, answer), error=kind)
     play(get_status(access(), at(), 10, 3.0), (later(ASKED, 3.0), answer), error=kind)
@@ -276,7 +276,7 @@ OTHER = {"docker-content-digest": str(Digest.of(b"other"))}
     ],
 )
 def test_blob_exists_compares_digest_and_size(answer: Answer, there: bool | None) -> None:
-    """HEAD of a blob (end-2): a page that answers 200 to all is none, and no answer tells none."""
+    """HEAD of a blob (end-2): a page that answers 200 to everything does not show a blob."""
     assert play(blob_exists(access(), BLOB), (HEAD, answer)) is there
     assert play(blob_exists(access(), BLOB, 2.0), (later(HEAD, 2.0), answer)) is there
 
@@ -291,7 +291,7 @@ def test_blob_exists_accepts_length_zero_of_the_empty_blob() -> None:
 @pytest.mark.parametrize("headers", [{}, DIGEST, {"docker-content-digest": "x"}])
 @pytest.mark.parametrize("code", [201, 204])
 def test_verify_stored_accepts_the_same_or_no_digest(code: int, headers: dict[str, str]) -> None:
-    """Docker-Content-Digest, where it is told, is the digest of what was stored."""
+    """Docker-Content-Digest, if present, is the digest of what was stored."""
     verify_stored(POST, Response(code, headers), BLOB.digest)
 
 

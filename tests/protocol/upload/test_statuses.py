@@ -87,7 +87,7 @@ def survived(
     method: str, strategy: UploadStrategy | None = None, *, works: bool = False, cut: str = ""
 ) -> set[int]:
     """Return the statuses that an upload survives as the answer to one call of a method."""
-    found = set()
+    statuses = set()
     for status in STATUSES:
         registry = Registered(method, status, works=works, cut=cut)
         try:
@@ -96,8 +96,8 @@ def survived(
             continue
         assert registry.struck
         assert registry.has_blob
-        found.add(status)
-    return found
+        statuses.add(status)
+    return statuses
 
 
 def test_post_survives_transient_statuses() -> None:
@@ -123,7 +123,7 @@ def test_chunk_survives_413_by_smaller_chunks() -> None:
 
 
 def test_put_survives_statuses_if_it_did_nothing() -> None:
-    """What is refused for good is told."""
+    """A permanent refusal is raised."""
     assert survived("PUT") == PASSING | LOST | SMALLER | {401}
 
 
@@ -138,18 +138,18 @@ def test_head_survives_any_status() -> None:
 
 
 def test_get_survives_any_status() -> None:
-    """A session that does not tell how far it came is left for a new one."""
+    """A session without a valid offset is left for a new one."""
     assert survived("GET", cut="PATCH") == set(STATUSES)
 
 
 def test_delete_survives_any_status() -> None:
-    """A session that is left is the registry's to purge; the first error is the one to tell."""
+    """A session that is left is the registry's to purge; the first error is the one to raise."""
     assert survived("DELETE", UploadStrategy(resumes=False), cut="PATCH") == set(STATUSES)
 
 
 def test_mount_survives_transient_statuses() -> None:
     """A second mount of a blob does no harm."""
-    found = set()
+    statuses = set()
     for status in STATUSES:
         way = access(retry=Retry(attempts=5))
         source = Repository.parse(f"{REPOSITORY.registry}/team/base")
@@ -157,5 +157,5 @@ def test_mount_survives_transient_statuses() -> None:
             assert drive(mount_blob(way, BLOB.digest, source), Registered("mount", status)) is None
         except BrolgaError:
             continue
-        found.add(status)
-    assert found == PASSING
+        statuses.add(status)
+    assert statuses == PASSING

@@ -306,7 +306,7 @@ def test_upload_stream_raises_the_refusal_of_put_and_cancels(status: int) -> Non
 
 @pytest.mark.parametrize("status", [200, 202, 303])
 def test_upload_stream_raises_for_an_unexpected_success_of_put(status: int) -> None:
-    """The response to a successful closing MUST be 201 Created: a login page's 200 is none."""
+    """The response to a successful closing MUST be 201 Created: the 200 of a login page is not."""
     play(
         uploading(access(), BODY, finalize),
         (POST, ACCEPTED),
@@ -357,15 +357,15 @@ def test_upload_stream_raises_mismatch_for_another_stored_digest() -> None:
 
 
 @pytest.mark.parametrize(
-    "said", [str(BLOB.digest), str(Digest.of(b"blob", "sha512")), "nonsense", "sha256:12", ""]
+    "digest", [str(BLOB.digest), str(Digest.of(b"blob", "sha512")), "nonsense", "sha256:12", ""]
 )
-def test_upload_stream_accepts_a_digest_that_does_not_contradict(said: str) -> None:
+def test_upload_stream_accepts_a_digest_that_does_not_contradict(digest: str) -> None:
     """A registry may name a blob by another algorithm, or put something else into the header."""
     play(
         uploading(access(), BODY, finalize),
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
-        (put(), Response(201, {"docker-content-digest": said})),
+        (put(), Response(201, {"docker-content-digest": digest})),
     )
 
 
