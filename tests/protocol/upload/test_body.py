@@ -215,7 +215,7 @@ def test_upload_keeps_patch_open_in_a_short_silence() -> None:
 
 @pytest.mark.parametrize("strategy", [ONE_PATCH, UploadStrategy().override("streamed")])
 def test_upload_sends_one_patch_if_the_strategy_does_not_split(strategy: UploadStrategy) -> None:
-    """JFrog, GAR; and whoever asks for one (`--upload-style streamed`)."""
+    """JFrog, GAR; and `--upload-style streamed`."""
     play(
         upload(Clock(), ONE, 60, TWO, strategy=strategy),
         (POST, ACCEPTED),
@@ -296,7 +296,7 @@ def test_idle_limit_ends_no_request_before_all_read_bytes_are_sent() -> None:
 
 
 def test_idle_limit_raises_body_error_if_a_reread_source_fails() -> None:
-    """A file that has changed is no failure of the registry."""
+    """A file that has changed is not the failure of the registry."""
     body = ReplayableBody(
         [ONE, TWO], MemoryBuffer(0), lambda: Clock().source(SourceError("changed")), lambda: None
     )

@@ -87,7 +87,7 @@ def test_upload_sends_chunks_after_411_or_501(status: int) -> None:
 
 @pytest.mark.parametrize("status", [411, 501])
 def test_upload_raises_411_or_501_to_a_chunk(status: int) -> None:
-    """It has a Content-Length: there is no other way to send it."""
+    """It has a Content-Length: it cannot be sent otherwise."""
     steps: list[Step] = [(POST, ACCEPTED), (chunk(FIRST, 0, b"blob"), Response(status))]
     refused = delete(FIRST), GONE
     play(
@@ -196,7 +196,7 @@ def test_upload_obeys_oci_chunk_min_length_within_the_limit(text: str, size: int
 
 
 def test_upload_restarts_after_416_to_a_resumed_first_chunk() -> None:
-    """0-0 is no byte or one (distribution 2.8): 416 shows that it was one. A drawn case."""
+    """0-0 means no byte or one (distribution 2.8): 416 shows that it was one. A drawn case."""
     one = Known([b"b"], bytes_read=1)
     play(
         upload(one, strategy=UploadStrategy(chunk_size=2)),

@@ -124,7 +124,7 @@ def test_upload_stream_follows_a_redirect_of_head() -> None:
 
 @pytest.mark.parametrize("shown", [Response(404), Response(200), CUT])
 def test_upload_stream_raises_if_the_redirected_head_shows_no_blob(shown: Answer) -> None:
-    """A redirect to a page that answers 200 to all is no blob."""
+    """A redirect to a page that answers 200 to everything does not show a blob."""
     away = elsewhere(Request("HEAD", "https://cdn.example/blob"))
     flow = uploading(access(), BODY, finalize)
     steps = (POST, ACCEPTED), (patch(BODY), NEXT), (put(), CUT)
@@ -228,7 +228,7 @@ def test_upload_finds_the_blob_if_the_session_is_gone_after_a_refused_put(status
 
 
 def test_upload_asks_for_the_blob_before_it_raises_the_last_refusal_of_put() -> None:
-    """There is no further try, but one HEAD before the error is raised."""
+    """All attempts are used, but one HEAD is sent before the error is raised."""
     steps: list[Step] = [(POST, ACCEPTED), (patch(BODY), NEXT), (put(), Response(503))]
     there = (HEAD, Response(200, {"content-length": "4"})), (delete(SECOND), GONE)
     assert play(upload(attempts=1), *steps, *there) is BLOB
@@ -274,7 +274,7 @@ def test_upload_restarts_if_put_finds_no_session_and_head_no_blob(status: int) -
 
 @pytest.mark.parametrize("status", [401, 403, 405, 413])
 def test_upload_sends_no_head_after_a_clean_refusal_of_put(status: int) -> None:
-    """Whoever says that nothing may be done is believed."""
+    """A registry that forbids the upload is believed."""
     steps: list[Step] = [(POST, ACCEPTED), (patch(BODY), NEXT), (put(), Response(status))]
     requests: list[str] = []
     answers = [answer for _, answer in steps]

@@ -101,7 +101,7 @@ def test_upload_stream_cancels_at_the_location_of_the_interrupted_patch(
 ) -> None:
     """Cancel at the Location of the preceding PATCH: docker-registry 2.8 takes no other.
 
-    An answer that is no success names no session, whatever its Location is.
+    The Location of an error or a redirect is ignored.
     """
     error = play(
         uploading(access(), BODY, finalize),

@@ -136,7 +136,7 @@ def test_upload_resumes_after_an_early_success_of_patch() -> None:
 
 
 def test_upload_renews_token_by_the_query_after_401_to_patch() -> None:
-    """The question is no stream: its 401 is answered, and the rest goes out with the new token."""
+    """The query is not a stream: its 401 is answered, and the rest is sent with the new token."""
     bearer = "Bearer t1"
     play(
         upload(),

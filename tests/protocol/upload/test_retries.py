@@ -169,7 +169,7 @@ def test_upload_waits_for_retry_after_of_patch_and_put(status: int) -> None:
 
 
 def test_upload_forgets_retry_after_once_it_has_waited() -> None:
-    """A later failure is no refusal: it has the pauses of its own."""
+    """A later failure is not a refusal: it has its own pauses."""
     play(
         upload(),
         (POST, ACCEPTED),
@@ -229,7 +229,7 @@ STALE = TransportError("cut", reason="cut", fresh=False)
 
 
 def test_upload_repeats_post_at_once_on_a_stale_connection() -> None:
-    """It had been closed before the POST came; a session that was opened all the same is nobody's.
+    """It had been closed before the POST came, or a session is left that holds nothing.
 
     A proxy, or the transport's pool, may be late in noticing (RFC 9112, section 9.3.1).
     """

@@ -237,7 +237,7 @@ def test_get_status_returns_none_without_a_valid_offset(answer: Answer) -> None:
 
 
 def test_get_status_returns_none_after_401() -> None:
-    """Nobody has a token for it: it is not gone on with."""
+    """Without a token it cannot be resumed."""
     assert play(get_status(access(), at(), 10), (ASKED, Response(401))) is None
 
 

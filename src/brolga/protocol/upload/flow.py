@@ -115,7 +115,7 @@ class Upload:
         """Enter Failed, and return the session that is left, if any.
 
         `response` is that of an interrupted request: docker-registry 2.8 accepts a DELETE at the
-        newest Location only. The Location of an error, a redirect or a blob is no session's.
+        newest Location only. Errors, redirects and blobs have Locations too.
         """
         state = self.state
         if not isinstance(state, Active):
@@ -310,12 +310,12 @@ class Upload:
     # --- After a failure
 
     def _recover(self, error: BrolgaError) -> Flow[None]:
-        """Enter the state in which to go on after a failure; raise it if there is none."""
+        """Enter the state in which the upload goes on after a failure, or raise the failure."""
         if recovery.may_follow_commit(error) and (yield from self._find_blob()):
             return
         state = self.state
         assert isinstance(state, Active)  # noqa: S101 - a step failed
-        # The failure of a query is not the one that the user has to look at.
+        # The user has to look at the failure that led to the query.
         cause = (isinstance(state, Uncertain) and state.cause) or error
         action = recovery.decide(state, error)
         if action is Recovery.SHRINK:  # comes to an end by itself: neither counted nor delayed

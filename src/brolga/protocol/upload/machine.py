@@ -43,7 +43,7 @@ class Event(Enum):
     OPENED = "the POST opened a session"
     ACKNOWLEDGED = "a PATCH was acknowledged"
     LOCATED = "the GET says how many bytes the session has"
-    SENT = "the PUT, with all bytes that are left, is next"
+    SENT = "all bytes were sent, but those of the PUT"
     UNCONFIRMED = "the PUT may have stored the blob, but no answer confirms it"
     STORED = "the PUT was confirmed"
     FOUND = "a HEAD shows the blob that an unconfirmed PUT stored"
