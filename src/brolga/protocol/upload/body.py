@@ -1,8 +1,8 @@
 """The body of an upload, and how long a request waits for its next bytes.
 
-A proxy bounds the time between two reads of a body (nginx: `client_body_timeout`, 60 s), not between
-two requests. So a PATCH begins when there are bytes for it (`wait_for_bytes`), and ends if the source
-is silent for too long (`IdleLimit`). Errors of the source are raised as `BodyError`.
+A proxy bounds the time between two reads of a body (nginx: `client_body_timeout`, 60 s), but not
+between two requests. So a PATCH begins when there are bytes for it (`wait_for_bytes`), and ends if
+the source is silent for too long (`IdleLimit`). Errors of the source are raised as `BodyError`.
 """
 
 from __future__ import annotations
