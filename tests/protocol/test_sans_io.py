@@ -7,15 +7,16 @@ import pytest
 
 import brolga.protocol
 
-MODULES = sorted(Path(brolga.protocol.__file__).parent.glob("*.py"))
+FOLDER = Path(brolga.protocol.__file__).parent
+MODULES = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*.py"))
 FORBIDDEN = {"asyncio", "http", "httpcore2", "os", "select", "socket", "ssl", "threading", "time"}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_no_module_can_open_a_socket_or_sleep(path: Path) -> None:
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_can_open_a_socket_or_sleep(module: str) -> None:
     """Sans-IO (sans-io.readthedocs.io): no I/O in a protocol's implementation."""
     imported: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse((FOLDER / module).read_text())):
         if isinstance(node, ast.Import):
             imported |= {name.name.partition(".")[0] for name in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -28,25 +29,24 @@ def test_the_public_names_are_these() -> None:
     names = [
         "Access",
         "Body",
-        "BodyFailed",
-        "Call",
+        "BodyError",
         "Credentials",
         "Flow",
         "KnownRegistry",
-        "Patience",
         "ReadFlow",
         "Receipt",
-        "Registry",
-        "Reply",
+        "RegistrySession",
+        "Request",
+        "Response",
         "Retry",
         "Stored",
+        "Timeout",
         "UploadSession",
         "UploadStrategy",
         "add_referrer",
         "check_login",
         "delete_blob",
         "delete_manifest",
-        "enter",
         "find_manifest",
         "get_manifest",
         "has_blob",
@@ -56,6 +56,7 @@ def test_the_public_names_are_these() -> None:
         "list_repositories",
         "list_tags",
         "mount_blob",
+        "ping",
         "put_manifest",
         "read_blob",
         "remove_referrer",
