@@ -49,7 +49,7 @@ class Images:
 
         Of several images of one name, or of all for "", `platform` chooses one.
 
-        Raises NoSuchImage, which lists the names, NoSuchPlatform, InvalidManifest where it is
+        Raises ImageNotFound, which lists the names, PlatformNotFound, InvalidManifest where it is
         broken.
         """
         with of_the_source():

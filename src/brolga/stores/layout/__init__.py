@@ -116,7 +116,7 @@ class Layout(Reading):
     def named(self, tag: str) -> Digest | None:
         """Return the digest of what a tag stands for; None where there is no such tag.
 
-        Raises NoSuchImage if more than one image has it.
+        Raises ImageNotFound if more than one image has it.
         """
         if not self._files.is_there():
             return None
@@ -155,7 +155,7 @@ class Layout(Reading):
             return found
 
     def untag(self, tag: str) -> None:
-        """Take a name away; its image stays. Raises NoSuchImage."""
+        """Take a name away; its image stays. Raises ImageNotFound."""
         self._files.require()
         with self._files.writing(), self._files.locked():
             index = self._index()
@@ -164,7 +164,7 @@ class Layout(Reading):
             self._save(index, unnamed(index, tag))
 
     def delete(self, digest: Digest) -> None:
-        """Forget an image and its names; `gc` deletes its bytes. Raises NoSuchImage."""
+        """Forget an image and its names; `gc` deletes its bytes. Raises ImageNotFound."""
         self._files.require()
         with self._files.writing(), self._files.locked():
             index = self._index()
@@ -189,7 +189,7 @@ class Layout(Reading):
 
         A manifest that cannot be read is told of in `GCResult.unread`; all that it mentions stays.
 
-        Raises NoSuchImage, InvalidLayout, and DigestMismatch or InvalidManifest where a manifest is
+        Raises ImageNotFound, InvalidLayout, and DigestMismatch or InvalidManifest where a manifest is
         damaged, or has more than 4 MiB: nobody knows what it refers to.
         """
         self._files.require()
