@@ -445,7 +445,7 @@ def test_a_blob_is_there(said: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "reply",
+    "response",
     [
         Response(404),
         Response(200),

@@ -149,7 +149,7 @@ def test_another_answer_is_no_success(status: int, kind: type[BrolgaError]) -> N
 
 
 @pytest.mark.parametrize(
-    ("reply", "asks_for"),
+    ("response", "asks_for"),
     [
         (Response(200), "nothing"),
         (Response(401, BASIC), "basic"),

@@ -183,7 +183,7 @@ def test_a_stream_is_not_sent_elsewhere() -> None:
     assert play(access().send(request), (request, response)) is response
 
 
-@pytest.mark.parametrize("reply", [Response(307), to("", 307), to("/x", 300), to("/x", 304)])
+@pytest.mark.parametrize("response", [Response(307), to("", 307), to("/x", 300), to("/x", 304)])
 def test_what_is_no_redirect_is_the_answer(response: Response) -> None:
     """Without a Location, or with another status, nothing is to be followed."""
     assert play(access().send(GET), (GET, response)) is response

@@ -284,7 +284,7 @@ def test_the_tag_is_filtered_as_well() -> None:
 
 
 @pytest.mark.parametrize(
-    "reply", [Response(403), Response(500), TransportError("cut", reason="cut")]
+    "response", [Response(403), Response(500), TransportError("cut", reason="cut")]
 )
 def test_a_tag_that_cannot_be_read_is_an_error(response: Response | TransportError) -> None:
     """No answer is no empty list."""
@@ -464,7 +464,7 @@ def test_the_last_one_leaves_an_empty_index() -> None:
     assert json.loads(after)["manifests"] == []
 
 
-@pytest.mark.parametrize("reply", [ABSENT, stored(), stored(B, C)])
+@pytest.mark.parametrize("response", [ABSENT, stored(), stored(B, C)])
 def test_what_is_not_listed_is_not_removed(response: Response) -> None:
     """Nothing is written where nothing changes."""
     play(remove_referrer(access(), SUBJECT, A.digest), (GET, response))

@@ -306,7 +306,7 @@ def test_a_kept_connection_that_was_closed_is_no_attempt(method: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "error"),
+    ("repeated", "error"),
     [
         (call_of("PATCH"), STALE),  # a chunk: it may have arrived
         (patch(iter([b"a"])), STALE),
@@ -316,10 +316,10 @@ def test_a_kept_connection_that_was_closed_is_no_attempt(method: str) -> None:
     ],
 )
 def test_what_may_have_come_to_something_is_not_made_at_once(
-    request: Request, error: TransportError
+    repeated: Request, error: TransportError
 ) -> None:
     """Only a cut of an old connection, and only what does no harm twice."""
-    assert play(access(1).send(request), (request, error), error=TransportError) is error
+    assert play(access(1).send(repeated), (repeated, error), error=TransportError) is error
 
 
 # --- Setbacks
