@@ -28,8 +28,8 @@ from tests.protocol.scripted import (
     Answer,
     access,
     drive,
-    entered,
-    gathered,
+    open_access,
+    collect_bytes,
     uploading,
 )
 
@@ -41,7 +41,7 @@ from brolga.protocol import (
     Request,
     Response,
     Retry,
-    Stored,
+    FetchedManifest,
     Timeout,
     add_referrer,
     delete_blob,
@@ -63,7 +63,7 @@ from brolga.protocol import (
 from brolga.protocol import RegistrySession as Found
 from brolga.protocol.challenge import parse_challenges, parse_token
 from brolga.protocol.responses import location, raise_for_status
-from brolga.protocol.urls import check, host_of, origin, redact, resolve, with_digest
+from brolga.protocol.urls import check_url, hostname, origin, redact, resolve, with_digest
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.index import Index
@@ -352,8 +352,8 @@ FLOWS: dict[str, Callable[[Access], Flow[object]]] = {
     "mount": lambda way: mount_blob(way, BLOB.digest, SOURCE),
     "has": lambda way: has_blob(way, BLOB),
     "delete a blob": lambda way: delete_blob(way, BLOB.digest),
-    "read": lambda way: gathered(read_blob(way, BLOB.digest, BLOB.size)),
-    "read without a size": lambda way: gathered(read_blob(way, BLOB.digest)),
+    "read": lambda way: collect_bytes(read_blob(way, BLOB.digest, BLOB.size)),
+    "read without a size": lambda way: collect_bytes(read_blob(way, BLOB.digest)),
     "get by tag": lambda way: get_manifest(way, "v1"),
     "get by digest": lambda way: get_manifest(way, str(INDEX)),
     "head by tag": lambda way: head_manifest(way, "v1"),
@@ -361,7 +361,7 @@ FLOWS: dict[str, Callable[[Access], Flow[object]]] = {
     "put": lambda way: put_manifest(way, "v1", RAW, OCI_INDEX),
     "delete a manifest": lambda way: delete_manifest(way, "v1"),
     "tags": list_tags,
-    "repositories": lambda way: list_repositories(way.registry.catalog()),
+    "repositories": lambda way: list_repositories(way.registry.catalog_access()),
     "referrers": lambda way: list_referrers(way, BLOB.digest, "text/plain"),
     "attach": lambda way: add_referrer(way, BLOB.digest, SMALL),
     "detach": lambda way: remove_referrer(way, BLOB.digest, INDEX),
@@ -401,7 +401,7 @@ def check_calls(talk: list[tuple[Request, Answer]]) -> None:
         assert request.url.isprintable()
         assert request.url.lower().startswith("https://")
         assert 0 <= request.delay_s <= 90
-        away = host_of(request.url) != "registry.example"
+        away = hostname(request.url) != "registry.example"
         assert bool(request.redirected_from) is away
         # A token server may redirect within its own scheme, host and port.
         at_realm = any(is_of(request.url, realm) for realm in realms)
@@ -448,7 +448,7 @@ def test_any_flow_ends_in_its_result_or_a_typed_error(name: str, data: st.DataOb
         assert proved(registry)
     elif name.startswith("read"):
         assert result == b"blob"
-    elif isinstance(result, Stored):
+    elif isinstance(result, FetchedManifest):
         assert Digest.of(result.raw, result.digest.algorithm) == result.digest
         assert name == "get by tag" or result.digest == INDEX
     elif name == "head by digest":
@@ -507,7 +507,7 @@ def test_a_registry_that_always_says_the_same_comes_to_an_end(
 def test_entering_ends_in_access_or_a_typed_error(data: st.DataObject) -> None:
     """Any server at all may be behind a registry's name."""
     registry = Registry(data)
-    result = outcome(entered(REPOSITORY, USER, schemes=("https", "http")), registry)
+    result = outcome(open_access(REPOSITORY, USER, schemes=("https", "http")), registry)
     assert len(registry.talk) <= 3
     if isinstance(result, BrolgaError):
         assert str(result).isprintable()
@@ -542,7 +542,7 @@ def test_no_url_raises_anything_but_a_violation(url: str) -> None:
     """What is let through is plain: every parser reads the same host from it."""
     assert redact(url).isprintable()
     try:
-        good = check(resolve(UPLOADS, url), "Location", seen_from=UPLOADS)
+        good = check_url(resolve(UPLOADS, url), "Location", named_by=UPLOADS)
     except ProtocolViolation as error:
         shown = str(error)
     else:

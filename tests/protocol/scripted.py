@@ -149,7 +149,7 @@ def joined(request: Request) -> Request:
     return request
 
 
-def gathered(flow: ReadFlow) -> Flow[bytes]:
+def collect_bytes(flow: ReadFlow) -> Flow[bytes]:
     """Return the flow whose result is the bytes that a reading flow gives on its way."""
     read = b""
     try:
@@ -179,7 +179,7 @@ def later(request: Request, seconds: float) -> Request:
     return replace(request, delay_s=seconds)
 
 
-def entered(
+def open_access(
     repository: Repository = REPOSITORY,
     credentials: Credentials | None = None,
     schemes: Sequence[str] = ("https",),
@@ -187,7 +187,7 @@ def entered(
     """Find the way into a registry, and have a token at once where it wants one."""
     registry = yield from ping(repository.api_host, credentials, schemes=schemes, retry=ONCE)
     way = registry.access(repository, "pull,push")
-    yield from registry.authorization(way.scope, Timeout.DEFAULT)
+    yield from registry.authorize(way.scope, Timeout.DEFAULT)
     return way
 
 
@@ -220,9 +220,9 @@ def delete(session: str) -> Request:
 
 
 def token_call(
-    credentials: Credentials | None = None, *, patience: Timeout = Timeout.DEFAULT
+    credentials: Credentials | None = None, *, timeout: Timeout = Timeout.DEFAULT
 ) -> Request:
     """Return the call that asks BEARER's realm for a token."""
     headers = {"Authorization": credentials.basic} if credentials else {}
     url = f"{REALM}?{SCOPE}&service=registry.example"
-    return Request("GET", url, headers, timeout=patience, redirected_from="registry.example")
+    return Request("GET", url, headers, timeout=timeout, redirected_from="registry.example")

@@ -22,7 +22,7 @@ from tests.protocol.scripted import (
     authorized,
     drive,
     elsewhere,
-    entered,
+    open_access,
     play,
     token_call,
 )
@@ -60,7 +60,7 @@ def bearer(realm: str) -> dict[str, str]:
 
 def test_a_registry_that_answers_200_needs_no_authorization() -> None:
     """If the response is `200 OK`, then the registry implements this specification."""
-    way = play(entered(REPOSITORY), (PING, Response(200)))
+    way = play(open_access(REPOSITORY), (PING, Response(200)))
     assert way.url("blobs/uploads/") == POST.url
     play(way.send(POST), (POST, ACCEPTED))
 
@@ -69,7 +69,7 @@ def test_a_registry_that_answers_200_needs_no_authorization() -> None:
 def test_a_server_without_the_api_is_no_registry(status: int) -> None:
     """`/v2/` answers 404 where the specification is not implemented (Endpoints, end-1)."""
     play(
-        entered(REPOSITORY),
+        open_access(REPOSITORY),
         (PING, Response(status, body=HTML)),
         error=ProtocolViolation,
         match="not an OCI registry",
@@ -82,7 +82,7 @@ def test_a_server_without_the_api_is_no_registry(status: int) -> None:
 )
 def test_another_answer_to_the_check_is_itself(status: int, kind: type[BrolgaError]) -> None:
     """Only 200 and 401 tell of a registry (Determining Support)."""
-    play(entered(REPOSITORY), (PING, Response(status, body=HTML)), error=kind, match=str(status))
+    play(open_access(REPOSITORY), (PING, Response(status, body=HTML)), error=kind, match=str(status))
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_redirect_is_not_followed_but_told(target: str, shown: str) -> None:
     """Authorization kept on a redirect to another origin is a leak (GHSA-vh4v-2xq2-g5cg)."""
     response = Response(301, {"location": target})
     error = play(
-        entered(REPOSITORY, USER),
+        open_access(REPOSITORY, USER),
         (PING, response),
         error=ProtocolViolation,
         match=f"a redirect to {shown} it is not followed",
@@ -112,7 +112,7 @@ def test_a_redirect_is_not_followed_but_told(target: str, shown: str) -> None:
 @pytest.mark.parametrize("reason", ["tls", "connect"])
 def test_plain_http_is_tried_where_https_is_not_spoken(reason: str) -> None:
     """Who allows plain http still gets TLS where the registry speaks it."""
-    flow = entered(REPOSITORY, schemes=BOTH)
+    flow = open_access(REPOSITORY, schemes=BOTH)
     way = play(flow, (PING, failed(reason)), (PLAIN, Response(200)))
     assert way.registry.base == "http://registry.example"
 
@@ -120,7 +120,7 @@ def test_plain_http_is_tried_where_https_is_not_spoken(reason: str) -> None:
 @pytest.mark.parametrize("reason", ["certificate", "timeout", "cut"])
 def test_plain_http_is_no_answer_to_an_attack(reason: str) -> None:
     """Who can cut or forge the https connection must not be able to choose plain http."""
-    error = play(entered(REPOSITORY, schemes=BOTH), (PING, failed(reason)), error=TransportError)
+    error = play(open_access(REPOSITORY, schemes=BOTH), (PING, failed(reason)), error=TransportError)
     assert error.reason == reason
 
 
@@ -128,7 +128,7 @@ def test_the_last_scheme_fails_as_itself() -> None:
     """The failure that ended the search is told, and the one before it is its context."""
     first, last = failed("tls"), failed("connect")
     error = play(
-        entered(REPOSITORY, schemes=BOTH), (PING, first), (PLAIN, last), error=TransportError
+        open_access(REPOSITORY, schemes=BOTH), (PING, first), (PLAIN, last), error=TransportError
     )
     assert error is last
     assert error.__context__ is first
@@ -137,7 +137,7 @@ def test_the_last_scheme_fails_as_itself() -> None:
 @pytest.mark.parametrize("answer", [failed("cut"), failed("connect"), Response(400)])
 def test_https_is_tried_where_plain_http_is_not_spoken(answer: Response | TransportError) -> None:
     """A TLS server answers plain http with a 400, or hangs up."""
-    flow = entered(REPOSITORY, schemes=BOTH[::-1])
+    flow = open_access(REPOSITORY, schemes=BOTH[::-1])
     way = play(flow, (PLAIN, answer), (PING, Response(200)))
     assert way.registry.base == "https://registry.example"
 
@@ -146,7 +146,7 @@ def test_https_is_tried_where_plain_http_is_not_spoken(answer: Response | Transp
 def test_a_page_is_no_registry(kind: str) -> None:
     """A server that has a page for everything says 200 to `/v2/` as well."""
     error = play(
-        entered(REPOSITORY),
+        open_access(REPOSITORY),
         (PING, Response(200, {"content-type": kind}, HTML)),
         error=ProtocolViolation,
         match=f"{HOME}/v2/ is text/.*: that is not an OCI registry's answer",
@@ -157,7 +157,7 @@ def test_a_page_is_no_registry(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8", ""])
 def test_a_registry_needs_no_certain_type(kind: str) -> None:
     """The specification wants 200 at `/v2/`, and nothing of its body (Endpoints, end-1)."""
-    play(entered(REPOSITORY), (PING, Response(200, {"content-type": kind})))
+    play(open_access(REPOSITORY), (PING, Response(200, {"content-type": kind})))
 
 
 @pytest.mark.parametrize("schemes", [BOTH, BOTH[::-1]])
@@ -165,30 +165,30 @@ def test_a_port_that_is_refused_is_not_asked_in_another_way(schemes: tuple[str, 
     """Who named the port named the server: nobody listens there, whatever is spoken."""
     named = Repository.parse("registry.example:5000/team/app")
     request = Request("GET", f"{schemes[0]}://registry.example:5000/v2/")
-    play(entered(named, schemes=schemes), (request, failed("connect")), error=TransportError)
+    play(open_access(named, schemes=schemes), (request, failed("connect")), error=TransportError)
 
 
 def test_a_silent_server_is_not_asked_twice() -> None:
     """What does not answer plain http in time will not answer TLS either."""
-    play(entered(REPOSITORY, schemes=BOTH[::-1]), (PLAIN, failed("timeout")), error=TransportError)
+    play(open_access(REPOSITORY, schemes=BOTH[::-1]), (PLAIN, failed("timeout")), error=TransportError)
 
 
 def test_a_400_to_the_last_scheme_is_no_registry() -> None:
     """There is nothing left to try."""
-    flow = entered(REPOSITORY, schemes=("http",))
+    flow = open_access(REPOSITORY, schemes=("http",))
     play(flow, (PLAIN, Response(400)), error=ProtocolViolation, match="is not an OCI registry")
 
 
 def test_without_a_second_scheme_there_is_no_fallback() -> None:
     """Plain http is for loopback, or for who asked for it."""
-    play(entered(REPOSITORY), (PING, failed("connect")), error=TransportError)
+    play(open_access(REPOSITORY), (PING, failed("connect")), error=TransportError)
 
 
 @pytest.mark.parametrize("reason", ["tls", "connect"])
 def test_a_token_server_out_of_reach_does_not_lead_to_plain_http(reason: str) -> None:
     """The registry spoke https: nothing that fails later may downgrade it (CVE-2026-48978)."""
     play(
-        entered(REPOSITORY, USER, schemes=BOTH),
+        open_access(REPOSITORY, USER, schemes=BOTH),
         (PING, Response(401, BEARER)),
         (token_call(USER), failed(reason)),
         error=TransportError,
@@ -200,7 +200,7 @@ def test_a_token_server_out_of_reach_does_not_lead_to_plain_http(reason: str) ->
 
 def test_basic_credentials_are_used_where_they_are_asked_for() -> None:
     """The user-id and password, joined by a colon, in base64 (RFC 7617, section 2)."""
-    way = play(entered(REPOSITORY, USER), (PING, Response(401, BASIC)))
+    way = play(open_access(REPOSITORY, USER), (PING, Response(401, BASIC)))
     request = authorized(POST, USER.basic)
     play(way.send(POST), (request, ACCEPTED))
     assert (
@@ -210,25 +210,25 @@ def test_basic_credentials_are_used_where_they_are_asked_for() -> None:
 
 def test_wrong_basic_credentials_are_tried_once() -> None:
     """A client must not repeat what was refused (RFC 9110, section 15.5.2)."""
-    way = play(entered(REPOSITORY, USER), (PING, Response(401, BASIC)))
+    way = play(open_access(REPOSITORY, USER), (PING, Response(401, BASIC)))
     play(way.send(POST), (authorized(POST, USER.basic), Response(401, BASIC)), error=Unauthorized)
 
 
 def test_basic_without_credentials_is_unauthorized() -> None:
     """Nothing can be answered to that challenge."""
-    play(entered(REPOSITORY), (PING, Response(401, BASIC)), error=Unauthorized)
+    play(open_access(REPOSITORY), (PING, Response(401, BASIC)), error=Unauthorized)
 
 
 def test_a_401_without_a_challenge_is_unauthorized() -> None:
     """A 401 MUST carry WWW-Authenticate (RFC 9110, section 15.5.2): without it, nothing helps."""
-    play(entered(REPOSITORY, USER), (PING, Response(401)), error=Unauthorized)
+    play(open_access(REPOSITORY, USER), (PING, Response(401)), error=Unauthorized)
 
 
 def test_bearer_goes_before_basic() -> None:
     """The most secure scheme that is understood is used (RFC 7617, section 4)."""
     both = {"www-authenticate": f"{BASIC['www-authenticate']}, {BEARER['www-authenticate']}"}
     token = Response(200, body=b'{"token": "t1"}')
-    play(entered(REPOSITORY, USER), (PING, Response(401, both)), (token_call(USER), token))
+    play(open_access(REPOSITORY, USER), (PING, Response(401, both)), (token_call(USER), token))
 
 
 def test_a_password_of_other_bytes_than_utf8_goes_out_as_it_is() -> None:
@@ -265,7 +265,7 @@ def test_a_token_refused_twice_ends_in_unauthorized() -> None:
 def test_a_token_has_one_of_two_names(body: dict[str, object]) -> None:
     """`access_token` is for OAuth 2.0 compatibility, `token` the same (Token Authentication)."""
     way = play(
-        entered(REPOSITORY, USER),
+        open_access(REPOSITORY, USER),
         (PING, Response(401, BEARER)),
         (token_call(USER), Response(200, body=json.dumps(body).encode())),
     )
@@ -300,7 +300,7 @@ def test_a_token_has_one_of_two_names(body: dict[str, object]) -> None:
 def test_a_token_that_cannot_be_a_header_is_a_violation(body: bytes) -> None:
     """A b64token is visible ASCII (RFC 6750, 2.1), of bounded size (GHSA-f36w-mj3v-6jqv)."""
     error = play(
-        entered(REPOSITORY),
+        open_access(REPOSITORY),
         (PING, Response(401, BEARER)),
         (token_call(), Response(200, body=body)),
         error=ProtocolViolation,
@@ -325,7 +325,7 @@ def test_a_token_server_that_refuses_is_told_as_it_is(status: int, kind: type[Br
         status, {"location": "https://evil.example/"}, b'{"details": "wrong password"}'
     )
     error = play(
-        entered(REPOSITORY, USER),
+        open_access(REPOSITORY, USER),
         (PING, Response(401, BEARER)),
         (token_call(USER), answer),
         error=kind,
@@ -352,7 +352,7 @@ def test_a_token_server_that_refuses_is_told_as_it_is(status: int, kind: type[Br
 def test_the_realm_is_asked_for_our_own_scope(realm: str, asked: str) -> None:
     """`service` and `scope` are added to the realm's query (Token Authentication)."""
     play(
-        entered(REPOSITORY, USER),
+        open_access(REPOSITORY, USER),
         (PING, Response(401, bearer(realm))),
         (
             elsewhere(Request("GET", asked, {"Authorization": USER.basic})),
@@ -366,7 +366,7 @@ def test_a_service_cannot_add_to_the_query() -> None:
     headers = {"www-authenticate": f'Bearer realm="{REALM}",service="a&scope=x b",scope="all"'}
     asked = f"{REALM}?{SCOPE}&service=a%26scope%3Dx+b"
     play(
-        entered(REPOSITORY),
+        open_access(REPOSITORY),
         (PING, Response(401, headers)),
         (elsewhere(Request("GET", asked)), Response(200, body=b'{"token": "t"}')),
     )
@@ -396,7 +396,7 @@ def test_a_service_cannot_add_to_the_query() -> None:
 def test_a_realm_that_leads_elsewhere_gets_no_password(realm: str, fault: str) -> None:
     """A realm that points inside or falls to http (GHSA-28r5-37g7-p6mp, CVE-2026-48978)."""
     error = play(
-        entered(REPOSITORY, USER),
+        open_access(REPOSITORY, USER),
         (PING, Response(401, bearer(realm))),
         error=ProtocolViolation,
         match=f"token realm .*{fault}",
@@ -410,7 +410,7 @@ def test_a_registry_on_plain_http_may_have_its_realm_there() -> None:
     local = Repository.parse("localhost:5000/app")
     scope = "scope=repository%3Aapp%3Apull%2Cpush"
     play(
-        entered(local, schemes=("http",)),
+        open_access(local, schemes=("http",)),
         (Request("GET", "http://localhost:5000/v2/"), Response(401, bearer(realm))),
         (
             Request("GET", f"{realm}?{scope}", redirected_from="localhost"),
@@ -423,7 +423,7 @@ def test_a_registry_on_plain_http_may_have_its_realm_there() -> None:
 def test_a_challenge_without_a_realm_is_a_violation(header: str) -> None:
     """`realm` is where the token is to be had (Token Authentication): there is nobody to ask."""
     play(
-        entered(REPOSITORY, USER),
+        open_access(REPOSITORY, USER),
         (PING, Response(401, {"www-authenticate": header})),
         error=ProtocolViolation,
         match="names no realm",
@@ -434,7 +434,7 @@ def test_a_realm_on_another_port_of_the_registrys_host_is_named_by_the_registry(
     """The name may have come to mean an address inside since: `named_by` is for other origins."""
     realm = f"{HOME}:8443/token"
     play(
-        entered(REPOSITORY),
+        open_access(REPOSITORY),
         (PING, Response(401, bearer(realm))),
         (
             Request("GET", f"{realm}?{SCOPE}", redirected_from=HOME.removeprefix("https://")),

@@ -16,7 +16,7 @@ from tests.protocol.scripted import (
     authorized,
     drive,
     elsewhere,
-    gathered,
+    collect_bytes,
     later,
     play,
     token_call,
@@ -90,7 +90,7 @@ def read(
 ) -> bytes:
     """Read a blob by a script; whatever comes of it, each body is closed."""
     try:
-        return play(gathered(read_blob(access(retry=retry), digest, size)), *steps)
+        return play(collect_bytes(read_blob(access(retry=retry), digest, size)), *steps)
     finally:
         assert all_closed(*(response for _, response in steps))
 
@@ -239,7 +239,7 @@ def test_progress_begins_the_count_anew() -> None:
 def test_all_pauses_of_a_read_are_bounded() -> None:
     """A registry that gives a byte more each time does not hold us for ever."""
     way = access(retry=Retry(attempts=2, max_elapsed_s=0.9))
-    flow = gathered(read_blob(way, DIGEST, len(DATA)))
+    flow = collect_bytes(read_blob(way, DIGEST, len(DATA)))
     steps = (GET, streamed(b"0", CUT)), (later(rest(1), 0.5), part(1, b"1", CUT))
     play(flow, *steps, error=TransportError)
 
@@ -422,7 +422,7 @@ def test_a_failure_of_the_driver_comes_out_as_it_was(failure: BaseException) -> 
 
     response = Response(200, body_stream=body())
     with pytest.raises(type(failure)) as caught:
-        drive(gathered(read_blob(access(retry=PATIENT), DIGEST)), lambda _call: response)
+        drive(collect_bytes(read_blob(access(retry=PATIENT), DIGEST)), lambda _call: response)
     assert caught.value is failure
     assert all_closed(response)
 

@@ -186,7 +186,7 @@ def test_pages_are_handed_on_as_they_come() -> None:
 
 def test_repositories_are_handed_on_as_they_come() -> None:
     """The catalog of a large registry has millions of names."""
-    pages = repository_pages(RegistrySession(HOME).catalog())
+    pages = repository_pages(RegistrySession(HOME).catalog_access())
     assert next(pages) == CATALOG
     assert pages.send(page("a/b", member="repositories")) == ["a/b"]
 
@@ -320,7 +320,7 @@ def test_a_refusal_is_itself(status: int, kind: type[BrolgaError]) -> None:
     """404 NAME_UNKNOWN where there is no such repository (Error Codes)."""
     play(list_tags(access()), (FIRST, Response(status)), error=kind)
     play(
-        list_repositories(RegistrySession(HOME).catalog()),
+        list_repositories(RegistrySession(HOME).catalog_access()),
         (CATALOG, Response(204)),
         error=ProtocolViolation,
     )
@@ -337,7 +337,7 @@ def test_repositories_are_listed_as_tags_are() -> None:
         (CATALOG, page("a", "team/b", link=link, member="repositories")),
         (second, page("c", member="repositories")),
     )
-    assert play(list_repositories(RegistrySession(HOME).catalog()), *steps) == ["a", "team/b", "c"]
+    assert play(list_repositories(RegistrySession(HOME).catalog_access()), *steps) == ["a", "team/b", "c"]
 
 
 def test_a_list_called_plain_text_is_a_list() -> None:
@@ -345,7 +345,7 @@ def test_a_list_called_plain_text_is_a_list() -> None:
     kind = {"content-type": "text/plain; charset=utf-8"}
     response = Response(200, kind, b'{"tags": ["a"], "repositories": ["b"]}')
     assert play(list_tags(access()), (FIRST, response)) == ["a"]
-    assert play(list_repositories(RegistrySession(HOME).catalog()), (CATALOG, response)) == ["b"]
+    assert play(list_repositories(RegistrySession(HOME).catalog_access()), (CATALOG, response)) == ["b"]
 
 
 @pytest.mark.parametrize("body", [b"", b"not here", b"[" * 100_000, b"\xff"])

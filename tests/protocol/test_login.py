@@ -161,8 +161,8 @@ def test_what_a_registry_asks_for_can_be_told(response: Response, asks_for: str)
     shown = Response(response.status, {**response.headers, "server": "some/1.0"})
     registry = play(ping("registry.example", USER, retry=ONCE), (PING, shown))
     assert registry.auth_scheme == asks_for
-    assert registry.asks is (response.status == 401)
-    assert registry.shows["server"] == "some/1.0"
+    assert registry.requires_auth is (response.status == 401)
+    assert registry.ping_headers["server"] == "some/1.0"
 
 
 VERSION = {"docker-distribution-api-version": "registry/2.0"}

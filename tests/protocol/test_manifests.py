@@ -28,11 +28,11 @@ from brolga.errors import (
     Unauthorized,
 )
 from brolga.protocol import (
-    Receipt,
+    PutResult,
     Request,
     Response,
     Retry,
-    Stored,
+    FetchedManifest,
     delete_manifest,
     find_manifest,
     get_manifest,
@@ -111,7 +111,7 @@ def test_a_manifest_is_its_exact_bytes(
     """A GET MUST return the manifest's bytes; their digest is computed here (Pulling manifests)."""
     flow = get_manifest(access(), str(reference))
     stored = play(flow, (get(reference), Response(200, TYPE | said, RAW)))
-    assert stored == Stored(RAW, OCI_MANIFEST, digest)
+    assert stored == FetchedManifest(RAW, OCI_MANIFEST, digest)
 
 
 @pytest.mark.parametrize("kind", ["text/html", "TEXT/html; charset=utf-8", "application/xhtml+xml"])
@@ -425,14 +425,14 @@ def test_a_manifest_is_pushed_as_its_exact_bytes(
 ) -> None:
     """201 Created (Pushing Manifests, end-7); the Content-Type is its media type."""
     flow = put_manifest(access(), str(reference), RAW, OCI_MANIFEST)
-    assert play(flow, (put(reference), Response(status, said))) == Receipt(digest, subject=False)
+    assert play(flow, (put(reference), Response(status, said))) == PutResult(digest, subject_processed=False)
 
 
 @pytest.mark.parametrize("subject", [str(OTHER), ""])
 def test_a_subject_that_was_taken_up_is_told(subject: str) -> None:
     """A registry with the referrers API MUST set OCI-Subject (Manifests with Subject)."""
     flow = put_manifest(access(), "v1", RAW, OCI_MANIFEST)
-    assert play(flow, (put("v1"), Response(201, {"oci-subject": subject}))).subject is True
+    assert play(flow, (put("v1"), Response(201, {"oci-subject": subject}))).subject_processed is True
 
 
 @pytest.mark.parametrize(
@@ -473,7 +473,7 @@ def test_a_tag_that_must_not_change_was_written_by_the_lost_attempt(status: int)
     lost = (request, CUT), (later(request, 0.5), Response(status))
     there = head("v1"), Response(200, TYPE | LENGTH | named(DIGEST))
     flow = put_manifest(way, "v1", RAW, OCI_MANIFEST)
-    assert play(flow, *lost, there) == Receipt(DIGEST, subject=False)
+    assert play(flow, *lost, there) == PutResult(DIGEST, subject_processed=False)
     for other in (Response(404), Response(200, TYPE | LENGTH | named(OTHER))):
         flow = put_manifest(way, "v1", RAW, OCI_MANIFEST)
         play(flow, *lost, (head("v1"), other), error=RegistryError, match=str(status))

@@ -15,7 +15,7 @@ from tests.protocol.scripted import (
     access,
     authorized,
     elsewhere,
-    entered,
+    open_access,
     patch,
     play,
     token_call,
@@ -37,7 +37,7 @@ def to(url: str, status: int = 307) -> Response:
 
 def known() -> Access:
     """Return a way in which has shown its password."""
-    return play(entered(REPOSITORY, USER), (PING, Response(401, BASIC)))
+    return play(open_access(REPOSITORY, USER), (PING, Response(401, BASIC)))
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

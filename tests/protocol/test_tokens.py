@@ -180,7 +180,7 @@ def test_a_scope_is_asked_for_once() -> None:
 
 def test_the_catalog_has_a_scope_of_its_own() -> None:
     """`registry:catalog:*` (Token Scope Documentation, Resource Types)."""
-    way = found().catalog()
+    way = found().catalog_access()
     request = Request("GET", way.url("_catalog"))
     assert request.url == f"{HOME}/v2/_catalog"
     steps = (

@@ -254,7 +254,7 @@ def test_a_token_that_died_during_the_stream_is_renewed_for_the_put() -> None:
         (authorized(POST, "Bearer t1"), ACCEPTED),
         (authorized(patch(BODY), "Bearer t1"), NEXT),
         (authorized(put(), "Bearer t1"), Response(401, BEARER)),
-        (token_call(patience=Timeout.LONG), Response(200, body=b'{"token": "t2"}')),
+        (token_call(timeout=Timeout.LONG), Response(200, body=b'{"token": "t2"}')),
         (authorized(put(), "Bearer t2"), CREATED),
     )
 
@@ -266,7 +266,7 @@ def test_a_token_that_died_is_renewed_to_cancel_the_session() -> None:
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         (delete(FIRST), Response(401, BEARER)),
-        (token_call(patience=Timeout.SHORT), TOKEN),
+        (token_call(timeout=Timeout.SHORT), TOKEN),
         (authorized(delete(FIRST), "Bearer t1"), Response(204)),
         error=UploadInterrupted,
     )
@@ -968,7 +968,7 @@ def test_bytes_are_sent_again_with_a_new_token() -> None:
         upload_bytes(access(), b"blob", BLOB),
         (POST, ACCEPTED),
         (put_all(), Response(401, BEARER)),
-        (token_call(patience=Timeout.LONG), TOKEN),
+        (token_call(timeout=Timeout.LONG), TOKEN),
         (authorized(put_all(), "Bearer t1"), CREATED),
     )
 

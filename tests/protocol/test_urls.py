@@ -3,7 +3,7 @@
 import pytest
 
 from brolga.errors import ProtocolViolation
-from brolga.protocol.urls import check, host_of, origin, redact
+from brolga.protocol.urls import check_url, hostname, origin, redact
 
 REGISTRY = "https://registry.example/v2/team/app/blobs/uploads/"
 
@@ -46,7 +46,7 @@ REGISTRY = "https://registry.example/v2/team/app/blobs/uploads/"
 def test_what_is_no_plain_url_is_a_violation(url: str) -> None:
     """Two parsers must not read two hosts (RFC 3986, section 3.2); urllib's ValueError is none."""
     with pytest.raises(ProtocolViolation, match="Location is no http") as caught:
-        check(url, "Location", seen_from=REGISTRY)
+        check_url(url, "Location", named_by=REGISTRY)
     assert "secret" not in str(caught.value)
     assert str(caught.value).isprintable()
 
@@ -54,15 +54,15 @@ def test_what_is_no_plain_url_is_a_violation(url: str) -> None:
 def test_https_does_not_fall_back_to_http() -> None:
     """A Location on plain http would show the blob, and let anyone change it."""
     with pytest.raises(ProtocolViolation, match=r"falls back to plain http: http://h/u$"):
-        check("http://h/u?secret", "Location", seen_from=REGISTRY)
+        check_url("http://h/u?secret", "Location", named_by=REGISTRY)
     with pytest.raises(ProtocolViolation, match="falls back"):
-        check("HTTP://h/u", "Location", seen_from=REGISTRY)
+        check_url("HTTP://h/u", "Location", named_by=REGISTRY)
 
 
 def test_http_may_rise_to_https() -> None:
     """Nothing is lost by TLS; the credentials stay behind, as it is another origin."""
     url = "https://registry.example/u"
-    assert check(url, "Location", seen_from="http://registry.example/") == url
+    assert check_url(url, "Location", named_by="http://registry.example/") == url
     assert origin(url) != origin("http://registry.example/")
 
 
@@ -101,7 +101,7 @@ INSIDE = [
 def test_a_registry_outside_does_not_point_inside(host: str, registry: str) -> None:
     """A Location or realm that points to loopback, link-local or private (CVE-2026-48978)."""
     with pytest.raises(ProtocolViolation, match="private network"):
-        check(f"https://{host}:5000/u", "Location", seen_from=registry)
+        check_url(f"https://{host}:5000/u", "Location", named_by=registry)
 
 
 @pytest.mark.parametrize("host", INSIDE)
@@ -109,7 +109,7 @@ def test_a_registry_outside_does_not_point_inside(host: str, registry: str) -> N
 def test_a_registry_inside_may_point_inside(host: str, registry: str) -> None:
     """Who named a registry there meant to reach it."""
     url = f"http://{host}/u"
-    assert check(url, "Location", seen_from=registry) == url
+    assert check_url(url, "Location", named_by=registry) == url
 
 
 @pytest.mark.parametrize("host", [*LINK_LOCAL, *ODD])
@@ -119,7 +119,7 @@ def test_a_registry_inside_may_point_inside(host: str, registry: str) -> None:
 def test_no_registry_points_to_a_machines_own_secrets(host: str, registry: str) -> None:
     """169.254.169.254, in any spelling, gives a cloud machine's keys (CVE-2020-15157)."""
     with pytest.raises(ProtocolViolation, match="private network"):
-        check(f"http://{host}/u", "Location", seen_from=registry)
+        check_url(f"http://{host}/u", "Location", named_by=registry)
 
 
 @pytest.mark.parametrize("host", [*INSIDE, *LINK_LOCAL])
@@ -127,14 +127,14 @@ def test_no_registry_points_to_a_machines_own_secrets(host: str, registry: str) 
 def test_a_link_local_registry_may_point_there(host: str, registry: str) -> None:
     """Who named a registry at such an address meant to reach it."""
     url = f"http://{host}/u"
-    assert check(url, "Location", seen_from=registry) == url
+    assert check_url(url, "Location", named_by=registry) == url
 
 
 @pytest.mark.parametrize("host", [*INSIDE, *LINK_LOCAL, *ODD])
 def test_a_registry_may_point_to_itself(host: str) -> None:
     """Its own host is the one that the user named, however it is written."""
     url = f"http://{host}:5001/u"
-    assert check(url, "Location", seen_from=f"http://{host}:5000/v2/") == url
+    assert check_url(url, "Location", named_by=f"http://{host}:5000/v2/") == url
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_a_registry_may_point_to_itself(host: str) -> None:
 def test_offloading_to_another_server_is_allowed(host: str) -> None:
     """The location does not need to be provided by the registry itself (POST then PUT)."""
     url = f"https://{host}:8443/u?x"
-    assert check(url, "Location", seen_from=REGISTRY) == url
+    assert check_url(url, "Location", named_by=REGISTRY) == url
 
 
 @pytest.mark.parametrize(
@@ -195,4 +195,4 @@ def test_a_url_is_shown_without_secrets_and_control_characters(url: str, shown: 
 )
 def test_a_host_is_a_name_without_a_port(url: str, host: str) -> None:
     """A host is case-insensitive, and no port is a part of it (RFC 3986, section 3.2.2)."""
-    assert host_of(url) == host
+    assert hostname(url) == host

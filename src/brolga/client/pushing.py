@@ -378,4 +378,4 @@ class Pushing(Reading):
 
     def _authorize(self, remote: RegistryStore) -> None:
         access = remote.access
-        self._transport.run(access.registry.authorization(access.scope, Timeout.DEFAULT))
+        self._transport.run(access.registry.authorize(access.scope, Timeout.DEFAULT))

@@ -162,7 +162,7 @@ class Reading(Connected):
     def iter_catalog(self, registry: str) -> Iterator[str]:
         """Yield the repositories of a registry page by page, as `catalog` returns them."""
         found = self._registries.of(Repository(registry, "catalog"))
-        yield from self._listed(repository_pages(found.catalog()))
+        yield from self._listed(repository_pages(found.catalog_access()))
 
     def _listed(self, pages: ListFlow) -> Iterator[str]:
         """Yield the names of a list, whose next page is asked for when it is wanted."""

@@ -56,7 +56,7 @@ class UploadOptions:
         wish = self.style
         if isinstance(wish, Mapping):
             wish = wish.get(repository.registry, "auto")
-        profile = profile_of(registry.host, registry.shows)
+        profile = profile_of(registry.host, registry.ping_headers)
         # A chunk lies in memory until it has arrived, as the window does.
         return profile.style.cap_chunk(self.window // uploads).override(wish)
 

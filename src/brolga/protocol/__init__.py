@@ -27,8 +27,8 @@ from brolga.protocol.blobs import ReadFlow, delete_blob, has_blob, read_blob
 from brolga.protocol.http import BodyError, Flow, Request, Response, Timeout
 from brolga.protocol.listing import list_repositories, list_tags
 from brolga.protocol.manifests import (
-    Receipt,
-    Stored,
+    PutResult,
+    FetchedManifest,
     delete_manifest,
     find_manifest,
     get_manifest,
@@ -49,12 +49,12 @@ __all__ = [
     "Flow",
     "KnownRegistry",
     "ReadFlow",
-    "Receipt",
+    "PutResult",
     "RegistrySession",
     "Request",
     "Response",
     "Retry",
-    "Stored",
+    "FetchedManifest",
     "Timeout",
     "UploadSession",
     "UploadStrategy",

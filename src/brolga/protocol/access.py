@@ -20,11 +20,11 @@ from urllib.parse import urlencode
 from brolga.errors import ProtocolViolation, TransportError
 from brolga.protocol.challenge import parse_challenges, parse_token
 from brolga.protocol.http import Request
-from brolga.protocol.redirects import follow
+from brolga.protocol.redirects import follow_redirects
 from brolga.protocol.responses import is_json, raise_for_status, reject_html
 from brolga.protocol.retry import Retry, send_with_retry
-from brolga.protocol.tokens import Tokens
-from brolga.protocol.urls import check, host_of, origin, redact
+from brolga.protocol.tokens import TokenCache
+from brolga.protocol.urls import check_url, hostname, origin, redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -95,28 +95,28 @@ class RegistrySession:
         *,
         retry: Retry | None = None,
         clock: Callable[[], float] = _never,
-        shows: Mapping[str, str] | None = None,
+        ping_headers: Mapping[str, str] | None = None,
     ) -> None:
         self.base = base
         self.retry = retry or Retry()
-        self.shows = shows or {}
-        self.asks = False  # whether it has asked for authorization
+        self.ping_headers = ping_headers or {}
+        self.requires_auth = False  # whether it has asked for authorization
         self.clock = clock
         self._credentials = credentials or Credentials()
         self._bearer: dict[str, str] | None = None
         self._basic = ""
-        self._tokens = Tokens()
+        self._tokens = TokenCache()
 
     @property
     def host(self) -> str:
         """The host's name, without its port."""
-        return host_of(self.base)
+        return hostname(self.base)
 
     @property
     def auth_scheme(self) -> str:
         """What it has asked for so far: `token`, with its realm's host, `basic`, or `nothing`."""
         if self._bearer is not None:
-            return f"token of {host_of(self._bearer['realm'])}"
+            return f"token of {hostname(self._bearer['realm'])}"
         return "basic" if self._basic else "nothing"
 
     def access(self, repository: Repository, actions: str = "pull", *also: Repository) -> Access:
@@ -125,15 +125,15 @@ class RegistrySession:
         scopes += sorted({f"repository:{other.path}:pull" for other in also} - {scopes[0]})
         return Access(self, tuple(scopes), f"{self.base}/v2/{repository.path}/")
 
-    def catalog(self) -> Access:
+    def catalog_access(self) -> Access:
         """Return the view that may list the registry's repositories."""
         return Access(self, ("registry:catalog:*",), f"{self.base}/v2/")
 
-    def is_home(self, url: str) -> bool:
+    def is_same_origin(self, url: str) -> bool:
         """Return whether a URL has the registry's scheme, host and port: it may be authorized."""
         return origin(url) == origin(self.base)
 
-    def authorization(self, scope: tuple[str, ...], patience: Timeout) -> Flow[str]:
+    def authorize(self, scope: tuple[str, ...], timeout: Timeout) -> Flow[str]:
         """Return the value of the Authorization header for a scope; empty if none is asked for.
 
         Raises what the way to a token raises.
@@ -143,13 +143,13 @@ class RegistrySession:
         if self._bearer is None:
             return self._basic
         now = self.clock()
-        if said := self._tokens.find(scope, now):
+        if said := self._tokens.get(scope, now):
             return said
-        response = yield from self._ask_realm(self._bearer, scope, patience)
+        response = yield from self._ask_realm(self._bearer, scope, timeout)
         token = parse_token(response.body)
         left = min(token.lifetime_s * _LAST_PART, _LAST_S)
         said = f"Bearer {token.text}"
-        self._tokens.keep(scope, said, now + token.lifetime_s - left, self.clock())
+        self._tokens.store(scope, said, now + token.lifetime_s - left, self.clock())
         return said
 
     def handle_challenge(
@@ -160,9 +160,9 @@ class RegistrySession:
         Raises Unauthorized if there is nothing else to try, ProtocolViolation for a realm that
         must not be asked.
         """
-        self.asks = True
+        self.requires_auth = True
         challenges = parse_challenges(response.headers.get("www-authenticate", ""))
-        self._tokens.forget(scope, refused)
+        self._tokens.discard(scope, refused)
         if self._credentials.registry_token:
             if refused:
                 raise_for_status(request, response)  # it is all there is
@@ -178,7 +178,7 @@ class RegistrySession:
         realm = params.get("realm", "").partition("#")[0]
         if not realm:
             raise ProtocolViolation(f"{self.base} asks for a token, but names no realm to get it")
-        return check(realm, "token realm", seen_from=self.base)
+        return check_url(realm, "token realm", named_by=self.base)
 
     def _ask_realm(
         self, params: dict[str, str], scope: tuple[str, ...], patience: Timeout
@@ -215,11 +215,11 @@ class RegistrySession:
 
         Credentials go along within one origin alone.
         """
-        return (yield from follow(request, self._one_hop, "the token server", resends=True))
+        return (yield from follow_redirects(request, self._one_hop, "the token server", resends=True))
 
     def _one_hop(self, request: Request) -> Flow[Response]:
         """Make a call; the registry's own host is named by the user."""
-        away = not self.is_home(request.url)
+        away = not self.is_same_origin(request.url)
         return (
             yield replace(
                 request, redirected_from=(request.redirected_from or self.host) if away else ""
@@ -250,29 +250,29 @@ class Access:
         """
         if once:
             return (yield from self._authorized(request))
-        if self.registry.is_home(request.url):
+        if self.registry.is_same_origin(request.url):
             # Before the attempts at the call: the token server has attempts of its own.
-            yield from self.registry.authorization(self.scope, request.timeout)
+            yield from self.registry.authorize(self.scope, request.timeout)
         return (yield from send_with_retry(self.registry.retry, request, self._followed))
 
     def _followed(self, request: Request) -> Flow[Response]:
         """Make a call and, if it reads, follow redirects."""
-        return (yield from follow(request, self._authorized, self.registry.base))
+        return (yield from follow_redirects(request, self._authorized, self.registry.base))
 
     def _authorized(self, request: Request) -> Flow[Response]:
         """Make a call with the authorization; on 401 renew it and, with no stream, try again."""
         registry = self.registry
-        if not registry.is_home(request.url):
+        if not registry.is_same_origin(request.url):
             return (yield from self._away(request))
         request = replace(request, redirected_from="")
-        said = yield from registry.authorization(self.scope, request.timeout)
+        said = yield from registry.authorize(self.scope, request.timeout)
         response = yield _with(request, said)
         if response.status != _UNAUTHORIZED or not request.is_repeatable:
             return response
         if "www-authenticate" not in response.headers:
             return response  # it asks for no authorization: nothing else can be tried
         registry.handle_challenge(request, response, said, self.scope)
-        said = yield from registry.authorization(self.scope, request.timeout)
+        said = yield from registry.authorize(self.scope, request.timeout)
         return (yield _with(replace(request, delay_s=0.0), said))
 
     def _away(self, request: Request) -> Flow[Response]:
@@ -299,7 +299,7 @@ class Access:
 
 def _is_lost_port(error: TransportError, url: str, registry: RegistrySession) -> bool:
     """Return whether nothing answers at another port of the registry's own host."""
-    return error.reason in _NOTHING_ANSWERS and host_of(url) == registry.host
+    return error.reason in _NOTHING_ANSWERS and hostname(url) == registry.host
 
 
 def ping(
@@ -319,7 +319,7 @@ def ping(
     """
     retry = retry or Retry()
     base, request, response = yield from _knock(retry, [f"{name}://{api_host}" for name in schemes])
-    registry = RegistrySession(base, credentials, retry=retry, clock=clock, shows=response.headers)
+    registry = RegistrySession(base, credentials, retry=retry, clock=clock, ping_headers=response.headers)
     if response.status == _UNAUTHORIZED:
         registry.handle_challenge(request, response)
     elif response.status in _NO_API:
@@ -342,7 +342,7 @@ def check_login(registry: RegistrySession) -> Flow[bool]:
     request = Request("GET", access.url(""))
     response = yield from access.send(request)
     _expect_api(request, response)
-    return registry.asks
+    return registry.requires_auth
 
 
 def _expect_api(request: Request, response: Response) -> None:

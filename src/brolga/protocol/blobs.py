@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from brolga.errors import DigestMismatch, ProtocolViolation, TransportError
 from brolga.protocol.http import Request
-from brolga.protocol.responses import expect_deleted, raise_for_status, shows_blob
+from brolga.protocol.responses import raise_unless_deleted, raise_for_status, confirms_blob
 from brolga.protocol.retry import RetryBudget
 from brolga.protocol.urls import redact
 from brolga.spec.digest import Verifier
@@ -53,13 +53,13 @@ def has_blob(access: Access, descriptor: Descriptor) -> Flow[bool]:
     if response.status == _NOT_FOUND:
         return False
     raise_for_status(request, response, _OK)
-    return shows_blob(response, descriptor)
+    return confirms_blob(response, descriptor)
 
 
 def delete_blob(access: Access, digest: Digest) -> Flow[None]:
     """Delete a blob from the repository (end-10). Raises NotFound, RegistryError."""
     request = Request("DELETE", access.url(f"blobs/{digest}"))
-    expect_deleted(request, (yield from access.send(request)))
+    raise_unless_deleted(request, (yield from access.send(request)))
 
 
 def read_blob(access: Access, digest: Digest, size: int | None = None) -> ReadFlow:

@@ -22,7 +22,7 @@ from brolga.errors import (
     Unauthorized,
     UploadInterrupted,
 )
-from brolga.protocol.retry import PASSING_REASONS, RETRY_LATER_STATUSES, TRANSIENT_STATUSES
+from brolga.protocol.retry import TRANSIENT_REASONS, RETRY_LATER_STATUSES, TRANSIENT_STATUSES
 
 if TYPE_CHECKING:
     from brolga.errors import BrolgaError
@@ -151,7 +151,7 @@ def _may_end_otherwise(error: BrolgaError, at: Standing) -> bool:
         passing = error.status in TRANSIENT_STATUSES or isinstance(error, Unauthorized)
         return passing or _is_over(error, at)
     cause = error.__cause__ if isinstance(error, UploadInterrupted) else error
-    return not isinstance(cause, TransportError) or cause.reason in PASSING_REASONS
+    return not isinstance(cause, TransportError) or cause.reason in TRANSIENT_REASONS
 
 
 def _is_over(error: BrolgaError, at: Standing) -> bool:

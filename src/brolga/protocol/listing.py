@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from brolga.errors import ProtocolViolation, excerpt
 from brolga.protocol.http import Request
 from brolga.protocol.responses import raise_for_status, reject_html
-from brolga.protocol.urls import check, redact, resolve
+from brolga.protocol.urls import check_url, redact, resolve
 from brolga.spec.reference import is_tag
 
 if TYPE_CHECKING:
@@ -91,8 +91,8 @@ def next_page(access: Access, request: Request, response: Response) -> str:
     match = _NEXT.search(response.headers.get("link", ""))
     if match is None:
         return ""
-    url = check(resolve(request.url, match[1]), "next page", seen_from=request.url)
-    if not access.registry.is_home(url) or url == request.url:
+    url = check_url(resolve(request.url, match[1]), "next page", named_by=request.url)
+    if not access.registry.is_same_origin(url) or url == request.url:
         raise ProtocolViolation(
             f"the next page of {redact(request.url)} is not one of the registry: {redact(url)}"
         )
@@ -111,7 +111,7 @@ class ListLimits:
     entries: int
     size: int  # bytes
 
-    def spend(self, request: Request, response: Response) -> None:
+    def count_bytes(self, request: Request, response: Response) -> None:
         """Count the bytes of a page. Raises ProtocolViolation if there are too many of them."""
         self.size -= len(response.body)
         if len(response.body) >= _MAX_BODY:
@@ -122,13 +122,13 @@ class ListLimits:
         if self.size < 0:
             raise self._too_long(request, "has too many bytes")
 
-    def take(self, request: Request, entries: int) -> None:
+    def count_entries(self, request: Request, entries: int) -> None:
         """Count the entries of a page. Raises ProtocolViolation if there are too many."""
         self.entries -= entries
         if self.entries < 0:
             raise self._too_long(request, "has too many entries")
 
-    def turn_page(self, request: Request) -> None:
+    def count_page(self, request: Request) -> None:
         """Count one page more. Raises ProtocolViolation if there are too many."""
         self.pages -= 1
         if self.pages <= 0:
@@ -161,17 +161,17 @@ def _pages(
         request = Request("GET", url)
         response = yield from access.send(request)
         raise_for_status(request, response, _OK)
-        budget.spend(request, response)
+        budget.count_bytes(request, response)
         page = parse_object(request, response).get(member) or []  # null is an empty list, to Go
         if not isinstance(page, list) or not all(map(_is_name, page)):
             raise ProtocolViolation(
                 f"the registry's answer to {redact(request.url)} has no list of names as {member}"
             )
         check_names(request, page)
-        budget.take(request, len(page))
+        budget.count_entries(request, len(page))
         url = next_page(access, request, response)
         if url:
-            budget.turn_page(request)
+            budget.count_page(request)
         if page:
             yield page
 

@@ -22,9 +22,9 @@ from brolga.errors import (
 )
 from brolga.protocol.http import Request
 from brolga.protocol.responses import (
-    expect_deleted,
+    raise_unless_deleted,
     media_type,
-    named_digest,
+    content_digest,
     raise_for_status,
     reject_html,
 )
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from brolga.protocol.http import Flow, Response
 
 __all__ = [
-    "Receipt",
-    "Stored",
+    "PutResult",
+    "FetchedManifest",
     "delete_manifest",
     "find_manifest",
     "get_manifest",
@@ -71,7 +71,7 @@ _ABSENT: Final = (403, 404)
 _NO_HEAD: Final = (*_ABSENT, 405, 501)
 
 
-class Stored(NamedTuple):
+class FetchedManifest(NamedTuple):
     """A manifest as a registry holds it: its exact bytes, media type and digest."""
 
     raw: bytes
@@ -79,14 +79,14 @@ class Stored(NamedTuple):
     digest: Digest
 
 
-class Receipt(NamedTuple):
+class PutResult(NamedTuple):
     """What a registry said to a manifest: whether it has taken up its subject."""
 
     digest: Digest
-    subject: bool
+    subject_processed: bool
 
 
-def get_manifest(access: Access, reference: str, pause_s: float = 0.0) -> Flow[Stored]:
+def get_manifest(access: Access, reference: str, delay_s: float = 0.0) -> Flow[FetchedManifest]:
     """Read the manifest that a tag or a digest names, after a pause (end-3).
 
     Raises DigestMismatch where the bytes are not those of the digest, InvalidManifest where there
@@ -94,17 +94,17 @@ def get_manifest(access: Access, reference: str, pause_s: float = 0.0) -> Flow[S
     RegistryError, ProtocolViolation for a page instead of a manifest.
     """
     named = _named(reference)
-    request = Request("GET", access.url(f"manifests/{reference}"), _ACCEPT, delay_s=pause_s)
+    request = Request("GET", access.url(f"manifests/{reference}"), _ACCEPT, delay_s=delay_s)
     response = yield from access.send(request)
     raise_for_status(request, response, _OK)
     reject_html(request, response)
     if len(response.body) >= _MAX_SIZE:
         raise InvalidManifest(f"the manifest {reference} has {_MAX_SIZE} bytes or more")
-    said = named or named_digest(response)
+    said = named or content_digest(response)
     digest = Digest.of(response.body, said.algorithm if said else "sha256")
     if said is not None:
         _expect_equal("the registry gave a manifest of {actual} as {expected}", said, digest)
-    return Stored(response.body, _type_of(response), digest)
+    return FetchedManifest(response.body, _type_of(response), digest)
 
 
 def head_manifest(access: Access, reference: str) -> Flow[Descriptor]:
@@ -154,7 +154,7 @@ def _told(request: Request, response: Response, reference: str) -> Descriptor | 
     kind = media_type(response)
     if kind.lower() not in _SAYS_NOTHING:
         reject_html(request, response)
-    named, said = _named(reference), named_digest(response)
+    named, said = _named(reference), content_digest(response)
     if named is not None and said is not None:
         _expect_equal("the registry says that {expected} is {actual}", named, said)
     digest, length = named or said, response.headers.get("content-length", "")
@@ -177,7 +177,7 @@ def _described(access: Access, reference: str) -> Flow[Descriptor]:
         ) from error
 
 
-def put_manifest(access: Access, reference: str, raw: bytes, kind: str) -> Flow[Receipt]:
+def put_manifest(access: Access, reference: str, raw: bytes, media_type: str) -> Flow[PutResult]:
     """Push a manifest's exact bytes, of the media type `kind`, under a tag or its digest (end-7).
 
     If an earlier attempt had no known outcome, and the tag must not change, what the tag stands for
@@ -188,24 +188,24 @@ def put_manifest(access: Access, reference: str, raw: bytes, kind: str) -> Flow[
     """
     named = _named(reference)
     url = access.url(f"manifests/{reference}")
-    request = Request("PUT", url, {"Content-Type": kind}, raw)
+    request = Request("PUT", url, {"Content-Type": media_type}, raw)
     response = yield from access.send(request)
     digest = Digest.of(raw, named.algorithm if named else "sha256")
     if response.retried and response.status in _UNCHANGEABLE:
         found = yield from find_manifest(access, reference)
         if found is not None and found.digest == digest:
-            return Receipt(digest, subject=False)
+            return PutResult(digest, subject_processed=False)
     raise_for_status(request, response, 201, 200, 202)
-    if (said := named_digest(response)) is not None:
+    if (said := content_digest(response)) is not None:
         text = "the registry stored the manifest as {actual}, where {expected} was sent"
         _expect_equal(text, digest, said)
-    return Receipt(digest, "oci-subject" in response.headers)
+    return PutResult(digest, "oci-subject" in response.headers)
 
 
 def delete_manifest(access: Access, reference: str) -> Flow[None]:
     """Delete a manifest, or a tag where the registry does that (end-9). Raises NotFound."""
     request = Request("DELETE", access.url(f"manifests/{reference}"))
-    expect_deleted(request, (yield from access.send(request)))
+    raise_unless_deleted(request, (yield from access.send(request)))
 
 
 def _type_of(response: Response) -> str:

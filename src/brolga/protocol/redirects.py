@@ -13,21 +13,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from brolga.errors import ProtocolViolation
-from brolga.protocol.urls import check, host_of, origin, resolve
+from brolga.protocol.urls import check_url, hostname, origin, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from brolga.protocol.http import Flow, Request, Response
 
-__all__ = ["follow"]
+__all__ = ["follow_redirects"]
 
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _SAME_METHOD: Final = (307, 308)  # the others turn a POST into a GET
 _MAX_HOPS: Final = 5
 
 
-def follow(
+def follow_redirects(
     request: Request, once: Callable[[Request], Flow[Response]], who: str, *, resends: bool = False
 ) -> Flow[Response]:
     """Make a call by `once` and, if it reads, follow the redirects that `who` answers.
@@ -44,13 +44,13 @@ def follow(
         reads = request.method in ("GET", "HEAD")
         if not reads and not (resends and response.status in _SAME_METHOD):
             return response
-        url = check(resolve(request.url, target), "redirect", seen_from=request.url)
+        url = check_url(resolve(request.url, target), "redirect", named_by=request.url)
         is_home = origin(url) == origin(request.url)
         if not reads and not is_home:
             return response
         headers = request.headers if is_home else _without_secret(request.headers)
         request = replace(
-            request, url=url, headers=headers, delay_s=0.0, redirected_from=host_of(request.url)
+            request, url=url, headers=headers, delay_s=0.0, redirected_from=hostname(request.url)
         )
     raise ProtocolViolation(f"{who} redirected more than {_MAX_HOPS} times")
 

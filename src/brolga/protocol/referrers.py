@@ -80,15 +80,15 @@ def list_referrers(
             page, url = (yield from _tagged(access, subject)).manifests, ""
         else:
             raise_for_status(request, response, _OK)
-            budget.spend(request, response)
+            budget.count_bytes(request, response)
             reject_html(request, response)
             page, url = (
                 _index(access, subject, response.body).manifests,
                 next_page(access, request, response),
             )
-        budget.take(request, len(page))
+        budget.count_entries(request, len(page))
         if url:
-            budget.turn_page(request)
+            budget.count_page(request)
         # A registry need not filter (OCI-Filters-Applied).
         found += [one for one in page if artifact_type in {"", one.artifact_type}]
         is_first = False

@@ -22,7 +22,7 @@ from brolga.errors import (
     Unauthorized,
     one_line,
 )
-from brolga.protocol.urls import check, redact, resolve
+from brolga.protocol.urls import check_url, redact, resolve
 from brolga.spec.digest import Digest, hasher
 
 if TYPE_CHECKING:
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
     from brolga.spec.descriptor import Descriptor
 
 __all__ = [
-    "expect_deleted",
+    "raise_unless_deleted",
     "is_json",
     "location",
     "media_type",
-    "named_digest",
+    "content_digest",
     "raise_for_status",
     "reject_html",
     "retry_after_s",
-    "shows_blob",
+    "confirms_blob",
 ]
 
 _OK: Final = 200
@@ -83,7 +83,7 @@ def raise_for_status(
     raise ProtocolViolation(f"{what} where {wanted} was expected")
 
 
-def expect_deleted(request: Request, response: Response) -> None:
+def raise_unless_deleted(request: Request, response: Response) -> None:
     """Return if what a DELETE names is gone. Raises NotFound, RegistryError, ProtocolViolation.
 
     If an earlier attempt had no known outcome, 404 says that it was done.
@@ -124,7 +124,7 @@ def media_type(response: Response) -> str:
     return response.headers.get("content-type", "").partition(";")[0].strip()
 
 
-def named_digest(response: Response, like: Digest | None = None) -> Digest | None:
+def content_digest(response: Response, like: Digest | None = None) -> Digest | None:
     """Return the digest that an answer names; None where it can be no contradiction.
 
     That is one of another algorithm than `like`'s, or one that cannot be computed here: a registry
@@ -138,12 +138,12 @@ def named_digest(response: Response, like: Digest | None = None) -> Digest | Non
     return digest if like is None or digest.algorithm == like.algorithm else None
 
 
-def shows_blob(response: Response, descriptor: Descriptor) -> bool:
+def confirms_blob(response: Response, descriptor: Descriptor) -> bool:
     """Tell whether an answer to HEAD shows a blob (end-2); a proxy's page with 200 is none.
 
     Digest or length must be ours, and neither another. Some say a length of 0 with every HEAD.
     """
-    digest = named_digest(response, descriptor.digest)
+    digest = content_digest(response, descriptor.digest)
     length = response.headers.get("content-length", "")
     return (
         response.status == _OK
@@ -163,7 +163,7 @@ def location(request: Request, response: Response) -> str:
         raise ProtocolViolation(
             f"the registry answered {request.method} {redact(request.url)} without a Location"
         )
-    return check(resolve(request.url, target), "Location", seen_from=request.url)
+    return check_url(resolve(request.url, target), "Location", named_by=request.url)
 
 
 def _raise_error(request: Request, response: Response, who: str) -> NoReturn:

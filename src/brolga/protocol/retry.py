@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from brolga.protocol.http import Flow, Request, Response
 
 __all__ = [
-    "PASSING_REASONS",
+    "TRANSIENT_REASONS",
     "RETRY_LATER_STATUSES",
     "TRANSIENT_STATUSES",
     "Retry",
@@ -55,7 +55,7 @@ TRANSIENT_STATUSES: Final = frozenset({408, 429, *range(500, 600)}) - {
     511,
 }
 # A wrong certificate stays wrong; all else may be a restart, or a moment's loss of the network.
-PASSING_REASONS: Final = ("cut", "connect", "timeout")
+TRANSIENT_REASONS: Final = ("cut", "connect", "timeout")
 _MAX_TRIPLED: Final = 100  # times; a pause is bounded long before, and a float ends at 646
 
 
@@ -117,20 +117,20 @@ class RetryBudget:
             retry_after_s(response.headers) if response.status in TRANSIENT_STATUSES else None
         )
 
-    def record_failure(self, error: BrolgaError, produced: int, acknowledged: int) -> bool:
+    def record_failure(self, error: BrolgaError, bytes_read: int, acknowledged: int) -> bool:
         """Count one more failure, after so many bytes; return whether there is a further try."""
         asked_s, self._asked_s = self._asked_s, None
         if isinstance(error, RateLimited):
             asked_s = error.retry_after_s
         now, since_s = self._clock(), self._last_pause_s
-        if produced > self._produced:
+        if bytes_read > self._produced:
             self._count = self._sessions = 0
         elif acknowledged > self._acknowledged:
             self._count = self._sessions
         else:
             since_s = max(since_s, now - self._last_s)  # all of it was in vain
         self._lost_s += since_s
-        self._produced, self._acknowledged = max(produced, self._produced), acknowledged
+        self._produced, self._acknowledged = max(bytes_read, self._produced), acknowledged
         self._count += 1
         pause_s = self._retry.pause_s(self._count, asked_s)
         if pause_s is None or self._lost_s + pause_s > self._retry.max_elapsed_s:
@@ -154,7 +154,7 @@ def send_with_retry(
     request: Request,
     once: Callable[[Request], Flow[Response]],
     *,
-    reasons: Collection[str] = PASSING_REASONS,
+    reasons: Collection[str] = TRANSIENT_REASONS,
 ) -> Flow[Response]:
     """Make `request` by `once`, and again where its failure may pass; return the last answer.
 
@@ -198,7 +198,7 @@ def _pause_after(retry: Retry, attempt: int, request: Request, response: Respons
 def is_transient(error: BrolgaError) -> bool:
     """Tell whether a failure may pass by itself: a refusal for now, or an answer that was lost."""
     if isinstance(error, TransportError):
-        return error.reason in PASSING_REASONS
+        return error.reason in TRANSIENT_REASONS
     return isinstance(error, RegistryError) and error.status in TRANSIENT_STATUSES
 
 

@@ -30,7 +30,7 @@ from brolga.errors import (
     RegistryError,
 )
 from brolga.protocol.http import BodyError, Request, Timeout
-from brolga.protocol.responses import location, named_digest, raise_for_status, shows_blob
+from brolga.protocol.responses import location, content_digest, raise_for_status, confirms_blob
 from brolga.protocol.retry import TRANSIENT_STATUSES, is_transient
 from brolga.protocol.urls import with_digest
 
@@ -228,7 +228,7 @@ def is_there(access: Access, descriptor: Descriptor, pause_s: float = 0.0) -> Fl
         return None
     if response.status not in (_OK, _NOT_FOUND):
         return None
-    return shows_blob(response, descriptor)
+    return confirms_blob(response, descriptor)
 
 
 def verify_stored(request: Request, response: Response, expected: Digest) -> None:
@@ -243,7 +243,7 @@ def verify_stored(request: Request, response: Response, expected: Digest) -> Non
             expected=str(expected),
             actual="",
         ) from error
-    actual = named_digest(response, expected)
+    actual = content_digest(response, expected)
     if actual not in {None, expected}:
         raise DigestMismatch(
             f"the registry stored {actual} where {expected} was sent",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Tokens"]
+__all__ = ["TokenCache"]
 
 _MAX_TOKENS: Final = 256  # each of them may have 64 KiB
 
@@ -24,7 +24,7 @@ class _Kept(NamedTuple):
     until: float
 
 
-class Tokens:
+class TokenCache:
     """A table of Authorization headers by scope. Threads may share one."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Tokens:
         """Return how many are kept."""
         return len(self._kept)
 
-    def find(self, scope: tuple[str, ...], now: float) -> str:
+    def get(self, scope: tuple[str, ...], now: float) -> str:
         """Return the header of a token that does for `scope` at `now`, "" if there is none."""
         kept = self._kept.get(scope)
         if kept is not None and now < kept.until:
@@ -45,7 +45,7 @@ class Tokens:
                 return kept.said
         return ""
 
-    def keep(self, scope: tuple[str, ...], said: str, until: float, now: float) -> None:
+    def store(self, scope: tuple[str, ...], said: str, until: float, now: float) -> None:
         """Keep a token's header until then; drop what has expired, and the oldest of too many."""
         kept = {known: one for known, one in list(self._kept.items()) if now < one.until}
         kept.pop(scope, None)
@@ -53,7 +53,7 @@ class Tokens:
         excess = len(kept) - _MAX_TOKENS
         self._kept = dict(list(kept.items())[excess:]) if excess > 0 else kept
 
-    def forget(self, scope: tuple[str, ...], refused: str) -> None:
+    def discard(self, scope: tuple[str, ...], refused: str) -> None:
         """Drop a token that was refused, and all others that would do for `scope`.
 
         They may have died with it: the registry's key was changed, or this machine slept. If the

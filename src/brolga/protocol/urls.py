@@ -3,7 +3,7 @@
 Knows RFC 3986, and what a hostile Location or token realm looks like. Must not know DNS: a host is
 judged by its letters here. A name may still lead inside, which only who connects can see.
 
-Strategy: `check` lets through nothing but visible ASCII with a plain host and port, so that every
+Strategy: `check_url` lets through nothing but visible ASCII with a plain host and port, so that every
 other parser, the HTTP library's among them, reads the same host from it. No text makes any function
 here raise ValueError, as urllib's do.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from brolga.spec.digest import Digest
 
-__all__ = ["check", "host_of", "origin", "redact", "resolve", "with_digest"]
+__all__ = ["check_url", "hostname", "origin", "redact", "resolve", "with_digest"]
 
 _MAX_SHOWN: Final = 300  # characters of a URL in a message
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -37,13 +37,13 @@ _NUMERIC_LABEL: Final = re.compile(r"0x[0-9a-f]*+|[0-9]++")
 
 
 def resolve(base: str, target: str) -> str:
-    """Return `target` as seen from the URL `base` (RFC 3986, section 5); `check` the outcome.
+    """Return `target` as seen from the URL `base` (RFC 3986, section 5); `check_url` the outcome.
 
     The query stays byte for byte: urljoin would drop an empty one.
     """
     target = target.partition("#")[0]
     # urljoin takes tabs and line breaks away, and lends our host to an absolute URL without one.
-    # Both are for `check` to refuse.
+    # Both are for `check_url` to refuse.
     if not _VISIBLE.fullmatch(target) or _ABSOLUTE.match(target):
         return target
     path, mark, query = target.partition("?")
@@ -53,13 +53,13 @@ def resolve(base: str, target: str) -> str:
         return target
 
 
-def check(url: str, what: str, *, seen_from: str) -> str:
+def check_url(url: str, what: str, *, named_by: str) -> str:
     """Return `url`, which a registry at `seen_from` named as its `what`, if it is safe to call.
 
     Raises ProtocolViolation for what is no http(s) URL, has a user in it, falls from https to
     http, or leads to this machine or a private address from a registry that is not there itself.
     """
-    parts, home = _parts(url), urlsplit(seen_from)
+    parts, home = _parts(url), urlsplit(named_by)
     if parts is None:
         raise ProtocolViolation(f"the registry's {what} is no http(s) URL: {redact(url)}")
     if parts.scheme == "http" and home.scheme == "https":
@@ -88,8 +88,8 @@ def origin(url: str) -> tuple[str, str, int | None]:
     return parts.scheme, parts.hostname or "", port
 
 
-def host_of(url: str) -> str:
-    """Return the host's name of a URL that `check` let through, in lower case, without its port."""
+def hostname(url: str) -> str:
+    """Return the host's name of a URL that `check_url` let through, in lower case, without its port."""
     return urlsplit(url).hostname or ""
 
 

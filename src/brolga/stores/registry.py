@@ -167,7 +167,7 @@ class RegistryStore:
             raise _advised(error, digest) from None
         if name == str(digest) and digest.algorithm != _CANONICAL and not self.named(name):
             raise self._not_kept("manifest", digest)
-        if document.subject is not None and not receipt.subject:
+        if document.subject is not None and not receipt.subject_processed:
             run(add_referrer(self.access, document.subject.digest, document.as_referrer))
 
     @property

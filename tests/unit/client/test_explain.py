@@ -42,9 +42,9 @@ def explain(
     wish: str = "auto",
 ) -> Explanation:
     """Explain a push to a registry that shows such headers."""
-    registry = RegistrySession(f"https://{host}", credentials, shows=shows or {})
+    registry = RegistrySession(f"https://{host}", credentials, ping_headers=shows or {})
     driver = Driver(answer or Response(404))
-    style = profile_of(registry.host, registry.shows).style.override(wish)
+    style = profile_of(registry.host, registry.ping_headers).style.override(wish)
     said = explained(cast("Transport", driver), registry, REPOSITORY, credentials, style)
     assert {request.method for request in driver.calls} == {"GET"}
     return said
