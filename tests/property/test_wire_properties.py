@@ -27,9 +27,10 @@ from tests.protocol.scripted import (
     USER,
     Answer,
     access,
+    collect_bytes,
+    collect_names,
     drive,
     open_access,
-    collect_bytes,
     uploading,
 )
 
@@ -38,10 +39,10 @@ from brolga.protocol import (
     Access,
     BodyError,
     Credentials,
+    FetchedManifest,
     Request,
     Response,
     Retry,
-    FetchedManifest,
     Timeout,
     add_referrer,
     delete_blob,
@@ -61,7 +62,7 @@ from brolga.protocol import (
     upload_bytes,
 )
 from brolga.protocol import RegistrySession as Found
-from brolga.protocol.challenge import parse_challenges, parse_token
+from brolga.protocol.auth_tokens import parse_challenges, parse_token
 from brolga.protocol.responses import location, raise_for_status
 from brolga.protocol.urls import check_url, hostname, origin, redact, resolve, with_digest
 from brolga.spec.descriptor import Descriptor
@@ -360,8 +361,8 @@ FLOWS: dict[str, Callable[[Access], Flow[object]]] = {
     "head by digest": lambda way: head_manifest(way, str(INDEX)),
     "put": lambda way: put_manifest(way, "v1", RAW, OCI_INDEX),
     "delete a manifest": lambda way: delete_manifest(way, "v1"),
-    "tags": list_tags,
-    "repositories": lambda way: list_repositories(way.registry.catalog_access()),
+    "tags": lambda way: collect_names(list_tags(way)),
+    "repositories": lambda way: collect_names(list_repositories(way.registry.catalog_access())),
     "referrers": lambda way: list_referrers(way, BLOB.digest, "text/plain"),
     "attach": lambda way: add_referrer(way, BLOB.digest, SMALL),
     "detach": lambda way: remove_referrer(way, BLOB.digest, INDEX),
@@ -629,7 +630,7 @@ def test_any_link_and_any_page_is_read(link: str, body: bytes) -> None:
             return Response(200, body=b'{"tags": null}')
         return Response(200, {"link": link}, body or b'{"tags": ["a"]}')
 
-    result = outcome(list_tags(access()), answer)
+    result = outcome(collect_names(list_tags(access())), answer)
     names = [str(result)] if isinstance(result, BrolgaError) else result
     assert "".join(names).isprintable()
     assert all(origin(request.url) == origin(HOME) for request in requests)

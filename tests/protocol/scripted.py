@@ -28,9 +28,9 @@ from brolga.spec.digest import Digest
 from brolga.spec.reference import Repository
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
-    from brolga.protocol import Flow, ReadFlow, UploadSession
+    from brolga.protocol import Flow, ListFlow, ReadFlow, UploadSession
 
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
@@ -149,24 +149,34 @@ def joined(request: Request) -> Request:
     return request
 
 
-def collect_bytes(flow: ReadFlow) -> Flow[bytes]:
-    """Return the flow whose result is the bytes that a reading flow gives on its way."""
-    read = b""
+def collect(flow: Generator[Request | T, Response, None]) -> Flow[list[T]]:
+    """Return the flow whose result is what a flow yields besides its requests."""
+    values: list[T] = []
     try:
-        said = next(flow)
+        step = next(flow)
         while True:
-            if not isinstance(said, Request):
-                read += said
-                said = next(flow)
+            if not isinstance(step, Request):
+                values.append(step)
+                step = next(flow)
                 continue
             try:
-                response = yield said
-            except BaseException as error:  # noqa: BLE001 - whatever it is, it is the flow's
-                said = flow.throw(error)
+                response = yield step
+            except BaseException as error:  # noqa: BLE001 - the inner flow handles it
+                step = flow.throw(error)
             else:
-                said = flow.send(response)
+                step = flow.send(response)
     except StopIteration:
-        return read
+        return values
+
+
+def collect_bytes(flow: ReadFlow) -> Flow[bytes]:
+    """Return the flow whose result is all the bytes that a flow yields."""
+    return b"".join((yield from collect(flow)))
+
+
+def collect_names(flow: ListFlow) -> Flow[list[str]]:
+    """Return the flow whose result is the names of all pages that a flow yields."""
+    return [name for page in (yield from collect(flow)) for name in page]
 
 
 def access(credentials: Credentials | None = None, retry: Retry = ONCE) -> Access:

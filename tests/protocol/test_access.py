@@ -37,7 +37,7 @@ from brolga.errors import (
     Unauthorized,
 )
 from brolga.protocol import Credentials, Flow, Request, Response
-from brolga.protocol.challenge import parse_challenges
+from brolga.protocol.auth_tokens import parse_challenges
 from brolga.spec.reference import Repository
 
 PLAIN = Request("GET", "http://registry.example/v2/")
@@ -82,7 +82,9 @@ def test_a_server_without_the_api_is_no_registry(status: int) -> None:
 )
 def test_another_answer_to_the_check_is_itself(status: int, kind: type[BrolgaError]) -> None:
     """Only 200 and 401 tell of a registry (Determining Support)."""
-    play(open_access(REPOSITORY), (PING, Response(status, body=HTML)), error=kind, match=str(status))
+    play(
+        open_access(REPOSITORY), (PING, Response(status, body=HTML)), error=kind, match=str(status)
+    )
 
 
 @pytest.mark.parametrize(
@@ -120,7 +122,9 @@ def test_plain_http_is_tried_where_https_is_not_spoken(reason: str) -> None:
 @pytest.mark.parametrize("reason", ["certificate", "timeout", "cut"])
 def test_plain_http_is_no_answer_to_an_attack(reason: str) -> None:
     """Who can cut or forge the https connection must not be able to choose plain http."""
-    error = play(open_access(REPOSITORY, schemes=BOTH), (PING, failed(reason)), error=TransportError)
+    error = play(
+        open_access(REPOSITORY, schemes=BOTH), (PING, failed(reason)), error=TransportError
+    )
     assert error.reason == reason
 
 
@@ -170,7 +174,11 @@ def test_a_port_that_is_refused_is_not_asked_in_another_way(schemes: tuple[str, 
 
 def test_a_silent_server_is_not_asked_twice() -> None:
     """What does not answer plain http in time will not answer TLS either."""
-    play(open_access(REPOSITORY, schemes=BOTH[::-1]), (PLAIN, failed("timeout")), error=TransportError)
+    play(
+        open_access(REPOSITORY, schemes=BOTH[::-1]),
+        (PLAIN, failed("timeout")),
+        error=TransportError,
+    )
 
 
 def test_a_400_to_the_last_scheme_is_no_registry() -> None:
@@ -375,17 +383,17 @@ def test_a_service_cannot_add_to_the_query() -> None:
 @pytest.mark.parametrize(
     ("realm", "fault"),
     [
-        ("/token", "no http"),
-        ("auth.example/token", "no http"),
-        ("ftp://auth.example/token", "no http"),
-        ("file:///etc/passwd", "no http"),
-        ("https://", "no http"),
-        ("https://someone:secret@auth.example/", "no http"),
-        ("https://@auth.example/", "no http"),
-        ("https://[::1", "no http"),
-        ("https://auth.example:99999/", "no http"),
-        ("https://auth.example/a b", "no http"),
-        ("https://auth.\u2100.example/", "no http"),
+        ("/token", "not a valid http"),
+        ("auth.example/token", "not a valid http"),
+        ("ftp://auth.example/token", "not a valid http"),
+        ("file:///etc/passwd", "not a valid http"),
+        ("https://", "not a valid http"),
+        ("https://someone:secret@auth.example/", "not a valid http"),
+        ("https://@auth.example/", "not a valid http"),
+        ("https://[::1", "not a valid http"),
+        ("https://auth.example:99999/", "not a valid http"),
+        ("https://auth.example/a b", "not a valid http"),
+        ("https://auth.\u2100.example/", "not a valid http"),
         ("http://auth.example/token?secret", "plain http"),
         ("https://localhost/?secret", "private network"),
         ("https://169.254.169.254/latest?secret", "private network"),
@@ -497,7 +505,7 @@ def test_nothing_that_is_shown_holds_a_secret() -> None:
     response = Response(200, {"location": "/?secret"}, b'{"token": "secret"}')
     user = Credentials("someone", "secret", "secret too", "secret as well", "the environment")
     shown = repr([request, response, access(user), user])
-    assert "<Call GET https://host/p>" in shown
+    assert "<Request GET https://host/p>" in shown
     assert "someone" in shown
     assert "secret" not in shown
 

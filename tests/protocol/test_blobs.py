@@ -14,9 +14,9 @@ from tests.protocol.scripted import (
     Answer,
     access,
     authorized,
+    collect_bytes,
     drive,
     elsewhere,
-    collect_bytes,
     later,
     play,
     token_call,
@@ -146,7 +146,7 @@ def test_other_bytes_are_a_mismatch_at_the_end(blocks: tuple[bytes, ...]) -> Non
 
 def test_too_few_bytes_are_a_mismatch() -> None:
     """`size` exists so that a client can tell the length (descriptor.md, Properties)."""
-    with pytest.raises(DigestMismatch, match=r"gave 8 bytes as sha256:.* where 10 were expected"):
+    with pytest.raises(DigestMismatch, match=r"gave 8 bytes as sha256:.* not the expected 10"):
         read((GET, streamed(b"01234567")), size=10)
 
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.protocol.scripted import BEARER, HOME, access, authorized, drive, later, play, token_call
+from tests.protocol.scripted import (
+    BEARER,
+    HOME,
+    access,
+    authorized,
+    collect_names,
+    drive,
+    later,
+    play,
+    token_call,
+)
 
 from brolga.errors import (
     BrolgaError,
@@ -16,12 +26,30 @@ from brolga.errors import (
     TransportError,
     Unauthorized,
 )
-from brolga.protocol import RegistrySession, Request, Response, Retry, list_repositories, list_tags
-from brolga.protocol.listing import repository_pages, tag_pages
+from brolga.protocol import (
+    Access,
+    Flow,
+    RegistrySession,
+    Request,
+    Response,
+    Retry,
+    list_repositories,
+    list_tags,
+)
 
 LIST = f"{HOME}/v2/team/app/tags/list"
 FIRST = Request("GET", f"{LIST}?n=1000")
 CATALOG = Request("GET", f"{HOME}/v2/_catalog?n=1000")
+
+
+def all_tags(access: Access) -> Flow[list[str]]:
+    """Return the tags of all pages."""
+    return collect_names(list_tags(access))
+
+
+def all_repositories(access: Access) -> Flow[list[str]]:
+    """Return the repositories of all pages."""
+    return collect_names(list_repositories(access))
 
 
 def page(*names: object, link: str | None = None, member: str = "tags") -> Response:
@@ -35,7 +63,7 @@ def page(*names: object, link: str | None = None, member: str = "tags") -> Respo
 
 def test_a_list_of_one_page_is_that_page() -> None:
     """`{"name": <name>, "tags": [...]}`, in the registry's order (Listing Tags, end-8a)."""
-    assert play(list_tags(access()), (FIRST, page("v2", "latest", "v10"))) == [
+    assert play(all_tags(access()), (FIRST, page("v2", "latest", "v10"))) == [
         "v2",
         "latest",
         "v10",
@@ -63,7 +91,7 @@ def test_a_list_of_one_page_is_that_page() -> None:
 def test_the_next_page_is_the_links(link: str, url: str) -> None:
     """`Link: <url>; rel="next"` (Listing Tags; RFC 8288): relative to the page, as it is said."""
     steps = (FIRST, page("a", "b", link=link)), (Request("GET", url), page("c"))
-    assert play(list_tags(access()), *steps) == ["a", "b", "c"]
+    assert play(all_tags(access()), *steps) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +110,7 @@ def test_the_next_page_is_the_links(link: str, url: str) -> None:
 )
 def test_without_a_link_the_list_is_at_its_end(link: str) -> None:
     """Its absence means that this is the last page (Listing Tags)."""
-    assert play(list_tags(access()), (FIRST, page("a", link=link))) == ["a"]
+    assert play(all_tags(access()), (FIRST, page("a", link=link))) == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +139,7 @@ def test_without_a_link_the_list_is_at_its_end(link: str) -> None:
 def test_a_page_elsewhere_is_a_violation(target: str) -> None:
     """No authorization to another host, and no page for ever: stay on the host, move on."""
     error = play(
-        list_tags(access()),
+        all_tags(access()),
         (FIRST, page("a", link=f'<{target}>; rel="next"')),
         error=ProtocolViolation,
         match="next page",
@@ -129,7 +157,7 @@ def test_a_list_without_an_end_is_a_violation() -> None:
         return page("a", link=f'</x?{len(requests)}>; rel="next"')
 
     with pytest.raises(ProtocolViolation, match="list of tags has no end"):
-        drive(list_tags(access()), answer)
+        drive(all_tags(access()), answer)
     assert len(requests) == 10_000
 
 
@@ -143,7 +171,7 @@ def test_a_long_link_is_read_in_no_time(piece: str) -> None:
     A reader that tries things twice would need hours here, and this test would not end.
     """
     response = page("a", link="<a>;" + piece * (100_000 // len(piece)))
-    assert play(list_tags(access()), (FIRST, response)) == ["a"]
+    assert play(all_tags(access()), (FIRST, response)) == ["a"]
 
 
 def test_each_page_has_its_own_second_try() -> None:
@@ -152,7 +180,7 @@ def test_each_page_has_its_own_second_try() -> None:
     token = Response(200, body=b'{"token": "t1"}')
     way = access(retry=Retry(attempts=2))
     play(
-        list_tags(way),
+        all_tags(way),
         (FIRST, page("a", link='</x>; rel="next"')),
         (second, Response(401, BEARER)),
         (token_call(), token),
@@ -166,8 +194,8 @@ def test_a_page_that_was_cut_off_is_asked_for_again() -> None:
     cut = TransportError("cut", reason="cut")
     first = FIRST, page("a", link='</x>; rel="next"')
     again = later(second, 0.5)
-    assert play(list_tags(way), first, (second, cut), (again, page("b"))) == ["a", "b"]
-    play(list_tags(way), first, (second, cut), (again, cut), error=TransportError)
+    assert play(all_tags(way), first, (second, cut), (again, page("b"))) == ["a", "b"]
+    play(all_tags(way), first, (second, cut), (again, cut), error=TransportError)
 
 
 # --- Bounds
@@ -175,7 +203,7 @@ def test_a_page_that_was_cut_off_is_asked_for_again() -> None:
 
 def test_pages_are_handed_on_as_they_come() -> None:
     """Nothing is asked for before it is wanted; an empty page is none."""
-    pages = tag_pages(access())
+    pages = list_tags(access())
     assert next(pages) == FIRST
     assert pages.send(page("a", "b", link='</x>; rel="next"')) == ["a", "b"]
     assert next(pages) == Request("GET", f"{HOME}/x")
@@ -186,7 +214,7 @@ def test_pages_are_handed_on_as_they_come() -> None:
 
 def test_repositories_are_handed_on_as_they_come() -> None:
     """The catalog of a large registry has millions of names."""
-    pages = repository_pages(RegistrySession(HOME).catalog_access())
+    pages = list_repositories(RegistrySession(HOME).catalog_access())
     assert next(pages) == CATALOG
     assert pages.send(page("a/b", member="repositories")) == ["a/b"]
 
@@ -201,7 +229,7 @@ def test_the_names_of_a_list_are_bounded() -> None:
         return page(*names, link=f'</x?{len(requests)}>; rel="next"')
 
     with pytest.raises(ProtocolViolation, match="the list of tags has too many entries"):
-        drive(list_tags(access()), answer)
+        drive(all_tags(access()), answer)
     assert len(requests) == 11
 
 
@@ -215,7 +243,7 @@ def test_the_bytes_of_a_list_are_bounded() -> None:
         return Response(200, {"link": f'</x?{len(requests)}>; rel="next"'}, body)
 
     with pytest.raises(ProtocolViolation, match="the list of tags has too many bytes"):
-        drive(list_tags(access()), answer)
+        drive(all_tags(access()), answer)
     assert len(requests) == (256 << 20) // len(body) + 1
 
 
@@ -223,7 +251,7 @@ def test_a_page_that_was_cut_is_too_long() -> None:
     """The driver keeps 4 MiB of an answer; what is cut there is no JSON, and that is not why."""
     response = Response(200, body=b'{"tags": ["' + b"a" * (4 << 20))
     play(
-        list_tags(access()),
+        all_tags(access()),
         (FIRST, response),
         error=ProtocolViolation,
         match="has 4194304 bytes or more: that is too long for one page",
@@ -236,7 +264,7 @@ def test_a_page_that_was_cut_is_too_long() -> None:
 @pytest.mark.parametrize("body", [b'{"tags": null}', b'{"tags": []}', b"{}", b'{"name": "x"}'])
 def test_an_empty_list_may_be_null(body: bytes) -> None:
     """Go writes an empty list as null."""
-    assert play(list_tags(access()), (FIRST, Response(200, body=body))) == []
+    assert play(all_tags(access()), (FIRST, Response(200, body=body))) == []
 
 
 @pytest.mark.parametrize(
@@ -261,7 +289,7 @@ def test_an_empty_list_may_be_null(body: bytes) -> None:
 def test_what_is_no_list_of_names_is_a_violation(body: bytes) -> None:
     """A name is printed line by line: control characters could forge a line, or the screen."""
     error = play(
-        list_tags(access()),
+        all_tags(access()),
         (FIRST, Response(200, body=body)),
         error=ProtocolViolation,
         match="no list of names as tags",
@@ -273,7 +301,7 @@ def test_what_is_no_list_of_names_is_a_violation(body: bytes) -> None:
 def test_a_tag_that_is_none_is_a_violation(tag: str) -> None:
     """It would be a part of a path: nothing but the grammar's tags (CVE-2024-3727)."""
     error = play(
-        list_tags(access()),
+        all_tags(access()),
         (FIRST, page("good", tag)),
         error=ProtocolViolation,
         match=r"tags/list lists '.*, which is not a tag$",
@@ -299,10 +327,10 @@ def test_a_tag_that_is_none_is_a_violation(tag: str) -> None:
 def test_what_is_no_object_is_a_violation(body: bytes) -> None:
     """A login page's 200 is no list of tags."""
     play(
-        list_tags(access()),
+        all_tags(access()),
         (FIRST, Response(200, body=body)),
         error=ProtocolViolation,
-        match="no JSON object",
+        match="not a JSON object",
     )
 
 
@@ -318,9 +346,9 @@ def test_what_is_no_object_is_a_violation(body: bytes) -> None:
 )
 def test_a_refusal_is_itself(status: int, kind: type[BrolgaError]) -> None:
     """404 NAME_UNKNOWN where there is no such repository (Error Codes)."""
-    play(list_tags(access()), (FIRST, Response(status)), error=kind)
+    play(all_tags(access()), (FIRST, Response(status)), error=kind)
     play(
-        list_repositories(RegistrySession(HOME).catalog_access()),
+        all_repositories(RegistrySession(HOME).catalog_access()),
         (CATALOG, Response(204)),
         error=ProtocolViolation,
     )
@@ -337,25 +365,31 @@ def test_repositories_are_listed_as_tags_are() -> None:
         (CATALOG, page("a", "team/b", link=link, member="repositories")),
         (second, page("c", member="repositories")),
     )
-    assert play(list_repositories(RegistrySession(HOME).catalog_access()), *steps) == ["a", "team/b", "c"]
+    assert play(all_repositories(RegistrySession(HOME).catalog_access()), *steps) == [
+        "a",
+        "team/b",
+        "c",
+    ]
 
 
 def test_a_list_called_plain_text_is_a_list() -> None:
     """Go calls JSON so if the handler names no type (`crane registry serve`), and Cloudflare."""
     kind = {"content-type": "text/plain; charset=utf-8"}
     response = Response(200, kind, b'{"tags": ["a"], "repositories": ["b"]}')
-    assert play(list_tags(access()), (FIRST, response)) == ["a"]
-    assert play(list_repositories(RegistrySession(HOME).catalog_access()), (CATALOG, response)) == ["b"]
+    assert play(all_tags(access()), (FIRST, response)) == ["a"]
+    assert play(all_repositories(RegistrySession(HOME).catalog_access()), (CATALOG, response)) == [
+        "b"
+    ]
 
 
 @pytest.mark.parametrize("body", [b"", b"not here", b"[" * 100_000, b"\xff"])
 def test_a_plain_text_that_is_no_json_is_no_list(body: bytes) -> None:
     """A proxy's word."""
     response = Response(200, {"content-type": "text/plain"}, body)
-    play(list_tags(access()), (FIRST, response), error=ProtocolViolation, match="is text/plain: ")
+    play(all_tags(access()), (FIRST, response), error=ProtocolViolation, match="is text/plain: ")
 
 
 def test_a_page_is_no_list() -> None:
     """A server that has a page for everything says what it is."""
     response = Response(200, {"content-type": "text/html"}, b"{}")
-    play(list_tags(access()), (FIRST, response), error=ProtocolViolation, match="is text/html: ")
+    play(all_tags(access()), (FIRST, response), error=ProtocolViolation, match="is text/html: ")

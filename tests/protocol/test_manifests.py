@@ -28,11 +28,11 @@ from brolga.errors import (
     Unauthorized,
 )
 from brolga.protocol import (
+    FetchedManifest,
     PutResult,
     Request,
     Response,
     Retry,
-    FetchedManifest,
     delete_manifest,
     find_manifest,
     get_manifest,
@@ -425,14 +425,18 @@ def test_a_manifest_is_pushed_as_its_exact_bytes(
 ) -> None:
     """201 Created (Pushing Manifests, end-7); the Content-Type is its media type."""
     flow = put_manifest(access(), str(reference), RAW, OCI_MANIFEST)
-    assert play(flow, (put(reference), Response(status, said))) == PutResult(digest, subject_processed=False)
+    assert play(flow, (put(reference), Response(status, said))) == PutResult(
+        digest, subject_processed=False
+    )
 
 
 @pytest.mark.parametrize("subject", [str(OTHER), ""])
 def test_a_subject_that_was_taken_up_is_told(subject: str) -> None:
     """A registry with the referrers API MUST set OCI-Subject (Manifests with Subject)."""
     flow = put_manifest(access(), "v1", RAW, OCI_MANIFEST)
-    assert play(flow, (put("v1"), Response(201, {"oci-subject": subject}))).subject_processed is True
+    assert (
+        play(flow, (put("v1"), Response(201, {"oci-subject": subject}))).subject_processed is True
+    )
 
 
 @pytest.mark.parametrize(

@@ -132,10 +132,10 @@ def test_five_redirects_are_followed_and_no_more() -> None:
         ("https://10.0.0.1/y?secret", "private network"),
         ("https://169.254.169.254/y?secret", "private network"),
         ("https://localhost/y?secret", "private network"),
-        ("https://u:secret@cdn.example/y", "no http"),
-        ("file:///etc/passwd?secret", "no http"),
-        ("https://[::1", "no http"),
-        ("/a b?secret", "no http"),
+        ("https://u:secret@cdn.example/y", "not a valid http"),
+        ("file:///etc/passwd?secret", "not a valid http"),
+        ("https://[::1", "not a valid http"),
+        ("/a b?secret", "not a valid http"),
     ],
 )
 def test_a_redirect_that_is_not_safe_is_a_violation(target: str, fault: str) -> None:

@@ -129,8 +129,8 @@ def test_what_is_in_a_hurry_is_not_made_again(status: int) -> None:
 def test_what_is_made_once_is_made_once(answer: Response) -> None:
     """A second PUT finds no session where the first one did its work (end-6)."""
     request = call_of("PUT")
-    assert play(access().send(request, once=True), (request, answer)) is answer
-    play(access().send(request, once=True), (request, CUT), error=TransportError)
+    assert play(access().send(request, retry=False), (request, answer)) is answer
+    play(access().send(request, retry=False), (request, CUT), error=TransportError)
 
 
 # --- How often, and when

@@ -45,7 +45,7 @@ REGISTRY = "https://registry.example/v2/team/app/blobs/uploads/"
 )
 def test_what_is_no_plain_url_is_a_violation(url: str) -> None:
     """Two parsers must not read two hosts (RFC 3986, section 3.2); urllib's ValueError is none."""
-    with pytest.raises(ProtocolViolation, match="Location is no http") as caught:
+    with pytest.raises(ProtocolViolation, match="Location is not a valid http") as caught:
         check_url(url, "Location", named_by=REGISTRY)
     assert "secret" not in str(caught.value)
     assert str(caught.value).isprintable()

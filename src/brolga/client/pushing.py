@@ -21,8 +21,7 @@ from brolga.errors import (
     excerpt,
 )
 from brolga.images import Image, ImageIndex
-from brolga.protocol import Timeout, delete_blob, delete_manifest
-from brolga.protocol.referrers import remove_referrer
+from brolga.protocol import Timeout, delete_blob, delete_manifest, remove_referrer
 from brolga.spec.descriptor import DEFAULT_PLATFORM
 from brolga.spec.mediatypes import UNKNOWN_ARTIFACT
 from brolga.spec.reference import Reference, Repository

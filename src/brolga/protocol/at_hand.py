@@ -15,7 +15,7 @@ from brolga.protocol.session import post_blob
 from brolga.protocol.upload import upload_stream
 
 if TYPE_CHECKING:
-    from brolga.protocol.access import Access
+    from brolga.protocol.auth import Access
     from brolga.protocol.http import Flow
     from brolga.protocol.session import UploadSession
     from brolga.spec.descriptor import Descriptor

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from brolga.protocol.session import is_there
 
 if TYPE_CHECKING:
-    from brolga.protocol.access import Access
+    from brolga.protocol.auth import Access
     from brolga.protocol.http import Flow
     from brolga.protocol.retry import Retry
     from brolga.spec.descriptor import Descriptor

@@ -22,7 +22,7 @@ from brolga.errors import (
     Unauthorized,
     UploadInterrupted,
 )
-from brolga.protocol.retry import TRANSIENT_REASONS, RETRY_LATER_STATUSES, TRANSIENT_STATUSES
+from brolga.protocol.retry import RETRY_LATER_STATUSES, TRANSIENT_REASONS, TRANSIENT_STATUSES
 
 if TYPE_CHECKING:
     from brolga.errors import BrolgaError

@@ -30,14 +30,14 @@ from brolga.errors import (
     RegistryError,
 )
 from brolga.protocol.http import BodyError, Request, Timeout
-from brolga.protocol.responses import location, content_digest, raise_for_status, confirms_blob
+from brolga.protocol.responses import confirms_blob, content_digest, location, raise_for_status
 from brolga.protocol.retry import TRANSIENT_STATUSES, is_transient
 from brolga.protocol.urls import with_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from brolga.protocol.access import Access
+    from brolga.protocol.auth import Access
     from brolga.protocol.http import Blocks, Flow, Response
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.digest import Digest
@@ -273,7 +273,7 @@ def cancel(access: Access, session: UploadSession) -> Flow[None]:
     """Give the session up (end-14). A registry that refuses, or is gone, is no further error."""
     try:
         request = Request("DELETE", session.url, body=b"", timeout=Timeout.SHORT)
-        yield from access.send(request, once=True)
+        yield from access.send(request, retry=False)
     except Exception:  # noqa: BLE001 - whatever it is, the first error is the one to tell
         return
 

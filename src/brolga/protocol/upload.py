@@ -68,7 +68,7 @@ from brolga.protocol.session import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from brolga.protocol.access import Access
+    from brolga.protocol.auth import Access
     from brolga.protocol.http import Flow, Request, Response
     from brolga.protocol.retry import Retry
     from brolga.spec.descriptor import Descriptor
@@ -255,7 +255,7 @@ class _Run:
         """Make a PATCH of `size` bytes, or of all that come, once: it may arrive unanswered."""
         session, body = self._at(), self.body
         try:
-            response = yield from self.access.send(request, once=True)
+            response = yield from self.access.send(request, retry=False)
         except TransportError as error:
             sent = min(session.acknowledged + error.sent, body.bytes_read)
             what = f"the upload was cut after {sent} bytes"
@@ -276,7 +276,7 @@ class _Run:
         """Make the closing PUT of `size` bytes, and believe only an answer that agrees."""
         try:
             # Once: a second PUT finds no session, where the first one did its work.
-            response = yield from self.access.send(request, once=True)
+            response = yield from self.access.send(request, retry=False)
         except TransportError as error:
             self.closing.doubt(descriptor, self.retry.attempts)
             # It may have done its work and lost its answer alone: ask before calling it lost.
