@@ -17,7 +17,7 @@ from brolga.errors import ProtocolViolation, TransportError
 from brolga.protocol.auth_tokens import TokenCache, parse_challenges, parse_token
 from brolga.protocol.http import Request
 from brolga.protocol.responses import raise_for_status
-from brolga.protocol.retry import Retry, send_with_retry
+from brolga.protocol.retry import Retry, no_clock, send_with_retry
 from brolga.protocol.urls import check_url, hostname, origin, redact, resolve
 
 if TYPE_CHECKING:
@@ -67,10 +67,6 @@ class Credentials:
         return "Basic " + b64encode(pair).decode()
 
 
-def _never() -> float:
-    return 0.0
-
-
 class RegistrySession:
     """One registry at its base URL: what it asks for, and the tokens that it gave.
 
@@ -85,7 +81,7 @@ class RegistrySession:
         credentials: Credentials | None = None,
         *,
         retry: Retry | None = None,
-        clock: Callable[[], float] = _never,
+        clock: Callable[[], float] = no_clock,
         ping_headers: Mapping[str, str] | None = None,
     ) -> None:
         self.base = base

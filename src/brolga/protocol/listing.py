@@ -101,15 +101,12 @@ class ListLimits:
         if self.size < 0:
             raise self._too_long(request, "has too many bytes")
 
-    def count_entries(self, request: Request, entries: int) -> None:
-        """Count the entries of a page. Raises ProtocolViolation if there are too many."""
+    def count_page(self, request: Request, entries: int, *, is_last: bool) -> None:
+        """Count a page and its entries. Raises ProtocolViolation if there are too many."""
         self.entries -= entries
+        self.pages -= not is_last
         if self.entries < 0:
             raise self._too_long(request, "has too many entries")
-
-    def count_page(self, request: Request) -> None:
-        """Count a page. Raises ProtocolViolation if there are too many."""
-        self.pages -= 1
         if self.pages <= 0:
             raise self._too_long(request, "has no end")
 
@@ -134,10 +131,8 @@ def _pages(access: Access, url: str, member: str, is_valid: Callable[[str], bool
                     f"the registry's answer to {redact(request.url)} lists {excerpt(name)}, "
                     "which is not a tag"
                 )
-        limits.count_entries(request, len(names))
         url = next_page(access, request, response)
-        if url:
-            limits.count_page(request)
+        limits.count_page(request, len(names), is_last=not url)
         if names:
             yield names
 

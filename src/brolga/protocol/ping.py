@@ -9,7 +9,7 @@ from brolga.errors import ProtocolViolation, TransportError
 from brolga.protocol.auth import Access, RegistrySession
 from brolga.protocol.http import Request
 from brolga.protocol.responses import is_json, raise_for_status, reject_html
-from brolga.protocol.retry import Retry, send_with_retry
+from brolga.protocol.retry import Retry, no_clock, send_with_retry
 from brolga.protocol.urls import origin
 
 if TYPE_CHECKING:
@@ -27,17 +27,13 @@ _VERSION: Final = "docker-distribution-api-version"
 _OTHER_SCHEME: Final = {"https": ("tls", "connect"), "http": ("connect", "cut")}
 
 
-def _never() -> float:
-    return 0.0
-
-
 def ping(
     api_host: str,
     credentials: Credentials | None = None,
     *,
     schemes: Sequence[str] = ("https",),
     retry: Retry | None = None,
-    clock: Callable[[], float] = _never,
+    clock: Callable[[], float] = no_clock,
 ) -> Flow[RegistrySession]:
     """Find the registry at a host, and what it asks for (distribution-spec, end-1).
 

@@ -76,9 +76,7 @@ def list_referrers(
             reject_html(request, response)
             index = _parse_index(access, subject, response.body)
             url = next_page(access, request, response)
-        limits.count_entries(request, len(index.manifests))
-        if url:
-            limits.count_page(request)
+        limits.count_page(request, len(index.manifests), is_last=not url)
         is_first = False
         # A registry need not filter (OCI-Filters-Applied).
         referrers += [

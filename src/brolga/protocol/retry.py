@@ -28,6 +28,7 @@ __all__ = [
     "Retry",
     "RetryBudget",
     "is_transient",
+    "no_clock",
     "send_with_retry",
 ]
 
@@ -35,16 +36,10 @@ __all__ = [
 # second one does no harm. The bytes of a second PATCH would be appended.
 _REPEATABLE: Final = ("GET", "HEAD", "PUT", "DELETE", "POST")
 RETRY_LATER_STATUSES: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+# What is not implemented, does not fit or is in a loop stays so.
+_PERMANENT: Final = {501, 505, 506, 507, 508, 510, 511}
 # Proxies have statuses of their own (Cloudflare's 520 to 530).
-TRANSIENT_STATUSES: Final = frozenset({408, 429, *range(500, 600)}) - {
-    HTTPStatus.NOT_IMPLEMENTED,
-    HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
-    HTTPStatus.VARIANT_ALSO_NEGOTIATES,
-    HTTPStatus.INSUFFICIENT_STORAGE,
-    HTTPStatus.LOOP_DETECTED,
-    HTTPStatus.NOT_EXTENDED,
-    HTTPStatus.NETWORK_AUTHENTICATION_REQUIRED,
-}
+TRANSIENT_STATUSES: Final = frozenset({408, 429, *range(500, 600)}) - _PERMANENT
 # A wrong certificate stays wrong; these may be a restart, or a short loss of the network.
 TRANSIENT_REASONS: Final = ("cut", "connect", "timeout")
 _MAX_TRIPLED: Final = 100  # times; 3.0 ** 647 overflows
@@ -54,7 +49,8 @@ def _halfway() -> float:
     return 0.5
 
 
-def _never() -> float:
+def no_clock() -> float:
+    """Return 0: the default of a clock, with which no time passes."""
     return 0.0
 
 
@@ -91,7 +87,7 @@ class RetryBudget:
     `clock` returns monotonic seconds.
     """
 
-    def __init__(self, retry: Retry, clock: Callable[[], float] = _never) -> None:
+    def __init__(self, retry: Retry, clock: Callable[[], float] = no_clock) -> None:
         self._retry = retry
         self._clock = clock
         self._count = self._sessions = 0
