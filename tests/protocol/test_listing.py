@@ -61,7 +61,7 @@ def page(*names: object, link: str | None = None, member: str = "tags") -> Respo
 # --- Pages
 
 
-def test_a_list_of_one_page_is_that_page() -> None:
+def test_list_tags_returns_one_page() -> None:
     """`{"name": <name>, "tags": [...]}`, in the registry's order (Listing Tags, end-8a)."""
     assert play(all_tags(access()), (FIRST, page("v2", "latest", "v10"))) == [
         "v2",
@@ -88,8 +88,8 @@ def test_a_list_of_one_page_is_that_page() -> None:
         ('</x>; rel="prev next"', f"{HOME}/x"),
     ],
 )
-def test_the_next_page_is_the_links(link: str, url: str) -> None:
-    """`Link: <url>; rel="next"` (Listing Tags; RFC 8288): relative to the page, as it is said."""
+def test_list_tags_follows_link(link: str, url: str) -> None:
+    """`Link: <url>; rel="next"` (Listing Tags; RFC 8288), resolved against the page's URL."""
     steps = (FIRST, page("a", "b", link=link)), (Request("GET", url), page("c"))
     assert play(all_tags(access()), *steps) == ["a", "b", "c"]
 
@@ -108,7 +108,7 @@ def test_the_next_page_is_the_links(link: str, url: str) -> None:
         '</x>; note="next"',
     ],
 )
-def test_without_a_link_the_list_is_at_its_end(link: str) -> None:
+def test_list_tags_ends_without_next_link(link: str) -> None:
     """Its absence means that this is the last page (Listing Tags)."""
     assert play(all_tags(access()), (FIRST, page("a", link=link))) == ["a"]
 
@@ -136,8 +136,8 @@ def test_without_a_link_the_list_is_at_its_end(link: str) -> None:
         "#part",
     ],
 )
-def test_a_page_elsewhere_is_a_violation(target: str) -> None:
-    """No authorization to another host, and no page for ever: stay on the host, move on."""
+def test_list_tags_rejects_page_elsewhere(target: str) -> None:
+    """No authorization to another host, and no endless loop on one page."""
     error = play(
         all_tags(access()),
         (FIRST, page("a", link=f'<{target}>; rel="next"')),
@@ -148,7 +148,7 @@ def test_a_page_elsewhere_is_a_violation(target: str) -> None:
     assert str(error).isprintable()
 
 
-def test_a_list_without_an_end_is_a_violation() -> None:
+def test_list_tags_bounds_pages() -> None:
     """Pagination without an end must not be followed for ever."""
     requests: list[Request] = []
 
@@ -165,7 +165,7 @@ def test_a_list_without_an_end_is_a_violation() -> None:
     "piece",
     ["<", "<a>;", "rel ", "rel=", ";", '"', "rel   =", "<a>; rel=prev,", "; ", ";rel= ", " "],
 )
-def test_a_long_link_is_read_in_no_time(piece: str) -> None:
+def test_next_page_takes_linear_time(piece: str) -> None:
     """No size that the peer chooses makes work without a bound (GHSA-f36w-mj3v-6jqv).
 
     A reader that tries things twice would need hours here, and this test would not end.
@@ -174,8 +174,8 @@ def test_a_long_link_is_read_in_no_time(piece: str) -> None:
     assert play(all_tags(access()), (FIRST, response)) == ["a"]
 
 
-def test_each_page_has_its_own_second_try() -> None:
-    """A token that died, a registry that restarts: in the middle of a list as anywhere."""
+def test_list_tags_renews_token_between_pages() -> None:
+    """A token may expire in the middle of a list."""
     second = Request("GET", f"{HOME}/x")
     token = Response(200, body=b'{"token": "t1"}')
     way = access(retry=Retry(attempts=2))
@@ -188,8 +188,8 @@ def test_each_page_has_its_own_second_try() -> None:
     )
 
 
-def test_a_page_that_was_cut_off_is_asked_for_again() -> None:
-    """The failure of a call is for the conversation to judge, page by page."""
+def test_list_tags_repeats_page_after_cut() -> None:
+    """The flow handles the failure of each page."""
     second, way = Request("GET", f"{HOME}/x"), access(retry=Retry(attempts=2))
     cut = TransportError("cut", reason="cut")
     first = FIRST, page("a", link='</x>; rel="next"')
@@ -201,8 +201,8 @@ def test_a_page_that_was_cut_off_is_asked_for_again() -> None:
 # --- Bounds
 
 
-def test_pages_are_handed_on_as_they_come() -> None:
-    """Nothing is asked for before it is wanted; an empty page is none."""
+def test_list_tags_yields_pages_lazily() -> None:
+    """A page is requested when it is needed; an empty page is not yielded."""
     pages = list_tags(access())
     assert next(pages) == FIRST
     assert pages.send(page("a", "b", link='</x>; rel="next"')) == ["a", "b"]
@@ -212,15 +212,15 @@ def test_pages_are_handed_on_as_they_come() -> None:
     assert next(pages, None) is None
 
 
-def test_repositories_are_handed_on_as_they_come() -> None:
+def test_list_repositories_yields_pages_lazily() -> None:
     """The catalog of a large registry has millions of names."""
     pages = list_repositories(RegistrySession(HOME).catalog_access())
     assert next(pages) == CATALOG
     assert pages.send(page("a/b", member="repositories")) == ["a/b"]
 
 
-def test_the_names_of_a_list_are_bounded() -> None:
-    """No size that the peer chooses takes memory without a bound (GHSA-f36w-mj3v-6jqv)."""
+def test_list_tags_bounds_names() -> None:
+    """No size that the peer chooses takes unbounded memory (GHSA-f36w-mj3v-6jqv)."""
     names = ["a"] * 100_000
     requests: list[Request] = []
 
@@ -233,8 +233,8 @@ def test_the_names_of_a_list_are_bounded() -> None:
     assert len(requests) == 11
 
 
-def test_the_bytes_of_a_list_are_bounded() -> None:
-    """Short names in long pages are work as well, and what is not a name is read all the same."""
+def test_list_tags_bounds_bytes() -> None:
+    """Long pages of few names are work as well."""
     body = b'{"tags": [], "x": "' + b"a" * 1_000_000 + b'"}'
     requests: list[Request] = []
 
@@ -247,8 +247,8 @@ def test_the_bytes_of_a_list_are_bounded() -> None:
     assert len(requests) == (256 << 20) // len(body) + 1
 
 
-def test_a_page_that_was_cut_is_too_long() -> None:
-    """The driver keeps 4 MiB of an answer; what is cut there is no JSON, and that is not why."""
+def test_list_tags_rejects_page_cut_by_driver() -> None:
+    """The driver keeps 4 MiB of a body; the error does not call the cut one invalid JSON."""
     response = Response(200, body=b'{"tags": ["' + b"a" * (4 << 20))
     play(
         all_tags(access()),
@@ -262,7 +262,7 @@ def test_a_page_that_was_cut_is_too_long() -> None:
 
 
 @pytest.mark.parametrize("body", [b'{"tags": null}', b'{"tags": []}', b"{}", b'{"name": "x"}'])
-def test_an_empty_list_may_be_null(body: bytes) -> None:
+def test_list_tags_accepts_null(body: bytes) -> None:
     """Go writes an empty list as null."""
     assert play(all_tags(access()), (FIRST, Response(200, body=body))) == []
 
@@ -286,7 +286,7 @@ def test_an_empty_list_may_be_null(body: bytes) -> None:
     ],
     ids=repr,
 )
-def test_what_is_no_list_of_names_is_a_violation(body: bytes) -> None:
+def test_list_tags_rejects_other_than_names(body: bytes) -> None:
     """A name is printed line by line: control characters could forge a line, or the screen."""
     error = play(
         all_tags(access()),
@@ -298,8 +298,8 @@ def test_what_is_no_list_of_names_is_a_violation(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("tag", ["../x", ".", "a/b", "a b", "a:b", "-a", "a" * 129, "a?b"])
-def test_a_tag_that_is_none_is_a_violation(tag: str) -> None:
-    """It would be a part of a path: nothing but the grammar's tags (CVE-2024-3727)."""
+def test_list_tags_rejects_invalid_tag(tag: str) -> None:
+    """A tag becomes a part of a path (CVE-2024-3727)."""
     error = play(
         all_tags(access()),
         (FIRST, page("good", tag)),
@@ -324,8 +324,8 @@ def test_a_tag_that_is_none_is_a_violation(tag: str) -> None:
     ],
     ids=lambda body: repr(body[:20]),
 )
-def test_what_is_no_object_is_a_violation(body: bytes) -> None:
-    """A login page's 200 is no list of tags."""
+def test_list_tags_rejects_other_than_object(body: bytes) -> None:
+    """A login page's 200 is not a list of tags."""
     play(
         all_tags(access()),
         (FIRST, Response(200, body=body)),
@@ -344,8 +344,8 @@ def test_what_is_no_object_is_a_violation(body: bytes) -> None:
         (204, ProtocolViolation),
     ],
 )
-def test_a_refusal_is_itself(status: int, kind: type[BrolgaError]) -> None:
-    """404 NAME_UNKNOWN where there is no such repository (Error Codes)."""
+def test_list_raises_on_refusal(status: int, kind: type[BrolgaError]) -> None:
+    """404 NAME_UNKNOWN if the repository does not exist (Error Codes)."""
     play(all_tags(access()), (FIRST, Response(status)), error=kind)
     play(
         all_repositories(RegistrySession(HOME).catalog_access()),
@@ -357,7 +357,7 @@ def test_a_refusal_is_itself(status: int, kind: type[BrolgaError]) -> None:
 # --- Repositories
 
 
-def test_repositories_are_listed_as_tags_are() -> None:
+def test_list_repositories_follows_link() -> None:
     """`GET /v2/_catalog` gives `{"repositories": [...]}` (distribution, Listing Repositories)."""
     link = '</v2/_catalog?last=b&n=2>; rel="next"'
     second = Request("GET", f"{HOME}/v2/_catalog?last=b&n=2")
@@ -372,8 +372,8 @@ def test_repositories_are_listed_as_tags_are() -> None:
     ]
 
 
-def test_a_list_called_plain_text_is_a_list() -> None:
-    """Go calls JSON so if the handler names no type (`crane registry serve`), and Cloudflare."""
+def test_list_accepts_json_as_plain_text() -> None:
+    """The HTTP servers of Go (`crane registry serve`) and Cloudflare call JSON so by default."""
     kind = {"content-type": "text/plain; charset=utf-8"}
     response = Response(200, kind, b'{"tags": ["a"], "repositories": ["b"]}')
     assert play(all_tags(access()), (FIRST, response)) == ["a"]
@@ -383,13 +383,13 @@ def test_a_list_called_plain_text_is_a_list() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"not here", b"[" * 100_000, b"\xff"])
-def test_a_plain_text_that_is_no_json_is_no_list(body: bytes) -> None:
-    """A proxy's word."""
+def test_list_tags_rejects_plain_text(body: bytes) -> None:
+    """Such a text is a proxy's."""
     response = Response(200, {"content-type": "text/plain"}, body)
     play(all_tags(access()), (FIRST, response), error=ProtocolViolation, match="is text/plain: ")
 
 
-def test_a_page_is_no_list() -> None:
-    """A server that has a page for everything says what it is."""
+def test_list_tags_rejects_html() -> None:
+    """A server that has a page for every URL names its type."""
     response = Response(200, {"content-type": "text/html"}, b"{}")
     play(all_tags(access()), (FIRST, response), error=ProtocolViolation, match="is text/html: ")

@@ -86,18 +86,18 @@ def page(*manifests: Descriptor, link: str = "") -> Response:
 # --- The API
 
 
-def test_referrers_are_the_apis() -> None:
+def test_list_referrers_uses_api() -> None:
     """`GET /v2/<name>/referrers/<digest>` MUST return an index (Listing Referrers, end-12a)."""
     assert play(list_referrers(access(), SUBJECT), (API, page(A, B))) == (A, B)
 
 
-def test_no_referrers_are_an_empty_list() -> None:
+def test_list_referrers_returns_empty_list() -> None:
     """If the registry supports the API, it MUST NOT return 404 for a digest without referrers."""
     assert play(list_referrers(access(), SUBJECT), (API, page())) == ()
 
 
-def test_referrers_are_paged() -> None:
-    """A Link header MUST be included where there are more (Listing Referrers)."""
+def test_list_referrers_follows_link() -> None:
+    """A Link header MUST be included if there are more (Listing Referrers)."""
     second = Request("GET", f"{HOME}/x?last=a", API.headers)
     third = Request("GET", f"{HOME}/x?last=b", API.headers)
     steps = (API, page(A, link="/x?last=a")), (second, page(B, link="?last=b")), (third, page(C))
@@ -107,13 +107,13 @@ def test_referrers_are_paged() -> None:
 @pytest.mark.parametrize(
     "link", ["https://other.example/x", "http://[::1", f"{ROOT}/referrers/{SUBJECT}", ""]
 )
-def test_a_page_elsewhere_is_a_violation(link: str) -> None:
+def test_list_referrers_rejects_page_elsewhere(link: str) -> None:
     """Bound the pages and stay on the host."""
     response = Response(200, {"link": f'<{link}>; rel="next"'}, index(A))
     play(list_referrers(access(), SUBJECT), (API, response), error=ProtocolViolation)
 
 
-def test_a_list_without_an_end_is_a_violation() -> None:
+def test_list_referrers_bounds_pages() -> None:
     """Pagination without an end must not be followed for ever."""
     requests: list[Request] = []
 
@@ -127,7 +127,7 @@ def test_a_list_without_an_end_is_a_violation() -> None:
 
 
 @pytest.mark.parametrize("headers", [{}, {"oci-filters-applied": "artifactType"}])
-def test_one_artifact_type_is_filtered_here_as_well(headers: dict[str, str]) -> None:
+def test_list_referrers_filters_artifact_type(headers: dict[str, str]) -> None:
     """Registries SHOULD filter; the client MUST expect that they do not (end-12b)."""
     query = "?artifactType=application%2Fspdx%2Bjson"
     asked = Request("GET", API.url + query, API.headers)
@@ -136,13 +136,13 @@ def test_one_artifact_type_is_filtered_here_as_well(headers: dict[str, str]) -> 
     assert play(list_referrers(access(), SUBJECT, SBOM), *steps) == (A, C)
 
 
-def test_an_artifact_type_cannot_add_to_the_query() -> None:
+def test_list_referrers_quotes_artifact_type() -> None:
     """It is a value (RFC 3986, section 2.1)."""
     asked = Request("GET", f"{API.url}?artifactType=a%26b%3D%2F%3F%23", API.headers)
     assert play(list_referrers(access(), SUBJECT, "a&b=/?#"), (asked, page(A))) == ()
 
 
-def test_a_token_is_renewed_between_pages() -> None:
+def test_list_referrers_renews_token_between_pages() -> None:
     """A list is long, a token's life is short."""
     second = Request("GET", f"{HOME}/x", API.headers)
     steps = (
@@ -158,16 +158,16 @@ def test_a_token_is_renewed_between_pages() -> None:
     ("status", "kind"),
     [(500, RegistryError), (204, ProtocolViolation)],
 )
-def test_a_refusal_is_itself(status: int, kind: type[BrolgaError]) -> None:
-    """No answer is no empty list."""
+def test_list_referrers_raises_on_refusal(status: int, kind: type[BrolgaError]) -> None:
+    """A refusal does not mean an empty list."""
     play(list_referrers(access(), SUBJECT), (API, Response(status)), error=kind)
 
 
 @pytest.mark.parametrize(("status", "kind"), [(401, Unauthorized), (403, Denied)])
-def test_who_may_not_look_is_told_so_by_the_tag(status: int, kind: type[BrolgaError]) -> None:
-    """Old Harbor answers 401 without a challenge, or 403, for the API that it does not have.
+def test_list_referrers_reads_tag_after_401_or_403(status: int, kind: type[BrolgaError]) -> None:
+    """Old Harbor responds 401 without a challenge, or 403, as it has no API.
 
-    Who really may not look gets no empty list.
+    If the rights are missing, the tag is refused as well.
     """
     refused = Response(status)
     steps = (API, refused), (GET, stored(A))
@@ -175,37 +175,37 @@ def test_who_may_not_look_is_told_so_by_the_tag(status: int, kind: type[BrolgaEr
     play(list_referrers(access(), SUBJECT), (API, refused), (GET, refused), error=kind)
 
 
-def test_credentials_that_do_not_do_are_told() -> None:
-    """A 401 with a challenge asks who calls: it says nothing of the API."""
+def test_list_referrers_raises_on_401_with_challenge() -> None:
+    """A 401 with a challenge asks for credentials: it says nothing about the API."""
     token, refused = Response(200, body=b'{"token": "t1"}'), Response(401, BEARER)
     steps = (API, refused), (token_call(), token), (authorized(API, "Bearer t1"), refused)
     play(list_referrers(access(), SUBJECT), *steps, error=Unauthorized)
 
 
-def test_a_page_that_is_gone_is_an_error() -> None:
-    """What the API began, no tag completes."""
+def test_list_referrers_raises_on_404_of_second_page() -> None:
+    """The tag does not complete a list of the API."""
     second = Request("GET", f"{HOME}/x", API.headers)
     steps = (API, page(A, link="/x")), (second, ABSENT)
     play(list_referrers(access(), SUBJECT), *steps, error=NotFound)
 
 
-def test_a_page_that_is_gone_is_an_error_after_an_empty_one() -> None:
-    """An empty page is an answer of the API as well."""
+def test_list_referrers_raises_on_404_after_empty_page() -> None:
+    """An empty page is a response of the API as well."""
     second = Request("GET", f"{HOME}/x", API.headers)
     steps = (API, page(link="/x")), (second, ABSENT)
     play(list_referrers(access(), SUBJECT), *steps, error=NotFound)
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"schemaVersion": 2}'])
-def test_what_is_no_index_is_an_error(body: bytes) -> None:
-    """A front page's 200 is no list of referrers."""
+def test_list_referrers_rejects_other_than_index(body: bytes) -> None:
+    """A front page's 200 is not a list of referrers."""
     response = Response(200, body=body)
     match = f"^the list of referrers {API.url} is not valid: "
     play(list_referrers(access(), SUBJECT), (API, response), error=InvalidManifest, match=match)
 
 
-def test_a_page_is_no_list() -> None:
-    """A server that answers 200 to all has no referrers."""
+def test_list_referrers_rejects_html() -> None:
+    """A server that responds 200 to every URL has no referrers."""
     response = Response(200, {"content-type": "text/html; charset=utf-8"}, b"<html>")
     play(
         list_referrers(access(), SUBJECT),
@@ -219,26 +219,26 @@ def test_a_page_is_no_list() -> None:
 
 
 @pytest.mark.parametrize("status", [303, 400, 404, 405, 406, 501])
-def test_without_the_api_the_tag_is_read(status: int) -> None:
+def test_list_referrers_reads_tag_without_api(status: int) -> None:
     """If the response is 404 Not Found, the client MUST fall back to the tag schema (end-12a)."""
     steps = (API, Response(status)), (GET, stored(A, B))
     assert play(list_referrers(access(), SUBJECT), *steps) == (A, B)
 
 
-def test_a_registry_that_sends_elsewhere_has_no_api() -> None:
-    """GHCR redirects with 303 to a page, which is not there."""
+def test_list_referrers_reads_tag_after_redirect_to_missing_page() -> None:
+    """GHCR redirects with 303 to a page that does not exist."""
     away = elsewhere(Request("GET", "https://pages.example/x", API.headers))
     steps = (API, Response(303, {"location": away.url})), (away, ABSENT), (GET, stored(A))
     assert play(list_referrers(access(), SUBJECT), *steps) == (A,)
 
 
-def test_without_the_tag_there_is_no_referrer() -> None:
+def test_list_referrers_returns_empty_list_without_tag() -> None:
     """Neither the API nor the tag: nothing was attached."""
     assert play(list_referrers(access(), SUBJECT), (API, ABSENT), (GET, ABSENT)) == ()
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
-def test_the_subject_itself_is_no_list_of_referrers(algorithm: str) -> None:
+def test_list_referrers_ignores_subject_under_tag(algorithm: str) -> None:
     """GitLab answers the tag with the image of that digest (oras-project/oras#2148).
 
     The children of an index do not refer to it.
@@ -254,16 +254,16 @@ def test_the_subject_itself_is_no_list_of_referrers(algorithm: str) -> None:
         play(add_referrer(access(), subject, C), (tag, response), (put, CREATED), (read, back))
 
 
-def test_a_digest_that_cannot_be_computed_is_not_the_tags() -> None:
-    """Nothing could be held against it: what is there is read as a list."""
+def test_list_referrers_reads_tag_of_unknown_algorithm() -> None:
+    """The bytes cannot be compared with the subject, so they are read as a list."""
     subject = Digest("blake3", "0" * 64)
     api = Request("GET", f"{ROOT}/referrers/{subject}", API.headers)
     tag = Request("GET", f"{ROOT}/manifests/{referrers_tag(subject)}", ACCEPT)
     assert play(list_referrers(access(), subject), (api, ABSENT), (tag, stored(A))) == (A,)
 
 
-def test_referrers_are_bounded() -> None:
-    """No list of pages takes all memory (GHSA-f36w-mj3v-6jqv)."""
+def test_list_referrers_bounds_entries() -> None:
+    """No list of pages takes unbounded memory (GHSA-f36w-mj3v-6jqv)."""
     many = [referrer(str(number)) for number in range(2000)]
     requests: list[Request] = []
 
@@ -276,8 +276,8 @@ def test_referrers_are_bounded() -> None:
     assert len(requests) == 51
 
 
-def test_the_tag_is_filtered_as_well() -> None:
-    """The tag holds all of them, of every artifact type."""
+def test_list_referrers_filters_tag() -> None:
+    """The tag has all referrers, of every artifact type."""
     asked = Request("GET", f"{API.url}?artifactType=application%2Fspdx%2Bjson", API.headers)
     steps = (asked, ABSENT), (GET, stored(A, B, C))
     assert play(list_referrers(access(), SUBJECT, SBOM), *steps) == (A, C)
@@ -286,13 +286,13 @@ def test_the_tag_is_filtered_as_well() -> None:
 @pytest.mark.parametrize(
     "response", [Response(403), Response(500), TransportError("cut", reason="cut")]
 )
-def test_a_tag_that_cannot_be_read_is_an_error(response: Response | TransportError) -> None:
-    """No answer is no empty list."""
+def test_list_referrers_raises_if_tag_is_refused(response: Response | TransportError) -> None:
+    """A refusal does not mean an empty list."""
     play(list_referrers(access(), SUBJECT), (API, ABSENT), (GET, response), error=BrolgaError)
 
 
-def test_a_tag_that_is_no_index_is_an_error() -> None:
-    """Someone's image under that name is not ours to read as a list."""
+def test_list_referrers_rejects_image_under_tag() -> None:
+    """Another client's image under that name is not read as a list."""
     response = Response(200, {"content-type": OCI_MANIFEST}, b'{"schemaVersion": 2, "config": {}}')
     play(list_referrers(access(), SUBJECT), (API, ABSENT), (GET, response), error=InvalidManifest)
 
@@ -311,7 +311,7 @@ def test_a_tag_that_is_no_index_is_an_error() -> None:
         ),
     ],
 )
-def test_the_tag_is_made_from_the_digest(digest: Digest, tag: str) -> None:
+def test_referrers_tag_is_made_from_digest(digest: Digest, tag: str) -> None:
     """`<alg>-<ref>`, truncated to 32 and 64 characters, others than a tag's replaced by `-`.
 
     (Referrers Tag Schema.)
@@ -332,7 +332,7 @@ def written(*manifests: Descriptor) -> bytes:
     return Index.new(manifests).raw
 
 
-def test_the_first_referrer_makes_the_tag() -> None:
+def test_add_referrer_creates_tag() -> None:
     """If the tag does not exist, the client MUST begin with an empty index (Pushing Manifests)."""
     raw = written(A)
     steps = (GET, ABSENT), (put_call(raw), CREATED), (again(1), Response(200, body=raw))
@@ -340,8 +340,8 @@ def test_the_first_referrer_makes_the_tag() -> None:
     assert Index.parse(raw).manifests == (A,)
 
 
-def test_a_referrer_is_appended() -> None:
-    """The descriptor is appended; what else the index says is another client's, and stays."""
+def test_add_referrer_keeps_other_members() -> None:
+    """The descriptor is appended; other members of the index are another client's."""
     before = index(A, annotations={"org.example": "kept"}, extra=[1])
     after = add_to(before, B)
     steps = (
@@ -355,8 +355,8 @@ def test_a_referrer_is_appended() -> None:
     assert Index.parse(after).manifests == (A, B)
 
 
-def test_a_referrer_is_appended_once() -> None:
-    """If the manifest is there already, nothing is to be done (Pushing Manifests with Subject)."""
+def test_add_referrer_does_nothing_if_listed() -> None:
+    """If the manifest is listed already, nothing is written (Pushing Manifests with Subject)."""
     play(add_referrer(access(), SUBJECT, A), (GET, stored(B, A)))
     same = Descriptor(OCI_MANIFEST, A.digest, A.size, {"another": "annotation"})
     play(add_referrer(access(), SUBJECT, same), (GET, stored(B, A)))
@@ -368,8 +368,8 @@ def add_to(raw: bytes, *more: Descriptor) -> bytes:
     return before.replace(manifests=[*before.manifests, *more]).raw
 
 
-def test_a_lost_update_is_noticed_and_mended() -> None:
-    """Nothing locks the tag: another client's write may take ours away."""
+def test_add_referrer_repeats_overwritten_write() -> None:
+    """Nothing locks the tag: another client's write may overwrite ours."""
     ours, theirs = written(A), written(B)
     both = add_to(theirs, A)
     play(
@@ -383,7 +383,7 @@ def test_a_lost_update_is_noticed_and_mended() -> None:
     assert Index.parse(both).manifests == (B, A)
 
 
-def test_another_clients_write_behind_ours_is_no_loss() -> None:
+def test_add_referrer_accepts_later_write_of_other_client() -> None:
     """What counts is that ours is there."""
     ours = written(A)
     read_back = Response(200, body=add_to(ours, C))
@@ -391,8 +391,8 @@ def test_another_clients_write_behind_ours_is_no_loss() -> None:
     play(add_referrer(access(), SUBJECT, A), *steps)
 
 
-def test_the_last_write_may_be_the_one_that_stays() -> None:
-    """Ten writes, each looked at after a longer pause."""
+def test_add_referrer_writes_ten_times() -> None:
+    """Ten writes, each read again after a longer delay."""
     ours = written(A)
     steps = lost(ABSENT, ours)
     play(add_referrer(access(), SUBJECT, A), *steps, (again(10), Response(200, body=ours)))
@@ -407,8 +407,8 @@ def lost(before: Response, raw: bytes) -> list[Step]:
 
 
 @pytest.mark.parametrize("chance", [0.0, 1.0])
-def test_those_who_write_at_once_come_apart(chance: float) -> None:
-    """The pauses have jitter, or all would write at once again."""
+def test_add_referrer_delays_with_jitter(chance: float) -> None:
+    """Without jitter, concurrent clients would all write at once again."""
     raw = written(A)
     way = access(retry=Retry(attempts=1, jitter=lambda: chance))
     read = later(GET, 0.2 * (0.5 + chance))
@@ -421,8 +421,8 @@ def again(attempt: int) -> Request:
     return later(GET, min(0.2 * attempt, 1.0))
 
 
-def test_a_tag_that_keeps_nothing_is_a_violation() -> None:
-    """Attempts are bounded: after ten writes it is told what is wrong."""
+def test_add_referrer_raises_if_tag_keeps_nothing() -> None:
+    """Attempts are bounded: after ten writes the error says what is wrong."""
     play(
         add_referrer(access(), SUBJECT, A),
         *lost(ABSENT, written(A)),
@@ -432,7 +432,7 @@ def test_a_tag_that_keeps_nothing_is_a_violation() -> None:
     )
 
 
-def test_a_tag_that_must_not_change_is_told() -> None:
+def test_add_referrer_raises_if_tag_is_immutable() -> None:
     """Some registries have immutable tags: that is their own error."""
     steps = (GET, stored(B)), (put_call(add_to(index(B), A)), Response(409))
     play(add_referrer(access(), SUBJECT, A), *steps, error=RegistryError, match="409")
@@ -441,7 +441,7 @@ def test_a_tag_that_must_not_change_is_told() -> None:
 # --- Removed
 
 
-def test_a_deleted_referrer_is_taken_out() -> None:
+def test_remove_referrer_removes_entry() -> None:
     """The client MUST remove it from the referrers tag (Deleting Manifests)."""
     before = index(A, B)
     after = Index.parse(before).replace(manifests=[B]).raw
@@ -453,8 +453,8 @@ def test_a_deleted_referrer_is_taken_out() -> None:
     play(remove_referrer(access(), SUBJECT, A.digest), *steps)
 
 
-def test_the_last_one_leaves_an_empty_index() -> None:
-    """An index without manifests is one too; who may write may not always delete."""
+def test_remove_referrer_leaves_empty_index() -> None:
+    """An index without manifests is valid; a client that may write may not be allowed to delete."""
     before = index(A)
     after = Index.parse(before).replace(manifests=[]).raw
     steps = (GET, Response(200, body=before)), (put_call(after), CREATED)
@@ -465,13 +465,13 @@ def test_the_last_one_leaves_an_empty_index() -> None:
 
 
 @pytest.mark.parametrize("response", [ABSENT, stored(), stored(B, C)])
-def test_what_is_not_listed_is_not_removed(response: Response) -> None:
-    """Nothing is written where nothing changes."""
+def test_remove_referrer_does_nothing_if_not_listed(response: Response) -> None:
+    """Nothing is written if nothing changes."""
     play(remove_referrer(access(), SUBJECT, A.digest), (GET, response))
 
 
-def test_a_removal_that_was_overwritten_is_done_again() -> None:
-    """The same look at what was written, and the same bound."""
+def test_remove_referrer_repeats_overwritten_write() -> None:
+    """The same check of the write, and the same bound."""
     after = Index.parse(index(A)).replace(manifests=[]).raw
     steps, way = lost(stored(A), after), access()
     twice = *steps[:4], (again(2), Response(200, body=after))

@@ -315,7 +315,7 @@ def upload(registry: Registry) -> Descriptor | BrolgaError:
 
 @thorough
 @given(st.data())
-def test_an_upload_ends_in_a_proved_success_or_a_typed_error(data: st.DataObject) -> None:
+def test_upload_ends_in_proved_success_or_typed_error(data: st.DataObject) -> None:
     """A failure is survived or reported, never hidden, and an abandoned session is cancelled."""
     registry = Registry(data)
     result = upload(registry)
@@ -331,7 +331,7 @@ def test_an_upload_ends_in_a_proved_success_or_a_typed_error(data: st.DataObject
 
 @thorough
 @given(st.data())
-def test_no_put_follows_a_stream_that_was_not_whole(data: st.DataObject) -> None:
+def test_upload_sends_no_put_after_incomplete_stream(data: st.DataObject) -> None:
     """Nothing half-read can be committed, and a stream is never sent twice."""
     registry = Registry(data)
     upload(registry)
@@ -422,8 +422,8 @@ def check_calls(talk: list[tuple[Request, Answer]]) -> None:
 
 @settings(untimed, max_examples=1500)
 @given(st.sampled_from(sorted(FLOWS)), st.data())
-def test_any_flow_ends_in_its_result_or_a_typed_error(name: str, data: st.DataObject) -> None:
-    """Whatever answers: no other exception, no call without an end, no secret elsewhere.
+def test_every_flow_ends_in_result_or_typed_error(name: str, data: st.DataObject) -> None:
+    """For any responses: no other exception, no endless flow, no secret elsewhere.
 
     No Authorization to another origin (CVE-2026-50151), no URL that leaves TLS.
     """
@@ -485,10 +485,10 @@ SAME = [
 @pytest.mark.parametrize("token", [None, Response(200, body=TOKENS[0])], ids=["same", "token"])
 @pytest.mark.parametrize("answer", SAME, ids=lambda answer: f"{SAME.index(answer)}")
 @pytest.mark.parametrize("name", FLOWS)
-def test_a_registry_that_always_says_the_same_comes_to_an_end(
+def test_every_flow_ends_if_responses_are_the_same(
     name: str, answer: Answer, token: Response | None
 ) -> None:
-    """Redirects, pages, tokens and attempts are bounded each, and so is what they come to."""
+    """Redirects, pages, tokens and attempts are each bounded, and so is their product."""
     for credentials in CREDENTIALS:
         talk: list[tuple[Request, Answer]] = []
 
@@ -505,8 +505,8 @@ def test_a_registry_that_always_says_the_same_comes_to_an_end(
 
 @thorough
 @given(st.data())
-def test_entering_ends_in_access_or_a_typed_error(data: st.DataObject) -> None:
-    """Any server at all may be behind a registry's name."""
+def test_ping_ends_in_session_or_typed_error(data: st.DataObject) -> None:
+    """Any server may be behind a registry's name."""
     registry = Registry(data)
     result = outcome(open_access(REPOSITORY, USER, schemes=("https", "http")), registry)
     assert len(registry.talk) <= 3
@@ -521,7 +521,7 @@ def test_entering_ends_in_access_or_a_typed_error(data: st.DataObject) -> None:
 @example("/u", "")
 @example("", "a")
 @example("u", "x=http://[::1&y=//../;?")
-def test_a_query_is_kept_byte_for_byte(path: str, query: str) -> None:
+def test_location_keeps_query_byte_for_byte(path: str, query: str) -> None:
     """The location MAY contain critical query parameters and SHOULD match exactly."""
     url = location(POST, Response(202, {"location": f"{path}?{query}"}))
     assert url.partition("?")[2] == query
@@ -530,7 +530,7 @@ def test_a_query_is_kept_byte_for_byte(path: str, query: str) -> None:
 
 @untimed
 @given(st.sampled_from([UPLOADS, f"{HOME}/u", HOME]))
-def test_a_digest_begins_a_query_where_there_is_none(url: str) -> None:
+def test_with_digest_starts_query_if_missing(url: str) -> None:
     """`<blob-push-location>?digest=<digest>` (Endpoints, end-6)."""
     assert with_digest(url, BLOB.digest) == f"{url}?{QUERY}"
 
@@ -539,8 +539,8 @@ def test_a_digest_begins_a_query_where_there_is_none(url: str) -> None:
 @given(url_like)
 @example("https://\u212a.example/")
 @example("https://h\uff0fevil.example/")
-def test_no_url_raises_anything_but_a_violation(url: str) -> None:
-    """What is let through is plain: every parser reads the same host from it."""
+def test_check_url_raises_only_protocol_violation(url: str) -> None:
+    """An accepted URL is plain: every parser reads the same host."""
     assert redact(url).isprintable()
     try:
         good = check_url(resolve(UPLOADS, url), "Location", named_by=UPLOADS)
@@ -557,7 +557,7 @@ def test_no_url_raises_anything_but_a_violation(url: str) -> None:
 
 @thorough
 @given(st.sampled_from([400, 401, 403, 404, 413, 429, 500, 503]), headers(), st.binary())
-def test_any_error_body_and_header_make_a_typed_error(
+def test_every_error_response_raises_typed_error(
     status: int, said: dict[str, str], body: bytes
 ) -> None:
     """A 4XX response MAY return a body in any format (Error Codes)."""
@@ -573,7 +573,7 @@ def test_any_error_body_and_header_make_a_typed_error(
 
 @thorough
 @given(header_texts | st.text('Bb=", \\a', max_size=60))
-def test_any_challenge_can_be_read(header: str) -> None:
+def test_parse_challenges_accepts_any_text(header: str) -> None:
     """A header of any text gives challenges with lower-case names, or none."""
     for scheme, params in parse_challenges(header).items():
         assert scheme == scheme.lower()
@@ -586,8 +586,8 @@ def test_any_challenge_can_be_read(header: str) -> None:
     | st.sampled_from(TOKENS)
     | st.from_regex(rb'\{"token": "t", "expires_in": [-0-9e.]+\}')
 )
-def test_any_answer_of_a_token_server_can_be_read(body: bytes) -> None:
-    """A token that can go into a header, and lives for a while but not for ever; or an error."""
+def test_parse_token_accepts_any_bytes(body: bytes) -> None:
+    """A token that fits into a header, with a bounded lifetime; or an error."""
     try:
         token = parse_token(body)
     except ProtocolViolation:
@@ -608,8 +608,8 @@ def test_any_answer_of_a_token_server_can_be_read(body: bytes) -> None:
     st.integers(1, 5000),
     st.none() | st.floats(0, 4000),
 )
-def test_a_pause_is_between_its_bounds(retry: Retry, attempt: int, asked_s: float | None) -> None:
-    """Jitter is half the pause to either side; a registry's wish is never cut short."""
+def test_pause_is_between_bounds(retry: Retry, attempt: int, asked_s: float | None) -> None:
+    """Jitter is half the delay to either side; Retry-After is never cut short."""
     pause = retry.pause_s(attempt, asked_s)
     is_too_long = asked_s is not None and asked_s > retry.max_delay_s
     assert (pause is None) is (attempt >= retry.attempts or is_too_long)
@@ -620,8 +620,8 @@ def test_a_pause_is_between_its_bounds(retry: Retry, attempt: int, asked_s: floa
 
 @thorough
 @given(header_texts | st.text("<>;, \t\"'=relnxtpv/?#", max_size=60), st.binary(max_size=40))
-def test_any_link_and_any_page_is_read(link: str, body: bytes) -> None:
-    """Names that can be printed and a page of the same host; or a violation."""
+def test_list_tags_accepts_any_link_and_page(link: str, body: bytes) -> None:
+    """Printable names and a page of the same host; or a violation."""
     requests: list[Request] = []
 
     def answer(request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""wire/access.py, wire/challenge.py: which token does for which call, and how long."""
+"""protocol.auth_tokens and the tokens of protocol.auth: which one is used, and how long."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from brolga.protocol import (
     Timeout,
     ping,
 )
-from brolga.protocol.auth_tokens import parse_token
+from brolga.protocol.auth_tokens import parse_challenges, parse_token
 from brolga.spec.reference import Repository
 
 OTHER = Repository.parse("registry.example/team/base")
@@ -109,21 +109,21 @@ PUSH = f"{pull()},push"
 # --- When a token is asked for
 
 
-def test_a_token_is_fetched_at_its_first_use() -> None:
-    """Nobody is asked for a token that no call needs: each has a scope of its own."""
+def test_send_fetches_token_at_first_use() -> None:
+    """No token is requested before a request needs it: each has a scope of its own."""
     registry = found()
     way = registry.access(REPOSITORY)
     play(way.send(TAGS), (ask(pull()), given("t1")), (authorized(TAGS, "Bearer t1"), Response(200)))
 
 
-def test_a_call_to_another_host_needs_no_token() -> None:
-    """A session may be at a storage's signed URL: no token goes there, so none is asked for."""
+def test_send_needs_no_token_for_other_host() -> None:
+    """A session may be at a storage's signed URL: no token is sent there, so none is requested."""
     request = Request("DELETE", "https://storage.example/u?sig=s", body=b"")
     play(found().access(REPOSITORY).send(request), (elsewhere(request), Response(204)))
     play(found().access(REPOSITORY).send(request, retry=False), (elsewhere(request), Response(204)))
 
 
-def test_a_token_serves_until_it_expires() -> None:
+def test_send_reuses_token_until_it_expires() -> None:
     """A token is for a scope, not for a request (Token Authentication)."""
     registry = found()
     play(registry.access(REPOSITORY).send(TAGS), (ask(pull()), given("t1")), sent("t1"))
@@ -135,8 +135,8 @@ def sent(token: str) -> tuple[Request, Response]:
     return authorized(TAGS, f"Bearer {token}"), Response(200)
 
 
-def test_who_may_push_may_pull() -> None:
-    """A token's actions are a set (Token Scope Documentation): no second one for a part of it."""
+def test_send_reuses_token_of_wider_scope() -> None:
+    """A token's actions are a set (Token Scope Documentation): a subset needs no second token."""
     registry = found()
     play(registry.access(REPOSITORY, "pull,push").send(TAGS), (ask(PUSH), given("t1")), sent("t1"))
     play(registry.access(REPOSITORY, "pull").send(TAGS), sent("t1"))
@@ -152,10 +152,10 @@ def test_who_may_push_may_pull() -> None:
         ("pull", THIRD, pull(THIRD)),
     ],
 )
-def test_a_token_does_for_nothing_beyond_its_scope(
+def test_send_fetches_token_for_other_scope(
     actions: str, repository: Repository, scope: str
 ) -> None:
-    """What a token was not given for needs another one."""
+    """A token is not used beyond its scope."""
     registry = found()
     play(registry.access(REPOSITORY).send(TAGS), (ask(pull()), given("t1")), sent("t1"))
     play(registry.access(repository, actions).send(TAGS), (ask(scope), given("t2")), sent("t2"))
@@ -163,7 +163,7 @@ def test_a_token_does_for_nothing_beyond_its_scope(
     play(registry.access(REPOSITORY).send(TAGS), sent("t1"))
 
 
-def test_a_mount_needs_a_token_of_both_repositories() -> None:
+def test_access_covers_several_repositories() -> None:
     """`scope` may be given several times (Token Authentication, Requesting a Token)."""
     registry = found()
     way = registry.access(REPOSITORY, "pull,push", OTHER, THIRD)
@@ -173,12 +173,12 @@ def test_a_mount_needs_a_token_of_both_repositories() -> None:
     play(registry.access(THIRD).send(TAGS), sent("t1"))
 
 
-def test_a_scope_is_asked_for_once() -> None:
-    """What is pulled from the repository itself is no second scope."""
+def test_access_lists_own_repository_once() -> None:
+    """Pulling from the repository itself is not a second scope."""
     assert found().access(REPOSITORY, "pull", REPOSITORY).scope == (pull(),)
 
 
-def test_the_catalog_has_a_scope_of_its_own() -> None:
+def test_catalog_access_has_its_own_scope() -> None:
     """`registry:catalog:*` (Token Scope Documentation, Resource Types)."""
     way = found().catalog_access()
     request = Request("GET", way.url("_catalog"))
@@ -190,8 +190,8 @@ def test_the_catalog_has_a_scope_of_its_own() -> None:
     play(way.send(request), *steps)
 
 
-def test_a_host_is_known_without_its_port() -> None:
-    """What the user trusts is the host that was named (RFC 6454 has ports apart)."""
+def test_session_host_has_no_port() -> None:
+    """The user trusts a host; RFC 6454 separates ports."""
     assert RegistrySession("http://localhost:5000").host == "localhost"
 
 
@@ -216,10 +216,10 @@ def test_a_host_is_known_without_its_port() -> None:
     ],
     ids=repr,
 )
-def test_a_token_is_renewed_before_it_expires(more: dict[str, object], until: float) -> None:
-    """`expires_in`: seconds that it is valid, 60 where it is omitted (Token Response Fields).
+def test_send_renews_token_before_it_expires(more: dict[str, object], until: float) -> None:
+    """`expires_in`: seconds that it is valid, 60 if it is omitted (Token Response Fields).
 
-    A long upload must not find its token dead: the last fifth, at most 10 s, is not used.
+    A token must not expire in a long upload: the last fifth, at most 10 s, is not used.
     """
     clock = Clock()
     registry = found(clock=clock)
@@ -231,8 +231,8 @@ def test_a_token_is_renewed_before_it_expires(more: dict[str, object], until: fl
     play(way.send(TAGS), (ask(pull()), given("t2")), sent("t2"))
 
 
-def test_a_token_lives_from_when_it_was_asked_for() -> None:
-    """How long its answer took is part of its life: the server counts from its own moment."""
+def test_token_expires_relative_to_request() -> None:
+    """The time of the response is a part of the lifetime: the server counts from its own moment."""
     clock = Clock()
     registry = found(clock=clock)
     flow = registry.access(REPOSITORY).send(TAGS)
@@ -244,8 +244,8 @@ def test_a_token_lives_from_when_it_was_asked_for() -> None:
     play(registry.access(REPOSITORY).send(TAGS), (ask(pull()), given("t2")), sent("t2"))
 
 
-def test_without_a_clock_a_token_lives_until_it_is_refused() -> None:
-    """Who drives a flow without a clock still gets a new token by the 401."""
+def test_token_lives_until_401_without_clock() -> None:
+    """A driver without a clock still gets a new token by the 401."""
     way = RegistrySession(HOME, retry=ONCE).access(REPOSITORY)
     for_short = given("t1", expires_in=1e-300)
     play(way.send(TAGS), (TAGS, REFUSED), (ask(pull()), for_short), sent("t1"))
@@ -257,7 +257,7 @@ def test_without_a_clock_a_token_lives_until_it_is_refused() -> None:
 @pytest.mark.parametrize(
     "body", [b'{"token": "t", "expires_in": ' + b"9" * 5000 + b"}", b"{" * 100_000]
 )
-def test_a_number_without_an_end_is_no_token(body: bytes) -> None:
+def test_parse_token_rejects_endless_number(body: bytes) -> None:
     """No size that the peer chooses makes work without a bound (GHSA-f36w-mj3v-6jqv)."""
     with pytest.raises(ProtocolViolation):
         parse_token(body)
@@ -266,8 +266,8 @@ def test_a_number_without_an_end_is_no_token(body: bytes) -> None:
 # --- A token that was refused
 
 
-def test_a_refused_token_alone_is_forgotten() -> None:
-    """A 401 says that this token does not do; it says nothing of the others."""
+def test_handle_challenge_discards_refused_token() -> None:
+    """A 401 concerns this token, not those of other repositories."""
     registry = found()
     one, two = registry.access(REPOSITORY), registry.access(OTHER)
     play(one.send(TAGS), (ask(pull()), given("t1")), sent("t1"))
@@ -277,8 +277,8 @@ def test_a_refused_token_alone_is_forgotten() -> None:
     play(two.send(TAGS), sent("t2"))
 
 
-def test_a_refused_token_of_a_wider_scope_is_forgotten_for_all_of_it() -> None:
-    """The next one is asked for the scope that is needed, and no dead one is tried again."""
+def test_handle_challenge_discards_wider_token() -> None:
+    """The next token is for the scope that is needed, and the refused one is not tried again."""
     registry = found()
     play(registry.access(REPOSITORY, "pull,push").send(TAGS), (ask(PUSH), given("t1")), sent("t1"))
     dead = authorized(TAGS, "Bearer t1"), REFUSED
@@ -288,10 +288,10 @@ def test_a_refused_token_of_a_wider_scope_is_forgotten_for_all_of_it() -> None:
     play(way.send(TAGS), (ask(PUSH), given("t3")), sent("t3"))
 
 
-def test_when_all_tokens_die_at_once_a_new_one_is_asked_for() -> None:
-    """The registry's key was changed: the token of a wider scope is dead as well, and is not tried.
+def test_handle_challenge_discards_covering_tokens() -> None:
+    """The registry changed its key: a token of a wider scope is invalid as well.
 
-    Tokens of other repositories are left: if they are dead too, a 401 of their own tells it.
+    Tokens of other repositories stay: if they are invalid too, a 401 of their own shows it.
     """
     registry = found()
     other = registry.access(OTHER)
@@ -305,8 +305,8 @@ def test_when_all_tokens_die_at_once_a_new_one_is_asked_for() -> None:
     play(other.send(TAGS), sent("t0"))
 
 
-def test_a_token_that_another_thread_renewed_is_kept() -> None:
-    """Two calls are refused with one token: the second one takes what the first one got."""
+def test_handle_challenge_keeps_renewed_token() -> None:
+    """Two requests are refused with one token: the second one uses the first one's new token."""
     registry = found()
     way = registry.access(REPOSITORY)
     play(way.send(TAGS), (ask(pull()), given("t1")), sent("t1"))
@@ -333,8 +333,8 @@ def use(registry: RegistrySession, number: int, **more: object) -> None:
     play(way.send(TAGS), (ask(scope), given(f"t{number}", **more)), sent(f"t{number}"))
 
 
-def test_tokens_that_expired_are_dropped() -> None:
-    """A client that lives for months does not keep a token of each repository that it saw."""
+def test_cache_drops_expired_tokens() -> None:
+    """A client that runs for months does not keep a token of each repository that it saw."""
     clock = Clock()
     registry = found(clock=clock)
     for number in range(20):
@@ -345,8 +345,8 @@ def test_tokens_that_expired_are_dropped() -> None:
     assert kept(registry) == 1
 
 
-def test_the_newest_tokens_are_kept() -> None:
-    """Tokens may live for a day: their number is bounded, and the oldest go first."""
+def test_cache_keeps_newest_tokens() -> None:
+    """Tokens may live for a day: their number is bounded, and the oldest are dropped."""
     registry = found()
     for number in range(300):
         use(registry, number, expires_in=86400)
@@ -359,8 +359,8 @@ def test_the_newest_tokens_are_kept() -> None:
 # --- A token server that redirects
 
 
-def test_a_redirect_of_the_token_server_is_followed_at_home_with_the_password() -> None:
-    """The same scheme, host and port: it is whom the password is for (RFC 6454, section 5)."""
+def test_realm_redirect_keeps_password_at_same_origin() -> None:
+    """The same scheme, host and port (RFC 6454, section 5)."""
     first = ask(pull(), basic=USER.basic)
     moved = Request(
         "GET", "https://auth.example/new?x", first.headers, redirected_from="auth.example"
@@ -376,7 +376,7 @@ def test_a_redirect_of_the_token_server_is_followed_at_home_with_the_password() 
 @pytest.mark.parametrize(
     "url", ["https://other.example/t", "https://auth.example:8443/t", "https://evil.example/"]
 )
-def test_a_redirect_of_the_token_server_elsewhere_gets_no_password(url: str) -> None:
+def test_realm_redirect_drops_password_at_other_origin(url: str) -> None:
     """Kept on a redirect to another origin, ports included, it is a leak (GHSA-vh4v-2xq2-g5cg)."""
     play(
         found(USER).access(REPOSITORY).send(TAGS),
@@ -386,8 +386,8 @@ def test_a_redirect_of_the_token_server_elsewhere_gets_no_password(url: str) -> 
     )
 
 
-def test_a_redirect_of_the_token_server_to_the_registry_is_the_users() -> None:
-    """The user named that host; its password stays where it was asked for."""
+def test_realm_redirect_to_registry_is_not_marked() -> None:
+    """The user named that host; the password is still not sent there."""
     url = f"{HOME}/token"
     play(
         found(USER).access(REPOSITORY).send(TAGS),
@@ -406,10 +406,8 @@ def test_a_redirect_of_the_token_server_to_the_registry_is_the_users() -> None:
         ("https://u:secret@auth.example/t", "not a valid http"),
     ],
 )
-def test_a_redirect_of_the_token_server_that_is_not_safe_is_a_violation(
-    target: str, fault: str
-) -> None:
-    """No redirect of a realm leaves TLS, or leads inside (GHSA-28r5-37g7-p6mp)."""
+def test_realm_redirect_to_unsafe_url_raises(target: str, fault: str) -> None:
+    """No redirect of a realm leaves TLS, or leads to a private address (GHSA-28r5-37g7-p6mp)."""
     response = Response(307, {"location": target})
     for credentials, request in (
         (USER, ask(pull(), basic=USER.basic)),
@@ -419,7 +417,7 @@ def test_a_redirect_of_the_token_server_that_is_not_safe_is_a_violation(
         play(way.send(TAGS), (request, response), error=ProtocolViolation, match=fault)
 
 
-def test_a_token_server_that_redirects_for_ever_is_a_violation() -> None:
+def test_realm_redirect_loop_raises() -> None:
     """A client SHOULD detect cyclical redirections (RFC 9110, section 15.4)."""
     first = ask(pull())
     there = Request("GET", "https://auth.example/x", redirected_from="auth.example")
@@ -434,7 +432,7 @@ def test_a_token_server_that_redirects_for_ever_is_a_violation() -> None:
 
 
 @pytest.mark.parametrize("status", [307, 308])
-def test_a_refresh_token_goes_along_within_its_origin(status: int) -> None:
+def test_refresh_token_is_redirected_at_same_origin(status: int) -> None:
     """307 and 308 keep the method and the body (RFC 9110, sections 15.4.8 and 15.4.9)."""
     first = exchange(pull())
     moved = Request("POST", f"{REALM}/", first.headers, first.body, redirected_from="auth.example")
@@ -449,8 +447,8 @@ def test_a_refresh_token_goes_along_within_its_origin(status: int) -> None:
 @pytest.mark.parametrize(
     ("status", "url"), [(302, f"{REALM}/"), (307, "https://other.example/t"), (308, "//a.example")]
 )
-def test_a_refresh_token_goes_nowhere_else(status: int, url: str) -> None:
-    """A secret in a body is no less one than in a header."""
+def test_refresh_token_is_not_sent_to_other_origin(status: int, url: str) -> None:
+    """A secret in a body is as secret as one in a header."""
     play(
         found(IDENTITY).access(REPOSITORY).send(TAGS),
         (exchange(pull()), Response(status, {"location": url})),
@@ -462,8 +460,8 @@ def test_a_refresh_token_goes_nowhere_else(status: int, url: str) -> None:
 # --- What the newest challenge says
 
 
-def test_the_newest_realm_is_asked() -> None:
-    """A registry may move its token server: the challenge at hand counts (RFC 6750, section 3)."""
+def test_authorize_uses_newest_realm() -> None:
+    """A registry may move its token server: the newest challenge counts (RFC 6750, section 3)."""
     registry = found()
     way = registry.access(REPOSITORY)
     moved = Response(401, {"www-authenticate": 'Bearer realm="https://new.example/t"'})
@@ -477,8 +475,8 @@ def test_the_newest_realm_is_asked() -> None:
     )
 
 
-def test_a_registry_may_change_from_bearer_to_basic() -> None:
-    """The challenge of a 401 says what is wanted now (RFC 9110, section 11.6.1)."""
+def test_handle_challenge_switches_from_bearer_to_basic() -> None:
+    """The challenge of a 401 says what is required now (RFC 9110, section 11.6.1)."""
     registry = found(USER)
     way = registry.access(REPOSITORY)
     steps = (
@@ -490,8 +488,8 @@ def test_a_registry_may_change_from_bearer_to_basic() -> None:
     play(way.send(TAGS), (authorized(TAGS, USER.basic), Response(200)))
 
 
-def test_a_registry_may_change_from_basic_to_bearer() -> None:
-    """The challenge of a 401 says what is wanted now (RFC 9110, section 11.6.1)."""
+def test_handle_challenge_switches_from_basic_to_bearer() -> None:
+    """The challenge of a 401 says what is required now (RFC 9110, section 11.6.1)."""
     registry = play(ping("registry.example", USER, retry=ONCE), (PING, Response(401, BASIC)))
     play(
         registry.access(REPOSITORY).send(TAGS),
@@ -501,15 +499,15 @@ def test_a_registry_may_change_from_basic_to_bearer() -> None:
     )
 
 
-def test_a_challenge_that_nothing_answers_is_the_answer() -> None:
-    """Negotiate and the like are not spoken here: the 401 is told as it is."""
+def test_send_raises_on_unsupported_scheme() -> None:
+    """Negotiate and other schemes are not supported: the 401 is raised."""
     other = Response(401, {"www-authenticate": "Negotiate"})
     way = found(USER).access(REPOSITORY)
     token = ask(pull(), basic=USER.basic), given("t1")
     play(way.send(TAGS), token, (authorized(TAGS, "Bearer t1"), other), error=Unauthorized)
 
 
-def test_basic_credentials_are_not_sent_twice_to_who_refuses_them() -> None:
+def test_send_does_not_repeat_refused_basic_credentials() -> None:
     """A client must not repeat what was refused (RFC 9110, section 15.5.2)."""
     registry = play(ping("registry.example", USER, retry=ONCE), (PING, Response(401, BASIC)))
     way = registry.access(REPOSITORY)
@@ -520,7 +518,7 @@ def test_basic_credentials_are_not_sent_twice_to_who_refuses_them() -> None:
 # --- Identity tokens (OAuth2 Token Authentication)
 
 
-def test_an_identity_token_is_exchanged_by_oauth2() -> None:
+def test_authorize_exchanges_identity_token() -> None:
     """`grant_type=refresh_token`, `service`, `client_id`, `scope` (OAuth2 Token Authentication)."""
     way = found(IDENTITY).access(REPOSITORY, "pull,push", OTHER)
     answer = Response(200, body=b'{"access_token": "t1", "expires_in": 300, "scope": "any"}')
@@ -529,8 +527,8 @@ def test_an_identity_token_is_exchanged_by_oauth2() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 404, 405])
-def test_a_token_server_without_oauth2_gets_the_token_as_a_password(status: int) -> None:
-    """`docker login` stores what either form takes; distribution's first form is the GET."""
+def test_authorize_falls_back_to_password_form(status: int) -> None:
+    """`docker login` stores what either form accepts; distribution's first form is the GET."""
     basic = "Basic " + b64encode(b"someone:refresh me").decode()
     play(
         found(IDENTITY).access(REPOSITORY).send(TAGS),
@@ -540,8 +538,8 @@ def test_a_token_server_without_oauth2_gets_the_token_as_a_password(status: int)
     )
 
 
-def test_a_password_goes_before_the_token_where_both_are_there() -> None:
-    """The password is what the GET form is made for (RFC 7617, section 2)."""
+def test_authorize_prefers_password_to_identity_token() -> None:
+    """The GET form is made for the password (RFC 7617, section 2)."""
     both = Credentials("someone", "open sesame", "refresh me")
     play(
         found(both).access(REPOSITORY).send(TAGS),
@@ -562,10 +560,10 @@ def test_a_password_goes_before_the_token_where_both_are_there() -> None:
         (201, ProtocolViolation),
     ],
 )
-def test_a_refused_identity_token_is_no_reason_to_try_it_elsewhere(
+def test_authorize_raises_if_identity_token_is_refused(
     status: int, kind: type[BrolgaError]
 ) -> None:
-    """The token server knows the form, and refuses: it is told as it is."""
+    """The token server supports the form and refuses the token: its error is raised."""
     error = play(
         found(IDENTITY).access(REPOSITORY).send(TAGS),
         (exchange(pull()), Response(status, {"location": "https://evil.example/"})),
@@ -578,23 +576,23 @@ def test_a_refused_identity_token_is_no_reason_to_try_it_elsewhere(
 # --- Registry tokens
 
 
-def test_a_registry_token_is_sent_as_it_is() -> None:
-    """In docker's words, "a bearer token to be sent to a registry", no realm is asked."""
+def test_send_uses_registry_token() -> None:
+    """In docker's words, "a bearer token to be sent to a registry": no realm is called."""
     way = found(READY).access(REPOSITORY)
     play(way.send(TAGS), sent("as-it-is"))
     play(way.send(POST), (authorized(POST, "Bearer as-it-is"), ACCEPTED))
 
 
 @pytest.mark.parametrize("challenge", [BEARER, BASIC])
-def test_a_refused_registry_token_is_unauthorized(challenge: dict[str, str]) -> None:
-    """It is all there is: neither a realm nor a second try could help."""
+def test_send_raises_if_registry_token_is_refused(challenge: dict[str, str]) -> None:
+    """Neither a realm nor a second attempt could help."""
     way = found(READY).access(REPOSITORY)
     refused = authorized(TAGS, "Bearer as-it-is"), Response(401, challenge)
     play(way.send(TAGS), refused, error=Unauthorized)
 
 
-def test_a_401_without_a_challenge_is_the_answer() -> None:
-    """A 401 MUST name what it wants (RFC 9110, section 15.5.2); nothing can be tried without it."""
+def test_send_returns_401_without_challenge() -> None:
+    """A 401 MUST name what it requires (RFC 9110, section 15.5.2)."""
     for credentials in (READY, USER):
         way = RegistrySession(HOME, credentials, retry=ONCE).access(REPOSITORY)
         said = "Bearer as-it-is" if credentials is READY else ""
@@ -605,8 +603,8 @@ def test_a_401_without_a_challenge_is_the_answer() -> None:
 # --- The token server's bad moments
 
 
-def test_a_token_server_in_trouble_is_asked_again() -> None:
-    """A refusal did nothing, so it may be repeated (RFC 9110, section 10.2.3)."""
+def test_authorize_retries_after_refusal() -> None:
+    """A refusal had no effect, so the request may be repeated (RFC 9110, section 10.2.3)."""
     registry = found(retry=Retry(attempts=3))
     play(
         registry.access(REPOSITORY).send(TAGS),
@@ -617,8 +615,8 @@ def test_a_token_server_in_trouble_is_asked_again() -> None:
     )
 
 
-def test_a_token_server_out_of_reach_is_tried_as_often_as_anyone() -> None:
-    """Its attempts are its own: the call that needs the token does not multiply them."""
+def test_authorize_retries_without_multiplying_attempts() -> None:
+    """The token server has attempts of its own: the request does not add more."""
     cut = TransportError("no way there", reason="connect")
     way = found(retry=Retry(attempts=3)).access(REPOSITORY)
     steps = [(later(ask(pull()), pause), cut) for pause in (0.0, 0.5, 1.5)]
@@ -626,15 +624,15 @@ def test_a_token_server_out_of_reach_is_tried_as_often_as_anyone() -> None:
 
 
 @pytest.mark.parametrize("answer", [TransportError("cut", reason="cut"), Response(502)])
-def test_a_lost_answer_of_the_oauth2_form_is_asked_for_again(answer: Answer) -> None:
-    """A second token does no harm, and registries take an identity token more than once."""
+def test_authorize_repeats_oauth2_after_lost_response(answer: Answer) -> None:
+    """A second token does no harm, and registries accept an identity token more than once."""
     way = found(IDENTITY, retry=Retry(attempts=2)).access(REPOSITORY)
     asked = exchange(pull())
     play(way.send(POST), (asked, answer), (later(asked, 0.5), answer), error=BrolgaError)
 
 
-def test_nobody_waits_for_a_token_to_give_up_with() -> None:
-    """A call in a hurry gets a token in a hurry, or none."""
+def test_authorize_uses_timeout_of_request() -> None:
+    """A request with a short timeout gets a token with a short timeout, or none."""
     registry = found(retry=Retry(attempts=3))
     way = registry.access(REPOSITORY)
     request = Request("DELETE", f"{HOME}/v2/x", timeout=Timeout.SHORT)
@@ -644,8 +642,55 @@ def test_nobody_waits_for_a_token_to_give_up_with() -> None:
     play(way.send(request), (hurried, Response(503)), error=RegistryError, match="the token server")
 
 
-def test_a_view_is_a_value() -> None:
-    """Two views of one scope are the same: what is kept is the registry's."""
+def test_access_is_a_value() -> None:
+    """Two accesses of one scope are equal: the state is in the registry session."""
     registry = found()
     assert registry.access(REPOSITORY) == registry.access(REPOSITORY)
     assert registry.access(REPOSITORY) == Access(registry, (pull(),), f"{HOME}/v2/team/app/")
+
+
+# --- Challenges
+
+
+@pytest.mark.parametrize(
+    ("header", "challenges"),
+    [
+        ("", {}),
+        ("Basic", {"basic": {}}),
+        ('bAsIc REALM="x"', {"basic": {"realm": "x"}}),
+        ('Bearer realm="a,b=c", service=d', {"bearer": {"realm": "a,b=c", "service": "d"}}),
+        (r'Bearer realm="a\"b\\c", x=""', {"bearer": {"realm": 'a"b\\c', "x": ""}}),
+        ('Bearer realm = "a" , , service\t=\tb', {"bearer": {"realm": "a", "service": "b"}}),
+        ('Negotiate, Bearer realm="a"', {"negotiate": {}, "bearer": {"realm": "a"}}),
+        ('Negotiate ab/c+d==, Basic realm="a"', {"negotiate": {}, "basic": {"realm": "a"}}),
+        ('Basic realm="a", Bearer realm="b"', {"basic": {"realm": "a"}, "bearer": {"realm": "b"}}),
+        ('Bearer realm="a", realm="b"', {"bearer": {"realm": "a"}}),
+        ('Bearer realm="a", Bearer realm="b"', {"bearer": {"realm": "a"}}),
+        ('realm="a"', {}),
+        ('=,"",;Bearer', {}),
+        ('Bearer realm="a', {"bearer": {}}),
+        ("Bearer realm=", {"bearer": {}}),
+    ],
+)
+def test_parse_challenges_reads_schemes_and_parameters(
+    header: str, challenges: dict[str, dict[str, str]]
+) -> None:
+    """RFC 9110, section 11.3: challenge = auth-scheme [ 1*SP ( token68 / #auth-param ) ]."""
+    assert parse_challenges(header) == challenges
+
+
+@pytest.mark.parametrize(
+    "piece", ["a", " ", ",", '"', "\\", 'a="', 'a="\\', "a=b,", "Bearer ", '\\"', "= "]
+)
+def test_parse_challenges_takes_linear_time(piece: str) -> None:
+    """No size that the peer chooses makes work without a bound (GHSA-f36w-mj3v-6jqv).
+
+    A reader that tries things twice would need hours here, and this test would not end.
+    """
+    header = 'Bearer realm="' + piece * (100_000 // len(piece))
+    assert len(parse_challenges(header)) <= 8192
+
+
+def test_parse_challenges_reads_8_kib() -> None:
+    """A challenge beyond 8 KiB of a header is ignored."""
+    assert parse_challenges(f"Basic {',' * 8192} Bearer") == {"basic": {}}
