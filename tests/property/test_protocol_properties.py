@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
-from tests.protocol.scripted import (
+from tests.protocol.conversation import (
     ACCEPTED,
     BASIC,
     BEARER,
@@ -26,10 +26,10 @@ from tests.protocol.scripted import (
     UPLOADS,
     USER,
     Answer,
-    access,
     collect_bytes,
     collect_names,
     drive,
+    make_access,
     open_access,
     uploading,
 )
@@ -40,6 +40,7 @@ from brolga.protocol import (
     BodyError,
     Credentials,
     FetchedManifest,
+    RegistrySession,
     Request,
     Response,
     Retry,
@@ -61,7 +62,6 @@ from brolga.protocol import (
     remove_referrer,
     upload_bytes,
 )
-from brolga.protocol import RegistrySession as Found
 from brolga.protocol.auth_tokens import parse_challenges, parse_token
 from brolga.protocol.responses import location, raise_for_status
 from brolga.protocol.urls import check_url, hostname, origin, redact, resolve, with_digest
@@ -202,8 +202,8 @@ def good(request: Request, target: str) -> Response:
         listed = json.dumps({"tags": ["a"], "repositories": ["a"]}).encode()
         start = request.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-")
         if request.stream_response and start != "0":
-            said = {"content-range": f"bytes {start}-3/4"}
-            return Response(206, said, body_stream=whole(b"blob"[int(start) :]))
+            headers = {"content-range": f"bytes {start}-3/4"}
+            return Response(206, headers, body_stream=whole(b"blob"[int(start) :]))
         if request.stream_response:
             return Response(200, body_stream=whole(b"blob"))
         is_list = "tags/list" in request.url or "_catalog" in request.url
@@ -257,9 +257,9 @@ class Registry:
         """Return the answers to the calls of one method; failures are none."""
         talk = self.talk
         return [
-            said
-            for request, said in talk
-            if request.method == method and isinstance(said, Response)
+            answer
+            for request, answer in talk
+            if request.method == method and isinstance(answer, Response)
         ]
 
     def methods(self) -> list[str]:
@@ -309,8 +309,8 @@ def outcome(flow: Flow[T], registry: Callable[[Request], Answer]) -> T | BrolgaE
 
 def upload(registry: Registry) -> Descriptor | BrolgaError:
     """Upload BODY, in one session."""
-    way = access(registry.data.draw(st.sampled_from(CREDENTIALS)), ONCE)
-    return outcome(uploading(way, BODY, lambda: BLOB), registry)
+    access = make_access(registry.data.draw(st.sampled_from(CREDENTIALS)), ONCE)
+    return outcome(uploading(access, BODY, lambda: BLOB), registry)
 
 
 @thorough
@@ -348,24 +348,26 @@ def test_upload_sends_no_put_after_incomplete_stream(data: st.DataObject) -> Non
 SOURCE = Repository.parse("registry.example/team/base")
 SMALL = Descriptor(OCI_MANIFEST, INDEX, len(RAW), artifact_type="text/plain")
 FLOWS: dict[str, Callable[[Access], Flow[object]]] = {
-    "upload a stream": lambda way: uploading(way, BODY, lambda: BLOB),
-    "upload bytes": lambda way: upload_bytes(way, b"blob", BLOB),
-    "mount": lambda way: mount_blob(way, BLOB.digest, SOURCE),
-    "has": lambda way: has_blob(way, BLOB),
-    "delete a blob": lambda way: delete_blob(way, BLOB.digest),
-    "read": lambda way: collect_bytes(read_blob(way, BLOB.digest, BLOB.size)),
-    "read without a size": lambda way: collect_bytes(read_blob(way, BLOB.digest)),
-    "get by tag": lambda way: get_manifest(way, "v1"),
-    "get by digest": lambda way: get_manifest(way, str(INDEX)),
-    "head by tag": lambda way: head_manifest(way, "v1"),
-    "head by digest": lambda way: head_manifest(way, str(INDEX)),
-    "put": lambda way: put_manifest(way, "v1", RAW, OCI_INDEX),
-    "delete a manifest": lambda way: delete_manifest(way, "v1"),
-    "tags": lambda way: collect_names(list_tags(way)),
-    "repositories": lambda way: collect_names(list_repositories(way.registry.catalog_access())),
-    "referrers": lambda way: list_referrers(way, BLOB.digest, "text/plain"),
-    "attach": lambda way: add_referrer(way, BLOB.digest, SMALL),
-    "detach": lambda way: remove_referrer(way, BLOB.digest, INDEX),
+    "upload a stream": lambda access: uploading(access, BODY, lambda: BLOB),
+    "upload bytes": lambda access: upload_bytes(access, b"blob", BLOB),
+    "mount": lambda access: mount_blob(access, BLOB.digest, SOURCE),
+    "has": lambda access: has_blob(access, BLOB),
+    "delete a blob": lambda access: delete_blob(access, BLOB.digest),
+    "read": lambda access: collect_bytes(read_blob(access, BLOB.digest, BLOB.size)),
+    "read without a size": lambda access: collect_bytes(read_blob(access, BLOB.digest)),
+    "get by tag": lambda access: get_manifest(access, "v1"),
+    "get by digest": lambda access: get_manifest(access, str(INDEX)),
+    "head by tag": lambda access: head_manifest(access, "v1"),
+    "head by digest": lambda access: head_manifest(access, str(INDEX)),
+    "put": lambda access: put_manifest(access, "v1", RAW, OCI_INDEX),
+    "delete a manifest": lambda access: delete_manifest(access, "v1"),
+    "tags": lambda access: collect_names(list_tags(access)),
+    "repositories": lambda access: collect_names(
+        list_repositories(access.registry.catalog_access())
+    ),
+    "referrers": lambda access: list_referrers(access, BLOB.digest, "text/plain"),
+    "attach": lambda access: add_referrer(access, BLOB.digest, SMALL),
+    "detach": lambda access: remove_referrer(access, BLOB.digest, INDEX),
 }
 PAGES = 3
 # What one `send` may come to: two attempts of six hops; each hop is a call, a token (two attempts
@@ -429,13 +431,13 @@ def test_every_flow_ends_in_result_or_typed_error(name: str, data: st.DataObject
     """
     registry = Registry(data)
     times = st.floats(0, 200)
-    found = Found(
+    session = RegistrySession(
         HOME,
         data.draw(st.sampled_from(CREDENTIALS)),
         retry=data.draw(st.sampled_from(RETRIES)),
         clock=lambda: data.draw(times),
     )
-    result = outcome(FLOWS[name](found.access(REPOSITORY, "pull,push", SOURCE)), registry)
+    result = outcome(FLOWS[name](session.access(REPOSITORY, "pull,push", SOURCE)), registry)
     event(f"{name}: {type(result).__name__}")
     assert len(registry.talk) <= MOST_CALLS
     check_calls(registry.talk)
@@ -493,11 +495,11 @@ def test_every_flow_ends_if_responses_are_the_same(
         talk: list[tuple[Request, Answer]] = []
 
         def reply(request: Request, talk: list[tuple[Request, Answer]] = talk) -> Answer:
-            said = token if token is not None and request.url.startswith(REALM) else answer
-            talk.append((request, said))
-            return said
+            response = token if token is not None and request.url.startswith(REALM) else answer
+            talk.append((request, response))
+            return response
 
-        result = outcome(FLOWS[name](access(credentials, Retry(attempts=2))), reply)
+        result = outcome(FLOWS[name](make_access(credentials, Retry(attempts=2))), reply)
         assert not isinstance(result, BrolgaError) or str(result).isprintable()
         assert len(talk) <= 5 * ONE_SEND
         check_calls(talk)
@@ -558,12 +560,12 @@ def test_check_url_raises_only_protocol_violation(url: str) -> None:
 @thorough
 @given(st.sampled_from([400, 401, 403, 404, 413, 429, 500, 503]), headers(), st.binary())
 def test_every_error_response_raises_typed_error(
-    status: int, said: dict[str, str], body: bytes
+    status: int, response_headers: dict[str, str], body: bytes
 ) -> None:
     """A 4XX response MAY return a body in any format (Error Codes)."""
-    response = Response(status, said, body)
+    response = Response(status, response_headers, body)
     requests = iter([ACCEPTED, response, Response(204)])
-    flow = uploading(access(), BODY, lambda: BLOB)
+    flow = uploading(make_access(), BODY, lambda: BLOB)
     with pytest.raises(BrolgaError) as caught:
         # A DELETE may be followed by what a second challenge asks for: that is refused as well.
         drive(flow, lambda _call: next(requests, Response(404)))
@@ -630,7 +632,7 @@ def test_list_tags_accepts_any_link_and_page(link: str, body: bytes) -> None:
             return Response(200, body=b'{"tags": null}')
         return Response(200, {"link": link}, body or b'{"tags": ["a"]}')
 
-    result = outcome(collect_names(list_tags(access())), answer)
+    result = outcome(collect_names(list_tags(make_access())), answer)
     names = [str(result)] if isinstance(result, BrolgaError) else result
     assert "".join(names).isprintable()
     assert all(origin(request.url) == origin(HOME) for request in requests)

@@ -6,7 +6,7 @@ import json
 from base64 import b64decode
 
 import pytest
-from tests.protocol.scripted import (
+from tests.protocol.conversation import (
     ACCEPTED,
     BASIC,
     BEARER,
@@ -18,10 +18,10 @@ from tests.protocol.scripted import (
     SCOPE,
     USER,
     Answer,
-    access,
     authorized,
     drive,
     elsewhere,
+    make_access,
     open_access,
     play,
     token_call,
@@ -52,9 +52,9 @@ def bearer(realm: str) -> dict[str, str]:
 
 def test_send_uses_basic_credentials_after_challenge() -> None:
     """The user-id and password, joined by a colon, in base64 (RFC 7617, section 2)."""
-    way = play(open_access(REPOSITORY, USER), (PING, Response(401, BASIC)))
+    access = play(open_access(REPOSITORY, USER), (PING, Response(401, BASIC)))
     request = authorized(POST, USER.basic)
-    play(way.send(POST), (request, ACCEPTED))
+    play(access.send(POST), (request, ACCEPTED))
     assert (
         b64decode(request.headers["Authorization"].removeprefix("Basic ")) == b"someone:open sesame"
     )
@@ -62,8 +62,10 @@ def test_send_uses_basic_credentials_after_challenge() -> None:
 
 def test_send_tries_wrong_basic_credentials_once() -> None:
     """A client must not repeat what was refused (RFC 9110, section 15.5.2)."""
-    way = play(open_access(REPOSITORY, USER), (PING, Response(401, BASIC)))
-    play(way.send(POST), (authorized(POST, USER.basic), Response(401, BASIC)), error=Unauthorized)
+    access = play(open_access(REPOSITORY, USER), (PING, Response(401, BASIC)))
+    play(
+        access.send(POST), (authorized(POST, USER.basic), Response(401, BASIC)), error=Unauthorized
+    )
 
 
 def test_ping_raises_unauthorized_without_credentials() -> None:
@@ -96,7 +98,7 @@ def test_send_renews_token_once() -> None:
     """One renewal for each request, no endless loop."""
 
     def post() -> Flow[Response]:
-        response = yield from access().send(POST)
+        response = yield from make_access().send(POST)
         assert response.status == 401
         return response
 
@@ -116,12 +118,12 @@ def test_send_renews_token_once() -> None:
 )
 def test_authorize_reads_token_under_either_name(body: dict[str, object]) -> None:
     """`access_token` is for OAuth 2.0 compatibility, `token` the same (Token Authentication)."""
-    way = play(
+    access = play(
         open_access(REPOSITORY, USER),
         (PING, Response(401, BEARER)),
         (token_call(USER), Response(200, body=json.dumps(body).encode())),
     )
-    play(way.send(POST), (authorized(POST, "Bearer t1"), ACCEPTED))
+    play(access.send(POST), (authorized(POST, "Bearer t1"), ACCEPTED))
 
 
 @pytest.mark.parametrize(
@@ -191,7 +193,7 @@ def test_authorize_raises_error_of_token_server(status: int, kind: type[BrolgaEr
 
 
 @pytest.mark.parametrize(
-    ("realm", "asked"),
+    ("realm", "url"),
     [
         ("https://auth.example/token", f"https://auth.example/token?{SCOPE}"),
         ("https://auth.example/t?a=%2F", f"https://auth.example/t?a=%2F&{SCOPE}"),
@@ -201,13 +203,13 @@ def test_authorize_raises_error_of_token_server(status: int, kind: type[BrolgaEr
         ("https://[2001:4860:4860::8888]/t", f"https://[2001:4860:4860::8888]/t?{SCOPE}"),
     ],
 )
-def test_authorize_adds_scope_to_realm(realm: str, asked: str) -> None:
+def test_authorize_adds_scope_to_realm(realm: str, url: str) -> None:
     """`service` and `scope` are added to the realm's query (Token Authentication)."""
     play(
         open_access(REPOSITORY, USER),
         (PING, Response(401, bearer(realm))),
         (
-            elsewhere(Request("GET", asked, {"Authorization": USER.basic})),
+            elsewhere(Request("GET", url, {"Authorization": USER.basic})),
             Response(200, body=b'{"token": "t"}'),
         ),
     )
@@ -216,11 +218,11 @@ def test_authorize_adds_scope_to_realm(realm: str, asked: str) -> None:
 def test_authorize_quotes_service() -> None:
     """The registry's text is quoted (RFC 3986, section 2.1), so it cannot widen the scope."""
     headers = {"www-authenticate": f'Bearer realm="{REALM}",service="a&scope=x b",scope="all"'}
-    asked = f"{REALM}?{SCOPE}&service=a%26scope%3Dx+b"
+    url = f"{REALM}?{SCOPE}&service=a%26scope%3Dx+b"
     play(
         open_access(REPOSITORY),
         (PING, Response(401, headers)),
-        (elsewhere(Request("GET", asked)), Response(200, body=b'{"token": "t"}')),
+        (elsewhere(Request("GET", url)), Response(200, body=b'{"token": "t"}')),
     )
 
 
@@ -303,7 +305,7 @@ def test_repr_contains_no_secret() -> None:
     request = authorized(Request("GET", "https://u:secret@host/p?sig=secret"), "Basic secret")
     response = Response(200, {"location": "/?secret"}, b'{"token": "secret"}')
     user = Credentials("someone", "secret", "secret too", "secret as well", "the environment")
-    shown = repr([request, response, access(user), user])
+    shown = repr([request, response, make_access(user), user])
     assert "<Request GET https://host/p>" in shown
     assert "someone" in shown
     assert "secret" not in shown
@@ -331,5 +333,5 @@ def test_errors_contain_no_secret() -> None:
 
 
 def _refused(user: Credentials, request: Request) -> Flow[None]:
-    response = yield from access(user).send(request)
+    response = yield from make_access(user).send(request)
     raise_for_status(request, response, 201)

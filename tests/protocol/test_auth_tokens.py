@@ -7,7 +7,7 @@ from base64 import b64encode
 from urllib.parse import urlencode
 
 import pytest
-from tests.protocol.scripted import (
+from tests.protocol.conversation import (
     ACCEPTED,
     BASIC,
     BEARER,
@@ -65,19 +65,19 @@ class Clock:
         return self.now
 
 
-def given(text: str, **more: object) -> Response:
+def token_response(text: str, **more: object) -> Response:
     """Return a token server's answer."""
     return Response(200, body=json.dumps({"token": text, **more}).encode())
 
 
-def ask(*scopes: str, basic: str = "") -> Request:
+def token_request(*scopes: str, basic: str = "") -> Request:
     """Return the call that asks for a token for some scopes."""
     fields = [("scope", scope) for scope in scopes] + [("service", "registry.example")]
     headers = {"Authorization": basic} if basic else {}
     return elsewhere(Request("GET", f"{REALM}?{urlencode(fields)}", headers))
 
 
-def exchange(scope: str) -> Request:
+def oauth2_request(scope: str) -> Request:
     """Return the call that asks for a token in the OAuth2 form."""
     form = {
         "grant_type": "refresh_token",
@@ -90,7 +90,7 @@ def exchange(scope: str) -> Request:
     return elsewhere(Request("POST", REALM, headers, urlencode(form).encode()))
 
 
-def found(
+def make_session(
     credentials: Credentials | None = None, clock: Clock | None = None, retry: Retry = ONCE
 ) -> RegistrySession:
     """Return a registry that asked for a bearer token at its front door."""
@@ -98,12 +98,12 @@ def found(
     return play(flow, (PING, REFUSED))
 
 
-def pull(repository: Repository = REPOSITORY) -> str:
+def pull_scope(repository: Repository = REPOSITORY) -> str:
     """Return the scope to pull from a repository."""
     return f"repository:{repository.path}:pull"
 
 
-PUSH = f"{pull()},push"
+PUSH = f"{pull_scope()},push"
 
 
 # --- When a token is asked for
@@ -111,36 +111,51 @@ PUSH = f"{pull()},push"
 
 def test_send_fetches_token_at_first_use() -> None:
     """No token is requested before a request needs it: each has a scope of its own."""
-    registry = found()
-    way = registry.access(REPOSITORY)
-    play(way.send(TAGS), (ask(pull()), given("t1")), (authorized(TAGS, "Bearer t1"), Response(200)))
+    registry = make_session()
+    access = registry.access(REPOSITORY)
+    play(
+        access.send(TAGS),
+        (token_request(pull_scope()), token_response("t1")),
+        (authorized(TAGS, "Bearer t1"), Response(200)),
+    )
 
 
 def test_send_needs_no_token_for_other_host() -> None:
     """A session may be at a storage's signed URL: no token is sent there, so none is requested."""
     request = Request("DELETE", "https://storage.example/u?sig=s", body=b"")
-    play(found().access(REPOSITORY).send(request), (elsewhere(request), Response(204)))
-    play(found().access(REPOSITORY).send(request, retry=False), (elsewhere(request), Response(204)))
+    play(make_session().access(REPOSITORY).send(request), (elsewhere(request), Response(204)))
+    play(
+        make_session().access(REPOSITORY).send(request, retry=False),
+        (elsewhere(request), Response(204)),
+    )
 
 
 def test_send_reuses_token_until_it_expires() -> None:
     """A token is for a scope, not for a request (Token Authentication)."""
-    registry = found()
-    play(registry.access(REPOSITORY).send(TAGS), (ask(pull()), given("t1")), sent("t1"))
-    play(registry.access(REPOSITORY).send(TAGS), sent("t1"))
+    registry = make_session()
+    play(
+        registry.access(REPOSITORY).send(TAGS),
+        (token_request(pull_scope()), token_response("t1")),
+        success("t1"),
+    )
+    play(registry.access(REPOSITORY).send(TAGS), success("t1"))
 
 
-def sent(token: str) -> tuple[Request, Response]:
+def success(token: str) -> tuple[Request, Response]:
     """Return the step of a call with a token that does."""
     return authorized(TAGS, f"Bearer {token}"), Response(200)
 
 
 def test_send_reuses_token_of_wider_scope() -> None:
     """A token's actions are a set (Token Scope Documentation): a subset needs no second token."""
-    registry = found()
-    play(registry.access(REPOSITORY, "pull,push").send(TAGS), (ask(PUSH), given("t1")), sent("t1"))
-    play(registry.access(REPOSITORY, "pull").send(TAGS), sent("t1"))
-    play(registry.access(REPOSITORY, "push,pull").send(TAGS), sent("t1"))
+    registry = make_session()
+    play(
+        registry.access(REPOSITORY, "pull,push").send(TAGS),
+        (token_request(PUSH), token_response("t1")),
+        success("t1"),
+    )
+    play(registry.access(REPOSITORY, "pull").send(TAGS), success("t1"))
+    play(registry.access(REPOSITORY, "push,pull").send(TAGS), success("t1"))
 
 
 @pytest.mark.parametrize(
@@ -148,46 +163,58 @@ def test_send_reuses_token_of_wider_scope() -> None:
     [
         ("pull,push", REPOSITORY, PUSH),
         ("delete", REPOSITORY, "repository:team/app:delete"),
-        ("pull", OTHER, pull(OTHER)),
-        ("pull", THIRD, pull(THIRD)),
+        ("pull", OTHER, pull_scope(OTHER)),
+        ("pull", THIRD, pull_scope(THIRD)),
     ],
 )
 def test_send_fetches_token_for_other_scope(
     actions: str, repository: Repository, scope: str
 ) -> None:
     """A token is not used beyond its scope."""
-    registry = found()
-    play(registry.access(REPOSITORY).send(TAGS), (ask(pull()), given("t1")), sent("t1"))
-    play(registry.access(repository, actions).send(TAGS), (ask(scope), given("t2")), sent("t2"))
+    registry = make_session()
+    play(
+        registry.access(REPOSITORY).send(TAGS),
+        (token_request(pull_scope()), token_response("t1")),
+        success("t1"),
+    )
+    play(
+        registry.access(repository, actions).send(TAGS),
+        (token_request(scope), token_response("t2")),
+        success("t2"),
+    )
     # And the first one is still there.
-    play(registry.access(REPOSITORY).send(TAGS), sent("t1"))
+    play(registry.access(REPOSITORY).send(TAGS), success("t1"))
 
 
 def test_access_covers_several_repositories() -> None:
     """`scope` may be given several times (Token Authentication, Requesting a Token)."""
-    registry = found()
-    way = registry.access(REPOSITORY, "pull,push", OTHER, THIRD)
-    play(way.send(TAGS), (ask(PUSH, pull(THIRD), pull(OTHER)), given("t1")), sent("t1"))
+    registry = make_session()
+    access = registry.access(REPOSITORY, "pull,push", OTHER, THIRD)
+    play(
+        access.send(TAGS),
+        (token_request(PUSH, pull_scope(THIRD), pull_scope(OTHER)), token_response("t1")),
+        success("t1"),
+    )
     # In another order it is the same token; and it does for each part.
-    play(registry.access(REPOSITORY, "pull,push", THIRD, OTHER).send(TAGS), sent("t1"))
-    play(registry.access(THIRD).send(TAGS), sent("t1"))
+    play(registry.access(REPOSITORY, "pull,push", THIRD, OTHER).send(TAGS), success("t1"))
+    play(registry.access(THIRD).send(TAGS), success("t1"))
 
 
 def test_access_lists_own_repository_once() -> None:
     """Pulling from the repository itself is not a second scope."""
-    assert found().access(REPOSITORY, "pull", REPOSITORY).scope == (pull(),)
+    assert make_session().access(REPOSITORY, "pull", REPOSITORY).scope == (pull_scope(),)
 
 
 def test_catalog_access_has_its_own_scope() -> None:
     """`registry:catalog:*` (Token Scope Documentation, Resource Types)."""
-    way = found().catalog_access()
-    request = Request("GET", way.url("_catalog"))
+    access = make_session().catalog_access()
+    request = Request("GET", access.url("_catalog"))
     assert request.url == f"{HOME}/v2/_catalog"
     steps = (
-        (ask("registry:catalog:*"), given("t1")),
+        (token_request("registry:catalog:*"), token_response("t1")),
         (authorized(request, "Bearer t1"), Response(200)),
     )
-    play(way.send(request), *steps)
+    play(access.send(request), *steps)
 
 
 def test_session_host_has_no_port() -> None:
@@ -222,36 +249,48 @@ def test_send_renews_token_before_it_expires(more: dict[str, object], until: flo
     A token must not expire in a long upload: the last fifth, at most 10 s, is not used.
     """
     clock = Clock()
-    registry = found(clock=clock)
-    way = registry.access(REPOSITORY)
-    play(way.send(TAGS), (ask(pull()), given("t1", **more)), sent("t1"))
+    registry = make_session(clock=clock)
+    access = registry.access(REPOSITORY)
+    play(
+        access.send(TAGS),
+        (token_request(pull_scope()), token_response("t1", **more)),
+        success("t1"),
+    )
     clock.now = 1000.0 + until - 0.01
-    play(way.send(TAGS), sent("t1"))
+    play(access.send(TAGS), success("t1"))
     clock.now = 1000.0 + until
-    play(way.send(TAGS), (ask(pull()), given("t2")), sent("t2"))
+    play(access.send(TAGS), (token_request(pull_scope()), token_response("t2")), success("t2"))
 
 
 def test_token_expires_relative_to_request() -> None:
     """The time of the response is a part of the lifetime: the server counts from its own moment."""
     clock = Clock()
-    registry = found(clock=clock)
+    registry = make_session(clock=clock)
     flow = registry.access(REPOSITORY).send(TAGS)
-    assert next(flow) == ask(pull())
+    assert next(flow) == token_request(pull_scope())
     clock.now += 45.0
-    assert flow.send(given("t1")) == authorized(TAGS, "Bearer t1")
+    assert flow.send(token_response("t1")) == authorized(TAGS, "Bearer t1")
     flow.close()
     clock.now += 5.0
-    play(registry.access(REPOSITORY).send(TAGS), (ask(pull()), given("t2")), sent("t2"))
+    play(
+        registry.access(REPOSITORY).send(TAGS),
+        (token_request(pull_scope()), token_response("t2")),
+        success("t2"),
+    )
 
 
 def test_token_lives_until_401_without_clock() -> None:
     """A driver without a clock still gets a new token by the 401."""
-    way = RegistrySession(HOME, retry=ONCE).access(REPOSITORY)
-    for_short = given("t1", expires_in=1e-300)
-    play(way.send(TAGS), (TAGS, REFUSED), (ask(pull()), for_short), sent("t1"))
-    play(way.send(TAGS), sent("t1"))
+    access = RegistrySession(HOME, retry=ONCE).access(REPOSITORY)
+    for_short = token_response("t1", expires_in=1e-300)
+    play(
+        access.send(TAGS), (TAGS, REFUSED), (token_request(pull_scope()), for_short), success("t1")
+    )
+    play(access.send(TAGS), success("t1"))
     dead = authorized(TAGS, "Bearer t1"), REFUSED
-    play(way.send(TAGS), dead, (ask(pull()), given("t2")), sent("t2"))
+    play(
+        access.send(TAGS), dead, (token_request(pull_scope()), token_response("t2")), success("t2")
+    )
 
 
 @pytest.mark.parametrize(
@@ -268,24 +307,30 @@ def test_parse_token_rejects_endless_number(body: bytes) -> None:
 
 def test_handle_challenge_discards_refused_token() -> None:
     """A 401 concerns this token, not those of other repositories."""
-    registry = found()
-    one, two = registry.access(REPOSITORY), registry.access(OTHER)
-    play(one.send(TAGS), (ask(pull()), given("t1")), sent("t1"))
-    play(two.send(TAGS), (ask(pull(OTHER)), given("t2")), sent("t2"))
+    registry = make_session()
+    app, base = registry.access(REPOSITORY), registry.access(OTHER)
+    play(app.send(TAGS), (token_request(pull_scope()), token_response("t1")), success("t1"))
+    play(base.send(TAGS), (token_request(pull_scope(OTHER)), token_response("t2")), success("t2"))
     dead = authorized(TAGS, "Bearer t1"), REFUSED
-    play(one.send(TAGS), dead, (ask(pull()), given("t3")), sent("t3"))
-    play(two.send(TAGS), sent("t2"))
+    play(app.send(TAGS), dead, (token_request(pull_scope()), token_response("t3")), success("t3"))
+    play(base.send(TAGS), success("t2"))
 
 
 def test_handle_challenge_discards_wider_token() -> None:
     """The next token is for the scope that is needed, and the refused one is not tried again."""
-    registry = found()
-    play(registry.access(REPOSITORY, "pull,push").send(TAGS), (ask(PUSH), given("t1")), sent("t1"))
+    registry = make_session()
+    play(
+        registry.access(REPOSITORY, "pull,push").send(TAGS),
+        (token_request(PUSH), token_response("t1")),
+        success("t1"),
+    )
     dead = authorized(TAGS, "Bearer t1"), REFUSED
-    way = registry.access(REPOSITORY)
-    play(way.send(TAGS), dead, (ask(pull()), given("t2")), sent("t2"))
-    way = registry.access(REPOSITORY, "pull,push")
-    play(way.send(TAGS), (ask(PUSH), given("t3")), sent("t3"))
+    access = registry.access(REPOSITORY)
+    play(
+        access.send(TAGS), dead, (token_request(pull_scope()), token_response("t2")), success("t2")
+    )
+    access = registry.access(REPOSITORY, "pull,push")
+    play(access.send(TAGS), (token_request(PUSH), token_response("t3")), success("t3"))
 
 
 def test_handle_challenge_discards_covering_tokens() -> None:
@@ -293,27 +338,31 @@ def test_handle_challenge_discards_covering_tokens() -> None:
 
     Tokens of other repositories stay: if they are invalid too, a 401 of their own shows it.
     """
-    registry = found()
+    registry = make_session()
     other = registry.access(OTHER)
-    play(other.send(TAGS), (ask(pull(OTHER)), given("t0")), sent("t0"))
+    play(other.send(TAGS), (token_request(pull_scope(OTHER)), token_response("t0")), success("t0"))
     narrow, wide = registry.access(REPOSITORY), registry.access(REPOSITORY, "pull,push")
-    play(narrow.send(TAGS), (ask(pull()), given("t1")), sent("t1"))
-    play(wide.send(TAGS), (ask(PUSH), given("t2")), sent("t2"))
+    play(narrow.send(TAGS), (token_request(pull_scope()), token_response("t1")), success("t1"))
+    play(wide.send(TAGS), (token_request(PUSH), token_response("t2")), success("t2"))
     dead = authorized(TAGS, "Bearer t1"), REFUSED
-    play(narrow.send(TAGS), dead, (ask(pull()), given("t3")), sent("t3"))
-    play(wide.send(TAGS), (ask(PUSH), given("t4")), sent("t4"))
-    play(other.send(TAGS), sent("t0"))
+    play(
+        narrow.send(TAGS), dead, (token_request(pull_scope()), token_response("t3")), success("t3")
+    )
+    play(wide.send(TAGS), (token_request(PUSH), token_response("t4")), success("t4"))
+    play(other.send(TAGS), success("t0"))
 
 
 def test_handle_challenge_keeps_renewed_token() -> None:
     """Two requests are refused with one token: the second one uses the first one's new token."""
-    registry = found()
-    way = registry.access(REPOSITORY)
-    play(way.send(TAGS), (ask(pull()), given("t1")), sent("t1"))
-    late = way.send(TAGS)
+    registry = make_session()
+    access = registry.access(REPOSITORY)
+    play(access.send(TAGS), (token_request(pull_scope()), token_response("t1")), success("t1"))
+    late = access.send(TAGS)
     assert next(late) == authorized(TAGS, "Bearer t1")
     dead = authorized(TAGS, "Bearer t1"), REFUSED
-    play(way.send(TAGS), dead, (ask(pull()), given("t2")), sent("t2"))
+    play(
+        access.send(TAGS), dead, (token_request(pull_scope()), token_response("t2")), success("t2")
+    )
     assert late.send(REFUSED) == authorized(TAGS, "Bearer t2")
     late.close()
 
@@ -321,38 +370,42 @@ def test_handle_challenge_keeps_renewed_token() -> None:
 # --- How many are kept
 
 
-def kept(registry: RegistrySession) -> int:
+def token_count(registry: RegistrySession) -> int:
     """Return how many tokens a registry has kept."""
     return len(registry._tokens)
 
 
 def use(registry: RegistrySession, number: int, **more: object) -> None:
     """Get a token for one of many repositories."""
-    way = registry.access(Repository("registry.example", f"a{number}"))
+    access = registry.access(Repository("registry.example", f"a{number}"))
     scope = f"repository:a{number}:pull"
-    play(way.send(TAGS), (ask(scope), given(f"t{number}", **more)), sent(f"t{number}"))
+    play(
+        access.send(TAGS),
+        (token_request(scope), token_response(f"t{number}", **more)),
+        success(f"t{number}"),
+    )
 
 
 def test_cache_drops_expired_tokens() -> None:
     """A client that runs for months does not keep a token of each repository that it saw."""
     clock = Clock()
-    registry = found(clock=clock)
+    registry = make_session(clock=clock)
     for number in range(20):
         use(registry, number)
-    assert kept(registry) == 20
+    assert token_count(registry) == 20
     clock.now += 3600.0
     use(registry, 20)
-    assert kept(registry) == 1
+    assert token_count(registry) == 1
 
 
 def test_cache_keeps_newest_tokens() -> None:
     """Tokens may live for a day: their number is bounded, and the oldest are dropped."""
-    registry = found()
+    registry = make_session()
     for number in range(300):
         use(registry, number, expires_in=86400)
-    assert kept(registry) == 256
-    way = registry.access(Repository("registry.example", "a299"))
-    play(way.send(TAGS), sent("t299"))
+    assert token_count(registry) == 256
+    access = registry.access(Repository("registry.example", "a299"))
+    play(access.send(TAGS), success("t299"))
     use(registry, 0)
 
 
@@ -361,15 +414,15 @@ def test_cache_keeps_newest_tokens() -> None:
 
 def test_realm_redirect_keeps_password_at_same_origin() -> None:
     """The same scheme, host and port (RFC 6454, section 5)."""
-    first = ask(pull(), basic=USER.basic)
+    first = token_request(pull_scope(), basic=USER.basic)
     moved = Request(
         "GET", "https://auth.example/new?x", first.headers, redirected_from="auth.example"
     )
     play(
-        found(USER).access(REPOSITORY).send(TAGS),
+        make_session(USER).access(REPOSITORY).send(TAGS),
         (first, Response(302, {"location": "/new?x"})),
-        (moved, given("t1")),
-        sent("t1"),
+        (moved, token_response("t1")),
+        success("t1"),
     )
 
 
@@ -379,10 +432,10 @@ def test_realm_redirect_keeps_password_at_same_origin() -> None:
 def test_realm_redirect_drops_password_at_other_origin(url: str) -> None:
     """Kept on a redirect to another origin, ports included, it is a leak (GHSA-vh4v-2xq2-g5cg)."""
     play(
-        found(USER).access(REPOSITORY).send(TAGS),
-        (ask(pull(), basic=USER.basic), Response(307, {"location": url})),
-        (Request("GET", url, redirected_from="auth.example"), given("t1")),
-        sent("t1"),
+        make_session(USER).access(REPOSITORY).send(TAGS),
+        (token_request(pull_scope(), basic=USER.basic), Response(307, {"location": url})),
+        (Request("GET", url, redirected_from="auth.example"), token_response("t1")),
+        success("t1"),
     )
 
 
@@ -390,10 +443,10 @@ def test_realm_redirect_to_registry_is_not_marked() -> None:
     """The user named that host; the password is still not sent there."""
     url = f"{HOME}/token"
     play(
-        found(USER).access(REPOSITORY).send(TAGS),
-        (ask(pull(), basic=USER.basic), Response(307, {"location": url})),
-        (Request("GET", url), given("t1")),
-        sent("t1"),
+        make_session(USER).access(REPOSITORY).send(TAGS),
+        (token_request(pull_scope(), basic=USER.basic), Response(307, {"location": url})),
+        (Request("GET", url), token_response("t1")),
+        success("t1"),
     )
 
 
@@ -410,22 +463,22 @@ def test_realm_redirect_to_unsafe_url_raises(target: str, fault: str) -> None:
     """No redirect of a realm leaves TLS, or leads to a private address (GHSA-28r5-37g7-p6mp)."""
     response = Response(307, {"location": target})
     for credentials, request in (
-        (USER, ask(pull(), basic=USER.basic)),
-        (IDENTITY, exchange(pull())),
+        (USER, token_request(pull_scope(), basic=USER.basic)),
+        (IDENTITY, oauth2_request(pull_scope())),
     ):
-        way = found(credentials).access(REPOSITORY)
-        play(way.send(TAGS), (request, response), error=ProtocolViolation, match=fault)
+        access = make_session(credentials).access(REPOSITORY)
+        play(access.send(TAGS), (request, response), error=ProtocolViolation, match=fault)
 
 
 def test_realm_redirect_loop_raises() -> None:
     """A client SHOULD detect cyclical redirections (RFC 9110, section 15.4)."""
-    first = ask(pull())
-    there = Request("GET", "https://auth.example/x", redirected_from="auth.example")
+    first = token_request(pull_scope())
+    moved = Request("GET", "https://auth.example/x", redirected_from="auth.example")
     response = Response(307, {"location": "/x"})
     play(
-        found().access(REPOSITORY).send(TAGS),
+        make_session().access(REPOSITORY).send(TAGS),
         (first, response),
-        *5 * [(there, response)],
+        *5 * [(moved, response)],
         error=ProtocolViolation,
         match="the token server redirected more than 5 times",
     )
@@ -434,13 +487,13 @@ def test_realm_redirect_loop_raises() -> None:
 @pytest.mark.parametrize("status", [307, 308])
 def test_refresh_token_is_redirected_at_same_origin(status: int) -> None:
     """307 and 308 keep the method and the body (RFC 9110, sections 15.4.8 and 15.4.9)."""
-    first = exchange(pull())
+    first = oauth2_request(pull_scope())
     moved = Request("POST", f"{REALM}/", first.headers, first.body, redirected_from="auth.example")
     play(
-        found(IDENTITY).access(REPOSITORY).send(TAGS),
+        make_session(IDENTITY).access(REPOSITORY).send(TAGS),
         (first, Response(status, {"location": f"{REALM}/"})),
-        (moved, given("t1")),
-        sent("t1"),
+        (moved, token_response("t1")),
+        success("t1"),
     )
 
 
@@ -450,8 +503,8 @@ def test_refresh_token_is_redirected_at_same_origin(status: int) -> None:
 def test_refresh_token_is_not_sent_to_other_origin(status: int, url: str) -> None:
     """A secret in a body is as secret as one in a header."""
     play(
-        found(IDENTITY).access(REPOSITORY).send(TAGS),
-        (exchange(pull()), Response(status, {"location": url})),
+        make_session(IDENTITY).access(REPOSITORY).send(TAGS),
+        (oauth2_request(pull_scope()), Response(status, {"location": url})),
         error=ProtocolViolation,
         match="not followed here",
     )
@@ -462,30 +515,30 @@ def test_refresh_token_is_not_sent_to_other_origin(status: int, url: str) -> Non
 
 def test_authorize_uses_newest_realm() -> None:
     """A registry may move its token server: the newest challenge counts (RFC 6750, section 3)."""
-    registry = found()
-    way = registry.access(REPOSITORY)
+    registry = make_session()
+    access = registry.access(REPOSITORY)
     moved = Response(401, {"www-authenticate": 'Bearer realm="https://new.example/t"'})
-    asked = elsewhere(Request("GET", f"https://new.example/t?{urlencode({'scope': pull()})}"))
+    request = elsewhere(Request("GET", f"https://new.example/t?{urlencode({'scope': pull_scope()})}"))
     play(
-        way.send(TAGS),
-        (ask(pull()), given("t1")),
+        access.send(TAGS),
+        (token_request(pull_scope()), token_response("t1")),
         (authorized(TAGS, "Bearer t1"), moved),
-        (asked, given("t2")),
-        sent("t2"),
+        (request, token_response("t2")),
+        success("t2"),
     )
 
 
 def test_handle_challenge_switches_from_bearer_to_basic() -> None:
     """The challenge of a 401 says what is required now (RFC 9110, section 11.6.1)."""
-    registry = found(USER)
-    way = registry.access(REPOSITORY)
+    registry = make_session(USER)
+    access = registry.access(REPOSITORY)
     steps = (
-        (ask(pull(), basic=USER.basic), given("t1")),
+        (token_request(pull_scope(), basic=USER.basic), token_response("t1")),
         (authorized(TAGS, "Bearer t1"), Response(401, BASIC)),
         (authorized(TAGS, USER.basic), Response(200)),
     )
-    play(way.send(TAGS), *steps)
-    play(way.send(TAGS), (authorized(TAGS, USER.basic), Response(200)))
+    play(access.send(TAGS), *steps)
+    play(access.send(TAGS), (authorized(TAGS, USER.basic), Response(200)))
 
 
 def test_handle_challenge_switches_from_basic_to_bearer() -> None:
@@ -494,25 +547,25 @@ def test_handle_challenge_switches_from_basic_to_bearer() -> None:
     play(
         registry.access(REPOSITORY).send(TAGS),
         (authorized(TAGS, USER.basic), REFUSED),
-        (ask(pull(), basic=USER.basic), given("t1")),
-        sent("t1"),
+        (token_request(pull_scope(), basic=USER.basic), token_response("t1")),
+        success("t1"),
     )
 
 
 def test_send_raises_on_unsupported_scheme() -> None:
     """Negotiate and other schemes are not supported: the 401 is raised."""
     other = Response(401, {"www-authenticate": "Negotiate"})
-    way = found(USER).access(REPOSITORY)
-    token = ask(pull(), basic=USER.basic), given("t1")
-    play(way.send(TAGS), token, (authorized(TAGS, "Bearer t1"), other), error=Unauthorized)
+    access = make_session(USER).access(REPOSITORY)
+    token = token_request(pull_scope(), basic=USER.basic), token_response("t1")
+    play(access.send(TAGS), token, (authorized(TAGS, "Bearer t1"), other), error=Unauthorized)
 
 
 def test_send_does_not_repeat_refused_basic_credentials() -> None:
     """A client must not repeat what was refused (RFC 9110, section 15.5.2)."""
     registry = play(ping("registry.example", USER, retry=ONCE), (PING, Response(401, BASIC)))
-    way = registry.access(REPOSITORY)
+    access = registry.access(REPOSITORY)
     refused = authorized(TAGS, USER.basic), Response(401, BASIC)
-    play(way.send(TAGS), refused, error=Unauthorized)
+    play(access.send(TAGS), refused, error=Unauthorized)
 
 
 # --- Identity tokens (OAuth2 Token Authentication)
@@ -520,10 +573,10 @@ def test_send_does_not_repeat_refused_basic_credentials() -> None:
 
 def test_authorize_exchanges_identity_token() -> None:
     """`grant_type=refresh_token`, `service`, `client_id`, `scope` (OAuth2 Token Authentication)."""
-    way = found(IDENTITY).access(REPOSITORY, "pull,push", OTHER)
+    access = make_session(IDENTITY).access(REPOSITORY, "pull,push", OTHER)
     answer = Response(200, body=b'{"access_token": "t1", "expires_in": 300, "scope": "any"}')
-    step = exchange(f"{PUSH} {pull(OTHER)}"), answer
-    play(way.send(TAGS), step, sent("t1"))
+    step = oauth2_request(f"{PUSH} {pull_scope(OTHER)}"), answer
+    play(access.send(TAGS), step, success("t1"))
 
 
 @pytest.mark.parametrize("status", [400, 404, 405])
@@ -531,10 +584,10 @@ def test_authorize_falls_back_to_password_form(status: int) -> None:
     """`docker login` stores what either form accepts; distribution's first form is the GET."""
     basic = "Basic " + b64encode(b"someone:refresh me").decode()
     play(
-        found(IDENTITY).access(REPOSITORY).send(TAGS),
-        (exchange(pull()), Response(status)),
-        (ask(pull(), basic=basic), given("t1")),
-        sent("t1"),
+        make_session(IDENTITY).access(REPOSITORY).send(TAGS),
+        (oauth2_request(pull_scope()), Response(status)),
+        (token_request(pull_scope(), basic=basic), token_response("t1")),
+        success("t1"),
     )
 
 
@@ -542,10 +595,10 @@ def test_authorize_prefers_password_to_identity_token() -> None:
     """The GET form is made for the password (RFC 7617, section 2)."""
     both = Credentials("someone", "open sesame", "refresh me")
     play(
-        found(both).access(REPOSITORY).send(TAGS),
-        (exchange(pull()), Response(404)),
-        (ask(pull(), basic=USER.basic), given("t1")),
-        sent("t1"),
+        make_session(both).access(REPOSITORY).send(TAGS),
+        (oauth2_request(pull_scope()), Response(404)),
+        (token_request(pull_scope(), basic=USER.basic), token_response("t1")),
+        success("t1"),
     )
 
 
@@ -565,8 +618,8 @@ def test_authorize_raises_if_identity_token_is_refused(
 ) -> None:
     """The token server supports the form and refuses the token: its error is raised."""
     error = play(
-        found(IDENTITY).access(REPOSITORY).send(TAGS),
-        (exchange(pull()), Response(status, {"location": "https://evil.example/"})),
+        make_session(IDENTITY).access(REPOSITORY).send(TAGS),
+        (oauth2_request(pull_scope()), Response(status, {"location": "https://evil.example/"})),
         error=kind,
         match=f"the token server answered POST {REALM} with {status}",
     )
@@ -578,26 +631,26 @@ def test_authorize_raises_if_identity_token_is_refused(
 
 def test_send_uses_registry_token() -> None:
     """In docker's words, "a bearer token to be sent to a registry": no realm is called."""
-    way = found(READY).access(REPOSITORY)
-    play(way.send(TAGS), sent("as-it-is"))
-    play(way.send(POST), (authorized(POST, "Bearer as-it-is"), ACCEPTED))
+    access = make_session(READY).access(REPOSITORY)
+    play(access.send(TAGS), success("as-it-is"))
+    play(access.send(POST), (authorized(POST, "Bearer as-it-is"), ACCEPTED))
 
 
 @pytest.mark.parametrize("challenge", [BEARER, BASIC])
 def test_send_raises_if_registry_token_is_refused(challenge: dict[str, str]) -> None:
     """Neither a realm nor a second attempt could help."""
-    way = found(READY).access(REPOSITORY)
+    access = make_session(READY).access(REPOSITORY)
     refused = authorized(TAGS, "Bearer as-it-is"), Response(401, challenge)
-    play(way.send(TAGS), refused, error=Unauthorized)
+    play(access.send(TAGS), refused, error=Unauthorized)
 
 
 def test_send_returns_401_without_challenge() -> None:
     """A 401 MUST name what it requires (RFC 9110, section 15.5.2)."""
     for credentials in (READY, USER):
-        way = RegistrySession(HOME, credentials, retry=ONCE).access(REPOSITORY)
-        said = "Bearer as-it-is" if credentials is READY else ""
-        request = authorized(TAGS, said) if said else TAGS
-        assert play(way.send(TAGS), (request, Response(401))).status == 401
+        access = RegistrySession(HOME, credentials, retry=ONCE).access(REPOSITORY)
+        header = "Bearer as-it-is" if credentials is READY else ""
+        request = authorized(TAGS, header) if header else TAGS
+        assert play(access.send(TAGS), (request, Response(401))).status == 401
 
 
 # --- The token server's bad moments
@@ -605,48 +658,56 @@ def test_send_returns_401_without_challenge() -> None:
 
 def test_authorize_retries_after_refusal() -> None:
     """A refusal had no effect, so the request may be repeated (RFC 9110, section 10.2.3)."""
-    registry = found(retry=Retry(attempts=3))
+    registry = make_session(retry=Retry(attempts=3))
     play(
         registry.access(REPOSITORY).send(TAGS),
-        (ask(pull()), Response(429, {"retry-after": "7"})),
-        (later(ask(pull()), 7.0), Response(503)),
-        (later(ask(pull()), 1.5), given("t1")),
-        sent("t1"),
+        (token_request(pull_scope()), Response(429, {"retry-after": "7"})),
+        (later(token_request(pull_scope()), 7.0), Response(503)),
+        (later(token_request(pull_scope()), 1.5), token_response("t1")),
+        success("t1"),
     )
 
 
 def test_authorize_retries_without_multiplying_attempts() -> None:
     """The token server has attempts of its own: the request does not add more."""
     cut = TransportError("no way there", reason="connect")
-    way = found(retry=Retry(attempts=3)).access(REPOSITORY)
-    steps = [(later(ask(pull()), pause), cut) for pause in (0.0, 0.5, 1.5)]
-    play(way.send(TAGS), *steps, error=TransportError)
+    access = make_session(retry=Retry(attempts=3)).access(REPOSITORY)
+    steps = [(later(token_request(pull_scope()), pause), cut) for pause in (0.0, 0.5, 1.5)]
+    play(access.send(TAGS), *steps, error=TransportError)
 
 
 @pytest.mark.parametrize("answer", [TransportError("cut", reason="cut"), Response(502)])
 def test_authorize_repeats_oauth2_after_lost_response(answer: Answer) -> None:
     """A second token does no harm, and registries accept an identity token more than once."""
-    way = found(IDENTITY, retry=Retry(attempts=2)).access(REPOSITORY)
-    asked = exchange(pull())
-    play(way.send(POST), (asked, answer), (later(asked, 0.5), answer), error=BrolgaError)
+    access = make_session(IDENTITY, retry=Retry(attempts=2)).access(REPOSITORY)
+    request = oauth2_request(pull_scope())
+    play(access.send(POST), (request, answer), (later(request, 0.5), answer), error=BrolgaError)
 
 
 def test_authorize_uses_timeout_of_request() -> None:
     """A request with a short timeout gets a token with a short timeout, or none."""
-    registry = found(retry=Retry(attempts=3))
-    way = registry.access(REPOSITORY)
+    registry = make_session(retry=Retry(attempts=3))
+    access = registry.access(REPOSITORY)
     request = Request("DELETE", f"{HOME}/v2/x", timeout=Timeout.SHORT)
     hurried = Request(
-        "GET", ask(pull()).url, timeout=Timeout.SHORT, redirected_from="registry.example"
+        "GET",
+        token_request(pull_scope()).url,
+        timeout=Timeout.SHORT,
+        redirected_from="registry.example",
     )
-    play(way.send(request), (hurried, Response(503)), error=RegistryError, match="the token server")
+    play(
+        access.send(request),
+        (hurried, Response(503)),
+        error=RegistryError,
+        match="the token server",
+    )
 
 
 def test_access_is_a_value() -> None:
     """Two accesses of one scope are equal: the state is in the registry session."""
-    registry = found()
+    registry = make_session()
     assert registry.access(REPOSITORY) == registry.access(REPOSITORY)
-    assert registry.access(REPOSITORY) == Access(registry, (pull(),), f"{HOME}/v2/team/app/")
+    assert registry.access(REPOSITORY) == Access(registry, (pull_scope(),), f"{HOME}/v2/team/app/")
 
 
 # --- Challenges

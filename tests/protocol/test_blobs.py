@@ -6,18 +6,18 @@ from inspect import GEN_CLOSED, getgeneratorstate
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.protocol.scripted import (
+from tests.protocol.conversation import (
     BEARER,
     BLOB,
     HEAD,
     HOME,
     Answer,
-    access,
     authorized,
     collect_bytes,
     drive,
     elsewhere,
     later,
+    make_access,
     play,
     token_call,
 )
@@ -90,7 +90,7 @@ def read(
 ) -> bytes:
     """Read a blob by a script; whatever comes of it, each body is closed."""
     try:
-        return play(collect_bytes(read_blob(access(retry=retry), digest, size)), *steps)
+        return play(collect_bytes(read_blob(make_access(retry=retry), digest, size)), *steps)
     finally:
         assert all_closed(*(response for _, response in steps))
 
@@ -167,7 +167,7 @@ def test_read_blob_raises_at_once_on_too_many_bytes() -> None:
 
 def test_read_blob_yields_blocks_before_wrong_bytes() -> None:
     """The last block is held back: a reader that stops at the size still gets DigestMismatch."""
-    flow = read_blob(access(), DIGEST, 10)
+    flow = read_blob(make_access(), DIGEST, 10)
     assert next(flow) == GET
     response = streamed(b"01234", b"xxxxx")
     assert flow.send(response) == b"01234"
@@ -238,8 +238,8 @@ def test_read_blob_resets_count_after_progress() -> None:
 
 def test_read_blob_bounds_total_delay() -> None:
     """A registry that sends one byte more each time does not hold us for ever."""
-    way = access(retry=Retry(attempts=2, max_elapsed_s=0.9))
-    flow = collect_bytes(read_blob(way, DIGEST, len(DATA)))
+    access = make_access(retry=Retry(attempts=2, max_elapsed_s=0.9))
+    flow = collect_bytes(read_blob(access, DIGEST, len(DATA)))
     steps = (GET, streamed(b"0", CUT)), (later(rest(1), 0.5), part(1, b"1", CUT))
     play(flow, *steps, error=TransportError)
 
@@ -252,16 +252,16 @@ def test_read_blob_ignores_cut_after_last_byte() -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "content_range",
     ["", "bytes 3-9/10", "bytes 5-9/10", "bytes */10", "bytes=4-9", "items 4-9/10", "4-9/10"],
 )
-def test_read_blob_reads_whole_blob_after_wrong_part(said: str) -> None:
+def test_read_blob_reads_whole_blob_after_wrong_part(content_range: str) -> None:
     """Content-Range says which part is enclosed (RFC 9110, section 15.3.7).
 
     The whole blob is read then, and the known bytes are skipped.
     """
     wrong = part(4, b"456789")
-    wrong = Response(206, {"content-range": said}, body_stream=wrong.body_stream)
+    wrong = Response(206, {"content-range": content_range}, body_stream=wrong.body_stream)
     first = (GET, streamed(b"0123", CUT)), (rest(4), wrong)
     assert read(*first, (later(GET, 1.5), streamed(b"01234", b"56789"))) == DATA
 
@@ -384,11 +384,11 @@ def test_read_blob_renews_expired_token() -> None:
 def test_read_blob_resumes_at_registry_after_redirect() -> None:
     """A storage's signed URL may have expired: the registry gives a new one."""
     away = "https://cdn.example/x?sig=1"
-    there = elsewhere(Request("GET", away, stream_response=True))
+    redirected = elsewhere(Request("GET", away, stream_response=True))
     again = elsewhere(Request("GET", away, {"Range": "bytes=4-"}, stream_response=True))
     steps = (
         (GET, Response(307, {"location": away})),
-        (there, streamed(b"0123", CUT)),
+        (redirected, streamed(b"0123", CUT)),
         (rest(4), Response(307, {"location": away})),
         (again, part(4, b"456789")),
     )
@@ -401,7 +401,7 @@ def test_read_blob_resumes_at_registry_after_redirect() -> None:
 @pytest.mark.parametrize("taken", [0, 1, 2])
 def test_read_blob_closes_connection_if_closed(taken: int) -> None:
     """A connection whose body is not read to its end cannot serve another request."""
-    flow = read_blob(access(), DIGEST)
+    flow = read_blob(make_access(), DIGEST)
     assert next(flow) == GET
     response = streamed(b"01234", b"56789")
     for number in range(taken):
@@ -420,7 +420,7 @@ def test_read_blob_raises_failure_of_driver(failure: BaseException) -> None:
 
     response = Response(200, body_stream=body())
     with pytest.raises(type(failure)) as caught:
-        drive(collect_bytes(read_blob(access(retry=PATIENT), DIGEST)), lambda _call: response)
+        drive(collect_bytes(read_blob(make_access(retry=PATIENT), DIGEST)), lambda _call: response)
     assert caught.value is failure
     assert all_closed(response)
 
@@ -429,7 +429,7 @@ def test_read_blob_raises_failure_of_driver(failure: BaseException) -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "headers",
     [
         {"content-length": "4"},
         {"docker-content-digest": str(BLOB.digest)},
@@ -437,9 +437,9 @@ def test_read_blob_raises_failure_of_driver(failure: BaseException) -> None:
         {"docker-content-digest": "nonsense", "content-length": "4"},
     ],
 )
-def test_has_blob_returns_true_if_head_matches(said: dict[str, str]) -> None:
+def test_has_blob_returns_true_if_head_matches(headers: dict[str, str]) -> None:
     """A HEAD of an existing blob MUST return 200 OK (Checking if content exists)."""
-    assert play(has_blob(access(), BLOB), (HEAD, Response(200, said))) is True
+    assert play(has_blob(make_access(), BLOB), (HEAD, Response(200, headers))) is True
 
 
 @pytest.mark.parametrize(
@@ -454,7 +454,7 @@ def test_has_blob_returns_true_if_head_matches(said: dict[str, str]) -> None:
 )
 def test_has_blob_returns_false_if_head_differs(response: Response) -> None:
     """404 if it is missing; another size or digest is another blob, a bare 200 a page."""
-    assert play(has_blob(access(), BLOB), (HEAD, response)) is False
+    assert play(has_blob(make_access(), BLOB), (HEAD, response)) is False
 
 
 @pytest.mark.parametrize(
@@ -463,15 +463,15 @@ def test_has_blob_returns_false_if_head_differs(response: Response) -> None:
 )
 def test_has_blob_raises_on_refusal(status: int, kind: type[BrolgaError]) -> None:
     """A refusal does not mean that the blob is missing."""
-    play(has_blob(access(), BLOB), (HEAD, Response(status)), error=kind)
+    play(has_blob(make_access(), BLOB), (HEAD, Response(status)), error=kind)
 
 
 def test_has_blob_follows_redirect() -> None:
     """A HEAD follows a redirect as a GET does."""
     away = elsewhere(Request("HEAD", "https://cdn.example/x"))
-    there = Response(307, {"location": away.url})
+    redirect = Response(307, {"location": away.url})
     size = Response(200, {"content-length": "4"})
-    assert play(has_blob(access(), BLOB), (HEAD, there), (away, size)) is True
+    assert play(has_blob(make_access(), BLOB), (HEAD, redirect), (away, size)) is True
 
 
 # --- Deleted
@@ -482,7 +482,7 @@ DELETE = Request("DELETE", f"{HOME}/v2/team/app/blobs/{BLOB.digest}")
 @pytest.mark.parametrize("status", [200, 202, 204])
 def test_delete_blob_accepts_success(status: int) -> None:
     """202 Accepted (Deleting Blobs), or another success."""
-    play(delete_blob(access(), BLOB.digest), (DELETE, Response(status)))
+    play(delete_blob(make_access(), BLOB.digest), (DELETE, Response(status)))
 
 
 @pytest.mark.parametrize(
@@ -491,18 +491,20 @@ def test_delete_blob_accepts_success(status: int) -> None:
 )
 def test_delete_blob_raises_on_error(status: int, kind: type[BrolgaError]) -> None:
     """404 if it is missing, 400 or 405 if deletion is disabled (Deleting Blobs)."""
-    play(delete_blob(access(), BLOB.digest), (DELETE, Response(status)), error=kind)
+    play(delete_blob(make_access(), BLOB.digest), (DELETE, Response(status)), error=kind)
 
 
 def test_has_blob_ignores_media_type() -> None:
     """The media type has nothing to do with what is there."""
     other = Descriptor("text/plain", BLOB.digest, 4)
-    assert play(has_blob(access(), other), (HEAD, Response(200, {"content-length": "4"}))) is True
+    assert (
+        play(has_blob(make_access(), other), (HEAD, Response(200, {"content-length": "4"}))) is True
+    )
 
 
 def test_delete_blob_accepts_404_after_lost_response() -> None:
     """DELETE is idempotent (RFC 9110, 9.2.2): the second one finds nothing."""
-    way = access(retry=PATIENT)
-    play(delete_blob(way, BLOB.digest), (DELETE, CUT), (later(DELETE, 0.5), Response(404)))
+    access = make_access(retry=PATIENT)
+    play(delete_blob(access, BLOB.digest), (DELETE, CUT), (later(DELETE, 0.5), Response(404)))
     steps = (DELETE, Response(503)), (later(DELETE, 0.5), Response(404))
-    play(delete_blob(way, BLOB.digest), *steps, error=NotFound)
+    play(delete_blob(access, BLOB.digest), *steps, error=NotFound)

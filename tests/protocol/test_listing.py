@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.protocol.scripted import (
+from tests.protocol.conversation import (
     BEARER,
     HOME,
-    access,
     authorized,
     collect_names,
     drive,
     later,
+    make_access,
     play,
     token_call,
 )
@@ -63,7 +63,7 @@ def page(*names: object, link: str | None = None, member: str = "tags") -> Respo
 
 def test_list_tags_returns_one_page() -> None:
     """`{"name": <name>, "tags": [...]}`, in the registry's order (Listing Tags, end-8a)."""
-    assert play(all_tags(access()), (FIRST, page("v2", "latest", "v10"))) == [
+    assert play(all_tags(make_access()), (FIRST, page("v2", "latest", "v10"))) == [
         "v2",
         "latest",
         "v10",
@@ -91,7 +91,7 @@ def test_list_tags_returns_one_page() -> None:
 def test_list_tags_follows_link(link: str, url: str) -> None:
     """`Link: <url>; rel="next"` (Listing Tags; RFC 8288), resolved against the page's URL."""
     steps = (FIRST, page("a", "b", link=link)), (Request("GET", url), page("c"))
-    assert play(all_tags(access()), *steps) == ["a", "b", "c"]
+    assert play(all_tags(make_access()), *steps) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_list_tags_follows_link(link: str, url: str) -> None:
 )
 def test_list_tags_ends_without_next_link(link: str) -> None:
     """Its absence means that this is the last page (Listing Tags)."""
-    assert play(all_tags(access()), (FIRST, page("a", link=link))) == ["a"]
+    assert play(all_tags(make_access()), (FIRST, page("a", link=link))) == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_list_tags_ends_without_next_link(link: str) -> None:
 def test_list_tags_rejects_page_elsewhere(target: str) -> None:
     """No authorization to another host, and no endless loop on one page."""
     error = play(
-        all_tags(access()),
+        all_tags(make_access()),
         (FIRST, page("a", link=f'<{target}>; rel="next"')),
         error=ProtocolViolation,
         match="next page",
@@ -157,7 +157,7 @@ def test_list_tags_bounds_pages() -> None:
         return page("a", link=f'</x?{len(requests)}>; rel="next"')
 
     with pytest.raises(ProtocolViolation, match="list of tags has no end"):
-        drive(all_tags(access()), answer)
+        drive(all_tags(make_access()), answer)
     assert len(requests) == 10_000
 
 
@@ -171,16 +171,16 @@ def test_next_page_takes_linear_time(piece: str) -> None:
     A reader that tries things twice would need hours here, and this test would not end.
     """
     response = page("a", link="<a>;" + piece * (100_000 // len(piece)))
-    assert play(all_tags(access()), (FIRST, response)) == ["a"]
+    assert play(all_tags(make_access()), (FIRST, response)) == ["a"]
 
 
 def test_list_tags_renews_token_between_pages() -> None:
     """A token may expire in the middle of a list."""
     second = Request("GET", f"{HOME}/x")
     token = Response(200, body=b'{"token": "t1"}')
-    way = access(retry=Retry(attempts=2))
+    access = make_access(retry=Retry(attempts=2))
     play(
-        all_tags(way),
+        all_tags(access),
         (FIRST, page("a", link='</x>; rel="next"')),
         (second, Response(401, BEARER)),
         (token_call(), token),
@@ -190,12 +190,12 @@ def test_list_tags_renews_token_between_pages() -> None:
 
 def test_list_tags_repeats_page_after_cut() -> None:
     """The flow handles the failure of each page."""
-    second, way = Request("GET", f"{HOME}/x"), access(retry=Retry(attempts=2))
+    second, access = Request("GET", f"{HOME}/x"), make_access(retry=Retry(attempts=2))
     cut = TransportError("cut", reason="cut")
     first = FIRST, page("a", link='</x>; rel="next"')
     again = later(second, 0.5)
-    assert play(all_tags(way), first, (second, cut), (again, page("b"))) == ["a", "b"]
-    play(all_tags(way), first, (second, cut), (again, cut), error=TransportError)
+    assert play(all_tags(access), first, (second, cut), (again, page("b"))) == ["a", "b"]
+    play(all_tags(access), first, (second, cut), (again, cut), error=TransportError)
 
 
 # --- Bounds
@@ -203,7 +203,7 @@ def test_list_tags_repeats_page_after_cut() -> None:
 
 def test_list_tags_yields_pages_lazily() -> None:
     """A page is requested when it is needed; an empty page is not yielded."""
-    pages = list_tags(access())
+    pages = list_tags(make_access())
     assert next(pages) == FIRST
     assert pages.send(page("a", "b", link='</x>; rel="next"')) == ["a", "b"]
     assert next(pages) == Request("GET", f"{HOME}/x")
@@ -229,7 +229,7 @@ def test_list_tags_bounds_names() -> None:
         return page(*names, link=f'</x?{len(requests)}>; rel="next"')
 
     with pytest.raises(ProtocolViolation, match="the list of tags has too many entries"):
-        drive(all_tags(access()), answer)
+        drive(all_tags(make_access()), answer)
     assert len(requests) == 11
 
 
@@ -243,7 +243,7 @@ def test_list_tags_bounds_bytes() -> None:
         return Response(200, {"link": f'</x?{len(requests)}>; rel="next"'}, body)
 
     with pytest.raises(ProtocolViolation, match="the list of tags has too many bytes"):
-        drive(all_tags(access()), answer)
+        drive(all_tags(make_access()), answer)
     assert len(requests) == (256 << 20) // len(body) + 1
 
 
@@ -251,7 +251,7 @@ def test_list_tags_rejects_page_cut_by_driver() -> None:
     """The driver keeps 4 MiB of a body; the error does not call the cut one invalid JSON."""
     response = Response(200, body=b'{"tags": ["' + b"a" * (4 << 20))
     play(
-        all_tags(access()),
+        all_tags(make_access()),
         (FIRST, response),
         error=ProtocolViolation,
         match="has 4194304 bytes or more: that is too long for one page",
@@ -264,7 +264,7 @@ def test_list_tags_rejects_page_cut_by_driver() -> None:
 @pytest.mark.parametrize("body", [b'{"tags": null}', b'{"tags": []}', b"{}", b'{"name": "x"}'])
 def test_list_tags_accepts_null(body: bytes) -> None:
     """Go writes an empty list as null."""
-    assert play(all_tags(access()), (FIRST, Response(200, body=body))) == []
+    assert play(all_tags(make_access()), (FIRST, Response(200, body=body))) == []
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_list_tags_accepts_null(body: bytes) -> None:
 def test_list_tags_rejects_other_than_names(body: bytes) -> None:
     """A name is printed line by line: control characters could forge a line, or the screen."""
     error = play(
-        all_tags(access()),
+        all_tags(make_access()),
         (FIRST, Response(200, body=body)),
         error=ProtocolViolation,
         match="no list of names as tags",
@@ -301,7 +301,7 @@ def test_list_tags_rejects_other_than_names(body: bytes) -> None:
 def test_list_tags_rejects_invalid_tag(tag: str) -> None:
     """A tag becomes a part of a path (CVE-2024-3727)."""
     error = play(
-        all_tags(access()),
+        all_tags(make_access()),
         (FIRST, page("good", tag)),
         error=ProtocolViolation,
         match=r"tags/list lists '.*, which is not a tag$",
@@ -327,7 +327,7 @@ def test_list_tags_rejects_invalid_tag(tag: str) -> None:
 def test_list_tags_rejects_other_than_object(body: bytes) -> None:
     """A login page's 200 is not a list of tags."""
     play(
-        all_tags(access()),
+        all_tags(make_access()),
         (FIRST, Response(200, body=body)),
         error=ProtocolViolation,
         match="not a JSON object",
@@ -346,7 +346,7 @@ def test_list_tags_rejects_other_than_object(body: bytes) -> None:
 )
 def test_list_raises_on_refusal(status: int, kind: type[BrolgaError]) -> None:
     """404 NAME_UNKNOWN if the repository does not exist (Error Codes)."""
-    play(all_tags(access()), (FIRST, Response(status)), error=kind)
+    play(all_tags(make_access()), (FIRST, Response(status)), error=kind)
     play(
         all_repositories(RegistrySession(HOME).catalog_access()),
         (CATALOG, Response(204)),
@@ -376,7 +376,7 @@ def test_list_accepts_json_as_plain_text() -> None:
     """The HTTP servers of Go (`crane registry serve`) and Cloudflare call JSON so by default."""
     kind = {"content-type": "text/plain; charset=utf-8"}
     response = Response(200, kind, b'{"tags": ["a"], "repositories": ["b"]}')
-    assert play(all_tags(access()), (FIRST, response)) == ["a"]
+    assert play(all_tags(make_access()), (FIRST, response)) == ["a"]
     assert play(all_repositories(RegistrySession(HOME).catalog_access()), (CATALOG, response)) == [
         "b"
     ]
@@ -386,10 +386,14 @@ def test_list_accepts_json_as_plain_text() -> None:
 def test_list_tags_rejects_plain_text(body: bytes) -> None:
     """Such a text is a proxy's."""
     response = Response(200, {"content-type": "text/plain"}, body)
-    play(all_tags(access()), (FIRST, response), error=ProtocolViolation, match="is text/plain: ")
+    play(
+        all_tags(make_access()), (FIRST, response), error=ProtocolViolation, match="is text/plain: "
+    )
 
 
 def test_list_tags_rejects_html() -> None:
     """A server that has a page for every URL names its type."""
     response = Response(200, {"content-type": "text/html"}, b"{}")
-    play(all_tags(access()), (FIRST, response), error=ProtocolViolation, match="is text/html: ")
+    play(
+        all_tags(make_access()), (FIRST, response), error=ProtocolViolation, match="is text/html: "
+    )

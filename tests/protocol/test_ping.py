@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlencode
 
 import pytest
-from tests.protocol.scripted import (
+from tests.protocol.conversation import (
     ACCEPTED,
     BASIC,
     BEARER,
@@ -54,9 +54,9 @@ def failed(reason: str) -> TransportError:
 
 def test_ping_needs_no_authorization_after_200() -> None:
     """If the response is `200 OK`, then the registry implements this specification."""
-    way = play(open_access(REPOSITORY), (PING, Response(200)))
-    assert way.url("blobs/uploads/") == POST.url
-    play(way.send(POST), (POST, ACCEPTED))
+    access = play(open_access(REPOSITORY), (PING, Response(200)))
+    assert access.url("blobs/uploads/") == POST.url
+    play(access.send(POST), (POST, ACCEPTED))
 
 
 @pytest.mark.parametrize("status", [400, 404, 405])
@@ -109,8 +109,8 @@ def test_ping_raises_on_redirect(target: str, shown: str) -> None:
 def test_ping_falls_back_to_http_if_tls_fails(reason: str) -> None:
     """Even if plain http is allowed, TLS is used if the registry speaks it."""
     flow = open_access(REPOSITORY, schemes=BOTH)
-    way = play(flow, (PING, failed(reason)), (PLAIN, Response(200)))
-    assert way.registry.base == "http://registry.example"
+    access = play(flow, (PING, failed(reason)), (PLAIN, Response(200)))
+    assert access.registry.base == "http://registry.example"
 
 
 @pytest.mark.parametrize("reason", ["certificate", "timeout", "cut"])
@@ -136,8 +136,8 @@ def test_ping_raises_failure_of_last_scheme() -> None:
 def test_ping_tries_https_after_http(answer: Response | TransportError) -> None:
     """A TLS server responds to plain http with a 400, or closes the connection."""
     flow = open_access(REPOSITORY, schemes=BOTH[::-1])
-    way = play(flow, (PLAIN, answer), (PING, Response(200)))
-    assert way.registry.base == "https://registry.example"
+    access = play(flow, (PLAIN, answer), (PING, Response(200)))
+    assert access.registry.base == "https://registry.example"
 
 
 @pytest.mark.parametrize("kind", ["text/html", "Text/HTML; charset=utf-8", "text/plain"])
@@ -200,13 +200,13 @@ def test_ping_does_not_fall_back_if_token_server_fails(reason: str) -> None:
 # --- Credentials
 
 
-def login(credentials: Credentials | None) -> Flow[bool]:
+def ping_and_check(credentials: Credentials | None) -> Flow[bool]:
     """Find a registry and check the credentials there."""
     registry = yield from ping("registry.example", credentials, retry=ONCE)
     return (yield from check_login(registry))
 
 
-def ask(credentials: Credentials | None = None) -> Request:
+def token_request(credentials: Credentials | None = None) -> Request:
     """Return the call that asks for a token without a scope."""
     headers = {"Authorization": credentials.basic} if credentials else {}
     return elsewhere(Request("GET", f"{REALM}?service=registry.example", headers))
@@ -233,7 +233,7 @@ KNOWN: dict[str, tuple[Credentials | None, list[Step]]] = {
         USER,
         [
             (PING, Response(401, BEARER)),
-            (ask(USER), TOKEN),
+            (token_request(USER), TOKEN),
             (authorized(PING, "Bearer t1"), Response(200)),
         ],
     ),
@@ -241,7 +241,7 @@ KNOWN: dict[str, tuple[Credentials | None, list[Step]]] = {
         None,
         [
             (PING, Response(401, BEARER)),
-            (ask(), TOKEN),
+            (token_request(), TOKEN),
             (authorized(PING, "Bearer t1"), Response(200)),
         ],
     ),
@@ -272,13 +272,13 @@ KNOWN: dict[str, tuple[Credentials | None, list[Step]]] = {
 def test_check_login_accepts_credentials(name: str) -> None:
     """`GET /v2/` with the credentials; a token has no scope (docker login does the same)."""
     credentials, steps = KNOWN[name]
-    assert play(login(credentials), *steps) is True
+    assert play(ping_and_check(credentials), *steps) is True
 
 
 @pytest.mark.parametrize("credentials", [None, USER, IDENTITY])
 def test_check_login_returns_false_without_challenge(credentials: Credentials | None) -> None:
     """A 200 without a challenge does not verify a password."""
-    assert play(login(credentials), (PING, Response(200)), (PING, Response(200))) is False
+    assert play(ping_and_check(credentials), (PING, Response(200)), (PING, Response(200))) is False
 
 
 @pytest.mark.parametrize(
@@ -289,8 +289,8 @@ def test_check_login_returns_false_without_challenge(credentials: Credentials | 
             [(PING, Response(401, BASIC)), (authorized(PING, USER.basic), Response(401, BASIC))],
             401,
         ),
-        (USER, [(PING, Response(401, BEARER)), (ask(USER), Response(401))], 401),
-        (USER, [(PING, Response(401, BEARER)), (ask(USER), Response(403))], 403),
+        (USER, [(PING, Response(401, BEARER)), (token_request(USER), Response(401))], 401),
+        (USER, [(PING, Response(401, BEARER)), (token_request(USER), Response(403))], 403),
         (None, [(PING, Response(401, BASIC))], 401),
         (IDENTITY, [(PING, Response(401, BEARER)), (EXCHANGE, Response(401))], 401),
         (
@@ -313,13 +313,13 @@ def test_check_login_raises_if_credentials_are_refused(
 ) -> None:
     """Wrong credentials are tried once."""
     error: type[BrolgaError] = {401: Unauthorized, 403: Denied}[kind]
-    play(login(credentials), *steps, error=error)
+    play(ping_and_check(credentials), *steps, error=error)
 
 
 @pytest.mark.parametrize(("status", "kind"), [(204, ProtocolViolation), (500, RegistryError)])
 def test_check_login_raises_on_other_status(status: int, kind: type[BrolgaError]) -> None:
     """If the response is `200 OK`, then the registry implements this specification."""
-    play(login(USER), (PING, Response(200)), (PING, Response(status)), error=kind)
+    play(ping_and_check(USER), (PING, Response(200)), (PING, Response(status)), error=kind)
 
 
 @pytest.mark.parametrize(
@@ -354,10 +354,10 @@ VERSION = {"docker-distribution-api-version": "registry/2.0"}
 )
 def test_ping_accepts_text_that_names_the_api(headers: dict[str, str], body: bytes) -> None:
     """Quay responds `true` as text/html to a known user (quay/quay, endpoints/v2/__init__.py)."""
-    known = authorized(PING, USER.basic), Response(200, headers, body)
-    assert play(login(USER), (PING, Response(401, BASIC)), known) is True
+    with_credentials = authorized(PING, USER.basic), Response(200, headers, body)
+    assert play(ping_and_check(USER), (PING, Response(401, BASIC)), with_credentials) is True
     open_to_all = (PING, Response(200, headers, body)), (PING, Response(200, headers, body))
-    assert play(login(USER), *open_to_all) is False
+    assert play(ping_and_check(USER), *open_to_all) is False
 
 
 @pytest.mark.parametrize("version", ["", "1.0"])
@@ -369,4 +369,6 @@ def test_check_login_rejects_page(version: str, kind: str, body: bytes) -> None:
         (PING, Response(401, BASIC)),
         (authorized(PING, USER.basic), Response(200, headers, body)),
     )
-    play(login(USER), *steps, error=ProtocolViolation, match="not an OCI registry's answer")
+    play(
+        ping_and_check(USER), *steps, error=ProtocolViolation, match="not an OCI registry's answer"
+    )

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.protocol.scripted import (
+from tests.protocol.conversation import (
     BASIC,
     BEARER,
     HOME,
     PING,
     REPOSITORY,
     USER,
-    access,
     authorized,
     elsewhere,
+    make_access,
     open_access,
     patch,
     play,
@@ -35,7 +35,7 @@ def to(url: str, status: int = 307) -> Response:
     return Response(status, {"location": url})
 
 
-def known() -> Access:
+def authorized_access() -> Access:
     """Return a way in which has shown its password."""
     return play(open_access(REPOSITORY, USER), (PING, Response(401, BASIC)))
 
@@ -47,7 +47,7 @@ def test_follow_redirects_keeps_method_and_headers_of_read(method: str, status: 
     request = replace(GET, method=method)
     away = elsewhere(replace(request, url="https://cdn.example/y?sig=s"))
     steps = (authorized(request, USER.basic), to(away.url, status)), (away, OK)
-    assert play(known().send(request), *steps) is OK
+    assert play(authorized_access().send(request), *steps) is OK
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_follow_redirects_keeps_method_and_headers_of_read(method: str, status: 
 def test_follow_redirects_drops_authorization_at_other_origin(url: str, named_by: str) -> None:
     """Kept on a redirect to another origin, ports included, it is a leak (GHSA-vh4v-2xq2-g5cg)."""
     away = replace(GET, url=url, redirected_from=named_by)
-    play(known().send(GET), (authorized(GET, USER.basic), to(url)), (away, OK))
+    play(authorized_access().send(GET), (authorized(GET, USER.basic), to(url)), (away, OK))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_follow_redirects_keeps_authorization_at_same_origin(target: str) -> Non
     """The same scheme, host and port are the same origin (RFC 6454, section 5)."""
     url = target if target.startswith("https") else HOME + target
     moved = authorized(replace(GET, url=url), USER.basic)
-    play(known().send(GET), (authorized(GET, USER.basic), to(target)), (moved, OK))
+    play(authorized_access().send(GET), (authorized(GET, USER.basic), to(target)), (moved, OK))
 
 
 def test_send_does_not_answer_challenge_of_other_host() -> None:
@@ -80,14 +80,14 @@ def test_send_does_not_answer_challenge_of_other_host() -> None:
     away = elsewhere(replace(GET, url="https://cdn.example/y"))
     response = Response(401, {"www-authenticate": 'Bearer realm="https://evil.example/"'})
     steps = (authorized(GET, USER.basic), to(away.url)), (away, response)
-    assert play(known().send(GET), *steps) is response
+    assert play(authorized_access().send(GET), *steps) is response
 
 
 def test_send_answers_401_after_redirect() -> None:
     """A registry may redirect before it asks for authorization."""
     moved = replace(GET, url=f"{HOME}/v2/team/app/blobs/y")
     play(
-        access().send(GET),
+        make_access().send(GET),
         (GET, to(moved.url)),
         (moved, Response(401, BEARER)),
         (token_call(), TOKEN),
@@ -100,23 +100,23 @@ def test_send_authorizes_redirect_back_to_registry() -> None:
     away = elsewhere(replace(GET, url="https://cdn.example/y"))
     back = authorized(replace(GET, url=f"{HOME}/z"), USER.basic)
     steps = (authorized(GET, USER.basic), to(away.url)), (away, to(back.url)), (back, OK)
-    play(known().send(GET), *steps)
+    play(authorized_access().send(GET), *steps)
 
 
 def test_follow_redirects_resolves_relative_target() -> None:
     """Resolved against the URL of the request (RFC 9110, section 10.2.2)."""
-    one = elsewhere(replace(GET, url="https://cdn.example/a/b?c"))
-    two = replace(GET, url="https://cdn.example/a/d", redirected_from="cdn.example")
-    play(access().send(GET), (GET, to(one.url)), (one, to("d#part")), (two, OK))
+    first = elsewhere(replace(GET, url="https://cdn.example/a/b?c"))
+    second = replace(GET, url="https://cdn.example/a/d", redirected_from="cdn.example")
+    play(make_access().send(GET), (GET, to(first.url)), (first, to("d#part")), (second, OK))
 
 
 def test_follow_redirects_raises_after_five() -> None:
     """A client SHOULD detect cyclical redirections (RFC 9110, section 15.4)."""
     hops = [replace(GET, url=f"{HOME}/{number}") for number in range(6)]
     steps = [(request, to(f"/{number + 1}")) for number, request in enumerate(hops)]
-    assert play(access().send(hops[0]), *steps[:5], (hops[5], OK)) is OK
+    assert play(make_access().send(hops[0]), *steps[:5], (hops[5], OK)) is OK
     play(
-        access().send(hops[0]),
+        make_access().send(hops[0]),
         *steps,
         error=ProtocolViolation,
         match=f"{HOME} redirected more than 5 times",
@@ -141,20 +141,23 @@ def test_follow_redirects_raises_after_five() -> None:
 def test_follow_redirects_raises_on_unsafe_target(target: str, fault: str) -> None:
     """A target may leave TLS, lead to a private address, or not be a URL (CVE-2026-48978)."""
     error = play(
-        access().send(GET), (GET, to(target)), error=ProtocolViolation, match=f"redirect .*{fault}"
+        make_access().send(GET),
+        (GET, to(target)),
+        error=ProtocolViolation,
+        match=f"redirect .*{fault}",
     )
     assert "secret" not in str(error)
 
 
 def test_follow_redirects_checks_target_against_redirecting_host() -> None:
     """A host that a registry redirects to does not have the registry's place in our network."""
-    way = RegistrySession("http://10.0.0.1:5000").access(REPOSITORY)
+    access = RegistrySession("http://10.0.0.1:5000").access(REPOSITORY)
     request = Request("GET", "http://10.0.0.1:5000/v2/x")
     near = Request("GET", "http://10.0.0.2/y", redirected_from="10.0.0.1")
-    play(way.send(request), (request, to(near.url)), (near, OK))
+    play(access.send(request), (request, to(near.url)), (near, OK))
     far = Request("GET", "http://cdn.example/y", redirected_from="10.0.0.1")
     play(
-        way.send(request),
+        access.send(request),
         (request, to(far.url)),
         (far, to("http://10.0.0.3/secrets")),
         error=ProtocolViolation,
@@ -162,7 +165,7 @@ def test_follow_redirects_checks_target_against_redirecting_host() -> None:
     )
     # A name may lead inside, which only the driver sees: it must know whose word this is.
     name = Request("GET", "http://name.example/secrets", redirected_from="cdn.example")
-    play(way.send(request), (request, to(far.url)), (far, to(name.url)), (name, OK))
+    play(access.send(request), (request, to(far.url)), (far, to(name.url)), (name, OK))
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -171,7 +174,7 @@ def test_follow_redirects_ignores_redirect_of_write(method: str, status: int) ->
     """A body for the registry is not sent to another server (RFC 9110, section 15.4)."""
     request = Request(method, f"{HOME}/v2/x", body=b"all")
     response = to("https://cdn.example/y", status)
-    assert play(access().send(request), (request, response)) is response
+    assert play(make_access().send(request), (request, response)) is response
     with pytest.raises(ProtocolViolation, match="not followed here"):
         raise_for_status(request, response, 201)
 
@@ -180,13 +183,13 @@ def test_follow_redirects_ignores_redirect_of_stream() -> None:
     """A stream is read once, for the registry."""
     request = patch(iter([b"a"]))
     response = to("https://cdn.example/y")
-    assert play(access().send(request), (request, response)) is response
+    assert play(make_access().send(request), (request, response)) is response
 
 
 @pytest.mark.parametrize("response", [Response(307), to("", 307), to("/x", 300), to("/x", 304)])
 def test_follow_redirects_returns_other_response(response: Response) -> None:
     """Without a Location, or with another status, there is nothing to follow."""
-    assert play(access().send(GET), (GET, response)) is response
+    assert play(make_access().send(GET), (GET, response)) is response
 
 
 def test_send_raises_on_401_after_authorized_redirect() -> None:
@@ -194,7 +197,7 @@ def test_send_raises_on_401_after_authorized_redirect() -> None:
     moved = replace(GET, url=f"{HOME}/y")
     refused = Response(401, BASIC)
     play(
-        known().send(GET),
+        authorized_access().send(GET),
         (authorized(GET, USER.basic), to(moved.url)),
         (authorized(moved, USER.basic), refused),
         error=Unauthorized,

@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.protocol.scripted import (
+from tests.protocol.conversation import (
     BEARER,
     HOME,
-    access,
     authorized,
     drive,
     elsewhere,
     later,
+    make_access,
     play,
     token_call,
 )
@@ -37,7 +37,7 @@ from brolga.spec.index import Index
 from brolga.spec.mediatypes import OCI_INDEX, OCI_MANIFEST
 
 if TYPE_CHECKING:
-    from tests.protocol.scripted import Step
+    from tests.protocol.conversation import Step
 
 SUBJECT = Digest.of(b"the subject")
 TAG = f"sha256-{SUBJECT.encoded}"
@@ -65,16 +65,16 @@ def referrer(text: str, artifact_type: str = SBOM) -> Descriptor:
 A, B, C = referrer("a"), referrer("b", SIGNATURE), referrer("c")
 
 
-def index(*manifests: Descriptor, **more: object) -> bytes:
+def index(*manifests: Descriptor, **members: object) -> bytes:
     """Return an index as another client may have written it: with members of its own."""
     listed = [manifest.to_dict() for manifest in manifests]
-    document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed, **more}
+    document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed, **members}
     return json.dumps(document, indent=1).encode()
 
 
-def stored(*manifests: Descriptor, **more: object) -> Response:
+def stored(*manifests: Descriptor, **members: object) -> Response:
     """Return the answer that has an index."""
-    return Response(200, {"content-type": OCI_INDEX}, index(*manifests, **more))
+    return Response(200, {"content-type": OCI_INDEX}, index(*manifests, **members))
 
 
 def page(*manifests: Descriptor, link: str = "") -> Response:
@@ -88,12 +88,12 @@ def page(*manifests: Descriptor, link: str = "") -> Response:
 
 def test_list_referrers_uses_api() -> None:
     """`GET /v2/<name>/referrers/<digest>` MUST return an index (Listing Referrers, end-12a)."""
-    assert play(list_referrers(access(), SUBJECT), (API, page(A, B))) == (A, B)
+    assert play(list_referrers(make_access(), SUBJECT), (API, page(A, B))) == (A, B)
 
 
 def test_list_referrers_returns_empty_list() -> None:
     """If the registry supports the API, it MUST NOT return 404 for a digest without referrers."""
-    assert play(list_referrers(access(), SUBJECT), (API, page())) == ()
+    assert play(list_referrers(make_access(), SUBJECT), (API, page())) == ()
 
 
 def test_list_referrers_follows_link() -> None:
@@ -101,7 +101,7 @@ def test_list_referrers_follows_link() -> None:
     second = Request("GET", f"{HOME}/x?last=a", API.headers)
     third = Request("GET", f"{HOME}/x?last=b", API.headers)
     steps = (API, page(A, link="/x?last=a")), (second, page(B, link="?last=b")), (third, page(C))
-    assert play(list_referrers(access(), SUBJECT), *steps) == (A, B, C)
+    assert play(list_referrers(make_access(), SUBJECT), *steps) == (A, B, C)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_list_referrers_follows_link() -> None:
 def test_list_referrers_rejects_page_elsewhere(link: str) -> None:
     """Bound the pages and stay on the host."""
     response = Response(200, {"link": f'<{link}>; rel="next"'}, index(A))
-    play(list_referrers(access(), SUBJECT), (API, response), error=ProtocolViolation)
+    play(list_referrers(make_access(), SUBJECT), (API, response), error=ProtocolViolation)
 
 
 def test_list_referrers_bounds_pages() -> None:
@@ -122,7 +122,7 @@ def test_list_referrers_bounds_pages() -> None:
         return page(link=f"/x?{len(requests)}")
 
     with pytest.raises(ProtocolViolation, match="has no end"):
-        drive(list_referrers(access(), SUBJECT), answer)
+        drive(list_referrers(make_access(), SUBJECT), answer)
     assert len(requests) == 1000
 
 
@@ -130,16 +130,16 @@ def test_list_referrers_bounds_pages() -> None:
 def test_list_referrers_filters_artifact_type(headers: dict[str, str]) -> None:
     """Registries SHOULD filter; the client MUST expect that they do not (end-12b)."""
     query = "?artifactType=application%2Fspdx%2Bjson"
-    asked = Request("GET", API.url + query, API.headers)
+    request = Request("GET", API.url + query, API.headers)
     second = Request("GET", f"{HOME}/x", API.headers)
-    steps = (asked, page(A, B, link="/x")), (second, Response(200, headers, index(B, C)))
-    assert play(list_referrers(access(), SUBJECT, SBOM), *steps) == (A, C)
+    steps = (request, page(A, B, link="/x")), (second, Response(200, headers, index(B, C)))
+    assert play(list_referrers(make_access(), SUBJECT, SBOM), *steps) == (A, C)
 
 
 def test_list_referrers_quotes_artifact_type() -> None:
     """It is a value (RFC 3986, section 2.1)."""
-    asked = Request("GET", f"{API.url}?artifactType=a%26b%3D%2F%3F%23", API.headers)
-    assert play(list_referrers(access(), SUBJECT, "a&b=/?#"), (asked, page(A))) == ()
+    request = Request("GET", f"{API.url}?artifactType=a%26b%3D%2F%3F%23", API.headers)
+    assert play(list_referrers(make_access(), SUBJECT, "a&b=/?#"), (request, page(A))) == ()
 
 
 def test_list_referrers_renews_token_between_pages() -> None:
@@ -151,7 +151,7 @@ def test_list_referrers_renews_token_between_pages() -> None:
         (token_call(), Response(200, body=b'{"token": "t1"}')),
         (authorized(second, "Bearer t1"), page(B)),
     )
-    assert play(list_referrers(access(), SUBJECT), *steps) == (A, B)
+    assert play(list_referrers(make_access(), SUBJECT), *steps) == (A, B)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_list_referrers_renews_token_between_pages() -> None:
 )
 def test_list_referrers_raises_on_refusal(status: int, kind: type[BrolgaError]) -> None:
     """A refusal does not mean an empty list."""
-    play(list_referrers(access(), SUBJECT), (API, Response(status)), error=kind)
+    play(list_referrers(make_access(), SUBJECT), (API, Response(status)), error=kind)
 
 
 @pytest.mark.parametrize(("status", "kind"), [(401, Unauthorized), (403, Denied)])
@@ -171,29 +171,29 @@ def test_list_referrers_reads_tag_after_401_or_403(status: int, kind: type[Brolg
     """
     refused = Response(status)
     steps = (API, refused), (GET, stored(A))
-    assert play(list_referrers(access(), SUBJECT), *steps) == (A,)
-    play(list_referrers(access(), SUBJECT), (API, refused), (GET, refused), error=kind)
+    assert play(list_referrers(make_access(), SUBJECT), *steps) == (A,)
+    play(list_referrers(make_access(), SUBJECT), (API, refused), (GET, refused), error=kind)
 
 
 def test_list_referrers_raises_on_401_with_challenge() -> None:
     """A 401 with a challenge asks for credentials: it says nothing about the API."""
     token, refused = Response(200, body=b'{"token": "t1"}'), Response(401, BEARER)
     steps = (API, refused), (token_call(), token), (authorized(API, "Bearer t1"), refused)
-    play(list_referrers(access(), SUBJECT), *steps, error=Unauthorized)
+    play(list_referrers(make_access(), SUBJECT), *steps, error=Unauthorized)
 
 
 def test_list_referrers_raises_on_404_of_second_page() -> None:
     """The tag does not complete a list of the API."""
     second = Request("GET", f"{HOME}/x", API.headers)
     steps = (API, page(A, link="/x")), (second, ABSENT)
-    play(list_referrers(access(), SUBJECT), *steps, error=NotFound)
+    play(list_referrers(make_access(), SUBJECT), *steps, error=NotFound)
 
 
 def test_list_referrers_raises_on_404_after_empty_page() -> None:
     """An empty page is a response of the API as well."""
     second = Request("GET", f"{HOME}/x", API.headers)
     steps = (API, page(link="/x")), (second, ABSENT)
-    play(list_referrers(access(), SUBJECT), *steps, error=NotFound)
+    play(list_referrers(make_access(), SUBJECT), *steps, error=NotFound)
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"schemaVersion": 2}'])
@@ -201,14 +201,16 @@ def test_list_referrers_rejects_other_than_index(body: bytes) -> None:
     """A front page's 200 is not a list of referrers."""
     response = Response(200, body=body)
     match = f"^the list of referrers {API.url} is not valid: "
-    play(list_referrers(access(), SUBJECT), (API, response), error=InvalidManifest, match=match)
+    play(
+        list_referrers(make_access(), SUBJECT), (API, response), error=InvalidManifest, match=match
+    )
 
 
 def test_list_referrers_rejects_html() -> None:
     """A server that responds 200 to every URL has no referrers."""
     response = Response(200, {"content-type": "text/html; charset=utf-8"}, b"<html>")
     play(
-        list_referrers(access(), SUBJECT),
+        list_referrers(make_access(), SUBJECT),
         (API, response),
         error=ProtocolViolation,
         match=f"{API.url} is text/html: that is not an OCI registry's answer",
@@ -222,19 +224,19 @@ def test_list_referrers_rejects_html() -> None:
 def test_list_referrers_reads_tag_without_api(status: int) -> None:
     """If the response is 404 Not Found, the client MUST fall back to the tag schema (end-12a)."""
     steps = (API, Response(status)), (GET, stored(A, B))
-    assert play(list_referrers(access(), SUBJECT), *steps) == (A, B)
+    assert play(list_referrers(make_access(), SUBJECT), *steps) == (A, B)
 
 
 def test_list_referrers_reads_tag_after_redirect_to_missing_page() -> None:
     """GHCR redirects with 303 to a page that does not exist."""
     away = elsewhere(Request("GET", "https://pages.example/x", API.headers))
     steps = (API, Response(303, {"location": away.url})), (away, ABSENT), (GET, stored(A))
-    assert play(list_referrers(access(), SUBJECT), *steps) == (A,)
+    assert play(list_referrers(make_access(), SUBJECT), *steps) == (A,)
 
 
 def test_list_referrers_returns_empty_list_without_tag() -> None:
     """Neither the API nor the tag: nothing was attached."""
-    assert play(list_referrers(access(), SUBJECT), (API, ABSENT), (GET, ABSENT)) == ()
+    assert play(list_referrers(make_access(), SUBJECT), (API, ABSENT), (GET, ABSENT)) == ()
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
@@ -248,10 +250,10 @@ def test_list_referrers_ignores_subject_under_tag(algorithm: str) -> None:
         api = Request("GET", f"{ROOT}/referrers/{subject}", API.headers)
         tag = Request("GET", f"{ROOT}/manifests/{referrers_tag(subject)}", ACCEPT)
         response = Response(200, {"content-type": kind}, raw)
-        assert play(list_referrers(access(), subject), (api, ABSENT), (tag, response)) == ()
+        assert play(list_referrers(make_access(), subject), (api, ABSENT), (tag, response)) == ()
         put, read = replace(put_call(written(C)), url=tag.url), later(tag, 0.2)
         back = Response(200, body=written(C))
-        play(add_referrer(access(), subject, C), (tag, response), (put, CREATED), (read, back))
+        play(add_referrer(make_access(), subject, C), (tag, response), (put, CREATED), (read, back))
 
 
 def test_list_referrers_reads_tag_of_unknown_algorithm() -> None:
@@ -259,7 +261,7 @@ def test_list_referrers_reads_tag_of_unknown_algorithm() -> None:
     subject = Digest("blake3", "0" * 64)
     api = Request("GET", f"{ROOT}/referrers/{subject}", API.headers)
     tag = Request("GET", f"{ROOT}/manifests/{referrers_tag(subject)}", ACCEPT)
-    assert play(list_referrers(access(), subject), (api, ABSENT), (tag, stored(A))) == (A,)
+    assert play(list_referrers(make_access(), subject), (api, ABSENT), (tag, stored(A))) == (A,)
 
 
 def test_list_referrers_bounds_entries() -> None:
@@ -272,15 +274,15 @@ def test_list_referrers_bounds_entries() -> None:
         return page(*many, link=f"/x?{len(requests)}")
 
     with pytest.raises(ProtocolViolation, match="list of referrers has too many entries"):
-        drive(list_referrers(access(), SUBJECT), answer)
+        drive(list_referrers(make_access(), SUBJECT), answer)
     assert len(requests) == 51
 
 
 def test_list_referrers_filters_tag() -> None:
     """The tag has all referrers, of every artifact type."""
-    asked = Request("GET", f"{API.url}?artifactType=application%2Fspdx%2Bjson", API.headers)
-    steps = (asked, ABSENT), (GET, stored(A, B, C))
-    assert play(list_referrers(access(), SUBJECT, SBOM), *steps) == (A, C)
+    request = Request("GET", f"{API.url}?artifactType=application%2Fspdx%2Bjson", API.headers)
+    steps = (request, ABSENT), (GET, stored(A, B, C))
+    assert play(list_referrers(make_access(), SUBJECT, SBOM), *steps) == (A, C)
 
 
 @pytest.mark.parametrize(
@@ -288,13 +290,18 @@ def test_list_referrers_filters_tag() -> None:
 )
 def test_list_referrers_raises_if_tag_is_refused(response: Response | TransportError) -> None:
     """A refusal does not mean an empty list."""
-    play(list_referrers(access(), SUBJECT), (API, ABSENT), (GET, response), error=BrolgaError)
+    play(list_referrers(make_access(), SUBJECT), (API, ABSENT), (GET, response), error=BrolgaError)
 
 
 def test_list_referrers_rejects_image_under_tag() -> None:
     """Another client's image under that name is not read as a list."""
     response = Response(200, {"content-type": OCI_MANIFEST}, b'{"schemaVersion": 2, "config": {}}')
-    play(list_referrers(access(), SUBJECT), (API, ABSENT), (GET, response), error=InvalidManifest)
+    play(
+        list_referrers(make_access(), SUBJECT),
+        (API, ABSENT),
+        (GET, response),
+        error=InvalidManifest,
+    )
 
 
 @pytest.mark.parametrize(
@@ -336,7 +343,7 @@ def test_add_referrer_creates_tag() -> None:
     """If the tag does not exist, the client MUST begin with an empty index (Pushing Manifests)."""
     raw = written(A)
     steps = (GET, ABSENT), (put_call(raw), CREATED), (again(1), Response(200, body=raw))
-    play(add_referrer(access(), SUBJECT, A), *steps)
+    play(add_referrer(make_access(), SUBJECT, A), *steps)
     assert Index.parse(raw).manifests == (A,)
 
 
@@ -349,7 +356,7 @@ def test_add_referrer_keeps_other_members() -> None:
         (put_call(after), CREATED),
         (again(1), Response(200, body=after)),
     )
-    play(add_referrer(access(), SUBJECT, B), *steps)
+    play(add_referrer(make_access(), SUBJECT, B), *steps)
     document = json.loads(after)
     assert (document["extra"], document["annotations"]) == ([1], {"org.example": "kept"})
     assert Index.parse(after).manifests == (A, B)
@@ -357,15 +364,15 @@ def test_add_referrer_keeps_other_members() -> None:
 
 def test_add_referrer_does_nothing_if_listed() -> None:
     """If the manifest is listed already, nothing is written (Pushing Manifests with Subject)."""
-    play(add_referrer(access(), SUBJECT, A), (GET, stored(B, A)))
+    play(add_referrer(make_access(), SUBJECT, A), (GET, stored(B, A)))
     same = Descriptor(OCI_MANIFEST, A.digest, A.size, {"another": "annotation"})
-    play(add_referrer(access(), SUBJECT, same), (GET, stored(B, A)))
+    play(add_referrer(make_access(), SUBJECT, same), (GET, stored(B, A)))
 
 
-def add_to(raw: bytes, *more: Descriptor) -> bytes:
+def add_to(raw: bytes, *members: Descriptor) -> bytes:
     """Return an index with more in it."""
     before = Index.parse(raw)
-    return before.replace(manifests=[*before.manifests, *more]).raw
+    return before.replace(manifests=[*before.manifests, *members]).raw
 
 
 def test_add_referrer_repeats_overwritten_write() -> None:
@@ -373,7 +380,7 @@ def test_add_referrer_repeats_overwritten_write() -> None:
     ours, theirs = written(A), written(B)
     both = add_to(theirs, A)
     play(
-        add_referrer(access(), SUBJECT, A),
+        add_referrer(make_access(), SUBJECT, A),
         (GET, ABSENT),
         (put_call(ours), CREATED),
         (again(1), Response(200, body=theirs)),
@@ -388,14 +395,14 @@ def test_add_referrer_accepts_later_write_of_other_client() -> None:
     ours = written(A)
     read_back = Response(200, body=add_to(ours, C))
     steps = (GET, ABSENT), (put_call(ours), CREATED), (again(1), read_back)
-    play(add_referrer(access(), SUBJECT, A), *steps)
+    play(add_referrer(make_access(), SUBJECT, A), *steps)
 
 
 def test_add_referrer_writes_ten_times() -> None:
     """Ten writes, each read again after a longer delay."""
     ours = written(A)
     steps = lost(ABSENT, ours)
-    play(add_referrer(access(), SUBJECT, A), *steps, (again(10), Response(200, body=ours)))
+    play(add_referrer(make_access(), SUBJECT, A), *steps, (again(10), Response(200, body=ours)))
     assert [request.delay_s for request, _ in steps[::2]] == pytest.approx(
         [0.0, 0.2, 0.4, 0.6, 0.8, *5 * [1.0]]
     )
@@ -410,10 +417,10 @@ def lost(before: Response, raw: bytes) -> list[Step]:
 def test_add_referrer_delays_with_jitter(chance: float) -> None:
     """Without jitter, concurrent clients would all write at once again."""
     raw = written(A)
-    way = access(retry=Retry(attempts=1, jitter=lambda: chance))
+    access = make_access(retry=Retry(attempts=1, jitter=lambda: chance))
     read = later(GET, 0.2 * (0.5 + chance))
     steps = (GET, ABSENT), (put_call(raw), CREATED), (read, Response(200, body=raw))
-    play(add_referrer(way, SUBJECT, A), *steps)
+    play(add_referrer(access, SUBJECT, A), *steps)
 
 
 def again(attempt: int) -> Request:
@@ -424,7 +431,7 @@ def again(attempt: int) -> Request:
 def test_add_referrer_raises_if_tag_keeps_nothing() -> None:
     """Attempts are bounded: after ten writes the error says what is wrong."""
     play(
-        add_referrer(access(), SUBJECT, A),
+        add_referrer(make_access(), SUBJECT, A),
         *lost(ABSENT, written(A)),
         (again(10), ABSENT),
         error=ProtocolViolation,
@@ -435,7 +442,7 @@ def test_add_referrer_raises_if_tag_keeps_nothing() -> None:
 def test_add_referrer_raises_if_tag_is_immutable() -> None:
     """Some registries have immutable tags: that is their own error."""
     steps = (GET, stored(B)), (put_call(add_to(index(B), A)), Response(409))
-    play(add_referrer(access(), SUBJECT, A), *steps, error=RegistryError, match="409")
+    play(add_referrer(make_access(), SUBJECT, A), *steps, error=RegistryError, match="409")
 
 
 # --- Removed
@@ -450,7 +457,7 @@ def test_remove_referrer_removes_entry() -> None:
         (put_call(after), CREATED),
         (again(1), Response(200, body=after)),
     )
-    play(remove_referrer(access(), SUBJECT, A.digest), *steps)
+    play(remove_referrer(make_access(), SUBJECT, A.digest), *steps)
 
 
 def test_remove_referrer_leaves_empty_index() -> None:
@@ -459,7 +466,9 @@ def test_remove_referrer_leaves_empty_index() -> None:
     after = Index.parse(before).replace(manifests=[]).raw
     steps = (GET, Response(200, body=before)), (put_call(after), CREATED)
     play(
-        remove_referrer(access(), SUBJECT, A.digest), *steps, (again(1), Response(200, body=after))
+        remove_referrer(make_access(), SUBJECT, A.digest),
+        *steps,
+        (again(1), Response(200, body=after)),
     )
     assert json.loads(after)["manifests"] == []
 
@@ -467,15 +476,15 @@ def test_remove_referrer_leaves_empty_index() -> None:
 @pytest.mark.parametrize("response", [ABSENT, stored(), stored(B, C)])
 def test_remove_referrer_does_nothing_if_not_listed(response: Response) -> None:
     """Nothing is written if nothing changes."""
-    play(remove_referrer(access(), SUBJECT, A.digest), (GET, response))
+    play(remove_referrer(make_access(), SUBJECT, A.digest), (GET, response))
 
 
 def test_remove_referrer_repeats_overwritten_write() -> None:
     """The same check of the write, and the same bound."""
     after = Index.parse(index(A)).replace(manifests=[]).raw
-    steps, way = lost(stored(A), after), access()
+    steps, access = lost(stored(A), after), make_access()
     twice = *steps[:4], (again(2), Response(200, body=after))
-    play(remove_referrer(way, SUBJECT, A.digest), *twice)
-    flow = remove_referrer(way, SUBJECT, A.digest)
+    play(remove_referrer(access, SUBJECT, A.digest), *twice)
+    flow = remove_referrer(access, SUBJECT, A.digest)
     last = again(10), stored(A)
     play(flow, *steps, last, error=ProtocolViolation, match="does not keep")

@@ -47,7 +47,7 @@ def test_error_message_has_first_three_errors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "suffix"),
     [
         (b"", ""),
         (b" \r\n ", ""),
@@ -78,9 +78,9 @@ def test_error_message_has_first_three_errors() -> None:
     ],
     ids=repr,
 )
-def test_error_message_of_any_body(body: bytes, said: str) -> None:
+def test_error_message_of_any_body(body: bytes, suffix: str) -> None:
     """A 4XX response MAY return a body in any format (Error Codes)."""
-    assert str(error_of(body)) == f"{TEXT} 400{said}"
+    assert str(error_of(body)) == f"{TEXT} 400{suffix}"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.protocol.scripted import (
+from tests.protocol.conversation import (
     ACCEPTED,
     BEARER,
     HOME,
@@ -13,11 +13,11 @@ from tests.protocol.scripted import (
     authorized,
     elsewhere,
     later,
+    make_access,
     patch,
     play,
     token_call,
 )
-from tests.protocol.scripted import access as way_in
 
 from brolga.errors import BrolgaError, RateLimited, RegistryError, TransportError
 from brolga.protocol import Access, Request, Response, Retry, Timeout, ping
@@ -29,9 +29,9 @@ OK = Response(200)
 CUT = TransportError("cut", reason="cut")
 
 
-def access(attempts: int = 2) -> Access:
+def retrying_access(attempts: int = 2) -> Access:
     """Return a way into the registry whose calls are repeated."""
-    return way_in(retry=Retry(attempts=attempts))
+    return make_access(retry=Retry(attempts=attempts))
 
 
 def call_of(method: str) -> Request:
@@ -47,7 +47,7 @@ def call_of(method: str) -> Request:
 def test_send_repeats_any_method_after_refusal(method: str, status: int) -> None:
     """503 and 429 mean that nothing was done yet (RFC 9110, 15.6.4; RFC 6585, section 4)."""
     request = call_of(method)
-    play(access().send(request), (request, Response(status)), (later(request, 0.5), OK))
+    play(retrying_access().send(request), (request, Response(status)), (later(request, 0.5), OK))
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "POST"])
@@ -58,7 +58,7 @@ def test_send_repeats_idempotent_request_after_server_error(method: str, status:
     A second POST opens another session, mounts the blob again, or gives another token.
     """
     request = call_of(method)
-    play(access().send(request), (request, Response(status)), (later(request, 0.5), OK))
+    play(retrying_access().send(request), (request, Response(status)), (later(request, 0.5), OK))
 
 
 @pytest.mark.parametrize("status", [408, 500, 502, 504])
@@ -69,7 +69,7 @@ def test_send_does_not_repeat_patch_after_server_error(status: int) -> None:
     """
     request = call_of("PATCH")
     response = Response(status)
-    assert play(access().send(request), (request, response)) is response
+    assert play(retrying_access().send(request), (request, response)) is response
 
 
 @pytest.mark.parametrize("status", [200, 202, 307, 400, 403, 404, 405, 409, 413, 416, 501, 505])
@@ -77,7 +77,7 @@ def test_send_returns_permanent_status(status: int) -> None:
     """The same request gets the same response."""
     request = call_of("GET")
     response = Response(status)
-    assert play(access().send(request), (request, response)) is response
+    assert play(retrying_access().send(request), (request, response)) is response
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "POST"])
@@ -86,7 +86,7 @@ def test_send_repeats_idempotent_request_after_lost_response(method: str, reason
     """A client may repeat idempotent requests after a failure (RFC 9110, section 9.2.2)."""
     request = call_of(method)
     lost = TransportError("no answer", reason=reason)
-    play(access().send(request), (request, lost), (later(request, 0.5), OK))
+    play(retrying_access().send(request), (request, lost), (later(request, 0.5), OK))
 
 
 @pytest.mark.parametrize("reason", ["cut", "connect", "timeout"])
@@ -94,7 +94,7 @@ def test_send_does_not_repeat_patch_after_lost_response(reason: str) -> None:
     """The request may have done its work (RFC 9110, section 9.2.2)."""
     request = call_of("PATCH")
     lost = TransportError("no answer", reason=reason)
-    assert play(access().send(request), (request, lost), error=TransportError) is lost
+    assert play(retrying_access().send(request), (request, lost), error=TransportError) is lost
 
 
 @pytest.mark.parametrize("reason", ["tls", "certificate"])
@@ -102,7 +102,9 @@ def test_send_does_not_repeat_after_tls_error(reason: str) -> None:
     """A wrong certificate stays wrong."""
     request = call_of("GET")
     play(
-        access().send(request), (request, TransportError("no", reason=reason)), error=TransportError
+        retrying_access().send(request),
+        (request, TransportError("no", reason=reason)),
+        error=TransportError,
     )
 
 
@@ -112,8 +114,8 @@ def test_send_never_repeats_stream(method: str, status: int) -> None:
     """A second request would carry nothing, or the rest, and be committed."""
     request = replace(patch(iter([b"a"])), method=method)
     response = Response(status, {"retry-after": "1"})
-    assert play(access().send(request), (request, response)) is response
-    play(access().send(request), (request, CUT), error=TransportError)
+    assert play(retrying_access().send(request), (request, response)) is response
+    play(retrying_access().send(request), (request, CUT), error=TransportError)
 
 
 @pytest.mark.parametrize("status", [429, 503, 500])
@@ -121,16 +123,16 @@ def test_send_does_not_repeat_with_short_timeout(status: int) -> None:
     """Nothing depends on the response, so nothing waits for it."""
     request = Request("DELETE", URL, body=b"", timeout=Timeout.SHORT)
     response = Response(status)
-    assert play(access().send(request), (request, response)) is response
-    play(access().send(request), (request, CUT), error=TransportError)
+    assert play(retrying_access().send(request), (request, response)) is response
+    play(retrying_access().send(request), (request, CUT), error=TransportError)
 
 
 @pytest.mark.parametrize("answer", [Response(429), Response(503), Response(500)])
 def test_send_does_not_repeat_without_retry(answer: Response) -> None:
     """A second PUT does not find the session if the first one succeeded (end-6)."""
     request = call_of("PUT")
-    assert play(access().send(request, retry=False), (request, answer)) is answer
-    play(access().send(request, retry=False), (request, CUT), error=TransportError)
+    assert play(retrying_access().send(request, retry=False), (request, answer)) is answer
+    play(retrying_access().send(request, retry=False), (request, CUT), error=TransportError)
 
 
 # --- How often, and when
@@ -145,7 +147,7 @@ def test_send_returns_last_response_after_all_attempts() -> None:
         (later(request, 0.5), Response(500)),
         (later(request, 1.5), Response(502)),
     ]
-    assert play(access(4).send(request), *steps, (later(request, 4.5), last)) is last
+    assert play(retrying_access(4).send(request), *steps, (later(request, 4.5), last)) is last
 
 
 def test_send_raises_last_failure() -> None:
@@ -153,7 +155,7 @@ def test_send_raises_last_failure() -> None:
     request = call_of("GET")
     last = TransportError("the last one", reason="timeout")
     steps = (request, Response(503)), (later(request, 0.5), CUT), (later(request, 1.5), last)
-    assert play(access(3).send(request), *steps, error=TransportError) is last
+    assert play(retrying_access(3).send(request), *steps, error=TransportError) is last
 
 
 NOW = "Wed, 21 Oct 2026 07:28:00 GMT"
@@ -175,7 +177,11 @@ NOW = "Wed, 21 Oct 2026 07:28:00 GMT"
 def test_send_waits_for_retry_after(status: int, headers: dict[str, str], pause: float) -> None:
     """Retry-After: how long the user agent ought to wait (RFC 9110, section 10.2.3)."""
     request = call_of("GET")
-    play(access().send(request), (request, Response(status, headers)), (later(request, pause), OK))
+    play(
+        retrying_access().send(request),
+        (request, Response(status, headers)),
+        (later(request, pause), OK),
+    )
 
 
 @pytest.mark.parametrize(
@@ -190,7 +196,7 @@ def test_send_returns_refusal_with_long_retry_after(headers: dict[str, str]) -> 
     """The caller decides whether to wait for minutes, as `retry_after_s` says."""
     request = call_of("GET")
     response = Response(429, headers)
-    assert play(access().send(request), (request, response)) is response
+    assert play(retrying_access().send(request), (request, response)) is response
 
 
 def test_send_waits_once_before_token_and_request() -> None:
@@ -198,7 +204,7 @@ def test_send_waits_once_before_token_and_request() -> None:
     request = call_of("POST")
     bearer = authorized(request, "Bearer t1")
     play(
-        access(4).send(request),
+        retrying_access(4).send(request),
         (request, Response(503)),
         (later(request, 0.5), Response(401, BEARER)),
         (token_call(), Response(200, body=b'{"token": "t1"}')),
@@ -208,7 +214,7 @@ def test_send_waits_once_before_token_and_request() -> None:
 
 
 @pytest.mark.parametrize(
-    ("retry", "attempt", "asked_s", "pause"),
+    ("retry", "attempt", "requested_s", "pause"),
     [
         (Retry(), 1, None, 0.5),
         (Retry(), 2, None, 1.5),
@@ -230,10 +236,10 @@ def test_send_waits_once_before_token_and_request() -> None:
     ],
 )
 def test_pause_grows_to_maximum(
-    retry: Retry, attempt: int, asked_s: float | None, pause: float | None
+    retry: Retry, attempt: int, requested_s: float | None, pause: float | None
 ) -> None:
     """Exponential backoff with jitter: clients that fail together do not retry together."""
-    assert retry.pause_s(attempt, asked_s) == pause
+    assert retry.pause_s(attempt, requested_s) == pause
 
 
 # --- The front door
@@ -264,13 +270,15 @@ def test_ping_retries_five_times_by_default() -> None:
 def test_send_repeats_redirect_from_start_after_failure() -> None:
     """A signed URL may be for one use, or for minutes: the registry gives a new one."""
     request = call_of("GET")
-    one, two = (elsewhere(replace(request, url=f"https://cdn.example/{n}")) for n in "12")
+    first_target, second_target = (
+        elsewhere(replace(request, url=f"https://cdn.example/{n}")) for n in "12"
+    )
     play(
-        access().send(request),
-        (request, Response(307, {"location": one.url})),
-        (one, CUT),
-        (later(request, 0.5), Response(307, {"location": two.url})),
-        (two, OK),
+        retrying_access().send(request),
+        (request, Response(307, {"location": first_target.url})),
+        (first_target, CUT),
+        (later(request, 0.5), Response(307, {"location": second_target.url})),
+        (second_target, OK),
     )
 
 
@@ -279,13 +287,13 @@ def test_send_repeats_redirect_from_start_after_refusal(status: int) -> None:
     """The delay is before the request to the registry, and not again before that to the storage."""
     request = call_of("GET")
     away = elsewhere(replace(request, url="https://cdn.example/1"))
-    there = Response(307, {"location": away.url})
+    redirect = Response(307, {"location": away.url})
     refusal = Response(status, {"retry-after": "9"})
     play(
-        access().send(request),
-        (request, there),
+        retrying_access().send(request),
+        (request, redirect),
         (away, refusal),
-        (later(request, 9.0), there),
+        (later(request, 9.0), redirect),
         (away, OK),
     )
 
@@ -301,8 +309,8 @@ def test_send_repeats_at_once_on_closed_keepalive(method: str) -> None:
     """A server may close an idle connection at any time (RFC 9112, 9.3.1): once, at once."""
     request = later(call_of(method), 2.0)
     now = later(request, 0.0)
-    play(access(1).send(request), (request, STALE), (now, OK))
-    play(access(1).send(request), (request, STALE), (now, STALE), error=TransportError)
+    play(retrying_access(1).send(request), (request, STALE), (now, OK))
+    play(retrying_access(1).send(request), (request, STALE), (now, STALE), error=TransportError)
 
 
 @pytest.mark.parametrize(
@@ -319,41 +327,41 @@ def test_send_does_not_repeat_at_once_if_it_may_do_harm(
     repeated: Request, error: TransportError
 ) -> None:
     """Only after a cut of a kept connection, and only a request that does no harm twice."""
-    assert play(access(1).send(repeated), (repeated, error), error=TransportError) is error
+    assert play(retrying_access(1).send(repeated), (repeated, error), error=TransportError) is error
 
 
 # --- Setbacks
 
 
 def failing(
-    setbacks: RetryBudget, produced: int, acknowledged: int, error: BrolgaError = CUT
+    budget: RetryBudget, produced: int, acknowledged: int, error: BrolgaError = CUT
 ) -> float | None:
     """Count a failure; return the pause after it, None where there is no further try."""
-    return setbacks.pause_s() if setbacks.record_failure(error, produced, acknowledged) else None
+    return budget.pause_s() if budget.record_failure(error, produced, acknowledged) else None
 
 
 def test_record_failure_resets_count_after_progress() -> None:
     """A byte more from the source, or in the session, resets the count."""
-    setbacks = RetryBudget(Retry(attempts=3))
-    assert [failing(setbacks, 0, 0) for _ in range(3)] == [0.5, 1.5, None]
-    assert [failing(setbacks, 1, 0) for _ in range(3)] == [0.5, 1.5, None]
-    assert [failing(setbacks, 1, 1) for _ in range(3)] == [0.5, 1.5, None]
+    budget = RetryBudget(Retry(attempts=3))
+    assert [failing(budget, 0, 0) for _ in range(3)] == [0.5, 1.5, None]
+    assert [failing(budget, 1, 0) for _ in range(3)] == [0.5, 1.5, None]
+    assert [failing(budget, 1, 1) for _ in range(3)] == [0.5, 1.5, None]
 
 
 def test_record_failure_counts_lost_sessions() -> None:
     """A registry that loses one session after the other is given up in the end."""
-    setbacks = RetryBudget(Retry(attempts=3))
+    budget = RetryBudget(Retry(attempts=3))
     pauses = []
     for _ in range(3):
-        pauses.append(failing(setbacks, 9, 5))
-        setbacks.record_session_loss()
+        pauses.append(failing(budget, 9, 5))
+        budget.record_session_loss()
     assert pauses == [0.5, 1.5, None]
 
 
 def test_record_failure_bounds_total_delay() -> None:
     """Endless progress does not make an endless upload."""
-    setbacks = RetryBudget(Retry(max_elapsed_s=1.2))
-    assert [failing(setbacks, number, 0) for number in range(3)] == [0.5, 0.5, None]
+    budget = RetryBudget(Retry(max_elapsed_s=1.2))
+    assert [failing(budget, number, 0) for number in range(3)] == [0.5, 0.5, None]
     refused = RateLimited("no", method="", url="", status=429)
     refused.retry_after_s = 6.0
     assert failing(RetryBudget(Retry(max_elapsed_s=5.0)), 0, 0, refused) is None
@@ -362,26 +370,26 @@ def test_record_failure_bounds_total_delay() -> None:
 def test_record_failure_bounds_time_without_progress() -> None:
     """A registry that lets each request wait for its timeout costs more than the delays."""
     now = [0.0]
-    setbacks = RetryBudget(Retry(attempts=9, max_elapsed_s=100.0), lambda: now[0])
+    budget = RetryBudget(Retry(attempts=9, max_elapsed_s=100.0), lambda: now[0])
     pauses = []
     for _ in range(4):
-        pauses.append(failing(setbacks, 0, 0))
+        pauses.append(failing(budget, 0, 0))
         now[0] += 45
     assert pauses == [0.5, 1.5, 4.5, None]
-    assert failing(setbacks, 1, 0) is None
+    assert failing(budget, 1, 0) is None
 
 
 def test_record_failure_ignores_time_of_progress() -> None:
     """A stream may take days, and fail each hour."""
     now = [0.0]
-    setbacks = RetryBudget(Retry(max_elapsed_s=9.0), lambda: now[0])
+    budget = RetryBudget(Retry(max_elapsed_s=9.0), lambda: now[0])
     for produced in range(9):
-        assert failing(setbacks, produced, 0) == 0.5
+        assert failing(budget, produced, 0) == 0.5
         now[0] += 3600
 
 
 def test_pause_s_is_zero_after_first_call() -> None:
     """It is for the next request, not for those after it."""
-    setbacks = RetryBudget(Retry())
-    assert setbacks.record_failure(CUT, 0, 0)
-    assert [setbacks.pause_s(), setbacks.pause_s()] == [0.5, 0.0]
+    budget = RetryBudget(Retry())
+    assert budget.record_failure(CUT, 0, 0)
+    assert [budget.pause_s(), budget.pause_s()] == [0.5, 0.0]

@@ -147,7 +147,7 @@ def test_check_url_accepts_other_public_host(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "same"),
+    ("first", "second", "same"),
     [
         ("https://h/a?b", "https://h:443/c", True),
         ("https://h:/", "https://h/", True),
@@ -159,9 +159,9 @@ def test_check_url_accepts_other_public_host(host: str) -> None:
         ("https://h./", "https://h/", False),
     ],
 )
-def test_origin_is_scheme_host_and_port(one: str, other: str, same: bool) -> None:
+def test_origin_is_scheme_host_and_port(first: str, second: str, same: bool) -> None:
     """Two URIs are same-origin if scheme, host and port are equal (RFC 6454, section 5)."""
-    assert (origin(one) == origin(other)) is same
+    assert (origin(first) == origin(second)) is same
 
 
 @pytest.mark.parametrize(
