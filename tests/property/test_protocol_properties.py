@@ -1,4 +1,4 @@
-"""wire/: what holds for every registry, honest, broken or hostile."""
+"""protocol: what holds for every registry, honest, broken or hostile."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def headers(draw: st.DrawFn) -> dict[str, str]:
 
 responses = st.builds(
     Response,
-    # Successes and the way in are drawn more often, so that conversations get far.
+    # Successes and challenges are drawn more often, so that conversations get far.
     st.sampled_from([200, 201, 202, 202, 204, 401, 401, 502]) | st.sampled_from(ALL_STATUSES),
     headers(),
     st.sampled_from(TOKENS) | st.binary(max_size=100),
@@ -219,7 +219,7 @@ def good(request: Request, target: str) -> Response:
 
 @st.composite
 def answers(draw: st.DrawFn, request: Request) -> Answer:
-    """Draw an answer to a call: more often than not the one that leads on."""
+    """Draw an answer to a request: more often than not the one that leads on."""
     kinds = ["good", "good", "good", "any", "any", "renew", "fail", "busy", "away"]
     drawn = draw(st.sampled_from(kinds))
     is_stream = not isinstance(request.body, bytes | None)
@@ -254,7 +254,7 @@ class Registry:
         return answer
 
     def replies(self, method: str) -> list[Response]:
-        """Return the answers to the calls of one method; failures are none."""
+        """Return the responses to the requests of one method."""
         talk = self.talk
         return [
             answer
@@ -268,7 +268,7 @@ class Registry:
 
 
 def opened(registry: Registry) -> bool:
-    """Tell whether a POST gave a session that can be named."""
+    """Return whether a POST gave a session with a valid Location."""
     for request, response in registry.talk:
         if request.url != POST.url or not isinstance(response, Response):
             continue
@@ -282,12 +282,12 @@ def opened(registry: Registry) -> bool:
 
 
 def gave_up(registry: Registry) -> bool:
-    """Tell whether a session was given up, or a token was asked for to do so."""
+    """Return whether a session was cancelled, or a token was requested to do so."""
     return any(request.timeout is Timeout.SHORT for request, _ in registry.talk)
 
 
 def proved(registry: Registry) -> bool:
-    """Tell whether the conversation shows that the registry has the blob."""
+    """Return whether the conversation shows that the registry has the blob."""
     put, head = registry.replies("PUT"), registry.replies("HEAD")
     return any(response.status in {201, 204} for response in put) or any(
         response.status == 200
@@ -325,7 +325,7 @@ def test_upload_ends_in_proved_success_or_typed_error(data: st.DataObject) -> No
         assert result is BLOB
         assert all(response.complete for response in registry.replies("PATCH"))
         assert proved(registry)
-        # Where the blob was asked for, the session may be left of a PUT that did not come to it.
+        # After a HEAD, a session may be left of a PUT that failed.
         assert not gave_up(registry) or "HEAD" in registry.methods()
 
 
@@ -386,7 +386,7 @@ def short_lists() -> Iterator[None]:
 
 
 def is_of(url: str, realm: str) -> bool:
-    """Tell whether a URL has the origin of a realm, which a hostile registry may have named."""
+    """Return whether a URL has the origin of a realm, which a hostile registry may have named."""
     if url.startswith(realm):
         return True
     try:
@@ -567,7 +567,7 @@ def test_every_error_response_raises_typed_error(
     requests = iter([ACCEPTED, response, Response(204)])
     flow = uploading(make_access(), BODY, lambda: BLOB)
     with pytest.raises(BrolgaError) as caught:
-        # A DELETE may be followed by what a second challenge asks for: that is refused as well.
+        # A DELETE may be followed by a token request, which is refused as well.
         drive(flow, lambda _call: next(requests, Response(404)))
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 2000

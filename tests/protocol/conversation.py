@@ -121,7 +121,7 @@ def play(
     steps = list(script)
 
     def answer(request: Request) -> Answer:
-        assert steps, f"a call beyond the script: {vars(request)}"
+        assert steps, f"a request beyond the script: {vars(request)}"
         expected, response = steps.pop(0)
         request = joined(request)
         assert request == expected, f"{vars(request)}\nwhere the script has\n{vars(expected)}"
@@ -180,12 +180,12 @@ def collect_names(flow: ListFlow) -> Flow[list[str]]:
 
 
 def make_access(credentials: Credentials | None = None, retry: Retry = ONCE) -> Access:
-    """Return a way into the registry that needs no authorization so far."""
+    """Return an access to a registry that has not required authorization so far."""
     return RegistrySession(HOME, credentials, retry=retry).access(REPOSITORY, "pull,push")
 
 
 def later(request: Request, seconds: float) -> Request:
-    """Return the call as it is made after a pause."""
+    """Return the request with a delay."""
     return replace(request, delay_s=seconds)
 
 
@@ -194,7 +194,7 @@ def open_access(
     credentials: Credentials | None = None,
     schemes: Sequence[str] = ("https",),
 ) -> Flow[Access]:
-    """Find the way into a registry, and have a token at once where it wants one."""
+    """Ping a registry, and get a token at once if it requires one."""
     registry = yield from ping(repository.api_host, credentials, schemes=schemes, retry=ONCE)
     access = registry.access(repository, "pull,push")
     yield from registry.authorize(access.scope, Timeout.DEFAULT)
@@ -202,13 +202,13 @@ def open_access(
 
 
 def authorized(request: Request, authorization: str) -> Request:
-    """Return the call as it is with an Authorization header."""
+    """Return the request with an Authorization header."""
     headers = {**request.headers, "Authorization": authorization}
     return replace(request, headers=headers)
 
 
 def elsewhere(request: Request) -> Request:
-    """Return the call as it goes to another host than the user named: the registry's wish."""
+    """Return the request as it is sent to another host than the user named."""
     return replace(request, redirected_from="registry.example")
 
 
@@ -220,19 +220,19 @@ def patch(body: Iterable[bytes], session: str = FIRST) -> Request:
 
 
 def put(session: str = SECOND) -> Request:
-    """Return the call that closes a session, whose URL has a query."""
+    """Return the request that closes a session, whose URL has a query."""
     return Request("PUT", f"{session}&{QUERY}", body=b"", timeout=Timeout.LONG)
 
 
 def delete(session: str) -> Request:
-    """Return the call that gives a session up."""
+    """Return the request that cancels a session."""
     return Request("DELETE", session, body=b"", timeout=Timeout.SHORT)
 
 
 def token_call(
     credentials: Credentials | None = None, *, timeout: Timeout = Timeout.DEFAULT
 ) -> Request:
-    """Return the call that asks BEARER's realm for a token."""
+    """Return the request to BEARER's realm for a token."""
     headers = {"Authorization": credentials.basic} if credentials else {}
     url = f"{REALM}?{SCOPE}&service=registry.example"
     return Request("GET", url, headers, timeout=timeout, redirected_from="registry.example")

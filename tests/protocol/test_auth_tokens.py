@@ -56,7 +56,7 @@ READY = Credentials(registry_token="as-it-is")  # noqa: S106 - a made-up one
 
 
 class Clock:
-    """A clock that the test turns."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -71,14 +71,14 @@ def token_response(text: str, **more: object) -> Response:
 
 
 def token_request(*scopes: str, basic: str = "") -> Request:
-    """Return the call that asks for a token for some scopes."""
+    """Return the request for a token of some scopes."""
     fields = [("scope", scope) for scope in scopes] + [("service", "registry.example")]
     headers = {"Authorization": basic} if basic else {}
     return elsewhere(Request("GET", f"{REALM}?{urlencode(fields)}", headers))
 
 
 def oauth2_request(scope: str) -> Request:
-    """Return the call that asks for a token in the OAuth2 form."""
+    """Return the request for a token in the OAuth2 form."""
     form = {
         "grant_type": "refresh_token",
         "client_id": "brolga",
@@ -93,7 +93,7 @@ def oauth2_request(scope: str) -> Request:
 def make_session(
     credentials: Credentials | None = None, clock: Clock | None = None, retry: Retry = ONCE
 ) -> RegistrySession:
-    """Return a registry that asked for a bearer token at its front door."""
+    """Return a session of a registry that requires a bearer token."""
     flow = ping("registry.example", credentials, retry=retry, clock=clock or Clock())
     return play(flow, (PING, REFUSED))
 
@@ -106,7 +106,7 @@ def pull_scope(repository: Repository = REPOSITORY) -> str:
 PUSH = f"{pull_scope()},push"
 
 
-# --- When a token is asked for
+# --- When a token is requested
 
 
 def test_send_fetches_token_at_first_use() -> None:
@@ -142,7 +142,7 @@ def test_send_reuses_token_until_it_expires() -> None:
 
 
 def success(token: str) -> tuple[Request, Response]:
-    """Return the step of a call with a token that does."""
+    """Return the step of a request with a valid token."""
     return authorized(TAGS, f"Bearer {token}"), Response(200)
 
 
@@ -222,7 +222,7 @@ def test_session_host_has_no_port() -> None:
     assert RegistrySession("http://localhost:5000").host == "localhost"
 
 
-# --- How long it lives
+# --- Lifetime
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_parse_token_rejects_endless_number(body: bytes) -> None:
         parse_token(body)
 
 
-# --- A token that was refused
+# --- Refused tokens
 
 
 def test_handle_challenge_discards_refused_token() -> None:
@@ -367,7 +367,7 @@ def test_handle_challenge_keeps_renewed_token() -> None:
     late.close()
 
 
-# --- How many are kept
+# --- The cache
 
 
 def token_count(registry: RegistrySession) -> int:
@@ -409,7 +409,7 @@ def test_cache_keeps_newest_tokens() -> None:
     use(registry, 0)
 
 
-# --- A token server that redirects
+# --- Redirects of the token server
 
 
 def test_realm_redirect_keeps_password_at_same_origin() -> None:
@@ -510,7 +510,7 @@ def test_refresh_token_is_not_sent_to_other_origin(status: int, url: str) -> Non
     )
 
 
-# --- What the newest challenge says
+# --- The newest challenge
 
 
 def test_authorize_uses_newest_realm() -> None:
@@ -653,7 +653,7 @@ def test_send_returns_401_without_challenge() -> None:
         assert play(access.send(TAGS), (request, Response(401))).status == 401
 
 
-# --- The token server's bad moments
+# --- Failures of the token server
 
 
 def test_authorize_retries_after_refusal() -> None:
@@ -670,7 +670,7 @@ def test_authorize_retries_after_refusal() -> None:
 
 def test_authorize_retries_without_multiplying_attempts() -> None:
     """The token server has attempts of its own: the request does not add more."""
-    cut = TransportError("no way there", reason="connect")
+    cut = TransportError("no route", reason="connect")
     access = make_session(retry=Retry(attempts=3)).access(REPOSITORY)
     steps = [(later(token_request(pull_scope()), pause), cut) for pause in (0.0, 0.5, 1.5)]
     play(access.send(TAGS), *steps, error=TransportError)

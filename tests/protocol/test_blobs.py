@@ -1,4 +1,4 @@
-"""wire/blobs.py: blobs asked for, read to their end and verified, deleted."""
+"""protocol.blobs: check, read and delete blobs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ PATIENT = Retry(attempts=3)
 
 
 def streamed(*blocks: bytes | Exception, status: int = 200, start: int | None = None) -> Response:
-    """Return an answer whose body comes in blocks; `start` is where its part begins."""
+    """Return a response whose body comes in blocks; `start` is the offset of a part."""
 
     def body() -> Generator[bytes, None, None]:
         for block in blocks:
@@ -63,17 +63,17 @@ def streamed(*blocks: bytes | Exception, status: int = 200, start: int | None = 
 
 
 def part(start: int, *blocks: bytes | Exception) -> Response:
-    """Return the rest of a body, as it was asked for."""
+    """Return the part of a body from an offset on."""
     return streamed(*blocks, status=206, start=start)
 
 
 def rest(start: int, pause: float = 0.5) -> Request:
-    """Return the call that asks for what is missing."""
+    """Return the request for the rest from an offset on."""
     return later(Request("GET", URL, {"Range": f"bytes={start}-"}, stream_response=True), pause)
 
 
 def all_closed(*responses: Answer) -> bool:
-    """Tell whether every body that was given was closed."""
+    """Return whether every body was closed."""
     bodies = [
         response.body_stream
         for response in responses
@@ -88,14 +88,14 @@ def read(
     digest: Digest = DIGEST,
     retry: Retry = PATIENT,
 ) -> bytes:
-    """Read a blob by a script; whatever comes of it, each body is closed."""
+    """Read a blob by a script, and check that each body is closed."""
     try:
         return play(collect_bytes(read_blob(make_access(retry=retry), digest, size)), *steps)
     finally:
         assert all_closed(*(response for _, response in steps))
 
 
-# --- To the end
+# --- Complete reads
 
 
 @pytest.mark.parametrize("size", [None, 10])
@@ -106,12 +106,12 @@ def test_read_blob_yields_blocks(blocks: tuple[bytes, ...], size: int | None) ->
 
 
 def test_read_blob_accepts_whole_body() -> None:
-    """A driver that has the whole body gives it as it is."""
+    """A driver may return the whole body."""
     assert read((GET, Response(200, body=DATA))) == DATA
 
 
 def test_read_blob_accepts_empty_blob() -> None:
-    """Nothing is a blob too: e3b0c442..."""
+    """An empty blob is valid: e3b0c442..."""
     digest = Digest.of(b"")
     request = Request("GET", f"{HOME}/v2/team/app/blobs/{digest}", stream_response=True)
     assert read((request, streamed()), size=0, digest=digest) == b""
@@ -134,7 +134,7 @@ def test_read_blob_rejects_unknown_algorithm() -> None:
         read(digest=digest)
 
 
-# --- What is not the blob
+# --- Mismatches
 
 
 @pytest.mark.parametrize("blocks", [(b"9876543210",), (b"01234567",), (b"0123456789a",), ()])
@@ -395,7 +395,7 @@ def test_read_blob_resumes_at_registry_after_redirect() -> None:
     assert read(*steps) == DATA
 
 
-# --- Who stops
+# --- Closed and failed reads
 
 
 @pytest.mark.parametrize("taken", [0, 1, 2])
@@ -425,7 +425,7 @@ def test_read_blob_raises_failure_of_driver(failure: BaseException) -> None:
     assert all_closed(response)
 
 
-# --- Asked for
+# --- HEAD
 
 
 @pytest.mark.parametrize(
@@ -474,7 +474,7 @@ def test_has_blob_follows_redirect() -> None:
     assert play(has_blob(make_access(), BLOB), (HEAD, redirect), (away, size)) is True
 
 
-# --- Deleted
+# --- DELETE
 
 DELETE = Request("DELETE", f"{HOME}/v2/team/app/blobs/{BLOB.digest}")
 

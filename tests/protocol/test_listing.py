@@ -1,4 +1,4 @@
-"""wire/listing.py: lists of names, page by page."""
+"""protocol.listing: lists of names, page by page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""wire/manifests.py: manifests by tag and by digest; the digest that they really have."""
+"""protocol.manifests: manifests by tag and digest, and their verification."""
 
 from __future__ import annotations
 
@@ -66,17 +66,17 @@ def url(reference: object) -> str:
 
 
 def get(reference: object) -> Request:
-    """Return the call that reads a manifest."""
+    """Return the GET request of a manifest."""
     return Request("GET", url(reference), ACCEPT)
 
 
 def head(reference: object) -> Request:
-    """Return the call that asks for a manifest's digest."""
+    """Return the HEAD request of a manifest."""
     return Request("HEAD", url(reference), ACCEPT)
 
 
 def put(reference: object, media_type: str = OCI_MANIFEST) -> Request:
-    """Return the call that pushes a manifest."""
+    """Return the PUT request of a manifest."""
     return Request("PUT", url(reference), {"Content-Type": media_type}, RAW)
 
 
@@ -228,7 +228,7 @@ def test_get_manifest_follows_redirect() -> None:
     assert play(flow, (get(DIGEST), redirect), (away, Response(200, TYPE, RAW))).digest == DIGEST
 
 
-# --- Asked for
+# --- HEAD
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_head_manifest_uses_get_if_head_is_refused(status: int, reference: str) 
 
 
 def flow_ends(flow: object, status: int) -> bool:
-    """Tell whether the answer to HEAD is all that a flow wants to know."""
+    """Return whether the response to HEAD is enough for a flow."""
     return flow is find_manifest and status in (403, 404)
 
 
@@ -381,7 +381,7 @@ def test_head_manifest_ignores_length_of_zero(length: str) -> None:
     assert play(head_manifest(make_access(), "v1"), *steps).size == len(RAW)
 
 
-# --- Asked for before it is written
+# --- find_manifest
 
 
 @pytest.mark.parametrize("status", [403, 404])
@@ -402,13 +402,13 @@ def test_find_manifest_raises_on_refusal(status: int, kind: type[BrolgaError]) -
 
 
 def test_find_manifest_needs_one_request_if_head_is_complete() -> None:
-    """One request, if the answer tells all."""
+    """HEAD is enough if its response has all headers."""
     response = Response(200, TYPE | LENGTH | named(DIGEST))
     descriptor = play(find_manifest(make_access(), "v1"), (head("v1"), response))
     assert descriptor == Descriptor(OCI_MANIFEST, DIGEST, len(RAW))
 
 
-# --- Pushed
+# --- PUT
 
 
 @pytest.mark.parametrize("status", [200, 201, 202])
@@ -480,7 +480,7 @@ def test_put_manifest_repeats_after_lost_response() -> None:
 
 @pytest.mark.parametrize("status", [400, 403, 405, 409, 412])
 def test_put_manifest_finds_immutable_tag_after_lost_response(status: int) -> None:
-    """The first PUT was done and nobody heard of it: the second one meets an immutable tag."""
+    """The first PUT succeeded, its response was lost, and the tag is immutable by now."""
     access, request = make_access(retry=Retry(attempts=2)), put("v1")
     lost = (request, CUT), (later(request, 0.5), Response(status))
     found_tag = head("v1"), Response(200, TYPE | LENGTH | named(DIGEST))
@@ -524,7 +524,7 @@ def test_put_manifest_rejects_unknown_algorithm(reference: str) -> None:
     play(put_manifest(make_access(), reference, RAW, OCI_MANIFEST), error=InvalidDigest)
 
 
-# --- Deleted
+# --- DELETE
 
 
 @pytest.mark.parametrize("status", [200, 202, 204])

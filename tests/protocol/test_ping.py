@@ -207,7 +207,7 @@ def ping_and_check(credentials: Credentials | None) -> Flow[bool]:
 
 
 def token_request(credentials: Credentials | None = None) -> Request:
-    """Return the call that asks for a token without a scope."""
+    """Return the request for a token without a scope."""
     headers = {"Authorization": credentials.basic} if credentials else {}
     return elsewhere(Request("GET", f"{REALM}?service=registry.example", headers))
 
@@ -237,7 +237,7 @@ KNOWN: dict[str, tuple[Credentials | None, list[Step]]] = {
             (authorized(PING, "Bearer t1"), Response(200)),
         ],
     ),
-    "nobody": (
+    "anonymous": (
         None,
         [
             (PING, Response(401, BEARER)),

@@ -1,4 +1,4 @@
-"""wire/access.py: which redirect is followed, and what goes along."""
+"""protocol.auth.follow_redirects: which redirect is followed, with which headers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def to(url: str, status: int = 307) -> Response:
 
 
 def authorized_access() -> Access:
-    """Return a way in which has shown its password."""
+    """Return an access that has sent its password."""
     return play(open_access(REPOSITORY, USER), (PING, Response(401, BASIC)))
 
 

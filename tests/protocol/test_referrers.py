@@ -1,4 +1,4 @@
-"""wire/referrers.py: the referrers API, and the tag that stands in for it."""
+"""protocol.referrers: the referrers API, and the referrers tag."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def test_list_referrers_rejects_html() -> None:
     )
 
 
-# --- The tag, read
+# --- Reading the tag
 
 
 @pytest.mark.parametrize("status", [303, 400, 404, 405, 406, 501])
@@ -326,16 +326,16 @@ def test_referrers_tag_is_made_from_digest(digest: Digest, tag: str) -> None:
     assert referrers_tag(digest) == tag
 
 
-# --- The tag, changed
+# --- Changing the tag
 
 
 def put_call(raw: bytes, tag: str = TAG) -> Request:
-    """Return the call that writes the tag."""
+    """Return the request that writes the tag."""
     return Request("PUT", f"{ROOT}/manifests/{tag}", {"Content-Type": OCI_INDEX}, raw)
 
 
 def written(*manifests: Descriptor) -> bytes:
-    """Return the index that is written where there was none."""
+    """Return the index of a new tag."""
     return Index.new(manifests).raw
 
 
@@ -424,7 +424,7 @@ def test_add_referrer_delays_with_jitter(chance: float) -> None:
 
 
 def again(attempt: int) -> Request:
-    """Return the call that reads the tag again after so many writes."""
+    """Return the request that reads the tag again after so many writes."""
     return later(GET, min(0.2 * attempt, 1.0))
 
 

@@ -1,4 +1,4 @@
-"""wire/replies.py: what becomes of an error that a registry, or a proxy, answers."""
+"""protocol.responses: the errors of registries and proxies."""
 
 from __future__ import annotations
 

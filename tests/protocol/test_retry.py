@@ -1,4 +1,4 @@
-"""wire/retry.py: what is made again, how often, and after which pause."""
+"""protocol.retry: which requests are repeated, how often, and after which delay."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ CUT = TransportError("cut", reason="cut")
 
 
 def retrying_access(attempts: int = 2) -> Access:
-    """Return a way into the registry whose calls are repeated."""
+    """Return an access that repeats its requests."""
     return make_access(retry=Retry(attempts=attempts))
 
 
 def call_of(method: str) -> Request:
-    """Return a call as a flow makes it: what changes something has a body."""
+    """Return a request as a flow sends it: one that writes has a body."""
     return Request(method, URL, body=None if method in {"GET", "HEAD"} else b"all of it")
 
 
@@ -242,7 +242,7 @@ def test_pause_grows_to_maximum(
     assert retry.pause_s(attempt, requested_s) == pause
 
 
-# --- The front door
+# --- Ping
 
 
 def test_ping_does_not_retry_failed_connection() -> None:
@@ -264,7 +264,7 @@ def test_ping_retries_five_times_by_default() -> None:
     play(flow, *steps, error=RegistryError, match="503")
 
 
-# --- Redirects and second tries
+# --- Redirects
 
 
 def test_send_repeats_redirect_from_start_after_failure() -> None:
@@ -298,7 +298,7 @@ def test_send_repeats_redirect_from_start_after_refusal(status: int) -> None:
     )
 
 
-# --- A connection that was kept
+# --- Kept connections
 
 
 STALE = TransportError("cut", reason="cut", fresh=False)
@@ -330,13 +330,13 @@ def test_send_does_not_repeat_at_once_if_it_may_do_harm(
     assert play(retrying_access(1).send(repeated), (repeated, error), error=TransportError) is error
 
 
-# --- Setbacks
+# --- RetryBudget
 
 
 def failing(
     budget: RetryBudget, produced: int, acknowledged: int, error: BrolgaError = CUT
 ) -> float | None:
-    """Count a failure; return the pause after it, None where there is no further try."""
+    """Record a failure; return the delay after it, None if it was the last attempt."""
     return budget.pause_s() if budget.record_failure(error, produced, acknowledged) else None
 
 

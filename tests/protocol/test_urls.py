@@ -1,4 +1,4 @@
-"""wire/urls.py: where a registry may send us, and what of a URL is shown."""
+"""protocol.urls: which URLs of a registry are safe, and what is shown of a URL."""
 
 import pytest
 
