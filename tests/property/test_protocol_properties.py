@@ -31,7 +31,7 @@ from tests.protocol.conversation import (
     drive,
     make_access,
     open_access,
-    uploading,
+    upload_known,
 )
 
 from brolga.errors import BrolgaError, ProtocolViolation, SourceError, TransportError
@@ -310,7 +310,7 @@ def outcome(flow: Flow[T], registry: Callable[[Request], Answer]) -> T | BrolgaE
 def upload(registry: Registry) -> Descriptor | BrolgaError:
     """Upload BODY, in one session."""
     access = make_access(registry.data.draw(st.sampled_from(CREDENTIALS)), ONCE)
-    return outcome(uploading(access, BODY, lambda: BLOB), registry)
+    return outcome(upload_known(access, BODY, lambda: BLOB), registry)
 
 
 @thorough
@@ -348,7 +348,7 @@ def test_upload_sends_no_put_after_incomplete_stream(data: st.DataObject) -> Non
 SOURCE = Repository.parse("registry.example/team/base")
 SMALL = Descriptor(OCI_MANIFEST, INDEX, len(RAW), artifact_type="text/plain")
 FLOWS: dict[str, Callable[[Access], Flow[object]]] = {
-    "upload a stream": lambda access: uploading(access, BODY, lambda: BLOB),
+    "upload a stream": lambda access: upload_known(access, BODY, lambda: BLOB),
     "upload bytes": lambda access: upload_bytes(access, b"blob", BLOB),
     "mount": lambda access: mount_blob(access, BLOB.digest, SOURCE),
     "has": lambda access: has_blob(access, BLOB),
@@ -565,7 +565,7 @@ def test_every_error_response_raises_typed_error(
     """A 4XX response MAY return a body in any format (Error Codes)."""
     response = Response(status, response_headers, body)
     requests = iter([ACCEPTED, response, Response(204)])
-    flow = uploading(make_access(), BODY, lambda: BLOB)
+    flow = upload_known(make_access(), BODY, lambda: BLOB)
     with pytest.raises(BrolgaError) as caught:
         # A DELETE may be followed by a token request, which is refused as well.
         drive(flow, lambda _call: next(requests, Response(404)))

@@ -1,7 +1,6 @@
-"""A driver of flows that opens no socket: it answers from a table, or from a function.
+"""Drive flows without sockets: `play` from a script of requests and answers, `drive` by a function.
 
-`play` holds a conversation to its script, call by call. `drive` is the loop below it, the same
-that a real driver is made of.
+Also the requests, responses and values that the tests of the protocol share.
 """
 
 from __future__ import annotations
@@ -41,12 +40,12 @@ REPOSITORY = Repository.parse("registry.example/team/app")
 HOME = "https://registry.example"
 PING = Request("GET", f"{HOME}/v2/")
 UPLOADS = f"{HOME}/v2/team/app/blobs/uploads/"
-# Two sessions: what the POST gave, and what the PATCH gave.
+# The URLs of a session after the POST and after the PATCH.
 FIRST, SECOND = f"{UPLOADS}one?_state=a", f"{UPLOADS}one?_state=b"
 POST = Request("POST", UPLOADS, body=b"")
 ACCEPTED = Response(202, {"location": FIRST})
 
-# Calls are made once: how they are repeated has tests of its own.
+# No request is repeated: test_retry.py tests that.
 ONCE = Retry(attempts=1)
 
 BLOB = Descriptor("application/vnd.oci.image.layer.v1.tar", Digest.of(b"blob"), 4)
@@ -61,8 +60,8 @@ SCOPE = "scope=repository%3Ateam%2Fapp%3Apull%2Cpush"
 
 
 @dataclass(frozen=True)
-class Known:
-    """A body whose blocks are known, and can be given again from `kept_from` on."""
+class KnownBody:
+    """A body whose blocks are known, and can be sent again from `replayable_from` on."""
 
     stream: Iterable[bytes]
     bytes_read: int = 4
@@ -70,21 +69,21 @@ class Known:
     ended: bool = True
 
     def retain_from(self, start: int | None) -> None:
-        """Keep what is kept."""
+        """Do nothing: all bytes are kept."""
 
     def blocks(self, start: int) -> Iterable[bytes]:
-        """Give the stream itself, so that calls with it can be compared."""
+        """Return the stream itself, so that requests with it can be compared."""
         return self.stream if start == 0 else [b"".join(self.stream)[start:]]
 
 
-def uploading(
+def upload_known(
     access: Access,
     stream: Iterable[bytes],
     seal: Callable[[], Descriptor],
     session: UploadSession | None = None,
 ) -> Flow[Descriptor]:
     """Upload a stream whose bytes are known."""
-    return upload_stream(access, Known(stream), seal, session=session)
+    return upload_stream(access, KnownBody(stream), seal, session=session)
 
 
 def drive(flow: Flow[T], answer: Callable[[Request], Answer]) -> T:
@@ -114,7 +113,7 @@ def play(flow: Flow[T], *script: Step, error: type[E], match: str | None = None)
 def play(
     flow: Flow[T], *script: Step, error: type[E] | None = None, match: str | None = None
 ) -> T | E:
-    """Run a flow that must make exactly the calls of the script, in order.
+    """Run a flow that must send exactly the requests of the script, in order.
 
     Return its result, or the error that it must end with, whose text holds `match`.
     """
@@ -123,8 +122,8 @@ def play(
     def answer(request: Request) -> Answer:
         assert steps, f"a request beyond the script: {vars(request)}"
         expected, response = steps.pop(0)
-        request = joined(request)
-        assert request == expected, f"{vars(request)}\nwhere the script has\n{vars(expected)}"
+        request = with_joined_body(request)
+        assert request == expected, f"{vars(request)}\nbut the script has\n{vars(expected)}"
         return response
 
     if error is None:
@@ -133,15 +132,12 @@ def play(
         with pytest.raises(error, match=match) as caught:
             drive(flow, answer)
         result = caught.value
-    assert not steps, f"calls that were not made: {[vars(request) for request, _ in steps]}"
+    assert not steps, f"requests that were not sent: {[vars(request) for request, _ in steps]}"
     return result
 
 
-def joined(request: Request) -> Request:
-    """Return a call whose body can be compared.
-
-    Bytes at hand are in one piece: in how many they go is all the same. An upload's stream is read.
-    """
+def with_joined_body(request: Request) -> Request:
+    """Return a request whose body can be compared: pieces are joined, a stream is read."""
     if isinstance(request.body, tuple):
         return replace(request, body=b"".join(request.body), size=None)
     if isinstance(request.body, GeneratorType):
@@ -184,7 +180,7 @@ def make_access(credentials: Credentials | None = None, retry: Retry = ONCE) -> 
     return RegistrySession(HOME, credentials, retry=retry).access(REPOSITORY, "pull,push")
 
 
-def later(request: Request, seconds: float) -> Request:
+def with_delay(request: Request, seconds: float) -> Request:
     """Return the request with a delay."""
     return replace(request, delay_s=seconds)
 
@@ -201,19 +197,19 @@ def open_access(
     return access
 
 
-def authorized(request: Request, authorization: str) -> Request:
+def with_authorization(request: Request, authorization: str) -> Request:
     """Return the request with an Authorization header."""
     headers = {**request.headers, "Authorization": authorization}
     return replace(request, headers=headers)
 
 
-def elsewhere(request: Request) -> Request:
+def from_redirect(request: Request) -> Request:
     """Return the request as it is sent to another host than the user named."""
     return replace(request, redirected_from="registry.example")
 
 
 def patch(body: Iterable[bytes], session: str = FIRST) -> Request:
-    """Return the one call that carries the stream."""
+    """Return the request that carries the stream."""
     return Request(
         "PATCH", session, {"Content-Type": "application/octet-stream"}, body, Timeout.LONG
     )
@@ -229,7 +225,7 @@ def delete(session: str) -> Request:
     return Request("DELETE", session, body=b"", timeout=Timeout.SHORT)
 
 
-def token_call(
+def token_request(
     credentials: Credentials | None = None, *, timeout: Timeout = Timeout.DEFAULT
 ) -> Request:
     """Return the request to BEARER's realm for a token."""

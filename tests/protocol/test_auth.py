@@ -18,13 +18,13 @@ from tests.protocol.conversation import (
     SCOPE,
     USER,
     Answer,
-    authorized,
     drive,
-    elsewhere,
+    from_redirect,
     make_access,
     open_access,
     play,
-    token_call,
+    token_request,
+    with_authorization,
 )
 
 from brolga.errors import (
@@ -53,7 +53,7 @@ def bearer(realm: str) -> dict[str, str]:
 def test_send_uses_basic_credentials_after_challenge() -> None:
     """The user-id and password, joined by a colon, in base64 (RFC 7617, section 2)."""
     access = play(open_access(REPOSITORY, USER), (PING, Response(401, BASIC)))
-    request = authorized(POST, USER.basic)
+    request = with_authorization(POST, USER.basic)
     play(access.send(POST), (request, ACCEPTED))
     assert (
         b64decode(request.headers["Authorization"].removeprefix("Basic ")) == b"someone:open sesame"
@@ -64,7 +64,9 @@ def test_send_tries_wrong_basic_credentials_once() -> None:
     """A client must not repeat what was refused (RFC 9110, section 15.5.2)."""
     access = play(open_access(REPOSITORY, USER), (PING, Response(401, BASIC)))
     play(
-        access.send(POST), (authorized(POST, USER.basic), Response(401, BASIC)), error=Unauthorized
+        access.send(POST),
+        (with_authorization(POST, USER.basic), Response(401, BASIC)),
+        error=Unauthorized,
     )
 
 
@@ -82,7 +84,7 @@ def test_ping_prefers_bearer_to_basic() -> None:
     """The most secure scheme that is supported is used (RFC 7617, section 4)."""
     both = {"www-authenticate": f"{BASIC['www-authenticate']}, {BEARER['www-authenticate']}"}
     token = Response(200, body=b'{"token": "t1"}')
-    play(open_access(REPOSITORY, USER), (PING, Response(401, both)), (token_call(USER), token))
+    play(open_access(REPOSITORY, USER), (PING, Response(401, both)), (token_request(USER), token))
 
 
 def test_basic_encodes_lone_surrogates_as_bytes() -> None:
@@ -104,7 +106,12 @@ def test_send_renews_token_once() -> None:
 
     token = Response(200, body=b'{"token": "t1"}')
     refused = Response(401, BEARER)
-    play(post(), (POST, refused), (token_call(), token), (authorized(POST, "Bearer t1"), refused))
+    play(
+        post(),
+        (POST, refused),
+        (token_request(), token),
+        (with_authorization(POST, "Bearer t1"), refused),
+    )
 
 
 @pytest.mark.parametrize(
@@ -121,9 +128,9 @@ def test_authorize_reads_token_under_either_name(body: dict[str, object]) -> Non
     access = play(
         open_access(REPOSITORY, USER),
         (PING, Response(401, BEARER)),
-        (token_call(USER), Response(200, body=json.dumps(body).encode())),
+        (token_request(USER), Response(200, body=json.dumps(body).encode())),
     )
-    play(access.send(POST), (authorized(POST, "Bearer t1"), ACCEPTED))
+    play(access.send(POST), (with_authorization(POST, "Bearer t1"), ACCEPTED))
 
 
 @pytest.mark.parametrize(
@@ -156,7 +163,7 @@ def test_authorize_rejects_invalid_token(body: bytes) -> None:
     error = play(
         open_access(REPOSITORY),
         (PING, Response(401, BEARER)),
-        (token_call(), Response(200, body=body)),
+        (token_request(), Response(200, body=body)),
         error=ProtocolViolation,
     )
     assert str(error) == "the token server answered without a usable token"
@@ -181,7 +188,7 @@ def test_authorize_raises_error_of_token_server(status: int, kind: type[BrolgaEr
     error = play(
         open_access(REPOSITORY, USER),
         (PING, Response(401, BEARER)),
-        (token_call(USER), answer),
+        (token_request(USER), answer),
         error=kind,
     )
     assert "https://auth.example/token" in str(error)
@@ -209,7 +216,7 @@ def test_authorize_adds_scope_to_realm(realm: str, url: str) -> None:
         open_access(REPOSITORY, USER),
         (PING, Response(401, bearer(realm))),
         (
-            elsewhere(Request("GET", url, {"Authorization": USER.basic})),
+            from_redirect(Request("GET", url, {"Authorization": USER.basic})),
             Response(200, body=b'{"token": "t"}'),
         ),
     )
@@ -222,7 +229,7 @@ def test_authorize_quotes_service() -> None:
     play(
         open_access(REPOSITORY),
         (PING, Response(401, headers)),
-        (elsewhere(Request("GET", url)), Response(200, body=b'{"token": "t"}')),
+        (from_redirect(Request("GET", url)), Response(200, body=b'{"token": "t"}')),
     )
 
 
@@ -302,7 +309,9 @@ def test_authorize_marks_realm_on_other_port() -> None:
 
 def test_repr_contains_no_secret() -> None:
     """No secret in a log or in an exception: both contain reprs of values."""
-    request = authorized(Request("GET", "https://u:secret@host/p?sig=secret"), "Basic secret")
+    request = with_authorization(
+        Request("GET", "https://u:secret@host/p?sig=secret"), "Basic secret"
+    )
     response = Response(200, {"location": "/?secret"}, b'{"token": "secret"}')
     user = Credentials("someone", "secret", "secret too", "secret as well", "the environment")
     shown = repr([request, response, make_access(user), user])

@@ -19,10 +19,10 @@ from tests.protocol.conversation import (
     REPOSITORY,
     USER,
     Answer,
-    authorized,
-    elsewhere,
-    later,
+    from_redirect,
     play,
+    with_authorization,
+    with_delay,
 )
 
 from brolga.errors import (
@@ -70,11 +70,11 @@ def token_response(text: str, **more: object) -> Response:
     return Response(200, body=json.dumps({"token": text, **more}).encode())
 
 
-def token_request(*scopes: str, basic: str = "") -> Request:
+def scoped_token_request(*scopes: str, basic: str = "") -> Request:
     """Return the request for a token of some scopes."""
     fields = [("scope", scope) for scope in scopes] + [("service", "registry.example")]
     headers = {"Authorization": basic} if basic else {}
-    return elsewhere(Request("GET", f"{REALM}?{urlencode(fields)}", headers))
+    return from_redirect(Request("GET", f"{REALM}?{urlencode(fields)}", headers))
 
 
 def oauth2_request(scope: str) -> Request:
@@ -87,7 +87,7 @@ def oauth2_request(scope: str) -> Request:
         "scope": scope,
     }
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
-    return elsewhere(Request("POST", REALM, headers, urlencode(form).encode()))
+    return from_redirect(Request("POST", REALM, headers, urlencode(form).encode()))
 
 
 def make_session(
@@ -115,18 +115,18 @@ def test_send_fetches_token_at_first_use() -> None:
     access = registry.access(REPOSITORY)
     play(
         access.send(TAGS),
-        (token_request(pull_scope()), token_response("t1")),
-        (authorized(TAGS, "Bearer t1"), Response(200)),
+        (scoped_token_request(pull_scope()), token_response("t1")),
+        (with_authorization(TAGS, "Bearer t1"), Response(200)),
     )
 
 
 def test_send_needs_no_token_for_other_host() -> None:
     """A session may be at a storage's signed URL: no token is sent there, so none is requested."""
     request = Request("DELETE", "https://storage.example/u?sig=s", body=b"")
-    play(make_session().access(REPOSITORY).send(request), (elsewhere(request), Response(204)))
+    play(make_session().access(REPOSITORY).send(request), (from_redirect(request), Response(204)))
     play(
         make_session().access(REPOSITORY).send(request, retry=False),
-        (elsewhere(request), Response(204)),
+        (from_redirect(request), Response(204)),
     )
 
 
@@ -135,7 +135,7 @@ def test_send_reuses_token_until_it_expires() -> None:
     registry = make_session()
     play(
         registry.access(REPOSITORY).send(TAGS),
-        (token_request(pull_scope()), token_response("t1")),
+        (scoped_token_request(pull_scope()), token_response("t1")),
         success("t1"),
     )
     play(registry.access(REPOSITORY).send(TAGS), success("t1"))
@@ -143,7 +143,7 @@ def test_send_reuses_token_until_it_expires() -> None:
 
 def success(token: str) -> tuple[Request, Response]:
     """Return the step of a request with a valid token."""
-    return authorized(TAGS, f"Bearer {token}"), Response(200)
+    return with_authorization(TAGS, f"Bearer {token}"), Response(200)
 
 
 def test_send_reuses_token_of_wider_scope() -> None:
@@ -151,7 +151,7 @@ def test_send_reuses_token_of_wider_scope() -> None:
     registry = make_session()
     play(
         registry.access(REPOSITORY, "pull,push").send(TAGS),
-        (token_request(PUSH), token_response("t1")),
+        (scoped_token_request(PUSH), token_response("t1")),
         success("t1"),
     )
     play(registry.access(REPOSITORY, "pull").send(TAGS), success("t1"))
@@ -174,12 +174,12 @@ def test_send_fetches_token_for_other_scope(
     registry = make_session()
     play(
         registry.access(REPOSITORY).send(TAGS),
-        (token_request(pull_scope()), token_response("t1")),
+        (scoped_token_request(pull_scope()), token_response("t1")),
         success("t1"),
     )
     play(
         registry.access(repository, actions).send(TAGS),
-        (token_request(scope), token_response("t2")),
+        (scoped_token_request(scope), token_response("t2")),
         success("t2"),
     )
     # And the first one is still there.
@@ -192,7 +192,7 @@ def test_access_covers_several_repositories() -> None:
     access = registry.access(REPOSITORY, "pull,push", OTHER, THIRD)
     play(
         access.send(TAGS),
-        (token_request(PUSH, pull_scope(THIRD), pull_scope(OTHER)), token_response("t1")),
+        (scoped_token_request(PUSH, pull_scope(THIRD), pull_scope(OTHER)), token_response("t1")),
         success("t1"),
     )
     # In another order it is the same token; and it does for each part.
@@ -211,8 +211,8 @@ def test_catalog_access_has_its_own_scope() -> None:
     request = Request("GET", access.url("_catalog"))
     assert request.url == f"{HOME}/v2/_catalog"
     steps = (
-        (token_request("registry:catalog:*"), token_response("t1")),
-        (authorized(request, "Bearer t1"), Response(200)),
+        (scoped_token_request("registry:catalog:*"), token_response("t1")),
+        (with_authorization(request, "Bearer t1"), Response(200)),
     )
     play(access.send(request), *steps)
 
@@ -253,13 +253,15 @@ def test_send_renews_token_before_it_expires(more: dict[str, object], until: flo
     access = registry.access(REPOSITORY)
     play(
         access.send(TAGS),
-        (token_request(pull_scope()), token_response("t1", **more)),
+        (scoped_token_request(pull_scope()), token_response("t1", **more)),
         success("t1"),
     )
     clock.now = 1000.0 + until - 0.01
     play(access.send(TAGS), success("t1"))
     clock.now = 1000.0 + until
-    play(access.send(TAGS), (token_request(pull_scope()), token_response("t2")), success("t2"))
+    play(
+        access.send(TAGS), (scoped_token_request(pull_scope()), token_response("t2")), success("t2")
+    )
 
 
 def test_token_expires_relative_to_request() -> None:
@@ -267,14 +269,14 @@ def test_token_expires_relative_to_request() -> None:
     clock = Clock()
     registry = make_session(clock=clock)
     flow = registry.access(REPOSITORY).send(TAGS)
-    assert next(flow) == token_request(pull_scope())
+    assert next(flow) == scoped_token_request(pull_scope())
     clock.now += 45.0
-    assert flow.send(token_response("t1")) == authorized(TAGS, "Bearer t1")
+    assert flow.send(token_response("t1")) == with_authorization(TAGS, "Bearer t1")
     flow.close()
     clock.now += 5.0
     play(
         registry.access(REPOSITORY).send(TAGS),
-        (token_request(pull_scope()), token_response("t2")),
+        (scoped_token_request(pull_scope()), token_response("t2")),
         success("t2"),
     )
 
@@ -284,12 +286,18 @@ def test_token_lives_until_401_without_clock() -> None:
     access = RegistrySession(HOME, retry=ONCE).access(REPOSITORY)
     for_short = token_response("t1", expires_in=1e-300)
     play(
-        access.send(TAGS), (TAGS, REFUSED), (token_request(pull_scope()), for_short), success("t1")
+        access.send(TAGS),
+        (TAGS, REFUSED),
+        (scoped_token_request(pull_scope()), for_short),
+        success("t1"),
     )
     play(access.send(TAGS), success("t1"))
-    dead = authorized(TAGS, "Bearer t1"), REFUSED
+    dead = with_authorization(TAGS, "Bearer t1"), REFUSED
     play(
-        access.send(TAGS), dead, (token_request(pull_scope()), token_response("t2")), success("t2")
+        access.send(TAGS),
+        dead,
+        (scoped_token_request(pull_scope()), token_response("t2")),
+        success("t2"),
     )
 
 
@@ -309,10 +317,19 @@ def test_handle_challenge_discards_refused_token() -> None:
     """A 401 concerns this token, not those of other repositories."""
     registry = make_session()
     app, base = registry.access(REPOSITORY), registry.access(OTHER)
-    play(app.send(TAGS), (token_request(pull_scope()), token_response("t1")), success("t1"))
-    play(base.send(TAGS), (token_request(pull_scope(OTHER)), token_response("t2")), success("t2"))
-    dead = authorized(TAGS, "Bearer t1"), REFUSED
-    play(app.send(TAGS), dead, (token_request(pull_scope()), token_response("t3")), success("t3"))
+    play(app.send(TAGS), (scoped_token_request(pull_scope()), token_response("t1")), success("t1"))
+    play(
+        base.send(TAGS),
+        (scoped_token_request(pull_scope(OTHER)), token_response("t2")),
+        success("t2"),
+    )
+    dead = with_authorization(TAGS, "Bearer t1"), REFUSED
+    play(
+        app.send(TAGS),
+        dead,
+        (scoped_token_request(pull_scope()), token_response("t3")),
+        success("t3"),
+    )
     play(base.send(TAGS), success("t2"))
 
 
@@ -321,16 +338,19 @@ def test_handle_challenge_discards_wider_token() -> None:
     registry = make_session()
     play(
         registry.access(REPOSITORY, "pull,push").send(TAGS),
-        (token_request(PUSH), token_response("t1")),
+        (scoped_token_request(PUSH), token_response("t1")),
         success("t1"),
     )
-    dead = authorized(TAGS, "Bearer t1"), REFUSED
+    dead = with_authorization(TAGS, "Bearer t1"), REFUSED
     access = registry.access(REPOSITORY)
     play(
-        access.send(TAGS), dead, (token_request(pull_scope()), token_response("t2")), success("t2")
+        access.send(TAGS),
+        dead,
+        (scoped_token_request(pull_scope()), token_response("t2")),
+        success("t2"),
     )
     access = registry.access(REPOSITORY, "pull,push")
-    play(access.send(TAGS), (token_request(PUSH), token_response("t3")), success("t3"))
+    play(access.send(TAGS), (scoped_token_request(PUSH), token_response("t3")), success("t3"))
 
 
 def test_handle_challenge_discards_covering_tokens() -> None:
@@ -340,15 +360,24 @@ def test_handle_challenge_discards_covering_tokens() -> None:
     """
     registry = make_session()
     other = registry.access(OTHER)
-    play(other.send(TAGS), (token_request(pull_scope(OTHER)), token_response("t0")), success("t0"))
-    narrow, wide = registry.access(REPOSITORY), registry.access(REPOSITORY, "pull,push")
-    play(narrow.send(TAGS), (token_request(pull_scope()), token_response("t1")), success("t1"))
-    play(wide.send(TAGS), (token_request(PUSH), token_response("t2")), success("t2"))
-    dead = authorized(TAGS, "Bearer t1"), REFUSED
     play(
-        narrow.send(TAGS), dead, (token_request(pull_scope()), token_response("t3")), success("t3")
+        other.send(TAGS),
+        (scoped_token_request(pull_scope(OTHER)), token_response("t0")),
+        success("t0"),
     )
-    play(wide.send(TAGS), (token_request(PUSH), token_response("t4")), success("t4"))
+    narrow, wide = registry.access(REPOSITORY), registry.access(REPOSITORY, "pull,push")
+    play(
+        narrow.send(TAGS), (scoped_token_request(pull_scope()), token_response("t1")), success("t1")
+    )
+    play(wide.send(TAGS), (scoped_token_request(PUSH), token_response("t2")), success("t2"))
+    dead = with_authorization(TAGS, "Bearer t1"), REFUSED
+    play(
+        narrow.send(TAGS),
+        dead,
+        (scoped_token_request(pull_scope()), token_response("t3")),
+        success("t3"),
+    )
+    play(wide.send(TAGS), (scoped_token_request(PUSH), token_response("t4")), success("t4"))
     play(other.send(TAGS), success("t0"))
 
 
@@ -356,14 +385,19 @@ def test_handle_challenge_keeps_renewed_token() -> None:
     """Two requests are refused with one token: the second one uses the first one's new token."""
     registry = make_session()
     access = registry.access(REPOSITORY)
-    play(access.send(TAGS), (token_request(pull_scope()), token_response("t1")), success("t1"))
-    late = access.send(TAGS)
-    assert next(late) == authorized(TAGS, "Bearer t1")
-    dead = authorized(TAGS, "Bearer t1"), REFUSED
     play(
-        access.send(TAGS), dead, (token_request(pull_scope()), token_response("t2")), success("t2")
+        access.send(TAGS), (scoped_token_request(pull_scope()), token_response("t1")), success("t1")
     )
-    assert late.send(REFUSED) == authorized(TAGS, "Bearer t2")
+    late = access.send(TAGS)
+    assert next(late) == with_authorization(TAGS, "Bearer t1")
+    dead = with_authorization(TAGS, "Bearer t1"), REFUSED
+    play(
+        access.send(TAGS),
+        dead,
+        (scoped_token_request(pull_scope()), token_response("t2")),
+        success("t2"),
+    )
+    assert late.send(REFUSED) == with_authorization(TAGS, "Bearer t2")
     late.close()
 
 
@@ -381,7 +415,7 @@ def use(registry: RegistrySession, number: int, **more: object) -> None:
     scope = f"repository:a{number}:pull"
     play(
         access.send(TAGS),
-        (token_request(scope), token_response(f"t{number}", **more)),
+        (scoped_token_request(scope), token_response(f"t{number}", **more)),
         success(f"t{number}"),
     )
 
@@ -414,7 +448,7 @@ def test_cache_keeps_newest_tokens() -> None:
 
 def test_realm_redirect_keeps_password_at_same_origin() -> None:
     """The same scheme, host and port (RFC 6454, section 5)."""
-    first = token_request(pull_scope(), basic=USER.basic)
+    first = scoped_token_request(pull_scope(), basic=USER.basic)
     moved = Request(
         "GET", "https://auth.example/new?x", first.headers, redirected_from="auth.example"
     )
@@ -433,7 +467,7 @@ def test_realm_redirect_drops_password_at_other_origin(url: str) -> None:
     """Kept on a redirect to another origin, ports included, it is a leak (GHSA-vh4v-2xq2-g5cg)."""
     play(
         make_session(USER).access(REPOSITORY).send(TAGS),
-        (token_request(pull_scope(), basic=USER.basic), Response(307, {"location": url})),
+        (scoped_token_request(pull_scope(), basic=USER.basic), Response(307, {"location": url})),
         (Request("GET", url, redirected_from="auth.example"), token_response("t1")),
         success("t1"),
     )
@@ -444,7 +478,7 @@ def test_realm_redirect_to_registry_is_not_marked() -> None:
     url = f"{HOME}/token"
     play(
         make_session(USER).access(REPOSITORY).send(TAGS),
-        (token_request(pull_scope(), basic=USER.basic), Response(307, {"location": url})),
+        (scoped_token_request(pull_scope(), basic=USER.basic), Response(307, {"location": url})),
         (Request("GET", url), token_response("t1")),
         success("t1"),
     )
@@ -463,7 +497,7 @@ def test_realm_redirect_to_unsafe_url_raises(target: str, fault: str) -> None:
     """No redirect of a realm leaves TLS, or leads to a private address (GHSA-28r5-37g7-p6mp)."""
     response = Response(307, {"location": target})
     for credentials, request in (
-        (USER, token_request(pull_scope(), basic=USER.basic)),
+        (USER, scoped_token_request(pull_scope(), basic=USER.basic)),
         (IDENTITY, oauth2_request(pull_scope())),
     ):
         access = make_session(credentials).access(REPOSITORY)
@@ -472,7 +506,7 @@ def test_realm_redirect_to_unsafe_url_raises(target: str, fault: str) -> None:
 
 def test_realm_redirect_loop_raises() -> None:
     """A client SHOULD detect cyclical redirections (RFC 9110, section 15.4)."""
-    first = token_request(pull_scope())
+    first = scoped_token_request(pull_scope())
     moved = Request("GET", "https://auth.example/x", redirected_from="auth.example")
     response = Response(307, {"location": "/x"})
     play(
@@ -518,11 +552,12 @@ def test_authorize_uses_newest_realm() -> None:
     registry = make_session()
     access = registry.access(REPOSITORY)
     moved = Response(401, {"www-authenticate": 'Bearer realm="https://new.example/t"'})
-    request = elsewhere(Request("GET", f"https://new.example/t?{urlencode({'scope': pull_scope()})}"))
+    url = f"https://new.example/t?{urlencode({'scope': pull_scope()})}"
+    request = from_redirect(Request("GET", url))
     play(
         access.send(TAGS),
-        (token_request(pull_scope()), token_response("t1")),
-        (authorized(TAGS, "Bearer t1"), moved),
+        (scoped_token_request(pull_scope()), token_response("t1")),
+        (with_authorization(TAGS, "Bearer t1"), moved),
         (request, token_response("t2")),
         success("t2"),
     )
@@ -533,12 +568,12 @@ def test_handle_challenge_switches_from_bearer_to_basic() -> None:
     registry = make_session(USER)
     access = registry.access(REPOSITORY)
     steps = (
-        (token_request(pull_scope(), basic=USER.basic), token_response("t1")),
-        (authorized(TAGS, "Bearer t1"), Response(401, BASIC)),
-        (authorized(TAGS, USER.basic), Response(200)),
+        (scoped_token_request(pull_scope(), basic=USER.basic), token_response("t1")),
+        (with_authorization(TAGS, "Bearer t1"), Response(401, BASIC)),
+        (with_authorization(TAGS, USER.basic), Response(200)),
     )
     play(access.send(TAGS), *steps)
-    play(access.send(TAGS), (authorized(TAGS, USER.basic), Response(200)))
+    play(access.send(TAGS), (with_authorization(TAGS, USER.basic), Response(200)))
 
 
 def test_handle_challenge_switches_from_basic_to_bearer() -> None:
@@ -546,8 +581,8 @@ def test_handle_challenge_switches_from_basic_to_bearer() -> None:
     registry = play(ping("registry.example", USER, retry=ONCE), (PING, Response(401, BASIC)))
     play(
         registry.access(REPOSITORY).send(TAGS),
-        (authorized(TAGS, USER.basic), REFUSED),
-        (token_request(pull_scope(), basic=USER.basic), token_response("t1")),
+        (with_authorization(TAGS, USER.basic), REFUSED),
+        (scoped_token_request(pull_scope(), basic=USER.basic), token_response("t1")),
         success("t1"),
     )
 
@@ -556,15 +591,17 @@ def test_send_raises_on_unsupported_scheme() -> None:
     """Negotiate and other schemes are not supported: the 401 is raised."""
     other = Response(401, {"www-authenticate": "Negotiate"})
     access = make_session(USER).access(REPOSITORY)
-    token = token_request(pull_scope(), basic=USER.basic), token_response("t1")
-    play(access.send(TAGS), token, (authorized(TAGS, "Bearer t1"), other), error=Unauthorized)
+    token = scoped_token_request(pull_scope(), basic=USER.basic), token_response("t1")
+    play(
+        access.send(TAGS), token, (with_authorization(TAGS, "Bearer t1"), other), error=Unauthorized
+    )
 
 
 def test_send_does_not_repeat_refused_basic_credentials() -> None:
     """A client must not repeat what was refused (RFC 9110, section 15.5.2)."""
     registry = play(ping("registry.example", USER, retry=ONCE), (PING, Response(401, BASIC)))
     access = registry.access(REPOSITORY)
-    refused = authorized(TAGS, USER.basic), Response(401, BASIC)
+    refused = with_authorization(TAGS, USER.basic), Response(401, BASIC)
     play(access.send(TAGS), refused, error=Unauthorized)
 
 
@@ -586,7 +623,7 @@ def test_authorize_falls_back_to_password_form(status: int) -> None:
     play(
         make_session(IDENTITY).access(REPOSITORY).send(TAGS),
         (oauth2_request(pull_scope()), Response(status)),
-        (token_request(pull_scope(), basic=basic), token_response("t1")),
+        (scoped_token_request(pull_scope(), basic=basic), token_response("t1")),
         success("t1"),
     )
 
@@ -597,7 +634,7 @@ def test_authorize_prefers_password_to_identity_token() -> None:
     play(
         make_session(both).access(REPOSITORY).send(TAGS),
         (oauth2_request(pull_scope()), Response(404)),
-        (token_request(pull_scope(), basic=USER.basic), token_response("t1")),
+        (scoped_token_request(pull_scope(), basic=USER.basic), token_response("t1")),
         success("t1"),
     )
 
@@ -633,14 +670,14 @@ def test_send_uses_registry_token() -> None:
     """In docker's words, "a bearer token to be sent to a registry": no realm is called."""
     access = make_session(READY).access(REPOSITORY)
     play(access.send(TAGS), success("as-it-is"))
-    play(access.send(POST), (authorized(POST, "Bearer as-it-is"), ACCEPTED))
+    play(access.send(POST), (with_authorization(POST, "Bearer as-it-is"), ACCEPTED))
 
 
 @pytest.mark.parametrize("challenge", [BEARER, BASIC])
 def test_send_raises_if_registry_token_is_refused(challenge: dict[str, str]) -> None:
     """Neither a realm nor a second attempt could help."""
     access = make_session(READY).access(REPOSITORY)
-    refused = authorized(TAGS, "Bearer as-it-is"), Response(401, challenge)
+    refused = with_authorization(TAGS, "Bearer as-it-is"), Response(401, challenge)
     play(access.send(TAGS), refused, error=Unauthorized)
 
 
@@ -649,7 +686,7 @@ def test_send_returns_401_without_challenge() -> None:
     for credentials in (READY, USER):
         access = RegistrySession(HOME, credentials, retry=ONCE).access(REPOSITORY)
         header = "Bearer as-it-is" if credentials is READY else ""
-        request = authorized(TAGS, header) if header else TAGS
+        request = with_authorization(TAGS, header) if header else TAGS
         assert play(access.send(TAGS), (request, Response(401))).status == 401
 
 
@@ -661,9 +698,9 @@ def test_authorize_retries_after_refusal() -> None:
     registry = make_session(retry=Retry(attempts=3))
     play(
         registry.access(REPOSITORY).send(TAGS),
-        (token_request(pull_scope()), Response(429, {"retry-after": "7"})),
-        (later(token_request(pull_scope()), 7.0), Response(503)),
-        (later(token_request(pull_scope()), 1.5), token_response("t1")),
+        (scoped_token_request(pull_scope()), Response(429, {"retry-after": "7"})),
+        (with_delay(scoped_token_request(pull_scope()), 7.0), Response(503)),
+        (with_delay(scoped_token_request(pull_scope()), 1.5), token_response("t1")),
         success("t1"),
     )
 
@@ -672,7 +709,9 @@ def test_authorize_retries_without_multiplying_attempts() -> None:
     """The token server has attempts of its own: the request does not add more."""
     cut = TransportError("no route", reason="connect")
     access = make_session(retry=Retry(attempts=3)).access(REPOSITORY)
-    steps = [(later(token_request(pull_scope()), pause), cut) for pause in (0.0, 0.5, 1.5)]
+    steps = [
+        (with_delay(scoped_token_request(pull_scope()), pause), cut) for pause in (0.0, 0.5, 1.5)
+    ]
     play(access.send(TAGS), *steps, error=TransportError)
 
 
@@ -681,7 +720,9 @@ def test_authorize_repeats_oauth2_after_lost_response(answer: Answer) -> None:
     """A second token does no harm, and registries accept an identity token more than once."""
     access = make_session(IDENTITY, retry=Retry(attempts=2)).access(REPOSITORY)
     request = oauth2_request(pull_scope())
-    play(access.send(POST), (request, answer), (later(request, 0.5), answer), error=BrolgaError)
+    play(
+        access.send(POST), (request, answer), (with_delay(request, 0.5), answer), error=BrolgaError
+    )
 
 
 def test_authorize_uses_timeout_of_request() -> None:
@@ -691,7 +732,7 @@ def test_authorize_uses_timeout_of_request() -> None:
     request = Request("DELETE", f"{HOME}/v2/x", timeout=Timeout.SHORT)
     hurried = Request(
         "GET",
-        token_request(pull_scope()).url,
+        scoped_token_request(pull_scope()).url,
         timeout=Timeout.SHORT,
         redirected_from="registry.example",
     )

@@ -12,14 +12,14 @@ from tests.protocol.conversation import (
     HEAD,
     HOME,
     Answer,
-    authorized,
     collect_bytes,
     drive,
-    elsewhere,
-    later,
+    from_redirect,
     make_access,
     play,
-    token_call,
+    token_request,
+    with_authorization,
+    with_delay,
 )
 
 from brolga.errors import (
@@ -69,7 +69,9 @@ def part(start: int, *blocks: bytes | Exception) -> Response:
 
 def rest(start: int, pause: float = 0.5) -> Request:
     """Return the request for the rest from an offset on."""
-    return later(Request("GET", URL, {"Range": f"bytes={start}-"}, stream_response=True), pause)
+    return with_delay(
+        Request("GET", URL, {"Range": f"bytes={start}-"}, stream_response=True), pause
+    )
 
 
 def all_closed(*responses: Answer) -> bool:
@@ -198,7 +200,7 @@ def test_read_blob_resumes_with_range_after_cut(size: int | None, reason: str) -
 
 def test_read_blob_repeats_without_range_after_cut_before_first_byte() -> None:
     """There is nothing to leave out."""
-    assert read((GET, streamed(CUT)), (later(GET, 0.5), streamed(DATA))) == DATA
+    assert read((GET, streamed(CUT)), (with_delay(GET, 0.5), streamed(DATA))) == DATA
 
 
 @pytest.mark.parametrize(
@@ -222,9 +224,9 @@ def test_read_blob_counts_no_progress_for_skipped_bytes() -> None:
 
 def test_read_blob_bounds_attempts_without_progress() -> None:
     """A registry that sends nothing is given up."""
-    steps = (GET, streamed(CUT)), (later(GET, 0.5), streamed(b"", CUT))
+    steps = (GET, streamed(CUT)), (with_delay(GET, 0.5), streamed(b"", CUT))
     with pytest.raises(TransportError):
-        read(*steps, (later(GET, 1.5), streamed(CUT)))
+        read(*steps, (with_delay(GET, 1.5), streamed(CUT)))
 
 
 def test_read_blob_resets_count_after_progress() -> None:
@@ -240,7 +242,7 @@ def test_read_blob_bounds_total_delay() -> None:
     """A registry that sends one byte more each time does not hold us for ever."""
     access = make_access(retry=Retry(attempts=2, max_elapsed_s=0.9))
     flow = collect_bytes(read_blob(access, DIGEST, len(DATA)))
-    steps = (GET, streamed(b"0", CUT)), (later(rest(1), 0.5), part(1, b"1", CUT))
+    steps = (GET, streamed(b"0", CUT)), (with_delay(rest(1), 0.5), part(1, b"1", CUT))
     play(flow, *steps, error=TransportError)
 
 
@@ -263,7 +265,7 @@ def test_read_blob_reads_whole_blob_after_wrong_part(content_range: str) -> None
     wrong = part(4, b"456789")
     wrong = Response(206, {"content-range": content_range}, body_stream=wrong.body_stream)
     first = (GET, streamed(b"0123", CUT)), (rest(4), wrong)
-    assert read(*first, (later(GET, 1.5), streamed(b"01234", b"56789"))) == DATA
+    assert read(*first, (with_delay(GET, 1.5), streamed(b"01234", b"56789"))) == DATA
 
 
 @pytest.mark.parametrize("size", [None, 10])
@@ -271,7 +273,10 @@ def test_read_blob_reads_whole_blob_after_wrong_part(content_range: str) -> None
 def test_read_blob_reads_whole_blob_after_416(answer: Response, size: int | None) -> None:
     """416: none of the ranges can be served (RFC 9110, section 15.5.17), a proxy may say."""
     steps: list[tuple[Request, Answer]] = [(GET, streamed(b"0123", CUT)), (rest(4), answer)]
-    steps += [(later(GET, 1.5), streamed(b"0123", b"45", CUT)), (later(GET, 0.5), streamed(DATA))]
+    steps += [
+        (with_delay(GET, 1.5), streamed(b"0123", b"45", CUT)),
+        (with_delay(GET, 0.5), streamed(DATA)),
+    ]
     assert read(*steps, size=size) == DATA
 
 
@@ -279,12 +284,12 @@ def test_read_blob_verifies_skipped_bytes() -> None:
     """The bytes that were yielded must be a part of what is verified."""
     steps = (GET, streamed(b"0123", CUT)), (rest(4), Response(416))
     with pytest.raises(DigestMismatch):
-        read(*steps, (later(GET, 1.5), streamed(b"0123x56789")))
+        read(*steps, (with_delay(GET, 1.5), streamed(b"0123x56789")))
 
 
 def test_read_blob_bounds_attempts_after_416() -> None:
     """The last error says what is wrong."""
-    last = later(GET, 1.5), streamed(b"0123", CUT)
+    last = with_delay(GET, 1.5), streamed(b"0123", CUT)
     with pytest.raises(TransportError):
         read((GET, streamed(b"0123", CUT)), (rest(4), Response(416)), last)
     with pytest.raises(ProtocolViolation, match="from byte 4 on"):
@@ -302,7 +307,7 @@ def test_read_blob_resumes_after_short_part(size: int | None) -> None:
 def test_read_blob_reads_whole_blob_after_empty_part(size: int | None) -> None:
     """The same request would get the same response."""
     steps = (GET, streamed(b"0123", CUT)), (rest(4), part(4))
-    assert read(*steps, (later(GET, 1.5), streamed(DATA)), size=size) == DATA
+    assert read(*steps, (with_delay(GET, 1.5), streamed(DATA)), size=size) == DATA
 
 
 def test_read_blob_accepts_part_of_unknown_length() -> None:
@@ -326,7 +331,7 @@ def test_read_blob_raises_on_other_bytes_in_rest() -> None:
 
 @pytest.mark.parametrize("blocks", [(), (b"01",)])
 def test_read_blob_raises_if_whole_blob_is_shorter_than_known(blocks: tuple[bytes, ...]) -> None:
-    """An end that comes before what is here is no end of this blob."""
+    """The response ends before the bytes that are known."""
     with pytest.raises(DigestMismatch):
         read((GET, streamed(b"0123", CUT)), (rest(4), streamed(*blocks)))
 
@@ -375,8 +380,8 @@ def test_read_blob_renews_expired_token() -> None:
     steps = (
         (GET, streamed(b"0123", CUT)),
         (rest(4), Response(401, BEARER)),
-        (token_call(), TOKEN),
-        (authorized(rest(4, 0.0), "Bearer t1"), part(4, b"456789")),
+        (token_request(), TOKEN),
+        (with_authorization(rest(4, 0.0), "Bearer t1"), part(4, b"456789")),
     )
     assert read(*steps) == DATA
 
@@ -384,8 +389,8 @@ def test_read_blob_renews_expired_token() -> None:
 def test_read_blob_resumes_at_registry_after_redirect() -> None:
     """A storage's signed URL may have expired: the registry gives a new one."""
     away = "https://cdn.example/x?sig=1"
-    redirected = elsewhere(Request("GET", away, stream_response=True))
-    again = elsewhere(Request("GET", away, {"Range": "bytes=4-"}, stream_response=True))
+    redirected = from_redirect(Request("GET", away, stream_response=True))
+    again = from_redirect(Request("GET", away, {"Range": "bytes=4-"}, stream_response=True))
     steps = (
         (GET, Response(307, {"location": away})),
         (redirected, streamed(b"0123", CUT)),
@@ -468,7 +473,7 @@ def test_has_blob_raises_on_refusal(status: int, kind: type[BrolgaError]) -> Non
 
 def test_has_blob_follows_redirect() -> None:
     """A HEAD follows a redirect as a GET does."""
-    away = elsewhere(Request("HEAD", "https://cdn.example/x"))
+    away = from_redirect(Request("HEAD", "https://cdn.example/x"))
     redirect = Response(307, {"location": away.url})
     size = Response(200, {"content-length": "4"})
     assert play(has_blob(make_access(), BLOB), (HEAD, redirect), (away, size)) is True
@@ -505,6 +510,6 @@ def test_has_blob_ignores_media_type() -> None:
 def test_delete_blob_accepts_404_after_lost_response() -> None:
     """DELETE is idempotent (RFC 9110, 9.2.2): the second one finds nothing."""
     access = make_access(retry=PATIENT)
-    play(delete_blob(access, BLOB.digest), (DELETE, CUT), (later(DELETE, 0.5), Response(404)))
-    steps = (DELETE, Response(503)), (later(DELETE, 0.5), Response(404))
+    play(delete_blob(access, BLOB.digest), (DELETE, CUT), (with_delay(DELETE, 0.5), Response(404)))
+    steps = (DELETE, Response(503)), (with_delay(DELETE, 0.5), Response(404))
     play(delete_blob(access, BLOB.digest), *steps, error=NotFound)

@@ -8,13 +8,13 @@ import pytest
 from tests.protocol.conversation import (
     BEARER,
     HOME,
-    authorized,
     collect_names,
     drive,
-    later,
     make_access,
     play,
-    token_call,
+    token_request,
+    with_authorization,
+    with_delay,
 )
 
 from brolga.errors import (
@@ -183,8 +183,8 @@ def test_list_tags_renews_token_between_pages() -> None:
         all_tags(access),
         (FIRST, page("a", link='</x>; rel="next"')),
         (second, Response(401, BEARER)),
-        (token_call(), token),
-        (authorized(second, "Bearer t1"), page("b")),
+        (token_request(), token),
+        (with_authorization(second, "Bearer t1"), page("b")),
     )
 
 
@@ -193,7 +193,7 @@ def test_list_tags_repeats_page_after_cut() -> None:
     second, access = Request("GET", f"{HOME}/x"), make_access(retry=Retry(attempts=2))
     cut = TransportError("cut", reason="cut")
     first = FIRST, page("a", link='</x>; rel="next"')
-    again = later(second, 0.5)
+    again = with_delay(second, 0.5)
     assert play(all_tags(access), first, (second, cut), (again, page("b"))) == ["a", "b"]
     play(all_tags(access), first, (second, cut), (again, cut), error=TransportError)
 

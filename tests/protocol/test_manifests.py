@@ -7,12 +7,12 @@ from tests.protocol.conversation import (
     BEARER,
     HOME,
     Answer,
-    authorized,
-    elsewhere,
-    later,
+    from_redirect,
     make_access,
     play,
-    token_call,
+    token_request,
+    with_authorization,
+    with_delay,
 )
 
 from brolga.errors import (
@@ -171,7 +171,7 @@ def test_get_manifest_rejects_unknown_algorithm(reference: str) -> None:
     ],
 )
 def test_get_manifest_drops_parameters_of_type(content_type: str, media_type: str) -> None:
-    """Parameters of a Content-Type are no part of the media type (RFC 9110, section 8.3.1)."""
+    """A media type has no parameters (RFC 9110, section 8.3.1)."""
     stored = play(
         get_manifest(make_access(), "v1"),
         (get("v1"), Response(200, {"content-type": content_type}, RAW)),
@@ -222,7 +222,7 @@ def test_get_manifest_raises_on_refusal(status: int, kind: type[BrolgaError]) ->
 
 def test_get_manifest_follows_redirect() -> None:
     """A read follows redirects; the bytes are verified against the digest all the same."""
-    away = elsewhere(Request("GET", "https://cdn.example/m", ACCEPT))
+    away = from_redirect(Request("GET", "https://cdn.example/m", ACCEPT))
     redirect = Response(307, {"location": away.url})
     flow = get_manifest(make_access(), str(DIGEST))
     assert play(flow, (get(DIGEST), redirect), (away, Response(200, TYPE, RAW))).digest == DIGEST
@@ -473,8 +473,8 @@ def test_put_manifest_repeats_after_lost_response() -> None:
     play(
         flow,
         (request, CUT),
-        (later(request, 0.5), Response(503)),
-        (later(request, 1.5), Response(201)),
+        (with_delay(request, 0.5), Response(503)),
+        (with_delay(request, 1.5), Response(201)),
     )
 
 
@@ -482,7 +482,7 @@ def test_put_manifest_repeats_after_lost_response() -> None:
 def test_put_manifest_finds_immutable_tag_after_lost_response(status: int) -> None:
     """The first PUT succeeded, its response was lost, and the tag is immutable by now."""
     access, request = make_access(retry=Retry(attempts=2)), put("v1")
-    lost = (request, CUT), (later(request, 0.5), Response(status))
+    lost = (request, CUT), (with_delay(request, 0.5), Response(status))
     found_tag = head("v1"), Response(200, TYPE | LENGTH | named(DIGEST))
     flow = put_manifest(access, "v1", RAW, OCI_MANIFEST)
     assert play(flow, *lost, found_tag) == PutResult(DIGEST, subject_processed=False)
@@ -494,8 +494,8 @@ def test_put_manifest_finds_immutable_tag_after_lost_response(status: int) -> No
 def test_put_manifest_renews_expired_token() -> None:
     """The manifest comes last, after minutes of blobs."""
     flow = put_manifest(make_access(), "v1", RAW, OCI_MANIFEST)
-    bearer = authorized(put("v1"), "Bearer t1"), Response(201)
-    play(flow, (put("v1"), Response(401, BEARER)), (token_call(), TOKEN), bearer)
+    bearer = with_authorization(put("v1"), "Bearer t1"), Response(201)
+    play(flow, (put("v1"), Response(401, BEARER)), (token_request(), TOKEN), bearer)
 
 
 @pytest.mark.parametrize(
@@ -551,12 +551,12 @@ def test_delete_manifest_raises_on_error(status: int, kind: type[BrolgaError]) -
 def test_delete_manifest_accepts_404_after_lost_response(lost: Answer) -> None:
     """DELETE is idempotent (RFC 9110, 9.2.2): the second one finds nothing."""
     access, request = make_access(retry=Retry(attempts=2)), Request("DELETE", url("v1"))
-    play(delete_manifest(access, "v1"), (request, lost), (later(request, 0.5), Response(404)))
+    play(delete_manifest(access, "v1"), (request, lost), (with_delay(request, 0.5), Response(404)))
 
 
 @pytest.mark.parametrize("refused", [TransportError("no", reason="connect"), Response(503)])
 def test_delete_manifest_raises_on_404_after_refusal(refused: Answer) -> None:
     """A request that did not arrive, or was refused, had no effect."""
     access, request = make_access(retry=Retry(attempts=2)), Request("DELETE", url("v1"))
-    steps = (request, refused), (later(request, 0.5), Response(404))
+    steps = (request, refused), (with_delay(request, 0.5), Response(404))
     play(delete_manifest(access, "v1"), *steps, error=NotFound)

@@ -17,11 +17,11 @@ from tests.protocol.conversation import (
     REPOSITORY,
     USER,
     Step,
-    authorized,
-    elsewhere,
+    from_redirect,
     open_access,
     play,
-    token_call,
+    token_request,
+    with_authorization,
 )
 
 from brolga.errors import (
@@ -192,7 +192,7 @@ def test_ping_does_not_fall_back_if_token_server_fails(reason: str) -> None:
     play(
         open_access(REPOSITORY, USER, schemes=BOTH),
         (PING, Response(401, BEARER)),
-        (token_call(USER), failed(reason)),
+        (token_request(USER), failed(reason)),
         error=TransportError,
     )
 
@@ -206,10 +206,10 @@ def ping_and_check(credentials: Credentials | None) -> Flow[bool]:
     return (yield from check_login(registry))
 
 
-def token_request(credentials: Credentials | None = None) -> Request:
+def unscoped_token_request(credentials: Credentials | None = None) -> Request:
     """Return the request for a token without a scope."""
     headers = {"Authorization": credentials.basic} if credentials else {}
-    return elsewhere(Request("GET", f"{REALM}?service=registry.example", headers))
+    return from_redirect(Request("GET", f"{REALM}?service=registry.example", headers))
 
 
 FORM = {
@@ -218,7 +218,7 @@ FORM = {
     "refresh_token": "refresh me",
     "service": "registry.example",
 }
-EXCHANGE = elsewhere(
+EXCHANGE = from_redirect(
     Request(
         "POST",
         REALM,
@@ -228,21 +228,24 @@ EXCHANGE = elsewhere(
 )
 
 KNOWN: dict[str, tuple[Credentials | None, list[Step]]] = {
-    "basic": (USER, [(PING, Response(401, BASIC)), (authorized(PING, USER.basic), Response(200))]),
+    "basic": (
+        USER,
+        [(PING, Response(401, BASIC)), (with_authorization(PING, USER.basic), Response(200))],
+    ),
     "bearer": (
         USER,
         [
             (PING, Response(401, BEARER)),
-            (token_request(USER), TOKEN),
-            (authorized(PING, "Bearer t1"), Response(200)),
+            (unscoped_token_request(USER), TOKEN),
+            (with_authorization(PING, "Bearer t1"), Response(200)),
         ],
     ),
     "anonymous": (
         None,
         [
             (PING, Response(401, BEARER)),
-            (token_request(), TOKEN),
-            (authorized(PING, "Bearer t1"), Response(200)),
+            (unscoped_token_request(), TOKEN),
+            (with_authorization(PING, "Bearer t1"), Response(200)),
         ],
     ),
     "identity token": (
@@ -250,19 +253,22 @@ KNOWN: dict[str, tuple[Credentials | None, list[Step]]] = {
         [
             (PING, Response(401, BEARER)),
             (EXCHANGE, TOKEN),
-            (authorized(PING, "Bearer t1"), Response(200)),
+            (with_authorization(PING, "Bearer t1"), Response(200)),
         ],
     ),
     "registry token": (
         READY,
-        [(PING, Response(401, BEARER)), (authorized(PING, "Bearer as-it-is"), Response(200))],
+        [
+            (PING, Response(401, BEARER)),
+            (with_authorization(PING, "Bearer as-it-is"), Response(200)),
+        ],
     ),
     "asked later": (
         USER,
         [
             (PING, Response(200)),
             (PING, Response(401, BASIC)),
-            (authorized(PING, USER.basic), Response(200)),
+            (with_authorization(PING, USER.basic), Response(200)),
         ],
     ),
 }
@@ -286,24 +292,30 @@ def test_check_login_returns_false_without_challenge(credentials: Credentials | 
     [
         (
             USER,
-            [(PING, Response(401, BASIC)), (authorized(PING, USER.basic), Response(401, BASIC))],
+            [
+                (PING, Response(401, BASIC)),
+                (with_authorization(PING, USER.basic), Response(401, BASIC)),
+            ],
             401,
         ),
-        (USER, [(PING, Response(401, BEARER)), (token_request(USER), Response(401))], 401),
-        (USER, [(PING, Response(401, BEARER)), (token_request(USER), Response(403))], 403),
+        (USER, [(PING, Response(401, BEARER)), (unscoped_token_request(USER), Response(401))], 401),
+        (USER, [(PING, Response(401, BEARER)), (unscoped_token_request(USER), Response(403))], 403),
         (None, [(PING, Response(401, BASIC))], 401),
         (IDENTITY, [(PING, Response(401, BEARER)), (EXCHANGE, Response(401))], 401),
         (
             READY,
             [
                 (PING, Response(401, BEARER)),
-                (authorized(PING, "Bearer as-it-is"), Response(401, BEARER)),
+                (with_authorization(PING, "Bearer as-it-is"), Response(401, BEARER)),
             ],
             401,
         ),
         (
             READY,
-            [(PING, Response(401, BASIC)), (authorized(PING, "Bearer as-it-is"), Response(403))],
+            [
+                (PING, Response(401, BASIC)),
+                (with_authorization(PING, "Bearer as-it-is"), Response(403)),
+            ],
             403,
         ),
     ],
@@ -354,7 +366,7 @@ VERSION = {"docker-distribution-api-version": "registry/2.0"}
 )
 def test_ping_accepts_text_that_names_the_api(headers: dict[str, str], body: bytes) -> None:
     """Quay responds `true` as text/html to a known user (quay/quay, endpoints/v2/__init__.py)."""
-    with_credentials = authorized(PING, USER.basic), Response(200, headers, body)
+    with_credentials = with_authorization(PING, USER.basic), Response(200, headers, body)
     assert play(ping_and_check(USER), (PING, Response(401, BASIC)), with_credentials) is True
     open_to_all = (PING, Response(200, headers, body)), (PING, Response(200, headers, body))
     assert play(ping_and_check(USER), *open_to_all) is False
@@ -367,7 +379,7 @@ def test_check_login_rejects_page(version: str, kind: str, body: bytes) -> None:
     headers = {"content-type": kind, "docker-distribution-api-version": version}
     steps = (
         (PING, Response(401, BASIC)),
-        (authorized(PING, USER.basic), Response(200, headers, body)),
+        (with_authorization(PING, USER.basic), Response(200, headers, body)),
     )
     play(
         ping_and_check(USER), *steps, error=ProtocolViolation, match="not an OCI registry's answer"

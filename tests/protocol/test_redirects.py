@@ -12,13 +12,13 @@ from tests.protocol.conversation import (
     PING,
     REPOSITORY,
     USER,
-    authorized,
-    elsewhere,
+    from_redirect,
     make_access,
     open_access,
     patch,
     play,
-    token_call,
+    token_request,
+    with_authorization,
 )
 
 from brolga.errors import ProtocolViolation, Unauthorized
@@ -45,8 +45,8 @@ def authorized_access() -> Access:
 def test_follow_redirects_keeps_method_and_headers_of_read(method: str, status: int) -> None:
     """A registry may serve its blobs from elsewhere (Pulling blobs): method and headers stay."""
     request = replace(GET, method=method)
-    away = elsewhere(replace(request, url="https://cdn.example/y?sig=s"))
-    steps = (authorized(request, USER.basic), to(away.url, status)), (away, OK)
+    away = from_redirect(replace(request, url="https://cdn.example/y?sig=s"))
+    steps = (with_authorization(request, USER.basic), to(away.url, status)), (away, OK)
     assert play(authorized_access().send(request), *steps) is OK
 
 
@@ -62,7 +62,7 @@ def test_follow_redirects_keeps_method_and_headers_of_read(method: str, status: 
 def test_follow_redirects_drops_authorization_at_other_origin(url: str, named_by: str) -> None:
     """Kept on a redirect to another origin, ports included, it is a leak (GHSA-vh4v-2xq2-g5cg)."""
     away = replace(GET, url=url, redirected_from=named_by)
-    play(authorized_access().send(GET), (authorized(GET, USER.basic), to(url)), (away, OK))
+    play(authorized_access().send(GET), (with_authorization(GET, USER.basic), to(url)), (away, OK))
 
 
 @pytest.mark.parametrize(
@@ -71,15 +71,19 @@ def test_follow_redirects_drops_authorization_at_other_origin(url: str, named_by
 def test_follow_redirects_keeps_authorization_at_same_origin(target: str) -> None:
     """The same scheme, host and port are the same origin (RFC 6454, section 5)."""
     url = target if target.startswith("https") else HOME + target
-    moved = authorized(replace(GET, url=url), USER.basic)
-    play(authorized_access().send(GET), (authorized(GET, USER.basic), to(target)), (moved, OK))
+    moved = with_authorization(replace(GET, url=url), USER.basic)
+    play(
+        authorized_access().send(GET),
+        (with_authorization(GET, USER.basic), to(target)),
+        (moved, OK),
+    )
 
 
 def test_send_does_not_answer_challenge_of_other_host() -> None:
     """A 401 from elsewhere gets neither password nor token, and names no realm."""
-    away = elsewhere(replace(GET, url="https://cdn.example/y"))
+    away = from_redirect(replace(GET, url="https://cdn.example/y"))
     response = Response(401, {"www-authenticate": 'Bearer realm="https://evil.example/"'})
-    steps = (authorized(GET, USER.basic), to(away.url)), (away, response)
+    steps = (with_authorization(GET, USER.basic), to(away.url)), (away, response)
     assert play(authorized_access().send(GET), *steps) is response
 
 
@@ -90,22 +94,22 @@ def test_send_answers_401_after_redirect() -> None:
         make_access().send(GET),
         (GET, to(moved.url)),
         (moved, Response(401, BEARER)),
-        (token_call(), TOKEN),
-        (authorized(moved, "Bearer t1"), OK),
+        (token_request(), TOKEN),
+        (with_authorization(moved, "Bearer t1"), OK),
     )
 
 
 def test_send_authorizes_redirect_back_to_registry() -> None:
     """Each URL of a chain is judged by itself."""
-    away = elsewhere(replace(GET, url="https://cdn.example/y"))
-    back = authorized(replace(GET, url=f"{HOME}/z"), USER.basic)
-    steps = (authorized(GET, USER.basic), to(away.url)), (away, to(back.url)), (back, OK)
+    away = from_redirect(replace(GET, url="https://cdn.example/y"))
+    back = with_authorization(replace(GET, url=f"{HOME}/z"), USER.basic)
+    steps = (with_authorization(GET, USER.basic), to(away.url)), (away, to(back.url)), (back, OK)
     play(authorized_access().send(GET), *steps)
 
 
 def test_follow_redirects_resolves_relative_target() -> None:
     """Resolved against the URL of the request (RFC 9110, section 10.2.2)."""
-    first = elsewhere(replace(GET, url="https://cdn.example/a/b?c"))
+    first = from_redirect(replace(GET, url="https://cdn.example/a/b?c"))
     second = replace(GET, url="https://cdn.example/a/d", redirected_from="cdn.example")
     play(make_access().send(GET), (GET, to(first.url)), (first, to("d#part")), (second, OK))
 
@@ -198,7 +202,7 @@ def test_send_raises_on_401_after_authorized_redirect() -> None:
     refused = Response(401, BASIC)
     play(
         authorized_access().send(GET),
-        (authorized(GET, USER.basic), to(moved.url)),
-        (authorized(moved, USER.basic), refused),
+        (with_authorization(GET, USER.basic), to(moved.url)),
+        (with_authorization(moved, USER.basic), refused),
         error=Unauthorized,
     )

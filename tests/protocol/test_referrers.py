@@ -10,13 +10,13 @@ import pytest
 from tests.protocol.conversation import (
     BEARER,
     HOME,
-    authorized,
     drive,
-    elsewhere,
-    later,
+    from_redirect,
     make_access,
     play,
-    token_call,
+    token_request,
+    with_authorization,
+    with_delay,
 )
 
 from brolga.errors import (
@@ -148,8 +148,8 @@ def test_list_referrers_renews_token_between_pages() -> None:
     steps = (
         (API, page(A, link="/x")),
         (second, Response(401, BEARER)),
-        (token_call(), Response(200, body=b'{"token": "t1"}')),
-        (authorized(second, "Bearer t1"), page(B)),
+        (token_request(), Response(200, body=b'{"token": "t1"}')),
+        (with_authorization(second, "Bearer t1"), page(B)),
     )
     assert play(list_referrers(make_access(), SUBJECT), *steps) == (A, B)
 
@@ -178,7 +178,11 @@ def test_list_referrers_reads_tag_after_401_or_403(status: int, kind: type[Brolg
 def test_list_referrers_raises_on_401_with_challenge() -> None:
     """A 401 with a challenge asks for credentials: it says nothing about the API."""
     token, refused = Response(200, body=b'{"token": "t1"}'), Response(401, BEARER)
-    steps = (API, refused), (token_call(), token), (authorized(API, "Bearer t1"), refused)
+    steps = (
+        (API, refused),
+        (token_request(), token),
+        (with_authorization(API, "Bearer t1"), refused),
+    )
     play(list_referrers(make_access(), SUBJECT), *steps, error=Unauthorized)
 
 
@@ -229,7 +233,7 @@ def test_list_referrers_reads_tag_without_api(status: int) -> None:
 
 def test_list_referrers_reads_tag_after_redirect_to_missing_page() -> None:
     """GHCR redirects with 303 to a page that does not exist."""
-    away = elsewhere(Request("GET", "https://pages.example/x", API.headers))
+    away = from_redirect(Request("GET", "https://pages.example/x", API.headers))
     steps = (API, Response(303, {"location": away.url})), (away, ABSENT), (GET, stored(A))
     assert play(list_referrers(make_access(), SUBJECT), *steps) == (A,)
 
@@ -251,7 +255,7 @@ def test_list_referrers_ignores_subject_under_tag(algorithm: str) -> None:
         tag = Request("GET", f"{ROOT}/manifests/{referrers_tag(subject)}", ACCEPT)
         response = Response(200, {"content-type": kind}, raw)
         assert play(list_referrers(make_access(), subject), (api, ABSENT), (tag, response)) == ()
-        put, read = replace(put_call(written(C)), url=tag.url), later(tag, 0.2)
+        put, read = replace(put_call(written(C)), url=tag.url), with_delay(tag, 0.2)
         back = Response(200, body=written(C))
         play(add_referrer(make_access(), subject, C), (tag, response), (put, CREATED), (read, back))
 
@@ -418,14 +422,14 @@ def test_add_referrer_delays_with_jitter(chance: float) -> None:
     """Without jitter, concurrent clients would all write at once again."""
     raw = written(A)
     access = make_access(retry=Retry(attempts=1, jitter=lambda: chance))
-    read = later(GET, 0.2 * (0.5 + chance))
+    read = with_delay(GET, 0.2 * (0.5 + chance))
     steps = (GET, ABSENT), (put_call(raw), CREATED), (read, Response(200, body=raw))
     play(add_referrer(access, SUBJECT, A), *steps)
 
 
 def again(attempt: int) -> Request:
     """Return the request that reads the tag again after so many writes."""
-    return later(GET, min(0.2 * attempt, 1.0))
+    return with_delay(GET, min(0.2 * attempt, 1.0))
 
 
 def test_add_referrer_raises_if_tag_keeps_nothing() -> None:

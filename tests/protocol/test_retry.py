@@ -10,13 +10,13 @@ from tests.protocol.conversation import (
     BEARER,
     HOME,
     PING,
-    authorized,
-    elsewhere,
-    later,
+    from_redirect,
     make_access,
     patch,
     play,
-    token_call,
+    token_request,
+    with_authorization,
+    with_delay,
 )
 
 from brolga.errors import BrolgaError, RateLimited, RegistryError, TransportError
@@ -47,7 +47,9 @@ def call_of(method: str) -> Request:
 def test_send_repeats_any_method_after_refusal(method: str, status: int) -> None:
     """503 and 429 mean that nothing was done yet (RFC 9110, 15.6.4; RFC 6585, section 4)."""
     request = call_of(method)
-    play(retrying_access().send(request), (request, Response(status)), (later(request, 0.5), OK))
+    play(
+        retrying_access().send(request), (request, Response(status)), (with_delay(request, 0.5), OK)
+    )
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "POST"])
@@ -58,7 +60,9 @@ def test_send_repeats_idempotent_request_after_server_error(method: str, status:
     A second POST opens another session, mounts the blob again, or gives another token.
     """
     request = call_of(method)
-    play(retrying_access().send(request), (request, Response(status)), (later(request, 0.5), OK))
+    play(
+        retrying_access().send(request), (request, Response(status)), (with_delay(request, 0.5), OK)
+    )
 
 
 @pytest.mark.parametrize("status", [408, 500, 502, 504])
@@ -86,7 +90,7 @@ def test_send_repeats_idempotent_request_after_lost_response(method: str, reason
     """A client may repeat idempotent requests after a failure (RFC 9110, section 9.2.2)."""
     request = call_of(method)
     lost = TransportError("no answer", reason=reason)
-    play(retrying_access().send(request), (request, lost), (later(request, 0.5), OK))
+    play(retrying_access().send(request), (request, lost), (with_delay(request, 0.5), OK))
 
 
 @pytest.mark.parametrize("reason", ["cut", "connect", "timeout"])
@@ -144,17 +148,21 @@ def test_send_returns_last_response_after_all_attempts() -> None:
     last = Response(503)
     steps = [
         (request, Response(503)),
-        (later(request, 0.5), Response(500)),
-        (later(request, 1.5), Response(502)),
+        (with_delay(request, 0.5), Response(500)),
+        (with_delay(request, 1.5), Response(502)),
     ]
-    assert play(retrying_access(4).send(request), *steps, (later(request, 4.5), last)) is last
+    assert play(retrying_access(4).send(request), *steps, (with_delay(request, 4.5), last)) is last
 
 
 def test_send_raises_last_failure() -> None:
     """Responses and failures share their attempts."""
     request = call_of("GET")
     last = TransportError("the last one", reason="timeout")
-    steps = (request, Response(503)), (later(request, 0.5), CUT), (later(request, 1.5), last)
+    steps = (
+        (request, Response(503)),
+        (with_delay(request, 0.5), CUT),
+        (with_delay(request, 1.5), last),
+    )
     assert play(retrying_access(3).send(request), *steps, error=TransportError) is last
 
 
@@ -180,7 +188,7 @@ def test_send_waits_for_retry_after(status: int, headers: dict[str, str], pause:
     play(
         retrying_access().send(request),
         (request, Response(status, headers)),
-        (later(request, pause), OK),
+        (with_delay(request, pause), OK),
     )
 
 
@@ -202,14 +210,14 @@ def test_send_returns_refusal_with_long_retry_after(headers: dict[str, str]) -> 
 def test_send_waits_once_before_token_and_request() -> None:
     """The token and the request with it follow the delayed request at once."""
     request = call_of("POST")
-    bearer = authorized(request, "Bearer t1")
+    bearer = with_authorization(request, "Bearer t1")
     play(
         retrying_access(4).send(request),
         (request, Response(503)),
-        (later(request, 0.5), Response(401, BEARER)),
-        (token_call(), Response(200, body=b'{"token": "t1"}')),
+        (with_delay(request, 0.5), Response(401, BEARER)),
+        (token_request(), Response(200, body=b'{"token": "t1"}')),
         (bearer, Response(429)),
-        (later(bearer, 1.5), ACCEPTED),
+        (with_delay(bearer, 1.5), ACCEPTED),
     )
 
 
@@ -254,13 +262,13 @@ def test_ping_does_not_retry_failed_connection() -> None:
 def test_ping_retries_after_503() -> None:
     """It responds, so the address is right."""
     flow = ping("registry.example", retry=TWICE)
-    play(flow, (PING, Response(503)), (later(PING, 0.5), OK))
+    play(flow, (PING, Response(503)), (with_delay(PING, 0.5), OK))
 
 
 def test_ping_retries_five_times_by_default() -> None:
     """A registry's own choice is five attempts."""
     flow = ping("registry.example")
-    steps = [(later(PING, pause), Response(503)) for pause in (0.0, 0.5, 1.5, 4.5, 13.5)]
+    steps = [(with_delay(PING, pause), Response(503)) for pause in (0.0, 0.5, 1.5, 4.5, 13.5)]
     play(flow, *steps, error=RegistryError, match="503")
 
 
@@ -271,13 +279,13 @@ def test_send_repeats_redirect_from_start_after_failure() -> None:
     """A signed URL may be for one use, or for minutes: the registry gives a new one."""
     request = call_of("GET")
     first_target, second_target = (
-        elsewhere(replace(request, url=f"https://cdn.example/{n}")) for n in "12"
+        from_redirect(replace(request, url=f"https://cdn.example/{n}")) for n in "12"
     )
     play(
         retrying_access().send(request),
         (request, Response(307, {"location": first_target.url})),
         (first_target, CUT),
-        (later(request, 0.5), Response(307, {"location": second_target.url})),
+        (with_delay(request, 0.5), Response(307, {"location": second_target.url})),
         (second_target, OK),
     )
 
@@ -286,14 +294,14 @@ def test_send_repeats_redirect_from_start_after_failure() -> None:
 def test_send_repeats_redirect_from_start_after_refusal(status: int) -> None:
     """The delay is before the request to the registry, and not again before that to the storage."""
     request = call_of("GET")
-    away = elsewhere(replace(request, url="https://cdn.example/1"))
+    away = from_redirect(replace(request, url="https://cdn.example/1"))
     redirect = Response(307, {"location": away.url})
     refusal = Response(status, {"retry-after": "9"})
     play(
         retrying_access().send(request),
         (request, redirect),
         (away, refusal),
-        (later(request, 9.0), redirect),
+        (with_delay(request, 9.0), redirect),
         (away, OK),
     )
 
@@ -307,8 +315,8 @@ STALE = TransportError("cut", reason="cut", fresh=False)
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "POST"])
 def test_send_repeats_at_once_on_closed_keepalive(method: str) -> None:
     """A server may close an idle connection at any time (RFC 9112, 9.3.1): once, at once."""
-    request = later(call_of(method), 2.0)
-    now = later(request, 0.0)
+    request = with_delay(call_of(method), 2.0)
+    now = with_delay(request, 0.0)
     play(retrying_access(1).send(request), (request, STALE), (now, OK))
     play(retrying_access(1).send(request), (request, STALE), (now, STALE), error=TransportError)
 

@@ -66,7 +66,7 @@ def test_check_url_accepts_upgrade() -> None:
     assert origin(url) != origin("http://registry.example/")
 
 
-# What serves a machine's own secrets to whoever can make it ask.
+# Hosts that serve a machine's own secrets to any local client.
 LINK_LOCAL = ["169.254.169.254", "[fe80::1]", "[::ffff:a9fe:a9fe]"]
 # IPv4 addresses to a resolver, by another spelling; each could be any of them.
 ODD = [
