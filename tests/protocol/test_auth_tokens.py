@@ -406,7 +406,7 @@ def test_handle_challenge_keeps_renewed_token() -> None:
 
 def token_count(registry: RegistrySession) -> int:
     """Return how many tokens a registry has kept."""
-    return len(registry._tokens)
+    return len(registry._tokens._entries)
 
 
 def use(registry: RegistrySession, number: int, **more: object) -> None:

@@ -93,10 +93,6 @@ class TokenCache:
     def __init__(self) -> None:
         self._entries: dict[tuple[str, ...], _Entry] = {}
 
-    def __len__(self) -> int:
-        """Return the number of tokens."""
-        return len(self._entries)
-
     def get(self, scope: tuple[str, ...], now: float) -> str:
         """Return the header of a valid token that covers `scope`, or ""."""
         entry = self._entries.get(scope)
