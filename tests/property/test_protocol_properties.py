@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
-from tests.protocol.conversation import (
+from tests.protocol.driver import (
     ACCEPTED,
     BASIC,
     BEARER,

@@ -1,6 +1,6 @@
-"""The former names of `conversation`, for tests that still import them from here."""
+"""The former names of `driver`, for tests that still import them from here."""
 
-from tests.protocol.conversation import (
+from tests.protocol.driver import (
     ACCEPTED,
     BASIC,
     BEARER,
@@ -30,14 +30,14 @@ from tests.protocol.conversation import (
     play,
     put,
 )
-from tests.protocol.conversation import KnownBody as Known
-from tests.protocol.conversation import from_redirect as elsewhere
-from tests.protocol.conversation import make_access as access
-from tests.protocol.conversation import token_request as token_call
-from tests.protocol.conversation import upload_known as uploading
-from tests.protocol.conversation import with_authorization as authorized
-from tests.protocol.conversation import with_delay as later
-from tests.protocol.conversation import with_joined_body as joined
+from tests.protocol.driver import KnownBody as Known
+from tests.protocol.driver import from_redirect as elsewhere
+from tests.protocol.driver import make_access as access
+from tests.protocol.driver import token_request as token_call
+from tests.protocol.driver import upload_known as uploading
+from tests.protocol.driver import with_authorization as authorized
+from tests.protocol.driver import with_delay as later
+from tests.protocol.driver import with_joined_body as joined
 
 __all__ = [
     "ACCEPTED",

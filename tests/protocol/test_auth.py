@@ -6,7 +6,7 @@ import json
 from base64 import b64decode
 
 import pytest
-from tests.protocol.conversation import (
+from tests.protocol.driver import (
     ACCEPTED,
     BASIC,
     BEARER,

@@ -7,7 +7,7 @@ from base64 import b64encode
 from urllib.parse import urlencode
 
 import pytest
-from tests.protocol.conversation import (
+from tests.protocol.driver import (
     ACCEPTED,
     BASIC,
     BEARER,

@@ -6,7 +6,7 @@ from inspect import GEN_CLOSED, getgeneratorstate
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.protocol.conversation import (
+from tests.protocol.driver import (
     BEARER,
     BLOB,
     HEAD,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.protocol.conversation import (
+from tests.protocol.driver import (
     BEARER,
     HOME,
     collect_names,

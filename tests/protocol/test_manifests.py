@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.protocol.conversation import (
+from tests.protocol.driver import (
     BEARER,
     HOME,
     Answer,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlencode
 
 import pytest
-from tests.protocol.conversation import (
+from tests.protocol.driver import (
     ACCEPTED,
     BASIC,
     BEARER,

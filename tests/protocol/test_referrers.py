@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.protocol.conversation import (
+from tests.protocol.driver import (
     BEARER,
     HOME,
     drive,
@@ -37,7 +37,7 @@ from brolga.spec.index import Index
 from brolga.spec.mediatypes import OCI_INDEX, OCI_MANIFEST
 
 if TYPE_CHECKING:
-    from tests.protocol.conversation import Step
+    from tests.protocol.driver import Step
 
 SUBJECT = Digest.of(b"the subject")
 TAG = f"sha256-{SUBJECT.encoded}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.protocol.conversation import (
+from tests.protocol.driver import (
     ACCEPTED,
     BEARER,
     HOME,
