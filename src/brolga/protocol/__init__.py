@@ -4,7 +4,6 @@ Each is a flow (`http.Flow`): the requests of one task of the distribution-spec,
 after each response and failure. `Transport` in `brolga.transport` runs them.
 """
 
-from brolga.protocol.at_hand import upload_bytes
 from brolga.protocol.auth import Access, Credentials, RegistrySession
 from brolga.protocol.blobs import ReadFlow, delete_blob, has_blob, read_blob
 from brolga.protocol.http import Blocks, BodyError, Flow, Request, Response, Timeout
@@ -19,11 +18,19 @@ from brolga.protocol.manifests import (
     put_manifest,
 )
 from brolga.protocol.ping import check_login, ping
-from brolga.protocol.profiles import KnownRegistry, UploadStrategy, profile_of
 from brolga.protocol.referrers import add_referrer, list_referrers, remove_referrer
 from brolga.protocol.retry import Retry
-from brolga.protocol.session import UploadSession, cancel, mount_blob
-from brolga.protocol.upload import Body, upload_stream
+from brolga.protocol.upload import (
+    Body,
+    KnownRegistry,
+    UploadSession,
+    UploadStrategy,
+    cancel,
+    identify_registry,
+    mount_blob,
+    upload_bytes,
+    upload_stream,
+)
 from brolga.protocol.urls import redact
 
 __all__ = [
@@ -54,12 +61,12 @@ __all__ = [
     "get_manifest",
     "has_blob",
     "head_manifest",
+    "identify_registry",
     "list_referrers",
     "list_repositories",
     "list_tags",
     "mount_blob",
     "ping",
-    "profile_of",
     "put_manifest",
     "read_blob",
     "redact",

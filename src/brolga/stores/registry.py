@@ -103,7 +103,7 @@ class RegistryStore:
         except NotComputed:
             return self._upload(blob, watch)
         if isinstance(blob, InMemoryBlob):
-            flow = upload_bytes(self.access, blob.data, descriptor, style=self.style)
+            flow = upload_bytes(self.access, blob.data, descriptor, strategy=self.style)
             return self._kept(self.transport.run(flow))
         is_there, session = self._mount(blob, descriptor)
         if is_there or (session is None and self.transport.run(has_blob(self.access, descriptor))):
@@ -134,9 +134,9 @@ class RegistryStore:
                 self.access,
                 tape,
                 lambda: blob.descriptor,
-                known=known,
+                descriptor=known,
                 session=session,
-                style=self.style,
+                strategy=self.style,
                 retry=self.retry,
             )
             return self._kept(self.transport.run(flow))
