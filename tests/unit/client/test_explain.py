@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from tests.protocol.scripted import REPOSITORY, USER, Answer, drive
+from tests.protocol.driver import REPOSITORY, USER, Answer, drive
 
 from brolga.client.explain import explained
 from brolga.errors import TransportError
