@@ -7,12 +7,13 @@ import pytest
 
 import brolga.protocol
 
-MODULES = sorted(Path(brolga.protocol.__file__).parent.rglob("*.py"))
+ROOT = Path(brolga.protocol.__file__).parent
+MODULES = sorted(ROOT.rglob("*.py"))
 FORBIDDEN = {"asyncio", "http", "httpcore2", "os", "select", "socket", "ssl", "threading", "time"}
 ALLOWED = {"http.HTTPStatus"}  # an enum of numbers
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_module_imports_no_io(path: Path) -> None:
     """Sans-IO (sans-io.readthedocs.io): no I/O in a protocol's implementation."""
     imported: set[str] = set()
