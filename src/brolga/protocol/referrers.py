@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from brolga.protocol.auth import Access
-    from brolga.protocol.http import Flow, Response
+    from brolga.protocol.http import Flow
     from brolga.spec.descriptor import Descriptor
 
 __all__ = ["add_referrer", "list_referrers", "referrers_tag", "remove_referrer"]
@@ -68,7 +68,11 @@ def list_referrers(
     while url:
         request = Request("GET", url, {"Accept": OCI_INDEX})
         response = yield from access.send(request)
-        if is_first and _has_no_api(response):
+        # A 401 with a challenge means insufficient credentials, not that the API is missing.
+        is_challenge = (
+            response.status == HTTPStatus.UNAUTHORIZED and "www-authenticate" in response.headers
+        )
+        if is_first and response.status in _NO_API and not is_challenge:
             index, url = (yield from _get_index(access, subject)), ""
         else:
             raise_for_status(request, response, HTTPStatus.OK)
@@ -85,17 +89,6 @@ def list_referrers(
             if artifact_type in {"", referrer.artifact_type}
         ]
     return tuple(referrers)
-
-
-def _has_no_api(response: Response) -> bool:
-    """Return whether a response is that of a registry without the referrers API.
-
-    A 401 with a challenge is not: it means that the credentials are insufficient.
-    """
-    is_challenge = (
-        response.status == HTTPStatus.UNAUTHORIZED and "www-authenticate" in response.headers
-    )
-    return response.status in _NO_API and not is_challenge
 
 
 def add_referrer(access: Access, subject: Digest, referrer: Descriptor) -> Flow[None]:

@@ -11,16 +11,8 @@ import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from brolga.errors import (
-    Denied,
-    InvalidDigest,
-    NotFound,
-    ProtocolViolation,
-    RateLimited,
-    RegistryError,
-    Unauthorized,
-    one_line,
-)
+from brolga import errors
+from brolga.errors import ProtocolViolation
 from brolga.protocol.urls import check_url, redact, resolve
 from brolga.spec.digest import Digest, hasher
 
@@ -47,11 +39,11 @@ _MAX_ERRORS: Final = 3  # the cause may not be the first
 _MAX_TEXT: Final = 300  # characters of each text of a registry in a message
 _MAX_WAIT_S: Final = 3600.0
 _MAX_DATE: Final = 64  # characters
-_ERRORS: Final[dict[int, type[RegistryError]]] = {
-    HTTPStatus.UNAUTHORIZED: Unauthorized,
-    HTTPStatus.FORBIDDEN: Denied,
-    HTTPStatus.NOT_FOUND: NotFound,
-    HTTPStatus.TOO_MANY_REQUESTS: RateLimited,
+_ERRORS: Final[dict[int, type[errors.RegistryError]]] = {
+    HTTPStatus.UNAUTHORIZED: errors.Unauthorized,
+    HTTPStatus.FORBIDDEN: errors.Denied,
+    HTTPStatus.NOT_FOUND: errors.NotFound,
+    HTTPStatus.TOO_MANY_REQUESTS: errors.RateLimited,
 }
 _REQUEST_IDS: Final = ("x-request-id", "x-github-request-id", "x-amzn-requestid", "x-ms-request-id")
 
@@ -125,7 +117,7 @@ def content_digest(response: Response, expected: Digest | None = None) -> Digest
     try:
         digest = Digest.parse(response.headers.get("docker-content-digest", ""))
         hasher(digest.algorithm)
-    except InvalidDigest:
+    except errors.InvalidDigest:
         return None
     return digest if expected is None or digest.algorithm == expected.algorithm else None
 
@@ -174,14 +166,14 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
 
 
 def _raise_error(request: Request, response: Response, server: str) -> NoReturn:
-    errors = _read_errors(response.body)
-    code, _, detail = errors[0]
+    entries = _read_errors(response.body)
+    code, _, detail = entries[0]
     url = redact(request.url)
-    lines = [": ".join(filter(None, parts)) for parts in errors]
+    lines = [": ".join(filter(None, parts)) for parts in entries]
     reason = "; ".join(dict.fromkeys(filter(None, lines)))
     text = f"{server} answered {request.method} {url} with {response.status}"
     request_id = next(filter(None, map(response.headers.get, _REQUEST_IDS)), "")
-    error = _ERRORS.get(response.status, RegistryError)(
+    error = _ERRORS.get(response.status, errors.RegistryError)(
         f"{text}: {reason}" if reason else text,
         method=request.method,
         url=url,
@@ -190,8 +182,8 @@ def _raise_error(request: Request, response: Response, server: str) -> NoReturn:
         detail=detail,
         request_id=_printable(request_id),
     )
-    error.codes = tuple(code for code, _, _ in errors if code)
-    if isinstance(error, RateLimited):
+    error.codes = tuple(code for code, _, _ in entries if code)
+    if isinstance(error, errors.RateLimited):
         error.retry_after_s = retry_after_s(response.headers)
     raise error
 
@@ -211,10 +203,10 @@ def _read_errors(body: bytes) -> list[tuple[str, str, str]]:
         return [("", "", _printable(text))]
     if not isinstance(document, dict):
         return [("", "", "")]
-    errors = document.get("errors")
-    if not isinstance(errors, list) or not errors:
-        errors = [document]
-    return [_read_error(error) for error in errors[:_MAX_ERRORS]]
+    entries = document.get("errors")
+    if not isinstance(entries, list) or not entries:
+        entries = [document]
+    return [_read_error(entry) for entry in entries[:_MAX_ERRORS]]
 
 
 def _read_error(error: Any) -> tuple[str, str, str]:  # noqa: ANN401 - any JSON value
@@ -233,7 +225,7 @@ def _printable(value: Any) -> str:  # noqa: ANN401 - any JSON value
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     except RecursionError:  # a value that could be read may be too deep to be written
         text = "(deeply nested)"
-    return one_line(text[: 4 * _MAX_TEXT], _MAX_TEXT)
+    return errors.one_line(text[: 4 * _MAX_TEXT], _MAX_TEXT)
 
 
 def _parse_date(text: str) -> datetime | None:
