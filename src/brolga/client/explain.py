@@ -64,7 +64,7 @@ def explained(
     style: UploadStrategy,
 ) -> Explanation:
     """Ask a registry what it does with referrers, and put together what is known of it."""
-    profile = identify_registry(registry.host, registry.shows)
+    profile = identify_registry(registry.host, registry.ping_headers)
     return Explanation(
         repository=str(repository),
         url=registry.base,

@@ -56,7 +56,7 @@ class UploadOptions:
         wish = self.style
         if isinstance(wish, Mapping):
             wish = wish.get(repository.registry, "auto")
-        profile = identify_registry(registry.host, registry.shows)
+        profile = identify_registry(registry.host, registry.ping_headers)
         # A chunk lies in memory until it has arrived, as the window does.
         return profile.strategy.cap_chunk(self.window // uploads).override(wish)
 
