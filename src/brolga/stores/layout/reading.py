@@ -121,7 +121,7 @@ class Reading:
         are no bytes, DigestMismatch, InvalidManifest.
         """
         digest = digest_of(name) or self.resolve(name).digest
-        raw = self._files.read(self._files.blob(digest))
+        raw = self._files.read(self._files.blob_path(digest))
         if raw is None:
             raise local(CorruptBlob(f"manifest {digest} is missing in {self.path}"))
         with here(self.path):
@@ -209,7 +209,7 @@ class Reading:
 
     def _blocks(self, descriptor: Descriptor) -> Generator[bytes, None, None]:
         try:
-            file = self._files.open(self._files.blob(descriptor.digest))
+            file = self._files.open(self._files.blob_path(descriptor.digest))
         except FileNotFoundError:
             raise local(
                 CorruptBlob(f"blob {descriptor.digest} is missing in {self.path}")
@@ -234,7 +234,7 @@ class Reading:
             check(descriptor.digest, Digest.from_hasher(state), self.path)
         except DigestMismatch as error:
             # One of the right size is not written anew: nobody reads all that is there already.
-            place = self._files.blob(descriptor.digest)
+            place = self._files.blob_path(descriptor.digest)
             raise local(error, f"delete {place} and {_DAMAGED}") from None
 
 

@@ -273,9 +273,9 @@ def test_a_file_is_none(tmp_path: Path) -> None:
     """Neither read nor written over."""
     file = tmp_path / "file"
     file.write_text("mine")
-    with pytest.raises(InvalidLayout, match="it is no directory; an archive is named oci-archive"):
+    with pytest.raises(InvalidLayout, match="it is not a directory; an archive is named oci-archive"):
         Layout(file).tags()
-    with pytest.raises(InvalidLayout, match="it is no directory"), Layout(file).writing():
+    with pytest.raises(InvalidLayout, match="it is not a directory"), Layout(file).writing():
         pass
     with pytest.raises(ImageNotFound):
         Layout(file / "below").tags()
@@ -356,7 +356,7 @@ def test_a_link_in_the_place_of_the_scratch_directory_is_refused(layout: Layout)
         pass
     (layout.path / ".uploads").rmdir()
     (layout.path / ".uploads").touch()
-    with pytest.raises(InvalidLayout, match=r"\.uploads is no directory"):
+    with pytest.raises(InvalidLayout, match=r"\.uploads is not a directory"):
         push(layout, image("a"), "v1")
     (layout.path / ".uploads").unlink()
     (layout.path / ".uploads").symlink_to(layout.path.parent)
