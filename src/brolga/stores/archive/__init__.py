@@ -19,7 +19,7 @@ a tar. Must not know registries, nor how a push is ordered.
 from brolga.stores.archive.file import Archive
 from brolga.stores.archive.formats import Images
 from brolga.stores.archive.pipe import stream_archive, stream_images
-from brolga.stores.archive.section import Packing
+from brolga.stores.archive.section import CompressionOptions
 from brolga.stores.archive.sent import Known, Nowhere
 from brolga.stores.archive.writer import Writer, open_writer
 
@@ -28,7 +28,7 @@ __all__ = [
     "Images",
     "Known",
     "Nowhere",
-    "Packing",
+    "CompressionOptions",
     "Writer",
     "open_writer",
     "stream_archive",

@@ -40,17 +40,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Contents",
-    "Item",
+    "ArchiveEntry",
     "Names",
     "blob_path",
     "check_digest",
     "choose",
-    "claimed",
-    "kind_of",
-    "of_the_source",
-    "path_of",
-    "peeked",
-    "too_large",
+    "digest_from_name",
+    "detect_kind",
+    "source_errors",
+    "entry_path",
+    "peek",
+    "document_too_large",
 ]
 
 T = TypeVar("T", bound="Hashable")
@@ -72,7 +72,7 @@ _BLOB: Final = re.compile(r"blobs/([^/]+)/([^/]+)")
 
 
 @contextmanager
-def of_the_source() -> Iterator[None]:
+def source_errors() -> Iterator[None]:
     """Say of what is wrong with an archive that it is the source that fails, and no registry."""
     try:
         yield
@@ -81,8 +81,8 @@ def of_the_source() -> Iterator[None]:
         raise
 
 
-class Item(Protocol):
-    """A file of an archive; `kind` is as `kind_of` says."""
+class ArchiveEntry(Protocol):
+    """A file of an archive; `kind` is as `detect_kind` says."""
 
     @property
     def kind(self) -> str:
@@ -108,7 +108,7 @@ class Contents:
     """The files of an archive, by name."""
 
     def __init__(self) -> None:
-        self._items: dict[str, Item] = {}
+        self._items: dict[str, ArchiveEntry] = {}
         self._links: dict[str, str] = {}
         self._named = 0  # characters
 
@@ -116,7 +116,7 @@ class Contents:
         """Whether there is a file, or a link, of this name."""
         return path in self._items or path in self._links
 
-    def claim(self, path: str) -> None:
+    def reserve_name(self, path: str) -> None:
         """Take a name for one file. Raises CorruptBlob where another has it, or they are too many.
 
         Two blobs of one digest may come twice: they are the same.
@@ -129,7 +129,7 @@ class Contents:
         if self._named > _MAX_NAMES:
             raise CorruptBlob(f"the archive has more than {_MAX_NAMES} characters of names")
 
-    def add(self, path: str, item: Item) -> None:
+    def add(self, path: str, item: ArchiveEntry) -> None:
         """Keep a file."""
         self._items[path] = item
 
@@ -142,7 +142,7 @@ class Contents:
         self._named += len(target)
         self._links[path] = "" if target.startswith("..") else target
 
-    def find(self, path: str, wanted: str) -> Item:
+    def find(self, path: str, wanted: str) -> ArchiveEntry:
         """Return the file of a name, by links too. Raises InvalidManifest, which says what it is.
 
         `wanted` says of which image or document it is a part.
@@ -162,12 +162,12 @@ class Contents:
         """Return a document's bytes. Raises InvalidManifest where it is not there, or too large."""
         return self.find(path, "the archive's form").data()
 
-    def blob(self, digest: Digest, wanted: str) -> Item:
+    def blob(self, digest: Digest, wanted: str) -> ArchiveEntry:
         """Return the blob of a digest, as an OCI layout names it. Raises InvalidManifest."""
         return self.find(blob_path(digest), wanted)
 
 
-def path_of(entry: Entry) -> str:
+def entry_path(entry: Entry) -> str:
     """Return an entry's name as a path below the archive's root; "" is the root.
 
     Raises CorruptBlob for one that leads out of it.
@@ -181,7 +181,7 @@ def path_of(entry: Entry) -> str:
     return "" if path == "." else path
 
 
-def kind_of(head: bytes) -> str:
+def detect_kind(head: bytes) -> str:
     """Return what a file is by its first 512 bytes: json, tar, gzip, zstd, other.
 
     A tar may be empty: zeros.
@@ -197,7 +197,7 @@ def kind_of(head: bytes) -> str:
     return "json" if head.lstrip().startswith((b"{", b"[")) else "other"
 
 
-def peeked(data: Iterator[memoryview]) -> tuple[bytes, Iterator[memoryview]]:
+def peek(data: Iterator[memoryview]) -> tuple[bytes, Iterator[memoryview]]:
     """Return the first bytes of an entry, and all of them."""
     pieces: list[memoryview] = []
     for piece in data:
@@ -207,7 +207,7 @@ def peeked(data: Iterator[memoryview]) -> tuple[bytes, Iterator[memoryview]]:
     return b"".join(pieces)[:_HEAD_SIZE], chain(pieces, data)
 
 
-def claimed(path: str, kind: str) -> Digest | None:
+def digest_from_name(path: str, kind: str) -> Digest | None:
     """Return the digest that a file's name says its bytes have, by the form that its kind has."""
     if blob := _BLOB.fullmatch(path):
         with suppress(InvalidDigest):
@@ -297,6 +297,6 @@ def check_digest(what: str, actual: Digest, expected: Digest, how: str = "") -> 
         raise error
 
 
-def too_large(path: str, size: int) -> InvalidManifest:
+def document_too_large(path: str, size: int) -> InvalidManifest:
     """Return the error for a document that nobody reads."""
     return InvalidManifest(f"{excerpt(path)} has {size} bytes, where a document has {MAX_SIZE}")

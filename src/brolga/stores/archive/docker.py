@@ -29,8 +29,8 @@ from brolga.spec.mediatypes import (
     OCI_LAYER_ZSTD,
     OCI_MANIFEST,
 )
-from brolga.stores.archive.contents import Names, check_digest, choose, claimed
-from brolga.stores.archive.oci import Layout
+from brolga.stores.archive.contents import Names, check_digest, choose, digest_from_name
+from brolga.stores.archive.oci import ArchiveLayout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -39,14 +39,14 @@ if TYPE_CHECKING:
     from brolga.spec.descriptor import Platform
     from brolga.stores.archive.contents import Contents
 
-__all__ = ["MANIFEST", "SavedImage", "docker_image", "manifest_json", "saved_images"]
+__all__ = ["MANIFEST", "ManifestItem", "docker_image", "encode_manifest_json", "read_manifest_json"]
 
 MANIFEST: Final = "manifest.json"
 _MEMBERS: Final = frozenset({"Config", "RepoTags", "Layers"})
 
 
 @dataclass(frozen=True)
-class SavedImage:
+class ManifestItem:
     """What manifest.json says of an image: the names of its files, and its own."""
 
     config: str
@@ -56,11 +56,11 @@ class SavedImage:
     @property
     def names(self) -> Names:
         """How it can be named: by its tags, the name of its config, and its digest."""
-        digest = claimed(self.config, "json")
+        digest = digest_from_name(self.config, "json")
         return Names(self.tags, (self.config, *([str(digest)] if digest else ())))
 
     @classmethod
-    def from_dict(cls, value: object, where: str) -> SavedImage:
+    def from_dict(cls, value: object, where: str) -> ManifestItem:
         """Read an object of manifest.json. Raises InvalidManifest."""
         members = Members(value, where)
         members.reject_case_variants(_MEMBERS)
@@ -71,7 +71,7 @@ class SavedImage:
         )
 
 
-def saved_images(contents: Contents) -> dict[SavedImage, Names]:
+def read_manifest_json(contents: Contents) -> dict[ManifestItem, Names]:
     """Read manifest.json: the images, and the names that each has. Raises InvalidManifest."""
     if MANIFEST not in contents:
         raise InvalidManifest(
@@ -83,7 +83,7 @@ def saved_images(contents: Contents) -> dict[SavedImage, Names]:
         document = decode(b'{"images":%b}' % raw, len(raw) + 16)
         if document.keys() != {"images"}:
             raise wrong("$", "more than one array")
-        images = Members(document, "$").each("images", SavedImage.from_dict)
+        images = Members(document, "$").each("images", ManifestItem.from_dict)
     except InvalidManifest as error:
         raise InvalidManifest(f"manifest.json: {error}") from error
     return {image: image.names for image in images}
@@ -96,10 +96,10 @@ def docker_image(contents: Contents, name: str, platform: Platform | None = None
     there, and DigestMismatch where something is not what it is named.
     """
 
-    def platforms(saved: SavedImage) -> tuple[Platform, ...]:
+    def platforms(saved: ManifestItem) -> tuple[Platform, ...]:
         return (ImageConfig.parse(contents.find(saved.config, MANIFEST).data()).platform,)
 
-    saved = choose(saved_images(contents), name, platforms, platform)
+    saved = choose(read_manifest_json(contents), name, platforms, platform)
     raw = contents.find(saved.config, MANIFEST).data()
     _check_config(saved.config, raw)
     original = _original(contents, Digest.of(raw))
@@ -115,10 +115,10 @@ def docker_image(contents: Contents, name: str, platform: Platform | None = None
     is_oci = any(layer.media_type == OCI_LAYER_ZSTD for layer in layers)  # Docker has no name of it
     blob = InMemoryBlob(raw, OCI_CONFIG if is_oci else DOCKER_CONFIG)
     media_type = OCI_MANIFEST if is_oci else DOCKER_MANIFEST
-    return _SavedImage(Manifest.new(blob.descriptor, (), media_type=media_type), blob, layers)
+    return _DockerImage(Manifest.new(blob.descriptor, (), media_type=media_type), blob, layers)
 
 
-def manifest_json(images: Iterable[SavedImage]) -> bytes:
+def encode_manifest_json(images: Iterable[ManifestItem]) -> bytes:
     """Write manifest.json, as Docker and crane do."""
     documents: Iterator[dict[str, object]] = (
         {"Config": image.config, "RepoTags": list(image.tags) or None, "Layers": list(image.layers)}
@@ -127,7 +127,7 @@ def manifest_json(images: Iterable[SavedImage]) -> bytes:
     return b"[" + b",".join(map(encode, documents)) + b"]"
 
 
-class _SavedImage(Image):
+class _DockerImage(Image):
     """An image whose config is told, and whose layers are described once they were read."""
 
     @property
@@ -150,7 +150,7 @@ def _original(contents: Contents, config: Digest) -> Image | None:
     if INDEX_FILE in contents:
         # Docker 25.0 wrote an index.json that is none (moby/moby#47210); it is not needed.
         with suppress(InvalidManifest):
-            return Layout(contents).manifest_of(config)
+            return ArchiveLayout(contents).manifest_of(config)
     return None
 
 
@@ -170,5 +170,5 @@ def _layers(
 
 
 def _check_config(path: str, raw: bytes) -> None:
-    if (expected := claimed(path, "json")) is not None:
+    if (expected := digest_from_name(path, "json")) is not None:
         check_digest(f"the config {excerpt(path)}", Digest.of(raw, expected.algorithm), expected)

@@ -12,19 +12,19 @@ from brolga.errors import InvalidManifest, SpoolRequired, excerpt
 from brolga.images import InMemoryBlob
 from brolga.spec.digest import Digest
 from brolga.spec.json import MAX_SIZE
-from brolga.stores.archive.contents import check_digest, too_large
-from brolga.stores.archive.section import check_diff_id, check_size, no_layer
+from brolga.stores.archive.contents import check_digest, document_too_large
+from brolga.stores.archive.section import check_diff_id, check_size, not_a_layer
 from brolga.stores.archive.sent import SentBlob
 
 if TYPE_CHECKING:
     from brolga.spec.blob import Blob, Layer
     from brolga.spec.descriptor import Descriptor
 
-__all__ = ["Kept", "Passed", "Sent"]
+__all__ = ["BufferedEntry", "IgnoredEntry", "PushedEntry"]
 
 
 @dataclass(frozen=True)
-class Kept:
+class BufferedEntry:
     """A small file of an archive, whose bytes are at hand."""
 
     path: str
@@ -44,11 +44,11 @@ class Kept:
 
     def layer(self, diff_id: Digest) -> Layer:  # noqa: ARG002 - it is none
         """Raise InvalidManifest."""
-        raise no_layer(self.path)
+        raise not_a_layer(self.path)
 
 
 @dataclass(frozen=True)
-class Sent:
+class PushedEntry:
     """A file that went into the target as `descriptor`, compressed on the way where it is a tar.
 
     `diff_id` is what it was before; None where it went as it is.
@@ -63,7 +63,7 @@ class Sent:
     def data(self) -> bytes:
         """Raise InvalidManifest: a document is small, and JSON. Raise SpoolRequired where it is so."""
         if self.kind != "json" or self.size > MAX_SIZE:
-            raise too_large(self.path, self.size)
+            raise document_too_large(self.path, self.size)
         raise SpoolRequired(
             f"{excerpt(self.path)} is a document of the image, and there was no room left for it "
             "in memory, so that it was sent on as a blob: --spool keeps such files on disk"
@@ -88,14 +88,14 @@ class Sent:
     def layer(self, diff_id: Digest) -> Layer:
         """Return it as a layer. Raises DigestMismatch where it is known to be another."""
         if self.kind not in {"tar", "gzip", "zstd"}:
-            raise no_layer(self.path)
+            raise not_a_layer(self.path)
         if self.kind == "tar":
             check_diff_id(self.diff_id or self.descriptor.digest, diff_id)
         return SentBlob(self.descriptor, diff_id)
 
 
 @dataclass(frozen=True)
-class Passed:
+class IgnoredEntry:
     """A file that is nothing an image is made of."""
 
     path: str
@@ -112,4 +112,4 @@ class Passed:
 
     def layer(self, diff_id: Digest) -> Layer:  # noqa: ARG002 - it is none
         """Raise InvalidManifest."""
-        raise no_layer(self.path)
+        raise not_a_layer(self.path)

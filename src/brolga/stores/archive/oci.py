@@ -21,7 +21,7 @@ from brolga.spec.digest import Digest
 from brolga.spec.index import Index, parse_manifest
 from brolga.spec.json import Members, decode, read_text
 from brolga.spec.mediatypes import NONDISTRIBUTABLE
-from brolga.stores.archive.contents import Names, blob_path, check_digest, choose, of_the_source
+from brolga.stores.archive.contents import Names, blob_path, check_digest, choose, source_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from brolga.spec.manifest import Manifest
     from brolga.stores.archive.contents import Contents
 
-__all__ = ["Layout", "read_document"]
+__all__ = ["ArchiveLayout", "read_document"]
 
 _FULL_NAME: Final = "io.containerd.image.name"  # Docker's and BuildKit's; ref.name is the tag then
 
 
-class Layout:
+class ArchiveLayout:
     """An image layout among the files of an archive. Raises InvalidManifest where it is none."""
 
     def __init__(self, contents: Contents) -> None:
@@ -80,7 +80,7 @@ class Layout:
 
     def load(self, descriptor: Descriptor) -> Tree:
         """Return what a descriptor names. What an image names must be there."""
-        with of_the_source():
+        with source_errors():
             document = read_document(self._contents, descriptor.digest, descriptor.media_type)
             if isinstance(document, Index):
                 return ImageIndex(document, self.load, _open=self._blob)

@@ -30,17 +30,17 @@ from brolga.spec.json import MAX_SIZE
 from brolga.spec.mediatypes import detect_compression
 from brolga.stores.archive.contents import (
     Contents,
-    claimed,
-    kind_of,
-    of_the_source,
-    path_of,
-    peeked,
-    too_large,
+    detect_kind,
+    digest_from_name,
+    document_too_large,
+    entry_path,
+    peek,
+    source_errors,
 )
 from brolga.stores.archive.docker import MANIFEST
 from brolga.stores.archive.formats import Images, check_form, whole_is_compressed
-from brolga.stores.archive.items import Kept, Passed, Sent
-from brolga.stores.archive.section import LAYER_BY_KIND, Packing, Section
+from brolga.stores.archive.items import BufferedEntry, IgnoredEntry, PushedEntry
+from brolga.stores.archive.section import LAYER_BY_KIND, CompressionOptions, FileRange
 from brolga.stream.compression import BLOCK_SIZE
 from brolga.stream.sources import open_source
 from brolga.stream.spool import spool_factory
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from brolga.images import Tree
     from brolga.spec.blob import BlockSource
     from brolga.spec.digest import Digest
-    from brolga.stores.archive.contents import Item
+    from brolga.stores.archive.contents import ArchiveEntry
     from brolga.stores.store import WriteStore
     from brolga.stream.sources import Source
     from brolga.stream.spool import Spool, SpoolChoice
@@ -99,8 +99,8 @@ def stream_archive(  # noqa: PLR0913 - what can be chosen about an archive and i
     Raises CorruptBlob for what is no whole tar, DigestMismatch for wrong bytes, InvalidManifest for
     documents that are wrong or name what is not there, SourceError, and what the target raises.
     """
-    packing = Packing(compression, level, threads)
-    return stream_images(source, target, form=form, spool=spool, packing=packing).tree(
+    packing = CompressionOptions(compression, level, threads)
+    return stream_images(source, target, form=form, spool=spool, compression=packing).tree(
         name, platform
     )
 
@@ -111,15 +111,15 @@ def stream_images(
     *,
     form: str = "",
     spool: SpoolChoice = False,
-    packing: Packing | None = None,
+    compression: CompressionOptions | None = None,
 ) -> Images:
     """Do as `stream_archive`; return all images of the archive."""
     check_form(form)
-    packing = packing or Packing()
+    compression = compression or CompressionOptions()
     room = spool_factory(spool)
     blocks = open_source(source, BLOCK_SIZE)
     with closing(blocks):
-        intake = _Intake(_Pipe(blocks), target, form, packing, room)
+        intake = _Intake(_Pipe(blocks), target, form, compression, room)
         intake.take_all()
     return Images(intake.contents, form)
 
@@ -213,7 +213,7 @@ class _Passing:
         for block in data:
             verifier.update(block)
             yield cast("bytes", block)  # nobody asks it for more than a buffer
-        with of_the_source():
+        with source_errors():
             verifier.verify()
 
 
@@ -221,7 +221,12 @@ class _Intake:
     """What becomes of each entry."""
 
     def __init__(
-        self, pipe: _Pipe, target: WriteStore, form: str, packing: Packing, spool: Spool | None
+        self,
+        pipe: _Pipe,
+        target: WriteStore,
+        form: str,
+        packing: CompressionOptions,
+        spool: Spool | None,
     ) -> None:
         self.contents = Contents()
         self._pipe = pipe
@@ -243,37 +248,37 @@ class _Intake:
 
     def _take(self, entry: Entry) -> None:
         """Take the next entry, of which something may be left unread."""
-        path = path_of(entry)
+        path = entry_path(entry)
         if entry.is_directory:
             return
         is_twice = path in self.contents
-        self.contents.claim(path)
+        self.contents.reserve_name(path)
         if entry.link:
             self.contents.link(path, entry)
         elif entry.is_file:
-            head, data = peeked(entry.data)
-            kind = kind_of(head)
-            file = _File(path, kind, entry.size, claimed(path, kind), data)
+            head, data = peek(entry.data)
+            kind = detect_kind(head)
+            file = _File(path, kind, entry.size, digest_from_name(path, kind), data)
             if is_twice and file.digest:
                 _Passing(file.descriptor, data).finish()
             else:
                 self.contents.add(path, self._item(file))
 
-    def _item(self, file: _File) -> Item:
+    def _item(self, file: _File) -> ArchiveEntry:
         if (file.kind == "json" or file.path in _DOCUMENTS) and file.size <= MAX_SIZE:
             return self._document(file)
         if file.path in _DOCUMENTS:
-            raise too_large(file.path, file.size)
+            raise document_too_large(file.path, file.size)
         if file.kind == "tar":
             return self._tar(file)
         if file.digest:
             return self._pass_on(file)
         if file.kind in {"gzip", "zstd"} and self._form != "oci":
-            layer = self._packing.as_is(_EntryBlocks(self._pipe, file.data), file.kind)
-            return Sent(file.path, file.kind, file.size, self._target.push(layer))
-        return Passed(file.path, file.kind, file.size)
+            layer = self._packing.stored_layer(_EntryBlocks(self._pipe, file.data), file.kind)
+            return PushedEntry(file.path, file.kind, file.size, self._target.push(layer))
+        return IgnoredEntry(file.path, file.kind, file.size)
 
-    def _document(self, file: _File) -> Item:
+    def _document(self, file: _File) -> ArchiveEntry:
         """Keep what may be a document; where there is no room, let it wait or go as a blob."""
         content = b"".join(file.data)
         kind = "signed" if any(sign in content for sign in _SIGNS) else "other"
@@ -282,7 +287,7 @@ class _Intake:
             self._room[kind] -= len(content)
             self._documents += 1
             _check(file.digest, content)
-            return Kept(file.path, file.kind, content)
+            return BufferedEntry(file.path, file.kind, content)
         if not file.digest:
             raise InvalidManifest(
                 f"the archive has more than {_MAX_DOCUMENTS} documents, or {_ROOM[kind]} bytes of "
@@ -291,7 +296,7 @@ class _Intake:
         again = replace(file, data=iter([memoryview(content)]))
         return self._spooled(again, self._spool) if self._spool else self._pass_on(again)
 
-    def _tar(self, file: _File) -> Item:
+    def _tar(self, file: _File) -> ArchiveEntry:
         """Let a tar be compressed on its way, or wait where nobody can say whether it should."""
         is_docker = self._form == "docker" or MANIFEST in self.contents
         is_oci = self._form == "oci" or (
@@ -300,26 +305,26 @@ class _Intake:
         if file.digest and (is_oci or self._packing.compression == "none"):
             return self._pass_on(file)
         if self._form == "oci":
-            return Passed(file.path, file.kind, file.size)
+            return IgnoredEntry(file.path, file.kind, file.size)
         if self._spool and file.path.startswith("blobs/") and not is_docker and file.digest:
             return self._spooled(file, self._spool)
         expected = file.digest if file.digest and file.digest.algorithm == "sha256" else None
-        layer = self._packing.layer(_EntryBlocks(self._pipe, file.data), expected)
+        layer = self._packing.compressed_layer(_EntryBlocks(self._pipe, file.data), expected)
         descriptor = self._target.push(layer)
-        return Sent(file.path, file.kind, file.size, descriptor, layer.diff_id)
+        return PushedEntry(file.path, file.kind, file.size, descriptor, layer.diff_id)
 
-    def _spooled(self, file: _File, spool: Spool) -> Section:
+    def _spooled(self, file: _File, spool: Spool) -> FileRange:
         start = spool.size
         with _Passing(file.descriptor, file.data).open() as stream:
             for block in stream:
                 spool.add(block)
-        return Section(file.path, file.kind, spool, start, file.size, self._packing)
+        return FileRange(file.path, file.kind, spool, start, file.size, self._packing)
 
-    def _pass_on(self, file: _File) -> Sent:
+    def _pass_on(self, file: _File) -> PushedEntry:
         passing = _Passing(file.descriptor, file.data)
         self._target.push(passing)
         passing.finish()
-        return Sent(file.path, file.kind, file.size, file.descriptor)
+        return PushedEntry(file.path, file.kind, file.size, file.descriptor)
 
 
 @dataclass(frozen=True)
@@ -342,7 +347,7 @@ class _File:
 def _check(digest: Digest | None, content: bytes) -> None:
     """Raise DigestMismatch for a file that is not what its name claims."""
     if digest:
-        with of_the_source():
+        with source_errors():
             verifier = digest.verifier()
             verifier.update(content)
             verifier.verify()

@@ -19,7 +19,12 @@ from brolga.images import BlockStream, StoredBlob
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.json import MAX_SIZE
 from brolga.spec.mediatypes import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
-from brolga.stores.archive.contents import check_digest, claimed, of_the_source, too_large
+from brolga.stores.archive.contents import (
+    check_digest,
+    digest_from_name,
+    document_too_large,
+    source_errors,
+)
 from brolga.stream.compression import BLOCK_SIZE, codec_for
 from brolga.stream.layer import StreamLayer
 
@@ -34,11 +39,11 @@ __all__ = [
     "LAYER_BY_KIND",
     "CheckedLayer",
     "OpenFile",
-    "Packing",
-    "Section",
+    "CompressionOptions",
+    "FileRange",
     "check_diff_id",
     "check_size",
-    "no_layer",
+    "not_a_layer",
 ]
 
 
@@ -46,7 +51,7 @@ __all__ = [
 LAYER_BY_KIND: Final = {"tar": OCI_LAYER, "gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD}
 
 
-class Pieces(Protocol):
+class RandomAccessFile(Protocol):
     """A file that can be read anywhere: an archive, or a spool."""
 
     def read_at(self, size: int, start: int) -> memoryview:
@@ -82,7 +87,7 @@ class OpenFile:
 
 
 @dataclass(frozen=True)
-class Packing:
+class CompressionOptions:
     """How layers are compressed on the way. Raises ValueError for a compression that is none."""
 
     compression: str = "gzip"
@@ -93,13 +98,13 @@ class Packing:
         """Check it before anything is read."""
         codec_for(self.compression, self.level)
 
-    def layer(self, source: Source, diff_id: Digest | None) -> CheckedLayer:
+    def compressed_layer(self, source: Source, diff_id: Digest | None) -> CheckedLayer:
         """Return a layer of uncompressed bytes, which must be those of `diff_id`."""
         layer = CheckedLayer(source, self.compression, self.level, threads=self.threads, tar=False)
         layer.expected = diff_id
         return layer
 
-    def as_is(self, source: Source, kind: str) -> CheckedLayer:
+    def stored_layer(self, source: Source, kind: str) -> CheckedLayer:
         """Return a layer of bytes that are compressed already, and have no name yet."""
         return CheckedLayer(source, "none", None, LAYER_BY_KIND[kind], tar=False)
 
@@ -126,28 +131,28 @@ def check_diff_id(actual: Digest, expected: Digest | None) -> None:
         check_digest("a layer", actual, expected, " uncompressed")
 
 
-def no_layer(path: str) -> InvalidManifest:
+def not_a_layer(path: str) -> InvalidManifest:
     """Return the error for a file that is named as a layer."""
     return InvalidManifest(f"the layer {excerpt(path)} is neither a tar nor one in gzip or zstd")
 
 
 @dataclass(frozen=True)
-class Section:
+class FileRange:
     """`size` bytes of a file from `start` on, which an archive has under the name `path`."""
 
     runs_user_code: ClassVar = False
 
     path: str
     kind: str
-    file: Pieces = field(repr=False)
+    file: RandomAccessFile = field(repr=False)
     start: int
     size: int
-    packing: Packing
+    compression: CompressionOptions
 
     def data(self) -> bytes:
         """Return its bytes, as of a document. Raises InvalidManifest where they are too many."""
         if self.size > MAX_SIZE:
-            raise too_large(self.path, self.size)
+            raise document_too_large(self.path, self.size)
         return bytes(self.file.read_at(self.size, self.start))
 
     def blob(self, descriptor: Descriptor) -> Blob:
@@ -157,11 +162,11 @@ class Section:
 
     def layer(self, diff_id: Digest) -> Layer:
         """Return it as a layer, compressed on the way where it is not. Raises InvalidManifest."""
-        digest = claimed(self.path, self.kind)
+        digest = digest_from_name(self.path, self.kind)
         if self.kind == "tar":
-            digest = diff_id if self.packing.compression == "none" else None
+            digest = diff_id if self.compression.compression == "none" else None
         elif self.kind not in {"gzip", "zstd"}:
-            raise no_layer(self.path)
+            raise not_a_layer(self.path)
         if digest is not None:
             return StoredBlob(
                 Descriptor(LAYER_BY_KIND[self.kind], digest, self.size),
@@ -170,8 +175,8 @@ class Section:
                 is_verified=True,
             )
         if self.kind == "tar":
-            return self.packing.layer(self, diff_id)
-        return self.packing.as_is(self, self.kind)
+            return self.compression.compressed_layer(self, diff_id)
+        return self.compression.stored_layer(self, self.kind)
 
     def verified(self, digest: Digest) -> BlockStream:
         """Open the bytes; DigestMismatch is raised at their end where they are others."""
@@ -191,14 +196,14 @@ class Section:
         while block := blocks.next_block(0):
             verifier.update(block)
             yield cast("bytes", block)  # nobody asks it for more than a buffer
-        with of_the_source():
+        with source_errors():
             verifier.verify()
 
 
 class _Blocks:
     """A section as blocks of one size."""
 
-    def __init__(self, section: Section, block_size: int) -> None:
+    def __init__(self, section: FileRange, block_size: int) -> None:
         self._file = section.file
         self._at = section.start
         self._end = section.start + section.size

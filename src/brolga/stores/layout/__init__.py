@@ -25,18 +25,25 @@ from brolga.spec.digest import Digest, hasher
 from brolga.spec.index import Index
 from brolga.spec.manifest import INDEX_TYPES, MANIFEST_TYPES
 from brolga.spec.mediatypes import NONDISTRIBUTABLE
-from brolga.stores.layout.files import check
-from brolga.stores.layout.gc import DEFAULT_AGE_S, GCResult, Sweeping, left_over, reached, unneeded
+from brolga.stores.layout.files import check_digest
+from brolga.stores.layout.gc import (
+    DEFAULT_AGE_S,
+    GCResult,
+    Reachability,
+    find_garbage,
+    stale_files,
+    walk,
+)
 from brolga.stores.layout.index import (
+    add,
+    ambiguous_name,
     candidates,
     digest_of,
-    entered,
-    forgotten,
+    image_not_found,
     names,
-    no_such,
-    several,
-    unlisted,
-    unnamed,
+    remove_manifest,
+    remove_tag,
+    remove_untagged,
 )
 from brolga.stores.layout.reading import Reading, here, local
 from brolga.stores.store import go_on
@@ -93,7 +100,7 @@ class Layout(Reading):
             state = hasher(described.digest.algorithm)
 
             def place(size: int) -> Path:
-                check(described.digest, Digest.from_hasher(state))
+                check_digest(described.digest, Digest.from_hasher(state))
                 return self._place(described, size)
 
             self._write(blob, watch, place, state.update)
@@ -122,7 +129,7 @@ class Layout(Reading):
             return None
         found = candidates(index := self._index(), tag)
         if len(found) > 1:
-            raise several(self.path, tag, index, found)
+            raise ambiguous_name(self.path, tag, index, found)
         return found[0].digest if found else None
 
     def push_manifest(self, document: Manifest | Index, name: str) -> None:
@@ -139,10 +146,10 @@ class Layout(Reading):
             tag = "" if digest_of(name) else name
             if not tag and all(one.digest != document.digest for one in index.manifests):
                 self._listed.add(document.digest)
-            changed = entered(index, document.descriptor, tag)
+            changed = add(index, document.descriptor, tag)
             if isinstance(document, Index):
                 below = {child.digest for child in document.manifests} & self._listed
-                changed = unlisted(changed, below)
+                changed = remove_untagged(changed, below)
             self._save(index, changed)
 
     def tag(self, name: str, tag: str) -> Descriptor:
@@ -151,7 +158,7 @@ class Layout(Reading):
         with self._files.writing(), self._files.locked():
             found = self.resolve(name)
             index = self._index()
-            self._save(index, entered(index, found, tag))
+            self._save(index, add(index, found, tag))
             return found
 
     def untag(self, tag: str) -> None:
@@ -160,8 +167,8 @@ class Layout(Reading):
         with self._files.writing(), self._files.locked():
             index = self._index()
             if tag not in names(index):
-                raise no_such(self.path, tag, index)
-            self._save(index, unnamed(index, tag))
+                raise image_not_found(self.path, tag, index)
+            self._save(index, remove_tag(index, tag))
 
     def delete(self, digest: Digest) -> None:
         """Forget an image and its names; `gc` deletes its bytes. Raises ImageNotFound."""
@@ -169,8 +176,8 @@ class Layout(Reading):
         with self._files.writing(), self._files.locked():
             index = self._index()
             if all(entry.digest != digest for entry in index.manifests):
-                raise no_such(self.path, str(digest), index)
-            self._save(index, forgotten(index, digest))
+                raise image_not_found(self.path, str(digest), index)
+            self._save(index, remove_manifest(index, digest))
 
     def gc(
         self,
@@ -195,9 +202,11 @@ class Layout(Reading):
         self._files.require()
         with self._files.sweeping(waiting), self._files.locked(), here(self.path):
             before = self._index()
-            sweeping = Sweeping(self._files)
-            after = sweeping.rooted(before) if untagged else before
-            doomed, young = unneeded(self._files, sweeping.needed(after), older_than_s)
+            sweeping = Reachability(self._files)
+            after = sweeping.reachable_roots(before) if untagged else before
+            doomed, young = find_garbage(
+                self._files, sweeping.reachable_digests(after), older_than_s
+            )
             if not dry_run:
                 self._save(before, after)
                 doomed = {
@@ -207,7 +216,7 @@ class Layout(Reading):
                 }
             left = [
                 one
-                for one in left_over(self._files, older_than_s)
+                for one in stale_files(self._files, older_than_s)
                 if self._files.delete_unlocked(one, dry_run=dry_run)
             ]
             unread = tuple(f"{digest}: {why}" for digest, why in sweeping.unread.items())
@@ -250,7 +259,7 @@ class Layout(Reading):
             is_root = descriptor.media_type in MANIFEST_TYPES | INDEX_TYPES
             return _parts(self.fetch_manifest(str(descriptor.digest))) if is_root else ()
 
-        missing = (one.digest for one in reached(wanted, below) if not self._has(one))
+        missing = (one.digest for one in walk(wanted, below) if not self._has(one))
         return next(missing, None)
 
     def _is_listed(self, digest: Digest) -> bool:
@@ -263,7 +272,7 @@ class Layout(Reading):
             return document.manifests if isinstance(document, Index) else ()
 
         # The index's own entries come first: what is there is found without reading one.
-        return any(one.digest == digest for one in reached(self._index().manifests, below))
+        return any(one.digest == digest for one in walk(self._index().manifests, below))
 
 
 def _parts(document: Manifest | Index) -> Iterator[Descriptor]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from brolga.spec.blob import Block
     from brolga.spec.digest import Digest
 
-__all__ = ["Files", "check"]
+__all__ = ["Files", "check_digest"]
 
 _MAX_MARKER_SIZE: Final = 4096  # bytes
 _OWN_NAMES: Final = frozenset(
@@ -286,7 +286,7 @@ def _has_layouts(path: Path) -> bool:
     return bool(inside) and all(map(_has_layouts, inside))
 
 
-def check(expected: Digest, actual: Digest, where: Path | None = None) -> None:
+def check_digest(expected: Digest, actual: Digest, where: Path | None = None) -> None:
     """Raise DigestMismatch if the digests differ; `where` is the layout that has the bytes."""
     if actual != expected:
         place = f" in {where}" if where else ""

@@ -24,7 +24,7 @@ from brolga.errors import InvalidDigest, InvalidManifest
 from brolga.spec.digest import Digest
 from brolga.spec.json import MAX_SIZE, decode
 from brolga.spec.manifest import INDEX_TYPES, MANIFEST_TYPES
-from brolga.stores.layout.files import check
+from brolga.stores.layout.files import check_digest
 from brolga.stores.layout.index import name_of
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from brolga.stores.layout.files import Files
     from brolga.stores.layout.index import LayoutIndex
 
-__all__ = ["DEFAULT_AGE_S", "GCResult", "Sweeping", "left_over", "reached", "unneeded"]
+__all__ = ["DEFAULT_AGE_S", "GCResult", "Reachability", "stale_files", "walk", "find_garbage"]
 
 DEFAULT_AGE_S: Final = 3600.0
 # The registry keeps a session for a day since it was written, if nobody says otherwise.
@@ -65,14 +65,14 @@ class GCResult:
     unread: tuple[str, ...] = ()
 
 
-class Sweeping:
+class Reachability:
     """What a layout needs, and what of it could not be read (`unread`, by digest)."""
 
     def __init__(self, files: Files) -> None:
         self.unread: dict[Digest, str] = {}
         self._files = files
 
-    def rooted(self, index: LayoutIndex) -> LayoutIndex:
+    def reachable_roots(self, index: LayoutIndex) -> LayoutIndex:
         """Return the index without images that have no name, but for those that refer to one.
 
         Raises as `needed`.
@@ -87,20 +87,20 @@ class Sweeping:
         known = set[tuple[Digest, str]]()
         while roots:
             entry = roots.popleft()
-            for digest, _ in reached([(entry.digest, entry.media_type)], self._referred, known):
+            for digest, _ in walk([(entry.digest, entry.media_type)], self._referred, known):
                 more = waiting.pop(digest, set()) - kept
                 kept |= more
                 roots.extend(index.manifests[number] for number in sorted(more))
         return index.with_entries(index.manifests[number] for number in sorted(kept))
 
-    def needed(self, index: Index) -> set[Digest]:
+    def reachable_digests(self, index: Index) -> set[Digest]:
         """Return the digest of everything that can be reached from an index.
 
         Raises DigestMismatch for a manifest that is damaged, InvalidManifest for one of more than 4
         MiB.
         """
         roots = [(entry.digest, _kind(entry.media_type)) for entry in index.manifests]
-        return {digest for digest, _ in reached(roots, self._referred)}
+        return {digest for digest, _ in walk(roots, self._referred)}
 
     def _referred(self, one: tuple[Digest, str]) -> list[tuple[Digest, str]]:
         """Return what a document refers to, with the kinds that it gives."""
@@ -114,7 +114,7 @@ class Sweeping:
         if is_manifest:
             if len(raw) > MAX_SIZE:
                 raise InvalidManifest(f"{digest} has more than {MAX_SIZE} bytes, as no manifest")
-            check(digest, Digest.of(raw, digest.algorithm), self._files.path)
+            check_digest(digest, Digest.of(raw, digest.algorithm), self._files.path)
         try:
             return list(_descriptors(decode(raw)))
         except InvalidManifest as error:
@@ -134,7 +134,7 @@ class Sweeping:
         return {digest for digest, _ in _descriptors(subject)}
 
 
-def unneeded(
+def find_garbage(
     files: Files, wanted: set[Digest], older_than_s: float
 ) -> tuple[dict[Path, os.stat_result], int]:
     """Return the blobs that are not wanted as they are now, and how many more are too young."""
@@ -151,7 +151,7 @@ def unneeded(
     return old, young
 
 
-def left_over(files: Files, older_than_s: float) -> list[Path]:
+def stale_files(files: Files, older_than_s: float) -> list[Path]:
     """Return the files on their way that nobody may be writing any more.
 
     A session of the registry is a client's for a day; with `older_than_s` 0 there are no clients.
@@ -202,7 +202,7 @@ def _is_old(status: os.stat_result, older_than_s: float) -> bool:
 T = TypeVar("T", bound="Hashable")
 
 
-def reached(
+def walk(
     roots: Iterable[T], below: Callable[[T], Iterable[T]], known: set[T] | None = None
 ) -> Iterator[T]:
     """Yield the roots and all below them, each once; `below` is asked after one was taken.

@@ -34,15 +34,15 @@ __all__ = [
     "LayoutIndex",
     "candidates",
     "digest_of",
-    "entered",
-    "forgotten",
+    "add",
+    "remove_manifest",
     "full_name_of",
     "name_of",
     "names",
-    "no_such",
-    "several",
-    "unlisted",
-    "unnamed",
+    "image_not_found",
+    "ambiguous_name",
+    "remove_untagged",
+    "remove_tag",
 ]
 
 _FULL_NAME: Final = (
@@ -92,42 +92,42 @@ def names(index: Index) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, map(name_of, index.manifests))))
 
 
-def entered(index: LayoutIndex, image: Descriptor, name: str) -> LayoutIndex:
+def add(index: LayoutIndex, image: Descriptor, name: str) -> LayoutIndex:
     """Return the index with an image in it, under `name` where that is not "".
 
     Raises InvalidManifest where it grows beyond what is read of one.
     """
     entries = list(index.manifests)
     if name:
-        entries = _released(entries, name, image.digest)
+        entries = _release_tag(entries, name, image.digest)
     mine = [entry for entry in entries if entry.digest == image.digest]
     if mine and (not name or name in map(name_of, mine)):
         return index.with_entries(entries)
     for number, entry in enumerate(entries):
         if entry.digest == image.digest and not name_of(entry):
-            entries[number] = _named(entry, name)
+            entries[number] = _with_name(entry, name)
             return index.with_entries(entries)
-    return index.with_entries([*entries, _named(image, name)])
+    return index.with_entries([*entries, _with_name(image, name)])
 
 
-def unnamed(index: LayoutIndex, name: str) -> LayoutIndex:
+def remove_tag(index: LayoutIndex, name: str) -> LayoutIndex:
     """Return the index without a name; its image stays."""
-    return index.with_entries(_released(list(index.manifests), name, None))
+    return index.with_entries(_release_tag(list(index.manifests), name, None))
 
 
-def forgotten(index: LayoutIndex, digest: Digest) -> LayoutIndex:
+def remove_manifest(index: LayoutIndex, digest: Digest) -> LayoutIndex:
     """Return the index without an image and the names that it had."""
     return index.with_entries(one for one in index.manifests if one.digest != digest)
 
 
-def unlisted(index: LayoutIndex, digests: Collection[Digest]) -> LayoutIndex:
+def remove_untagged(index: LayoutIndex, digests: Collection[Digest]) -> LayoutIndex:
     """Return the index without those images of `digests` that have no name."""
     return index.with_entries(
         one for one in index.manifests if name_of(one) or one.digest not in digests
     )
 
 
-def _released(entries: list[Descriptor], name: str, but: Digest | None) -> list[Descriptor]:
+def _release_tag(entries: list[Descriptor], name: str, but: Digest | None) -> list[Descriptor]:
     """Take a name from the images that have it, but from one; none of them is lost."""
     left = Counter(entry.digest for entry in entries)
     kept: list[Descriptor] = []
@@ -137,11 +137,11 @@ def _released(entries: list[Descriptor], name: str, but: Digest | None) -> list[
         elif left[entry.digest] > 1:
             left[entry.digest] -= 1
         else:
-            kept.append(_named(entry, ""))
+            kept.append(_with_name(entry, ""))
     return kept
 
 
-def _named(entry: Descriptor, name: str) -> Descriptor:
+def _with_name(entry: Descriptor, name: str) -> Descriptor:
     annotations = {key: text for key, text in entry.annotations.items() if key != REF_NAME}
     return replace(entry, annotations={**annotations, **({REF_NAME: name} if name else {})})
 
@@ -180,7 +180,7 @@ def candidates(index: Index, name: str) -> tuple[Descriptor, ...]:
     return tuple(firsts.values())
 
 
-def several(
+def ambiguous_name(
     path: Path, name: str, index: Index, found: Sequence[Descriptor], wanted: str = ""
 ) -> ImageNotFound:
     """Return the error for a name that more than one image has, which says how to name each.
@@ -188,7 +188,7 @@ def several(
     `wanted` is the platform that was asked for.
     """
     if not name:
-        return no_such(path, name, index)
+        return image_not_found(path, name, index)
     listed = ", ".join(map(partial(_shown, index), found[:_MAX_LISTED]))
     if len(found) > _MAX_LISTED:
         listed += f" and {len(found) - _MAX_LISTED} more"
@@ -205,7 +205,7 @@ def _shown(index: Index, entry: Descriptor) -> str:
     return " ".join([f"@{number}", *map(excerpt, filter(None, known))])
 
 
-def no_such(path: Path, name: str, index: Index) -> ImageNotFound:
+def image_not_found(path: Path, name: str, index: Index) -> ImageNotFound:
     """Return the error for a name that is not there, with those that are."""
     available = names(index)
     listed = ", ".join(available[:_MAX_LISTED])

@@ -693,7 +693,7 @@ def test_files_that_an_oci_archive_does_not_name_are_passed_by() -> None:
 
 def test_a_file_that_was_passed_by_is_no_blob() -> None:
     """Whatever asks for it is told so."""
-    passed = items.Passed("blobs/sha256/x", "other", 1)
+    passed = items.IgnoredEntry("blobs/sha256/x", "other", 1)
     with pytest.raises(InvalidManifest, match="is not sha256:"):
         passed.blob(Descriptor("application/x", Digest.of(b"x"), 1))
 

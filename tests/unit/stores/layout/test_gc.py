@@ -370,7 +370,7 @@ def test_a_blob_that_is_committed_meanwhile_stays(
     old = layout.push(InMemoryBlob(b"old", OCI_LAYER))
     file = place(layout, old.digest)
     os.utime(file, (0, 0))
-    listed = sweep_module.unneeded
+    listed = sweep_module.find_garbage
 
     def committed(*arguments: Any) -> object:
         found = listed(*arguments)
@@ -378,7 +378,7 @@ def test_a_blob_that_is_committed_meanwhile_stays(
         return found
 
     with monkeypatch.context() as patched:
-        patched.setattr("brolga.stores.layout.unneeded", committed)
+        patched.setattr("brolga.stores.layout.find_garbage", committed)
         assert layout.gc() == NOTHING
     assert file.exists()
 

@@ -16,7 +16,7 @@ from brolga.spec.mediatypes import OCI_INDEX, OCI_MANIFEST
 from brolga.stores.copy import push
 from brolga.stores.layout import Layout
 from brolga.stores.layout import index as listing_module
-from brolga.stores.layout.index import LayoutIndex, entered, forgotten, unnamed
+from brolga.stores.layout.index import LayoutIndex, add, remove_manifest, remove_tag
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,7 +87,7 @@ def test_an_index_does_not_grow_beyond_what_is_read(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(listing_module.LayoutIndex, "max_size", 200)
     described = Descriptor(OCI_MANIFEST, Digest.of(b"a"), 1)
     with pytest.raises(InvalidManifest, match="at most 200 are read"):
-        entered(LayoutIndex(LayoutIndex.new(()).raw), described, "a" * 100)
+        add(LayoutIndex(LayoutIndex.new(()).raw), described, "a" * 100)
 
 
 def test_a_changed_index_is_what_its_bytes_say() -> None:
@@ -96,10 +96,10 @@ def test_a_changed_index_is_what_its_bytes_say() -> None:
     other = Descriptor(OCI_MANIFEST, Digest.of(b"b"), 1, extra={"x": 1})
     index = LayoutIndex(LayoutIndex.new([other]).raw)
     for step in (
-        entered(index, described, "v1"),
-        entered(entered(index, described, "v1"), other, "v1"),
-        unnamed(entered(index, described, "v1"), "v1"),
-        forgotten(entered(index, described, "v1"), other.digest),
+        add(index, described, "v1"),
+        add(add(index, described, "v1"), other, "v1"),
+        remove_tag(add(index, described, "v1"), "v1"),
+        remove_manifest(add(index, described, "v1"), other.digest),
     ):
         read = LayoutIndex(step.raw, OCI_INDEX)
         assert read == step
@@ -123,5 +123,5 @@ def test_one_name_many_times_costs_one_walk(monkeypatch: pytest.MonkeyPatch) -> 
     ]
     index = LayoutIndex(LayoutIndex.new(entries).raw)
     monkeypatch.setattr(Digest, "__eq__", equal)
-    assert len(unnamed(index, "same").manifests) == 300
+    assert len(remove_tag(index, "same").manifests) == 300
     assert compared < 10 * len(entries)
