@@ -36,6 +36,7 @@ __all__ = [
     "BLOBS",
     "DATABASE",
     "EMPTY_INDEX",
+    "FULL_NAME",
     "INDEX_FILE",
     "LAYOUT_FILE",
     "LAYOUT_JSON",
@@ -58,8 +59,10 @@ UPLOADS: Final = ".uploads"
 DATABASE: Final = ".index"
 # No upload session of the registry has such a name.
 TEMPORARY_PREFIX: Final = "blob."
-# The annotation that names an entry of index.json.
+# The annotations that name an entry of index.json. Docker and containerd write both: then the first
+# has the tag alone, and the second the whole name.
 REF_NAME: Final = "org.opencontainers.image.ref.name"
+FULL_NAME: Final = "io.containerd.image.name"
 
 
 class LayoutDirectory:

@@ -26,9 +26,9 @@ from brolga.stores.archive.contents import (
     peek,
     source_errors,
 )
+from brolga.stores.archive.entries import CompressionOptions, FileRange, OpenFile
 from brolga.stores.archive.formats import Images, check_form, whole_is_compressed
 from brolga.stores.archive.oci import read_document
-from brolga.stores.archive.section import CompressionOptions, FileRange, OpenFile
 from brolga.tar.entries import read_entries
 
 if TYPE_CHECKING:

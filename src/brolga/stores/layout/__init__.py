@@ -26,14 +26,7 @@ from brolga.spec.index import Index
 from brolga.spec.manifest import INDEX_TYPES, MANIFEST_TYPES
 from brolga.spec.mediatypes import NONDISTRIBUTABLE
 from brolga.stores.layout.files import check_digest
-from brolga.stores.layout.gc import (
-    DEFAULT_AGE_S,
-    GCResult,
-    Reachability,
-    find_garbage,
-    stale_files,
-    walk,
-)
+from brolga.stores.layout.gc import DEFAULT_AGE_S, GCResult, collect_garbage, walk
 from brolga.stores.layout.index import (
     add,
     ambiguous_name,
@@ -196,32 +189,20 @@ class Layout(Reading):
 
         A manifest that cannot be read is told of in `GCResult.unread`; all that it mentions stays.
 
-        Raises ImageNotFound, InvalidLayout, and DigestMismatch or InvalidManifest where a manifest is
-        damaged, or has more than 4 MiB: nobody knows what it refers to.
+        Raises ImageNotFound, InvalidLayout, and DigestMismatch or InvalidManifest where a manifest
+        is damaged, or has more than 4 MiB: nobody knows what it refers to.
         """
         self._files.require()
         with self._files.sweeping(waiting), self._files.locked(), here(self.path):
-            before = self._index()
-            sweeping = Reachability(self._files)
-            after = sweeping.reachable_roots(before) if untagged else before
-            doomed, young = find_garbage(
-                self._files, sweeping.reachable_digests(after), older_than_s
+            index = self._index()
+            return collect_garbage(
+                self._files,
+                index,
+                lambda after: self._save(index, after),
+                older_than_s=older_than_s,
+                untagged=untagged,
+                dry_run=dry_run,
             )
-            if not dry_run:
-                self._save(before, after)
-                doomed = {
-                    path: seen
-                    for path, seen in doomed.items()
-                    if self._files.delete_unchanged(path, seen)
-                }
-            left = [
-                one
-                for one in stale_files(self._files, older_than_s)
-                if self._files.delete_unlocked(one, dry_run=dry_run)
-            ]
-            unread = tuple(f"{digest}: {why}" for digest, why in sweeping.unread.items())
-            size = sum(seen.st_size for seen in doomed.values())
-            return GCResult(len(doomed), size, young, len(left), unread)
 
     # --- Inside
 

@@ -61,7 +61,7 @@ class Files:
         try:
             status = self.path.stat()
         except (FileNotFoundError, NotADirectoryError):
-            raise ImageNotFound(f"there is no image layout at {self.path}") from None
+            raise ImageNotFound(f"no image layout at {self.path}") from None
         if not stat.S_ISDIR(status.st_mode):
             raise self._invalid("it is not a directory; an archive is named oci-archive:FILE")
         marker = self.read(self._layout.marker, _MAX_MARKER_SIZE)

@@ -112,7 +112,7 @@ def test_what_is_not_there_is_not_found(brolga: Brolga, layout: str, tmp_path: P
     """Exit code 3, and what there is instead."""
     for path, line in (
         (f"{tmp_path}/none", f"there is no archive {tmp_path}/none"),
-        (f"oci:{tmp_path}/none", f"there is no image layout at {tmp_path}/none"),
+        (f"oci:{tmp_path}/none", f"no image layout at {tmp_path}/none"),
         (f"oci:{layout}:v2", f"{layout} has no image v2: it has v1"),
     ):
         outcome = brolga("push", path, "127.0.0.1:1/x")

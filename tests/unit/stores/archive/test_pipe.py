@@ -51,8 +51,9 @@ from brolga.spec.config import ImageConfig
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.manifest import Manifest
-from brolga.stores.archive import Known, items, pipe, stream_archive
+from brolga.stores.archive import Known, pipe, stream_archive
 from brolga.stores.archive import contents as contents_module
+from brolga.stores.archive.entries import IgnoredEntry
 from brolga.stores.copy import push
 
 if TYPE_CHECKING:
@@ -457,7 +458,7 @@ def test_layers_that_are_elsewhere_and_data_that_is_embedded() -> None:
     image = streamed(store, blob(raw), *oci_end(described(MANIFEST, raw)))
     assert list(store.blobs.values()) == [b"{}"]
     assert isinstance(image, Image)
-    with pytest.raises(InvalidManifest, match="where its URLs say"):
+    with pytest.raises(InvalidManifest, match="it is at its URLs"):
         image.layers[0].open()
 
 
@@ -479,12 +480,12 @@ WRONG: dict[str, tuple[list[Member], type[BrolgaError], str]] = {
     "another layer": (
         old(layer=[entry("x/layer.tar", LAYERS[1])]),
         DigestMismatch,
-        f"sha256:{sha(LAYERS[1])} uncompressed, where sha256:{sha(LAYERS[0])}",
+        f"sha256:{sha(LAYERS[1])} uncompressed, but sha256:{sha(LAYERS[0])}",
     ),
     "another layer by its name": (
         [entry(f"{sha(LAYERS[0])}.tar", LAYERS[1])],
         DigestMismatch,
-        "uncompressed, where",
+        "uncompressed, but",
     ),
     "another blob": (
         [entry(f"blobs/sha256/{sha(b'x')}", gzip.compress(b"y"))],
@@ -507,7 +508,7 @@ WRONG: dict[str, tuple[list[Member], type[BrolgaError], str]] = {
             manifest=[manifest_json((f"{sha(b'x')}.json", [], []))],
         ),
         InvalidManifest,
-        "no JSON",
+        "not JSON of bounded",
     ),
     "no layer there": (old(layer=[]), InvalidManifest, "'x/layer.tar', which is not in"),
     "no config there": (old(json=[]), InvalidManifest, "'c.json', which is not in the archive"),
@@ -542,7 +543,7 @@ WRONG: dict[str, tuple[list[Member], type[BrolgaError], str]] = {
     "a config that is a layer": (
         old(manifest=[manifest_json(("x/layer.tar", [], []))]),
         InvalidManifest,
-        "bytes, where a document has",
+        "bytes, but a document has",
     ),
     "a config that is none": (old(config=b"{}"), InvalidManifest, "rootfs"),
     "a manifest.json that is none": (
@@ -568,7 +569,7 @@ WRONG: dict[str, tuple[list[Member], type[BrolgaError], str]] = {
     "a large document": (
         old(json=[entry("c.json", b"{" + b" " * (4 << 20) + b"}")]),
         InvalidManifest,
-        "no JSON of bounded size",
+        "not JSON of bounded size",
     ),
     "a link in a circle": (
         old(layer=[symlink("x/layer.tar", "../y"), symlink("y", "x/layer.tar")]),
@@ -645,7 +646,7 @@ WRONG: dict[str, tuple[list[Member], type[BrolgaError], str]] = {
     "a manifest that is a layer": (
         [blob(LAYERS[0]), *oci_end(described(MANIFEST, LAYERS[0]))],
         InvalidManifest,
-        "bytes, where a document has",
+        "bytes, but a document has",
     ),
 }
 
@@ -679,7 +680,7 @@ def test_a_blob_of_another_size_than_its_manifest_says() -> None:
 @pytest.mark.parametrize(("form", "words"), [("docker", "manifest.json"), ("oci", "index.json")])
 def test_a_form_that_is_told_must_be_there(form: str, words: str) -> None:
     """The error says which file is missing."""
-    with pytest.raises(InvalidManifest, match=rf"(?i)no {form}.* {words} is missing"):
+    with pytest.raises(InvalidManifest, match=rf"(?i)not an? {form}.* {words} is missing"):
         streamed(Store(), entry("a", b""), form=form)
 
 
@@ -693,7 +694,7 @@ def test_files_that_an_oci_archive_does_not_name_are_passed_by() -> None:
 
 def test_a_file_that_was_passed_by_is_no_blob() -> None:
     """Whatever asks for it is told so."""
-    passed = items.IgnoredEntry("blobs/sha256/x", "other", 1)
+    passed = IgnoredEntry("blobs/sha256/x", "other", 1)
     with pytest.raises(InvalidManifest, match="is not sha256:"):
         passed.blob(Descriptor("application/x", Digest.of(b"x"), 1))
 

@@ -21,7 +21,7 @@ from brolga.spec.index import Index
 from brolga.spec.mediatypes import OCI_INDEX, OCI_LAYER
 from brolga.stores.copy import push
 from brolga.stores.layout import GCResult, Layout
-from brolga.stores.layout import gc as sweep_module
+from brolga.stores.layout import gc as gc_module
 from brolga.stores.layout.files import Files
 from brolga.stream.layer import StreamLayer
 
@@ -370,7 +370,7 @@ def test_a_blob_that_is_committed_meanwhile_stays(
     old = layout.push(InMemoryBlob(b"old", OCI_LAYER))
     file = place(layout, old.digest)
     os.utime(file, (0, 0))
-    listed = sweep_module.find_garbage
+    listed = gc_module.find_garbage
 
     def committed(*arguments: Any) -> object:
         found = listed(*arguments)
@@ -378,7 +378,7 @@ def test_a_blob_that_is_committed_meanwhile_stays(
         return found
 
     with monkeypatch.context() as patched:
-        patched.setattr("brolga.stores.layout.find_garbage", committed)
+        patched.setattr(gc_module, "find_garbage", committed)
         assert layout.gc() == NOTHING
     assert file.exists()
 
