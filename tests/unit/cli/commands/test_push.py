@@ -125,7 +125,7 @@ def test_a_directory_that_is_no_layout_is_an_error_of_this_machine(
     """Exit code 6: its content is not what it must be."""
     outcome = brolga("push", str(tmp_path), "127.0.0.1:1/x")
     assert (outcome.code, outcome.out) == (6, "")
-    assert outcome.err.startswith(f"brolga: local: {tmp_path} is no image layout that can be used")
+    assert outcome.err.startswith(f"brolga: local: {tmp_path} is not a usable image layout")
 
 
 def test_stdin_is_an_archive_and_no_password(brolga: Brolga) -> None:
