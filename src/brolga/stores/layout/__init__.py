@@ -88,7 +88,7 @@ class Layout(Reading):
                 self._write(blob, watch, lambda size: self._place(blob.descriptor, size))
                 return blob.descriptor
             if self._has(described):
-                self._files.touch(described.digest)
+                self._files.touch_blob(described.digest)
                 return described
             state = hasher(described.digest.algorithm)
 
@@ -130,11 +130,11 @@ class Layout(Reading):
 
         Raises CorruptBlob where something that it refers to is not there, and OSError.
         """
-        with self.writing(), self._files.locked():
+        with self.writing(), self._files.lock():
             if missing := self._missing(_parts(document)):
                 raise local(CorruptBlob(f"{missing} is missing in {self.path}"))
             place = self._files.blob_path(document.digest)
-            self._files.write([document.raw], lambda _: place)
+            self._files.write(place, document.raw)
             index = self._index()
             tag = "" if digest_of(name) else name
             if not tag and all(one.digest != document.digest for one in index.manifests):
@@ -148,7 +148,7 @@ class Layout(Reading):
     def tag(self, name: str, tag: str) -> Descriptor:
         """Give an image another name, in one step; return its descriptor. Raises as `resolve`."""
         self._files.require()
-        with self._files.writing(), self._files.locked():
+        with self._files.writing(), self._files.lock():
             found = self.resolve(name)
             index = self._index()
             self._save(index, add(index, found, tag))
@@ -157,7 +157,7 @@ class Layout(Reading):
     def untag(self, tag: str) -> None:
         """Take a name away; its image stays. Raises ImageNotFound."""
         self._files.require()
-        with self._files.writing(), self._files.locked():
+        with self._files.writing(), self._files.lock():
             index = self._index()
             if tag not in names(index):
                 raise image_not_found(self.path, tag, index)
@@ -166,7 +166,7 @@ class Layout(Reading):
     def delete(self, digest: Digest) -> None:
         """Forget an image and its names; `gc` deletes its bytes. Raises ImageNotFound."""
         self._files.require()
-        with self._files.writing(), self._files.locked():
+        with self._files.writing(), self._files.lock():
             index = self._index()
             if all(entry.digest != digest for entry in index.manifests):
                 raise image_not_found(self.path, str(digest), index)
@@ -193,7 +193,7 @@ class Layout(Reading):
         is damaged, or has more than 4 MiB: nobody knows what it refers to.
         """
         self._files.require()
-        with self._files.sweeping(waiting), self._files.locked(), here(self.path):
+        with self._files.sweeping(waiting), self._files.lock(), here(self.path):
             index = self._index()
             return collect_garbage(
                 self._files,
@@ -208,7 +208,7 @@ class Layout(Reading):
 
     def _save(self, before: LayoutIndex, after: LayoutIndex) -> None:
         if after.raw != before.raw:
-            self._files.write([after.raw], lambda _: self._files.index)
+            self._files.write(self._files.index, after.raw)
             self._last = after
 
     def _write(
@@ -219,7 +219,7 @@ class Layout(Reading):
         seen: Callable[[Block], None] | None = None,
     ) -> None:
         with blob.open() as stream:
-            self._files.write(_watched(stream.blocks(), watch, seen), place)
+            self._files.write_blocks(_watched(stream.blocks(), watch, seen), place)
 
     def _place(self, described: Descriptor, size: int) -> Path:
         """Return where a blob goes. Raises CorruptBlob where it has another size."""
@@ -231,7 +231,7 @@ class Layout(Reading):
         return self._files.blob_path(described.digest)
 
     def _has(self, descriptor: Descriptor) -> bool:
-        return self._files.size(descriptor.digest) == descriptor.size
+        return self._files.blob_size(descriptor.digest) == descriptor.size
 
     def _missing(self, wanted: Iterable[Descriptor]) -> Digest | None:
         """Return what is not there of these blobs, and of all below those that are manifests."""

@@ -88,7 +88,7 @@ class Reading:
         found = candidates(index, name)
         if len(found) > 1 and platform is not None:
             found = self._suited(found, platform)
-        if not found and (digest := digest_of(name)) and self._files.size(digest) is not None:
+        if not found and (digest := digest_of(name)) and self._files.blob_size(digest) is not None:
             return self.fetch_manifest(name).descriptor
         if not found:
             raise image_not_found(self.path, name, index)
@@ -143,7 +143,7 @@ class Reading:
     def blob(self, digest: Digest) -> BlobStream:
         """Open the blob of a digest. Raises ImageNotFound where there is none."""
         self._files.require()
-        size = self._files.size(digest)
+        size = self._files.blob_size(digest)
         if size is None:
             raise ImageNotFound(f"there is no blob {digest} in {self.path}")
         return self.fetch_blob(Descriptor("application/octet-stream", digest, size))
@@ -209,7 +209,7 @@ class Reading:
 
     def _blocks(self, descriptor: Descriptor) -> Generator[bytes, None, None]:
         try:
-            file = self._files.open(self._files.blob_path(descriptor.digest))
+            file = self._files.tree.open(self._files.blob_path(descriptor.digest))
         except FileNotFoundError:
             raise local(
                 CorruptBlob(f"blob {descriptor.digest} is missing in {self.path}")
