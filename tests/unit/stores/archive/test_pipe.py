@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import random
-from typing import TYPE_CHECKING
 
 import pytest
 from tests.tars import entry, link, symlink
@@ -36,9 +35,6 @@ from tests.unit.stores.archive.archives import (
 from brolga.errors import ImageNotFound, InvalidManifest
 from brolga.images import Image, ImageIndex
 from brolga.spec.digest import Digest
-
-if TYPE_CHECKING:
-    pass
 
 
 @pytest.mark.parametrize("name", DOCKER_FORMS)
