@@ -18,7 +18,7 @@ from tests.layer_readers import NoTarget, NotTold, extract_over, stack, without_
 from brolga import LayerError, StreamLayer
 from brolga.errors import CorruptBlob
 from brolga.images import InMemoryBlob
-from brolga.images.flatten import merged_tar
+from brolga.images.flatten import merge_layers
 from brolga.spec.mediatypes import OCI_LAYER
 from brolga.stream.decompression import UNLIMITED, decompress
 
@@ -69,7 +69,7 @@ def written(layer: Sequence[tuple[bytes, str, str]], number: int, spelling: str)
 
 @settings(max_examples=1000, deadline=None)
 @given(stack_of=STACKS, spelling=SPELLINGS)
-def test_merged_tar_shows_what_overlayfs_shows_and_names_where_readers_differ(
+def test_merge_layers_shows_what_overlayfs_shows_and_names_where_readers_differ(
     stack_of: list[list[tuple[bytes, str, str]]], spelling: str
 ) -> None:
     """The one layer shows what the layers show, or there is an error.
@@ -80,7 +80,7 @@ def test_merged_tar_shows_what_overlayfs_shows_and_names_where_readers_differ(
     layers = [InMemoryBlob(data, OCI_LAYER) for data in tars]
     told: list[str] = []
     try:
-        out = b"".join(merged_tar(layers, on_warning=told.append))
+        out = b"".join(merge_layers(layers, on_warning=told.append))
     except LayerError as error:
         reason = str(error)
         if any(one in reason for one in ("both a directory", "not there", "more than 40")):
@@ -98,9 +98,9 @@ def test_merged_tar_shows_what_overlayfs_shows_and_names_where_readers_differ(
     assert without_traces(stack([out])) == without_traces(wanted)
     if told:
         with pytest.raises(LayerError, match="Readers differ"):
-            list(merged_tar(layers, strict=True))
+            list(merge_layers(layers, strict=True))
     else:
-        assert b"".join(merged_tar(layers, strict=True)) == out
+        assert b"".join(merge_layers(layers, strict=True)) == out
         with suppress(NoTarget):  # of a hard link that its own layer replaces again
             assert without_traces(extract_over(tars)) == without_traces(wanted)
 

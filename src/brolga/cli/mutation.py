@@ -44,10 +44,10 @@ tag_flag = click.option(
 
 def check_clock() -> None:
     """Raise UsageError where SOURCE_DATE_EPOCH, which the result tells as its time, is none."""
-    from brolga.images import created_now
+    from brolga.images import creation_time
 
     try:
-        created_now()
+        creation_time()
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 

@@ -9,7 +9,7 @@ flatten   one layer of what all of them show
 
 from brolga.images.artifact import Artifact, StreamBlob, TitledBlob
 from brolga.images.blobs import BlockStream, InMemoryBlob, StoredBlob
-from brolga.images.image import Image, created_now
+from brolga.images.image import Image, creation_time
 from brolga.images.index import ImageIndex, Tree
 
 __all__ = [
@@ -22,5 +22,5 @@ __all__ = [
     "StreamBlob",
     "TitledBlob",
     "Tree",
-    "created_now",
+    "creation_time",
 ]

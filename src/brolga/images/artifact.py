@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from brolga.errors import LayerError
 from brolga.images.blobs import InMemoryBlob
-from brolga.images.image import Image, created_now
+from brolga.images.image import Image, creation_time
 from brolga.spec.blob import runs_user_code
 from brolga.spec.manifest import Manifest
 from brolga.spec.mediatypes import OCI_EMPTY
@@ -101,7 +101,7 @@ class Artifact(Image):
         manifest = Manifest.new(
             _EMPTY.descriptor,
             (),
-            annotations={_CREATED: created_now(), **(annotations or {})},
+            annotations={_CREATED: creation_time(), **(annotations or {})},
             subject=subject,
             artifact_type=artifact_type,
         )

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
     from brolga.spec.blob import Blob
 
-__all__ = ["LayerWarning", "flattened", "merged_tar"]
+__all__ = ["LayerWarning", "flatten_layers", "merge_layers"]
 
 
 class LayerWarning(UserWarning):
     """An entry of a layer on which readers differ; says which one, and what the result shows."""
 
 
-def flattened(
+def flatten_layers(
     layers: Sequence[Blob],
     limits: Limits = DEFAULT_LIMITS,
     *,
@@ -40,8 +40,8 @@ def flattened(
     """Return a layer of what all layers show together, made while it is read.
 
     `layers` has the lowest first. The same layers give the same bytes. `strict` and `on_warning`
-    are as `merged_tar` has them. Raises LayerError where one of the layers can be read only once.
-    Reading raises what `merged_tar` raises.
+    are as `merge_layers` has them. Raises LayerError where one of the layers can be read only once.
+    Reading raises what `merge_layers` raises.
     """
     for number, layer in enumerate(layers, 1):
         if isinstance(layer, StreamLayer):
@@ -49,13 +49,13 @@ def flattened(
                 f"layer {number} of {len(layers)} can be read only once: push the image first, "
                 "then flatten what is in the registry"
             )
-    merged = merged_tar(tuple(layers), limits, strict=strict, on_warning=on_warning)
+    merged = merge_layers(tuple(layers), limits, strict=strict, on_warning=on_warning)
     layer = StreamLayer(merged)
     layer.runs_user_code = on_warning is not None or any(map(runs_user_code, layers))
     return layer
 
 
-def merged_tar(
+def merge_layers(
     layers: Sequence[Blob],
     limits: Limits = DEFAULT_LIMITS,
     *,

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from brolga.spec.digest import Digest
     from brolga.spec.reference import Repository
 
-__all__ = ["Image", "created_now"]
+__all__ = ["Image", "creation_time"]
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class Image:
         `created_by` and `comment` go into the config's history, with the time of
         SOURCE_DATE_EPOCH, or of now. Raises TypeError for what is not a layer.
         """
-        created = created_now()
+        created = creation_time()
         history = History(created=created, created_by=created_by, comment=comment)
         for layer in layers:
             _check_layer(layer)
@@ -208,7 +208,7 @@ class Image:
         config = under.replace(
             config={**dict.fromkeys(under.config), **mine.config},
             author=mine.author,
-            created=created_now(),
+            created=creation_time(),
             diff_ids=(*under.diff_ids, *mine.diff_ids[count:]),
             history=_rebase_history(under, mine, theirs),
         )
@@ -238,13 +238,13 @@ class Image:
         default that is a LayerWarning. With `strict` it is a LayerError. The config is read. Raises
         LayerError where a layer can be read only once.
         """
-        from brolga.images.flatten import flattened
+        from brolga.images.flatten import flatten_layers
 
-        config = self.config.replace(diff_ids=(), history=(), created=created_now())
+        config = self.config.replace(diff_ids=(), history=(), created=creation_time())
         blob = InMemoryBlob(config.raw, self._base.config.media_type)
         base = self._base.replace(config=blob.descriptor, layers=[])
         bare = Image(base, blob, ())
-        layer = flattened(self.layers, strict=strict, on_warning=on_warning)
+        layer = flatten_layers(self.layers, strict=strict, on_warning=on_warning)
         return bare.append(layer, created_by=created_by)
 
     @property
@@ -279,7 +279,7 @@ class Image:
         return config
 
 
-def created_now() -> str:
+def creation_time() -> str:
     """Return SOURCE_DATE_EPOCH, or the time of now, as RFC 3339 in UTC.
 
     Raises ValueError where SOURCE_DATE_EPOCH is not a number of seconds.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from brolga.spec.digest import Digest
     from brolga.spec.reference import Repository
 
-__all__ = ["ImageIndex", "Tree", "is_blob", "platforms_of"]
+__all__ = ["ImageIndex", "Tree", "is_blob", "read_platforms"]
 
 # What a name can stand for: an image, or an index of more of them.
 Tree: TypeAlias = "Image | ImageIndex"
@@ -143,7 +143,7 @@ class ImageIndex:
         return replace(self, index=self.index.replace(subject=subject))
 
 
-def platforms_of(tree: Tree) -> tuple[Platform, ...]:
+def read_platforms(tree: Tree) -> tuple[Platform, ...]:
     """Return what an image or an index is for; an artifact is for no platform.
 
     Raises what reading an image's config raises.

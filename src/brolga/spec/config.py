@@ -21,17 +21,17 @@ from brolga.spec.json import (
     Members,
     decode,
     encode,
+    error_at,
     freeze,
     hashable,
-    path,
+    join_path,
+    read_boolean,
     read_digest,
-    read_flag,
-    read_strings,
-    read_text,
-    reduced,
+    read_string,
+    read_string_map,
+    reduce_dataclass,
     reuse_originals,
     thaw,
-    wrong,
 )
 
 if TYPE_CHECKING:
@@ -66,12 +66,12 @@ def _read_execution(value: object, where: str) -> Mapping[str, Any]:
     members = Members(value, where)
     members.reject_case_variants(_EXECUTION, alone=False)
     for name in _TEXTS:
-        members.get(name, read_text, "")
+        members.get(name, read_string, "")
     for name in _LISTS:
-        members.each(name, read_text)
+        members.each(name, read_string)
     for name in _SETS:
         members.get(name, Members, None)
-    members.get("Labels", read_strings, None)
+    members.get("Labels", read_string_map, None)
     checked: Mapping[str, Any] = freeze(value)
     return checked
 
@@ -80,9 +80,9 @@ def _read_rootfs(value: object, where: str) -> tuple[Digest, ...]:
     """Return the DiffIDs. Docker leaves the list out where there are none."""
     members = Members(value, where)
     members.reject_case_variants(_ROOTFS, alone=False)
-    kind = members.need("type", read_text)
+    kind = members.need("type", read_string)
     if kind != "layers":
-        raise wrong(path(where, "type"), f"{excerpt(kind)} is not 'layers'")
+        raise error_at(join_path(where, "type"), f"{excerpt(kind)} is not 'layers'")
     return members.each("diff_ids", read_digest)
 
 
@@ -132,14 +132,14 @@ class ImageConfig:
         members.reject_case_variants(_MEMBERS, alone=False)
         values = {
             "platform": Platform(
-                members.get("os", read_text, ""),
-                members.get("architecture", read_text, ""),
-                members.get("variant", read_text, ""),
-                members.get("os.version", read_text, ""),
-                members.each("os.features", read_text),
+                members.get("os", read_string, ""),
+                members.get("architecture", read_string, ""),
+                members.get("variant", read_string, ""),
+                members.get("os.version", read_string, ""),
+                members.each("os.features", read_string),
             ),
-            "created": members.get("created", read_text, ""),
-            "author": members.get("author", read_text, ""),
+            "created": members.get("created", read_string, ""),
+            "author": members.get("author", read_string, ""),
             "config": members.get("config", _read_execution, freeze({})),
             "diff_ids": members.need("rootfs", _read_rootfs),
             "history": members.each("history", History.from_dict),
@@ -237,7 +237,9 @@ class ImageConfig:
         if history is None:
             entries = align_history(entries, len(layers))
         elif (count := count_layers(entries)) != len(layers):
-            raise wrong("$.history", f"entries for {count} layers, where there are {len(layers)}")
+            raise error_at(
+                "$.history", f"entries for {count} layers, where there are {len(layers)}"
+            )
         if layers != self.diff_ids:
             rootfs: dict[str, object] = thaw(self._document["rootfs"])
             changes["rootfs"] = {**rootfs, "diff_ids": [str(layer) for layer in layers]}
@@ -281,11 +283,11 @@ class History:
         members = Members(value, where)
         members.reject_case_variants(_HISTORY_MEMBERS, alone=False)
         return cls(
-            members.get("created", read_text, ""),
-            members.get("created_by", read_text, ""),
-            members.get("author", read_text, ""),
-            members.get("comment", read_text, ""),
-            members.get("empty_layer", read_flag, default=False),
+            members.get("created", read_string, ""),
+            members.get("created_by", read_string, ""),
+            members.get("author", read_string, ""),
+            members.get("comment", read_string, ""),
+            members.get("empty_layer", read_boolean, default=False),
             extra=members.unknown(_HISTORY_MEMBERS),
         )
 
@@ -302,7 +304,7 @@ class History:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Rebuild the entry from its fields."""
-        return reduced(self)
+        return reduce_dataclass(self)
 
 
 def count_layers(history: tuple[History, ...]) -> int:

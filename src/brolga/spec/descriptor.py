@@ -26,9 +26,9 @@ from brolga.spec.json import (
     read_artifact_type,
     read_digest,
     read_media_type,
-    read_strings,
-    read_text,
-    reduced,
+    read_string,
+    read_string_map,
+    reduce_dataclass,
     thaw,
 )
 from brolga.spec.mediatypes import check_media_type
@@ -72,7 +72,7 @@ def _read_size(value: object, where: str) -> int:
 
 def _read_data(digest: Digest, size: int, value: object, where: str) -> bytes:
     """Return the bytes of a base 64 string, where they are what a digest and a size say."""
-    text = read_text(value, where)
+    text = read_string(value, where)
 
     def decode(text: str) -> bytes:
         data = binascii.a2b_base64(text, strict_mode=True)
@@ -132,11 +132,11 @@ class Platform:
         members = Members(value, where)
         members.reject_case_variants(_PLATFORM_MEMBERS)
         return cls(
-            members.get("os", read_text, ""),
-            members.get("architecture", read_text, ""),
-            members.get("variant", read_text, ""),
-            members.get("os.version", read_text, ""),
-            members.each("os.features", read_text),
+            members.get("os", read_string, ""),
+            members.get("architecture", read_string, ""),
+            members.get("variant", read_string, ""),
+            members.get("os.version", read_string, ""),
+            members.each("os.features", read_string),
             extra=members.unknown(_PLATFORM_MEMBERS),
         )
 
@@ -173,7 +173,7 @@ class Platform:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Rebuild the platform from its fields."""
-        return reduced(self)
+        return reduce_dataclass(self)
 
     def __str__(self) -> str:
         """Return the text that `parse` reads."""
@@ -254,17 +254,17 @@ class Descriptor:
             media_type,
             digest,
             size,
-            members.get("annotations", read_strings, dict[str, str]()),
+            members.get("annotations", read_string_map, dict[str, str]()),
             platform=members.get("platform", Platform.from_dict, None),
             artifact_type=members.get("artifactType", read_artifact_type, ""),
-            urls=members.each("urls", read_text),
+            urls=members.each("urls", read_string),
             data=members.get("data", functools.partial(_read_data, digest, size), None),
             extra=members.unknown(_DESCRIPTOR_MEMBERS),
         )
 
     def __reduce__(self) -> tuple[object, ...]:
         """Rebuild the descriptor from its fields."""
-        return reduced(self)
+        return reduce_dataclass(self)
 
     def to_dict(self) -> dict[str, object]:
         """Return the properties by their JSON names, ready for json.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from brolga.errors import PlatformNotFound, excerpt
 from brolga.spec.descriptor import DEFAULT_PLATFORM, Descriptor, variant_preference
-from brolga.spec.json import decode, encode, reuse_originals, wrong
+from brolga.spec.json import decode, encode, error_at, reuse_originals
 from brolga.spec.manifest import (
     INDEX_TYPES,
     MANIFEST_TYPES,
@@ -55,7 +55,7 @@ class Index(ManifestBase):
         """Read the bytes."""
         members = self._open(INDEX_TYPES, "an index")
         if "manifests" not in self._document:
-            raise wrong("$.manifests", "is missing")
+            raise error_at("$.manifests", "is missing")
         self._set(manifests=members.each("manifests", Descriptor.from_dict))
 
     @classmethod

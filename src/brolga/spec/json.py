@@ -34,17 +34,17 @@ __all__ = [
     "freeze",
     "hashable",
     "parse_member",
-    "path",
+    "join_path",
     "read_artifact_type",
     "read_digest",
-    "read_flag",
+    "read_boolean",
     "read_media_type",
-    "read_strings",
-    "read_text",
-    "reduced",
+    "read_string_map",
+    "read_string",
+    "reduce_dataclass",
     "reuse_originals",
     "thaw",
-    "wrong",
+    "error_at",
 ]
 
 D = TypeVar("D")
@@ -95,7 +95,7 @@ def hashable(value: object) -> Any:  # noqa: ANN401 - JSON is of any type
     return value
 
 
-def reduced(value: Any) -> tuple[object, ...]:  # noqa: ANN401 - any dataclass of frozen JSON
+def reduce_dataclass(value: Any) -> tuple[object, ...]:  # noqa: ANN401 - any dataclass of frozen JSON
     """Give pickle plain dicts: a read-only mapping cannot reach another process."""
     return _remade, (type(value), {f.name: thaw(getattr(value, f.name)) for f in fields(value)})
 
@@ -107,7 +107,7 @@ def _remade(kind: Callable[..., object], values: dict[str, object]) -> object:
 # Reading JSON ------------------------------------------------------------------------------------
 
 
-def path(where: str, step: str | int) -> str:
+def join_path(where: str, step: str | int) -> str:
     """Return the place of a member or an item in JSON path form, bounded (RFC 9535, section 2)."""
     if isinstance(step, int):
         longer = f"{where}[{step}]"
@@ -118,44 +118,45 @@ def path(where: str, step: str | int) -> str:
     return longer if len(longer) <= _MAX_PATH else f"{longer[: _MAX_PATH - 3]}..."
 
 
-def wrong(where: str, what: str) -> InvalidManifest:
+def error_at(where: str, what: str) -> InvalidManifest:
     """Return the error for a place of a document."""
     return InvalidManifest(f"{where}: {what}")
 
 
 def _wrong_kind(value: object, where: str, wanted: str) -> InvalidManifest:
-    return wrong(where, f"must be {wanted}, not {_JSON_NAMES.get(type(value), 'no JSON')}")
+    return error_at(where, f"must be {wanted}, not {_JSON_NAMES.get(type(value), 'no JSON')}")
 
 
-def read_text(value: object, where: str) -> str:
+def read_string(value: object, where: str) -> str:
     """Return a string. Raises InvalidManifest."""
     if type(value) is not str:
         raise _wrong_kind(value, where, "a string")
     return value
 
 
-def read_flag(value: object, where: str) -> bool:
+def read_boolean(value: object, where: str) -> bool:
     """Return true or false. Raises InvalidManifest."""
     if type(value) is not bool:
         raise _wrong_kind(value, where, "true or false")
     return value
 
 
-def read_strings(value: object, where: str) -> dict[str, str]:
+def read_string_map(value: object, where: str) -> dict[str, str]:
     """Return a map of strings to strings (annotations.md, Rules). Raises InvalidManifest."""
     return {
-        name: read_text(item, path(where, name)) for name, item in _object(value, where).items()
+        name: read_string(item, join_path(where, name))
+        for name, item in _object(value, where).items()
     }
 
 
 def read_digest(value: object, where: str) -> Digest:
     """Return a digest (descriptor.md, Digests). Raises InvalidManifest."""
-    return parse_member(Digest.parse, read_text(value, where), where)
+    return parse_member(Digest.parse, read_string(value, where), where)
 
 
 def read_media_type(value: object, where: str) -> str:
     """Return a media type (RFC 6838, section 4.2). Raises InvalidManifest."""
-    text = read_text(value, where)
+    text = read_string(value, where)
     parse_member(check_media_type, text, where)
     return text
 
@@ -170,7 +171,7 @@ def parse_member(parse: Callable[[S], T], value: S, where: str) -> T:
     try:
         return parse(value)
     except ValueError as error:
-        raise wrong(where, str(error)) from error
+        raise error_at(where, str(error)) from error
 
 
 def _object(value: object, where: str) -> Mapping[str, object]:
@@ -195,23 +196,23 @@ class Members:
     def need(self, name: str, read: Callable[[object, str], T]) -> T:
         """Return a member that must be there."""
         if self._members.get(name) is None:
-            raise wrong(path(self._where, name), "is missing")
-        return read(self._members[name], path(self._where, name))
+            raise error_at(join_path(self._where, name), "is missing")
+        return read(self._members[name], join_path(self._where, name))
 
     def get(self, name: str, read: Callable[[object, str], T], default: D) -> T | D:
         """Return a member, or `default` where it is absent."""
         value = self._members.get(name)
-        return default if value is None else read(value, path(self._where, name))
+        return default if value is None else read(value, join_path(self._where, name))
 
     def each(self, name: str, read: Callable[[object, str], T]) -> tuple[T, ...]:
         """Return the items of an array, none where it is absent."""
         value = self._members.get(name)
         if value is None:
             return ()
-        where = path(self._where, name)
+        where = join_path(self._where, name)
         if not isinstance(value, list | tuple):
             raise _wrong_kind(value, where, "an array")
-        return tuple(read(item, path(where, i)) for i, item in enumerate(value))
+        return tuple(read(item, join_path(where, i)) for i, item in enumerate(value))
 
     def unknown(self, known: AbstractSet[str]) -> dict[str, object]:
         """Return the members of other names than these."""
@@ -227,8 +228,9 @@ class Members:
         for name in self.unknown(known):
             meant = spelling.get(name.casefold())
             if meant and (alone or meant in self._members):
-                raise wrong(
-                    path(self._where, name), f"other clients read it as {meant!r}: two meanings"
+                raise error_at(
+                    join_path(self._where, name),
+                    f"other clients read it as {meant!r}: two meanings",
                 )
 
 
@@ -264,11 +266,11 @@ def decode(raw: bytes, limit: int = MAX_SIZE) -> dict[str, object]:
     object in UTF-8 without a byte order mark (RFC 8259, sections 4, 6, 8 and 9).
     """
     if len(raw) > limit:
-        raise wrong("$", f"{len(raw)} bytes, where at most {limit} are read")
+        raise error_at("$", f"{len(raw)} bytes, where at most {limit} are read")
     document = _parsed(raw)
     _check(document, [])
     if not isinstance(document, dict):
-        raise wrong("$", "not a JSON object")
+        raise error_at("$", "not a JSON object")
     return document
 
 
@@ -276,14 +278,14 @@ def _parsed(raw: bytes) -> object:
     try:
         document: object = json.loads(raw.decode(), object_pairs_hook=_once)
     except UnicodeDecodeError as error:
-        raise wrong("$", f"not UTF-8 at byte {error.start}") from error
+        raise error_at("$", f"not UTF-8 at byte {error.start}") from error
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        raise wrong("$", f"not JSON: {error.msg} ({place})") from error
+        raise error_at("$", f"not JSON: {error.msg} ({place})") from error
     except ValueError as error:
-        raise wrong("$", f"a number of too many digits: {error}") from error
+        raise error_at("$", f"a number of too many digits: {error}") from error
     except RecursionError as error:
-        raise wrong("$", f"nested deeper than {_MAX_DEPTH} levels") from error
+        raise error_at("$", f"nested deeper than {_MAX_DEPTH} levels") from error
     return document
 
 
@@ -296,7 +298,7 @@ def encode(document: dict[str, object]) -> bytes:
         text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return text.encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise wrong("$", f"cannot be written as JSON: {error}") from error
+        raise error_at("$", f"cannot be written as JSON: {error}") from error
 
 
 def reuse_originals(values: Iterable[W], read: Sequence[W], originals: object) -> list[object]:
@@ -330,7 +332,7 @@ def _once(pairs: list[tuple[str, object]]) -> object:
 def _check(value: object, steps: list[str | int]) -> None:
     """Refuse what json lets pass. `steps` lead to the value; they are left as they were."""
     if len(steps) > _MAX_DEPTH:
-        raise wrong(_place(steps), f"nested deeper than {_MAX_DEPTH} levels")
+        raise error_at(_place(steps), f"nested deeper than {_MAX_DEPTH} levels")
     if isinstance(value, dict):
         for name, item in value.items():
             steps.append(name)
@@ -345,19 +347,19 @@ def _check(value: object, steps: list[str | int]) -> None:
     elif isinstance(value, str):
         _check_text(value, steps)
     elif isinstance(value, float) and not math.isfinite(value):
-        raise wrong(_place(steps), "a number that JSON does not have, or out of range")
+        raise error_at(_place(steps), "a number that JSON does not have, or out of range")
     elif isinstance(value, _Twice):
-        raise wrong(_place([*steps, value.name]), "appears twice")
+        raise error_at(_place([*steps, value.name]), "appears twice")
 
 
 def _check_text(text: str, steps: list[str | int]) -> None:
     # Half of a surrogate pair, written as an escape: it has no UTF-8.
     if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise wrong(_place(steps), "text that is not Unicode: half of a surrogate pair")
+        raise error_at(_place(steps), "text that is not Unicode: half of a surrogate pair")
 
 
 def _place(steps: list[str | int]) -> str:
     where = "$"
     for step in steps:
-        where = path(where, step)
+        where = join_path(where, step)
     return where

@@ -22,11 +22,11 @@ from brolga.spec.json import (
     Members,
     decode,
     encode,
+    error_at,
     read_artifact_type,
-    read_strings,
-    read_text,
+    read_string,
+    read_string_map,
     reuse_originals,
-    wrong,
 )
 from brolga.spec.mediatypes import (
     DOCKER_BY_OCI,
@@ -85,7 +85,7 @@ def detect_media_type(document: Mapping[str, object], content_type: str = "") ->
     """
     members = Members(document, "$")
     members.reject_case_variants(_MEMBERS)
-    written = members.get("mediaType", read_text, "")
+    written = members.get("mediaType", read_string, "")
     # "The registry SHOULD ignore parameters on the `Content-Type` header" (distribution-spec,
     # Pushing manifests); media types ignore case (RFC 9110, section 8.3.1).
     sent = content_type.partition(";")[0].strip().lower()
@@ -94,16 +94,18 @@ def detect_media_type(document: Mapping[str, object], content_type: str = "") ->
     if document.get("manifests") is not None and (
         document.get("layers") is not None or document.get("config") is not None
     ):
-        raise wrong(
+        raise error_at(
             "$.manifests", "is there as well as $.config or $.layers: manifest and index at once"
         )
     if written and sent and written != sent:
-        raise wrong("$.mediaType", f"{excerpt(written)} came with the Content-Type {excerpt(sent)}")
+        raise error_at(
+            "$.mediaType", f"{excerpt(written)} came with the Content-Type {excerpt(sent)}"
+        )
     if sent in _DOCKER_TYPES and not written:
-        raise wrong("$.mediaType", f"is missing; Docker's format needs it to be {sent!r}")
+        raise error_at("$.mediaType", f"is missing; Docker's format needs it to be {sent!r}")
     media_type = written or sent or _by_shape(document)
     if media_type not in MANIFEST_TYPES | INDEX_TYPES:
-        raise wrong(
+        raise error_at(
             "$.mediaType", f"{excerpt(media_type)} is neither an image manifest nor an index"
         )
     return media_type
@@ -116,7 +118,7 @@ def _refuse_schema_1(document: Mapping[str, object], types: set[str]) -> None:
         or document.get("fsLayers") is not None
         or (type(version) is int and version == 1)
     ):
-        raise wrong(
+        raise error_at(
             "$.schemaVersion",
             "Docker's image manifest of schema 1, which is deprecated and not read here; push the "
             "image again with a client that writes schema 2 or OCI",
@@ -126,7 +128,7 @@ def _refuse_schema_1(document: Mapping[str, object], types: set[str]) -> None:
 def _check_version(members: Members) -> None:
     def read(value: object, where: str) -> None:
         if type(value) is not int or value != 2:  # noqa: PLR2004 - "this MUST be `2`"
-            raise wrong(where, "is not the number 2")
+            raise error_at(where, "is not the number 2")
 
     members.need("schemaVersion", read)
 
@@ -136,7 +138,7 @@ def _by_shape(document: Mapping[str, object]) -> str:
         return OCI_INDEX
     if document.get("config") is not None:
         return OCI_MANIFEST
-    raise wrong("$", "neither 'manifests' nor 'config': not an image manifest, and not an index")
+    raise error_at("$", "neither 'manifests' nor 'config': not an image manifest, and not an index")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,9 +188,9 @@ class ManifestBase:
         document = decode(self.raw, self.max_size)
         media_type = detect_media_type(document, self.media_type)
         if media_type not in wanted:
-            raise wrong("$.mediaType", f"{media_type!r} where {name} is wanted")
+            raise error_at("$.mediaType", f"{media_type!r} where {name} is wanted")
         members = Members(document, "$")
-        annotations = members.get("annotations", read_strings, dict[str, str]())
+        annotations = members.get("annotations", read_string_map, dict[str, str]())
         self._set(
             media_type=media_type,
             digest=Digest.of(self.raw, self.algorithm),
@@ -249,7 +251,7 @@ class Manifest(ManifestBase):
         members = self._open(MANIFEST_TYPES, "an image manifest")
         config = members.need("config", Descriptor.from_dict)
         if "layers" not in self._document:
-            raise wrong("$.layers", "is missing")
+            raise error_at("$.layers", "is missing")
         self._set(
             config=config,
             # null is how Go writes an empty list.
@@ -283,7 +285,7 @@ class Manifest(ManifestBase):
         (manifest.md, Image Manifest Property Descriptions).
         """
         if config.media_type == OCI_EMPTY and not artifact_type:
-            raise wrong("$.artifactType", "is missing; an artifact without a config needs it")
+            raise error_at("$.artifactType", "is missing; an artifact without a config needs it")
         members: dict[str, object] = {
             "schemaVersion": 2,
             "mediaType": media_type,

@@ -50,11 +50,11 @@ class CompletenessCheck:
         self,
         source: BlockSource,
         *,
-        wanted: bool | None = None,
+        is_layer: bool | None = None,
         on_tar: Callable[[], object] = bool,
     ) -> None:
         self._source = source
-        self._wanted = wanted
+        self._wanted = is_layer
         self._on_tar = on_tar
         self._watch: _Progress | None = None
         self._is_first = True

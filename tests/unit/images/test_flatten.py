@@ -34,7 +34,7 @@ from tests.tars import (
 from brolga import LayerError, LayerWarning, StreamLayer
 from brolga.errors import CorruptBlob
 from brolga.images import changesets as merge
-from brolga.images.flatten import flattened, merged_tar
+from brolga.images.flatten import flatten_layers, merge_layers
 from brolga.spec.mediatypes import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 from brolga.stream.compression import codec_for
 from brolga.stream.decompression import Limits
@@ -397,31 +397,31 @@ def test_layers_may_be_compressed_in_any_way(name: str, size: int) -> None:
     stream = StreamLayer([tar(entry("a", content))], name)
     with stream.open() as opened:
         packed = opened.read()
-    out = b"".join(merged_tar([layer(packed, OCI_LAYER_ZSTD)]))
+    out = b"".join(merge_layers([layer(packed, OCI_LAYER_ZSTD)]))
     assert listed(out) == {"a": (REG, content)}
 
 
 def test_flattened_is_a_stream_of_gzip() -> None:
     """The layer is made while it is read; the same layers give the same bytes."""
     layers = [layer(gzip.compress(tar("a", "d/", "d/b")), OCI_LAYER_GZIP), layer(tar(".wh.a"))]
-    first, second = flattened(layers), flattened(layers)
+    first, second = flatten_layers(layers), flatten_layers(layers)
     with first.open() as one, second.open() as two:
         data = one.read()
         assert two.read() == data
     assert first.media_type == OCI_LAYER_GZIP
     assert names(DECOMPRESS["gzip"](data)) == ["d", "d/b"]
-    assert first.diff_id.encoded == hashlib.sha256(b"".join(merged_tar(layers))).hexdigest()
+    assert first.diff_id.encoded == hashlib.sha256(b"".join(merge_layers(layers))).hexdigest()
 
 
 def test_a_stream_among_the_layers_is_an_error() -> None:
     """A stream is read once, and that is by its push."""
     with pytest.raises(LayerError, match="layer 2 of 2 can be read only once"):
-        flattened([layer(tar()), StreamLayer([tar()])])
+        flatten_layers([layer(tar()), StreamLayer([tar()])])
 
 
 def test_reading_a_flattened_layer_fails_with_the_cause() -> None:
     """The layer fails, so nothing half-made can be pushed."""
-    broken = flattened([layer(tar("../a"))])
+    broken = flatten_layers([layer(tar("../a"))])
     with pytest.raises(LayerError, match="leads upwards"), broken.open() as stream:
         stream.read()
     with pytest.raises(LayerError):
@@ -432,7 +432,7 @@ def test_limits_hold() -> None:
     """A bomb in a layer is an error that names the layer."""
     packed = layer(gzip.compress(tar(entry("a", bytes(100_000)))))
     with pytest.raises(CorruptBlob, match=r"layer 1 of 1, sha256:.* more than 9999 bytes"):
-        list(merged_tar([packed], Limits(size=9999)))
+        list(merge_layers([packed], Limits(size=9999)))
 
 
 def test_the_memory_for_names_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

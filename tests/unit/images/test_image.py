@@ -14,7 +14,7 @@ from brolga.images import (
     ImageIndex,
     InMemoryBlob,
     StoredBlob,
-    created_now,
+    creation_time,
 )
 from brolga.spec.config import ImageConfig
 from brolga.spec.descriptor import Platform
@@ -251,7 +251,7 @@ def test_a_time_that_is_none(monkeypatch: pytest.MonkeyPatch, text: str, words: 
     """SOURCE_DATE_EPOCH is a number of seconds (reproducible-builds.org)."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", text)
     with pytest.raises(ValueError, match=words):
-        created_now()
+        creation_time()
 
 
 def test_the_time_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,7 +262,7 @@ def test_the_time_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv("SOURCE_DATE_EPOCH")
         else:
             monkeypatch.setenv("SOURCE_DATE_EPOCH", text)
-        assert created_now() == "1970-01-02T00:00:00Z"
+        assert creation_time() == "1970-01-02T00:00:00Z"
 
 
 def test_an_index_of_values() -> None:

@@ -13,7 +13,7 @@ from brolga.errors import InvalidManifest
 from brolga.spec.config import History
 from brolga.spec.descriptor import DEFAULT_PLATFORM, Descriptor, Platform
 from brolga.spec.digest import Digest
-from brolga.spec.json import Members, path, read_text
+from brolga.spec.json import Members, join_path, read_string
 from brolga.spec.mediatypes import (
     OCI_EMPTY,
     OCI_LAYER,
@@ -357,14 +357,14 @@ def test_hash_differs_if_any_field_differs(make: Callable[[int], object]) -> Non
 )
 def test_a_place_is_written_as_a_json_path(step: str | int, place: str) -> None:
     """'$.store.book[0].title' (RFC 9535, section 1.5)."""
-    assert path("$", step) == place
+    assert join_path("$", step) == place
 
 
 def test_a_place_is_bounded() -> None:
     """It comes from anyone, and an error is one line."""
     where = "$"
     for _ in range(50):
-        where = path(where, "x" * 100)
+        where = join_path(where, "x" * 100)
     assert len(where) == 240
     assert where.endswith("...")
 
@@ -372,8 +372,8 @@ def test_a_place_is_bounded() -> None:
 def test_members_are_read_by_name() -> None:
     """A null is absent; what is needed must be there."""
     members = Members({"a": "x", "b": None, "c": ["y"]}, "$")
-    assert members.need("a", read_text) == "x"
-    assert members.get("b", read_text, "z") == "z"
-    assert members.each("c", read_text) == ("y",)
-    assert members.each("b", read_text) == ()
+    assert members.need("a", read_string) == "x"
+    assert members.get("b", read_string, "z") == "z"
+    assert members.each("c", read_string) == ("y",)
+    assert members.each("b", read_string) == ()
     assert members.unknown({"a", "b"}) == {"c": ["y"]}

@@ -44,7 +44,7 @@ class Blocks:
 def watched(data: bytes, *, wanted: bool | None = None, cut: int = 1 << 20) -> bytes:
     """Pass bytes through, in blocks of `cut` bytes; return what came out."""
     blocks = [data[start : start + cut] for start in range(0, len(data), cut)]
-    source = CompletenessCheck(Blocks(blocks), wanted=wanted)
+    source = CompletenessCheck(Blocks(blocks), is_layer=wanted)
     out = b""
     while block := source.next_block(1.0):
         out += block
@@ -263,7 +263,7 @@ def test_the_error_says_what_is_missing(data: bytes, what: str) -> None:
 )
 def test_where_a_tar_is_broken_is_told_at_once(data: bytes, what: str) -> None:
     """Not at the end, which may be far: nothing behind it can be read."""
-    source = CompletenessCheck(Blocks([data]), wanted=True)
+    source = CompletenessCheck(Blocks([data]), is_layer=True)
     with pytest.raises(CorruptBlob, match=f"^the source is no whole tar: {what}$"):
         source.next_block(1.0)
 

@@ -157,7 +157,7 @@ def test_a_header_on_which_readers_differ_is_refused(name: str) -> None:
         list(headers(data))
     with pytest.raises(CorruptBlob, match=line):
         list(read_entries([data]))
-    source = CompletenessCheck(_Once(data), wanted=None)
+    source = CompletenessCheck(_Once(data), is_layer=None)
     with pytest.raises(CorruptBlob, match=line):
         source.next_block(1.0)
 

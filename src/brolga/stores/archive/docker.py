@@ -19,7 +19,7 @@ from brolga.errors import InvalidManifest, excerpt
 from brolga.images import Image, InMemoryBlob
 from brolga.spec.config import ImageConfig
 from brolga.spec.digest import Digest
-from brolga.spec.json import Members, decode, encode, read_text, wrong
+from brolga.spec.json import Members, decode, encode, error_at, read_string
 from brolga.spec.manifest import Manifest, convert_manifest
 from brolga.spec.mediatypes import (
     DOCKER_CONFIG,
@@ -64,9 +64,9 @@ class SavedImage:
         members = Members(value, where)
         members.reject_case_variants(_MEMBERS)
         return cls(
-            members.need("Config", read_text),
-            members.each("RepoTags", read_text),
-            members.each("Layers", read_text),
+            members.need("Config", read_string),
+            members.each("RepoTags", read_string),
+            members.each("Layers", read_string),
         )
 
 
@@ -81,7 +81,7 @@ def saved_images(contents: Contents) -> dict[SavedImage, Names]:
         # Documents are objects; this one is an array.
         document = decode(b'{"images":%b}' % raw, len(raw) + 16)
         if document.keys() != {"images"}:
-            raise wrong("$", "more than one array")
+            raise error_at("$", "more than one array")
         images = Members(document, "$").each("images", SavedImage.from_dict)
     except InvalidManifest as error:
         raise InvalidManifest(f"manifest.json: {error}") from error

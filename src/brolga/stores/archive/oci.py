@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Final
 
 from brolga.errors import InvalidManifest, excerpt
 from brolga.images import Image, ImageIndex, InMemoryBlob, StoredBlob
-from brolga.images.index import is_blob, platforms_of
+from brolga.images.index import is_blob, read_platforms
 from brolga.spec.digest import Digest
 from brolga.spec.index import Index, parse_manifest
-from brolga.spec.json import Members, decode, read_text
+from brolga.spec.json import Members, decode, read_string
 from brolga.spec.mediatypes import NONDISTRIBUTABLE
 from brolga.stores.archive.contents import Names, blob_path, check_digest, choose, of_the_source
 
@@ -49,7 +49,7 @@ class Layout:
             raise InvalidManifest("no OCI archive: index.json is missing")
         if LAYOUT in contents:
             members = Members(decode(contents.read(LAYOUT)), "oci-layout: $")
-            version = members.need("imageLayoutVersion", read_text)
+            version = members.need("imageLayoutVersion", read_string)
             if not version.startswith("1."):
                 raise InvalidManifest(
                     f"an OCI layout of version {excerpt(version)}, not known here"
@@ -79,7 +79,7 @@ class Layout:
         entry = self._entry(digest)
         if is_blob(entry):
             return ()
-        return (entry.platform,) if entry.platform else platforms_of(self.load(entry))
+        return (entry.platform,) if entry.platform else read_platforms(self.load(entry))
 
     def load(self, descriptor: Descriptor) -> Tree:
         """Return what a descriptor names. What an image names must be there."""

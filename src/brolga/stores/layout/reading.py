@@ -20,7 +20,7 @@ from brolga.errors import (
     InvalidManifest,
 )
 from brolga.images import BlockStream, ImageIndex, InMemoryBlob, StoredBlob
-from brolga.images.index import is_blob, platforms_of
+from brolga.images.index import is_blob, read_platforms
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest, hasher
 from brolga.spec.index import Index, parse_manifest, select_best
@@ -190,7 +190,7 @@ class Reading:
             for offered in (
                 [entry.platform]
                 if entry.platform
-                else platforms_of(read_tree(self, str(entry.digest)))
+                else read_platforms(read_tree(self, str(entry.digest)))
             )
         )
         return select_best(offers, platform, str(self.path))
