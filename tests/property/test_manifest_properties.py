@@ -11,12 +11,13 @@ from tests.unit.spec import samples
 
 from brolga.errors import InvalidManifest
 from brolga.spec.config import History, ImageConfig, count_layers
-from brolga.spec.descriptor import Descriptor, Platform
+from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.index import Index, parse_manifest
 from brolga.spec.json import decode, encode
 from brolga.spec.manifest import Manifest
 from brolga.spec.mediatypes import OCI_LAYER_GZIP
+from brolga.spec.platform import Platform
 
 # A rule of bytes does not depend on how busy the machine is.
 untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

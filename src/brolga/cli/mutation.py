@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from brolga.client import Client
     from brolga.images import ImageIndex, Tree
-    from brolga.spec.descriptor import Platform
     from brolga.spec.digest import Digest
+    from brolga.spec.platform import Platform
     from brolga.spec.reference import Repository
     from brolga.stores.location import ImageRef, LocalRef
 

@@ -20,7 +20,7 @@ from brolga.images import BlockStream, Image, ImageIndex
 from brolga.protocol import head_manifest, read_blob
 from brolga.protocol.listing import repository_pages, tag_pages
 from brolga.protocol.referrers import list_referrers
-from brolga.spec.descriptor import DEFAULT_PLATFORM
+from brolga.spec.platform import DEFAULT_PLATFORM
 from brolga.spec.reference import Repository
 from brolga.stores.location import LocalRef
 from brolga.stores.store import read_tree
@@ -32,9 +32,10 @@ if TYPE_CHECKING:
     from brolga.images import Tree
     from brolga.protocol.listing import ListFlow
     from brolga.spec.blob import BlobStream
-    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.spec.descriptor import Descriptor
     from brolga.spec.index import Index
     from brolga.spec.manifest import Manifest
+    from brolga.spec.platform import Platform
     from brolga.stores.location import ImageRef
 
 __all__ = ["Reading"]

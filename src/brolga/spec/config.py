@@ -1,12 +1,8 @@
-"""Image configs: the platform, how to run the image, its layers' DiffIDs and their history.
+"""Image configs: platform, execution parameters, DiffIDs and history (image-spec, config.md).
 
-Knows config.md of the OCI image-spec 1.1, which Docker's format agrees with. Must not know the
-config's media type, nor where the layers are.
-
-Strategy: as for manifests, a config is its bytes; a change is made in the document that was
-read, and the result is read anew. History is kept in step with the layers by every change. "Any
-extra fields ... MUST NOT generate an error" (config.md), so a known name in other letters is
-refused only beside the known one: two readers would take different members.
+A config is its exact bytes, as a manifest is. Each change keeps the history in step with the
+layers. "Any extra fields ... MUST NOT generate an error" (config.md), so a case variant of a known
+name is rejected only beside that name.
 """
 
 from __future__ import annotations
@@ -15,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from brolga.errors import excerpt
-from brolga.spec.descriptor import DEFAULT_PLATFORM, Platform
 from brolga.spec.digest import Digest
 from brolga.spec.json import (
     Members,
@@ -33,6 +28,7 @@ from brolga.spec.json import (
     reuse_originals,
     thaw,
 )
+from brolga.spec.platform import DEFAULT_PLATFORM, Platform
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -61,9 +57,9 @@ _MEMBERS: Final = frozenset(
 )
 
 
-def _read_execution(value: object, where: str) -> Mapping[str, Any]:
-    """Return the execution parameters, those of config.md checked (config.md, config)."""
-    members = Members(value, where)
+def _read_execution(value: object, path: str) -> Mapping[str, Any]:
+    """Return the execution parameters, after a check of those that config.md defines."""
+    members = Members(value, path)
     members.reject_case_variants(_EXECUTION, alone=False)
     for name in _TEXTS:
         members.get(name, read_string, "")
@@ -76,18 +72,18 @@ def _read_execution(value: object, where: str) -> Mapping[str, Any]:
     return checked
 
 
-def _read_rootfs(value: object, where: str) -> tuple[Digest, ...]:
-    """Return the DiffIDs. Docker leaves the list out where there are none."""
-    members = Members(value, where)
+def _read_rootfs(value: object, path: str) -> tuple[Digest, ...]:
+    """Return the DiffIDs. Docker leaves out an empty list."""
+    members = Members(value, path)
     members.reject_case_variants(_ROOTFS, alone=False)
     kind = members.need("type", read_string)
     if kind != "layers":
-        raise error_at(join_path(where, "type"), f"{excerpt(kind)} is not 'layers'")
+        raise error_at(join_path(path, "type"), f"{excerpt(kind)} is not 'layers'")
     return members.each("diff_ids", read_digest)
 
 
 def _platform_members(platform: Platform) -> dict[str, object]:
-    """Return a platform as a config has it, None for what it does not say."""
+    """Return the members of a config for a platform, None for an empty field."""
     return {
         "architecture": platform.architecture,
         "os": platform.os,
@@ -97,14 +93,14 @@ def _platform_members(platform: Platform) -> dict[str, object]:
     }
 
 
-def _merged(
+def _update(
     members: Mapping[str, object], changes: Mapping[str, object | None]
 ) -> dict[str, object]:
-    """Return members with changes; None takes one away."""
-    changed = {**members, **changes}
-    for name in [name for name, value in changes.items() if value is None]:
-        del changed[name]
-    return changed
+    """Return members with changes; a change to None removes the member."""
+    updated = {**members, **changes}
+    return {
+        name: value for name, value in updated.items() if value is not None or name not in changes
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +122,7 @@ class ImageConfig:
     _document: dict[str, object] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Read the bytes."""
+        """Decode the bytes."""
         document = decode(self.raw)
         members = Members(document, "$")
         members.reject_case_variants(_MEMBERS, alone=False)
@@ -150,14 +146,14 @@ class ImageConfig:
 
     @classmethod
     def parse(cls, raw: bytes) -> ImageConfig:
-        """Read a config. Raises InvalidManifest."""
+        """Parse a config. Raises InvalidManifest."""
         return cls(raw)
 
     @classmethod
     def empty(cls, platform: Platform = DEFAULT_PLATFORM) -> ImageConfig:
         """Return the config of an image without layers."""
         document: dict[str, object] = {
-            **_merged({}, _platform_members(platform)),
+            **_update({}, _platform_members(platform)),
             "config": {},
             "rootfs": {"type": "layers", "diff_ids": []},
             "history": [],
@@ -175,14 +171,14 @@ class ImageConfig:
         return len(self.raw)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Rebuild the value from its bytes."""
+        """Pickle the bytes only."""
         return type(self), (self.raw,)
 
     def append(self, diff_id: Digest, history: History | None = None) -> ImageConfig:
-        """Return a config with one layer more, and its entry in the history.
+        """Return a config with one more layer, and its entry in the history.
 
-        Where the history does not fit the layers so far it is mended first, by the rules of
-        `replace`. Raises ValueError for an entry that says it has no layer.
+        The history is first aligned with the layers so far (`align_history`). Raises ValueError
+        for an entry without a layer.
         """
         entry = history or History()
         if entry.empty_layer:
@@ -202,34 +198,24 @@ class ImageConfig:
         diff_ids: Iterable[Digest] | None = None,
         history: Iterable[History] | None = None,
     ) -> ImageConfig:
-        """Return a config with other members; what is not given stays, unknown members too.
+        """Return a config with some members replaced. All others stay, unknown ones too.
 
-        `config` holds changes: the parameters that it names are set, or taken away by None. Empty
-        `created` and `author` are taken away. Where nothing changes the bytes stay.
+        `config` holds changes to execution parameters; None removes one. Empty `created` and
+        `author` remove the member. Without a change the bytes stay.
 
-        After a change the history has an entry for each layer: layers that lack one get an empty
-        one at the end; where there were too many, the last ones are marked as `empty_layer`, and
-        none is dropped. A `history` that is given must fit as it is. Raises InvalidManifest.
+        A `history` that is given must fit the layers; else the present one is aligned with them
+        (`align_history`). Raises InvalidManifest.
         """
         changes: dict[str, object] = {}
         if platform is not None and _platform_members(platform) != _platform_members(self.platform):
             changes |= _platform_members(platform)
-        if created not in {None, self.created}:
-            changes["created"] = created or None
-        if author not in {None, self.author}:
-            changes["author"] = author or None
+        for name, new, old in (("created", created, self.created), ("author", author, self.author)):
+            if new not in {None, old}:
+                changes[name] = new or None
         if config is not None:
             execution = thaw(self.config)
-            if (merged := _merged(execution, thaw(config))) != execution:
-                changes["config"] = merged
-        return self._changed(changes, diff_ids, history)
-
-    def _changed(
-        self,
-        changes: dict[str, object],
-        diff_ids: Iterable[Digest] | None,
-        history: Iterable[History] | None,
-    ) -> ImageConfig:
+            if (updated := _update(execution, thaw(config))) != execution:
+                changes["config"] = updated
         layers = self.diff_ids if diff_ids is None else tuple(diff_ids)
         entries = self.history if history is None else tuple(history)
         if not changes and layers == self.diff_ids and entries == self.history:
@@ -237,9 +223,7 @@ class ImageConfig:
         if history is None:
             entries = align_history(entries, len(layers))
         elif (count := count_layers(entries)) != len(layers):
-            raise error_at(
-                "$.history", f"entries for {count} layers, where there are {len(layers)}"
-            )
+            raise error_at("$.history", f"entries for {count} layers, but there are {len(layers)}")
         if layers != self.diff_ids:
             rootfs: dict[str, object] = thaw(self._document["rootfs"])
             changes["rootfs"] = {**rootfs, "diff_ids": [str(layer) for layer in layers]}
@@ -247,7 +231,7 @@ class ImageConfig:
             changes["history"] = reuse_originals(
                 entries, self.history, self._document.get("history")
             )
-        return ImageConfig(encode(_merged(self._document, changes)))
+        return ImageConfig(encode(_update(self._document, changes)))
 
 
 _HISTORY_MEMBERS: Final = frozenset({"created", "created_by", "author", "comment", "empty_layer"})
@@ -255,9 +239,9 @@ _HISTORY_MEMBERS: Final = frozenset({"created", "created_by", "author", "comment
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """One step of an image's making. `empty_layer` tells that it made no layer.
+    """One step of a build. `empty_layer` is true if it made no layer.
 
-    `created` is a time as of RFC 3339, as it was written. `extra` holds members that the spec
+    `created` is the text of an RFC 3339 time. `extra` holds members that the spec
     does not define (config.md, Properties).
     """
 
@@ -278,9 +262,9 @@ class History:
         object.__setattr__(self, "extra", freeze(self.extra))
 
     @classmethod
-    def from_dict(cls, value: object, where: str = "$") -> Self:
-        """Read an entry. Raises InvalidManifest, naming the place."""
-        members = Members(value, where)
+    def from_dict(cls, value: object, path: str = "$") -> Self:
+        """Read an entry from a JSON object. Raises InvalidManifest."""
+        members = Members(value, path)
         members.reject_case_variants(_HISTORY_MEMBERS, alone=False)
         return cls(
             members.get("created", read_string, ""),
@@ -292,7 +276,7 @@ class History:
         )
 
     def to_dict(self) -> dict[str, object]:
-        """Return the members by their JSON names, ready for json. What is empty is absent."""
+        """Return the members by their JSON names, ready for json. Empty ones are left out."""
         optional = {
             "created": self.created,
             "created_by": self.created_by,
@@ -303,21 +287,20 @@ class History:
         return {**{name: item for name, item in optional.items() if item}, **thaw(self.extra)}
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Rebuild the entry from its fields."""
+        """Pickle the fields."""
         return reduce_dataclass(self)
 
 
 def count_layers(history: tuple[History, ...]) -> int:
-    """Return for how many layers there is an entry."""
+    """Return how many entries made a layer."""
     return sum(not entry.empty_layer for entry in history)
 
 
 def align_history(history: tuple[History, ...], layers: int) -> tuple[History, ...]:
-    """Return a history with an entry for each of so many layers, and no more.
+    """Return a history with one entry for each of `layers` layers.
 
-    Docker refuses an image whose counts differ. Layers are matched from the first on: those that
-    lack an entry get an empty one at the end. Of too many entries none is dropped: the last ones
-    are marked as `empty_layer`.
+    Docker refuses an image whose counts differ. Layers without an entry get an empty one at the
+    end. If there are too many entries, the last ones are marked as `empty_layer`.
     """
     surplus = count_layers(history) - layers
     if surplus < 0:

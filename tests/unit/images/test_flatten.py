@@ -437,7 +437,7 @@ def test_limits_hold() -> None:
 
 def test_the_memory_for_names_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Names are all that is kept, and their number is what an archive claims."""
-    monkeypatch.setattr(merge, "_MAX_KEPT", 5000)
+    monkeypatch.setattr(merge, "_MAX_MEMORY", 5000)
     assert len(names(merged(tar(*[f"{n}" for n in range(40)])))) == 40
     for members in (
         [f"{n}" for n in range(60)],

@@ -17,7 +17,6 @@ from brolga.images import (
     creation_time,
 )
 from brolga.spec.config import ImageConfig
-from brolga.spec.descriptor import Platform
 from brolga.spec.digest import Digest
 from brolga.spec.json import MAX_SIZE
 from brolga.spec.manifest import Manifest, mixed_media_types
@@ -31,6 +30,7 @@ from brolga.spec.mediatypes import (
     OCI_LAYER_ZSTD,
     OCI_MANIFEST,
 )
+from brolga.spec.platform import Platform
 from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def test_a_base_with_more_or_fewer_diff_ids_than_layers_is_refused(count: int) -
         with pytest.raises(InvalidManifest) as caught:
             change()
         assert str(caught.value) == (
-            f"config {config.digest}, $.rootfs.diff_ids: {count} DiffIDs, where the manifest has "
+            f"config {config.digest}, $.rootfs.diff_ids: {count} DiffIDs, but the manifest has "
             "1 layers"
         )
 
@@ -185,7 +185,7 @@ def test_a_config_without_an_end_is_not_read() -> None:
     """Memory is not taken by a size that a registry claims; the parser reads no more either."""
     config = InMemoryBlob(bytes(MAX_SIZE + 1), OCI_CONFIG)
     image = Image(Manifest.new(config.descriptor, ()), config, ())
-    with pytest.raises(InvalidManifest, match="config: 4194305 bytes, where at most 4194304 are"):
+    with pytest.raises(InvalidManifest, match="config: 4194305 bytes, but at most 4194304 are"):
         image.config  # noqa: B018 - it raises
 
 

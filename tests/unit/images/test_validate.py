@@ -15,7 +15,6 @@ from brolga.images import BlockStream, Image, ImageIndex, StoredBlob
 from brolga.images import validate as module
 from brolga.images.validate import Problem, validate
 from brolga.spec.config import History, ImageConfig
-from brolga.spec.descriptor import Platform
 from brolga.spec.index import Index
 from brolga.spec.manifest import Manifest
 from brolga.spec.mediatypes import (
@@ -29,6 +28,7 @@ from brolga.spec.mediatypes import (
     OCI_MANIFEST,
     OCI_NONDISTRIBUTABLE_LAYER_GZIP,
 )
+from brolga.spec.platform import Platform
 from brolga.stream.decompression import Limits
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def test_blobs_whose_bytes_are_others(store: Store) -> None:
             f"the gzip stream is cut short: it ends in the middle after {cut} bytes, "
             f"{size} uncompressed"
         ),
-        f"has {cut} bytes, where its descriptor says {layers[2].size}",
+        f"has {cut} bytes, but its descriptor says {layers[2].size}",
     ]
 
 
@@ -204,7 +204,7 @@ def test_a_diff_id_is_the_digest_of_the_uncompressed_bytes(store: Store) -> None
     """DiffIDs of the config equal what the layers are (config.md, rootfs)."""
     image = store.image([store.put(A)], diff_ids=[Digest.of(A)])
     assert only(image).what == (
-        f"the uncompressed bytes hash to {Digest.of(tar('a'))}, where the config's DiffID is "
+        f"the uncompressed bytes hash to {Digest.of(tar('a'))}, but the config's DiffID is "
         f"{Digest.of(A)}"
     )
     assert flaws(store.image([store.put(A)], diff_ids=[Digest.of(tar("a"), "sha512")])) == []
@@ -225,8 +225,8 @@ def test_counts_agree(store: Store) -> None:
     one = ImageConfig.empty().replace(diff_ids=[Digest.of(tar("a"))])
     for fast in (False, True):
         assert flaws(store.image(layers, one.raw), fast=fast) == [
-            "has 1 DiffIDs, where the manifest has 2 layers",
-            "has a history of 1 layers, where the manifest has 2",
+            "has 1 DiffIDs, but the manifest has 2 layers",
+            "has a history of 1 layers, but the manifest has 2",
         ]
     two = ImageConfig.empty().replace(diff_ids=[Digest.of(tar(name)) for name in "ab"])
     history = (History(), History(empty_layer=True), History())
@@ -249,7 +249,7 @@ def test_the_media_type_agrees_with_the_bytes(store: Store, media_type: str) -> 
     """A media type that contradicts the first bytes is an error here, and here alone."""
     promised = {OCI_LAYER: "none", OCI_LAYER_ZSTD: "zstd"}[media_type]
     assert only(store.image([store.put(A, media_type)])).what == (
-        f"is compressed by gzip, where the media type {media_type} says {promised}"
+        f"is compressed by gzip, but the media type {media_type} says {promised}"
     )
 
 
@@ -259,7 +259,7 @@ def test_a_layer_is_a_tar_that_can_be_read(store: Store) -> None:
     image = store.image([store.put(gzip.compress(plain, mtime=0))], diff_ids=[Digest.of(b"")])
     broken, other = flaws(image)
     assert broken == "not a valid tar header"
-    assert other.startswith(f"the uncompressed bytes hash to {Digest.of(plain)}, where")
+    assert other.startswith(f"the uncompressed bytes hash to {Digest.of(plain)}, but")
 
 
 def test_an_empty_blob_is_no_gzip(store: Store) -> None:
@@ -292,7 +292,7 @@ def test_an_artifact_has_blobs_of_any_kind(store: Store) -> None:
     store.blobs[Digest.of(b"{}")] = b"{"
     assert flaws(image, fast=True) == []
     assert flaws(image) == [
-        "has 1 bytes, where its descriptor says 2",
+        "has 1 bytes, but its descriptor says 2",
         f"the bytes hash to {Digest.of(store.blobs[layer.digest])}",
     ]
 
@@ -301,7 +301,7 @@ def test_an_artifact_has_blobs_of_any_kind(store: Store) -> None:
     ("bytes_", "what"),
     [
         (None, "no such blob"),
-        (b"", "has 0 bytes, where its descriptor says"),
+        (b"", "has 0 bytes, but its descriptor says"),
         (b"{" * 10_000, "has more than the"),
     ],
 )
@@ -327,7 +327,7 @@ def test_a_config_of_any_size_is_not_read(store: Store, monkeypatch: pytest.Monk
     monkeypatch.setattr(module, "MAX_SIZE", 10)
     image = store.image([])
     size = image.manifest.config.size
-    assert only(image).what == f"has {size} bytes, where at most 10 are read"
+    assert only(image).what == f"has {size} bytes, but at most 10 are read"
     assert store.reads == []
 
 
@@ -404,7 +404,7 @@ def test_a_child_that_is_another(store: Store) -> None:
     store.trees[wanted.digest] = image
     assert flaws(store.index(wanted)) == [
         f"the bytes hash to {image.digest}",
-        f"is of the media type {image.media_type}, where the index says {OCI_INDEX}",
+        f"is of the media type {image.media_type}, but the index says {OCI_INDEX}",
     ]
 
 
@@ -420,7 +420,7 @@ def test_platforms_agree(store: Store) -> None:
         assert flaws(store.index(store.child(image, platform)), fast=True) == []
     for platform in (Platform("linux", "amd64"), Platform("linux", "arm64", "v7")):
         assert flaws(store.index(store.child(image, platform)), fast=True) == [
-            f"says the platform linux/arm64/v8, where the index says {platform}"
+            f"says the platform linux/arm64/v8, but the index says {platform}"
         ]
 
 
@@ -455,8 +455,8 @@ def test_each_platform_that_indexes_give_an_image_is_compared_once(store: Store)
     deeper = store.index(store.child(inner), store.child(image, wrong))
     outer = store.index(store.child(deeper), store.child(image, wrong), store.child(image, ARM))
     assert flaws(outer) == [
-        "says the platform linux/arm64/v8, where the index says linux/amd64",
-        "says the platform linux/arm64/v8, where the index says linux/s390x",
+        "says the platform linux/arm64/v8, but the index says linux/amd64",
+        "says the platform linux/arm64/v8, but the index says linux/s390x",
     ]
 
 
@@ -486,6 +486,6 @@ def test_a_layer_in_a_compression_that_layers_have_not_is_told(
     config = ImageConfig.empty().replace(diff_ids=[Digest.of(data)]).raw
     (what,) = flaws(store.image([layer], config))
     assert what == (
-        f"compressed by {name}, which no layer is (image-spec has gzip and zstd): "
+        f"compressed by {name}, which layers do not have (image-spec has gzip and zstd): "
         "the bytes cannot be read as a tar"
     )

@@ -9,8 +9,8 @@ from tests.unit.spec.samples import CONFIG, changed, digest_of, indented
 
 from brolga.errors import InvalidManifest
 from brolga.spec.config import History, ImageConfig
-from brolga.spec.descriptor import Platform
 from brolga.spec.digest import Digest
+from brolga.spec.platform import Platform
 
 DIFF_ID = Digest.of(b"new layer")
 
@@ -173,7 +173,7 @@ def test_any_change_mends_the_history() -> None:
 def test_a_history_that_is_given_must_fit() -> None:
     """What the caller says wrong is not mended behind its back."""
     base = ImageConfig.parse(indented(CONFIG))
-    with pytest.raises(InvalidManifest, match=r"^\$\.history: entries for 1 layers, where .* 2$"):
+    with pytest.raises(InvalidManifest, match=r"^\$\.history: entries for 1 layers, but .* 2$"):
         base.replace(history=[History()])
     assert base.replace(diff_ids=[DIFF_ID], history=[History()]).history == (History(),)
 

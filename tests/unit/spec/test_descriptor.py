@@ -11,7 +11,7 @@ import pytest
 
 from brolga.errors import InvalidManifest
 from brolga.spec.config import History
-from brolga.spec.descriptor import DEFAULT_PLATFORM, Descriptor, Platform
+from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.json import Members, join_path, read_string
 from brolga.spec.mediatypes import (
@@ -21,6 +21,7 @@ from brolga.spec.mediatypes import (
     OCI_MANIFEST,
     check_media_type,
 )
+from brolga.spec.platform import DEFAULT_PLATFORM, Platform
 
 DIGEST = Digest.parse("sha256:5b0bcabd1ed22e9fb1310cf6c2dec7cdef19f0ad69efa1f392e94a4333501270")
 
@@ -220,8 +221,8 @@ def test_extra_is_not_another_way_to_a_property() -> None:
         ({"data": "e3\n0="}, r"^\$\.data: "),
         ({"data": "é"}, r"^\$\.data: "),
         ({"data": 1}, r"^\$\.data: must be a string, not a number"),
-        ({"data": "e319"}, r"^\$\.data: the embedded data has 3 bytes where size is 2"),
-        ({"data": "W10="}, r"^\$\.data: the embedded data is not what sha256:"),
+        ({"data": "e319"}, r"^\$\.data: the embedded data has 3 bytes, but size is 2"),
+        ({"data": "W10="}, r"^\$\.data: the embedded data does not have the digest sha256:"),
         ({"digest": f"blake3:{'0' * 64}"}, r"^\$\.data: digest algorithm 'blake3' cannot be comp"),
         ({"artifactType": "a"}, r"^\$\.artifactType: media type 'a' is not type/subtype"),
         ({"platform": {"OS": "linux"}}, r"^\$\.platform\.OS: other clients read it as 'os'"),
@@ -238,15 +239,15 @@ def test_the_place_begins_with_where_the_object_is() -> None:
     """`where` is the place of the whole object."""
     with pytest.raises(InvalidManifest, match=r"^\$\.layers\[3\]\.size: is missing"):
         Descriptor.from_dict({**FULL, "size": None}, "$.layers[3]")
-    with pytest.raises(InvalidManifest, match=r"^\$: must be an object, not no JSON"):
+    with pytest.raises(InvalidManifest, match=r"^\$: must be an object, not a Python value"):
         Descriptor.from_dict(b"{}")
 
 
 def test_data_and_artifact_type_are_checked_however_a_descriptor_is_made() -> None:
     """'SHOULD be verified against the digest and size fields' (descriptor.md, data)."""
-    with pytest.raises(ValueError, match="the embedded data has 3 bytes where size is 2"):
+    with pytest.raises(ValueError, match="the embedded data has 3 bytes, but size is 2"):
         Descriptor(OCI_EMPTY, Digest.of(b"{}"), 2, data=b"{ }")
-    with pytest.raises(ValueError, match="the embedded data is not what"):
+    with pytest.raises(ValueError, match="the embedded data does not have"):
         Descriptor(OCI_EMPTY, Digest.of(b"{}"), 2, data=b"[]")
     with pytest.raises(ValueError, match="is not type/subtype"):
         Descriptor(OCI_EMPTY, Digest.of(b"{}"), 2, artifact_type="a b")

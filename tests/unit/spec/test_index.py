@@ -8,10 +8,11 @@ import pytest
 from tests.unit.spec.samples import BUILDX, DOCKER_LIST, OCI, child, digest_of, indented
 
 from brolga.errors import InvalidManifest, PlatformNotFound
-from brolga.spec.descriptor import Descriptor, Platform
+from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.index import Index
 from brolga.spec.mediatypes import DOCKER_MANIFEST_LIST, OCI_INDEX, OCI_MANIFEST
+from brolga.spec.platform import Platform
 
 CHILD = Descriptor(OCI_MANIFEST, Digest.of(b"child"), 5, platform=Platform("linux", "riscv64"))
 
@@ -55,7 +56,7 @@ def test_an_index_without_manifests_is_none() -> None:
 
 def test_a_manifest_is_no_index() -> None:
     """The error says what was wanted."""
-    with pytest.raises(InvalidManifest, match="where an index is wanted"):
+    with pytest.raises(InvalidManifest, match="is not the media type of an index"):
         Index.parse(indented(OCI))
 
 

@@ -27,9 +27,9 @@ from brolga.spec.json import MAX_SIZE, decode, encode, reuse_originals
         (b'{"a":1,"\\u0061":2}', r"$.a", "appears twice"),
         (b'{"l":[0,{"size":1,"size":1}]}', r"$.l[1].size", "appears twice"),
         (b'[{"a":1,"a":2}]', r"$[0].a", "appears twice"),
-        (b'{"a":NaN}', "$.a", "a number that JSON does not have"),
-        (b'{"a":[Infinity]}', "$.a[0]", "a number that JSON does not have"),
-        (b'{"a":-Infinity}', "$.a", "a number that JSON does not have"),
+        (b'{"a":NaN}', "$.a", "not a JSON number"),
+        (b'{"a":[Infinity]}', "$.a[0]", "not a JSON number"),
+        (b'{"a":-Infinity}', "$.a", "not a JSON number"),
         (b'{"a":1e999}', "$.a", "out of range"),
         (b'{"a.b":"\\ud800"}', "$['a.b']", "half of a surrogate pair"),
         (b'{"\\udfff":1}', "$['\\udfff']", "half of a surrogate pair"),
@@ -76,9 +76,9 @@ def test_more_than_four_mebibytes_are_refused() -> None:
     raw = b'{"a":"' + b"x" * (MAX_SIZE - 8) + b'"}'
     assert len(raw) == MAX_SIZE
     assert decode(raw)["a"]
-    with pytest.raises(InvalidManifest, match=f"{MAX_SIZE + 1} bytes, where at most {MAX_SIZE}"):
+    with pytest.raises(InvalidManifest, match=f"{MAX_SIZE + 1} bytes, but at most {MAX_SIZE}"):
         decode(raw + b" ")
-    with pytest.raises(InvalidManifest, match=r"^\$: 3 bytes, where at most 2"):
+    with pytest.raises(InvalidManifest, match=r"^\$: 3 bytes, but at most 2"):
         decode(b"{ }", limit=2)
 
 

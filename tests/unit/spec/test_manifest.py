@@ -110,7 +110,7 @@ PLACES: list[tuple[tuple[Any, ...], Any, str, str]] = [
     (("schemaVersion",), "2", "$.schemaVersion", "is not the number 2"),
     (("mediaType",), 5, "$.mediaType", "must be a string, not a number"),
     (("mediaType",), "text/plain", "$.mediaType", "'text/plain' is neither an image"),
-    (("mediaType",), OCI_INDEX, "$.mediaType", "where an image manifest is wanted"),
+    (("mediaType",), OCI_INDEX, "$.mediaType", "is not the media type of an image manifest"),
     (("artifactType",), "a b", "$.artifactType", "is not type/subtype"),
     (("artifactType",), 1, "$.artifactType", "must be a string, not a number"),
     (("config",), None, "$.config", "is missing"),
@@ -363,7 +363,7 @@ def test_a_change_is_checked_as_what_is_read() -> None:
     manifest = Manifest.parse(indented(OCI))
     with pytest.raises(InvalidManifest, match=r"^\$\.annotations\.a: must be a string"):
         manifest.replace(annotations={"a": 1})  # type: ignore[dict-item]  # wrong on purpose
-    with pytest.raises(InvalidManifest, match="where at most"):
+    with pytest.raises(InvalidManifest, match="but at most"):
         manifest.replace(annotations={"a": "x" * (4 << 20)})
 
 

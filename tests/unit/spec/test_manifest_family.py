@@ -6,13 +6,7 @@ import pytest
 
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
-from brolga.spec.manifest import (
-    Manifest,
-    convert_manifest,
-    convert_media_type,
-    detect_family,
-    mixed_media_types,
-)
+from brolga.spec.manifest import Manifest, convert_manifest, mixed_media_types
 from brolga.spec.mediatypes import (
     DOCKER_CONFIG,
     DOCKER_FOREIGN_LAYER,
@@ -27,6 +21,8 @@ from brolga.spec.mediatypes import (
     OCI_MANIFEST,
     OCI_NONDISTRIBUTABLE_LAYER,
     OCI_NONDISTRIBUTABLE_LAYER_ZSTD,
+    convert_media_type,
+    detect_family,
 )
 
 OTHER = "application/wasm"

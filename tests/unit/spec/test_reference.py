@@ -225,7 +225,7 @@ def test_a_wrong_tag_or_digest_is_refused_with_the_reason(text: str, message: st
 )
 def test_a_repository_with_tag_or_digest_is_refused(text: str) -> None:
     """Where a repository is wanted, a tag is not dropped in silence."""
-    with pytest.raises(InvalidReference, match="repository is wanted here, without tag or digest"):
+    with pytest.raises(InvalidReference, match="expected here, without tag or digest"):
         Repository.parse(text)
 
 

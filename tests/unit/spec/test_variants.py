@@ -2,7 +2,7 @@
 
 import pytest
 
-from brolga.spec.descriptor import normalize_variant, variant_preference
+from brolga.spec.platform import normalize_variant, variant_preference
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ BEHIND = {
 def test_what_stands_behind_a_tar_is_refused_in_a_layer(name: str, cut: int) -> None:
     """Readers stop at the two blocks of zeros: of joined tars they see the first alone."""
     data = BEHIND[name]
-    with pytest.raises(CorruptBlob, match="goes on at byte 10240, behind the end of its tar"):
+    with pytest.raises(CorruptBlob, match="goes on at byte 10240, after the end of its tar"):
         watched(data, wanted=True, cut=cut)
     assert watched(data, cut=cut) == data
 
@@ -257,20 +257,20 @@ def test_the_error_says_what_is_missing(data: bytes, what: str) -> None:
         (pax(b"9" * 30 + b" a=1\n"), "a pax header with a broken record at byte 512"),
         (
             header(size=(1 << 20) + 1, kind=tarfile.XHDTYPE),
-            "an extended tar header of 1048577 bytes, where at most 1048576 are read at byte 0",
+            "an extended tar header of 1048577 bytes, but at most 1048576 are read at byte 0",
         ),
     ],
 )
 def test_where_a_tar_is_broken_is_told_at_once(data: bytes, what: str) -> None:
     """Not at the end, which may be far: nothing behind it can be read."""
     source = CompletenessCheck(Blocks([data]), is_layer=True)
-    with pytest.raises(CorruptBlob, match=f"^the source is no whole tar: {what}$"):
+    with pytest.raises(CorruptBlob, match=f"^the source is not a complete tar: {what}$"):
         source.next_block(1.0)
 
 
 def test_a_tar_that_is_wanted_is_not_empty() -> None:
     """What gave nothing has failed."""
-    with pytest.raises(CorruptBlob, match="the source is empty, where a tar is wanted"):
+    with pytest.raises(CorruptBlob, match="the source is empty, but must be a tar"):
         watched(b"", wanted=True)
 
 

@@ -13,7 +13,7 @@ from brolga.errors import CorruptBlob
 from brolga.tar import reader as tarheaders
 from brolga.tar.completeness import CompletenessCheck
 from brolga.tar.entries import read_entries
-from brolga.tar.reader import End, Header, is_header, number, read_header
+from brolga.tar.reader import End, Header, is_header, parse_number, read_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -205,7 +205,7 @@ def test_an_end_within_a_sparse_map_is_not_an_end() -> None:
 )
 def test_numbers_are_octal_digits_or_binary(field: bytes, value: int) -> None:
     """POSIX ustar has leading zeros and a space or zero byte behind them; GNU base 256."""
-    assert number(field) == value
+    assert parse_number(field) == value
 
 
 def test_a_header_is_told_by_its_sum() -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from brolga.spec.blob import Blob, Block
-    from brolga.spec.descriptor import Platform
+    from brolga.spec.platform import Platform
 
 __all__ = ["command"]
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from brolga.spec.blob import Layer
-    from brolga.spec.descriptor import Platform
+    from brolga.spec.platform import Platform
     from brolga.stores.archive.contents import Contents
 
 __all__ = ["MANIFEST", "SavedImage", "docker_image", "manifest_json", "saved_images"]

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
     from brolga.images import Tree
     from brolga.spec.blob import Blob, BlobStream
-    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.spec.descriptor import Descriptor
     from brolga.spec.manifest import Manifest
+    from brolga.spec.platform import Platform
     from brolga.stores.archive.contents import Contents
 
 __all__ = ["INDEX", "LAYOUT", "LAYOUT_FILE", "REF_NAME", "Layout", "read_document"]

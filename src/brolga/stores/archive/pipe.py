@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Final, cast
 
 from brolga.errors import CorruptBlob, InvalidManifest
 from brolga.images import BlockStream
-from brolga.spec.descriptor import Descriptor, Platform
+from brolga.spec.descriptor import Descriptor
 from brolga.spec.json import MAX_SIZE
 from brolga.spec.mediatypes import detect_compression
+from brolga.spec.platform import Platform
 from brolga.stores.archive.contents import (
     Contents,
     claimed,

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from brolga.errors import InvalidDigest, InvalidManifest
 from brolga.spec.digest import Digest
 from brolga.spec.json import MAX_SIZE, decode
-from brolga.spec.manifest import INDEX_TYPES, MANIFEST_TYPES
+from brolga.spec.mediatypes import INDEX_TYPES, MANIFEST_TYPES
 from brolga.stores.layout.files import SCRATCH, check
 from brolga.stores.layout.index import name_of
 

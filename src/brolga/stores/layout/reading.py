@@ -25,8 +25,7 @@ from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest, hasher
 from brolga.spec.index import Index, parse_manifest, select_best
 from brolga.spec.json import MAX_SIZE
-from brolga.spec.manifest import INDEX_TYPES, MANIFEST_TYPES
-from brolga.spec.mediatypes import OCI_INDEX
+from brolga.spec.mediatypes import INDEX_TYPES, MANIFEST_TYPES, OCI_INDEX
 from brolga.stores.layout.files import Files, check
 from brolga.stores.layout.index import (
     MAX_INDEX_SIZE,
@@ -45,8 +44,8 @@ if TYPE_CHECKING:
 
     from brolga.images import Tree
     from brolga.spec.blob import BlobStream
-    from brolga.spec.descriptor import Platform
     from brolga.spec.manifest import Manifest
+    from brolga.spec.platform import Platform
 
 __all__ = ["Reading", "here", "local"]
 
