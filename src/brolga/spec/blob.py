@@ -6,6 +6,7 @@ A blob may be a stream, a file or bytes in memory. `BlockReader` reads any block
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, runtime_checkable
@@ -46,20 +47,8 @@ class BlockSource(Protocol):
         """Stop reading at once, and close what was opened here. Idempotent."""
 
 
-class BlobStream(Protocol):
+class BlobStream(AbstractContextManager["BlobStream"], Protocol):
     """An open blob, read by iteration or as a file. A context manager that closes it."""
-
-    def __enter__(self) -> Self:
-        """Return the stream itself."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-        /,
-    ) -> None:
-        """Close the stream."""
 
     def __iter__(self) -> Iterator[Block]:
         """Yield the bytes in blocks of any size, none of them empty."""

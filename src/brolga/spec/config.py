@@ -105,11 +105,11 @@ def _update(
 
 @dataclass(frozen=True, slots=True)
 class ImageConfig:
-    """The config of an image: a typed view over its exact bytes.
+    """The config of an image: a typed view of its exact bytes.
 
-    `config` holds the execution parameters by their names (`Env`, `Cmd`, `Labels`, ...), unknown
-    ones too; it can be read only, and its arrays are tuples. `created` is a time as of RFC 3339,
-    as it was written. Raises InvalidManifest (config.md, Properties).
+    `config` holds the execution parameters (`Env`, `Cmd`, `Labels`, ...), unknown ones too; it is
+    read-only, and its arrays are tuples. `created` is the text of an RFC 3339 time. Raises
+    InvalidManifest (config.md, Properties).
     """
 
     raw: bytes = field(repr=False)
@@ -188,7 +188,7 @@ class ImageConfig:
             history=(*align_history(self.history, len(self.diff_ids)), entry),
         )
 
-    def replace(  # noqa: PLR0913 - the members of a config
+    def replace(  # noqa: C901, PLR0913 - the members of a config
         self,
         *,
         platform: Platform | None = None,
@@ -241,8 +241,8 @@ _HISTORY_MEMBERS: Final = frozenset({"created", "created_by", "author", "comment
 class History:
     """One step of a build. `empty_layer` is true if it made no layer.
 
-    `created` is the text of an RFC 3339 time. `extra` holds members that the spec
-    does not define (config.md, Properties).
+    `created` is the text of an RFC 3339 time. `extra` holds members that the spec does not define
+    (config.md, Properties).
     """
 
     created: str = ""

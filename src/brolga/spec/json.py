@@ -23,29 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
-__all__ = [
-    "MAX_DEPTH",
-    "MAX_SIZE",
-    "Members",
-    "Writable",
-    "decode",
-    "encode",
-    "error_at",
-    "freeze",
-    "hashable",
-    "join_path",
-    "parse_member",
-    "read_artifact_type",
-    "read_boolean",
-    "read_digest",
-    "read_media_type",
-    "read_string",
-    "read_string_map",
-    "reduce_dataclass",
-    "reuse_originals",
-    "thaw",
-]
-
 D = TypeVar("D")
 S = TypeVar("S")
 T = TypeVar("T")

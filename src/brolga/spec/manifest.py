@@ -11,6 +11,7 @@ from types import EllipsisType, MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from brolga.errors import excerpt
+from brolga.spec import mediatypes
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.json import (
@@ -23,21 +24,6 @@ from brolga.spec.json import (
     read_string,
     read_string_map,
     reuse_originals,
-)
-from brolga.spec.mediatypes import (
-    DOCKER_MANIFEST,
-    DOCKER_MANIFEST_TYPES,
-    IMAGE_CONFIGS,
-    INDEX_TYPES,
-    MANIFEST_MEMBERS,
-    MANIFEST_TYPES,
-    OCI_EMPTY,
-    OCI_INDEX,
-    OCI_MANIFEST,
-    SCHEMA_1_TYPES,
-    convert_media_type,
-    detect_family,
-    is_oci_only,
 )
 
 if TYPE_CHECKING:
@@ -61,7 +47,7 @@ def detect_media_type(document: Mapping[str, object], content_type: str = "") ->
     something else (CVE-2021-41190).
     """
     members = Members(document, "$")
-    members.reject_case_variants(MANIFEST_MEMBERS)
+    members.reject_case_variants(mediatypes.MANIFEST_MEMBERS)
     declared = members.get("mediaType", read_string, "")
     # "The registry SHOULD ignore parameters on the `Content-Type` header" (distribution-spec,
     # Pushing manifests); media types ignore case (RFC 9110, section 8.3.1).
@@ -77,10 +63,10 @@ def detect_media_type(document: Mapping[str, object], content_type: str = "") ->
         raise error_at(
             "$.mediaType", f"{excerpt(declared)} came with the Content-Type {excerpt(header)}"
         )
-    if header in DOCKER_MANIFEST_TYPES and not declared:
+    if header in mediatypes.DOCKER_MANIFEST_TYPES and not declared:
         raise error_at("$.mediaType", f"is missing; Docker's format needs it to be {header!r}")
     media_type = declared or header or _media_type_of_members(document)
-    if media_type not in MANIFEST_TYPES | INDEX_TYPES:
+    if media_type not in mediatypes.MANIFEST_TYPES | mediatypes.INDEX_TYPES:
         raise error_at(
             "$.mediaType", f"{excerpt(media_type)} is neither an image manifest nor an index"
         )
@@ -96,7 +82,11 @@ def _check_version(members: Members, document: Mapping[str, object], media_types
 
     version = document.get("schemaVersion")
     is_version_1 = type(version) is int and version == 1
-    if is_version_1 or media_types & SCHEMA_1_TYPES or document.get("fsLayers") is not None:
+    if (
+        is_version_1
+        or media_types & mediatypes.SCHEMA_1_TYPES
+        or document.get("fsLayers") is not None
+    ):
         raise error_at(
             "$.schemaVersion",
             "Docker's image manifest of schema 1, which is deprecated and not read here; push the "
@@ -107,9 +97,9 @@ def _check_version(members: Members, document: Mapping[str, object], media_types
 
 def _media_type_of_members(document: Mapping[str, object]) -> str:
     if document.get("manifests") is not None:
-        return OCI_INDEX
+        return mediatypes.OCI_INDEX
     if document.get("config") is not None:
-        return OCI_MANIFEST
+        return mediatypes.OCI_MANIFEST
     raise error_at("$", "neither 'manifests' nor 'config': not an image manifest, and not an index")
 
 
@@ -245,7 +235,7 @@ class Manifest(ManifestBase):
 
     def __post_init__(self) -> None:
         """Decode the bytes."""
-        members = self._decode(MANIFEST_TYPES, "an image manifest")
+        members = self._decode(mediatypes.MANIFEST_TYPES, "an image manifest")
         config = members.need("config", Descriptor.from_dict)
         if "layers" not in self._document:
             raise error_at("$.layers", "is missing")
@@ -262,7 +252,7 @@ class Manifest(ManifestBase):
         config: Descriptor,
         layers: Iterable[Descriptor],
         *,
-        media_type: str = OCI_MANIFEST,
+        media_type: str = mediatypes.OCI_MANIFEST,
         annotations: Mapping[str, str] | None = None,
         subject: Descriptor | None = None,
         artifact_type: str = "",
@@ -272,7 +262,7 @@ class Manifest(ManifestBase):
         "`artifactType` MUST be set when `config.mediaType` is set to the empty value"
         (manifest.md, Image Manifest Property Descriptions).
         """
-        if config.media_type == OCI_EMPTY and not artifact_type:
+        if config.media_type == mediatypes.OCI_EMPTY and not artifact_type:
             raise error_at("$.artifactType", "is missing; an artifact without a config needs it")
         return cls._encode(
             media_type=media_type,
@@ -311,10 +301,10 @@ def convert_manifest(
 ) -> Manifest:
     """Return a manifest with this config and these layers, all of one family of media types."""
     layers = tuple(layers)
-    family = detect_family(manifest.media_type, (layer.media_type for layer in layers))
+    family = mediatypes.detect_family(manifest.media_type, (layer.media_type for layer in layers))
 
     def convert(part: Descriptor) -> Descriptor:
-        return replace(part, media_type=convert_media_type(family, part.media_type))
+        return replace(part, media_type=mediatypes.convert_media_type(family, part.media_type))
 
     return manifest.replace(media_type=family, config=convert(config), layers=map(convert, layers))
 
@@ -324,10 +314,8 @@ def mixed_media_types(manifest: Manifest) -> Iterator[Descriptor]:
 
     An artifact's parts may be of any type.
     """
-    if manifest.config.media_type not in IMAGE_CONFIGS:
+    if manifest.config.media_type not in mediatypes.IMAGE_CONFIGS:
         return
     for part in (manifest.config, *manifest.layers):
-        if convert_media_type(manifest.media_type, part.media_type) != part.media_type or (
-            manifest.media_type == DOCKER_MANIFEST and is_oci_only(part.media_type)
-        ):
+        if not mediatypes.is_of_family(manifest.media_type, part.media_type):
             yield part

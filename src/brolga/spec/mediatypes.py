@@ -15,50 +15,6 @@ from brolga.errors import excerpt
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = [
-    "COMPRESSION_BY_LAYER",
-    "DOCKER_BY_OCI",
-    "DOCKER_CONFIG",
-    "DOCKER_FOREIGN_LAYER",
-    "DOCKER_FOREIGN_LAYER_GZIP",
-    "DOCKER_LAYER",
-    "DOCKER_LAYER_GZIP",
-    "DOCKER_MANIFEST",
-    "DOCKER_MANIFEST_LIST",
-    "DOCKER_MANIFEST_TYPES",
-    "DOCKER_SCHEMA_1",
-    "DOCKER_SCHEMA_1_SIGNED",
-    "ENCRYPTED",
-    "IMAGE_CONFIGS",
-    "INDEX_TYPES",
-    "LAYER_BY_COMPRESSION",
-    "MANIFEST_MEMBERS",
-    "MANIFEST_TYPES",
-    "NONDISTRIBUTABLE",
-    "OCI_CONFIG",
-    "OCI_DESCRIPTOR",
-    "OCI_EMPTY",
-    "OCI_INDEX",
-    "OCI_LAYER",
-    "OCI_LAYER_GZIP",
-    "OCI_LAYER_ZSTD",
-    "OCI_LAYOUT_HEADER",
-    "OCI_MANIFEST",
-    "OCI_NONDISTRIBUTABLE_LAYER",
-    "OCI_NONDISTRIBUTABLE_LAYER_GZIP",
-    "OCI_NONDISTRIBUTABLE_LAYER_ZSTD",
-    "SCHEMA_1_TYPES",
-    "STREAM_BY_COMPRESSION",
-    "UNKNOWN_ARTIFACT",
-    "check_media_type",
-    "compression_of_media_type",
-    "convert_media_type",
-    "detect_compression",
-    "detect_family",
-    "detect_unsupported_compression",
-    "is_oci_only",
-]
-
 # RFC 6838, section 4.2: a type and a subtype of at most 127 characters each, no parameters.
 _RESTRICTED_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}+"
 _MEDIA_TYPE: Final = re.compile(f"{_RESTRICTED_NAME}/{_RESTRICTED_NAME}")
@@ -232,17 +188,23 @@ def detect_family(manifest: str, layers: Iterable[str]) -> str:
 
     Docker's family has no name for some layers of OCI's.
     """
-    if manifest == DOCKER_MANIFEST and any(map(is_oci_only, layers)):
+    if manifest == DOCKER_MANIFEST and any(map(_is_oci_only, layers)):
         return _OCI_BY_DOCKER[manifest]
     return manifest
-
-
-def is_oci_only(media_type: str) -> bool:
-    """Return whether a media type is one of OCI's images without a name in Docker's family."""
-    return media_type.startswith(_OCI_IMAGE) and media_type not in DOCKER_BY_OCI
 
 
 def convert_media_type(manifest: str, media_type: str) -> str:
     """Return a media type's equivalent in the family of a manifest's type, or itself."""
     family = DOCKER_BY_OCI if manifest == DOCKER_MANIFEST else _OCI_BY_DOCKER
     return family.get(media_type, media_type)
+
+
+def is_of_family(manifest: str, media_type: str) -> bool:
+    """Return whether a media type is of the family of a manifest's type, or of neither family."""
+    if manifest == DOCKER_MANIFEST and _is_oci_only(media_type):
+        return False
+    return convert_media_type(manifest, media_type) == media_type
+
+
+def _is_oci_only(media_type: str) -> bool:
+    return media_type.startswith(_OCI_IMAGE) and media_type not in DOCKER_BY_OCI

@@ -17,26 +17,6 @@ from brolga.errors import CorruptBlob, excerpt
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-__all__ = [
-    "BLOCK_SIZE",
-    "DIRECTORY",
-    "FILE",
-    "HARD_LINK",
-    "KNOWN_KINDS",
-    "SPARSE_KEYS",
-    "SPARSE_NAME",
-    "SYMLINK",
-    "End",
-    "Header",
-    "Metadata",
-    "begins_tar",
-    "is_bare_whiteout",
-    "is_header",
-    "parse_number",
-    "printable_name",
-    "read_header",
-]
-
 BLOCK_SIZE: Final = 512  # bytes
 _MAX_EXTENDED: Final = 1 << 20  # bytes of one extended header; Go has the same limit
 _ZEROS: Final = bytes(BLOCK_SIZE)
