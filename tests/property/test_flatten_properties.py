@@ -1,4 +1,4 @@
-"""One layer shows what all of them show, whatever they are; no bytes are read in two ways."""
+"""Any layers, flattened, show the same as before; no bytes are read in two ways."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def written(layer: Sequence[tuple[bytes, str, str]], number: int, spelling: str)
 
 @settings(max_examples=1000, deadline=None)
 @given(stack_of=STACKS, spelling=SPELLINGS)
-def test_merge_layers_shows_what_overlayfs_shows_and_names_where_readers_differ(
+def test_merge_layers_equals_overlayfs_and_warns_where_readers_differ(
     stack_of: list[list[tuple[bytes, str, str]]], spelling: str
 ) -> None:
     """The one layer shows what the layers show, or there is an error.
@@ -112,7 +112,7 @@ def test_merge_layers_shows_what_overlayfs_shows_and_names_where_readers_differ(
     name=st.sampled_from(["gzip", "zstd"]),
     seed=st.integers(0, 99),
 )
-def test_what_was_packed_comes_out_however_it_is_cut(
+def test_decompress_accepts_any_cut_into_blocks(
     sizes: list[int], cuts: list[int], name: str, seed: int
 ) -> None:
     """Members and blocks may begin and end anywhere."""
@@ -130,8 +130,10 @@ def test_what_was_packed_comes_out_however_it_is_cut(
 
 @settings(max_examples=200, deadline=None)
 @given(at=st.integers(0, 400), change=st.integers(1, 255), name=st.sampled_from(["gzip", "zstd"]))
-def test_a_changed_byte_is_an_error_or_changes_nothing(at: int, change: int, name: str) -> None:
-    """Whatever is wrong is CorruptBlob; gzip's checksum covers all of the data."""
+def test_changed_byte_raises_corrupt_blob_or_changes_nothing(
+    at: int, change: int, name: str
+) -> None:
+    """Any flaw is CorruptBlob; gzip's checksum covers all of the data."""
     data = bytes(b // 32 for b in random.Random(1).randbytes(600))
     with StreamLayer([data], name, threads=1).open() as stream:
         packed = bytearray(stream.read())

@@ -72,7 +72,7 @@ def seen(data: bytes) -> list[bytes] | None:
 
 @settings(max_examples=500, deadline=None)
 @given(parts=st.lists(members(), min_size=1, max_size=3))
-def test_what_the_watch_of_a_source_accepts_a_layer_s_reader_reads(parts: list[bytes]) -> None:
+def test_completeness_check_and_read_entries_accept_the_same(parts: list[bytes]) -> None:
     """One reader of headers serves both, so both refuse the same."""
     data = b"".join(parts) + END
     try:
@@ -87,7 +87,7 @@ def test_what_the_watch_of_a_source_accepts_a_layer_s_reader_reads(parts: list[b
 
 @settings(max_examples=500, deadline=None)
 @given(parts=st.lists(members(), min_size=1, max_size=3))
-def test_an_accepted_tar_has_the_names_that_tarfile_sees(parts: list[bytes]) -> None:
+def test_accepted_tar_has_names_that_tarfile_sees(parts: list[bytes]) -> None:
     """Another reader sees the same entries."""
     data = b"".join(parts) + END
     names = seen(data)
@@ -101,7 +101,7 @@ def test_an_accepted_tar_has_the_names_that_tarfile_sees(parts: list[bytes]) -> 
 @pytest.mark.skipif(shutil.which("tar") is None, reason="tar is not on PATH")
 @settings(max_examples=150, deadline=None)
 @given(parts=st.lists(members(), min_size=1, max_size=3))
-def test_an_accepted_tar_has_the_names_that_gnu_tar_sees(parts: list[bytes]) -> None:
+def test_accepted_tar_has_names_that_gnu_tar_sees(parts: list[bytes]) -> None:
     """GNU tar lists the same entries."""
     data = b"".join(parts) + END
     names = seen(data)
