@@ -78,16 +78,18 @@ def test_merge_layers_equals_overlayfs_and_warns_where_readers_differ(
     """
     tars = [written(layer, number, spelling) for number, layer in enumerate(stack_of)]
     layers = [InMemoryBlob(data, OCI_LAYER) for data in tars]
-    told: list[str] = []
+    lines: list[str] = []
     try:
-        out = b"".join(merge_layers(layers, on_warning=told.append))
+        out = b"".join(merge_layers(layers, on_warning=lines.append))
     except LayerError as error:
         reason = str(error)
-        if any(one in reason for one in ("both a directory", "not there", "more than 40")):
+        if any(text in reason for text in ("both a directory", "not there", "more than 40")):
             with pytest.raises(NotTold):
                 stack(tars)
         else:
-            assert any(one in reason for one in ("a layer above replaces", "comes after", "itself"))
+            assert any(
+                text in reason for text in ("a layer above replaces", "comes after", "itself")
+            )
         return
     assert b".wh." not in out
     assert extract_over([out]) == stack([out])
@@ -96,7 +98,7 @@ def test_merge_layers_equals_overlayfs_and_warns_where_readers_differ(
     except NotTold:
         return  # what makes it so was hidden
     assert without_traces(stack([out])) == without_traces(wanted)
-    if told:
+    if lines:
         with pytest.raises(LayerError, match="Readers differ"):
             list(merge_layers(layers, strict=True))
     else:

@@ -59,14 +59,14 @@ odd = values | st.sampled_from(
 
 def places(value: object, steps: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """List the way to each member and item of a document."""
-    found = [steps] if steps else []
+    paths = [steps] if steps else []
     if isinstance(value, dict):
         for name, item in value.items():
-            found += places(item, (*steps, name))
+            paths += places(item, (*steps, name))
     elif isinstance(value, list):
         for number, item in enumerate(value):
-            found += places(item, (*steps, number))
-    return found
+            paths += places(item, (*steps, number))
+    return paths
 
 
 def dropped(document: dict[str, Any], steps: tuple[Any, ...]) -> dict[str, Any]:

@@ -117,10 +117,10 @@ def test_file_hides_directory_and_its_content() -> None:
 def test_directory_hides_file() -> None:
     """A directory replaces a file, with an entry of its own or only with content."""
     assert listed(merged(tar("d"), tar("d/"))) == {"d": (DIR, b"")}
-    told: list[str] = []
-    out = merged(tar("d"), tar("d/a"), on_warning=told.append)
+    lines: list[str] = []
+    out = merged(tar("d"), tar("d/a"), on_warning=lines.append)
     assert listed(out) == {"d/a": (REG, b""), "d": (DIR, b"")}
-    assert "'d' is not a directory, and layer 2 has 'd/a'" in told[0]
+    assert "'d' is not a directory, and layer 2 has 'd/a'" in lines[0]
 
 
 def test_hidden_file_hides_lower_directory() -> None:
@@ -149,8 +149,8 @@ def test_spellings_of_one_name_are_equal(spelling: str) -> None:
 
 def test_root_keeps_metadata() -> None:
     """The root has an entry like other directories."""
-    one = single(merged(tar(entry("./", mode=0o700)), tar(entry("/", mode=0o711))))
-    assert (one.name, one.mode, one.type) == (".", 0o711, DIR)
+    root = single(merged(tar(entry("./", mode=0o700)), tar(entry("/", mode=0o711))))
+    assert (root.name, root.mode, root.type) == (".", 0o711, DIR)
 
 
 @pytest.mark.parametrize("name", ["../a", "d/../a", "..", "/.."])
@@ -205,16 +205,16 @@ BASE = tar("usr/lib/", entry("usr/lib/libc.so", b"libc"), symlink("lib", "usr/li
 
 def warned(*tars: bytes) -> tuple[dict[str, tuple[bytes, bytes]], list[str]]:
     """Return what the merged tar has, and the warnings."""
-    told: list[str] = []
-    return listed(merged(*tars, on_warning=told.append)), told
+    lines: list[str] = []
+    return listed(merged(*tars, on_warning=lines.append)), lines
 
 
 def test_implied_directory_hides_lower_link_with_warning() -> None:
     """Overlayfs stacks directories; readers that extract a layer over others follow the link."""
-    out, told = warned(BASE, tar(entry("lib/new.so", b"new"), entry("lib/more.so")))
+    out, lines = warned(BASE, tar(entry("lib/new.so", b"new"), entry("lib/more.so")))
     assert out["lib"] == (DIR, b"")
     assert set(out) == {"lib", "lib/new.so", "lib/more.so", "usr/lib", "usr/lib/libc.so"}
-    (line,) = told
+    (line,) = lines
     assert line.startswith("layer 1 of 2, sha256:")
     assert "'lib' is a symbolic link to 'usr/lib', and layer 2 has 'lib/new.so'" in line
 
@@ -222,10 +222,10 @@ def test_implied_directory_hides_lower_link_with_warning() -> None:
 @pytest.mark.parametrize("mark", ["lib/.wh.libc.so", "lib/.wh..wh..opq"])
 def test_whiteout_below_link_implies_directory_with_warning(mark: str) -> None:
     """Overlayfs has the whiteout in a directory; umoci removes what the link leads to."""
-    out, told = warned(BASE, tar(mark))
+    out, lines = warned(BASE, tar(mark))
     assert out["lib"] == (DIR, b"")
     assert "usr/lib/libc.so" in out
-    assert f"layer 2 has '{mark}'" in told[0]
+    assert f"layer 2 has '{mark}'" in lines[0]
 
 
 @pytest.mark.parametrize(
@@ -236,8 +236,8 @@ def test_no_warning_if_layer_has_entry_for_directory(between: bytes) -> None:
     """A directory's own entry, or a whiteout, removes the link for every reader."""
     upper = tar("lib/", "lib/new.so")
     assert warned(BASE, between, upper)[1] == []
-    told = warned(BASE, between, tar("lib/new.so"))[1]
-    assert bool(told) is (between == tar("x")[:512])
+    lines = warned(BASE, between, tar("lib/new.so"))[1]
+    assert bool(lines) is (between == tar("x")[:512])
     assert warned(BASE, tar(".wh.lib", "lib/new.so"))[1] == []
 
 
@@ -249,8 +249,8 @@ def test_directory_entry_after_its_content_is_warned() -> None:
 
 def test_link_through_dot_dot_is_warned() -> None:
     """`x -> lib/../usr` leads elsewhere if `lib` is a link of a lower layer."""
-    told = warned(BASE, tar(symlink("x", "lib/../usr"), "x/a"))[1]
-    assert "'lib' is a symbolic link to 'usr/lib', and layer 2 has 'x/a'" in told[0]
+    lines = warned(BASE, tar(symlink("x", "lib/../usr"), "x/a"))[1]
+    assert "'lib' is a symbolic link to 'usr/lib', and layer 2 has 'x/a'" in lines[0]
 
 
 def test_strict_makes_warning_an_error() -> None:
@@ -269,25 +269,25 @@ def test_number_of_warnings_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hostile image can have millions."""
     monkeypatch.setattr(merge, "_MAX_WARNINGS", 3)
     lower = tar(*[symlink(f"{n}", "x") for n in range(9)])
-    told = warned(lower, tar(*[f"{n}/a" for n in range(9)]))[1]
-    assert len(told) == 4
-    assert told[-1].endswith("readers differ on more entries, which are not named")
+    lines = warned(lower, tar(*[f"{n}/a" for n in range(9)]))[1]
+    assert len(lines) == 4
+    assert lines[-1].endswith("readers differ on more entries, which are not named")
 
 
 @pytest.mark.parametrize("target", ["usr/lib", "/usr/lib", "../../usr/./lib", "usr/x/../lib"])
 def test_link_of_same_layer_is_followed(target: str) -> None:
     """The archive is extracted like a regular tar archive (layer.md): all readers go through."""
     members = ("usr/lib/", symlink("lib", target), entry("lib/a", b"1"), link("b", "lib/a"))
-    out, told = warned(tar(*members))
-    assert told == []
+    out, lines = warned(tar(*members))
+    assert lines == []
     assert set(out) == {"usr/lib", "lib", "usr/lib/a", "b"}
     assert out["b"] == (LNK, b"usr/lib/a")
 
 
 def test_whiteout_through_link_of_same_layer_hides_target() -> None:
     """All readers agree on that."""
-    out, told = warned(tar("usr/lib/", "usr/lib/a"), tar(symlink("l", "usr/lib"), "l/.wh.a"))
-    assert (set(out), told) == ({"usr/lib", "l"}, [])
+    out, lines = warned(tar("usr/lib/", "usr/lib/a"), tar(symlink("l", "usr/lib"), "l/.wh.a"))
+    assert (set(out), lines) == ({"usr/lib", "l"}, [])
 
 
 def test_hard_link_to_symbolic_link_is_symbolic_link() -> None:
@@ -405,9 +405,9 @@ def test_flatten_layers_returns_stream_of_gzip() -> None:
     """The layer is made while it is read; the same layers give the same bytes."""
     layers = [layer(gzip.compress(tar("a", "d/", "d/b")), OCI_LAYER_GZIP), layer(tar(".wh.a"))]
     first, second = flatten_layers(layers), flatten_layers(layers)
-    with first.open() as one, second.open() as two:
-        data = one.read()
-        assert two.read() == data
+    with first.open() as stream, second.open() as other:
+        data = stream.read()
+        assert other.read() == data
     assert first.media_type == OCI_LAYER_GZIP
     assert names(DECOMPRESS["gzip"](data)) == ["d", "d/b"]
     assert first.diff_id.encoded == hashlib.sha256(b"".join(merge_layers(layers))).hexdigest()
@@ -475,7 +475,7 @@ def layout(directory: Path, tars: Sequence[bytes]) -> None:
         return put(json.dumps(value).encode(), f"application/vnd.oci.image.{media_type}.v1+json")
 
     layers = [put(data, OCI_LAYER) for data in tars]
-    rootfs = {"type": "layers", "diff_ids": [one["digest"] for one in layers]}
+    rootfs = {"type": "layers", "diff_ids": [layer["digest"] for layer in layers]}
     config = document(
         {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": rootfs}, "config"
     )
@@ -504,16 +504,16 @@ def unpacked(directory: Path, tars: Sequence[bytes]) -> dict[str, tuple[object, 
 def _walked(root: Path) -> Iterable[tuple[str, tuple[object, ...]]]:
     inodes: dict[int, str] = {}
     for path in sorted(root.rglob("*")):
-        name, found = str(path.relative_to(root)), path.lstat()
-        first = inodes.setdefault(found.st_ino, name)
+        name, status = str(path.relative_to(root)), path.lstat()
+        first = inodes.setdefault(status.st_ino, name)
         content = (
             str(path.readlink())
             if path.is_symlink()
             else path.read_bytes()
-            if stat.S_ISREG(found.st_mode)
+            if stat.S_ISREG(status.st_mode)
             else b""
         )
-        yield name, (found.st_mode, int(found.st_mtime), first, content)
+        yield name, (status.st_mode, int(status.st_mtime), first, content)
 
 
 STACKS: dict[str, Sequence[bytes]] = {

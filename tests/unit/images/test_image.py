@@ -92,9 +92,9 @@ def test_append_converts_media_types_to_one_family() -> None:
     mixed = image.append(zstd)
     assert (image.media_type, mixed.media_type) == (DOCKER_MANIFEST, OCI_MANIFEST)
     read(layer, zstd)
-    assert [one.media_type for one in image.manifest.layers] == [DOCKER_LAYER_GZIP]
+    assert [layer.media_type for layer in image.manifest.layers] == [DOCKER_LAYER_GZIP]
     assert image.manifest.media_type == DOCKER_MANIFEST
-    assert [one.media_type for one in mixed.manifest.layers] == [OCI_LAYER_GZIP, OCI_LAYER_ZSTD]
+    assert [layer.media_type for layer in mixed.manifest.layers] == [OCI_LAYER_GZIP, OCI_LAYER_ZSTD]
     assert mixed.manifest.media_type == OCI_MANIFEST
     assert mixed.manifest.config == mixed.config_blob.descriptor
     assert mixed.manifest.config.media_type == OCI_CONFIG
@@ -115,7 +115,7 @@ def test_rebase_converts_media_types_to_one_family(docker: bool, compression: st
     is_docker = docker and compression == "gzip"
     assert manifest.media_type == (DOCKER_MANIFEST if is_docker else OCI_MANIFEST)
     assert list(mixed_media_types(manifest)) == []
-    assert [one.digest for one in manifest.layers] == [new.digest, zstd.digest, top.digest]
+    assert [layer.digest for layer in manifest.layers] == [new.digest, zstd.digest, top.digest]
 
 
 def test_rebase_accepts_appended_layers_of_old_base() -> None:
@@ -128,7 +128,7 @@ def test_rebase_accepts_appended_layers_of_old_base() -> None:
     assert rebased.layers == (c, b, d)
     read(d)
     assert rebased.config.diff_ids == (c.diff_id, b.diff_id, d.diff_id)
-    assert [one.digest for one in rebased.manifest.layers] == [c.digest, b.digest, d.digest]
+    assert [layer.digest for layer in rebased.manifest.layers] == [c.digest, b.digest, d.digest]
     assert (rebased.platform, rebased.config.config["Cmd"]) == (ARM64, ("run",))
     with pytest.raises(LayerError, match="not built on the old base"):
         image.rebase(new_base, base)
@@ -186,7 +186,7 @@ def test_config_larger_than_limit_is_not_read() -> None:
     config = InMemoryBlob(bytes(MAX_SIZE + 1), OCI_CONFIG)
     image = Image(Manifest.new(config.descriptor, ()), config, ())
     with pytest.raises(InvalidManifest, match="config: 4194305 bytes, but at most 4194304 are"):
-        image.config  # noqa: B018 - it raises
+        _ = image.config
 
 
 def test_with_annotations_removes_none() -> None:
@@ -234,7 +234,7 @@ def test_config_error_says_image_is_artifact() -> None:
     image = Image(artifact.manifest, artifact.config_blob, artifact.layers)
     assert image.with_annotations({"a": "b"}).manifest.annotations["a"] == "b"
     with pytest.raises(InvalidManifest, match=r"not an image, but an artifact: its config is app"):
-        image.with_config(Cmd=["a"]).config  # noqa: B018 - it raises
+        _ = image.with_config(Cmd=["a"]).config
 
 
 @pytest.mark.parametrize(
@@ -273,12 +273,12 @@ def test_index_append_takes_platform_of_config() -> None:
     inner = ImageIndex.empty().append(image)
     index = ImageIndex.empty().append(image).append(artifact).append(inner)
     assert index.index.media_type == OCI_INDEX
-    assert [one.platform for one in index.index.manifests] == [ARM64, None, None]
+    assert [child.platform for child in index.index.manifests] == [ARM64, None, None]
     assert list(index.children) == [image, artifact, inner]
     assert index.image(ARM64) is image
     assert index.mount_sources == set()
-    assert index.filter(lambda one: one.platform == ARM64).index.platforms == (ARM64,)
-    other = index.filter(lambda one: one.digest == inner.digest)
+    assert index.filter(lambda child: child.platform == ARM64).index.platforms == (ARM64,)
+    other = index.filter(lambda child: child.digest == inner.digest)
     assert other.child(inner.descriptor) is inner
 
 

@@ -222,9 +222,9 @@ def test_digest_that_cannot_be_computed_is_problem(store: Store) -> None:
 def test_wrong_number_of_diff_ids_or_history_is_problem(store: Store) -> None:
     """As many DiffIDs as layers, and as entries of a history if there is one."""
     layers = [store.put(A), store.put(B)]
-    one = ImageConfig.empty().replace(diff_ids=[Digest.of(tar("a"))])
+    config = ImageConfig.empty().replace(diff_ids=[Digest.of(tar("a"))])
     for fast in (False, True):
-        assert flaws(store.image(layers, one.raw), fast=fast) == [
+        assert flaws(store.image(layers, config.raw), fast=fast) == [
             "has 1 DiffIDs, but the manifest has 2 layers",
             "has a history of 1 layers, but the manifest has 2",
         ]
@@ -347,8 +347,8 @@ def test_layer_of_many_images_is_read_once(store: Store) -> None:
     layer = store.put(A)
     images = [store.image([layer], author=name) for name in ("one", "two")]
     images.append(store.image([layer], diff_ids=[Digest.of(b"")]))
-    found = flaws(store.index(*map(store.child, images)))
-    assert len(found) == 1
+    problems = flaws(store.index(*map(store.child, images)))
+    assert len(problems) == 1
     assert store.reads.count(layer.digest) == 1
 
 

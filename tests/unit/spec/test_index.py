@@ -85,7 +85,7 @@ def test_select_returns_first_match() -> None:
 
 
 @pytest.mark.parametrize(
-    ("offered", "wanted", "found"),
+    ("offered", "wanted", "best"),
     [
         (["linux/amd64", "linux/arm64"], "linux/arm64/v8", 1),
         (["linux/arm64/v8"], "linux/arm64", 0),
@@ -101,13 +101,13 @@ def test_select_returns_first_match() -> None:
         (["linux/arm/v5", "linux/amd64"], "linux", 0),
     ],
 )
-def test_select_prefers_best_variant(offered: list[str], wanted: str, found: int) -> None:
+def test_select_prefers_best_variant(offered: list[str], wanted: str, best: int) -> None:
     """'arm64' is 'arm64/v8', and 'amd64' is 'amd64/v1' (containerd, platforms.Normalize)."""
     children = [
         child(f"{number} {text}", platform=Platform.parse(text).to_dict())
         for number, text in enumerate(offered)
     ]
-    assert chosen(index(*children), wanted) == digest_of(f"{found} {offered[found]}")
+    assert chosen(index(*children), wanted) == digest_of(f"{best} {offered[best]}")
 
 
 @pytest.mark.parametrize("wanted", ["linux/amd64/v2", "linux/arm64/v8.1", "linux/arm/v6"])
@@ -123,12 +123,12 @@ def test_select_all_returns_every_best_match() -> None:
     """Two images of one platform are the caller's choice."""
     texts = ("linux/arm64", "linux/arm64/v8", "linux/amd64")
     offered = index(*(child(text, platform=Platform.parse(text).to_dict()) for text in texts))
-    found = offered.select_all(Platform.parse("linux/arm64"))
-    assert [str(one.digest) for one in found] == [digest_of(text) for text in texts[:2]]
+    matches = offered.select_all(Platform.parse("linux/arm64"))
+    assert [str(match.digest) for match in matches] == [digest_of(text) for text in texts[:2]]
 
 
 @pytest.mark.parametrize(
-    ("offered", "wanted", "found"),
+    ("offered", "wanted", "best"),
     [
         (["linux/arm64"], "linux/arm64/v8", 0),
         (["linux/arm/v7", "linux/arm"], "linux/arm/v6", 1),
@@ -147,14 +147,14 @@ def test_select_all_returns_every_best_match() -> None:
     ],
 )
 def test_select_nearest_ignores_details_that_index_leaves_out(
-    offered: list[str], wanted: str, found: int
+    offered: list[str], wanted: str, best: int
 ) -> None:
     """A config has all details; 'variant' and 'os.version' are OPTIONAL in an index."""
     children = [
         child(text, platform=Platform.parse(text).to_dict()) for text in ("linux/s390x", *offered)
     ]
     nearest = index(*children).select_nearest(Platform.parse(wanted))
-    assert str(nearest.digest) == digest_of(offered[found])
+    assert str(nearest.digest) == digest_of(offered[best])
 
 
 @pytest.mark.parametrize("wanted", ["linux/arm64/v8", "windows/arm64"])

@@ -108,9 +108,9 @@ def test_docker_by_oci_has_no_zstd() -> None:
 
 def test_compression_by_layer_agrees_with_suffix() -> None:
     """'tar', 'tar+gzip', 'tar+zstd' (layer.md); Docker's end with `.tar` or `.tar.gzip`."""
-    layers = {one for one in PUBLISHED.values() if ".tar" in one}
+    layers = {media_type for media_type in PUBLISHED.values() if ".tar" in media_type}
     assert {
-        one: re.split("[+.]", one)[-1].replace("tar", "none") for one in layers
+        media_type: re.split("[+.]", media_type)[-1].replace("tar", "none") for media_type in layers
     } == mediatypes.COMPRESSION_BY_LAYER
 
 
@@ -190,7 +190,7 @@ def test_convert_manifest_renames_layers_or_changes_to_oci(
     changed = convert_manifest(manifest, manifest.config, parts)
     assert types(changed) == (wanted, names)
     assert detect_family(kind[0], layers) == wanted[0]
-    assert [layer.digest for layer in changed.layers] == [one.digest for one in parts]
+    assert [layer.digest for layer in changed.layers] == [part.digest for part in parts]
     assert all(layer.annotations == {"a": "b"} for layer in changed.layers)
     assert list(mixed_media_types(changed)) == []
 
@@ -206,11 +206,11 @@ def test_convert_manifest_of_one_family_keeps_bytes() -> None:
 def test_mixed_media_types_yields_parts_of_other_family() -> None:
     """An artifact's parts may be of any type."""
     mixed = made((DOCKER_MANIFEST, OCI_CONFIG), OCI_LAYER_GZIP, DOCKER_LAYER, OCI_LAYER_ZSTD, OTHER)
-    assert [one.media_type for one in mixed_media_types(mixed)] == [
+    assert [part.media_type for part in mixed_media_types(mixed)] == [
         OCI_CONFIG,
         OCI_LAYER_GZIP,
         OCI_LAYER_ZSTD,
     ]
     mixed = made((OCI_MANIFEST, DOCKER_CONFIG), DOCKER_LAYER, OCI_LAYER, OTHER)
-    assert [one.media_type for one in mixed_media_types(mixed)] == [DOCKER_CONFIG, DOCKER_LAYER]
+    assert [part.media_type for part in mixed_media_types(mixed)] == [DOCKER_CONFIG, DOCKER_LAYER]
     assert list(mixed_media_types(made((OCI_MANIFEST, OCI_EMPTY), DOCKER_LAYER))) == []

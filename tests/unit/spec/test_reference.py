@@ -193,11 +193,11 @@ def test_reference_parse_splits_name_tag_and_digest(text: str, registry: str, pa
     for tag, digest in ((None, None), ("v1.0", None), (None, DIGEST), ("v1.0", DIGEST)):
         # A lone 'localhost:v1.0' is a name and a tag, as with Docker.
         written = text + (f":{tag}" if tag else "") + (f"@{digest}" if digest else "")
-        found = Reference.parse(written)
+        reference = Reference.parse(written)
         wanted_tag = DEFAULT_TAG if tag is None and digest is None else tag
-        assert found.repository == Repository(registry, path)
-        assert (found.tag, found.digest) == (wanted_tag, digest)
-        assert Reference.parse(str(found)) == found
+        assert reference.repository == Repository(registry, path)
+        assert (reference.tag, reference.digest) == (wanted_tag, digest)
+        assert Reference.parse(str(reference)) == reference
 
 
 @pytest.mark.parametrize(("text", "message"), BAD_NAMES)
@@ -237,9 +237,9 @@ def test_reference_accepts_tag_of_grammar(tag: str) -> None:
 
 def test_parse_distinguishes_port_from_tag() -> None:
     """The tag comes after the last slash, the port before the first."""
-    found = Reference.parse("localhost:5000/x")
-    assert (found.repository.registry, found.tag) == ("localhost:5000", "latest")
-    assert found.tag_is_default
+    reference = Reference.parse("localhost:5000/x")
+    assert (reference.repository.registry, reference.tag) == ("localhost:5000", "latest")
+    assert reference.tag_is_default
 
 
 def test_parse_reads_word_and_number_as_name_and_tag() -> None:

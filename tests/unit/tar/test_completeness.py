@@ -86,17 +86,17 @@ def whole_tars() -> dict[str, bytes]:
         "empty file": [entry("a")],
         "full block": [entry("a", content(1024)), entry("b")],
     }
-    found = {
+    tars = {
         f"{name}, {what}": tar(*members, form=form)
         for name, form in FORMS.items()
         for what, members in kinds.items()
     }
-    found |= {
+    tars |= {
         f"{name}, long names": tar(entry(LONG, content(700)), symlink("s", LONG), form=form)
         for name, form in FORMS.items()
         if name != "ustar"
     }
-    return found | {
+    return tars | {
         "no end of the file": tar("a")[: 512 + 1024],
         "global header": pax(b"13 comment=x\n", tarfile.XGLTYPE) + header() + END,
         "pax size": pax(b"13 size=1024\n") + header(size=0) + bytes(1024) + END,

@@ -38,10 +38,10 @@ def test_header_keeps_metadata() -> None:
     whole = entry(
         "a", b"x" * 700, mode=0o4755, uid=1000, gid=50, uname="user", gname="staff", mtime=12345
     )
-    one = single(merged(tar(whole)))
+    member = single(merged(tar(whole)))
     wanted = whole[0]
     for name in ("mode", "uid", "gid", "uname", "gname", "mtime", "size"):
-        assert getattr(one, name) == getattr(wanted, name)
+        assert getattr(member, name) == getattr(wanted, name)
 
 
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
@@ -76,8 +76,8 @@ def test_name_includes_ustar_prefix() -> None:
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
 def test_header_keeps_large_and_negative_numbers(form: int) -> None:
     """Numbers that do not fit into a field are written as pax records."""
-    one = single(merged(tar(entry("a", uid=2**31, gid=2**40, mtime=-5), form=form)))
-    assert (one.uid, one.gid, one.mtime) == (2**31, 2**40, -5)
+    member = single(merged(tar(entry("a", uid=2**31, gid=2**40, mtime=-5), form=form)))
+    assert (member.uid, member.gid, member.mtime) == (2**31, 2**40, -5)
 
 
 def test_header_keeps_fractions_of_seconds() -> None:
@@ -109,7 +109,7 @@ def test_header_keeps_devices_and_pipes() -> None:
         )
     )
     with tarfile.open(fileobj=io.BytesIO(out)) as archive:
-        got = [(one.type, one.devmajor, one.devminor) for one in archive]
+        got = [(member.type, member.devmajor, member.devminor) for member in archive]
     assert got == [
         (tarfile.CHRTYPE, 1, 3),
         (tarfile.BLKTYPE, 8, 2**20),
@@ -122,8 +122,8 @@ def test_global_headers_are_left_out() -> None:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", pax_headers={"comment": "commit"}) as archive:
         archive.addfile(entry("a")[0])
-    one = single(merged(out.getvalue()))
-    assert (one.name, one.pax_headers) == ("a", {})
+    member = single(merged(out.getvalue()))
+    assert (member.name, member.pax_headers) == ("a", {})
 
 
 @pytest.mark.skipif(shutil.which("tar") is None, reason="the tar program is not on PATH")
@@ -147,8 +147,8 @@ def test_sparse_files_stay_sparse(form: str, parts: int, tmp_path: Path) -> None
     subprocess.run(["tar", "-C", unpacked, "-x"], input=out, check=True)
     assert _sum(unpacked / "sparse") == _sum(tmp_path / "sparse")
     with tarfile.open(fileobj=io.BytesIO(out)) as archive:
-        (one,) = archive
-        assert (one.name, one.size) == ("sparse", (tmp_path / "sparse").stat().st_size)
+        (member,) = archive
+        assert (member.name, member.size) == ("sparse", (tmp_path / "sparse").stat().st_size)
 
 
 def _sum(path: Path) -> str:
@@ -232,8 +232,8 @@ def test_read_entries_bounds_parts_of_sparse_file() -> None:
 
 def test_empty_pax_record_removes_earlier_one() -> None:
     """A record without a value leaves the header's in force (POSIX pax)."""
-    one = single(merged(extended(b"11 mtime=5\n9 mtime=\n")))
-    assert (one.mtime, one.pax_headers) == (0, {})
+    member = single(merged(extended(b"11 mtime=5\n9 mtime=\n")))
+    assert (member.mtime, member.pax_headers) == (0, {})
     assert names(merged(extended(b"9 path=b\n"))) == ["b"]
 
 

@@ -31,11 +31,11 @@ def headers(data: bytes) -> Iterator[Header | End]:
                 start += len(piece)
                 wanted = reader.send(piece)
         except StopIteration as stop:
-            found = stop.value
-        yield found
-        if isinstance(found, End):
+            item = stop.value
+        yield item
+        if isinstance(item, End):
             return
-        start += found.size_in_blocks
+        start += item.size_in_blocks
 
 
 def long(name: bytes, kind: bytes = b"L") -> bytes:
@@ -55,11 +55,11 @@ def test_read_header_merges_extended_headers() -> None:
     data = pax(record(b"path", b"a/b") + record(b"size", b"3")) + header("short")
     data += b"abc".ljust(512, b"\0") + long(b"x" * 120) + long(b"y" * 120, b"K")
     data += header("short", kind=tarfile.SYMTYPE) + END
-    one, two, end = headers(data)
-    assert isinstance(one, Header)
-    assert isinstance(two, Header)
-    assert (one.kind, one.name, one.size, one.size_in_blocks) == (b"0", b"a/b", 3, 512)
-    assert (two.kind, two.name, two.link) == (b"2", b"x" * 120, b"y" * 120)
+    first, second, end = headers(data)
+    assert isinstance(first, Header)
+    assert isinstance(second, Header)
+    assert (first.kind, first.name, first.size, first.size_in_blocks) == (b"0", b"a/b", 3, 512)
+    assert (second.kind, second.name, second.link) == (b"2", b"x" * 120, b"y" * 120)
     assert end is End.MARKED
 
 
