@@ -28,7 +28,7 @@ from brolga.spec.json import (
     reuse_originals,
     thaw,
 )
-from brolga.spec.platform import DEFAULT_PLATFORM, Platform
+from brolga.spec.platform import DEFAULT_PLATFORM, PLATFORM_MEMBERS, Platform
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,20 +41,7 @@ _LISTS: Final = ("Env", "Entrypoint", "Cmd", "OnBuild", "Shell")
 _SETS: Final = ("ExposedPorts", "Volumes")
 _EXECUTION: Final = frozenset({*_TEXTS, *_LISTS, *_SETS, "Labels"})
 _ROOTFS: Final = frozenset({"type", "diff_ids"})
-_MEMBERS: Final = frozenset(
-    {
-        "architecture",
-        "author",
-        "config",
-        "created",
-        "history",
-        "os",
-        "os.features",
-        "os.version",
-        "rootfs",
-        "variant",
-    }
-)
+_MEMBERS: Final = frozenset({*PLATFORM_MEMBERS, "author", "config", "created", "history", "rootfs"})
 
 
 def _read_execution(value: object, path: str) -> Mapping[str, Any]:
@@ -84,13 +71,7 @@ def _read_rootfs(value: object, path: str) -> tuple[Digest, ...]:
 
 def _platform_members(platform: Platform) -> dict[str, object]:
     """Return the members of a config for a platform, None for an empty field."""
-    return {
-        "architecture": platform.architecture,
-        "os": platform.os,
-        "os.version": platform.os_version or None,
-        "os.features": list(platform.os_features) or None,
-        "variant": platform.variant or None,
-    }
+    return {**dict.fromkeys(PLATFORM_MEMBERS), **replace(platform, extra={}).to_dict()}
 
 
 def _update(
@@ -127,13 +108,7 @@ class ImageConfig:
         members = Members(document, "$")
         members.reject_case_variants(_MEMBERS, alone=False)
         values = {
-            "platform": Platform(
-                members.get("os", read_string, ""),
-                members.get("architecture", read_string, ""),
-                members.get("variant", read_string, ""),
-                members.get("os.version", read_string, ""),
-                members.each("os.features", read_string),
-            ),
+            "platform": Platform.from_members(members),
             "created": members.get("created", read_string, ""),
             "author": members.get("author", read_string, ""),
             "config": members.get("config", _read_execution, freeze({})),

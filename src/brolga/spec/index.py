@@ -17,10 +17,10 @@ from brolga.spec.mediatypes import DOCKER_CONFIG, INDEX_TYPES, MANIFEST_TYPES, O
 from brolga.spec.platform import DEFAULT_PLATFORM, variant_preference
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Mapping
-    from types import EllipsisType
-    from typing import Self
+    from collections.abc import Hashable, Iterable, Iterator
+    from typing import Self, Unpack
 
+    from brolga.spec.manifest import SharedMembers
     from brolga.spec.platform import Platform
 
 __all__ = ["Index", "parse_manifest", "select_best"]
@@ -49,32 +49,16 @@ class Index(ManifestBase):
         self._set(manifests=members.each("manifests", Descriptor.from_dict))
 
     @classmethod
-    def new(
-        cls,
-        manifests: Iterable[Descriptor],
-        *,
-        media_type: str = OCI_INDEX,
-        annotations: Mapping[str, str] | None = None,
-        subject: Descriptor | None = None,
-        artifact_type: str = "",
-    ) -> Self:
-        """Return a new index. Raises InvalidManifest."""
-        return cls._encode(
-            media_type=media_type,
-            artifact_type=artifact_type,
-            manifests=[manifest.to_dict() for manifest in manifests],
-            subject=subject,
-            annotations=annotations,
-        )
+    def new(cls, manifests: Iterable[Descriptor], **shared: Unpack[SharedMembers]) -> Self:
+        """Return a new index, of OCI's media type by default. Raises InvalidManifest."""
+        parts = {"manifests": [manifest.to_dict() for manifest in manifests]}
+        return cls._encode(OCI_INDEX, parts, shared)
 
     def replace(
         self,
         *,
         manifests: Iterable[Descriptor] | None = None,
-        annotations: Mapping[str, str] | None = None,
-        subject: Descriptor | EllipsisType | None = ...,
-        media_type: str | None = None,
-        artifact_type: str | None = None,
+        **shared: Unpack[SharedMembers],
     ) -> Self:
         """Return an index with some members replaced, by the rules of `Manifest.replace`."""
         changes: dict[str, object] = {}
@@ -82,7 +66,7 @@ class Index(ManifestBase):
             changes["manifests"] = reuse_originals(
                 manifests, self.manifests, self._document["manifests"]
             )
-        return self._replace(changes, media_type, artifact_type, annotations, subject)
+        return self._replace(changes, shared)
 
     @property
     def platforms(self) -> tuple[Platform, ...]:

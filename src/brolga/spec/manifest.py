@@ -7,8 +7,8 @@ document, so that unknown members stay. The result is decoded again and passes t
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from types import EllipsisType, MappingProxyType
-from typing import TYPE_CHECKING, ClassVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar, TypedDict
 
 from brolga.errors import excerpt
 from brolga.spec import mediatypes
@@ -28,11 +28,12 @@ from brolga.spec.json import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from typing import Self
+    from typing import Self, Unpack
 
 __all__ = [
     "Manifest",
     "ManifestBase",
+    "SharedMembers",
     "convert_manifest",
     "detect_media_type",
     "mixed_media_types",
@@ -101,6 +102,15 @@ def _media_type_of_members(document: Mapping[str, object]) -> str:
     if document.get("config") is not None:
         return mediatypes.OCI_MANIFEST
     raise error_at("$", "neither 'manifests' nor 'config': not an image manifest, and not an index")
+
+
+class SharedMembers(TypedDict, total=False):
+    """The members that can be set in both manifests and indexes, as keyword arguments."""
+
+    media_type: str
+    artifact_type: str
+    annotations: Mapping[str, str] | None
+    subject: Descriptor | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,42 +186,30 @@ class ManifestBase:
             object.__setattr__(self, name, value)
 
     @classmethod
-    def _encode(
-        cls,
-        *,
-        media_type: str,
-        artifact_type: str,
-        subject: Descriptor | None,
-        annotations: Mapping[str, str] | None,
-        **parts: object,
-    ) -> Self:
+    def _encode(cls, media_type: str, parts: Mapping[str, object], shared: SharedMembers) -> Self:
         """Return a new document; `parts` are the members that only one of both kinds has."""
+        subject = shared.get("subject")
         members: dict[str, object] = {
             "schemaVersion": 2,
-            "mediaType": media_type,
-            "artifactType": artifact_type or None,
+            "mediaType": shared.get("media_type", media_type),
+            "artifactType": shared.get("artifact_type") or None,
             **parts,
             "subject": subject.to_dict() if subject else None,
-            "annotations": dict(annotations or {}) or None,
+            "annotations": dict(shared.get("annotations") or {}) or None,
         }
         return cls(encode({name: item for name, item in members.items() if item is not None}))
 
-    def _replace(
-        self,
-        changes: dict[str, object],
-        media_type: str | None,
-        artifact_type: str | None,
-        annotations: Mapping[str, str] | None,
-        subject: Descriptor | EllipsisType | None,
-    ) -> Self:
+    def _replace(self, changes: dict[str, object], shared: SharedMembers) -> Self:
         """Return the document with changes; one to None removes the member."""
+        media_type, artifact_type = shared.get("media_type"), shared.get("artifact_type")
         if media_type not in {None, self.media_type}:
             changes["mediaType"] = media_type
         if artifact_type not in {None, self._document.get("artifactType") or ""}:
             changes["artifactType"] = artifact_type or None
+        annotations = shared.get("annotations")
         if annotations is not None and annotations != self.annotations:
             changes["annotations"] = dict(annotations) or None
-        if not isinstance(subject, EllipsisType) and subject != self.subject:
+        if "subject" in shared and (subject := shared["subject"]) != self.subject:
             changes["subject"] = subject.to_dict() if subject else None
         if not changes:
             return self
@@ -247,41 +245,28 @@ class Manifest(ManifestBase):
         )
 
     @classmethod
-    def new(  # noqa: PLR0913 - the members of a manifest
+    def new(
         cls,
         config: Descriptor,
         layers: Iterable[Descriptor],
-        *,
-        media_type: str = mediatypes.OCI_MANIFEST,
-        annotations: Mapping[str, str] | None = None,
-        subject: Descriptor | None = None,
-        artifact_type: str = "",
+        **shared: Unpack[SharedMembers],
     ) -> Self:
-        """Return a new manifest. Raises InvalidManifest.
+        """Return a new manifest, of OCI's media type by default. Raises InvalidManifest.
 
         "`artifactType` MUST be set when `config.mediaType` is set to the empty value"
         (manifest.md, Image Manifest Property Descriptions).
         """
-        if config.media_type == mediatypes.OCI_EMPTY and not artifact_type:
+        if config.media_type == mediatypes.OCI_EMPTY and not shared.get("artifact_type"):
             raise error_at("$.artifactType", "is missing; an artifact without a config needs it")
-        return cls._encode(
-            media_type=media_type,
-            artifact_type=artifact_type,
-            config=config.to_dict(),
-            layers=[layer.to_dict() for layer in layers],
-            subject=subject,
-            annotations=annotations,
-        )
+        parts = {"config": config.to_dict(), "layers": [layer.to_dict() for layer in layers]}
+        return cls._encode(mediatypes.OCI_MANIFEST, parts, shared)
 
-    def replace(  # noqa: PLR0913 - the members of a manifest
+    def replace(
         self,
         *,
         config: Descriptor | None = None,
         layers: Iterable[Descriptor] | None = None,
-        annotations: Mapping[str, str] | None = None,
-        subject: Descriptor | EllipsisType | None = ...,
-        media_type: str | None = None,
-        artifact_type: str | None = None,
+        **shared: Unpack[SharedMembers],
     ) -> Self:
         """Return a manifest with some members replaced. All others stay, unknown ones too.
 
@@ -293,7 +278,7 @@ class Manifest(ManifestBase):
             changes["config"] = config.to_dict()
         if layers is not None and (layers := tuple(layers)) != self.layers:
             changes["layers"] = reuse_originals(layers, self.layers, self._document["layers"])
-        return self._replace(changes, media_type, artifact_type, annotations, subject)
+        return self._replace(changes, shared)
 
 
 def convert_manifest(

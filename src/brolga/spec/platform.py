@@ -14,14 +14,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Self
 
-__all__ = ["DEFAULT_PLATFORM", "Platform", "normalize_variant", "variant_preference"]
+__all__ = [
+    "DEFAULT_PLATFORM",
+    "PLATFORM_MEMBERS",
+    "Platform",
+    "normalize_variant",
+    "variant_preference",
+]
 
+_NO_EXTRA: Final[Mapping[str, object]] = MappingProxyType({})
 _WORD: Final = "[A-Za-z0-9._-]++"
 _PLATFORM: Final = re.compile(
     f"(?P<os>{_WORD})(?:/(?P<architecture>{_WORD})(?:/(?P<variant>{_WORD}))?)?"
     f"(?::(?P<os_version>{_WORD}))?"
 )
-_MEMBERS: Final = frozenset({"os", "architecture", "variant", "os.version", "os.features"})
+PLATFORM_MEMBERS: Final = ("architecture", "os", "os.version", "os.features", "variant")
 
 # Other names of an architecture, and Go's name.
 _ALIASES: Final[Mapping[str, str]] = MappingProxyType(
@@ -85,14 +92,20 @@ class Platform:
         Raises InvalidManifest.
         """
         members = Members(value, path)
-        members.reject_case_variants(_MEMBERS)
+        members.reject_case_variants(frozenset(PLATFORM_MEMBERS))
+        extra = members.unknown(frozenset(PLATFORM_MEMBERS))
+        return cls.from_members(members, extra)
+
+    @classmethod
+    def from_members(cls, members: Members, extra: Mapping[str, object] = _NO_EXTRA) -> Self:
+        """Read the members of an object that may have others, as a config has."""
         return cls(
             members.get("os", read_string, ""),
             members.get("architecture", read_string, ""),
             members.get("variant", read_string, ""),
             members.get("os.version", read_string, ""),
             members.each("os.features", read_string),
-            extra=members.unknown(_MEMBERS),
+            extra=extra,
         )
 
     def matches(self, wanted: Platform) -> bool:
