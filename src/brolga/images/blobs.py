@@ -22,10 +22,7 @@ _BLOCK_SIZE: Final = 1 << 20  # bytes
 
 
 class BlockStream(BlockReader):
-    """A blob being read: by iteration or as a file. A context manager.
-
-    It raises what the blocks raise, such as DigestMismatch at the end of wrong bytes.
-    """
+    """A blob being read, by iteration or as a file. It raises what its blocks raise."""
 
     def __init__(self, blocks: Generator[bytes, None, None]) -> None:
         self._blocks = blocks
@@ -46,10 +43,7 @@ class BlockStream(BlockReader):
 
 @dataclass(frozen=True)
 class InMemoryBlob:
-    """A blob in memory: a config, an artifact's small content.
-
-    `algorithm` is that of its digest.
-    """
+    """A blob in memory: a config, or small content. `algorithm` is for its digest."""
 
     runs_user_code: ClassVar = False
 

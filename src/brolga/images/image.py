@@ -179,17 +179,11 @@ class Image:
         return replace(self, _additions=self._additions + added, _edits=edits or self._edits)
 
     def mutate_config(self, edit: Callable[[ImageConfig], ImageConfig]) -> Image:
-        """Return the image with its config changed by `edit`, which is called when it is needed.
-
-        Appended layers come on top of the config that it returns.
-        """
+        """Return the image with its config changed by `edit`, below appended layers, on demand."""
         return replace(self, _edits=(*self._edits, edit))
 
     def with_config(self, **changes: Any) -> Image:  # noqa: ANN401 - any JSON value
-        """Return the image with changed execution parameters: Env, Cmd, Labels, ….
-
-        Names are those of image-spec config.md; None removes a member.
-        """
+        """Return the image with changed Env, Cmd, Labels, … (config.md); None removes a member."""
         return self.mutate_config(lambda config: config.replace(config=changes))
 
     def with_annotations(self, annotations: Mapping[str, str | None]) -> Image:
@@ -282,10 +276,7 @@ class Image:
 
 
 def creation_time() -> str:
-    """Return SOURCE_DATE_EPOCH, or the present time, as RFC 3339 in UTC.
-
-    Raises ValueError if SOURCE_DATE_EPOCH is not a number of seconds.
-    """
+    """Return SOURCE_DATE_EPOCH, or now, as RFC 3339 in UTC. Raises ValueError if it is wrong."""
     text = os.environ.get("SOURCE_DATE_EPOCH", "")
     if text and not (text.isascii() and text.isdigit()):
         raise ValueError(f"SOURCE_DATE_EPOCH is not a number of seconds: {text[:40]!r}")
@@ -314,10 +305,7 @@ def _append_layers(config: ImageConfig, additions: Iterable[_Addition]) -> Image
 def _rebase_history(
     mine: ImageConfig, old_base: ImageConfig, new_base: ImageConfig
 ) -> tuple[History, ...]:
-    """Return the history of the new base, then mine above the old base.
-
-    Each is aligned with its layers first, since a config may have none.
-    """
+    """Return the new base's history, then mine above the old base, each aligned with its layers."""
     whole, old, new = (
         align_history(config.history, len(config.diff_ids)) for config in (mine, old_base, new_base)
     )

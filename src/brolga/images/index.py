@@ -96,10 +96,7 @@ class ImageIndex:
         return cast("Blob", child or (self._open or _no_child)(descriptor))
 
     def image(self, platform: Platform, *, nearest: bool = False) -> Image:
-        """Return the image for a platform, or with `nearest` one like it (`Index.select_nearest`).
-
-        Raises PlatformNotFound.
-        """
+        """Return the image for a platform; with `nearest`, one like it. Raises PlatformNotFound."""
         select = self.index.select_nearest if nearest else self.index.select
         child = self.child(select(platform))
         return child if isinstance(child, Image) else child.image(platform, nearest=nearest)
@@ -140,10 +137,7 @@ class ImageIndex:
 
 
 def read_platforms(tree: Tree) -> tuple[Platform, ...]:
-    """Return the platforms of an image or index; an artifact has none.
-
-    Raises what reading an image's config raises.
-    """
+    """Return the platforms of an image or index, which reads configs; an artifact has none."""
     if isinstance(tree, ImageIndex):
         return tree.index.platforms
     platform = _platform_of(tree)

@@ -135,10 +135,7 @@ class _Validator:
         return loaded
 
     def _check_platform(self, digest: Digest, platform: Platform) -> Iterator[Problem]:
-        """Yield a problem if an index and an image's config differ on the platform.
-
-        If the config was not read yet, `check_image` compares them.
-        """
+        """Compare an index's platform with the config, now or when `check_image` has read it."""
         platforms = self._indexed.setdefault(digest, {})
         if platform in platforms:
             return

@@ -72,10 +72,7 @@ class Blob(Protocol):
 
 
 def runs_user_code(blob: Blob) -> bool:
-    """Return whether reading a blob calls the user's Python code.
-
-    A blob without that attribute is a class of the user's.
-    """
+    """Return whether reading a blob calls the user's code, as a class of the user's does."""
     return getattr(blob, "runs_user_code", True)
 
 
@@ -121,10 +118,7 @@ class Rereadable(Protocol):
 
 
 class BlockReader(ABC):
-    """Base of streams of blocks: read by iteration or as a file.
-
-    A subclass defines `close` and `_next`, which returns `_take_rest()` first.
-    """
+    """Base of block streams. A subclass defines `close`, and `_next` with `_take_rest()` first."""
 
     _rest = memoryview(b"")
 

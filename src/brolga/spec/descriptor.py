@@ -129,10 +129,7 @@ class Descriptor:
         return reduce_dataclass(self)
 
     def to_dict(self) -> dict[str, object]:
-        """Return the properties by their JSON names, ready for json.
-
-        Empty ones are left out, as `annotations` must be (annotations.md, Rules).
-        """
+        """Return the properties by their JSON names. Empty ones are left out (annotations.md)."""
         optional = {
             "urls": list(self.urls),
             "annotations": dict(self.annotations),

@@ -58,20 +58,14 @@ _HASHES: Final[Mapping[str, Callable[[], Hasher]]] = {
 
 
 def hasher(algorithm: str = "sha256") -> Hasher:
-    """Return a new hashlib object, for `Digest.from_hasher`.
-
-    Raises InvalidDigest for an algorithm that cannot be computed here.
-    """
+    """Return a new hashlib object. Raises InvalidDigest if it cannot compute the algorithm."""
     _check_computable(algorithm)
     return _HASHES[algorithm]()
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Digest:
-    """An algorithm and the hash that it computed for some bytes.
-
-    Raises InvalidDigest for text outside the grammar (image-spec descriptor.md, Digests).
-    """
+    """An algorithm and a hash (descriptor.md, Digests). Raises InvalidDigest if it is not valid."""
 
     algorithm: str
     encoded: str
@@ -93,10 +87,7 @@ class Digest:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse `algorithm:encoded`.
-
-        Raises InvalidDigest, which names the wrong part (image-spec descriptor.md, Digests).
-        """
+        """Parse `algorithm:encoded`. Raises InvalidDigest, which names the wrong part."""
         algorithm, colon, encoded = text.partition(":")
         if not colon:
             raise InvalidDigest(f"digest {excerpt(text)} has no ':' after an algorithm")
@@ -104,20 +95,14 @@ class Digest:
 
     @classmethod
     def of(cls, data: bytes | bytearray | memoryview, algorithm: str = "sha256") -> Self:
-        """Compute the digest of bytes in memory.
-
-        Raises InvalidDigest for an algorithm that cannot be computed here.
-        """
+        """Compute the digest of bytes. Raises InvalidDigest as `hasher` does."""
         state = hasher(algorithm)
         state.update(data)
         return cls.from_hasher(state)
 
     @classmethod
     def from_hasher(cls, state: Hasher) -> Self:
-        """Return the digest of all bytes that a hashlib object has hashed so far.
-
-        Raises InvalidDigest for a hash that is not one of `hasher`'s.
-        """
+        """Return the digest of all bytes that an object of `hasher` has hashed so far."""
         _check_computable(state.name)
         return cls(state.name, state.hexdigest())
 
@@ -127,10 +112,7 @@ class Digest:
         return self.algorithm in _HASHES
 
     def verifier(self) -> Verifier:
-        """Return an object that verifies blocks of bytes against this digest.
-
-        Raises InvalidDigest for an algorithm that cannot be computed here.
-        """
+        """Return an object that verifies blocks of bytes. Raises InvalidDigest as `hasher` does."""
         return Verifier(self)
 
     def __str__(self) -> str:

@@ -85,10 +85,7 @@ class Index(ManifestBase):
         return self.select_all(platform)[0]
 
     def select_all(self, platform: Platform) -> tuple[Descriptor, ...]:
-        """Return each image, or nested index, that suits a platform best, in the index's order.
-
-        There is at least one. Raises PlatformNotFound.
-        """
+        """Return all images, or nested indexes, that suit best. Raises PlatformNotFound."""
         return select_best(self._images(), platform)
 
     def select_nearest(self, platform: Platform) -> Descriptor:

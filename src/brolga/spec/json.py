@@ -147,10 +147,7 @@ def _error_after(steps: list[str | int], problem: str) -> InvalidManifest:
 
 
 def encode(document: dict[str, object]) -> bytes:
-    """Return an object as compact JSON in UTF-8, its members in their order.
-
-    Raises InvalidManifest for values that JSON does not have.
-    """
+    """Return an object as compact JSON in UTF-8, its members in order. Raises InvalidManifest."""
     try:
         text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return text.encode()

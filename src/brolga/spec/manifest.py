@@ -295,10 +295,7 @@ def convert_manifest(
 
 
 def mixed_media_types(manifest: Manifest) -> Iterator[Descriptor]:
-    """Yield the parts of an image whose media types are not of the manifest's family.
-
-    An artifact's parts may be of any type.
-    """
+    """Yield the parts of an image, but not of an artifact, whose types are of another family."""
     if manifest.config.media_type not in mediatypes.IMAGE_CONFIGS:
         return
     for part in (manifest.config, *manifest.layers):

@@ -184,10 +184,7 @@ def detect_unsupported_compression(head: bytes) -> str:
 
 
 def detect_family(manifest: str, layers: Iterable[str]) -> str:
-    """Return the media type for a manifest with layers of these media types: its own, or OCI's.
-
-    Docker's family has no name for some layers of OCI's.
-    """
+    """Return a manifest's media type, or OCI's if Docker has no name for one of its layers."""
     if manifest == DOCKER_MANIFEST and any(map(_is_oci_only, layers)):
         return _OCI_BY_DOCKER[manifest]
     return manifest

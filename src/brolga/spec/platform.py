@@ -73,10 +73,7 @@ class Platform:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse `os[/architecture[/variant]][:os.version]`, as `linux/arm64/v8`.
-
-        Raises ValueError.
-        """
+        """Parse `os[/architecture[/variant]][:os.version]`. Raises ValueError."""
         match = _PLATFORM.fullmatch(text)
         if not match:
             raise ValueError(
@@ -87,10 +84,7 @@ class Platform:
 
     @classmethod
     def from_dict(cls, value: object, path: str = "$") -> Self:
-        """Read the JSON object of a descriptor (image-index.md, platform).
-
-        Raises InvalidManifest.
-        """
+        """Read the object of a descriptor (image-index.md, platform). Raises InvalidManifest."""
         members = Members(value, path)
         members.reject_case_variants(frozenset(PLATFORM_MEMBERS))
         extra = members.unknown(frozenset(PLATFORM_MEMBERS))
@@ -109,10 +103,7 @@ class Platform:
         )
 
     def matches(self, wanted: Platform) -> bool:
-        """Return whether this platform has all that `wanted` specifies.
-
-        Names of one CPU are equal: arm64/v8 is arm64, amd64/v1 is amd64, arm/v7 is arm.
-        """
+        """Return whether this platform has all that `wanted` specifies, by any name of a CPU."""
         return (
             all(getattr(wanted, name) in {"", getattr(self, name)} for name in ("os", "os_version"))
             and (not wanted.architecture or self.cpu[0] == wanted.cpu[0])
@@ -154,10 +145,7 @@ DEFAULT_PLATFORM: Final = Platform("linux", "amd64")
 
 
 def normalize_variant(architecture: str, variant: str) -> tuple[str, str]:
-    """Return an architecture and variant in the form in which equal CPUs have equal names.
-
-    arm64/v8 becomes arm64, amd64/v1 amd64, and arm becomes arm/v7.
-    """
+    """Return equal names for equal CPUs: arm64 for arm64/v8, amd64 for amd64/v1, arm/v7 for arm."""
     name, level = architecture.lower(), variant.lower().removesuffix(".0")
     name, level = _WITH_VARIANT.get(name, (_ALIASES.get(name, name), level))
     if name in _DEFAULT_VARIANTS and level.isdecimal():

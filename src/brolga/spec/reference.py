@@ -77,10 +77,7 @@ class Repository:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse the name of a repository by Docker's rules: `python` is on Docker Hub.
-
-        Raises InvalidReference, also for a name with a tag or a digest.
-        """
+        """Parse a name without tag or digest by Docker's rules. Raises InvalidReference."""
         _check_text(text)
         name, tag, digest = _split(text)
         if tag is not None or digest is not None:
@@ -101,10 +98,7 @@ class Repository:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether the registry's name can only mean this machine.
-
-        True for localhost and the names below it (RFC 6761, section 6.3), 127.0.0.0/8 and [::1].
-        """
+        """Whether the name can only be this machine: localhost (RFC 6761), 127.0.0.0/8, [::1]."""
         host = self.host
         if host in {"localhost", "[::1]"} or host.endswith(".localhost"):
             return True
@@ -146,10 +140,7 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse `name`, `name:tag`, `name@digest` or `name:tag@digest` by Docker's rules.
-
-        Raises InvalidReference, which names the wrong part.
-        """
+        """Parse `name[:tag][@digest]` by Docker's rules. Raises InvalidReference."""
         _check_text(text)
         name, tag, digest_text = _split(text)
         # The digest first: in `user:password@host` it is the wrong part, and not a secret.

@@ -144,10 +144,7 @@ def begins_tar(head: bytes) -> bool:
 
 
 def is_header(block: bytes) -> bool:
-    """Return whether 512 bytes are a header: their checksum is right (POSIX pax, ustar).
-
-    It is the sum of all bytes, with its own field as spaces.
-    """
+    """Return whether 512 bytes are a header: the checksum, with its field as spaces, is right."""
     if len(block) != BLOCK_SIZE:
         return False
     with suppress(CorruptBlob):
@@ -368,10 +365,7 @@ def parse_number(data: bytes) -> int:
 
 
 def is_bare_whiteout(name: bytes) -> bool:
-    """Return whether a name is that of a whiteout without a name to delete.
-
-    "A `.wh.` file, without a basename to delete, is invalid" (layer.md, Whiteouts).
-    """
+    """Return whether a name is that of a whiteout of nothing, which "is invalid" (layer.md)."""
     return name.rpartition(b"/")[2] == b".wh."
 
 
