@@ -11,23 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from brolga.errors import excerpt
+from brolga.spec import json
 from brolga.spec.digest import Digest
-from brolga.spec.json import (
-    Members,
-    decode,
-    encode,
-    error_at,
-    freeze,
-    hashable,
-    join_path,
-    read_boolean,
-    read_digest,
-    read_string,
-    read_string_map,
-    reduce_dataclass,
-    reuse_originals,
-    thaw,
-)
 from brolga.spec.platform import DEFAULT_PLATFORM, PLATFORM_MEMBERS, Platform
 
 if TYPE_CHECKING:
@@ -46,27 +31,27 @@ _MEMBERS: Final = frozenset({*PLATFORM_MEMBERS, "author", "config", "created", "
 
 def _read_execution(value: object, path: str) -> Mapping[str, Any]:
     """Return the execution parameters, after a check of those that config.md defines."""
-    members = Members(value, path)
+    members = json.Members(value, path)
     members.reject_case_variants(_EXECUTION, alone=False)
     for name in _TEXTS:
-        members.get(name, read_string, "")
+        members.get(name, json.read_string, "")
     for name in _LISTS:
-        members.each(name, read_string)
+        members.each(name, json.read_string)
     for name in _SETS:
-        members.get(name, Members, None)
-    members.get("Labels", read_string_map, None)
-    checked: Mapping[str, Any] = freeze(value)
+        members.get(name, json.Members, None)
+    members.get("Labels", json.read_string_map, None)
+    checked: Mapping[str, Any] = json.freeze(value)
     return checked
 
 
 def _read_rootfs(value: object, path: str) -> tuple[Digest, ...]:
     """Return the DiffIDs. Docker leaves out an empty list."""
-    members = Members(value, path)
+    members = json.Members(value, path)
     members.reject_case_variants(_ROOTFS, alone=False)
-    kind = members.need("type", read_string)
+    kind = members.need("type", json.read_string)
     if kind != "layers":
-        raise error_at(join_path(path, "type"), f"{excerpt(kind)} is not 'layers'")
-    return members.each("diff_ids", read_digest)
+        raise json.error_at(json.join_path(path, "type"), f"{excerpt(kind)} is not 'layers'")
+    return members.each("diff_ids", json.read_digest)
 
 
 def _platform_members(platform: Platform) -> dict[str, object]:
@@ -104,14 +89,14 @@ class ImageConfig:
 
     def __post_init__(self) -> None:
         """Decode the bytes."""
-        document = decode(self.raw)
-        members = Members(document, "$")
+        document = json.decode(self.raw)
+        members = json.Members(document, "$")
         members.reject_case_variants(_MEMBERS, alone=False)
         values = {
             "platform": Platform.from_members(members),
-            "created": members.get("created", read_string, ""),
-            "author": members.get("author", read_string, ""),
-            "config": members.get("config", _read_execution, freeze({})),
+            "created": members.get("created", json.read_string, ""),
+            "author": members.get("author", json.read_string, ""),
+            "config": members.get("config", _read_execution, json.freeze({})),
             "diff_ids": members.need("rootfs", _read_rootfs),
             "history": members.each("history", History.from_dict),
             "_document": document,
@@ -133,7 +118,7 @@ class ImageConfig:
             "rootfs": {"type": "layers", "diff_ids": []},
             "history": [],
         }
-        return cls(encode(document))
+        return cls(json.encode(document))
 
     @property
     def digest(self) -> Digest:
@@ -188,8 +173,8 @@ class ImageConfig:
             if new not in {None, old}:
                 changes[name] = new or None
         if config is not None:
-            execution = thaw(self.config)
-            if (updated := _update(execution, thaw(config))) != execution:
+            execution = json.thaw(self.config)
+            if (updated := _update(execution, json.thaw(config))) != execution:
                 changes["config"] = updated
         layers = self.diff_ids if diff_ids is None else tuple(diff_ids)
         entries = self.history if history is None else tuple(history)
@@ -198,15 +183,17 @@ class ImageConfig:
         if history is None:
             entries = align_history(entries, len(layers))
         elif (count := count_layers(entries)) != len(layers):
-            raise error_at("$.history", f"entries for {count} layers, but there are {len(layers)}")
+            raise json.error_at(
+                "$.history", f"entries for {count} layers, but there are {len(layers)}"
+            )
         if layers != self.diff_ids:
-            rootfs: dict[str, object] = thaw(self._document["rootfs"])
+            rootfs: dict[str, object] = json.thaw(self._document["rootfs"])
             changes["rootfs"] = {**rootfs, "diff_ids": [str(layer) for layer in layers]}
         if entries != self.history:
-            changes["history"] = reuse_originals(
+            changes["history"] = json.reuse_originals(
                 entries, self.history, self._document.get("history")
             )
-        return ImageConfig(encode(_update(self._document, changes)))
+        return ImageConfig(json.encode(_update(self._document, changes)))
 
 
 _HISTORY_MEMBERS: Final = frozenset({"created", "created_by", "author", "comment", "empty_layer"})
@@ -230,23 +217,23 @@ class History:
     def __hash__(self) -> int:
         """Hash every field: a set of many entries stays fast."""
         texts = (self.created, self.created_by, self.author, self.comment)
-        return hash((texts, self.empty_layer, hashable(self.extra)))
+        return hash((texts, self.empty_layer, json.hashable(self.extra)))
 
     def __post_init__(self) -> None:
         """Keep a read-only copy."""
-        object.__setattr__(self, "extra", freeze(self.extra))
+        object.__setattr__(self, "extra", json.freeze(self.extra))
 
     @classmethod
     def from_dict(cls, value: object, path: str = "$") -> Self:
         """Read an entry from a JSON object. Raises InvalidManifest."""
-        members = Members(value, path)
+        members = json.Members(value, path)
         members.reject_case_variants(_HISTORY_MEMBERS, alone=False)
         return cls(
-            members.get("created", read_string, ""),
-            members.get("created_by", read_string, ""),
-            members.get("author", read_string, ""),
-            members.get("comment", read_string, ""),
-            members.get("empty_layer", read_boolean, default=False),
+            members.get("created", json.read_string, ""),
+            members.get("created_by", json.read_string, ""),
+            members.get("author", json.read_string, ""),
+            members.get("comment", json.read_string, ""),
+            members.get("empty_layer", json.read_boolean, default=False),
             extra=members.unknown(_HISTORY_MEMBERS),
         )
 
@@ -259,11 +246,11 @@ class History:
             "comment": self.comment,
             "empty_layer": self.empty_layer,
         }
-        return {**{name: item for name, item in optional.items() if item}, **thaw(self.extra)}
+        return {**{name: item for name, item in optional.items() if item}, **json.thaw(self.extra)}
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle the fields."""
-        return reduce_dataclass(self)
+        return json.reduce_dataclass(self)
 
 
 def count_layers(history: tuple[History, ...]) -> int:

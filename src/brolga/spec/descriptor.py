@@ -13,20 +13,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from brolga.errors import excerpt
+from brolga.spec import json
 from brolga.spec.digest import Digest
-from brolga.spec.json import (
-    Members,
-    freeze,
-    hashable,
-    parse_member,
-    read_artifact_type,
-    read_digest,
-    read_media_type,
-    read_string,
-    read_string_map,
-    reduce_dataclass,
-    thaw,
-)
 from brolga.spec.mediatypes import check_media_type
 from brolga.spec.platform import Platform
 
@@ -78,7 +66,9 @@ class Descriptor:
         a set of them quadratic.
         """
         identity = (self.media_type, self.digest, self.size, self.platform, self.artifact_type)
-        return hash((identity, self.urls, hashable(self.annotations), hashable(self.extra)))
+        return hash(
+            (identity, self.urls, json.hashable(self.annotations), json.hashable(self.extra))
+        )
 
     def __post_init__(self) -> None:
         """Check each property, and keep read-only copies of the mappings."""
@@ -95,7 +85,7 @@ class Descriptor:
             raise ValueError(f"extra holds {min(reserved)!r}, which is a property of its own")
         object.__setattr__(self, "annotations", MappingProxyType(annotations))
         object.__setattr__(self, "urls", tuple(self.urls))
-        object.__setattr__(self, "extra", freeze(self.extra))
+        object.__setattr__(self, "extra", json.freeze(self.extra))
         # Writers leave out an empty member, so empty data equals no data.
         object.__setattr__(self, "data", self.data or None)
         if self.data is not None:
@@ -107,26 +97,26 @@ class Descriptor:
 
         `path` is the object's JSON path. Raises InvalidManifest, whose message begins with a path.
         """
-        members = Members(value, path)
+        members = json.Members(value, path)
         members.reject_case_variants(_MEMBERS)
-        media_type = members.need("mediaType", read_media_type)
-        digest = members.need("digest", read_digest)
-        size = members.need("size", functools.partial(parse_member, _check_size))
+        media_type = members.need("mediaType", json.read_media_type)
+        digest = members.need("digest", json.read_digest)
+        size = members.need("size", functools.partial(json.parse_member, _check_size))
         return cls(
             media_type,
             digest,
             size,
-            members.get("annotations", read_string_map, dict[str, str]()),
+            members.get("annotations", json.read_string_map, dict[str, str]()),
             platform=members.get("platform", Platform.from_dict, None),
-            artifact_type=members.get("artifactType", read_artifact_type, ""),
-            urls=members.each("urls", read_string),
+            artifact_type=members.get("artifactType", json.read_artifact_type, ""),
+            urls=members.each("urls", json.read_string),
             data=members.get("data", functools.partial(_read_data, digest, size), None),
             extra=members.unknown(_MEMBERS),
         )
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle the fields."""
-        return reduce_dataclass(self)
+        return json.reduce_dataclass(self)
 
     def to_dict(self) -> dict[str, object]:
         """Return the properties by their JSON names. Empty ones are left out (annotations.md)."""
@@ -142,7 +132,7 @@ class Descriptor:
             "digest": str(self.digest),
             "size": self.size,
             **{name: value for name, value in optional.items() if value},
-            **thaw(self.extra),
+            **json.thaw(self.extra),
         }
 
 
@@ -171,4 +161,4 @@ def _read_data(digest: Digest, size: int, value: object, path: str) -> bytes:
             _check_data(data, digest, size)
         return data
 
-    return parse_member(decode, read_string(value, path), path)
+    return json.parse_member(decode, json.read_string(value, path), path)

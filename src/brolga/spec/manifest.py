@@ -11,20 +11,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, TypedDict
 
 from brolga.errors import excerpt
-from brolga.spec import mediatypes
+from brolga.spec import json, mediatypes
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
-from brolga.spec.json import (
-    MAX_SIZE,
-    Members,
-    decode,
-    encode,
-    error_at,
-    read_artifact_type,
-    read_string,
-    read_string_map,
-    reuse_originals,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -47,9 +36,9 @@ def detect_media_type(document: Mapping[str, object], content_type: str = "") ->
     InvalidManifest if header and document differ, or if other clients could read the document as
     something else (CVE-2021-41190).
     """
-    members = Members(document, "$")
+    members = json.Members(document, "$")
     members.reject_case_variants(mediatypes.MANIFEST_MEMBERS)
-    declared = members.get("mediaType", read_string, "")
+    declared = members.get("mediaType", json.read_string, "")
     # "The registry SHOULD ignore parameters on the `Content-Type` header" (distribution-spec,
     # Pushing manifests); media types ignore case (RFC 9110, section 8.3.1).
     header = content_type.partition(";")[0].strip().lower()
@@ -57,29 +46,31 @@ def detect_media_type(document: Mapping[str, object], content_type: str = "") ->
     if document.get("manifests") is not None and (
         document.get("layers") is not None or document.get("config") is not None
     ):
-        raise error_at(
+        raise json.error_at(
             "$.manifests", "is there as well as $.config or $.layers: manifest and index at once"
         )
     if declared and header and declared != header:
-        raise error_at(
+        raise json.error_at(
             "$.mediaType", f"{excerpt(declared)} came with the Content-Type {excerpt(header)}"
         )
     if header in mediatypes.DOCKER_MANIFEST_TYPES and not declared:
-        raise error_at("$.mediaType", f"is missing; Docker's format needs it to be {header!r}")
+        raise json.error_at("$.mediaType", f"is missing; Docker's format needs it to be {header!r}")
     media_type = declared or header or _media_type_of_members(document)
     if media_type not in mediatypes.MANIFEST_TYPES | mediatypes.INDEX_TYPES:
-        raise error_at(
+        raise json.error_at(
             "$.mediaType", f"{excerpt(media_type)} is neither an image manifest nor an index"
         )
     return media_type
 
 
-def _check_version(members: Members, document: Mapping[str, object], media_types: set[str]) -> None:
+def _check_version(
+    members: json.Members, document: Mapping[str, object], media_types: set[str]
+) -> None:
     """Raise InvalidManifest for Docker's schema 1, or a schemaVersion other than 2."""
 
     def read(value: object, path: str) -> None:
         if type(value) is not int or value != 2:  # noqa: PLR2004 - "this MUST be `2`"
-            raise error_at(path, "is not the number 2")
+            raise json.error_at(path, "is not the number 2")
 
     version = document.get("schemaVersion")
     is_version_1 = type(version) is int and version == 1
@@ -88,7 +79,7 @@ def _check_version(members: Members, document: Mapping[str, object], media_types
         or media_types & mediatypes.SCHEMA_1_TYPES
         or document.get("fsLayers") is not None
     ):
-        raise error_at(
+        raise json.error_at(
             "$.schemaVersion",
             "Docker's image manifest of schema 1, which is deprecated and not read here; push the "
             "image again with a client that writes schema 2 or OCI",
@@ -101,7 +92,9 @@ def _media_type_of_members(document: Mapping[str, object]) -> str:
         return mediatypes.OCI_INDEX
     if document.get("config") is not None:
         return mediatypes.OCI_MANIFEST
-    raise error_at("$", "neither 'manifests' nor 'config': not an image manifest, and not an index")
+    raise json.error_at(
+        "$", "neither 'manifests' nor 'config': not an image manifest, and not an index"
+    )
 
 
 class SharedMembers(TypedDict, total=False):
@@ -131,7 +124,7 @@ class ManifestBase:
     annotations: Mapping[str, str] = field(init=False, compare=False, repr=False)
     _document: dict[str, object] = field(init=False, compare=False, repr=False)
 
-    max_size: ClassVar[int] = MAX_SIZE
+    max_size: ClassVar[int] = json.MAX_SIZE
 
     @classmethod
     def parse(cls, raw: bytes, media_type: str = "", algorithm: str = "sha256") -> Self:
@@ -163,18 +156,18 @@ class ManifestBase:
         """Pickle the bytes only."""
         return type(self), (self.raw, self.media_type, self.algorithm)
 
-    def _decode(self, types: frozenset[str], name: str) -> Members:
+    def _decode(self, types: frozenset[str], name: str) -> json.Members:
         """Decode the bytes and set the shared attributes; return all members."""
-        document = decode(self.raw, self.max_size)
+        document = json.decode(self.raw, self.max_size)
         media_type = detect_media_type(document, self.media_type)
         if media_type not in types:
-            raise error_at("$.mediaType", f"{media_type!r} is not the media type of {name}")
-        members = Members(document, "$")
-        annotations = members.get("annotations", read_string_map, dict[str, str]())
+            raise json.error_at("$.mediaType", f"{media_type!r} is not the media type of {name}")
+        members = json.Members(document, "$")
+        annotations = members.get("annotations", json.read_string_map, dict[str, str]())
         self._set(
             media_type=media_type,
             digest=Digest.of(self.raw, self.algorithm),
-            artifact_type=members.get("artifactType", read_artifact_type, ""),
+            artifact_type=members.get("artifactType", json.read_artifact_type, ""),
             subject=members.get("subject", Descriptor.from_dict, None),
             annotations=MappingProxyType(annotations),
             _document=document,
@@ -197,7 +190,7 @@ class ManifestBase:
             "subject": subject.to_dict() if subject else None,
             "annotations": dict(shared.get("annotations") or {}) or None,
         }
-        return cls(encode({name: item for name, item in members.items() if item is not None}))
+        return cls(json.encode({name: item for name, item in members.items() if item is not None}))
 
     def _replace(self, changes: dict[str, object], shared: SharedMembers) -> Self:
         """Return the document with changes; one to None removes the member."""
@@ -217,7 +210,7 @@ class ManifestBase:
         for name in changes:
             if document[name] is None:
                 del document[name]
-        return type(self)(encode(document))
+        return type(self)(json.encode(document))
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +229,7 @@ class Manifest(ManifestBase):
         members = self._decode(mediatypes.MANIFEST_TYPES, "an image manifest")
         config = members.need("config", Descriptor.from_dict)
         if "layers" not in self._document:
-            raise error_at("$.layers", "is missing")
+            raise json.error_at("$.layers", "is missing")
         self._set(
             config=config,
             # Go writes an empty list as null.
@@ -257,7 +250,9 @@ class Manifest(ManifestBase):
         (manifest.md, Image Manifest Property Descriptions).
         """
         if config.media_type == mediatypes.OCI_EMPTY and not shared.get("artifact_type"):
-            raise error_at("$.artifactType", "is missing; an artifact without a config needs it")
+            raise json.error_at(
+                "$.artifactType", "is missing; an artifact without a config needs it"
+            )
         parts = {"config": config.to_dict(), "layers": [layer.to_dict() for layer in layers]}
         return cls._encode(mediatypes.OCI_MANIFEST, parts, shared)
 
@@ -277,7 +272,7 @@ class Manifest(ManifestBase):
         if config is not None and config != self.config:
             changes["config"] = config.to_dict()
         if layers is not None and (layers := tuple(layers)) != self.layers:
-            changes["layers"] = reuse_originals(layers, self.layers, self._document["layers"])
+            changes["layers"] = json.reuse_originals(layers, self.layers, self._document["layers"])
         return self._replace(changes, shared)
 
 
