@@ -11,14 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from brolga.errors import (
-    CorruptBlob,
-    DigestMismatch,
-    InvalidDigest,
-    InvalidManifest,
-    NotFound,
-    ProtocolViolation,
-)
+from brolga import errors
 from brolga.images.image import Image
 from brolga.images.index import is_blob
 from brolga.spec.config import ImageConfig, count_layers
@@ -50,12 +43,12 @@ __all__ = ["Limits", "Problem", "validate"]
 _PLATFORM: Final = ("os", "architecture", "variant", "os_version")
 # Errors that are a flaw of the image, not a failure to read it.
 _FLAWS: Final = (
-    CorruptBlob,
-    DigestMismatch,
-    InvalidDigest,
-    InvalidManifest,
-    NotFound,
-    ProtocolViolation,
+    errors.CorruptBlob,
+    errors.DigestMismatch,
+    errors.InvalidDigest,
+    errors.InvalidManifest,
+    errors.NotFound,
+    errors.ProtocolViolation,
 )
 
 
@@ -247,7 +240,7 @@ class _Content:
 def _read_config(blob: Blob, descriptor: Descriptor) -> ImageConfig:
     """Read a config. Raises CorruptBlob if its bytes are wrong, InvalidManifest."""
     if descriptor.size > MAX_SIZE:
-        raise CorruptBlob(f"has {descriptor.size} bytes, but at most {MAX_SIZE} are read")
+        raise errors.CorruptBlob(f"has {descriptor.size} bytes, but at most {MAX_SIZE} are read")
     raw = b""
     with blob.open() as stream:
         for block in stream.blocks():
@@ -255,7 +248,7 @@ def _read_config(blob: Blob, descriptor: Descriptor) -> ImageConfig:
             if len(raw) > descriptor.size:
                 break
     if flaw := _compare(descriptor, Digest.of(raw, descriptor.digest.algorithm), len(raw)):
-        raise CorruptBlob(flaw)
+        raise errors.CorruptBlob(flaw)
     return ImageConfig.parse(raw)
 
 
@@ -308,7 +301,7 @@ def _check_whiteouts(entries: Iterable[Entry]) -> Iterator[Entry]:
     """Yield entries. Raises CorruptBlob for a whiteout that names nothing (layer.md, Whiteouts)."""
     for entry in entries:
         if is_bare_whiteout(entry.name):
-            raise CorruptBlob(f"the whiteout {printable_name(entry.name)} names nothing")
+            raise errors.CorruptBlob(f"the whiteout {printable_name(entry.name)} names nothing")
         yield entry
 
 

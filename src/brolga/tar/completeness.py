@@ -9,15 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from brolga.errors import CorruptBlob
-from brolga.tar.reader import (
-    BLOCK_SIZE,
-    KNOWN_KINDS,
-    Header,
-    begins_tar,
-    is_bare_whiteout,
-    printable_name,
-    read_header,
-)
+from brolga.tar import reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -61,8 +53,8 @@ class CompletenessCheck:
             return None
         if self._is_first:
             self._is_first = False
-            is_layer = self._is_layer
-            if is_layer or (is_layer is None and begins_tar(bytes(block[:BLOCK_SIZE]))):
+            is_layer, head = self._is_layer, bytes(block[: reader.BLOCK_SIZE])
+            if is_layer or (is_layer is None and reader.begins_tar(head)):
                 self._progress = _Progress(is_layer=bool(is_layer))
                 self._on_tar()
         if self._progress:
@@ -145,27 +137,27 @@ def _read_headers(*, is_layer: bool) -> Generator[_Step, bytes, None]:
     """Yield what to skip and to send for each header of a tar; return at its end."""
     skip = 0
     while True:
-        reader = read_header()
-        needed = next(reader)
+        headers = reader.read_header()
+        needed = next(headers)
         try:
             while True:
                 data = yield skip, needed
-                skip, needed = 0, reader.send(data)
+                skip, needed = 0, headers.send(data)
         except StopIteration as stop:
             header = stop.value
-        if not isinstance(header, Header):
+        if not isinstance(header, reader.Header):
             return
         if is_layer:
             _check_layer_entry(header)
         skip = header.size_in_blocks
 
 
-def _check_layer_entry(header: Header) -> None:
+def _check_layer_entry(header: reader.Header) -> None:
     """Raise CorruptBlob for an entry that readers of layers refuse."""
-    if header.kind not in KNOWN_KINDS:
+    if header.kind not in reader.KNOWN_KINDS:
         raise CorruptBlob(
-            f"the entry {printable_name(header.name)} is of the type "
-            f"{printable_name(header.kind)}, which readers of layers refuse,"
+            f"the entry {reader.printable_name(header.name)} is of the type "
+            f"{reader.printable_name(header.kind)}, which readers of layers refuse,"
         )
-    if is_bare_whiteout(header.name):
-        raise CorruptBlob(f"the whiteout {printable_name(header.name)} names nothing")
+    if reader.is_bare_whiteout(header.name):
+        raise CorruptBlob(f"the whiteout {reader.printable_name(header.name)} names nothing")

@@ -11,19 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from brolga.errors import CorruptBlob
 from brolga.spec.mediatypes import detect_unsupported_compression
-from brolga.tar.reader import (
-    DIRECTORY,
-    FILE,
-    HARD_LINK,
-    KNOWN_KINDS,
-    SPARSE_KEYS,
-    SYMLINK,
-    End,
-    Header,
-    Metadata,
-    printable_name,
-    read_header,
-)
+from brolga.tar import reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -47,7 +35,7 @@ class Entry:
     name: bytes
     link: bytes
     size: int
-    metadata: Metadata = field(repr=False)
+    metadata: reader.Metadata = field(repr=False)
     records: dict[bytes, bytes] = field(default_factory=dict, repr=False)
     data: Iterator[memoryview] = field(default=iter(()), repr=False)
     start: int = 0
@@ -55,23 +43,23 @@ class Entry:
     @property
     def is_file(self) -> bool:
         """Whether it is a regular file that is not sparse."""
-        is_sparse = any(key.startswith(SPARSE_KEYS) for key in self.records)
-        return self.kind == FILE and not is_sparse
+        is_sparse = any(key.startswith(reader.SPARSE_KEYS) for key in self.records)
+        return self.kind == reader.FILE and not is_sparse
 
     @property
     def is_directory(self) -> bool:
         """Whether it is a directory."""
-        return self.kind == DIRECTORY
+        return self.kind == reader.DIRECTORY
 
     @property
     def is_symlink(self) -> bool:
         """Whether it is a symbolic link."""
-        return self.kind == SYMLINK
+        return self.kind == reader.SYMLINK
 
     @property
     def is_hard_link(self) -> bool:
         """Whether it is another name of an earlier entry."""
-        return self.kind == HARD_LINK
+        return self.kind == reader.HARD_LINK
 
 
 def read_entries(blocks: Iterable[Block], *, needs_end: bool = False) -> Iterator[Entry]:
@@ -87,17 +75,17 @@ def read_entries(blocks: Iterable[Block], *, needs_end: bool = False) -> Iterato
             f"compressed by {compression}, which layers do not have (image-spec has gzip and "
             "zstd): the bytes cannot be read as a tar"
         )
-    while isinstance(header := stream.next_header(), Header):
-        if header.kind not in KNOWN_KINDS:
+    while isinstance(header := stream.next_header(), reader.Header):
+        if header.kind not in reader.KNOWN_KINDS:
             raise CorruptBlob(
-                f"the entry {printable_name(header.name)} is of the type "
-                f"{printable_name(header.kind)}, not known here"
+                f"the entry {reader.printable_name(header.name)} is of the type "
+                f"{reader.printable_name(header.kind)}, not known here"
             )
         data, start = stream.data(header.size), stream.position
         kind, name, link, size, records, _ = header
         yield Entry(kind, name, link, size, header.metadata, records, data, start)
         stream.skip(header.size_in_blocks - header.size)
-    if needs_end and header is End.MISSING:
+    if needs_end and header is reader.End.MISSING:
         raise CorruptBlob("the tar is cut short: its end, two blocks of zeros, is missing")
     stream.drain()
 
@@ -123,16 +111,16 @@ class _Stream:
         self._rest = memoryview(head)
         return head[:size]
 
-    def next_header(self) -> Header | End:
+    def next_header(self) -> reader.Header | reader.End:
         """Read the headers of the next entry."""
-        reader = read_header()
-        needed = next(reader)
+        headers = reader.read_header()
+        needed = next(headers)
         try:
             while True:
                 is_at_end = not any(iter(self._current, None))
-                needed = reader.send(b"" if is_at_end else b"".join(self._take(needed)))
+                needed = headers.send(b"" if is_at_end else b"".join(self._take(needed)))
         except StopIteration as stop:
-            header: Header | End = stop.value
+            header: reader.Header | reader.End = stop.value
             return header
 
     def data(self, size: int) -> Iterator[memoryview]:
