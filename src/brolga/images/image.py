@@ -17,18 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from brolga.errors import InvalidManifest, LayerError
 from brolga.images.blobs import InMemoryBlob, StoredBlob
+from brolga.spec import mediatypes
 from brolga.spec.config import History, ImageConfig, align_history
 from brolga.spec.json import MAX_SIZE
 from brolga.spec.manifest import Manifest, convert_manifest
-from brolga.spec.mediatypes import (
-    DOCKER_CONFIG,
-    DOCKER_MANIFEST,
-    IMAGE_CONFIGS,
-    OCI_CONFIG,
-    OCI_MANIFEST,
-    convert_media_type,
-    detect_family,
-)
 from brolga.spec.platform import DEFAULT_PLATFORM, Platform
 
 if TYPE_CHECKING:
@@ -70,10 +62,12 @@ class Image:
     @classmethod
     def empty(cls, platform: Platform = DEFAULT_PLATFORM, *, docker: bool = False) -> Image:
         """Return an image without layers, with OCI's media types or Docker's."""
-        media_type = DOCKER_CONFIG if docker else OCI_CONFIG
+        media_type = mediatypes.DOCKER_CONFIG if docker else mediatypes.OCI_CONFIG
         config = InMemoryBlob(ImageConfig.empty(platform).raw, media_type)
         manifest = Manifest.new(
-            config.descriptor, (), media_type=DOCKER_MANIFEST if docker else OCI_MANIFEST
+            config.descriptor,
+            (),
+            media_type=mediatypes.DOCKER_MANIFEST if docker else mediatypes.OCI_MANIFEST,
         )
         return cls(manifest, config, ())
 
@@ -97,7 +91,7 @@ class Image:
         """The manifest's media type. Docker's becomes OCI's if a layer needs it."""
         read = (layer.media_type for layer in self._base.layers)
         added = (addition.layer.media_type for addition in self._additions)
-        return detect_family(self._base.media_type, (*read, *added))
+        return mediatypes.detect_family(self._base.media_type, (*read, *added))
 
     @property
     def annotations(self) -> Mapping[str, str]:
@@ -123,7 +117,7 @@ class Image:
         """The config as a blob to push. Raises what `config` raises."""
         if not self._additions and not self._edits:
             return self._base_config
-        media_type = convert_media_type(self.media_type, self._base.config.media_type)
+        media_type = mediatypes.convert_media_type(self.media_type, self._base.config.media_type)
         return InMemoryBlob(self.config.raw, media_type)
 
     @property
@@ -261,7 +255,7 @@ class Image:
         try:
             config = ImageConfig.parse(raw)
         except InvalidManifest as error:
-            if descriptor.media_type in IMAGE_CONFIGS:
+            if descriptor.media_type in mediatypes.IMAGE_CONFIGS:
                 raise
             raise InvalidManifest(
                 f"not an image, but an artifact: its config is {descriptor.media_type}, and cannot "

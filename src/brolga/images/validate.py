@@ -14,16 +14,11 @@ from typing import TYPE_CHECKING, Final
 from brolga import errors
 from brolga.images.image import Image
 from brolga.images.index import is_blob
+from brolga.spec import mediatypes
 from brolga.spec.config import ImageConfig, count_layers
 from brolga.spec.digest import Digest, hasher
 from brolga.spec.json import MAX_SIZE
 from brolga.spec.manifest import mixed_media_types
-from brolga.spec.mediatypes import (
-    COMPRESSION_BY_LAYER,
-    IMAGE_CONFIGS,
-    NONDISTRIBUTABLE,
-    detect_compression,
-)
 from brolga.stream.decompression import DEFAULT_LIMITS, Limits, decompress
 from brolga.tar.entries import read_entries
 from brolga.tar.reader import is_bare_whiteout, printable_name
@@ -180,7 +175,7 @@ class _Validator:
     ) -> Generator[Problem, None, ImageConfig | None]:
         """Yield the problems of a config's bytes; return it if it is a valid image config."""
         blob, descriptor = image.config_blob, image.manifest.config
-        if descriptor.media_type in IMAGE_CONFIGS:
+        if descriptor.media_type in mediatypes.IMAGE_CONFIGS:
             try:
                 return _read_config(blob, descriptor)
             except _FLAWS as error:
@@ -193,10 +188,10 @@ class _Validator:
     def _layer_flaws(
         self, blob: Blob, layer: Descriptor, diff_id: Digest | None, *, is_image: bool
     ) -> Iterator[str]:
-        if layer.media_type in NONDISTRIBUTABLE:
+        if layer.media_type in mediatypes.NONDISTRIBUTABLE:
             return  # its bytes are not in the registry
         content = self._content(blob, layer, diff_id.algorithm if diff_id else "sha256")
-        declared = COMPRESSION_BY_LAYER.get(layer.media_type)
+        declared = mediatypes.COMPRESSION_BY_LAYER.get(layer.media_type)
         if declared is None:  # an artifact's content, or encrypted: unknown inside
             yield from content.flaws
             if is_image and content.diff_id == diff_id is not None and not content.tar_flaws:
@@ -291,7 +286,7 @@ def _read_content(blob: Blob, descriptor: Descriptor, algorithm: str, limits: Li
     is_known = compressed.head or compressed.is_complete
     return _Content(
         tuple(filter(None, flaws)),
-        detect_compression(compressed.head) if is_known else "",
+        mediatypes.detect_compression(compressed.head) if is_known else "",
         plain.digest if plain.is_complete else None,
         tuple(filter(None, tar_flaws)),
     )

@@ -19,15 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from typing import Self, Unpack
 
-__all__ = [
-    "Manifest",
-    "ManifestBase",
-    "SharedMembers",
-    "convert_manifest",
-    "detect_media_type",
-    "mixed_media_types",
-]
-
 
 def detect_media_type(document: Mapping[str, object], content_type: str = "") -> str:
     """Return the media type of a manifest or index: the declared one, else that of its members.
