@@ -116,17 +116,17 @@ class Artifact(Image):
         `created_by` or `comment`: an artifact keeps no history.
         """
         if created_by or comment:
-            raise _no_config_error("it keeps no history")
+            raise LayerError("an artifact has no image config: it keeps no history")
         old = () if self._base_layers == (_EMPTY,) else self._base_layers
         return replace(self, _base_layers=(*old, *blobs) or (_EMPTY,))
 
     def mutate_config(self, edit: Callable[[ImageConfig], ImageConfig]) -> Image:  # noqa: ARG002 - Image's
         """Raise LayerError: an artifact has no config."""
-        raise _no_config_error("it cannot be changed")
+        raise LayerError("an artifact has no image config: it cannot be changed")
 
     def rebase(self, old_base: Image, new_base: Image) -> Image:  # noqa: ARG002 - Image's
         """Raise LayerError: an artifact has no base."""
-        raise _no_config_error("it has no base")
+        raise LayerError("an artifact has no image config: it has no base")
 
     def flatten(
         self,
@@ -136,8 +136,6 @@ class Artifact(Image):
         on_warning: Callable[[str], object] | None = None,  # noqa: ARG002 - Image's
     ) -> Image:
         """Raise LayerError: an artifact's blobs are not layers."""
-        raise _no_config_error("its files are not layers to be put together")
-
-
-def _no_config_error(consequence: str) -> LayerError:
-    return LayerError(f"an artifact has no image config: {consequence}")
+        raise LayerError(
+            "an artifact has no image config: its files are not layers to be put together"
+        )

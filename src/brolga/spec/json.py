@@ -128,7 +128,7 @@ def _check(value: object, steps: list[str | int]) -> None:
     elif isinstance(value, str):
         _check_text(value, steps)
     elif isinstance(value, float) and not math.isfinite(value):
-        raise _error_after(steps, "not a JSON number, or out of range")
+        raise _error_after(steps, "a number that JSON does not have, or out of range")
     elif isinstance(value, _Duplicate):
         raise _error_after([*steps, value.name], "appears twice")
 

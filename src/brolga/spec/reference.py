@@ -81,7 +81,7 @@ class Repository:
         _check_text(text)
         name, tag, digest = _split(text)
         if tag is not None or digest is not None:
-            raise InvalidReference("a repository is expected here, without tag or digest")
+            raise InvalidReference("a repository is wanted here, without tag or digest")
         return cls(*_split_name(name))
 
     @property

@@ -177,7 +177,12 @@ def read_header() -> Generator[int, bytes, Header | End]:
         if block in {b"", _ZEROS}:
             if extended:
                 raise CorruptBlob("the tar is cut short: it ends after an extended header")
-            return (yield from _read_end()) if block else End.MISSING
+            second = (yield BLOCK_SIZE) if block else b""
+            if second not in {b"", _ZEROS}:
+                raise CorruptBlob(
+                    "the tar goes on after one block of zeros: readers differ on its end"
+                )
+            return End.MARKED if second else End.MISSING
         kind, size = _check_header(block)
         if kind not in _EXTENDED:
             records = _join_records(extended) if extended else {}
@@ -195,13 +200,6 @@ def read_header() -> Generator[int, bytes, Header | End]:
         if len(data) < size:
             raise CorruptBlob("the tar is cut short: it ends in an extended header")
         _add_extended(extended, kind, data)
-
-
-def _read_end() -> Generator[int, bytes, End]:
-    second = yield BLOCK_SIZE
-    if second not in {b"", _ZEROS}:
-        raise CorruptBlob("the tar goes on after one block of zeros: readers differ on its end")
-    return End.MARKED if second else End.MISSING
 
 
 def _check_header(block: bytes) -> tuple[bytes, int]:
@@ -272,7 +270,11 @@ def _make_header(block: bytes, size: int, records: dict[bytes, bytes]) -> Header
     if kind in _WITHOUT_DATA:
         size = 0
     elif digits := records.get(b"size"):
-        size = _parse_size(digits)
+        if not digits.isdigit() or len(digits) > _MAX_DIGITS or int(digits) > _MAX_NUMBER:
+            raise CorruptBlob(
+                f"a pax header with a size that is not valid: {printable_name(digits)}"
+            )
+        size = int(digits)
     return Header(kind, name, link, size, records, block)
 
 
@@ -308,12 +310,6 @@ def _pax_records(data: bytes) -> dict[bytes, bytes]:
     if sparse:  # version 0.0 repeats records; 0.1 joins them
         records[_SPARSE_MAP] = b",".join(sparse)
     return records
-
-
-def _parse_size(digits: bytes) -> int:
-    if not digits.isdigit() or len(digits) > _MAX_DIGITS or int(digits) > _MAX_NUMBER:
-        raise CorruptBlob(f"a pax header with a size that is not valid: {printable_name(digits)}")
-    return int(digits)
 
 
 def _read_sparse_map(block: bytes) -> Generator[int, bytes, dict[bytes, bytes]]:

@@ -225,7 +225,7 @@ def test_parse_error_names_wrong_tag_or_digest(text: str, message: str) -> None:
 )
 def test_repository_parse_rejects_tag_or_digest(text: str) -> None:
     """A tag is not dropped silently."""
-    with pytest.raises(InvalidReference, match="expected here, without tag or digest"):
+    with pytest.raises(InvalidReference, match="wanted here, without tag or digest"):
         Repository.parse(text)
 
 
