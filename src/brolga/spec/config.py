@@ -217,7 +217,7 @@ class History:
     def __hash__(self) -> int:
         """Hash every field: a set of many entries stays fast."""
         texts = (self.created, self.created_by, self.author, self.comment)
-        return hash((texts, self.empty_layer, json.hashable(self.extra)))
+        return hash((texts, self.empty_layer, json.hash_key(self.extra)))
 
     def __post_init__(self) -> None:
         """Keep a read-only copy."""

@@ -67,7 +67,7 @@ class Descriptor:
         """
         identity = (self.media_type, self.digest, self.size, self.platform, self.artifact_type)
         return hash(
-            (identity, self.urls, json.hashable(self.annotations), json.hashable(self.extra))
+            (identity, self.urls, json.hash_key(self.annotations), json.hash_key(self.extra))
         )
 
     def __post_init__(self) -> None:

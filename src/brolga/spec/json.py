@@ -290,12 +290,12 @@ def thaw(value: object) -> Any:  # noqa: ANN401 - JSON is of any type
     return value
 
 
-def hashable(value: object) -> Any:  # noqa: ANN401 - JSON is of any type
+def hash_key(value: object) -> Any:  # noqa: ANN401 - JSON is of any type
     """Return a hashable key of frozen JSON; equal values have equal keys."""
     if isinstance(value, Mapping):
-        return frozenset((name, hashable(item)) for name, item in value.items())
+        return frozenset((name, hash_key(item)) for name, item in value.items())
     if isinstance(value, tuple):
-        return tuple(map(hashable, value))
+        return tuple(map(hash_key, value))
     return value
 
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from brolga.errors import excerpt
-from brolga.spec.json import Members, freeze, hashable, read_string, reduce_dataclass, thaw
+from brolga.spec.json import Members, freeze, hash_key, read_string, reduce_dataclass, thaw
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,7 +69,7 @@ class Platform:
     def __hash__(self) -> int:
         """Hash every field: a set of many platforms stays fast."""
         words = (self.os, self.architecture, self.variant, self.os_version, self.os_features)
-        return hash((words, hashable(self.extra)))
+        return hash((words, hash_key(self.extra)))
 
     @classmethod
     def parse(cls, text: str) -> Self:
