@@ -181,6 +181,14 @@ def test_config_is_read_once_for_derived_images() -> None:
     assert opened == [1]
 
 
+def test_load_config_returns_stored_config_without_changes() -> None:
+    """It can be read before a stream that was appended."""
+    image = Image.empty(ARM64).with_config(Cmd=["a"]).append(StreamLayer([b"a"]))
+    assert image.load_config() == Image.empty(ARM64).config
+    with pytest.raises(NotComputed):
+        _ = image.config
+
+
 def test_config_larger_than_limit_is_not_read() -> None:
     """Memory does not depend on a size that a registry claims."""
     config = InMemoryBlob(bytes(MAX_SIZE + 1), OCI_CONFIG)

@@ -371,6 +371,15 @@ def test_replace_checks_result() -> None:
         manifest.replace(annotations={"a": "x" * (4 << 20)})
 
 
+def test_as_referrer_has_artifact_type_and_annotations() -> None:
+    """'The descriptors MUST include annotations from the image manifest' (distribution-spec)."""
+    manifest = Manifest.parse(indented(ARTIFACT))
+    referrer = manifest.as_referrer
+    assert (referrer.digest, referrer.size) == (manifest.digest, manifest.size)
+    assert referrer.artifact_type == ARTIFACT["artifactType"]
+    assert referrer.annotations == ARTIFACT["annotations"]
+
+
 def test_manifest_is_value() -> None:
     """Equal bytes of one media type are equal, and can be pickled."""
     manifest = Manifest.parse(indented(ARTIFACT))

@@ -167,6 +167,13 @@ def test_layer_with_entry_of_unknown_type_is_rejected(kind: bytes) -> None:
     assert watched(data) == data
 
 
+def test_layer_with_whiteout_of_nothing_is_rejected() -> None:
+    """'A `.wh.` file, without a basename to delete, is invalid' (layer.md, Whiteouts)."""
+    with pytest.raises(CorruptBlob, match=r"the whiteout 'd/\.wh\.' names nothing at byte 0"):
+        watched(tar("d/.wh."), wanted=True)
+    assert watched(tar("d/.wh."))
+
+
 @pytest.mark.parametrize("cut", [1 << 20, 512, 511, 7])
 @pytest.mark.parametrize("wanted", [True, None])
 @pytest.mark.parametrize("data", TARS.values(), ids=TARS)

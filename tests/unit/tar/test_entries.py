@@ -26,8 +26,10 @@ from tests.tars import (
 )
 
 from brolga.errors import CorruptBlob
+from brolga.tar.entries import read_entries
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 # What an entry keeps -----------------------------------------------------------------------------
@@ -255,3 +257,26 @@ def test_name_ignores_prefix_field_of_gnu_header() -> None:
     """GNU's format has times in the place of ustar's prefix."""
     data = patched(tar("a", form=tarfile.GNU_FORMAT), 345, b"14000000000\0" * 2)
     assert names(merged(data)) == ["a"]
+
+
+def test_read_entries_skips_data_that_is_not_read() -> None:
+    """If the blocks can be skipped, unread data is not loaded."""
+
+    class Blocks:
+        def __init__(self, data: bytes) -> None:
+            self.data = memoryview(data)
+            self.skipped = 0
+
+        def __iter__(self) -> Iterator[memoryview]:
+            while self.data:
+                block, self.data = self.data[:512], self.data[512:]
+                yield block
+
+        def skip(self, size: int) -> None:
+            self.skipped += size
+            self.data = self.data[size:]
+
+    blocks = Blocks(tar(entry("a", b"x" * 5000), entry("b", b"y")))
+    starts = [(item.name, item.is_file, item.start) for item in read_entries(blocks)]
+    assert starts == [(b"a", True, 512), (b"b", True, 512 + 5120 + 512)]
+    assert blocks.skipped >= 5120

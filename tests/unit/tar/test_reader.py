@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.tars import entry, tar
-from tests.unit.tar.test_completeness import END, ZEROS, header, pax
+from tests.unit.tar.test_completeness import END, ZEROS, header, old, pax
 
 from brolga.errors import CorruptBlob
 from brolga.tar import reader as reader_module
 from brolga.tar.completeness import CompletenessCheck
 from brolga.tar.entries import read_entries
-from brolga.tar.reader import End, Header, is_header, parse_number, read_header
+from brolga.tar.reader import End, Header, Metadata, is_header, parse_number, read_header
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 def headers(data: bytes) -> Iterator[Header | End]:
@@ -206,6 +206,16 @@ def test_read_header_rejects_end_in_sparse_map() -> None:
 def test_parse_number_accepts_octal_and_binary(field: bytes, value: int) -> None:
     """POSIX ustar has leading zeros, and a space or zero byte after them; GNU base 256."""
     assert parse_number(field) == value
+
+
+@pytest.mark.parametrize("form", [bytes, old])
+def test_metadata_of_old_header_has_no_names(form: Callable[[bytes], bytes]) -> None:
+    """Unix V7 has neither the names of owners nor device numbers."""
+    block = tar(entry("a", uid=1, gid=2, mtime=3, mode=0o600, uname="u", gname="g"))[:512]
+    (item, _) = headers(form(block))
+    assert isinstance(item, Header)
+    names = (b"", b"") if form is old else (b"u", b"g")
+    assert item.metadata == Metadata(0o600, 1, 2, 3, *names)
 
 
 def test_is_header_checks_checksum() -> None:
