@@ -1039,7 +1039,7 @@ def test_who_wants_one_try_gets_one() -> None:
 # --- A connection that was kept
 
 
-STALE = TransportError("cut", reason="cut", fresh=False)
+STALE = TransportError("cut", reason="cut", is_new_connection=False)
 
 
 def test_a_post_on_a_connection_that_was_closed_is_made_at_once() -> None:

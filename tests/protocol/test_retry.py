@@ -293,7 +293,7 @@ def test_a_redirects_refusal_is_tried_from_the_start(status: int) -> None:
 # --- A connection that was kept
 
 
-STALE = TransportError("cut", reason="cut", fresh=False)
+STALE = TransportError("cut", reason="cut", is_new_connection=False)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "POST"])
@@ -312,7 +312,7 @@ def test_a_kept_connection_that_was_closed_is_no_attempt(method: str) -> None:
         (patch(iter([b"a"])), STALE),
         (replace(call_of("DELETE"), timeout=Timeout.SHORT), STALE),
         (call_of("GET"), CUT),
-        (call_of("GET"), TransportError("late", reason="timeout", fresh=False)),
+        (call_of("GET"), TransportError("late", reason="timeout", is_new_connection=False)),
     ],
 )
 def test_what_may_have_come_to_something_is_not_made_at_once(

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from brolga.auth.config_keys import covering, docker_key, of_registry
-from brolga.auth.validation import check
+from brolga.auth.config_keys import docker_key, keys_covering, keys_of_registry
+from brolga.auth.validation import check_credentials
 from brolga.errors import CredentialsError, excerpt
 from brolga.protocol import Credentials
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from brolga.auth.helpers import Helper
     from brolga.spec.reference import Repository
 
-__all__ = ["HELPER_TIMEOUT_S", "ConfigFile", "docker_path", "podman_paths", "shown"]
+__all__ = ["HELPER_TIMEOUT_S", "ConfigFile", "docker_path", "podman_paths", "display_path"]
 
 HELPER_TIMEOUT_S: Final = 30.0
 _MAX_FILE: Final = 1 << 20  # bytes
@@ -61,7 +61,7 @@ def podman_paths() -> tuple[Path, ...]:
     return primary / "auth.json", config / "containers" / "auth.json"
 
 
-def shown(path: Path) -> str:
+def display_path(path: Path) -> str:
     """Return `path` as a message shows it: `~` for the home directory, printable."""
     home = _home()
     is_below = path.is_relative_to(home) and home != Path("/")
@@ -95,16 +95,16 @@ class ConfigFile:
             data = b""
         except OSError as error:
             raise CredentialsError(
-                f"{shown(path)} cannot be read: {error.strerror}; make it readable, or move it away"
+                f"{display_path(path)} cannot be read: {error.strerror}; make it readable, or move it away"
             ) from None
         if len(data) > _MAX_FILE:
             raise CredentialsError(
-                f"{shown(path)} is over {_MAX_FILE >> 20} MiB: it is no file of credentials"
+                f"{display_path(path)} is over {_MAX_FILE >> 20} MiB: it is no file of credentials"
             )
-        document, fault = _parsed(data)
+        document, fault = _parse(data)
         # Outside the handler that saw it: a decoder's error holds the whole text.
         if fault:
-            raise CredentialsError(f"{shown(path)} {fault}; correct it, or move it away")
+            raise CredentialsError(f"{display_path(path)} {fault}; correct it, or move it away")
         return cls(path, document)
 
     def helper(self, registry: str, *, timeout_s: float = HELPER_TIMEOUT_S) -> Helper | None:
@@ -114,8 +114,8 @@ class ConfigFile:
         CredentialsError where the name is not a plain one.
         """
         by_key = self.members("credHelpers")
-        key, *_ = [*of_registry(by_key, registry), docker_key(registry)]
-        place = f"credHelpers[{_shown_key(key)}]" if key in by_key else "credsStore"
+        key, *_ = [*keys_of_registry(by_key, registry), docker_key(registry)]
+        place = f"credHelpers[{_display_key(key)}]" if key in by_key else "credsStore"
         name = self._typed(str, by_key.get(key, self.document.get("credsStore")), place)
         if not name:
             return None
@@ -133,7 +133,7 @@ class ConfigFile:
         CredentialsError where an entry is not what it should be.
         """
         auths = self.members("auths")
-        found = map(self._credentials, covering(auths, repository.registry, repository.path))
+        found = map(self._credentials, keys_covering(auths, repository.registry, repository.path))
         return next(filter(None, found), None)
 
     def members(self, name: str) -> dict[str, Any]:
@@ -144,7 +144,7 @@ class ConfigFile:
         return self._typed(dict, self.document.get(name), name)
 
     def _credentials(self, key: str) -> Credentials | None:
-        place = f"auths[{_shown_key(key)}]"
+        place = f"auths[{_display_key(key)}]"
         entry = self._typed(dict, self.members("auths")[key], place)
 
         def text(name: str) -> str:
@@ -152,14 +152,16 @@ class ConfigFile:
 
         username, password = text("username"), text("password")
         if auth := text("auth"):
-            username, password = _pair(auth)
+            username, password = _decode_pair(auth)
             if not username:
                 raise self._fault(f"{place}.auth", "is not base64 of username:password")
         identity, registry = text("identitytoken"), text("registrytoken")
         if not (username or identity or registry):
             return None  # `{}` is what docker leaves where a helper has the credentials
-        found = Credentials(username, password, identity, registry, origin=shown(self.path))
-        return check(found, f"{shown(self.path)}: {place}", "log in again, or correct the file")
+        found = Credentials(username, password, identity, registry, origin=display_path(self.path))
+        return check_credentials(
+            found, f"{display_path(self.path)}: {place}", "log in again, or correct the file"
+        )
 
     def _typed(self, kind: type[_T], value: object, place: str) -> _T:
         """Return `value` if it is of `kind`, an empty one for null, as docker reads it."""
@@ -170,10 +172,10 @@ class ConfigFile:
         return value
 
     def _fault(self, place: str, what: str) -> CredentialsError:
-        return CredentialsError(f"{shown(self.path)}: {place} {what}; correct the file")
+        return CredentialsError(f"{display_path(self.path)}: {place} {what}; correct the file")
 
 
-def _parsed(data: bytes) -> tuple[dict[str, Any], str]:
+def _parse(data: bytes) -> tuple[dict[str, Any], str]:
     """Return the object in a file's bytes, and what is wrong with them, or empty."""
     try:
         text = data.decode("utf-8-sig")
@@ -189,7 +191,7 @@ def _parsed(data: bytes) -> tuple[dict[str, Any], str]:
     return document, ""
 
 
-def _pair(auth: str) -> tuple[str, str]:
+def _decode_pair(auth: str) -> tuple[str, str]:
     """Return the username and password in an `auth`; two empty texts where it is wrong."""
     auth = "".join(auth.split())
     try:
@@ -201,6 +203,6 @@ def _pair(auth: str) -> tuple[str, str]:
     return (username, password.strip("\0")) if colon else ("", "")
 
 
-def _shown_key(key: str) -> str:
+def _display_key(key: str) -> str:
     """Return a key as a message shows it; a URL may hold a password."""
     return excerpt(re.sub("[^/]*@", "", key))

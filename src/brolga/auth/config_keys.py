@@ -14,7 +14,7 @@ from brolga.spec.reference import DEFAULT_REGISTRY
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["covering", "docker_key", "of_registry", "registry_from_key"]
+__all__ = ["keys_covering", "docker_key", "keys_of_registry", "registry_from_key"]
 
 # What docker calls Docker Hub wherever it keeps credentials (docker/cli, registry.IndexServer).
 _HUB_KEY: Final = "https://index.docker.io/v1/"
@@ -27,12 +27,12 @@ def docker_key(registry: str) -> str:
     return _HUB_KEY if registry == DEFAULT_REGISTRY else registry
 
 
-def of_registry(keys: Iterable[str], registry: str) -> list[str]:
+def keys_of_registry(keys: Iterable[str], registry: str) -> list[str]:
     """Return those of `keys` that mean the whole registry, the one that docker writes first."""
-    return covering(keys, registry, "")
+    return keys_covering(keys, registry, "")
 
 
-def covering(keys: Iterable[str], registry: str, path: str) -> list[str]:
+def keys_covering(keys: Iterable[str], registry: str, path: str) -> list[str]:
     """Return those of `keys` that a repository's credentials may be under, the best first.
 
     The longest path wins (containers-auth.json(5)); then the spelling that docker writes, then
@@ -40,7 +40,7 @@ def covering(keys: Iterable[str], registry: str, path: str) -> list[str]:
     """
     ranked = []
     for key in keys:
-        host, namespace = _meaning(key)
+        host, namespace = _parse_key(key)
         if host == registry.lower() and f"{path}/".startswith(f"{namespace}/" if namespace else ""):
             spelling = (docker_key(registry), registry, key).index(key)
             ranked.append((-len(namespace), spelling, key))
@@ -49,11 +49,11 @@ def covering(keys: Iterable[str], registry: str, path: str) -> list[str]:
 
 def registry_from_key(key: str) -> str:
     """Return the registry that a key for a whole registry means; any other key as it is."""
-    registry, path = _meaning(key)
+    registry, path = _parse_key(key)
     return key if path else registry
 
 
-def _meaning(key: str) -> tuple[str, str]:
+def _parse_key(key: str) -> tuple[str, str]:
     """Return the registry that a key means, and the path in it; empty for the whole registry."""
     rest = _SCHEME.sub("", key, count=1)
     host, _, path = rest.partition("/")

@@ -21,7 +21,7 @@ import time
 from dataclasses import dataclass
 from typing import IO, Final, NoReturn, cast
 
-from brolga.auth.validation import check
+from brolga.auth.validation import check_credentials
 from brolga.errors import CredentialsError, excerpt
 from brolga.protocol import Credentials
 from brolga.stream.child_process import ExitStatusUnknown, wait_for_exit
@@ -73,7 +73,7 @@ class Helper:
             return None
         if answer.status != 0:
             self._fail("get", answer)
-        pair = _pair(answer.stdout)
+        pair = _parse_pair(answer.stdout)
         if pair is None:
             raise CredentialsError(
                 f"{self.program} get answered with what is not credentials; "
@@ -86,7 +86,7 @@ class Helper:
             found = Credentials(identity_token=secret, origin=self.program)
         else:
             found = Credentials(username, secret, origin=self.program)
-        return check(found, f"the answer of {self.program} get", "log in again")
+        return check_credentials(found, f"the answer of {self.program} get", "log in again")
 
     def store(self, credentials: Credentials) -> None:
         """Give the credentials to the helper: the identity token, else username and password.
@@ -156,7 +156,7 @@ class Helper:
     def _answer(self, process: subprocess.Popen[bytes], action: str, sent: bytes) -> _Answer:
         deadline = time.monotonic() + self.timeout_s
         try:
-            stdout, stderr = _talk(process, sent, deadline)
+            stdout, stderr = _communicate(process, sent, deadline)
             status = wait_for_exit(process, max(0.0, deadline - time.monotonic()))
         except ExitStatusUnknown as error:
             raise CredentialsError(
@@ -167,7 +167,7 @@ class Helper:
                 f"{self.program} {action} did not end within {self.timeout_s:g} s; "
                 "run it by hand to see what it waits for"
             ) from None
-        except _TooMuch:
+        except _OutputTooLarge:
             raise CredentialsError(
                 f"{self.program} {action} printed over {_MAX_OUTPUT >> 20} MiB; "
                 "it is no credential helper, or a broken one"
@@ -175,11 +175,13 @@ class Helper:
         return _Answer(status, stdout, stderr)
 
 
-class _TooMuch(Exception):
+class _OutputTooLarge(Exception):
     """A program printed more than any answer has."""
 
 
-def _talk(process: subprocess.Popen[bytes], sent: bytes, deadline: float) -> tuple[bytes, bytes]:
+def _communicate(
+    process: subprocess.Popen[bytes], sent: bytes, deadline: float
+) -> tuple[bytes, bytes]:
     """Write `sent` to a program and return what it prints on stdout and stderr until their ends.
 
     Raises TimeoutError at the `deadline` of time.monotonic, _TooMuch.
@@ -200,7 +202,7 @@ def _talk(process: subprocess.Popen[bytes], sent: bytes, deadline: float) -> tup
                 raise TimeoutError
             for key, _ in selector.select(left_s):
                 if key.fileobj is stdin:
-                    sent = _written(key.fd, sent)
+                    sent = _write(key.fd, sent)
                     goes_on = bool(sent)
                 else:
                     goes_on = _read(key.fd, printed[key.fd])
@@ -210,7 +212,7 @@ def _talk(process: subprocess.Popen[bytes], sent: bytes, deadline: float) -> tup
     return bytes(answer[0]), bytes(answer[1])
 
 
-def _written(fd: int, data: bytes) -> bytes:
+def _write(fd: int, data: bytes) -> bytes:
     """Write what the pipe takes; return the rest, empty where nobody reads it."""
     try:
         return data[os.write(fd, data) :]
@@ -223,11 +225,11 @@ def _read(fd: int, into: bytearray) -> bool:
     block = os.read(fd, _BLOCK)
     into += block
     if len(into) > _MAX_OUTPUT:
-        raise _TooMuch
+        raise _OutputTooLarge
     return bool(block)
 
 
-def _pair(stdout: bytes) -> tuple[str, str] | None:
+def _parse_pair(stdout: bytes) -> tuple[str, str] | None:
     """Return the username and secret of an answer to `get`, or None where it is none."""
     try:
         document = json.loads(stdout)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from brolga.auth.config_file import HELPER_TIMEOUT_S, ConfigFile, docker_path, podman_paths
 from brolga.auth.config_keys import registry_from_key
-from brolga.auth.validation import check
+from brolga.auth.validation import check_credentials
 from brolga.errors import CredentialsError, InvalidReference
 from brolga.protocol import Credentials
 from brolga.spec.reference import Repository
@@ -49,7 +49,9 @@ def credentials_from_environment() -> Credentials | None:
     if not (username and password):
         return None
     found = Credentials(username, password, origin="BROLGA_USERNAME")
-    return check(found, "the environment (BROLGA_USERNAME, BROLGA_PASSWORD)", "set it without")
+    return check_credentials(
+        found, "the environment (BROLGA_USERNAME, BROLGA_PASSWORD)", "set it without"
+    )
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from brolga.auth.config_file import HELPER_TIMEOUT_S, ConfigFile, docker_path, shown
-from brolga.auth.config_keys import docker_key, of_registry
-from brolga.auth.validation import check
+from brolga.auth.config_file import HELPER_TIMEOUT_S, ConfigFile, display_path, docker_path
+from brolga.auth.config_keys import docker_key, keys_of_registry
+from brolga.auth.validation import check_credentials
 from brolga.errors import CredentialsError
 from brolga.spec.reference import Repository
 
@@ -48,10 +48,10 @@ def save(
     helper = ConfigFile.read(path).helper(registry, timeout_s=helper_timeout_s)
     if helper:
         helper.store(credentials)
-        _forget(path, registry)  # an older password, in plain text
+        _remove_entries(path, registry)  # an older password, in plain text
         return helper.program
     _change(path, lambda config: _with_entry(config, docker_key(registry), entry))
-    return shown(path)
+    return display_path(path)
 
 
 def erase(registry: str, *, helper_timeout_s: float = HELPER_TIMEOUT_S) -> str | None:
@@ -66,7 +66,7 @@ def erase(registry: str, *, helper_timeout_s: float = HELPER_TIMEOUT_S) -> str |
     path = docker_path()
     helper = ConfigFile.read(path).helper(registry, timeout_s=helper_timeout_s)
     # The file first: a broken helper does not keep what is in plain text.
-    places = [shown(path)] if _forget(path, registry) else []
+    places = [display_path(path)] if _remove_entries(path, registry) else []
     if helper and helper.erase():
         places.append(helper.program)
     return " and ".join(places) or None
@@ -78,7 +78,7 @@ def _canonical(registry: str) -> str:
 
 def _entry(credentials: Credentials) -> dict[str, str]:
     """Return the members of an entry in `auths`. Raises CredentialsError."""
-    check(credentials, "the login", "give it without")
+    check_credentials(credentials, "the login", "give it without")
     if credentials.identity_token:
         return {"identitytoken": credentials.identity_token}
     if not credentials.username:
@@ -101,10 +101,10 @@ def _with_entry(config: ConfigFile, key: str, entry: dict[str, str]) -> dict[str
     return {**config.document, "auths": {**auths, key: {**kept, **entry}}}
 
 
-def _forget(path: Path, registry: str) -> bool:
+def _remove_entries(path: Path, registry: str) -> bool:
     """Remove a registry's entries from the file; return whether one had something in it."""
     auths = ConfigFile.read(path).members("auths")
-    doomed = of_registry(auths, registry)
+    doomed = keys_of_registry(auths, registry)
     if doomed:
         _change(path, lambda config: _without(config, registry))
     return any(auths[key] for key in doomed)
@@ -112,7 +112,7 @@ def _forget(path: Path, registry: str) -> bool:
 
 def _without(config: ConfigFile, registry: str) -> dict[str, Any]:
     auths = config.members("auths")
-    doomed = of_registry(auths, registry)
+    doomed = keys_of_registry(auths, registry)
     kept = {key: entry for key, entry in auths.items() if key not in doomed}
     return {**config.document, "auths": kept}
 
@@ -123,17 +123,17 @@ def _change(path: Path, change: Callable[[ConfigFile], dict[str, Any]]) -> None:
     Raises CredentialsError where it cannot be read or written.
     """
     try:
-        with _locked(Path(os.path.realpath(path))) as target:
+        with _hold_lock(Path(os.path.realpath(path))) as target:
             _replace(target, json.dumps(change(ConfigFile.read(path)), indent="\t").encode())
     except OSError as error:
         raise CredentialsError(
-            f"{shown(path)} cannot be written: {error.strerror}; "
+            f"{display_path(path)} cannot be written: {error.strerror}; "
             "check the rights and the space of its directory"
         ) from None
 
 
 @contextmanager
-def _locked(target: Path) -> Iterator[Path]:
+def _hold_lock(target: Path) -> Iterator[Path]:
     """Hold the lock of a file, making its directory where there is none."""
     import fcntl
 

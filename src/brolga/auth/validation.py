@@ -17,7 +17,7 @@ from brolga.errors import CredentialsError
 if TYPE_CHECKING:
     from brolga.protocol import Credentials
 
-__all__ = ["check", "describe_problem"]
+__all__ = ["check_credentials", "describe_problem"]
 
 # "The user-id and password MUST NOT contain any control characters" (RFC 7617, section 2).
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -41,7 +41,7 @@ def describe_problem(credentials: Credentials) -> str:
     return ""
 
 
-def check(credentials: Credentials, place: str, remedy: str) -> Credentials:
+def check_credentials(credentials: Credentials, place: str, remedy: str) -> Credentials:
     """Return the credentials. Raises CredentialsError, with their `place`, for a flaw in them."""
     if what := describe_problem(credentials):
         raise CredentialsError(f"{place} has {what}; {remedy}")

@@ -204,7 +204,7 @@ def is_transient(error: BrolgaError) -> bool:
 
 def _is_stale(error: TransportError, request: Request) -> bool:
     """Tell whether a kept connection may have been closed before the call came to it."""
-    return error.reason == "cut" and not error.fresh and _is_repeatable(request)
+    return error.reason == "cut" and not error.is_new_connection and _is_repeatable(request)
 
 
 def _is_repeatable(request: Request) -> bool:

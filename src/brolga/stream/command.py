@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Command"]
 
 TERMINATE_TIMEOUT_S: Final = 5.0  # from SIGTERM to SIGKILL
-_TICK_S: Final = 0.05  # between looks whether it is to stop
+_POLL_INTERVAL_S: Final = 0.05  # between looks whether it is to stop
 
 
 @dataclass(frozen=True)
@@ -115,12 +115,12 @@ class _Running:
         if isinstance(self._status, ExitStatusUnknown):
             raise _status_unknown(self._name, self._status)
         if self._status:
-            raise SourceError(f"{self._name} {_told(self._status)}")
+            raise SourceError(f"{self._name} {_describe_status(self._status)}")
         return block
 
-    def ask_to_end(self) -> None:
+    def terminate(self) -> None:
         """Ask the command to end, and do not wait for it."""
-        if self._worker.is_here:
+        if self._worker.is_in_this_process:
             self._process.stop()
 
     def close(self) -> None:
@@ -128,17 +128,17 @@ class _Running:
 
         Where this is interrupted, the command is not waited for any more, but killed.
         """
-        if not self._worker.is_here:
+        if not self._worker.is_in_this_process:
             return  # it is the parent's
         try:
             self._process.stop()
             if self._blocks is not None:
                 self._blocks.close()
-            self._process.hang_up()
+            self._process.close_pipe()
             if self._worker.join():
-                self._process.hang_up()  # where it was being started still
+                self._process.close_pipe()  # where it was being started still
         except BaseException:
-            self._process.send(signal.SIGKILL)
+            self._process.send_signal(signal.SIGKILL)
             raise
         _open_commands.discard(self)
 
@@ -151,7 +151,7 @@ def _stop_open_commands() -> None:
     """End the commands that are still open at exit, as closing their streams does."""
     commands = list(_open_commands)
     for command in commands:
-        command.ask_to_end()
+        command.terminate()
     for command in commands:
         command.close()
 
@@ -195,12 +195,12 @@ class _Process:
         self._stopped = True
         self.may_end.put(None)
 
-    def hang_up(self) -> None:
+    def close_pipe(self) -> None:
         """Close the pipe: whoever writes to it still is told."""
         if self._process is not None:
             cast("IO[bytes]", self._process.stdout).close()
 
-    def send(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to what runs still."""
         process = self._process
         if process is not None and process.returncode is None:
@@ -211,11 +211,11 @@ class _Process:
         """Wait for the end; once it is to stop, make one."""
         while not self._stopped:
             with suppress(TimeoutError):
-                return wait_for_exit(process, _TICK_S)
-        self.send(signal.SIGTERM)
+                return wait_for_exit(process, _POLL_INTERVAL_S)
+        self.send_signal(signal.SIGTERM)
         with suppress(TimeoutError):
             return wait_for_exit(process, TERMINATE_TIMEOUT_S)
-        self.send(signal.SIGKILL)
+        self.send_signal(signal.SIGKILL)
         return wait_for_exit(process)
 
 
@@ -231,7 +231,7 @@ def _has_terminal() -> bool:
         os.close(terminal)
 
 
-def _told(status: int) -> str:
+def _describe_status(status: int) -> str:
     """Tell how a process ended that did not exit with 0."""
     if status > 0:
         return f"exited with {status}"

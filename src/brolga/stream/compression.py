@@ -43,7 +43,9 @@ _GZIP_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 # An empty last block with fixed codes (RFC 1951, section 3.2.6): it ends the deflate stream.
 _DEFLATE_END = b"\x03\x00"
 _ISAL_LEVELS = range(1, 4)
-_ISAL_ROOM = BLOCK_SIZE + BLOCK_SIZE // 8  # bytes; what does not compress is stored, 0.01 % larger
+_ISAL_BUFFER_SIZE = (
+    BLOCK_SIZE + BLOCK_SIZE // 8
+)  # bytes; what does not compress is stored, 0.01 % larger
 
 _LEVELS = {"gzip": range(1, 10), "zstd": range(1, 23), "none": range(1)}
 _DEFAULT_LEVEL = {"gzip": 1, "zstd": 3, "none": 0}
@@ -154,7 +156,7 @@ def _isal(level: int) -> _Deflater:
     def deflate(block: Block, window: Block) -> bytes:
         compressor: _ParallelCompress | None = getattr(local, "compressor", None)
         if compressor is None:
-            compressor = local.compressor = _ParallelCompress(_ISAL_ROOM, level)
+            compressor = local.compressor = _ParallelCompress(_ISAL_BUFFER_SIZE, level)
         return compressor.compress_and_crc(block, window)[0]
 
     return deflate, crc32

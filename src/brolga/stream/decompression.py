@@ -74,23 +74,23 @@ def decompress(
     Raises CorruptBlob for a stream that is broken, ends in the middle, goes on after its end,
     grows beyond the limits, or is not of its `compression`.
     """
-    gauge = _Gauge(limits)
-    head, rest = _peeked(iter(blocks))
+    gauge = _LimitCheck(limits)
+    head, rest = _peek(iter(blocks))
     name = detect_compression(head)
     if compression not in {None, "none", name}:
         raise CorruptBlob(f"the bytes are not {compression}, though their media type says so")
     name = compression or name
     out: Iterator[bytes]
     if name == "none":
-        out = map(bytes, gauge.reading(rest))
+        out = map(bytes, gauge.count_input(rest))
     else:
-        out = _expanded(_FORMATS[name](), gauge, gauge.reading(_pieces(rest)))
+        out = _decompress_members(_FORMATS[name](), gauge, gauge.count_input(_split(rest)))
     for block in filter(None, out):
-        gauge.wrote(len(block))
+        gauge.count_output(len(block))
         yield block
 
 
-class _Gauge:
+class _LimitCheck:
     """How many bytes went in and came out, held against the limits."""
 
     def __init__(self, limits: Limits) -> None:
@@ -98,12 +98,12 @@ class _Gauge:
         self.read = 0
         self.written = 0
 
-    def reading(self, blocks: Iterable[Block]) -> Iterator[Block]:
+    def count_input(self, blocks: Iterable[Block]) -> Iterator[Block]:
         for block in blocks:
             self.read += len(block)
             yield block
 
-    def wrote(self, count: int) -> None:
+    def count_output(self, count: int) -> None:
         self.written += count
         size, ratio = self._limits.size, self._limits.ratio
         if size is not None and self.written > size:
@@ -144,8 +144,8 @@ class _Format:
 
 
 def _gzip() -> _Format:
-    fast = _first("isal.isal_zlib", "zlib_ng.zlib_ng", "zlib")
-    sure = _first("zlib_ng.zlib_ng", "zlib")
+    fast = _import_first("isal.isal_zlib", "zlib_ng.zlib_ng", "zlib")
+    sure = _import_first("zlib_ng.zlib_ng", "zlib")
 
     def new(head: Block) -> _Inflater:
         # isal (1.9) takes a header of several optional fields for data where pieces cut it.
@@ -157,14 +157,14 @@ def _gzip() -> _Format:
 
 
 def _zstd() -> _Format:
-    library = _first("compression.zstd", "backports.zstd")
+    library = _import_first("compression.zstd", "backports.zstd")
     return _Format("zstd", lambda _head: library.ZstdDecompressor(), (library.ZstdError,))
 
 
 _FORMATS: Final[dict[str, Callable[[], _Format]]] = {"gzip": _gzip, "zstd": _zstd}
 
 
-def _first(*names: str) -> Any:  # noqa: ANN401 - a module
+def _import_first(*names: str) -> Any:  # noqa: ANN401 - a module
     """Return the first of the modules that is here; the last one is."""
     for name in names[:-1]:
         with suppress(ImportError):
@@ -172,7 +172,7 @@ def _first(*names: str) -> Any:  # noqa: ANN401 - a module
     return import_module(names[-1])
 
 
-def _peeked(blocks: Iterator[Block]) -> tuple[bytes, Iterator[Block]]:
+def _peek(blocks: Iterator[Block]) -> tuple[bytes, Iterator[Block]]:
     """Return a beginning that is long enough to tell the compression, and all of the stream."""
     head = b""
     for block in blocks:
@@ -182,14 +182,16 @@ def _peeked(blocks: Iterator[Block]) -> tuple[bytes, Iterator[Block]]:
     return head, chain([head], blocks)
 
 
-def _pieces(blocks: Iterable[Block]) -> Iterator[Block]:
+def _split(blocks: Iterable[Block]) -> Iterator[Block]:
     for block in blocks:
         view = memoryview(block)
         for start in range(0, len(view), _PIECE_SIZE):
             yield view[start : start + _PIECE_SIZE]
 
 
-def _expanded(form: _Format, gauge: _Gauge, pieces: Iterable[Block]) -> Iterator[bytes]:
+def _decompress_members(
+    form: _Format, gauge: _LimitCheck, pieces: Iterable[Block]
+) -> Iterator[bytes]:
     """Yield what is in one member or frame after the other."""
     ended = True
     for piece in pieces:
@@ -198,7 +200,7 @@ def _expanded(form: _Format, gauge: _Gauge, pieces: Iterable[Block]) -> Iterator
             if ended:
                 stream = form.new(rest)
             try:
-                yield from _outputs(stream, rest)
+                yield from _decompress_piece(stream, rest)
             except form.errors as error:
                 raise CorruptBlob(
                     f"no valid {form.name} within {gauge.read} bytes, {gauge.written} "
@@ -213,7 +215,7 @@ def _expanded(form: _Format, gauge: _Gauge, pieces: Iterable[Block]) -> Iterator
         )
 
 
-def _outputs(stream: _Inflater, data: Block) -> Iterator[bytes]:
+def _decompress_piece(stream: _Inflater, data: Block) -> Iterator[bytes]:
     """Yield all that one piece gives, in blocks of bounded size, some of them empty."""
     while not stream.eof:
         out = stream.decompress(data, _BLOCK_SIZE)

@@ -19,7 +19,14 @@ from brolga.spec.descriptor import Descriptor
 from brolga.spec.mediatypes import LAYER_BY_COMPRESSION, STREAM_BY_COMPRESSION, check_media_type
 from brolga.stream.compression import BLOCK_SIZE, Codec, codec_for
 from brolga.stream.pipeline import ByteCounts, PassResult, WorkerPools, one_pass
-from brolga.stream.sources import Source, check, open_source, reopen_source, runs_user_code, size_of
+from brolga.stream.sources import (
+    Source,
+    calls_user_code,
+    check_source,
+    get_source_size,
+    open_source,
+    reopen_source,
+)
 from brolga.tar.completeness import CompletenessCheck
 
 if TYPE_CHECKING:
@@ -44,7 +51,7 @@ class StreamLayer:
     OCI layer media type of the compression. `threads` is how many compress; None is one for each
     core, at most 5. Each takes about 4 MiB. The bytes do not depend on it. A `tar` is refused where
     it is cut short (CorruptBlob); None looks whether the source begins as one, False never.
-    `runs_user_code` is whether reading calls the user's Python code: `Client.push` reads such a
+    `calls_user_code` is whether reading calls the user's Python code: `Client.push` reads such a
     layer in the caller's thread.
 
     Raises TypeError for a source of text, SourceError for a closed file, ValueError for a
@@ -61,28 +68,28 @@ class StreamLayer:
         threads: int | None = None,
         tar: bool | None = None,
     ) -> None:
-        check(source)
+        check_source(source)
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be 1 or more, not {threads}")
         self._codec = codec_for(compression, level)
         self._unread: list[Source] = [source]  # until it is opened
-        self._threads = threads or min(_cores(), MAX_THREADS)
+        self._threads = threads or min(_available_cores(), MAX_THREADS)
         self._has_default_type = media_type is None
         self._media_type = media_type or LAYER_BY_COMPRESSION[compression]
         check_media_type(self._media_type)
         self._tar = tar
-        self._total = size_of(source)
-        self.runs_user_code = runs_user_code(source)
-        self._course = _StreamState()
+        self._source_size = get_source_size(source)
+        self.runs_user_code = calls_user_code(source)
+        self._state = _StreamState()
 
     def __repr__(self) -> str:
         """Show state and bytes so far, nothing of the source."""
-        return f"<StreamLayer {self._course}>"
+        return f"<StreamLayer {self._state}>"
 
     @property
     def state(self) -> LayerState:
         """Where this layer stands: fresh, open, done or failed."""
-        return self._course.state
+        return self._state.state
 
     @property
     def media_type(self) -> str:
@@ -102,15 +109,15 @@ class StreamLayer:
         that is not a tar, or was pushed with `tar=False`, is application/octet-stream, with +gzip
         or +zstd behind it if it is compressed. Raises NotComputed until done.
         """
-        self._computed("stream_media_type")
-        if self._has_default_type and not self._course.is_tar:
+        self._get_result("stream_media_type")
+        if self._has_default_type and not self._state.is_tar:
             return STREAM_BY_COMPRESSION[self.compression]
         return self._media_type
 
     @property
     def digest(self) -> Digest:
         """The digest of the compressed bytes. Raises NotComputed until done."""
-        return self._computed("digest").digest
+        return self._get_result("digest").digest
 
     @property
     def diff_id(self) -> Digest:
@@ -118,40 +125,40 @@ class StreamLayer:
 
         Raises NotComputed until done.
         """
-        return self._computed("diff_id").diff_id
+        return self._get_result("diff_id").diff_id
 
     @property
     def size(self) -> int:
         """The number of compressed bytes. Raises NotComputed until done."""
-        return self._computed("size").size
+        return self._get_result("size").size
 
     @property
     def uncompressed_size(self) -> int:
         """The number of the source's bytes. Raises NotComputed until done."""
-        return self._computed("uncompressed_size").uncompressed_size
+        return self._get_result("uncompressed_size").uncompressed_size
 
     @property
     def descriptor(self) -> Descriptor:
         """Media type, digest and size (image-spec descriptor.md). Raises NotComputed until done."""
-        sums = self._computed("descriptor")
+        sums = self._get_result("descriptor")
         return Descriptor(self._media_type, sums.digest, sums.size)
 
     @property
     def source_size(self) -> int | None:
         """The number of bytes that a regular file holds as source; None for all else."""
-        return self._total
+        return self._source_size
 
     @property
     def progress(self) -> Progress:
         """How far the stream has come. Any thread may ask."""
-        return Progress(self._course.tally.read, self._course.tally.written)
+        return Progress(self._state.counts.read, self._state.counts.written)
 
     def open(self) -> LayerStream:
         """Open the compressed bytes for their one reading; use it in a `with` statement.
 
         Raises StreamConsumed the second time, SourceError where the source cannot be opened.
         """
-        course = self._course
+        course = self._state
         try:
             source = self._unread.pop()  # atomic: of two threads that open at once, one gets it
         except IndexError:
@@ -169,14 +176,14 @@ class StreamLayer:
             course.fail(error)
             raise
 
-    def _computed(self, name: str) -> PassResult:
-        course = self._course
-        if course.sums is None:
+    def _get_result(self, name: str) -> PassResult:
+        course = self._state
+        if course.result is None:
             raise NotComputed(
                 f"{name} is not known until the stream has been read to its end; it is "
                 f"{course.state.value}"
             ) from course.cause
-        return course.sums
+        return course.result
 
 
 class _StreamState:
@@ -184,27 +191,27 @@ class _StreamState:
 
     def __init__(self) -> None:
         self.state = LayerState.FRESH
-        self.tally = ByteCounts()
-        self.sums: PassResult | None = None
+        self.counts = ByteCounts()
+        self.result: PassResult | None = None
         self.cause: BaseException | None = None
         self.reopen: Callable[[int, int], BlockSource] | None = None
         self.is_tar = False
 
     def __str__(self) -> str:
-        return f"{self.state.value}, {self.tally.read} bytes read, {self.tally.written} written"
+        return f"{self.state.value}, {self.counts.read} bytes read, {self.counts.written} written"
 
     def note_tar(self) -> None:
         self.is_tar = True
 
     def finish(self, result: PassResult) -> None:
-        self.sums, self.state = result, LayerState.DONE
+        self.result, self.state = result, LayerState.DONE
 
     def fail(self, cause: BaseException) -> None:
         if self.state in {LayerState.FRESH, LayerState.OPEN}:
             self.cause, self.state = cause, LayerState.FAILED
 
 
-class _Part(Protocol):
+class _Closeable(Protocol):
     """Something to close, as often as is needed."""
 
     def close(self) -> None: ...
@@ -218,18 +225,18 @@ class LayerStream(BlockReader):
     """
 
     def __init__(
-        self, course: _StreamState, source: BlockSource, codec: Codec, lanes: WorkerPools
+        self, state: _StreamState, source: BlockSource, codec: Codec, pools: WorkerPools
     ) -> None:
-        self._course = course
+        self._state = state
         self._process = os.getpid()
         self._codec = codec
-        self._lanes = lanes
-        self._blocks = one_pass(source, codec, lanes, course.tally)
-        self._parts: tuple[_Part, ...] = (self._blocks, lanes, source)
+        self._pools = pools
+        self._blocks = one_pass(source, codec, pools, state.counts)
+        self._parts: tuple[_Closeable, ...] = (self._blocks, pools, source)
 
     def __repr__(self) -> str:
         """Show state and bytes so far."""
-        return f"<LayerStream {self._course}>"
+        return f"<LayerStream {self._state}>"
 
     def __exit__(
         self,
@@ -239,12 +246,12 @@ class LayerStream(BlockReader):
     ) -> None:
         """Close the stream; an error of the `with` block is the cause that the layer keeps."""
         if error is not None:
-            self._course.fail(error)
+            self._state.fail(error)
         super().__exit__(kind, error, traceback)
 
     def __del__(self) -> None:
         """Close a stream that was dropped open, and tell of it, as files do."""
-        if self._course.state is LayerState.OPEN and self._process == os.getpid():
+        if self._state.state is LayerState.OPEN and self._process == os.getpid():
             warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
         self.close()
 
@@ -259,7 +266,7 @@ class LayerStream(BlockReader):
     @property
     def is_reopenable(self) -> bool:
         """Whether the source can be opened once more: a regular file can."""
-        return self._course.reopen is not None
+        return self._state.reopen is not None
 
     def reread(self) -> Iterator[Block]:
         """Yield again the bytes that were given so far, and perhaps some more, by a second pass.
@@ -268,14 +275,14 @@ class LayerStream(BlockReader):
         LayerError where it cannot be opened once more, StreamConsumed where this stream has failed.
         """
         self._check_process()
-        course, tally = self._course, self._course.tally
+        course, tally = self._state, self._state.counts
         if course.state is LayerState.FAILED:
             raise StreamConsumed("the stream was closed, or has failed") from course.cause
         if course.reopen is None:
             raise LayerError("the source of this stream can be read only once")
         count = tally.read
-        read = course.sums.diff_id if course.sums else self._lanes.read_so_far(tally)
-        source, lanes = course.reopen(BLOCK_SIZE, count), WorkerPools(self._lanes.threads)
+        read = course.result.diff_id if course.result else self._pools.digest_so_far(tally)
+        source, lanes = course.reopen(BLOCK_SIZE, count), WorkerPools(self._pools.threads)
         blocks = one_pass(source, self._codec, lanes, ByteCounts())
         self._parts += (blocks, lanes, source)
         sums = yield from blocks
@@ -287,9 +294,9 @@ class LayerStream(BlockReader):
 
         Where this was interrupted, closing again finishes it.
         """
-        if self._course.state is LayerState.OPEN:
-            written = self._course.tally.written
-            self._course.fail(LayerError(f"the stream was closed after {written} bytes"))
+        if self._state.state is LayerState.OPEN:
+            written = self._state.counts.written
+            self._state.fail(LayerError(f"the stream was closed after {written} bytes"))
         self._rest = memoryview(b"")
         for part in self._parts:
             part.close()
@@ -299,7 +306,7 @@ class LayerStream(BlockReader):
 
         Raises what the pass raised, LayerError in a process that has none of its threads.
         """
-        course = self._course
+        course = self._state
         self._check_process()
         if course.state is LayerState.FAILED:
             raise StreamConsumed("the stream was closed, or has failed") from course.cause
@@ -317,13 +324,13 @@ class LayerStream(BlockReader):
 
     def _check_process(self) -> None:
         """Raise LayerError in a process that has none of the stream's threads."""
-        if self._course.state is LayerState.OPEN and self._process != os.getpid():
+        if self._state.state is LayerState.OPEN and self._process != os.getpid():
             error = LayerError("the stream was opened in another process: open it in this one")
-            self._course.fail(error)
+            self._state.fail(error)
             raise error
 
 
-def _cores() -> int:
+def _available_cores() -> int:
     """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -41,7 +41,7 @@ class ReplayBuffer(Protocol):
     def start(self) -> int:
         """The offset of the first byte that is kept."""
 
-    def add(self, block: Block, hold: int | None = None) -> None:
+    def add(self, block: Block, retain_from: int | None = None) -> None:
         """Keep the next bytes, and all from offset `hold` on, where that is."""
 
     def read(self, start: int) -> Iterator[Block]:
@@ -63,13 +63,13 @@ class MemoryBuffer:
         self._size = 0
         self._blocks: deque[Block] = deque()
 
-    def add(self, block: Block, hold: int | None = None) -> None:
+    def add(self, block: Block, retain_from: int | None = None) -> None:
         """Keep a block, and drop the oldest that are too many."""
         self._blocks.append(block)
         self._size += len(block)
         while self._size > self._limit:
             oldest = len(self._blocks[0])
-            if hold is not None and self.start + oldest > hold:
+            if retain_from is not None and self.start + oldest > retain_from:
                 break
             self._blocks.popleft()
             self._size -= oldest
@@ -99,27 +99,27 @@ class ReplayableBody:
     def __init__(
         self,
         stream: Iterable[Block],
-        keep: ReplayBuffer,
-        again: Callable[[], Iterator[Block]] | None,
+        buffer: ReplayBuffer,
+        reopen: Callable[[], Iterator[Block]] | None,
         watch: Callable[[], None],
     ) -> None:
         self.bytes_read = 0
         self.ended = False
-        self._hold: int | None = None
+        self._retain_from: int | None = None
         self._live = iter(stream)
         self._has_failed = False
-        self._keep = keep
-        self._again = again
+        self._buffer = buffer
+        self._reopen = reopen
         self._watch = watch
 
     @property
     def replayable_from(self) -> int:
         """The offset from which on the bytes can be given again."""
-        return 0 if self._again else self._keep.start
+        return 0 if self._reopen else self._buffer.start
 
     def retain_from(self, start: int | None) -> None:
         """Keep the bytes from offset `start` on, whatever else; None: no longer."""
-        self._hold = start
+        self._retain_from = start
 
     def blocks(self, start: int) -> Iterator[Block]:
         """Yield the bytes from offset `start` on; an empty block is a heartbeat.
@@ -129,10 +129,10 @@ class ReplayableBody:
         """
         if self._has_failed:
             raise ValueError("the stream has failed")
-        if start >= self._keep.start:
-            yield from self._keep.read(start)
-        elif self._again:
-            yield from _cut(self._again(), start, self.bytes_read)
+        if start >= self._buffer.start:
+            yield from self._buffer.read(start)
+        elif self._reopen:
+            yield from _slice(self._reopen(), start, self.bytes_read)
         else:
             raise ValueError(
                 f"the bytes from {start} on are gone: {self.replayable_from} is the first"
@@ -148,13 +148,13 @@ class ReplayableBody:
         if block is not None:
             self._watch()
             if block:  # a heartbeat is nothing to keep
-                self._keep.add(block, self._hold)
+                self._buffer.add(block, self._retain_from)
                 self.bytes_read += len(block)
         self._has_failed = False
         return block
 
 
-def _cut(blocks: Iterator[Block], start: int, end: int) -> Iterator[Block]:
+def _slice(blocks: Iterator[Block], start: int, end: int) -> Iterator[Block]:
     """Yield the bytes from offset `start` to `end`; take the blocks to their end all the same."""
     offset = 0
     for block in blocks:

@@ -41,12 +41,12 @@ __all__ = [
     "Readable",
     "Reopenable",
     "Source",
-    "check",
+    "check_source",
     "enlarge_pipe",
     "open_source",
     "reopen_source",
-    "runs_user_code",
-    "size_of",
+    "calls_user_code",
+    "get_source_size",
 ]
 
 READ_AHEAD: Final = 3  # blocks
@@ -79,7 +79,7 @@ class Reopenable(Openable, Protocol):
 Source: TypeAlias = "str | os.PathLike[str] | BinaryIO | Readable | Iterable[Buffer] | Openable"
 
 
-def check(source: object) -> None:
+def check_source(source: object) -> None:
     """Refuse what cannot be a source of bytes, before anything is opened or sent.
 
     Raises TypeError for text, SourceError for a file that is closed or not open for reading.
@@ -102,7 +102,7 @@ def check(source: object) -> None:
         raise TypeError(f"a source is a path, a binary file or an iterable of bytes, not {kind}")
 
 
-def runs_user_code(source: Source) -> bool:
+def calls_user_code(source: Source) -> bool:
     """Return whether reading `source` calls Python code that is not brolga's own.
 
     Files of the operating system, and bytes in memory, do not. A source that opens itself says so
@@ -114,7 +114,7 @@ def runs_user_code(source: Source) -> bool:
     return not plain and _raw_file(source) is None
 
 
-def size_of(source: Source) -> int | None:
+def get_source_size(source: Source) -> int | None:
     """Return how many bytes are left in a regular file, or None where that is not known."""
     try:
         if isinstance(source, str | os.PathLike):
@@ -136,9 +136,9 @@ def open_source(source: Source, block_size: int) -> BlockSource:
     The first block of an iterable is taken here, so that a source which fails at once, or gives
     what is not bytes, says so before anything is sent.
 
-    Raises SourceError where it cannot be opened, TypeError as `check` does.
+    Raises SourceError where it cannot be opened, TypeError as `check_source` does.
     """
-    check(source)
+    check_source(source)
     if isinstance(source, Openable):
         return source.open_blocks(block_size)
     if isinstance(source, str | os.PathLike):
@@ -219,7 +219,7 @@ class _FileSource:
 
     def __init__(self, file: BinaryIO, raw: io.FileIO, block_size: int, *, owned: bool) -> None:
         # The thread knows the reader alone: dropping this object closes it.
-        self._reader = _Reader(file, raw, block_size, owned=owned)
+        self._reader = _FileReader(file, raw, block_size, owned=owned)
         self._worker = Worker("brolga-read", self._reader.run)
         self._ended = False
 
@@ -235,27 +235,27 @@ class _FileSource:
             self._reader.blocks.put(block)  # whoever asks again is told again
             why = "" if isinstance(block, SourceError) else "the source cannot be read: "
             raise SourceError(f"{why}{block}") from block
-        self._reader.room.put(None)
+        self._reader.free_slots.put(None)
         self._ended = not block
         return block
 
     def close(self) -> None:
-        if self._worker.is_here:
+        if self._worker.is_in_this_process:
             self._reader.stop()
         if self._worker.join():
-            self._reader.free()
+            self._reader.release()
 
 
-class _Reader:
+class _FileReader:
     """The reading thread's side of a _FileSource."""
 
     def __init__(self, file: BinaryIO, raw: io.FileIO, block_size: int, *, owned: bool) -> None:
         self._wake: list[int] = []
         self._owned = raw if owned else None
         self.blocks: queue.SimpleQueue[memoryview | BaseException] = queue.SimpleQueue()
-        self.room: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.free_slots: queue.SimpleQueue[None] = queue.SimpleQueue()
         for _ in range(READ_AHEAD - 1):
-            self.room.put(None)
+            self.free_slots.put(None)
         self._raw = raw
         self._file = file
         self._size = _regular_size(raw)
@@ -270,7 +270,7 @@ class _Reader:
 
     def run(self) -> None:
         try:
-            self._take_buffer()
+            self._take_buffered()
             while not self._stopped:
                 block = self._fill()
                 self.blocks.put(block)
@@ -279,11 +279,11 @@ class _Reader:
                     # block in the middle, and other bytes of the same source.
                     self.blocks.put(memoryview(b""))
                     return
-                self.room.get()
+                self.free_slots.get()
         except BaseException as error:  # noqa: BLE001 - handed to the thread that asks
             self.blocks.put(error)
 
-    def _take_buffer(self) -> None:
+    def _take_buffered(self) -> None:
         """Take what an earlier reader left in the file's own buffer: poll does not see it."""
         if isinstance(self._file, io.BufferedReader | io.BufferedRandom):
             self._poll.poll()  # where nothing is left, peek reads
@@ -296,7 +296,7 @@ class _Reader:
         while filled < self._block_size and not self._stopped:
             count = self._read_into(block[filled:])
             if count == 0:
-                self._check_whole()
+                self._check_not_truncated()
                 break
             filled += count or 0
         return block[:filled]
@@ -310,7 +310,7 @@ class _Reader:
         self._poll.poll()
         return None if self._stopped else self._raw.readinto(room)
 
-    def _check_whole(self) -> None:
+    def _check_not_truncated(self) -> None:
         """Raise SourceError where a regular file is shorter now than it was at first."""
         # Not where it merely gave fewer bytes than it says it has, as files of the kernel do.
         if self._size is not None:
@@ -322,18 +322,18 @@ class _Reader:
 
     def stop(self) -> None:
         self._stopped = True
-        self.room.put(None)
+        self.free_slots.put(None)
         for fd in self._wake[1:]:
             os.write(fd, b"x")
 
-    def free(self) -> None:
+    def release(self) -> None:
         """Give back what the operating system gave."""
         while self._wake:
             os.close(self._wake.pop())
         if self._owned is not None:
             self._owned.close()
 
-    __del__ = free  # where nobody could wait for the thread's end
+    __del__ = release  # where nobody could wait for the thread's end
 
 
 def _regular_size(raw: io.FileIO) -> int | None:
@@ -355,7 +355,7 @@ class _IterableSource:
     """Python code that gives bytes, asked in the thread of the one who asks us."""
 
     def __init__(self, source: Readable | Iterable[Buffer], block_size: int) -> None:
-        self._blocks = _reblock(_pieces(source, block_size), block_size)
+        self._blocks = _reblock(_read_pieces(source, block_size), block_size)
         self._first = next(self._blocks, None)
 
     def next_block(self, timeout_s: float) -> memoryview | None:  # noqa: ARG002 - not ours to keep
@@ -366,7 +366,7 @@ class _IterableSource:
         self._blocks.close()
 
 
-def _pieces(source: Readable | Iterable[Buffer], size: int) -> Iterator[bytes]:
+def _read_pieces(source: Readable | Iterable[Buffer], size: int) -> Iterator[bytes]:
     """Yield what the source gives, as bytes objects.
 
     Raises SourceError where it gives what is not bytes or ends early, and from whatever it raises.
@@ -375,13 +375,13 @@ def _pieces(source: Readable | Iterable[Buffer], size: int) -> Iterator[bytes]:
     try:
         if hasattr(source, "read"):
             length = getattr(source, "length", None)
-            while data := _as_bytes(source.read(size)):
+            while data := _to_bytes(source.read(size)):
                 yield data
                 count += len(data)
             _check_length(source, length, count)
         else:
             for piece in source:
-                yield (data := _as_bytes(piece))
+                yield (data := _to_bytes(piece))
                 count += len(data)
     except BrolgaError:
         raise  # it says already what failed
@@ -401,7 +401,7 @@ def _check_length(source: object, length: object, count: int) -> None:
         raise SourceError(f"the source ended {missing} bytes early")
 
 
-def _as_bytes(piece: Buffer) -> bytes:
+def _to_bytes(piece: Buffer) -> bytes:
     """Pass bytes on as they are; copy all else, which may change under us when it is refilled."""
     if type(piece) is bytes:
         return piece

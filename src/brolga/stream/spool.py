@@ -46,7 +46,7 @@ class Spool:
         except OSError as error:
             raise self._failed("made", error) from error
 
-    def add(self, block: Block, hold: int | None = None) -> None:  # noqa: ARG002 - it holds all
+    def add(self, block: Block, retain_from: int | None = None) -> None:  # noqa: ARG002 - it holds all
         """Write a block to the end."""
         view = memoryview(block)
         while view:

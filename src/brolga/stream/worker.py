@@ -38,11 +38,11 @@ class Worker:
         self._process = os.getpid()
         self._starts: list[int] = []  # empty until the start, then one
         self._thread: threading.Thread | None = None
-        self._over = False
+        self._ended = False
         self._end: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     @property
-    def is_here(self) -> bool:
+    def is_in_this_process(self) -> bool:
         """Whether it is a thread of this process; a child has none of its parent's (fork(2))."""
         return self._process == os.getpid()
 
@@ -58,11 +58,11 @@ class Worker:
         It may not be where nobody can wait: in a thread of ours, where a dropped cycle was
         collected, and while the interpreter ends, which has stopped them all.
         """
-        if not self._starts or not self.is_here:
+        if not self._starts or not self.is_in_this_process:
             return True
         if _ours.is_this or sys.is_finalizing():
             return False
-        if not self._over:  # where it is, an interrupt may have lost the token
+        if not self._ended:  # where it is, an interrupt may have lost the token
             self._end.get()
         if self._thread is not None:
             self._thread.join()  # its last few instructions
@@ -70,19 +70,19 @@ class Worker:
 
     def _start(self) -> None:
         _ours.is_this = True
-        self._thread = threading.Thread(target=self._live, name=self._name, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         try:
             self._thread.start()
         except (RuntimeError, MemoryError):  # there is no other thread to be had: this one serves
             self._thread = None
-            self._live()
+            self._run()
 
-    def _live(self) -> None:
+    def _run(self) -> None:
         _ours.is_this = True
         try:
             self._work()
         finally:
-            self._over = True  # before the token, which comes once
+            self._ended = True  # before the token, which comes once
             self._end.put(None)
 
 

@@ -31,13 +31,20 @@ from brolga.errors import ProtocolViolation, TransportError
 from brolga.protocol import BodyError, Request, Response, Timeout
 from brolga.protocol.urls import redact
 from brolga.stream.worker import sleep
-from brolga.transport.addresses import Refused
-from brolga.transport.answer import Warnings, capped, headers, streamed
-from brolga.transport.failures import FAILURES, failure
-from brolga.transport.outgoing import HURRY_S, INTERRUPTS, Insisted, Outgoing, Unended, under_way
-from brolga.transport.pools import Pools, Route, Target
-from brolga.transport.proxy import from_environment
-from brolga.transport.tls import CERTS_DIRS, Trust
+from brolga.transport.addresses import AddressRefused
+from brolga.transport.answer import Warnings, join_headers, read_body, stream_body
+from brolga.transport.failures import HTTP_ERRORS, transport_error
+from brolga.transport.outgoing import (
+    CLEANUP_TIMEOUT_S,
+    INTERRUPTS,
+    IncompleteBody,
+    RequestState,
+    SecondInterrupt,
+    request_scope,
+)
+from brolga.transport.pools import ParsedURL, PooledRoute, Pools
+from brolga.transport.proxy import read_environment
+from brolga.transport.tls import CERTS_DIRS, TLSConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -100,14 +107,14 @@ class Transport:
         self._timeout_s = timeout_s
         self._warnings = Warnings(on_warning or _silent)
         self._pause = pause
-        trust = Trust(
+        trust = TLSConfig(
             insecure=insecure,
             ca_cert=ca_cert,
             client_cert=client_cert,
             client_key=client_key,
             certs_dirs=certs_dirs,
         )
-        self._pools = Pools(trust=trust, proxies=from_environment(), keepalive=keepalive)
+        self._pools = Pools(tls=trust, proxies=read_environment(), keepalive=keepalive)
 
     def __enter__(self) -> Self:
         """Return the transport itself."""
@@ -136,9 +143,9 @@ class Transport:
         Raises RuntimeError after `close`.
         """
         try:
-            self._pools.check()
+            self._pools.check_open()
             return self._drive(flow)
-        except (BodyError, Insisted) as failed:
+        except (BodyError, SecondInterrupt) as failed:
             error = failed.error
         finally:
             flow.close()
@@ -154,7 +161,7 @@ class Transport:
             while True:
                 try:
                     reply = self._logged(call)
-                except Insisted:
+                except SecondInterrupt:
                     raise
                 except BaseException as error:  # noqa: BLE001 - the flow decides, and re-raises it
                     call = flow.throw(error)
@@ -170,7 +177,7 @@ class Transport:
 
         Raises what the flow raises, RuntimeError after `close`.
         """
-        self._pools.check()
+        self._pools.check_open()
         with closing(flow):
             item = next(flow, None)
             while item is not None:
@@ -210,42 +217,44 @@ class Transport:
         """Make one call.
 
         Raises TransportError where there was no answer, ProtocolViolation where it may not be
-        made, BodyError, an interrupt, Insisted.
+        made, BodyError, an interrupt, SecondInterrupt.
         """
         target, route = self._way(call)
-        outgoing = Outgoing(call.body, call.method, call.size)
+        outgoing = RequestState(call.body, call.method, call.size)
         outgoing.is_cleanup = call.timeout is Timeout.SHORT
         what = f"{call.method} to {target.authority}"
         what += f" by the proxy {route.proxy}" if route.proxy else ""
 
         def failed(error: Exception) -> TransportError:
-            return failure(error, what, sent=outgoing.sent, fresh=outgoing.fresh)
+            return transport_error(
+                error, what, sent=outgoing.sent, is_new_connection=outgoing.is_new_connection
+            )
 
         try:
-            with under_way(outgoing):
+            with request_scope(outgoing):
                 reply = self._exchange(call, target, route, outgoing, failed)
-        except (*FAILURES, Unended) as error:
-            outgoing.check(None)
+        except (*HTTP_ERRORS, IncompleteBody) as error:
+            outgoing.raise_body_error(None)
             raise failed(error) from error
         except INTERRUPTS as interrupt:
             if not isinstance(outgoing.error, INTERRUPTS):
                 raise
-            raise Insisted(interrupt) from None
-        except Refused as refused:
+            raise SecondInterrupt(interrupt) from None
+        except AddressRefused as refused:
             raise ProtocolViolation(
                 f"the registry at {call.redirected_from} sent {what}, which leads to {refused.address}, "
                 "inside a private network; if that is right, name the registry by its address there"
             ) from None
         finally:
-            outgoing.end()
-        outgoing.check(reply)
-        self._warnings.hear(target.authority, reply.headers.get("warning", ""))
+            outgoing.close()
+        outgoing.raise_body_error(reply)
+        self._warnings.report(target.authority, reply.headers.get("warning", ""))
         return reply
 
-    def _way(self, call: Request) -> tuple[Target, Route]:
+    def _way(self, call: Request) -> tuple[ParsedURL, PooledRoute]:
         """Return where a call goes. Raises TransportError where its URL or proxy is none."""
         try:
-            target = Target.of(call.url)
+            target = ParsedURL.parse(call.url)
             return target, self._pools.route(target, call.redirected_from)
         except ValueError as error:
             text = f"{call.method}: cannot connect: {error}"
@@ -254,9 +263,9 @@ class Transport:
     def _exchange(
         self,
         call: Request,
-        target: Target,
-        route: Route,
-        outgoing: Outgoing,
+        target: ParsedURL,
+        route: PooledRoute,
+        outgoing: RequestState,
         failed: Callable[[Exception], TransportError],
     ) -> Response:
         """Send the request, and take in the answer."""
@@ -272,7 +281,7 @@ class Transport:
                 *outgoing.headers,
                 *call.headers.items(),
             ],
-            content=outgoing.blocks,
+            content=outgoing.body,
             extensions={"timeout": seconds, **route.extensions},
         )
         response = route.pool.handle_request(request)
@@ -280,15 +289,15 @@ class Transport:
         stopped = response.extensions["network_stream"].stopped
         body, blocks = b"", None
         if call.stream_response and response.status in _STREAMED and outgoing.error is None:
-            blocks = streamed(response, failed, seconds["read"])
+            blocks = stream_body(response, failed, seconds["read"])
         else:
             with closing(response):
-                body = capped(response.iter_stream(), outgoing.within(seconds["read"]))
+                body = read_body(response.iter_stream(), outgoing.remaining(seconds["read"]))
         if route.proxy and response.status == _PROXY_AUTHENTICATION:
             raise httpcore.ProxyError("407 Proxy Authentication Required")
         return Response(
             status=response.status,
-            headers=headers(response.headers),
+            headers=join_headers(response.headers),
             body=body,
             sent=outgoing.sent,
             complete=outgoing.ended and not stopped,
@@ -297,7 +306,7 @@ class Transport:
 
     def _timeouts(self, patience: Timeout) -> dict[str, float]:
         """Return the seconds that the library gives each phase of a call."""
-        usual = HURRY_S if patience is Timeout.SHORT else self._timeout_s
+        usual = CLEANUP_TIMEOUT_S if patience is Timeout.SHORT else self._timeout_s
         read = _LONG * usual if patience is Timeout.LONG else usual
         return {"connect": usual, "read": read, "write": usual, "pool": usual}
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from brolga.transport.forks import after_fork
 
-__all__ = ["Refused", "Sightings", "Zone", "zone_of"]
+__all__ = ["AddressRefused", "ReachedHosts", "Zone", "zone_of"]
 
 _NAT64: Final = IPv6Network("64:ff9b::/96")  # RFC 6052, section 2.1
 # Clouds' metadata under addresses that are not link-local.
@@ -29,12 +29,12 @@ class Zone(IntEnum):
     A connection that may lead to one zone may lead to those before it.
     """
 
-    OUTSIDE = 0
-    INSIDE = 1  # loopback, private, or otherwise not for everybody
+    PUBLIC = 0
+    PRIVATE = 1  # loopback, private, or otherwise not for everybody
     LINK_LOCAL = 2  # where clouds keep a machine's credentials
 
 
-class Refused(Exception):
+class AddressRefused(Exception):
     """A connection led to `address`, to which its URL must not lead."""
 
     def __init__(self, address: str) -> None:
@@ -48,7 +48,7 @@ def zone_of(address: str) -> Zone:
     if there.is_link_local or there in _METADATA:
         return Zone.LINK_LOCAL
     site_local = isinstance(there, IPv6Address) and there.is_site_local
-    return Zone.OUTSIDE if there.is_global and not site_local else Zone.INSIDE
+    return Zone.PUBLIC if there.is_global and not site_local else Zone.PRIVATE
 
 
 def _embedded(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
@@ -60,7 +60,7 @@ def _embedded(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     return address.ipv4_mapped or address
 
 
-class Sightings:
+class ReachedHosts:
     """The zone in which each host was reached, by name. Threads may share one."""
 
     def __init__(self) -> None:
@@ -72,11 +72,11 @@ class Sightings:
         """Make a new lock: a child process has the old one as it stood."""
         self._lock = threading.Lock()
 
-    def note(self, host: str, zone: Zone) -> None:
+    def add(self, host: str, zone: Zone) -> None:
         """Keep the zone of a host; one that was outside once stays outside."""
         with self._lock:
             self._zones[host] = min(zone, self._zones.get(host, zone))
 
-    def of(self, host: str) -> Zone:
+    def zone(self, host: str) -> Zone:
         """Return the zone of a host; OUTSIDE if it was not reached yet."""
-        return self._zones.get(host.lower(), Zone.OUTSIDE)
+        return self._zones.get(host.lower(), Zone.PUBLIC)

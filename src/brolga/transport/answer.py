@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Final
 import httpcore2 as httpcore
 
 from brolga.errors import one_line
-from brolga.transport.failures import FAILURES
+from brolga.transport.failures import HTTP_ERRORS
 from brolga.transport.forks import after_fork
-from brolga.transport.outgoing import UNDER_WAY, Outgoing, under_way
-from brolga.transport.pace import LOWEST_RATE, Pace
+from brolga.transport.outgoing import CURRENT_REQUEST, RequestState, request_scope
+from brolga.transport.pace import MIN_RATE, RateMonitor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
     from brolga.errors import TransportError
 
-__all__ = ["Warnings", "capped", "headers", "streamed"]
+__all__ = ["Warnings", "read_body", "join_headers", "stream_body"]
 
 _MAX_BODY: Final = 4 << 20  # bytes of an answer that are kept (the spec's bound of a manifest)
 _MAX_WARNINGS: Final = 100  # in all; a registry may not fill the memory with them
@@ -34,7 +34,7 @@ _MAX_WARNING: Final = 300  # characters of one warning
 _WARNING: Final = re.compile(r'(?:^|,)\s*299 [^\s",]++ "((?:[^"\\]|\\.)*+)"')
 
 
-def headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+def join_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """Return headers by lower-case name; those that came twice are joined (RFC 9110, 5.3)."""
     joined: dict[str, str] = {}
     for name, value in raw:
@@ -43,7 +43,7 @@ def headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return joined
 
 
-def capped(blocks: Iterable[bytes], seconds: float) -> bytes:
+def read_body(blocks: Iterable[bytes], seconds: float) -> bytes:
     """Return what comes of an answer in `seconds`, at most `_MAX_BODY` bytes.
 
     The rest is not read: an answer that drips must not hold anybody up.
@@ -57,7 +57,7 @@ def capped(blocks: Iterable[bytes], seconds: float) -> bytes:
     return bytes(body[:_MAX_BODY])
 
 
-def streamed(
+def stream_body(
     response: httpcore.Response, failed: Callable[[Exception], TransportError], seconds: float
 ) -> Generator[bytes, None, None]:
     """Return the blocks of an answer's body as they come, at most 256 KiB each.
@@ -74,32 +74,32 @@ def streamed(
 def _blocks(
     response: httpcore.Response, failed: Callable[[Exception], TransportError], seconds: float
 ) -> Generator[bytes, None, None]:
-    outgoing = UNDER_WAY.get()
+    outgoing = CURRENT_REQUEST.get()
     with closing(response):
         yield b""
         try:
-            yield from _paced(iter(response.iter_stream()), seconds, outgoing)
-        except FAILURES as error:
+            yield from _check_rate(iter(response.iter_stream()), seconds, outgoing)
+        except HTTP_ERRORS as error:
             raise failed(error) from error
 
 
-def _paced(
-    blocks: Iterator[bytes], seconds: float, outgoing: Outgoing
+def _check_rate(
+    blocks: Iterator[bytes], seconds: float, outgoing: RequestState
 ) -> Generator[bytes, None, None]:
     """Yield blocks. Raises ReadTimeout of the library if they come too slowly.
 
     Another request may be under way by now, whose body these blocks are: it is not the one that
     is waited for.
     """
-    pace = Pace()
+    pace = RateMonitor()
     while True:
         began = time.monotonic()
-        with under_way(outgoing):
+        with request_scope(outgoing):
             block = next(blocks, None)
         if block is None:
             return
         if pace.is_too_slow(time.monotonic() - began, len(block), seconds):
-            raise httpcore.ReadTimeout(f"less than {LOWEST_RATE} bytes a second came")
+            raise httpcore.ReadTimeout(f"less than {MIN_RATE} bytes a second came")
         yield block
 
 
@@ -119,7 +119,7 @@ class Warnings:
         """Make a new lock: a child process has the old one as it stood."""
         self._lock = threading.Lock()
 
-    def hear(self, host: str, header: str) -> None:
+    def report(self, host: str, header: str) -> None:
         """Tell the texts of a Warning header that were not told before."""
         for match in _WARNING.finditer(header[:_MAX_HEADER]):
             warning = host, _readable(match[1])

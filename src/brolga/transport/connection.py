@@ -22,17 +22,17 @@ from typing import TYPE_CHECKING, Any, Final
 import httpcore2 as httpcore
 
 from brolga.stream.worker import POLL_INTERVAL_S
-from brolga.transport.addresses import Refused, Sightings, Zone, zone_of
+from brolga.transport.addresses import AddressRefused, ReachedHosts, Zone, zone_of
 from brolga.transport.forks import close_in_child
-from brolga.transport.outgoing import INTERRUPTS, UNDER_WAY
-from brolga.transport.pace import LOWEST_RATE
+from brolga.transport.outgoing import CURRENT_REQUEST, INTERRUPTS
+from brolga.transport.pace import MIN_RATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from brolga.transport.outgoing import Outgoing
+    from brolga.transport.outgoing import RequestState
 
-__all__ = ["Backend"]
+__all__ = ["NetworkBackend"]
 
 _READ_SIZE: Final = 1 << 18  # bytes; with the library's 64 KiB a download costs 8 % more CPU
 # No descriptor, no memory.
@@ -54,24 +54,24 @@ _OPTIONS: Final = (
 )
 
 
-class Unwatched(httpcore.NetworkStream):
+class PlainStream(httpcore.NetworkStream):
     """The library's own stream: it does not look.
 
     `stopped` is whether sending was given up: then only a part of the request went out.
     """
 
     def __init__(self, inner: httpcore.NetworkStream) -> None:
-        self.stopped = False
+        self.aborted = False
         self._inner = inner
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._inner.read(max_bytes, UNDER_WAY.get().within(timeout))
+        return self._inner.read(max_bytes, CURRENT_REQUEST.get().remaining(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         try:
-            self._inner.write(buffer, UNDER_WAY.get().within(timeout))
+            self._inner.write(buffer, CURRENT_REQUEST.get().remaining(timeout))
         except httpcore.WriteError:
-            self.stopped = True
+            self.aborted = True
             raise
 
     def close(self) -> None:
@@ -86,15 +86,15 @@ class Unwatched(httpcore.NetworkStream):
         inner = self._inner.start_tls(ssl_context, server_hostname, timeout)
         # TLS within TLS, by a proxy that speaks it: its socket is the outer one, not ours to use.
         nested = isinstance(self._inner.get_extra_info("socket"), ssl.SSLSocket)
-        return Unwatched(inner) if nested else Watched(inner)
+        return PlainStream(inner) if nested else EarlyResponseStream(inner)
 
     def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - the library's signature
-        if info == "is_readable" and self.stopped:
+        if info == "is_readable" and self.aborted:
             return True  # so the pool takes it for expired: half a request may be in it
         return self._inner.get_extra_info(info)
 
 
-class _Block:
+class _WriteBuffer:
     """A buffer on its way into a socket.
 
     An interrupt can come between any two steps of Python. `taken` is kept by C code alone, so on a
@@ -105,19 +105,19 @@ class _Block:
 
     def __init__(self, buffer: bytes) -> None:
         self._view = memoryview(buffer)
-        self.taken: list[int] = []  # bytes, try by try
-        self.tries = 0
+        self.sent_counts: list[int] = []  # bytes, try by try
+        self.attempts = 0
 
     @property
-    def left(self) -> memoryview:
-        return self._view[sum(self.taken) :]
+    def remaining(self) -> memoryview:
+        return self._view[sum(self.sent_counts) :]
 
     @property
-    def is_known(self) -> bool:
-        return self.tries == len(self.taken)
+    def is_count_known(self) -> bool:
+        return self.attempts == len(self.sent_counts)
 
 
-class Watched(Unwatched):
+class EarlyResponseStream(PlainStream):
     """A connection that notices an answer which comes while it is still sending."""
 
     def __init__(self, inner: httpcore.NetworkStream) -> None:
@@ -126,7 +126,7 @@ class Watched(Unwatched):
         close_in_child(self._socket)
         self._poll = select.poll()
         self._early = b""
-        self._broken: OSError | None = None
+        self._receive_error: OSError | None = None
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Return what comes: up to `_READ_SIZE` bytes, which h11 takes as well as `max_bytes`.
@@ -136,25 +136,25 @@ class Watched(Unwatched):
         if self._early:
             early, self._early = self._early, b""
             return early
-        if self._broken is not None:
-            raise httpcore.ReadError(self._broken) from self._broken
-        outgoing = UNDER_WAY.get()
+        if self._receive_error is not None:
+            raise httpcore.ReadError(self._receive_error) from self._receive_error
+        outgoing = CURRENT_REQUEST.get()
         taken: list[bytes] = []
         while not taken:
             try:
                 self._receive(taken, max(max_bytes, _READ_SIZE), outgoing, timeout)
             except INTERRUPTS as interrupt:
-                if not outgoing.hold(interrupt):
+                if not outgoing.defer_interrupt(interrupt):
                     raise
             except (OSError, httpcore.WriteError) as error:
                 raise httpcore.ReadError(error) from error
         return taken[0]
 
     def _receive(
-        self, taken: list[bytes], size: int, outgoing: Outgoing, timeout: float | None
+        self, taken: list[bytes], size: int, outgoing: RequestState, timeout: float | None
     ) -> None:
         """Add what comes to `taken`, up to `size` bytes. Raises ReadTimeout, OSError."""
-        seconds = outgoing.head_within(timeout)
+        seconds = outgoing.remaining_for_head(timeout)
         events = select.POLLIN
         while seconds is None or seconds > 0:
             self._socket.settimeout(0)
@@ -180,40 +180,40 @@ class Watched(Unwatched):
 
         httpcore takes a WriteError as the sign to stop sending and to read that answer.
         """
-        block = _Block(buffer)
-        outgoing = UNDER_WAY.get()
+        block = _WriteBuffer(buffer)
+        outgoing = CURRENT_REQUEST.get()
         if buffer:
             outgoing.begin_write()
         while True:
             try:
-                return self._pump(block, outgoing, timeout)
+                return self._send_rest(block, outgoing, timeout)
             except INTERRUPTS as interrupt:
-                if not block.is_known or not outgoing.hold(interrupt):
+                if not block.is_count_known or not outgoing.defer_interrupt(interrupt):
                     raise
             except httpcore.WriteError:
                 # A request without a body ends with an empty write, after all of it went out.
-                self.stopped = bool(block.left)
+                self.aborted = bool(block.remaining)
                 raise
 
-    def _pump(self, block: _Block, outgoing: Outgoing, timeout: float | None) -> None:
+    def _send_rest(
+        self, block: _WriteBuffer, outgoing: RequestState, timeout: float | None
+    ) -> None:
         """Send what is left of a block."""
-        self._look()
-        left = block.left
+        self._check_early_response()
+        left = block.remaining
         while left:
             began = time.monotonic()
-            events = self._wait(select.POLLIN | select.POLLOUT, outgoing.within(timeout))
+            events = self._wait(select.POLLIN | select.POLLOUT, outgoing.remaining(timeout))
             waited = time.monotonic() - began
-            if not events or outgoing.is_late:
+            if not events or outgoing.is_overdue:
                 raise httpcore.WriteTimeout(f"nothing could be sent for {timeout} s")
             if events & ~select.POLLOUT:
-                self._look()
+                self._check_early_response()
             if events & select.POLLOUT:
                 self._send(left, block)
-                left = left[block.taken[-1] :]
-                if outgoing.pace.is_too_slow(waited, block.taken[-1], timeout):
-                    raise httpcore.WriteTimeout(
-                        f"less than {LOWEST_RATE} bytes a second were taken"
-                    )
+                left = left[block.sent_counts[-1] :]
+                if outgoing.rate.is_too_slow(waited, block.sent_counts[-1], timeout):
+                    raise httpcore.WriteTimeout(f"less than {MIN_RATE} bytes a second were taken")
 
     def _wait(self, events: int, timeout: float | None) -> int:
         """Return which of `events` came within `timeout` seconds, and errors; 0 if none did.
@@ -221,7 +221,7 @@ class Watched(Unwatched):
         It waits in slices, so that a signal that came just before a wait, a request to stop and
         a `close` by another thread are noticed. Raises KeyboardInterrupt, WriteError for these.
         """
-        outgoing = UNDER_WAY.get()
+        outgoing = CURRENT_REQUEST.get()
         end = None if timeout is None else time.monotonic() + timeout
         while True:
             outgoing.check_stop()
@@ -239,7 +239,7 @@ class Watched(Unwatched):
             if end is not None and time.monotonic() >= end:
                 return 0
 
-    def _look(self) -> None:
+    def _check_early_response(self) -> None:
         """Raise WriteError if the registry has answered or gone."""
         if not self._wait(select.POLLIN, 0):
             return
@@ -249,20 +249,20 @@ class Watched(Unwatched):
         except (BlockingIOError, ssl.SSLWantReadError):
             return  # TLS's own records, a session ticket say
         except OSError as error:
-            self._broken, data = error, b""  # raised by the read of the answer
+            self._receive_error, data = error, b""  # raised by the read of the answer
         self._early = _without_interim(self._early + data)
         if not data or _is_final(self._early):
             raise httpcore.WriteError("the registry answered before the end of the request")
 
-    def _send(self, left: memoryview, block: _Block) -> None:
+    def _send(self, left: memoryview, block: _WriteBuffer) -> None:
         self._socket.settimeout(0)
-        block.tries += 1
+        block.attempts += 1
         try:
             # As `taken.append(send(left))`, but without a step of Python in between, where an
             # interrupt could come and the count be lost.
-            block.taken.extend(map(self._socket.send, (left,)))
+            block.sent_counts.extend(map(self._socket.send, (left,)))
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            block.taken.append(0)
+            block.sent_counts.append(0)
         except OSError as error:
             raise httpcore.WriteError(str(error)) from error
 
@@ -281,17 +281,15 @@ def _is_final(early: bytes) -> bool:
     return len(early) >= _INTERIM_SIZE
 
 
-class Backend(httpcore.NetworkBackend):
-    """httpcore's own way to connect, with a `Watched` around each connection.
+class NetworkBackend(httpcore.NetworkBackend):
+    """httpcore's own way to connect, with a `EarlyResponseStream` around each connection.
 
     `sightings` is told where each host was reached. None leads further than `limit`.
     """
 
-    def __init__(
-        self, sightings: Sightings | None = None, *, limit: Zone = Zone.LINK_LOCAL
-    ) -> None:
+    def __init__(self, hosts: ReachedHosts | None = None, *, limit: Zone = Zone.LINK_LOCAL) -> None:
         self._inner = httpcore.SyncBackend()
-        self._sightings = sightings
+        self._hosts = hosts
         self._limit = limit
 
     def connect_tcp(
@@ -302,11 +300,11 @@ class Backend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        """Connect. Raises ConnectError, ConnectTimeout of the library, Refused.
+        """Connect. Raises ConnectError, ConnectTimeout of the library, AddressRefused.
 
         Raises OSError if it is this machine that lacks something: the registry is not at fault.
         """
-        UNDER_WAY.get().fresh = True
+        CURRENT_REQUEST.get().is_new_connection = True
         options = [*_OPTIONS, *(socket_options or ())]
         try:
             stream = self._inner.connect_tcp(host, port, timeout, local_address, options)
@@ -316,15 +314,17 @@ class Backend(httpcore.NetworkBackend):
             if fault := _local_fault(error):
                 raise fault from None
             raise
-        if self._sightings is not None:
+        if self._hosts is not None:
             try:
-                self._judge(host, stream, self._sightings)
+                self._check_address(host, stream, self._hosts)
             except BaseException:
                 stream.close()
                 raise
-        return Watched(stream)
+        return EarlyResponseStream(stream)
 
-    def _judge(self, host: str, stream: httpcore.NetworkStream, sightings: Sightings) -> None:
+    def _check_address(
+        self, host: str, stream: httpcore.NetworkStream, hosts: ReachedHosts
+    ) -> None:
         """Note where the connection leads, before any byte goes there; refuse what is too far."""
         try:
             address = stream.get_extra_info("server_addr")[0]
@@ -332,8 +332,8 @@ class Backend(httpcore.NetworkBackend):
             raise httpcore.ConnectError(error) from error
         zone = zone_of(address)
         if zone > self._limit:
-            raise Refused(address)
-        sightings.note(host, zone)
+            raise AddressRefused(address)
+        hosts.add(host, zone)
 
 
 def _local_fault(error: httpcore.ConnectError) -> OSError | None:

@@ -12,9 +12,9 @@ import httpcore2 as httpcore
 
 from brolga.errors import TransportError
 
-__all__ = ["FAILURES", "failure"]
+__all__ = ["HTTP_ERRORS", "transport_error"]
 
-FAILURES: Final = (
+HTTP_ERRORS: Final = (
     httpcore.TimeoutException,
     httpcore.NetworkError,
     httpcore.ProtocolError,
@@ -58,7 +58,9 @@ _ALERTS: Final = {
 }
 
 
-def failure(error: Exception, what: str, *, sent: int, fresh: bool) -> TransportError:
+def transport_error(
+    error: Exception, what: str, *, sent: int, is_new_connection: bool
+) -> TransportError:
     """Say in our words what the library raised while `what` was done."""
     # The library keeps what it caught as its error's argument; the pool drops `__cause__`.
     cause = next((part for part in error.args if isinstance(part, Exception)), error)
@@ -72,4 +74,4 @@ def failure(error: Exception, what: str, *, sent: int, fresh: bool) -> Transport
         reason, words = "tls", _ALERTS[alert]
     detail = str(cause).strip()
     text = f"{what}: {words}: {detail}" if detail else f"{what}: {words}"
-    return TransportError(text, reason=reason, sent=sent, fresh=fresh)
+    return TransportError(text, reason=reason, sent=sent, is_new_connection=is_new_connection)

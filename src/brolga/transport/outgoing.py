@@ -4,7 +4,7 @@ Knows what of a body went out, how a body that fails is ended, and which interru
 know sockets, or the HTTP library.
 
 Strategy: the library stands between the driver and the connection, so what they must tell each
-other lies here; `UNDER_WAY` holds it while the call is made. A streamed body that fails is ended
+other lies here; `CURRENT_REQUEST` holds it while the call is made. A streamed body that fails is ended
 cleanly all the same, and the answer waited for, shortly: some registries take a session's DELETE
 only under the Location which comes with that answer (docker-registry 2.8). The bytes that went out
 are none the better for it: who reads `error` must not call them whole.
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from brolga.errors import SourceError
 from brolga.protocol import BodyError
 from brolga.stream.worker import current_stop
-from brolga.transport.pace import Pace
+from brolga.transport.pace import RateMonitor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -33,7 +33,15 @@ if TYPE_CHECKING:
     from brolga.protocol import Response
     from brolga.protocol.http import Blocks
 
-__all__ = ["HURRY_S", "INTERRUPTS", "UNDER_WAY", "Insisted", "Outgoing", "Unended", "under_way"]
+__all__ = [
+    "CLEANUP_TIMEOUT_S",
+    "INTERRUPTS",
+    "CURRENT_REQUEST",
+    "SecondInterrupt",
+    "RequestState",
+    "IncompleteBody",
+    "request_scope",
+]
 
 # What a signal's handler raises (Python's own for SIGINT, a command's for SIGTERM).
 INTERRUPTS: Final = (KeyboardInterrupt, SystemExit)
@@ -41,11 +49,11 @@ INTERRUPTS: Final = (KeyboardInterrupt, SystemExit)
 _Seconds = TypeVar("_Seconds", bound=float | None)
 
 _AWAITED: Final = ("PATCH", "POST")
-HURRY_S: Final = 5.0  # seconds for an answer that nobody waits for
+CLEANUP_TIMEOUT_S: Final = 5.0  # seconds for an answer that nobody waits for
 _LEAST_S: Final = 0.001  # seconds; no time at all means something else to a socket
 
 
-class Insisted(BaseException):
+class SecondInterrupt(BaseException):
     """A second interrupt, `error`, came while the first one waited: nothing more may be called."""
 
     def __init__(self, error: BaseException) -> None:
@@ -53,11 +61,11 @@ class Insisted(BaseException):
         self.error = error
 
 
-class Unended(Exception):
+class IncompleteBody(Exception):
     """A body of known length failed: it has no clean end, and no answer will come."""
 
 
-class Outgoing:
+class RequestState:
     """A request under way.
 
     `sent` counts the bytes of the body that went out, in whole blocks; `ended` tells that all of
@@ -71,10 +79,10 @@ class Outgoing:
     ) -> None:
         self.sent = 0
         self.ended = False
-        self.fresh = False
+        self.is_new_connection = False
         self.is_cleanup = False
         self.has_head = False  # of its answer
-        self.pace = Pace()
+        self.rate = RateMonitor()
         self._head_until: float | None = None
         self.error: BaseException | None = None
         self._is_awaited = method in _AWAITED
@@ -82,24 +90,24 @@ class Outgoing:
         self._until: float | None = None
         self.headers: list[tuple[str, str]] = []
         if body is None:
-            self.blocks = self._whole(())
+            self.body = self._whole(())
         elif isinstance(body, bytes | tuple):
             pieces = (body,) if isinstance(body, bytes) else body
             self.headers = [("Content-Length", str(sum(map(len, pieces))))]
-            self.blocks = self._whole(pieces)
+            self.body = self._whole(pieces)
         elif size is not None:
             self.headers = [("Content-Length", str(size))]
-            self.blocks = self._streamed(_exactly(body, size), has_end=False)
+            self.body = self._streamed(_exactly(body, size), has_end=False)
         else:
             self.headers = [("Transfer-Encoding", "chunked")]
-            self.blocks = self._streamed(body, has_end=True)
+            self.body = self._streamed(body, has_end=True)
 
     @property
-    def is_late(self) -> bool:
+    def is_overdue(self) -> bool:
         """Whether the seconds that a failed body has are over."""
         return self._until is not None and time.monotonic() >= self._until
 
-    def hold(self, interrupt: BaseException) -> bool:
+    def defer_interrupt(self, interrupt: BaseException) -> bool:
         """Keep an interrupt back until the answer came; tell whether that helps.
 
         A stream ends with the block that is under way. The second is not kept back.
@@ -109,19 +117,19 @@ class Outgoing:
         self._fail(interrupt)
         return True
 
-    def within(self, timeout_s: _Seconds) -> float | _Seconds:
+    def remaining(self, timeout_s: _Seconds) -> float | _Seconds:
         """Return `timeout_s`, or what is left of the seconds that a failed body has."""
         if self._until is None:
             return timeout_s
         left = max(self._until - time.monotonic(), _LEAST_S)
         return left if timeout_s is None or left < timeout_s else timeout_s
 
-    def head_within(self, timeout_s: _Seconds) -> float | _Seconds:
+    def remaining_for_head(self, timeout_s: _Seconds) -> float | _Seconds:
         """Return what is left of `timeout_s` for the whole head, interim answers included.
 
         It counts from the first wait after the last write. Zero or less: the time is over.
         """
-        seconds = self.within(timeout_s)
+        seconds = self.remaining(timeout_s)
         if seconds is None or self.has_head:
             return seconds
         if self._head_until is None:
@@ -140,14 +148,14 @@ class Outgoing:
         """
         current_stop().check(int(self.is_cleanup or self.error is not None))
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Drop the body: its generator knows this object, a cycle that would keep its blocks."""
-        blocks, self.blocks = self.blocks, iter(())
+        blocks, self.body = self.body, iter(())
         close = getattr(blocks, "close", None)
         if close is not None:
             close()
 
-    def check(self, response: Response | None) -> None:
+    def raise_body_error(self, response: Response | None) -> None:
         """Raise BodyError, with the answer that came, where the body failed."""
         # Its traceback knows the body's frames, and these know this: no cycle is left behind.
         error, self.error = self.error, None
@@ -156,7 +164,7 @@ class Outgoing:
 
     def _fail(self, error: BaseException) -> None:
         self.error = error
-        self._until = time.monotonic() + HURRY_S
+        self._until = time.monotonic() + CLEANUP_TIMEOUT_S
 
     def _whole(self, pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
         self._is_out = True
@@ -182,7 +190,7 @@ class Outgoing:
         except BaseException as error:  # noqa: BLE001 - the driver raises it, after the answer
             self._fail(error)
             if not has_end:
-                raise Unended from None
+                raise IncompleteBody from None
         self._is_out = True
 
 
@@ -200,14 +208,14 @@ def _exactly(blocks: Blocks, size: int) -> Blocks:
 
 # Calls are synchronous: what the connection is asked to do meanwhile is this request's. A body may
 # be made of other calls' answers, so one request can lie within another.
-UNDER_WAY: Final[ContextVar[Outgoing]] = ContextVar("UNDER_WAY", default=Outgoing())  # noqa: B039 - of the default nothing is read that changes
+CURRENT_REQUEST: Final[ContextVar[RequestState]] = ContextVar("UNDER_WAY", default=RequestState())  # noqa: B039 - of the default nothing is read that changes
 
 
 @contextmanager
-def under_way(outgoing: Outgoing) -> Iterator[None]:
+def request_scope(state: RequestState) -> Iterator[None]:
     """Let the connections know whose request they carry."""
-    token = UNDER_WAY.set(outgoing)
+    token = CURRENT_REQUEST.set(state)
     try:
         yield
     finally:
-        UNDER_WAY.reset(token)
+        CURRENT_REQUEST.reset(token)

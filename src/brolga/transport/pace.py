@@ -4,19 +4,19 @@ Knows seconds and bytes. Must not know sockets.
 
 Strategy: the time that is spent in waiting for the peer is added up, and the bytes that went
 meanwhile. Each time that a timeout's worth of waiting is over, the rate must have reached
-`LOWEST_RATE`. What the other side of a pipe takes is not the peer's time, and does not count.
+`MIN_RATE`. What the other side of a pipe takes is not the peer's time, and does not count.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["LOWEST_RATE", "Pace"]
+__all__ = ["MIN_RATE", "RateMonitor"]
 
-LOWEST_RATE: Final = 1024  # bytes a second
+MIN_RATE: Final = 1024  # bytes a second
 
 
-class Pace:
+class RateMonitor:
     """The waits and the bytes of one body."""
 
     def __init__(self) -> None:
@@ -29,6 +29,6 @@ class Pace:
         self._size += size
         if timeout_s is None or self._waited_s < timeout_s:
             return False
-        is_slow = self._size < LOWEST_RATE * self._waited_s
+        is_slow = self._size < MIN_RATE * self._waited_s
         self._waited_s, self._size = 0.0, 0
         return is_slow

@@ -15,23 +15,23 @@ from urllib.parse import urlsplit
 
 import httpcore2 as httpcore
 
-from brolga.transport.addresses import Sightings, Zone
-from brolga.transport.connection import Backend
+from brolga.transport.addresses import ReachedHosts, Zone
+from brolga.transport.connection import NetworkBackend
 from brolga.transport.forks import after_fork
 
 if TYPE_CHECKING:
     import ssl
 
     from brolga.transport.proxy import Proxies, Proxy
-    from brolga.transport.tls import Trust
+    from brolga.transport.tls import TLSConfig
 
-__all__ = ["Pools", "Route", "Target"]
+__all__ = ["Pools", "PooledRoute", "ParsedURL"]
 
 _EXPIRY_S: Final = 30.0  # seconds that an idle connection is kept
 
 
 @dataclass(frozen=True)
-class Target:
+class ParsedURL:
     """What a URL says; `authority` is host and port as they were written.
 
     The library's own reading of a URL loses the brackets of an IPv6 address in the Host header,
@@ -45,7 +45,7 @@ class Target:
     path: str
 
     @classmethod
-    def of(cls, url: str) -> Target:
+    def parse(cls, url: str) -> ParsedURL:
         """Read a URL. Raises ValueError where it is none, a registry's Location say."""
         parts = urlsplit(url)
         return cls(
@@ -58,7 +58,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Route:
+class PooledRoute:
     """A pool, and a call's address in it."""
 
     pool: httpcore.ConnectionPool
@@ -70,11 +70,11 @@ class Route:
 class Pools:
     """The connections of a client. Threads may share one."""
 
-    def __init__(self, *, trust: Trust, proxies: Proxies, keepalive: int) -> None:
-        self._trust = trust
+    def __init__(self, *, tls: TLSConfig, proxies: Proxies, keepalive: int) -> None:
+        self._tls = tls
         self._proxies = proxies
         self._keepalive = keepalive
-        self._sightings = Sightings()
+        self._hosts = ReachedHosts()
         self._lock = threading.Lock()
         self._is_closed = False
         self._pools: dict[
@@ -87,40 +87,42 @@ class Pools:
         self._lock = threading.Lock()
         self._pools = {}
 
-    def route(self, target: Target, named_by: str) -> Route:
+    def route(self, url: ParsedURL, redirected_from: str) -> PooledRoute:
         """Return the way to a target; `named_by` is the host that named it, or empty.
 
         Raises ValueError for a host or a proxy that cannot be, OSError for TLS settings that
         cannot be read, RuntimeError after `close`.
         """
-        proxy = self._proxies.choose(target.scheme, target.host, target.port)
+        proxy = self._proxies.choose(url.scheme, url.host, url.port)
         context = (
-            self._trust.context(target.authority, is_named=named_by not in {"", target.host})
-            if target.scheme == "https"
+            self._tls.context(url.authority, is_redirect=redirected_from not in {"", url.host})
+            if url.scheme == "https"
             else None
         )
         # By way of a proxy nothing is checked: it is the proxy that finds the address.
-        limit = self._sightings.of(named_by) if named_by and not proxy else Zone.LINK_LOCAL
+        limit = (
+            self._hosts.zone(redirected_from) if redirected_from and not proxy else Zone.LINK_LOCAL
+        )
         # The library leaves out the brackets that a proxy needs to read an IPv6 address, and would
         # look for them in the certificate.
-        bracketed = proxy is not None and ":" in target.host
+        bracketed = proxy is not None and ":" in url.host
         try:
             url = httpcore.URL(
-                scheme=target.scheme,
-                host=f"[{target.host}]" if bracketed else target.host,
-                port=target.port,
-                target=target.path,
+                scheme=url.scheme,
+                host=f"[{url.host}]" if bracketed else url.host,
+                port=url.port,
+                target=url.path,
             )
         except TypeError as error:  # letters outside ASCII
             raise ValueError(error) from error
-        return Route(
+        return PooledRoute(
             pool=self._pool(context, proxy, limit),
             url=url,
-            extensions={"sni_hostname": target.host} if bracketed else {},
+            extensions={"sni_hostname": url.host} if bracketed else {},
             proxy=proxy,
         )
 
-    def check(self) -> None:
+    def check_open(self) -> None:
         """Raise RuntimeError after `close`."""
         if self._is_closed:
             raise RuntimeError("the client is closed")
@@ -138,24 +140,24 @@ class Pools:
     ) -> httpcore.ConnectionPool:
         key = context, proxy, limit
         with self._lock:
-            self.check()
+            self.check_open()
             if key not in self._pools:
                 self._pools[key] = httpcore.ConnectionPool(
                     ssl_context=context,
-                    proxy=self._by(proxy) if proxy else None,
+                    proxy=self._http_proxy(proxy) if proxy else None,
                     # As many as there are threads at work: none waits for another's upload.
                     max_connections=None,
                     max_keepalive_connections=self._keepalive,
                     keepalive_expiry=_EXPIRY_S,
-                    network_backend=Backend(None if proxy else self._sightings, limit=limit),
+                    network_backend=NetworkBackend(None if proxy else self._hosts, limit=limit),
                 )
             return self._pools[key]
 
-    def _by(self, proxy: Proxy) -> httpcore.Proxy:
+    def _http_proxy(self, proxy: Proxy) -> httpcore.Proxy:
         secure = proxy.scheme == "https"
         return httpcore.Proxy(
             httpcore.URL(scheme=proxy.scheme, host=proxy.host, port=proxy.port, target="/"),
             auth=proxy.auth,
             # A proxy is no registry: it is not shown a client certificate of the user's.
-            ssl_context=self._trust.context(str(proxy), is_named=True) if secure else None,
+            ssl_context=self._tls.context(str(proxy), is_redirect=True) if secure else None,
         )

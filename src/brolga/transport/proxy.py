@@ -26,7 +26,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Proxies", "Proxy", "from_environment"]
+__all__ = ["Proxies", "Proxy", "read_environment"]
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 # HOST, HOST:PORT, [IPV6], [IPV6]:PORT or a bare IPv6 address.
@@ -53,7 +53,7 @@ class Proxies:
     """The environment's word: for each scheme a variable and its value; whom to call directly."""
 
     by_scheme: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    exceptions: str = ""
+    no_proxy: str = ""
 
     def choose(self, scheme: str, host: str, port: int | None) -> Proxy | None:
         """Return the proxy for a host, or None where it is called directly.
@@ -62,12 +62,12 @@ class Proxies:
         """
         variable, value = self.by_scheme.get(scheme, ("", ""))
         port = _DEFAULT_PORTS.get(scheme, 0) if port is None else port
-        if not value or _is_direct(self.exceptions, host.lower().rstrip("."), port):
+        if not value or _is_excluded(self.no_proxy, host.lower().rstrip("."), port):
             return None
-        return _parsed(variable, value)
+        return _parse_proxy(variable, value)
 
 
-def from_environment(environ: Mapping[str, str] = os.environ) -> Proxies:
+def read_environment(environ: Mapping[str, str] = os.environ) -> Proxies:
     """Read the environment: upper-case names count before lower-case ones, empty ones not at all.
 
     In a CGI program HTTP_PROXY is the `Proxy` header of whoever sent the request: it is left.
@@ -87,7 +87,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Proxies:
     return Proxies(by_scheme, first("NO_PROXY", "no_proxy")[1])
 
 
-def _parsed(variable: str, value: str) -> Proxy:
+def _parse_proxy(variable: str, value: str) -> Proxy:
     url = value if "://" in value else f"http://{value}"
     try:
         parts = urlsplit(url)
@@ -107,9 +107,9 @@ def _parsed(variable: str, value: str) -> Proxy:
     return Proxy(parts.scheme, parts.hostname, port or _DEFAULT_PORTS[parts.scheme], auth)
 
 
-def _is_direct(exceptions: str, host: str, port: int) -> bool:
+def _is_excluded(exceptions: str, host: str, port: int) -> bool:
     """Tell whether a host is called directly: loopback always, others where NO_PROXY says so."""
-    address = _address(host)
+    address = _parse_address(host)
     if host == "localhost" or host.endswith(".localhost"):
         return True
     if address is not None and address.is_loopback:
@@ -127,18 +127,18 @@ def _matches(rule: str, host: str, address: IPv4Address | IPv6Address | None, po
     if rule == "*":
         return True
     if "/" in rule:
-        return address is not None and address in _network(rule)
+        return address is not None and address in _parse_network(rule)
     parts = _RULE.fullmatch(rule)
     if parts is None or (parts[3] and parts[3] != str(port)):
         return False
     name = (parts[1] or parts[2] or parts[4]).removeprefix("*")
-    literal = _address(name)
+    literal = _parse_address(name)
     if literal is not None:
         return address == literal
     return host.endswith(name if name.startswith(".") else f".{name}") or host == name
 
 
-def _network(rule: str) -> IPv4Network | IPv6Network:
+def _parse_network(rule: str) -> IPv4Network | IPv6Network:
     """Return a CIDR block; an empty one for what is none."""
     try:
         return ip_network(rule, strict=False)
@@ -146,7 +146,7 @@ def _network(rule: str) -> IPv4Network | IPv6Network:
         return _NOWHERE
 
 
-def _address(host: str) -> IPv4Address | IPv6Address | None:
+def _parse_address(host: str) -> IPv4Address | IPv6Address | None:
     try:
         return ip_address(host)
     except ValueError:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from os import PathLike
 
-__all__ = ["CERTS_DIRS", "Trust"]
+__all__ = ["CERTS_DIRS", "TLSConfig"]
 
 # docker, rootless or not (docker, "Verify repository client with certificates"), and podman, skopeo
 # and buildah (containers-certs.d(5)). The first that has a host counts.
@@ -36,7 +36,7 @@ CERTS_DIRS: Final = (
 )
 
 
-class Trust:
+class TLSConfig:
     """The TLS settings of a client. Threads may share one.
 
     `client_cert` and `client_key` are PEM files; the key may be in the certificate's. Of
@@ -78,16 +78,16 @@ class Trust:
         """Make a new lock: a child process has the old one as it stood."""
         self._lock = threading.Lock()
 
-    def context(self, authority: str, *, is_named: bool) -> ssl.SSLContext:
+    def context(self, authority: str, *, is_redirect: bool) -> ssl.SSLContext:
         """Return the settings for `HOST` or `HOST:PORT`; `is_named` where a registry named it.
 
         Raises OSError where the host's directory holds what it should not.
         """
         directory = self._directory(authority)
-        key = directory, is_named and self._pair is not None
+        key = directory, is_redirect and self._pair is not None
         with self._lock:
             if key not in self._contexts:
-                self._contexts[key] = self._made(*key)
+                self._contexts[key] = self._make_context(*key)
             return self._contexts[key]
 
     def _directory(self, authority: str) -> Path | None:
@@ -96,7 +96,7 @@ class Trust:
         paths = (directory / authority for directory in self._directories)
         return next((path for path in paths if os.path.isdir(path)), None)  # noqa: PTH112 - see above
 
-    def _made(self, directory: Path | None, without_ours: bool) -> ssl.SSLContext:  # noqa: FBT001 - half of a key
+    def _make_context(self, directory: Path | None, without_ours: bool) -> ssl.SSLContext:  # noqa: FBT001 - half of a key
         context = ssl.create_default_context()
         own = sorted(directory.iterdir()) if directory else []
         is_ours = self._pair is not None and not without_ours
@@ -105,7 +105,7 @@ class Trust:
             if path.suffix == ".crt":
                 _load_authorities(context, path)
         if not is_ours:
-            for pair in _pairs(own):
+            for pair in _find_pairs(own):
                 _load_pair(context, *pair)
         if self._insecure:
             context.check_hostname = False
@@ -120,7 +120,7 @@ class Trust:
             _load_pair(context, *self._pair)
 
 
-def _pairs(paths: list[Path]) -> Iterator[tuple[Path, Path]]:
+def _find_pairs(paths: list[Path]) -> Iterator[tuple[Path, Path]]:
     """Return the client certificates of a directory with their keys.
 
     OpenSSL shows the last of a kind that it was given: the first by name comes last. Raises

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from brolga.auth.config_file import ConfigFile, docker_path, podman_paths, shown
+from brolga.auth.config_file import ConfigFile, display_path, docker_path, podman_paths
 from brolga.errors import CredentialsError
 from brolga.protocol import Credentials
 from brolga.spec.reference import Repository
@@ -60,14 +60,14 @@ def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DOCKER_CONFIG")
     monkeypatch.setenv("HOME", "relative")
     assert docker_path() == Path("/.docker/config.json")
-    assert shown(Path("/etc/config.json")) == "/etc/config.json"
+    assert display_path(Path("/etc/config.json")) == "/etc/config.json"
 
 
 def test_how_a_path_is_shown(home: Path) -> None:
     """The home directory is `~`; what a terminal would obey is escaped."""
-    assert shown(home / ".docker/config.json") == "~/.docker/config.json"
-    assert shown(Path("/etc/config.json")) == "/etc/config.json"
-    assert shown(Path("/etc/\x1b[2Jconfig.json")) == r"'/etc/\x1b[2Jconfig.json'"
+    assert display_path(home / ".docker/config.json") == "~/.docker/config.json"
+    assert display_path(Path("/etc/config.json")) == "/etc/config.json"
+    assert display_path(Path("/etc/\x1b[2Jconfig.json")) == r"'/etc/\x1b[2Jconfig.json'"
 
 
 @pytest.mark.parametrize("text", ["", " \n", "{}", '{"auths": null}', '{"auths": {}}', "\ufeff{}"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from brolga.auth.config_keys import covering, docker_key, of_registry
+from brolga.auth.config_keys import docker_key, keys_covering, keys_of_registry
 
 
 @pytest.mark.parametrize(
@@ -36,8 +36,8 @@ def test_docker_writes_the_registry_but_for_its_own(registry: str, key: str) -> 
 )
 def test_each_spelling_of_a_registry(key: str) -> None:
     """'https://host/v1/'-style URLs of old mean the host."""
-    assert of_registry([key], "registry.example") == [key]
-    assert covering([key], "registry.example", "team/app") == [key]
+    assert keys_of_registry([key], "registry.example") == [key]
+    assert keys_covering([key], "registry.example", "team/app") == [key]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_each_spelling_of_a_registry(key: str) -> None:
 )
 def test_what_means_something_else(key: str) -> None:
     """A port, another host, another path, half a component: none of them covers team/app."""
-    assert covering([key], "registry.example", "team/app") == []
+    assert keys_covering([key], "registry.example", "team/app") == []
 
 
 def test_the_longest_path_wins() -> None:
@@ -72,8 +72,8 @@ def test_the_longest_path_wins() -> None:
         "registry.example/team",
         "registry.example",
     ]
-    assert covering(reversed(best_first), "registry.example", "team/sub/app") == best_first
-    assert of_registry(best_first, "registry.example") == ["registry.example"]
+    assert keys_covering(reversed(best_first), "registry.example", "team/sub/app") == best_first
+    assert keys_of_registry(best_first, "registry.example") == ["registry.example"]
 
 
 def test_what_docker_writes_comes_before_what_reads_like_it() -> None:
@@ -85,7 +85,7 @@ def test_what_docker_writes_comes_before_what_reads_like_it() -> None:
         "https://index.docker.io/v1/",
         "https://index.docker.io/v1/refresh-token",
     ]
-    assert of_registry(keys, "docker.io") == [
+    assert keys_of_registry(keys, "docker.io") == [
         "https://index.docker.io/v1/",
         "docker.io",
         "https://index.docker.io/v1/access-token",
@@ -97,7 +97,7 @@ def test_what_docker_writes_comes_before_what_reads_like_it() -> None:
 def test_podmans_namespace_on_docker_hub() -> None:
     """docker.io/NAMESPACE is a key of podman's."""
     keys = ["docker.io", "docker.io/library/python", "docker.io/other"]
-    assert covering(keys, "docker.io", "library/python") == [
+    assert keys_covering(keys, "docker.io", "library/python") == [
         "docker.io/library/python",
         "docker.io",
     ]
@@ -105,4 +105,4 @@ def test_podmans_namespace_on_docker_hub() -> None:
 
 def test_a_registry_with_a_letter_that_must_stay() -> None:
     """Where an upper-case letter is all that tells a registry from a path, case is no matter."""
-    assert of_registry(["Registry"], "Registry") == ["Registry"]
+    assert keys_of_registry(["Registry"], "Registry") == ["Registry"]

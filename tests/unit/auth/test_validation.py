@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from brolga.auth.validation import check, describe_problem
+from brolga.auth.validation import check_credentials, describe_problem
 from brolga.errors import CredentialsError
 from brolga.protocol import Credentials
 
@@ -21,7 +21,7 @@ from brolga.protocol import Credentials
 def test_what_registries_take(credentials: Credentials) -> None:
     """Text of any language, and the bytes beside UTF-8 that the environment may hold (PEP 383)."""
     assert describe_problem(credentials) == ""
-    assert check(credentials, "here", "do that") is credentials
+    assert check_credentials(credentials, "here", "do that") is credentials
 
 
 @pytest.mark.parametrize(
@@ -50,5 +50,5 @@ def test_what_no_registry_could_be_told(credentials: Credentials, what: str) -> 
     """
     assert describe_problem(credentials) == what
     with pytest.raises(CredentialsError) as caught:
-        check(credentials, "the file", "log in again")
+        check_credentials(credentials, "the file", "log in again")
     assert str(caught.value) == f"the file has {what}; log in again"

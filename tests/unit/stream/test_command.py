@@ -240,7 +240,7 @@ def test_one_that_has_gone_already_is_sent_nothing() -> None:
     assert isinstance(source, _Running)
     assert source.next_block(PATIENCE_S) == memoryview(b"")
     source.close()
-    source._process.send(signal.SIGKILL)
+    source._process.send_signal(signal.SIGKILL)
 
 
 _FORK = """

@@ -22,11 +22,11 @@ from brolga.stream.sources import (
     READ_AHEAD,
     Source,
     _FileSource,
-    check,
+    calls_user_code,
+    check_source,
+    get_source_size,
     open_source,
     reopen_source,
-    runs_user_code,
-    size_of,
 )
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ def test_a_source_may_open_itself() -> None:
         def open_blocks(self, block_size: int) -> BlockSource:
             return open_source([DATA[:block_size]], block_size)
 
-    check(Own())
-    assert size_of(Own()) is None
+    check_source(Own())
+    assert get_source_size(Own()) is None
     assert reopen_source(Own()) is None
     assert read(Own()) == [DATA[:SIZE]]
 
@@ -230,7 +230,7 @@ def test_a_temporary_file_is_read_from_its_position() -> None:
         file.write(b"before" + DATA)
         file.flush()
         file.seek(6)
-        assert size_of(file) == len(DATA)
+        assert get_source_size(file) == len(DATA)
         assert_whole(read(file))
 
 
@@ -256,13 +256,13 @@ def test_a_process_is_read(path: Path) -> None:
 def test_what_is_no_source_of_bytes_is_refused(source: Any, error: Any, why: str) -> None:
     """A clear TypeError, before anything is opened or sent."""
     with pytest.raises(error, match=why):
-        check(source)
+        check_source(source)
 
 
 def test_a_text_mode_file_is_refused(path: Path) -> None:
     """Text has no bytes until somebody encodes it."""
     with path.open(encoding="latin-1") as file, pytest.raises(TypeError, match="text-mode"):
-        check(file)
+        check_source(file)
 
 
 def test_an_asynchronous_iterable_is_refused() -> None:
@@ -272,7 +272,7 @@ def test_an_asynchronous_iterable_is_refused() -> None:
         yield b""
 
     with pytest.raises(TypeError, match="asynchronous"):
-        check(blocks())
+        check_source(blocks())
 
 
 def test_a_closed_file_is_refused(path: Path) -> None:
@@ -280,13 +280,13 @@ def test_a_closed_file_is_refused(path: Path) -> None:
     with path.open("rb") as file:
         pass
     with pytest.raises(SourceError, match="closed file"):
-        check(file)
+        check_source(file)
 
 
 def test_a_file_for_writing_is_refused(tmp_path: Path) -> None:
     """It cannot be read."""
     with (tmp_path / "out").open("wb") as file, pytest.raises(SourceError, match="not open for"):
-        check(file)
+        check_source(file)
 
 
 def test_a_path_to_nothing_or_to_a_directory_is_a_source_error(tmp_path: Path) -> None:
@@ -443,15 +443,15 @@ def test_the_end_stays_the_end(path: Path) -> None:
 
 def test_the_size_is_known_for_regular_files_alone(path: Path, pipe: Pipe) -> None:
     """Total and time left are shown where the source's size is known."""
-    assert size_of(path) == len(DATA)
-    assert size_of(str(path)) == len(DATA)
+    assert get_source_size(path) == len(DATA)
+    assert get_source_size(str(path)) == len(DATA)
     with path.open("rb") as file:
         file.read(100)
-        assert size_of(file) == len(DATA) - 100
-    assert size_of(pipe.file) is None
-    assert size_of([b"x"]) is None
-    assert size_of(io.BytesIO(b"x")) is None
-    assert size_of("/no/such/file") is None
+        assert get_source_size(file) == len(DATA) - 100
+    assert get_source_size(pipe.file) is None
+    assert get_source_size([b"x"]) is None
+    assert get_source_size(io.BytesIO(b"x")) is None
+    assert get_source_size("/no/such/file") is None
 
 
 def test_runs_user_code_is_false_for_files_and_bytes_alone(path: Path, pipe: Pipe) -> None:
@@ -463,10 +463,10 @@ def test_runs_user_code_is_false_for_files_and_bytes_alone(path: Path, pipe: Pip
 
     with path.open("rb") as file, gzip.GzipFile(fileobj=file) as unpacked:
         for plain in (str(path), path, file, pipe.file, [b"x"], (b"x",), io.BytesIO(b"x")):
-            assert not runs_user_code(plain)
-        assert not runs_user_code(Command(["true"]))
+            assert not calls_user_code(plain)
+        assert not calls_user_code(Command(["true"]))
         for own in (iter([b"x"]), (block for block in [b"x"]), unpacked, Opens()):
-            assert runs_user_code(own)
+            assert calls_user_code(own)
 
 
 def test_a_file_that_grows_while_it_is_read_ends_at_its_first_end(tmp_path: Path) -> None:

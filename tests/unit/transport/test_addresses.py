@@ -11,7 +11,7 @@ from tests.unit.transport.calls import one
 from brolga.errors import ProtocolViolation
 from brolga.protocol import Request
 from brolga.transport import connection as connection_module
-from brolga.transport.addresses import Sightings, Zone, zone_of
+from brolga.transport.addresses import ReachedHosts, Zone, zone_of
 
 if TYPE_CHECKING:
     from brolga.transport import Transport
@@ -23,20 +23,20 @@ class TestZone:
     @pytest.mark.parametrize(
         ("address", "zone"),
         [
-            ("1.1.1.1", Zone.OUTSIDE),
-            ("2606:4700::1111", Zone.OUTSIDE),
-            ("::ffff:1.1.1.1", Zone.OUTSIDE),
-            ("64:ff9b::101:101", Zone.OUTSIDE),
-            ("127.0.0.1", Zone.INSIDE),
-            ("10.1.2.3", Zone.INSIDE),
-            ("192.168.0.1", Zone.INSIDE),
-            ("100.64.0.1", Zone.INSIDE),
-            ("0.0.0.0", Zone.INSIDE),  # noqa: S104 - nothing is bound to it
-            ("::1", Zone.INSIDE),
-            ("fd00::1", Zone.INSIDE),
-            ("fec0::1", Zone.INSIDE),
-            ("::ffff:10.0.0.1", Zone.INSIDE),
-            ("64:ff9b::a00:1", Zone.INSIDE),
+            ("1.1.1.1", Zone.PUBLIC),
+            ("2606:4700::1111", Zone.PUBLIC),
+            ("::ffff:1.1.1.1", Zone.PUBLIC),
+            ("64:ff9b::101:101", Zone.PUBLIC),
+            ("127.0.0.1", Zone.PRIVATE),
+            ("10.1.2.3", Zone.PRIVATE),
+            ("192.168.0.1", Zone.PRIVATE),
+            ("100.64.0.1", Zone.PRIVATE),
+            ("0.0.0.0", Zone.PRIVATE),  # noqa: S104 - nothing is bound to it
+            ("::1", Zone.PRIVATE),
+            ("fd00::1", Zone.PRIVATE),
+            ("fec0::1", Zone.PRIVATE),
+            ("::ffff:10.0.0.1", Zone.PRIVATE),
+            ("64:ff9b::a00:1", Zone.PRIVATE),
             ("169.254.169.254", Zone.LINK_LOCAL),
             ("fe80::1%eth0", Zone.LINK_LOCAL),
             ("::ffff:169.254.169.254", Zone.LINK_LOCAL),
@@ -55,14 +55,14 @@ class TestSightings:
 
     def test_who_was_outside_once_stays_there(self) -> None:
         """DNS may lead a name inside later: that opens nothing."""
-        sightings = Sightings()
-        assert sightings.of("unseen") is Zone.OUTSIDE
-        sightings.note("a", Zone.LINK_LOCAL)
-        sightings.note("a", Zone.INSIDE)
-        assert sightings.of("A") is Zone.INSIDE
-        sightings.note("a", Zone.OUTSIDE)
-        sightings.note("a", Zone.INSIDE)
-        assert sightings.of("a") is Zone.OUTSIDE
+        sightings = ReachedHosts()
+        assert sightings.zone("unseen") is Zone.PUBLIC
+        sightings.add("a", Zone.LINK_LOCAL)
+        sightings.add("a", Zone.PRIVATE)
+        assert sightings.zone("A") is Zone.PRIVATE
+        sightings.add("a", Zone.PUBLIC)
+        sightings.add("a", Zone.PRIVATE)
+        assert sightings.zone("a") is Zone.PUBLIC
 
 
 def silent(peer: Peer) -> None:
@@ -120,7 +120,7 @@ class TestNamed:
         self, client: Transport, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Link-local addresses hold a machine's credentials: only who lives there names them."""
-        zones = {"127.0.0.1": Zone.INSIDE}
+        zones = {"127.0.0.1": Zone.PRIVATE}
         monkeypatch.setattr(connection_module, "zone_of", zones.__getitem__)
 
         with scripted(friendly) as address, client:
@@ -135,11 +135,11 @@ class TestNamed:
         self, client: Transport, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """DNS rebinding: the registry's own name means this machine when its Location is called."""
-        zones = {"127.0.0.1": Zone.OUTSIDE}
+        zones = {"127.0.0.1": Zone.PUBLIC}
         monkeypatch.setattr(connection_module, "zone_of", zones.__getitem__)
         with scripted(friendly) as address, scripted(silent) as inside, client:
             own, other = (f"http://localhost:{a.rpartition(':')[2]}/" for a in (address, inside))
             assert client.run(one(Request("GET", own))).status == 200
-            zones["127.0.0.1"] = Zone.INSIDE
+            zones["127.0.0.1"] = Zone.PRIVATE
             with pytest.raises(ProtocolViolation, match="inside a private network"):
                 client.run(one(Request("GET", other, redirected_from="localhost")))

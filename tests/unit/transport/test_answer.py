@@ -43,7 +43,7 @@ class TestAnswer:
 
     def test_an_answer_that_drips_holds_nobody_up(self) -> None:
         """Each piece may come in time, and the end never: what came counts."""
-        body = answer_module.capped(repeat(b"x"), 0.001)
+        body = answer_module.read_body(repeat(b"x"), 0.001)
         assert 0 < len(body) < 4 << 20
 
     def test_the_head_of_an_answer_has_no_body(self, client: Transport) -> None:
@@ -82,7 +82,7 @@ class TestWarnings:
     def test_the_texts_of_299_are_told(self, header: str, texts: list[str]) -> None:
         """Each as one short printable line; other codes are for caches."""
         told: list[tuple[str, str]] = []
-        Warnings(lambda host, text: told.append((host, text))).hear("registry.example", header)
+        Warnings(lambda host, text: told.append((host, text))).report("registry.example", header)
         assert told == [("registry.example", text) for text in texts]
 
     def test_each_text_of_a_host_is_told_once(self, client: Transport) -> None:
@@ -116,5 +116,5 @@ class TestWarnings:
         told: list[str] = []
         warnings = Warnings(lambda _host, text: told.append(text))
         for number in range(1000):
-            warnings.hear("registry.example", f'299 - "{number}"')
+            warnings.report("registry.example", f'299 - "{number}"')
         assert len(told) == 100

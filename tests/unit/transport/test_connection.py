@@ -10,13 +10,13 @@ import pytest
 from tests.scripted import scripted
 from tests.unit.transport.calls import BLOCK, PATIENCE_S
 
-from brolga.transport.addresses import Sightings
-from brolga.transport.connection import Backend, Watched, _Block
-from brolga.transport.outgoing import Outgoing, under_way
+from brolga.transport.addresses import ReachedHosts
+from brolga.transport.connection import EarlyResponseStream, NetworkBackend, _WriteBuffer
+from brolga.transport.outgoing import RequestState, request_scope
 
 
 class _Inner(httpcore.NetworkStream):
-    """The library's side of a connection, as far as `Watched` needs it."""
+    """The library's side of a connection, as far as `EarlyResponseStream` needs it."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -33,23 +33,23 @@ class TestWatched:
         """Whatever poll has said, a send may find the socket full, or the other side gone."""
         here, there = socket.socketpair()
         with here, there:
-            watched, block = Watched(_Inner(here)), _Block(BLOCK * 16)
-            while not block.taken or block.taken[-1]:
-                watched._send(block.left, block)
-            assert block.is_known
+            watched, block = EarlyResponseStream(_Inner(here)), _WriteBuffer(BLOCK * 16)
+            while not block.sent_counts or block.sent_counts[-1]:
+                watched._send(block.remaining, block)
+            assert block.is_count_known
             there.close()
             with pytest.raises(httpcore.WriteError):
-                watched._send(block.left, block)
+                watched._send(block.remaining, block)
 
     def test_a_connection_that_fails_while_it_sends_stopped(self) -> None:
         """What is broken is never used again."""
         here, there = socket.socketpair()
         with here, there:
-            watched = Watched(_Inner(here))
+            watched = EarlyResponseStream(_Inner(here))
             there.close()
             with pytest.raises(httpcore.WriteError):
                 watched.write(BLOCK, PATIENCE_S)
-            assert watched.stopped
+            assert watched.aborted
             assert watched.get_extra_info("is_readable") is True
 
     def test_a_send_that_found_no_room_is_tried_again(
@@ -59,14 +59,14 @@ class TestWatched:
         counts = iter([0, 3, 0, 2])
         sent: list[bytes] = []
 
-        def send(_watched: Watched, left: memoryview, block: _Block) -> None:
-            block.taken.append(next(counts))
-            sent.append(bytes(left[: block.taken[-1]]))
+        def send(_watched: EarlyResponseStream, left: memoryview, block: _WriteBuffer) -> None:
+            block.sent_counts.append(next(counts))
+            sent.append(bytes(left[: block.sent_counts[-1]]))
 
-        monkeypatch.setattr(Watched, "_send", send)
+        monkeypatch.setattr(EarlyResponseStream, "_send", send)
         here, there = socket.socketpair()
         with here, there:
-            Watched(_Inner(here)).write(b"hello", PATIENCE_S)
+            EarlyResponseStream(_Inner(here)).write(b"hello", PATIENCE_S)
         assert b"".join(sent) == b"hello"
 
     def test_an_interim_answer_to_a_full_socket_is_waited_out(
@@ -74,27 +74,27 @@ class TestWatched:
     ) -> None:
         """What comes while nothing can be sent is looked at, and need not be the end."""
         events = iter([0, select.POLLIN, 0, select.POLLOUT])
-        monkeypatch.setattr(Watched, "_wait", lambda *_: next(events))
+        monkeypatch.setattr(EarlyResponseStream, "_wait", lambda *_: next(events))
         here, there = socket.socketpair()
         with here, there:
-            Watched(_Inner(here)).write(b"hello", PATIENCE_S)
+            EarlyResponseStream(_Inner(here)).write(b"hello", PATIENCE_S)
             assert there.recv(9) == b"hello"
 
     def test_an_interrupt_that_loses_count_is_raised_at_once(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Nothing may be sent twice: where TLS cannot say what it took, the block has no end."""
-        outgoing = Outgoing([BLOCK])
-        next(iter(outgoing.blocks))
+        outgoing = RequestState([BLOCK])
+        next(iter(outgoing.body))
 
-        def send(_watched: Watched, _left: memoryview, block: _Block) -> None:
-            block.tries += 1
+        def send(_watched: EarlyResponseStream, _left: memoryview, block: _WriteBuffer) -> None:
+            block.attempts += 1
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(Watched, "_send", send)
+        monkeypatch.setattr(EarlyResponseStream, "_send", send)
         here, there = socket.socketpair()
-        with here, there, under_way(outgoing), pytest.raises(KeyboardInterrupt):
-            Watched(_Inner(here)).write(BLOCK, PATIENCE_S)
+        with here, there, request_scope(outgoing), pytest.raises(KeyboardInterrupt):
+            EarlyResponseStream(_Inner(here)).write(BLOCK, PATIENCE_S)
         assert outgoing.error is None
 
     def test_what_broke_while_it_sent_is_told_to_who_reads(self) -> None:
@@ -108,7 +108,7 @@ class TestWatched:
 
         with there, Broken(fileno=here.detach()) as connection:
             there.send(b"x")
-            watched = Watched(_Inner(connection))
+            watched = EarlyResponseStream(_Inner(connection))
             with pytest.raises(httpcore.WriteError):
                 watched.write(BLOCK, PATIENCE_S)
             with pytest.raises(httpcore.ReadError) as caught:
@@ -143,7 +143,7 @@ class TestBackend:
         """An answer may take a quarter of an hour: the kernel asks meanwhile whether it lives."""
         with scripted(lambda peer: None) as address:
             host, _, port = address.partition(":")
-            stream = Backend().connect_tcp(host, int(port), PATIENCE_S)
+            stream = NetworkBackend().connect_tcp(host, int(port), PATIENCE_S)
             connection = stream.get_extra_info("socket")
             assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
@@ -155,7 +155,7 @@ class TestBackend:
 
     def test_a_peer_that_hangs_up_at_once_has_no_address(self) -> None:
         """Where a connection leads cannot be told: it is none, and closed."""
-        backend = Backend(Sightings())
+        backend = NetworkBackend(ReachedHosts())
         backend._inner = ended = _Ended()  # type: ignore[assignment]
         with pytest.raises(httpcore.ConnectError):
             backend.connect_tcp("registry.example", 443)

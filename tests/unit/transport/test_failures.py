@@ -91,11 +91,11 @@ class TestCut:
         with scripted(script) as address:
             with failing("cut") as caught:
                 client.run(one(Request("GET", f"http://{address}/other")))
-            assert caught[0].fresh
+            assert caught[0].is_new_connection
             client.run(one(Request("GET", f"http://{address}/first")))
             with failing("cut") as caught:
                 client.run(one(Request("GET", f"http://{address}/second")))
-            assert not caught[0].fresh
+            assert not caught[0].is_new_connection
 
     def test_a_transport_that_was_closed_meanwhile_is_a_cut(self) -> None:
         """Closing a client ends what its other threads send, with an error that says so."""
@@ -195,7 +195,7 @@ class TestFailure:
         self, client: Transport, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """`HURRY` asks for one short try: nobody waits for it."""
-        monkeypatch.setattr(outgoing_module, "HURRY_S", 0.1)
+        monkeypatch.setattr(outgoing_module, "CLEANUP_TIMEOUT_S", 0.1)
 
         def script(peer: Peer) -> None:
             peer.head()

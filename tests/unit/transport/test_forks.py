@@ -56,7 +56,7 @@ def test_a_child_uses_no_connection_of_its_parent(client: Transport) -> None:
 def test_a_child_does_not_inherit_a_lock_that_is_held(client: Transport) -> None:
     """The thread that held it is not there to release it."""
     held, may_end = threading.Event(), threading.Event()
-    locks = [client._pools, client._pools._sightings, client._pools._trust, client._warnings]
+    locks = [client._pools, client._pools._hosts, client._pools._tls, client._warnings]
 
     def hold() -> None:
         for item in locks:

@@ -17,8 +17,8 @@ from brolga.errors import SourceError
 from brolga.protocol import BodyError, Flow, Request, Response, Timeout
 from brolga.transport import Transport
 from brolga.transport import outgoing as outgoing_module
-from brolga.transport.connection import Watched
-from brolga.transport.outgoing import Outgoing
+from brolga.transport.connection import EarlyResponseStream
+from brolga.transport.outgoing import RequestState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -50,7 +50,7 @@ def watched(url: str, body: bytes | Iterable[bytes], caught: list[BaseException]
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the limit of an answer that nobody waits for: it does not come here."""
-    monkeypatch.setattr(outgoing_module, "HURRY_S", 0.1)
+    monkeypatch.setattr(outgoing_module, "CLEANUP_TIMEOUT_S", 0.1)
 
 
 class TestBodyFailed:
@@ -240,10 +240,10 @@ class TestBodyFailed:
 
     def test_a_body_that_was_dropped_did_not_fail(self) -> None:
         """Whoever drops it has an error of their own."""
-        outgoing = Outgoing([b"a", b"b"])
-        blocks = iter(outgoing.blocks)
+        outgoing = RequestState([b"a", b"b"])
+        blocks = iter(outgoing.body)
         next(blocks)
-        del blocks, outgoing.blocks
+        del blocks, outgoing.body
         assert outgoing.error is None
         assert not outgoing.ended
 
@@ -266,9 +266,9 @@ class TestBodyFailed:
         headers: list[tuple[str, str]],
     ) -> None:
         """RFC 9112, section 6.2: a Content-Length where the size is known before the content."""
-        outgoing = Outgoing(body, "PUT", size)
+        outgoing = RequestState(body, "PUT", size)
         assert outgoing.headers == headers
-        assert b"".join(outgoing.blocks) == b"".join(
+        assert b"".join(outgoing.body) == b"".join(
             [body] if isinstance(body, bytes) else body or ()
         )
         assert outgoing.sent == sum(map(len, [body] if isinstance(body, bytes) else body or ()))
@@ -426,12 +426,12 @@ class TestInterrupt:
         self, method: str, body: bytes | tuple[bytes] | list[bytes] | None
     ) -> None:
         """A head has no clean end in its middle, and before it nothing was changed."""
-        before = Outgoing(body, method)
-        assert not before.hold(KeyboardInterrupt())
-        outgoing = Outgoing(body, method)
-        list(outgoing.blocks)
-        assert outgoing.hold(KeyboardInterrupt())
-        assert not outgoing.hold(KeyboardInterrupt())
+        before = RequestState(body, method)
+        assert not before.defer_interrupt(KeyboardInterrupt())
+        outgoing = RequestState(body, method)
+        list(outgoing.body)
+        assert outgoing.defer_interrupt(KeyboardInterrupt())
+        assert not outgoing.defer_interrupt(KeyboardInterrupt())
 
     @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
     @pytest.mark.parametrize("body", [None, b"bytes", [b"a"]])
@@ -439,18 +439,18 @@ class TestInterrupt:
         self, method: str, body: bytes | list[bytes] | None
     ) -> None:
         """A PATCH and a POST are not idempotent: their answer only tells what they did."""
-        outgoing = Outgoing(body, method)
-        list(outgoing.blocks)
-        assert not outgoing.hold(KeyboardInterrupt())
+        outgoing = RequestState(body, method)
+        list(outgoing.body)
+        assert not outgoing.defer_interrupt(KeyboardInterrupt())
 
     def test_the_next_block_is_not_asked_for(self) -> None:
         """An interrupt that was kept back ends the body, and there is one of them."""
-        outgoing = Outgoing([b"a", b"b"], "PATCH")
-        blocks = iter(outgoing.blocks)
+        outgoing = RequestState([b"a", b"b"], "PATCH")
+        blocks = iter(outgoing.body)
         next(blocks)
         first = KeyboardInterrupt()
-        assert outgoing.hold(first)
-        assert not outgoing.hold(KeyboardInterrupt())
+        assert outgoing.defer_interrupt(first)
+        assert not outgoing.defer_interrupt(KeyboardInterrupt())
         assert list(blocks) == []
         assert (outgoing.error, outgoing.sent, outgoing.ended) == (first, 1, False)
 
@@ -460,18 +460,18 @@ class TestInterrupt:
 
         def source() -> Iterator[bytes]:
             yield b"a"
-            held.append(outgoing.hold(KeyboardInterrupt()))
+            held.append(outgoing.defer_interrupt(KeyboardInterrupt()))
             yield b"b"
 
-        outgoing = Outgoing(source(), "PATCH")
-        list(outgoing.blocks)
+        outgoing = RequestState(source(), "PATCH")
+        list(outgoing.body)
         assert held == [False]
 
     def test_the_rest_of_a_block_has_no_more_time_than_the_answer(
         self, client: Transport, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A reader that takes a little now and then would keep a large chunk going for hours."""
-        monkeypatch.setattr(outgoing_module, "HURRY_S", 0.0)
+        monkeypatch.setattr(outgoing_module, "CLEANUP_TIMEOUT_S", 0.0)
 
         def script(peer: Peer) -> None:
             peer.head()
@@ -508,13 +508,13 @@ class Signalled:
 def signals(monkeypatch: pytest.MonkeyPatch) -> list[signal.Signals]:
     """Make a list of signals that come, the last one first, while an answer is waited for."""
     coming: list[signal.Signals] = []
-    made = Watched.__init__
+    made = EarlyResponseStream.__init__
 
-    def signalled(self: Watched, inner: httpcore.NetworkStream) -> None:
+    def signalled(self: EarlyResponseStream, inner: httpcore.NetworkStream) -> None:
         made(self, inner)
         self._socket = Signalled(self._socket, coming)  # type: ignore[assignment] # a double
 
-    monkeypatch.setattr(Watched, "__init__", signalled)
+    monkeypatch.setattr(EarlyResponseStream, "__init__", signalled)
     return coming
 
 

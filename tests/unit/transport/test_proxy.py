@@ -16,7 +16,7 @@ from tests.unit.transport.calls import BLOCK, PATIENCE_S, failing, one, patch, w
 
 from brolga.protocol import Request
 from brolga.transport import Transport
-from brolga.transport.proxy import Proxies, Proxy, from_environment
+from brolga.transport.proxy import Proxies, Proxy, read_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ HERE = "http://proxy.example:3128"
 
 def chosen(environ: dict[str, str], scheme: str, host: str, port: int | None = None) -> str:
     """Return the proxy that an environment says, or nothing."""
-    proxy = from_environment(environ).choose(scheme, host, port)
+    proxy = read_environment(environ).choose(scheme, host, port)
     return str(proxy) if proxy else ""
 
 
@@ -112,7 +112,7 @@ class TestEnvironment:
 
     def test_user_and_password_are_decoded_and_never_shown(self) -> None:
         """Userinfo is percent-encoded (RFC 3986, section 3.2.1)."""
-        proxies = from_environment({"HTTPS_PROXY": "http://us%40er:p%C3%A4ss@proxy.example"})
+        proxies = read_environment({"HTTPS_PROXY": "http://us%40er:p%C3%A4ss@proxy.example"})
         proxy = proxies.choose("https", "registry.example", None)
         assert proxy == Proxy("http", "proxy.example", 80, (b"us@er", "päss".encode()))
         assert "us" not in f"{proxy}{proxy!r}{proxies}"

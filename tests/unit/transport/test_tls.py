@@ -13,7 +13,7 @@ from tests.unit.transport.calls import BLOCK, PATIENCE_S, failing, one, patch
 from brolga.errors import TransportError
 from brolga.protocol import Request
 from brolga.transport import Transport
-from brolga.transport.tls import CERTS_DIRS, Trust
+from brolga.transport.tls import CERTS_DIRS, TLSConfig
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -347,14 +347,14 @@ class TestDirectories:
         """A registry's words are in a path only where they are a plain name."""
         (tmp_path / "certs.d" / "a").mkdir(parents=True)
         (tmp_path / "client.cert").touch()
-        trust = Trust(
+        trust = TLSConfig(
             insecure=False,
             ca_cert=None,
             client_cert=None,
             client_key=None,
             certs_dirs=["~nobody-of-that-name/certs.d", tmp_path / "certs.d"],
         )
-        assert trust.context(host, is_named=True) is trust.context("x", is_named=False)
+        assert trust.context(host, is_redirect=True) is trust.context("x", is_redirect=False)
 
     def test_they_are_where_docker_and_podman_have_them(self) -> None:
         """docker, "Verify repository client with certificates"; containers-certs.d(5)."""

@@ -16,8 +16,8 @@ from brolga.errors import TransportError
 from brolga.protocol import Request, Timeout
 from brolga.stream.worker import Stop, stop_scope
 from brolga.transport import Transport
-from brolga.transport.outgoing import Outgoing
-from brolga.transport.pace import LOWEST_RATE, Pace
+from brolga.transport.outgoing import RequestState
+from brolga.transport.pace import MIN_RATE, RateMonitor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,19 +67,19 @@ def test_a_streamed_answer_below_the_lowest_rate_fails() -> None:
     ("waits", "slow"),
     [
         ([(1.0, 10), (1.0, 10)], True),
-        ([(1.0, 10), (1.0, 2 * LOWEST_RATE)], False),
+        ([(1.0, 10), (1.0, 2 * MIN_RATE)], False),
         ([(0.5, 0), (0.5, 0), (0.5, 0)], False),
-        ([(2.0, 2 * LOWEST_RATE), (2.0, 0)], True),
+        ([(2.0, 2 * MIN_RATE), (2.0, 0)], True),
     ],
 )
 def test_the_lowest_rate_is_of_the_time_that_was_waited(
     waits: list[tuple[float, int]], slow: bool
 ) -> None:
     """It is judged each time that a timeout's worth of waiting is over."""
-    pace = Pace()
+    pace = RateMonitor()
     results = [pace.is_too_slow(*wait, 2.0) for wait in waits]
     assert any(results) is slow
-    assert not Pace().is_too_slow(1e6, 0, None)
+    assert not RateMonitor().is_too_slow(1e6, 0, None)
 
 
 def stopped(stop: Stop, request: Request) -> list[BaseException]:
@@ -162,12 +162,12 @@ def test_closing_the_transport_wakes_a_thread_that_waits() -> None:
 
 def test_a_request_that_ended_keeps_nothing_of_its_body() -> None:
     """A stream that is cut often must not keep each failed request until a cycle is collected."""
-    outgoing = Outgoing(bytes(1) for _ in range(2))
-    next(outgoing.blocks)
+    outgoing = RequestState(bytes(1) for _ in range(2))
+    next(outgoing.body)
     gone = weakref.ref(outgoing)
     gc.disable()
     try:
-        outgoing.end()
+        outgoing.close()
         del outgoing
         assert gone() is None
     finally:
