@@ -1,11 +1,4 @@
-"""Blobs: what a store takes and gives, as protocols, and how a stream of blocks is read.
-
-Knows what may be asked of a blob and of its bytes. Must not know how bytes are made, compressed or
-kept: who moves blobs needs none of that.
-
-Strategy: protocols, so that a blob may be a stream, a file or bytes at hand; and one class that
-reads blocks as a file is read, for all that have blocks.
-"""
+"""Protocols of blobs and of the streams of their bytes, and `BlockReader`, their common base."""
 
 from __future__ import annotations
 
@@ -38,23 +31,20 @@ Block: TypeAlias = bytes | memoryview
 
 
 class BlockSource(Protocol):
-    """Blocks of one size, the last one shorter; none of them changes after it was given."""
+    """Blocks of one size, the last one shorter. A block never changes once it was returned."""
 
     def next_block(self, timeout_s: float) -> memoryview | None:
-        """Return the next block; empty at the end; None where none came in `timeout_s` seconds.
+        """Return the next block, empty at the end, None if none came in `timeout_s` seconds.
 
-        Raises SourceError where the source fails.
+        Raises SourceError if the source fails.
         """
 
     def close(self) -> None:
-        """Stop reading, at once, and free what was opened here. Idempotent."""
+        """Stop reading at once, and close what was opened here. Idempotent."""
 
 
 class BlobStream(Protocol):
-    """A blob's bytes, being read: by iteration or as a file.
-
-    A context manager, closed at the end of its block.
-    """
+    """The bytes of an open blob, read by iteration or as a file. A context manager."""
 
     def __enter__(self) -> Self:
         """Return the stream itself."""
@@ -75,30 +65,33 @@ class BlobStream(Protocol):
         """Return `size` bytes, fewer at the end only; all that is left if `size` is negative."""
 
     def blocks(self) -> Iterator[Block]:
-        """Yield the bytes; an empty block says that nothing came for a while."""
+        """Yield the bytes, and an empty block, a heartbeat, if nothing came for a while.
+
+        An upload needs heartbeats to notice an early response. Others iterate the stream itself.
+        """
 
 
 class Blob(Protocol):
-    """What a client pushes: bytes to read, and what is known of them once they were read."""
+    """Bytes to push, and their descriptor once it is known."""
 
     @property
     def descriptor(self) -> Descriptor:
-        """Media type, digest and size. Raises NotComputed too early."""
+        """Media type, digest and size. Raises NotComputed before the end of a stream."""
 
     def open(self) -> BlobStream:
         """Open the bytes for reading."""
 
 
 def runs_user_code(blob: Blob) -> bool:
-    """Return whether reading a blob calls the user's Python code, as its attribute says.
+    """Return whether reading a blob calls the user's Python code: its attribute of this name.
 
-    A blob without the attribute is a class of the user's: it does.
+    A blob without the attribute is an instance of a user's class, so it does.
     """
     return getattr(blob, "runs_user_code", True)
 
 
 class Layer(Blob, Protocol):
-    """A blob that is a layer: it has uncompressed bytes as well."""
+    """A blob that is a layer, with a digest of its uncompressed bytes."""
 
     @property
     def media_type(self) -> str:
@@ -106,11 +99,11 @@ class Layer(Blob, Protocol):
 
     @property
     def diff_id(self) -> Digest:
-        """The digest of the uncompressed bytes. Raises NotComputed too early."""
+        """The digest of the uncompressed bytes. Raises NotComputed before the end of a stream."""
 
 
 class LayerState(Enum):
-    """Where a stream stands. It goes forward only, and a failed one stays failed."""
+    """The state of a stream. It goes forward only, and a failed stream stays failed."""
 
     FRESH = "fresh"
     OPEN = "open"
@@ -120,7 +113,7 @@ class LayerState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Bytes so far: `read` uncompressed ones from the source, `written` compressed ones."""
+    """Bytes so far: `read` from the source (uncompressed), `written` (compressed)."""
 
     read: int
     written: int
@@ -128,20 +121,20 @@ class Progress:
 
 @runtime_checkable
 class Rereadable(Protocol):
-    """A stream whose bytes can perhaps be given once more, from its source."""
+    """A stream that may be able to read its source again."""
 
     @property
     def is_reopenable(self) -> bool:
-        """Whether the source can be opened once more."""
+        """Whether the source can be opened again."""
 
     def reread(self) -> Iterator[Block]:
-        """Yield again the bytes that were given so far, and perhaps some more."""
+        """Yield the bytes so far again, and perhaps some more."""
 
 
 class BlockReader(ABC):
-    """Blocks, read by iteration or as a file is read: what streams of blobs have in common.
+    """Base of streams of blocks, read by iteration or as a file.
 
-    A class of this kind gives `_next`, which returns what is in `_rest` first, and `close`.
+    A subclass defines `close` and `_next`, which returns the rest of a block (`_take_rest`) first.
     """
 
     _rest = memoryview(b"")
@@ -164,19 +157,19 @@ class BlockReader(ABC):
         return filter(len, self.blocks())
 
     def blocks(self) -> Iterator[Block]:
-        """Yield the bytes; an empty block says that nothing came for a while."""
+        """Yield the bytes, and an empty block if nothing came for a while."""
         while (block := self._next()) is not None:
             yield block
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return `size` bytes, fewer at the end only; all that is left where `size` is negative."""
+        """Return `size` bytes, fewer at the end only; all that is left if `size` is negative."""
         if size < 0:
             return b"".join(self)
         buffer = bytearray(size)
         return bytes(memoryview(buffer)[: self.readinto(buffer)])
 
     def readinto(self, buffer: bytearray | memoryview, /) -> int:
-        """Fill `buffer`; return how many bytes came, fewer than it holds at the end only."""
+        """Fill `buffer`; return the number of bytes, smaller than its size at the end only."""
         view = memoryview(buffer).cast("B")
         filled = 0
         while filled < len(view):
@@ -191,13 +184,13 @@ class BlockReader(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Read no more."""
+        """Stop reading, and free resources."""
 
     @abstractmethod
     def _next(self) -> Block | None:
-        """Return what is left of a block, or the next one; None at the end."""
+        """Return the rest of a block, or the next block; None at the end."""
 
     def _take_rest(self) -> Block | None:
-        """Return what is left of a block, None if that is nothing."""
+        """Return the rest of a block, or None if it is empty."""
         rest, self._rest = self._rest, memoryview(b"")
         return rest or None

@@ -19,7 +19,7 @@ from brolga.errors import SourceError
 from brolga.spec.blob import LayerState
 from brolga.stream import command as command_module
 from brolga.stream.child_process import ExitStatusUnknown
-from brolga.stream.command import Command, _has_terminal, _Process, _Running
+from brolga.stream.command import Command, _has_terminal, _Process, _RunningCommand
 from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def test_closing_ends_it_with_what_it_started() -> None:
 def test_closing_before_the_first_block_ends_it() -> None:
     """And waits until it has."""
     source = shell("sleep 1000").open_blocks(MIB)
-    assert isinstance(source, _Running)
+    assert isinstance(source, _RunningCommand)
     source.close()
     assert source._process.ended.get(timeout=PATIENCE_S) == -signal.SIGTERM
 
@@ -190,7 +190,7 @@ def test_who_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert command_module.TERMINATE_TIMEOUT_S == 5
     monkeypatch.setattr(command_module, "TERMINATE_TIMEOUT_S", 0.01)
     source = opened("trap '' TERM; echo; while :; do sleep 1000; done")
-    assert isinstance(source, _Running)
+    assert isinstance(source, _RunningCommand)
     source.close()
     assert source._process.ended.get(timeout=PATIENCE_S) == -signal.SIGKILL
 
@@ -202,7 +202,7 @@ def test_an_interrupt_of_the_wait_kills_it(monkeypatch: pytest.MonkeyPatch) -> N
         raise KeyboardInterrupt
 
     source = opened("trap '' TERM; echo; while :; do sleep 1000; done")
-    assert isinstance(source, _Running)
+    assert isinstance(source, _RunningCommand)
     with monkeypatch.context() as patch:
         patch.setattr(source._worker, "join", interrupted)
         with pytest.raises(KeyboardInterrupt):
@@ -237,7 +237,7 @@ def test_an_interrupt_while_it_starts_leaves_nothing_behind(
 def test_one_that_has_gone_already_is_sent_nothing() -> None:
     """Its number may be another's by now."""
     source = Command(["true"]).open_blocks(MIB)
-    assert isinstance(source, _Running)
+    assert isinstance(source, _RunningCommand)
     assert source.next_block(PATIENCE_S) == memoryview(b"")
     source.close()
     source._process.send_signal(signal.SIGKILL)
@@ -301,7 +301,7 @@ def test_a_command_that_is_stopped_while_sigchld_is_ignored() -> None:
         source.close()
     finally:
         signal.signal(signal.SIGCHLD, before)
-    assert isinstance(source, _Running)
+    assert isinstance(source, _RunningCommand)
     assert isinstance(source._process.ended.get(timeout=PATIENCE_S), ExitStatusUnknown)
 
 

@@ -59,8 +59,8 @@ class Run:
 
 # Each line of Python that the reading thread runs, once at its first and once at its last time.
 _EACH_LINE = """
-FILES = ("pipeline.py", "sources.py", "layer.py", "threading.py", "queue.py", "contextlib.py",
-         "_weakrefset.py", "_base.py", "thread.py")
+FILES = ("pipeline.py", "sources.py", "iterables.py", "layer.py", "threading.py", "queue.py",
+         "contextlib.py", "_weakrefset.py", "_base.py", "thread.py")
 seen, target = {}, None
 
 def trace(frame, event, argument):

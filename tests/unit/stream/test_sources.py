@@ -416,7 +416,7 @@ def test_no_more_is_read_ahead_than_promised(pipe: Pipe) -> None:
     assert source.next_block(10)
     while source._reader.blocks.qsize() < READ_AHEAD:  # type: ignore[attr-defined]
         pass
-    assert source._reader.room.empty()  # type: ignore[attr-defined]
+    assert source._reader.free_slots.empty()  # type: ignore[attr-defined]
     source.close()
 
 
