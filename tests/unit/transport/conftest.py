@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.unit.transport.calls import PATIENCE_S
+from tests.unit.transport.flows import PATIENCE_S
 
 from brolga.transport import Transport
 

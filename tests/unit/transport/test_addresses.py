@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.scripted import Peer, scripted
-from tests.unit.transport.calls import one
+from tests.unit.transport.flows import perform
 
 from brolga.errors import ProtocolViolation
 from brolga.protocol import Request
@@ -91,7 +91,7 @@ class TestNamed:
         ):
             port = address.rpartition(":")[2]
             url = f"{scheme}://{host}:{port}/"
-            client.run(one(Request("GET", url, redirected_from="registry.example")))
+            client.run(perform(Request("GET", url, redirected_from="registry.example")))
         assert str(caught.value) == (
             f"the registry at registry.example sent GET to {host}:{port}, which leads to "
             "127.0.0.1, inside a private network; if that is right, name the registry by its "
@@ -103,17 +103,19 @@ class TestNamed:
         """Who was really reached inside can name what is inside; threads and names may differ."""
         with scripted(friendly) as address, client:
             port = address.rpartition(":")[2]
-            assert client.run(one(Request("GET", f"http://LOCALHOST:{port}/"))).status == 200
+            assert client.run(perform(Request("GET", f"http://LOCALHOST:{port}/"))).status == 200
             request = Request("GET", f"http://{address}/", redirected_from="localhost")
-            assert client.run(one(request)).status == 200
+            assert client.run(perform(request)).status == 200
 
     def test_a_connection_that_the_user_asked_for_is_not_lent(self, client: Transport) -> None:
         """The user may call what is inside; a registry outside may not by the same connection."""
         with scripted(friendly) as address, client:
-            assert client.run(one(Request("GET", f"http://{address}/"))).status == 200
+            assert client.run(perform(Request("GET", f"http://{address}/"))).status == 200
             with pytest.raises(ProtocolViolation):
                 client.run(
-                    one(Request("GET", f"http://{address}/", redirected_from="registry.example"))
+                    perform(
+                        Request("GET", f"http://{address}/", redirected_from="registry.example")
+                    )
                 )
 
     def test_the_metadata_of_a_cloud_is_refused_to_a_registry_inside(
@@ -125,11 +127,11 @@ class TestNamed:
 
         with scripted(friendly) as address, client:
             port = address.rpartition(":")[2]
-            assert client.run(one(Request("GET", f"http://localhost:{port}/"))).status == 200
+            assert client.run(perform(Request("GET", f"http://localhost:{port}/"))).status == 200
             zones["127.0.0.1"] = Zone.LINK_LOCAL
             named = Request("GET", f"http://{address}/", redirected_from="localhost")
             with pytest.raises(ProtocolViolation):
-                client.run(one(named))
+                client.run(perform(named))
 
     def test_a_name_that_was_outside_leads_nobody_inside_by_another_port(
         self, client: Transport, monkeypatch: pytest.MonkeyPatch
@@ -139,7 +141,7 @@ class TestNamed:
         monkeypatch.setattr(connection_module, "zone_of", zones.__getitem__)
         with scripted(friendly) as address, scripted(silent) as inside, client:
             own, other = (f"http://localhost:{a.rpartition(':')[2]}/" for a in (address, inside))
-            assert client.run(one(Request("GET", own))).status == 200
+            assert client.run(perform(Request("GET", own))).status == 200
             zones["127.0.0.1"] = Zone.PRIVATE
             with pytest.raises(ProtocolViolation, match="inside a private network"):
-                client.run(one(Request("GET", other, redirected_from="localhost")))
+                client.run(perform(Request("GET", other, redirected_from="localhost")))

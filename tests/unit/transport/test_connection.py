@@ -8,11 +8,11 @@ import socket
 import httpcore2 as httpcore
 import pytest
 from tests.scripted import scripted
-from tests.unit.transport.calls import BLOCK, PATIENCE_S
+from tests.unit.transport.flows import BLOCK, PATIENCE_S
 
 from brolga.transport.addresses import ReachedHosts
 from brolga.transport.connection import EarlyResponseStream, NetworkBackend, _WriteBuffer
-from brolga.transport.outgoing import RequestState, request_scope
+from brolga.transport.request_state import RequestState, request_scope
 
 
 class _Inner(httpcore.NetworkStream):

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 from tests.scripted import Peer, scripted
-from tests.unit.transport.calls import BLOCK, one, patch
+from tests.unit.transport.flows import BLOCK, patch, perform
 
 from brolga.protocol import Request
 from brolga.transport import Transport
@@ -81,7 +81,7 @@ class TestRequest:
             peer.answer(201)
 
         with scripted(script) as address:
-            response = client.run(one(Request("PUT", f"http://{address}/", body=body)))
+            response = client.run(perform(Request("PUT", f"http://{address}/", body=body)))
         assert (response.status, response.sent, response.complete) == (201, len(body), True)
 
     def test_a_call_without_body_has_neither_length_nor_encoding(self, client: Transport) -> None:
@@ -96,7 +96,7 @@ class TestRequest:
             peer.answer(200, b"{}")
 
         with scripted(script) as address:
-            response = client.run(one(Request("GET", f"http://{address}")))
+            response = client.run(perform(Request("GET", f"http://{address}")))
         assert (response.body, response.sent, response.complete) == (b"{}", 0, True)
 
     def test_the_path_and_query_of_a_location_go_out_byte_for_byte(self, client: Transport) -> None:
@@ -108,7 +108,7 @@ class TestRequest:
             peer.answer(204)
 
         with scripted(script) as address:
-            assert client.run(one(Request("DELETE", f"http://{address}{target}"))).status == 204
+            assert client.run(perform(Request("DELETE", f"http://{address}{target}"))).status == 204
 
     def test_a_large_block_reaches_a_slow_reader_whole(self, client: Transport) -> None:
         """A socket takes a part of a block at a time; the rest of it is sent after."""
@@ -137,7 +137,7 @@ class TestRequest:
             peer.answer(200)
 
         with scripted(script, host="::1") as address:
-            assert client.run(one(Request("GET", f"http://{address}/"))).status == 200
+            assert client.run(perform(Request("GET", f"http://{address}/"))).status == 200
         assert hosts == [address]
 
     def test_no_more_idle_connections_are_kept_than_asked_for(self) -> None:
@@ -151,7 +151,7 @@ class TestRequest:
 
         with scripted(script) as address, Transport(keepalive=0) as client:
             for _ in range(2):
-                client.run(one(Request("GET", f"http://{address}/")))
+                client.run(perform(Request("GET", f"http://{address}/")))
         assert len(connections) == 2
 
     def test_a_connection_is_used_again(self, client: Transport) -> None:
@@ -167,9 +167,9 @@ class TestRequest:
 
         with scripted(script) as address, client:
             url = f"http://{address}/"
-            client.run(one(Request("GET", url)))
+            client.run(perform(Request("GET", url)))
             client.run(patch(url, [b"a", b"b"]))
-            client.run(one(Request("PUT", url, body=b"")))
+            client.run(perform(Request("PUT", url, body=b"")))
         assert len(connections) == 1
 
 

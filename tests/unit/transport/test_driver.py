@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.scripted import Peer, refusing_port, scripted
-from tests.unit.transport.calls import PATIENCE_S, one, patch
+from tests.unit.transport.flows import PATIENCE_S, patch, perform
 
 from brolga.errors import TransportError
 from brolga.protocol import Flow, ReadFlow, Request, Timeout
@@ -236,7 +236,7 @@ class TestStream:
         transport = Transport(timeout_s=PATIENCE_S)
         transport.close_when_dropped()
         with scripted(script) as address:
-            transport.run(one(Request("GET", f"http://{address}/")))
+            transport.run(perform(Request("GET", f"http://{address}/")))
             del transport
             gc.collect()
             assert closed.wait(PATIENCE_S)
@@ -281,7 +281,7 @@ class TestTimes:
         with scripted(script) as address:
             for after_s in (0.0, 2.5):
                 with Transport(pause=pauses.append) as client:
-                    client.run(one(Request("GET", f"http://{address}/", delay_s=after_s)))
+                    client.run(perform(Request("GET", f"http://{address}/", delay_s=after_s)))
         assert heads == [("GET / HTTP/1.1", []), ("GET / HTTP/1.1", [2.5])]
 
     def test_an_interrupt_of_the_pause_is_thrown_in(self) -> None:
@@ -336,7 +336,7 @@ class TestLog:
             url = f"http://user:secret@{address}/v2/?_state=secret"
             client.run(patch(url, [b"secret", b"secret"]))
             response = client.run(
-                one(Request("GET", url, {"Authorization": "secret"}, stream_response=True))
+                perform(Request("GET", url, {"Authorization": "secret"}, stream_response=True))
             )
             assert list(response.body_stream or []) == [b"secret"]
         ours = [record for record in caplog.records if record.name == "brolga.transport"]
@@ -353,7 +353,7 @@ class TestLog:
         """The kind of error: its text is for whoever catches it."""
         url = f"http://127.0.0.1:{refusing_port()}/"
         with caplog.at_level("DEBUG", "brolga.transport"), pytest.raises(TransportError):
-            client.run(one(Request("GET", url)))
+            client.run(perform(Request("GET", url)))
         assert re.fullmatch(f"GET {url}: TransportError after [0-9]+ ms", caplog.messages[-1])
 
     def test_it_is_silent_by_default(
@@ -361,5 +361,5 @@ class TestLog:
     ) -> None:
         """A library prints nothing on its own."""
         with pytest.raises(TransportError):
-            client.run(one(Request("GET", f"http://127.0.0.1:{refusing_port()}/")))
+            client.run(perform(Request("GET", f"http://127.0.0.1:{refusing_port()}/")))
         assert capfd.readouterr() == ("", "")

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.scripted import Peer, scripted
-from tests.unit.transport.calls import PATIENCE_S, one
+from tests.unit.transport.flows import PATIENCE_S, perform
 
 from brolga.errors import TransportError
 from brolga.protocol import Request, Timeout
 from brolga.stream.worker import Stop, stop_scope
 from brolga.transport import Transport
-from brolga.transport.outgoing import RequestState
-from brolga.transport.pace import MIN_RATE, RateMonitor
+from brolga.transport.request_state import MIN_RATE, RateMonitor, RequestState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +47,7 @@ def test_the_head_of_an_answer_comes_within_the_timeout_or_fails(pieces: tuple[b
     """The timeout is of the whole head, interim answers included: each byte came in time."""
     with scripted(without_end(*pieces)) as address, Transport(timeout_s=0.2) as client:
         with pytest.raises(TransportError) as caught:
-            client.run(one(Request("GET", f"http://{address}/")))
+            client.run(perform(Request("GET", f"http://{address}/")))
         assert caught.value.reason == "timeout"
 
 
@@ -56,7 +55,7 @@ def test_a_streamed_answer_below_the_lowest_rate_fails() -> None:
     """A byte now and then comes in time each, and the blob never."""
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
     with scripted(without_end(head, b"x")) as address, Transport(timeout_s=0.2) as client:
-        response = client.run(one(Request("GET", f"http://{address}/", stream_response=True)))
+        response = client.run(perform(Request("GET", f"http://{address}/", stream_response=True)))
         assert response.body_stream is not None
         with pytest.raises(TransportError, match="less than 1024 bytes a second"):
             for _ in response.body_stream:
@@ -89,7 +88,7 @@ def stopped(stop: Stop, request: Request) -> list[BaseException]:
     def work() -> None:
         with stop_scope(stop), Transport(timeout_s=3600.0) as client:
             try:
-                client.run(one(request))
+                client.run(perform(request))
             except BaseException as error:  # noqa: BLE001 - the test looks at it
                 raised.append(error)
 
@@ -148,7 +147,7 @@ def test_closing_the_transport_wakes_a_thread_that_waits() -> None:
 
     def work(address: str) -> None:
         try:
-            client.run(one(Request("GET", f"http://{address}/")))
+            client.run(perform(Request("GET", f"http://{address}/")))
         except BaseException as error:  # noqa: BLE001 - the test looks at it
             raised.append(error)
 

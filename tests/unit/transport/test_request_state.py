@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 import httpcore2 as httpcore
 import pytest
 from tests.scripted import Peer, scripted
-from tests.unit.transport.calls import BLOCK, PATIENCE_S, one, patch, wait
+from tests.unit.transport.flows import BLOCK, PATIENCE_S, patch, perform, wait
 
 from brolga.errors import SourceError
 from brolga.protocol import BodyError, Flow, Request, Response, Timeout
-from brolga.transport import Transport
-from brolga.transport import outgoing as outgoing_module
+from brolga.transport import Transport, request_state
 from brolga.transport.connection import EarlyResponseStream
-from brolga.transport.outgoing import RequestState
+from brolga.transport.request_state import RequestState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -50,7 +49,7 @@ def watched(url: str, body: bytes | Iterable[bytes], caught: list[BaseException]
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the limit of an answer that nobody waits for: it does not come here."""
-    monkeypatch.setattr(outgoing_module, "CLEANUP_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(request_state, "CLEANUP_TIMEOUT_S", 0.1)
 
 
 class TestBodyFailed:
@@ -292,7 +291,7 @@ class TestBodyFailed:
             seen.append(peer.drain())
 
         with scripted(script) as address, pytest.raises(SourceError, match=words):
-            client.run(one(Request("PUT", f"http://{address}/", body=body, size=4)))
+            client.run(perform(Request("PUT", f"http://{address}/", body=body, size=4)))
         assert seen == [sent]
 
     def test_a_body_of_known_length_that_fails_ends_the_connection(self, client: Transport) -> None:
@@ -471,7 +470,7 @@ class TestInterrupt:
         self, client: Transport, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A reader that takes a little now and then would keep a large chunk going for hours."""
-        monkeypatch.setattr(outgoing_module, "CLEANUP_TIMEOUT_S", 0.0)
+        monkeypatch.setattr(request_state, "CLEANUP_TIMEOUT_S", 0.0)
 
         def script(peer: Peer) -> None:
             peer.head()
@@ -622,4 +621,4 @@ class TestInterruptBeforeTheAnswer:
             peer.drain()
 
         with scripted(script) as address, pytest.raises(KeyboardInterrupt):
-            client.run(one(Request("GET", f"http://{address}/")))
+            client.run(perform(Request("GET", f"http://{address}/")))

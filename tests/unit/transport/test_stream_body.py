@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.scripted import Peer, scripted
-from tests.unit.transport.calls import BLOCK, PATIENCE_S, failing, one, wait
+from tests.unit.transport.flows import BLOCK, PATIENCE_S, failing, perform, wait
 
 from brolga.protocol import Flow, Request, Response
 from brolga.transport import Transport
@@ -24,7 +24,7 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
 def get(address: str) -> Flow[Response]:
     """Ask for an answer in blocks."""
-    return one(Request("GET", f"http://{address}/", stream_response=True))
+    return perform(Request("GET", f"http://{address}/", stream_response=True))
 
 
 def blocks_of(response: Response) -> Generator[bytes, None, None]:
@@ -96,7 +96,7 @@ class TestStreamed:
 
         with scripted(script) as address:
             response = client.run(
-                one(Request("GET", f"http://{address}/", stream_response=streamed))
+                perform(Request("GET", f"http://{address}/", stream_response=streamed))
             )
             assert list(response.body_stream or []) == []
 

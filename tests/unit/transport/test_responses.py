@@ -1,4 +1,4 @@
-"""transport/failures.py: calls without an answer, and what is said of them."""
+"""transport/responses.py: responses, warnings, and requests without a response."""
 
 from __future__ import annotations
 
@@ -7,18 +7,126 @@ import os
 import socket
 import struct
 import threading
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.scripted import Peer, refusing_port, scripted
-from tests.unit.transport.calls import BLOCK, PATIENCE_S, Source, failing, one, patch, wait
+from tests.unit.transport.flows import BLOCK, PATIENCE_S, Source, failing, patch, perform, wait
 
 from brolga.protocol import Request, Timeout
-from brolga.transport import Transport
-from brolga.transport import outgoing as outgoing_module
+from brolga.transport import Transport, request_state, responses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+class TestAnswer:
+    """What a reply is made of."""
+
+    def test_duplicate_headers_are_joined_in_order(self, client: Transport) -> None:
+        """Field lines of one name are one list (RFC 9110, section 5.3)."""
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.answer(401, b"", "WWW-Authenticate: Basic", "www-authenticate: Bearer x=y")
+
+        with scripted(script) as address:
+            response = client.run(perform(Request("GET", f"http://{address}/")))
+        assert response.headers["www-authenticate"] == "Basic, Bearer x=y"
+
+    def test_the_body_is_capped_and_the_rest_not_read(self, client: Transport) -> None:
+        """No memory is taken by a size that the other side claims."""
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.send(b"HTTP/1.1 500 Endless\r\n\r\n")
+            for _ in repeat(None):
+                peer.send(BLOCK)
+
+        with scripted(script) as address:
+            response = client.run(perform(Request("GET", f"http://{address}/")))
+        assert len(response.body) == 4 << 20
+
+    def test_an_answer_that_drips_holds_nobody_up(self) -> None:
+        """Each piece may come in time, and the end never: what came counts."""
+        body = responses.read_body(repeat(b"x"), 0.001)
+        assert 0 < len(body) < 4 << 20
+
+    def test_the_head_of_an_answer_has_no_body(self, client: Transport) -> None:
+        """The Content-Length of a HEAD is the blob's (RFC 9110, section 9.3.2)."""
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 12345\r\n\r\n")
+
+        with scripted(script) as address:
+            response = client.run(perform(Request("HEAD", f"http://{address}/")))
+        assert (response.headers["content-length"], response.body) == ("12345", b"")
+
+
+class TestWarnings:
+    """`Warning: 299 - "text"` (distribution-spec, Warnings; RFC 7234, section 5.5)."""
+
+    @pytest.mark.parametrize(
+        ("header", "texts"),
+        [
+            ("", []),
+            ('299 - "go away"', ["go away"]),
+            ('299 - "one", 299 - "two", 299 registry.example "three"', ["one", "two", "three"]),
+            ('299 - "a, \\"b\\" and 299 - c"', ['a, "b" and 299 - c']),
+            ('299 - "text" "Tue, 24 Nov 2026 00:00:00 GMT"', ["text"]),
+            ('110 - "Response is Stale", 299 - "old"', ["old"]),
+            ('1299 - "no"', []),
+            ("299 - unquoted", []),
+            ('299 - "no end', []),
+            ('299 - "a\x1b[31mred\tb"', ["a [31mred b"]),
+            ('299 - "gr\u00c3\u00bc\u00c3\u009fe"', ["gr\u00fc\u00dfe"]),
+            (f'299 - "{"x" * 400}"', ["x" * 300 + "\u2026"]),
+            (f'299 - "{"x" * 9000}"', []),
+        ],
+    )
+    def test_the_texts_of_299_are_told(self, header: str, texts: list[str]) -> None:
+        """Each as one short printable line; other codes are for caches."""
+        told: list[tuple[str, str]] = []
+        responses.Warnings(lambda host, text: told.append((host, text))).report(
+            "registry.example", header
+        )
+        assert told == [("registry.example", text) for text in texts]
+
+    def test_each_text_of_a_host_is_told_once(self, client: Transport) -> None:
+        """A registry repeats it with each answer."""
+        told: list[tuple[str, str]] = []
+
+        def script(peer: Peer) -> None:
+            while peer.head():
+                peer.answer(200, b"", 'Warning: 299 - "a"', 'warning: 299 - "b"')
+
+        with (
+            scripted(script) as address,
+            Transport(on_warning=lambda host, text: told.append((host, text))) as warned,
+        ):
+            for _ in range(2):
+                warned.run(perform(Request("GET", f"http://{address}/")))
+        assert told == [(address, "a"), (address, "b")]
+
+    def test_nobody_need_listen(self, client: Transport) -> None:
+        """A warning is no error."""
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.answer(200, b"", 'Warning: 299 - "a"')
+
+        with scripted(script) as address:
+            assert client.run(perform(Request("GET", f"http://{address}/"))).status == 200
+
+    def test_there_is_an_end_of_them(self) -> None:
+        """No memory is filled, and no terminal, with what a registry makes up."""
+        told: list[str] = []
+        warnings = responses.Warnings(lambda _host, text: told.append(text))
+        for number in range(1000):
+            warnings.report("registry.example", f'299 - "{number}"')
+        assert len(told) == 100
 
 
 class TestCut:
@@ -49,7 +157,7 @@ class TestCut:
             peer.head()
 
         with scripted(script) as address, failing("cut", "no valid answer"):
-            client.run(one(Request("GET", f"http://{address}/")))
+            client.run(perform(Request("GET", f"http://{address}/")))
 
     def test_in_the_middle_of_the_answer(self, client: Transport) -> None:
         """Half an answer is none."""
@@ -59,7 +167,7 @@ class TestCut:
             peer.send(b"HTTP/1.1 500 Oops\r\nContent-Length: 10\r\n\r\nhalf")
 
         with scripted(script) as address, failing("cut", "no valid answer"):
-            client.run(one(Request("GET", f"http://{address}/")))
+            client.run(perform(Request("GET", f"http://{address}/")))
 
     @pytest.mark.parametrize(
         "greeting",
@@ -78,7 +186,7 @@ class TestCut:
             peer.drain()
 
         with scripted(script) as address, failing("cut", "no valid answer"):
-            client.run(one(Request("GET", f"http://{address}/")))
+            client.run(perform(Request("GET", f"http://{address}/")))
 
     def test_on_a_kept_connection_it_may_have_been_closed_before(self, client: Transport) -> None:
         """`fresh` is False where the connection was one of an earlier request."""
@@ -90,11 +198,11 @@ class TestCut:
 
         with scripted(script) as address:
             with failing("cut") as caught:
-                client.run(one(Request("GET", f"http://{address}/other")))
+                client.run(perform(Request("GET", f"http://{address}/other")))
             assert caught[0].is_new_connection
-            client.run(one(Request("GET", f"http://{address}/first")))
+            client.run(perform(Request("GET", f"http://{address}/first")))
             with failing("cut") as caught:
-                client.run(one(Request("GET", f"http://{address}/second")))
+                client.run(perform(Request("GET", f"http://{address}/second")))
             assert not caught[0].is_new_connection
 
     def test_a_transport_that_was_closed_meanwhile_is_a_cut(self) -> None:
@@ -121,7 +229,7 @@ class TestFailure:
         """Refused: `connect`, and nothing was sent."""
         url = f"http://127.0.0.1:{refusing_port()}/"
         with failing("connect", "refused") as caught:
-            client.run(one(Request("POST", url, body=b"body")))
+            client.run(perform(Request("POST", url, body=b"body")))
         assert caught[0].sent == 0
 
     @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM])
@@ -135,7 +243,7 @@ class TestFailure:
 
         monkeypatch.setattr(socket, "create_connection", fail)
         with pytest.raises(OSError, match=os.strerror(number)) as caught:
-            client.run(one(Request("GET", "http://127.0.0.1:1/")))
+            client.run(perform(Request("GET", "http://127.0.0.1:1/")))
         assert caught.value.errno == number
 
     @pytest.mark.parametrize(
@@ -153,13 +261,13 @@ class TestFailure:
     def test_a_url_that_leads_nowhere(self, client: Transport, url: str) -> None:
         """A Location is the registry's: whatever it says, the error is ours and has a reason."""
         with failing("connect"):
-            client.run(one(Request("GET", url)))
+            client.run(perform(Request("GET", url)))
 
     def test_a_header_that_http_forbids(self, client: Transport) -> None:
         """What would break out of its header is not sent."""
         connected: list[Peer] = []
         with scripted(connected.append) as address, failing("cut"):
-            client.run(one(Request("GET", f"http://{address}/", {"X": "a\r\nY: b"})))
+            client.run(perform(Request("GET", f"http://{address}/", {"X": "a\r\nY: b"})))
 
     def test_a_reader_that_stalls(self) -> None:
         """Each write is bounded by `timeout_s`."""
@@ -189,20 +297,20 @@ class TestFailure:
             Transport(timeout_s=0.2) as client,
             failing("timeout", "no answer in time"),
         ):
-            client.run(one(Request("GET", f"http://{address}/")))
+            client.run(perform(Request("GET", f"http://{address}/")))
 
     def test_a_call_in_a_hurry_does_not_wait_as_long(
         self, client: Transport, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """`HURRY` asks for one short try: nobody waits for it."""
-        monkeypatch.setattr(outgoing_module, "CLEANUP_TIMEOUT_S", 0.1)
+        monkeypatch.setattr(request_state, "CLEANUP_TIMEOUT_S", 0.1)
 
         def script(peer: Peer) -> None:
             peer.head()
             peer.drain()
 
         with scripted(script) as address, failing("timeout"):
-            client.run(one(Request("DELETE", f"http://{address}/", timeout=Timeout.SHORT)))
+            client.run(perform(Request("DELETE", f"http://{address}/", timeout=Timeout.SHORT)))
 
     @pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), float("inf"), 1e6])
     def test_a_timeout_is_a_time(self, timeout_s: float) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.scripted import Peer, scripted
-from tests.unit.transport.calls import BLOCK, PATIENCE_S, Source, one, patch, wait
+from tests.unit.transport.flows import BLOCK, PATIENCE_S, Source, patch, perform, wait
 
 from brolga.protocol import Request
 from brolga.transport import Transport
@@ -119,7 +119,7 @@ class TestEarlyAnswer:
             peer.drain()
 
         with scripted(script) as address:
-            response = client.run(one(Request("PUT", f"http://{address}/", body=body)))
+            response = client.run(perform(Request("PUT", f"http://{address}/", body=body)))
         assert (response.status, response.complete) == (413, False)
 
     def test_the_connection_of_an_early_answer_is_not_used_again(self, client: Transport) -> None:
@@ -137,7 +137,7 @@ class TestEarlyAnswer:
         with scripted(script) as address:
             url = f"http://{address}/"
             assert client.run(patch(url, Source())).status == 401
-            assert client.run(one(Request("DELETE", url))).status == 204
+            assert client.run(perform(Request("DELETE", url))).status == 204
         assert len(connections) == 2
 
 

@@ -19,7 +19,7 @@ BLOCK = bytes(range(256)) * 256  # 64 KiB
 PATIENCE_S = 30.0  # until a test that would hang for ever fails instead
 
 
-def one(request: Request) -> Flow[Response]:
+def perform(request: Request) -> Flow[Response]:
     """Make one call: the shortest flow."""
     return (yield request)
 
@@ -28,7 +28,9 @@ def patch(
     url: str, body: Iterable[bytes | memoryview], *, patience: Timeout = Timeout.DEFAULT
 ) -> Flow[Response]:
     """Stream a body."""
-    return one(Request("PATCH", url, {"Content-Type": "application/octet-stream"}, body, patience))
+    return perform(
+        Request("PATCH", url, {"Content-Type": "application/octet-stream"}, body, patience)
+    )
 
 
 @contextmanager
