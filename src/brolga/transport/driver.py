@@ -197,29 +197,23 @@ class Transport:
         url, route = self._find_route(request)
         state = RequestState(request.body, request.method, request.size)
         state.is_cleanup = request.timeout is Timeout.SHORT
-        what = f"{request.method} to {url.authority}"
-        what += f" by the proxy {route.proxy}" if route.proxy else ""
-
-        def translate(error: Exception) -> TransportError:
-            return responses.transport_error(
-                error, what, sent=state.sent, is_new_connection=state.is_new_connection
-            )
-
+        by_proxy = f" by the proxy {route.proxy}" if route.proxy else ""
+        state.description = f"{request.method} to {url.authority}{by_proxy}"
         try:
             with request_state.request_scope(state):
-                response = self._exchange(request, url, route, state, translate)
+                response = self._exchange(request, url, route, state)
         except (*responses.HTTP_ERRORS, request_state.IncompleteBody) as error:
             state.raise_body_error(None)
-            raise translate(error) from error
+            raise responses.transport_error(error, state) from error
         except INTERRUPTS as interrupt:
             if not isinstance(state.error, INTERRUPTS):
                 raise
             raise SecondInterrupt(interrupt) from None
         except AddressRefused as refused:
             raise ProtocolViolation(
-                f"the registry at {request.redirected_from} sent {what}, which leads to "
-                f"{refused.address}, inside a private network; if that is right, name the registry "
-                "by its address there"
+                f"the registry at {request.redirected_from} sent {state.description}, which "
+                f"leads to {refused.address}, inside a private network; if that is right, name "
+                "the registry by its address there"
             ) from None
         finally:
             state.close()
@@ -237,12 +231,7 @@ class Transport:
             raise TransportError(text, reason="connect") from error
 
     def _exchange(
-        self,
-        request: Request,
-        url: ParsedURL,
-        route: PooledRoute,
-        state: RequestState,
-        translate: Callable[[Exception], TransportError],
+        self, request: Request, url: ParsedURL, route: PooledRoute, state: RequestState
     ) -> Response:
         """Send a request through the library, and receive its response."""
         timeouts = self._timeouts(request.timeout)
@@ -266,7 +255,7 @@ class Transport:
         aborted = http_response.extensions["network_stream"].aborted
         body, blocks = b"", None
         if request.stream_response and status in _STREAMED_STATUSES and state.error is None:
-            blocks = responses.stream_body(http_response, translate, timeouts["read"])
+            blocks = responses.stream_body(http_response, state, timeouts["read"])
         else:
             with closing(http_response):
                 seconds = state.remaining(timeouts["read"])

@@ -13,7 +13,6 @@ import httpcore2 as httpcore
 from brolga.errors import TransportError, one_line
 from brolga.transport.forks import ForkSafeLock
 from brolga.transport.request_state import (
-    CURRENT_REQUEST,
     MIN_RATE,
     RateMonitor,
     RequestState,
@@ -21,7 +20,7 @@ from brolga.transport.request_state import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable
 
 __all__ = [
     "HTTP_ERRORS",
@@ -83,10 +82,8 @@ _ALERTS: Final = {
 }
 
 
-def transport_error(
-    error: Exception, what: str, *, sent: int, is_new_connection: bool
-) -> TransportError:
-    """Translate an error that the library raised while it did `what`."""
+def transport_error(error: Exception, state: RequestState) -> TransportError:
+    """Translate an error that the library raised during a request."""
     # The library keeps what it caught as its error's argument; the pool drops `__cause__`.
     cause = next((part for part in error.args if isinstance(part, Exception)), error)
     alert = cause.reason if isinstance(cause, ssl.SSLError) else None
@@ -97,8 +94,12 @@ def transport_error(
     )
     if alert in _ALERTS:
         reason, text = "tls", _ALERTS[alert]
-    message = ": ".join(filter(None, (what, text, str(cause).strip())))
-    return TransportError(message, reason=reason, sent=sent, is_new_connection=is_new_connection)
+    return TransportError(
+        ": ".join(filter(None, (state.description, text, str(cause).strip()))),
+        reason=reason,
+        sent=state.sent,
+        is_new_connection=state.is_new_connection,
+    )
 
 
 def join_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -122,48 +123,37 @@ def read_body(blocks: Iterable[bytes], seconds: float) -> bytes:
 
 
 def stream_body(
-    response: httpcore.Response, translate: Callable[[Exception], TransportError], seconds: float
+    response: httpcore.Response, state: RequestState, seconds: float
 ) -> Generator[bytes, None, None]:
     """Return the blocks of a body as they come, at most 256 KiB each.
 
     At the end the connection returns to its pool; if they are closed before, it is closed. They
-    raise the translated error of the library if the body is cut, stalls, or comes more slowly than
-    the minimum rate over `seconds` of waiting.
+    raise TransportError if the body is cut, stalls, or comes more slowly than the minimum rate over
+    `seconds` of waiting.
     """
-    blocks = _blocks(response, translate, seconds)
+    blocks = _blocks(response, state, seconds)
     next(blocks)  # a generator that was not started would not close the response
     return blocks
 
 
 def _blocks(
-    response: httpcore.Response, translate: Callable[[Exception], TransportError], seconds: float
+    response: httpcore.Response, state: RequestState, seconds: float
 ) -> Generator[bytes, None, None]:
-    state = CURRENT_REQUEST.get()
     with closing(response):
         yield b""
+        blocks, rate = iter(response.iter_stream()), RateMonitor()
         try:
-            yield from _check_rate(iter(response.iter_stream()), seconds, state)
+            while True:
+                began = time.monotonic()
+                with request_scope(state):  # they may be the body of another request by now
+                    block = next(blocks, None)
+                if block is None:
+                    return
+                if rate.is_too_slow(time.monotonic() - began, len(block), seconds):
+                    raise httpcore.ReadTimeout(f"less than {MIN_RATE} bytes a second came")
+                yield block
         except HTTP_ERRORS as error:
-            raise translate(error) from error
-
-
-def _check_rate(
-    blocks: Iterator[bytes], seconds: float, state: RequestState
-) -> Generator[bytes, None, None]:
-    """Yield blocks. Raises ReadTimeout of the library if they come too slowly.
-
-    The caller may be sending them as the body of another request: `state` is that of this one.
-    """
-    rate = RateMonitor()
-    while True:
-        began = time.monotonic()
-        with request_scope(state):
-            block = next(blocks, None)
-        if block is None:
-            return
-        if rate.is_too_slow(time.monotonic() - began, len(block), seconds):
-            raise httpcore.ReadTimeout(f"less than {MIN_RATE} bytes a second came")
-        yield block
+            raise transport_error(error, state) from error
 
 
 class Warnings:
