@@ -1,11 +1,7 @@
-"""What a login writes and a logout takes away.
+"""Store and erase credentials as docker does, in a helper or in config.json.
 
-Knows how docker's config.json is changed without loss: under a lock, in one step, by its owner
-alone readable. Must not know how credentials are asked for.
-
-Strategy: a helper that docker's config names for the registry gets the credentials, else the file.
-The file is read, changed and replaced while a lock file beside it is held, so that two processes
-do not lose each other's entries. A link to the file stays one: what it leads to is replaced.
+The file is read, changed and replaced while a lock file beside it is held, so concurrent processes
+do not lose each other's entries. A symbolic link stays one: its target is replaced.
 """
 
 from __future__ import annotations
@@ -17,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from brolga.auth.config_file import HELPER_TIMEOUT_S, ConfigFile, display_path, docker_path
-from brolga.auth.config_keys import docker_key, keys_of_registry
-from brolga.auth.validation import check_credentials
+from brolga.auth.entries import check_credentials, docker_key, keys_of_registry
 from brolga.errors import CredentialsError
 from brolga.spec.reference import Repository
 
@@ -35,12 +30,12 @@ _SECRET_MEMBERS: Final = ("auth", "username", "password", "identitytoken", "regi
 def save(
     registry: str, credentials: Credentials, *, helper_timeout_s: float = HELPER_TIMEOUT_S
 ) -> str:
-    """Store the credentials of a registry as docker does; return where they are now.
+    """Store the credentials of a registry as docker does; return the place.
 
     That is the helper in docker's config.json for the registry, else that file. An identity token
-    goes before a password. A helper has `helper_timeout_s` seconds to answer.
+    takes precedence over a password. A helper may take `helper_timeout_s` seconds.
 
-    Raises CredentialsError where that fails or they cannot be stored, InvalidReference.
+    Raises CredentialsError if they cannot be stored, InvalidReference.
     """
     registry = _canonical(registry)
     entry = _entry(credentials)
@@ -55,17 +50,17 @@ def save(
 
 
 def erase(registry: str, *, helper_timeout_s: float = HELPER_TIMEOUT_S) -> str | None:
-    """Remove the credentials of a registry; return where they were, or None for nowhere.
+    """Remove the credentials of a registry; return the places, or None without any.
 
-    Both docker's config.json and its helper for the registry lose them; podman's files are not
-    touched. A helper has `helper_timeout_s` seconds for each answer.
+    They are removed from docker's config.json and its helper for the registry, not from podman's
+    files. A helper may take `helper_timeout_s` seconds for each action.
 
-    Raises CredentialsError where that fails, InvalidReference.
+    Raises CredentialsError if that fails, InvalidReference.
     """
     registry = _canonical(registry)
     path = docker_path()
     helper = ConfigFile.read(path).helper(registry, timeout_s=helper_timeout_s)
-    # The file first: a broken helper does not keep what is in plain text.
+    # The file first, so that a failing helper leaves no plain text behind.
     places = [display_path(path)] if _remove_entries(path, registry) else []
     if helper and helper.erase():
         places.append(helper.program)
@@ -86,7 +81,7 @@ def _entry(credentials: Credentials) -> dict[str, str]:
             "credentials without username and identity token cannot be stored; give one of them"
         )
     if ":" in credentials.username:  # RFC 7617, section 2
-        raise CredentialsError("a username with a colon cannot be stored; registries know none")
+        raise CredentialsError("a username with a colon cannot be stored; registries have none")
     return {"auth": credentials.basic.removeprefix("Basic ")}
 
 
@@ -102,25 +97,25 @@ def _with_entry(config: ConfigFile, key: str, entry: dict[str, str]) -> dict[str
 
 
 def _remove_entries(path: Path, registry: str) -> bool:
-    """Remove a registry's entries from the file; return whether one had something in it."""
+    """Remove a registry's entries from the file; return whether one of them was not empty."""
     auths = ConfigFile.read(path).members("auths")
-    doomed = keys_of_registry(auths, registry)
-    if doomed:
-        _change(path, lambda config: _without(config, registry))
-    return any(auths[key] for key in doomed)
+    keys = keys_of_registry(auths, registry)
+    if keys:
+        _change(path, lambda config: _without_entries(config, registry))
+    return any(auths[key] for key in keys)
 
 
-def _without(config: ConfigFile, registry: str) -> dict[str, Any]:
+def _without_entries(config: ConfigFile, registry: str) -> dict[str, Any]:
     auths = config.members("auths")
-    doomed = keys_of_registry(auths, registry)
-    kept = {key: entry for key, entry in auths.items() if key not in doomed}
+    removed = keys_of_registry(auths, registry)
+    kept = {key: entry for key, entry in auths.items() if key not in removed}
     return {**config.document, "auths": kept}
 
 
 def _change(path: Path, change: Callable[[ConfigFile], dict[str, Any]]) -> None:
-    """Replace the file by what `change` makes of it, while nobody else does.
+    """Replace the file's document by the result of `change`, under a lock.
 
-    Raises CredentialsError where it cannot be read or written.
+    Raises CredentialsError if it cannot be read or written.
     """
     try:
         with _hold_lock(Path(os.path.realpath(path))) as target:
@@ -128,17 +123,17 @@ def _change(path: Path, change: Callable[[ConfigFile], dict[str, Any]]) -> None:
     except OSError as error:
         raise CredentialsError(
             f"{display_path(path)} cannot be written: {error.strerror}; "
-            "check the rights and the space of its directory"
+            "check the permissions and the free space of its directory"
         ) from None
 
 
 @contextmanager
 def _hold_lock(target: Path) -> Iterator[Path]:
-    """Hold the lock of a file, making its directory where there is none."""
+    """Hold the lock of a file, whose directory is made if it is missing."""
     import fcntl
 
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # It stays: whoever removed it could remove another one's lock.
+    # It is not removed: that could remove another process's lock.
     lock = os.open(target.with_name(f"{target.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -148,7 +143,7 @@ def _hold_lock(target: Path) -> Iterator[Path]:
 
 
 def _replace(target: Path, data: bytes) -> None:
-    """Put `data` in the place of a file in one step, readable by its owner alone."""
+    """Replace a file atomically, readable only by its owner."""
     import tempfile
 
     fd, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)  # mode 0600
@@ -163,6 +158,6 @@ def _replace(target: Path, data: bytes) -> None:
         raise
     directory = os.open(target.parent, os.O_RDONLY)
     try:
-        os.fsync(directory)  # else the rename may be lost with the power
+        os.fsync(directory)  # else a power failure may undo the rename
     finally:
         os.close(directory)

@@ -95,7 +95,8 @@ def test_garbage_is_told_and_not_shown(
     """Helpers' stdout never appears in an error."""
     install("it", f"#!/bin/sh\necho '{answer}'\n")
     with pytest.raises(
-        CredentialsError, match=r"^docker-credential-it get answered with what is not credentials; "
+        CredentialsError,
+        match=r"^docker-credential-it get printed something other than credentials; ",
     ) as caught:
         _helper().get()
     assert _SECRET not in told(caught.value)
@@ -120,7 +121,7 @@ def test_credentials_that_cannot_be_sent_are_refused(
     """A token with a line break would end its header, and what follows would be another."""
     install("it", f"#!/bin/sh\ncat > /dev/null\ncat <<'.'\n{json.dumps(answer)}\n.\n")
     with pytest.raises(
-        CredentialsError, match=f"^the answer of docker-credential-it get has .*{part}"
+        CredentialsError, match=f"^the output of docker-credential-it get has .*{part}"
     ) as caught:
         _helper().get()
     assert _SECRET not in told(caught.value)
@@ -142,7 +143,7 @@ def test_answers_that_are_no_text_at_all(install: Callable[..., Path]) -> None:
     path = install("it", '#!/bin/sh\ncat "$0.answer"\n')
     for answer in (b"\xff\xfe\xfd", b"[" * 100_000):
         path.with_name("docker-credential-it.answer").write_bytes(answer)
-        with pytest.raises(CredentialsError, match="with what is not credentials"):
+        with pytest.raises(CredentialsError, match="something other than credentials"):
             _helper().get()
 
 

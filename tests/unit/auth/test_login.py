@@ -289,7 +289,7 @@ def test_a_directory_that_cannot_be_made(
     monkeypatch.setenv("DOCKER_CONFIG", str(home / "file"))
     with pytest.raises(
         CredentialsError,
-        match=r"^~/file/config\.json cannot be written: File exists; check the rights",
+        match=r"^~/file/config\.json cannot be written: File exists; check the permissions",
     ) as caught:
         save("registry.example", _SOMEONE)
     assert _SECRET not in told(caught.value)
