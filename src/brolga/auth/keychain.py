@@ -60,19 +60,15 @@ class Environment:
 
     def find(self, repository: Repository) -> Credentials | None:
         """Return the credentials that are set now, or None. Raises CredentialsError."""
-        named = os.environ.get("BROLGA_REGISTRY", "")
-        registry = _canonical(named) if named else self.registry
+        registry = self.registry
+        if name := os.environ.get("BROLGA_REGISTRY"):
+            try:
+                registry = Repository(registry_from_key(name), "any").registry
+            except InvalidReference as error:
+                raise CredentialsError(
+                    f"BROLGA_REGISTRY: {error}; write registry.example or localhost:5000"
+                ) from error
         return None if registry not in {"", repository.registry} else credentials_from_environment()
-
-
-def _canonical(name: str) -> str:
-    """Return the canonical name of a registry. Raises CredentialsError."""
-    try:
-        return Repository(registry_from_key(name), "any").registry
-    except InvalidReference as error:
-        raise CredentialsError(
-            f"BROLGA_REGISTRY: {error}; write registry.example or localhost:5000"
-        ) from error
 
 
 @dataclass(frozen=True)

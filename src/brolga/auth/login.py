@@ -37,7 +37,7 @@ def save(
 
     Raises CredentialsError if they cannot be stored, InvalidReference.
     """
-    registry = _canonical(registry)
+    registry = Repository(registry, "any").registry
     entry = _entry(credentials)
     path = docker_path()
     helper = ConfigFile.read(path).helper(registry, timeout_s=helper_timeout_s)
@@ -45,7 +45,7 @@ def save(
         helper.store(credentials)
         _remove_entries(path, registry)  # an older password, in plain text
         return helper.program
-    _change(path, lambda config: _with_entry(config, docker_key(registry), entry))
+    _change_auths(path, lambda auths: _with_entry(auths, docker_key(registry), entry))
     return display_path(path)
 
 
@@ -57,7 +57,7 @@ def erase(registry: str, *, helper_timeout_s: float = HELPER_TIMEOUT_S) -> str |
 
     Raises CredentialsError if that fails, InvalidReference.
     """
-    registry = _canonical(registry)
+    registry = Repository(registry, "any").registry
     path = docker_path()
     helper = ConfigFile.read(path).helper(registry, timeout_s=helper_timeout_s)
     # The file first, so that a failing helper leaves no plain text behind.
@@ -65,10 +65,6 @@ def erase(registry: str, *, helper_timeout_s: float = HELPER_TIMEOUT_S) -> str |
     if helper and helper.erase():
         places.append(helper.program)
     return " and ".join(places) or None
-
-
-def _canonical(registry: str) -> str:
-    return Repository(registry, "any").registry
 
 
 def _entry(credentials: Credentials) -> dict[str, str]:
@@ -85,41 +81,37 @@ def _entry(credentials: Credentials) -> dict[str, str]:
     return {"auth": credentials.basic.removeprefix("Basic ")}
 
 
-def _with_entry(config: ConfigFile, key: str, entry: dict[str, str]) -> dict[str, Any]:
-    auths = config.members("auths")
+def _with_entry(auths: dict[str, Any], key: str, entry: dict[str, str]) -> dict[str, Any]:
     old = auths.get(key)
-    kept = (
-        {name: value for name, value in old.items() if name not in _SECRET_MEMBERS}
-        if isinstance(old, dict)
-        else {}
-    )
-    return {**config.document, "auths": {**auths, key: {**kept, **entry}}}
+    members = old.items() if isinstance(old, dict) else ()
+    kept = {name: value for name, value in members if name not in _SECRET_MEMBERS}
+    return {**auths, key: {**kept, **entry}}
 
 
 def _remove_entries(path: Path, registry: str) -> bool:
     """Remove a registry's entries from the file; return whether one of them was not empty."""
+
+    def without_entries(auths: dict[str, Any]) -> dict[str, Any]:
+        removed = keys_of_registry(auths, registry)
+        return {key: entry for key, entry in auths.items() if key not in removed}
+
     auths = ConfigFile.read(path).members("auths")
     keys = keys_of_registry(auths, registry)
     if keys:
-        _change(path, lambda config: _without_entries(config, registry))
+        _change_auths(path, without_entries)
     return any(auths[key] for key in keys)
 
 
-def _without_entries(config: ConfigFile, registry: str) -> dict[str, Any]:
-    auths = config.members("auths")
-    removed = keys_of_registry(auths, registry)
-    kept = {key: entry for key, entry in auths.items() if key not in removed}
-    return {**config.document, "auths": kept}
+def _change_auths(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Replace the file's `auths` by the result of `change`, under a lock.
 
-
-def _change(path: Path, change: Callable[[ConfigFile], dict[str, Any]]) -> None:
-    """Replace the file's document by the result of `change`, under a lock.
-
-    Raises CredentialsError if it cannot be read or written.
+    Raises CredentialsError if the file cannot be read or written.
     """
     try:
         with _hold_lock(Path(os.path.realpath(path))) as target:
-            _replace(target, json.dumps(change(ConfigFile.read(path)), indent="\t").encode())
+            config = ConfigFile.read(path)
+            document = {**config.document, "auths": change(config.members("auths"))}
+            _replace(target, json.dumps(document, indent="\t").encode())
     except OSError as error:
         raise CredentialsError(
             f"{display_path(path)} cannot be written: {error.strerror}; "
