@@ -23,7 +23,7 @@ from brolga.protocol import Credentials
         ("localhost:5000", "localhost:5000"),
     ],
 )
-def test_docker_writes_the_registry_but_for_its_own(registry: str, key: str) -> None:
+def test_docker_key(registry: str, key: str) -> None:
     """Docker Hub's key is a URL of old."""
     assert docker_key(registry) == key
 
@@ -42,7 +42,7 @@ def test_docker_writes_the_registry_but_for_its_own(registry: str, key: str) -> 
         "registry.example/",
     ],
 )
-def test_each_spelling_of_a_registry(key: str) -> None:
+def test_keys_of_registry_accepts_each_spelling(key: str) -> None:
     """'https://host/v1/'-style URLs of old mean the host."""
     assert keys_of_registry([key], "registry.example") == [key]
     assert keys_covering([key], "registry.example", "team/app") == [key]
@@ -67,12 +67,12 @@ def test_each_spelling_of_a_registry(key: str) -> None:
         "https://",
     ],
 )
-def test_what_means_something_else(key: str) -> None:
+def test_keys_of_registry_ignores_other_keys(key: str) -> None:
     """A port, another host, another path, half a component: none of them covers team/app."""
     assert keys_covering([key], "registry.example", "team/app") == []
 
 
-def test_the_longest_path_wins() -> None:
+def test_keys_covering_prefers_longest_path() -> None:
     """containers-auth.json(5): the path is matched in its hierarchical order."""
     best_first = [
         "registry.example/team/sub/app",
@@ -84,7 +84,7 @@ def test_the_longest_path_wins() -> None:
     assert keys_of_registry(best_first, "registry.example") == ["registry.example"]
 
 
-def test_what_docker_writes_comes_before_what_reads_like_it() -> None:
+def test_keys_covering_prefers_spelling_of_docker() -> None:
     """Docker keeps an access token and a refresh token under keys that read like Hub's own."""
     keys = [
         "https://index.docker.io/v1/access-token",
@@ -102,7 +102,7 @@ def test_what_docker_writes_comes_before_what_reads_like_it() -> None:
     ]
 
 
-def test_podmans_namespace_on_docker_hub() -> None:
+def test_keys_covering_namespace_on_docker_hub() -> None:
     """docker.io/NAMESPACE is a key of podman's."""
     keys = ["docker.io", "docker.io/library/python", "docker.io/other"]
     assert keys_covering(keys, "docker.io", "library/python") == [
@@ -111,7 +111,7 @@ def test_podmans_namespace_on_docker_hub() -> None:
     ]
 
 
-def test_a_registry_with_a_letter_that_must_stay() -> None:
+def test_keys_of_registry_with_upper_case_registry() -> None:
     """Where an upper-case letter is all that tells a registry from a path, case is no matter."""
     assert keys_of_registry(["Registry"], "Registry") == ["Registry"]
 
@@ -125,7 +125,7 @@ def test_a_registry_with_a_letter_that_must_stay() -> None:
         Credentials("", "", "", "a b"),
     ],
 )
-def test_what_registries_take(credentials: Credentials) -> None:
+def test_check_credentials_accepts_valid_ones(credentials: Credentials) -> None:
     """Text of any language, and the bytes beside UTF-8 that the environment may hold (PEP 383)."""
     assert describe_problem(credentials) == ""
     assert check_credentials(credentials, "here", "do that") is credentials
@@ -150,7 +150,9 @@ def test_what_registries_take(credentials: Credentials) -> None:
         ),
     ],
 )
-def test_what_no_registry_could_be_told(credentials: Credentials, what: str) -> None:
+def test_check_credentials_rejects_control_characters_and_surrogates(
+    credentials: Credentials, what: str
+) -> None:
     """RFC 7617, section 2: no control characters; RFC 6749, appendix A: tokens are printable ASCII.
 
     The message says which part, and never what it is.

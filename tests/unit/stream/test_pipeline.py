@@ -132,7 +132,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("compression", ["gzip", "none"])
 @pytest.mark.parametrize("kind", ["path", "iterable"])
-def test_an_interrupt_at_any_line_does_not_break_close(
+def test_close_succeeds_after_interrupt_at_any_line(
     path: Path, kind: str, compression: str
 ) -> None:
     """A signal's handler may raise between any two bytecodes: `close()` returns, no thread is left.
@@ -143,6 +143,6 @@ def test_an_interrupt_at_any_line_does_not_break_close(
 
 
 @pytest.mark.parametrize("kind", ["path", "iterable"])
-def test_a_signal_at_any_moment_does_not_break_close(path: Path, kind: str) -> None:
+def test_close_succeeds_after_signal_at_any_moment(path: Path, kind: str) -> None:
     """Ctrl-C ends a pass, and never hangs it."""
     assert int(run(_SIGNALS, path, kind, "gzip")) > 0

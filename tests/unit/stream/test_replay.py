@@ -41,7 +41,7 @@ def tape(
 # --- Window
 
 
-def test_a_window_keeps_the_last_bytes_in_whole_blocks() -> None:
+def test_memory_buffer_keeps_last_bytes_in_whole_blocks() -> None:
     """Memory is bounded by the limit, however long the stream."""
     window = MemoryBuffer(5)
     for block in BLOCKS:
@@ -52,7 +52,7 @@ def test_a_window_keeps_the_last_bytes_in_whole_blocks() -> None:
     assert joined(window.read(10)) == b""
 
 
-def test_a_window_of_nothing_keeps_nothing() -> None:
+def test_memory_buffer_of_size_zero_keeps_nothing() -> None:
     """`--window 0`: the memory of a push without replay."""
     window = MemoryBuffer(0)
     window.add(b"abc")
@@ -60,7 +60,7 @@ def test_a_window_of_nothing_keeps_nothing() -> None:
     assert not joined(window.read(3))
 
 
-def test_a_closed_window_lets_its_blocks_go() -> None:
+def test_memory_buffer_close_drops_blocks() -> None:
     """Nothing outlives the upload."""
     window = MemoryBuffer(10)
     window.add(b"abc")
@@ -69,7 +69,7 @@ def test_a_closed_window_lets_its_blocks_go() -> None:
 
 
 @given(st.lists(st.binary(max_size=5)), st.integers(0, 30), st.data())
-def test_a_window_gives_what_it_was_given(
+def test_memory_buffer_reads_bytes_from_start(
     blocks: list[bytes], limit: int, data: st.DataObject
 ) -> None:
     """Whatever offset it says it has, it has all bytes from there on."""
@@ -81,7 +81,7 @@ def test_a_window_gives_what_it_was_given(
     assert len(whole) - window.start <= limit
 
 
-def test_what_is_held_is_kept_whatever_the_window() -> None:
+def test_memory_buffer_retains_bytes_over_limit() -> None:
     """A chunk under way may have to go out again, also where it is larger than the window."""
     window = MemoryBuffer(2)
     for block in (b"abc", b"defg", b"h"):
@@ -96,7 +96,7 @@ def test_what_is_held_is_kept_whatever_the_window() -> None:
 # --- Tape
 
 
-def test_a_tape_gives_the_stream_and_counts_it() -> None:
+def test_blocks_yields_stream_and_counts_bytes() -> None:
     """The first reading is live; heartbeats come through."""
     one = tape(MemoryBuffer(100))
     assert list(one.blocks(0)) == list(BLOCKS)
@@ -105,7 +105,7 @@ def test_a_tape_gives_the_stream_and_counts_it() -> None:
 
 
 @pytest.mark.parametrize("start", range(5))
-def test_what_was_kept_goes_out_again_and_then_the_rest(start: int) -> None:
+def test_blocks_yields_buffered_bytes_then_rest(start: int) -> None:
     """An upload goes on at the byte that the registry acknowledged."""
     one = tape(MemoryBuffer(100))
     first = list(islice(one.blocks(0), 3))
@@ -116,7 +116,7 @@ def test_what_was_kept_goes_out_again_and_then_the_rest(start: int) -> None:
     assert joined(one.blocks(0)) == DATA
 
 
-def test_what_was_dropped_is_known_to_be_gone() -> None:
+def test_blocks_raises_for_dropped_bytes() -> None:
     """Without a source that can be opened again, the window is all there is."""
     one = tape(MemoryBuffer(3))
     list(one.blocks(0))
@@ -126,7 +126,7 @@ def test_what_was_dropped_is_known_to_be_gone() -> None:
         joined(one.blocks(6))
 
 
-def test_a_source_that_can_be_opened_again_makes_the_bytes_again() -> None:
+def test_blocks_reopens_source_for_dropped_bytes() -> None:
     """A second pass up to where the live stream stands; the live stream then goes on."""
     passes: list[int] = []
 
@@ -141,7 +141,7 @@ def test_a_source_that_can_be_opened_again_makes_the_bytes_again() -> None:
     assert len(passes) == 1
 
 
-def test_a_second_pass_that_fails_ends_the_stream() -> None:
+def test_blocks_raises_if_second_pass_fails() -> None:
     """A source that changed meanwhile is told, and no byte follows."""
 
     def again() -> Iterator[bytes]:
@@ -155,7 +155,7 @@ def test_a_second_pass_that_fails_ends_the_stream() -> None:
     assert one.bytes_read == 7
 
 
-def test_a_stream_that_failed_has_no_end() -> None:
+def test_blocks_raises_after_stream_failed() -> None:
     """A generator that raised gives nothing more: taken for its end, half would be the whole."""
 
     def source() -> Iterator[bytes]:
@@ -170,7 +170,7 @@ def test_a_stream_that_failed_has_no_end() -> None:
     assert not broken.ended
 
 
-def test_a_tape_holds_what_it_is_told_to() -> None:
+def test_retain_from_keeps_bytes_over_limit() -> None:
     """From the offset on that the registry has acknowledged, until it is told otherwise."""
     held = tape(MemoryBuffer(0))
     held.retain_from(3)
@@ -184,7 +184,7 @@ def test_a_tape_holds_what_it_is_told_to() -> None:
     assert held.replayable_from == len(DATA)
 
 
-def test_a_heartbeat_is_not_kept() -> None:
+def test_heartbeats_are_not_buffered() -> None:
     """A source that is silent for a week gives ten million of them."""
     window = MemoryBuffer(9)
     waiting = tape(window, blocks=(b"", b"abc", *(b"" for _ in range(99))))
@@ -192,7 +192,7 @@ def test_a_heartbeat_is_not_kept() -> None:
     assert len(list(window.read(0))) == 1
 
 
-def test_who_watches_can_end_the_stream() -> None:
+def test_watch_can_end_stream() -> None:
     """A push that failed elsewhere stops its other uploads before their next block."""
 
     def watch() -> None:
@@ -203,7 +203,7 @@ def test_who_watches_can_end_the_stream() -> None:
 
 
 @given(st.lists(st.binary(max_size=4)), st.integers(0, 12), st.data())
-def test_whatever_is_asked_for_is_right(
+def test_blocks_from_any_offset_are_those_of_stream(
     blocks: list[bytes], limit: int, data: st.DataObject
 ) -> None:
     """However often an upload fails, the bytes from an offset on are those of the stream."""

@@ -45,15 +45,15 @@ class TestZone:
             ("100.100.100.200", Zone.LINK_LOCAL),
         ],
     )
-    def test_it_is_that_of_the_address_meant(self, address: str, zone: Zone) -> None:
+    def test_zone_of_address(self, address: str, zone: Zone) -> None:
         """IPv4 in IPv6 is the IPv4 address; clouds' metadata is no private network's."""
         assert zone_of(address) is zone
 
 
-class TestSightings:
+class TestReachedHosts:
     """Where a host was seen."""
 
-    def test_who_was_outside_once_stays_there(self) -> None:
+    def test_public_host_stays_public(self) -> None:
         """DNS may lead a name inside later: that opens nothing."""
         sightings = ReachedHosts()
         assert sightings.zone("unseen") is Zone.PUBLIC
@@ -76,12 +76,12 @@ def friendly(peer: Peer) -> None:
         peer.answer(200)
 
 
-class TestNamed:
+class TestRedirectedFrom:
     """`Request.named_by`: the peer's own address decides, before anything is sent to it."""
 
     @pytest.mark.parametrize("scheme", ["http", "https"])
     @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
-    def test_a_registry_outside_leads_nobody_inside(
+    def test_public_registry_cannot_lead_to_private_address(
         self, client: Transport, scheme: str, host: str
     ) -> None:
         """A name of the enemy's may resolve to a service of ours (oras-go GHSA-28r5-37g7-p6mp)."""
@@ -99,7 +99,7 @@ class TestNamed:
         )
         assert caught.value.__cause__ is None
 
-    def test_a_registry_inside_may(self, client: Transport) -> None:
+    def test_private_registry_can_lead_to_private_address(self, client: Transport) -> None:
         """Who was really reached inside can name what is inside; threads and names may differ."""
         with scripted(friendly) as address, client:
             port = address.rpartition(":")[2]
@@ -107,7 +107,7 @@ class TestNamed:
             request = Request("GET", f"http://{address}/", redirected_from="localhost")
             assert client.run(perform(request)).status == 200
 
-    def test_a_connection_that_the_user_asked_for_is_not_lent(self, client: Transport) -> None:
+    def test_connection_of_user_is_not_reused_for_public_registry(self, client: Transport) -> None:
         """The user may call what is inside; a registry outside may not by the same connection."""
         with scripted(friendly) as address, client:
             assert client.run(perform(Request("GET", f"http://{address}/"))).status == 200
@@ -118,7 +118,7 @@ class TestNamed:
                     )
                 )
 
-    def test_the_metadata_of_a_cloud_is_refused_to_a_registry_inside(
+    def test_private_registry_cannot_lead_to_cloud_metadata(
         self, client: Transport, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Link-local addresses hold a machine's credentials: only who lives there names them."""
@@ -133,7 +133,7 @@ class TestNamed:
             with pytest.raises(ProtocolViolation):
                 client.run(perform(named))
 
-    def test_a_name_that_was_outside_leads_nobody_inside_by_another_port(
+    def test_public_name_cannot_lead_to_private_address_by_another_port(
         self, client: Transport, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """DNS rebinding: the registry's own name means this machine when its Location is called."""

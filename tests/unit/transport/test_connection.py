@@ -26,10 +26,10 @@ class _Inner(httpcore.NetworkStream):
         return self._connection if info == "socket" else None
 
 
-class TestWatched:
+class TestEarlyResponseStream:
     """The connection that looks while it sends, at its borders."""
 
-    def test_a_full_socket_takes_nothing_and_a_broken_one_is_told(self) -> None:
+    def test_send_to_full_and_to_broken_socket(self) -> None:
         """Whatever poll has said, a send may find the socket full, or the other side gone."""
         here, there = socket.socketpair()
         with here, there:
@@ -41,7 +41,7 @@ class TestWatched:
             with pytest.raises(httpcore.WriteError):
                 watched._send(block.remaining, block)
 
-    def test_a_connection_that_fails_while_it_sends_stopped(self) -> None:
+    def test_write_to_broken_socket_aborts(self) -> None:
         """What is broken is never used again."""
         here, there = socket.socketpair()
         with here, there:
@@ -52,9 +52,7 @@ class TestWatched:
             assert watched.aborted
             assert watched.get_extra_info("is_readable") is True
 
-    def test_a_send_that_found_no_room_is_tried_again(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_write_repeats_send_that_sent_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """TLS may want to read before it writes: nothing went out, nothing is lost."""
         counts = iter([0, 3, 0, 2])
         sent: list[bytes] = []
@@ -69,9 +67,7 @@ class TestWatched:
             EarlyResponseStream(_Inner(here)).write(b"hello", PATIENCE_S)
         assert b"".join(sent) == b"hello"
 
-    def test_an_interim_answer_to_a_full_socket_is_waited_out(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_write_continues_after_interim_response(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """What comes while nothing can be sent is looked at, and need not be the end."""
         events = iter([0, select.POLLIN, 0, select.POLLOUT])
         monkeypatch.setattr(EarlyResponseStream, "_wait", lambda *_: next(events))
@@ -80,7 +76,7 @@ class TestWatched:
             EarlyResponseStream(_Inner(here)).write(b"hello", PATIENCE_S)
             assert there.recv(9) == b"hello"
 
-    def test_an_interrupt_that_loses_count_is_raised_at_once(
+    def test_interrupt_with_unknown_count_is_not_deferred(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Nothing may be sent twice: where TLS cannot say what it took, the block has no end."""
@@ -97,7 +93,7 @@ class TestWatched:
             EarlyResponseStream(_Inner(here)).write(BLOCK, PATIENCE_S)
         assert outgoing.error is None
 
-    def test_what_broke_while_it_sent_is_told_to_who_reads(self) -> None:
+    def test_read_raises_error_received_during_write(self) -> None:
         """An alert of TLS comes once, in place of an answer, and says what the server wants."""
         here, there = socket.socketpair()
         broken = OSError("alert")
@@ -136,10 +132,10 @@ class _Ended(httpcore.NetworkBackend):
         return Stream()
 
 
-class TestBackend:
+class TestNetworkBackend:
     """How connections are made."""
 
-    def test_a_peer_that_vanishes_is_noticed(self) -> None:
+    def test_connection_has_tcp_keepalive(self) -> None:
         """An answer may take a quarter of an hour: the kernel asks meanwhile whether it lives."""
         with scripted(lambda peer: None) as address:
             host, _, port = address.partition(":")
@@ -153,7 +149,7 @@ class TestBackend:
                 assert values == [30, 10, 6]
             stream.close()
 
-    def test_a_peer_that_hangs_up_at_once_has_no_address(self) -> None:
+    def test_connect_raises_if_peer_hangs_up_at_once(self) -> None:
         """Where a connection leads cannot be told: it is none, and closed."""
         backend = NetworkBackend(ReachedHosts())
         backend._inner = ended = _Ended()  # type: ignore[assignment]

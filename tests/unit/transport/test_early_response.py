@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from tests.conftest import Authority
 
 
-class TestEarlyAnswer:
+class TestEarlyResponse:
     """An answer that comes while the body goes out."""
 
     @pytest.mark.parametrize("status", [201, 401, 413, 500])
     @pytest.mark.parametrize("secure", [False, True])
-    def test_it_is_returned_and_the_pump_stops(
+    def test_early_response_stops_sending(
         self, request: pytest.FixtureRequest, status: int, secure: bool
     ) -> None:
         """No gigabytes are pumped into a request that was answered; it is not whole."""
@@ -54,7 +54,7 @@ class TestEarlyAnswer:
         assert response.sent <= source.taken * len(BLOCK)
 
     @pytest.mark.parametrize("secure", [False, True])
-    def test_it_is_seen_while_the_source_is_idle(
+    def test_early_response_is_noticed_while_source_is_idle(
         self, request: pytest.FixtureRequest, secure: bool
     ) -> None:
         """The driver looks at the other side at every heartbeat."""
@@ -73,7 +73,7 @@ class TestEarlyAnswer:
             response = client.run(patch(f"{scheme}://{address}/", Source(b"")))
         assert (response.status, response.sent, response.complete) == (401, 0, False)
 
-    def test_it_is_seen_while_the_server_reads_no_more(self, client: Transport) -> None:
+    def test_early_response_is_noticed_while_socket_is_full(self, client: Transport) -> None:
         """A refusing registry need not take the body: a full socket must not hide its answer."""
 
         def script(peer: Peer) -> None:
@@ -90,7 +90,7 @@ class TestEarlyAnswer:
                 finished.set()
         assert (response.status, response.complete) == (413, False)
 
-    def test_an_answer_before_the_last_chunk_is_not_whole(self, client: Transport) -> None:
+    def test_response_before_last_chunk_is_not_complete(self, client: Transport) -> None:
         """The end of a chunked body is its last chunk: without it, the request was not whole."""
         answered = threading.Event()
 
@@ -109,7 +109,7 @@ class TestEarlyAnswer:
             response = client.run(patch(f"http://{address}/", body()))
         assert (response.status, response.sent, response.complete) == (201, 9, False)
 
-    def test_bytes_that_were_answered_too_early_are_not_whole(self, client: Transport) -> None:
+    def test_early_response_to_bytes_is_not_complete(self, client: Transport) -> None:
         """`whole` tells that all of the body went out, for a body of bytes too."""
         body = bytes(64 << 20)  # more than any socket holds
 
@@ -122,7 +122,7 @@ class TestEarlyAnswer:
             response = client.run(perform(Request("PUT", f"http://{address}/", body=body)))
         assert (response.status, response.complete) == (413, False)
 
-    def test_the_connection_of_an_early_answer_is_not_used_again(self, client: Transport) -> None:
+    def test_connection_is_not_reused_after_early_response(self, client: Transport) -> None:
         """What was left unsent must never be taken for the next request."""
         connections = []
 
@@ -141,11 +141,11 @@ class TestEarlyAnswer:
         assert len(connections) == 2
 
 
-class TestInterimAnswer:
+class TestInterimResponse:
     """1xx answers are not the answer (RFC 9110, section 15.2)."""
 
     @pytest.mark.parametrize("split", [0, 9, 12, 30])
-    def test_it_does_not_stop_the_body(self, client: Transport, split: int) -> None:
+    def test_interim_response_does_not_stop_body(self, client: Transport, split: int) -> None:
         """A client parses 1xx answers before the final one, even if it did not ask for them."""
         interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n"
         steps = [threading.Event() for _ in range(4)]
@@ -190,11 +190,13 @@ class TestInterimAnswer:
             (b"SSH-2.0-OpenSSH_9.2", b"SSH-2.0-OpenSSH_9.2", True),
         ],
     )
-    def test_it_is_told_from_a_final_one(self, early: bytes, rest: bytes, final: bool) -> None:
+    def test_interim_response_is_distinguished_from_final(
+        self, early: bytes, rest: bytes, final: bool
+    ) -> None:
         """What cannot be told yet is no answer yet."""
         assert _without_interim(early) == rest
         assert _is_final(rest) is final
 
-    def test_one_without_an_end_is_no_interim_answer(self) -> None:
+    def test_endless_interim_response_stops_body(self) -> None:
         """A server cannot fill the memory with the head of an interim answer."""
         assert _is_final(b"HTTP/1.1 100 Continue\r\nX: " + BLOCK)

@@ -34,7 +34,7 @@ def in_child(work: Callable[[], bool]) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
-def test_a_child_uses_no_connection_of_its_parent(client: Transport) -> None:
+def test_child_does_not_use_connection_of_parent(client: Transport) -> None:
     """Both would read the answers to both's requests, and take one for the other."""
     connections: list[int] = []
 

@@ -53,7 +53,7 @@ class TestEnvironment:
             ({"http_proxy": "http://a", "REQUEST_METHOD": "GET"}, "a:80", ""),
         ],
     )
-    def test_each_scheme_has_its_variable(
+    def test_read_environment_finds_variable_of_scheme(
         self, environ: dict[str, str], http: str, https: str
     ) -> None:
         """Upper case before lower case; what is empty is not there."""
@@ -99,18 +99,18 @@ class TestEnvironment:
             (" a , ,,:80,[x,registry.example ", "registry.example", 443, True),
         ],
     )
-    def test_exceptions_are_called_directly(
+    def test_choose_returns_none_for_no_proxy_hosts(
         self, no_proxy: str, host: str, port: int | None, direct: bool
     ) -> None:
         """Hosts and those below them, suffixes, ports, addresses, networks; loopback always."""
         environ = {"HTTPS_PROXY": HERE, "no_proxy": no_proxy}
         assert chosen(environ, "https", host, port) == ("" if direct else "proxy.example:3128")
 
-    def test_a_scheme_without_proxies_has_none(self) -> None:
+    def test_choose_returns_none_without_variable(self) -> None:
         """What is called by it, if anything, is another's to say."""
         assert Proxies().choose("ftp", "registry.example", None) is None
 
-    def test_user_and_password_are_decoded_and_never_shown(self) -> None:
+    def test_credentials_of_proxy_are_decoded_and_not_shown(self) -> None:
         """Userinfo is percent-encoded (RFC 3986, section 3.2.1)."""
         proxies = read_environment({"HTTPS_PROXY": "http://us%40er:p%C3%A4ss@proxy.example"})
         proxy = proxies.choose("https", "registry.example", None)
@@ -128,7 +128,7 @@ class TestEnvironment:
             ("http://b\u00fccher.example", "HTTPS_PROXY is not the URL of a proxy"),
         ],
     )
-    def test_what_cannot_be_used_is_told_when_it_is_needed(
+    def test_choose_raises_for_unsupported_proxy(
         self, monkeypatch: pytest.MonkeyPatch, value: str, text: str
     ) -> None:
         """The environment may serve other programs; what it holds of secrets is not shown."""
@@ -192,7 +192,7 @@ def proxied(
 class TestForward:
     """Plain http through a proxy."""
 
-    def test_it_is_asked_for_the_whole_url(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_proxy_gets_absolute_url(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Absolute-form, and credentials for the proxy alone (RFC 9112, 3.2.2; RFC 9110, 11.7)."""
         heads = []
 
@@ -209,7 +209,7 @@ class TestForward:
         assert "Host: registry.example:5000" in heads[0]
         assert "Proxy-Authorization: Basic dXNlcjpwYXNz" in heads[0]
 
-    def test_an_ipv6_address_keeps_its_brackets(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_ipv6_address_keeps_brackets(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A proxy has only the URL to find the address by (RFC 3986, section 3.2.2)."""
         heads = []
 
@@ -221,7 +221,7 @@ class TestForward:
             client.run(perform(Request("GET", "http://[2001:db8::1]/v2/")))
         assert heads[0][:2] == ["GET http://[2001:db8::1]/v2/ HTTP/1.1", "Host: [2001:db8::1]"]
 
-    def test_an_early_answer_is_heard(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_early_response_is_noticed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A proxy may refuse what is still being sent."""
 
         def script(peer: Peer) -> None:
@@ -233,7 +233,7 @@ class TestForward:
             response = client.run(patch("http://registry.example/", cycle([BLOCK])))
         assert (response.status, response.complete) == (413, False)
 
-    def test_a_refusal_of_the_proxy_is_no_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_407_of_proxy_is_transport_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """407 is never the registry's (RFC 9110, section 15.5.8)."""
 
         def script(peer: Peer) -> None:
@@ -247,16 +247,14 @@ class TestForward:
         ):
             client.run(perform(Request("GET", "http://registry.example/v2/")))
 
-    def test_a_proxy_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_unreachable_proxy_is_transport_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The error says that it is the proxy, and not who may use it."""
         monkeypatch.setenv("HTTP_PROXY", f"http://user:secret@127.0.0.1:{refusing_port()}")
         with Transport() as client, failing("connect", "by the proxy 127.0.0.1:") as caught:
             client.run(perform(Request("GET", "http://registry.example/v2/")))
         assert "secret" not in str(caught[0])
 
-    def test_what_a_registry_named_goes_through_it_unchecked(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_redirect_through_proxy_is_not_checked(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The proxy finds the address: only it could check, and it is inside itself."""
 
         def script(peer: Peer) -> None:
@@ -267,7 +265,7 @@ class TestForward:
             request = Request("GET", "http://storage.example/", redirected_from="registry.example")
             assert client.run(perform(request)).status == 200
 
-    def test_the_environment_is_read_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_environment_is_read_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A client goes one way as long as it lives."""
 
         def script(peer: Peer) -> None:
@@ -283,7 +281,7 @@ class TestTunnel:
     """TLS through a proxy: CONNECT (RFC 9110, section 9.3.6)."""
 
     @pytest.mark.parametrize("secure_proxy", [False, True])
-    def test_the_proxy_sees_nothing_of_it(
+    def test_tunnel_hides_request_from_proxy(
         self, monkeypatch: pytest.MonkeyPatch, authority: Authority, secure_proxy: bool
     ) -> None:
         """It gets a host, a port and its own credentials; the registry's name is still proved."""
@@ -315,7 +313,7 @@ class TestTunnel:
         assert [head[0] for head in heads] == ["CONNECT registry.invalid:443 HTTP/1.1"]
         assert "Proxy-Authorization: Basic dXNlcjpwYXNz" in heads[0]
 
-    def test_an_early_answer_is_heard(
+    def test_early_response_is_noticed(
         self, monkeypatch: pytest.MonkeyPatch, authority: Authority
     ) -> None:
         """The registry's, through the tunnel, while the body still goes out."""
@@ -341,7 +339,7 @@ class TestTunnel:
             response = client.run(patch("https://registry.invalid/", body()))
         assert (response.status, response.complete) == (401, False)
 
-    def test_a_secure_proxy_that_vanishes_is_a_cut(
+    def test_lost_https_proxy_is_cut(
         self, monkeypatch: pytest.MonkeyPatch, authority: Authority
     ) -> None:
         """Within two layers of TLS nobody looks; what is broken is told all the same."""
@@ -358,7 +356,7 @@ class TestTunnel:
         ):
             client.run(patch("https://registry.invalid/", cycle([BLOCK])))
 
-    def test_an_ipv6_address_has_its_brackets_for_the_proxy_alone(
+    def test_ipv6_address_has_brackets_for_proxy_only(
         self, monkeypatch: pytest.MonkeyPatch, authority: Authority
     ) -> None:
         """`CONNECT [2001:db8::1]:443`, and a certificate for the address."""
@@ -382,7 +380,9 @@ class TestTunnel:
         assert heads[0][0] == "CONNECT [2001:db8::1]:443 HTTP/1.1"
 
     @pytest.mark.parametrize("status", [403, 407, 502])
-    def test_a_proxy_may_refuse(self, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    def test_refused_tunnel_is_transport_error(
+        self, monkeypatch: pytest.MonkeyPatch, status: int
+    ) -> None:
         """Nothing of the call went out."""
 
         def script(peer: Peer) -> None:

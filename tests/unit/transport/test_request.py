@@ -15,9 +15,7 @@ from brolga.transport import Transport
 class TestRequest:
     """What a call is on the wire."""
 
-    def test_a_stream_goes_out_chunked_and_decodes_to_exactly_its_bytes(
-        self, client: Transport
-    ) -> None:
+    def test_stream_is_sent_chunked(self, client: Transport) -> None:
         """`Transfer-Encoding: chunked`, no Content-Length (RFC 9112, section 7.1)."""
         blocks: list[bytes | memoryview] = [
             b"a",
@@ -43,7 +41,7 @@ class TestRequest:
         assert (response.status, response.complete, response.sent) == (202, True, total)
         assert response.headers["location"] == "/next"
 
-    def test_empty_blocks_write_nothing_and_never_end_the_body(self, client: Transport) -> None:
+    def test_empty_blocks_are_not_sent(self, client: Transport) -> None:
         """An empty chunk is the last one (RFC 9112, section 7.1): a heartbeat is none."""
 
         def script(peer: Peer) -> None:
@@ -56,7 +54,7 @@ class TestRequest:
             body: list[bytes | memoryview] = [b"", b"", b"a", b"", memoryview(b""), b"b", b""]
             assert client.run(patch(f"http://{address}/", body)).sent == 2
 
-    def test_an_empty_stream_is_one_last_chunk(self, client: Transport) -> None:
+    def test_empty_stream_is_last_chunk_only(self, client: Transport) -> None:
         """A stream of nothing is whole when its last chunk went out."""
 
         def script(peer: Peer) -> None:
@@ -69,7 +67,7 @@ class TestRequest:
         assert (response.sent, response.complete) == (0, True)
 
     @pytest.mark.parametrize("body", [b"", b"manifest"])
-    def test_bytes_have_a_content_length(self, client: Transport, body: bytes) -> None:
+    def test_bytes_have_content_length(self, client: Transport, body: bytes) -> None:
         """`Content-Length: 0` on the empty PUT: some registries insist on it."""
 
         def script(peer: Peer) -> None:
@@ -84,7 +82,7 @@ class TestRequest:
             response = client.run(perform(Request("PUT", f"http://{address}/", body=body)))
         assert (response.status, response.sent, response.complete) == (201, len(body), True)
 
-    def test_a_call_without_body_has_neither_length_nor_encoding(self, client: Transport) -> None:
+    def test_request_without_body_has_no_length_or_encoding(self, client: Transport) -> None:
         """A GET has no content (RFC 9110, section 9.3.1)."""
 
         def script(peer: Peer) -> None:
@@ -99,7 +97,7 @@ class TestRequest:
             response = client.run(perform(Request("GET", f"http://{address}")))
         assert (response.body, response.sent, response.complete) == (b"{}", 0, True)
 
-    def test_the_path_and_query_of_a_location_go_out_byte_for_byte(self, client: Transport) -> None:
+    def test_path_and_query_are_sent_unchanged(self, client: Transport) -> None:
         """A session's URL is the registry's own: nothing of it is dropped or quoted anew."""
         target = "/v2/x/blobs/uploads/a;b=c;d?_state=A%2fb==&x=%7E~&y"
 
@@ -110,7 +108,7 @@ class TestRequest:
         with scripted(script) as address:
             assert client.run(perform(Request("DELETE", f"http://{address}{target}"))).status == 204
 
-    def test_a_large_block_reaches_a_slow_reader_whole(self, client: Transport) -> None:
+    def test_large_block_reaches_slow_reader(self, client: Transport) -> None:
         """A socket takes a part of a block at a time; the rest of it is sent after."""
         block = BLOCK * 16  # 1 MiB
 
@@ -126,7 +124,7 @@ class TestRequest:
         with scripted(script, receive_buffer=4096) as address:
             assert client.run(patch(f"http://{address}/", [block, block])).sent == 2 << 20
 
-    def test_ipv6_keeps_its_brackets_in_the_host_header(self, client: Transport) -> None:
+    def test_host_header_keeps_ipv6_brackets(self, client: Transport) -> None:
         """`Host: [::1]:5000` (RFC 9112, section 3.2): a registry builds its Location from it."""
         if not _has_ipv6():
             pytest.skip("this machine has no ::1")
@@ -140,7 +138,7 @@ class TestRequest:
             assert client.run(perform(Request("GET", f"http://{address}/"))).status == 200
         assert hosts == [address]
 
-    def test_no_more_idle_connections_are_kept_than_asked_for(self) -> None:
+    def test_idle_connections_are_limited(self) -> None:
         """`keepalive` bounds them: with none, each call has a connection of its own."""
         connections = []
 
@@ -154,7 +152,7 @@ class TestRequest:
                 client.run(perform(Request("GET", f"http://{address}/")))
         assert len(connections) == 2
 
-    def test_a_connection_is_used_again(self, client: Transport) -> None:
+    def test_connection_is_reused(self, client: Transport) -> None:
         """The calls of one upload share one connection."""
         connections = []
 

@@ -52,7 +52,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request_state, "CLEANUP_TIMEOUT_S", 0.1)
 
 
-class TestBodyFailed:
+class TestBodyError:
     """A body that fails is ended all the same, and the answer handed on with the error."""
 
     @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ class TestBodyFailed:
         ids=repr,
     )
     @pytest.mark.parametrize("secure", [False, True])
-    def test_the_request_ends_cleanly_and_the_answer_comes_with_the_error(
+    def test_failed_body_ends_cleanly_and_error_has_response(
         self, request: pytest.FixtureRequest, error: BaseException, secure: bool
     ) -> None:
         """docker-registry 2.8 takes a DELETE only under the Location of that answer."""
@@ -105,9 +105,7 @@ class TestBodyFailed:
 
     @pytest.mark.usefixtures("hasty")
     @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 202 OK\r\nContent-Length: 9\r\n\r\nhalf"])
-    def test_an_answer_that_does_not_come_is_not_waited_for(
-        self, client: Transport, answer: bytes
-    ) -> None:
+    def test_missing_response_is_awaited_briefly(self, client: Transport, answer: bytes) -> None:
         """It is read within the limit of a call that nobody waits for."""
         caught: list[BaseException] = []
 
@@ -122,7 +120,7 @@ class TestBodyFailed:
         assert isinstance(caught[0], BodyError)
         assert caught[0].response is None
 
-    def test_a_connection_that_fails_has_no_answer(self, client: Transport) -> None:
+    def test_body_error_has_no_response_if_connection_fails(self, client: Transport) -> None:
         """The body's error is the first, and the one to tell."""
         caught: list[BaseException] = []
 
@@ -135,7 +133,7 @@ class TestBodyFailed:
         assert isinstance(caught[0], BodyError)
         assert caught[0].response is None
 
-    def test_an_early_answer_is_that_answer(self, client: Transport) -> None:
+    def test_body_error_has_early_response(self, client: Transport) -> None:
         """The registry may have had enough before the body failed."""
         caught: list[BaseException] = []
         answered = threading.Event()
@@ -158,7 +156,7 @@ class TestBodyFailed:
         assert caught[0].response is not None
         assert caught[0].response.status == 413
 
-    def test_a_streamed_answer_is_read_at_once(self, client: Transport) -> None:
+    def test_body_error_has_response_with_body(self, client: Transport) -> None:
         """Nobody takes the blocks of an answer to a body that failed."""
         caught: list[BaseException] = []
 
@@ -180,7 +178,7 @@ class TestBodyFailed:
         assert caught[0].response is not None
         assert (caught[0].response.body, caught[0].response.body_stream) == (b"done", None)
 
-    def test_a_flow_may_cancel_where_the_answer_says(self, client: Transport) -> None:
+    def test_flow_may_cancel_at_location_of_response(self, client: Transport) -> None:
         """Ctrl-C in a source is thrown in: the flow cancels, then it comes out."""
         heads = []
 
@@ -203,7 +201,7 @@ class TestBodyFailed:
             client.run(flow(f"http://{address}"))
         assert heads == ["PATCH /first", "DELETE /newest"]
 
-    def test_what_the_flow_makes_of_it_comes_out(self, client: Transport) -> None:
+    def test_run_raises_error_that_flow_makes_of_body_error(self, client: Transport) -> None:
         """A flow may have an error of its own for it."""
 
         def script(peer: Peer) -> None:
@@ -221,7 +219,7 @@ class TestBodyFailed:
             client.run(flow(f"http://{address}/"))
         assert isinstance(caught.value.__cause__, _SourceError)
 
-    def test_a_block_that_is_no_bytes_ends_nothing(self, client: Transport) -> None:
+    def test_invalid_block_does_not_end_body(self, client: Transport) -> None:
         """It is no error of the source, and the connection cannot go on: it is closed at once."""
         seen = []
         closed = threading.Event()
@@ -237,7 +235,7 @@ class TestBodyFailed:
             wait(closed)  # although the client is still open
         assert seen == [([b"a"], False)]
 
-    def test_a_body_that_was_dropped_did_not_fail(self) -> None:
+    def test_dropped_body_does_not_fail(self) -> None:
         """Whoever drops it has an error of their own."""
         outgoing = RequestState([b"a", b"b"])
         blocks = iter(outgoing.body)
@@ -258,7 +256,7 @@ class TestBodyFailed:
             ([b"by", b"tes"], 5, [("Content-Length", "5")]),
         ],
     )
-    def test_a_length_is_told_where_it_is_known(
+    def test_body_of_known_size_has_content_length(
         self,
         body: bytes | tuple[bytes, ...] | list[bytes] | None,
         size: int | None,
@@ -280,7 +278,7 @@ class TestBodyFailed:
             ([b"bl", b""], b"bl", "a blob of 4 bytes ended after 2"),
         ],
     )
-    def test_a_body_of_another_length_is_the_source_s_failure(
+    def test_body_of_wrong_size_is_source_error(
         self, client: Transport, body: list[bytes], sent: bytes, words: str
     ) -> None:
         """The library's own error would say nothing of whose fault it is."""
@@ -294,7 +292,7 @@ class TestBodyFailed:
             client.run(perform(Request("PUT", f"http://{address}/", body=body, size=4)))
         assert seen == [sent]
 
-    def test_a_body_of_known_length_that_fails_ends_the_connection(self, client: Transport) -> None:
+    def test_failed_body_of_known_size_closes_connection(self, client: Transport) -> None:
         """It cannot be ended cleanly: the registry would wait for the rest. Its error comes out."""
         caught: list[BaseException] = []
         seen = []
@@ -338,7 +336,7 @@ class TestInterrupt:
             client.run(watched(f"http://{address}/", [HUGE, b"never sent"], caught))
         return caught[0]
 
-    def test_the_block_ends_and_the_request_with_it(self, client: Transport) -> None:
+    def test_interrupt_ends_body_after_block(self, client: Transport) -> None:
         """Not a byte is lost or sent twice, and the answer says where the session is."""
 
         def script(peer: Peer) -> None:
@@ -358,7 +356,7 @@ class TestInterrupt:
         assert failed.response.sent == len(HUGE)
 
     @pytest.mark.usefixtures("hasty")
-    def test_a_reader_that_stalls_is_not_waited_for(self, client: Transport) -> None:
+    def test_interrupt_does_not_wait_for_stalled_reader(self, client: Transport) -> None:
         """The rest of the block has no more time than an answer that nobody waits for."""
         finished = threading.Event()
 
@@ -377,7 +375,7 @@ class TestInterrupt:
         assert isinstance(caught[0], BodyError)
         assert caught[0].response is None
 
-    def test_the_second_one_is_raised_at_once(self, client: Transport) -> None:
+    def test_second_interrupt_is_raised_at_once(self, client: Transport) -> None:
         """Who presses Ctrl-C twice does not want to wait."""
 
         def script(peer: Peer) -> None:
@@ -391,7 +389,7 @@ class TestInterrupt:
         # The flow is closed: there is nobody who waits for a call more.
         assert isinstance(self.run(client, script), GeneratorExit)
 
-    def test_an_early_answer_is_that_answer(self, client: Transport) -> None:
+    def test_body_error_has_early_response(self, client: Transport) -> None:
         """The registry stops the body before the interrupt could."""
 
         def script(peer: Peer) -> None:
@@ -405,7 +403,7 @@ class TestInterrupt:
         assert failed.response is not None
         assert failed.response.status == 413
 
-    def test_a_connection_that_fails_has_no_answer(self, client: Transport) -> None:
+    def test_body_error_has_no_response_if_connection_fails(self, client: Transport) -> None:
         """The interrupt was first."""
 
         def script(peer: Peer) -> None:
@@ -421,7 +419,7 @@ class TestInterrupt:
 
     @pytest.mark.parametrize("method", ["PATCH", "POST"])
     @pytest.mark.parametrize("body", [None, b"bytes", (b"a", b"b"), [b"a", b"b"]])
-    def test_it_waits_from_the_first_block_on_whatever_the_body_is(
+    def test_interrupt_is_deferred_from_first_block_on(
         self, method: str, body: bytes | tuple[bytes] | list[bytes] | None
     ) -> None:
         """A head has no clean end in its middle, and before it nothing was changed."""
@@ -434,7 +432,7 @@ class TestInterrupt:
 
     @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
     @pytest.mark.parametrize("body", [None, b"bytes", [b"a"]])
-    def test_it_waits_for_no_answer_that_can_be_asked_for_again(
+    def test_interrupt_of_idempotent_request_is_not_deferred(
         self, method: str, body: bytes | list[bytes] | None
     ) -> None:
         """A PATCH and a POST are not idempotent: their answer only tells what they did."""
@@ -442,7 +440,7 @@ class TestInterrupt:
         list(outgoing.body)
         assert not outgoing.defer_interrupt(KeyboardInterrupt())
 
-    def test_the_next_block_is_not_asked_for(self) -> None:
+    def test_no_block_is_read_after_interrupt(self) -> None:
         """An interrupt that was kept back ends the body, and there is one of them."""
         outgoing = RequestState([b"a", b"b"], "PATCH")
         blocks = iter(outgoing.body)
@@ -453,7 +451,7 @@ class TestInterrupt:
         assert list(blocks) == []
         assert (outgoing.error, outgoing.sent, outgoing.ended) == (first, 1, False)
 
-    def test_it_does_not_wait_while_the_source_is_asked(self) -> None:
+    def test_interrupt_in_source_is_not_deferred(self) -> None:
         """The source may be another registry's answer: what it waits for need never come."""
         held = []
 
@@ -466,7 +464,7 @@ class TestInterrupt:
         list(outgoing.body)
         assert held == [False]
 
-    def test_the_rest_of_a_block_has_no_more_time_than_the_answer(
+    def test_rest_of_block_has_cleanup_timeout(
         self, client: Transport, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A reader that takes a little now and then would keep a large chunk going for hours."""
@@ -525,11 +523,11 @@ def sized(peer: Peer, body: bytes) -> bool:
     return taken == body
 
 
-class TestInterruptBeforeTheAnswer:
+class TestInterruptBeforeResponse:
     """An interrupt between the last byte of a PATCH and its answer waits for that answer."""
 
     @pytest.mark.parametrize("body", [b"chunk", [b"stream"]], ids=["chunk", "stream"])
-    def test_the_answer_comes_with_it(
+    def test_interrupt_has_response(
         self, client: Transport, signals: list[signal.Signals], body: bytes | list[bytes]
     ) -> None:
         """docker-registry 2.8 takes a DELETE only under the Location of that answer."""
@@ -557,7 +555,7 @@ class TestInterruptBeforeTheAnswer:
         assert heads == ["PATCH /first", "DELETE /newest"]
 
     @pytest.mark.parametrize("body", [b"chunk", [b"stream"]], ids=["chunk", "stream"])
-    def test_the_second_one_ends_it_at_once(
+    def test_second_interrupt_ends_wait(
         self, client: Transport, signals: list[signal.Signals], body: bytes | list[bytes]
     ) -> None:
         """Nothing is called any more: whoever insists does not wait for a registry twice."""
@@ -580,7 +578,7 @@ class TestInterruptBeforeTheAnswer:
         assert raised.value.__context__ is None
         assert heads == ["PATCH /first"]
 
-    def test_the_first_one_after_an_error_of_the_source_lets_the_flow_cancel(
+    def test_interrupt_after_source_error_lets_flow_cancel(
         self, client: Transport, signals: list[signal.Signals]
     ) -> None:
         """Only who interrupts twice insists."""
@@ -596,7 +594,7 @@ class TestInterruptBeforeTheAnswer:
         assert isinstance(caught[0], KeyboardInterrupt)
 
     @pytest.mark.usefixtures("hasty")
-    def test_an_answer_that_does_not_come_is_not_waited_for(
+    def test_missing_response_is_awaited_briefly(
         self, client: Transport, signals: list[signal.Signals]
     ) -> None:
         """It has no more time than a call that nobody waits for."""
@@ -612,7 +610,9 @@ class TestInterruptBeforeTheAnswer:
         assert isinstance(caught[0], BodyError)
         assert caught[0].response is None
 
-    def test_a_read_ends_at_once(self, client: Transport, signals: list[signal.Signals]) -> None:
+    def test_interrupt_of_get_ends_read(
+        self, client: Transport, signals: list[signal.Signals]
+    ) -> None:
         """Of a GET nothing has to be known: it is not waited for."""
         signals += [signal.SIGINT]
 

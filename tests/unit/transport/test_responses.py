@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class TestAnswer:
+class TestResponse:
     """What a reply is made of."""
 
-    def test_duplicate_headers_are_joined_in_order(self, client: Transport) -> None:
+    def test_join_headers_joins_duplicates_in_order(self, client: Transport) -> None:
         """Field lines of one name are one list (RFC 9110, section 5.3)."""
 
         def script(peer: Peer) -> None:
@@ -35,7 +35,7 @@ class TestAnswer:
             response = client.run(perform(Request("GET", f"http://{address}/")))
         assert response.headers["www-authenticate"] == "Basic, Bearer x=y"
 
-    def test_the_body_is_capped_and_the_rest_not_read(self, client: Transport) -> None:
+    def test_read_body_is_capped(self, client: Transport) -> None:
         """No memory is taken by a size that the other side claims."""
 
         def script(peer: Peer) -> None:
@@ -48,12 +48,12 @@ class TestAnswer:
             response = client.run(perform(Request("GET", f"http://{address}/")))
         assert len(response.body) == 4 << 20
 
-    def test_an_answer_that_drips_holds_nobody_up(self) -> None:
+    def test_read_body_ends_after_timeout(self) -> None:
         """Each piece may come in time, and the end never: what came counts."""
         body = responses.read_body(repeat(b"x"), 0.001)
         assert 0 < len(body) < 4 << 20
 
-    def test_the_head_of_an_answer_has_no_body(self, client: Transport) -> None:
+    def test_response_to_head_has_no_body(self, client: Transport) -> None:
         """The Content-Length of a HEAD is the blob's (RFC 9110, section 9.3.2)."""
 
         def script(peer: Peer) -> None:
@@ -86,7 +86,7 @@ class TestWarnings:
             (f'299 - "{"x" * 9000}"', []),
         ],
     )
-    def test_the_texts_of_299_are_told(self, header: str, texts: list[str]) -> None:
+    def test_report_parses_texts_of_299(self, header: str, texts: list[str]) -> None:
         """Each as one short printable line; other codes are for caches."""
         told: list[tuple[str, str]] = []
         responses.Warnings(lambda host, text: told.append((host, text))).report(
@@ -94,7 +94,7 @@ class TestWarnings:
         )
         assert told == [("registry.example", text) for text in texts]
 
-    def test_each_text_of_a_host_is_told_once(self, client: Transport) -> None:
+    def test_report_calls_on_warning_once_for_each_text(self, client: Transport) -> None:
         """A registry repeats it with each answer."""
         told: list[tuple[str, str]] = []
 
@@ -110,7 +110,7 @@ class TestWarnings:
                 warned.run(perform(Request("GET", f"http://{address}/")))
         assert told == [(address, "a"), (address, "b")]
 
-    def test_nobody_need_listen(self, client: Transport) -> None:
+    def test_warning_without_callback_is_ignored(self, client: Transport) -> None:
         """A warning is no error."""
 
         def script(peer: Peer) -> None:
@@ -120,7 +120,7 @@ class TestWarnings:
         with scripted(script) as address:
             assert client.run(perform(Request("GET", f"http://{address}/"))).status == 200
 
-    def test_there_is_an_end_of_them(self) -> None:
+    def test_number_of_warnings_is_limited(self) -> None:
         """No memory is filled, and no terminal, with what a registry makes up."""
         told: list[str] = []
         warnings = responses.Warnings(lambda _host, text: told.append(text))
@@ -133,9 +133,7 @@ class TestCut:
     """A connection that ends too early."""
 
     @pytest.mark.parametrize("reset", [False, True])
-    def test_in_the_middle_of_the_body_it_says_how_much_went_out(
-        self, client: Transport, reset: bool
-    ) -> None:
+    def test_cut_during_body_has_number_of_sent_bytes(self, client: Transport, reset: bool) -> None:
         """`reason` is cut; `sent` counts the bytes of the body that had gone out."""
 
         def script(peer: Peer) -> None:
@@ -150,7 +148,7 @@ class TestCut:
         assert caught[0].sent >= len(BLOCK)
         assert caught[0].sent % len(BLOCK) == 0
 
-    def test_before_any_answer(self, client: Transport) -> None:
+    def test_cut_before_response(self, client: Transport) -> None:
         """A registry that hangs up without a word has not answered."""
 
         def script(peer: Peer) -> None:
@@ -159,7 +157,7 @@ class TestCut:
         with scripted(script) as address, failing("cut", "no valid answer"):
             client.run(perform(Request("GET", f"http://{address}/")))
 
-    def test_in_the_middle_of_the_answer(self, client: Transport) -> None:
+    def test_cut_during_response(self, client: Transport) -> None:
         """Half an answer is none."""
 
         def script(peer: Peer) -> None:
@@ -177,7 +175,7 @@ class TestCut:
             b"\0" * 200_000,
         ],
     )
-    def test_what_is_not_http_is_no_answer(self, client: Transport, greeting: bytes) -> None:
+    def test_response_that_is_not_http_is_cut(self, client: Transport, greeting: bytes) -> None:
         """Something else listens on that port."""
 
         def script(peer: Peer) -> None:
@@ -188,7 +186,7 @@ class TestCut:
         with scripted(script) as address, failing("cut", "no valid answer"):
             client.run(perform(Request("GET", f"http://{address}/")))
 
-    def test_on_a_kept_connection_it_may_have_been_closed_before(self, client: Transport) -> None:
+    def test_cut_tells_reused_connection(self, client: Transport) -> None:
         """`fresh` is False where the connection was one of an earlier request."""
 
         def script(peer: Peer) -> None:
@@ -205,7 +203,7 @@ class TestCut:
                 client.run(perform(Request("GET", f"http://{address}/second")))
             assert not caught[0].is_new_connection
 
-    def test_a_transport_that_was_closed_meanwhile_is_a_cut(self) -> None:
+    def test_close_during_request_is_cut(self) -> None:
         """Closing a client ends what its other threads send, with an error that says so."""
         transport = Transport(timeout_s=PATIENCE_S)
 
@@ -225,7 +223,7 @@ class TestCut:
 class TestFailure:
     """Calls that have no answer."""
 
-    def test_nobody_listens(self, client: Transport) -> None:
+    def test_refused_connection(self, client: Transport) -> None:
         """Refused: `connect`, and nothing was sent."""
         url = f"http://127.0.0.1:{refusing_port()}/"
         with failing("connect", "refused") as caught:
@@ -233,7 +231,7 @@ class TestFailure:
         assert caught[0].sent == 0
 
     @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM])
-    def test_what_this_machine_lacks_is_no_failure_of_the_registry(
+    def test_local_os_error_is_raised_unchanged(
         self, client: Transport, monkeypatch: pytest.MonkeyPatch, number: int
     ) -> None:
         """It is raised as it is: the command says `local`, and nothing is tried again."""
@@ -258,18 +256,18 @@ class TestFailure:
             "http:///v2/",
         ],
     )
-    def test_a_url_that_leads_nowhere(self, client: Transport, url: str) -> None:
+    def test_invalid_url_is_connect_error(self, client: Transport, url: str) -> None:
         """A Location is the registry's: whatever it says, the error is ours and has a reason."""
         with failing("connect"):
             client.run(perform(Request("GET", url)))
 
-    def test_a_header_that_http_forbids(self, client: Transport) -> None:
+    def test_invalid_header_is_not_sent(self, client: Transport) -> None:
         """What would break out of its header is not sent."""
         connected: list[Peer] = []
         with scripted(connected.append) as address, failing("cut"):
             client.run(perform(Request("GET", f"http://{address}/", {"X": "a\r\nY: b"})))
 
-    def test_a_reader_that_stalls(self) -> None:
+    def test_write_to_stalled_reader_times_out(self) -> None:
         """Each write is bounded by `timeout_s`."""
         finished = threading.Event()
 
@@ -285,7 +283,7 @@ class TestFailure:
                 finished.set()
         assert caught[0].sent % (1 << 20) == 0
 
-    def test_an_answer_that_does_not_come(self) -> None:
+    def test_missing_response_times_out(self) -> None:
         """The wait for an answer is bounded by `timeout_s`."""
 
         def script(peer: Peer) -> None:
@@ -299,7 +297,7 @@ class TestFailure:
         ):
             client.run(perform(Request("GET", f"http://{address}/")))
 
-    def test_a_call_in_a_hurry_does_not_wait_as_long(
+    def test_short_timeout_is_used(
         self, client: Transport, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """`HURRY` asks for one short try: nobody waits for it."""
@@ -313,7 +311,7 @@ class TestFailure:
             client.run(perform(Request("DELETE", f"http://{address}/", timeout=Timeout.SHORT)))
 
     @pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), float("inf"), 1e6])
-    def test_a_timeout_is_a_time(self, timeout_s: float) -> None:
+    def test_transport_rejects_invalid_timeout(self, timeout_s: float) -> None:
         """What the operating system cannot wait for is refused before anything is sent."""
         with pytest.raises(ValueError, match="a timeout is a time of up to a day"):
             Transport(timeout_s=timeout_s)

@@ -43,7 +43,7 @@ def without_end(*pieces: bytes) -> Callable[[Peer], None]:
     [(b"HTTP/1.1 404 Not Found\r\nX: ", b"y"), (b"HTTP/1.1 103 Early Hints\r\n\r\n",)],
     ids=["a header a byte at a time", "interim answers without end"],
 )
-def test_the_head_of_an_answer_comes_within_the_timeout_or_fails(pieces: tuple[bytes, ...]) -> None:
+def test_timeout_bounds_whole_head_of_response(pieces: tuple[bytes, ...]) -> None:
     """The timeout is of the whole head, interim answers included: each byte came in time."""
     with scripted(without_end(*pieces)) as address, Transport(timeout_s=0.2) as client:
         with pytest.raises(TransportError) as caught:
@@ -51,7 +51,7 @@ def test_the_head_of_an_answer_comes_within_the_timeout_or_fails(pieces: tuple[b
         assert caught.value.reason == "timeout"
 
 
-def test_a_streamed_answer_below_the_lowest_rate_fails() -> None:
+def test_streamed_body_below_minimum_rate_fails() -> None:
     """A byte now and then comes in time each, and the blob never."""
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
     with scripted(without_end(head, b"x")) as address, Transport(timeout_s=0.2) as client:
@@ -71,9 +71,7 @@ def test_a_streamed_answer_below_the_lowest_rate_fails() -> None:
         ([(2.0, 2 * MIN_RATE), (2.0, 0)], True),
     ],
 )
-def test_the_lowest_rate_is_of_the_time_that_was_waited(
-    waits: list[tuple[float, int]], slow: bool
-) -> None:
+def test_is_too_slow_measures_waiting_time(waits: list[tuple[float, int]], slow: bool) -> None:
     """It is judged each time that a timeout's worth of waiting is over."""
     pace = RateMonitor()
     results = [pace.is_too_slow(*wait, 2.0) for wait in waits]
@@ -102,7 +100,7 @@ def stopped(stop: Stop, request: Request) -> list[BaseException]:
 @pytest.mark.parametrize(
     ("patience", "requests"), [(Timeout.DEFAULT, 1), (Timeout.LONG, 1), (Timeout.SHORT, 2)]
 )
-def test_a_request_to_stop_wakes_the_wait_for_an_answer(patience: Timeout, requests: int) -> None:
+def test_stop_request_ends_wait_for_response(patience: Timeout, requests: int) -> None:
     """What cancels a session is still waited for after the first request, not after the second."""
     stop, over = Stop(), threading.Event()
 
@@ -118,7 +116,7 @@ def test_a_request_to_stop_wakes_the_wait_for_an_answer(patience: Timeout, reque
     assert [type(error) for error in raised] == [KeyboardInterrupt]
 
 
-def test_a_request_to_stop_wakes_the_write_of_a_body() -> None:
+def test_stop_request_ends_write_of_body() -> None:
     """The registry takes no more bytes: a socket that is full is waited for, too."""
     stop, over = Stop(), threading.Event()
 
@@ -134,7 +132,7 @@ def test_a_request_to_stop_wakes_the_write_of_a_body() -> None:
     assert [type(error) for error in raised] == [KeyboardInterrupt]
 
 
-def test_closing_the_transport_wakes_a_thread_that_waits() -> None:
+def test_close_ends_wait_of_other_thread() -> None:
     """`close` closes every connection: nobody waits for an answer on one of them."""
     over = threading.Event()
     client = Transport(timeout_s=3600.0)
@@ -159,7 +157,7 @@ def test_closing_the_transport_wakes_a_thread_that_waits() -> None:
     assert [type(error) for error in raised] == [TransportError]
 
 
-def test_a_request_that_ended_keeps_nothing_of_its_body() -> None:
+def test_close_of_state_drops_body() -> None:
     """A stream that is cut often must not keep each failed request until a cycle is collected."""
     outgoing = RequestState(bytes(1) for _ in range(2))
     next(outgoing.body)

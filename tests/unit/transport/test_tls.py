@@ -23,12 +23,10 @@ if TYPE_CHECKING:
     from tests.unit.transport.conftest import Pair
 
 
-class TestTls:
+class TestTLS:
     """Certificates, and what is no TLS."""
 
-    def test_an_upload_over_tls_is_not_stopped_by_session_tickets(
-        self, authority: Authority
-    ) -> None:
+    def test_session_tickets_do_not_stop_upload(self, authority: Authority) -> None:
         """TLS 1.3 sends tickets whenever it likes (RFC 8446, section 4.6.1): no answer."""
         blocks = [BLOCK * 16, b"", b"x", BLOCK]
 
@@ -46,7 +44,7 @@ class TestTls:
             response = client.run(patch(f"https://{address}/", blocks))
         assert (response.status, response.complete) == (202, True)
 
-    def test_an_unknown_authority_is_a_matter_of_the_certificate(
+    def test_unknown_authority_is_certificate_error(
         self, client: Transport, authority: Authority
     ) -> None:
         """Nothing is sent to whom the certificate does not prove."""
@@ -62,7 +60,7 @@ class TestTls:
             client.run(perform(Request("GET", f"https://{address}/")))
         assert heads in ([], [[]])
 
-    def test_a_certificate_for_another_name_is_refused(self, authority: Authority) -> None:
+    def test_certificate_for_other_name_is_refused(self, authority: Authority) -> None:
         """The authority is known, the name is not in the certificate (RFC 9110, 4.3.4)."""
 
         def script(peer: Peer) -> None:
@@ -76,7 +74,7 @@ class TestTls:
             client.run(perform(Request("GET", f"https://{address}/")))
 
     @pytest.mark.parametrize("how", ["ca_cert", "insecure"])
-    def test_the_user_may_accept_it(self, authority: Authority, how: str) -> None:
+    def test_insecure_accepts_unknown_authority(self, authority: Authority, how: str) -> None:
         """`ca_cert` trusts one more authority; `insecure` leaves certificates unverified."""
 
         def script(peer: Peer) -> None:
@@ -93,7 +91,7 @@ class TestTls:
         ("answer", "reason"),
         [(b"HTTP/1.1 400 Bad Request\r\n\r\n", "tls"), (b"", "connect")],
     )
-    def test_a_plain_http_server_speaks_no_tls(
+    def test_plain_http_server_is_tls_error(
         self, client: Transport, answer: bytes, reason: str
     ) -> None:
         """It answers in plain text, or hangs up: both let a flow fall back to http."""
@@ -110,9 +108,7 @@ class TestTls:
             client.run(perform(Request("GET", f"https://{address}/")))
         assert caught.value.reason in {"tls", reason}
 
-    def test_who_speaks_plain_http_reads_no_authorities(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_plain_http_does_not_load_authorities(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The system's are loaded for the first connection by TLS, and once."""
         made: list[ssl.SSLContext] = []
         real = ssl.create_default_context
@@ -135,7 +131,7 @@ class TestTls:
                     client.run(perform(Request("GET", f"https://{address}/")))
         assert len(made) == 1
 
-    def test_authorities_that_are_none(self, tmp_path: Path) -> None:
+    def test_invalid_ca_cert_raises(self, tmp_path: Path) -> None:
         """Raises OSError where `ca_cert` cannot be read as certificates."""
         empty = tmp_path / "empty.pem"
         empty.touch()
@@ -174,7 +170,7 @@ class TestClientCertificate:
 
     @pytest.mark.parametrize("old", [False, True])
     @pytest.mark.parametrize("joined", [False, True])
-    def test_it_is_shown_to_who_asks(
+    def test_client_certificate_is_sent_if_requested(
         self, authority: Authority, client_pair: Pair, tmp_path: Path, old: bool, joined: bool
     ) -> None:
         """The key is in a file of its own, or in the certificate's."""
@@ -191,7 +187,7 @@ class TestClientCertificate:
             assert client.run(perform(Request("GET", f"https://{address}/"))).status == 200
         assert server.subjects == ["someone"]
 
-    def test_a_host_that_a_registry_named_is_not_shown_it(
+    def test_client_certificate_is_not_sent_to_redirected_host(
         self, authority: Authority, client_pair: Pair
     ) -> None:
         """It tells who we are, as a password does: it goes where the user sent it."""
@@ -210,7 +206,9 @@ class TestClientCertificate:
         assert sorted(server.subjects) == ["", "someone"]
 
     @pytest.mark.parametrize("body", [None, [b"a", b"b"]])
-    def test_who_has_none_is_told(self, authority: Authority, body: list[bytes] | None) -> None:
+    def test_missing_client_certificate_is_reported(
+        self, authority: Authority, body: list[bytes] | None
+    ) -> None:
         """TLS 1.3 says so after the handshake, in place of an answer (RFC 8446, section 6.2)."""
         with (
             Transport(ca_cert=authority.ca_cert) as client,
@@ -219,7 +217,9 @@ class TestClientCertificate:
         ):
             client.run(perform(Request("PATCH", f"https://{address}/", body=body)))
 
-    def test_who_has_none_is_told_by_an_older_server(self, authority: Authority) -> None:
+    def test_missing_client_certificate_is_reported_with_tls_1_2(
+        self, authority: Authority
+    ) -> None:
         """TLS 1.2 says no more than that the handshake failed."""
         with (
             Transport(ca_cert=authority.ca_cert) as client,
@@ -229,7 +229,7 @@ class TestClientCertificate:
             client.run(perform(Request("GET", f"https://{address}/")))
 
     @pytest.mark.usefixtures("client_pair")
-    def test_one_that_the_server_does_not_know(self, authority: Authority) -> None:
+    def test_unknown_client_certificate_is_reported(self, authority: Authority) -> None:
         """Its authority is not one of the server's."""
         with (
             Transport(
@@ -242,12 +242,12 @@ class TestClientCertificate:
         ):
             client.run(perform(Request("GET", f"https://{address}/")))
 
-    def test_a_key_alone_is_nothing(self, client_pair: Pair) -> None:
+    def test_key_without_certificate_is_rejected(self, client_pair: Pair) -> None:
         """Raises ValueError for a key without a certificate."""
         with pytest.raises(ValueError, match="client_cert is missing"):
             Transport(client_key=client_pair.key)
 
-    def test_files_that_are_no_pair(
+    def test_invalid_pair_is_rejected(
         self, authority: Authority, client_pair: Pair, tmp_path: Path
     ) -> None:
         """Raises OSError that names the files; a password is not asked for on the terminal."""
@@ -268,7 +268,7 @@ class TestClientCertificate:
 class TestDirectories:
     """docker's certs.d: HOST or HOST:PORT has authorities, and client certificates, of its own."""
 
-    def test_it_is_of_one_host(
+    def test_directory_applies_to_one_host(
         self, authority: Authority, client_pair: Pair, tmp_path: Path
     ) -> None:
         """`ca.crt` is trusted, `client.cert` with `client.key` shown: there, and nowhere else."""
@@ -287,7 +287,7 @@ class TestDirectories:
                     client.run(perform(Request("GET", f"https://localhost:{port}/")))
         assert server.subjects == ["someone", "someone"]
 
-    def test_the_first_directory_that_has_the_host_counts(
+    def test_first_directory_with_host_is_used(
         self, authority: Authority, client_pair: Pair, tmp_path: Path
     ) -> None:
         """The user's own comes before the system's, even where it is empty."""
@@ -300,7 +300,7 @@ class TestDirectories:
             with Transport(certs_dirs=directories) as client, failing("certificate"):
                 client.run(perform(Request("GET", f"https://{address}/")))
 
-    def test_a_host_that_a_registry_named_has_its_own_too(
+    def test_redirected_host_has_own_directory(
         self, authority: Authority, client_pair: Pair, tmp_path: Path
     ) -> None:
         """What the user put under its name is meant for it; what the user gave at large is not."""
@@ -332,7 +332,7 @@ class TestDirectories:
             ("ca.crt", r"ca\.crt holds no certificate in PEM form"),
         ],
     )
-    def test_one_half_of_a_pair_is_told(
+    def test_incomplete_pair_raises(
         self, client_pair: Pair, tmp_path: Path, name: str, text: str
     ) -> None:
         """Docker refuses to go on without, and says which file is missing."""
@@ -343,7 +343,7 @@ class TestDirectories:
             client.run(perform(Request("GET", "https://registry.example:5000/v2/")))
 
     @pytest.mark.parametrize("host", ["..", ".", "a/b", "", "a\0b", "a" * 300])
-    def test_no_host_leads_out_of_them(self, tmp_path: Path, host: str) -> None:
+    def test_host_cannot_escape_directories(self, tmp_path: Path, host: str) -> None:
         """A registry's words are in a path only where they are a plain name."""
         (tmp_path / "certs.d" / "a").mkdir(parents=True)
         (tmp_path / "client.cert").touch()
@@ -356,7 +356,7 @@ class TestDirectories:
         )
         assert trust.context(host, is_redirect=True) is trust.context("x", is_redirect=False)
 
-    def test_they_are_where_docker_and_podman_have_them(self) -> None:
+    def test_directories_are_those_of_docker_and_podman(self) -> None:
         """docker, "Verify repository client with certificates"; containers-certs.d(5)."""
         assert "/etc/docker/certs.d" in CERTS_DIRS
         assert CERTS_DIRS[0] == "~/.config/containers/certs.d"
