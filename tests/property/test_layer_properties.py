@@ -1,4 +1,4 @@
-"""The bytes of a layer depend on the source's bytes and on nothing else."""
+"""The compressed bytes of a layer depend only on the source's bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""files.py: docker's config.json and podman's auth.json."""
+"""auth/config_file.py: docker's config.json and podman's auth.json."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _stored(document: dict[str, Any], repository: Repository = _APP) -> Credenti
 
 
 def test_docker_path(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """$DOCKER_CONFIG/config.json, else ~/.docker/config.json; an empty variable is none."""
+    """$DOCKER_CONFIG/config.json, else ~/.docker/config.json; an empty variable is ignored."""
     assert docker_path() == home / ".docker/config.json"
     monkeypatch.setenv("DOCKER_CONFIG", "")
     assert docker_path() == home / ".docker/config.json"
@@ -79,7 +79,7 @@ def test_stored_returns_none_without_credentials(configure: Callable[..., Path],
 
 
 def test_read_missing_file(home: Path) -> None:
-    """A file that is not there is nothing, and so is one below what is no directory."""
+    """A missing file has no members, and so has a path below a file."""
     assert ConfigFile.read(home / "config.json").document == {}
     (home / "file").touch()
     assert ConfigFile.read(home / "file/config.json").document == {}
@@ -125,7 +125,7 @@ def test_stored_keeps_bytes_that_are_not_utf8() -> None:
 
 
 def test_stored_skips_empty_entry() -> None:
-    """`{}` is what docker leaves where a helper has the credentials."""
+    """Docker leaves `{}` if a helper has the credentials."""
     auths = {"registry.example/team": {}, "https://registry.example": {"username": "someone"}}
     assert _stored({"auths": auths}) == Credentials("someone")
 
@@ -201,7 +201,7 @@ def test_invalid_file_is_reported_with_place(
     text: str,
     place: str,
 ) -> None:
-    """One clear error names the file and the place, and no secret is anywhere in it."""
+    """The error names the file and the place, and holds no secret."""
     path = configure(text)
     with pytest.raises(CredentialsError) as caught:
         _ask(path)

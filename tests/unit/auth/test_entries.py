@@ -112,7 +112,7 @@ def test_keys_covering_namespace_on_docker_hub() -> None:
 
 
 def test_keys_of_registry_with_upper_case_registry() -> None:
-    """Where an upper-case letter is all that tells a registry from a path, case is no matter."""
+    """If only an upper-case letter tells a registry from a path, case is ignored."""
     assert keys_of_registry(["Registry"], "Registry") == ["Registry"]
 
 

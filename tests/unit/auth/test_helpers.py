@@ -1,4 +1,4 @@
-"""programs.py: credential helpers, as real programs on PATH."""
+"""auth/helpers.py: credential helpers, as real programs on PATH."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_get_returns_none_for_empty_output(install: Callable[..., Path], answer:
 
 @pytest.mark.parametrize("stream", ["1", "2"])
 def test_get_returns_none_if_not_found(install: Callable[..., Path], stream: str) -> None:
-    """'credentials not found in native keychain' is no error."""
+    """'credentials not found in native keychain' is not an error."""
     text = "credentials not found in native keychain"
     install("it", f"#!/bin/sh\necho {text} >&{stream}; exit 1\n")
     assert _helper().get() is None
@@ -288,7 +288,7 @@ def test_long_secret_is_written_while_output_is_read(install: Callable[..., Path
 
 
 def test_missing_helper_is_error(programs: Path) -> None:
-    """The error names the program, and where its name comes from."""
+    """The error names the program and the file that names it."""
     with pytest.raises(
         CredentialsError, match=r"^docker-credential-missing is not on PATH; install it, or take it"
     ):

@@ -1,4 +1,4 @@
-"""keychains.py: who is asked, in which order."""
+"""auth/keychain.py: the sources of credentials and their order."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_environment_finds_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_environment_is_for_one_registry(
     monkeypatch: pytest.MonkeyPatch, named: str, registry: str, repository: str, *, found: bool
 ) -> None:
-    """A password is no business of another registry: BROLGA_REGISTRY says whose it is."""
+    """BROLGA_REGISTRY limits the password to one registry."""
     monkeypatch.setenv("BROLGA_USERNAME", "someone")
     monkeypatch.setenv("BROLGA_PASSWORD", "secret")
     monkeypatch.setenv("BROLGA_REGISTRY", named)
@@ -79,7 +79,7 @@ def test_environment_is_for_one_registry(
 
 
 def test_environment_rejects_invalid_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Going on without credentials would hide it, and giving them to all would tell them."""
+    """Anonymous access would hide it, and sending them to all registries would leak them."""
     monkeypatch.setenv("BROLGA_REGISTRY", "not a host")
     with pytest.raises(CredentialsError, match=r"^BROLGA_REGISTRY: .*; write registry.example or"):
         Environment().find(_APP)
@@ -101,7 +101,7 @@ def test_environment_rejects_line_break(
 def test_environment_needs_both_variables(
     monkeypatch: pytest.MonkeyPatch, present: str | None, rest: str | None
 ) -> None:
-    """Half of a pair, or an empty half, is no credentials."""
+    """Half of a pair, or an empty half, is ignored."""
     for name in ("BROLGA_USERNAME", "BROLGA_PASSWORD"):
         value = "x" if name == present else rest
         if value is not None:
@@ -110,7 +110,7 @@ def test_environment_needs_both_variables(
 
 
 def test_chain_returns_first_credentials() -> None:
-    """A chain asks in order, and nobody after the first that finds something."""
+    """A chain stops at the first keychain that finds credentials."""
     nothing, first, second = _Double(None), _Double(Credentials("a", "b")), _Double(None)
     assert Chain(nothing, first, second).find(_APP) is first.found
     assert (nothing.asked, first.asked, second.asked) == (1, 1, 0)
@@ -153,7 +153,7 @@ def test_config_files_prefer_docker(configure: Callable[..., Path]) -> None:
 
 
 def test_config_files_do_not_read_files_after_match(configure: Callable[..., Path]) -> None:
-    """What is not needed stops nobody; what is needed and broken does."""
+    """Only an invalid file that is needed is an error."""
     configure({"auths": {"registry.example": _auth("someone", "secret")}})
     configure("{", "run/containers/auth.json")
     assert ConfigFiles().find(_APP) == Credentials("someone", "secret")
@@ -190,7 +190,7 @@ def test_config_files_prefer_helper_to_file(
 def test_config_files_raises_if_helper_fails(
     install: Callable[..., Path], configure: Callable[..., Path]
 ) -> None:
-    """Any other failure of a helper is told: going on as nobody would hide it."""
+    """Any other failure of a helper is raised: anonymous access would hide it."""
     install("broken", "#!/bin/sh\nexit 3\n")
     configure({"credsStore": "broken", "auths": {"registry.example": _auth("filed", "secret")}})
     with pytest.raises(CredentialsError, match="docker-credential-broken get ended with status 3"):

@@ -1,4 +1,4 @@
-"""storing.py: what a login writes and a logout takes away."""
+"""auth/login.py: storing and erasing credentials."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_save_creates_file(home: Path) -> None:
 
 
 def test_save_uses_docker_config(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """$DOCKER_CONFIG/config.json is where docker looks then."""
+    """Docker reads $DOCKER_CONFIG/config.json then."""
     monkeypatch.setenv("DOCKER_CONFIG", str(home / "made/here"))
     assert save("registry.example", _SOMEONE) == "~/made/here/config.json"
     assert _mode(home / "made/here") == 0o700
@@ -177,7 +177,7 @@ def test_save_in_helper_removes_password_from_file(
 def test_erase_removes_from_file_and_helper(
     install: Callable[..., Path], configure: Callable[..., Path]
 ) -> None:
-    """From helper and file, where both hold it; every spelling of the registry is meant."""
+    """From helper and file; every spelling of the registry is removed."""
     install("it")
     path = configure({"credsStore": "it"})
     save("registry.example", _SOMEONE)
@@ -194,7 +194,7 @@ def test_erase_removes_from_file_and_helper(
 
 
 def test_erase_empty_entry(install: Callable[..., Path], configure: Callable[..., Path]) -> None:
-    """Docker's `{}` beside a helper's credentials goes with them, and is no place of its own."""
+    """Docker's `{}` beside a helper's credentials is removed, and does not count as a place."""
     install("it")
     path = configure({"credsStore": "it", "auths": {"registry.example": {}}})
     assert erase("registry.example") is None

@@ -1,4 +1,4 @@
-"""childprocess.py: an exit status is read from the system, and never guessed."""
+"""stream/child_process.py: the exit status of a child process."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_wait_for_exit_raises_if_sigchld_is_ignored() -> None:
 
 
 def test_wait_for_exit_raises_if_host_waits_for_all_children() -> None:
-    """Who calls waitpid(-1), as an init process does, takes it away."""
+    """A call of waitpid(-1), as in an init process, takes the status away."""
     process = subprocess.Popen(["sh", "-c", "exit 3"])
     assert os.waitpid(-1, 0)[0] == process.pid
     with pytest.raises(ExitStatusUnknown, match="waits for all children"):
@@ -63,7 +63,7 @@ def test_wait_for_exit_raises_if_host_waits_for_all_children() -> None:
 
 
 def test_popen_reports_0_if_status_is_lost() -> None:
-    """The reason for this module; if Python changes that, this test tells."""
+    """The reason for this module. This test fails if Python changes it."""
     process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
     os.waitpid(-1, 0)
     assert process.wait() == 0

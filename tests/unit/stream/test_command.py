@@ -1,4 +1,4 @@
-"""command.py: a command's stdout is a source, and its end counts only where it exits with 0."""
+"""stream/command.py: a command's stdout as a source, complete only after exit status 0."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from brolga.spec.blob import BlockSource
 
 MIB = 1 << 20
-PATIENCE_S = 30.0
+TEST_TIMEOUT_S = 30.0
 
 
 def shell(script: str) -> Command:
@@ -46,7 +46,7 @@ def read(command: Command) -> bytes:
 def opened(script: str) -> BlockSource:
     """Run a script that has a trap, or a child, before its first byte; return it at that byte."""
     source = shell(script).open_blocks(1)
-    assert source.next_block(PATIENCE_S)
+    assert source.next_block(TEST_TIMEOUT_S)
     return source
 
 
@@ -103,7 +103,7 @@ def test_layer_of_command_is_done_after_exit_0() -> None:
     ],
 )
 def test_next_block_raises_after_failing_exit(script: str, told: str) -> None:
-    """A truncated producer looks like an end: its exit status tells. No digest exists."""
+    """Only the exit status shows that the output is truncated. No digest exists."""
     layer = StreamLayer(shell(script))
     with layer.open() as stream, pytest.raises(SourceError, match=f"^{told}$"):
         stream.read()
@@ -115,8 +115,8 @@ def test_next_block_raises_again_after_failing_exit() -> None:
     failed, ended = shell("exit 3").open_blocks(MIB), Command(["true"]).open_blocks(MIB)
     for _ in range(2):
         with pytest.raises(SourceError, match="sh exited with 3"):
-            failed.next_block(PATIENCE_S)
-        assert ended.next_block(PATIENCE_S) == memoryview(b"")
+            failed.next_block(TEST_TIMEOUT_S)
+        assert ended.next_block(TEST_TIMEOUT_S) == memoryview(b"")
     for _ in range(2):
         failed.close()
         ended.close()
@@ -130,7 +130,7 @@ def test_next_block_returns_none_while_exit_is_awaited() -> None:
     for timeout_s in (0.01, 0):
         assert source.next_block(timeout_s) is None
     os.write(start, b"go on\n")
-    while (block := source.next_block(PATIENCE_S)) is None:
+    while (block := source.next_block(TEST_TIMEOUT_S)) is None:
         pass
     assert block == memoryview(b"")
     source.close()
@@ -166,7 +166,7 @@ def test_command_starts_when_layer_is_opened(tmp_path: Path) -> None:
 
 
 def test_close_terminates_process_group() -> None:
-    """SIGTERM to its process group, so that no child of it works on for nobody."""
+    """SIGTERM goes to its process group, so that its children end too."""
     end, start = os.pipe()
     with as_stdin(start):
         source = opened(
@@ -174,7 +174,7 @@ def test_close_terminates_process_group() -> None:
         )  # sh takes stdin from what is behind &
     source.close()
     with os.fdopen(end, "rb") as pipe:
-        assert pipe.read() == b""  # nobody has its other side any more
+        assert pipe.read() == b""  # no process has its other end
 
 
 def test_close_terminates_before_first_block() -> None:
@@ -182,7 +182,7 @@ def test_close_terminates_before_first_block() -> None:
     source = shell("sleep 1000").open_blocks(MIB)
     assert isinstance(source, _RunningCommand)
     source.close()
-    assert source._process.ended.get(timeout=PATIENCE_S) == -signal.SIGTERM
+    assert source._process.ended.get(timeout=TEST_TIMEOUT_S) == -signal.SIGTERM
 
 
 def test_close_kills_after_terminate_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,11 +192,11 @@ def test_close_kills_after_terminate_timeout(monkeypatch: pytest.MonkeyPatch) ->
     source = opened("trap '' TERM; echo; while :; do sleep 1000; done")
     assert isinstance(source, _RunningCommand)
     source.close()
-    assert source._process.ended.get(timeout=PATIENCE_S) == -signal.SIGKILL
+    assert source._process.ended.get(timeout=TEST_TIMEOUT_S) == -signal.SIGKILL
 
 
 def test_close_kills_if_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever presses Ctrl-C again waits no more."""
+    """A second Ctrl-C ends the wait."""
 
     def interrupted() -> None:
         raise KeyboardInterrupt
@@ -207,7 +207,7 @@ def test_close_kills_if_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
         patch.setattr(source._worker, "join", interrupted)
         with pytest.raises(KeyboardInterrupt):
             source.close()
-    assert source._process.ended.get(timeout=PATIENCE_S) == -signal.SIGKILL
+    assert source._process.ended.get(timeout=TEST_TIMEOUT_S) == -signal.SIGKILL
     source.close()
 
 
@@ -231,14 +231,14 @@ def test_open_interrupted_leaves_no_process(
     monkeypatch.setattr(command_module, "_Process", Started)
     with pytest.raises(KeyboardInterrupt):
         shell("sleep 1000").open_blocks(MIB)
-    assert made[0].ended.get(timeout=PATIENCE_S) == -signal.SIGTERM
+    assert made[0].ended.get(timeout=TEST_TIMEOUT_S) == -signal.SIGTERM
 
 
 def test_send_signal_ignores_ended_process() -> None:
     """Its number may be another's by now."""
     source = Command(["true"]).open_blocks(MIB)
     assert isinstance(source, _RunningCommand)
-    assert source.next_block(PATIENCE_S) == memoryview(b"")
+    assert source.next_block(TEST_TIMEOUT_S) == memoryview(b"")
     source.close()
     source._process.send_signal(signal.SIGKILL)
 
@@ -274,7 +274,7 @@ def test_next_block_raises_if_exit_status_is_lost(
     is_ignored: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """SIGCHLD is ignored, or the host waits for all children: nobody knows whether it failed."""
+    """If SIGCHLD is ignored, or the host waits for all children, its success is unknown."""
     if not is_ignored:
         waitpid = os.waitpid
 
@@ -302,7 +302,7 @@ def test_close_while_sigchld_is_ignored() -> None:
     finally:
         signal.signal(signal.SIGCHLD, before)
     assert isinstance(source, _RunningCommand)
-    assert isinstance(source._process.ended.get(timeout=PATIENCE_S), ExitStatusUnknown)
+    assert isinstance(source._process.ended.get(timeout=TEST_TIMEOUT_S), ExitStatusUnknown)
 
 
 def test_repr_of_command_omits_arguments() -> None:
@@ -318,7 +318,7 @@ from brolga.stream.command import Command
 from brolga.stream.layer import StreamLayer
 stubborn = "trap '' TERM; " if sys.argv[1] == "stubborn" else ""
 import brolga.stream.command
-brolga.stream.command.PATIENCE_S = 0.05
+brolga.stream.command.TEST_TIMEOUT_S = 0.05
 script = stubborn + "echo $$; exec sleep 1000"
 kept = [Command(["sh", "-c", script]).open_blocks(1) for _ in range(2)]
 for one in kept:
@@ -337,7 +337,7 @@ def test_open_command_is_stopped_at_exit(how: str) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", _EXIT, how],
         check=False,
-        capture_output=True,  # waits until nobody has the pipes any more
+        capture_output=True,  # waits until no process has the pipes
         text=True,
         timeout=60,
     )

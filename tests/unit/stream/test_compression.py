@@ -1,4 +1,4 @@
-"""compression.py: codecs as pure functions over blocks."""
+"""stream/compression.py: codecs as pure functions over blocks."""
 
 from __future__ import annotations
 

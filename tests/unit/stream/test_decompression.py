@@ -1,4 +1,4 @@
-"""decompression.py: what any compressor wrote comes out, and nothing else does."""
+"""stream/decompression.py: the output of any compressor is read, other bytes are rejected."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_decompress_gzip_header_with_optional_fields(flags: int, size: int) -> N
 
 @pytest.mark.parametrize("place", ["before", "after", "alone"])
 def test_decompress_skips_skippable_frames(place: str) -> None:
-    """RFC 8878, section 3.1.2: skippable frames may stand anywhere between frames."""
+    """RFC 8878, section 3.1.2: skippable frames may come between frames."""
     frame = ZSTD.compress(b"data")
     stream = {"before": SKIPPABLE + frame, "after": frame + SKIPPABLE, "alone": SKIPPABLE}[place]
     assert out(stream, 3) == (b"" if place == "alone" else b"data")
@@ -213,7 +213,7 @@ def test_decompress_rejects_ratio_over_limit() -> None:
 
 
 def test_default_ratio_permits_any_gzip() -> None:
-    """Deflate gives at most 1,032 for 1, so a file of zeros is no bomb."""
+    """Deflate's maximum is 1,032, so a file of zeros is not refused."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     data = packer.compress(bytes(16 << 20)) + packer.flush()
     assert len(out(data, limits=Limits(grace=0))) == 16 << 20

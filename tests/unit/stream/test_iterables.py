@@ -102,7 +102,7 @@ def test_open_source_raises_if_read_returns_text() -> None:
 
 @pytest.mark.parametrize("k", [0, 1, 3])
 def test_error_of_iterable_is_cause_of_source_error(k: int) -> None:
-    """The source failed, and the error says where and why."""
+    """The error has the position and the reason."""
 
     def failing() -> Iterator[bytes]:
         yield from [b"x" * SIZE] * k
@@ -116,7 +116,7 @@ def test_error_of_iterable_is_cause_of_source_error(k: int) -> None:
 
 
 def test_keyboard_interrupt_in_source_propagates() -> None:
-    """Ctrl-C is no failure of the source."""
+    """Ctrl-C is not an error of the source."""
 
     def interrupted() -> Iterator[bytes]:
         yield b"x" * SIZE * 2
@@ -177,7 +177,7 @@ def served(server: socket.socket, answer: bytes) -> http.client.HTTPResponse:
 
 @pytest.mark.parametrize("sent", [0, 1, SIZE, len(DATA) - 1])
 def test_truncated_http_response_is_source_error(server: socket.socket, sent: int) -> None:
-    """HTTPResponse.read(n) gives nothing, and no error, where the connection ended too early."""
+    """HTTPResponse.read(n) returns no bytes and raises nothing if the connection was cut."""
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(DATA)
     with (
         served(server, head + DATA[:sent]) as response,
@@ -194,7 +194,7 @@ def test_http_response_is_read_from_its_position(server: socket.socket, head: by
 
 
 def test_length_that_does_not_count_down_is_ignored() -> None:
-    """A file in a database tells its whole length by that name (gridfs.GridOut)."""
+    """In gridfs.GridOut `length` is the total length."""
 
     class Stored(io.BytesIO):
         length = len(DATA)

@@ -1,4 +1,4 @@
-"""layer.py: one pass, four results, and never a wrong one."""
+"""stream/layer.py: the states and results of a layer that is read once."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ def test_failed_layer_keeps_first_cause() -> None:
 
 
 def test_open_fails_layer_if_source_cannot_be_opened(tmp_path: Path) -> None:
-    """There is no second try that could read something else."""
+    """A second attempt could read other bytes."""
     layer = StreamLayer(tmp_path / "none")
     with pytest.raises(SourceError):
         layer.open()
@@ -340,7 +340,7 @@ def test_close_does_not_wait_for_blocked_source() -> None:
 
 
 def test_blocks_yields_heartbeats_while_source_is_silent() -> None:
-    """Whoever sends the blocks can look at the other side meanwhile."""
+    """A sender can check for a response meanwhile."""
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb") as file, os.fdopen(writer, "wb", buffering=0) as out:
         layer = StreamLayer(file, "none")
@@ -420,7 +420,7 @@ def test_error_in_encoding_thread_propagates(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_error_in_hashing_thread_propagates(large: bytes) -> None:
-    """So does one where the uncompressed bytes are summed up."""
+    """The thread that hashes the uncompressed bytes raises it too."""
 
     class Broken:
         def update(self, block: Any) -> None:
@@ -531,7 +531,7 @@ def test_close_in_worker_thread_does_not_wait(large: bytes) -> None:
 
 
 def test_state_is_open_while_source_is_read() -> None:
-    """The first block is taken while the layer opens: nobody can open it twice meanwhile."""
+    """The first block is read during `open`; the layer cannot be opened again meanwhile."""
     seen = []
 
     def curious() -> Iterator[bytes]:
@@ -662,7 +662,7 @@ def test_finished_layer_keeps_no_compressor(
             seen = max(seen, len(_Compressor.alive))
     except SourceError as error:
         assert fails
-        kept = error  # whoever keeps the error keeps the frames that it went through
+        kept = error  # the error refers to the frames that it went through
         assert kept.__traceback__ is not None
     gc.collect()
     assert 1 <= seen <= 2

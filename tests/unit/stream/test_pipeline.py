@@ -1,4 +1,4 @@
-"""pipeline.py, and what sources.py and layer.py do for it: an interrupt anywhere breaks nothing."""
+"""stream/pipeline.py, with sources.py and layer.py: interrupts at any point."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ print(count)
 
 
 def run(program: str, *arguments: object) -> str:
-    """Run a program, and return what it prints; its stacks are in the error where it hung.
+    """Run a program, and return what it prints; if it hung, its stacks are in the error.
 
     Coverage is not measured there: its tracer has a lock of Python code, which an interrupt loses.
     """

@@ -1,4 +1,4 @@
-"""sources.py: every source becomes blocks of one size, and closing never waits for it."""
+"""stream/sources.py: sources as blocks of one size; closing never waits."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def test_open_source_calls_openable_source() -> None:
-    """It knows how; it is of no known size, and opened again where it knows that too."""
+    """Its size is unknown; it can be opened again if it has `open_first`."""
 
     class Own:
         def open_blocks(self, block_size: int) -> BlockSource:
@@ -100,7 +100,7 @@ def test_open_source_reads_file_from_its_position(path: Path, buffering: int) ->
         taken = file.read(5)
         found = read(file)
         assert taken + b"".join(found) == DATA
-        assert not file.closed  # whoever opened it closes it
+        assert not file.closed  # its owner closes it
 
 
 def test_open_source_reads_pipe_with_buffered_bytes(pipe: Pipe) -> None:
@@ -131,7 +131,7 @@ def test_slow_pipe_fills_whole_blocks(pipe: Pipe) -> None:
 
 
 def test_non_blocking_file_is_awaited(pipe: Pipe) -> None:
-    """A read that gives None has nothing yet; it is no end."""
+    """A read that returns None is not the end."""
     os.set_blocking(pipe.file.fileno(), False)
     source = open_source(pipe.file.raw, SIZE)
     assert source.next_block(0.01) is None
@@ -294,7 +294,7 @@ def test_next_block_stays_empty_at_end(path: Path) -> None:
 
 
 def test_get_source_size_is_known_for_regular_files_only(path: Path, pipe: Pipe) -> None:
-    """Total and time left are shown where the source's size is known."""
+    """The progress display needs the size for total and time left."""
     assert get_source_size(path) == len(DATA)
     assert get_source_size(str(path)) == len(DATA)
     with path.open("rb") as file:
@@ -351,7 +351,7 @@ def test_close_in_reading_thread_releases_later(pipe: Pipe) -> None:
     held[0].next_block(0)
     assert done.wait(10)
     assert held[0]._worker.join()
-    wake = held[0]._reader._wake[0]  # nobody could wait for the thread's end
+    wake = held[0]._reader._wake[0]  # the thread could not wait for its own end
     os.fstat(wake)
     held.clear()
     gc.collect()
@@ -361,7 +361,7 @@ def test_close_in_reading_thread_releases_later(pipe: Pipe) -> None:
 
 @pytest.mark.parametrize("source", ["sys.stdin.buffer", "'/dev/zero'"])
 def test_program_exits_with_open_stream(source: str) -> None:
-    """A stream left open in a global variable holds nobody up."""
+    """A stream left open in a global variable does not block the exit."""
     program = f"""
 import faulthandler, sys
 from brolga import StreamLayer

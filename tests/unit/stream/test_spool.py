@@ -1,4 +1,4 @@
-"""spool.py: bytes that wait in a file without a name."""
+"""stream/spool.py: bytes in an unnamed file."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_read_raises_spool_error_if_read_fails(
 
 
 def test_read_raises_if_file_was_truncated(tmp_path: Path) -> None:
-    """Whoever cuts the file takes bytes away: an error, and no loop without an end."""
+    """If another process truncates the file, it is an error, not an endless loop."""
     spool = Spool(tmp_path)
     spool.add(DATA)
     os.ftruncate(spool._fd, 4)
@@ -129,7 +129,7 @@ def test_read_at_any_offset(tmp_path: Path) -> None:
 
 
 def test_spool_factory_follows_choice(tmp_path: Path) -> None:
-    """False is none, True the system's directory, else it is the directory."""
+    """False means no spool, True the system's directory, a path that directory."""
     assert spool_factory(choice=False) is None
     for choice in (True, tmp_path, str(tmp_path)):
         spool = spool_factory(choice)

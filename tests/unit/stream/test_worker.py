@@ -27,7 +27,7 @@ def test_start_and_join_may_be_repeated() -> None:
 def test_worker_runs_if_only_one_thread_can_start(
     monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """It is started from a thread of its own; where that finds no other, it does the work."""
+    """The helper thread does the work itself if it cannot start another."""
     start = threading.Thread.start
 
     def refuse(thread: threading.Thread) -> None:
@@ -41,7 +41,7 @@ def test_worker_runs_if_only_one_thread_can_start(
     worker.start()
     assert worker.join()
     assert done.is_set()
-    # The thread that starts it is none that `threading` knows: another, measured, stands for it.
+    # The helper thread is unknown to `threading`, and so to coverage: call it in another one.
     again = threading.Event()
     starter = threading.Thread(target=Worker("brolga-test", again.set)._start)
     starter.start()
@@ -63,7 +63,7 @@ def test_start_raises_if_no_thread_can_start(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_start_runs_work_in_second_thread() -> None:
-    """The thread that starts it is none that `threading` knows: this one stands for it."""
+    """The helper thread is unknown to `threading`, and so to coverage: call it in another one."""
     done = threading.Event()
     worker = Worker("brolga-test", done.set)
     starter = threading.Thread(target=worker._start)

@@ -1,4 +1,4 @@
-"""What the tests of the transport share: the shortest flows, and what is expected of them."""
+"""Flows of one request, and helpers, for the tests of the transport."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 BLOCK = bytes(range(256)) * 256  # 64 KiB
-PATIENCE_S = 30.0  # until a test that would hang for ever fails instead
+TEST_TIMEOUT_S = 30.0  # until a test that would hang for ever fails instead
 
 
 def perform(request: Request) -> Flow[Response]:
@@ -25,11 +25,11 @@ def perform(request: Request) -> Flow[Response]:
 
 
 def patch(
-    url: str, body: Iterable[bytes | memoryview], *, patience: Timeout = Timeout.DEFAULT
+    url: str, body: Iterable[bytes | memoryview], *, timeout: Timeout = Timeout.DEFAULT
 ) -> Flow[Response]:
     """Stream a body."""
     return perform(
-        Request("PATCH", url, {"Content-Type": "application/octet-stream"}, body, patience)
+        Request("PATCH", url, {"Content-Type": "application/octet-stream"}, body, timeout)
     )
 
 
@@ -45,7 +45,7 @@ def failing(reason: str, text: str = "") -> Iterator[list[TransportError]]:
 
 def wait(event: threading.Event) -> None:
     """Wait for what another thread does."""
-    assert event.wait(PATIENCE_S)
+    assert event.wait(TEST_TIMEOUT_S)
 
 
 class Source:

@@ -1,4 +1,4 @@
-"""transport/reach.py: a URL that a registry named leads nowhere inside."""
+"""transport/addresses.py: URLs sent by a registry cannot lead to private addresses."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class TestZone:
         ],
     )
     def test_zone_of_address(self, address: str, zone: Zone) -> None:
-        """IPv4 in IPv6 is the IPv4 address; clouds' metadata is no private network's."""
+        """IPv4 in IPv6 is the IPv4 address; clouds' metadata counts as link-local."""
         assert zone_of(address) is zone
 
 
@@ -55,14 +55,14 @@ class TestReachedHosts:
 
     def test_public_host_stays_public(self) -> None:
         """DNS may lead a name inside later: that opens nothing."""
-        sightings = ReachedHosts()
-        assert sightings.zone("unseen") is Zone.PUBLIC
-        sightings.add("a", Zone.LINK_LOCAL)
-        sightings.add("a", Zone.PRIVATE)
-        assert sightings.zone("A") is Zone.PRIVATE
-        sightings.add("a", Zone.PUBLIC)
-        sightings.add("a", Zone.PRIVATE)
-        assert sightings.zone("a") is Zone.PUBLIC
+        hosts = ReachedHosts()
+        assert hosts.zone("unseen") is Zone.PUBLIC
+        hosts.add("a", Zone.LINK_LOCAL)
+        hosts.add("a", Zone.PRIVATE)
+        assert hosts.zone("A") is Zone.PRIVATE
+        hosts.add("a", Zone.PUBLIC)
+        hosts.add("a", Zone.PRIVATE)
+        assert hosts.zone("a") is Zone.PUBLIC
 
 
 def silent(peer: Peer) -> None:
@@ -100,7 +100,7 @@ class TestRedirectedFrom:
         assert caught.value.__cause__ is None
 
     def test_private_registry_can_lead_to_private_address(self, client: Transport) -> None:
-        """Who was really reached inside can name what is inside; threads and names may differ."""
+        """A registry at a private address may name one; the host names may differ."""
         with scripted(friendly) as address, client:
             port = address.rpartition(":")[2]
             assert client.run(perform(Request("GET", f"http://LOCALHOST:{port}/"))).status == 200
@@ -121,7 +121,7 @@ class TestRedirectedFrom:
     def test_private_registry_cannot_lead_to_cloud_metadata(
         self, client: Transport, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Link-local addresses hold a machine's credentials: only who lives there names them."""
+        """Link-local addresses serve a machine's credentials."""
         zones = {"127.0.0.1": Zone.PRIVATE}
         monkeypatch.setattr(connection_module, "zone_of", zones.__getitem__)
 

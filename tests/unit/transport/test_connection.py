@@ -1,4 +1,4 @@
-"""transport/connection.py: the socket, at its borders."""
+"""transport/connection.py: the socket's edge cases."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 import httpcore2 as httpcore
 import pytest
 from tests.scripted import scripted
-from tests.unit.transport.flows import BLOCK, PATIENCE_S
+from tests.unit.transport.flows import BLOCK, TEST_TIMEOUT_S
 
 from brolga.transport.addresses import ReachedHosts
 from brolga.transport.connection import EarlyResponseStream, NetworkBackend, _WriteBuffer
@@ -48,7 +48,7 @@ class TestEarlyResponseStream:
             watched = EarlyResponseStream(_Inner(here))
             there.close()
             with pytest.raises(httpcore.WriteError):
-                watched.write(BLOCK, PATIENCE_S)
+                watched.write(BLOCK, TEST_TIMEOUT_S)
             assert watched.aborted
             assert watched.get_extra_info("is_readable") is True
 
@@ -64,7 +64,7 @@ class TestEarlyResponseStream:
         monkeypatch.setattr(EarlyResponseStream, "_send", send)
         here, there = socket.socketpair()
         with here, there:
-            EarlyResponseStream(_Inner(here)).write(b"hello", PATIENCE_S)
+            EarlyResponseStream(_Inner(here)).write(b"hello", TEST_TIMEOUT_S)
         assert b"".join(sent) == b"hello"
 
     def test_write_continues_after_interim_response(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,15 +73,15 @@ class TestEarlyResponseStream:
         monkeypatch.setattr(EarlyResponseStream, "_wait", lambda *_: next(events))
         here, there = socket.socketpair()
         with here, there:
-            EarlyResponseStream(_Inner(here)).write(b"hello", PATIENCE_S)
+            EarlyResponseStream(_Inner(here)).write(b"hello", TEST_TIMEOUT_S)
             assert there.recv(9) == b"hello"
 
     def test_interrupt_with_unknown_count_is_not_deferred(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Nothing may be sent twice: where TLS cannot say what it took, the block has no end."""
-        outgoing = RequestState([BLOCK])
-        next(iter(outgoing.body))
+        """Nothing may be sent twice: without a count from TLS the block cannot be continued."""
+        state = RequestState([BLOCK])
+        next(iter(state.body))
 
         def send(_watched: EarlyResponseStream, _left: memoryview, block: _WriteBuffer) -> None:
             block.attempts += 1
@@ -89,9 +89,9 @@ class TestEarlyResponseStream:
 
         monkeypatch.setattr(EarlyResponseStream, "_send", send)
         here, there = socket.socketpair()
-        with here, there, request_scope(outgoing), pytest.raises(KeyboardInterrupt):
-            EarlyResponseStream(_Inner(here)).write(BLOCK, PATIENCE_S)
-        assert outgoing.error is None
+        with here, there, request_scope(state), pytest.raises(KeyboardInterrupt):
+            EarlyResponseStream(_Inner(here)).write(BLOCK, TEST_TIMEOUT_S)
+        assert state.error is None
 
     def test_read_raises_error_received_during_write(self) -> None:
         """An alert of TLS comes once, in place of an answer, and says what the server wants."""
@@ -106,9 +106,9 @@ class TestEarlyResponseStream:
             there.send(b"x")
             watched = EarlyResponseStream(_Inner(connection))
             with pytest.raises(httpcore.WriteError):
-                watched.write(BLOCK, PATIENCE_S)
+                watched.write(BLOCK, TEST_TIMEOUT_S)
             with pytest.raises(httpcore.ReadError) as caught:
-                watched.read(1, PATIENCE_S)
+                watched.read(1, TEST_TIMEOUT_S)
         assert caught.value.args == (broken,)
 
 
@@ -119,7 +119,7 @@ class _Ended(httpcore.NetworkBackend):
         self.closed = False
 
     def connect_tcp(self, *_: object, **__: object) -> httpcore.NetworkStream:
-        """Connect to nobody."""
+        """Return a stream without a peer."""
         outer = self
 
         class Stream(httpcore.NetworkStream):
@@ -139,7 +139,7 @@ class TestNetworkBackend:
         """An answer may take a quarter of an hour: the kernel asks meanwhile whether it lives."""
         with scripted(lambda peer: None) as address:
             host, _, port = address.partition(":")
-            stream = NetworkBackend().connect_tcp(host, int(port), PATIENCE_S)
+            stream = NetworkBackend().connect_tcp(host, int(port), TEST_TIMEOUT_S)
             connection = stream.get_extra_info("socket")
             assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
@@ -150,7 +150,7 @@ class TestNetworkBackend:
             stream.close()
 
     def test_connect_raises_if_peer_hangs_up_at_once(self) -> None:
-        """Where a connection leads cannot be told: it is none, and closed."""
+        """Without an address the connection is closed."""
         backend = NetworkBackend(ReachedHosts())
         backend._inner = ended = _Ended()  # type: ignore[assignment]
         with pytest.raises(httpcore.ConnectError):

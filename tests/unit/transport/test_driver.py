@@ -1,4 +1,4 @@
-"""The driver: calls out, replies and errors in, a result at the end."""
+"""transport/driver.py: the driver of flows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.scripted import Peer, refusing_port, scripted
-from tests.unit.transport.flows import PATIENCE_S, patch, perform
+from tests.unit.transport.flows import TEST_TIMEOUT_S, patch, perform
 
 from brolga.errors import TransportError
 from brolga.protocol import Flow, ReadFlow, Request, Timeout
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class TestRun:
-    """The driver: calls out, replies and errors in, a result at the end."""
+    """transport/driver.py: the driver of flows."""
 
     def test_run_returns_result_of_flow_without_request(self, client: Transport) -> None:
         """The return value of the generator is the result."""
@@ -116,7 +116,7 @@ class TestRun:
     def test_threads_share_transport_without_waiting(self) -> None:
         """Uploads of many threads go on at once: all of them are under way before one ends."""
         threads = 12
-        together = threading.Barrier(threads, timeout=PATIENCE_S)
+        together = threading.Barrier(threads, timeout=TEST_TIMEOUT_S)
 
         def script(peer: Peer) -> None:
             while peer.head():
@@ -132,7 +132,7 @@ class TestRun:
             response = client.run(patch(f"http://{address}/", [text]))
             bodies.append((text, response.body))
 
-        with scripted(script) as address, Transport(timeout_s=PATIENCE_S) as client:
+        with scripted(script) as address, Transport(timeout_s=TEST_TIMEOUT_S) as client:
             workers = [threading.Thread(target=push, args=(number,)) for number in range(threads)]
             for worker in workers:
                 worker.start()
@@ -233,13 +233,13 @@ class TestStream:
             peer.drain()
             closed.set()
 
-        transport = Transport(timeout_s=PATIENCE_S)
+        transport = Transport(timeout_s=TEST_TIMEOUT_S)
         transport.close_when_dropped()
         with scripted(script) as address:
             transport.run(perform(Request("GET", f"http://{address}/")))
             del transport
             gc.collect()
-            assert closed.wait(PATIENCE_S)
+            assert closed.wait(TEST_TIMEOUT_S)
 
 
 class _Block(bytearray):
@@ -301,7 +301,7 @@ class TestDelaysAndTimeouts:
             assert client.run(flow()) == "cancelled"
 
     @pytest.mark.parametrize(
-        ("patience", "timeout_s", "read_s", "others_s"),
+        ("timeout", "timeout_s", "read_s", "others_s"),
         [
             (Timeout.SHORT, 60.0, 5.0, 5.0),
             (Timeout.DEFAULT, 60.0, 60.0, 60.0),
@@ -310,11 +310,11 @@ class TestDelaysAndTimeouts:
         ],
     )
     def test_timeouts_of_each_timeout_class(
-        self, patience: Timeout, timeout_s: float, read_s: float, others_s: float
+        self, timeout: Timeout, timeout_s: float, read_s: float, others_s: float
     ) -> None:
         """LONG lets the answer alone take its time: the registry moves a whole blob."""
         with Transport(timeout_s=timeout_s) as client:
-            seconds = client._timeouts(patience)
+            seconds = client._timeouts(timeout)
         assert seconds == {"connect": others_s, "read": read_s, "write": others_s, "pool": others_s}
 
 
@@ -350,7 +350,7 @@ class TestLog:
         ]
 
     def test_log_has_failure(self, client: Transport, caplog: pytest.LogCaptureFixture) -> None:
-        """The kind of error: its text is for whoever catches it."""
+        """The log has the type of the error, not its text."""
         url = f"http://127.0.0.1:{refusing_port()}/"
         with caplog.at_level("DEBUG", "brolga.transport"), pytest.raises(TransportError):
             client.run(perform(Request("GET", url)))

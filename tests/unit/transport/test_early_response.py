@@ -1,4 +1,4 @@
-"""An answer that comes while the body goes out."""
+"""transport/connection.py: a response that comes while the body is being sent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.scripted import Peer, scripted
-from tests.unit.transport.flows import BLOCK, PATIENCE_S, Source, patch, perform, wait
+from tests.unit.transport.flows import BLOCK, TEST_TIMEOUT_S, Source, patch, perform, wait
 
 from brolga.protocol import Request
 from brolga.transport import Transport
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class TestEarlyResponse:
-    """An answer that comes while the body goes out."""
+    """transport/connection.py: a response that comes while the body is being sent."""
 
     @pytest.mark.parametrize("status", [201, 401, 413, 500])
     @pytest.mark.parametrize("secure", [False, True])
@@ -42,7 +42,7 @@ class TestEarlyResponse:
 
         source = Source(until=answered)
         with (
-            Transport(timeout_s=PATIENCE_S, insecure=True) as client,
+            Transport(timeout_s=TEST_TIMEOUT_S, insecure=True) as client,
             scripted(script, tls=authority.server_context() if authority else None) as address,
         ):
             scheme = "https" if secure else "http"
@@ -66,7 +66,7 @@ class TestEarlyResponse:
             assert peer.drain() == b""
 
         with (
-            Transport(timeout_s=PATIENCE_S, insecure=True) as client,
+            Transport(timeout_s=TEST_TIMEOUT_S, insecure=True) as client,
             scripted(script, tls=authority.server_context() if authority else None) as address,
         ):
             scheme = "https" if secure else "http"
@@ -80,7 +80,7 @@ class TestEarlyResponse:
             peer.head()
             peer.answer(413)
             peer.socket.shutdown(socket.SHUT_WR)
-            finished.wait(PATIENCE_S)
+            finished.wait(TEST_TIMEOUT_S)
 
         finished = threading.Event()
         with scripted(script) as address:
@@ -110,7 +110,7 @@ class TestEarlyResponse:
         assert (response.status, response.sent, response.complete) == (201, 9, False)
 
     def test_early_response_to_bytes_is_not_complete(self, client: Transport) -> None:
-        """`whole` tells that all of the body went out, for a body of bytes too."""
+        """`complete` is whether all of the body was sent, for a body of bytes too."""
         body = bytes(64 << 20)  # more than any socket holds
 
         def script(peer: Peer) -> None:
@@ -193,7 +193,7 @@ class TestInterimResponse:
     def test_interim_response_is_distinguished_from_final(
         self, early: bytes, rest: bytes, final: bool
     ) -> None:
-        """What cannot be told yet is no answer yet."""
+        """Too few bytes are not taken for a response."""
         assert _without_interim(early) == rest
         assert _is_final(rest) is final
 

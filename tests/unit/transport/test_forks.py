@@ -1,4 +1,4 @@
-"""transport/forks.py: a child process connects anew."""
+"""transport/forks.py: a child process makes its own connections."""
 
 from __future__ import annotations
 

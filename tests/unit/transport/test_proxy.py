@@ -1,4 +1,4 @@
-"""transport/proxy.py: which proxy a call goes through, and what goes through it."""
+"""transport/proxy.py: the choice of a proxy, and requests through it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.scripted import Peer, refusing_port, scripted
-from tests.unit.transport.flows import BLOCK, PATIENCE_S, failing, patch, perform, wait
+from tests.unit.transport.flows import BLOCK, TEST_TIMEOUT_S, failing, patch, perform, wait
 
 from brolga.protocol import Request
 from brolga.transport import Transport
@@ -138,7 +138,7 @@ class TestEnvironment:
             peer.head()
             peer.answer(200)
 
-        with Transport(timeout_s=PATIENCE_S) as client:
+        with Transport(timeout_s=TEST_TIMEOUT_S) as client:
             with scripted(script) as address:
                 assert client.run(perform(Request("GET", f"http://{address}/"))).status == 200
             with failing("connect", text) as caught:
@@ -162,7 +162,7 @@ def tunnel(upstream: str, heads: list[list[str]]) -> Callable[[Peer], None]:
 def pump(here: socket.socket, there: socket.socket) -> None:
     """Pass bytes on, both ways, until one side is closed."""
     pairs = [(here, there), (there, here)]
-    while ready := select.select([here, there], [], [], PATIENCE_S)[0]:
+    while ready := select.select([here, there], [], [], TEST_TIMEOUT_S)[0]:
         for source, drain in pairs:
             waiting = source in ready
             while waiting:
@@ -229,7 +229,7 @@ class TestForward:
             peer.answer(413)
             peer.drain()
 
-        with proxied(monkeypatch, script), Transport(timeout_s=PATIENCE_S) as client:
+        with proxied(monkeypatch, script), Transport(timeout_s=TEST_TIMEOUT_S) as client:
             response = client.run(patch("http://registry.example/", cycle([BLOCK])))
         assert (response.status, response.complete) == (413, False)
 
@@ -248,7 +248,7 @@ class TestForward:
             client.run(perform(Request("GET", "http://registry.example/v2/")))
 
     def test_unreachable_proxy_is_transport_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The error says that it is the proxy, and not who may use it."""
+        """The error names the proxy, without its credentials."""
         monkeypatch.setenv("HTTP_PROXY", f"http://user:secret@127.0.0.1:{refusing_port()}")
         with Transport() as client, failing("connect", "by the proxy 127.0.0.1:") as caught:
             client.run(perform(Request("GET", "http://registry.example/v2/")))
@@ -305,7 +305,7 @@ class TestTunnel:
                 userinfo="user:pass@",
                 tls=authority.server_context() if secure_proxy else None,
             ),
-            Transport(timeout_s=PATIENCE_S, ca_cert=authority.ca_cert) as client,
+            Transport(timeout_s=TEST_TIMEOUT_S, ca_cert=authority.ca_cert) as client,
         ):
             response = client.run(patch("https://registry.invalid/v2/", blocks))
             assert client.run(perform(Request("GET", "https://registry.invalid/"))).status == 200
@@ -334,7 +334,7 @@ class TestTunnel:
         with (
             scripted(script, tls=authority.server_context("elsewhere")) as upstream,
             proxied(monkeypatch, tunnel(upstream, [])),
-            Transport(timeout_s=PATIENCE_S, ca_cert=authority.ca_cert) as client,
+            Transport(timeout_s=TEST_TIMEOUT_S, ca_cert=authority.ca_cert) as client,
         ):
             response = client.run(patch("https://registry.invalid/", body()))
         assert (response.status, response.complete) == (401, False)
@@ -342,7 +342,7 @@ class TestTunnel:
     def test_lost_https_proxy_is_cut(
         self, monkeypatch: pytest.MonkeyPatch, authority: Authority
     ) -> None:
-        """Within two layers of TLS nobody looks; what is broken is told all the same."""
+        """Within two layers of TLS early responses are not noticed, but errors are reported."""
 
         def script(peer: Peer) -> None:
             peer.head()
@@ -351,7 +351,7 @@ class TestTunnel:
         with (
             scripted(script, tls=authority.server_context("elsewhere")) as upstream,
             proxied(monkeypatch, tunnel(upstream, []), tls=authority.server_context()),
-            Transport(timeout_s=PATIENCE_S, ca_cert=authority.ca_cert) as client,
+            Transport(timeout_s=TEST_TIMEOUT_S, ca_cert=authority.ca_cert) as client,
             failing("cut"),
         ):
             client.run(patch("https://registry.invalid/", cycle([BLOCK])))

@@ -1,4 +1,4 @@
-"""What a call is on the wire."""
+"""transport/driver.py: the bytes of a request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from brolga.transport import Transport
 
 
 class TestRequest:
-    """What a call is on the wire."""
+    """transport/driver.py: the bytes of a request."""
 
     def test_stream_is_sent_chunked(self, client: Transport) -> None:
         """`Transfer-Encoding: chunked`, no Content-Length (RFC 9112, section 7.1)."""
@@ -42,7 +42,7 @@ class TestRequest:
         assert response.headers["location"] == "/next"
 
     def test_empty_blocks_are_not_sent(self, client: Transport) -> None:
-        """An empty chunk is the last one (RFC 9112, section 7.1): a heartbeat is none."""
+        """An empty chunk is the last one (RFC 9112, section 7.1), so a heartbeat is not sent."""
 
         def script(peer: Peer) -> None:
             peer.head()

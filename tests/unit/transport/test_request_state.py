@@ -1,4 +1,4 @@
-"""transport/outgoing.py: a body that fails on its way, and an interrupt in the middle of one."""
+"""transport/request_state.py: a body that fails, and interrupts during a request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import httpcore2 as httpcore
 import pytest
 from tests.scripted import Peer, scripted
-from tests.unit.transport.flows import BLOCK, PATIENCE_S, patch, perform, wait
+from tests.unit.transport.flows import BLOCK, TEST_TIMEOUT_S, patch, perform, wait
 
 from brolga.errors import SourceError
 from brolga.protocol import BodyError, Flow, Request, Response, Timeout
@@ -48,7 +48,7 @@ def watched(url: str, body: bytes | Iterable[bytes], caught: list[BaseException]
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the limit of an answer that nobody waits for: it does not come here."""
+    """Shorten the cleanup timeout: the response does not come here."""
     monkeypatch.setattr(request_state, "CLEANUP_TIMEOUT_S", 0.1)
 
 
@@ -87,7 +87,7 @@ class TestBodyError:
             raise error from cause
 
         with (
-            Transport(timeout_s=PATIENCE_S, insecure=True) as client,
+            Transport(timeout_s=TEST_TIMEOUT_S, insecure=True) as client,
             scripted(script, tls=authority.server_context() if authority else None) as address,
             pytest.raises(type(error)) as raised,
         ):
@@ -106,7 +106,7 @@ class TestBodyError:
     @pytest.mark.usefixtures("hasty")
     @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 202 OK\r\nContent-Length: 9\r\n\r\nhalf"])
     def test_missing_response_is_awaited_briefly(self, client: Transport, answer: bytes) -> None:
-        """It is read within the limit of a call that nobody waits for."""
+        """It is awaited for the cleanup timeout."""
         caught: list[BaseException] = []
 
         def script(peer: Peer) -> None:
@@ -121,7 +121,7 @@ class TestBodyError:
         assert caught[0].response is None
 
     def test_body_error_has_no_response_if_connection_fails(self, client: Transport) -> None:
-        """The body's error is the first, and the one to tell."""
+        """The body's error came first, so it is raised."""
         caught: list[BaseException] = []
 
         def script(peer: Peer) -> None:
@@ -157,7 +157,7 @@ class TestBodyError:
         assert caught[0].response.status == 413
 
     def test_body_error_has_response_with_body(self, client: Transport) -> None:
-        """Nobody takes the blocks of an answer to a body that failed."""
+        """The response to a failed body is not streamed."""
         caught: list[BaseException] = []
 
         def script(peer: Peer) -> None:
@@ -220,7 +220,7 @@ class TestBodyError:
         assert isinstance(caught.value.__cause__, _SourceError)
 
     def test_invalid_block_does_not_end_body(self, client: Transport) -> None:
-        """It is no error of the source, and the connection cannot go on: it is closed at once."""
+        """It is not an error of the source. The connection cannot continue and is closed."""
         seen = []
         closed = threading.Event()
 
@@ -236,13 +236,13 @@ class TestBodyError:
         assert seen == [([b"a"], False)]
 
     def test_dropped_body_does_not_fail(self) -> None:
-        """Whoever drops it has an error of their own."""
-        outgoing = RequestState([b"a", b"b"])
-        blocks = iter(outgoing.body)
+        """Its owner has an error of its own."""
+        state = RequestState([b"a", b"b"])
+        blocks = iter(state.body)
         next(blocks)
-        del blocks, outgoing.body
-        assert outgoing.error is None
-        assert not outgoing.ended
+        del blocks, state.body
+        assert state.error is None
+        assert not state.ended
 
     @pytest.mark.parametrize(
         ("body", "size", "headers"),
@@ -262,14 +262,12 @@ class TestBodyError:
         size: int | None,
         headers: list[tuple[str, str]],
     ) -> None:
-        """RFC 9112, section 6.2: a Content-Length where the size is known before the content."""
-        outgoing = RequestState(body, "PUT", size)
-        assert outgoing.headers == headers
-        assert b"".join(outgoing.body) == b"".join(
-            [body] if isinstance(body, bytes) else body or ()
-        )
-        assert outgoing.sent == sum(map(len, [body] if isinstance(body, bytes) else body or ()))
-        assert outgoing.ended
+        """RFC 9112, section 6.2: a Content-Length if the size is known before the content."""
+        state = RequestState(body, "PUT", size)
+        assert state.headers == headers
+        assert b"".join(state.body) == b"".join([body] if isinstance(body, bytes) else body or ())
+        assert state.sent == sum(map(len, [body] if isinstance(body, bytes) else body or ()))
+        assert state.ended
 
     @pytest.mark.parametrize(
         ("body", "sent", "words"),
@@ -337,7 +335,7 @@ class TestInterrupt:
         return caught[0]
 
     def test_interrupt_ends_body_after_block(self, client: Transport) -> None:
-        """Not a byte is lost or sent twice, and the answer says where the session is."""
+        """No byte is lost or sent twice, and the response has the location of the session."""
 
         def script(peer: Peer) -> None:
             in_the_middle(peer)
@@ -357,7 +355,7 @@ class TestInterrupt:
 
     @pytest.mark.usefixtures("hasty")
     def test_interrupt_does_not_wait_for_stalled_reader(self, client: Transport) -> None:
-        """The rest of the block has no more time than an answer that nobody waits for."""
+        """The rest of the block has the cleanup timeout."""
         finished = threading.Event()
 
         def script(peer: Peer) -> None:
@@ -376,7 +374,7 @@ class TestInterrupt:
         assert caught[0].response is None
 
     def test_second_interrupt_is_raised_at_once(self, client: Transport) -> None:
-        """Who presses Ctrl-C twice does not want to wait."""
+        """A second Ctrl-C ends the wait."""
 
         def script(peer: Peer) -> None:
             in_the_middle(peer)
@@ -386,7 +384,7 @@ class TestInterrupt:
             interrupt()
             assert peer.drain().endswith(b"0\r\n\r\n")
 
-        # The flow is closed: there is nobody who waits for a call more.
+        # The flow is closed, and makes no further request.
         assert isinstance(self.run(client, script), GeneratorExit)
 
     def test_body_error_has_early_response(self, client: Transport) -> None:
@@ -413,7 +411,7 @@ class TestInterrupt:
             peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
         failed = self.run(client, script)
-        # The kernel may tell of the reset before the signal is seen.
+        # The kernel may report the reset before the signal is seen.
         assert isinstance(failed, (BodyError, KeyboardInterrupt))
         assert not isinstance(failed, BodyError) or failed.response is None
 
@@ -425,31 +423,31 @@ class TestInterrupt:
         """A head has no clean end in its middle, and before it nothing was changed."""
         before = RequestState(body, method)
         assert not before.defer_interrupt(KeyboardInterrupt())
-        outgoing = RequestState(body, method)
-        list(outgoing.body)
-        assert outgoing.defer_interrupt(KeyboardInterrupt())
-        assert not outgoing.defer_interrupt(KeyboardInterrupt())
+        state = RequestState(body, method)
+        list(state.body)
+        assert state.defer_interrupt(KeyboardInterrupt())
+        assert not state.defer_interrupt(KeyboardInterrupt())
 
     @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
     @pytest.mark.parametrize("body", [None, b"bytes", [b"a"]])
     def test_interrupt_of_idempotent_request_is_not_deferred(
         self, method: str, body: bytes | list[bytes] | None
     ) -> None:
-        """A PATCH and a POST are not idempotent: their answer only tells what they did."""
-        outgoing = RequestState(body, method)
-        list(outgoing.body)
-        assert not outgoing.defer_interrupt(KeyboardInterrupt())
+        """A PATCH and a POST are not idempotent: only their response says what they did."""
+        state = RequestState(body, method)
+        list(state.body)
+        assert not state.defer_interrupt(KeyboardInterrupt())
 
     def test_no_block_is_read_after_interrupt(self) -> None:
         """An interrupt that was kept back ends the body, and there is one of them."""
-        outgoing = RequestState([b"a", b"b"], "PATCH")
-        blocks = iter(outgoing.body)
+        state = RequestState([b"a", b"b"], "PATCH")
+        blocks = iter(state.body)
         next(blocks)
         first = KeyboardInterrupt()
-        assert outgoing.defer_interrupt(first)
-        assert not outgoing.defer_interrupt(KeyboardInterrupt())
+        assert state.defer_interrupt(first)
+        assert not state.defer_interrupt(KeyboardInterrupt())
         assert list(blocks) == []
-        assert (outgoing.error, outgoing.sent, outgoing.ended) == (first, 1, False)
+        assert (state.error, state.sent, state.ended) == (first, 1, False)
 
     def test_interrupt_in_source_is_not_deferred(self) -> None:
         """The source may be another registry's answer: what it waits for need never come."""
@@ -457,11 +455,11 @@ class TestInterrupt:
 
         def source() -> Iterator[bytes]:
             yield b"a"
-            held.append(outgoing.defer_interrupt(KeyboardInterrupt()))
+            held.append(state.defer_interrupt(KeyboardInterrupt()))
             yield b"b"
 
-        outgoing = RequestState(source(), "PATCH")
-        list(outgoing.body)
+        state = RequestState(source(), "PATCH")
+        list(state.body)
         assert held == [False]
 
     def test_rest_of_block_has_cleanup_timeout(
@@ -558,7 +556,7 @@ class TestInterruptBeforeResponse:
     def test_second_interrupt_ends_wait(
         self, client: Transport, signals: list[signal.Signals], body: bytes | list[bytes]
     ) -> None:
-        """Nothing is called any more: whoever insists does not wait for a registry twice."""
+        """No further request is made after a second interrupt."""
         signals += [signal.SIGINT, signal.SIGINT]
         heads: list[str] = []
 
@@ -581,7 +579,7 @@ class TestInterruptBeforeResponse:
     def test_interrupt_after_source_error_lets_flow_cancel(
         self, client: Transport, signals: list[signal.Signals]
     ) -> None:
-        """Only who interrupts twice insists."""
+        """Only a second interrupt ends it."""
         signals += [signal.SIGINT]
         caught: list[BaseException] = []
 
@@ -597,7 +595,7 @@ class TestInterruptBeforeResponse:
     def test_missing_response_is_awaited_briefly(
         self, client: Transport, signals: list[signal.Signals]
     ) -> None:
-        """It has no more time than a call that nobody waits for."""
+        """It has the cleanup timeout."""
         signals += [signal.SIGINT]
         caught: list[BaseException] = []
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.scripted import Peer, refusing_port, scripted
-from tests.unit.transport.flows import BLOCK, PATIENCE_S, Source, failing, patch, perform, wait
+from tests.unit.transport.flows import BLOCK, TEST_TIMEOUT_S, Source, failing, patch, perform, wait
 
 from brolga.protocol import Request, Timeout
 from brolga.transport import Transport, request_state, responses
@@ -111,7 +111,7 @@ class TestWarnings:
         assert told == [(address, "a"), (address, "b")]
 
     def test_warning_without_callback_is_ignored(self, client: Transport) -> None:
-        """A warning is no error."""
+        """A warning is not an error."""
 
         def script(peer: Peer) -> None:
             peer.head()
@@ -158,7 +158,7 @@ class TestCut:
             client.run(perform(Request("GET", f"http://{address}/")))
 
     def test_cut_during_response(self, client: Transport) -> None:
-        """Half an answer is none."""
+        """A truncated response is an error."""
 
         def script(peer: Peer) -> None:
             peer.head()
@@ -187,7 +187,7 @@ class TestCut:
             client.run(perform(Request("GET", f"http://{address}/")))
 
     def test_cut_tells_reused_connection(self, client: Transport) -> None:
-        """`fresh` is False where the connection was one of an earlier request."""
+        """`is_new_connection` is False if an earlier request used the connection."""
 
         def script(peer: Peer) -> None:
             if peer.head()[0].startswith("GET /first"):
@@ -205,7 +205,7 @@ class TestCut:
 
     def test_close_during_request_is_cut(self) -> None:
         """Closing a client ends what its other threads send, with an error that says so."""
-        transport = Transport(timeout_s=PATIENCE_S)
+        transport = Transport(timeout_s=TEST_TIMEOUT_S)
 
         def script(peer: Peer) -> None:
             peer.head()
@@ -300,7 +300,7 @@ class TestFailure:
     def test_short_timeout_is_used(
         self, client: Transport, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """`HURRY` asks for one short try: nobody waits for it."""
+        """`Timeout.SHORT` uses the cleanup timeout."""
         monkeypatch.setattr(request_state, "CLEANUP_TIMEOUT_S", 0.1)
 
         def script(peer: Peer) -> None:

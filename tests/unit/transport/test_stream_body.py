@@ -1,4 +1,4 @@
-"""Answers that are taken block by block."""
+"""transport/responses.py: bodies that are read block by block."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.scripted import Peer, scripted
-from tests.unit.transport.flows import BLOCK, PATIENCE_S, failing, perform, wait
+from tests.unit.transport.flows import BLOCK, TEST_TIMEOUT_S, failing, perform, wait
 
 from brolga.protocol import Flow, Request, Response
 from brolga.transport import Transport
@@ -35,7 +35,7 @@ def blocks_of(response: Response) -> Generator[bytes, None, None]:
 
 
 class TestStreamed:
-    """`Request.streamed`: the body as blocks, where the status is 200 or 206."""
+    """`Request.stream_response`: the body as blocks, if the status is 200 or 206."""
 
     @pytest.mark.parametrize("status", [200, 206])
     def test_stream_body_yields_blocks_in_order(self, client: Transport, status: int) -> None:
@@ -131,7 +131,7 @@ class TestConnection:
     def test_connection_is_closed_if_body_is_left_early(
         self, client: Transport, begun: bool, how: str
     ) -> None:
-        """What nobody reads is not sent on and on."""
+        """A body that is not read is not received."""
         closed = threading.Event()
 
         def script(peer: Peer) -> None:
@@ -240,7 +240,7 @@ class TestBroken:
 
     def test_close_of_transport_ends_body(self) -> None:
         """Nothing stays open behind a closed client."""
-        transport = Transport(timeout_s=PATIENCE_S)
+        transport = Transport(timeout_s=TEST_TIMEOUT_S)
 
         def script(peer: Peer) -> None:
             peer.head()

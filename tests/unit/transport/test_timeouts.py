@@ -1,4 +1,4 @@
-"""transport: how long an answer and a body may take, and what ends a wait before."""
+"""transport: timeouts, minimum rates, and stop requests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.scripted import Peer, scripted
-from tests.unit.transport.flows import PATIENCE_S, perform
+from tests.unit.transport.flows import TEST_TIMEOUT_S, perform
 
 from brolga.errors import TransportError
 from brolga.protocol import Request, Timeout
@@ -92,15 +92,15 @@ def stopped(stop: Stop, request: Request) -> list[BaseException]:
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    thread.join(PATIENCE_S)
+    thread.join(TEST_TIMEOUT_S)
     assert not thread.is_alive()
     return raised
 
 
 @pytest.mark.parametrize(
-    ("patience", "requests"), [(Timeout.DEFAULT, 1), (Timeout.LONG, 1), (Timeout.SHORT, 2)]
+    ("timeout", "requests"), [(Timeout.DEFAULT, 1), (Timeout.LONG, 1), (Timeout.SHORT, 2)]
 )
-def test_stop_request_ends_wait_for_response(patience: Timeout, requests: int) -> None:
+def test_stop_request_ends_wait_for_response(timeout: Timeout, requests: int) -> None:
     """What cancels a session is still waited for after the first request, not after the second."""
     stop, over = Stop(), threading.Event()
 
@@ -108,10 +108,10 @@ def test_stop_request_ends_wait_for_response(patience: Timeout, requests: int) -
         peer.head()
         for _ in range(requests):
             stop.request()
-        over.wait(PATIENCE_S)
+        over.wait(TEST_TIMEOUT_S)
 
     with scripted(script) as address:
-        raised = stopped(stop, Request("GET", f"http://{address}/", timeout=patience))
+        raised = stopped(stop, Request("GET", f"http://{address}/", timeout=timeout))
         over.set()
     assert [type(error) for error in raised] == [KeyboardInterrupt]
 
@@ -123,7 +123,7 @@ def test_stop_request_ends_write_of_body() -> None:
     def script(peer: Peer) -> None:
         peer.head()
         stop.request()
-        over.wait(PATIENCE_S)
+        over.wait(TEST_TIMEOUT_S)
 
     with scripted(script) as address:
         body = (bytes(1 << 20) for _ in range(1 << 10))
@@ -133,7 +133,7 @@ def test_stop_request_ends_write_of_body() -> None:
 
 
 def test_close_ends_wait_of_other_thread() -> None:
-    """`close` closes every connection: nobody waits for an answer on one of them."""
+    """`close` closes every connection, and ends waits on them."""
     over = threading.Event()
     client = Transport(timeout_s=3600.0)
     raised: list[BaseException] = []
@@ -141,7 +141,7 @@ def test_close_ends_wait_of_other_thread() -> None:
     def script(peer: Peer) -> None:
         peer.head()
         client.close()
-        over.wait(PATIENCE_S)
+        over.wait(TEST_TIMEOUT_S)
 
     def work(address: str) -> None:
         try:
@@ -152,20 +152,20 @@ def test_close_ends_wait_of_other_thread() -> None:
     with scripted(script) as address:
         thread = threading.Thread(target=work, args=(address,), daemon=True)
         thread.start()
-        thread.join(PATIENCE_S)
+        thread.join(TEST_TIMEOUT_S)
         over.set()
     assert [type(error) for error in raised] == [TransportError]
 
 
 def test_close_of_state_drops_body() -> None:
     """A stream that is cut often must not keep each failed request until a cycle is collected."""
-    outgoing = RequestState(bytes(1) for _ in range(2))
-    next(outgoing.body)
-    gone = weakref.ref(outgoing)
+    state = RequestState(bytes(1) for _ in range(2))
+    next(state.body)
+    gone = weakref.ref(state)
     gc.disable()
     try:
-        outgoing.close()
-        del outgoing
+        state.close()
+        del state
         assert gone() is None
     finally:
         gc.enable()

@@ -1,4 +1,4 @@
-"""transport/tls.py: certificates, whose they are and to whom they are shown."""
+"""transport/tls.py: authorities and client certificates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.scripted import Peer, scripted
-from tests.unit.transport.flows import BLOCK, PATIENCE_S, failing, patch, perform
+from tests.unit.transport.flows import BLOCK, TEST_TIMEOUT_S, failing, patch, perform
 
 from brolga.errors import TransportError
 from brolga.protocol import Request
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class TestTLS:
-    """Certificates, and what is no TLS."""
+    """Certificates, and servers without TLS."""
 
     def test_session_tickets_do_not_stop_upload(self, authority: Authority) -> None:
         """TLS 1.3 sends tickets whenever it likes (RFC 8446, section 4.6.1): no answer."""
@@ -38,7 +38,7 @@ class TestTLS:
             peer.answer(202)
 
         with (
-            Transport(ca_cert=authority.ca_cert, timeout_s=PATIENCE_S) as client,
+            Transport(ca_cert=authority.ca_cert, timeout_s=TEST_TIMEOUT_S) as client,
             scripted(script, tls=authority.server_context()) as address,
         ):
             response = client.run(patch(f"https://{address}/", blocks))
@@ -132,7 +132,7 @@ class TestTLS:
         assert len(made) == 1
 
     def test_invalid_ca_cert_raises(self, tmp_path: Path) -> None:
-        """Raises OSError where `ca_cert` cannot be read as certificates."""
+        """Raises OSError if `ca_cert` cannot be read as certificates."""
         empty = tmp_path / "empty.pem"
         empty.touch()
         for path in (empty, tmp_path / "missing.pem"):
@@ -151,7 +151,7 @@ def asking(authority: Authority, *, required: bool = True, old: bool = False) ->
 
 
 class Server:
-    """A server that answers everything, and keeps who asked."""
+    """A server that answers every request, and records client certificates."""
 
     def __init__(self) -> None:
         self.subjects: list[str] = []
@@ -166,7 +166,7 @@ class Server:
 
 
 class TestClientCertificate:
-    """`client_cert` and `client_key`: who we are, by TLS."""
+    """`client_cert` and `client_key`: authentication by TLS."""
 
     @pytest.mark.parametrize("old", [False, True])
     @pytest.mark.parametrize("joined", [False, True])
@@ -190,7 +190,7 @@ class TestClientCertificate:
     def test_client_certificate_is_not_sent_to_redirected_host(
         self, authority: Authority, client_pair: Pair
     ) -> None:
-        """It tells who we are, as a password does: it goes where the user sent it."""
+        """Like a password, it is sent only to hosts that the user named."""
         server = Server()
         with (
             scripted(server, tls=asking(authority, required=False)) as address,
@@ -271,7 +271,7 @@ class TestDirectories:
     def test_directory_applies_to_one_host(
         self, authority: Authority, client_pair: Pair, tmp_path: Path
     ) -> None:
-        """`ca.crt` is trusted, `client.cert` with `client.key` shown: there, and nowhere else."""
+        """`ca.crt` is trusted and `client.cert` with `client.key` sent for that host only."""
         server = Server()
         with scripted(server, tls=asking(authority)) as address:
             directory = tmp_path / address
@@ -290,7 +290,7 @@ class TestDirectories:
     def test_first_directory_with_host_is_used(
         self, authority: Authority, client_pair: Pair, tmp_path: Path
     ) -> None:
-        """The user's own comes before the system's, even where it is empty."""
+        """The user's directory comes before the system's, even if it is empty."""
         with scripted(Server(), tls=asking(authority)) as address:
             (tmp_path / "user" / address).mkdir(parents=True)
             system = tmp_path / "system" / address
@@ -318,7 +318,7 @@ class TestDirectories:
                 insecure=True,
             ) as client:
                 port = address.rpartition(":")[2]
-                with contextlib.suppress(TransportError):  # it is no client's certificate
+                with contextlib.suppress(TransportError):  # it is not a client's certificate
                     client.run(perform(Request("GET", f"https://localhost:{port}/")))
                 request = Request("GET", f"https://{address}/", redirected_from="localhost")
                 assert client.run(perform(request)).status == 200
@@ -344,7 +344,7 @@ class TestDirectories:
 
     @pytest.mark.parametrize("host", ["..", ".", "a/b", "", "a\0b", "a" * 300])
     def test_host_cannot_escape_directories(self, tmp_path: Path, host: str) -> None:
-        """A registry's words are in a path only where they are a plain name."""
+        """A host is used in a path only if it is a plain name."""
         (tmp_path / "certs.d" / "a").mkdir(parents=True)
         (tmp_path / "client.cert").touch()
         trust = TLSConfig(
