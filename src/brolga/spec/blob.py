@@ -1,8 +1,12 @@
-"""Protocols of blobs and of the streams of their bytes, and `BlockReader`, their common base."""
+"""Blobs: protocols of what a store takes and gives, and how a stream of blocks is read.
+
+A blob may be a stream, a file or bytes in memory. `BlockReader` reads any blocks as a file.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, runtime_checkable
@@ -31,10 +35,10 @@ Block: TypeAlias = bytes | memoryview
 
 
 class BlockSource(Protocol):
-    """Blocks of one size, the last one shorter. A block never changes once it was returned."""
+    """Blocks of one size, the last one shorter. A block never changes after it was returned."""
 
     def next_block(self, timeout_s: float) -> memoryview | None:
-        """Return the next block, empty at the end, None if none came in `timeout_s` seconds.
+        """Return the next block; empty at the end; None if none came in `timeout_s` seconds.
 
         Raises SourceError if the source fails.
         """
@@ -43,55 +47,40 @@ class BlockSource(Protocol):
         """Stop reading at once, and close what was opened here. Idempotent."""
 
 
-class BlobStream(Protocol):
-    """The bytes of an open blob, read by iteration or as a file. A context manager."""
-
-    def __enter__(self) -> Self:
-        """Return the stream itself."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-        /,
-    ) -> None:
-        """Close the stream."""
+class BlobStream(AbstractContextManager["BlobStream"], Protocol):
+    """An open blob, read by iteration or as a file. A context manager that closes it."""
 
     def __iter__(self) -> Iterator[Block]:
         """Yield the bytes in blocks of any size, none of them empty."""
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return `size` bytes, fewer at the end only; all that is left if `size` is negative."""
+        """Return `size` bytes, fewer only at the end; all the rest if `size` is negative."""
 
     def blocks(self) -> Iterator[Block]:
         """Yield the bytes, and an empty block, a heartbeat, if nothing came for a while.
 
-        An upload needs heartbeats to notice an early response. Others iterate the stream itself.
+        An upload needs heartbeats to notice an early response; others iterate the stream itself.
         """
 
 
 class Blob(Protocol):
-    """Bytes to push, and their descriptor once it is known."""
+    """Content that can be pushed: its bytes, and a descriptor once they were read."""
 
     @property
     def descriptor(self) -> Descriptor:
-        """Media type, digest and size. Raises NotComputed before the end of a stream."""
+        """Media type, digest and size. Raises NotComputed too early."""
 
     def open(self) -> BlobStream:
         """Open the bytes for reading."""
 
 
 def runs_user_code(blob: Blob) -> bool:
-    """Return whether reading a blob calls the user's Python code: its attribute of this name.
-
-    A blob without the attribute is an instance of a user's class, so it does.
-    """
+    """Return whether reading a blob calls the user's code, as a class of the user's does."""
     return getattr(blob, "runs_user_code", True)
 
 
 class Layer(Blob, Protocol):
-    """A blob that is a layer, with a digest of its uncompressed bytes."""
+    """A blob that is a layer: it has uncompressed bytes too."""
 
     @property
     def media_type(self) -> str:
@@ -99,11 +88,11 @@ class Layer(Blob, Protocol):
 
     @property
     def diff_id(self) -> Digest:
-        """The digest of the uncompressed bytes. Raises NotComputed before the end of a stream."""
+        """The digest of the uncompressed bytes. Raises NotComputed too early."""
 
 
 class LayerState(Enum):
-    """The state of a stream. It goes forward only, and a failed stream stays failed."""
+    """The state of a stream. It only moves forward, and FAILED is final."""
 
     FRESH = "fresh"
     OPEN = "open"
@@ -113,7 +102,7 @@ class LayerState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Bytes so far: `read` from the source (uncompressed), `written` (compressed)."""
+    """Bytes so far: `read` uncompressed from the source, `written` compressed."""
 
     read: int
     written: int
@@ -132,10 +121,7 @@ class Rereadable(Protocol):
 
 
 class BlockReader(ABC):
-    """Base of streams of blocks, read by iteration or as a file.
-
-    A subclass defines `close` and `_next`, which returns the rest of a block (`_take_rest`) first.
-    """
+    """Base of block streams. A subclass defines `close`, and `_next` with `_take_rest()` first."""
 
     _rest = memoryview(b"")
 
@@ -157,19 +143,19 @@ class BlockReader(ABC):
         return filter(len, self.blocks())
 
     def blocks(self) -> Iterator[Block]:
-        """Yield the bytes, and an empty block if nothing came for a while."""
+        """Yield the bytes; an empty block means that nothing came for a while."""
         while (block := self._next()) is not None:
             yield block
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return `size` bytes, fewer at the end only; all that is left if `size` is negative."""
+        """Return `size` bytes, fewer only at the end; all the rest if `size` is negative."""
         if size < 0:
             return b"".join(self)
         buffer = bytearray(size)
         return bytes(memoryview(buffer)[: self.readinto(buffer)])
 
     def readinto(self, buffer: bytearray | memoryview, /) -> int:
-        """Fill `buffer`; return the number of bytes, smaller than its size at the end only."""
+        """Fill `buffer`; return the number of bytes, fewer than its length only at the end."""
         view = memoryview(buffer).cast("B")
         filled = 0
         while filled < len(view):
@@ -184,13 +170,13 @@ class BlockReader(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Stop reading, and free resources."""
+        """Stop reading."""
 
     @abstractmethod
     def _next(self) -> Block | None:
-        """Return the rest of a block, or the next block; None at the end."""
+        """Return the rest of a block, or the next one; None at the end."""
 
     def _take_rest(self) -> Block | None:
-        """Return the rest of a block, or None if it is empty."""
+        """Return the rest of a block, or None."""
         rest, self._rest = self._rest, memoryview(b"")
         return rest or None

@@ -81,8 +81,7 @@ class ReplayableBody:
     """The bytes of one blob's upload, from any offset that is available (`protocol.body.Body`).
 
     `stream` is read once. `reopen` yields at least the bytes read so far again, and raises if they
-    have changed; it is None if the source cannot be opened again. `watch` is called before each
-    block that is read; an error that it raises ends the upload.
+    have changed; it is None if the source cannot be opened again.
     """
 
     def __init__(
@@ -90,7 +89,6 @@ class ReplayableBody:
         stream: Iterable[Block],
         buffer: ReplayBuffer,
         reopen: Callable[[], Iterator[Block]] | None,
-        watch: Callable[[], None],
     ) -> None:
         self.bytes_read = 0
         self.ended = False
@@ -99,7 +97,6 @@ class ReplayableBody:
         self._has_failed = False
         self._buffer = buffer
         self._reopen = reopen
-        self._watch = watch
 
     @property
     def replayable_from(self) -> int:
@@ -134,11 +131,9 @@ class ReplayableBody:
         """Return the next block of the stream, None at its end."""
         self._has_failed = True  # until the block has come
         block = next(self._stream, None)
-        if block is not None:
-            self._watch()
-            if block:  # a heartbeat is not buffered
-                self._buffer.add(block, self._retain_from)
-                self.bytes_read += len(block)
+        if block:  # a heartbeat is not buffered
+            self._buffer.add(block, self._retain_from)
+            self.bytes_read += len(block)
         self._has_failed = False
         return block
 

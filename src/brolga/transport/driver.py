@@ -22,7 +22,7 @@ from brolga.stream.worker import sleep
 from brolga.transport import request_state, responses
 from brolga.transport.addresses import AddressRefused
 from brolga.transport.pools import ParsedURL, PooledRoute, Pools
-from brolga.transport.proxy import read_environment
+from brolga.transport.proxy import CHECK_PROXY, InvalidProxy, read_environment
 from brolga.transport.request_state import INTERRUPTS, RequestState, SecondInterrupt
 from brolga.transport.tls import CERTS_DIRS, TLSConfig
 
@@ -197,8 +197,10 @@ class Transport:
         url, route = self._find_route(request)
         state = RequestState(request.body, request.method, request.size)
         state.is_cleanup = request.timeout is Timeout.SHORT
-        by_proxy = f" by the proxy {route.proxy}" if route.proxy else ""
-        state.description = f"{request.method} to {url.authority}{by_proxy}"
+        state.description = f"{request.method} to {url.authority}"
+        if route.proxy:
+            state.description += f" by the proxy {route.proxy}"
+            state.hint = CHECK_PROXY
         try:
             with request_state.request_scope(state):
                 response = self._exchange(request, url, route, state)
@@ -212,8 +214,8 @@ class Transport:
         except AddressRefused as refused:
             raise ProtocolViolation(
                 f"the registry at {request.redirected_from} sent {state.description}, which "
-                f"leads to {refused.address}, inside a private network; if that is right, name "
-                "the registry by its address there"
+                f"leads to {refused.address}, inside a private network",
+                hint="if that is right, name the registry by its address there",
             ) from None
         finally:
             state.close()
@@ -228,7 +230,8 @@ class Transport:
             return url, self._pools.route(url, request.redirected_from)
         except ValueError as error:
             text = f"{request.method}: cannot connect: {error}"
-            raise TransportError(text, reason="connect") from error
+            hint = error.hint if isinstance(error, InvalidProxy) else ""
+            raise TransportError(text, reason="connect", hint=hint) from error
 
     def _exchange(
         self, request: Request, url: ParsedURL, route: PooledRoute, state: RequestState

@@ -23,12 +23,22 @@ from urllib.parse import unquote_to_bytes, urlsplit
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Proxies", "Proxy", "read_environment"]
+__all__ = ["CHECK_PROXY", "InvalidProxy", "Proxies", "Proxy", "read_environment"]
+
+CHECK_PROXY: Final = "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 # HOST, HOST:PORT, [IPV6], [IPV6]:PORT or a bare IPv6 address.
 _NO_NETWORK: Final = IPv4Network("0.0.0.0/32")  # contains no host
 _RULE: Final = re.compile(r"(?:\[([^]]+)\]|([^:]+))(?::([0-9]*))?|([0-9a-f:.]+)")
+
+
+class InvalidProxy(ValueError):
+    """A proxy of the environment that cannot be used; `hint` says what to do."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,7 @@ class Proxies:
     def choose(self, scheme: str, host: str, port: int | None) -> Proxy | None:
         """Return the proxy for a host, or None for a direct connection.
 
-        Raises ValueError if the variable is not the URL of a supported proxy.
+        Raises InvalidProxy if the variable is not the URL of a supported proxy.
         """
         variable, value = self.by_scheme.get(scheme, ("", ""))
         port = _DEFAULT_PORTS.get(scheme, 0) if port is None else port
@@ -92,11 +102,13 @@ def _parse_proxy(variable: str, value: str) -> Proxy:
     except ValueError:
         parts, port = urlsplit(""), None
     if not parts.hostname or not parts.hostname.isascii():
-        raise ValueError(f"{variable} is not the URL of a proxy, such as http://proxy.example:3128")
+        raise InvalidProxy(
+            f"{variable} is not the URL of a proxy, such as http://proxy.example:3128", CHECK_PROXY
+        )
     if parts.scheme not in _DEFAULT_PORTS:
-        raise ValueError(
-            f"{variable} names a {parts.scheme} proxy, and only http and https ones can be used; "
-            "name the registry in NO_PROXY to call it directly"
+        raise InvalidProxy(
+            f"{variable} names a {parts.scheme} proxy, and only http and https ones can be used",
+            "name the registry in NO_PROXY to call it directly",
         )
     auth = None
     if parts.username is not None:

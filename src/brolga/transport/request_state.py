@@ -82,7 +82,7 @@ class RateMonitor:
 
 
 class RequestState:
-    """The state of a request; `description` names it in errors.
+    """The state of a request; `description` names it in errors, `hint` helps with a connect error.
 
     `sent` counts the bytes of the body that were sent, in whole blocks; `ended` is set after all.
     `error` is what ended a streamed body early, or the deferred interrupt. `is_new_connection` is
@@ -94,6 +94,7 @@ class RequestState:
         self, body: bytes | Blocks | None = None, method: str = "", size: int | None = None
     ) -> None:
         self.description = method
+        self.hint = ""
         self.sent = 0
         self.ended = False
         self.is_new_connection = False

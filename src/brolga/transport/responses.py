@@ -63,6 +63,7 @@ _REASONS: Final[tuple[tuple[type[Exception], type[Exception], str, str], ...]] =
     (httpcore.RemoteProtocolError, Exception, "cut", "no valid answer"),
     (Exception, Exception, "cut", "the connection was cut"),
 )
+_CLIENT_CERT_HINT: Final = "present one that it trusts with --client-cert"
 # Alerts by which a server rejects the client's certificate (RFC 8446, section 6.2; OpenSSL's
 # names). TLS 1.3 sends them after the handshake, in place of a response.
 _ALERTS: Final = {
@@ -94,11 +95,13 @@ def transport_error(error: Exception, state: RequestState) -> TransportError:
     )
     if alert in _ALERTS:
         reason, text = "tls", _ALERTS[alert]
+    hints = {"connect": state.hint, "tls": _CLIENT_CERT_HINT if alert in _ALERTS else ""}
     return TransportError(
         ": ".join(filter(None, (state.description, text, str(cause).strip()))),
         reason=reason,
         sent=state.sent,
         is_new_connection=state.is_new_connection,
+        hint=hints.get(reason, ""),
     )
 
 

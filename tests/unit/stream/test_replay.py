@@ -19,10 +19,6 @@ DATA = b"abcdefghij"
 BLOCKS = (b"abc", b"", b"defg", b"h", b"ij")
 
 
-def _go_on() -> None:
-    return None
-
-
 def joined(blocks: Iterable[bytes | memoryview]) -> bytes:
     """Return the bytes of blocks."""
     return b"".join(blocks)
@@ -31,11 +27,10 @@ def joined(blocks: Iterable[bytes | memoryview]) -> bytes:
 def replayable(
     buffer: ReplayBuffer,
     reopen: Callable[[], Iterator[bytes]] | None = None,
-    watch: Callable[[], None] = _go_on,
     blocks: Iterable[bytes] = BLOCKS,
 ) -> ReplayableBody:
     """Return a body of DATA."""
-    return ReplayableBody(blocks, buffer, reopen, watch)
+    return ReplayableBody(blocks, buffer, reopen)
 
 
 # --- MemoryBuffer
@@ -190,16 +185,6 @@ def test_heartbeats_are_not_buffered() -> None:
     waiting = replayable(buffer, blocks=(b"", b"abc", *(b"" for _ in range(99))))
     assert len(list(waiting.blocks(0))) == 101
     assert len(list(buffer.read(0))) == 1
-
-
-def test_watch_can_end_stream() -> None:
-    """If a push failed elsewhere, `watch` stops its other uploads before their next block."""
-
-    def watch() -> None:
-        raise InterruptedError
-
-    with pytest.raises(InterruptedError):
-        joined(replayable(MemoryBuffer(), watch=watch).blocks(0))
 
 
 @given(st.lists(st.binary(max_size=4)), st.integers(0, 12), st.data())
