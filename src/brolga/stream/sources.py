@@ -14,6 +14,7 @@ import os
 import queue
 import select
 import stat
+import sys
 from collections.abc import AsyncIterable, Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, TypeAlias, cast, runtime_checkable
@@ -163,25 +164,7 @@ def _open_first(
         file.seek(position)
     except OSError as error:
         raise SourceError(f"cannot open the source again: {error}") from error
-    return _Limited(_FileSource(file, file, block_size, owned=True), count)
-
-
-class _Limited:
-    """The first `count` bytes of another source."""
-
-    def __init__(self, source: BlockSource, count: int) -> None:
-        self._source = source
-        self._left = count
-
-    def next_block(self, timeout_s: float) -> memoryview | None:
-        block = self._source.next_block(timeout_s) if self._left else memoryview(b"")
-        if block is not None:
-            block = block[: self._left]
-            self._left -= len(block)
-        return block
-
-    def close(self) -> None:
-        self._source.close()
+    return _FileSource(file, file, block_size, owned=True, limit=count)
 
 
 def _raw_file(source: object) -> io.FileIO | None:
@@ -195,11 +178,19 @@ def _raw_file(source: object) -> io.FileIO | None:
 
 
 class _FileSource:
-    """A file of the operating system, read ahead by a thread of its own."""
+    """A file of the operating system, read ahead by a thread of its own, up to `limit` bytes."""
 
-    def __init__(self, file: BinaryIO, raw: io.FileIO, block_size: int, *, owned: bool) -> None:
+    def __init__(
+        self,
+        file: BinaryIO,
+        raw: io.FileIO,
+        block_size: int,
+        *,
+        owned: bool,
+        limit: int = sys.maxsize,
+    ) -> None:
         # The thread refers to the reader only, so that dropping this object closes it.
-        self._reader = _FileReader(file, raw, block_size, owned=owned)
+        self._reader = _FileReader(file, raw, block_size, limit, owned=owned)
         self._worker = Worker("brolga-read", self._reader.run)
         self._ended = False
 
@@ -229,7 +220,9 @@ class _FileSource:
 class _FileReader:
     """The reading thread's side of a _FileSource."""
 
-    def __init__(self, file: BinaryIO, raw: io.FileIO, block_size: int, *, owned: bool) -> None:
+    def __init__(
+        self, file: BinaryIO, raw: io.FileIO, block_size: int, limit: int, *, owned: bool
+    ) -> None:
         self._wake: list[int] = []
         self._owned = raw if owned else None
         self.blocks: queue.SimpleQueue[memoryview | BaseException] = queue.SimpleQueue()
@@ -242,6 +235,7 @@ class _FileReader:
         self._size = status.st_size if stat.S_ISREG(status.st_mode) else None
         self._buffered = memoryview(b"")
         self._block_size = block_size
+        self._left = limit
         self._stopped = False
         self._wake.extend(os.pipe())
         self._poll = select.poll()
@@ -273,14 +267,15 @@ class _FileReader:
 
     def _fill(self) -> memoryview:
         """Return the next block; it is shorter at the end or after `stop`."""
-        block = memoryview(bytearray(self._block_size))
+        block = memoryview(bytearray(min(self._block_size, self._left)))
         filled = 0
-        while filled < self._block_size and not self._stopped:
+        while filled < len(block) and not self._stopped:
             count = self._read_into(block[filled:])
             if count == 0:
                 self._check_not_truncated()
                 break
             filled += count or 0
+        self._left -= filled
         return block[:filled]
 
     def _read_into(self, buffer: memoryview) -> int | None:

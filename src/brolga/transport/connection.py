@@ -8,6 +8,7 @@ sending and reads it. Interrupts within a block, or before the response, can be 
 from __future__ import annotations
 
 import errno
+import math
 import re
 import select
 import socket
@@ -208,21 +209,17 @@ class EarlyResponseStream(PlainStream):
         KeyboardInterrupt) and a `close` by another thread (WriteError).
         """
         state = CURRENT_REQUEST.get()
-        end = None if timeout is None else time.monotonic() + timeout
+        end = math.inf if timeout is None else time.monotonic() + timeout
         while True:
             state.check_stop()
             number = self._socket.fileno()
             if number < 0:
                 raise httpcore.WriteError("the connection was closed here")
             self._poll.register(number, events)
-            left = (
-                POLL_INTERVAL_S
-                if end is None
-                else min(POLL_INTERVAL_S, max(0.0, end - time.monotonic()))
-            )
+            left = min(POLL_INTERVAL_S, max(0.0, end - time.monotonic()))
             if ready := self._poll.poll(1000 * left):
                 return ready[0][1]
-            if end is not None and time.monotonic() >= end:
+            if time.monotonic() >= end:
                 return 0
 
     def _check_early_response(self) -> None:
