@@ -108,11 +108,11 @@ def _zstd(level: int) -> Codec:
     def frame(block: Block, _window: Block = b"") -> bytes:
         return bytes(zstd.compress(block, level))
 
-    return Codec("zstd", level, b"", frame, partial(_ZstdTrailer, frame(b"")))
+    return Codec("zstd", level, b"", frame, partial(_ConstantTrailer, frame(b"")))
 
 
 def _none(level: int) -> Codec:
-    return Codec("none", level, b"", None, _NoTrailer)
+    return Codec("none", level, b"", None, partial(_ConstantTrailer, b""))
 
 
 _CODECS: dict[str, Callable[[int], Codec]] = {"gzip": _gzip, "zstd": _zstd, "none": _none}
@@ -174,22 +174,14 @@ class _GzipTrailer:
         return _DEFLATE_END + b"".join(word.to_bytes(4, "little") for word in words)
 
 
-class _ZstdTrailer:
-    """A stream without frames is not valid zstd, so an empty stream gets one empty frame."""
+class _ConstantTrailer:
+    """Ends an empty stream with `end`: zstd without any frame is not valid."""
 
-    def __init__(self, empty_frame: bytes) -> None:
-        self._end = empty_frame
+    def __init__(self, end: bytes) -> None:
+        self._end = end
 
     def update(self, _block: Block, /) -> None:
         self._end = b""
 
     def end(self) -> bytes:
         return self._end
-
-
-class _NoTrailer:
-    def update(self, block: Block, /) -> None:
-        """Ignore the block."""
-
-    def end(self) -> bytes:
-        return b""

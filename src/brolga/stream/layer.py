@@ -200,9 +200,6 @@ class _StreamState:
     def note_tar(self) -> None:
         self.is_tar = True
 
-    def finish(self, result: PassResult) -> None:
-        self.result, self.phase = result, LayerState.DONE
-
     def fail(self, cause: BaseException) -> None:
         if self.phase in {LayerState.FRESH, LayerState.OPEN}:
             self.cause, self.phase = cause, LayerState.FAILED
@@ -296,7 +293,7 @@ class LayerStream(BlockReader):
             return next(self._blocks)
         except StopIteration as end:
             if end.value is not None:  # only the first StopIteration has it
-                self._state.finish(end.value)
+                self._state.result, self._state.phase = end.value, LayerState.DONE
             return None
         except BaseException as cause:
             self._state.fail(cause)
