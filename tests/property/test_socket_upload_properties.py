@@ -227,8 +227,7 @@ def client_of(plan: Plan) -> Iterator[Client]:
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         # Of the minutes in which a registry may move a whole blob a test has none.
-        patch.setattr("brolga.transport._LONG_S", 0.0, raising=False)
-        patch.setattr("brolga.transport._LONG", 1, raising=False)
+        patch.setattr("brolga.transport.driver._LONG", 1)
         if plan.known:
             stack.enter_context(as_hosted(plan.profile))
         yield stack.enter_context(

@@ -134,7 +134,7 @@ def _credentials(connection: Connection, registry: str) -> Keychain | Credential
 
 def given_credentials(username: str, password: str, origin: str) -> Credentials:
     """Return what the user gave. Raises UsageError for what no registry could be told."""
-    from brolga.auth.validation import describe_problem
+    from brolga.auth.entries import describe_problem
     from brolga.protocol import Credentials
 
     given = Credentials(username, password, origin=origin)

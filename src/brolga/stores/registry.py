@@ -129,7 +129,7 @@ class RegistryStore:
         with self._or_cancelled(session):
             kept = self.keep(is_reopenable=again is not None)
         with closing(kept) as keep:
-            tape = ReplayableBody(stream.blocks(), keep, again, watch)
+            tape = ReplayableBody(_watched(stream.blocks(), watch), keep, again)
             flow = upload_stream(
                 self.access,
                 tape,
@@ -290,6 +290,12 @@ def _advised(error: E, digest: Digest) -> E:
             f"if the registry does not take {digest.algorithm}, copy to another or to oci:DIR"
         )
     return error
+
+
+def _watched(blocks: Iterator[Block], watch: Callable[[], None]) -> Iterator[Block]:
+    for block in blocks:
+        watch()
+        yield block
 
 
 def _repeater(blob: Blob, stream: BlobStream) -> Callable[[], Iterator[Block]] | None:

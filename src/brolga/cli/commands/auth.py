@@ -199,7 +199,7 @@ def token(
 
 def _host(name: str) -> str:
     """Return a registry's canonical name; docker's key for Docker Hub is one. Raises UsageError."""
-    from brolga.auth.config_keys import registry_from_key
+    from brolga.auth.entries import registry_from_key
     from brolga.spec.reference import Repository
 
     try:
