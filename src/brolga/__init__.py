@@ -20,7 +20,15 @@ from brolga._version import __version__
 if TYPE_CHECKING:
     from brolga.auth import Keychain, default_keychain
     from brolga.blob import Blob, BlobStream, Layer, LayerState, Progress
-    from brolga.client import Client, image, push, push_layer, push_stream
+    from brolga.client import (
+        Client,
+        TransportOptions,
+        UploadOptions,
+        image,
+        push,
+        push_layer,
+        push_stream,
+    )
     from brolga.command import Command
     from brolga.descriptor import Descriptor, Platform
     from brolga.digest import Digest
@@ -116,8 +124,10 @@ __all__ = [
     "StreamNotReplayable",
     "TagMoved",
     "TransportFailed",
+    "TransportOptions",
     "Unauthorized",
     "UploadInterrupted",
+    "UploadOptions",
     "__version__",
     "default_keychain",
     "image",
@@ -131,7 +141,15 @@ __all__ = [
 _HOMES = {
     "brolga.auth": ("Keychain", "default_keychain"),
     "brolga.blob": ("Blob", "BlobStream", "Layer", "LayerState", "Progress"),
-    "brolga.client": ("Client", "image", "push", "push_layer", "push_stream"),
+    "brolga.client": (
+        "Client",
+        "TransportOptions",
+        "UploadOptions",
+        "image",
+        "push",
+        "push_layer",
+        "push_stream",
+    ),
     "brolga.command": ("Command",),
     "brolga.descriptor": ("Descriptor", "Platform"),
     "brolga.digest": ("Digest",),

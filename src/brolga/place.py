@@ -1,7 +1,6 @@
 """Places: where an image is or goes, in a registry or on this machine.
 
-Knows the grammar of skopeo's names (containers-transports(5)) and what can be said of a place by
-its name alone. Must not know how one is opened, or whether it is there.
+The grammar is skopeo's (containers-transports(5)):
 
     oci:DIR[:TAG]                   an image layout (image-spec image-layout.md)
     oci-archive:FILE[:TAG]          such a layout in a tar
@@ -14,18 +13,49 @@ repository `oci` of Docker Hub is written docker.io/library/oci.
 
 from __future__ import annotations
 
+import os
 import re
+import stat
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 from brolga.digest import Digest
-from brolga.errors import InvalidDigest, InvalidReference, excerpt
+from brolga.errors import InvalidDigest, InvalidReference, NoSuchImage, excerpt
 from brolga.reference import Reference, Repository
+from brolga.store import OnePassStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
     from typing import Self
 
-__all__ = ["FORMS", "Kind", "Local", "Place", "by_digest", "parse_home", "parse_place"]
+    from brolga.images import Tree
+    from brolga.layout import Layout
+    from brolga.spool import SpoolChoice
+    from brolga.store import ReadStore, Store, WriteStore
+
+__all__ = [
+    "FORMS",
+    "Kind",
+    "Local",
+    "Place",
+    "StoreOpener",
+    "check_digest",
+    "home_of",
+    "is_archive",
+    "is_pipe",
+    "keeps_layers",
+    "keeps_names",
+    "name_of",
+    "parse_home",
+    "parse_place",
+    "pin",
+    "read_again",
+    "registry_of",
+    "tag_to_write",
+    "with_digest",
+    "with_name",
+]
 
 Kind: TypeAlias = Literal["oci", "oci-archive", "docker-archive", "archive"]
 
@@ -49,6 +79,7 @@ _NAME: Final = re.compile("[A-Za-z0-9_][A-Za-z0-9_.:@+/-]{0,254}")
 _GRAMMAR: Final = (
     "a place is written oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME:TAG]"
 )
+_COPY_FIRST: Final = "copy it to oci:DIR first"
 _NUMBER: Final = re.compile("@[0-9]{1,9}")
 _TAG_AND_DIGEST: Final = re.compile(".*@sha(?:256|512):.*")
 _BY_DIGEST: Final = re.compile("([^:]+)@((?:sha256|sha512):[^:]*)")
@@ -130,13 +161,6 @@ def parse_place(text: str) -> Place:
     return Local(kind, path, name)
 
 
-def by_digest(place: Place, digest: Digest) -> Place:
-    """Return the name by digest of what is at a place, or beside it."""
-    if isinstance(place, Local):
-        return place.at(digest)
-    return Reference(place.repository, digest=digest)
-
-
 def parse_home(text: str) -> Repository | Local:
     """Read a repository, or a layout or archive as a whole. Raises InvalidReference."""
     if text.partition(":")[0] not in _PREFIXES or ":" not in text:
@@ -145,6 +169,199 @@ def parse_home(text: str) -> Repository | Local:
     if isinstance(place, Local) and not place.name:
         return place
     raise _wrong(f"{excerpt(text)} is one image: all are wanted", "leave the name out")
+
+
+def name_of(place: Place | Repository) -> str:
+    """Return the name that a place has in its store: a tag, a digest, "" for none."""
+    if isinstance(place, Reference):
+        return place.identifier
+    return place.name if isinstance(place, Local) else ""
+
+
+def home_of(place: Place | Repository) -> Repository | Local:
+    """Return the repository, or the layout or archive as a whole, that a place is in."""
+    if isinstance(place, Reference):
+        return place.repository
+    return replace(place, name="") if isinstance(place, Local) else place
+
+
+def with_name(home: Repository | Local, name: str) -> Place:
+    """Return the place of a name in a repository, a layout or an archive. Raises as parsing."""
+    return replace(home, name=name) if isinstance(home, Local) else Reference(home, name)
+
+
+def with_digest(place: Place | Repository, digest: Digest) -> Place:
+    """Return the place of a manifest, named by its digest, beside or instead of `place`."""
+    if isinstance(place, Local):
+        return place.at(digest)
+    home = place.repository if isinstance(place, Reference) else place
+    return Reference(home, digest=digest)
+
+
+def pin(place: Place, digest: Digest) -> Place:
+    """Return a place with a digest: named by both in a registry, by digest alone elsewhere."""
+    return replace(place, digest=digest) if isinstance(place, Reference) else place.at(digest)
+
+
+def tag_to_write(place: Place | Repository) -> str:
+    """Return the tag that a push to a place writes; "" for none.
+
+    Raises InvalidReference for a number, which can name only an image that exists.
+    """
+    if isinstance(place, Repository):
+        return ""
+    if isinstance(place, Local) and place.name and not place.tag and place.digest is None:
+        raise _wrong(f"{place}: a number names what is there already", "give the image a name")
+    return place.tag or ""
+
+
+def check_digest(place: Place | Repository, tree: Tree) -> None:
+    """Raise InvalidReference if a place is named by another digest than that of its tree."""
+    expected = None if isinstance(place, Repository) else place.digest
+    if expected is not None and expected != tree.digest:
+        raise InvalidReference(
+            f"{with_digest(place, expected)} names another manifest than this one, {tree.digest}"
+        )
+
+
+def registry_of(place: Place | Repository) -> str:
+    """Return the registry that a place is in; "" if it is on this machine."""
+    home = home_of(place)
+    return home.registry if isinstance(home, Repository) else ""
+
+
+def is_pipe(place: Place | Repository) -> bool:
+    """Return whether a place is stdin or stdout."""
+    return isinstance(place, Local) and place.is_pipe
+
+
+def is_archive(place: Place | Repository) -> bool:
+    """Return whether a place is an archive, which is written as a whole."""
+    return isinstance(place, Local) and place.kind != "oci"
+
+
+def keeps_layers(place: Place | Repository) -> bool:
+    """Return whether uncompressed layers stay so in a place: in Docker's archives."""
+    return isinstance(place, Local) and place.kind == "docker-archive"
+
+
+def keeps_names(source: Place | Repository, target: Place | Repository) -> bool:
+    """Return whether `target` takes any name of `source` as it is, not only its tag."""
+    return isinstance(source, Repository) or (isinstance(target, Local) and not is_archive(source))
+
+
+# --- Opening
+
+
+class Registries(Protocol):
+    """What opens the repositories of registries as stores."""
+
+    def open(self, repository: Repository, actions: str) -> Store:
+        """Open a repository for `actions`, as a token's scope names them."""
+
+    def open_target(
+        self, repository: Repository, mount_sources: Collection[Repository | None]
+    ) -> Store:
+        """Open a repository to push to, whose blobs can be mounted from some others."""
+
+
+# What is done in a store: the actions for a registry's token, and why an archive cannot do it.
+_USES: Final = {
+    "blob": ("pull", "its blobs are read with their image alone"),
+    "referrers": ("pull", "it has no referrers"),
+    "push": ("pull,push", "a layer alone is no image"),
+    "tag": ("pull,push", "it is written as a whole"),
+    "delete": ("pull,push,delete", "it is written as a whole"),
+}
+
+
+@dataclass(frozen=True)
+class StoreOpener:
+    """Opens places as stores.
+
+    `spool` is where an archive keeps what it cannot stream. `on_warning` is as `Layout` has it.
+    """
+
+    registries: Registries
+    spool: SpoolChoice
+    on_warning: Callable[[str, str], object]
+
+    def open(self, place: Place | Repository, use: str) -> Store:
+        """Open a repository or a layout, for a `use` in `_USES`.
+
+        Raises InvalidReference for an archive.
+        """
+        self.check(place, use)
+        home = home_of(place)
+        if isinstance(home, Repository):
+            return self.registries.open(home, _USES[use][0])
+        return self._layout(home)
+
+    def check(self, place: Place | Repository, use: str) -> None:
+        """Raise InvalidReference for an archive, in which a `use` is not possible."""
+        if is_archive(place):
+            raise _wrong(f"{place} is an archive: {_USES[use][1]}", _COPY_FIRST)
+
+    def open_source(
+        self, place: Place | Repository, *, compress_layers: bool = True
+    ) -> ReadStore | OnePassStore:
+        """Open a place for reading: a `OnePassStore` if it is an archive on a pipe.
+
+        `compress_layers` says whether uncompressed layers of an archive become gzip.
+        """
+        home = home_of(place)
+        if isinstance(home, Repository):
+            return self.registries.open(home, "pull")
+        if not is_archive(home):
+            return self._layout(home)
+        from brolga.archive import Archive, ArchiveStream, Packing
+
+        form, compression = FORMS[home.kind], "gzip" if compress_layers else "none"
+        if _is_one_pass(home):
+            return ArchiveStream(home.path, form, spool=self.spool, packing=Packing(compression))
+        if not os.path.lexists(home.path):
+            raise NoSuchImage(f"there is no archive {home.path}")
+        return Archive(home.path, form, compression=compression)
+
+    @contextmanager
+    def open_target(
+        self, place: Place | Repository, mount_sources: Collection[Repository | None] = ()
+    ) -> Iterator[WriteStore]:
+        """Open a place for writing. An archive is there when the block ends without an error.
+
+        An archive needs a spool for a stream, whose size it must know first.
+        """
+        home = home_of(place)
+        if isinstance(home, Repository):
+            yield self.registries.open_target(home, mount_sources)
+        elif not is_archive(home):
+            with self._layout(home).writing() as layout:
+                yield layout
+        else:
+            from brolga.archive import open_writer
+
+            tag = tag_to_write(place)
+            with open_writer(home.path, FORMS[home.kind], tag, spool=self.spool) as writer:
+                yield writer
+
+    def _layout(self, home: Local) -> Layout:
+        from brolga.layout import Layout
+
+        return Layout(home.path, self.on_warning)
+
+
+def read_again(store: ReadStore | OnePassStore, place: Place | Repository) -> ReadStore:
+    """Return a store that can be read several times. Raises InvalidReference for a pipe."""
+    if isinstance(store, OnePassStore):
+        raise _wrong(f"{place} is read once, from stdin, and this needs more", _COPY_FIRST)
+    return store
+
+
+def _is_one_pass(place: Local) -> bool:
+    try:
+        return place.is_pipe or not stat.S_ISREG(os.stat(place.path).st_mode)  # noqa: PTH116 - a str needs no Path
+    except OSError:
+        return False  # opening it raises the error
 
 
 def _check_name(kind: Kind, name: str) -> None:

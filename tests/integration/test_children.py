@@ -51,8 +51,8 @@ def strong(path: Path) -> Digest:
             layout.push(blob)
         raw = Manifest.new(config.descriptor, [layer.descriptor]).raw
         child = Manifest.parse(raw, OCI_MANIFEST, "sha512")
-        layout.put(child, str(child.digest))
-        layout.put(Index.new([child.descriptor]), "v1")
+        layout.push_manifest(child, str(child.digest))
+        layout.push_manifest(Index.new([child.descriptor]), "v1")
     return child.digest
 
 
@@ -63,7 +63,7 @@ def cache(path: Path) -> Index:
     for blob in blobs:
         layout.push(blob)
     index = Index.new([blob.descriptor for blob in blobs])
-    layout.put(index, "v1")
+    layout.push_manifest(index, "v1")
     return index
 
 

@@ -49,7 +49,7 @@ def made(
     entries = []
     for number, (one, name) in enumerate(images):
         layout.push(one.config_blob)
-        layout.put(one.manifest, str(one.digest))
+        layout.push_manifest(one.manifest, str(one.digest))
         annotations = {REF: name, FULL: full[number] if full else ""}
         described = one.descriptor.to_dict()
         described["annotations"] = {key: text for key, text in annotations.items() if text}
@@ -178,9 +178,9 @@ def test_an_index_is_chosen_for_the_platforms_that_it_has(form: str, tmp_path: P
     with layout.writing():
         for tree in (one, other):
             layout.push(tree.config_blob)
-            layout.put(tree.manifest, str(tree.digest))
+            layout.push_manifest(tree.manifest, str(tree.digest))
         index = Index.new([_child(one)])
-        layout.put(index, "v1")
+        layout.push_manifest(index, "v1")
     path = tmp_path / "made" / "index.json"
     entries = [
         {**index.descriptor.to_dict(), "annotations": {REF: "v1"}},
@@ -236,8 +236,8 @@ def test_all_tags_of_a_layout_without_tags_are_an_error(tmp_path: Path) -> None:
     place = made(tmp_path, "oci", [(image("a"), ""), (image("b"), "")])
     said = run("copy", "--all-tags", place, f"oci:{tmp_path}/to", code=3)
     assert b"has 2 images, and none has a name" in said
-    Layout(tmp_path / "empty").put(Index.new(()), "v1")
-    Layout(tmp_path / "empty").untag("v1")
+    Layout(tmp_path / "empty").push_manifest(Index.new(()), "v1")
+    Layout(tmp_path / "empty").delete("v1")
     assert b"1 images, and none has a name" in run(
         "copy", "--all-tags", f"oci:{tmp_path}/empty", f"oci:{tmp_path}/to", code=3
     )
@@ -249,8 +249,8 @@ def test_a_name_that_two_images_have_is_not_taken_from_one_in_silence(tmp_path: 
     place = made(tmp_path, "oci", images)
     layout = Layout(tmp_path / "made")
     with pytest.raises(NoSuchImage, match="has 2 images v1"):
-        layout.named("v1")
-    assert not layout.holds(images[0][0].descriptor, "v1")
+        layout.find("v1")
+    assert not layout.exists(images[0][0].descriptor, "v1")
     with Client() as client:
         with pytest.raises((NoSuchImage, TagMoved)):
             client.push(f"{place}:v1", image("c"), expected=images[0][0].digest)

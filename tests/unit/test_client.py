@@ -13,8 +13,7 @@ from tests.scripted import Peer, refusing_port, scripted
 
 import brolga
 from brolga.blob import LayerState
-from brolga.client import Client, push_layer
-from brolga.client.registries import Uploads
+from brolga.client import Client, TransportOptions, UploadOptions, push_layer
 from brolga.errors import (
     InvalidManifest,
     InvalidReference,
@@ -133,7 +132,7 @@ def test_a_repository_that_has_lost_a_blob_is_mended(
         client.copy(f"{name}-kept:v1", f"{name}:v1")
         blob = kept.manifest.config if part == "config" else kept.manifest.layers[0]
         client.delete_blob(f"{name}@{blob.digest}")
-        client.push(f"{name}:{tag}", kept, recheck=recheck)
+        client.push(f"{name}:{tag}", kept, verify_existing=recheck)
         with client.blob(f"{name}@{blob.digest}") as stream:
             assert sum(map(len, stream.with_heartbeats())) == blob.size
 
@@ -148,7 +147,7 @@ def test_an_index_with_a_damaged_image_is_mended(registry: Embedded) -> None:
         client.push(f"{name}-kept:all", brolga.ImageIndex.empty().append(kept))
         client.copy(f"{name}-kept:all", f"{name}:all")
         client.delete_blob(f"{name}@{image.manifest.config.digest}")
-        client.copy(f"{name}-kept:all", f"{name}:all", recheck=True)
+        client.copy(f"{name}-kept:all", f"{name}:all", verify_existing=True)
         assert client.image(f"{name}:all").config.platform.os == "linux"
 
 
@@ -317,7 +316,10 @@ def test_plain_http_is_for_loopback_and_the_insecure(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("brolga.transport.Transport.run", refuse)
     for host, insecure in (("registry.example", False), ("registry.example", True)):
-        with Client(insecure=insecure) as client, pytest.raises(TransportFailed):
+        with (
+            Client(transport=TransportOptions(insecure=insecure)) as client,
+            pytest.raises(TransportFailed),
+        ):
             client.push_layer(f"{host}/x", StreamLayer([]))
     with Client() as client, pytest.raises(TransportFailed):
         client.push_layer("localhost:5000/x", StreamLayer([]))
@@ -338,7 +340,7 @@ def test_an_authority_of_the_user_s_is_trusted(authority: Authority) -> None:
 
     with (
         scripted(script, tls=authority.server_context()) as address,
-        Client(ca_cert=authority.ca_cert) as client,
+        Client(transport=TransportOptions(ca_cert=authority.ca_cert)) as client,
         pytest.raises(brolga.RegistryError, match="418"),
     ):
         client.push_layer(f"{address}/x", StreamLayer([]))
@@ -393,9 +395,9 @@ def test_names_are_yielded_page_by_page() -> None:
 @pytest.mark.parametrize("uploads", [1, 4])
 def test_keep_gives_a_stream_that_is_read_once_the_whole_window(uploads: int) -> None:
     """However many uploads go on: what such a stream does not keep is gone."""
-    settings = Uploads("auto", 8, spool=False)
+    settings = UploadOptions(window=8)
     for can_repeat, start in ((False, 8), (True, 16 - 8 // uploads)):
-        keep = settings.keep(uploads, can_repeat=can_repeat)
+        keep = settings.buffer(uploads, can_repeat=can_repeat)
         for byte in range(16):
             keep.add(bytes([byte]))
         assert keep.start == start

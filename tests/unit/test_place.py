@@ -6,7 +6,7 @@ import pytest
 
 from brolga.digest import Digest
 from brolga.errors import InvalidReference
-from brolga.place import Local, by_digest, parse_home, parse_place
+from brolga.place import Local, parse_home, parse_place, with_digest
 from brolga.reference import Reference, Repository
 
 HEX = "0" * 64
@@ -100,8 +100,8 @@ def test_what_a_name_tells() -> None:
 def test_a_place_is_named_by_digest_beside_another() -> None:
     """What verbs print: a name that stays."""
     digest = Digest("sha256", HEX)
-    assert str(by_digest(parse_place("oci:d:v1"), digest)) == f"oci:d@{digest}"
-    found = by_digest(parse_place("localhost:5000/a:v1"), digest)
+    assert str(with_digest(parse_place("oci:d:v1"), digest)) == f"oci:d@{digest}"
+    found = with_digest(parse_place("localhost:5000/a:v1"), digest)
     assert str(found) == f"localhost:5000/a@{digest}"
 
 

@@ -53,7 +53,8 @@ class Told:
 def remote(told: Told, *, mounts: bool = True, retry: Retry = ONCE) -> Remote:
     """Return a repository behind such a transport."""
     style, way = Style(put_max=BLOB.size), access(retry=retry)
-    return Remote(REPOSITORY, way, cast("Transport", told), style=style, mounts=mounts)
+    transport = cast("Transport", told)
+    return Remote(REPOSITORY, lambda: way, transport, strategy=lambda _: style, mounts=mounts)
 
 
 def registry(mount: int) -> Callable[[Call], Reply]:
@@ -211,7 +212,7 @@ def keeping(*names: str) -> Callable[[Call], Reply]:
 def test_a_manifest_is_stored_under_the_digest_that_names_it_and_then_under_a_tag() -> None:
     """A registry names by sha256 what comes under a tag."""
     told = Told(keeping("sha512"))
-    remote(told).put(STRONG, "v1")
+    remote(told).push_manifest(STRONG, "v1")
     name = f"manifests/{STRONG.digest}"
     assert told.asked == [f"PUT {name}", f"HEAD {name}", "PUT manifests/v1"]
 
@@ -219,7 +220,7 @@ def test_a_manifest_is_stored_under_the_digest_that_names_it_and_then_under_a_ta
 def test_a_manifest_of_the_usual_digest_is_put_once() -> None:
     """One request for one manifest."""
     told = Told(keeping())
-    remote(told).put(DOCUMENT, "v1")
+    remote(told).push_manifest(DOCUMENT, "v1")
     assert told.asked == ["PUT manifests/v1"]
 
 
@@ -228,7 +229,7 @@ def test_a_manifest_that_a_registry_renames_is_an_error(name: str) -> None:
     """Who refers to it by that digest could not fetch it."""
     told = Told(keeping("sha256"))
     with pytest.raises(ProtocolViolation, match="does not keep it under this digest") as caught:
-        remote(told).put(STRONG, name)
+        remote(told).push_manifest(STRONG, name)
     assert "PUT manifests/v1" not in told.asked
     assert "copy to another" in caught.value.__notes__[0]
 
@@ -237,10 +238,10 @@ def test_a_registry_that_refuses_a_digest_is_told_with_advice() -> None:
     """What is named by sha512 needs a registry that keeps it."""
     told = Told(lambda _: Reply(400))
     with pytest.raises(RegistryError) as caught:
-        remote(told).put(STRONG, str(STRONG.digest))
+        remote(told).push_manifest(STRONG, str(STRONG.digest))
     assert "if the registry does not take sha512" in caught.value.__notes__[-1]
     with pytest.raises(RegistryError) as caught:
-        remote(told).put(DOCUMENT, "v1")
+        remote(told).push_manifest(DOCUMENT, "v1")
     assert not any("sha512" in note for note in getattr(caught.value, "__notes__", ()))
 
 

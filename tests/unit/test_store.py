@@ -17,6 +17,7 @@ from brolga.store import read_tree
 if TYPE_CHECKING:
     from brolga.blob import BlobStream
     from brolga.descriptor import Descriptor
+    from brolga.digest import Digest
 
 IMAGE = Image.empty()
 CHILD = IMAGE.descriptor
@@ -27,15 +28,15 @@ class Listing:
     """A store with an image, and an index that describes it in some way."""
 
     described: Descriptor
-    home = None
+    mount_source = None
 
-    def document(self, name: str) -> Manifest | Index:
+    def fetch_manifest(self, name: str) -> Manifest | Index:
         """Read either of them."""
         return Index.new([self.described]) if name == "all" else IMAGE.manifest
 
-    def read(self, descriptor: Descriptor) -> BlobStream:
+    def fetch_blob(self, blob: Descriptor | Digest) -> BlobStream:
         """Read no blob."""
-        raise AssertionError(descriptor)
+        raise AssertionError(blob)
 
 
 def read(described: Descriptor) -> Image | ImageIndex:

@@ -76,7 +76,7 @@ class Clock:
 
 def tape(source: Iterable[bytes], window: int = 1 << 20) -> Tape:
     """Return a body that keeps what its window holds."""
-    return Tape(source, Window(window), None, lambda: None)
+    return Tape(source, Window(window), None)
 
 
 def descriptor_of(*data: bytes) -> Descriptor:
@@ -263,7 +263,7 @@ def test_other_bytes_after_a_second_stream_are_sent_anew_in_one() -> None:
 
 def reopened(clock: Clock, *parts: bytes | int, live: Iterable[bytes] = ()) -> Tape:
     """Return a body that keeps nothing, and whose source gives its bytes again, slowly."""
-    return Tape(live, Window(0), lambda: clock.source(*parts), lambda: None)
+    return Tape(live, Window(0), lambda: clock.source(*parts))
 
 
 def test_patch_is_opened_when_a_second_pass_is_where_the_registry_is() -> None:
@@ -288,7 +288,7 @@ def test_patch_is_not_ended_before_all_that_was_given_went_out() -> None:
 
 def test_second_pass_that_fails_before_the_patch_is_the_sources() -> None:
     """A file that has changed is no failure of the registry."""
-    body = Tape([ONE, TWO], Window(0), lambda: Clock().source(SourceError("changed")), lambda: None)
+    body = Tape([ONE, TWO], Window(0), lambda: Clock().source(SourceError("changed")))
     list(body.blocks(0))
     with pytest.raises(BodyFailed) as caught:
         IdleLimit(Clock(), 15.0).watch(body, 0, ends=True)

@@ -26,6 +26,7 @@ from brolga.archive.forms import Images, check_form, whole_is_compressed
 from brolga.archive.oci import read_document
 from brolga.archive.section import OpenFile, Packing, Section
 from brolga.decompression import compression_of
+from brolga.descriptor import Descriptor
 from brolga.digest import Digest
 from brolga.errors import CorruptBlob, InvalidDigest, InvalidManifest, SourceError
 from brolga.images import Image
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from brolga.blob import BlobStream
-    from brolga.descriptor import Descriptor, Platform
+    from brolga.descriptor import Platform
     from brolga.images import Tree
     from brolga.images.entries import Entry
     from brolga.manifest import Index, Manifest
@@ -49,7 +50,7 @@ _BLOCK_SIZE: Final = 1 << 14  # bytes: headers, and now and then a small file
 
 
 class Archive:
-    """An archive of images in a file, as a store of them (`store.Source`). Threads may share it.
+    """An archive of images in a file, as a `store.ReadStore`. Threads may share it.
 
     `form` is `docker`, `oci` or "" for what it shows to be. Of a docker archive, layers that are
     not compressed are compressed when they are pushed, by `compression`, `level` and `threads`, as
@@ -59,7 +60,7 @@ class Archive:
     Raises SourceError where it cannot be read, CorruptBlob where it is no whole tar.
     """
 
-    home: Repository | None = None
+    mount_source: Repository | None = None
 
     def __init__(
         self,
@@ -99,25 +100,23 @@ class Archive:
         """Close the file: nothing of the archive can be read then."""
         self._file.close()
 
-    def names(self) -> tuple[str, ...]:
-        """Return how each image can be named: by tags or names, else by config or digest."""
-        return self._images.names()
+    def tags(self) -> tuple[str, ...]:
+        """Return the names of the images: tags, else the name of the config or the digest."""
+        return self._images.tags()
 
     def tree(self, name: str = "", platform: Platform | None = None) -> Tree:
-        """Return an image or index by its name; "" is the only one.
-
-        Of several images of one name, or of all for "", `platform` chooses one.
-
-        Raises NoSuchImage, which lists the names, NoSuchPlatform, InvalidManifest where it is
-        broken.
-        """
+        """Return an image or index by its name; "" is the only one. See `Images.tree`."""
         return self._images.tree(name, platform)
 
-    def document(self, name: str) -> Manifest | Index:
-        """Read the manifest or index that a name or a digest stands for.
+    def resolve(self, name: str = "", platform: Platform | None = None) -> Descriptor:
+        """Return the descriptor of an image or index; see `Images.resolve`."""
+        return self._images.resolve(name, platform)
 
-        Raises InvalidManifest where there is none, NotComputed for an image of a docker archive
-        whose layers are still to be compressed.
+    def fetch_manifest(self, name: str) -> Manifest | Index:
+        """Read the manifest or index of a name or digest.
+
+        Raises InvalidManifest if there is none, NotComputed for an image of a docker archive
+        whose layers are not compressed yet.
         """
         with suppress(InvalidDigest):
             digest = Digest.parse(name)
@@ -127,11 +126,15 @@ class Archive:
         tree = self.tree(name)
         return tree.manifest if isinstance(tree, Image) else tree.index
 
-    def read(self, descriptor: Descriptor) -> BlobStream:
-        """Open a blob's bytes, verified while they are read. Raises InvalidManifest."""
-        if descriptor.digest not in self._blobs:
-            raise InvalidManifest(f"the archive has no file of the digest {descriptor.digest}")
-        return self._blobs[descriptor.digest].blob(descriptor).open()
+    def fetch_blob(self, blob: Descriptor | Digest) -> BlobStream:
+        """Open a blob. Its bytes are verified while they are read. Raises InvalidManifest."""
+        digest = blob if isinstance(blob, Digest) else blob.digest
+        if digest not in self._blobs:
+            raise InvalidManifest(f"the archive has no file of the digest {digest}")
+        section = self._blobs[digest]
+        if isinstance(blob, Digest):
+            blob = Descriptor("application/octet-stream", digest, section.size)
+        return section.blob(blob).open()
 
     def _scan(self, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):

@@ -42,10 +42,9 @@ from brolga.mediatypes import (
 from brolga.reference import Reference
 from brolga.sources import enlarge_pipe
 from brolga.spool import spool_at
-from brolga.store import go_on
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from os import PathLike
     from types import TracebackType
     from typing import Self
@@ -65,12 +64,12 @@ _SUFFIXES: Final = {OCI_LAYER: ".tar", DOCKER_LAYER: ".tar", OCI_LAYER_ZSTD: ".t
 
 
 class Writer:
-    """An archive in the form `docker` or `oci`, written to a file object, as a `store.Target`.
+    """An archive in the form `docker` or `oci`, written to a file object, as a `store.WriteStore`.
 
     `name` is what the images are called in it: in a docker archive a reference with a tag (one by
     digest has no name there), in an OCI archive any text. Where it is "" an image is called what
-    `put` is given, if that is no digest. Threads may share a writer, but the same image gives the
-    same bytes where blobs come in one order: push with `jobs=1`.
+    `push_manifest` is given, if that is not a digest. Threads may share a writer, but an image
+    gives the same bytes only if its blobs come in one order: see `is_serial`.
 
     Use it in a `with` statement: its end writes the documents, and the end of the tar; where an
     error ends it, neither is written, and no reader takes the archive for a whole one. `out` is not
@@ -82,6 +81,8 @@ class Writer:
 
     Raises ValueError for another form, InvalidReference for a name that Docker cannot take.
     """
+
+    is_serial: Final = True
 
     def __init__(
         self,
@@ -131,8 +132,8 @@ class Writer:
         with self._named():
             self._out.flush()
 
-    def push(self, blob: Blob, watch: Callable[[], None] = go_on) -> Descriptor:
-        """Write a blob, where it is not there yet; describe it.
+    def push(self, blob: Blob) -> Descriptor:
+        """Write a blob if it is not there yet; return its descriptor.
 
         Raises LayerError for a stream without a spool, DigestMismatch and SourceError for a blob
         that is not what it says, and what reading it raises.
@@ -140,47 +141,50 @@ class Writer:
         try:
             descriptor = blob.descriptor
         except NotComputed:
-            return self._spooled(blob, watch)
+            return self._spooled(blob)
         with self._lock:
             if descriptor.digest not in self._paths:
                 with blob.open() as stream:
-                    blocks = _watched(stream.with_heartbeats(), watch)
+                    blocks: Iterable[Block] = stream.with_heartbeats()
                     if not (isinstance(blob, BlobLayer) and blob.is_verified):
                         blocks = _verified(descriptor.digest, blocks)
                     self._write_blob(descriptor, blocks)
         return descriptor
 
-    def foresee(self, documents: Iterable[Manifest | Index]) -> None:
-        """Write documents in front of the blobs: whoever reads a pipe has room for them then."""
+    def announce(self, manifests: Iterable[Manifest | Index]) -> None:
+        """Write manifests before the blobs: a reader of a pipe can buffer them then."""
         if self._form == "oci":
-            for document in documents:
-                self.push(BytesBlob(document.raw, document.media_type, document.algorithm))
+            for manifest in manifests:
+                self.push(BytesBlob(manifest.raw, manifest.media_type, manifest.algorithm))
 
-    def holds(self, descriptor: Descriptor, name: str = "") -> bool:
-        """Tell whether a manifest was put. Raises InvalidManifest for an index in Docker's form."""
+    def exists(self, descriptor: Descriptor, tag: str = "") -> bool:
+        """Return whether a manifest was pushed.
+
+        Raises InvalidManifest for an index in Docker's form.
+        """
         self._check_form(descriptor.media_type)
-        return descriptor.digest in self._roots and not name
+        return descriptor.digest in self._roots and not tag
 
-    def named(self, tag: str) -> None:
-        """Return None: what is written anew has no tag that another could move."""
+    def find(self, tag: str) -> Descriptor | None:
+        """Return None: a new archive has no tag that another process could move."""
 
-    def put(self, document: Manifest | Index, name: str) -> None:
-        """Take a manifest, to be named at the end. A name stands for the last that it was given to.
+    def push_manifest(self, manifest: Manifest | Index, name: str) -> None:
+        """Take a manifest, which is listed at the end. A name stands for its last manifest.
 
         Raises InvalidManifest, InvalidReference for a name that Docker cannot take.
         """
-        self._check_form(document.media_type)
-        if isinstance(document, Index):
-            self._children.update(child.digest for child in document.manifests)
+        self._check_form(manifest.media_type)
+        if isinstance(manifest, Index):
+            self._children.update(child.digest for child in manifest.manifests)
         else:
-            self._check_parts(document)
-        digest = document.digest
-        self._roots.setdefault(digest, document)
+            self._check_parts(manifest)
+        digest = manifest.digest
+        self._roots.setdefault(digest, manifest)
         if name != str(digest) and not self._name:
             name = _docker_tag(name) if self._form == "docker" else name
             self._names[name] = digest
         if self._form == "oci":
-            self.push(BytesBlob(document.raw, document.media_type, document.algorithm))
+            self.push(BytesBlob(manifest.raw, manifest.media_type, manifest.algorithm))
 
     def _check_form(self, media_type: str) -> None:
         if self._form == "docker" and media_type in _INDEXES:
@@ -199,7 +203,7 @@ class Writer:
             if part.digest not in self._paths and not may_miss:
                 raise _local(f"the manifest names {part.digest}, which was not written")
 
-    def _spooled(self, blob: Blob, watch: Callable[[], None]) -> Descriptor:
+    def _spooled(self, blob: Blob) -> Descriptor:
         """Write a blob by way of a file, which tells how long it is."""
         spool = spool_at(self._spool)
         if spool is None:
@@ -209,7 +213,7 @@ class Writer:
             )
         with closing(spool):
             with blob.open() as stream:
-                for block in _watched(stream.with_heartbeats(), watch):
+                for block in stream.with_heartbeats():
                     spool.add(block)
             descriptor = blob.descriptor
             with self._lock:
@@ -351,12 +355,6 @@ def _docker_tag(name: str) -> str:
         return ""
     reference = Reference.parse(name)
     return f"{reference.repository}:{reference.tag}" if reference.tag else ""
-
-
-def _watched(blocks: Iterable[Block], watch: Callable[[], None]) -> Iterator[Block]:
-    for block in blocks:
-        watch()
-        yield block
 
 
 def _verified(digest: Digest, blocks: Iterable[Block]) -> Iterator[Block]:

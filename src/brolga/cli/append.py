@@ -23,7 +23,7 @@ from brolga.cli.options import (
     upload_flags,
 )
 from brolga.cli.output import result
-from brolga.cli.places import archive_of, beside, check_source, check_target, registry_of
+from brolga.cli.places import archive_of, beside, check_source, check_target
 from brolga.cli.values import names, pairs
 from brolga.cli.verbs import MAY_BE_EMPTY, Verb
 
@@ -139,7 +139,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     """
     from brolga.cli.progress import shown
     from brolga.cli.source import refuse_compressed, stream_layer
-    from brolga.place import Local, parse_place
+    from brolga.place import is_pipe, parse_place, registry_of
 
     began = time.monotonic()
     reference, under = parse_place(target), None if base is None else parse_place(base)
@@ -152,7 +152,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
         raise click.UsageError(f"--platform: {platform} is not OS/ARCH, and an image has both")
     if under:
         check_source(under, connection)
-    is_piped = isinstance(under, Local) and under.is_pipe
+    is_piped = under is not None and is_pipe(under)
     if sources.count("-") + is_piped > 1:
         raise click.UsageError("-f -: stdin can be only one SOURCE, or BASE")
     _check_media_type(making)
@@ -176,7 +176,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
         shown(layers, making.progress),
     ):
         if under and is_piped:
-            pushed = client.derive(under, reference, appended, platform)
+            pushed = client.push_mutated(under, reference, appended, platform)
         else:
             image, expected = _base(client, under, platform, reference)
             pushed = client.push(reference, appended(image), expected=expected)
@@ -237,9 +237,9 @@ def _appended(image: Image, layers: Sequence[StreamLayer], created_by: str) -> I
 def _print(
     ref: Place, image: Image, layers: Sequence[StreamLayer], seconds: float, *, as_json: bool
 ) -> None:
-    from brolga.place import Local
+    from brolga.place import is_pipe
 
-    if isinstance(ref, Local) and ref.is_pipe:
+    if is_pipe(ref):
         return
     described = image.descriptor
     fields = {

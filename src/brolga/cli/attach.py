@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from brolga.cli.changing import check_clock, check_open, home_of, pushed
+from brolga.cli.changing import check_clock, check_open, pushed
 from brolga.cli.connection import Connection, open_client
 from brolga.cli.options import (
     Making,
@@ -90,7 +90,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     artifactType, subject.
     """
     from brolga.images import Artifact
-    from brolga.place import parse_place
+    from brolga.place import home_of, parse_place
 
     check_clock()
     reference = parse_place(subject)

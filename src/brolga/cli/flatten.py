@@ -14,7 +14,6 @@ import click
 from brolga.cli.changing import (
     check_clock,
     check_open,
-    home_of,
     place,
     pushed,
     replaced,
@@ -31,7 +30,6 @@ from brolga.cli.options import (
     upload_flags,
 )
 from brolga.cli.output import say, warn
-from brolga.cli.places import registry_of
 from brolga.cli.verbs import Verb
 
 if TYPE_CHECKING:
@@ -82,14 +80,14 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
-    from brolga.place import parse_place
+    from brolga.place import home_of, parse_place, registry_of
 
     check_clock()
     source = parse_place(ref)
     where = place(source, tag)
     home = home_of(where)
     with open_client(connection, registry=registry_of(home), sending=sending) as client:
-        tree = tree_of(client, source, platform, in_place=where == source, packed=False)
+        tree = tree_of(client, source, platform, in_place=where == source, compress_layers=False)
         expected = replaced(where, source, tree)
         flatten = partial(_flat_image, warn=partial(warn, ref), strict=strict)
         flat = _flat(client, home, tree, flatten)

@@ -13,7 +13,6 @@ from brolga.cli.changing import index_of, place, pushed, replaced, tag_flag
 from brolga.cli.connection import Connection, open_client
 from brolga.cli.options import Sending, json_flag, registry_flags, upload_flags
 from brolga.cli.output import lines, result
-from brolga.cli.places import registry_of
 from brolga.cli.values import names, platforms
 from brolga.cli.verbs import Verbs
 
@@ -51,14 +50,14 @@ def list_(*, ref: str, as_json: bool, connection: Connection) -> None:
 
     With --json one object: ref, digest, mediaType, manifests (the descriptors of the index).
     """
-    from brolga.place import by_digest, parse_place
+    from brolga.place import parse_place, with_digest
 
     source = parse_place(ref)
     with open_client(connection) as client:
         index = index_of(client, source).index
     if as_json:
         fields = {
-            "ref": str(by_digest(source, index.digest)),
+            "ref": str(with_digest(source, index.digest)),
             "digest": str(index.digest),
             "mediaType": index.media_type,
             "manifests": [one.to_dict() for one in index.manifests],
@@ -101,7 +100,7 @@ def filter_(
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
-    from brolga.place import parse_place
+    from brolga.place import parse_place, registry_of
 
     source = parse_place(ref)
     where = place(source, tag)
@@ -164,7 +163,7 @@ def append(  # noqa: PLR0913 - the flags of the verb
     """
     from brolga.images import ImageIndex
     from brolga.mediatypes import DOCKER_MANIFEST_LIST, OCI_INDEX
-    from brolga.place import parse_place
+    from brolga.place import parse_place, registry_of
 
     name = base if base is not None else tag
     if name is None:

@@ -22,7 +22,7 @@ from brolga.cli.options import (
     upload_flags,
 )
 from brolga.cli.parameters import WholePlatformType
-from brolga.cli.places import archive_of, beside, check_target, registry_of
+from brolga.cli.places import archive_of, beside, check_target
 from brolga.cli.values import items, names, pairs
 from brolga.cli.verbs import MAY_BE_EMPTY, Verb
 
@@ -204,7 +204,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
-    from brolga.place import parse_place
+    from brolga.place import parse_place, registry_of
 
     if tag is not None and repo is not None:
         raise click.UsageError("--repo pushes by digest: give --repo or --tag, not both")

@@ -13,7 +13,6 @@ from brolga.cli.changing import check_clock, place, pushed, replaced, tag_flag, 
 from brolga.cli.connection import Connection, open_client
 from brolga.cli.options import Sending, json_flag, platform_flag, registry_flags, upload_flags
 from brolga.cli.output import say
-from brolga.cli.places import registry_of
 from brolga.cli.verbs import Verb
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
     from brolga.images import ImageIndex
-    from brolga.place import parse_place
+    from brolga.place import parse_place, registry_of
 
     check_clock()
     source = parse_place(ref)
@@ -103,7 +102,7 @@ def _bases(annotations: Mapping[str, str], old: str | None, new: str | None) -> 
     Raises UsageError where neither tells, InvalidReference.
     """
     from brolga.digest import Digest
-    from brolga.place import by_digest, parse_place
+    from brolga.place import parse_place, with_digest
 
     name, digest = annotations.get(_NAME), annotations.get(_DIGEST)
     new = new or name
@@ -117,7 +116,7 @@ def _bases(annotations: Mapping[str, str], old: str | None, new: str | None) -> 
             f"the image has no annotation {_DIGEST}: name its base with --old_base"
         )
     known = parse_place(name) if name else target
-    return by_digest(known, Digest.parse(digest)), target
+    return with_digest(known, Digest.parse(digest)), target
 
 
 def _base(

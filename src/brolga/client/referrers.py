@@ -1,62 +1,51 @@
 """Copying what refers to an image: signatures, attestations and whatever else has a subject.
 
-Knows that referrers have referrers, and that an index has them for each platform. Must not know how
-they are listed.
-
-Strategy: the list is the registry's word, and nothing says that it is true: one that names a
-manifest as its own referrer, or ever more of them, must come to an end.
+Referrers have referrers, and the images of an index have them too. The list is the registry's word
+alone: one that names a manifest as its own referrer, or ever more of them, must come to an end.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from brolga.client import local
+from brolga.copy import push
 from brolga.errors import InvalidManifest
 from brolga.images import ImageIndex
 from brolga.images.index import is_blob
-from brolga.place import Local, by_digest
 
 if TYPE_CHECKING:
-    from brolga.client.pushing import Pushing
     from brolga.images import Tree
-    from brolga.place import Place
+    from brolga.store import Store, WriteStore
 
-__all__ = ["check_referrers", "copy_referrers"]
+__all__ = ["copy_referrers"]
 
-_MAX_DEPTH: Final = 16  # what refers to what refers to it
-
-
-def check_referrers(*places: Place) -> None:
-    """Raise InvalidReference for an archive: it keeps none."""
-    for place in places:
-        if isinstance(place, Local):
-            local.layout_of(place, "it has no referrers")
+_MAX_DEPTH: Final = 16  # referrers of referrers
 
 
 def copy_referrers(
-    client: Pushing, source: Place, target: Place, tree: Tree, *, recheck: bool = False
+    source: Store, target: WriteStore, tree: Tree, *, jobs: int, recheck: bool = False
 ) -> None:
-    """Copy what refers to a tree, to what is below it, and to what is copied here; each once.
+    """Copy what refers to a tree, to its children, and to what is copied here; each once.
 
-    Raises InvalidManifest where that goes too deep, and what copying raises.
+    Raises InvalidManifest if that is too deep, and what copying raises.
     """
     todo: list[tuple[Tree, int]] = [(tree, 0)]
     seen = {tree.digest}
     while todo:
-        one, depth = todo.pop()
+        subject, depth = todo.pop()
         if depth > _MAX_DEPTH:
             raise InvalidManifest(
-                f"{one.digest} refers to others, or is below others, {depth} deep: no more is read"
+                f"{subject.digest} refers to others, or is below others, {depth} deep: "
+                "no more is read"
             )
-        for referrer in client.referrers(by_digest(source, one.digest)):
-            if referrer.digest not in seen:
-                seen.add(referrer.digest)
-                found = client.get(by_digest(source, referrer.digest))
-                client.push(by_digest(target, referrer.digest), found, recheck=recheck)
-                todo.append((found, depth + 1))
-        if isinstance(one, ImageIndex):
-            below = {child.digest: child for child in one.index.manifests if not is_blob(child)}
+        for descriptor in source.referrers(subject.digest):
+            if descriptor.digest not in seen:
+                seen.add(descriptor.digest)
+                referrer = source.tree(str(descriptor.digest))
+                push(target, referrer, jobs=jobs, recheck=recheck)
+                todo.append((referrer, depth + 1))
+        if isinstance(subject, ImageIndex):
+            below = {child.digest: child for child in subject.index.manifests if not is_blob(child)}
             new = [child for digest, child in below.items() if digest not in seen]
             seen.update(below)
-            todo += ((one.child(child), depth + 1) for child in new)
+            todo += ((subject.child(child), depth + 1) for child in new)

@@ -1,9 +1,7 @@
-"""The tags that the images of a place get elsewhere, each by the name that it has there.
+"""The tags that the images of a store get elsewhere, each by the name that it has there.
 
-Knows how tags and longer names are written. Must not know how an image is read or copied.
-
-Strategy: a registry's repository has tags, an archive names like `example.com/app:v1`. Of such a
-name the tag counts. Two images that would get one tag are an error, before anything is copied.
+A registry's repository has tags, an archive names like `example.com/app:v1`. Of such a name the tag
+counts. Two images that would get one tag are an error, before anything is copied.
 """
 
 from __future__ import annotations
@@ -11,47 +9,43 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from brolga.client import local
-from brolga.client.names import named
 from brolga.digest import Digest
 from brolga.errors import InvalidDigest, InvalidReference, NoSuchImage, excerpt
 from brolga.images import Image
-from brolga.place import Local
-from brolga.reference import Reference, Repository
+from brolga.reference import Reference
+from brolga.store import ChecksTags
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from brolga.client.reading import Reading
     from brolga.descriptor import Platform
     from brolga.images import Tree
+    from brolga.store import ReadStore
 
-__all__ = ["tags_between", "tags_of"]
+__all__ = ["tags_for_copy", "tags_of"]
 
 
-def tags_between(
-    client: Reading,
-    source: Repository | Local,
-    target: Repository | Local,
-    platform: Platform | None = None,
+def tags_for_copy(
+    store: ReadStore, platform: Platform | None, *, keep_names: bool
 ) -> dict[str, str]:
-    """Return for each tag that `target` would get the name in `source` that has it.
+    """Return for each tag that a copy of all images makes, the name that has it in `store`.
 
-    `platform` is what chooses one of several images of one name: without it they are an error.
+    `platform` chooses one of several images of one name, which are an error without it. If
+    `keep_names`, each name becomes a tag as it is.
     """
-    if isinstance(source, Local):
-        local.check_tags(source, is_one_each=platform is None)
-    names = client.tags(source)
-    if isinstance(source, Repository) or (source.kind == "oci" and isinstance(target, Local)):
+    if isinstance(store, ChecksTags):
+        store.check_tags(unique=platform is None)
+    names = store.tags()
+    if keep_names:
         return {name: name for name in names}
-    return tags_of(names, lambda name: client.get(named(source, name), platform=platform))
+    return tags_of(names, lambda name: store.tree(name, platform))
 
 
 def tags_of(names: Iterable[str], tree: Callable[[str], Tree]) -> dict[str, str]:
     """Return for each tag the name that has it; `tree` reads the image of a name.
 
-    What is named by its file or digest has none. Raises InvalidReference for two images of one tag,
-    and for a name that ends with none, NoSuchImage where there are images and no tag.
+    An image that is named by its file or digest has none. Raises InvalidReference for two images
+    with one tag, and for an invalid name, NoSuchImage if there are images but no tag.
     """
     names = list(names)
     found: dict[str, str] = {}
@@ -73,7 +67,7 @@ def tags_of(names: Iterable[str], tree: Callable[[str], Tree]) -> dict[str, str]
 
 
 def _tag(name: str) -> str:
-    """Return the tag of a name, "" where it has none. Raises InvalidReference."""
+    """Return the tag of a name, "" if it has none. Raises InvalidReference."""
     with suppress(InvalidDigest):
         if Digest.parse(name).is_computable:  # app:v1 is in the grammar of digests, too
             return ""

@@ -67,8 +67,8 @@ def test_each_form_of_docker_s_is_read(name: str, compression: str, tmp_path: Pa
     """Config bytes exact, layers compressed on the way, or as they are."""
     store = Store()
     with Archive(written(tmp_path, *FORMS[name]()), compression=compression) as archive:
-        assert archive.home is None
-        assert archive.names() == ("app:v1",)
+        assert archive.mount_source is None
+        assert archive.tags() == ("app:v1",)
         image = image_of(archive)
         push(store, image, "tag", jobs=2)
         assert image.config_blob.open().read() == config()
@@ -128,7 +128,7 @@ def test_nothing_is_extracted_and_data_is_passed_over(tmp_path: Path) -> None:
             it.addfile(member, __import__("io").BytesIO(data))
     assert file.stat().st_size > 1 << 40
     with Archive(file) as archive:
-        assert archive.names() == ("app:v1",)
+        assert archive.tags() == ("app:v1",)
         assert image_of(archive).layers
 
 
@@ -137,10 +137,10 @@ def test_an_oci_archive_is_a_source(tmp_path: Path) -> None:
     members = oci(packed=True)
     (described,) = json.loads(members[-2][1])["manifests"]
     with Archive(written(tmp_path, *members)) as archive:
-        assert archive.names() == ("v1",)
+        assert archive.tags() == ("v1",)
         digest = described["digest"]
         for name in ("", "v1", digest, "@0"):
-            document = archive.document(name)
+            document = archive.fetch_manifest(name)
             assert isinstance(document, Manifest)
             assert str(document.digest) == digest
         for tree in (archive.tree("v1"), read_tree(archive, "v1")):
@@ -149,39 +149,39 @@ def test_an_oci_archive_is_a_source(tmp_path: Path) -> None:
             assert str(store.documents["tag"].digest) == digest
         layer = image_of(archive).layers[0]
         assert layer.diff_id == Digest.of(LAYERS[0])  # type: ignore[attr-defined]
-        with archive.read(layer.descriptor) as stream:
+        with archive.fetch_blob(layer.descriptor) as stream:
             data = b"".join(map(bytes, stream.with_heartbeats()))
         assert gzip.decompress(data) == LAYERS[0]
         unknown = Descriptor("application/x", Digest.of(b"x"), 1)
         with pytest.raises(InvalidManifest, match="no file of the digest"):
-            archive.read(unknown)
+            archive.fetch_blob(unknown)
         with pytest.raises(NoSuchImage, match="no image 'sha256:"):
-            archive.document(str(Digest.of(b"x")))
+            archive.fetch_manifest(str(Digest.of(b"x")))
 
 
 def test_a_docker_archive_is_a_source_where_it_can_be(tmp_path: Path) -> None:
     """Its manifest is known where its layers are compressed; blobs are named by file names."""
     with Archive(written(tmp_path, *crane())) as archive:
-        document = archive.document("app:v1")
+        document = archive.fetch_manifest("app:v1")
         assert isinstance(document, Manifest)
-        with archive.read(document.config) as stream:
+        with archive.fetch_blob(document.config) as stream:
             assert b"".join(map(bytes, stream.with_heartbeats())) == config()
     with Archive(written(tmp_path, *docker_old())) as archive, pytest.raises(NotComputed):
-        archive.document("")
+        archive.fetch_manifest("")
 
 
 def test_the_form_may_be_told(tmp_path: Path) -> None:
     """`docker save` 25 is both: as an OCI archive its layers stay as they are."""
     file = written(tmp_path, *docker_new())
     with Archive(file, "oci") as archive:
-        assert archive.names() == ("v1",)
-        document = archive.document("v1")
+        assert archive.tags() == ("v1",)
+        document = archive.fetch_manifest("v1")
         assert isinstance(document, Manifest)
         assert [str(one.digest) for one in document.layers] == [
             f"sha256:{sha(layer)}" for layer in LAYERS
         ]
     with Archive(file, "docker") as archive:
-        assert archive.names() == ("app:v1",)
+        assert archive.tags() == ("app:v1",)
     with pytest.raises(ValueError, match="tarball"):
         Archive(file, "tarball")
 
@@ -201,9 +201,9 @@ def test_an_index_is_read(tmp_path: Path) -> None:
     index = oci_index(described(MANIFEST, manifest))
     members = [*map(blob, [b"{}", manifest, index]), *oci_end(described(INDEX, index))]
     with Archive(written(tmp_path, *members)) as archive:
-        document = archive.document("")
+        document = archive.fetch_manifest("")
         assert isinstance(document, Index)
-        assert archive.names() == (f"sha256:{sha(index)}",)
+        assert archive.tags() == (f"sha256:{sha(index)}",)
         (child,) = archive.tree().children  # type: ignore[union-attr]
         assert isinstance(child, Image)
 
@@ -216,7 +216,7 @@ def test_names_of_images_without_tags(tmp_path: Path) -> None:
         manifest_json(("c.json", [], []), ("c.json", ["a:b", "c:d"], [])),
     ]
     with Archive(written(tmp_path, *members)) as archive:
-        assert archive.names() == ("c.json", "a:b", "c:d")
+        assert archive.tags() == ("c.json", "a:b", "c:d")
 
 
 # --- What is wrong

@@ -31,7 +31,7 @@ from tests.unit.archive.archives import (
     sha,
 )
 
-from brolga.archive import Archive, Known, Writer, open_writer, stream_archive
+from brolga.archive import Archive, Writer, open_writer, stream_archive
 from brolga.copy import push
 from brolga.descriptor import Descriptor
 from brolga.digest import Digest
@@ -50,6 +50,7 @@ from brolga.layer import StreamLayer
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from brolga.blob import Blob
     from brolga.images import Tree
 
 GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -253,9 +254,9 @@ def test_what_it_writes_comes_back(tmp_path: Path, image: Tree) -> None:
         (tmp_path / form).write_bytes(data)
         store = Store()
         with Archive(tmp_path / form) as archive:
-            assert archive.names() == ("example.com/app:v1",)
+            assert archive.tags() == ("example.com/app:v1",)
             push(store, archive.tree("app:v1"), "file")
-        push(Known(store), stream_archive([data], store), "pipe")
+        push(store, stream_archive([data], store), "pipe")
         assert store.documents["file"].digest == store.documents["pipe"].digest
         assert (store.documents["file"].digest == image.digest) == (form == "oci")
 
@@ -285,9 +286,9 @@ def test_from_a_pipe_to_a_pipe() -> None:
         out = io.BytesIO()
         with Writer(out, "oci", "v1", spool=spool) as writer:
             tree = stream_archive([tar(*members)], writer, compression="none")
-            push(Known(writer), tree, "", jobs=1)
+            push(writer, tree, "", jobs=1)
         store = Store()
-        push(Known(store), stream_archive([out.getvalue()], store, form="oci"), "tag")
+        push(store, stream_archive([out.getvalue()], store, form="oci"), "tag")
         assert len(store.documents) == 1
 
 
@@ -429,8 +430,8 @@ def test_a_manifest_needs_what_it_names(image: Tree) -> None:
     assert isinstance(image, Image)
     writer = Writer(io.BytesIO(), "oci")
     with pytest.raises(InvalidManifest, match="which was not written"):
-        writer.put(image.manifest, "")
-    assert not writer.holds(image.descriptor)
+        writer.push_manifest(image.manifest, "")
+    assert not writer.exists(image.descriptor)
 
 
 def test_foreign_layers_are_no_part_of_an_oci_archive() -> None:
@@ -461,17 +462,23 @@ def test_what_is_asked_for_is_checked() -> None:
         Writer(io.BytesIO(), "docker", "No Name")
 
 
-def test_a_watch_may_end_a_push(image: Tree) -> None:
-    """`watch` is called before each block; what it raises is raised."""
+@pytest.mark.parametrize("known", [True, False])
+def test_push_raises_what_reading_a_blob_raises(*, known: bool) -> None:
+    """A push that is given up ends with the error of its stream, whether its size is known."""
 
-    def watch() -> None:
+    def blocks() -> Generator[bytes, None, None]:
+        yield b"x"
         raise SourceError("stopped")
 
+    data = BytesBlob(b"xyz", "application/x")
+    blob: Blob = (
+        BlobLayer(data.descriptor, lambda: BlockStream(blocks()))
+        if known
+        else StreamLayer(blocks(), tar=False)
+    )
     out = io.BytesIO()
     with pytest.raises(SourceError, match="stopped"), Writer(out, "oci", spool=True) as writer:
-        writer.push(BytesBlob(b"x", "application/x"), watch)
-    with pytest.raises(SourceError, match="stopped"), Writer(out, "oci", spool=True) as writer:
-        writer.push(StreamLayer([b"x"]), watch)
+        writer.push(blob)
 
 
 # --- Files

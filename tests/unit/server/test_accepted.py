@@ -119,7 +119,7 @@ def test_what_is_taken_can_be_read(registry: Registry, pushed: tuple[str, bytes]
     [listed] = layout.whole().index.manifests
     if listed.media_type in KNOWN:
         assert parse_manifest(body, content_type).media_type == listed.media_type
-        assert layout.document("v1").raw == body
+        assert layout.fetch_manifest("v1").raw == body
     assert registry("GET", f"/v2/{name}/referrers/{Digest.of(b'{}')}").status == 200
 
 
@@ -132,7 +132,7 @@ def test_a_manifest_as_it_should_be(registry: Registry, kind: str) -> None:
     body = json.dumps({**document, "mediaType": kind}).encode()
     answer = registry("PUT", "/v2/a/manifests/v1", body, {"Content-Type": kind.upper()})
     assert answer.status == 201
-    assert Layout(registry.root / "a").document("v1").media_type == kind
+    assert Layout(registry.root / "a").fetch_manifest("v1").media_type == kind
 
 
 @pytest.mark.parametrize(
