@@ -32,13 +32,13 @@ from tests.property.test_socket_upload_properties import (
 from brolga.client import Client
 from brolga.errors import BrolgaError
 from brolga.images import Image
-from brolga.layer import StreamLayer
 from brolga.pytest_plugin import BrolgaRegistry
 from brolga.server.faults import CutAnswer, Fault, FaultPlan
 from brolga.server.injection import Injector
 from brolga.server.options import Options
 from brolga.server.profiles import PROFILES
 from brolga.server.running import running
+from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

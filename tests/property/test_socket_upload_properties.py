@@ -19,9 +19,8 @@ from hypothesis import strategies as st
 from tests.faults.counterparts import as_hosted
 
 from brolga.client import Client, TransportOptions, UploadOptions
-from brolga.descriptor import Descriptor
 from brolga.errors import BrolgaError
-from brolga.layer import StreamLayer
+from brolga.protocol import Retry
 from brolga.server.faults import (
     Answer,
     Cut,
@@ -42,7 +41,8 @@ from brolga.server.faults import (
     TooMany,
 )
 from brolga.server.profiles import PROFILES
-from brolga.wire import Retry
+from brolga.spec.descriptor import Descriptor
+from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -233,7 +233,7 @@ def client_of(plan: Plan) -> Iterator[Client]:
             stack.enter_context(as_hosted(plan.profile))
         yield stack.enter_context(
             Client(
-                retry=Retry(first_s=0, attempts=plan.attempts),
+                retry=Retry(initial_delay_s=0, attempts=plan.attempts),
                 transport=TransportOptions(timeout_s=plan.timeout_s),
                 uploads=UploadOptions(
                     jobs=1,

@@ -26,9 +26,9 @@ from tests.tars import entry, tar
 from brolga.client import Client, UploadOptions
 from brolga.images import Image
 from brolga.images.validate import validate
-from brolga.layer import StreamLayer
-from brolga.layout import Layout
 from brolga.server.running import running
+from brolga.stores.layout import Layout
+from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
     from pathlib import Path

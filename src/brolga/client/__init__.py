@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from brolga.auth import default_keychain
 from brolga.client.client import Client
 from brolga.client.registries import TransportOptions, UploadOptions
-from brolga.mediatypes import UNKNOWN_ARTIFACT
+from brolga.spec.mediatypes import UNKNOWN_ARTIFACT
 
 if TYPE_CHECKING:
-    from brolga.blob import Blob
-    from brolga.descriptor import Descriptor, Platform
     from brolga.images import Image, Tree
-    from brolga.layer import StreamLayer
-    from brolga.place import Local, Place
-    from brolga.reference import Repository
+    from brolga.spec.blob import Blob
+    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.spec.reference import Repository
+    from brolga.stores.location import ImageRef, LocalRef
+    from brolga.stream.layer import StreamLayer
 
 __all__ = [
     "Client",
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 
-def push_layer(repository: Repository | Local | str, layer: Blob) -> Descriptor:
+def push_layer(repository: Repository | LocalRef | str, layer: Blob) -> Descriptor:
     """Stream a layer into a repository: see `Client.push_layer`.
 
     With a client of its own, and the credentials that the command uses (`default_keychain`).
@@ -38,8 +38,8 @@ def push_layer(repository: Repository | Local | str, layer: Blob) -> Descriptor:
 
 
 def push_stream(
-    place: Place | str, stream: StreamLayer, *, artifact_type: str = UNKNOWN_ARTIFACT
-) -> Place:
+    place: ImageRef | str, stream: StreamLayer, *, artifact_type: str = UNKNOWN_ARTIFACT
+) -> ImageRef:
     """Push a stream under a name that keeps it: see `Client.push_stream`.
 
     Credentials are found as by `push_layer`.
@@ -48,13 +48,13 @@ def push_stream(
         return client.push_stream(place, stream, artifact_type=artifact_type)
 
 
-def push(place: Place | str, tree: Tree) -> Place:
+def push(place: ImageRef | str, tree: Tree) -> ImageRef:
     """Push an image or an index: see `Client.push`; credentials are found as by `push_layer`."""
     with Client(credentials=default_keychain()) as client:
         return client.push(place, tree)
 
 
-def image(place: Place | str, platform: Platform | None = None) -> Image:
+def image(place: ImageRef | str, platform: Platform | None = None) -> Image:
     """Return an image: see `Client.image`; credentials are found as by `push_layer`.
 
     Its layers are read when they are needed. The connections are closed when no part of the image

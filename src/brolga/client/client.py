@@ -14,48 +14,49 @@ from typing import TYPE_CHECKING, Final
 from brolga.client.referrers import copy_referrers
 from brolga.client.registries import Registries, TransportOptions, UploadOptions
 from brolga.client.tags import tags_for_copy
-from brolga.copy import push
-from brolga.decompression import Limits
-from brolga.descriptor import DEFAULT_PLATFORM
 from brolga.errors import InvalidManifest, InvalidReference, excerpt
 from brolga.images import Image, ImageIndex
-from brolga.mediatypes import UNKNOWN_ARTIFACT
-from brolga.place import (
+from brolga.protocol import Retry, Timeout, check_login
+from brolga.protocol.listing import repository_pages
+from brolga.spec.descriptor import DEFAULT_PLATFORM
+from brolga.spec.mediatypes import UNKNOWN_ARTIFACT
+from brolga.spec.reference import Reference, Repository
+from brolga.stores.copy import push
+from brolga.stores.location import (
     StoreOpener,
     check_digest,
     home_of,
     keeps_layers,
     keeps_names,
     name_of,
-    parse_home,
-    parse_place,
+    parse_image_ref,
+    parse_repository_ref,
     pin,
     read_again,
     tag_to_write,
     with_digest,
     with_name,
 )
-from brolga.reference import Reference, Repository
-from brolga.store import NullStore, OnePassStore, complete_manifest
+from brolga.stores.store import NullStore, OnePassStore, complete_manifest
+from brolga.stream.decompression import Limits
 from brolga.transport import Transport
-from brolga.wire import Patience, Retry, check_login
-from brolga.wire.listing import repository_pages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
     from typing import Self
 
     from brolga.auth import Keychain
-    from brolga.blob import Blob, BlobStream
-    from brolga.client.explanation import Explanation
-    from brolga.descriptor import Descriptor, Platform
-    from brolga.digest import Digest
+    from brolga.client.explain import Explanation
     from brolga.images import BlockStream, Tree
-    from brolga.layer import StreamLayer
-    from brolga.manifest import Index, Manifest
-    from brolga.place import Local, Place
-    from brolga.store import ReadStore, Store, WriteStore
-    from brolga.wire import Credentials
+    from brolga.protocol import Credentials
+    from brolga.spec.blob import Blob, BlobStream
+    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.spec.digest import Digest
+    from brolga.spec.index import Index
+    from brolga.spec.manifest import Manifest
+    from brolga.stores.location import ImageRef, LocalRef
+    from brolga.stores.store import ReadStore, Store, WriteStore
+    from brolga.stream.layer import StreamLayer
 
 __all__ = ["Client"]
 
@@ -70,7 +71,7 @@ def _ignore(_host: str, _warning: str) -> None:
 class Client:
     """A client of registries, layouts and archives. Threads may share one; close it at the end.
 
-    A name is one of a registry, or a place on this machine (`brolga.place`): `oci:DIR:TAG`,
+    A name is one of a registry, or a place on this machine (`brolga.stores.location`): `oci:DIR:TAG`,
     `oci-archive:FILE:TAG`, `docker-archive:FILE:NAME:TAG`.
 
     `credentials` is a keychain, which is asked for each repository, or credentials for every
@@ -99,7 +100,7 @@ class Client:
         self._registries = Registries(
             self._transport,
             credentials,
-            retry or Retry(chance=random.random),
+            retry or Retry(jitter=random.random),
             self._uploads,
             options.insecure,
         )
@@ -139,11 +140,11 @@ class Client:
         It holds a secret. It is empty if the registry requires none. Raises Unauthorized, Denied.
         """
         access = self._registries.access(_repository(repository), actions, *map(_repository, also))
-        return self._transport.run(access.registry.authorization(access.scope, Patience.USUAL))
+        return self._transport.run(access.registry.authorization(access.scope, Timeout.DEFAULT))
 
     def explain(self, repository: Repository | str) -> Explanation:
         """Return how a repository would be pushed to. The registry is asked; nothing is changed."""
-        from brolga.client.explanation import explained
+        from brolga.client.explain import explained
 
         repository = _repository(repository)
         registry = self._registries.registry_for(repository)
@@ -166,7 +167,7 @@ class Client:
 
     def get(
         self,
-        place: Place | str,
+        place: ImageRef | str,
         *,
         compress_layers: bool = True,
         platform: Platform | None = None,
@@ -187,7 +188,7 @@ class Client:
 
     def image(
         self,
-        place: Place | str,
+        place: ImageRef | str,
         platform: Platform | None = None,
         *,
         compress_layers: bool = True,
@@ -199,14 +200,14 @@ class Client:
         tree = self.get(place, compress_layers=compress_layers, platform=platform)
         return _image_of(tree, platform or DEFAULT_PLATFORM)
 
-    def index(self, place: Place | str) -> ImageIndex:
+    def index(self, place: ImageRef | str) -> ImageIndex:
         """Return an index. Raises InvalidManifest if it is an image, and what `get` raises."""
         tree = self.get(place)
         if isinstance(tree, Image):
             raise InvalidManifest(f"{place} is an image, where an index is wanted")
         return tree
 
-    def manifest(self, place: Place | str, platform: Platform | None = None) -> Manifest | Index:
+    def manifest(self, place: ImageRef | str, platform: Platform | None = None) -> Manifest | Index:
         """Return the manifest or index; with `platform`, the manifest of that image."""
         place = _place(place)
         tree = self._manifests(place).tree(name_of(place), platform)
@@ -214,26 +215,26 @@ class Client:
             tree = tree.child(tree.index.select(platform))
         return complete_manifest(tree)
 
-    def config(self, place: Place | str, platform: Platform | None = None) -> bytes:
+    def config(self, place: ImageRef | str, platform: Platform | None = None) -> bytes:
         """Return the exact bytes of an image's config. Raises as `image`."""
         place = _place(place)
         tree = self._manifests(place, compress_layers=False).tree(name_of(place), platform)
         with _image_of(tree, platform or DEFAULT_PLATFORM).config_blob.open() as stream:
-            return b"".join(stream.with_heartbeats())
+            return b"".join(stream.blocks())
 
-    def head(self, place: Place | str) -> Descriptor:
+    def head(self, place: ImageRef | str) -> Descriptor:
         """Return the descriptor of a name, without reading its manifest if possible."""
         place = _place(place)
         return self._manifests(place).resolve(name_of(place))
 
-    def blob(self, place: Place | str) -> BlobStream:
+    def blob(self, place: ImageRef | str) -> BlobStream:
         """Open the blob of a digest. A wrong byte is an error at the end of the read."""
         place = _place(place)
         store = self._stores.open(place, "blob")
         return store.fetch_blob(_blob_digest(place))
 
     def pull_stream(
-        self, place: Place | str, *, raw: bool = False, limits: Limits = _STREAM_LIMITS
+        self, place: ImageRef | str, *, raw: bool = False, limits: Limits = _STREAM_LIMITS
     ) -> BlockStream:
         """Open the only layer of an artifact or image, as it was before it was compressed.
 
@@ -250,18 +251,18 @@ class Client:
         place = _place(place)
         return open_stream(place, self.get(place, compress_layers=False), limits, raw=raw)
 
-    def tags(self, home: Repository | Local | str) -> list[str]:
+    def tags(self, home: Repository | LocalRef | str) -> list[str]:
         """Return the tags of a repository, in the registry's order.
 
         Of a layout or an archive the names of its images.
         """
         return list(self.iter_tags(home))
 
-    def iter_tags(self, home: Repository | Local | str) -> Iterator[str]:
+    def iter_tags(self, home: Repository | LocalRef | str) -> Iterator[str]:
         """Yield the tags of a repository page by page, as `tags` returns them."""
         yield from self._manifests(_home(home), compress_layers=False).tags()
 
-    def referrers(self, place: Place | str, artifact_type: str = "") -> tuple[Descriptor, ...]:
+    def referrers(self, place: ImageRef | str, artifact_type: str = "") -> tuple[Descriptor, ...]:
         """Return what refers to a manifest, by the API or the tag that replaces it."""
         place = _place(place)
         store = self._stores.open(place, "referrers")
@@ -270,7 +271,7 @@ class Client:
 
     # --- Writing
 
-    def push_layer(self, repository: Repository | Local | str, layer: Blob) -> Descriptor:
+    def push_layer(self, repository: Repository | LocalRef | str, layer: Blob) -> Descriptor:
         """Stream a layer into a repository, or a layout, in one pass; return its descriptor.
 
         The layer's digest and sizes exist from then on. If anything fails, nothing is committed
@@ -288,12 +289,12 @@ class Client:
 
     def push(
         self,
-        place: Place | Repository | str,
+        place: ImageRef | Repository | str,
         tree: Tree,
         *,
         verify_existing: bool = False,
         expected: Digest | None = None,
-    ) -> Place:
+    ) -> ImageRef:
         """Push an image or an index, in one pass over its streams; return its name by digest.
 
         It is pushed to a `Repository` by its digest alone.
@@ -315,19 +316,19 @@ class Client:
         tag = tag_to_write(place)
         check_digest(place, tree)
         jobs = self._uploads.jobs
-        with self._stores.open_target(place, tree.homes) as store:
+        with self._stores.open_target(place, tree.mount_sources) as store:
             pushed = push(store, tree, tag, jobs=jobs, recheck=verify_existing, expected=expected)
         return with_digest(place, pushed.digest)
 
     def push_stream(
         self,
-        place: Place | str,
+        place: ImageRef | str,
         stream: StreamLayer,
         *,
         artifact_type: str = UNKNOWN_ARTIFACT,
         title: str = "",
         annotations: Mapping[str, str] | None = None,
-    ) -> Place:
+    ) -> ImageRef:
         """Push a stream and an artifact manifest that names it, in one pass; return its name.
 
         No garbage collection deletes what a manifest names. A stream that is not a tar has a media
@@ -341,8 +342,8 @@ class Client:
         return self.push(place, artifact_of(stream, artifact_type, title, annotations))
 
     def write_images(
-        self, home: Place | Repository | str, images: Iterable[tuple[str, Tree]]
-    ) -> list[Place]:
+        self, home: ImageRef | Repository | str, images: Iterable[tuple[str, Tree]]
+    ) -> list[ImageRef]:
         """Push images to one place, each under its tag ("" is none); return their new names."""
         home = home_of(_target(home))
         with self._stores.open_target(home) as store:
@@ -356,14 +357,14 @@ class Client:
 
     def copy(  # noqa: PLR0913 - what can be chosen about a copy
         self,
-        source: Place | OnePassStore | str,
-        target: Place | Repository | str,
+        source: ImageRef | OnePassStore | str,
+        target: ImageRef | Repository | str,
         *,
         platform: Platform | None = None,
         referrers: bool = False,
         verify_existing: bool = False,
         change: Callable[[Tree], Tree] | None = None,
-    ) -> Place:
+    ) -> ImageRef:
         """Copy an image, an index with all its platforms, or an artifact; return its new name.
 
         Blobs go from store to store in blocks, verified, and touch no other disk. Uncompressed
@@ -388,7 +389,7 @@ class Client:
             return tree
 
         tree = None if isinstance(store, OnePassStore) else read(store)
-        with self._copying(store, target, tree.homes if tree else ()) as (images, into):
+        with self._copying(store, target, tree.mount_sources if tree else ()) as (images, into):
             tree = tree or read(images)
             pushed = push(into, tree, tag, jobs=jobs, recheck=verify_existing)
             if listing is not None:
@@ -397,11 +398,11 @@ class Client:
 
     def push_mutated(
         self,
-        source: Place | str,
-        target: Place | str,
+        source: ImageRef | str,
+        target: ImageRef | str,
         change: Callable[[Image], Image],
         platform: Platform | None = None,
-    ) -> Place:
+    ) -> ImageRef:
         """Push what `change` returns for an image; of an index, for the image for `platform`.
 
         The image may be read from a pipe. Raises as `copy`.
@@ -414,14 +415,14 @@ class Client:
 
     def copy_all(  # noqa: PLR0913 - as `copy`, and which tags
         self,
-        source: Repository | Local | str,
-        target: Repository | Local | str,
+        source: Repository | LocalRef | str,
+        target: Repository | LocalRef | str,
         *,
         platform: Platform | None = None,
         referrers: bool = False,
         exclude: Container[str] = (),
         verify_existing: bool = False,
-    ) -> Iterator[tuple[str, Place | None]]:
+    ) -> Iterator[tuple[str, ImageRef | None]]:
         """Copy each tag of a repository, a layout or an archive; yield it, and its new name.
 
         Tags in `exclude` are not copied, and yielded with None. Of a name like `example.com/app:v1`
@@ -447,7 +448,7 @@ class Client:
                     copy_referrers(listing, into, tree, jobs=jobs, recheck=verify_existing)
                 yield tag, with_digest(with_name(target, tag), pushed.digest)
 
-    def tag(self, place: Place | str, tag: str) -> Place:
+    def tag(self, place: ImageRef | str, tag: str) -> ImageRef:
         """Give a manifest another tag in its repository or layout.
 
         Return its name by both tag and digest; of a layout by digest alone.
@@ -459,7 +460,7 @@ class Client:
             raise InvalidReference(f"{excerpt(tag)} is no name to give: it names what is there")
         return pin(named, store.tag(name_of(place), tag).digest)
 
-    def delete(self, place: Place | str) -> None:
+    def delete(self, place: ImageRef | str) -> None:
         """Delete a manifest by digest, or a tag if the registry supports that.
 
         The bytes of a layout's image stay until a garbage collection (`Layout.gc`).
@@ -478,15 +479,17 @@ class Client:
 
     # --- Inside
 
-    def _manifests(self, place: Place | Repository, *, compress_layers: bool = True) -> ReadStore:
+    def _manifests(
+        self, place: ImageRef | Repository, *, compress_layers: bool = True
+    ) -> ReadStore:
         """Open a place to read manifests alone: an archive may be read from a pipe for that."""
         store = self._stores.open_source(place, compress_layers=compress_layers)
         return store.stream_into(NullStore()) if isinstance(store, OnePassStore) else store
 
     def _open_for_copy(
         self,
-        source: Place | Repository | OnePassStore | str,
-        target: Place | Repository,
+        source: ImageRef | Repository | OnePassStore | str,
+        target: ImageRef | Repository,
         *,
         referrers: bool,
     ) -> tuple[ReadStore | OnePassStore, Store | None]:
@@ -504,7 +507,7 @@ class Client:
     def _copying(
         self,
         store: ReadStore | OnePassStore,
-        target: Place | Repository,
+        target: ImageRef | Repository,
         mount_sources: Collection[Repository | None],
     ) -> Iterator[tuple[ReadStore, WriteStore]]:
         """Open the target of a copy; yield the images to copy, and the target."""
@@ -512,23 +515,23 @@ class Client:
             yield (store.stream_into(into) if isinstance(store, OnePassStore) else store), into
 
 
-def _place(place: Place | str) -> Place:
-    return parse_place(place) if isinstance(place, str) else place
+def _place(place: ImageRef | str) -> ImageRef:
+    return parse_image_ref(place) if isinstance(place, str) else place
 
 
-def _target(place: Place | Repository | str) -> Place | Repository:
+def _target(place: ImageRef | Repository | str) -> ImageRef | Repository:
     return place if isinstance(place, Repository) else _place(place)
 
 
-def _home(home: Repository | Local | str) -> Repository | Local:
-    return parse_home(home) if isinstance(home, str) else home
+def _home(home: Repository | LocalRef | str) -> Repository | LocalRef:
+    return parse_repository_ref(home) if isinstance(home, str) else home
 
 
 def _repository(name: Repository | str) -> Repository:
     return Repository.parse(name) if isinstance(name, str) else name
 
 
-def _blob_digest(place: Place) -> Digest:
+def _blob_digest(place: ImageRef) -> Digest:
     if place.digest is None:
         raise InvalidReference(
             "a blob is named by its digest: REPO@sha256:... or oci:DIR@sha256:..."

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from brolga.copy import push
 from brolga.errors import InvalidManifest
 from brolga.images import ImageIndex
 from brolga.images.index import is_blob
+from brolga.stores.copy import push
 
 if TYPE_CHECKING:
     from brolga.images import Tree
-    from brolga.store import Store, WriteStore
+    from brolga.stores.store import Store, WriteStore
 
 __all__ = ["copy_referrers"]
 

@@ -9,23 +9,23 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from brolga.client.remote import Remote
 from brolga.errors import Denied, Unauthorized
-from brolga.replay import DEFAULT_WINDOW, Window
-from brolga.spool import spool_at
-from brolga.wire import Credentials, Patience, Retry, Style, enter, profile_of
+from brolga.protocol import Credentials, Retry, Timeout, UploadStrategy, ping, profile_of
+from brolga.stores.registry import RegistryStore
+from brolga.stream.replay import DEFAULT_WINDOW, MemoryBuffer
+from brolga.stream.spool import spool_factory
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from os import PathLike
 
     from brolga.auth import Keychain
-    from brolga.digest import Digest
-    from brolga.reference import Repository
-    from brolga.replay import Keep
-    from brolga.spool import SpoolChoice
+    from brolga.protocol import Access, RegistrySession
+    from brolga.spec.digest import Digest
+    from brolga.spec.reference import Repository
+    from brolga.stream.replay import ReplayBuffer
+    from brolga.stream.spool import SpoolChoice
     from brolga.transport import Transport
-    from brolga.wire import Access, Registry
 
 __all__ = ["Registries", "TransportOptions", "UploadOptions"]
 
@@ -73,26 +73,28 @@ class UploadOptions:
         if self.window < 0:
             raise ValueError(f"a window is 0 bytes or more, not {self.window}")
         for style in self.style.values() if isinstance(self.style, Mapping) else [self.style]:
-            Style().wished(style)
+            UploadStrategy().override(style)
 
-    def buffer(self, uploads: int, *, can_repeat: bool) -> Keep:
+    def buffer(self, uploads: int, *, can_repeat: bool) -> ReplayBuffer:
         """Return a buffer for the bytes of one upload of `uploads` at a time.
 
         A stream that can be read only once has the whole window. Those that can be read again
         share one, which only saves the second reading.
         """
-        if (spool := spool_at(self.spool)) is not None:
+        if (spool := spool_factory(self.spool)) is not None:
             return spool
-        return Window(self.window // uploads if can_repeat else self.window)
+        return MemoryBuffer(self.window // uploads if can_repeat else self.window)
 
-    def strategy(self, repository: Repository, registry: Registry, uploads: int = 1) -> Style:
+    def strategy(
+        self, repository: Repository, registry: RegistrySession, uploads: int = 1
+    ) -> UploadStrategy:
         """Return how blobs are sent to a registry: as the user chose, or as suits it."""
         style = self.style
         if isinstance(style, Mapping):
             style = style.get(repository.registry, "auto")
         profile = profile_of(registry.host, registry.shows)
         # A chunk is kept in memory until it has arrived, as the window is.
-        return profile.style.within(self.window // uploads).wished(style)
+        return profile.style.cap_chunk(self.window // uploads).override(style)
 
 
 @dataclass(frozen=True)
@@ -105,21 +107,21 @@ class Registries:
 
     transport: Transport
     credentials: Keychain | Credentials | None
-    retry: Retry = field(default_factory=lambda: Retry(chance=random.random))
+    retry: Retry = field(default_factory=lambda: Retry(jitter=random.random))
     uploads: UploadOptions = field(default_factory=UploadOptions)
     insecure: bool = False
     _credentials: dict[Repository, Credentials | None] = field(default_factory=dict)
     _pushed_blobs: dict[tuple[str, Digest], Repository] = field(default_factory=dict)
-    _registries: dict[tuple[str, Credentials | None], Registry] = field(default_factory=dict)
+    _registries: dict[tuple[str, Credentials | None], RegistrySession] = field(default_factory=dict)
 
     def open(
         self, repository: Repository, actions: str = "pull", *also: Repository, uploads: int = 1
-    ) -> Remote:
+    ) -> RegistryStore:
         """Return a repository as a store, for `actions` in it, and to pull from others.
 
         `uploads` is how many blobs will be pushed at a time.
         """
-        return Remote(
+        return RegistryStore(
             repository,
             partial(self.access, repository, actions, *also),
             self.transport,
@@ -131,7 +133,7 @@ class Registries:
 
     def open_target(
         self, repository: Repository, mount_sources: Collection[Repository | None]
-    ) -> Remote:
+    ) -> RegistryStore:
         """Return a repository to push to, which may mount blobs from some others.
 
         Raises Unauthorized, Denied.
@@ -151,25 +153,25 @@ class Registries:
             self._authorize(store)
         return store
 
-    def _authorize(self, store: Remote) -> None:
+    def _authorize(self, store: RegistryStore) -> None:
         """Get a token before several threads ask for one."""
         access = store.access
-        self.transport.run(access.registry.authorization(access.scope, Patience.USUAL))
+        self.transport.run(access.registry.authorization(access.scope, Timeout.DEFAULT))
 
     def access(self, repository: Repository, actions: str = "pull", *also: Repository) -> Access:
         """Return the access to a repository for `actions`, and to pull from others."""
         return self.registry_for(repository).access(repository, actions, *also)
 
-    def registry_for(self, repository: Repository) -> Registry:
+    def registry_for(self, repository: Repository) -> RegistrySession:
         """Return the registry of a repository, with the credentials of the keychain."""
         return self.ping(repository, self.credentials_for(repository))
 
-    def ping(self, repository: Repository, credentials: Credentials | None) -> Registry:
+    def ping(self, repository: Repository, credentials: Credentials | None) -> RegistrySession:
         """Return the registry of a repository. It is pinged at its first use alone."""
         key = repository.registry, credentials
         if key not in self._registries:
             self._registries[key] = self.transport.run(
-                enter(
+                ping(
                     repository.api_host,
                     credentials,
                     schemes=self._schemes(repository),

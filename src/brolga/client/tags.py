@@ -9,18 +9,18 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from brolga.digest import Digest
-from brolga.errors import InvalidDigest, InvalidReference, NoSuchImage, excerpt
+from brolga.errors import ImageNotFound, InvalidDigest, InvalidReference, excerpt
 from brolga.images import Image
-from brolga.reference import Reference
-from brolga.store import ChecksTags
+from brolga.spec.digest import Digest
+from brolga.spec.reference import Reference
+from brolga.stores.store import ChecksTags
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from brolga.descriptor import Platform
     from brolga.images import Tree
-    from brolga.store import ReadStore
+    from brolga.spec.descriptor import Platform
+    from brolga.stores.store import ReadStore
 
 __all__ = ["tags_for_copy", "tags_of"]
 
@@ -62,7 +62,7 @@ def tags_of(names: Iterable[str], tree: Callable[[str], Tree]) -> dict[str, str]
             error.add_note("copy them one by one")
             raise error
     if names and not found:
-        raise NoSuchImage("none of the images has a tag: copy each by its number, as SRC:@0")
+        raise ImageNotFound("none of the images has a tag: copy each by its number, as SRC:@0")
     return found
 
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from brolga.directory import UnsafePath
+from brolga.disk.directory import UnsafePath
 from brolga.server.layout import BLOBS, LAYOUT_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from brolga.directory import Directory
+    from brolga.disk.directory import Directory
 
 __all__ = ["directories", "names_below"]
 

@@ -14,7 +14,7 @@ import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
-from brolga.directory import Directory
+from brolga.disk.directory import Directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable

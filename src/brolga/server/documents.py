@@ -13,8 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from brolga.descriptor import Descriptor
-from brolga.mediatypes import (
+from brolga.server.strict import parse
+from brolga.spec.descriptor import Descriptor
+from brolga.spec.json import Members, read_artifact_type, read_strings
+from brolga.spec.mediatypes import (
     DOCKER_FOREIGN_LAYER_GZIP,
     DOCKER_MANIFEST,
     DOCKER_MANIFEST_LIST,
@@ -26,13 +28,11 @@ from brolga.mediatypes import (
     OCI_NONDISTRIBUTABLE_LAYER_GZIP,
     OCI_NONDISTRIBUTABLE_LAYER_ZSTD,
 )
-from brolga.members import Members, read_artifact_type, read_strings
-from brolga.server.strict import parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from brolga.digest import Digest
+    from brolga.spec.digest import Digest
 
 __all__ = ["LIMIT", "Document", "is_known", "media_type_of", "read", "understand"]
 
@@ -127,7 +127,7 @@ def understand(media_type: str, fields: Mapping[str, Any]) -> Document:
 
 def _check_kind(media_type: str, fields: Mapping[str, Any]) -> None:
     """Refuse what could be read as a manifest of another kind, or by another name."""
-    Members(fields, "$").refuse_look_alikes(_MEMBERS)
+    Members(fields, "$").reject_case_variants(_MEMBERS)
     version = fields.get("schemaVersion")
     # "This REQUIRED property [...] MUST be `2`" (manifest.md, image-index.md); True is an int too.
     if type(version) is not int or version != 2:  # noqa: PLR2004 - as quoted

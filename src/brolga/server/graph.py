@@ -19,13 +19,13 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from brolga.descriptor import Descriptor
-from brolga.digest import Digest
 from brolga.errors import InvalidDigest
-from brolga.mediatypes import OCI_MANIFEST
-from brolga.reference import is_tag
 from brolga.server import documents
 from brolga.server.index import Index, memory_for, read_index
+from brolga.spec.descriptor import Descriptor
+from brolga.spec.digest import Digest
+from brolga.spec.mediatypes import OCI_MANIFEST
+from brolga.spec.reference import is_tag
 
 if TYPE_CHECKING:
     import os

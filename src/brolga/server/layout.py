@@ -21,16 +21,16 @@ import logging
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from brolga.directory import UnsafePath
+from brolga.disk.directory import UnsafePath
 from brolga.errors import BrolgaError
-from brolga.mediatypes import OCI_INDEX
+from brolga.spec.mediatypes import OCI_INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from brolga.digest import Digest
     from brolga.server.disk import Disk
+    from brolga.spec.digest import Digest
 
 __all__ = [
     "BLOBS",

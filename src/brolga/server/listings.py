@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse, Response
 
-from brolga.digest import Digest
-from brolga.mediatypes import OCI_INDEX
 from brolga.server import documents, names
 from brolga.server.paging import link, page
+from brolga.spec.digest import Digest
+from brolga.spec.mediatypes import OCI_INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable

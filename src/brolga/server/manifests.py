@@ -13,8 +13,6 @@ from typing import IO, TYPE_CHECKING
 
 from starlette.responses import Response
 
-from brolga.descriptor import Descriptor
-from brolga.digest import Digest
 from brolga.errors import InvalidReference
 from brolga.server import documents, names
 from brolga.server.manifest_store import ManifestUnknown
@@ -22,6 +20,8 @@ from brolga.server.problems import Refusal
 from brolga.server.receiving import BodyTooLong, bounded, pour
 from brolga.server.sending import send
 from brolga.server.strict import parse
+from brolga.spec.descriptor import Descriptor
+from brolga.spec.digest import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from brolga.digest import Digest, hasher
 from brolga.errors import InvalidDigest, InvalidReference
-from brolga.reference import Reference, Repository
+from brolga.spec.digest import Digest, hasher
+from brolga.spec.reference import Reference, Repository
 
 if TYPE_CHECKING:
     from starlette.requests import Request

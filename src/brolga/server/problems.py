@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
-from brolga.directory import UnsafePath
+from brolga.disk.directory import UnsafePath
 from brolga.errors import DigestMismatch, InvalidDigest, InvalidReference
 from brolga.server.index import BrokenIndex
 from brolga.server.layout import LayoutBusy, RepositoryUnknown

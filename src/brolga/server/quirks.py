@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from starlette.datastructures import Headers, MutableHeaders
 
 from brolga.errors import InvalidReference
-from brolga.reference import Repository
 from brolga.server.faults import FrozenRange, MissingRange, OtherLocation, ShiftedRange, StaleState
 from brolga.server.injection import Session
 from brolga.server.layout import RepositoryUnknown
@@ -32,6 +31,7 @@ from brolga.server.receiving import writing
 from brolga.server.refusals import Case, refusal, said
 from brolga.server.session import UploadBusy, UploadUnknown
 from brolga.server.striking import exchange_of
+from brolga.spec.reference import Repository
 
 if TYPE_CHECKING:
     from starlette.responses import Response

@@ -19,8 +19,8 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
-from brolga.digest import Digest, Hasher, hasher
 from brolga.errors import BrolgaError, DigestMismatch
+from brolga.spec.digest import Digest, Hasher, hasher
 
 if TYPE_CHECKING:
     from pathlib import Path

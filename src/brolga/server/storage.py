@@ -20,7 +20,7 @@ import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
 
-from brolga.directory import UnsafePath
+from brolga.disk.directory import UnsafePath
 from brolga.errors import BrolgaError, DigestMismatch, InvalidReference
 from brolga.server.catalog import directories, names_below
 from brolga.server.database import DATABASE, Databases
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from brolga.digest import Digest
-    from brolga.reference import Repository
+    from brolga.spec.digest import Digest
+    from brolga.spec.reference import Repository
 
 __all__ = ["BlobIsManifest", "BlobUnknown", "Repo", "Store"]
 

@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-from brolga.digest import hasher
 from brolga.server import names
 from brolga.server.problems import Refusal
 from brolga.server.receiving import BodyTooLong, bounded, pour, writing
 from brolga.server.session import DEFAULT_ALGORITHM, UploadBusy
+from brolga.spec.digest import hasher
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from brolga.digest import Digest
     from brolga.server.options import Options
     from brolga.server.session import Upload, Writer
     from brolga.server.storage import Repo
+    from brolga.spec.digest import Digest
 
 __all__ = ["append", "cancel", "finish", "start", "status"]
 

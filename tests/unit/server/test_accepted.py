@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from brolga.digest import Digest
-from brolga.layout import Layout
-from brolga.manifest import parse_manifest
-from brolga.mediatypes import DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, OCI_INDEX, OCI_MANIFEST
+from brolga.spec.digest import Digest
+from brolga.spec.index import parse_manifest
+from brolga.spec.mediatypes import DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, OCI_INDEX, OCI_MANIFEST
+from brolga.stores.layout import Layout
 
 if TYPE_CHECKING:
     from tests.unit.server.conftest import Registry

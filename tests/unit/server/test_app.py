@@ -14,8 +14,6 @@ from hypothesis import strategies as st
 from tests.unit.server.conftest import Registry
 
 from brolga._version import __version__
-from brolga.digest import Digest
-from brolga.mediatypes import OCI_INDEX, OCI_MANIFEST
 from brolga.server import documents, receiving
 from brolga.server.database import DATABASE
 from brolga.server.disk import Disk
@@ -23,6 +21,8 @@ from brolga.server.injection import Injector
 from brolga.server.options import Options
 from brolga.server.session import ProgressCache, Upload, Writer
 from brolga.server.storage import Repo
+from brolga.spec.digest import Digest
+from brolga.spec.mediatypes import OCI_INDEX, OCI_MANIFEST
 
 if TYPE_CHECKING:
     from pathlib import Path

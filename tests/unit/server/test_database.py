@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from brolga.descriptor import Descriptor
-from brolga.digest import Digest
-from brolga.mediatypes import OCI_MANIFEST
-from brolga.reference import Repository
 from brolga.server import database
 from brolga.server.database import DATABASE, Databases
 from brolga.server.disk import Disk
 from brolga.server.storage import Repo, Store
+from brolga.spec.descriptor import Descriptor
+from brolga.spec.digest import Digest
+from brolga.spec.mediatypes import OCI_MANIFEST
+from brolga.spec.reference import Repository
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -315,7 +315,7 @@ def test_one_of_two_files_is_left(repo: Repo, file: Path) -> None:
 _KILLED = """
 import os, sys
 from pathlib import Path
-from brolga.reference import Repository
+from brolga.spec.reference import Repository
 from brolga.server.graph import Graph
 from brolga.server.storage import Store
 at = int(sys.argv[2])

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from brolga.descriptor import Descriptor
-from brolga.digest import Digest
-from brolga.mediatypes import OCI_INDEX, OCI_MANIFEST
-from brolga.reference import Repository
 from brolga.server import documents, graph
 from brolga.server.graph import Graph
 from brolga.server.index import REF_NAME
 from brolga.server.layout import LayoutBusy
 from brolga.server.manifest_store import IndexStale, Manifests
 from brolga.server.storage import Repo, Store
+from brolga.spec.descriptor import Descriptor
+from brolga.spec.digest import Digest
+from brolga.spec.mediatypes import OCI_INDEX, OCI_MANIFEST
+from brolga.spec.reference import Repository
 
 if TYPE_CHECKING:
     import sqlite3

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from brolga.descriptor import Descriptor
-from brolga.digest import Digest
-from brolga.mediatypes import OCI_INDEX, OCI_MANIFEST
 from brolga.server import index as index_module
 from brolga.server.disk import Disk
 from brolga.server.index import REF_NAME, BrokenIndex, Index, memory_for, read_index
 from brolga.server.layout import LayoutBusy
+from brolga.spec.descriptor import Descriptor
+from brolga.spec.digest import Digest
+from brolga.spec.mediatypes import OCI_INDEX, OCI_MANIFEST
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from brolga.descriptor import Descriptor
-from brolga.digest import Digest
 from brolga.errors import DigestMismatch, InvalidReference
-from brolga.mediatypes import OCI_MANIFEST
-from brolga.reference import Repository
 from brolga.server import turns
 from brolga.server.disk import Disk
 from brolga.server.layout import Layout, LayoutBusy, RepositoryUnknown
 from brolga.server.manifest_store import ManifestUnknown
 from brolga.server.session import Upload, UploadUnknown
 from brolga.server.storage import BlobUnknown, Repo, Store
+from brolga.spec.descriptor import Descriptor
+from brolga.spec.digest import Digest
+from brolga.spec.mediatypes import OCI_MANIFEST
+from brolga.spec.reference import Repository
 
 if TYPE_CHECKING:
     from pathlib import Path

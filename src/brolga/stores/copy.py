@@ -1,0 +1,380 @@
+"""Pushing an image or an index to a store: in which order, and what at the same time.
+
+A registry wants layers before their config before their manifest, and children before their index.
+So a tree becomes a list of documents, children first. All their layers are pushed, `jobs` at a
+time, each digest and each layer object once; then the configs, which the layers complete; then the
+documents in order. A manifest that the target has is assumed to be complete. If a document that
+refers to it is refused as incomplete, all blobs are pushed after all, once.
+
+Threads push the blobs, except those whose bytes come from the user's code: the caller's thread
+pushes these one by one. When the push ends early, every thread stops before its next block, so that
+its upload is cancelled, and is joined.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Final, cast
+
+from brolga.errors import BrolgaError, InvalidManifest, NotComputed, RegistryError, TagConflict
+from brolga.images import BlockStream, Image, InMemoryBlob, StoredBlob
+from brolga.images.index import is_blob
+from brolga.spec.blob import BlockReader, Rereadable, runs_user_code
+from brolga.spec.mediatypes import NONDISTRIBUTABLE
+from brolga.stores.store import Preannounces, PushedBlob
+from brolga.stream.worker import POLL_INTERVAL_S, Stop, stop_scope
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from types import TracebackType
+
+    from brolga.images import Tree
+    from brolga.spec.blob import Blob, BlobStream, Block
+    from brolga.spec.descriptor import Descriptor
+    from brolga.spec.digest import Digest
+    from brolga.spec.index import Index
+    from brolga.spec.manifest import Manifest
+    from brolga.stores.store import WriteStore
+
+__all__ = ["push"]
+
+_THREAD: Final = "brolga-push"
+_MAX_DEPTH: Final = 16  # indexes within indexes; no tool makes more than two
+# How a manifest is refused that refers to what is not there: MANIFEST_BLOB_UNKNOWN with either,
+# and not every registry has a code for it.
+_INCOMPLETE: Final = (400, 404)
+# docker-registry 2.8 says so for a moment as well, where two clients upload the same blob at once.
+_UNKNOWN: Final = "MANIFEST_BLOB_UNKNOWN"
+
+
+def push(  # noqa: PLR0913 - what goes where, and what is taken for granted
+    target: WriteStore,
+    tree: Tree,
+    name: str = "",
+    *,
+    jobs: int = 4,
+    recheck: bool = False,
+    expected: Digest | None = None,
+) -> Descriptor:
+    """Push an image or an index under `name`, a tag; "" is its digest. Return its descriptor.
+
+    What the target has already is not sent. With `recheck`, every blob is checked, also below a
+    manifest that is there. `expected` is what the tag must stand for until the end.
+
+    Raises what reading the layers and pushing raise: the first failure, after everything else was
+    stopped; InvalidManifest for a tree that is too deep, TagConflict.
+    """
+    if expected is None and not recheck and _is_up_to_date(target, tree, name):
+        return tree.descriptor
+    if getattr(target, "is_serial", False):
+        jobs = 1
+    documents = _push_blobs_of(target, tree, name, jobs, recheck=recheck)
+    try:
+        _push_manifests(target, documents, expected)
+    except RegistryError as error:
+        trusted = any(one.exists for one in documents)
+        if error.status not in _INCOMPLETE or not (trusted or _UNKNOWN in error.codes):
+            raise
+        documents = _push_blobs_of(target, tree, name, jobs, recheck=True)
+        _push_manifests(target, documents, expected)
+    return tree.descriptor
+
+
+@dataclass(frozen=True)
+class _Document:
+    """A manifest to push under a name. If it `exists` already, so does all below it."""
+
+    tree: Tree
+    name: str
+    exists: bool
+
+    @property
+    def content(self) -> Manifest | Index:
+        """The manifest or index. Raises NotComputed if a layer of it was not read yet."""
+        return self.tree.manifest if isinstance(self.tree, Image) else self.tree.index
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it need not be pushed. One with a subject must, to be listed as a referrer."""
+        return self.exists and not self.name and _subject(self.tree) is None
+
+
+def _known(documents: Iterable[_Document]) -> Iterator[Manifest | Index]:
+    """Yield the manifests that are complete before their streams are read."""
+    for one in documents:
+        with suppress(NotComputed):
+            yield one.content
+
+
+def _is_up_to_date(target: WriteStore, tree: Tree, name: str) -> bool:
+    """Return whether a tag stands for the tree already."""
+    if not name or _subject(tree) is not None:
+        return False
+    try:
+        return target.exists(tree.descriptor, name)
+    except NotComputed:
+        return False
+
+
+def _push_blobs_of(
+    target: WriteStore, tree: Tree, name: str, jobs: int, *, recheck: bool
+) -> Sequence[_Document]:
+    """Push all blobs of a tree; return its documents, which can be pushed then, children first."""
+    documents = list(_children_first(target, tree, name, set(), recheck=recheck))
+    if isinstance(target, Preannounces):
+        target.announce(_known(documents))
+    trees = [one.tree for one in documents if not one.exists]
+    images = [tree for tree in trees if isinstance(tree, Image)]
+    _push_blobs(target, (blob for tree in trees for blob in _layers(tree)), jobs)
+    _push_blobs(target, (image.config_blob for image in images), jobs)
+    return documents
+
+
+def _push_manifests(
+    target: WriteStore, documents: Sequence[_Document], expected: Digest | None
+) -> None:
+    for one in documents:
+        if one.is_done:
+            continue
+        if one.name and expected is not None:
+            _check_unmoved(target, one.name, expected)
+        target.push_manifest(one.content, one.name or str(one.content.digest))
+
+
+def _check_unmoved(target: WriteStore, tag: str, expected: Digest) -> None:
+    """Raise TagMoved if a tag stands for something else than what was read.
+
+    No registry offers a conditional PUT: between the two requests the tag may still move.
+    """
+    found = target.find(tag)
+    actual = found and found.digest
+    if actual == expected:
+        return
+    moved = f"moved from {expected} to {actual}" if actual else f"({expected}) was deleted"
+    error = TagConflict(
+        f"the tag {tag} {moved} meanwhile, and was left so",
+        expected=str(expected),
+        actual=str(actual or ""),
+    )
+    if actual:
+        error.add_note("run it again: it then changes what the tag stands for now")
+    raise error
+
+
+def _children_first(  # noqa: PLR0913 - a recursion carries what it has seen
+    target: WriteStore, tree: Tree, name: str, seen: set[Digest], depth: int = 0, *, recheck: bool
+) -> Iterator[_Document]:
+    """Yield the documents of a tree, once each, and after what they refer to.
+
+    `seen` has the children so far: if nested indexes list a child many times, the number of visits
+    would grow exponentially. Raises InvalidManifest.
+    """
+    if depth > _MAX_DEPTH:
+        raise InvalidManifest(f"indexes are nested deeper than {_MAX_DEPTH} levels")
+    exists = False
+    if not recheck:
+        with suppress(NotComputed):  # a stream that is not read yet
+            exists = target.exists(tree.descriptor)
+    if not exists and not isinstance(tree, Image):
+        for described in tree.index.manifests:
+            if described.digest not in seen and not is_blob(described):
+                seen.add(described.digest)
+                child = tree.child(described)
+                yield from _children_first(target, child, "", seen, depth + 1, recheck=recheck)
+    yield _Document(tree, name, exists)
+
+
+def _subject(tree: Tree) -> Descriptor | None:
+    return tree.subject if isinstance(tree, Image) else tree.index.subject
+
+
+def _layers(tree: Tree) -> Iterator[Blob]:
+    """Yield the layers of an image, or the blobs that an index lists.
+
+    Foreign ones stay where they are.
+    """
+    for layer in tree.layers if isinstance(tree, Image) else tree.blobs:
+        try:
+            media_type = layer.descriptor.media_type
+        except NotComputed:
+            media_type = ""
+        if media_type not in NONDISTRIBUTABLE:
+            yield layer
+
+
+def _distinct(blobs: Iterable[Blob]) -> list[Blob]:
+    """Return each object once, and each digest that is known already once."""
+    found: dict[object, Blob] = {}
+    for blob in blobs:
+        try:
+            found.setdefault(blob.descriptor.digest, blob)
+        except NotComputed:
+            found.setdefault(id(blob), blob)
+    return list(found.values())
+
+
+def _push_blobs(target: WriteStore, blobs: Iterable[Blob], jobs: int) -> None:
+    """Push blobs, `jobs` at a time: those that run the user's code in this thread, one by one."""
+    blobs = _distinct(blob for blob in blobs if not _is_pushed(blob, target))
+    own = [blob for blob in blobs if runs_user_code(blob)]
+    others = [blob for blob in blobs if not runs_user_code(blob)]
+    if jobs == 1 or not others or len(blobs) == 1:
+        for blob in blobs:
+            target.push(blob)
+        return
+    stop = Stop()
+    tasks, own_tasks = (
+        [partial(target.push, _cancellable(blob, stop)) for blob in group]
+        for group in (others, own)
+    )
+    _run_tasks(tasks, own_tasks, max(1, jobs - bool(own)), stop)
+
+
+def _is_pushed(blob: Blob, target: WriteStore) -> bool:
+    return isinstance(blob, PushedBlob) and blob.store is target
+
+
+def _cancellable(blob: Blob, stop: Stop) -> Blob:
+    """Return a blob whose streams end with `_Stopped` after a request to stop."""
+    if isinstance(blob, StoredBlob):
+        return replace(blob, opener=lambda: BlockStream(_blocks_until(blob, stop)))
+    return blob if isinstance(blob, InMemoryBlob) else _CancellableBlob(blob, stop)
+
+
+def _blocks_until(blob: Blob, stop: Stop) -> Generator[bytes, None, None]:
+    with blob.open() as stream:
+        for block in stream.blocks():
+            _check(stop)
+            yield cast("bytes", block)  # no reader needs more than a buffer
+
+
+def _check(stop: Stop) -> None:
+    if stop.requests:
+        raise _Stopped("given up: another part of the push failed")
+
+
+@dataclass(frozen=True)
+class _CancellableBlob:
+    """A stream's blob that can be cancelled."""
+
+    blob: Blob
+    stop: Stop
+
+    @property
+    def descriptor(self) -> Descriptor:
+        return self.blob.descriptor
+
+    def open(self) -> _CancellableStream:
+        return _CancellableStream(self.blob.open(), self.stop)
+
+
+class _CancellableStream(BlockReader):
+    """A stream that raises `_Stopped` before its next block after a request to stop."""
+
+    def __init__(self, stream: BlobStream, stop: Stop) -> None:
+        self._stream = stream
+        self._stop = stop
+        self._blocks = stream.blocks()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stream.__exit__(kind, error, traceback)
+
+    @property
+    def is_reopenable(self) -> bool:
+        return isinstance(self._stream, Rereadable) and self._stream.is_reopenable
+
+    def reread(self) -> Iterator[Block]:
+        assert isinstance(self._stream, Rereadable)  # noqa: S101 - `can_repeat` says so
+        return self._stream.reread()
+
+    def close(self) -> None:
+        self.__exit__(None, None, None)
+
+    def _next(self) -> Block | None:
+        if (rest := self._take_rest()) is not None:
+            return rest
+        block = next(self._blocks, None)
+        if block is not None:
+            _check(self._stop)
+        return block
+
+
+def _run_tasks(
+    tasks: Sequence[Callable[[], object]],
+    own_tasks: Sequence[Callable[[], object]],
+    threads: int,
+    stop: Stop,
+) -> None:
+    """Run `tasks` in threads, and `own_tasks` in this one meanwhile.
+
+    At the first failure ask the threads to stop, wait for them, and raise it. An interrupt while
+    they are waited for asks once more, and waits no longer.
+    """
+    todo: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+    done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+    for task in tasks:
+        todo.put(task)
+    workers = [
+        threading.Thread(target=_work, args=(todo, done, stop), name=_THREAD, daemon=True)
+        for _ in range(min(threads, len(tasks)))
+    ]
+    try:
+        for worker in workers:
+            worker.start()
+        with suppress(_Stopped):  # a thread has failed: its error is the first in `done`
+            for task in own_tasks:
+                if stop.requests:
+                    break
+                task()
+        for _ in tasks:
+            if error := done.get():
+                raise error
+    finally:
+        stop.request()
+        _join(workers, stop)
+
+
+def _join(workers: Iterable[threading.Thread], stop: Stop) -> None:
+    """Wait for the threads that were started. If that is interrupted, ask them to stop once more.
+
+    It waits in slices: see `brolga.stream.worker`.
+    """
+    try:
+        for worker in workers:
+            while worker.is_alive():
+                worker.join(POLL_INTERVAL_S)
+    except BaseException:
+        stop.request()
+        raise
+
+
+def _work(
+    todo: queue.SimpleQueue[Callable[[], object]],
+    done: queue.SimpleQueue[BaseException | None],
+    stop: Stop,
+) -> None:
+    """Do tasks while there are any; tell of each how it ended. A failure stops all others."""
+    while not stop.requests and not todo.empty():
+        with suppress(queue.Empty):
+            task = todo.get_nowait()
+            try:
+                with stop_scope(stop):
+                    task()
+            except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+                done.put(error)
+                stop.request()
+            else:
+                done.put(None)
+
+
+class _Stopped(BrolgaError):
+    """Another blob failed: this one is given up."""
