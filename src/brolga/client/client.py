@@ -1,52 +1,31 @@
-"""The client: one method for each thing that can be done with images, wherever they are.
-
-A method opens a store and calls it; what is done is in the stores, `copy` and `images`.
-"""
+"""The client: one method for each thing that can be done with images, wherever they are."""
 
 from __future__ import annotations
 
 import random
-from contextlib import closing, contextmanager
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from brolga.client.referrers import copy_referrers
 from brolga.client.registries import Registries, TransportOptions, UploadOptions
-from brolga.client.tags import tags_for_copy
 from brolga.errors import InvalidManifest, InvalidReference, excerpt
 from brolga.images import Image, ImageIndex
-from brolga.protocol import Retry, Timeout, check_login
-from brolga.protocol.listing import repository_pages
+from brolga.protocol import Retry
 from brolga.spec.descriptor import DEFAULT_PLATFORM
 from brolga.spec.mediatypes import UNKNOWN_ARTIFACT
 from brolga.spec.reference import Reference, Repository
+from brolga.stores import location
 from brolga.stores.copy import push
-from brolga.stores.location import (
-    StoreOpener,
-    check_digest,
-    home_of,
-    keeps_layers,
-    keeps_names,
-    name_of,
-    parse_image_ref,
-    parse_repository_ref,
-    pin,
-    read_again,
-    tag_to_write,
-    with_digest,
-    with_name,
-)
 from brolga.stores.store import NullStore, OnePassStore, complete_manifest
+from brolga.stores.sync import Copier
 from brolga.stream.decompression import Limits
 from brolga.transport import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
     from typing import Self
 
     from brolga.auth import Keychain
-    from brolga.client.explain import Explanation
     from brolga.images import BlockStream, Tree
     from brolga.protocol import Credentials
     from brolga.spec.blob import Blob, BlobStream
@@ -55,23 +34,20 @@ if TYPE_CHECKING:
     from brolga.spec.index import Index
     from brolga.spec.manifest import Manifest
     from brolga.stores.location import ImageRef, LocalRef
-    from brolga.stores.store import ReadStore, Store, WriteStore
+    from brolga.stores.store import ReadStore, Store
     from brolga.stream.layer import StreamLayer
 
 __all__ = ["Client"]
 
-
 _STREAM_LIMITS: Final = Limits(size=None)
-
-
-def _ignore(_host: str, _warning: str) -> None:
-    """Drop a warning."""
 
 
 class Client:
     """A client of registries, layouts and archives. Threads may share one; close it at the end.
 
-    A name is one of a registry, or a place on this machine (`brolga.stores.location`): `oci:DIR:TAG`,
+    Its methods are about images and blobs; those of `registries` about a registry as a whole.
+
+    A name is one of a registry, or a place on this machine (`stores.location`): `oci:DIR:TAG`,
     `oci-archive:FILE:TAG`, `docker-archive:FILE:NAME:TAG`.
 
     `credentials` is a keychain, which is asked for each repository, or credentials for every
@@ -89,22 +65,21 @@ class Client:
         transport: TransportOptions | None = None,
         uploads: UploadOptions | None = None,
         retry: Retry | None = None,
-        on_warning: Callable[[str, str], None] | None = None,
+        on_warning: Callable[[str, str], None] = lambda _host, _text: None,
     ) -> None:
         options = transport or TransportOptions()
         self._uploads = uploads or UploadOptions()
-        warn = on_warning or _ignore
         self._transport = Transport(
-            **asdict(options), keepalive=2 * self._uploads.jobs, on_warning=warn
+            **asdict(options), keepalive=2 * self._uploads.jobs, on_warning=on_warning
         )
-        self._registries = Registries(
+        self.registries = Registries(
             self._transport,
             credentials,
             retry or Retry(jitter=random.random),
             self._uploads,
             options.insecure,
         )
-        self._stores = StoreOpener(self._registries, self._uploads.spool, warn)
+        self._stores = location.StoreOpener(self.registries, self._uploads.spool, on_warning)
 
     def __enter__(self) -> Self:
         """Return the client itself."""
@@ -122,47 +97,6 @@ class Client:
         """Close every connection when neither the client nor anything read by it is in use."""
         self._transport.close_when_dropped()
 
-    # --- Registries
-
-    def check_login(self, registry: str, credentials: Credentials) -> bool:
-        """Check credentials with a registry; return whether it requires authentication.
-
-        Raises Unauthorized or Denied if they are refused.
-        """
-        session = self._registries.ping(Repository(registry, "any"), credentials)
-        return self._transport.run(check_login(session))
-
-    def authorization(
-        self, repository: Repository | str, actions: str = "pull", *also: Repository | str
-    ) -> str:
-        """Return the Authorization header for `actions` in a repository, and to pull from others.
-
-        It holds a secret. It is empty if the registry requires none. Raises Unauthorized, Denied.
-        """
-        access = self._registries.access(_repository(repository), actions, *map(_repository, also))
-        return self._transport.run(access.registry.authorization(access.scope, Timeout.DEFAULT))
-
-    def explain(self, repository: Repository | str) -> Explanation:
-        """Return how a repository would be pushed to. The registry is asked; nothing is changed."""
-        from brolga.client.explain import explained
-
-        repository = _repository(repository)
-        registry = self._registries.registry_for(repository)
-        credentials = self._registries.credentials_for(repository)
-        style = self._uploads.strategy(repository, registry)
-        return explained(self._transport, registry, repository, credentials, style)
-
-    def catalog(self, registry: str) -> list[str]:
-        """Return the repositories of a registry, by docker's catalog API."""
-        return list(self.iter_catalog(registry))
-
-    def iter_catalog(self, registry: str) -> Iterator[str]:
-        """Yield the repositories of a registry page by page, as `catalog` returns them."""
-        session = self._registries.registry_for(Repository(registry, "catalog"))
-        with closing(self._transport.stream(repository_pages(session.catalog()))) as pages:
-            for page in pages:
-                yield from page
-
     # --- Reading
 
     def get(
@@ -175,16 +109,14 @@ class Client:
         """Return the image (or artifact) or the index of a name.
 
         If several images of a layout or an archive have the name, `platform` chooses one.
-
         Uncompressed layers of a docker archive are compressed when they are pushed, and described
-        from then on. Without `compress_layers` they stay as they are, and all is known at once.
+        from then on; without `compress_layers` they stay as they are.
 
-        Raises NotFound, NoSuchImage, InvalidManifest, InvalidLayout, DigestMismatch,
-        RegistryError, TransportFailed.
+        Raises NotFound, ImageNotFound, InvalidManifest, InvalidLayout, RegistryError and more.
         """
-        place = _place(place)
+        place = location.parse_image_ref(place)
         store = self._stores.open_source(place, compress_layers=compress_layers)
-        return read_again(store, place).tree(name_of(place), platform)
+        return location.read_again(store, place).tree(location.name_of(place), platform)
 
     def image(
         self,
@@ -195,7 +127,7 @@ class Client:
     ) -> Image:
         """Return an image; of an index, the one for `platform`, by default linux/amd64.
 
-        Raises NoSuchPlatform, which lists the platforms, and what `get` raises.
+        Raises PlatformNotFound, which lists the platforms, and what `get` raises.
         """
         tree = self.get(place, compress_layers=compress_layers, platform=platform)
         return _image_of(tree, platform or DEFAULT_PLATFORM)
@@ -209,64 +141,62 @@ class Client:
 
     def manifest(self, place: ImageRef | str, platform: Platform | None = None) -> Manifest | Index:
         """Return the manifest or index; with `platform`, the manifest of that image."""
-        place = _place(place)
-        tree = self._manifests(place).tree(name_of(place), platform)
+        place = location.parse_image_ref(place)
+        tree = self._manifests(place).tree(location.name_of(place), platform)
         while platform is not None and isinstance(tree, ImageIndex):
             tree = tree.child(tree.index.select(platform))
         return complete_manifest(tree)
 
     def config(self, place: ImageRef | str, platform: Platform | None = None) -> bytes:
         """Return the exact bytes of an image's config. Raises as `image`."""
-        place = _place(place)
-        tree = self._manifests(place, compress_layers=False).tree(name_of(place), platform)
+        place = location.parse_image_ref(place)
+        images = self._manifests(place, compress_layers=False)
+        tree = images.tree(location.name_of(place), platform)
         with _image_of(tree, platform or DEFAULT_PLATFORM).config_blob.open() as stream:
             return b"".join(stream.blocks())
 
     def head(self, place: ImageRef | str) -> Descriptor:
         """Return the descriptor of a name, without reading its manifest if possible."""
-        place = _place(place)
-        return self._manifests(place).resolve(name_of(place))
+        place = location.parse_image_ref(place)
+        return self._manifests(place).resolve(location.name_of(place))
 
     def blob(self, place: ImageRef | str) -> BlobStream:
         """Open the blob of a digest. A wrong byte is an error at the end of the read."""
-        place = _place(place)
+        place = location.parse_image_ref(place)
         store = self._stores.open(place, "blob")
         return store.fetch_blob(_blob_digest(place))
 
     def pull_stream(
         self, place: ImageRef | str, *, raw: bool = False, limits: Limits = _STREAM_LIMITS
     ) -> BlockStream:
-        """Open the only layer of an artifact or image, as it was before it was compressed.
+        """Open the only layer of an artifact or image, decompressed unless `raw`.
 
-        The media type says how it is compressed. With `raw`, the stored bytes are returned. They
-        are verified while they are read: do not use them before the end, without an error.
-        `limits` bounds how large they may become: by default no more than 1100 times their
-        compressed size beyond 4 GiB.
+        It is verified while it is read: do not use the bytes if the end raises an error. `limits`
+        bounds their size: by default, beyond 4 GiB, 1100 times the compressed size.
 
-        Raises InvalidManifest for an index, and unless there is exactly one layer, and what `get`
-        raises. Reading raises DigestMismatch, CorruptBlob, TransportFailed.
+        Raises InvalidManifest unless there is exactly one layer, and what `get` raises. Reading
+        raises DigestMismatch, CorruptBlob, TransportError.
         """
         from brolga.client.streams import open_stream
 
-        place = _place(place)
+        place = location.parse_image_ref(place)
         return open_stream(place, self.get(place, compress_layers=False), limits, raw=raw)
 
     def tags(self, home: Repository | LocalRef | str) -> list[str]:
-        """Return the tags of a repository, in the registry's order.
-
-        Of a layout or an archive the names of its images.
-        """
+        """Return the tags of a repository, in its order, or the names in a layout or archive."""
         return list(self.iter_tags(home))
 
     def iter_tags(self, home: Repository | LocalRef | str) -> Iterator[str]:
         """Yield the tags of a repository page by page, as `tags` returns them."""
-        yield from self._manifests(_home(home), compress_layers=False).tags()
+        yield from self._manifests(
+            location.parse_repository_ref(home), compress_layers=False
+        ).tags()
 
     def referrers(self, place: ImageRef | str, artifact_type: str = "") -> tuple[Descriptor, ...]:
         """Return what refers to a manifest, by the API or the tag that replaces it."""
-        place = _place(place)
+        place = location.parse_image_ref(place)
         store = self._stores.open(place, "referrers")
-        digest = place.digest or store.resolve(name_of(place)).digest
+        digest = place.digest or store.resolve(location.name_of(place)).digest
         return store.referrers(digest, artifact_type)
 
     # --- Writing
@@ -274,18 +204,13 @@ class Client:
     def push_layer(self, repository: Repository | LocalRef | str, layer: Blob) -> Descriptor:
         """Stream a layer into a repository, or a layout, in one pass; return its descriptor.
 
-        The layer's digest and sizes exist from then on. If anything fails, nothing is committed
-        and the upload session is cancelled. A stream that this client has pushed to the registry
-        before is mounted from there.
-
-        No manifest names the layer, so a garbage collection of the registry may delete it:
-        `push_stream` pushes a manifest with it.
+        If anything fails, nothing is committed. No manifest names the layer, so a garbage
+        collection of the registry may delete it: `push_stream` pushes a manifest with it.
 
         Raises SourceError, StreamConsumed for a layer that was read before and is not there,
-        UploadInterrupted, RegistryError, TransportFailed, ProtocolViolation, DigestMismatch
-        (distribution-spec, Pushing blobs).
+        UploadInterrupted, RegistryError, TransportError.
         """
-        return self._stores.open(_home(repository), "push").push(layer)
+        return self._stores.open(location.parse_repository_ref(repository), "push").push(layer)
 
     def push(
         self,
@@ -297,28 +222,23 @@ class Client:
     ) -> ImageRef:
         """Push an image or an index, in one pass over its streams; return its name by digest.
 
-        It is pushed to a `Repository` by its digest alone.
+        It is pushed to a `Repository` by its digest alone. A blob that is there already is not
+        sent, one of another repository of the same registry is mounted. The manifest is the last:
+        if anything fails before, the name stands for what it did.
 
-        Layers are pushed before the config and the manifest, several at a time; a blob that is
-        there already is not sent, one of another repository of the same registry is mounted. The
-        manifest is the last: if anything fails before, the name stands for what it did. With
-        `verify_existing`, each blob is checked below a manifest that is there, and what a registry
-        has lost is sent again.
+        With `verify_existing`, each blob is checked below a manifest that is there, and what a
+        registry has lost is sent again. `expected` is what the tag must stand for until the end.
 
-        `expected` is what the tag must stand for until the end, if the tree is made of that. It is
-        checked just before the manifest is pushed: no registry does both in one step.
-
-        Raises what `push_layer` raises, TagMoved, InvalidReference if `place` has a digest that is
-        not the tree's, NotComputed if that is not known yet (distribution-spec, Pushing manifests),
-        and OSError for a place on this machine that cannot be written.
+        Raises what `push_layer` raises, TagConflict, InvalidReference if `place` has a digest that
+        is not the tree's, NotComputed if that is not known yet, OSError.
         """
-        place = _target(place)
-        tag = tag_to_write(place)
-        check_digest(place, tree)
-        jobs = self._uploads.jobs
+        place = location.parse_image_ref(place)
+        tag = location.tag_to_write(place)
+        location.check_digest(place, tree)
         with self._stores.open_target(place, tree.mount_sources) as store:
-            pushed = push(store, tree, tag, jobs=jobs, recheck=verify_existing, expected=expected)
-        return with_digest(place, pushed.digest)
+            jobs, recheck = self._uploads.jobs, verify_existing
+            pushed = push(store, tree, tag, jobs=jobs, recheck=recheck, expected=expected)
+        return location.with_digest(place, pushed.digest)
 
     def push_stream(
         self,
@@ -331,9 +251,8 @@ class Client:
     ) -> ImageRef:
         """Push a stream and an artifact manifest that names it, in one pass; return its name.
 
-        No garbage collection deletes what a manifest names. A stream that is not a tar has a media
-        type of its own (`StreamLayer.stream_media_type`). `title` is the name of the file that ORAS
-        writes. `pull_stream` returns the bytes.
+        A stream that is not a tar has a media type of its own (`StreamLayer.stream_media_type`).
+        `title` is the name of the file that ORAS writes. `pull_stream` returns the bytes.
 
         Raises what `push` raises, InvalidManifest for an artifact type that is not valid.
         """
@@ -345,15 +264,14 @@ class Client:
         self, home: ImageRef | Repository | str, images: Iterable[tuple[str, Tree]]
     ) -> list[ImageRef]:
         """Push images to one place, each under its tag ("" is none); return their new names."""
-        home = home_of(_target(home))
+        home = location.home_of(location.parse_image_ref(home))
+        names: list[ImageRef] = []
         with self._stores.open_target(home) as store:
-            return [
-                with_digest(
-                    with_name(home, tag) if tag else home,
-                    push(store, tree, tag, jobs=self._uploads.jobs).digest,
-                )
-                for tag, tree in images
-            ]
+            for tag, tree in images:
+                digest = push(store, tree, tag, jobs=self._uploads.jobs).digest
+                place = location.with_name(home, tag) if tag else home
+                names.append(location.with_digest(place, digest))
+        return names
 
     def copy(  # noqa: PLR0913 - what can be chosen about a copy
         self,
@@ -369,32 +287,26 @@ class Client:
 
         Blobs go from store to store in blocks, verified, and touch no other disk. Uncompressed
         layers of a docker archive are compressed, unless the target is another one. With
-        `platform`, only that image of an index is copied. With `referrers`, what refers to it is
-        copied as well. `verify_existing` is as in `push`. `change` returns another tree, which is
-        pushed instead. `source` may be an archive that is read once (`archive.ArchiveStream`).
+        `platform`, only that image of an index is copied; with `referrers`, what refers to it as
+        well. `change` returns another tree, which is pushed instead. `verify_existing` is as in
+        `push`. `source` may be an archive that is read once (`stores.archive.ArchiveStream`).
 
         Raises what `push` and `get` raise, InvalidReference for referrers of an archive.
         """
-        target, jobs = _target(target), self._uploads.jobs
-        tag = tag_to_write(target)
-        name = "" if isinstance(source, OnePassStore) else name_of(_place(source))
-        store, listing = self._open_for_copy(source, target, referrers=referrers)
+        target = location.parse_image_ref(target)
+        name = ""
+        if not isinstance(source, OnePassStore):
+            source = location.parse_image_ref(source)
+            name = location.name_of(source)
 
-        def read(images: ReadStore) -> Tree:
-            tree = images.tree(name, platform)
-            if platform is not None:
-                tree = _image_of(tree, platform)
+        def prepare(tree: Tree) -> Tree:
             tree = change(tree) if change else tree
-            check_digest(target, tree)
+            location.check_digest(target, tree)
             return tree
 
-        tree = None if isinstance(store, OnePassStore) else read(store)
-        with self._copying(store, target, tree.mount_sources if tree else ()) as (images, into):
-            tree = tree or read(images)
-            pushed = push(into, tree, tag, jobs=jobs, recheck=verify_existing)
-            if listing is not None:
-                copy_referrers(listing, into, tree, jobs=jobs, recheck=verify_existing)
-        return with_digest(target, pushed.digest)
+        tag = location.tag_to_write(target)
+        copier = self._copier(source, target, platform, referrers, verify_existing)
+        return location.with_digest(target, copier.copy(name, tag, prepare).digest)
 
     def push_mutated(
         self,
@@ -407,11 +319,8 @@ class Client:
 
         The image may be read from a pipe. Raises as `copy`.
         """
-        return self.copy(
-            source,
-            target,
-            change=lambda tree: change(_image_of(tree, platform or DEFAULT_PLATFORM)),
-        )
+        chosen = platform or DEFAULT_PLATFORM
+        return self.copy(source, target, change=lambda tree: change(_image_of(tree, chosen)))
 
     def copy_all(  # noqa: PLR0913 - as `copy`, and which tags
         self,
@@ -429,53 +338,42 @@ class Client:
         the tag counts; between two layouts a name stays as it is. Raises as `copy`,
         InvalidReference if two images would get one tag.
         """
-        source, target, jobs = _home(source), _home(target), self._uploads.jobs
-        store, listing = self._open_for_copy(source, target, referrers=referrers)
-        tags_of = partial(tags_for_copy, platform=platform, keep_names=keeps_names(source, target))
-        tags = None if isinstance(store, OnePassStore) else tags_of(store)
-        if tags == {}:
-            return
-        with self._copying(store, target, [store.mount_source]) as (images, into):
-            for tag, name in (tags or tags_of(images)).items():
-                if tag in exclude:
-                    yield tag, None
-                    continue
-                tree = images.tree(name, platform)
-                if platform is not None:
-                    tree = _image_of(tree, platform)
-                pushed = push(into, tree, tag, jobs=jobs, recheck=verify_existing)
-                if listing is not None:
-                    copy_referrers(listing, into, tree, jobs=jobs, recheck=verify_existing)
-                yield tag, with_digest(with_name(target, tag), pushed.digest)
+        source = location.parse_repository_ref(source)
+        target = location.parse_repository_ref(target)
+        keep = location.keeps_names(source, target)
+        copier = self._copier(source, target, platform, referrers, verify_existing)
+        for tag, descriptor in copier.copy_all(exclude, keep_names=keep):
+            place = location.with_name(target, tag)
+            yield tag, location.with_digest(place, descriptor.digest) if descriptor else None
 
     def tag(self, place: ImageRef | str, tag: str) -> ImageRef:
         """Give a manifest another tag in its repository or layout.
 
         Return its name by both tag and digest; of a layout by digest alone.
         """
-        place = _place(place)
+        place = location.parse_image_ref(place)
         store = self._stores.open(place, "tag")
-        named = with_name(home_of(place), tag)
+        named = location.with_name(location.home_of(place), tag)
         if named.tag != tag or not tag:
             raise InvalidReference(f"{excerpt(tag)} is no name to give: it names what is there")
-        return pin(named, store.tag(name_of(place), tag).digest)
+        return location.pin(named, store.tag(location.name_of(place), tag).digest)
 
     def delete(self, place: ImageRef | str) -> None:
         """Delete a manifest by digest, or a tag if the registry supports that.
 
         The bytes of a layout's image stay until a garbage collection (`Layout.gc`).
 
-        Raises NotFound, NoSuchImage, RegistryError (distribution-spec, Deleting manifests).
+        Raises NotFound, ImageNotFound, RegistryError.
         """
-        place = _place(place)
-        self._stores.open(place, "delete").delete(name_of(place))
+        place = location.parse_image_ref(place)
+        self._stores.open(place, "delete").delete(location.name_of(place))
 
     def delete_blob(self, reference: Reference | str) -> None:
         """Delete the blob of a digest in a registry. Raises NotFound, RegistryError."""
         if isinstance(reference, str):
             reference = Reference.parse(reference)
         digest = _blob_digest(reference)
-        self._registries.open(reference.repository, "pull,push,delete").delete_blob(digest)
+        self.registries.open(reference.repository, "pull,push,delete").delete_blob(digest)
 
     # --- Inside
 
@@ -486,49 +384,27 @@ class Client:
         store = self._stores.open_source(place, compress_layers=compress_layers)
         return store.stream_into(NullStore()) if isinstance(store, OnePassStore) else store
 
-    def _open_for_copy(
+    def _copier(
         self,
-        source: ImageRef | Repository | OnePassStore | str,
+        source: ImageRef | Repository | OnePassStore,
         target: ImageRef | Repository,
-        *,
-        referrers: bool,
-    ) -> tuple[ReadStore | OnePassStore, Store | None]:
-        """Return the source of a copy, twice if its referrers are wanted."""
+        platform: Platform | None,
+        referrers: bool,  # noqa: FBT001 - as in `copy`
+        verify_existing: bool,  # noqa: FBT001 - as in `copy`
+    ) -> Copier:
+        """Open the source of a copy, for its referrers as well if they are wanted."""
+        listing: Store | None = None
+        store: ReadStore | OnePassStore
         if isinstance(source, OnePassStore):
-            return source, None
-        source = _target(source)
-        if referrers:
-            listing = self._stores.open(source, "referrers")
+            store = source
+        elif referrers:
+            store = listing = self._stores.open(source, "referrers")
             self._stores.check(target, "referrers")
-            return listing, listing
-        return self._stores.open_source(source, compress_layers=not keeps_layers(target)), None
-
-    @contextmanager
-    def _copying(
-        self,
-        store: ReadStore | OnePassStore,
-        target: ImageRef | Repository,
-        mount_sources: Collection[Repository | None],
-    ) -> Iterator[tuple[ReadStore, WriteStore]]:
-        """Open the target of a copy; yield the images to copy, and the target."""
-        with self._stores.open_target(target, mount_sources) as into:
-            yield (store.stream_into(into) if isinstance(store, OnePassStore) else store), into
-
-
-def _place(place: ImageRef | str) -> ImageRef:
-    return parse_image_ref(place) if isinstance(place, str) else place
-
-
-def _target(place: ImageRef | Repository | str) -> ImageRef | Repository:
-    return place if isinstance(place, Repository) else _place(place)
-
-
-def _home(home: Repository | LocalRef | str) -> Repository | LocalRef:
-    return parse_repository_ref(home) if isinstance(home, str) else home
-
-
-def _repository(name: Repository | str) -> Repository:
-    return Repository.parse(name) if isinstance(name, str) else name
+        else:
+            compress = not location.keeps_layers(target)
+            store = self._stores.open_source(source, compress_layers=compress)
+        open_target = partial(self._stores.open_target, target)
+        return Copier(store, open_target, self._uploads.jobs, platform, listing, verify_existing)
 
 
 def _blob_digest(place: ImageRef) -> Digest:
@@ -540,5 +416,5 @@ def _blob_digest(place: ImageRef) -> Digest:
 
 
 def _image_of(tree: Tree, platform: Platform) -> Image:
-    """Return an image, or the one of an index for `platform`. Raises NoSuchPlatform."""
+    """Return an image, or the one of an index for `platform`. Raises PlatformNotFound."""
     return tree.image(platform) if isinstance(tree, ImageIndex) else tree

@@ -5,24 +5,35 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from brolga.errors import Denied, Unauthorized
-from brolga.protocol import Credentials, Retry, Timeout, UploadStrategy, ping, profile_of
+from brolga.protocol import (
+    Credentials,
+    Retry,
+    Timeout,
+    UploadStrategy,
+    check_login,
+    ping,
+    profile_of,
+)
+from brolga.protocol.listing import repository_pages
+from brolga.spec.reference import Repository
 from brolga.stores.registry import RegistryStore
 from brolga.stream.replay import DEFAULT_WINDOW, MemoryBuffer
 from brolga.stream.spool import spool_factory
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
     from os import PathLike
 
     from brolga.auth import Keychain
+    from brolga.client.explain import Explanation
     from brolga.protocol import Access, RegistrySession
     from brolga.spec.digest import Digest
-    from brolga.spec.reference import Repository
     from brolga.stream.replay import ReplayBuffer
     from brolga.stream.spool import SpoolChoice
     from brolga.transport import Transport
@@ -114,6 +125,45 @@ class Registries:
     _pushed_blobs: dict[tuple[str, Digest], Repository] = field(default_factory=dict)
     _registries: dict[tuple[str, Credentials | None], RegistrySession] = field(default_factory=dict)
 
+    # --- Registries
+
+    def check_login(self, registry: str, credentials: Credentials) -> bool:
+        """Check credentials with a registry; return whether it requires authentication.
+
+        Raises Unauthorized or Denied if they are refused.
+        """
+        session = self.ping(Repository(registry, "any"), credentials)
+        return self.transport.run(check_login(session))
+
+    def authorization(
+        self, repository: Repository | str, actions: str = "pull", *also: Repository | str
+    ) -> str:
+        """Return the Authorization header for `actions` in a repository, and to pull from others.
+
+        It holds a secret; it is empty if the registry requires none. Raises Unauthorized, Denied.
+        """
+        access = self.access(_parsed(repository), actions, *map(_parsed, also))
+        return self.transport.run(access.registry.authorization(access.scope, Timeout.DEFAULT))
+
+    def explain(self, repository: Repository | str) -> Explanation:
+        """Return how a repository would be pushed to. The registry is asked; nothing is changed."""
+        from brolga.client.explain import explained
+
+        repository = _parsed(repository)
+        registry = self.registry_for(repository)
+        credentials = self.credentials_for(repository)
+        strategy = self.uploads.strategy(repository, registry)
+        return explained(self.transport, registry, repository, credentials, strategy)
+
+    def catalog(self, registry: str) -> Iterator[str]:
+        """Yield the repositories of a registry page by page, by docker's catalog API."""
+        session = self.registry_for(Repository(registry, "catalog"))
+        with closing(self.transport.stream(repository_pages(session.catalog()))) as pages:
+            for page in pages:
+                yield from page
+
+    # --- Repositories
+
     def open(
         self, repository: Repository, actions: str = "pull", *also: Repository, uploads: int = 1
     ) -> RegistryStore:
@@ -199,3 +249,7 @@ class Registries:
         if repository.is_loopback:
             return ("http", "https")
         return ("https", "http") if self.insecure else ("https",)
+
+
+def _parsed(name: Repository | str) -> Repository:
+    return Repository.parse(name) if isinstance(name, str) else name

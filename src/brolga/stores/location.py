@@ -18,7 +18,7 @@ import re
 import stat
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, overload
 
 from brolga.errors import ImageNotFound, InvalidDigest, InvalidReference, excerpt
 from brolga.spec.digest import Digest
@@ -144,8 +144,14 @@ class LocalRef:
 ImageRef: TypeAlias = Reference | LocalRef
 
 
-def parse_image_ref(text: str) -> ImageRef:
+@overload
+def parse_image_ref(text: ImageRef | str) -> ImageRef: ...
+@overload
+def parse_image_ref(text: ImageRef | Repository | str) -> ImageRef | Repository: ...
+def parse_image_ref(text: ImageRef | Repository | str) -> ImageRef | Repository:
     """Read a registry's reference, or a place on this machine. Raises InvalidReference."""
+    if not isinstance(text, str):
+        return text
     prefix, colon, rest = text.partition(":")
     kind = _PREFIXES.get(prefix) if colon else None
     if kind is None:
@@ -161,8 +167,10 @@ def parse_image_ref(text: str) -> ImageRef:
     return LocalRef(kind, path, name)
 
 
-def parse_repository_ref(text: str) -> Repository | LocalRef:
+def parse_repository_ref(text: Repository | LocalRef | str) -> Repository | LocalRef:
     """Read a repository, or a layout or archive as a whole. Raises InvalidReference."""
+    if not isinstance(text, str):
+        return text
     if text.partition(":")[0] not in _PREFIXES or ":" not in text:
         return Repository.parse(text)
     place = parse_image_ref(text)

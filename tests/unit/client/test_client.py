@@ -382,7 +382,7 @@ def test_names_are_yielded_page_by_page() -> None:
             )
 
     with scripted(script) as address, Client() as client:
-        for names in (client.iter_tags(f"{address}/x"), client.iter_catalog(address)):
+        for names in (client.iter_tags(f"{address}/x"), client.registries.catalog(address)):
             before = len(asked)
             first = next(names)
             count = len(asked)

@@ -56,7 +56,6 @@ from brolga.stores.archive import items, pipe, stream_archive
 from brolga.stores.copy import push
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from tests.unit.stores.archive.archives import Member
@@ -874,7 +873,7 @@ def test_a_failing_target_ends_it() -> None:
             closed.append(True)
 
     class Full(Store):
-        def push(self, blob: Any, watch: Callable[[], None] = lambda: None) -> Any:
+        def push(self, blob: Any) -> Any:
             raise OSError("full")
 
     with pytest.raises(OSError, match="full"):
@@ -937,9 +936,9 @@ def test_a_layer_does_not_wait_for_the_pipe_while_it_has_work() -> None:
     heard: list[bool] = []
 
     class Hearing(Store):
-        def push(self, blob: Any, watch: Callable[[], None] = lambda: None) -> Any:
+        def push(self, blob: Any) -> Any:
             with blob.open() as stream:
-                heard.extend(not block for block in stream.with_heartbeats())
+                heard.extend(not block for block in stream.blocks())
             return blob.descriptor
 
     layer = tar(entry("a", bytes(3 << 20)))
