@@ -86,7 +86,7 @@ class UploadOptions:
         for style in self.style.values() if isinstance(self.style, Mapping) else [self.style]:
             UploadStrategy().override(style)
 
-    def buffer(self, uploads: int, *, can_repeat: bool) -> ReplayBuffer:
+    def buffer(self, uploads: int, *, is_reopenable: bool) -> ReplayBuffer:
         """Return a buffer for the bytes of one upload of `uploads` at a time.
 
         A stream that can be read only once has the whole window. Those that can be read again
@@ -94,7 +94,7 @@ class UploadOptions:
         """
         if (spool := spool_factory(self.spool)) is not None:
             return spool
-        return MemoryBuffer(self.window // uploads if can_repeat else self.window)
+        return MemoryBuffer(self.window // uploads if is_reopenable else self.window)
 
     def strategy(
         self, repository: Repository, registry: RegistrySession, uploads: int = 1

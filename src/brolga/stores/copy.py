@@ -146,7 +146,7 @@ def _push_manifests(
 
 
 def _check_unmoved(target: WriteStore, tag: str, expected: Digest) -> None:
-    """Raise TagMoved if a tag stands for something else than what was read.
+    """Raise TagConflict if a tag stands for something else than what was read.
 
     No registry offers a conditional PUT: between the two requests the tag may still move.
     """

@@ -59,8 +59,7 @@ __all__ = [
 
 Kind: TypeAlias = Literal["oci", "oci-archive", "docker-archive", "archive"]
 
-# What each prefix names in `brolga.stores.archive`: a layout is none, and of an `archive` what is in it
-# tells the form.
+# The form of each kind of archive; "" if its content tells.
 FORMS: Final[dict[Kind, str]] = {"oci-archive": "oci", "docker-archive": "docker", "archive": ""}
 _PREFIXES: Final[dict[str, Kind]] = {
     "oci": "oci",

@@ -68,7 +68,7 @@ _LOST_ANSWER: Final = ("cut", "timeout")
 _CANONICAL: Final = "sha256"
 
 
-def _new_window(*, can_repeat: bool) -> ReplayBuffer:  # noqa: ARG001 - the same window for both
+def _new_window(*, is_reopenable: bool) -> ReplayBuffer:  # noqa: ARG001 - the same window for both
     return MemoryBuffer()
 
 
@@ -80,8 +80,8 @@ class RegistryStore:
     blobs may be mounted from other repositories. `pushed_blobs` records by registry and digest
     which repository a stream was pushed to, so that it can be mounted from there.
 
-    `keep(can_repeat=...)` returns a buffer for the bytes of an upload that may have to be sent
-    again; `can_repeat` says whether the stream can be read again. `retry` bounds how often an
+    `keep(is_reopenable=...)` returns a buffer for the bytes of an upload that may have to be sent
+    again; `is_reopenable` says whether the stream can be read again. `retry` bounds how often an
     upload may fail; `strategy` is how its bytes are sent to a registry.
     """
 
@@ -235,7 +235,7 @@ class RegistryStore:
         with stream:
             again = _reader_again(blob, stream)
             with self._cancel_on_error(session):
-                kept = self.keep(can_repeat=again is not None)
+                kept = self.keep(is_reopenable=again is not None)
             with closing(kept) as keep:
                 flow = upload_stream(
                     self.access,

@@ -65,7 +65,7 @@ class Fetcher(HasMountSource, Protocol):
     def fetch_manifest(self, name: str) -> Manifest | Index:
         """Read the manifest or index of a tag or digest.
 
-        Raises NotFound; NoSuchImage or CorruptBlob if the store is on this machine.
+        Raises NotFound; ImageNotFound or CorruptBlob if the store is on this machine.
         """
 
     def fetch_blob(self, blob: Descriptor | Digest) -> BlobStream:
@@ -139,7 +139,7 @@ class ChecksTags(Protocol):
     """A source whose images may lack names or share one."""
 
     def check_tags(self, *, unique: bool) -> None:
-        """Raise NoSuchImage if no image has a name; if `unique`, also if two have the same."""
+        """Raise ImageNotFound if no image has a name; if `unique`, also if two have the same."""
 
 
 @runtime_checkable

@@ -30,7 +30,7 @@ _BLOCK_SIZE: Final = 1 << 20  # bytes
 class Spool:
     """All bytes that were added, in a file without a name, until it is closed or nobody has it.
 
-    `directory` None is the system's for temporary files. Raises SpoolFailed where the file cannot
+    `directory` None is the system's for temporary files. Raises SpoolError where the file cannot
     be made, written or read.
     """
 

@@ -396,8 +396,8 @@ def test_names_are_yielded_page_by_page() -> None:
 def test_keep_gives_a_stream_that_is_read_once_the_whole_window(uploads: int) -> None:
     """However many uploads go on: what such a stream does not keep is gone."""
     settings = UploadOptions(window=8)
-    for can_repeat, start in ((False, 8), (True, 16 - 8 // uploads)):
-        keep = settings.buffer(uploads, can_repeat=can_repeat)
+    for is_reopenable, start in ((False, 8), (True, 16 - 8 // uploads)):
+        keep = settings.buffer(uploads, is_reopenable=is_reopenable)
         for byte in range(16):
             keep.add(bytes([byte]))
         assert keep.start == start

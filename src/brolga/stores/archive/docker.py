@@ -91,7 +91,7 @@ def saved_images(contents: Contents) -> dict[SavedImage, Names]:
 def docker_image(contents: Contents, name: str, platform: Platform | None = None) -> Image:
     """Return an image of the archive; "" is the only one. `platform` chooses one of several.
 
-    Raises NoSuchImage where there are more, NoSuchPlatform, InvalidManifest where something is not
+    Raises ImageNotFound where there are more, PlatformNotFound, InvalidManifest where something is not
     there, and DigestMismatch where something is not what it is named.
     """
 

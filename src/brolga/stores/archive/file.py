@@ -17,6 +17,7 @@ from brolga.errors import CorruptBlob, InvalidDigest, InvalidManifest, SourceErr
 from brolga.images import Image
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
+from brolga.spec.mediatypes import detect_compression
 from brolga.stores.archive.contents import (
     Contents,
     blob_path,
@@ -29,7 +30,6 @@ from brolga.stores.archive.contents import (
 from brolga.stores.archive.formats import Images, check_form, whole_is_compressed
 from brolga.stores.archive.oci import read_document
 from brolga.stores.archive.section import OpenFile, Packing, Section
-from brolga.stream.decompression import detect_compression
 from brolga.tar.entries import read_entries
 
 if TYPE_CHECKING:

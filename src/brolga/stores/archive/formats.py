@@ -52,7 +52,7 @@ class Images:
 
         Of several images of one name, or of all for "", `platform` chooses one.
 
-        Raises NoSuchImage, which lists the names, NoSuchPlatform, InvalidManifest if it is broken.
+        Raises ImageNotFound, which lists the names, PlatformNotFound, InvalidManifest.
         """
         with of_the_source():
             if self._is_docker:

@@ -65,8 +65,8 @@ class Layout:
     def tree(self, name: str, platform: Platform | None = None) -> Tree:
         """Return an image or index by its name or digest; "" is the only one.
 
-        `platform` chooses one of several. Raises NoSuchImage where there are more,
-        NoSuchPlatform, and InvalidManifest where what it names is not there.
+        `platform` chooses one of several. Raises ImageNotFound where there are more,
+        PlatformNotFound, and InvalidManifest where what it names is not there.
         """
         digest = choose(self._offered(), name, self._platforms, platform)
         return self.load(self._entry(digest))

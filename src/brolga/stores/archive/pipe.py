@@ -27,6 +27,7 @@ from brolga.errors import CorruptBlob, InvalidManifest, SourceError
 from brolga.images import BlockStream
 from brolga.spec.descriptor import Descriptor, Platform
 from brolga.spec.json import MAX_SIZE
+from brolga.spec.mediatypes import detect_compression
 from brolga.stores.archive.contents import (
     Contents,
     claimed,
@@ -42,7 +43,6 @@ from brolga.stores.archive.items import Kept, Passed, Sent
 from brolga.stores.archive.oci import INDEX, LAYOUT
 from brolga.stores.archive.section import LAYER_BY_KIND, Packing, Section
 from brolga.stream.compression import BLOCK_SIZE
-from brolga.stream.decompression import detect_compression
 from brolga.stream.sources import open_source
 from brolga.stream.spool import spool_factory
 from brolga.tar.entries import read_entries
@@ -51,10 +51,11 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from brolga.images import Tree
+    from brolga.spec.blob import BlockSource
     from brolga.spec.digest import Digest
     from brolga.stores.archive.contents import Item
     from brolga.stores.store import WriteStore
-    from brolga.stream.sources import BlockSource, Source
+    from brolga.stream.sources import Source
     from brolga.stream.spool import Spool, SpoolChoice
     from brolga.tar.entries import Entry
 
@@ -139,7 +140,7 @@ def stream_archive(  # noqa: PLR0913 - what can be chosen about an archive and i
     something below an index is missing, that raises InvalidManifest, before anything has a name.
 
     `spool` is a directory (True: the system's) for what cannot be told in one pass; without it that
-    is NeedsSpool, which says what it was. `compression`, `level` and `threads` are for layers
+    is SpoolRequired, which says what it was. `compression`, `level` and `threads` are for layers
     that are not compressed, as of a `StreamLayer`.
 
     Raises CorruptBlob for what is no whole tar, DigestMismatch for wrong bytes, InvalidManifest for

@@ -25,9 +25,9 @@ from brolga.stream.layer import StreamLayer
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from brolga.spec.blob import Blob, Layer
+    from brolga.spec.blob import Blob, BlockSource, Layer
     from brolga.spec.digest import Digest
-    from brolga.stream.sources import BlockSource, Source
+    from brolga.stream.sources import Source
 
 __all__ = [
     "LAYER_BY_KIND",

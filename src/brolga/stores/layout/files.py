@@ -64,7 +64,7 @@ class Files:
         self._tree = Directory(path)
 
     def require(self) -> None:
-        """Raise NoSuchImage where nothing is, InvalidLayout where it is no image layout."""
+        """Raise ImageNotFound where nothing is, InvalidLayout where it is no image layout."""
         try:
             status = self.path.stat()
         except (FileNotFoundError, NotADirectoryError):

@@ -86,7 +86,7 @@ class Layout:
         return names(self._index())
 
     def check_tags(self, *, unique: bool) -> None:
-        """Raise NoSuchImage if there are images, but none with a name.
+        """Raise ImageNotFound if there are images, but none with a name.
 
         If `unique`, raise it also for a name that several images have.
         """
@@ -112,7 +112,7 @@ class Layout:
 
         Of several images of one name, or of all for "", `platform` chooses one.
 
-        Raises NoSuchImage, which lists the names, NoSuchPlatform, InvalidLayout, InvalidManifest.
+        Raises ImageNotFound, which lists the names, PlatformNotFound, InvalidLayout and more.
         """
         index = self._index()
         entries = candidates(index, name)
@@ -129,7 +129,7 @@ class Layout:
     def fetch_manifest(self, name: str) -> Manifest | Index:
         """Read the manifest or index of a tag or digest.
 
-        Raises NoSuchImage for an unknown name, CorruptBlob for a missing digest, DigestMismatch,
+        Raises ImageNotFound for an unknown name, CorruptBlob for a missing digest, DigestMismatch,
         InvalidManifest.
         """
         return read_manifest(self._files, digest_of(name) or self._entry(name).digest)
@@ -137,7 +137,7 @@ class Layout:
     def fetch_blob(self, blob: Descriptor | Digest) -> BlobStream:
         """Open a blob. Its bytes are verified while they are read.
 
-        Raises NoSuchImage for a digest that is not there. Reading a descriptor's blob raises
+        Raises ImageNotFound for a digest that is not there. Reading a descriptor's blob raises
         CorruptBlob if it is missing or has another size, DigestMismatch at the end of wrong bytes.
         """
         if isinstance(blob, Digest):
@@ -242,7 +242,7 @@ class Layout:
     def find(self, tag: str) -> Descriptor | None:
         """Return what a tag stands for; None if there is no such tag.
 
-        Raises NoSuchImage if several images have it.
+        Raises ImageNotFound if several images have it.
         """
         if not self._files.is_there():
             return None
@@ -312,7 +312,7 @@ class Layout:
 
         If a manifest cannot be read, everything that it mentions is kept (`GCResult.unread`).
 
-        Raises NoSuchImage, InvalidLayout, and DigestMismatch or InvalidManifest if a manifest is
+        Raises ImageNotFound, InvalidLayout, and DigestMismatch or InvalidManifest if a manifest is
         damaged or larger than 4 MiB: what it refers to is unknown.
         """
         self._files.require()
@@ -338,7 +338,7 @@ class Layout:
     # --- Inside
 
     def _suited(self, entries: Iterable[Descriptor], platform: Platform) -> tuple[Descriptor, ...]:
-        """Return the entries that suit a platform best. Raises NoSuchPlatform."""
+        """Return the entries that suit a platform best. Raises PlatformNotFound."""
         offers = (
             (entry, offered)
             for entry in entries

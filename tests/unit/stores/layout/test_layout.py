@@ -179,7 +179,7 @@ def test_images_are_found_by_number_and_digest(layout: Layout) -> None:
 
 @pytest.mark.parametrize("name", ["v2", str(OTHER)])
 def test_a_name_that_is_not_there_lists_those_that_are(layout: Layout, name: str) -> None:
-    """NoSuchImage, with the names in the line and in `available`."""
+    """ImageNotFound, with the names in the line and in `available`."""
     push(layout, image("a"), "v1")
     for look in (layout.resolve, layout.tree, lambda name: layout.tag(name, "v3")):
         with pytest.raises(ImageNotFound, match=f"has no image {name}: it has v1$") as found:
