@@ -116,7 +116,7 @@ class Client:
         """
         place = location.parse_image_ref(place)
         store = self._stores.open_source(place, compress_layers=compress_layers)
-        return location.read_again(store, place).tree(location.name_of(place), platform)
+        return location.read_again(store, place).tree(place.identifier, platform)
 
     def image(
         self,
@@ -142,7 +142,7 @@ class Client:
     def manifest(self, place: ImageRef | str, platform: Platform | None = None) -> Manifest | Index:
         """Return the manifest or index; with `platform`, the manifest of that image."""
         place = location.parse_image_ref(place)
-        tree = self._manifests(place).tree(location.name_of(place), platform)
+        tree = self._manifests(place).tree(place.identifier, platform)
         while platform is not None and isinstance(tree, ImageIndex):
             tree = tree.child(tree.index.select(platform))
         return complete_manifest(tree)
@@ -151,14 +151,14 @@ class Client:
         """Return the exact bytes of an image's config. Raises as `image`."""
         place = location.parse_image_ref(place)
         images = self._manifests(place, compress_layers=False)
-        tree = images.tree(location.name_of(place), platform)
+        tree = images.tree(place.identifier, platform)
         with _image_of(tree, platform or DEFAULT_PLATFORM).config_blob.open() as stream:
             return b"".join(stream.blocks())
 
     def head(self, place: ImageRef | str) -> Descriptor:
         """Return the descriptor of a name, without reading its manifest if possible."""
         place = location.parse_image_ref(place)
-        return self._manifests(place).resolve(location.name_of(place))
+        return self._manifests(place).resolve(place.identifier)
 
     def blob(self, place: ImageRef | str) -> BlobStream:
         """Open the blob of a digest. A wrong byte is an error at the end of the read."""
@@ -196,7 +196,7 @@ class Client:
         """Return what refers to a manifest, by the API or the tag that replaces it."""
         place = location.parse_image_ref(place)
         store = self._stores.open(place, "referrers")
-        digest = place.digest or store.resolve(location.name_of(place)).digest
+        digest = place.digest or store.resolve(place.identifier).digest
         return store.referrers(digest, artifact_type)
 
     # --- Writing
@@ -297,7 +297,7 @@ class Client:
         name = ""
         if not isinstance(source, OnePassStore):
             source = location.parse_image_ref(source)
-            name = location.name_of(source)
+            name = source.identifier
 
         def prepare(tree: Tree) -> Tree:
             tree = change(tree) if change else tree
@@ -356,7 +356,7 @@ class Client:
         named = location.with_name(location.home_of(place), tag)
         if named.tag != tag or not tag:
             raise InvalidReference(f"{excerpt(tag)} is no name to give: it names what is there")
-        return location.pin(named, store.tag(location.name_of(place), tag).digest)
+        return location.pin(named, store.tag(place.identifier, tag).digest)
 
     def delete(self, place: ImageRef | str) -> None:
         """Delete a manifest by digest, or a tag if the registry supports that.
@@ -366,7 +366,7 @@ class Client:
         Raises NotFound, ImageNotFound, RegistryError.
         """
         place = location.parse_image_ref(place)
-        self._stores.open(place, "delete").delete(location.name_of(place))
+        self._stores.open(place, "delete").delete(place.identifier)
 
     def delete_blob(self, reference: Reference | str) -> None:
         """Delete the blob of a digest in a registry. Raises NotFound, RegistryError."""

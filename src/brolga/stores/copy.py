@@ -155,14 +155,12 @@ def _check_unmoved(target: WriteStore, tag: str, expected: Digest) -> None:
     if actual == expected:
         return
     moved = f"moved from {expected} to {actual}" if actual else f"({expected}) was deleted"
-    error = TagConflict(
+    raise TagConflict(
         f"the tag {tag} {moved} meanwhile, and was left so",
         expected=str(expected),
         actual=str(actual or ""),
+        hint="run it again: it then changes what the tag stands for now" if actual else "",
     )
-    if actual:
-        error.add_note("run it again: it then changes what the tag stands for now")
-    raise error
 
 
 def _children_first(  # noqa: PLR0913 - a recursion carries what it has seen
@@ -219,7 +217,9 @@ def _distinct(blobs: Iterable[Blob]) -> list[Blob]:
 
 def _push_blobs(target: WriteStore, blobs: Iterable[Blob], jobs: int) -> None:
     """Push blobs, `jobs` at a time: those that run the user's code in this thread, one by one."""
-    blobs = _distinct(blob for blob in blobs if not _is_pushed(blob, target))
+    blobs = _distinct(
+        blob for blob in blobs if not (isinstance(blob, PushedBlob) and blob.store is target)
+    )
     own = [blob for blob in blobs if runs_user_code(blob)]
     others = [blob for blob in blobs if not runs_user_code(blob)]
     if jobs == 1 or not others or len(blobs) == 1:
@@ -234,15 +234,13 @@ def _push_blobs(target: WriteStore, blobs: Iterable[Blob], jobs: int) -> None:
     _run_tasks(tasks, own_tasks, max(1, jobs - bool(own)), stop)
 
 
-def _is_pushed(blob: Blob, target: WriteStore) -> bool:
-    return isinstance(blob, PushedBlob) and blob.store is target
-
-
 def _cancellable(blob: Blob, stop: Stop) -> Blob:
-    """Return a blob whose streams end with `_Stopped` after a request to stop."""
+    """Return a blob whose streams raise `_Stopped` before their next block after a request."""
+    if isinstance(blob, InMemoryBlob):
+        return blob
     if isinstance(blob, StoredBlob):
         return replace(blob, opener=lambda: BlockStream(_blocks_until(blob, stop)))
-    return blob if isinstance(blob, InMemoryBlob) else _CancellableBlob(blob, stop)
+    return _CancellableBlob(blob, stop)
 
 
 def _blocks_until(blob: Blob, stop: Stop) -> Generator[bytes, None, None]:
@@ -257,28 +255,31 @@ def _check(stop: Stop) -> None:
         raise _Stopped("given up: another part of the push failed")
 
 
-@dataclass(frozen=True)
 class _CancellableBlob:
-    """A stream's blob that can be cancelled."""
+    """A blob that is streamed, and can be cancelled."""
 
-    blob: Blob
-    stop: Stop
+    def __init__(self, blob: Blob, stop: Stop) -> None:
+        self.blob = blob
+        self._stop = stop
 
     @property
     def descriptor(self) -> Descriptor:
         return self.blob.descriptor
 
     def open(self) -> _CancellableStream:
-        return _CancellableStream(self.blob.open(), self.stop)
+        return _CancellableStream(self.blob.open(), self._stop)
 
 
 class _CancellableStream(BlockReader):
-    """A stream that raises `_Stopped` before its next block after a request to stop."""
+    """A stream that can be cancelled, and reread if its own stream can."""
 
     def __init__(self, stream: BlobStream, stop: Stop) -> None:
         self._stream = stream
         self._stop = stop
         self._blocks = stream.blocks()
+        self.is_reopenable = False
+        if isinstance(stream, Rereadable):
+            self.is_reopenable, self.reread = stream.is_reopenable, stream.reread
 
     def __exit__(
         self,
@@ -288,23 +289,12 @@ class _CancellableStream(BlockReader):
     ) -> None:
         self._stream.__exit__(kind, error, traceback)
 
-    @property
-    def is_reopenable(self) -> bool:
-        return isinstance(self._stream, Rereadable) and self._stream.is_reopenable
-
-    def reread(self) -> Iterator[Block]:
-        assert isinstance(self._stream, Rereadable)  # noqa: S101 - `can_repeat` says so
-        return self._stream.reread()
-
     def close(self) -> None:
         self.__exit__(None, None, None)
 
     def _next(self) -> Block | None:
-        if (rest := self._take_rest()) is not None:
-            return rest
-        block = next(self._blocks, None)
-        if block is not None:
-            _check(self._stop)
+        block = self._take_rest() or next(self._blocks, None)
+        _check(self._stop)
         return block
 
 

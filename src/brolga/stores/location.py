@@ -46,7 +46,6 @@ __all__ = [
     "is_pipe",
     "keeps_layers",
     "keeps_names",
-    "name_of",
     "parse_image_ref",
     "parse_repository_ref",
     "pin",
@@ -65,13 +64,6 @@ _PREFIXES: Final[dict[str, Kind]] = {
     "oci": "oci",
     "oci-archive": "oci-archive",
     "docker-archive": "docker-archive",
-}
-# What stands for a path in an error.
-_WHAT: Final[dict[Kind, str]] = {
-    "oci": "DIR",
-    "oci-archive": "FILE",
-    "docker-archive": "FILE",
-    "archive": "FILE",
 }
 # annotations.md, org.opencontainers.image.ref.name; an underscore anywhere, as tags have it.
 _NAME: Final = re.compile("[A-Za-z0-9_][A-Za-z0-9_.:@+/-]{0,254}")
@@ -99,22 +91,28 @@ class LocalRef:
     def __post_init__(self) -> None:
         """Check both parts."""
         if not self.path:
-            raise _wrong(f"{self.kind}: has no {_WHAT[self.kind]} behind it")
+            what = "DIR" if self.kind == "oci" else "FILE"
+            raise _wrong(f"{self.kind}: has no {what} behind it")
         if "\0" in self.path:
             raise _wrong(f"path {excerpt(self.path)} has a null character in it")
         if self.kind == "oci" and self.path == "-":
-            raise _wrong("oci: names a directory, which is no pipe", "use oci-archive:-")
+            raise _wrong("oci: names a directory, which cannot be a pipe", "use oci-archive:-")
         if self.name and not self._is_number and self.digest is None:
             _check_name(self.kind, self.name)
 
     @property
+    def identifier(self) -> str:
+        """The name in the store, as `Reference.identifier`."""
+        return self.name
+
+    @property
     def is_pipe(self) -> bool:
-        """Whether it is stdin, or stdout."""
+        """Whether it is stdin or stdout."""
         return self.path == "-"
 
     @property
     def digest(self) -> Digest | None:
-        """The digest that names the image, where one does."""
+        """The digest that names the image, None if it is not named by one."""
         try:
             return Digest.parse(self.name) if self.name[:3] == "sha" else None
         except InvalidDigest:
@@ -122,15 +120,15 @@ class LocalRef:
 
     @property
     def tag(self) -> str:
-        """The name to be written: a tag, or "" where what is written is named by its digest."""
+        """The tag to write; "" if the image is named by a digest or number, or not named."""
         return "" if self.digest or self._is_number else self.name
 
     def with_digest(self, digest: Digest) -> Self:
-        """Name what is there by its digest, where the place keeps manifests: docker's does not."""
+        """Return the place of a digest; itself in a docker archive, which keeps no manifests."""
         return self if self.kind == "docker-archive" else replace(self, name=str(digest))
 
     def __str__(self) -> str:
-        """Return the name, which parses back to an equal place where the path has no colon."""
+        """Return the name. It parses back to an equal place if the path has no colon."""
         prefix = "" if self.kind == "archive" else f"{self.kind}:"
         link = "@" if self.digest else ":"
         return f"{prefix}{self.path}{link if self.name else ''}{self.name}"
@@ -178,13 +176,6 @@ def parse_repository_ref(text: Repository | LocalRef | str) -> Repository | Loca
     raise _wrong(f"{excerpt(text)} is one image: all are wanted", "leave the name out")
 
 
-def name_of(place: ImageRef | Repository) -> str:
-    """Return the name that a place has in its store: a tag, a digest, "" for none."""
-    if isinstance(place, Reference):
-        return place.identifier
-    return place.name if isinstance(place, LocalRef) else ""
-
-
 def home_of(place: ImageRef | Repository) -> Repository | LocalRef:
     """Return the repository, or the layout or archive as a whole, that a place is in."""
     if isinstance(place, Reference):
@@ -207,9 +198,9 @@ def with_digest(place: ImageRef | Repository, digest: Digest) -> ImageRef:
 
 def pin(place: ImageRef, digest: Digest) -> ImageRef:
     """Return a place with a digest: named by both in a registry, by digest alone elsewhere."""
-    return (
-        replace(place, digest=digest) if isinstance(place, Reference) else place.with_digest(digest)
-    )
+    if isinstance(place, Reference):
+        return replace(place, digest=digest)
+    return place.with_digest(digest)
 
 
 def tag_to_write(place: ImageRef | Repository) -> str:
@@ -376,7 +367,7 @@ def _is_one_pass(place: LocalRef) -> bool:
 
 
 def _check_name(kind: Kind, name: str) -> None:
-    """Refuse a name that no image can have. Raises InvalidReference."""
+    """Raise InvalidReference for a name that no image can have."""
     if kind == "docker-archive":
         if Reference.parse(name).digest is not None:
             raise _wrong("docker-archive: keeps no digests", "name the image by NAME:TAG")
@@ -389,7 +380,5 @@ def _check_name(kind: Kind, name: str) -> None:
         )
 
 
-def _wrong(what: str, advice: str = _GRAMMAR) -> InvalidReference:
-    error = InvalidReference(what)
-    error.add_note(advice)
-    return error
+def _wrong(what: str, hint: str = _GRAMMAR) -> InvalidReference:
+    return InvalidReference(what, hint=hint)

@@ -9,10 +9,9 @@ from __future__ import annotations
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from brolga.errors import (
-    BrolgaError,
     InvalidManifest,
     NotComputed,
     ProtocolViolation,
@@ -57,8 +56,6 @@ if TYPE_CHECKING:
     from brolga.transport import Transport
 
 __all__ = ["RegistryStore"]
-
-E = TypeVar("E", bound=BrolgaError)
 
 # A mount may fail for many reasons: the blob is unknown or may not be read there (docker.io says
 # 401). Then it is uploaded, unless the registry is overloaded or cannot be reached.
@@ -144,9 +141,10 @@ class RegistryStore:
             return parse_manifest(stored.raw, stored.media_type, stored.digest.algorithm)
         except InvalidManifest as error:
             named = f"{self.repository}{'@' if ':' in name else ':'}{name}"
-            wrong = InvalidManifest(f"{named} is not a valid manifest: {error}")
-            wrong.add_note("it was pushed so: tell whoever pushed it, or push it again")
-            raise wrong from error
+            raise InvalidManifest(
+                f"{named} is not a valid manifest: {error}",
+                hint="it was pushed like this: push it again, or ask its owner to",
+            ) from error
 
     def fetch_blob(self, blob: Descriptor | Digest) -> BlobStream:
         """Open a blob. Its bytes are verified while they are read."""
@@ -196,9 +194,11 @@ class RegistryStore:
         try:
             receipt = run(put_manifest(self.access, name, manifest.raw, manifest.media_type))
         except RegistryError as error:
-            raise _advised(error, digest) from None
-        if name == str(digest) and digest.algorithm != _CANONICAL and not self.find(name):
-            raise self._not_kept("manifest", digest)
+            if digest.algorithm != _CANONICAL:
+                error.add_note(_algorithm_hint(digest))
+            raise
+        if name == str(digest) and digest.algorithm != _CANONICAL:
+            self._check_kept("manifest", digest, is_kept=self.find(name) is not None)
         if manifest.subject is not None and not receipt.subject:
             run(add_referrer(self.access, manifest.subject.digest, manifest.as_referrer))
 
@@ -264,7 +264,7 @@ class RegistryStore:
             if isinstance(stream, BlockStream):
                 stream.start()
         except StreamConsumed as error:
-            with suppress(NotComputed):
+            with suppress(NotComputed, StopIteration):
                 digest = blob.descriptor.digest
                 for home in [home for (_, one), home in self.pushed_blobs.items() if one == digest][
                     :1
@@ -274,22 +274,19 @@ class RegistryStore:
         return stream
 
     def _verify_kept(self, described: Descriptor) -> Descriptor:
-        """Return the descriptor of a pushed blob.
-
-        Raises ProtocolViolation if the registry does not keep it under its digest.
-        """
-        if described.digest.algorithm != _CANONICAL and not self.transport.run(
-            has_blob(self.access, described)
-        ):
-            raise self._not_kept("blob", described.digest)
+        """Return the descriptor of a pushed blob. Raises ProtocolViolation if it is not kept."""
+        if described.digest.algorithm != _CANONICAL:
+            is_kept = self.transport.run(has_blob(self.access, described))
+            self._check_kept("blob", described.digest, is_kept=is_kept)
         return described
 
-    def _not_kept(self, what: str, digest: Digest) -> ProtocolViolation:
-        error = ProtocolViolation(
-            f"{self.repository.registry} took the {what} {digest}, and does not keep it under "
-            "this digest"
-        )
-        return _advised(error, digest)
+    def _check_kept(self, what: str, digest: Digest, *, is_kept: bool) -> None:
+        if not is_kept:
+            raise ProtocolViolation(
+                f"{self.repository.registry} took the {what} {digest}, and does not keep it under "
+                "this digest",
+                hint=_algorithm_hint(digest),
+            )
 
     def _mount(self, blob: Blob, descriptor: Descriptor) -> tuple[bool, UploadSession | None]:
         """Mount a blob from another repository of this registry, if it is known to be in one.
@@ -328,13 +325,8 @@ class RegistryStore:
             raise
 
 
-def _advised(error: E, digest: Digest) -> E:
-    """Add advice to an error if the registry may not support the digest's algorithm."""
-    if digest.algorithm != _CANONICAL:
-        error.add_note(
-            f"if the registry does not take {digest.algorithm}, copy to another or to oci:DIR"
-        )
-    return error
+def _algorithm_hint(digest: Digest) -> str:
+    return f"if the registry does not take {digest.algorithm}, copy to another or to oci:DIR"
 
 
 def _reader_again(blob: Blob, stream: BlobStream) -> Callable[[], Iterator[Block]] | None:

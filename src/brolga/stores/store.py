@@ -18,10 +18,10 @@ from brolga.spec.index import Index
 from brolga.spec.mediatypes import DOCKER_SCHEMA_1, DOCKER_SCHEMA_1_SIGNED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from brolga.images import Tree
-    from brolga.spec.blob import Blob, BlobStream
+    from brolga.spec.blob import Blob, BlobStream, Block
     from brolga.spec.descriptor import Descriptor, Platform
     from brolga.spec.digest import Digest
     from brolga.spec.manifest import Manifest
@@ -39,6 +39,7 @@ __all__ = [
     "WriteStore",
     "complete_manifest",
     "read_tree",
+    "verified_blocks",
 ]
 
 # Manifests that refer to others. The last is that of image-spec 1.1.0-rc2, which was withdrawn.
@@ -184,8 +185,7 @@ class NullStore:
     def push(self, blob: Blob) -> Descriptor:
         """Read a blob; return its descriptor."""
         with blob.open() as stream:
-            for _ in stream.blocks():
-                pass
+            deque(stream.blocks(), maxlen=0)
         return blob.descriptor
 
     def exists(self, descriptor: Descriptor, tag: str = "") -> bool:  # noqa: ARG002 - it has nothing
@@ -215,6 +215,21 @@ def complete_manifest(tree: Tree) -> Manifest | Index:
             with layer.open() as stream:
                 deque(stream.blocks(), maxlen=0)
     return tree.manifest
+
+
+def verified_blocks(blob: Blob, stream: BlobStream) -> Iterator[Block]:
+    """Yield the blocks of a blob with a known digest.
+
+    Raises DigestMismatch at the end of other bytes, unless the stream itself does.
+    """
+    if isinstance(blob, StoredBlob) and blob.is_verified:
+        yield from stream.blocks()
+        return
+    verifier = blob.descriptor.digest.verifier()
+    for block in stream.blocks():
+        verifier.update(block)
+        yield block
+    verifier.verify()
 
 
 def _tree(source: Fetcher, document: Manifest | Index) -> Tree:
@@ -255,12 +270,11 @@ def _blob(source: Fetcher, descriptor: Descriptor) -> StoredBlob:
     unknown, so a copy would not be complete.
     """
     if descriptor.media_type in _UNREAD:
-        error = InvalidManifest(
+        raise InvalidManifest(
             f"the index has {descriptor.digest}, a manifest of the type {descriptor.media_type}, "
-            "which is deprecated: it cannot be read or copied"
+            "which is deprecated: it cannot be read or copied",
+            hint="leave it out with brolga index filter",
         )
-        error.add_note("leave it out with brolga index filter")
-        raise error
     return StoredBlob(
         descriptor, partial(source.fetch_blob, descriptor), source.mount_source, is_verified=True
     )

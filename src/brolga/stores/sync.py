@@ -130,12 +130,11 @@ def tags_of(names: Iterable[str], tree: Callable[[str], Tree]) -> dict[str, str]
             continue
         other = name_by_tag.setdefault(tag, name)
         if other != name and _identity(tree(other)) != _identity(tree(name)):
-            error = InvalidReference(
+            raise InvalidReference(
                 f"{excerpt(other)} and {excerpt(name)} are two images, and both would get the "
-                f"tag {tag}"
+                f"tag {tag}",
+                hint="copy them one by one",
             )
-            error.add_note("copy them one by one")
-            raise error
     if names and not name_by_tag:
         raise ImageNotFound("none of the images has a tag: copy each by its number, as SRC:@0")
     return name_by_tag

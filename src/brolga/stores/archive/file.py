@@ -1,9 +1,7 @@
-"""An archive that is a file: read in place, and nothing of it extracted.
+"""An archive that is a file, as a store that is read in place.
 
-Knows how a tar is gone through by its headers. Must not know registries.
-
-Strategy: the headers are read once, and what lies between them is passed over. Each file of the
-archive is a section of the one open file then, read where it is by whoever wants it.
+The headers are read once, and the data between them is skipped. Each file of the archive is then a
+section of the one open file.
 """
 
 from __future__ import annotations

@@ -18,11 +18,11 @@ from brolga.errors import (
 from brolga.images import BlockStream, ImageIndex, InMemoryBlob, StoredBlob
 from brolga.images.index import is_blob, platforms_of
 from brolga.spec.descriptor import Descriptor
-from brolga.spec.digest import Digest, hasher
+from brolga.spec.digest import Digest
 from brolga.spec.index import Index, select_best
 from brolga.spec.manifest import INDEX_TYPES, MANIFEST_TYPES
 from brolga.spec.mediatypes import NONDISTRIBUTABLE, OCI_INDEX
-from brolga.stores.layout.files import Files, check
+from brolga.stores.layout.files import Files
 from brolga.stores.layout.gc import DEFAULT_AGE_S, GCResult, Sweeping, left_over, reached, unneeded
 from brolga.stores.layout.index import (
     MAX_INDEX_SIZE,
@@ -39,14 +39,14 @@ from brolga.stores.layout.index import (
     unnamed,
 )
 from brolga.stores.layout.reading import here, local, read_blob, read_manifest
-from brolga.stores.store import read_tree
+from brolga.stores.store import read_tree, verified_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Self
 
     from brolga.images import Tree
-    from brolga.spec.blob import Blob, BlobStream, Block
+    from brolga.spec.blob import Blob, BlobStream
     from brolga.spec.descriptor import Platform
     from brolga.spec.manifest import Manifest
 
@@ -199,31 +199,17 @@ class Layout:
         """
         with self.writing():
             try:
-                described = blob.descriptor
+                known = blob.descriptor
             except NotComputed:
-                # Its digest is computed from the bytes that are written.
-                with blob.open() as stream:
-                    self._files.write(
-                        stream.blocks(), lambda size: self._place(blob.descriptor, size)
-                    )
-                return blob.descriptor
-            if self._has(described):
-                self._files.renew(described.digest)
-                return described
-            state = hasher(described.digest.algorithm)
-
-            def place(size: int) -> Path:
-                check(described.digest, Digest.from_hasher(state))
-                return self._place(described, size)
-
-            def hashed(blocks: Iterable[Block]) -> Iterator[Block]:
-                for block in blocks:
-                    state.update(block)
-                    yield block
-
+                known = None
+            if known is not None and self._has(known):
+                self._files.renew(known.digest)
+                return known
             with blob.open() as stream:
-                self._files.write(hashed(stream.blocks()), place)
-            return described
+                # The digest of a stream is computed from the bytes that are written.
+                blocks = verified_blocks(blob, stream) if known else stream.blocks()
+                self._files.write(blocks, lambda size: self._place(blob.descriptor, size))
+            return blob.descriptor
 
     def exists(self, descriptor: Descriptor, tag: str = "") -> bool:
         """Return whether a manifest is listed, and everything that it refers to is there.

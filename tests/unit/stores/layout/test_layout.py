@@ -518,6 +518,16 @@ def test_a_push_that_is_given_up_leaves_nothing(layout: Layout) -> None:
         assert (blobs(layout), scratch(layout)) == (set(), [])
 
 
+def test_push_does_not_hash_again_what_its_stream_verifies(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream of another store ends with the error itself."""
+    data = InMemoryBlob(b"abc", OCI_LAYER)
+    described = data.descriptor
+    monkeypatch.setattr("brolga.spec.digest.Digest.verifier", lambda _: pytest.fail("hashed again"))
+    assert layout.push(StoredBlob(described, data.open, is_verified=True)) == described
+
+
 def failing(count: int) -> Iterator[bytes]:
     yield from [b"x"] * count
     raise ValueError("cut")
