@@ -21,13 +21,14 @@ from tests.unit.stores.archive.archives import (
     oci,
     sha,
     skopeo,
+    stream_archive,
 )
 
 from brolga.errors import BrolgaError
 from brolga.images import Image, InMemoryBlob
 from brolga.spec.digest import Digest
 from brolga.spec.manifest import Manifest
-from brolga.stores.archive import Archive, Writer, stream_archive
+from brolga.stores.archive import Archive, Writer
 from brolga.stores.copy import push
 from brolga.tar.entries import read_entries
 

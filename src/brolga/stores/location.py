@@ -316,11 +316,11 @@ class StoreOpener:
             return self.registries.open(home, "pull")
         if not is_archive(home):
             return self._layout(home)
-        from brolga.stores.archive import Archive, ArchiveStream, Packing
+        from brolga.stores.archive import Archive, ArchiveStream
 
         form, compression = FORMS[home.kind], "gzip" if compress_layers else "none"
         if _is_one_pass(home):
-            return ArchiveStream(home.path, form, spool=self.spool, packing=Packing(compression))
+            return ArchiveStream(home.path, form, spool=self.spool, compression=compression)
         if not os.path.lexists(home.path):
             raise ImageNotFound(f"there is no archive {home.path}")
         return Archive(home.path, form, compression=compression)

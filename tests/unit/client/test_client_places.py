@@ -23,7 +23,7 @@ from brolga.images import Image, ImageIndex
 from brolga.images.validate import validate
 from brolga.spec.descriptor import DEFAULT_PLATFORM, Platform
 from brolga.spec.digest import Digest
-from brolga.stores.archive import ArchiveStream, Packing
+from brolga.stores.archive import ArchiveStream
 from brolga.stores.layout import Layout
 from brolga.stores.location import LocalRef, parse_image_ref
 from brolga.stream.layer import StreamLayer
@@ -131,7 +131,7 @@ def test_docker_s_archives_keep_layers_as_they_are(tmp_path: Path) -> None:
         client.push(saved, Image.empty().append(layer))
     with Client() as client, (tmp_path / "a.tar").open("rb") as file:
         client.copy(saved, f"docker-archive:{tmp_path}/c.tar:a:v1")
-        client.copy(ArchiveStream(file, packing=Packing("none")), piped)
+        client.copy(ArchiveStream(file, compression="none"), piped)
         assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "b.tar").read_bytes()
         assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "c.tar").read_bytes()
         with pytest.raises(LayerError, match="--spool"):

@@ -17,17 +17,13 @@ a tar. Must not know registries, nor how a push is ordered.
 
 from brolga.stores.archive.file import Archive
 from brolga.stores.archive.formats import Images
-from brolga.stores.archive.pipe import ArchiveStream, stream_archive, stream_images
-from brolga.stores.archive.section import Packing
+from brolga.stores.archive.pipe import ArchiveStream
 from brolga.stores.archive.writer import Writer, open_writer
 
 __all__ = [
     "Archive",
     "ArchiveStream",
     "Images",
-    "Packing",
     "Writer",
     "open_writer",
-    "stream_archive",
-    "stream_images",
 ]

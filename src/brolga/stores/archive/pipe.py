@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from brolga.errors import CorruptBlob, InvalidManifest, SourceError
 from brolga.images import BlockStream
-from brolga.spec.descriptor import Descriptor, Platform
+from brolga.spec.descriptor import Descriptor
 from brolga.spec.json import MAX_SIZE
 from brolga.spec.mediatypes import detect_compression
 from brolga.stores.archive.contents import (
@@ -50,7 +50,6 @@ from brolga.tar.entries import read_entries
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from brolga.images import Tree
     from brolga.spec.blob import BlockSource
     from brolga.spec.digest import Digest
     from brolga.stores.archive.contents import Item
@@ -59,7 +58,7 @@ if TYPE_CHECKING:
     from brolga.stream.spool import Spool, SpoolChoice
     from brolga.tar.entries import Entry
 
-__all__ = ["ArchiveStream", "stream_archive", "stream_images"]
+__all__ = ["ArchiveStream"]
 
 # Bytes that are kept, 32 MiB together: of JSON that no digest names, as index.json is; of what is
 # named by its digest and has a document's signs; of other JSON.
@@ -75,31 +74,43 @@ _SIGNS: Final = (b'"schemaVersion"', b'"rootfs"')
 class ArchiveStream:
     """An archive of images that is read once, as a `store.OnePassStore`.
 
-    `source` is the path of a pipe, `-` for stdin, or whatever a layer can be streamed from. The
-    other arguments are those of `stream_images`.
+    `source` is the path of a pipe, `-` for stdin, or whatever a layer can be streamed from. `form`
+    is `docker`, `oci` or "" if its content tells. `spool` is a directory (True: the system's) for
+    what cannot be decided in one pass, which raises SpoolRequired without it. `compression`,
+    `level` and `threads` are for uncompressed layers, as of a `StreamLayer`.
     """
 
     mount_source: Final = None
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what can be chosen about an archive and its layers
         self,
         source: Source,
         form: str = "",
         *,
         spool: SpoolChoice = False,
-        packing: Packing | None = None,
+        compression: str = "gzip",
+        level: int | None = None,
+        threads: int | None = None,
     ) -> None:
+        check_form(form)
         self._source = source
         self._form = form
         self._spool = spool
-        self._packing = packing
+        self._packing = Packing(compression, level, threads)
 
     def stream_into(self, target: WriteStore) -> Images:
-        """Push every blob to `target` while reading; return the images. Raises SourceError."""
-        with self._open() as source:
-            return stream_images(
-                source, target, form=self._form, spool=self._spool, packing=self._packing
-            )
+        """Push every blob to `target` while reading; return the images.
+
+        Their blobs are `PushedBlob`s, which `copy.push(target, tree, tag)` does not push again.
+
+        Raises CorruptBlob for an incomplete tar, DigestMismatch for wrong bytes, InvalidManifest
+        for documents that are wrong or name a missing file, SourceError, and what `target` raises.
+        """
+        spool = spool_factory(self._spool)
+        with self._open() as source, closing(open_source(source, BLOCK_SIZE)) as blocks:
+            intake = _Intake(_Pipe(blocks), target, self._form, self._packing, spool)
+            intake.take_all()
+        return Images(intake.contents, self._form)
 
     @contextmanager
     def _open(self) -> Iterator[Source]:
@@ -117,58 +128,6 @@ class ArchiveStream:
             raise SourceError(f"cannot open the archive: {error}") from error
         with file:
             yield file
-
-
-def stream_archive(  # noqa: PLR0913 - what can be chosen about an archive and its layers
-    source: Source,
-    target: WriteStore,
-    *,
-    form: str = "",
-    name: str = "",
-    platform: Platform | None = None,
-    spool: SpoolChoice = False,
-    compression: str = "gzip",
-    level: int | None = None,
-    threads: int | None = None,
-) -> Tree:
-    """Put the blobs of an archive into `target` while it is read; return the image, or index.
-
-    `source` is whatever a layer can be streamed from. `form` is `docker`, `oci` or "" for what it
-    shows to be; `name` chooses one of several images, and `platform` one of those of a name. The
-    blobs of all of them go into the target. They are `PushedBlob`s of the tree, which
-    `copy.push(target, tree, tag)` does not push again: it pushes the configs and manifests. If
-    something below an index is missing, that raises InvalidManifest, before anything has a name.
-
-    `spool` is a directory (True: the system's) for what cannot be told in one pass; without it that
-    is SpoolRequired, which says what it was. `compression`, `level` and `threads` are for layers
-    that are not compressed, as of a `StreamLayer`.
-
-    Raises CorruptBlob for what is no whole tar, DigestMismatch for wrong bytes, InvalidManifest for
-    documents that are wrong or name what is not there, SourceError, and what the target raises.
-    """
-    packing = Packing(compression, level, threads)
-    return stream_images(source, target, form=form, spool=spool, packing=packing).tree(
-        name, platform
-    )
-
-
-def stream_images(
-    source: Source,
-    target: WriteStore,
-    *,
-    form: str = "",
-    spool: SpoolChoice = False,
-    packing: Packing | None = None,
-) -> Images:
-    """Do as `stream_archive`; return all images of the archive."""
-    check_form(form)
-    packing = packing or Packing()
-    room = spool_factory(spool)
-    blocks = open_source(source, BLOCK_SIZE)
-    with closing(blocks):
-        intake = _Intake(_Pipe(blocks), target, form, packing, room)
-        intake.take_all()
-    return Images(intake.contents, form)
 
 
 class _Pipe:

@@ -13,12 +13,16 @@ from tests.tars import entry, symlink, tar
 
 from brolga.errors import NotComputed
 from brolga.spec.digest import Digest
+from brolga.stores.archive import ArchiveStream
 
 if TYPE_CHECKING:
+    from brolga.images import Tree
     from brolga.spec.blob import Blob
-    from brolga.spec.descriptor import Descriptor
+    from brolga.spec.descriptor import Descriptor, Platform
     from brolga.spec.index import Index
     from brolga.spec.manifest import Manifest
+    from brolga.stores.store import WriteStore
+    from brolga.stream.sources import Source
 
 Member = tuple[tarfile.TarInfo, bytes]
 
@@ -66,6 +70,19 @@ class Store:
 
     def push_manifest(self, manifest: Manifest | Index, name: str) -> None:
         self.documents[name] = manifest
+
+
+def stream_archive(  # noqa: PLR0913 - as ArchiveStream's, and which image
+    source: Source,
+    target: WriteStore,
+    *,
+    form: str = "",
+    name: str = "",
+    platform: Platform | None = None,
+    **options: Any,
+) -> Tree:
+    """Stream an archive into a store; return one of its images."""
+    return ArchiveStream(source, form, **options).stream_into(target).tree(name, platform)
 
 
 def sha(data: bytes) -> str:

@@ -32,6 +32,7 @@ from tests.unit.stores.archive.archives import (
     oci_manifest,
     sha,
     skopeo,
+    stream_archive,
 )
 
 from brolga.errors import (
@@ -52,7 +53,7 @@ from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.manifest import Manifest
 from brolga.stores.archive import contents as contents_module
-from brolga.stores.archive import items, pipe, stream_archive
+from brolga.stores.archive import items, pipe
 from brolga.stores.copy import push
 
 if TYPE_CHECKING:
