@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -53,21 +54,18 @@ if TYPE_CHECKING:
 __all__ = ["Layout"]
 
 
-def _ignore(_where: str, _warning: str) -> None:
-    """Drop a warning."""
-
-
 class Layout:
     """An image layout, as a `store.Store`. Threads and processes may share one.
 
-    The first push creates it, with all directories above it. `on_warning` is called with the
-    layout's name and a text if something in it had to be ignored.
+    The first push creates it. `on_warning` gets its name and a text if something is ignored.
     """
 
     mount_source: Final = None
 
     def __init__(
-        self, path: str | os.PathLike[str], on_warning: Callable[[str, str], object] = _ignore
+        self,
+        path: str | os.PathLike[str],
+        on_warning: Callable[[str, str], object] = lambda _name, _text: None,
     ) -> None:
         self.path = Path(path)
         self._files = Files(self.path)
@@ -86,22 +84,19 @@ class Layout:
         return names(self._index())
 
     def check_tags(self, *, unique: bool) -> None:
-        """Raise ImageNotFound if there are images, but none with a name.
-
-        If `unique`, raise it also for a name that several images have.
-        """
+        """Raise ImageNotFound if no image has a name; if `unique`, also if two have the same."""
         index = self._index()
-        digests: dict[str, set[Digest]] = {}
-        for entry in index.manifests:
-            if name := name_of(entry):
-                digests.setdefault(name, set()).add(entry.digest)
-        if index.manifests and not digests:
+        images = {(name_of(entry), entry.digest): None for entry in index.manifests}
+        counts = Counter(name for name, _ in images if name)
+        if index.manifests and not counts:
             count = len(index.manifests)
-            error = ImageNotFound(f"{self.path} has {count} images, and none has a name")
-            error.add_note("copy each by its number, as oci:DIR:@0")
-            raise error
-        for name in [name for name, of_name in digests.items() if len(of_name) > 1 and unique]:
-            raise several(self.path, name, index, candidates(index, name))
+            raise ImageNotFound(
+                f"{self.path} has {count} images, and none has a name",
+                hint="copy each by its number, as oci:DIR:@0",
+            )
+        for name, count in counts.items():
+            if unique and count > 1:
+                raise several(self.path, name, index, candidates(index, name))
 
     def resolve(self, name: str = "", platform: Platform | None = None) -> Descriptor:
         """Return the descriptor of a manifest or index, which is read and verified."""
