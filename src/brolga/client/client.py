@@ -51,9 +51,8 @@ class Client:
     `oci-archive:FILE:TAG`, `docker-archive:FILE:NAME:TAG`.
 
     `credentials` is a keychain, which is asked for each repository, or credentials for every
-    registry; None is anonymous, whatever the environment has. `retry` says how often a request is
-    repeated, and after which pauses. `on_warning` is called with the host and the text of each
-    warning of a registry, once.
+    registry; None is anonymous. `retry` says how often a request is repeated, and after which
+    pauses. `on_warning` is called once with the host and text of each warning of a registry.
 
     Raises OSError for a certificate that cannot be read, ValueError for invalid options.
     """
