@@ -16,25 +16,16 @@ import click
 
 from brolga.cli.malloc import share_one_heap
 from brolga.cli.output import warn
+from brolga.cli.upload_options import wish_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from brolga.auth import Keychain
     from brolga.cli.upload_options import Sending
     from brolga.client import Client, UploadOptions
     from brolga.protocol import Credentials, Retry
     from brolga.spec.reference import Repository
 
-__all__ = [
-    "JOBS",
-    "Connection",
-    "Way",
-    "given_credentials",
-    "open_client",
-    "password_from_stdin",
-    "wish_of",
-]
+__all__ = ["JOBS", "Connection", "Way", "given_credentials", "open_client", "password_from_stdin"]
 
 JOBS: Final = 4
 _MAX_PASSWORD: Final = 65536  # bytes
@@ -101,21 +92,6 @@ def open_client(
         raise click.UsageError(f"{', '.join(given)}: {error}") from error
     except ValueError as error:  # the environment's proxies
         raise click.UsageError(str(error)) from error
-
-
-def wish_of(sending: Sending, registry: str) -> tuple[str | Mapping[str, str], str]:
-    """Return the style of `UploadOptions`, and what chose it for `registry`, "" for the default.
-
-    The flag wins over the config file. Raises UsageError for a config file that is not valid.
-    """
-    if sending.upload_style is not None:
-        return sending.upload_style.wish, f"--upload-style {sending.upload_style.text}"
-    from brolga.cli.config_file import upload_styles
-
-    path, styles = upload_styles()
-    wishes = {name: style.wish for name, style in styles.items()}
-    mine = styles.get(registry)
-    return wishes, f'upload-style = "{mine.text}" in {path}' if mine else ""
 
 
 def _uploads(sending: Sending, jobs: int) -> tuple[UploadOptions, Retry]:

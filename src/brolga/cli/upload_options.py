@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-__all__ = ["Sending", "SizeType", "StyleType", "parse_style", "shown_size"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Sending", "SizeType", "StyleType", "parse_style", "shown_size", "wish_of"]
 
 _UNITS: Final = {None: 0, "K": 10, "M": 20, "G": 30}  # powers of two
 _SIZE: Final = re.compile(r"([0-9]{1,18})(?:([KMG])(?:iB)?)?")
@@ -40,6 +43,21 @@ class Style:
 
     text: str
     wish: str
+
+
+def wish_of(sending: Sending, registry: str) -> tuple[str | Mapping[str, str], str]:
+    """Return the `upload_style` of a `Client`, and who said so of `registry`, "" for nobody.
+
+    The flag wins over the config file. Raises UsageError for a config file that is none.
+    """
+    if sending.upload_style is not None:
+        return sending.upload_style.wish, f"--upload-style {sending.upload_style.text}"
+    from brolga.cli.config_file import upload_styles
+
+    path, styles = upload_styles()
+    wishes = {name: style.wish for name, style in styles.items()}
+    mine = styles.get(registry)
+    return wishes, f'upload-style = "{mine.text}" in {path}' if mine else ""
 
 
 def parse_size(text: str) -> int:

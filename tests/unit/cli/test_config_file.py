@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
-from brolga.cli.client_factory import wish_of
 from brolga.cli.config_file import upload_styles
-from brolga.cli.upload_options import Sending, Style
+from brolga.cli.upload_options import Sending, Style, wish_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from brolga import protocol as wire
-from brolga.cli.client_factory import wish_of
 from brolga.cli.upload_options import (
     Sending,
     SizeType,
@@ -14,6 +13,7 @@ from brolga.cli.upload_options import (
     parse_size,
     parse_style,
     shown_size,
+    wish_of,
 )
 
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from brolga.cli.click_ext import Verb
-from brolga.cli.client_factory import Connection, open_client, wish_of
+from brolga.cli.client_factory import Connection, open_client
 from brolga.cli.options import Sending, json_flag, registry_flags, upload_flags
 from brolga.cli.output import lines, result
-from brolga.cli.upload_options import shown_size
+from brolga.cli.upload_options import shown_size, wish_of
 from brolga.errors import one_line
 
 if TYPE_CHECKING:

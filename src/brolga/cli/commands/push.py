@@ -102,15 +102,14 @@ def _pushed(  # noqa: PLR0913 - the flags that matter to it
     whole: bool,
     recheck: bool,
 ) -> ImageRef:
-    from brolga.stores.layout import Layout
-    from brolga.stores.location import is_archive
-
     if whole:
+        from brolga.stores.layout import Layout
+
         return client.push(target, Layout(source.path).whole(), verify_existing=recheck)
     try:
         return client.copy(source, target, platform=platform, verify_existing=recheck)
     except ImageNotFound as error:
-        if not (is_archive(source) or source.name) and error.available:
+        if source.kind == "oci" and not source.name and error.available:
             error.add_note(f"push oci:{source.path}:NAME, or all of them with --index")
         raise
 
