@@ -15,6 +15,7 @@ a tar. Must not know registries, nor how a push is ordered.
     oci       index.json: which blobs are an image
 """
 
+from brolga.stores.archive.entries import CompressionOptions
 from brolga.stores.archive.file import Archive
 from brolga.stores.archive.formats import Images
 from brolga.stores.archive.pipe import ArchiveStream
@@ -23,6 +24,7 @@ from brolga.stores.archive.writer import Writer, open_writer
 __all__ = [
     "Archive",
     "ArchiveStream",
+    "CompressionOptions",
     "Images",
     "Writer",
     "open_writer",

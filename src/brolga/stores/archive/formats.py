@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from brolga.disk.layout import INDEX_FILE
 from brolga.errors import CorruptBlob, InvalidManifest
-from brolga.stores.archive.contents import of_the_source
-from brolga.stores.archive.docker import MANIFEST, docker_image, saved_images
-from brolga.stores.archive.oci import INDEX, Layout
+from brolga.stores.archive.contents import source_errors
+from brolga.stores.archive.docker import MANIFEST, docker_image, read_manifest_json
+from brolga.stores.archive.oci import ArchiveLayout
 from brolga.stores.store import complete_manifest
 
 if TYPE_CHECKING:
@@ -41,11 +42,11 @@ class Images:
 
         Raises InvalidManifest if the archive lacks what its form needs.
         """
-        with of_the_source():
+        with source_errors():
             if self._is_docker:
-                images = saved_images(self.contents).values()
+                images = read_manifest_json(self.contents).values()
                 return tuple(name for names in images for name in names.shown)
-            return Layout(self.contents).names
+            return ArchiveLayout(self.contents).names
 
     def tree(self, name: str = "", platform: Platform | None = None) -> Tree:
         """Return an image or index by its name; "" is the only one.
@@ -54,10 +55,10 @@ class Images:
 
         Raises ImageNotFound, which lists the names, PlatformNotFound, InvalidManifest.
         """
-        with of_the_source():
+        with source_errors():
             if self._is_docker:
                 return docker_image(self.contents, name, platform)
-            return Layout(self.contents).tree(name, platform)
+            return ArchiveLayout(self.contents).tree(name, platform)
 
     def resolve(self, name: str = "", platform: Platform | None = None) -> Descriptor:
         """Return the descriptor of an image or index. Layers to be compressed are read for it."""
@@ -69,7 +70,7 @@ class Images:
             return self.form == "docker"
         if MANIFEST in self.contents:
             return True
-        if INDEX not in self.contents:
+        if INDEX_FILE not in self.contents:
             raise InvalidManifest(
                 "not an archive of images: it has neither manifest.json nor index.json at its root"
             )

@@ -24,20 +24,20 @@ from brolga.spec.index import Index, select_best
 from brolga.spec.manifest import INDEX_TYPES, MANIFEST_TYPES
 from brolga.spec.mediatypes import NONDISTRIBUTABLE, OCI_INDEX
 from brolga.stores.layout.files import Files
-from brolga.stores.layout.gc import DEFAULT_AGE_S, GCResult, Sweeping, left_over, reached, unneeded
+from brolga.stores.layout.gc import DEFAULT_AGE_S, GCResult, collect_garbage, walk
 from brolga.stores.layout.index import (
     MAX_INDEX_SIZE,
     LayoutIndex,
+    add,
+    ambiguous_name,
     candidates,
     digest_of,
-    entered,
-    forgotten,
+    image_not_found,
     name_of,
     names,
-    no_such,
-    several,
-    unlisted,
-    unnamed,
+    remove_manifest,
+    remove_tag,
+    remove_untagged,
 )
 from brolga.stores.layout.reading import here, local, read_blob, read_manifest
 from brolga.stores.store import read_tree, verified_blocks
@@ -96,7 +96,7 @@ class Layout:
             )
         for name, count in counts.items():
             if unique and count > 1:
-                raise several(self.path, name, index, candidates(index, name))
+                raise ambiguous_name(self.path, name, index, candidates(index, name))
 
     def resolve(self, name: str = "", platform: Platform | None = None) -> Descriptor:
         """Return the descriptor of a manifest or index, which is read and verified."""
@@ -113,12 +113,16 @@ class Layout:
         entries = candidates(index, name)
         if len(entries) > 1 and platform is not None:
             entries = self._suited(entries, platform)
-        if not entries and (digest := digest_of(name)) and self._files.size(digest) is not None:
+        if (
+            not entries
+            and (digest := digest_of(name))
+            and self._files.blob_size(digest) is not None
+        ):
             return self.fetch_manifest(name).descriptor
         if not entries:
-            raise no_such(self.path, name, index)
+            raise image_not_found(self.path, name, index)
         if len(entries) > 1:
-            raise several(self.path, name, index, entries, str(platform or ""))
+            raise ambiguous_name(self.path, name, index, entries, str(platform or ""))
         return entries[0]
 
     def fetch_manifest(self, name: str) -> Manifest | Index:
@@ -137,7 +141,7 @@ class Layout:
         """
         if isinstance(blob, Digest):
             self._files.require()
-            size = self._files.size(blob)
+            size = self._files.blob_size(blob)
             if size is None:
                 raise ImageNotFound(f"there is no blob {blob} in {self.path}")
             blob = Descriptor("application/octet-stream", blob, size)
@@ -183,7 +187,7 @@ class Layout:
 
         If the block raises, a layout that was created here is removed unless something is in it.
         """
-        with self._files.making():
+        with self._files.create_or_open():
             yield self
 
     def push(self, blob: Blob) -> Descriptor:
@@ -198,12 +202,12 @@ class Layout:
             except NotComputed:
                 known = None
             if known is not None and self._has(known):
-                self._files.renew(known.digest)
+                self._files.touch_blob(known.digest)
                 return known
             with blob.open() as stream:
                 # The digest of a stream is computed from the bytes that are written.
                 blocks = verified_blocks(blob, stream) if known else stream.blocks()
-                self._files.write(blocks, lambda size: self._place(blob.descriptor, size))
+                self._files.write_blocks(blocks, lambda size: self._place(blob.descriptor, size))
             return blob.descriptor
 
     def exists(self, descriptor: Descriptor, tag: str = "") -> bool:
@@ -211,7 +215,7 @@ class Layout:
 
         With `tag`, return whether that stands for it.
         """
-        if not self._files.is_there():
+        if not self._files.exists():
             return False
         if tag and {one.digest for one in candidates(self._index(), tag)} != {descriptor.digest}:
             return False
@@ -225,11 +229,11 @@ class Layout:
 
         Raises ImageNotFound if several images have it.
         """
-        if not self._files.is_there():
+        if not self._files.exists():
             return None
         entries = candidates(index := self._index(), tag)
         if len(entries) > 1:
-            raise several(self.path, tag, index, entries)
+            raise ambiguous_name(self.path, tag, index, entries)
         return entries[0] if entries else None
 
     def push_manifest(self, manifest: Manifest | Index, name: str) -> None:
@@ -237,26 +241,26 @@ class Layout:
 
         Raises CorruptBlob if something that it refers to is missing, and OSError.
         """
-        with self.writing(), self._files.locked():
+        with self.writing(), self._files.lock():
             if missing := self._missing(_parts(manifest)):
                 raise local(CorruptBlob(f"{missing} is missing in {self.path}"))
-            place = self._files.blob(manifest.digest)
-            self._files.write([manifest.raw], lambda _: place)
+            place = self._files.blob_path(manifest.digest)
+            self._files.write(place, manifest.raw)
             index = self._index()
             tag = "" if digest_of(name) else name
             if not tag and all(one.digest != manifest.digest for one in index.manifests):
                 self._listed.add(manifest.digest)
-            changed = entered(index, manifest.descriptor, tag)
+            changed = add(index, manifest.descriptor, tag)
             if isinstance(manifest, Index):
                 below = {child.digest for child in manifest.manifests} & self._listed
-                changed = unlisted(changed, below)
+                changed = remove_untagged(changed, below)
             self._save(index, changed)
 
     def tag(self, name: str, tag: str) -> Descriptor:
         """Give an image another name, in one step; return its descriptor. Raises as `resolve`."""
         with self._changing() as index:
             entry = self._entry(name)
-            self._save(index, entered(index, entry, tag))
+            self._save(index, add(index, entry, tag))
             return entry
 
     def delete(self, name: str) -> None:
@@ -267,13 +271,13 @@ class Layout:
         with self._changing() as index:
             if name and digest_of(name) is None and not name.startswith("@"):
                 if name not in names(index):
-                    raise no_such(self.path, name, index)
-                changed = unnamed(index, name)
+                    raise image_not_found(self.path, name, index)
+                changed = remove_tag(index, name)
             else:
                 digest = self._entry(name).digest
                 if all(entry.digest != digest for entry in index.manifests):
-                    raise no_such(self.path, name, index)
-                changed = forgotten(index, digest)
+                    raise image_not_found(self.path, name, index)
+                changed = remove_manifest(index, digest)
             self._save(index, changed)
 
     def gc(
@@ -297,24 +301,16 @@ class Layout:
         damaged or larger than 4 MiB: what it refers to is unknown.
         """
         self._files.require()
-        with self._files.sweeping(waiting), self._files.locked(), here(self.path):
-            before = self._index()
-            sweeping = Sweeping(self._files)
-            after = sweeping.rooted(before) if untagged else before
-            doomed, young = unneeded(self._files, sweeping.needed(after), older_than_s)
-            if not dry_run:
-                self._save(before, after)
-                doomed = {
-                    path: seen for path, seen in doomed.items() if self._files.delete(path, seen)
-                }
-            left = [
-                path
-                for path in left_over(self._files, older_than_s)
-                if self._files.discard(path, dry=dry_run)
-            ]
-            unread = tuple(f"{digest}: {why}" for digest, why in sweeping.unread.items())
-            size = sum(seen.st_size for seen in doomed.values())
-            return GCResult(len(doomed), size, young, len(left), unread)
+        with self._files.sweeping(waiting), self._files.lock(), here(self.path):
+            index = self._index()
+            return collect_garbage(
+                self._files,
+                index,
+                lambda after: self._save(index, after),
+                older_than_s=older_than_s,
+                untagged=untagged,
+                dry_run=dry_run,
+            )
 
     # --- Inside
 
@@ -348,12 +344,12 @@ class Layout:
     def _changing(self) -> Iterator[LayoutIndex]:
         """Lock a layout that exists; yield its index."""
         self._files.require()
-        with self._files.writing(), self._files.locked():
+        with self._files.writing(), self._files.lock():
             yield self._index()
 
     def _save(self, before: LayoutIndex, after: LayoutIndex) -> None:
         if after.raw != before.raw:
-            self._files.write([after.raw], lambda _: self._files.index)
+            self._files.write(self._files.index, after.raw)
             self._last = after
 
     def _place(self, described: Descriptor, size: int) -> Path:
@@ -363,10 +359,10 @@ class Layout:
                 f"blob {described.digest} has {size} bytes, where its descriptor says "
                 f"{described.size}"
             )
-        return self._files.blob(described.digest)
+        return self._files.blob_path(described.digest)
 
     def _has(self, descriptor: Descriptor) -> bool:
-        return self._files.size(descriptor.digest) == descriptor.size
+        return self._files.blob_size(descriptor.digest) == descriptor.size
 
     def _missing(self, wanted: Iterable[Descriptor]) -> Digest | None:
         """Return the first missing blob of these, and of all below those that are manifests."""
@@ -375,7 +371,7 @@ class Layout:
             is_root = descriptor.media_type in MANIFEST_TYPES | INDEX_TYPES
             return _parts(self.fetch_manifest(str(descriptor.digest))) if is_root else ()
 
-        missing = (one.digest for one in reached(wanted, below) if not self._has(one))
+        missing = (one.digest for one in walk(wanted, below) if not self._has(one))
         return next(missing, None)
 
     def _is_listed(self, digest: Digest) -> bool:
@@ -388,7 +384,7 @@ class Layout:
             return document.manifests if isinstance(document, Index) else ()
 
         # The index's own entries come first: most are found without reading a manifest.
-        return any(one.digest == digest for one in reached(self._index().manifests, below))
+        return any(one.digest == digest for one in walk(self._index().manifests, below))
 
 
 def _parts(manifest: Manifest | Index) -> Iterator[Descriptor]:
