@@ -17,8 +17,8 @@ from brolga.protocol import (
     Timeout,
     UploadStrategy,
     check_login,
+    identify_registry,
     ping,
-    profile_of,
 )
 from brolga.protocol.listing import repository_pages
 from brolga.spec.reference import Repository
@@ -103,9 +103,9 @@ class UploadOptions:
         style = self.style
         if isinstance(style, Mapping):
             style = style.get(repository.registry, "auto")
-        profile = profile_of(registry.host, registry.shows)
+        profile = identify_registry(registry.host, registry.shows)
         # A chunk is kept in memory until it has arrived, as the window is.
-        return profile.style.cap_chunk(self.window // uploads).override(style)
+        return profile.strategy.cap_chunk(self.window // uploads).override(style)
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,7 @@ thrown into it, and returns its result; a driver (about 20 lines, in `transport`
     challenge what a registry asks for before it lets us in; tokens
     retry     when a call is made again
     access    the way in: API check, authorization, redirects
-    session   the steps of an upload: POST, PATCH, GET, PUT, DELETE
-    upload    one blob's upload, and what is done when it fails
-    ladder    what a failure means, and what it leads to
-    at_hand   the upload of bytes that are at hand
-    profiles  how the registries differ
+    upload    the upload of a blob, as a state machine; how the registries differ
     blobs     is it there, read it, delete it
     manifests by tag or by digest: read, ask for, push, delete
     referrers what has a manifest as its subject
@@ -22,7 +18,6 @@ thrown into it, and returns its result; a driver (about 20 lines, in `transport`
 """
 
 from brolga.protocol.access import Access, Credentials, RegistrySession, check_login, ping
-from brolga.protocol.at_hand import upload_bytes
 from brolga.protocol.blobs import ReadFlow, delete_blob, has_blob, read_blob
 from brolga.protocol.http import BodyError, Flow, Request, Response, Timeout
 from brolga.protocol.listing import list_repositories, list_tags
@@ -35,11 +30,18 @@ from brolga.protocol.manifests import (
     head_manifest,
     put_manifest,
 )
-from brolga.protocol.profiles import KnownRegistry, UploadStrategy, profile_of
 from brolga.protocol.referrers import add_referrer, list_referrers, remove_referrer
 from brolga.protocol.retry import Retry
-from brolga.protocol.session import UploadSession, mount_blob
-from brolga.protocol.upload import Body, upload_stream
+from brolga.protocol.upload import (
+    Body,
+    KnownRegistry,
+    UploadSession,
+    UploadStrategy,
+    identify_registry,
+    mount_blob,
+    upload_bytes,
+    upload_stream,
+)
 
 __all__ = [
     "Access",
@@ -66,12 +68,12 @@ __all__ = [
     "get_manifest",
     "has_blob",
     "head_manifest",
+    "identify_registry",
     "list_referrers",
     "list_repositories",
     "list_tags",
     "mount_blob",
     "ping",
-    "profile_of",
     "put_manifest",
     "read_blob",
     "remove_referrer",

@@ -35,7 +35,7 @@ from brolga.protocol import (
 )
 from brolga.protocol.listing import tag_pages
 from brolga.protocol.referrers import add_referrer, list_referrers, remove_referrer
-from brolga.protocol.session import cancel
+from brolga.protocol.upload.session import cancel
 from brolga.spec.blob import Rereadable
 from brolga.spec.digest import Digest
 from brolga.spec.index import parse_manifest
@@ -97,7 +97,7 @@ class RegistryStore:
         return self.connect()
 
     @property
-    def style(self) -> UploadStrategy | None:
+    def upload_strategy(self) -> UploadStrategy | None:
         """How the bytes of an upload are sent; None if nothing is known of the registry."""
         return self.strategy(self.access.registry) if self.strategy else None
 
@@ -172,7 +172,7 @@ class RegistryStore:
         except NotComputed:
             return self._upload(blob)
         if isinstance(blob, InMemoryBlob):
-            flow = upload_bytes(self.access, blob.data, descriptor, style=self.style)
+            flow = upload_bytes(self.access, blob.data, descriptor, strategy=self.upload_strategy)
             return self._verify_kept(self.transport.run(flow))
         is_mounted, session = self._mount(blob, descriptor)
         if is_mounted or (
@@ -241,9 +241,9 @@ class RegistryStore:
                     self.access,
                     ReplayableBody(stream.blocks(), keep, again),
                     lambda: blob.descriptor,
-                    known=known,
+                    descriptor=known,
                     session=session,
-                    style=self.style,
+                    strategy=self.upload_strategy,
                     retry=self.retry,
                 )
                 descriptor = self._verify_kept(self.transport.run(flow))

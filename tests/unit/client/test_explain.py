@@ -9,7 +9,7 @@ from tests.protocol.scripted import REPOSITORY, USER, Answer, drive
 
 from brolga.client.explain import explained
 from brolga.errors import TransportError
-from brolga.protocol import Flow, RegistrySession, Request, Response, profile_of
+from brolga.protocol import Flow, RegistrySession, Request, Response, identify_registry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +44,7 @@ def explain(
     """Explain a push to a registry that shows such headers."""
     registry = RegistrySession(f"https://{host}", credentials, shows=shows or {})
     driver = Driver(answer or Response(404))
-    style = profile_of(registry.host, registry.shows).style.override(wish)
+    style = identify_registry(registry.host, registry.shows).strategy.override(wish)
     said = explained(cast("Transport", driver), registry, REPOSITORY, credentials, style)
     assert {request.method for request in driver.calls} == {"GET"}
     return said

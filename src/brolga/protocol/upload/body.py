@@ -1,66 +1,88 @@
 """The body of an upload, and how long a request waits for its next bytes.
 
-Knows that a source may be silent for longer than a proxy waits for a request's body. Must not know
-registries, or what the bytes are.
-
-Strategy: a proxy bounds the time between two reads of a body (nginx: `client_body_timeout`, 60 s),
-not the time between two requests of a session. So no PATCH is opened before there are bytes for it
-(`wait_for_bytes`), and one whose source is silent for a while is ended in order (`IdleLimit`): the
-registry acknowledges what it has, and the next PATCH goes on with the next bytes. How the bytes are
-cut into requests depends on time; the bytes do not.
+A proxy bounds the time between two reads of a body (nginx: `client_body_timeout`, 60 s), but not
+between two requests. So a PATCH begins when there are bytes for it (`wait_for_bytes`), and ends if
+the source is silent for too long (`IdleLimit`). Errors of the source are raised as `BodyError`.
 """
 
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from brolga.errors import StreamNotReplayable
 from brolga.protocol.http import BodyError
-from brolga.protocol.session import chunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from brolga.errors import BrolgaError
     from brolga.protocol.http import Blocks
-    from brolga.protocol.session import Chunk
 
-__all__ = ["Body", "IdleLimit", "check_kept", "chunks_of", "wait_for_bytes"]
+__all__ = ["Body", "Chunk", "IdleLimit", "check_replayable", "split_chunks", "wait_for_bytes"]
 
-# Half of the shortest bound that is common in front of registries (30 s; nginx and ALB have 60 s).
+# Half of the shortest common timeout in front of registries (30 s; nginx and ALB have 60 s).
 _IDLE_S: Final = 15.0
-_SHORTEST_S: Final = 0.2  # seconds; below it a busy machine would end a request
+_SHORTEST_S: Final = 0.2  # seconds; a busy machine may need as long between two blocks
 _WORTH: Final = 1 << 10  # bytes; the header of a compressor alone is not worth a request
 
 
 class Body(Protocol):
-    """The bytes of an upload, some of which can be given again."""
+    """The bytes of an upload, some of which can be read again."""
 
     @property
     def bytes_read(self) -> int:
-        """How many bytes were given so far."""
+        """How many bytes were read so far."""
 
     @property
     def replayable_from(self) -> int:
-        """The offset from which on they can be given again."""
+        """The offset from which on the bytes can be read again."""
 
     @property
     def ended(self) -> bool:
         """Whether the source came to its clean end."""
 
     def retain_from(self, start: int | None) -> None:
-        """Keep the bytes from offset `start` on, whatever else; None: no longer."""
+        """Retain the bytes from offset `start` on; with None, only those of the buffer."""
 
     def blocks(self, start: int) -> Blocks:
-        """Yield the bytes from offset `start` on, not less than `kept_from`."""
+        """Yield the bytes from offset `start` on, which is `replayable_from` or greater."""
+
+
+class Chunk(NamedTuple):
+    """A part of a blob, in blocks of shared memory."""
+
+    blocks: tuple[bytes | memoryview, ...]
+    size: int
+    is_last: bool = False
+
+
+def split_chunks(blocks: Blocks, size: int) -> Iterator[Chunk]:
+    """Split a body into chunks of `size` bytes, the last one shorter. No byte is copied."""
+    pieces: list[memoryview] = []
+    held = 0
+    try:
+        for block in blocks:
+            rest = memoryview(block)
+            while held + len(rest) > size:
+                missing = size - held
+                yield Chunk((*pieces, rest[:missing]) if missing else tuple(pieces), size)
+                pieces, held, rest = [], 0, rest[missing:]
+            if rest:
+                pieces.append(rest)
+                held += len(rest)
+        if held:
+            yield Chunk(tuple(pieces), held, is_last=True)
+    except GeneratorExit:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the upload raises it
+        raise BodyError(error) from None
 
 
 def wait_for_bytes(body: Body) -> None:
-    """Read a body until it has given bytes that are worth a request, or has ended.
+    """Read a body until it has given enough bytes for a request, or has ended.
 
-    The body keeps them, and all from the offset on that it holds. Raises BodyError: what its
-    source raises is the source's.
+    The body retains them, since `retain_from` was called with the offset of the session.
     """
     before = body.bytes_read
     try:
@@ -71,17 +93,7 @@ def wait_for_bytes(body: Body) -> None:
         raise BodyError(error) from None
 
 
-def chunks_of(body: Body, start: int, size: int) -> Iterator[Chunk]:
-    """Cut a body into chunks. Raises BodyError: what its source raises is the source's."""
-    try:
-        yield from chunks(body.blocks(start), size)
-    except GeneratorExit:
-        raise
-    except BaseException as error:  # noqa: BLE001 - the upload raises it
-        raise BodyError(error) from None
-
-
-def check_kept(body: Body, start: int, cause: BrolgaError) -> None:
+def check_replayable(body: Body, start: int, cause: BrolgaError) -> None:
     """Raise StreamNotReplayable if a body cannot give its bytes from offset `start` on again."""
     if start < body.replayable_from:
         kept = body.bytes_read - body.replayable_from
@@ -97,9 +109,9 @@ def check_kept(body: Body, start: int, cause: BrolgaError) -> None:
 class IdleLimit:
     """How long a request stays open while its body gives no bytes.
 
-    `clock` gives monotonic seconds. An empty block of the body says that nothing came for a while;
-    a body that gives none is never ended. `waits` tells that a request failed in such a silence and
-    may not be ended: the next one is opened when the body has given new bytes.
+    `clock` returns monotonic seconds. An empty block means that the source is silent; a body
+    without empty blocks is never ended. `waits` is set if a request that must not be split failed
+    in a silence: the next one begins when the body has new bytes.
     """
 
     def __init__(self, clock: Callable[[], float], limit_s: float | None = None) -> None:
@@ -112,17 +124,15 @@ class IdleLimit:
     def watch(
         self, body: Body, start: int, *, ends: bool
     ) -> Generator[bytes | memoryview, None, None]:
-        """Return the blocks of a body from offset `start` on, when the first one is there.
+        """Wait for the first byte from offset `start` on, and return the blocks from there.
 
-        A source that is opened again may have to read up to there. If the request `ends`, they end
-        when all that the body has given went out and no more came for too long.
-
-        Raises BodyError: what the body's source raises meanwhile is the source's.
+        A source that is opened again may have to read up to there. If the request `ends`, so do the
+        blocks, when all that the body has was sent and no more came for too long.
         """
         self._silent_since, self._ends, self.waits = None, ends, False
-        return self._watched(_from_first(body.blocks(start)), body, start)
+        return self._watch(_skip_empty(body.blocks(start)), body, start)
 
-    def _watched(
+    def _watch(
         self, blocks: Iterator[bytes | memoryview], body: Body, start: int
     ) -> Generator[bytes | memoryview, None, None]:
         for block in blocks:
@@ -136,7 +146,7 @@ class IdleLimit:
                 return
 
     def shorten(self) -> None:
-        """Wait half as long from now on as the silence that a request failed in, if it did."""
+        """Halve the limit, from the length of the silence in which a request failed, if any."""
         if self._silent_since is not None:
             silent_s = self._clock() - self._silent_since
             self._limit_s = min(self._limit_s, max(silent_s / 2, _SHORTEST_S))
@@ -147,7 +157,7 @@ class IdleLimit:
         return since is not None and self._clock() - since >= self._limit_s
 
 
-def _from_first(blocks: Blocks) -> Iterator[bytes | memoryview]:
+def _skip_empty(blocks: Blocks) -> Iterator[bytes | memoryview]:
     """Return blocks without the empty ones before the first bytes."""
     rest = iter(blocks)
     try:

@@ -1,4 +1,4 @@
-"""wire/session.py: one upload session, step by step."""
+"""upload/session.py: one upload session, step by step."""
 
 from __future__ import annotations
 
@@ -28,20 +28,19 @@ from brolga.errors import (
     TransportError,
 )
 from brolga.protocol import BodyError, Request, Response, Timeout
-from brolga.protocol.session import (
-    Chunk,
+from brolga.protocol.upload.body import Chunk, split_chunks
+from brolga.protocol.upload.session import (
     UploadSession,
+    blob_exists,
     cancel,
-    chunk_call,
-    chunks,
-    commit_call,
+    chunk_patch,
+    closing_put,
     follow_location,
     get_status,
-    is_there,
     monolithic_put,
+    open_session,
     post_blob,
-    start,
-    stream_call,
+    streamed_patch,
     verify_stored,
 )
 from brolga.spec.digest import Digest
@@ -59,33 +58,33 @@ def at(acknowledged: int = 0, url: str = FIRST) -> UploadSession:
 # --- Requests
 
 
-def test_a_session_is_opened_where_the_registry_says() -> None:
+def test_open_session_returns_the_location() -> None:
     """The response to a successful request MUST be 202, with a Location (end-4a)."""
-    assert play(start(access()), (POST, ACCEPTED)) == (at(), 0)
-    assert play(start(access(), 2.0), (later(POST, 2.0), ACCEPTED)) == (at(), 0)
+    assert play(open_session(access()), (POST, ACCEPTED)) == (at(), 0)
+    assert play(open_session(access(), 2.0), (later(POST, 2.0), ACCEPTED)) == (at(), 0)
 
 
 @pytest.mark.parametrize(
-    ("said", "size"),
+    ("text", "size"),
     [("5242880", 5 << 20), (str(32 << 20), 32 << 20), (str(33 << 20), 0), ("-1", 0), ("1.5", 0)],
 )
-def test_the_smallest_chunk_is_told_within_a_bound(said: str, size: int) -> None:
+def test_open_session_returns_the_min_chunk_within_the_limit(text: str, size: int) -> None:
     """OCI-Chunk-Min-Length: the client SHOULD NOT send smaller ones, the last one apart."""
-    response = Response(202, {"location": FIRST, "oci-chunk-min-length": said})
-    assert play(start(access()), (POST, response)) == (at(), size)
+    response = Response(202, {"location": FIRST, "oci-chunk-min-length": text})
+    assert play(open_session(access()), (POST, response)) == (at(), size)
 
 
-def test_a_stream_has_neither_length_nor_range() -> None:
+def test_streamed_patch_has_neither_length_nor_range() -> None:
     """Docker's form of a stream of unknown length."""
     body = (b"blob",)
-    assert stream_call(at(), body) == Request("PATCH", FIRST, OCTETS, body, Timeout.LONG)
+    assert streamed_patch(at(), body) == Request("PATCH", FIRST, OCTETS, body, Timeout.LONG)
 
 
-def test_a_chunk_has_its_place() -> None:
+def test_chunk_patch_has_a_content_range() -> None:
     """Content-Range is `<start>-<end>`, the end inclusive (Pushing a blob in chunks, end-5)."""
     headers = {**OCTETS, "Content-Range": "4-5"}
     chunk = Chunk((b"o", b"b"), 2)
-    assert chunk_call(at(4), chunk) == Request("PATCH", FIRST, headers, (b"o", b"b"), Timeout.LONG)
+    assert chunk_patch(at(4), chunk) == Request("PATCH", FIRST, headers, (b"o", b"b"), Timeout.LONG)
 
 
 @pytest.mark.parametrize(
@@ -96,16 +95,16 @@ def test_a_chunk_has_its_place() -> None:
         (2, Chunk((b"ob",), 2), {**OCTETS, "Content-Range": "2-3"}),
     ],
 )
-def test_the_closing_has_what_is_left(
+def test_closing_put_has_the_last_chunk(
     acknowledged: int, last: Chunk | None, headers: dict[str, str]
 ) -> None:
     """The final chunk MAY be uploaded by the closing PUT (end-6)."""
     body = last.blocks if last else b""
     request = Request("PUT", f"{FIRST}&{QUERY}", headers, body, Timeout.LONG)
-    assert commit_call(at(acknowledged), BLOB.digest, last) == request
+    assert closing_put(at(acknowledged), BLOB.digest, last) == request
 
 
-def test_a_whole_blob_has_a_length() -> None:
+def test_monolithic_put_has_a_length() -> None:
     """The blob's size is its Content-Length (Pushing a blob monolithically, end-6)."""
     body = (b"bl", b"ob")
     request = Request("PUT", f"{FIRST}&{QUERY}", OCTETS, body, Timeout.LONG, size=4)
@@ -115,19 +114,19 @@ def test_a_whole_blob_has_a_length() -> None:
 BY_POST = Request("POST", f"{UPLOADS}?{QUERY}", OCTETS, b"blob")
 
 
-def test_a_tiny_blob_goes_with_the_post() -> None:
+def test_post_blob_returns_none_after_201() -> None:
     """Successful completion of the request MUST return 201 (end-4b)."""
     assert play(post_blob(access(), b"blob", BLOB.digest), (BY_POST, Response(201))) is None
 
 
-def test_a_registry_without_that_opens_a_session() -> None:
+def test_post_blob_returns_a_session_after_202() -> None:
     """Registries that do not support it SHOULD return 202, with a Location (end-4b)."""
     flow = post_blob(access(), b"blob", BLOB.digest, 2.0)
     assert play(flow, (later(BY_POST, 2.0), ACCEPTED)) == at()
 
 
-def test_an_interrupt_leaves_no_session_behind() -> None:
-    """The answer that nobody waited for says where the session is."""
+def test_open_session_cancels_the_session_after_an_interrupt() -> None:
+    """The response that came with the interrupt has the Location of the session."""
     error = KeyboardInterrupt()
     for answer, cancelled in (
         (BodyError(error, ACCEPTED), ((delete(FIRST), Response(204)),)),
@@ -135,7 +134,7 @@ def test_an_interrupt_leaves_no_session_behind() -> None:
         (BodyError(error, Response(401, BEARER)), ()),
         (BodyError(error), ()),
     ):
-        failed = play(start(access()), (POST, answer), *cancelled, error=BodyError)
+        failed = play(open_session(access()), (POST, answer), *cancelled, error=BodyError)
         assert failed is answer
 
 
@@ -152,19 +151,19 @@ def test_an_interrupt_leaves_no_session_behind() -> None:
         ([memoryview(b"abcdefg")], [((b"abc",), False), ((b"def",), False), ((b"g",), True)]),
     ],
 )
-def test_chunks_are_whole_but_for_the_last(
+def test_split_chunks_marks_the_last_one(
     blocks: list[bytes], cut: list[tuple[tuple[bytes, ...], bool]]
 ) -> None:
-    """The last one is known as such even where it is whole: it may go with the PUT."""
-    found = list(chunks(blocks, 3))
+    """The last one is marked even if it is whole: it may go with the PUT."""
+    found = list(split_chunks(blocks, 3))
     assert [(chunk.blocks, chunk.is_last) for chunk in found] == cut
     assert [chunk.size for chunk in found] == [sum(map(len, pieces)) for pieces, _ in cut]
 
 
-def test_a_chunk_is_made_of_the_blocks_themselves() -> None:
+def test_split_chunks_copies_no_byte() -> None:
     """A window holds them too: two copies would be twice the memory."""
     blocks = [bytearray(b"abcd"), bytearray(b"efgh")]
-    (first, last) = chunks(map(memoryview, blocks), 6)
+    (first, last) = split_chunks(map(memoryview, blocks), 6)
     blocks[0][:] = b"ABCD"
     blocks[1][:] = b"EFGH"
     assert b"".join(first.blocks) + b"".join(last.blocks) == b"ABCDEFGH"
@@ -176,13 +175,13 @@ def test_a_chunk_is_made_of_the_blocks_themselves() -> None:
 @pytest.mark.parametrize(
     ("headers", "url"), [({}, FIRST), ({"location": SECOND}, SECOND), ({"location": "two"}, None)]
 )
-def test_a_session_moves_with_each_answer(headers: dict[str, str], url: str | None) -> None:
+def test_follow_location_returns_the_new_url(headers: dict[str, str], url: str | None) -> None:
     """The Location of the preceding answer is the one to use (Pushing a blob in chunks)."""
     there = follow_location(at(1), POST, Response(202, headers), 4)
     assert there == at(4, url or f"{POST.url}two")
 
 
-def test_a_session_moves_nowhere_unsafe() -> None:
+def test_follow_location_raises_for_an_unsafe_location() -> None:
     """A Location may point inside (CVE-2026-48978)."""
     with pytest.raises(ProtocolViolation):
         follow_location(at(), POST, Response(202, {"location": "https://127.0.0.1/u"}), 4)
@@ -192,7 +191,7 @@ def test_a_session_moves_nowhere_unsafe() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "acknowledged", "known"),
+    ("text", "acknowledged", "known"),
     [
         ("0-3", 0, 4),
         ("bytes=0-3", 0, 4),
@@ -209,11 +208,11 @@ def test_a_session_moves_nowhere_unsafe() -> None:
     ],
 )
 @pytest.mark.parametrize("code", [200, 202, 204])
-def test_the_range_is_read_as_registries_write_it(
-    code: int, said: str, acknowledged: int, known: int | None
+def test_get_status_parses_range_as_registries_write_it(
+    code: int, text: str, acknowledged: int, known: int | None
 ) -> None:
-    """`0-<end>`, inclusive (end-13); where it is behind what a 2xx acknowledged, that counts."""
-    response = Response(code, {"range": said, "location": SECOND})
+    """`0-<end>`, inclusive (end-13); if it is behind the acknowledged bytes, those count."""
+    response = Response(code, {"range": text, "location": SECOND})
     there = play(get_status(access(), at(acknowledged), 10), (ASKED, response))
     assert there == (None if known is None else at(known, SECOND))
 
@@ -232,19 +231,19 @@ def test_the_range_is_read_as_registries_write_it(
         TransportError("no", reason="tls"),
     ],
 )
-def test_a_session_that_does_not_tell_is_none(answer: Answer) -> None:
+def test_get_status_returns_none_without_a_valid_offset(answer: Answer) -> None:
     """A session whose offset is not known is not written to."""
     assert play(get_status(access(), at(), 10), (ASKED, answer)) is None
 
 
-def test_a_session_that_may_not_be_asked_is_none() -> None:
-    """Nobody has a token for it: it is not gone on with."""
+def test_get_status_returns_none_after_401() -> None:
+    """Without a token it cannot be resumed."""
     assert play(get_status(access(), at(), 10), (ASKED, Response(401))) is None
 
 
 @pytest.mark.parametrize("answer", [CUT, Response(429), Response(500), Response(503)])
-def test_a_session_that_cannot_tell_now_is_not_lost(answer: Answer) -> None:
-    """A registry that restarts has it still: who asks decides how long to wait."""
+def test_get_status_raises_a_transient_failure(answer: Answer) -> None:
+    """A registry that restarts still has it: the caller decides how long to wait."""
     kind = TransportError if answer is CUT else RegistryError
     play(get_status(access(), at(), 10), (ASKED, answer), error=kind)
     play(get_status(access(), at(), 10, 3.0), (later(ASKED, 3.0), answer), error=kind)
@@ -276,30 +275,31 @@ OTHER = {"docker-content-digest": str(Digest.of(b"other"))}
         (CUT, None),
     ],
 )
-def test_a_blob_is_there_where_digest_and_size_are_ours(answer: Answer, there: bool | None) -> None:
-    """HEAD of a blob (end-2): a page that answers 200 to all is none, and no answer tells none."""
-    assert play(is_there(access(), BLOB), (HEAD, answer)) is there
-    assert play(is_there(access(), BLOB, 2.0), (later(HEAD, 2.0), answer)) is there
+def test_blob_exists_compares_digest_and_size(answer: Answer, there: bool | None) -> None:
+    """HEAD of a blob (end-2): a page that answers 200 to everything does not show a blob."""
+    assert play(blob_exists(access(), BLOB), (HEAD, answer)) is there
+    assert play(blob_exists(access(), BLOB, 2.0), (later(HEAD, 2.0), answer)) is there
 
 
-def test_a_length_of_zero_is_the_size_of_the_empty_blob() -> None:
+def test_blob_exists_accepts_length_zero_of_the_empty_blob() -> None:
     """A length of 0 is the size of the empty blob, and of nothing else."""
     empty = type(BLOB)(BLOB.media_type, Digest.of(b""), 0)
-    found = drive(is_there(access(), empty), lambda _: Response(200, {"content-length": "0"}))
+    found = drive(blob_exists(access(), empty), lambda _: Response(200, {"content-length": "0"}))
     assert found is True
 
 
 @pytest.mark.parametrize("headers", [{}, DIGEST, {"docker-content-digest": "x"}])
 @pytest.mark.parametrize("code", [201, 204])
-def test_what_is_stored_is_ours(code: int, headers: dict[str, str]) -> None:
-    """Docker-Content-Digest, where it is told, is the digest of what was stored."""
+def test_verify_stored_accepts_the_same_or_no_digest(code: int, headers: dict[str, str]) -> None:
+    """Docker-Content-Digest, if present, is the digest of what was stored."""
     verify_stored(POST, Response(code, headers), BLOB.digest)
 
 
 @pytest.mark.parametrize(
-    "reply", [Response(201, OTHER), Response(400, body=b'{"errors": [{"code": "DIGEST_INVALID"}]}')]
+    "response",
+    [Response(201, OTHER), Response(400, body=b'{"errors": [{"code": "DIGEST_INVALID"}]}')],
 )
-def test_what_is_stored_is_not_ours(response: Response) -> None:
+def test_verify_stored_raises_for_another_digest(response: Response) -> None:
     """DIGEST_INVALID, or another digest: the bytes were changed on the way."""
     with pytest.raises(DigestMismatch):
         verify_stored(POST, response, BLOB.digest)
@@ -308,7 +308,7 @@ def test_what_is_stored_is_not_ours(response: Response) -> None:
 # --- Giving it up
 
 
-def test_a_session_is_given_up_without_a_word() -> None:
+def test_cancel_ignores_failures() -> None:
     """Clients SHOULD send DELETE, and SHOULD ignore any failures (Cancel a blob upload)."""
     for answer in (Response(204), Response(404), Response(500), CUT, OSError("the driver's own")):
         play(cancel(access(), at()), (delete(FIRST), answer))

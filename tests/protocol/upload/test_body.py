@@ -1,4 +1,4 @@
-"""wire/body.py: a source that is silent, and a proxy that bounds the wait for a body."""
+"""upload/body.py: a silent source, and a proxy that bounds the wait for a body."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from brolga.protocol import (
     UploadStrategy,
     upload_stream,
 )
-from brolga.protocol.body import IdleLimit, check_kept, wait_for_bytes
+from brolga.protocol.upload.body import IdleLimit, check_replayable, wait_for_bytes
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.stream.replay import MemoryBuffer, ReplayableBody
@@ -63,7 +63,7 @@ ONE_PATCH = UploadStrategy(splits=False)
 
 @dataclass
 class Clock:
-    """A clock that goes on where a source is silent."""
+    """A clock that advances while a source is silent."""
 
     now_s: float = 0.0
 
@@ -97,7 +97,7 @@ def descriptor_of(*data: bytes) -> Descriptor:
 def upload(
     clock: Clock,
     *parts: bytes | int | Exception,
-    style: UploadStrategy | None = None,
+    strategy: UploadStrategy | None = None,
     attempts: int = 2,
     window: int = 1 << 20,
 ) -> Flow[Descriptor]:
@@ -106,7 +106,7 @@ def upload(
     registry = RegistrySession(HOME, None, retry=Retry(attempts=attempts), clock=clock)
     body = tape(clock.source(*parts), window)
     way = registry.access(REPOSITORY, "pull,push")
-    return upload_stream(way, body, lambda: blob, style=style)
+    return upload_stream(way, body, lambda: blob, strategy=strategy)
 
 
 def patch(*blocks: bytes | int, session: str = FIRST) -> Request:
@@ -127,18 +127,18 @@ def put(blob: Descriptor, session: str = SECOND) -> Request:
 # --- Before the first byte
 
 
-@pytest.mark.parametrize("style", [UploadStrategy(), ONE_PATCH])
-def test_patch_is_opened_when_there_are_bytes(style: UploadStrategy) -> None:
+@pytest.mark.parametrize("strategy", [UploadStrategy(), ONE_PATCH])
+def test_upload_opens_patch_when_there_are_bytes(strategy: UploadStrategy) -> None:
     """A program may be silent for longer than a proxy waits for a body (pg_dump, a large query)."""
     play(
-        upload(Clock(), 3600, ONE, style=style),
+        upload(Clock(), 3600, ONE, strategy=strategy),
         (POST, ACCEPTED),
         (patch(ONE), NEXT),
         (put(descriptor_of(ONE)), CREATED),
     )
 
 
-def test_patch_is_not_opened_for_the_header_of_a_compressor() -> None:
+def test_upload_opens_no_patch_for_the_header_of_a_compressor() -> None:
     """Gzip gives its header before it was given a byte."""
     play(
         upload(Clock(), GZIP_HEADER, 3600, ONE),
@@ -149,7 +149,7 @@ def test_patch_is_not_opened_for_the_header_of_a_compressor() -> None:
 
 
 @pytest.mark.parametrize("parts", [(), (3600,)])
-def test_empty_stream_needs_no_patch(parts: tuple[int, ...]) -> None:
+def test_upload_sends_no_patch_of_an_empty_stream(parts: tuple[int, ...]) -> None:
     """A PUT of no bytes closes the session (POST then PUT)."""
     play(
         upload(Clock(), *parts),
@@ -158,7 +158,7 @@ def test_empty_stream_needs_no_patch(parts: tuple[int, ...]) -> None:
     )
 
 
-def test_source_that_fails_before_the_patch_cancels_the_session() -> None:
+def test_upload_cancels_if_the_source_fails_before_patch() -> None:
     """What it raises is the source's, and not the registry's."""
     play(
         upload(Clock(), 60, SourceError("gone")),
@@ -169,7 +169,7 @@ def test_source_that_fails_before_the_patch_cancels_the_session() -> None:
     )
 
 
-def test_wait_for_bytes_keeps_what_it_reads() -> None:
+def test_wait_for_bytes_retains_what_it_reads() -> None:
     """What was read to find out that there is something goes out from what keeps it."""
     body = tape([ONE, TWO, THREE], window=0)
     body.retain_from(0)
@@ -181,7 +181,7 @@ def test_wait_for_bytes_keeps_what_it_reads() -> None:
 # --- Silence in the middle
 
 
-def test_silent_patch_is_ended_and_the_next_one_has_the_rest() -> None:
+def test_upload_ends_a_silent_patch_and_sends_the_rest_in_another() -> None:
     """A proxy waits a minute for the next bytes of a body (nginx, client_body_timeout)."""
     play(
         upload(Clock(), ONE, 3600, TWO, 3600, THREE),
@@ -193,7 +193,7 @@ def test_silent_patch_is_ended_and_the_next_one_has_the_rest() -> None:
     )
 
 
-def test_silence_at_the_end_needs_no_further_patch() -> None:
+def test_upload_sends_no_patch_after_a_silence_at_the_end() -> None:
     """The source ended without another byte."""
     play(
         upload(Clock(), ONE, 3600),
@@ -203,7 +203,7 @@ def test_silence_at_the_end_needs_no_further_patch() -> None:
     )
 
 
-def test_short_silence_ends_no_patch() -> None:
+def test_upload_keeps_patch_open_in_a_short_silence() -> None:
     """Each PATCH costs the registry something."""
     play(
         upload(Clock(), ONE, 10, TWO, 10, THREE),
@@ -213,26 +213,26 @@ def test_short_silence_ends_no_patch() -> None:
     )
 
 
-@pytest.mark.parametrize("style", [ONE_PATCH, UploadStrategy().override("streamed")])
-def test_session_that_takes_one_patch_gets_one(style: UploadStrategy) -> None:
-    """JFrog, GAR; and whoever asks for one (`--upload-style streamed`)."""
+@pytest.mark.parametrize("strategy", [ONE_PATCH, UploadStrategy().override("streamed")])
+def test_upload_sends_one_patch_if_the_strategy_does_not_split(strategy: UploadStrategy) -> None:
+    """JFrog, GAR; and `--upload-style streamed`."""
     play(
-        upload(Clock(), ONE, 60, TWO, style=style),
+        upload(Clock(), ONE, 60, TWO, strategy=strategy),
         (POST, ACCEPTED),
         (patch(ONE, 60, TWO), NEXT),
         (put(descriptor_of(ONE, TWO)), CREATED),
     )
 
 
-def test_time_without_heartbeats_ends_no_request() -> None:
-    """An iterable is asked in the thread of whoever uploads: nobody can tell that it is silent."""
+def test_idle_limit_ends_no_request_without_heartbeats() -> None:
+    """An iterable runs in the thread of the upload, so its silence is not noticed."""
     limit = IdleLimit(lambda: 0.0, 1.0)
     assert list(limit.watch(tape([ONE, TWO]), 0, ends=True)) == [ONE, TWO]
     assert list(limit.watch(tape([b"", b""]), 0, ends=True)) == []
 
 
 @pytest.mark.parametrize("status", [400, 404, 410, 416])
-def test_session_that_takes_no_second_stream_is_begun_again_in_one(status: int) -> None:
+def test_upload_restarts_in_one_patch_if_the_second_is_refused(status: int) -> None:
     """A registry that is not known to take one PATCH alone shows it."""
     play(
         upload(Clock(), ONE, 20, TWO, attempts=3),
@@ -251,7 +251,7 @@ ONE_AGAIN = (
 )
 
 
-def test_other_bytes_after_a_second_stream_are_sent_anew_in_one() -> None:
+def test_upload_restarts_in_one_patch_after_a_mismatch() -> None:
     """Another node took the second one: the comparison of the digest finds it."""
     play(
         upload(Clock(), ONE, 20, TWO, attempts=3),
@@ -275,7 +275,7 @@ def reopened(clock: Clock, *parts: bytes | int, live: Iterable[bytes] = ()) -> R
     return ReplayableBody(live, MemoryBuffer(0), lambda: clock.source(*parts))
 
 
-def test_patch_is_opened_when_a_second_pass_is_where_the_registry_is() -> None:
+def test_idle_limit_waits_until_a_reread_source_is_at_the_offset() -> None:
     """To hash a large file up to there may take longer than a proxy waits for a body."""
     clock = Clock()
     body = reopened(clock, ONE, 3600, TWO, live=[ONE, TWO])
@@ -286,7 +286,7 @@ def test_patch_is_opened_when_a_second_pass_is_where_the_registry_is() -> None:
     assert b"".join(blocks) == TWO
 
 
-def test_patch_is_not_ended_before_all_that_was_given_went_out() -> None:
+def test_idle_limit_ends_no_request_before_all_read_bytes_are_sent() -> None:
     """What it acknowledges is all that the body has given."""
     clock = Clock()
     body = reopened(clock, ONE, 3600, TWO, live=[ONE, TWO])
@@ -295,8 +295,8 @@ def test_patch_is_not_ended_before_all_that_was_given_went_out() -> None:
     assert b"".join(blocks) == ONE + TWO
 
 
-def test_second_pass_that_fails_before_the_patch_is_the_sources() -> None:
-    """A file that has changed is no failure of the registry."""
+def test_idle_limit_raises_body_error_if_a_reread_source_fails() -> None:
+    """A file that has changed is not the failure of the registry."""
     body = ReplayableBody(
         [ONE, TWO], MemoryBuffer(0), lambda: Clock().source(SourceError("changed"))
     )
@@ -362,7 +362,7 @@ class Proxy:
         return Response(202, {"location": FIRST}, sent=len(taken))
 
 
-STYLES = (
+STRATEGIES = (
     UploadStrategy(),
     UploadStrategy(resumes=False),
     ONE_PATCH,
@@ -375,16 +375,16 @@ PARTS = [bytes([number]) * 2 * KIB for number in range(30)]
 @pytest.mark.parametrize("buffers", [False, True])
 @pytest.mark.parametrize("bound_s", [60, 10, 1])
 @pytest.mark.parametrize("silence_s", [3, 40, 300])
-@pytest.mark.parametrize("style", STYLES)
-def test_silent_source_is_survived(
-    *, style: UploadStrategy, silence_s: int, bound_s: int, buffers: bool, cuts: bool
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_upload_survives_a_silent_source(
+    *, strategy: UploadStrategy, silence_s: int, bound_s: int, buffers: bool, cuts: bool
 ) -> None:
     """A healthy registry and a source that gives its bytes a moment later: two tries are enough."""
     clock = Clock()
-    one_patch = not style.splits and not style.resumes
+    one_patch = not strategy.splits and not strategy.resumes
     proxy = Proxy(clock, bound_s, buffers, cuts, one_patch)
     parts = [part for data in PARTS for part in (data, silence_s)]
-    drive(upload(clock, silence_s, *parts, style=style), proxy)
+    drive(upload(clock, silence_s, *parts, strategy=strategy), proxy)
     assert proxy.blob == b"".join(PARTS)
     assert proxy.patches <= 2 * len(PARTS) + 3
 
@@ -396,24 +396,24 @@ silences = st.lists(
 
 @given(
     parts=silences,
-    style=st.sampled_from(STYLES),
+    strategy=st.sampled_from(STRATEGIES),
     bound_s=st.integers(1, 100),
     buffers=st.booleans(),
     cuts=st.booleans(),
 )
-def test_any_silence_is_survived(
-    *, parts: list[bytes | int], style: UploadStrategy, bound_s: int, buffers: bool, cuts: bool
+def test_upload_survives_any_silence(
+    *, parts: list[bytes | int], strategy: UploadStrategy, bound_s: int, buffers: bool, cuts: bool
 ) -> None:
     """The right blob, whatever the source's pauses and whatever the proxy's bound."""
     clock = Clock()
-    one_patch = not style.splits and not style.resumes
+    one_patch = not strategy.splits and not strategy.resumes
     proxy = Proxy(clock, bound_s, buffers, cuts, one_patch)
-    drive(upload(clock, *parts, style=style), proxy)
+    drive(upload(clock, *parts, strategy=strategy), proxy)
     assert proxy.blob == b"".join(part for part in parts if isinstance(part, bytes))
 
 
-def test_silence_that_failed_once_is_not_waited_for_again() -> None:
-    """The next PATCH is ended in half the time: one failure tells the bound."""
+def test_upload_ends_patch_sooner_after_an_idle_timeout() -> None:
+    """The next PATCH is ended in half the time: one failure shows the timeout."""
     clock = Clock()
     proxy = Proxy(clock, 5, buffers=False, cuts=False)
     parts = [part for data in PARTS for part in (data, 60)]
@@ -428,7 +428,7 @@ def test_silence_that_failed_once_is_not_waited_for_again() -> None:
     assert len(failures) == 1
 
 
-def test_failure_while_bytes_come_shortens_nothing() -> None:
+def test_idle_limit_keeps_the_limit_if_bytes_were_coming() -> None:
     """A cut between two blocks says nothing of the wait for a body."""
     clock = Clock()
     limit = IdleLimit(clock, 15.0)
@@ -439,7 +439,7 @@ def test_failure_while_bytes_come_shortens_nothing() -> None:
     assert list(limit.watch(tape(clock.source(ONE, 10, TWO)), 0, ends=True))[-1] == TWO
 
 
-def test_time_of_a_silence_is_no_shorter_than_a_busy_machine_needs() -> None:
+def test_idle_limit_has_a_minimum() -> None:
     """A request that failed at once had another reason."""
     clock = Clock()
     limit = IdleLimit(clock, 15.0)
@@ -449,18 +449,18 @@ def test_time_of_a_silence_is_no_shorter_than_a_busy_machine_needs() -> None:
     assert list(blocks) == [ONE, b"", b""]  # at 0.25 s each
 
 
-def test_bytes_that_are_gone_are_told() -> None:
+def test_check_replayable_raises_if_bytes_are_gone() -> None:
     """How many were sent, acknowledged, kept."""
     body = tape([ONE, TWO], window=len(TWO))
     list(body.blocks(0))
     cause = BrolgaError("cut")
-    check_kept(body, len(ONE), cause)
+    check_replayable(body, len(ONE), cause)
     with pytest.raises(StreamNotReplayable, match="cut; the registry has 0 of the 4096") as caught:
-        check_kept(body, 0, cause)
+        check_replayable(body, 0, cause)
     assert caught.value.__cause__ is cause
 
 
-def test_mismatch_in_one_patch_is_told() -> None:
+def test_upload_raises_a_mismatch_in_one_patch() -> None:
     """A stream that was not silent went out in one PATCH: no other try can end otherwise."""
     play(
         upload(Clock(), ONE, attempts=3),
@@ -472,6 +472,8 @@ def test_mismatch_in_one_patch_is_told() -> None:
     )
 
 
-def test_style_in_one_patch() -> None:
+def test_with_one_patch_changes_splits_only() -> None:
     """All else stays."""
-    assert UploadStrategy(chunk=7).in_one_patch() == replace(UploadStrategy(chunk=7), splits=False)
+    assert UploadStrategy(chunk_size=7).with_one_patch() == replace(
+        UploadStrategy(chunk_size=7), splits=False
+    )

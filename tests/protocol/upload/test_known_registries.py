@@ -1,11 +1,11 @@
-"""wire/profiles.py: which registry is which, and what is done otherwise there."""
+"""upload/known_registries.py: which registry is which, and how uploads differ there."""
 
 from __future__ import annotations
 
 import pytest
 
-from brolga.protocol import UploadStrategy, profile_of
-from brolga.protocol.profiles import PROFILES
+from brolga.protocol import UploadStrategy, identify_registry
+from brolga.protocol.upload.known_registries import KNOWN_REGISTRIES
 
 
 @pytest.mark.parametrize(
@@ -49,19 +49,17 @@ from brolga.protocol.profiles import PROFILES
         ("dkr.ecr.amazonaws.com.example", {}, "distribution"),
     ],
 )
-def test_a_registry_is_known_by_its_host_or_by_what_it_shows(
-    host: str, headers: dict[str, str], name: str
-) -> None:
+def test_identify_registry_by_host_or_header(host: str, headers: dict[str, str], name: str) -> None:
     """The first row that fits counts; a host that only looks alike does not fit."""
-    assert profile_of(host, headers).name == name
+    assert identify_registry(host, headers).name == name
 
 
-def test_each_row_says_why() -> None:
+def test_known_registries_have_evidence_and_unique_names() -> None:
     """A peculiarity has its reason beside it, and each row a name of its own."""
-    assert len({profile.name for profile in PROFILES}) == len(PROFILES)
-    for profile in PROFILES:
-        assert profile.why
-        assert profile.hosts or profile.shows[0]
+    assert len({profile.name for profile in KNOWN_REGISTRIES}) == len(KNOWN_REGISTRIES)
+    for profile in KNOWN_REGISTRIES:
+        assert profile.evidence
+        assert profile.hosts or profile.header[0]
 
 
 @pytest.mark.parametrize(
@@ -77,17 +75,17 @@ def test_each_row_says_why() -> None:
         ("jfrog", []),
     ],
 )
-def test_chunks_stay_within_what_a_registry_takes(name: str, sizes: list[int]) -> None:
+def test_known_registries_shrink_chunks_within_their_limits(name: str, sizes: list[int]) -> None:
     """ECR refuses parts under 5 MiB, GHCR chunks over 4; GAR and JFrog take none at all.
 
     What begins as one stream goes on in these sizes (MiB) after a 413 each.
     """
-    style = next(profile.style for profile in PROFILES if profile.name == name)
-    assert style.chunk == 0
+    strategy = next(profile.strategy for profile in KNOWN_REGISTRIES if profile.name == name)
+    assert strategy.chunk_size == 0
     tried = []
-    while style.can_shrink:
-        style = style.chunked()
-        tried.append(style.chunk >> 20)
+    while strategy.can_shrink:
+        strategy = strategy.with_smaller_chunks()
+        tried.append(strategy.chunk_size >> 20)
     assert tried == sizes
 
 
@@ -101,47 +99,55 @@ def test_chunks_stay_within_what_a_registry_takes(name: str, sizes: list[int]) -
         ("chunked:5", 5, 0),
     ],
 )
-def test_a_user_may_wish_for_another_style(wish: str, chunk: int, put_max: int) -> None:
+def test_override_returns_the_strategy_of_a_wish(wish: str, chunk: int, put_max: int) -> None:
     """What they do not say stays as suits the registry."""
-    style = UploadStrategy(smaller=7, monolithic_max=9, final_chunk_in_put=True).override(wish)
-    assert (style.chunk, style.monolithic_max, style.final_chunk_in_put) == (chunk, put_max, True)
+    strategy = UploadStrategy(
+        fallback_chunk_size=7, monolithic_max=9, final_chunk_in_put=True
+    ).override(wish)
+    assert (strategy.chunk_size, strategy.monolithic_max, strategy.final_chunk_in_put) == (
+        chunk,
+        put_max,
+        True,
+    )
 
 
-def test_who_wants_chunks_gets_them_from_whoever_takes_none() -> None:
+def test_override_chunked_ignores_that_a_registry_takes_no_chunks() -> None:
     """The table may be wrong, or old."""
-    assert UploadStrategy(smaller=0).override("chunked").chunk == 32 << 20
+    assert UploadStrategy(fallback_chunk_size=0).override("chunked").chunk_size == 32 << 20
 
 
 @pytest.mark.parametrize(
     "wish", ["", "Auto", "streamed:1", "put:1", "chunked:", "chunked:0", "chunked:-1", "chunked:1M"]
 )
-def test_what_is_not_a_style_is_refused(wish: str) -> None:
+def test_override_raises_for_an_invalid_wish(wish: str) -> None:
     """It says what there is."""
     with pytest.raises(ValueError, match="is not an upload style: auto, streamed, put or chunked"):
         UploadStrategy().override(wish)
 
 
 @pytest.mark.parametrize(("size", "smaller"), [(1 << 30, 32), (16 << 20, 16), (0, 8)])
-def test_chunks_after_a_413_lie_in_the_window(size: int, smaller: int) -> None:
+def test_cap_chunk_limits_the_fallback_size(size: int, smaller: int) -> None:
     """The promise of memory holds for them too; less than 8 MiB would be many requests."""
-    assert UploadStrategy().cap_chunk(size).smaller == smaller << 20
-    assert UploadStrategy(smaller=0).cap_chunk(size).smaller == 0
-    assert UploadStrategy(smaller=4 << 20).cap_chunk(size).smaller == 4 << 20
+    assert UploadStrategy().cap_chunk(size).fallback_chunk_size == smaller << 20
+    assert UploadStrategy(fallback_chunk_size=0).cap_chunk(size).fallback_chunk_size == 0
+    assert (
+        UploadStrategy(fallback_chunk_size=4 << 20).cap_chunk(size).fallback_chunk_size == 4 << 20
+    )
 
 
 @pytest.mark.parametrize(
-    ("style", "size", "chunk", "smallest"),
+    ("strategy", "size", "chunk", "smallest"),
     [
         (UploadStrategy(), 0, 0, 1 << 20),
         (UploadStrategy(), 2 << 20, 0, 2 << 20),  # one stream stays one
-        (UploadStrategy(chunk=1 << 20), 2 << 20, 2 << 20, 2 << 20),
-        (UploadStrategy(chunk=4 << 20), 2 << 20, 4 << 20, 2 << 20),
-        (UploadStrategy(chunk=5), 0, 5, 1 << 20),  # the user's word
+        (UploadStrategy(chunk_size=1 << 20), 2 << 20, 2 << 20, 2 << 20),
+        (UploadStrategy(chunk_size=4 << 20), 2 << 20, 4 << 20, 2 << 20),
+        (UploadStrategy(chunk_size=5), 0, 5, 1 << 20),  # the user's word
     ],
 )
-def test_the_registry_s_wish_for_larger_chunks_is_kept(
-    style: UploadStrategy, size: int, chunk: int, smallest: int
+def test_with_min_chunk_raises_both_sizes(
+    strategy: UploadStrategy, size: int, chunk: int, smallest: int
 ) -> None:
     """OCI-Chunk-Min-Length holds from the first chunk on, and after each 413."""
-    wanted = style.at_least(size)
-    assert (wanted.chunk, wanted.smallest) == (chunk, smallest)
+    wanted = strategy.with_min_chunk(size)
+    assert (wanted.chunk_size, wanted.min_chunk_size) == (chunk, smallest)

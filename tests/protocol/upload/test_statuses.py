@@ -1,4 +1,4 @@
-"""wire/upload.py: every status as the answer to each call of an upload, once."""
+"""upload/flow.py: every status as the answer to each request of an upload, once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.protocol.scripted import BLOB, FIRST, REPOSITORY, Answer, Known, acce
 
 from brolga.errors import BrolgaError, TransportError
 from brolga.protocol import Request, Response, Retry, UploadStrategy, mount_blob, upload_stream
-from brolga.protocol.profiles import PROFILES
+from brolga.protocol.upload.known_registries import KNOWN_REGISTRIES
 from brolga.spec.reference import Repository
 
 if TYPE_CHECKING:
@@ -77,79 +77,79 @@ class Registered:
             self.has_blob, self.has_session = True, False
 
 
-def upload(style: UploadStrategy | None = None) -> Flow[Descriptor]:
+def upload(strategy: UploadStrategy | None = None) -> Flow[Descriptor]:
     """Upload a blob whose bytes can all be had again."""
     way = access(retry=Retry(attempts=5))
-    return upload_stream(way, Known([b"blob"]), lambda: BLOB, style=style)
+    return upload_stream(way, Known([b"blob"]), lambda: BLOB, strategy=strategy)
 
 
 def survived(
-    method: str, style: UploadStrategy | None = None, *, works: bool = False, cut: str = ""
+    method: str, strategy: UploadStrategy | None = None, *, works: bool = False, cut: str = ""
 ) -> set[int]:
     """Return the statuses that an upload survives as the answer to one call of a method."""
-    found = set()
+    statuses = set()
     for status in STATUSES:
         registry = Registered(method, status, works=works, cut=cut)
         try:
-            assert drive(upload(style), registry) is BLOB
+            assert drive(upload(strategy), registry) is BLOB
         except BrolgaError:
             continue
         assert registry.struck
         assert registry.has_blob
-        found.add(status)
-    return found
+        statuses.add(status)
+    return statuses
 
 
-def test_post_survives_what_passes() -> None:
+def test_post_survives_transient_statuses() -> None:
     """A second session does no harm; nothing else of a POST changes by itself."""
     assert survived("POST") == PASSING
 
 
 @pytest.mark.parametrize(
-    "style", [pytest.param(profile.style, id=profile.name) for profile in PROFILES]
+    "strategy", [pytest.param(profile.strategy, id=profile.name) for profile in KNOWN_REGISTRIES]
 )
-def test_patch_survives_what_passes_what_is_lost_and_what_is_too_large(
-    style: UploadStrategy,
+def test_patch_survives_transient_lost_and_too_large_statuses(
+    strategy: UploadStrategy,
 ) -> None:
     """The same session, a new one, or smaller requests, if the registry takes them."""
-    smaller = SMALLER if style.can_shrink else set()
-    assert survived("PATCH", style) == PASSING | LOST | smaller | {401}
+    smaller = SMALLER if strategy.can_shrink else set()
+    assert survived("PATCH", strategy) == PASSING | LOST | smaller | {401}
 
 
-def test_chunk_survives_a_smaller_one() -> None:
+def test_chunk_survives_413_by_smaller_chunks() -> None:
     """It has a Content-Length: 411 and 501 have no other answer."""
-    style = UploadStrategy(chunk=4, smallest=1)
-    assert survived("PATCH", style) == PASSING | LOST | {401, 413}
+    strategy = UploadStrategy(chunk_size=4, min_chunk_size=1)
+    assert survived("PATCH", strategy) == PASSING | LOST | {401, 413}
 
 
-def test_put_that_did_nothing_is_made_again() -> None:
-    """What is refused for good is told."""
+def test_put_survives_statuses_if_it_did_nothing() -> None:
+    """A permanent refusal is raised."""
     assert survived("PUT") == PASSING | LOST | SMALLER | {401}
 
 
-def test_put_that_did_its_work_is_found_by_head() -> None:
+def test_put_survives_statuses_if_it_stored_the_blob() -> None:
     """The answer may be a proxy's own, or that to a second PUT which a proxy sent."""
     assert survived("PUT", works=True) >= PASSING | SECOND | SMALLER
 
 
-def test_head_of_any_status_hides_no_blob() -> None:
+def test_head_survives_any_status() -> None:
     """The blob is asked for again, or the session, which the commit has ended."""
     assert survived("HEAD", cut="PUT") == set(STATUSES)
 
 
-def test_status_of_a_session_of_any_status_loses_no_upload() -> None:
-    """A session that does not tell how far it came is left for a new one."""
+def test_get_survives_any_status() -> None:
+    """A session without a valid offset is left for a new one."""
     assert survived("GET", cut="PATCH") == set(STATUSES)
 
 
-def test_delete_of_any_status_is_no_failure() -> None:
-    """A session that is left is the registry's to purge; the first error is the one to tell."""
+def test_delete_survives_any_status() -> None:
+    """A session that is left is the registry's to purge; the first error is the one to raise."""
     assert survived("DELETE", UploadStrategy(resumes=False), cut="PATCH") == set(STATUSES)
 
 
-def test_mount_survives_what_passes() -> None:
+def test_mount_survives_transient_statuses() -> None:
     """A second mount of a blob does no harm."""
-    found = set()
+    statuses = set()
     for status in STATUSES:
         way = access(retry=Retry(attempts=5))
         source = Repository.parse(f"{REPOSITORY.registry}/team/base")
@@ -157,5 +157,5 @@ def test_mount_survives_what_passes() -> None:
             assert drive(mount_blob(way, BLOB.digest, source), Registered("mount", status)) is None
         except BrolgaError:
             continue
-        found.add(status)
-    assert found == PASSING
+        statuses.add(status)
+    assert statuses == PASSING
