@@ -254,7 +254,7 @@ class Client:
     def write_images(
         self, home: ImageRef | Repository | str, images: Iterable[tuple[str, Tree]]
     ) -> list[ImageRef]:
-        """Push images to one place, each under its tag ("" is none); return their new names."""
+        """Push images to one place, each under its tag ("" for no tag); return their new names."""
         home = location.home_of(location.parse_image_ref(home))
         names: list[ImageRef] = []
         with self._stores.open_target(home) as store:
@@ -339,7 +339,7 @@ class Client:
         store = self._stores.open(place, "tag")
         named = location.with_name(location.home_of(place), tag)
         if named.tag != tag or not tag:
-            raise InvalidReference(f"{excerpt(tag)} is no name to give: it names what is there")
+            raise InvalidReference(f"{excerpt(tag)} cannot be a new name: it names what is there")
         return location.pin(named, store.tag(place.identifier, tag).digest)
 
     def delete(self, place: ImageRef | str) -> None:

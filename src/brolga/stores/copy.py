@@ -1,14 +1,8 @@
 """Pushing an image or an index to a store: in which order, and what at the same time.
 
-A registry wants layers before their config before their manifest, and children before their index.
-So a tree becomes a list of documents, children first. All their layers are pushed, `jobs` at a
-time, each digest and each layer object once; then the configs, which the layers complete; then the
-documents in order. A manifest that the target has is assumed to be complete. If a document that
-refers to it is refused as incomplete, all blobs are pushed after all, once.
-
-Threads push the blobs, except those whose bytes come from the user's code: the caller's thread
-pushes these one by one. When the push ends early, every thread stops before its next block, so that
-its upload is cancelled, and is joined.
+All layers of a tree are pushed, `jobs` at a time; then the configs, which the layers complete; then
+the manifests, children before their index. A manifest that the target has is assumed to be
+complete; if what refers to it is refused as incomplete, all blobs are pushed after all, once.
 """
 
 from __future__ import annotations
@@ -44,10 +38,10 @@ __all__ = ["push"]
 
 _THREAD: Final = "brolga-push"
 _MAX_DEPTH: Final = 16  # indexes within indexes; no tool makes more than two
-# How a manifest is refused that refers to what is not there: MANIFEST_BLOB_UNKNOWN with either,
-# and not every registry has a code for it.
+# The statuses of a manifest that refers to a missing blob: MANIFEST_BLOB_UNKNOWN with either, and
+# not every registry sends a code.
 _INCOMPLETE: Final = (400, 404)
-# docker-registry 2.8 says so for a moment as well, where two clients upload the same blob at once.
+# docker-registry 2.8 sends it for a moment as well, if two clients upload the same blob at once.
 _UNKNOWN: Final = "MANIFEST_BLOB_UNKNOWN"
 
 

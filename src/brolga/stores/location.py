@@ -271,7 +271,7 @@ class Registries(Protocol):
 _USES: Final = {
     "blob": ("pull", "its blobs are read with their image alone"),
     "referrers": ("pull", "it has no referrers"),
-    "push": ("pull,push", "a layer alone is no image"),
+    "push": ("pull,push", "a layer alone is not an image"),
     "tag": ("pull,push", "it is written as a whole"),
     "delete": ("pull,push,delete", "it is written as a whole"),
 }
@@ -322,7 +322,7 @@ class StoreOpener:
         if _is_one_pass(home):
             return ArchiveStream(home.path, form, spool=self.spool, compression=compression)
         if not os.path.lexists(home.path):
-            raise ImageNotFound(f"there is no archive {home.path}")
+            raise ImageNotFound(f"archive {home.path} does not exist")
         return Archive(home.path, form, compression=compression)
 
     @contextmanager

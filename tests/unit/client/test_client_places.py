@@ -154,7 +154,7 @@ def test_a_tag_of_a_layout_is_given_and_taken(client: Client, place: str) -> Non
 @pytest.mark.parametrize("tag", ["", "@0", str(OTHER)])
 def test_what_names_an_image_already_is_no_tag(client: Client, place: str, tag: str) -> None:
     """A tag that nobody could use."""
-    with pytest.raises(InvalidReference, match="is no name to give"):
+    with pytest.raises(InvalidReference, match="cannot be a new name"):
         client.tag(place, tag)
 
 
@@ -314,7 +314,7 @@ def test_an_archive_that_cannot_be_opened_is_the_source_s_failure(
     """A directory is no archive; what is not there is not found."""
     with pytest.raises(SourceError, match="cannot open the archive"):
         client.copy(f"oci-archive:{tmp_path}", f"oci:{tmp_path}/b:v1")
-    with pytest.raises(ImageNotFound, match="there is no archive"):
+    with pytest.raises(ImageNotFound, match="archive .* does not exist"):
         client.copy(f"oci-archive:{tmp_path}/a.tar", f"oci:{tmp_path}/b:v1")
 
 

@@ -1,11 +1,7 @@
-"""Which form an archive has, and the images that it holds in that form.
-
-Knows what tells Docker's form from OCI's. Must not know whether the archive is a file or a pipe.
-"""
+"""The images of an archive, in Docker's form or in that of OCI."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from brolga.disk.layout import INDEX_FILE
@@ -18,7 +14,6 @@ from brolga.stores.store import complete_manifest
 if TYPE_CHECKING:
     from brolga.images import Tree
     from brolga.spec.descriptor import Descriptor, Platform
-    from brolga.spec.reference import Repository
     from brolga.stores.archive.contents import Contents
 
 __all__ = ["Images", "check_form", "whole_is_compressed"]
@@ -26,16 +21,18 @@ __all__ = ["Images", "check_form", "whole_is_compressed"]
 _FORMS: Final = ("", "docker", "oci")
 
 
-@dataclass(frozen=True)
 class Images:
     """The images of an archive whose files are all known, as a `store.ReadStore`.
 
-    `form` is `docker`, `oci` or "": then what has a manifest.json is Docker's.
+    `form` is `docker`, `oci` or "": then an archive with a manifest.json is Docker's.
     """
 
-    contents: Contents
-    form: str
-    mount_source: Repository | None = None
+    mount_source: Final = None
+
+    def __init__(self, contents: Contents, form: str) -> None:
+        check_form(form)
+        self.contents = contents
+        self.form = form
 
     def tags(self) -> tuple[str, ...]:
         """Return the names of the images: tags, else the name of the config or the digest.
@@ -78,9 +75,9 @@ class Images:
 
 
 def check_form(form: str) -> None:
-    """Raise ValueError for the name of no form."""
+    """Raise ValueError for an unknown form."""
     if form not in _FORMS:
-        raise ValueError(f"an archive's form is docker or oci, or not said; not {form!r}")
+        raise ValueError(f"an archive's form is docker, oci or empty, not {form!r}")
 
 
 def whole_is_compressed(name: str) -> CorruptBlob:

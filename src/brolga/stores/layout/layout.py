@@ -136,7 +136,7 @@ class Layout:
     def fetch_blob(self, blob: Descriptor | Digest) -> BlobStream:
         """Open a blob. Its bytes are verified while they are read.
 
-        Raises ImageNotFound for a digest that is not there. Reading a descriptor's blob raises
+        Raises ImageNotFound for a missing digest. Reading a descriptor's blob raises
         CorruptBlob if it is missing or has another size, DigestMismatch at the end of wrong bytes.
         """
         if isinstance(blob, Digest):
@@ -225,7 +225,7 @@ class Layout:
             return False  # a damaged one is written again
 
     def find(self, tag: str) -> Descriptor | None:
-        """Return what a tag stands for; None if there is no such tag.
+        """Return what a tag stands for; None if the tag does not exist.
 
         Raises ImageNotFound if several images have it.
         """

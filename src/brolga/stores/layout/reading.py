@@ -36,7 +36,7 @@ def read_manifest(files: Files, digest: Digest) -> Manifest | Index:
         raise local(CorruptBlob(f"manifest {digest} is missing in {files.path}"))
     with here(files.path):
         if len(raw) > MAX_SIZE:
-            raise InvalidManifest(f"{digest} has more than {MAX_SIZE} bytes: it is no manifest")
+            raise InvalidManifest(f"{digest} has more than {MAX_SIZE} bytes: it is not a manifest")
         check_digest(digest, Digest.of(raw, digest.algorithm), files.path)
         return parse_manifest(raw, algorithm=digest.algorithm)
 

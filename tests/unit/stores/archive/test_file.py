@@ -311,7 +311,7 @@ def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for odd in (pipe, tmp_path):
-        with pytest.raises(SourceError, match="no regular file"):
+        with pytest.raises(SourceError, match="not a regular file"):
             Archive(odd)
 
 

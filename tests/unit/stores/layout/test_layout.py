@@ -459,7 +459,7 @@ def test_a_manifest_is_held_against_its_digest(layout: Layout) -> None:
         layout.tree("v1")
     assert found.value.side == "local"
     damage(layout, made.digest, b" " * (5 << 20))
-    with pytest.raises(InvalidManifest, match="it is no manifest"):
+    with pytest.raises(InvalidManifest, match="it is not a manifest"):
         layout.tree("v1")
     (layout.path / "blobs" / "sha256" / made.digest.encoded).unlink()
     with pytest.raises(CorruptBlob, match=f"manifest {made.digest} is missing"):
