@@ -266,10 +266,8 @@ class RegistryStore:
         except StreamConsumed as error:
             with suppress(NotComputed, StopIteration):
                 digest = blob.descriptor.digest
-                for home in [home for (_, one), home in self.pushed_blobs.items() if one == digest][
-                    :1
-                ]:
-                    error.add_note(f"it went to {home}: push an image that is read from there")
+                home = next(home for (_, one), home in self.pushed_blobs.items() if one == digest)
+                error.add_note(f"it went to {home}: push an image that is read from there")
             raise
         return stream
 
