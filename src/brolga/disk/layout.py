@@ -144,6 +144,8 @@ class LayoutDirectory:
         except (NotADirectoryError, UnsafePath):  # these name the path that is wrong
             raise
         except OSError as error:
+            if error.errno is None:
+                raise
             raise OSError(error.errno, error.strerror, os.fspath(self.path)) from error
 
     def temporary_file(self) -> TemporaryFile:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from brolga.disk.layout import INDEX_FILE, LAYOUT_FILE
@@ -44,7 +45,7 @@ from brolga.stream.spool import spool_factory
 from brolga.tar.entries import read_entries
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from brolga.spec.blob import BlockSource
     from brolga.spec.digest import Digest
@@ -194,39 +195,37 @@ class _EntryBlocks:
 
 @dataclass(frozen=True)
 class _IncomingFile:
-    """A file of the archive as it comes, and the digest that its name claims."""
+    """A file of the archive as it comes; a blob, read once, if its name claims a digest."""
 
     path: str
     kind: str
     size: int
     digest: Digest | None
     data: Iterator[memoryview]
+    archive: _SourceBlocks
 
-    def blob(self) -> _StreamedBlob:
-        """Return the file as a blob. It must have a digest."""
+    @property
+    def descriptor(self) -> Descriptor:
         assert self.digest  # noqa: S101 - for mypy
-        descriptor = Descriptor(LAYER_BY_KIND.get(self.kind, _BLOB), self.digest, self.size)
-        return _StreamedBlob(descriptor, self.data)
+        return Descriptor(LAYER_BY_KIND.get(self.kind, _BLOB), self.digest, self.size)
+
+    @cached_property
+    def _blocks(self) -> Generator[bytes, None, None]:
+        return verify_blocks(self.descriptor.digest, self.data)
+
+    def open(self) -> BlockStream:
+        return BlockStream(self._blocks)
+
+    def layer_source(self) -> _EntryBlocks:
+        return _EntryBlocks(self.archive, self.data)
+
+    def finish(self) -> None:
+        """Read and verify the bytes that no store has read."""
+        for _ in self._blocks:
+            pass
 
     def ignore(self) -> IgnoredEntry:
         return IgnoredEntry(self.path, self.kind, self.size)
-
-
-class _StreamedBlob:
-    """A blob that can be read once, verified by its digest."""
-
-    def __init__(self, descriptor: Descriptor, data: Iterator[memoryview]) -> None:
-        self.descriptor = descriptor
-        self._blocks = verify_blocks(descriptor.digest, data)
-
-    def open(self) -> BlockStream:
-        """Open the bytes."""
-        return BlockStream(self._blocks)
-
-    def finish(self) -> None:
-        """Read and verify the bytes that the store did not read."""
-        for _ in self._blocks:
-            pass
 
 
 class _Receiver:
@@ -273,23 +272,23 @@ class _Receiver:
         elif entry.is_file:
             head, data = peek(entry.data)
             kind = detect_kind(head)
-            file = _IncomingFile(path, kind, entry.size, digest_from_name(path, kind), data)
+            file = _IncomingFile(path, kind, entry.size, digest_from_name(path, kind), data, blocks)
             if is_duplicate and file.digest:
-                file.blob().finish()
+                file.finish()
             else:
-                self.contents.add(path, self._receive_file(file, blocks))
+                self.contents.add(path, self._receive_file(file))
 
-    def _receive_file(self, file: _IncomingFile, blocks: _SourceBlocks) -> ArchiveEntry:
+    def _receive_file(self, file: _IncomingFile) -> ArchiveEntry:
         if (file.kind == "json" or file.path in _DOCUMENTS) and file.size <= MAX_SIZE:
             return self._receive_document(file)
         if file.path in _DOCUMENTS:
             raise document_too_large(file.path, file.size)
         if file.kind == "tar":
-            return self._receive_tar(file, blocks)
+            return self._receive_tar(file)
         if file.digest:
             return self._push(file)
         if file.kind in {"gzip", "zstd"} and self._form != "oci":
-            layer = self._compression.stored_layer(_EntryBlocks(blocks, file.data), file.kind)
+            layer = self._compression.stored_layer(file.layer_source(), file.kind)
             return PushedEntry(
                 file.path, file.kind, file.size, self._target, self._target.push(layer)
             )
@@ -307,7 +306,7 @@ class _Receiver:
             self._free[kind] -= len(content)
             self._documents += 1
             if file.digest:
-                file.blob().finish()
+                file.finish()
             return BufferedEntry(file.path, file.kind, content)
         if not file.digest:
             raise InvalidManifest(
@@ -317,7 +316,7 @@ class _Receiver:
             )
         return self._add_to_spool(file, self._spool) if self._spool else self._push(file)
 
-    def _receive_tar(self, file: _IncomingFile, blocks: _SourceBlocks) -> ArchiveEntry:
+    def _receive_tar(self, file: _IncomingFile) -> ArchiveEntry:
         """Push a tar as it is if it belongs to an OCI archive, else compress it on the way.
 
         A tar below blobs/ can be a layer of `docker save` (25 and later), to be compressed, or of
@@ -337,19 +336,18 @@ class _Receiver:
         elif self._form == "oci":
             return file.ignore()
         expected = file.digest if file.digest and file.digest.algorithm == "sha256" else None
-        layer = self._compression.compressed_layer(_EntryBlocks(blocks, file.data), expected)
+        layer = self._compression.compressed_layer(file.layer_source(), expected)
         descriptor = self._target.push(layer)
         return PushedEntry(file.path, file.kind, file.size, self._target, descriptor, layer.diff_id)
 
     def _add_to_spool(self, file: _IncomingFile, spool: Spool) -> FileRange:
         start = spool.size
-        with file.blob().open() as stream:
+        with file.open() as stream:
             for block in stream:
                 spool.add(block)
         return FileRange(file.path, file.kind, spool, start, file.size, self._compression)
 
     def _push(self, file: _IncomingFile) -> PushedEntry:
-        blob = file.blob()
-        self._target.push(blob)
-        blob.finish()
-        return PushedEntry(file.path, file.kind, file.size, self._target, blob.descriptor)
+        self._target.push(file)
+        file.finish()
+        return PushedEntry(file.path, file.kind, file.size, self._target, file.descriptor)

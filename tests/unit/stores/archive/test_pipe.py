@@ -5,10 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import random
-from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.tars import entry, link, symlink, tar
+from tests.tars import entry, link, symlink
 from tests.unit.stores.archive.archives import (
     CONFIG,
     DOCKER_FORMS,
@@ -31,19 +30,11 @@ from tests.unit.stores.archive.archives import (
     oci_manifest,
     sha,
     stream,
-    stream_archive,
 )
 
-from brolga.errors import DigestMismatch, ImageNotFound, InvalidManifest, SpoolError, SpoolRequired
+from brolga.errors import ImageNotFound, InvalidManifest
 from brolga.images import Image, ImageIndex
 from brolga.spec.digest import Digest
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-
-def _unread() -> Any:
-    yield pytest.fail("it was read")
 
 
 @pytest.mark.parametrize("name", DOCKER_FORMS)
@@ -107,14 +98,6 @@ def test_compression_none_keeps_layer_digests(name: str) -> None:
     again = Store(dict(store.blobs))
     stream(again, *DOCKER_FORMS[name](), compression="none")
     assert len(again.read) == (2 if name == "old" else 0)
-
-
-def test_unknown_options_raise_before_reading() -> None:
-    """An unknown compression or form is a ValueError, as for a StreamLayer."""
-    with pytest.raises(ValueError, match="lzma"):
-        stream_archive(_unread(), Store(), compression="lzma")
-    with pytest.raises(ValueError, match="tarball"):
-        stream_archive(_unread(), Store(), form="tarball")
 
 
 def test_compressed_layer_with_plain_name_is_kept() -> None:
@@ -267,22 +250,6 @@ def test_form_oci_keeps_uncompressed_layers() -> None:
         assert isinstance(image, Image)
 
 
-def test_uncompressed_oci_layers_need_spool_or_form(tmp_path: Path) -> None:
-    """The error explains the order of files and names --spool."""
-    store = Store()
-    with pytest.raises(
-        SpoolRequired, match=r"came before oci-layout and index\.json.*oci-archive:.*--spool"
-    ):
-        stream(store, *oci())
-    assert not store.documents
-    for spool in (True, tmp_path, str(tmp_path)):
-        store = Store()
-        image = stream(store, *oci(), spool=spool)
-        assert layers_of(store) == LAYERS
-        assert str(image.digest) == json.loads(oci()[-2][1])["manifests"][0]["digest"]
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize("first", ["index.json", "oci-layout"])
 def test_oci_files_first_keep_uncompressed_layers(first: str) -> None:
     """Docker never writes index.json or oci-layout first."""
@@ -299,20 +266,6 @@ def test_manifest_json_wins_if_index_comes_first() -> None:
     store = Store()
     stream(store, *members)
     assert layers_of(store) == LAYERS
-
-
-def test_spooled_docker_layers_are_compressed() -> None:
-    """With a spool the decision waits for manifest.json."""
-    store = Store()
-    stream(store, *docker_new(), spool=True)
-    assert layers_of(store) == LAYERS
-    assert not set(LAYERS) & set(store.blobs.values())
-
-
-def test_missing_spool_directory_raises_before_reading(tmp_path: Path) -> None:
-    """The error is a SpoolError."""
-    with pytest.raises(SpoolError, match="missing cannot be made"):
-        stream_archive(_unread(), Store(), spool=tmp_path / "missing")
 
 
 def test_oci_index_with_attestations() -> None:
@@ -395,26 +348,6 @@ def test_foreign_layers_and_embedded_data_need_no_file() -> None:
     assert isinstance(image, Image)
     with pytest.raises(InvalidManifest, match="it is at its URLs"):
         image.layers[0].open()
-
-
-def test_link_to_another_blob_raises_digest_mismatch() -> None:
-    """What is said to be sent was: "content ... MUST match the digest" (image-layout.md, Blobs).
-
-    A layer and a config, each under the name of another, which is a link to it.
-    """
-    raw, other = config(LAYERS[:1]), config(LAYERS[1:])
-    packed = [gzip.compress(bytes(500) + one, 0, mtime=0) for one in (b"a", b"b")]
-    manifest = oci_manifest(raw, packed[:1])
-    for parts in (
-        [blob(packed[1]), symlink(f"blobs/sha256/{sha(packed[0])}", sha(packed[1])), blob(raw)],
-        [blob(packed[0]), symlink(f"blobs/sha256/{sha(raw)}", sha(other)), blob(other)],
-    ):
-        store = Store()
-        with pytest.raises(DigestMismatch, match="a file of the archive is") as found:
-            stream_archive(
-                [tar(*parts, blob(manifest), *oci_end(described(MANIFEST, manifest)))], store
-            )
-        assert found.value.side == "source"
 
 
 def test_form_oci_ignores_files_outside_blobs() -> None:

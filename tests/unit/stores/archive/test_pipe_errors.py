@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import gzip
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +18,6 @@ from tests.unit.stores.archive.archives import (
     blob,
     config,
     described,
-    docker_new,
     docker_old,
     manifest_json,
     oci,
@@ -41,7 +38,6 @@ from brolga.errors import (
     LayerError,
     NotComputed,
     SourceError,
-    SpoolError,
 )
 from brolga.images import Image
 from brolga.spec.descriptor import Descriptor
@@ -50,8 +46,6 @@ from brolga.stores.archive.entries import IgnoredEntry
 from brolga.stores.copy import push
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.unit.stores.archive.archives import Member
 
 
@@ -70,32 +64,32 @@ def old(**changes: Any) -> list[Member]:
 
 
 WRONG: dict[str, tuple[list[Member], type[BrolgaError], str]] = {
-    "another layer": (
+    "layer differs from its DiffID": (
         old(layer=[entry("x/layer.tar", LAYERS[1])]),
         DigestMismatch,
         f"sha256:{sha(LAYERS[1])} uncompressed, but sha256:{sha(LAYERS[0])}",
     ),
-    "another layer by its name": (
+    "layer differs from its name": (
         [entry(f"{sha(LAYERS[0])}.tar", LAYERS[1])],
         DigestMismatch,
         "uncompressed, but",
     ),
-    "another blob": (
+    "blob differs from its name": (
         [entry(f"blobs/sha256/{sha(b'x')}", gzip.compress(b"y"))],
         DigestMismatch,
         "was expected",
     ),
-    "another document": (
+    "document differs from its name": (
         [entry(f"blobs/sha256/{sha(b'x')}", b"{}")],
         DigestMismatch,
         "was expected",
     ),
-    "another config by its name": (
+    "config differs from its name": (
         [entry(f"{sha(b'x')}.json", b"{}")],
         DigestMismatch,
         "was expected",
     ),
-    "an empty config by its name": (
+    "config is empty": (
         old(
             json=[entry(f"{sha(b'x')}.json", b"")],
             manifest=[manifest_json((f"{sha(b'x')}.json", [], []))],
@@ -103,24 +97,24 @@ WRONG: dict[str, tuple[list[Member], type[BrolgaError], str]] = {
         InvalidManifest,
         "not JSON of bounded",
     ),
-    "no layer there": (old(layer=[]), InvalidManifest, "'x/layer.tar', which is not in"),
-    "no config there": (old(json=[]), InvalidManifest, "'c.json', which is not in the archive"),
-    "a path out of it": (
+    "layer is missing": (old(layer=[]), InvalidManifest, "'x/layer.tar', which is not in"),
+    "config is missing": (old(json=[]), InvalidManifest, "'c.json', which is not in the archive"),
+    "config path leads out": (
         old(manifest=[manifest_json(("../../etc/passwd", [], []))]),
         InvalidManifest,
         "which is not in",
     ),
-    "a layer too many": (
+    "one layer too many": (
         old(manifest=[manifest_json(("c.json", [], ["x/layer.tar"] * 2))]),
         InvalidManifest,
         "has 2 layers of 'c.json', which has 1",
     ),
-    "a layer that is none": (
+    "layer is not a tar": (
         old(layer=[entry("x/layer.tar", b"no tar")]),
         InvalidManifest,
         "neither a tar",
     ),
-    "a layer that is none, by a digest": (
+    "layer named by its digest is not a tar": (
         old(
             layer=[blob(b"no tar" * 200)],
             manifest=[manifest_json(("c.json", [], [f"blobs/sha256/{sha(b'no tar' * 200)}"]))],
@@ -128,102 +122,102 @@ WRONG: dict[str, tuple[list[Member], type[BrolgaError], str]] = {
         InvalidManifest,
         "neither a tar",
     ),
-    "a layer that is JSON": (
+    "layer is JSON": (
         old(layer=[entry("x/layer.tar", b"{}")]),
         InvalidManifest,
         "neither a tar",
     ),
-    "a config that is a layer": (
+    "config is a layer": (
         old(manifest=[manifest_json(("x/layer.tar", [], []))]),
         InvalidManifest,
         "bytes, but a document has",
     ),
-    "a config that is none": (old(config=b"{}"), InvalidManifest, "rootfs"),
-    "a manifest.json that is none": (
+    "config is invalid": (old(config=b"{}"), InvalidManifest, "rootfs"),
+    "manifest.json is not JSON": (
         [entry("manifest.json", b"[")],
         InvalidManifest,
         r"manifest\.json: \$: not JSON",
     ),
-    "a manifest.json of two": (
+    "manifest.json has two arrays": (
         [entry("manifest.json", b'[],"a":[]')],
         InvalidManifest,
         "more than one",
     ),
-    "a manifest.json of other letters": (
+    "manifest.json has members in other case": (
         [entry("manifest.json", b'[{"config":"x"}]')],
         InvalidManifest,
         "two meanings",
     ),
-    "a large manifest.json": (
+    "manifest.json is too large": (
         [entry("manifest.json", b"[" + b" " * (4 << 20) + b"]")],
         InvalidManifest,
         "'manifest.json' has 4194306 bytes",
     ),
-    "a large document": (
+    "document is too large": (
         old(json=[entry("c.json", b"{" + b" " * (4 << 20) + b"}")]),
         InvalidManifest,
         "not JSON of bounded size",
     ),
-    "a link in a circle": (
+    "links form a circle": (
         old(layer=[symlink("x/layer.tar", "../y"), symlink("y", "x/layer.tar")]),
         InvalidManifest,
         "a link that leads to no file",
     ),
-    "a link out of it": (
+    "link leads out": (
         old(layer=[symlink("x/layer.tar", "../../y")]),
         InvalidManifest,
         "not in the archive",
     ),
-    "a link to the root": (
+    "link is absolute": (
         old(layer=[symlink("x/layer.tar", "/etc/passwd")]),
         InvalidManifest,
         "not in the archive",
     ),
-    "a name out of it": ([entry("a/../../b", b"x")], CorruptBlob, r"leads out of it: 'a/\.\./"),
-    "a name at the root": ([entry("/b", b"x")], CorruptBlob, "leads out of it"),
-    "two files of one name": (
+    "name leads out": ([entry("a/../../b", b"x")], CorruptBlob, r"leads out of it: 'a/\.\./"),
+    "name is absolute": ([entry("/b", b"x")], CorruptBlob, "leads out of it"),
+    "two files have one name": (
         [*old()[:2], entry("./c.json", b"{}")],
         CorruptBlob,
         r"two files 'c\.json'",
     ),
-    "a file and a link of one name": (
+    "file and link have one name": (
         [entry("a", b""), symlink("a", "b")],
         CorruptBlob,
         "two files 'a'",
     ),
-    "a blob twice, once wrong": (
+    "second copy of a blob differs": (
         [blob(b"xyz"), entry(f"blobs/sha256/{sha(b'xyz')}", b"abc")],
         DigestMismatch,
         "was expected",
     ),
-    "a sparse file": (
+    "layer is sparse": (
         old(layer=[entry("x/layer.tar", LAYERS[0], pax_headers=SPARSE)]),
         InvalidManifest,
         "not in the archive",
     ),
-    "headers without end": (
+    "extended header is too large": (
         [entry("b", pax_headers={"comment": "v" * 1_100_000})],
         CorruptBlob,
         "an extended tar header of",
     ),
-    "a blob that claims a digest that is none": (
+    "blob name is not a digest": (
         [blob(b"x"), entry("blobs/sha256/odd", b"y"), *oci_end()],
         ImageNotFound,
         "the archive has no images",
     ),
     "neither form": ([entry("a", b"")], InvalidManifest, "neither manifest.json nor index.json"),
-    "nothing at all": ([], InvalidManifest, "neither manifest.json nor index.json"),
-    "an index that names nothing there": (
+    "no files": ([], InvalidManifest, "neither manifest.json nor index.json"),
+    "index names a missing manifest": (
         oci_end(described(MANIFEST, b"x")),
         InvalidManifest,
         "the index names 'blobs/sha256/",
     ),
-    "a manifest that names nothing there": (
+    "manifest names a missing config": (
         [blob(oci_manifest(b"{}", [])), *oci_end(described(MANIFEST, oci_manifest(b"{}", [])))],
         InvalidManifest,
         "a manifest names 'blobs/sha256/",
     ),
-    "a child that names nothing there": (
+    "inner index names a missing manifest": (
         [
             blob(oci_index(described(MANIFEST, b"x"))),
             *oci_end(described(INDEX, oci_index(described(MANIFEST, b"x")))),
@@ -231,12 +225,12 @@ WRONG: dict[str, tuple[list[Member], type[BrolgaError], str]] = {
         InvalidManifest,
         "the index names",
     ),
-    "another layout": (
+    "oci-layout has another version": (
         [entry("index.json", oci_index()), entry("oci-layout", b'{"imageLayoutVersion":"2"}')],
         InvalidManifest,
         "version '2'",
     ),
-    "a manifest that is a layer": (
+    "manifest is a layer": (
         [blob(LAYERS[0]), *oci_end(described(MANIFEST, LAYERS[0]))],
         InvalidManifest,
         "bytes, but a document has",
@@ -351,18 +345,6 @@ def test_failing_target_closes_the_source() -> None:
     assert closed
 
 
-def test_full_spool_names_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The user can choose another directory."""
-
-    def full(*_: object) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "pwrite", full)
-        with pytest.raises(SpoolError, match=f"{tmp_path}.*choose another directory"):
-            stream_archive([tar(*docker_new())], Store(), spool=tmp_path)
-
-
 def test_pushed_blobs_cannot_be_read_again() -> None:
     """Their bytes came down a pipe: the tree cannot be pushed to another store."""
     tree = stream_archive([tar(*oci(packed=True))], Store())
@@ -374,3 +356,23 @@ def test_pushed_blobs_cannot_be_read_again() -> None:
     assert tree.layers[0].media_type == f"{LAYER}+gzip"  # type: ignore[attr-defined]
     with pytest.raises(LayerError, match="cannot be read again"):
         push(Store(), tree, "elsewhere")
+
+
+def test_link_to_another_blob_raises_digest_mismatch() -> None:
+    """The content of a blob "MUST match the digest" (image-layout.md, Blobs).
+
+    A layer and a config, each under the name of another, which is a link to it.
+    """
+    raw, other = config(LAYERS[:1]), config(LAYERS[1:])
+    packed = [gzip.compress(bytes(500) + one, 0, mtime=0) for one in (b"a", b"b")]
+    manifest = oci_manifest(raw, packed[:1])
+    for parts in (
+        [blob(packed[1]), symlink(f"blobs/sha256/{sha(packed[0])}", sha(packed[1])), blob(raw)],
+        [blob(packed[0]), symlink(f"blobs/sha256/{sha(raw)}", sha(other)), blob(other)],
+    ):
+        store = Store()
+        with pytest.raises(DigestMismatch, match="a file of the archive is") as found:
+            stream_archive(
+                [tar(*parts, blob(manifest), *oci_end(described(MANIFEST, manifest)))], store
+            )
+        assert found.value.side == "source"

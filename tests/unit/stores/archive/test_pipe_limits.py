@@ -1,9 +1,11 @@
-"""stream_archive: limits of memory, and slow pipes."""
+"""stream_archive: limits of memory, the spool, and slow pipes."""
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +19,7 @@ from tests.unit.stores.archive.archives import (
     docker_new,
     docker_old,
     layers_of,
+    oci,
     oci_end,
     oci_manifest,
     sha,
@@ -24,7 +27,7 @@ from tests.unit.stores.archive.archives import (
     stream_archive,
 )
 
-from brolga.errors import CorruptBlob, InvalidManifest, SpoolRequired
+from brolga.errors import CorruptBlob, InvalidManifest, SpoolError, SpoolRequired
 from brolga.stores.archive.contents import ArchiveLimits
 from brolga.stores.copy import push
 
@@ -167,3 +170,57 @@ def test_layer_polls_a_slow_pipe_while_it_compresses() -> None:
             stream_archive(source, Recording())
         assert True in empty
         assert False in empty
+
+
+def test_uncompressed_oci_layers_need_spool_or_form(tmp_path: Path) -> None:
+    """The error explains the order of files and names --spool."""
+    store = Store()
+    with pytest.raises(
+        SpoolRequired, match=r"came before oci-layout and index\.json.*oci-archive:.*--spool"
+    ):
+        stream(store, *oci())
+    assert not store.documents
+    for spool in (True, tmp_path, str(tmp_path)):
+        store = Store()
+        image = stream(store, *oci(), spool=spool)
+        assert layers_of(store) == LAYERS
+        assert str(image.digest) == json.loads(oci()[-2][1])["manifests"][0]["digest"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_spooled_docker_layers_are_compressed() -> None:
+    """With a spool the decision waits for manifest.json."""
+    store = Store()
+    stream(store, *docker_new(), spool=True)
+    assert layers_of(store) == LAYERS
+    assert not set(LAYERS) & set(store.blobs.values())
+
+
+def _unread() -> Any:
+    yield pytest.fail("it was read")
+
+
+def test_missing_spool_directory_raises_before_reading(tmp_path: Path) -> None:
+    """The error is a SpoolError."""
+    with pytest.raises(SpoolError, match="missing cannot be made"):
+        stream_archive(_unread(), Store(), spool=tmp_path / "missing")
+
+
+def test_full_spool_names_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user can choose another directory."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        with pytest.raises(SpoolError, match=f"{tmp_path}.*choose another directory"):
+            stream_archive([tar(*docker_new())], Store(), spool=tmp_path)
+
+
+def test_unknown_options_raise_before_reading() -> None:
+    """An unknown compression or form is a ValueError, as for a StreamLayer."""
+    with pytest.raises(ValueError, match="lzma"):
+        stream_archive(_unread(), Store(), compression="lzma")
+    with pytest.raises(ValueError, match="tarball"):
+        stream_archive(_unread(), Store(), form="tarball")
