@@ -199,7 +199,7 @@ def test_a_layer_that_is_another_is_never_committed(registry: Embedded, tmp_path
     members[1] = info, bytes(len(data) - 1024) + bytes(1024)
     file = tmp_path / "wrong.tar"
     file.write_bytes(tar(*members))
-    with pytest.raises(BrolgaError, match="uncompressed, where"):
+    with pytest.raises(BrolgaError, match="uncompressed, but"):
         streamed(registry, file)
     assert registry.blobs("app") == []
     assert registry.uploads("app") == []

@@ -229,8 +229,8 @@ class Client:
         tag = location.tag_to_write(place)
         location.check_digest(place, tree)
         with self._stores.open_target(place, tree.mount_sources) as store:
-            jobs, recheck = self._uploads.jobs, verify_existing
-            pushed = push(store, tree, tag, jobs=jobs, recheck=recheck, expected=expected)
+            jobs, verify = self._uploads.jobs, verify_existing
+            pushed = push(store, tree, tag, jobs=jobs, verify_existing=verify, expected=expected)
         return location.with_digest(place, pushed.digest)
 
     def push_stream(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Mapping
 from contextlib import closing
@@ -118,9 +117,9 @@ class Registries:
 
     transport: Transport
     credentials: Keychain | Credentials | None
-    retry: Retry = field(default_factory=lambda: Retry(jitter=random.random))
-    uploads: UploadOptions = field(default_factory=UploadOptions)
-    insecure: bool = False
+    retry: Retry
+    uploads: UploadOptions
+    insecure: bool
     _credentials: dict[Repository, Credentials | None] = field(default_factory=dict)
     _pushed_blobs: dict[tuple[str, Digest], Repository] = field(default_factory=dict)
     _registries: dict[tuple[str, Credentials | None], RegistrySession] = field(default_factory=dict)

@@ -51,29 +51,29 @@ def push(  # noqa: PLR0913 - what goes where, and what is taken for granted
     name: str = "",
     *,
     jobs: int = 4,
-    recheck: bool = False,
+    verify_existing: bool = False,
     expected: Digest | None = None,
 ) -> Descriptor:
     """Push an image or an index under `name`, a tag; "" is its digest. Return its descriptor.
 
-    What the target has already is not sent. With `recheck`, every blob is checked, also below a
-    manifest that is there. `expected` is what the tag must stand for until the end.
+    What the target has already is not sent. With `verify_existing`, every blob is checked, also
+    below a manifest that is there. `expected` is what the tag must stand for until the end.
 
     Raises what reading the layers and pushing raise: the first failure, after everything else was
     stopped; InvalidManifest for a tree that is too deep, TagConflict.
     """
-    if expected is None and not recheck and _is_up_to_date(target, tree, name):
+    if expected is None and not verify_existing and _is_up_to_date(target, tree, name):
         return tree.descriptor
     if getattr(target, "is_serial", False):
         jobs = 1
-    documents = _push_blobs_of(target, tree, name, jobs, recheck=recheck)
+    documents = _push_blobs_of(target, tree, name, jobs, verify_existing=verify_existing)
     try:
         _push_manifests(target, documents, expected)
     except RegistryError as error:
         trusted = any(one.exists for one in documents)
         if error.status not in _INCOMPLETE or not (trusted or _UNKNOWN in error.codes):
             raise
-        documents = _push_blobs_of(target, tree, name, jobs, recheck=True)
+        documents = _push_blobs_of(target, tree, name, jobs, verify_existing=True)
         _push_manifests(target, documents, expected)
     return tree.descriptor
 
@@ -115,10 +115,10 @@ def _is_up_to_date(target: WriteStore, tree: Tree, name: str) -> bool:
 
 
 def _push_blobs_of(
-    target: WriteStore, tree: Tree, name: str, jobs: int, *, recheck: bool
+    target: WriteStore, tree: Tree, name: str, jobs: int, *, verify_existing: bool
 ) -> Sequence[_Document]:
     """Push all blobs of a tree; return its documents, which can be pushed then, children first."""
-    documents = list(_children_first(target, tree, name, set(), recheck=recheck))
+    documents = list(_children_first(target, tree, name, set(), verify_existing=verify_existing))
     if isinstance(target, Preannounces):
         target.announce(_known(documents))
     trees = [one.tree for one in documents if not one.exists]
@@ -158,7 +158,13 @@ def _check_unmoved(target: WriteStore, tag: str, expected: Digest) -> None:
 
 
 def _children_first(  # noqa: PLR0913 - a recursion carries what it has seen
-    target: WriteStore, tree: Tree, name: str, seen: set[Digest], depth: int = 0, *, recheck: bool
+    target: WriteStore,
+    tree: Tree,
+    name: str,
+    seen: set[Digest],
+    depth: int = 0,
+    *,
+    verify_existing: bool,
 ) -> Iterator[_Document]:
     """Yield the documents of a tree, once each, and after what they refer to.
 
@@ -168,7 +174,7 @@ def _children_first(  # noqa: PLR0913 - a recursion carries what it has seen
     if depth > _MAX_DEPTH:
         raise InvalidManifest(f"indexes are nested deeper than {_MAX_DEPTH} levels")
     exists = False
-    if not recheck:
+    if not verify_existing:
         with suppress(NotComputed):  # a stream that is not read yet
             exists = target.exists(tree.descriptor)
     if not exists and not isinstance(tree, Image):
@@ -176,7 +182,9 @@ def _children_first(  # noqa: PLR0913 - a recursion carries what it has seen
             if described.digest not in seen and not is_blob(described):
                 seen.add(described.digest)
                 child = tree.child(described)
-                yield from _children_first(target, child, "", seen, depth + 1, recheck=recheck)
+                yield from _children_first(
+                    target, child, "", seen, depth + 1, verify_existing=verify_existing
+                )
     yield _Document(tree, name, exists)
 
 
