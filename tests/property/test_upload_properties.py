@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
-from tests.protocol.scripted import BEARER, HOME, REALM, REPOSITORY, UPLOADS, Answer, drive
+from tests.protocol.driver import BEARER, HOME, REALM, REPOSITORY, UPLOADS, Answer, drive
 
 from brolga.errors import BrolgaError, DigestMismatch, NotComputed, SourceError, TransportError
 from brolga.protocol import BodyError, RegistrySession, Request, Response, Retry, upload_stream

@@ -59,7 +59,7 @@ def explained(
     style: UploadStrategy,
 ) -> Explanation:
     """Ask a registry whether it has the referrers API; return all that is known of it."""
-    profile = identify_registry(registry.host, registry.shows)
+    profile = identify_registry(registry.host, registry.ping_headers)
     return Explanation(
         repository=str(repository),
         url=registry.base,

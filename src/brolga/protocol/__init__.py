@@ -1,35 +1,23 @@
-"""Conversations with a registry, as generators: sans-IO.
+"""Conversations with a registry, as generators without I/O.
 
-Knows the distribution-spec: which request follows which answer. Must not know sockets, HTTP
-libraries, clocks or threads. A flow yields a `Request`, is sent a `Response`, has a transport's failure
-thrown into it, and returns its result; a driver (about 20 lines, in `transport`) does the rest.
-
-    urls      where a registry may send us, and what of it may be shown
-    http      Call, Reply, Flow: the words of a conversation
-    replies   what an answer means: errors, Location
-    challenge what a registry asks for before it lets us in; tokens
-    retry     when a call is made again
-    access    the way in: API check, authorization, redirects
-    upload    the upload of a blob, as a state machine; how the registries differ
-    blobs     is it there, read it, delete it
-    manifests by tag or by digest: read, ask for, push, delete
-    referrers what has a manifest as its subject
-    listing   tags, catalog
+Each is a flow (`http.Flow`): the requests of one task of the distribution-spec, and what happens
+after each response and failure. `Transport` in `brolga.transport` runs them.
 """
 
-from brolga.protocol.access import Access, Credentials, RegistrySession, check_login, ping
+from brolga.protocol.auth import Access, Credentials, RegistrySession
 from brolga.protocol.blobs import ReadFlow, delete_blob, has_blob, read_blob
-from brolga.protocol.http import BodyError, Flow, Request, Response, Timeout
-from brolga.protocol.listing import list_repositories, list_tags
+from brolga.protocol.http import Blocks, BodyError, Flow, Request, Response, Timeout
+from brolga.protocol.listing import ListFlow, list_repositories, list_tags
 from brolga.protocol.manifests import (
-    Receipt,
-    Stored,
+    FetchedManifest,
+    PutResult,
     delete_manifest,
     find_manifest,
     get_manifest,
     head_manifest,
     put_manifest,
 )
+from brolga.protocol.ping import check_login, ping
 from brolga.protocol.referrers import add_referrer, list_referrers, remove_referrer
 from brolga.protocol.retry import Retry
 from brolga.protocol.upload import (
@@ -37,30 +25,35 @@ from brolga.protocol.upload import (
     KnownRegistry,
     UploadSession,
     UploadStrategy,
+    cancel,
     identify_registry,
     mount_blob,
     upload_bytes,
     upload_stream,
 )
+from brolga.protocol.urls import redact
 
 __all__ = [
     "Access",
+    "Blocks",
     "Body",
     "BodyError",
     "Credentials",
+    "FetchedManifest",
     "Flow",
     "KnownRegistry",
+    "ListFlow",
+    "PutResult",
     "ReadFlow",
-    "Receipt",
     "RegistrySession",
     "Request",
     "Response",
     "Retry",
-    "Stored",
     "Timeout",
     "UploadSession",
     "UploadStrategy",
     "add_referrer",
+    "cancel",
     "check_login",
     "delete_blob",
     "delete_manifest",
@@ -76,6 +69,7 @@ __all__ = [
     "ping",
     "put_manifest",
     "read_blob",
+    "redact",
     "remove_referrer",
     "upload_bytes",
     "upload_stream",

@@ -21,21 +21,23 @@ from brolga.errors import (
 )
 from brolga.images import BlockStream, InMemoryBlob, StoredBlob
 from brolga.protocol import (
+    add_referrer,
+    cancel,
     delete_blob,
     delete_manifest,
     find_manifest,
     get_manifest,
     has_blob,
     head_manifest,
+    list_referrers,
+    list_tags,
     mount_blob,
     put_manifest,
     read_blob,
+    remove_referrer,
     upload_bytes,
     upload_stream,
 )
-from brolga.protocol.listing import tag_pages
-from brolga.protocol.referrers import add_referrer, list_referrers, remove_referrer
-from brolga.protocol.upload.session import cancel
 from brolga.spec.blob import Rereadable
 from brolga.spec.digest import Digest
 from brolga.spec.index import parse_manifest
@@ -110,7 +112,7 @@ class RegistryStore:
 
     def tags(self) -> Iterator[str]:
         """Yield the tags page by page, in the registry's order."""
-        with closing(self.transport.stream(tag_pages(self.access))) as pages:
+        with closing(self.transport.stream(list_tags(self.access))) as pages:
             for page in pages:
                 yield from page
 
@@ -199,7 +201,7 @@ class RegistryStore:
             raise
         if name == str(digest) and digest.algorithm != _CANONICAL:
             self._check_kept("manifest", digest, is_kept=self.find(name) is not None)
-        if manifest.subject is not None and not receipt.subject:
+        if manifest.subject is not None and not receipt.subject_processed:
             run(add_referrer(self.access, manifest.subject.digest, manifest.as_referrer))
 
     def tag(self, name: str, tag: str) -> Descriptor:

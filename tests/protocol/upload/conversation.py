@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.protocol.scripted import (
+from tests.protocol.driver import (
     ACCEPTED,
     BLOB,
     FIRST,
@@ -12,12 +12,12 @@ from tests.protocol.scripted import (
     POST,
     SECOND,
     UPLOADS,
-    Known,
+    KnownBody,
     Step,
-    access,
-    later,
+    make_access,
     patch,
     put,
+    with_delay,
 )
 
 from brolga.errors import (
@@ -50,8 +50,8 @@ GONE = Response(204)
 THIRD = f"{UPLOADS}one?_state=c"
 NOT_THERE: tuple[Step, ...] = (
     (HEAD, Response(404)),
-    (later(HEAD, 0.5), Response(404)),
-    (later(HEAD, 1.5), Response(404)),
+    (with_delay(HEAD, 0.5), Response(404)),
+    (with_delay(HEAD, 1.5), Response(404)),
 )
 LENGTH = {"content-length": "4"}
 DIGEST = {"docker-content-digest": str(BLOB.digest)}
@@ -69,12 +69,12 @@ def finalize_too_early() -> Descriptor:
 
 
 def upload(
-    body: Known | None = None, strategy: UploadStrategy | None = None, attempts: int = 3
+    body: KnownBody | None = None, strategy: UploadStrategy | None = None, attempts: int = 3
 ) -> Flow[Descriptor]:
     """Upload BODY, with second tries."""
-    way = access(retry=Retry(attempts=attempts))
+    way = make_access(retry=Retry(attempts=attempts))
     return upload_stream(
-        way, body or Known(BODY), lambda: BLOB, strategy=strategy or UploadStrategy()
+        way, body or KnownBody(BODY), lambda: BLOB, strategy=strategy or UploadStrategy()
     )
 
 
@@ -97,7 +97,7 @@ def chunk(session: str, start: int, data: bytes) -> Request:
 
 def restart(pause: float = 0.5) -> tuple[Step, Step, Step]:
     """Return the steps of an upload from the beginning, with success."""
-    return (later(POST, pause), ACCEPTED), (patch(BODY), NEXT), (put(), CREATED)
+    return (with_delay(POST, pause), ACCEPTED), (patch(BODY), NEXT), (put(), CREATED)
 
 
 def put_whole(data: bytes = b"blob") -> Request:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.protocol.scripted import (
+from tests.protocol.driver import (
     ACCEPTED,
     FIRST,
     HOME,
@@ -20,8 +20,8 @@ from tests.protocol.scripted import (
     Answer,
     delete,
     drive,
-    later,
     play,
+    with_delay,
 )
 
 from brolga.errors import (
@@ -245,7 +245,7 @@ def test_upload_restarts_in_one_patch_if_the_second_is_refused(status: int) -> N
 
 
 ONE_AGAIN = (
-    (later(POST, 0.5), ACCEPTED),
+    (with_delay(POST, 0.5), ACCEPTED),
     (patch(ONE, TWO), NEXT),
     (put(descriptor_of(ONE, TWO)), CREATED),
 )

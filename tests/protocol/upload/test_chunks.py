@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.protocol.scripted import (
+from tests.protocol.driver import (
     ACCEPTED,
     BLOB,
     FIRST,
@@ -12,15 +12,15 @@ from tests.protocol.scripted import (
     QUERY,
     SECOND,
     Answer,
-    Known,
+    KnownBody,
     Step,
-    access,
     delete,
     drive,
-    later,
+    make_access,
     patch,
     play,
     put,
+    with_delay,
 )
 from tests.protocol.upload.conversation import (
     BODY,
@@ -175,7 +175,7 @@ def test_upload_repeats_put_without_the_last_chunk_if_it_arrived() -> None:
 
 def test_upload_sends_no_chunk_of_an_empty_stream() -> None:
     """Nothing to send is nothing to place: an empty PUT."""
-    empty = Known((), bytes_read=0, ended=False)
+    empty = KnownBody((), bytes_read=0, ended=False)
     play(upload(empty, UploadStrategy(chunk_size=2)), (POST, ACCEPTED), (put(FIRST), CREATED))
 
 
@@ -197,7 +197,7 @@ def test_upload_obeys_oci_chunk_min_length_within_the_limit(text: str, size: int
 
 def test_upload_restarts_after_416_to_a_resumed_first_chunk() -> None:
     """0-0 means no byte or one (distribution 2.8): 416 shows that it was one. A drawn case."""
-    one = Known([b"b"], bytes_read=1)
+    one = KnownBody([b"b"], bytes_read=1)
     play(
         upload(one, strategy=UploadStrategy(chunk_size=2)),
         (POST, ACCEPTED),
@@ -205,7 +205,7 @@ def test_upload_restarts_after_416_to_a_resumed_first_chunk() -> None:
         (query(FIRST), located("0-0", FIRST)),
         (chunk(FIRST, 0, b"b"), Response(416)),
         (delete(FIRST), GONE),
-        (later(POST, 1.5), ACCEPTED),
+        (with_delay(POST, 1.5), ACCEPTED),
         (chunk(FIRST, 0, b"b"), NEXT),
         (put(), CREATED),
     )
@@ -254,14 +254,14 @@ def test_upload_bytes_restarts_after_a_cut_put() -> None:
     """All of them are kept, and they are few: a new session needs no question."""
     octets = {"Content-Type": "application/octet-stream"}
     whole = Request("PUT", f"{FIRST}&{QUERY}", octets, b"blob", Timeout.LONG)
-    way = access(retry=Retry(attempts=3))
+    way = make_access(retry=Retry(attempts=3))
     play(
         upload_bytes(way, b"blob", BLOB),
         (POST, ACCEPTED),
         (whole, CUT),
         (HEAD, Response(404)),
         (delete(FIRST), GONE),
-        (later(POST, 0.5), ACCEPTED),
+        (with_delay(POST, 0.5), ACCEPTED),
         (whole, CREATED),
     )
 
@@ -282,7 +282,7 @@ def test_upload_halves_chunks_down_to_the_minimum_after_each_413() -> None:
         return NEXT if 0 < size <= 1 << 20 else Response(413)
 
     data = bytes(3 << 20)
-    body = Known([data], bytes_read=len(data))
+    body = KnownBody([data], bytes_read=len(data))
     drive(upload(body, strategy=UploadStrategy(fallback_chunk_size=8 << 20), attempts=2), answer)
     assert [size >> 20 for size in sizes] == [0, 3, 3, 2, 1, 1, 1]
 

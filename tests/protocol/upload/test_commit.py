@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import pytest
-from tests.protocol.scripted import (
+from tests.protocol.driver import (
     ACCEPTED,
     BLOB,
     HEAD,
     POST,
     SECOND,
     Answer,
-    Known,
+    KnownBody,
     Step,
-    access,
     delete,
     drive,
-    elsewhere,
-    later,
+    from_redirect,
+    make_access,
     patch,
     play,
     put,
-    uploading,
+    upload_known,
+    with_delay,
 )
 from tests.protocol.upload.conversation import (
     BODY,
@@ -72,7 +72,7 @@ def test_upload_stream_succeeds_after_a_lost_put_if_head_shows_the_blob(
     lost: Answer, headers: dict[str, str]
 ) -> None:
     """A commit may outlast a proxy's patience (goharbor/harbor#19573): ask before failing."""
-    flow = uploading(access(), BODY, finalize)
+    flow = upload_known(make_access(), BODY, finalize)
     steps = (POST, ACCEPTED), (patch(BODY), NEXT), (put(), lost), (HEAD, Response(200, headers))
     # The PUT may not have come to it, and another upload brought the blob: a session is left then.
     assert play(flow, *steps, (delete(SECOND), Response(404))) is BLOB
@@ -100,7 +100,7 @@ ABSENT = [
 def test_upload_stream_raises_after_a_cut_put_if_head_shows_no_blob(shown: Answer) -> None:
     """A HEAD of an existing blob MUST return 200 OK (Checking if content exists)."""
     error = play(
-        uploading(access(), BODY, finalize),
+        upload_known(make_access(), BODY, finalize),
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
         (put(), CUT),
@@ -114,8 +114,8 @@ def test_upload_stream_raises_after_a_cut_put_if_head_shows_no_blob(shown: Answe
 
 def test_upload_stream_follows_a_redirect_of_head() -> None:
     """A registry that keeps its blobs elsewhere sends a HEAD there as well."""
-    away = elsewhere(Request("HEAD", "https://cdn.example/blob"))
-    flow = uploading(access(), BODY, finalize)
+    away = from_redirect(Request("HEAD", "https://cdn.example/blob"))
+    flow = upload_known(make_access(), BODY, finalize)
     steps = (POST, ACCEPTED), (patch(BODY), NEXT), (put(), CUT)
     there = Response(307, {"location": away.url})
     shown = (away, Response(200, LENGTH)), (delete(SECOND), Response(404))
@@ -125,8 +125,8 @@ def test_upload_stream_follows_a_redirect_of_head() -> None:
 @pytest.mark.parametrize("shown", [Response(404), Response(200), CUT])
 def test_upload_stream_raises_if_the_redirected_head_shows_no_blob(shown: Answer) -> None:
     """A redirect to a page that answers 200 to everything does not show a blob."""
-    away = elsewhere(Request("HEAD", "https://cdn.example/blob"))
-    flow = uploading(access(), BODY, finalize)
+    away = from_redirect(Request("HEAD", "https://cdn.example/blob"))
+    flow = upload_known(make_access(), BODY, finalize)
     steps = (POST, ACCEPTED), (patch(BODY), NEXT), (put(), CUT)
     there = HEAD, Response(307, {"location": away.url})
     gone = delete(SECOND), Response(404)
@@ -135,10 +135,10 @@ def test_upload_stream_raises_if_the_redirected_head_shows_no_blob(shown: Answer
 
 def test_upload_stream_sends_put_once() -> None:
     """A second PUT finds no session if the first one stored the blob: HEAD shows it."""
-    way = access(retry=Retry(attempts=3))
-    flow = uploading(way, BODY, finalize)
+    way = make_access(retry=Retry(attempts=3))
+    flow = upload_known(way, BODY, finalize)
     steps = (POST, ACCEPTED), (patch(BODY), NEXT), (put(), CUT)
-    query = (HEAD, Response(503)), (later(HEAD, 0.5), Response(200, LENGTH))
+    query = (HEAD, Response(503)), (with_delay(HEAD, 0.5), Response(200, LENGTH))
     assert play(flow, *steps, *query, (delete(SECOND), Response(404))) is BLOB
 
 
@@ -146,7 +146,7 @@ def test_upload_stream_sends_put_once() -> None:
 def test_upload_stream_raises_504_of_put_if_head_shows_no_blob(shown: Answer) -> None:
     """RFC 9110, sections 15.6.3 and 15.6.5: a proxy speaks, not the registry behind it."""
     error = play(
-        uploading(access(), BODY, finalize),
+        upload_known(make_access(), BODY, finalize),
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
         (put(), Response(504)),
@@ -169,8 +169,8 @@ def test_upload_finds_the_blob_by_repeated_head_after_a_lost_put(lost: Answer) -
         (patch(BODY), NEXT),
         (put(), lost),
         (HEAD, Response(404)),
-        (later(HEAD, 0.5), Response(404)),
-        (later(HEAD, 1.5), Response(200, {"content-length": "4"})),
+        (with_delay(HEAD, 0.5), Response(404)),
+        (with_delay(HEAD, 1.5), Response(200, {"content-length": "4"})),
         (delete(SECOND), GONE),
     )
 
@@ -183,7 +183,7 @@ def test_upload_queries_the_session_after_a_head_without_an_answer() -> None:
         (patch(BODY), NEXT),
         (put(), CUT),
         (HEAD, Response(502)),
-        (later(HEAD, 0.5), Response(502)),
+        (with_delay(HEAD, 0.5), Response(502)),
         (query(SECOND), located("0-3")),
         (put(THIRD), CREATED),
     )
@@ -222,9 +222,9 @@ def test_upload_finds_the_blob_if_the_session_is_gone_after_a_refused_put(status
         (query(SECOND), Response(404)),
     ]
     there = (HEAD, Response(200, {"content-length": "4"})), (delete(SECOND), GONE)
-    assert play(upload(Known(BODY, replayable_from=4)), *steps, *there) is BLOB
+    assert play(upload(KnownBody(BODY, replayable_from=4)), *steps, *there) is BLOB
     gone = (HEAD, Response(404)), (delete(SECOND), GONE)
-    play(upload(Known(BODY, replayable_from=4)), *steps, *gone, error=StreamNotReplayable)
+    play(upload(KnownBody(BODY, replayable_from=4)), *steps, *gone, error=StreamNotReplayable)
 
 
 def test_upload_asks_for_the_blob_before_it_raises_the_last_refusal_of_put() -> None:
@@ -254,7 +254,7 @@ def test_upload_finds_the_blob_after_a_put_that_a_proxy_repeated(answer: Respons
     """
     steps: list[Step] = [(POST, ACCEPTED), (patch(BODY), NEXT), (put(), answer)]
     shown = HEAD, Response(200, {"docker-content-digest": str(BLOB.digest), "content-length": "4"})
-    flow = upload(Known(BODY, replayable_from=3))
+    flow = upload(KnownBody(BODY, replayable_from=3))
     assert play(flow, *steps, shown, (delete(SECOND), GONE)) is BLOB
 
 

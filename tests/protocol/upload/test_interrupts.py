@@ -6,7 +6,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.protocol.scripted import (
+from tests.protocol.driver import (
     ACCEPTED,
     BEARER,
     BLOB,
@@ -15,13 +15,13 @@ from tests.protocol.scripted import (
     POST,
     SECOND,
     Answer,
-    Known,
-    access,
+    KnownBody,
     delete,
+    make_access,
     patch,
     play,
     put,
-    uploading,
+    upload_known,
 )
 
 from brolga.errors import (
@@ -71,7 +71,7 @@ def test_upload_stream_cancels_and_raises_the_error_of_the_source(
 ) -> None:
     """Clients SHOULD send DELETE when aborting a blob upload (Cancel a blob upload)."""
     error = play(
-        uploading(access(), BODY, finalize),
+        upload_known(make_access(), BODY, finalize),
         (POST, ACCEPTED),
         (patch(BODY), failure),
         (delete(FIRST), Response(204)),
@@ -104,7 +104,7 @@ def test_upload_stream_cancels_at_the_location_of_the_interrupted_patch(
     The Location of an error or a redirect is ignored.
     """
     error = play(
-        uploading(access(), BODY, finalize),
+        upload_known(make_access(), BODY, finalize),
         (POST, ACCEPTED),
         (patch(BODY), BodyError(failure, response)),
         (delete(session), Response(204)),
@@ -120,7 +120,9 @@ def test_upload_stream_cancels_at_the_location_of_the_interrupted_chunk() -> Non
     failure = KeyboardInterrupt()
     headers = {"Content-Type": "application/octet-stream", "Content-Range": "0-2"}
     error = play(
-        upload_stream(access(), Known(BODY), finalize, strategy=UploadStrategy(chunk_size=3)),
+        upload_stream(
+            make_access(), KnownBody(BODY), finalize, strategy=UploadStrategy(chunk_size=3)
+        ),
         (POST, ACCEPTED),
         (Request("PATCH", FIRST, headers, b"blo", Timeout.LONG), BodyError(failure, NEXT)),
         (delete(SECOND), Response(204)),
@@ -152,8 +154,8 @@ def test_upload_stream_raises_the_error_of_the_source_between_chunks(
 
     error = play(
         upload_stream(
-            access(retry=Retry(attempts=3)),
-            Known(source()),
+            make_access(retry=Retry(attempts=3)),
+            KnownBody(source()),
             finalize,
             descriptor=BLOB,
             strategy=UploadStrategy(chunk_size=2),
@@ -184,7 +186,9 @@ def test_upload_stream_releases_a_chunk_before_it_gathers_the_next() -> None:
         seen.append(alive() is not None)
         yield b"b"
 
-    flow = upload_stream(access(), Known(source()), finalize, strategy=UploadStrategy(chunk_size=2))
+    flow = upload_stream(
+        make_access(), KnownBody(source()), finalize, strategy=UploadStrategy(chunk_size=2)
+    )
     next(flow)
     flow.send(ACCEPTED)
     assert not seen
@@ -197,7 +201,7 @@ def test_upload_stream_raises_the_transport_error_of_the_source() -> None:
     """A body may come from another registry: its failure is that side's."""
     failure = TransportError("the other registry is gone", reason="cut")
     error = play(
-        uploading(access(retry=Retry(attempts=3)), BODY, finalize),
+        upload_known(make_access(retry=Retry(attempts=3)), BODY, finalize),
         (POST, ACCEPTED),
         (patch(BODY), BodyError(failure)),
         (delete(FIRST), Response(204)),
@@ -222,7 +226,7 @@ def test_upload_stream_ignores_a_failed_cancel(refusal: Answer) -> None:
     """Clients SHOULD ignore any failures (Cancel a blob upload)."""
     failure = SourceError("the source failed")
     error = play(
-        uploading(access(), BODY, finalize),
+        upload_known(make_access(), BODY, finalize),
         (POST, ACCEPTED),
         (patch(BODY), failure),
         (delete(FIRST), refusal),
@@ -234,7 +238,7 @@ def test_upload_stream_ignores_a_failed_cancel(refusal: Answer) -> None:
 def test_upload_stream_raises_an_interrupt_during_cancel() -> None:
     """A second Ctrl-C means now: no clean-up holds it up."""
     play(
-        uploading(access(), BODY, finalize),
+        upload_known(make_access(), BODY, finalize),
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         (delete(FIRST), KeyboardInterrupt()),
@@ -246,7 +250,7 @@ def test_upload_stream_cancels_the_session_if_put_is_interrupted() -> None:
     """The Location of a PUT's answer is the blob, which a DELETE would remove."""
     failure = KeyboardInterrupt()
     error = play(
-        uploading(access(), BODY, finalize),
+        upload_known(make_access(), BODY, finalize),
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
         (put(), BodyError(failure, CREATED)),
@@ -259,7 +263,7 @@ def test_upload_stream_cancels_the_session_if_put_is_interrupted() -> None:
 def test_upload_stream_raises_an_interrupt_while_it_cancels_a_committed_session() -> None:
     """A second Ctrl-C means now, whether the blob is there or not."""
     play(
-        uploading(access(), BODY, finalize),
+        upload_known(make_access(), BODY, finalize),
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
         (put(), CUT),
@@ -272,7 +276,7 @@ def test_upload_stream_raises_an_interrupt_while_it_cancels_a_committed_session(
 @pytest.mark.parametrize("answered", [0, 1, 2])
 def test_upload_stream_sends_nothing_after_close(answered: int) -> None:
     """A closed generator must not yield (PEP 342): no driver would send the request."""
-    flow = uploading(access(), BODY, finalize)
+    flow = upload_known(make_access(), BODY, finalize)
     next(flow)
     for response in (ACCEPTED, NEXT)[:answered]:
         flow.send(response)
@@ -281,7 +285,7 @@ def test_upload_stream_sends_nothing_after_close(answered: int) -> None:
 
 def test_upload_stream_sends_nothing_after_close_during_cancel() -> None:
     """A generator that is closed must not yield (PEP 342)."""
-    flow = uploading(access(), BODY, finalize)
+    flow = upload_known(make_access(), BODY, finalize)
     next(flow)
     flow.send(ACCEPTED)
     assert flow.throw(CUT) == delete(FIRST)
@@ -291,7 +295,7 @@ def test_upload_stream_sends_nothing_after_close_during_cancel() -> None:
 def test_upload_stream_sends_no_put_if_finalize_raises() -> None:
     """The closing PUT MUST include the digest of the whole blob: half a stream has no digest."""
     play(
-        uploading(access(), BODY, finalize_too_early),
+        upload_known(make_access(), BODY, finalize_too_early),
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
         (delete(SECOND), Response(204)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.protocol.scripted import (
+from tests.protocol.driver import (
     ACCEPTED,
     FIRST,
     HOME,
@@ -14,12 +14,12 @@ from tests.protocol.scripted import (
     SECOND,
     UPLOADS,
     USER,
-    access,
     delete,
+    make_access,
     patch,
     play,
     put,
-    uploading,
+    upload_known,
 )
 from tests.protocol.upload.conversation import BODY, CREATED, finalize
 
@@ -56,7 +56,7 @@ def test_upload_stream_resolves_location_and_keeps_its_query(
     closed = Request("PUT", closing + QUERY, body=b"", timeout=Timeout.LONG)
     named_by = "registry.example" if "other.example" in session else ""
     play(
-        uploading(access(), BODY, finalize),
+        upload_known(make_access(), BODY, finalize),
         (POST, Response(202, {"location": location})),
         (replace(patch(BODY, session), redirected_from=named_by), Response(202)),
         (replace(closed, redirected_from=named_by), CREATED),
@@ -66,7 +66,7 @@ def test_upload_stream_resolves_location_and_keeps_its_query(
 def test_upload_stream_replaces_the_query_by_a_location_of_a_query() -> None:
     """The reference's query is the target's, not joined to the base's (RFC 3986, section 5.2.2)."""
     play(
-        uploading(access(), BODY, finalize),
+        upload_known(make_access(), BODY, finalize),
         (POST, ACCEPTED),
         (patch(BODY), Response(202, {"location": "?_state=b"})),
         (put(SECOND), CREATED),
@@ -77,7 +77,7 @@ def test_upload_stream_replaces_the_query_by_a_location_of_a_query() -> None:
 def test_upload_stream_raises_if_post_has_no_location(headers: dict[str, str]) -> None:
     """The POST's answer MUST include the Location header (POST then PUT)."""
     play(
-        uploading(access(), BODY, finalize),
+        upload_known(make_access(), BODY, finalize),
         (POST, Response(202, headers)),
         error=ProtocolViolation,
         match="without a Location",
@@ -108,7 +108,7 @@ def test_upload_stream_raises_if_post_has_no_location(headers: dict[str, str]) -
 def test_upload_stream_raises_for_an_unsafe_location(location: str) -> None:
     """A Location may lead out of TLS, inside (CVE-2026-48978), or be no URL at all."""
     error = play(
-        uploading(access(USER), BODY, finalize),
+        upload_known(make_access(USER), BODY, finalize),
         (POST, Response(202, {"location": location})),
         error=ProtocolViolation,
         match="the registry's Location",
@@ -119,7 +119,7 @@ def test_upload_stream_raises_for_an_unsafe_location(location: str) -> None:
 def test_upload_stream_cancels_at_the_old_url_if_the_new_location_is_bad() -> None:
     """The location to cancel is that of the preceding POST or PATCH (Cancel a blob upload)."""
     play(
-        uploading(access(), BODY, finalize),
+        upload_known(make_access(), BODY, finalize),
         (POST, ACCEPTED),
         (patch(BODY), Response(202, {"location": "http://[::1"})),
         (delete(FIRST), Response(204)),

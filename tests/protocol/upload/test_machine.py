@@ -8,7 +8,7 @@ from typing import Any, get_args
 from xml.etree import ElementTree as ET
 
 import pytest
-from tests.protocol.scripted import BLOB, PING
+from tests.protocol.driver import BLOB, PING
 
 from brolga.errors import BrolgaError
 from brolga.protocol.upload import UploadSession, UploadStrategy

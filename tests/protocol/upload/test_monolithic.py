@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.protocol.scripted import (
+from tests.protocol.driver import (
     ACCEPTED,
     BEARER,
     BLOB,
@@ -17,14 +17,14 @@ from tests.protocol.scripted import (
     SECOND,
     UPLOADS,
     Answer,
-    Known,
-    access,
-    authorized,
+    KnownBody,
     delete,
+    make_access,
     patch,
     play,
     put,
-    token_call,
+    token_request,
+    with_authorization,
 )
 
 from brolga.errors import (
@@ -73,7 +73,7 @@ from tests.protocol.upload.conversation import (
 def test_upload_bytes_sends_one_put() -> None:
     """POST then PUT (end-4a, end-6): no PATCH for what is known whole."""
     assert (
-        play(upload_bytes(access(), b"blob", BLOB), (POST, ACCEPTED), (put_whole(), CREATED))
+        play(upload_bytes(make_access(), b"blob", BLOB), (POST, ACCEPTED), (put_whole(), CREATED))
         is BLOB
     )
 
@@ -81,7 +81,7 @@ def test_upload_bytes_sends_one_put() -> None:
 def test_upload_bytes_sends_an_empty_put_for_no_bytes() -> None:
     """An empty blob is closed as soon as its session is open."""
     empty = replace(BLOB, digest=Digest.of(b""), size=0)
-    flow = upload_bytes(access(), b"", empty)
+    flow = upload_bytes(make_access(), b"", empty)
     assert play(flow, (POST, ACCEPTED), (put_whole(b""), CREATED)) is empty
 
 
@@ -91,7 +91,7 @@ BY_POST = Request("POST", f"{UPLOADS}?{QUERY}", OCTETS, b"blob")
 def by_post(post_max: int = 4, session: UploadSession | None = None) -> Flow[Descriptor]:
     """Upload bytes to a registry that takes tiny ones by the POST."""
     strategy = UploadStrategy(single_post_max=post_max)
-    return upload_bytes(access(), b"blob", BLOB, session=session, strategy=strategy)
+    return upload_bytes(make_access(), b"blob", BLOB, session=session, strategy=strategy)
 
 
 def test_upload_bytes_sends_small_bytes_with_post() -> None:
@@ -122,11 +122,11 @@ def test_upload_bytes_raises_the_refusal_of_post() -> None:
 
 
 def known(
-    strategy: UploadStrategy, attempts: int = 1, body: Known | None = None
+    strategy: UploadStrategy, attempts: int = 1, body: KnownBody | None = None
 ) -> Flow[Descriptor]:
     """Upload a blob whose digest is known before."""
-    way = access(retry=Retry(attempts=attempts))
-    return upload_stream(way, body or Known(BODY), finalize, descriptor=BLOB, strategy=strategy)
+    way = make_access(retry=Retry(attempts=attempts))
+    return upload_stream(way, body or KnownBody(BODY), finalize, descriptor=BLOB, strategy=strategy)
 
 
 WHOLE = replace(put_whole(), body=BODY, size=4)
@@ -186,11 +186,11 @@ def test_upload_stream_raises_interrupted_after_an_early_success_of_put() -> Non
 def test_upload_bytes_repeats_put_with_a_new_token() -> None:
     """What is at hand may be sent again, other than a stream."""
     play(
-        upload_bytes(access(), b"blob", BLOB),
+        upload_bytes(make_access(), b"blob", BLOB),
         (POST, ACCEPTED),
         (put_whole(), Response(401, BEARER)),
-        (token_call(patience=Timeout.LONG), TOKEN),
-        (authorized(put_whole(), "Bearer t1"), CREATED),
+        (token_request(timeout=Timeout.LONG), TOKEN),
+        (with_authorization(put_whole(), "Bearer t1"), CREATED),
     )
 
 
@@ -202,14 +202,14 @@ def test_upload_bytes_succeeds_after_a_lost_put_if_head_shows_the_blob(
     """The same question as after a stream."""
     steps = (POST, ACCEPTED), (put_whole(), lost), (HEAD, Response(200, headers))
     gone = delete(FIRST), Response(404)
-    assert play(upload_bytes(access(), b"blob", BLOB), *steps, gone) is BLOB
+    assert play(upload_bytes(make_access(), b"blob", BLOB), *steps, gone) is BLOB
 
 
 @pytest.mark.parametrize(("reason", "sent"), [("connect", 0), ("cut", 3), ("timeout", 4)])
 def test_upload_bytes_raises_interrupted_after_a_lost_put(reason: str, sent: int) -> None:
     """The error says what was sent, and that nothing was acknowledged."""
     error = play(
-        upload_bytes(access(), b"blob", BLOB),
+        upload_bytes(make_access(), b"blob", BLOB),
         (POST, ACCEPTED),
         (put_whole(), TransportError("no answer", reason=reason, sent=sent)),
         (HEAD, Response(404)),
@@ -235,14 +235,14 @@ def test_upload_bytes_cancels_after_a_refused_put(
     answer: Answer, kind: type[BaseException]
 ) -> None:
     """Clients SHOULD send DELETE when aborting a blob upload (Cancel a blob upload)."""
-    flow = upload_bytes(access(), b"blob", BLOB)
+    flow = upload_bytes(make_access(), b"blob", BLOB)
     play(flow, (POST, ACCEPTED), (put_whole(), answer), (delete(FIRST), Response(204)), error=kind)
 
 
 @pytest.mark.parametrize("answered", [0, 1])
 def test_upload_bytes_sends_nothing_after_close(answered: int) -> None:
     """A generator that is closed must not yield (PEP 342)."""
-    flow = upload_bytes(access(), b"blob", BLOB)
+    flow = upload_bytes(make_access(), b"blob", BLOB)
     next(flow)
     for response in (ACCEPTED,)[:answered]:
         flow.send(response)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.protocol.scripted import BLOB, PING
+from tests.protocol.driver import BLOB, PING
 
 from brolga.errors import (
     BrolgaError,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.protocol.scripted import (
+from tests.protocol.driver import (
     ACCEPTED,
     BEARER,
     BLOB,
@@ -11,15 +11,15 @@ from tests.protocol.scripted import (
     POST,
     SECOND,
     Answer,
-    Known,
+    KnownBody,
     Step,
-    authorized,
     delete,
-    later,
     patch,
     play,
     put,
-    token_call,
+    token_request,
+    with_authorization,
+    with_delay,
 )
 from tests.protocol.upload.conversation import (
     BODY,
@@ -143,10 +143,10 @@ def test_upload_renews_token_by_the_query_after_401_to_patch() -> None:
         (POST, ACCEPTED),
         (patch(BODY), Response(401, BEARER, complete=False)),
         (query(FIRST), Response(401, BEARER)),
-        (token_call(), Response(200, body=b'{"token": "t1"}')),
-        (authorized(query(FIRST, 0.0), bearer), located("0-1")),
-        (authorized(patch([b"ob"], THIRD), bearer), NEXT),
-        (authorized(put(), bearer), CREATED),
+        (token_request(), Response(200, body=b'{"token": "t1"}')),
+        (with_authorization(query(FIRST, 0.0), bearer), located("0-1")),
+        (with_authorization(patch([b"ob"], THIRD), bearer), NEXT),
+        (with_authorization(put(), bearer), CREATED),
     )
 
 
@@ -295,10 +295,10 @@ def test_upload_raises_the_last_failure_after_all_attempts() -> None:
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         (delete(FIRST), GONE),
-        (later(POST, 0.5), ACCEPTED),
+        (with_delay(POST, 0.5), ACCEPTED),
         (patch(BODY), CUT),
         (delete(FIRST), GONE),
-        (later(POST, 1.5), ACCEPTED),
+        (with_delay(POST, 1.5), ACCEPTED),
         (patch(BODY), last),
         (delete(FIRST), GONE),
         error=UploadInterrupted,
@@ -321,7 +321,7 @@ def test_upload_waits_for_retry_after_within_the_limit() -> None:
 def test_upload_raises_not_replayable_if_bytes_after_the_offset_are_gone() -> None:
     """Nothing half-read can be committed: the session is cancelled."""
     error = play(
-        upload(Known(BODY, replayable_from=3)),
+        upload(KnownBody(BODY, replayable_from=3)),
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         (query(FIRST), located("0-1")),
@@ -336,7 +336,7 @@ def test_upload_raises_not_replayable_if_bytes_after_the_offset_are_gone() -> No
 def test_upload_opens_no_session_if_the_first_bytes_are_gone() -> None:
     """A new session would begin with the first byte."""
     play(
-        upload(Known(BODY, replayable_from=1)),
+        upload(KnownBody(BODY, replayable_from=1)),
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         (query(FIRST), Response(404)),
@@ -348,7 +348,7 @@ def test_upload_opens_no_session_if_the_first_bytes_are_gone() -> None:
 def test_upload_resumes_if_the_offset_is_in_the_window() -> None:
     """The window begins at the offset of the registry: exactly enough."""
     play(
-        upload(Known(BODY, replayable_from=2)),
+        upload(KnownBody(BODY, replayable_from=2)),
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         (query(FIRST), located("0-1")),
@@ -363,13 +363,13 @@ def test_upload_resumes_if_the_offset_is_in_the_window() -> None:
 @pytest.mark.parametrize("answer", [TransportError("no", reason="connect"), Response(503)])
 def test_upload_repeats_the_query_after_a_transient_failure(answer: Answer) -> None:
     """A registry that restarts has its sessions still: the bytes need not all be here."""
-    body = Known(BODY, replayable_from=2)
+    body = KnownBody(BODY, replayable_from=2)
     play(
         upload(body, attempts=2),
         (POST, ACCEPTED),
         (patch(BODY), Response(429)),
         (query(FIRST), answer),
-        (later(query(FIRST), 0.5), answer),
+        (with_delay(query(FIRST), 0.5), answer),
         (delete(FIRST), GONE),
         error=RegistryError,
         match="429",
@@ -380,8 +380,8 @@ def test_upload_repeats_the_query_after_a_transient_failure(answer: Answer) -> N
         (patch(BODY), CUT),
         (query(FIRST), answer),
         (query(FIRST), answer),
-        (later(query(FIRST), 1.5), answer),
-        (later(query(FIRST), 1.5), located("0-1")),
+        (with_delay(query(FIRST), 1.5), answer),
+        (with_delay(query(FIRST), 1.5), located("0-1")),
         (patch([b"ob"], THIRD), NEXT),
         (put(), CREATED),
     )

@@ -6,7 +6,7 @@ import gc
 import weakref
 
 import pytest
-from tests.protocol.scripted import (
+from tests.protocol.driver import (
     ACCEPTED,
     BEARER,
     BLOB,
@@ -18,16 +18,16 @@ from tests.protocol.scripted import (
     REPOSITORY,
     SECOND,
     Answer,
-    Known,
-    access,
-    authorized,
+    KnownBody,
     delete,
     drive,
-    later,
+    make_access,
     patch,
     play,
     put,
-    token_call,
+    token_request,
+    with_authorization,
+    with_delay,
 )
 from tests.protocol.upload.conversation import (
     BODY,
@@ -86,9 +86,9 @@ def test_upload_counts_attempts_anew_after_progress() -> None:
 
 def test_upload_raises_after_max_elapsed_time() -> None:
     """A registry that gives a byte more each time does not hold us for ever."""
-    way = access(retry=Retry(attempts=2, max_elapsed_s=0.9))
+    way = make_access(retry=Retry(attempts=2, max_elapsed_s=0.9))
     play(
-        upload_stream(way, Known(BODY), lambda: BLOB),
+        upload_stream(way, KnownBody(BODY), lambda: BLOB),
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         (query(FIRST), located("0-1")),
@@ -107,10 +107,10 @@ def test_upload_renews_token_after_401_to_a_resumed_patch() -> None:
         (query(FIRST), located("0-0", FIRST)),
         (patch(BODY), Response(401, BEARER)),
         (query(FIRST, 1.5), Response(401, BEARER)),
-        (token_call(), Response(200, body=b'{"token": "t1"}')),
-        (authorized(query(FIRST, 0.0), "Bearer t1"), located("0-0", FIRST)),
-        (authorized(patch(BODY), "Bearer t1"), NEXT),
-        (authorized(put(), "Bearer t1"), CREATED),
+        (token_request(), Response(200, body=b'{"token": "t1"}')),
+        (with_authorization(query(FIRST, 0.0), "Bearer t1"), located("0-0", FIRST)),
+        (with_authorization(patch(BODY), "Bearer t1"), NEXT),
+        (with_authorization(put(), "Bearer t1"), CREATED),
     )
 
 
@@ -133,7 +133,7 @@ def test_upload_renews_an_expired_token_before_patch_and_put() -> None:
         now[0] += 55
         return {"POST": ACCEPTED, "PATCH": NEXT, "PUT": CREATED}[request.method]
 
-    drive(upload_stream(way, Known(BODY), lambda: BLOB), answer)
+    drive(upload_stream(way, KnownBody(BODY), lambda: BLOB), answer)
     assert requests == [
         ("POST", ""),
         ("GET", ""),
@@ -187,7 +187,7 @@ def test_upload_waits_for_retry_after_of_post() -> None:
     play(
         upload(attempts=2),
         (POST, refused),
-        (later(POST, 9.0), refused),
+        (with_delay(POST, 9.0), refused),
         error=RegistryError,
         match="429",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.protocol.scripted import (
+from tests.protocol.driver import (
     ACCEPTED,
     BEARER,
     BLOB,
@@ -14,11 +14,11 @@ from tests.protocol.scripted import (
     SECOND,
     UPLOADS,
     Answer,
-    access,
     delete,
     drive,
-    later,
+    make_access,
     play,
+    with_delay,
 )
 
 from brolga.errors import (
@@ -60,8 +60,8 @@ def at(acknowledged: int = 0, url: str = FIRST) -> UploadSession:
 
 def test_open_session_returns_the_location() -> None:
     """The response to a successful request MUST be 202, with a Location (end-4a)."""
-    assert play(open_session(access()), (POST, ACCEPTED)) == (at(), 0)
-    assert play(open_session(access(), 2.0), (later(POST, 2.0), ACCEPTED)) == (at(), 0)
+    assert play(open_session(make_access()), (POST, ACCEPTED)) == (at(), 0)
+    assert play(open_session(make_access(), 2.0), (with_delay(POST, 2.0), ACCEPTED)) == (at(), 0)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_open_session_returns_the_location() -> None:
 def test_open_session_returns_the_min_chunk_within_the_limit(text: str, size: int) -> None:
     """OCI-Chunk-Min-Length: the client SHOULD NOT send smaller ones, the last one apart."""
     response = Response(202, {"location": FIRST, "oci-chunk-min-length": text})
-    assert play(open_session(access()), (POST, response)) == (at(), size)
+    assert play(open_session(make_access()), (POST, response)) == (at(), size)
 
 
 def test_streamed_patch_has_neither_length_nor_range() -> None:
@@ -116,13 +116,13 @@ BY_POST = Request("POST", f"{UPLOADS}?{QUERY}", OCTETS, b"blob")
 
 def test_post_blob_returns_none_after_201() -> None:
     """Successful completion of the request MUST return 201 (end-4b)."""
-    assert play(post_blob(access(), b"blob", BLOB.digest), (BY_POST, Response(201))) is None
+    assert play(post_blob(make_access(), b"blob", BLOB.digest), (BY_POST, Response(201))) is None
 
 
 def test_post_blob_returns_a_session_after_202() -> None:
     """Registries that do not support it SHOULD return 202, with a Location (end-4b)."""
-    flow = post_blob(access(), b"blob", BLOB.digest, 2.0)
-    assert play(flow, (later(BY_POST, 2.0), ACCEPTED)) == at()
+    flow = post_blob(make_access(), b"blob", BLOB.digest, 2.0)
+    assert play(flow, (with_delay(BY_POST, 2.0), ACCEPTED)) == at()
 
 
 def test_open_session_cancels_the_session_after_an_interrupt() -> None:
@@ -134,7 +134,7 @@ def test_open_session_cancels_the_session_after_an_interrupt() -> None:
         (BodyError(error, Response(401, BEARER)), ()),
         (BodyError(error), ()),
     ):
-        failed = play(open_session(access()), (POST, answer), *cancelled, error=BodyError)
+        failed = play(open_session(make_access()), (POST, answer), *cancelled, error=BodyError)
         assert failed is answer
 
 
@@ -213,7 +213,7 @@ def test_get_status_parses_range_as_registries_write_it(
 ) -> None:
     """`0-<end>`, inclusive (end-13); if it is behind the acknowledged bytes, those count."""
     response = Response(code, {"range": text, "location": SECOND})
-    there = play(get_status(access(), at(acknowledged), 10), (ASKED, response))
+    there = play(get_status(make_access(), at(acknowledged), 10), (ASKED, response))
     assert there == (None if known is None else at(known, SECOND))
 
 
@@ -233,20 +233,20 @@ def test_get_status_parses_range_as_registries_write_it(
 )
 def test_get_status_returns_none_without_a_valid_offset(answer: Answer) -> None:
     """A session whose offset is not known is not written to."""
-    assert play(get_status(access(), at(), 10), (ASKED, answer)) is None
+    assert play(get_status(make_access(), at(), 10), (ASKED, answer)) is None
 
 
 def test_get_status_returns_none_after_401() -> None:
     """Without a token it cannot be resumed."""
-    assert play(get_status(access(), at(), 10), (ASKED, Response(401))) is None
+    assert play(get_status(make_access(), at(), 10), (ASKED, Response(401))) is None
 
 
 @pytest.mark.parametrize("answer", [CUT, Response(429), Response(500), Response(503)])
 def test_get_status_raises_a_transient_failure(answer: Answer) -> None:
     """A registry that restarts still has it: the caller decides how long to wait."""
     kind = TransportError if answer is CUT else RegistryError
-    play(get_status(access(), at(), 10), (ASKED, answer), error=kind)
-    play(get_status(access(), at(), 10, 3.0), (later(ASKED, 3.0), answer), error=kind)
+    play(get_status(make_access(), at(), 10), (ASKED, answer), error=kind)
+    play(get_status(make_access(), at(), 10, 3.0), (with_delay(ASKED, 3.0), answer), error=kind)
 
 
 # --- Whether it is done
@@ -277,14 +277,16 @@ OTHER = {"docker-content-digest": str(Digest.of(b"other"))}
 )
 def test_blob_exists_compares_digest_and_size(answer: Answer, there: bool | None) -> None:
     """HEAD of a blob (end-2): a page that answers 200 to everything does not show a blob."""
-    assert play(blob_exists(access(), BLOB), (HEAD, answer)) is there
-    assert play(blob_exists(access(), BLOB, 2.0), (later(HEAD, 2.0), answer)) is there
+    assert play(blob_exists(make_access(), BLOB), (HEAD, answer)) is there
+    assert play(blob_exists(make_access(), BLOB, 2.0), (with_delay(HEAD, 2.0), answer)) is there
 
 
 def test_blob_exists_accepts_length_zero_of_the_empty_blob() -> None:
     """A length of 0 is the size of the empty blob, and of nothing else."""
     empty = type(BLOB)(BLOB.media_type, Digest.of(b""), 0)
-    found = drive(blob_exists(access(), empty), lambda _: Response(200, {"content-length": "0"}))
+    found = drive(
+        blob_exists(make_access(), empty), lambda _: Response(200, {"content-length": "0"})
+    )
     assert found is True
 
 
@@ -311,4 +313,4 @@ def test_verify_stored_raises_for_another_digest(response: Response) -> None:
 def test_cancel_ignores_failures() -> None:
     """Clients SHOULD send DELETE, and SHOULD ignore any failures (Cancel a blob upload)."""
     for answer in (Response(204), Response(404), Response(500), CUT, OSError("the driver's own")):
-        play(cancel(access(), at()), (delete(FIRST), answer))
+        play(cancel(make_access(), at()), (delete(FIRST), answer))

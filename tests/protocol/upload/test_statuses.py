@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.protocol.scripted import BLOB, FIRST, REPOSITORY, Answer, Known, access, drive
+from tests.protocol.driver import BLOB, FIRST, REPOSITORY, Answer, KnownBody, drive, make_access
 
 from brolga.errors import BrolgaError, TransportError
 from brolga.protocol import Request, Response, Retry, UploadStrategy, mount_blob, upload_stream
@@ -79,8 +79,8 @@ class Registered:
 
 def upload(strategy: UploadStrategy | None = None) -> Flow[Descriptor]:
     """Upload a blob whose bytes can all be had again."""
-    way = access(retry=Retry(attempts=5))
-    return upload_stream(way, Known([b"blob"]), lambda: BLOB, strategy=strategy)
+    way = make_access(retry=Retry(attempts=5))
+    return upload_stream(way, KnownBody([b"blob"]), lambda: BLOB, strategy=strategy)
 
 
 def survived(
@@ -151,7 +151,7 @@ def test_mount_survives_transient_statuses() -> None:
     """A second mount of a blob does no harm."""
     statuses = set()
     for status in STATUSES:
-        way = access(retry=Retry(attempts=5))
+        way = make_access(retry=Retry(attempts=5))
         source = Repository.parse(f"{REPOSITORY.registry}/team/base")
         try:
             assert drive(mount_blob(way, BLOB.digest, source), Registered("mount", status)) is None

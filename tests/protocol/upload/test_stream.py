@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.protocol.scripted import (
+from tests.protocol.driver import (
     ACCEPTED,
     BEARER,
     BLOB,
@@ -15,17 +15,17 @@ from tests.protocol.scripted import (
     SECOND,
     USER,
     Answer,
-    access,
-    authorized,
     delete,
     drive,
-    elsewhere,
-    joined,
+    from_redirect,
+    make_access,
     patch,
     play,
     put,
-    token_call,
-    uploading,
+    token_request,
+    upload_known,
+    with_authorization,
+    with_joined_body,
 )
 from tests.protocol.upload.conversation import BODY, CREATED, CUT, NEXT, TOKEN, finalize
 
@@ -53,7 +53,7 @@ from brolga.spec.digest import Digest
 
 def test_upload_stream_sends_post_patch_put() -> None:
     """A chunked upload: obtain a session, upload, close it (Pushing a blob in chunks)."""
-    flow = uploading(access(), BODY, finalize)
+    flow = upload_known(make_access(), BODY, finalize)
     assert play(flow, (POST, ACCEPTED), (patch(BODY), NEXT), (put(), CREATED)) is BLOB
 
 
@@ -63,10 +63,10 @@ def test_upload_stream_sends_no_content_range() -> None:
     answers = iter([ACCEPTED, NEXT, CREATED])
 
     def answer(request: Request) -> Answer:
-        requests.append(joined(request))
+        requests.append(with_joined_body(request))
         return next(answers)
 
-    drive(uploading(access(), BODY, finalize), answer)
+    drive(upload_known(make_access(), BODY, finalize), answer)
     assert [request.body for request in requests] == [b"", BODY, b""]
     assert [name for request in requests for name in request.headers] == ["Content-Type"]
 
@@ -76,7 +76,7 @@ def test_upload_stream_accepts_each_success_of_patch(status: int) -> None:
     """The spec says 202; ECR answers 201 (aws/containers-roadmap#2831), JFrog 200 and 204."""
     response = Response(status, {"location": SECOND})
     play(
-        uploading(access(), BODY, finalize),
+        upload_known(make_access(), BODY, finalize),
         (POST, ACCEPTED),
         (patch(BODY), response),
         (put(), CREATED),
@@ -88,7 +88,7 @@ def test_upload_stream_accepts_201_or_204_to_put(status: int) -> None:
     """The closing of the session MUST be 201 Created; 204 was distribution's answer of old."""
     response = Response(status)
     play(
-        uploading(access(), BODY, finalize),
+        upload_known(make_access(), BODY, finalize),
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
         (put(), response),
@@ -99,7 +99,7 @@ def test_upload_stream_ignores_the_range_of_a_successful_patch() -> None:
     """ECR's Range stays at the first chunk although all is stored (aws/containers-roadmap#2831)."""
     stale = Response(201, {"location": SECOND, "range": "0-0"}, sent=4)
     play(
-        uploading(access(), BODY, finalize),
+        upload_known(make_access(), BODY, finalize),
         (POST, ACCEPTED),
         (patch(BODY), stale),
         (put(), CREATED),
@@ -109,7 +109,7 @@ def test_upload_stream_ignores_the_range_of_a_successful_patch() -> None:
 def test_upload_stream_keeps_the_url_if_patch_has_no_location() -> None:
     """A Location with each PATCH is the registry's MUST; without one the session has not moved."""
     play(
-        uploading(access(), BODY, finalize),
+        upload_known(make_access(), BODY, finalize),
         (POST, ACCEPTED),
         (patch(BODY), Response(202)),
         (put(FIRST), CREATED),
@@ -121,12 +121,12 @@ def test_upload_stream_sends_no_credentials_to_another_host() -> None:
     away = "https://storage.example/one?sig=x"
     bearer = "Bearer t1"
     play(
-        uploading(access(USER), BODY, finalize),
+        upload_known(make_access(USER), BODY, finalize),
         (POST, Response(401, BEARER)),
-        (token_call(USER), TOKEN),
-        (authorized(POST, bearer), Response(202, {"location": away})),
-        (elsewhere(patch(BODY, away)), Response(202, {"location": FIRST})),
-        (authorized(put(FIRST), bearer), CREATED),
+        (token_request(USER), TOKEN),
+        (with_authorization(POST, bearer), Response(202, {"location": away})),
+        (from_redirect(patch(BODY, away)), Response(202, {"location": FIRST})),
+        (with_authorization(put(FIRST), bearer), CREATED),
     )
 
 
@@ -145,10 +145,10 @@ def test_upload_stream_sends_no_credentials_to_another_port_or_longer_name(
     It is one that the user did not name: the driver must know who did.
     """
     play(
-        uploading(access(USER), BODY, finalize),
+        upload_known(make_access(USER), BODY, finalize),
         (POST, Response(401, BEARER)),
-        (token_call(USER), TOKEN),
-        (authorized(POST, "Bearer t1"), Response(202, {"location": away})),
+        (token_request(USER), TOKEN),
+        (with_authorization(POST, "Bearer t1"), Response(202, {"location": away})),
         (replace(patch(BODY, away), redirected_from=named_by), Response(401, BEARER)),
         (replace(delete(away), redirected_from=named_by), Response(401, BEARER)),
         error=Unauthorized,
@@ -162,10 +162,10 @@ def test_upload_stream_raises_at_once_if_the_location_lost_its_port(reason: str)
     failed = TransportError("cannot connect", reason=reason)
     delete_lost = replace(delete(lost), redirected_from="registry.example")
     error = play(
-        uploading(access(USER), BODY, finalize),
+        upload_known(make_access(USER), BODY, finalize),
         (POST, Response(401, BEARER)),
-        (token_call(USER), TOKEN),
-        (authorized(POST, "Bearer t1"), Response(202, {"location": lost})),
+        (token_request(USER), TOKEN),
+        (with_authorization(POST, "Bearer t1"), Response(202, {"location": lost})),
         (replace(patch(BODY, lost), redirected_from="registry.example"), failed),
         (delete_lost, failed),
         error=ProtocolViolation,
@@ -181,12 +181,12 @@ def test_upload_stream_gets_token_after_401_to_post() -> None:
     """The POST has no body and proves the token, before any byte of the stream goes out."""
     bearer = "Bearer t1"
     play(
-        uploading(access(), BODY, finalize),
+        upload_known(make_access(), BODY, finalize),
         (POST, Response(401, BEARER)),
-        (token_call(), TOKEN),
-        (authorized(POST, bearer), ACCEPTED),
-        (authorized(patch(BODY), bearer), NEXT),
-        (authorized(put(), bearer), CREATED),
+        (token_request(), TOKEN),
+        (with_authorization(POST, bearer), ACCEPTED),
+        (with_authorization(patch(BODY), bearer), NEXT),
+        (with_authorization(put(), bearer), CREATED),
     )
 
 
@@ -201,11 +201,11 @@ def test_upload_stream_sends_no_second_patch_after_401(whole: bool) -> None:
     answers = {"POST": ACCEPTED, "PATCH": Response(401, BEARER, complete=whole), "GET": TOKEN}
 
     def answer(request: Request) -> Answer:
-        requests.append(joined(request))
+        requests.append(with_joined_body(request))
         return answers.get(request.method, Response(201))
 
     with pytest.raises(Unauthorized):
-        drive(uploading(access(USER), BODY, finalize), answer)
+        drive(upload_known(make_access(USER), BODY, finalize), answer)
     assert [request.body == BODY for request in requests].count(True) == 1
     assert [request.method for request in requests] == ["POST", "PATCH", "DELETE"]
 
@@ -213,26 +213,26 @@ def test_upload_stream_sends_no_second_patch_after_401(whole: bool) -> None:
 def test_upload_stream_renews_token_after_401_to_put() -> None:
     """GitLab's tokens live five minutes: a long PATCH ends with a dead one."""
     play(
-        uploading(access(), BODY, finalize),
+        upload_known(make_access(), BODY, finalize),
         (POST, Response(401, BEARER)),
-        (token_call(), TOKEN),
-        (authorized(POST, "Bearer t1"), ACCEPTED),
-        (authorized(patch(BODY), "Bearer t1"), NEXT),
-        (authorized(put(), "Bearer t1"), Response(401, BEARER)),
-        (token_call(patience=Timeout.LONG), Response(200, body=b'{"token": "t2"}')),
-        (authorized(put(), "Bearer t2"), CREATED),
+        (token_request(), TOKEN),
+        (with_authorization(POST, "Bearer t1"), ACCEPTED),
+        (with_authorization(patch(BODY), "Bearer t1"), NEXT),
+        (with_authorization(put(), "Bearer t1"), Response(401, BEARER)),
+        (token_request(timeout=Timeout.LONG), Response(200, body=b'{"token": "t2"}')),
+        (with_authorization(put(), "Bearer t2"), CREATED),
     )
 
 
 def test_upload_stream_renews_token_after_401_to_delete() -> None:
     """Clients SHOULD send this request when aborting an upload (Cancel a blob upload)."""
     play(
-        uploading(access(), BODY, finalize),
+        upload_known(make_access(), BODY, finalize),
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         (delete(FIRST), Response(401, BEARER)),
-        (token_call(patience=Timeout.SHORT), TOKEN),
-        (authorized(delete(FIRST), "Bearer t1"), Response(204)),
+        (token_request(timeout=Timeout.SHORT), TOKEN),
+        (with_authorization(delete(FIRST), "Bearer t1"), Response(204)),
         error=UploadInterrupted,
     )
 
@@ -259,7 +259,7 @@ def test_upload_stream_raises_the_refusal_of_patch_and_cancels(
 ) -> None:
     """An error can come while the body is still going out: it is reported as itself."""
     play(
-        uploading(access(), BODY, finalize),
+        upload_known(make_access(), BODY, finalize),
         (POST, ACCEPTED),
         (patch(BODY), Response(status, sent=2, complete=whole)),
         (delete(FIRST), Response(204)),
@@ -272,7 +272,7 @@ def test_upload_stream_raises_the_refusal_of_patch_and_cancels(
 def test_upload_stream_raises_interrupted_after_an_early_success(status: int) -> None:
     """An answer before the end of the stream cannot have seen all of it: no PUT follows."""
     error = play(
-        uploading(access(), BODY, finalize),
+        upload_known(make_access(), BODY, finalize),
         (POST, ACCEPTED),
         (patch(BODY), Response(status, {"location": SECOND}, sent=2, complete=False)),
         (delete(FIRST), Response(204)),
@@ -285,7 +285,11 @@ def test_upload_stream_raises_interrupted_after_an_early_success(status: int) ->
 @pytest.mark.parametrize("status", [200, 201, 204, 303])
 def test_upload_stream_raises_if_post_opens_no_session(status: int) -> None:
     """Upon success, the response MUST have a code of 202 Accepted (POST then PUT)."""
-    play(uploading(access(), BODY, finalize), (POST, Response(status)), error=ProtocolViolation)
+    play(
+        upload_known(make_access(), BODY, finalize),
+        (POST, Response(status)),
+        error=ProtocolViolation,
+    )
 
 
 @pytest.mark.parametrize("status", [400, 416, 500, 503])
@@ -293,7 +297,7 @@ def test_upload_stream_raises_the_refusal_of_put_and_cancels(status: int) -> Non
     """An error of the closing is the registry's own word (Error Codes)."""
     body = b'{"errors": [{"code": "BLOB_UPLOAD_INVALID"}]}'
     error = play(
-        uploading(access(), BODY, finalize),
+        upload_known(make_access(), BODY, finalize),
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
         (put(), Response(status, body=body)),
@@ -308,7 +312,7 @@ def test_upload_stream_raises_the_refusal_of_put_and_cancels(status: int) -> Non
 def test_upload_stream_raises_for_an_unexpected_success_of_put(status: int) -> None:
     """The response to a successful closing MUST be 201 Created: the 200 of a login page is not."""
     play(
-        uploading(access(), BODY, finalize),
+        upload_known(make_access(), BODY, finalize),
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
         (put(), Response(status)),
@@ -324,7 +328,7 @@ def test_upload_stream_raises_for_an_unexpected_success_of_put(status: int) -> N
 def test_upload_stream_raises_interrupted_after_a_cut() -> None:
     """What was sent is not what arrived: nothing can be committed."""
     error = play(
-        uploading(access(), BODY, finalize),
+        upload_known(make_access(), BODY, finalize),
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         (delete(FIRST), Response(204)),
@@ -336,7 +340,7 @@ def test_upload_stream_raises_interrupted_after_a_cut() -> None:
 
 def test_upload_stream_raises_transport_error_of_post() -> None:
     """No session is known, so there is nothing to cancel."""
-    play(uploading(access(), BODY, finalize), (POST, CUT), error=TransportError)
+    play(upload_known(make_access(), BODY, finalize), (POST, CUT), error=TransportError)
 
 
 # --- The stored digest
@@ -346,7 +350,7 @@ def test_upload_stream_raises_mismatch_for_another_stored_digest() -> None:
     """Docker-Content-Digest is the digest of what was stored (Legacy Docker support)."""
     other = Digest.of(b"other")
     error = play(
-        uploading(access(), BODY, finalize),
+        upload_known(make_access(), BODY, finalize),
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
         (put(), Response(201, {"docker-content-digest": str(other)})),
@@ -362,7 +366,7 @@ def test_upload_stream_raises_mismatch_for_another_stored_digest() -> None:
 def test_upload_stream_accepts_a_digest_that_does_not_contradict(digest: str) -> None:
     """A registry may name a blob by another algorithm, or put something else into the header."""
     play(
-        uploading(access(), BODY, finalize),
+        upload_known(make_access(), BODY, finalize),
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
         (put(), Response(201, {"docker-content-digest": digest})),
@@ -374,7 +378,7 @@ def test_upload_stream_raises_mismatch_for_digest_invalid(status: int) -> None:
     """DIGEST_INVALID: provided digest did not match uploaded content (Error Codes)."""
     body = b'{"errors": [{"code": "DIGEST_INVALID", "message": "other bytes"}]}'
     error = play(
-        uploading(access(), BODY, finalize),
+        upload_known(make_access(), BODY, finalize),
         (POST, ACCEPTED),
         (patch(BODY), NEXT),
         (put(), Response(status, body=body)),

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.protocol.scripted import BLOB, SECOND, Answer, Known, access, drive
+from tests.protocol.driver import BLOB, SECOND, Answer, KnownBody, drive, make_access
 from tests.protocol.upload.conversation import BODY, CUT, LENGTH
 
 from brolga.errors import BrolgaError
@@ -139,8 +139,8 @@ def test_upload_goes_through_the_states(
         return respond(text)
 
     upload = upload_stream(
-        access(retry=Retry(attempts=3)),
-        Known(BODY),
+        make_access(retry=Retry(attempts=3)),
+        KnownBody(BODY),
         lambda: BLOB,
         strategy=UploadStrategy(),
     )

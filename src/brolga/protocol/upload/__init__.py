@@ -27,7 +27,7 @@ from brolga.protocol.upload.session import UploadSession, cancel, mount_blob, po
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from brolga.protocol.access import Access
+    from brolga.protocol.auth import Access
     from brolga.protocol.http import Flow
     from brolga.protocol.retry import Retry
     from brolga.protocol.upload.machine import State

@@ -53,7 +53,7 @@ from brolga.protocol.upload.session import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from brolga.protocol.access import Access
+    from brolga.protocol.auth import Access
     from brolga.protocol.http import Flow, Request, Response
     from brolga.protocol.retry import Retry
     from brolga.protocol.upload.body import Body, Chunk
@@ -201,7 +201,7 @@ class Upload:
         """Send a PATCH of `size` bytes, or of all that the body has, once."""
         state, body = self._in_session, self.body
         try:
-            response = yield from self.access.send(request, once=True)
+            response = yield from self.access.send(request, retry=False)
         except TransportError as error:
             sent = min(state.acknowledged + error.sent, body.bytes_read)
             text = f"the upload was cut after {sent} bytes"
@@ -234,7 +234,7 @@ class Upload:
         """
         descriptor, attempts = state.descriptor, self.retry.attempts
         try:
-            response = yield from self.access.send(state.put, once=True)
+            response = yield from self.access.send(state.put, retry=False)
         except TransportError as error:
             self._note_unconfirmed(attempts)
             if (yield from self._find_blob(_HEAD_ATTEMPTS if error.sent >= state.size else 1)):

@@ -11,7 +11,7 @@ from brolga.errors import (
     Unauthorized,
     UploadInterrupted,
 )
-from brolga.protocol.retry import PASSING_REASONS, RETRY_LATER_STATUSES, TRANSIENT_STATUSES
+from brolga.protocol.retry import RETRY_LATER_STATUSES, TRANSIENT_REASONS, TRANSIENT_STATUSES
 from brolga.protocol.upload.machine import InSession, Recovery, Uncertain
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _may_succeed_later(state: InSession, error: BrolgaError) -> bool:
         is_transient = error.status in TRANSIENT_STATUSES or isinstance(error, Unauthorized)
         return is_transient or _is_session_over(state, error)
     cause = error.__cause__ if isinstance(error, UploadInterrupted) else error
-    return not isinstance(cause, TransportError) or cause.reason in PASSING_REASONS
+    return not isinstance(cause, TransportError) or cause.reason in TRANSIENT_REASONS
 
 
 def _is_session_over(state: InSession, error: BrolgaError) -> bool:

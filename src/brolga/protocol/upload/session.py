@@ -21,12 +21,12 @@ from urllib.parse import quote
 
 from brolga.errors import BrolgaError, DigestMismatch, ProtocolViolation, RegistryError
 from brolga.protocol.http import BodyError, Request, Timeout
-from brolga.protocol.responses import location, named_digest, raise_for_status, shows_blob
+from brolga.protocol.responses import confirms_blob, content_digest, location, raise_for_status
 from brolga.protocol.retry import TRANSIENT_STATUSES, is_transient
 from brolga.protocol.urls import with_digest
 
 if TYPE_CHECKING:
-    from brolga.protocol.access import Access
+    from brolga.protocol.auth import Access
     from brolga.protocol.http import Blocks, Flow, Response
     from brolga.protocol.upload.body import Chunk
     from brolga.spec.descriptor import Descriptor
@@ -205,7 +205,7 @@ def blob_exists(access: Access, descriptor: Descriptor, pause_s: float = 0.0) ->
         return None
     if response.status not in (_OK, _NOT_FOUND):
         return None
-    return shows_blob(response, descriptor)
+    return confirms_blob(response, descriptor)
 
 
 def verify_stored(request: Request, response: Response, expected: Digest) -> None:
@@ -220,7 +220,7 @@ def verify_stored(request: Request, response: Response, expected: Digest) -> Non
             expected=str(expected),
             actual="",
         ) from error
-    actual = named_digest(response, expected)
+    actual = content_digest(response, expected)
     if actual not in {None, expected}:
         raise DigestMismatch(
             f"the registry stored {actual}, but {expected} was sent",
@@ -233,7 +233,7 @@ def cancel(access: Access, session: UploadSession) -> Flow[None]:
     """Cancel a session (end-14). Failures are ignored."""
     try:
         request = Request("DELETE", session.url, body=b"", timeout=Timeout.SHORT)
-        yield from access.send(request, once=True)
+        yield from access.send(request, retry=False)
     except Exception:  # noqa: BLE001 - the error that led here is the one to raise
         return
 

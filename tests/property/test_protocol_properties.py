@@ -1,4 +1,4 @@
-"""wire/: what holds for every registry, honest, broken or hostile."""
+"""protocol: what holds for every registry, honest, broken or hostile."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
-from tests.protocol.scripted import (
+from tests.protocol.driver import (
     ACCEPTED,
     BASIC,
     BEARER,
@@ -26,11 +26,12 @@ from tests.protocol.scripted import (
     UPLOADS,
     USER,
     Answer,
-    access,
+    collect_bytes,
+    collect_names,
     drive,
-    entered,
-    gathered,
-    uploading,
+    make_access,
+    open_access,
+    upload_known,
 )
 
 from brolga.errors import BrolgaError, ProtocolViolation, SourceError, TransportError
@@ -38,10 +39,11 @@ from brolga.protocol import (
     Access,
     BodyError,
     Credentials,
+    FetchedManifest,
+    RegistrySession,
     Request,
     Response,
     Retry,
-    Stored,
     Timeout,
     add_referrer,
     delete_blob,
@@ -60,10 +62,9 @@ from brolga.protocol import (
     remove_referrer,
     upload_bytes,
 )
-from brolga.protocol import RegistrySession as Found
-from brolga.protocol.challenge import parse_challenges, parse_token
+from brolga.protocol.auth_tokens import parse_challenges, parse_token
 from brolga.protocol.responses import location, raise_for_status
-from brolga.protocol.urls import check, host_of, origin, redact, resolve, with_digest
+from brolga.protocol.urls import check_url, hostname, origin, redact, resolve, with_digest
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.index import Index
@@ -157,7 +158,7 @@ def headers(draw: st.DrawFn) -> dict[str, str]:
 
 responses = st.builds(
     Response,
-    # Successes and the way in are drawn more often, so that conversations get far.
+    # Successes and challenges are drawn more often, so that conversations get far.
     st.sampled_from([200, 201, 202, 202, 204, 401, 401, 502]) | st.sampled_from(ALL_STATUSES),
     headers(),
     st.sampled_from(TOKENS) | st.binary(max_size=100),
@@ -201,8 +202,8 @@ def good(request: Request, target: str) -> Response:
         listed = json.dumps({"tags": ["a"], "repositories": ["a"]}).encode()
         start = request.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-")
         if request.stream_response and start != "0":
-            said = {"content-range": f"bytes {start}-3/4"}
-            return Response(206, said, body_stream=whole(b"blob"[int(start) :]))
+            headers = {"content-range": f"bytes {start}-3/4"}
+            return Response(206, headers, body_stream=whole(b"blob"[int(start) :]))
         if request.stream_response:
             return Response(200, body_stream=whole(b"blob"))
         is_list = "tags/list" in request.url or "_catalog" in request.url
@@ -218,7 +219,7 @@ def good(request: Request, target: str) -> Response:
 
 @st.composite
 def answers(draw: st.DrawFn, request: Request) -> Answer:
-    """Draw an answer to a call: more often than not the one that leads on."""
+    """Draw an answer to a request: more often than not the one that leads on."""
     kinds = ["good", "good", "good", "any", "any", "renew", "fail", "busy", "away"]
     drawn = draw(st.sampled_from(kinds))
     is_stream = not isinstance(request.body, bytes | None)
@@ -253,12 +254,12 @@ class Registry:
         return answer
 
     def replies(self, method: str) -> list[Response]:
-        """Return the answers to the calls of one method; failures are none."""
+        """Return the responses to the requests of one method."""
         talk = self.talk
         return [
-            said
-            for request, said in talk
-            if request.method == method and isinstance(said, Response)
+            answer
+            for request, answer in talk
+            if request.method == method and isinstance(answer, Response)
         ]
 
     def methods(self) -> list[str]:
@@ -267,7 +268,7 @@ class Registry:
 
 
 def opened(registry: Registry) -> bool:
-    """Tell whether a POST gave a session that can be named."""
+    """Return whether a POST gave a session with a valid Location."""
     for request, response in registry.talk:
         if request.url != POST.url or not isinstance(response, Response):
             continue
@@ -281,12 +282,12 @@ def opened(registry: Registry) -> bool:
 
 
 def gave_up(registry: Registry) -> bool:
-    """Tell whether a session was given up, or a token was asked for to do so."""
+    """Return whether a session was cancelled, or a token was requested to do so."""
     return any(request.timeout is Timeout.SHORT for request, _ in registry.talk)
 
 
 def proved(registry: Registry) -> bool:
-    """Tell whether the conversation shows that the registry has the blob."""
+    """Return whether the conversation shows that the registry has the blob."""
     put, head = registry.replies("PUT"), registry.replies("HEAD")
     return any(response.status in {201, 204} for response in put) or any(
         response.status == 200
@@ -308,13 +309,13 @@ def outcome(flow: Flow[T], registry: Callable[[Request], Answer]) -> T | BrolgaE
 
 def upload(registry: Registry) -> Descriptor | BrolgaError:
     """Upload BODY, in one session."""
-    way = access(registry.data.draw(st.sampled_from(CREDENTIALS)), ONCE)
-    return outcome(uploading(way, BODY, lambda: BLOB), registry)
+    access = make_access(registry.data.draw(st.sampled_from(CREDENTIALS)), ONCE)
+    return outcome(upload_known(access, BODY, lambda: BLOB), registry)
 
 
 @thorough
 @given(st.data())
-def test_an_upload_ends_in_a_proved_success_or_a_typed_error(data: st.DataObject) -> None:
+def test_upload_ends_in_proved_success_or_typed_error(data: st.DataObject) -> None:
     """A failure is survived or reported, never hidden, and an abandoned session is cancelled."""
     registry = Registry(data)
     result = upload(registry)
@@ -324,13 +325,13 @@ def test_an_upload_ends_in_a_proved_success_or_a_typed_error(data: st.DataObject
         assert result is BLOB
         assert all(response.complete for response in registry.replies("PATCH"))
         assert proved(registry)
-        # Where the blob was asked for, the session may be left of a PUT that did not come to it.
+        # After a HEAD, a session may be left of a PUT that failed.
         assert not gave_up(registry) or "HEAD" in registry.methods()
 
 
 @thorough
 @given(st.data())
-def test_no_put_follows_a_stream_that_was_not_whole(data: st.DataObject) -> None:
+def test_upload_sends_no_put_after_incomplete_stream(data: st.DataObject) -> None:
     """Nothing half-read can be committed, and a stream is never sent twice."""
     registry = Registry(data)
     upload(registry)
@@ -347,24 +348,26 @@ def test_no_put_follows_a_stream_that_was_not_whole(data: st.DataObject) -> None
 SOURCE = Repository.parse("registry.example/team/base")
 SMALL = Descriptor(OCI_MANIFEST, INDEX, len(RAW), artifact_type="text/plain")
 FLOWS: dict[str, Callable[[Access], Flow[object]]] = {
-    "upload a stream": lambda way: uploading(way, BODY, lambda: BLOB),
-    "upload bytes": lambda way: upload_bytes(way, b"blob", BLOB),
-    "mount": lambda way: mount_blob(way, BLOB.digest, SOURCE),
-    "has": lambda way: has_blob(way, BLOB),
-    "delete a blob": lambda way: delete_blob(way, BLOB.digest),
-    "read": lambda way: gathered(read_blob(way, BLOB.digest, BLOB.size)),
-    "read without a size": lambda way: gathered(read_blob(way, BLOB.digest)),
-    "get by tag": lambda way: get_manifest(way, "v1"),
-    "get by digest": lambda way: get_manifest(way, str(INDEX)),
-    "head by tag": lambda way: head_manifest(way, "v1"),
-    "head by digest": lambda way: head_manifest(way, str(INDEX)),
-    "put": lambda way: put_manifest(way, "v1", RAW, OCI_INDEX),
-    "delete a manifest": lambda way: delete_manifest(way, "v1"),
-    "tags": list_tags,
-    "repositories": lambda way: list_repositories(way.registry.catalog()),
-    "referrers": lambda way: list_referrers(way, BLOB.digest, "text/plain"),
-    "attach": lambda way: add_referrer(way, BLOB.digest, SMALL),
-    "detach": lambda way: remove_referrer(way, BLOB.digest, INDEX),
+    "upload a stream": lambda access: upload_known(access, BODY, lambda: BLOB),
+    "upload bytes": lambda access: upload_bytes(access, b"blob", BLOB),
+    "mount": lambda access: mount_blob(access, BLOB.digest, SOURCE),
+    "has": lambda access: has_blob(access, BLOB),
+    "delete a blob": lambda access: delete_blob(access, BLOB.digest),
+    "read": lambda access: collect_bytes(read_blob(access, BLOB.digest, BLOB.size)),
+    "read without a size": lambda access: collect_bytes(read_blob(access, BLOB.digest)),
+    "get by tag": lambda access: get_manifest(access, "v1"),
+    "get by digest": lambda access: get_manifest(access, str(INDEX)),
+    "head by tag": lambda access: head_manifest(access, "v1"),
+    "head by digest": lambda access: head_manifest(access, str(INDEX)),
+    "put": lambda access: put_manifest(access, "v1", RAW, OCI_INDEX),
+    "delete a manifest": lambda access: delete_manifest(access, "v1"),
+    "tags": lambda access: collect_names(list_tags(access)),
+    "repositories": lambda access: collect_names(
+        list_repositories(access.registry.catalog_access())
+    ),
+    "referrers": lambda access: list_referrers(access, BLOB.digest, "text/plain"),
+    "attach": lambda access: add_referrer(access, BLOB.digest, SMALL),
+    "detach": lambda access: remove_referrer(access, BLOB.digest, INDEX),
 }
 PAGES = 3
 # What one `send` may come to: two attempts of six hops; each hop is a call, a token (two attempts
@@ -383,7 +386,7 @@ def short_lists() -> Iterator[None]:
 
 
 def is_of(url: str, realm: str) -> bool:
-    """Tell whether a URL has the origin of a realm, which a hostile registry may have named."""
+    """Return whether a URL has the origin of a realm, which a hostile registry may have named."""
     if url.startswith(realm):
         return True
     try:
@@ -401,7 +404,7 @@ def check_calls(talk: list[tuple[Request, Answer]]) -> None:
         assert request.url.isprintable()
         assert request.url.lower().startswith("https://")
         assert 0 <= request.delay_s <= 90
-        away = host_of(request.url) != "registry.example"
+        away = hostname(request.url) != "registry.example"
         assert bool(request.redirected_from) is away
         # A token server may redirect within its own scheme, host and port.
         at_realm = any(is_of(request.url, realm) for realm in realms)
@@ -421,20 +424,20 @@ def check_calls(talk: list[tuple[Request, Answer]]) -> None:
 
 @settings(untimed, max_examples=1500)
 @given(st.sampled_from(sorted(FLOWS)), st.data())
-def test_any_flow_ends_in_its_result_or_a_typed_error(name: str, data: st.DataObject) -> None:
-    """Whatever answers: no other exception, no call without an end, no secret elsewhere.
+def test_every_flow_ends_in_result_or_typed_error(name: str, data: st.DataObject) -> None:
+    """For any responses: no other exception, no endless flow, no secret elsewhere.
 
     No Authorization to another origin (CVE-2026-50151), no URL that leaves TLS.
     """
     registry = Registry(data)
     times = st.floats(0, 200)
-    found = Found(
+    session = RegistrySession(
         HOME,
         data.draw(st.sampled_from(CREDENTIALS)),
         retry=data.draw(st.sampled_from(RETRIES)),
         clock=lambda: data.draw(times),
     )
-    result = outcome(FLOWS[name](found.access(REPOSITORY, "pull,push", SOURCE)), registry)
+    result = outcome(FLOWS[name](session.access(REPOSITORY, "pull,push", SOURCE)), registry)
     event(f"{name}: {type(result).__name__}")
     assert len(registry.talk) <= MOST_CALLS
     check_calls(registry.talk)
@@ -448,7 +451,7 @@ def test_any_flow_ends_in_its_result_or_a_typed_error(name: str, data: st.DataOb
         assert proved(registry)
     elif name.startswith("read"):
         assert result == b"blob"
-    elif isinstance(result, Stored):
+    elif isinstance(result, FetchedManifest):
         assert Digest.of(result.raw, result.digest.algorithm) == result.digest
         assert name == "get by tag" or result.digest == INDEX
     elif name == "head by digest":
@@ -484,19 +487,19 @@ SAME = [
 @pytest.mark.parametrize("token", [None, Response(200, body=TOKENS[0])], ids=["same", "token"])
 @pytest.mark.parametrize("answer", SAME, ids=lambda answer: f"{SAME.index(answer)}")
 @pytest.mark.parametrize("name", FLOWS)
-def test_a_registry_that_always_says_the_same_comes_to_an_end(
+def test_every_flow_ends_if_responses_are_the_same(
     name: str, answer: Answer, token: Response | None
 ) -> None:
-    """Redirects, pages, tokens and attempts are bounded each, and so is what they come to."""
+    """Redirects, pages, tokens and attempts are each bounded, and so is their product."""
     for credentials in CREDENTIALS:
         talk: list[tuple[Request, Answer]] = []
 
         def reply(request: Request, talk: list[tuple[Request, Answer]] = talk) -> Answer:
-            said = token if token is not None and request.url.startswith(REALM) else answer
-            talk.append((request, said))
-            return said
+            response = token if token is not None and request.url.startswith(REALM) else answer
+            talk.append((request, response))
+            return response
 
-        result = outcome(FLOWS[name](access(credentials, Retry(attempts=2))), reply)
+        result = outcome(FLOWS[name](make_access(credentials, Retry(attempts=2))), reply)
         assert not isinstance(result, BrolgaError) or str(result).isprintable()
         assert len(talk) <= 5 * ONE_SEND
         check_calls(talk)
@@ -504,10 +507,10 @@ def test_a_registry_that_always_says_the_same_comes_to_an_end(
 
 @thorough
 @given(st.data())
-def test_entering_ends_in_access_or_a_typed_error(data: st.DataObject) -> None:
-    """Any server at all may be behind a registry's name."""
+def test_ping_ends_in_session_or_typed_error(data: st.DataObject) -> None:
+    """Any server may be behind a registry's name."""
     registry = Registry(data)
-    result = outcome(entered(REPOSITORY, USER, schemes=("https", "http")), registry)
+    result = outcome(open_access(REPOSITORY, USER, schemes=("https", "http")), registry)
     assert len(registry.talk) <= 3
     if isinstance(result, BrolgaError):
         assert str(result).isprintable()
@@ -520,7 +523,7 @@ def test_entering_ends_in_access_or_a_typed_error(data: st.DataObject) -> None:
 @example("/u", "")
 @example("", "a")
 @example("u", "x=http://[::1&y=//../;?")
-def test_a_query_is_kept_byte_for_byte(path: str, query: str) -> None:
+def test_location_keeps_query_byte_for_byte(path: str, query: str) -> None:
     """The location MAY contain critical query parameters and SHOULD match exactly."""
     url = location(POST, Response(202, {"location": f"{path}?{query}"}))
     assert url.partition("?")[2] == query
@@ -529,7 +532,7 @@ def test_a_query_is_kept_byte_for_byte(path: str, query: str) -> None:
 
 @untimed
 @given(st.sampled_from([UPLOADS, f"{HOME}/u", HOME]))
-def test_a_digest_begins_a_query_where_there_is_none(url: str) -> None:
+def test_with_digest_starts_query_if_missing(url: str) -> None:
     """`<blob-push-location>?digest=<digest>` (Endpoints, end-6)."""
     assert with_digest(url, BLOB.digest) == f"{url}?{QUERY}"
 
@@ -538,11 +541,11 @@ def test_a_digest_begins_a_query_where_there_is_none(url: str) -> None:
 @given(url_like)
 @example("https://\u212a.example/")
 @example("https://h\uff0fevil.example/")
-def test_no_url_raises_anything_but_a_violation(url: str) -> None:
-    """What is let through is plain: every parser reads the same host from it."""
+def test_check_url_raises_only_protocol_violation(url: str) -> None:
+    """An accepted URL is plain: every parser reads the same host."""
     assert redact(url).isprintable()
     try:
-        good = check(resolve(UPLOADS, url), "Location", seen_from=UPLOADS)
+        good = check_url(resolve(UPLOADS, url), "Location", named_by=UPLOADS)
     except ProtocolViolation as error:
         shown = str(error)
     else:
@@ -556,15 +559,15 @@ def test_no_url_raises_anything_but_a_violation(url: str) -> None:
 
 @thorough
 @given(st.sampled_from([400, 401, 403, 404, 413, 429, 500, 503]), headers(), st.binary())
-def test_any_error_body_and_header_make_a_typed_error(
-    status: int, said: dict[str, str], body: bytes
+def test_every_error_response_raises_typed_error(
+    status: int, response_headers: dict[str, str], body: bytes
 ) -> None:
     """A 4XX response MAY return a body in any format (Error Codes)."""
-    response = Response(status, said, body)
+    response = Response(status, response_headers, body)
     requests = iter([ACCEPTED, response, Response(204)])
-    flow = uploading(access(), BODY, lambda: BLOB)
+    flow = upload_known(make_access(), BODY, lambda: BLOB)
     with pytest.raises(BrolgaError) as caught:
-        # A DELETE may be followed by what a second challenge asks for: that is refused as well.
+        # A DELETE may be followed by a token request, which is refused as well.
         drive(flow, lambda _call: next(requests, Response(404)))
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 2000
@@ -572,7 +575,7 @@ def test_any_error_body_and_header_make_a_typed_error(
 
 @thorough
 @given(header_texts | st.text('Bb=", \\a', max_size=60))
-def test_any_challenge_can_be_read(header: str) -> None:
+def test_parse_challenges_accepts_any_text(header: str) -> None:
     """A header of any text gives challenges with lower-case names, or none."""
     for scheme, params in parse_challenges(header).items():
         assert scheme == scheme.lower()
@@ -585,8 +588,8 @@ def test_any_challenge_can_be_read(header: str) -> None:
     | st.sampled_from(TOKENS)
     | st.from_regex(rb'\{"token": "t", "expires_in": [-0-9e.]+\}')
 )
-def test_any_answer_of_a_token_server_can_be_read(body: bytes) -> None:
-    """A token that can go into a header, and lives for a while but not for ever; or an error."""
+def test_parse_token_accepts_any_bytes(body: bytes) -> None:
+    """A token that fits into a header, with a bounded lifetime; or an error."""
     try:
         token = parse_token(body)
     except ProtocolViolation:
@@ -607,8 +610,8 @@ def test_any_answer_of_a_token_server_can_be_read(body: bytes) -> None:
     st.integers(1, 5000),
     st.none() | st.floats(0, 4000),
 )
-def test_a_pause_is_between_its_bounds(retry: Retry, attempt: int, asked_s: float | None) -> None:
-    """Jitter is half the pause to either side; a registry's wish is never cut short."""
+def test_pause_is_between_bounds(retry: Retry, attempt: int, asked_s: float | None) -> None:
+    """Jitter is half the delay to either side; Retry-After is never cut short."""
     pause = retry.pause_s(attempt, asked_s)
     is_too_long = asked_s is not None and asked_s > retry.max_delay_s
     assert (pause is None) is (attempt >= retry.attempts or is_too_long)
@@ -619,8 +622,8 @@ def test_a_pause_is_between_its_bounds(retry: Retry, attempt: int, asked_s: floa
 
 @thorough
 @given(header_texts | st.text("<>;, \t\"'=relnxtpv/?#", max_size=60), st.binary(max_size=40))
-def test_any_link_and_any_page_is_read(link: str, body: bytes) -> None:
-    """Names that can be printed and a page of the same host; or a violation."""
+def test_list_tags_accepts_any_link_and_page(link: str, body: bytes) -> None:
+    """Printable names and a page of the same host; or a violation."""
     requests: list[Request] = []
 
     def answer(request: Request) -> Response:
@@ -629,7 +632,7 @@ def test_any_link_and_any_page_is_read(link: str, body: bytes) -> None:
             return Response(200, body=b'{"tags": null}')
         return Response(200, {"link": link}, body or b'{"tags": ["a"]}')
 
-    result = outcome(list_tags(access()), answer)
+    result = outcome(collect_names(list_tags(make_access())), answer)
     names = [str(result)] if isinstance(result, BrolgaError) else result
     assert "".join(names).isprintable()
     assert all(origin(request.url) == origin(HOME) for request in requests)

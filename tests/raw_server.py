@@ -1,4 +1,4 @@
-"""A server whose every byte the test decides: one function a connection, on a real socket."""
+"""A server on a real socket whose every byte the test decides: one function per connection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Self
 
-__all__ = ["Peer", "refusing_port", "scripted"]
+__all__ = ["Peer", "refusing_port", "serve_script"]
 
 
 _CLIENT_HELLO = b"\x16"  # the first byte of a TLS handshake (RFC 8446, section 5.1)
@@ -24,11 +24,11 @@ class Peer:
 
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
-        self.arrived = b""  # what was received and not yet taken
-        self.ended = False  # the client closed, or cut, its side
+        self.arrived = b""  # received, not yet returned
+        self.ended = False  # the client closed or reset the connection
 
     def receive(self, size: int = 1 << 16) -> bool:
-        """Take in what comes; tell whether anything did."""
+        """Receive bytes; return whether any came."""
         try:
             data = self.socket.recv(size)
         except OSError:
@@ -38,26 +38,26 @@ class Peer:
         return bool(data)
 
     def line(self) -> bytes:
-        """Take a line, without its end; what is there of it where the client has gone."""
+        """Return a line without its end, or a part of it if the client has gone."""
         while b"\r\n" not in self.arrived and self.receive():
             pass
         line, _, self.arrived = self.arrived.partition(b"\r\n")
         return line
 
     def head(self) -> list[str]:
-        """Take a request's head: its first line, then the headers. Empty where none came."""
+        """Return the lines of a request's head, [] if none came."""
         lines = []
         while line := self.line():
             lines.append(line.decode())
         return lines
 
     def header(self, name: str, head: list[str]) -> list[str]:
-        """Return the values that a head has under a name."""
+        """Return the values of a header in a head."""
         pairs = [line.partition(": ") for line in head[1:]]
         return [value for key, _, value in pairs if key.lower() == name.lower()]
 
     def chunk(self) -> bytes | None:
-        """Take one chunk (RFC 9112, section 7.1), empty for the last; None where it is cut off."""
+        """Return one chunk (RFC 9112, section 7.1), b"" for the last; None if it is cut off."""
         size = self.line()
         if not size or self.ended:
             return None
@@ -70,14 +70,14 @@ class Peer:
         return chunk
 
     def chunks(self) -> tuple[list[bytes], bool]:
-        """Take a whole chunked body; return its chunks, and whether the last one came."""
+        """Return the chunks of a body, and whether the last one came."""
         chunks = []
         while chunk := self.chunk():
             chunks.append(chunk)
         return chunks, chunk == b""
 
     def drain(self) -> bytes:
-        """Take all that comes until the client closes; return it."""
+        """Return all bytes until the client closes."""
         while self.receive():
             pass
         rest, self.arrived = self.arrived, b""
@@ -88,7 +88,7 @@ class Peer:
         self.socket.sendall(data)
 
     def answer(self, status: int, body: bytes = b"", *headers: str) -> None:
-        """Send a whole answer."""
+        """Send a complete response."""
         lines = [f"HTTP/1.1 {status} Scripted", f"Content-Length: {len(body)}", *headers, "", ""]
         self.send("\r\n".join(lines).encode("latin-1") + body)
 
@@ -115,7 +115,7 @@ class _Server:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # One last connection, by which those before it were accepted.
+        # A last connection: all connections before it have been accepted then.
         with socket.socket(self._listener.family) as last:
             last.bind((self._listener.getsockname()[0], 0))
             self._last = last.getsockname()
@@ -145,13 +145,13 @@ class _Server:
                     stack.enter_context(connection)
                 self._script(Peer(connection))
             except OSError:
-                pass  # the client went away, or would not shake hands
+                pass  # the client went away, or failed the handshake
             except BaseException as error:  # noqa: BLE001 - the test raises it
                 self.errors.append(error)
 
 
 @contextmanager
-def scripted(
+def serve_script(
     script: Callable[[Peer], None],
     *,
     tls: ssl.SSLContext | None = None,
@@ -159,10 +159,10 @@ def scripted(
     receive_buffer: int | None = None,
     refuse_tls: bool = True,
 ) -> Iterator[str]:
-    """Run `script` for each connection, in a thread of its own; give `HOST:PORT`.
+    """Run `script` for each connection, in a thread of its own; yield `HOST:PORT`.
 
-    Without `tls`, who tries TLS is hung up on, unless `refuse_tls` is false: the script sees it
-    then. What a script raises, a failed assertion among it, is raised at the end.
+    Without `tls`, a connection that starts with TLS is closed; if `refuse_tls` is false, the
+    script gets it. Any exception of a script, a failed assertion too, is raised at the end.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as listener:
@@ -179,7 +179,7 @@ def scripted(
 
 
 def refusing_port() -> int:
-    """Return a port on 127.0.0.1 where nobody listens."""
+    """Return a port on 127.0.0.1 on which no process listens."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port: int = unused.getsockname()[1]

@@ -1,7 +1,6 @@
-"""A driver of flows that opens no socket: it answers from a table, or from a function.
+"""Drive flows without sockets: `play` from a script of requests and answers, `drive` by a function.
 
-`play` holds a conversation to its script, call by call. `drive` is the loop below it, the same
-that a real driver is made of.
+Also the requests, responses and values that the tests of the protocol share.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ from brolga.spec.digest import Digest
 from brolga.spec.reference import Repository
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
-    from brolga.protocol import Flow, ReadFlow, UploadSession
+    from brolga.protocol import Flow, ListFlow, ReadFlow, UploadSession
 
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
@@ -41,12 +40,12 @@ REPOSITORY = Repository.parse("registry.example/team/app")
 HOME = "https://registry.example"
 PING = Request("GET", f"{HOME}/v2/")
 UPLOADS = f"{HOME}/v2/team/app/blobs/uploads/"
-# Two sessions: what the POST gave, and what the PATCH gave.
+# The URLs of a session after the POST and after the PATCH.
 FIRST, SECOND = f"{UPLOADS}one?_state=a", f"{UPLOADS}one?_state=b"
 POST = Request("POST", UPLOADS, body=b"")
 ACCEPTED = Response(202, {"location": FIRST})
 
-# Calls are made once: how they are repeated has tests of its own.
+# No request is repeated: test_retry.py tests that.
 ONCE = Retry(attempts=1)
 
 BLOB = Descriptor("application/vnd.oci.image.layer.v1.tar", Digest.of(b"blob"), 4)
@@ -61,8 +60,8 @@ SCOPE = "scope=repository%3Ateam%2Fapp%3Apull%2Cpush"
 
 
 @dataclass(frozen=True)
-class Known:
-    """A body whose blocks are known, and can be given again from `kept_from` on."""
+class KnownBody:
+    """A body whose blocks are known, and can be sent again from `replayable_from` on."""
 
     stream: Iterable[bytes]
     bytes_read: int = 4
@@ -70,21 +69,21 @@ class Known:
     ended: bool = True
 
     def retain_from(self, start: int | None) -> None:
-        """Keep what is kept."""
+        """Do nothing: all bytes are kept."""
 
     def blocks(self, start: int) -> Iterable[bytes]:
-        """Give the stream itself, so that calls with it can be compared."""
+        """Return the stream itself, so that requests with it can be compared."""
         return self.stream if start == 0 else [b"".join(self.stream)[start:]]
 
 
-def uploading(
-    way: Access,
+def upload_known(
+    access: Access,
     stream: Iterable[bytes],
     seal: Callable[[], Descriptor],
     session: UploadSession | None = None,
 ) -> Flow[Descriptor]:
     """Upload a stream whose bytes are known."""
-    return upload_stream(way, Known(stream), seal, session=session)
+    return upload_stream(access, KnownBody(stream), seal, session=session)
 
 
 def drive(flow: Flow[T], answer: Callable[[Request], Answer]) -> T:
@@ -114,17 +113,17 @@ def play(flow: Flow[T], *script: Step, error: type[E], match: str | None = None)
 def play(
     flow: Flow[T], *script: Step, error: type[E] | None = None, match: str | None = None
 ) -> T | E:
-    """Run a flow that must make exactly the calls of the script, in order.
+    """Run a flow that must send exactly the requests of the script, in order.
 
     Return its result, or the error that it must end with, whose text holds `match`.
     """
     steps = list(script)
 
     def answer(request: Request) -> Answer:
-        assert steps, f"a call beyond the script: {vars(request)}"
+        assert steps, f"a request beyond the script: {vars(request)}"
         expected, response = steps.pop(0)
-        request = joined(request)
-        assert request == expected, f"{vars(request)}\nwhere the script has\n{vars(expected)}"
+        request = with_joined_body(request)
+        assert request == expected, f"{vars(request)}\nbut the script has\n{vars(expected)}"
         return response
 
     if error is None:
@@ -133,15 +132,12 @@ def play(
         with pytest.raises(error, match=match) as caught:
             drive(flow, answer)
         result = caught.value
-    assert not steps, f"calls that were not made: {[vars(request) for request, _ in steps]}"
+    assert not steps, f"requests that were not sent: {[vars(request) for request, _ in steps]}"
     return result
 
 
-def joined(request: Request) -> Request:
-    """Return a call whose body can be compared.
-
-    Bytes at hand are in one piece: in how many they go is all the same. An upload's stream is read.
-    """
+def with_joined_body(request: Request) -> Request:
+    """Return a request whose body can be compared: pieces are joined, a stream is read."""
     if isinstance(request.body, tuple):
         return replace(request, body=b"".join(request.body), size=None)
     if isinstance(request.body, GeneratorType):
@@ -149,80 +145,90 @@ def joined(request: Request) -> Request:
     return request
 
 
-def gathered(flow: ReadFlow) -> Flow[bytes]:
-    """Return the flow whose result is the bytes that a reading flow gives on its way."""
-    read = b""
+def collect(flow: Generator[Request | T, Response, None]) -> Flow[list[T]]:
+    """Return the flow whose result is what a flow yields besides its requests."""
+    values: list[T] = []
     try:
-        said = next(flow)
+        step = next(flow)
         while True:
-            if not isinstance(said, Request):
-                read += said
-                said = next(flow)
+            if not isinstance(step, Request):
+                values.append(step)
+                step = next(flow)
                 continue
             try:
-                response = yield said
-            except BaseException as error:  # noqa: BLE001 - whatever it is, it is the flow's
-                said = flow.throw(error)
+                response = yield step
+            except BaseException as error:  # noqa: BLE001 - the inner flow handles it
+                step = flow.throw(error)
             else:
-                said = flow.send(response)
+                step = flow.send(response)
     except StopIteration:
-        return read
+        return values
 
 
-def access(credentials: Credentials | None = None, retry: Retry = ONCE) -> Access:
-    """Return a way into the registry that needs no authorization so far."""
+def collect_bytes(flow: ReadFlow) -> Flow[bytes]:
+    """Return the flow whose result is all the bytes that a flow yields."""
+    return b"".join((yield from collect(flow)))
+
+
+def collect_names(flow: ListFlow) -> Flow[list[str]]:
+    """Return the flow whose result is the names of all pages that a flow yields."""
+    return [name for page in (yield from collect(flow)) for name in page]
+
+
+def make_access(credentials: Credentials | None = None, retry: Retry = ONCE) -> Access:
+    """Return an access to a registry that has not required authorization so far."""
     return RegistrySession(HOME, credentials, retry=retry).access(REPOSITORY, "pull,push")
 
 
-def later(request: Request, seconds: float) -> Request:
-    """Return the call as it is made after a pause."""
+def with_delay(request: Request, seconds: float) -> Request:
+    """Return the request with a delay."""
     return replace(request, delay_s=seconds)
 
 
-def entered(
+def open_access(
     repository: Repository = REPOSITORY,
     credentials: Credentials | None = None,
     schemes: Sequence[str] = ("https",),
 ) -> Flow[Access]:
-    """Find the way into a registry, and have a token at once where it wants one."""
+    """Ping a registry, and get a token at once if it requires one."""
     registry = yield from ping(repository.api_host, credentials, schemes=schemes, retry=ONCE)
-    way = registry.access(repository, "pull,push")
-    yield from registry.authorization(way.scope, Timeout.DEFAULT)
-    return way
+    access = registry.access(repository, "pull,push")
+    yield from registry.authorize(access.scope, Timeout.DEFAULT)
+    return access
 
 
-def authorized(request: Request, authorization: str) -> Request:
-    """Return the call as it is with an Authorization header."""
+def with_authorization(request: Request, authorization: str) -> Request:
+    """Return the request with an Authorization header."""
     headers = {**request.headers, "Authorization": authorization}
     return replace(request, headers=headers)
 
 
-def elsewhere(request: Request) -> Request:
-    """Return the call as it goes to another host than the user named: the registry's wish."""
+def from_redirect(request: Request) -> Request:
+    """Return the request as it is sent to another host than the user named."""
     return replace(request, redirected_from="registry.example")
 
 
 def patch(body: Iterable[bytes], session: str = FIRST) -> Request:
-    """Return the one call that carries the stream."""
+    """Return the request that carries the stream."""
     return Request(
         "PATCH", session, {"Content-Type": "application/octet-stream"}, body, Timeout.LONG
     )
 
 
 def put(session: str = SECOND) -> Request:
-    """Return the call that closes a session, whose URL has a query."""
+    """Return the request that closes a session, whose URL has a query."""
     return Request("PUT", f"{session}&{QUERY}", body=b"", timeout=Timeout.LONG)
 
 
 def delete(session: str) -> Request:
-    """Return the call that gives a session up."""
+    """Return the request that cancels a session."""
     return Request("DELETE", session, body=b"", timeout=Timeout.SHORT)
 
 
-def token_call(
-    credentials: Credentials | None = None, *, patience: Timeout = Timeout.DEFAULT
+def token_request(
+    credentials: Credentials | None = None, *, timeout: Timeout = Timeout.DEFAULT
 ) -> Request:
-    """Return the call that asks BEARER's realm for a token."""
+    """Return the request to BEARER's realm for a token."""
     headers = {"Authorization": credentials.basic} if credentials else {}
     url = f"{REALM}?{SCOPE}&service=registry.example"
-    return Request("GET", url, headers, timeout=patience, redirected_from="registry.example")
+    return Request("GET", url, headers, timeout=timeout, redirected_from="registry.example")
