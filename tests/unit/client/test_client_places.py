@@ -314,7 +314,7 @@ def test_an_archive_that_cannot_be_opened_is_the_source_s_failure(
     """A directory is no archive; what is not there is not found."""
     with pytest.raises(SourceError, match="cannot open the archive"):
         client.copy(f"oci-archive:{tmp_path}", f"oci:{tmp_path}/b:v1")
-    with pytest.raises(ImageNotFound, match="archive .* does not exist"):
+    with pytest.raises(ImageNotFound, match=r"archive .* does not exist"):
         client.copy(f"oci-archive:{tmp_path}/a.tar", f"oci:{tmp_path}/b:v1")
 
 
