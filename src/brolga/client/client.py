@@ -11,8 +11,8 @@ from brolga.client.registries import Registries, TransportOptions, UploadOptions
 from brolga.errors import InvalidManifest, InvalidReference, excerpt
 from brolga.images import Image, ImageIndex
 from brolga.protocol import Retry
-from brolga.spec.descriptor import DEFAULT_PLATFORM
 from brolga.spec.mediatypes import UNKNOWN_ARTIFACT
+from brolga.spec.platform import DEFAULT_PLATFORM
 from brolga.spec.reference import Reference, Repository
 from brolga.stores import location
 from brolga.stores.copy import push
@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from brolga.images import BlockStream, Tree
     from brolga.protocol import Credentials
     from brolga.spec.blob import Blob, BlobStream
-    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.spec.descriptor import Descriptor
     from brolga.spec.digest import Digest
     from brolga.spec.index import Index
     from brolga.spec.manifest import Manifest
+    from brolga.spec.platform import Platform
     from brolga.stores.location import ImageRef, LocalRef
     from brolga.stores.store import ReadStore, Store
     from brolga.stream.layer import StreamLayer

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from brolga.server.strict import parse
 from brolga.spec.descriptor import Descriptor
-from brolga.spec.json import Members, read_artifact_type, read_strings
+from brolga.spec.json import Members, read_artifact_type, read_string_map
 from brolga.spec.mediatypes import (
     DOCKER_FOREIGN_LAYER_GZIP,
     DOCKER_MANIFEST,
@@ -121,7 +121,7 @@ def understand(media_type: str, fields: Mapping[str, Any]) -> Document:
         manifests=manifests,
         subject=subject.digest if subject and media_type in _WITH_SUBJECT else None,
         artifact_type=artifact_type or (blobs[0].media_type if blobs else None),
-        annotations=members.get("annotations", read_strings, dict[str, str]()),
+        annotations=members.get("annotations", read_string_map, dict[str, str]()),
     )
 
 

@@ -50,9 +50,10 @@ if TYPE_CHECKING:
     from brolga.images import Tree
     from brolga.protocol import Access, RegistrySession, Retry, UploadSession, UploadStrategy
     from brolga.spec.blob import Blob, BlobStream, Block
-    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.spec.descriptor import Descriptor
     from brolga.spec.index import Index
     from brolga.spec.manifest import Manifest
+    from brolga.spec.platform import Platform
     from brolga.spec.reference import Repository
     from brolga.stream.replay import ReplayBuffer
     from brolga.transport import Transport

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
     from brolga.images import Tree
     from brolga.spec.blob import Blob, BlobStream, Block
-    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.spec.descriptor import Descriptor
     from brolga.spec.digest import Digest
     from brolga.spec.manifest import Manifest
+    from brolga.spec.platform import Platform
     from brolga.spec.reference import Repository
 
 __all__ = [

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from brolga.images import Tree
-    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.spec.descriptor import Descriptor
+    from brolga.spec.platform import Platform
     from brolga.stores.store import ReadStore, Store, WriteStore
 
 __all__ = ["Copier", "match_tags", "read_referrers", "tags_of"]

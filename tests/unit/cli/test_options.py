@@ -25,7 +25,7 @@ from brolga.cli.options import platform_flag, registry_flags
 from brolga.cli.output import warn
 from brolga.client import TransportOptions, UploadOptions
 from brolga.protocol import Credentials, Retry
-from brolga.spec.descriptor import Platform
+from brolga.spec.platform import Platform
 from brolga.spec.reference import Repository
 from brolga.stream import layer as layer_module
 

@@ -8,8 +8,8 @@ import pytest
 
 from brolga.errors import ImageNotFound, InvalidReference
 from brolga.images import Image, ImageIndex
-from brolga.spec.descriptor import DEFAULT_PLATFORM, Platform
 from brolga.spec.digest import Digest
+from brolga.spec.platform import DEFAULT_PLATFORM, Platform
 from brolga.stores.sync import tags_of
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from brolga.stores.store import complete_manifest
 
 if TYPE_CHECKING:
     from brolga.images import Tree
-    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.spec.descriptor import Descriptor
+    from brolga.spec.platform import Platform
     from brolga.stores.archive.contents import Contents
 
 __all__ = ["Images", "check_form", "whole_is_compressed"]

@@ -17,12 +17,11 @@ from brolga.errors import (
     NotComputed,
 )
 from brolga.images import BlockStream, ImageIndex, InMemoryBlob, StoredBlob
-from brolga.images.index import is_blob, platforms_of
+from brolga.images.index import is_blob, read_platforms
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.index import Index, select_best
-from brolga.spec.manifest import INDEX_TYPES, MANIFEST_TYPES
-from brolga.spec.mediatypes import NONDISTRIBUTABLE, OCI_INDEX
+from brolga.spec.mediatypes import INDEX_TYPES, MANIFEST_TYPES, NONDISTRIBUTABLE, OCI_INDEX
 from brolga.stores.layout.files import Files
 from brolga.stores.layout.gc import DEFAULT_AGE_S, GCResult, collect_garbage, walk
 from brolga.stores.layout.index import (
@@ -48,8 +47,8 @@ if TYPE_CHECKING:
 
     from brolga.images import Tree
     from brolga.spec.blob import Blob, BlobStream
-    from brolga.spec.descriptor import Platform
     from brolga.spec.manifest import Manifest
+    from brolga.spec.platform import Platform
 
 __all__ = ["Layout"]
 
@@ -323,7 +322,7 @@ class Layout:
             for offered in (
                 [entry.platform]
                 if entry.platform
-                else platforms_of(read_tree(self, str(entry.digest)))
+                else read_platforms(read_tree(self, str(entry.digest)))
             )
         )
         return select_best(offers, platform, str(self.path))

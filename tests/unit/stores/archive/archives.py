@@ -21,8 +21,9 @@ from brolga.stores.copy import push
 if TYPE_CHECKING:
     from brolga.images import Tree
     from brolga.spec.blob import Blob
-    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.spec.descriptor import Descriptor
     from brolga.spec.index import Index
+    from brolga.spec.platform import Platform
     from brolga.stores.store import WriteStore
     from brolga.stream.sources import Source
 
