@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 from brolga import errors
-from brolga.cli.output import LostResult, say, say_lines
+from brolga.cli.output import OutputError, eprint, eprint_lines
 from brolga.errors import one_line
 
 __all__ = ["report"]
@@ -58,7 +58,7 @@ _KINDS: Final[tuple[tuple[type[Exception], str, int, str], ...]] = (
     (errors.ProtocolViolation, "registry", 5, "check the address"),
     (errors.TransportError, "registry", 5, ""),
     (errors.BrolgaError, "", 1, ""),
-    (LostResult, "local", 1, ""),
+    (OutputError, "local", 1, ""),
     (OSError, "local", 1, ""),
 )
 # How a message of a wrong name begins that is not about the repository in it.
@@ -93,7 +93,7 @@ def report(error: Exception, *, traceback: bool) -> int:
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     if traceback:
-        say_lines("".join(tracebacks.format_exception(error)).rstrip())
+        eprint_lines("".join(tracebacks.format_exception(error)).rstrip())
     if isinstance(error, click.ClickException):
         return _click_error(error)
     if isinstance(error, BrokenPipeError):
@@ -108,7 +108,7 @@ def report(error: Exception, *, traceback: bool) -> int:
 
 def _click_error(error: click.ClickException) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        say_lines(error.format_message())
+        eprint_lines(error.format_message())
         return error.exit_code
     context = error.ctx if isinstance(error, click.UsageError) else None
     path = context.command_path if context else "brolga"
@@ -135,4 +135,4 @@ def _advice(error: Exception, usual: str) -> str:
 def _say(side: str, text: str, advice: str) -> None:
     line = one_line(text)
     link = " " if line.endswith("?") else "; "
-    say(f"brolga: {f'{side}: ' if side else ''}{line}{f'{link}{advice}' if advice else ''}")
+    eprint(f"brolga: {f'{side}: ' if side else ''}{line}{f'{link}{advice}' if advice else ''}")

@@ -13,35 +13,34 @@ from typing import TYPE_CHECKING
 
 import click
 
-from brolga.cli.output import result
+from brolga.cli.output import print_result
 from brolga.cli.source import check_stdin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from brolga.cli.client_factory import Connection
-    from brolga.cli.upload_options import Sending
+    from brolga.cli.client_factory import ConnectionOptions
+    from brolga.cli.upload_options import UploadOptions
     from brolga.spec.digest import Digest
     from brolga.spec.reference import Repository
     from brolga.stores.location import ImageRef, LocalRef
 
 __all__ = [
-    "archive_of",
-    "as_path",
-    "beside",
-    "check_file",
+    "archive_ref",
+    "check_output",
     "check_source",
-    "check_stdout",
     "check_target",
-    "found",
+    "parse_local_ref",
+    "parse_source_path",
+    "print_ref",
     "registry_of",
-    "told",
+    "spool_beside",
 ]
 
 _PREFIXES = ("oci:", "oci-archive:", "docker-archive:")
 
 
-def as_path(text: str) -> LocalRef | None:
+def parse_local_ref(text: str) -> LocalRef | None:
     """Return the place that has one of the prefixes; None of a path without. Raises as parsing."""
     from brolga.stores.location import LocalRef, parse_image_ref
 
@@ -49,7 +48,7 @@ def as_path(text: str) -> LocalRef | None:
     return place if isinstance(place, LocalRef) else None
 
 
-def archive_of(file: str, name: ImageRef) -> LocalRef:
+def archive_ref(file: str, name: ImageRef) -> LocalRef:
     """Return the docker archive that --output writes, in which an image has the name of a registry.
 
     Raises UsageError for the name of an image on this machine.
@@ -61,26 +60,26 @@ def archive_of(file: str, name: ImageRef) -> LocalRef:
     return LocalRef("docker-archive", file, f"{name.repository}:{name.tag}" if name.tag else "")
 
 
-def beside(file: str | None, sending: Sending) -> Sending:
+def spool_beside(file: str | None, upload_opts: UploadOptions) -> UploadOptions:
     """Return how uploads go out, with a spool beside the file that --output writes.
 
     A tar has a layer's size in front of it, and that of a stream shows only at its end. Where a
     file on this disk is wanted, what waits for that needs no word of its own.
     """
-    if file in {None, "-"} or sending.spool is not False:
-        return sending
-    return replace(sending, spool=os.path.dirname(str(file)) or ".")  # noqa: PTH120 - a str
+    if file in {None, "-"} or upload_opts.spool is not False:
+        return upload_opts
+    return replace(upload_opts, spool=os.path.dirname(str(file)) or ".")  # noqa: PTH120 - a str
 
 
-def found(path: str) -> LocalRef:
+def parse_source_path(path: str) -> LocalRef:
     """Return what is to be pushed: a directory is a layout, all else an archive of its own form."""
     from brolga.stores.location import LocalRef
 
     is_directory = os.path.isdir(path)  # noqa: PTH112 - Path's raises where a parent is closed to us
-    return as_path(path) or LocalRef("oci" if is_directory else "archive", path)
+    return parse_local_ref(path) or LocalRef("oci" if is_directory else "archive", path)
 
 
-def check_source(place: ImageRef | Repository, connection: Connection) -> None:
+def check_source(place: ImageRef | Repository, connection: ConnectionOptions) -> None:
     """Raise UsageError or SourceError where stdin is wanted, and cannot be an archive."""
     if _is_pipe(place):
         check_stdin(connection)
@@ -94,30 +93,28 @@ def check_target(place: ImageRef | Repository, *, as_json: bool = False) -> None
         return
     if not place.is_pipe:
         if place.kind != "oci":
-            check_file(place.path)
+            check_output(place.path, "archive")
         return
     if as_json:
         raise click.UsageError("--json: stdout is for the archive, and nothing else")
     if sys.stdout is None:
         raise click.UsageError("stdout is closed")
-    check_stdout("archive")
+    check_output("-", "archive")
 
 
-def check_stdout(what: str) -> None:
-    """Raise UsageError where stdout is a terminal, which `what` is not for."""
-    if sys.stdout is not None and sys.stdout.isatty():
-        raise click.UsageError(
-            f"stdout is a terminal: pipe the {what} into a program, or name a file"
-        )
-
-
-def check_file(path: str) -> None:
-    """Raise UsageError where there can be no file of this name."""
-    if os.path.isdir(path):  # noqa: PTH112 - Path's raises where a parent is closed to us
+def check_output(path: str, what: str) -> None:
+    """Raise UsageError if `what` cannot be written to a file, or to stdout for `-`."""
+    if path == "-":
+        if sys.stdout is not None and sys.stdout.isatty():
+            raise click.UsageError(
+                f"stdout is a terminal: pipe the {what} into a program, or name a file"
+            )
+        return
+    if os.path.isdir(path):  # noqa: PTH112 - Path's raises if a parent is closed to us
         raise click.UsageError(f"{path} is a directory, not a file")
     directory = os.path.dirname(path)  # noqa: PTH120 - as above
     if directory and not os.path.isdir(directory):  # noqa: PTH112 - as above
-        raise click.UsageError(f"{path}: there is no directory {directory}")
+        raise click.UsageError(f"{path}: directory {directory} does not exist")
 
 
 def registry_of(place: ImageRef | Repository) -> str:
@@ -130,7 +127,7 @@ def registry_of(place: ImageRef | Repository) -> str:
     return (place.repository if isinstance(place, Reference) else place).registry
 
 
-def told(
+def print_ref(
     place: ImageRef,
     *,
     done: str,
@@ -147,7 +144,7 @@ def told(
         return
     known = place.digest or digest
     fields = {"ref": str(place), "digest": str(known) if known else None, **(more or {})}
-    result(str(place), fields, as_json=as_json, done=f"it was {done} anyway: {place}")
+    print_result(str(place), fields, as_json=as_json, done=f"it was {done} anyway: {place}")
 
 
 def _is_pipe(place: ImageRef | Repository) -> bool:

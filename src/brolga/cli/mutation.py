@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from brolga.cli.local_paths import check_target, told
+from brolga.cli.local_paths import check_target, print_ref
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,22 +24,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_clock",
-    "check_open",
-    "home_of",
-    "index_of",
-    "place",
-    "pushed",
-    "replaced",
-    "tag_flag",
-    "tree_of",
+    "expected_digest",
+    "get_index",
+    "get_tree",
+    "push_and_print",
+    "refuse_archive",
+    "repository_of",
+    "result_ref",
 ]
-
-tag_flag = click.option(
-    "-t",
-    "--tag",
-    metavar="REF",
-    help="The name of the result; default: REF, or no tag if that is a digest.",
-)
 
 
 def check_clock() -> None:
@@ -52,7 +44,7 @@ def check_clock() -> None:
         raise click.UsageError(str(error)) from error
 
 
-def place(source: ImageRef, tag: str | None) -> ImageRef | Repository:
+def result_ref(source: ImageRef, tag: str | None) -> ImageRef | Repository:
     """Return where the result goes: as `tag`, a whole name, or in the place of `source`.
 
     What is named by digest cannot be changed: the result goes beside it, under its own digest.
@@ -72,7 +64,7 @@ def place(source: ImageRef, tag: str | None) -> ImageRef | Repository:
     return name.repository if name.digest is not None else name
 
 
-def home_of(where: ImageRef | Repository) -> Repository | LocalRef:
+def repository_of(where: ImageRef | Repository) -> Repository | LocalRef:
     """Return the repository, or the layout or archive, that the result goes into."""
     from brolga.spec.reference import Repository
     from brolga.stores.location import LocalRef
@@ -82,7 +74,7 @@ def home_of(where: ImageRef | Repository) -> Repository | LocalRef:
     return where if isinstance(where, Repository) else where.repository
 
 
-def check_open(where: ImageRef | Repository) -> None:
+def refuse_archive(where: ImageRef | Repository) -> None:
     """Raise UsageError for an archive: it takes one image, or index, with all that it has."""
     from brolga.stores.location import LocalRef
 
@@ -92,7 +84,7 @@ def check_open(where: ImageRef | Repository) -> None:
         )
 
 
-def tree_of(
+def get_tree(
     client: Client,
     source: ImageRef,
     platform: Platform | None,
@@ -119,7 +111,7 @@ def tree_of(
     return tree.image(platform)
 
 
-def index_of(client: Client, source: ImageRef) -> ImageIndex:
+def get_index(client: Client, source: ImageRef) -> ImageIndex:
     """Return the index that `source` names. Raises UsageError where it is an image."""
     from brolga.images import ImageIndex
 
@@ -129,7 +121,7 @@ def index_of(client: Client, source: ImageRef) -> ImageIndex:
     raise click.UsageError(f"{source} is an image, not an index")
 
 
-def replaced(where: ImageRef | Repository, source: ImageRef, read: Tree) -> Digest | None:
+def expected_digest(where: ImageRef | Repository, source: ImageRef, read: Tree) -> Digest | None:
     """Return what the name of a result must stand for until the end; None where that is no matter.
 
     Where the result takes the place of `source`, that is what was `read` under its name: what
@@ -138,7 +130,7 @@ def replaced(where: ImageRef | Repository, source: ImageRef, read: Tree) -> Dige
     return read.digest if where == source and source.digest is None else None
 
 
-def pushed(  # noqa: PLR0913 - what goes where, and how it is printed
+def push_and_print(  # noqa: PLR0913 - what goes where, and how it is printed
     client: Client,
     where: ImageRef | Repository,
     tree: Tree,
@@ -149,9 +141,9 @@ def pushed(  # noqa: PLR0913 - what goes where, and how it is printed
 ) -> None:
     """Push a tree and print its name by digest; `more` is what else its JSON object has.
 
-    `expected` is as `replaced` tells. Raises TagConflict.
+    `expected` is as `expected_digest` tells. Raises TagConflict.
     """
     ref = client.push(where, tree, expected=expected)
     descriptor = tree.descriptor
     more = {"mediaType": descriptor.media_type, "size": descriptor.size, **(more or {})}
-    told(ref, done="pushed", as_json=as_json, more=more, digest=descriptor.digest)
+    print_ref(ref, done="pushed", as_json=as_json, more=more, digest=descriptor.digest)

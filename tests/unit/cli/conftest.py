@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from brolga.cli import main
+from brolga.cli.main import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from brolga import cli
+from brolga.cli import main as cli
 from brolga.cli.click_ext import verbosity
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 
 from brolga import errors
 from brolga.cli.errors import report
-from brolga.cli.output import LostResult
+from brolga.cli.output import OutputError
 from brolga.errors import (
     BrolgaError,
     CorruptBlob,
@@ -194,7 +194,7 @@ ERRORS: list[tuple[Exception, int, str]] = [
     ),
     (TagConflict("bad", expected="a", actual="b"), 1, "brolga: bad"),
     (BrolgaError("bad"), 1, "brolga: bad"),
-    (LostResult("bad"), 1, "brolga: local: bad"),
+    (OutputError("bad"), 1, "brolga: local: bad"),
     (
         ProtocolViolation("a redirect: name the registry by its address"),
         5,

@@ -12,7 +12,8 @@ from typing import IO, TYPE_CHECKING
 
 import pytest
 
-from brolga import __version__, cli
+from brolga import __version__
+from brolga.cli import main as cli
 
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Brolga
@@ -102,7 +103,7 @@ def test_no_verb_is_loaded_to_list_them() -> None:
     """`brolga --help` must not wait for what a verb needs."""
     code = (
         "import sys; sys.argv = ['brolga', '--help']\n"
-        "from brolga.cli import main\n"
+        "from brolga.cli.main import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "heavy = {'brolga.cli.commands.layer', 'brolga.client', 'httpcore2', 'uvicorn', 'ssl'}\n"

@@ -19,9 +19,9 @@ from brolga import client as client_module
 from brolga.auth import Chain
 from brolga.cli import client_factory as connection_module
 from brolga.cli.click_ext import Verb
-from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.options import platform_flag, registry_flags
-from brolga.cli.output import warn
+from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.options import connection_options, platform_option
+from brolga.cli.output import print_warning
 from brolga.protocol import Credentials, Retry
 from brolga.spec.descriptor import Platform
 from brolga.spec.reference import Repository
@@ -61,12 +61,15 @@ def stdin_of(data: bytes) -> io.TextIOWrapper:
         (["--timeout", "-1"], "Invalid value for '--timeout': '-1' is not a time in seconds"),
         (["--timeout", "86401"], "Invalid value for '--timeout': '86401' is not a time"),
         (["--timeout", "soon"], "Invalid value for '--timeout': 'soon' is not a time"),
-        (["--window", "32MB"], "Invalid value for '--window': '32MB' is no size: bytes, or a"),
-        (["--window", "-1"], "Invalid value for '--window': '-1' is no size"),
-        (["--spool=/no/where"], "--spool: /no/where is no directory"),
-        (["--spool=/dev/null"], "--spool: /dev/null is no directory"),
+        (["--window", "32MB"], "Invalid value for '--window': invalid size '32MB': use bytes"),
+        (["--window", "-1"], "Invalid value for '--window': invalid size '-1'"),
+        (["--spool=/no/where"], "--spool: /no/where is not a directory"),
+        (["--spool=/dev/null"], "--spool: /dev/null is not a directory"),
         (["--upload-style", "slow"], "Invalid value for '--upload-style': 'slow' is not an upload"),
-        (["--upload-style", "chunked:0"], "Invalid value for '--upload-style': 'chunked:0' has"),
+        (
+            ["--upload-style", "chunked:0"],
+            "Invalid value for '--upload-style': invalid upload style",
+        ),
         (["--retries", "-1"], "Invalid value for '--retries': -1 is not in the range x>=0"),
     ],
 )
@@ -170,7 +173,7 @@ def test_a_closed_stdin_has_no_password(
     assert "--password-stdin: stdin is closed" in brolga(*arguments, stdin=closed).err
     monkeypatch.setattr("sys.stdin", None)
     with pytest.raises(click.UsageError, match="stdin is closed"):
-        connection_module.password_from_stdin()
+        connection_module.read_password()
 
 
 def test_only_what_was_given_goes_to_the_client(
@@ -195,7 +198,7 @@ def test_only_what_was_given_goes_to_the_client(
         "ca_cert": None,
         "timeout_s": 60.0,
         "jobs": 4,
-        "on_warning": warn,
+        "on_warning": print_warning,
         "upload_style": {},
         "window": 32 << 20,
         "spool": False,
@@ -283,8 +286,8 @@ def test_a_verb_gets_its_connection_as_one_value(capsys: pytest.CaptureFixture[s
 
     @click.command(cls=Verb)
     @click.option("--own", is_flag=True)
-    @registry_flags
-    def verb(*, own: bool, connection: Connection) -> None:
+    @connection_options
+    def verb(*, own: bool, connection: ConnectionOptions) -> None:
         """Do it."""
         with open_client(connection) as client:
             click.echo(f"{own} {connection.timeout} {type(client).__name__}")
@@ -311,7 +314,7 @@ def test_a_platform_is_read_where_it_is_given(capsys: pytest.CaptureFixture[str]
     """OS/ARCH[/VARIANT], as an image index has it (image-spec, image-index.md, platform)."""
 
     @click.command(cls=Verb)
-    @platform_flag
+    @platform_option
     def verb(*, platform: Platform | None) -> None:
         click.echo(repr(platform))
 
@@ -329,7 +332,7 @@ def test_all_is_no_platform(capsys: pytest.CaptureFixture[str]) -> None:
     """Crane's word for "as it is": `--platform all`."""
 
     @click.command(cls=Verb)
-    @platform_flag
+    @platform_option
     def verb(*, platform: Platform | None) -> None:
         click.echo(repr(platform))
 
@@ -365,7 +368,7 @@ def test_the_flags_credentials_go_to_the_registry_that_is_named_alone(
     """A password for where a copy goes is none of the business of where it comes from."""
     monkeypatch.setenv("BROLGA_USERNAME", "someone")
     monkeypatch.setenv("BROLGA_PASSWORD", "else")
-    connection = Connection(
+    connection = ConnectionOptions(
         insecure=False,
         ca_cert=None,
         client_cert=None,
@@ -402,7 +405,7 @@ def test_how_many_blobs_go_at_a_time_is_the_client_s(monkeypatch: pytest.MonkeyP
     """`--jobs`, 4 where nothing is said."""
     made: list[int] = []
     monkeypatch.setattr(client_module, "Client", lambda **named: made.append(named["jobs"]))
-    connection = Connection(
+    connection = ConnectionOptions(
         insecure=False, ca_cert=None, client_cert=None, client_key=None, timeout=1.0
     )
     open_client(connection)

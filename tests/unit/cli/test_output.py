@@ -10,7 +10,16 @@ import sys
 
 import pytest
 
-from brolga.cli.output import LostResult, lines, logged, raw, result, say, settle, warn
+from brolga.cli.output import (
+    OutputError,
+    eprint,
+    flush_streams,
+    log_to_stderr,
+    print_lines,
+    print_result,
+    print_warning,
+    write_bytes,
+)
 
 
 class _Full(io.StringIO):
@@ -31,8 +40,8 @@ class _Terminal(io.StringIO):
 
 def test_a_result_is_a_line_or_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
     """A text line, or with --json its fields."""
-    result("line", {"a": 1})
-    result("line", {"a": 1}, as_json=True)
+    print_result("line", {"a": 1})
+    print_result("line", {"a": 1}, as_json=True)
     assert capsys.readouterr() == ('line\n{"a": 1}\n', "")
 
 
@@ -42,12 +51,12 @@ def test_a_result_that_stdout_does_not_take_is_an_error(
 ) -> None:
     """It says why, and what was done all the same."""
     monkeypatch.setattr("sys.stdout", _Full())
-    with pytest.raises(LostResult) as caught:
-        result("line", done=done)
+    with pytest.raises(OutputError) as caught:
+        print_result("line", done=done)
     assert str(caught.value) == f"stdout cannot be written: No space left on device{end}"
     monkeypatch.setattr("sys.stdout", None)
-    with pytest.raises(LostResult) as caught:
-        result("line", done=done)
+    with pytest.raises(OutputError) as caught:
+        print_result("line", done=done)
     assert str(caught.value) == f"stdout cannot be written: it is closed{end}"
 
 
@@ -57,22 +66,22 @@ def test_a_reader_that_has_gone_matters_where_something_was_done(
     """`brolga version | head -0` is quiet; a push whose digest nobody read is not."""
     monkeypatch.setattr("sys.stdout", _Full(errno.EPIPE))
     with pytest.raises(BrokenPipeError):
-        result("line")
-    with pytest.raises(LostResult, match=r"Broken pipe; it was pushed$"):
-        result("line", done="it was pushed")
+        print_result("line")
+    with pytest.raises(OutputError, match=r"Broken pipe; it was pushed$"):
+        print_result("line", done="it was pushed")
 
 
 def test_lines_are_results(capsys: pytest.CaptureFixture[str]) -> None:
     """One a line; nothing for none."""
-    lines(iter(()))
-    lines(["a", "b"])
+    print_lines(iter(()))
+    print_lines(["a", "b"])
     assert capsys.readouterr() == ("a\nb\n", "")
 
 
 def test_bytes_go_out_as_they_are(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     """No line end, no encoding."""
-    raw(b"\xff\r\n")
-    raw(memoryview(b"\x00"))
+    write_bytes(b"\xff\r\n")
+    write_bytes(memoryview(b"\x00"))
     assert capsysbinary.readouterr() == (b"\xff\r\n\x00", b"")
 
 
@@ -90,13 +99,13 @@ class _FullRaw(io.RawIOBase):
 
 def test_bytes_that_stdout_does_not_take_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """As with a line: why, but a reader that has gone is told nothing."""
-    for number, kind in ((errno.ENOSPC, LostResult), (errno.EPIPE, BrokenPipeError)):
+    for number, kind in ((errno.ENOSPC, OutputError), (errno.EPIPE, BrokenPipeError)):
         monkeypatch.setattr("sys.stdout", io.TextIOWrapper(_FullRaw(number)))  # type: ignore[type-var]
         with pytest.raises(kind, match=os.strerror(number)):
-            raw(b"data")
+            write_bytes(b"data")
     monkeypatch.setattr("sys.stdout", None)
-    with pytest.raises(LostResult, match="it is closed"):
-        raw(b"data")
+    with pytest.raises(OutputError, match="it is closed"):
+        write_bytes(b"data")
 
 
 def test_a_warning_is_one_line_that_erases_the_status_line(
@@ -105,17 +114,17 @@ def test_a_warning_is_one_line_that_erases_the_status_line(
     """Host and text, which anyone may have written."""
     for out, start in ((_Terminal(), "\r\x1b[K"), (io.StringIO(), "")):
         monkeypatch.setattr("sys.stderr", out)
-        warn("r.example", "ends\nsoon \x1b[2J")
+        print_warning("r.example", "ends\nsoon \x1b[2J")
         assert out.getvalue() == f"{start}warning: r.example: ends soon [2J\n"
     monkeypatch.setattr("sys.stderr", None)
-    warn("r.example", "unseen")
+    print_warning("r.example", "unseen")
 
 
 def test_a_line_that_stderr_does_not_take_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """The exit code still tells what happened."""
     for stream in (_Full(), None):
         monkeypatch.setattr("sys.stderr", stream)
-        say("line")
+        eprint("line")
 
 
 def test_raw_escapes_a_document_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +135,7 @@ def test_raw_escapes_a_document_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -
         stream = io.TextIOWrapper(buffer)
         monkeypatch.setattr(stream, "isatty", lambda shown=is_terminal: shown)
         monkeypatch.setattr(sys, "stdout", stream)
-        raw(memoryview(data))
+        write_bytes(memoryview(data))
         shown = b'{"a":\t"\\u001b[2J\\u009b\\u202e\\u007f \xef\xbf\xbd"}\n'
         assert buffer.getvalue() == (shown if is_terminal else data)
 
@@ -135,9 +144,9 @@ def test_say_and_result_print_nothing_that_a_terminal_obeys(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Columns stay where they are."""
-    result("a\x1b   b\nc")
-    result("", {"a": "\x1b\x7f\u202e"}, as_json=True)
-    say("a\x1b\nb")
+    print_result("a\x1b   b\nc")
+    print_result("", {"a": "\x1b\x7f\u202e"}, as_json=True)
+    eprint("a\x1b\nb")
     assert capsys.readouterr() == ('a    b c\n{"a": "\\u001b\\u007f\\u202e"}\n', "a  b\n")
 
 
@@ -149,7 +158,7 @@ def test_what_cannot_be_written_is_forgotten(monkeypatch: pytest.MonkeyPatch) ->
         out.write("lost")
         monkeypatch.setattr("sys.stdout", out)
         monkeypatch.setattr("sys.stderr", None)
-        settle()
+        flush_streams()
         out.write("to nowhere")
         out.flush()
 
@@ -158,7 +167,7 @@ def test_a_log_line_erases_the_status_line(monkeypatch: pytest.MonkeyPatch) -> N
     """On a terminal a status line may stand where the log line begins."""
     out = _Terminal()
     monkeypatch.setattr("sys.stderr", out)
-    with logged():
+    with log_to_stderr():
         logging.getLogger("brolga.x").debug("seen")
     assert out.getvalue() == "\r\x1b[Kbrolga.x: seen\n"
 
@@ -167,5 +176,5 @@ def test_a_log_without_stderr_is_silent(monkeypatch: pytest.MonkeyPatch) -> None
     """-v must not fail what it only watches."""
     monkeypatch.setattr("sys.stderr", None)
     assert sys.stderr is None
-    with logged():
+    with log_to_stderr():
         logging.getLogger("brolga.x").debug("unseen")

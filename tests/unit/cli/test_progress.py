@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 import pytest
 
 from brolga.cli import progress as progress_module
-from brolga.cli.progress import line, shown
+from brolga.cli.progress import format_progress, show_progress
 from brolga.spec.blob import Progress
 from brolga.stream.layer import StreamLayer
 
@@ -58,7 +58,7 @@ def test_the_line_is_a_function_of_the_figures(
     read: int, written: int, total: int | None, elapsed_s: float, text: str
 ) -> None:
     """Bytes in, bytes out, ratio, rate, time; share and time left where the size is known."""
-    assert line(Progress(read, written), total, elapsed_s) == text
+    assert format_progress(Progress(read, written), total, elapsed_s) == text
 
 
 def test_layers_are_summed_up(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_layers_are_summed_up(tmp_path: Path) -> None:
     with layers[0].open() as stream:
         stream.read()
     out = io.StringIO()
-    with shown(layers, "plain", out):
+    with show_progress(layers, "plain", out):
         pass
     assert out.getvalue().startswith("1.0 MiB in  1.0 MiB out  ratio 1.00  ")
     assert "  50% of 2.0 MiB, " in out.getvalue()
@@ -81,7 +81,7 @@ def test_a_total_needs_every_size(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"data")
     out = io.StringIO()
-    with shown([StreamLayer(file), StreamLayer([b"data"])], "plain", out):
+    with show_progress([StreamLayer(file), StreamLayer([b"data"])], "plain", out):
         pass
     assert " of " not in out.getvalue()
 
@@ -120,7 +120,7 @@ class _Signalling(io.StringIO):
 def test_nothing_is_shown_where_stderr_is_no_terminal(layer: StreamLayer, how: str) -> None:
     """Nothing at all, not even an empty line."""
     out = io.StringIO()
-    with shown([layer], how, out):
+    with show_progress([layer], how, out):
         pass
     assert out.getvalue() == ""
 
@@ -129,9 +129,9 @@ def test_plain_is_a_line_every_few_seconds_anywhere(
     monkeypatch: pytest.MonkeyPatch, layer: StreamLayer
 ) -> None:
     """For logs: whole lines, and no control characters."""
-    monkeypatch.setitem(progress_module._LOOK_S, "plain", 0.001)
+    monkeypatch.setitem(progress_module._INTERVAL_S, "plain", 0.001)
     out = _Signalling()
-    with shown([layer], "plain", out):
+    with show_progress([layer], "plain", out):
         assert out.written.wait(30)
     lines = out.getvalue().splitlines(keepends=True)
     assert len(lines) >= 2
@@ -145,9 +145,9 @@ def test_auto_is_one_line_that_changes_on_a_terminal(
     monkeypatch: pytest.MonkeyPatch, layer: StreamLayer
 ) -> None:
     """Each look begins with a return and an erase; the end is a new line."""
-    monkeypatch.setitem(progress_module._LOOK_S, "auto", 0.001)
+    monkeypatch.setitem(progress_module._INTERVAL_S, "auto", 0.001)
     with terminal() as (out, master):
-        with shown([layer], "auto", out):
+        with show_progress([layer], "auto", out):
             first = os.read(master, 1024)  # waits for the first look
         last = b""
         while b"\n" not in last:
@@ -162,7 +162,7 @@ def test_a_line_is_cut_to_the_terminal(monkeypatch: pytest.MonkeyPatch, layer: S
     """A line that wraps would not be erased."""
     monkeypatch.setattr(progress_module, "_columns", lambda _terminal: 10)
     with terminal() as (out, master):
-        with shown([layer], "auto", out):
+        with show_progress([layer], "auto", out):
             pass
         assert os.read(master, 1024) == b"\r\x1b[K0 B in  0\r\n"
 
@@ -177,7 +177,7 @@ def test_a_terminal_without_a_size_has_a_usual_one() -> None:
 def test_an_error_leaves_the_line_ended(layer: StreamLayer, error: type[BaseException]) -> None:
     """What is printed next, the error, begins a line of its own."""
     with terminal() as (out, master):
-        with pytest.raises(error), shown([layer], "auto", out):
+        with pytest.raises(error), show_progress([layer], "auto", out):
             raise error
         assert os.read(master, 1024).endswith(b"\r\n")
 
@@ -187,7 +187,7 @@ def test_a_stderr_that_takes_no_more_does_not_fail_the_push(layer: StreamLayer) 
     end, start = os.pipe()
     os.close(end)
     out = os.fdopen(start, "w", buffering=1)
-    with shown([layer], "plain", out):
+    with show_progress([layer], "plain", out):
         pass
     with pytest.raises(BrokenPipeError):
         out.close()
@@ -196,12 +196,12 @@ def test_a_stderr_that_takes_no_more_does_not_fail_the_push(layer: StreamLayer) 
 def test_no_stderr_shows_nothing(monkeypatch: pytest.MonkeyPatch, layer: StreamLayer) -> None:
     """Python has none where the descriptor was closed at the start."""
     monkeypatch.setattr("sys.stderr", None)
-    with shown([layer], "plain"):
+    with show_progress([layer], "plain"):
         pass
 
 
 def test_no_thread_is_left(layer: StreamLayer) -> None:
     """The one that looks ends with the block."""
-    with shown([layer], "plain", io.StringIO()):
+    with show_progress([layer], "plain", io.StringIO()):
         assert "brolga-progress" in {thread.name for thread in threading.enumerate()}
     assert "brolga-progress" not in {thread.name for thread in threading.enumerate()}

@@ -53,4 +53,4 @@ def test_a_size_that_is_none(brolga: Brolga, tmp_path: Path) -> None:
     """What is no size is a mistake of usage."""
     outcome = brolga("registry", "serve", str(tmp_path), "--max-upload", "much")
     assert outcome.code == 2
-    assert "'much' is no size" in outcome.err
+    assert "invalid size 'much'" in outcome.err

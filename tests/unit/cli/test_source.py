@@ -13,8 +13,8 @@ import click
 import pytest
 from tests.tars import tar as write_tar
 
-from brolga.cli.client_factory import Connection
-from brolga.cli.options import Making
+from brolga.cli.client_factory import ConnectionOptions
+from brolga.cli.options import LayerOptions
 from brolga.cli.source import command_layer, refuse_compressed, stream_layer
 from brolga.errors import CorruptBlob, SourceError
 from brolga.stream.compression import codec_for
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-CONNECTION = Connection(
+CONNECTION = ConnectionOptions(
     insecure=False, ca_cert=None, client_cert=None, client_key=None, timeout=1.0
 )
-MAKING = Making(compression="zstd:7", media_type=None, threads=2, progress="none")
-NONE = Making(compression="none", media_type=None, threads=None, progress="none")
+MAKING = LayerOptions(compression="zstd:7", media_type=None, threads=2, progress="none")
+NONE = LayerOptions(compression="none", media_type=None, threads=None, progress="none")
 
 
 def zstd(data: bytes) -> bytes:
@@ -107,9 +107,11 @@ def test_no_command_is_usage() -> None:
 @pytest.mark.parametrize("compression", ["lzma", "gzip:99"])
 def test_a_compression_that_is_none_is_usage(compression: str) -> None:
     """Before the source is looked at."""
-    making = Making(compression=compression, media_type=None, threads=None, progress="none")
+    layer_opts = LayerOptions(
+        compression=compression, media_type=None, threads=None, progress="none"
+    )
     with pytest.raises(click.UsageError):
-        stream_layer("/nowhere", making, CONNECTION, "x", tar=None)
+        stream_layer("/nowhere", layer_opts, CONNECTION, "x", tar=None)
 
 
 @pytest.mark.parametrize("program", COMPRESSED)

@@ -1,7 +1,4 @@
-"""`brolga append`: an image with further layers.
-
-Knows flags, and how a result is printed. Must not know how layers are read, or an image pushed.
-"""
+"""`brolga append`: an image with further layers."""
 
 from __future__ import annotations
 
@@ -10,22 +7,29 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from brolga.cli.click_ext import MAY_BE_EMPTY, Verb
-from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.local_paths import archive_of, beside, check_source, check_target, registry_of
-from brolga.cli.mutation import replaced
-from brolga.cli.options import (
-    Making,
-    Sending,
-    jobs_flag,
-    json_flag,
-    layer_flags,
-    platform_flag,
-    registry_flags,
-    upload_flags,
+from brolga.cli.click_ext import MAY_BE_EMPTY, Verb, examples
+from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.local_paths import (
+    archive_ref,
+    check_source,
+    check_target,
+    registry_of,
+    spool_beside,
 )
-from brolga.cli.output import result
-from brolga.cli.params import names, pairs
+from brolga.cli.mutation import expected_digest
+from brolga.cli.options import (
+    LayerOptions,
+    UploadOptions,
+    annotation_option,
+    connection_options,
+    jobs_option,
+    json_option,
+    layer_options,
+    platform_option,
+    upload_options,
+)
+from brolga.cli.output import print_result
+from brolga.cli.params import split_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,18 +43,19 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-# The backspace keeps click from filling the lines.
-_EXAMPLES = """\b
-Examples:
-  tar -c app | brolga append -b python:3.13 -f - -t registry.example/team/app:1
-  brolga append -f root.tar -f app.tar -t localhost:5000/team/app
-"""
 # image-spec annotations.md, Pre-Defined Annotation Keys.
 _BASE_DIGEST: Final = "org.opencontainers.image.base.digest"
 _BASE_NAME: Final = "org.opencontainers.image.base.name"
 
 
-@click.command("append", cls=Verb, epilog=_EXAMPLES)
+@click.command(
+    "append",
+    cls=Verb,
+    epilog=examples(
+        "tar -c app | brolga append -b python:3.13 -f - -t registry.example/team/app:1",
+        "brolga append -f root.tar -f app.tar -t localhost:5000/team/app",
+    ),
+)
 @click.option("-b", "--base", metavar="BASE", help="The image to build on; default: an empty one.")
 @click.option(
     "-f",
@@ -59,7 +64,7 @@ _BASE_NAME: Final = "org.opencontainers.image.base.name"
     metavar="SOURCE",
     multiple=True,
     required=True,
-    callback=names,
+    callback=split_names,
     help="A tar file, or - for stdin; repeatable, or a list with commas: the lowest layer first.",
 )
 @click.option(
@@ -77,7 +82,7 @@ _BASE_NAME: Final = "org.opencontainers.image.base.name"
     metavar="FILE",
     help="Write the image to a docker archive instead, under the name REF; - for stdout.",
 )
-@platform_flag
+@platform_option
 @click.option(
     "--created-by",
     default="brolga append",
@@ -86,15 +91,7 @@ _BASE_NAME: Final = "org.opencontainers.image.base.name"
     metavar="TEXT",
     help="What the image's history says about the layers.",
 )
-@click.option(
-    "-a",
-    "--annotation",
-    "annotations",
-    metavar="KEY=VALUE",
-    multiple=True,
-    callback=pairs,
-    help="An annotation of the manifest; repeatable.",
-)
+@annotation_option(help="An annotation of the manifest; repeatable.")
 @click.option(
     "--set-base-image-annotations",
     "names_base",
@@ -107,11 +104,11 @@ _BASE_NAME: Final = "org.opencontainers.image.base.name"
     expose_value=False,
     help="Accepted for crane's users: without BASE, an image has OCI's media types anyway.",
 )
-@layer_flags
-@jobs_flag
-@upload_flags
-@json_flag
-@registry_flags
+@layer_options
+@jobs_option
+@upload_options
+@json_option
+@connection_options
 def command(  # noqa: PLR0913 - the flags of the verb
     *,
     base: str | None,
@@ -122,11 +119,11 @@ def command(  # noqa: PLR0913 - the flags of the verb
     created_by: str,
     annotations: dict[str, str],
     names_base: bool,
-    making: Making,
+    layer_opts: LayerOptions,
     jobs: int,
-    sending: Sending,
+    upload_opts: UploadOptions,
     as_json: bool,
-    connection: Connection,
+    connection: ConnectionOptions,
 ) -> None:
     """Push an image with more layers, in one pass.
 
@@ -137,7 +134,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size, layers (the new ones), seconds.
     """
-    from brolga.cli.progress import shown
+    from brolga.cli.progress import show_progress
     from brolga.cli.source import refuse_compressed, stream_layer
     from brolga.stores.location import LocalRef, parse_image_ref
 
@@ -146,7 +143,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     if reference.digest:
         raise click.UsageError("-t: give a tag; the digest is the new image's own")
     if output is not None:
-        reference = archive_of(output, reference)
+        reference = archive_ref(output, reference)
     check_target(reference, as_json=as_json)
     if platform and not under and not platform.architecture:
         raise click.UsageError(f"--platform: {platform} is not OS/ARCH, and an image has both")
@@ -155,12 +152,12 @@ def command(  # noqa: PLR0913 - the flags of the verb
     is_piped = isinstance(under, LocalRef) and under.is_pipe
     if sources.count("-") + is_piped > 1:
         raise click.UsageError("-f -: stdin can be only one SOURCE, or BASE")
-    _check_media_type(making)
+    _check_media_type(layer_opts)
     verb = "brolga append -f - …"
-    layers = [stream_layer(name, making, connection, verb, tar=True) for name in sources]
+    layers = [stream_layer(name, layer_opts, connection, verb, tar=True) for name in sources]
     for name in set(sources) - {"-"}:
         refuse_compressed(name)
-    registry, sending = registry_of(reference), beside(output, sending)
+    registry, upload_opts = registry_of(reference), spool_beside(output, upload_opts)
     made: list[Image] = []
 
     def appended(image: Image) -> Image:
@@ -172,8 +169,8 @@ def command(  # noqa: PLR0913 - the flags of the verb
         return made[0]
 
     with (
-        open_client(connection, jobs=jobs, registry=registry, sending=sending) as client,
-        shown(layers, making.progress),
+        open_client(connection, jobs=jobs, registry=registry, upload_opts=upload_opts) as client,
+        show_progress(layers, layer_opts.progress),
     ):
         if under and is_piped:
             pushed = client.derive(under, reference, appended, platform)
@@ -194,7 +191,7 @@ def _base(
         return _empty(platform), None
     tree = client.get(under, platform=platform)
     image = tree.image(platform or DEFAULT_PLATFORM) if isinstance(tree, ImageIndex) else tree
-    return image, replaced(target, under, tree)
+    return image, expected_digest(target, under, tree)
 
 
 def _empty(platform: Platform | None) -> Image:
@@ -204,15 +201,15 @@ def _empty(platform: Platform | None) -> Image:
     return Image.empty(platform or DEFAULT_PLATFORM)
 
 
-def _check_media_type(making: Making) -> None:
+def _check_media_type(layer_opts: LayerOptions) -> None:
     """Raise UsageError for a media type that no tool would unpack such a layer by."""
     from brolga.spec.mediatypes import COMPRESSION_BY_LAYER
 
-    name = making.compression.partition(":")[0]
-    if making.media_type is None or COMPRESSION_BY_LAYER.get(making.media_type) == name:
+    name = layer_opts.compression.partition(":")[0]
+    if layer_opts.media_type is None or COMPRESSION_BY_LAYER.get(layer_opts.media_type) == name:
         return
     raise click.UsageError(
-        f"--media-type: {making.media_type!r} is not the type of a layer of an image that is "
+        f"--media-type: {layer_opts.media_type!r} is not the type of a layer of an image that is "
         f"compressed with {name}: leave it out"
     )
 
@@ -259,4 +256,4 @@ def _print(
         ],
         "seconds": round(seconds, 3),
     }
-    result(str(ref), fields, as_json=as_json, done=f"the image was pushed anyway: {ref}")
+    print_result(str(ref), fields, as_json=as_json, done=f"the image was pushed anyway: {ref}")

@@ -1,7 +1,4 @@
-"""`brolga attach`: files that belong to an image, as an artifact that refers to it.
-
-Knows flags, and how files and their types are written. Must not know manifests.
-"""
+"""`brolga attach`: files that belong to an image, as an artifact that refers to it."""
 
 from __future__ import annotations
 
@@ -12,19 +9,19 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from brolga.cli.click_ext import Verb
-from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.mutation import check_clock, check_open, home_of, pushed
+from brolga.cli.click_ext import Verb, examples
+from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.mutation import check_clock, push_and_print, refuse_archive, repository_of
 from brolga.cli.options import (
-    Making,
-    Sending,
-    jobs_flag,
-    json_flag,
-    platform_flag,
-    registry_flags,
-    upload_flags,
+    LayerOptions,
+    UploadOptions,
+    annotation_option,
+    connection_options,
+    jobs_option,
+    json_option,
+    platform_option,
+    upload_options,
 )
-from brolga.cli.params import pairs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,16 +31,18 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_EXAMPLES = """\b
-Examples:
-  brolga attach --artifact-type application/spdx+json localhost:5000/app:v1 sbom.json
-  make-sbom | brolga attach --artifact-type text/spdx localhost:5000/app:v1 -:text/spdx
-"""
 _OCTETS: Final = "application/octet-stream"
 _STDIN: Final = "-"
 
 
-@click.command("attach", cls=Verb, epilog=_EXAMPLES)
+@click.command(
+    "attach",
+    cls=Verb,
+    epilog=examples(
+        "brolga attach --artifact-type application/spdx+json localhost:5000/app:v1 sbom.json",
+        "make-sbom | brolga attach --artifact-type text/spdx localhost:5000/app:v1 -:text/spdx",
+    ),
+)
 @click.argument("subject")
 @click.argument("files", nargs=-1, metavar="[FILE[:TYPE]]...")
 @click.option(
@@ -52,20 +51,12 @@ _STDIN: Final = "-"
 @click.option(
     "--artifact-type", required=True, metavar="TYPE", help="What the artifact is: a media type."
 )
-@click.option(
-    "-a",
-    "--annotation",
-    "annotations",
-    multiple=True,
-    callback=pairs,
-    metavar="KEY=VALUE",
-    help="An annotation of the artifact; repeatable.",
-)
-@platform_flag
-@jobs_flag
-@upload_flags
-@json_flag
-@registry_flags
+@annotation_option(help="An annotation of the artifact; repeatable.")
+@platform_option
+@jobs_option
+@upload_options
+@json_option
+@connection_options
 def command(  # noqa: PLR0913 - the flags of the verb
     *,
     subject: str,
@@ -75,9 +66,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     annotations: dict[str, str],
     platform: Platform | None,
     jobs: int,
-    sending: Sending,
+    upload_opts: UploadOptions,
     as_json: bool,
-    connection: Connection,
+    connection: ConnectionOptions,
 ) -> None:
     """Attach files to an image, as an artifact that refers to it.
 
@@ -94,32 +85,32 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     check_clock()
     reference = parse_image_ref(subject)
-    check_open(reference)
+    refuse_archive(reference)
     _check(artifact_type, "--artifact-type")
     if stdin_type is not None:
         files = (*files, f"-:{stdin_type}")
     blobs = _blobs(files, connection)
-    with open_client(connection, jobs=jobs, sending=sending) as client:
+    with open_client(connection, jobs=jobs, upload_opts=upload_opts) as client:
         if platform is None:
             about = client.head(reference)
         else:
             about = client.manifest(reference, platform).descriptor
         artifact = Artifact.of(artifact_type, *blobs, annotations=annotations, subject=about)
         more = {"artifactType": artifact_type, "subject": about.to_dict()}
-        pushed(client, home_of(reference), artifact, as_json=as_json, more=more)
+        push_and_print(client, repository_of(reference), artifact, as_json=as_json, more=more)
 
 
-def _blobs(files: Sequence[str], connection: Connection) -> list[Blob]:
+def _blobs(files: Sequence[str], connection: ConnectionOptions) -> list[Blob]:
     """Return the files as streams, with their names. Raises UsageError, SourceError."""
     from brolga.cli.source import stream_layer
     from brolga.images import TitledBlob
 
-    making = Making(compression="none", media_type=None, threads=None, progress="none")
+    layer_opts = LayerOptions(compression="none", media_type=None, threads=None, progress="none")
     parts = [_split(file) for file in files]
     _check_names([name for name, _ in parts])
     blobs: list[Blob] = []
     for name, media_type in parts:
-        how = replace(making, media_type=media_type)
+        how = replace(layer_opts, media_type=media_type)
         stream = stream_layer(name, how, connection, "brolga attach SUBJECT - …", tar=False)
         blobs.append(stream if name == _STDIN else TitledBlob(stream, os.path.basename(name)))  # noqa: PTH119 - a str
     return blobs

@@ -1,8 +1,4 @@
-"""`brolga auth`: logins, and what they give access to.
-
-Knows flags, terminals, and credential helpers' words. Must not know how credentials are kept, or
-how a registry checks them.
-"""
+"""`brolga auth`: logins, and what they give access to."""
 
 from __future__ import annotations
 
@@ -12,16 +8,16 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from brolga.cli.click_ext import Verbs
+from brolga.cli.click_ext import VerbGroup, examples
 from brolga.cli.client_factory import (
-    Connection,
-    given_credentials,
+    ConnectionOptions,
+    make_credentials,
     open_client,
-    password_from_stdin,
+    read_password,
 )
-from brolga.cli.options import registry_flags, way_flags
-from brolga.cli.output import result, say
-from brolga.cli.params import items
+from brolga.cli.options import connection_options, transport_options
+from brolga.cli.output import eprint, print_result
+from brolga.cli.params import split_items
 from brolga.errors import CredentialsError, Denied, InvalidReference, Unauthorized
 
 if TYPE_CHECKING:
@@ -34,23 +30,18 @@ _MAX_NAME: Final = 4096  # bytes of a registry's name on stdin
 _TOKEN_USER: Final = "<token>"  # noqa: S105 - says that the secret is an identity token
 _HELPER: Final = "docker-credential-"
 
-_LOGIN = """\b
-Examples:
-  brolga auth login registry.example -u me
-  pass show registry | brolga auth login registry.example -u me --password-stdin
-"""
-_HEADER = """\b
-Examples:
-  curl -H "$(brolga auth token -H registry.example/app)" https://registry.example/v2/app/tags/list
-"""
 
-
-@click.group("auth", cls=Verbs)
+@click.group("auth", cls=VerbGroup)
 def command() -> None:
     """Log in to registries, and show credentials and tokens."""
 
 
-@command.command(epilog=_LOGIN)
+@command.command(
+    epilog=examples(
+        "brolga auth login registry.example -u me",
+        "pass show registry | brolga auth login registry.example -u me --password-stdin",
+    )
+)
 @click.argument("registry")
 @click.option("-u", "--username", required=True, metavar="NAME", help="Who logs in.")
 @click.option(
@@ -58,8 +49,10 @@ def command() -> None:
     is_flag=True,
     help="Read the password from the first line of stdin; default: ask for it in the terminal.",
 )
-@way_flags
-def login(*, registry: str, username: str, password_stdin: bool, connection: Connection) -> None:
+@transport_options
+def login(
+    *, registry: str, username: str, password_stdin: bool, connection: ConnectionOptions
+) -> None:
     """Check a name and a password with REGISTRY, and store them where docker does.
 
     That is the credential helper which docker's config.json names, else that file. What the
@@ -70,8 +63,8 @@ def login(*, registry: str, username: str, password_stdin: bool, connection: Con
     host = _host(registry)
     if not username or ":" in username:  # RFC 7617, section 2
         raise click.UsageError("--username: a name cannot have a colon")
-    password = password_from_stdin() if password_stdin else _asked(username, host)
-    credentials = given_credentials(username, password, "the login")
+    password = read_password() if password_stdin else _asked(username, host)
+    credentials = make_credentials(username, password, "the login")
     try:
         with open_client(connection) as client:
             checked = client.check_login(host, credentials)
@@ -79,11 +72,11 @@ def login(*, registry: str, username: str, password_stdin: bool, connection: Con
         error.add_note(f"check the name and the password; nothing was stored for {host}")
         raise
     if not checked:
-        say(f"warning: {host} lets everybody in: the password was not checked")
+        eprint(f"warning: {host} lets everybody in: the password was not checked")
     where = save(host, credentials)
-    say(f"logged in to {host}: the credentials are in {where}")
+    eprint(f"logged in to {host}: the credentials are in {where}")
     if not where.startswith(_HELPER):
-        say(
+        eprint(
             f"warning: {where} keeps the password unencrypted; "
             'a credential helper would not: name one there as "credsStore"'
         )
@@ -115,9 +108,9 @@ def logout(*, registry: str) -> None:
     host = _host(registry)
     where = erase(host)
     if where is None:
-        say(f"there were no credentials for {host}")
+        eprint(f"there were no credentials for {host}")
     else:
-        say(f"logged out of {host}: its credentials were in {where}")
+        eprint(f"logged out of {host}: its credentials were in {where}")
 
 
 @command.command()
@@ -135,9 +128,9 @@ def get(*, registry: str | None) -> None:
     name = _server() if registry is None else registry
     found = default_keychain().find(Repository(_host(name), "any"))
     if found is None:
-        result("credentials not found in native keychain")  # what docker waits for
+        print_result("credentials not found in native keychain")  # what docker waits for
         raise click.exceptions.Exit(_NOT_FOUND)
-    result("", {"ServerURL": name, **_pair(found)}, as_json=True)
+    print_result("", {"ServerURL": name, **_pair(found)}, as_json=True)
 
 
 def _server() -> str:
@@ -159,7 +152,11 @@ def _pair(found: Credentials) -> dict[str, str]:
     return {"Username": found.username, "Secret": found.password}
 
 
-@command.command(epilog=_HEADER)
+@command.command(
+    epilog=examples(
+        'curl -H "$(brolga auth token -H registry.example/app)" https://registry.example/v2/app/tags/list'
+    )
+)
 @click.argument("repo")
 @click.option("--push", is_flag=True, help="A token that may push too.")
 @click.option(
@@ -167,14 +164,14 @@ def _pair(found: Credentials) -> dict[str, str]:
     "--mount",
     "mounts",
     multiple=True,
-    callback=items,
+    callback=split_items,
     metavar="REPO",
     help="Another repository to pull from; may come several times.",
 )
 @click.option("-H", "--header", is_flag=True, help="Print the Authorization header instead.")
-@registry_flags
+@connection_options
 def token(
-    *, repo: str, push: bool, mounts: list[str] | None, header: bool, connection: Connection
+    *, repo: str, push: bool, mounts: list[str] | None, header: bool, connection: ConnectionOptions
 ) -> None:
     """Print a token for REPO, as a JSON object with `token`.
 
@@ -194,7 +191,7 @@ def token(
         raise click.ClickException(
             f"{repository.registry} uses no tokens, only name and password; -H prints its header"
         )
-    result(f"Authorization: {said}", {"token": secret}, as_json=not header)
+    print_result(f"Authorization: {said}", {"token": secret}, as_json=not header)
 
 
 def _host(name: str) -> str:

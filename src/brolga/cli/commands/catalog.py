@@ -1,16 +1,13 @@
-"""`brolga catalog`: the repositories of a registry.
-
-Knows flags, and how a result is printed. Must not know how a registry is asked.
-"""
+"""`brolga catalog`: the repositories of a registry."""
 
 from __future__ import annotations
 
 import click
 
 from brolga.cli.click_ext import Verb
-from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.options import json_flag, registry_flags
-from brolga.cli.output import lines, result
+from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.options import connection_options, json_option
+from brolga.cli.output import print_lines, print_result
 
 __all__ = ["command"]
 
@@ -18,9 +15,9 @@ __all__ = ["command"]
 @click.command("catalog", cls=Verb)
 @click.argument("registry")
 @click.option("--full-ref", is_flag=True, help="Print REGISTRY/REPO.")
-@json_flag
-@registry_flags
-def command(*, registry: str, full_ref: bool, as_json: bool, connection: Connection) -> None:
+@json_option
+@connection_options
+def command(*, registry: str, full_ref: bool, as_json: bool, connection: ConnectionOptions) -> None:
     """List the repositories of a registry.
 
     One per line, each page as soon as it comes, from docker's catalog API, which not every registry
@@ -29,6 +26,6 @@ def command(*, registry: str, full_ref: bool, as_json: bool, connection: Connect
     with open_client(connection) as client:
         names = client.iter_catalog(registry)
         if as_json:
-            result("", {"registry": registry, "repositories": list(names)}, as_json=True)
+            print_result("", {"registry": registry, "repositories": list(names)}, as_json=True)
         else:
-            lines(f"{registry}/{name}" if full_ref else name for name in names)
+            print_lines(f"{registry}/{name}" if full_ref else name for name in names)

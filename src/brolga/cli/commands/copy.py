@@ -1,7 +1,4 @@
-"""`brolga copy`: an image, an index or a repository's tags to another place.
-
-Knows flags, and how results are printed. Must not know how anything is copied.
-"""
+"""`brolga copy`: an image, an index or a repository's tags to another place."""
 
 from __future__ import annotations
 
@@ -9,19 +6,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from brolga.cli.click_ext import Verb
-from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.local_paths import check_source, check_target, registry_of, told
+from brolga.cli.click_ext import Verb, examples
+from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.local_paths import check_source, check_target, print_ref, registry_of
 from brolga.cli.options import (
-    Sending,
-    jobs_flag,
-    json_flag,
-    platform_flag,
-    recheck_flag,
-    registry_flags,
-    upload_flags,
+    UploadOptions,
+    connection_options,
+    jobs_option,
+    json_option,
+    platform_option,
+    recheck_option,
+    upload_options,
 )
-from brolga.cli.output import result, say
+from brolga.cli.output import eprint, print_result
 from brolga.errors import Denied, ImageNotFound, NotFound
 
 if TYPE_CHECKING:
@@ -34,16 +31,16 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-# The backspace keeps click from filling the lines.
-_EXAMPLES = """\b
-Examples:
-  brolga copy python:3.13 registry.example/mirror/python:3.13
-  brolga copy --all-tags registry.example/team/app localhost:5000/team/app
-  brolga copy oci:build:v1 registry.example/team/app:1
-"""
 
-
-@click.command("copy", cls=Verb, epilog=_EXAMPLES)
+@click.command(
+    "copy",
+    cls=Verb,
+    epilog=examples(
+        "brolga copy python:3.13 registry.example/mirror/python:3.13",
+        "brolga copy --all-tags registry.example/team/app localhost:5000/team/app",
+        "brolga copy oci:build:v1 registry.example/team/app:1",
+    ),
+)
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
 @click.option(
@@ -56,12 +53,12 @@ Examples:
     "-n", "--no-clobber", is_flag=True, help="Do not overwrite tags that DST already has."
 )
 @click.option("--referrers", is_flag=True, help="Also copy what refers to it: signatures, SBOMs.")
-@recheck_flag
-@platform_flag
-@jobs_flag
-@upload_flags
-@json_flag
-@registry_flags
+@recheck_option
+@platform_option
+@jobs_option
+@upload_options
+@json_option
+@connection_options
 def command(  # noqa: PLR0913 - the flags of the verb
     *,
     source: str,
@@ -72,9 +69,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     recheck: bool,
     platform: Platform | None,
     jobs: int,
-    sending: Sending,
+    upload_opts: UploadOptions,
     as_json: bool,
-    connection: Connection,
+    connection: ConnectionOptions,
 ) -> None:
     """Copy an image from SRC to DST, keeping its digest.
 
@@ -99,7 +96,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
         check_source(name, connection)
         check_target(place, as_json=as_json)
     registry = registry_of(home if all_tags else place)
-    with open_client(connection, jobs=jobs, registry=registry, sending=sending) as client:
+    with open_client(connection, jobs=jobs, registry=registry, upload_opts=upload_opts) as client:
         if all_tags:
             taken = _tags(client, home) if no_clobber else frozenset[str]()
             copied = client.copy_all(
@@ -112,11 +109,11 @@ def command(  # noqa: PLR0913 - the flags of the verb
             pushed = client.copy(
                 name, place, platform=platform, referrers=referrers, recheck=recheck
             )
-            told(pushed, done="copied", as_json=as_json)
+            print_ref(pushed, done="copied", as_json=as_json)
 
 
 def _check_homes(
-    source: Repository | LocalRef, target: Repository | LocalRef, connection: Connection
+    source: Repository | LocalRef, target: Repository | LocalRef, connection: ConnectionOptions
 ) -> None:
     """Raise UsageError where the tags of a place cannot be copied one after another."""
     from brolga.stores.location import LocalRef
@@ -135,16 +132,16 @@ def _print(
     for tag, place in copies:
         if place is None:
             kept.append(tag)
-            say(f"kept {home}:{tag}: it was there already")
+            eprint(f"kept {home}:{tag}: it was there already")
             continue
         copied[tag] = str(place.digest)
         if not as_json:
             ref = f"{home}:{tag}@{place.digest}"
-            result(ref, done=f"it was copied all the same: {ref}")
+            print_result(ref, done=f"it was copied all the same: {ref}")
     if as_json:
         fields = {"repository": str(home), "tags": copied, "kept": kept}
         done = f"{len(copied)} tags were copied all the same"
-        result("", fields, as_json=True, done=done)
+        print_result("", fields, as_json=True, done=done)
 
 
 def _tags(client: Client, home: Repository | LocalRef) -> frozenset[str]:

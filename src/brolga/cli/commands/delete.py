@@ -1,7 +1,4 @@
-"""`brolga delete`: an image or index, or a tag.
-
-Knows flags, and what registries say that delete by digest alone. Must not know how one is asked.
-"""
+"""`brolga delete`: an image or index, or a tag."""
 
 from __future__ import annotations
 
@@ -10,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from brolga.cli.click_ext import Verb
-from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.options import registry_flags
+from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.options import connection_options
 from brolga.errors import BrolgaError, NotFound, RegistryError
 
 if TYPE_CHECKING:
@@ -27,8 +24,8 @@ _NO_TAGS: Final = (400, 404, 405)
 
 @click.command("delete", cls=Verb)
 @click.argument("ref")
-@registry_flags
-def command(*, ref: str, connection: Connection) -> None:
+@connection_options
+def command(*, ref: str, connection: ConnectionOptions) -> None:
     """Delete an image or index, or a tag.
 
     If REF is a digest (REPO@DIGEST), the image and all its tags are deleted; if it is a tag, only

@@ -1,7 +1,4 @@
-"""`brolga digest`: the digest that a name stands for.
-
-Knows flags, and how a result is printed. Must not know how a registry is asked.
-"""
+"""`brolga digest`: the digest that a name stands for."""
 
 from __future__ import annotations
 
@@ -10,10 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from brolga.cli.click_ext import Verb
-from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.local_paths import check_source, found
-from brolga.cli.options import json_flag, platform_flag, registry_flags
-from brolga.cli.output import result
+from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.local_paths import check_source, parse_source_path
+from brolga.cli.options import connection_options, json_option, platform_option
+from brolga.cli.output import print_result
 
 if TYPE_CHECKING:
     from brolga.spec.descriptor import Platform
@@ -30,9 +27,9 @@ __all__ = ["command"]
     metavar="PATH",
     help="Look in an archive or a layout on this machine; REF is a name in it.",
 )
-@platform_flag
-@json_flag
-@registry_flags
+@platform_option
+@json_option
+@connection_options
 def command(  # noqa: PLR0913 - the flags of the verb
     *,
     ref: str | None,
@@ -40,7 +37,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     path: str | None,
     platform: Platform | None,
     as_json: bool,
-    connection: Connection,
+    connection: ConnectionOptions,
 ) -> None:
     """Print the digest of an image or index.
 
@@ -52,7 +49,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     if ref is None and path is None:
         raise click.UsageError("Missing argument 'REF'.")
-    place = named(found(path), ref or "") if path is not None else parse_image_ref(str(ref))
+    place = (
+        named(parse_source_path(path), ref or "") if path is not None else parse_image_ref(str(ref))
+    )
     check_source(place, connection)
     with open_client(connection) as client:
         about = client.manifest(place, platform).descriptor if platform else client.head(place)
@@ -63,4 +62,4 @@ def command(  # noqa: PLR0913 - the flags of the verb
         "mediaType": about.media_type,
         "size": about.size,
     }
-    result(full if full_ref else str(about.digest), fields, as_json=as_json)
+    print_result(full if full_ref else str(about.digest), fields, as_json=as_json)

@@ -1,7 +1,4 @@
-"""`brolga explain`: how a repository would be pushed to, and why.
-
-Knows flags, and how what was found is printed. Must not know how it is found.
-"""
+"""`brolga explain`: how a repository would be pushed to, and why."""
 
 from __future__ import annotations
 
@@ -10,11 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from brolga.cli.click_ext import Verb
-from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.options import Sending, json_flag, registry_flags, upload_flags
-from brolga.cli.output import lines, result
-from brolga.cli.upload_options import shown_size, wish_of
+from brolga.cli.click_ext import Verb, examples
+from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.config_file import choose_upload_style
+from brolga.cli.options import UploadOptions, connection_options, json_option, upload_options
+from brolga.cli.output import print_lines, print_result
+from brolga.cli.upload_options import format_size
 from brolga.errors import one_line
 
 if TYPE_CHECKING:
@@ -25,20 +23,23 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _UNBOUNDED: Final = 1 << 40  # bytes: who takes so many at once takes all
-# The backspace keeps click from filling the lines.
-_EXAMPLES = """\b
-Examples:
-  brolga explain registry.example/team/app
-  brolga explain --json --upload-style chunked:16MiB localhost:5000/team/app
-"""
 
 
-@click.command("explain", cls=Verb, epilog=_EXAMPLES)
+@click.command(
+    "explain",
+    cls=Verb,
+    epilog=examples(
+        "brolga explain registry.example/team/app",
+        "brolga explain --json --upload-style chunked:16MiB localhost:5000/team/app",
+    ),
+)
 @click.argument("repo")
-@upload_flags
-@json_flag
-@registry_flags
-def command(*, repo: str, sending: Sending, as_json: bool, connection: Connection) -> None:
+@upload_options
+@json_option
+@connection_options
+def command(
+    *, repo: str, upload_opts: UploadOptions, as_json: bool, connection: ConnectionOptions
+) -> None:
     """Explain how brolga would push to a repository, and why.
 
     This is how a push with the same flags would go. The registry is asked, and nothing is changed.
@@ -52,19 +53,19 @@ def command(*, repo: str, sending: Sending, as_json: bool, connection: Connectio
     from brolga.spec.reference import Repository
 
     repository = Repository.parse(repo)
-    _, chosen_by = wish_of(sending, repository.registry)
-    with open_client(connection, sending=sending) as client:
+    _, chosen_by = choose_upload_style(upload_opts.upload_style, repository.registry)
+    with open_client(connection, upload_opts=upload_opts) as client:
         found = client.explain(repository)
     verified = found.tls and not connection.insecure
     if as_json:
         fields = {_camel(name): value for name, value in asdict(found).items()}
         more = {"verified": verified, "chosenBy": chosen_by or "auto"}
-        kept = {"window": sending.window, "spool": sending.spool}
-        result("", {**fields, **more, **kept}, as_json=True)
+        kept = {"window": upload_opts.window, "spool": upload_opts.spool}
+        print_result("", {**fields, **more, **kept}, as_json=True)
         return
-    rows = list(_rows(found, sending, chosen_by, verified=verified))
+    rows = list(_rows(found, upload_opts, chosen_by, verified=verified))
     width = max(len(name) for name, _ in rows)
-    lines(f"{name:{width}}  {one_line(text)}" for name, text in rows)
+    print_lines(f"{name:{width}}  {one_line(text)}" for name, text in rows)
 
 
 def _camel(name: str) -> str:
@@ -73,7 +74,7 @@ def _camel(name: str) -> str:
 
 
 def _rows(
-    found: Explanation, sending: Sending, chosen_by: str, *, verified: bool
+    found: Explanation, upload_opts: UploadOptions, chosen_by: str, *, verified: bool
 ) -> Iterator[tuple[str, str]]:
     """Yield what a reader wants to know, and what it is."""
     yield "repository", found.repository
@@ -84,11 +85,11 @@ def _rows(
     yield "profile", f"{found.profile}: {found.why}"
     yield "uploads", f"{_style(found)} ({chosen_by or 'auto'})"
     yield "known blobs", _whole(found)
-    yield "after a 413", f"chunks of {shown_size(found.smaller)}" if found.smaller else "given up"
+    yield "after a 413", f"chunks of {format_size(found.smaller)}" if found.smaller else "given up"
     again = "a new session, from the first byte"
     asked = f"the session is asked how far it came; else {again}"
     yield "after a cut", asked if found.resumes else again
-    yield "for that it keeps", _kept(sending)
+    yield "for that it keeps", _kept(upload_opts)
     yield "mount", found.mount
     yield "referrers", found.referrers
 
@@ -97,7 +98,7 @@ def _style(found: Explanation) -> str:
     if not found.chunk:
         return "one streamed PATCH"
     last = ", the last one in the PUT" if found.last_in_put else ""
-    return f"chunks of {shown_size(found.chunk)}{last}"
+    return f"chunks of {format_size(found.chunk)}{last}"
 
 
 def _whole(found: Explanation) -> str:
@@ -105,14 +106,14 @@ def _whole(found: Explanation) -> str:
     if not found.put_max:
         return "the same"
     return (
-        "one PUT" if found.put_max > _UNBOUNDED else f"one PUT, up to {shown_size(found.put_max)}"
+        "one PUT" if found.put_max > _UNBOUNDED else f"one PUT, up to {format_size(found.put_max)}"
     )
 
 
-def _kept(sending: Sending) -> str:
-    if sending.spool is False:
-        if not sending.window:
+def _kept(upload_opts: UploadOptions) -> str:
+    if upload_opts.spool is False:
+        if not upload_opts.window:
             return "nothing"
-        return f"the last {shown_size(sending.window)}, in memory"
-    where = "where temporary files are" if sending.spool is True else f"in {sending.spool}"
+        return f"the last {format_size(upload_opts.window)}, in memory"
+    where = "where temporary files are" if upload_opts.spool is True else f"in {upload_opts.spool}"
     return f"all of it, in a file without a name {where}"

@@ -1,23 +1,17 @@
-"""`brolga export`: the files of an image, as a tar.
-
-Knows flags, and where the tar goes. Must not know how layers are put together.
-"""
+"""`brolga export`: the files of an image, as a tar."""
 
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
-from brolga.cli.click_ext import Verb
-from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.commands.blob import to_stdout
-from brolga.cli.files import replace_file
-from brolga.cli.local_paths import check_file, check_stdout
-from brolga.cli.options import platform_flag, registry_flags, strict_flag
-from brolga.cli.output import warn
+from brolga.cli.click_ext import Verb, examples
+from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.local_paths import check_output
+from brolga.cli.options import connection_options, platform_option, strict_option
+from brolga.cli.output import print_warning, write_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,22 +21,22 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-# The backspace keeps click from filling the lines.
-_EXAMPLES: Final = """\b
-Examples:
-  brolga export registry.example/app:v1 | tar -C rootfs -x
-  brolga export registry.example/app:v1 app.tar
-"""
 
-
-@click.command("export", cls=Verb, epilog=_EXAMPLES)
+@click.command(
+    "export",
+    cls=Verb,
+    epilog=examples(
+        "brolga export registry.example/app:v1 | tar -C rootfs -x",
+        "brolga export registry.example/app:v1 app.tar",
+    ),
+)
 @click.argument("ref")
 @click.argument("target", metavar="[FILE]", default="-")
-@platform_flag
-@strict_flag
-@registry_flags
+@platform_option
+@strict_option
+@connection_options
 def command(
-    *, ref: str, target: str, platform: Platform | None, strict: bool, connection: Connection
+    *, ref: str, target: str, platform: Platform | None, strict: bool, connection: ConnectionOptions
 ) -> None:
     """Write the files of an image as a tar.
 
@@ -54,23 +48,15 @@ def command(
     """
     from brolga.images.flatten import merged_tar
 
-    if target == "-":
-        check_stdout("tar")
-    else:
-        check_file(target)
+    check_output(target, "tar")
     with open_client(connection) as client:
         layers = client.image(ref, platform).layers
         blocks = (
             _file(layers[0])
             if _is_one_file(layers)
-            else merged_tar(layers, strict=strict, on_warning=partial(warn, ref))
+            else merged_tar(layers, strict=strict, on_warning=partial(print_warning, ref))
         )
-        if target == "-":
-            to_stdout(blocks)
-        else:
-            with replace_file(Path(target)) as write:
-                for block in blocks:
-                    write(block)
+        write_blocks(blocks, target)
 
 
 def _is_one_file(layers: Sequence[Blob]) -> bool:

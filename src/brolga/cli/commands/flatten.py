@@ -1,7 +1,4 @@
-"""`brolga flatten`: an image whose layers are one.
-
-Knows flags, and what becomes of an index. Must not know how layers are put together.
-"""
+"""`brolga flatten`: an image whose layers are one."""
 
 from __future__ import annotations
 
@@ -11,28 +8,28 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from brolga.cli.click_ext import Verb
-from brolga.cli.client_factory import Connection, open_client
+from brolga.cli.click_ext import Verb, examples
+from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.local_paths import registry_of
 from brolga.cli.mutation import (
     check_clock,
-    check_open,
-    home_of,
-    place,
-    pushed,
-    replaced,
-    tag_flag,
-    tree_of,
+    expected_digest,
+    get_tree,
+    push_and_print,
+    refuse_archive,
+    repository_of,
+    result_ref,
 )
 from brolga.cli.options import (
-    Sending,
-    json_flag,
-    platform_flag,
-    registry_flags,
-    strict_flag,
-    upload_flags,
+    UploadOptions,
+    connection_options,
+    json_option,
+    platform_option,
+    strict_option,
+    tag_option,
+    upload_options,
 )
-from brolga.cli.output import say, warn
+from brolga.cli.output import eprint, print_warning
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,30 +44,32 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _MAX_DEPTH: Final = 16  # indexes within indexes, as when they are pushed
-_EXAMPLES = """\b
-Examples:
-  brolga flatten registry.example/app:v1
-  brolga flatten registry.example/app:v1 -t localhost:5000/app:flat
-"""
 
 
-@click.command("flatten", cls=Verb, epilog=_EXAMPLES)
+@click.command(
+    "flatten",
+    cls=Verb,
+    epilog=examples(
+        "brolga flatten registry.example/app:v1",
+        "brolga flatten registry.example/app:v1 -t localhost:5000/app:flat",
+    ),
+)
 @click.argument("ref")
-@tag_flag
-@platform_flag
-@strict_flag
-@upload_flags
-@json_flag
-@registry_flags
+@tag_option
+@platform_option
+@strict_option
+@upload_options
+@json_option
+@connection_options
 def command(  # noqa: PLR0913 - the flags of the verb
     *,
     ref: str,
     tag: str | None,
     platform: Platform | None,
     strict: bool,
-    sending: Sending,
+    upload_opts: UploadOptions,
     as_json: bool,
-    connection: Connection,
+    connection: ConnectionOptions,
 ) -> None:
     """Merge the layers of an image into one.
 
@@ -86,14 +85,14 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     check_clock()
     source = parse_image_ref(ref)
-    where = place(source, tag)
-    home = home_of(where)
-    with open_client(connection, registry=registry_of(home), sending=sending) as client:
-        tree = tree_of(client, source, platform, in_place=where == source, packed=False)
-        expected = replaced(where, source, tree)
-        flatten = partial(_flat_image, warn=partial(warn, ref), strict=strict)
+    where = result_ref(source, tag)
+    home = repository_of(where)
+    with open_client(connection, registry=registry_of(home), upload_opts=upload_opts) as client:
+        tree = get_tree(client, source, platform, in_place=where == source, packed=False)
+        expected = expected_digest(where, source, tree)
+        flatten = partial(_flat_image, warn=partial(print_warning, ref), strict=strict)
         flat = _flat(client, home, tree, flatten)
-        pushed(client, where, flat, as_json=as_json, expected=expected)
+        push_and_print(client, where, flat, as_json=as_json, expected=expected)
 
 
 def _flat_image(image: Image, *, warn: Callable[[str], object], strict: bool) -> Image:
@@ -107,7 +106,7 @@ def _flat(
 
     if isinstance(tree, Image):
         return flatten(tree)
-    check_open(home)  # the images go one by one
+    refuse_archive(home)  # the images go one by one
     return _Flattening(client, home, flatten).index(tree)
 
 
@@ -133,7 +132,7 @@ class _Flattening:
         for descriptor in index.index.manifests:
             child = self._child(index, descriptor, depth)
             if child is None:
-                say(f"left out {descriptor.digest}: it is not an image of files")
+                eprint(f"left out {descriptor.digest}: it is not an image of files")
             else:
                 flat = flat.append(child, described=_described(descriptor, child.descriptor))
         return flat

@@ -1,27 +1,28 @@
-"""`brolga layer`: streams into a repository, and out of it.
-
-Knows flags, stdin and how a result is printed. Must not know how a layer is read or pushed.
-"""
+"""`brolga layer`: streams into a repository, and out of it."""
 
 from __future__ import annotations
 
 import os
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from brolga.cli.click_ext import Verb, Verbs
-from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.commands.blob import to_stdout
-from brolga.cli.files import replace_file
-from brolga.cli.local_paths import as_path, check_file, check_stdout, check_target, told
+from brolga.cli.click_ext import Verb, VerbGroup, examples
+from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.local_paths import check_output, check_target, parse_local_ref, print_ref
 from brolga.cli.mutation import check_clock
-from brolga.cli.options import Making, Sending, json_flag, layer_flags, registry_flags, upload_flags
-from brolga.cli.output import result, say
-from brolga.cli.params import pairs
+from brolga.cli.options import (
+    LayerOptions,
+    UploadOptions,
+    annotation_option,
+    connection_options,
+    json_option,
+    layer_options,
+    upload_options,
+)
+from brolga.cli.output import eprint, print_result, write_blocks
 from brolga.cli.upload_options import SizeType
 from brolga.errors import CorruptBlob, InvalidReference
 
@@ -34,21 +35,10 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-# The backspace keeps click from filling the lines.
-_EXAMPLES = """\b
-Examples:
-  tar -c app | brolga layer push registry.example/team/app:v1
-  brolga layer push --compression zstd:9 localhost:5000/dumps:monday -- pg_dump db
-"""
-_PULL_EXAMPLES = """\b
-Examples:
-  brolga layer pull localhost:5000/dumps:monday | psql db
-  brolga layer pull registry.example/models:7 -o weights.bin
-"""
 _FILE_SUFFIXES: Final = {"gzip": ".gz", "zstd": ".zst", "none": ""}
 
 
-@click.group("layer", cls=Verbs)
+@click.group("layer", cls=VerbGroup)
 def command() -> None:
     """Stream layers into a registry, and out of it."""
 
@@ -69,7 +59,13 @@ class _Push(Verb):
         return [*super().collect_usage_pieces(ctx), "[-- COMMAND ARG...]"]
 
 
-@command.command(cls=_Push, epilog=_EXAMPLES)
+@command.command(
+    cls=_Push,
+    epilog=examples(
+        "tar -c app | brolga layer push registry.example/team/app:v1",
+        "brolga layer push --compression zstd:9 localhost:5000/dumps:monday -- pg_dump db",
+    ),
+)
 @click.argument("repo", metavar="REPO[:TAG]")
 @click.argument("source", required=False)
 @click.option(
@@ -82,19 +78,11 @@ class _Push(Verb):
     metavar="TYPE",
     help="With TAG: what the stream is, a media type; default: an unknown artifact.",
 )
-@click.option(
-    "-a",
-    "--annotation",
-    "annotations",
-    multiple=True,
-    callback=pairs,
-    metavar="KEY=VALUE",
-    help="With TAG: an annotation of the manifest; repeatable.",
-)
-@layer_flags
-@upload_flags
-@json_flag
-@registry_flags
+@annotation_option(help="With TAG: an annotation of the manifest; repeatable.")
+@layer_options
+@upload_options
+@json_option
+@connection_options
 def push(  # noqa: PLR0913 - the flags of the verb
     *,
     repo: str,
@@ -103,10 +91,10 @@ def push(  # noqa: PLR0913 - the flags of the verb
     tar: bool | None,
     artifact_type: str | None,
     annotations: dict[str, str],
-    making: Making,
-    sending: Sending,
+    layer_opts: LayerOptions,
+    upload_opts: UploadOptions,
     as_json: bool,
-    connection: Connection,
+    connection: ConnectionOptions,
 ) -> None:
     """Stream SOURCE, or what COMMAND writes, into REPO as a layer, in one pass.
 
@@ -124,20 +112,20 @@ def push(  # noqa: PLR0913 - the flags of the verb
     digest, seconds, and of the layer diffId, size, uncompressedSize (bytes), mediaType; with TAG
     artifactType, and what belongs to the layer is in layer.
     """
-    from brolga.cli.progress import shown
+    from brolga.cli.progress import show_progress
     from brolga.images import StreamBlob
     from brolga.spec.mediatypes import UNKNOWN_ARTIFACT
     from brolga.spec.reference import Repository
 
     began = time.monotonic()
     target = _target(repo)
-    layer = _layer(source, behind, making, connection, tar=tar)
+    layer = _layer(source, behind, layer_opts, connection, tar=tar)
     is_named = not isinstance(target, Repository)
     check_target(target, as_json=as_json)
-    _check_flags(artifact_type, annotations, making.media_type, layer, is_named=is_named)
+    _check_flags(artifact_type, annotations, layer_opts.media_type, layer, is_named=is_named)
     with (
-        open_client(connection, sending=sending) as client,
-        shown([layer], making.progress),
+        open_client(connection, upload_opts=upload_opts) as client,
+        show_progress([layer], layer_opts.progress),
         _tar_advice(),
     ):
         if isinstance(target, Repository):
@@ -154,10 +142,16 @@ def push(  # noqa: PLR0913 - the flags of the verb
         _print_layer(target, layer, seconds, as_json=as_json)
     else:
         more = {"artifactType": kind, "layer": _fields(layer), "seconds": seconds}
-        told(ref, done="pushed", as_json=as_json, more=more)
+        print_ref(ref, done="pushed", as_json=as_json, more=more)
 
 
-@command.command(cls=Verb, epilog=_PULL_EXAMPLES)
+@command.command(
+    cls=Verb,
+    epilog=examples(
+        "brolga layer pull localhost:5000/dumps:monday | psql db",
+        "brolga layer pull registry.example/models:7 -o weights.bin",
+    ),
+)
 @click.argument("ref")
 @click.option(
     "-o", "--output", metavar="FILE", default="-", help="Where to write it; default: stdout, -."
@@ -170,8 +164,10 @@ def push(  # noqa: PLR0913 - the flags of the verb
     help="Refuse a stream of more bytes (512K, 32M, 1G); default: no limit, but one that grows by "
     "more than 1100 times, beyond 4 GiB, is refused.",
 )
-@registry_flags
-def pull(*, ref: str, output: str, raw: bool, max_size: int | None, connection: Connection) -> None:
+@connection_options
+def pull(
+    *, ref: str, output: str, raw: bool, max_size: int | None, connection: ConnectionOptions
+) -> None:
     """Write a stream that `layer push` has pushed, as it was before.
 
     REF is an artifact, or an image, of one layer. Its media type says how the bytes are compressed.
@@ -182,21 +178,13 @@ def pull(*, ref: str, output: str, raw: bool, max_size: int | None, connection: 
     from brolga.stream.decompression import Limits
 
     place = parse_image_ref(ref)
-    if output == "-":
-        check_stdout("stream")
-    else:
-        check_file(output)
+    check_output(output, "stream")
     limits = Limits(max_size, Limits.ratio if max_size is None else None)
     with (
         open_client(connection) as client,
         client.pull_stream(place, raw=raw, limits=limits) as stream,
     ):
-        if output == "-":
-            to_stdout(stream.blocks())
-        else:
-            with replace_file(Path(output)) as write:
-                for block in stream:
-                    write(block)
+        write_blocks(stream.blocks(), output)
 
 
 def _target(text: str) -> Repository | ImageRef:
@@ -204,7 +192,7 @@ def _target(text: str) -> Repository | ImageRef:
     from brolga.spec.reference import Reference, Repository
     from brolga.stores.location import parse_image_ref
 
-    if (local := as_path(text)) is not None:
+    if (local := parse_local_ref(text)) is not None:
         if local.tag:
             return local
         error = InvalidReference(f"{text}: a layer alone is not an image, so it needs a name")
@@ -223,8 +211,8 @@ def _target(text: str) -> Repository | ImageRef:
 def _layer(
     source: str | None,
     behind: Sequence[str] | None,
-    making: Making,
-    connection: Connection,
+    layer_opts: LayerOptions,
+    connection: ConnectionOptions,
     *,
     tar: bool | None,
 ) -> StreamLayer:
@@ -233,9 +221,11 @@ def _layer(
 
     if behind is None:
         verb = "brolga layer push …"
-        return stream_layer("-" if source is None else source, making, connection, verb, tar=tar)
+        return stream_layer(
+            "-" if source is None else source, layer_opts, connection, verb, tar=tar
+        )
     if source is None:
-        return command_layer(behind, making, connection, tar=tar)
+        return command_layer(behind, layer_opts, connection, tar=tar)
     raise click.UsageError("give either SOURCE or -- COMMAND, not both")
 
 
@@ -291,8 +281,8 @@ def _print_layer(
     """Print the name of a layer, and that nothing keeps it."""
     ref = f"{repository}@{layer.digest}"
     fields = {"ref": ref, **_fields(layer), "seconds": seconds}
-    result(ref, fields, as_json=as_json, done=f"the layer was pushed anyway: {ref}")
-    say(
+    print_result(ref, fields, as_json=as_json, done=f"the layer was pushed anyway: {ref}")
+    eprint(
         "warning: no manifest names this layer, and a garbage collection of the registry "
         "may delete it; REPO:TAG keeps it"
     )

@@ -1,7 +1,4 @@
-"""`brolga layout`: what is done to an image layout as a whole.
-
-Knows flags, and how what was done is printed. Must not know what a layout is.
-"""
+"""`brolga layout`: what is done to an image layout as a whole."""
 
 from __future__ import annotations
 
@@ -11,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from brolga.cli.click_ext import Verbs
-from brolga.cli.output import result, say, warn
+from brolga.cli.click_ext import VerbGroup, examples
+from brolga.cli.output import eprint, print_result, print_warning
 
 if TYPE_CHECKING:
     from brolga.stores.layout import GCResult
@@ -21,12 +18,6 @@ __all__ = ["command"]
 
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _AGE: Final = re.compile(r"([0-9]{1,9})([smhd]?)", re.ASCII)
-# The backspace keeps click from filling the lines.
-_EXAMPLES: Final = """\b
-Examples:
-  brolga layout gc build
-  brolga layout gc --untagged --older-than 0 build
-"""
 
 
 class _Age(click.ParamType):  # type: ignore[type-arg] # not generic before click 8.4
@@ -43,12 +34,15 @@ class _Age(click.ParamType):  # type: ignore[type-arg] # not generic before clic
         return float(int(match[1]) * _UNITS[match[2]])
 
 
-@click.group("layout", cls=Verbs)
+@click.group("layout", cls=VerbGroup)
 def command() -> None:
     """Maintain an OCI image layout."""
 
 
-@command.command("gc", epilog=_EXAMPLES)
+@command.command(
+    "gc",
+    epilog=examples("brolga layout gc build", "brolga layout gc --untagged --older-than 0 build"),
+)
 @click.argument("directory", metavar="DIR")
 @click.option(
     "--older-than",
@@ -82,11 +76,11 @@ def gc(
         older_than_s=older_than_s,
         untagged=untagged,
         dry_run=dry_run,
-        waiting=lambda: say(f"brolga: waiting for whoever writes into {directory}"),
+        waiting=lambda: eprint(f"brolga: waiting for whoever writes into {directory}"),
     )
     for one in swept.unread:
-        warn(directory, f"manifest {one}; all that it mentions is left")
-    result(_line(swept, dry_run=dry_run), asdict(swept), as_json=as_json)
+        print_warning(directory, f"manifest {one}; all that it mentions is left")
+    print_result(_line(swept, dry_run=dry_run), asdict(swept), as_json=as_json)
 
 
 def _line(swept: GCResult, *, dry_run: bool) -> str:

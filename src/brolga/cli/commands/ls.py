@@ -1,7 +1,4 @@
-"""`brolga ls`: the tags of a repository.
-
-Knows flags, and how a result is printed. Must not know how a registry is asked.
-"""
+"""`brolga ls`: the tags of a repository."""
 
 from __future__ import annotations
 
@@ -11,10 +8,10 @@ from typing import Final
 import click
 
 from brolga.cli.click_ext import Verb
-from brolga.cli.client_factory import Connection, open_client
+from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.local_paths import check_source
-from brolga.cli.options import json_flag, registry_flags
-from brolga.cli.output import lines, result
+from brolga.cli.options import connection_options, json_option
+from brolga.cli.output import print_lines, print_result
 
 __all__ = ["command"]
 
@@ -28,10 +25,15 @@ _DIGEST_TAG: Final = re.compile("sha(256|384|512)-")
 @click.option(
     "-O", "--omit-digest-tags", is_flag=True, help="Leave out tags made from digests: sha256-…"
 )
-@json_flag
-@registry_flags
+@json_option
+@connection_options
 def command(
-    *, repo: str, full_ref: bool, omit_digest_tags: bool, as_json: bool, connection: Connection
+    *,
+    repo: str,
+    full_ref: bool,
+    omit_digest_tags: bool,
+    as_json: bool,
+    connection: ConnectionOptions,
 ) -> None:
     """List the tags of a repository.
 
@@ -47,6 +49,6 @@ def command(
         if omit_digest_tags:
             tags = (tag for tag in tags if not _DIGEST_TAG.match(tag))
         if as_json:
-            result("", {"repository": str(home), "tags": list(tags)}, as_json=True)
+            print_result("", {"repository": str(home), "tags": list(tags)}, as_json=True)
         else:
-            lines(f"{home}:{tag}" if full_ref else tag for tag in tags)
+            print_lines(f"{home}:{tag}" if full_ref else tag for tag in tags)

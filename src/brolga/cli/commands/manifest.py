@@ -1,7 +1,4 @@
-"""`brolga manifest`: the bytes of a manifest or index.
-
-Knows flags. Must not know how a registry is asked.
-"""
+"""`brolga manifest`: the bytes of a manifest or index."""
 
 from __future__ import annotations
 
@@ -10,10 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from brolga.cli.click_ext import Verb
-from brolga.cli.client_factory import Connection, open_client
+from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.local_paths import check_source
-from brolga.cli.options import platform_flag, registry_flags
-from brolga.cli.output import raw
+from brolga.cli.options import connection_options, platform_option
+from brolga.cli.output import write_bytes
 
 if TYPE_CHECKING:
     from brolga.spec.descriptor import Platform
@@ -23,9 +20,9 @@ __all__ = ["command"]
 
 @click.command("manifest", cls=Verb)
 @click.argument("ref")
-@platform_flag
-@registry_flags
-def command(*, ref: str, platform: Platform | None, connection: Connection) -> None:
+@platform_option
+@connection_options
+def command(*, ref: str, platform: Platform | None, connection: ConnectionOptions) -> None:
     """Print a manifest or index.
 
     The exact bytes that the digest is of, without an added newline. If REF is an index, --platform
@@ -36,4 +33,4 @@ def command(*, ref: str, platform: Platform | None, connection: Connection) -> N
     place = parse_image_ref(ref)
     check_source(place, connection)
     with open_client(connection) as client:
-        raw(client.manifest(place, platform).raw)
+        write_bytes(client.manifest(place, platform).raw)

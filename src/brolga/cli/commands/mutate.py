@@ -1,8 +1,4 @@
-"""`brolga mutate`: labels, environment, command and more of an image in a registry.
-
-Knows flags and what they mean for an image's config. Must not know manifests, or how an image is
-pushed.
-"""
+"""`brolga mutate`: labels, environment, command and more of an image in a registry."""
 
 from __future__ import annotations
 
@@ -11,19 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from brolga.cli.click_ext import MAY_BE_EMPTY, Verb
-from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.local_paths import archive_of, beside, check_target, registry_of
-from brolga.cli.mutation import check_clock, place, pushed, replaced, tag_flag, tree_of
-from brolga.cli.options import (
-    Making,
-    Sending,
-    json_flag,
-    platform_flag,
-    registry_flags_but_u,
-    upload_flags,
+from brolga.cli.click_ext import MAY_BE_EMPTY, Verb, examples
+from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.local_paths import archive_ref, check_target, registry_of, spool_beside
+from brolga.cli.mutation import (
+    check_clock,
+    expected_digest,
+    get_tree,
+    push_and_print,
+    result_ref,
 )
-from brolga.cli.params import WholePlatformType, items, names, pairs
+from brolga.cli.options import (
+    LayerOptions,
+    UploadOptions,
+    annotation_option,
+    connection_options,
+    json_option,
+    platform_option,
+    tag_option,
+    upload_options,
+)
+from brolga.cli.params import ImagePlatformType, parse_pairs, split_items, split_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,12 +40,6 @@ if TYPE_CHECKING:
     from brolga.stores.location import ImageRef
 
 __all__ = ["command"]
-
-_EXAMPLES = """\b
-Examples:
-  brolga mutate -l version=1.2 -e DEBUG=1 registry.example/app:v1
-  brolga mutate --entrypoint /bin/app,--serve -t localhost:5000/app:v2 localhost:5000/app:v1
-"""
 
 
 @dataclass(frozen=True)
@@ -94,38 +92,39 @@ def _environment(config: ImageConfig, wanted: dict[str, str]) -> list[str]:
     return kept + [f"{name.upper() if capitals else name}={left[name]}" for name in left]
 
 
-@click.command("mutate", cls=Verb, epilog=_EXAMPLES)
+@click.command(
+    "mutate",
+    cls=Verb,
+    epilog=examples(
+        "brolga mutate -l version=1.2 -e DEBUG=1 registry.example/app:v1",
+        "brolga mutate --entrypoint /bin/app,--serve -t localhost:5000/app:v2 localhost:5000/app:v1",
+    ),
+)
 @click.argument("ref")
 @click.option(
     "-l",
     "--label",
     "labels",
     multiple=True,
-    callback=pairs,
+    callback=parse_pairs,
     metavar="KEY=VALUE",
     help="A label to set; repeatable, as are the flags down to --append.",
 )
-@click.option(
-    "-a",
-    "--annotation",
-    "annotations",
-    multiple=True,
-    callback=pairs,
-    metavar="KEY=VALUE",
-    help="An annotation to set in the manifest; the only change that an index takes.",
+@annotation_option(
+    help="An annotation to set in the manifest; the only change that an index takes."
 )
 @click.option(
     "-e",
     "--env",
     multiple=True,
-    callback=pairs,
+    callback=parse_pairs,
     metavar="NAME=VALUE",
     help="An environment variable to set.",
 )
 @click.option(
     "--entrypoint",
     multiple=True,
-    callback=items,
+    callback=split_items,
     metavar="ARG,ARG",
     type=MAY_BE_EMPTY,
     help="The new entrypoint; removes the command, as docker does.",
@@ -133,7 +132,7 @@ def _environment(config: ImageConfig, wanted: dict[str, str]) -> list[str]:
 @click.option(
     "--cmd",
     multiple=True,
-    callback=items,
+    callback=split_items,
     metavar="ARG,ARG",
     type=MAY_BE_EMPTY,
     help="The new command.",
@@ -141,7 +140,7 @@ def _environment(config: ImageConfig, wanted: dict[str, str]) -> list[str]:
 @click.option(
     "--exposed-ports",
     multiple=True,
-    callback=items,
+    callback=split_items,
     metavar="PORT,PORT",
     type=MAY_BE_EMPTY,
     help="The new exposed ports, such as 80/tcp.",
@@ -149,7 +148,7 @@ def _environment(config: ImageConfig, wanted: dict[str, str]) -> list[str]:
 @click.option(
     "--append",
     multiple=True,
-    callback=names,
+    callback=split_names,
     metavar="SOURCE",
     help="A tar file, or - for stdin, to add as a layer, compressed with gzip.",
 )
@@ -165,7 +164,7 @@ def _environment(config: ImageConfig, wanted: dict[str, str]) -> list[str]:
 )
 @click.option(
     "--set-platform",
-    type=WholePlatformType(),
+    type=ImagePlatformType(),
     metavar="OS/ARCH[/VARIANT]",
     help="The new platform.",
 )
@@ -176,11 +175,11 @@ def _environment(config: ImageConfig, wanted: dict[str, str]) -> list[str]:
     metavar="FILE",
     help="Write the result to a docker archive instead, under its name; - for stdout.",
 )
-@tag_flag
-@platform_flag
-@upload_flags
-@json_flag
-@registry_flags_but_u
+@tag_option
+@platform_option
+@upload_options
+@json_option
+@connection_options(username_short=False)
 def command(  # noqa: PLR0913 - the flags of the verb
     *,
     ref: str,
@@ -190,9 +189,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     output: str | None,
     tag: str | None,
     platform: Platform | None,
-    sending: Sending,
+    upload_opts: UploadOptions,
     as_json: bool,
-    connection: Connection,
+    connection: ConnectionOptions,
     **config: Any,  # noqa: ANN401 - the fields of _Changes
 ) -> None:
     """Change labels, environment, command and more of an image.
@@ -215,12 +214,12 @@ def command(  # noqa: PLR0913 - the flags of the verb
     check_target(where, as_json=as_json)
     changes = _Changes(**config)
     layers = _layers(append, connection)
-    registry, sending = registry_of(where), beside(output, sending)
-    with open_client(connection, registry=registry, sending=sending) as client:
-        tree = tree_of(client, source, platform, in_place=where == source)
+    registry, upload_opts = registry_of(where), spool_beside(output, upload_opts)
+    with open_client(connection, registry=registry, upload_opts=upload_opts) as client:
+        tree = get_tree(client, source, platform, in_place=where == source)
         changed = _changed(tree, changes, annotations, layers, source)
-        expected = replaced(where, source, tree)
-        pushed(client, where, changed, as_json=as_json, expected=expected)
+        expected = expected_digest(where, source, tree)
+        push_and_print(client, where, changed, as_json=as_json, expected=expected)
 
 
 def _where(
@@ -230,20 +229,20 @@ def _where(
     from brolga.stores.location import parse_image_ref
 
     if output is not None:
-        return archive_of(output, source if tag is None else parse_image_ref(tag))
-    return place(source, tag) if repo is None else Repository.parse(repo)
+        return archive_ref(output, source if tag is None else parse_image_ref(tag))
+    return result_ref(source, tag) if repo is None else Repository.parse(repo)
 
 
-def _layers(sources: Sequence[str], connection: Connection) -> list[Layer]:
+def _layers(sources: Sequence[str], connection: ConnectionOptions) -> list[Layer]:
     from brolga.cli.source import refuse_compressed, stream_layer
 
     if sources.count("-") > 1:
         raise click.UsageError("--append -: stdin can be only one SOURCE")
-    making = Making(compression="gzip", media_type=None, threads=None, progress="none")
+    layer_opts = LayerOptions(compression="gzip", media_type=None, threads=None, progress="none")
     layers: list[Layer] = []
     for name in sources:
         layers.append(
-            stream_layer(name, making, connection, "brolga mutate --append - …", tar=True)
+            stream_layer(name, layer_opts, connection, "brolga mutate --append - …", tar=True)
         )
         refuse_compressed(name)
     return layers

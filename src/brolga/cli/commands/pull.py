@@ -1,7 +1,4 @@
-"""`brolga pull`: images from a registry onto this machine.
-
-Knows flags, and what an image is called where it goes. Must not know how anything is pulled.
-"""
+"""`brolga pull`: images from a registry onto this machine."""
 
 from __future__ import annotations
 
@@ -9,11 +6,17 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from brolga.cli.click_ext import Verb
-from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.local_paths import as_path, check_source, check_target, told
-from brolga.cli.options import jobs_flag, json_flag, platform_flag, registry_flags, spool_flag
-from brolga.cli.output import result
+from brolga.cli.click_ext import Verb, examples
+from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.local_paths import check_source, check_target, parse_local_ref, print_ref
+from brolga.cli.options import (
+    connection_options,
+    jobs_option,
+    json_option,
+    platform_option,
+    spool_option,
+)
+from brolga.cli.output import print_result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,16 +29,17 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _KINDS: Final[dict[str, Kind]] = {"tarball": "docker-archive", "oci": "oci"}
-# The backspace keeps click from filling the lines.
-_EXAMPLES: Final = """\b
-Examples:
-  brolga pull registry.example/team/app:1 app.tar
-  brolga pull registry.example/team/app:1 - | docker load
-  brolga pull --format oci registry.example/team/app:1 layout
-"""
 
 
-@click.command("pull", cls=Verb, epilog=_EXAMPLES)
+@click.command(
+    "pull",
+    cls=Verb,
+    epilog=examples(
+        "brolga pull registry.example/team/app:1 app.tar",
+        "brolga pull registry.example/team/app:1 - | docker load",
+        "brolga pull --format oci registry.example/team/app:1 layout",
+    ),
+)
 @click.argument("refs", metavar="REF...", nargs=-1)
 @click.argument("path")
 @click.option(
@@ -52,11 +56,11 @@ Examples:
     is_flag=True,
     help="With oci: name the image by the whole REF; default: by its tag.",
 )
-@platform_flag
-@jobs_flag
-@spool_flag
-@json_flag
-@registry_flags
+@platform_option
+@jobs_option
+@spool_option
+@json_option
+@connection_options
 def command(  # noqa: PLR0913 - the flags of the verb
     *,
     refs: tuple[str, ...],
@@ -67,7 +71,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     jobs: int,
     spool: str | bool,
     as_json: bool,
-    connection: Connection,
+    connection: ConnectionOptions,
 ) -> None:
     """Write images to an archive or a layout.
 
@@ -83,7 +87,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     if not refs:
         raise click.UsageError(f"give both REF and PATH; {path} is only one of them")
-    target = as_path(path) or _by_format(path, form)
+    target = parse_local_ref(path) or _by_format(path, form)
     sources = [parse_image_ref(ref) for ref in refs]
     if target.name and len(sources) > 1:
         raise click.UsageError(f"{target} is the name of one image, but {len(sources)} were given")
@@ -154,7 +158,7 @@ def _print(saved: Sequence[ImageRef], *, as_json: bool) -> None:
             {"ref": str(place), "digest": str(place.digest) if place.digest else None}
             for place in saved
         ]
-        result("", {"images": images}, as_json=True, done="they were pulled anyway")
+        print_result("", {"images": images}, as_json=True, done="they were pulled anyway")
     else:
         for place in saved:
-            told(place, done="pulled", as_json=False)
+            print_ref(place, done="pulled", as_json=False)

@@ -1,26 +1,29 @@
-"""`brolga push`: an image from this machine into a registry.
-
-Knows flags, and which image of a path is meant. Must not know how anything is pushed.
-"""
+"""`brolga push`: an image from this machine into a registry."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
-from brolga.cli.click_ext import Verb
-from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.local_paths import check_source, check_target, found, registry_of, told
+from brolga.cli.click_ext import Verb, examples
+from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.local_paths import (
+    check_source,
+    check_target,
+    parse_source_path,
+    print_ref,
+    registry_of,
+)
 from brolga.cli.options import (
-    Sending,
-    jobs_flag,
-    json_flag,
-    platform_flag,
-    recheck_flag,
-    registry_flags,
-    upload_flags,
+    UploadOptions,
+    connection_options,
+    jobs_option,
+    json_option,
+    platform_option,
+    recheck_option,
+    upload_options,
 )
 from brolga.errors import ImageNotFound
 
@@ -31,16 +34,16 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-# The backspace keeps click from filling the lines.
-_EXAMPLES: Final = """\b
-Examples:
-  docker save app:1 | brolga push - registry.example/team/app:1
-  brolga push app.tar registry.example/team/app:1
-  brolga push oci:build:v1 localhost:5000/team/app:1
-"""
 
-
-@click.command("push", cls=Verb, epilog=_EXAMPLES)
+@click.command(
+    "push",
+    cls=Verb,
+    epilog=examples(
+        "docker save app:1 | brolga push - registry.example/team/app:1",
+        "brolga push app.tar registry.example/team/app:1",
+        "brolga push oci:build:v1 localhost:5000/team/app:1",
+    ),
+)
 @click.argument("path")
 @click.argument("ref")
 @click.option("--index", "whole", is_flag=True, help="Push all images of a layout as one index.")
@@ -50,12 +53,12 @@ Examples:
     metavar="FILE",
     help="Also write REPO@DIGEST to FILE.",
 )
-@recheck_flag
-@platform_flag
-@jobs_flag
-@upload_flags
-@json_flag
-@registry_flags
+@recheck_option
+@platform_option
+@jobs_option
+@upload_options
+@json_option
+@connection_options
 def command(  # noqa: PLR0913 - the flags of the verb
     *,
     path: str,
@@ -65,9 +68,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     recheck: bool,
     platform: Platform | None,
     jobs: int,
-    sending: Sending,
+    upload_opts: UploadOptions,
     as_json: bool,
-    connection: Connection,
+    connection: ConnectionOptions,
 ) -> None:
     """Push an image from this machine: a layout or an archive.
 
@@ -80,17 +83,17 @@ def command(  # noqa: PLR0913 - the flags of the verb
     """
     from brolga.stores.location import parse_image_ref
 
-    source, target = found(path), parse_image_ref(ref)
+    source, target = parse_source_path(path), parse_image_ref(ref)
     if whole and (source.kind != "oci" or source.name or platform):
         raise click.UsageError("--index is for all images of a layout: name only its directory")
     check_source(source, connection)
     check_target(target, as_json=as_json)
     registry = registry_of(target)
-    with open_client(connection, jobs=jobs, registry=registry, sending=sending) as client:
+    with open_client(connection, jobs=jobs, registry=registry, upload_opts=upload_opts) as client:
         pushed = _pushed(client, source, target, platform, whole=whole, recheck=recheck)
     if refs is not None:
         _write(refs, pushed)
-    told(pushed, done="pushed", as_json=as_json)
+    print_ref(pushed, done="pushed", as_json=as_json)
 
 
 def _pushed(  # noqa: PLR0913 - the flags that matter to it

@@ -1,7 +1,4 @@
-"""`brolga rebase`: an image on a new base, without building it again.
-
-Knows flags, and the annotations that name an image's base. Must not know how layers are exchanged.
-"""
+"""`brolga rebase`: an image on a new base, without building it again."""
 
 from __future__ import annotations
 
@@ -9,12 +6,25 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from brolga.cli.click_ext import Verb
-from brolga.cli.client_factory import Connection, open_client
+from brolga.cli.click_ext import Verb, examples
+from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.local_paths import registry_of
-from brolga.cli.mutation import check_clock, place, pushed, replaced, tag_flag, tree_of
-from brolga.cli.options import Sending, json_flag, platform_flag, registry_flags, upload_flags
-from brolga.cli.output import say
+from brolga.cli.mutation import (
+    check_clock,
+    expected_digest,
+    get_tree,
+    push_and_print,
+    result_ref,
+)
+from brolga.cli.options import (
+    UploadOptions,
+    connection_options,
+    json_option,
+    platform_option,
+    tag_option,
+    upload_options,
+)
+from brolga.cli.output import eprint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,14 +40,15 @@ __all__ = ["command"]
 _NAME: Final = "org.opencontainers.image.base.name"
 _DIGEST: Final = "org.opencontainers.image.base.digest"
 
-_EXAMPLES = """\b
-Examples:
-  brolga rebase registry.example/app:v1 --old_base debian:12.1 --new_base debian:12.2
-  brolga rebase registry.example/app:v1 -t registry.example/app:v1-rebased
-"""
 
-
-@click.command("rebase", cls=Verb, epilog=_EXAMPLES)
+@click.command(
+    "rebase",
+    cls=Verb,
+    epilog=examples(
+        "brolga rebase registry.example/app:v1 --old_base debian:12.1 --new_base debian:12.2",
+        "brolga rebase registry.example/app:v1 -t registry.example/app:v1-rebased",
+    ),
+)
 @click.argument("ref")
 @click.option(
     "--old_base",
@@ -47,12 +58,12 @@ Examples:
 @click.option(
     "--new_base", metavar="REF", help=f"The base to use instead; default: the annotation {_NAME}."
 )
-@tag_flag
+@tag_option
 @click.option("--rebased", metavar="REF", hidden=True)  # crane's older name of --tag
-@platform_flag
-@upload_flags
-@json_flag
-@registry_flags
+@platform_option
+@upload_options
+@json_option
+@connection_options
 def command(  # noqa: PLR0913 - the flags of the verb
     *,
     ref: str,
@@ -61,9 +72,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     tag: str | None,
     rebased: str | None,
     platform: Platform | None,
-    sending: Sending,
+    upload_opts: UploadOptions,
     as_json: bool,
-    connection: Connection,
+    connection: ConnectionOptions,
 ) -> None:
     """Put an image on a new base, without building it again.
 
@@ -78,23 +89,23 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     check_clock()
     source = parse_image_ref(ref)
-    where = place(source, rebased if tag is None else tag)
+    where = result_ref(source, rebased if tag is None else tag)
     registry = registry_of(where)
-    with open_client(connection, registry=registry, sending=sending) as client:
-        image = tree_of(client, source, platform, in_place=where == source)
+    with open_client(connection, registry=registry, upload_opts=upload_opts) as client:
+        image = get_tree(client, source, platform, in_place=where == source)
         if isinstance(image, ImageIndex):
             raise click.UsageError(f"{source} is an index: choose one image with --platform")
         old, new = _bases(image.annotations, old_base, new_base)
         before, _ = _base(client, old, platform, image)
         after, annotations = _base(client, new, platform, image)
         if before.digest == after.digest:
-            say(f"{source} is already based on {new}: its layers stay")
+            eprint(f"{source} is already based on {new}: its layers stay")
             changed = image
         else:
             changed = image.rebase(before, after)
         changed = changed.with_annotations(annotations)
-        expected = replaced(where, source, image)
-        pushed(client, where, changed, as_json=as_json, expected=expected)
+        expected = expected_digest(where, source, image)
+        push_and_print(client, where, changed, as_json=as_json, expected=expected)
 
 
 def _bases(

@@ -1,7 +1,4 @@
-"""`brolga validate`: whether images are what they say they are.
-
-Knows flags, and how problems are printed. Must not know what can be wrong with an image.
-"""
+"""`brolga validate`: whether images are what they say they are."""
 
 from __future__ import annotations
 
@@ -9,11 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from brolga.cli.click_ext import Verb
-from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.local_paths import found
-from brolga.cli.options import json_flag, platform_flag, registry_flags
-from brolga.cli.output import result, say
+from brolga.cli.click_ext import Verb, examples
+from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.local_paths import parse_source_path
+from brolga.cli.options import connection_options, json_option, platform_option
+from brolga.cli.output import eprint, print_result
 from brolga.errors import one_line
 
 if TYPE_CHECKING:
@@ -25,23 +22,24 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _INTEGRITY: Final = 6  # exit code
-# The backspace keeps click from filling the lines.
-_EXAMPLES: Final = """\b
-Examples:
-  brolga validate --remote registry.example/team/app:v1
-  brolga validate --fast --remote registry.example/team/app:v1
-"""
 
 
-@click.command("validate", cls=Verb, epilog=_EXAMPLES)
+@click.command(
+    "validate",
+    cls=Verb,
+    epilog=examples(
+        "brolga validate --remote registry.example/team/app:v1",
+        "brolga validate --fast --remote registry.example/team/app:v1",
+    ),
+)
 @click.option("--remote", "ref", metavar="REF", help="The image or index to check.")
 @click.option(
     "--tarball", "path", metavar="PATH", help="The archive or layout on this machine to check."
 )
 @click.option("--fast", is_flag=True, help="Read only manifests and configs, no layers.")
-@platform_flag
-@json_flag
-@registry_flags
+@platform_option
+@json_option
+@connection_options
 def command(  # noqa: PLR0913 - the flags of the verb
     *,
     ref: str | None,
@@ -49,7 +47,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     fast: bool,
     platform: Platform | None,
     as_json: bool,
-    connection: Connection,
+    connection: ConnectionOptions,
 ) -> None:
     """Verify an image and everything in it.
 
@@ -65,7 +63,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     if (ref is None) == (path is None):
         raise click.UsageError("give either --remote REF or --tarball PATH")
-    reference = parse_image_ref(ref) if ref is not None else found(str(path))
+    reference = parse_image_ref(ref) if ref is not None else parse_source_path(str(path))
     problems = []
     with open_client(connection) as client:
         # As it is: what is compressed on the way to a registry is not there to be checked.
@@ -77,14 +75,14 @@ def command(  # noqa: PLR0913 - the flags of the verb
         for problem in validate(tree, fast=fast):
             problems.append(problem)
             if not as_json:
-                result(f"FAIL: {reference}: {one_line(str(problem))}")
+                print_result(f"FAIL: {reference}: {one_line(str(problem))}")
     _print(reference, tree.digest, problems, as_json=as_json)
     if problems:
         # A registry is not asked for blobs below a manifest that it has.
         side, how = (
             ("local", "") if isinstance(reference, LocalRef) else ("registry", " with --recheck")
         )
-        say(f"brolga: {side}: {reference} is not valid; push it again{how}")
+        eprint(f"brolga: {side}: {reference} is not valid; push it again{how}")
         raise click.exceptions.Exit(_INTEGRITY)
 
 
@@ -98,4 +96,4 @@ def _print(reference: ImageRef, digest: Digest, problems: list[Problem], *, as_j
             "valid": not problems,
             "problems": [{"place": one.place, "what": one.what} for one in problems],
         }
-        result(f"PASS: {reference}", fields, as_json=as_json)
+        print_result(f"PASS: {reference}", fields, as_json=as_json)

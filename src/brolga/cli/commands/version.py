@@ -4,7 +4,7 @@ import click
 
 from brolga._version import __version__
 from brolga.cli.click_ext import Verb
-from brolga.cli.output import result
+from brolga.cli.output import print_result
 
 __all__ = ["command"]
 
@@ -12,4 +12,4 @@ __all__ = ["command"]
 @click.command("version", cls=Verb)
 def command() -> None:
     """Print the version."""
-    result(__version__)
+    print_result(__version__)

@@ -11,7 +11,7 @@ import pytest
 from tests.tars import entry, listed, names, symlink, tar
 from tests.unit.cli.images import pushed
 
-from brolga.cli import main
+from brolga.cli.main import main
 from brolga.images import Artifact, Image, InMemoryBlob
 from brolga.spec.mediatypes import OCI_LAYER, OCI_LAYER_GZIP
 from brolga.stream.layer import StreamLayer
@@ -99,7 +99,7 @@ def test_a_directory_that_is_not_there(brolga: Brolga, app: str, tmp_path: Path)
     outcome = brolga("export", app, str(target))
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err == (
-        f"brolga: {target}: there is no directory {target.parent}; see brolga export --help\n"
+        f"brolga: {target}: directory {target.parent} does not exist; see brolga export --help\n"
     )
 
 

@@ -107,7 +107,7 @@ def test_places_on_this_machine_are_pulled_from_too(brolga: Brolga, tmp_path: Pa
         (["127.0.0.1:1/x"], "give both REF and PATH; 127.0.0.1:1/x is only one of them; see"),
         ([], "Missing argument 'PATH'; see"),
         (["127.0.0.1:1/x", "/"], "/ is a directory, not a file"),
-        (["127.0.0.1:1/x", "/no/a.tar"], "/no/a.tar: there is no directory /no; see"),
+        (["127.0.0.1:1/x", "/no/a.tar"], "/no/a.tar: directory /no does not exist; see"),
         (["127.0.0.1:1/x", "oci-archive:/"], "/ is a directory, not a file"),
     ],
 )
