@@ -306,6 +306,7 @@ def test_a_token_that_cannot_be_a_header_is_a_violation(body: bytes) -> None:
         error=ProtocolViolation,
     )
     assert str(error) == "the token server answered without a usable token"
+    assert error.hint == "tell its administrator"
 
 
 @pytest.mark.parametrize(

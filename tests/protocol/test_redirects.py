@@ -172,8 +172,9 @@ def test_what_changes_something_is_not_sent_elsewhere(method: str, status: int) 
     request = Request(method, f"{HOME}/v2/x", body=b"all")
     response = to("https://cdn.example/y", status)
     assert play(access().send(request), (request, response)) is response
-    with pytest.raises(ProtocolViolation, match="not followed here"):
+    with pytest.raises(ProtocolViolation, match="not followed here") as caught:
         raise_for_status(request, response, 201)
+    assert caught.value.hint == "name the registry by the address that it redirects to"
 
 
 def test_a_stream_is_not_sent_elsewhere() -> None:

@@ -76,7 +76,9 @@ def parse_token(body: bytes) -> Token:
         # It goes into a header: nothing but visible ASCII, and not without an end.
         if isinstance(text, str) and len(text) <= _MAX_TOKEN and _TOKEN.fullmatch(text):
             return Token(text, _lifetime_s(document.get("expires_in")))
-    raise ProtocolViolation("the token server answered without a usable token")
+    raise ProtocolViolation(
+        "the token server answered without a usable token", hint="tell its administrator"
+    )
 
 
 def _lifetime_s(said: object) -> float:

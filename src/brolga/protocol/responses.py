@@ -57,6 +57,8 @@ _ERRORS: Final[dict[int, type[RegistryError]]] = {
     404: NotFound,
     429: RateLimited,
 }
+# What to do about an answer that is not the registry's.
+_HINTS: Final = {"the token server": "tell its administrator"}
 _REQUEST_IDS: Final = ("x-request-id", "x-github-request-id", "x-amzn-requestid", "x-ms-request-id")
 
 
@@ -76,11 +78,11 @@ def raise_for_status(
     target = response.headers.get("location")
     if target and 300 <= response.status < 400:  # noqa: PLR2004 - HTTP's own border
         raise ProtocolViolation(
-            f"{what}, a redirect to {redact(resolve(request.url, target))}; it is not followed "
-            "here: name the registry by the address that it redirects to"
+            f"{what}, a redirect to {redact(resolve(request.url, target))}; it is not followed here",
+            hint="name the registry by the address that it redirects to",
         )
     wanted = " or ".join(map(str, statuses))
-    raise ProtocolViolation(f"{what} where {wanted} was expected")
+    raise ProtocolViolation(f"{what} where {wanted} was expected", hint=_HINTS.get(who, ""))
 
 
 def expect_deleted(request: Request, response: Response) -> None:
@@ -182,6 +184,7 @@ def _raise_error(request: Request, response: Response, who: str) -> NoReturn:
         code=code,
         detail=detail,
         request_id=_readable(request_id),
+        hint=_HINTS.get(who, "") if response.status == _NOT_FOUND else "",
     )
     error.codes = tuple(one for one, _, _ in errors if one)
     if isinstance(error, RateLimited):

@@ -70,8 +70,8 @@ def check(url: str, what: str, *, seen_from: str) -> str:
     strayed = _is_inside(there) and not _is_inside(here)
     if there != here and (strayed or (_may_be_link_local(there) and not _is_link_local(here))):
         raise ProtocolViolation(
-            f"the registry's {what} points into a private network: {redact(url)}; "
-            "if that is right, name the registry by its address there"
+            f"the registry's {what} points into a private network: {redact(url)}",
+            hint="if that is right, name the registry by its address there",
         )
     return url
 

@@ -91,7 +91,7 @@ class Repository:
         _check_text(text)
         name, tag, digest = _split(text)
         if tag is not None or digest is not None:
-            raise InvalidReference("a repository is wanted here, without tag or digest")
+            raise _invalid_name("a repository is wanted here, without tag or digest")
         return cls(*_split_name(name))
 
     @property
@@ -181,9 +181,14 @@ class Reference:
         return self.repository, self.tag or "", str(self.digest or "")
 
 
+def _invalid_name(message: str) -> InvalidReference:
+    hint = "a repository is written like registry.example/team/app"
+    return InvalidReference(message, hint=hint)
+
+
 def _check_length(length: int) -> None:
     if length > _MAX_NAME:
-        raise InvalidReference(
+        raise _invalid_name(
             f"repository name of {length} characters: registry, '/' and path "
             f"have at most {_MAX_NAME} together"
         )
@@ -192,21 +197,21 @@ def _check_length(length: int) -> None:
 def _check_text(text: str) -> None:
     """Refuse what can be in no part of a name, before any part is looked at."""
     if not text:
-        raise InvalidReference("the name is empty")
+        raise _invalid_name("the name is empty")
     if len(text) > _MAX_REFERENCE:
-        raise InvalidReference(
+        raise _invalid_name(
             f"name of {len(text)} characters: a reference has at most {_MAX_REFERENCE}"
         )
     if wrong := _NOT_PRINTABLE_ASCII.search(text):
         kind = _kind(wrong[0])
-        raise InvalidReference(f"character {wrong.start() + 1} of the name is {kind}: {wrong[0]!a}")
+        raise _invalid_name(f"character {wrong.start() + 1} of the name is {kind}: {wrong[0]!a}")
     if scheme := _SCHEME.match(text):
-        raise InvalidReference(
+        raise _invalid_name(
             f"a name has no scheme: drop {excerpt(scheme[0])} in front of the registry"
         )
     # Docker keeps these for the IDs of local images.
     if _IMAGE_ID.fullmatch(text):
-        raise InvalidReference(
+        raise _invalid_name(
             "path of 64 hexadecimal digits is an image ID, not a name; "
             "a digest is written name@sha256:..."
         )
@@ -298,7 +303,7 @@ def _canonical_host(host: str) -> str:
 
 def _check_path(path: str) -> None:
     if not _PATH.fullmatch(path):
-        raise InvalidReference(f"path {excerpt(path)} {_fault_of_path(path)}")
+        raise _invalid_name(f"path {excerpt(path)} {_fault_of_path(path)}")
 
 
 def _fault_of_path(path: str) -> str:

@@ -36,7 +36,7 @@ from brolga.transport.answer import Warnings, capped, headers, streamed
 from brolga.transport.failures import FAILURES, failure
 from brolga.transport.outgoing import HURRY_S, INTERRUPTS, Insisted, Outgoing, Unended, under_way
 from brolga.transport.pools import Pools, Route, Target
-from brolga.transport.proxy import from_environment
+from brolga.transport.proxy import CHECK_PROXY, InvalidProxy, from_environment
 from brolga.transport.tls import CERTS_DIRS, Trust
 
 if TYPE_CHECKING:
@@ -219,7 +219,8 @@ class Transport:
         what += f" by the proxy {route.proxy}" if route.proxy else ""
 
         def failed(error: Exception) -> TransportError:
-            return failure(error, what, sent=outgoing.sent, fresh=outgoing.fresh)
+            hint = CHECK_PROXY if route.proxy else ""
+            return failure(error, what, sent=outgoing.sent, fresh=outgoing.fresh, hint=hint)
 
         try:
             with under_way(outgoing):
@@ -233,8 +234,9 @@ class Transport:
             raise Insisted(interrupt) from None
         except Refused as refused:
             raise ProtocolViolation(
-                f"the registry at {call.redirected_from} sent {what}, which leads to {refused.address}, "
-                "inside a private network; if that is right, name the registry by its address there"
+                f"the registry at {call.redirected_from} sent {what}, which leads to "
+                f"{refused.address}, inside a private network",
+                hint="if that is right, name the registry by its address there",
             ) from None
         finally:
             outgoing.end()
@@ -249,7 +251,8 @@ class Transport:
             return target, self._pools.route(target, call.redirected_from)
         except ValueError as error:
             text = f"{call.method}: cannot connect: {error}"
-            raise TransportError(text, reason="connect") from error
+            hint = error.hint if isinstance(error, InvalidProxy) else ""
+            raise TransportError(text, reason="connect", hint=hint) from error
 
     def _exchange(
         self,

@@ -39,6 +39,7 @@ _REASONS: Final[tuple[tuple[type[Exception], type[Exception], str, str], ...]] =
     (httpcore.RemoteProtocolError, Exception, "cut", "no valid answer"),
     (Exception, Exception, "cut", "the connection was cut"),
 )
+_SHOW_CERT: Final = "present one that it trusts with --client-cert"
 # Alerts by which a server says what is wrong with the client's certificate (RFC 8446, section 6.2;
 # OpenSSL's names). TLS 1.3 sends them after the handshake, in place of an answer.
 _ALERTS: Final = {
@@ -58,8 +59,13 @@ _ALERTS: Final = {
 }
 
 
-def failure(error: Exception, what: str, *, sent: int, fresh: bool) -> TransportError:
-    """Say in our words what the library raised while `what` was done."""
+def failure(
+    error: Exception, what: str, *, sent: int, fresh: bool, hint: str = ""
+) -> TransportError:
+    """Say in our words what the library raised while `what` was done.
+
+    `hint` is for a connection that could not be made.
+    """
     # The library keeps what it caught as its error's argument; the pool drops `__cause__`.
     cause = next((part for part in error.args if isinstance(part, Exception)), error)
     alert = cause.reason if isinstance(cause, ssl.SSLError) else None
@@ -70,6 +76,9 @@ def failure(error: Exception, what: str, *, sent: int, fresh: bool) -> Transport
     )
     if alert in _ALERTS:
         reason, words = "tls", _ALERTS[alert]
+        hint = _SHOW_CERT
+    elif reason != "connect":
+        hint = ""
     detail = str(cause).strip()
     text = f"{what}: {words}: {detail}" if detail else f"{what}: {words}"
-    return TransportError(text, reason=reason, sent=sent, fresh=fresh)
+    return TransportError(text, reason=reason, sent=sent, fresh=fresh, hint=hint)

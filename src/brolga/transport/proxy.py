@@ -26,12 +26,22 @@ from urllib.parse import unquote_to_bytes, urlsplit
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Proxies", "Proxy", "from_environment"]
+__all__ = ["CHECK_PROXY", "InvalidProxy", "Proxies", "Proxy", "from_environment"]
+
+CHECK_PROXY: Final = "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 # HOST, HOST:PORT, [IPV6], [IPV6]:PORT or a bare IPv6 address.
 _NOWHERE: Final = IPv4Network("0.0.0.0/32")  # no address that is called
 _RULE: Final = re.compile(r"(?:\[([^]]+)\]|([^:]+))(?::([0-9]*))?|([0-9a-f:.]+)")
+
+
+class InvalidProxy(ValueError):
+    """A proxy of the environment that cannot be used; `hint` says what to do."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 @dataclass(frozen=True)
@@ -95,11 +105,13 @@ def _parsed(variable: str, value: str) -> Proxy:
     except ValueError:
         parts, port = urlsplit(""), None
     if not parts.hostname or not parts.hostname.isascii():
-        raise ValueError(f"{variable} is not the URL of a proxy, such as http://proxy.example:3128")
+        raise InvalidProxy(
+            f"{variable} is not the URL of a proxy, such as http://proxy.example:3128", CHECK_PROXY
+        )
     if parts.scheme not in _DEFAULT_PORTS:
-        raise ValueError(
-            f"{variable} names a {parts.scheme} proxy, and only http and https ones can be used; "
-            "name the registry in NO_PROXY to call it directly"
+        raise InvalidProxy(
+            f"{variable} names a {parts.scheme} proxy, and only http and https ones can be used",
+            "name the registry in NO_PROXY to call it directly",
         )
     auth = None
     if parts.username is not None:

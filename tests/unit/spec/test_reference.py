@@ -225,8 +225,10 @@ def test_a_wrong_tag_or_digest_is_refused_with_the_reason(text: str, message: st
 )
 def test_a_repository_with_tag_or_digest_is_refused(text: str) -> None:
     """Where a repository is wanted, a tag is not dropped in silence."""
-    with pytest.raises(InvalidReference, match="repository is wanted here, without tag or digest"):
+    match = "repository is wanted here, without tag or digest"
+    with pytest.raises(InvalidReference, match=match) as caught:
         Repository.parse(text)
+    assert caught.value.hint == "a repository is written like registry.example/team/app"
 
 
 @pytest.mark.parametrize("tag", ["latest", "_", "0", "3.14-slim_a", "A" * 128])
@@ -295,8 +297,9 @@ def test_no_invalid_repository_can_be_held(registry: str, path: str) -> None:
 @pytest.mark.parametrize("tag", ["", "a\n", "\u0661", "a/b", "a" * 129])
 def test_no_invalid_tag_can_be_held(tag: str) -> None:
     """A value made without the parser is checked as well."""
-    with pytest.raises(InvalidReference, match=r"^tag "):
+    with pytest.raises(InvalidReference, match=r"^tag ") as caught:
         Reference(Repository("h.io", "x"), tag)
+    assert not caught.value.hint
 
 
 def test_a_registry_that_would_be_read_as_a_path_is_told_so() -> None:

@@ -32,13 +32,13 @@ def patch(
 
 
 @contextmanager
-def failing(reason: str, text: str = "") -> Iterator[list[TransportError]]:
-    """Expect a TransportError of that reason; give a list that it will be in."""
+def failing(reason: str, text: str = "", hint: str = "") -> Iterator[list[TransportError]]:
+    """Expect a TransportError of that reason and hint; give a list that it will be in."""
     caught: list[TransportError] = []
     with pytest.raises(TransportError, match=text or None) as info:
         yield caught
     caught.append(info.value)
-    assert info.value.reason == reason
+    assert (info.value.reason, info.value.hint) == (reason, hint)
 
 
 def wait(event: threading.Event) -> None:

@@ -94,9 +94,9 @@ class TestNamed:
             client.run(one(Request("GET", url, redirected_from="registry.example")))
         assert str(caught.value) == (
             f"the registry at registry.example sent GET to {host}:{port}, which leads to "
-            "127.0.0.1, inside a private network; if that is right, name the registry by its "
-            "address there"
+            "127.0.0.1, inside a private network"
         )
+        assert caught.value.hint == "if that is right, name the registry by its address there"
         assert caught.value.__cause__ is None
 
     def test_a_registry_inside_may(self, client: Transport) -> None:

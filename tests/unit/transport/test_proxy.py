@@ -16,7 +16,7 @@ from tests.unit.transport.calls import BLOCK, PATIENCE_S, failing, one, patch, w
 
 from brolga.protocol import Request
 from brolga.transport import Transport
-from brolga.transport.proxy import Proxies, Proxy, from_environment
+from brolga.transport.proxy import CHECK_PROXY, Proxies, Proxy, from_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from tests.conftest import Authority
 
 HERE = "http://proxy.example:3128"
+
+DIRECT = "name the registry in NO_PROXY to call it directly"
 
 
 def chosen(environ: dict[str, str], scheme: str, host: str, port: int | None = None) -> str:
@@ -141,7 +143,8 @@ class TestEnvironment:
         with Transport(timeout_s=PATIENCE_S) as client:
             with scripted(script) as address:
                 assert client.run(one(Request("GET", f"http://{address}/"))).status == 200
-            with failing("connect", text) as caught:
+            hint = CHECK_PROXY if "is not" in text else DIRECT
+            with failing("connect", text, hint) as caught:
                 client.run(one(Request("GET", "https://registry.example/v2/")))
         assert "sec" not in str(caught[0])
 
@@ -243,14 +246,17 @@ class TestForward:
         with (
             proxied(monkeypatch, script) as address,
             Transport() as client,
-            failing("connect", f"by the proxy {address}: the proxy refused: 407"),
+            failing("connect", f"by the proxy {address}: the proxy refused: 407", CHECK_PROXY),
         ):
             client.run(one(Request("GET", "http://registry.example/v2/")))
 
     def test_a_proxy_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The error says that it is the proxy, and not who may use it."""
         monkeypatch.setenv("HTTP_PROXY", f"http://user:secret@127.0.0.1:{refusing_port()}")
-        with Transport() as client, failing("connect", "by the proxy 127.0.0.1:") as caught:
+        with (
+            Transport() as client,
+            failing("connect", "by the proxy 127.0.0.1:", CHECK_PROXY) as caught,
+        ):
             client.run(one(Request("GET", "http://registry.example/v2/")))
         assert "secret" not in str(caught[0])
 
@@ -392,7 +398,7 @@ class TestTunnel:
         with (
             proxied(monkeypatch, script, userinfo="user:secret@"),
             Transport() as client,
-            failing("connect", f"the proxy refused: {status}") as caught,
+            failing("connect", f"the proxy refused: {status}", CHECK_PROXY) as caught,
         ):
             client.run(one(Request("GET", "https://registry.example/v2/")))
         assert "secret" not in str(caught[0])

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tests.conftest import Authority
     from tests.unit.transport.conftest import Pair
 
+SHOW_CERT = "present one that it trusts with --client-cert"
+
 
 class TestTls:
     """Certificates, and what is no TLS."""
@@ -215,7 +217,7 @@ class TestClientCertificate:
         with (
             Transport(ca_cert=authority.ca_cert) as client,
             scripted(Server(), tls=asking(authority)) as address,
-            failing("tls", "the server wants a client certificate"),
+            failing("tls", "the server wants a client certificate", SHOW_CERT),
         ):
             client.run(one(Request("PATCH", f"https://{address}/", body=body)))
 
@@ -224,7 +226,7 @@ class TestClientCertificate:
         with (
             Transport(ca_cert=authority.ca_cert) as client,
             scripted(Server(), tls=asking(authority, old=True)) as address,
-            failing("tls", "may want a client certificate"),
+            failing("tls", "may want a client certificate", SHOW_CERT),
         ):
             client.run(one(Request("GET", f"https://{address}/")))
 
@@ -238,7 +240,7 @@ class TestClientCertificate:
                 client_key=authority.directory / "stranger.key",
             ) as client,
             scripted(Server(), tls=asking(authority)) as address,
-            failing("tls", "does not know the client certificate's authority"),
+            failing("tls", "does not know the client certificate's authority", SHOW_CERT),
         ):
             client.run(one(Request("GET", f"https://{address}/")))
 
