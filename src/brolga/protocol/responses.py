@@ -78,7 +78,8 @@ def raise_for_status(
     target = response.headers.get("location")
     if target and 300 <= response.status < 400:  # noqa: PLR2004 - HTTP's own border
         raise ProtocolViolation(
-            f"{what}, a redirect to {redact(resolve(request.url, target))}; it is not followed here",
+            f"{what}, a redirect to {redact(resolve(request.url, target))}; it is not followed "
+            "here",
             hint="name the registry by the address that it redirects to",
         )
     wanted = " or ".join(map(str, statuses))

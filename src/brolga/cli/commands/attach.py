@@ -1,10 +1,9 @@
-"""`brolga attach`: files that belong to an image, as an artifact that refers to it."""
+"""`brolga attach`: attach files to an image."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -73,9 +72,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     """Attach files to an image, as an artifact that refers to it.
 
     SUBJECT is an image or an index; with --platform, an image of that index. Each FILE is stored
-    as it is, with its name, which oras gives it again when it pulls; - is stdin, which has no name.
-    Its media type is what follows the last colon, by default application/octet-stream. Without
-    FILE, the artifact is only its annotations.
+    unchanged with its name, which oras restores when it pulls; - is stdin, which has no name. The
+    media type follows the last colon, by default application/octet-stream. Without FILE, the
+    artifact has only annotations.
 
     Prints REPO@DIGEST of the artifact. With --json: ref, digest, mediaType, size (bytes),
     artifactType, subject.
@@ -86,17 +85,17 @@ def command(  # noqa: PLR0913 - the flags of the verb
     check_clock()
     reference = parse_image_ref(subject)
     refuse_archive(reference)
-    _check(artifact_type, "--artifact-type")
+    _check_media_type(artifact_type, "--artifact-type")
     if stdin_type is not None:
         files = (*files, f"-:{stdin_type}")
     blobs = _blobs(files, connection)
     with open_client(connection, jobs=jobs, upload_opts=upload_opts) as client:
         if platform is None:
-            about = client.head(reference)
+            descriptor = client.head(reference)
         else:
-            about = client.manifest(reference, platform).descriptor
-        artifact = Artifact.of(artifact_type, *blobs, annotations=annotations, subject=about)
-        more = {"artifactType": artifact_type, "subject": about.to_dict()}
+            descriptor = client.manifest(reference, platform).descriptor
+        artifact = Artifact.of(artifact_type, *blobs, annotations=annotations, subject=descriptor)
+        more = {"artifactType": artifact_type, "subject": descriptor.to_dict()}
         push_and_print(client, repository_of(reference), artifact, as_json=as_json, more=more)
 
 
@@ -105,43 +104,37 @@ def _blobs(files: Sequence[str], connection: ConnectionOptions) -> list[Blob]:
     from brolga.cli.source import stream_layer
     from brolga.images import TitledBlob
 
-    layer_opts = LayerOptions(compression="none", media_type=None, threads=None, progress="none")
     parts = [_split(file) for file in files]
-    _check_names([name for name, _ in parts])
+    names = [name for name, _ in parts]
+    if names.count(_STDIN) > 1:
+        raise click.UsageError("stdin can be only one FILE")
+    titles = Counter(map(os.path.basename, names))
+    if duplicates := [title for title, count in titles.items() if count > 1]:
+        raise click.UsageError(f"two files are named {duplicates[0]}: a pull would keep only one")
     blobs: list[Blob] = []
     for name, media_type in parts:
-        how = replace(layer_opts, media_type=media_type)
-        stream = stream_layer(name, how, connection, "brolga attach SUBJECT - …", tar=False)
+        layer_opts = LayerOptions(compression="none", media_type=media_type)
+        stream = stream_layer(name, layer_opts, connection, "brolga attach SUBJECT - …", tar=False)
         blobs.append(stream if name == _STDIN else TitledBlob(stream, os.path.basename(name)))  # noqa: PTH119 - a str
     return blobs
 
 
-def _check_names(names: Sequence[str]) -> None:
-    if names.count(_STDIN) > 1:
-        raise click.UsageError("stdin can be only one FILE")
-    titles = Counter(map(os.path.basename, names))
-    if twice := [title for title, count in titles.items() if count > 1]:
-        raise click.UsageError(
-            f"two files are named {twice[0]}: whoever pulls them would get only one"
-        )
-
-
 def _split(file: str) -> tuple[str, str]:
-    """Return a file's name and media type. Raises UsageError for a type that is none.
+    """Return a file's name and media type. Raises UsageError if the media type is not valid.
 
-    A colon with a slash behind it begins a media type, unless there is a file of the whole name.
+    A colon with a later slash begins a media type, unless a file has the whole name.
     """
     name, colon, media_type = file.rpartition(":")
     if not colon or "/" not in media_type or os.path.lexists(file):
         return file, _OCTETS
-    _check(media_type, file)
+    _check_media_type(media_type, file)
     return name, media_type
 
 
-def _check(media_type: str, where: str) -> None:
+def _check_media_type(media_type: str, origin: str) -> None:
     from brolga.spec.mediatypes import check_media_type
 
     try:
         check_media_type(media_type)
     except ValueError as error:
-        raise click.UsageError(f"{where}: {error}") from error
+        raise click.UsageError(f"{origin}: {error}") from error

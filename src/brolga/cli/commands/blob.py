@@ -1,4 +1,4 @@
-"""`brolga blob`: the bytes of a blob."""
+"""`brolga blob`: print a blob."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`brolga catalog`: the repositories of a registry."""
+"""`brolga catalog`: list the repositories of a registry."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ __all__ = ["command"]
 def command(*, registry: str, full_ref: bool, as_json: bool, connection: ConnectionOptions) -> None:
     """List the repositories of a registry.
 
-    One per line, each page as soon as it comes, from docker's catalog API, which not every registry
-    has. REGISTRY is HOST or HOST:PORT. With --json: registry, repositories.
+    One per line, each page as soon as it comes, from docker's catalog API, which some registries
+    lack. REGISTRY is HOST or HOST:PORT. With --json: registry, repositories.
     """
     with open_client(connection) as client:
         names = client.iter_catalog(registry)

@@ -1,4 +1,4 @@
-"""`brolga config`: the bytes of an image's config."""
+"""`brolga config`: print an image's config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`brolga delete`: an image or index, or a tag."""
+"""`brolga delete`: delete an image or index, or a tag."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 # "If tag deletion is disabled, the registry MUST respond with either a `400 Bad Request` or a
-# `405 Method Not Allowed`" (distribution-spec, Deleting tags); others act as if it were not there.
-_NO_TAGS: Final = (400, 404, 405)
+# `405 Method Not Allowed`" (distribution-spec, Deleting tags); others answer 404.
+_TAG_DELETION_DISABLED: Final = (400, 404, 405)
 
 
 @click.command("delete", cls=Verb)
@@ -38,13 +38,13 @@ def command(*, ref: str, connection: ConnectionOptions) -> None:
         try:
             client.delete(reference)
         except RegistryError as error:
-            if reference.digest is None and error.status in _NO_TAGS:
-                _advise(client, reference, error)
+            if reference.digest is None and error.status in _TAG_DELETION_DISABLED:
+                _add_hint(client, reference, error)
             raise
 
 
-def _advise(client: Client, reference: ImageRef, error: RegistryError) -> None:
-    """Say how the image of a tag can be deleted. Raises NotFound where there is no such tag."""
+def _add_hint(client: Client, reference: ImageRef, error: RegistryError) -> None:
+    """Note how to delete the image of a tag. Raises NotFound if the tag does not exist."""
     from brolga.stores.location import by_digest
 
     try:
@@ -53,8 +53,7 @@ def _advise(client: Client, reference: ImageRef, error: RegistryError) -> None:
         raise
     except BrolgaError:
         return
-    named = by_digest(reference, digest)
     error.add_note(
         "it may not support deleting tags: to delete the image with all its tags, "
-        f"run brolga delete {named}"
+        f"run brolga delete {by_digest(reference, digest)}"
     )

@@ -1,4 +1,4 @@
-"""`brolga digest`: the digest that a name stands for."""
+"""`brolga digest`: print the digest of an image or index."""
 
 from __future__ import annotations
 
@@ -49,17 +49,19 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     if ref is None and path is None:
         raise click.UsageError("Missing argument 'REF'.")
-    place = (
+    source = (
         named(parse_source_path(path), ref or "") if path is not None else parse_image_ref(str(ref))
     )
-    check_source(place, connection)
+    check_source(source, connection)
     with open_client(connection) as client:
-        about = client.manifest(place, platform).descriptor if platform else client.head(place)
-    full = str(by_digest(place, about.digest))
+        descriptor = (
+            client.manifest(source, platform).descriptor if platform else client.head(source)
+        )
+    full = str(by_digest(source, descriptor.digest))
     fields = {
         "ref": full,
-        "digest": str(about.digest),
-        "mediaType": about.media_type,
-        "size": about.size,
+        "digest": str(descriptor.digest),
+        "mediaType": descriptor.media_type,
+        "size": descriptor.size,
     }
-    print_result(full if full_ref else str(about.digest), fields, as_json=as_json)
+    print_result(full if full_ref else str(descriptor.digest), fields, as_json=as_json)

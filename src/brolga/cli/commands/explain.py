@@ -1,4 +1,4 @@
-"""`brolga explain`: how a repository would be pushed to, and why."""
+"""`brolga explain`: explain how brolga would push to a repository."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_UNBOUNDED: Final = 1 << 40  # bytes: who takes so many at once takes all
+_UNBOUNDED: Final = 1 << 40  # bytes; a registry that accepts so many accepts any number
 
 
 @click.command(
@@ -42,12 +42,12 @@ def command(
 ) -> None:
     """Explain how brolga would push to a repository, and why.
 
-    This is how a push with the same flags would go. The registry is asked, and nothing is changed.
-    It says where the credentials come from, but never what they are.
+    This describes a push with the same flags. The registry is asked, and nothing is changed. The
+    origin of the credentials is shown, the credentials are not.
 
-    Prints a line for each thing. With --json: repository, url, tls, verified, authentication,
+    Prints a line for each property. With --json: repository, url, tls, verified, authentication,
     credentials, profile, why, chunk (bytes; 0: one stream), smaller (bytes of a chunk after a 413;
-    0: none), putMax (bytes: a blob of at most so many goes in one PUT), lastInPut, resumes,
+    0: none), putMax (bytes: a blob of at most this size goes in one PUT), lastInPut, resumes,
     chosenBy, window (bytes), spool, mount, referrers.
     """
     from brolga.spec.reference import Repository
@@ -55,15 +55,15 @@ def command(
     repository = Repository.parse(repo)
     _, chosen_by = choose_upload_style(upload_opts.upload_style, repository.registry)
     with open_client(connection, upload_opts=upload_opts) as client:
-        found = client.explain(repository)
-    verified = found.tls and not connection.insecure
+        explanation = client.explain(repository)
+    verified = explanation.tls and not connection.insecure
     if as_json:
-        fields = {_camel(name): value for name, value in asdict(found).items()}
+        fields = {_camel(name): value for name, value in asdict(explanation).items()}
         more = {"verified": verified, "chosenBy": chosen_by or "auto"}
         kept = {"window": upload_opts.window, "spool": upload_opts.spool}
         print_result("", {**fields, **more, **kept}, as_json=True)
         return
-    rows = list(_rows(found, upload_opts, chosen_by, verified=verified))
+    rows = list(_rows(explanation, upload_opts, chosen_by, verified=verified))
     width = max(len(name) for name, _ in rows)
     print_lines(f"{name:{width}}  {one_line(text)}" for name, text in rows)
 
@@ -74,43 +74,51 @@ def _camel(name: str) -> str:
 
 
 def _rows(
-    found: Explanation, upload_opts: UploadOptions, chosen_by: str, *, verified: bool
+    explanation: Explanation, upload_opts: UploadOptions, chosen_by: str, *, verified: bool
 ) -> Iterator[tuple[str, str]]:
-    """Yield what a reader wants to know, and what it is."""
-    yield "repository", found.repository
-    yield "address", found.url
-    yield "TLS", "verified" if verified else "not verified" if found.tls else "none: plain http"
-    yield "asks for", found.authentication
-    yield "credentials", found.credentials
-    yield "profile", f"{found.profile}: {found.why}"
-    yield "uploads", f"{_style(found)} ({chosen_by or 'auto'})"
-    yield "known blobs", _whole(found)
-    yield "after a 413", f"chunks of {format_size(found.smaller)}" if found.smaller else "given up"
-    again = "a new session, from the first byte"
-    asked = f"the session is asked how far it came; else {again}"
-    yield "after a cut", asked if found.resumes else again
-    yield "for that it keeps", _kept(upload_opts)
-    yield "mount", found.mount
-    yield "referrers", found.referrers
+    """Yield the name and the text of each line."""
+    yield "repository", explanation.repository
+    yield "address", explanation.url
+    yield (
+        "TLS",
+        "verified" if verified else "not verified" if explanation.tls else "none: plain http",
+    )
+    yield "asks for", explanation.authentication
+    yield "credentials", explanation.credentials
+    yield "profile", f"{explanation.profile}: {explanation.why}"
+    yield "uploads", f"{_format_style(explanation)} ({chosen_by or 'auto'})"
+    yield "known blobs", _format_known_blobs(explanation)
+    yield (
+        "after a 413",
+        f"chunks of {format_size(explanation.smaller)}" if explanation.smaller else "given up",
+    )
+    restart = "a new session, from the first byte"
+    resume = f"the session is asked how far it came; else {restart}"
+    yield "after a cut", resume if explanation.resumes else restart
+    yield "for that it keeps", _format_buffer(upload_opts)
+    yield "mount", explanation.mount
+    yield "referrers", explanation.referrers
 
 
-def _style(found: Explanation) -> str:
-    if not found.chunk:
+def _format_style(explanation: Explanation) -> str:
+    if not explanation.chunk:
         return "one streamed PATCH"
-    last = ", the last one in the PUT" if found.last_in_put else ""
-    return f"chunks of {format_size(found.chunk)}{last}"
+    last = ", the last one in the PUT" if explanation.last_in_put else ""
+    return f"chunks of {format_size(explanation.chunk)}{last}"
 
 
-def _whole(found: Explanation) -> str:
-    """Tell how a blob goes whose digest is known before, as one of another image."""
-    if not found.put_max:
+def _format_known_blobs(explanation: Explanation) -> str:
+    """Describe the upload of a blob whose digest is known, such as a copied one."""
+    if not explanation.put_max:
         return "the same"
     return (
-        "one PUT" if found.put_max > _UNBOUNDED else f"one PUT, up to {format_size(found.put_max)}"
+        "one PUT"
+        if explanation.put_max > _UNBOUNDED
+        else f"one PUT, up to {format_size(explanation.put_max)}"
     )
 
 
-def _kept(upload_opts: UploadOptions) -> str:
+def _format_buffer(upload_opts: UploadOptions) -> str:
     if upload_opts.spool is False:
         if not upload_opts.window:
             return "nothing"

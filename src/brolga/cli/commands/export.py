@@ -1,4 +1,4 @@
-"""`brolga export`: the files of an image, as a tar."""
+"""`brolga export`: write the files of an image as a tar."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def command(
 ) -> None:
     """Write the files of an image as a tar.
 
-    They are what all its layers show together in a container. An entry on which readers differ is
-    named on stderr; with --strict it is an error. FILE appears only when the tar is complete; `-`
-    is stdout. If REF is an index, --platform chooses the image, by default linux/amd64.
+    They are the files that all its layers show together in a container. If readers differ on an
+    entry, stderr says so; with --strict it is an error. FILE appears only when the tar is complete;
+    `-` is stdout. If REF is an index, --platform chooses the image, by default linux/amd64.
 
-    Of an artifact that is one file, write the file as it is.
+    If REF is an artifact of one file, the file is written as it is.
     """
     from brolga.images.flatten import merged_tar
 
@@ -60,7 +60,7 @@ def command(
 
 
 def _is_one_file(layers: Sequence[Blob]) -> bool:
-    """Return whether an image is one blob of a media type that is not a layer's, as crane does."""
+    """Return whether the only blob of an image is not a layer by its media type, as crane does."""
     from brolga.spec.mediatypes import COMPRESSION_BY_LAYER, ENCRYPTED
 
     if len(layers) != 1:

@@ -1,4 +1,4 @@
-"""`brolga flatten`: an image whose layers are one."""
+"""`brolga flatten`: merge the layers of an image into one."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""`brolga index`: what is in an index, and indexes made of others."""
+"""`brolga index`: list, append to and filter indexes."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from brolga.client import Client
-    from brolga.images import ImageIndex, Tree
+    from brolga.images import Tree
     from brolga.spec.blob import Blob
     from brolga.spec.descriptor import Descriptor, Platform
 
@@ -55,22 +56,23 @@ def list_(*, ref: str, as_json: bool, connection: ConnectionOptions) -> None:
             "ref": str(by_digest(source, index.digest)),
             "digest": str(index.digest),
             "mediaType": index.media_type,
-            "manifests": [one.to_dict() for one in index.manifests],
+            "manifests": [descriptor.to_dict() for descriptor in index.manifests],
         }
         print_result("", fields, as_json=True)
         return
-    names = [str(one.platform or "-") for one in index.manifests]
-    width = max(map(len, names), default=0)
+    platforms = [str(descriptor.platform or "-") for descriptor in index.manifests]
+    width = max(map(len, platforms), default=0)
     print_lines(
-        f"{name:{width}} {one.digest} {one.size}"
-        for name, one in zip(names, index.manifests, strict=True)
+        f"{platform:{width}} {descriptor.digest} {descriptor.size}"
+        for platform, descriptor in zip(platforms, index.manifests, strict=True)
     )
 
 
 @command.command(
     "filter",
     epilog=examples(
-        "brolga index filter debian:12 --platform linux/amd64,linux/arm64 -t registry.example/debian:12"
+        "brolga index filter debian:12 --platform linux/amd64,linux/arm64 "
+        "-t registry.example/debian:12"
     ),
 )
 @click.argument("ref")
@@ -103,25 +105,26 @@ def filter_(
     from brolga.stores.location import parse_image_ref
 
     source = parse_image_ref(ref)
-    where = result_ref(source, tag)
-    with open_client(connection, registry=registry_of(where)) as client:
+    target = result_ref(source, tag)
+    with open_client(connection, registry=registry_of(target)) as client:
         index = get_index(client, source)
-        kept = index.filter(lambda one: _is_one_of(one, wanted))
+        kept = index.filter(partial(_matches_any, wanted))
         if not kept.index.manifests:
-            index.index.select(wanted[0])  # it says what there is
-        expected = expected_digest(where, source, index)
-        push_and_print(client, where, kept, as_json=as_json, expected=expected)
+            index.index.select(wanted[0])  # raises PlatformNotFound
+        expected = expected_digest(target, source, index)
+        push_and_print(client, target, kept, as_json=as_json, expected=expected)
 
 
-def _is_one_of(descriptor: Descriptor, wanted: Sequence[Platform]) -> bool:
-    offered = descriptor.platform
-    return offered is not None and any(offered.matches(one) for one in wanted)
+def _matches_any(wanted: Sequence[Platform], descriptor: Descriptor) -> bool:
+    platform = descriptor.platform
+    return platform is not None and any(map(platform.matches, wanted))
 
 
 @command.command(
     "append",
     epilog=examples(
-        "brolga index append -m localhost:5000/app:amd64 -m localhost:5000/app:arm64 -t localhost:5000/app"
+        "brolga index append -m localhost:5000/app:amd64 -m localhost:5000/app:arm64 "
+        "-t localhost:5000/app"
     ),
 )
 @click.argument("base", metavar="[BASE]", required=False)
@@ -173,37 +176,32 @@ def append(  # noqa: PLR0913 - the flags of the verb
     name = base if base is not None else tag
     if name is None:
         raise click.UsageError("without BASE, the result needs a name: give one with --tag")
-    where = result_ref(parse_image_ref(name), tag)
-    registry = registry_of(where)
+    target = result_ref(parse_image_ref(name), tag)
+    registry = registry_of(target)
     with open_client(connection, registry=registry, upload_opts=upload_opts) as client:
         expected = None
         if base is None:
             index = ImageIndex.empty(DOCKER_MANIFEST_LIST if docker_empty_base else OCI_INDEX)
         else:
             index = get_index(client, parse_image_ref(base))
-            expected = expected_digest(where, parse_image_ref(base), index)
+            expected = expected_digest(target, parse_image_ref(base), index)
         for child, described in _children(client, manifests, flatten=flatten):
             index = index.append(child, described=described)
-        push_and_print(client, where, index, as_json=as_json, expected=expected)
+        push_and_print(client, target, index, as_json=as_json, expected=expected)
 
 
 def _children(
     client: Client, names: Sequence[str], *, flatten: bool
 ) -> Iterator[tuple[Tree | Blob, Descriptor | None]]:
-    """Yield what is to be appended, and how the index that it is of describes it."""
+    """Yield each image to append, and its descriptor if it comes from an index."""
     from brolga.images import ImageIndex
+    from brolga.images.index import is_blob
 
     for name in names:
         tree = client.get(name)
         if flatten and isinstance(tree, ImageIndex):
-            yield from _of(tree)
+            for descriptor in tree.index.manifests:
+                child = tree.blob(descriptor) if is_blob(descriptor) else tree.child(descriptor)
+                yield child, descriptor
         else:
             yield tree, None
-
-
-def _of(index: ImageIndex) -> Iterator[tuple[Tree | Blob, Descriptor]]:
-    from brolga.images.index import is_blob
-
-    for descriptor in index.index.manifests:
-        one = index.blob(descriptor) if is_blob(descriptor) else index.child(descriptor)
-        yield one, descriptor

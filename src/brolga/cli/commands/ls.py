@@ -1,4 +1,4 @@
-"""`brolga ls`: the tags of a repository."""
+"""`brolga ls`: list the tags of a repository."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from brolga.cli.output import print_lines, print_result
 
 __all__ = ["command"]
 
-# What stands in for the referrers API (distribution-spec, Referrers Tag Schema), and cosign's.
+# The fallback tags of the referrers API (distribution-spec, Referrers Tag Schema), and cosign's.
 _DIGEST_TAG: Final = re.compile("sha(256|384|512)-")
 
 
@@ -42,13 +42,13 @@ def command(
     """
     from brolga.stores.location import parse_repository_ref
 
-    home = parse_repository_ref(repo)
-    check_source(home, connection)
+    repository = parse_repository_ref(repo)
+    check_source(repository, connection)
     with open_client(connection) as client:
-        tags = client.iter_tags(home)
+        tags = client.iter_tags(repository)
         if omit_digest_tags:
             tags = (tag for tag in tags if not _DIGEST_TAG.match(tag))
         if as_json:
-            print_result("", {"repository": str(home), "tags": list(tags)}, as_json=True)
+            print_result("", {"repository": str(repository), "tags": list(tags)}, as_json=True)
         else:
-            print_lines(f"{home}:{tag}" if full_ref else tag for tag in tags)
+            print_lines(f"{repository}:{tag}" if full_ref else tag for tag in tags)

@@ -1,4 +1,4 @@
-"""`brolga manifest`: the bytes of a manifest or index."""
+"""`brolga manifest`: print a manifest or index."""
 
 from __future__ import annotations
 

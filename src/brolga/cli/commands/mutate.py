@@ -1,4 +1,4 @@
-"""`brolga mutate`: labels, environment, command and more of an image in a registry."""
+"""`brolga mutate`: change labels, environment, command and more of an image."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ __all__ = ["command"]
 
 @dataclass(frozen=True)
 class _Changes:
-    """What the flags change in a config; None leaves it, an empty value takes it away."""
+    """Changes of a config: None leaves a field, an empty value removes it."""
 
     labels: dict[str, str]
     env: dict[str, str]
@@ -56,18 +56,18 @@ class _Changes:
     set_platform: Platform | None
 
     @property
-    def is_none(self) -> bool:
+    def is_empty(self) -> bool:
         return not any(getattr(self, field.name) not in (None, {}) for field in fields(self))
 
     def apply(self, config: ImageConfig) -> ImageConfig:
-        """Return the config with the changes; it is called when the config is wanted."""
+        """Return the config with the changes."""
         changes: dict[str, Any] = {}
         if self.labels:
             changes["Labels"] = {**(config.config.get("Labels") or {}), **self.labels}
         if self.env:
             changes["Env"] = _environment(config, self.env)
         if self.entrypoint is not None:
-            # As docker does: the old command is arguments for the old entrypoint.
+            # As docker does: the old command has arguments for the old entrypoint.
             changes |= {"Entrypoint": self.entrypoint or None, "Cmd": None}
         if self.cmd is not None:
             changes["Cmd"] = self.cmd or None
@@ -80,16 +80,16 @@ class _Changes:
         return config.replace(config=changes, platform=self.set_platform)
 
 
-def _environment(config: ImageConfig, wanted: dict[str, str]) -> list[str]:
-    """Return the variables: those that stay keep their order, new ones follow."""
-    left = dict(wanted)
-    kept = []
+def _environment(config: ImageConfig, changes: dict[str, str]) -> list[str]:
+    """Return the variables: existing ones in their order, then new ones."""
+    new = dict(changes)
+    variables = []
     for variable in config.config.get("Env") or ():
         name = variable.partition("=")[0]
-        kept.append(f"{name}={left.pop(name)}" if name in left else variable)
-    # Windows does not know names in two spellings; docker writes them in capitals.
-    capitals = config.platform.os == "windows"
-    return kept + [f"{name.upper() if capitals else name}={left[name]}" for name in left]
+        variables.append(f"{name}={new.pop(name)}" if name in new else variable)
+    # On Windows, names are not case-sensitive; docker writes them in upper case.
+    is_upper = config.platform.os == "windows"
+    return variables + [f"{name.upper() if is_upper else name}={new[name]}" for name in new]
 
 
 @click.command(
@@ -97,7 +97,8 @@ def _environment(config: ImageConfig, wanted: dict[str, str]) -> list[str]:
     cls=Verb,
     epilog=examples(
         "brolga mutate -l version=1.2 -e DEBUG=1 registry.example/app:v1",
-        "brolga mutate --entrypoint /bin/app,--serve -t localhost:5000/app:v2 localhost:5000/app:v1",
+        "brolga mutate --entrypoint /bin/app,--serve -t localhost:5000/app:v2 "
+        "localhost:5000/app:v1",
     ),
 )
 @click.argument("ref")
@@ -202,6 +203,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
+    from brolga.spec.reference import Repository
     from brolga.stores.location import parse_image_ref
 
     if tag is not None and repo is not None:
@@ -210,27 +212,21 @@ def command(  # noqa: PLR0913 - the flags of the verb
         raise click.UsageError("give --repo or --output, not both")
     check_clock()
     source = parse_image_ref(ref)
-    where = _where(source, tag, repo, output)
-    check_target(where, as_json=as_json)
+    if output is not None:
+        target: ImageRef | Repository = archive_ref(
+            output, source if tag is None else parse_image_ref(tag)
+        )
+    else:
+        target = result_ref(source, tag) if repo is None else Repository.parse(repo)
+    check_target(target, as_json=as_json)
     changes = _Changes(**config)
     layers = _layers(append, connection)
-    registry, upload_opts = registry_of(where), spool_beside(output, upload_opts)
+    registry, upload_opts = registry_of(target), spool_beside(output, upload_opts)
     with open_client(connection, registry=registry, upload_opts=upload_opts) as client:
-        tree = get_tree(client, source, platform, in_place=where == source)
-        changed = _changed(tree, changes, annotations, layers, source)
-        expected = expected_digest(where, source, tree)
-        push_and_print(client, where, changed, as_json=as_json, expected=expected)
-
-
-def _where(
-    source: ImageRef, tag: str | None, repo: str | None, output: str | None
-) -> ImageRef | Repository:
-    from brolga.spec.reference import Repository
-    from brolga.stores.location import parse_image_ref
-
-    if output is not None:
-        return archive_ref(output, source if tag is None else parse_image_ref(tag))
-    return result_ref(source, tag) if repo is None else Repository.parse(repo)
+        tree = get_tree(client, source, platform, in_place=target == source)
+        mutated = _mutate(tree, changes, annotations, layers, source)
+        expected = expected_digest(target, source, tree)
+        push_and_print(client, target, mutated, as_json=as_json, expected=expected)
 
 
 def _layers(sources: Sequence[str], connection: ConnectionOptions) -> list[Layer]:
@@ -238,7 +234,7 @@ def _layers(sources: Sequence[str], connection: ConnectionOptions) -> list[Layer
 
     if sources.count("-") > 1:
         raise click.UsageError("--append -: stdin can be only one SOURCE")
-    layer_opts = LayerOptions(compression="gzip", media_type=None, threads=None, progress="none")
+    layer_opts = LayerOptions(compression="gzip")
     layers: list[Layer] = []
     for name in sources:
         layers.append(
@@ -248,26 +244,25 @@ def _layers(sources: Sequence[str], connection: ConnectionOptions) -> list[Layer
     return layers
 
 
-def _changed(
+def _mutate(
     tree: Tree,
     changes: _Changes,
     annotations: dict[str, str],
     layers: Sequence[Layer],
     source: ImageRef,
 ) -> Tree:
-    """Return the tree with all changes. Raises UsageError for those that an index cannot take."""
+    """Return the tree with all changes. Raises UsageError if an index cannot have them."""
     from brolga.images import ImageIndex
 
     if isinstance(tree, ImageIndex):
-        if layers or not changes.is_none:
+        if layers or not changes.is_empty:
             raise click.UsageError(
                 f"{source} is an index: choose one of its images with --platform; "
                 "an index itself takes only --annotation"
             )
         return tree.with_annotations(annotations)
-    image = (
-        tree if changes.is_none else tree.mutate_config(changes.apply)
-    )  # an artifact has no config
+    # Without changes, the config is not read: an artifact has none.
+    image = tree if changes.is_empty else tree.mutate_config(changes.apply)
     if layers:
         image = image.append(*layers, created_by="brolga mutate")
     return image.with_annotations(annotations)

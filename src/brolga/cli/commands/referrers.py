@@ -1,4 +1,4 @@
-"""`brolga referrers`: what refers to an image or index."""
+"""`brolga referrers`: list what refers to an image or index."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def command(
     from brolga.spec.mediatypes import OCI_INDEX
 
     with open_client(connection) as client:
-        found = client.referrers(ref, artifact_type or "")
+        descriptors = client.referrers(ref, artifact_type or "")
     if as_json:
-        entries = [one.to_dict() for one in found]
+        entries = [descriptor.to_dict() for descriptor in descriptors]
         index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
         print_result("", index, as_json=True)
     else:
-        print_lines(f"{one.digest} {one.artifact_type}".rstrip() for one in found)
+        print_lines(f"{each.digest} {each.artifact_type}".rstrip() for each in descriptors)

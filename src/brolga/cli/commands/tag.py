@@ -1,4 +1,4 @@
-"""`brolga tag`: another tag for what a name stands for."""
+"""`brolga tag`: give an image or index another tag."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def command(*, ref: str, tag: str, as_json: bool, connection: ConnectionOptions)
     """
     from brolga.stores.location import by_digest, parse_image_ref
 
-    place = parse_image_ref(ref)
+    source = parse_image_ref(ref)
     with open_client(connection) as client:
-        tagged = client.tag(place, tag)
+        tagged = client.tag(source, tag)
     assert tagged.digest is not None  # noqa: S101 - a manifest was tagged
-    full = str(by_digest(place, tagged.digest))
+    full = str(by_digest(source, tagged.digest))
     fields = {"ref": full, "tag": tag, "digest": str(tagged.digest)}
     print_result(full, fields, as_json=as_json, done=f"it was tagged anyway: {tagged}")

@@ -1,4 +1,4 @@
-"""`brolga validate`: whether images are what they say they are."""
+"""`brolga validate`: verify an image and everything in it."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     reference = parse_image_ref(ref) if ref is not None else parse_source_path(str(path))
     problems = []
     with open_client(connection) as client:
-        # As it is: what is compressed on the way to a registry is not there to be checked.
+        # Not packed: a layer that is compressed only for a registry cannot be checked.
         tree = (
             client.image(reference, platform, packed=False)
             if platform
@@ -78,11 +78,10 @@ def command(  # noqa: PLR0913 - the flags of the verb
                 print_result(f"FAIL: {reference}: {one_line(str(problem))}")
     _print(reference, tree.digest, problems, as_json=as_json)
     if problems:
-        # A registry is not asked for blobs below a manifest that it has.
-        side, how = (
-            ("local", "") if isinstance(reference, LocalRef) else ("registry", " with --recheck")
-        )
-        eprint(f"brolga: {side}: {reference} is not valid; push it again{how}")
+        # A push does not check the blobs of a manifest that the registry has.
+        is_local = isinstance(reference, LocalRef)
+        side, flag = ("local", "") if is_local else ("registry", " with --recheck")
+        eprint(f"brolga: {side}: {reference} is not valid; push it again{flag}")
         raise click.exceptions.Exit(_INTEGRITY)
 
 
@@ -94,6 +93,6 @@ def _print(reference: ImageRef, digest: Digest, problems: list[Problem], *, as_j
             "ref": str(by_digest(reference, digest)),
             "digest": str(digest),
             "valid": not problems,
-            "problems": [{"place": one.place, "what": one.what} for one in problems],
+            "problems": [{"place": each.place, "what": each.what} for each in problems],
         }
         print_result(f"PASS: {reference}", fields, as_json=as_json)

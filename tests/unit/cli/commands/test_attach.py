@@ -152,7 +152,7 @@ def test_a_platform_chooses_the_subject(
         ([NOWHERE, "x:te?t/plain", *TYPE], "x:te?t/plain: media type 'te?t/plain' is not"),
         (
             [NOWHERE, "x", "dir/x", *TYPE],
-            "two files are named x: whoever pulls them would get only one",
+            "two files are named x: a pull would keep only one",
         ),
         ([NOWHERE, "-", "-:text/plain", *TYPE], "stdin can be only one FILE"),
         (["nope/Nope", *TYPE], "path 'nope/Nope' has upper-case letters"),

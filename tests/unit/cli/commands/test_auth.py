@@ -230,7 +230,7 @@ class TestLogout:
         assert json.loads(docker.read_text()) == {"auths": {"other.example": other}}
         again = brolga("auth", "logout", "registry.example")
         assert (again.code, again.out) == (0, "")
-        assert again.err == "there were no credentials for registry.example\n"
+        assert again.err == "no credentials were stored for registry.example\n"
 
     def test_docker_hub_by_docker_s_own_name(self, brolga: Brolga, docker: Path) -> None:
         """`https://index.docker.io/v1/` is docker.io."""

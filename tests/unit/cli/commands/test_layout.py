@@ -36,7 +36,7 @@ def test_what_was_deleted_is_told(brolga: Brolga, layout: Layout) -> None:
     """A line, or an object; with --dry-run nothing goes."""
     outcome = brolga("layout", "gc", "--dry-run", str(layout.path))
     assert (outcome.code, outcome.err) == (0, "")
-    assert outcome.out == "would delete 1 blob of 3 bytes; left 1 young one\n"
+    assert outcome.out == "would delete 1 blob of 3 bytes; kept 1 young one\n"
     outcome = brolga("layout", "gc", f"oci:{layout.path}", "--json")
     told = {"blobs": 1, "size": 3, "young": 1, "scratch": 0, "unread": []}
     assert json.loads(outcome.out) == told
@@ -84,7 +84,7 @@ def test_it_says_that_it_waits(brolga: Brolga, layout: Layout) -> None:
     thread.join()
     assert (outcome.code, outcome.err) == (
         0,
-        f"brolga: waiting for whoever writes into {layout.path}\n",
+        f"brolga: waiting for another writer of {layout.path}\n",
     )
 
 
@@ -97,10 +97,10 @@ def test_a_manifest_that_cannot_be_read_is_told_of(brolga: Brolga, layout: Layou
     index = Index.new([*layout.whole().index.manifests, described])
     (layout.path / "index.json").write_bytes(index.raw)
     outcome = brolga("layout", "gc", str(layout.path))
-    assert (outcome.code, outcome.out) == (0, "deleted 1 blob of 3 bytes; left 1 young one\n")
+    assert (outcome.code, outcome.out) == (0, "deleted 1 blob of 3 bytes; kept 1 young one\n")
     what = f"{described.digest}: $.x: a number that JSON does not have, or out of range"
     assert outcome.err == (
-        f"warning: {layout.path}: manifest {what}; all that it mentions is left\n"
+        f"warning: {layout.path}: manifest {what}; what it refers to is kept\n"
     )
     outcome = brolga("referrers", f"oci:{layout.path}:v1")
     assert outcome.code == 0
@@ -112,7 +112,7 @@ def test_what_is_no_time_is_usage(brolga: Brolga, age: str) -> None:
     """Exit code 2."""
     outcome = brolga("layout", "gc", "--older-than", age, "x")
     assert outcome.code == 2
-    assert "is not a time: a number with s, m, h or d after it" in outcome.err
+    assert "is not a time: use a number with suffix s, m, h or d" in outcome.err
 
 
 def test_what_is_no_layout_is_not_swept(brolga: Brolga, tmp_path: Path) -> None:
