@@ -16,7 +16,7 @@ import pytest
 from tests.faults.conftest import NAME, Raw, digest_of
 from tests.faults.counterparts import as_hosted
 
-from brolga.client import Client
+from brolga.client import Client, TransportOptions, UploadOptions
 from brolga.errors import (
     BrolgaError,
     DigestMismatch,
@@ -90,7 +90,9 @@ def _pushed(registry: BrolgaRegistry, **options: Any) -> BrolgaError | None:
     name = registry.repository(NAME)
     source = options.pop("source", None) or pieces()
     layer = StreamLayer(source, compression="none", tar=False)
-    with Client(**{"retry": AT_ONCE, "timeout_s": 30.0, **options}) as client:
+    retry = options.pop("retry", AT_ONCE)
+    transport = TransportOptions(timeout_s=options.pop("timeout_s", 30.0))
+    with Client(retry=retry, transport=transport, uploads=UploadOptions(**options)) as client:
         try:
             descriptor = client.push_layer(name, layer)
         except BrolgaError as error:
@@ -228,7 +230,7 @@ def test_a_stall_is_a_timeout(brolga_registry: BrolgaRegistry) -> None:
     brolga_registry.use(faults=plan)
     layer = StreamLayer(pieces(), compression="none", tar=False)
     with (
-        Client(retry=Retry(attempts=1), timeout_s=0.1) as client,
+        Client(retry=Retry(attempts=1), transport=TransportOptions(timeout_s=0.1)) as client,
         pytest.raises(TransportError) as caught,
     ):
         client.push_layer(brolga_registry.repository(NAME), layer)
@@ -252,7 +254,7 @@ def test_a_stall_that_ends_in_a_cut(brolga_registry: BrolgaRegistry, at: int | N
 def test_the_bytes_are_gone(brolga_registry: BrolgaRegistry) -> None:
     """Where the session is dead and the window too small, the error says what is missing."""
     brolga_registry.use(profile="zot", faults=FaultPlan(Cut(at=MIDDLE)))
-    error = push(brolga_registry, window=EARLY, upload_style="streamed")
+    error = push(brolga_registry, window=EARLY, style="streamed")
     assert isinstance(error, StreamNotReplayable)
     assert error.sent > MIDDLE > error.kept
 
@@ -264,7 +266,9 @@ def test_a_stream_of_an_image_has_the_whole_window(brolga_registry: BrolgaRegist
         StreamLayer(one, compression="none", tar=False) for one in (pieces(), iter([b"small"]))
     ]
     name = brolga_registry.repository(NAME)
-    with Client(retry=AT_ONCE, window=3 * MIB, jobs=4, upload_style="streamed") as client:
+    with Client(
+        retry=AT_ONCE, uploads=UploadOptions(window=3 * MIB, jobs=4, style="streamed")
+    ) as client:
         client.push(f"{name}:v1", Image.empty().append(*layers))
     assert len(brolga_registry.struck) == 1
     assert brolga_registry.blobs(NAME)[digest_of(DATA)] == DATA
@@ -320,7 +324,7 @@ def test_the_same_session_goes_on(brolga_registry: BrolgaRegistry) -> None:
 @pytest.mark.parametrize("brolga_registry", PROFILES, indirect=True)
 def test_every_profile(brolga_registry: BrolgaRegistry, style: str) -> None:
     """A stream of unknown length goes into every kind of registry."""
-    assert push(brolga_registry, upload_style=style) is None
+    assert push(brolga_registry, style=style) is None
     assert brolga_registry.uploads(NAME) == {}
 
 
@@ -353,7 +357,7 @@ def test_every_profile_in_chunks(
     """Chunks go into each that takes them; the others refuse, by a typed error."""
     brolga_registry.use(profile=name)
     with as_hosted(name) if known else nullcontext():
-        error = push(brolga_registry, upload_style=f"chunked:{CHUNK}")
+        error = push(brolga_registry, style=f"chunked:{CHUNK}")
     assert type(error) is (kind or type(None))
 
 
@@ -369,7 +373,7 @@ def test_limits_that_are_kept(brolga_registry: BrolgaRegistry, name: str) -> Non
     """Chunks of the size that a registry takes, the last one where it wants it."""
     brolga_registry.use(profile=SMALL[name])
     with as_hosted(name):
-        assert push(brolga_registry, upload_style=f"chunked:{CHUNK}") is None
+        assert push(brolga_registry, style=f"chunked:{CHUNK}") is None
     patched = [seen for seen in brolga_registry.requests if seen.kind == "PATCH upload"]
     assert {seen.received for seen in patched} <= {CHUNK, len(DATA) % CHUNK}
     assert len(patched) == (2 if name == "ecr" else 3)
@@ -381,7 +385,7 @@ def test_a_chunk_that_is_too_large(brolga_registry: BrolgaRegistry, name: str) -
     sizes = {"request_max": CHUNK} if name == "nginx" else {"chunk_max": CHUNK}
     brolga_registry.use(profile=replace(PROFILES[name], **sizes))  # type: ignore[arg-type] # bytes
     with as_hosted(name):
-        assert push(brolga_registry, upload_style=f"chunked:{2 * CHUNK}") is None
+        assert push(brolga_registry, style=f"chunked:{2 * CHUNK}") is None
     refused = [seen.status for seen in brolga_registry.requests if seen.kind == "PATCH upload"]
     assert refused[0] == (416 if name == "ghcr" else 413)
 
@@ -434,14 +438,14 @@ def test_smaller_requests_after_413(brolga_registry: BrolgaRegistry, name: str) 
     """On 413 halve and begin again (opencontainers/distribution-spec#485)."""
     too_large = Answer(status=413, code="SIZE_INVALID", at=MIDDLE)
     brolga_registry.use(profile=PROFILES[name], faults=FaultPlan(too_large))
-    assert push(brolga_registry, upload_style=f"chunked:{2 * CHUNK}") is None
+    assert push(brolga_registry, style=f"chunked:{2 * CHUNK}") is None
     assert brolga_registry.struck == (too_large,)
 
 
 def test_a_layer_that_is_too_large(brolga_registry: BrolgaRegistry) -> None:
     """A blob over the registry's limit is refused, whatever its chunks are."""
     brolga_registry.use(profile=replace(PROFILES["ghcr"], blob_max=MIB))
-    error = push(brolga_registry, upload_style=f"chunked:{CHUNK}")
+    error = push(brolga_registry, style=f"chunked:{CHUNK}")
     assert isinstance(error, RegistryError)
     assert error.status == 413
 

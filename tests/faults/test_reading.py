@@ -58,7 +58,7 @@ def test_quay_and_ggcr_call_json_a_text(brolga_registry: BrolgaRegistry, raw: Ra
         for path in ("tags/list", "/v2/_catalog"):
             assert raw("GET", path).headers["Content-Type"].startswith("text/plain")
         assert client.tags(brolga_registry.repository(NAME)) == ["v1"]
-        assert client.catalog(registry) == [NAME]
+        assert list(client.registries.catalog(registry)) == [NAME]
 
 
 def test_distribution_2_deletes_no_tag(brolga_registry: BrolgaRegistry, raw: Raw) -> None:

@@ -27,7 +27,7 @@ from brolga.errors import BrolgaError
 from brolga.images import Image, InMemoryBlob
 from brolga.spec.digest import Digest
 from brolga.spec.manifest import Manifest
-from brolga.stores.archive import Archive, Known, Writer, stream_archive
+from brolga.stores.archive import Archive, Writer, stream_archive
 from brolga.stores.copy import push
 from brolga.tar.entries import read_entries
 
@@ -85,7 +85,7 @@ def test_every_form_in_every_order(
     store = Store()
     told = "oci" if form is oci else ""
     tree = stream_archive(cut(tar(*members), sizes), store, form=told, spool=spool)
-    push(Known(store), tree, "tag")
+    push(store, tree, "tag")
     assert saved(store) == ([f"sha256:{sha(one)}" for one in parts], config(parts))
 
     with tempfile.TemporaryDirectory() as directory:
@@ -113,7 +113,7 @@ def test_a_flipped_byte_is_found_or_means_nothing(
     store = Store()
     try:
         tree = stream_archive([bytes(raw)], store, form="oci" if form is oci else "")
-        push(Known(store), tree, "tag")
+        push(store, tree, "tag")
     except BrolgaError:
         assert not store.documents
     else:
@@ -175,7 +175,7 @@ def test_what_is_written_is_a_plain_tar_and_comes_back(parts: list[bytes], form:
     with tarfile.open(fileobj=io.BytesIO(written[0])) as archive:
         assert len(archive.getnames()) == len(set(archive.getnames()))
     store = Store()
-    push(Known(store), stream_archive([written[0]], store, compression="none"), "tag")
+    push(store, stream_archive([written[0]], store, compression="none"), "tag")
     assert saved(store)[0] == [f"sha256:{sha(one)}" for one in plain]
 
 

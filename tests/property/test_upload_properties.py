@@ -373,7 +373,7 @@ def uploaded(plan: Plan) -> Outcome:
         again = None
         if plan.source in {"again", "changed"}:
             again = lambda: _again(plan)  # noqa: E731 - what the tape calls
-        tape = ReplayableBody(_blocks(plan), keep, again, lambda: None)
+        tape = ReplayableBody(_blocks(plan), keep, again)
 
         def seal() -> Descriptor:
             if not tape.ended:

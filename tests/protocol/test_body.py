@@ -85,7 +85,7 @@ class Clock:
 
 def tape(source: Iterable[bytes], window: int = 1 << 20) -> ReplayableBody:
     """Return a body that keeps what its window holds."""
-    return ReplayableBody(source, MemoryBuffer(window), None, lambda: None)
+    return ReplayableBody(source, MemoryBuffer(window), None)
 
 
 def descriptor_of(*data: bytes) -> Descriptor:
@@ -272,7 +272,7 @@ def test_other_bytes_after_a_second_stream_are_sent_anew_in_one() -> None:
 
 def reopened(clock: Clock, *parts: bytes | int, live: Iterable[bytes] = ()) -> ReplayableBody:
     """Return a body that keeps nothing, and whose source gives its bytes again, slowly."""
-    return ReplayableBody(live, MemoryBuffer(0), lambda: clock.source(*parts), lambda: None)
+    return ReplayableBody(live, MemoryBuffer(0), lambda: clock.source(*parts))
 
 
 def test_patch_is_opened_when_a_second_pass_is_where_the_registry_is() -> None:
@@ -298,7 +298,7 @@ def test_patch_is_not_ended_before_all_that_was_given_went_out() -> None:
 def test_second_pass_that_fails_before_the_patch_is_the_sources() -> None:
     """A file that has changed is no failure of the registry."""
     body = ReplayableBody(
-        [ONE, TWO], MemoryBuffer(0), lambda: Clock().source(SourceError("changed")), lambda: None
+        [ONE, TWO], MemoryBuffer(0), lambda: Clock().source(SourceError("changed"))
     )
     list(body.blocks(0))
     with pytest.raises(BodyError) as caught:

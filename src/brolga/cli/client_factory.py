@@ -6,7 +6,7 @@ import os
 import random
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
@@ -69,7 +69,7 @@ def open_client(
 
     Raises UsageError for an invalid certificate, key, password, proxy or config file.
     """
-    from brolga.client import Client
+    from brolga.client import Client, TransportOptions, UploadOptions
 
     files = {"ca_cert": connection.ca_cert} | {
         name: value
@@ -81,6 +81,7 @@ def open_client(
         use_one_malloc_arena()
         uploads = _upload_arguments(upload_opts)
     credentials = _credentials(connection, registry)
+    options = TransportOptions(insecure=connection.insecure, timeout_s=connection.timeout, **files)
     try:
         return Client(
             credentials=credentials,

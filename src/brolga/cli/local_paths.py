@@ -81,15 +81,17 @@ def parse_source_path(path: str) -> LocalRef:
 
 def check_source(place: ImageRef | Repository, connection: ConnectionOptions) -> None:
     """Raise UsageError or SourceError where stdin is wanted, and cannot be an archive."""
-    if _is_pipe(place):
+    from brolga.stores.location import is_pipe
+
+    if is_pipe(place):
         check_stdin(connection)
 
 
 def check_target(place: ImageRef | Repository, *, as_json: bool = False) -> None:
     """Raise UsageError where an archive is wanted, and cannot be written there."""
-    from brolga.stores.location import LocalRef
+    from brolga.stores.location import LocalRef, is_archive
 
-    if not isinstance(place, LocalRef):
+    if not (isinstance(place, LocalRef) and is_archive(place)):
         return
     if not place.is_pipe:
         if place.kind != "oci":
@@ -140,7 +142,9 @@ def print_ref(
     `done` says what was done where it cannot be printed; `more` is what else its JSON object has.
     `digest` is the manifest's, which an archive of docker's does not keep.
     """
-    if _is_pipe(place):
+    from brolga.stores.location import is_pipe
+
+    if is_pipe(place):
         return
     known = place.digest or digest
     fields = {"ref": str(place), "digest": str(known) if known else None, **(more or {})}

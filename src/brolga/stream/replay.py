@@ -93,7 +93,6 @@ class ReplayableBody:
 
     `stream` is read once. `again` gives its bytes once more, those that came out of it so far at
     least, and raises where they are others now; None where its source cannot be opened again.
-    `watch` is called before each block that is read; what it raises ends the upload.
     """
 
     def __init__(
@@ -101,7 +100,6 @@ class ReplayableBody:
         stream: Iterable[Block],
         keep: ReplayBuffer,
         again: Callable[[], Iterator[Block]] | None,
-        watch: Callable[[], None],
     ) -> None:
         self.bytes_read = 0
         self.ended = False
@@ -110,7 +108,6 @@ class ReplayableBody:
         self._has_failed = False
         self._keep = keep
         self._again = again
-        self._watch = watch
 
     @property
     def replayable_from(self) -> int:
@@ -145,11 +142,9 @@ class ReplayableBody:
         """Take the next block of the stream, None at its end."""
         self._has_failed = True  # unless it comes through
         block = next(self._live, None)
-        if block is not None:
-            self._watch()
-            if block:  # a heartbeat is nothing to keep
-                self._keep.add(block, self._hold)
-                self.bytes_read += len(block)
+        if block:  # a heartbeat is nothing to keep
+            self._keep.add(block, self._hold)
+            self.bytes_read += len(block)
         self._has_failed = False
         return block
 

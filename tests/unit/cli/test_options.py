@@ -8,6 +8,7 @@ import os
 import pty
 import random
 from base64 import b64encode
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -204,7 +205,8 @@ def test_only_what_was_given_goes_to_the_client(
         "spool": False,
         "retry": Retry(attempts=5, jitter=random.random),
     }
-    assert calls[1] == {**calls[0], "ca_cert": path, "client_cert": path, "client_key": path}
+    given = TransportOptions(ca_cert=path, client_cert=path, client_key=path)
+    assert calls[1] == {**calls[0], "transport": given}
     assert (plain.code, plain.err) == (1, "brolga: local: bad file\n")
     assert full.err == (
         "brolga: --ca-cert, --client-cert, --client-key: bad file; see brolga layer push --help\n"
@@ -219,11 +221,11 @@ def test_only_what_was_given_goes_to_the_client(
         (["--spool"], {"spool": True}),
         (["--spool="], {"spool": True}),
         (["--spool=."], {"spool": "."}),
-        (["--upload-style", "auto"], {"upload_style": "auto"}),
-        (["--upload-style", "put"], {"upload_style": "put"}),
-        (["--upload-style", "streamed"], {"upload_style": "streamed"}),
-        (["--upload-style", "chunked"], {"upload_style": "chunked"}),
-        (["--upload-style=chunked:5MiB"], {"upload_style": "chunked:5242880"}),
+        (["--upload-style", "auto"], {"style": "auto"}),
+        (["--upload-style", "put"], {"style": "put"}),
+        (["--upload-style", "streamed"], {"style": "streamed"}),
+        (["--upload-style", "chunked"], {"style": "chunked"}),
+        (["--upload-style=chunked:5MiB"], {"style": "chunked:5242880"}),
         (["--retries", "0"], {"retry": Retry(attempts=1, jitter=random.random)}),
         (["--retry-time=9"], {"retry": Retry(max_elapsed_s=9.0, jitter=random.random)}),
         (["--retries=9"], {"retry": Retry(attempts=10, jitter=random.random)}),
@@ -247,7 +249,8 @@ def test_how_uploads_go_out_is_told_to_the_client(
     brolga("layer", "push", *flags, NOWHERE, str(source))
     brolga("layer", "push", NOWHERE, str(source), *flags)
     for call in calls:
-        assert {name: call[name] for name in named} == named
+        told = {**asdict(call["uploads"]), "retry": call["retry"]}
+        assert {name: told[name] for name in named} == named
     assert len(calls) == 2
 
 

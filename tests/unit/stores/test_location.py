@@ -7,7 +7,7 @@ import pytest
 from brolga.errors import InvalidReference
 from brolga.spec.digest import Digest
 from brolga.spec.reference import Reference, Repository
-from brolga.stores.location import LocalRef, by_digest, parse_image_ref, parse_repository_ref
+from brolga.stores.location import LocalRef, parse_image_ref, parse_repository_ref, with_digest
 
 HEX = "0" * 64
 
@@ -65,7 +65,7 @@ def test_a_place_s_name_reads_back(text: str) -> None:
         ("oci:", "oci: has no DIR behind it"),
         ("docker-archive::x", "docker-archive: has no FILE behind it"),
         ("oci:dir:", "'oci:dir:' ends with a colon: a name is wanted behind it"),
-        ("oci:-:v1", "oci: names a directory, which is no pipe"),
+        ("oci:-:v1", "oci: names a directory, which cannot be a pipe"),
         ("oci:dir:a b", "name 'a b' is not 1 to 255 letters"),
         ("oci:dir:../x", "name '../x' is not"),
         ("oci:dir:a/../x", "name 'a/../x' is not"),
@@ -107,8 +107,8 @@ def test_what_a_name_tells() -> None:
 def test_a_place_is_named_by_digest_beside_another() -> None:
     """What verbs print: a name that stays."""
     digest = Digest("sha256", HEX)
-    assert str(by_digest(parse_image_ref("oci:d:v1"), digest)) == f"oci:d@{digest}"
-    found = by_digest(parse_image_ref("localhost:5000/a:v1"), digest)
+    assert str(with_digest(parse_image_ref("oci:d:v1"), digest)) == f"oci:d@{digest}"
+    found = with_digest(parse_image_ref("localhost:5000/a:v1"), digest)
     assert str(found) == f"localhost:5000/a@{digest}"
 
 

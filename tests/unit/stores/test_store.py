@@ -17,6 +17,7 @@ from brolga.stores.store import read_tree
 if TYPE_CHECKING:
     from brolga.spec.blob import BlobStream
     from brolga.spec.descriptor import Descriptor
+    from brolga.spec.digest import Digest
     from brolga.spec.manifest import Manifest
 
 IMAGE = Image.empty()
@@ -34,9 +35,9 @@ class Listing:
         """Read either of them."""
         return Index.new([self.described]) if name == "all" else IMAGE.manifest
 
-    def fetch_blob(self, descriptor: Descriptor) -> BlobStream:
+    def fetch_blob(self, blob: Descriptor | Digest) -> BlobStream:
         """Read no blob."""
-        raise AssertionError(descriptor)
+        raise AssertionError(blob)
 
 
 def read(described: Descriptor) -> Image | ImageIndex:

@@ -19,10 +19,6 @@ DATA = b"abcdefghij"
 BLOCKS = (b"abc", b"", b"defg", b"h", b"ij")
 
 
-def _go_on() -> None:
-    return None
-
-
 def joined(blocks: Iterable[bytes | memoryview]) -> bytes:
     """Return the bytes of blocks."""
     return b"".join(blocks)
@@ -31,11 +27,10 @@ def joined(blocks: Iterable[bytes | memoryview]) -> bytes:
 def tape(
     keep: ReplayBuffer,
     again: Callable[[], Iterator[bytes]] | None = None,
-    watch: Callable[[], None] = _go_on,
     blocks: Iterable[bytes] = BLOCKS,
 ) -> ReplayableBody:
     """Return a tape of DATA."""
-    return ReplayableBody(blocks, keep, again, watch)
+    return ReplayableBody(blocks, keep, again)
 
 
 # --- Window
@@ -190,16 +185,6 @@ def test_a_heartbeat_is_not_kept() -> None:
     waiting = tape(window, blocks=(b"", b"abc", *(b"" for _ in range(99))))
     assert len(list(waiting.blocks(0))) == 101
     assert len(list(window.read(0))) == 1
-
-
-def test_who_watches_can_end_the_stream() -> None:
-    """A push that failed elsewhere stops its other uploads before their next block."""
-
-    def watch() -> None:
-        raise InterruptedError
-
-    with pytest.raises(InterruptedError):
-        joined(tape(MemoryBuffer(), watch=watch).blocks(0))
 
 
 @given(st.lists(st.binary(max_size=4)), st.integers(0, 12), st.data())

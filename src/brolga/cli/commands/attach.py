@@ -80,7 +80,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     artifactType, subject.
     """
     from brolga.images import Artifact
-    from brolga.stores.location import parse_image_ref
+    from brolga.stores.location import home_of, parse_image_ref
 
     check_clock()
     reference = parse_image_ref(subject)

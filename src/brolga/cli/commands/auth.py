@@ -67,7 +67,7 @@ def login(
     credentials = make_credentials(username, password, "the login")
     try:
         with open_client(connection) as client:
-            checked = client.check_login(host, credentials)
+            checked = client.registries.check_login(host, credentials)
     except (Unauthorized, Denied) as error:
         error.add_note(f"check the name and the password; nothing was stored for {host}")
         raise

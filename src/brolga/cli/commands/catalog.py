@@ -24,7 +24,7 @@ def command(*, registry: str, full_ref: bool, as_json: bool, connection: Connect
     lack. REGISTRY is HOST or HOST:PORT. With --json: registry, repositories.
     """
     with open_client(connection) as client:
-        names = client.iter_catalog(registry)
+        names = client.registries.catalog(registry)
         if as_json:
             print_result("", {"registry": registry, "repositories": list(names)}, as_json=True)
         else:

@@ -44,8 +44,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     If REF is an index, --platform prints the digest of one of its images. With --json: ref, digest,
     mediaType, size (bytes of the manifest).
     """
-    from brolga.client.names import named
-    from brolga.stores.location import by_digest, parse_image_ref
+    from brolga.stores.location import parse_image_ref, with_digest, with_name
 
     if ref is None and path is None:
         raise click.UsageError("Missing argument 'REF'.")

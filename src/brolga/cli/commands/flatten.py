@@ -81,7 +81,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
-    from brolga.stores.location import parse_image_ref
+    from brolga.stores.location import home_of, parse_image_ref, registry_of
 
     check_clock()
     source = parse_image_ref(ref)

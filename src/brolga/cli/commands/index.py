@@ -46,14 +46,14 @@ def list_(*, ref: str, as_json: bool, connection: ConnectionOptions) -> None:
 
     With --json one object: ref, digest, mediaType, manifests (the descriptors of the index).
     """
-    from brolga.stores.location import by_digest, parse_image_ref
+    from brolga.stores.location import parse_image_ref, with_digest
 
     source = parse_image_ref(ref)
     with open_client(connection) as client:
         index = get_index(client, source).index
     if as_json:
         fields = {
-            "ref": str(by_digest(source, index.digest)),
+            "ref": str(with_digest(source, index.digest)),
             "digest": str(index.digest),
             "mediaType": index.media_type,
             "manifests": [descriptor.to_dict() for descriptor in index.manifests],
@@ -102,7 +102,7 @@ def filter_(
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
-    from brolga.stores.location import parse_image_ref
+    from brolga.stores.location import parse_image_ref, registry_of
 
     source = parse_image_ref(ref)
     target = result_ref(source, tag)
@@ -171,7 +171,7 @@ def append(  # noqa: PLR0913 - the flags of the verb
     """
     from brolga.images import ImageIndex
     from brolga.spec.mediatypes import DOCKER_MANIFEST_LIST, OCI_INDEX
-    from brolga.stores.location import parse_image_ref
+    from brolga.stores.location import parse_image_ref, registry_of
 
     name = base if base is not None else tag
     if name is None:

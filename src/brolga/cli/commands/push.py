@@ -81,7 +81,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     Prints REPO@DIGEST. With --json: ref, digest.
     """
-    from brolga.stores.location import parse_image_ref
+    from brolga.stores.location import is_archive, parse_image_ref, registry_of
 
     source, target = parse_source_path(path), parse_image_ref(ref)
     if whole and (source.kind != "oci" or source.name or platform):
@@ -108,9 +108,9 @@ def _pushed(  # noqa: PLR0913 - the flags that matter to it
     if whole:
         from brolga.stores.layout import Layout
 
-        return client.push(target, Layout(source.path).whole(), recheck=recheck)
+        return client.push(target, Layout(source.path).whole(), verify_existing=recheck)
     try:
-        return client.copy(source, target, platform=platform, recheck=recheck)
+        return client.copy(source, target, platform=platform, verify_existing=recheck)
     except ImageNotFound as error:
         if source.kind == "oci" and not source.name and error.available:
             error.add_note(f"push oci:{source.path}:NAME, or all of them with --index")

@@ -24,7 +24,7 @@ def command(*, ref: str, tag: str, as_json: bool, connection: ConnectionOptions)
 
     Prints REPO@DIGEST. With --json: ref, tag, digest.
     """
-    from brolga.stores.location import by_digest, parse_image_ref
+    from brolga.stores.location import parse_image_ref, with_digest
 
     source = parse_image_ref(ref)
     with open_client(connection) as client:

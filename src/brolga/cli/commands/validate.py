@@ -59,7 +59,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     ref, digest, valid, problems (each with place and what).
     """
     from brolga.images.validate import validate
-    from brolga.stores.location import LocalRef, parse_image_ref
+    from brolga.stores.location import parse_image_ref, registry_of
 
     if (ref is None) == (path is None):
         raise click.UsageError("give either --remote REF or --tarball PATH")
@@ -68,9 +68,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     with open_client(connection) as client:
         # Not packed: a layer that is compressed only for a registry cannot be checked.
         tree = (
-            client.image(reference, platform, packed=False)
+            client.image(reference, platform, compress_layers=False)
             if platform
-            else client.get(reference, packed=False)
+            else client.get(reference, compress_layers=False)
         )
         for problem in validate(tree, fast=fast):
             problems.append(problem)
@@ -86,11 +86,11 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
 
 def _print(reference: ImageRef, digest: Digest, problems: list[Problem], *, as_json: bool) -> None:
-    from brolga.stores.location import by_digest
+    from brolga.stores.location import with_digest
 
     if as_json or not problems:
         fields = {
-            "ref": str(by_digest(reference, digest)),
+            "ref": str(with_digest(reference, digest)),
             "digest": str(digest),
             "valid": not problems,
             "problems": [{"place": each.place, "what": each.what} for each in problems],

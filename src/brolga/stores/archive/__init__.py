@@ -4,10 +4,9 @@ Knows the two forms that images travel in as one file: Docker's (`docker save`) 
 a tar. Must not know registries, nor how a push is ordered.
 
     file      Archive: a seekable file as a source of images
-    pipe      stream_archive, stream_images: what comes down a pipe goes into a store as it comes
+    pipe      ArchiveStream: an archive from a pipe, whose blobs are pushed while it is read
     writer    Writer: an image into a tar that is never gone back to
     place     a file that takes its place when it is whole
-    sent      what went into a store on the way, and is not to be sent again
     contents  the files of an archive by their names
     forms     which form an archive has, and its images
     items     files that came by, on a pipe
@@ -18,16 +17,14 @@ a tar. Must not know registries, nor how a push is ordered.
 
 from brolga.stores.archive.file import Archive
 from brolga.stores.archive.formats import Images
-from brolga.stores.archive.pipe import stream_archive, stream_images
+from brolga.stores.archive.pipe import ArchiveStream, stream_archive, stream_images
 from brolga.stores.archive.section import Packing
-from brolga.stores.archive.sent import Known, Nowhere
 from brolga.stores.archive.writer import Writer, open_writer
 
 __all__ = [
     "Archive",
+    "ArchiveStream",
     "Images",
-    "Known",
-    "Nowhere",
     "Packing",
     "Writer",
     "open_writer",

@@ -1,9 +1,7 @@
-"""An archive that is a file: read in place, and nothing of it extracted.
+"""An archive that is a file, as a store that is read in place.
 
-Knows how a tar is gone through by its headers. Must not know registries.
-
-Strategy: the headers are read once, and what lies between them is passed over. Each file of the
-archive is a section of the one open file then, read where it is by whoever wants it.
+The headers are read once, and the data between them is skipped. Each file of the archive is then a
+section of the one open file.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from brolga.errors import CorruptBlob, InvalidDigest, InvalidManifest, SourceError
 from brolga.images import Image
+from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.mediatypes import detect_compression
 from brolga.stores.archive.contents import (
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 
     from brolga.images import Tree
     from brolga.spec.blob import BlobStream
-    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.spec.descriptor import Platform
     from brolga.spec.index import Index
     from brolga.spec.manifest import Manifest
     from brolga.spec.reference import Repository
@@ -50,7 +49,7 @@ _BLOCK_SIZE: Final = 1 << 14  # bytes: headers, and now and then a small file
 
 
 class Archive:
-    """An archive of images in a file, as a store of them (`store.Source`). Threads may share it.
+    """An archive of images in a file, as a `store.ReadStore`. Threads may share it.
 
     `form` is `docker`, `oci` or "" for what it shows to be. Of a docker archive, layers that are
     not compressed are compressed when they are pushed, by `compression`, `level` and `threads`, as
@@ -100,25 +99,23 @@ class Archive:
         """Close the file: nothing of the archive can be read then."""
         self._file.close()
 
-    def names(self) -> tuple[str, ...]:
-        """Return how each image can be named: by tags or names, else by config or digest."""
-        return self._images.names()
+    def tags(self) -> tuple[str, ...]:
+        """Return the names of the images: tags, else the name of the config or the digest."""
+        return self._images.tags()
 
     def tree(self, name: str = "", platform: Platform | None = None) -> Tree:
-        """Return an image or index by its name; "" is the only one.
-
-        Of several images of one name, or of all for "", `platform` chooses one.
-
-        Raises ImageNotFound, which lists the names, PlatformNotFound, InvalidManifest where it is
-        broken.
-        """
+        """Return an image or index by its name; "" is the only one. See `Images.tree`."""
         return self._images.tree(name, platform)
 
-    def fetch_manifest(self, name: str) -> Manifest | Index:
-        """Read the manifest or index that a name or a digest stands for.
+    def resolve(self, name: str = "", platform: Platform | None = None) -> Descriptor:
+        """Return the descriptor of an image or index; see `Images.resolve`."""
+        return self._images.resolve(name, platform)
 
-        Raises InvalidManifest where there is none, NotComputed for an image of a docker archive
-        whose layers are still to be compressed.
+    def fetch_manifest(self, name: str) -> Manifest | Index:
+        """Read the manifest or index of a name or digest.
+
+        Raises InvalidManifest if there is none, NotComputed for an image of a docker archive
+        whose layers are not compressed yet.
         """
         with suppress(InvalidDigest):
             digest = Digest.parse(name)
@@ -128,11 +125,15 @@ class Archive:
         tree = self.tree(name)
         return tree.manifest if isinstance(tree, Image) else tree.index
 
-    def fetch_blob(self, descriptor: Descriptor) -> BlobStream:
-        """Open a blob's bytes, verified while they are read. Raises InvalidManifest."""
-        if descriptor.digest not in self._blobs:
-            raise InvalidManifest(f"the archive has no file of the digest {descriptor.digest}")
-        return self._blobs[descriptor.digest].blob(descriptor).open()
+    def fetch_blob(self, blob: Descriptor | Digest) -> BlobStream:
+        """Open a blob. Its bytes are verified while they are read. Raises InvalidManifest."""
+        digest = blob if isinstance(blob, Digest) else blob.digest
+        if digest not in self._blobs:
+            raise InvalidManifest(f"the archive has no file of the digest {digest}")
+        section = self._blobs[digest]
+        if isinstance(blob, Digest):
+            blob = Descriptor("application/octet-stream", digest, section.size)
+        return section.blob(blob).open()
 
     def _scan(self, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):

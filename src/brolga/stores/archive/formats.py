@@ -12,10 +12,12 @@ from brolga.errors import CorruptBlob, InvalidManifest
 from brolga.stores.archive.contents import of_the_source
 from brolga.stores.archive.docker import MANIFEST, docker_image, saved_images
 from brolga.stores.archive.oci import INDEX, Layout
+from brolga.stores.store import complete_manifest
 
 if TYPE_CHECKING:
     from brolga.images import Tree
-    from brolga.spec.descriptor import Platform
+    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.spec.reference import Repository
     from brolga.stores.archive.contents import Contents
 
 __all__ = ["Images", "check_form", "whole_is_compressed"]
@@ -25,18 +27,19 @@ _FORMS: Final = ("", "docker", "oci")
 
 @dataclass(frozen=True)
 class Images:
-    """The images of an archive, all of whose files are known.
+    """The images of an archive whose files are all known, as a `store.ReadStore`.
 
     `form` is `docker`, `oci` or "": then what has a manifest.json is Docker's.
     """
 
     contents: Contents
     form: str
+    mount_source: Repository | None = None
 
-    def names(self) -> tuple[str, ...]:
-        """Return how each image can be named: by tags or names, else by config or digest.
+    def tags(self) -> tuple[str, ...]:
+        """Return the names of the images: tags, else the name of the config or the digest.
 
-        Raises InvalidManifest where the archive has not what its form needs.
+        Raises InvalidManifest if the archive lacks what its form needs.
         """
         with of_the_source():
             if self._is_docker:
@@ -49,13 +52,16 @@ class Images:
 
         Of several images of one name, or of all for "", `platform` chooses one.
 
-        Raises ImageNotFound, which lists the names, PlatformNotFound, InvalidManifest where it is
-        broken.
+        Raises ImageNotFound, which lists the names, PlatformNotFound, InvalidManifest.
         """
         with of_the_source():
             if self._is_docker:
                 return docker_image(self.contents, name, platform)
             return Layout(self.contents).tree(name, platform)
+
+    def resolve(self, name: str = "", platform: Platform | None = None) -> Descriptor:
+        """Return the descriptor of an image or index. Layers to be compressed are read for it."""
+        return complete_manifest(self.tree(name, platform)).descriptor
 
     @property
     def _is_docker(self) -> bool:

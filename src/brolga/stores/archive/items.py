@@ -14,11 +14,12 @@ from brolga.spec.digest import Digest
 from brolga.spec.json import MAX_SIZE
 from brolga.stores.archive.contents import check_digest, too_large
 from brolga.stores.archive.section import check_diff_id, check_size, no_layer
-from brolga.stores.archive.sent import SentBlob
+from brolga.stores.store import PushedBlob
 
 if TYPE_CHECKING:
     from brolga.spec.blob import Blob, Layer
     from brolga.spec.descriptor import Descriptor
+    from brolga.stores.store import WriteStore
 
 __all__ = ["Kept", "Passed", "Sent"]
 
@@ -49,14 +50,15 @@ class Kept:
 
 @dataclass(frozen=True)
 class Sent:
-    """A file that went into the target as `descriptor`, compressed on the way where it is a tar.
+    """A file that was pushed to `store` as `descriptor`, compressed on the way if it is a tar.
 
-    `diff_id` is what it was before; None where it went as it is.
+    `diff_id` is its own digest; None if it was pushed as it is.
     """
 
     path: str
     kind: str
     size: int
+    store: WriteStore
     descriptor: Descriptor
     diff_id: Digest | None = None
 
@@ -83,7 +85,7 @@ class Sent:
                 "is an OCI archive (oci-archive:), or use --spool"
             )
         check_digest("a file", self.descriptor.digest, descriptor.digest)
-        return SentBlob(descriptor)
+        return PushedBlob(descriptor, self.store)
 
     def layer(self, diff_id: Digest) -> Layer:
         """Return it as a layer. Raises DigestMismatch where it is known to be another."""
@@ -91,7 +93,7 @@ class Sent:
             raise no_layer(self.path)
         if self.kind == "tar":
             check_diff_id(self.diff_id or self.descriptor.digest, diff_id)
-        return SentBlob(self.descriptor, diff_id)
+        return PushedBlob(self.descriptor, self.store, diff_id)
 
 
 @dataclass(frozen=True)

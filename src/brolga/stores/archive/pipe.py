@@ -18,11 +18,12 @@ it waits in the spool, where there is one.
 
 from __future__ import annotations
 
-from contextlib import closing
+import sys
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, cast
 
-from brolga.errors import CorruptBlob, InvalidManifest
+from brolga.errors import CorruptBlob, InvalidManifest, SourceError
 from brolga.images import BlockStream
 from brolga.spec.descriptor import Descriptor, Platform
 from brolga.spec.json import MAX_SIZE
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
     from brolga.stream.spool import Spool, SpoolChoice
     from brolga.tar.entries import Entry
 
-__all__ = ["stream_archive", "stream_images"]
+__all__ = ["ArchiveStream", "stream_archive", "stream_images"]
 
 # Bytes that are kept, 32 MiB together: of JSON that no digest names, as index.json is; of what is
 # named by its digest and has a document's signs; of other JSON.
@@ -69,6 +70,53 @@ _BLOB: Final = "application/octet-stream"  # what a blob is before a manifest te
 _DOCUMENTS: Final = frozenset({MANIFEST, INDEX, LAYOUT})
 # What every manifest and index has, and every config of an image.
 _SIGNS: Final = (b'"schemaVersion"', b'"rootfs"')
+
+
+class ArchiveStream:
+    """An archive of images that is read once, as a `store.OnePassStore`.
+
+    `source` is the path of a pipe, `-` for stdin, or whatever a layer can be streamed from. The
+    other arguments are those of `stream_images`.
+    """
+
+    mount_source: Final = None
+
+    def __init__(
+        self,
+        source: Source,
+        form: str = "",
+        *,
+        spool: SpoolChoice = False,
+        packing: Packing | None = None,
+    ) -> None:
+        self._source = source
+        self._form = form
+        self._spool = spool
+        self._packing = packing
+
+    def stream_into(self, target: WriteStore) -> Images:
+        """Push every blob to `target` while reading; return the images. Raises SourceError."""
+        with self._open() as source:
+            return stream_images(
+                source, target, form=self._form, spool=self._spool, packing=self._packing
+            )
+
+    @contextmanager
+    def _open(self) -> Iterator[Source]:
+        if not isinstance(self._source, str):
+            yield self._source
+            return
+        if self._source == "-":
+            if sys.stdin is None or sys.stdin.closed:
+                raise SourceError("stdin is closed")
+            yield sys.stdin.buffer
+            return
+        try:
+            file = open(self._source, "rb")  # noqa: PTH123, SIM115 - closed below
+        except OSError as error:
+            raise SourceError(f"cannot open the archive: {error}") from error
+        with file:
+            yield file
 
 
 def stream_archive(  # noqa: PLR0913 - what can be chosen about an archive and its layers
@@ -87,10 +135,9 @@ def stream_archive(  # noqa: PLR0913 - what can be chosen about an archive and i
 
     `source` is whatever a layer can be streamed from. `form` is `docker`, `oci` or "" for what it
     shows to be; `name` chooses one of several images, and `platform` one of those of a name. The
-    blobs of all of them go into the target. Those that went are `SentBlob`s of the tree, which
-    `Known(target)` takes without a request; its configs and documents are still to be pushed:
-    `copy.push(Known(target), tree, tag)`. What is missing below an index is an InvalidManifest
-    there, before anything has a name.
+    blobs of all of them go into the target. They are `PushedBlob`s of the tree, which
+    `copy.push(target, tree, tag)` does not push again: it pushes the configs and manifests. If
+    something below an index is missing, that raises InvalidManifest, before anything has a name.
 
     `spool` is a directory (True: the system's) for what cannot be told in one pass; without it that
     is SpoolRequired, which says what it was. `compression`, `level` and `threads` are for layers
@@ -270,7 +317,7 @@ class _Intake:
             return self._pass_on(file)
         if file.kind in {"gzip", "zstd"} and self._form != "oci":
             layer = self._packing.as_is(_EntryBlocks(self._pipe, file.data), file.kind)
-            return Sent(file.path, file.kind, file.size, self._target.push(layer))
+            return Sent(file.path, file.kind, file.size, self._target, self._target.push(layer))
         return Passed(file.path, file.kind, file.size)
 
     def _document(self, file: _File) -> Item:
@@ -306,7 +353,7 @@ class _Intake:
         expected = file.digest if file.digest and file.digest.algorithm == "sha256" else None
         layer = self._packing.layer(_EntryBlocks(self._pipe, file.data), expected)
         descriptor = self._target.push(layer)
-        return Sent(file.path, file.kind, file.size, descriptor, layer.diff_id)
+        return Sent(file.path, file.kind, file.size, self._target, descriptor, layer.diff_id)
 
     def _spooled(self, file: _File, spool: Spool) -> Section:
         start = spool.size
@@ -319,7 +366,7 @@ class _Intake:
         passing = _Passing(file.descriptor, file.data)
         self._target.push(passing)
         passing.finish()
-        return Sent(file.path, file.kind, file.size, file.descriptor)
+        return Sent(file.path, file.kind, file.size, self._target, file.descriptor)
 
 
 @dataclass(frozen=True)

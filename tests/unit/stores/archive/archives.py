@@ -15,8 +15,6 @@ from brolga.errors import NotComputed
 from brolga.spec.digest import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from brolga.spec.blob import Blob
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.index import Index
@@ -41,7 +39,7 @@ class Store:
     pushed: list[str] = field(default_factory=list)
     read: list[str] = field(default_factory=list)
 
-    def push(self, blob: Blob, watch: Callable[[], None] = lambda: None) -> Descriptor:
+    def push(self, blob: Blob) -> Descriptor:
         try:
             known = str(blob.descriptor.digest)
         except NotComputed:
@@ -57,16 +55,17 @@ class Store:
         self.pushed.append(known)
         return blob.descriptor
 
-    def exists(self, descriptor: Descriptor, name: str = "") -> bool:
-        if name:
-            return self.named(name) == descriptor.digest
+    def exists(self, descriptor: Descriptor, tag: str = "") -> bool:
+        if tag:
+            found = self.find(tag)
+            return found is not None and found.digest == descriptor.digest
         return any(one.digest == descriptor.digest for one in self.documents.values())
 
-    def named(self, tag: str) -> Digest | None:
-        return self.documents[tag].digest if tag in self.documents else None
+    def find(self, tag: str) -> Descriptor | None:
+        return self.documents[tag].descriptor if tag in self.documents else None
 
-    def push_manifest(self, document: Manifest | Index, name: str) -> None:
-        self.documents[name] = document
+    def push_manifest(self, manifest: Manifest | Index, name: str) -> None:
+        self.documents[name] = manifest
 
 
 def sha(data: bytes) -> str:

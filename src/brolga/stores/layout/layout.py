@@ -1,0 +1,405 @@
+"""An image layout, a directory, as a store of images (image-spec image-layout.md)."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from brolga.errors import (
+    CorruptBlob,
+    DigestMismatch,
+    ImageNotFound,
+    InvalidLayout,
+    InvalidManifest,
+    NotComputed,
+)
+from brolga.images import BlockStream, ImageIndex, InMemoryBlob, StoredBlob
+from brolga.images.index import is_blob, platforms_of
+from brolga.spec.descriptor import Descriptor
+from brolga.spec.digest import Digest
+from brolga.spec.index import Index, select_best
+from brolga.spec.manifest import INDEX_TYPES, MANIFEST_TYPES
+from brolga.spec.mediatypes import NONDISTRIBUTABLE, OCI_INDEX
+from brolga.stores.layout.files import Files
+from brolga.stores.layout.gc import DEFAULT_AGE_S, GCResult, Sweeping, left_over, reached, unneeded
+from brolga.stores.layout.index import (
+    MAX_INDEX_SIZE,
+    LayoutIndex,
+    candidates,
+    digest_of,
+    entered,
+    forgotten,
+    name_of,
+    names,
+    no_such,
+    several,
+    unlisted,
+    unnamed,
+)
+from brolga.stores.layout.reading import here, local, read_blob, read_manifest
+from brolga.stores.store import read_tree, verified_blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Self
+
+    from brolga.images import Tree
+    from brolga.spec.blob import Blob, BlobStream
+    from brolga.spec.descriptor import Platform
+    from brolga.spec.manifest import Manifest
+
+__all__ = ["Layout"]
+
+
+def _ignore(_where: str, _warning: str) -> None:
+    """Drop a warning."""
+
+
+class Layout:
+    """An image layout, as a `store.Store`. Threads and processes may share one.
+
+    The first push creates it, with all directories above it. `on_warning` is called with the
+    layout's name and a text if something in it had to be ignored.
+    """
+
+    mount_source: Final = None
+
+    def __init__(
+        self, path: str | os.PathLike[str], on_warning: Callable[[str, str], object] = _ignore
+    ) -> None:
+        self.path = Path(path)
+        self._files = Files(self.path)
+        self._warn = on_warning
+        self._last: LayoutIndex | None = None  # as it was read or written last
+        self._listed: set[Digest] = set()  # by this object, without a name
+
+    def __repr__(self) -> str:
+        """Show the path."""
+        return f"{type(self).__name__}({os.fspath(self.path)!r})"
+
+    # --- Reading
+
+    def tags(self) -> tuple[str, ...]:
+        """Return the names of its images, in the order of index.json."""
+        return names(self._index())
+
+    def check_tags(self, *, unique: bool) -> None:
+        """Raise ImageNotFound if there are images, but none with a name.
+
+        If `unique`, raise it also for a name that several images have.
+        """
+        index = self._index()
+        digests: dict[str, set[Digest]] = {}
+        for entry in index.manifests:
+            if name := name_of(entry):
+                digests.setdefault(name, set()).add(entry.digest)
+        if index.manifests and not digests:
+            count = len(index.manifests)
+            error = ImageNotFound(f"{self.path} has {count} images, and none has a name")
+            error.add_note("copy each by its number, as oci:DIR:@0")
+            raise error
+        for name in [name for name, of_name in digests.items() if len(of_name) > 1 and unique]:
+            raise several(self.path, name, index, candidates(index, name))
+
+    def resolve(self, name: str = "", platform: Platform | None = None) -> Descriptor:
+        """Return the descriptor of a manifest or index, which is read and verified."""
+        return self.fetch_manifest(str(self._entry(name, platform).digest)).descriptor
+
+    def _entry(self, name: str, platform: Platform | None = None) -> Descriptor:
+        """Return the entry of a name: a tag, a digest, `@N` for the Nth image, "" for the only.
+
+        Of several images of one name, or of all for "", `platform` chooses one.
+
+        Raises ImageNotFound, which lists the names, PlatformNotFound, InvalidLayout and more.
+        """
+        index = self._index()
+        entries = candidates(index, name)
+        if len(entries) > 1 and platform is not None:
+            entries = self._suited(entries, platform)
+        if not entries and (digest := digest_of(name)) and self._files.size(digest) is not None:
+            return self.fetch_manifest(name).descriptor
+        if not entries:
+            raise no_such(self.path, name, index)
+        if len(entries) > 1:
+            raise several(self.path, name, index, entries, str(platform or ""))
+        return entries[0]
+
+    def fetch_manifest(self, name: str) -> Manifest | Index:
+        """Read the manifest or index of a tag or digest.
+
+        Raises ImageNotFound for an unknown name, CorruptBlob for a missing digest, DigestMismatch,
+        InvalidManifest.
+        """
+        return read_manifest(self._files, digest_of(name) or self._entry(name).digest)
+
+    def fetch_blob(self, blob: Descriptor | Digest) -> BlobStream:
+        """Open a blob. Its bytes are verified while they are read.
+
+        Raises ImageNotFound for a digest that is not there. Reading a descriptor's blob raises
+        CorruptBlob if it is missing or has another size, DigestMismatch at the end of wrong bytes.
+        """
+        if isinstance(blob, Digest):
+            self._files.require()
+            size = self._files.size(blob)
+            if size is None:
+                raise ImageNotFound(f"there is no blob {blob} in {self.path}")
+            blob = Descriptor("application/octet-stream", blob, size)
+        if blob.data is not None:
+            return InMemoryBlob(blob.data, blob.media_type).open()
+        return BlockStream(read_blob(self._files, blob))
+
+    def tree(self, name: str = "", platform: Platform | None = None) -> Tree:
+        """Return the image or index of a name, as `resolve` finds it. No blob is read yet."""
+        return read_tree(self, str(self._entry(name, platform).digest))
+
+    def whole(self) -> ImageIndex:
+        """Return all its images as one index: index.json, byte for byte."""
+        return ImageIndex(
+            self._index(),
+            lambda child: read_tree(self, str(child.digest)),
+            _open=lambda child: StoredBlob(child, lambda: self.fetch_blob(child), is_verified=True),
+        )
+
+    def referrers(self, digest: Digest, artifact_type: str = "") -> tuple[Descriptor, ...]:
+        """Return the manifests in index.json whose subject is `digest`.
+
+        A manifest that cannot be read is ignored with a warning.
+        """
+        referring = {}
+        for entry in self._index().manifests:
+            if entry.media_type not in MANIFEST_TYPES | INDEX_TYPES:
+                continue  # an unknown one "MUST NOT generate an error" (image-index.md)
+            try:
+                document = self.fetch_manifest(str(entry.digest))
+            except InvalidManifest as error:
+                self._warn(self.path.name, f"{entry.digest} is passed over: {error}")
+                continue
+            if document.subject is not None and document.subject.digest == digest:
+                referring[entry.digest] = document.as_referrer
+        return tuple(one for one in referring.values() if artifact_type in {"", one.artifact_type})
+
+    # --- Writing
+
+    @contextmanager
+    def writing(self) -> Iterator[Self]:
+        """Create the layout if it does not exist, and keep `gc` out until the block ends.
+
+        If the block raises, a layout that was created here is removed unless something is in it.
+        """
+        with self._files.making():
+            yield self
+
+    def push(self, blob: Blob) -> Descriptor:
+        """Take a blob; return its descriptor. Its bytes are read if they are not there yet.
+
+        Raises DigestMismatch, CorruptBlob for wrong bytes, OSError, and what reading the blob
+        raises. Nothing is left then.
+        """
+        with self.writing():
+            try:
+                known = blob.descriptor
+            except NotComputed:
+                known = None
+            if known is not None and self._has(known):
+                self._files.renew(known.digest)
+                return known
+            with blob.open() as stream:
+                # The digest of a stream is computed from the bytes that are written.
+                blocks = verified_blocks(blob, stream) if known else stream.blocks()
+                self._files.write(blocks, lambda size: self._place(blob.descriptor, size))
+            return blob.descriptor
+
+    def exists(self, descriptor: Descriptor, tag: str = "") -> bool:
+        """Return whether a manifest is listed, and everything that it refers to is there.
+
+        With `tag`, return whether that stands for it.
+        """
+        if not self._files.is_there():
+            return False
+        if tag and {one.digest for one in candidates(self._index(), tag)} != {descriptor.digest}:
+            return False
+        try:
+            return self._missing([descriptor]) is None and self._is_listed(descriptor.digest)
+        except (CorruptBlob, DigestMismatch, InvalidManifest):
+            return False  # a damaged one is written again
+
+    def find(self, tag: str) -> Descriptor | None:
+        """Return what a tag stands for; None if there is no such tag.
+
+        Raises ImageNotFound if several images have it.
+        """
+        if not self._files.is_there():
+            return None
+        entries = candidates(index := self._index(), tag)
+        if len(entries) > 1:
+            raise several(self.path, tag, index, entries)
+        return entries[0] if entries else None
+
+    def push_manifest(self, manifest: Manifest | Index, name: str) -> None:
+        """Take a manifest under a tag or its digest. The children of an index need no entry.
+
+        Raises CorruptBlob if something that it refers to is missing, and OSError.
+        """
+        with self.writing(), self._files.locked():
+            if missing := self._missing(_parts(manifest)):
+                raise local(CorruptBlob(f"{missing} is missing in {self.path}"))
+            place = self._files.blob(manifest.digest)
+            self._files.write([manifest.raw], lambda _: place)
+            index = self._index()
+            tag = "" if digest_of(name) else name
+            if not tag and all(one.digest != manifest.digest for one in index.manifests):
+                self._listed.add(manifest.digest)
+            changed = entered(index, manifest.descriptor, tag)
+            if isinstance(manifest, Index):
+                below = {child.digest for child in manifest.manifests} & self._listed
+                changed = unlisted(changed, below)
+            self._save(index, changed)
+
+    def tag(self, name: str, tag: str) -> Descriptor:
+        """Give an image another name, in one step; return its descriptor. Raises as `resolve`."""
+        with self._changing() as index:
+            entry = self._entry(name)
+            self._save(index, entered(index, entry, tag))
+            return entry
+
+    def delete(self, name: str) -> None:
+        """Remove a tag; or, by digest or number, an image with its names. `gc` deletes its bytes.
+
+        Raises ImageNotFound.
+        """
+        with self._changing() as index:
+            if name and digest_of(name) is None and not name.startswith("@"):
+                if name not in names(index):
+                    raise no_such(self.path, name, index)
+                changed = unnamed(index, name)
+            else:
+                digest = self._entry(name).digest
+                if all(entry.digest != digest for entry in index.manifests):
+                    raise no_such(self.path, name, index)
+                changed = forgotten(index, digest)
+            self._save(index, changed)
+
+    def gc(
+        self,
+        *,
+        older_than_s: float = DEFAULT_AGE_S,
+        untagged: bool = False,
+        dry_run: bool = False,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> GCResult:
+        """Delete blobs that no image of the index refers to, and files of interrupted writers.
+
+        It waits for pushes into the layout to end, and calls `waiting` first. A blob younger than
+        `older_than_s` seconds is kept: a client of a registry on this directory may be about to
+        refer to it. With `untagged`, images without a name are deleted as well, except those that
+        refer to one that is kept. With `dry_run` nothing is deleted.
+
+        If a manifest cannot be read, everything that it mentions is kept (`GCResult.unread`).
+
+        Raises ImageNotFound, InvalidLayout, and DigestMismatch or InvalidManifest if a manifest is
+        damaged or larger than 4 MiB: what it refers to is unknown.
+        """
+        self._files.require()
+        with self._files.sweeping(waiting), self._files.locked(), here(self.path):
+            before = self._index()
+            sweeping = Sweeping(self._files)
+            after = sweeping.rooted(before) if untagged else before
+            doomed, young = unneeded(self._files, sweeping.needed(after), older_than_s)
+            if not dry_run:
+                self._save(before, after)
+                doomed = {
+                    path: seen for path, seen in doomed.items() if self._files.delete(path, seen)
+                }
+            left = [
+                path
+                for path in left_over(self._files, older_than_s)
+                if self._files.discard(path, dry=dry_run)
+            ]
+            unread = tuple(f"{digest}: {why}" for digest, why in sweeping.unread.items())
+            size = sum(seen.st_size for seen in doomed.values())
+            return GCResult(len(doomed), size, young, len(left), unread)
+
+    # --- Inside
+
+    def _suited(self, entries: Iterable[Descriptor], platform: Platform) -> tuple[Descriptor, ...]:
+        """Return the entries that suit a platform best. Raises PlatformNotFound."""
+        offers = (
+            (entry, offered)
+            for entry in entries
+            if not is_blob(entry)
+            for offered in (
+                [entry.platform]
+                if entry.platform
+                else platforms_of(read_tree(self, str(entry.digest)))
+            )
+        )
+        return select_best(offers, platform, str(self.path))
+
+    def _index(self) -> LayoutIndex:
+        """Read index.json; the same text is not parsed twice."""
+        self._files.require()
+        raw = self._files.read(self._files.index, MAX_INDEX_SIZE)
+        if raw is None:
+            raise local(InvalidLayout(f"{self.path} has no index.json"))
+        known = self._last
+        if known is None or known.raw != raw:
+            with here(self.path):
+                self._last = known = LayoutIndex.parse(raw, OCI_INDEX)
+        return known
+
+    @contextmanager
+    def _changing(self) -> Iterator[LayoutIndex]:
+        """Lock a layout that exists; yield its index."""
+        self._files.require()
+        with self._files.writing(), self._files.locked():
+            yield self._index()
+
+    def _save(self, before: LayoutIndex, after: LayoutIndex) -> None:
+        if after.raw != before.raw:
+            self._files.write([after.raw], lambda _: self._files.index)
+            self._last = after
+
+    def _place(self, described: Descriptor, size: int) -> Path:
+        """Return the path of a blob. Raises CorruptBlob if `size` is not its descriptor's."""
+        if size != described.size:
+            raise CorruptBlob(
+                f"blob {described.digest} has {size} bytes, where its descriptor says "
+                f"{described.size}"
+            )
+        return self._files.blob(described.digest)
+
+    def _has(self, descriptor: Descriptor) -> bool:
+        return self._files.size(descriptor.digest) == descriptor.size
+
+    def _missing(self, wanted: Iterable[Descriptor]) -> Digest | None:
+        """Return the first missing blob of these, and of all below those that are manifests."""
+
+        def below(descriptor: Descriptor) -> Iterable[Descriptor]:
+            is_root = descriptor.media_type in MANIFEST_TYPES | INDEX_TYPES
+            return _parts(self.fetch_manifest(str(descriptor.digest))) if is_root else ()
+
+        missing = (one.digest for one in reached(wanted, below) if not self._has(one))
+        return next(missing, None)
+
+    def _is_listed(self, digest: Digest) -> bool:
+        """Return whether the index names a manifest, or an index below it does."""
+
+        def below(descriptor: Descriptor) -> Iterable[Descriptor]:
+            if descriptor.media_type not in INDEX_TYPES or not self._has(descriptor):
+                return ()
+            document = self.fetch_manifest(str(descriptor.digest))
+            return document.manifests if isinstance(document, Index) else ()
+
+        # The index's own entries come first: most are found without reading a manifest.
+        return any(one.digest == digest for one in reached(self._index().manifests, below))
+
+
+def _parts(manifest: Manifest | Index) -> Iterator[Descriptor]:
+    """Yield what a manifest refers to, except for foreign layers, which are kept elsewhere."""
+    if isinstance(manifest, Index):
+        yield from manifest.manifests
+    else:
+        yield manifest.config
+        yield from (one for one in manifest.layers if one.media_type not in NONDISTRIBUTABLE)
