@@ -15,40 +15,28 @@ from brolga.cli.output import print_warning
 
 if TYPE_CHECKING:
     from brolga.auth import Keychain
-    from brolga.cli.upload_options import UploadOptions
-    from brolga.client import Client
-    from brolga.protocol import Credentials
+    from brolga.cli.upload_options import UploadFlags
+    from brolga.client import Client, UploadOptions
+    from brolga.protocol import Credentials, Retry
     from brolga.spec.reference import Repository
 
-__all__ = [
-    "DEFAULT_JOBS",
-    "ConnectionOptions",
-    "TransportOptions",
-    "make_credentials",
-    "open_client",
-    "read_password",
-]
+__all__ = ["DEFAULT_JOBS", "ConnectionOptions", "make_credentials", "open_client", "read_password"]
 
 DEFAULT_JOBS: Final = 4
 _MAX_PASSWORD: Final = 65536  # bytes
 _M_ARENA_MAX: Final = -8  # mallopt(3)
+_FILES: Final = ("ca_cert", "client_cert", "client_key")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransportOptions:
-    """The flags of the transport."""
+class ConnectionOptions:
+    """The flags of the transport and of the credentials."""
 
     insecure: bool
     ca_cert: str | None
     client_cert: str | None
     client_key: str | None
     timeout: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConnectionOptions(TransportOptions):
-    """The flags of the transport and of the credentials."""
-
     username: str | None = None
     password_stdin: bool = False
 
@@ -58,7 +46,7 @@ def open_client(
     *,
     jobs: int = DEFAULT_JOBS,
     registry: str = "",
-    upload_opts: UploadOptions | None = None,
+    upload_opts: UploadFlags | None = None,
     spool: str | bool = False,
 ) -> Client:
     """Return the client that the flags describe; close it at the end.
@@ -71,26 +59,22 @@ def open_client(
     """
     from brolga.client import Client, TransportOptions, UploadOptions
 
-    files = {"ca_cert": connection.ca_cert} | {
-        name: value
-        for name in ("client_cert", "client_key")
-        if (value := getattr(connection, name))
-    }
-    uploads: dict[str, Any] = {"spool": spool}
+    files = {name: getattr(connection, name) or None for name in _FILES}
+    uploads, retry = UploadOptions(jobs=jobs, spool=spool), None
     if upload_opts:
         use_one_malloc_arena()
-        uploads = _upload_arguments(upload_opts)
+        uploads, retry = _make_uploads(upload_opts, jobs)
     credentials = _credentials(connection, registry)
-    options = TransportOptions(insecure=connection.insecure, timeout_s=connection.timeout, **files)
+    transport = TransportOptions(
+        insecure=connection.insecure, timeout_s=connection.timeout, **files
+    )
     try:
         return Client(
             credentials=credentials,
-            insecure=connection.insecure,
-            timeout_s=connection.timeout,
-            jobs=jobs,
+            transport=transport,
+            uploads=uploads,
+            retry=retry,
             on_warning=print_warning,
-            **files,
-            **uploads,
         )
     except OSError as error:
         given = [f"--{name.replace('_', '-')}" for name, path in files.items() if path]
@@ -115,20 +99,13 @@ def use_one_malloc_arena() -> bool:
         return False
 
 
-def _upload_arguments(upload_opts: UploadOptions) -> dict[str, Any]:
-    """Return the arguments of `Client` about uploads."""
+def _make_uploads(flags: UploadFlags, jobs: int) -> tuple[UploadOptions, Retry]:
+    from brolga.client import UploadOptions
     from brolga.protocol import Retry
 
-    style, _ = choose_upload_style(upload_opts.upload_style)
-    retry = Retry(
-        attempts=upload_opts.retries + 1, max_elapsed_s=upload_opts.retry_time, jitter=random.random
-    )
-    return {
-        "upload_style": style,
-        "window": upload_opts.window,
-        "spool": upload_opts.spool,
-        "retry": retry,
-    }
+    style, _ = choose_upload_style(flags.upload_style)
+    retry = Retry(attempts=flags.retries + 1, max_elapsed_s=flags.retry_time, jitter=random.random)
+    return UploadOptions(jobs=jobs, style=style, window=flags.window, spool=flags.spool), retry
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,4 @@
-"""What the verbs share that read and write places on this machine.
-
-Knows stdin and stdout as archives, bare paths, and how a place is printed. Must not know
-registries, nor how a place is read.
-"""
+"""Layouts and archives on this machine: arguments, checks before the work, and output."""
 
 from __future__ import annotations
 
@@ -20,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from brolga.cli.client_factory import ConnectionOptions
-    from brolga.cli.upload_options import UploadOptions
+    from brolga.cli.upload_options import UploadFlags
     from brolga.spec.digest import Digest
     from brolga.spec.reference import Repository
     from brolga.stores.location import ImageRef, LocalRef
@@ -33,7 +29,6 @@ __all__ = [
     "parse_local_ref",
     "parse_source_path",
     "print_ref",
-    "registry_of",
     "spool_beside",
 ]
 
@@ -41,7 +36,7 @@ _PREFIXES = ("oci:", "oci-archive:", "docker-archive:")
 
 
 def parse_local_ref(text: str) -> LocalRef | None:
-    """Return the place that has one of the prefixes; None of a path without. Raises as parsing."""
+    """Return the place if the text has one of the prefixes, else None. Raises InvalidReference."""
     from brolga.stores.location import LocalRef, parse_image_ref
 
     place = parse_image_ref(text) if text.startswith(_PREFIXES) else None
@@ -49,9 +44,9 @@ def parse_local_ref(text: str) -> LocalRef | None:
 
 
 def archive_ref(file: str, name: ImageRef) -> LocalRef:
-    """Return the docker archive that --output writes, in which an image has the name of a registry.
+    """Return the docker archive that --output writes, with the name of the image in it.
 
-    Raises UsageError for the name of an image on this machine.
+    Raises UsageError if the name is not of a registry.
     """
     from brolga.stores.location import LocalRef
 
@@ -60,11 +55,11 @@ def archive_ref(file: str, name: ImageRef) -> LocalRef:
     return LocalRef("docker-archive", file, f"{name.repository}:{name.tag}" if name.tag else "")
 
 
-def spool_beside(file: str | None, upload_opts: UploadOptions) -> UploadOptions:
-    """Return how uploads go out, with a spool beside the file that --output writes.
+def spool_beside(file: str | None, upload_opts: UploadFlags) -> UploadFlags:
+    """Return the flags, with a spool beside the file that --output writes.
 
-    A tar has a layer's size in front of it, and that of a stream shows only at its end. Where a
-    file on this disk is wanted, what waits for that needs no word of its own.
+    A tar needs a layer's size before its bytes, and a stream's size is known only at its end. The
+    file is on this disk anyway, so the spool needs no flag.
     """
     if file in {None, "-"} or upload_opts.spool is not False:
         return upload_opts
@@ -72,15 +67,15 @@ def spool_beside(file: str | None, upload_opts: UploadOptions) -> UploadOptions:
 
 
 def parse_source_path(path: str) -> LocalRef:
-    """Return what is to be pushed: a directory is a layout, all else an archive of its own form."""
+    """Return the source of a push: a directory is a layout, anything else an archive."""
     from brolga.stores.location import LocalRef
 
-    is_directory = os.path.isdir(path)  # noqa: PTH112 - Path's raises where a parent is closed to us
+    is_directory = os.path.isdir(path)  # noqa: PTH112 - Path's raises if a parent is closed to us
     return parse_local_ref(path) or LocalRef("oci" if is_directory else "archive", path)
 
 
 def check_source(place: ImageRef | Repository, connection: ConnectionOptions) -> None:
-    """Raise UsageError or SourceError where stdin is wanted, and cannot be an archive."""
+    """Raise UsageError or SourceError if the source is stdin, and stdin is not usable."""
     from brolga.stores.location import is_pipe
 
     if is_pipe(place):
@@ -88,14 +83,13 @@ def check_source(place: ImageRef | Repository, connection: ConnectionOptions) ->
 
 
 def check_target(place: ImageRef | Repository, *, as_json: bool = False) -> None:
-    """Raise UsageError where an archive is wanted, and cannot be written there."""
+    """Raise UsageError if the target is an archive that cannot be written."""
     from brolga.stores.location import LocalRef, is_archive
 
     if not (isinstance(place, LocalRef) and is_archive(place)):
         return
     if not place.is_pipe:
-        if place.kind != "oci":
-            check_output(place.path, "archive")
+        check_output(place.path, "archive")
         return
     if as_json:
         raise click.UsageError("--json: stdout is for the archive, and nothing else")
@@ -119,16 +113,6 @@ def check_output(path: str, what: str) -> None:
         raise click.UsageError(f"{path}: directory {directory} does not exist")
 
 
-def registry_of(place: ImageRef | Repository) -> str:
-    """Return the registry that a place is in, "" of one on this machine."""
-    from brolga.spec.reference import Reference
-    from brolga.stores.location import LocalRef
-
-    if isinstance(place, LocalRef):
-        return ""
-    return (place.repository if isinstance(place, Reference) else place).registry
-
-
 def print_ref(
     place: ImageRef,
     *,
@@ -137,21 +121,15 @@ def print_ref(
     more: Mapping[str, object] | None = None,
     digest: Digest | None = None,
 ) -> None:
-    """Print the name by digest of what was written; nothing where it went to stdout.
+    """Print the name by digest of an image that was written, unless it went to stdout.
 
-    `done` says what was done where it cannot be printed; `more` is what else its JSON object has.
-    `digest` is the manifest's, which an archive of docker's does not keep.
+    `done` is the participle for the error if printing fails; `more` is added to the JSON object.
+    `digest` is the manifest's, which a docker archive does not keep.
     """
     from brolga.stores.location import is_pipe
 
     if is_pipe(place):
         return
-    known = place.digest or digest
-    fields = {"ref": str(place), "digest": str(known) if known else None, **(more or {})}
+    digest = place.digest or digest
+    fields = {"ref": str(place), "digest": str(digest) if digest else None, **(more or {})}
     print_result(str(place), fields, as_json=as_json, done=f"it was {done} anyway: {place}")
-
-
-def _is_pipe(place: ImageRef | Repository) -> bool:
-    from brolga.stores.location import LocalRef
-
-    return isinstance(place, LocalRef) and place.is_pipe

@@ -1,7 +1,7 @@
 """Options that verbs share. A group of options reaches the verb as one value.
 
 `connection_options` becomes `connection`, a `ConnectionOptions`; `layer_options` becomes
-`layer_opts`, a `LayerOptions`; `upload_options` becomes `upload_opts`, an `UploadOptions`.
+`layer_opts`, a `LayerOptions`; `upload_options` becomes `upload_opts`, an `UploadFlags`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from brolga.cli.click_ext import MAY_BE_EMPTY
-from brolga.cli.client_factory import DEFAULT_JOBS, ConnectionOptions, TransportOptions
+from brolga.cli.client_factory import DEFAULT_JOBS, ConnectionOptions
 from brolga.cli.params import PlatformChoiceType, SecondsType, parse_pairs
-from brolga.cli.upload_options import SizeType, StyleType, UploadOptions
+from brolga.cli.upload_options import SizeType, StyleType, UploadFlags
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LayerOptions",
-    "UploadOptions",
+    "UploadFlags",
     "annotation_option",
     "connection_options",
     "jobs_option",
@@ -242,32 +242,37 @@ def connection_options(verb: Function | None = None, *, username_short: bool = T
         "--password-stdin", is_flag=True, help="Read the password from the first line of stdin."
     )
     options = (*_TRANSPORT_OPTIONS, username, password)
-    return _group(verb, options, "connection", ConnectionOptions, _make_connection)
+    return _group(verb, options, "connection", _make_connection, _names(ConnectionOptions))
 
 
 def transport_options(verb: Function) -> Function:
     """Add the options of the transport to a verb with its own credentials, as `connection`."""
-    return _group(verb, _TRANSPORT_OPTIONS, "connection", TransportOptions, _make_connection)
+    names = _names(ConnectionOptions) - {"username", "password_stdin"}
+    return _group(verb, _TRANSPORT_OPTIONS, "connection", _make_connection, names)
 
 
 def layer_options(verb: Function) -> Function:
     """Add the options of a new layer to a verb, which gets them as `layer_opts`."""
-    return _group(verb, _LAYER_OPTIONS, "layer_opts", LayerOptions, LayerOptions)
+    return _group(verb, _LAYER_OPTIONS, "layer_opts", LayerOptions, _names(LayerOptions))
 
 
 def upload_options(verb: Function) -> Function:
     """Add the options of uploads to a verb, which gets them as `upload_opts`."""
-    return _group(verb, _UPLOAD_OPTIONS, "upload_opts", UploadOptions, UploadOptions)
+    return _group(verb, _UPLOAD_OPTIONS, "upload_opts", UploadFlags, _names(UploadFlags))
+
+
+def _names(cls: type) -> set[str]:
+    return {field.name for field in fields(cls)}
 
 
 def _group(
-    verb: Function, options: tuple[Function, ...], name: str, kind: type, make: Function
+    verb: Function, options: tuple[Function, ...], name: str, make: Function, names: set[str]
 ) -> Function:
-    """Add `options` to a verb; it gets what `make` returns for the fields of `kind`."""
+    """Add `options` to a verb; it gets what `make` returns for the parameters in `names`."""
 
     @wraps(verb)
     def grouped(**params: Any) -> object:  # noqa: ANN401 - the parameters of any verb
-        own = {field.name: params.pop(field.name) for field in fields(kind) if field.name in params}
+        own = {each: params.pop(each) for each in names}
         return verb(**{name: make(**own)}, **params)
 
     for option in reversed(options):

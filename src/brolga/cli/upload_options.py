@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-__all__ = ["SizeType", "StyleType", "UploadOptions", "UploadStyle", "format_size", "parse_style"]
+__all__ = ["SizeType", "StyleType", "UploadFlags", "UploadStyle", "format_size", "parse_style"]
 
 _UNITS: Final = {None: 0, "K": 10, "M": 20, "G": 30}  # powers of two
 _SIZE: Final = re.compile(r"([0-9]{1,18})(?:([KMG])(?:iB)?)?")
@@ -17,7 +17,7 @@ _STYLES: Final = ("auto", "streamed", "put", _CHUNKED)
 
 
 @dataclass(frozen=True, kw_only=True)
-class UploadOptions:
+class UploadFlags:
     """The flags of uploads.
 
     `window` is in bytes; `spool` is a directory, True for the system's, or False. `upload_style`

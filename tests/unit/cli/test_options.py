@@ -23,6 +23,7 @@ from brolga.cli.click_ext import Verb
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.options import connection_options, platform_option
 from brolga.cli.output import print_warning
+from brolga.client import TransportOptions, UploadOptions
 from brolga.protocol import Credentials, Retry
 from brolga.spec.descriptor import Platform
 from brolga.spec.reference import Repository
@@ -195,14 +196,9 @@ def test_only_what_was_given_goes_to_the_client(
     assert isinstance(calls[0].pop("credentials"), Chain)
     assert isinstance(calls[1].pop("credentials"), Chain)
     assert calls[0] == {
-        "insecure": False,
-        "ca_cert": None,
-        "timeout_s": 60.0,
-        "jobs": 4,
+        "transport": TransportOptions(),
+        "uploads": UploadOptions(jobs=4, style={}, window=32 << 20, spool=False),
         "on_warning": print_warning,
-        "upload_style": {},
-        "window": 32 << 20,
-        "spool": False,
         "retry": Retry(attempts=5, jitter=random.random),
     }
     given = TransportOptions(ca_cert=path, client_cert=path, client_key=path)
@@ -407,7 +403,7 @@ def test_a_warning_of_a_registry_is_a_line(
 def test_how_many_blobs_go_at_a_time_is_the_client_s(monkeypatch: pytest.MonkeyPatch) -> None:
     """`--jobs`, 4 where nothing is said."""
     made: list[int] = []
-    monkeypatch.setattr(client_module, "Client", lambda **named: made.append(named["jobs"]))
+    monkeypatch.setattr(client_module, "Client", lambda **named: made.append(named["uploads"].jobs))
     connection = ConnectionOptions(
         insecure=False, ca_cert=None, client_cert=None, client_key=None, timeout=1.0
     )

@@ -13,13 +13,12 @@ from brolga.cli.local_paths import (
     archive_ref,
     check_source,
     check_target,
-    registry_of,
     spool_beside,
 )
 from brolga.cli.mutation import expected_digest
 from brolga.cli.options import (
     LayerOptions,
-    UploadOptions,
+    UploadFlags,
     annotation_option,
     connection_options,
     jobs_option,
@@ -121,7 +120,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     names_base: bool,
     layer_opts: LayerOptions,
     jobs: int,
-    upload_opts: UploadOptions,
+    upload_opts: UploadFlags,
     as_json: bool,
     connection: ConnectionOptions,
 ) -> None:

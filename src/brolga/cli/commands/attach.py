@@ -10,10 +10,10 @@ import click
 
 from brolga.cli.click_ext import Verb, examples
 from brolga.cli.client_factory import ConnectionOptions, open_client
-from brolga.cli.mutation import check_clock, push_and_print, refuse_archive, repository_of
+from brolga.cli.mutation import check_clock, push_and_print, refuse_archive
 from brolga.cli.options import (
     LayerOptions,
-    UploadOptions,
+    UploadFlags,
     annotation_option,
     connection_options,
     jobs_option,
@@ -65,7 +65,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     annotations: dict[str, str],
     platform: Platform | None,
     jobs: int,
-    upload_opts: UploadOptions,
+    upload_opts: UploadFlags,
     as_json: bool,
     connection: ConnectionOptions,
 ) -> None:
@@ -96,7 +96,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
             descriptor = client.manifest(reference, platform).descriptor
         artifact = Artifact.of(artifact_type, *blobs, annotations=annotations, subject=descriptor)
         more = {"artifactType": artifact_type, "subject": descriptor.to_dict()}
-        push_and_print(client, repository_of(reference), artifact, as_json=as_json, more=more)
+        push_and_print(client, home_of(reference), artifact, as_json=as_json, more=more)
 
 
 def _blobs(files: Sequence[str], connection: ConnectionOptions) -> list[Blob]:

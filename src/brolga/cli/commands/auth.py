@@ -179,7 +179,9 @@ def token(
     repository = Repository.parse(repo)
     others = [Repository.parse(other) for other in mounts or ()]
     with open_client(connection) as client:
-        authorization = client.authorization(repository, "pull,push" if push else "pull", *others)
+        authorization = client.registries.authorization(
+            repository, "pull,push" if push else "pull", *others
+        )
     scheme, _, secret = authorization.partition(" ")
     if not authorization:
         raise click.ClickException(f"{repository.registry} asks for no credentials: no token")

@@ -8,9 +8,9 @@ import click
 
 from brolga.cli.click_ext import Verb, examples
 from brolga.cli.client_factory import ConnectionOptions, open_client
-from brolga.cli.local_paths import check_source, check_target, print_ref, registry_of
+from brolga.cli.local_paths import check_source, check_target, print_ref
 from brolga.cli.options import (
-    UploadOptions,
+    UploadFlags,
     connection_options,
     jobs_option,
     json_option,
@@ -69,7 +69,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     recheck: bool,
     platform: Platform | None,
     jobs: int,
-    upload_opts: UploadOptions,
+    upload_opts: UploadFlags,
     as_json: bool,
     connection: ConnectionOptions,
 ) -> None:

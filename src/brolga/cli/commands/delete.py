@@ -45,7 +45,7 @@ def command(*, ref: str, connection: ConnectionOptions) -> None:
 
 def _add_hint(client: Client, reference: ImageRef, error: RegistryError) -> None:
     """Note how to delete the image of a tag. Raises NotFound if the tag does not exist."""
-    from brolga.stores.location import by_digest
+    from brolga.stores.location import with_digest
 
     try:
         digest = client.head(reference).digest
@@ -55,5 +55,5 @@ def _add_hint(client: Client, reference: ImageRef, error: RegistryError) -> None
         return
     error.add_note(
         "it may not support deleting tags: to delete the image with all its tags, "
-        f"run brolga delete {by_digest(reference, digest)}"
+        f"run brolga delete {with_digest(reference, digest)}"
     )

@@ -49,14 +49,16 @@ def command(  # noqa: PLR0913 - the flags of the verb
     if ref is None and path is None:
         raise click.UsageError("Missing argument 'REF'.")
     source = (
-        named(parse_source_path(path), ref or "") if path is not None else parse_image_ref(str(ref))
+        with_name(parse_source_path(path), ref or "")
+        if path is not None
+        else parse_image_ref(str(ref))
     )
     check_source(source, connection)
     with open_client(connection) as client:
         descriptor = (
             client.manifest(source, platform).descriptor if platform else client.head(source)
         )
-    full = str(by_digest(source, descriptor.digest))
+    full = str(with_digest(source, descriptor.digest))
     fields = {
         "ref": full,
         "digest": str(descriptor.digest),

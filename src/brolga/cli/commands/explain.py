@@ -10,7 +10,7 @@ import click
 from brolga.cli.click_ext import Verb, examples
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.config_file import choose_upload_style
-from brolga.cli.options import UploadOptions, connection_options, json_option, upload_options
+from brolga.cli.options import UploadFlags, connection_options, json_option, upload_options
 from brolga.cli.output import print_lines, print_result
 from brolga.cli.upload_options import format_size
 from brolga.errors import one_line
@@ -38,7 +38,7 @@ _UNBOUNDED: Final = 1 << 40  # bytes; a registry that accepts so many accepts an
 @json_option
 @connection_options
 def command(
-    *, repo: str, upload_opts: UploadOptions, as_json: bool, connection: ConnectionOptions
+    *, repo: str, upload_opts: UploadFlags, as_json: bool, connection: ConnectionOptions
 ) -> None:
     """Explain how brolga would push to a repository, and why.
 
@@ -55,7 +55,7 @@ def command(
     repository = Repository.parse(repo)
     _, chosen_by = choose_upload_style(upload_opts.upload_style, repository.registry)
     with open_client(connection, upload_opts=upload_opts) as client:
-        explanation = client.explain(repository)
+        explanation = client.registries.explain(repository)
     verified = explanation.tls and not connection.insecure
     if as_json:
         fields = {_camel(name): value for name, value in asdict(explanation).items()}
@@ -74,7 +74,7 @@ def _camel(name: str) -> str:
 
 
 def _rows(
-    explanation: Explanation, upload_opts: UploadOptions, chosen_by: str, *, verified: bool
+    explanation: Explanation, upload_opts: UploadFlags, chosen_by: str, *, verified: bool
 ) -> Iterator[tuple[str, str]]:
     """Yield the name and the text of each line."""
     yield "repository", explanation.repository
@@ -118,7 +118,7 @@ def _format_known_blobs(explanation: Explanation) -> str:
     )
 
 
-def _format_buffer(upload_opts: UploadOptions) -> str:
+def _format_buffer(upload_opts: UploadFlags) -> str:
     if upload_opts.spool is False:
         if not upload_opts.window:
             return "nothing"

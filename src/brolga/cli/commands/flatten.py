@@ -10,18 +10,16 @@ import click
 
 from brolga.cli.click_ext import Verb, examples
 from brolga.cli.client_factory import ConnectionOptions, open_client
-from brolga.cli.local_paths import registry_of
 from brolga.cli.mutation import (
     check_clock,
     expected_digest,
     get_tree,
     push_and_print,
     refuse_archive,
-    repository_of,
     result_ref,
 )
 from brolga.cli.options import (
-    UploadOptions,
+    UploadFlags,
     connection_options,
     json_option,
     platform_option,
@@ -67,7 +65,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     tag: str | None,
     platform: Platform | None,
     strict: bool,
-    upload_opts: UploadOptions,
+    upload_opts: UploadFlags,
     as_json: bool,
     connection: ConnectionOptions,
 ) -> None:
@@ -86,9 +84,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     check_clock()
     source = parse_image_ref(ref)
     where = result_ref(source, tag)
-    home = repository_of(where)
+    home = home_of(where)
     with open_client(connection, registry=registry_of(home), upload_opts=upload_opts) as client:
-        tree = get_tree(client, source, platform, in_place=where == source, packed=False)
+        tree = get_tree(client, source, platform, in_place=where == source, compress_layers=False)
         expected = expected_digest(where, source, tree)
         flatten = partial(_flat_image, warn=partial(print_warning, ref), strict=strict)
         flat = _flat(client, home, tree, flatten)

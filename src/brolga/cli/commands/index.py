@@ -9,10 +9,9 @@ import click
 
 from brolga.cli.click_ext import VerbGroup, examples
 from brolga.cli.client_factory import ConnectionOptions, open_client
-from brolga.cli.local_paths import registry_of
 from brolga.cli.mutation import expected_digest, get_index, push_and_print, result_ref
 from brolga.cli.options import (
-    UploadOptions,
+    UploadFlags,
     connection_options,
     json_option,
     tag_option,
@@ -158,7 +157,7 @@ def append(  # noqa: PLR0913 - the flags of the verb
     flatten: bool,
     docker_empty_base: bool,
     tag: str | None,
-    upload_opts: UploadOptions,
+    upload_opts: UploadFlags,
     as_json: bool,
     connection: ConnectionOptions,
 ) -> None:

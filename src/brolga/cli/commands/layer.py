@@ -15,7 +15,7 @@ from brolga.cli.local_paths import check_output, check_target, parse_local_ref, 
 from brolga.cli.mutation import check_clock
 from brolga.cli.options import (
     LayerOptions,
-    UploadOptions,
+    UploadFlags,
     annotation_option,
     connection_options,
     json_option,
@@ -92,7 +92,7 @@ def push(  # noqa: PLR0913 - the flags of the verb
     artifact_type: str | None,
     annotations: dict[str, str],
     layer_opts: LayerOptions,
-    upload_opts: UploadOptions,
+    upload_opts: UploadFlags,
     as_json: bool,
     connection: ConnectionOptions,
 ) -> None:

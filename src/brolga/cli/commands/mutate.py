@@ -9,7 +9,7 @@ import click
 
 from brolga.cli.click_ext import MAY_BE_EMPTY, Verb, examples
 from brolga.cli.client_factory import ConnectionOptions, open_client
-from brolga.cli.local_paths import archive_ref, check_target, registry_of, spool_beside
+from brolga.cli.local_paths import archive_ref, check_target, spool_beside
 from brolga.cli.mutation import (
     check_clock,
     expected_digest,
@@ -19,7 +19,7 @@ from brolga.cli.mutation import (
 )
 from brolga.cli.options import (
     LayerOptions,
-    UploadOptions,
+    UploadFlags,
     annotation_option,
     connection_options,
     json_option,
@@ -190,7 +190,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     output: str | None,
     tag: str | None,
     platform: Platform | None,
-    upload_opts: UploadOptions,
+    upload_opts: UploadFlags,
     as_json: bool,
     connection: ConnectionOptions,
     **config: Any,  # noqa: ANN401 - the fields of _Changes
@@ -204,7 +204,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
     from brolga.spec.reference import Repository
-    from brolga.stores.location import parse_image_ref
+    from brolga.stores.location import parse_image_ref, registry_of
 
     if tag is not None and repo is not None:
         raise click.UsageError("--repo pushes by digest: give --repo or --tag, not both")

@@ -14,10 +14,9 @@ from brolga.cli.local_paths import (
     check_target,
     parse_source_path,
     print_ref,
-    registry_of,
 )
 from brolga.cli.options import (
-    UploadOptions,
+    UploadFlags,
     connection_options,
     jobs_option,
     json_option,
@@ -68,7 +67,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     recheck: bool,
     platform: Platform | None,
     jobs: int,
-    upload_opts: UploadOptions,
+    upload_opts: UploadFlags,
     as_json: bool,
     connection: ConnectionOptions,
 ) -> None:
@@ -81,7 +80,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     Prints REPO@DIGEST. With --json: ref, digest.
     """
-    from brolga.stores.location import is_archive, parse_image_ref, registry_of
+    from brolga.stores.location import parse_image_ref, registry_of
 
     source, target = parse_source_path(path), parse_image_ref(ref)
     if whole and (source.kind != "oci" or source.name or platform):

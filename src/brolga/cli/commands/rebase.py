@@ -8,7 +8,6 @@ import click
 
 from brolga.cli.click_ext import Verb, examples
 from brolga.cli.client_factory import ConnectionOptions, open_client
-from brolga.cli.local_paths import registry_of
 from brolga.cli.mutation import (
     check_clock,
     expected_digest,
@@ -17,7 +16,7 @@ from brolga.cli.mutation import (
     result_ref,
 )
 from brolga.cli.options import (
-    UploadOptions,
+    UploadFlags,
     connection_options,
     json_option,
     platform_option,
@@ -72,7 +71,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     tag: str | None,
     rebased: str | None,
     platform: Platform | None,
-    upload_opts: UploadOptions,
+    upload_opts: UploadFlags,
     as_json: bool,
     connection: ConnectionOptions,
 ) -> None:

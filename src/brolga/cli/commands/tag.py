@@ -30,6 +30,6 @@ def command(*, ref: str, tag: str, as_json: bool, connection: ConnectionOptions)
     with open_client(connection) as client:
         tagged = client.tag(source, tag)
     assert tagged.digest is not None  # noqa: S101 - a manifest was tagged
-    full = str(by_digest(source, tagged.digest))
+    full = str(with_digest(source, tagged.digest))
     fields = {"ref": full, "tag": tag, "digest": str(tagged.digest)}
     print_result(full, fields, as_json=as_json, done=f"it was tagged anyway: {tagged}")

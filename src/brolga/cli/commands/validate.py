@@ -79,8 +79,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     _print(reference, tree.digest, problems, as_json=as_json)
     if problems:
         # A push does not check the blobs of a manifest that the registry has.
-        is_local = isinstance(reference, LocalRef)
-        side, flag = ("local", "") if is_local else ("registry", " with --recheck")
+        side, flag = ("registry", " with --recheck") if registry_of(reference) else ("local", "")
         eprint(f"brolga: {side}: {reference} is not valid; push it again{flag}")
         raise click.exceptions.Exit(_INTEGRITY)
 

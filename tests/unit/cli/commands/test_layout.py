@@ -99,9 +99,7 @@ def test_a_manifest_that_cannot_be_read_is_told_of(brolga: Brolga, layout: Layou
     outcome = brolga("layout", "gc", str(layout.path))
     assert (outcome.code, outcome.out) == (0, "deleted 1 blob of 3 bytes; kept 1 young one\n")
     what = f"{described.digest}: $.x: a number that JSON does not have, or out of range"
-    assert outcome.err == (
-        f"warning: {layout.path}: manifest {what}; what it refers to is kept\n"
-    )
+    assert outcome.err == (f"warning: {layout.path}: manifest {what}; what it refers to is kept\n")
     outcome = brolga("referrers", f"oci:{layout.path}:v1")
     assert outcome.code == 0
     assert f"{described.digest} is passed over: " in outcome.err
