@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from brolga.stores.location import ImageRef
 
 __all__ = [
+    "BASE_DIGEST",
+    "BASE_NAME",
     "check_clock",
     "expected_digest",
     "get_index",
@@ -28,6 +30,10 @@ __all__ = [
     "refuse_archive",
     "result_ref",
 ]
+
+# image-spec annotations.md, Pre-Defined Annotation Keys.
+BASE_DIGEST: Final = "org.opencontainers.image.base.digest"
+BASE_NAME: Final = "org.opencontainers.image.base.name"
 
 
 def check_clock() -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from brolga.stream.layer import StreamLayer
     from brolga.stream.sources import Source
 
-__all__ = ["check_stdin", "command_layer", "refuse_compressed", "stream_layer"]
+__all__ = ["check_stdin", "command_layer", "layer_fields", "refuse_compressed", "stream_layer"]
 
 # The first bytes of a compressed stream, and the program that decompresses it.
 _PROGRAMS: Final = {
@@ -89,6 +89,17 @@ def _layer(source: Source, layer_opts: LayerOptions, tar: bool | None) -> Stream
     return StreamLayer(
         source, compression, level, layer_opts.media_type, threads=layer_opts.threads, tar=tar
     )
+
+
+def layer_fields(layer: StreamLayer, media_type: str) -> dict[str, object]:
+    """Return the members of a JSON object that describe a layer."""
+    return {
+        "digest": str(layer.digest),
+        "diffId": str(layer.diff_id),
+        "size": layer.size,
+        "uncompressedSize": layer.uncompressed_size,
+        "mediaType": media_type,
+    }
 
 
 def check_stdin(connection: ConnectionOptions) -> None:

@@ -1,4 +1,4 @@
-"""`brolga copy`: an image, an index or a repository's tags to another place."""
+"""`brolga copy`: copy an image, an index or all tags of a repository."""
 
 from __future__ import annotations
 
@@ -79,69 +79,68 @@ def command(  # noqa: PLR0913 - the flags of the verb
     is not sent; within one registry, blobs are mounted. Nothing is kept on disk. --username is for
     DST's registry.
 
-    Each may be a place on this machine too: oci:DIR[:TAG], oci-archive:FILE[:TAG],
+    SRC and DST may also be places on this machine: oci:DIR[:TAG], oci-archive:FILE[:TAG],
     docker-archive:FILE[:NAME:TAG]; FILE `-` is stdin or stdout. With --all-tags an image named
     example.com/app:v1 gets the tag v1.
 
     Prints REPO@DIGEST, with --all-tags REPO:TAG@DIGEST for each tag. With --json: ref, digest;
-    with --all-tags: repository, tags (each with its digest), kept (those that --no-clobber left).
+    with --all-tags: repository, tags (each with its digest), kept (tags not overwritten).
     """
-    from brolga.stores.location import parse_image_ref, parse_repository_ref, registry_of
+    from brolga.stores.location import (
+        is_archive,
+        parse_image_ref,
+        parse_repository_ref,
+        registry_of,
+    )
 
     if all_tags:
         origin, home = parse_repository_ref(source), parse_repository_ref(target)
-        _check_homes(origin, home, connection)
+        check_source(origin, connection)
+        if is_archive(home):
+            raise click.UsageError(f"--all-tags: {home} takes one image; a layout takes them all")
     else:
-        name, place = parse_image_ref(source), parse_image_ref(target)
-        check_source(name, connection)
-        check_target(place, as_json=as_json)
-    registry = registry_of(home if all_tags else place)
+        source_ref, target_ref = parse_image_ref(source), parse_image_ref(target)
+        check_source(source_ref, connection)
+        check_target(target_ref, as_json=as_json)
+    registry = registry_of(home if all_tags else target_ref)
     with open_client(connection, jobs=jobs, registry=registry, upload_opts=upload_opts) as client:
         if all_tags:
-            taken = _tags(client, home) if no_clobber else frozenset[str]()
-            copied = client.copy_all(
+            copies = client.copy_all(
                 origin,
                 home,
                 platform=platform,
                 referrers=referrers,
-                exclude=taken,
+                exclude=_existing_tags(client, home) if no_clobber else frozenset(),
                 verify_existing=recheck,
             )
-            _print(copied, home, as_json=as_json)
+            _print_copies(copies, home, as_json=as_json)
         else:
-            if no_clobber and place.tag:
-                _refuse_existing(client, place)
-            pushed = client.copy(
-                name, place, platform=platform, referrers=referrers, verify_existing=recheck
+            if no_clobber and target_ref.tag:
+                _refuse_existing(client, target_ref)
+            copy = client.copy(
+                source_ref,
+                target_ref,
+                platform=platform,
+                referrers=referrers,
+                verify_existing=recheck,
             )
-            print_ref(pushed, done="copied", as_json=as_json)
+            print_ref(copy, done="copied", as_json=as_json)
 
 
-def _check_homes(
-    source: Repository | LocalRef, target: Repository | LocalRef, connection: ConnectionOptions
-) -> None:
-    """Raise UsageError where the tags of a place cannot be copied one after another."""
-    from brolga.stores.location import is_archive
-
-    check_source(source, connection)
-    if is_archive(target):
-        raise click.UsageError(f"--all-tags: {target} takes one image; a layout takes them all")
-
-
-def _print(
+def _print_copies(
     copies: Iterable[tuple[str, ImageRef | None]], home: Repository | LocalRef, *, as_json: bool
 ) -> None:
-    """Print each tag when it is there, so that a failure leaves what was done known."""
+    """Print each tag when it is copied, so that the tags before a failure are known."""
     copied: dict[str, str] = {}
     kept: list[str] = []
-    for tag, place in copies:
-        if place is None:
+    for tag, copy in copies:
+        if copy is None:
             kept.append(tag)
             eprint(f"kept {home}:{tag}: it was there already")
             continue
-        copied[tag] = str(place.digest)
+        copied[tag] = str(copy.digest)
         if not as_json:
-            ref = f"{home}:{tag}@{place.digest}"
+            ref = f"{home}:{tag}@{copy.digest}"
             print_result(ref, done=f"it was copied all the same: {ref}")
     if as_json:
         fields = {"repository": str(home), "tags": copied, "kept": kept}
@@ -149,20 +148,20 @@ def _print(
         print_result("", fields, as_json=True, done=done)
 
 
-def _tags(client: Client, home: Repository | LocalRef) -> frozenset[str]:
-    """Return the tags of a repository, none where it is not there yet."""
+def _existing_tags(client: Client, home: Repository | LocalRef) -> frozenset[str]:
+    """Return the tags of a repository, which may not exist."""
     try:
         return frozenset(client.tags(home))
-    except (NotFound, ImageNotFound, Denied):  # some registries deny what is not there
+    except (NotFound, ImageNotFound, Denied):  # some registries answer 403 instead of 404
         return frozenset()
 
 
 def _refuse_existing(client: Client, target: ImageRef) -> None:
-    """Raise ClickException where a name is taken."""
+    """Raise ClickException if the target exists."""
     try:
-        found = client.head(target)
-    except (NotFound, ImageNotFound, Denied):  # some registries deny what is not there
+        digest = client.head(target).digest
+    except (NotFound, ImageNotFound, Denied):  # some registries answer 403 instead of 404
         return
     raise click.ClickException(
-        f"{target} already exists, as {found.digest}: nothing was copied (--no-clobber)"
+        f"{target} already exists, as {digest}: nothing was copied (--no-clobber)"
     )

@@ -1,4 +1,4 @@
-"""`brolga pull`: images from a registry onto this machine."""
+"""`brolga pull`: write images to an archive or a layout."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _KINDS: Final[dict[str, Kind]] = {"tarball": "docker-archive", "oci": "oci"}
 @click.argument("path")
 @click.option(
     "--format",
-    "form",
+    "format_",
     type=click.Choice(["tarball", "legacy", "oci"]),
     default="tarball",
     show_default=True,
@@ -65,7 +65,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     *,
     refs: tuple[str, ...],
     path: str,
-    form: str,
+    format_: str,
     whole_name: bool,
     platform: Platform | None,
     jobs: int,
@@ -76,9 +76,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     """Write images to an archive or a layout.
 
     PATH is a file, or with --format oci a directory; `-` is stdout. A layout keeps what it has.
-    oci:DIR:TAG, oci-archive:FILE:TAG and docker-archive:FILE:NAME:TAG give form and name at once.
-    If a REF is an index, a layout gets all of it, or the image for --platform; a docker archive
-    gets one image, by default the one for linux/amd64.
+    oci:DIR:TAG, oci-archive:FILE:TAG and docker-archive:FILE:NAME:TAG set both format and name. If
+    a REF is an index, a layout gets all of it, or the image for --platform; a docker archive gets
+    one image, by default the one for linux/amd64.
 
     Prints the name by digest of each, or nothing if the archive goes to stdout. With --json: images
     (each with ref, digest).
@@ -87,7 +87,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     if not refs:
         raise click.UsageError(f"give both REF and PATH; {path} is only one of them")
-    target = parse_local_ref(path) or _by_format(path, form)
+    target = parse_local_ref(path) or _by_format(path, format_)
     sources = [parse_image_ref(ref) for ref in refs]
     if target.name and len(sources) > 1:
         raise click.UsageError(f"{target} is the name of one image, but {len(sources)} were given")
@@ -96,22 +96,22 @@ def command(  # noqa: PLR0913 - the flags of the verb
         check_source(source, connection)
     _check_names(sources, target, whole_name=whole_name)
     with open_client(connection, jobs=jobs, spool=spool) as client:
-        images = _read(client, sources, target, platform, whole_name=whole_name)
-        saved = client.write_images(target, images)
-    _print(saved, as_json=as_json)
+        images = _read_images(client, sources, target, platform, whole_name=whole_name)
+        written = client.write_images(target, images)
+    _print(written, as_json=as_json)
 
 
-def _by_format(path: str, form: str) -> LocalRef:
+def _by_format(path: str, format_: str) -> LocalRef:
     from brolga.stores.location import LocalRef
 
-    if form not in _KINDS:
+    if format_ not in _KINDS:
         raise click.UsageError(
-            f"--format {form} is not supported: docker load reads `tarball` since version 1.10"
+            f"--format {format_} is not supported: docker load reads `tarball` since version 1.10"
         )
-    return LocalRef(_KINDS[form], path)
+    return LocalRef(_KINDS[format_], path)
 
 
-def _read(
+def _read_images(
     client: Client,
     sources: Sequence[ImageRef],
     target: LocalRef,
@@ -119,11 +119,10 @@ def _read(
     *,
     whole_name: bool,
 ) -> Iterator[tuple[str, Tree]]:
-    """Yield each image with its name where it goes."""
-    # Docker's archives have layers as they are; what reads one compresses them.
+    """Yield each image with its name in the target."""
     from brolga.stores.location import keeps_layers
 
-    is_docker = keeps_layers(target)
+    is_docker = keeps_layers(target)  # an archive's layers are compressed when it is read
     for source in sources:
         tree: Tree = (
             client.image(source, platform, compress_layers=not is_docker)
@@ -134,14 +133,14 @@ def _read(
 
 
 def _check_names(sources: Sequence[ImageRef], target: LocalRef, *, whole_name: bool) -> None:
-    """Raise UsageError where two images would get one name: the first would lose it."""
-    named: dict[str, ImageRef] = {}
+    """Raise UsageError if two images would get one name, which the first one would lose."""
+    names: dict[str, ImageRef] = {}
     for source in sources:
         name = target.tag or _name(source, target.kind, whole=whole_name)
-        other = named.setdefault(name, source)
+        other = names.setdefault(name, source)
         if name and other != source:
-            advice = "" if whole_name else ": --annotate-ref names each by all of its REF"
-            raise click.UsageError(f"{other} and {source} would both be named {name}{advice}")
+            hint = "" if whole_name else ": --annotate-ref names each by all of its REF"
+            raise click.UsageError(f"{other} and {source} would both be named {name}{hint}")
 
 
 def _name(source: ImageRef, kind: Kind, *, whole: bool) -> str:
@@ -154,13 +153,12 @@ def _name(source: ImageRef, kind: Kind, *, whole: bool) -> str:
     return source.tag
 
 
-def _print(saved: Sequence[ImageRef], *, as_json: bool) -> None:
+def _print(written: Sequence[ImageRef], *, as_json: bool) -> None:
     if as_json:
         images = [
-            {"ref": str(place), "digest": str(place.digest) if place.digest else None}
-            for place in saved
+            {"ref": str(ref), "digest": str(ref.digest) if ref.digest else None} for ref in written
         ]
         print_result("", {"images": images}, as_json=True, done="they were pulled anyway")
     else:
-        for place in saved:
-            print_ref(place, done="pulled", as_json=False)
+        for ref in written:
+            print_ref(ref, done="pulled", as_json=False)

@@ -1,4 +1,4 @@
-"""`brolga push`: an image from this machine into a registry."""
+"""`brolga push`: push an image from this machine."""
 
 from __future__ import annotations
 
@@ -74,28 +74,28 @@ def command(  # noqa: PLR0913 - the flags of the verb
     """Push an image from this machine: a layout or an archive.
 
     PATH is a directory with an OCI image layout, or an archive: what docker save writes, or a
-    layout in a tar; brolga looks which. `-` is an archive from stdin, which is read once: blobs are
-    pushed as they arrive. oci:DIR:TAG and the like name one image of several. Digests stay the
-    same, but uncompressed layers of a docker archive are compressed with gzip.
+    layout in a tar; brolga detects which. `-` is an archive from stdin, which is read once: blobs
+    are pushed as they arrive. oci:DIR:TAG and similar names choose one image of several. Digests
+    stay the same, but uncompressed layers of a docker archive are compressed with gzip.
 
     Prints REPO@DIGEST. With --json: ref, digest.
     """
-    from brolga.stores.location import parse_image_ref, registry_of
+    from brolga.stores.location import is_archive, parse_image_ref, registry_of
 
     source, target = parse_source_path(path), parse_image_ref(ref)
-    if whole and (source.kind != "oci" or source.name or platform):
+    if whole and (is_archive(source) or source.name or platform):
         raise click.UsageError("--index is for all images of a layout: name only its directory")
     check_source(source, connection)
     check_target(target, as_json=as_json)
     registry = registry_of(target)
     with open_client(connection, jobs=jobs, registry=registry, upload_opts=upload_opts) as client:
-        pushed = _pushed(client, source, target, platform, whole=whole, recheck=recheck)
+        pushed = _push(client, source, target, platform, whole=whole, recheck=recheck)
     if refs is not None:
-        _write(refs, pushed)
+        _write_ref(refs, pushed)
     print_ref(pushed, done="pushed", as_json=as_json)
 
 
-def _pushed(  # noqa: PLR0913 - the flags that matter to it
+def _push(  # noqa: PLR0913 - the flags of the verb
     client: Client,
     source: LocalRef,
     target: ImageRef,
@@ -116,10 +116,10 @@ def _pushed(  # noqa: PLR0913 - the flags that matter to it
         raise
 
 
-def _write(file: str, place: ImageRef) -> None:
+def _write_ref(file: str, ref: ImageRef) -> None:
     try:
-        Path(file).write_text(f"{place}\n")
+        Path(file).write_text(f"{ref}\n")
     except OSError as error:
         raise click.ClickException(
-            f"--image-refs {file}: {error.strerror}; it was pushed anyway: {place}"
+            f"--image-refs {file}: {error.strerror}; it was pushed anyway: {ref}"
         ) from error
