@@ -1,7 +1,8 @@
-"""Options that verbs share. A group of options reaches the verb as one value.
+"""Options that verbs share, as decorators.
 
-`connection_options` becomes `connection`, a `ConnectionOptions`; `layer_options` becomes
-`layer_opts`, a `LayerOptions`; `upload_options` becomes `upload_opts`, an `UploadFlags`.
+A group of options reaches the verb as one value: `connection` as `connection`, a
+`ConnectionOptions`, `layer` as `layer_opts`, a `LayerOptions`, and `upload` as `upload_opts`, an
+`UploadFlags`.
 """
 
 from __future__ import annotations
@@ -26,18 +27,18 @@ if TYPE_CHECKING:
 __all__ = [
     "LayerOptions",
     "UploadFlags",
-    "annotation_option",
-    "connection_options",
-    "jobs_option",
-    "json_option",
-    "layer_options",
-    "platform_option",
-    "recheck_option",
-    "spool_option",
-    "strict_option",
-    "tag_option",
-    "transport_options",
-    "upload_options",
+    "annotation",
+    "connection",
+    "jobs",
+    "json_output",
+    "layer",
+    "platform",
+    "recheck",
+    "spool",
+    "strict",
+    "tag",
+    "transport",
+    "upload",
 ]
 
 _RETRY_TIME_S: Final = 3600
@@ -177,11 +178,11 @@ _UPLOAD_OPTIONS: Final = (
         help="Abort an upload after its failures have cost this much time in total.",
     ),
 )
-spool_option = _spool_option(
+spool = _spool_option(
     help="Keep data that does not fit into an archive in one pass in an unnamed file in DIR; "
     "default: the directory for temporary files."
 )
-annotation_option: Final = partial(
+annotation: Final = partial(
     click.option,
     "-a",
     "--annotation",
@@ -190,7 +191,7 @@ annotation_option: Final = partial(
     callback=parse_pairs,
     metavar="KEY=VALUE",
 )
-jobs_option = click.option(
+jobs = click.option(
     "-j",
     "--jobs",
     type=click.IntRange(1),
@@ -199,24 +200,24 @@ jobs_option = click.option(
     show_default=True,
     help="How many blobs to push in parallel.",
 )
-recheck_option = click.option(
+recheck = click.option(
     "--recheck",
     is_flag=True,
     help="Check each blob even if the manifest exists: repairs a repository that has lost some.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-platform_option = click.option(
+json_output = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+platform = click.option(
     "--platform",
     type=PlatformChoiceType(),
     metavar="OS/ARCH[/VARIANT]",
     help="The image to choose if there is an index of several.",
 )
-strict_option = click.option(
+strict = click.option(
     "--strict",
     is_flag=True,
     help="Fail if readers differ on what the layers show; by default, print it on stderr.",
 )
-tag_option = click.option(
+tag = click.option(
     "-t",
     "--tag",
     metavar="REF",
@@ -224,13 +225,13 @@ tag_option = click.option(
 )
 
 
-def connection_options(verb: Function | None = None, *, username_short: bool = True) -> Function:
+def connection(verb: Function | None = None, *, username_short: bool = True) -> Function:
     """Add the options of a connection to a verb, which gets them as `connection`.
 
     `username_short` is False for a verb whose own -u is another option: crane's `mutate`.
     """
     if verb is None:
-        return partial(connection_options, username_short=username_short)
+        return partial(connection, username_short=username_short)
     username = click.option(
         *(["-u"] if username_short else []),
         "--username",
@@ -245,18 +246,18 @@ def connection_options(verb: Function | None = None, *, username_short: bool = T
     return _group(verb, options, "connection", _make_connection, _names(ConnectionOptions))
 
 
-def transport_options(verb: Function) -> Function:
+def transport(verb: Function) -> Function:
     """Add the options of the transport to a verb with its own credentials, as `connection`."""
     names = _names(ConnectionOptions) - {"username", "password_stdin"}
     return _group(verb, _TRANSPORT_OPTIONS, "connection", _make_connection, names)
 
 
-def layer_options(verb: Function) -> Function:
+def layer(verb: Function) -> Function:
     """Add the options of a new layer to a verb, which gets them as `layer_opts`."""
     return _group(verb, _LAYER_OPTIONS, "layer_opts", LayerOptions, _names(LayerOptions))
 
 
-def upload_options(verb: Function) -> Function:
+def upload(verb: Function) -> Function:
     """Add the options of uploads to a verb, which gets them as `upload_opts`."""
     return _group(verb, _UPLOAD_OPTIONS, "upload_opts", UploadFlags, _names(UploadFlags))
 

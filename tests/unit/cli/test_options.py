@@ -19,9 +19,9 @@ from tests.scripted import Peer, scripted
 from brolga import client as client_module
 from brolga.auth import Chain
 from brolga.cli import client_factory as connection_module
+from brolga.cli import options
 from brolga.cli.click_ext import Verb
 from brolga.cli.client_factory import ConnectionOptions, open_client
-from brolga.cli.options import connection_options, platform_option
 from brolga.cli.output import print_warning
 from brolga.client import TransportOptions, UploadOptions
 from brolga.protocol import Credentials, Retry
@@ -285,7 +285,7 @@ def test_a_verb_gets_its_connection_as_one_value(capsys: pytest.CaptureFixture[s
 
     @click.command(cls=Verb)
     @click.option("--own", is_flag=True)
-    @connection_options
+    @options.connection
     def verb(*, own: bool, connection: ConnectionOptions) -> None:
         """Do it."""
         with open_client(connection) as client:
@@ -313,7 +313,7 @@ def test_a_platform_is_read_where_it_is_given(capsys: pytest.CaptureFixture[str]
     """OS/ARCH[/VARIANT], as an image index has it (image-spec, image-index.md, platform)."""
 
     @click.command(cls=Verb)
-    @platform_option
+    @options.platform
     def verb(*, platform: Platform | None) -> None:
         click.echo(repr(platform))
 
@@ -331,7 +331,7 @@ def test_all_is_no_platform(capsys: pytest.CaptureFixture[str]) -> None:
     """Crane's word for "as it is": `--platform all`."""
 
     @click.command(cls=Verb)
-    @platform_option
+    @options.platform
     def verb(*, platform: Platform | None) -> None:
         click.echo(repr(platform))
 

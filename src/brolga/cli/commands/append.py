@@ -8,26 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from brolga.cli import options
 from brolga.cli.click_ext import MAY_BE_EMPTY, Verb, examples
 from brolga.cli.client_factory import ConnectionOptions, open_client
-from brolga.cli.local_paths import (
-    archive_ref,
-    check_source,
-    check_target,
-    spool_beside,
-)
+from brolga.cli.local_paths import archive_ref, check_source, check_target, spool_beside
 from brolga.cli.mutation import BASE_DIGEST, BASE_NAME, expected_digest
-from brolga.cli.options import (
-    LayerOptions,
-    UploadFlags,
-    annotation_option,
-    connection_options,
-    jobs_option,
-    json_option,
-    layer_options,
-    platform_option,
-    upload_options,
-)
 from brolga.cli.output import print_result
 from brolga.cli.params import split_names
 from brolga.cli.source import layer_fields, refuse_compressed, stream_layer
@@ -41,8 +26,6 @@ if TYPE_CHECKING:
     from brolga.spec.digest import Digest
     from brolga.stores.location import ImageRef
     from brolga.stream.layer import StreamLayer
-
-__all__ = ["command"]
 
 
 @click.command(
@@ -79,7 +62,7 @@ __all__ = ["command"]
     metavar="FILE",
     help="Write the image to a docker archive instead, under the name REF; - for stdout.",
 )
-@platform_option
+@options.platform
 @click.option(
     "--created-by",
     default="brolga append",
@@ -88,7 +71,7 @@ __all__ = ["command"]
     metavar="TEXT",
     help="What the image's history says about the layers.",
 )
-@annotation_option(help="An annotation of the manifest; repeatable.")
+@options.annotation(help="An annotation of the manifest; repeatable.")
 @click.option(
     "--set-base-image-annotations",
     "names_base",
@@ -101,11 +84,11 @@ __all__ = ["command"]
     expose_value=False,
     help="Accepted for crane's users: without BASE, an image has OCI's media types anyway.",
 )
-@layer_options
-@jobs_option
-@upload_options
-@json_option
-@connection_options
+@options.layer
+@options.jobs
+@options.upload
+@options.json_output
+@options.connection
 def command(  # noqa: PLR0913 - the flags of the verb
     *,
     base: str | None,
@@ -116,9 +99,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     created_by: str,
     annotations: dict[str, str],
     names_base: bool,
-    layer_opts: LayerOptions,
+    layer_opts: options.LayerOptions,
     jobs: int,
-    upload_opts: UploadFlags,
+    upload_opts: options.UploadFlags,
     as_json: bool,
     connection: ConnectionOptions,
 ) -> None:
@@ -209,7 +192,7 @@ def _get_base(
     return image, expected_digest(target, base_ref, tree)
 
 
-def _check_media_type(layer_opts: LayerOptions) -> None:
+def _check_media_type(layer_opts: options.LayerOptions) -> None:
     """Raise UsageError for a media type that does not fit an image's layer."""
     from brolga.spec.mediatypes import COMPRESSION_BY_LAYER
 

@@ -8,27 +8,16 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from brolga.cli import options
 from brolga.cli.click_ext import Verb, examples
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.mutation import check_clock, push_and_print, refuse_archive
-from brolga.cli.options import (
-    LayerOptions,
-    UploadFlags,
-    annotation_option,
-    connection_options,
-    jobs_option,
-    json_option,
-    platform_option,
-    upload_options,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from brolga.spec.blob import Blob
     from brolga.spec.descriptor import Platform
-
-__all__ = ["command"]
 
 _OCTETS: Final = "application/octet-stream"
 _STDIN: Final = "-"
@@ -50,12 +39,12 @@ _STDIN: Final = "-"
 @click.option(
     "--artifact-type", required=True, metavar="TYPE", help="What the artifact is: a media type."
 )
-@annotation_option(help="An annotation of the artifact; repeatable.")
-@platform_option
-@jobs_option
-@upload_options
-@json_option
-@connection_options
+@options.annotation(help="An annotation of the artifact; repeatable.")
+@options.platform
+@options.jobs
+@options.upload
+@options.json_output
+@options.connection
 def command(  # noqa: PLR0913 - the flags of the verb
     *,
     subject: str,
@@ -65,7 +54,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     annotations: dict[str, str],
     platform: Platform | None,
     jobs: int,
-    upload_opts: UploadFlags,
+    upload_opts: options.UploadFlags,
     as_json: bool,
     connection: ConnectionOptions,
 ) -> None:
@@ -113,7 +102,7 @@ def _blobs(files: Sequence[str], connection: ConnectionOptions) -> list[Blob]:
         raise click.UsageError(f"two files are named {duplicates[0]}: a pull would keep only one")
     blobs: list[Blob] = []
     for name, media_type in parts:
-        layer_opts = LayerOptions(compression="none", media_type=media_type)
+        layer_opts = options.LayerOptions(compression="none", media_type=media_type)
         stream = stream_layer(name, layer_opts, connection, "brolga attach SUBJECT - …", tar=False)
         blobs.append(stream if name == _STDIN else TitledBlob(stream, os.path.basename(name)))  # noqa: PTH119 - a str
     return blobs

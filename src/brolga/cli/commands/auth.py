@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from brolga.cli import options
 from brolga.cli.click_ext import VerbGroup, examples
 from brolga.cli.client_factory import (
     ConnectionOptions,
@@ -15,15 +16,12 @@ from brolga.cli.client_factory import (
     open_client,
     read_password,
 )
-from brolga.cli.options import connection_options, transport_options
 from brolga.cli.output import eprint, print_result
 from brolga.cli.params import split_items
 from brolga.errors import CredentialsError, Denied, InvalidReference, Unauthorized
 
 if TYPE_CHECKING:
     from brolga.protocol import Credentials
-
-__all__ = ["command"]
 
 _NOT_FOUND: Final = 3  # exit code
 _MAX_NAME: Final = 4096  # bytes of a registry's name on stdin
@@ -49,7 +47,7 @@ def command() -> None:
     is_flag=True,
     help="Read the password from the first line of stdin; default: ask for it in the terminal.",
 )
-@transport_options
+@options.transport
 def login(
     *, registry: str, username: str, password_stdin: bool, connection: ConnectionOptions
 ) -> None:
@@ -101,7 +99,7 @@ def _ask_password(username: str, host: str) -> str:
 def logout(*, registry: str) -> None:
     """Forget the credentials of REGISTRY, in docker's config.json and in its helper.
 
-    It is not an error if there are none. Prints nothing; stderr says what was done.
+    It is not an error if nothing is stored. Prints nothing; stderr says what was done.
     """
     from brolga.auth import erase
 
@@ -119,7 +117,7 @@ def get(*, registry: str | None) -> None:
     """Print the credentials of REGISTRY, or of the registry that stdin names.
 
     They are the credentials that the other verbs use, in the format of a credential helper: a JSON
-    object with ServerURL, Username and Secret. The output is secret. If there are no credentials,
+    object with ServerURL, Username and Secret. The output is secret. Without credentials,
     stdout says so, as helpers do, and the exit code is 3.
     """
     from brolga.auth import default_keychain
@@ -165,7 +163,7 @@ def _helper_fields(credentials: Credentials) -> dict[str, str]:
     help="Another repository to pull from; repeatable.",
 )
 @click.option("-H", "--header", is_flag=True, help="Print the Authorization header instead.")
-@connection_options
+@options.connection
 def token(
     *, repo: str, push: bool, mounts: list[str] | None, header: bool, connection: ConnectionOptions
 ) -> None:

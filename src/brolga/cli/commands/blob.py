@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import click
 
+from brolga.cli import options
 from brolga.cli.click_ext import Verb, examples
 from brolga.cli.client_factory import ConnectionOptions, open_client
-from brolga.cli.options import connection_options
 from brolga.cli.output import write_blocks
-
-__all__ = ["command"]
 
 
 @click.command(
     "blob", cls=Verb, epilog=examples("brolga blob localhost:5000/team/app@sha256:… | tar -tz")
 )
 @click.argument("ref", metavar="REPO@DIGEST")
-@connection_options
+@options.connection
 def command(*, ref: str, connection: ConnectionOptions) -> None:
     """Print a blob.
 

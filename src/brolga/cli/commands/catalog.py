@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import click
 
+from brolga.cli import options
 from brolga.cli.click_ext import Verb
 from brolga.cli.client_factory import ConnectionOptions, open_client
-from brolga.cli.options import connection_options, json_option
 from brolga.cli.output import print_lines, print_result
-
-__all__ = ["command"]
 
 
 @click.command("catalog", cls=Verb)
 @click.argument("registry")
 @click.option("--full-ref", is_flag=True, help="Print REGISTRY/REPO.")
-@json_option
-@connection_options
+@options.json_output
+@options.connection
 def command(*, registry: str, full_ref: bool, as_json: bool, connection: ConnectionOptions) -> None:
     """List the repositories of a registry.
 

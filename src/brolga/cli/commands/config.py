@@ -6,22 +6,20 @@ from typing import TYPE_CHECKING
 
 import click
 
+from brolga.cli import options
 from brolga.cli.click_ext import Verb
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.local_paths import check_source
-from brolga.cli.options import connection_options, platform_option
 from brolga.cli.output import write_bytes
 
 if TYPE_CHECKING:
     from brolga.spec.descriptor import Platform
 
-__all__ = ["command"]
-
 
 @click.command("config", cls=Verb)
 @click.argument("ref")
-@platform_option
-@connection_options
+@options.platform
+@options.connection
 def command(*, ref: str, platform: Platform | None, connection: ConnectionOptions) -> None:
     """Print an image's config.
 

@@ -6,18 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from brolga.cli import options
 from brolga.cli.click_ext import Verb, examples
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.local_paths import check_source, check_target, print_ref
-from brolga.cli.options import (
-    UploadFlags,
-    connection_options,
-    jobs_option,
-    json_option,
-    platform_option,
-    recheck_option,
-    upload_options,
-)
 from brolga.cli.output import eprint, print_result
 from brolga.errors import Denied, ImageNotFound, NotFound
 
@@ -28,8 +20,6 @@ if TYPE_CHECKING:
     from brolga.spec.descriptor import Platform
     from brolga.spec.reference import Repository
     from brolga.stores.location import ImageRef, LocalRef
-
-__all__ = ["command"]
 
 
 @click.command(
@@ -53,12 +43,12 @@ __all__ = ["command"]
     "-n", "--no-clobber", is_flag=True, help="Do not overwrite tags that DST already has."
 )
 @click.option("--referrers", is_flag=True, help="Also copy what refers to it: signatures, SBOMs.")
-@recheck_option
-@platform_option
-@jobs_option
-@upload_options
-@json_option
-@connection_options
+@options.recheck
+@options.platform
+@options.jobs
+@options.upload
+@options.json_output
+@options.connection
 def command(  # noqa: PLR0913 - the flags of the verb
     *,
     source: str,
@@ -69,7 +59,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     recheck: bool,
     platform: Platform | None,
     jobs: int,
-    upload_opts: UploadFlags,
+    upload_opts: options.UploadFlags,
     as_json: bool,
     connection: ConnectionOptions,
 ) -> None:

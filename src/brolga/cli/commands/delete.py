@@ -6,16 +6,14 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from brolga.cli import options
 from brolga.cli.click_ext import Verb
 from brolga.cli.client_factory import ConnectionOptions, open_client
-from brolga.cli.options import connection_options
 from brolga.errors import BrolgaError, NotFound, RegistryError
 
 if TYPE_CHECKING:
     from brolga.client import Client
     from brolga.stores.location import ImageRef
-
-__all__ = ["command"]
 
 # "If tag deletion is disabled, the registry MUST respond with either a `400 Bad Request` or a
 # `405 Method Not Allowed`" (distribution-spec, Deleting tags); others answer 404.
@@ -24,7 +22,7 @@ _TAG_DELETION_DISABLED: Final = (400, 404, 405)
 
 @click.command("delete", cls=Verb)
 @click.argument("ref")
-@connection_options
+@options.connection
 def command(*, ref: str, connection: ConnectionOptions) -> None:
     """Delete an image or index, or a tag.
 

@@ -6,16 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from brolga.cli import options
 from brolga.cli.click_ext import Verb
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.local_paths import check_source, parse_source_path
-from brolga.cli.options import connection_options, json_option, platform_option
 from brolga.cli.output import print_result
 
 if TYPE_CHECKING:
     from brolga.spec.descriptor import Platform
-
-__all__ = ["command"]
 
 
 @click.command("digest", cls=Verb)
@@ -27,9 +25,9 @@ __all__ = ["command"]
     metavar="PATH",
     help="Look in an archive or a layout on this machine; REF is a name in it.",
 )
-@platform_option
-@json_option
-@connection_options
+@options.platform
+@options.json_output
+@options.connection
 def command(  # noqa: PLR0913 - the flags of the verb
     *,
     ref: str | None,

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from brolga.cli import options
 from brolga.cli.click_ext import Verb, examples
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.config_file import choose_upload_style
-from brolga.cli.options import UploadFlags, connection_options, json_option, upload_options
 from brolga.cli.output import print_lines, print_result
 from brolga.cli.upload_options import format_size
 from brolga.errors import one_line
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from brolga.client.explain import Explanation
-
-__all__ = ["command"]
 
 _UNBOUNDED: Final = 1 << 40  # bytes; a registry that accepts so many accepts any number
 
@@ -34,11 +32,11 @@ _UNBOUNDED: Final = 1 << 40  # bytes; a registry that accepts so many accepts an
     ),
 )
 @click.argument("repo")
-@upload_options
-@json_option
-@connection_options
+@options.upload
+@options.json_output
+@options.connection
 def command(
-    *, repo: str, upload_opts: UploadFlags, as_json: bool, connection: ConnectionOptions
+    *, repo: str, upload_opts: options.UploadFlags, as_json: bool, connection: ConnectionOptions
 ) -> None:
     """Explain how brolga would push to a repository, and why.
 
@@ -74,28 +72,24 @@ def _camel(name: str) -> str:
 
 
 def _rows(
-    explanation: Explanation, upload_opts: UploadFlags, chosen_by: str, *, verified: bool
+    explanation: Explanation, upload_opts: options.UploadFlags, chosen_by: str, *, verified: bool
 ) -> Iterator[tuple[str, str]]:
     """Yield the name and the text of each line."""
     yield "repository", explanation.repository
     yield "address", explanation.url
-    yield (
-        "TLS",
-        "verified" if verified else "not verified" if explanation.tls else "none: plain http",
-    )
+    tls = "verified" if verified else "not verified"
+    yield "TLS", tls if explanation.tls else "none: plain http"
     yield "asks for", explanation.authentication
     yield "credentials", explanation.credentials
     yield "profile", f"{explanation.profile}: {explanation.why}"
     yield "uploads", f"{_format_style(explanation)} ({chosen_by or 'auto'})"
-    yield "known blobs", _format_known_blobs(explanation)
-    yield (
-        "after a 413",
-        f"chunks of {format_size(explanation.smaller)}" if explanation.smaller else "given up",
-    )
+    yield "known blobs", _format_known_blobs(explanation.put_max)
+    smaller = explanation.smaller
+    yield "after a 413", f"chunks of {format_size(smaller)}" if smaller else "given up"
     restart = "a new session, from the first byte"
     resume = f"the session is asked how far it came; else {restart}"
     yield "after a cut", resume if explanation.resumes else restart
-    yield "for that it keeps", _format_buffer(upload_opts)
+    yield "buffer", _format_buffer(upload_opts)
     yield "mount", explanation.mount
     yield "referrers", explanation.referrers
 
@@ -107,21 +101,17 @@ def _format_style(explanation: Explanation) -> str:
     return f"chunks of {format_size(explanation.chunk)}{last}"
 
 
-def _format_known_blobs(explanation: Explanation) -> str:
+def _format_known_blobs(put_max: int) -> str:
     """Describe the upload of a blob whose digest is known, such as a copied one."""
-    if not explanation.put_max:
+    if not put_max:
         return "the same"
-    return (
-        "one PUT"
-        if explanation.put_max > _UNBOUNDED
-        else f"one PUT, up to {format_size(explanation.put_max)}"
-    )
+    return "one PUT" if put_max > _UNBOUNDED else f"one PUT, up to {format_size(put_max)}"
 
 
-def _format_buffer(upload_opts: UploadFlags) -> str:
-    if upload_opts.spool is False:
-        if not upload_opts.window:
-            return "nothing"
-        return f"the last {format_size(upload_opts.window)}, in memory"
-    where = "where temporary files are" if upload_opts.spool is True else f"in {upload_opts.spool}"
-    return f"all of it, in a file without a name {where}"
+def _format_buffer(upload_opts: options.UploadFlags) -> str:
+    """Describe what is kept of an upload, to send it again."""
+    window, spool = upload_opts.window, upload_opts.spool
+    if spool is False:
+        return f"the last {format_size(window)}, in memory" if window else "nothing"
+    directory = "the directory for temporary files" if spool is True else spool
+    return f"all of it, in an unnamed file in {directory}"

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from brolga.cli import options
 from brolga.cli.click_ext import Verb, examples
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.local_paths import check_output
-from brolga.cli.options import connection_options, platform_option, strict_option
 from brolga.cli.output import print_warning, write_blocks
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from brolga.spec.blob import Blob, Block
     from brolga.spec.descriptor import Platform
-
-__all__ = ["command"]
 
 
 @click.command(
@@ -32,9 +30,9 @@ __all__ = ["command"]
 )
 @click.argument("ref")
 @click.argument("target", metavar="[FILE]", default="-")
-@platform_option
-@strict_option
-@connection_options
+@options.platform
+@options.strict
+@options.connection
 def command(
     *, ref: str, target: str, platform: Platform | None, strict: bool, connection: ConnectionOptions
 ) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from brolga.cli import options
 from brolga.cli.click_ext import Verb, examples
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.mutation import (
@@ -17,15 +18,6 @@ from brolga.cli.mutation import (
     push_and_print,
     refuse_archive,
     result_ref,
-)
-from brolga.cli.options import (
-    UploadFlags,
-    connection_options,
-    json_option,
-    platform_option,
-    strict_option,
-    tag_option,
-    upload_options,
 )
 from brolga.cli.output import eprint, print_warning
 from brolga.errors import InvalidManifest
@@ -40,8 +32,6 @@ if TYPE_CHECKING:
     from brolga.spec.reference import Repository
     from brolga.stores.location import LocalRef
 
-__all__ = ["command"]
-
 _MAX_DEPTH: Final = 16  # indexes within indexes, as when they are pushed
 
 
@@ -54,19 +44,19 @@ _MAX_DEPTH: Final = 16  # indexes within indexes, as when they are pushed
     ),
 )
 @click.argument("ref")
-@tag_option
-@platform_option
-@strict_option
-@upload_options
-@json_option
-@connection_options
+@options.tag
+@options.platform
+@options.strict
+@options.upload
+@options.json_output
+@options.connection
 def command(  # noqa: PLR0913 - the flags of the verb
     *,
     ref: str,
     tag: str | None,
     platform: Platform | None,
     strict: bool,
-    upload_opts: UploadFlags,
+    upload_opts: options.UploadFlags,
     as_json: bool,
     connection: ConnectionOptions,
 ) -> None:

@@ -7,16 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from brolga.cli import options
 from brolga.cli.click_ext import VerbGroup, examples
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.mutation import expected_digest, get_index, push_and_print, result_ref
-from brolga.cli.options import (
-    UploadFlags,
-    connection_options,
-    json_option,
-    tag_option,
-    upload_options,
-)
 from brolga.cli.output import print_lines, print_result
 from brolga.cli.params import parse_platforms, split_names
 
@@ -28,8 +22,6 @@ if TYPE_CHECKING:
     from brolga.spec.blob import Blob
     from brolga.spec.descriptor import Descriptor, Platform
 
-__all__ = ["command"]
-
 
 @click.group("index", cls=VerbGroup)
 def command() -> None:
@@ -38,8 +30,8 @@ def command() -> None:
 
 @command.command("list")
 @click.argument("ref")
-@json_option
-@connection_options
+@options.json_output
+@options.connection
 def list_(*, ref: str, as_json: bool, connection: ConnectionOptions) -> None:
     """List what is in an index: platform, digest and size in bytes, one line each.
 
@@ -84,9 +76,9 @@ def list_(*, ref: str, as_json: bool, connection: ConnectionOptions) -> None:
     metavar="OS[/ARCH[/VARIANT]]",
     help="A platform to keep; repeatable, or a list with commas.",
 )
-@tag_option
-@json_option
-@connection_options
+@options.tag
+@options.json_output
+@options.connection
 def filter_(
     *,
     ref: str,
@@ -146,10 +138,10 @@ def _matches_any(wanted: Sequence[Platform], descriptor: Descriptor) -> bool:
 @click.option(
     "--docker-empty-base", is_flag=True, help="Without BASE: an index of Docker's media type."
 )
-@tag_option
-@upload_options
-@json_option
-@connection_options
+@options.tag
+@options.upload
+@options.json_output
+@options.connection
 def append(  # noqa: PLR0913 - the flags of the verb
     *,
     base: str | None,
@@ -157,7 +149,7 @@ def append(  # noqa: PLR0913 - the flags of the verb
     flatten: bool,
     docker_empty_base: bool,
     tag: str | None,
-    upload_opts: UploadFlags,
+    upload_opts: options.UploadFlags,
     as_json: bool,
     connection: ConnectionOptions,
 ) -> None:

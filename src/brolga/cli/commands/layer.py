@@ -9,19 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from brolga.cli import options
 from brolga.cli.click_ext import Verb, VerbGroup, examples
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.local_paths import check_output, check_target, parse_local_ref, print_ref
 from brolga.cli.mutation import check_clock
-from brolga.cli.options import (
-    LayerOptions,
-    UploadFlags,
-    annotation_option,
-    connection_options,
-    json_option,
-    layer_options,
-    upload_options,
-)
 from brolga.cli.output import eprint, print_result, write_blocks
 from brolga.cli.source import command_layer, layer_fields, stream_layer
 from brolga.cli.upload_options import SizeType
@@ -33,8 +25,6 @@ if TYPE_CHECKING:
     from brolga.spec.reference import Repository
     from brolga.stores.location import ImageRef
     from brolga.stream.layer import StreamLayer
-
-__all__ = ["command"]
 
 _FILE_SUFFIXES: Final = {"gzip": ".gz", "zstd": ".zst", "none": ""}
 
@@ -80,11 +70,11 @@ class _Push(Verb):
     metavar="TYPE",
     help="With TAG: what the stream is, a media type; default: an unknown artifact.",
 )
-@annotation_option(help="With TAG: an annotation of the manifest; repeatable.")
-@layer_options
-@upload_options
-@json_option
-@connection_options
+@options.annotation(help="With TAG: an annotation of the manifest; repeatable.")
+@options.layer
+@options.upload
+@options.json_output
+@options.connection
 def push(  # noqa: PLR0913 - the flags of the verb
     *,
     repo: str,
@@ -93,8 +83,8 @@ def push(  # noqa: PLR0913 - the flags of the verb
     tar: bool | None,
     artifact_type: str | None,
     annotations: dict[str, str],
-    layer_opts: LayerOptions,
-    upload_opts: UploadFlags,
+    layer_opts: options.LayerOptions,
+    upload_opts: options.UploadFlags,
     as_json: bool,
     connection: ConnectionOptions,
 ) -> None:
@@ -169,7 +159,7 @@ def push(  # noqa: PLR0913 - the flags of the verb
     help="Refuse a stream of more bytes (512K, 32M, 1G); default: no limit, but one that grows by "
     "more than 1100 times, beyond 4 GiB, is refused.",
 )
-@connection_options
+@options.connection
 def pull(
     *, ref: str, output: str, raw: bool, max_size: int | None, connection: ConnectionOptions
 ) -> None:
@@ -218,7 +208,7 @@ def _target(text: str) -> Repository | ImageRef:
 def _layer(
     source: str | None,
     arguments: Sequence[str] | None,
-    layer_opts: LayerOptions,
+    layer_opts: options.LayerOptions,
     connection: ConnectionOptions,
     *,
     tar: bool | None,

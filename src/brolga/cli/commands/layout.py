@@ -14,8 +14,6 @@ from brolga.cli.output import eprint, print_result, print_warning
 if TYPE_CHECKING:
     from brolga.stores.layout import GCResult
 
-__all__ = ["command"]
-
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _AGE: Final = re.compile(r"([0-9]{1,9})([smhd]?)", re.ASCII)
 

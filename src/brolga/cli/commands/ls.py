@@ -7,13 +7,11 @@ from typing import Final
 
 import click
 
+from brolga.cli import options
 from brolga.cli.click_ext import Verb
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.local_paths import check_source
-from brolga.cli.options import connection_options, json_option
 from brolga.cli.output import print_lines, print_result
-
-__all__ = ["command"]
 
 # The fallback tags of the referrers API (distribution-spec, Referrers Tag Schema), and cosign's.
 _DIGEST_TAG: Final = re.compile("sha(256|384|512)-")
@@ -25,8 +23,8 @@ _DIGEST_TAG: Final = re.compile("sha(256|384|512)-")
 @click.option(
     "-O", "--omit-digest-tags", is_flag=True, help="Leave out tags made from digests: sha256-…"
 )
-@json_option
-@connection_options
+@options.json_output
+@options.connection
 def command(
     *,
     repo: str,

@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from brolga.cli import options
 from brolga.cli.click_ext import MAY_BE_EMPTY, Verb, examples
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.local_paths import archive_ref, check_target, spool_beside
-from brolga.cli.mutation import (
-    check_clock,
-    expected_digest,
-    get_tree,
-    push_and_print,
-    result_ref,
-)
-from brolga.cli.options import (
-    LayerOptions,
-    UploadFlags,
-    annotation_option,
-    connection_options,
-    json_option,
-    platform_option,
-    tag_option,
-    upload_options,
-)
+from brolga.cli.mutation import check_clock, expected_digest, get_tree, push_and_print, result_ref
 from brolga.cli.params import ImagePlatformType, parse_pairs, split_items, split_names
 
 if TYPE_CHECKING:
@@ -38,8 +24,6 @@ if TYPE_CHECKING:
     from brolga.spec.descriptor import Platform
     from brolga.spec.reference import Repository
     from brolga.stores.location import ImageRef
-
-__all__ = ["command"]
 
 
 @dataclass(frozen=True)
@@ -92,6 +76,9 @@ def _environment(config: ImageConfig, changes: dict[str, str]) -> list[str]:
     return variables + [f"{name.upper() if is_upper else name}={new[name]}" for name in new]
 
 
+_list_option = partial(click.option, multiple=True, callback=split_items, type=MAY_BE_EMPTY)
+
+
 @click.command(
     "mutate",
     cls=Verb,
@@ -111,7 +98,7 @@ def _environment(config: ImageConfig, changes: dict[str, str]) -> list[str]:
     metavar="KEY=VALUE",
     help="A label to set; repeatable, as are the flags down to --append.",
 )
-@annotation_option(
+@options.annotation(
     help="An annotation to set in the manifest; the only change that an index takes."
 )
 @click.option(
@@ -122,30 +109,13 @@ def _environment(config: ImageConfig, changes: dict[str, str]) -> list[str]:
     metavar="NAME=VALUE",
     help="An environment variable to set.",
 )
-@click.option(
+@_list_option(
     "--entrypoint",
-    multiple=True,
-    callback=split_items,
     metavar="ARG,ARG",
-    type=MAY_BE_EMPTY,
     help="The new entrypoint; removes the command, as docker does.",
 )
-@click.option(
-    "--cmd",
-    multiple=True,
-    callback=split_items,
-    metavar="ARG,ARG",
-    type=MAY_BE_EMPTY,
-    help="The new command.",
-)
-@click.option(
-    "--exposed-ports",
-    multiple=True,
-    callback=split_items,
-    metavar="PORT,PORT",
-    type=MAY_BE_EMPTY,
-    help="The new exposed ports, such as 80/tcp.",
-)
+@_list_option("--cmd", metavar="ARG,ARG", help="The new command.")
+@_list_option("--exposed-ports", metavar="PORT,PORT", help="The new exposed ports, such as 80/tcp.")
 @click.option(
     "--append",
     multiple=True,
@@ -176,11 +146,11 @@ def _environment(config: ImageConfig, changes: dict[str, str]) -> list[str]:
     metavar="FILE",
     help="Write the result to a docker archive instead, under its name; - for stdout.",
 )
-@tag_option
-@platform_option
-@upload_options
-@json_option
-@connection_options(username_short=False)
+@options.tag
+@options.platform
+@options.upload
+@options.json_output
+@options.connection(username_short=False)
 def command(  # noqa: PLR0913 - the flags of the verb
     *,
     ref: str,
@@ -190,7 +160,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     output: str | None,
     tag: str | None,
     platform: Platform | None,
-    upload_opts: UploadFlags,
+    upload_opts: options.UploadFlags,
     as_json: bool,
     connection: ConnectionOptions,
     **config: Any,  # noqa: ANN401 - the fields of _Changes
@@ -234,7 +204,7 @@ def _layers(sources: Sequence[str], connection: ConnectionOptions) -> list[Layer
 
     if sources.count("-") > 1:
         raise click.UsageError("--append -: stdin can be only one SOURCE")
-    layer_opts = LayerOptions(compression="gzip")
+    layer_opts = options.LayerOptions(compression="gzip")
     layers: list[Layer] = []
     for name in sources:
         layers.append(

@@ -6,16 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from brolga.cli import options
 from brolga.cli.click_ext import Verb, examples
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.local_paths import check_source, check_target, parse_local_ref, print_ref
-from brolga.cli.options import (
-    connection_options,
-    jobs_option,
-    json_option,
-    platform_option,
-    spool_option,
-)
 from brolga.cli.output import print_result
 
 if TYPE_CHECKING:
@@ -25,8 +19,6 @@ if TYPE_CHECKING:
     from brolga.images import Tree
     from brolga.spec.descriptor import Platform
     from brolga.stores.location import ImageRef, Kind, LocalRef
-
-__all__ = ["command"]
 
 _KINDS: Final[dict[str, Kind]] = {"tarball": "docker-archive", "oci": "oci"}
 
@@ -56,11 +48,11 @@ _KINDS: Final[dict[str, Kind]] = {"tarball": "docker-archive", "oci": "oci"}
     is_flag=True,
     help="With oci: name the image by the whole REF; default: by its tag.",
 )
-@platform_option
-@jobs_option
-@spool_option
-@json_option
-@connection_options
+@options.platform
+@options.jobs
+@options.spool
+@options.json_output
+@options.connection
 def command(  # noqa: PLR0913 - the flags of the verb
     *,
     refs: tuple[str, ...],

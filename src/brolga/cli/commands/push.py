@@ -7,31 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from brolga.cli import options
 from brolga.cli.click_ext import Verb, examples
 from brolga.cli.client_factory import ConnectionOptions, open_client
-from brolga.cli.local_paths import (
-    check_source,
-    check_target,
-    parse_source_path,
-    print_ref,
-)
-from brolga.cli.options import (
-    UploadFlags,
-    connection_options,
-    jobs_option,
-    json_option,
-    platform_option,
-    recheck_option,
-    upload_options,
-)
+from brolga.cli.local_paths import check_source, check_target, parse_source_path, print_ref
 from brolga.errors import ImageNotFound
 
 if TYPE_CHECKING:
     from brolga.client import Client
     from brolga.spec.descriptor import Platform
     from brolga.stores.location import ImageRef, LocalRef
-
-__all__ = ["command"]
 
 
 @click.command(
@@ -52,12 +37,12 @@ __all__ = ["command"]
     metavar="FILE",
     help="Also write REPO@DIGEST to FILE.",
 )
-@recheck_option
-@platform_option
-@jobs_option
-@upload_options
-@json_option
-@connection_options
+@options.recheck
+@options.platform
+@options.jobs
+@options.upload
+@options.json_output
+@options.connection
 def command(  # noqa: PLR0913 - the flags of the verb
     *,
     path: str,
@@ -67,7 +52,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     recheck: bool,
     platform: Platform | None,
     jobs: int,
-    upload_opts: UploadFlags,
+    upload_opts: options.UploadFlags,
     as_json: bool,
     connection: ConnectionOptions,
 ) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from brolga.cli import options
 from brolga.cli.click_ext import Verb, examples
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.mutation import (
@@ -17,14 +18,6 @@ from brolga.cli.mutation import (
     push_and_print,
     result_ref,
 )
-from brolga.cli.options import (
-    UploadFlags,
-    connection_options,
-    json_option,
-    platform_option,
-    tag_option,
-    upload_options,
-)
 from brolga.cli.output import eprint
 
 if TYPE_CHECKING:
@@ -34,8 +27,6 @@ if TYPE_CHECKING:
     from brolga.images import Image
     from brolga.spec.descriptor import Platform
     from brolga.stores.location import ImageRef
-
-__all__ = ["command"]
 
 
 @click.command(
@@ -57,12 +48,12 @@ __all__ = ["command"]
     metavar="REF",
     help=f"The base to use instead; default: the annotation {BASE_NAME}.",
 )
-@tag_option
+@options.tag
 @click.option("--rebased", metavar="REF", hidden=True)  # crane's older name of --tag
-@platform_option
-@upload_options
-@json_option
-@connection_options
+@options.platform
+@options.upload
+@options.json_output
+@options.connection
 def command(  # noqa: PLR0913 - the flags of the verb
     *,
     ref: str,
@@ -71,7 +62,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     tag: str | None,
     rebased: str | None,
     platform: Platform | None,
-    upload_opts: UploadFlags,
+    upload_opts: options.UploadFlags,
     as_json: bool,
     connection: ConnectionOptions,
 ) -> None:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import click
 
+from brolga.cli import options
 from brolga.cli.click_ext import Verb
 from brolga.cli.client_factory import ConnectionOptions, open_client
-from brolga.cli.options import connection_options, json_option
 from brolga.cli.output import print_lines, print_result
-
-__all__ = ["command"]
 
 
 @click.command("referrers", cls=Verb)
 @click.argument("ref")
 @click.option("--artifact-type", metavar="TYPE", help="List only those of this type.")
-@json_option
-@connection_options
+@options.json_output
+@options.connection
 def command(
     *, ref: str, artifact_type: str | None, as_json: bool, connection: ConnectionOptions
 ) -> None:

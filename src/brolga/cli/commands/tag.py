@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import click
 
+from brolga.cli import options
 from brolga.cli.click_ext import Verb, examples
 from brolga.cli.client_factory import ConnectionOptions, open_client
-from brolga.cli.options import connection_options, json_option
 from brolga.cli.output import print_result
-
-__all__ = ["command"]
 
 
 @click.command("tag", cls=Verb, epilog=examples("brolga tag localhost:5000/team/app:1 latest"))
 @click.argument("ref")
 @click.argument("tag")
-@json_option
-@connection_options
+@options.json_output
+@options.connection
 def command(*, ref: str, tag: str, as_json: bool, connection: ConnectionOptions) -> None:
     """Give an image or index another tag.
 

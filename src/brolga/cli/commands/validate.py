@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from brolga.cli import options
 from brolga.cli.click_ext import Verb, examples
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.local_paths import parse_source_path
-from brolga.cli.options import connection_options, json_option, platform_option
 from brolga.cli.output import eprint, print_result
 from brolga.errors import one_line
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from brolga.spec.descriptor import Platform
     from brolga.spec.digest import Digest
     from brolga.stores.location import ImageRef
-
-__all__ = ["command"]
 
 _INTEGRITY: Final = 6  # exit code
 
@@ -37,9 +35,9 @@ _INTEGRITY: Final = 6  # exit code
     "--tarball", "path", metavar="PATH", help="The archive or layout on this machine to check."
 )
 @click.option("--fast", is_flag=True, help="Read only manifests and configs, no layers.")
-@platform_option
-@json_option
-@connection_options
+@options.platform
+@options.json_output
+@options.connection
 def command(  # noqa: PLR0913 - the flags of the verb
     *,
     ref: str | None,

@@ -6,8 +6,6 @@ from brolga._version import __version__
 from brolga.cli.click_ext import Verb
 from brolga.cli.output import print_result
 
-__all__ = ["command"]
-
 
 @click.command("version", cls=Verb)
 def command() -> None:

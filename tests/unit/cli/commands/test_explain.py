@@ -62,7 +62,7 @@ def test_a_line_for_each_thing(brolga: Brolga) -> None:
         "after a 413": "chunks of 32 MiB",
         "after a cut": "the session is asked how far it came; else a new session, from the first "
         "byte",
-        "for that it keeps": "the last 32 MiB, in memory",
+        "buffer": "the last 32 MiB, in memory",
         "mount": "tried between repositories of the registry; where it is refused, uploaded",
         "referrers": "api",
     }
@@ -73,14 +73,14 @@ def test_how_blobs_go_whose_digest_is_known(brolga: Brolga, style: str, told: st
     """Without a bound, where there is none."""
     with scripted(asked) as address:
         outcome = brolga("explain", "--upload-style", style, f"{address}/x")
-    assert f"known blobs        {told}\n" in outcome.out
+    assert f"known blobs  {told}\n" in outcome.out
 
 
 def test_without_a_window_nothing_is_kept(brolga: Brolga) -> None:
     """And that is said so."""
     with scripted(asked) as address:
         outcome = brolga("explain", "--window", "0", f"{address}/x")
-    assert "for that it keeps  nothing\n" in outcome.out
+    assert "buffer       nothing\n" in outcome.out
 
 
 def test_json_is_one_object(brolga: Brolga) -> None:
@@ -109,13 +109,13 @@ def test_json_is_one_object(brolga: Brolga) -> None:
     [
         (["--upload-style", "auto"], "uploads", "one streamed PATCH (--upload-style auto)"),
         (["--upload-style=chunked"], "uploads", "chunks of 32 MiB (--upload-style chunked)"),
-        (["--window", "100"], "for that it keeps", "the last 100 bytes, in memory"),
+        (["--window", "100"], "buffer", "the last 100 bytes, in memory"),
         (
             ["--spool"],
-            "for that it keeps",
-            "all of it, in a file without a name where temporary files are",
+            "buffer",
+            "all of it, in an unnamed file in the directory for temporary files",
         ),
-        (["--spool=/"], "for that it keeps", "all of it, in a file without a name in /"),
+        (["--spool=/"], "buffer", "all of it, in an unnamed file in /"),
     ],
 )
 def test_it_is_told_for_the_flags_that_are_given(
