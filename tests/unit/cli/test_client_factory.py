@@ -39,7 +39,7 @@ libc.fflush(stream)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
-def test_threads_share_one_arena() -> None:
+def test_use_one_malloc_arena_makes_threads_share_it() -> None:
     """M_ARENA_MAX (mallopt(3)): what one thread has freed, another one can use."""
     printed = subprocess.run(
         [sys.executable, "-c", _COUNT], capture_output=True, check=True, text=True
@@ -48,7 +48,7 @@ def test_threads_share_one_arena() -> None:
 
 
 @pytest.mark.parametrize("error", [AttributeError, OSError])
-def test_another_c_library_is_left_alone(
+def test_use_one_malloc_arena_returns_false_without_glibc(
     monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     """Musl and macOS have no mallopt."""

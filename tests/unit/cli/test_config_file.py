@@ -36,7 +36,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "brolga" / "config.toml"
 
 
-def test_each_registry_has_its_style(config: Path) -> None:
+def test_read_upload_styles_returns_style_of_each_registry(config: Path) -> None:
     """By its name, with the port where it has one."""
     config.write_text(GOOD)
     styles = {
@@ -52,13 +52,13 @@ def test_each_registry_has_its_style(config: Path) -> None:
     assert choose_upload_style(None, "r.example") == (wishes, "")
 
 
-def test_docker_hub_has_the_name_that_references_have(config: Path) -> None:
+def test_read_upload_styles_names_docker_hub_as_references_do(config: Path) -> None:
     """`docker.io`, whatever its API's host is called."""
     config.write_text('[registry."docker.io"]\nupload-style = "auto"\n')
     assert read_upload_styles()[1] == {"docker.io": UploadStyle("auto", "auto")}
 
 
-def test_there_need_be_none(config: Path) -> None:
+def test_read_upload_styles_returns_nothing_without_file(config: Path) -> None:
     """Nor its directory."""
     assert read_upload_styles() == (config, {})
     config.parent.rmdir()
@@ -67,7 +67,7 @@ def test_there_need_be_none(config: Path) -> None:
 
 
 @pytest.mark.parametrize("home", ["", "relative/path"])
-def test_without_a_home_of_configs_it_is_below_the_user_s(
+def test_read_upload_styles_uses_home_without_xdg_config_home(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: str
 ) -> None:
     """XDG Base Directory: `~/.config`; a path that is relative is invalid, and ignored."""
@@ -77,7 +77,7 @@ def test_without_a_home_of_configs_it_is_below_the_user_s(
     assert read_upload_styles()[0] == tmp_path / ".config" / "brolga" / "config.toml"
 
 
-def test_another_file_can_be_named(
+def test_read_upload_styles_reads_file_of_brolga_config(
     config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """`BROLGA_CONFIG`; that one must be there."""
@@ -125,7 +125,7 @@ def test_another_file_can_be_named(
         ),
     ],
 )
-def test_what_is_wrong_in_it_is_told_with_its_place(config: Path, text: bytes, why: str) -> None:
+def test_read_upload_styles_names_place_of_error(config: Path, text: bytes, why: str) -> None:
     """What is misspelt would be passed over for ever."""
     config.write_bytes(text)
     with pytest.raises(click.UsageError) as caught:
@@ -134,14 +134,14 @@ def test_what_is_wrong_in_it_is_told_with_its_place(config: Path, text: bytes, w
     assert why in str(caught.value)
 
 
-def test_a_file_that_cannot_be_read_is_told(config: Path) -> None:
+def test_read_upload_styles_rejects_unreadable_file(config: Path) -> None:
     """It is there, so somebody meant something by it."""
     config.mkdir()
     with pytest.raises(click.UsageError, match="cannot be read: Is a directory"):
         read_upload_styles()
 
 
-def test_who_pushes_is_told_of_a_broken_one(brolga: Brolga, config: Path, tmp_path: Path) -> None:
+def test_push_rejects_invalid_config_file(brolga: Brolga, config: Path, tmp_path: Path) -> None:
     """Exit code 2, in one line, before anything is sent; who only reads does not need it."""
     config.write_text('[registry."r.example"]\nupload-stile = "auto"\n')
     source = tmp_path / "source"

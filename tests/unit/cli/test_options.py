@@ -75,7 +75,7 @@ def stdin_of(data: bytes) -> io.TextIOWrapper:
         (["--retries", "-1"], "Invalid value for '--retries': -1 is not in the range x>=0"),
     ],
 )
-def test_flags_that_make_no_sense_are_usage(
+def test_push_rejects_invalid_flags(
     brolga: Brolga, source: Path, flags: list[str], line: str
 ) -> None:
     """Exit code 2, and nothing was tried."""
@@ -86,7 +86,7 @@ def test_flags_that_make_no_sense_are_usage(
 
 
 @pytest.mark.parametrize("flags", [["--password", "s3cret"], ["--password=s3cret"], ["--password"]])
-def test_there_is_no_password_flag_and_it_says_why(brolga: Brolga, flags: list[str]) -> None:
+def test_password_flag_is_rejected_without_showing_it(brolga: Brolga, flags: list[str]) -> None:
     """Credentials on a command line: read from stdin. The secret is not shown again."""
     outcome = brolga("layer", "push", NOWHERE, *flags)
     assert outcome.code == 2
@@ -96,7 +96,7 @@ def test_there_is_no_password_flag_and_it_says_why(brolga: Brolga, flags: list[s
     assert "--password " not in brolga("layer", "push", "--help").out
 
 
-def test_a_key_belongs_to_a_certificate(brolga: Brolga, source: Path) -> None:
+def test_client_key_requires_client_cert(brolga: Brolga, source: Path) -> None:
     """A key alone is nothing to show."""
     outcome = brolga("layer", "push", "--client-key", str(source), NOWHERE, str(source))
     assert (outcome.code, outcome.err) == (
@@ -114,7 +114,7 @@ def test_a_key_belongs_to_a_certificate(brolga: Brolga, source: Path) -> None:
         (b"\xff\xc3\xa9\n", b"\xff\xc3\xa9"),
     ],
 )
-def test_the_password_is_the_first_line_of_stdin(
+def test_password_stdin_reads_first_line(
     brolga: Brolga, monkeypatch: pytest.MonkeyPatch, source: Path, data: bytes, password: bytes
 ) -> None:
     """Without its line end; its own bytes go out. The flags go before the environment."""
@@ -143,7 +143,7 @@ def test_the_password_is_the_first_line_of_stdin(
         (b"x" * 65536, "the first line of stdin is too long"),
     ],
 )
-def test_a_password_that_is_none_is_usage(
+def test_password_stdin_rejects_empty_or_long_line(
     brolga: Brolga, source: Path, data: bytes, why: str
 ) -> None:
     """An empty password would go out as anonymous, or be refused for another reason."""
@@ -154,7 +154,7 @@ def test_a_password_that_is_none_is_usage(
     assert outcome.err == f"brolga: --password-stdin: {why}; see brolga layer push --help\n"
 
 
-def test_a_password_is_not_typed_into_a_terminal(brolga: Brolga, source: Path) -> None:
+def test_password_stdin_rejects_terminal(brolga: Brolga, source: Path) -> None:
     """The terminal would show it."""
     arguments = ["layer", "push", "-u", "me", "--password-stdin", NOWHERE, str(source)]
     master, slave = pty.openpty()
@@ -165,7 +165,7 @@ def test_a_password_is_not_typed_into_a_terminal(brolga: Brolga, source: Path) -
     assert "--password-stdin: stdin is a terminal" in outcome.err
 
 
-def test_a_closed_stdin_has_no_password(
+def test_password_stdin_rejects_closed_stdin(
     brolga: Brolga, monkeypatch: pytest.MonkeyPatch, source: Path
 ) -> None:
     """Python has none where it was closed at the start, and a closed one where it was later."""
@@ -178,7 +178,7 @@ def test_a_closed_stdin_has_no_password(
         connection_module.read_password()
 
 
-def test_only_what_was_given_goes_to_the_client(
+def test_open_client_passes_transport_flags(
     monkeypatch: pytest.MonkeyPatch, brolga: Brolga, source: Path
 ) -> None:
     """A certificate of the client's is passed on where there is one."""
@@ -227,7 +227,7 @@ def test_only_what_was_given_goes_to_the_client(
         (["--retries=9"], {"retry": Retry(attempts=10, jitter=random.random)}),
     ],
 )
-def test_how_uploads_go_out_is_told_to_the_client(
+def test_open_client_passes_upload_flags(
     monkeypatch: pytest.MonkeyPatch,
     brolga: Brolga,
     source: Path,
@@ -251,7 +251,7 @@ def test_how_uploads_go_out_is_told_to_the_client(
 
 
 @pytest.mark.parametrize("verb", ["append", "attach", "copy", "mutate", "rebase"])
-def test_every_verb_that_pushes_can_be_told_how(brolga: Brolga, verb: str) -> None:
+def test_help_of_pushing_verb_lists_upload_flags(brolga: Brolga, verb: str) -> None:
     """The flags of uploads are the same everywhere."""
     text = brolga(verb, "--help").out
     for flag in (
@@ -264,7 +264,7 @@ def test_every_verb_that_pushes_can_be_told_how(brolga: Brolga, verb: str) -> No
         assert f"  {flag} " in text
 
 
-def test_what_else_the_client_refuses_is_usage(
+def test_open_client_turns_value_error_into_usage_error(
     monkeypatch: pytest.MonkeyPatch, brolga: Brolga, source: Path
 ) -> None:
     """A proxy in the environment that is no URL, say."""
@@ -280,7 +280,7 @@ def test_what_else_the_client_refuses_is_usage(
     )
 
 
-def test_a_verb_gets_its_connection_as_one_value(capsys: pytest.CaptureFixture[str]) -> None:
+def test_connection_passes_one_value_to_verb(capsys: pytest.CaptureFixture[str]) -> None:
     """Its own flags stand before those of the connection in the help."""
 
     @click.command(cls=Verb)
@@ -299,7 +299,7 @@ def test_a_verb_gets_its_connection_as_one_value(capsys: pytest.CaptureFixture[s
     assert text.index("--own") < text.index("--insecure") < text.index("--password-stdin")
 
 
-def test_the_help_knows_the_default_of_threads(brolga: Brolga) -> None:
+def test_help_states_default_of_threads(brolga: Brolga) -> None:
     """One a core, and no more than the library takes by itself."""
     text = " ".join(brolga("layer", "push", "--help").out.split())
     assert (
@@ -309,7 +309,7 @@ def test_the_help_knows_the_default_of_threads(brolga: Brolga) -> None:
     assert "PEM file of authorities to trust besides the system's." in text
 
 
-def test_a_platform_is_read_where_it_is_given(capsys: pytest.CaptureFixture[str]) -> None:
+def test_platform_parses_value(capsys: pytest.CaptureFixture[str]) -> None:
     """OS/ARCH[/VARIANT], as an image index has it (image-spec, image-index.md, platform)."""
 
     @click.command(cls=Verb)
@@ -327,7 +327,7 @@ def test_a_platform_is_read_where_it_is_given(capsys: pytest.CaptureFixture[str]
         verb.main(["--platform", "a b"], standalone_mode=False)
 
 
-def test_all_is_no_platform(capsys: pytest.CaptureFixture[str]) -> None:
+def test_platform_all_means_no_choice(capsys: pytest.CaptureFixture[str]) -> None:
     """Crane's word for "as it is": `--platform all`."""
 
     @click.command(cls=Verb)
@@ -339,7 +339,7 @@ def test_all_is_no_platform(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "None\n"
 
 
-def test_credentials_of_docker_s_file_are_found(brolga: Brolga, source: Path) -> None:
+def test_open_client_uses_credentials_of_docker(brolga: Brolga, source: Path) -> None:
     """Without flags and environment: docker's config.json, then podman's files."""
     seen: list[str] = []
 
@@ -361,7 +361,7 @@ def test_credentials_of_docker_s_file_are_found(brolga: Brolga, source: Path) ->
     assert set(seen) == {f"Basic {auth}"}
 
 
-def test_the_flags_credentials_go_to_the_registry_that_is_named_alone(
+def test_credentials_of_flags_are_only_for_named_registry(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A password for where a copy goes is none of the business of where it comes from."""
@@ -386,7 +386,7 @@ def test_the_flags_credentials_go_to_the_registry_that_is_named_alone(
     assert keychain.find(Repository("b.example", "x")) == Credentials("someone", "else")
 
 
-def test_a_warning_of_a_registry_is_a_line(
+def test_registry_warning_is_printed_on_stderr(
     brolga: Brolga, source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`Warning: 299 - "text"` (distribution-spec, Warnings): "clients SHOULD report it"."""
@@ -400,7 +400,7 @@ def test_a_warning_of_a_registry_is_a_line(
     assert outcome.err.startswith(f"warning: {address}: this registry ends soon\nbrolga: ")
 
 
-def test_how_many_blobs_go_at_a_time_is_the_client_s(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_client_passes_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     """`--jobs`, 4 where nothing is said."""
     made: list[int] = []
     monkeypatch.setattr(client_module, "Client", lambda **named: made.append(named["uploads"].jobs))

@@ -38,7 +38,7 @@ class _Terminal(io.StringIO):
         return True
 
 
-def test_a_result_is_a_line_or_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
+def test_print_result_prints_line_or_json(capsys: pytest.CaptureFixture[str]) -> None:
     """A text line, or with --json its fields."""
     print_result("line", {"a": 1})
     print_result("line", {"a": 1}, as_json=True)
@@ -46,7 +46,7 @@ def test_a_result_is_a_line_or_one_json_object(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(("done", "end"), [("", ""), ("it was done: x", "; it was done: x")])
-def test_a_result_that_stdout_does_not_take_is_an_error(
+def test_print_result_raises_if_stdout_fails(
     monkeypatch: pytest.MonkeyPatch, done: str, end: str
 ) -> None:
     """It says why, and what was done all the same."""
@@ -60,7 +60,7 @@ def test_a_result_that_stdout_does_not_take_is_an_error(
     assert str(caught.value) == f"stdout cannot be written: it is closed{end}"
 
 
-def test_a_reader_that_has_gone_matters_where_something_was_done(
+def test_print_result_raises_broken_pipe_only_if_nothing_was_done(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """`brolga version | head -0` is quiet; a push whose digest nobody read is not."""
@@ -71,14 +71,14 @@ def test_a_reader_that_has_gone_matters_where_something_was_done(
         print_result("line", done="it was pushed")
 
 
-def test_lines_are_results(capsys: pytest.CaptureFixture[str]) -> None:
+def test_print_lines_prints_one_result_per_line(capsys: pytest.CaptureFixture[str]) -> None:
     """One a line; nothing for none."""
     print_lines(iter(()))
     print_lines(["a", "b"])
     assert capsys.readouterr() == ("a\nb\n", "")
 
 
-def test_bytes_go_out_as_they_are(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_write_bytes_does_not_change_bytes(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     """No line end, no encoding."""
     write_bytes(b"\xff\r\n")
     write_bytes(memoryview(b"\x00"))
@@ -97,7 +97,7 @@ class _FullRaw(io.RawIOBase):
         raise OSError(self.number, os.strerror(self.number))
 
 
-def test_bytes_that_stdout_does_not_take_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_bytes_raises_if_stdout_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """As with a line: why, but a reader that has gone is told nothing."""
     for number, kind in ((errno.ENOSPC, OutputError), (errno.EPIPE, BrokenPipeError)):
         monkeypatch.setattr("sys.stdout", io.TextIOWrapper(_FullRaw(number)))  # type: ignore[type-var]
@@ -108,7 +108,7 @@ def test_bytes_that_stdout_does_not_take_are_an_error(monkeypatch: pytest.Monkey
         write_bytes(b"data")
 
 
-def test_a_warning_is_one_line_that_erases_the_status_line(
+def test_print_warning_erases_status_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Host and text, which anyone may have written."""
@@ -120,14 +120,14 @@ def test_a_warning_is_one_line_that_erases_the_status_line(
     print_warning("r.example", "unseen")
 
 
-def test_a_line_that_stderr_does_not_take_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_eprint_ignores_failure_of_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
     """The exit code still tells what happened."""
     for stream in (_Full(), None):
         monkeypatch.setattr("sys.stderr", stream)
         eprint("line")
 
 
-def test_raw_escapes_a_document_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_bytes_escapes_document_on_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """There it is for a person: nothing of it may be obeyed. A pipe gets the bytes as they are."""
     data = b'{"a":\t"\x1b[2J\xc2\x9b\xe2\x80\xae\x7f \xff"}\n'
     for is_terminal in (False, True):
@@ -140,7 +140,7 @@ def test_raw_escapes_a_document_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -
         assert buffer.getvalue() == (shown if is_terminal else data)
 
 
-def test_say_and_result_print_nothing_that_a_terminal_obeys(
+def test_print_result_and_eprint_replace_control_characters(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Columns stay where they are."""
@@ -150,7 +150,7 @@ def test_say_and_result_print_nothing_that_a_terminal_obeys(
     assert capsys.readouterr() == ('a    b c\n{"a": "\\u001b\\u007f\\u202e"}\n', "a  b\n")
 
 
-def test_what_cannot_be_written_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flush_streams_discards_what_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """Python would try again at its end, and exit with 120."""
     end, start = os.pipe()
     os.close(end)
@@ -163,7 +163,7 @@ def test_what_cannot_be_written_is_forgotten(monkeypatch: pytest.MonkeyPatch) ->
         out.flush()
 
 
-def test_a_log_line_erases_the_status_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_to_stderr_erases_status_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal a status line may stand where the log line begins."""
     out = _Terminal()
     monkeypatch.setattr("sys.stderr", out)
@@ -172,7 +172,7 @@ def test_a_log_line_erases_the_status_line(monkeypatch: pytest.MonkeyPatch) -> N
     assert out.getvalue() == "\r\x1b[Kbrolga.x: seen\n"
 
 
-def test_a_log_without_stderr_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_to_stderr_prints_nothing_without_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
     """-v must not fail what it only watches."""
     monkeypatch.setattr("sys.stderr", None)
     assert sys.stderr is None

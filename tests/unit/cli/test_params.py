@@ -38,13 +38,13 @@ def given(callback: Callable[..., object], *texts: str) -> object:
         ([""], []),
     ],
 )
-def test_lists_have_commas(texts: list[str], expected: list[str] | None) -> None:
+def test_split_items_splits_at_commas(texts: list[str], expected: list[str] | None) -> None:
     """`--entrypoint /bin/sh,-c`; quotes keep a comma; no flag is not an empty list."""
     assert given(values.split_items, *texts) == expected
 
 
 @pytest.mark.parametrize("text", ['"a', "a\nb"])
-def test_a_list_that_is_none_is_usage(text: str) -> None:
+def test_split_items_rejects_unbalanced_quotes(text: str) -> None:
     """What the quotes are for is said."""
     with pytest.raises(click.BadParameter, match="is not a list: write an item that has"):
         given(values.split_items, text)
@@ -60,26 +60,26 @@ def test_a_list_that_is_none_is_usage(text: str) -> None:
         (["a=1", "a=2"], {"a": "2"}),
     ],
 )
-def test_a_pair_is_one_whatever_it_holds(texts: list[str], expected: dict[str, str]) -> None:
+def test_parse_pairs_keeps_commas_and_quotes(texts: list[str], expected: dict[str, str]) -> None:
     """Commas and quotes are part of the value, in every verb."""
     assert given(values.parse_pairs, *texts) == expected
 
 
 @pytest.mark.parametrize("text", ["a", "=b", "="])
-def test_a_pair_needs_a_key_and_an_equals_sign(text: str) -> None:
+def test_parse_pairs_rejects_missing_key_or_equals_sign(text: str) -> None:
     """Nothing is guessed."""
     with pytest.raises(click.BadParameter, match="is not KEY=VALUE"):
         given(values.parse_pairs, text)
 
 
-def test_names_are_a_list_without_empty_ones() -> None:
+def test_split_names_rejects_empty_item() -> None:
     """`-m a,b -m c`."""
     assert given(values.split_names, "a,b", "c") == ["a", "b", "c"]
     with pytest.raises(click.BadParameter, match="'a,,b' has an empty item"):
         given(values.split_names, "a,,b")
 
 
-def test_platforms_are_a_list_too() -> None:
+def test_parse_platforms_parses_lists() -> None:
     """`--platform linux/amd64,linux/arm64/v8 --platform windows`."""
     assert given(values.parse_platforms, "linux/amd64,linux/arm64/v8", "windows") == [
         Platform("linux", "amd64"),

@@ -54,14 +54,14 @@ MIB = 1 << 20
         ),
     ],
 )
-def test_the_line_is_a_function_of_the_figures(
+def test_format_progress_formats_figures(
     read: int, written: int, total: int | None, elapsed_s: float, text: str
 ) -> None:
     """Bytes in, bytes out, ratio, rate, time; share and time left where the size is known."""
     assert format_progress(Progress(read, written), total, elapsed_s) == text
 
 
-def test_layers_are_summed_up(tmp_path: Path) -> None:
+def test_show_progress_sums_layers(tmp_path: Path) -> None:
     """An image's layers go at once: one line tells of all of them."""
     files = [tmp_path / name for name in "ab"]
     for file in files:
@@ -76,7 +76,7 @@ def test_layers_are_summed_up(tmp_path: Path) -> None:
     assert "  50% of 2.0 MiB, " in out.getvalue()
 
 
-def test_a_total_needs_every_size(tmp_path: Path) -> None:
+def test_show_progress_has_no_total_if_one_size_is_unknown(tmp_path: Path) -> None:
     """A pipe among the sources: nobody knows how much will come."""
     file = tmp_path / "file"
     file.write_bytes(b"data")
@@ -117,7 +117,7 @@ class _Signalling(io.StringIO):
 
 
 @pytest.mark.parametrize("how", ["auto", "none"])
-def test_nothing_is_shown_where_stderr_is_no_terminal(layer: StreamLayer, how: str) -> None:
+def test_show_progress_auto_writes_nothing_without_terminal(layer: StreamLayer, how: str) -> None:
     """Nothing at all, not even an empty line."""
     out = io.StringIO()
     with show_progress([layer], how, out):
@@ -125,7 +125,7 @@ def test_nothing_is_shown_where_stderr_is_no_terminal(layer: StreamLayer, how: s
     assert out.getvalue() == ""
 
 
-def test_plain_is_a_line_every_few_seconds_anywhere(
+def test_show_progress_plain_writes_whole_lines(
     monkeypatch: pytest.MonkeyPatch, layer: StreamLayer
 ) -> None:
     """For logs: whole lines, and no control characters."""
@@ -141,7 +141,7 @@ def test_plain_is_a_line_every_few_seconds_anywhere(
         assert text.strip().isprintable()
 
 
-def test_auto_is_one_line_that_changes_on_a_terminal(
+def test_show_progress_auto_rewrites_line_on_terminal(
     monkeypatch: pytest.MonkeyPatch, layer: StreamLayer
 ) -> None:
     """Each look begins with a return and an erase; the end is a new line."""
@@ -158,7 +158,9 @@ def test_auto_is_one_line_that_changes_on_a_terminal(
     assert last.endswith(b"\r\n")
 
 
-def test_a_line_is_cut_to_the_terminal(monkeypatch: pytest.MonkeyPatch, layer: StreamLayer) -> None:
+def test_show_progress_cuts_line_to_terminal(
+    monkeypatch: pytest.MonkeyPatch, layer: StreamLayer
+) -> None:
     """A line that wraps would not be erased."""
     monkeypatch.setattr(progress_module, "_columns", lambda _terminal: 10)
     with terminal() as (out, master):
@@ -167,14 +169,16 @@ def test_a_line_is_cut_to_the_terminal(monkeypatch: pytest.MonkeyPatch, layer: S
         assert os.read(master, 1024) == b"\r\x1b[K0 B in  0\r\n"
 
 
-def test_a_terminal_without_a_size_has_a_usual_one() -> None:
+def test_columns_has_default_for_terminal_without_size() -> None:
     """A fresh pseudo-terminal says 0 columns."""
     with terminal() as (out, _):
         assert progress_module._columns(out) == 80
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_an_error_leaves_the_line_ended(layer: StreamLayer, error: type[BaseException]) -> None:
+def test_show_progress_ends_line_after_error(
+    layer: StreamLayer, error: type[BaseException]
+) -> None:
     """What is printed next, the error, begins a line of its own."""
     with terminal() as (out, master):
         with pytest.raises(error), show_progress([layer], "auto", out):
@@ -182,7 +186,7 @@ def test_an_error_leaves_the_line_ended(layer: StreamLayer, error: type[BaseExce
         assert os.read(master, 1024).endswith(b"\r\n")
 
 
-def test_a_stderr_that_takes_no_more_does_not_fail_the_push(layer: StreamLayer) -> None:
+def test_show_progress_ignores_failure_of_stderr(layer: StreamLayer) -> None:
     """The stream goes on unseen."""
     end, start = os.pipe()
     os.close(end)
@@ -193,14 +197,16 @@ def test_a_stderr_that_takes_no_more_does_not_fail_the_push(layer: StreamLayer) 
         out.close()
 
 
-def test_no_stderr_shows_nothing(monkeypatch: pytest.MonkeyPatch, layer: StreamLayer) -> None:
+def test_show_progress_writes_nothing_without_stderr(
+    monkeypatch: pytest.MonkeyPatch, layer: StreamLayer
+) -> None:
     """Python has none where the descriptor was closed at the start."""
     monkeypatch.setattr("sys.stderr", None)
     with show_progress([layer], "plain"):
         pass
 
 
-def test_no_thread_is_left(layer: StreamLayer) -> None:
+def test_show_progress_leaves_no_thread(layer: StreamLayer) -> None:
     """The one that looks ends with the block."""
     with show_progress([layer], "plain", io.StringIO()):
         assert "brolga-progress" in {thread.name for thread in threading.enumerate()}

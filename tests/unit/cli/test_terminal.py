@@ -195,7 +195,7 @@ ELSEWHERE: Final = {"registry serve", "version"}
 DOCUMENTS: Final = {"blob", "config", "manifest"}
 
 
-def test_every_verb_is_tried() -> None:
+def test_commands_cover_every_verb() -> None:
     """A new verb needs a row."""
     assert set(verbs()) - ELSEWHERE <= set(VERBS)
 

@@ -29,7 +29,7 @@ from brolga.cli.upload_options import (
         ("2GiB", 2 << 30),
     ],
 )
-def test_a_size_is_bytes_or_powers_of_two(text: str, size: int) -> None:
+def test_parse_size_accepts_bytes_and_binary_units(text: str, size: int) -> None:
     """K, M and G as dd and GNU's programs have them."""
     assert parse_size(text) == size
 
@@ -53,7 +53,7 @@ def test_a_size_is_bytes_or_powers_of_two(text: str, size: int) -> None:
         "1\n",
     ],
 )
-def test_what_is_no_size_is_refused(text: str) -> None:
+def test_parse_size_rejects_invalid_size(text: str) -> None:
     """MB may be either of two sizes: it is none here."""
     with pytest.raises(
         ValueError, match=r"invalid size .*: use bytes, or a number with suffix K, M or G"
@@ -72,7 +72,7 @@ def test_what_is_no_size_is_refused(text: str) -> None:
         ((1 << 30) + 1024, "1048577 KiB"),
     ],
 )
-def test_a_size_is_shown_in_the_largest_unit_that_is_exact(size: int, text: str) -> None:
+def test_format_size_uses_largest_exact_unit(size: int, text: str) -> None:
     """So that it can be compared."""
     assert format_size(size) == text
 
@@ -88,7 +88,7 @@ def test_a_size_is_shown_in_the_largest_unit_that_is_exact(size: int, text: str)
         ("chunked:1", "chunked:1"),
     ],
 )
-def test_a_style_is_what_a_client_takes(text: str, wish: str) -> None:
+def test_parse_style_returns_value_for_client(text: str, wish: str) -> None:
     """Sizes are in bytes there."""
     assert parse_style(text) == UploadStyle(text, wish)
     wire.UploadStrategy().override(wish)
@@ -105,13 +105,13 @@ def test_a_style_is_what_a_client_takes(text: str, wish: str) -> None:
         ("chunked:0", "invalid upload style 'chunked:0'"),
     ],
 )
-def test_what_is_no_style_is_refused(text: str, why: str) -> None:
+def test_parse_style_rejects_invalid_style(text: str, why: str) -> None:
     """It says what there is."""
     with pytest.raises(ValueError, match=why):
         parse_style(text)
 
 
-def test_a_default_of_the_program_s_own_passes() -> None:
+def test_param_types_accept_converted_value() -> None:
     """Click converts what is converted already."""
     assert SizeType().convert(5, None, None) == 5
     style = UploadStyle("auto", "auto")

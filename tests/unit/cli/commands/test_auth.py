@@ -83,7 +83,7 @@ def entry(name: str, password: str) -> dict[str, str]:
 class TestLogin:
     """`brolga auth login`."""
 
-    def test_what_the_registry_knows_is_stored(self, brolga: Brolga, docker: Path) -> None:
+    def test_login_stores_accepted_credentials(self, brolga: Brolga, docker: Path) -> None:
         """Nothing on stdout; where it is, and that it is in plain text, on stderr."""
         with scripted(asking("me", SECRET)) as address, stdin_of(f"{SECRET}\n".encode()) as stdin:
             outcome = brolga("auth", "login", address, "-u", "me", "--password-stdin", stdin=stdin)
@@ -95,7 +95,7 @@ class TestLogin:
         )
         assert json.loads(docker.read_text()) == {"auths": {address: entry("me", SECRET)}}
 
-    def test_what_it_does_not_know_is_not(self, brolga: Brolga, docker: Path) -> None:
+    def test_login_does_not_store_refused_credentials(self, brolga: Brolga, docker: Path) -> None:
         """Exit code 4, and no file."""
         with scripted(asking("me", "else")) as address, stdin_of(SECRET.encode()) as stdin:
             outcome = brolga("auth", "login", address, "-u", "me", "--password-stdin", stdin=stdin)
@@ -106,7 +106,7 @@ class TestLogin:
         assert SECRET not in outcome.err
         assert not docker.exists()
 
-    def test_the_environment_s_credentials_are_not_used(
+    def test_login_ignores_environment_credentials(
         self, brolga: Brolga, docker: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What is checked is what is stored."""
@@ -120,7 +120,7 @@ class TestLogin:
         assert set(seen) == {"Basic " + b64encode(f"me:{SECRET}".encode()).decode()}
         assert not docker.exists()
 
-    def test_a_terminal_is_asked(
+    def test_login_prompts_in_terminal(
         self, brolga: Brolga, docker: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Without --password-stdin, by getpass, which shows nothing."""
@@ -137,7 +137,7 @@ class TestLogin:
         assert asked == [f"Password of me at {address}: "]
         assert docker.exists()
 
-    def test_a_helper_keeps_it(
+    def test_login_stores_in_helper(
         self, brolga: Brolga, docker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It is said where it is; a registry that lets everybody in has checked nothing."""
@@ -185,7 +185,7 @@ class TestLogin:
             ),
         ],
     )
-    def test_what_makes_no_sense_is_usage(
+    def test_login_rejects_invalid_arguments(
         self, brolga: Brolga, docker: Path, arguments: list[str], data: str, line: str
     ) -> None:
         """Exit code 2; nobody was asked, and the password is not shown."""
@@ -197,14 +197,14 @@ class TestLogin:
         assert not docker.exists()
 
     @pytest.mark.parametrize("registry", ["nothing", "a b", "registry.example/team/app"])
-    def test_what_is_no_registry_is_usage(self, brolga: Brolga, registry: str) -> None:
+    def test_login_rejects_invalid_registry(self, brolga: Brolga, registry: str) -> None:
         """HOST or HOST:PORT; the line says so."""
         with stdin_of(b"x") as stdin:
             outcome = brolga("auth", "login", registry, "-u", "me", "--password-stdin", stdin=stdin)
         assert (outcome.code, outcome.out) == (2, "")
         assert "write registry.example or localhost:5000" in outcome.err
 
-    def test_an_empty_answer_is_usage(
+    def test_login_rejects_empty_password(
         self, brolga: Brolga, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Enter alone is no password."""
@@ -218,7 +218,7 @@ class TestLogin:
 class TestLogout:
     """`brolga auth logout`."""
 
-    def test_the_entry_goes_and_nothing_else(self, brolga: Brolga, docker: Path) -> None:
+    def test_logout_removes_only_the_entry(self, brolga: Brolga, docker: Path) -> None:
         """Said on stderr; a second time it is no error."""
         other = entry("me", "else")
         stored(docker, **{"registry.example": entry("me", SECRET), "other.example": other})
@@ -232,7 +232,7 @@ class TestLogout:
         assert (again.code, again.out) == (0, "")
         assert again.err == "no credentials were stored for registry.example\n"
 
-    def test_docker_hub_by_docker_s_own_name(self, brolga: Brolga, docker: Path) -> None:
+    def test_logout_accepts_key_of_docker_hub(self, brolga: Brolga, docker: Path) -> None:
         """`https://index.docker.io/v1/` is docker.io."""
         stored(docker, **{HUB: entry("me", SECRET)})
         assert brolga("auth", "logout", HUB).err.startswith("logged out of docker.io: ")
@@ -242,9 +242,7 @@ class TestGet:
     """`brolga auth get`, as a credential helper."""
 
     @pytest.mark.parametrize("by_stdin", [True, False])
-    def test_name_and_secret_are_one_object(
-        self, brolga: Brolga, docker: Path, by_stdin: bool
-    ) -> None:
+    def test_get_prints_name_and_secret(self, brolga: Brolga, docker: Path, by_stdin: bool) -> None:
         """docker-credential-helpers: the server by stdin; ServerURL is it as it was named."""
         stored(docker, **{HUB: entry("me", SECRET)})
         with stdin_of(f"{HUB}\n".encode()) as stdin:
@@ -252,13 +250,13 @@ class TestGet:
         assert (outcome.code, outcome.err) == (0, "")
         assert json.loads(outcome.out) == {"ServerURL": HUB, "Username": "me", "Secret": SECRET}
 
-    def test_an_identity_token_has_a_name_of_its_own(self, brolga: Brolga, docker: Path) -> None:
+    def test_get_prints_identity_token(self, brolga: Brolga, docker: Path) -> None:
         """`<token>` says what the secret is."""
         stored(docker, **{"registry.example": {"identitytoken": SECRET}})
         found: dict[str, Any] = json.loads(brolga("auth", "get", "registry.example").out)
         assert (found["Username"], found["Secret"]) == ("<token>", SECRET)
 
-    def test_a_bearer_token_is_no_pair(self, brolga: Brolga, docker: Path) -> None:
+    def test_get_rejects_bearer_token(self, brolga: Brolga, docker: Path) -> None:
         """Exit code 4, and the verb that prints it."""
         stored(docker, **{"registry.example": {"registrytoken": SECRET}})
         outcome = brolga("auth", "get", "registry.example")
@@ -266,13 +264,15 @@ class TestGet:
         assert "`brolga auth token -H` prints it" in outcome.err
         assert SECRET not in outcome.err
 
-    def test_nothing_is_said_as_helpers_say_it(self, brolga: Brolga, docker: Path) -> None:
+    def test_get_without_credentials_prints_text_of_helpers(
+        self, brolga: Brolga, docker: Path
+    ) -> None:
         """On stdout, where docker looks; exit code 3."""
         assert not docker.exists()
         outcome = brolga("auth", "get", "registry.example")
         assert (outcome.code, outcome.out, outcome.err) == (3, NOT_FOUND, "")
 
-    def test_a_terminal_names_no_registry(self, brolga: Brolga) -> None:
+    def test_get_rejects_terminal_as_stdin(self, brolga: Brolga) -> None:
         """Who forgot it does not wait for ever."""
         with terminal() as stdin:
             outcome = brolga("auth", "get", stdin=stdin)
@@ -300,7 +300,7 @@ class TestToken:
 
         return script
 
-    def test_it_is_for_the_scopes_that_are_asked_for(self, brolga: Brolga) -> None:
+    def test_token_requests_given_scopes(self, brolga: Brolga) -> None:
         """Crane: pull, with --push more, with --mount of others too; -H prints the header."""
         seen: list[str] = []
         with scripted(self.answering(seen)) as address:
@@ -315,7 +315,7 @@ class TestToken:
             ["scope=repository:app:pull,push", *more, "service=x"],
         ]
 
-    def test_a_registry_that_asks_for_nothing(self, brolga: Brolga) -> None:
+    def test_token_fails_without_authentication(self, brolga: Brolga) -> None:
         """There is no token to print."""
 
         def script(peer: Peer) -> None:
@@ -327,7 +327,7 @@ class TestToken:
         assert (outcome.code, outcome.out) == (1, "")
         assert outcome.err == f"brolga: {address} asks for no credentials: no token\n"
 
-    def test_a_registry_that_knows_passwords_alone(
+    def test_token_fails_with_basic_authentication(
         self, brolga: Brolga, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Its header is Basic, for -H; a token it has none."""
@@ -341,7 +341,7 @@ class TestToken:
         assert header.out == f"Authorization: {Credentials('me', SECRET).basic}\n"
 
 
-def test_the_group_says_what_there_is(brolga: Brolga) -> None:
+def test_auth_prints_help_and_suggestions(brolga: Brolga) -> None:
     """Help, and a word for who mistypes."""
     listed = brolga("auth", "--help").out
     for name in ("login", "logout", "get", "token"):

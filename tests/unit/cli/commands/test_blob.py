@@ -20,7 +20,7 @@ RIGHT = f"sha256:{hashlib.sha256(b'right').hexdigest()}"
 BLOB = [sys.executable, "-m", "brolga", "blob"]
 
 
-def test_its_bytes_are_printed(registry: Embedded) -> None:
+def test_blob_prints_bytes(registry: Embedded) -> None:
     """As they are stored."""
     name = f"{registry.address}/a"
     push(name, "layer")
@@ -30,7 +30,7 @@ def test_its_bytes_are_printed(registry: Embedded) -> None:
     assert done.stderr == b""
 
 
-def test_a_wrong_byte_is_told_after_what_was_printed(brolga: Brolga) -> None:
+def test_blob_reports_wrong_byte_after_output(brolga: Brolga) -> None:
     """Exit code 6: what is on stdout cannot be taken back, so the line says not to use it."""
     size = 1 << 21
 
@@ -49,7 +49,7 @@ def test_a_wrong_byte_is_told_after_what_was_printed(brolga: Brolga) -> None:
     )
 
 
-def test_what_printed_nothing_says_nothing_of_it(brolga: Brolga, registry: Embedded) -> None:
+def test_blob_without_output_does_not_mention_it(brolga: Brolga, registry: Embedded) -> None:
     """Exit code 3."""
     push(f"{registry.address}/a", "layer")
     outcome = brolga("blob", f"{registry.address}/a@{RIGHT}")
@@ -57,7 +57,7 @@ def test_what_printed_nothing_says_nothing_of_it(brolga: Brolga, registry: Embed
     assert "stdout got" not in outcome.err
 
 
-def test_a_blob_is_named_by_digest(brolga: Brolga) -> None:
+def test_blob_requires_digest(brolga: Brolga) -> None:
     """Exit code 2, and nothing was asked."""
     outcome = brolga("blob", "127.0.0.1:1/x:v1")
     assert outcome.code == 2
@@ -71,7 +71,7 @@ def test_a_blob_is_named_by_digest(brolga: Brolga) -> None:
         (">&-", "brolga: local: stdout cannot be written: it is closed\n"),
     ],
 )
-def test_a_stdout_that_takes_nothing(registry: Embedded, stdout: str, line: str) -> None:
+def test_blob_reports_failing_stdout(registry: Embedded, stdout: str, line: str) -> None:
     """A reader that has enough is told nothing; a closed stdout is an error of this side."""
     name = f"{registry.address}/a"
     push(name, "layer")

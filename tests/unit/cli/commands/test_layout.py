@@ -32,7 +32,7 @@ def layout(tmp_path: Path) -> Layout:
     return layout
 
 
-def test_what_was_deleted_is_told(brolga: Brolga, layout: Layout) -> None:
+def test_gc_prints_what_was_deleted(brolga: Brolga, layout: Layout) -> None:
     """A line, or an object; with --dry-run nothing goes."""
     outcome = brolga("layout", "gc", "--dry-run", str(layout.path))
     assert (outcome.code, outcome.err) == (0, "")
@@ -45,7 +45,7 @@ def test_what_was_deleted_is_told(brolga: Brolga, layout: Layout) -> None:
     assert outcome.out == "deleted 1 blob of 5 bytes, 1 file left over\n"
 
 
-def test_images_without_a_name_go_too_where_it_is_asked_for(brolga: Brolga, layout: Layout) -> None:
+def test_gc_untagged_deletes_images_without_name(brolga: Brolga, layout: Layout) -> None:
     """`--untagged`."""
     pushed(f"oci:{layout.path}:v1", Image.empty().append(StreamLayer([b"b" * 512])))
     assert len(layout.whole().index.manifests) == 2
@@ -53,7 +53,7 @@ def test_images_without_a_name_go_too_where_it_is_asked_for(brolga: Brolga, layo
     assert len(layout.whole().index.manifests) == 1
 
 
-def test_it_says_that_it_waits(brolga: Brolga, layout: Layout) -> None:
+def test_gc_prints_that_it_waits(brolga: Brolga, layout: Layout) -> None:
     """A push that is under way may take its time."""
     entered, leave = threading.Event(), threading.Event()
 
@@ -88,7 +88,7 @@ def test_it_says_that_it_waits(brolga: Brolga, layout: Layout) -> None:
     )
 
 
-def test_a_manifest_that_cannot_be_read_is_told_of(brolga: Brolga, layout: Layout) -> None:
+def test_gc_and_referrers_warn_of_unreadable_manifest(brolga: Brolga, layout: Layout) -> None:
     """A warning, by gc and by referrers; the rest is done."""
     image = layout.tree("v1")
     assert isinstance(image, Image)
@@ -106,20 +106,20 @@ def test_a_manifest_that_cannot_be_read_is_told_of(brolga: Brolga, layout: Layou
 
 
 @pytest.mark.parametrize("age", ["1w", "x", "-1", "1.5h", ""])
-def test_what_is_no_time_is_usage(brolga: Brolga, age: str) -> None:
+def test_gc_rejects_invalid_time(brolga: Brolga, age: str) -> None:
     """Exit code 2."""
     outcome = brolga("layout", "gc", "--older-than", age, "x")
     assert outcome.code == 2
     assert "is not a time: use a number with suffix s, m, h or d" in outcome.err
 
 
-def test_what_is_no_layout_is_not_swept(brolga: Brolga, tmp_path: Path) -> None:
+def test_gc_rejects_other_directory(brolga: Brolga, tmp_path: Path) -> None:
     """Not there: 3. Something else: 6."""
     assert brolga("layout", "gc", f"{tmp_path}/none").code == 3
     assert brolga("layout", "gc", str(tmp_path)).code == 6
 
 
-def test_the_group_shows_its_help(brolga: Brolga) -> None:
+def test_layout_prints_help(brolga: Brolga) -> None:
     """`brolga layout` alone is a question."""
     outcome = brolga("layout")
     assert outcome.code == 2

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tests.unit.cli.conftest import Brolga
 
 
-def test_a_file_where_a_directory_is_wanted_is_one_line(brolga: Brolga, tmp_path: Path) -> None:
+def test_serve_rejects_file_as_directory(brolga: Brolga, tmp_path: Path) -> None:
     """Nothing is said to be stored before it can be."""
     file = tmp_path / "file"
     file.write_text("")
@@ -21,7 +21,7 @@ def test_a_file_where_a_directory_is_wanted_is_one_line(brolga: Brolga, tmp_path
     assert outcome.err.count("\n") == 1
 
 
-def test_a_port_in_use_is_one_line(brolga: Brolga, tmp_path: Path) -> None:
+def test_serve_reports_port_in_use(brolga: Brolga, tmp_path: Path) -> None:
     """It says how to get another."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -33,7 +33,7 @@ def test_a_port_in_use_is_one_line(brolga: Brolga, tmp_path: Path) -> None:
     )
 
 
-def test_a_file_of_passwords_that_is_not_there(brolga: Brolga, tmp_path: Path) -> None:
+def test_serve_rejects_missing_htpasswd_file(brolga: Brolga, tmp_path: Path) -> None:
     """A flag's file must be there: exit code 2, one line, and nothing is served."""
     outcome = brolga("registry", "serve", str(tmp_path), "--htpasswd", str(tmp_path / "users"))
     assert (outcome.code, outcome.out) == (2, "")
@@ -41,7 +41,7 @@ def test_a_file_of_passwords_that_is_not_there(brolga: Brolga, tmp_path: Path) -
     assert outcome.err.count("\n") == 1
 
 
-def test_beyond_loopback_is_one_line(brolga: Brolga, tmp_path: Path) -> None:
+def test_serve_rejects_public_host_without_htpasswd(brolga: Brolga, tmp_path: Path) -> None:
     """Who could be reached by others says so: by passwords, or by --allow-anonymous."""
     outcome = brolga("registry", "serve", str(tmp_path), "--host", "192.0.2.1")
     assert (outcome.code, outcome.out) == (2, "")
@@ -49,7 +49,7 @@ def test_beyond_loopback_is_one_line(brolga: Brolga, tmp_path: Path) -> None:
     assert "--htpasswd or --allow-anonymous" in outcome.err
 
 
-def test_a_size_that_is_none(brolga: Brolga, tmp_path: Path) -> None:
+def test_serve_rejects_invalid_size(brolga: Brolga, tmp_path: Path) -> None:
     """What is no size is a mistake of usage."""
     outcome = brolga("registry", "serve", str(tmp_path), "--max-upload", "much")
     assert outcome.code == 2
