@@ -1,4 +1,4 @@
-"""Running the command in this process, as its entry point does."""
+"""Run the command in this process, as its entry point does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""cli.verbs: -v, wherever it stands, and names that are empty."""
+"""cli.click_ext: -v before and after a verb, and empty values."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def logging_verb(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("logging_verb")
 @pytest.mark.parametrize("flags", [["-v"], ["--verbose"], ["-vv"], ["-v", "-v"]])
 def test_verbose_after_verb_prints_log(brolga: Brolga, flags: list[str]) -> None:
-    """One line each, on stderr, with nothing that a terminal would obey."""
+    """One line for each record, on stderr, without control characters."""
     outcome = brolga("version", *flags)
     assert outcome.code == 0
     assert outcome.err == "brolga.transport: GET https://r.example/v2/ [2J\n"
@@ -39,7 +39,7 @@ def test_verbose_after_verb_prints_log(brolga: Brolga, flags: list[str]) -> None
 
 @pytest.mark.usefixtures("logging_verb")
 def test_verbose_log_ends_with_command(brolga: Brolga) -> None:
-    """Another run in the same process starts silent, as it was found."""
+    """The next run in the same process is silent again."""
     log = logging.getLogger("brolga")
     before = (log.level, list(log.handlers))
     brolga("version", "-v")
@@ -49,7 +49,7 @@ def test_verbose_log_ends_with_command(brolga: Brolga) -> None:
 
 @pytest.mark.parametrize("arguments", [["version"], ["layer"], ["layer", "push"]])
 def test_help_lists_verbose_for_every_verb(brolga: Brolga, arguments: list[str]) -> None:
-    """A verb and a group of verbs alike."""
+    """Verbs and groups of verbs."""
     assert "  -v, --verbose " in brolga(*arguments, "--help").out
 
 

@@ -1,4 +1,4 @@
-"""cli.settings: the config file."""
+"""cli.config_file: the config file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ upload-style = "streamed"
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return where the config file is looked for."""
+    """Return the name of the config file."""
     monkeypatch.delenv("BROLGA_CONFIG", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     (tmp_path / "brolga").mkdir()
@@ -37,7 +37,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_read_upload_styles_returns_style_of_each_registry(config: Path) -> None:
-    """By its name, with the port where it has one."""
+    """By its name, with the port if it has one."""
     config.write_text(GOOD)
     styles = {
         "registry.example:5000": UploadStyle("chunked:16MiB", "chunked:16777216"),
@@ -59,7 +59,7 @@ def test_read_upload_styles_names_docker_hub_as_references_do(config: Path) -> N
 
 
 def test_read_upload_styles_returns_nothing_without_file(config: Path) -> None:
-    """Nor its directory."""
+    """The directory may be missing too."""
     assert read_upload_styles() == (config, {})
     config.parent.rmdir()
     config.parent.touch()
@@ -80,7 +80,7 @@ def test_read_upload_styles_uses_home_without_xdg_config_home(
 def test_read_upload_styles_reads_file_of_brolga_config(
     config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """`BROLGA_CONFIG`; that one must be there."""
+    """`BROLGA_CONFIG`; that file must exist."""
     config.write_text("broken")
     other = tmp_path / "other.toml"
     monkeypatch.setenv("BROLGA_CONFIG", str(other))
@@ -126,7 +126,7 @@ def test_read_upload_styles_reads_file_of_brolga_config(
     ],
 )
 def test_read_upload_styles_names_place_of_error(config: Path, text: bytes, why: str) -> None:
-    """What is misspelt would be passed over for ever."""
+    """A misspelt setting would otherwise be ignored silently."""
     config.write_bytes(text)
     with pytest.raises(click.UsageError) as caught:
         read_upload_styles()
@@ -135,22 +135,22 @@ def test_read_upload_styles_names_place_of_error(config: Path, text: bytes, why:
 
 
 def test_read_upload_styles_rejects_unreadable_file(config: Path) -> None:
-    """It is there, so somebody meant something by it."""
+    """A file that exists is not ignored."""
     config.mkdir()
     with pytest.raises(click.UsageError, match="cannot be read: Is a directory"):
         read_upload_styles()
 
 
 def test_push_rejects_invalid_config_file(brolga: Brolga, config: Path, tmp_path: Path) -> None:
-    """Exit code 2, in one line, before anything is sent; who only reads does not need it."""
+    """Exit code 2, before anything is sent; verbs that only read do not read the file."""
     config.write_text('[registry."r.example"]\nupload-stile = "auto"\n')
     source = tmp_path / "source"
     source.touch()
     outcome = brolga("layer", "push", "127.0.0.1:1/x", str(source))
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err == (
-        f"brolga: {config}: [registry.'r.example'] has unknown key 'upload-stile': use upload-style; "
-        "see brolga layer push --help\n"
+        f"brolga: {config}: [registry.'r.example'] has unknown key 'upload-stile': "
+        "use upload-style; see brolga layer push --help\n"
     )
     assert brolga("ls", "127.0.0.1:1/x").code == 5
 

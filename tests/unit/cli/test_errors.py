@@ -206,7 +206,7 @@ def test_report_prefers_side_of_error(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_errors_covers_every_error_class() -> None:
-    """An error that is new in errors.py gets a line here."""
+    """A new error class needs a row here."""
     tested = {type(error) for error, _, _ in ERRORS}
     defined = {
         item
@@ -225,7 +225,7 @@ def test_report_prints_untrusted_text_on_one_line(
 
 
 def test_report_prefers_note_to_hint_of_class(capsys: pytest.CaptureFixture[str]) -> None:
-    """In a note of the error (PEP 678), in place of the one that its kind has."""
+    """A note (PEP 678) replaces the hint of the error's class."""
     error = answered(NotFound, 404)
     error.add_note("do this")
     assert report(error, traceback=False) == 3
@@ -242,7 +242,7 @@ def test_report_does_not_suggest_retry_after_405(
 
 
 def test_report_returns_code_of_click_exit(capsys: pytest.CaptureFixture[str]) -> None:
-    """Click ends a --help so."""
+    """Click raises it after --help."""
     assert report(click.exceptions.Exit(3), traceback=True) == 3
     assert capsys.readouterr() == ("", "")
 
@@ -250,7 +250,7 @@ def test_report_returns_code_of_click_exit(capsys: pytest.CaptureFixture[str]) -
 def test_report_of_unexpected_error_has_no_hint_with_traceback(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """With the traceback shown, the line need not tell how to see it."""
+    """The traceback is shown already."""
     assert report(RuntimeError("bad"), traceback=True) == 1
     assert capsys.readouterr().err.endswith("brolga: unexpected RuntimeError: bad\n")
 

@@ -1,4 +1,4 @@
-"""cli: verbs, help, and how the process ends."""
+"""cli.main: verbs, help, and how the process ends."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_help_lists_each_verb_with_its_line(brolga: Brolga, flag: str) -> None:
 
 @pytest.mark.parametrize("verb", sorted(cli._VERBS))
 def test_help_of_verb_has_line_of_list(brolga: Brolga, verb: str) -> None:
-    """The list of verbs is written without loading them; it must not lie."""
+    """The list of verbs is written without importing them, so it could differ."""
     outcome = brolga(verb, "--help")
     assert outcome.code == 0
     assert outcome.out.startswith(f"Usage: brolga {verb} ")
@@ -69,7 +69,7 @@ def test_help_of_verb_has_line_of_list(brolga: Brolga, verb: str) -> None:
 
 @pytest.mark.parametrize("group", ["auth", "index", "layer", "layout", "registry"])
 def test_help_of_group_does_not_cut_sentences(brolga: Brolga, group: str) -> None:
-    """Click cuts them with `...` where the line is full."""
+    """Click cuts them with `...` if the line is full."""
     _, listed = brolga(group, "--help").out.split("Commands:\n")
     assert "..." not in listed
     assert listed.endswith(".\n")
@@ -77,12 +77,12 @@ def test_help_of_group_does_not_cut_sentences(brolga: Brolga, group: str) -> Non
 
 @pytest.mark.parametrize("verb", sorted(set(cli._FOREIGN.values())))
 def test_foreign_names_lead_to_existing_verbs(brolga: Brolga, verb: str) -> None:
-    """The advice for docker's and skopeo's names must not lie either."""
+    """The suggestions for docker's and skopeo's names."""
     assert brolga(*verb.split(), "--help").code == 0
 
 
 def test_verb_runs_under_alias(brolga: Brolga, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are listed beside it, and do what it does."""
+    """The help lists it beside the name."""
     entry = cli._VERBS["version"]._replace(aliases=("ver",))
     monkeypatch.setitem(cli._VERBS, "version", entry)
     assert brolga("ver").out == f"{__version__}\n"
@@ -94,13 +94,13 @@ def test_verb_runs_under_alias(brolga: Brolga, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_list_commands_returns_sorted_verbs() -> None:
-    """Click asks for their names alone."""
+    """Shell completion asks for the names."""
     with cli.command.make_context("brolga", ["version"]) as context:
         assert cli.command.list_commands(context) == sorted(cli._VERBS)
 
 
 def test_help_does_not_import_verbs() -> None:
-    """`brolga --help` must not wait for what a verb needs."""
+    """`brolga --help` must not be slow."""
     code = (
         "import sys; sys.argv = ['brolga', '--help']\n"
         "from brolga.cli.main import main\n"
@@ -120,7 +120,7 @@ def test_help_does_not_import_verbs() -> None:
 def test_main_prints_help_on_stderr_without_verb(
     brolga: Brolga, arguments: list[str], section: str
 ) -> None:
-    """Exit code 2 is usage; stdout carries results alone."""
+    """Exit code 2; stdout is only for results."""
     outcome = brolga(*arguments)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith(" ".join(["Usage: brolga", *arguments]))
@@ -153,7 +153,7 @@ def test_main_prints_help_on_stderr_without_verb(
 def test_main_prints_one_line_for_invalid_command_line(
     brolga: Brolga, arguments: list[str], line: str
 ) -> None:
-    """What is wrong, and where to read how it is right; exit code 2."""
+    """What is wrong, and the help to read; exit code 2."""
     outcome = brolga(*arguments)
     assert (outcome.code, outcome.out, outcome.err) == (2, "", line)
 
@@ -171,7 +171,7 @@ def test_main_prints_nothing_if_reader_of_stdout_is_gone() -> None:
 
 @needs_full
 def test_main_prints_one_line_if_stdout_is_full() -> None:
-    """A result that could not be written is an error of this side."""
+    """Exit code 1, and the side is local."""
     with open("/dev/full", "w") as full:  # noqa: PTH123
         done = python_m_brolga("version", stdout=full)
     assert done.returncode == 1
@@ -180,7 +180,7 @@ def test_main_prints_one_line_if_stdout_is_full() -> None:
 
 @pytest.mark.parametrize("arguments", ["version", "--version"])
 def test_main_fails_if_stdout_is_closed(arguments: str) -> None:
-    """Whoever closed stdout did not get what was asked for."""
+    """A closed stdout is an error."""
     command = f"exec {sys.executable} -m brolga {arguments} >&-"
     done = subprocess.run(["sh", "-c", command], check=False, capture_output=True, text=True)
     assert done.returncode == 1
@@ -193,7 +193,7 @@ def test_main_fails_if_stdout_is_closed(arguments: str) -> None:
     [("version", 0), ("nope", 2), ("-vv nope", 2), ("layer push -vv 127.0.0.1:1/x /nowhere", 7)],
 )
 def test_main_keeps_exit_code_if_stderr_fails(stderr: str, arguments: str, code: int) -> None:
-    """A line that is lost must not change what the code tells; Python itself would make it 120."""
+    """Python itself would change it to 120."""
     command = f"exec {sys.executable} -m brolga {arguments} <&- {stderr}"
     done = subprocess.run(["sh", "-c", command], check=False, stdout=subprocess.PIPE)
     assert done.returncode == code
@@ -201,7 +201,7 @@ def test_main_keeps_exit_code_if_stderr_fails(stderr: str, arguments: str, code:
 
 @needs_full
 def test_main_prints_one_line_if_help_cannot_be_written() -> None:
-    """And Python does not fail a second time at its end."""
+    """Python does not fail again when it exits."""
     command = f"exec {sys.executable} -m brolga --help >/dev/full"
     done = subprocess.run(["sh", "-c", command], check=False, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (
@@ -221,7 +221,7 @@ def test_main_prints_one_line_if_help_cannot_be_written() -> None:
 def test_main_cleans_up_after_signal(
     brolga: Brolga, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int, line: str
 ) -> None:
-    """What was begun is cleaned up, and the code is what a shell gives to such an end."""
+    """The exit code is the one that shells use for the signal."""
     cleaned = []
 
     def interrupted(_context: object) -> None:
@@ -237,14 +237,14 @@ def test_main_cleans_up_after_signal(
 
 
 def test_main_leaves_ignored_signal_ignored(brolga: Brolga) -> None:
-    """`nohup brolga …` outlives its terminal."""
+    """`nohup brolga …` survives its terminal."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     assert brolga("version").code == 0
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
 def test_main_prints_traceback_only_with_vv(brolga: Brolga, tmp_path: object) -> None:
-    """Errors are one line; `-vv` shows where they came from, and the line."""
+    """Errors are one line; `-vv` prints the traceback before it."""
     arguments = ["layer", "push", "127.0.0.1:1/x", f"{tmp_path}/missing"]
     quiet, verbose = brolga(*arguments), brolga("-v", *arguments)
     assert quiet == verbose

@@ -1,4 +1,4 @@
-"""cli.changing: whose credentials go where, and what happens to a tag that another moves."""
+"""cli.mutation: credentials of source and result, and tags that move meanwhile."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ VERBS = {
 def test_username_is_sent_only_to_registry_of_result(
     brolga: Brolga, verb: str, tag: str | None
 ) -> None:
-    """No password goes to a registry that it is not for: what is read may be in another one."""
+    """The source may be in another registry, which must not get the password."""
     seen: list[str] = []
 
     def script(peer: Peer) -> None:
@@ -68,7 +68,7 @@ def test_username_is_sent_only_to_registry_of_result(
 def test_environment_credentials_are_sent_only_to_their_registry(
     brolga: Brolga, monkeypatch: pytest.MonkeyPatch, *, verb: str, tag: str | None, named: str
 ) -> None:
-    """BROLGA_REGISTRY says whose they are; without it they are the registry's of the result."""
+    """BROLGA_REGISTRY names their registry; by default it is that of the result."""
     seen: list[str] = []
 
     def script(peer: Peer) -> None:
@@ -117,7 +117,7 @@ def test_verb_does_not_overwrite_tag_that_moved(
     verb: str,
     home: str,
 ) -> None:
-    """Two who change one tag: the second is told, and nothing disappears."""
+    """If two clients change one tag, the second one fails, and no change is lost."""
     registry = request.getfixturevalue("registry")
     name = f"{registry.address}/app:v1" if home == "registry" else f"oci:{tmp_path / 'app'}:v1"
     platform = Platform("linux", "amd64")
@@ -152,7 +152,7 @@ def test_verb_does_not_overwrite_tag_that_moved(
 def test_mutate_overwrites_tag_of_another_name(
     brolga: Brolga, registry: Embedded, moves: list[str], tag: str
 ) -> None:
-    """What is not changed in its place may be there or not: the last one counts, as ever."""
+    """A result with another name overwrites that tag, whether it exists or not."""
     name = f"{registry.address}/app:v1"
     push(name, "a")
     pushed(f"{registry.address}/app:v2", Image.empty())

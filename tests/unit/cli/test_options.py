@@ -1,4 +1,4 @@
-"""cli.options, cli.connection: flags that verbs share, and the client that they make."""
+"""cli.options, cli.client_factory: shared flags, and the client that they describe."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def stdin_of(data: bytes) -> io.TextIOWrapper:
-    """Make a stdin with a descriptor that is no terminal, and these bytes."""
+    """Return a stdin with these bytes, whose descriptor is not a terminal."""
     end, start = os.pipe()
     os.write(start, data)
     os.close(start)
@@ -78,7 +78,7 @@ def stdin_of(data: bytes) -> io.TextIOWrapper:
 def test_push_rejects_invalid_flags(
     brolga: Brolga, source: Path, flags: list[str], line: str
 ) -> None:
-    """Exit code 2, and nothing was tried."""
+    """Exit code 2, before any request."""
     outcome = brolga("layer", "push", *flags, NOWHERE, str(source))
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith(f"brolga: {line}")
@@ -87,7 +87,7 @@ def test_push_rejects_invalid_flags(
 
 @pytest.mark.parametrize("flags", [["--password", "s3cret"], ["--password=s3cret"], ["--password"]])
 def test_password_flag_is_rejected_without_showing_it(brolga: Brolga, flags: list[str]) -> None:
-    """Credentials on a command line: read from stdin. The secret is not shown again."""
+    """The error names --password-stdin, and does not contain the secret."""
     outcome = brolga("layer", "push", NOWHERE, *flags)
     assert outcome.code == 2
     assert outcome.err.startswith("brolga: there is no --password: anyone who lists the processes")
@@ -97,7 +97,7 @@ def test_password_flag_is_rejected_without_showing_it(brolga: Brolga, flags: lis
 
 
 def test_client_key_requires_client_cert(brolga: Brolga, source: Path) -> None:
-    """A key alone is nothing to show."""
+    """A key alone cannot be presented."""
     outcome = brolga("layer", "push", "--client-key", str(source), NOWHERE, str(source))
     assert (outcome.code, outcome.err) == (
         2,
@@ -117,7 +117,7 @@ def test_client_key_requires_client_cert(brolga: Brolga, source: Path) -> None:
 def test_password_stdin_reads_first_line(
     brolga: Brolga, monkeypatch: pytest.MonkeyPatch, source: Path, data: bytes, password: bytes
 ) -> None:
-    """Without its line end; its own bytes go out. The flags go before the environment."""
+    """Without its line end; the bytes are sent unchanged. Flags win over the environment."""
     monkeypatch.setenv("BROLGA_USERNAME", "someone")
     monkeypatch.setenv("BROLGA_PASSWORD", "else")
     seen: list[str] = []
@@ -146,7 +146,7 @@ def test_password_stdin_reads_first_line(
 def test_password_stdin_rejects_empty_or_long_line(
     brolga: Brolga, source: Path, data: bytes, why: str
 ) -> None:
-    """An empty password would go out as anonymous, or be refused for another reason."""
+    """An empty password would be sent as anonymous, or be refused for another reason."""
     arguments = ["layer", "push", "-u", "me", "--password-stdin", NOWHERE, str(source)]
     with stdin_of(data) as stdin:
         outcome = brolga(*arguments, stdin=stdin)
@@ -168,7 +168,7 @@ def test_password_stdin_rejects_terminal(brolga: Brolga, source: Path) -> None:
 def test_password_stdin_rejects_closed_stdin(
     brolga: Brolga, monkeypatch: pytest.MonkeyPatch, source: Path
 ) -> None:
-    """Python has none where it was closed at the start, and a closed one where it was later."""
+    """`sys.stdin` is None if it was closed before Python started, else a closed file."""
     arguments = ["layer", "push", "-u", "me", "--password-stdin", NOWHERE, str(source)]
     closed = io.TextIOWrapper(io.BytesIO())
     closed.close()
@@ -181,7 +181,7 @@ def test_password_stdin_rejects_closed_stdin(
 def test_open_client_passes_transport_flags(
     monkeypatch: pytest.MonkeyPatch, brolga: Brolga, source: Path
 ) -> None:
-    """A certificate of the client's is passed on where there is one."""
+    """A client certificate is passed on if it is given."""
     calls: list[dict[str, Any]] = []
 
     def client(**named: Any) -> None:
@@ -234,7 +234,7 @@ def test_open_client_passes_upload_flags(
     flags: list[str],
     named: dict[str, Any],
 ) -> None:
-    """A flag each; `--spool REPO` is a flag and a repository, wherever it stands."""
+    """In `--spool REPO`, REPO is not the flag's value, in any position."""
     calls: list[dict[str, Any]] = []
 
     def client(**named: Any) -> None:
@@ -267,7 +267,7 @@ def test_help_of_pushing_verb_lists_upload_flags(brolga: Brolga, verb: str) -> N
 def test_open_client_turns_value_error_into_usage_error(
     monkeypatch: pytest.MonkeyPatch, brolga: Brolga, source: Path
 ) -> None:
-    """A proxy in the environment that is no URL, say."""
+    """For example a proxy of the environment that is not a URL."""
 
     def client(**_named: Any) -> None:
         raise ValueError("HTTPS_PROXY is not the URL of a proxy")
@@ -281,7 +281,7 @@ def test_open_client_turns_value_error_into_usage_error(
 
 
 def test_connection_passes_one_value_to_verb(capsys: pytest.CaptureFixture[str]) -> None:
-    """Its own flags stand before those of the connection in the help."""
+    """In the help, the verb's own flags come first."""
 
     @click.command(cls=Verb)
     @click.option("--own", is_flag=True)
@@ -300,7 +300,7 @@ def test_connection_passes_one_value_to_verb(capsys: pytest.CaptureFixture[str])
 
 
 def test_help_states_default_of_threads(brolga: Brolga) -> None:
-    """One a core, and no more than the library takes by itself."""
+    """The same as the library's default."""
     text = " ".join(brolga("layer", "push", "--help").out.split())
     assert (
         f"How many threads compress; default: one per core, at most {layer_module.MAX_THREADS}."
@@ -364,7 +364,7 @@ def test_open_client_uses_credentials_of_docker(brolga: Brolga, source: Path) ->
 def test_credentials_of_flags_are_only_for_named_registry(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A password for where a copy goes is none of the business of where it comes from."""
+    """The source registry of a copy does not get the password for the target."""
     monkeypatch.setenv("BROLGA_USERNAME", "someone")
     monkeypatch.setenv("BROLGA_PASSWORD", "else")
     connection = ConnectionOptions(
@@ -401,7 +401,7 @@ def test_registry_warning_is_printed_on_stderr(
 
 
 def test_open_client_passes_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--jobs`, 4 where nothing is said."""
+    """`--jobs`, by default 4."""
     made: list[int] = []
     monkeypatch.setattr(client_module, "Client", lambda **named: made.append(named["uploads"].jobs))
     connection = ConnectionOptions(

@@ -1,4 +1,4 @@
-"""cli.output: results on stdout, lines on stderr, and streams that take neither."""
+"""cli.output: results, messages, and streams that fail."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_print_result_prints_line_or_json(capsys: pytest.CaptureFixture[str]) ->
 def test_print_result_raises_if_stdout_fails(
     monkeypatch: pytest.MonkeyPatch, done: str, end: str
 ) -> None:
-    """It says why, and what was done all the same."""
+    """The error contains the reason, and what was done."""
     monkeypatch.setattr("sys.stdout", _Full())
     with pytest.raises(OutputError) as caught:
         print_result("line", done=done)
@@ -63,7 +63,7 @@ def test_print_result_raises_if_stdout_fails(
 def test_print_result_raises_broken_pipe_only_if_nothing_was_done(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """`brolga version | head -0` is quiet; a push whose digest nobody read is not."""
+    """`brolga version | head -0` is quiet; a push whose digest was not read is not."""
     monkeypatch.setattr("sys.stdout", _Full(errno.EPIPE))
     with pytest.raises(BrokenPipeError):
         print_result("line")
@@ -72,7 +72,7 @@ def test_print_result_raises_broken_pipe_only_if_nothing_was_done(
 
 
 def test_print_lines_prints_one_result_per_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """One a line; nothing for none."""
+    """Nothing is printed for an empty list."""
     print_lines(iter(()))
     print_lines(["a", "b"])
     assert capsys.readouterr() == ("a\nb\n", "")
@@ -98,7 +98,7 @@ class _FullRaw(io.RawIOBase):
 
 
 def test_write_bytes_raises_if_stdout_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As with a line: why, but a reader that has gone is told nothing."""
+    """OutputError with the reason, or BrokenPipeError if the reader is gone."""
     for number, kind in ((errno.ENOSPC, OutputError), (errno.EPIPE, BrokenPipeError)):
         monkeypatch.setattr("sys.stdout", io.TextIOWrapper(_FullRaw(number)))  # type: ignore[type-var]
         with pytest.raises(kind, match=os.strerror(number)):
@@ -111,7 +111,7 @@ def test_write_bytes_raises_if_stdout_fails(monkeypatch: pytest.MonkeyPatch) -> 
 def test_print_warning_erases_status_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Host and text, which anyone may have written."""
+    """The text is untrusted."""
     for out, start in ((_Terminal(), "\r\x1b[K"), (io.StringIO(), "")):
         monkeypatch.setattr("sys.stderr", out)
         print_warning("r.example", "ends\nsoon \x1b[2J")
@@ -121,14 +121,14 @@ def test_print_warning_erases_status_line(
 
 
 def test_eprint_ignores_failure_of_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The exit code still tells what happened."""
+    """The exit code still reports the outcome."""
     for stream in (_Full(), None):
         monkeypatch.setattr("sys.stderr", stream)
         eprint("line")
 
 
 def test_write_bytes_escapes_document_on_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There it is for a person: nothing of it may be obeyed. A pipe gets the bytes as they are."""
+    """A terminal must not be controlled by it. A pipe gets the bytes unchanged."""
     data = b'{"a":\t"\x1b[2J\xc2\x9b\xe2\x80\xae\x7f \xff"}\n'
     for is_terminal in (False, True):
         buffer = io.BytesIO()
@@ -143,7 +143,7 @@ def test_write_bytes_escapes_document_on_terminal(monkeypatch: pytest.MonkeyPatc
 def test_print_result_and_eprint_replace_control_characters(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Columns stay where they are."""
+    """Each character is replaced by a space, so columns stay."""
     print_result("a\x1b   b\nc")
     print_result("", {"a": "\x1b\x7f\u202e"}, as_json=True)
     eprint("a\x1b\nb")
@@ -151,7 +151,7 @@ def test_print_result_and_eprint_replace_control_characters(
 
 
 def test_flush_streams_discards_what_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python would try again at its end, and exit with 120."""
+    """Python would try again when it exits, and exit with 120."""
     end, start = os.pipe()
     os.close(end)
     with os.fdopen(start, "w") as out:
@@ -164,7 +164,7 @@ def test_flush_streams_discards_what_cannot_be_written(monkeypatch: pytest.Monke
 
 
 def test_log_to_stderr_erases_status_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a terminal a status line may stand where the log line begins."""
+    """On a terminal a status line may be on that line."""
     out = _Terminal()
     monkeypatch.setattr("sys.stderr", out)
     with log_to_stderr():
@@ -173,7 +173,7 @@ def test_log_to_stderr_erases_status_line(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_log_to_stderr_prints_nothing_without_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
-    """-v must not fail what it only watches."""
+    """-v must not make the command fail."""
     monkeypatch.setattr("sys.stderr", None)
     assert sys.stderr is None
     with log_to_stderr():

@@ -1,4 +1,4 @@
-"""cli.values: lists and pairs, as crane's flags read them."""
+"""cli.params: lists and pairs, as crane parses its flags."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_split_items_splits_at_commas(texts: list[str], expected: list[str] | No
 
 @pytest.mark.parametrize("text", ['"a', "a\nb"])
 def test_split_items_rejects_unbalanced_quotes(text: str) -> None:
-    """What the quotes are for is said."""
+    """The error explains the quotes."""
     with pytest.raises(click.BadParameter, match="is not a list: write an item that has"):
         given(values.split_items, text)
 
@@ -67,7 +67,7 @@ def test_parse_pairs_keeps_commas_and_quotes(texts: list[str], expected: dict[st
 
 @pytest.mark.parametrize("text", ["a", "=b", "="])
 def test_parse_pairs_rejects_missing_key_or_equals_sign(text: str) -> None:
-    """Nothing is guessed."""
+    """There is no default."""
     with pytest.raises(click.BadParameter, match="is not KEY=VALUE"):
         given(values.parse_pairs, text)
 

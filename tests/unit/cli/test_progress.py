@@ -1,4 +1,4 @@
-"""cli.progress: how far a stream has come, as a line."""
+"""cli.progress: the status line."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ MIB = 1 << 20
 def test_format_progress_formats_figures(
     read: int, written: int, total: int | None, elapsed_s: float, text: str
 ) -> None:
-    """Bytes in, bytes out, ratio, rate, time; share and time left where the size is known."""
+    """Bytes in, bytes out, ratio, rate, time; share and time left if the size is known."""
     assert format_progress(Progress(read, written), total, elapsed_s) == text
 
 
 def test_show_progress_sums_layers(tmp_path: Path) -> None:
-    """An image's layers go at once: one line tells of all of them."""
+    """An image's layers are pushed in parallel, so one line is for all of them."""
     files = [tmp_path / name for name in "ab"]
     for file in files:
         file.write_bytes(b"x" * MIB)
@@ -77,7 +77,7 @@ def test_show_progress_sums_layers(tmp_path: Path) -> None:
 
 
 def test_show_progress_has_no_total_if_one_size_is_unknown(tmp_path: Path) -> None:
-    """A pipe among the sources: nobody knows how much will come."""
+    """The size of a pipe is not known."""
     file = tmp_path / "file"
     file.write_bytes(b"data")
     out = io.StringIO()
@@ -88,7 +88,7 @@ def test_show_progress_has_no_total_if_one_size_is_unknown(tmp_path: Path) -> No
 
 @pytest.fixture
 def layer() -> StreamLayer:
-    """Make a layer that nobody reads."""
+    """Return a layer that is not read."""
     return StreamLayer([b"data"])
 
 
@@ -144,7 +144,7 @@ def test_show_progress_plain_writes_whole_lines(
 def test_show_progress_auto_rewrites_line_on_terminal(
     monkeypatch: pytest.MonkeyPatch, layer: StreamLayer
 ) -> None:
-    """Each look begins with a return and an erase; the end is a new line."""
+    """Each update begins with a return and an erase; the end is a new line."""
     monkeypatch.setitem(progress_module._INTERVAL_S, "auto", 0.001)
     with terminal() as (out, master):
         with show_progress([layer], "auto", out):
@@ -170,7 +170,7 @@ def test_show_progress_cuts_line_to_terminal(
 
 
 def test_columns_has_default_for_terminal_without_size() -> None:
-    """A fresh pseudo-terminal says 0 columns."""
+    """A new pseudo-terminal has 0 columns."""
     with terminal() as (out, _):
         assert progress_module._columns(out) == 80
 
@@ -179,7 +179,7 @@ def test_columns_has_default_for_terminal_without_size() -> None:
 def test_show_progress_ends_line_after_error(
     layer: StreamLayer, error: type[BaseException]
 ) -> None:
-    """What is printed next, the error, begins a line of its own."""
+    """The error is printed on its own line."""
     with terminal() as (out, master):
         with pytest.raises(error), show_progress([layer], "auto", out):
             raise error
@@ -187,7 +187,7 @@ def test_show_progress_ends_line_after_error(
 
 
 def test_show_progress_ignores_failure_of_stderr(layer: StreamLayer) -> None:
-    """The stream goes on unseen."""
+    """The stream continues without progress."""
     end, start = os.pipe()
     os.close(end)
     out = os.fdopen(start, "w", buffering=1)
@@ -200,14 +200,14 @@ def test_show_progress_ignores_failure_of_stderr(layer: StreamLayer) -> None:
 def test_show_progress_writes_nothing_without_stderr(
     monkeypatch: pytest.MonkeyPatch, layer: StreamLayer
 ) -> None:
-    """Python has none where the descriptor was closed at the start."""
+    """`sys.stderr` is None if the descriptor was closed when Python started."""
     monkeypatch.setattr("sys.stderr", None)
     with show_progress([layer], "plain"):
         pass
 
 
 def test_show_progress_leaves_no_thread(layer: StreamLayer) -> None:
-    """The one that looks ends with the block."""
+    """The thread ends with the block."""
     with show_progress([layer], "plain", io.StringIO()):
         assert "brolga-progress" in {thread.name for thread in threading.enumerate()}
     assert "brolga-progress" not in {thread.name for thread in threading.enumerate()}

@@ -1,4 +1,4 @@
-"""cli.source: what the user names as the bytes of a layer."""
+"""cli.source: SOURCE arguments as layers."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ COMPRESSED: dict[str, Callable[[bytes], bytes]] = {
 
 
 def test_stream_layer_applies_flags(tmp_path: Path) -> None:
-    """Nothing is opened yet: the file need not be there."""
+    """The file is not opened yet, so it may be missing."""
     layer = stream_layer(str(tmp_path / "missing"), MAKING, CONNECTION, "x", tar=None)
     assert layer.media_type == "application/vnd.oci.image.layer.v1.tar+zstd"
     assert (layer._codec.level, layer._threads) == (7, 2)
 
 
 def test_stream_layer_rejects_closed_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python has none where it was closed at the start, and a closed one where it was later."""
+    """`sys.stdin` is None if it was closed before Python started, else a closed file."""
     closed = io.TextIOWrapper(io.BytesIO())
     closed.close()
     for stdin in (None, closed):
@@ -63,7 +63,7 @@ def test_stream_layer_rejects_closed_stdin(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_stream_layer_explains_how_to_stream_directory(tmp_path: Path) -> None:
-    """The line to copy ends with the verb that was called."""
+    """The suggested command line ends with the verb that was called."""
     with pytest.raises(SourceError, match=f"tar -C {tmp_path} -c . | brolga append -f - …"):
         stream_layer(str(tmp_path), MAKING, CONNECTION, "brolga append -f - …", tar=True)
 
@@ -85,7 +85,7 @@ def test_stream_layer_rejects_incomplete_tar_unless_allowed(
 
 
 def test_command_layer_reads_stdout_of_command() -> None:
-    """Made as the flags say; it runs when the layer is opened."""
+    """The command runs when the layer is opened."""
     layer = command_layer(["printf", "some data"], NONE, CONNECTION, tar=None)
     assert layer.media_type == "application/vnd.oci.image.layer.v1.tar"
     with layer.open() as stream:
@@ -125,7 +125,7 @@ def test_refuse_compressed_names_program_for_file(program: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("program", COMPRESSED)
 def test_refuse_compressed_rejects_stdin(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first bytes of the pipe tell."""
+    """By the first bytes of the pipe."""
     end, start = os.pipe()
     os.write(start, COMPRESSED[program](b"data"))
     os.close(start)
@@ -151,7 +151,7 @@ def test_refuse_compressed_keeps_first_bytes_of_stdin(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("data", [b"", b"\x1f", b"ustar"])
 def test_refuse_compressed_accepts_uncompressed(data: bytes, tmp_path: Path) -> None:
-    """Empty and short files among them: what they are worth is not judged here."""
+    """Empty and short files too: they are checked elsewhere."""
     file = tmp_path / "file"
     file.write_bytes(data)
     refuse_compressed(str(file))
@@ -164,7 +164,7 @@ def test_refuse_compressed_rejects_missing_file() -> None:
 
 
 def test_refuse_compressed_does_not_open_fifo(tmp_path: Path) -> None:
-    """Its bytes can be read only once, and opening it waits for who writes."""
+    """Its bytes can be read only once, and opening it waits for a writer."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     refuse_compressed(str(fifo))

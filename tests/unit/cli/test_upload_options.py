@@ -54,7 +54,7 @@ def test_parse_size_accepts_bytes_and_binary_units(text: str, size: int) -> None
     ],
 )
 def test_parse_size_rejects_invalid_size(text: str) -> None:
-    """MB may be either of two sizes: it is none here."""
+    """MB is ambiguous, so it is refused."""
     with pytest.raises(
         ValueError, match=r"invalid size .*: use bytes, or a number with suffix K, M or G"
     ):
@@ -73,7 +73,7 @@ def test_parse_size_rejects_invalid_size(text: str) -> None:
     ],
 )
 def test_format_size_uses_largest_exact_unit(size: int, text: str) -> None:
-    """So that it can be compared."""
+    """The text is exact."""
     assert format_size(size) == text
 
 
@@ -106,13 +106,13 @@ def test_parse_style_returns_value_for_client(text: str, wish: str) -> None:
     ],
 )
 def test_parse_style_rejects_invalid_style(text: str, why: str) -> None:
-    """It says what there is."""
+    """The error lists the styles."""
     with pytest.raises(ValueError, match=why):
         parse_style(text)
 
 
 def test_param_types_accept_converted_value() -> None:
-    """Click converts what is converted already."""
+    """Click converts default values too."""
     assert SizeType().convert(5, None, None) == 5
     style = UploadStyle("auto", "auto")
     assert StyleType().convert(style, None, None) is style

@@ -1,4 +1,4 @@
-"""cli.append: an image with further layers."""
+"""brolga append."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def diff_id(data: bytes) -> str:
 
 
 def test_append_makes_image_without_base(brolga: Brolga, registry: Embedded, first: str) -> None:
-    """OCI's types, linux/amd64, the layer's DiffID and what made it; `REPO@DIGEST` is printed."""
+    """OCI's types, linux/amd64, DiffID and history; `REPO@DIGEST` is printed."""
     name = f"{registry.address}/a/b"
     outcome = brolga("append", "-f", first, "-t", f"{name}:v1")
     image = read(f"{name}:v1")
@@ -135,7 +135,7 @@ def test_append_prints_image_and_layers_as_json(
 def test_append_chooses_base_of_index_by_platform(
     brolga: Brolga, registry: Embedded, first: str
 ) -> None:
-    """`--platform`, else linux/amd64; one that it has not is not found."""
+    """`--platform`, else linux/amd64; a missing one is exit code 3."""
     base, name = f"{registry.address}/base", f"{registry.address}/x"
     index(base, AMD64, ARM64)
     with Client() as client:
@@ -159,7 +159,7 @@ def test_append_chooses_base_of_index_by_platform(
 def test_append_annotates_base_by_digest_without_name(
     brolga: Brolga, registry: Embedded, first: str
 ) -> None:
-    """Crane: the name is annotated where BASE is a tag. The user's own annotations count."""
+    """Crane: the name is annotated if BASE is a tag. The user's annotations take precedence."""
     base, name = f"{registry.address}/base", f"{registry.address}/x"
     digest = brolga("append", "-f", first, "-t", base).out.strip().partition("@")[2]
     flags = ["--set-base-image-annotations", "--annotation", "a=b=c", "--created-by", "me"]
@@ -220,7 +220,7 @@ def test_append_writes_archive_with_output(
 def test_append_rejects_broken_base_before_reading_stdin(
     brolga: Brolga, registry: Embedded, tmp_path: Path, count: int
 ) -> None:
-    """Exit code 6, with the place: a stream cannot be read again."""
+    """Exit code 6, with the place: a stream can be read only once."""
     base, piped = f"{registry.address}/base", tmp_path / "piped"
     below = stream("layer")
     image = Image.empty().append(below)
@@ -289,7 +289,7 @@ def test_append_shows_progress_of_all_layers(
     ],
 )
 def test_append_rejects_invalid_flags(brolga: Brolga, arguments: list[str], start: str) -> None:
-    """Exit code 2, and nothing was asked."""
+    """Exit code 2, before any request."""
     outcome = brolga("append", *arguments)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith(f"brolga: {start}")
@@ -317,7 +317,7 @@ def test_append_rejects_invalid_source_date_epoch(
 def test_append_rejects_compressed_source(
     brolga: Brolga, registry: Embedded, tmp_path: Path
 ) -> None:
-    """By file and by pipe: exit code 7, how to go on, and nothing was pushed."""
+    """From a file and a pipe: exit code 7, a hint, and nothing was pushed."""
     name, file = f"{registry.address}/x", tmp_path / "x.tgz"
     file.write_bytes(gzip.compress(tar("x")))
     outcome = brolga("append", "-f", str(file), "-t", name)
@@ -331,7 +331,7 @@ def test_append_rejects_compressed_source(
 
 
 def test_append_rejects_incomplete_tar(brolga: Brolga, registry: Embedded, tmp_path: Path) -> None:
-    """Exit code 6: a layer of an image is a tar, and one cut short is none (layer.md)."""
+    """Exit code 6: a layer of an image is a complete tar (layer.md)."""
     name, file = f"{registry.address}/x", tmp_path / "x.tar"
     for data, why in (
         (tar("x")[:512], "the source is a tar cut short: after 512 bytes"),
@@ -351,7 +351,7 @@ def test_append_rejects_incomplete_tar(brolga: Brolga, registry: Embedded, tmp_p
 def test_append_rejects_missing_source_before_any_request(
     brolga: Brolga, tmp_path: Path, name: str, why: str
 ) -> None:
-    """Exit code 7: the registry, which is not there, was not asked."""
+    """Exit code 7: the registry, which does not exist, was not asked."""
     (tmp_path / "dir").mkdir()
     outcome = brolga("append", "-b", NOWHERE, "-f", str(tmp_path / name), "-t", NOWHERE)
     assert outcome.code == 7
@@ -366,7 +366,7 @@ def test_append_reports_missing_base(brolga: Brolga, registry: Embedded, first: 
 
 
 def test_append_mounts_base_within_registry(brolga: Brolga, registry: Embedded, first: str) -> None:
-    """Its layer is in the new repository, and its bytes were not sent again."""
+    """The layer is in the new repository, and its bytes were not sent again."""
     base, name = f"{registry.address}/base", f"{registry.address}/x"
     push(base, "a layer")
     assert brolga("append", "-b", base, "-f", first, "-t", name).code == 0

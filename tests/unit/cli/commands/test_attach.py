@@ -1,4 +1,4 @@
-"""cli.attach: artifacts of files, which refer to an image."""
+"""brolga attach."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_attach_streams_stdin_without_name(
 def test_attach_accepts_file_name_with_colon(
     brolga: Brolga, app: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is behind a colon is a type only where it could be one."""
+    """The text after a colon is a type only if it contains a slash."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a:b").write_bytes(b"1")
     (tmp_path / "c:text").mkdir()
@@ -160,14 +160,14 @@ def test_attach_chooses_subject_by_platform(
     ],
 )
 def test_attach_rejects_invalid_arguments(brolga: Brolga, arguments: list[str], line: str) -> None:
-    """Exit code 2, and nothing was asked."""
+    """Exit code 2, before any request."""
     outcome = brolga("attach", *arguments, stdin=io.StringIO())
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith(f"brolga: {line}")
 
 
 def test_attach_rejects_missing_file(brolga: Brolga, app: str) -> None:
-    """Exit code 7, and nothing refers to the image."""
+    """Exit code 7, and the image has no referrers."""
     outcome = brolga("attach", app, "missing", *TYPE)
     assert outcome.code == 7
     with Client() as client:
@@ -175,6 +175,6 @@ def test_attach_rejects_missing_file(brolga: Brolga, app: str) -> None:
 
 
 def test_attach_reports_missing_subject(brolga: Brolga, registry: Embedded) -> None:
-    """Exit code 3: nothing is attached to nothing."""
+    """Exit code 3."""
     push(f"{registry.address}/app:v1", "layer")
     assert brolga("attach", f"{registry.address}/app:v2", *TYPE).code == 3

@@ -1,4 +1,4 @@
-"""cli.auth: logins, and what they give. Against real registries: tests/real/test_auth.py."""
+"""brolga auth. Against real registries: tests/real/test_auth.py."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOT_FOUND = "credentials not found in native keychain\n"
 
 @contextmanager
 def stdin_of(data: bytes) -> Iterator[TextIOWrapper]:
-    """Give a stdin with a descriptor that is no terminal, and these bytes."""
+    """Return a stdin with these bytes, whose descriptor is not a terminal."""
     end, start = os.pipe()
     os.write(start, data)
     os.close(start)
@@ -84,7 +84,7 @@ class TestLogin:
     """`brolga auth login`."""
 
     def test_login_stores_accepted_credentials(self, brolga: Brolga, docker: Path) -> None:
-        """Nothing on stdout; where it is, and that it is in plain text, on stderr."""
+        """Nothing on stdout; stderr names the file, and warns that it is plain text."""
         with scripted(asking("me", SECRET)) as address, stdin_of(f"{SECRET}\n".encode()) as stdin:
             outcome = brolga("auth", "login", address, "-u", "me", "--password-stdin", stdin=stdin)
         assert (outcome.code, outcome.out) == (0, "")
@@ -109,7 +109,7 @@ class TestLogin:
     def test_login_ignores_environment_credentials(
         self, brolga: Brolga, docker: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """What is checked is what is stored."""
+        """Only the given credentials are checked and stored."""
         monkeypatch.setenv("BROLGA_USERNAME", "known")
         monkeypatch.setenv("BROLGA_PASSWORD", "right")
         seen: list[str] = []
@@ -140,7 +140,7 @@ class TestLogin:
     def test_login_stores_in_helper(
         self, brolga: Brolga, docker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """It is said where it is; a registry that lets everybody in has checked nothing."""
+        """Stderr names the helper, and warns if the registry requires no login."""
         helper = tmp_path / "bin" / "docker-credential-keep"
         helper.parent.mkdir()
         helper.write_text('#!/bin/sh\ncat > "$0.$1"\n')
@@ -188,7 +188,7 @@ class TestLogin:
     def test_login_rejects_invalid_arguments(
         self, brolga: Brolga, docker: Path, arguments: list[str], data: str, line: str
     ) -> None:
-        """Exit code 2; nobody was asked, and the password is not shown."""
+        """Exit code 2; no registry was asked, and the password is not shown."""
         with stdin_of(data.encode()) as stdin:
             outcome = brolga("auth", "login", "127.0.0.1:1", *arguments, stdin=stdin)
         assert (outcome.code, outcome.out) == (2, "")
@@ -198,7 +198,7 @@ class TestLogin:
 
     @pytest.mark.parametrize("registry", ["nothing", "a b", "registry.example/team/app"])
     def test_login_rejects_invalid_registry(self, brolga: Brolga, registry: str) -> None:
-        """HOST or HOST:PORT; the line says so."""
+        """HOST or HOST:PORT, as the error says."""
         with stdin_of(b"x") as stdin:
             outcome = brolga("auth", "login", registry, "-u", "me", "--password-stdin", stdin=stdin)
         assert (outcome.code, outcome.out) == (2, "")
@@ -207,7 +207,7 @@ class TestLogin:
     def test_login_rejects_empty_password(
         self, brolga: Brolga, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Enter alone is no password."""
+        """Enter alone is not a password."""
         monkeypatch.setattr("getpass.getpass", lambda _prompt: "")
         with terminal() as stdin:
             outcome = brolga("auth", "login", "127.0.0.1:1", "-u", "me", stdin=stdin)
@@ -219,7 +219,7 @@ class TestLogout:
     """`brolga auth logout`."""
 
     def test_logout_removes_only_the_entry(self, brolga: Brolga, docker: Path) -> None:
-        """Said on stderr; a second time it is no error."""
+        """Reported on stderr; a second time it is not an error."""
         other = entry("me", "else")
         stored(docker, **{"registry.example": entry("me", SECRET), "other.example": other})
         outcome = brolga("auth", "logout", "registry.example")
@@ -251,13 +251,13 @@ class TestGet:
         assert json.loads(outcome.out) == {"ServerURL": HUB, "Username": "me", "Secret": SECRET}
 
     def test_get_prints_identity_token(self, brolga: Brolga, docker: Path) -> None:
-        """`<token>` says what the secret is."""
+        """The name is `<token>`."""
         stored(docker, **{"registry.example": {"identitytoken": SECRET}})
         found: dict[str, Any] = json.loads(brolga("auth", "get", "registry.example").out)
         assert (found["Username"], found["Secret"]) == ("<token>", SECRET)
 
     def test_get_rejects_bearer_token(self, brolga: Brolga, docker: Path) -> None:
-        """Exit code 4, and the verb that prints it."""
+        """Exit code 4, with the verb that prints it."""
         stored(docker, **{"registry.example": {"registrytoken": SECRET}})
         outcome = brolga("auth", "get", "registry.example")
         assert (outcome.code, outcome.out) == (4, "")
@@ -267,13 +267,13 @@ class TestGet:
     def test_get_without_credentials_prints_text_of_helpers(
         self, brolga: Brolga, docker: Path
     ) -> None:
-        """On stdout, where docker looks; exit code 3."""
+        """On stdout, which docker reads; exit code 3."""
         assert not docker.exists()
         outcome = brolga("auth", "get", "registry.example")
         assert (outcome.code, outcome.out, outcome.err) == (3, NOT_FOUND, "")
 
     def test_get_rejects_terminal_as_stdin(self, brolga: Brolga) -> None:
-        """Who forgot it does not wait for ever."""
+        """The verb does not wait for input."""
         with terminal() as stdin:
             outcome = brolga("auth", "get", stdin=stdin)
         assert (outcome.code, outcome.out) == (2, "")
@@ -316,7 +316,7 @@ class TestToken:
         ]
 
     def test_token_fails_without_authentication(self, brolga: Brolga) -> None:
-        """There is no token to print."""
+        """Exit code 1."""
 
         def script(peer: Peer) -> None:
             while peer.head():
@@ -330,7 +330,7 @@ class TestToken:
     def test_token_fails_with_basic_authentication(
         self, brolga: Brolga, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Its header is Basic, for -H; a token it has none."""
+        """With -H, the header is Basic."""
         monkeypatch.setenv("BROLGA_USERNAME", "me")
         monkeypatch.setenv("BROLGA_PASSWORD", SECRET)
         with scripted(asking("me", SECRET)) as address:
@@ -342,7 +342,7 @@ class TestToken:
 
 
 def test_auth_prints_help_and_suggestions(brolga: Brolga) -> None:
-    """Help, and a word for who mistypes."""
+    """A mistyped verb is corrected."""
     listed = brolga("auth", "--help").out
     for name in ("login", "logout", "get", "token"):
         assert f"\n  {name} " in listed

@@ -1,4 +1,4 @@
-"""cli.blob: the bytes of a blob."""
+"""brolga blob."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_blob_prints_bytes(registry: Embedded) -> None:
 
 
 def test_blob_reports_wrong_byte_after_output(brolga: Brolga) -> None:
-    """Exit code 6: what is on stdout cannot be taken back, so the line says not to use it."""
+    """Exit code 6, and the error says that the output must not be used."""
     size = 1 << 21
 
     def script(peer: Peer) -> None:
@@ -58,7 +58,7 @@ def test_blob_without_output_does_not_mention_it(brolga: Brolga, registry: Embed
 
 
 def test_blob_requires_digest(brolga: Brolga) -> None:
-    """Exit code 2, and nothing was asked."""
+    """Exit code 2, before any request."""
     outcome = brolga("blob", "127.0.0.1:1/x:v1")
     assert outcome.code == 2
     assert outcome.err.startswith("brolga: a blob is named by its digest: REPO@sha256:...")
@@ -72,7 +72,7 @@ def test_blob_requires_digest(brolga: Brolga) -> None:
     ],
 )
 def test_blob_reports_failing_stdout(registry: Embedded, stdout: str, line: str) -> None:
-    """A reader that has enough is told nothing; a closed stdout is an error of this side."""
+    """A reader that is gone causes no message; a closed stdout is a local error."""
     name = f"{registry.address}/a"
     push(name, "layer")
     (layer,) = read(name).manifest.layers

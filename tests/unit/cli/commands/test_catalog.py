@@ -1,4 +1,4 @@
-"""cli.catalog: the repositories of a registry."""
+"""brolga catalog."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""cli.config: the bytes of an image's config."""
+"""brolga config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""cli.copy: an image, an index or a repository's tags to another place."""
+"""brolga copy."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_copy_no_clobber_refuses_existing_tag(brolga: Brolga, registry: Embedded
 
 
 def test_copy_no_clobber_allows_digest(brolga: Brolga, registry: Embedded) -> None:
-    """What has a digest cannot become something else."""
+    """The target of a digest cannot change."""
     source = f"{registry.address}/a"
     digest = push(source, "layer")
     target = f"{registry.address}/b@{digest}"
@@ -82,7 +82,7 @@ def test_copy_no_clobber_allows_digest(brolga: Brolga, registry: Embedded) -> No
 
 
 def test_copy_rejects_other_digest_as_target(brolga: Brolga, registry: Embedded) -> None:
-    """A digest is never wrong: nothing is pushed under it."""
+    """Nothing is pushed under a wrong digest."""
     source, wrong = f"{registry.address}/a", f"sha256:{64 * 'a'}"
     push(source, "layer")
     outcome = brolga("copy", source, f"{registry.address}/b@{wrong}")
@@ -101,7 +101,7 @@ def test_copy_all_tags_copies_every_tag(brolga: Brolga, registry: Embedded) -> N
 
 
 def test_copy_all_tags_no_clobber_keeps_existing_tags(brolga: Brolga, registry: Embedded) -> None:
-    """`--all-tags --no-clobber`: the others are copied, and it is said which were kept."""
+    """`--all-tags --no-clobber`: the others are copied, and stderr lists the kept tags."""
     source, target = f"{registry.address}/a", f"{registry.address}/b"
     digests = {tag: push(f"{source}:{tag}", tag) for tag in ("v1", "v2")}
     there = push(f"{target}:v1", "another layer")
@@ -142,7 +142,7 @@ def test_copy_referrers_copies_them(brolga: Brolga, registry: Embedded) -> None:
     ],
 )
 def test_copy_rejects_invalid_arguments(brolga: Brolga, arguments: list[str], line: str) -> None:
-    """Exit code 2, and nothing was asked."""
+    """Exit code 2, before any request."""
     outcome = brolga("copy", *arguments)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith(f"brolga: {line}")

@@ -1,4 +1,4 @@
-"""cli.delete: an image or index, or a tag; and registries that do not."""
+"""brolga delete, also of registries that cannot delete."""
 
 from __future__ import annotations
 
@@ -72,28 +72,28 @@ def test_delete_hints_at_digest_if_tags_cannot_be_deleted(brolga: Brolga, status
 
 
 def test_delete_reports_missing_tag(brolga: Brolga) -> None:
-    """docker-registry answers 400 to that too; whether the tag is there tells what it meant."""
+    """docker-registry answers 400 to that too, so the tag is looked up."""
     code, line = delete(brolga, "x:v1", 400, found=404)
     assert code == 3
     assert "check that the name is right and exists" in line
 
 
 def test_delete_reports_first_error_if_digest_is_unknown(brolga: Brolga) -> None:
-    """The question is for the advice alone."""
+    """The lookup is only for the hint."""
     code, line = delete(brolga, "x:v1", 405, found=403)
     assert code == 5
     assert line.endswith("405: UNSUPPORTED: no; it does not allow this: ask its administrator\n")
 
 
 def test_delete_reports_denied(brolga: Brolga) -> None:
-    """Not allowed: exit code 4."""
+    """Exit code 4."""
     code, line = delete(brolga, "x:v1", 403, found=200)
     assert code == 4
     assert line.endswith("; use credentials that are allowed to do this\n")
 
 
 def test_delete_reports_registry_without_deletion(brolga: Brolga) -> None:
-    """By digest there is no other way, and nothing to advise but to ask."""
+    """A digest cannot be deleted in another way: the hint is to ask the administrator."""
     manifest = (
         b'{"schemaVersion":2,"config":{"mediaType":"a/b","digest":"%s","size":2},"layers":[]}'
     )

@@ -1,4 +1,4 @@
-"""cli.digest: the digest that a name stands for."""
+"""brolga digest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""cli.explain: how a repository would be pushed to, and why."""
+"""brolga explain."""
 
 from __future__ import annotations
 
@@ -70,14 +70,14 @@ def test_explain_prints_line_for_each_property(brolga: Brolga) -> None:
 
 @pytest.mark.parametrize(("style", "told"), [("streamed", "the same"), ("put", "one PUT")])
 def test_explain_describes_known_blobs(brolga: Brolga, style: str, told: str) -> None:
-    """Without a bound, where there is none."""
+    """Without a limit if the registry has none."""
     with scripted(asked) as address:
         outcome = brolga("explain", "--upload-style", style, f"{address}/x")
     assert f"known blobs  {told}\n" in outcome.out
 
 
 def test_explain_states_that_nothing_is_buffered(brolga: Brolga) -> None:
-    """And that is said so."""
+    """The line says so."""
     with scripted(asked) as address:
         outcome = brolga("explain", "--window", "0", f"{address}/x")
     assert "buffer       nothing\n" in outcome.out
@@ -130,7 +130,7 @@ def test_explain_describes_given_flags(
 def test_explain_names_config_file_that_chose(
     brolga: Brolga, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For this registry; what it says of others does not matter here."""
+    """Only settings for this registry count."""
     monkeypatch.setenv("BROLGA_CONFIG", str(config))
     with scripted(asked) as address:
         config.write_text(f'[registry."{address}"]\nupload-style = "chunked:8MiB"\n')
@@ -153,7 +153,7 @@ def test_explain_names_config_file_that_chose(
     ],
 )
 def test_explain_names_known_registry(brolga: Brolga, shows: str, rows: dict[str, str]) -> None:
-    """By what it shows of itself, with the reason."""
+    """The reason is shown."""
 
     def script(peer: Peer) -> None:
         while peer.head():
@@ -189,7 +189,7 @@ def test_explain_shows_origin_but_not_credentials(
 
 
 def test_explain_reports_unknown_properties(brolga: Brolga) -> None:
-    """The rest is worth knowing all the same."""
+    """The rest is printed."""
 
     def script(peer: Peer) -> None:
         while head := peer.head():

@@ -1,4 +1,4 @@
-"""cli.export: the files of an image, as a tar."""
+"""brolga export."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_export_writes_to_stdout_without_file(
 
 
 def test_export_writes_to_device(brolga: Brolga, app: str) -> None:
-    """It is no file that could be replaced."""
+    """A device cannot be replaced by a file."""
     assert brolga("export", app, os.devnull).code == 0
     assert not Path(os.devnull).is_file()
 
@@ -71,7 +71,7 @@ def test_export_writes_to_device(brolga: Brolga, app: str) -> None:
 def test_export_keeps_old_file_after_failure(
     brolga: Brolga, registry: Embedded, tmp_path: Path
 ) -> None:
-    """The file is whole or not there."""
+    """The file is complete or missing."""
     name, target = f"{registry.address}/app", tmp_path / "app.tar"
     layers = [StreamLayer([b"no tar"]), StreamLayer([tar("a")])]
     pushed(name, Image.empty().append(*layers))
@@ -104,7 +104,7 @@ def test_export_rejects_missing_directory(brolga: Brolga, app: str, tmp_path: Pa
 
 
 def test_export_rejects_directory(brolga: Brolga, tmp_path: Path) -> None:
-    """Exit code 2, before anything is asked."""
+    """Exit code 2, before any request."""
     outcome = brolga("export", "127.0.0.1:1/x", str(tmp_path))
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith(f"brolga: {tmp_path} is a directory, not a file;")
@@ -158,7 +158,7 @@ def test_export_writes_artifact_of_one_file(
 def test_export_rejects_artifact_with_wrong_digest(
     brolga: Brolga, registry: Embedded, tmp_path: Path
 ) -> None:
-    """It is verified as it is written; the file is whole or not there."""
+    """It is verified while it is written; the file is complete or missing."""
     name = f"{registry.address}/note:1"
     blob = InMemoryBlob(b"hello\n", "text/plain")
     pushed(name, Artifact.of("application/x.note", blob))
@@ -170,7 +170,7 @@ def test_export_rejects_artifact_with_wrong_digest(
 
 
 def test_export_rejects_artifact_of_several_files(brolga: Brolga, registry: Embedded) -> None:
-    """Several files are no tar: the media type is named."""
+    """Several files do not make a tar: the error names the media type."""
     name = f"{registry.address}/notes:1"
     blobs = [InMemoryBlob(text, "text/plain") for text in (b"1", b"2")]
     pushed(name, Artifact.of("application/x.note", *blobs))
@@ -199,7 +199,7 @@ def test_export_rejects_artifact_of_several_files(brolga: Brolga, registry: Embe
 def test_export_names_unsupported_layer_format(
     brolga: Brolga, registry: Embedded, blob: InMemoryBlob, code: int, line: str
 ) -> None:
-    """It is not damaged: the error says what it is."""
+    """The error names the format instead of reporting damage."""
     name = f"{registry.address}/odd:1"
     pushed(name, Artifact.of("application/x", blob))
     outcome = brolga("export", name)

@@ -1,4 +1,4 @@
-"""cli.flatten: images whose layers are one."""
+"""brolga flatten."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def multi(name: str) -> ImageIndex:
 def test_flatten_flattens_each_image_of_index(
     brolga: Brolga, registry: Embedded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is no image of files is left out, and said; platforms and annotations stay."""
+    """Other entries are left out, as stderr says; platforms and annotations stay."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     name = f"{registry.address}/multi:1"
     before = multi(name)
@@ -202,7 +202,7 @@ def test_flatten_flattens_image_for_platform(brolga: Brolga, registry: Embedded)
 
 
 def test_flatten_names_layer_that_is_not_a_tar(brolga: Brolga, registry: Embedded) -> None:
-    """A layer that is no tar: exit code 6, which layer it is, and nothing was pushed."""
+    """Exit code 6, the number of the layer, and nothing was pushed."""
     name = f"{registry.address}/app"
     digest = pushed(name, Image.empty().append(StreamLayer([b"no tar at all"])))
     outcome = brolga("flatten", name)
@@ -221,7 +221,7 @@ def test_flatten_names_layer_that_is_not_a_tar(brolga: Brolga, registry: Embedde
     ],
 )
 def test_flatten_rejects_invalid_arguments(brolga: Brolga, arguments: list[str], line: str) -> None:
-    """Exit code 2, and nothing was asked."""
+    """Exit code 2, before any request."""
     outcome = brolga("flatten", *arguments)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith(f"brolga: {line}")

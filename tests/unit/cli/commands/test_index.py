@@ -1,4 +1,4 @@
-"""cli.index: lists of what is in an index, and indexes of others."""
+"""brolga index list, filter, append."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_list_prints_line_for_each_image(brolga: Brolga, multi: str) -> None:
 
 
 def test_list_prints_descriptors_as_json(brolga: Brolga, multi: str) -> None:
-    """One object; nothing that the index says is lost."""
+    """One object, with all members of the descriptors."""
     outcome = brolga("index", "list", "--json", multi)
     found = read(multi).index
     assert json.loads(outcome.out) == {
@@ -114,7 +114,7 @@ def test_filter_keeps_matching_platforms(
 def test_filter_drops_entries_without_platform(
     brolga: Brolga, registry: Embedded, multi: str
 ) -> None:
-    """As crane does: nobody can tell that it is wanted."""
+    """As crane does."""
     name = f"{registry.address}/multi:2"
     brolga("index", "append", multi, "-m", multi, "--no-flatten", "-t", name)
     assert len(read(name).index.manifests) == 4
@@ -123,7 +123,7 @@ def test_filter_drops_entries_without_platform(
 
 
 def test_filter_fails_if_nothing_matches(brolga: Brolga, multi: str) -> None:
-    """An empty index is nobody's wish; the error lists what there is."""
+    """An empty index would be useless; the error lists the platforms."""
     before = read(multi).digest
     outcome = brolga("index", "filter", multi, "--platform", "plan9")
     assert (outcome.code, outcome.out) == (3, "")
@@ -133,7 +133,7 @@ def test_filter_fails_if_nothing_matches(brolga: Brolga, multi: str) -> None:
 
 
 def test_filter_of_digest_pushes_by_digest(brolga: Brolga, multi: str) -> None:
-    """What is named by digest cannot be changed."""
+    """A digest cannot be changed in place."""
     name = f"{multi.removesuffix(':1')}@{read(multi).digest}"
     outcome = brolga("index", "filter", name, "--platform", "linux/amd64")
     assert read(outcome.out.strip()).index.platforms == (AMD64,)
@@ -141,7 +141,7 @@ def test_filter_of_digest_pushes_by_digest(brolga: Brolga, multi: str) -> None:
 
 
 def test_append_makes_index_of_images(brolga: Brolga, registry: Embedded) -> None:
-    """Platforms are those of the configs; images of other repositories come along."""
+    """Platforms come from the configs; images of other repositories are copied."""
     name = f"{registry.address}/made"
     digests = [
         push(f"{registry.address}/one:1", "1", platform=AMD64),
@@ -189,7 +189,7 @@ def test_append_appends_children_of_index(brolga: Brolga, registry: Embedded, mu
     ],
 )
 def test_index_rejects_invalid_flags(brolga: Brolga, arguments: list[str], line: str) -> None:
-    """Exit code 2, and nothing was asked."""
+    """Exit code 2, before any request."""
     outcome = brolga("index", *arguments)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith(f"brolga: {line}")

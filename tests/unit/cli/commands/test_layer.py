@@ -1,4 +1,4 @@
-"""cli.layer: what the flags mean, and what is printed."""
+"""brolga layer push."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_push_uses_tar_media_type_only_for_tar(
 
 
 def test_push_prefers_given_media_type(push_json: Callable[..., dict[str, Any]]) -> None:
-    """Whatever the bytes are."""
+    """For any bytes."""
     for data in (tar("a"), DATA):
         fields = push_json(data, "--media-type", "application/vnd.example")
         assert fields["mediaType"] == "application/vnd.example"
@@ -144,7 +144,7 @@ def test_push_prefers_given_media_type(push_json: Callable[..., dict[str, Any]])
 def test_push_no_tar_does_not_use_tar_media_type(
     brolga: Brolga, registry: Embedded, source: Path
 ) -> None:
-    """A tar that is cut short is no tar to those who read it."""
+    """An incomplete tar cannot be read as a tar."""
     source.write_bytes(tar("a")[:512])
     push = ["layer", "push", "--json", "--no-tar", f"{registry.address}/x", str(source)]
     assert json.loads(brolga(*push).out)["mediaType"] == "application/octet-stream+gzip"
@@ -190,7 +190,7 @@ def test_push_of_command_has_default_type_and_no_title(brolga: Brolga, registry:
 
 
 def test_push_keeps_tag_if_source_fails(brolga: Brolga, registry: Embedded, source: Path) -> None:
-    """When the source fails, the tag stands for what it stood for."""
+    """If the source fails, the tag does not move."""
     name = f"{registry.address}/x:v1"
     assert brolga("layer", "push", name, str(source)).code == 0
     before = brolga("digest", name).out
@@ -285,7 +285,7 @@ def test_push_rejects_invalid_ca_cert(brolga: Brolga, source: Path) -> None:
 
 
 def test_push_rejects_terminal_as_source(brolga: Brolga) -> None:
-    """Whoever forgot the pipe is told, and not kept waiting."""
+    """A user who forgot the pipe gets an error instead of a wait."""
     master, slave = pty.openpty()
     with os.fdopen(slave) as stdin:
         outcome = brolga("layer", "push", NOWHERE, stdin=stdin)
@@ -305,7 +305,7 @@ def test_push_rejects_closed_stdin(brolga: Brolga) -> None:
 
 
 def test_push_accepts_compressed_source(brolga: Brolga, registry: Embedded, tmp_path: Path) -> None:
-    """A layer of no image may be any bytes: nothing is refused for what it begins with."""
+    """A layer outside of an image may be any bytes."""
     source = tmp_path / "source.gz"
     source.write_bytes(gzip.compress(DATA))
     arguments = ["layer", "push", "--compression", "none", f"{registry.address}/x", str(source)]
@@ -337,7 +337,7 @@ def test_push_explains_how_to_stream_directory(brolga: Brolga, tmp_path: Path) -
 
 
 def test_push_reports_unreachable_registry(brolga: Brolga, source: Path) -> None:
-    """Exit code 5: which address, and what to look at."""
+    """Exit code 5, with the address and a hint."""
     address = f"127.0.0.1:{refusing_port()}"
     refused = ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
     outcome = brolga("layer", "push", f"{address}/x", str(source))
@@ -415,7 +415,7 @@ def test_push_reads_stdout_of_command(brolga: Brolga, registry: Embedded) -> Non
 def test_push_commits_nothing_if_command_fails(
     brolga: Brolga, registry: Embedded, command: list[str], why: str
 ) -> None:
-    """Exit code 7, how it ended, no blob, and no session either."""
+    """Exit code 7, with the exit status; no blob and no session is left."""
     outcome = brolga("layer", "push", f"{registry.address}/x", "--", *command)
     assert (outcome.code, outcome.out) == (7, "")
     assert outcome.err == f"brolga: source: {why}\n"
@@ -424,7 +424,7 @@ def test_push_commits_nothing_if_command_fails(
 
 
 def test_push_shows_stderr_of_command(registry: Embedded) -> None:
-    """Before the line that tells how it ended."""
+    """Before the line with its exit status."""
     script = "echo 'disk on fire' >&2; exit 5"
     done = subprocess.run(
         [*PUSH, f"{registry.address}/x", "--", "sh", "-c", script],
@@ -465,7 +465,7 @@ def test_push_passes_stdin_to_command(registry: Embedded) -> None:
 
 
 def test_push_hides_stdin_with_password_from_command(registry: Embedded) -> None:
-    """What is behind the password's line has been read ahead, nobody knows how far: none of it."""
+    """An unknown part of the rest has been read ahead, so the command gets none of it."""
     password = ["-u", "me", "--password-stdin"]
     done = subprocess.run(
         [*PUSH, *password, f"{registry.address}/x", "--", "sh", "-c", "cat; echo end"],
@@ -482,7 +482,7 @@ def test_push_hides_stdin_with_password_from_command(registry: Embedded) -> None
 def test_push_rejects_incomplete_tar(
     brolga: Brolga, registry: Embedded, tmp_path: Path, flags: list[str]
 ) -> None:
-    """Exit code 6: a program that dies looks like an end. `--no-tar` pushes it as it is."""
+    """Exit code 6: a program that dies looks like the end of the stream. `--no-tar` pushes it."""
     source = tmp_path / "cut.tar"
     source.write_bytes(tar("a")[:512])
     push = ["layer", "push", f"{registry.address}/x", str(source)]
@@ -500,7 +500,7 @@ def test_push_rejects_incomplete_tar(
 def test_push_rejects_other_bytes_only_with_tar(
     brolga: Brolga, registry: Embedded, source: Path
 ) -> None:
-    """`--tar` insists."""
+    """`--tar` requires a tar."""
     push = ["layer", "push", f"{registry.address}/x", str(source)]
     assert brolga(*push).code == 0
     outcome = brolga(*push, "--tar")
@@ -531,7 +531,7 @@ def test_push_accepts_certificate_with_flags(
 
 
 def test_push_rejects_password_and_source_on_stdin(brolga: Brolga, source: Path) -> None:
-    """Neither is read: which came first would be a guess."""
+    """Neither is read, because the order would be ambiguous."""
     with source.open() as stdin:
         outcome = brolga("layer", "push", "-u", "me", "--password-stdin", NOWHERE, stdin=stdin)
         assert stdin.buffer.read(1) == DATA[:1]
@@ -550,7 +550,7 @@ def test_push_rejects_password_and_source_on_stdin(brolga: Brolga, source: Path)
 def test_push_reports_result_that_cannot_be_printed(
     registry: Embedded, source: Path, stdout: str, why: str, flags: list[str]
 ) -> None:
-    """A digest that nobody got is no success; the line says that the layer is there, and where."""
+    """A result that was not printed is an error; the line contains the name of the layer."""
     done = subprocess.run(
         ["sh", "-c", f'exec "$@" {stdout}', "sh", *PUSH, *flags, f"{registry.address}/x", source],
         check=False,
@@ -567,7 +567,7 @@ def test_push_reports_result_that_cannot_be_printed(
 
 @needs_full
 def test_push_ignores_progress_that_cannot_be_written(registry: Embedded, source: Path) -> None:
-    """What stderr does not take changes neither the result nor the exit code."""
+    """Result and exit code stay."""
     with open("/dev/full", "w") as full:  # noqa: PTH123
         done = subprocess.run(
             [*PUSH, "--progress", "plain", f"{registry.address}/x", source],

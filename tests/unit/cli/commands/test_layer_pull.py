@@ -1,4 +1,4 @@
-"""cli.layer: a stream comes back as it was pushed, verified, and whole or not at all."""
+"""brolga layer pull: a stream comes back as it was pushed, complete or not at all."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_pull_decompresses_by_media_type(registry: Embedded, media_type: str, da
 def test_pull_leaves_no_file_if_media_type_is_wrong(
     brolga: Brolga, registry: Embedded, compression: str, data: bytes, why: str
 ) -> None:
-    """Exit code 6. What was there under the name is there still, and nothing else."""
+    """Exit code 6. An existing file of that name stays unchanged."""
     name = artifact(registry, InMemoryBlob(data, f"application/x+{compression}"))
     out = registry.directory.parent / "files" / "out"
     out.parent.mkdir()
@@ -165,7 +165,7 @@ def test_pull_rejects_impossible_output_file(brolga: Brolga, tmp_path: Path) -> 
 
 
 def test_gc_keeps_stream_with_tag(brolga: Brolga, registry: Embedded, tmp_path: Path) -> None:
-    """In a layout, and in the embedded registry's directory. Without a tag it goes."""
+    """In a layout, and in the embedded registry's directory. Without a tag it is deleted."""
     source, layout = tmp_path / "source", tmp_path / "layout"
     source.write_bytes(DATA)
     for place in (f"oci:{layout}:v1", f"{registry.address}/x:v1", f"{registry.address}/y"):

@@ -1,4 +1,4 @@
-"""cli.layout: an image layout as a whole."""
+"""brolga layout gc."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
-    """Write a layout with an image, an old blob that nobody needs and a young one."""
+    """Write a layout with an image, and an old and a young blob that no image refers to."""
     pushed(f"oci:{tmp_path}/layout:v1", Image.empty().append(StreamLayer([b""])))
     layout = Layout(tmp_path / "layout")
     old = layout.push(InMemoryBlob(b"old", "a/b"))
@@ -33,7 +33,7 @@ def layout(tmp_path: Path) -> Layout:
 
 
 def test_gc_prints_what_was_deleted(brolga: Brolga, layout: Layout) -> None:
-    """A line, or an object; with --dry-run nothing goes."""
+    """As a line or an object; with --dry-run nothing is deleted."""
     outcome = brolga("layout", "gc", "--dry-run", str(layout.path))
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out == "would delete 1 blob of 3 bytes; kept 1 young one\n"
@@ -54,7 +54,7 @@ def test_gc_untagged_deletes_images_without_name(brolga: Brolga, layout: Layout)
 
 
 def test_gc_prints_that_it_waits(brolga: Brolga, layout: Layout) -> None:
-    """A push that is under way may take its time."""
+    """A running push may take long."""
     entered, leave = threading.Event(), threading.Event()
 
     def write() -> None:

@@ -1,4 +1,4 @@
-"""cli.ls: the tags of a repository."""
+"""brolga ls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""cli.manifest: the bytes of a manifest or index."""
+"""brolga manifest."""
 
 from __future__ import annotations
 

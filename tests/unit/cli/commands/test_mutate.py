@@ -1,4 +1,4 @@
-"""cli.mutate: what the flags change, and where the result goes."""
+"""brolga mutate."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_mutate_env_uses_upper_case_for_windows(brolga: Brolga, registry: Embedd
 
 
 def test_mutate_without_change_keeps_digest(brolga: Brolga, app: str) -> None:
-    """Where nothing changes the bytes stay, and so does the digest."""
+    """The bytes stay, and so does the digest."""
     before = read(app).digest
     assert brolga("mutate", app).out.endswith(f"@{before}\n")
 
@@ -118,7 +118,7 @@ def test_mutate_replaces_tag(brolga: Brolga, app: str) -> None:
 
 @pytest.mark.parametrize("tag", ["", ":v1"])
 def test_mutate_of_digest_writes_no_tag(brolga: Brolga, app: str, tag: str) -> None:
-    """What is named by digest cannot be changed: the result goes beside it."""
+    """A digest cannot be changed in place: the result is pushed by its own digest."""
     before = read(app).digest
     repository = app.removesuffix(":v1")
     outcome = brolga("mutate", "-l", "x=y", f"{repository}{tag}@{before}")
@@ -166,7 +166,7 @@ def test_mutate_append_rejects_stdin_twice(brolga: Brolga) -> None:
 
 
 def test_mutate_index_accepts_only_annotations(brolga: Brolga, registry: Embedded) -> None:
-    """All else is of one image; the error says how to choose it."""
+    """The error says how to choose an image."""
     name = f"{registry.address}/multi:1"
     index(name, AMD64, ARM64)
     for flags in (["-l", "a=b"], ["--user="]):
@@ -210,7 +210,7 @@ def test_mutate_image_of_index_requires_tag(brolga: Brolga, registry: Embedded) 
     ],
 )
 def test_mutate_rejects_invalid_flags(brolga: Brolga, flags: list[str], line: str) -> None:
-    """Exit code 2, and nothing was asked."""
+    """Exit code 2, before any request."""
     outcome = brolga("mutate", "127.0.0.1:1/x", *flags)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith(f"brolga: {line}")
@@ -219,7 +219,7 @@ def test_mutate_rejects_invalid_flags(brolga: Brolga, flags: list[str], line: st
 def test_mutate_rejects_invalid_source_date_epoch(
     brolga: Brolga, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SOURCE_DATE_EPOCH is seconds; it is told before anything is asked."""
+    """SOURCE_DATE_EPOCH is in seconds; it is checked before any request."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
     outcome = brolga("mutate", "127.0.0.1:1/x")
     assert outcome.code == 2
@@ -241,7 +241,7 @@ def test_mutate_reports_missing_image(brolga: Brolga, registry: Embedded) -> Non
 
 
 def test_mutate_annotates_artifact(brolga: Brolga, registry: Embedded) -> None:
-    """It has no config of an image, so that nothing is changed in it."""
+    """An artifact has no image config to change."""
     name = f"{registry.address}/app"
     pushed(name, Artifact.of("application/vnd.example"))
     outcome = brolga("mutate", "-a", "k=v,w", name)

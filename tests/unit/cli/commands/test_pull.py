@@ -1,4 +1,4 @@
-"""cli.pull: images from a registry onto this machine."""
+"""brolga pull."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_pull_chooses_image_of_index(brolga: Brolga, registry: Embedded, tmp_pat
 
 
 def test_pull_reads_local_places(brolga: Brolga, tmp_path: Path) -> None:
-    """REF may be any place; its name goes along where the form can keep it."""
+    """The name is kept if the format allows it."""
     place = f"oci:{tmp_path}/layout:v1"
     pushed(place, Image.empty().append(StreamLayer([b""])))
     brolga("pull", place, f"docker-archive:{tmp_path}/a.tar")
@@ -108,7 +108,7 @@ def test_pull_reads_local_places(brolga: Brolga, tmp_path: Path) -> None:
     ],
 )
 def test_pull_rejects_invalid_arguments(brolga: Brolga, arguments: list[str], line: str) -> None:
-    """Exit code 2, before anything is asked."""
+    """Exit code 2, before any request."""
     outcome = brolga("pull", *arguments)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith(f"brolga: {line}")
@@ -117,13 +117,13 @@ def test_pull_rejects_invalid_arguments(brolga: Brolga, arguments: list[str], li
 def test_pull_rejects_closed_stdout(
     brolga: Brolga, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is said before anything is read."""
+    """The error comes before anything is read."""
     monkeypatch.setattr(sys, "stdout", None)
     assert brolga("pull", f"oci:{tmp_path}/none", "-").code == 2
 
 
 def test_pull_reports_missing_image(brolga: Brolga, registry: Embedded, tmp_path: Path) -> None:
-    """Exit code 3, and no file is there afterwards."""
+    """Exit code 3, and no file is created."""
     outcome = brolga("pull", f"{registry.address}/a", f"{tmp_path}/a.tar")
     assert (outcome.code, outcome.out) == (3, "")
     assert not (tmp_path / "a.tar").exists()
@@ -133,7 +133,7 @@ def test_pull_reports_missing_image(brolga: Brolga, registry: Embedded, tmp_path
 def test_pull_rejects_two_images_with_one_name(
     brolga: Brolga, registry: Embedded, tmp_path: Path, place: str
 ) -> None:
-    """The first would lose it: an error before anything is read, and how to name both."""
+    """An error before anything is read; the hint says how to name both."""
     refs = [f"{registry.address}/{name}:1" for name in ("app", "sk")]
     target = tmp_path / "made"
     path = [f"{place}{target}"] if place.endswith(":") else ["--format", "oci", str(target)]

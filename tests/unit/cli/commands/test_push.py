@@ -1,4 +1,4 @@
-"""cli.push: an image of this machine into a registry."""
+"""brolga push."""
 
 from __future__ import annotations
 
@@ -102,14 +102,14 @@ def test_push_image_refs_writes_file(
     ],
 )
 def test_push_rejects_invalid_arguments(brolga: Brolga, arguments: list[str], line: str) -> None:
-    """Exit code 2, before anything is asked."""
+    """Exit code 2, before any request."""
     outcome = brolga("push", *arguments, "127.0.0.1:1/x")
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith(f"brolga: {line}")
 
 
 def test_push_reports_missing_image(brolga: Brolga, layout: str, tmp_path: Path) -> None:
-    """Exit code 3, and what there is instead."""
+    """Exit code 3, with the available names."""
     for path, line in (
         (f"{tmp_path}/none", f"there is no archive {tmp_path}/none"),
         (f"oci:{tmp_path}/none", f"there is no image layout at {tmp_path}/none"),
@@ -120,14 +120,14 @@ def test_push_reports_missing_image(brolga: Brolga, layout: str, tmp_path: Path)
 
 
 def test_push_rejects_directory_that_is_not_a_layout(brolga: Brolga, tmp_path: Path) -> None:
-    """Exit code 6: its content is not what it must be."""
+    """Exit code 6."""
     outcome = brolga("push", str(tmp_path), "127.0.0.1:1/x")
     assert (outcome.code, outcome.out) == (6, "")
     assert outcome.err.startswith(f"brolga: local: {tmp_path} is no image layout that can be used")
 
 
 def test_push_rejects_password_and_archive_on_stdin(brolga: Brolga) -> None:
-    """Each wants it for itself."""
+    """Both would read stdin."""
     end, start = os.pipe()
     os.close(start)
     with os.fdopen(end) as stdin:

@@ -1,4 +1,4 @@
-"""cli.rebase: which bases are meant, and what the result says of itself."""
+"""brolga rebase."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_rebase_reads_bases_from_annotations(brolga: Brolga, app: str, bases: st
 
 
 def test_rebase_onto_same_base_changes_nothing(brolga: Brolga, app: str, bases: str) -> None:
-    """Done again and again it gives the same digest; it is said on stderr."""
+    """The digest stays the same; stderr says so."""
     flags = ["--old_base", f"{bases}:1", "--new_base", f"{bases}:1"]
     first = brolga("rebase", app, *flags)
     second = brolga("rebase", app)
@@ -82,7 +82,7 @@ def test_rebase_onto_same_base_changes_nothing(brolga: Brolga, app: str, bases: 
 def test_rebase_finds_old_base_in_its_repository(
     brolga: Brolga, app: str, bases: str, registry: Embedded
 ) -> None:
-    """A new base of another name does not change where the old one is looked for."""
+    """Even if the new base has another name."""
     brolga("rebase", app, "--old_base", f"{bases}:1", "--new_base", f"{bases}:1")
     other = f"{registry.address}/other/base:9"
     push(other, "other")
@@ -104,7 +104,7 @@ def test_rebase_chooses_base_of_index_by_platform(brolga: Brolga, registry: Embe
 
 
 def test_rebase_annotates_base_by_digest(brolga: Brolga, app: str, bases: str) -> None:
-    """There is no tag to name."""
+    """The digest is the name."""
     digest = read(f"{bases}:2").digest
     flags = ["--old_base", f"{bases}:1", "--new_base"]
     brolga("rebase", app, *flags, f"{bases}@{digest}")
@@ -137,7 +137,7 @@ def test_rebase_requires_base_without_annotations(
 
 
 def test_rebase_rejects_image_on_another_base(brolga: Brolga, app: str, bases: str) -> None:
-    """Nothing is guessed."""
+    """There is no default."""
     before = read(app).digest
     flags = ["--old_base", f"{bases}:2", "--new_base", f"{bases}:1"]
     outcome = brolga("rebase", app, *flags)

@@ -1,4 +1,4 @@
-"""cli.referrers: what refers to an image or index."""
+"""brolga referrers."""
 
 from __future__ import annotations
 
@@ -68,5 +68,5 @@ def test_referrers_prints_index_as_json(brolga: Brolga, app: str) -> None:
 
 
 def test_referrers_reports_missing_image(brolga: Brolga, app: str) -> None:
-    """A tag that is none: exit code 3."""
+    """A tag that does not exist: exit code 3."""
     assert brolga("referrers", f"{app}-nope").code == 3

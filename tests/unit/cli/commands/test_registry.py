@@ -1,4 +1,4 @@
-"""cli.registry: what is said when it cannot serve."""
+"""brolga registry serve: errors before it serves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def test_serve_rejects_file_as_directory(brolga: Brolga, tmp_path: Path) -> None:
-    """Nothing is said to be stored before it can be."""
+    """No message says that anything is stored."""
     file = tmp_path / "file"
     file.write_text("")
     outcome = brolga("registry", "serve", str(file), "--port", "0")
@@ -22,7 +22,7 @@ def test_serve_rejects_file_as_directory(brolga: Brolga, tmp_path: Path) -> None
 
 
 def test_serve_reports_port_in_use(brolga: Brolga, tmp_path: Path) -> None:
-    """It says how to get another."""
+    """The error says how to choose another."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         outcome = brolga("registry", "serve", str(tmp_path / "new"), "--port", str(port))
@@ -34,7 +34,7 @@ def test_serve_reports_port_in_use(brolga: Brolga, tmp_path: Path) -> None:
 
 
 def test_serve_rejects_missing_htpasswd_file(brolga: Brolga, tmp_path: Path) -> None:
-    """A flag's file must be there: exit code 2, one line, and nothing is served."""
+    """Exit code 2, one line, and nothing is served."""
     outcome = brolga("registry", "serve", str(tmp_path), "--htpasswd", str(tmp_path / "users"))
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith("brolga: Invalid value for '--htpasswd': ")
@@ -42,7 +42,7 @@ def test_serve_rejects_missing_htpasswd_file(brolga: Brolga, tmp_path: Path) -> 
 
 
 def test_serve_rejects_public_host_without_htpasswd(brolga: Brolga, tmp_path: Path) -> None:
-    """Who could be reached by others says so: by passwords, or by --allow-anonymous."""
+    """A public address requires --htpasswd or --allow-anonymous."""
     outcome = brolga("registry", "serve", str(tmp_path), "--host", "192.0.2.1")
     assert (outcome.code, outcome.out) == (2, "")
     assert "--host: 192.0.2.1 can be reached from outside" in outcome.err
@@ -50,7 +50,7 @@ def test_serve_rejects_public_host_without_htpasswd(brolga: Brolga, tmp_path: Pa
 
 
 def test_serve_rejects_invalid_size(brolga: Brolga, tmp_path: Path) -> None:
-    """What is no size is a mistake of usage."""
+    """Exit code 2."""
     outcome = brolga("registry", "serve", str(tmp_path), "--max-upload", "much")
     assert outcome.code == 2
     assert "invalid size 'much'" in outcome.err

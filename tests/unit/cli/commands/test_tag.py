@@ -1,4 +1,4 @@
-"""cli.tag: another tag for what a name stands for."""
+"""brolga tag."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_tag_adds_or_moves_tag(brolga: Brolga, registry: Embedded) -> None:
 
 
 def test_tag_rejects_invalid_tag(brolga: Brolga) -> None:
-    """A tag alone, no reference: exit code 2, and nothing was asked."""
+    """A tag only, not a reference: exit code 2, before any request."""
     for tag in ("a/b", "a:b", "", "-"):
         outcome = brolga("tag", "127.0.0.1:1/x", "--", tag)
         assert (outcome.code, outcome.out) == (2, "")

@@ -1,4 +1,4 @@
-"""cli.validate: what is said of an image, and the exit code."""
+"""brolga validate."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_validate_prints_json_of_valid_image(brolga: Brolga, registry: Embedded)
 
 
 def test_validate_checks_docker_archive(brolga: Brolga, tmp_path: Path) -> None:
-    """Its layers are not compressed: they are, on their way, by the verbs that push them."""
+    """Its layers are not compressed; only a push compresses them."""
     saved = tmp_path / "saved.tar"
     saved.write_bytes(tar(*docker_old((tar("a"),))))
     outcome = brolga("validate", "--tarball", str(saved))
@@ -72,7 +72,7 @@ def test_verb_hints_at_copy_if_digest_is_not_computed(brolga: Brolga, tmp_path: 
 
 @pytest.fixture
 def broken(registry: Embedded) -> str:
-    """Push an image whose layers are no tars, and whose history is short."""
+    """Push an image whose layers are not tars, and whose history is short."""
     name = f"{registry.address}/app:v1"
     layers = [StreamLayer([text]) for text in (b"no tar", b"none either")]
     pushed(name, Image.empty().append(*layers).mutate_config(lambda config: config))
@@ -104,7 +104,7 @@ def test_validate_prints_problems_as_json(brolga: Brolga, broken: str) -> None:
 def test_validate_checks_index_or_image_for_platform(brolga: Brolga, registry: Embedded) -> None:
     """Of an index all that it has is read, with `--platform` that image alone."""
     name = f"{registry.address}/multi"
-    index(name, AMD64, ARM64)  # their layers are no tars
+    index(name, AMD64, ARM64)  # their layers are not tars
     whole = brolga("validate", "--remote", name)
     one = brolga("validate", "--remote", name, "--platform", "linux/arm64")
     assert (whole.out.count("FAIL: "), one.out.count("FAIL: ")) == (2, 1)
@@ -126,12 +126,12 @@ def test_validate_checks_index_or_image_for_platform(brolga: Brolga, registry: E
 def test_validate_rejects_invalid_arguments(
     brolga: Brolga, arguments: list[str], line: str
 ) -> None:
-    """Exit code 2, and nothing was asked."""
+    """Exit code 2, before any request."""
     outcome = brolga("validate", *arguments)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith(f"brolga: {line}")
 
 
 def test_validate_reports_missing_image(brolga: Brolga, registry: Embedded) -> None:
-    """Exit code 3: that is no problem of an image."""
+    """Exit code 3, not 6."""
     assert brolga("validate", "--remote", f"{registry.address}/none").code == 3
