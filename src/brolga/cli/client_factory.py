@@ -16,8 +16,8 @@ from brolga.cli.output import print_warning
 if TYPE_CHECKING:
     from brolga.auth import Keychain
     from brolga.cli.upload_options import UploadFlags
-    from brolga.client import Client, UploadOptions
-    from brolga.protocol import Credentials, Retry
+    from brolga.client import Client
+    from brolga.protocol import Credentials
     from brolga.spec.reference import Repository
 
 __all__ = ["DEFAULT_JOBS", "ConnectionOptions", "make_credentials", "open_client", "read_password"]
@@ -58,12 +58,17 @@ def open_client(
     Raises UsageError for an invalid certificate, key, password, proxy or config file.
     """
     from brolga.client import Client, TransportOptions, UploadOptions
+    from brolga.protocol import Retry
 
     files = {name: getattr(connection, name) or None for name in _FILES}
     uploads, retry = UploadOptions(jobs=jobs, spool=spool), None
-    if upload_opts:
+    if flags := upload_opts:
         use_one_malloc_arena()
-        uploads, retry = _make_uploads(upload_opts, jobs)
+        style, _ = choose_upload_style(flags.upload_style)
+        uploads = UploadOptions(jobs=jobs, style=style, window=flags.window, spool=flags.spool)
+        retry = Retry(
+            attempts=flags.retries + 1, max_elapsed_s=flags.retry_time, jitter=random.random
+        )
     credentials = _credentials(connection, registry)
     transport = TransportOptions(
         insecure=connection.insecure, timeout_s=connection.timeout, **files
@@ -97,15 +102,6 @@ def use_one_malloc_arena() -> bool:
         return bool(ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1))
     except (AttributeError, OSError):  # another C library
         return False
-
-
-def _make_uploads(flags: UploadFlags, jobs: int) -> tuple[UploadOptions, Retry]:
-    from brolga.client import UploadOptions
-    from brolga.protocol import Retry
-
-    style, _ = choose_upload_style(flags.upload_style)
-    retry = Retry(attempts=flags.retries + 1, max_elapsed_s=flags.retry_time, jitter=random.random)
-    return UploadOptions(jobs=jobs, style=style, window=flags.window, spool=flags.spool), retry
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,10 @@ def command(  # noqa: PLR0913 - the flags of the verb
     source = parse_image_ref(ref)
     target = result_ref(source, tag)
     home = home_of(target)
-    flatten = partial(_flatten, on_warning=partial(print_warning, ref), strict=strict)
+
+    def flatten(image: Image) -> Image:
+        return image.flatten(strict=strict, on_warning=partial(print_warning, ref))
+
     with open_client(connection, registry=registry_of(home), upload_opts=upload_opts) as client:
         tree = get_tree(client, source, platform, in_place=target == source, compress_layers=False)
         expected = expected_digest(target, source, tree)
@@ -87,10 +90,6 @@ def command(  # noqa: PLR0913 - the flags of the verb
             refuse_archive(home)  # the images are pushed one by one
             flat = _IndexFlattener(client, home, flatten).flatten_index(tree)
         push_and_print(client, target, flat, as_json=as_json, expected=expected)
-
-
-def _flatten(image: Image, *, on_warning: Callable[[str], object], strict: bool) -> Image:
-    return image.flatten(strict=strict, on_warning=on_warning)
 
 
 @dataclass(frozen=True)

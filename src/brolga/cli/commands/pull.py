@@ -75,64 +75,61 @@ def command(  # noqa: PLR0913 - the flags of the verb
     Prints the name by digest of each, or nothing if the archive goes to stdout. With --json: images
     (each with ref, digest).
     """
-    from brolga.stores.location import parse_image_ref
+    from brolga.stores.location import LocalRef, parse_image_ref
 
     if not refs:
         raise click.UsageError(f"give both REF and PATH; {path} is only one of them")
-    target = parse_local_ref(path) or _by_format(path, format_)
+    target = parse_local_ref(path)
+    if target is None:
+        if format_ not in _KINDS:
+            raise click.UsageError(
+                f"--format {format_} is not supported: docker load reads `tarball` since "
+                "version 1.10"
+            )
+        target = LocalRef(_KINDS[format_], path)
     sources = [parse_image_ref(ref) for ref in refs]
     if target.name and len(sources) > 1:
         raise click.UsageError(f"{target} is the name of one image, but {len(sources)} were given")
     check_target(target, as_json=as_json)
     for source in sources:
         check_source(source, connection)
-    _check_names(sources, target, whole_name=whole_name)
+    names = _names(sources, target, whole_name=whole_name)
     with open_client(connection, jobs=jobs, spool=spool) as client:
-        images = _read_images(client, sources, target, platform, whole_name=whole_name)
-        written = client.write_images(target, images)
-    _print(written, as_json=as_json)
+        trees = _read_trees(client, sources, target, platform)
+        written = client.write_images(target, zip(names, trees, strict=True))
+    if as_json:
+        images = [
+            {"ref": str(ref), "digest": str(ref.digest) if ref.digest else None} for ref in written
+        ]
+        print_result("", {"images": images}, as_json=True, done="they were pulled anyway")
+    else:
+        for ref in written:
+            print_ref(ref, done="pulled", as_json=False)
 
 
-def _by_format(path: str, format_: str) -> LocalRef:
-    from brolga.stores.location import LocalRef
-
-    if format_ not in _KINDS:
-        raise click.UsageError(
-            f"--format {format_} is not supported: docker load reads `tarball` since version 1.10"
-        )
-    return LocalRef(_KINDS[format_], path)
-
-
-def _read_images(
-    client: Client,
-    sources: Sequence[ImageRef],
-    target: LocalRef,
-    platform: Platform | None,
-    *,
-    whole_name: bool,
-) -> Iterator[tuple[str, Tree]]:
-    """Yield each image with its name in the target."""
+def _read_trees(
+    client: Client, sources: Sequence[ImageRef], target: LocalRef, platform: Platform | None
+) -> Iterator[Tree]:
     from brolga.stores.location import keeps_layers
 
     is_docker = keeps_layers(target)  # an archive's layers are compressed when it is read
     for source in sources:
-        tree: Tree = (
-            client.image(source, platform, compress_layers=not is_docker)
-            if platform is not None or is_docker
-            else client.get(source)
-        )
-        yield target.tag or _name(source, target.kind, whole=whole_name), tree
+        if platform is not None or is_docker:
+            yield client.image(source, platform, compress_layers=not is_docker)
+        else:
+            yield client.get(source)
 
 
-def _check_names(sources: Sequence[ImageRef], target: LocalRef, *, whole_name: bool) -> None:
-    """Raise UsageError if two images would get one name, which the first one would lose."""
-    names: dict[str, ImageRef] = {}
-    for source in sources:
-        name = target.tag or _name(source, target.kind, whole=whole_name)
-        other = names.setdefault(name, source)
+def _names(sources: Sequence[ImageRef], target: LocalRef, *, whole_name: bool) -> list[str]:
+    """Return the names of the images in the target. Raises UsageError if two are equal."""
+    names = [target.tag or _name(source, target.kind, whole=whole_name) for source in sources]
+    first: dict[str, ImageRef] = {}
+    for name, source in zip(names, sources, strict=True):
+        other = first.setdefault(name, source)
         if name and other != source:
             hint = "" if whole_name else ": --annotate-ref names each by all of its REF"
             raise click.UsageError(f"{other} and {source} would both be named {name}{hint}")
+    return names
 
 
 def _name(source: ImageRef, kind: Kind, *, whole: bool) -> str:
@@ -143,14 +140,3 @@ def _name(source: ImageRef, kind: Kind, *, whole: bool) -> str:
     if source.tag is None or kind == "docker-archive" or whole:
         return f"{source.repository}:{source.tag}" if source.tag else ""
     return source.tag
-
-
-def _print(written: Sequence[ImageRef], *, as_json: bool) -> None:
-    if as_json:
-        images = [
-            {"ref": str(ref), "digest": str(ref.digest) if ref.digest else None} for ref in written
-        ]
-        print_result("", {"images": images}, as_json=True, done="they were pulled anyway")
-    else:
-        for ref in written:
-            print_ref(ref, done="pulled", as_json=False)

@@ -14,9 +14,7 @@ from brolga.cli.local_paths import check_source, check_target, parse_source_path
 from brolga.errors import ImageNotFound
 
 if TYPE_CHECKING:
-    from brolga.client import Client
     from brolga.spec.descriptor import Platform
-    from brolga.stores.location import ImageRef, LocalRef
 
 
 @click.command(
@@ -74,37 +72,22 @@ def command(  # noqa: PLR0913 - the flags of the verb
     check_target(target, as_json=as_json)
     registry = registry_of(target)
     with open_client(connection, jobs=jobs, registry=registry, upload_opts=upload_opts) as client:
-        pushed = _push(client, source, target, platform, whole=whole, recheck=recheck)
+        if whole:
+            from brolga.stores.layout import Layout
+
+            pushed = client.push(target, Layout(source.path).whole(), verify_existing=recheck)
+        else:
+            try:
+                pushed = client.copy(source, target, platform=platform, verify_existing=recheck)
+            except ImageNotFound as error:
+                if source.kind == "oci" and not source.name and error.available:
+                    error.add_note(f"push oci:{source.path}:NAME, or all of them with --index")
+                raise
     if refs is not None:
-        _write_ref(refs, pushed)
+        try:
+            Path(refs).write_text(f"{pushed}\n")
+        except OSError as error:
+            raise click.ClickException(
+                f"--image-refs {refs}: {error.strerror}; it was pushed anyway: {pushed}"
+            ) from error
     print_ref(pushed, done="pushed", as_json=as_json)
-
-
-def _push(  # noqa: PLR0913 - the flags of the verb
-    client: Client,
-    source: LocalRef,
-    target: ImageRef,
-    platform: Platform | None,
-    *,
-    whole: bool,
-    recheck: bool,
-) -> ImageRef:
-    if whole:
-        from brolga.stores.layout import Layout
-
-        return client.push(target, Layout(source.path).whole(), verify_existing=recheck)
-    try:
-        return client.copy(source, target, platform=platform, verify_existing=recheck)
-    except ImageNotFound as error:
-        if source.kind == "oci" and not source.name and error.available:
-            error.add_note(f"push oci:{source.path}:NAME, or all of them with --index")
-        raise
-
-
-def _write_ref(file: str, ref: ImageRef) -> None:
-    try:
-        Path(file).write_text(f"{ref}\n")
-    except OSError as error:
-        raise click.ClickException(
-            f"--image-refs {file}: {error.strerror}; it was pushed anyway: {ref}"
-        ) from error

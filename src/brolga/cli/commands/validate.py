@@ -14,10 +14,7 @@ from brolga.cli.output import eprint, print_result
 from brolga.errors import one_line
 
 if TYPE_CHECKING:
-    from brolga.images.validate import Problem
     from brolga.spec.descriptor import Platform
-    from brolga.spec.digest import Digest
-    from brolga.stores.location import ImageRef
 
 _INTEGRITY: Final = 6  # exit code
 
@@ -57,7 +54,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     ref, digest, valid, problems (each with place and what).
     """
     from brolga.images.validate import validate
-    from brolga.stores.location import parse_image_ref, registry_of
+    from brolga.stores.location import parse_image_ref, registry_of, with_digest
 
     if (ref is None) == (path is None):
         raise click.UsageError("give either --remote REF or --tarball PATH")
@@ -74,22 +71,16 @@ def command(  # noqa: PLR0913 - the flags of the verb
             problems.append(problem)
             if not as_json:
                 print_result(f"FAIL: {reference}: {one_line(str(problem))}")
-    _print(reference, tree.digest, problems, as_json=as_json)
+    if as_json or not problems:
+        fields = {
+            "ref": str(with_digest(reference, tree.digest)),
+            "digest": str(tree.digest),
+            "valid": not problems,
+            "problems": [{"place": each.place, "what": each.what} for each in problems],
+        }
+        print_result(f"PASS: {reference}", fields, as_json=as_json)
     if problems:
         # A push does not check the blobs of a manifest that the registry has.
         side, flag = ("registry", " with --recheck") if registry_of(reference) else ("local", "")
         eprint(f"brolga: {side}: {reference} is not valid; push it again{flag}")
         raise click.exceptions.Exit(_INTEGRITY)
-
-
-def _print(reference: ImageRef, digest: Digest, problems: list[Problem], *, as_json: bool) -> None:
-    from brolga.stores.location import with_digest
-
-    if as_json or not problems:
-        fields = {
-            "ref": str(with_digest(reference, digest)),
-            "digest": str(digest),
-            "valid": not problems,
-            "problems": [{"place": each.place, "what": each.what} for each in problems],
-        }
-        print_result(f"PASS: {reference}", fields, as_json=as_json)
