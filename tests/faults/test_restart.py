@@ -131,7 +131,7 @@ def test_an_upload_outlives_a_kill(
         assert Raw(process.address)("GET", f"blobs/{digest_of(DATA)}").body == DATA
         left = list((tmp_path / "registry" / NAME / ".uploads").glob("*"))
         # What is not worth asking is given up at once, when nobody is there to hear of it.
-        assert left == [] or not row_of(kind).style.resumes
+        assert left == [] or not row_of(kind).strategy.resumes
 
 
 def test_the_bytes_are_gone_with_the_process(tmp_path: Path) -> None:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.real.foreign import buildah, copy, image_id, make_image, push, require, skopeo
 from tests.tars import tar
-from tests.unit.stores.archive.archives import docker_new, docker_old
+from tests.unit.stores.archive.archives import docker_new, docker_old, stream_archive
 
 from brolga.errors import BrolgaError
 from brolga.protocol import ping
 from brolga.spec.reference import Repository
-from brolga.stores.archive import Archive, open_writer, stream_archive
+from brolga.stores.archive import Archive, open_writer
 from brolga.stores.copy import push as push_into
 from brolga.stores.registry import RegistryStore
 from brolga.stores.store import read_tree
@@ -199,7 +199,7 @@ def test_a_layer_that_is_another_is_never_committed(registry: Embedded, tmp_path
     members[1] = info, bytes(len(data) - 1024) + bytes(1024)
     file = tmp_path / "wrong.tar"
     file.write_bytes(tar(*members))
-    with pytest.raises(BrolgaError, match="uncompressed, where"):
+    with pytest.raises(BrolgaError, match="uncompressed, but"):
         streamed(registry, file)
     assert registry.blobs("app") == []
     assert registry.uploads("app") == []

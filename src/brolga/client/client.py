@@ -51,11 +51,10 @@ class Client:
     `oci-archive:FILE:TAG`, `docker-archive:FILE:NAME:TAG`.
 
     `credentials` is a keychain, which is asked for each repository, or credentials for every
-    registry; None is anonymous, whatever the environment has. `retry` says how often a request is
-    repeated, and after which pauses. `on_warning` is called with the host and the text of each
-    warning of a registry, once.
+    registry; None is anonymous. `retry` says how often a request is repeated, and after which
+    pauses. `on_warning` is called once with the host and text of each warning of a registry.
 
-    Raises OSError if a certificate cannot be read, ValueError for invalid options.
+    Raises OSError for a certificate that cannot be read, ValueError for invalid options.
     """
 
     def __init__(
@@ -108,9 +107,8 @@ class Client:
     ) -> Tree:
         """Return the image (or artifact) or the index of a name.
 
-        If several images of a layout or an archive have the name, `platform` chooses one.
-        Uncompressed layers of a docker archive are compressed when they are pushed, and described
-        from then on; without `compress_layers` they stay as they are.
+        If several images of a layout or an archive have the name, `platform` chooses one. With
+        `compress_layers`, uncompressed layers of a docker archive are compressed by a push.
 
         Raises NotFound, ImageNotFound, InvalidManifest, InvalidLayout, RegistryError and more.
         """
@@ -172,10 +170,8 @@ class Client:
         """Open the only layer of an artifact or image, decompressed unless `raw`.
 
         It is verified while it is read: do not use the bytes if the end raises an error. `limits`
-        bounds their size: by default, beyond 4 GiB, 1100 times the compressed size.
-
-        Raises InvalidManifest unless there is exactly one layer, and what `get` raises. Reading
-        raises DigestMismatch, CorruptBlob, TransportError.
+        bounds their size: by default, beyond 4 GiB, 1100 times the compressed size. Raises as
+        `get`, and InvalidManifest unless there is exactly one layer.
         """
         from brolga.client.streams import open_stream
 
@@ -202,13 +198,10 @@ class Client:
     # --- Writing
 
     def push_layer(self, repository: Repository | LocalRef | str, layer: Blob) -> Descriptor:
-        """Stream a layer into a repository, or a layout, in one pass; return its descriptor.
+        """Stream a layer into a repository or a layout, in one pass; return its descriptor.
 
-        If anything fails, nothing is committed. No manifest names the layer, so a garbage
-        collection of the registry may delete it: `push_stream` pushes a manifest with it.
-
-        Raises SourceError, StreamConsumed for a layer that was read before and is not there,
-        UploadInterrupted, RegistryError, TransportError.
+        No manifest names the layer, so a garbage collection may delete it: see `push_stream`.
+        Raises SourceError, StreamConsumed, UploadInterrupted, RegistryError, TransportError.
         """
         return self._stores.open(location.parse_repository_ref(repository), "push").push(layer)
 
@@ -236,8 +229,8 @@ class Client:
         tag = location.tag_to_write(place)
         location.check_digest(place, tree)
         with self._stores.open_target(place, tree.mount_sources) as store:
-            jobs, recheck = self._uploads.jobs, verify_existing
-            pushed = push(store, tree, tag, jobs=jobs, recheck=recheck, expected=expected)
+            jobs, verify = self._uploads.jobs, verify_existing
+            pushed = push(store, tree, tag, jobs=jobs, verify_existing=verify, expected=expected)
         return location.with_digest(place, pushed.digest)
 
     def push_stream(
@@ -251,10 +244,8 @@ class Client:
     ) -> ImageRef:
         """Push a stream and an artifact manifest that names it, in one pass; return its name.
 
-        A stream that is not a tar has a media type of its own (`StreamLayer.stream_media_type`).
-        `title` is the name of the file that ORAS writes. `pull_stream` returns the bytes.
-
-        Raises what `push` raises, InvalidManifest for an artifact type that is not valid.
+        `title` is the name of the file that ORAS writes. `pull_stream` returns the bytes. Raises
+        as `push`, and InvalidManifest for an artifact type that is not valid.
         """
         from brolga.client.streams import artifact_of
 
@@ -263,7 +254,7 @@ class Client:
     def write_images(
         self, home: ImageRef | Repository | str, images: Iterable[tuple[str, Tree]]
     ) -> list[ImageRef]:
-        """Push images to one place, each under its tag ("" is none); return their new names."""
+        """Push images to one place, each under its tag ("" for no tag); return their new names."""
         home = location.home_of(location.parse_image_ref(home))
         names: list[ImageRef] = []
         with self._stores.open_target(home) as store:
@@ -315,12 +306,9 @@ class Client:
         change: Callable[[Image], Image],
         platform: Platform | None = None,
     ) -> ImageRef:
-        """Push what `change` returns for an image; of an index, for the image for `platform`.
-
-        The image may be read from a pipe. Raises as `copy`.
-        """
-        chosen = platform or DEFAULT_PLATFORM
-        return self.copy(source, target, change=lambda tree: change(_image_of(tree, chosen)))
+        """Push what `change` returns for an image, or for that of an index for `platform`."""
+        wanted = platform or DEFAULT_PLATFORM
+        return self.copy(source, target, change=lambda tree: change(_image_of(tree, wanted)))
 
     def copy_all(  # noqa: PLR0913 - as `copy`, and which tags
         self,
@@ -335,8 +323,7 @@ class Client:
         """Copy each tag of a repository, a layout or an archive; yield it, and its new name.
 
         Tags in `exclude` are not copied, and yielded with None. Of a name like `example.com/app:v1`
-        the tag counts; between two layouts a name stays as it is. Raises as `copy`,
-        InvalidReference if two images would get one tag.
+        the tag counts. Raises as `copy`, InvalidReference if two images would get one tag.
         """
         source = location.parse_repository_ref(source)
         target = location.parse_repository_ref(target)
@@ -347,23 +334,18 @@ class Client:
             yield tag, location.with_digest(place, descriptor.digest) if descriptor else None
 
     def tag(self, place: ImageRef | str, tag: str) -> ImageRef:
-        """Give a manifest another tag in its repository or layout.
-
-        Return its name by both tag and digest; of a layout by digest alone.
-        """
+        """Give a manifest another tag; return its name by tag and digest, or by digest alone."""
         place = location.parse_image_ref(place)
         store = self._stores.open(place, "tag")
         named = location.with_name(location.home_of(place), tag)
         if named.tag != tag or not tag:
-            raise InvalidReference(f"{excerpt(tag)} is no name to give: it names what is there")
+            raise InvalidReference(f"{excerpt(tag)} cannot be a new name: it names what is there")
         return location.pin(named, store.tag(place.identifier, tag).digest)
 
     def delete(self, place: ImageRef | str) -> None:
         """Delete a manifest by digest, or a tag if the registry supports that.
 
-        The bytes of a layout's image stay until a garbage collection (`Layout.gc`).
-
-        Raises NotFound, ImageNotFound, RegistryError.
+        A layout's blobs stay until `Layout.gc`. Raises NotFound, ImageNotFound, RegistryError.
         """
         place = location.parse_image_ref(place)
         self._stores.open(place, "delete").delete(place.identifier)
@@ -374,8 +356,6 @@ class Client:
             reference = Reference.parse(reference)
         digest = _blob_digest(reference)
         self.registries.open(reference.repository, "pull,push,delete").delete_blob(digest)
-
-    # --- Inside
 
     def _manifests(
         self, place: ImageRef | Repository, *, compress_layers: bool = True

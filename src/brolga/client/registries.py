@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Mapping
 from contextlib import closing
@@ -17,10 +16,10 @@ from brolga.protocol import (
     Timeout,
     UploadStrategy,
     check_login,
+    identify_registry,
+    list_repositories,
     ping,
-    profile_of,
 )
-from brolga.protocol.listing import repository_pages
 from brolga.spec.reference import Repository
 from brolga.stores.registry import RegistryStore
 from brolga.stream.replay import DEFAULT_WINDOW, MemoryBuffer
@@ -103,9 +102,9 @@ class UploadOptions:
         style = self.style
         if isinstance(style, Mapping):
             style = style.get(repository.registry, "auto")
-        profile = profile_of(registry.host, registry.shows)
+        profile = identify_registry(registry.host, registry.ping_headers)
         # A chunk is kept in memory until it has arrived, as the window is.
-        return profile.style.cap_chunk(self.window // uploads).override(style)
+        return profile.strategy.cap_chunk(self.window // uploads).override(style)
 
 
 @dataclass(frozen=True)
@@ -118,9 +117,9 @@ class Registries:
 
     transport: Transport
     credentials: Keychain | Credentials | None
-    retry: Retry = field(default_factory=lambda: Retry(jitter=random.random))
-    uploads: UploadOptions = field(default_factory=UploadOptions)
-    insecure: bool = False
+    retry: Retry
+    uploads: UploadOptions
+    insecure: bool
     _credentials: dict[Repository, Credentials | None] = field(default_factory=dict)
     _pushed_blobs: dict[tuple[str, Digest], Repository] = field(default_factory=dict)
     _registries: dict[tuple[str, Credentials | None], RegistrySession] = field(default_factory=dict)
@@ -143,7 +142,7 @@ class Registries:
         It holds a secret; it is empty if the registry requires none. Raises Unauthorized, Denied.
         """
         access = self.access(_parsed(repository), actions, *map(_parsed, also))
-        return self.transport.run(access.registry.authorization(access.scope, Timeout.DEFAULT))
+        return self.transport.run(access.registry.authorize(access.scope, Timeout.DEFAULT))
 
     def explain(self, repository: Repository | str) -> Explanation:
         """Return how a repository would be pushed to. The registry is asked; nothing is changed."""
@@ -158,7 +157,7 @@ class Registries:
     def catalog(self, registry: str) -> Iterator[str]:
         """Yield the repositories of a registry page by page, by docker's catalog API."""
         session = self.registry_for(Repository(registry, "catalog"))
-        with closing(self.transport.stream(repository_pages(session.catalog()))) as pages:
+        with closing(self.transport.stream(list_repositories(session.catalog_access()))) as pages:
             for page in pages:
                 yield from page
 
@@ -206,7 +205,7 @@ class Registries:
     def _authorize(self, store: RegistryStore) -> None:
         """Get a token before several threads ask for one."""
         access = store.access
-        self.transport.run(access.registry.authorization(access.scope, Timeout.DEFAULT))
+        self.transport.run(access.registry.authorize(access.scope, Timeout.DEFAULT))
 
     def access(self, repository: Repository, actions: str = "pull", *also: Repository) -> Access:
         """Return the access to a repository for `actions`, and to pull from others."""

@@ -1,14 +1,8 @@
 """Pushing an image or an index to a store: in which order, and what at the same time.
 
-A registry wants layers before their config before their manifest, and children before their index.
-So a tree becomes a list of documents, children first. All their layers are pushed, `jobs` at a
-time, each digest and each layer object once; then the configs, which the layers complete; then the
-documents in order. A manifest that the target has is assumed to be complete. If a document that
-refers to it is refused as incomplete, all blobs are pushed after all, once.
-
-Threads push the blobs, except those whose bytes come from the user's code: the caller's thread
-pushes these one by one. When the push ends early, every thread stops before its next block, so that
-its upload is cancelled, and is joined.
+All layers of a tree are pushed, `jobs` at a time; then the configs, which the layers complete; then
+the manifests, children before their index. A manifest that the target has is assumed to be
+complete; if what refers to it is refused as incomplete, all blobs are pushed after all, once.
 """
 
 from __future__ import annotations
@@ -44,10 +38,10 @@ __all__ = ["push"]
 
 _THREAD: Final = "brolga-push"
 _MAX_DEPTH: Final = 16  # indexes within indexes; no tool makes more than two
-# How a manifest is refused that refers to what is not there: MANIFEST_BLOB_UNKNOWN with either,
-# and not every registry has a code for it.
+# The statuses of a manifest that refers to a missing blob: MANIFEST_BLOB_UNKNOWN with either, and
+# not every registry sends a code.
 _INCOMPLETE: Final = (400, 404)
-# docker-registry 2.8 says so for a moment as well, where two clients upload the same blob at once.
+# docker-registry 2.8 sends it for a moment as well, if two clients upload the same blob at once.
 _UNKNOWN: Final = "MANIFEST_BLOB_UNKNOWN"
 
 
@@ -57,29 +51,29 @@ def push(  # noqa: PLR0913 - what goes where, and what is taken for granted
     name: str = "",
     *,
     jobs: int = 4,
-    recheck: bool = False,
+    verify_existing: bool = False,
     expected: Digest | None = None,
 ) -> Descriptor:
     """Push an image or an index under `name`, a tag; "" is its digest. Return its descriptor.
 
-    What the target has already is not sent. With `recheck`, every blob is checked, also below a
-    manifest that is there. `expected` is what the tag must stand for until the end.
+    What the target has already is not sent. With `verify_existing`, every blob is checked, also
+    below a manifest that is there. `expected` is what the tag must stand for until the end.
 
     Raises what reading the layers and pushing raise: the first failure, after everything else was
     stopped; InvalidManifest for a tree that is too deep, TagConflict.
     """
-    if expected is None and not recheck and _is_up_to_date(target, tree, name):
+    if expected is None and not verify_existing and _is_up_to_date(target, tree, name):
         return tree.descriptor
     if getattr(target, "is_serial", False):
         jobs = 1
-    documents = _push_blobs_of(target, tree, name, jobs, recheck=recheck)
+    documents = _push_blobs_of(target, tree, name, jobs, verify_existing=verify_existing)
     try:
         _push_manifests(target, documents, expected)
     except RegistryError as error:
         trusted = any(one.exists for one in documents)
         if error.status not in _INCOMPLETE or not (trusted or _UNKNOWN in error.codes):
             raise
-        documents = _push_blobs_of(target, tree, name, jobs, recheck=True)
+        documents = _push_blobs_of(target, tree, name, jobs, verify_existing=True)
         _push_manifests(target, documents, expected)
     return tree.descriptor
 
@@ -121,10 +115,10 @@ def _is_up_to_date(target: WriteStore, tree: Tree, name: str) -> bool:
 
 
 def _push_blobs_of(
-    target: WriteStore, tree: Tree, name: str, jobs: int, *, recheck: bool
+    target: WriteStore, tree: Tree, name: str, jobs: int, *, verify_existing: bool
 ) -> Sequence[_Document]:
     """Push all blobs of a tree; return its documents, which can be pushed then, children first."""
-    documents = list(_children_first(target, tree, name, set(), recheck=recheck))
+    documents = list(_children_first(target, tree, name, set(), verify_existing=verify_existing))
     if isinstance(target, Preannounces):
         target.announce(_known(documents))
     trees = [one.tree for one in documents if not one.exists]
@@ -164,7 +158,13 @@ def _check_unmoved(target: WriteStore, tag: str, expected: Digest) -> None:
 
 
 def _children_first(  # noqa: PLR0913 - a recursion carries what it has seen
-    target: WriteStore, tree: Tree, name: str, seen: set[Digest], depth: int = 0, *, recheck: bool
+    target: WriteStore,
+    tree: Tree,
+    name: str,
+    seen: set[Digest],
+    depth: int = 0,
+    *,
+    verify_existing: bool,
 ) -> Iterator[_Document]:
     """Yield the documents of a tree, once each, and after what they refer to.
 
@@ -174,7 +174,7 @@ def _children_first(  # noqa: PLR0913 - a recursion carries what it has seen
     if depth > _MAX_DEPTH:
         raise InvalidManifest(f"indexes are nested deeper than {_MAX_DEPTH} levels")
     exists = False
-    if not recheck:
+    if not verify_existing:
         with suppress(NotComputed):  # a stream that is not read yet
             exists = target.exists(tree.descriptor)
     if not exists and not isinstance(tree, Image):
@@ -182,7 +182,9 @@ def _children_first(  # noqa: PLR0913 - a recursion carries what it has seen
             if described.digest not in seen and not is_blob(described):
                 seen.add(described.digest)
                 child = tree.child(described)
-                yield from _children_first(target, child, "", seen, depth + 1, recheck=recheck)
+                yield from _children_first(
+                    target, child, "", seen, depth + 1, verify_existing=verify_existing
+                )
     yield _Document(tree, name, exists)
 
 

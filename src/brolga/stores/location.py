@@ -271,7 +271,7 @@ class Registries(Protocol):
 _USES: Final = {
     "blob": ("pull", "its blobs are read with their image alone"),
     "referrers": ("pull", "it has no referrers"),
-    "push": ("pull,push", "a layer alone is no image"),
+    "push": ("pull,push", "a layer alone is not an image"),
     "tag": ("pull,push", "it is written as a whole"),
     "delete": ("pull,push,delete", "it is written as a whole"),
 }
@@ -316,13 +316,13 @@ class StoreOpener:
             return self.registries.open(home, "pull")
         if not is_archive(home):
             return self._layout(home)
-        from brolga.stores.archive import Archive, ArchiveStream, Packing
+        from brolga.stores.archive import Archive, ArchiveStream
 
         form, compression = FORMS[home.kind], "gzip" if compress_layers else "none"
         if _is_one_pass(home):
-            return ArchiveStream(home.path, form, spool=self.spool, packing=Packing(compression))
+            return ArchiveStream(home.path, form, spool=self.spool, compression=compression)
         if not os.path.lexists(home.path):
-            raise ImageNotFound(f"there is no archive {home.path}")
+            raise ImageNotFound(f"archive {home.path} does not exist")
         return Archive(home.path, form, compression=compression)
 
     @contextmanager

@@ -21,21 +21,23 @@ from brolga.errors import (
 )
 from brolga.images import BlockStream, InMemoryBlob, StoredBlob
 from brolga.protocol import (
+    add_referrer,
+    cancel,
     delete_blob,
     delete_manifest,
     find_manifest,
     get_manifest,
     has_blob,
     head_manifest,
+    list_referrers,
+    list_tags,
     mount_blob,
     put_manifest,
     read_blob,
+    remove_referrer,
     upload_bytes,
     upload_stream,
 )
-from brolga.protocol.listing import tag_pages
-from brolga.protocol.referrers import add_referrer, list_referrers, remove_referrer
-from brolga.protocol.session import cancel
 from brolga.spec.blob import Rereadable
 from brolga.spec.digest import Digest
 from brolga.spec.index import parse_manifest
@@ -97,7 +99,7 @@ class RegistryStore:
         return self.connect()
 
     @property
-    def style(self) -> UploadStrategy | None:
+    def upload_strategy(self) -> UploadStrategy | None:
         """How the bytes of an upload are sent; None if nothing is known of the registry."""
         return self.strategy(self.access.registry) if self.strategy else None
 
@@ -110,7 +112,7 @@ class RegistryStore:
 
     def tags(self) -> Iterator[str]:
         """Yield the tags page by page, in the registry's order."""
-        with closing(self.transport.stream(tag_pages(self.access))) as pages:
+        with closing(self.transport.stream(list_tags(self.access))) as pages:
             for page in pages:
                 yield from page
 
@@ -172,7 +174,7 @@ class RegistryStore:
         except NotComputed:
             return self._upload(blob)
         if isinstance(blob, InMemoryBlob):
-            flow = upload_bytes(self.access, blob.data, descriptor, style=self.style)
+            flow = upload_bytes(self.access, blob.data, descriptor, strategy=self.upload_strategy)
             return self._verify_kept(self.transport.run(flow))
         is_mounted, session = self._mount(blob, descriptor)
         if is_mounted or (
@@ -199,7 +201,7 @@ class RegistryStore:
             raise
         if name == str(digest) and digest.algorithm != _CANONICAL:
             self._check_kept("manifest", digest, is_kept=self.find(name) is not None)
-        if manifest.subject is not None and not receipt.subject:
+        if manifest.subject is not None and not receipt.subject_processed:
             run(add_referrer(self.access, manifest.subject.digest, manifest.as_referrer))
 
     def tag(self, name: str, tag: str) -> Descriptor:
@@ -241,9 +243,9 @@ class RegistryStore:
                     self.access,
                     ReplayableBody(stream.blocks(), keep, again),
                     lambda: blob.descriptor,
-                    known=known,
+                    descriptor=known,
                     session=session,
-                    style=self.style,
+                    strategy=self.upload_strategy,
                     retry=self.retry,
                 )
                 descriptor = self._verify_kept(self.transport.run(flow))
@@ -266,10 +268,8 @@ class RegistryStore:
         except StreamConsumed as error:
             with suppress(NotComputed, StopIteration):
                 digest = blob.descriptor.digest
-                for home in [home for (_, one), home in self.pushed_blobs.items() if one == digest][
-                    :1
-                ]:
-                    error.add_note(f"it went to {home}: push an image that is read from there")
+                home = next(home for (_, one), home in self.pushed_blobs.items() if one == digest)
+                error.add_note(f"it went to {home}: push an image that is read from there")
             raise
         return stream
 

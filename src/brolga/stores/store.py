@@ -108,7 +108,7 @@ class WriteStore(Protocol):
         """
 
     def find(self, tag: str) -> Descriptor | None:
-        """Return what a tag stands for; None if there is no such tag."""
+        """Return what a tag stands for; None if the tag does not exist."""
 
     def push_manifest(self, manifest: Manifest | Index, name: str) -> None:
         """Take a manifest under `name`, a tag or its digest, after all that it refers to."""

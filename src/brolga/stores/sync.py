@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from brolga.errors import (
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from brolga.spec.descriptor import Descriptor, Platform
     from brolga.stores.store import ReadStore, Store, WriteStore
 
-__all__ = ["Copier", "copy_referrers", "match_tags", "tags_of"]
+__all__ = ["Copier", "match_tags", "read_referrers", "tags_of"]
 
 _MAX_DEPTH: Final = 16  # referrers of referrers
 
@@ -39,7 +40,7 @@ class Copier:
 
     `open_target` is called with the repositories that blobs may be mounted from. With `platform`,
     only that image of an index is copied; with `listing`, what refers to an image as well. `jobs`
-    and `recheck` are as in `push`.
+    and `verify_existing` are as in `push`.
     """
 
     source: ReadStore | OnePassStore
@@ -49,7 +50,7 @@ class Copier:
     jobs: int
     platform: Platform | None = None
     listing: Store | None = None
-    recheck: bool = False
+    verify_existing: bool = False
 
     def copy(self, name: str, tag: str, prepare: Callable[[Tree], Tree]) -> Descriptor:
         """Copy what `prepare` returns for the image or index of a name; return its descriptor."""
@@ -95,9 +96,11 @@ class Copier:
         return tree
 
     def _push(self, target: WriteStore, tree: Tree, tag: str) -> Descriptor:
-        descriptor = push(target, tree, tag, jobs=self.jobs, recheck=self.recheck)
+        push_tree = partial(push, target, jobs=self.jobs, verify_existing=self.verify_existing)
+        descriptor = push_tree(tree, tag)
         if self.listing is not None:
-            copy_referrers(self.listing, target, tree, jobs=self.jobs, recheck=self.recheck)
+            for referrer in read_referrers(self.listing, tree):
+                push_tree(referrer)
         return descriptor
 
 
@@ -156,13 +159,11 @@ def _identity(tree: Tree) -> Digest:
     return tree.config_blob.descriptor.digest if isinstance(tree, Image) else tree.digest
 
 
-def copy_referrers(
-    source: Store, target: WriteStore, tree: Tree, *, jobs: int, recheck: bool = False
-) -> None:
-    """Copy what refers to a tree, to its children, and to what is copied here; each once.
+def read_referrers(source: Store, tree: Tree) -> Iterator[Tree]:
+    """Yield what refers to a tree, to its children, and to its referrers; each once.
 
     The list of referrers is the registry's word alone. It may name a manifest as its own referrer,
-    or ever more of them. Raises InvalidManifest if that is too deep, and what copying raises.
+    or ever more of them. Raises InvalidManifest if that is too deep, and what reading raises.
     """
     todo: list[tuple[Tree, int]] = [(tree, 0)]
     seen = {tree.digest}
@@ -177,7 +178,7 @@ def copy_referrers(
             if descriptor.digest not in seen:
                 seen.add(descriptor.digest)
                 referrer = source.tree(str(descriptor.digest))
-                push(target, referrer, jobs=jobs, recheck=recheck)
+                yield referrer
                 todo.append((referrer, depth + 1))
         if isinstance(subject, ImageIndex):
             below = {child.digest: child for child in subject.index.manifests if not is_blob(child)}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
-from tests.scripted import Peer, scripted
+from tests.raw_server import Peer, serve_script
 
 from brolga import client as client_module
 from brolga.auth import Chain
@@ -129,7 +129,7 @@ def test_password_stdin_reads_first_line(
             seen.extend(peer.header("authorization", head))
             peer.answer(418)
 
-    with scripted(script) as address, stdin_of(data) as stdin:
+    with serve_script(script) as address, stdin_of(data) as stdin:
         flags = ["--username", "me", "--password-stdin"]
         brolga("layer", "push", *flags, f"{address}/x", str(source), stdin=stdin)
     assert seen[0] == "Basic " + b64encode(b"me:" + password).decode()
@@ -349,7 +349,7 @@ def test_open_client_uses_credentials_of_docker(brolga: Brolga, source: Path) ->
             seen.extend(given)
             peer.answer(418 if given else 401, b"", 'WWW-Authenticate: Basic realm="x"')
 
-    with scripted(script) as address:
+    with serve_script(script) as address:
         file = Path(os.environ["DOCKER_CONFIG"]) / "config.json"
         file.parent.mkdir(exist_ok=True)
         auth = b64encode(b"me:s3cret").decode()
@@ -395,7 +395,7 @@ def test_registry_warning_is_printed_on_stderr(
         while peer.head():
             peer.answer(418, b"", 'Warning: 299 - "this registry ends soon"')
 
-    with scripted(script) as address:
+    with serve_script(script) as address:
         outcome = brolga("layer", "push", f"{address}/x", str(source))
     assert outcome.err.startswith(f"warning: {address}: this registry ends soon\nbrolga: ")
 

@@ -23,7 +23,7 @@ from brolga.images import Image, ImageIndex
 from brolga.images.validate import validate
 from brolga.spec.descriptor import DEFAULT_PLATFORM, Platform
 from brolga.spec.digest import Digest
-from brolga.stores.archive import ArchiveStream, Packing
+from brolga.stores.archive import ArchiveStream
 from brolga.stores.layout import Layout
 from brolga.stores.location import LocalRef, parse_image_ref
 from brolga.stream.layer import StreamLayer
@@ -131,7 +131,7 @@ def test_docker_s_archives_keep_layers_as_they_are(tmp_path: Path) -> None:
         client.push(saved, Image.empty().append(layer))
     with Client() as client, (tmp_path / "a.tar").open("rb") as file:
         client.copy(saved, f"docker-archive:{tmp_path}/c.tar:a:v1")
-        client.copy(ArchiveStream(file, packing=Packing("none")), piped)
+        client.copy(ArchiveStream(file, compression="none"), piped)
         assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "b.tar").read_bytes()
         assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "c.tar").read_bytes()
         with pytest.raises(LayerError, match="--spool"):
@@ -154,7 +154,7 @@ def test_a_tag_of_a_layout_is_given_and_taken(client: Client, place: str) -> Non
 @pytest.mark.parametrize("tag", ["", "@0", str(OTHER)])
 def test_what_names_an_image_already_is_no_tag(client: Client, place: str, tag: str) -> None:
     """A tag that nobody could use."""
-    with pytest.raises(InvalidReference, match="is no name to give"):
+    with pytest.raises(InvalidReference, match="cannot be a new name"):
         client.tag(place, tag)
 
 
@@ -314,7 +314,7 @@ def test_an_archive_that_cannot_be_opened_is_the_source_s_failure(
     """A directory is no archive; what is not there is not found."""
     with pytest.raises(SourceError, match="cannot open the archive"):
         client.copy(f"oci-archive:{tmp_path}", f"oci:{tmp_path}/b:v1")
-    with pytest.raises(ImageNotFound, match="there is no archive"):
+    with pytest.raises(ImageNotFound, match=r"archive .* does not exist"):
         client.copy(f"oci-archive:{tmp_path}/a.tar", f"oci:{tmp_path}/b:v1")
 
 

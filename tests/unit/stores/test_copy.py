@@ -353,7 +353,7 @@ def test_push_skips_what_was_pushed_before() -> None:
     layers = [PushedBlob(one, store) for one in config.manifest.layers]
     image = Image(config.manifest, config.config_blob, tuple(layers))
     store.pushed.clear()
-    push(store, image, "v2", recheck=True)
+    push(store, image, "v2", verify_existing=True)
     assert store.pushed == [str(image.manifest.config.digest)]
     with pytest.raises(LayerError, match="cannot be read again"):
         push(other, image, "v1")
@@ -450,7 +450,7 @@ def test_a_child_that_the_store_has_lost_a_blob_of() -> None:
     index = index.append(image)
     del store.documents[str(image.digest)]
     store.documents["other"] = image.manifest  # it says that it has it
-    push(store, index, "all", recheck=True)
+    push(store, index, "all", verify_existing=True)
     assert store.put_as[-2:] == [str(image.digest), "all"]
 
 
@@ -493,11 +493,11 @@ def test_a_blob_that_is_said_to_be_unknown_is_looked_at_once() -> None:
 
 
 def test_each_blob_is_asked_for_where_it_is_wanted() -> None:
-    """`recheck`: what is damaged is found under a tag that stands for it, too."""
+    """`verify_existing`: what is damaged is found under a tag that stands for it, too."""
     store, image = Checking(), layered("a")
     push(store, image, "v1")
     store.pushed.clear()
-    push(store, image, "v1", recheck=True)
+    push(store, image, "v1", verify_existing=True)
     assert len(store.pushed) == 2
 
 

@@ -19,15 +19,15 @@ from brolga.spec.mediatypes import detect_compression
 from brolga.stores.archive.contents import (
     Contents,
     blob_path,
-    claimed,
-    kind_of,
-    of_the_source,
-    path_of,
-    peeked,
+    detect_kind,
+    digest_from_name,
+    entry_path,
+    peek,
+    source_errors,
 )
-from brolga.stores.archive.formats import Images, check_form, whole_is_compressed
+from brolga.stores.archive.entries import CompressionOptions, FileRange, OpenFile
+from brolga.stores.archive.formats import Images, whole_is_compressed
 from brolga.stores.archive.oci import read_document
-from brolga.stores.archive.section import OpenFile, Packing, Section
 from brolga.tar.entries import read_entries
 
 if TYPE_CHECKING:
@@ -35,12 +35,9 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import Self
 
-    from brolga.images import Tree
     from brolga.spec.blob import BlobStream
-    from brolga.spec.descriptor import Platform
     from brolga.spec.index import Index
     from brolga.spec.manifest import Manifest
-    from brolga.spec.reference import Repository
     from brolga.tar.entries import Entry
 
 __all__ = ["Archive"]
@@ -48,18 +45,15 @@ __all__ = ["Archive"]
 _BLOCK_SIZE: Final = 1 << 14  # bytes: headers, and now and then a small file
 
 
-class Archive:
+class Archive(Images):
     """An archive of images in a file, as a `store.ReadStore`. Threads may share it.
 
-    `form` is `docker`, `oci` or "" for what it shows to be. Of a docker archive, layers that are
-    not compressed are compressed when they are pushed, by `compression`, `level` and `threads`, as
-    of a `StreamLayer`; all else has the bytes that it has. The file is open until `close`, or until
-    nobody has anything of it.
+    `form` is `docker`, `oci` or "" to detect it. `compression`, `level` and `threads` are for
+    uncompressed layers of a docker archive, which are compressed when they are pushed. The file is
+    open until `close`, or until no part of the archive is in use.
 
-    Raises SourceError where it cannot be read, CorruptBlob where it is no whole tar.
+    Raises SourceError if it cannot be read, CorruptBlob if it is not a complete tar.
     """
-
-    mount_source: Repository | None = None
 
     def __init__(
         self,
@@ -70,18 +64,16 @@ class Archive:
         level: int | None = None,
         threads: int | None = None,
     ) -> None:
-        check_form(form)
-        self._packing = Packing(compression, level, threads)
-        self._contents = Contents()
-        self._images = Images(self._contents, form)
-        self._blobs: dict[Digest, Section] = {}
+        super().__init__(Contents(), form)
+        self._packing = CompressionOptions(compression, level, threads)
+        self._blobs: dict[Digest, FileRange] = {}
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe may have no end
         except OSError as error:
             raise SourceError(f"cannot open the archive: {error}") from error
         self._file = OpenFile(fd)
         try:
-            with of_the_source():
+            with source_errors():
                 self._scan(os.fstat(fd))
         except BaseException:
             self.close()
@@ -99,18 +91,6 @@ class Archive:
         """Close the file: nothing of the archive can be read then."""
         self._file.close()
 
-    def tags(self) -> tuple[str, ...]:
-        """Return the names of the images: tags, else the name of the config or the digest."""
-        return self._images.tags()
-
-    def tree(self, name: str = "", platform: Platform | None = None) -> Tree:
-        """Return an image or index by its name; "" is the only one. See `Images.tree`."""
-        return self._images.tree(name, platform)
-
-    def resolve(self, name: str = "", platform: Platform | None = None) -> Descriptor:
-        """Return the descriptor of an image or index; see `Images.resolve`."""
-        return self._images.resolve(name, platform)
-
     def fetch_manifest(self, name: str) -> Manifest | Index:
         """Read the manifest or index of a name or digest.
 
@@ -119,9 +99,9 @@ class Archive:
         """
         with suppress(InvalidDigest):
             digest = Digest.parse(name)
-            if blob_path(digest) in self._contents:
-                with of_the_source():
-                    return read_document(self._contents, digest)
+            if blob_path(digest) in self.contents:
+                with source_errors():
+                    return read_document(self.contents, digest)
         tree = self.tree(name)
         return tree.manifest if isinstance(tree, Image) else tree.index
 
@@ -137,27 +117,27 @@ class Archive:
 
     def _scan(self, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):
-            raise SourceError("the archive is no regular file: it cannot be read in place")
+            raise SourceError("the archive is not a regular file: it cannot be read in place")
         size = status.st_size
         if (name := detect_compression(bytes(self._file.read_at(min(4, size), 0)))) != "none":
             raise whole_is_compressed(name)
         for entry in read_entries(_Skipping(self._file, size), needs_end=True):
-            path = path_of(entry)
+            path = entry_path(entry)
             if entry.is_directory:
                 continue
-            is_twice = path in self._contents
-            self._contents.claim(path)
+            is_twice = path in self.contents
+            self.contents.reserve_name(path)
             if entry.link:
-                self._contents.link(path, entry)
+                self.contents.link(path, entry)
             elif entry.is_file and not is_twice:
                 self._add(path, entry)
 
     def _add(self, path: str, entry: Entry) -> None:
-        head, _ = peeked(entry.data)
-        kind = kind_of(head)
-        section = Section(path, kind, self._file, entry.start, entry.size, self._packing)
-        self._contents.add(path, section)
-        if digest := claimed(path, kind):
+        head, _ = peek(entry.data)
+        kind = detect_kind(head)
+        section = FileRange(path, kind, self._file, entry.start, entry.size, self._packing)
+        self.contents.add(path, section)
+        if digest := digest_from_name(path, kind):
             self._blobs[digest] = section
 
 

@@ -1,23 +1,19 @@
-"""Which form an archive has, and the images that it holds in that form.
-
-Knows what tells Docker's form from OCI's. Must not know whether the archive is a file or a pipe.
-"""
+"""The images of an archive, in Docker's form or in that of OCI."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from brolga.disk.layout import INDEX_FILE
 from brolga.errors import CorruptBlob, InvalidManifest
-from brolga.stores.archive.contents import of_the_source
-from brolga.stores.archive.docker import MANIFEST, docker_image, saved_images
-from brolga.stores.archive.oci import INDEX, Layout
+from brolga.stores.archive.contents import source_errors
+from brolga.stores.archive.docker import MANIFEST, docker_image, read_manifest_json
+from brolga.stores.archive.oci import ArchiveLayout
 from brolga.stores.store import complete_manifest
 
 if TYPE_CHECKING:
     from brolga.images import Tree
     from brolga.spec.descriptor import Descriptor, Platform
-    from brolga.spec.reference import Repository
     from brolga.stores.archive.contents import Contents
 
 __all__ = ["Images", "check_form", "whole_is_compressed"]
@@ -25,27 +21,29 @@ __all__ = ["Images", "check_form", "whole_is_compressed"]
 _FORMS: Final = ("", "docker", "oci")
 
 
-@dataclass(frozen=True)
 class Images:
     """The images of an archive whose files are all known, as a `store.ReadStore`.
 
-    `form` is `docker`, `oci` or "": then what has a manifest.json is Docker's.
+    `form` is `docker`, `oci` or "": then an archive with a manifest.json is Docker's.
     """
 
-    contents: Contents
-    form: str
-    mount_source: Repository | None = None
+    mount_source: Final = None
+
+    def __init__(self, contents: Contents, form: str) -> None:
+        check_form(form)
+        self.contents = contents
+        self.form = form
 
     def tags(self) -> tuple[str, ...]:
         """Return the names of the images: tags, else the name of the config or the digest.
 
         Raises InvalidManifest if the archive lacks what its form needs.
         """
-        with of_the_source():
+        with source_errors():
             if self._is_docker:
-                images = saved_images(self.contents).values()
+                images = read_manifest_json(self.contents).values()
                 return tuple(name for names in images for name in names.shown)
-            return Layout(self.contents).names
+            return ArchiveLayout(self.contents).names
 
     def tree(self, name: str = "", platform: Platform | None = None) -> Tree:
         """Return an image or index by its name; "" is the only one.
@@ -54,10 +52,10 @@ class Images:
 
         Raises ImageNotFound, which lists the names, PlatformNotFound, InvalidManifest.
         """
-        with of_the_source():
+        with source_errors():
             if self._is_docker:
                 return docker_image(self.contents, name, platform)
-            return Layout(self.contents).tree(name, platform)
+            return ArchiveLayout(self.contents).tree(name, platform)
 
     def resolve(self, name: str = "", platform: Platform | None = None) -> Descriptor:
         """Return the descriptor of an image or index. Layers to be compressed are read for it."""
@@ -69,7 +67,7 @@ class Images:
             return self.form == "docker"
         if MANIFEST in self.contents:
             return True
-        if INDEX not in self.contents:
+        if INDEX_FILE not in self.contents:
             raise InvalidManifest(
                 "not an archive of images: it has neither manifest.json nor index.json at its root"
             )
@@ -77,9 +75,9 @@ class Images:
 
 
 def check_form(form: str) -> None:
-    """Raise ValueError for the name of no form."""
+    """Raise ValueError for an unknown form."""
     if form not in _FORMS:
-        raise ValueError(f"an archive's form is docker or oci, or not said; not {form!r}")
+        raise ValueError(f"an archive's form is docker, oci or empty, not {form!r}")
 
 
 def whole_is_compressed(name: str) -> CorruptBlob:

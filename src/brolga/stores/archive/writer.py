@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
+from brolga.disk.files import atomic_file
+from brolga.disk.layout import INDEX_FILE, LAYOUT_FILE, LAYOUT_JSON, REF_NAME
 from brolga.errors import InvalidManifest, LayerError, NotComputed, SourceError
 from brolga.images import InMemoryBlob
 from brolga.spec.index import Index
@@ -32,10 +34,8 @@ from brolga.spec.mediatypes import (
     OCI_LAYER_ZSTD,
 )
 from brolga.spec.reference import Reference
-from brolga.stores.archive.atomic_file import whole_file
 from brolga.stores.archive.contents import blob_path
-from brolga.stores.archive.docker import MANIFEST, SavedImage, manifest_json
-from brolga.stores.archive.oci import INDEX, LAYOUT, LAYOUT_FILE, REF_NAME
+from brolga.stores.archive.docker import MANIFEST, ManifestItem, encode_manifest_json
 from brolga.stores.store import verified_blocks
 from brolga.stream.sources import enlarge_pipe
 from brolga.stream.spool import spool_factory
@@ -218,7 +218,7 @@ class Writer:
         if digest in self._paths:
             return
         if self._form == "oci" and not self._paths:
-            self._write_file(LAYOUT, len(LAYOUT_FILE), [LAYOUT_FILE])
+            self._write_file(LAYOUT_FILE, len(LAYOUT_JSON), [LAYOUT_JSON])
         path = blob_path(digest)
         if self._form == "docker":
             suffix = _SUFFIXES.get(descriptor.media_type, ".tar.gz")
@@ -275,14 +275,14 @@ class Writer:
         """Yield the files that list the images."""
         if self._form == "docker":
             images = (self._saved(root, names) for root, names in self._listed())
-            yield MANIFEST, manifest_json(images)
+            yield MANIFEST, encode_manifest_json(images)
         else:
             index = Index.new(
                 replace(root.descriptor, annotations={REF_NAME: name} if name else {})
                 for root, names in self._listed()
                 for name in names or ("",)
             )
-            yield INDEX, index.raw
+            yield INDEX_FILE, index.raw
 
     def _listed(self) -> Iterator[tuple[Manifest | Index, tuple[str, ...]]]:
         """Yield what the archive lists, with its names: a child of an index for its name alone."""
@@ -291,11 +291,11 @@ class Writer:
             if given or digest not in self._children:
                 yield root, tuple(given or filter(None, [self._name]))
 
-    def _saved(self, root: Manifest | Index, names: tuple[str, ...]) -> SavedImage:
+    def _saved(self, root: Manifest | Index, names: tuple[str, ...]) -> ManifestItem:
         """Return the entry of an image in manifest.json."""
         assert isinstance(root, Manifest)  # noqa: S101 - an index was refused
         layers = tuple(self._paths[layer.digest] for layer in root.layers)
-        return SavedImage(self._paths[root.config.digest], names, layers)
+        return ManifestItem(self._paths[root.config.digest], names, layers)
 
 
 @contextmanager
@@ -324,7 +324,7 @@ def open_writer(
             enlarge_pipe(raw)
             yield writer
         return
-    with whole_file(place) as out, opened(out) as writer:
+    with atomic_file(place) as out, opened(out) as writer:
         yield writer
 
 

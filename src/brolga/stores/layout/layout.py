@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -23,20 +24,20 @@ from brolga.spec.index import Index, select_best
 from brolga.spec.manifest import INDEX_TYPES, MANIFEST_TYPES
 from brolga.spec.mediatypes import NONDISTRIBUTABLE, OCI_INDEX
 from brolga.stores.layout.files import Files
-from brolga.stores.layout.gc import DEFAULT_AGE_S, GCResult, Sweeping, left_over, reached, unneeded
+from brolga.stores.layout.gc import DEFAULT_AGE_S, GCResult, collect_garbage, walk
 from brolga.stores.layout.index import (
     MAX_INDEX_SIZE,
     LayoutIndex,
+    add,
+    ambiguous_name,
     candidates,
     digest_of,
-    entered,
-    forgotten,
+    image_not_found,
     name_of,
     names,
-    no_such,
-    several,
-    unlisted,
-    unnamed,
+    remove_manifest,
+    remove_tag,
+    remove_untagged,
 )
 from brolga.stores.layout.reading import here, local, read_blob, read_manifest
 from brolga.stores.store import read_tree, verified_blocks
@@ -53,21 +54,18 @@ if TYPE_CHECKING:
 __all__ = ["Layout"]
 
 
-def _ignore(_where: str, _warning: str) -> None:
-    """Drop a warning."""
-
-
 class Layout:
     """An image layout, as a `store.Store`. Threads and processes may share one.
 
-    The first push creates it, with all directories above it. `on_warning` is called with the
-    layout's name and a text if something in it had to be ignored.
+    The first push creates it. `on_warning` gets its name and a text if something is ignored.
     """
 
     mount_source: Final = None
 
     def __init__(
-        self, path: str | os.PathLike[str], on_warning: Callable[[str, str], object] = _ignore
+        self,
+        path: str | os.PathLike[str],
+        on_warning: Callable[[str, str], object] = lambda _name, _text: None,
     ) -> None:
         self.path = Path(path)
         self._files = Files(self.path)
@@ -86,22 +84,19 @@ class Layout:
         return names(self._index())
 
     def check_tags(self, *, unique: bool) -> None:
-        """Raise ImageNotFound if there are images, but none with a name.
-
-        If `unique`, raise it also for a name that several images have.
-        """
+        """Raise ImageNotFound if no image has a name; if `unique`, also if two have the same."""
         index = self._index()
-        digests: dict[str, set[Digest]] = {}
-        for entry in index.manifests:
-            if name := name_of(entry):
-                digests.setdefault(name, set()).add(entry.digest)
-        if index.manifests and not digests:
+        images = {(name_of(entry), entry.digest): None for entry in index.manifests}
+        counts = Counter(name for name, _ in images if name)
+        if index.manifests and not counts:
             count = len(index.manifests)
-            error = ImageNotFound(f"{self.path} has {count} images, and none has a name")
-            error.add_note("copy each by its number, as oci:DIR:@0")
-            raise error
-        for name in [name for name, of_name in digests.items() if len(of_name) > 1 and unique]:
-            raise several(self.path, name, index, candidates(index, name))
+            raise ImageNotFound(
+                f"{self.path} has {count} images, and none has a name",
+                hint="copy each by its number, as oci:DIR:@0",
+            )
+        for name, count in counts.items():
+            if unique and count > 1:
+                raise ambiguous_name(self.path, name, index, candidates(index, name))
 
     def resolve(self, name: str = "", platform: Platform | None = None) -> Descriptor:
         """Return the descriptor of a manifest or index, which is read and verified."""
@@ -118,12 +113,16 @@ class Layout:
         entries = candidates(index, name)
         if len(entries) > 1 and platform is not None:
             entries = self._suited(entries, platform)
-        if not entries and (digest := digest_of(name)) and self._files.size(digest) is not None:
+        if (
+            not entries
+            and (digest := digest_of(name))
+            and self._files.blob_size(digest) is not None
+        ):
             return self.fetch_manifest(name).descriptor
         if not entries:
-            raise no_such(self.path, name, index)
+            raise image_not_found(self.path, name, index)
         if len(entries) > 1:
-            raise several(self.path, name, index, entries, str(platform or ""))
+            raise ambiguous_name(self.path, name, index, entries, str(platform or ""))
         return entries[0]
 
     def fetch_manifest(self, name: str) -> Manifest | Index:
@@ -137,12 +136,12 @@ class Layout:
     def fetch_blob(self, blob: Descriptor | Digest) -> BlobStream:
         """Open a blob. Its bytes are verified while they are read.
 
-        Raises ImageNotFound for a digest that is not there. Reading a descriptor's blob raises
+        Raises ImageNotFound for a missing digest. Reading a descriptor's blob raises
         CorruptBlob if it is missing or has another size, DigestMismatch at the end of wrong bytes.
         """
         if isinstance(blob, Digest):
             self._files.require()
-            size = self._files.size(blob)
+            size = self._files.blob_size(blob)
             if size is None:
                 raise ImageNotFound(f"there is no blob {blob} in {self.path}")
             blob = Descriptor("application/octet-stream", blob, size)
@@ -188,7 +187,7 @@ class Layout:
 
         If the block raises, a layout that was created here is removed unless something is in it.
         """
-        with self._files.making():
+        with self._files.create_or_open():
             yield self
 
     def push(self, blob: Blob) -> Descriptor:
@@ -203,12 +202,12 @@ class Layout:
             except NotComputed:
                 known = None
             if known is not None and self._has(known):
-                self._files.renew(known.digest)
+                self._files.touch_blob(known.digest)
                 return known
             with blob.open() as stream:
                 # The digest of a stream is computed from the bytes that are written.
                 blocks = verified_blocks(blob, stream) if known else stream.blocks()
-                self._files.write(blocks, lambda size: self._place(blob.descriptor, size))
+                self._files.write_blocks(blocks, lambda size: self._place(blob.descriptor, size))
             return blob.descriptor
 
     def exists(self, descriptor: Descriptor, tag: str = "") -> bool:
@@ -216,7 +215,7 @@ class Layout:
 
         With `tag`, return whether that stands for it.
         """
-        if not self._files.is_there():
+        if not self._files.exists():
             return False
         if tag and {one.digest for one in candidates(self._index(), tag)} != {descriptor.digest}:
             return False
@@ -226,15 +225,15 @@ class Layout:
             return False  # a damaged one is written again
 
     def find(self, tag: str) -> Descriptor | None:
-        """Return what a tag stands for; None if there is no such tag.
+        """Return what a tag stands for; None if the tag does not exist.
 
         Raises ImageNotFound if several images have it.
         """
-        if not self._files.is_there():
+        if not self._files.exists():
             return None
         entries = candidates(index := self._index(), tag)
         if len(entries) > 1:
-            raise several(self.path, tag, index, entries)
+            raise ambiguous_name(self.path, tag, index, entries)
         return entries[0] if entries else None
 
     def push_manifest(self, manifest: Manifest | Index, name: str) -> None:
@@ -242,26 +241,26 @@ class Layout:
 
         Raises CorruptBlob if something that it refers to is missing, and OSError.
         """
-        with self.writing(), self._files.locked():
+        with self.writing(), self._files.lock():
             if missing := self._missing(_parts(manifest)):
                 raise local(CorruptBlob(f"{missing} is missing in {self.path}"))
-            place = self._files.blob(manifest.digest)
-            self._files.write([manifest.raw], lambda _: place)
+            place = self._files.blob_path(manifest.digest)
+            self._files.write(place, manifest.raw)
             index = self._index()
             tag = "" if digest_of(name) else name
             if not tag and all(one.digest != manifest.digest for one in index.manifests):
                 self._listed.add(manifest.digest)
-            changed = entered(index, manifest.descriptor, tag)
+            changed = add(index, manifest.descriptor, tag)
             if isinstance(manifest, Index):
                 below = {child.digest for child in manifest.manifests} & self._listed
-                changed = unlisted(changed, below)
+                changed = remove_untagged(changed, below)
             self._save(index, changed)
 
     def tag(self, name: str, tag: str) -> Descriptor:
         """Give an image another name, in one step; return its descriptor. Raises as `resolve`."""
         with self._changing() as index:
             entry = self._entry(name)
-            self._save(index, entered(index, entry, tag))
+            self._save(index, add(index, entry, tag))
             return entry
 
     def delete(self, name: str) -> None:
@@ -272,13 +271,13 @@ class Layout:
         with self._changing() as index:
             if name and digest_of(name) is None and not name.startswith("@"):
                 if name not in names(index):
-                    raise no_such(self.path, name, index)
-                changed = unnamed(index, name)
+                    raise image_not_found(self.path, name, index)
+                changed = remove_tag(index, name)
             else:
                 digest = self._entry(name).digest
                 if all(entry.digest != digest for entry in index.manifests):
-                    raise no_such(self.path, name, index)
-                changed = forgotten(index, digest)
+                    raise image_not_found(self.path, name, index)
+                changed = remove_manifest(index, digest)
             self._save(index, changed)
 
     def gc(
@@ -302,24 +301,16 @@ class Layout:
         damaged or larger than 4 MiB: what it refers to is unknown.
         """
         self._files.require()
-        with self._files.sweeping(waiting), self._files.locked(), here(self.path):
-            before = self._index()
-            sweeping = Sweeping(self._files)
-            after = sweeping.rooted(before) if untagged else before
-            doomed, young = unneeded(self._files, sweeping.needed(after), older_than_s)
-            if not dry_run:
-                self._save(before, after)
-                doomed = {
-                    path: seen for path, seen in doomed.items() if self._files.delete(path, seen)
-                }
-            left = [
-                path
-                for path in left_over(self._files, older_than_s)
-                if self._files.discard(path, dry=dry_run)
-            ]
-            unread = tuple(f"{digest}: {why}" for digest, why in sweeping.unread.items())
-            size = sum(seen.st_size for seen in doomed.values())
-            return GCResult(len(doomed), size, young, len(left), unread)
+        with self._files.sweeping(waiting), self._files.lock(), here(self.path):
+            index = self._index()
+            return collect_garbage(
+                self._files,
+                index,
+                lambda after: self._save(index, after),
+                older_than_s=older_than_s,
+                untagged=untagged,
+                dry_run=dry_run,
+            )
 
     # --- Inside
 
@@ -353,12 +344,12 @@ class Layout:
     def _changing(self) -> Iterator[LayoutIndex]:
         """Lock a layout that exists; yield its index."""
         self._files.require()
-        with self._files.writing(), self._files.locked():
+        with self._files.writing(), self._files.lock():
             yield self._index()
 
     def _save(self, before: LayoutIndex, after: LayoutIndex) -> None:
         if after.raw != before.raw:
-            self._files.write([after.raw], lambda _: self._files.index)
+            self._files.write(self._files.index, after.raw)
             self._last = after
 
     def _place(self, described: Descriptor, size: int) -> Path:
@@ -368,10 +359,10 @@ class Layout:
                 f"blob {described.digest} has {size} bytes, where its descriptor says "
                 f"{described.size}"
             )
-        return self._files.blob(described.digest)
+        return self._files.blob_path(described.digest)
 
     def _has(self, descriptor: Descriptor) -> bool:
-        return self._files.size(descriptor.digest) == descriptor.size
+        return self._files.blob_size(descriptor.digest) == descriptor.size
 
     def _missing(self, wanted: Iterable[Descriptor]) -> Digest | None:
         """Return the first missing blob of these, and of all below those that are manifests."""
@@ -380,7 +371,7 @@ class Layout:
             is_root = descriptor.media_type in MANIFEST_TYPES | INDEX_TYPES
             return _parts(self.fetch_manifest(str(descriptor.digest))) if is_root else ()
 
-        missing = (one.digest for one in reached(wanted, below) if not self._has(one))
+        missing = (one.digest for one in walk(wanted, below) if not self._has(one))
         return next(missing, None)
 
     def _is_listed(self, digest: Digest) -> bool:
@@ -393,7 +384,7 @@ class Layout:
             return document.manifests if isinstance(document, Index) else ()
 
         # The index's own entries come first: most are found without reading a manifest.
-        return any(one.digest == digest for one in reached(self._index().manifests, below))
+        return any(one.digest == digest for one in walk(self._index().manifests, below))
 
 
 def _parts(manifest: Manifest | Index) -> Iterator[Descriptor]:

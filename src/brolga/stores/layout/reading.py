@@ -10,7 +10,7 @@ from brolga.errors import BrolgaError, CorruptBlob, DigestMismatch, InvalidManif
 from brolga.spec.digest import Digest, hasher
 from brolga.spec.index import parse_manifest
 from brolga.spec.json import MAX_SIZE
-from brolga.stores.layout.files import check
+from brolga.stores.layout.files import check_digest
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -31,21 +31,21 @@ E = TypeVar("E", bound=BrolgaError)
 
 def read_manifest(files: Files, digest: Digest) -> Manifest | Index:
     """Read a manifest or index. Raises CorruptBlob, DigestMismatch, InvalidManifest."""
-    raw = files.read(files.blob(digest))
+    raw = files.read(files.blob_path(digest))
     if raw is None:
         raise local(CorruptBlob(f"manifest {digest} is missing in {files.path}"))
     with here(files.path):
         if len(raw) > MAX_SIZE:
-            raise InvalidManifest(f"{digest} has more than {MAX_SIZE} bytes: it is no manifest")
-        check(digest, Digest.of(raw, digest.algorithm), files.path)
+            raise InvalidManifest(f"{digest} has more than {MAX_SIZE} bytes: it is not a manifest")
+        check_digest(digest, Digest.of(raw, digest.algorithm), files.path)
         return parse_manifest(raw, algorithm=digest.algorithm)
 
 
 def read_blob(files: Files, descriptor: Descriptor) -> Generator[bytes, None, None]:
     """Yield the bytes of a blob. Raises CorruptBlob, DigestMismatch."""
-    path = files.blob(descriptor.digest)
+    path = files.blob_path(descriptor.digest)
     try:
-        file = files.open(path)
+        file = files.tree.open(path)
     except FileNotFoundError:
         missing = CorruptBlob(f"blob {descriptor.digest} is missing in {files.path}")
         raise local(missing) from None
@@ -66,7 +66,7 @@ def read_blob(files: Files, descriptor: Descriptor) -> Generator[bytes, None, No
             )
         )
     try:
-        check(descriptor.digest, Digest.from_hasher(state), files.path)
+        check_digest(descriptor.digest, Digest.from_hasher(state), files.path)
     except DigestMismatch as error:
         # A blob of the right size is not written again, because a push does not read it.
         raise local(error, f"delete {path} and {_DAMAGED}") from None

@@ -7,7 +7,7 @@ from base64 import b64encode
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.scripted import Peer, refusing_port, scripted
+from tests.raw_server import Peer, refusing_port, serve_script
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +46,7 @@ def _squeezed(line: str) -> str:
 
 def test_explain_prints_line_for_each_property(brolga: Brolga) -> None:
     """Address, TLS, credentials, how the bytes go out and why, mounting, referrers."""
-    with scripted(asked) as address:
+    with serve_script(asked) as address:
         outcome = brolga("explain", f"{address}/team/app")
     assert (outcome.code, outcome.err) == (0, "")
     rows = told(outcome.out)
@@ -63,7 +63,7 @@ def test_explain_prints_line_for_each_property(brolga: Brolga) -> None:
         "after a cut": "the session is asked how far it came; else a new session, from the first "
         "byte",
         "buffer": "the last 32 MiB, in memory",
-        "mount": "tried between repositories of the registry; where it is refused, uploaded",
+        "mount": "tried between repositories of the registry; if it is refused, uploaded",
         "referrers": "api",
     }
 
@@ -71,21 +71,21 @@ def test_explain_prints_line_for_each_property(brolga: Brolga) -> None:
 @pytest.mark.parametrize(("style", "told"), [("streamed", "the same"), ("put", "one PUT")])
 def test_explain_describes_known_blobs(brolga: Brolga, style: str, told: str) -> None:
     """Without a limit if the registry has none."""
-    with scripted(asked) as address:
+    with serve_script(asked) as address:
         outcome = brolga("explain", "--upload-style", style, f"{address}/x")
     assert f"known blobs  {told}\n" in outcome.out
 
 
 def test_explain_states_that_nothing_is_buffered(brolga: Brolga) -> None:
     """The line says so."""
-    with scripted(asked) as address:
+    with serve_script(asked) as address:
         outcome = brolga("explain", "--window", "0", f"{address}/x")
     assert "buffer       nothing\n" in outcome.out
 
 
 def test_explain_prints_json(brolga: Brolga) -> None:
     """Names as the other verbs have them; sizes in bytes."""
-    with scripted(asked) as address:
+    with serve_script(asked) as address:
         flags = ["--json", "--upload-style", "chunked:5M", "--window", "1M"]
         outcome = brolga("explain", *flags, f"{address}/x")
     assert (outcome.code, outcome.err) == (0, "")
@@ -122,7 +122,7 @@ def test_explain_describes_given_flags(
     brolga: Brolga, flags: list[str], row: str, value: str
 ) -> None:
     """What a push with the same flags would do."""
-    with scripted(asked) as address:
+    with serve_script(asked) as address:
         outcome = brolga("explain", *flags, f"{address}/x")
     assert told(outcome.out)[row] == value
 
@@ -132,7 +132,7 @@ def test_explain_names_config_file_that_chose(
 ) -> None:
     """Only settings for this registry count."""
     monkeypatch.setenv("BROLGA_CONFIG", str(config))
-    with scripted(asked) as address:
+    with serve_script(asked) as address:
         config.write_text(f'[registry."{address}"]\nupload-style = "chunked:8MiB"\n')
         mine = brolga("explain", f"{address}/x")
         config.write_text('[registry."r.example"]\nupload-style = "chunked:8MiB"\n')
@@ -159,7 +159,7 @@ def test_explain_names_known_registry(brolga: Brolga, shows: str, rows: dict[str
         while peer.head():
             peer.answer(200, b"{}", shows)
 
-    with scripted(script) as address:
+    with serve_script(script) as address:
         found = told(brolga("explain", f"{address}/x").out)
     for name, value in rows.items():
         assert found[name].startswith(value)
@@ -176,7 +176,7 @@ def test_explain_shows_origin_but_not_credentials(
         while head := peer.head():
             peer.answer(200 if peer.header("authorization", head) else 401, b"{}", CHALLENGE)
 
-    with scripted(script) as address:
+    with serve_script(script) as address:
         plain = brolga("explain", f"{address}/x")
         full = brolga("explain", "--json", "-vv", f"{address}/x")
     rows = told(plain.out)
@@ -195,7 +195,7 @@ def test_explain_reports_unknown_properties(brolga: Brolga) -> None:
         while head := peer.head():
             peer.answer(200 if head[0].startswith("GET /v2/ ") else 403, b"{}")
 
-    with scripted(script) as address:
+    with serve_script(script) as address:
         outcome = brolga("explain", f"{address}/x")
     assert (outcome.code, outcome.err) == (0, "")
     assert told(outcome.out)["referrers"].startswith("not known: ")
@@ -209,7 +209,7 @@ def test_explain_reports_missing_credentials(brolga: Brolga) -> None:
         while peer.head():
             peer.answer(401, b"", CHALLENGE)
 
-    with scripted(script) as address:
+    with serve_script(script) as address:
         outcome = brolga("explain", f"{address}/x")
     assert (outcome.code, outcome.out) == (4, "")
     assert "with 401; log in with brolga auth login" in outcome.err
@@ -217,7 +217,7 @@ def test_explain_reports_missing_credentials(brolga: Brolga) -> None:
 
 def test_explain_states_whether_tls_is_verified(brolga: Brolga, authority: Authority) -> None:
     """`--insecure` leaves certificates unverified."""
-    with scripted(asked, tls=authority.server_context()) as address:
+    with serve_script(asked, tls=authority.server_context()) as address:
         trusted = brolga("explain", f"{address}/x", "--ca-cert", str(authority.ca_cert))
         unverified = brolga("explain", f"{address}/x", "--insecure")
     assert told(trusted.out)["TLS"] == "verified"

@@ -111,8 +111,8 @@ def test_push_rejects_invalid_arguments(brolga: Brolga, arguments: list[str], li
 def test_push_reports_missing_image(brolga: Brolga, layout: str, tmp_path: Path) -> None:
     """Exit code 3, with the available names."""
     for path, line in (
-        (f"{tmp_path}/none", f"there is no archive {tmp_path}/none"),
-        (f"oci:{tmp_path}/none", f"there is no image layout at {tmp_path}/none"),
+        (f"{tmp_path}/none", f"archive {tmp_path}/none does not exist"),
+        (f"oci:{tmp_path}/none", f"no image layout at {tmp_path}/none"),
         (f"oci:{layout}:v2", f"{layout} has no image v2: it has v1"),
     ):
         outcome = brolga("push", path, "127.0.0.1:1/x")
@@ -123,7 +123,7 @@ def test_push_rejects_directory_that_is_not_a_layout(brolga: Brolga, tmp_path: P
     """Exit code 6."""
     outcome = brolga("push", str(tmp_path), "127.0.0.1:1/x")
     assert (outcome.code, outcome.out) == (6, "")
-    assert outcome.err.startswith(f"brolga: local: {tmp_path} is no image layout that can be used")
+    assert outcome.err.startswith(f"brolga: local: {tmp_path} is not a usable image layout")
 
 
 def test_push_rejects_password_and_archive_on_stdin(brolga: Brolga) -> None:

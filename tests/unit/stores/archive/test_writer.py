@@ -29,6 +29,7 @@ from tests.unit.stores.archive.archives import (
     oci_index,
     oci_manifest,
     sha,
+    stream_archive,
 )
 
 from brolga.errors import (
@@ -43,7 +44,7 @@ from brolga.images import Artifact, Image, ImageIndex, InMemoryBlob, StoredBlob
 from brolga.images.blobs import BlockStream
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
-from brolga.stores.archive import Archive, Writer, open_writer, stream_archive
+from brolga.stores.archive import Archive, Writer, open_writer
 from brolga.stores.copy import push
 from brolga.stream.layer import StreamLayer
 
