@@ -64,7 +64,7 @@ def gc(
     """Delete the blobs that no image of a layout refers to.
 
     It waits for pushes of brolga into DIR. If a registry serves DIR, what its clients are pushing
-    is kept because of its age: with --older-than 0, stop the registry first.
+    is kept because of its age: with --older-than 0, no client may push meanwhile.
 
     Prints what was deleted. With --json: blobs, size (their bytes), young (blobs kept because of
     their age), scratch (files that interrupted writers left), unread (manifests that cannot be
