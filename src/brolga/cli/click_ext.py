@@ -13,9 +13,9 @@ import click
 from brolga.cli.output import log_to_stderr
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-__all__ = ["MAY_BE_EMPTY", "Verb", "VerbGroup", "examples", "verbosity"]
+__all__ = ["MAY_BE_EMPTY", "Verb", "VerbGroup", "examples", "verb", "verbosity"]
 
 # The type of an option or argument whose empty value has a meaning.
 MAY_BE_EMPTY: Final = click.UNPROCESSED
@@ -105,3 +105,8 @@ class VerbGroup(Verb, click.Group):
             hint = f". Did you mean {' or '.join(map(repr, close))}?" if close else ""
             raise click.UsageError(f"No such command {name!r}{hint}", ctx)
         return super().resolve_command(ctx, args)
+
+
+def verb(name: str, *lines: str) -> Callable[[Callable[..., object]], click.Command]:
+    """Return the decorator of a verb; `lines` are the examples in its help."""
+    return click.command(name, cls=Verb, epilog=examples(*lines) if lines else None)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from brolga.cli import options
-from brolga.cli.click_ext import MAY_BE_EMPTY, Verb, examples
+from brolga.cli.click_ext import MAY_BE_EMPTY, verb
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.local_paths import archive_ref, check_source, check_target, spool_beside
 from brolga.cli.mutation import BASE_DIGEST, BASE_NAME, expected_digest
@@ -28,13 +28,10 @@ if TYPE_CHECKING:
     from brolga.stream.layer import StreamLayer
 
 
-@click.command(
+@verb(
     "append",
-    cls=Verb,
-    epilog=examples(
-        "tar -c app | brolga append -b python:3.13 -f - -t registry.example/team/app:1",
-        "brolga append -f root.tar -f app.tar -t localhost:5000/team/app",
-    ),
+    "tar -c app | brolga append -b python:3.13 -f - -t registry.example/team/app:1",
+    "brolga append -f root.tar -f app.tar -t localhost:5000/team/app",
 )
 @click.option("-b", "--base", metavar="BASE", help="The image to build on; default: an empty one.")
 @click.option(
@@ -133,8 +130,10 @@ def command(  # noqa: PLR0913 - the flags of the verb
     if sources.count("-") + is_piped > 1:
         raise click.UsageError("-f -: stdin can be only one SOURCE, or BASE")
     _check_media_type(layer_opts)
-    verb = "brolga append -f - …"
-    layers = [stream_layer(name, layer_opts, connection, verb, tar=True) for name in sources]
+    layers = [
+        stream_layer(name, layer_opts, connection, "brolga append -f - …", tar=True)
+        for name in sources
+    ]
     for name in set(sources) - {"-"}:
         refuse_compressed(name)
     appender = _Appender(

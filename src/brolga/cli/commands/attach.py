@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from brolga.cli import options
-from brolga.cli.click_ext import Verb, examples
+from brolga.cli.click_ext import verb
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.mutation import check_clock, push_and_print, refuse_archive
 
@@ -23,13 +23,10 @@ _OCTETS: Final = "application/octet-stream"
 _STDIN: Final = "-"
 
 
-@click.command(
+@verb(
     "attach",
-    cls=Verb,
-    epilog=examples(
-        "brolga attach --artifact-type application/spdx+json localhost:5000/app:v1 sbom.json",
-        "make-sbom | brolga attach --artifact-type text/spdx localhost:5000/app:v1 -:text/spdx",
-    ),
+    "brolga attach --artifact-type application/spdx+json localhost:5000/app:v1 sbom.json",
+    "make-sbom | brolga attach --artifact-type text/spdx localhost:5000/app:v1 -:text/spdx",
 )
 @click.argument("subject")
 @click.argument("files", nargs=-1, metavar="[FILE[:TYPE]]...")

@@ -5,14 +5,12 @@ from __future__ import annotations
 import click
 
 from brolga.cli import options
-from brolga.cli.click_ext import Verb, examples
+from brolga.cli.click_ext import verb
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.output import write_blocks
 
 
-@click.command(
-    "blob", cls=Verb, epilog=examples("brolga blob localhost:5000/team/app@sha256:… | tar -tz")
-)
+@verb("blob", "brolga blob localhost:5000/team/app@sha256:… | tar -tz")
 @click.argument("ref", metavar="REPO@DIGEST")
 @options.connection
 def command(*, ref: str, connection: ConnectionOptions) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 
 from brolga.cli import options
-from brolga.cli.click_ext import Verb
+from brolga.cli.click_ext import verb
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.output import print_lines, print_result
 
 
-@click.command("catalog", cls=Verb)
+@verb("catalog")
 @click.argument("registry")
 @click.option("--full-ref", is_flag=True, help="Print REGISTRY/REPO.")
 @options.json_output

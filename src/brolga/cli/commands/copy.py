@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from brolga.cli import options
-from brolga.cli.click_ext import Verb, examples
+from brolga.cli.click_ext import verb
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.local_paths import check_source, check_target, print_ref
 from brolga.cli.output import eprint, print_result
@@ -22,14 +22,11 @@ if TYPE_CHECKING:
     from brolga.stores.location import ImageRef, LocalRef
 
 
-@click.command(
+@verb(
     "copy",
-    cls=Verb,
-    epilog=examples(
-        "brolga copy python:3.13 registry.example/mirror/python:3.13",
-        "brolga copy --all-tags registry.example/team/app localhost:5000/team/app",
-        "brolga copy oci:build:v1 registry.example/team/app:1",
-    ),
+    "brolga copy python:3.13 registry.example/mirror/python:3.13",
+    "brolga copy --all-tags registry.example/team/app localhost:5000/team/app",
+    "brolga copy oci:build:v1 registry.example/team/app:1",
 )
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from brolga.cli import options
-from brolga.cli.click_ext import Verb
+from brolga.cli.click_ext import verb
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.errors import BrolgaError, NotFound, RegistryError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _TAG_DELETION_DISABLED: Final = (400, 404, 405)
 
 
-@click.command("delete", cls=Verb)
+@verb("delete")
 @click.argument("ref")
 @options.connection
 def command(*, ref: str, connection: ConnectionOptions) -> None:

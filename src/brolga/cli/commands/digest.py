@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from brolga.cli import options
-from brolga.cli.click_ext import Verb
+from brolga.cli.click_ext import verb
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.local_paths import check_source, parse_source_path
 from brolga.cli.output import print_result
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from brolga.spec.descriptor import Platform
 
 
-@click.command("digest", cls=Verb)
+@verb("digest")
 @click.argument("ref", required=False)
 @click.option("--full-ref", is_flag=True, help="Print REPO@DIGEST.")
 @click.option(

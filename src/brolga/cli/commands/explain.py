@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from brolga.cli import options
-from brolga.cli.click_ext import Verb, examples
+from brolga.cli.click_ext import verb
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.config_file import choose_upload_style
 from brolga.cli.output import print_lines, print_result
@@ -23,13 +23,10 @@ if TYPE_CHECKING:
 _UNBOUNDED: Final = 1 << 40  # bytes; a registry that accepts so many accepts any number
 
 
-@click.command(
+@verb(
     "explain",
-    cls=Verb,
-    epilog=examples(
-        "brolga explain registry.example/team/app",
-        "brolga explain --json --upload-style chunked:16MiB localhost:5000/team/app",
-    ),
+    "brolga explain registry.example/team/app",
+    "brolga explain --json --upload-style chunked:16MiB localhost:5000/team/app",
 )
 @click.argument("repo")
 @options.upload

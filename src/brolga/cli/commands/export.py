@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from brolga.cli import options
-from brolga.cli.click_ext import Verb, examples
+from brolga.cli.click_ext import verb
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.local_paths import check_output
 from brolga.cli.output import print_warning, write_blocks
@@ -20,13 +20,10 @@ if TYPE_CHECKING:
     from brolga.spec.descriptor import Platform
 
 
-@click.command(
+@verb(
     "export",
-    cls=Verb,
-    epilog=examples(
-        "brolga export registry.example/app:v1 | tar -C rootfs -x",
-        "brolga export registry.example/app:v1 app.tar",
-    ),
+    "brolga export registry.example/app:v1 | tar -C rootfs -x",
+    "brolga export registry.example/app:v1 app.tar",
 )
 @click.argument("ref")
 @click.argument("target", metavar="[FILE]", default="-")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from brolga.cli import options
-from brolga.cli.click_ext import Verb, examples
+from brolga.cli.click_ext import verb
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.mutation import (
     check_clock,
@@ -35,13 +35,10 @@ if TYPE_CHECKING:
 _MAX_DEPTH: Final = 16  # indexes within indexes, as when they are pushed
 
 
-@click.command(
+@verb(
     "flatten",
-    cls=Verb,
-    epilog=examples(
-        "brolga flatten registry.example/app:v1",
-        "brolga flatten registry.example/app:v1 -t localhost:5000/app:flat",
-    ),
+    "brolga flatten registry.example/app:v1",
+    "brolga flatten registry.example/app:v1 -t localhost:5000/app:flat",
 )
 @click.argument("ref")
 @options.tag

@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from brolga.cli import options
-from brolga.cli.click_ext import Verb
+from brolga.cli.click_ext import verb
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.local_paths import check_source
 from brolga.cli.output import print_lines, print_result
@@ -17,7 +17,7 @@ from brolga.cli.output import print_lines, print_result
 _DIGEST_TAG: Final = re.compile("sha(256|384|512)-")
 
 
-@click.command("ls", cls=Verb)
+@verb("ls")
 @click.argument("repo")
 @click.option("--full-ref", is_flag=True, help="Print REPO:TAG.")
 @click.option(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from brolga.cli import options
-from brolga.cli.click_ext import Verb
+from brolga.cli.click_ext import verb
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.local_paths import check_source
 from brolga.cli.output import write_bytes
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from brolga.spec.descriptor import Platform
 
 
-@click.command("manifest", cls=Verb)
+@verb("manifest")
 @click.argument("ref")
 @options.platform
 @options.connection

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from brolga.cli import options
-from brolga.cli.click_ext import MAY_BE_EMPTY, Verb, examples
+from brolga.cli.click_ext import MAY_BE_EMPTY, verb
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.local_paths import archive_ref, check_target, spool_beside
 from brolga.cli.mutation import check_clock, expected_digest, get_tree, push_and_print, result_ref
@@ -79,14 +79,10 @@ def _environment(config: ImageConfig, changes: dict[str, str]) -> list[str]:
 _list_option = partial(click.option, multiple=True, callback=split_items, type=MAY_BE_EMPTY)
 
 
-@click.command(
+@verb(
     "mutate",
-    cls=Verb,
-    epilog=examples(
-        "brolga mutate -l version=1.2 -e DEBUG=1 registry.example/app:v1",
-        "brolga mutate --entrypoint /bin/app,--serve -t localhost:5000/app:v2 "
-        "localhost:5000/app:v1",
-    ),
+    "brolga mutate -l version=1.2 -e DEBUG=1 registry.example/app:v1",
+    "brolga mutate --entrypoint /bin/app,--serve -t localhost:5000/app:v2 localhost:5000/app:v1",
 )
 @click.argument("ref")
 @click.option(

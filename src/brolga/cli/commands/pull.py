@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from brolga.cli import options
-from brolga.cli.click_ext import Verb, examples
+from brolga.cli.click_ext import verb
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.local_paths import check_source, check_target, parse_local_ref, print_ref
 from brolga.cli.output import print_result
@@ -23,14 +23,11 @@ if TYPE_CHECKING:
 _KINDS: Final[dict[str, Kind]] = {"tarball": "docker-archive", "oci": "oci"}
 
 
-@click.command(
+@verb(
     "pull",
-    cls=Verb,
-    epilog=examples(
-        "brolga pull registry.example/team/app:1 app.tar",
-        "brolga pull registry.example/team/app:1 - | docker load",
-        "brolga pull --format oci registry.example/team/app:1 layout",
-    ),
+    "brolga pull registry.example/team/app:1 app.tar",
+    "brolga pull registry.example/team/app:1 - | docker load",
+    "brolga pull --format oci registry.example/team/app:1 layout",
 )
 @click.argument("refs", metavar="REF...", nargs=-1)
 @click.argument("path")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from brolga.cli import options
-from brolga.cli.click_ext import Verb, examples
+from brolga.cli.click_ext import verb
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.local_paths import check_source, check_target, parse_source_path, print_ref
 from brolga.errors import ImageNotFound
@@ -17,14 +17,11 @@ if TYPE_CHECKING:
     from brolga.spec.descriptor import Platform
 
 
-@click.command(
+@verb(
     "push",
-    cls=Verb,
-    epilog=examples(
-        "docker save app:1 | brolga push - registry.example/team/app:1",
-        "brolga push app.tar registry.example/team/app:1",
-        "brolga push oci:build:v1 localhost:5000/team/app:1",
-    ),
+    "docker save app:1 | brolga push - registry.example/team/app:1",
+    "brolga push app.tar registry.example/team/app:1",
+    "brolga push oci:build:v1 localhost:5000/team/app:1",
 )
 @click.argument("path")
 @click.argument("ref")

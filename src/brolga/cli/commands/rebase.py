@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from brolga.cli import options
-from brolga.cli.click_ext import Verb, examples
+from brolga.cli.click_ext import verb
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.mutation import (
     BASE_DIGEST,
@@ -29,13 +29,10 @@ if TYPE_CHECKING:
     from brolga.stores.location import ImageRef
 
 
-@click.command(
+@verb(
     "rebase",
-    cls=Verb,
-    epilog=examples(
-        "brolga rebase registry.example/app:v1 --old_base debian:12.1 --new_base debian:12.2",
-        "brolga rebase registry.example/app:v1 -t registry.example/app:v1-rebased",
-    ),
+    "brolga rebase registry.example/app:v1 --old_base debian:12.1 --new_base debian:12.2",
+    "brolga rebase registry.example/app:v1 -t registry.example/app:v1-rebased",
 )
 @click.argument("ref")
 @click.option(

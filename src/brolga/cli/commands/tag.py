@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 
 from brolga.cli import options
-from brolga.cli.click_ext import Verb, examples
+from brolga.cli.click_ext import verb
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.output import print_result
 
 
-@click.command("tag", cls=Verb, epilog=examples("brolga tag localhost:5000/team/app:1 latest"))
+@verb("tag", "brolga tag localhost:5000/team/app:1 latest")
 @click.argument("ref")
 @click.argument("tag")
 @options.json_output

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from brolga.cli import options
-from brolga.cli.click_ext import Verb, examples
+from brolga.cli.click_ext import verb
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.local_paths import parse_source_path
 from brolga.cli.output import eprint, print_result
@@ -19,13 +19,10 @@ if TYPE_CHECKING:
 _INTEGRITY: Final = 6  # exit code
 
 
-@click.command(
+@verb(
     "validate",
-    cls=Verb,
-    epilog=examples(
-        "brolga validate --remote registry.example/team/app:v1",
-        "brolga validate --fast --remote registry.example/team/app:v1",
-    ),
+    "brolga validate --remote registry.example/team/app:v1",
+    "brolga validate --fast --remote registry.example/team/app:v1",
 )
 @click.option("--remote", "ref", metavar="REF", help="The image or index to check.")
 @click.option(
