@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from brolga.cli import command
+from brolga.cli.main import command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

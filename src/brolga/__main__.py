@@ -1,5 +1,5 @@
 """`python -m brolga` is the command `brolga`."""
 
-from brolga.cli import main
+from brolga.cli.main import main
 
 main()

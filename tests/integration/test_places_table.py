@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from tests.tars import tar
 
-from brolga.cli import main
+from brolga.cli.main import main
 from brolga.client import Client
 from brolga.errors import ImageNotFound, NotFound
 from brolga.images import Image, ImageIndex

@@ -167,6 +167,7 @@ def test_authorize_rejects_invalid_token(body: bytes) -> None:
         error=ProtocolViolation,
     )
     assert str(error) == "the token server answered without a usable token"
+    assert error.hint == "tell its administrator"
 
 
 @pytest.mark.parametrize(

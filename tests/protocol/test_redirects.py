@@ -179,8 +179,9 @@ def test_follow_redirects_ignores_redirect_of_write(method: str, status: int) ->
     request = Request(method, f"{HOME}/v2/x", body=b"all")
     response = to("https://cdn.example/y", status)
     assert play(make_access().send(request), (request, response)) is response
-    with pytest.raises(ProtocolViolation, match="not followed here"):
+    with pytest.raises(ProtocolViolation, match="not followed here") as caught:
         raise_for_status(request, response, 201)
+    assert caught.value.hint == "name the registry by the address that it redirects to"
 
 
 def test_follow_redirects_ignores_redirect_of_stream() -> None:

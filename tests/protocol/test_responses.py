@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from brolga.errors import NotFound, ProtocolViolation, RateLimited, RegistryError
+from brolga.errors import BrolgaError, NotFound, ProtocolViolation, RateLimited, RegistryError
 from brolga.protocol import Request, Response
 from brolga.protocol.responses import _printable, raise_for_status
 
@@ -172,3 +172,20 @@ def test_raise_for_status_rejects_unexpected_success(status: int) -> None:
     """Each endpoint names its own success (Endpoints)."""
     with pytest.raises(ProtocolViolation, match=f"{status}, not with 202 or 204"):
         raise_for_status(CALL, Response(status), 202, 204)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "hint"),
+    [
+        (404, NotFound, "tell its administrator"),
+        (204, ProtocolViolation, "tell its administrator"),
+        (500, RegistryError, ""),
+    ],
+)
+def test_raise_for_status_hints_at_token_server(
+    status: int, kind: type[BrolgaError], hint: str
+) -> None:
+    """The name of the repository, or its address, is not what is wrong."""
+    with pytest.raises(kind) as caught:
+        raise_for_status(CALL, Response(status), 200, server="the token server")
+    assert caught.value.hint == hint

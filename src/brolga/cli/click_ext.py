@@ -1,9 +1,7 @@
-"""What each verb and each group of verbs has: `-v`, and a word for whoever mistypes.
+"""Extensions of click: `-v` for each verb, errors for empty values, suggestions for wrong names.
 
-Knows click. Must not know which verbs there are.
-
-Strategy: a text that is empty is an error unless its option says otherwise: it is what the shell
-makes of a variable that is not set, and an image without its base would be pushed for it.
+An empty text is an error unless its option allows it: the shell makes one of an unset variable, and
+without its base an image would be pushed with no base at all.
 """
 
 from __future__ import annotations
@@ -12,19 +10,24 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from brolga.cli.output import logged
+from brolga.cli.output import log_to_stderr
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-__all__ = ["MAY_BE_EMPTY", "Verb", "Verbs", "verbosity"]
+__all__ = ["MAY_BE_EMPTY", "Verb", "VerbGroup", "examples", "verb", "verbosity"]
 
 # The type of an option or argument whose empty value has a meaning.
 MAY_BE_EMPTY: Final = click.UNPROCESSED
 
 _VERBOSITY: Final = "brolga.verbosity"
-# Their value may be left out, so it stands after `=` only: the next argument is another's.
-_ALONE: Final = frozenset({"--spool"})
+# Options with an optional value, which must follow a `=`.
+_OPTIONAL_VALUE: Final = frozenset({"--spool"})
+
+
+def examples(*lines: str) -> str:
+    """Return an epilog of examples; the backspace keeps click from joining the lines."""
+    return "\b\n" + "\n".join(("Examples:", *(f"  {line}" for line in lines)))
 
 
 def verbosity(context: click.Context) -> int:
@@ -37,12 +40,10 @@ def _count(context: click.Context, _param: click.Parameter, count: int) -> None:
     before = verbosity(context)
     context.meta[_VERBOSITY] = before + count
     if count and not before:
-        context.find_root().with_resource(logged())
+        context.find_root().with_resource(log_to_stderr())
 
 
-class _Text(click.types.StringParamType):
-    """A text that is not empty."""
-
+class _NonEmptyText(click.types.StringParamType):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> str:
@@ -53,13 +54,13 @@ class _Text(click.types.StringParamType):
 
 
 class Verb(click.Command):
-    """A command that takes -v, and no empty names."""
+    """A command with -v, whose texts must not be empty."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - click's signature
         super().__init__(*args, **kwargs)
         for param in self.params:
             if param.type is click.STRING:
-                param.type = _Text()
+                param.type = _NonEmptyText()
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Return the command's own parameters, -v and --help."""
@@ -68,33 +69,33 @@ class Verb(click.Command):
             ["-v", "--verbose"],
             count=True,
             expose_value=False,
-            is_eager=True,  # so that it counts where another flag is wrong
+            is_eager=True,  # so that it counts even if another flag is wrong
             callback=_count,
             help="Log each request; -vv: also show an error's traceback.",
         )
         return [*own, verbose, help_option]
 
     def get_short_help_str(self, limit: int = 0) -> str:  # noqa: ARG002 - click's signature
-        """Return the first sentence of the help, whole: a list of verbs wraps it."""
+        """Return the first sentence of the help, not cut: a list of verbs wraps it."""
         return super().get_short_help_str(len(self.help or ""))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the arguments, where `--spool REPO` is a flag and a repository."""
-        alone = _ALONE & {name for param in self.params for name in param.opts}
-        return super().parse_args(ctx, [f"{arg}=" if arg in alone else arg for arg in args])
+        """Parse the arguments; in `--spool REPO`, REPO is not the value of the flag."""
+        bare = _OPTIONAL_VALUE & {name for param in self.params for name in param.opts}
+        return super().parse_args(ctx, [f"{arg}=" if arg in bare else arg for arg in args])
 
 
-class Verbs(Verb, click.Group):
-    """A group of such commands."""
+class VerbGroup(Verb, click.Group):
+    """A group of verbs."""
 
     command_class = Verb
-    # What other programs call a verb that has another name here.
+    # Names of verbs in other programs, and the verb here.
     foreign: Mapping[str, str] = {}
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that the arguments name. Raises UsageError, with names like it."""
+        """Return the command that the arguments name. Raises UsageError with similar names."""
         name = args[0]
         if not name.startswith("-") and self.get_command(ctx, name) is None:
             from difflib import get_close_matches
@@ -104,3 +105,8 @@ class Verbs(Verb, click.Group):
             hint = f". Did you mean {' or '.join(map(repr, close))}?" if close else ""
             raise click.UsageError(f"No such command {name!r}{hint}", ctx)
         return super().resolve_command(ctx, args)
+
+
+def verb(name: str, *lines: str) -> Callable[[Callable[..., object]], click.Command]:
+    """Return the decorator of a verb; `lines` are the examples in its help."""
+    return click.command(name, cls=Verb, epilog=examples(*lines) if lines else None)

@@ -1,12 +1,7 @@
-"""The config file: what holds for a registry each time that it is pushed to.
+"""The config file: how to upload to each registry. An unknown setting is an error.
 
-Knows where the file is, and its grammar. Must not know what a setting does.
-
-    [registry."registry.example:5000"]
-    upload-style = "chunked:16MiB"
-
-Strategy: what is not known here is an error, with its place: a setting that is misspelt would be
-passed over for ever.
+[registry."registry.example:5000"]
+upload-style = "chunked:16MiB"
 """
 
 from __future__ import annotations
@@ -18,69 +13,78 @@ from typing import TYPE_CHECKING
 
 import click
 
-from brolga.cli.upload_options import parse_style
+from brolga.cli.upload_options import UploadStyle, parse_style
 from brolga.errors import InvalidReference, excerpt
 from brolga.spec.reference import Repository
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from brolga.cli.upload_options import Style
-
-__all__ = ["upload_styles"]
+__all__ = ["choose_upload_style", "read_upload_styles"]
 
 
-def upload_styles() -> tuple[Path, dict[str, Style]]:
-    """Return the config file's name, and the upload styles in it by their registries' names.
+def choose_upload_style(
+    flag: UploadStyle | None, registry: str = ""
+) -> tuple[str | Mapping[str, str], str]:
+    """Return the `upload_style` of a `Client`, and what set the one of `registry`, or "".
 
-    That is `$BROLGA_CONFIG`, else brolga/config.toml in `$XDG_CONFIG_HOME` or `~/.config`, which
-    need not be there. Raises UsageError for a file that is no such config.
+    The flag wins over the config file. Raises UsageError if the config file is not valid.
     """
-    named = os.environ.get("BROLGA_CONFIG")
+    if flag is not None:
+        return flag.value, f"--upload-style {flag.text}"
+    path, styles = read_upload_styles()
+    style = styles.get(registry)
+    values = {name: style.value for name, style in styles.items()}
+    return values, f'upload-style = "{style.text}" in {path}' if style else ""
+
+
+def read_upload_styles() -> tuple[Path, dict[str, UploadStyle]]:
+    """Return the name of the config file, and its upload styles by registry.
+
+    The file is `$BROLGA_CONFIG`, else brolga/config.toml in `$XDG_CONFIG_HOME` or `~/.config`; only
+    the first one must exist. Raises UsageError if it is not valid.
+    """
+    explicit = os.environ.get("BROLGA_CONFIG")
     home = os.environ.get("XDG_CONFIG_HOME", "")
-    if not os.path.isabs(home):  # noqa: PTH117 - a str; such a one is none (XDG Base Directory)
+    if not os.path.isabs(home):  # noqa: PTH117 - a str; ignore a relative one (XDG Base Directory)
         home = os.path.expanduser("~/.config")  # noqa: PTH111 - it never fails
-    path = Path(named) if named else Path(home, "brolga", "config.toml")
-    document = _read(path, needed=bool(named))
+    path = Path(explicit) if explicit else Path(home, "brolga", "config.toml")
     try:
-        return path, dict(_styles(document))
+        with path.open("rb") as file:
+            document = tomllib.load(file)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError | NotADirectoryError) and not explicit:
+            return path, {}
+        raise click.UsageError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # of TOML, or of UTF-8
+        raise click.UsageError(f"{path} is not valid TOML: {error}") from error
+    try:
+        return path, dict(_parse_styles(document))
     except ValueError as error:
         raise click.UsageError(f"{path}: {error}") from error
 
 
-def _read(path: Path, *, needed: bool) -> dict[str, object]:
-    try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    except OSError as error:
-        if isinstance(error, FileNotFoundError | NotADirectoryError) and not needed:
-            return {}
-        raise click.UsageError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:  # of TOML, or of UTF-8
-        raise click.UsageError(f"{path} is no TOML: {error}") from error
-
-
-def _styles(document: dict[str, object]) -> Iterator[tuple[str, Style]]:
-    """Yield each registry's name and its style. Raises ValueError, which tells the place."""
+def _parse_styles(document: dict[str, object]) -> Iterator[tuple[str, UploadStyle]]:
+    """Yield each registry and its style. Raises ValueError, which names the place."""
     for section, tables in document.items():
         if section != "registry":
-            raise ValueError(f"{excerpt(section)} is not known: [registry] is")
-        for name, table in _table(tables, "registry"):
+            raise ValueError(f"unknown section {excerpt(section)}: use [registry]")
+        for name, table in _items_of(tables, "registry"):
             place = f"[registry.{excerpt(name)}]"
             try:
                 registry = Repository(name, "any").registry
             except InvalidReference:
-                raise ValueError(f"{place}: HOST or HOST:PORT in quotes is wanted") from None
-            for key, value in _table(table, place):
+                raise ValueError(f"{place} must be HOST or HOST:PORT in quotes") from None
+            for key, value in _items_of(table, place):
                 if key != "upload-style":
-                    raise ValueError(f"{place} {excerpt(key)} is not known: upload-style is")
+                    raise ValueError(f"{place} has unknown key {excerpt(key)}: use upload-style")
                 try:
                     yield registry, parse_style(str(value))
                 except ValueError as error:
                     raise ValueError(f"{place} {key}: {error}") from None
 
 
-def _table(value: object, place: str) -> Iterable[tuple[str, object]]:
+def _items_of(value: object, place: str) -> Iterable[tuple[str, object]]:
     if not isinstance(value, dict):
-        raise ValueError(f"{place} is no table")  # noqa: TRY004 - of the user's, not of a caller's
+        raise ValueError(f"{place} is not a table")  # noqa: TRY004 - the user's error, not a caller's
     return value.items()

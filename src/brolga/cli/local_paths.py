@@ -1,8 +1,4 @@
-"""What the verbs share that read and write places on this machine.
-
-Knows stdin and stdout as archives, bare paths, and how a place is printed. Must not know
-registries, nor how a place is read.
-"""
+"""Layouts and archives on this machine: arguments, checks before the work, and output."""
 
 from __future__ import annotations
 
@@ -13,45 +9,44 @@ from typing import TYPE_CHECKING
 
 import click
 
-from brolga.cli.output import result
+from brolga.cli.output import print_result
 from brolga.cli.source import check_stdin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from brolga.cli.client_factory import Connection
-    from brolga.cli.upload_options import Sending
+    from brolga.cli.client_factory import ConnectionOptions
+    from brolga.cli.upload_options import UploadFlags
     from brolga.spec.digest import Digest
     from brolga.spec.reference import Repository
     from brolga.stores.location import ImageRef, LocalRef
 
 __all__ = [
-    "archive_of",
-    "as_path",
-    "beside",
-    "check_file",
+    "archive_ref",
+    "check_output",
     "check_source",
-    "check_stdout",
     "check_target",
-    "found",
-    "told",
+    "parse_local_ref",
+    "parse_source_path",
+    "print_ref",
+    "spool_beside",
 ]
 
 _PREFIXES = ("oci:", "oci-archive:", "docker-archive:")
 
 
-def as_path(text: str) -> LocalRef | None:
-    """Return the place that has one of the prefixes; None of a path without. Raises as parsing."""
+def parse_local_ref(text: str) -> LocalRef | None:
+    """Return the place if the text has one of the prefixes, else None. Raises InvalidReference."""
     from brolga.stores.location import LocalRef, parse_image_ref
 
     place = parse_image_ref(text) if text.startswith(_PREFIXES) else None
     return place if isinstance(place, LocalRef) else None
 
 
-def archive_of(file: str, name: ImageRef) -> LocalRef:
-    """Return the docker archive that --output writes, in which an image has the name of a registry.
+def archive_ref(file: str, name: ImageRef) -> LocalRef:
+    """Return the docker archive that --output writes, with the name of the image in it.
 
-    Raises UsageError for the name of an image on this machine.
+    Raises UsageError if the name is not of a registry.
     """
     from brolga.stores.location import LocalRef
 
@@ -60,27 +55,27 @@ def archive_of(file: str, name: ImageRef) -> LocalRef:
     return LocalRef("docker-archive", file, f"{name.repository}:{name.tag}" if name.tag else "")
 
 
-def beside(file: str | None, sending: Sending) -> Sending:
-    """Return how uploads go out, with a spool beside the file that --output writes.
+def spool_beside(file: str | None, upload_opts: UploadFlags) -> UploadFlags:
+    """Return the flags, with a spool beside the file that --output writes.
 
-    A tar has a layer's size in front of it, and that of a stream shows only at its end. Where a
-    file on this disk is wanted, what waits for that needs no word of its own.
+    A tar needs a layer's size before its bytes, and a stream's size is known only at its end. The
+    file is on this disk anyway, so the spool needs no flag.
     """
-    if file in {None, "-"} or sending.spool is not False:
-        return sending
-    return replace(sending, spool=os.path.dirname(str(file)) or ".")  # noqa: PTH120 - a str
+    if file in {None, "-"} or upload_opts.spool is not False:
+        return upload_opts
+    return replace(upload_opts, spool=os.path.dirname(str(file)) or ".")  # noqa: PTH120 - a str
 
 
-def found(path: str) -> LocalRef:
-    """Return what is to be pushed: a directory is a layout, all else an archive of its own form."""
+def parse_source_path(path: str) -> LocalRef:
+    """Return the source of a push: a directory is a layout, anything else an archive."""
     from brolga.stores.location import LocalRef
 
-    is_directory = os.path.isdir(path)  # noqa: PTH112 - Path's raises where a parent is closed to us
-    return as_path(path) or LocalRef("oci" if is_directory else "archive", path)
+    is_directory = os.path.isdir(path)  # noqa: PTH112 - Path's raises if a parent is closed to us
+    return parse_local_ref(path) or LocalRef("oci" if is_directory else "archive", path)
 
 
-def check_source(place: ImageRef | Repository, connection: Connection) -> None:
-    """Raise UsageError or SourceError where stdin is wanted, and cannot be an archive."""
+def check_source(place: ImageRef | Repository, connection: ConnectionOptions) -> None:
+    """Raise UsageError or SourceError if the source is stdin, and stdin is not usable."""
     from brolga.stores.location import is_pipe
 
     if is_pipe(place):
@@ -88,39 +83,37 @@ def check_source(place: ImageRef | Repository, connection: Connection) -> None:
 
 
 def check_target(place: ImageRef | Repository, *, as_json: bool = False) -> None:
-    """Raise UsageError where an archive is wanted, and cannot be written there."""
+    """Raise UsageError if the target is an archive that cannot be written."""
     from brolga.stores.location import LocalRef, is_archive
 
     if not (isinstance(place, LocalRef) and is_archive(place)):
         return
     if not place.is_pipe:
-        check_file(place.path)
+        check_output(place.path, "archive")
         return
     if as_json:
         raise click.UsageError("--json: stdout is for the archive, and nothing else")
     if sys.stdout is None:
         raise click.UsageError("stdout is closed")
-    check_stdout("archive")
+    check_output("-", "archive")
 
 
-def check_stdout(what: str) -> None:
-    """Raise UsageError where stdout is a terminal, which `what` is not for."""
-    if sys.stdout is not None and sys.stdout.isatty():
-        raise click.UsageError(
-            f"stdout is a terminal: pipe the {what} into a program, or name a file"
-        )
-
-
-def check_file(path: str) -> None:
-    """Raise UsageError where there can be no file of this name."""
-    if os.path.isdir(path):  # noqa: PTH112 - Path's raises where a parent is closed to us
+def check_output(path: str, what: str) -> None:
+    """Raise UsageError if `what` cannot be written to a file, or to stdout for `-`."""
+    if path == "-":
+        if sys.stdout is not None and sys.stdout.isatty():
+            raise click.UsageError(
+                f"stdout is a terminal: pipe the {what} into a program, or name a file"
+            )
+        return
+    if os.path.isdir(path):  # noqa: PTH112 - Path's raises if a parent is closed to us
         raise click.UsageError(f"{path} is a directory, not a file")
     directory = os.path.dirname(path)  # noqa: PTH120 - as above
     if directory and not os.path.isdir(directory):  # noqa: PTH112 - as above
-        raise click.UsageError(f"{path}: there is no directory {directory}")
+        raise click.UsageError(f"{path}: directory {directory} does not exist")
 
 
-def told(
+def print_ref(
     place: ImageRef,
     *,
     done: str,
@@ -128,15 +121,15 @@ def told(
     more: Mapping[str, object] | None = None,
     digest: Digest | None = None,
 ) -> None:
-    """Print the name by digest of what was written; nothing where it went to stdout.
+    """Print the name by digest of an image that was written, unless it went to stdout.
 
-    `done` says what was done where it cannot be printed; `more` is what else its JSON object has.
-    `digest` is the manifest's, which an archive of docker's does not keep.
+    `done` is the participle for the error if printing fails; `more` is added to the JSON object.
+    `digest` is the manifest's, which a docker archive does not keep.
     """
     from brolga.stores.location import is_pipe
 
     if is_pipe(place):
         return
-    known = place.digest or digest
-    fields = {"ref": str(place), "digest": str(known) if known else None, **(more or {})}
-    result(str(place), fields, as_json=as_json, done=f"it was {done} anyway: {place}")
+    digest = place.digest or digest
+    fields = {"ref": str(place), "digest": str(digest) if digest else None, **(more or {})}
+    print_result(str(place), fields, as_json=as_json, done=f"it was {done} anyway: {place}")

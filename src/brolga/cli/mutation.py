@@ -1,16 +1,13 @@
-"""What the verbs share that change what is in a registry: what they read, where the result goes.
-
-Knows crane's rules for the name of a result, and how it is printed. Must not know what is changed.
-"""
+"""What verbs that change an image share: reading it, and the name and output of the result."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from brolga.cli.local_paths import check_target, told
+from brolga.cli.local_paths import check_target, print_ref
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,26 +20,24 @@ if TYPE_CHECKING:
     from brolga.stores.location import ImageRef
 
 __all__ = [
+    "BASE_DIGEST",
+    "BASE_NAME",
     "check_clock",
-    "check_open",
-    "index_of",
-    "place",
-    "pushed",
-    "replaced",
-    "tag_flag",
-    "tree_of",
+    "expected_digest",
+    "get_index",
+    "get_tree",
+    "push_and_print",
+    "refuse_archive",
+    "result_ref",
 ]
 
-tag_flag = click.option(
-    "-t",
-    "--tag",
-    metavar="REF",
-    help="The name of the result; default: REF, or no tag if that is a digest.",
-)
+# image-spec annotations.md, Pre-Defined Annotation Keys.
+BASE_DIGEST: Final = "org.opencontainers.image.base.digest"
+BASE_NAME: Final = "org.opencontainers.image.base.name"
 
 
 def check_clock() -> None:
-    """Raise UsageError where SOURCE_DATE_EPOCH, which the result tells as its time, is none."""
+    """Raise UsageError if SOURCE_DATE_EPOCH is not a valid timestamp."""
     from brolga.images import creation_time
 
     try:
@@ -51,37 +46,37 @@ def check_clock() -> None:
         raise click.UsageError(str(error)) from error
 
 
-def place(source: ImageRef, tag: str | None) -> ImageRef | Repository:
-    """Return where the result goes: as `tag`, a whole name, or in the place of `source`.
+def result_ref(source: ImageRef, tag: str | None) -> ImageRef | Repository:
+    """Return the name of the result: `tag`, which is a whole name, or the name of `source`.
 
-    What is named by digest cannot be changed: the result goes beside it, under its own digest.
-    Raises InvalidReference, UsageError for an archive, which is not changed in its place.
+    If that has a digest, return its repository: the result is pushed by its own digest. Raises
+    InvalidReference, and UsageError for an archive, which cannot be changed in place.
     """
     from brolga.stores.location import LocalRef, is_archive, parse_image_ref
 
-    name = source if tag is None else parse_image_ref(tag)
-    if isinstance(name, LocalRef):
-        if tag is None and (is_archive(name) or not name.name):
+    ref = source if tag is None else parse_image_ref(tag)
+    if isinstance(ref, LocalRef):
+        if tag is None and (is_archive(ref) or not ref.name):
             raise click.UsageError(
-                f"{name} cannot be changed in place: name the result with --tag, or an image "
+                f"{ref} cannot be changed in place: name the result with --tag, or an image "
                 "of a layout as oci:DIR:NAME"
             )
-        check_target(name)
-        return name if name.tag else replace(name, name="")
-    return name.repository if name.digest is not None else name
+        check_target(ref)
+        return ref if ref.tag else replace(ref, name="")
+    return ref.repository if ref.digest is not None else ref
 
 
-def check_open(where: ImageRef | Repository) -> None:
-    """Raise UsageError for an archive: it takes one image, or index, with all that it has."""
+def refuse_archive(target: ImageRef | Repository) -> None:
+    """Raise UsageError for an archive, which is written once, with one image or index."""
     from brolga.stores.location import is_archive
 
-    if is_archive(where):
+    if is_archive(target):
         raise click.UsageError(
-            f"{where} is an archive, which is written once, as a whole: copy it to oci:DIR first"
+            f"{target} is an archive, which is written once, as a whole: copy it to oci:DIR first"
         )
 
 
-def tree_of(
+def get_tree(
     client: Client,
     source: ImageRef,
     platform: Platform | None,
@@ -89,11 +84,9 @@ def tree_of(
     in_place: bool,
     compress_layers: bool = True,
 ) -> Tree:
-    """Return what `source` names: an image or an index, with `platform` one image of it.
+    """Return the image or index that `source` names; if `platform` is given, an image.
 
-    `compress_layers` is as in `Client.get`.
-
-    Raises UsageError where the result would take the place of a whole index.
+    `compress_layers` is as in `Client.get`. Raises UsageError if an image would replace its index.
     """
     from brolga.images import ImageIndex
 
@@ -108,8 +101,8 @@ def tree_of(
     return tree.image(platform)
 
 
-def index_of(client: Client, source: ImageRef) -> ImageIndex:
-    """Return the index that `source` names. Raises UsageError where it is an image."""
+def get_index(client: Client, source: ImageRef) -> ImageIndex:
+    """Return the index that `source` names. Raises UsageError if it is an image."""
     from brolga.images import ImageIndex
 
     tree = client.get(source)
@@ -118,29 +111,31 @@ def index_of(client: Client, source: ImageRef) -> ImageIndex:
     raise click.UsageError(f"{source} is an image, not an index")
 
 
-def replaced(where: ImageRef | Repository, source: ImageRef, read: Tree) -> Digest | None:
-    """Return what the name of a result must stand for until the end; None where that is no matter.
+def expected_digest(
+    target: ImageRef | Repository, source: ImageRef, original: Tree
+) -> Digest | None:
+    """Return the digest that the tag of a result must have until it is written, or None.
 
-    Where the result takes the place of `source`, that is what was `read` under its name: what
-    another client gives it meanwhile must not disappear.
+    If the result replaces `source`, that is the digest of the `original`: the change of another
+    client must not be lost.
     """
-    return read.digest if where == source and source.digest is None else None
+    return original.digest if target == source and source.digest is None else None
 
 
-def pushed(  # noqa: PLR0913 - what goes where, and how it is printed
+def push_and_print(  # noqa: PLR0913 - what goes where, and how it is printed
     client: Client,
-    where: ImageRef | Repository,
+    target: ImageRef | Repository,
     tree: Tree,
     *,
     as_json: bool,
     expected: Digest | None = None,
     more: Mapping[str, object] | None = None,
 ) -> None:
-    """Push a tree and print its name by digest; `more` is what else its JSON object has.
+    """Push a tree and print its name by digest; `more` is added to the JSON object.
 
-    `expected` is as `replaced` tells. Raises TagConflict.
+    `expected` is from `expected_digest`. Raises TagConflict.
     """
-    ref = client.push(where, tree, expected=expected)
+    ref = client.push(target, tree, expected=expected)
     descriptor = tree.descriptor
     more = {"mediaType": descriptor.media_type, "size": descriptor.size, **(more or {})}
-    told(ref, done="pushed", as_json=as_json, more=more, digest=descriptor.digest)
+    print_ref(ref, done="pushed", as_json=as_json, more=more, digest=descriptor.digest)

@@ -1,25 +1,23 @@
-"""The flags that verbs share, and what each verb gets of them.
+"""Options that verbs share, as decorators.
 
-Knows flags. Must not know any verb, or what is done with a flag's value.
-
-Strategy: `registry_flags` adds the flags of a connection to a verb and hands them over as one
-value, a `Connection`. `layer_flags` does the same for how layers are made, as a `Making`,
-`upload_flags` for how they go out, as a `Sending`.
+A group of options reaches the verb as one value: `connection` as `connection`, a
+`ConnectionOptions`, `layer` as `layer_opts`, a `LayerOptions`, and `upload` as `upload_opts`, an
+`UploadFlags`.
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, fields
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from brolga.cli.click_ext import MAY_BE_EMPTY
-from brolga.cli.client_factory import JOBS, Connection, Way
-from brolga.cli.params import ChosenPlatformType, SecondsType
-from brolga.cli.upload_options import Sending, SizeType, StyleType
+from brolga.cli.client_factory import DEFAULT_JOBS, ConnectionOptions
+from brolga.cli.params import PlatformChoiceType, SecondsType, parse_pairs
+from brolga.cli.upload_options import SizeType, StyleType, UploadFlags
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,19 +25,20 @@ if TYPE_CHECKING:
     Function = Callable[..., Any]
 
 __all__ = [
-    "Making",
-    "Sending",
-    "jobs_flag",
-    "json_flag",
-    "layer_flags",
-    "platform_flag",
-    "recheck_flag",
-    "registry_flags",
-    "registry_flags_but_u",
-    "spool_flag",
-    "strict_flag",
-    "upload_flags",
-    "way_flags",
+    "LayerOptions",
+    "UploadFlags",
+    "annotation",
+    "connection",
+    "jobs",
+    "json_output",
+    "layer",
+    "platform",
+    "recheck",
+    "spool",
+    "strict",
+    "tag",
+    "transport",
+    "upload",
 ]
 
 _RETRY_TIME_S: Final = 3600
@@ -47,17 +46,17 @@ _RETRIES: Final = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Making:
-    """What the flags say about how a layer is made, and whether that is shown."""
+class LayerOptions:
+    """The flags of a new layer, and of its progress."""
 
     compression: str
-    media_type: str | None
-    threads: int | None
-    progress: str
+    media_type: str | None = None
+    threads: int | None = None
+    progress: str = "none"
 
 
-def _refuse_password(_context: click.Context, _param: click.Parameter, given: str | None) -> None:
-    if given is not None:
+def _refuse_password(_context: click.Context, _param: click.Parameter, value: str | None) -> None:
+    if value is not None:
         raise click.UsageError(
             "there is no --password: anyone who lists the processes could read it; "
             "write it to stdin, with --password-stdin"
@@ -65,7 +64,7 @@ def _refuse_password(_context: click.Context, _param: click.Parameter, given: st
 
 
 _FILE: Final = click.Path(exists=True, dir_okay=False)
-_WAY_FLAGS: Final = (
+_TRANSPORT_OPTIONS: Final = (
     click.option(
         "--insecure", is_flag=True, help="Allow plain http, and TLS without verification."
     ),
@@ -96,24 +95,7 @@ _WAY_FLAGS: Final = (
         callback=_refuse_password,
     ),
 )
-
-
-def _who_flags(*names: str) -> tuple[Function, ...]:
-    """Return the flags that say who asks; `names` are those of --username."""
-    return (
-        click.option(
-            *names,
-            metavar="NAME",
-            help="Log in as NAME; needs --password-stdin. Default: the credentials of the "
-            "environment, docker or podman.",
-        ),
-        click.option(
-            "--password-stdin", is_flag=True, help="Read the password from the first line of stdin."
-        ),
-    )
-
-
-_LAYER_FLAGS: Final = (
+_LAYER_OPTIONS: Final = (
     click.option(
         "--compression",
         default="gzip",
@@ -142,27 +124,24 @@ _LAYER_FLAGS: Final = (
 )
 
 
-def _spool(_context: click.Context, _param: click.Parameter, value: str | None) -> str | bool:
-    """Return the directory of a spool, True for the system's, False for none."""
-    if value and not os.path.isdir(value):  # noqa: PTH112 - Path's raises where a parent is closed
-        raise click.UsageError(f"--spool: {value} is no directory")
+def _parse_spool(_context: click.Context, _param: click.Parameter, value: str | None) -> str | bool:
+    """Return the directory of a spool, True for the system's, or False."""
+    if value and not os.path.isdir(value):  # noqa: PTH112 - Path's raises if a parent is closed
+        raise click.UsageError(f"--spool: {value} is not a directory")
     return False if value is None else value or True
 
 
-def _spool_flag(text: str) -> Function:
-    return click.option(
-        "--spool",
-        is_flag=False,
-        flag_value="",
-        default=None,
-        type=MAY_BE_EMPTY,
-        metavar="[=DIR]",
-        callback=_spool,
-        help=text,
-    )
-
-
-_UPLOAD_FLAGS: Final = (
+_spool_option: Final = partial(
+    click.option,
+    "--spool",
+    is_flag=False,
+    flag_value="",
+    default=None,
+    type=MAY_BE_EMPTY,
+    metavar="[=DIR]",
+    callback=_parse_spool,
+)
+_UPLOAD_OPTIONS: Final = (
     click.option(
         "--window",
         type=SizeType(),
@@ -172,9 +151,9 @@ _UPLOAD_FLAGS: Final = (
         help="How much of an upload to keep in memory (512K, 32M, 1G), to send it again if the "
         "connection fails.",
     ),
-    _spool_flag(
-        "Keep all of it instead, in a file without a name in DIR; default: where temporary files "
-        "are."
+    _spool_option(
+        help="Keep all of an upload in an unnamed file in DIR instead; default: the directory for "
+        "temporary files."
     ),
     click.option(
         "--upload-style",
@@ -196,92 +175,115 @@ _UPLOAD_FLAGS: Final = (
         metavar="SECONDS",
         default=_RETRY_TIME_S,
         show_default=True,
-        help="Give an upload up when its failures have held it up for so long in all.",
+        help="Abort an upload after its failures have cost this much time in total.",
     ),
 )
-jobs_flag = click.option(
+spool = _spool_option(
+    help="Keep data that does not fit into an archive in one pass in an unnamed file in DIR; "
+    "default: the directory for temporary files."
+)
+annotation: Final = partial(
+    click.option,
+    "-a",
+    "--annotation",
+    "annotations",
+    multiple=True,
+    callback=parse_pairs,
+    metavar="KEY=VALUE",
+)
+jobs = click.option(
     "-j",
     "--jobs",
     type=click.IntRange(1),
     metavar="N",
-    default=JOBS,
+    default=DEFAULT_JOBS,
     show_default=True,
     help="How many blobs to push in parallel.",
 )
-recheck_flag = click.option(
+recheck = click.option(
     "--recheck",
     is_flag=True,
-    help="Ask for each blob, though the manifest is there: mends what the registry has lost.",
+    help="Check each blob even if the manifest exists: repairs a repository that has lost some.",
 )
-json_flag = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-platform_flag = click.option(
+json_output = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+platform = click.option(
     "--platform",
-    type=ChosenPlatformType(),
+    type=PlatformChoiceType(),
     metavar="OS/ARCH[/VARIANT]",
     help="The image to choose if there is an index of several.",
 )
-strict_flag = click.option(
+strict = click.option(
     "--strict",
     is_flag=True,
-    help="Fail if readers differ on what the layers show; without it they are named on stderr.",
+    help="Fail if readers differ on what the layers show; by default, print it on stderr.",
+)
+tag = click.option(
+    "-t",
+    "--tag",
+    metavar="REF",
+    help="The name of the result; default: REF, or no tag if that is a digest.",
 )
 
 
-def registry_flags(verb: Function) -> Function:
-    """Give a verb the flags of a connection; it gets them as `connection`."""
-    return _connected(verb, *_WAY_FLAGS, *_who_flags("-u", "--username"))
+def connection(verb: Function | None = None, *, username_short: bool = True) -> Function:
+    """Add the options of a connection to a verb, which gets them as `connection`.
+
+    `username_short` is False for a verb whose own -u is another option: crane's `mutate`.
+    """
+    if verb is None:
+        return partial(connection, username_short=username_short)
+    username = click.option(
+        *(["-u"] if username_short else []),
+        "--username",
+        metavar="NAME",
+        help="Log in as NAME; needs --password-stdin. Default: the credentials of the "
+        "environment, docker or podman.",
+    )
+    password = click.option(
+        "--password-stdin", is_flag=True, help="Read the password from the first line of stdin."
+    )
+    options = (*_TRANSPORT_OPTIONS, username, password)
+    return _group(verb, options, "connection", _make_connection, _names(ConnectionOptions))
 
 
-def registry_flags_but_u(verb: Function) -> Function:
-    """Do as `registry_flags` for a verb whose own -u is something else: crane's `mutate`."""
-    return _connected(verb, *_WAY_FLAGS, *_who_flags("--username"))
+def transport(verb: Function) -> Function:
+    """Add the options of the transport to a verb with its own credentials, as `connection`."""
+    names = _names(ConnectionOptions) - {"username", "password_stdin"}
+    return _group(verb, _TRANSPORT_OPTIONS, "connection", _make_connection, names)
 
 
-def way_flags(verb: Function) -> Function:
-    """Do as `registry_flags` for a verb that asks by itself who calls."""
-    return _connected(verb, *_WAY_FLAGS, kind=Way)
+def layer(verb: Function) -> Function:
+    """Add the options of a new layer to a verb, which gets them as `layer_opts`."""
+    return _group(verb, _LAYER_OPTIONS, "layer_opts", LayerOptions, _names(LayerOptions))
 
 
-def _connected(verb: Function, *flags: Function, kind: type = Connection) -> Function:
-    def connection(**params: Any) -> Connection:  # noqa: ANN401 - the parameters of any verb
-        return _checked(Connection(**params))
-
-    return _as_one(verb, "connection", kind, connection, flags)
+def upload(verb: Function) -> Function:
+    """Add the options of uploads to a verb, which gets them as `upload_opts`."""
+    return _group(verb, _UPLOAD_OPTIONS, "upload_opts", UploadFlags, _names(UploadFlags))
 
 
-def layer_flags(verb: Function) -> Function:
-    """Give a verb the flags of how a layer is made; it gets them as `making`."""
-    return _as_one(verb, "making", Making, Making, _LAYER_FLAGS)
+def _names(cls: type) -> set[str]:
+    return {field.name for field in fields(cls)}
 
 
-spool_flag = _spool_flag(
-    "Let what an archive cannot take in one pass wait in a file without a name in DIR; default: "
-    "where temporary files are."
-)
-
-
-def upload_flags(verb: Function) -> Function:
-    """Give a verb the flags of how uploads go out; it gets them as `sending`."""
-    return _as_one(verb, "sending", Sending, Sending, _UPLOAD_FLAGS)
-
-
-def _as_one(
-    verb: Function, name: str, kind: type, make: Function, flags: tuple[Function, ...]
+def _group(
+    verb: Function, options: tuple[Function, ...], name: str, make: Function, names: set[str]
 ) -> Function:
-    """Give a verb `flags`; it gets what `make` makes of them, by the fields of `kind`."""
+    """Add `options` to a verb; it gets what `make` returns for the parameters in `names`."""
 
     @wraps(verb)
-    def called(**params: Any) -> object:  # noqa: ANN401 - the parameters of any verb
-        own = {field.name: params.pop(field.name) for field in fields(kind) if field.name in params}
+    def grouped(**params: Any) -> object:  # noqa: ANN401 - the parameters of any verb
+        own = {each: params.pop(each) for each in names}
         return verb(**{name: make(**own)}, **params)
 
-    for flag in reversed(flags):
-        called = flag(called)
-    return called
+    for option in reversed(options):
+        grouped = option(grouped)
+    return grouped
 
 
-def _checked(connection: Connection) -> Connection:
-    """Raise UsageError for flags that need each other."""
+def _make_connection(**params: Any) -> ConnectionOptions:  # noqa: ANN401 - the fields' types
+    """Return the connection. Raises UsageError if flags contradict one another."""
+    connection = ConnectionOptions(**params)
     if connection.username is not None and not connection.password_stdin:
         raise click.UsageError("--username needs --password-stdin")
     if connection.password_stdin and connection.username is None:

@@ -1,11 +1,7 @@
-"""What the command writes: results on stdout, lines on stderr.
+"""What the command writes: results on stdout or in a file, messages on stderr.
 
-Knows the two streams, and that each may be closed, full or gone. Must not know what is written.
-
-Strategy: a result that stdout does not take is an error, for it is what the user came for. A line
-that stderr does not take is none: the exit code still tells what happened. Any text may come from a
-registry: whatever is printed here has nothing in it that a terminal would obey, and a document's
-bytes are escaped if stdout is a terminal.
+A result that cannot be written is an error; a message that cannot be written is dropped, because
+the exit code still reports the outcome. Text from a registry never controls the terminal.
 """
 
 from __future__ import annotations
@@ -15,159 +11,189 @@ import json
 import os
 import sys
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from brolga.errors import one_line, printable
+from brolga.errors import BrolgaError, one_line, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 __all__ = [
     "CLEAR",
-    "LostResult",
-    "lines",
-    "logged",
-    "raw",
-    "result",
-    "say",
-    "say_lines",
-    "settle",
-    "warn",
+    "OutputError",
+    "eprint",
+    "eprint_lines",
+    "flush_streams",
+    "log_to_stderr",
+    "print_lines",
+    "print_result",
+    "print_warning",
+    "replace_file",
+    "write_blocks",
+    "write_bytes",
 ]
 
-CLEAR = "\r\x1b[K"  # to the line's start, and erase it
+CLEAR = "\r\x1b[K"  # move to the start of the line, and erase it
 
 
-class LostResult(Exception):
-    """A result that stdout did not take."""
+class OutputError(Exception):
+    """A result that stdout did not accept."""
 
 
-def result(
+def print_result(
     line: str, fields: Mapping[str, object] | None = None, *, as_json: bool = False, done: str = ""
 ) -> None:
     """Print a result on stdout: `line`, or with `as_json` its `fields` as one JSON object.
 
-    `done` says what was done all the same where it cannot be printed, with the result in it.
+    `done` says what was done, with the result in it; the error contains it if printing fails.
 
-    Raises LostResult; BrokenPipeError where the reader has gone and nothing was done.
+    Raises OutputError; BrokenPipeError if the reader is gone and `done` is empty.
     """
+    # ASCII JSON contains one control character that is not escaped: DEL.
+    text = json.dumps(fields).replace("\x7f", "\\u007f") if as_json else printable(line)
     try:
-        _write(_as_json(fields) if as_json else printable(line))
+        click.echo(text, file=_stdout())
     except OSError as error:
         if isinstance(error, BrokenPipeError) and not done:
             raise
         what = f"stdout cannot be written: {error.strerror}"
-        raise LostResult(f"{what}; {done}" if done else what) from error
-
-
-def _as_json(fields: Mapping[str, object] | None) -> str:
-    return json.dumps(fields).replace("\x7f", "\\u007f")  # the one control character in ASCII JSON
-
-
-def _write(text: str) -> None:
-    click.echo(text, file=_stdout())
+        raise OutputError(f"{what}; {done}" if done else what) from error
 
 
 def _stdout() -> TextIO:
-    if sys.stdout is None:  # the descriptor was closed at the start
+    if sys.stdout is None:  # the descriptor was closed when Python started
         raise OSError(errno.EBADF, "it is closed")
     return sys.stdout
 
 
-def lines(texts: Iterable[str]) -> None:
-    """Print results on stdout, one a line. Raises as `result` where nothing was done."""
-    for text in texts:
-        result(text)
+def print_lines(lines: Iterable[str]) -> None:
+    """Print results on stdout, one per line. Raises OutputError, BrokenPipeError."""
+    for line in lines:
+        print_result(line)
 
 
-def raw(data: bytes | memoryview) -> None:
-    """Write bytes on stdout as they are. Raises as `result` where nothing was done.
+def write_bytes(data: bytes | memoryview) -> None:
+    """Write bytes to stdout unchanged. Raises OutputError, BrokenPipeError.
 
-    If stdout is a terminal, control and format characters are written as JSON escapes them.
+    If stdout is a terminal, control and format characters are written as JSON escapes.
     """
     try:
         out = _stdout()
-        out.buffer.write(_escaped(data) if out.isatty() else data)
+        out.buffer.write(_escape(data) if out.isatty() else data)
         out.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise LostResult(f"stdout cannot be written: {error.strerror}") from error
+        raise OutputError(f"stdout cannot be written: {error.strerror}") from error
 
 
-def _escaped(data: bytes | memoryview) -> bytes:
-    text = bytes(data).decode("utf-8", "replace")
-    letters = (one if one.isprintable() or one in "\n\t" else _escape(one) for one in text)
-    return "".join(letters).encode()
+def _escape(data: bytes | memoryview) -> bytes:
+    escaped = (
+        letter
+        if letter.isprintable() or letter in "\n\t"
+        else json.dumps(letter)[1:-1].replace("\x7f", "\\u007f")
+        for letter in bytes(data).decode("utf-8", "replace")
+    )
+    return "".join(escaped).encode()
 
 
-def _escape(letter: str) -> str:
-    return json.dumps(letter)[1:-1] if letter != "\x7f" else "\\u007f"
+def write_blocks(blocks: Iterable[bytes | memoryview], target: str = "-") -> None:
+    """Write blocks to stdout as they come, or to a file that appears when it is complete."""
+    if target != "-":
+        with replace_file(Path(target)) as write:
+            for block in blocks:
+                write(block)
+        return
+    written = 0
+    try:
+        for block in blocks:
+            write_bytes(block)
+            written += len(block)
+    except BrolgaError as error:
+        if written:
+            error.add_note(f"stdout got {written} bytes, which must not be used; try again")
+        raise
 
 
-def say(text: str) -> None:
-    """Print a line on stderr, where that takes one."""
-    _say("", text)
+@contextmanager
+def replace_file(target: Path) -> Iterator[Callable[[bytes | memoryview], object]]:
+    """Return the write function of a new file, which replaces `target` if the block succeeds."""
+    if target.exists() and not target.is_file():  # a pipe, /dev/null
+        with target.open("wb") as file:
+            yield file.write
+        return
+    new = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        file = new.open("xb")
+    except OSError as error:
+        raise click.ClickException(f"{target} cannot be written: {error.strerror}") from error
+    try:
+        with file:
+            yield file.write
+        new.replace(target)
+    except BaseException:
+        new.unlink()
+        raise
 
 
-def say_lines(text: str) -> None:
+def eprint(text: str) -> None:
+    """Print a line on stderr. A failure is ignored."""
+    with suppress(OSError):
+        click.echo(printable(text), err=True)
+
+
+def eprint_lines(text: str) -> None:
     """Print lines on stderr: a traceback, a help page."""
     for line in text.splitlines():
-        say(line)
+        eprint(line)
 
 
-def warn(host: str, text: str) -> None:
-    """Show what a registry warns of."""
-    _say(_line_start(), f"warning: {one_line(f'{host}: {text}')}")
-
-
-def _say(start: str, text: str) -> None:
+def print_warning(host: str, text: str) -> None:
+    """Print a registry's warning on stderr."""
     with suppress(OSError):
-        click.echo(start + printable(text), err=True)
+        line = one_line(f"{host}: {text}")
+        click.echo(f"{_clear_status_line()}warning: {line}", err=True)
 
 
-def _line_start() -> str:
-    """Return what a line of stderr begins with: a status line may stand there; it comes back."""
+def _clear_status_line() -> str:
+    """Return what erases a status line on stderr, which is drawn again later."""
     return CLEAR if sys.stderr is not None and sys.stderr.isatty() else ""
 
 
-def settle() -> None:
-    """Write what is left; forget what cannot be written.
+def flush_streams() -> None:
+    """Flush stdout and stderr, and discard what cannot be written.
 
-    Python would try again at its end, and change the exit code where it fails.
+    Otherwise Python tries again when it exits, and changes the exit code if that fails.
     """
     for stream in filter(None, (sys.stdout, sys.stderr)):
         try:
             stream.flush()
         except OSError:
-            _forget(stream)
-
-
-def _forget(stream: TextIO) -> None:
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, stream.fileno())
-    os.close(null)
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
 
 
 @contextmanager
-def logged() -> Iterator[None]:
-    """Show the log of brolga on stderr while the block runs, a line for each record."""
-    import logging  # not needed otherwise
+def log_to_stderr() -> Iterator[None]:
+    """Print brolga's log on stderr while the block runs, one line for each record."""
+    import logging  # only for -v
 
     class OneLine(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
-            return _line_start() + one_line(super().format(record))
+            return _clear_status_line() + one_line(super().format(record))
 
     handler = logging.StreamHandler()
     handler.setFormatter(OneLine("%(name)s: %(message)s"))
-    log = logging.getLogger("brolga")
-    before = log.level
-    log.addHandler(handler)
-    log.setLevel(logging.DEBUG)
+    logger = logging.getLogger("brolga")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
     try:
         yield
     finally:
-        log.removeHandler(handler)
-        log.setLevel(before)
+        logger.removeHandler(handler)
+        logger.setLevel(level)

@@ -1,7 +1,4 @@
-"""Types of flags: times and platforms.
-
-Knows how they are written. Must not know which flag has one.
-"""
+"""Parameter types and callbacks of click: seconds, platforms, lists and pairs."""
 
 from __future__ import annotations
 
@@ -15,14 +12,14 @@ if TYPE_CHECKING:
     from brolga.spec.platform import Platform
 
 __all__ = [
-    "ChosenPlatformType",
+    "ImagePlatformType",
+    "PlatformChoiceType",
     "PlatformType",
     "SecondsType",
-    "WholePlatformType",
-    "items",
-    "names",
-    "pairs",
-    "platforms",
+    "parse_pairs",
+    "parse_platforms",
+    "split_items",
+    "split_names",
 ]
 
 _MAX_TIMEOUT_S: Final = 86400
@@ -36,25 +33,25 @@ class SecondsType(click.ParamType):  # type: ignore[type-arg] # not generic befo
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Return the seconds; a usage error for what is not such a time."""
+        """Return the seconds. Raises BadParameter."""
         try:
             seconds = float(str(value))
         except ValueError:
             seconds = math.nan
-        if not 0 < seconds <= _MAX_TIMEOUT_S:  # NaN is neither
+        if not 0 < seconds <= _MAX_TIMEOUT_S:  # false for NaN
             self.fail(f"{value!r} is not a time in seconds, of at most a day", param, ctx)
         return seconds
 
 
 class PlatformType(click.ParamType):  # type: ignore[type-arg] # not generic before click 8.4
-    """A platform as an image index names it (image-spec, image-index.md)."""
+    """A platform as an image index has it (image-spec, image-index.md)."""
 
     name = "platform"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> object:
-        """Return the platform; a usage error for what is none."""
+        """Return the platform. Raises BadParameter."""
         from brolga.spec.platform import Platform
 
         if isinstance(value, Platform):
@@ -65,74 +62,76 @@ class PlatformType(click.ParamType):  # type: ignore[type-arg] # not generic bef
             self.fail(str(error), param, ctx)
 
 
-class WholePlatformType(PlatformType):
-    """A platform that an image gets: not a part of one, to choose by."""
+class ImagePlatformType(PlatformType):
+    """The platform of an image, which needs an architecture."""
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> object:
-        """Return the platform; a usage error for one without architecture."""
+        """Return the platform. Raises BadParameter."""
         platform = super().convert(value, param, ctx)
         if not getattr(platform, "architecture", ""):
             self.fail(f"{value!s} is not OS/ARCH, and an image has both", param, ctx)
         return platform
 
 
-class ChosenPlatformType(PlatformType):
-    """A platform to choose, or `all`: how crane says that none is chosen."""
+class PlatformChoiceType(PlatformType):
+    """A platform to choose, or `all` for no choice, as in crane."""
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> object:
-        """Return the platform, None for `all`."""
+        """Return the platform, or None for `all`. Raises BadParameter."""
         return None if value == "all" else super().convert(value, param, ctx)
 
 
-def items(
-    context: click.Context, param: click.Parameter, given: tuple[str, ...]
+def split_items(
+    context: click.Context, param: click.Parameter, values: tuple[str, ...]
 ) -> list[str] | None:
-    """Return the items of lists with commas, `a,"b,c"`; None where the flag was not given."""
-    return [item for text in given for item in _split(context, param, text)] if given else None
+    """Return the items of comma-separated lists, `a,"b,c"`; None if the flag was not given."""
+    items: list[str] = []
+    for text in values:
+        try:
+            items += next(csv.reader([text], strict=True), [])
+        except csv.Error as error:
+            raise click.BadParameter(
+                f'{text!r} is not a list: write an item that has quotes or commas as "…"',
+                context,
+                param,
+            ) from error
+    return items if values else None
 
 
-def names(context: click.Context, param: click.Parameter, given: tuple[str, ...]) -> list[str]:
-    """Return the items of lists with commas, none of them empty."""
-    found = items(context, param, given) or []
-    if "" in found:
-        raise click.BadParameter(f"{','.join(given)!r} has an empty item", context, param)
-    return found
+def split_names(
+    context: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> list[str]:
+    """Return the items of comma-separated lists. Raises BadParameter for an empty item."""
+    items = split_items(context, param, values) or []
+    if "" in items:
+        raise click.BadParameter(f"{','.join(values)!r} has an empty item", context, param)
+    return items
 
 
-def pairs(context: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
-    """Return pairs, one in each value, whatever it holds: `PATH=/a,/b`."""
-    found = {}
-    for text in given:
+def parse_pairs(
+    context: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    """Return KEY=VALUE pairs, one for each value; commas are part of the value."""
+    pairs = {}
+    for text in values:
         key, equals, value = text.partition("=")
         if not (key and equals):
             raise click.BadParameter(f"{text!r} is not KEY=VALUE", context, param)
-        found[key] = value
-    return found
+        pairs[key] = value
+    return pairs
 
 
-def platforms(
-    context: click.Context, param: click.Parameter, given: tuple[str, ...]
+def parse_platforms(
+    context: click.Context, param: click.Parameter, values: tuple[str, ...]
 ) -> list[Platform]:
-    """Return the platforms of lists with commas."""
+    """Return the platforms of comma-separated lists."""
     from brolga.spec.platform import Platform
 
     try:
-        return [Platform.parse(text) for text in items(context, param, given) or ()]
+        return [Platform.parse(text) for text in split_items(context, param, values) or ()]
     except ValueError as error:
         raise click.BadParameter(str(error), context, param) from error
-
-
-def _split(context: click.Context, param: click.Parameter, text: str) -> list[str]:
-    try:
-        lines = list(csv.reader([text], strict=True))
-    except csv.Error as error:
-        raise click.BadParameter(
-            f'{text!r} is not a list: write an item that has quotes or commas as "…"',
-            context,
-            param,
-        ) from error
-    return lines[0] if lines else []

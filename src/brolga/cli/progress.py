@@ -1,8 +1,4 @@
-"""How far streams have come, as a line on stderr.
-
-Knows terminals and a layer's `progress`. Must not know who moves the layers on: a thread of this
-module looks at them now and then.
-"""
+"""The progress of streams, as a line on stderr that a thread updates."""
 
 from __future__ import annotations
 
@@ -21,43 +17,50 @@ if TYPE_CHECKING:
 
     from brolga.stream.layer import StreamLayer
 
-__all__ = ["line", "shown"]
+__all__ = ["format_progress", "show_progress"]
 
-_LOOK_S: Final = {"auto": 0.2, "plain": 5.0}  # seconds between two looks
-_COLUMNS: Final = 80  # of a terminal that does not know
+_INTERVAL_S: Final = {"auto": 0.2, "plain": 5.0}
+_DEFAULT_COLUMNS: Final = 80  # if the terminal does not say
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 @contextmanager
-def shown(layers: Sequence[StreamLayer], how: str, out: TextIO | None = None) -> Iterator[None]:
-    """Show the progress of all layers together while the block runs, and at its end, good or bad.
+def show_progress(
+    layers: Sequence[StreamLayer], how: str, out: TextIO | None = None
+) -> Iterator[None]:
+    """Show the progress of all layers together while the block runs, and when it ends.
 
-    `how` is `auto` (a line that changes, where `out` is a terminal, and nothing elsewhere),
-    `plain` (a new line every few seconds) or `none`. `out` None is stderr. An `out` that takes no
-    more is no error: the stream goes on unseen.
+    `how` is `auto` (a status line if `out` is a terminal, else nothing), `plain` (a new line every
+    few seconds) or `none`. `out` None is stderr. Errors of `out` are ignored.
     """
     out = out or sys.stderr
     if out is None or how == "none" or (how == "auto" and not out.isatty()):
         yield
         return
-    began = time.monotonic()
+    start_s = time.monotonic()
 
     def write(start: str, end: str) -> None:
-        text = line(_sum(layers), _total(layers), time.monotonic() - began)
+        progress = [layer.progress for layer in layers]
+        total = Progress(
+            sum(each.read for each in progress), sum(each.written for each in progress)
+        )
+        sizes = [layer.source_size for layer in layers]
+        size = None if None in sizes else sum(filter(None, sizes))
+        text = format_progress(total, size, time.monotonic() - start_s)
         with suppress(OSError):
             out.write(start + (text[: _columns(out) - 1] if out.isatty() else text) + end)
             out.flush()
 
     start, end = (CLEAR, "") if how == "auto" else ("", "\n")
     try:
-        with _every(_LOOK_S[how], lambda: write(start, end)):
+        with _run_every(_INTERVAL_S[how], lambda: write(start, end)):
             yield
     finally:
         write(start, "\n")
 
 
 @contextmanager
-def _every(seconds: float, act: Callable[[], None]) -> Iterator[None]:
+def _run_every(seconds: float, act: Callable[[], None]) -> Iterator[None]:
     stop = threading.Event()
 
     def run() -> None:
@@ -73,50 +76,39 @@ def _every(seconds: float, act: Callable[[], None]) -> Iterator[None]:
         thread.join()
 
 
-def _sum(layers: Sequence[StreamLayer]) -> Progress:
-    each = [layer.progress for layer in layers]
-    return Progress(sum(one.read for one in each), sum(one.written for one in each))
-
-
-def _total(layers: Sequence[StreamLayer]) -> int | None:
-    """Return the bytes of all sources, or None where the size of one is not known."""
-    sizes = [layer.source_size for layer in layers]
-    return None if None in sizes else sum(filter(None, sizes))
-
-
 def _columns(terminal: TextIO) -> int:
-    """Return a terminal's width; stdout, which the standard library would ask, may be a file."""
-    return os.get_terminal_size(terminal.fileno()).columns or _COLUMNS
+    """Return a terminal's width. `shutil.get_terminal_size` asks stdout, which may be a file."""
+    return os.get_terminal_size(terminal.fileno()).columns or _DEFAULT_COLUMNS
 
 
-def line(progress: Progress, total: int | None, elapsed_s: float) -> str:
-    """Return one line: bytes in, bytes out, ratio, rate, time; share and time left where known.
+def format_progress(progress: Progress, size: int | None, elapsed_s: float) -> str:
+    """Return one line: bytes read and written, ratio, rate, time.
 
-    `total` is the source's size in bytes, or None.
+    If `size`, the bytes of the source, is known, the line ends with the share and the time left.
     """
     rate = progress.read / elapsed_s if elapsed_s > 0 else 0.0
     parts = [
-        f"{_bytes(progress.read)} in",
-        f"{_bytes(progress.written)} out",
+        f"{_format_bytes(progress.read)} in",
+        f"{_format_bytes(progress.written)} out",
         f"ratio {progress.written / progress.read:.2f}" if progress.read else "ratio -",
         f"{rate / 1e6:.0f} MB/s",
-        _clock(elapsed_s),
+        _format_time(elapsed_s),
     ]
-    if total:
-        share = min(1.0, progress.read / total)
-        left = _clock((total - progress.read) / rate) if rate and share < 1 else _clock(0)
-        parts.append(f"{share:.0%} of {_bytes(total)}, {left} left")
+    if size:
+        share = min(1.0, progress.read / size)
+        left_s = (size - progress.read) / rate if rate and share < 1 else 0
+        parts.append(f"{share:.0%} of {_format_bytes(size)}, {_format_time(left_s)} left")
     return "  ".join(parts)
 
 
-def _bytes(count: float) -> str:
+def _format_bytes(count: float) -> str:
     step = 0
     while count >= 1024 and step < len(_UNITS) - 1:  # noqa: PLR2004 - the step of the units
         count, step = count / 1024, step + 1
     return f"{count:.1f} {_UNITS[step]}" if step else f"{count:.0f} B"
 
 
-def _clock(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}"

@@ -1,20 +1,14 @@
-"""How the bytes of an upload go out, as flags and the config file say it.
-
-Knows sizes, upload styles and how both are written. Must not know registries, or any verb.
-"""
+"""How uploads are sent, as the flags say it: sizes and upload styles."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import click
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-__all__ = ["Sending", "SizeType", "StyleType", "parse_style", "shown_size", "wish_of"]
+__all__ = ["SizeType", "StyleType", "UploadFlags", "UploadStyle", "format_size", "parse_style"]
 
 _UNITS: Final = {None: 0, "K": 10, "M": 20, "G": 30}  # powers of two
 _SIZE: Final = re.compile(r"([0-9]{1,18})(?:([KMG])(?:iB)?)?")
@@ -23,65 +17,50 @@ _STYLES: Final = ("auto", "streamed", "put", _CHUNKED)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sending:
-    """What the flags say about how uploads go out, and what is kept meanwhile.
+class UploadFlags:
+    """The flags of uploads.
 
-    `window` in bytes; `spool` is a directory, True for the system's, False for none. `upload_style`
-    is None where the flag was not given. `retry_time` is in seconds.
+    `window` is in bytes; `spool` is a directory, True for the system's, or False. `upload_style`
+    is None if the flag was not given. `retry_time` is in seconds.
     """
 
     window: int
     spool: str | bool
-    upload_style: Style | None
+    upload_style: UploadStyle | None
     retries: int
     retry_time: float
 
 
 @dataclass(frozen=True)
-class Style:
-    """An upload style, as it was written and as `Client` takes it."""
+class UploadStyle:
+    """An upload style: the text that the user wrote, and the value that `Client` takes."""
 
     text: str
-    wish: str
-
-
-def wish_of(sending: Sending, registry: str) -> tuple[str | Mapping[str, str], str]:
-    """Return the `upload_style` of a `Client`, and who said so of `registry`, "" for nobody.
-
-    The flag wins over the config file. Raises UsageError for a config file that is none.
-    """
-    if sending.upload_style is not None:
-        return sending.upload_style.wish, f"--upload-style {sending.upload_style.text}"
-    from brolga.cli.config_file import upload_styles
-
-    path, styles = upload_styles()
-    wishes = {name: style.wish for name, style in styles.items()}
-    mine = styles.get(registry)
-    return wishes, f'upload-style = "{mine.text}" in {path}' if mine else ""
+    value: str
 
 
 def parse_size(text: str) -> int:
     """Return a size in bytes. Raises ValueError."""
     match = _SIZE.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is no size: bytes, or a number with K, M or G behind it")
+        raise ValueError(f"invalid size {text!r}: use bytes, or a number with suffix K, M or G")
     return int(match[1]) << _UNITS[match[2]]
 
 
-def parse_style(text: str) -> Style:
+def parse_style(text: str) -> UploadStyle:
     """Return an upload style: auto, streamed, put or chunked[:SIZE]. Raises ValueError."""
     if text in _STYLES:
-        return Style(text, text)
+        return UploadStyle(text, text)
     name, _, size = text.partition(":")
     if name != _CHUNKED:
         raise ValueError(f"{text!r} is not an upload style: {', '.join(_STYLES)}[:SIZE]")
     if not (chunk := parse_size(size)):
-        raise ValueError(f"{text!r} has chunks of no bytes")
-    return Style(text, f"{_CHUNKED}:{chunk}")
+        raise ValueError(f"invalid upload style {text!r}: a chunk has at least one byte")
+    return UploadStyle(text, f"{_CHUNKED}:{chunk}")
 
 
-def shown_size(size: int) -> str:
-    """Return a size as it is written here."""
+def format_size(size: int) -> str:
+    """Return a size as text, in the largest unit that divides it."""
     for unit in "GMK":
         count, rest = divmod(size, 1 << _UNITS[unit])
         if count and not rest:
@@ -97,7 +76,7 @@ class SizeType(click.ParamType):  # type: ignore[type-arg] # not generic before 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> int:
-        """Return the size; a usage error for what is none."""
+        """Return the size. Raises BadParameter."""
         try:
             return parse_size(str(value))
         except ValueError as error:
@@ -111,9 +90,9 @@ class StyleType(click.ParamType):  # type: ignore[type-arg] # not generic before
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Style:
-        """Return the style; a usage error for what is none."""
+    ) -> UploadStyle:
+        """Return the style. Raises BadParameter."""
         try:
-            return value if isinstance(value, Style) else parse_style(str(value))
+            return value if isinstance(value, UploadStyle) else parse_style(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)

@@ -78,7 +78,9 @@ def parse_token(body: bytes) -> Token:
             if not isinstance(lifetime_s, int | float) or not lifetime_s > 0:
                 lifetime_s = _DEFAULT_LIFETIME_S
             return Token(text, float(min(lifetime_s, _MAX_LIFETIME_S)))
-    raise ProtocolViolation("the token server answered without a usable token")
+    raise ProtocolViolation(
+        "the token server answered without a usable token", hint="tell its administrator"
+    )
 
 
 class _Entry(NamedTuple):

@@ -45,6 +45,8 @@ _ERRORS: Final[dict[int, type[errors.RegistryError]]] = {
     HTTPStatus.NOT_FOUND: errors.NotFound,
     HTTPStatus.TOO_MANY_REQUESTS: errors.RateLimited,
 }
+# What to do if a server other than the registry fails.
+_HINTS: Final = {"the token server": "tell its administrator"}
 _REQUEST_IDS: Final = ("x-request-id", "x-github-request-id", "x-amzn-requestid", "x-ms-request-id")
 
 
@@ -65,9 +67,11 @@ def raise_for_status(
     if target and response.status >= HTTPStatus.MULTIPLE_CHOICES:
         raise ProtocolViolation(
             f"{what}, a redirect to {redact(resolve(request.url, target))}; it is not followed "
-            "here: name the registry by the address that it redirects to"
+            "here",
+            hint="name the registry by the address that it redirects to",
         )
-    raise ProtocolViolation(f"{what}, not with {' or '.join(map(str, statuses))}")
+    expected = " or ".join(map(str, statuses))
+    raise ProtocolViolation(f"{what}, not with {expected}", hint=_HINTS.get(server, ""))
 
 
 def raise_unless_deleted(request: Request, response: Response) -> None:
@@ -181,6 +185,7 @@ def _raise_error(request: Request, response: Response, server: str) -> NoReturn:
         code=code,
         detail=detail,
         request_id=_printable(request_id),
+        hint=_HINTS.get(server, "") if response.status == HTTPStatus.NOT_FOUND else "",
     )
     error.codes = tuple(code for code, _, _ in entries if code)
     if isinstance(error, errors.RateLimited):

@@ -69,8 +69,8 @@ def check_url(url: str, what: str, *, named_by: str) -> str:
         enters_private or (_may_be_link_local(host) and not _is_link_local(registry))
     ):
         raise ProtocolViolation(
-            f"the registry's {what} points into a private network: {redact(url)}; "
-            "if that is right, name the registry by its address there"
+            f"the registry's {what} points into a private network: {redact(url)}",
+            hint="if that is right, name the registry by its address there",
         )
     return url
 

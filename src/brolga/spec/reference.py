@@ -68,7 +68,7 @@ class Repository:
         registry = _canonical_registry(self.registry)
         path = self.path
         if not _PATH.fullmatch(path):
-            raise InvalidReference(f"path {excerpt(path)} {_describe_path_error(path)}")
+            raise _invalid_name(f"path {excerpt(path)} {_describe_path_error(path)}")
         if registry == DEFAULT_REGISTRY and "/" not in path:
             path = f"library/{path}"
         _check_length(len(registry) + len("/") + len(path))
@@ -81,7 +81,7 @@ class Repository:
         _check_text(text)
         name, tag, digest = _split(text)
         if tag is not None or digest is not None:
-            raise InvalidReference("a repository is wanted here, without tag or digest")
+            raise _invalid_name("a repository is wanted here, without tag or digest")
         return cls(*_split_name(name))
 
     @property
@@ -171,9 +171,14 @@ class Reference:
         return mine < theirs
 
 
+def _invalid_name(message: str) -> InvalidReference:
+    hint = "a repository is written like registry.example/team/app"
+    return InvalidReference(message, hint=hint)
+
+
 def _check_length(length: int) -> None:
     if length > _MAX_NAME:
-        raise InvalidReference(
+        raise _invalid_name(
             f"repository name of {length} characters: registry, '/' and path "
             f"have at most {_MAX_NAME} together"
         )
@@ -182,9 +187,9 @@ def _check_length(length: int) -> None:
 def _check_text(text: str) -> None:
     """Raise InvalidReference for text that no part of a name can have."""
     if not text:
-        raise InvalidReference("the name is empty")
+        raise _invalid_name("the name is empty")
     if len(text) > _MAX_REFERENCE:
-        raise InvalidReference(
+        raise _invalid_name(
             f"name of {len(text)} characters: a reference has at most {_MAX_REFERENCE}"
         )
     if wrong := _NOT_PRINTABLE_ASCII.search(text):
@@ -192,16 +197,14 @@ def _check_text(text: str) -> None:
         kind = "a control character" if character.isascii() else "not ASCII"
         if character.isspace():
             kind = "white space"
-        raise InvalidReference(
-            f"character {wrong.start() + 1} of the name is {kind}: {character!a}"
-        )
+        raise _invalid_name(f"character {wrong.start() + 1} of the name is {kind}: {character!a}")
     if scheme := _SCHEME.match(text):
-        raise InvalidReference(
+        raise _invalid_name(
             f"a name has no scheme: drop {excerpt(scheme[0])} in front of the registry"
         )
     # Docker reserves these for the IDs of local images.
     if _IMAGE_ID.fullmatch(text):
-        raise InvalidReference(
+        raise _invalid_name(
             "path of 64 hexadecimal digits is an image ID, not a name; "
             "a digest is written name@sha256:..."
         )

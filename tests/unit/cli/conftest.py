@@ -1,4 +1,4 @@
-"""Running the command in this process, as its entry point does."""
+"""Run the command in this process, as its entry point does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from brolga.cli import main
+from brolga.cli.main import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Images in a registry that the tests of verbs change, and what is there afterwards."""
+"""Push and read images for the tests of verbs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""cli.verbs: -v, wherever it stands, and names that are empty."""
+"""cli.click_ext: -v before and after a verb, and empty values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from brolga import cli
+from brolga.cli import main as cli
 from brolga.cli.click_ext import verbosity
 
 if TYPE_CHECKING:
@@ -30,16 +30,16 @@ def logging_verb(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("logging_verb")
 @pytest.mark.parametrize("flags", [["-v"], ["--verbose"], ["-vv"], ["-v", "-v"]])
-def test_v_after_the_verb_shows_the_log(brolga: Brolga, flags: list[str]) -> None:
-    """One line each, on stderr, with nothing that a terminal would obey."""
+def test_verbose_after_verb_prints_log(brolga: Brolga, flags: list[str]) -> None:
+    """One line for each record, on stderr, without control characters."""
     outcome = brolga("version", *flags)
     assert outcome.code == 0
     assert outcome.err == "brolga.transport: GET https://r.example/v2/ [2J\n"
 
 
 @pytest.mark.usefixtures("logging_verb")
-def test_the_log_ends_with_the_command(brolga: Brolga) -> None:
-    """Another run in the same process starts silent, as it was found."""
+def test_verbose_log_ends_with_command(brolga: Brolga) -> None:
+    """The next run in the same process is silent again."""
     log = logging.getLogger("brolga")
     before = (log.level, list(log.handlers))
     brolga("version", "-v")
@@ -48,8 +48,8 @@ def test_the_log_ends_with_the_command(brolga: Brolga) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["version"], ["layer"], ["layer", "push"]])
-def test_every_help_has_v(brolga: Brolga, arguments: list[str]) -> None:
-    """A verb and a group of verbs alike."""
+def test_help_lists_verbose_for_every_verb(brolga: Brolga, arguments: list[str]) -> None:
+    """Verbs and groups of verbs."""
     assert "  -v, --verbose " in brolga(*arguments, "--help").out
 
 
@@ -75,7 +75,7 @@ def test_every_help_has_v(brolga: Brolga, arguments: list[str]) -> None:
         ["referrers", "127.0.0.1:1/x", "--artifact-type="],
     ],
 )
-def test_what_is_empty_is_usage(brolga: Brolga, arguments: list[str]) -> None:
+def test_verb_rejects_empty_value(brolga: Brolga, arguments: list[str]) -> None:
     """`"$UNSET"` is not the same as nothing: exit code 2, and nothing was done."""
     outcome = brolga(*arguments)
     assert (outcome.code, outcome.out) == (2, "")

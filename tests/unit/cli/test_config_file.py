@@ -1,4 +1,4 @@
-"""cli.settings: the config file."""
+"""cli.config_file: the config file."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
-from brolga.cli.config_file import upload_styles
-from brolga.cli.upload_options import Sending, Style, wish_of
+from brolga.cli.config_file import choose_upload_style, read_upload_styles
+from brolga.cli.upload_options import UploadStyle
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.unit.cli.conftest import Brolga
 
-USUAL = Sending(window=0, spool=False, upload_style=None, retries=0, retry_time=9.0)
 GOOD = """
 # How registries of ours are pushed to.
 [registry."registry.example:5000"]
@@ -30,92 +29,95 @@ upload-style = "streamed"
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return where the config file is looked for."""
+    """Return the name of the config file."""
     monkeypatch.delenv("BROLGA_CONFIG", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     (tmp_path / "brolga").mkdir()
     return tmp_path / "brolga" / "config.toml"
 
 
-def test_each_registry_has_its_style(config: Path) -> None:
-    """By its name, with the port where it has one."""
+def test_read_upload_styles_returns_style_of_each_registry(config: Path) -> None:
+    """By its name, with the port if it has one."""
     config.write_text(GOOD)
     styles = {
-        "registry.example:5000": Style("chunked:16MiB", "chunked:16777216"),
-        "ghcr.io": Style("streamed", "streamed"),
+        "registry.example:5000": UploadStyle("chunked:16MiB", "chunked:16777216"),
+        "ghcr.io": UploadStyle("streamed", "streamed"),
     }
-    assert upload_styles() == (config, styles)
+    assert read_upload_styles() == (config, styles)
     wishes = {"registry.example:5000": "chunked:16777216", "ghcr.io": "streamed"}
-    assert wish_of(USUAL, "ghcr.io") == (wishes, f'upload-style = "streamed" in {config}')
-    assert wish_of(USUAL, "r.example") == (wishes, "")
+    assert choose_upload_style(None, "ghcr.io") == (
+        wishes,
+        f'upload-style = "streamed" in {config}',
+    )
+    assert choose_upload_style(None, "r.example") == (wishes, "")
 
 
-def test_docker_hub_has_the_name_that_references_have(config: Path) -> None:
+def test_read_upload_styles_names_docker_hub_as_references_do(config: Path) -> None:
     """`docker.io`, whatever its API's host is called."""
     config.write_text('[registry."docker.io"]\nupload-style = "auto"\n')
-    assert upload_styles()[1] == {"docker.io": Style("auto", "auto")}
+    assert read_upload_styles()[1] == {"docker.io": UploadStyle("auto", "auto")}
 
 
-def test_there_need_be_none(config: Path) -> None:
-    """Nor its directory."""
-    assert upload_styles() == (config, {})
+def test_read_upload_styles_returns_nothing_without_file(config: Path) -> None:
+    """The directory may be missing too."""
+    assert read_upload_styles() == (config, {})
     config.parent.rmdir()
     config.parent.touch()
-    assert upload_styles() == (config, {})
+    assert read_upload_styles() == (config, {})
 
 
 @pytest.mark.parametrize("home", ["", "relative/path"])
-def test_without_a_home_of_configs_it_is_below_the_user_s(
+def test_read_upload_styles_uses_home_without_xdg_config_home(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: str
 ) -> None:
     """XDG Base Directory: `~/.config`; a path that is relative is invalid, and ignored."""
     monkeypatch.delenv("BROLGA_CONFIG", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", home)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert upload_styles()[0] == tmp_path / ".config" / "brolga" / "config.toml"
+    assert read_upload_styles()[0] == tmp_path / ".config" / "brolga" / "config.toml"
 
 
-def test_another_file_can_be_named(
+def test_read_upload_styles_reads_file_of_brolga_config(
     config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """`BROLGA_CONFIG`; that one must be there."""
+    """`BROLGA_CONFIG`; that file must exist."""
     config.write_text("broken")
     other = tmp_path / "other.toml"
     monkeypatch.setenv("BROLGA_CONFIG", str(other))
     with pytest.raises(click.UsageError, match=r"other\.toml cannot be read: No such file"):
-        upload_styles()
+        read_upload_styles()
     other.write_text(GOOD)
-    assert upload_styles()[0] == other
+    assert read_upload_styles()[0] == other
 
 
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        (b"upload-style", "is no TOML: Expected '='"),
-        (b"\xff", "is no TOML: 'utf-8' codec can't decode"),
-        (b"[registries]", "'registries' is not known: [registry] is"),
-        (b'upload-style = "auto"', "'upload-style' is not known: [registry] is"),
-        (b"registry = 1", "registry is no table"),
-        (b'[registry]\n"r.example" = "auto"', "[registry.'r.example'] is no table"),
+        (b"upload-style", "is not valid TOML: Expected '='"),
+        (b"\xff", "is not valid TOML: 'utf-8' codec can't decode"),
+        (b"[registries]", "unknown section 'registries': use [registry]"),
+        (b'upload-style = "auto"', "unknown section 'upload-style': use [registry]"),
+        (b"registry = 1", "registry is not a table"),
+        (b'[registry]\n"r.example" = "auto"', "[registry.'r.example'] is not a table"),
         (
             b'[registry.r]\nupload-style = "auto"',
-            "[registry.'r']: HOST or HOST:PORT in quotes is wanted",
+            "[registry.'r'] must be HOST or HOST:PORT in quotes",
         ),
         (
             b'[registry.r.example]\nupload-style = "auto"',
-            "[registry.'r']: HOST or HOST:PORT in quotes is wanted",
+            "[registry.'r'] must be HOST or HOST:PORT in quotes",
         ),
         (
             b'[registry."https://r.example"]',
-            "[registry.'https://r.example']: HOST or HOST:PORT in quotes is wanted",
+            "[registry.'https://r.example'] must be HOST or HOST:PORT in quotes",
         ),
         (
             b'[registry."r.example"]\nstyle = "auto"',
-            "[registry.'r.example'] 'style' is not known: upload-style is",
+            "[registry.'r.example'] has unknown key 'style': use upload-style",
         ),
         (
             b'[registry."r.example"]\nupload-style = "chunked:1MB"',
-            "[registry.'r.example'] upload-style: '1MB' is no size",
+            "[registry.'r.example'] upload-style: invalid size '1MB'",
         ),
         (
             b'[registry."r.example"]\nupload-style = 5',
@@ -123,31 +125,39 @@ def test_another_file_can_be_named(
         ),
     ],
 )
-def test_what_is_wrong_in_it_is_told_with_its_place(config: Path, text: bytes, why: str) -> None:
-    """What is misspelt would be passed over for ever."""
+def test_read_upload_styles_names_place_of_error(config: Path, text: bytes, why: str) -> None:
+    """A misspelt setting would otherwise be ignored silently."""
     config.write_bytes(text)
     with pytest.raises(click.UsageError) as caught:
-        upload_styles()
+        read_upload_styles()
     assert str(caught.value).startswith(f"{config}")
     assert why in str(caught.value)
 
 
-def test_a_file_that_cannot_be_read_is_told(config: Path) -> None:
-    """It is there, so somebody meant something by it."""
+def test_read_upload_styles_rejects_unreadable_file(config: Path) -> None:
+    """A file that exists is not ignored."""
     config.mkdir()
     with pytest.raises(click.UsageError, match="cannot be read: Is a directory"):
-        upload_styles()
+        read_upload_styles()
 
 
-def test_who_pushes_is_told_of_a_broken_one(brolga: Brolga, config: Path, tmp_path: Path) -> None:
-    """Exit code 2, in one line, before anything is sent; who only reads does not need it."""
+def test_push_rejects_invalid_config_file(brolga: Brolga, config: Path, tmp_path: Path) -> None:
+    """Exit code 2, before anything is sent; verbs that only read do not read the file."""
     config.write_text('[registry."r.example"]\nupload-stile = "auto"\n')
     source = tmp_path / "source"
     source.touch()
     outcome = brolga("layer", "push", "127.0.0.1:1/x", str(source))
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err == (
-        f"brolga: {config}: [registry.'r.example'] 'upload-stile' is not known: upload-style is; "
-        "see brolga layer push --help\n"
+        f"brolga: {config}: [registry.'r.example'] has unknown key 'upload-stile': "
+        "use upload-style; see brolga layer push --help\n"
     )
     assert brolga("ls", "127.0.0.1:1/x").code == 5
+
+
+def test_choose_upload_style_prefers_flag_to_config_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken file does not matter if it is not read."""
+    monkeypatch.setenv("BROLGA_CONFIG", "/no/where")
+    style = UploadStyle("chunked:1M", "chunked:1048576")
+    expected = ("chunked:1048576", "--upload-style chunked:1M")
+    assert choose_upload_style(style, "r.example") == expected

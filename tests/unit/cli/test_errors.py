@@ -1,4 +1,4 @@
-"""cli.failures: which error is which exit code and which line."""
+"""cli.errors: the exit code and the line of each error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from brolga import errors
 from brolga.cli.errors import report
-from brolga.cli.output import LostResult
+from brolga.cli.output import OutputError
 from brolga.errors import (
     BrolgaError,
     CorruptBlob,
@@ -58,19 +58,12 @@ CREDENTIALS = (
 )
 
 NO_DIGEST = "uncompressed layers have no digest yet: copy the image to oci:DIR, and name that"
-NO_PROXY = "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
-NO_CERT = "present one that it trusts with --client-cert"
 NO_TLS = "check that it speaks TLS; plain http beyond loopback needs --insecure"
 
 # error, exit code, the line
 ERRORS: list[tuple[Exception, int, str]] = [
-    (
-        InvalidReference("bad"),
-        2,
-        "brolga: bad; a repository is written like registry.example/team/app",
-    ),
-    (InvalidReference("tag '-' is bad"), 2, "brolga: tag '-' is bad"),
-    (InvalidReference("a blob is named by its digest"), 2, "brolga: a blob is named by its digest"),
+    (InvalidReference("bad"), 2, "brolga: bad"),
+    (InvalidReference("bad", hint="do this"), 2, "brolga: bad; do this"),
     (InvalidDigest("bad"), 2, "brolga: bad"),
     (InvalidManifest("bad"), 6, "brolga: registry: bad"),
     (InvalidLayout("bad"), 6, "brolga: local: bad"),
@@ -150,29 +143,9 @@ ERRORS: list[tuple[Exception, int, str]] = [
         "brolga: registry: bad; check the network, or raise --timeout",
     ),
     (
-        TransportError("the server wants a client certificate", reason="tls"),
+        TransportError("bad", reason="connect", hint="check the proxy"),
         5,
-        f"brolga: registry: the server wants a client certificate; {NO_CERT}",
-    ),
-    (
-        TransportError("the proxy refused", reason="connect"),
-        5,
-        f"brolga: registry: the proxy refused; {NO_PROXY}",
-    ),
-    (
-        TransportError("GET to r.example by the proxy p:1: cannot connect", reason="connect"),
-        5,
-        f"brolga: registry: GET to r.example by the proxy p:1: cannot connect; {NO_PROXY}",
-    ),
-    (
-        TransportError("ALL_PROXY is not the URL of a proxy", reason="connect"),
-        5,
-        f"brolga: registry: ALL_PROXY is not the URL of a proxy; {NO_PROXY}",
-    ),
-    (
-        TransportError("name the registry in NO_PROXY to call it directly", reason="connect"),
-        5,
-        "brolga: registry: name the registry in NO_PROXY to call it directly",
+        "brolga: registry: bad; check the proxy",
     ),
     (TransportError("bad", reason="cut"), 5, "brolga: registry: bad; try again"),
     (
@@ -194,16 +167,11 @@ ERRORS: list[tuple[Exception, int, str]] = [
     ),
     (TagConflict("bad", expected="a", actual="b"), 1, "brolga: bad"),
     (BrolgaError("bad"), 1, "brolga: bad"),
-    (LostResult("bad"), 1, "brolga: local: bad"),
+    (OutputError("bad"), 1, "brolga: local: bad"),
     (
-        ProtocolViolation("a redirect: name the registry by its address"),
+        ProtocolViolation("bad", hint="name the registry by its address"),
         5,
-        "brolga: registry: a redirect: name the registry by its address",
-    ),
-    (
-        ProtocolViolation("the token server answered nonsense"),
-        5,
-        "brolga: registry: the token server answered nonsense; tell its administrator",
+        "brolga: registry: bad; name the registry by its address",
     ),
     (OSError(errno.EIO, "bad"), 1, "brolga: local: [Errno 5] bad"),
     (RuntimeError("bad"), 1, "brolga: unexpected RuntimeError: bad; -vv shows where"),
@@ -220,7 +188,7 @@ ERRORS: list[tuple[Exception, int, str]] = [
 
 
 @pytest.mark.parametrize(("error", "code", "line"), ERRORS, ids=repr)
-def test_each_error_is_an_exit_code_and_one_line(
+def test_report_prints_line_and_returns_exit_code(
     capsys: pytest.CaptureFixture[str],
     error: Exception,
     code: int,
@@ -231,21 +199,24 @@ def test_each_error_is_an_exit_code_and_one_line(
     assert capsys.readouterr() == ("", line + "\n")
 
 
-def test_who_raised_it_may_know_the_side(capsys: pytest.CaptureFixture[str]) -> None:
-    """A tar that is cut short is the source's, another one the registry's."""
-    error = CorruptBlob("bad")
-    error.side = "source"
-    assert report(error, traceback=False) == 6
+def test_report_prefers_side_of_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """A tar that is cut short comes from the source, another one from the registry."""
+    assert report(CorruptBlob("bad", side="source"), traceback=False) == 6
     assert capsys.readouterr().err == "brolga: source: bad\n"
 
 
-def test_the_table_has_every_error() -> None:
-    """An error that is new in errors.py gets a line here."""
+def test_errors_covers_every_error_class() -> None:
+    """A new error class needs a row here."""
     tested = {type(error) for error, _, _ in ERRORS}
-    assert {item for item in vars(errors).values() if inspect.isclass(item)} <= tested
+    defined = {
+        item
+        for item in vars(errors).values()
+        if inspect.isclass(item) and issubclass(item, BrolgaError)
+    }
+    assert defined <= tested
 
 
-def test_what_others_wrote_stays_on_one_line_and_out_of_the_terminal(
+def test_report_prints_untrusted_text_on_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A source's message may hold anything, an escape sequence too."""
@@ -253,15 +224,15 @@ def test_what_others_wrote_stays_on_one_line_and_out_of_the_terminal(
     assert capsys.readouterr().err == "brolga: source: a b c [2Jd\n"
 
 
-def test_a_verb_that_knows_better_gives_the_advice(capsys: pytest.CaptureFixture[str]) -> None:
-    """In a note of the error (PEP 678), in place of the one that its kind has."""
+def test_report_prefers_note_to_hint_of_class(capsys: pytest.CaptureFixture[str]) -> None:
+    """A note (PEP 678) replaces the hint of the error's class."""
     error = answered(NotFound, 404)
     error.add_note("do this")
     assert report(error, traceback=False) == 3
     assert capsys.readouterr().err == "brolga: registry: it said no; do this\n"
 
 
-def test_what_a_registry_does_not_allow_is_not_tried_again(
+def test_report_does_not_suggest_retry_after_405(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """405: it has deleting switched off, or is read-only."""
@@ -270,31 +241,21 @@ def test_what_a_registry_does_not_allow_is_not_tried_again(
     assert capsys.readouterr().err == line
 
 
-def test_an_exit_is_its_code(capsys: pytest.CaptureFixture[str]) -> None:
-    """Click ends a --help so."""
+def test_report_returns_code_of_click_exit(capsys: pytest.CaptureFixture[str]) -> None:
+    """Click raises it after --help."""
     assert report(click.exceptions.Exit(3), traceback=True) == 3
     assert capsys.readouterr() == ("", "")
 
 
-def test_an_unexpected_error_does_not_advise_what_was_done(
+def test_report_of_unexpected_error_has_no_hint_with_traceback(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """With the traceback shown, the line need not tell how to see it."""
+    """The traceback is shown already."""
     assert report(RuntimeError("bad"), traceback=True) == 1
     assert capsys.readouterr().err.endswith("brolga: unexpected RuntimeError: bad\n")
 
 
-def test_a_token_server_that_is_not_found_is_no_wrong_name(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """The advice is for the side that failed: the repository's name is not the matter."""
-    text = "the token server answered GET https://auth.example/ with 404"
-    error = NotFound(text, method="GET", url="https://auth.example/", status=404)
-    assert report(error, traceback=False) == 3
-    assert capsys.readouterr().err == f"brolga: registry: {text}; tell its administrator\n"
-
-
-def test_a_reader_that_has_gone_is_told_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_prints_nothing_for_broken_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     """`brolga … | head -0` wants no more of us."""
     assert report(BrokenPipeError(errno.EPIPE, "bad"), traceback=False) == 1
     assert capsys.readouterr() == ("", "")

@@ -1,4 +1,4 @@
-"""cli: verbs, help, and how the process ends."""
+"""cli.main: verbs, help, and how the process ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import IO, TYPE_CHECKING
 
 import pytest
 
-from brolga import __version__, cli
+from brolga import __version__
+from brolga.cli import main as cli
 
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Brolga
@@ -33,13 +34,13 @@ def python_m_brolga(argument: str, stdout: int | IO[str]) -> subprocess.Complete
 
 
 @pytest.mark.parametrize("arguments", [["version"], ["--version"]])
-def test_the_version_is_printed_alone(brolga: Brolga, arguments: list[str]) -> None:
+def test_version_is_only_output(brolga: Brolga, arguments: list[str]) -> None:
     """The result goes to stdout, and nothing else does."""
     outcome = brolga(*arguments)
     assert (outcome.code, outcome.out, outcome.err) == (0, f"{__version__}\n", "")
 
 
-def test_python_m_brolga_is_the_command() -> None:
+def test_python_m_brolga_runs_command() -> None:
     """`python -m brolga` and `brolga` are one."""
     done = python_m_brolga("version", stdout=subprocess.PIPE)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{__version__}\n", "")
@@ -58,8 +59,8 @@ def test_help_lists_each_verb_with_its_line(brolga: Brolga, flag: str) -> None:
 
 
 @pytest.mark.parametrize("verb", sorted(cli._VERBS))
-def test_each_verb_helps_with_the_line_that_the_list_has(brolga: Brolga, verb: str) -> None:
-    """The list of verbs is written without loading them; it must not lie."""
+def test_help_of_verb_has_line_of_list(brolga: Brolga, verb: str) -> None:
+    """The list of verbs is written without importing them, so it could differ."""
     outcome = brolga(verb, "--help")
     assert outcome.code == 0
     assert outcome.out.startswith(f"Usage: brolga {verb} ")
@@ -67,21 +68,21 @@ def test_each_verb_helps_with_the_line_that_the_list_has(brolga: Brolga, verb: s
 
 
 @pytest.mark.parametrize("group", ["auth", "index", "layer", "layout", "registry"])
-def test_a_group_lists_its_verbs_with_whole_sentences(brolga: Brolga, group: str) -> None:
-    """Click cuts them with `...` where the line is full."""
+def test_help_of_group_does_not_cut_sentences(brolga: Brolga, group: str) -> None:
+    """Click cuts them with `...` if the line is full."""
     _, listed = brolga(group, "--help").out.split("Commands:\n")
     assert "..." not in listed
     assert listed.endswith(".\n")
 
 
 @pytest.mark.parametrize("verb", sorted(set(cli._FOREIGN.values())))
-def test_what_is_meant_by_a_foreign_name_is_a_verb(brolga: Brolga, verb: str) -> None:
-    """The advice for docker's and skopeo's names must not lie either."""
+def test_foreign_names_lead_to_existing_verbs(brolga: Brolga, verb: str) -> None:
+    """The suggestions for docker's and skopeo's names."""
     assert brolga(*verb.split(), "--help").code == 0
 
 
-def test_a_verb_may_have_other_names(brolga: Brolga, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are listed beside it, and do what it does."""
+def test_verb_runs_under_alias(brolga: Brolga, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The help lists it beside the name."""
     entry = cli._VERBS["version"]._replace(aliases=("ver",))
     monkeypatch.setitem(cli._VERBS, "version", entry)
     assert brolga("ver").out == f"{__version__}\n"
@@ -92,17 +93,17 @@ def test_a_verb_may_have_other_names(brolga: Brolga, monkeypatch: pytest.MonkeyP
     )
 
 
-def test_the_verbs_are_listed_for_whoever_completes_them() -> None:
-    """Click asks for their names alone."""
+def test_list_commands_returns_sorted_verbs() -> None:
+    """Shell completion asks for the names."""
     with cli.command.make_context("brolga", ["version"]) as context:
         assert cli.command.list_commands(context) == sorted(cli._VERBS)
 
 
-def test_no_verb_is_loaded_to_list_them() -> None:
-    """`brolga --help` must not wait for what a verb needs."""
+def test_help_does_not_import_verbs() -> None:
+    """`brolga --help` must not be slow."""
     code = (
         "import sys; sys.argv = ['brolga', '--help']\n"
-        "from brolga.cli import main\n"
+        "from brolga.cli.main import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "heavy = {'brolga.cli.commands.layer', 'brolga.client', 'httpcore2', 'uvicorn', 'ssl'}\n"
@@ -116,10 +117,10 @@ def test_no_verb_is_loaded_to_list_them() -> None:
     ("arguments", "section"),
     [([], "Layers"), (["layer"], "Commands"), (["registry"], "Commands")],
 )
-def test_without_a_verb_the_help_is_on_stderr(
+def test_main_prints_help_on_stderr_without_verb(
     brolga: Brolga, arguments: list[str], section: str
 ) -> None:
-    """Exit code 2 is usage; stdout carries results alone."""
+    """Exit code 2; stdout is only for results."""
     outcome = brolga(*arguments)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith(" ".join(["Usage: brolga", *arguments]))
@@ -149,13 +150,15 @@ def test_without_a_verb_the_help_is_on_stderr(
         ),
     ],
 )
-def test_a_wrong_command_line_is_one_line(brolga: Brolga, arguments: list[str], line: str) -> None:
-    """What is wrong, and where to read how it is right; exit code 2."""
+def test_main_prints_one_line_for_invalid_command_line(
+    brolga: Brolga, arguments: list[str], line: str
+) -> None:
+    """What is wrong, and the help to read; exit code 2."""
     outcome = brolga(*arguments)
     assert (outcome.code, outcome.out, outcome.err) == (2, "", line)
 
 
-def test_a_reader_that_has_gone_is_no_traceback() -> None:
+def test_main_prints_nothing_if_reader_of_stdout_is_gone() -> None:
     """`brolga … | head -0`: quiet, and not a success."""
     end, start = os.pipe()
     os.close(end)
@@ -167,8 +170,8 @@ def test_a_reader_that_has_gone_is_no_traceback() -> None:
 
 
 @needs_full
-def test_a_full_disk_behind_stdout_is_one_line() -> None:
-    """A result that could not be written is an error of this side."""
+def test_main_prints_one_line_if_stdout_is_full() -> None:
+    """Exit code 1, and the side is local."""
     with open("/dev/full", "w") as full:  # noqa: PTH123
         done = python_m_brolga("version", stdout=full)
     assert done.returncode == 1
@@ -176,8 +179,8 @@ def test_a_full_disk_behind_stdout_is_one_line() -> None:
 
 
 @pytest.mark.parametrize("arguments", ["version", "--version"])
-def test_a_result_without_a_stdout_is_an_error(arguments: str) -> None:
-    """Whoever closed stdout did not get what was asked for."""
+def test_main_fails_if_stdout_is_closed(arguments: str) -> None:
+    """A closed stdout is an error."""
     command = f"exec {sys.executable} -m brolga {arguments} >&-"
     done = subprocess.run(["sh", "-c", command], check=False, capture_output=True, text=True)
     assert done.returncode == 1
@@ -189,18 +192,16 @@ def test_a_result_without_a_stdout_is_an_error(arguments: str) -> None:
     ("arguments", "code"),
     [("version", 0), ("nope", 2), ("-vv nope", 2), ("layer push -vv 127.0.0.1:1/x /nowhere", 7)],
 )
-def test_a_stderr_that_takes_nothing_leaves_the_exit_code(
-    stderr: str, arguments: str, code: int
-) -> None:
-    """A line that is lost must not change what the code tells; Python itself would make it 120."""
+def test_main_keeps_exit_code_if_stderr_fails(stderr: str, arguments: str, code: int) -> None:
+    """Python itself would change it to 120."""
     command = f"exec {sys.executable} -m brolga {arguments} <&- {stderr}"
     done = subprocess.run(["sh", "-c", command], check=False, stdout=subprocess.PIPE)
     assert done.returncode == code
 
 
 @needs_full
-def test_a_help_that_cannot_be_written_is_one_line() -> None:
-    """And Python does not fail a second time at its end."""
+def test_main_prints_one_line_if_help_cannot_be_written() -> None:
+    """Python does not fail again when it exits."""
     command = f"exec {sys.executable} -m brolga --help >/dev/full"
     done = subprocess.run(["sh", "-c", command], check=False, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (
@@ -217,10 +218,10 @@ def test_a_help_that_cannot_be_written_is_one_line() -> None:
         (signal.SIGHUP, 129, "brolga: stopped by SIGHUP\n"),
     ],
 )
-def test_a_signal_ends_the_process_as_an_exception_does(
+def test_main_cleans_up_after_signal(
     brolga: Brolga, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int, line: str
 ) -> None:
-    """What was begun is cleaned up, and the code is what a shell gives to such an end."""
+    """The exit code is the one that shells use for the signal."""
     cleaned = []
 
     def interrupted(_context: object) -> None:
@@ -235,15 +236,15 @@ def test_a_signal_ends_the_process_as_an_exception_does(
     assert cleaned == [True]
 
 
-def test_a_signal_that_is_ignored_stays_ignored(brolga: Brolga) -> None:
-    """`nohup brolga …` outlives its terminal."""
+def test_main_leaves_ignored_signal_ignored(brolga: Brolga) -> None:
+    """`nohup brolga …` survives its terminal."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     assert brolga("version").code == 0
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
-def test_a_traceback_is_shown_only_when_asked(brolga: Brolga, tmp_path: object) -> None:
-    """Errors are one line; `-vv` shows where they came from, and the line."""
+def test_main_prints_traceback_only_with_vv(brolga: Brolga, tmp_path: object) -> None:
+    """Errors are one line; `-vv` prints the traceback before it."""
     arguments = ["layer", "push", "127.0.0.1:1/x", f"{tmp_path}/missing"]
     quiet, verbose = brolga(*arguments), brolga("-v", *arguments)
     assert quiet == verbose

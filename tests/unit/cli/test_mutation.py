@@ -1,4 +1,4 @@
-"""cli.changing: whose credentials go where, and what happens to a tag that another moves."""
+"""cli.mutation: credentials of source and result, and tags that move meanwhile."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ VERBS = {
 
 @pytest.mark.parametrize("tag", [None, ELSEWHERE])
 @pytest.mark.parametrize("verb", VERBS)
-def test_the_username_is_for_the_registry_of_the_result(
+def test_username_is_sent_only_to_registry_of_result(
     brolga: Brolga, verb: str, tag: str | None
 ) -> None:
-    """No password goes to a registry that it is not for: what is read may be in another one."""
+    """The source may be in another registry, which must not get the password."""
     seen: list[str] = []
 
     def script(peer: Peer) -> None:
@@ -65,10 +65,10 @@ def test_the_username_is_for_the_registry_of_the_result(
 @pytest.mark.parametrize("named", ["", "SOURCE", "127.0.0.1:1"])
 @pytest.mark.parametrize("tag", [None, ELSEWHERE])
 @pytest.mark.parametrize("verb", [*VERBS, "append", "copy"])
-def test_those_of_the_environment_are_so_too(
+def test_environment_credentials_are_sent_only_to_their_registry(
     brolga: Brolga, monkeypatch: pytest.MonkeyPatch, *, verb: str, tag: str | None, named: str
 ) -> None:
-    """BROLGA_REGISTRY says whose they are; without it they are the registry's of the result."""
+    """BROLGA_REGISTRY names their registry; by default it is that of the result."""
     seen: list[str] = []
 
     def script(peer: Peer) -> None:
@@ -109,7 +109,7 @@ def moves(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.parametrize("home", ["registry", "layout"])
 @pytest.mark.parametrize("verb", [*VERBS, "mutate an index", "append"])
-def test_a_tag_that_moved_meanwhile_is_told(
+def test_verb_does_not_overwrite_tag_that_moved(
     brolga: Brolga,
     request: pytest.FixtureRequest,
     tmp_path: Path,
@@ -117,7 +117,7 @@ def test_a_tag_that_moved_meanwhile_is_told(
     verb: str,
     home: str,
 ) -> None:
-    """Two who change one tag: the second is told, and nothing disappears."""
+    """If two clients change one tag, the second one fails, and no change is lost."""
     registry = request.getfixturevalue("registry")
     name = f"{registry.address}/app:v1" if home == "registry" else f"oci:{tmp_path / 'app'}:v1"
     platform = Platform("linux", "amd64")
@@ -149,10 +149,10 @@ def test_a_tag_that_moved_meanwhile_is_told(
 
 
 @pytest.mark.parametrize("tag", ["v2", "new"])
-def test_a_result_of_another_name_takes_its_tag(
+def test_mutate_overwrites_tag_of_another_name(
     brolga: Brolga, registry: Embedded, moves: list[str], tag: str
 ) -> None:
-    """What is not changed in its place may be there or not: the last one counts, as ever."""
+    """A result with another name overwrites that tag, whether it exists or not."""
     name = f"{registry.address}/app:v1"
     push(name, "a")
     pushed(f"{registry.address}/app:v2", Image.empty())

@@ -1,4 +1,4 @@
-"""cli.options, cli.connection: flags that verbs share, and the client that they make."""
+"""cli.options, cli.client_factory: shared flags, and the client that they describe."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tests.raw_server import Peer, serve_script
 from brolga import client as client_module
 from brolga.auth import Chain
 from brolga.cli import client_factory as connection_module
+from brolga.cli import options
 from brolga.cli.click_ext import Verb
-from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.options import platform_flag, registry_flags
-from brolga.cli.output import warn
+from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.output import print_warning
 from brolga.client import TransportOptions, UploadOptions
 from brolga.protocol import Credentials, Retry
 from brolga.spec.platform import Platform
@@ -44,7 +44,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def stdin_of(data: bytes) -> io.TextIOWrapper:
-    """Make a stdin with a descriptor that is no terminal, and these bytes."""
+    """Return a stdin with these bytes, whose descriptor is not a terminal."""
     end, start = os.pipe()
     os.write(start, data)
     os.close(start)
@@ -63,19 +63,22 @@ def stdin_of(data: bytes) -> io.TextIOWrapper:
         (["--timeout", "-1"], "Invalid value for '--timeout': '-1' is not a time in seconds"),
         (["--timeout", "86401"], "Invalid value for '--timeout': '86401' is not a time"),
         (["--timeout", "soon"], "Invalid value for '--timeout': 'soon' is not a time"),
-        (["--window", "32MB"], "Invalid value for '--window': '32MB' is no size: bytes, or a"),
-        (["--window", "-1"], "Invalid value for '--window': '-1' is no size"),
-        (["--spool=/no/where"], "--spool: /no/where is no directory"),
-        (["--spool=/dev/null"], "--spool: /dev/null is no directory"),
+        (["--window", "32MB"], "Invalid value for '--window': invalid size '32MB': use bytes"),
+        (["--window", "-1"], "Invalid value for '--window': invalid size '-1'"),
+        (["--spool=/no/where"], "--spool: /no/where is not a directory"),
+        (["--spool=/dev/null"], "--spool: /dev/null is not a directory"),
         (["--upload-style", "slow"], "Invalid value for '--upload-style': 'slow' is not an upload"),
-        (["--upload-style", "chunked:0"], "Invalid value for '--upload-style': 'chunked:0' has"),
+        (
+            ["--upload-style", "chunked:0"],
+            "Invalid value for '--upload-style': invalid upload style",
+        ),
         (["--retries", "-1"], "Invalid value for '--retries': -1 is not in the range x>=0"),
     ],
 )
-def test_flags_that_make_no_sense_are_usage(
+def test_push_rejects_invalid_flags(
     brolga: Brolga, source: Path, flags: list[str], line: str
 ) -> None:
-    """Exit code 2, and nothing was tried."""
+    """Exit code 2, before any request."""
     outcome = brolga("layer", "push", *flags, NOWHERE, str(source))
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith(f"brolga: {line}")
@@ -83,8 +86,8 @@ def test_flags_that_make_no_sense_are_usage(
 
 
 @pytest.mark.parametrize("flags", [["--password", "s3cret"], ["--password=s3cret"], ["--password"]])
-def test_there_is_no_password_flag_and_it_says_why(brolga: Brolga, flags: list[str]) -> None:
-    """Credentials on a command line: read from stdin. The secret is not shown again."""
+def test_password_flag_is_rejected_without_showing_it(brolga: Brolga, flags: list[str]) -> None:
+    """The error names --password-stdin, and does not contain the secret."""
     outcome = brolga("layer", "push", NOWHERE, *flags)
     assert outcome.code == 2
     assert outcome.err.startswith("brolga: there is no --password: anyone who lists the processes")
@@ -93,8 +96,8 @@ def test_there_is_no_password_flag_and_it_says_why(brolga: Brolga, flags: list[s
     assert "--password " not in brolga("layer", "push", "--help").out
 
 
-def test_a_key_belongs_to_a_certificate(brolga: Brolga, source: Path) -> None:
-    """A key alone is nothing to show."""
+def test_client_key_requires_client_cert(brolga: Brolga, source: Path) -> None:
+    """A key alone cannot be presented."""
     outcome = brolga("layer", "push", "--client-key", str(source), NOWHERE, str(source))
     assert (outcome.code, outcome.err) == (
         2,
@@ -111,10 +114,10 @@ def test_a_key_belongs_to_a_certificate(brolga: Brolga, source: Path) -> None:
         (b"\xff\xc3\xa9\n", b"\xff\xc3\xa9"),
     ],
 )
-def test_the_password_is_the_first_line_of_stdin(
+def test_password_stdin_reads_first_line(
     brolga: Brolga, monkeypatch: pytest.MonkeyPatch, source: Path, data: bytes, password: bytes
 ) -> None:
-    """Without its line end; its own bytes go out. The flags go before the environment."""
+    """Without its line end; the bytes are sent unchanged. Flags win over the environment."""
     monkeypatch.setenv("BROLGA_USERNAME", "someone")
     monkeypatch.setenv("BROLGA_PASSWORD", "else")
     seen: list[str] = []
@@ -140,10 +143,10 @@ def test_the_password_is_the_first_line_of_stdin(
         (b"x" * 65536, "the first line of stdin is too long"),
     ],
 )
-def test_a_password_that_is_none_is_usage(
+def test_password_stdin_rejects_empty_or_long_line(
     brolga: Brolga, source: Path, data: bytes, why: str
 ) -> None:
-    """An empty password would go out as anonymous, or be refused for another reason."""
+    """An empty password would be sent as anonymous, or be refused for another reason."""
     arguments = ["layer", "push", "-u", "me", "--password-stdin", NOWHERE, str(source)]
     with stdin_of(data) as stdin:
         outcome = brolga(*arguments, stdin=stdin)
@@ -151,7 +154,7 @@ def test_a_password_that_is_none_is_usage(
     assert outcome.err == f"brolga: --password-stdin: {why}; see brolga layer push --help\n"
 
 
-def test_a_password_is_not_typed_into_a_terminal(brolga: Brolga, source: Path) -> None:
+def test_password_stdin_rejects_terminal(brolga: Brolga, source: Path) -> None:
     """The terminal would show it."""
     arguments = ["layer", "push", "-u", "me", "--password-stdin", NOWHERE, str(source)]
     master, slave = pty.openpty()
@@ -162,23 +165,23 @@ def test_a_password_is_not_typed_into_a_terminal(brolga: Brolga, source: Path) -
     assert "--password-stdin: stdin is a terminal" in outcome.err
 
 
-def test_a_closed_stdin_has_no_password(
+def test_password_stdin_rejects_closed_stdin(
     brolga: Brolga, monkeypatch: pytest.MonkeyPatch, source: Path
 ) -> None:
-    """Python has none where it was closed at the start, and a closed one where it was later."""
+    """`sys.stdin` is None if it was closed before Python started, else a closed file."""
     arguments = ["layer", "push", "-u", "me", "--password-stdin", NOWHERE, str(source)]
     closed = io.TextIOWrapper(io.BytesIO())
     closed.close()
     assert "--password-stdin: stdin is closed" in brolga(*arguments, stdin=closed).err
     monkeypatch.setattr("sys.stdin", None)
     with pytest.raises(click.UsageError, match="stdin is closed"):
-        connection_module.password_from_stdin()
+        connection_module.read_password()
 
 
-def test_only_what_was_given_goes_to_the_client(
+def test_open_client_passes_transport_flags(
     monkeypatch: pytest.MonkeyPatch, brolga: Brolga, source: Path
 ) -> None:
-    """A certificate of the client's is passed on where there is one."""
+    """A client certificate is passed on if it is given."""
     calls: list[dict[str, Any]] = []
 
     def client(**named: Any) -> None:
@@ -194,8 +197,8 @@ def test_only_what_was_given_goes_to_the_client(
     assert isinstance(calls[1].pop("credentials"), Chain)
     assert calls[0] == {
         "transport": TransportOptions(),
-        "uploads": UploadOptions(style={}),
-        "on_warning": warn,
+        "uploads": UploadOptions(jobs=4, style={}, window=32 << 20, spool=False),
+        "on_warning": print_warning,
         "retry": Retry(attempts=5, jitter=random.random),
     }
     given = TransportOptions(ca_cert=path, client_cert=path, client_key=path)
@@ -224,14 +227,14 @@ def test_only_what_was_given_goes_to_the_client(
         (["--retries=9"], {"retry": Retry(attempts=10, jitter=random.random)}),
     ],
 )
-def test_how_uploads_go_out_is_told_to_the_client(
+def test_open_client_passes_upload_flags(
     monkeypatch: pytest.MonkeyPatch,
     brolga: Brolga,
     source: Path,
     flags: list[str],
     named: dict[str, Any],
 ) -> None:
-    """A flag each; `--spool REPO` is a flag and a repository, wherever it stands."""
+    """In `--spool REPO`, REPO is not the flag's value, in any position."""
     calls: list[dict[str, Any]] = []
 
     def client(**named: Any) -> None:
@@ -248,7 +251,7 @@ def test_how_uploads_go_out_is_told_to_the_client(
 
 
 @pytest.mark.parametrize("verb", ["append", "attach", "copy", "mutate", "rebase"])
-def test_every_verb_that_pushes_can_be_told_how(brolga: Brolga, verb: str) -> None:
+def test_help_of_pushing_verb_lists_upload_flags(brolga: Brolga, verb: str) -> None:
     """The flags of uploads are the same everywhere."""
     text = brolga(verb, "--help").out
     for flag in (
@@ -261,10 +264,10 @@ def test_every_verb_that_pushes_can_be_told_how(brolga: Brolga, verb: str) -> No
         assert f"  {flag} " in text
 
 
-def test_what_else_the_client_refuses_is_usage(
+def test_open_client_turns_value_error_into_usage_error(
     monkeypatch: pytest.MonkeyPatch, brolga: Brolga, source: Path
 ) -> None:
-    """A proxy in the environment that is no URL, say."""
+    """For example a proxy of the environment that is not a URL."""
 
     def client(**_named: Any) -> None:
         raise ValueError("HTTPS_PROXY is not the URL of a proxy")
@@ -277,13 +280,13 @@ def test_what_else_the_client_refuses_is_usage(
     )
 
 
-def test_a_verb_gets_its_connection_as_one_value(capsys: pytest.CaptureFixture[str]) -> None:
-    """Its own flags stand before those of the connection in the help."""
+def test_connection_passes_one_value_to_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    """In the help, the verb's own flags come first."""
 
     @click.command(cls=Verb)
     @click.option("--own", is_flag=True)
-    @registry_flags
-    def verb(*, own: bool, connection: Connection) -> None:
+    @options.connection
+    def verb(*, own: bool, connection: ConnectionOptions) -> None:
         """Do it."""
         with open_client(connection) as client:
             click.echo(f"{own} {connection.timeout} {type(client).__name__}")
@@ -296,8 +299,8 @@ def test_a_verb_gets_its_connection_as_one_value(capsys: pytest.CaptureFixture[s
     assert text.index("--own") < text.index("--insecure") < text.index("--password-stdin")
 
 
-def test_the_help_knows_the_default_of_threads(brolga: Brolga) -> None:
-    """One a core, and no more than the library takes by itself."""
+def test_help_states_default_of_threads(brolga: Brolga) -> None:
+    """The same as the library's default."""
     text = " ".join(brolga("layer", "push", "--help").out.split())
     assert (
         f"How many threads compress; default: one per core, at most {layer_module.MAX_THREADS}."
@@ -306,11 +309,11 @@ def test_the_help_knows_the_default_of_threads(brolga: Brolga) -> None:
     assert "PEM file of authorities to trust besides the system's." in text
 
 
-def test_a_platform_is_read_where_it_is_given(capsys: pytest.CaptureFixture[str]) -> None:
+def test_platform_parses_value(capsys: pytest.CaptureFixture[str]) -> None:
     """OS/ARCH[/VARIANT], as an image index has it (image-spec, image-index.md, platform)."""
 
     @click.command(cls=Verb)
-    @platform_flag
+    @options.platform
     def verb(*, platform: Platform | None) -> None:
         click.echo(repr(platform))
 
@@ -324,11 +327,11 @@ def test_a_platform_is_read_where_it_is_given(capsys: pytest.CaptureFixture[str]
         verb.main(["--platform", "a b"], standalone_mode=False)
 
 
-def test_all_is_no_platform(capsys: pytest.CaptureFixture[str]) -> None:
+def test_platform_all_means_no_choice(capsys: pytest.CaptureFixture[str]) -> None:
     """Crane's word for "as it is": `--platform all`."""
 
     @click.command(cls=Verb)
-    @platform_flag
+    @options.platform
     def verb(*, platform: Platform | None) -> None:
         click.echo(repr(platform))
 
@@ -336,7 +339,7 @@ def test_all_is_no_platform(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "None\n"
 
 
-def test_credentials_of_docker_s_file_are_found(brolga: Brolga, source: Path) -> None:
+def test_open_client_uses_credentials_of_docker(brolga: Brolga, source: Path) -> None:
     """Without flags and environment: docker's config.json, then podman's files."""
     seen: list[str] = []
 
@@ -358,13 +361,13 @@ def test_credentials_of_docker_s_file_are_found(brolga: Brolga, source: Path) ->
     assert set(seen) == {f"Basic {auth}"}
 
 
-def test_the_flags_credentials_go_to_the_registry_that_is_named_alone(
+def test_credentials_of_flags_are_only_for_named_registry(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A password for where a copy goes is none of the business of where it comes from."""
+    """The source registry of a copy does not get the password for the target."""
     monkeypatch.setenv("BROLGA_USERNAME", "someone")
     monkeypatch.setenv("BROLGA_PASSWORD", "else")
-    connection = Connection(
+    connection = ConnectionOptions(
         insecure=False,
         ca_cert=None,
         client_cert=None,
@@ -383,7 +386,7 @@ def test_the_flags_credentials_go_to_the_registry_that_is_named_alone(
     assert keychain.find(Repository("b.example", "x")) == Credentials("someone", "else")
 
 
-def test_a_warning_of_a_registry_is_a_line(
+def test_registry_warning_is_printed_on_stderr(
     brolga: Brolga, source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`Warning: 299 - "text"` (distribution-spec, Warnings): "clients SHOULD report it"."""
@@ -397,11 +400,11 @@ def test_a_warning_of_a_registry_is_a_line(
     assert outcome.err.startswith(f"warning: {address}: this registry ends soon\nbrolga: ")
 
 
-def test_how_many_blobs_go_at_a_time_is_the_client_s(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--jobs`, 4 where nothing is said."""
+def test_open_client_passes_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--jobs`, by default 4."""
     made: list[int] = []
     monkeypatch.setattr(client_module, "Client", lambda **named: made.append(named["uploads"].jobs))
-    connection = Connection(
+    connection = ConnectionOptions(
         insecure=False, ca_cert=None, client_cert=None, client_key=None, timeout=1.0
     )
     open_client(connection)

@@ -1,4 +1,4 @@
-"""cli.output: results on stdout, lines on stderr, and streams that take neither."""
+"""cli.output: results, messages, and streams that fail."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ import sys
 
 import pytest
 
-from brolga.cli.output import LostResult, lines, logged, raw, result, say, settle, warn
+from brolga.cli.output import (
+    OutputError,
+    eprint,
+    flush_streams,
+    log_to_stderr,
+    print_lines,
+    print_result,
+    print_warning,
+    write_bytes,
+)
 
 
 class _Full(io.StringIO):
@@ -29,50 +38,50 @@ class _Terminal(io.StringIO):
         return True
 
 
-def test_a_result_is_a_line_or_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
+def test_print_result_prints_line_or_json(capsys: pytest.CaptureFixture[str]) -> None:
     """A text line, or with --json its fields."""
-    result("line", {"a": 1})
-    result("line", {"a": 1}, as_json=True)
+    print_result("line", {"a": 1})
+    print_result("line", {"a": 1}, as_json=True)
     assert capsys.readouterr() == ('line\n{"a": 1}\n', "")
 
 
 @pytest.mark.parametrize(("done", "end"), [("", ""), ("it was done: x", "; it was done: x")])
-def test_a_result_that_stdout_does_not_take_is_an_error(
+def test_print_result_raises_if_stdout_fails(
     monkeypatch: pytest.MonkeyPatch, done: str, end: str
 ) -> None:
-    """It says why, and what was done all the same."""
+    """The error contains the reason, and what was done."""
     monkeypatch.setattr("sys.stdout", _Full())
-    with pytest.raises(LostResult) as caught:
-        result("line", done=done)
+    with pytest.raises(OutputError) as caught:
+        print_result("line", done=done)
     assert str(caught.value) == f"stdout cannot be written: No space left on device{end}"
     monkeypatch.setattr("sys.stdout", None)
-    with pytest.raises(LostResult) as caught:
-        result("line", done=done)
+    with pytest.raises(OutputError) as caught:
+        print_result("line", done=done)
     assert str(caught.value) == f"stdout cannot be written: it is closed{end}"
 
 
-def test_a_reader_that_has_gone_matters_where_something_was_done(
+def test_print_result_raises_broken_pipe_only_if_nothing_was_done(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """`brolga version | head -0` is quiet; a push whose digest nobody read is not."""
+    """`brolga version | head -0` is quiet; a push whose digest was not read is not."""
     monkeypatch.setattr("sys.stdout", _Full(errno.EPIPE))
     with pytest.raises(BrokenPipeError):
-        result("line")
-    with pytest.raises(LostResult, match=r"Broken pipe; it was pushed$"):
-        result("line", done="it was pushed")
+        print_result("line")
+    with pytest.raises(OutputError, match=r"Broken pipe; it was pushed$"):
+        print_result("line", done="it was pushed")
 
 
-def test_lines_are_results(capsys: pytest.CaptureFixture[str]) -> None:
-    """One a line; nothing for none."""
-    lines(iter(()))
-    lines(["a", "b"])
+def test_print_lines_prints_one_result_per_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is printed for an empty list."""
+    print_lines(iter(()))
+    print_lines(["a", "b"])
     assert capsys.readouterr() == ("a\nb\n", "")
 
 
-def test_bytes_go_out_as_they_are(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_write_bytes_does_not_change_bytes(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     """No line end, no encoding."""
-    raw(b"\xff\r\n")
-    raw(memoryview(b"\x00"))
+    write_bytes(b"\xff\r\n")
+    write_bytes(memoryview(b"\x00"))
     assert capsysbinary.readouterr() == (b"\xff\r\n\x00", b"")
 
 
@@ -88,84 +97,84 @@ class _FullRaw(io.RawIOBase):
         raise OSError(self.number, os.strerror(self.number))
 
 
-def test_bytes_that_stdout_does_not_take_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As with a line: why, but a reader that has gone is told nothing."""
-    for number, kind in ((errno.ENOSPC, LostResult), (errno.EPIPE, BrokenPipeError)):
+def test_write_bytes_raises_if_stdout_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OutputError with the reason, or BrokenPipeError if the reader is gone."""
+    for number, kind in ((errno.ENOSPC, OutputError), (errno.EPIPE, BrokenPipeError)):
         monkeypatch.setattr("sys.stdout", io.TextIOWrapper(_FullRaw(number)))  # type: ignore[type-var]
         with pytest.raises(kind, match=os.strerror(number)):
-            raw(b"data")
+            write_bytes(b"data")
     monkeypatch.setattr("sys.stdout", None)
-    with pytest.raises(LostResult, match="it is closed"):
-        raw(b"data")
+    with pytest.raises(OutputError, match="it is closed"):
+        write_bytes(b"data")
 
 
-def test_a_warning_is_one_line_that_erases_the_status_line(
+def test_print_warning_erases_status_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Host and text, which anyone may have written."""
+    """The text is untrusted."""
     for out, start in ((_Terminal(), "\r\x1b[K"), (io.StringIO(), "")):
         monkeypatch.setattr("sys.stderr", out)
-        warn("r.example", "ends\nsoon \x1b[2J")
+        print_warning("r.example", "ends\nsoon \x1b[2J")
         assert out.getvalue() == f"{start}warning: r.example: ends soon [2J\n"
     monkeypatch.setattr("sys.stderr", None)
-    warn("r.example", "unseen")
+    print_warning("r.example", "unseen")
 
 
-def test_a_line_that_stderr_does_not_take_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The exit code still tells what happened."""
+def test_eprint_ignores_failure_of_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exit code still reports the outcome."""
     for stream in (_Full(), None):
         monkeypatch.setattr("sys.stderr", stream)
-        say("line")
+        eprint("line")
 
 
-def test_raw_escapes_a_document_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There it is for a person: nothing of it may be obeyed. A pipe gets the bytes as they are."""
+def test_write_bytes_escapes_document_on_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal must not be controlled by it. A pipe gets the bytes unchanged."""
     data = b'{"a":\t"\x1b[2J\xc2\x9b\xe2\x80\xae\x7f \xff"}\n'
     for is_terminal in (False, True):
         buffer = io.BytesIO()
         stream = io.TextIOWrapper(buffer)
         monkeypatch.setattr(stream, "isatty", lambda shown=is_terminal: shown)
         monkeypatch.setattr(sys, "stdout", stream)
-        raw(memoryview(data))
+        write_bytes(memoryview(data))
         shown = b'{"a":\t"\\u001b[2J\\u009b\\u202e\\u007f \xef\xbf\xbd"}\n'
         assert buffer.getvalue() == (shown if is_terminal else data)
 
 
-def test_say_and_result_print_nothing_that_a_terminal_obeys(
+def test_print_result_and_eprint_replace_control_characters(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Columns stay where they are."""
-    result("a\x1b   b\nc")
-    result("", {"a": "\x1b\x7f\u202e"}, as_json=True)
-    say("a\x1b\nb")
+    """Each character is replaced by a space, so columns stay."""
+    print_result("a\x1b   b\nc")
+    print_result("", {"a": "\x1b\x7f\u202e"}, as_json=True)
+    eprint("a\x1b\nb")
     assert capsys.readouterr() == ('a    b c\n{"a": "\\u001b\\u007f\\u202e"}\n', "a  b\n")
 
 
-def test_what_cannot_be_written_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python would try again at its end, and exit with 120."""
+def test_flush_streams_discards_what_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python would try again when it exits, and exit with 120."""
     end, start = os.pipe()
     os.close(end)
     with os.fdopen(start, "w") as out:
         out.write("lost")
         monkeypatch.setattr("sys.stdout", out)
         monkeypatch.setattr("sys.stderr", None)
-        settle()
+        flush_streams()
         out.write("to nowhere")
         out.flush()
 
 
-def test_a_log_line_erases_the_status_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a terminal a status line may stand where the log line begins."""
+def test_log_to_stderr_erases_status_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal a status line may be on that line."""
     out = _Terminal()
     monkeypatch.setattr("sys.stderr", out)
-    with logged():
+    with log_to_stderr():
         logging.getLogger("brolga.x").debug("seen")
     assert out.getvalue() == "\r\x1b[Kbrolga.x: seen\n"
 
 
-def test_a_log_without_stderr_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """-v must not fail what it only watches."""
+def test_log_to_stderr_prints_nothing_without_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
+    """-v must not make the command fail."""
     monkeypatch.setattr("sys.stderr", None)
     assert sys.stderr is None
-    with logged():
+    with log_to_stderr():
         logging.getLogger("brolga.x").debug("unseen")

@@ -1,4 +1,4 @@
-"""cli.values: lists and pairs, as crane's flags read them."""
+"""cli.params: lists and pairs, as crane parses its flags."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ def given(callback: Callable[..., object], *texts: str) -> object:
         ([""], []),
     ],
 )
-def test_lists_have_commas(texts: list[str], expected: list[str] | None) -> None:
+def test_split_items_splits_at_commas(texts: list[str], expected: list[str] | None) -> None:
     """`--entrypoint /bin/sh,-c`; quotes keep a comma; no flag is not an empty list."""
-    assert given(values.items, *texts) == expected
+    assert given(values.split_items, *texts) == expected
 
 
 @pytest.mark.parametrize("text", ['"a', "a\nb"])
-def test_a_list_that_is_none_is_usage(text: str) -> None:
-    """What the quotes are for is said."""
+def test_split_items_rejects_unbalanced_quotes(text: str) -> None:
+    """The error explains the quotes."""
     with pytest.raises(click.BadParameter, match="is not a list: write an item that has"):
-        given(values.items, text)
+        given(values.split_items, text)
 
 
 @pytest.mark.parametrize(
@@ -60,31 +60,31 @@ def test_a_list_that_is_none_is_usage(text: str) -> None:
         (["a=1", "a=2"], {"a": "2"}),
     ],
 )
-def test_a_pair_is_one_whatever_it_holds(texts: list[str], expected: dict[str, str]) -> None:
+def test_parse_pairs_keeps_commas_and_quotes(texts: list[str], expected: dict[str, str]) -> None:
     """Commas and quotes are part of the value, in every verb."""
-    assert given(values.pairs, *texts) == expected
+    assert given(values.parse_pairs, *texts) == expected
 
 
 @pytest.mark.parametrize("text", ["a", "=b", "="])
-def test_a_pair_needs_a_key_and_an_equals_sign(text: str) -> None:
-    """Nothing is guessed."""
+def test_parse_pairs_rejects_missing_key_or_equals_sign(text: str) -> None:
+    """There is no default."""
     with pytest.raises(click.BadParameter, match="is not KEY=VALUE"):
-        given(values.pairs, text)
+        given(values.parse_pairs, text)
 
 
-def test_names_are_a_list_without_empty_ones() -> None:
+def test_split_names_rejects_empty_item() -> None:
     """`-m a,b -m c`."""
-    assert given(values.names, "a,b", "c") == ["a", "b", "c"]
+    assert given(values.split_names, "a,b", "c") == ["a", "b", "c"]
     with pytest.raises(click.BadParameter, match="'a,,b' has an empty item"):
-        given(values.names, "a,,b")
+        given(values.split_names, "a,,b")
 
 
-def test_platforms_are_a_list_too() -> None:
+def test_parse_platforms_parses_lists() -> None:
     """`--platform linux/amd64,linux/arm64/v8 --platform windows`."""
-    assert given(values.platforms, "linux/amd64,linux/arm64/v8", "windows") == [
+    assert given(values.parse_platforms, "linux/amd64,linux/arm64/v8", "windows") == [
         Platform("linux", "amd64"),
         Platform("linux", "arm64", "v8"),
         Platform("windows", ""),
     ]
     with pytest.raises(click.BadParameter, match="platform 'a b'"):
-        given(values.platforms, "linux,a b")
+        given(values.parse_platforms, "linux,a b")

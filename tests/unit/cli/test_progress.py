@@ -1,4 +1,4 @@
-"""cli.progress: how far a stream has come, as a line."""
+"""cli.progress: the status line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 import pytest
 
 from brolga.cli import progress as progress_module
-from brolga.cli.progress import line, shown
+from brolga.cli.progress import format_progress, show_progress
 from brolga.spec.blob import Progress
 from brolga.stream.layer import StreamLayer
 
@@ -54,15 +54,15 @@ MIB = 1 << 20
         ),
     ],
 )
-def test_the_line_is_a_function_of_the_figures(
+def test_format_progress_formats_figures(
     read: int, written: int, total: int | None, elapsed_s: float, text: str
 ) -> None:
-    """Bytes in, bytes out, ratio, rate, time; share and time left where the size is known."""
-    assert line(Progress(read, written), total, elapsed_s) == text
+    """Bytes in, bytes out, ratio, rate, time; share and time left if the size is known."""
+    assert format_progress(Progress(read, written), total, elapsed_s) == text
 
 
-def test_layers_are_summed_up(tmp_path: Path) -> None:
-    """An image's layers go at once: one line tells of all of them."""
+def test_show_progress_sums_layers(tmp_path: Path) -> None:
+    """An image's layers are pushed in parallel, so one line is for all of them."""
     files = [tmp_path / name for name in "ab"]
     for file in files:
         file.write_bytes(b"x" * MIB)
@@ -70,25 +70,25 @@ def test_layers_are_summed_up(tmp_path: Path) -> None:
     with layers[0].open() as stream:
         stream.read()
     out = io.StringIO()
-    with shown(layers, "plain", out):
+    with show_progress(layers, "plain", out):
         pass
     assert out.getvalue().startswith("1.0 MiB in  1.0 MiB out  ratio 1.00  ")
     assert "  50% of 2.0 MiB, " in out.getvalue()
 
 
-def test_a_total_needs_every_size(tmp_path: Path) -> None:
-    """A pipe among the sources: nobody knows how much will come."""
+def test_show_progress_has_no_total_if_one_size_is_unknown(tmp_path: Path) -> None:
+    """The size of a pipe is not known."""
     file = tmp_path / "file"
     file.write_bytes(b"data")
     out = io.StringIO()
-    with shown([StreamLayer(file), StreamLayer([b"data"])], "plain", out):
+    with show_progress([StreamLayer(file), StreamLayer([b"data"])], "plain", out):
         pass
     assert " of " not in out.getvalue()
 
 
 @pytest.fixture
 def layer() -> StreamLayer:
-    """Make a layer that nobody reads."""
+    """Return a layer that is not read."""
     return StreamLayer([b"data"])
 
 
@@ -117,21 +117,21 @@ class _Signalling(io.StringIO):
 
 
 @pytest.mark.parametrize("how", ["auto", "none"])
-def test_nothing_is_shown_where_stderr_is_no_terminal(layer: StreamLayer, how: str) -> None:
+def test_show_progress_auto_writes_nothing_without_terminal(layer: StreamLayer, how: str) -> None:
     """Nothing at all, not even an empty line."""
     out = io.StringIO()
-    with shown([layer], how, out):
+    with show_progress([layer], how, out):
         pass
     assert out.getvalue() == ""
 
 
-def test_plain_is_a_line_every_few_seconds_anywhere(
+def test_show_progress_plain_writes_whole_lines(
     monkeypatch: pytest.MonkeyPatch, layer: StreamLayer
 ) -> None:
     """For logs: whole lines, and no control characters."""
-    monkeypatch.setitem(progress_module._LOOK_S, "plain", 0.001)
+    monkeypatch.setitem(progress_module._INTERVAL_S, "plain", 0.001)
     out = _Signalling()
-    with shown([layer], "plain", out):
+    with show_progress([layer], "plain", out):
         assert out.written.wait(30)
     lines = out.getvalue().splitlines(keepends=True)
     assert len(lines) >= 2
@@ -141,13 +141,13 @@ def test_plain_is_a_line_every_few_seconds_anywhere(
         assert text.strip().isprintable()
 
 
-def test_auto_is_one_line_that_changes_on_a_terminal(
+def test_show_progress_auto_rewrites_line_on_terminal(
     monkeypatch: pytest.MonkeyPatch, layer: StreamLayer
 ) -> None:
-    """Each look begins with a return and an erase; the end is a new line."""
-    monkeypatch.setitem(progress_module._LOOK_S, "auto", 0.001)
+    """Each update begins with a return and an erase; the end is a new line."""
+    monkeypatch.setitem(progress_module._INTERVAL_S, "auto", 0.001)
     with terminal() as (out, master):
-        with shown([layer], "auto", out):
+        with show_progress([layer], "auto", out):
             first = os.read(master, 1024)  # waits for the first look
         last = b""
         while b"\n" not in last:
@@ -158,50 +158,56 @@ def test_auto_is_one_line_that_changes_on_a_terminal(
     assert last.endswith(b"\r\n")
 
 
-def test_a_line_is_cut_to_the_terminal(monkeypatch: pytest.MonkeyPatch, layer: StreamLayer) -> None:
+def test_show_progress_cuts_line_to_terminal(
+    monkeypatch: pytest.MonkeyPatch, layer: StreamLayer
+) -> None:
     """A line that wraps would not be erased."""
     monkeypatch.setattr(progress_module, "_columns", lambda _terminal: 10)
     with terminal() as (out, master):
-        with shown([layer], "auto", out):
+        with show_progress([layer], "auto", out):
             pass
         assert os.read(master, 1024) == b"\r\x1b[K0 B in  0\r\n"
 
 
-def test_a_terminal_without_a_size_has_a_usual_one() -> None:
-    """A fresh pseudo-terminal says 0 columns."""
+def test_columns_has_default_for_terminal_without_size() -> None:
+    """A new pseudo-terminal has 0 columns."""
     with terminal() as (out, _):
         assert progress_module._columns(out) == 80
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_an_error_leaves_the_line_ended(layer: StreamLayer, error: type[BaseException]) -> None:
-    """What is printed next, the error, begins a line of its own."""
+def test_show_progress_ends_line_after_error(
+    layer: StreamLayer, error: type[BaseException]
+) -> None:
+    """The error is printed on its own line."""
     with terminal() as (out, master):
-        with pytest.raises(error), shown([layer], "auto", out):
+        with pytest.raises(error), show_progress([layer], "auto", out):
             raise error
         assert os.read(master, 1024).endswith(b"\r\n")
 
 
-def test_a_stderr_that_takes_no_more_does_not_fail_the_push(layer: StreamLayer) -> None:
-    """The stream goes on unseen."""
+def test_show_progress_ignores_failure_of_stderr(layer: StreamLayer) -> None:
+    """The stream continues without progress."""
     end, start = os.pipe()
     os.close(end)
     out = os.fdopen(start, "w", buffering=1)
-    with shown([layer], "plain", out):
+    with show_progress([layer], "plain", out):
         pass
     with pytest.raises(BrokenPipeError):
         out.close()
 
 
-def test_no_stderr_shows_nothing(monkeypatch: pytest.MonkeyPatch, layer: StreamLayer) -> None:
-    """Python has none where the descriptor was closed at the start."""
+def test_show_progress_writes_nothing_without_stderr(
+    monkeypatch: pytest.MonkeyPatch, layer: StreamLayer
+) -> None:
+    """`sys.stderr` is None if the descriptor was closed when Python started."""
     monkeypatch.setattr("sys.stderr", None)
-    with shown([layer], "plain"):
+    with show_progress([layer], "plain"):
         pass
 
 
-def test_no_thread_is_left(layer: StreamLayer) -> None:
-    """The one that looks ends with the block."""
-    with shown([layer], "plain", io.StringIO()):
+def test_show_progress_leaves_no_thread(layer: StreamLayer) -> None:
+    """The thread ends with the block."""
+    with show_progress([layer], "plain", io.StringIO()):
         assert "brolga-progress" in {thread.name for thread in threading.enumerate()}
     assert "brolga-progress" not in {thread.name for thread in threading.enumerate()}

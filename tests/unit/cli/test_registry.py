@@ -1,4 +1,4 @@
-"""cli.registry: what is said when it cannot serve."""
+"""brolga registry serve: errors before it serves."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from tests.unit.cli.conftest import Brolga
 
 
-def test_a_file_where_a_directory_is_wanted_is_one_line(brolga: Brolga, tmp_path: Path) -> None:
-    """Nothing is said to be stored before it can be."""
+def test_serve_rejects_file_as_directory(brolga: Brolga, tmp_path: Path) -> None:
+    """No message says that anything is stored."""
     file = tmp_path / "file"
     file.write_text("")
     outcome = brolga("registry", "serve", str(file), "--port", "0")
@@ -21,8 +21,8 @@ def test_a_file_where_a_directory_is_wanted_is_one_line(brolga: Brolga, tmp_path
     assert outcome.err.count("\n") == 1
 
 
-def test_a_port_in_use_is_one_line(brolga: Brolga, tmp_path: Path) -> None:
-    """It says how to get another."""
+def test_serve_reports_port_in_use(brolga: Brolga, tmp_path: Path) -> None:
+    """The error says how to choose another."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         outcome = brolga("registry", "serve", str(tmp_path / "new"), "--port", str(port))
@@ -33,24 +33,24 @@ def test_a_port_in_use_is_one_line(brolga: Brolga, tmp_path: Path) -> None:
     )
 
 
-def test_a_file_of_passwords_that_is_not_there(brolga: Brolga, tmp_path: Path) -> None:
-    """A flag's file must be there: exit code 2, one line, and nothing is served."""
+def test_serve_rejects_missing_htpasswd_file(brolga: Brolga, tmp_path: Path) -> None:
+    """Exit code 2, one line, and nothing is served."""
     outcome = brolga("registry", "serve", str(tmp_path), "--htpasswd", str(tmp_path / "users"))
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith("brolga: Invalid value for '--htpasswd': ")
     assert outcome.err.count("\n") == 1
 
 
-def test_beyond_loopback_is_one_line(brolga: Brolga, tmp_path: Path) -> None:
-    """Who could be reached by others says so: by passwords, or by --allow-anonymous."""
+def test_serve_rejects_public_host_without_htpasswd(brolga: Brolga, tmp_path: Path) -> None:
+    """A public address requires --htpasswd or --allow-anonymous."""
     outcome = brolga("registry", "serve", str(tmp_path), "--host", "192.0.2.1")
     assert (outcome.code, outcome.out) == (2, "")
     assert "--host: 192.0.2.1 can be reached from outside" in outcome.err
     assert "--htpasswd or --allow-anonymous" in outcome.err
 
 
-def test_a_size_that_is_none(brolga: Brolga, tmp_path: Path) -> None:
-    """What is no size is a mistake of usage."""
+def test_serve_rejects_invalid_size(brolga: Brolga, tmp_path: Path) -> None:
+    """Exit code 2."""
     outcome = brolga("registry", "serve", str(tmp_path), "--max-upload", "much")
     assert outcome.code == 2
-    assert "'much' is no size" in outcome.err
+    assert "invalid size 'much'" in outcome.err

@@ -1,4 +1,4 @@
-"""cli.source: what the user names as the bytes of a layer."""
+"""cli.source: SOURCE arguments as layers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import click
 import pytest
 from tests.tars import tar as write_tar
 
-from brolga.cli.client_factory import Connection
-from brolga.cli.options import Making
+from brolga.cli.client_factory import ConnectionOptions
+from brolga.cli.options import LayerOptions
 from brolga.cli.source import command_layer, refuse_compressed, stream_layer
 from brolga.errors import CorruptBlob, SourceError
 from brolga.stream.compression import codec_for
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-CONNECTION = Connection(
+CONNECTION = ConnectionOptions(
     insecure=False, ca_cert=None, client_cert=None, client_key=None, timeout=1.0
 )
-MAKING = Making(compression="zstd:7", media_type=None, threads=2, progress="none")
-NONE = Making(compression="none", media_type=None, threads=None, progress="none")
+MAKING = LayerOptions(compression="zstd:7", media_type=None, threads=2, progress="none")
+NONE = LayerOptions(compression="none", media_type=None, threads=None, progress="none")
 
 
 def zstd(data: bytes) -> bytes:
@@ -45,15 +45,15 @@ COMPRESSED: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-def test_the_layer_is_made_as_the_flags_say(tmp_path: Path) -> None:
-    """Nothing is opened yet: the file need not be there."""
+def test_stream_layer_applies_flags(tmp_path: Path) -> None:
+    """The file is not opened yet, so it may be missing."""
     layer = stream_layer(str(tmp_path / "missing"), MAKING, CONNECTION, "x", tar=None)
     assert layer.media_type == "application/vnd.oci.image.layer.v1.tar+zstd"
     assert (layer._codec.level, layer._threads) == (7, 2)
 
 
-def test_a_closed_stdin_is_no_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python has none where it was closed at the start, and a closed one where it was later."""
+def test_stream_layer_rejects_closed_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`sys.stdin` is None if it was closed before Python started, else a closed file."""
     closed = io.TextIOWrapper(io.BytesIO())
     closed.close()
     for stdin in (None, closed):
@@ -62,14 +62,14 @@ def test_a_closed_stdin_is_no_source(monkeypatch: pytest.MonkeyPatch) -> None:
             stream_layer("-", MAKING, CONNECTION, "x", tar=None)
 
 
-def test_a_directory_says_how_it_becomes_a_stream(tmp_path: Path) -> None:
-    """The line to copy ends with the verb that was called."""
+def test_stream_layer_explains_how_to_stream_directory(tmp_path: Path) -> None:
+    """The suggested command line ends with the verb that was called."""
     with pytest.raises(SourceError, match=f"tar -C {tmp_path} -c . | brolga append -f - …"):
         stream_layer(str(tmp_path), MAKING, CONNECTION, "brolga append -f - …", tar=True)
 
 
 @pytest.mark.parametrize(("tar", "why"), [(None, "cut short"), (True, "cut short"), (False, "")])
-def test_a_tar_that_is_cut_short_is_refused_unless_it_is_wanted_so(
+def test_stream_layer_rejects_incomplete_tar_unless_allowed(
     tmp_path: Path, tar: bool | None, why: str
 ) -> None:
     """`--tar`, `--no-tar`, or neither, as a `StreamLayer` has it."""
@@ -84,8 +84,8 @@ def test_a_tar_that_is_cut_short_is_refused_unless_it_is_wanted_so(
             assert stream.read() == file.read_bytes()
 
 
-def test_a_command_s_stdout_becomes_a_layer() -> None:
-    """Made as the flags say; it runs when the layer is opened."""
+def test_command_layer_reads_stdout_of_command() -> None:
+    """The command runs when the layer is opened."""
     layer = command_layer(["printf", "some data"], NONE, CONNECTION, tar=None)
     assert layer.media_type == "application/vnd.oci.image.layer.v1.tar"
     with layer.open() as stream:
@@ -98,24 +98,24 @@ def test_a_command_s_stdout_becomes_a_layer() -> None:
         stream.read()
 
 
-def test_no_command_is_usage() -> None:
+def test_command_layer_rejects_missing_command() -> None:
     """`brolga layer push REPO --`."""
     with pytest.raises(click.UsageError, match="a COMMAND must follow --"):
         command_layer([], NONE, CONNECTION, tar=None)
 
 
 @pytest.mark.parametrize("compression", ["lzma", "gzip:99"])
-def test_a_compression_that_is_none_is_usage(compression: str) -> None:
+def test_stream_layer_rejects_invalid_compression(compression: str) -> None:
     """Before the source is looked at."""
-    making = Making(compression=compression, media_type=None, threads=None, progress="none")
+    layer_opts = LayerOptions(
+        compression=compression, media_type=None, threads=None, progress="none"
+    )
     with pytest.raises(click.UsageError):
-        stream_layer("/nowhere", making, CONNECTION, "x", tar=None)
+        stream_layer("/nowhere", layer_opts, CONNECTION, "x", tar=None)
 
 
 @pytest.mark.parametrize("program", COMPRESSED)
-def test_a_compressed_file_is_refused_with_the_program_that_undoes_it(
-    program: str, tmp_path: Path
-) -> None:
+def test_refuse_compressed_names_program_for_file(program: str, tmp_path: Path) -> None:
     """config.md: "A layer DiffID is the digest over the layer's uncompressed tar archive"."""
     file = tmp_path / "a file"
     file.write_bytes(COMPRESSED[program](b"data"))
@@ -124,8 +124,8 @@ def test_a_compressed_file_is_refused_with_the_program_that_undoes_it(
 
 
 @pytest.mark.parametrize("program", COMPRESSED)
-def test_a_compressed_stdin_is_refused(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first bytes of the pipe tell."""
+def test_refuse_compressed_rejects_stdin(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the first bytes of the pipe."""
     end, start = os.pipe()
     os.write(start, COMPRESSED[program](b"data"))
     os.close(start)
@@ -137,7 +137,7 @@ def test_a_compressed_stdin_is_refused(program: str, monkeypatch: pytest.MonkeyP
             refuse_compressed("-")
 
 
-def test_what_was_looked_at_is_still_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refuse_compressed_keeps_first_bytes_of_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     """The layer begins with the first byte."""
     end, start = os.pipe()
     os.write(start, b"some data")
@@ -150,21 +150,21 @@ def test_what_was_looked_at_is_still_there(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("data", [b"", b"\x1f", b"ustar"])
-def test_what_is_not_compressed_passes(data: bytes, tmp_path: Path) -> None:
-    """Empty and short files among them: what they are worth is not judged here."""
+def test_refuse_compressed_accepts_uncompressed(data: bytes, tmp_path: Path) -> None:
+    """Empty and short files too: they are checked elsewhere."""
     file = tmp_path / "file"
     file.write_bytes(data)
     refuse_compressed(str(file))
 
 
-def test_a_file_that_is_not_there_is_told_at_once() -> None:
+def test_refuse_compressed_rejects_missing_file() -> None:
     """Before anything is sent."""
     with pytest.raises(SourceError, match=r"^cannot open the source: .*No such file"):
         refuse_compressed("/nowhere/file")
 
 
-def test_a_fifo_is_not_looked_at(tmp_path: Path) -> None:
-    """Its bytes can be read only once, and opening it waits for who writes."""
+def test_refuse_compressed_does_not_open_fifo(tmp_path: Path) -> None:
+    """Its bytes can be read only once, and opening it waits for a writer."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     refuse_compressed(str(fifo))

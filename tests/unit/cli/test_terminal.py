@@ -1,4 +1,4 @@
-"""No verb prints anything of a registry that a terminal would obey."""
+"""No verb prints text of a registry that controls a terminal."""
 
 from __future__ import annotations
 
@@ -190,13 +190,13 @@ VERBS: Final = {
     "tag": "REG/a:x new",
     "validate": "--remote REG/a:x",
 }
-# They ask no registry, or print documents as they are where stdout is no terminal.
+# They ask no registry, or print documents unchanged if stdout is not a terminal.
 ELSEWHERE: Final = {"registry serve", "version"}
 DOCUMENTS: Final = {"blob", "config", "manifest"}
 
 
-def test_every_verb_is_tried() -> None:
-    """A new verb needs a row."""
+def test_commands_cover_every_verb() -> None:
+    """A new verb needs a row here."""
     assert set(verbs()) - ELSEWHERE <= set(VERBS)
 
 
@@ -205,7 +205,7 @@ def test_every_verb_is_tried() -> None:
 def test_verb_prints_no_control_or_format_character(
     brolga: Brolga, tmp_path: Path, verb: str, refusal: str | None
 ) -> None:
-    """Neither in a result nor in an error, a warning or a log."""
+    """In results, errors, warnings and logs."""
     if verb not in set(verbs()):
         pytest.skip(f"there is no verb {verb}")
     (tmp_path / "empty").write_bytes(b"")

@@ -1,4 +1,4 @@
-"""cli.sending: sizes and upload styles, as a user writes them."""
+"""cli.upload_options: sizes and upload styles, as a user writes them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import pytest
 
 from brolga import protocol as wire
 from brolga.cli.upload_options import (
-    Sending,
     SizeType,
-    Style,
     StyleType,
+    UploadStyle,
+    format_size,
     parse_size,
     parse_style,
-    shown_size,
-    wish_of,
 )
 
 
@@ -31,7 +29,7 @@ from brolga.cli.upload_options import (
         ("2GiB", 2 << 30),
     ],
 )
-def test_a_size_is_bytes_or_powers_of_two(text: str, size: int) -> None:
+def test_parse_size_accepts_bytes_and_binary_units(text: str, size: int) -> None:
     """K, M and G as dd and GNU's programs have them."""
     assert parse_size(text) == size
 
@@ -55,9 +53,11 @@ def test_a_size_is_bytes_or_powers_of_two(text: str, size: int) -> None:
         "1\n",
     ],
 )
-def test_what_is_no_size_is_refused(text: str) -> None:
-    """MB may be either of two sizes: it is none here."""
-    with pytest.raises(ValueError, match="is no size: bytes, or a number with K, M or G behind it"):
+def test_parse_size_rejects_invalid_size(text: str) -> None:
+    """MB is ambiguous, so it is refused."""
+    with pytest.raises(
+        ValueError, match=r"invalid size .*: use bytes, or a number with suffix K, M or G"
+    ):
         parse_size(text)
 
 
@@ -72,9 +72,9 @@ def test_what_is_no_size_is_refused(text: str) -> None:
         ((1 << 30) + 1024, "1048577 KiB"),
     ],
 )
-def test_a_size_is_shown_in_the_largest_unit_that_is_exact(size: int, text: str) -> None:
-    """So that it can be compared."""
-    assert shown_size(size) == text
+def test_format_size_uses_largest_exact_unit(size: int, text: str) -> None:
+    """The text is exact."""
+    assert format_size(size) == text
 
 
 @pytest.mark.parametrize(
@@ -88,9 +88,9 @@ def test_a_size_is_shown_in_the_largest_unit_that_is_exact(size: int, text: str)
         ("chunked:1", "chunked:1"),
     ],
 )
-def test_a_style_is_what_a_client_takes(text: str, wish: str) -> None:
+def test_parse_style_returns_value_for_client(text: str, wish: str) -> None:
     """Sizes are in bytes there."""
-    assert parse_style(text) == Style(text, wish)
+    assert parse_style(text) == UploadStyle(text, wish)
     wire.UploadStrategy().override(wish)
 
 
@@ -100,28 +100,19 @@ def test_a_style_is_what_a_client_takes(text: str, wish: str) -> None:
         ("", "'' is not an upload style: auto, streamed, put, chunked"),
         ("Auto", "'Auto' is not an upload style"),
         ("streamed:1", "'streamed:1' is not an upload style"),
-        ("chunked:", "'' is no size"),
-        ("chunked:x", "'x' is no size"),
-        ("chunked:0", "'chunked:0' has chunks of no bytes"),
+        ("chunked:", "invalid size ''"),
+        ("chunked:x", "invalid size 'x'"),
+        ("chunked:0", "invalid upload style 'chunked:0'"),
     ],
 )
-def test_what_is_no_style_is_refused(text: str, why: str) -> None:
-    """It says what there is."""
+def test_parse_style_rejects_invalid_style(text: str, why: str) -> None:
+    """The error lists the styles."""
     with pytest.raises(ValueError, match=why):
         parse_style(text)
 
 
-def test_a_default_of_the_program_s_own_passes() -> None:
-    """Click converts what is converted already."""
+def test_param_types_accept_converted_value() -> None:
+    """Click converts default values too."""
     assert SizeType().convert(5, None, None) == 5
-    style = Style("auto", "auto")
+    style = UploadStyle("auto", "auto")
     assert StyleType().convert(style, None, None) is style
-
-
-def test_the_flag_wins_over_the_config_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that is broken does not matter where it is not asked."""
-    monkeypatch.setenv("BROLGA_CONFIG", "/no/where")
-    sending = Sending(
-        window=0, spool=False, upload_style=parse_style("chunked:1M"), retries=0, retry_time=9.0
-    )
-    assert wish_of(sending, "r.example") == ("chunked:1048576", "--upload-style chunked:1M")

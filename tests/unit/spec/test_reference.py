@@ -225,8 +225,10 @@ def test_parse_error_names_wrong_tag_or_digest(text: str, message: str) -> None:
 )
 def test_repository_parse_rejects_tag_or_digest(text: str) -> None:
     """A tag is not dropped silently."""
-    with pytest.raises(InvalidReference, match="wanted here, without tag or digest"):
+    match = "repository is wanted here, without tag or digest"
+    with pytest.raises(InvalidReference, match=match) as caught:
         Repository.parse(text)
+    assert caught.value.hint == "a repository is written like registry.example/team/app"
 
 
 @pytest.mark.parametrize("tag", ["latest", "_", "0", "3.14-slim_a", "A" * 128])
@@ -295,8 +297,9 @@ def test_repository_checks_itself_without_parser(registry: str, path: str) -> No
 @pytest.mark.parametrize("tag", ["", "a\n", "\u0661", "a/b", "a" * 129])
 def test_reference_checks_tag_without_parser(tag: str) -> None:
     """A value made without the parser is checked as well."""
-    with pytest.raises(InvalidReference, match=r"^tag "):
+    with pytest.raises(InvalidReference, match=r"^tag ") as caught:
         Reference(Repository("h.io", "x"), tag)
+    assert not caught.value.hint
 
 
 def test_repository_rejects_registry_that_reads_as_path() -> None:

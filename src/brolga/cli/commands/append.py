@@ -1,34 +1,24 @@
-"""`brolga append`: an image with further layers.
-
-Knows flags, and how a result is printed. Must not know how layers are read, or an image pushed.
-"""
+"""`brolga append`: push an image with more layers."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
-from brolga.cli.click_ext import MAY_BE_EMPTY, Verb
-from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.local_paths import archive_of, beside, check_source, check_target
-from brolga.cli.mutation import replaced
-from brolga.cli.options import (
-    Making,
-    Sending,
-    jobs_flag,
-    json_flag,
-    layer_flags,
-    platform_flag,
-    registry_flags,
-    upload_flags,
-)
-from brolga.cli.output import result
-from brolga.cli.params import names, pairs
+from brolga.cli import options
+from brolga.cli.click_ext import MAY_BE_EMPTY, verb
+from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.local_paths import archive_ref, check_source, check_target, spool_beside
+from brolga.cli.mutation import BASE_DIGEST, BASE_NAME, expected_digest
+from brolga.cli.output import print_result
+from brolga.cli.params import split_names
+from brolga.cli.source import layer_fields, refuse_compressed, stream_layer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from brolga.client import Client
     from brolga.images import Image
@@ -37,20 +27,12 @@ if TYPE_CHECKING:
     from brolga.stores.location import ImageRef
     from brolga.stream.layer import StreamLayer
 
-__all__ = ["command"]
 
-# The backspace keeps click from filling the lines.
-_EXAMPLES = """\b
-Examples:
-  tar -c app | brolga append -b python:3.13 -f - -t registry.example/team/app:1
-  brolga append -f root.tar -f app.tar -t localhost:5000/team/app
-"""
-# image-spec annotations.md, Pre-Defined Annotation Keys.
-_BASE_DIGEST: Final = "org.opencontainers.image.base.digest"
-_BASE_NAME: Final = "org.opencontainers.image.base.name"
-
-
-@click.command("append", cls=Verb, epilog=_EXAMPLES)
+@verb(
+    "append",
+    "tar -c app | brolga append -b python:3.13 -f - -t registry.example/team/app:1",
+    "brolga append -f root.tar -f app.tar -t localhost:5000/team/app",
+)
 @click.option("-b", "--base", metavar="BASE", help="The image to build on; default: an empty one.")
 @click.option(
     "-f",
@@ -59,7 +41,7 @@ _BASE_NAME: Final = "org.opencontainers.image.base.name"
     metavar="SOURCE",
     multiple=True,
     required=True,
-    callback=names,
+    callback=split_names,
     help="A tar file, or - for stdin; repeatable, or a list with commas: the lowest layer first.",
 )
 @click.option(
@@ -77,7 +59,7 @@ _BASE_NAME: Final = "org.opencontainers.image.base.name"
     metavar="FILE",
     help="Write the image to a docker archive instead, under the name REF; - for stdout.",
 )
-@platform_flag
+@options.platform
 @click.option(
     "--created-by",
     default="brolga append",
@@ -86,15 +68,7 @@ _BASE_NAME: Final = "org.opencontainers.image.base.name"
     metavar="TEXT",
     help="What the image's history says about the layers.",
 )
-@click.option(
-    "-a",
-    "--annotation",
-    "annotations",
-    metavar="KEY=VALUE",
-    multiple=True,
-    callback=pairs,
-    help="An annotation of the manifest; repeatable.",
-)
+@options.annotation(help="An annotation of the manifest; repeatable.")
 @click.option(
     "--set-base-image-annotations",
     "names_base",
@@ -107,11 +81,11 @@ _BASE_NAME: Final = "org.opencontainers.image.base.name"
     expose_value=False,
     help="Accepted for crane's users: without BASE, an image has OCI's media types anyway.",
 )
-@layer_flags
-@jobs_flag
-@upload_flags
-@json_flag
-@registry_flags
+@options.layer
+@options.jobs
+@options.upload
+@options.json_output
+@options.connection
 def command(  # noqa: PLR0913 - the flags of the verb
     *,
     base: str | None,
@@ -122,11 +96,11 @@ def command(  # noqa: PLR0913 - the flags of the verb
     created_by: str,
     annotations: dict[str, str],
     names_base: bool,
-    making: Making,
+    layer_opts: options.LayerOptions,
     jobs: int,
-    sending: Sending,
+    upload_opts: options.UploadFlags,
     as_json: bool,
-    connection: Connection,
+    connection: ConnectionOptions,
 ) -> None:
     """Push an image with more layers, in one pass.
 
@@ -137,126 +111,123 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size, layers (the new ones), seconds.
     """
-    from brolga.cli.progress import shown
-    from brolga.cli.source import refuse_compressed, stream_layer
+    from brolga.cli.progress import show_progress
     from brolga.stores.location import is_pipe, parse_image_ref, registry_of
 
-    began = time.monotonic()
-    reference, under = parse_image_ref(target), None if base is None else parse_image_ref(base)
-    if reference.digest:
+    start_s = time.monotonic()
+    ref = parse_image_ref(target)
+    base_ref = None if base is None else parse_image_ref(base)
+    if ref.digest:
         raise click.UsageError("-t: give a tag; the digest is the new image's own")
     if output is not None:
-        reference = archive_of(output, reference)
-    check_target(reference, as_json=as_json)
-    if platform and not under and not platform.architecture:
+        ref = archive_ref(output, ref)
+    check_target(ref, as_json=as_json)
+    if platform and not base_ref and not platform.architecture:
         raise click.UsageError(f"--platform: {platform} is not OS/ARCH, and an image has both")
-    if under:
-        check_source(under, connection)
-    is_piped = under is not None and is_pipe(under)
+    if base_ref:
+        check_source(base_ref, connection)
+    is_piped = base_ref is not None and is_pipe(base_ref)
     if sources.count("-") + is_piped > 1:
         raise click.UsageError("-f -: stdin can be only one SOURCE, or BASE")
-    _check_media_type(making)
-    verb = "brolga append -f - …"
-    layers = [stream_layer(name, making, connection, verb, tar=True) for name in sources]
+    _check_media_type(layer_opts)
+    layers = [
+        stream_layer(name, layer_opts, connection, "brolga append -f - …", tar=True)
+        for name in sources
+    ]
     for name in set(sources) - {"-"}:
         refuse_compressed(name)
-    registry, sending = registry_of(reference), beside(output, sending)
-    made: list[Image] = []
-
-    def appended(image: Image) -> Image:
-        image.load_config()  # an invalid base is an error before a stream is read
-        said = {**_of_base(under, image), **annotations} if under and names_base else annotations
-        if "-" in sources:
-            refuse_compressed("-")
-        made.append(_appended(image, layers, created_by).with_annotations(said))
-        return made[0]
-
+    appender = _Appender(
+        layers, created_by, annotations, base_ref if names_base else None, "-" in sources
+    )
+    registry, upload_opts = registry_of(ref), spool_beside(output, upload_opts)
     with (
-        open_client(connection, jobs=jobs, registry=registry, sending=sending) as client,
-        shown(layers, making.progress),
+        open_client(connection, jobs=jobs, registry=registry, upload_opts=upload_opts) as client,
+        show_progress(layers, layer_opts.progress),
     ):
-        if under and is_piped:
-            pushed = client.push_mutated(under, reference, appended, platform)
+        if base_ref and is_piped:
+            ref = client.push_mutated(base_ref, ref, appender.append, platform)
         else:
-            image, expected = _base(client, under, platform, reference)
-            pushed = client.push(reference, appended(image), expected=expected)
-    _print(pushed, made[0], layers, time.monotonic() - began, as_json=as_json)
+            image, expected = _get_base(client, base_ref, platform, ref)
+            ref = client.push(ref, appender.append(image), expected=expected)
+    _print(ref, appender, time.monotonic() - start_s, as_json=as_json)
 
 
-def _base(
-    client: Client, under: ImageRef | None, platform: Platform | None, target: ImageRef
+@dataclass
+class _Appender:
+    """What is added to the base; `image` is the result."""
+
+    layers: Sequence[StreamLayer]
+    created_by: str
+    annotations: Mapping[str, str | None]
+    base_ref: ImageRef | None
+    reads_stdin: bool
+    image: Image | None = None
+
+    def append(self, base: Image) -> Image:
+        """Return the base with the layers and annotations. Raises UsageError, SourceError."""
+        base.load_config()  # an invalid base is an error before a stream is read
+        if self.reads_stdin:
+            refuse_compressed("-")
+        annotations = {**_base_annotations(self.base_ref, base), **self.annotations}
+        try:
+            image = base.append(*self.layers, created_by=self.created_by)
+        except ValueError as error:  # SOURCE_DATE_EPOCH
+            raise click.UsageError(str(error)) from error
+        self.image = image.with_annotations(annotations)
+        return self.image
+
+
+def _get_base(
+    client: Client, base_ref: ImageRef | None, platform: Platform | None, target: ImageRef
 ) -> tuple[Image, Digest | None]:
-    """Return the image to append to, and what the target must stand for until the end."""
-    from brolga.images import ImageIndex
+    """Return the image to append to, and the digest that the target must keep until the end."""
+    from brolga.images import Image, ImageIndex
     from brolga.spec.platform import DEFAULT_PLATFORM
 
-    if under is None:
-        return _empty(platform), None
-    tree = client.get(under, platform=platform)
+    if base_ref is None:
+        return Image.empty(platform or DEFAULT_PLATFORM), None
+    tree = client.get(base_ref, platform=platform)
     image = tree.image(platform or DEFAULT_PLATFORM) if isinstance(tree, ImageIndex) else tree
-    return image, replaced(target, under, tree)
+    return image, expected_digest(target, base_ref, tree)
 
 
-def _empty(platform: Platform | None) -> Image:
-    from brolga.images import Image
-    from brolga.spec.platform import DEFAULT_PLATFORM
-
-    return Image.empty(platform or DEFAULT_PLATFORM)
-
-
-def _check_media_type(making: Making) -> None:
-    """Raise UsageError for a media type that no tool would unpack such a layer by."""
+def _check_media_type(layer_opts: options.LayerOptions) -> None:
+    """Raise UsageError for a media type that does not fit an image's layer."""
     from brolga.spec.mediatypes import COMPRESSION_BY_LAYER
 
-    name = making.compression.partition(":")[0]
-    if making.media_type is None or COMPRESSION_BY_LAYER.get(making.media_type) == name:
-        return
-    raise click.UsageError(
-        f"--media-type: {making.media_type!r} is not the type of a layer of an image that is "
-        f"compressed with {name}: leave it out"
-    )
+    compression = layer_opts.compression.partition(":")[0]
+    media_type = layer_opts.media_type
+    if media_type is not None and COMPRESSION_BY_LAYER.get(media_type) != compression:
+        raise click.UsageError(
+            f"--media-type: {media_type!r} is not the type of a layer of an image that is "
+            f"compressed with {compression}: leave it out"
+        )
 
 
-def _of_base(reference: ImageRef, base: Image) -> dict[str, str | None]:
-    """Return the annotations that tell what an image is built on; None drops the base's own."""
+def _base_annotations(base_ref: ImageRef | None, base: Image) -> dict[str, str | None]:
+    """Return the annotations of an image on a base; None removes one of the base's own."""
     from brolga.spec.reference import Reference
 
-    said: dict[str, str | None] = {_BASE_DIGEST: str(base.digest), _BASE_NAME: None}
-    if isinstance(reference, Reference) and reference.tag is not None:
-        said[_BASE_NAME] = str(Reference(reference.repository, reference.tag))
-    return said
+    if base_ref is None:
+        return {}
+    name = None
+    if isinstance(base_ref, Reference) and base_ref.tag is not None:
+        name = str(Reference(base_ref.repository, base_ref.tag))
+    return {BASE_DIGEST: str(base.digest), BASE_NAME: name}
 
 
-def _appended(image: Image, layers: Sequence[StreamLayer], created_by: str) -> Image:
-    try:
-        return image.append(*layers, created_by=created_by)
-    except ValueError as error:  # SOURCE_DATE_EPOCH
-        raise click.UsageError(str(error)) from error
-
-
-def _print(
-    ref: ImageRef, image: Image, layers: Sequence[StreamLayer], seconds: float, *, as_json: bool
-) -> None:
+def _print(ref: ImageRef, appender: _Appender, seconds: float, *, as_json: bool) -> None:
     from brolga.stores.location import is_pipe
 
-    if is_pipe(ref):
+    if is_pipe(ref) or appender.image is None:
         return
-    described = image.descriptor
+    descriptor = appender.image.descriptor
     fields = {
         "ref": str(ref),
-        "digest": str(described.digest),
-        "mediaType": described.media_type,
-        "size": described.size,
-        "layers": [
-            {
-                "digest": str(layer.digest),
-                "diffId": str(layer.diff_id),
-                "size": layer.size,
-                "uncompressedSize": layer.uncompressed_size,
-                "mediaType": layer.media_type,
-            }
-            for layer in layers
-        ],
+        "digest": str(descriptor.digest),
+        "mediaType": descriptor.media_type,
+        "size": descriptor.size,
+        "layers": [layer_fields(layer, layer.media_type) for layer in appender.layers],
         "seconds": round(seconds, 3),
     }
-    result(str(ref), fields, as_json=as_json, done=f"the image was pushed anyway: {ref}")
+    print_result(str(ref), fields, as_json=as_json, done=f"the image was pushed anyway: {ref}")

@@ -1,30 +1,17 @@
-"""`brolga attach`: files that belong to an image, as an artifact that refers to it.
-
-Knows flags, and how files and their types are written. Must not know manifests.
-"""
+"""`brolga attach`: attach files to an image."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from brolga.cli.click_ext import Verb
-from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.mutation import check_clock, check_open, pushed
-from brolga.cli.options import (
-    Making,
-    Sending,
-    jobs_flag,
-    json_flag,
-    platform_flag,
-    registry_flags,
-    upload_flags,
-)
-from brolga.cli.params import pairs
+from brolga.cli import options
+from brolga.cli.click_ext import verb
+from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.mutation import check_clock, push_and_print, refuse_archive
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,18 +19,15 @@ if TYPE_CHECKING:
     from brolga.spec.blob import Blob
     from brolga.spec.platform import Platform
 
-__all__ = ["command"]
-
-_EXAMPLES = """\b
-Examples:
-  brolga attach --artifact-type application/spdx+json localhost:5000/app:v1 sbom.json
-  make-sbom | brolga attach --artifact-type text/spdx localhost:5000/app:v1 -:text/spdx
-"""
 _OCTETS: Final = "application/octet-stream"
 _STDIN: Final = "-"
 
 
-@click.command("attach", cls=Verb, epilog=_EXAMPLES)
+@verb(
+    "attach",
+    "brolga attach --artifact-type application/spdx+json localhost:5000/app:v1 sbom.json",
+    "make-sbom | brolga attach --artifact-type text/spdx localhost:5000/app:v1 -:text/spdx",
+)
 @click.argument("subject")
 @click.argument("files", nargs=-1, metavar="[FILE[:TYPE]]...")
 @click.option(
@@ -52,20 +36,12 @@ _STDIN: Final = "-"
 @click.option(
     "--artifact-type", required=True, metavar="TYPE", help="What the artifact is: a media type."
 )
-@click.option(
-    "-a",
-    "--annotation",
-    "annotations",
-    multiple=True,
-    callback=pairs,
-    metavar="KEY=VALUE",
-    help="An annotation of the artifact; repeatable.",
-)
-@platform_flag
-@jobs_flag
-@upload_flags
-@json_flag
-@registry_flags
+@options.annotation(help="An annotation of the artifact; repeatable.")
+@options.platform
+@options.jobs
+@options.upload
+@options.json_output
+@options.connection
 def command(  # noqa: PLR0913 - the flags of the verb
     *,
     subject: str,
@@ -75,16 +51,16 @@ def command(  # noqa: PLR0913 - the flags of the verb
     annotations: dict[str, str],
     platform: Platform | None,
     jobs: int,
-    sending: Sending,
+    upload_opts: options.UploadFlags,
     as_json: bool,
-    connection: Connection,
+    connection: ConnectionOptions,
 ) -> None:
     """Attach files to an image, as an artifact that refers to it.
 
     SUBJECT is an image or an index; with --platform, an image of that index. Each FILE is stored
-    as it is, with its name, which oras gives it again when it pulls; - is stdin, which has no name.
-    Its media type is what follows the last colon, by default application/octet-stream. Without
-    FILE, the artifact is only its annotations.
+    unchanged with its name, which oras restores when it pulls; - is stdin, which has no name. The
+    media type follows the last colon, by default application/octet-stream. Without FILE, the
+    artifact has only annotations.
 
     Prints REPO@DIGEST of the artifact. With --json: ref, digest, mediaType, size (bytes),
     artifactType, subject.
@@ -94,63 +70,57 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     check_clock()
     reference = parse_image_ref(subject)
-    check_open(reference)
-    _check(artifact_type, "--artifact-type")
+    refuse_archive(reference)
+    _check_media_type(artifact_type, "--artifact-type")
     if stdin_type is not None:
         files = (*files, f"-:{stdin_type}")
     blobs = _blobs(files, connection)
-    with open_client(connection, jobs=jobs, sending=sending) as client:
+    with open_client(connection, jobs=jobs, upload_opts=upload_opts) as client:
         if platform is None:
-            about = client.head(reference)
+            descriptor = client.head(reference)
         else:
-            about = client.manifest(reference, platform).descriptor
-        artifact = Artifact.of(artifact_type, *blobs, annotations=annotations, subject=about)
-        more = {"artifactType": artifact_type, "subject": about.to_dict()}
-        pushed(client, home_of(reference), artifact, as_json=as_json, more=more)
+            descriptor = client.manifest(reference, platform).descriptor
+        artifact = Artifact.of(artifact_type, *blobs, annotations=annotations, subject=descriptor)
+        more = {"artifactType": artifact_type, "subject": descriptor.to_dict()}
+        push_and_print(client, home_of(reference), artifact, as_json=as_json, more=more)
 
 
-def _blobs(files: Sequence[str], connection: Connection) -> list[Blob]:
+def _blobs(files: Sequence[str], connection: ConnectionOptions) -> list[Blob]:
     """Return the files as streams, with their names. Raises UsageError, SourceError."""
     from brolga.cli.source import stream_layer
     from brolga.images import TitledBlob
 
-    making = Making(compression="none", media_type=None, threads=None, progress="none")
     parts = [_split(file) for file in files]
-    _check_names([name for name, _ in parts])
+    names = [name for name, _ in parts]
+    if names.count(_STDIN) > 1:
+        raise click.UsageError("stdin can be only one FILE")
+    titles = Counter(map(os.path.basename, names))
+    if duplicates := [title for title, count in titles.items() if count > 1]:
+        raise click.UsageError(f"two files are named {duplicates[0]}: a pull would keep only one")
     blobs: list[Blob] = []
     for name, media_type in parts:
-        how = replace(making, media_type=media_type)
-        stream = stream_layer(name, how, connection, "brolga attach SUBJECT - …", tar=False)
+        layer_opts = options.LayerOptions(compression="none", media_type=media_type)
+        stream = stream_layer(name, layer_opts, connection, "brolga attach SUBJECT - …", tar=False)
         blobs.append(stream if name == _STDIN else TitledBlob(stream, os.path.basename(name)))  # noqa: PTH119 - a str
     return blobs
 
 
-def _check_names(names: Sequence[str]) -> None:
-    if names.count(_STDIN) > 1:
-        raise click.UsageError("stdin can be only one FILE")
-    titles = Counter(map(os.path.basename, names))
-    if twice := [title for title, count in titles.items() if count > 1]:
-        raise click.UsageError(
-            f"two files are named {twice[0]}: whoever pulls them would get only one"
-        )
-
-
 def _split(file: str) -> tuple[str, str]:
-    """Return a file's name and media type. Raises UsageError for a type that is none.
+    """Return a file's name and media type. Raises UsageError if the media type is not valid.
 
-    A colon with a slash behind it begins a media type, unless there is a file of the whole name.
+    A colon with a later slash begins a media type, unless a file has the whole name.
     """
     name, colon, media_type = file.rpartition(":")
     if not colon or "/" not in media_type or os.path.lexists(file):
         return file, _OCTETS
-    _check(media_type, file)
+    _check_media_type(media_type, file)
     return name, media_type
 
 
-def _check(media_type: str, where: str) -> None:
+def _check_media_type(media_type: str, origin: str) -> None:
     from brolga.spec.mediatypes import check_media_type
 
     try:
         check_media_type(media_type)
     except ValueError as error:
-        raise click.UsageError(f"{where}: {error}") from error
+        raise click.UsageError(f"{origin}: {error}") from error

@@ -1,8 +1,4 @@
-"""`brolga auth`: logins, and what they give access to.
-
-Knows flags, terminals, and credential helpers' words. Must not know how credentials are kept, or
-how a registry checks them.
-"""
+"""`brolga auth`: log in and out; print credentials and tokens."""
 
 from __future__ import annotations
 
@@ -12,45 +8,38 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from brolga.cli.click_ext import Verbs
+from brolga.cli import options
+from brolga.cli.click_ext import VerbGroup, examples
 from brolga.cli.client_factory import (
-    Connection,
-    given_credentials,
+    ConnectionOptions,
+    make_credentials,
     open_client,
-    password_from_stdin,
+    read_password,
 )
-from brolga.cli.options import registry_flags, way_flags
-from brolga.cli.output import result, say
-from brolga.cli.params import items
+from brolga.cli.output import eprint, print_result
+from brolga.cli.params import split_items
 from brolga.errors import CredentialsError, Denied, InvalidReference, Unauthorized
 
 if TYPE_CHECKING:
     from brolga.protocol import Credentials
 
-__all__ = ["command"]
-
 _NOT_FOUND: Final = 3  # exit code
 _MAX_NAME: Final = 4096  # bytes of a registry's name on stdin
-_TOKEN_USER: Final = "<token>"  # noqa: S105 - says that the secret is an identity token
+_TOKEN_USER: Final = "<token>"  # noqa: S105 - the name that goes with an identity token
 _HELPER: Final = "docker-credential-"
 
-_LOGIN = """\b
-Examples:
-  brolga auth login registry.example -u me
-  pass show registry | brolga auth login registry.example -u me --password-stdin
-"""
-_HEADER = """\b
-Examples:
-  curl -H "$(brolga auth token -H registry.example/app)" https://registry.example/v2/app/tags/list
-"""
 
-
-@click.group("auth", cls=Verbs)
+@click.group("auth", cls=VerbGroup)
 def command() -> None:
     """Log in to registries, and show credentials and tokens."""
 
 
-@command.command(epilog=_LOGIN)
+@command.command(
+    epilog=examples(
+        "brolga auth login registry.example -u me",
+        "pass show registry | brolga auth login registry.example -u me --password-stdin",
+    )
+)
 @click.argument("registry")
 @click.option("-u", "--username", required=True, metavar="NAME", help="Who logs in.")
 @click.option(
@@ -58,20 +47,22 @@ def command() -> None:
     is_flag=True,
     help="Read the password from the first line of stdin; default: ask for it in the terminal.",
 )
-@way_flags
-def login(*, registry: str, username: str, password_stdin: bool, connection: Connection) -> None:
+@options.transport
+def login(
+    *, registry: str, username: str, password_stdin: bool, connection: ConnectionOptions
+) -> None:
     """Check a name and a password with REGISTRY, and store them where docker does.
 
-    That is the credential helper which docker's config.json names, else that file. What the
-    registry refuses is not stored. Prints nothing; where they are stored is said on stderr.
+    They are stored in the credential helper that docker's config.json names, else in that file. If
+    the registry refuses them, they are not stored. Prints nothing; stderr says where they are.
     """
     from brolga.auth import save
 
     host = _host(registry)
     if not username or ":" in username:  # RFC 7617, section 2
         raise click.UsageError("--username: a name cannot have a colon")
-    password = password_from_stdin() if password_stdin else _asked(username, host)
-    credentials = given_credentials(username, password, "the login")
+    password = read_password() if password_stdin else _ask_password(username, host)
+    credentials = make_credentials(username, password, "the login")
     try:
         with open_client(connection) as client:
             checked = client.registries.check_login(host, credentials)
@@ -79,18 +70,18 @@ def login(*, registry: str, username: str, password_stdin: bool, connection: Con
         error.add_note(f"check the name and the password; nothing was stored for {host}")
         raise
     if not checked:
-        say(f"warning: {host} lets everybody in: the password was not checked")
-    where = save(host, credentials)
-    say(f"logged in to {host}: the credentials are in {where}")
-    if not where.startswith(_HELPER):
-        say(
-            f"warning: {where} keeps the password unencrypted; "
+        eprint(f"warning: {host} lets everybody in: the password was not checked")
+    origin = save(host, credentials)
+    eprint(f"logged in to {host}: the credentials are in {origin}")
+    if not origin.startswith(_HELPER):
+        eprint(
+            f"warning: {origin} keeps the password unencrypted; "
             'a credential helper would not: name one there as "credsStore"'
         )
 
 
-def _asked(username: str, host: str) -> str:
-    """Ask for the password in the terminal, without echo. Raises UsageError where there is none."""
+def _ask_password(username: str, host: str) -> str:
+    """Ask for the password in the terminal, without echo. Raises UsageError without a terminal."""
     import getpass
 
     if sys.stdin is None or sys.stdin.closed or not os.isatty(sys.stdin.fileno()):
@@ -108,16 +99,16 @@ def _asked(username: str, host: str) -> str:
 def logout(*, registry: str) -> None:
     """Forget the credentials of REGISTRY, in docker's config.json and in its helper.
 
-    It is no error where there are none. Prints nothing; what was done is said on stderr.
+    It is not an error if nothing is stored. Prints nothing; stderr says what was done.
     """
     from brolga.auth import erase
 
     host = _host(registry)
-    where = erase(host)
-    if where is None:
-        say(f"there were no credentials for {host}")
+    origin = erase(host)
+    if origin is None:
+        eprint(f"no credentials were stored for {host}")
     else:
-        say(f"logged out of {host}: its credentials were in {where}")
+        eprint(f"logged out of {host}: its credentials were in {origin}")
 
 
 @command.command()
@@ -125,41 +116,41 @@ def logout(*, registry: str) -> None:
 def get(*, registry: str | None) -> None:
     """Print the credentials of REGISTRY, or of the registry that stdin names.
 
-    They are those that the other verbs would use, as a credential helper prints them: a JSON object
-    with ServerURL, Username and Secret. It is a secret that is printed. Where there are none, it
-    says so on stdout as helpers do, and the exit code is 3.
+    They are the credentials that the other verbs use, in the format of a credential helper: a JSON
+    object with ServerURL, Username and Secret. The output is secret. Without credentials,
+    stdout says so, as helpers do, and the exit code is 3.
     """
     from brolga.auth import default_keychain
     from brolga.spec.reference import Repository
 
-    name = _server() if registry is None else registry
-    found = default_keychain().find(Repository(_host(name), "any"))
-    if found is None:
-        result("credentials not found in native keychain")  # what docker waits for
+    if registry is None:
+        if sys.stdin is None or sys.stdin.closed or os.isatty(sys.stdin.fileno()):
+            raise click.UsageError("name a registry, or write its name to stdin")
+        registry = sys.stdin.buffer.read(_MAX_NAME).decode("utf-8", "replace").strip()
+    credentials = default_keychain().find(Repository(_host(registry), "any"))
+    if credentials is None:
+        print_result("credentials not found in native keychain")  # docker looks for this text
         raise click.exceptions.Exit(_NOT_FOUND)
-    result("", {"ServerURL": name, **_pair(found)}, as_json=True)
+    print_result("", {"ServerURL": registry, **_helper_fields(credentials)}, as_json=True)
 
 
-def _server() -> str:
-    """Return the registry that stdin names. Raises UsageError where nothing does."""
-    if sys.stdin is None or sys.stdin.closed or os.isatty(sys.stdin.fileno()):
-        raise click.UsageError("name a registry, or write its name to stdin")
-    return sys.stdin.buffer.read(_MAX_NAME).decode("utf-8", "replace").strip()
-
-
-def _pair(found: Credentials) -> dict[str, str]:
-    """Return name and secret in a helper's words (docker/docker-credential-helpers)."""
-    if found.identity_token:
-        return {"Username": _TOKEN_USER, "Secret": found.identity_token}
-    if found.registry_token:
+def _helper_fields(credentials: Credentials) -> dict[str, str]:
+    """Return name and secret as a helper does (docker/docker-credential-helpers)."""
+    if credentials.identity_token:
+        return {"Username": _TOKEN_USER, "Secret": credentials.identity_token}
+    if credentials.registry_token:
         raise CredentialsError(
-            f"{found.origin} has a bearer token, which is no name and secret; "
-            "`brolga auth token -H` prints it"
+            f"{credentials.origin} has a bearer token, which is not a name and secret",
+            hint="`brolga auth token -H` prints it",
         )
-    return {"Username": found.username, "Secret": found.password}
+    return {"Username": credentials.username, "Secret": credentials.password}
 
 
-@command.command(epilog=_HEADER)
+@command.command(
+    epilog=examples(
+        'curl -H "$(brolga auth token -H registry.example/app)" https://registry.example/v2/app/tags/list'
+    )
+)
 @click.argument("repo")
 @click.option("--push", is_flag=True, help="A token that may push too.")
 @click.option(
@@ -167,38 +158,40 @@ def _pair(found: Credentials) -> dict[str, str]:
     "--mount",
     "mounts",
     multiple=True,
-    callback=items,
+    callback=split_items,
     metavar="REPO",
-    help="Another repository to pull from; may come several times.",
+    help="Another repository to pull from; repeatable.",
 )
 @click.option("-H", "--header", is_flag=True, help="Print the Authorization header instead.")
-@registry_flags
+@options.connection
 def token(
-    *, repo: str, push: bool, mounts: list[str] | None, header: bool, connection: Connection
+    *, repo: str, push: bool, mounts: list[str] | None, header: bool, connection: ConnectionOptions
 ) -> None:
     """Print a token for REPO, as a JSON object with `token`.
 
-    With -H the whole header, which a registry that knows no tokens has too: its Basic credentials.
-    It is a secret that is printed.
+    With -H, print the whole header, which also works if a registry has no tokens: it contains the
+    Basic credentials. The output is secret.
     """
     from brolga.spec.reference import Repository
 
     repository = Repository.parse(repo)
     others = [Repository.parse(other) for other in mounts or ()]
     with open_client(connection) as client:
-        said = client.registries.authorization(repository, "pull,push" if push else "pull", *others)
-    scheme, _, secret = said.partition(" ")
-    if not said:
+        authorization = client.registries.authorization(
+            repository, "pull,push" if push else "pull", *others
+        )
+    scheme, _, secret = authorization.partition(" ")
+    if not authorization:
         raise click.ClickException(f"{repository.registry} asks for no credentials: no token")
     if not header and scheme != "Bearer":
         raise click.ClickException(
             f"{repository.registry} uses no tokens, only name and password; -H prints its header"
         )
-    result(f"Authorization: {said}", {"token": secret}, as_json=not header)
+    print_result(f"Authorization: {authorization}", {"token": secret}, as_json=not header)
 
 
 def _host(name: str) -> str:
-    """Return a registry's canonical name; docker's key for Docker Hub is one. Raises UsageError."""
+    """Return a registry's canonical name; docker's key for Docker Hub is valid too."""
     from brolga.auth.entries import registry_from_key
     from brolga.spec.reference import Repository
 

@@ -1,7 +1,4 @@
-"""`brolga config`: the bytes of an image's config.
-
-Knows flags. Must not know how a registry is asked.
-"""
+"""`brolga config`: print an image's config."""
 
 from __future__ import annotations
 
@@ -9,23 +6,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from brolga.cli.click_ext import Verb
-from brolga.cli.client_factory import Connection, open_client
+from brolga.cli import options
+from brolga.cli.click_ext import verb
+from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.local_paths import check_source
-from brolga.cli.options import platform_flag, registry_flags
-from brolga.cli.output import raw
+from brolga.cli.output import write_bytes
 
 if TYPE_CHECKING:
     from brolga.spec.platform import Platform
 
-__all__ = ["command"]
 
-
-@click.command("config", cls=Verb)
+@verb("config")
 @click.argument("ref")
-@platform_flag
-@registry_flags
-def command(*, ref: str, platform: Platform | None, connection: Connection) -> None:
+@options.platform
+@options.connection
+def command(*, ref: str, platform: Platform | None, connection: ConnectionOptions) -> None:
     """Print an image's config.
 
     The exact bytes, verified, without an added newline. If REF is an index, --platform chooses the
@@ -36,4 +31,4 @@ def command(*, ref: str, platform: Platform | None, connection: Connection) -> N
     place = parse_image_ref(ref)
     check_source(place, connection)
     with open_client(connection) as client:
-        raw(client.config(place, platform))
+        write_bytes(client.config(place, platform))

@@ -1,7 +1,4 @@
-"""`brolga copy`: an image, an index or a repository's tags to another place.
-
-Knows flags, and how results are printed. Must not know how anything is copied.
-"""
+"""`brolga copy`: copy an image, an index or all tags of a repository."""
 
 from __future__ import annotations
 
@@ -9,19 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from brolga.cli.click_ext import Verb
-from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.local_paths import check_source, check_target, told
-from brolga.cli.options import (
-    Sending,
-    jobs_flag,
-    json_flag,
-    platform_flag,
-    recheck_flag,
-    registry_flags,
-    upload_flags,
-)
-from brolga.cli.output import result, say
+from brolga.cli import options
+from brolga.cli.click_ext import verb
+from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.local_paths import check_source, check_target, print_ref
+from brolga.cli.output import eprint, print_result
 from brolga.errors import Denied, ImageNotFound, NotFound
 
 if TYPE_CHECKING:
@@ -32,18 +21,13 @@ if TYPE_CHECKING:
     from brolga.spec.reference import Repository
     from brolga.stores.location import ImageRef, LocalRef
 
-__all__ = ["command"]
 
-# The backspace keeps click from filling the lines.
-_EXAMPLES = """\b
-Examples:
-  brolga copy python:3.13 registry.example/mirror/python:3.13
-  brolga copy --all-tags registry.example/team/app localhost:5000/team/app
-  brolga copy oci:build:v1 registry.example/team/app:1
-"""
-
-
-@click.command("copy", cls=Verb, epilog=_EXAMPLES)
+@verb(
+    "copy",
+    "brolga copy python:3.13 registry.example/mirror/python:3.13",
+    "brolga copy --all-tags registry.example/team/app localhost:5000/team/app",
+    "brolga copy oci:build:v1 registry.example/team/app:1",
+)
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
 @click.option(
@@ -56,12 +40,12 @@ Examples:
     "-n", "--no-clobber", is_flag=True, help="Do not overwrite tags that DST already has."
 )
 @click.option("--referrers", is_flag=True, help="Also copy what refers to it: signatures, SBOMs.")
-@recheck_flag
-@platform_flag
-@jobs_flag
-@upload_flags
-@json_flag
-@registry_flags
+@options.recheck
+@options.platform
+@options.jobs
+@options.upload
+@options.json_output
+@options.connection
 def command(  # noqa: PLR0913 - the flags of the verb
     *,
     source: str,
@@ -72,9 +56,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     recheck: bool,
     platform: Platform | None,
     jobs: int,
-    sending: Sending,
+    upload_opts: options.UploadFlags,
     as_json: bool,
-    connection: Connection,
+    connection: ConnectionOptions,
 ) -> None:
     """Copy an image from SRC to DST, keeping its digest.
 
@@ -82,90 +66,89 @@ def command(  # noqa: PLR0913 - the flags of the verb
     is not sent; within one registry, blobs are mounted. Nothing is kept on disk. --username is for
     DST's registry.
 
-    Each may be a place on this machine too: oci:DIR[:TAG], oci-archive:FILE[:TAG],
+    SRC and DST may also be places on this machine: oci:DIR[:TAG], oci-archive:FILE[:TAG],
     docker-archive:FILE[:NAME:TAG]; FILE `-` is stdin or stdout. With --all-tags an image named
     example.com/app:v1 gets the tag v1.
 
     Prints REPO@DIGEST, with --all-tags REPO:TAG@DIGEST for each tag. With --json: ref, digest;
-    with --all-tags: repository, tags (each with its digest), kept (those that --no-clobber left).
+    with --all-tags: repository, tags (each with its digest), kept (tags not overwritten).
     """
-    from brolga.stores.location import parse_image_ref, parse_repository_ref, registry_of
+    from brolga.stores.location import (
+        is_archive,
+        parse_image_ref,
+        parse_repository_ref,
+        registry_of,
+    )
 
     if all_tags:
         origin, home = parse_repository_ref(source), parse_repository_ref(target)
-        _check_homes(origin, home, connection)
+        check_source(origin, connection)
+        if is_archive(home):
+            raise click.UsageError(f"--all-tags: {home} takes one image; a layout takes them all")
     else:
-        name, place = parse_image_ref(source), parse_image_ref(target)
-        check_source(name, connection)
-        check_target(place, as_json=as_json)
-    registry = registry_of(home if all_tags else place)
-    with open_client(connection, jobs=jobs, registry=registry, sending=sending) as client:
+        source_ref, target_ref = parse_image_ref(source), parse_image_ref(target)
+        check_source(source_ref, connection)
+        check_target(target_ref, as_json=as_json)
+    registry = registry_of(home if all_tags else target_ref)
+    with open_client(connection, jobs=jobs, registry=registry, upload_opts=upload_opts) as client:
         if all_tags:
-            taken = _tags(client, home) if no_clobber else frozenset[str]()
-            copied = client.copy_all(
+            copies = client.copy_all(
                 origin,
                 home,
                 platform=platform,
                 referrers=referrers,
-                exclude=taken,
+                exclude=_existing_tags(client, home) if no_clobber else frozenset(),
                 verify_existing=recheck,
             )
-            _print(copied, home, as_json=as_json)
+            _print_copies(copies, home, as_json=as_json)
         else:
-            if no_clobber and place.tag:
-                _refuse_existing(client, place)
-            pushed = client.copy(
-                name, place, platform=platform, referrers=referrers, verify_existing=recheck
+            if no_clobber and target_ref.tag:
+                _refuse_existing(client, target_ref)
+            copy = client.copy(
+                source_ref,
+                target_ref,
+                platform=platform,
+                referrers=referrers,
+                verify_existing=recheck,
             )
-            told(pushed, done="copied", as_json=as_json)
+            print_ref(copy, done="copied", as_json=as_json)
 
 
-def _check_homes(
-    source: Repository | LocalRef, target: Repository | LocalRef, connection: Connection
-) -> None:
-    """Raise UsageError where the tags of a place cannot be copied one after another."""
-    from brolga.stores.location import is_archive
-
-    check_source(source, connection)
-    if is_archive(target):
-        raise click.UsageError(f"--all-tags: {target} takes one image; a layout takes them all")
-
-
-def _print(
+def _print_copies(
     copies: Iterable[tuple[str, ImageRef | None]], home: Repository | LocalRef, *, as_json: bool
 ) -> None:
-    """Print each tag when it is there, so that a failure leaves what was done known."""
+    """Print each tag when it is copied, so that the tags before a failure are known."""
     copied: dict[str, str] = {}
     kept: list[str] = []
-    for tag, place in copies:
-        if place is None:
+    for tag, copy in copies:
+        if copy is None:
             kept.append(tag)
-            say(f"kept {home}:{tag}: it was there already")
+            eprint(f"kept {home}:{tag}: it was there already")
             continue
-        copied[tag] = str(place.digest)
+        copied[tag] = str(copy.digest)
         if not as_json:
-            ref = f"{home}:{tag}@{place.digest}"
-            result(ref, done=f"it was copied all the same: {ref}")
+            ref = f"{home}:{tag}@{copy.digest}"
+            print_result(ref, done=f"it was copied all the same: {ref}")
     if as_json:
         fields = {"repository": str(home), "tags": copied, "kept": kept}
         done = f"{len(copied)} tags were copied all the same"
-        result("", fields, as_json=True, done=done)
+        print_result("", fields, as_json=True, done=done)
 
 
-def _tags(client: Client, home: Repository | LocalRef) -> frozenset[str]:
-    """Return the tags of a repository, none where it is not there yet."""
+def _existing_tags(client: Client, home: Repository | LocalRef) -> frozenset[str]:
+    """Return the tags of a repository, which may not exist."""
     try:
         return frozenset(client.tags(home))
-    except (NotFound, ImageNotFound, Denied):  # some registries deny what is not there
+    except (NotFound, ImageNotFound, Denied):  # some registries answer 403 instead of 404
         return frozenset()
 
 
 def _refuse_existing(client: Client, target: ImageRef) -> None:
-    """Raise ClickException where a name is taken."""
+    """Raise ClickException if the target exists."""
     try:
-        found = client.head(target)
-    except (NotFound, ImageNotFound, Denied):  # some registries deny what is not there
+        digest = client.head(target).digest
+    except (NotFound, ImageNotFound, Denied):  # some registries answer 403 instead of 404
         return
     raise click.ClickException(
-        f"{target} already exists, as {found.digest}: nothing was copied (--no-clobber)"
+        f"{target} already exists, as {digest}: nothing was copied (--no-clobber)"
     )

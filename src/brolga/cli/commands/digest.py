@@ -1,7 +1,4 @@
-"""`brolga digest`: the digest that a name stands for.
-
-Knows flags, and how a result is printed. Must not know how a registry is asked.
-"""
+"""`brolga digest`: print the digest of an image or index."""
 
 from __future__ import annotations
 
@@ -9,19 +6,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from brolga.cli.click_ext import Verb
-from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.local_paths import check_source, found
-from brolga.cli.options import json_flag, platform_flag, registry_flags
-from brolga.cli.output import result
+from brolga.cli import options
+from brolga.cli.click_ext import verb
+from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.local_paths import check_source, parse_source_path
+from brolga.cli.output import print_result
 
 if TYPE_CHECKING:
     from brolga.spec.platform import Platform
 
-__all__ = ["command"]
 
-
-@click.command("digest", cls=Verb)
+@verb("digest")
 @click.argument("ref", required=False)
 @click.option("--full-ref", is_flag=True, help="Print REPO@DIGEST.")
 @click.option(
@@ -30,9 +25,9 @@ __all__ = ["command"]
     metavar="PATH",
     help="Look in an archive or a layout on this machine; REF is a name in it.",
 )
-@platform_flag
-@json_flag
-@registry_flags
+@options.platform
+@options.json_output
+@options.connection
 def command(  # noqa: PLR0913 - the flags of the verb
     *,
     ref: str | None,
@@ -40,7 +35,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     path: str | None,
     platform: Platform | None,
     as_json: bool,
-    connection: Connection,
+    connection: ConnectionOptions,
 ) -> None:
     """Print the digest of an image or index.
 
@@ -51,15 +46,21 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     if ref is None and path is None:
         raise click.UsageError("Missing argument 'REF'.")
-    place = with_name(found(path), ref or "") if path is not None else parse_image_ref(str(ref))
-    check_source(place, connection)
+    source = (
+        with_name(parse_source_path(path), ref or "")
+        if path is not None
+        else parse_image_ref(str(ref))
+    )
+    check_source(source, connection)
     with open_client(connection) as client:
-        about = client.manifest(place, platform).descriptor if platform else client.head(place)
-    full = str(with_digest(place, about.digest))
+        descriptor = (
+            client.manifest(source, platform).descriptor if platform else client.head(source)
+        )
+    full = str(with_digest(source, descriptor.digest))
     fields = {
         "ref": full,
-        "digest": str(about.digest),
-        "mediaType": about.media_type,
-        "size": about.size,
+        "digest": str(descriptor.digest),
+        "mediaType": descriptor.media_type,
+        "size": descriptor.size,
     }
-    result(full if full_ref else str(about.digest), fields, as_json=as_json)
+    print_result(full if full_ref else str(descriptor.digest), fields, as_json=as_json)

@@ -1,23 +1,17 @@
-"""`brolga export`: the files of an image, as a tar.
-
-Knows flags, and where the tar goes. Must not know how layers are put together.
-"""
+"""`brolga export`: write the files of an image as a tar."""
 
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
-from brolga.cli.click_ext import Verb
-from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.commands.blob import to_stdout
-from brolga.cli.files import replace_file
-from brolga.cli.local_paths import check_file, check_stdout
-from brolga.cli.options import platform_flag, registry_flags, strict_flag
-from brolga.cli.output import warn
+from brolga.cli import options
+from brolga.cli.click_ext import verb
+from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.local_paths import check_output
+from brolga.cli.output import print_warning, write_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,56 +19,43 @@ if TYPE_CHECKING:
     from brolga.spec.blob import Blob, Block
     from brolga.spec.platform import Platform
 
-__all__ = ["command"]
 
-# The backspace keeps click from filling the lines.
-_EXAMPLES: Final = """\b
-Examples:
-  brolga export registry.example/app:v1 | tar -C rootfs -x
-  brolga export registry.example/app:v1 app.tar
-"""
-
-
-@click.command("export", cls=Verb, epilog=_EXAMPLES)
+@verb(
+    "export",
+    "brolga export registry.example/app:v1 | tar -C rootfs -x",
+    "brolga export registry.example/app:v1 app.tar",
+)
 @click.argument("ref")
 @click.argument("target", metavar="[FILE]", default="-")
-@platform_flag
-@strict_flag
-@registry_flags
+@options.platform
+@options.strict
+@options.connection
 def command(
-    *, ref: str, target: str, platform: Platform | None, strict: bool, connection: Connection
+    *, ref: str, target: str, platform: Platform | None, strict: bool, connection: ConnectionOptions
 ) -> None:
     """Write the files of an image as a tar.
 
-    They are what all its layers show together in a container. An entry on which readers differ is
-    named on stderr; with --strict it is an error. FILE appears only when the tar is complete; `-`
-    is stdout. If REF is an index, --platform chooses the image, by default linux/amd64.
+    They are the files that all its layers show together in a container. If readers differ on an
+    entry, stderr says so; with --strict it is an error. FILE appears only when the tar is complete;
+    `-` is stdout. If REF is an index, --platform chooses the image, by default linux/amd64.
 
-    Of an artifact that is one file, write the file as it is.
+    If REF is an artifact of one file, the file is written as it is.
     """
     from brolga.images.flatten import merge_layers
 
-    if target == "-":
-        check_stdout("tar")
-    else:
-        check_file(target)
+    check_output(target, "tar")
     with open_client(connection) as client:
         layers = client.image(ref, platform).layers
         blocks = (
             _file(layers[0])
             if _is_one_file(layers)
-            else merge_layers(layers, strict=strict, on_warning=partial(warn, ref))
+            else merge_layers(layers, strict=strict, on_warning=partial(print_warning, ref))
         )
-        if target == "-":
-            to_stdout(blocks)
-        else:
-            with replace_file(Path(target)) as write:
-                for block in blocks:
-                    write(block)
+        write_blocks(blocks, target)
 
 
 def _is_one_file(layers: Sequence[Blob]) -> bool:
-    """Return whether an image is one blob of a media type that is not a layer's, as crane does."""
+    """Return whether the only blob of an image is not a layer by its media type, as crane does."""
     from brolga.spec.mediatypes import COMPRESSION_BY_LAYER, ENCRYPTED
 
     if len(layers) != 1:

@@ -1,7 +1,4 @@
-"""`brolga flatten`: an image whose layers are one.
-
-Knows flags, and what becomes of an index. Must not know how layers are put together.
-"""
+"""`brolga flatten`: merge the layers of an image into one."""
 
 from __future__ import annotations
 
@@ -11,18 +8,19 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from brolga.cli.click_ext import Verb
-from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.mutation import check_clock, check_open, place, pushed, replaced, tag_flag, tree_of
-from brolga.cli.options import (
-    Sending,
-    json_flag,
-    platform_flag,
-    registry_flags,
-    strict_flag,
-    upload_flags,
+from brolga.cli import options
+from brolga.cli.click_ext import verb
+from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.mutation import (
+    check_clock,
+    expected_digest,
+    get_tree,
+    push_and_print,
+    refuse_archive,
+    result_ref,
 )
-from brolga.cli.output import say, warn
+from brolga.cli.output import eprint, print_warning
+from brolga.errors import InvalidManifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,102 +33,94 @@ if TYPE_CHECKING:
     from brolga.spec.reference import Repository
     from brolga.stores.location import LocalRef
 
-__all__ = ["command"]
-
 _MAX_DEPTH: Final = 16  # indexes within indexes, as when they are pushed
-_EXAMPLES = """\b
-Examples:
-  brolga flatten registry.example/app:v1
-  brolga flatten registry.example/app:v1 -t localhost:5000/app:flat
-"""
 
 
-@click.command("flatten", cls=Verb, epilog=_EXAMPLES)
+@verb(
+    "flatten",
+    "brolga flatten registry.example/app:v1",
+    "brolga flatten registry.example/app:v1 -t localhost:5000/app:flat",
+)
 @click.argument("ref")
-@tag_flag
-@platform_flag
-@strict_flag
-@upload_flags
-@json_flag
-@registry_flags
+@options.tag
+@options.platform
+@options.strict
+@options.upload
+@options.json_output
+@options.connection
 def command(  # noqa: PLR0913 - the flags of the verb
     *,
     ref: str,
     tag: str | None,
     platform: Platform | None,
     strict: bool,
-    sending: Sending,
+    upload_opts: options.UploadFlags,
     as_json: bool,
-    connection: Connection,
+    connection: ConnectionOptions,
 ) -> None:
     """Merge the layers of an image into one.
 
-    It shows the same files as a container of the image. An entry on which readers differ is named
-    on stderr; with --strict it is an error. If REF is an index, each of its images is flattened, or
-    the one for --platform; whatever else is in it (attestations, which are about the old images) is
-    left out. The new layer is made while it is pushed, in one pass over the old ones. Without
-    --tag, the result replaces REF.
+    It shows the same files as a container of the image. If readers differ on an entry, stderr says
+    so; with --strict it is an error. If REF is an index, each of its images is flattened, or the
+    one for --platform; anything else in it (attestations, which describe the old images) is left
+    out. The new layer is made while it is pushed, in one pass over the old ones. Without --tag, the
+    result replaces REF.
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
+    from brolga.images import Image
     from brolga.stores.location import home_of, parse_image_ref, registry_of
 
     check_clock()
     source = parse_image_ref(ref)
-    where = place(source, tag)
-    home = home_of(where)
-    with open_client(connection, registry=registry_of(home), sending=sending) as client:
-        tree = tree_of(client, source, platform, in_place=where == source, compress_layers=False)
-        expected = replaced(where, source, tree)
-        flatten = partial(_flat_image, warn=partial(warn, ref), strict=strict)
-        flat = _flat(client, home, tree, flatten)
-        pushed(client, where, flat, as_json=as_json, expected=expected)
+    target = result_ref(source, tag)
+    home = home_of(target)
 
+    def flatten(image: Image) -> Image:
+        return image.flatten(strict=strict, on_warning=partial(print_warning, ref))
 
-def _flat_image(image: Image, *, warn: Callable[[str], object], strict: bool) -> Image:
-    return image.flatten(strict=strict, on_warning=warn)
-
-
-def _flat(
-    client: Client, home: Repository | LocalRef, tree: Tree, flatten: Callable[[Image], Image]
-) -> Tree:
-    from brolga.images import Image
-
-    if isinstance(tree, Image):
-        return flatten(tree)
-    check_open(home)  # the images go one by one
-    return _Flattening(client, home, flatten).index(tree)
+    with open_client(connection, registry=registry_of(home), upload_opts=upload_opts) as client:
+        tree = get_tree(client, source, platform, in_place=target == source, compress_layers=False)
+        expected = expected_digest(target, source, tree)
+        if isinstance(tree, Image):
+            flat: Tree = flatten(tree)
+        else:
+            refuse_archive(home)  # the images are pushed one by one
+            flat = _IndexFlattener(client, home, flatten).flatten_index(tree)
+        push_and_print(client, target, flat, as_json=as_json, expected=expected)
 
 
 @dataclass(frozen=True)
-class _Flattening:
-    """An index on its way to one of flat images; each child is flattened and pushed once."""
+class _IndexFlattener:
+    """Flattens and pushes each image of an index once."""
 
     client: Client
     home: Repository | LocalRef
     flatten: Callable[[Image], Image]
     done: dict[Digest, Tree] = field(default_factory=dict)
 
-    def index(self, index: ImageIndex, depth: int = 0) -> ImageIndex:
-        """Push each image of an index, flattened; return the index of them, which has digests then.
+    def flatten_index(self, index: ImageIndex, depth: int = 0) -> ImageIndex:
+        """Push the flattened images of an index; return the index of them.
 
         Raises InvalidManifest for indexes that are nested too deep.
         """
-        from brolga.errors import InvalidManifest
-
         if depth > _MAX_DEPTH:
             raise InvalidManifest(f"indexes are nested deeper than {_MAX_DEPTH} levels")
         flat = index.filter(lambda _: False)
         for descriptor in index.index.manifests:
-            child = self._child(index, descriptor, depth)
+            child = self._flatten_child(index, descriptor, depth)
             if child is None:
-                say(f"left out {descriptor.digest}: it is not an image of files")
-            else:
-                flat = flat.append(child, described=_described(descriptor, child.descriptor))
+                eprint(f"left out {descriptor.digest}: it is not an image of files")
+                continue
+            new = child.descriptor
+            described = replace(
+                descriptor, media_type=new.media_type, digest=new.digest, size=new.size, data=None
+            )
+            flat = flat.append(child, described=described)
         return flat
 
-    def _child(self, index: ImageIndex, descriptor: Descriptor, depth: int) -> Tree | None:
-        """Return what a child of an index becomes; None if it is not an image of files."""
+    def _flatten_child(self, index: ImageIndex, descriptor: Descriptor, depth: int) -> Tree | None:
+        """Push a flattened child of an index; return it, or None if it is not an image of files."""
         from brolga.images import Image
         from brolga.images.index import is_blob
         from brolga.spec.mediatypes import IMAGE_CONFIGS
@@ -143,7 +133,7 @@ class _Flattening:
             return self.done[descriptor.digest]
         child = index.child(descriptor)
         if not isinstance(child, Image):
-            flat: Tree = self.index(child, depth + 1)
+            flat: Tree = self.flatten_index(child, depth + 1)
         elif child.manifest.config.media_type in IMAGE_CONFIGS:
             flat = self.flatten(child)
         else:
@@ -151,8 +141,3 @@ class _Flattening:
         self.client.push(self.home, flat)
         self.done[descriptor.digest] = flat
         return flat
-
-
-def _described(old: Descriptor, now: Descriptor) -> Descriptor:
-    """Return what an index says of a child, with the digest that it has now."""
-    return replace(old, media_type=now.media_type, digest=now.digest, size=now.size, data=None)

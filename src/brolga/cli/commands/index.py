@@ -1,52 +1,39 @@
-"""`brolga index`: what is in an index, and indexes made of others.
-
-Knows flags and how a list is printed. Must not know how an index is written.
-"""
+"""`brolga index`: list, append to and filter indexes."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
-from brolga.cli.click_ext import Verbs
-from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.mutation import index_of, place, pushed, replaced, tag_flag
-from brolga.cli.options import Sending, json_flag, registry_flags, upload_flags
-from brolga.cli.output import lines, result
-from brolga.cli.params import names, platforms
+from brolga.cli import options
+from brolga.cli.click_ext import VerbGroup, examples
+from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.mutation import expected_digest, get_index, push_and_print, result_ref
+from brolga.cli.output import print_lines, print_result
+from brolga.cli.params import parse_platforms, split_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from brolga.client import Client
-    from brolga.images import ImageIndex, Tree
+    from brolga.images import Tree
     from brolga.spec.blob import Blob
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.platform import Platform
 
-__all__ = ["command"]
 
-_APPEND = """\b
-Examples:
-  brolga index append -m localhost:5000/app:amd64 -m localhost:5000/app:arm64 -t localhost:5000/app
-"""
-_FILTER = """\b
-Examples:
-  brolga index filter debian:12 --platform linux/amd64,linux/arm64 -t registry.example/debian:12
-"""
-
-
-@click.group("index", cls=Verbs)
+@click.group("index", cls=VerbGroup)
 def command() -> None:
     """List, extend and filter indexes of several platforms."""
 
 
 @command.command("list")
 @click.argument("ref")
-@json_flag
-@registry_flags
-def list_(*, ref: str, as_json: bool, connection: Connection) -> None:
+@options.json_output
+@options.connection
+def list_(*, ref: str, as_json: bool, connection: ConnectionOptions) -> None:
     """List what is in an index: platform, digest and size in bytes, one line each.
 
     With --json one object: ref, digest, mediaType, manifests (the descriptors of the index).
@@ -55,45 +42,51 @@ def list_(*, ref: str, as_json: bool, connection: Connection) -> None:
 
     source = parse_image_ref(ref)
     with open_client(connection) as client:
-        index = index_of(client, source).index
+        index = get_index(client, source).index
     if as_json:
         fields = {
             "ref": str(with_digest(source, index.digest)),
             "digest": str(index.digest),
             "mediaType": index.media_type,
-            "manifests": [one.to_dict() for one in index.manifests],
+            "manifests": [descriptor.to_dict() for descriptor in index.manifests],
         }
-        result("", fields, as_json=True)
+        print_result("", fields, as_json=True)
         return
-    names = [str(one.platform or "-") for one in index.manifests]
-    width = max(map(len, names), default=0)
-    lines(
-        f"{name:{width}} {one.digest} {one.size}"
-        for name, one in zip(names, index.manifests, strict=True)
+    platforms = [str(descriptor.platform or "-") for descriptor in index.manifests]
+    width = max(map(len, platforms), default=0)
+    print_lines(
+        f"{platform:{width}} {descriptor.digest} {descriptor.size}"
+        for platform, descriptor in zip(platforms, index.manifests, strict=True)
     )
 
 
-@command.command("filter", epilog=_FILTER)
+@command.command(
+    "filter",
+    epilog=examples(
+        "brolga index filter debian:12 --platform linux/amd64,linux/arm64 "
+        "-t registry.example/debian:12"
+    ),
+)
 @click.argument("ref")
 @click.option(
     "--platform",
     "wanted",
     multiple=True,
     required=True,
-    callback=platforms,
+    callback=parse_platforms,
     metavar="OS[/ARCH[/VARIANT]]",
     help="A platform to keep; repeatable, or a list with commas.",
 )
-@tag_flag
-@json_flag
-@registry_flags
+@options.tag
+@options.json_output
+@options.connection
 def filter_(
     *,
     ref: str,
     wanted: list[Platform],
     tag: str | None,
     as_json: bool,
-    connection: Connection,
+    connection: ConnectionOptions,
 ) -> None:
     """Keep only the images for some platforms in an index.
 
@@ -104,22 +97,28 @@ def filter_(
     from brolga.stores.location import parse_image_ref, registry_of
 
     source = parse_image_ref(ref)
-    where = place(source, tag)
-    with open_client(connection, registry=registry_of(where)) as client:
-        index = index_of(client, source)
-        kept = index.filter(lambda one: _is_one_of(one, wanted))
+    target = result_ref(source, tag)
+    with open_client(connection, registry=registry_of(target)) as client:
+        index = get_index(client, source)
+        kept = index.filter(partial(_matches_any, wanted))
         if not kept.index.manifests:
-            index.index.select(wanted[0])  # it says what there is
-        expected = replaced(where, source, index)
-        pushed(client, where, kept, as_json=as_json, expected=expected)
+            index.index.select(wanted[0])  # raises PlatformNotFound
+        expected = expected_digest(target, source, index)
+        push_and_print(client, target, kept, as_json=as_json, expected=expected)
 
 
-def _is_one_of(descriptor: Descriptor, wanted: Sequence[Platform]) -> bool:
-    offered = descriptor.platform
-    return offered is not None and any(offered.matches(one) for one in wanted)
+def _matches_any(wanted: Sequence[Platform], descriptor: Descriptor) -> bool:
+    platform = descriptor.platform
+    return platform is not None and any(map(platform.matches, wanted))
 
 
-@command.command("append", epilog=_APPEND)
+@command.command(
+    "append",
+    epilog=examples(
+        "brolga index append -m localhost:5000/app:amd64 -m localhost:5000/app:arm64 "
+        "-t localhost:5000/app"
+    ),
+)
 @click.argument("base", metavar="[BASE]", required=False)
 @click.option(
     "-m",
@@ -127,7 +126,7 @@ def _is_one_of(descriptor: Descriptor, wanted: Sequence[Platform]) -> bool:
     "manifests",
     multiple=True,
     required=True,
-    callback=names,
+    callback=split_names,
     metavar="REF",
     help="An image to append; repeatable, or a list with commas.",
 )
@@ -140,10 +139,10 @@ def _is_one_of(descriptor: Descriptor, wanted: Sequence[Platform]) -> bool:
 @click.option(
     "--docker-empty-base", is_flag=True, help="Without BASE: an index of Docker's media type."
 )
-@tag_flag
-@upload_flags
-@json_flag
-@registry_flags
+@options.tag
+@options.upload
+@options.json_output
+@options.connection
 def append(  # noqa: PLR0913 - the flags of the verb
     *,
     base: str | None,
@@ -151,9 +150,9 @@ def append(  # noqa: PLR0913 - the flags of the verb
     flatten: bool,
     docker_empty_base: bool,
     tag: str | None,
-    sending: Sending,
+    upload_opts: options.UploadFlags,
     as_json: bool,
-    connection: Connection,
+    connection: ConnectionOptions,
 ) -> None:
     """Append images to the index BASE, or without BASE make an index of them.
 
@@ -169,37 +168,32 @@ def append(  # noqa: PLR0913 - the flags of the verb
     name = base if base is not None else tag
     if name is None:
         raise click.UsageError("without BASE, the result needs a name: give one with --tag")
-    where = place(parse_image_ref(name), tag)
-    registry = registry_of(where)
-    with open_client(connection, registry=registry, sending=sending) as client:
+    target = result_ref(parse_image_ref(name), tag)
+    registry = registry_of(target)
+    with open_client(connection, registry=registry, upload_opts=upload_opts) as client:
         expected = None
         if base is None:
             index = ImageIndex.empty(DOCKER_MANIFEST_LIST if docker_empty_base else OCI_INDEX)
         else:
-            index = index_of(client, parse_image_ref(base))
-            expected = replaced(where, parse_image_ref(base), index)
+            index = get_index(client, parse_image_ref(base))
+            expected = expected_digest(target, parse_image_ref(base), index)
         for child, described in _children(client, manifests, flatten=flatten):
             index = index.append(child, described=described)
-        pushed(client, where, index, as_json=as_json, expected=expected)
+        push_and_print(client, target, index, as_json=as_json, expected=expected)
 
 
 def _children(
     client: Client, names: Sequence[str], *, flatten: bool
 ) -> Iterator[tuple[Tree | Blob, Descriptor | None]]:
-    """Yield what is to be appended, and how the index that it is of describes it."""
+    """Yield each image to append, and its descriptor if it comes from an index."""
     from brolga.images import ImageIndex
+    from brolga.images.index import is_blob
 
     for name in names:
         tree = client.get(name)
         if flatten and isinstance(tree, ImageIndex):
-            yield from _of(tree)
+            for descriptor in tree.index.manifests:
+                child = tree.blob(descriptor) if is_blob(descriptor) else tree.child(descriptor)
+                yield child, descriptor
         else:
             yield tree, None
-
-
-def _of(index: ImageIndex) -> Iterator[tuple[Tree | Blob, Descriptor]]:
-    from brolga.images.index import is_blob
-
-    for descriptor in index.index.manifests:
-        one = index.blob(descriptor) if is_blob(descriptor) else index.child(descriptor)
-        yield one, descriptor

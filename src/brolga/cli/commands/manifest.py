@@ -1,7 +1,4 @@
-"""`brolga manifest`: the bytes of a manifest or index.
-
-Knows flags. Must not know how a registry is asked.
-"""
+"""`brolga manifest`: print a manifest or index."""
 
 from __future__ import annotations
 
@@ -9,23 +6,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from brolga.cli.click_ext import Verb
-from brolga.cli.client_factory import Connection, open_client
+from brolga.cli import options
+from brolga.cli.click_ext import verb
+from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.local_paths import check_source
-from brolga.cli.options import platform_flag, registry_flags
-from brolga.cli.output import raw
+from brolga.cli.output import write_bytes
 
 if TYPE_CHECKING:
     from brolga.spec.platform import Platform
 
-__all__ = ["command"]
 
-
-@click.command("manifest", cls=Verb)
+@verb("manifest")
 @click.argument("ref")
-@platform_flag
-@registry_flags
-def command(*, ref: str, platform: Platform | None, connection: Connection) -> None:
+@options.platform
+@options.connection
+def command(*, ref: str, platform: Platform | None, connection: ConnectionOptions) -> None:
     """Print a manifest or index.
 
     The exact bytes that the digest is of, without an added newline. If REF is an index, --platform
@@ -36,4 +31,4 @@ def command(*, ref: str, platform: Platform | None, connection: Connection) -> N
     place = parse_image_ref(ref)
     check_source(place, connection)
     with open_client(connection) as client:
-        raw(client.manifest(place, platform).raw)
+        write_bytes(client.manifest(place, platform).raw)

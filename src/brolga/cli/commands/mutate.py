@@ -1,29 +1,19 @@
-"""`brolga mutate`: labels, environment, command and more of an image in a registry.
-
-Knows flags and what they mean for an image's config. Must not know manifests, or how an image is
-pushed.
-"""
+"""`brolga mutate`: change labels, environment, command and more of an image."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from brolga.cli.click_ext import MAY_BE_EMPTY, Verb
-from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.local_paths import archive_of, beside, check_target
-from brolga.cli.mutation import check_clock, place, pushed, replaced, tag_flag, tree_of
-from brolga.cli.options import (
-    Making,
-    Sending,
-    json_flag,
-    platform_flag,
-    registry_flags_but_u,
-    upload_flags,
-)
-from brolga.cli.params import WholePlatformType, items, names, pairs
+from brolga.cli import options
+from brolga.cli.click_ext import MAY_BE_EMPTY, verb
+from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.local_paths import archive_ref, check_target, spool_beside
+from brolga.cli.mutation import check_clock, expected_digest, get_tree, push_and_print, result_ref
+from brolga.cli.params import ImagePlatformType, parse_pairs, split_items, split_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,18 +25,10 @@ if TYPE_CHECKING:
     from brolga.spec.reference import Repository
     from brolga.stores.location import ImageRef
 
-__all__ = ["command"]
-
-_EXAMPLES = """\b
-Examples:
-  brolga mutate -l version=1.2 -e DEBUG=1 registry.example/app:v1
-  brolga mutate --entrypoint /bin/app,--serve -t localhost:5000/app:v2 localhost:5000/app:v1
-"""
-
 
 @dataclass(frozen=True)
 class _Changes:
-    """What the flags change in a config; None leaves it, an empty value takes it away."""
+    """Changes of a config: None leaves a field, an empty value removes it."""
 
     labels: dict[str, str]
     env: dict[str, str]
@@ -58,18 +40,18 @@ class _Changes:
     set_platform: Platform | None
 
     @property
-    def is_none(self) -> bool:
+    def is_empty(self) -> bool:
         return not any(getattr(self, field.name) not in (None, {}) for field in fields(self))
 
     def apply(self, config: ImageConfig) -> ImageConfig:
-        """Return the config with the changes; it is called when the config is wanted."""
+        """Return the config with the changes."""
         changes: dict[str, Any] = {}
         if self.labels:
             changes["Labels"] = {**(config.config.get("Labels") or {}), **self.labels}
         if self.env:
             changes["Env"] = _environment(config, self.env)
         if self.entrypoint is not None:
-            # As docker does: the old command is arguments for the old entrypoint.
+            # As docker does: the old command has arguments for the old entrypoint.
             changes |= {"Entrypoint": self.entrypoint or None, "Cmd": None}
         if self.cmd is not None:
             changes["Cmd"] = self.cmd or None
@@ -82,74 +64,58 @@ class _Changes:
         return config.replace(config=changes, platform=self.set_platform)
 
 
-def _environment(config: ImageConfig, wanted: dict[str, str]) -> list[str]:
-    """Return the variables: those that stay keep their order, new ones follow."""
-    left = dict(wanted)
-    kept = []
+def _environment(config: ImageConfig, changes: dict[str, str]) -> list[str]:
+    """Return the variables: existing ones in their order, then new ones."""
+    new = dict(changes)
+    variables = []
     for variable in config.config.get("Env") or ():
         name = variable.partition("=")[0]
-        kept.append(f"{name}={left.pop(name)}" if name in left else variable)
-    # Windows does not know names in two spellings; docker writes them in capitals.
-    capitals = config.platform.os == "windows"
-    return kept + [f"{name.upper() if capitals else name}={left[name]}" for name in left]
+        variables.append(f"{name}={new.pop(name)}" if name in new else variable)
+    # On Windows, names are not case-sensitive; docker writes them in upper case.
+    is_upper = config.platform.os == "windows"
+    return variables + [f"{name.upper() if is_upper else name}={new[name]}" for name in new]
 
 
-@click.command("mutate", cls=Verb, epilog=_EXAMPLES)
+_list_option = partial(click.option, multiple=True, callback=split_items, type=MAY_BE_EMPTY)
+
+
+@verb(
+    "mutate",
+    "brolga mutate -l version=1.2 -e DEBUG=1 registry.example/app:v1",
+    "brolga mutate --entrypoint /bin/app,--serve -t localhost:5000/app:v2 localhost:5000/app:v1",
+)
 @click.argument("ref")
 @click.option(
     "-l",
     "--label",
     "labels",
     multiple=True,
-    callback=pairs,
+    callback=parse_pairs,
     metavar="KEY=VALUE",
     help="A label to set; repeatable, as are the flags down to --append.",
 )
-@click.option(
-    "-a",
-    "--annotation",
-    "annotations",
-    multiple=True,
-    callback=pairs,
-    metavar="KEY=VALUE",
-    help="An annotation to set in the manifest; the only change that an index takes.",
+@options.annotation(
+    help="An annotation to set in the manifest; the only change that an index takes."
 )
 @click.option(
     "-e",
     "--env",
     multiple=True,
-    callback=pairs,
+    callback=parse_pairs,
     metavar="NAME=VALUE",
     help="An environment variable to set.",
 )
-@click.option(
+@_list_option(
     "--entrypoint",
-    multiple=True,
-    callback=items,
     metavar="ARG,ARG",
-    type=MAY_BE_EMPTY,
     help="The new entrypoint; removes the command, as docker does.",
 )
-@click.option(
-    "--cmd",
-    multiple=True,
-    callback=items,
-    metavar="ARG,ARG",
-    type=MAY_BE_EMPTY,
-    help="The new command.",
-)
-@click.option(
-    "--exposed-ports",
-    multiple=True,
-    callback=items,
-    metavar="PORT,PORT",
-    type=MAY_BE_EMPTY,
-    help="The new exposed ports, such as 80/tcp.",
-)
+@_list_option("--cmd", metavar="ARG,ARG", help="The new command.")
+@_list_option("--exposed-ports", metavar="PORT,PORT", help="The new exposed ports, such as 80/tcp.")
 @click.option(
     "--append",
     multiple=True,
-    callback=names,
+    callback=split_names,
     metavar="SOURCE",
     help="A tar file, or - for stdin, to add as a layer, compressed with gzip.",
 )
@@ -165,7 +131,7 @@ def _environment(config: ImageConfig, wanted: dict[str, str]) -> list[str]:
 )
 @click.option(
     "--set-platform",
-    type=WholePlatformType(),
+    type=ImagePlatformType(),
     metavar="OS/ARCH[/VARIANT]",
     help="The new platform.",
 )
@@ -176,11 +142,11 @@ def _environment(config: ImageConfig, wanted: dict[str, str]) -> list[str]:
     metavar="FILE",
     help="Write the result to a docker archive instead, under its name; - for stdout.",
 )
-@tag_flag
-@platform_flag
-@upload_flags
-@json_flag
-@registry_flags_but_u
+@options.tag
+@options.platform
+@options.upload
+@options.json_output
+@options.connection(username_short=False)
 def command(  # noqa: PLR0913 - the flags of the verb
     *,
     ref: str,
@@ -190,9 +156,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     output: str | None,
     tag: str | None,
     platform: Platform | None,
-    sending: Sending,
+    upload_opts: options.UploadFlags,
     as_json: bool,
-    connection: Connection,
+    connection: ConnectionOptions,
     **config: Any,  # noqa: ANN401 - the fields of _Changes
 ) -> None:
     """Change labels, environment, command and more of an image.
@@ -203,6 +169,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
+    from brolga.spec.reference import Repository
     from brolga.stores.location import parse_image_ref, registry_of
 
     if tag is not None and repo is not None:
@@ -211,64 +178,57 @@ def command(  # noqa: PLR0913 - the flags of the verb
         raise click.UsageError("give --repo or --output, not both")
     check_clock()
     source = parse_image_ref(ref)
-    where = _where(source, tag, repo, output)
-    check_target(where, as_json=as_json)
+    if output is not None:
+        target: ImageRef | Repository = archive_ref(
+            output, source if tag is None else parse_image_ref(tag)
+        )
+    else:
+        target = result_ref(source, tag) if repo is None else Repository.parse(repo)
+    check_target(target, as_json=as_json)
     changes = _Changes(**config)
     layers = _layers(append, connection)
-    registry, sending = registry_of(where), beside(output, sending)
-    with open_client(connection, registry=registry, sending=sending) as client:
-        tree = tree_of(client, source, platform, in_place=where == source)
-        changed = _changed(tree, changes, annotations, layers, source)
-        expected = replaced(where, source, tree)
-        pushed(client, where, changed, as_json=as_json, expected=expected)
+    registry, upload_opts = registry_of(target), spool_beside(output, upload_opts)
+    with open_client(connection, registry=registry, upload_opts=upload_opts) as client:
+        tree = get_tree(client, source, platform, in_place=target == source)
+        mutated = _mutate(tree, changes, annotations, layers, source)
+        expected = expected_digest(target, source, tree)
+        push_and_print(client, target, mutated, as_json=as_json, expected=expected)
 
 
-def _where(
-    source: ImageRef, tag: str | None, repo: str | None, output: str | None
-) -> ImageRef | Repository:
-    from brolga.spec.reference import Repository
-    from brolga.stores.location import parse_image_ref
-
-    if output is not None:
-        return archive_of(output, source if tag is None else parse_image_ref(tag))
-    return place(source, tag) if repo is None else Repository.parse(repo)
-
-
-def _layers(sources: Sequence[str], connection: Connection) -> list[Layer]:
+def _layers(sources: Sequence[str], connection: ConnectionOptions) -> list[Layer]:
     from brolga.cli.source import refuse_compressed, stream_layer
 
     if sources.count("-") > 1:
         raise click.UsageError("--append -: stdin can be only one SOURCE")
-    making = Making(compression="gzip", media_type=None, threads=None, progress="none")
+    layer_opts = options.LayerOptions(compression="gzip")
     layers: list[Layer] = []
     for name in sources:
         layers.append(
-            stream_layer(name, making, connection, "brolga mutate --append - …", tar=True)
+            stream_layer(name, layer_opts, connection, "brolga mutate --append - …", tar=True)
         )
         refuse_compressed(name)
     return layers
 
 
-def _changed(
+def _mutate(
     tree: Tree,
     changes: _Changes,
     annotations: dict[str, str],
     layers: Sequence[Layer],
     source: ImageRef,
 ) -> Tree:
-    """Return the tree with all changes. Raises UsageError for those that an index cannot take."""
+    """Return the tree with all changes. Raises UsageError if an index cannot have them."""
     from brolga.images import ImageIndex
 
     if isinstance(tree, ImageIndex):
-        if layers or not changes.is_none:
+        if layers or not changes.is_empty:
             raise click.UsageError(
                 f"{source} is an index: choose one of its images with --platform; "
                 "an index itself takes only --annotation"
             )
         return tree.with_annotations(annotations)
-    image = (
-        tree if changes.is_none else tree.mutate_config(changes.apply)
-    )  # an artifact has no config
+    # Without changes, the config is not read: an artifact has none.
+    image = tree if changes.is_empty else tree.mutate_config(changes.apply)
     if layers:
         image = image.append(*layers, created_by="brolga mutate")
     return image.with_annotations(annotations)

@@ -1,46 +1,28 @@
-"""`brolga push`: an image from this machine into a registry.
-
-Knows flags, and which image of a path is meant. Must not know how anything is pushed.
-"""
+"""`brolga push`: push an image from this machine."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
-from brolga.cli.click_ext import Verb
-from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.local_paths import check_source, check_target, found, told
-from brolga.cli.options import (
-    Sending,
-    jobs_flag,
-    json_flag,
-    platform_flag,
-    recheck_flag,
-    registry_flags,
-    upload_flags,
-)
+from brolga.cli import options
+from brolga.cli.click_ext import verb
+from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.local_paths import check_source, check_target, parse_source_path, print_ref
 from brolga.errors import ImageNotFound
 
 if TYPE_CHECKING:
-    from brolga.client import Client
     from brolga.spec.platform import Platform
-    from brolga.stores.location import ImageRef, LocalRef
-
-__all__ = ["command"]
-
-# The backspace keeps click from filling the lines.
-_EXAMPLES: Final = """\b
-Examples:
-  docker save app:1 | brolga push - registry.example/team/app:1
-  brolga push app.tar registry.example/team/app:1
-  brolga push oci:build:v1 localhost:5000/team/app:1
-"""
 
 
-@click.command("push", cls=Verb, epilog=_EXAMPLES)
+@verb(
+    "push",
+    "docker save app:1 | brolga push - registry.example/team/app:1",
+    "brolga push app.tar registry.example/team/app:1",
+    "brolga push oci:build:v1 localhost:5000/team/app:1",
+)
 @click.argument("path")
 @click.argument("ref")
 @click.option("--index", "whole", is_flag=True, help="Push all images of a layout as one index.")
@@ -50,12 +32,12 @@ Examples:
     metavar="FILE",
     help="Also write REPO@DIGEST to FILE.",
 )
-@recheck_flag
-@platform_flag
-@jobs_flag
-@upload_flags
-@json_flag
-@registry_flags
+@options.recheck
+@options.platform
+@options.jobs
+@options.upload
+@options.json_output
+@options.connection
 def command(  # noqa: PLR0913 - the flags of the verb
     *,
     path: str,
@@ -65,59 +47,44 @@ def command(  # noqa: PLR0913 - the flags of the verb
     recheck: bool,
     platform: Platform | None,
     jobs: int,
-    sending: Sending,
+    upload_opts: options.UploadFlags,
     as_json: bool,
-    connection: Connection,
+    connection: ConnectionOptions,
 ) -> None:
     """Push an image from this machine: a layout or an archive.
 
     PATH is a directory with an OCI image layout, or an archive: what docker save writes, or a
-    layout in a tar; brolga looks which. `-` is an archive from stdin, which is read once: blobs are
-    pushed as they arrive. oci:DIR:TAG and the like name one image of several. Digests stay the
-    same, but uncompressed layers of a docker archive are compressed with gzip.
+    layout in a tar; brolga detects which. `-` is an archive from stdin, which is read once: blobs
+    are pushed as they arrive. oci:DIR:TAG and similar names choose one image of several. Digests
+    stay the same, but uncompressed layers of a docker archive are compressed with gzip.
 
     Prints REPO@DIGEST. With --json: ref, digest.
     """
     from brolga.stores.location import is_archive, parse_image_ref, registry_of
 
-    source, target = found(path), parse_image_ref(ref)
+    source, target = parse_source_path(path), parse_image_ref(ref)
     if whole and (is_archive(source) or source.name or platform):
         raise click.UsageError("--index is for all images of a layout: name only its directory")
     check_source(source, connection)
     check_target(target, as_json=as_json)
     registry = registry_of(target)
-    with open_client(connection, jobs=jobs, registry=registry, sending=sending) as client:
-        pushed = _pushed(client, source, target, platform, whole=whole, recheck=recheck)
+    with open_client(connection, jobs=jobs, registry=registry, upload_opts=upload_opts) as client:
+        if whole:
+            from brolga.stores.layout import Layout
+
+            pushed = client.push(target, Layout(source.path).whole(), verify_existing=recheck)
+        else:
+            try:
+                pushed = client.copy(source, target, platform=platform, verify_existing=recheck)
+            except ImageNotFound as error:
+                if source.kind == "oci" and not source.name and error.available:
+                    error.add_note(f"push oci:{source.path}:NAME, or all of them with --index")
+                raise
     if refs is not None:
-        _write(refs, pushed)
-    told(pushed, done="pushed", as_json=as_json)
-
-
-def _pushed(  # noqa: PLR0913 - the flags that matter to it
-    client: Client,
-    source: LocalRef,
-    target: ImageRef,
-    platform: Platform | None,
-    *,
-    whole: bool,
-    recheck: bool,
-) -> ImageRef:
-    if whole:
-        from brolga.stores.layout import Layout
-
-        return client.push(target, Layout(source.path).whole(), verify_existing=recheck)
-    try:
-        return client.copy(source, target, platform=platform, verify_existing=recheck)
-    except ImageNotFound as error:
-        if source.kind == "oci" and not source.name and error.available:
-            error.add_note(f"push oci:{source.path}:NAME, or all of them with --index")
-        raise
-
-
-def _write(file: str, place: ImageRef) -> None:
-    try:
-        Path(file).write_text(f"{place}\n")
-    except OSError as error:
-        raise click.ClickException(
-            f"--image-refs {file}: {error.strerror}; it was pushed anyway: {place}"
-        ) from error
+        try:
+            Path(refs).write_text(f"{pushed}\n")
+        except OSError as error:
+            raise click.ClickException(
+                f"--image-refs {refs}: {error.strerror}; it was pushed anyway: {pushed}"
+            ) from error
+    print_ref(pushed, done="pushed", as_json=as_json)

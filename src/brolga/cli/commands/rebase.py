@@ -1,19 +1,24 @@
-"""`brolga rebase`: an image on a new base, without building it again.
-
-Knows flags, and the annotations that name an image's base. Must not know how layers are exchanged.
-"""
+"""`brolga rebase`: put an image on a new base."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
-from brolga.cli.click_ext import Verb
-from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.mutation import check_clock, place, pushed, replaced, tag_flag, tree_of
-from brolga.cli.options import Sending, json_flag, platform_flag, registry_flags, upload_flags
-from brolga.cli.output import say
+from brolga.cli import options
+from brolga.cli.click_ext import verb
+from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.mutation import (
+    BASE_DIGEST,
+    BASE_NAME,
+    check_clock,
+    expected_digest,
+    get_tree,
+    push_and_print,
+    result_ref,
+)
+from brolga.cli.output import eprint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,35 +28,29 @@ if TYPE_CHECKING:
     from brolga.spec.platform import Platform
     from brolga.stores.location import ImageRef
 
-__all__ = ["command"]
 
-# image-spec annotations.md, Pre-Defined Annotation Keys.
-_NAME: Final = "org.opencontainers.image.base.name"
-_DIGEST: Final = "org.opencontainers.image.base.digest"
-
-_EXAMPLES = """\b
-Examples:
-  brolga rebase registry.example/app:v1 --old_base debian:12.1 --new_base debian:12.2
-  brolga rebase registry.example/app:v1 -t registry.example/app:v1-rebased
-"""
-
-
-@click.command("rebase", cls=Verb, epilog=_EXAMPLES)
+@verb(
+    "rebase",
+    "brolga rebase registry.example/app:v1 --old_base debian:12.1 --new_base debian:12.2",
+    "brolga rebase registry.example/app:v1 -t registry.example/app:v1-rebased",
+)
 @click.argument("ref")
 @click.option(
     "--old_base",
     metavar="REF",
-    help=f"The base to remove; default: the annotations {_NAME} and {_DIGEST} of REF.",
+    help=f"The base to remove; default: the annotations {BASE_NAME} and {BASE_DIGEST} of REF.",
 )
 @click.option(
-    "--new_base", metavar="REF", help=f"The base to use instead; default: the annotation {_NAME}."
+    "--new_base",
+    metavar="REF",
+    help=f"The base to use instead; default: the annotation {BASE_NAME}.",
 )
-@tag_flag
+@options.tag
 @click.option("--rebased", metavar="REF", hidden=True)  # crane's older name of --tag
-@platform_flag
-@upload_flags
-@json_flag
-@registry_flags
+@options.platform
+@options.upload
+@options.json_output
+@options.connection
 def command(  # noqa: PLR0913 - the flags of the verb
     *,
     ref: str,
@@ -60,9 +59,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     tag: str | None,
     rebased: str | None,
     platform: Platform | None,
-    sending: Sending,
+    upload_opts: options.UploadFlags,
     as_json: bool,
-    connection: Connection,
+    connection: ConnectionOptions,
 ) -> None:
     """Put an image on a new base, without building it again.
 
@@ -77,68 +76,69 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     check_clock()
     source = parse_image_ref(ref)
-    where = place(source, rebased if tag is None else tag)
-    registry = registry_of(where)
-    with open_client(connection, registry=registry, sending=sending) as client:
-        image = tree_of(client, source, platform, in_place=where == source)
+    target = result_ref(source, rebased if tag is None else tag)
+    registry = registry_of(target)
+    with open_client(connection, registry=registry, upload_opts=upload_opts) as client:
+        image = get_tree(client, source, platform, in_place=target == source)
         if isinstance(image, ImageIndex):
             raise click.UsageError(f"{source} is an index: choose one image with --platform")
         old, new = _bases(image.annotations, old_base, new_base)
-        before, _ = _base(client, old, platform, image)
-        after, annotations = _base(client, new, platform, image)
-        if before.digest == after.digest:
-            say(f"{source} is already based on {new}: its layers stay")
-            changed = image
+        old_image, _ = _get_base(client, old, platform, image)
+        new_image, annotations = _get_base(client, new, platform, image)
+        if old_image.digest == new_image.digest:
+            eprint(f"{source} is already based on {new}: its layers stay")
+            rebased_image = image
         else:
-            changed = image.rebase(before, after)
-        changed = changed.with_annotations(annotations)
-        expected = replaced(where, source, image)
-        pushed(client, where, changed, as_json=as_json, expected=expected)
+            rebased_image = image.rebase(old_image, new_image)
+        result = rebased_image.with_annotations(annotations)
+        expected = expected_digest(target, source, image)
+        push_and_print(client, target, result, as_json=as_json, expected=expected)
 
 
 def _bases(
     annotations: Mapping[str, str], old: str | None, new: str | None
 ) -> tuple[ImageRef, ImageRef]:
-    """Return the old and the new base: as they are given, else as the annotations say.
+    """Return the old and the new base, as given or from the annotations.
 
-    Raises UsageError where neither tells, InvalidReference.
+    Raises UsageError if neither is known, InvalidReference.
     """
     from brolga.spec.digest import Digest
     from brolga.stores.location import parse_image_ref, with_digest
 
-    name, digest = annotations.get(_NAME), annotations.get(_DIGEST)
+    name, digest = annotations.get(BASE_NAME), annotations.get(BASE_DIGEST)
     new = new or name
     if new is None:
-        raise click.UsageError(f"the image has no annotation {_NAME}: name a base with --new_base")
-    target = parse_image_ref(new)
+        raise click.UsageError(
+            f"the image has no annotation {BASE_NAME}: name a base with --new_base"
+        )
+    new_ref = parse_image_ref(new)
     if old is not None:
-        return parse_image_ref(old), target
+        return parse_image_ref(old), new_ref
     if not digest:
         raise click.UsageError(
-            f"the image has no annotation {_DIGEST}: name its base with --old_base"
+            f"the image has no annotation {BASE_DIGEST}: name its base with --old_base"
         )
-    known = parse_image_ref(name) if name else target
-    return with_digest(known, Digest.parse(digest)), target
+    base_ref = parse_image_ref(name) if name else new_ref
+    return with_digest(base_ref, Digest.parse(digest)), new_ref
 
 
-def _base(
-    client: Client, place: ImageRef, platform: Platform | None, image: Image
+def _get_base(
+    client: Client, ref: ImageRef, platform: Platform | None, image: Image
 ) -> tuple[Image, dict[str, str | None]]:
-    """Return a base for an image, and the annotations of an image that is based on it.
+    """Return a base for an image, and the annotations of an image on that base.
 
-    Of an index, the one for `platform`, else the one that is nearest to the image's. The digest
-    is that of the index, where it is one: what the name stands for.
+    If the base is an index, choose the image for `platform`, else the one nearest to the image's
+    platform; the digest in the annotations is the index's.
     """
     from brolga.images import ImageIndex
     from brolga.spec.reference import Reference
 
-    tree = client.get(place, platform=platform or image.platform)
+    tree = client.get(ref, platform=platform or image.platform)
     if isinstance(tree, ImageIndex):
-        found = tree.image(platform or image.platform, nearest=platform is None)
+        base = tree.image(platform or image.platform, nearest=platform is None)
     else:
-        found = tree
-    # Others do not find what is on this machine, so that it has no name for them.
-    said: dict[str, str | None] = {_DIGEST: str(tree.digest), _NAME: None}
-    if isinstance(place, Reference):
-        said[_NAME] = str(Reference(place.repository, place.tag) if place.tag else place)
-    return found, said
+        base = tree
+    name = None  # a place on this machine is not known elsewhere
+    if isinstance(ref, Reference):
+        name = str(Reference(ref.repository, ref.tag) if ref.tag else ref)
+    return base, {BASE_DIGEST: str(tree.digest), BASE_NAME: name}

@@ -1,26 +1,23 @@
-"""`brolga referrers`: what refers to an image or index.
-
-Knows flags, and how a result is printed. Must not know how a registry is asked.
-"""
+"""`brolga referrers`: list what refers to an image or index."""
 
 from __future__ import annotations
 
 import click
 
-from brolga.cli.click_ext import Verb
-from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.options import json_flag, registry_flags
-from brolga.cli.output import lines, result
-
-__all__ = ["command"]
+from brolga.cli import options
+from brolga.cli.click_ext import verb
+from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.output import print_lines, print_result
 
 
-@click.command("referrers", cls=Verb)
+@verb("referrers")
 @click.argument("ref")
 @click.option("--artifact-type", metavar="TYPE", help="List only those of this type.")
-@json_flag
-@registry_flags
-def command(*, ref: str, artifact_type: str | None, as_json: bool, connection: Connection) -> None:
+@options.json_output
+@options.connection
+def command(
+    *, ref: str, artifact_type: str | None, as_json: bool, connection: ConnectionOptions
+) -> None:
     """List what refers to an image or index.
 
     These are signatures, SBOMs and attestations: digest and artifact type, one per line, from the
@@ -29,10 +26,10 @@ def command(*, ref: str, artifact_type: str | None, as_json: bool, connection: C
     from brolga.spec.mediatypes import OCI_INDEX
 
     with open_client(connection) as client:
-        found = client.referrers(ref, artifact_type or "")
+        descriptors = client.referrers(ref, artifact_type or "")
     if as_json:
-        entries = [one.to_dict() for one in found]
+        entries = [descriptor.to_dict() for descriptor in descriptors]
         index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
-        result("", index, as_json=True)
+        print_result("", index, as_json=True)
     else:
-        lines(f"{one.digest} {one.artifact_type}".rstrip() for one in found)
+        print_lines(f"{each.digest} {each.artifact_type}".rstrip() for each in descriptors)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from brolga.cli.click_ext import Verbs
-from brolga.cli.output import result, say
+from brolga.cli.click_ext import VerbGroup
+from brolga.cli.output import eprint, print_result
 from brolga.cli.upload_options import SizeType
 from brolga.errors import BrolgaError
 
@@ -61,7 +61,7 @@ class _Time(click.ParamType):  # type: ignore[type-arg] # not generic before cli
         return float(int(match[1]) * _UNITS_S[match[2]])
 
 
-@click.group("registry", cls=Verbs)
+@click.group("registry", cls=VerbGroup)
 def command() -> None:
     """Run a registry on this machine."""
 
@@ -118,8 +118,8 @@ def serve(directory: Path | None, port: int, host: str, **chosen: object) -> Non
         with _directory(directory) as (place, lifetime), _explained(place, host, port):
 
             def announce(address: str) -> None:
-                say(f"registry: storing in {place}{lifetime}")
-                result(address)
+                eprint(f"registry: storing in {place}{lifetime}")
+                print_result(address)
 
             run(place, host, port, on_ready=announce, options=options)
 

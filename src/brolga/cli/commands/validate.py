@@ -1,7 +1,4 @@
-"""`brolga validate`: whether images are what they say they are.
-
-Knows flags, and how problems are printed. Must not know what can be wrong with an image.
-"""
+"""`brolga validate`: verify an image and everything in it."""
 
 from __future__ import annotations
 
@@ -9,39 +6,32 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from brolga.cli.click_ext import Verb
-from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.local_paths import found
-from brolga.cli.options import json_flag, platform_flag, registry_flags
-from brolga.cli.output import result, say
+from brolga.cli import options
+from brolga.cli.click_ext import verb
+from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.local_paths import parse_source_path
+from brolga.cli.output import eprint, print_result
 from brolga.errors import one_line
 
 if TYPE_CHECKING:
-    from brolga.images.validate import Problem
-    from brolga.spec.digest import Digest
     from brolga.spec.platform import Platform
-    from brolga.stores.location import ImageRef
-
-__all__ = ["command"]
 
 _INTEGRITY: Final = 6  # exit code
-# The backspace keeps click from filling the lines.
-_EXAMPLES: Final = """\b
-Examples:
-  brolga validate --remote registry.example/team/app:v1
-  brolga validate --fast --remote registry.example/team/app:v1
-"""
 
 
-@click.command("validate", cls=Verb, epilog=_EXAMPLES)
+@verb(
+    "validate",
+    "brolga validate --remote registry.example/team/app:v1",
+    "brolga validate --fast --remote registry.example/team/app:v1",
+)
 @click.option("--remote", "ref", metavar="REF", help="The image or index to check.")
 @click.option(
     "--tarball", "path", metavar="PATH", help="The archive or layout on this machine to check."
 )
 @click.option("--fast", is_flag=True, help="Read only manifests and configs, no layers.")
-@platform_flag
-@json_flag
-@registry_flags
+@options.platform
+@options.json_output
+@options.connection
 def command(  # noqa: PLR0913 - the flags of the verb
     *,
     ref: str | None,
@@ -49,7 +39,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     fast: bool,
     platform: Platform | None,
     as_json: bool,
-    connection: Connection,
+    connection: ConnectionOptions,
 ) -> None:
     """Verify an image and everything in it.
 
@@ -61,14 +51,14 @@ def command(  # noqa: PLR0913 - the flags of the verb
     ref, digest, valid, problems (each with place and what).
     """
     from brolga.images.validate import validate
-    from brolga.stores.location import parse_image_ref, registry_of
+    from brolga.stores.location import parse_image_ref, registry_of, with_digest
 
     if (ref is None) == (path is None):
         raise click.UsageError("give either --remote REF or --tarball PATH")
-    reference = parse_image_ref(ref) if ref is not None else found(str(path))
+    reference = parse_image_ref(ref) if ref is not None else parse_source_path(str(path))
     problems = []
     with open_client(connection) as client:
-        # As it is: what is compressed on the way to a registry is not there to be checked.
+        # Not packed: a layer that is compressed only for a registry cannot be checked.
         tree = (
             client.image(reference, platform, compress_layers=False)
             if platform
@@ -77,23 +67,17 @@ def command(  # noqa: PLR0913 - the flags of the verb
         for problem in validate(tree, fast=fast):
             problems.append(problem)
             if not as_json:
-                result(f"FAIL: {reference}: {one_line(str(problem))}")
-    _print(reference, tree.digest, problems, as_json=as_json)
-    if problems:
-        # A registry is not asked for blobs below a manifest that it has.
-        side, how = ("registry", " with --recheck") if registry_of(reference) else ("local", "")
-        say(f"brolga: {side}: {reference} is not valid; push it again{how}")
-        raise click.exceptions.Exit(_INTEGRITY)
-
-
-def _print(reference: ImageRef, digest: Digest, problems: list[Problem], *, as_json: bool) -> None:
-    from brolga.stores.location import with_digest
-
+                print_result(f"FAIL: {reference}: {one_line(str(problem))}")
     if as_json or not problems:
         fields = {
-            "ref": str(with_digest(reference, digest)),
-            "digest": str(digest),
+            "ref": str(with_digest(reference, tree.digest)),
+            "digest": str(tree.digest),
             "valid": not problems,
-            "problems": [{"place": one.place, "what": one.what} for one in problems],
+            "problems": [{"place": each.place, "what": each.what} for each in problems],
         }
-        result(f"PASS: {reference}", fields, as_json=as_json)
+        print_result(f"PASS: {reference}", fields, as_json=as_json)
+    if problems:
+        # A push does not check the blobs of a manifest that the registry has.
+        side, flag = ("registry", " with --recheck") if registry_of(reference) else ("local", "")
+        eprint(f"brolga: {side}: {reference} is not valid; push it again{flag}")
+        raise click.exceptions.Exit(_INTEGRITY)

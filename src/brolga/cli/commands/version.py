@@ -1,15 +1,11 @@
 """`brolga version`."""
 
-import click
-
 from brolga._version import __version__
-from brolga.cli.click_ext import Verb
-from brolga.cli.output import result
-
-__all__ = ["command"]
+from brolga.cli.click_ext import verb
+from brolga.cli.output import print_result
 
 
-@click.command("version", cls=Verb)
+@verb("version")
 def command() -> None:
     """Print the version."""
-    result(__version__)
+    print_result(__version__)

@@ -1,4 +1,4 @@
-"""cli.append: an image with further layers."""
+"""brolga append."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def diff_id(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-def test_without_a_base_an_image_is_made(brolga: Brolga, registry: Embedded, first: str) -> None:
-    """OCI's types, linux/amd64, the layer's DiffID and what made it; `REPO@DIGEST` is printed."""
+def test_append_makes_image_without_base(brolga: Brolga, registry: Embedded, first: str) -> None:
+    """OCI's types, linux/amd64, DiffID and history; `REPO@DIGEST` is printed."""
     name = f"{registry.address}/a/b"
     outcome = brolga("append", "-f", first, "-t", f"{name}:v1")
     image = read(f"{name}:v1")
@@ -78,9 +78,7 @@ def test_without_a_base_an_image_is_made(brolga: Brolga, registry: Embedded, fir
     assert (entry.created_by, entry.created) == ("brolga append", "1970-01-01T00:00:00Z")
 
 
-def test_the_platform_of_an_empty_base_can_be_chosen(
-    brolga: Brolga, registry: Embedded, first: str
-) -> None:
+def test_append_sets_platform_without_base(brolga: Brolga, registry: Embedded, first: str) -> None:
     """`--platform`; crane's --oci-empty-base changes nothing."""
     name = f"{registry.address}/x"
     flags = ["--platform", "linux/arm64/v8", "--oci-empty-base"]
@@ -88,7 +86,7 @@ def test_the_platform_of_an_empty_base_can_be_chosen(
     assert read(name).platform == Platform("linux", "arm64", "v8")
 
 
-def test_layers_go_on_top_in_their_order(
+def test_append_adds_layers_in_order(
     brolga: Brolga, registry: Embedded, first: str, second: str, tmp_path: Path
 ) -> None:
     """`-f A -f -`: the lowest first, a pipe among them; the base's layers below."""
@@ -104,7 +102,7 @@ def test_layers_go_on_top_in_their_order(
     assert image.manifest.layers[0] == below.manifest.layers[0]
 
 
-def test_json_has_the_image_and_what_was_appended(
+def test_append_prints_image_and_layers_as_json(
     brolga: Brolga, registry: Embedded, first: str, second: str
 ) -> None:
     """ref, digest, mediaType, size, layers, seconds."""
@@ -134,10 +132,10 @@ def test_json_has_the_image_and_what_was_appended(
     ]
 
 
-def test_of_an_index_the_platform_s_image_is_the_base(
+def test_append_chooses_base_of_index_by_platform(
     brolga: Brolga, registry: Embedded, first: str
 ) -> None:
-    """`--platform`, else linux/amd64; one that it has not is not found."""
+    """`--platform`, else linux/amd64; a missing one is exit code 3."""
     base, name = f"{registry.address}/base", f"{registry.address}/x"
     index(base, AMD64, ARM64)
     with Client() as client:
@@ -158,8 +156,10 @@ def test_of_an_index_the_platform_s_image_is_the_base(
     assert "it has 'linux/amd64', 'linux/arm64'; choose another with --platform" in missing.err
 
 
-def test_a_base_by_digest_has_no_name(brolga: Brolga, registry: Embedded, first: str) -> None:
-    """Crane: the name is annotated where BASE is a tag. The user's own annotations count."""
+def test_append_annotates_base_by_digest_without_name(
+    brolga: Brolga, registry: Embedded, first: str
+) -> None:
+    """Crane: the name is annotated if BASE is a tag. The user's annotations take precedence."""
     base, name = f"{registry.address}/base", f"{registry.address}/x"
     digest = brolga("append", "-f", first, "-t", base).out.strip().partition("@")[2]
     flags = ["--set-base-image-annotations", "--annotation", "a=b=c", "--created-by", "me"]
@@ -170,7 +170,7 @@ def test_a_base_by_digest_has_no_name(brolga: Brolga, registry: Embedded, first:
     assert [entry.created_by for entry in image.config.history] == ["brolga append", "me"]
 
 
-def test_what_a_base_says_of_its_own_base_does_not_stay(
+def test_append_removes_annotations_of_base_about_its_base(
     brolga: Brolga, registry: Embedded, first: str
 ) -> None:
     """annotations.md: name and digest are of one image, "the image this image is based on"."""
@@ -182,7 +182,7 @@ def test_what_a_base_says_of_its_own_base_does_not_stay(
     assert read(name).annotations == {"org.opencontainers.image.base.digest": digest}
 
 
-def test_a_list_with_commas_is_several_layers(
+def test_append_splits_sources_at_commas(
     brolga: Brolga, registry: Embedded, first: str, second: str
 ) -> None:
     """Crane: `-f a.tar,b.tar`."""
@@ -191,7 +191,7 @@ def test_a_list_with_commas_is_several_layers(
     assert diff_ids(read(name)) == [diff_id(tar(one)) for one in ("first", "second", "first")]
 
 
-def test_a_layer_may_have_docker_s_media_type(
+def test_append_accepts_media_type_of_docker(
     brolga: Brolga, registry: Embedded, first: str
 ) -> None:
     """The manifest gives it the name of its own family."""
@@ -202,7 +202,7 @@ def test_a_layer_may_have_docker_s_media_type(
     assert layer.media_type == "application/vnd.oci.image.layer.v1.tar+gzip"
 
 
-def test_the_image_can_be_written_to_a_file_instead(
+def test_append_writes_archive_with_output(
     brolga: Brolga, registry: Embedded, first: str, tmp_path: Path
 ) -> None:
     """Crane: `-o FILE`, a tarball with the image's name in it; nothing is pushed."""
@@ -217,10 +217,10 @@ def test_the_image_can_be_written_to_a_file_instead(
 
 
 @pytest.mark.parametrize("count", [0, 2])
-def test_a_base_that_is_broken_is_told_before_stdin_is_read(
+def test_append_rejects_broken_base_before_reading_stdin(
     brolga: Brolga, registry: Embedded, tmp_path: Path, count: int
 ) -> None:
-    """Exit code 6, with the place: a stream cannot be read again."""
+    """Exit code 6, with the place: a stream can be read only once."""
     base, piped = f"{registry.address}/base", tmp_path / "piped"
     below = stream("layer")
     image = Image.empty().append(below)
@@ -239,7 +239,7 @@ def test_a_base_that_is_broken_is_told_before_stdin_is_read(
     assert f": {count} DiffIDs, but the manifest has 1 layers" in outcome.err
 
 
-def test_progress_is_of_all_layers(
+def test_append_shows_progress_of_all_layers(
     brolga: Brolga, registry: Embedded, first: str, second: str
 ) -> None:
     """One line on stderr, as `layer push` has it."""
@@ -288,8 +288,8 @@ def test_progress_is_of_all_layers(
         ),
     ],
 )
-def test_what_makes_no_sense_is_usage(brolga: Brolga, arguments: list[str], start: str) -> None:
-    """Exit code 2, and nothing was asked."""
+def test_append_rejects_invalid_flags(brolga: Brolga, arguments: list[str], start: str) -> None:
+    """Exit code 2, before any request."""
     outcome = brolga("append", *arguments)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith(f"brolga: {start}")
@@ -297,13 +297,13 @@ def test_what_makes_no_sense_is_usage(brolga: Brolga, arguments: list[str], star
 
 
 @pytest.mark.parametrize("flags", [["-t", "x:y:z"], ["-t", NOWHERE, "-b", "x@nope"]])
-def test_a_name_that_is_none_is_usage(brolga: Brolga, flags: list[str]) -> None:
+def test_append_rejects_invalid_name(brolga: Brolga, flags: list[str]) -> None:
     """Exit code 2."""
     outcome = brolga("append", "-f", "x", *flags)
     assert (outcome.code, outcome.out) == (2, "")
 
 
-def test_a_time_that_is_none_is_usage(
+def test_append_rejects_invalid_source_date_epoch(
     brolga: Brolga, registry: Embedded, first: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SOURCE_DATE_EPOCH is the history's time."""
@@ -314,10 +314,10 @@ def test_a_time_that_is_none_is_usage(
     assert registry.blobs("x") == []
 
 
-def test_what_is_compressed_already_is_no_source(
+def test_append_rejects_compressed_source(
     brolga: Brolga, registry: Embedded, tmp_path: Path
 ) -> None:
-    """By file and by pipe: exit code 7, how to go on, and nothing was pushed."""
+    """From a file and a pipe: exit code 7, a hint, and nothing was pushed."""
     name, file = f"{registry.address}/x", tmp_path / "x.tgz"
     file.write_bytes(gzip.compress(tar("x")))
     outcome = brolga("append", "-f", str(file), "-t", name)
@@ -330,10 +330,8 @@ def test_what_is_compressed_already_is_no_source(
     assert registry.blobs("x") == []
 
 
-def test_a_source_that_is_no_whole_tar_is_refused(
-    brolga: Brolga, registry: Embedded, tmp_path: Path
-) -> None:
-    """Exit code 6: a layer of an image is a tar, and one cut short is none (layer.md)."""
+def test_append_rejects_incomplete_tar(brolga: Brolga, registry: Embedded, tmp_path: Path) -> None:
+    """Exit code 6: a layer of an image is a complete tar (layer.md)."""
     name, file = f"{registry.address}/x", tmp_path / "x.tar"
     for data, why in (
         (tar("x")[:512], "the source is a tar cut short: after 512 bytes"),
@@ -350,29 +348,25 @@ def test_a_source_that_is_no_whole_tar_is_refused(
 
 
 @pytest.mark.parametrize(("name", "why"), [("missing", "No such file"), ("dir", "is a directory")])
-def test_a_source_that_is_none_is_told_before_the_base_is_asked_for(
+def test_append_rejects_missing_source_before_any_request(
     brolga: Brolga, tmp_path: Path, name: str, why: str
 ) -> None:
-    """Exit code 7: the registry, which is not there, was not asked."""
+    """Exit code 7: the registry, which does not exist, was not asked."""
     (tmp_path / "dir").mkdir()
     outcome = brolga("append", "-b", NOWHERE, "-f", str(tmp_path / name), "-t", NOWHERE)
     assert outcome.code == 7
     assert why in outcome.err
 
 
-def test_a_base_that_is_not_there_is_not_found(
-    brolga: Brolga, registry: Embedded, first: str
-) -> None:
+def test_append_reports_missing_base(brolga: Brolga, registry: Embedded, first: str) -> None:
     """Exit code 3."""
     name = f"{registry.address}/x"
     outcome = brolga("append", "-b", f"{registry.address}/base", "-f", first, "-t", name)
     assert (outcome.code, outcome.out) == (3, "")
 
 
-def test_the_base_is_mounted_within_a_registry(
-    brolga: Brolga, registry: Embedded, first: str
-) -> None:
-    """Its layer is in the new repository, and its bytes were not sent again."""
+def test_append_mounts_base_within_registry(brolga: Brolga, registry: Embedded, first: str) -> None:
+    """The layer is in the new repository, and its bytes were not sent again."""
     base, name = f"{registry.address}/base", f"{registry.address}/x"
     push(base, "a layer")
     assert brolga("append", "-b", base, "-f", first, "-t", name).code == 0

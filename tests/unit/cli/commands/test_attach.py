@@ -1,4 +1,4 @@
-"""cli.attach: artifacts of files, which refer to an image."""
+"""brolga attach."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def read(name: str) -> Manifest:
         return client.image(name).manifest
 
 
-def test_files_become_layers_as_they_are(brolga: Brolga, app: str, tmp_path: Path) -> None:
+def test_attach_stores_files_as_layers(brolga: Brolga, app: str, tmp_path: Path) -> None:
     """oras: the empty config, a layer for each file, its name as title, and the subject."""
     (tmp_path / "sbom.json").write_bytes(b"{}\n")
     (tmp_path / "sig").write_bytes(b"signed")
@@ -71,7 +71,7 @@ def test_files_become_layers_as_they_are(brolga: Brolga, app: str, tmp_path: Pat
     ]
 
 
-def test_json_tells_the_subject_too(brolga: Brolga, app: str) -> None:
+def test_attach_prints_subject_as_json(brolga: Brolga, app: str) -> None:
     """One object: ref, digest, mediaType, size, artifactType, subject."""
     outcome = brolga("attach", "--json", app, *TYPE)
     fields = json.loads(outcome.out)
@@ -88,7 +88,7 @@ def test_json_tells_the_subject_too(brolga: Brolga, app: str) -> None:
     }
 
 
-def test_without_a_file_it_is_annotations_alone(brolga: Brolga, app: str) -> None:
+def test_attach_without_file_pushes_only_annotations(brolga: Brolga, app: str) -> None:
     """manifest.md: 'If the artifact does not need layers, a single layer SHOULD be included'."""
     manifest = read(brolga("attach", app, *TYPE, "-a", f"{CREATED}=then").out.strip())
     assert [(layer.media_type, layer.digest) for layer in manifest.layers] == [
@@ -100,7 +100,7 @@ def test_without_a_file_it_is_annotations_alone(brolga: Brolga, app: str) -> Non
 @pytest.mark.parametrize(
     ("file", "media_type"), [("-", "application/octet-stream"), ("-:text/plain", "text/plain")]
 )
-def test_stdin_is_streamed_and_has_no_name(
+def test_attach_streams_stdin_without_name(
     brolga: Brolga, app: str, file: str, media_type: str
 ) -> None:
     """`make-sbom | brolga attach SUBJECT -:text/spdx`."""
@@ -114,10 +114,10 @@ def test_stdin_is_streamed_and_has_no_name(
     assert layer.annotations == {}
 
 
-def test_a_name_with_a_colon_is_a_file_where_it_is_one(
+def test_attach_accepts_file_name_with_colon(
     brolga: Brolga, app: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is behind a colon is a type only where it could be one."""
+    """The text after a colon is a type only if it contains a slash."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a:b").write_bytes(b"1")
     (tmp_path / "c:text").mkdir()
@@ -128,7 +128,7 @@ def test_a_name_with_a_colon_is_a_file_where_it_is_one(
     assert {layer.media_type for layer in manifest.layers} == {"application/octet-stream"}
 
 
-def test_a_platform_chooses_the_subject(
+def test_attach_chooses_subject_by_platform(
     brolga: Brolga, registry: Embedded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else it is the index itself."""
@@ -152,29 +152,29 @@ def test_a_platform_chooses_the_subject(
         ([NOWHERE, "x:te?t/plain", *TYPE], "x:te?t/plain: media type 'te?t/plain' is not"),
         (
             [NOWHERE, "x", "dir/x", *TYPE],
-            "two files are named x: whoever pulls them would get only one",
+            "two files are named x: a pull would keep only one",
         ),
         ([NOWHERE, "-", "-:text/plain", *TYPE], "stdin can be only one FILE"),
         (["nope/Nope", *TYPE], "path 'nope/Nope' has upper-case letters"),
         ([NOWHERE, "-", *TYPE, "-u", "me", "--password-stdin"], "--password-stdin and -"),
     ],
 )
-def test_what_makes_no_sense_is_usage(brolga: Brolga, arguments: list[str], line: str) -> None:
-    """Exit code 2, and nothing was asked."""
+def test_attach_rejects_invalid_arguments(brolga: Brolga, arguments: list[str], line: str) -> None:
+    """Exit code 2, before any request."""
     outcome = brolga("attach", *arguments, stdin=io.StringIO())
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith(f"brolga: {line}")
 
 
-def test_a_file_that_is_not_there_is_a_failed_source(brolga: Brolga, app: str) -> None:
-    """Exit code 7, and nothing refers to the image."""
+def test_attach_rejects_missing_file(brolga: Brolga, app: str) -> None:
+    """Exit code 7, and the image has no referrers."""
     outcome = brolga("attach", app, "missing", *TYPE)
     assert outcome.code == 7
     with Client() as client:
         assert client.referrers(app) == ()
 
 
-def test_a_subject_that_is_not_there_is_not_found(brolga: Brolga, registry: Embedded) -> None:
-    """Exit code 3: nothing is attached to nothing."""
+def test_attach_reports_missing_subject(brolga: Brolga, registry: Embedded) -> None:
+    """Exit code 3."""
     push(f"{registry.address}/app:v1", "layer")
     assert brolga("attach", f"{registry.address}/app:v2", *TYPE).code == 3

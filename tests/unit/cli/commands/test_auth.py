@@ -1,4 +1,4 @@
-"""cli.auth: logins, and what they give. Against real registries: tests/real/test_auth.py."""
+"""brolga auth. Against real registries: tests/real/test_auth.py."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOT_FOUND = "credentials not found in native keychain\n"
 
 @contextmanager
 def stdin_of(data: bytes) -> Iterator[TextIOWrapper]:
-    """Give a stdin with a descriptor that is no terminal, and these bytes."""
+    """Return a stdin with these bytes, whose descriptor is not a terminal."""
     end, start = os.pipe()
     os.write(start, data)
     os.close(start)
@@ -83,8 +83,8 @@ def entry(name: str, password: str) -> dict[str, str]:
 class TestLogin:
     """`brolga auth login`."""
 
-    def test_what_the_registry_knows_is_stored(self, brolga: Brolga, docker: Path) -> None:
-        """Nothing on stdout; where it is, and that it is in plain text, on stderr."""
+    def test_login_stores_accepted_credentials(self, brolga: Brolga, docker: Path) -> None:
+        """Nothing on stdout; stderr names the file, and warns that it is plain text."""
         with (
             serve_script(asking("me", SECRET)) as address,
             stdin_of(f"{SECRET}\n".encode()) as stdin,
@@ -98,7 +98,7 @@ class TestLogin:
         )
         assert json.loads(docker.read_text()) == {"auths": {address: entry("me", SECRET)}}
 
-    def test_what_it_does_not_know_is_not(self, brolga: Brolga, docker: Path) -> None:
+    def test_login_does_not_store_refused_credentials(self, brolga: Brolga, docker: Path) -> None:
         """Exit code 4, and no file."""
         with serve_script(asking("me", "else")) as address, stdin_of(SECRET.encode()) as stdin:
             outcome = brolga("auth", "login", address, "-u", "me", "--password-stdin", stdin=stdin)
@@ -109,10 +109,10 @@ class TestLogin:
         assert SECRET not in outcome.err
         assert not docker.exists()
 
-    def test_the_environment_s_credentials_are_not_used(
+    def test_login_ignores_environment_credentials(
         self, brolga: Brolga, docker: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """What is checked is what is stored."""
+        """Only the given credentials are checked and stored."""
         monkeypatch.setenv("BROLGA_USERNAME", "known")
         monkeypatch.setenv("BROLGA_PASSWORD", "right")
         seen: list[str] = []
@@ -123,7 +123,7 @@ class TestLogin:
         assert set(seen) == {"Basic " + b64encode(f"me:{SECRET}".encode()).decode()}
         assert not docker.exists()
 
-    def test_a_terminal_is_asked(
+    def test_login_prompts_in_terminal(
         self, brolga: Brolga, docker: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Without --password-stdin, by getpass, which shows nothing."""
@@ -140,10 +140,10 @@ class TestLogin:
         assert asked == [f"Password of me at {address}: "]
         assert docker.exists()
 
-    def test_a_helper_keeps_it(
+    def test_login_stores_in_helper(
         self, brolga: Brolga, docker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """It is said where it is; a registry that lets everybody in has checked nothing."""
+        """Stderr names the helper, and warns if the registry requires no login."""
         helper = tmp_path / "bin" / "docker-credential-keep"
         helper.parent.mkdir()
         helper.write_text('#!/bin/sh\ncat > "$0.$1"\n')
@@ -188,10 +188,10 @@ class TestLogin:
             ),
         ],
     )
-    def test_what_makes_no_sense_is_usage(
+    def test_login_rejects_invalid_arguments(
         self, brolga: Brolga, docker: Path, arguments: list[str], data: str, line: str
     ) -> None:
-        """Exit code 2; nobody was asked, and the password is not shown."""
+        """Exit code 2; no registry was asked, and the password is not shown."""
         with stdin_of(data.encode()) as stdin:
             outcome = brolga("auth", "login", "127.0.0.1:1", *arguments, stdin=stdin)
         assert (outcome.code, outcome.out) == (2, "")
@@ -200,17 +200,17 @@ class TestLogin:
         assert not docker.exists()
 
     @pytest.mark.parametrize("registry", ["nothing", "a b", "registry.example/team/app"])
-    def test_what_is_no_registry_is_usage(self, brolga: Brolga, registry: str) -> None:
-        """HOST or HOST:PORT; the line says so."""
+    def test_login_rejects_invalid_registry(self, brolga: Brolga, registry: str) -> None:
+        """HOST or HOST:PORT, as the error says."""
         with stdin_of(b"x") as stdin:
             outcome = brolga("auth", "login", registry, "-u", "me", "--password-stdin", stdin=stdin)
         assert (outcome.code, outcome.out) == (2, "")
         assert "write registry.example or localhost:5000" in outcome.err
 
-    def test_an_empty_answer_is_usage(
+    def test_login_rejects_empty_password(
         self, brolga: Brolga, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Enter alone is no password."""
+        """Enter alone is not a password."""
         monkeypatch.setattr("getpass.getpass", lambda _prompt: "")
         with terminal() as stdin:
             outcome = brolga("auth", "login", "127.0.0.1:1", "-u", "me", stdin=stdin)
@@ -221,8 +221,8 @@ class TestLogin:
 class TestLogout:
     """`brolga auth logout`."""
 
-    def test_the_entry_goes_and_nothing_else(self, brolga: Brolga, docker: Path) -> None:
-        """Said on stderr; a second time it is no error."""
+    def test_logout_removes_only_the_entry(self, brolga: Brolga, docker: Path) -> None:
+        """Reported on stderr; a second time it is not an error."""
         other = entry("me", "else")
         stored(docker, **{"registry.example": entry("me", SECRET), "other.example": other})
         outcome = brolga("auth", "logout", "registry.example")
@@ -233,9 +233,9 @@ class TestLogout:
         assert json.loads(docker.read_text()) == {"auths": {"other.example": other}}
         again = brolga("auth", "logout", "registry.example")
         assert (again.code, again.out) == (0, "")
-        assert again.err == "there were no credentials for registry.example\n"
+        assert again.err == "no credentials were stored for registry.example\n"
 
-    def test_docker_hub_by_docker_s_own_name(self, brolga: Brolga, docker: Path) -> None:
+    def test_logout_accepts_key_of_docker_hub(self, brolga: Brolga, docker: Path) -> None:
         """`https://index.docker.io/v1/` is docker.io."""
         stored(docker, **{HUB: entry("me", SECRET)})
         assert brolga("auth", "logout", HUB).err.startswith("logged out of docker.io: ")
@@ -245,9 +245,7 @@ class TestGet:
     """`brolga auth get`, as a credential helper."""
 
     @pytest.mark.parametrize("by_stdin", [True, False])
-    def test_name_and_secret_are_one_object(
-        self, brolga: Brolga, docker: Path, by_stdin: bool
-    ) -> None:
+    def test_get_prints_name_and_secret(self, brolga: Brolga, docker: Path, by_stdin: bool) -> None:
         """docker-credential-helpers: the server by stdin; ServerURL is it as it was named."""
         stored(docker, **{HUB: entry("me", SECRET)})
         with stdin_of(f"{HUB}\n".encode()) as stdin:
@@ -255,28 +253,30 @@ class TestGet:
         assert (outcome.code, outcome.err) == (0, "")
         assert json.loads(outcome.out) == {"ServerURL": HUB, "Username": "me", "Secret": SECRET}
 
-    def test_an_identity_token_has_a_name_of_its_own(self, brolga: Brolga, docker: Path) -> None:
-        """`<token>` says what the secret is."""
+    def test_get_prints_identity_token(self, brolga: Brolga, docker: Path) -> None:
+        """The name is `<token>`."""
         stored(docker, **{"registry.example": {"identitytoken": SECRET}})
         found: dict[str, Any] = json.loads(brolga("auth", "get", "registry.example").out)
         assert (found["Username"], found["Secret"]) == ("<token>", SECRET)
 
-    def test_a_bearer_token_is_no_pair(self, brolga: Brolga, docker: Path) -> None:
-        """Exit code 4, and the verb that prints it."""
+    def test_get_rejects_bearer_token(self, brolga: Brolga, docker: Path) -> None:
+        """Exit code 4, with the verb that prints it."""
         stored(docker, **{"registry.example": {"registrytoken": SECRET}})
         outcome = brolga("auth", "get", "registry.example")
         assert (outcome.code, outcome.out) == (4, "")
         assert "`brolga auth token -H` prints it" in outcome.err
         assert SECRET not in outcome.err
 
-    def test_nothing_is_said_as_helpers_say_it(self, brolga: Brolga, docker: Path) -> None:
-        """On stdout, where docker looks; exit code 3."""
+    def test_get_without_credentials_prints_text_of_helpers(
+        self, brolga: Brolga, docker: Path
+    ) -> None:
+        """On stdout, which docker reads; exit code 3."""
         assert not docker.exists()
         outcome = brolga("auth", "get", "registry.example")
         assert (outcome.code, outcome.out, outcome.err) == (3, NOT_FOUND, "")
 
-    def test_a_terminal_names_no_registry(self, brolga: Brolga) -> None:
-        """Who forgot it does not wait for ever."""
+    def test_get_rejects_terminal_as_stdin(self, brolga: Brolga) -> None:
+        """The verb does not wait for input."""
         with terminal() as stdin:
             outcome = brolga("auth", "get", stdin=stdin)
         assert (outcome.code, outcome.out) == (2, "")
@@ -303,7 +303,7 @@ class TestToken:
 
         return script
 
-    def test_it_is_for_the_scopes_that_are_asked_for(self, brolga: Brolga) -> None:
+    def test_token_requests_given_scopes(self, brolga: Brolga) -> None:
         """Crane: pull, with --push more, with --mount of others too; -H prints the header."""
         seen: list[str] = []
         with serve_script(self.answering(seen)) as address:
@@ -318,8 +318,8 @@ class TestToken:
             ["scope=repository:app:pull,push", *more, "service=x"],
         ]
 
-    def test_a_registry_that_asks_for_nothing(self, brolga: Brolga) -> None:
-        """There is no token to print."""
+    def test_token_fails_without_authentication(self, brolga: Brolga) -> None:
+        """Exit code 1."""
 
         def script(peer: Peer) -> None:
             while peer.head():
@@ -330,10 +330,10 @@ class TestToken:
         assert (outcome.code, outcome.out) == (1, "")
         assert outcome.err == f"brolga: {address} asks for no credentials: no token\n"
 
-    def test_a_registry_that_knows_passwords_alone(
+    def test_token_fails_with_basic_authentication(
         self, brolga: Brolga, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Its header is Basic, for -H; a token it has none."""
+        """With -H, the header is Basic."""
         monkeypatch.setenv("BROLGA_USERNAME", "me")
         monkeypatch.setenv("BROLGA_PASSWORD", SECRET)
         with serve_script(asking("me", SECRET)) as address:
@@ -344,8 +344,8 @@ class TestToken:
         assert header.out == f"Authorization: {Credentials('me', SECRET).basic}\n"
 
 
-def test_the_group_says_what_there_is(brolga: Brolga) -> None:
-    """Help, and a word for who mistypes."""
+def test_auth_prints_help_and_suggestions(brolga: Brolga) -> None:
+    """A mistyped verb is corrected."""
     listed = brolga("auth", "--help").out
     for name in ("login", "logout", "get", "token"):
         assert f"\n  {name} " in listed

@@ -1,4 +1,4 @@
-"""cli.blob: the bytes of a blob."""
+"""brolga blob."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RIGHT = f"sha256:{hashlib.sha256(b'right').hexdigest()}"
 BLOB = [sys.executable, "-m", "brolga", "blob"]
 
 
-def test_its_bytes_are_printed(registry: Embedded) -> None:
+def test_blob_prints_bytes(registry: Embedded) -> None:
     """As they are stored."""
     name = f"{registry.address}/a"
     push(name, "layer")
@@ -30,8 +30,8 @@ def test_its_bytes_are_printed(registry: Embedded) -> None:
     assert done.stderr == b""
 
 
-def test_a_wrong_byte_is_told_after_what_was_printed(brolga: Brolga) -> None:
-    """Exit code 6: what is on stdout cannot be taken back, so the line says not to use it."""
+def test_blob_reports_wrong_byte_after_output(brolga: Brolga) -> None:
+    """Exit code 6, and the error says that the output must not be used."""
     size = 1 << 21
 
     def script(peer: Peer) -> None:
@@ -49,7 +49,7 @@ def test_a_wrong_byte_is_told_after_what_was_printed(brolga: Brolga) -> None:
     )
 
 
-def test_what_printed_nothing_says_nothing_of_it(brolga: Brolga, registry: Embedded) -> None:
+def test_blob_without_output_does_not_mention_it(brolga: Brolga, registry: Embedded) -> None:
     """Exit code 3."""
     push(f"{registry.address}/a", "layer")
     outcome = brolga("blob", f"{registry.address}/a@{RIGHT}")
@@ -57,8 +57,8 @@ def test_what_printed_nothing_says_nothing_of_it(brolga: Brolga, registry: Embed
     assert "stdout got" not in outcome.err
 
 
-def test_a_blob_is_named_by_digest(brolga: Brolga) -> None:
-    """Exit code 2, and nothing was asked."""
+def test_blob_requires_digest(brolga: Brolga) -> None:
+    """Exit code 2, before any request."""
     outcome = brolga("blob", "127.0.0.1:1/x:v1")
     assert outcome.code == 2
     assert outcome.err.startswith("brolga: a blob is named by its digest: REPO@sha256:...")
@@ -71,8 +71,8 @@ def test_a_blob_is_named_by_digest(brolga: Brolga) -> None:
         (">&-", "brolga: local: stdout cannot be written: it is closed\n"),
     ],
 )
-def test_a_stdout_that_takes_nothing(registry: Embedded, stdout: str, line: str) -> None:
-    """A reader that has enough is told nothing; a closed stdout is an error of this side."""
+def test_blob_reports_failing_stdout(registry: Embedded, stdout: str, line: str) -> None:
+    """A reader that is gone causes no message; a closed stdout is a local error."""
     name = f"{registry.address}/a"
     push(name, "layer")
     (layer,) = read(name).manifest.layers

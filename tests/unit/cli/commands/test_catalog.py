@@ -1,4 +1,4 @@
-"""cli.catalog: the repositories of a registry."""
+"""brolga catalog."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tests.unit.cli.conftest import Brolga
 
 
-def test_repositories_are_listed_one_a_line(brolga: Brolga, registry: Embedded) -> None:
+def test_catalog_lists_repositories(brolga: Brolga, registry: Embedded) -> None:
     """By themselves, as REGISTRY/REPO, or as one object."""
     address = registry.address
     assert brolga("catalog", address).out == ""
@@ -25,7 +25,7 @@ def test_repositories_are_listed_one_a_line(brolga: Brolga, registry: Embedded) 
     assert found == {"registry": address, "repositories": ["a", "team/app"]}
 
 
-def test_what_is_no_registry_is_usage(brolga: Brolga) -> None:
+def test_catalog_rejects_invalid_registry(brolga: Brolga) -> None:
     """HOST or HOST:PORT; a path is not part of it."""
     for name in ("nowhere", "http://127.0.0.1:1", "127.0.0.1:1/x"):
         outcome = brolga("catalog", name)

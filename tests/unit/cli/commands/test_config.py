@@ -1,4 +1,4 @@
-"""cli.config: the bytes of an image's config."""
+"""brolga config."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 
 
-def test_its_very_bytes_are_printed(brolga: Brolga, registry: Embedded) -> None:
+def test_config_prints_exact_bytes(brolga: Brolga, registry: Embedded) -> None:
     """No line end is added."""
     name = f"{registry.address}/a"
     push(name, "layer")
@@ -24,7 +24,7 @@ def test_its_very_bytes_are_printed(brolga: Brolga, registry: Embedded) -> None:
     assert (outcome.code, outcome.err, outcome.out.encode()) == (0, "", read(name).config.raw)
 
 
-def test_of_an_index_it_is_an_image_s(brolga: Brolga, registry: Embedded) -> None:
+def test_config_chooses_image_of_index(brolga: Brolga, registry: Embedded) -> None:
     """`--platform`, else linux/amd64, as crane does."""
     name = f"{registry.address}/a"
     index(name, ARM64, AMD64)

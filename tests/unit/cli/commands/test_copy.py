@@ -1,4 +1,4 @@
-"""cli.copy: an image, an index or a repository's tags to another place."""
+"""brolga copy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def head(name: str) -> str:
 
 
 @pytest.mark.parametrize("verb", ["copy", "cp"])
-def test_an_image_keeps_its_digest(brolga: Brolga, registry: Embedded, verb: str) -> None:
+def test_copy_keeps_digest(brolga: Brolga, registry: Embedded, verb: str) -> None:
     """`REPO@DIGEST`, under another tag of another repository."""
     source, target = f"{registry.address}/a:v1", f"{registry.address}/b/c:v2"
     digest = push(source, "layer")
@@ -38,7 +38,7 @@ def test_an_image_keeps_its_digest(brolga: Brolga, registry: Embedded, verb: str
     assert head(target) == digest
 
 
-def test_json_is_one_object(brolga: Brolga, registry: Embedded) -> None:
+def test_copy_prints_json(brolga: Brolga, registry: Embedded) -> None:
     """ref, digest."""
     source, target = f"{registry.address}/a:v1", f"{registry.address}/b"
     digest = push(source, "layer")
@@ -46,7 +46,7 @@ def test_json_is_one_object(brolga: Brolga, registry: Embedded) -> None:
     assert json.loads(outcome.out) == {"ref": f"{target}@{digest}", "digest": digest}
 
 
-def test_an_index_goes_with_all_its_images_or_one(brolga: Brolga, registry: Embedded) -> None:
+def test_copy_copies_index_or_image_for_platform(brolga: Brolga, registry: Embedded) -> None:
     """Crane: "If platform is explicitly set, don't copy the whole index"."""
     source, whole, one = (f"{registry.address}/{name}" for name in ("a", "whole", "one"))
     digest = index(source, AMD64, ARM64)
@@ -58,7 +58,7 @@ def test_an_index_goes_with_all_its_images_or_one(brolga: Brolga, registry: Embe
     assert head(one) == digest
 
 
-def test_a_name_that_is_taken_is_left_alone(brolga: Brolga, registry: Embedded) -> None:
+def test_copy_no_clobber_refuses_existing_tag(brolga: Brolga, registry: Embedded) -> None:
     """`--no-clobber`: exit code 1, and what is there."""
     source, target = f"{registry.address}/a", f"{registry.address}/b:v1"
     push(source, "layer")
@@ -72,8 +72,8 @@ def test_a_name_that_is_taken_is_left_alone(brolga: Brolga, registry: Embedded) 
     assert brolga("copy", "-n", source, f"{registry.address}/b:v2").code == 0
 
 
-def test_a_digest_is_no_name_that_could_be_taken(brolga: Brolga, registry: Embedded) -> None:
-    """What has a digest cannot become something else."""
+def test_copy_no_clobber_allows_digest(brolga: Brolga, registry: Embedded) -> None:
+    """The target of a digest cannot change."""
     source = f"{registry.address}/a"
     digest = push(source, "layer")
     target = f"{registry.address}/b@{digest}"
@@ -81,8 +81,8 @@ def test_a_digest_is_no_name_that_could_be_taken(brolga: Brolga, registry: Embed
         assert brolga("copy", "-n", source, target).out == f"{target}\n"
 
 
-def test_a_digest_that_is_another_s_is_refused(brolga: Brolga, registry: Embedded) -> None:
-    """A digest is never wrong: nothing is pushed under it."""
+def test_copy_rejects_other_digest_as_target(brolga: Brolga, registry: Embedded) -> None:
+    """Nothing is pushed under a wrong digest."""
     source, wrong = f"{registry.address}/a", f"sha256:{64 * 'a'}"
     push(source, "layer")
     outcome = brolga("copy", source, f"{registry.address}/b@{wrong}")
@@ -90,7 +90,7 @@ def test_a_digest_that_is_another_s_is_refused(brolga: Brolga, registry: Embedde
     assert registry.blobs("b") == []
 
 
-def test_every_tag_is_copied(brolga: Brolga, registry: Embedded) -> None:
+def test_copy_all_tags_copies_every_tag(brolga: Brolga, registry: Embedded) -> None:
     """`--all-tags`: a line for each."""
     source, target = f"{registry.address}/a", f"{registry.address}/b"
     digests = {tag: push(f"{source}:{tag}", tag) for tag in ("v1", "v2")}
@@ -100,8 +100,8 @@ def test_every_tag_is_copied(brolga: Brolga, registry: Embedded) -> None:
     assert {tag: head(f"{target}:{tag}") for tag in digests} == digests
 
 
-def test_of_the_tags_those_that_are_taken_are_kept(brolga: Brolga, registry: Embedded) -> None:
-    """`--all-tags --no-clobber`: the others are copied, and it is said which were kept."""
+def test_copy_all_tags_no_clobber_keeps_existing_tags(brolga: Brolga, registry: Embedded) -> None:
+    """`--all-tags --no-clobber`: the others are copied, and stderr lists the kept tags."""
     source, target = f"{registry.address}/a", f"{registry.address}/b"
     digests = {tag: push(f"{source}:{tag}", tag) for tag in ("v1", "v2")}
     there = push(f"{target}:v1", "another layer")
@@ -117,7 +117,7 @@ def test_of_the_tags_those_that_are_taken_are_kept(brolga: Brolga, registry: Emb
     assert brolga("copy", "-a", "-n", source, elsewhere).out.count("\n") == 2
 
 
-def test_referrers_go_along(brolga: Brolga, registry: Embedded) -> None:
+def test_copy_referrers_copies_them(brolga: Brolga, registry: Embedded) -> None:
     """`--referrers`: signatures and SBOMs of the image, found in the new place."""
     source, target = f"{registry.address}/a", f"{registry.address}/b"
     digest = push(source, "layer")
@@ -141,20 +141,20 @@ def test_referrers_go_along(brolga: Brolga, registry: Embedded) -> None:
         (["--platform", "a b", NOWHERE, NOWHERE], "Invalid value for '--platform'"),
     ],
 )
-def test_what_makes_no_sense_is_usage(brolga: Brolga, arguments: list[str], line: str) -> None:
-    """Exit code 2, and nothing was asked."""
+def test_copy_rejects_invalid_arguments(brolga: Brolga, arguments: list[str], line: str) -> None:
+    """Exit code 2, before any request."""
     outcome = brolga("copy", *arguments)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith(f"brolga: {line}")
 
 
-def test_what_is_not_there_is_not_found(brolga: Brolga, registry: Embedded) -> None:
+def test_copy_reports_missing_source(brolga: Brolga, registry: Embedded) -> None:
     """Exit code 3."""
     outcome = brolga("copy", f"{registry.address}/a", f"{registry.address}/b")
     assert (outcome.code, outcome.out) == (3, "")
 
 
-def test_a_registry_that_denies_what_is_not_there(brolga: Brolga, registry: Embedded) -> None:
+def test_copy_no_clobber_accepts_403_as_missing(brolga: Brolga, registry: Embedded) -> None:
     """Crane: a 403 to --no-clobber's question counts as "not there"; the copy itself may fail."""
     source = f"{registry.address}/a"
     push(source, "layer")

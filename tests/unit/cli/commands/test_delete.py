@@ -1,4 +1,4 @@
-"""cli.delete: an image or index, or a tag; and registries that do not."""
+"""brolga delete, also of registries that cannot delete."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DIGEST = f"sha256:{64 * 'a'}"
 TYPE = "Content-Type: application/vnd.oci.image.manifest.v1+json"
 
 
-def test_a_tag_goes_alone_an_image_with_its_tags(
+def test_delete_removes_tag_or_image_with_tags(
     brolga: Brolga, registry: Embedded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is printed."""
@@ -60,7 +60,7 @@ def delete(brolga: Brolga, ref: str, status: int, found: int) -> tuple[int, str]
 
 
 @pytest.mark.parametrize("status", [400, 404, 405])
-def test_a_registry_without_deleting_of_tags_is_told_of(brolga: Brolga, status: int) -> None:
+def test_delete_hints_at_digest_if_tags_cannot_be_deleted(brolga: Brolga, status: int) -> None:
     """docker-registry answers 400 or 405: the line has the command that deletes the image."""
     code, line = delete(brolga, "x:v1", status, found=200)
     assert code == (3 if status == 404 else 5)
@@ -71,29 +71,29 @@ def test_a_registry_without_deleting_of_tags_is_told_of(brolga: Brolga, status: 
     )
 
 
-def test_a_tag_that_is_not_there_is_not_found(brolga: Brolga) -> None:
-    """docker-registry answers 400 to that too; whether the tag is there tells what it meant."""
+def test_delete_reports_missing_tag(brolga: Brolga) -> None:
+    """docker-registry answers 400 to that too, so the tag is looked up."""
     code, line = delete(brolga, "x:v1", 400, found=404)
     assert code == 3
     assert "check that the name is right and exists" in line
 
 
-def test_a_tag_of_which_nothing_is_known_has_the_first_answer(brolga: Brolga) -> None:
-    """The question is for the advice alone."""
+def test_delete_reports_first_error_if_digest_is_unknown(brolga: Brolga) -> None:
+    """The lookup is only for the hint."""
     code, line = delete(brolga, "x:v1", 405, found=403)
     assert code == 5
     assert line.endswith("405: UNSUPPORTED: no; it does not allow this: ask its administrator\n")
 
 
-def test_another_error_is_what_it_is(brolga: Brolga) -> None:
-    """Not allowed: exit code 4."""
+def test_delete_reports_denied(brolga: Brolga) -> None:
+    """Exit code 4."""
     code, line = delete(brolga, "x:v1", 403, found=200)
     assert code == 4
     assert line.endswith("; use credentials that are allowed to do this\n")
 
 
-def test_a_registry_without_deleting_is_told_of(brolga: Brolga) -> None:
-    """By digest there is no other way, and nothing to advise but to ask."""
+def test_delete_reports_registry_without_deletion(brolga: Brolga) -> None:
+    """A digest cannot be deleted in another way: the hint is to ask the administrator."""
     manifest = (
         b'{"schemaVersion":2,"config":{"mediaType":"a/b","digest":"%s","size":2},"layers":[]}'
     )

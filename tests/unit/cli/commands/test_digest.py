@@ -1,4 +1,4 @@
-"""cli.digest: the digest that a name stands for."""
+"""brolga digest."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 
 
-def test_the_digest_is_printed_alone_or_with_its_repository(
-    brolga: Brolga, registry: Embedded
-) -> None:
+def test_digest_prints_digest_or_full_ref(brolga: Brolga, registry: Embedded) -> None:
     """`--full-ref`: REPO@DIGEST."""
     repository = f"{registry.address}/a"
     digest = push(f"{repository}:v1", "layer")
@@ -39,7 +37,7 @@ def test_the_digest_is_printed_alone_or_with_its_repository(
     }
 
 
-def test_of_an_index_it_is_the_index_s_or_an_image_s(brolga: Brolga, registry: Embedded) -> None:
+def test_digest_of_index_or_image_for_platform(brolga: Brolga, registry: Embedded) -> None:
     """`--platform` chooses."""
     name = f"{registry.address}/a"
     digest = index(name, AMD64, ARM64)
@@ -49,18 +47,20 @@ def test_of_an_index_it_is_the_index_s_or_an_image_s(brolga: Brolga, registry: E
     assert brolga("digest", "--platform", "linux/arm64", name).out == f"{arm}\n"
 
 
-def test_what_is_not_there_is_not_found(brolga: Brolga, registry: Embedded) -> None:
+def test_digest_reports_missing_image(brolga: Brolga, registry: Embedded) -> None:
     """Exit code 3."""
     outcome = brolga("digest", f"{registry.address}/a")
     assert (outcome.code, outcome.out) == (3, "")
 
 
-def test_what_is_no_name_is_usage(brolga: Brolga) -> None:
+def test_digest_rejects_invalid_name(brolga: Brolga) -> None:
     """Exit code 2."""
     assert brolga("digest", "A").code == 2
 
 
-def test_an_archive_has_digests_too(brolga: Brolga, registry: Embedded, tmp_path: Path) -> None:
+def test_digest_reads_archive_and_layout(
+    brolga: Brolga, registry: Embedded, tmp_path: Path
+) -> None:
     """Crane: `digest --tarball PATH [TAG]`; a layout's directory is one as well."""
     name, file, layout = f"{registry.address}/a:v1", tmp_path / "a.tar", tmp_path / "layout"
     digest = push(name, "layer")
@@ -73,6 +73,6 @@ def test_an_archive_has_digests_too(brolga: Brolga, registry: Embedded, tmp_path
     assert brolga("digest", "--tarball", str(file), "v2").code == 3
 
 
-def test_without_a_name_there_is_nothing_to_look_for(brolga: Brolga) -> None:
+def test_digest_requires_name(brolga: Brolga) -> None:
     """Exit code 2, in click's words."""
     assert brolga("digest").err == "brolga: Missing argument 'REF'; see brolga digest --help\n"

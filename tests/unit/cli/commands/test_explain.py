@@ -1,4 +1,4 @@
-"""cli.explain: how a repository would be pushed to, and why."""
+"""brolga explain."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _squeezed(line: str) -> str:
     return f"{name}  {value.strip()}"
 
 
-def test_a_line_for_each_thing(brolga: Brolga) -> None:
+def test_explain_prints_line_for_each_property(brolga: Brolga) -> None:
     """Address, TLS, credentials, how the bytes go out and why, mounting, referrers."""
     with serve_script(asked) as address:
         outcome = brolga("explain", f"{address}/team/app")
@@ -62,28 +62,28 @@ def test_a_line_for_each_thing(brolga: Brolga) -> None:
         "after a 413": "chunks of 32 MiB",
         "after a cut": "the session is asked how far it came; else a new session, from the first "
         "byte",
-        "for that it keeps": "the last 32 MiB, in memory",
+        "buffer": "the last 32 MiB, in memory",
         "mount": "tried between repositories of the registry; if it is refused, uploaded",
         "referrers": "api",
     }
 
 
 @pytest.mark.parametrize(("style", "told"), [("streamed", "the same"), ("put", "one PUT")])
-def test_how_blobs_go_whose_digest_is_known(brolga: Brolga, style: str, told: str) -> None:
-    """Without a bound, where there is none."""
+def test_explain_describes_known_blobs(brolga: Brolga, style: str, told: str) -> None:
+    """Without a limit if the registry has none."""
     with serve_script(asked) as address:
         outcome = brolga("explain", "--upload-style", style, f"{address}/x")
-    assert f"known blobs        {told}\n" in outcome.out
+    assert f"known blobs  {told}\n" in outcome.out
 
 
-def test_without_a_window_nothing_is_kept(brolga: Brolga) -> None:
-    """And that is said so."""
+def test_explain_states_that_nothing_is_buffered(brolga: Brolga) -> None:
+    """The line says so."""
     with serve_script(asked) as address:
         outcome = brolga("explain", "--window", "0", f"{address}/x")
-    assert "for that it keeps  nothing\n" in outcome.out
+    assert "buffer       nothing\n" in outcome.out
 
 
-def test_json_is_one_object(brolga: Brolga) -> None:
+def test_explain_prints_json(brolga: Brolga) -> None:
     """Names as the other verbs have them; sizes in bytes."""
     with serve_script(asked) as address:
         flags = ["--json", "--upload-style", "chunked:5M", "--window", "1M"]
@@ -109,16 +109,16 @@ def test_json_is_one_object(brolga: Brolga) -> None:
     [
         (["--upload-style", "auto"], "uploads", "one streamed PATCH (--upload-style auto)"),
         (["--upload-style=chunked"], "uploads", "chunks of 32 MiB (--upload-style chunked)"),
-        (["--window", "100"], "for that it keeps", "the last 100 bytes, in memory"),
+        (["--window", "100"], "buffer", "the last 100 bytes, in memory"),
         (
             ["--spool"],
-            "for that it keeps",
-            "all of it, in a file without a name where temporary files are",
+            "buffer",
+            "all of it, in an unnamed file in the directory for temporary files",
         ),
-        (["--spool=/"], "for that it keeps", "all of it, in a file without a name in /"),
+        (["--spool=/"], "buffer", "all of it, in an unnamed file in /"),
     ],
 )
-def test_it_is_told_for_the_flags_that_are_given(
+def test_explain_describes_given_flags(
     brolga: Brolga, flags: list[str], row: str, value: str
 ) -> None:
     """What a push with the same flags would do."""
@@ -127,10 +127,10 @@ def test_it_is_told_for_the_flags_that_are_given(
     assert told(outcome.out)[row] == value
 
 
-def test_the_config_file_is_named_where_it_decides(
+def test_explain_names_config_file_that_chose(
     brolga: Brolga, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For this registry; what it says of others does not matter here."""
+    """Only settings for this registry count."""
     monkeypatch.setenv("BROLGA_CONFIG", str(config))
     with serve_script(asked) as address:
         config.write_text(f'[registry."{address}"]\nupload-style = "chunked:8MiB"\n')
@@ -152,10 +152,8 @@ def test_the_config_file_is_named_where_it_decides(
         ("X-Artifactory-Id: 1", {"profile": "jfrog", "after a 413": "given up"}),
     ],
 )
-def test_what_is_known_of_its_kind_is_told(
-    brolga: Brolga, shows: str, rows: dict[str, str]
-) -> None:
-    """By what it shows of itself, with the reason."""
+def test_explain_names_known_registry(brolga: Brolga, shows: str, rows: dict[str, str]) -> None:
+    """The reason is shown."""
 
     def script(peer: Peer) -> None:
         while peer.head():
@@ -167,7 +165,7 @@ def test_what_is_known_of_its_kind_is_told(
         assert found[name].startswith(value)
 
 
-def test_where_credentials_come_from_is_told_and_never_what_they_are(
+def test_explain_shows_origin_but_not_credentials(
     brolga: Brolga, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No secret on stdout or stderr, nor the name that goes with it."""
@@ -190,8 +188,8 @@ def test_where_credentials_come_from_is_told_and_never_what_they_are(
         assert b64encode(b"someone:s3cret").decode() not in text
 
 
-def test_what_cannot_be_asked_is_told_as_that(brolga: Brolga) -> None:
-    """The rest is worth knowing all the same."""
+def test_explain_reports_unknown_properties(brolga: Brolga) -> None:
+    """The rest is printed."""
 
     def script(peer: Peer) -> None:
         while head := peer.head():
@@ -204,7 +202,7 @@ def test_what_cannot_be_asked_is_told_as_that(brolga: Brolga) -> None:
     assert "403" in told(outcome.out)["referrers"]
 
 
-def test_credentials_that_are_missing_are_told(brolga: Brolga) -> None:
+def test_explain_reports_missing_credentials(brolga: Brolga) -> None:
     """Exit code 4, as a push would have it."""
 
     def script(peer: Peer) -> None:
@@ -217,7 +215,7 @@ def test_credentials_that_are_missing_are_told(brolga: Brolga) -> None:
     assert "with 401; log in with brolga auth login" in outcome.err
 
 
-def test_tls_is_verified_or_said_not_to_be(brolga: Brolga, authority: Authority) -> None:
+def test_explain_states_whether_tls_is_verified(brolga: Brolga, authority: Authority) -> None:
     """`--insecure` leaves certificates unverified."""
     with serve_script(asked, tls=authority.server_context()) as address:
         trusted = brolga("explain", f"{address}/x", "--ca-cert", str(authority.ca_cert))
@@ -227,7 +225,7 @@ def test_tls_is_verified_or_said_not_to_be(brolga: Brolga, authority: Authority)
     assert told(unverified.out)["TLS"] == "not verified"
 
 
-def test_a_registry_that_is_not_there(brolga: Brolga) -> None:
+def test_explain_reports_unreachable_registry(brolga: Brolga) -> None:
     """Exit code 5, as a push would have it."""
     outcome = brolga("explain", f"127.0.0.1:{refusing_port()}/x")
     assert (outcome.code, outcome.out) == (5, "")
@@ -235,13 +233,13 @@ def test_a_registry_that_is_not_there(brolga: Brolga) -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["127.0.0.1:1/x:tag"], ["127.0.0.1:1/x", "--spool=/no"]])
-def test_what_makes_no_sense_is_usage(brolga: Brolga, arguments: list[str]) -> None:
+def test_explain_rejects_invalid_arguments(brolga: Brolga, arguments: list[str]) -> None:
     """Exit code 2."""
     outcome = brolga("explain", *arguments)
     assert (outcome.code, outcome.out) == (2, "")
 
 
-def test_it_is_among_the_verbs(brolga: Brolga) -> None:
+def test_explain_is_listed_in_help(brolga: Brolga) -> None:
     """The help lists it, and its own has examples."""
     assert "explain" in brolga("--help").out
     assert "    brolga explain registry.example/team/app\n" in brolga("explain", "--help").out

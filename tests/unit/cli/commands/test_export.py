@@ -1,4 +1,4 @@
-"""cli.export: the files of an image, as a tar."""
+"""brolga export."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tests.tars import entry, listed, names, symlink, tar
 from tests.unit.cli.images import pushed
 
-from brolga.cli import main
+from brolga.cli.main import main
 from brolga.images import Artifact, Image, InMemoryBlob
 from brolga.spec.mediatypes import OCI_LAYER, OCI_LAYER_GZIP
 from brolga.stream.layer import StreamLayer
@@ -35,7 +35,7 @@ def files_of(directory: Path) -> list[str]:
     return [path.name for path in directory.iterdir() if path.is_file()]
 
 
-def test_a_file_gets_what_all_layers_show(brolga: Brolga, app: str, tmp_path: Path) -> None:
+def test_export_writes_files_of_all_layers(brolga: Brolga, app: str, tmp_path: Path) -> None:
     """Crane export IMAGE FILE; a file that was there is replaced, with the usual rights."""
     target = tmp_path / "app.tar"
     target.write_bytes(b"old")
@@ -49,7 +49,7 @@ def test_a_file_gets_what_all_layers_show(brolga: Brolga, app: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("flags", [[], ["-"]])
-def test_stdout_gets_it_where_no_file_is_named(
+def test_export_writes_to_stdout_without_file(
     app: str,
     flags: list[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -62,16 +62,16 @@ def test_stdout_gets_it_where_no_file_is_named(
     assert (names(out), err) == (["a"], b"")
 
 
-def test_a_device_is_written_to(brolga: Brolga, app: str) -> None:
-    """It is no file that could be replaced."""
+def test_export_writes_to_device(brolga: Brolga, app: str) -> None:
+    """A device cannot be replaced by a file."""
     assert brolga("export", app, os.devnull).code == 0
     assert not Path(os.devnull).is_file()
 
 
-def test_a_failure_leaves_what_was_there(
+def test_export_keeps_old_file_after_failure(
     brolga: Brolga, registry: Embedded, tmp_path: Path
 ) -> None:
-    """The file is whole or not there."""
+    """The file is complete or missing."""
     name, target = f"{registry.address}/app", tmp_path / "app.tar"
     layers = [StreamLayer([b"no tar"]), StreamLayer([tar("a")])]
     pushed(name, Image.empty().append(*layers))
@@ -83,7 +83,7 @@ def test_a_failure_leaves_what_was_there(
     assert files_of(tmp_path) == ["app.tar"]
 
 
-def test_what_went_to_stdout_before_a_failure_is_told(brolga: Brolga, registry: Embedded) -> None:
+def test_export_reports_output_before_failure(brolga: Brolga, registry: Embedded) -> None:
     """It must not be used; the exit code is not 0."""
     name = f"{registry.address}/app"
     layers = [StreamLayer([b"no tar"]), StreamLayer([tar("a")])]
@@ -93,24 +93,26 @@ def test_what_went_to_stdout_before_a_failure_is_told(brolga: Brolga, registry: 
     assert "which must not be used; try again" in outcome.err
 
 
-def test_a_directory_that_is_not_there(brolga: Brolga, app: str, tmp_path: Path) -> None:
+def test_export_rejects_missing_directory(brolga: Brolga, app: str, tmp_path: Path) -> None:
     """One line, which names the file as the user did; exit code 2, before anything is read."""
     target = tmp_path / "none" / "app.tar"
     outcome = brolga("export", app, str(target))
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err == (
-        f"brolga: {target}: there is no directory {target.parent}; see brolga export --help\n"
+        f"brolga: {target}: directory {target.parent} does not exist; see brolga export --help\n"
     )
 
 
-def test_a_directory_is_no_file(brolga: Brolga, tmp_path: Path) -> None:
-    """Exit code 2, before anything is asked."""
+def test_export_rejects_directory(brolga: Brolga, tmp_path: Path) -> None:
+    """Exit code 2, before any request."""
     outcome = brolga("export", "127.0.0.1:1/x", str(tmp_path))
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith(f"brolga: {tmp_path} is a directory, not a file;")
 
 
-def test_a_file_that_cannot_be_made(brolga: Brolga, app: str, tmp_path: Path) -> None:
+def test_export_reports_file_that_cannot_be_created(
+    brolga: Brolga, app: str, tmp_path: Path
+) -> None:
     """One line, which names the file as the user did."""
     target = tmp_path / (250 * "n")
     outcome = brolga("export", app, str(target))
@@ -118,7 +120,7 @@ def test_a_file_that_cannot_be_made(brolga: Brolga, app: str, tmp_path: Path) ->
     assert outcome.err == f"brolga: {target} cannot be written: File name too long\n"
 
 
-def test_a_terminal_takes_no_tar(brolga: Brolga, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_rejects_terminal(brolga: Brolga, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit code 2, as `pull` has it: a terminal would obey what is in the files."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     outcome = brolga("export", "127.0.0.1:1/x")
@@ -126,7 +128,7 @@ def test_a_terminal_takes_no_tar(brolga: Brolga, monkeypatch: pytest.MonkeyPatch
     assert outcome.err.startswith("brolga: stdout is a terminal: pipe the tar into a program")
 
 
-def test_an_entry_on_which_readers_differ_is_named(brolga: Brolga, registry: Embedded) -> None:
+def test_export_names_entry_on_which_readers_differ(brolga: Brolga, registry: Embedded) -> None:
     """A line on stderr; with --strict an error."""
     name = f"{registry.address}/linked:1"
     layers = tar(entry("usr/"), symlink("lib", "usr")), tar(entry("lib/.wh.gone"))
@@ -141,7 +143,7 @@ def test_an_entry_on_which_readers_differ_is_named(brolga: Brolga, registry: Emb
 
 
 @pytest.mark.parametrize("target", ["-", "file"])
-def test_an_artifact_of_one_file_is_written_as_it_is(
+def test_export_writes_artifact_of_one_file(
     brolga: Brolga, registry: Embedded, tmp_path: Path, target: str
 ) -> None:
     """Crane export: "single layer, non-tarball images" (google/go-containerregistry, crane)."""
@@ -153,10 +155,10 @@ def test_an_artifact_of_one_file_is_written_as_it_is(
     assert (outcome.out or Path(file).read_text()) == "hello\n"
 
 
-def test_a_file_that_is_not_what_its_digest_says_is_an_error(
+def test_export_rejects_artifact_with_wrong_digest(
     brolga: Brolga, registry: Embedded, tmp_path: Path
 ) -> None:
-    """It is verified as it is written; the file is whole or not there."""
+    """It is verified while it is written; the file is complete or missing."""
     name = f"{registry.address}/note:1"
     blob = InMemoryBlob(b"hello\n", "text/plain")
     pushed(name, Artifact.of("application/x.note", blob))
@@ -167,8 +169,8 @@ def test_a_file_that_is_not_what_its_digest_says_is_an_error(
     assert not (tmp_path / "note.txt").exists()
 
 
-def test_files_of_an_artifact_are_not_layers(brolga: Brolga, registry: Embedded) -> None:
-    """Several files are no tar: the media type is named."""
+def test_export_rejects_artifact_of_several_files(brolga: Brolga, registry: Embedded) -> None:
+    """Several files do not make a tar: the error names the media type."""
     name = f"{registry.address}/notes:1"
     blobs = [InMemoryBlob(text, "text/plain") for text in (b"1", b"2")]
     pushed(name, Artifact.of("application/x.note", *blobs))
@@ -198,10 +200,10 @@ def test_files_of_an_artifact_are_not_layers(brolga: Brolga, registry: Embedded)
         ),
     ],
 )
-def test_a_layer_that_is_encrypted_or_in_another_compression_is_named_as_that(
+def test_export_names_unsupported_layer_format(
     brolga: Brolga, registry: Embedded, blob: InMemoryBlob, code: int, line: str
 ) -> None:
-    """It is not damaged: the error says what it is."""
+    """The error names the format instead of reporting damage."""
     name = f"{registry.address}/odd:1"
     pushed(name, Artifact.of("application/x", blob))
     outcome = brolga("export", name)

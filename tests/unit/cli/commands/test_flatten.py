@@ -1,4 +1,4 @@
-"""cli.flatten: images whose layers are one."""
+"""brolga flatten."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def app(registry: Embedded, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
-def test_the_layers_become_one(brolga: Brolga, app: str) -> None:
+def test_flatten_merges_layers_in_place(brolga: Brolga, app: str) -> None:
     """Crane flatten: in the place of REF, its config as it was, and a layer of what all show."""
     before = read(app)
     outcome = brolga("flatten", "--json", app)
@@ -67,7 +67,7 @@ def test_the_layers_become_one(brolga: Brolga, app: str) -> None:
             ]
 
 
-def test_with_a_tag_the_image_stays(brolga: Brolga, app: str, registry: Embedded) -> None:
+def test_flatten_with_tag_keeps_image(brolga: Brolga, app: str, registry: Embedded) -> None:
     """`-t REF`, in another repository too; the same image gives the same digest."""
     before = read(app).digest
     other = f"{registry.address}/other:flat"
@@ -78,7 +78,7 @@ def test_with_a_tag_the_image_stays(brolga: Brolga, app: str, registry: Embedded
     assert brolga("flatten", app, "-t", other).out == first.out
 
 
-def test_what_is_named_by_digest_gets_no_tag(brolga: Brolga, app: str) -> None:
+def test_flatten_of_digest_writes_no_tag(brolga: Brolga, app: str) -> None:
     """Crane: "strip that and push to the mutated image by digest instead"."""
     repository = app.removesuffix(":v1")
     before = read(app).digest
@@ -107,10 +107,10 @@ def multi(name: str) -> ImageIndex:
         return client.index(name)
 
 
-def test_of_an_index_each_image_is_flattened(
+def test_flatten_flattens_each_image_of_index(
     brolga: Brolga, registry: Embedded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is no image of files is left out, and said; platforms and annotations stay."""
+    """Other entries are left out, as stderr says; platforms and annotations stay."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     name = f"{registry.address}/multi:1"
     before = multi(name)
@@ -132,7 +132,7 @@ def test_of_an_index_each_image_is_flattened(
     assert [child.platform for child in after.index.manifests] == [AMD64, ARM64, None]
 
 
-def test_an_image_that_many_indexes_have_is_flattened_once(
+def test_flatten_flattens_shared_image_once(
     brolga: Brolga, registry: Embedded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Indexes of one index many times over, one below the other, do not multiply the work."""
@@ -156,7 +156,7 @@ def test_an_image_that_many_indexes_have_is_flattened_once(
     assert len(flattened) == 1
 
 
-def test_indexes_that_are_nested_too_deep_are_refused(brolga: Brolga, registry: Embedded) -> None:
+def test_flatten_rejects_indexes_nested_too_deep(brolga: Brolga, registry: Embedded) -> None:
     """As when they are pushed: 16 levels."""
     name = f"{registry.address}/deep:1"
     with Client() as client:
@@ -175,7 +175,7 @@ LINKED = (
 )
 
 
-def test_an_entry_on_which_readers_differ_is_named(brolga: Brolga, registry: Embedded) -> None:
+def test_flatten_names_entry_on_which_readers_differ(brolga: Brolga, registry: Embedded) -> None:
     """Exit code 0, and a line on stderr; with --strict an error, and nothing is pushed."""
     name = f"{registry.address}/linked:1"
     pushed(name, Image.empty().append(*(StreamLayer([data]) for data in LINKED)))
@@ -190,7 +190,7 @@ def test_an_entry_on_which_readers_differ_is_named(brolga: Brolga, registry: Emb
     assert outcome.err.count("\n") == 1
 
 
-def test_one_image_of_an_index(brolga: Brolga, registry: Embedded) -> None:
+def test_flatten_flattens_image_for_platform(brolga: Brolga, registry: Embedded) -> None:
     """`--platform` with a name of its own: the index's would stand for one image alone."""
     name = f"{registry.address}/multi:1"
     multi(name)
@@ -201,8 +201,8 @@ def test_one_image_of_an_index(brolga: Brolga, registry: Embedded) -> None:
     assert read(f"{name}-arm").platform == ARM64
 
 
-def test_what_cannot_be_flattened_is_told(brolga: Brolga, registry: Embedded) -> None:
-    """A layer that is no tar: exit code 6, which layer it is, and nothing was pushed."""
+def test_flatten_names_layer_that_is_not_a_tar(brolga: Brolga, registry: Embedded) -> None:
+    """Exit code 6, the number of the layer, and nothing was pushed."""
     name = f"{registry.address}/app"
     digest = pushed(name, Image.empty().append(StreamLayer([b"no tar at all"])))
     outcome = brolga("flatten", name)
@@ -220,8 +220,8 @@ def test_what_cannot_be_flattened_is_told(brolga: Brolga, registry: Embedded) ->
         (["127.0.0.1:1/x", "--username", "me"], "--username needs --password-stdin"),
     ],
 )
-def test_what_makes_no_sense_is_usage(brolga: Brolga, arguments: list[str], line: str) -> None:
-    """Exit code 2, and nothing was asked."""
+def test_flatten_rejects_invalid_arguments(brolga: Brolga, arguments: list[str], line: str) -> None:
+    """Exit code 2, before any request."""
     outcome = brolga("flatten", *arguments)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith(f"brolga: {line}")

@@ -1,4 +1,4 @@
-"""cli.index: lists of what is in an index, and indexes of others."""
+"""brolga index list, filter, append."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read(name: str) -> ImageIndex:
         return client.index(name)
 
 
-def test_a_list_has_a_line_for_each_image(brolga: Brolga, multi: str) -> None:
+def test_list_prints_line_for_each_image(brolga: Brolga, multi: str) -> None:
     """Platform, digest, size in bytes; the digests stand below one another."""
     outcome = brolga("index", "list", multi)
     assert (outcome.code, outcome.err) == (0, "")
@@ -47,8 +47,8 @@ def test_a_list_has_a_line_for_each_image(brolga: Brolga, multi: str) -> None:
     ]
 
 
-def test_a_list_as_json_has_the_descriptors(brolga: Brolga, multi: str) -> None:
-    """One object; nothing that the index says is lost."""
+def test_list_prints_descriptors_as_json(brolga: Brolga, multi: str) -> None:
+    """One object, with all members of the descriptors."""
     outcome = brolga("index", "list", "--json", multi)
     found = read(multi).index
     assert json.loads(outcome.out) == {
@@ -59,14 +59,14 @@ def test_a_list_as_json_has_the_descriptors(brolga: Brolga, multi: str) -> None:
     }
 
 
-def test_an_empty_index_has_an_empty_list(brolga: Brolga, registry: Embedded) -> None:
+def test_list_prints_nothing_for_empty_index(brolga: Brolga, registry: Embedded) -> None:
     """Nothing on stdout, and no error."""
     pushed(f"{registry.address}/none:1", ImageIndex.empty())
     outcome = brolga("index", "list", f"{registry.address}/none:1")
     assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
 
 
-def test_what_has_no_platform_is_a_dash(brolga: Brolga, registry: Embedded, multi: str) -> None:
+def test_list_prints_dash_without_platform(brolga: Brolga, registry: Embedded, multi: str) -> None:
     """As crane prints it: an index in an index, an artifact."""
     name = f"{registry.address}/multi:2"
     with Client() as client:
@@ -80,7 +80,7 @@ def test_what_has_no_platform_is_a_dash(brolga: Brolga, registry: Embedded, mult
 
 
 @pytest.mark.parametrize("verb", [["list"], ["filter", "--platform", "linux"]])
-def test_an_image_is_no_index(brolga: Brolga, registry: Embedded, verb: list[str]) -> None:
+def test_list_rejects_image(brolga: Brolga, registry: Embedded, verb: list[str]) -> None:
     """Exit code 2: another name is wanted."""
     name = f"{registry.address}/app:1"
     push(name, "layer")
@@ -99,7 +99,7 @@ def test_an_image_is_no_index(brolga: Brolga, registry: Embedded, verb: list[str
         (["--platform", "windows", "--platform", "linux/amd64"], (AMD64, WINDOWS)),
     ],
 )
-def test_a_filter_keeps_what_matches(
+def test_filter_keeps_matching_platforms(
     brolga: Brolga, multi: str, flags: list[str], kept: tuple[Platform, ...]
 ) -> None:
     """Crane index filter: what a platform leaves out matches all; the order stays."""
@@ -111,10 +111,10 @@ def test_a_filter_keeps_what_matches(
     assert len(read(multi).index.manifests) == 3
 
 
-def test_a_filter_drops_what_has_no_platform(
+def test_filter_drops_entries_without_platform(
     brolga: Brolga, registry: Embedded, multi: str
 ) -> None:
-    """As crane does: nobody can tell that it is wanted."""
+    """As crane does."""
     name = f"{registry.address}/multi:2"
     brolga("index", "append", multi, "-m", multi, "--no-flatten", "-t", name)
     assert len(read(name).index.manifests) == 4
@@ -122,8 +122,8 @@ def test_a_filter_drops_what_has_no_platform(
     assert read(name).index.platforms == (AMD64, ARM64)
 
 
-def test_a_filter_that_keeps_nothing_is_not_found(brolga: Brolga, multi: str) -> None:
-    """An empty index is nobody's wish; the error lists what there is."""
+def test_filter_fails_if_nothing_matches(brolga: Brolga, multi: str) -> None:
+    """An empty index would be useless; the error lists the platforms."""
     before = read(multi).digest
     outcome = brolga("index", "filter", multi, "--platform", "plan9")
     assert (outcome.code, outcome.out) == (3, "")
@@ -132,16 +132,16 @@ def test_a_filter_that_keeps_nothing_is_not_found(brolga: Brolga, multi: str) ->
     assert read(multi).digest == before
 
 
-def test_a_filter_of_a_digest_goes_beside_it(brolga: Brolga, multi: str) -> None:
-    """What is named by digest cannot be changed."""
+def test_filter_of_digest_pushes_by_digest(brolga: Brolga, multi: str) -> None:
+    """A digest cannot be changed in place."""
     name = f"{multi.removesuffix(':1')}@{read(multi).digest}"
     outcome = brolga("index", "filter", name, "--platform", "linux/amd64")
     assert read(outcome.out.strip()).index.platforms == (AMD64,)
     assert len(read(multi).index.manifests) == 3
 
 
-def test_an_index_is_made_of_images(brolga: Brolga, registry: Embedded) -> None:
-    """Platforms are those of the configs; images of other repositories come along."""
+def test_append_makes_index_of_images(brolga: Brolga, registry: Embedded) -> None:
+    """Platforms come from the configs; images of other repositories are copied."""
     name = f"{registry.address}/made"
     digests = [
         push(f"{registry.address}/one:1", "1", platform=AMD64),
@@ -158,7 +158,7 @@ def test_an_index_is_made_of_images(brolga: Brolga, registry: Embedded) -> None:
         assert b"".join(layer.blocks())
 
 
-def test_an_index_of_docker_s_type_is_made_on_demand(brolga: Brolga, registry: Embedded) -> None:
+def test_append_makes_index_of_docker_type(brolga: Brolga, registry: Embedded) -> None:
     """crane: 'empty base index will have Docker media types instead of OCI'."""
     name = f"{registry.address}/app"
     push(f"{name}:1", "1")
@@ -166,9 +166,7 @@ def test_an_index_of_docker_s_type_is_made_on_demand(brolga: Brolga, registry: E
     assert read(f"{name}:all").index.media_type == DOCKER_MANIFEST_LIST
 
 
-def test_what_is_in_an_index_is_appended_as_it_says(
-    brolga: Brolga, registry: Embedded, multi: str
-) -> None:
+def test_append_appends_children_of_index(brolga: Brolga, registry: Embedded, multi: str) -> None:
     """crane: 'appending an index will append each of its children rather than the index'."""
     name = f"{registry.address}/app"
     push(f"{name}:1", "1", platform=Platform("linux", "riscv64"))
@@ -190,10 +188,8 @@ def test_what_is_in_an_index_is_appended_as_it_says(
         (["append", "-m", "127.0.0.1:1/x", "-t", "nope/Nope"], "path 'nope/Nope'"),
     ],
 )
-def test_flags_that_make_no_sense_are_usage(
-    brolga: Brolga, arguments: list[str], line: str
-) -> None:
-    """Exit code 2, and nothing was asked."""
+def test_index_rejects_invalid_flags(brolga: Brolga, arguments: list[str], line: str) -> None:
+    """Exit code 2, before any request."""
     outcome = brolga("index", *arguments)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith(f"brolga: {line}")

@@ -1,4 +1,4 @@
-"""cli.layer: what the flags mean, and what is printed."""
+"""brolga layer push."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def push_json(brolga: Brolga, registry: Embedded, source: Path) -> Callable[...,
     return push
 
 
-def test_the_help_names_every_flag_and_keeps_its_examples_apart(brolga: Brolga) -> None:
+def test_push_help_lists_flags_and_examples(brolga: Brolga) -> None:
     """Each example is on a line of its own, to be copied."""
     outcome = brolga("layer", "push", "--help")
     assert (outcome.code, outcome.err) == (0, "")
@@ -68,7 +68,9 @@ def test_the_help_names_every_flag_and_keeps_its_examples_apart(brolga: Brolga) 
     assert "\\b" not in outcome.out
 
 
-def test_the_result_is_one_line_on_stdout(brolga: Brolga, registry: Embedded, source: Path) -> None:
+def test_push_prints_layer_and_warns_without_tag(
+    brolga: Brolga, registry: Embedded, source: Path
+) -> None:
     """`REPO@sha256:…`; stderr tells that nothing keeps the layer."""
     outcome = brolga("layer", "push", f"{registry.address}/a/b", str(source))
     (blob,) = registry.blobs("a/b")
@@ -78,9 +80,7 @@ def test_the_result_is_one_line_on_stdout(brolga: Brolga, registry: Embedded, so
     assert gzip.decompress(blob.read_bytes()) == DATA
 
 
-def test_json_is_one_object_with_every_figure(
-    brolga: Brolga, registry: Embedded, source: Path
-) -> None:
+def test_push_prints_json(brolga: Brolga, registry: Embedded, source: Path) -> None:
     """ref, digest, diffId, size, uncompressedSize, mediaType, seconds."""
     outcome = brolga("layer", "push", "--json", f"{registry.address}/x", str(source))
     assert (outcome.code, outcome.err) == (0, NOT_KEPT)
@@ -100,7 +100,7 @@ def test_json_is_one_object_with_every_figure(
 
 
 @pytest.mark.parametrize("arguments", [[], ["-"]])
-def test_the_source_is_stdin_unless_one_is_named(
+def test_push_reads_stdin_by_default(
     brolga: Brolga, registry: Embedded, source: Path, arguments: list[str]
 ) -> None:
     """`tar -c … | brolga layer push REPO`."""
@@ -127,24 +127,24 @@ def test_the_source_is_stdin_unless_one_is_named(
         (tar("a")[:256], "application/octet-stream"),
     ],
 )
-def test_only_a_tar_gets_the_media_type_of_a_tar(
+def test_push_uses_tar_media_type_only_for_tar(
     push_json: Callable[..., dict[str, Any]], flags: list[str], suffix: str, data: bytes, kind: str
 ) -> None:
     """image-spec layer.md: one media type for each compression."""
     assert push_json(data, *flags)["mediaType"] == kind + suffix
 
 
-def test_the_media_type_of_the_user_wins(push_json: Callable[..., dict[str, Any]]) -> None:
-    """Whatever the bytes are."""
+def test_push_prefers_given_media_type(push_json: Callable[..., dict[str, Any]]) -> None:
+    """For any bytes."""
     for data in (tar("a"), DATA):
         fields = push_json(data, "--media-type", "application/vnd.example")
         assert fields["mediaType"] == "application/vnd.example"
 
 
-def test_what_was_not_checked_gets_no_media_type_of_a_tar(
+def test_push_no_tar_does_not_use_tar_media_type(
     brolga: Brolga, registry: Embedded, source: Path
 ) -> None:
-    """A tar that is cut short is no tar to those who read it."""
+    """An incomplete tar cannot be read as a tar."""
     source.write_bytes(tar("a")[:512])
     push = ["layer", "push", "--json", "--no-tar", f"{registry.address}/x", str(source)]
     assert json.loads(brolga(*push).out)["mediaType"] == "application/octet-stream+gzip"
@@ -153,9 +153,7 @@ def test_what_was_not_checked_gets_no_media_type_of_a_tar(
 # --- A manifest names the stream
 
 
-def test_a_tag_names_an_artifact_of_one_layer(
-    brolga: Brolga, registry: Embedded, source: Path
-) -> None:
+def test_push_with_tag_makes_artifact(brolga: Brolga, registry: Embedded, source: Path) -> None:
     """image-spec manifest.md, Guidelines for Artifact Usage: an empty config, an artifactType."""
     push = ["layer", "push", "--json", "-a", "k=v", "--artifact-type", "application/x"]
     outcome = brolga(*push, f"{registry.address}/x:v1", str(source))
@@ -180,9 +178,7 @@ def test_a_tag_names_an_artifact_of_one_layer(
     assert (layer["uncompressedSize"], layer["mediaType"]) == (len(DATA), described["mediaType"])
 
 
-def test_a_stream_of_a_command_has_a_type_by_default_and_no_title(
-    brolga: Brolga, registry: Embedded
-) -> None:
+def test_push_of_command_has_default_type_and_no_title(brolga: Brolga, registry: Embedded) -> None:
     """ORAS has the same default; only a file has a name."""
     name = f"{registry.address}/x:v1"
     outcome = brolga("layer", "push", "--compression", "none", name, "--", "printf", "abc")
@@ -193,8 +189,8 @@ def test_a_stream_of_a_command_has_a_type_by_default_and_no_title(
     assert manifest["layers"][0]["mediaType"] == "application/octet-stream"
 
 
-def test_the_manifest_goes_last(brolga: Brolga, registry: Embedded, source: Path) -> None:
-    """When the source fails, the tag stands for what it stood for."""
+def test_push_keeps_tag_if_source_fails(brolga: Brolga, registry: Embedded, source: Path) -> None:
+    """If the source fails, the tag does not move."""
     name = f"{registry.address}/x:v1"
     assert brolga("layer", "push", name, str(source)).code == 0
     before = brolga("digest", name).out
@@ -203,7 +199,7 @@ def test_the_manifest_goes_last(brolga: Brolga, registry: Embedded, source: Path
     assert brolga("digest", name).out == before
 
 
-def test_a_time_that_is_not_valid_is_usage(
+def test_push_rejects_invalid_source_date_epoch(
     brolga: Brolga, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SOURCE_DATE_EPOCH is the time of the artifact; it is checked before anything is read."""
@@ -214,7 +210,7 @@ def test_a_time_that_is_not_valid_is_usage(
 
 
 @pytest.mark.parametrize("place", ["oci:layout:v1", "oci-archive:archive.tar:v1"])
-def test_a_stream_goes_to_a_place_and_comes_back(
+def test_push_and_pull_use_local_places(
     brolga: Brolga, source: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str
 ) -> None:
     """A layout, or with --spool an archive."""
@@ -224,7 +220,7 @@ def test_a_stream_goes_to_a_place_and_comes_back(
     assert Path("out").read_bytes() == DATA
 
 
-def test_plain_progress_is_on_stderr_and_the_result_on_stdout(
+def test_push_prints_plain_progress_on_stderr(
     brolga: Brolga, registry: Embedded, source: Path
 ) -> None:
     """The last line says how far it came: to the end."""
@@ -267,7 +263,7 @@ NOWHERE = "127.0.0.1:1/x"
         (["--", "true"], "Missing argument 'REPO[:TAG]'", USAGE),
     ],
 )
-def test_what_is_wrong_before_anything_is_read_is_usage(
+def test_push_rejects_invalid_arguments(
     brolga: Brolga, source: Path, arguments: list[str], start: str, end: str
 ) -> None:
     """One line, exit code 2, and no connection was tried."""
@@ -280,7 +276,7 @@ def test_what_is_wrong_before_anything_is_read_is_usage(
     assert outcome.err.count("\n") == 1
 
 
-def test_a_ca_cert_that_holds_no_certificate_is_usage(brolga: Brolga, source: Path) -> None:
+def test_push_rejects_invalid_ca_cert(brolga: Brolga, source: Path) -> None:
     """It says which file."""
     outcome = brolga("layer", "push", "--ca-cert", str(source), NOWHERE, str(source))
     assert outcome.code == 2
@@ -288,8 +284,8 @@ def test_a_ca_cert_that_holds_no_certificate_is_usage(brolga: Brolga, source: Pa
     assert outcome.err.count("\n") == 1
 
 
-def test_a_terminal_is_no_source(brolga: Brolga) -> None:
-    """Whoever forgot the pipe is told, and not kept waiting."""
+def test_push_rejects_terminal_as_source(brolga: Brolga) -> None:
+    """A user who forgot the pipe gets an error instead of a wait."""
     master, slave = pty.openpty()
     with os.fdopen(slave) as stdin:
         outcome = brolga("layer", "push", NOWHERE, stdin=stdin)
@@ -300,7 +296,7 @@ def test_a_terminal_is_no_source(brolga: Brolga) -> None:
     )
 
 
-def test_a_closed_stdin_is_a_failed_source(brolga: Brolga) -> None:
+def test_push_rejects_closed_stdin(brolga: Brolga) -> None:
     """Exit code 7."""
     closed = io.TextIOWrapper(io.BytesIO())
     closed.close()
@@ -308,10 +304,8 @@ def test_a_closed_stdin_is_a_failed_source(brolga: Brolga) -> None:
     assert (outcome.code, outcome.err) == (7, "brolga: source: stdin is closed\n")
 
 
-def test_what_is_compressed_already_is_a_blob_as_any_other(
-    brolga: Brolga, registry: Embedded, tmp_path: Path
-) -> None:
-    """A layer of no image may be any bytes: nothing is refused for what it begins with."""
+def test_push_accepts_compressed_source(brolga: Brolga, registry: Embedded, tmp_path: Path) -> None:
+    """A layer outside of an image may be any bytes."""
     source = tmp_path / "source.gz"
     source.write_bytes(gzip.compress(DATA))
     arguments = ["layer", "push", "--compression", "none", f"{registry.address}/x", str(source)]
@@ -320,7 +314,7 @@ def test_what_is_compressed_already_is_a_blob_as_any_other(
     assert blob.read_bytes() == source.read_bytes()
 
 
-def test_a_missing_file_is_a_failed_source(brolga: Brolga, tmp_path: Path) -> None:
+def test_push_rejects_missing_file(brolga: Brolga, tmp_path: Path) -> None:
     """Exit code 7, and the name."""
     outcome = brolga("layer", "push", NOWHERE, str(tmp_path / "missing"))
     assert outcome.code == 7
@@ -330,7 +324,7 @@ def test_a_missing_file_is_a_failed_source(brolga: Brolga, tmp_path: Path) -> No
     )
 
 
-def test_a_directory_is_a_failed_source_that_says_how(brolga: Brolga, tmp_path: Path) -> None:
+def test_push_explains_how_to_stream_directory(brolga: Brolga, tmp_path: Path) -> None:
     """The command to copy has the name quoted."""
     directory = tmp_path / "my app"
     directory.mkdir()
@@ -342,8 +336,8 @@ def test_a_directory_is_a_failed_source_that_says_how(brolga: Brolga, tmp_path: 
     )
 
 
-def test_a_registry_that_is_not_there(brolga: Brolga, source: Path) -> None:
-    """Exit code 5: which address, and what to look at."""
+def test_push_reports_unreachable_registry(brolga: Brolga, source: Path) -> None:
+    """Exit code 5, with the address and a hint."""
     address = f"127.0.0.1:{refusing_port()}"
     refused = ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
     outcome = brolga("layer", "push", f"{address}/x", str(source))
@@ -364,7 +358,7 @@ def test_a_registry_that_is_not_there(brolga: Brolga, source: Path) -> None:
         (500, [], 5),
     ],
 )
-def test_what_a_registry_answers_is_an_exit_code(
+def test_push_maps_status_to_exit_code(
     brolga: Brolga, source: Path, status: int, headers: list[str], code: int
 ) -> None:
     """3 not found, 4 not authorised, 5 registry or network."""
@@ -381,7 +375,7 @@ def test_what_a_registry_answers_is_an_exit_code(
     assert str(status) in outcome.err
 
 
-def test_a_repository_that_is_not_there_is_not_found(brolga: Brolga, source: Path) -> None:
+def test_push_reports_missing_repository(brolga: Brolga, source: Path) -> None:
     """ECR: the repository must exist. Exit code 3."""
     body = json.dumps({"errors": [{"code": "NAME_UNKNOWN", "message": "no such repository"}]})
 
@@ -398,7 +392,7 @@ def test_a_repository_that_is_not_there_is_not_found(brolga: Brolga, source: Pat
     assert "NAME_UNKNOWN: no such repository; check that the name" in outcome.err
 
 
-def test_a_command_s_stdout_is_the_layer(brolga: Brolga, registry: Embedded) -> None:
+def test_push_reads_stdout_of_command(brolga: Brolga, registry: Embedded) -> None:
     """`brolga layer push REPO -- COMMAND`: its flags are its own; it exits with 0."""
     repository = f"{registry.address}/x"
     outcome = brolga(
@@ -418,10 +412,10 @@ def test_a_command_s_stdout_is_the_layer(brolga: Brolga, registry: Embedded) -> 
         (["no-such-program"], "cannot run no-such-program: No such file or directory"),
     ],
 )
-def test_a_command_that_fails_pushes_nothing(
+def test_push_commits_nothing_if_command_fails(
     brolga: Brolga, registry: Embedded, command: list[str], why: str
 ) -> None:
-    """Exit code 7, how it ended, no blob, and no session either."""
+    """Exit code 7, with the exit status; no blob and no session is left."""
     outcome = brolga("layer", "push", f"{registry.address}/x", "--", *command)
     assert (outcome.code, outcome.out) == (7, "")
     assert outcome.err == f"brolga: source: {why}\n"
@@ -429,8 +423,8 @@ def test_a_command_that_fails_pushes_nothing(
     assert registry.uploads("x") == []
 
 
-def test_what_a_command_says_on_stderr_is_shown(registry: Embedded) -> None:
-    """Before the line that tells how it ended."""
+def test_push_shows_stderr_of_command(registry: Embedded) -> None:
+    """Before the line with its exit status."""
     script = "echo 'disk on fire' >&2; exit 5"
     done = subprocess.run(
         [*PUSH, f"{registry.address}/x", "--", "sh", "-c", script],
@@ -442,7 +436,7 @@ def test_what_a_command_says_on_stderr_is_shown(registry: Embedded) -> None:
     assert done.stderr == "disk on fire\nbrolga: source: sh exited with 5\n"
 
 
-def test_a_command_that_fails_pushes_nothing_where_sigchld_was_ignored(registry: Embedded) -> None:
+def test_push_commits_nothing_if_command_fails_and_sigchld_was_ignored(registry: Embedded) -> None:
     """A daemon's children inherit that; the command gives SIGCHLD its default action again."""
     ignore = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); "
     run = "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
@@ -458,7 +452,7 @@ def test_a_command_that_fails_pushes_nothing_where_sigchld_was_ignored(registry:
     assert registry.blobs("x") == []
 
 
-def test_a_command_has_our_stdin(registry: Embedded) -> None:
+def test_push_passes_stdin_to_command(registry: Embedded) -> None:
     """It may be a filter: `… | brolga layer push REPO -- gzip -dc`."""
     done = subprocess.run(
         [*PUSH, "--json", f"{registry.address}/x", "--", "gzip", "-dc"],
@@ -470,8 +464,8 @@ def test_a_command_has_our_stdin(registry: Embedded) -> None:
     assert json.loads(done.stdout)["diffId"] == f"sha256:{digest}"
 
 
-def test_a_command_gets_nothing_of_the_password_s_stdin(registry: Embedded) -> None:
-    """What is behind the password's line has been read ahead, nobody knows how far: none of it."""
+def test_push_hides_stdin_with_password_from_command(registry: Embedded) -> None:
+    """An unknown part of the rest has been read ahead, so the command gets none of it."""
     password = ["-u", "me", "--password-stdin"]
     done = subprocess.run(
         [*PUSH, *password, f"{registry.address}/x", "--", "sh", "-c", "cat; echo end"],
@@ -485,10 +479,10 @@ def test_a_command_gets_nothing_of_the_password_s_stdin(registry: Embedded) -> N
 
 
 @pytest.mark.parametrize("flags", [[], ["--tar"]])
-def test_a_tar_that_is_cut_short_is_refused(
+def test_push_rejects_incomplete_tar(
     brolga: Brolga, registry: Embedded, tmp_path: Path, flags: list[str]
 ) -> None:
-    """Exit code 6: a program that dies looks like an end. `--no-tar` pushes it as it is."""
+    """Exit code 6: a program that dies looks like the end of the stream. `--no-tar` pushes it."""
     source = tmp_path / "cut.tar"
     source.write_bytes(tar("a")[:512])
     push = ["layer", "push", f"{registry.address}/x", str(source)]
@@ -503,10 +497,10 @@ def test_a_tar_that_is_cut_short_is_refused(
     assert brolga(*push, "--no-tar").code == 0
 
 
-def test_what_is_no_tar_passes_unless_a_tar_is_wanted(
+def test_push_rejects_other_bytes_only_with_tar(
     brolga: Brolga, registry: Embedded, source: Path
 ) -> None:
-    """`--tar` insists."""
+    """`--tar` requires a tar."""
     push = ["layer", "push", f"{registry.address}/x", str(source)]
     assert brolga(*push).code == 0
     outcome = brolga(*push, "--tar")
@@ -514,7 +508,7 @@ def test_what_is_no_tar_passes_unless_a_tar_is_wanted(
     assert "not a complete tar: not a valid tar header at byte 0; make sure" in outcome.err
 
 
-def test_the_certificate_is_named_and_the_flags_accept_it(
+def test_push_accepts_certificate_with_flags(
     brolga: Brolga, source: Path, authority: Authority
 ) -> None:
     """`--ca-cert` and `--insecure`; without, exit code 5 and how to go on."""
@@ -536,8 +530,8 @@ def test_the_certificate_is_named_and_the_flags_accept_it(
         assert "with 418" in outcome.err
 
 
-def test_a_password_and_a_source_cannot_both_be_stdin(brolga: Brolga, source: Path) -> None:
-    """Neither is read: which came first would be a guess."""
+def test_push_rejects_password_and_source_on_stdin(brolga: Brolga, source: Path) -> None:
+    """Neither is read, because the order would be ambiguous."""
     with source.open() as stdin:
         outcome = brolga("layer", "push", "-u", "me", "--password-stdin", NOWHERE, stdin=stdin)
         assert stdin.buffer.read(1) == DATA[:1]
@@ -553,10 +547,10 @@ def test_a_password_and_a_source_cannot_both_be_stdin(brolga: Brolga, source: Pa
         pytest.param(">/dev/full", "No space left on device", marks=needs_full),
     ],
 )
-def test_a_result_that_is_lost_is_told_with_what_was_done(
+def test_push_reports_result_that_cannot_be_printed(
     registry: Embedded, source: Path, stdout: str, why: str, flags: list[str]
 ) -> None:
-    """A digest that nobody got is no success; the line says that the layer is there, and where."""
+    """A result that was not printed is an error; the line contains the name of the layer."""
     done = subprocess.run(
         ["sh", "-c", f'exec "$@" {stdout}', "sh", *PUSH, *flags, f"{registry.address}/x", source],
         check=False,
@@ -572,8 +566,8 @@ def test_a_result_that_is_lost_is_told_with_what_was_done(
 
 
 @needs_full
-def test_progress_that_cannot_be_shown_is_no_error(registry: Embedded, source: Path) -> None:
-    """What stderr does not take changes neither the result nor the exit code."""
+def test_push_ignores_progress_that_cannot_be_written(registry: Embedded, source: Path) -> None:
+    """Result and exit code stay."""
     with open("/dev/full", "w") as full:  # noqa: PTH123
         done = subprocess.run(
             [*PUSH, "--progress", "plain", f"{registry.address}/x", source],

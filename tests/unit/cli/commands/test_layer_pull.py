@@ -1,4 +1,4 @@
-"""cli.layer: a stream comes back as it was pushed, verified, and whole or not at all."""
+"""brolga layer pull: a stream comes back as it was pushed, complete or not at all."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pull(*arguments: str) -> subprocess.CompletedProcess[bytes]:
     [DATA, NOISE, b"", tar("a"), gzip.compress(DATA)],
     ids=["text", "noise", "empty", "tar", "gzip"],
 )
-def test_a_stream_comes_back_as_it_was_pushed(
+def test_pull_restores_pushed_stream(
     brolga: Brolga, registry: Embedded, tmp_path: Path, compression: str, data: bytes
 ) -> None:
     """Decompressed as the media type says: what was a gzip file before is one again."""
@@ -49,7 +49,7 @@ def test_a_stream_comes_back_as_it_was_pushed(
     assert (tmp_path / "out").read_bytes() == data
 
 
-def test_stdout_is_the_default_and_raw_is_as_stored(
+def test_pull_writes_to_stdout_and_raw_is_compressed(
     brolga: Brolga, registry: Embedded, tmp_path: Path
 ) -> None:
     """With --raw the bytes are compressed as the registry has them."""
@@ -80,9 +80,7 @@ def artifact(registry: Embedded, *blobs: InMemoryBlob, name: str = "x:v1") -> st
         ("text/plain", DATA),
     ],
 )
-def test_what_another_tool_has_pushed_is_read_by_its_media_type(
-    registry: Embedded, media_type: str, data: bytes
-) -> None:
+def test_pull_decompresses_by_media_type(registry: Embedded, media_type: str, data: bytes) -> None:
     """A suffix says how the bytes are compressed; application/gzip is a file of that kind."""
     done = pull(artifact(registry, InMemoryBlob(data, media_type)))
     assert (done.returncode, done.stdout) == (0, DATA)
@@ -98,10 +96,10 @@ def test_what_another_tool_has_pushed_is_read_by_its_media_type(
         ("gzip", gzip.compress(NOISE) + b"not gzip at all", "no valid gzip"),
     ],
 )
-def test_a_stream_that_is_not_as_its_media_type_says_leaves_no_file(
+def test_pull_leaves_no_file_if_media_type_is_wrong(
     brolga: Brolga, registry: Embedded, compression: str, data: bytes, why: str
 ) -> None:
-    """Exit code 6. What was there under the name is there still, and nothing else."""
+    """Exit code 6. An existing file of that name stays unchanged."""
     name = artifact(registry, InMemoryBlob(data, f"application/x+{compression}"))
     out = registry.directory.parent / "files" / "out"
     out.parent.mkdir()
@@ -113,7 +111,7 @@ def test_a_stream_that_is_not_as_its_media_type_says_leaves_no_file(
     assert out.read_bytes() == b"before"
 
 
-def test_a_byte_that_is_wrong_leaves_no_file(
+def test_pull_leaves_no_file_if_a_byte_is_wrong(
     brolga: Brolga, registry: Embedded, tmp_path: Path
 ) -> None:
     """The registry gives other bytes of the same size: exit code 6."""
@@ -128,7 +126,7 @@ def test_a_byte_that_is_wrong_leaves_no_file(
     assert b"which must not be used" in done.stderr
 
 
-def test_a_size_that_is_too_large_is_refused(
+def test_pull_rejects_stream_above_max_size(
     brolga: Brolga, registry: Embedded, tmp_path: Path
 ) -> None:
     """--max-size bounds what a compressed stream may grow to."""
@@ -141,7 +139,9 @@ def test_a_size_that_is_too_large_is_refused(
     assert brolga("layer", "pull", name, "-o", str(out), "--max-size", "2000000").code == 0
 
 
-def test_what_is_not_one_stream_is_told(brolga: Brolga, registry: Embedded, tmp_path: Path) -> None:
+def test_pull_rejects_index_and_artifact_of_several_files(
+    brolga: Brolga, registry: Embedded, tmp_path: Path
+) -> None:
     """An index, or an artifact of several files, is read by other verbs."""
     two = artifact(registry, InMemoryBlob(b"a", "text/plain"), InMemoryBlob(b"b", "text/plain"))
     outcome = brolga("layer", "pull", two, "-o", str(tmp_path / "out"))
@@ -154,7 +154,7 @@ def test_what_is_not_one_stream_is_told(brolga: Brolga, registry: Embedded, tmp_
     assert not (tmp_path / "out").exists()
 
 
-def test_where_the_file_cannot_be_is_usage(brolga: Brolga, tmp_path: Path) -> None:
+def test_pull_rejects_impossible_output_file(brolga: Brolga, tmp_path: Path) -> None:
     """Before anything is asked."""
     outcome = brolga("layer", "pull", "127.0.0.1:1/x:v1", "-o", str(tmp_path))
     assert (outcome.code, outcome.out) == (2, "")
@@ -164,10 +164,8 @@ def test_where_the_file_cannot_be_is_usage(brolga: Brolga, tmp_path: Path) -> No
 # --- Garbage collection
 
 
-def test_layout_gc_keeps_a_stream_that_a_tag_names(
-    brolga: Brolga, registry: Embedded, tmp_path: Path
-) -> None:
-    """In a layout, and in the embedded registry's directory. Without a tag it goes."""
+def test_gc_keeps_stream_with_tag(brolga: Brolga, registry: Embedded, tmp_path: Path) -> None:
+    """In a layout, and in the embedded registry's directory. Without a tag it is deleted."""
     source, layout = tmp_path / "source", tmp_path / "layout"
     source.write_bytes(DATA)
     for place in (f"oci:{layout}:v1", f"{registry.address}/x:v1", f"{registry.address}/y"):
@@ -184,7 +182,7 @@ def test_layout_gc_keeps_a_stream_that_a_tag_names(
         assert out.read_bytes() == DATA
 
 
-def test_the_manifest_names_the_layer_and_its_type(brolga: Brolga, registry: Embedded) -> None:
+def test_push_manifest_lists_layer_and_type(brolga: Brolga, registry: Embedded) -> None:
     """What a registry's garbage collection goes by: the descriptors of the manifest."""
     name = f"{registry.address}/x:v1"
     fields = json.loads(brolga("layer", "push", "--json", name, "--", "printf", "abc").out)

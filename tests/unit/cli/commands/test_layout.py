@@ -1,4 +1,4 @@
-"""cli.layout: an image layout as a whole."""
+"""brolga layout gc."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
-    """Write a layout with an image, an old blob that nobody needs and a young one."""
+    """Write a layout with an image, and an old and a young blob that no image refers to."""
     pushed(f"oci:{tmp_path}/layout:v1", Image.empty().append(StreamLayer([b""])))
     layout = Layout(tmp_path / "layout")
     old = layout.push(InMemoryBlob(b"old", "a/b"))
@@ -32,11 +32,11 @@ def layout(tmp_path: Path) -> Layout:
     return layout
 
 
-def test_what_was_deleted_is_told(brolga: Brolga, layout: Layout) -> None:
-    """A line, or an object; with --dry-run nothing goes."""
+def test_gc_prints_what_was_deleted(brolga: Brolga, layout: Layout) -> None:
+    """As a line or an object; with --dry-run nothing is deleted."""
     outcome = brolga("layout", "gc", "--dry-run", str(layout.path))
     assert (outcome.code, outcome.err) == (0, "")
-    assert outcome.out == "would delete 1 blob of 3 bytes; left 1 young one\n"
+    assert outcome.out == "would delete 1 blob of 3 bytes; kept 1 young one\n"
     outcome = brolga("layout", "gc", f"oci:{layout.path}", "--json")
     told = {"blobs": 1, "size": 3, "young": 1, "scratch": 0, "unread": []}
     assert json.loads(outcome.out) == told
@@ -45,7 +45,7 @@ def test_what_was_deleted_is_told(brolga: Brolga, layout: Layout) -> None:
     assert outcome.out == "deleted 1 blob of 5 bytes, 1 file left over\n"
 
 
-def test_images_without_a_name_go_too_where_it_is_asked_for(brolga: Brolga, layout: Layout) -> None:
+def test_gc_untagged_deletes_images_without_name(brolga: Brolga, layout: Layout) -> None:
     """`--untagged`."""
     pushed(f"oci:{layout.path}:v1", Image.empty().append(StreamLayer([b"b" * 512])))
     assert len(layout.whole().index.manifests) == 2
@@ -53,8 +53,8 @@ def test_images_without_a_name_go_too_where_it_is_asked_for(brolga: Brolga, layo
     assert len(layout.whole().index.manifests) == 1
 
 
-def test_it_says_that_it_waits(brolga: Brolga, layout: Layout) -> None:
-    """A push that is under way may take its time."""
+def test_gc_prints_that_it_waits(brolga: Brolga, layout: Layout) -> None:
+    """A running push may take long."""
     entered, leave = threading.Event(), threading.Event()
 
     def write() -> None:
@@ -84,11 +84,11 @@ def test_it_says_that_it_waits(brolga: Brolga, layout: Layout) -> None:
     thread.join()
     assert (outcome.code, outcome.err) == (
         0,
-        f"brolga: waiting for whoever writes into {layout.path}\n",
+        f"brolga: waiting for another writer of {layout.path}\n",
     )
 
 
-def test_a_manifest_that_cannot_be_read_is_told_of(brolga: Brolga, layout: Layout) -> None:
+def test_gc_and_referrers_warn_of_unreadable_manifest(brolga: Brolga, layout: Layout) -> None:
     """A warning, by gc and by referrers; the rest is done."""
     image = layout.tree("v1")
     assert isinstance(image, Image)
@@ -97,31 +97,29 @@ def test_a_manifest_that_cannot_be_read_is_told_of(brolga: Brolga, layout: Layou
     index = Index.new([*layout.whole().index.manifests, described])
     (layout.path / "index.json").write_bytes(index.raw)
     outcome = brolga("layout", "gc", str(layout.path))
-    assert (outcome.code, outcome.out) == (0, "deleted 1 blob of 3 bytes; left 1 young one\n")
+    assert (outcome.code, outcome.out) == (0, "deleted 1 blob of 3 bytes; kept 1 young one\n")
     what = f"{described.digest}: $.x: a number that JSON does not have, or out of range"
-    assert outcome.err == (
-        f"warning: {layout.path}: manifest {what}; all that it mentions is left\n"
-    )
+    assert outcome.err == (f"warning: {layout.path}: manifest {what}; what it refers to is kept\n")
     outcome = brolga("referrers", f"oci:{layout.path}:v1")
     assert outcome.code == 0
     assert f"{described.digest} is passed over: " in outcome.err
 
 
 @pytest.mark.parametrize("age", ["1w", "x", "-1", "1.5h", ""])
-def test_what_is_no_time_is_usage(brolga: Brolga, age: str) -> None:
+def test_gc_rejects_invalid_time(brolga: Brolga, age: str) -> None:
     """Exit code 2."""
     outcome = brolga("layout", "gc", "--older-than", age, "x")
     assert outcome.code == 2
-    assert "is not a time: a number with s, m, h or d after it" in outcome.err
+    assert "is not a time: use a number with suffix s, m, h or d" in outcome.err
 
 
-def test_what_is_no_layout_is_not_swept(brolga: Brolga, tmp_path: Path) -> None:
+def test_gc_rejects_other_directory(brolga: Brolga, tmp_path: Path) -> None:
     """Not there: 3. Something else: 6."""
     assert brolga("layout", "gc", f"{tmp_path}/none").code == 3
     assert brolga("layout", "gc", str(tmp_path)).code == 6
 
 
-def test_the_group_shows_its_help(brolga: Brolga) -> None:
+def test_layout_prints_help(brolga: Brolga) -> None:
     """`brolga layout` alone is a question."""
     outcome = brolga("layout")
     assert outcome.code == 2

@@ -1,4 +1,4 @@
-"""cli.ls: the tags of a repository."""
+"""brolga ls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tests.unit.cli.conftest import Brolga
 
 
-def test_tags_are_listed_one_a_line(brolga: Brolga, registry: Embedded) -> None:
+def test_ls_lists_tags(brolga: Brolga, registry: Embedded) -> None:
     """By themselves, as REPO:TAG, or as one object."""
     repository = f"{registry.address}/a/b"
     for tag in ("v1", "v2"):
@@ -24,7 +24,7 @@ def test_tags_are_listed_one_a_line(brolga: Brolga, registry: Embedded) -> None:
     assert found == {"repository": repository, "tags": ["v1", "v2"]}
 
 
-def test_tags_made_of_digests_can_be_left_out(brolga: Brolga, registry: Embedded) -> None:
+def test_ls_omits_digest_tags(brolga: Brolga, registry: Embedded) -> None:
     """Those of the referrers tag schema, and cosign's: `sha256-…`, `sha256-….sig`."""
     repository = f"{registry.address}/a"
     for tag in ("sha256-1", f"sha512-{64 * 'a'}", f"sha256-{64 * 'a'}.sig", "sha256", "v1"):
@@ -34,7 +34,7 @@ def test_tags_made_of_digests_can_be_left_out(brolga: Brolga, registry: Embedded
         assert brolga("ls", flag, repository).out == "sha256\nv1\n"
 
 
-def test_what_is_no_repository_is_usage_or_not_found(brolga: Brolga, registry: Embedded) -> None:
+def test_ls_rejects_invalid_or_missing_repository(brolga: Brolga, registry: Embedded) -> None:
     """Exit codes 2 and 3."""
     assert brolga("ls", f"{registry.address}/a:v1").code == 2
     outcome = brolga("ls", f"{registry.address}/a")

@@ -1,4 +1,4 @@
-"""cli.manifest: the bytes of a manifest or index."""
+"""brolga manifest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def sha256(text: str) -> str:
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def test_its_very_bytes_are_printed(brolga: Brolga, registry: Embedded) -> None:
+def test_manifest_prints_exact_bytes(brolga: Brolga, registry: Embedded) -> None:
     """The digest of what is on stdout is the manifest's: no line end is added."""
     name = f"{registry.address}/a:v1"
     digest = push(name, "layer")
@@ -30,7 +30,7 @@ def test_its_very_bytes_are_printed(brolga: Brolga, registry: Embedded) -> None:
     assert (outcome.code, outcome.err, sha256(outcome.out)) == (0, "", digest)
 
 
-def test_of_an_index_it_is_the_index_or_an_image(brolga: Brolga, registry: Embedded) -> None:
+def test_manifest_prints_index_or_image_for_platform(brolga: Brolga, registry: Embedded) -> None:
     """`--platform` chooses; crane prints the index where nothing is chosen."""
     name = f"{registry.address}/a"
     digest = index(name, AMD64, ARM64)
@@ -40,7 +40,7 @@ def test_of_an_index_it_is_the_index_or_an_image(brolga: Brolga, registry: Embed
     assert sha256(brolga("manifest", "--platform", "linux/arm64", name).out) == arm
 
 
-def test_what_is_not_there_is_not_found(brolga: Brolga, registry: Embedded) -> None:
+def test_manifest_reports_missing_image(brolga: Brolga, registry: Embedded) -> None:
     """Exit code 3, and nothing on stdout."""
     push(f"{registry.address}/a:v1", "layer")
     outcome = brolga("manifest", f"{registry.address}/a:v2")

@@ -1,4 +1,4 @@
-"""cli.mutate: what the flags change, and where the result goes."""
+"""brolga mutate."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def app(registry: Embedded) -> str:
     return name
 
 
-def test_every_flag_changes_its_part_and_nothing_else(brolga: Brolga, app: str) -> None:
+def test_mutate_changes_only_given_fields(brolga: Brolga, app: str) -> None:
     """Crane mutate's flags; layers stay, history too."""
     before = read(app)
     outcome = brolga(
@@ -75,21 +75,21 @@ def test_every_flag_changes_its_part_and_nothing_else(brolga: Brolga, app: str) 
     assert read(app).digest == before.digest
 
 
-def test_a_new_entrypoint_takes_the_command_away(brolga: Brolga, app: str) -> None:
+def test_mutate_entrypoint_removes_command(brolga: Brolga, app: str) -> None:
     """As docker does: the command was arguments for the old one."""
     brolga("mutate", app, "--entrypoint", "/new")
     assert read(app).config.config["Entrypoint"] == ("/new",)
     assert "Cmd" not in read(app).config.config
 
 
-def test_an_empty_value_takes_a_member_away(brolga: Brolga, app: str) -> None:
+def test_mutate_empty_value_removes_field(brolga: Brolga, app: str) -> None:
     """And the rest stays."""
     flags = [f"--{name}=" for name in ("entrypoint", "cmd", "user", "workdir", "exposed-ports")]
     assert brolga("mutate", app, *flags).code == 0
     assert set(read(app).config.config) == {"Env", "Labels"}
 
 
-def test_windows_variables_are_in_capitals(brolga: Brolga, registry: Embedded) -> None:
+def test_mutate_env_uses_upper_case_for_windows(brolga: Brolga, registry: Embedded) -> None:
     """Windows does not know names in two spellings; what is there stays."""
     name = f"{registry.address}/app"
     pushed(name, Image.empty(Platform("windows", "amd64")).with_config(Env=["Path=C:"]))
@@ -97,13 +97,13 @@ def test_windows_variables_are_in_capitals(brolga: Brolga, registry: Embedded) -
     assert read(name).config.config["Env"] == ("Path=D:", "NEW=1")
 
 
-def test_without_a_change_the_image_is_what_it_was(brolga: Brolga, app: str) -> None:
-    """Where nothing changes the bytes stay, and so does the digest."""
+def test_mutate_without_change_keeps_digest(brolga: Brolga, app: str) -> None:
+    """The bytes stay, and so does the digest."""
     before = read(app).digest
     assert brolga("mutate", app).out.endswith(f"@{before}\n")
 
 
-def test_the_result_takes_the_place_of_a_tag(brolga: Brolga, app: str) -> None:
+def test_mutate_replaces_tag(brolga: Brolga, app: str) -> None:
     """Crane says: if the new ref isn't provided, write over the original image."""
     outcome = brolga("mutate", "--json", "-l", "x=y", app)
     after = read(app)
@@ -117,8 +117,8 @@ def test_the_result_takes_the_place_of_a_tag(brolga: Brolga, app: str) -> None:
 
 
 @pytest.mark.parametrize("tag", ["", ":v1"])
-def test_the_result_of_a_digest_has_no_tag(brolga: Brolga, app: str, tag: str) -> None:
-    """What is named by digest cannot be changed: the result goes beside it."""
+def test_mutate_of_digest_writes_no_tag(brolga: Brolga, app: str, tag: str) -> None:
+    """A digest cannot be changed in place: the result is pushed by its own digest."""
     before = read(app).digest
     repository = app.removesuffix(":v1")
     outcome = brolga("mutate", "-l", "x=y", f"{repository}{tag}@{before}")
@@ -129,9 +129,7 @@ def test_the_result_of_a_digest_has_no_tag(brolga: Brolga, app: str, tag: str) -
         assert client.tags(repository) == ["v1"]
 
 
-def test_repo_pushes_by_digest_into_another_repository(
-    brolga: Brolga, app: str, registry: Embedded
-) -> None:
+def test_mutate_repo_pushes_by_digest(brolga: Brolga, app: str, registry: Embedded) -> None:
     """crane: 'Repository to push the mutated image to. If provided, push by digest'."""
     outcome = brolga("mutate", "-l", "x=y", "--repo", f"{registry.address}/other", app)
     assert outcome.out.startswith(f"{registry.address}/other@sha256:")
@@ -140,7 +138,7 @@ def test_repo_pushes_by_digest_into_another_repository(
         assert client.tags(f"{registry.address}/other") == []
 
 
-def test_a_layer_is_appended_from_a_file_and_from_stdin(
+def test_mutate_append_adds_layers_of_file_and_stdin(
     brolga: Brolga, app: str, tmp_path: Path
 ) -> None:
     """In the order of the flags, on top; it is streamed."""
@@ -159,7 +157,7 @@ def test_a_layer_is_appended_from_a_file_and_from_stdin(
     assert [entry.created_by for entry in after.config.history][1:] == ["brolga mutate"] * 2
 
 
-def test_stdin_is_one_layer_alone(brolga: Brolga) -> None:
+def test_mutate_append_rejects_stdin_twice(brolga: Brolga) -> None:
     """A second one would be empty."""
     flags = ["--append", "-", "--append", "-"]
     outcome = brolga("mutate", "127.0.0.1:1/x", *flags, stdin=io.StringIO())
@@ -167,8 +165,8 @@ def test_stdin_is_one_layer_alone(brolga: Brolga) -> None:
     assert outcome.err == f"brolga: --append -: stdin can be only one SOURCE; {USAGE}"
 
 
-def test_an_index_takes_annotations_alone(brolga: Brolga, registry: Embedded) -> None:
-    """All else is of one image; the error says how to choose it."""
+def test_mutate_index_accepts_only_annotations(brolga: Brolga, registry: Embedded) -> None:
+    """The error says how to choose an image."""
     name = f"{registry.address}/multi:1"
     index(name, AMD64, ARM64)
     for flags in (["-l", "a=b"], ["--user="]):
@@ -182,7 +180,7 @@ def test_an_index_takes_annotations_alone(brolga: Brolga, registry: Embedded) ->
     assert changed.platforms == (AMD64, ARM64)
 
 
-def test_an_image_of_an_index_needs_a_name_of_its_own(brolga: Brolga, registry: Embedded) -> None:
+def test_mutate_image_of_index_requires_tag(brolga: Brolga, registry: Embedded) -> None:
     """The index's name would stand for one of its images, and the others be lost."""
     name = f"{registry.address}/multi:1"
     digest = index(name, AMD64, ARM64)
@@ -211,22 +209,24 @@ def test_an_image_of_an_index_needs_a_name_of_its_own(brolga: Brolga, registry: 
         (["--username", "me"], "--username needs --password-stdin"),
     ],
 )
-def test_flags_that_make_no_sense_are_usage(brolga: Brolga, flags: list[str], line: str) -> None:
-    """Exit code 2, and nothing was asked."""
+def test_mutate_rejects_invalid_flags(brolga: Brolga, flags: list[str], line: str) -> None:
+    """Exit code 2, before any request."""
     outcome = brolga("mutate", "127.0.0.1:1/x", *flags)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith(f"brolga: {line}")
 
 
-def test_a_time_that_is_none_is_usage(brolga: Brolga, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SOURCE_DATE_EPOCH is seconds; it is told before anything is asked."""
+def test_mutate_rejects_invalid_source_date_epoch(
+    brolga: Brolga, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SOURCE_DATE_EPOCH is in seconds; it is checked before any request."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
     outcome = brolga("mutate", "127.0.0.1:1/x")
     assert outcome.code == 2
     assert "SOURCE_DATE_EPOCH is not a number of seconds" in outcome.err
 
 
-def test_a_compressed_layer_is_refused(brolga: Brolga, tmp_path: Path) -> None:
+def test_mutate_append_rejects_compressed_layer(brolga: Brolga, tmp_path: Path) -> None:
     """Its DiffID would be that of the compressed bytes."""
     (tmp_path / "x.tgz").write_bytes(b"\x1f\x8b\x08")
     outcome = brolga("mutate", "127.0.0.1:1/x", "--append", str(tmp_path / "x.tgz"))
@@ -234,14 +234,14 @@ def test_a_compressed_layer_is_refused(brolga: Brolga, tmp_path: Path) -> None:
     assert "is already compressed" in outcome.err
 
 
-def test_what_is_not_there_is_not_found(brolga: Brolga, registry: Embedded) -> None:
+def test_mutate_reports_missing_image(brolga: Brolga, registry: Embedded) -> None:
     """Exit code 3."""
     push(f"{registry.address}/app:v1", "layer")
     assert brolga("mutate", f"{registry.address}/app:v2").code == 3
 
 
-def test_an_artifact_takes_annotations(brolga: Brolga, registry: Embedded) -> None:
-    """It has no config of an image, so that nothing is changed in it."""
+def test_mutate_annotates_artifact(brolga: Brolga, registry: Embedded) -> None:
+    """An artifact has no image config to change."""
     name = f"{registry.address}/app"
     pushed(name, Artifact.of("application/vnd.example"))
     outcome = brolga("mutate", "-a", "k=v,w", name)
@@ -253,9 +253,7 @@ def test_an_artifact_takes_annotations(brolga: Brolga, registry: Embedded) -> No
     assert "not an image, but an artifact: its config is application/vnd.oci.empty" in outcome.err
 
 
-def test_the_result_can_be_written_to_a_file_instead(
-    brolga: Brolga, app: str, tmp_path: Path
-) -> None:
+def test_mutate_writes_archive_with_output(brolga: Brolga, app: str, tmp_path: Path) -> None:
     """Crane: `-o FILE`, a tarball with the result's name in it; REF stays."""
     before, file = read(app).digest, tmp_path / "out.tar"
     outcome = brolga("mutate", app, "-l", "x=y", "-o", str(file))

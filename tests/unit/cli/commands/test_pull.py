@@ -1,4 +1,4 @@
-"""cli.pull: images from a registry onto this machine."""
+"""brolga pull."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def tags(path: Path) -> list[list[str] | None]:
         return [one["RepoTags"] for one in json.loads(manifest.read())]
 
 
-def test_the_default_is_what_docker_loads(
+def test_pull_writes_docker_archive_by_default(
     brolga: Brolga, registry: Embedded, tmp_path: Path
 ) -> None:
     """`--format tarball`: each image with its name; by digest it has none."""
@@ -51,9 +51,7 @@ def test_the_default_is_what_docker_loads(
     assert tags(path) == [None]
 
 
-def test_a_layout_gets_the_image_with_its_digest(
-    brolga: Brolga, registry: Embedded, tmp_path: Path
-) -> None:
+def test_pull_writes_layout(brolga: Brolga, registry: Embedded, tmp_path: Path) -> None:
     """`--format oci`: by its tag; `--annotate-ref`: by its whole name. It keeps what it has."""
     name = f"{registry.address}/a:v1"
     digest = index(name, AMD64, ARM64)
@@ -66,9 +64,7 @@ def test_a_layout_gets_the_image_with_its_digest(
     assert {str(Layout(layout).resolve(tag).digest) for tag in ("v1", name, "mine")} == {digest}
 
 
-def test_of_an_index_docker_gets_one_image(
-    brolga: Brolga, registry: Embedded, tmp_path: Path
-) -> None:
+def test_pull_chooses_image_of_index(brolga: Brolga, registry: Embedded, tmp_path: Path) -> None:
     """Of linux/amd64, or as `--platform` says; a layout then gets that one too."""
     name = f"{registry.address}/a:v1"
     index(name, AMD64, ARM64)
@@ -81,8 +77,8 @@ def test_of_an_index_docker_gets_one_image(
         assert client.head(f"oci:{tmp_path}/layout:v1") == client.image(name, ARM64).descriptor
 
 
-def test_places_on_this_machine_are_pulled_from_too(brolga: Brolga, tmp_path: Path) -> None:
-    """REF may be any place; its name goes along where the form can keep it."""
+def test_pull_reads_local_places(brolga: Brolga, tmp_path: Path) -> None:
+    """The name is kept if the format allows it."""
     place = f"oci:{tmp_path}/layout:v1"
     pushed(place, Image.empty().append(StreamLayer([b""])))
     brolga("pull", place, f"docker-archive:{tmp_path}/a.tar")
@@ -107,37 +103,37 @@ def test_places_on_this_machine_are_pulled_from_too(brolga: Brolga, tmp_path: Pa
         (["127.0.0.1:1/x"], "give both REF and PATH; 127.0.0.1:1/x is only one of them; see"),
         ([], "Missing argument 'PATH'; see"),
         (["127.0.0.1:1/x", "/"], "/ is a directory, not a file"),
-        (["127.0.0.1:1/x", "/no/a.tar"], "/no/a.tar: there is no directory /no; see"),
+        (["127.0.0.1:1/x", "/no/a.tar"], "/no/a.tar: directory /no does not exist; see"),
         (["127.0.0.1:1/x", "oci-archive:/"], "/ is a directory, not a file"),
     ],
 )
-def test_what_makes_no_sense_is_usage(brolga: Brolga, arguments: list[str], line: str) -> None:
-    """Exit code 2, before anything is asked."""
+def test_pull_rejects_invalid_arguments(brolga: Brolga, arguments: list[str], line: str) -> None:
+    """Exit code 2, before any request."""
     outcome = brolga("pull", *arguments)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith(f"brolga: {line}")
 
 
-def test_a_closed_stdout_takes_no_archive(
+def test_pull_rejects_closed_stdout(
     brolga: Brolga, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is said before anything is read."""
+    """The error comes before anything is read."""
     monkeypatch.setattr(sys, "stdout", None)
     assert brolga("pull", f"oci:{tmp_path}/none", "-").code == 2
 
 
-def test_what_is_not_there_is_not_found(brolga: Brolga, registry: Embedded, tmp_path: Path) -> None:
-    """Exit code 3, and no file is there afterwards."""
+def test_pull_reports_missing_image(brolga: Brolga, registry: Embedded, tmp_path: Path) -> None:
+    """Exit code 3, and no file is created."""
     outcome = brolga("pull", f"{registry.address}/a", f"{tmp_path}/a.tar")
     assert (outcome.code, outcome.out) == (3, "")
     assert not (tmp_path / "a.tar").exists()
 
 
 @pytest.mark.parametrize("place", ["oci", "oci-archive:"])
-def test_two_images_cannot_have_one_name(
+def test_pull_rejects_two_images_with_one_name(
     brolga: Brolga, registry: Embedded, tmp_path: Path, place: str
 ) -> None:
-    """The first would lose it: an error before anything is read, and how to name both."""
+    """An error before anything is read; the hint says how to name both."""
     refs = [f"{registry.address}/{name}:1" for name in ("app", "sk")]
     target = tmp_path / "made"
     path = [f"{place}{target}"] if place.endswith(":") else ["--format", "oci", str(target)]

@@ -1,4 +1,4 @@
-"""cli.push: an image of this machine into a registry."""
+"""brolga push."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def layout(tmp_path: Path) -> str:
     return f"{tmp_path}/layout"
 
 
-def test_a_directory_is_a_layout_and_a_file_is_what_is_in_it(
+def test_push_detects_layout_and_archive(
     brolga: Brolga, registry: Embedded, layout: str, tmp_path: Path
 ) -> None:
     """`PATH`: crane's two kinds, and each with its prefix."""
@@ -61,7 +61,7 @@ def test_a_directory_is_a_layout_and_a_file_is_what_is_in_it(
     assert json.loads(outcome.out) == {"ref": full, "digest": str(found.digest)}
 
 
-def test_of_several_images_one_is_chosen_or_all_go_as_an_index(
+def test_push_chooses_image_or_pushes_index(
     brolga: Brolga, registry: Embedded, layout: str
 ) -> None:
     """`--index`: "push a collection of images as a single index" (crane push)."""
@@ -78,7 +78,7 @@ def test_of_several_images_one_is_chosen_or_all_go_as_an_index(
         assert client.index(name).index.raw == Layout(layout).whole().index.raw
 
 
-def test_names_are_written_to_a_file_too(
+def test_push_image_refs_writes_file(
     brolga: Brolga, registry: Embedded, layout: str, tmp_path: Path
 ) -> None:
     """`--image-refs`: a "list of the published image references" (crane push)."""
@@ -101,15 +101,15 @@ def test_names_are_written_to_a_file_too(
         (["oci:dir:"], "'oci:dir:' ends with a colon: a name is wanted behind it; a place is"),
     ],
 )
-def test_what_makes_no_sense_is_usage(brolga: Brolga, arguments: list[str], line: str) -> None:
-    """Exit code 2, before anything is asked."""
+def test_push_rejects_invalid_arguments(brolga: Brolga, arguments: list[str], line: str) -> None:
+    """Exit code 2, before any request."""
     outcome = brolga("push", *arguments, "127.0.0.1:1/x")
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith(f"brolga: {line}")
 
 
-def test_what_is_not_there_is_not_found(brolga: Brolga, layout: str, tmp_path: Path) -> None:
-    """Exit code 3, and what there is instead."""
+def test_push_reports_missing_image(brolga: Brolga, layout: str, tmp_path: Path) -> None:
+    """Exit code 3, with the available names."""
     for path, line in (
         (f"{tmp_path}/none", f"archive {tmp_path}/none does not exist"),
         (f"oci:{tmp_path}/none", f"no image layout at {tmp_path}/none"),
@@ -119,17 +119,15 @@ def test_what_is_not_there_is_not_found(brolga: Brolga, layout: str, tmp_path: P
         assert (outcome.code, outcome.out, outcome.err) == (3, "", f"brolga: local: {line}\n")
 
 
-def test_a_directory_that_is_no_layout_is_an_error_of_this_machine(
-    brolga: Brolga, tmp_path: Path
-) -> None:
-    """Exit code 6: its content is not what it must be."""
+def test_push_rejects_directory_that_is_not_a_layout(brolga: Brolga, tmp_path: Path) -> None:
+    """Exit code 6."""
     outcome = brolga("push", str(tmp_path), "127.0.0.1:1/x")
     assert (outcome.code, outcome.out) == (6, "")
     assert outcome.err.startswith(f"brolga: local: {tmp_path} is not a usable image layout")
 
 
-def test_stdin_is_an_archive_and_no_password(brolga: Brolga) -> None:
-    """Each wants it for itself."""
+def test_push_rejects_password_and_archive_on_stdin(brolga: Brolga) -> None:
+    """Both would read stdin."""
     end, start = os.pipe()
     os.close(start)
     with os.fdopen(end) as stdin:

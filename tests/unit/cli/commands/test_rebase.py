@@ -1,4 +1,4 @@
-"""cli.rebase: which bases are meant, and what the result says of itself."""
+"""brolga rebase."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def diff_ids(*names: str) -> list[str]:
     return [str(diff_id) for name in names for diff_id in read(name).config.diff_ids]
 
 
-def test_the_lower_layers_are_exchanged(brolga: Brolga, app: str, bases: str) -> None:
+def test_rebase_replaces_lower_layers(brolga: Brolga, app: str, bases: str) -> None:
     """Crane rebase: the new base's layers, then those above the old one; annotated."""
     top = diff_ids(app)[1]
     flags = ["--old_base", f"{bases}:1", "--new_base", f"{bases}:2"]
@@ -60,7 +60,7 @@ def test_the_lower_layers_are_exchanged(brolga: Brolga, app: str, bases: str) ->
     assert after.annotations == {NAME: f"{bases}:2", DIGEST: str(read(f"{bases}:2").digest)}
 
 
-def test_the_annotations_name_the_bases(brolga: Brolga, app: str, bases: str) -> None:
+def test_rebase_reads_bases_from_annotations(brolga: Brolga, app: str, bases: str) -> None:
     """annotations.md: base.name and base.digest; after a rebase they are enough."""
     brolga("rebase", app, "--old_base", f"{bases}:1", "--new_base", f"{bases}:1")
     push(f"{bases}:1", "moved on")
@@ -70,8 +70,8 @@ def test_the_annotations_name_the_bases(brolga: Brolga, app: str, bases: str) ->
     assert diff_ids(app)[0] != diff_ids(f"{bases}:1")[0]
 
 
-def test_the_same_base_again_changes_nothing(brolga: Brolga, app: str, bases: str) -> None:
-    """Done again and again it gives the same digest; it is said on stderr."""
+def test_rebase_onto_same_base_changes_nothing(brolga: Brolga, app: str, bases: str) -> None:
+    """The digest stays the same; stderr says so."""
     flags = ["--old_base", f"{bases}:1", "--new_base", f"{bases}:1"]
     first = brolga("rebase", app, *flags)
     second = brolga("rebase", app)
@@ -79,10 +79,10 @@ def test_the_same_base_again_changes_nothing(brolga: Brolga, app: str, bases: st
     assert (second.code, second.out) == (0, first.out)
 
 
-def test_the_old_base_is_in_the_repository_of_its_name(
+def test_rebase_finds_old_base_in_its_repository(
     brolga: Brolga, app: str, bases: str, registry: Embedded
 ) -> None:
-    """A new base of another name does not change where the old one is looked for."""
+    """Even if the new base has another name."""
     brolga("rebase", app, "--old_base", f"{bases}:1", "--new_base", f"{bases}:1")
     other = f"{registry.address}/other/base:9"
     push(other, "other")
@@ -90,9 +90,7 @@ def test_the_old_base_is_in_the_repository_of_its_name(
     assert diff_ids(app)[0] == diff_ids(other)[0]
 
 
-def test_a_base_that_is_an_index_is_taken_for_the_image_s_platform(
-    brolga: Brolga, registry: Embedded
-) -> None:
+def test_rebase_chooses_base_of_index_by_platform(brolga: Brolga, registry: Embedded) -> None:
     """The annotation has the index's digest: what the base's name stands for."""
     base, app = f"{registry.address}/multi:1", f"{registry.address}/app:arm"
     digest = index(base, AMD64, ARM64)
@@ -105,8 +103,8 @@ def test_a_base_that_is_an_index_is_taken_for_the_image_s_platform(
     assert diff_ids(app)[0] == diff_ids(f"{registry.address}/multi:2")[0]
 
 
-def test_a_base_by_digest_is_named_by_it(brolga: Brolga, app: str, bases: str) -> None:
-    """There is no tag to name."""
+def test_rebase_annotates_base_by_digest(brolga: Brolga, app: str, bases: str) -> None:
+    """The digest is the name."""
     digest = read(f"{bases}:2").digest
     flags = ["--old_base", f"{bases}:1", "--new_base"]
     brolga("rebase", app, *flags, f"{bases}@{digest}")
@@ -124,7 +122,7 @@ def test_a_base_by_digest_is_named_by_it(brolga: Brolga, app: str, bases: str) -
         ({}, ["--new_base", "127.0.0.1:1/x"], f"the image has no annotation {DIGEST}"),
     ],
 )
-def test_an_image_that_does_not_tell_its_base_needs_a_flag(
+def test_rebase_requires_base_without_annotations(
     brolga: Brolga,
     app: str,
     annotations: dict[str, str],
@@ -138,8 +136,8 @@ def test_an_image_that_does_not_tell_its_base_needs_a_flag(
     assert outcome.err.startswith(f"brolga: {line}")
 
 
-def test_an_image_that_is_not_on_the_old_base_stays(brolga: Brolga, app: str, bases: str) -> None:
-    """Nothing is guessed."""
+def test_rebase_rejects_image_on_another_base(brolga: Brolga, app: str, bases: str) -> None:
+    """There is no default."""
     before = read(app).digest
     flags = ["--old_base", f"{bases}:2", "--new_base", f"{bases}:1"]
     outcome = brolga("rebase", app, *flags)
@@ -148,7 +146,7 @@ def test_an_image_that_is_not_on_the_old_base_stays(brolga: Brolga, app: str, ba
     assert read(app).digest == before
 
 
-def test_an_index_is_not_rebased(brolga: Brolga, registry: Embedded) -> None:
+def test_rebase_rejects_index(brolga: Brolga, registry: Embedded) -> None:
     """crane: 'rebasing an index is not yet supported'."""
     name = f"{registry.address}/multi:1"
     pushed(name, ImageIndex.empty())
@@ -157,9 +155,7 @@ def test_an_index_is_not_rebased(brolga: Brolga, registry: Embedded) -> None:
     assert outcome.err == (f"brolga: {name} is an index: choose one image with --platform; {USAGE}")
 
 
-def test_a_base_of_another_patch_or_variant_is_near_enough(
-    brolga: Brolga, registry: Embedded
-) -> None:
+def test_rebase_chooses_nearest_platform(brolga: Brolga, registry: Embedded) -> None:
     """A Windows image is rebased for each patch; an index may leave out a variant."""
     for built, offered in (
         (
@@ -178,7 +174,7 @@ def test_a_base_of_another_patch_or_variant_is_near_enough(
         assert read(app).platform == offered
 
 
-def test_a_base_on_this_machine_has_no_name_for_others(
+def test_rebase_onto_local_base_removes_name(
     brolga: Brolga, app: str, bases: str, tmp_path: Path
 ) -> None:
     """The old name beside the new digest would name an image that is not there."""

@@ -1,4 +1,4 @@
-"""cli.referrers: what refers to an image or index."""
+"""brolga referrers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def refer(name: str, artifact_type: str) -> str:
     return str(pushed.digest)
 
 
-def test_each_is_a_line_of_digest_and_type(brolga: Brolga, app: str) -> None:
+def test_referrers_prints_digest_and_type(brolga: Brolga, app: str) -> None:
     """By tag or by digest; `--artifact-type` filters."""
     assert brolga("referrers", app).out == ""
     sbom, signature = refer(app, SBOM), refer(app, SIGNATURE)
@@ -57,7 +57,7 @@ def test_each_is_a_line_of_digest_and_type(brolga: Brolga, app: str) -> None:
     assert filtered.out == f"{sbom} {SBOM}\n"
 
 
-def test_json_is_the_index_of_them(brolga: Brolga, app: str) -> None:
+def test_referrers_prints_index_as_json(brolga: Brolga, app: str) -> None:
     """distribution-spec, Listing Referrers: an image index."""
     sbom = refer(app, SBOM)
     found = json.loads(brolga("referrers", "--json", app).out)
@@ -67,6 +67,6 @@ def test_json_is_the_index_of_them(brolga: Brolga, app: str) -> None:
     assert (entry["digest"], entry["artifactType"]) == (sbom, SBOM)
 
 
-def test_what_is_not_there_is_not_found(brolga: Brolga, app: str) -> None:
-    """A tag that is none: exit code 3."""
+def test_referrers_reports_missing_image(brolga: Brolga, app: str) -> None:
+    """A tag that does not exist: exit code 3."""
     assert brolga("referrers", f"{app}-nope").code == 3

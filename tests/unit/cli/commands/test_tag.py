@@ -1,4 +1,4 @@
-"""cli.tag: another tag for what a name stands for."""
+"""brolga tag."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.unit.cli.conftest import Brolga
 
 
-def test_a_tag_is_given_and_moves(brolga: Brolga, registry: Embedded) -> None:
+def test_tag_adds_or_moves_tag(brolga: Brolga, registry: Embedded) -> None:
     """`REPO@DIGEST`; the first name stays."""
     repository = f"{registry.address}/a"
     first, second = push(f"{repository}:v1", "layer"), push(f"{repository}:v2", "another")
@@ -27,13 +27,13 @@ def test_a_tag_is_given_and_moves(brolga: Brolga, registry: Embedded) -> None:
         assert str(client.head(f"{repository}:v1").digest) == first
 
 
-def test_what_is_no_tag_is_usage(brolga: Brolga) -> None:
-    """A tag alone, no reference: exit code 2, and nothing was asked."""
+def test_tag_rejects_invalid_tag(brolga: Brolga) -> None:
+    """A tag only, not a reference: exit code 2, before any request."""
     for tag in ("a/b", "a:b", "", "-"):
         outcome = brolga("tag", "127.0.0.1:1/x", "--", tag)
         assert (outcome.code, outcome.out) == (2, "")
 
 
-def test_what_is_not_there_is_not_found(brolga: Brolga, registry: Embedded) -> None:
+def test_tag_reports_missing_image(brolga: Brolga, registry: Embedded) -> None:
     """Exit code 3."""
     assert brolga("tag", f"{registry.address}/a", "v1").code == 3

@@ -1,4 +1,4 @@
-"""cli.validate: what is said of an image, and the exit code."""
+"""brolga validate."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 
 
-def test_a_right_image_passes(brolga: Brolga, registry: Embedded) -> None:
+def test_validate_passes_valid_image(brolga: Brolga, registry: Embedded) -> None:
     """Crane: `PASS: REF`."""
     name = f"{registry.address}/app:v1"
     pushed(name, Image.empty().append(StreamLayer([tar("a")])))
@@ -33,7 +33,7 @@ def test_a_right_image_passes(brolga: Brolga, registry: Embedded) -> None:
         assert (outcome.code, outcome.out, outcome.err) == (0, f"PASS: {name}\n", "")
 
 
-def test_json_of_a_right_image(brolga: Brolga, registry: Embedded) -> None:
+def test_validate_prints_json_of_valid_image(brolga: Brolga, registry: Embedded) -> None:
     """ref, digest, valid, problems."""
     name = f"{registry.address}/app"
     digest = pushed(name, Image.empty().append(StreamLayer([tar("a")])))
@@ -47,8 +47,8 @@ def test_json_of_a_right_image(brolga: Brolga, registry: Embedded) -> None:
     }
 
 
-def test_what_docker_save_writes_is_checked_as_it_is(brolga: Brolga, tmp_path: Path) -> None:
-    """Its layers are not compressed: they are, on their way, by the verbs that push them."""
+def test_validate_checks_docker_archive(brolga: Brolga, tmp_path: Path) -> None:
+    """Its layers are not compressed; only a push compresses them."""
     saved = tmp_path / "saved.tar"
     saved.write_bytes(tar(*docker_old((tar("a"),))))
     outcome = brolga("validate", "--tarball", str(saved))
@@ -58,7 +58,7 @@ def test_what_docker_save_writes_is_checked_as_it_is(brolga: Brolga, tmp_path: P
     assert brolga("validate", "--tarball", flat).code == 0
 
 
-def test_what_needs_its_digest_says_where_to_copy_it(brolga: Brolga, tmp_path: Path) -> None:
+def test_verb_hints_at_copy_if_digest_is_not_computed(brolga: Brolga, tmp_path: Path) -> None:
     """docs/places.md: an index lists what is known, and such layers get gzip's on their way."""
     saved, made = tmp_path / "saved.tar", f"oci:{tmp_path}/made:v1"
     saved.write_bytes(tar(*docker_old((tar("a"),))))
@@ -72,14 +72,14 @@ def test_what_needs_its_digest_says_where_to_copy_it(brolga: Brolga, tmp_path: P
 
 @pytest.fixture
 def broken(registry: Embedded) -> str:
-    """Push an image whose layers are no tars, and whose history is short."""
+    """Push an image whose layers are not tars, and whose history is short."""
     name = f"{registry.address}/app:v1"
     layers = [StreamLayer([text]) for text in (b"no tar", b"none either")]
     pushed(name, Image.empty().append(*layers).mutate_config(lambda config: config))
     return name
 
 
-def test_each_problem_is_a_line(brolga: Brolga, broken: str) -> None:
+def test_validate_prints_line_for_each_problem(brolga: Brolga, broken: str) -> None:
     """Crane: `FAIL: REF: …`; the exit code is that of integrity, and stderr has one line."""
     outcome = brolga("validate", "--remote", broken)
     lines = outcome.out.splitlines()
@@ -93,7 +93,7 @@ def test_each_problem_is_a_line(brolga: Brolga, broken: str) -> None:
     assert brolga("validate", "--fast", "--remote", broken).code == 0
 
 
-def test_json_has_every_problem(brolga: Brolga, broken: str) -> None:
+def test_validate_prints_problems_as_json(brolga: Brolga, broken: str) -> None:
     """Place and what; nothing else is on stdout."""
     outcome = brolga("validate", "--remote", broken, "--json")
     found = json.loads(outcome.out)
@@ -101,10 +101,10 @@ def test_json_has_every_problem(brolga: Brolga, broken: str) -> None:
     assert set(found["problems"][0]) == {"place", "what"}
 
 
-def test_an_index_or_one_image_of_it(brolga: Brolga, registry: Embedded) -> None:
+def test_validate_checks_index_or_image_for_platform(brolga: Brolga, registry: Embedded) -> None:
     """Of an index all that it has is read, with `--platform` that image alone."""
     name = f"{registry.address}/multi"
-    index(name, AMD64, ARM64)  # their layers are no tars
+    index(name, AMD64, ARM64)  # their layers are not tars
     whole = brolga("validate", "--remote", name)
     one = brolga("validate", "--remote", name, "--platform", "linux/arm64")
     assert (whole.out.count("FAIL: "), one.out.count("FAIL: ")) == (2, 1)
@@ -123,13 +123,15 @@ def test_an_index_or_one_image_of_it(brolga: Brolga, registry: Embedded) -> None
         (["127.0.0.1:1/a"], ""),
     ],
 )
-def test_what_makes_no_sense_is_usage(brolga: Brolga, arguments: list[str], line: str) -> None:
-    """Exit code 2, and nothing was asked."""
+def test_validate_rejects_invalid_arguments(
+    brolga: Brolga, arguments: list[str], line: str
+) -> None:
+    """Exit code 2, before any request."""
     outcome = brolga("validate", *arguments)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith(f"brolga: {line}")
 
 
-def test_what_is_not_there_is_not_found(brolga: Brolga, registry: Embedded) -> None:
-    """Exit code 3: that is no problem of an image."""
+def test_validate_reports_missing_image(brolga: Brolga, registry: Embedded) -> None:
+    """Exit code 3, not 6."""
     assert brolga("validate", "--remote", f"{registry.address}/none").code == 3

@@ -1,4 +1,4 @@
-"""cli.heap: one heap for all threads."""
+"""cli.client_factory: one malloc arena for all threads."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import sys
 
 import pytest
 
-from brolga.cli.malloc import share_one_heap
+from brolga.cli.client_factory import use_one_malloc_arena
 
 # Four threads that allocate at the same time; each line of malloc_info with a heap is an arena.
 _COUNT = """
 import ctypes, threading
-from brolga.cli.malloc import share_one_heap
-assert share_one_heap()
+from brolga.cli.client_factory import use_one_malloc_arena
+assert use_one_malloc_arena()
 libc = ctypes.CDLL(None)
 together = threading.Barrier(4)
 
@@ -39,7 +39,7 @@ libc.fflush(stream)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
-def test_threads_share_one_arena() -> None:
+def test_use_one_malloc_arena_makes_threads_share_it() -> None:
     """M_ARENA_MAX (mallopt(3)): what one thread has freed, another one can use."""
     printed = subprocess.run(
         [sys.executable, "-c", _COUNT], capture_output=True, check=True, text=True
@@ -48,7 +48,7 @@ def test_threads_share_one_arena() -> None:
 
 
 @pytest.mark.parametrize("error", [AttributeError, OSError])
-def test_another_c_library_is_left_alone(
+def test_use_one_malloc_arena_returns_false_without_glibc(
     monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     """Musl and macOS have no mallopt."""
@@ -57,4 +57,4 @@ def test_another_c_library_is_left_alone(
         raise error
 
     monkeypatch.setattr(ctypes, "CDLL", no_library)
-    assert not share_one_heap()
+    assert not use_one_malloc_arena()
