@@ -32,7 +32,8 @@ from brolga.errors import (
 from brolga.images import Image
 from brolga.layer import StreamLayer
 from brolga.reference import Repository
-from brolga.server.faults import (
+from brolga.testing.emulation.registries import PROFILES
+from brolga.testing.faults import (
     Answer,
     Cut,
     CutAnswer,
@@ -49,15 +50,14 @@ from brolga.server.faults import (
     TokenDies,
     TooMany,
 )
-from brolga.server.profiles import PROFILES
 from brolga.wire import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from brolga.pytest_plugin import BrolgaRegistry
-    from brolga.server.faults import Fault
+    from brolga.testing.faults import Fault
+    from brolga.testing.plugin import BrolgaRegistry
 
 MIB = 1 << 20
 # A few blocks of the pipeline, and one that is not whole.
@@ -80,7 +80,7 @@ def push(registry: BrolgaRegistry, **options: Any) -> BrolgaError | None:
     """
     error = _pushed(registry, **options)
     may_cancel = registry.profile is None or registry.profile.may_cancel
-    posts = {fault for fault in registry.struck if fault.on == "POST upload"}
+    posts = {fault for fault in registry.fired if fault.on == "POST upload"}
     lost = any(isinstance(fault, Cut | DropAnswer) for fault in posts)
     assert lost or not may_cancel or registry.uploads(NAME) == {}
     return error
@@ -170,7 +170,7 @@ def test_survived(brolga_registry: BrolgaRegistry, faults: tuple[Fault, ...]) ->
     """A failure is survived, and nobody notices: the blob is right."""
     brolga_registry.use(faults=FaultPlan(*faults))
     assert push(brolga_registry) is None
-    assert set(faults) - set(brolga_registry.struck) <= _SILENT
+    assert set(faults) - set(brolga_registry.fired) <= _SILENT
 
 
 # What may have no occasion: a session that is not asked tells no Range, and none is stale.
@@ -233,7 +233,7 @@ def test_a_stall_is_a_timeout(brolga_registry: BrolgaRegistry) -> None:
     ):
         client.push_layer(brolga_registry.repository(NAME), layer)
     assert caught.value.reason == "timeout"
-    assert brolga_registry.struck == plan.faults
+    assert brolga_registry.fired == plan.faults
 
 
 @pytest.mark.parametrize("at", [0, MIDDLE, None])
@@ -243,7 +243,7 @@ def test_a_stall_that_ends_in_a_cut(brolga_registry: BrolgaRegistry, at: int | N
     with ThreadPoolExecutor(1) as pool:
         pushed = pool.submit(push, brolga_registry)
         raw = Raw(brolga_registry.address)
-        while not brolga_registry.struck:
+        while not brolga_registry.fired:
             raw("GET", "/v2/")
         brolga_registry.use()
         assert pushed.result() is None
@@ -266,7 +266,7 @@ def test_a_stream_of_an_image_has_the_whole_window(brolga_registry: BrolgaRegist
     name = brolga_registry.repository(NAME)
     with Client(retry=AT_ONCE, window=3 * MIB, jobs=4, upload_style="streamed") as client:
         client.push(f"{name}:v1", Image.empty().append(*layers))
-    assert len(brolga_registry.struck) == 1
+    assert len(brolga_registry.fired) == 1
     assert brolga_registry.blobs(NAME)[digest_of(DATA)] == DATA
 
 
@@ -426,7 +426,7 @@ def test_faults_of_every_profile(brolga_registry: BrolgaRegistry, name: str, cho
     with as_hosted(name):
         error = push(brolga_registry)
     assert type(error) is NOT_SURVIVED.get((name, chosen), type(None))
-    assert set(faults) - set(brolga_registry.struck) <= _SILENT | NOT_MET.get((name, chosen), set())
+    assert set(faults) - set(brolga_registry.fired) <= _SILENT | NOT_MET.get((name, chosen), set())
 
 
 @pytest.mark.parametrize("name", ["distribution-3", "ghcr", "acr"])
@@ -435,7 +435,7 @@ def test_smaller_requests_after_413(brolga_registry: BrolgaRegistry, name: str) 
     too_large = Answer(status=413, code="SIZE_INVALID", at=MIDDLE)
     brolga_registry.use(profile=PROFILES[name], faults=FaultPlan(too_large))
     assert push(brolga_registry, upload_style=f"chunked:{2 * CHUNK}") is None
-    assert brolga_registry.struck == (too_large,)
+    assert brolga_registry.fired == (too_large,)
 
 
 def test_a_layer_that_is_too_large(brolga_registry: BrolgaRegistry) -> None:

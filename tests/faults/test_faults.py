@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 from tests.faults.conftest import NAME, Raw, digest_of, held
 
-from brolga.server.faults import (
+from brolga.registry.serving.server import running
+from brolga.testing.faults import (
     Answer,
     Cut,
     CutAnswer,
@@ -30,15 +31,14 @@ from brolga.server.faults import (
     TokenDies,
     TooMany,
 )
-from brolga.server.injection import Injector
-from brolga.server.options import Options
-from brolga.server.running import running
+from brolga.testing.injector import Injector
+from brolga.testing.middleware import fault_middleware
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from brolga.pytest_plugin import BrolgaRegistry
-    from brolga.server.faults import Fault, LocationForm
+    from brolga.testing.faults import Fault, LocationForm
+    from brolga.testing.plugin import BrolgaRegistry
 
 DATA = b"0123456789"
 
@@ -51,12 +51,12 @@ def arm(registry: BrolgaRegistry, *faults: Fault) -> FaultPlan:
 
 
 def until_struck(registry: BrolgaRegistry, raw: Raw) -> None:
-    """Return when a fault has struck on another connection."""
+    """Return when a fault has fired on another connection."""
     for _ in range(10_000):
-        if registry.struck:
+        if registry.fired:
             return
         raw("GET", "/v2/")
-    raise AssertionError("no fault struck")
+    raise AssertionError("no fault fired")
 
 
 # --- The connection
@@ -73,7 +73,7 @@ def test_a_cut_before_during_or_after_storing(
     reply = raw.patch(location, [DATA[:3], DATA[3:]] if chunked else DATA)
     assert reply.status == 0
     assert held(brolga_registry) == [left]
-    assert brolga_registry.struck == plan.faults
+    assert brolga_registry.fired == plan.faults
     assert raw.said(location) == f"0-{max(len(left) - 1, 0)}"
     # The session goes on.
     rest = raw.patch(location, DATA[len(left) :])
@@ -119,18 +119,18 @@ def test_a_cut_where_the_registry_refuses(brolga_registry: BrolgaRegistry, raw: 
     """A fault strikes too where the registry would answer before the body."""
     plan = arm(brolga_registry, Cut(at=5))
     assert raw.patch(f"/v2/{NAME}/blobs/uploads/{32 * '0'}", DATA).status == 0
-    assert brolga_registry.struck == plan.faults
+    assert brolga_registry.fired == plan.faults
 
 
 def test_a_client_that_goes_before_the_fault(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
-    """What did not come to its byte has not struck."""
+    """What did not come to its byte has not fired."""
     arm(brolga_registry, Cut(at=8))
     location = raw.start()
     with raw.connect() as connection:
         connection.sendall(raw.head("PATCH", location, 10) + b"012")
     # The registry looks whether anybody still writes before it tells.
     assert raw.said(location) in ("0-0", "0-2")
-    assert brolga_registry.struck == ()
+    assert brolga_registry.fired == ()
 
 
 def test_the_answer_is_dropped(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
@@ -138,7 +138,7 @@ def test_the_answer_is_dropped(brolga_registry: BrolgaRegistry, raw: Raw) -> Non
     plan = arm(brolga_registry, DropAnswer())
     assert raw.finish(raw.start(), DATA, DATA).status == 0
     assert brolga_registry.blobs(NAME) == {digest_of(DATA): DATA}
-    assert brolga_registry.struck == plan.faults
+    assert brolga_registry.fired == plan.faults
 
 
 @pytest.mark.parametrize("reset", [False, True])
@@ -157,7 +157,7 @@ def test_resend_answers_as_to_a_second_request(brolga_registry: BrolgaRegistry, 
     reply = raw.finish(raw.start(), DATA, DATA)
     assert (reply.status, b"BLOB_UPLOAD_UNKNOWN" in reply.body) == (404, True)
     assert brolga_registry.blobs(NAME) == {digest_of(DATA): DATA}
-    assert brolga_registry.struck == plan.faults
+    assert brolga_registry.fired == plan.faults
 
 
 def test_an_answer_is_cut(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
@@ -166,7 +166,7 @@ def test_an_answer_is_cut(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     plan = arm(brolga_registry, CutAnswer(at=4))
     cut = raw("GET", f"blobs/{digest}")
     assert (cut.status, cut.headers["Content-Length"], cut.body) == (200, "10", b"0123")
-    assert brolga_registry.struck == plan.faults
+    assert brolga_registry.fired == plan.faults
     assert raw("GET", f"blobs/{digest}").body == DATA
 
 
@@ -250,7 +250,7 @@ def test_a_stall_ends_with_the_plan(
     with raw.connect() as connection:
         connection.sendall(raw.head("PATCH", location, 10) + DATA)
         until_struck(brolga_registry, raw)
-        assert brolga_registry.struck == plan.faults
+        assert brolga_registry.fired == plan.faults
         assert held(brolga_registry)[0] in (b"", DATA)
         connection.setblocking(False)
         with pytest.raises(BlockingIOError):
@@ -285,17 +285,17 @@ def test_a_stall_of_a_request_without_a_body(brolga_registry: BrolgaRegistry, ra
     """A request that nobody reads a body of is stalled too; one that ends goes on."""
     plan = arm(brolga_registry, Stall(on="POST upload", for_s=0.001))
     assert raw("POST", "blobs/uploads/").status == 202
-    assert brolga_registry.struck == plan.faults
+    assert brolga_registry.fired == plan.faults
 
 
 def test_a_stall_ends_with_the_registry(tmp_path: Path) -> None:
     """Who stops the registry does not wait for what is stalled."""
     injector = Injector(FaultPlan(Stall(on="GET api")))
-    with running(tmp_path, Options(injector=injector)) as address:
+    with running(tmp_path, middleware=fault_middleware(injector)) as address:
         raw = Raw(address)
         connection = raw.connect()
         connection.sendall(raw.head("GET", "/v2/", 0))
-        while not injector.struck:
+        while not injector.fired:
             raw("GET", "/v2/_catalog")
     with connection, pytest.raises(ConnectionResetError):
         connection.recv(1)
@@ -306,7 +306,7 @@ def test_a_slow_reader(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     plan = arm(brolga_registry, Slow(bytes_per_s=1e6))
     location = raw.start()
     assert raw.patch(location, DATA).range == "0-9"
-    assert brolga_registry.struck == plan.faults
+    assert brolga_registry.fired == plan.faults
 
 
 # --- What is said of a session
@@ -325,10 +325,10 @@ def test_a_frozen_range(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     plan = arm(brolga_registry, FrozenRange())
     location = raw.start()
     assert raw.patch(location, b"0123").range == "0-3"
-    assert brolga_registry.struck == ()
+    assert brolga_registry.fired == ()
     assert raw.patch(location, b"456789").range == "0-3"
     assert raw.said(location) == "0-3"
-    assert brolga_registry.struck == 2 * plan.faults
+    assert brolga_registry.fired == 2 * plan.faults
     assert raw.finish(location, DATA).status == 201
 
 
@@ -352,7 +352,7 @@ def test_an_older_location_ends_the_session(
     assert urlsplit(newest).path == urlsplit(older).path
     reply = raw(method, older)
     assert (reply.status, reply.code) == (404, "BLOB_UPLOAD_INVALID")
-    assert brolga_registry.struck == plan.faults
+    assert brolga_registry.fired == plan.faults
     assert held(brolga_registry) == []
     assert raw("GET", newest).status == 404
 
@@ -364,7 +364,7 @@ def test_the_newest_location_goes_on(brolga_registry: BrolgaRegistry, raw: Raw) 
     for part in (DATA[:4], DATA[4:]):
         location = raw.resolve(location, raw.patch(location, part))
     assert raw.finish(location, DATA).status == 201
-    assert brolga_registry.struck == ()
+    assert brolga_registry.fired == ()
 
 
 @pytest.mark.parametrize("query", ["", "?_state=x", "?_state=AAAA", "?_state=MTox"])
@@ -401,7 +401,7 @@ def test_another_location(
     for part in (DATA[:4], DATA[4:]):
         location = raw.resolve(location, raw.patch(location, part))
     assert raw.finish(location, DATA).status == 201
-    assert len(brolga_registry.struck) == 3
+    assert len(brolga_registry.fired) == 3
 
 
 # --- Tokens
@@ -424,7 +424,7 @@ def test_a_token_that_dies_of_use(brolga_registry: BrolgaRegistry, raw: Raw) -> 
     plan = arm(brolga_registry, TokenDies(uses=2))
     first = token_of(raw)
     assert [raw("GET", "/v2/", **first).status for _ in range(3)] == [200, 200, 401]
-    assert brolga_registry.struck == plan.faults
+    assert brolga_registry.fired == plan.faults
     second = token_of(raw, "POST")
     assert [raw("GET", "/v2/", **second).status for _ in range(3)] == [200, 200, 200]
 
@@ -440,7 +440,7 @@ def test_a_token_that_dies_of_age(tmp_path: Path) -> None:
     """TokenDies: after so many seconds of the registry's clock."""
     now = [1000.0]
     injector = Injector(FaultPlan(TokenDies(after_s=60)), clock=lambda: now[0])
-    with running(tmp_path, Options(injector=injector)) as address:
+    with running(tmp_path, middleware=fault_middleware(injector)) as address:
         raw = Raw(address)
         token = token_of(raw)
         now[0] += 59
@@ -467,7 +467,7 @@ def test_several_faults_in_one_upload(brolga_registry: BrolgaRegistry, raw: Raw)
     assert raw.patch(location, DATA[2:]).status == 503
     assert raw.patch(location, DATA[2:]).status == 202
     assert raw.finish(location, DATA).status == 0
-    assert brolga_registry.struck == plan.faults
+    assert brolga_registry.fired == plan.faults
     assert brolga_registry.pending == ()
     assert brolga_registry.blobs(NAME) == {digest_of(DATA): DATA}
 
@@ -477,8 +477,8 @@ def test_several_faults_in_one_request(brolga_registry: BrolgaRegistry, raw: Raw
     slow, stall, cut = Slow(bytes_per_s=1e6), Stall(at=2, for_s=0.001), Cut(at=4)
     arm(brolga_registry, cut, stall, slow)
     assert raw.patch(raw.start(), DATA).status == 0
-    assert brolga_registry.struck == (slow, stall, cut)
-    assert brolga_registry.requests[-1].struck == (slow, stall, cut)
+    assert brolga_registry.fired == (slow, stall, cut)
+    assert brolga_registry.requests[-1].fired == (slow, stall, cut)
     assert held(brolga_registry) == [b"0123"]
 
 
@@ -497,7 +497,7 @@ def test_a_fault_strikes_so_many_times(brolga_registry: BrolgaRegistry, raw: Raw
     with ThreadPoolExecutor(4) as pool:
         statuses = list(pool.map(lambda _: raw("GET", "/v2/").status, range(40)))
     assert statuses.count(500) == 17
-    assert len(brolga_registry.struck) == 17
+    assert len(brolga_registry.fired) == 17
     assert len(brolga_registry.requests) == 40
 
 
@@ -514,13 +514,13 @@ def test_a_kind_of_any_method(brolga_registry: BrolgaRegistry, raw: Raw) -> None
 def test_a_plan_plays_again(tmp_path: Path) -> None:
     """A reset forgets counts and records; the plan does the same again."""
     injector = Injector(FaultPlan(Answer(on="GET api", status=500, nth=2)), "zot")
-    with running(tmp_path, Options(injector=injector)) as address:
+    with running(tmp_path, middleware=fault_middleware(injector)) as address:
         raw = Raw(address)
         for _ in range(2):
             assert [raw("GET", "/v2/").status for _ in range(3)] == [200, 500, 200]
-            assert injector.struck == injector.plan.faults
+            assert injector.fired == injector.plan.faults
             injector.reset()
-            assert (injector.struck, injector.requests) == ((), ())
+            assert (injector.fired, injector.requests) == ((), ())
             assert injector.pending == injector.plan.faults
             assert injector.profile is not None
             assert injector.profile.name == "zot"

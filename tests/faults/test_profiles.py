@@ -13,17 +13,17 @@ from urllib.parse import urlsplit
 import pytest
 from tests.faults.conftest import NAME, Raw, digest_of, held
 
-from brolga.server.faults import Answer, Cut, FaultPlan, TooMany
-from brolga.server.injection import Injector
-from brolga.server.options import Options
-from brolga.server.profiles import PROFILES, Profile
-from brolga.server.running import running
+from brolga.registry.serving.server import running
+from brolga.testing.emulation.registries import PROFILES, Profile
+from brolga.testing.faults import Answer, Cut, FaultPlan, TooMany
+from brolga.testing.injector import Injector
+from brolga.testing.middleware import fault_middleware
 
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from brolga.pytest_plugin import BrolgaRegistry
+    from brolga.testing.plugin import BrolgaRegistry
 
 DATA = b"0123456789"
 
@@ -177,7 +177,7 @@ def test_ghcr_ends_a_session(tmp_path: Path) -> None:
     """10 minutes an upload."""
     now = [0.0]
     injector = Injector(None, "ghcr", clock=lambda: now[0])
-    with running(tmp_path, Options(injector=injector)) as address:
+    with running(tmp_path, middleware=fault_middleware(injector)) as address:
         raw = Raw(address)
         location = raw.start()
         now[0] = 600
@@ -487,7 +487,7 @@ def test_gitlab_has_tokens_of_five_minutes(tmp_path: Path) -> None:
     """A token is asked for, says how long it lives, and lives no longer."""
     now = 0.0
     injector = Injector(profile="gitlab", clock=lambda: now)
-    with running(tmp_path, Options(injector=injector)) as address:
+    with running(tmp_path, middleware=fault_middleware(injector)) as address:
         raw = Raw(address)
         assert raw("GET", "/v2/").status == 401
         given = json.loads(raw("GET", "/token").body)

@@ -11,10 +11,10 @@ from tests.faults.conftest import NAME, Raw, digest_of
 from brolga.client import Client
 from brolga.errors import NotFound
 from brolga.images import Artifact, Image, ImageIndex
-from brolga.server.profiles import PROFILES
+from brolga.testing.emulation.registries import PROFILES
 
 if TYPE_CHECKING:
-    from brolga.pytest_plugin import BrolgaRegistry
+    from brolga.testing.plugin import BrolgaRegistry
 
 
 def test_what_is_not_there_is_403_at_jfrog_and_a_push_goes_on(

@@ -13,16 +13,16 @@ from tests.faults.test_client import AT_ONCE, DATA, EARLY, MIDDLE
 from brolga.client import Client
 from brolga.errors import StreamNotReplayable, TransportFailed
 from brolga.layer import StreamLayer
-from brolga.server.faults import Answer, FaultPlan, Kill
-from brolga.server.injection import Injector
-from brolga.server.process import NotStarted, RegistryProcess
+from brolga.testing.faults import Answer, FaultPlan, Kill
+from brolga.testing.injector import Injector
+from brolga.testing.process import RegistryProcess, StartError
 from brolga.wire import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from brolga.pytest_plugin import BrolgaRegistry
+    from brolga.testing.plugin import BrolgaRegistry
 
 
 def test_a_session_outlives_the_process(tmp_path: Path) -> None:
@@ -74,9 +74,9 @@ def test_an_upload_outlives_the_process(tmp_path: Path) -> None:
 def test_what_keeps_it_from_starting(tmp_path: Path) -> None:
     """The error is what the command said, and nothing is left running."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(NotStarted, match="cannot serve"):
+    with pytest.raises(StartError, match="cannot serve"):
         RegistryProcess(tmp_path / "file").__enter__()
-    with pytest.raises(NotStarted, match="did not start"):
+    with pytest.raises(StartError, match="did not start"):
         RegistryProcess(tmp_path, ["--help"]).__enter__()
 
 
@@ -126,7 +126,7 @@ def test_an_upload_outlives_a_kill(
     ):
         descriptor = client.push_layer(f"{process.address}/{NAME}", layer)
         assert str(descriptor.digest) == digest_of(DATA)
-        assert process.struck == plan.faults
+        assert process.fired == plan.faults
         assert process.pending == ()
         assert Raw(process.address)("GET", f"blobs/{digest_of(DATA)}").body == DATA
         left = list((tmp_path / "registry" / NAME / ".uploads").glob("*"))
@@ -149,18 +149,18 @@ def test_the_bytes_are_gone_with_the_process(tmp_path: Path) -> None:
 
 
 def test_a_kill_for_good(tmp_path: Path) -> None:
-    """What does not come back by itself is started by the test; what struck does not again."""
+    """What does not come back by itself is started by the test; what fired does not again."""
     plan = FaultPlan(Kill(on="GET api", comes_back=False), Answer(on="GET api", nth=2, status=503))
     with RegistryProcess(tmp_path, plan=plan) as process:
         raw = Raw(process.address)
         assert raw("GET", "/v2/").status == 0
         process.kill()  # it is on its way
-        assert process.struck == plan.faults[:1]
+        assert process.fired == plan.faults[:1]
         with pytest.raises(ConnectionRefusedError):
             raw.connect()
         process.start()
         assert [raw("GET", "/v2/").status for _ in range(2)] == [503, 200]
-        assert process.struck == plan.faults
+        assert process.fired == plan.faults
 
 
 def test_a_kill_needs_a_process(brolga_registry: BrolgaRegistry) -> None:

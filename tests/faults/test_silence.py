@@ -13,14 +13,14 @@ from tests.faults.conftest import NAME
 
 from brolga.client import Client
 from brolga.layer import StreamLayer
-from brolga.server.profiles import PROFILES
+from brolga.testing.emulation.registries import PROFILES
 from brolga.wire import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
-    from brolga.pytest_plugin import BrolgaRegistry
+    from brolga.testing.plugin import BrolgaRegistry
 
 BLOCK = b"1" * (1 << 20)  # what a file is read in
 REST = b"2" * 100_000

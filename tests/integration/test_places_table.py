@@ -26,7 +26,7 @@ from brolga.errors import NoSuchImage, NotFound
 from brolga.images import Image, ImageIndex
 from brolga.images.validate import validate
 from brolga.layer import StreamLayer
-from brolga.server.running import running
+from brolga.registry.serving.server import running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

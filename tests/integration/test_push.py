@@ -38,7 +38,7 @@ from brolga.errors import (
     UploadInterrupted,
 )
 from brolga.layer import StreamLayer
-from brolga.server.running import running
+from brolga.registry.serving.server import running
 from brolga.wire import Credentials, Retry
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import pytest
 from brolga.client import Client
 from brolga.images import Image
 from brolga.layer import StreamLayer
-from brolga.server.running import running
+from brolga.registry.serving.server import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -28,7 +28,7 @@ from brolga.images import Image
 from brolga.images.validate import validate
 from brolga.layer import StreamLayer
 from brolga.layout import Layout
-from brolga.server.running import running
+from brolga.registry.serving.server import running
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -26,7 +26,7 @@ from brolga.errors import (
 from brolga.images import BlobLayer, BytesBlob
 from brolga.layer import StreamLayer
 from brolga.reference import Repository
-from brolga.server.running import running
+from brolga.registry.serving.server import running
 from brolga.wire import Credentials
 
 if TYPE_CHECKING:

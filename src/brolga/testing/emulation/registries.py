@@ -1,0 +1,303 @@
+"""How known registries differ from the specification, as a table of profiles.
+
+The values come from users, maintainers and sources, each with the public issue. Everything else is
+the embedded registry's own conformant behaviour. Sizes are the real ones: a test that cannot send
+so much uses `dataclasses.replace(PROFILES["ghcr"], chunk_max=1000)`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from brolga.testing.faults import LocationForm
+
+__all__ = ["PROFILES", "Profile", "find_profile"]
+
+_MIB: Final = 1 << 20
+_GIB: Final = 1 << 30
+# A signature as storage services write it; a client must return it byte for byte.
+_SIGNED: Final = "signature=" + 40 * "a%2Fb%2B~" + "&expires=1800000000"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """One kind of registry. `why` says what is known of it, with its public issue.
+
+    The URL of a session
+        location            the form of a Location
+        session_path        the path of a session, with `{name}` and `{upload}`
+        query               the query of a Location, which must be returned unchanged
+        state               `_state` in Location: none, `moves` with each response, or `kills`: a
+                            stale one ends the session
+        says_location       whether the response to GET has a Location
+    Chunks: PATCHes with Content-Range (sizes in bytes)
+        content_range       checked; ignored; refused (400); overlap: stored bytes are skipped
+        without_length      Content-Range without Content-Length: checked, refused, or streamed
+                            (Content-Range is ignored)
+        chunk_max           longer chunks are `chunk_max_status`
+        chunk_min           a shorter chunk must be the last
+        patches             how many PATCHes a session accepts
+        patch_status        the status of a PATCH
+        last_in_put         whether the last of several chunks must come with the PUT
+    Range, in responses
+        range_prefix        the text before it
+        range_of_none       the range of zero bytes
+        range_frozen        whether it stays at the first chunk
+    The end
+        put_max             the largest body of a PUT, else 413
+        put_wants_length    whether a PUT without Content-Length is rejected
+        failed_put_ends     whether a failed PUT ends the session
+        after_cut           whether a session survives a body that is cut: kept, gone
+        says_status         whether GET of a session is answered, else 404
+        may_cancel          whether DELETE of a session is allowed, else 403
+        blob_max            the largest blob, else `blob_max_status`
+        session_s           how many seconds a session lives
+    Around it
+        must_exist          whether a push requires an existing repository (`Injector.create`)
+        mount_needs_from    whether `mount` without `from` is rejected (405)
+        cookie              a cookie that is set; a client that returns it is rejected (403)
+        headers             on each response
+        missing_status      the status of a missing blob or manifest, instead of 404
+        list_type           the Content-Type of a list of names; "" for JSON's own
+        api_type            the same of the API check
+        tag_is_digest       whether a missing tag `sha256-<hex>` is the manifest of that digest
+        deletes_tags        whether a tag can be deleted, else 400 DIGEST_INVALID
+        manifest_location   whether the response to a pushed manifest has a Location
+        referrers           whether there is a referrers API
+        page_max            the largest `n` of a list
+    In front of it
+        request_max         the largest body that a proxy lets through, else 413
+        chunked_status      the status of a body with Transfer-Encoding: chunked; None: accepted
+        body_wait_s         seconds that a proxy waits for the next bytes of a body, else 408
+        proxy_pages         whether a proxy's rejections (408, 411, 413, 501, and 429 of a plan)
+                            have a page of HTML instead of the spec's JSON
+        token_s             seconds that its tokens live; None: it requires none
+    """
+
+    name: str
+    why: str = ""
+    location: LocationForm = "path"
+    session_path: str = "/v2/{name}/blobs/uploads/{upload}"
+    query: str = ""
+    state: Literal["", "moves", "kills"] = ""
+    says_location: bool = True
+    content_range: Literal["checked", "ignored", "refused", "overlap"] = "checked"
+    without_length: Literal["checked", "refused", "streamed"] = "checked"
+    chunk_max: int | None = None
+    chunk_max_status: int = 416
+    chunk_min: int = 0
+    patches: int | None = None
+    patch_status: int = 202
+    last_in_put: bool = False
+    range_prefix: str = ""
+    range_of_none: str = "0-0"
+    range_frozen: bool = False
+    put_max: int | None = None
+    put_wants_length: bool = False
+    failed_put_ends: bool = False
+    after_cut: Literal["kept", "gone"] = "kept"
+    says_status: bool = True
+    may_cancel: bool = True
+    blob_max: int | None = None
+    blob_max_status: int = 413
+    session_s: float | None = None
+    must_exist: bool = False
+    mount_needs_from: bool = False
+    cookie: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    missing_status: int = 404
+    list_type: str = ""
+    api_type: str = ""
+    tag_is_digest: bool = False
+    deletes_tags: bool = True
+    manifest_location: bool = True
+    referrers: bool = True
+    page_max: int | None = None
+    request_max: int | None = None
+    chunked_status: int | None = None
+    body_wait_s: float | None = None
+    proxy_pages: bool = False
+    token_s: int | None = None
+
+
+_DISTRIBUTION: Final = Profile(
+    name="distribution-3",
+    why="`_state` in Location changes with each answer, and an older one is taken; a chunk must "
+    "begin where the session ends (416); a PATCH that was cut can be gone on with (its source)",
+    location="absolute",
+    state="moves",
+)
+
+_ECR: Final = Profile(
+    name="ecr",
+    why="chunks of 5 to 20 MiB but for the last, which must come with the PUT where there were "
+    "several; a PATCH is answered 201 and its Range stays at the first chunk "
+    "(aws/containers-roadmap#2831); the repository must exist; a manifest's answer has no "
+    "Location; lists have at most 1000 in a page",
+    location="absolute",
+    chunk_min=5 * _MIB,
+    chunk_max=20 * _MIB,
+    chunk_max_status=413,
+    patch_status=201,
+    last_in_put=True,
+    range_frozen=True,
+    must_exist=True,
+    manifest_location=False,
+    page_max=1000,
+)
+
+_TABLE: Final = (
+    _DISTRIBUTION,
+    replace(
+        _DISTRIBUTION,
+        name="distribution-2.8",
+        why="Content-Range is ignored; a `_state` whose offset is not what is stored cancels the "
+        "session, whatever the method (its source): after a cut the session is dead, and DELETE "
+        "works at the newest Location alone. Range is 0-0 for no byte and for one; a tag is not "
+        "deleted (400 DIGEST_INVALID), and there is no referrers API",
+        state="kills",
+        deletes_tags=False,
+        referrers=False,
+        content_range="ignored",
+    ),
+    replace(
+        _DISTRIBUTION,
+        name="harbor",
+        why="distribution behind a portal that takes a cookie as a browser's and wants its CSRF "
+        "token (dotnet/sdk#37221); proxies give up on the largest layers: 502 "
+        "(goharbor/harbor#19573)",
+        cookie="sid=1; Path=/; HttpOnly",
+        blob_max=32 * _GIB,
+        blob_max_status=502,
+    ),
+    replace(
+        _DISTRIBUTION,
+        name="docker-hub",
+        why="distribution behind a proxy: a 429 is a page, and no JSON; tokens live 5 minutes",
+        proxy_pages=True,
+        token_s=300,
+    ),
+    replace(
+        _DISTRIBUTION,
+        name="gitlab",
+        why="distribution, with tokens that live 5 minutes: what takes longer ends with a dead "
+        "one; no referrers API, and its tag is answered with the subject itself "
+        "(oras-project/oras#2148)",
+        token_s=300,
+        referrers=False,
+        tag_is_digest=True,
+    ),
+    replace(
+        _DISTRIBUTION,
+        name="nginx",
+        why="distribution behind nginx as it comes, where a request has at most 1 MiB "
+        "(client_max_body_size; Cloudflare has 100 MB): 413 with a page, and nothing tells the "
+        "limit before (opencontainers/distribution-spec#485); 408 where a body gives nothing for "
+        "60 s (client_body_timeout)",
+        request_max=_MIB,
+        body_wait_s=60.0,
+        proxy_pages=True,
+    ),
+    replace(
+        _DISTRIBUTION,
+        name="no-chunked",
+        why="distribution behind a proxy that takes no chunked transfer coding: 411 with a page "
+        "(nginx before 1.3.9; others say 501: RFC 9112, section 6.1)",
+        chunked_status=411,
+        proxy_pages=True,
+    ),
+    Profile(
+        name="ghcr",
+        why="chunks of more than 4 MiB are 416 (oras-project/rust-oci-client#35), a streamed PATCH "
+        "and a PUT of any size are taken; sessions are at another path than the spec's example; "
+        "10 GB a layer, 10 minutes an upload; no referrers API",
+        session_path="/v2/{name}/blobs/upload/{upload}",
+        chunk_max=4 * _MIB,
+        blob_max=10_000_000_000,
+        session_s=600,
+        referrers=False,
+    ),
+    _ECR,
+    replace(
+        _ECR,
+        name="ecr-public",
+        why="as ecr, but GET of a session is 404: what was acknowledged is all that is known",
+        says_status=False,
+    ),
+    Profile(
+        name="acr",
+        why="chunks of at most 4 MiB, Content-Range without Content-Length is 400, a PUT of more "
+        "than about 20 MB 413; relative Location; an upload that was cut cannot be resumed "
+        "(Azure/azure-sdk-for-js#25448)",
+        without_length="refused",
+        chunk_max=4 * _MIB,
+        chunk_max_status=413,
+        put_max=20_000_000,
+        after_cut="gone",
+    ),
+    Profile(
+        name="gar",
+        why="no chunks with Content-Range: one streamed PATCH or one PUT; a long signed Location "
+        "on a path of its own",
+        location="absolute",
+        session_path="/artifacts-uploads/{name}/uploads/{upload}",
+        query=_SIGNED,
+        content_range="refused",
+    ),
+    Profile(
+        name="quay",
+        why="Range of no byte is `bytes=0--1`; a chunk's bytes that are there are skipped, a gap "
+        "is 416; GET of a session has no Location; a PUT that fails ends the session, and one of "
+        "more than 20 GB is refused; the API check is text/html",
+        api_type="text/html; charset=utf-8",
+        content_range="overlap",
+        says_location=False,
+        range_prefix="bytes=",
+        range_of_none="0--1",
+        failed_put_ends=True,
+        put_max=20_000_000_000,
+    ),
+    Profile(
+        name="jfrog",
+        why="one PATCH for each blob: the next may reach a node that does not know the session; a "
+        "PATCH is answered 200, 201, 202 or 204; DELETE may need rights that a pusher has not; "
+        "what is not there is 403",
+        headers=(("X-Artifactory-Id", "00000000"),),
+        patches=1,
+        patch_status=204,
+        may_cancel=False,
+        missing_status=403,
+    ),
+    Profile(
+        name="ggcr",
+        why="the registry of `crane registry serve`: a list of names is JSON that Go calls "
+        "text/plain, as its handler names no type (google/go-containerregistry, pkg/registry)",
+        list_type="text/plain; charset=utf-8",
+    ),
+    Profile(
+        name="zot",
+        why="a PATCH that is cut deletes the session, and one without both Content-Length and "
+        "Content-Range is a stream (its source); relative Location; `mount` without `from` is 405; "
+        "a PUT wants a Content-Length, 0 too",
+        headers=(("Server", "zot"),),
+        without_length="streamed",
+        put_wants_length=True,
+        after_cut="gone",
+        mount_needs_from=True,
+    ),
+)
+
+PROFILES: Final[Mapping[str, Profile]] = {profile.name: profile for profile in _TABLE}
+
+
+def find_profile(name: str) -> Profile:
+    """Return a profile. Raises ValueError, which lists the known ones."""
+    try:
+        return PROFILES[name]
+    except KeyError:
+        known = ", ".join(PROFILES)
+        raise ValueError(f"no profile {name!r}: there are {known}") from None

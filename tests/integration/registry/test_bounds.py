@@ -1,0 +1,609 @@
+"""What a client can take of the registry: time, memory, disk."""
+
+from __future__ import annotations
+
+import fcntl
+import http.client
+import logging
+import os
+import resource
+import select
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.integration.registry.conftest import Client, digest_of
+
+from brolga.registry.options import Options
+from brolga.registry.serving import connection, server
+from brolga.registry.serving.connection import HEAD_LIMIT, Connection
+from brolga.registry.serving.server import running
+from brolga.registry.storage import repository
+from brolga.registry.storage.store import Store
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterator
+
+    from tests.conftest import Authority
+
+MIB = 1 << 20
+SOURCE = str(Path(__file__).parents[3] / "src")
+
+
+@contextmanager
+def connected(address: str, sent: bytes = b"") -> Iterator[socket.socket]:
+    """Send something by hand."""
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(sent)
+        yield connection
+
+
+def answer(connection: socket.socket) -> tuple[int, bytes]:
+    """Return one answer's status, and what the server sends until it closes."""
+    with connection.makefile("rb") as file:
+        try:
+            text = file.read()
+        except ConnectionResetError:
+            return 0, b""
+    return int(text.split(b" ", 2)[1]), text
+
+
+@pytest.fixture(scope="module")
+def shared_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run a registry for tests that leave nothing in it."""
+    with running(tmp_path_factory.mktemp("shared")) as address:
+        yield address
+
+
+# --- Requests ahead of their answers, and beside them
+
+
+def test_a_few_pipelined_requests_are_answered(shared_registry: str) -> None:
+    """In their order (RFC 9112, section 9.3.2)."""
+    one = b"GET /v2/%d HTTP/1.1\r\nHost: x\r\n\r\n"
+    last = b"GET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    with connected(shared_registry, b"".join(one % n for n in range(10)) + last) as connection:
+        _, text = answer(connection)
+    assert text.count(b"HTTP/1.1 404") == 10
+    assert text.count(b"HTTP/1.1 200") == 1
+
+
+def test_a_flood_of_pipelined_requests_ends_the_connection(shared_registry: str) -> None:
+    """They wait in memory, before any password."""
+    requests = b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n" * 20_000
+    with connected(shared_registry) as connection, connection.makefile("rb") as file:
+        with suppress(ConnectionError):
+            connection.sendall(requests)
+        answers = 0
+        with suppress(ConnectionError):
+            answers = file.read().count(b"HTTP/1.1 ")
+    assert answers < 20_000
+
+
+@pytest.mark.parametrize("in_one_piece", [True, False])
+def test_a_body_behind_an_upgrade_is_no_request(shared_registry: str, in_one_piece: bool) -> None:
+    """Else what one client sends as a blob is done in the name of whoever shares its proxy."""
+    inner = b"POST /v2/smuggled/blobs/uploads/ HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+    head = (
+        b"POST /v2/a/blobs/uploads/ HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\n"
+        b"Upgrade: x\r\nContent-Length: %d\r\n\r\n" % len(inner)
+    )
+    with connected(shared_registry, head + inner if in_one_piece else head) as connection:
+        if not in_one_piece:
+            with suppress(ConnectionError):
+                connection.sendall(inner)
+        status, text = answer(connection)
+    assert (status, text.count(b"HTTP/1.1 ")) == (400, 1)
+
+
+def test_an_upgrade_without_a_body_is_ignored(shared_registry: str) -> None:
+    """A server MAY ignore a received Upgrade field (RFC 9110, section 7.8), as of curl --http2."""
+    head = b"GET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"
+    with connected(shared_registry, head * 2) as connection:
+        status, text = answer(connection)
+    assert (status, text.count(b"HTTP/1.1 ")) == (200, 1)
+
+
+def test_a_connection_sends_each_write_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TCP_NODELAY: an answer's head and body are two writes, and Nagle's algorithm adds 40 ms."""
+    options: list[int] = []
+    made = Connection.connection_made
+
+    def connection_made(self: Connection, transport: asyncio.Transport) -> None:
+        made(self, transport)
+        accepted = transport.get_extra_info("socket")
+        options.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr(Connection, "connection_made", connection_made)
+    with running(tmp_path) as address, connected(address):
+        wait_for_one(options)
+    assert options[0]
+
+
+def wait_for_one(found: list[int]) -> None:
+    """Wait until the server's thread has come so far."""
+    end = time.monotonic() + 30
+    while not found:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+# --- Heads
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /" + b"a" * 200_000,
+        b"GET / HTTP/1.1\r\nx: " + b"a" * 200_000,
+        b"GET / HTTP/1.1\r\n" + b"x: a\r\n" * 40_000,
+        b"PUT /v2/a/manifests/v1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"1\r\n{\r\n0\r\nx: " + b"a" * 200_000,
+        b"PUT /v2/a/manifests/v1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1;x="
+        + b"a" * 200_000,
+    ],
+    ids=["path", "header", "headers", "trailer", "extension"],
+)
+def test_a_head_without_an_end(address: str, head: bytes) -> None:
+    """RFC 6585, section 5: 431, [if] unwilling to process [...] its header fields are too large."""
+    with connected(address) as connection:
+        try:
+            connection.sendall(head)
+        except OSError:
+            return  # refused while it was being sent
+        assert answer(connection)[0] in {0, 400, 431}
+
+
+def test_the_answer_to_a_large_head(address: str) -> None:
+    """A client that waits is told; the connection is closed."""
+    with connected(address, b"GET / HTTP/1.1\r\nx: " + b"a" * HEAD_LIMIT) as connection:
+        status, text = answer(connection)
+    assert status == 431
+    assert text.endswith(b"\r\n\r\n")
+
+
+def test_a_head_that_is_large_enough(client: Client) -> None:
+    """A token or a cookie of some kilobytes is nothing unusual."""
+    assert client("GET", "/v2/", headers={"Authorization": "Bearer " + "x" * 30_000}).status == 200
+
+
+# --- Time
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the server be done at once with connections on which nothing is served."""
+    monkeypatch.setattr(connection, "IDLE_CONNECTION_S", -1.0)
+    monkeypatch.setattr(server, "_CHECK_S", 0.01)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("sent", [b"", b"GET /v2/ HTT", b"GET /v2/ HTTP/1.1\r\nHost:"])
+def test_a_head_that_does_not_come(tmp_path: Path, sent: bytes) -> None:
+    """A connection that sends no whole request does not stay."""
+    with running(tmp_path) as address, connected(address, sent) as connection:
+        assert cut(connection)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_body_that_goes_on_after_its_answer(tmp_path: Path) -> None:
+    """A client cannot send for ever what was refused already."""
+    head = (
+        b"PATCH /v2/a/blobs/uploads/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000\r\n\r\n"
+    )
+    with (
+        running(tmp_path) as address,
+        connected(address, head) as connection,
+        pytest.raises(OSError, match=r"reset|Broken pipe"),
+    ):
+        while True:
+            connection.sendall(bytes(MIB))
+
+
+def test_a_body_that_stalls(tmp_path: Path) -> None:
+    """A body of which nothing comes is given up; what has arrived stays."""
+    with running(tmp_path, Options(idle_s=0.05)) as address:
+        client = Client(address, "a")
+        location = client.start()
+        head = f"PATCH {location} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc"
+        with connected(address, head.encode()) as connection:
+            response = http.client.HTTPResponse(connection)
+            response.begin()
+            assert response.status == 408
+            response.close()
+        assert client("GET", location).headers["Range"] == "0-2"
+        head = "PUT /v2/a/manifests/v1 HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+        with connected(address, head.encode()) as connection:
+            response = http.client.HTTPResponse(connection)
+            response.begin()
+            assert response.status == 408
+            response.close()
+
+
+def test_a_body_that_trickles(tmp_path: Path) -> None:
+    """A byte now and then, without end, is given up; what has arrived stays."""
+    with running(tmp_path, Options(idle_s=0.3)) as address:
+        client = Client(address, "a")
+        location = client.start()
+        head = f"PATCH {location} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        with connected(address, head.encode()) as connection:
+            while not select.select([connection], [], [], 0.05)[0]:
+                connection.sendall(b"1\r\nx\r\n")
+            assert connection.recv(12) == b"HTTP/1.1 408"
+        assert client("GET", location).status == 204
+        assert client("GET", location).headers["Range"] != "0-0"
+
+
+def cut(connection: socket.socket) -> bool:
+    """Wait until the other side has cut the connection, without reading anything."""
+    poll = select.poll()
+    poll.register(connection, select.POLLHUP | select.POLLERR)
+    return bool(poll.poll(30_000))
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_client_that_takes_nothing(
+    tmp_path: Path, authority: Authority, caplog: pytest.LogCaptureFixture, *, secure: bool
+) -> None:
+    """An answer that nobody takes is given up, and it is no error of the registry's."""
+    cert, key = authority.certificate() if secure else (None, None)
+    data = bytes(32 * MIB)
+    store = tmp_path / "store"
+    with running(store) as address:
+        digest = Client(address, "a").push(data)
+    head = f"GET /v2/a/blobs/{digest} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    context = ssl.create_default_context(cafile=authority.ca_cert)
+    with (
+        running(store, Options(idle_s=0.2, tls_cert=cert, tls_key=key)) as address,
+        connected(address) as plain,
+    ):
+        connection = context.wrap_socket(plain, server_hostname="localhost") if secure else plain
+        connection.sendall(head)
+        assert cut(connection)
+        connection.close()
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("how", ["client", "server"])
+def test_a_download_that_is_cut(tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str) -> None:
+    """A client that goes away is no error; a server that stops does not wait for a client."""
+    data = bytes(32 * MIB)
+    with running(tmp_path) as address:
+        client = Client(address, "a")
+        digest = client.push(data)
+        head = f"GET /v2/a/blobs/{digest} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        with connected(address, head) as connection:
+            assert connection.recv(100)
+            if how == "client":
+                # With unread bytes, to close is to reset.
+                connection.close()
+                assert client("GET", "/v2/").status == 200
+            else:
+                connection.detach()
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_a_file_that_shrinks(tmp_path: Path) -> None:
+    """An answer that cannot be as long as it said is broken off, never padded."""
+    with running(tmp_path) as address:
+        client = Client(address, "a")
+        digest = client.push(bytes(32 * MIB))
+        path = tmp_path / "a/blobs" / digest.replace(":", "/")
+        with closing(http.client.HTTPConnection(address, timeout=30)) as connection:
+            connection.request("GET", f"/v2/a/blobs/{digest}")
+            response = connection.getresponse()
+            os.truncate(path, MIB)
+            with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+                response.read()
+
+
+# --- Sessions
+
+
+def test_old_sessions_are_deleted_at_the_start(tmp_path: Path) -> None:
+    """The server SHOULD eventually timeout unfinished uploads; after a restart it begins so."""
+    with running(tmp_path) as address:
+        client = Client(address, "a")
+        old, new = client.start(), client.start()
+    file = tmp_path / "a/.uploads" / old.rpartition("/")[2]
+    os.utime(file, (1, 1))
+    with running(tmp_path, Options(upload_expiry_s=3600)) as address:
+        again = Client(address, "a")
+        end = time.monotonic() + 10
+        while file.exists():
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert again("GET", old).status == 404
+        assert again("GET", new).status == 204
+
+
+def test_a_registry_that_only_reads_deletes_nothing(tmp_path: Path) -> None:
+    """What --read-only promises holds of sessions as well."""
+    with running(tmp_path) as address:
+        old = Client(address, "a").start()
+    file = tmp_path / "a/.uploads" / old.rpartition("/")[2]
+    os.utime(file, (1, 1))
+    looked = threading.Semaphore(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server, "_CHECK_S", 0.01)
+        patch.setattr(server, "close_overdue", lambda *_: looked.release())
+        with running(tmp_path, Options(read_only=True, upload_expiry_s=0.01)) as address:
+            for _ in range(5):
+                assert looked.acquire(timeout=10)
+            assert Client(address, "a")("GET", old).status == 204
+    assert file.exists()
+
+
+def test_expiry_goes_on_after_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What goes wrong once does not end it for ever."""
+    calls = threading.Semaphore(0)
+
+    def expire(_self: Store, _age_s: float) -> None:
+        calls.release()
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Store, "expire", expire)
+    monkeypatch.setattr(server, "_CHECK_S", 0.01)
+    with running(tmp_path, Options(upload_expiry_s=0.01)):
+        assert calls.acquire(timeout=10)
+        assert calls.acquire(timeout=10)
+    assert "a bug" in caplog.text
+
+
+# --- Locks
+
+
+def test_a_lock_that_is_held_stalls_nobody_else(tmp_path: Path) -> None:
+    """However many wait for one repository, the others are served; then those who waited too."""
+    with running(tmp_path) as address:
+        held, other = Client(address, "held"), Client(address, "other")
+        image = held.image()
+        other.image()
+        with ExitStack() as stack:
+            directory = os.open(tmp_path / "held", os.O_RDONLY)
+            stack.callback(os.close, directory)
+            fcntl.flock(directory, fcntl.LOCK_EX)
+            replies: list[int] = []
+            threads = [
+                threading.Thread(
+                    target=lambda tag=f"v{n}": replies.append(held.put(tag, image).status)
+                )
+                for n in range(20)
+            ]
+            for thread in threads:
+                thread.start()
+            for n in range(3):
+                other.pushed(f"v{n}")
+            assert held("GET", "tags/list").status == 200
+            assert replies == []
+        for thread in threads:
+            thread.join()
+        assert replies == [201] * 20
+        assert len(held("GET", "tags/list").json["tags"]) == 20
+
+
+def test_a_lock_that_is_held_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 9110, 15.6.4: 503, [...] which will likely be alleviated after some delay."""
+    monkeypatch.setattr(repository, "WRITE_TIMEOUT_S", 0.1)
+    with running(tmp_path) as address:
+        client = Client(address, "a")
+        image = client.image()
+        directory = os.open(tmp_path / "a", os.O_RDONLY)
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        reply = client.put("v1", image)
+        os.close(directory)
+        assert (reply.status, reply.codes) == (503, ["UNKNOWN"])
+        assert reply.headers["Retry-After"] == "10"
+        assert client.put("v1", image).status == 201
+
+
+# --- Connections
+
+
+def test_more_connections_than_descriptors(tmp_path: Path) -> None:
+    """The registry refuses what it has no room for, says little of it, and serves afterwards."""
+    code = (
+        "import sys; from pathlib import Path; from brolga.registry.serving.server import serve;"
+        "serve(Path(sys.argv[1]), on_ready=lambda address: print(address, flush=True))"
+    )
+    with (
+        (tmp_path / "log").open("w+") as log,
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path / "store")],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={**os.environ, "PYTHONPATH": SOURCE},
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (120, 120)),  # noqa: PLW1509 - it takes no lock
+        ) as server,
+    ):
+        try:
+            assert server.stdout is not None
+            address = server.stdout.readline().strip()
+            host, _, port = address.rpartition(":")
+            with ExitStack() as stack:
+                crowd = []
+                for _ in range(160):
+                    one = stack.enter_context(socket.socket())
+                    one.setblocking(False)  # who finds no room need not be accepted yet
+                    one.connect_ex((host, int(port)))
+                    crowd.append(one)
+                ready, _, _ = select.select(crowd, [], [], 30)
+                refused = {one.recv(12) for one in ready}
+                assert refused == {b"HTTP/1.1 503"}
+            end = time.monotonic() + 30
+            while True:
+                try:
+                    Client(address, "a").pushed("v1")
+                    break
+                except (OSError, AssertionError, http.client.HTTPException):
+                    assert time.monotonic() < end
+        finally:
+            server.terminate()
+        server.wait()
+        log.seek(0)
+        assert len(log.readlines()) < 20
+
+
+# --- Size
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Client]:
+    """Run a registry that takes blobs of ten bytes."""
+    with running(tmp_path, Options(max_upload=10)) as address:
+        yield Client(address, "a")
+
+
+@pytest.mark.parametrize("method", ["PATCH", "PUT"])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_blob_that_is_too_large(small: Client, method: str, *, chunked: bool) -> None:
+    """RFC 9110, 15.5.14: 413, the request content is larger than the server is [...] able.
+
+    The session goes on: nothing of the request was taken.
+    """
+    location = small.start()
+    assert small("PATCH", location, b"12345").status == 202
+    body = iter([b"678", b"901"]) if chunked else b"678901"
+    reply = small(method, f"{location}?digest={digest_of(b'x')}", body)
+    assert (reply.status, reply.codes) == (413, ["SIZE_INVALID"])
+    assert small("GET", location).headers["Range"] == "0-4"
+    reply = small("PUT", f"{location}?digest={digest_of(b'1234567890')}", b"67890")
+    assert reply.status == 201
+
+
+def test_a_single_post_that_is_too_large(small: Client, tmp_path: Path) -> None:
+    """Nothing of it stays."""
+    data = b"12345678901"
+    reply = small("POST", f"blobs/uploads/?digest={digest_of(data)}", iter([data]))
+    assert reply.status == 413
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+# --- A disk that is full
+
+
+@contextmanager
+def limited(directory: Path) -> Iterator[str]:
+    """Run a registry in a process that can write no file over a mebibyte."""
+    code = (
+        "import sys; from pathlib import Path; from brolga.registry.serving.server import serve;"
+        "serve(Path(sys.argv[1]), on_ready=lambda address: print(address, flush=True))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(directory)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": SOURCE},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, MIB)),  # noqa: PLW1509 - it takes no lock
+    ) as server:
+        try:
+            assert server.stdout is not None
+            yield server.stdout.readline().strip()
+        finally:
+            server.terminate()
+
+
+@contextmanager
+def tmpfs(directory: Path) -> Iterator[str]:
+    """Run a registry on a file system of its own, of a mebibyte."""
+    directory.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(directory)]
+    try:
+        done = subprocess.run(mount, capture_output=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("mount is not on PATH")
+    if done.returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        with running(directory) as address:
+            yield address
+    finally:
+        subprocess.run(["umount", str(directory)], check=True)
+
+
+@pytest.mark.parametrize("disk", [limited, tmpfs])
+def test_a_full_disk(tmp_path: Path, disk: object) -> None:
+    """RFC 4918, 11.5: 507, unable to store the representation needed.
+
+    What was committed stays, the session keeps what was written, and smaller things can still be
+    pushed where there is room again.
+    """
+    assert callable(disk)
+    with disk(tmp_path / "store") as address:
+        client = Client(address, "a")
+        kept = client.push(b"abc")
+        client.pushed("v1")
+        location = client.start()
+        large = os.urandom(2 * MIB)
+        reply = client("PUT", f"{location}?digest={digest_of(large)}", large)
+        assert (reply.status, reply.codes) == (507, ["UNKNOWN"])
+        assert client("GET", f"blobs/{digest_of(large)}").status == 404
+        assert client("GET", location).status == 204
+        assert client("DELETE", location).status == 204
+        assert client("GET", f"blobs/{kept}").body == b"abc"
+        assert client("GET", "manifests/v1").status == 200
+        client.push(b"def")
+        client.pushed("v2")
+        assert client("GET", "tags/list").json["tags"] == ["v1", "v2"]
+
+
+# --- Many at once
+
+
+@pytest.mark.parametrize("count", [int(os.environ.get("BROLGA_TEST_CROWD", "200"))])
+def test_a_crowd(tmp_path: Path, count: int) -> None:
+    """Clients that push, tag and pull the same and different things at once lose nothing."""
+    shared = os.urandom(30_000)
+    problems: list[str] = []
+
+    def one(client: Client, number: int) -> None:
+        try:
+            mine = os.urandom(20_000)
+            digests = {client.push(shared): shared, client.push(mine): mine}
+            subject = {"mediaType": "application/x", "digest": digest_of(b"s"), "size": 1}
+            image = client.image(annotations={"n": str(number)})
+            for tag in (f"v{number}", "latest"):
+                manifest = client.put(tag, image).headers["Docker-Content-Digest"]
+            assert client.put(f"r{number}", image | {"subject": subject}).status == 201
+            for digest, data in digests.items():
+                if client("GET", f"blobs/{digest}").body != data:
+                    problems.append(f"{number}: {digest} is another")
+            if client("HEAD", f"manifests/v{number}").headers["Docker-Content-Digest"] != manifest:
+                problems.append(f"{number}: the tag is another's")
+        except Exception as error:  # noqa: BLE001 - told by the test
+            problems.append(f"{number}: {error!r}")
+
+    with running(tmp_path) as address:
+        client = Client(address, "crowd/all")
+        threads = [
+            threading.Thread(target=one, args=(client if n % 2 else client.of(f"crowd/{n}"), n))
+            for n in range(count)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert problems == []
+        tags = client("GET", "tags/list").json["tags"]
+        odd = range(1, count, 2)
+        assert set(tags) == {"latest"} | {f"{kind}{n}" for kind in "vr" for n in odd}
+        referrers = client("GET", f"referrers/{digest_of(b's')}").json["manifests"]
+        assert len(referrers) == len(odd)
+        assert len(client("GET", "/v2/_catalog").json["repositories"]) == 1 + len(
+            range(0, count, 2)
+        )
+    assert not list(tmp_path.rglob(".uploads/*"))

@@ -1,0 +1,483 @@
+"""distribution-spec, section Push: each MUST by its sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import uuid
+from tempfile import SpooledTemporaryFile
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.integration.registry.conftest import (
+    CONFIG,
+    IMAGE,
+    INDEX,
+    LAYER,
+    Client,
+    describe,
+    digest_of,
+)
+
+from brolga.registry.options import Options
+from brolga.registry.routes import manifests
+from brolga.registry.serving.server import running
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ABC = digest_of(b"abcdef")
+
+
+# --- Pushing a blob monolithically
+
+
+def test_post_then_put(client: Client) -> None:
+    """Upon success, the response MUST have a code of `202 Accepted`, and MUST include Location.
+
+    The `<blob-push-location>` MUST contain a UUID representing a unique session ID. The PUT's
+    response MUST have code `201 Created` and MUST have Location, "a pullable blob URL".
+    """
+    location = client.start()
+    assert uuid.UUID(location.rpartition("/")[2]).version == 4
+    assert client.start() != location
+    reply = client("PUT", f"{location}?digest={ABC}", b"abcdef")
+    assert reply.status == 201
+    assert client("GET", reply.location).body == b"abcdef"
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_single_post(client: Client, algorithm: str) -> None:
+    """Successful completion MUST return a `201 Created` and MUST include Location."""
+    digest = digest_of(b"abcdef", algorithm)
+    reply = client("POST", f"blobs/uploads/?digest={digest}", b"abcdef")
+    assert reply.status == 201
+    assert client("GET", reply.location).body == b"abcdef"
+
+
+@pytest.mark.parametrize("way", ["POST", "PUT"])
+def test_other_bytes(client: Client, way: str) -> None:
+    """The `<digest>` MUST match the blob's digest."""
+    target = "blobs/uploads/" if way == "POST" else client.start()
+    reply = client(way, f"{target}?digest={ABC}", b"abcdeF")
+    assert (reply.status, reply.codes) == (400, ["DIGEST_INVALID"])
+    assert client("GET", f"blobs/{ABC}").status == 404
+
+
+@pytest.mark.parametrize(
+    "digest", ["", "x", "sha256:abc", f"blake3:{'a' * 64}", f"md5:{'a' * 32}", f"sha256:{'A' * 64}"]
+)
+def test_a_digest_that_is_none(client: Client, digest: str) -> None:
+    """If the digest is invalid or of an unsupported algorithm, the registry SHOULD respond 400."""
+    for method, target in (
+        ("POST", "blobs/uploads/?digest="),
+        ("POST", "blobs/uploads/?from=a/b&mount="),
+        ("PUT", f"{client.start()}?digest="),
+    ):
+        reply = client(method, target + digest, b"abcdef")
+        assert (reply.status, reply.codes) == (400, ["DIGEST_INVALID"])
+
+
+# --- Pushing a blob in chunks
+
+
+def chunk(start: int, data: bytes) -> dict[str, str]:
+    """Return the headers of a chunk."""
+    return {
+        "Content-Range": f"{start}-{start + len(data) - 1}",
+        "Content-Length": str(len(data)),
+        "Content-Type": "application/octet-stream",
+    }
+
+
+@pytest.mark.parametrize("last", ["PATCH", "PUT"])
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_chunks(client: Client, algorithm: str, last: str) -> None:
+    """The response for each successful chunk upload MUST be `202 Accepted`, with Location, Range.
+
+    The final chunk MAY be uploaded using a `PATCH` request or [...] in the closing `PUT`. The
+    response to a successful closing of the session MUST be `201 Created`, with Location.
+    """
+    location = client.start(f"?digest-algorithm={algorithm}")
+    reply = client("PATCH", location, b"abc", chunk(0, b"abc"))
+    assert (reply.status, reply.headers["Range"]) == (202, "0-2")
+    location = reply.location
+    rest: tuple[bytes, dict[str, str]] = (b"def", chunk(3, b"def"))
+    if last == "PATCH":
+        reply = client("PATCH", location, *rest)
+        assert (reply.status, reply.headers["Range"]) == (202, "0-5")
+        location, rest = reply.location, (b"", {})
+    reply = client("PUT", f"{location}?digest={digest_of(b'abcdef', algorithm)}", *rest)
+    assert reply.status == 201
+    assert client("GET", reply.location).body == b"abcdef"
+
+
+def test_an_algorithm_that_is_none(client: Client) -> None:
+    """An unsupported algorithm is refused before a byte is sent."""
+    reply = client("POST", "blobs/uploads/?digest-algorithm=md5")
+    assert (reply.status, reply.codes) == (400, ["DIGEST_INVALID"])
+
+
+def test_a_stream(client: Client) -> None:
+    """One PATCH with Transfer-Encoding: chunked and no range, as docker and podman push."""
+    location = client.start()
+    reply = client("PATCH", location, iter([b"ab", b"cd", b"ef"]))
+    assert (reply.status, reply.headers["Range"]) == (202, "0-5")
+    assert client("PUT", f"{reply.location}?digest={ABC}").status == 201
+
+
+@pytest.mark.parametrize("method", ["PATCH", "PUT"])
+@pytest.mark.parametrize("start", [0, 2, 4, 100])
+def test_out_of_order(client: Client, method: str, start: int) -> None:
+    """If a chunk is uploaded out of order, the registry MUST respond with a `416`.
+
+    If the final chunk is uploaded out of order, the registry MUST respond with a `416`. Status:
+    the response to an active upload MUST be `204 No Content`, and MUST have Location and Range.
+    """
+    location = client.start()
+    client("PATCH", location, b"abc", chunk(0, b"abc"))
+    reply = client(method, f"{location}?digest={ABC}", b"xyz", chunk(start, b"xyz"))
+    assert reply.status == 416
+    reply = client("GET", location)
+    assert (reply.status, reply.headers["Range"]) == (204, "0-2")
+    reply = client("PUT", f"{reply.location}?digest={ABC}", b"def", chunk(3, b"def"))
+    assert reply.status == 201
+
+
+def test_the_first_chunk(client: Client) -> None:
+    """The first chunk's range MUST begin with `0`; it MUST match `^[0-9]+-[0-9]+$`."""
+    for wrong in ("1-3", "bytes 0-2/3", "0-", "-2"):
+        location = client.start()
+        headers = chunk(0, b"abc") | {"Content-Range": wrong}
+        assert client("PATCH", location, b"abc", headers).status == 416
+
+
+def test_a_put_without_digest(client: Client) -> None:
+    """The closing `PUT` request MUST include the `<digest>` of the whole blob."""
+    location = client.start()
+    assert client("PUT", location, b"abcdef").codes == ["DIGEST_INVALID"]
+    assert client("PUT", f"{location}?digest={ABC}", b"abcdef").status == 201
+
+
+def test_an_unknown_session(client: Client) -> None:
+    """A session that is not there is `404`: never begun, finished, cancelled."""
+    location = client.start()
+    assert client("PUT", f"{location}?digest={ABC}", b"abcdef").status == 201
+    for method in ("GET", "PATCH", "PUT", "DELETE"):
+        reply = client(method, f"{location}?digest={ABC}", b"")
+        assert reply.status == 404
+
+
+def test_cancel(client: Client) -> None:
+    """[To a `DELETE`, if successful,] the response SHOULD be a `204 No Content`."""
+    location = client.start()
+    client("PATCH", location, b"abc")
+    assert client("DELETE", location).status == 204
+    assert client("GET", location).codes == ["BLOB_UPLOAD_UNKNOWN"]
+
+
+# --- Mounting a blob from another repository
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_mount(client: Client, root: Path, algorithm: str) -> None:
+    """The response to a successful mount MUST be `201 Created`, and MUST contain Location."""
+    data = os.urandom(10)
+    digest = client.push(data, algorithm)
+    other = client.of(f"{client.name}/other")
+    for _ in range(2):
+        reply = other("POST", f"blobs/uploads/?mount={digest}&from={client.name}")
+        assert reply.status == 201
+        assert client("GET", reply.location).body == data
+    # It takes no place on the disk, and outlives the blob that it came from.
+    [path] = (root / other.name).glob("blobs/*/*")
+    assert path.stat().st_nlink == 2
+    assert client("DELETE", f"blobs/{digest}").status == 202
+    assert client("GET", reply.location).body == data
+
+
+@pytest.mark.parametrize(
+    "source", ["&from=tests/nobody", "&from=NO", "&from=", "", "&from=..%2fx", "&from=tests/blobs"]
+)
+def test_mount_of_what_is_not_there(client: Client, source: str) -> None:
+    """If a registry [...] is unable to mount the requested blob, it SHOULD return a `202`.
+
+    This indicates that the upload session has begun. `from` is not optional here: another
+    repository's content is not looked for.
+    """
+    client.of("tests/somebody").push(b"abcdef")
+    reply = client("POST", f"blobs/uploads/?mount={ABC}{source}")
+    assert reply.status == 202
+    assert client("PUT", f"{reply.location}?digest={ABC}", b"abcdef").status == 201
+
+
+# --- Pushing ManifestStore
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_a_manifest(client: Client, algorithm: str) -> None:
+    """The registry MUST store the manifest in the exact byte representation of the client.
+
+    Upon a successful upload, the registry MUST return response code `201 Created`, and MUST have
+    Location, "a pullable manifest URL". `Docker-Content-Digest` MUST be equal to the client
+    provided digest.
+    """
+    body = json.dumps(client.image(), indent=3).encode() + b"\n \n"
+    digest = digest_of(body, algorithm)
+    reply = client.put(digest, body)
+    assert reply.status == 201
+    assert reply.headers["Docker-Content-Digest"] == digest
+    assert client("GET", reply.location).body == body
+
+
+def test_tags_in_the_query(client: Client) -> None:
+    """It MUST include an `OCI-Tag` response header [...] for each accepted tag."""
+    body = json.dumps(client.image()).encode()
+    digest = digest_of(body)
+    tags = [f"v{n}" for n in range(12)]
+    query = "&".join(f"tag={tag}" for tag in [*tags, "v0"])
+    reply = client.put(f"{digest}?{query}", body)
+    assert reply.status == 201
+    assert reply.headers["OCI-Tag"].split(", ") == tags
+    for tag in tags:
+        assert client("HEAD", f"manifests/{tag}").headers["Docker-Content-Digest"] == digest
+    assert client.put(f"{digest}?tag=.x", body).codes == ["MANIFEST_INVALID"]
+    assert client.put("v1", body).headers["OCI-Tag"] is None
+
+
+def test_too_many_tags_in_the_query(client: Client) -> None:
+    """It MAY return a `414 Request-URI Too Long` status if too many tags are included.
+
+    Nothing is stored then.
+    """
+    body = json.dumps(client.image()).encode()
+    query = "&".join(f"tag=v{n}" for n in range(65))
+    reply = client.put(f"{digest_of(body)}?{query}", body)
+    assert (reply.status, reply.codes) == (414, ["MANIFEST_INVALID"])
+    assert client("GET", "tags/list").json["tags"] == []
+    assert client.put(f"{digest_of(body)}?{query.rpartition('&')[0]}", body).status == 201
+    assert len(client("GET", "tags/list").json["tags"]) == 64
+
+
+def test_sparse(tmp_path: Path) -> None:
+    """A registry MAY accept [what] references manifests or blobs that do not exist, where it may.
+
+    What is there must still be what the manifest says.
+    """
+    with running(tmp_path, Options(sparse=True)) as address:
+        client = Client(address, "a")
+        assert client.put("image", {**client.image(), "layers": [MISSING]}).status == 201
+        index = {"schemaVersion": 2, "manifests": [describe(b"missing", IMAGE)]}
+        assert client.put("index", index, INDEX).status == 201
+        wrong = {**client.image(), "layers": [{**describe(b"layer", LAYER), "size": 7}]}
+        assert client.put("wrong", wrong).codes == ["SIZE_INVALID"]
+        assert client("GET", "tags/list").json["tags"] == ["image", "index"]
+
+
+def test_a_manifest_by_another_digest(client: Client) -> None:
+    """`<tag-or-digest>` MUST be either a) a digest or b) a tag: a digest is the manifest's."""
+    assert client.put(ABC, client.image()).codes == ["DIGEST_INVALID"]
+    assert client.put("a:b", client.image()).codes == ["DIGEST_INVALID"]
+    assert client.put(".x", client.image()).codes == ["MANIFEST_INVALID"]
+
+
+def test_another_media_type(client: Client) -> None:
+    """If a manifest includes `mediaType`, clients MUST set the `Content-Type` header to it.
+
+    The registry SHOULD ignore parameters on the `Content-Type` header.
+    """
+    assert client.put("v1", client.image(), INDEX).codes == ["MANIFEST_INVALID"]
+    assert client.put("v1", client.image(), f"{IMAGE}; charset=utf-8").status == 201
+    assert client("GET", "manifests/v1").headers["Content-Type"] == IMAGE
+
+
+def test_the_largest_manifest(client: Client) -> None:
+    """Registries SHOULD expect to support manifest pushes of at least 4 megabytes; over it 413."""
+    body = json.dumps(client.image()).encode()
+    assert client.put("v1", body.ljust(4 << 20)).status == 201
+    reply = client.put("v1", body.ljust((4 << 20) + 1))
+    assert (reply.status, reply.codes) == (413, ["MANIFEST_INVALID"])
+
+
+MISSING = describe(b"missing", LAYER)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ({"layers": [MISSING]}, IMAGE),
+        ({"config": MISSING}, IMAGE),
+        ({"mediaType": INDEX, "manifests": [describe(b"missing", IMAGE)]}, INDEX),
+    ],
+)
+def test_what_a_manifest_refers_to(client: Client, change: dict[str, Any], kind: str) -> None:
+    """A registry MAY reject a manifest with descriptors [...] that reference [what] does not exist.
+
+    When a manifest is rejected for this reason, it MUST result in one or more
+    `MANIFEST_BLOB_UNKNOWN` errors.
+    """
+    document = {"schemaVersion": 2} if kind == INDEX else client.image()
+    reply = client.put("v1", {**document, **change}, kind)
+    assert (reply.status, reply.codes) == (404, ["MANIFEST_BLOB_UNKNOWN"])
+    assert reply.json["errors"][0]["detail"]["digest"] == MISSING["digest"]
+    assert client("GET", "manifests/v1").status == 404
+
+
+def test_each_missing_blob_is_named(client: Client) -> None:
+    """One or more errors: one for each blob, up to a hundred."""
+    layers = [describe(str(n).encode(), LAYER) for n in range(150)]
+    reply = client.put("v1", {**client.image(), "layers": layers})
+    assert reply.codes == ["MANIFEST_BLOB_UNKNOWN"] * 100
+
+
+def test_another_repositorys_blobs(client: Client) -> None:
+    """What is in another repository is not in this one."""
+    document = client.image()
+    reply = client.of("tests/without").put("v1", document)
+    assert reply.codes == ["MANIFEST_BLOB_UNKNOWN"] * 2
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        {**MISSING, "urls": ["https://example.com/x"]},
+        {**MISSING, "mediaType": "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"},
+        {**MISSING, "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"},
+    ],
+)
+def test_layers_that_are_kept_elsewhere(client: Client, layer: dict[str, Any]) -> None:
+    """layer.md: non-distributable layers SHOULD NOT be uploaded."""
+    assert client.put("v1", {**client.image(), "layers": [layer]}).status == 201
+
+
+def test_no_layers(client: Client) -> None:
+    """However, the list of blobs MAY be empty."""
+    assert client.put("v1", {**client.image(), "layers": []}).status == 201
+
+
+def test_a_size_that_is_wrong(client: Client) -> None:
+    """descriptor.md: if the length of the content does not match, it SHOULD NOT be trusted."""
+    layer = {**describe(b"layer", LAYER), "size": 4}
+    reply = client.put("v1", {**client.image(), "layers": [layer]})
+    assert (reply.status, reply.codes) == (400, ["SIZE_INVALID"])
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ({"config": None}, IMAGE),
+        ({"config": 1}, IMAGE),
+        ({"config": {}}, IMAGE),
+        ({"config": {**describe(b"{}", CONFIG), "digest": 1}}, IMAGE),
+        ({"config": {**describe(b"{}", CONFIG), "digest": "sha256:x"}}, IMAGE),
+        ({"config": {**describe(b"{}", CONFIG), "size": "2"}}, IMAGE),
+        ({"config": {**describe(b"{}", CONFIG), "size": -2}}, IMAGE),
+        ({"config": {**describe(b"{}", CONFIG), "mediaType": "x"}}, IMAGE),
+        ({"layers": None}, IMAGE),
+        ({"layers": {}}, IMAGE),
+        ({"layers": [1]}, IMAGE),
+        ({"manifests": None, "mediaType": INDEX}, INDEX),
+        ({"subject": 1}, IMAGE),
+        ({"subject": {}}, IMAGE),
+        ({"artifactType": 1}, IMAGE),
+        ({"annotations": []}, IMAGE),
+        ({"annotations": {"a": 1}}, IMAGE),
+    ],
+)
+def test_what_is_no_manifest(client: Client, change: dict[str, Any], kind: str) -> None:
+    """manifest.md: the properties that are REQUIRED, and the types of all."""
+    reply = client.put("v1", {**client.image(), **change}, kind)
+    assert (reply.status, reply.codes) == (400, ["MANIFEST_INVALID"])
+    assert client("GET", "manifests/v1").status == 404
+
+
+def test_docker_manifests(client: Client) -> None:
+    """Docker's manifests are of the same shape, and are held to it."""
+    docker = "application/vnd.docker.distribution.manifest.v2+json"
+    image = {**client.image(), "mediaType": docker}
+    assert client.put("v1", image, docker).status == 201
+    reply = client.put("v2", {**image, "layers": [MISSING]}, docker)
+    assert reply.codes == ["MANIFEST_BLOB_UNKNOWN"]
+
+
+def test_an_index(client: Client) -> None:
+    """What an index refers to is there when it is pushed; an index of indexes too."""
+    image = client.pushed("v1")
+    size = int(client("HEAD", "manifests/v1").headers["Content-Length"])
+    entry = {"mediaType": IMAGE, "digest": image, "size": size}
+    inner = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}
+    assert client.put("inner", inner, INDEX).status == 201
+    outer = {**inner, "manifests": [describe(json.dumps(inner).encode(), INDEX)]}
+    assert client.put("outer", outer, INDEX).status == 201
+
+
+def test_any_other_media_type(client: Client) -> None:
+    """A manifest of a type that is not known here is stored as it is."""
+    kind = "application/vnd.example.thing+json"
+    body = b'{"config":1,"subject":2}'
+    assert client.put("v1", body, kind).status == 201
+    reply = client("GET", "manifests/v1")
+    assert (reply.body, reply.headers["Content-Type"]) == (body, kind)
+
+
+# --- Pushing ManifestStore with Subject
+
+
+def test_a_subject(client: Client) -> None:
+    """It MUST respond with the response header `OCI-Subject: <subject digest>`.
+
+    A registry MUST initially accept an otherwise valid manifest with a `subject` field that
+    references a manifest that does not exist in the repository.
+    """
+    subject = describe(b"not there", IMAGE)
+    for document, kind in (
+        (client.image(subject=subject), IMAGE),
+        ({"schemaVersion": 2, "mediaType": INDEX, "manifests": [], "subject": subject}, INDEX),
+    ):
+        reply = client.put("v1", document, kind)
+        assert reply.status == 201
+        assert reply.headers["OCI-Subject"] == subject["digest"]
+    assert client.put("v2", client.image()).headers["OCI-Subject"] is None
+
+
+# --- Error Codes
+
+
+def test_the_shape_of_an_error(client: Client) -> None:
+    """If the response body is in JSON format, it MUST have the following format.
+
+    The `code` field MUST be a unique identifier, containing only uppercase alphabetic characters
+    and underscores.
+    """
+    reply = client("GET", f"blobs/{ABC}")
+    assert list(reply.json) == ["errors"]
+    [error] = reply.json["errors"]
+    assert set(error) == {"code", "message", "detail"}
+    assert re.fullmatch("[A-Z_]+", error["code"])
+
+
+def test_a_manifest_on_its_way_is_in_a_file(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many that are held back before their last byte, none is in memory."""
+    files: list[SpooledTemporaryFile[bytes]] = []
+
+    def make(*arguments: Any) -> SpooledTemporaryFile[bytes]:
+        files.append(SpooledTemporaryFile(*arguments))  # noqa: SIM115 - the handler closes it
+        return files[-1]
+
+    written: list[bool] = []
+    read = manifests._parse
+
+    def read_file(file: Any, *arguments: Any) -> Any:
+        written.append(file._rolled)
+        return read(file, *arguments)
+
+    monkeypatch.setattr(manifests, "SpooledTemporaryFile", make)
+    monkeypatch.setattr(manifests, "_parse", read_file)
+    for size, is_in_file in ((10, False), (1 << 20, True)):
+        document = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [], "x": "x" * size}
+        assert client.put("large", document, INDEX).status == 201
+        assert written.pop() == is_in_file
+    assert all(file.closed for file in files)
