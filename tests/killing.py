@@ -19,11 +19,11 @@ from pathlib import Path
 
 from tests.tars import entry, tar
 
-from brolga.copy import push
-from brolga.descriptor import Platform
 from brolga.images import Image, ImageIndex
-from brolga.layer import StreamLayer
-from brolga.layout import Layout
+from brolga.spec.descriptor import Platform
+from brolga.stores.copy import push
+from brolga.stores.layout import Layout
+from brolga.stream.layer import StreamLayer
 
 __all__ = ["killed_layouts"]
 

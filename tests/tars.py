@@ -6,14 +6,14 @@ import io
 import tarfile
 from typing import TYPE_CHECKING
 
-from brolga.images import BytesBlob
+from brolga.images import InMemoryBlob
 from brolga.images.flatten import merged_tar
-from brolga.mediatypes import OCI_LAYER
+from brolga.spec.mediatypes import OCI_LAYER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from brolga.blob import Blob
+    from brolga.spec.blob import Blob
 
 __all__ = [
     "DIR",
@@ -63,7 +63,7 @@ def tar(*members: tuple[tarfile.TarInfo, bytes] | str, form: int = tarfile.PAX_F
 
 
 def layer(data: bytes, media_type: str = OCI_LAYER) -> Blob:
-    return BytesBlob(data, media_type)
+    return InMemoryBlob(data, media_type)
 
 
 def merged(

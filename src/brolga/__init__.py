@@ -19,54 +19,54 @@ from brolga._version import __version__
 
 if TYPE_CHECKING:
     from brolga.auth import Keychain, default_keychain
-    from brolga.blob import Blob, BlobStream, Layer, LayerState, Progress
     from brolga.client import Client, image, push, push_layer, push_stream
-    from brolga.command import Command
-    from brolga.descriptor import Descriptor, Platform
-    from brolga.digest import Digest
     from brolga.errors import (
         BrolgaError,
         CorruptBlob,
         CredentialsError,
         Denied,
         DigestMismatch,
+        ImageNotFound,
         InvalidDigest,
         InvalidLayout,
         InvalidManifest,
         InvalidReference,
         LayerError,
-        NoSuchImage,
-        NoSuchPlatform,
         NotComputed,
         NotFound,
+        PlatformNotFound,
         ProtocolViolation,
         RateLimited,
         RegistryError,
         SourceError,
-        SpoolFailed,
+        SpoolError,
         StreamConsumed,
         StreamNotReplayable,
-        TagMoved,
-        TransportFailed,
+        TagConflict,
+        TransportError,
         Unauthorized,
         UploadInterrupted,
     )
-    from brolga.images import BlobLayer, BytesBlob, Image, ImageIndex
+    from brolga.images import Image, ImageIndex, InMemoryBlob, StoredBlob
     from brolga.images.flatten import LayerWarning
     from brolga.images.validate import Limits, Problem, validate
-    from brolga.layer import LayerStream, StreamLayer
-    from brolga.layout import Layout
-    from brolga.manifest import History, ImageConfig, Index, Manifest
-    from brolga.place import Local, Place, parse_place
-    from brolga.reference import Reference, Repository
-    from brolga.wire import Credentials, Retry
+    from brolga.protocol import Credentials, Retry
+    from brolga.spec.blob import Blob, BlobStream, Layer, LayerState, Progress
+    from brolga.spec.config import History, ImageConfig
+    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.spec.digest import Digest
+    from brolga.spec.index import Index
+    from brolga.spec.manifest import Manifest
+    from brolga.spec.reference import Reference, Repository
+    from brolga.stores.layout import Layout
+    from brolga.stores.location import ImageRef, LocalRef, parse_image_ref
+    from brolga.stream.command import Command
+    from brolga.stream.layer import LayerStream, StreamLayer
 
 __all__ = [
     "Blob",
-    "BlobLayer",
     "BlobStream",
     "BrolgaError",
-    "BytesBlob",
     "Client",
     "Command",
     "CorruptBlob",
@@ -80,6 +80,9 @@ __all__ = [
     "Image",
     "ImageConfig",
     "ImageIndex",
+    "ImageNotFound",
+    "ImageRef",
+    "InMemoryBlob",
     "Index",
     "InvalidDigest",
     "InvalidLayout",
@@ -93,14 +96,12 @@ __all__ = [
     "LayerWarning",
     "Layout",
     "Limits",
-    "Local",
+    "LocalRef",
     "Manifest",
-    "NoSuchImage",
-    "NoSuchPlatform",
     "NotComputed",
     "NotFound",
-    "Place",
     "Platform",
+    "PlatformNotFound",
     "Problem",
     "Progress",
     "ProtocolViolation",
@@ -110,18 +111,19 @@ __all__ = [
     "Repository",
     "Retry",
     "SourceError",
-    "SpoolFailed",
+    "SpoolError",
+    "StoredBlob",
     "StreamConsumed",
     "StreamLayer",
     "StreamNotReplayable",
-    "TagMoved",
-    "TransportFailed",
+    "TagConflict",
+    "TransportError",
     "Unauthorized",
     "UploadInterrupted",
     "__version__",
     "default_keychain",
     "image",
-    "parse_place",
+    "parse_image_ref",
     "push",
     "push_layer",
     "push_stream",
@@ -130,20 +132,20 @@ __all__ = [
 
 _HOMES = {
     "brolga.auth": ("Keychain", "default_keychain"),
-    "brolga.blob": ("Blob", "BlobStream", "Layer", "LayerState", "Progress"),
+    "brolga.spec.blob": ("Blob", "BlobStream", "Layer", "LayerState", "Progress"),
     "brolga.client": ("Client", "image", "push", "push_layer", "push_stream"),
-    "brolga.command": ("Command",),
-    "brolga.descriptor": ("Descriptor", "Platform"),
-    "brolga.digest": ("Digest",),
+    "brolga.stream.command": ("Command",),
+    "brolga.spec.descriptor": ("Descriptor", "Platform"),
+    "brolga.spec.digest": ("Digest",),
     "brolga.images": ("BlobLayer", "BytesBlob", "Image", "ImageIndex"),
     "brolga.images.flatten": ("LayerWarning",),
     "brolga.images.validate": ("Limits", "Problem", "validate"),
-    "brolga.layer": ("LayerStream", "StreamLayer"),
-    "brolga.layout": ("Layout",),
-    "brolga.manifest": ("History", "ImageConfig", "Index", "Manifest"),
-    "brolga.place": ("Local", "Place", "parse_place"),
-    "brolga.reference": ("Reference", "Repository"),
-    "brolga.wire": ("Credentials", "Retry"),
+    "brolga.stream.layer": ("LayerStream", "StreamLayer"),
+    "brolga.stores.layout": ("Layout",),
+    "brolga.spec": ("History", "ImageConfig", "Index", "Manifest"),
+    "brolga.stores.location": ("Local", "Place", "parse_place"),
+    "brolga.spec.reference": ("Reference", "Repository"),
+    "brolga.protocol": ("Credentials", "Retry"),
 }
 _HOME_BY_NAME = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -43,25 +43,25 @@ __all__ = [
     "CredentialsError",
     "Denied",
     "DigestMismatch",
+    "ImageNotFound",
     "InvalidDigest",
     "InvalidLayout",
     "InvalidManifest",
     "InvalidReference",
     "LayerError",
-    "NeedsSpool",
-    "NoSuchImage",
-    "NoSuchPlatform",
     "NotComputed",
     "NotFound",
+    "PlatformNotFound",
     "ProtocolViolation",
     "RateLimited",
     "RegistryError",
     "SourceError",
-    "SpoolFailed",
+    "SpoolError",
+    "SpoolRequired",
     "StreamConsumed",
     "StreamNotReplayable",
-    "TagMoved",
-    "TransportFailed",
+    "TagConflict",
+    "TransportError",
     "Unauthorized",
     "UploadInterrupted",
     "excerpt",
@@ -108,7 +108,7 @@ class InvalidLayout(BrolgaError):
     """A directory that is no image layout, or not one that can be trusted; says why."""
 
 
-class NoSuchImage(BrolgaError):
+class ImageNotFound(BrolgaError):
     """A layout or archive that is not there, or has no such image; `available` are its names."""
 
     def __init__(self, message: str, *, available: tuple[str, ...] = ()) -> None:
@@ -116,7 +116,7 @@ class NoSuchImage(BrolgaError):
         self.available = available
 
 
-class NoSuchPlatform(BrolgaError):
+class PlatformNotFound(BrolgaError):
     """An index that has no image for the platform asked for; `available` are those that it has."""
 
     def __init__(self, message: str, *, available: tuple[str, ...] = ()) -> None:
@@ -124,7 +124,7 @@ class NoSuchPlatform(BrolgaError):
         self.available = available
 
 
-class TagMoved(BrolgaError):
+class TagConflict(BrolgaError):
     """A tag that stands for something else than what was read and changed: nothing was written.
 
     `expected` is the digest that it stood for, `actual` the one that it stands for now, "" where it
@@ -152,7 +152,7 @@ class LayerError(BrolgaError):
     """A layer was asked for what its state does not allow."""
 
 
-class NeedsSpool(LayerError):
+class SpoolRequired(LayerError):
     """Something that one pass over a pipe cannot tell, unless it may wait on a disk; says what."""
 
 
@@ -216,7 +216,7 @@ class ProtocolViolation(BrolgaError):
     """The registry answered with what the distribution-spec forbids, or did not answer HTTP."""
 
 
-class TransportFailed(BrolgaError):
+class TransportError(BrolgaError):
     """A request had no answer.
 
     `reason` is one of `connect`, `tls`, `certificate`, `timeout`, `cut`; `sent` counts the bytes
@@ -258,7 +258,7 @@ class StreamNotReplayable(BrolgaError):
         self.kept = kept
 
 
-class SpoolFailed(BrolgaError):
+class SpoolError(BrolgaError):
     """A spool could not be made or written, as where its disk is full. Its cause is the OSError."""
 
     side = "local"

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from brolga.wire.profiles import PROFILES
+from brolga.protocol.profiles import PROFILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from brolga.wire.profiles import Profile
+    from brolga.protocol.profiles import KnownRegistry
 
 __all__ = ["as_hosted", "row_of"]
 
@@ -34,7 +34,7 @@ _ROWS: Final = {
 }
 
 
-def row_of(name: str) -> Profile:
+def row_of(name: str) -> KnownRegistry:
     """Return the client's row for a registry of the server's profile `name`."""
     wanted = _ROWS.get(name, name)
     return next(row for row in PROFILES if row.name == wanted)

@@ -25,13 +25,14 @@ from brolga.errors import (
     RateLimited,
     RegistryError,
     StreamNotReplayable,
-    TransportFailed,
+    TransportError,
     Unauthorized,
     UploadInterrupted,
 )
 from brolga.images import Image
-from brolga.layer import StreamLayer
-from brolga.reference import Repository
+from brolga.protocol import Retry
+from brolga.spec.reference import Repository
+from brolga.stream.layer import StreamLayer
 from brolga.testing.emulation.registries import PROFILES
 from brolga.testing.faults import (
     Answer,
@@ -50,7 +51,6 @@ from brolga.testing.faults import (
     TokenDies,
     TooMany,
 )
-from brolga.wire import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +64,7 @@ MIB = 1 << 20
 DATA = random.Random(5).randbytes(2 * MIB + 12_345)
 EARLY = MIB // 2
 MIDDLE = MIB + 7
-AT_ONCE = Retry(first_s=0.0)
+AT_ONCE = Retry(initial_delay_s=0.0)
 
 
 def pieces() -> Iterator[bytes]:
@@ -100,7 +100,7 @@ def _pushed(registry: BrolgaRegistry, **options: Any) -> BrolgaError | None:
         assert descriptor.size == len(DATA)
         assert registry.blobs(NAME) == {digest_of(DATA): DATA}
         with client.blob(f"{name}@{descriptor.digest}") as stream:
-            assert b"".join(stream.with_heartbeats()) == DATA
+            assert b"".join(stream.blocks()) == DATA
     return None
 
 
@@ -181,7 +181,7 @@ REPORTED: dict[str, tuple[tuple[Fault, ...], type[BrolgaError]]] = {
     "cut for ever": ((Cut(at=EARLY, stored=0, times=None),), UploadInterrupted),
     "cut for ever at the first byte": ((Cut(times=None),), UploadInterrupted),
     "no answer to any PUT": ((Cut(on="PUT upload", stored=0, times=None),), UploadInterrupted),
-    "no session": ((Cut(on="POST upload", times=None),), TransportFailed),
+    "no session": ((Cut(on="POST upload", times=None),), TransportError),
     "401 to a POST": ((Answer(on="POST upload", status=401, times=None),), Unauthorized),
     "403 in the middle": ((Answer(status=403, code="DENIED", at=MIDDLE),), RegistryError),
     "500 for ever": ((Answer(status=500, at=MIDDLE, times=None),), RegistryError),
@@ -229,7 +229,7 @@ def test_a_stall_is_a_timeout(brolga_registry: BrolgaRegistry) -> None:
     layer = StreamLayer(pieces(), compression="none", tar=False)
     with (
         Client(retry=Retry(attempts=1), timeout_s=0.1) as client,
-        pytest.raises(TransportFailed) as caught,
+        pytest.raises(TransportError) as caught,
     ):
         client.push_layer(brolga_registry.repository(NAME), layer)
     assert caught.value.reason == "timeout"

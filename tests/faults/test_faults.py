@@ -70,8 +70,8 @@ def test_a_cut_before_during_or_after_storing(
     """Cut: the connection ends at byte `at`; of what came, the first `stored` bytes are kept."""
     plan = arm(brolga_registry, Cut(at=5, stored=stored))
     location = raw.start()
-    reply = raw.patch(location, [DATA[:3], DATA[3:]] if chunked else DATA)
-    assert reply.status == 0
+    response = raw.patch(location, [DATA[:3], DATA[3:]] if chunked else DATA)
+    assert response.status == 0
     assert held(brolga_registry) == [left]
     assert brolga_registry.fired == plan.faults
     assert raw.said(location) == f"0-{max(len(left) - 1, 0)}"
@@ -154,8 +154,8 @@ def test_the_answer_of_another_request_is_dropped(
 def test_resend_answers_as_to_a_second_request(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """The first one did its work: the session is gone, and the blob is there."""
     plan = arm(brolga_registry, Resend())
-    reply = raw.finish(raw.start(), DATA, DATA)
-    assert (reply.status, b"BLOB_UPLOAD_UNKNOWN" in reply.body) == (404, True)
+    response = raw.finish(raw.start(), DATA, DATA)
+    assert (response.status, b"BLOB_UPLOAD_UNKNOWN" in response.body) == (404, True)
     assert brolga_registry.blobs(NAME) == {digest_of(DATA): DATA}
     assert brolga_registry.fired == plan.faults
 
@@ -201,8 +201,8 @@ def test_an_answer_after_the_body(
 ) -> None:
     """Answer, after it all: with `stored` None it hides what the registry did."""
     arm(brolga_registry, Answer(on="PUT upload", status=502, at=None, stored=stored))
-    reply = raw.finish(raw.start(), DATA, DATA)
-    assert (reply.status, reply.code) == (502, "UNKNOWN")
+    response = raw.finish(raw.start(), DATA, DATA)
+    assert (response.status, response.code) == (502, "UNKNOWN")
     assert bool(brolga_registry.blobs(NAME)) is committed
     assert brolga_registry.requests[-1].received == len(DATA)
 
@@ -223,9 +223,9 @@ def test_an_answer_has_a_code_headers_and_a_body(brolga_registry: BrolgaRegistry
 def test_too_many_requests_in_seconds(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """Retry-After: delay-seconds (RFC 9110, section 10.2.3)."""
     arm(brolga_registry, TooMany(after_s=7))
-    reply = raw("POST", "blobs/uploads/")
-    assert (reply.status, reply.code) == (429, "TOOMANYREQUESTS")
-    assert reply.headers["Retry-After"] == "7"
+    response = raw("POST", "blobs/uploads/")
+    assert (response.status, response.code) == (429, "TOOMANYREQUESTS")
+    assert response.headers["Retry-After"] == "7"
     assert raw("POST", "blobs/uploads/").status == 202
 
 
@@ -350,8 +350,8 @@ def test_an_older_location_ends_the_session(
     older = raw.start()
     newest = raw.resolve(older, raw.patch(older, DATA))
     assert urlsplit(newest).path == urlsplit(older).path
-    reply = raw(method, older)
-    assert (reply.status, reply.code) == (404, "BLOB_UPLOAD_INVALID")
+    response = raw(method, older)
+    assert (response.status, response.code) == (404, "BLOB_UPLOAD_INVALID")
     assert brolga_registry.fired == plan.faults
     assert held(brolga_registry) == []
     assert raw("GET", newest).status == 404

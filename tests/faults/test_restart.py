@@ -11,12 +11,12 @@ from tests.faults.counterparts import as_hosted, row_of
 from tests.faults.test_client import AT_ONCE, DATA, EARLY, MIDDLE
 
 from brolga.client import Client
-from brolga.errors import StreamNotReplayable, TransportFailed
-from brolga.layer import StreamLayer
+from brolga.errors import StreamNotReplayable, TransportError
+from brolga.protocol import Retry
+from brolga.stream.layer import StreamLayer
 from brolga.testing.faults import Answer, FaultPlan, Kill
 from brolga.testing.injector import Injector
 from brolga.testing.process import RegistryProcess, StartError
-from brolga.wire import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +46,7 @@ def test_nobody_is_there_between(tmp_path: Path) -> None:
         process.kill()
         with (
             Client(retry=Retry(attempts=1)) as client,
-            pytest.raises(TransportFailed) as caught,
+            pytest.raises(TransportError) as caught,
         ):
             client.tags(f"{process.address}/{NAME}")
         assert caught.value.reason == "connect"
@@ -89,7 +89,7 @@ def test_further_arguments(tmp_path: Path) -> None:
 # --- Killed by a fault
 
 # It is some time until the registry is there again.
-PATIENT = Retry(attempts=200, first_s=0.05, longest_s=0.2)
+PATIENT = Retry(attempts=200, initial_delay_s=0.05, max_delay_s=0.2)
 KILLS: dict[str, Kill] = {
     "before storing": Kill(at=MIDDLE, stored=0),
     "during storing": Kill(at=MIDDLE, stored=EARLY),

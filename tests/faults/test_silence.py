@@ -12,9 +12,9 @@ import pytest
 from tests.faults.conftest import NAME
 
 from brolga.client import Client
-from brolga.layer import StreamLayer
+from brolga.protocol import Retry
+from brolga.stream.layer import StreamLayer
 from brolga.testing.emulation.registries import PROFILES
-from brolga.wire import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +63,7 @@ def push(registry: BrolgaRegistry, source: BinaryIO, *, attempts: int = 2) -> li
     """Push what comes; return how each PATCH was answered."""
     home = registry.repository(NAME)
     layer = StreamLayer(source, compression="none", tar=False)
-    with Client(retry=Retry(first_s=0, attempts=attempts), timeout_s=GUARD_S) as client:
+    with Client(retry=Retry(initial_delay_s=0, attempts=attempts), timeout_s=GUARD_S) as client:
         descriptor = client.push_layer(home, layer)
     assert registry.blobs(NAME) == {str(descriptor.digest): BLOCK + REST}
     assert not registry.profile or not registry.profile.may_cancel or not registry.uploads(NAME)
@@ -81,7 +81,7 @@ def test_silent_patch_is_ended_in_order(
     brolga_registry: BrolgaRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The registry acknowledges what it has; the next PATCH goes on in the same session."""
-    monkeypatch.setattr("brolga.wire.body._IDLE_S", 0.01)
+    monkeypatch.setattr("brolga.protocol.body._IDLE_S", 0.01)
     brolga_registry.use(profile=DISTRIBUTION)
     with written(brolga_registry, BLOCK, ("PATCH upload", 202), REST) as source:
         assert push(brolga_registry, source, attempts=1) == [202, 202]
@@ -93,7 +93,7 @@ def test_silence_that_a_proxy_ended_is_survived(
     brolga_registry: BrolgaRegistry, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """408: the rest in the same session; or, if that takes one PATCH, all of it in another."""
-    monkeypatch.setattr("brolga.wire.body._IDLE_S", GUARD_S)
+    monkeypatch.setattr("brolga.protocol.body._IDLE_S", GUARD_S)
     brolga_registry.use(profile=replace(PROFILES[name], request_max=None, body_wait_s=0.05))
     with written(brolga_registry, BLOCK, ("PATCH upload", 408), REST) as source:
         # On a busy machine the proxy may lose its patience more than once.

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.tars import tar
 
-from brolga import BytesBlob, Client, Image, ImageIndex, Index, Layout, StreamLayer, validate
-from brolga.descriptor import Descriptor
-from brolga.digest import Digest
+from brolga import Client, Image, ImageIndex, Index, InMemoryBlob, Layout, StreamLayer, validate
 from brolga.errors import DigestMismatch
-from brolga.images.blobs import BlobLayer
-from brolga.manifest import Manifest
-from brolga.mediatypes import OCI_LAYER_GZIP, OCI_MANIFEST
+from brolga.images.blobs import StoredBlob
+from brolga.spec.descriptor import Descriptor
+from brolga.spec.digest import Digest
+from brolga.spec.manifest import Manifest
+from brolga.spec.mediatypes import OCI_LAYER_GZIP, OCI_MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,29 +41,29 @@ def homes(registry: Embedded, tmp_path: Path) -> dict[str, str]:
 
 def strong(path: Path) -> Digest:
     """Make a layout whose tag v1 is an index with an image that sha512 names, in all its parts."""
-    layer = BytesBlob(tar("a"), "application/vnd.oci.image.layer.v1.tar", "sha512")
+    layer = InMemoryBlob(tar("a"), "application/vnd.oci.image.layer.v1.tar", "sha512")
     made = Image.empty().append(StreamLayer([tar("a")], compression="none"))
     layout = Layout(path)
     with layout.writing():
         layout.push(made.layers[0])
-        config = BytesBlob(made.config.raw, made.manifest.config.media_type, "sha512")
+        config = InMemoryBlob(made.config.raw, made.manifest.config.media_type, "sha512")
         for blob in (layer, config):
             layout.push(blob)
         raw = Manifest.new(config.descriptor, [layer.descriptor]).raw
         child = Manifest.parse(raw, OCI_MANIFEST, "sha512")
-        layout.put(child, str(child.digest))
-        layout.put(Index.new([child.descriptor]), "v1")
+        layout.push_manifest(child, str(child.digest))
+        layout.push_manifest(Index.new([child.descriptor]), "v1")
     return child.digest
 
 
 def cache(path: Path) -> Index:
     """Make a layout whose tag v1 is a cache of BuildKit: an index of a layer and a config."""
-    blobs = [BytesBlob(b"layer", OCI_LAYER_GZIP), BytesBlob(CACHE, CACHE_TYPE)]
+    blobs = [InMemoryBlob(b"layer", OCI_LAYER_GZIP), InMemoryBlob(CACHE, CACHE_TYPE)]
     layout = Layout(path)
     for blob in blobs:
         layout.push(blob)
     index = Index.new([blob.descriptor for blob in blobs])
-    layout.put(index, "v1")
+    layout.push_manifest(index, "v1")
     return index
 
 
@@ -132,7 +132,7 @@ def test_gc_keeps_what_such_an_index_lists(make: Callable[[Path], object], tmp_p
     """What can be reached from a name stays."""
     make(tmp_path / "made")
     layout = Layout(tmp_path / "made")
-    layout.push(BytesBlob(b"nobody's", "a/b"))
+    layout.push(InMemoryBlob(b"nobody's", "a/b"))
     assert layout.gc(older_than_s=0, dry_run=True).blobs >= 1
     layout.gc(older_than_s=0)
     with Client() as client:
@@ -202,9 +202,9 @@ def test_an_index_of_blobs_of_other_repositories_takes_them_over(registry: Embed
     """Blobs of the registry itself are mounted."""
     described = Descriptor(CACHE_TYPE, Digest.of(CACHE), len(CACHE))
     with Client() as client:
-        source = client.push_layer(f"{registry.address}/one", BytesBlob(CACHE, CACHE_TYPE))
+        source = client.push_layer(f"{registry.address}/one", InMemoryBlob(CACHE, CACHE_TYPE))
         assert source == described
-        blob = BlobLayer(
+        blob = StoredBlob(
             described, lambda: client.blob(f"{registry.address}/one@{described.digest}")
         )
         made = ImageIndex.empty().append(blob, described=described)

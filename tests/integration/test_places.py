@@ -17,13 +17,13 @@ from tests.killing import killed_layouts
 from tests.tars import tar
 
 from brolga.client import Client
-from brolga.descriptor import DEFAULT_PLATFORM, Platform
 from brolga.errors import NotFound
 from brolga.images import Image, ImageIndex
 from brolga.images.validate import validate
-from brolga.layer import StreamLayer
-from brolga.layout import Layout
 from brolga.registry.serving.server import running
+from brolga.spec.descriptor import DEFAULT_PLATFORM, Platform
+from brolga.stores.layout import Layout
+from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
     from tests.conftest import Embedded

@@ -20,13 +20,13 @@ from tests.tars import tar
 
 from brolga.cli import main
 from brolga.client import Client
-from brolga.descriptor import DEFAULT_PLATFORM, Platform
-from brolga.digest import Digest
-from brolga.errors import NoSuchImage, NotFound
+from brolga.errors import ImageNotFound, NotFound
 from brolga.images import Image, ImageIndex
 from brolga.images.validate import validate
-from brolga.layer import StreamLayer
 from brolga.registry.serving.server import running
+from brolga.spec.descriptor import DEFAULT_PLATFORM, Platform
+from brolga.spec.digest import Digest
+from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -216,7 +216,7 @@ def _all_tags(done: Done) -> None:
 
 
 def _gone(done: Done) -> None:
-    with pytest.raises((NotFound, NoSuchImage)):
+    with pytest.raises((NotFound, ImageNotFound)):
         done.client.head(done.word("IMAGE"))
 
 
@@ -228,7 +228,7 @@ def _tagged(done: Done) -> None:
 def _layer(done: Done) -> None:
     home, digest = done.word("HOME"), done.out.decode().split("@")[-1].strip()
     with done.client.blob(f"{home}@{digest}") as stream:
-        assert sum(map(len, stream.with_heartbeats()))
+        assert sum(map(len, stream.blocks()))
 
 
 def _stream(done: Done) -> None:

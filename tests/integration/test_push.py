@@ -29,7 +29,6 @@ from hypothesis import strategies as st
 from tests.scripted import Peer, scripted
 
 import brolga
-from brolga.blob import LayerState
 from brolga.client import Client
 from brolga.errors import (
     DigestMismatch,
@@ -37,16 +36,17 @@ from brolga.errors import (
     Unauthorized,
     UploadInterrupted,
 )
-from brolga.layer import StreamLayer
+from brolga.protocol import Credentials, Retry
 from brolga.registry.serving.server import running
-from brolga.wire import Credentials, Retry
+from brolga.spec.blob import LayerState
+from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from tests.conftest import Embedded
 
-    from brolga.sources import Source
+    from brolga.stream.sources import Source
 
 NOT_KEPT = (
     b"warning: no manifest names this layer, and a garbage collection of the registry may delete "

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from brolga import Client, Image, Layout, NoSuchImage, NoSuchPlatform, Platform, TagMoved
-from brolga.manifest import Index
+from brolga import Client, Image, ImageNotFound, Layout, Platform, PlatformNotFound, TagConflict
+from brolga.spec.index import Index
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from brolga.descriptor import Descriptor
-    from brolga.digest import Digest
+    from brolga.spec.descriptor import Descriptor
+    from brolga.spec.digest import Digest
 
 REF, FULL = "org.opencontainers.image.ref.name", "io.containerd.image.name"
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
@@ -49,7 +49,7 @@ def made(
     entries = []
     for number, (one, name) in enumerate(images):
         layout.push(one.config_blob)
-        layout.put(one.manifest, str(one.digest))
+        layout.push_manifest(one.manifest, str(one.digest))
         annotations = {REF: name, FULL: full[number] if full else ""}
         described = one.descriptor.to_dict()
         described["annotations"] = {key: text for key, text in annotations.items() if text}
@@ -122,9 +122,9 @@ def test_a_platform_chooses_among_images_of_one_name(
             if form != "docker-archive":
                 assert client.manifest(place, one.platform).digest == one.digest
         for look in (client.get, client.image):
-            with pytest.raises(NoSuchImage):
+            with pytest.raises(ImageNotFound):
                 look(place)
-        with pytest.raises(NoSuchPlatform, match="it has 'linux/amd64', 'linux/arm64'"):
+        with pytest.raises(PlatformNotFound, match="it has 'linux/amd64', 'linux/arm64'"):
             client.image(place, Platform("linux", "s390x"))
 
 
@@ -137,7 +137,7 @@ def test_names_that_differ_by_platform_are_chosen_by_platform_too(
     place = made(tmp_path, form, images)
     with Client() as client:
         assert config_of(client.image(place, ARM64)) == config_of(images[1][0])
-        with pytest.raises(NoSuchImage):
+        with pytest.raises(ImageNotFound):
             client.image(place)
 
 
@@ -147,7 +147,7 @@ def test_two_images_of_one_name_and_platform_are_an_error(form: str, tmp_path: P
     place = named(form, made(tmp_path, form, [(image("a"), "v1"), (image("b"), "v1")]))
     with Client() as client:
         for platform in (None, AMD64):
-            with pytest.raises(NoSuchImage):
+            with pytest.raises(ImageNotFound):
                 client.image(place, platform)
 
 
@@ -156,7 +156,7 @@ def test_the_error_names_both_images(tmp_path: Path) -> None:
     full = ["docker.io/library/app:v1", "docker.io/library/web:v1"]
     place = made(tmp_path, "oci", [(image("a"), "v1"), (image("b"), "v1")], full=full)
     with Client() as client:
-        with pytest.raises(NoSuchImage) as caught:
+        with pytest.raises(ImageNotFound) as caught:
             client.head(f"{place}:v1")
         assert str(caught.value) == (
             f"{tmp_path}/made has 2 images v1: @0 'docker.io/library/app:v1' 'linux/amd64', "
@@ -178,9 +178,9 @@ def test_an_index_is_chosen_for_the_platforms_that_it_has(form: str, tmp_path: P
     with layout.writing():
         for tree in (one, other):
             layout.push(tree.config_blob)
-            layout.put(tree.manifest, str(tree.digest))
+            layout.push_manifest(tree.manifest, str(tree.digest))
         index = Index.new([_child(one)])
-        layout.put(index, "v1")
+        layout.push_manifest(index, "v1")
     path = tmp_path / "made" / "index.json"
     entries = [
         {**index.descriptor.to_dict(), "annotations": {REF: "v1"}},
@@ -236,7 +236,7 @@ def test_all_tags_of_a_layout_without_tags_are_an_error(tmp_path: Path) -> None:
     place = made(tmp_path, "oci", [(image("a"), ""), (image("b"), "")])
     said = run("copy", "--all-tags", place, f"oci:{tmp_path}/to", code=3)
     assert b"has 2 images, and none has a name" in said
-    Layout(tmp_path / "empty").put(Index.new(()), "v1")
+    Layout(tmp_path / "empty").push_manifest(Index.new(()), "v1")
     Layout(tmp_path / "empty").untag("v1")
     assert b"1 images, and none has a name" in run(
         "copy", "--all-tags", f"oci:{tmp_path}/empty", f"oci:{tmp_path}/to", code=3
@@ -248,11 +248,11 @@ def test_a_name_that_two_images_have_is_not_taken_from_one_in_silence(tmp_path: 
     images = [(image("a", AMD64), "v1"), (image("b", ARM64), "v1")]
     place = made(tmp_path, "oci", images)
     layout = Layout(tmp_path / "made")
-    with pytest.raises(NoSuchImage, match="has 2 images v1"):
+    with pytest.raises(ImageNotFound, match="has 2 images v1"):
         layout.named("v1")
-    assert not layout.holds(images[0][0].descriptor, "v1")
+    assert not layout.exists(images[0][0].descriptor, "v1")
     with Client() as client:
-        with pytest.raises((NoSuchImage, TagMoved)):
+        with pytest.raises((ImageNotFound, TagConflict)):
             client.push(f"{place}:v1", image("c"), expected=images[0][0].digest)
         client.push(f"{place}:v1", images[0][0])
     assert layout.resolve("v1").digest == images[0][0].digest

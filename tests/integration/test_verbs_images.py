@@ -14,8 +14,8 @@ import pytest
 
 from brolga.client import Client
 from brolga.images import Image
-from brolga.layer import StreamLayer
 from brolga.registry.serving.server import running
+from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

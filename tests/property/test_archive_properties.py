@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.tars import entry, tar
-from tests.unit.archive.archives import (
+from tests.unit.stores.archive.archives import (
     Store,
     config,
     crane,
@@ -23,18 +23,18 @@ from tests.unit.archive.archives import (
     skopeo,
 )
 
-from brolga.archive import Archive, Known, Writer, stream_archive
-from brolga.copy import push
-from brolga.digest import Digest
 from brolga.errors import BrolgaError
-from brolga.images import BytesBlob, Image
-from brolga.images.entries import entries
-from brolga.manifest import Manifest
+from brolga.images import Image, InMemoryBlob
+from brolga.spec.digest import Digest
+from brolga.spec.manifest import Manifest
+from brolga.stores.archive import Archive, Known, Writer, stream_archive
+from brolga.stores.copy import push
+from brolga.tar.entries import read_entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.unit.archive.archives import Member
+    from tests.unit.stores.archive.archives import Member
 
 SETTINGS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 FORMS: tuple[Callable[..., list[Member]], ...] = (docker_old, docker_new, skopeo, crane, oci)
@@ -155,9 +155,9 @@ def test_any_bytes_are_an_error_of_ours(data: bytes) -> None:
 def test_what_is_written_is_a_plain_tar_and_comes_back(parts: list[bytes], form: str) -> None:
     """Any blobs: whole, under their digests, the same bytes each time, and readable."""
     plain = [tar(entry("a", part)) for part in parts]
-    blobs = [BytesBlob(one, "application/vnd.oci.image.layer.v1.tar") for one in plain]
+    blobs = [InMemoryBlob(one, "application/vnd.oci.image.layer.v1.tar") for one in plain]
     empty = Image.empty()
-    settled = empty.edited(lambda it: it.replace(diff_ids=map(Digest.of, plain)))
+    settled = empty.mutate_config(lambda it: it.replace(diff_ids=map(Digest.of, plain)))
     image = Image(
         empty.manifest.replace(
             config=settled.config_blob.descriptor, layers=[one.descriptor for one in blobs]
@@ -201,7 +201,7 @@ def test_entries_are_the_same_read_or_passed_over(
             self.at += size
 
     for blocks in (Skipping(), [data]):
-        for number, one in enumerate(entries(blocks, needs_end=True)):
+        for number, one in enumerate(read_entries(blocks, needs_end=True)):
             size, read = wanted[number]
             assert data[one.start : one.start + size] == bytes([number]) * size
             taken = 0

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from brolga.digest import MAX_DIGEST_LENGTH, Digest, hasher
 from brolga.errors import DigestMismatch, InvalidDigest
+from brolga.spec.digest import MAX_DIGEST_LENGTH, Digest, hasher
 
 # A rule of bytes does not depend on how busy the machine is.
 untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

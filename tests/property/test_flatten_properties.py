@@ -16,11 +16,11 @@ from tests.formats import DECOMPRESS
 from tests.layer_readers import NoTarget, NotTold, extract_over, stack, without_traces
 
 from brolga import LayerError, StreamLayer
-from brolga.decompression import UNLIMITED, decompressed
 from brolga.errors import CorruptBlob
-from brolga.images import BytesBlob
+from brolga.images import InMemoryBlob
 from brolga.images.flatten import merged_tar
-from brolga.mediatypes import OCI_LAYER
+from brolga.spec.mediatypes import OCI_LAYER
+from brolga.stream.decompression import UNLIMITED, decompress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,7 +77,7 @@ def test_merged_tar_shows_what_overlayfs_shows_and_names_where_readers_differ(
     Without a warning, a reader that extracts each layer over those below sees the same.
     """
     tars = [written(layer, number, spelling) for number, layer in enumerate(stack_of)]
-    layers = [BytesBlob(data, OCI_LAYER) for data in tars]
+    layers = [InMemoryBlob(data, OCI_LAYER) for data in tars]
     told: list[str] = []
     try:
         out = b"".join(merged_tar(layers, on_warning=told.append))
@@ -125,7 +125,7 @@ def test_what_was_packed_comes_out_however_it_is_cut(
     for cut in cuts:
         blocks.append(packed[at : at + cut])
         at += cut
-    assert b"".join(decompressed([*blocks, packed[at:]], UNLIMITED)) == b"".join(parts)
+    assert b"".join(decompress([*blocks, packed[at:]], UNLIMITED)) == b"".join(parts)
 
 
 @settings(max_examples=200, deadline=None)
@@ -137,7 +137,7 @@ def test_a_changed_byte_is_an_error_or_changes_nothing(at: int, change: int, nam
         packed = bytearray(stream.read())
     packed[at % len(packed)] ^= change
     try:
-        out = b"".join(decompressed([bytes(packed)], UNLIMITED))
+        out = b"".join(decompress([bytes(packed)], UNLIMITED))
     except CorruptBlob:
         return
     if bytes(packed[:3]) == b"\x1f\x8b\x08":

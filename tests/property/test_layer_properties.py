@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.formats import DECOMPRESS
 
 from brolga import StreamLayer
-from brolga.compression import BLOCK_SIZE
+from brolga.stream.compression import BLOCK_SIZE
 
 # Around the borders of blocks, and of the window before them.
 SIZES = st.one_of(

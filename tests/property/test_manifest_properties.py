@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.unit.manifest import samples
+from tests.unit.spec import samples
 
-from brolga.descriptor import Descriptor, Platform
-from brolga.digest import Digest
 from brolga.errors import InvalidManifest
-from brolga.manifest import History, ImageConfig, Index, Manifest, parse_manifest
-from brolga.manifest.document import decode, encode
-from brolga.manifest.history import count_layers
-from brolga.mediatypes import OCI_LAYER_GZIP
+from brolga.spec.config import History, ImageConfig, count_layers
+from brolga.spec.descriptor import Descriptor, Platform
+from brolga.spec.digest import Digest
+from brolga.spec.index import Index, parse_manifest
+from brolga.spec.json import decode, encode
+from brolga.spec.manifest import Manifest
+from brolga.spec.mediatypes import OCI_LAYER_GZIP
 
 # A rule of bytes does not depend on how busy the machine is.
 untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

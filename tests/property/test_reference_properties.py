@@ -6,9 +6,9 @@ from ipaddress import IPv6Address
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from brolga.digest import Digest
 from brolga.errors import InvalidReference
-from brolga.reference import Reference, Repository
+from brolga.spec.digest import Digest
+from brolga.spec.reference import Reference, Repository
 
 # A rule of bytes does not depend on how busy the machine is.
 untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

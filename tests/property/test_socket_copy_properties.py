@@ -32,8 +32,8 @@ from tests.property.test_socket_upload_properties import (
 from brolga.client import Client
 from brolga.errors import BrolgaError
 from brolga.images import Image
-from brolga.layer import StreamLayer
 from brolga.registry.serving.server import running
+from brolga.stream.layer import StreamLayer
 from brolga.testing.emulation.registries import PROFILES
 from brolga.testing.faults import CutAnswer, Fault, FaultPlan
 from brolga.testing.injector import Injector

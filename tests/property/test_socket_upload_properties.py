@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from tests.faults.counterparts import as_hosted
 
 from brolga.client import Client
-from brolga.descriptor import Descriptor
 from brolga.errors import BrolgaError
-from brolga.layer import StreamLayer
+from brolga.protocol import Retry
+from brolga.spec.descriptor import Descriptor
+from brolga.stream.layer import StreamLayer
 from brolga.testing.emulation.registries import PROFILES
 from brolga.testing.faults import (
     Answer,
@@ -42,7 +43,6 @@ from brolga.testing.faults import (
     TokenDies,
     TooMany,
 )
-from brolga.wire import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -235,7 +235,7 @@ def client_of(plan: Plan) -> Iterator[Client]:
             stack.enter_context(as_hosted(plan.profile))
         yield stack.enter_context(
             Client(
-                retry=Retry(first_s=0, attempts=plan.attempts),
+                retry=Retry(initial_delay_s=0, attempts=plan.attempts),
                 timeout_s=plan.timeout_s,
                 upload_style=plan.style,
                 jobs=1,

@@ -10,11 +10,11 @@ import tarfile
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.test_tarheaders import long, record
-from tests.unit.test_wholetar import END, ZEROS, header, pax, watched
+from tests.unit.tar.test_completeness import END, ZEROS, header, pax, watched
+from tests.unit.tar.test_reader import long, record
 
 from brolga.errors import CorruptBlob
-from brolga.images.entries import entries
+from brolga.tar.entries import read_entries
 
 NAMES = st.sampled_from(["one", "two", "dir/", "dir/three"])
 KINDS = st.sampled_from([b"0", b"\0", b"5", b"2", b"7", b"1", b"3"])
@@ -63,7 +63,7 @@ def members(draw: st.DrawFn) -> bytes:
 def seen(data: bytes) -> list[bytes] | None:
     """Return the names that a layer's reader sees; None if it refuses the tar."""
     try:
-        return [entry.name.rstrip(b"/") for entry in entries([data], needs_end=True)]
+        return [entry.name.rstrip(b"/") for entry in read_entries([data], needs_end=True)]
     except CorruptBlob:
         return None
 

@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Literal
 
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
-from tests.wire.scripted import BEARER, HOME, REALM, REPOSITORY, UPLOADS, Answer, drive
+from tests.protocol.scripted import BEARER, HOME, REALM, REPOSITORY, UPLOADS, Answer, drive
 
-from brolga.descriptor import Descriptor
-from brolga.digest import Digest
-from brolga.errors import BrolgaError, DigestMismatch, NotComputed, SourceError, TransportFailed
-from brolga.replay import Tape, Window
-from brolga.spool import Spool
-from brolga.wire import BodyFailed, Call, Registry, Reply, Retry, upload_stream
-from brolga.wire.profiles import PROFILES, Style
+from brolga.errors import BrolgaError, DigestMismatch, NotComputed, SourceError, TransportError
+from brolga.protocol import BodyError, RegistrySession, Request, Response, Retry, upload_stream
+from brolga.protocol.profiles import PROFILES, UploadStrategy
+from brolga.spec.descriptor import Descriptor
+from brolga.spec.digest import Digest
+from brolga.stream.replay import MemoryBuffer, ReplayableBody
+from brolga.stream.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from brolga.replay import Keep
+    from brolga.stream.replay import ReplayBuffer
 
 MOST_CALLS = 5000
 ACCEPTED = 202
@@ -114,13 +114,13 @@ class Simulated:
     delete_lost: bool = False
     waited_s: float = 0.0
 
-    def __call__(self, call: Call) -> Answer:
+    def __call__(self, request: Request) -> Answer:
         self.calls += 1
         assert self.calls < MOST_CALLS, "no end"
-        self.waited_s += call.after_s
-        if call.url.startswith(REALM):
-            return Reply(200, body=b'{"token": "t%d"}' % self.token)
-        left = self.faults.get(call.method)
+        self.waited_s += request.delay_s
+        if request.url.startswith(REALM):
+            return Response(200, body=b'{"token": "t%d"}' % self.token)
+        left = self.faults.get(request.method)
         fault = left.pop(0) if left else None
         if fault and fault.act == "forget":
             self.sessions.clear()
@@ -128,80 +128,84 @@ class Simulated:
         if fault and fault.act == "expire" and not self.challenged:
             self.token += 1
         try:
-            arrived, sent, whole = _taken(call, self._reach(call, fault))
+            arrived, sent, whole = _taken(request, self._reach(request, fault))
         except SourceError as error:
-            return BodyFailed(error, Reply(202))
-        answer = self._answer(call, fault, arrived, sent, whole=whole)
-        self.challenged = isinstance(answer, Reply) and answer.status == 401
+            return BodyError(error, Response(202))
+        answer = self._answer(request, fault, arrived, sent, whole=whole)
+        self.challenged = isinstance(answer, Response) and answer.status == 401
         return answer
 
-    def _reach(self, call: Call, fault: Fault | None) -> int | None:
+    def _reach(self, request: Request, fault: Fault | None) -> int | None:
         """Return how many bytes of a body are taken in before the answer; None for all."""
         reach = [fault.at] if fault and fault.act in {"cut", "answer"} else []
-        if self._refuses(call):
+        if self._refuses(request):
             reach.append(fault.at if fault else 0)
         elif self.kind.limit is not None:
             reach.append(self.kind.limit + 1)
         return min(reach, default=None)
 
-    def _refuses(self, call: Call) -> bool:
-        said = call.headers.get("Authorization", "")
+    def _refuses(self, request: Request) -> bool:
+        said = request.headers.get("Authorization", "")
         return self.kind.guarded and said != f"Bearer t{self.token}"
 
     def _answer(
-        self, call: Call, fault: Fault | None, arrived: bytes, sent: int, *, whole: bool
+        self, request: Request, fault: Fault | None, arrived: bytes, sent: int, *, whole: bool
     ) -> Answer:
-        if self._refuses(call):
-            return Reply(401, BEARER, sent=sent, whole=whole)
+        if self._refuses(request):
+            return Response(401, BEARER, sent=sent, complete=whole)
         if self.kind.limit is not None and len(arrived) > self.kind.limit:
-            return Reply(413, sent=sent, whole=whole)
+            return Response(413, sent=sent, complete=whole)
         if fault is None or fault.act not in {"cut", "answer"}:
-            return replace(self._work(call, arrived, fault), sent=sent)
-        return self._failed(call, fault, arrived, sent, whole=whole)
+            return replace(self._work(request, arrived, fault), sent=sent)
+        return self._failed(request, fault, arrived, sent, whole=whole)
 
     def _failed(
-        self, call: Call, fault: Fault, arrived: bytes, sent: int, *, whole: bool
+        self, request: Request, fault: Fault, arrived: bytes, sent: int, *, whole: bool
     ) -> Answer:
         """Let a call fail, after its work or a part of it, or none."""
-        session = self._session(call)
-        status = _status(call, fault, whole=whole)
-        self.delete_lost |= call.method == "DELETE"
+        session = self._session(request)
+        status = _status(request, fault, whole=whole)
+        self.delete_lost |= request.method == "DELETE"
         # A refusal of bytes at hand did nothing; a stream is refused when some of it was taken in.
-        clean = fault.act == "answer" and status in {401, 429} and call.is_repeatable
+        clean = fault.act == "answer" and status in {401, 429} and request.is_repeatable
         if fault.stored and whole and not clean:
-            done = self._work(call, arrived, None, told=False)
-            committed = call.method == "PUT" and done.status == 201
+            done = self._work(request, arrived, None, told=False)
+            committed = request.method == "PUT" and done.status == 201
             self.commit_lost |= committed
             self.commit_doubtful |= committed and (fault.act == "cut" or status in DOUBTFUL)
-        elif call.method == "PATCH" and session and not clean:
-            self._keep_part(call, session, arrived)
-        if session and call.method in {"PATCH", "PUT"}:
+        elif request.method == "PATCH" and session and not clean:
+            self._keep_part(request, session, arrived)
+        if session and request.method in {"PATCH", "PUT"}:
             session.doubt |= not clean
         if fault.act == "cut":
-            return TransportFailed("cut", reason=fault.reason, sent=sent, fresh=fault.fresh)
+            return TransportError("cut", reason=fault.reason, sent=sent, fresh=fault.fresh)
         headers = {"retry-after": fault.said} if status in {429, 503} else {}
-        return Reply(status, headers | (BEARER if status == 401 else {}), sent=sent, whole=whole)
+        return Response(
+            status, headers | (BEARER if status == 401 else {}), sent=sent, complete=whole
+        )
 
-    def _keep_part(self, call: Call, session: Session, arrived: bytes) -> None:
+    def _keep_part(self, request: Request, session: Session, arrived: bytes) -> None:
         if self.kind.on_cut == "end":
             self.sessions = {n: one for n, one in self.sessions.items() if one is not session}
-        elif self.kind.on_cut == "keep" and self._fits(call, session):
+        elif self.kind.on_cut == "keep" and self._fits(request, session):
             session.data += arrived
 
     # What it does where nothing fails.
 
-    def _work(self, call: Call, body: bytes, fault: Fault | None, *, told: bool = True) -> Reply:
-        if call.method == "POST":
+    def _work(
+        self, request: Request, body: bytes, fault: Fault | None, *, told: bool = True
+    ) -> Response:
+        if request.method == "POST":
             self.opened += 1
             self.sessions[self.opened] = Session(told=told)
             return self._at(self.opened, ACCEPTED)
-        if call.method == "HEAD":
-            return self._head(call)
-        return self._in_session(call, body, fault)
+        if request.method == "HEAD":
+            return self._head(request)
+        return self._in_session(request, body, fault)
 
-    def _in_session(self, call: Call, body: bytes, fault: Fault | None) -> Reply:
-        match = SESSION.fullmatch(call.url)
-        assert match, call.url
+    def _in_session(self, request: Request, body: bytes, fault: Fault | None) -> Response:
+        match = SESSION.fullmatch(request.url)
+        assert match, request.url
         number = int(match[1])
         session = self.sessions.get(number)
         if session and self.kind.strict and self.kind.moves and int(match[2]) != len(session.data):
@@ -209,41 +213,41 @@ class Simulated:
             session = None
         if session is None:
             return self._error(404, "BLOB_UPLOAD_UNKNOWN")
-        if call.method == "DELETE":
+        if request.method == "DELETE":
             del self.sessions[number]
-            return Reply(204)
-        if call.method == "GET":
+            return Response(204)
+        if request.method == "GET":
             return self._tell(number, session, fault)
-        return self._take_in(call, number, session, body)
+        return self._take_in(request, number, session, body)
 
-    def _take_in(self, call: Call, number: int, session: Session, body: bytes) -> Reply:
+    def _take_in(self, request: Request, number: int, session: Session, body: bytes) -> Response:
         assert not (session.doubt and body), "bytes for a session whose offset is unknown"
-        if not self._fits(call, session):
+        if not self._fits(request, session):
             return self._error(416, "RANGE_INVALID")
         session.data += body
-        if call.method == "PATCH":
+        if request.method == "PATCH":
             return self._at(number, self.kind.patched)
-        digest = call.url.partition("digest=")[2].replace("%3A", ":")
+        digest = request.url.partition("digest=")[2].replace("%3A", ":")
         return self._commit(number, session, digest)
 
-    def _commit(self, number: int, session: Session, digest: str) -> Reply:
+    def _commit(self, number: int, session: Session, digest: str) -> Response:
         data = bytes(session.data)
         if digest == f"sha256:{hashlib.sha256(data).hexdigest()}":
             self.blobs[digest] = data
             del self.sessions[number]
-            return Reply(201, {"docker-content-digest": digest})
+            return Response(201, {"docker-content-digest": digest})
         if self.kind.put_ends:
             del self.sessions[number]
         return self._error(400, "DIGEST_INVALID")
 
-    def _head(self, call: Call) -> Reply:
-        digest = call.url.rpartition("/")[2]
+    def _head(self, request: Request) -> Response:
+        digest = request.url.rpartition("/")[2]
         if digest not in self.blobs or self.kind.hidden:
             self.kind = replace(self.kind, hidden=max(0, self.kind.hidden - 1))
-            return Reply(404)
-        return Reply(200, {"content-length": str(len(self.blobs[digest]))})
+            return Response(404)
+        return Response(200, {"content-length": str(len(self.blobs[digest]))})
 
-    def _tell(self, number: int, session: Session, fault: Fault | None) -> Reply:
+    def _tell(self, number: int, session: Session, fault: Fault | None) -> Response:
         """Tell how far a session came, or something else."""
         session.doubt = False
         said = f"0-{max(0, len(session.data) - 1)}"
@@ -252,46 +256,46 @@ class Simulated:
         self.misled |= said != f"0-{len(session.data) - 1}" or len(session.data) == 1
         return self._at(number, 204, {"range": said})
 
-    def _at(self, number: int, status: int, said: dict[str, str] | None = None) -> Reply:
+    def _at(self, number: int, status: int, said: dict[str, str] | None = None) -> Response:
         """Answer with the Location of a session, which a registry without `moves` tells once."""
         state = len(self.sessions[number].data) if self.kind.moves else 0
         location = {"location": f"{UPLOADS}s{number}?_state={state}"}
         told = location if self.kind.moves or status == ACCEPTED else {}
-        return Reply(status, told | (said or {}))
+        return Response(status, told | (said or {}))
 
-    def _fits(self, call: Call, session: Session) -> bool:
-        said = call.headers.get("Content-Range")
+    def _fits(self, request: Request, session: Session) -> bool:
+        said = request.headers.get("Content-Range")
         return not (said and self.kind.checks) or said.startswith(f"{len(session.data)}-")
 
-    def _error(self, status: int, code: str) -> Reply:
+    def _error(self, status: int, code: str) -> Response:
         body = b'{"errors": [{"code": "%s"}]}' % code.encode() if self.kind.codes else b""
-        return Reply(status, body=body)
+        return Response(status, body=body)
 
-    def _session(self, call: Call) -> Session | None:
-        match = SESSION.fullmatch(call.url)
+    def _session(self, request: Request) -> Session | None:
+        match = SESSION.fullmatch(request.url)
         return self.sessions.get(int(match[1])) if match else None
 
 
-def _status(call: Call, fault: Fault, *, whole: bool) -> int:
+def _status(request: Request, fault: Fault, *, whole: bool) -> int:
     """Return the status of a fault, where it is one that this call can meet."""
     if fault.status < 300:  # a success of a PATCH that is whole, or of a PUT, would be a lie
-        early = call.method == "PATCH" and not whole
-        return fault.status if early or call.method in {"GET", "HEAD"} else 503
+        early = request.method == "PATCH" and not whole
+        return fault.status if early or request.method in {"GET", "HEAD"} else 503
     # What else a POST is refused with is told at once.
-    return fault.status if call.method != "POST" or fault.status in PASSING else 503
+    return fault.status if request.method != "POST" or fault.status in PASSING else 503
 
 
-def _taken(call: Call, reach: int | None) -> tuple[bytes, int, bool]:
+def _taken(request: Request, reach: int | None) -> tuple[bytes, int, bool]:
     """Take in a body as a driver sends it, to `reach` bytes at most.
 
     Return what arrived, how much of it counts as sent (in whole blocks), and whether it was all.
     """
-    if isinstance(call.body, bytes | None):
-        body = call.body or b""
+    if isinstance(request.body, bytes | None):
+        body = request.body or b""
         whole = reach is None or reach >= len(body)
         return (body, len(body), True) if whole else (body[:reach], 0, False)
     arrived, sent, whole = bytearray(), 0, True
-    blocks = iter(call.body)
+    blocks = iter(request.body)
     for block in blocks:
         arrived += block
         if reach is not None and len(arrived) > reach:
@@ -315,7 +319,7 @@ class Plan:
 
     size: int
     block: int
-    style: Style = field(default_factory=Style)
+    style: UploadStrategy = field(default_factory=UploadStrategy)
     keep: int | None = 0
     source: Literal["once", "again", "changed", "failing"] = "once"
     attempts: int = 4
@@ -364,19 +368,21 @@ class Outcome:
 def uploaded(plan: Plan) -> Outcome:
     """Upload as planned; every error but a typed one comes out."""
     registry = Simulated(plan.kind, {name: list(said) for name, said in plan.faults})
-    keep: Keep = Spool() if plan.keep is None else Window(plan.keep)
+    keep: ReplayBuffer = Spool() if plan.keep is None else MemoryBuffer(plan.keep)
     with closing(keep):
         again = None
         if plan.source in {"again", "changed"}:
             again = lambda: _again(plan)  # noqa: E731 - what the tape calls
-        tape = Tape(_blocks(plan), keep, again, lambda: None)
+        tape = ReplayableBody(_blocks(plan), keep, again, lambda: None)
 
         def seal() -> Descriptor:
             if not tape.ended:
                 raise NotComputed("not at its end")
             return Descriptor("application/octet-stream", Digest.of(plan.data), plan.size)
 
-        way = Registry(HOME, retry=Retry(attempts=plan.attempts)).access(REPOSITORY, "pull,push")
+        way = RegistrySession(HOME, retry=Retry(attempts=plan.attempts)).access(
+            REPOSITORY, "pull,push"
+        )
         result: Descriptor | BrolgaError
         try:
             result = drive(upload_stream(way, tape, seal, style=plan.style), registry)
@@ -451,7 +457,7 @@ kinds = st.builds(
 
 
 @st.composite
-def styles(draw: st.DrawFn) -> Style:
+def styles(draw: st.DrawFn) -> UploadStrategy:
     """Draw how the bytes go out: as a profile says, in sizes that are reached here."""
     style = draw(st.sampled_from([profile.style for profile in PROFILES]))
     return replace(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
-from tests.wire.scripted import (
+from tests.protocol.scripted import (
     ACCEPTED,
     BASIC,
     BEARER,
@@ -33,21 +33,16 @@ from tests.wire.scripted import (
     uploading,
 )
 
-from brolga.descriptor import Descriptor
-from brolga.digest import Digest
-from brolga.errors import BrolgaError, ProtocolViolation, SourceError, TransportFailed
-from brolga.manifest import Index
-from brolga.mediatypes import OCI_INDEX, OCI_MANIFEST
-from brolga.reference import Repository
-from brolga.wire import (
+from brolga.errors import BrolgaError, ProtocolViolation, SourceError, TransportError
+from brolga.protocol import (
     Access,
-    BodyFailed,
-    Call,
+    BodyError,
     Credentials,
-    Patience,
-    Reply,
+    Request,
+    Response,
     Retry,
     Stored,
+    Timeout,
     add_referrer,
     delete_blob,
     delete_manifest,
@@ -65,15 +60,20 @@ from brolga.wire import (
     remove_referrer,
     upload_bytes,
 )
-from brolga.wire import Registry as Found
-from brolga.wire.challenge import parse_challenges, parse_token
-from brolga.wire.replies import expect, location
-from brolga.wire.urls import check, host_of, origin, redacted, resolve, with_digest
+from brolga.protocol import RegistrySession as Found
+from brolga.protocol.challenge import parse_challenges, parse_token
+from brolga.protocol.responses import location, raise_for_status
+from brolga.protocol.urls import check, host_of, origin, redact, resolve, with_digest
+from brolga.spec.descriptor import Descriptor
+from brolga.spec.digest import Digest
+from brolga.spec.index import Index
+from brolga.spec.mediatypes import OCI_INDEX, OCI_MANIFEST
+from brolga.spec.reference import Repository
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from brolga.wire import Flow
+    from brolga.protocol import Flow
 
 T = TypeVar("T")
 
@@ -155,8 +155,8 @@ def headers(draw: st.DrawFn) -> dict[str, str]:
     return draw(st.fixed_dictionaries({}, optional=values))
 
 
-replies = st.builds(
-    Reply,
+responses = st.builds(
+    Response,
     # Successes and the way in are drawn more often, so that conversations get far.
     st.sampled_from([200, 201, 202, 202, 204, 401, 401, 502]) | st.sampled_from(ALL_STATUSES),
     headers(),
@@ -164,7 +164,7 @@ replies = st.builds(
     st.integers(0, 4),
 )
 failures = st.builds(
-    TransportFailed,
+    TransportError,
     st.just("no answer"),
     reason=st.sampled_from(REASONS),
     sent=st.integers(0, 4),
@@ -181,7 +181,7 @@ def bodies(draw: st.DrawFn) -> Generator[bytes, None, None]:
     def body() -> Generator[bytes, None, None]:
         yield from blocks
         if failing:
-            raise TransportFailed("no more", reason="cut")
+            raise TransportError("no more", reason="cut")
 
     return body()
 
@@ -191,53 +191,53 @@ def whole(data: bytes) -> Generator[bytes, None, None]:
     yield data
 
 
-def good(call: Call, target: str) -> Reply:
+def good(request: Request, target: str) -> Response:
     """Return the answer that leads on."""
-    if not isinstance(call.body, bytes | None):
-        return Reply(202, {"location": target}, sent=4)
-    if call.url.startswith(REALM):
-        return Reply(200, body=TOKENS[0])
-    if call.method == "GET":
+    if not isinstance(request.body, bytes | None):
+        return Response(202, {"location": target}, sent=4)
+    if request.url.startswith(REALM):
+        return Response(200, body=TOKENS[0])
+    if request.method == "GET":
         listed = json.dumps({"tags": ["a"], "repositories": ["a"]}).encode()
-        start = call.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-")
-        if call.streamed and start != "0":
+        start = request.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-")
+        if request.stream_response and start != "0":
             said = {"content-range": f"bytes {start}-3/4"}
-            return Reply(206, said, blocks=whole(b"blob"[int(start) :]))
-        if call.streamed:
-            return Reply(200, blocks=whole(b"blob"))
-        is_list = "tags/list" in call.url or "_catalog" in call.url
-        return Reply(200, {"content-type": OCI_INDEX}, listed if is_list else RAW)
+            return Response(206, said, body_stream=whole(b"blob"[int(start) :]))
+        if request.stream_response:
+            return Response(200, body_stream=whole(b"blob"))
+        is_list = "tags/list" in request.url or "_catalog" in request.url
+        return Response(200, {"content-type": OCI_INDEX}, listed if is_list else RAW)
     return {
-        "POST": Reply(202, {"location": target}),
-        "PATCH": Reply(202, {"location": target}, sent=len(call.body or b"")),
-        "PUT": Reply(201),
-        "HEAD": Reply(200, {"content-length": "4", "content-type": OCI_INDEX}),
-        "DELETE": Reply(204 if call.patience is Patience.HURRY else 202),
-    }[call.method]
+        "POST": Response(202, {"location": target}),
+        "PATCH": Response(202, {"location": target}, sent=len(request.body or b"")),
+        "PUT": Response(201),
+        "HEAD": Response(200, {"content-length": "4", "content-type": OCI_INDEX}),
+        "DELETE": Response(204 if request.timeout is Timeout.SHORT else 202),
+    }[request.method]
 
 
 @st.composite
-def answers(draw: st.DrawFn, call: Call) -> Answer:
+def answers(draw: st.DrawFn, request: Request) -> Answer:
     """Draw an answer to a call: more often than not the one that leads on."""
     kinds = ["good", "good", "good", "any", "any", "renew", "fail", "busy", "away"]
     drawn = draw(st.sampled_from(kinds))
-    is_stream = not isinstance(call.body, bytes | None)
-    reply = good(call, draw(good_locations))
-    if drawn == "fail" and (is_stream or call.method == "PATCH") and draw(st.booleans()):
-        return BodyFailed(SourceError("the source failed"), draw(st.none() | st.just(reply)))
+    is_stream = not isinstance(request.body, bytes | None)
+    response = good(request, draw(good_locations))
+    if drawn == "fail" and (is_stream or request.method == "PATCH") and draw(st.booleans()):
+        return BodyError(SourceError("the source failed"), draw(st.none() | st.just(response)))
     if drawn == "fail":
         return draw(failures)
     if drawn == "renew":
-        return Reply(401, BEARER)
+        return Response(401, BEARER)
     if drawn == "busy":
-        return Reply(503, {"retry-after": draw(st.sampled_from(["0", "9", "99", "999999999"]))})
+        return Response(503, {"retry-after": draw(st.sampled_from(["0", "9", "99", "999999999"]))})
     if drawn == "away":
-        return Reply(307, {"location": draw(st.sampled_from(LOCATIONS))})
+        return Response(307, {"location": draw(st.sampled_from(LOCATIONS))})
     if drawn == "any":
-        reply = draw(replies)
-        if call.streamed and reply.status in {200, 206}:
-            reply = replace(reply, blocks=draw(bodies()))
-    return replace(reply, whole=draw(st.booleans())) if is_stream else reply
+        response = draw(responses)
+        if request.stream_response and response.status in {200, 206}:
+            response = replace(response, body_stream=draw(bodies()))
+    return replace(response, complete=draw(st.booleans())) if is_stream else response
 
 
 class Registry:
@@ -245,31 +245,35 @@ class Registry:
 
     def __init__(self, data: st.DataObject) -> None:
         self.data = data
-        self.talk: list[tuple[Call, Answer]] = []
+        self.talk: list[tuple[Request, Answer]] = []
 
-    def __call__(self, call: Call) -> Answer:
-        answer = self.data.draw(answers(call))
-        self.talk.append((call, answer))
+    def __call__(self, request: Request) -> Answer:
+        answer = self.data.draw(answers(request))
+        self.talk.append((request, answer))
         return answer
 
-    def replies(self, method: str) -> list[Reply]:
+    def replies(self, method: str) -> list[Response]:
         """Return the answers to the calls of one method; failures are none."""
         talk = self.talk
-        return [said for call, said in talk if call.method == method and isinstance(said, Reply)]
+        return [
+            said
+            for request, said in talk
+            if request.method == method and isinstance(said, Response)
+        ]
 
     def methods(self) -> list[str]:
         """Return the methods of all calls, in order."""
-        return [call.method for call, _ in self.talk]
+        return [request.method for request, _ in self.talk]
 
 
 def opened(registry: Registry) -> bool:
     """Tell whether a POST gave a session that can be named."""
-    for call, reply in registry.talk:
-        if call.url != POST.url or not isinstance(reply, Reply):
+    for request, response in registry.talk:
+        if request.url != POST.url or not isinstance(response, Response):
             continue
         try:
-            expect(POST, reply, 202)
-            location(POST, reply)
+            raise_for_status(POST, response, 202)
+            location(POST, response)
         except BrolgaError:
             continue
         return True
@@ -278,23 +282,23 @@ def opened(registry: Registry) -> bool:
 
 def gave_up(registry: Registry) -> bool:
     """Tell whether a session was given up, or a token was asked for to do so."""
-    return any(call.patience is Patience.HURRY for call, _ in registry.talk)
+    return any(request.timeout is Timeout.SHORT for request, _ in registry.talk)
 
 
 def proved(registry: Registry) -> bool:
     """Tell whether the conversation shows that the registry has the blob."""
     put, head = registry.replies("PUT"), registry.replies("HEAD")
-    return any(reply.status in {201, 204} for reply in put) or any(
-        reply.status == 200
+    return any(response.status in {201, 204} for response in put) or any(
+        response.status == 200
         and (
-            reply.headers.get("content-length") == "4"
-            or reply.headers.get("docker-content-digest") == str(BLOB.digest)
+            response.headers.get("content-length") == "4"
+            or response.headers.get("docker-content-digest") == str(BLOB.digest)
         )
-        for reply in head
+        for response in head
     )
 
 
-def outcome(flow: Flow[T], registry: Callable[[Call], Answer]) -> T | BrolgaError:
+def outcome(flow: Flow[T], registry: Callable[[Request], Answer]) -> T | BrolgaError:
     """Run a flow against a registry; return its result, or its typed error. Others come out."""
     try:
         return drive(flow, registry)
@@ -318,7 +322,7 @@ def test_an_upload_ends_in_a_proved_success_or_a_typed_error(data: st.DataObject
         assert gave_up(registry) is opened(registry)
     else:
         assert result is BLOB
-        assert all(reply.whole for reply in registry.replies("PATCH"))
+        assert all(response.complete for response in registry.replies("PATCH"))
         assert proved(registry)
         # Where the blob was asked for, the session may be left of a PUT that did not come to it.
         assert not gave_up(registry) or "HEAD" in registry.methods()
@@ -330,11 +334,11 @@ def test_no_put_follows_a_stream_that_was_not_whole(data: st.DataObject) -> None
     """Nothing half-read can be committed, and a stream is never sent twice."""
     registry = Registry(data)
     upload(registry)
-    assert [call.body is BODY for call, _ in registry.talk].count(True) <= 1
+    assert [request.body is BODY for request, _ in registry.talk].count(True) <= 1
     assert registry.methods().count("PATCH") <= 1
-    for call, answer in registry.talk:
-        whole = isinstance(answer, Reply) and answer.whole and 200 <= answer.status < 300
-        if call.method == "PATCH" and not whole:
+    for request, answer in registry.talk:
+        whole = isinstance(answer, Response) and answer.complete and 200 <= answer.status < 300
+        if request.method == "PATCH" and not whole:
             assert "PUT" not in registry.methods()
 
 
@@ -388,28 +392,28 @@ def is_of(url: str, realm: str) -> bool:
         return False
 
 
-def check_calls(talk: list[tuple[Call, Answer]]) -> None:
+def check_calls(talk: list[tuple[Request, Answer]]) -> None:
     """Hold every call of a conversation to what holds for all of them."""
     realms: list[str] = []
-    for call, answer in talk:
-        at_home = origin(call.url) == origin(HOME)
-        assert call.url.isascii()
-        assert call.url.isprintable()
-        assert call.url.lower().startswith("https://")
-        assert 0 <= call.after_s <= 90
-        away = host_of(call.url) != "registry.example"
-        assert bool(call.named_by) is away
+    for request, answer in talk:
+        at_home = origin(request.url) == origin(HOME)
+        assert request.url.isascii()
+        assert request.url.isprintable()
+        assert request.url.lower().startswith("https://")
+        assert 0 <= request.delay_s <= 90
+        away = host_of(request.url) != "registry.example"
+        assert bool(request.redirected_from) is away
         # A token server may redirect within its own scheme, host and port.
-        at_realm = any(is_of(call.url, realm) for realm in realms)
-        authorization = call.headers.get("Authorization", "")
+        at_realm = any(is_of(request.url, realm) for realm in realms)
+        authorization = request.headers.get("Authorization", "")
         assert authorization.isprintable()
-        shown = f"{call.url} {call.body if isinstance(call.body, bytes) else b''!r}"
+        shown = f"{request.url} {request.body if isinstance(request.body, bytes) else b''!r}"
         if authorization:
             assert at_home or (at_realm and authorization.startswith("Basic "))
         if any(secret in shown for secret in SECRETS):
             assert at_realm
-            assert call.method == "POST"
-        if at_home and isinstance(answer, Reply) and answer.status == 401:
+            assert request.method == "POST"
+        if at_home and isinstance(answer, Response) and answer.status == 401:
             challenges = parse_challenges(answer.headers.get("www-authenticate", ""))
             realm = challenges.get("bearer", {}).get("realm", "").partition("#")[0]
             realms += [realm] if realm else []
@@ -435,8 +439,8 @@ def test_any_flow_ends_in_its_result_or_a_typed_error(name: str, data: st.DataOb
     assert len(registry.talk) <= MOST_CALLS
     check_calls(registry.talk)
     for _, answer in registry.talk:
-        if isinstance(answer, Reply) and answer.blocks is not None:
-            assert getgeneratorstate(answer.blocks) == GEN_CLOSED
+        if isinstance(answer, Response) and answer.body_stream is not None:
+            assert getgeneratorstate(answer.body_stream) == GEN_CLOSED
     if isinstance(result, BrolgaError):
         assert str(result).isprintable()
         assert not any(secret in str(result) for secret in [*SECRETS, "sig="])
@@ -454,45 +458,45 @@ def test_any_flow_ends_in_its_result_or_a_typed_error(name: str, data: st.DataOb
 
 TO_ANOTHER = {"location": "/elsewhere"}
 SAME = [
-    TransportFailed("no answer", reason="cut"),
-    TransportFailed("no answer", reason="tls"),
-    Reply(200),
-    Reply(200, TO_ANOTHER, RAW),
-    Reply(200, {"link": '</x>; rel="next"'}, b'{"tags": [], "repositories": []}'),
-    Reply(200, {"link": '</x>; rel="next"'}, RAW),
-    Reply(201, TO_ANOTHER, TOKENS[0]),
-    Reply(202, TO_ANOTHER, sent=4),
-    Reply(204),
-    Reply(206, {"content-range": "bytes 1-3/4"}),
-    Reply(307, TO_ANOTHER),
-    Reply(307, {"location": "https://elsewhere.example/"}),
-    Reply(400),
-    Reply(401),
-    Reply(401, BASIC),
-    Reply(401, BEARER),
-    Reply(404),
-    Reply(429, {"retry-after": "1"}),
-    Reply(500),
-    Reply(503),
+    TransportError("no answer", reason="cut"),
+    TransportError("no answer", reason="tls"),
+    Response(200),
+    Response(200, TO_ANOTHER, RAW),
+    Response(200, {"link": '</x>; rel="next"'}, b'{"tags": [], "repositories": []}'),
+    Response(200, {"link": '</x>; rel="next"'}, RAW),
+    Response(201, TO_ANOTHER, TOKENS[0]),
+    Response(202, TO_ANOTHER, sent=4),
+    Response(204),
+    Response(206, {"content-range": "bytes 1-3/4"}),
+    Response(307, TO_ANOTHER),
+    Response(307, {"location": "https://elsewhere.example/"}),
+    Response(400),
+    Response(401),
+    Response(401, BASIC),
+    Response(401, BEARER),
+    Response(404),
+    Response(429, {"retry-after": "1"}),
+    Response(500),
+    Response(503),
 ]
 
 
-@pytest.mark.parametrize("token", [None, Reply(200, body=TOKENS[0])], ids=["same", "token"])
+@pytest.mark.parametrize("token", [None, Response(200, body=TOKENS[0])], ids=["same", "token"])
 @pytest.mark.parametrize("answer", SAME, ids=lambda answer: f"{SAME.index(answer)}")
 @pytest.mark.parametrize("name", FLOWS)
 def test_a_registry_that_always_says_the_same_comes_to_an_end(
-    name: str, answer: Answer, token: Reply | None
+    name: str, answer: Answer, token: Response | None
 ) -> None:
     """Redirects, pages, tokens and attempts are bounded each, and so is what they come to."""
     for credentials in CREDENTIALS:
-        talk: list[tuple[Call, Answer]] = []
+        talk: list[tuple[Request, Answer]] = []
 
-        def reply(call: Call, talk: list[tuple[Call, Answer]] = talk) -> Answer:
-            said = token if token is not None and call.url.startswith(REALM) else answer
-            talk.append((call, said))
+        def reply(request: Request, talk: list[tuple[Request, Answer]] = talk) -> Answer:
+            said = token if token is not None and request.url.startswith(REALM) else answer
+            talk.append((request, said))
             return said
 
-        result = outcome(FLOWS[name](access(credentials, Retry(attempts=2))), reply)
+        result = outcome(FLOWS[name](access(credentials, Retry(attempts=2))), response)
         assert not isinstance(result, BrolgaError) or str(result).isprintable()
         assert len(talk) <= 5 * ONE_SEND
         check_calls(talk)
@@ -518,7 +522,7 @@ def test_entering_ends_in_access_or_a_typed_error(data: st.DataObject) -> None:
 @example("u", "x=http://[::1&y=//../;?")
 def test_a_query_is_kept_byte_for_byte(path: str, query: str) -> None:
     """The location MAY contain critical query parameters and SHOULD match exactly."""
-    url = location(POST, Reply(202, {"location": f"{path}?{query}"}))
+    url = location(POST, Response(202, {"location": f"{path}?{query}"}))
     assert url.partition("?")[2] == query
     assert with_digest(url, BLOB.digest) == f"{url}&{QUERY}"
 
@@ -536,7 +540,7 @@ def test_a_digest_begins_a_query_where_there_is_none(url: str) -> None:
 @example("https://h\uff0fevil.example/")
 def test_no_url_raises_anything_but_a_violation(url: str) -> None:
     """What is let through is plain: every parser reads the same host from it."""
-    assert redacted(url).isprintable()
+    assert redact(url).isprintable()
     try:
         good = check(resolve(UPLOADS, url), "Location", seen_from=UPLOADS)
     except ProtocolViolation as error:
@@ -556,12 +560,12 @@ def test_any_error_body_and_header_make_a_typed_error(
     status: int, said: dict[str, str], body: bytes
 ) -> None:
     """A 4XX response MAY return a body in any format (Error Codes)."""
-    reply = Reply(status, said, body)
-    calls = iter([ACCEPTED, reply, Reply(204)])
+    response = Response(status, said, body)
+    requests = iter([ACCEPTED, response, Response(204)])
     flow = uploading(access(), BODY, lambda: BLOB)
     with pytest.raises(BrolgaError) as caught:
         # A DELETE may be followed by what a second challenge asks for: that is refused as well.
-        drive(flow, lambda _call: next(calls, Reply(404)))
+        drive(flow, lambda _call: next(requests, Response(404)))
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 2000
 
@@ -606,10 +610,10 @@ def test_any_answer_of_a_token_server_can_be_read(body: bytes) -> None:
 def test_a_pause_is_between_its_bounds(retry: Retry, attempt: int, asked_s: float | None) -> None:
     """Jitter is half the pause to either side; a registry's wish is never cut short."""
     pause = retry.pause_s(attempt, asked_s)
-    is_too_long = asked_s is not None and asked_s > retry.longest_s
+    is_too_long = asked_s is not None and asked_s > retry.max_delay_s
     assert (pause is None) is (attempt >= retry.attempts or is_too_long)
     if pause is not None:
-        usual = min(retry.first_s * 3.0 ** min(attempt - 1, 50), retry.longest_s)
+        usual = min(retry.initial_delay_s * 3.0 ** min(attempt - 1, 50), retry.max_delay_s)
         assert max(asked_s or 0, usual / 2) <= pause <= max(asked_s or 0, usual * 1.5)
 
 
@@ -617,15 +621,15 @@ def test_a_pause_is_between_its_bounds(retry: Retry, attempt: int, asked_s: floa
 @given(header_texts | st.text("<>;, \t\"'=relnxtpv/?#", max_size=60), st.binary(max_size=40))
 def test_any_link_and_any_page_is_read(link: str, body: bytes) -> None:
     """Names that can be printed and a page of the same host; or a violation."""
-    calls: list[Call] = []
+    requests: list[Request] = []
 
-    def answer(call: Call) -> Reply:
-        calls.append(call)
-        if len(calls) > 1:
-            return Reply(200, body=b'{"tags": null}')
-        return Reply(200, {"link": link}, body or b'{"tags": ["a"]}')
+    def answer(request: Request) -> Response:
+        requests.append(request)
+        if len(requests) > 1:
+            return Response(200, body=b'{"tags": null}')
+        return Response(200, {"link": link}, body or b'{"tags": ["a"]}')
 
     result = outcome(list_tags(access()), answer)
     names = [str(result)] if isinstance(result, BrolgaError) else result
     assert "".join(names).isprintable()
-    assert all(origin(call.url) == origin(HOME) for call in calls)
+    assert all(origin(request.url) == origin(HOME) for request in requests)

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.real.foreign import buildah, copy, image_id, make_image, push, require, skopeo
 from tests.tars import tar
-from tests.unit.archive.archives import docker_new, docker_old
+from tests.unit.stores.archive.archives import docker_new, docker_old
 
-from brolga.archive import Archive, Known, open_writer, stream_archive
-from brolga.client.remote import Remote
-from brolga.copy import push as push_into
 from brolga.errors import BrolgaError
-from brolga.reference import Repository
-from brolga.replay import Window
-from brolga.store import read_tree
+from brolga.protocol import ping
+from brolga.spec.reference import Repository
+from brolga.stores.archive import Archive, Known, open_writer, stream_archive
+from brolga.stores.copy import push as push_into
+from brolga.stores.registry import RegistryStore
+from brolga.stores.store import read_tree
+from brolga.stream.replay import MemoryBuffer
 from brolga.transport import Transport
-from brolga.wire import enter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,13 +44,13 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
 
 
 @contextmanager
-def remote(registry: Embedded, name: str) -> Iterator[Remote]:
+def remote(registry: Embedded, name: str) -> Iterator[RegistryStore]:
     """Give a repository as a store; nothing of an upload is kept to go out again."""
     repository = Repository.parse(f"{registry.address}/{name}")
     with Transport() as transport:
-        entered = transport.run(enter(repository.api_host, schemes=("http",)))
+        entered = transport.run(ping(repository.api_host, schemes=("http",)))
         access = entered.access(repository, "pull,push")
-        yield Remote(repository, access, transport, keep=lambda **_: Window(0))
+        yield RegistryStore(repository, access, transport, keep=lambda **_: MemoryBuffer(0))
 
 
 def streamed(registry: Embedded, file: Path, name: str = "", form: str = "") -> str:

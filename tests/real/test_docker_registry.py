@@ -29,12 +29,12 @@ from tests.real.foreign import (
 )
 from tests.real.tokens import Asked, TokenKey, token_server
 
-from brolga.blob import LayerState
 from brolga.client import Client
-from brolga.errors import TransportFailed, Unauthorized
-from brolga.layer import StreamLayer
-from brolga.mediatypes import OCI_CONFIG, OCI_MANIFEST
-from brolga.wire import Credentials
+from brolga.errors import TransportError, Unauthorized
+from brolga.protocol import Credentials
+from brolga.spec.blob import LayerState
+from brolga.spec.mediatypes import OCI_CONFIG, OCI_MANIFEST
+from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -340,7 +340,7 @@ class TestTls:
 
     def test_the_library_too(self, secure: str, authority: Authority) -> None:
         """`ca_cert` and `insecure` of a client."""
-        with Client() as client, pytest.raises(TransportFailed) as caught:
+        with Client() as client, pytest.raises(TransportError) as caught:
             client.push_layer(f"{secure}/x", StreamLayer([b"data"]))
         assert caught.value.reason == "certificate"
         for client in (Client(ca_cert=authority.ca_cert), Client(insecure=True)):

@@ -14,7 +14,7 @@ from tests.real.cutting import Fault
 from tests.real.nginx import nginx
 
 from brolga import Client, StreamLayer
-from brolga.wire import Retry
+from brolga.protocol import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.real
 
 BLOCK = random.Random(1).randbytes(1 << 20)
 REST = random.Random(2).randbytes(100_000)
-QUICK = Retry(attempts=6, first_s=0.05, longest_s=0.2)
+QUICK = Retry(attempts=6, initial_delay_s=0.05, max_delay_s=0.2)
 BUFFERED = {"buffered": "", "not buffered": "proxy_request_buffering off;"}
 
 
@@ -64,7 +64,7 @@ def push(proxy: Nginx, repository: str, source: BinaryIO, compression: str = "no
         pushed = client.push_layer(f"{proxy.address}/{repository}", layer)
         assert layer.uncompressed_size == len(BLOCK) + len(REST)
         with client.blob(f"{proxy.address}/{repository}@{pushed.digest}") as stream:
-            assert sum(map(len, stream.with_heartbeats())) == pushed.size
+            assert sum(map(len, stream.blocks())) == pushed.size
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip"])
@@ -88,7 +88,7 @@ def test_silence_within_client_body_timeout(
     buffered: str,
 ) -> None:
     """The PATCH is ended before nginx ends it, and the next one goes on in the same session."""
-    monkeypatch.setattr("brolga.wire.body._IDLE_S", 0.2)
+    monkeypatch.setattr("brolga.protocol.body._IDLE_S", 0.2)
     with nginx(tmp_path / "nginx", plain_registry.address, BUFFERED[buffered]) as proxy:
         with silent(proxy, ("PATCH", 202)) as source:
             push(proxy, "nginx-ended", source)

@@ -26,9 +26,9 @@ from tests.tars import entry, tar
 from brolga.client import Client
 from brolga.images import Image
 from brolga.images.validate import validate
-from brolga.layer import StreamLayer
-from brolga.layout import Layout
 from brolga.registry.serving.server import running
+from brolga.stores.layout import Layout
+from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -190,7 +190,7 @@ def test_skopeo_reads_whatever_a_killed_writer_leaves(tmp_path: Path) -> None:
     paths = killed_layouts(tmp_path)
     raws = [skopeo("inspect", "--raw", f"oci:{path}:v1") for path in paths]
     assert all(
-        raw == Layout(path).document("v1").raw.decode()
+        raw == Layout(path).fetch_manifest("v1").raw.decode()
         for raw, path in zip(raws, paths, strict=True)
     )
     # The image before, then the index: each writer's own, with the time in it.

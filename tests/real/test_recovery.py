@@ -23,11 +23,11 @@ from brolga import (
     SourceError,
     StreamLayer,
     StreamNotReplayable,
-    TransportFailed,
+    TransportError,
     UploadInterrupted,
 )
-from brolga.layer import LayerStream
-from brolga.wire import Retry
+from brolga.protocol import Retry
+from brolga.stream.layer import LayerStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from tests.real.cutting import Proxy
     from tests.real.foreign import DockerRegistry
 
-    from brolga.sources import Source
+    from brolga.stream.sources import Source
 
 pytestmark = pytest.mark.real
 
 MB = 1_000_000
-QUICK = Retry(attempts=6, first_s=0.05, longest_s=0.2)
+QUICK = Retry(attempts=6, initial_delay_s=0.05, max_delay_s=0.2)
 NOISE = random.Random(1).randbytes(1 << 20)
 
 
@@ -95,7 +95,7 @@ def committed(registry: DockerRegistry, repository: str) -> list[Path]:
 @pytest.fixture
 def strike(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], None]], None]:
     """Let something happen when so many bytes of a stream were handed to the upload."""
-    real = LayerStream.with_heartbeats
+    real = LayerStream.blocks
 
     def strike_at(size: int, happen: Callable[[], None]) -> None:
         def struck(stream: LayerStream) -> Iterator[bytes | memoryview]:
@@ -106,7 +106,7 @@ def strike(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], None]
                     happen()
                 count += len(block)
 
-        monkeypatch.setattr(LayerStream, "with_heartbeats", struck)
+        monkeypatch.setattr(LayerStream, "blocks", struck)
 
     return strike_at
 
@@ -201,10 +201,10 @@ def test_a_registry_that_does_not_come_back(
     """Attempts are bounded: the failure is told, and nothing is committed."""
     strike(10 * MB, roomy.kill)
     layer = StreamLayer(written(tmp_path / "data", 20 * MB), "none")
-    retry = Retry(attempts=2, first_s=0)
+    retry = Retry(attempts=2, initial_delay_s=0)
     with (
         Client(retry=retry) as client,
-        pytest.raises((TransportFailed, UploadInterrupted)),
+        pytest.raises((TransportError, UploadInterrupted)),
     ):
         client.push_layer(f"{roomy.address}/x", layer)
     assert not committed(roomy, "x")

@@ -14,7 +14,7 @@ A secret is in no error: neither in its text nor in its context. What starts pro
 files is imported when it is used.
 """
 
-from brolga.auth.keychains import (
+from brolga.auth.keychain import (
     Chain,
     ConfigFiles,
     Environment,
@@ -22,7 +22,7 @@ from brolga.auth.keychains import (
     credentials_from_environment,
     default_keychain,
 )
-from brolga.auth.storing import erase, save
+from brolga.auth.login import erase, save
 
 __all__ = [
     "Chain",

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 import click
 
 from brolga._version import __version__
+from brolga.cli.click_ext import Verbs, verbosity
 from brolga.cli.output import result, say, settle
-from brolga.cli.verbs import Verbs, verbosity
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -133,7 +133,7 @@ def main() -> None:
         with command.make_context("brolga", sys.argv[1:]) as context:
             command.invoke(context)
     except Exception as error:  # noqa: BLE001 - the outermost frame
-        from brolga.cli.failures import report
+        from brolga.cli.errors import report
 
         sys.exit(report(error, traceback=context is not None and verbosity(context) >= _TRACEBACK))
     except KeyboardInterrupt:

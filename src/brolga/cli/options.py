@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from brolga.cli.connection import JOBS, Connection, Way
-from brolga.cli.parameters import ChosenPlatformType, SecondsType
-from brolga.cli.sending import Sending, SizeType, StyleType
-from brolga.cli.verbs import MAY_BE_EMPTY
+from brolga.cli.click_ext import MAY_BE_EMPTY
+from brolga.cli.client_factory import JOBS, Connection, Way
+from brolga.cli.params import ChosenPlatformType, SecondsType
+from brolga.cli.upload_options import Sending, SizeType, StyleType
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,13 +13,13 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, TextIO
 
-from brolga.blob import Progress
 from brolga.cli.output import CLEAR
+from brolga.spec.blob import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from brolga.layer import StreamLayer
+    from brolga.stream.layer import StreamLayer
 
 __all__ = ["line", "shown"]
 

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from io import BufferedReader
 
-    from brolga.cli.connection import Connection
+    from brolga.cli.client_factory import Connection
     from brolga.cli.options import Making
-    from brolga.layer import StreamLayer
-    from brolga.sources import Source
+    from brolga.stream.layer import StreamLayer
+    from brolga.stream.sources import Source
 
 __all__ = ["check_stdin", "command_layer", "refuse_compressed", "stream_layer"]
 
@@ -63,7 +63,7 @@ def command_layer(
     Where the password comes from stdin, the command has an empty one: nobody could tell how much
     of the rest has been read ahead. Raises UsageError for flags that are none, and for no command.
     """
-    from brolga.command import Command
+    from brolga.stream.command import Command
 
     if not arguments:
         raise click.UsageError("a COMMAND must follow --")
@@ -72,12 +72,12 @@ def command_layer(
 
 
 def _layer(source: Source, making: Making, tar: bool | None) -> StreamLayer:  # noqa: FBT001 - as StreamLayer's
-    from brolga.compression import parse
-    from brolga.layer import StreamLayer
-    from brolga.mediatypes import check_media_type
+    from brolga.spec.mediatypes import check_media_type
+    from brolga.stream.compression import parse_compression
+    from brolga.stream.layer import StreamLayer
 
     try:
-        compression, level = parse(making.compression)
+        compression, level = parse_compression(making.compression)
         if making.media_type is not None:
             check_media_type(making.media_type)
     except ValueError as error:

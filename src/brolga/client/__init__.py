@@ -22,15 +22,15 @@ from typing import TYPE_CHECKING
 
 from brolga.auth import default_keychain
 from brolga.client.pushing import Pushing
-from brolga.mediatypes import UNKNOWN_ARTIFACT
+from brolga.spec.mediatypes import UNKNOWN_ARTIFACT
 
 if TYPE_CHECKING:
-    from brolga.blob import Blob
-    from brolga.descriptor import Descriptor, Platform
     from brolga.images import Image, Tree
-    from brolga.layer import StreamLayer
-    from brolga.place import Local, Place
-    from brolga.reference import Repository
+    from brolga.spec.blob import Blob
+    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.spec.reference import Repository
+    from brolga.stores.location import ImageRef, LocalRef
+    from brolga.stream.layer import StreamLayer
 
 __all__ = ["Client", "image", "push", "push_layer", "push_stream"]
 
@@ -38,7 +38,7 @@ __all__ = ["Client", "image", "push", "push_layer", "push_stream"]
 class Client(Pushing):
     """A client of registries, with its connections. Threads may share one; close it at the end.
 
-    Where it takes a name it takes a place on this machine too (`brolga.place`): `oci:DIR:TAG`,
+    Where it takes a name it takes a place on this machine too (`brolga.stores.location`): `oci:DIR:TAG`,
     `oci-archive:FILE:TAG`, `docker-archive:FILE:NAME:TAG`.
 
     `credentials` is a keychain, which is asked for each repository, or credentials for every
@@ -48,7 +48,7 @@ class Client(Pushing):
     itself. `timeout_s` bounds, in seconds, connecting, each write, and the wait for an answer.
     `jobs` is how many blobs are pushed at a time. `retry` says how often a call that may be
     repeated is, and after which pauses. `upload_style` is how blobs go out: `auto` (as suits the
-    registry), `streamed`, `put`, `chunked` or `chunked:BYTES` (`brolga.wire.Style.wished`); a
+    registry), `streamed`, `put`, `chunked` or `chunked:BYTES` (`brolga.protocol.UploadStrategy.override`); a
     mapping has that for registries by their names. `window` is how many bytes are kept in memory
     of each stream that can be read only once, to go out again if a connection fails; blobs that can
     be read again share another window. `spool` keeps all bytes instead, in a file without a name in
@@ -60,7 +60,7 @@ class Client(Pushing):
     """
 
 
-def push_layer(repository: Repository | Local | str, layer: Blob) -> Descriptor:
+def push_layer(repository: Repository | LocalRef | str, layer: Blob) -> Descriptor:
     """Stream a layer into a repository: see `Client.push_layer`.
 
     With a client of its own, and the credentials that the command uses (`default_keychain`).
@@ -70,8 +70,8 @@ def push_layer(repository: Repository | Local | str, layer: Blob) -> Descriptor:
 
 
 def push_stream(
-    place: Place | str, stream: StreamLayer, *, artifact_type: str = UNKNOWN_ARTIFACT
-) -> Place:
+    place: ImageRef | str, stream: StreamLayer, *, artifact_type: str = UNKNOWN_ARTIFACT
+) -> ImageRef:
     """Push a stream under a name that keeps it: see `Client.push_stream`.
 
     Credentials are found as by `push_layer`.
@@ -80,13 +80,13 @@ def push_stream(
         return client.push_stream(place, stream, artifact_type=artifact_type)
 
 
-def push(place: Place | str, tree: Tree) -> Place:
+def push(place: ImageRef | str, tree: Tree) -> ImageRef:
     """Push an image or an index: see `Client.push`; credentials are found as by `push_layer`."""
     with Client(credentials=default_keychain()) as client:
         return client.push(place, tree)
 
 
-def image(place: Place | str, platform: Platform | None = None) -> Image:
+def image(place: ImageRef | str, platform: Platform | None = None) -> Image:
     """Return an image: see `Client.image`; credentials are found as by `push_layer`.
 
     Its layers are read when they are asked for. The connections are closed when nobody has any

@@ -10,16 +10,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from brolga.client.names import as_repository
-from brolga.client.registries import Registries, Uploads
-from brolga.reference import Repository
-from brolga.replay import DEFAULT_WINDOW
+from brolga.client.registries import Registries, UploadOptions
+from brolga.protocol import Retry, Timeout, UploadStrategy, check_login
+from brolga.spec.reference import Repository
+from brolga.stream.replay import DEFAULT_WINDOW
 from brolga.transport import Transport
-from brolga.wire import (
-    Patience,
-    Retry,
-    Style,
-    check_login,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,9 +22,9 @@ if TYPE_CHECKING:
     from typing import Self
 
     from brolga.auth import Keychain
-    from brolga.client.explanation import Explanation
-    from brolga.spool import SpoolChoice
-    from brolga.wire import Credentials
+    from brolga.client.explain import Explanation
+    from brolga.protocol import Credentials
+    from brolga.stream.spool import SpoolChoice
 
 __all__ = ["Connected"]
 
@@ -58,7 +53,7 @@ class Connected:
         if window < 0:
             raise ValueError(f"a window is 0 bytes or more, not {window}")
         for wish in upload_style.values() if isinstance(upload_style, Mapping) else [upload_style]:
-            Style().wished(wish)
+            UploadStrategy().override(wish)
         self._jobs = jobs
         self._spool = spool
         self._warn = on_warning or _unheard
@@ -74,8 +69,8 @@ class Connected:
         self._registries = Registries(
             self._transport,
             credentials,
-            retry or Retry(chance=random.random),
-            Uploads(upload_style, window, spool),
+            retry or Retry(jitter=random.random),
+            UploadOptions(upload_style, window, spool),
             insecure,
         )
 
@@ -116,14 +111,14 @@ class Connected:
         access = self._registries.access(
             as_repository(repository), actions, *map(as_repository, also)
         )
-        return self._transport.run(access.registry.authorization(access.scope, Patience.USUAL))
+        return self._transport.run(access.registry.authorization(access.scope, Timeout.DEFAULT))
 
     def explain(self, repository: Repository | str) -> Explanation:
         """Tell how a repository would be pushed to: the registry is asked, and nothing changed.
 
         Raises TransportFailed, Unauthorized, ProtocolViolation where it cannot be reached.
         """
-        from brolga.client.explanation import explained
+        from brolga.client.explain import explained
 
         repository = as_repository(repository)
         registry = self._registries.of(repository)

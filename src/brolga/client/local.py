@@ -13,22 +13,23 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
 from brolga.client.names import as_place
-from brolga.errors import InvalidReference, NoSuchImage, NotComputed, SourceError
+from brolga.errors import ImageNotFound, InvalidReference, NotComputed, SourceError
 from brolga.images import ImageIndex
-from brolga.place import FORMS, Local
+from brolga.stores.location import FORMS, LocalRef
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from brolga.archive import Archive, Images
-    from brolga.descriptor import Platform
     from brolga.images import Tree
-    from brolga.layout import Layout
-    from brolga.manifest import Index, Manifest
-    from brolga.place import Place
-    from brolga.reference import Repository
-    from brolga.spool import SpoolChoice
-    from brolga.store import Target
+    from brolga.spec.descriptor import Platform
+    from brolga.spec.index import Index
+    from brolga.spec.manifest import Manifest
+    from brolga.spec.reference import Repository
+    from brolga.stores.archive import Archive, Images
+    from brolga.stores.layout import Layout
+    from brolga.stores.location import ImageRef
+    from brolga.stores.store import WriteStore
+    from brolga.stream.spool import SpoolChoice
 
 __all__ = [
     "check_tags",
@@ -44,14 +45,14 @@ __all__ = [
 ]
 
 
-def layout_of(place: Local, what: str) -> Layout:
+def layout_of(place: LocalRef, what: str) -> Layout:
     """Return the layout that a place is. Raises InvalidReference, which says `what` else is not."""
     if place.kind != "oci":
         raise _refused(f"{place} is an archive: {what}")
     return _layout(place)
 
 
-def tree_of(place: Local, platform: Platform | None = None, *, packed: bool = True) -> Tree:
+def tree_of(place: LocalRef, platform: Platform | None = None, *, packed: bool = True) -> Tree:
     """Return the image or index of a place, which is read when it is asked for.
 
     Layers of an archive that are not compressed are to be, or (not `packed`) stay as they are.
@@ -65,7 +66,7 @@ def tree_of(place: Local, platform: Platform | None = None, *, packed: bool = Tr
 
 
 def documents_of(
-    place: Local, spool: SpoolChoice, platform: Platform | None = None, *, packed: bool = True
+    place: LocalRef, spool: SpoolChoice, platform: Platform | None = None, *, packed: bool = True
 ) -> Tree:
     """Do as `tree_of`, for who reads no layer: an archive may come down a pipe then."""
     if not single_pass(place):
@@ -73,7 +74,7 @@ def documents_of(
     return _passed_by(place, spool, packed=packed).tree(place.name, platform)
 
 
-def check_tags(place: Local, *, is_one_each: bool) -> None:
+def check_tags(place: LocalRef, *, is_one_each: bool) -> None:
     """Raise NoSuchImage if the images of a layout cannot be copied by their names.
 
     If `is_one_each`, that is if two have one name, too.
@@ -82,14 +83,14 @@ def check_tags(place: Local, *, is_one_each: bool) -> None:
         _layout(place).check_tags(is_one_each=is_one_each)
 
 
-def names_of(place: Local, spool: SpoolChoice) -> list[str]:
+def names_of(place: LocalRef, spool: SpoolChoice) -> list[str]:
     """Return the names of all images of a place."""
     if single_pass(place):
         return list(_passed_by(place, spool, packed=False).names())
     return list(_layout(place).tags() if place.kind == "oci" else _archive(place).names())
 
 
-def single_pass(place: Local) -> bool:
+def single_pass(place: LocalRef) -> bool:
     """Whether a place is an archive that is read as it comes: stdin, or another pipe."""
     if place.kind == "oci":
         return False
@@ -99,14 +100,14 @@ def single_pass(place: Local) -> bool:
         return False  # reading it says what is wrong
 
 
-def packs(target: Place | Repository | str) -> bool:
+def packs(target: ImageRef | Repository | str) -> bool:
     """Whether layers that are not compressed are to be, for a place: in Docker's archives not."""
     target = as_place(target) if isinstance(target, str) else target
-    return not (isinstance(target, Local) and target.kind == "docker-archive")
+    return not (isinstance(target, LocalRef) and target.kind == "docker-archive")
 
 
 @contextmanager
-def reading(place: Local) -> Iterator[BinaryIO]:
+def reading(place: LocalRef) -> Iterator[BinaryIO]:
     """Give the bytes of an archive, which are read once. Raises SourceError."""
     if place.is_pipe:
         if sys.stdin is None or sys.stdin.closed:
@@ -122,7 +123,7 @@ def reading(place: Local) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def writing(place: Local, spool: SpoolChoice) -> Iterator[Target]:
+def writing(place: LocalRef, spool: SpoolChoice) -> Iterator[WriteStore]:
     """Give what takes an image for a place; an archive is there when the block ends well.
 
     A stream goes into an archive by way of `spool`, as its size stands before it; without one that
@@ -132,7 +133,7 @@ def writing(place: Local, spool: SpoolChoice) -> Iterator[Target]:
         with _layout(place).writing() as layout:
             yield layout
         return
-    from brolga.archive import open_writer
+    from brolga.stores.archive import open_writer
 
     with open_writer(place.path, FORMS[place.kind], place.tag, spool=spool) as writer:
         yield writer
@@ -147,29 +148,29 @@ def document_of(tree: Tree) -> Manifest | Index:
             layer.descriptor  # noqa: B018 - is it known?
         except NotComputed:
             with layer.open() as stream:
-                deque(stream.with_heartbeats(), maxlen=0)
+                deque(stream.blocks(), maxlen=0)
     return tree.manifest
 
 
-def _layout(place: Local) -> Layout:
-    from brolga.layout import Layout
+def _layout(place: LocalRef) -> Layout:
+    from brolga.stores.layout import Layout
 
     return Layout(place.path)
 
 
-def _archive(place: Local, *, packed: bool = True) -> Archive:
-    from brolga.archive import Archive
+def _archive(place: LocalRef, *, packed: bool = True) -> Archive:
+    from brolga.stores.archive import Archive
 
     if place.is_pipe:
         raise _refused(f"{place} is read once, from stdin, and this needs more")
     if not os.path.lexists(place.path):
-        raise NoSuchImage(f"there is no archive {place.path}")
+        raise ImageNotFound(f"there is no archive {place.path}")
     return Archive(place.path, FORMS[place.kind], compression="gzip" if packed else "none")
 
 
-def _passed_by(place: Local, spool: SpoolChoice, *, packed: bool) -> Images:
+def _passed_by(place: LocalRef, spool: SpoolChoice, *, packed: bool) -> Images:
     """Return the images of an archive of which all layers were read, and are gone."""
-    from brolga.archive import Nowhere, Packing, stream_images
+    from brolga.stores.archive import Nowhere, Packing, stream_images
 
     packing = Packing("gzip" if packed else "none")
     with reading(place) as blocks:

@@ -9,12 +9,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from brolga.errors import InvalidReference
-from brolga.place import Local, parse_home, parse_place
-from brolga.reference import Reference, Repository
+from brolga.spec.reference import Reference, Repository
+from brolga.stores.location import LocalRef, parse_image_ref, parse_repository_ref
 
 if TYPE_CHECKING:
-    from brolga.digest import Digest
-    from brolga.place import Place
+    from brolga.spec.digest import Digest
+    from brolga.stores.location import ImageRef
 
 __all__ = ["as_blob", "as_home", "as_place", "as_reference", "as_repository", "named"]
 
@@ -29,19 +29,19 @@ def as_reference(name: Reference | str) -> Reference:
     return Reference.parse(name) if isinstance(name, str) else name
 
 
-def as_place(name: Place | str) -> Place:
+def as_place(name: ImageRef | str) -> ImageRef:
     """Return a place, of a registry or on this machine. Raises InvalidReference."""
-    return parse_place(name) if isinstance(name, str) else name
+    return parse_image_ref(name) if isinstance(name, str) else name
 
 
-def as_home(name: Repository | Local | str) -> Repository | Local:
+def as_home(name: Repository | LocalRef | str) -> Repository | LocalRef:
     """Return a repository, or a layout or archive as a whole. Raises InvalidReference."""
-    return parse_home(name) if isinstance(name, str) else name
+    return parse_repository_ref(name) if isinstance(name, str) else name
 
 
-def named(home: Repository | Local, name: str) -> Place:
+def named(home: Repository | LocalRef, name: str) -> ImageRef:
     """Return the place of a name in a repository, a layout or an archive. Raises as parsing."""
-    return replace(home, name=name) if isinstance(home, Local) else Reference(home, name)
+    return replace(home, name=name) if isinstance(home, LocalRef) else Reference(home, name)
 
 
 def as_blob(reference: Reference) -> tuple[Repository, Digest]:

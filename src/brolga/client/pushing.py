@@ -13,8 +13,6 @@ from brolga.client import local
 from brolga.client.names import as_blob, as_home, as_place, as_reference, named
 from brolga.client.reading import Reading
 from brolga.client.target import Destination
-from brolga.copy import push as push_into
-from brolga.descriptor import DEFAULT_PLATFORM
 from brolga.errors import (
     Denied,
     InvalidReference,
@@ -23,28 +21,26 @@ from brolga.errors import (
     excerpt,
 )
 from brolga.images import Image, ImageIndex
-from brolga.mediatypes import UNKNOWN_ARTIFACT
-from brolga.place import FORMS, Local
-from brolga.reference import Reference, Repository
-from brolga.wire import (
-    Patience,
-    delete_blob,
-    delete_manifest,
-)
-from brolga.wire.referrers import remove_referrer
+from brolga.protocol import Timeout, delete_blob, delete_manifest
+from brolga.protocol.referrers import remove_referrer
+from brolga.spec.descriptor import DEFAULT_PLATFORM
+from brolga.spec.mediatypes import UNKNOWN_ARTIFACT
+from brolga.spec.reference import Reference, Repository
+from brolga.stores.copy import push as push_into
+from brolga.stores.location import FORMS, LocalRef
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping
     from typing import BinaryIO
 
-    from brolga.blob import Blob
-    from brolga.client.remote import Remote
-    from brolga.descriptor import Descriptor, Platform
-    from brolga.digest import Digest
     from brolga.images import Tree
-    from brolga.layer import StreamLayer
-    from brolga.place import Place
-    from brolga.store import Target
+    from brolga.spec.blob import Blob
+    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.spec.digest import Digest
+    from brolga.stores.location import ImageRef
+    from brolga.stores.registry import RegistryStore
+    from brolga.stores.store import WriteStore
+    from brolga.stream.layer import StreamLayer
 
 __all__ = ["Pushing"]
 
@@ -52,7 +48,7 @@ __all__ = ["Pushing"]
 class Pushing(Reading):
     """A client that reads and pushes: see `Client`."""
 
-    def push_layer(self, repository: Repository | Local | str, layer: Blob) -> Descriptor:
+    def push_layer(self, repository: Repository | LocalRef | str, layer: Blob) -> Descriptor:
         """Stream a layer into a repository, or a layout, in one pass; return its descriptor.
 
         The layer's digest and sizes exist from then on. When anything fails, nothing is
@@ -67,7 +63,7 @@ class Pushing(Reading):
         ProtocolViolation, DigestMismatch, InvalidReference (distribution-spec, Pushing blobs).
         """
         home = as_home(repository)
-        if isinstance(home, Local):
+        if isinstance(home, LocalRef):
             return local.layout_of(home, "a layer alone is no image").push(layer)
         # The source first: one that gives no bytes is told before anything is sent.
         try:
@@ -82,12 +78,12 @@ class Pushing(Reading):
 
     def push(
         self,
-        place: Place | Repository | str,
+        place: ImageRef | Repository | str,
         tree: Tree,
         *,
         recheck: bool = False,
         expected: Digest | None = None,
-    ) -> Place:
+    ) -> ImageRef:
         """Push an image or an index, in one pass over its streams; return its name by digest.
 
         Where a `Repository` stands for the place, it is pushed by its digest alone.
@@ -108,7 +104,7 @@ class Pushing(Reading):
         """
         target = Destination.of(place)
         target.check(tree)
-        with self._into(target, tree.homes) as (store, jobs):
+        with self._into(target, tree.mount_sources) as (store, jobs):
             pushed = push_into(
                 store, tree, target.name, jobs=jobs, recheck=recheck, expected=expected
             )
@@ -116,13 +112,13 @@ class Pushing(Reading):
 
     def push_stream(
         self,
-        place: Place | str,
+        place: ImageRef | str,
         stream: StreamLayer,
         *,
         artifact_type: str = UNKNOWN_ARTIFACT,
         title: str = "",
         annotations: Mapping[str, str] | None = None,
-    ) -> Place:
+    ) -> ImageRef:
         """Push a stream and an artifact manifest that names it, in one pass; return its name.
 
         No garbage collection deletes what a manifest names. The manifest goes last: when anything
@@ -136,7 +132,7 @@ class Pushing(Reading):
 
         return self.push(place, artifact_of(stream, artifact_type, title, annotations))
 
-    def save(self, home: Local | str, images: Iterable[tuple[str, Tree]]) -> list[Place]:
+    def save(self, home: LocalRef | str, images: Iterable[tuple[str, Tree]]) -> list[ImageRef]:
         """Write images into one layout or archive, each under its name; return their new names.
 
         "" is a name for none. Raises as `push`.
@@ -150,14 +146,14 @@ class Pushing(Reading):
 
     def push_archive(  # noqa: PLR0913 - which image of an archive, and what becomes of it
         self,
-        place: Place | Repository | str,
+        place: ImageRef | Repository | str,
         blocks: BinaryIO | Iterable[bytes],
         *,
         form: str = "",
         name: str = "",
         platform: Platform | None = None,
         change: Callable[[Tree], Tree] | None = None,
-    ) -> Place:
+    ) -> ImageRef:
         """Push the image of an archive that is read in one pass, from a pipe; return its name.
 
         Blobs go as they come past; nothing is kept but what comes too early. `form` is `oci`,
@@ -166,7 +162,7 @@ class Pushing(Reading):
 
         Raises what `push` raises, and CorruptBlob or InvalidManifest for what is no archive.
         """
-        from brolga.archive import Known, stream_archive
+        from brolga.stores.archive import Known, stream_archive
 
         target = Destination.of(place)
         packing = "gzip" if local.packs(place) else "none"
@@ -189,13 +185,13 @@ class Pushing(Reading):
 
     def copy(
         self,
-        source: Place | str,
-        target: Place | str,
+        source: ImageRef | str,
+        target: ImageRef | str,
         *,
         platform: Platform | None = None,
         referrers: bool = False,
         recheck: bool = False,
-    ) -> Place:
+    ) -> ImageRef:
         """Copy an image, an index with all its platforms, or an artifact; return its new name.
 
         Blobs go from place to place in blocks, verified, and touch no other disk. Layers of a
@@ -210,7 +206,7 @@ class Pushing(Reading):
         source, target = as_place(source), as_place(target)
         if referrers:
             check_referrers(source, target)
-        if isinstance(source, Local) and local.single_pass(source):
+        if isinstance(source, LocalRef) and local.single_pass(source):
             form, name = FORMS[source.kind], source.name
             with local.reading(source) as blocks:
                 return self.push_archive(target, blocks, form=form, name=name, platform=platform)
@@ -227,17 +223,17 @@ class Pushing(Reading):
 
     def derive(
         self,
-        source: Place | str,
-        target: Place | str,
+        source: ImageRef | str,
+        target: ImageRef | str,
         change: Callable[[Image], Image],
         platform: Platform | None = None,
-    ) -> Place:
+    ) -> ImageRef:
         """Push what `change` makes of an image; of an index, of the one for `platform`.
 
         The image may come down a pipe. Raises as `image` and `push`.
         """
         source = as_place(source)
-        if not (isinstance(source, Local) and local.single_pass(source)):
+        if not (isinstance(source, LocalRef) and local.single_pass(source)):
             return self.push(target, change(self.image(source, platform)))
 
         def changed(tree: Tree) -> Image:
@@ -251,14 +247,14 @@ class Pushing(Reading):
 
     def copy_all(  # noqa: PLR0913 - as `copy`, and which tags
         self,
-        source: Repository | Local | str,
-        target: Repository | Local | str,
+        source: Repository | LocalRef | str,
+        target: Repository | LocalRef | str,
         *,
         platform: Platform | None = None,
         referrers: bool = False,
         but: Container[str] = (),
         recheck: bool = False,
-    ) -> Iterator[tuple[str, Place | None]]:
+    ) -> Iterator[tuple[str, ImageRef | None]]:
         """Copy each tag of a repository, a layout or an archive; yield it, and its new name.
 
         Tags in `but` are left alone, and yielded with None. Of a name like `example.com/app:v1` the
@@ -270,8 +266,8 @@ class Pushing(Reading):
 
         source, target = as_home(source), as_home(target)
         if referrers:
-            check_referrers(*(one for one in (source, target) if isinstance(one, Local)))
-        if isinstance(source, Local) and local.single_pass(source):
+            check_referrers(*(one for one in (source, target) if isinstance(one, LocalRef)))
+        if isinstance(source, LocalRef) and local.single_pass(source):
             yield from self._stream_all(source, target, platform, but)
             return
         for tag, name in tags_between(self, source, target, platform).items():
@@ -283,24 +279,24 @@ class Pushing(Reading):
                 )
             yield tag, copied
 
-    def tag(self, place: Place | str, tag: str) -> Place:
+    def tag(self, place: ImageRef | str, tag: str) -> ImageRef:
         """Give a manifest another tag of its repository; return its name by both tag and digest.
 
         That of a layout has the digest alone.
         """
         place = as_place(place)
-        if isinstance(place, Local):
+        if isinstance(place, LocalRef):
             layout = local.layout_of(place, "it is written as a whole")
             if replace(place, name=tag).tag != tag or not tag:
                 raise InvalidReference(f"{excerpt(tag)} is no name to give: it names what is there")
-            return place.at(layout.tag(place.name, tag).digest)
+            return place.with_digest(layout.tag(place.name, tag).digest)
         named = Reference(place.repository, tag)
         remote = self._registries.remote(place.repository, "pull,push")
-        document = remote.document(place.identifier)
-        remote.put(document, tag)
+        document = remote.fetch_manifest(place.identifier)
+        remote.push_manifest(document, tag)
         return replace(named, digest=document.digest)
 
-    def delete(self, place: Place | str) -> None:
+    def delete(self, place: ImageRef | str) -> None:
         """Delete a manifest by digest, or a tag where the registry does that.
 
         A registry without the referrers API keeps a list of what refers to a manifest under a
@@ -310,7 +306,7 @@ class Pushing(Reading):
         Raises NotFound, NoSuchImage, RegistryError (distribution-spec, Deleting manifests).
         """
         place = as_place(place)
-        if isinstance(place, Local):
+        if isinstance(place, LocalRef):
             layout = local.layout_of(place, "it is written as a whole")
             if place.tag:
                 layout.untag(place.tag)
@@ -320,7 +316,7 @@ class Pushing(Reading):
         remote = self._registries.remote(place.repository, "pull,push,delete")
         subject = None
         if place.digest is not None:
-            subject = remote.document(place.identifier).subject
+            subject = remote.fetch_manifest(place.identifier).subject
         self._transport.run(delete_manifest(remote.access, place.identifier))
         if subject is not None and place.digest is not None:
             self._transport.run(remove_referrer(remote.access, subject.digest, place.digest))
@@ -333,14 +329,14 @@ class Pushing(Reading):
 
     def _stream_all(
         self,
-        source: Local,
-        target: Repository | Local,
+        source: LocalRef,
+        target: Repository | LocalRef,
         platform: Platform | None,
         but: Container[str],
-    ) -> Iterator[tuple[str, Place | None]]:
+    ) -> Iterator[tuple[str, ImageRef | None]]:
         """Copy the images of an archive that is read in one pass."""
-        from brolga.archive import Known, stream_images
         from brolga.client.tags import tags_of
+        from brolga.stores.archive import Known, stream_images
 
         home = Destination.of(target)
         with self._into(home, set()) as (store, jobs):
@@ -356,10 +352,12 @@ class Pushing(Reading):
                 yield tag, home.at(push_into(Known(store), tree, tag, jobs=jobs).digest)
 
     @contextmanager
-    def _into(self, target: Destination, homes: set[Repository]) -> Iterator[tuple[Target, int]]:
+    def _into(
+        self, target: Destination, homes: set[Repository]
+    ) -> Iterator[tuple[WriteStore, int]]:
         """Give the store that a target is, and how many blobs it takes at a time."""
         home = target.home
-        if isinstance(home, Local):
+        if isinstance(home, LocalRef):
             with local.writing(replace(home, name=target.name), self._spool) as store:
                 # An archive is one stream.
                 yield store, self._jobs if home.kind == "oci" else 1
@@ -378,6 +376,6 @@ class Pushing(Reading):
             self._authorize(remote)
         yield remote, self._jobs
 
-    def _authorize(self, remote: Remote) -> None:
+    def _authorize(self, remote: RegistryStore) -> None:
         access = remote.access
-        self._transport.run(access.registry.authorization(access.scope, Patience.USUAL))
+        self._transport.run(access.registry.authorization(access.scope, Timeout.DEFAULT))

@@ -12,32 +12,30 @@ from typing import TYPE_CHECKING, Final
 from brolga.client import local
 from brolga.client.connected import Connected
 from brolga.client.names import as_blob, as_home, as_place
-from brolga.decompression import Limits
-from brolga.descriptor import DEFAULT_PLATFORM
 from brolga.errors import (
     InvalidManifest,
     InvalidReference,
 )
 from brolga.images import BlockStream, Image, ImageIndex
-from brolga.place import Local
-from brolga.reference import Repository
-from brolga.store import read_tree
-from brolga.wire import (
-    head_manifest,
-    read_blob,
-)
-from brolga.wire.listing import repository_pages, tag_pages
-from brolga.wire.referrers import list_referrers
+from brolga.protocol import head_manifest, read_blob
+from brolga.protocol.listing import repository_pages, tag_pages
+from brolga.protocol.referrers import list_referrers
+from brolga.spec.descriptor import DEFAULT_PLATFORM
+from brolga.spec.reference import Repository
+from brolga.stores.location import LocalRef
+from brolga.stores.store import read_tree
+from brolga.stream.decompression import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from brolga.blob import BlobStream
-    from brolga.descriptor import Descriptor, Platform
     from brolga.images import Tree
-    from brolga.manifest import Index, Manifest
-    from brolga.place import Place
-    from brolga.wire.listing import ListFlow
+    from brolga.protocol.listing import ListFlow
+    from brolga.spec.blob import BlobStream
+    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.spec.index import Index
+    from brolga.spec.manifest import Manifest
+    from brolga.stores.location import ImageRef
 
 __all__ = ["Reading"]
 
@@ -48,7 +46,7 @@ class Reading(Connected):
     """A client that reads: see `Client`."""
 
     def get(
-        self, place: Place | str, *, packed: bool = True, platform: Platform | None = None
+        self, place: ImageRef | str, *, packed: bool = True, platform: Platform | None = None
     ) -> Tree:
         """Return what a name stands for: an image (or artifact), or an index.
 
@@ -61,12 +59,12 @@ class Reading(Connected):
         RegistryError, TransportFailed.
         """
         place = as_place(place)
-        if isinstance(place, Local):
+        if isinstance(place, LocalRef):
             return local.tree_of(place, platform, packed=packed)
         return read_tree(self._registries.remote(place.repository), place.identifier)
 
     def image(
-        self, place: Place | str, platform: Platform | None = None, *, packed: bool = True
+        self, place: ImageRef | str, platform: Platform | None = None, *, packed: bool = True
     ) -> Image:
         """Return an image; of an index, the one for `platform`, linux/amd64 where it is None.
 
@@ -78,21 +76,21 @@ class Reading(Connected):
             return tree.image(platform or DEFAULT_PLATFORM)
         return tree
 
-    def index(self, place: Place | str) -> ImageIndex:
+    def index(self, place: ImageRef | str) -> ImageIndex:
         """Return an index. Raises InvalidManifest where it is an image, and what `get` raises."""
         tree = self.get(place)
         if isinstance(tree, Image):
             raise InvalidManifest(f"{place} is an image, where an index is wanted")
         return tree
 
-    def manifest(self, place: Place | str, platform: Platform | None = None) -> Manifest | Index:
+    def manifest(self, place: ImageRef | str, platform: Platform | None = None) -> Manifest | Index:
         """Return the manifest or index, as it is; with `platform`, that image's manifest."""
         tree = self._documents(place, platform)
         while platform is not None and isinstance(tree, ImageIndex):
             tree = tree.child(tree.index.select(platform))
         return local.document_of(tree)
 
-    def config(self, place: Place | str, platform: Platform | None = None) -> bytes:
+    def config(self, place: ImageRef | str, platform: Platform | None = None) -> bytes:
         """Return an image's config, byte by byte; of an index, that of the image for `platform`.
 
         Raises as `image`.
@@ -101,20 +99,20 @@ class Reading(Connected):
         if isinstance(tree, ImageIndex):
             tree = tree.image(platform or DEFAULT_PLATFORM)
         with tree.config_blob.open() as stream:
-            return b"".join(stream.with_heartbeats())
+            return b"".join(stream.blocks())
 
-    def head(self, place: Place | str) -> Descriptor:
+    def head(self, place: ImageRef | str) -> Descriptor:
         """Return the descriptor of what a name stands for, without reading it where it can be."""
         place = as_place(place)
-        if isinstance(place, Local):
+        if isinstance(place, LocalRef):
             return local.document_of(self._documents(place)).descriptor
         access = self._registries.access(place.repository)
         return self._transport.run(head_manifest(access, place.identifier))
 
-    def blob(self, place: Place | str) -> BlobStream:
+    def blob(self, place: ImageRef | str) -> BlobStream:
         """Open a blob that a digest names; a wrong byte is an error at the end of the read."""
         place = as_place(place)
-        if isinstance(place, Local):
+        if isinstance(place, LocalRef):
             layout = local.layout_of(place, "its blobs are read with their image alone")
             if place.digest is None:
                 raise InvalidReference("a blob is named by its digest: oci:DIR@sha256:...")
@@ -125,7 +123,7 @@ class Reading(Connected):
         )
 
     def pull_stream(
-        self, place: Place | str, *, raw: bool = False, limits: Limits = _STREAM_LIMITS
+        self, place: ImageRef | str, *, raw: bool = False, limits: Limits = _STREAM_LIMITS
     ) -> BlockStream:
         """Open the only layer of an artifact or image, as it was before it was compressed.
 
@@ -142,17 +140,17 @@ class Reading(Connected):
         place = as_place(place)
         return open_stream(place, self.get(place, packed=False), limits, raw=raw)
 
-    def tags(self, home: Repository | Local | str) -> list[str]:
+    def tags(self, home: Repository | LocalRef | str) -> list[str]:
         """Return a repository's tags, in the registry's order (distribution-spec, Listing Tags).
 
         Of a layout or an archive the names of its images.
         """
         return list(self.iter_tags(home))
 
-    def iter_tags(self, home: Repository | Local | str) -> Iterator[str]:
+    def iter_tags(self, home: Repository | LocalRef | str) -> Iterator[str]:
         """Yield a repository's tags page by page, as `tags` returns them."""
         home = as_home(home)
-        if isinstance(home, Local):
+        if isinstance(home, LocalRef):
             yield from local.names_of(home, self._spool)
         else:
             yield from self._listed(tag_pages(self._registries.access(home)))
@@ -172,10 +170,10 @@ class Reading(Connected):
             for page in stream:
                 yield from page
 
-    def referrers(self, place: Place | str, artifact_type: str = "") -> tuple[Descriptor, ...]:
+    def referrers(self, place: ImageRef | str, artifact_type: str = "") -> tuple[Descriptor, ...]:
         """Return what refers to a manifest, by the API or the tag that stands in for it."""
         place = as_place(place)
-        if isinstance(place, Local):
+        if isinstance(place, LocalRef):
             layout = local.layout_of(place, "nothing in it refers to another")
             found = layout.referrers(
                 layout.resolve(place.name).digest,
@@ -187,10 +185,10 @@ class Reading(Connected):
         return self._transport.run(list_referrers(access, digest, artifact_type))
 
     def _documents(
-        self, place: Place | str, platform: Platform | None = None, *, packed: bool = True
+        self, place: ImageRef | str, platform: Platform | None = None, *, packed: bool = True
     ) -> Tree:
         """Return what a name stands for, where no layer will be read."""
         place = as_place(place)
-        if isinstance(place, Local):
+        if isinstance(place, LocalRef):
             return local.documents_of(place, self._spool, platform, packed=packed)
         return self.get(place)

@@ -15,27 +15,27 @@ from brolga.client import local
 from brolga.errors import InvalidManifest
 from brolga.images import ImageIndex
 from brolga.images.index import is_blob
-from brolga.place import Local, by_digest
+from brolga.stores.location import LocalRef, by_digest
 
 if TYPE_CHECKING:
     from brolga.client.pushing import Pushing
     from brolga.images import Tree
-    from brolga.place import Place
+    from brolga.stores.location import ImageRef
 
 __all__ = ["check_referrers", "copy_referrers"]
 
 _MAX_DEPTH: Final = 16  # what refers to what refers to it
 
 
-def check_referrers(*places: Place) -> None:
+def check_referrers(*places: ImageRef) -> None:
     """Raise InvalidReference for an archive: it keeps none."""
     for place in places:
-        if isinstance(place, Local):
+        if isinstance(place, LocalRef):
             local.layout_of(place, "it has no referrers")
 
 
 def copy_referrers(
-    client: Pushing, source: Place, target: Place, tree: Tree, *, recheck: bool = False
+    client: Pushing, source: ImageRef, target: ImageRef, tree: Tree, *, recheck: bool = False
 ) -> None:
     """Copy what refers to a tree, to what is below it, and to what is copied here; each once.
 

@@ -12,51 +12,53 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from brolga.client.remote import Remote
 from brolga.errors import NotComputed
-from brolga.replay import Window
-from brolga.spool import spool_at
-from brolga.wire import Credentials, enter, profile_of
+from brolga.protocol import Credentials, ping, profile_of
+from brolga.stores.registry import RegistryStore
+from brolga.stream.replay import MemoryBuffer
+from brolga.stream.spool import spool_factory
 
 if TYPE_CHECKING:
     from brolga.auth import Keychain
-    from brolga.blob import Blob
-    from brolga.digest import Digest
-    from brolga.reference import Repository
-    from brolga.replay import Keep
-    from brolga.spool import SpoolChoice
+    from brolga.protocol import Access, RegistrySession, Retry, UploadStrategy
+    from brolga.spec.blob import Blob
+    from brolga.spec.digest import Digest
+    from brolga.spec.reference import Repository
+    from brolga.stream.replay import ReplayBuffer
+    from brolga.stream.spool import SpoolChoice
     from brolga.transport import Transport
-    from brolga.wire import Access, Registry, Retry, Style
 
-__all__ = ["Registries", "Uploads"]
+__all__ = ["Registries", "UploadOptions"]
 
 
 @dataclass(frozen=True)
-class Uploads:
+class UploadOptions:
     """How blobs go out, and what is kept of them meanwhile: as `Client` has it."""
 
     style: str | Mapping[str, str]
     window: int
     spool: SpoolChoice
 
-    def keep(self, uploads: int, *, can_repeat: bool) -> Keep:
+    def keep(self, uploads: int, *, can_repeat: bool) -> ReplayBuffer:
         """Return what keeps the bytes of one upload, where `uploads` go on at a time.
 
         A stream that can be read only once has the whole window. Those that can be read again
         share one: it merely saves the second reading.
         """
-        if (spool := spool_at(self.spool)) is not None:
+        if (spool := spool_factory(self.spool)) is not None:
             return spool
-        return Window(self.window // uploads if can_repeat else self.window)
+        return MemoryBuffer(self.window // uploads if can_repeat else self.window)
 
-    def style_for(self, repository: Repository, registry: Registry, uploads: int = 1) -> Style:
+    def style_for(
+        self, repository: Repository, registry: RegistrySession, uploads: int = 1
+    ) -> UploadStrategy:
         """Return how blobs go out: as the user said, or as suits the registry."""
         wish = self.style
         if isinstance(wish, Mapping):
             wish = wish.get(repository.registry, "auto")
         profile = profile_of(registry.host, registry.shows)
         # A chunk lies in memory until it has arrived, as the window does.
-        return profile.style.within(self.window // uploads).wished(wish)
+        return profile.style.cap_chunk(self.window // uploads).override(wish)
 
 
 @dataclass(frozen=True)
@@ -66,18 +68,18 @@ class Registries:
     transport: Transport
     credentials: Keychain | Credentials | None
     retry: Retry
-    uploads: Uploads
+    uploads: UploadOptions
     insecure: bool
     _keys: dict[Repository, Credentials | None] = field(default_factory=dict)
     _sent: dict[tuple[str, Digest], Repository] = field(default_factory=dict)
-    _entered: dict[tuple[str, Credentials | None], Registry] = field(default_factory=dict)
+    _entered: dict[tuple[str, Credentials | None], RegistrySession] = field(default_factory=dict)
 
     def remote(
         self, repository: Repository, actions: str = "pull", *also: Repository, uploads: int = 1
-    ) -> Remote:
+    ) -> RegistryStore:
         """Return a repository as a store; `uploads` go on at a time."""
         access = self.access(repository, actions, *also)
-        return Remote(
+        return RegistryStore(
             repository,
             access,
             self.transport,
@@ -98,16 +100,16 @@ class Registries:
         """Return what may be done in a repository, and pulled from others."""
         return self.of(repository).access(repository, actions, *also)
 
-    def of(self, repository: Repository) -> Registry:
+    def of(self, repository: Repository) -> RegistrySession:
         """Return the registry of a repository, entered as the keychain says."""
         return self.enter(repository, self.found(repository))
 
-    def enter(self, repository: Repository, credentials: Credentials | None) -> Registry:
+    def enter(self, repository: Repository, credentials: Credentials | None) -> RegistrySession:
         """Return the registry of a repository, which is asked at its first use alone."""
         key = repository.registry, credentials
         if key not in self._entered:
             self._entered[key] = self.transport.run(
-                enter(
+                ping(
                     repository.api_host,
                     credentials,
                     schemes=self._schemes(repository),

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from brolga.decompression import decompressed
 from brolga.errors import InvalidManifest
 from brolga.images import Artifact, BlockStream, Image, StreamBlob, TitledBlob
-from brolga.mediatypes import compression_named_by
+from brolga.spec.mediatypes import compression_of_media_type
+from brolga.stream.decompression import decompress
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
-    from brolga.blob import Blob
-    from brolga.decompression import Limits
     from brolga.images import Tree
-    from brolga.layer import StreamLayer
-    from brolga.place import Place
+    from brolga.spec.blob import Blob
+    from brolga.stores.location import ImageRef
+    from brolga.stream.decompression import Limits
+    from brolga.stream.layer import StreamLayer
 
 __all__ = ["artifact_of", "open_stream"]
 
@@ -37,7 +37,7 @@ def artifact_of(
     return Artifact.of(artifact_type, blob, annotations=annotations)
 
 
-def open_stream(place: Place, tree: Tree, limits: Limits, *, raw: bool) -> BlockStream:
+def open_stream(place: ImageRef, tree: Tree, limits: Limits, *, raw: bool) -> BlockStream:
     """Open the bytes of the only layer of `tree`, decompressed unless `raw`.
 
     Raises InvalidManifest if it is an index, or has more or fewer layers than one.
@@ -51,11 +51,11 @@ def open_stream(place: Place, tree: Tree, limits: Limits, *, raw: bool) -> Block
         error = InvalidManifest(f"{place} has {len(layers)} layers, and a stream is one blob")
         error.add_note("use brolga export for the files of an image, brolga blob for one blob")
         raise error
-    compression = "none" if raw else compression_named_by(tree.manifest.layers[0].media_type)
+    compression = "none" if raw else compression_of_media_type(tree.manifest.layers[0].media_type)
     return BlockStream(_blocks(layers[0], compression, limits))
 
 
 def _blocks(blob: Blob, compression: str, limits: Limits) -> Generator[bytes, None, None]:
     """Yield the bytes of a blob, decompressed. The blob verifies its own bytes."""
     with blob.open() as stream:
-        yield from decompressed(stream.with_heartbeats(), limits, compression)
+        yield from decompress(stream.blocks(), limits, compression)

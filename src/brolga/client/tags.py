@@ -13,36 +13,36 @@ from typing import TYPE_CHECKING
 
 from brolga.client import local
 from brolga.client.names import named
-from brolga.digest import Digest
-from brolga.errors import InvalidDigest, InvalidReference, NoSuchImage, excerpt
+from brolga.errors import ImageNotFound, InvalidDigest, InvalidReference, excerpt
 from brolga.images import Image
-from brolga.place import Local
-from brolga.reference import Reference, Repository
+from brolga.spec.digest import Digest
+from brolga.spec.reference import Reference, Repository
+from brolga.stores.location import LocalRef
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from brolga.client.reading import Reading
-    from brolga.descriptor import Platform
     from brolga.images import Tree
+    from brolga.spec.descriptor import Platform
 
 __all__ = ["tags_between", "tags_of"]
 
 
 def tags_between(
     client: Reading,
-    source: Repository | Local,
-    target: Repository | Local,
+    source: Repository | LocalRef,
+    target: Repository | LocalRef,
     platform: Platform | None = None,
 ) -> dict[str, str]:
     """Return for each tag that `target` would get the name in `source` that has it.
 
     `platform` is what chooses one of several images of one name: without it they are an error.
     """
-    if isinstance(source, Local):
+    if isinstance(source, LocalRef):
         local.check_tags(source, is_one_each=platform is None)
     names = client.tags(source)
-    if isinstance(source, Repository) or (source.kind == "oci" and isinstance(target, Local)):
+    if isinstance(source, Repository) or (source.kind == "oci" and isinstance(target, LocalRef)):
         return {name: name for name in names}
     return tags_of(names, lambda name: client.get(named(source, name), platform=platform))
 
@@ -68,7 +68,7 @@ def tags_of(names: Iterable[str], tree: Callable[[str], Tree]) -> dict[str, str]
             error.add_note("copy them one by one")
             raise error
     if names and not found:
-        raise NoSuchImage("none of the images has a tag: copy each by its number, as SRC:@0")
+        raise ImageNotFound("none of the images has a tag: copy each by its number, as SRC:@0")
     return found
 
 

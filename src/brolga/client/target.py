@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from brolga.errors import InvalidReference
-from brolga.place import Local, parse_place
-from brolga.reference import Reference, Repository
+from brolga.spec.reference import Reference, Repository
+from brolga.stores.location import LocalRef, parse_image_ref
 
 if TYPE_CHECKING:
-    from brolga.digest import Digest
     from brolga.images import Tree
-    from brolga.place import Place
+    from brolga.spec.digest import Digest
+    from brolga.stores.location import ImageRef
 
 __all__ = ["Destination"]
 
@@ -24,15 +24,15 @@ __all__ = ["Destination"]
 class Destination:
     """Where a tree goes, the name to give it, "" for its digest, and the digest it must have."""
 
-    home: Repository | Local
+    home: Repository | LocalRef
     name: str
     digest: Digest | None = None
 
     @classmethod
-    def of(cls, place: Place | Repository | str) -> Self:
+    def of(cls, place: ImageRef | Repository | str) -> Self:
         """Read where a place is. Raises InvalidReference for one that cannot be written."""
         if isinstance(place, str):
-            place = parse_place(place)
+            place = parse_image_ref(place)
         if isinstance(place, Repository):
             return cls(place, "")
         if isinstance(place, Reference):
@@ -50,8 +50,8 @@ class Destination:
                 f"{self.at(self.digest)} names another manifest than this one, {tree.digest}"
             )
 
-    def at(self, digest: Digest) -> Place:
+    def at(self, digest: Digest) -> ImageRef:
         """Return the name by digest of what is there."""
-        if isinstance(self.home, Local):
-            return replace(self.home, name=self.name).at(digest)
+        if isinstance(self.home, LocalRef):
+            return replace(self.home, name=self.name).with_digest(digest)
         return Reference(self.home, digest=digest)

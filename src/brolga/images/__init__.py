@@ -8,17 +8,17 @@ flatten   one layer of what all of them show
 """
 
 from brolga.images.artifact import Artifact, StreamBlob, TitledBlob
-from brolga.images.blobs import BlobLayer, BlockStream, BytesBlob
+from brolga.images.blobs import BlockStream, InMemoryBlob, StoredBlob
+from brolga.images.image import Image, created_now
 from brolga.images.index import ImageIndex, Tree
-from brolga.images.view import Image, created_now
 
 __all__ = [
     "Artifact",
-    "BlobLayer",
     "BlockStream",
-    "BytesBlob",
     "Image",
     "ImageIndex",
+    "InMemoryBlob",
+    "StoredBlob",
     "StreamBlob",
     "TitledBlob",
     "Tree",

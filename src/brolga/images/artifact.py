@@ -12,25 +12,25 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from brolga.blob import runs_user_code
 from brolga.errors import LayerError
-from brolga.images.blobs import BytesBlob
-from brolga.images.view import Image, created_now
-from brolga.manifest import Manifest
-from brolga.mediatypes import OCI_EMPTY
+from brolga.images.blobs import InMemoryBlob
+from brolga.images.image import Image, created_now
+from brolga.spec.blob import runs_user_code
+from brolga.spec.manifest import Manifest
+from brolga.spec.mediatypes import OCI_EMPTY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Self
 
-    from brolga.blob import Blob, BlobStream
-    from brolga.descriptor import Descriptor
-    from brolga.layer import StreamLayer
-    from brolga.manifest import ImageConfig
+    from brolga.spec.blob import Blob, BlobStream
+    from brolga.spec.config import ImageConfig
+    from brolga.spec.descriptor import Descriptor
+    from brolga.stream.layer import StreamLayer
 
 __all__ = ["Artifact", "StreamBlob", "TitledBlob"]
 
-_EMPTY: Final = BytesBlob(b"{}", OCI_EMPTY)
+_EMPTY: Final = InMemoryBlob(b"{}", OCI_EMPTY)
 _TITLE: Final = "org.opencontainers.image.title"
 _CREATED: Final = "org.opencontainers.image.created"
 
@@ -123,7 +123,7 @@ class Artifact(Image):
         old = () if self._base_layers == (_EMPTY,) else self._base_layers
         return replace(self, _base_layers=(*old, *blobs) or (_EMPTY,))
 
-    def edited(self, edit: Callable[[ImageConfig], ImageConfig]) -> Image:  # noqa: ARG002 - Image's
+    def mutate_config(self, edit: Callable[[ImageConfig], ImageConfig]) -> Image:  # noqa: ARG002 - Image's
         """Raise LayerError: there is no config to be changed."""
         raise _no_config("it cannot be changed")
 

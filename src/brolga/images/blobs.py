@@ -9,18 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from brolga.blob import BlockReader
-from brolga.descriptor import Descriptor
-from brolga.digest import Digest
 from brolga.errors import NotComputed
+from brolga.spec.blob import BlockReader
+from brolga.spec.descriptor import Descriptor
+from brolga.spec.digest import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from brolga.blob import BlobStream, Block
-    from brolga.reference import Repository
+    from brolga.spec.blob import BlobStream, Block
+    from brolga.spec.reference import Repository
 
-__all__ = ["BlobLayer", "BlockStream", "BytesBlob"]
+__all__ = ["BlockStream", "InMemoryBlob", "StoredBlob"]
 
 _BLOCK_SIZE: Final = 1 << 20  # bytes
 
@@ -49,7 +49,7 @@ class BlockStream(BlockReader):
 
 
 @dataclass(frozen=True)
-class BytesBlob:
+class InMemoryBlob:
     """A blob whose bytes are at hand: a config, an artifact's small content.
 
     `algorithm` is that of the digest that names it.
@@ -77,7 +77,7 @@ class BytesBlob:
 
 
 @dataclass(frozen=True)
-class BlobLayer:
+class StoredBlob:
     """A blob that a store keeps, and that can be read as often as needed.
 
     `opener` opens its bytes, verified. `home` is the repository that it is in, where it is in a
@@ -90,7 +90,7 @@ class BlobLayer:
 
     descriptor: Descriptor
     opener: Callable[[], BlobStream] = field(repr=False)
-    home: Repository | None = None
+    mount_source: Repository | None = None
     diff_id_of: Callable[[], Digest] | None = field(default=None, repr=False)
     is_verified: bool = field(default=False, kw_only=True)
 

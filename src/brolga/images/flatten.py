@@ -10,18 +10,18 @@ import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from brolga.blob import runs_user_code
-from brolga.decompression import DEFAULT_LIMITS, Limits, decompressed
 from brolga.errors import CorruptBlob, LayerError, NotComputed
-from brolga.images.entries import ARCHIVE_END, entries
-from brolga.images.merge import Merge
-from brolga.layer import StreamLayer
-from brolga.mediatypes import COMPRESSION_BY_LAYER, ENCRYPTED
+from brolga.images.changesets import Merge
+from brolga.spec.blob import runs_user_code
+from brolga.spec.mediatypes import COMPRESSION_BY_LAYER, ENCRYPTED
+from brolga.stream.decompression import DEFAULT_LIMITS, Limits, decompress
+from brolga.stream.layer import StreamLayer
+from brolga.tar.entries import ARCHIVE_END, read_entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from brolga.blob import Blob
+    from brolga.spec.blob import Blob
 
 __all__ = ["LayerWarning", "flattened", "merged_tar"]
 
@@ -76,7 +76,7 @@ def merged_tar(
         try:
             _check_readable(layer)
             with layer.open() as stream:
-                plain = entries(decompressed(stream.with_heartbeats(), limits))
+                plain = read_entries(decompress(stream.blocks(), limits))
                 for block in merge.add(plain, number):
                     yield block
                     _tell(merge.warnings, number, layers, on_warning)

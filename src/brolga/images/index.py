@@ -9,19 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn, TypeAlias, cast
 
-from brolga.images.blobs import BlobLayer
-from brolga.images.view import Image, merged
-from brolga.manifest import Index
-from brolga.manifest.root import INDEX_TYPES, MANIFEST_TYPES
-from brolga.mediatypes import IMAGE_CONFIGS, OCI_INDEX
+from brolga.images.blobs import StoredBlob
+from brolga.images.image import Image, update_annotations
+from brolga.spec.index import Index
+from brolga.spec.manifest import INDEX_TYPES, MANIFEST_TYPES
+from brolga.spec.mediatypes import IMAGE_CONFIGS, OCI_INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from brolga.blob import Blob
-    from brolga.descriptor import Descriptor, Platform
-    from brolga.digest import Digest
-    from brolga.reference import Repository
+    from brolga.spec.blob import Blob
+    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.spec.digest import Digest
+    from brolga.spec.reference import Repository
 
 __all__ = ["ImageIndex", "Tree", "is_blob", "platforms_of"]
 
@@ -49,7 +49,7 @@ class ImageIndex:
 
     index: Index
     _load: Callable[[Descriptor], Tree]
-    home: Repository | None = None
+    mount_source: Repository | None = None
     _appended: tuple[tuple[Digest, Tree | Blob], ...] = ()
     _open: Callable[[Descriptor], Blob] | None = None
 
@@ -79,14 +79,14 @@ class ImageIndex:
         return map(self.blob, filter(is_blob, self.index.manifests))
 
     @property
-    def homes(self) -> set[Repository]:
+    def mount_sources(self) -> set[Repository]:
         """The repositories that blobs of the children may be in."""
-        homes = set(filter(None, [self.home]))
+        homes = set(filter(None, [self.mount_source]))
         for _, child in self._appended:
             if isinstance(child, (Image, ImageIndex)):
-                homes |= child.homes
-            elif isinstance(child, BlobLayer) and child.home:
-                homes.add(child.home)
+                homes |= child.mount_sources
+            elif isinstance(child, StoredBlob) and child.mount_source:
+                homes.add(child.mount_source)
         return homes
 
     def child(self, descriptor: Descriptor) -> Tree:
@@ -135,7 +135,7 @@ class ImageIndex:
 
     def with_annotations(self, annotations: Mapping[str, str | None]) -> ImageIndex:
         """Return the index with these annotations added to its own; None takes one away."""
-        changed = merged(self.index.annotations, annotations)
+        changed = update_annotations(self.index.annotations, annotations)
         return replace(self, index=self.index.replace(annotations=changed))
 
     def with_subject(self, subject: Descriptor | None) -> ImageIndex:

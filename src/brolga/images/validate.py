@@ -15,8 +15,6 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from brolga.decompression import DEFAULT_LIMITS, Limits, compression_of, decompressed
-from brolga.digest import Digest, hasher
 from brolga.errors import (
     CorruptBlob,
     DigestMismatch,
@@ -25,22 +23,23 @@ from brolga.errors import (
     NotFound,
     ProtocolViolation,
 )
-from brolga.images.entries import entries
-from brolga.images.view import Image
-from brolga.manifest import MAX_SIZE, ImageConfig
-from brolga.manifest.family import strangers
-from brolga.manifest.history import count_layers
-from brolga.manifest.root import INDEX_TYPES, MANIFEST_TYPES
-from brolga.mediatypes import COMPRESSION_BY_LAYER, IMAGE_CONFIGS, NONDISTRIBUTABLE
-from brolga.tarheaders import is_bare_whiteout, shown
+from brolga.images.image import Image
+from brolga.spec.config import ImageConfig, count_layers
+from brolga.spec.digest import Digest, hasher
+from brolga.spec.json import MAX_SIZE
+from brolga.spec.manifest import INDEX_TYPES, MANIFEST_TYPES, mixed_media_types
+from brolga.spec.mediatypes import COMPRESSION_BY_LAYER, IMAGE_CONFIGS, NONDISTRIBUTABLE
+from brolga.stream.decompression import DEFAULT_LIMITS, Limits, decompress, detect_compression
+from brolga.tar.entries import read_entries
+from brolga.tar.reader import is_bare_whiteout, printable_name
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
-    from brolga.blob import Blob, Block
-    from brolga.descriptor import Descriptor, Platform
-    from brolga.images.entries import Entry
     from brolga.images.index import ImageIndex, Tree
+    from brolga.spec.blob import Blob, Block
+    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.tar.entries import Entry
 
 __all__ = ["Limits", "Problem", "validate"]
 
@@ -164,7 +163,7 @@ class _Look:
         """Yield what is wrong with an image."""
         manifest = image.manifest
         place = f"image {manifest.digest}"
-        for part in dict.fromkeys(strangers(manifest)):
+        for part in dict.fromkeys(mixed_media_types(manifest)):
             yield Problem(
                 f"{place}, {part.digest}",
                 f"has the media type {part.media_type}, which some tools refuse in a manifest of "
@@ -254,7 +253,7 @@ def _read_config(blob: Blob, descriptor: Descriptor) -> ImageConfig:
         raise CorruptBlob(f"has {descriptor.size} bytes, where at most {MAX_SIZE} are read")
     raw = b""
     with blob.open() as stream:
-        for block in stream.with_heartbeats():
+        for block in stream.blocks():
             raw += block
             if len(raw) > descriptor.size:
                 break
@@ -287,20 +286,20 @@ def _disagreements(config: ImageConfig, layers: int) -> Iterator[str]:
 def _examined(blob: Blob, descriptor: Descriptor, algorithm: str, limits: Limits) -> _Content:
     """Read a blob to its end; where `algorithm` is not empty, as a layer, for its DiffID."""
     with blob.open() as stream:
-        packed = _Summed(stream.with_heartbeats(), descriptor.digest.algorithm)
+        packed = _Summed(stream.blocks(), descriptor.digest.algorithm)
         blocks = iter(packed)
-        plain = _Summed(decompressed(blocks, limits), algorithm or "sha256")
+        plain = _Summed(decompress(blocks, limits), algorithm or "sha256")
         found: list[str | None] = []
         if algorithm:
             inside = iter(plain)
             # After the entries what a broken archive has left, for the DiffID all the same.
-            found = [_failure(_named(entries(inside))), _failure(inside)]
+            found = [_failure(_named(read_entries(inside))), _failure(inside)]
         flaws = [_failure(blocks)]
     if packed.whole:
         flaws.append(_differs(descriptor, packed.digest, packed.size))
     return _Content(
         tuple(filter(None, flaws)),
-        compression_of(packed.head) if packed.head or packed.whole else "",
+        detect_compression(packed.head) if packed.head or packed.whole else "",
         plain.digest if plain.whole else None,
         tuple(filter(None, found)),
     )
@@ -310,7 +309,7 @@ def _named(layer: Iterable[Entry]) -> Iterator[Entry]:
     """Yield entries. Raises CorruptBlob for a whiteout that names nothing (layer.md, Whiteouts)."""
     for entry in layer:
         if is_bare_whiteout(entry.name):
-            raise CorruptBlob(f"the whiteout {shown(entry.name)} names nothing")
+            raise CorruptBlob(f"the whiteout {printable_name(entry.name)} names nothing")
         yield entry
 
 
@@ -341,7 +340,7 @@ class _Summed:
         for block in self._blocks:
             self._hash.update(block)
             self.size += len(block)
-            if len(self.head) < 4:  # noqa: PLR2004 - what `compression_of` looks at
+            if len(self.head) < 4:  # noqa: PLR2004 - what `detect_compression` looks at
                 self.head += bytes(block[:4])
             yield block
         self.whole = True

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
-from brolga.directory import UnsafePath
+from brolga.disk.directory import UnsafePath
 from brolga.errors import BrolgaError, DigestMismatch, InvalidDigest, InvalidReference
 from brolga.registry.storage.layout import BrokenIndex, LayoutBusy, RepositoryUnknown
 from brolga.registry.storage.manifest_store import (

@@ -27,24 +27,24 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import httpcore2 as httpcore
 
 from brolga._version import __version__
-from brolga.errors import ProtocolViolation, TransportFailed
-from brolga.stop import sleep
+from brolga.errors import ProtocolViolation, TransportError
+from brolga.protocol import BodyError, Request, Response, Timeout
+from brolga.protocol.urls import redact
+from brolga.stream.worker import sleep
+from brolga.transport.addresses import Refused
 from brolga.transport.answer import Warnings, capped, headers, streamed
 from brolga.transport.failures import FAILURES, failure
 from brolga.transport.outgoing import HURRY_S, INTERRUPTS, Insisted, Outgoing, Unended, under_way
 from brolga.transport.pools import Pools, Route, Target
 from brolga.transport.proxy import from_environment
-from brolga.transport.reach import Refused
 from brolga.transport.tls import CERTS_DIRS, Trust
-from brolga.wire import BodyFailed, Call, Patience, Reply
-from brolga.wire.urls import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
     from os import PathLike
     from typing import Self
 
-    from brolga.wire import Flow
+    from brolga.protocol import Flow
 
 __all__ = ["Transport"]
 
@@ -138,7 +138,7 @@ class Transport:
         try:
             self._pools.check()
             return self._drive(flow)
-        except (BodyFailed, Insisted) as failed:
+        except (BodyError, Insisted) as failed:
             error = failed.error
         finally:
             flow.close()
@@ -165,7 +165,7 @@ class Transport:
             result: _T = end.value
             return result
 
-    def stream(self, flow: Generator[Call | _T, Reply, None]) -> Generator[_T, None, None]:
+    def stream(self, flow: Generator[Request | _T, Response, None]) -> Generator[_T, None, None]:
         """Drive a conversation that gives bytes, or pages of a list, on its way; yield them.
 
         Raises what the flow raises, RuntimeError after `close`.
@@ -174,7 +174,7 @@ class Transport:
         with closing(flow):
             item = next(flow, None)
             while item is not None:
-                if not isinstance(item, Call):
+                if not isinstance(item, Request):
                     yield item
                     item = next(flow, None)
                     continue
@@ -185,13 +185,13 @@ class Transport:
                 else:
                     item = _last(flow.send, reply)
 
-    def _logged(self, call: Call) -> Reply:
+    def _logged(self, call: Request) -> Response:
         """Make one call at its time; log it and its answer, and of them no header or body."""
-        if call.after_s > 0:
-            self._pause(call.after_s)
+        if call.delay_s > 0:
+            self._pause(call.delay_s)
         if not _LOG.isEnabledFor(logging.DEBUG):
             return self._perform(call)
-        what = f"{call.method} {redacted(call.url)}"
+        what = f"{call.method} {redact(call.url)}"
         _LOG.debug("%s", what)
         began = time.monotonic()
         try:
@@ -201,12 +201,12 @@ class Transport:
             _LOG.debug("%s: %s after %.0f ms", what, type(error).__name__, ms)
             raise
         ms = 1000 * (time.monotonic() - began)
-        body = "a streamed body" if reply.blocks else f"{len(reply.body)} bytes received"
+        body = "a streamed body" if reply.body_stream else f"{len(reply.body)} bytes received"
         sent = reply.sent
         _LOG.debug("%s: %d, %d bytes sent, %s, %.0f ms", what, reply.status, sent, body, ms)
         return reply
 
-    def _perform(self, call: Call) -> Reply:
+    def _perform(self, call: Request) -> Response:
         """Make one call.
 
         Raises TransportFailed where there was no answer, ProtocolViolation where it may not be
@@ -214,11 +214,11 @@ class Transport:
         """
         target, route = self._way(call)
         outgoing = Outgoing(call.body, call.method, call.size)
-        outgoing.is_cleanup = call.patience is Patience.HURRY
+        outgoing.is_cleanup = call.timeout is Timeout.SHORT
         what = f"{call.method} to {target.authority}"
         what += f" by the proxy {route.proxy}" if route.proxy else ""
 
-        def failed(error: Exception) -> TransportFailed:
+        def failed(error: Exception) -> TransportError:
             return failure(error, what, sent=outgoing.sent, fresh=outgoing.fresh)
 
         try:
@@ -233,7 +233,7 @@ class Transport:
             raise Insisted(interrupt) from None
         except Refused as refused:
             raise ProtocolViolation(
-                f"the registry at {call.named_by} sent {what}, which leads to {refused.address}, "
+                f"the registry at {call.redirected_from} sent {what}, which leads to {refused.address}, "
                 "inside a private network; if that is right, name the registry by its address there"
             ) from None
         finally:
@@ -242,25 +242,25 @@ class Transport:
         self._warnings.hear(target.authority, reply.headers.get("warning", ""))
         return reply
 
-    def _way(self, call: Call) -> tuple[Target, Route]:
+    def _way(self, call: Request) -> tuple[Target, Route]:
         """Return where a call goes. Raises TransportFailed where its URL or proxy is none."""
         try:
             target = Target.of(call.url)
-            return target, self._pools.route(target, call.named_by)
+            return target, self._pools.route(target, call.redirected_from)
         except ValueError as error:
             text = f"{call.method}: cannot connect: {error}"
-            raise TransportFailed(text, reason="connect") from error
+            raise TransportError(text, reason="connect") from error
 
     def _exchange(
         self,
-        call: Call,
+        call: Request,
         target: Target,
         route: Route,
         outgoing: Outgoing,
-        failed: Callable[[Exception], TransportFailed],
-    ) -> Reply:
+        failed: Callable[[Exception], TransportError],
+    ) -> Response:
         """Send the request, and take in the answer."""
-        seconds = self._timeouts(call.patience)
+        seconds = self._timeouts(call.timeout)
         request = httpcore.Request(
             call.method,
             route.url,
@@ -268,7 +268,7 @@ class Transport:
                 ("Host", target.authority),
                 ("User-Agent", _USER_AGENT),
                 # A digest is of the stored bytes: nothing on the way may compress them.
-                *([("Accept-Encoding", "identity")] if call.streamed else []),
+                *([("Accept-Encoding", "identity")] if call.stream_response else []),
                 *outgoing.headers,
                 *call.headers.items(),
             ],
@@ -279,30 +279,30 @@ class Transport:
         outgoing.has_head = True
         stopped = response.extensions["network_stream"].stopped
         body, blocks = b"", None
-        if call.streamed and response.status in _STREAMED and outgoing.error is None:
+        if call.stream_response and response.status in _STREAMED and outgoing.error is None:
             blocks = streamed(response, failed, seconds["read"])
         else:
             with closing(response):
                 body = capped(response.iter_stream(), outgoing.within(seconds["read"]))
         if route.proxy and response.status == _PROXY_AUTHENTICATION:
             raise httpcore.ProxyError("407 Proxy Authentication Required")
-        return Reply(
+        return Response(
             status=response.status,
             headers=headers(response.headers),
             body=body,
             sent=outgoing.sent,
-            whole=outgoing.ended and not stopped,
-            blocks=blocks,
+            complete=outgoing.ended and not stopped,
+            body_stream=blocks,
         )
 
-    def _timeouts(self, patience: Patience) -> dict[str, float]:
+    def _timeouts(self, patience: Timeout) -> dict[str, float]:
         """Return the seconds that the library gives each phase of a call."""
-        usual = HURRY_S if patience is Patience.HURRY else self._timeout_s
-        read = _LONG * usual if patience is Patience.LONG else usual
+        usual = HURRY_S if patience is Timeout.SHORT else self._timeout_s
+        read = _LONG * usual if patience is Timeout.LONG else usual
         return {"connect": usual, "read": read, "write": usual, "pool": usual}
 
 
-def _last(resume: Callable[[_A], Call | _T], value: _A) -> Call | _T | None:
+def _last(resume: Callable[[_A], Request | _T], value: _A) -> Request | _T | None:
     """Return what a flow yields when it is resumed, None at its end."""
     try:
         return resume(value)

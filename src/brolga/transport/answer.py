@@ -22,7 +22,7 @@ from brolga.transport.pace import LOWEST_RATE, Pace
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
-    from brolga.errors import TransportFailed
+    from brolga.errors import TransportError
 
 __all__ = ["Warnings", "capped", "headers", "streamed"]
 
@@ -58,7 +58,7 @@ def capped(blocks: Iterable[bytes], seconds: float) -> bytes:
 
 
 def streamed(
-    response: httpcore.Response, failed: Callable[[Exception], TransportFailed], seconds: float
+    response: httpcore.Response, failed: Callable[[Exception], TransportError], seconds: float
 ) -> Generator[bytes, None, None]:
     """Return the blocks of an answer's body as they come, at most 256 KiB each.
 
@@ -72,7 +72,7 @@ def streamed(
 
 
 def _blocks(
-    response: httpcore.Response, failed: Callable[[Exception], TransportFailed], seconds: float
+    response: httpcore.Response, failed: Callable[[Exception], TransportError], seconds: float
 ) -> Generator[bytes, None, None]:
     outgoing = UNDER_WAY.get()
     with closing(response):

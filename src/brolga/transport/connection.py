@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpcore2 as httpcore
 
-from brolga.stop import SLICE_S
+from brolga.stream.worker import POLL_INTERVAL_S
+from brolga.transport.addresses import Refused, Sightings, Zone, zone_of
 from brolga.transport.forks import close_in_child
 from brolga.transport.outgoing import INTERRUPTS, UNDER_WAY
 from brolga.transport.pace import LOWEST_RATE
-from brolga.transport.reach import Refused, Sightings, Zone, zone_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -229,7 +229,11 @@ class Watched(Unwatched):
             if number < 0:
                 raise httpcore.WriteError("the connection was closed here")
             self._poll.register(number, events)
-            left = SLICE_S if end is None else min(SLICE_S, max(0.0, end - time.monotonic()))
+            left = (
+                POLL_INTERVAL_S
+                if end is None
+                else min(POLL_INTERVAL_S, max(0.0, end - time.monotonic()))
+            )
             if ready := self._poll.poll(1000 * left):
                 return ready[0][1]
             if end is not None and time.monotonic() >= end:

@@ -10,7 +10,7 @@ from typing import Final
 
 import httpcore2 as httpcore
 
-from brolga.errors import TransportFailed
+from brolga.errors import TransportError
 
 __all__ = ["FAILURES", "failure"]
 
@@ -58,7 +58,7 @@ _ALERTS: Final = {
 }
 
 
-def failure(error: Exception, what: str, *, sent: int, fresh: bool) -> TransportFailed:
+def failure(error: Exception, what: str, *, sent: int, fresh: bool) -> TransportError:
     """Say in our words what the library raised while `what` was done."""
     # The library keeps what it caught as its error's argument; the pool drops `__cause__`.
     cause = next((part for part in error.args if isinstance(part, Exception)), error)
@@ -72,4 +72,4 @@ def failure(error: Exception, what: str, *, sent: int, fresh: bool) -> Transport
         reason, words = "tls", _ALERTS[alert]
     detail = str(cause).strip()
     text = f"{what}: {words}: {detail}" if detail else f"{what}: {words}"
-    return TransportFailed(text, reason=reason, sent=sent, fresh=fresh)
+    return TransportError(text, reason=reason, sent=sent, fresh=fresh)

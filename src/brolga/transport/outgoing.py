@@ -23,15 +23,15 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from brolga.errors import SourceError
-from brolga.stop import current_stop
+from brolga.protocol import BodyError
+from brolga.stream.worker import current_stop
 from brolga.transport.pace import Pace
-from brolga.wire import BodyFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from brolga.wire import Reply
-    from brolga.wire.http import Blocks
+    from brolga.protocol import Response
+    from brolga.protocol.http import Blocks
 
 __all__ = ["HURRY_S", "INTERRUPTS", "UNDER_WAY", "Insisted", "Outgoing", "Unended", "under_way"]
 
@@ -147,12 +147,12 @@ class Outgoing:
         if close is not None:
             close()
 
-    def check(self, reply: Reply | None) -> None:
+    def check(self, response: Response | None) -> None:
         """Raise BodyFailed, with the answer that came, where the body failed."""
         # Its traceback knows the body's frames, and these know this: no cycle is left behind.
         error, self.error = self.error, None
         if error is not None:
-            raise BodyFailed(error, reply)
+            raise BodyError(error, response)
 
     def _fail(self, error: BaseException) -> None:
         self.error = error

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 import httpcore2 as httpcore
 
+from brolga.transport.addresses import Sightings, Zone
 from brolga.transport.connection import Backend
 from brolga.transport.forks import after_fork
-from brolga.transport.reach import Sightings, Zone
 
 if TYPE_CHECKING:
     import ssl

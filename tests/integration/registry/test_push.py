@@ -42,26 +42,26 @@ def test_post_then_put(client: Client) -> None:
     location = client.start()
     assert uuid.UUID(location.rpartition("/")[2]).version == 4
     assert client.start() != location
-    reply = client("PUT", f"{location}?digest={ABC}", b"abcdef")
-    assert reply.status == 201
-    assert client("GET", reply.location).body == b"abcdef"
+    response = client("PUT", f"{location}?digest={ABC}", b"abcdef")
+    assert response.status == 201
+    assert client("GET", response.location).body == b"abcdef"
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 def test_single_post(client: Client, algorithm: str) -> None:
     """Successful completion MUST return a `201 Created` and MUST include Location."""
     digest = digest_of(b"abcdef", algorithm)
-    reply = client("POST", f"blobs/uploads/?digest={digest}", b"abcdef")
-    assert reply.status == 201
-    assert client("GET", reply.location).body == b"abcdef"
+    response = client("POST", f"blobs/uploads/?digest={digest}", b"abcdef")
+    assert response.status == 201
+    assert client("GET", response.location).body == b"abcdef"
 
 
 @pytest.mark.parametrize("way", ["POST", "PUT"])
 def test_other_bytes(client: Client, way: str) -> None:
     """The `<digest>` MUST match the blob's digest."""
     target = "blobs/uploads/" if way == "POST" else client.start()
-    reply = client(way, f"{target}?digest={ABC}", b"abcdeF")
-    assert (reply.status, reply.codes) == (400, ["DIGEST_INVALID"])
+    response = client(way, f"{target}?digest={ABC}", b"abcdeF")
+    assert (response.status, response.codes) == (400, ["DIGEST_INVALID"])
     assert client("GET", f"blobs/{ABC}").status == 404
 
 
@@ -75,8 +75,8 @@ def test_a_digest_that_is_none(client: Client, digest: str) -> None:
         ("POST", "blobs/uploads/?from=a/b&mount="),
         ("PUT", f"{client.start()}?digest="),
     ):
-        reply = client(method, target + digest, b"abcdef")
-        assert (reply.status, reply.codes) == (400, ["DIGEST_INVALID"])
+        response = client(method, target + digest, b"abcdef")
+        assert (response.status, response.codes) == (400, ["DIGEST_INVALID"])
 
 
 # --- Pushing a blob in chunks
@@ -100,31 +100,31 @@ def test_chunks(client: Client, algorithm: str, last: str) -> None:
     response to a successful closing of the session MUST be `201 Created`, with Location.
     """
     location = client.start(f"?digest-algorithm={algorithm}")
-    reply = client("PATCH", location, b"abc", chunk(0, b"abc"))
-    assert (reply.status, reply.headers["Range"]) == (202, "0-2")
-    location = reply.location
+    response = client("PATCH", location, b"abc", chunk(0, b"abc"))
+    assert (response.status, response.headers["Range"]) == (202, "0-2")
+    location = response.location
     rest: tuple[bytes, dict[str, str]] = (b"def", chunk(3, b"def"))
     if last == "PATCH":
-        reply = client("PATCH", location, *rest)
-        assert (reply.status, reply.headers["Range"]) == (202, "0-5")
-        location, rest = reply.location, (b"", {})
-    reply = client("PUT", f"{location}?digest={digest_of(b'abcdef', algorithm)}", *rest)
-    assert reply.status == 201
-    assert client("GET", reply.location).body == b"abcdef"
+        response = client("PATCH", location, *rest)
+        assert (response.status, response.headers["Range"]) == (202, "0-5")
+        location, rest = response.location, (b"", {})
+    response = client("PUT", f"{location}?digest={digest_of(b'abcdef', algorithm)}", *rest)
+    assert response.status == 201
+    assert client("GET", response.location).body == b"abcdef"
 
 
 def test_an_algorithm_that_is_none(client: Client) -> None:
     """An unsupported algorithm is refused before a byte is sent."""
-    reply = client("POST", "blobs/uploads/?digest-algorithm=md5")
-    assert (reply.status, reply.codes) == (400, ["DIGEST_INVALID"])
+    response = client("POST", "blobs/uploads/?digest-algorithm=md5")
+    assert (response.status, response.codes) == (400, ["DIGEST_INVALID"])
 
 
 def test_a_stream(client: Client) -> None:
     """One PATCH with Transfer-Encoding: chunked and no range, as docker and podman push."""
     location = client.start()
-    reply = client("PATCH", location, iter([b"ab", b"cd", b"ef"]))
-    assert (reply.status, reply.headers["Range"]) == (202, "0-5")
-    assert client("PUT", f"{reply.location}?digest={ABC}").status == 201
+    response = client("PATCH", location, iter([b"ab", b"cd", b"ef"]))
+    assert (response.status, response.headers["Range"]) == (202, "0-5")
+    assert client("PUT", f"{response.location}?digest={ABC}").status == 201
 
 
 @pytest.mark.parametrize("method", ["PATCH", "PUT"])
@@ -137,12 +137,12 @@ def test_out_of_order(client: Client, method: str, start: int) -> None:
     """
     location = client.start()
     client("PATCH", location, b"abc", chunk(0, b"abc"))
-    reply = client(method, f"{location}?digest={ABC}", b"xyz", chunk(start, b"xyz"))
-    assert reply.status == 416
-    reply = client("GET", location)
-    assert (reply.status, reply.headers["Range"]) == (204, "0-2")
-    reply = client("PUT", f"{reply.location}?digest={ABC}", b"def", chunk(3, b"def"))
-    assert reply.status == 201
+    response = client(method, f"{location}?digest={ABC}", b"xyz", chunk(start, b"xyz"))
+    assert response.status == 416
+    response = client("GET", location)
+    assert (response.status, response.headers["Range"]) == (204, "0-2")
+    response = client("PUT", f"{response.location}?digest={ABC}", b"def", chunk(3, b"def"))
+    assert response.status == 201
 
 
 def test_the_first_chunk(client: Client) -> None:
@@ -165,8 +165,8 @@ def test_an_unknown_session(client: Client) -> None:
     location = client.start()
     assert client("PUT", f"{location}?digest={ABC}", b"abcdef").status == 201
     for method in ("GET", "PATCH", "PUT", "DELETE"):
-        reply = client(method, f"{location}?digest={ABC}", b"")
-        assert reply.status == 404
+        response = client(method, f"{location}?digest={ABC}", b"")
+        assert response.status == 404
 
 
 def test_cancel(client: Client) -> None:
@@ -187,14 +187,14 @@ def test_mount(client: Client, root: Path, algorithm: str) -> None:
     digest = client.push(data, algorithm)
     other = client.of(f"{client.name}/other")
     for _ in range(2):
-        reply = other("POST", f"blobs/uploads/?mount={digest}&from={client.name}")
-        assert reply.status == 201
-        assert client("GET", reply.location).body == data
+        response = other("POST", f"blobs/uploads/?mount={digest}&from={client.name}")
+        assert response.status == 201
+        assert client("GET", response.location).body == data
     # It takes no place on the disk, and outlives the blob that it came from.
     [path] = (root / other.name).glob("blobs/*/*")
     assert path.stat().st_nlink == 2
     assert client("DELETE", f"blobs/{digest}").status == 202
-    assert client("GET", reply.location).body == data
+    assert client("GET", response.location).body == data
 
 
 @pytest.mark.parametrize(
@@ -207,9 +207,9 @@ def test_mount_of_what_is_not_there(client: Client, source: str) -> None:
     repository's content is not looked for.
     """
     client.of("tests/somebody").push(b"abcdef")
-    reply = client("POST", f"blobs/uploads/?mount={ABC}{source}")
-    assert reply.status == 202
-    assert client("PUT", f"{reply.location}?digest={ABC}", b"abcdef").status == 201
+    response = client("POST", f"blobs/uploads/?mount={ABC}{source}")
+    assert response.status == 202
+    assert client("PUT", f"{response.location}?digest={ABC}", b"abcdef").status == 201
 
 
 # --- Pushing ManifestStore
@@ -225,10 +225,10 @@ def test_a_manifest(client: Client, algorithm: str) -> None:
     """
     body = json.dumps(client.image(), indent=3).encode() + b"\n \n"
     digest = digest_of(body, algorithm)
-    reply = client.put(digest, body)
-    assert reply.status == 201
-    assert reply.headers["Docker-Content-Digest"] == digest
-    assert client("GET", reply.location).body == body
+    response = client.put(digest, body)
+    assert response.status == 201
+    assert response.headers["Docker-Content-Digest"] == digest
+    assert client("GET", response.location).body == body
 
 
 def test_tags_in_the_query(client: Client) -> None:
@@ -237,9 +237,9 @@ def test_tags_in_the_query(client: Client) -> None:
     digest = digest_of(body)
     tags = [f"v{n}" for n in range(12)]
     query = "&".join(f"tag={tag}" for tag in [*tags, "v0"])
-    reply = client.put(f"{digest}?{query}", body)
-    assert reply.status == 201
-    assert reply.headers["OCI-Tag"].split(", ") == tags
+    response = client.put(f"{digest}?{query}", body)
+    assert response.status == 201
+    assert response.headers["OCI-Tag"].split(", ") == tags
     for tag in tags:
         assert client("HEAD", f"manifests/{tag}").headers["Docker-Content-Digest"] == digest
     assert client.put(f"{digest}?tag=.x", body).codes == ["MANIFEST_INVALID"]
@@ -253,8 +253,8 @@ def test_too_many_tags_in_the_query(client: Client) -> None:
     """
     body = json.dumps(client.image()).encode()
     query = "&".join(f"tag=v{n}" for n in range(65))
-    reply = client.put(f"{digest_of(body)}?{query}", body)
-    assert (reply.status, reply.codes) == (414, ["MANIFEST_INVALID"])
+    response = client.put(f"{digest_of(body)}?{query}", body)
+    assert (response.status, response.codes) == (414, ["MANIFEST_INVALID"])
     assert client("GET", "tags/list").json["tags"] == []
     assert client.put(f"{digest_of(body)}?{query.rpartition('&')[0]}", body).status == 201
     assert len(client("GET", "tags/list").json["tags"]) == 64
@@ -296,8 +296,8 @@ def test_the_largest_manifest(client: Client) -> None:
     """Registries SHOULD expect to support manifest pushes of at least 4 megabytes; over it 413."""
     body = json.dumps(client.image()).encode()
     assert client.put("v1", body.ljust(4 << 20)).status == 201
-    reply = client.put("v1", body.ljust((4 << 20) + 1))
-    assert (reply.status, reply.codes) == (413, ["MANIFEST_INVALID"])
+    response = client.put("v1", body.ljust((4 << 20) + 1))
+    assert (response.status, response.codes) == (413, ["MANIFEST_INVALID"])
 
 
 MISSING = describe(b"missing", LAYER)
@@ -318,24 +318,24 @@ def test_what_a_manifest_refers_to(client: Client, change: dict[str, Any], kind:
     `MANIFEST_BLOB_UNKNOWN` errors.
     """
     document = {"schemaVersion": 2} if kind == INDEX else client.image()
-    reply = client.put("v1", {**document, **change}, kind)
-    assert (reply.status, reply.codes) == (404, ["MANIFEST_BLOB_UNKNOWN"])
-    assert reply.json["errors"][0]["detail"]["digest"] == MISSING["digest"]
+    response = client.put("v1", {**document, **change}, kind)
+    assert (response.status, response.codes) == (404, ["MANIFEST_BLOB_UNKNOWN"])
+    assert response.json["errors"][0]["detail"]["digest"] == MISSING["digest"]
     assert client("GET", "manifests/v1").status == 404
 
 
 def test_each_missing_blob_is_named(client: Client) -> None:
     """One or more errors: one for each blob, up to a hundred."""
     layers = [describe(str(n).encode(), LAYER) for n in range(150)]
-    reply = client.put("v1", {**client.image(), "layers": layers})
-    assert reply.codes == ["MANIFEST_BLOB_UNKNOWN"] * 100
+    response = client.put("v1", {**client.image(), "layers": layers})
+    assert response.codes == ["MANIFEST_BLOB_UNKNOWN"] * 100
 
 
 def test_another_repositorys_blobs(client: Client) -> None:
     """What is in another repository is not in this one."""
     document = client.image()
-    reply = client.of("tests/without").put("v1", document)
-    assert reply.codes == ["MANIFEST_BLOB_UNKNOWN"] * 2
+    response = client.of("tests/without").put("v1", document)
+    assert response.codes == ["MANIFEST_BLOB_UNKNOWN"] * 2
 
 
 @pytest.mark.parametrize(
@@ -359,8 +359,8 @@ def test_no_layers(client: Client) -> None:
 def test_a_size_that_is_wrong(client: Client) -> None:
     """descriptor.md: if the length of the content does not match, it SHOULD NOT be trusted."""
     layer = {**describe(b"layer", LAYER), "size": 4}
-    reply = client.put("v1", {**client.image(), "layers": [layer]})
-    assert (reply.status, reply.codes) == (400, ["SIZE_INVALID"])
+    response = client.put("v1", {**client.image(), "layers": [layer]})
+    assert (response.status, response.codes) == (400, ["SIZE_INVALID"])
 
 
 @pytest.mark.parametrize(
@@ -387,8 +387,8 @@ def test_a_size_that_is_wrong(client: Client) -> None:
 )
 def test_what_is_no_manifest(client: Client, change: dict[str, Any], kind: str) -> None:
     """manifest.md: the properties that are REQUIRED, and the types of all."""
-    reply = client.put("v1", {**client.image(), **change}, kind)
-    assert (reply.status, reply.codes) == (400, ["MANIFEST_INVALID"])
+    response = client.put("v1", {**client.image(), **change}, kind)
+    assert (response.status, response.codes) == (400, ["MANIFEST_INVALID"])
     assert client("GET", "manifests/v1").status == 404
 
 
@@ -397,8 +397,8 @@ def test_docker_manifests(client: Client) -> None:
     docker = "application/vnd.docker.distribution.manifest.v2+json"
     image = {**client.image(), "mediaType": docker}
     assert client.put("v1", image, docker).status == 201
-    reply = client.put("v2", {**image, "layers": [MISSING]}, docker)
-    assert reply.codes == ["MANIFEST_BLOB_UNKNOWN"]
+    response = client.put("v2", {**image, "layers": [MISSING]}, docker)
+    assert response.codes == ["MANIFEST_BLOB_UNKNOWN"]
 
 
 def test_an_index(client: Client) -> None:
@@ -417,8 +417,8 @@ def test_any_other_media_type(client: Client) -> None:
     kind = "application/vnd.example.thing+json"
     body = b'{"config":1,"subject":2}'
     assert client.put("v1", body, kind).status == 201
-    reply = client("GET", "manifests/v1")
-    assert (reply.body, reply.headers["Content-Type"]) == (body, kind)
+    response = client("GET", "manifests/v1")
+    assert (response.body, response.headers["Content-Type"]) == (body, kind)
 
 
 # --- Pushing ManifestStore with Subject
@@ -435,9 +435,9 @@ def test_a_subject(client: Client) -> None:
         (client.image(subject=subject), IMAGE),
         ({"schemaVersion": 2, "mediaType": INDEX, "manifests": [], "subject": subject}, INDEX),
     ):
-        reply = client.put("v1", document, kind)
-        assert reply.status == 201
-        assert reply.headers["OCI-Subject"] == subject["digest"]
+        response = client.put("v1", document, kind)
+        assert response.status == 201
+        assert response.headers["OCI-Subject"] == subject["digest"]
     assert client.put("v2", client.image()).headers["OCI-Subject"] is None
 
 
@@ -450,9 +450,9 @@ def test_the_shape_of_an_error(client: Client) -> None:
     The `code` field MUST be a unique identifier, containing only uppercase alphabetic characters
     and underscores.
     """
-    reply = client("GET", f"blobs/{ABC}")
-    assert list(reply.json) == ["errors"]
-    [error] = reply.json["errors"]
+    response = client("GET", f"blobs/{ABC}")
+    assert list(response.json) == ["errors"]
+    [error] = response.json["errors"]
     assert set(error) == {"code", "message", "detail"}
     assert re.fullmatch("[A-Z_]+", error["code"])
 

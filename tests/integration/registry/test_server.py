@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 import pytest
 import uvicorn
 
-from brolga.digest import Digest
-from brolga.mediatypes import OCI_INDEX
 from brolga.registry.options import Options
 from brolga.registry.serving.server import NotLoopback, _address, _listen, running, serve
 from brolga.registry.storage.repository import Repo
+from brolga.spec.digest import Digest
+from brolga.spec.mediatypes import OCI_INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,7 +107,7 @@ def raw(address: str, target: str, method: str = "GET") -> int:
 @contextmanager
 def process(directory: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run the command in a process of its own."""
-    code = "from brolga.cli.registry import command as registry; registry()"
+    code = "from brolga.cli.commands.registry import command as registry; registry()"
     command = [sys.executable, "-c", code, "serve", str(directory), "--port", "0", *flags]
     environment = {**os.environ, "PYTHONPATH": SOURCE}
     with subprocess.Popen(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from brolga.client import Client
-from brolga.descriptor import DEFAULT_PLATFORM
 from brolga.images import Image, ImageIndex
-from brolga.layer import StreamLayer
-from brolga.reference import Reference
+from brolga.spec.descriptor import DEFAULT_PLATFORM
+from brolga.spec.reference import Reference
+from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
-    from brolga.descriptor import Platform
+    from brolga.spec.descriptor import Platform
 
 __all__ = ["index", "push", "pushed", "read", "stream"]
 

@@ -105,7 +105,7 @@ def test_no_verb_is_loaded_to_list_them() -> None:
         "from brolga.cli import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "heavy = {'brolga.cli.layer', 'brolga.client', 'httpcore2', 'uvicorn', 'ssl'}\n"
+        "heavy = {'brolga.cli.commands.layer', 'brolga.client', 'httpcore2', 'uvicorn', 'ssl'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -16,16 +16,16 @@ import pytest
 from tests.scripted import Peer, scripted
 
 from brolga import client as client_module
-from brolga import layer as layer_module
 from brolga.auth import Chain
-from brolga.cli import connection as connection_module
-from brolga.cli.connection import Connection, open_client
+from brolga.cli import client_factory as connection_module
+from brolga.cli.click_ext import Verb
+from brolga.cli.client_factory import Connection, open_client
 from brolga.cli.options import platform_flag, registry_flags
 from brolga.cli.output import warn
-from brolga.cli.verbs import Verb
-from brolga.descriptor import Platform
-from brolga.reference import Repository
-from brolga.wire import Credentials, Retry
+from brolga.protocol import Credentials, Retry
+from brolga.spec.descriptor import Platform
+from brolga.spec.reference import Repository
+from brolga.stream import layer as layer_module
 
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Brolga
@@ -199,7 +199,7 @@ def test_only_what_was_given_goes_to_the_client(
         "upload_style": {},
         "window": 32 << 20,
         "spool": False,
-        "retry": Retry(attempts=5, chance=random.random),
+        "retry": Retry(attempts=5, jitter=random.random),
     }
     assert calls[1] == {**calls[0], "ca_cert": path, "client_cert": path, "client_key": path}
     assert (plain.code, plain.err) == (1, "brolga: local: bad file\n")
@@ -221,9 +221,9 @@ def test_only_what_was_given_goes_to_the_client(
         (["--upload-style", "streamed"], {"upload_style": "streamed"}),
         (["--upload-style", "chunked"], {"upload_style": "chunked"}),
         (["--upload-style=chunked:5MiB"], {"upload_style": "chunked:5242880"}),
-        (["--retries", "0"], {"retry": Retry(attempts=1, chance=random.random)}),
-        (["--retry-time=9"], {"retry": Retry(total_s=9.0, chance=random.random)}),
-        (["--retries=9"], {"retry": Retry(attempts=10, chance=random.random)}),
+        (["--retries", "0"], {"retry": Retry(attempts=1, jitter=random.random)}),
+        (["--retry-time=9"], {"retry": Retry(max_elapsed_s=9.0, jitter=random.random)}),
+        (["--retries=9"], {"retry": Retry(attempts=10, jitter=random.random)}),
     ],
 )
 def test_how_uploads_go_out_is_told_to_the_client(

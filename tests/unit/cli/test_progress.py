@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, TextIO
 
 import pytest
 
-from brolga.blob import Progress
 from brolga.cli import progress as progress_module
 from brolga.cli.progress import line, shown
-from brolga.layer import StreamLayer
+from brolga.spec.blob import Progress
+from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,11 +13,11 @@ import click
 import pytest
 from tests.tars import tar as write_tar
 
-from brolga.cli.connection import Connection
+from brolga.cli.client_factory import Connection
 from brolga.cli.options import Making
 from brolga.cli.source import command_layer, refuse_compressed, stream_layer
-from brolga.compression import codec_for
 from brolga.errors import CorruptBlob, SourceError
+from brolga.stream.compression import codec_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from brolga.digest import Digest
 from brolga.errors import NotComputed
-from brolga.images import BlobLayer, BlockStream, BytesBlob
-from brolga.mediatypes import OCI_CONFIG, OCI_LAYER
+from brolga.images import BlockStream, InMemoryBlob, StoredBlob
+from brolga.spec.digest import Digest
+from brolga.spec.mediatypes import OCI_CONFIG, OCI_LAYER
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -40,7 +40,7 @@ def test_what_was_not_read_is_left_for_the_iteration() -> None:
     assert stream.read(1) == b"a"
     assert next(iter(stream)) == b"bc"
     assert stream.read() == b"def"
-    assert list(stream.with_heartbeats()) == []
+    assert list(stream.blocks()) == []
 
 
 def test_a_closed_stream_reads_no_more() -> None:
@@ -63,7 +63,7 @@ def test_a_closed_stream_reads_no_more() -> None:
 def test_bytes_at_hand_are_a_blob() -> None:
     """Its descriptor is computed, its bytes come in blocks of 1 MiB; they are not in a repr."""
     data = bytes(range(256)) * 4096 + b"end"
-    blob = BytesBlob(data, OCI_CONFIG)
+    blob = InMemoryBlob(data, OCI_CONFIG)
     assert blob.descriptor.digest == Digest.of(data)
     assert (blob.descriptor.media_type, blob.descriptor.size) == (OCI_CONFIG, len(data))
     with blob.open() as stream:
@@ -73,15 +73,15 @@ def test_bytes_at_hand_are_a_blob() -> None:
 
 def test_a_kept_blob_is_opened_each_time() -> None:
     """Its DiffID is what the config tells; where none does, it is not known."""
-    descriptor = BytesBlob(b"abc", OCI_LAYER).descriptor
-    layer = BlobLayer(descriptor, lambda: BlockStream(blocks(b"abc")))
+    descriptor = InMemoryBlob(b"abc", OCI_LAYER).descriptor
+    layer = StoredBlob(descriptor, lambda: BlockStream(blocks(b"abc")))
     for _ in range(2):
         with layer.open() as stream:
-            assert b"".join(stream.with_heartbeats()) == b"abc"
+            assert b"".join(stream.blocks()) == b"abc"
     assert layer.media_type == OCI_LAYER
     with pytest.raises(NotComputed, match=f"the DiffID of {descriptor.digest} is not known"):
         layer.diff_id  # noqa: B018 - it raises
-    known = BlobLayer(descriptor, layer.opener, diff_id_of=lambda: descriptor.digest)
+    known = StoredBlob(descriptor, layer.opener, diff_id_of=lambda: descriptor.digest)
     assert known.diff_id == descriptor.digest
 
 

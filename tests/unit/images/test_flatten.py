@@ -32,12 +32,12 @@ from tests.tars import (
 )
 
 from brolga import LayerError, LayerWarning, StreamLayer
-from brolga.compression import codec_for
-from brolga.decompression import Limits
 from brolga.errors import CorruptBlob
-from brolga.images import merge
+from brolga.images import changesets as merge
 from brolga.images.flatten import flattened, merged_tar
-from brolga.mediatypes import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
+from brolga.spec.mediatypes import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
+from brolga.stream.compression import codec_for
+from brolga.stream.decompression import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

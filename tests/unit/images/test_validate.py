@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from brolga import Descriptor, Digest, NotComputed, NotFound, StreamLayer, Unauthorized
-from brolga.decompression import Limits
-from brolga.descriptor import Platform
-from brolga.images import BlobLayer, BlockStream, Image, ImageIndex
+from brolga.images import BlockStream, Image, ImageIndex, StoredBlob
 from brolga.images import validate as module
 from brolga.images.validate import Problem, validate
-from brolga.manifest import History, ImageConfig, Index, Manifest
-from brolga.mediatypes import (
+from brolga.spec.config import History, ImageConfig
+from brolga.spec.descriptor import Platform
+from brolga.spec.index import Index
+from brolga.spec.manifest import Manifest
+from brolga.spec.mediatypes import (
     DOCKER_LAYER_GZIP,
     OCI_CONFIG,
     OCI_EMPTY,
@@ -28,6 +29,7 @@ from brolga.mediatypes import (
     OCI_MANIFEST,
     OCI_NONDISTRIBUTABLE_LAYER_GZIP,
 )
+from brolga.stream.decompression import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,7 +65,7 @@ class Store:
         self.blobs[digest] = data
         return Descriptor(media_type, digest, len(data))
 
-    def blob(self, descriptor: Descriptor) -> BlobLayer:
+    def blob(self, descriptor: Descriptor) -> StoredBlob:
         def blocks() -> Iterator[bytes]:
             self.reads.append(descriptor.digest)
             if descriptor.digest not in self.blobs:
@@ -72,7 +74,7 @@ class Store:
             for at in range(0, len(data), 3):
                 yield data[at : at + 3]
 
-        return BlobLayer(descriptor, lambda: BlockStream(x for x in blocks()))
+        return StoredBlob(descriptor, lambda: BlockStream(x for x in blocks()))
 
     def image(
         self,
@@ -154,7 +156,7 @@ def test_a_layer_that_no_tool_would_unpack_is_told(store: Store, data: bytes) ->
 
 def test_an_image_in_memory_is_validated_as_others(store: Store) -> None:
     """Layers that were put on top are looked at as they will be pushed."""
-    top = BlobLayer(
+    top = StoredBlob(
         store.put(B), store.blob(store.put(B)).opener, None, lambda: Digest.of(tar("b"))
     )
     assert flaws(store.image([store.put(A)]).append(top)) == []
@@ -356,7 +358,7 @@ def test_what_keeps_from_looking_is_raised(store: Store) -> None:
     def refuse() -> BlockStream:
         raise Unauthorized("who are you?", method="GET", url="", status=401)
 
-    blob = BlobLayer(layer, refuse)
+    blob = StoredBlob(layer, refuse)
     with pytest.raises(Unauthorized):
         flaws(Image(image.manifest, image.config_blob, (blob,)))
 
@@ -369,7 +371,7 @@ def test_a_blob_that_cannot_be_opened_is_told(store: Store) -> None:
     def missing() -> BlockStream:
         raise NotFound("no such file", method="GET", url="", status=404)
 
-    broken = Image(image.manifest, image.config_blob, (BlobLayer(layer, missing),))
+    broken = Image(image.manifest, image.config_blob, (StoredBlob(layer, missing),))
     assert flaws(broken) == ["cannot be read: no such file"]
 
 

@@ -10,9 +10,9 @@ from urllib.parse import unquote
 
 import pytest
 
-from brolga.digest import Digest
 from brolga.registry.app import create_app
 from brolga.registry.storage.database import DATABASE
+from brolga.spec.digest import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from brolga.digest import Digest
-from brolga.layout import Layout
-from brolga.manifest import parse_manifest
-from brolga.mediatypes import DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, OCI_INDEX, OCI_MANIFEST
+from brolga.spec.digest import Digest
+from brolga.spec.index import parse_manifest
+from brolga.spec.mediatypes import DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, OCI_INDEX, OCI_MANIFEST
+from brolga.stores.layout import Layout
 
 if TYPE_CHECKING:
     from tests.unit.registry.conftest import Registry
@@ -119,7 +119,7 @@ def test_what_is_taken_can_be_read(registry: Registry, pushed: tuple[str, bytes]
     [listed] = layout.whole().index.manifests
     if listed.media_type in KNOWN:
         assert parse_manifest(body, content_type).media_type == listed.media_type
-        assert layout.document("v1").raw == body
+        assert layout.fetch_manifest("v1").raw == body
     assert registry("GET", f"/v2/{name}/referrers/{Digest.of(b'{}')}").status == 200
 
 
@@ -132,7 +132,7 @@ def test_a_manifest_as_it_should_be(registry: Registry, kind: str) -> None:
     body = json.dumps({**document, "mediaType": kind}).encode()
     answer = registry("PUT", "/v2/a/manifests/v1", body, {"Content-Type": kind.upper()})
     assert answer.status == 201
-    assert Layout(registry.root / "a").document("v1").media_type == kind
+    assert Layout(registry.root / "a").fetch_manifest("v1").media_type == kind
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,6 @@ from hypothesis import strategies as st
 from tests.unit.registry.conftest import Registry
 
 from brolga._version import __version__
-from brolga.digest import Digest
-from brolga.mediatypes import OCI_INDEX, OCI_MANIFEST
 from brolga.registry.routes import requests
 from brolga.registry.storage import uploads
 from brolga.registry.storage.database import DATABASE
@@ -23,6 +21,8 @@ from brolga.registry.storage.layout import Disk
 from brolga.registry.storage.manifest import MAX_MANIFEST_SIZE
 from brolga.registry.storage.repository import Repo
 from brolga.registry.storage.uploads import HashCache, Upload, UploadWriter
+from brolga.spec.digest import Digest
+from brolga.spec.mediatypes import OCI_INDEX, OCI_MANIFEST
 from brolga.testing.injector import Injector
 from brolga.testing.middleware import fault_middleware
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.unit.registry.conftest import Registry
 
-from brolga.digest import Digest
-from brolga.mediatypes import OCI_MANIFEST
 from brolga.registry.storage.database import DATABASE
 from brolga.registry.storage.layout import Disk
+from brolga.spec.digest import Digest
+from brolga.spec.mediatypes import OCI_MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable

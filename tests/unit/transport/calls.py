@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from brolga.errors import TransportFailed
-from brolga.wire import Call, Flow, Patience, Reply
+from brolga.errors import TransportError
+from brolga.protocol import Flow, Request, Response, Timeout
 
 if TYPE_CHECKING:
     import threading
@@ -19,23 +19,23 @@ BLOCK = bytes(range(256)) * 256  # 64 KiB
 PATIENCE_S = 30.0  # until a test that would hang for ever fails instead
 
 
-def one(call: Call) -> Flow[Reply]:
+def one(request: Request) -> Flow[Response]:
     """Make one call: the shortest flow."""
-    return (yield call)
+    return (yield request)
 
 
 def patch(
-    url: str, body: Iterable[bytes | memoryview], *, patience: Patience = Patience.USUAL
-) -> Flow[Reply]:
+    url: str, body: Iterable[bytes | memoryview], *, patience: Timeout = Timeout.DEFAULT
+) -> Flow[Response]:
     """Stream a body."""
-    return one(Call("PATCH", url, {"Content-Type": "application/octet-stream"}, body, patience))
+    return one(Request("PATCH", url, {"Content-Type": "application/octet-stream"}, body, patience))
 
 
 @contextmanager
-def failing(reason: str, text: str = "") -> Iterator[list[TransportFailed]]:
+def failing(reason: str, text: str = "") -> Iterator[list[TransportError]]:
     """Expect a TransportFailed of that reason; give a list that it will be in."""
-    caught: list[TransportFailed] = []
-    with pytest.raises(TransportFailed, match=text or None) as info:
+    caught: list[TransportError] = []
+    with pytest.raises(TransportError, match=text or None) as info:
         yield caught
     caught.append(info.value)
     assert info.value.reason == reason

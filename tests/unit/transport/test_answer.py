@@ -8,10 +8,10 @@ import pytest
 from tests.scripted import Peer, scripted
 from tests.unit.transport.calls import BLOCK, one
 
+from brolga.protocol import Request
 from brolga.transport import Transport
 from brolga.transport import answer as answer_module
 from brolga.transport.answer import Warnings
-from brolga.wire import Call
 
 
 class TestAnswer:
@@ -25,8 +25,8 @@ class TestAnswer:
             peer.answer(401, b"", "WWW-Authenticate: Basic", "www-authenticate: Bearer x=y")
 
         with scripted(script) as address:
-            reply = client.run(one(Call("GET", f"http://{address}/")))
-        assert reply.headers["www-authenticate"] == "Basic, Bearer x=y"
+            response = client.run(one(Request("GET", f"http://{address}/")))
+        assert response.headers["www-authenticate"] == "Basic, Bearer x=y"
 
     def test_the_body_is_capped_and_the_rest_not_read(self, client: Transport) -> None:
         """No memory is taken by a size that the other side claims."""
@@ -38,8 +38,8 @@ class TestAnswer:
                 peer.send(BLOCK)
 
         with scripted(script) as address:
-            reply = client.run(one(Call("GET", f"http://{address}/")))
-        assert len(reply.body) == 4 << 20
+            response = client.run(one(Request("GET", f"http://{address}/")))
+        assert len(response.body) == 4 << 20
 
     def test_an_answer_that_drips_holds_nobody_up(self) -> None:
         """Each piece may come in time, and the end never: what came counts."""
@@ -54,8 +54,8 @@ class TestAnswer:
             peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 12345\r\n\r\n")
 
         with scripted(script) as address:
-            reply = client.run(one(Call("HEAD", f"http://{address}/")))
-        assert (reply.headers["content-length"], reply.body) == ("12345", b"")
+            response = client.run(one(Request("HEAD", f"http://{address}/")))
+        assert (response.headers["content-length"], response.body) == ("12345", b"")
 
 
 class TestWarnings:
@@ -98,7 +98,7 @@ class TestWarnings:
             Transport(on_warning=lambda host, text: told.append((host, text))) as warned,
         ):
             for _ in range(2):
-                warned.run(one(Call("GET", f"http://{address}/")))
+                warned.run(one(Request("GET", f"http://{address}/")))
         assert told == [(address, "a"), (address, "b")]
 
     def test_nobody_need_listen(self, client: Transport) -> None:
@@ -109,7 +109,7 @@ class TestWarnings:
             peer.answer(200, b"", 'Warning: 299 - "a"')
 
         with scripted(script) as address:
-            assert client.run(one(Call("GET", f"http://{address}/"))).status == 200
+            assert client.run(one(Request("GET", f"http://{address}/"))).status == 200
 
     def test_there_is_an_end_of_them(self) -> None:
         """No memory is filled, and no terminal, with what a registry makes up."""

@@ -10,9 +10,9 @@ import pytest
 from tests.scripted import scripted
 from tests.unit.transport.calls import BLOCK, PATIENCE_S
 
+from brolga.transport.addresses import Sightings
 from brolga.transport.connection import Backend, Watched, _Block
 from brolga.transport.outgoing import Outgoing, under_way
-from brolga.transport.reach import Sightings
 
 
 class _Inner(httpcore.NetworkStream):

@@ -10,9 +10,9 @@ import pytest
 from tests.scripted import Peer, scripted
 from tests.unit.transport.calls import BLOCK, PATIENCE_S, Source, one, patch, wait
 
+from brolga.protocol import Request
 from brolga.transport import Transport
 from brolga.transport.connection import _is_final, _without_interim
-from brolga.wire import Call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,12 +46,12 @@ class TestEarlyAnswer:
             scripted(script, tls=authority.server_context() if authority else None) as address,
         ):
             scheme = "https" if secure else "http"
-            reply = client.run(patch(f"{scheme}://{address}/", source))
-        assert (reply.status, reply.body, reply.whole) == (status, b"no", False)
-        assert reply.headers["x-why"] == "because"
+            response = client.run(patch(f"{scheme}://{address}/", source))
+        assert (response.status, response.body, response.complete) == (status, b"no", False)
+        assert response.headers["x-why"] == "because"
         # Seen at the next block. A kernel may take its time, but not much of it.
         assert source.after <= 20
-        assert reply.sent <= source.taken * len(BLOCK)
+        assert response.sent <= source.taken * len(BLOCK)
 
     @pytest.mark.parametrize("secure", [False, True])
     def test_it_is_seen_while_the_source_is_idle(
@@ -70,8 +70,8 @@ class TestEarlyAnswer:
             scripted(script, tls=authority.server_context() if authority else None) as address,
         ):
             scheme = "https" if secure else "http"
-            reply = client.run(patch(f"{scheme}://{address}/", Source(b"")))
-        assert (reply.status, reply.sent, reply.whole) == (401, 0, False)
+            response = client.run(patch(f"{scheme}://{address}/", Source(b"")))
+        assert (response.status, response.sent, response.complete) == (401, 0, False)
 
     def test_it_is_seen_while_the_server_reads_no_more(self, client: Transport) -> None:
         """A refusing registry need not take the body: a full socket must not hide its answer."""
@@ -85,10 +85,10 @@ class TestEarlyAnswer:
         finished = threading.Event()
         with scripted(script) as address:
             try:
-                reply = client.run(patch(f"http://{address}/", Source(BLOCK * 16)))
+                response = client.run(patch(f"http://{address}/", Source(BLOCK * 16)))
             finally:
                 finished.set()
-        assert (reply.status, reply.whole) == (413, False)
+        assert (response.status, response.complete) == (413, False)
 
     def test_an_answer_before_the_last_chunk_is_not_whole(self, client: Transport) -> None:
         """The end of a chunked body is its last chunk: without it, the request was not whole."""
@@ -106,8 +106,8 @@ class TestEarlyAnswer:
             wait(answered)
 
         with scripted(script) as address:
-            reply = client.run(patch(f"http://{address}/", body()))
-        assert (reply.status, reply.sent, reply.whole) == (201, 9, False)
+            response = client.run(patch(f"http://{address}/", body()))
+        assert (response.status, response.sent, response.complete) == (201, 9, False)
 
     def test_bytes_that_were_answered_too_early_are_not_whole(self, client: Transport) -> None:
         """`whole` tells that all of the body went out, for a body of bytes too."""
@@ -119,8 +119,8 @@ class TestEarlyAnswer:
             peer.drain()
 
         with scripted(script) as address:
-            reply = client.run(one(Call("PUT", f"http://{address}/", body=body)))
-        assert (reply.status, reply.whole) == (413, False)
+            response = client.run(one(Request("PUT", f"http://{address}/", body=body)))
+        assert (response.status, response.complete) == (413, False)
 
     def test_the_connection_of_an_early_answer_is_not_used_again(self, client: Transport) -> None:
         """What was left unsent must never be taken for the next request."""
@@ -137,7 +137,7 @@ class TestEarlyAnswer:
         with scripted(script) as address:
             url = f"http://{address}/"
             assert client.run(patch(url, Source())).status == 401
-            assert client.run(one(Call("DELETE", url))).status == 204
+            assert client.run(one(Request("DELETE", url))).status == 204
         assert len(connections) == 2
 
 
@@ -170,8 +170,8 @@ class TestInterimAnswer:
             yield b"c"
 
         with scripted(script) as address:
-            reply = client.run(patch(f"http://{address}/", body()))
-        assert (reply.status, reply.whole) == (202, True)
+            response = client.run(patch(f"http://{address}/", body()))
+        assert (response.status, response.complete) == (202, True)
 
     @pytest.mark.parametrize(
         ("early", "rest", "final"),

@@ -13,9 +13,9 @@ import pytest
 from tests.scripted import Peer, refusing_port, scripted
 from tests.unit.transport.calls import BLOCK, PATIENCE_S, Source, failing, one, patch, wait
 
+from brolga.protocol import Request, Timeout
 from brolga.transport import Transport
 from brolga.transport import outgoing as outgoing_module
-from brolga.wire import Call, Patience
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +49,7 @@ class TestCut:
             peer.head()
 
         with scripted(script) as address, failing("cut", "no valid answer"):
-            client.run(one(Call("GET", f"http://{address}/")))
+            client.run(one(Request("GET", f"http://{address}/")))
 
     def test_in_the_middle_of_the_answer(self, client: Transport) -> None:
         """Half an answer is none."""
@@ -59,7 +59,7 @@ class TestCut:
             peer.send(b"HTTP/1.1 500 Oops\r\nContent-Length: 10\r\n\r\nhalf")
 
         with scripted(script) as address, failing("cut", "no valid answer"):
-            client.run(one(Call("GET", f"http://{address}/")))
+            client.run(one(Request("GET", f"http://{address}/")))
 
     @pytest.mark.parametrize(
         "greeting",
@@ -78,7 +78,7 @@ class TestCut:
             peer.drain()
 
         with scripted(script) as address, failing("cut", "no valid answer"):
-            client.run(one(Call("GET", f"http://{address}/")))
+            client.run(one(Request("GET", f"http://{address}/")))
 
     def test_on_a_kept_connection_it_may_have_been_closed_before(self, client: Transport) -> None:
         """`fresh` is False where the connection was one of an earlier request."""
@@ -90,11 +90,11 @@ class TestCut:
 
         with scripted(script) as address:
             with failing("cut") as caught:
-                client.run(one(Call("GET", f"http://{address}/other")))
+                client.run(one(Request("GET", f"http://{address}/other")))
             assert caught[0].fresh
-            client.run(one(Call("GET", f"http://{address}/first")))
+            client.run(one(Request("GET", f"http://{address}/first")))
             with failing("cut") as caught:
-                client.run(one(Call("GET", f"http://{address}/second")))
+                client.run(one(Request("GET", f"http://{address}/second")))
             assert not caught[0].fresh
 
     def test_a_transport_that_was_closed_meanwhile_is_a_cut(self) -> None:
@@ -121,7 +121,7 @@ class TestFailure:
         """Refused: `connect`, and nothing was sent."""
         url = f"http://127.0.0.1:{refusing_port()}/"
         with failing("connect", "refused") as caught:
-            client.run(one(Call("POST", url, body=b"body")))
+            client.run(one(Request("POST", url, body=b"body")))
         assert caught[0].sent == 0
 
     @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM])
@@ -135,7 +135,7 @@ class TestFailure:
 
         monkeypatch.setattr(socket, "create_connection", fail)
         with pytest.raises(OSError, match=os.strerror(number)) as caught:
-            client.run(one(Call("GET", "http://127.0.0.1:1/")))
+            client.run(one(Request("GET", "http://127.0.0.1:1/")))
         assert caught.value.errno == number
 
     @pytest.mark.parametrize(
@@ -153,13 +153,13 @@ class TestFailure:
     def test_a_url_that_leads_nowhere(self, client: Transport, url: str) -> None:
         """A Location is the registry's: whatever it says, the error is ours and has a reason."""
         with failing("connect"):
-            client.run(one(Call("GET", url)))
+            client.run(one(Request("GET", url)))
 
     def test_a_header_that_http_forbids(self, client: Transport) -> None:
         """What would break out of its header is not sent."""
         connected: list[Peer] = []
         with scripted(connected.append) as address, failing("cut"):
-            client.run(one(Call("GET", f"http://{address}/", {"X": "a\r\nY: b"})))
+            client.run(one(Request("GET", f"http://{address}/", {"X": "a\r\nY: b"})))
 
     def test_a_reader_that_stalls(self) -> None:
         """Each write is bounded by `timeout_s`."""
@@ -189,7 +189,7 @@ class TestFailure:
             Transport(timeout_s=0.2) as client,
             failing("timeout", "no answer in time"),
         ):
-            client.run(one(Call("GET", f"http://{address}/")))
+            client.run(one(Request("GET", f"http://{address}/")))
 
     def test_a_call_in_a_hurry_does_not_wait_as_long(
         self, client: Transport, monkeypatch: pytest.MonkeyPatch
@@ -202,7 +202,7 @@ class TestFailure:
             peer.drain()
 
         with scripted(script) as address, failing("timeout"):
-            client.run(one(Call("DELETE", f"http://{address}/", patience=Patience.HURRY)))
+            client.run(one(Request("DELETE", f"http://{address}/", timeout=Timeout.SHORT)))
 
     @pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), float("inf"), 1e6])
     def test_a_timeout_is_a_time(self, timeout_s: float) -> None:

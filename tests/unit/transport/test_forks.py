@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tests.scripted import Peer, scripted
 from tests.unit.transport.calls import one
 
-from brolga.wire import Call
+from brolga.protocol import Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,7 @@ def test_a_child_uses_no_connection_of_its_parent(client: Transport) -> None:
     with scripted(script) as address, client:
 
         def ask() -> bytes:
-            return client.run(one(Call("GET", f"http://{address}/"))).body
+            return client.run(one(Request("GET", f"http://{address}/"))).body
 
         assert ask() == b"0"
         assert in_child(lambda: ask() == b"1" and ask() == b"1")

@@ -14,11 +14,11 @@ from tests.scripted import Peer, scripted
 from tests.unit.transport.calls import BLOCK, PATIENCE_S, one, patch, wait
 
 from brolga.errors import SourceError
+from brolga.protocol import BodyError, Flow, Request, Response, Timeout
 from brolga.transport import Transport
 from brolga.transport import outgoing as outgoing_module
 from brolga.transport.connection import Watched
 from brolga.transport.outgoing import Outgoing
-from brolga.wire import BodyFailed, Call, Flow, Patience, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -38,10 +38,10 @@ def half(error: BaseException | None = None) -> Iterator[bytes]:
     raise error or _SourceError
 
 
-def watched(url: str, body: bytes | Iterable[bytes], caught: list[BaseException]) -> Flow[Reply]:
+def watched(url: str, body: bytes | Iterable[bytes], caught: list[BaseException]) -> Flow[Response]:
     """Stream a body; keep what is thrown in."""
     try:
-        return (yield Call("PATCH", url, body=body))
+        return (yield Request("PATCH", url, body=body))
     except BaseException as error:
         caught.append(error)
         raise
@@ -98,11 +98,11 @@ class TestBodyFailed:
         assert raised.value is error
         assert (error.__cause__, error.__context__) == (cause, None)
         (failed,) = caught
-        assert isinstance(failed, BodyFailed)
+        assert isinstance(failed, BodyError)
         assert failed.error is error
-        assert failed.reply is not None
-        assert (failed.reply.status, failed.reply.headers["location"]) == (202, "/newest")
-        assert (failed.reply.whole, failed.reply.sent) == (False, len(BLOCK) + 4)
+        assert failed.response is not None
+        assert (failed.response.status, failed.response.headers["location"]) == (202, "/newest")
+        assert (failed.response.complete, failed.response.sent) == (False, len(BLOCK) + 4)
 
     @pytest.mark.usefixtures("hasty")
     @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 202 OK\r\nContent-Length: 9\r\n\r\nhalf"])
@@ -120,8 +120,8 @@ class TestBodyFailed:
 
         with scripted(script) as address, pytest.raises(_SourceError):
             client.run(watched(f"http://{address}/", half(), caught))
-        assert isinstance(caught[0], BodyFailed)
-        assert caught[0].reply is None
+        assert isinstance(caught[0], BodyError)
+        assert caught[0].response is None
 
     def test_a_connection_that_fails_has_no_answer(self, client: Transport) -> None:
         """The body's error is the first, and the one to tell."""
@@ -133,8 +133,8 @@ class TestBodyFailed:
 
         with scripted(script) as address, pytest.raises(_SourceError):
             client.run(watched(f"http://{address}/", half(), caught))
-        assert isinstance(caught[0], BodyFailed)
-        assert caught[0].reply is None
+        assert isinstance(caught[0], BodyError)
+        assert caught[0].response is None
 
     def test_an_early_answer_is_that_answer(self, client: Transport) -> None:
         """The registry may have had enough before the body failed."""
@@ -155,9 +155,9 @@ class TestBodyFailed:
 
         with scripted(script) as address, pytest.raises(_SourceError):
             client.run(watched(f"http://{address}/", body(), caught))
-        assert isinstance(caught[0], BodyFailed)
-        assert caught[0].reply is not None
-        assert caught[0].reply.status == 413
+        assert isinstance(caught[0], BodyError)
+        assert caught[0].response is not None
+        assert caught[0].response.status == 413
 
     def test_a_streamed_answer_is_read_at_once(self, client: Transport) -> None:
         """Nobody takes the blocks of an answer to a body that failed."""
@@ -168,18 +168,18 @@ class TestBodyFailed:
             peer.chunks()
             peer.answer(200, b"done")
 
-        def flow(url: str) -> Flow[Reply]:
+        def flow(url: str) -> Flow[Response]:
             try:
-                return (yield Call("PATCH", url, body=half(), streamed=True))
+                return (yield Request("PATCH", url, body=half(), stream_response=True))
             except BaseException as error:
                 caught.append(error)
                 raise
 
         with scripted(script) as address, pytest.raises(_SourceError):
             client.run(flow(f"http://{address}/"))
-        assert isinstance(caught[0], BodyFailed)
-        assert caught[0].reply is not None
-        assert (caught[0].reply.body, caught[0].reply.blocks) == (b"done", None)
+        assert isinstance(caught[0], BodyError)
+        assert caught[0].response is not None
+        assert (caught[0].response.body, caught[0].response.body_stream) == (b"done", None)
 
     def test_a_flow_may_cancel_where_the_answer_says(self, client: Transport) -> None:
         """Ctrl-C in a source is thrown in: the flow cancels, then it comes out."""
@@ -194,10 +194,10 @@ class TestBodyFailed:
 
         def flow(url: str) -> Flow[None]:
             try:
-                yield Call("PATCH", f"{url}/first", body=half(KeyboardInterrupt()))
-            except BodyFailed as failed:
-                newest = failed.reply.headers["location"] if failed.reply else "/unanswered"
-                yield Call("DELETE", f"{url}{newest}", patience=Patience.HURRY)
+                yield Request("PATCH", f"{url}/first", body=half(KeyboardInterrupt()))
+            except BodyError as failed:
+                newest = failed.response.headers["location"] if failed.response else "/unanswered"
+                yield Request("DELETE", f"{url}{newest}", timeout=Timeout.SHORT)
                 raise
 
         with scripted(script) as address, client, pytest.raises(KeyboardInterrupt):
@@ -214,8 +214,8 @@ class TestBodyFailed:
 
         def flow(url: str) -> Flow[None]:
             try:
-                yield Call("PATCH", url, body=half())
-            except BodyFailed as failed:
+                yield Request("PATCH", url, body=half())
+            except BodyError as failed:
                 raise LookupError from failed.error
 
         with scripted(script) as address, pytest.raises(LookupError) as caught:
@@ -292,7 +292,7 @@ class TestBodyFailed:
             seen.append(peer.drain())
 
         with scripted(script) as address, pytest.raises(SourceError, match=words):
-            client.run(one(Call("PUT", f"http://{address}/", body=body, size=4)))
+            client.run(one(Request("PUT", f"http://{address}/", body=body, size=4)))
         assert seen == [sent]
 
     def test_a_body_of_known_length_that_fails_ends_the_connection(self, client: Transport) -> None:
@@ -304,17 +304,17 @@ class TestBodyFailed:
             peer.head()
             seen.append(peer.drain())
 
-        def flow(url: str) -> Flow[Reply]:
+        def flow(url: str) -> Flow[Response]:
             try:
-                return (yield Call("PUT", url, body=half(), size=8))
+                return (yield Request("PUT", url, body=half(), size=8))
             except BaseException as error:
                 caught.append(error)
                 raise
 
         with scripted(script) as address, pytest.raises(_SourceError):
             client.run(flow(f"http://{address}/"))
-        assert isinstance(caught[0], BodyFailed)
-        assert caught[0].reply is None
+        assert isinstance(caught[0], BodyError)
+        assert caught[0].response is None
         assert seen == [b"half"]
 
 
@@ -352,11 +352,11 @@ class TestInterrupt:
             peer.answer(202, b"", "Location: /newest")
 
         failed = self.run(client, script)
-        assert isinstance(failed, BodyFailed)
+        assert isinstance(failed, BodyError)
         assert isinstance(failed.error, KeyboardInterrupt)
-        assert failed.reply is not None
-        assert failed.reply.headers["location"] == "/newest"
-        assert failed.reply.sent == len(HUGE)
+        assert failed.response is not None
+        assert failed.response.headers["location"] == "/newest"
+        assert failed.response.sent == len(HUGE)
 
     @pytest.mark.usefixtures("hasty")
     def test_a_reader_that_stalls_is_not_waited_for(self, client: Transport) -> None:
@@ -375,8 +375,8 @@ class TestInterrupt:
                     client.run(watched(f"http://{address}/", [HUGE], caught))
             finally:
                 finished.set()
-        assert isinstance(caught[0], BodyFailed)
-        assert caught[0].reply is None
+        assert isinstance(caught[0], BodyError)
+        assert caught[0].response is None
 
     def test_the_second_one_is_raised_at_once(self, client: Transport) -> None:
         """Who presses Ctrl-C twice does not want to wait."""
@@ -402,9 +402,9 @@ class TestInterrupt:
             peer.drain()
 
         failed = self.run(client, script)
-        assert isinstance(failed, BodyFailed)
-        assert failed.reply is not None
-        assert failed.reply.status == 413
+        assert isinstance(failed, BodyError)
+        assert failed.response is not None
+        assert failed.response.status == 413
 
     def test_a_connection_that_fails_has_no_answer(self, client: Transport) -> None:
         """The interrupt was first."""
@@ -417,8 +417,8 @@ class TestInterrupt:
 
         failed = self.run(client, script)
         # The kernel may tell of the reset before the signal is seen.
-        assert isinstance(failed, (BodyFailed, KeyboardInterrupt))
-        assert not isinstance(failed, BodyFailed) or failed.reply is None
+        assert isinstance(failed, (BodyError, KeyboardInterrupt))
+        assert not isinstance(failed, BodyError) or failed.response is None
 
     @pytest.mark.parametrize("method", ["PATCH", "POST"])
     @pytest.mark.parametrize("body", [None, b"bytes", (b"a", b"b"), [b"a", b"b"]])
@@ -482,8 +482,8 @@ class TestInterrupt:
         caught: list[BaseException] = []
         with scripted(script) as address, pytest.raises(KeyboardInterrupt):
             client.run(watched(f"http://{address}/", HUGE, caught))
-        assert isinstance(caught[0], BodyFailed)
-        assert caught[0].reply is None
+        assert isinstance(caught[0], BodyError)
+        assert caught[0].response is None
 
 
 class Signalled:
@@ -546,10 +546,10 @@ class TestInterruptBeforeTheAnswer:
 
         def flow(url: str) -> Flow[None]:
             try:
-                yield Call("PATCH", f"{url}/first", body=body)
-            except BodyFailed as failed:
-                newest = failed.reply.headers["location"] if failed.reply else "/unanswered"
-                yield Call("DELETE", f"{url}{newest}", patience=Patience.HURRY)
+                yield Request("PATCH", f"{url}/first", body=body)
+            except BodyError as failed:
+                newest = failed.response.headers["location"] if failed.response else "/unanswered"
+                yield Request("DELETE", f"{url}{newest}", timeout=Timeout.SHORT)
                 raise
 
         with scripted(script) as address, client, pytest.raises(KeyboardInterrupt) as raised:
@@ -571,9 +571,9 @@ class TestInterruptBeforeTheAnswer:
 
         def flow(url: str) -> Flow[None]:
             try:
-                yield Call("PATCH", f"{url}/first", body=body)
-            except (BodyFailed, KeyboardInterrupt):
-                yield Call("DELETE", f"{url}/first")
+                yield Request("PATCH", f"{url}/first", body=body)
+            except (BodyError, KeyboardInterrupt):
+                yield Request("DELETE", f"{url}/first")
                 raise
 
         with scripted(script) as address, pytest.raises(KeyboardInterrupt) as raised:
@@ -610,8 +610,8 @@ class TestInterruptBeforeTheAnswer:
 
         with scripted(script) as address, pytest.raises(KeyboardInterrupt):
             client.run(watched(f"http://{address}/", b"chunk", caught))
-        assert isinstance(caught[0], BodyFailed)
-        assert caught[0].reply is None
+        assert isinstance(caught[0], BodyError)
+        assert caught[0].response is None
 
     def test_a_read_ends_at_once(self, client: Transport, signals: list[signal.Signals]) -> None:
         """Of a GET nothing has to be known: it is not waited for."""
@@ -622,4 +622,4 @@ class TestInterruptBeforeTheAnswer:
             peer.drain()
 
         with scripted(script) as address, pytest.raises(KeyboardInterrupt):
-            client.run(one(Call("GET", f"http://{address}/")))
+            client.run(one(Request("GET", f"http://{address}/")))

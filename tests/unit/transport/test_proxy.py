@@ -14,9 +14,9 @@ import pytest
 from tests.scripted import Peer, refusing_port, scripted
 from tests.unit.transport.calls import BLOCK, PATIENCE_S, failing, one, patch, wait
 
+from brolga.protocol import Request
 from brolga.transport import Transport
 from brolga.transport.proxy import Proxies, Proxy, from_environment
-from brolga.wire import Call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -140,9 +140,9 @@ class TestEnvironment:
 
         with Transport(timeout_s=PATIENCE_S) as client:
             with scripted(script) as address:
-                assert client.run(one(Call("GET", f"http://{address}/"))).status == 200
+                assert client.run(one(Request("GET", f"http://{address}/"))).status == 200
             with failing("connect", text) as caught:
-                client.run(one(Call("GET", "https://registry.example/v2/")))
+                client.run(one(Request("GET", "https://registry.example/v2/")))
         assert "sec" not in str(caught[0])
 
 
@@ -204,7 +204,7 @@ class TestForward:
         url = "http://registry.example:5000/v2/?a=%2f;b"
         with proxied(monkeypatch, script, userinfo="user:pass@"), Transport() as client:
             for _ in range(2):
-                assert client.run(one(Call("GET", url))).body == b"{}"
+                assert client.run(one(Request("GET", url))).body == b"{}"
         assert [head[0] for head in heads] == [f"GET {url} HTTP/1.1"] * 2
         assert "Host: registry.example:5000" in heads[0]
         assert "Proxy-Authorization: Basic dXNlcjpwYXNz" in heads[0]
@@ -218,7 +218,7 @@ class TestForward:
             peer.answer(200)
 
         with proxied(monkeypatch, script), Transport() as client:
-            client.run(one(Call("GET", "http://[2001:db8::1]/v2/")))
+            client.run(one(Request("GET", "http://[2001:db8::1]/v2/")))
         assert heads[0][:2] == ["GET http://[2001:db8::1]/v2/ HTTP/1.1", "Host: [2001:db8::1]"]
 
     def test_an_early_answer_is_heard(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,8 +230,8 @@ class TestForward:
             peer.drain()
 
         with proxied(monkeypatch, script), Transport(timeout_s=PATIENCE_S) as client:
-            reply = client.run(patch("http://registry.example/", cycle([BLOCK])))
-        assert (reply.status, reply.whole) == (413, False)
+            response = client.run(patch("http://registry.example/", cycle([BLOCK])))
+        assert (response.status, response.complete) == (413, False)
 
     def test_a_refusal_of_the_proxy_is_no_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """407 is never the registry's (RFC 9110, section 15.5.8)."""
@@ -245,13 +245,13 @@ class TestForward:
             Transport() as client,
             failing("connect", f"by the proxy {address}: the proxy refused: 407"),
         ):
-            client.run(one(Call("GET", "http://registry.example/v2/")))
+            client.run(one(Request("GET", "http://registry.example/v2/")))
 
     def test_a_proxy_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The error says that it is the proxy, and not who may use it."""
         monkeypatch.setenv("HTTP_PROXY", f"http://user:secret@127.0.0.1:{refusing_port()}")
         with Transport() as client, failing("connect", "by the proxy 127.0.0.1:") as caught:
-            client.run(one(Call("GET", "http://registry.example/v2/")))
+            client.run(one(Request("GET", "http://registry.example/v2/")))
         assert "secret" not in str(caught[0])
 
     def test_what_a_registry_named_goes_through_it_unchecked(
@@ -264,8 +264,8 @@ class TestForward:
             peer.answer(200)
 
         with proxied(monkeypatch, script), Transport() as client:
-            call = Call("GET", "http://storage.example/", named_by="registry.example")
-            assert client.run(one(call)).status == 200
+            request = Request("GET", "http://storage.example/", redirected_from="registry.example")
+            assert client.run(one(request)).status == 200
 
     def test_the_environment_is_read_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A client goes one way as long as it lives."""
@@ -276,7 +276,7 @@ class TestForward:
 
         with proxied(monkeypatch, script), Transport() as client:
             monkeypatch.setenv("ALL_PROXY", "http://elsewhere.invalid")
-            assert client.run(one(Call("GET", "http://registry.example/"))).status == 200
+            assert client.run(one(Request("GET", "http://registry.example/"))).status == 200
 
 
 class TestTunnel:
@@ -309,9 +309,9 @@ class TestTunnel:
             ),
             Transport(timeout_s=PATIENCE_S, ca_cert=authority.ca_cert) as client,
         ):
-            reply = client.run(patch("https://registry.invalid/v2/", blocks))
-            assert client.run(one(Call("GET", "https://registry.invalid/"))).status == 200
-        assert (reply.status, reply.whole) == (202, True)
+            response = client.run(patch("https://registry.invalid/v2/", blocks))
+            assert client.run(one(Request("GET", "https://registry.invalid/"))).status == 200
+        assert (response.status, response.complete) == (202, True)
         assert [head[0] for head in heads] == ["CONNECT registry.invalid:443 HTTP/1.1"]
         assert "Proxy-Authorization: Basic dXNlcjpwYXNz" in heads[0]
 
@@ -338,8 +338,8 @@ class TestTunnel:
             proxied(monkeypatch, tunnel(upstream, [])),
             Transport(timeout_s=PATIENCE_S, ca_cert=authority.ca_cert) as client,
         ):
-            reply = client.run(patch("https://registry.invalid/", body()))
-        assert (reply.status, reply.whole) == (401, False)
+            response = client.run(patch("https://registry.invalid/", body()))
+        assert (response.status, response.complete) == (401, False)
 
     def test_a_secure_proxy_that_vanishes_is_a_cut(
         self, monkeypatch: pytest.MonkeyPatch, authority: Authority
@@ -373,12 +373,12 @@ class TestTunnel:
             proxied(monkeypatch, tunnel(upstream, heads)),
         ):
             with Transport(insecure=True) as client:
-                assert client.run(one(Call("GET", "https://[2001:db8::1]/"))).status == 200
+                assert client.run(one(Request("GET", "https://[2001:db8::1]/"))).status == 200
             with (
                 Transport(ca_cert=authority.ca_cert) as client,
                 failing("certificate", "IP address mismatch.*2001:db8::1"),
             ):
-                client.run(one(Call("GET", "https://[2001:db8::1]/")))
+                client.run(one(Request("GET", "https://[2001:db8::1]/")))
         assert heads[0][0] == "CONNECT [2001:db8::1]:443 HTTP/1.1"
 
     @pytest.mark.parametrize("status", [403, 407, 502])
@@ -394,5 +394,5 @@ class TestTunnel:
             Transport() as client,
             failing("connect", f"the proxy refused: {status}") as caught,
         ):
-            client.run(one(Call("GET", "https://registry.example/v2/")))
+            client.run(one(Request("GET", "https://registry.example/v2/")))
         assert "secret" not in str(caught[0])

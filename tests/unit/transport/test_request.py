@@ -8,8 +8,8 @@ import pytest
 from tests.scripted import Peer, scripted
 from tests.unit.transport.calls import BLOCK, one, patch
 
+from brolga.protocol import Request
 from brolga.transport import Transport
-from brolga.wire import Call
 
 
 class TestRequest:
@@ -38,10 +38,10 @@ class TestRequest:
             peer.answer(202, b"", "Location: /next")
 
         with scripted(script) as address:
-            reply = client.run(patch(f"http://{address}/v2/x?a=1", blocks))
+            response = client.run(patch(f"http://{address}/v2/x?a=1", blocks))
         total = sum(map(len, blocks))
-        assert (reply.status, reply.whole, reply.sent) == (202, True, total)
-        assert reply.headers["location"] == "/next"
+        assert (response.status, response.complete, response.sent) == (202, True, total)
+        assert response.headers["location"] == "/next"
 
     def test_empty_blocks_write_nothing_and_never_end_the_body(self, client: Transport) -> None:
         """An empty chunk is the last one (RFC 9112, section 7.1): a heartbeat is none."""
@@ -65,8 +65,8 @@ class TestRequest:
             peer.answer(202)
 
         with scripted(script) as address:
-            reply = client.run(patch(f"http://{address}/", []))
-        assert (reply.sent, reply.whole) == (0, True)
+            response = client.run(patch(f"http://{address}/", []))
+        assert (response.sent, response.complete) == (0, True)
 
     @pytest.mark.parametrize("body", [b"", b"manifest"])
     def test_bytes_have_a_content_length(self, client: Transport, body: bytes) -> None:
@@ -81,8 +81,8 @@ class TestRequest:
             peer.answer(201)
 
         with scripted(script) as address:
-            reply = client.run(one(Call("PUT", f"http://{address}/", body=body)))
-        assert (reply.status, reply.sent, reply.whole) == (201, len(body), True)
+            response = client.run(one(Request("PUT", f"http://{address}/", body=body)))
+        assert (response.status, response.sent, response.complete) == (201, len(body), True)
 
     def test_a_call_without_body_has_neither_length_nor_encoding(self, client: Transport) -> None:
         """A GET has no content (RFC 9110, section 9.3.1)."""
@@ -96,8 +96,8 @@ class TestRequest:
             peer.answer(200, b"{}")
 
         with scripted(script) as address:
-            reply = client.run(one(Call("GET", f"http://{address}")))
-        assert (reply.body, reply.sent, reply.whole) == (b"{}", 0, True)
+            response = client.run(one(Request("GET", f"http://{address}")))
+        assert (response.body, response.sent, response.complete) == (b"{}", 0, True)
 
     def test_the_path_and_query_of_a_location_go_out_byte_for_byte(self, client: Transport) -> None:
         """A session's URL is the registry's own: nothing of it is dropped or quoted anew."""
@@ -108,7 +108,7 @@ class TestRequest:
             peer.answer(204)
 
         with scripted(script) as address:
-            assert client.run(one(Call("DELETE", f"http://{address}{target}"))).status == 204
+            assert client.run(one(Request("DELETE", f"http://{address}{target}"))).status == 204
 
     def test_a_large_block_reaches_a_slow_reader_whole(self, client: Transport) -> None:
         """A socket takes a part of a block at a time; the rest of it is sent after."""
@@ -137,7 +137,7 @@ class TestRequest:
             peer.answer(200)
 
         with scripted(script, host="::1") as address:
-            assert client.run(one(Call("GET", f"http://{address}/"))).status == 200
+            assert client.run(one(Request("GET", f"http://{address}/"))).status == 200
         assert hosts == [address]
 
     def test_no_more_idle_connections_are_kept_than_asked_for(self) -> None:
@@ -151,7 +151,7 @@ class TestRequest:
 
         with scripted(script) as address, Transport(keepalive=0) as client:
             for _ in range(2):
-                client.run(one(Call("GET", f"http://{address}/")))
+                client.run(one(Request("GET", f"http://{address}/")))
         assert len(connections) == 2
 
     def test_a_connection_is_used_again(self, client: Transport) -> None:
@@ -167,9 +167,9 @@ class TestRequest:
 
         with scripted(script) as address, client:
             url = f"http://{address}/"
-            client.run(one(Call("GET", url)))
+            client.run(one(Request("GET", url)))
             client.run(patch(url, [b"a", b"b"]))
-            client.run(one(Call("PUT", url, body=b"")))
+            client.run(one(Request("PUT", url, body=b"")))
         assert len(connections) == 1
 
 

@@ -14,9 +14,9 @@ import pytest
 from tests.scripted import Peer, refusing_port, scripted
 from tests.unit.transport.calls import PATIENCE_S, one, patch
 
-from brolga.errors import TransportFailed
+from brolga.errors import TransportError
+from brolga.protocol import Flow, ReadFlow, Request, Timeout
 from brolga.transport import Transport
-from brolga.wire import Call, Flow, Patience, ReadFlow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ class TestRun:
 
         def flow() -> Flow[str]:
             return "nothing to do"
-            yield Call("GET", "unreachable")  # type: ignore[unreachable]
+            yield Request("GET", "unreachable")  # type: ignore[unreachable]
 
         assert client.run(flow()) == "nothing to do"
 
@@ -42,8 +42,8 @@ class TestRun:
                 peer.answer(200, head[0].encode())
 
         def flow(url: str) -> Flow[list[bytes]]:
-            first = yield Call("GET", f"{url}a")
-            second = yield Call("GET", f"{url}b")
+            first = yield Request("GET", f"{url}a")
+            second = yield Request("GET", f"{url}b")
             return [first.body, second.body]
 
         with scripted(script) as address, client:
@@ -60,8 +60,8 @@ class TestRun:
         def flow(urls: list[str]) -> Flow[int]:
             for url in urls:
                 try:
-                    return (yield Call("GET", url)).status
-                except TransportFailed as error:
+                    return (yield Request("GET", url)).status
+                except TransportError as error:
                     reasons.append(error.reason)
             return 0
 
@@ -90,9 +90,9 @@ class TestRun:
 
         def flow(url: str) -> Flow[None]:
             try:
-                yield Call("PATCH", url, body=body())
+                yield Request("PATCH", url, body=body())
             except BaseException:
-                yield Call("DELETE", url, patience=Patience.HURRY)
+                yield Request("DELETE", url, timeout=Timeout.SHORT)
                 raise
 
         with scripted(script) as address, pytest.raises(KeyboardInterrupt):
@@ -107,8 +107,8 @@ class TestRun:
             peer.answer(200)
 
         def flow(url: str) -> Flow[None]:
-            reply = yield Call("GET", url)
-            raise LookupError(reply.status)
+            response = yield Request("GET", url)
+            raise LookupError(response.status)
 
         with scripted(script) as address, pytest.raises(LookupError, match="200"):
             client.run(flow(f"http://{address}/"))
@@ -129,8 +129,8 @@ class TestRun:
 
         def push(number: int) -> None:
             text = str(number).encode()
-            reply = client.run(patch(f"http://{address}/", [text]))
-            bodies.append((text, reply.body))
+            response = client.run(patch(f"http://{address}/", [text]))
+            bodies.append((text, response.body))
 
         with scripted(script) as address, Transport(timeout_s=PATIENCE_S) as client:
             workers = [threading.Thread(target=push, args=(number,)) for number in range(threads)]
@@ -149,10 +149,10 @@ class TestRun:
 
     def test_after_the_close_nothing_runs(self, client: Transport) -> None:
         """A closed client says so, and opens no connection again."""
-        made: list[Call] = []
+        made: list[Request] = []
 
         def flow() -> Flow[None]:
-            made.append(Call("GET", "http://127.0.0.1/"))
+            made.append(Request("GET", "http://127.0.0.1/"))
             yield made[0]
 
         client.close()
@@ -165,7 +165,7 @@ class TestRun:
 
         def flow() -> Flow[None]:
             client.close()
-            yield Call("GET", "http://127.0.0.1/")
+            yield Request("GET", "http://127.0.0.1/")
 
         with pytest.raises(RuntimeError, match="the client is closed"):
             client.run(flow())
@@ -184,14 +184,14 @@ class TestStream:
         def flow(url: str) -> ReadFlow:
             yield b"one"
             try:
-                yield Call("GET", f"http://127.0.0.1:{refusing_port()}/")
-            except TransportFailed:
-                reply = yield Call("GET", url)
-                yield reply.body
+                yield Request("GET", f"http://127.0.0.1:{refusing_port()}/")
+            except TransportError:
+                response = yield Request("GET", url)
+                yield response.body
 
         def without_end() -> ReadFlow:
-            with contextlib.suppress(TransportFailed):
-                yield Call("GET", f"http://127.0.0.1:{refusing_port()}/")
+            with contextlib.suppress(TransportError):
+                yield Request("GET", f"http://127.0.0.1:{refusing_port()}/")
 
         with scripted(script) as address:
             assert list(client.stream(flow(f"http://{address}/"))) == [b"one", b"two"]
@@ -236,7 +236,7 @@ class TestStream:
         transport = Transport(timeout_s=PATIENCE_S)
         transport.close_when_dropped()
         with scripted(script) as address:
-            transport.run(one(Call("GET", f"http://{address}/")))
+            transport.run(one(Request("GET", f"http://{address}/")))
             del transport
             gc.collect()
             assert closed.wait(PATIENCE_S)
@@ -259,7 +259,7 @@ def test_a_body_is_let_go_before_the_flow_goes_on(client: Transport) -> None:
         alive.append(weakref.ref(block))
         body = [(memoryview(block),)]
         del block
-        yield Call("PATCH", url, body=body.pop())
+        yield Request("PATCH", url, body=body.pop())
         return alive[0]() is not None
 
     with scripted(script) as address:
@@ -281,7 +281,7 @@ class TestTimes:
         with scripted(script) as address:
             for after_s in (0.0, 2.5):
                 with Transport(pause=pauses.append) as client:
-                    client.run(one(Call("GET", f"http://{address}/", after_s=after_s)))
+                    client.run(one(Request("GET", f"http://{address}/", delay_s=after_s)))
         assert heads == [("GET / HTTP/1.1", []), ("GET / HTTP/1.1", [2.5])]
 
     def test_an_interrupt_of_the_pause_is_thrown_in(self) -> None:
@@ -292,7 +292,7 @@ class TestTimes:
 
         def flow() -> Flow[str]:
             try:
-                yield Call("GET", "http://127.0.0.1/", after_s=1)
+                yield Request("GET", "http://127.0.0.1/", delay_s=1)
             except KeyboardInterrupt:
                 return "cancelled"
             return "sent"
@@ -303,14 +303,14 @@ class TestTimes:
     @pytest.mark.parametrize(
         ("patience", "timeout_s", "read_s", "others_s"),
         [
-            (Patience.HURRY, 60.0, 5.0, 5.0),
-            (Patience.USUAL, 60.0, 60.0, 60.0),
-            (Patience.LONG, 60.0, 900.0, 60.0),
-            (Patience.LONG, 1.0, 15.0, 1.0),
+            (Timeout.SHORT, 60.0, 5.0, 5.0),
+            (Timeout.DEFAULT, 60.0, 60.0, 60.0),
+            (Timeout.LONG, 60.0, 900.0, 60.0),
+            (Timeout.LONG, 1.0, 15.0, 1.0),
         ],
     )
     def test_each_patience_has_its_limits(
-        self, patience: Patience, timeout_s: float, read_s: float, others_s: float
+        self, patience: Timeout, timeout_s: float, read_s: float, others_s: float
     ) -> None:
         """LONG lets the answer alone take its time: the registry moves a whole blob."""
         with Transport(timeout_s=timeout_s) as client:
@@ -335,8 +335,10 @@ class TestLog:
         with scripted(script) as address, client, caplog.at_level("DEBUG", "brolga.transport"):
             url = f"http://user:secret@{address}/v2/?_state=secret"
             client.run(patch(url, [b"secret", b"secret"]))
-            reply = client.run(one(Call("GET", url, {"Authorization": "secret"}, streamed=True)))
-            assert list(reply.blocks or []) == [b"secret"]
+            response = client.run(
+                one(Request("GET", url, {"Authorization": "secret"}, stream_response=True))
+            )
+            assert list(response.body_stream or []) == [b"secret"]
         ours = [record for record in caplog.records if record.name == "brolga.transport"]
         lines = [re.sub(r"[0-9]+ ms$", "0 ms", record.getMessage()) for record in ours]
         shown = f"http://{address}/v2/"
@@ -350,14 +352,14 @@ class TestLog:
     def test_it_has_what_failed(self, client: Transport, caplog: pytest.LogCaptureFixture) -> None:
         """The kind of error: its text is for whoever catches it."""
         url = f"http://127.0.0.1:{refusing_port()}/"
-        with caplog.at_level("DEBUG", "brolga.transport"), pytest.raises(TransportFailed):
-            client.run(one(Call("GET", url)))
+        with caplog.at_level("DEBUG", "brolga.transport"), pytest.raises(TransportError):
+            client.run(one(Request("GET", url)))
         assert re.fullmatch(f"GET {url}: TransportFailed after [0-9]+ ms", caplog.messages[-1])
 
     def test_it_is_silent_by_default(
         self, client: Transport, capfd: pytest.CaptureFixture[str]
     ) -> None:
         """A library prints nothing on its own."""
-        with pytest.raises(TransportFailed):
-            client.run(one(Call("GET", f"http://127.0.0.1:{refusing_port()}/")))
+        with pytest.raises(TransportError):
+            client.run(one(Request("GET", f"http://127.0.0.1:{refusing_port()}/")))
         assert capfd.readouterr() == ("", "")

@@ -12,8 +12,8 @@ import pytest
 from tests.scripted import Peer, scripted
 from tests.unit.transport.calls import BLOCK, PATIENCE_S, failing, one, wait
 
+from brolga.protocol import Flow, Request, Response
 from brolga.transport import Transport
-from brolga.wire import Call, Flow, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -22,20 +22,20 @@ OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
-def get(address: str) -> Flow[Reply]:
+def get(address: str) -> Flow[Response]:
     """Ask for an answer in blocks."""
-    return one(Call("GET", f"http://{address}/", streamed=True))
+    return one(Request("GET", f"http://{address}/", stream_response=True))
 
 
-def blocks_of(reply: Reply) -> Generator[bytes, None, None]:
+def blocks_of(response: Response) -> Generator[bytes, None, None]:
     """Return the blocks, which must be there."""
-    assert reply.body == b""
-    assert reply.blocks is not None
-    return reply.blocks
+    assert response.body == b""
+    assert response.body_stream is not None
+    return response.body_stream
 
 
 class TestStreamed:
-    """`Call.streamed`: the body as blocks, where the status is 200 or 206."""
+    """`Request.streamed`: the body as blocks, where the status is 200 or 206."""
 
     @pytest.mark.parametrize("status", [200, 206])
     def test_its_blocks_are_the_body_in_order(self, client: Transport, status: int) -> None:
@@ -47,9 +47,9 @@ class TestStreamed:
             peer.answer(status, body)
 
         with scripted(script) as address:
-            reply = client.run(get(address))
-            blocks = list(blocks_of(reply))
-        assert reply.status == status
+            response = client.run(get(address))
+            blocks = list(blocks_of(response))
+        assert response.status == status
         assert b"".join(blocks) == body
         assert 0 < max(map(len, blocks)) <= 256 << 10
         assert min(map(len, blocks)) > 0
@@ -81,8 +81,8 @@ class TestStreamed:
             peer.answer(status, b"x" * (5 << 20))
 
         with scripted(script) as address:
-            reply = client.run(get(address))
-        assert (reply.blocks, len(reply.body)) == (None, 4 << 20)
+            response = client.run(get(address))
+        assert (response.body_stream, len(response.body)) == (None, 4 << 20)
 
     @pytest.mark.parametrize(("streamed", "encodings"), [(True, ["identity"]), (False, [])])
     def test_nothing_on_the_way_may_compress_it(
@@ -95,8 +95,10 @@ class TestStreamed:
             peer.answer(200)
 
         with scripted(script) as address:
-            reply = client.run(one(Call("GET", f"http://{address}/", streamed=streamed)))
-            assert list(reply.blocks or []) == []
+            response = client.run(
+                one(Request("GET", f"http://{address}/", stream_response=streamed))
+            )
+            assert list(response.body_stream or []) == []
 
     def test_it_is_never_decompressed(self, client: Transport) -> None:
         """What a proxy compressed all the same is for the digest to refuse."""
@@ -139,12 +141,12 @@ class TestConnection:
             closed.set()
 
         with scripted(script) as address:
-            reply = client.run(get(address))
+            response = client.run(get(address))
             if begun:
-                assert next(blocks_of(reply)) == b"a"
+                assert next(blocks_of(response)) == b"a"
             if how == "close":
-                blocks_of(reply).close()
-            del reply
+                blocks_of(response).close()
+            del response
             gc.collect()
             wait(closed)
 
@@ -159,9 +161,9 @@ class TestConnection:
                 peer.answer(202 if whole and b"".join(chunks) == BLOCK * 20 else 400)
 
         def flow(address: str) -> Flow[int]:
-            reply = yield Call("GET", f"http://{address}/", streamed=True)
-            blocks = blocks_of(reply)
-            return (yield Call("PATCH", f"http://{address}/", body=blocks)).status
+            response = yield Request("GET", f"http://{address}/", stream_response=True)
+            blocks = blocks_of(response)
+            return (yield Request("PATCH", f"http://{address}/", body=blocks)).status
 
         with scripted(script) as address:
             assert client.run(flow(address)) == 202
@@ -229,9 +231,9 @@ class TestBroken:
                 assert peer.chunks() == ([b"half"], True)
                 peer.answer(202)
 
-        def flow(address: str) -> Flow[Reply]:
-            reply = yield Call("GET", f"http://{address}/", streamed=True)
-            return (yield Call("PATCH", f"http://{address}/", body=blocks_of(reply)))
+        def flow(address: str) -> Flow[Response]:
+            response = yield Request("GET", f"http://{address}/", stream_response=True)
+            return (yield Request("PATCH", f"http://{address}/", body=blocks_of(response)))
 
         with scripted(script) as address, failing("cut", "GET to"):
             client.run(flow(address))

@@ -10,10 +10,10 @@ import pytest
 from tests.scripted import Peer, scripted
 from tests.unit.transport.calls import BLOCK, PATIENCE_S, failing, one, patch
 
-from brolga.errors import TransportFailed
+from brolga.errors import TransportError
+from brolga.protocol import Request
 from brolga.transport import Transport
 from brolga.transport.tls import CERTS_DIRS, Trust
-from brolga.wire import Call
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,8 +43,8 @@ class TestTls:
             Transport(ca_cert=authority.ca_cert, timeout_s=PATIENCE_S) as client,
             scripted(script, tls=authority.server_context()) as address,
         ):
-            reply = client.run(patch(f"https://{address}/", blocks))
-        assert (reply.status, reply.whole) == (202, True)
+            response = client.run(patch(f"https://{address}/", blocks))
+        assert (response.status, response.complete) == (202, True)
 
     def test_an_unknown_authority_is_a_matter_of_the_certificate(
         self, client: Transport, authority: Authority
@@ -59,7 +59,7 @@ class TestTls:
             scripted(script, tls=authority.server_context()) as address,
             failing("certificate", "the certificate is not trusted"),
         ):
-            client.run(one(Call("GET", f"https://{address}/")))
+            client.run(one(Request("GET", f"https://{address}/")))
         assert heads in ([], [[]])
 
     def test_a_certificate_for_another_name_is_refused(self, authority: Authority) -> None:
@@ -73,7 +73,7 @@ class TestTls:
             scripted(script, tls=authority.server_context("elsewhere")) as address,
             failing("certificate", "not valid for"),
         ):
-            client.run(one(Call("GET", f"https://{address}/")))
+            client.run(one(Request("GET", f"https://{address}/")))
 
     @pytest.mark.parametrize("how", ["ca_cert", "insecure"])
     def test_the_user_may_accept_it(self, authority: Authority, how: str) -> None:
@@ -87,7 +87,7 @@ class TestTls:
             Transport(ca_cert=authority.ca_cert) if how == "ca_cert" else Transport(insecure=True)
         )
         with client, scripted(script, tls=authority.server_context()) as address:
-            assert client.run(one(Call("GET", f"https://{address}/"))).status == 200
+            assert client.run(one(Request("GET", f"https://{address}/"))).status == 200
 
     @pytest.mark.parametrize(
         ("answer", "reason"),
@@ -105,9 +105,9 @@ class TestTls:
 
         with (
             scripted(script, refuse_tls=False) as address,
-            pytest.raises(TransportFailed) as caught,
+            pytest.raises(TransportError) as caught,
         ):
-            client.run(one(Call("GET", f"https://{address}/")))
+            client.run(one(Request("GET", f"https://{address}/")))
         assert caught.value.reason in {"tls", reason}
 
     def test_who_speaks_plain_http_reads_no_authorities(
@@ -128,11 +128,11 @@ class TestTls:
             peer.answer(200)
 
         with Transport() as client, scripted(script) as address:
-            client.run(one(Call("GET", f"http://{address}/")))
+            client.run(one(Request("GET", f"http://{address}/")))
             assert made == []
             for _ in range(2):
-                with pytest.raises(TransportFailed):
-                    client.run(one(Call("GET", f"https://{address}/")))
+                with pytest.raises(TransportError):
+                    client.run(one(Request("GET", f"https://{address}/")))
         assert len(made) == 1
 
     def test_authorities_that_are_none(self, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ class TestClientCertificate:
             ) as client,
             scripted(server, tls=asking(authority, old=old)) as address,
         ):
-            assert client.run(one(Call("GET", f"https://{address}/"))).status == 200
+            assert client.run(one(Request("GET", f"https://{address}/"))).status == 200
         assert server.subjects == ["someone"]
 
     def test_a_host_that_a_registry_named_is_not_shown_it(
@@ -205,8 +205,8 @@ class TestClientCertificate:
             ) as client,
         ):
             port = address.rpartition(":")[2]
-            client.run(one(Call("GET", f"https://localhost:{port}/")))
-            client.run(one(Call("GET", f"https://{address}/", named_by="localhost")))
+            client.run(one(Request("GET", f"https://localhost:{port}/")))
+            client.run(one(Request("GET", f"https://{address}/", redirected_from="localhost")))
         assert sorted(server.subjects) == ["", "someone"]
 
     @pytest.mark.parametrize("body", [None, [b"a", b"b"]])
@@ -217,7 +217,7 @@ class TestClientCertificate:
             scripted(Server(), tls=asking(authority)) as address,
             failing("tls", "the server wants a client certificate"),
         ):
-            client.run(one(Call("PATCH", f"https://{address}/", body=body)))
+            client.run(one(Request("PATCH", f"https://{address}/", body=body)))
 
     def test_who_has_none_is_told_by_an_older_server(self, authority: Authority) -> None:
         """TLS 1.2 says no more than that the handshake failed."""
@@ -226,7 +226,7 @@ class TestClientCertificate:
             scripted(Server(), tls=asking(authority, old=True)) as address,
             failing("tls", "may want a client certificate"),
         ):
-            client.run(one(Call("GET", f"https://{address}/")))
+            client.run(one(Request("GET", f"https://{address}/")))
 
     @pytest.mark.usefixtures("client_pair")
     def test_one_that_the_server_does_not_know(self, authority: Authority) -> None:
@@ -240,7 +240,7 @@ class TestClientCertificate:
             scripted(Server(), tls=asking(authority)) as address,
             failing("tls", "does not know the client certificate's authority"),
         ):
-            client.run(one(Call("GET", f"https://{address}/")))
+            client.run(one(Request("GET", f"https://{address}/")))
 
     def test_a_key_alone_is_nothing(self, client_pair: Pair) -> None:
         """Raises ValueError for a key without a certificate."""
@@ -281,10 +281,10 @@ class TestDirectories:
             (directory / "client.key").write_bytes(client_pair.key.read_bytes())
             with Transport(certs_dirs=[tmp_path / "none", tmp_path]) as client:
                 for _ in range(2):
-                    assert client.run(one(Call("GET", f"https://{address}/"))).status == 200
+                    assert client.run(one(Request("GET", f"https://{address}/"))).status == 200
                 port = address.rpartition(":")[2]
                 with failing("certificate"):
-                    client.run(one(Call("GET", f"https://localhost:{port}/")))
+                    client.run(one(Request("GET", f"https://localhost:{port}/")))
         assert server.subjects == ["someone", "someone"]
 
     def test_the_first_directory_that_has_the_host_counts(
@@ -298,7 +298,7 @@ class TestDirectories:
             (system / "ca.crt").write_bytes(authority.ca_cert.read_bytes())
             directories = [tmp_path / "user", tmp_path / "system"]
             with Transport(certs_dirs=directories) as client, failing("certificate"):
-                client.run(one(Call("GET", f"https://{address}/")))
+                client.run(one(Request("GET", f"https://{address}/")))
 
     def test_a_host_that_a_registry_named_has_its_own_too(
         self, authority: Authority, client_pair: Pair, tmp_path: Path
@@ -318,10 +318,10 @@ class TestDirectories:
                 insecure=True,
             ) as client:
                 port = address.rpartition(":")[2]
-                with contextlib.suppress(TransportFailed):  # it is no client's certificate
-                    client.run(one(Call("GET", f"https://localhost:{port}/")))
-                call = Call("GET", f"https://{address}/", named_by="localhost")
-                assert client.run(one(call)).status == 200
+                with contextlib.suppress(TransportError):  # it is no client's certificate
+                    client.run(one(Request("GET", f"https://localhost:{port}/")))
+                request = Request("GET", f"https://{address}/", redirected_from="localhost")
+                assert client.run(one(request)).status == 200
         assert server.subjects == ["someone"]
 
     @pytest.mark.parametrize(
@@ -340,7 +340,7 @@ class TestDirectories:
         directory.mkdir()
         (directory / name).write_bytes(b"")
         with Transport(certs_dirs=[tmp_path]) as client, pytest.raises(OSError, match=text):
-            client.run(one(Call("GET", "https://registry.example:5000/v2/")))
+            client.run(one(Request("GET", "https://registry.example:5000/v2/")))
 
     @pytest.mark.parametrize("host", ["..", ".", "a/b", "", "a\0b", "a" * 300])
     def test_no_host_leads_out_of_them(self, tmp_path: Path, host: str) -> None:

@@ -12,12 +12,12 @@ import pytest
 from tests.scripted import Peer, scripted
 from tests.unit.transport.calls import PATIENCE_S, one
 
-from brolga.errors import TransportFailed
-from brolga.stop import Stop, stopped_by
+from brolga.errors import TransportError
+from brolga.protocol import Request, Timeout
+from brolga.stream.worker import Stop, stop_scope
 from brolga.transport import Transport
 from brolga.transport.outgoing import Outgoing
 from brolga.transport.pace import LOWEST_RATE, Pace
-from brolga.wire import Call, Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,8 +47,8 @@ def without_end(*pieces: bytes) -> Callable[[Peer], None]:
 def test_the_head_of_an_answer_comes_within_the_timeout_or_fails(pieces: tuple[bytes, ...]) -> None:
     """The timeout is of the whole head, interim answers included: each byte came in time."""
     with scripted(without_end(*pieces)) as address, Transport(timeout_s=0.2) as client:
-        with pytest.raises(TransportFailed) as caught:
-            client.run(one(Call("GET", f"http://{address}/")))
+        with pytest.raises(TransportError) as caught:
+            client.run(one(Request("GET", f"http://{address}/")))
         assert caught.value.reason == "timeout"
 
 
@@ -56,10 +56,10 @@ def test_a_streamed_answer_below_the_lowest_rate_fails() -> None:
     """A byte now and then comes in time each, and the blob never."""
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
     with scripted(without_end(head, b"x")) as address, Transport(timeout_s=0.2) as client:
-        reply = client.run(one(Call("GET", f"http://{address}/", streamed=True)))
-        assert reply.blocks is not None
-        with pytest.raises(TransportFailed, match="less than 1024 bytes a second"):
-            for _ in reply.blocks:
+        response = client.run(one(Request("GET", f"http://{address}/", stream_response=True)))
+        assert response.body_stream is not None
+        with pytest.raises(TransportError, match="less than 1024 bytes a second"):
+            for _ in response.body_stream:
                 pass
 
 
@@ -82,14 +82,14 @@ def test_the_lowest_rate_is_of_the_time_that_was_waited(
     assert not Pace().is_too_slow(1e6, 0, None)
 
 
-def stopped(stop: Stop, call: Call) -> list[BaseException]:
+def stopped(stop: Stop, request: Request) -> list[BaseException]:
     """Make a call in a thread that `stop` may interrupt; return what it raised."""
     raised: list[BaseException] = []
 
     def work() -> None:
-        with stopped_by(stop), Transport(timeout_s=3600.0) as client:
+        with stop_scope(stop), Transport(timeout_s=3600.0) as client:
             try:
-                client.run(one(call))
+                client.run(one(request))
             except BaseException as error:  # noqa: BLE001 - the test looks at it
                 raised.append(error)
 
@@ -101,9 +101,9 @@ def stopped(stop: Stop, call: Call) -> list[BaseException]:
 
 
 @pytest.mark.parametrize(
-    ("patience", "requests"), [(Patience.USUAL, 1), (Patience.LONG, 1), (Patience.HURRY, 2)]
+    ("patience", "requests"), [(Timeout.DEFAULT, 1), (Timeout.LONG, 1), (Timeout.SHORT, 2)]
 )
-def test_a_request_to_stop_wakes_the_wait_for_an_answer(patience: Patience, requests: int) -> None:
+def test_a_request_to_stop_wakes_the_wait_for_an_answer(patience: Timeout, requests: int) -> None:
     """What cancels a session is still waited for after the first request, not after the second."""
     stop, over = Stop(), threading.Event()
 
@@ -114,7 +114,7 @@ def test_a_request_to_stop_wakes_the_wait_for_an_answer(patience: Patience, requ
         over.wait(PATIENCE_S)
 
     with scripted(script) as address:
-        raised = stopped(stop, Call("GET", f"http://{address}/", patience=patience))
+        raised = stopped(stop, Request("GET", f"http://{address}/", timeout=patience))
         over.set()
     assert [type(error) for error in raised] == [KeyboardInterrupt]
 
@@ -130,7 +130,7 @@ def test_a_request_to_stop_wakes_the_write_of_a_body() -> None:
 
     with scripted(script) as address:
         body = (bytes(1 << 20) for _ in range(1 << 10))
-        raised = stopped(stop, Call("PUT", f"http://{address}/", body=body, size=1 << 30))
+        raised = stopped(stop, Request("PUT", f"http://{address}/", body=body, size=1 << 30))
         over.set()
     assert [type(error) for error in raised] == [KeyboardInterrupt]
 
@@ -148,7 +148,7 @@ def test_closing_the_transport_wakes_a_thread_that_waits() -> None:
 
     def work(address: str) -> None:
         try:
-            client.run(one(Call("GET", f"http://{address}/")))
+            client.run(one(Request("GET", f"http://{address}/")))
         except BaseException as error:  # noqa: BLE001 - the test looks at it
             raised.append(error)
 
@@ -157,7 +157,7 @@ def test_closing_the_transport_wakes_a_thread_that_waits() -> None:
         thread.start()
         thread.join(PATIENCE_S)
         over.set()
-    assert [type(error) for error in raised] == [TransportFailed]
+    assert [type(error) for error in raised] == [TransportError]
 
 
 def test_a_request_that_ended_keeps_nothing_of_its_body() -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
-    from brolga.digest import Digest
+    from brolga.spec.digest import Digest
 
 __all__ = ["delete", "file_response", "pull"]
 

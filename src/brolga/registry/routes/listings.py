@@ -12,11 +12,11 @@ from urllib.parse import urlencode
 
 from starlette.responses import JSONResponse, Response
 
-from brolga.digest import Digest
-from brolga.mediatypes import OCI_INDEX
 from brolga.registry.errors import RequestError
 from brolga.registry.routes import requests
 from brolga.registry.storage.manifest import MAX_MANIFEST_SIZE
+from brolga.spec.digest import Digest
+from brolga.spec.mediatypes import OCI_INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping

@@ -9,8 +9,6 @@ from typing import IO, TYPE_CHECKING, Final
 
 from starlette.responses import Response
 
-from brolga.descriptor import Descriptor
-from brolga.digest import Digest
 from brolga.errors import InvalidReference
 from brolga.registry.errors import BodyTooLong, RequestError
 from brolga.registry.routes import requests
@@ -23,6 +21,8 @@ from brolga.registry.storage.manifest import (
 )
 from brolga.registry.storage.manifest_store import ManifestUnknown
 from brolga.registry.storage.strict_json import parse
+from brolga.spec.descriptor import Descriptor
+from brolga.spec.digest import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

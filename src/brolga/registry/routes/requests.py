@@ -11,10 +11,10 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
-from brolga.digest import Digest, hasher
 from brolga.errors import InvalidDigest, InvalidReference
-from brolga.reference import Reference, Repository
 from brolga.registry.errors import BodyStalled, BodyTooLong
+from brolga.spec.digest import Digest, hasher
+from brolga.spec.reference import Reference, Repository
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
 
-from brolga.digest import hasher
 from brolga.registry.errors import BodyTooLong, RequestError
 from brolga.registry.routes import requests
 from brolga.registry.storage.uploads import DEFAULT_ALGORITHM, UploadBusy, open_writer
+from brolga.spec.digest import hasher
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from brolga.digest import Digest
     from brolga.registry.options import Options
     from brolga.registry.storage.repository import Repo
     from brolga.registry.storage.uploads import Upload, UploadWriter
+    from brolga.spec.digest import Digest
 
 __all__ = ["append", "cancel", "finish", "start", "status"]
 

@@ -27,7 +27,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from brolga.directory import UnsafePath
+from brolga.disk.directory import UnsafePath
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,11 +15,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from brolga.descriptor import Descriptor
-from brolga.digest import Digest
 from brolga.errors import InvalidDigest
-from brolga.mediatypes import OCI_MANIFEST
-from brolga.reference import is_tag
 from brolga.registry.storage.index import Index, index_memory
 from brolga.registry.storage.manifest import (
     MAX_MANIFEST_SIZE,
@@ -27,6 +23,10 @@ from brolga.registry.storage.manifest import (
     has_references,
     read_manifest,
 )
+from brolga.spec.descriptor import Descriptor
+from brolga.spec.digest import Digest
+from brolga.spec.mediatypes import OCI_MANIFEST
+from brolga.spec.reference import is_tag
 
 if TYPE_CHECKING:
     import os

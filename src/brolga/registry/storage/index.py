@@ -13,10 +13,10 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from brolga.descriptor import Descriptor
-from brolga.digest import Digest
-from brolga.mediatypes import OCI_INDEX
 from brolga.registry.storage.layout import BrokenIndex, LayoutBusy
+from brolga.spec.descriptor import Descriptor
+from brolga.spec.digest import Digest
+from brolga.spec.mediatypes import OCI_INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

@@ -21,15 +21,15 @@ import uuid
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
 
-from brolga.directory import Directory, UnsafePath
+from brolga.disk.directory import Directory, UnsafePath
 from brolga.errors import BrolgaError
-from brolga.mediatypes import OCI_INDEX
+from brolga.spec.mediatypes import OCI_INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from brolga.digest import Digest
+    from brolga.spec.digest import Digest
 
 __all__ = [
     "BLOBS",

@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from brolga.descriptor import Descriptor
-from brolga.mediatypes import (
+from brolga.registry.storage.strict_json import parse
+from brolga.spec.descriptor import Descriptor
+from brolga.spec.json import Members, read_artifact_type, read_strings
+from brolga.spec.mediatypes import (
     DOCKER_FOREIGN_LAYER_GZIP,
     DOCKER_MANIFEST,
     DOCKER_MANIFEST_LIST,
@@ -22,13 +24,11 @@ from brolga.mediatypes import (
     OCI_NONDISTRIBUTABLE_LAYER_GZIP,
     OCI_NONDISTRIBUTABLE_LAYER_ZSTD,
 )
-from brolga.members import Members, read_artifact_type, read_strings
-from brolga.registry.storage.strict_json import parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from brolga.digest import Digest
+    from brolga.spec.digest import Digest
 
 __all__ = [
     "MAX_MANIFEST_SIZE",
@@ -130,7 +130,7 @@ def parse_manifest(media_type: str, fields: Mapping[str, Any]) -> Manifest:
 
 def _check_kind(media_type: str, fields: Mapping[str, Any]) -> None:
     """Reject what another reader could read as a manifest of another kind."""
-    Members(fields, "$").refuse_look_alikes(_MEMBERS)
+    Members(fields, "$").reject_case_variants(_MEMBERS)
     version = fields.get("schemaVersion")
     # "This REQUIRED property [...] MUST be `2`" (manifest.md, image-index.md); True is an int too.
     if type(version) is not int or version != 2:  # noqa: PLR2004 - as quoted

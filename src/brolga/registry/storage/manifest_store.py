@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterator, Sequence
 
-    from brolga.descriptor import Descriptor
-    from brolga.digest import Digest
     from brolga.registry.storage.database import Databases
     from brolga.registry.storage.layout import Layout
+    from brolga.spec.descriptor import Descriptor
+    from brolga.spec.digest import Digest
 
 __all__ = [
     "IndexStale",

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from brolga.digest import Digest
+    from brolga.spec.digest import Digest
 
 __all__ = ["BlobIsManifest", "BlobUnknown", "Repo", "SharedState", "WriteQueue"]
 

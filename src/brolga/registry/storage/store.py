@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from brolga.directory import UnsafePath
+from brolga.disk.directory import UnsafePath
 from brolga.errors import InvalidReference
 from brolga.registry.storage.database import Databases
 from brolga.registry.storage.layout import BLOBS, LAYOUT_FILE, RESERVED, UPLOADS, Disk, Layout
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from brolga.reference import Repository
+    from brolga.spec.reference import Repository
 
 __all__ = ["Store"]
 

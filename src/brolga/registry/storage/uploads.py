@@ -16,8 +16,8 @@ from collections import OrderedDict
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from brolga.digest import Digest, Hasher, hasher
 from brolga.errors import BrolgaError, DigestMismatch
+from brolga.spec.digest import Digest, Hasher, hasher
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

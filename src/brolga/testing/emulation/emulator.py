@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Final
 from starlette.datastructures import Headers
 
 from brolga.errors import InvalidReference
-from brolga.reference import Repository
 from brolga.registry.errors import error_response
 from brolga.registry.storage.layout import RepositoryUnknown
 from brolga.registry.storage.manifest_store import ManifestUnknown
 from brolga.registry.storage.uploads import UploadBusy, UploadUnknown, open_writer
+from brolga.spec.reference import Repository
 from brolga.testing.emulation.registries import Profile
 from brolga.testing.emulation.rejections import RequestFacts, reject, rejection
 from brolga.testing.emulation.responses import (

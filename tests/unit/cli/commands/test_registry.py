@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
-from brolga.cli.registry import command as registry
+from brolga.cli.commands.registry import command as registry
 from brolga.registry.options import Options
 from brolga.registry.serving import server
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.unit.registry.conftest import Registry
 
-from brolga.mediatypes import OCI_INDEX
 from brolga.registry.options import Options
+from brolga.spec.mediatypes import OCI_INDEX
 
 if TYPE_CHECKING:
     from pathlib import Path

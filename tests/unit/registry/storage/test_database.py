@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from brolga.descriptor import Descriptor
-from brolga.digest import Digest
-from brolga.mediatypes import OCI_MANIFEST
-from brolga.reference import Repository
 from brolga.registry.storage import database
 from brolga.registry.storage.database import DATABASE, Databases
 from brolga.registry.storage.layout import Disk
 from brolga.registry.storage.store import Store
+from brolga.spec.descriptor import Descriptor
+from brolga.spec.digest import Digest
+from brolga.spec.mediatypes import OCI_MANIFEST
+from brolga.spec.reference import Repository
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -317,7 +317,7 @@ def test_one_of_two_files_is_left(repo: Repo, file: Path) -> None:
 _KILLED = """
 import os, sys
 from pathlib import Path
-from brolga.reference import Repository
+from brolga.spec.reference import Repository
 from brolga.registry.storage.graph import Graph
 from brolga.registry.storage.store import Store
 at = int(sys.argv[2])

@@ -8,10 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from brolga.descriptor import Descriptor
-from brolga.digest import Digest
-from brolga.mediatypes import OCI_INDEX, OCI_MANIFEST
-from brolga.reference import Repository
 from brolga.registry.storage import graph
 from brolga.registry.storage.graph import Graph
 from brolga.registry.storage.index import REF_NAME
@@ -19,6 +15,10 @@ from brolga.registry.storage.layout import LayoutBusy
 from brolga.registry.storage.manifest import parse_manifest, read_manifest
 from brolga.registry.storage.manifest_store import IndexStale, ManifestStore
 from brolga.registry.storage.store import Store
+from brolga.spec.descriptor import Descriptor
+from brolga.spec.digest import Digest
+from brolga.spec.mediatypes import OCI_INDEX, OCI_MANIFEST
+from brolga.spec.reference import Repository
 
 if TYPE_CHECKING:
     import sqlite3

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from brolga.descriptor import Descriptor
-from brolga.digest import Digest
-from brolga.mediatypes import OCI_INDEX, OCI_MANIFEST
 from brolga.registry.storage import index as index_module
 from brolga.registry.storage import layout
 from brolga.registry.storage.index import REF_NAME, Index, index_memory
 from brolga.registry.storage.layout import BrokenIndex, Disk, Layout, LayoutBusy
+from brolga.spec.descriptor import Descriptor
+from brolga.spec.digest import Digest
+from brolga.spec.mediatypes import OCI_INDEX, OCI_MANIFEST
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brolga.digest import Digest
-from brolga.mediatypes import DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, OCI_INDEX, OCI_MANIFEST
 from brolga.registry.storage.manifest import Manifest, parse_manifest, read_manifest
 from brolga.registry.storage.strict_json import parse
+from brolga.spec.digest import Digest
+from brolga.spec.mediatypes import DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, OCI_INDEX, OCI_MANIFEST
 
 KINDS = [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, "application/x"]
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()

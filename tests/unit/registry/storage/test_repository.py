@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from brolga.descriptor import Descriptor
-from brolga.digest import Digest
 from brolga.errors import DigestMismatch, InvalidReference
-from brolga.mediatypes import OCI_MANIFEST
-from brolga.reference import Repository
 from brolga.registry.storage import repository
 from brolga.registry.storage.layout import Disk, Layout, LayoutBusy, RepositoryUnknown
 from brolga.registry.storage.manifest_store import ManifestUnknown
 from brolga.registry.storage.repository import BlobUnknown, Repo
 from brolga.registry.storage.store import Store
 from brolga.registry.storage.uploads import Upload, UploadUnknown
+from brolga.spec.descriptor import Descriptor
+from brolga.spec.digest import Digest
+from brolga.spec.mediatypes import OCI_MANIFEST
+from brolga.spec.reference import Repository
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from brolga.digest import Digest
 from brolga.errors import DigestMismatch
 from brolga.registry.storage.layout import Disk
 from brolga.registry.storage.uploads import HashCache, Upload, UploadBusy, UploadUnknown
+from brolga.spec.digest import Digest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from brolga.digest import Hasher
+    from brolga.spec.digest import Hasher
 
 ABC = Digest.of(b"abcdef")
 

@@ -1,0 +1,1 @@
+"""Stores of images: a registry, a layout on disk, an archive; and copying between them."""

@@ -1,0 +1,180 @@
+"""An archive that is a file: read in place, and nothing of it extracted.
+
+Knows how a tar is gone through by its headers. Must not know registries.
+
+Strategy: the headers are read once, and what lies between them is passed over. Each file of the
+archive is a section of the one open file then, read where it is by whoever wants it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from brolga.errors import CorruptBlob, InvalidDigest, InvalidManifest, SourceError
+from brolga.images import Image
+from brolga.spec.digest import Digest
+from brolga.stores.archive.contents import (
+    Contents,
+    blob_path,
+    claimed,
+    kind_of,
+    of_the_source,
+    path_of,
+    peeked,
+)
+from brolga.stores.archive.formats import Images, check_form, whole_is_compressed
+from brolga.stores.archive.oci import read_document
+from brolga.stores.archive.section import OpenFile, Packing, Section
+from brolga.stream.decompression import detect_compression
+from brolga.tar.entries import read_entries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from os import PathLike
+    from typing import Self
+
+    from brolga.images import Tree
+    from brolga.spec.blob import BlobStream
+    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.spec.index import Index
+    from brolga.spec.manifest import Manifest
+    from brolga.spec.reference import Repository
+    from brolga.tar.entries import Entry
+
+__all__ = ["Archive"]
+
+_BLOCK_SIZE: Final = 1 << 14  # bytes: headers, and now and then a small file
+
+
+class Archive:
+    """An archive of images in a file, as a store of them (`store.Source`). Threads may share it.
+
+    `form` is `docker`, `oci` or "" for what it shows to be. Of a docker archive, layers that are
+    not compressed are compressed when they are pushed, by `compression`, `level` and `threads`, as
+    of a `StreamLayer`; all else has the bytes that it has. The file is open until `close`, or until
+    nobody has anything of it.
+
+    Raises SourceError where it cannot be read, CorruptBlob where it is no whole tar.
+    """
+
+    mount_source: Repository | None = None
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        form: str = "",
+        *,
+        compression: str = "gzip",
+        level: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        check_form(form)
+        self._packing = Packing(compression, level, threads)
+        self._contents = Contents()
+        self._images = Images(self._contents, form)
+        self._blobs: dict[Digest, Section] = {}
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe may have no end
+        except OSError as error:
+            raise SourceError(f"cannot open the archive: {error}") from error
+        self._file = OpenFile(fd)
+        try:
+            with of_the_source():
+                self._scan(os.fstat(fd))
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        """Return the archive itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the file: nothing of the archive can be read then."""
+        self._file.close()
+
+    def names(self) -> tuple[str, ...]:
+        """Return how each image can be named: by tags or names, else by config or digest."""
+        return self._images.names()
+
+    def tree(self, name: str = "", platform: Platform | None = None) -> Tree:
+        """Return an image or index by its name; "" is the only one.
+
+        Of several images of one name, or of all for "", `platform` chooses one.
+
+        Raises NoSuchImage, which lists the names, NoSuchPlatform, InvalidManifest where it is
+        broken.
+        """
+        return self._images.tree(name, platform)
+
+    def fetch_manifest(self, name: str) -> Manifest | Index:
+        """Read the manifest or index that a name or a digest stands for.
+
+        Raises InvalidManifest where there is none, NotComputed for an image of a docker archive
+        whose layers are still to be compressed.
+        """
+        with suppress(InvalidDigest):
+            digest = Digest.parse(name)
+            if blob_path(digest) in self._contents:
+                with of_the_source():
+                    return read_document(self._contents, digest)
+        tree = self.tree(name)
+        return tree.manifest if isinstance(tree, Image) else tree.index
+
+    def fetch_blob(self, descriptor: Descriptor) -> BlobStream:
+        """Open a blob's bytes, verified while they are read. Raises InvalidManifest."""
+        if descriptor.digest not in self._blobs:
+            raise InvalidManifest(f"the archive has no file of the digest {descriptor.digest}")
+        return self._blobs[descriptor.digest].blob(descriptor).open()
+
+    def _scan(self, status: os.stat_result) -> None:
+        if not stat.S_ISREG(status.st_mode):
+            raise SourceError("the archive is no regular file: it cannot be read in place")
+        size = status.st_size
+        if (name := detect_compression(bytes(self._file.read_at(min(4, size), 0)))) != "none":
+            raise whole_is_compressed(name)
+        for entry in read_entries(_Skipping(self._file, size), needs_end=True):
+            path = path_of(entry)
+            if entry.is_directory:
+                continue
+            is_twice = path in self._contents
+            self._contents.claim(path)
+            if entry.link:
+                self._contents.link(path, entry)
+            elif entry.is_file and not is_twice:
+                self._add(path, entry)
+
+    def _add(self, path: str, entry: Entry) -> None:
+        head, _ = peeked(entry.data)
+        kind = kind_of(head)
+        section = Section(path, kind, self._file, entry.start, entry.size, self._packing)
+        self._contents.add(path, section)
+        if digest := claimed(path, kind):
+            self._blobs[digest] = section
+
+
+class _Skipping:
+    """The blocks of a file, and a way to go on further behind."""
+
+    def __init__(self, file: OpenFile, size: int) -> None:
+        self._file = file
+        self._size = size
+        self._at = 0
+
+    def __iter__(self) -> Iterator[memoryview]:
+        while self._at < self._size:
+            start, self._at = self._at, min(self._at + _BLOCK_SIZE, self._size)
+            yield self._file.read_at(self._at - start, start)
+
+    def skip(self, size: int) -> None:
+        """Go on `size` bytes further behind. Raises CorruptBlob where the file ends before."""
+        self._at += size
+        if self._at > self._size:
+            raise CorruptBlob(f"the tar is cut short: {self._at - self._size} bytes are missing")

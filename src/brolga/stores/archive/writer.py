@@ -1,0 +1,369 @@
+"""An archive that is written once through, to a pipe or a file: a store that takes an image.
+
+Knows both forms, and in which order their parts can go when nobody can go back. Must not know where
+the image comes from.
+
+Strategy: blobs go straight through, as their descriptors tell how long they are; what names them as
+images, index.json or manifest.json, comes last. So an archive whose writing failed has neither, and
+not the end of a tar either: no reader takes it for a whole one. What tells a reader of a pipe what
+it will see goes first: oci-layout, and the manifests where they are known.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+import tarfile
+import threading
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
+
+from brolga.errors import InvalidManifest, LayerError, NotComputed, SourceError
+from brolga.images import InMemoryBlob, StoredBlob
+from brolga.spec.index import Index
+from brolga.spec.manifest import Manifest
+from brolga.spec.mediatypes import (
+    DOCKER_CONFIG,
+    DOCKER_LAYER,
+    DOCKER_MANIFEST_LIST,
+    NONDISTRIBUTABLE,
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_LAYER,
+    OCI_LAYER_ZSTD,
+)
+from brolga.spec.reference import Reference
+from brolga.stores.archive.atomic_file import whole_file
+from brolga.stores.archive.contents import blob_path
+from brolga.stores.archive.docker import MANIFEST, SavedImage, manifest_json
+from brolga.stores.archive.oci import INDEX, LAYOUT, LAYOUT_FILE, REF_NAME
+from brolga.stores.store import go_on
+from brolga.stream.sources import enlarge_pipe
+from brolga.stream.spool import spool_factory
+from brolga.tar.entries import ARCHIVE_END, Entry, encode_header
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from os import PathLike
+    from types import TracebackType
+    from typing import Self
+
+    from brolga.spec.blob import Blob, Block
+    from brolga.spec.descriptor import Descriptor
+    from brolga.spec.digest import Digest
+    from brolga.stream.spool import SpoolChoice
+
+__all__ = ["Writer", "open_writer"]
+
+_BLOCK: Final = 512  # bytes
+_CONFIGS: Final = frozenset({DOCKER_CONFIG, OCI_CONFIG})
+_INDEXES: Final = frozenset({OCI_INDEX, DOCKER_MANIFEST_LIST})
+# Every reader looks into a layer for its compression; the name is for those who look at it.
+_SUFFIXES: Final = {OCI_LAYER: ".tar", DOCKER_LAYER: ".tar", OCI_LAYER_ZSTD: ".tar.zst"}
+
+
+class Writer:
+    """An archive in the form `docker` or `oci`, written to a file object, as a `store.Target`.
+
+    `name` is what the images are called in it: in a docker archive a reference with a tag (one by
+    digest has no name there), in an OCI archive any text. Where it is "" an image is called what
+    `put` is given, if that is no digest. Threads may share a writer, but the same image gives the
+    same bytes where blobs come in one order: push with `jobs=1`.
+
+    Use it in a `with` statement: its end writes the documents, and the end of the tar; where an
+    error ends it, neither is written, and no reader takes the archive for a whole one. `out` is not
+    closed.
+
+    A layer whose size is not known before it was read, as of a StreamLayer, needs `spool`: a
+    directory, or True for the system's, for a file without a name that it is written to first.
+    `where` is what an OSError calls `out`, as of a full disk; else its name, where it has one.
+
+    Raises ValueError for another form, InvalidReference for a name that Docker cannot take.
+    """
+
+    def __init__(
+        self,
+        out: BinaryIO,
+        form: str,
+        name: str = "",
+        *,
+        spool: SpoolChoice = False,
+        where: str = "",
+    ) -> None:
+        if form not in {"docker", "oci"}:
+            raise ValueError(f"an archive is written in the form docker or oci, not {form!r}")
+        self._out = out
+        self._form = form
+        self._name = _docker_tag(name) if form == "docker" else name
+        self._spool = spool
+        self._where = where or str(getattr(out, "name", ""))
+        self._lock = threading.Lock()
+        self._paths: dict[Digest, str] = {}
+        self._roots: dict[Digest, Manifest | Index] = {}
+        self._names: dict[str, Digest] = {}
+        self._children: set[Digest] = set()
+        self._has_failed = False
+
+    def __enter__(self) -> Self:
+        """Return the writer itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Write the end of the archive; leave it without one where there was an error.
+
+        Raises LayerError where a part of it could not be written before, or nothing was put.
+        """
+        if error is not None:
+            return
+        self._check_whole()
+        if not self._roots:
+            raise LayerError("the archive is broken: no image was put into it")
+        for path, content in self._files():
+            self._write_file(path, len(content), [content])
+        self._write(ARCHIVE_END)
+        with self._named():
+            self._out.flush()
+
+    def push(self, blob: Blob, watch: Callable[[], None] = go_on) -> Descriptor:
+        """Write a blob, where it is not there yet; describe it.
+
+        Raises LayerError for a stream without a spool, DigestMismatch and SourceError for a blob
+        that is not what it says, and what reading it raises.
+        """
+        try:
+            descriptor = blob.descriptor
+        except NotComputed:
+            return self._spooled(blob, watch)
+        with self._lock:
+            if descriptor.digest not in self._paths:
+                with blob.open() as stream:
+                    blocks = _watched(stream.blocks(), watch)
+                    if not (isinstance(blob, StoredBlob) and blob.is_verified):
+                        blocks = _verified(descriptor.digest, blocks)
+                    self._write_blob(descriptor, blocks)
+        return descriptor
+
+    def foresee(self, documents: Iterable[Manifest | Index]) -> None:
+        """Write documents in front of the blobs: whoever reads a pipe has room for them then."""
+        if self._form == "oci":
+            for document in documents:
+                self.push(InMemoryBlob(document.raw, document.media_type, document.algorithm))
+
+    def exists(self, descriptor: Descriptor, name: str = "") -> bool:
+        """Tell whether a manifest was put. Raises InvalidManifest for an index in Docker's form."""
+        self._check_form(descriptor.media_type)
+        return descriptor.digest in self._roots and not name
+
+    def named(self, tag: str) -> None:
+        """Return None: what is written anew has no tag that another could move."""
+
+    def push_manifest(self, document: Manifest | Index, name: str) -> None:
+        """Take a manifest, to be named at the end. A name stands for the last that it was given to.
+
+        Raises InvalidManifest, InvalidReference for a name that Docker cannot take.
+        """
+        self._check_form(document.media_type)
+        if isinstance(document, Index):
+            self._children.update(child.digest for child in document.manifests)
+        else:
+            self._check_parts(document)
+        digest = document.digest
+        self._roots.setdefault(digest, document)
+        if name != str(digest) and not self._name:
+            name = _docker_tag(name) if self._form == "docker" else name
+            self._names[name] = digest
+        if self._form == "oci":
+            self.push(InMemoryBlob(document.raw, document.media_type, document.algorithm))
+
+    def _check_form(self, media_type: str) -> None:
+        if self._form == "docker" and media_type in _INDEXES:
+            raise _local(
+                "an index has no place in a docker archive: choose one image by --platform, or "
+                "write an OCI archive"
+            )
+
+    def _check_parts(self, manifest: Manifest) -> None:
+        """Raise InvalidManifest where a manifest names what was not written."""
+        is_docker = self._form == "docker"
+        if is_docker and manifest.config.media_type not in _CONFIGS:
+            raise _local("an artifact has no place in a docker archive: write an OCI one")
+        for part in (manifest.config, *manifest.layers):
+            may_miss = part.media_type in NONDISTRIBUTABLE and not is_docker
+            if part.digest not in self._paths and not may_miss:
+                raise _local(f"the manifest names {part.digest}, which was not written")
+
+    def _spooled(self, blob: Blob, watch: Callable[[], None]) -> Descriptor:
+        """Write a blob by way of a file, which tells how long it is."""
+        spool = spool_factory(self._spool)
+        if spool is None:
+            raise LayerError(
+                "a tar has the name and size of a layer in front of it, and those of this one show "
+                "only at its end: --spool keeps it on disk until then, or write to oci:DIR"
+            )
+        with closing(spool):
+            with blob.open() as stream:
+                for block in _watched(stream.blocks(), watch):
+                    spool.add(block)
+            descriptor = blob.descriptor
+            with self._lock:
+                self._write_blob(descriptor, spool.read(0))
+        return descriptor
+
+    def _write_blob(self, descriptor: Descriptor, blocks: Iterable[Block]) -> None:
+        digest = descriptor.digest
+        if digest in self._paths:
+            return
+        if self._form == "oci" and not self._paths:
+            self._write_file(LAYOUT, len(LAYOUT_FILE), [LAYOUT_FILE])
+        path = blob_path(digest)
+        if self._form == "docker":
+            suffix = _SUFFIXES.get(descriptor.media_type, ".tar.gz")
+            is_config = descriptor.media_type in _CONFIGS
+            path = str(digest) if is_config else f"{digest.encoded}{suffix}"
+        self._write_file(path, descriptor.size, blocks)
+        self._paths[digest] = path
+
+    def _check_whole(self) -> None:
+        """Raise LayerError where a file could not be written to its end."""
+        if self._has_failed:
+            raise LayerError("the archive is broken: a part of it could not be written")
+
+    def _write_file(self, path: str, size: int, blocks: Iterable[Block]) -> None:
+        """Write a file whose blocks must come to `size` bytes. Raises SourceError, LayerError."""
+        self._check_whole()
+        self._has_failed = True  # until it is whole
+        info = tarfile.TarInfo()
+        info.mode = 0o644
+        entry = Entry(tarfile.REGTYPE, b"", b"", size, info, {}, iter(()))
+        self._write(encode_header(entry, path.encode(), b""))
+        left = size
+        for block in blocks:
+            left -= len(block)
+            if left < 0:
+                raise SourceError(f"{path} is longer than the {size} bytes that it should have")
+            self._write(block)
+        if left:
+            raise SourceError(f"{path} ended {left} bytes before the {size} that it should have")
+        self._write(bytes(-size % _BLOCK))
+        self._has_failed = False
+
+    def _write(self, block: Block) -> None:
+        view = memoryview(block)
+        with self._named():
+            while view:
+                view = view[self._out.write(view) or 0 :]  # a raw file may take a part
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Give an error of the system the archive's name.
+
+        Raises LayerError where whoever reads it has gone: that is no result, and must be told.
+        """
+        try:
+            yield
+        except BrokenPipeError as error:
+            raise LayerError(
+                f"the archive is not whole: who reads {self._where or 'it'} stopped before its end"
+            ) from error
+        except OSError as error:
+            if not self._where or error.errno is None:
+                raise
+            raise OSError(error.errno, error.strerror, self._where) from error
+
+    def _files(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the files that tell what the blobs are."""
+        if self._form == "docker":
+            images = (self._saved(root, names) for root, names in self._listed())
+            yield MANIFEST, manifest_json(images)
+        else:
+            index = Index.new(
+                replace(root.descriptor, annotations={REF_NAME: name} if name else {})
+                for root, names in self._listed()
+                for name in names or ("",)
+            )
+            yield INDEX, index.raw
+
+    def _listed(self) -> Iterator[tuple[Manifest | Index, tuple[str, ...]]]:
+        """Yield what the archive lists, with its names: a child of an index for its name alone."""
+        for digest, root in self._roots.items():
+            given = [name for name, named in self._names.items() if name and named == digest]
+            if given or digest not in self._children:
+                yield root, tuple(given or filter(None, [self._name]))
+
+    def _saved(self, root: Manifest | Index, names: tuple[str, ...]) -> SavedImage:
+        """Return what manifest.json says of an image."""
+        assert isinstance(root, Manifest)  # noqa: S101 - an index was refused
+        layers = tuple(self._paths[layer.digest] for layer in root.layers)
+        return SavedImage(self._paths[root.config.digest], names, layers)
+
+
+@contextmanager
+def open_writer(
+    path: str | PathLike[str],
+    form: str,
+    name: str = "",
+    *,
+    spool: SpoolChoice = False,
+) -> Iterator[Writer]:
+    """Open an archive for writing: a file, or stdout where `path` is `-`.
+
+    A file takes its place when it is whole: before that, and after an error, what was there before
+    is there (`place`). Raises OSError, and what `Writer` does.
+    """
+    if path == "-":
+        if sys.stdout is None or sys.stdout.closed:
+            raise OSError(errno.EBADF, "cannot write the archive", "stdout")
+        enlarge_pipe(sys.stdout.buffer)
+        with Writer(sys.stdout.buffer, form, name, spool=spool, where="stdout") as writer:
+            yield writer
+        return
+    place = Path(path)
+    opened = partial(Writer, form=form, name=name, spool=spool, where=str(place))
+    if place.exists() and not place.is_file():  # a named pipe, a device
+        with place.open("wb", buffering=0) as raw, opened(cast("BinaryIO", raw)) as writer:
+            enlarge_pipe(raw)
+            yield writer
+        return
+    with whole_file(place) as out, opened(out) as writer:
+        yield writer
+
+
+def _local(text: str) -> InvalidManifest:
+    """Return an error that is no registry's: of what an archive cannot hold."""
+    error = InvalidManifest(text)
+    error.side = "local"
+    return error
+
+
+def _docker_tag(name: str) -> str:
+    """Return a name as Docker knows it, REGISTRY/PATH:TAG; "" where it has no tag.
+
+    Raises InvalidReference for what is no name.
+    """
+    if not name:
+        return ""
+    reference = Reference.parse(name)
+    return f"{reference.repository}:{reference.tag}" if reference.tag else ""
+
+
+def _watched(blocks: Iterable[Block], watch: Callable[[], None]) -> Iterator[Block]:
+    for block in blocks:
+        watch()
+        yield block
+
+
+def _verified(digest: Digest, blocks: Iterable[Block]) -> Iterator[Block]:
+    """Yield blocks. Raises DigestMismatch where they are others than the digest says."""
+    verifier = digest.verifier()
+    for block in blocks:
+        verifier.update(block)
+        yield block
+    verifier.verify()

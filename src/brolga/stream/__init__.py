@@ -1,0 +1,1 @@
+"""One pass from a source to compressed blocks, with their digests."""

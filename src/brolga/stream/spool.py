@@ -1,0 +1,109 @@
+"""Bytes that wait on a disk: a file that has no name, and is gone with whoever made it.
+
+Knows files of the system. Must not know what the bytes are, nor who wants them again.
+
+Strategy: every read and write says where it begins (pread, pwrite), so that any number of threads
+share one file. The file is deleted when it is made, so a killed process leaves nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from brolga.errors import SpoolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from os import PathLike
+
+    from brolga.spec.blob import Block
+
+__all__ = ["Spool", "SpoolChoice", "spool_factory"]
+
+# A directory; True for the system's for temporary files, False for no spool.
+SpoolChoice: TypeAlias = "bool | str | PathLike[str]"
+_BLOCK_SIZE: Final = 1 << 20  # bytes
+
+
+class Spool:
+    """All bytes that were added, in a file without a name, until it is closed or nobody has it.
+
+    `directory` None is the system's for temporary files. Raises SpoolFailed where the file cannot
+    be made, written or read.
+    """
+
+    start = 0
+
+    def __init__(self, directory: str | PathLike[str] | None = None) -> None:
+        self._directory = directory
+        self._fd = -1
+        self.size = 0
+        try:
+            with tempfile.TemporaryFile(dir=directory, prefix="brolga-", buffering=0) as file:
+                self._fd = os.dup(file.fileno())
+        except OSError as error:
+            raise self._failed("made", error) from error
+
+    def add(self, block: Block, hold: int | None = None) -> None:  # noqa: ARG002 - it holds all
+        """Write a block to the end."""
+        view = memoryview(block)
+        while view:
+            try:
+                count = os.pwrite(self._fd, view, self.size)
+            except OSError as error:
+                raise self._failed(f"written after {self.size} bytes", error) from error
+            self.size += count
+            view = view[count:]
+
+    def read(self, start: int) -> Iterator[Block]:
+        """Yield what was added from offset `start` on."""
+        end = self.size
+        while start < end:
+            block = self.read_at(min(_BLOCK_SIZE, end - start), start)
+            yield block
+            start += len(block)
+
+    def read_at(self, size: int, start: int) -> memoryview:
+        """Return `size` bytes from `start` on."""
+        block = memoryview(bytearray(size))
+        filled = 0
+        while filled < size:
+            at = start + filled
+            try:
+                count = os.preadv(self._fd, [block[filled:]], at)
+            except OSError as error:
+                raise self._failed(f"read at byte {at}", error) from error
+            if not count:
+                raise SpoolError(
+                    f"the spool in {self._place} ends at byte {at}: something has cut it"
+                )
+            filled += count
+        return block
+
+    def close(self) -> None:
+        """Close the file, and so delete it."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    __del__ = close
+
+    @property
+    def _place(self) -> str:
+        # Without one for temporary files, the system's cannot be named either.
+        return os.fspath(self._directory or tempfile.tempdir or "the directory for temporary files")
+
+    def _failed(self, what: str, error: OSError) -> SpoolError:
+        return SpoolError(
+            f"the spool in {self._place} cannot be {what}: {error.strerror}; "
+            "choose another directory with --spool=DIR"
+        )
+
+
+def spool_factory(choice: SpoolChoice) -> Spool | None:
+    """Return a new spool where one is chosen. Raises SpoolError."""
+    if choice is False:
+        return None
+    return Spool(None if choice is True else choice)

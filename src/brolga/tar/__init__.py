@@ -1,0 +1,1 @@
+"""Reading, checking and writing tar archives, without I/O."""

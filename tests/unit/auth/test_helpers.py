@@ -1,0 +1,321 @@
+"""programs.py: credential helpers, as real programs on PATH."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from brolga.auth.helpers import Helper
+from brolga.errors import CredentialsError
+from brolga.protocol import Credentials
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_SECRET = "s3cr3t-value"  # noqa: S105 - what must not be shown
+_KEY = "registry.example"
+
+
+def _helper(name: str = "it", timeout_s: float = 60.0) -> Helper:
+    return Helper(name, _KEY, timeout_s)
+
+
+def test_what_is_stored_is_found_and_forgotten(install: Callable[..., Path]) -> None:
+    """The protocol get, store, erase, against a program that keeps what it is given."""
+    install("it")
+    assert _helper().get() is None
+    _helper().store(Credentials("someone", _SECRET))
+    found = _helper().get()
+    assert found == Credentials("someone", _SECRET)
+    assert found.origin == "docker-credential-it"
+    assert Helper("it", "other.example", 60.0).get() is None
+    assert _helper().erase() is True
+    assert _helper().erase() is False
+    assert _helper().get() is None
+
+
+def test_an_identity_token_has_a_username_of_its_own(install: Callable[..., Path]) -> None:
+    """The username `<token>` says that the secret is an identity token, both ways."""
+    path = install("it")
+    _helper().store(Credentials("someone", "password", identity_token=_SECRET))
+    kept = json.loads(path.with_name("docker-credential-it.json").read_text())
+    assert kept == {_KEY: {"ServerURL": _KEY, "Username": "<token>", "Secret": _SECRET}}
+    assert _helper().get() == Credentials(identity_token=_SECRET)
+
+
+def test_nothing_but_the_action_is_an_argument(install: Callable[..., Path]) -> None:
+    """A command line can be read by everybody on the machine."""
+    path = install("it", '#!/bin/sh\necho "$#:$*" >> "$0.arguments"\ncat > /dev/null\n')
+    _helper().store(Credentials("someone", _SECRET))
+    assert path.with_name("docker-credential-it.arguments").read_text() == "1:store\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "{}",
+        '{"Username": "", "Secret": ""}',
+        '{"ServerURL": "registry.example"}',
+    ],
+)
+def test_an_empty_answer_is_none(install: Callable[..., Path], answer: str) -> None:
+    """Some helpers answer with nothing in place of 'not found'."""
+    install("it", f"#!/bin/sh\necho '{answer}'\n")
+    assert _helper().get() is None
+
+
+@pytest.mark.parametrize("stream", ["1", "2"])
+def test_not_found_is_no_error(install: Callable[..., Path], stream: str) -> None:
+    """'credentials not found in native keychain' is no error."""
+    text = "credentials not found in native keychain"
+    install("it", f"#!/bin/sh\necho {text} >&{stream}; exit 1\n")
+    assert _helper().get() is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        _SECRET,
+        "",
+        f'["{_SECRET}"]',
+        f'{{"Username": "someone", "Secret": ["{_SECRET}"]}}',
+        f'{{"Username": 7, "Secret": "{_SECRET}"}}',
+        f'{{"Username": "someone", "Secret": "{_SECRET}"',
+    ],
+)
+def test_garbage_is_told_and_not_shown(
+    install: Callable[..., Path], told: Callable[[BaseException], str], answer: str
+) -> None:
+    """Helpers' stdout never appears in an error."""
+    install("it", f"#!/bin/sh\necho '{answer}'\n")
+    with pytest.raises(
+        CredentialsError, match=r"^docker-credential-it get answered with what is not credentials; "
+    ) as caught:
+        _helper().get()
+    assert _SECRET not in told(caught.value)
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "part"),
+    [
+        ({"Username": "someone", "Secret": f"{_SECRET}\n"}, "control .* in the password"),
+        ({"Username": "some\none", "Secret": _SECRET}, "control .* in the username"),
+        ({"Username": "<token>", "Secret": f"{_SECRET}\r\nX: y"}, "in the identity token"),
+        ({"Username": "someone", "Secret": f"{_SECRET}\ud800"}, "surrogate.* in the password"),
+    ],
+)
+def test_credentials_that_cannot_be_sent_are_refused(
+    install: Callable[..., Path],
+    told: Callable[[BaseException], str],
+    answer: dict[str, str],
+    part: str,
+) -> None:
+    """A token with a line break would end its header, and what follows would be another."""
+    install("it", f"#!/bin/sh\ncat > /dev/null\ncat <<'.'\n{json.dumps(answer)}\n.\n")
+    with pytest.raises(
+        CredentialsError, match=f"^the answer of docker-credential-it get has .*{part}"
+    ) as caught:
+        _helper().get()
+    assert _SECRET not in told(caught.value)
+
+
+def test_bytes_that_are_no_text_cannot_be_stored_by_a_helper(
+    install: Callable[..., Path], told: Callable[[BaseException], str]
+) -> None:
+    """Its protocol is JSON: they would come back as something else."""
+    path = install("it")
+    with pytest.raises(CredentialsError, match="not UTF-8") as caught:
+        _helper().store(Credentials("someone", f"{_SECRET}\udcff"))
+    assert _SECRET not in told(caught.value)
+    assert not path.with_name("calls.txt").exists()
+
+
+def test_answers_that_are_no_text_at_all(install: Callable[..., Path]) -> None:
+    """Neither bytes that are no UTF-8 nor nesting without end are more than a wrong answer."""
+    path = install("it", '#!/bin/sh\ncat "$0.answer"\n')
+    for answer in (b"\xff\xfe\xfd", b"[" * 100_000):
+        path.with_name("docker-credential-it.answer").write_bytes(answer)
+        with pytest.raises(CredentialsError, match="with what is not credentials"):
+            _helper().get()
+
+
+def test_a_failure_is_told_with_the_words_of_stderr(
+    install: Callable[..., Path], told: Callable[[BaseException], str]
+) -> None:
+    """The status, one bounded printable line of stderr, nothing of stdout."""
+    words = r"no\tway\n\033[2J" + "x" * 500
+    install("it", f"#!/bin/sh\necho {_SECRET}; printf '{words}' >&2; exit 3\n")
+    with pytest.raises(CredentialsError) as caught:
+        _helper().get()
+    message = str(caught.value)
+    assert message.startswith(
+        r"docker-credential-it get ended with status 3 and says 'no way \x1b[2Jxxx"
+    )
+    assert message.endswith("; run it by hand to see why")
+    assert message.isprintable()
+    assert len(message) < 300
+    assert _SECRET not in told(caught.value)
+
+
+def test_a_failure_without_words(install: Callable[..., Path]) -> None:
+    """A helper that exits 1 and says nothing."""
+    install("it", "#!/bin/sh\nexit 1\n")
+    with pytest.raises(
+        CredentialsError, match=r"^docker-credential-it get ended with status 1; run it by hand"
+    ):
+        _helper().get()
+
+
+def test_a_signal_ends_a_helper(install: Callable[..., Path]) -> None:
+    """A crash is a failure too."""
+    install("it", "#!/bin/sh\nkill -KILL $$\n")
+    with pytest.raises(CredentialsError, match="ended with status -9"):
+        _helper().get()
+
+
+@pytest.mark.parametrize(
+    "credentials",
+    [Credentials("someone", _SECRET), Credentials(identity_token=f'"{_SECRET}"\n{_SECRET}')],
+)
+def test_a_helper_that_repeats_what_it_was_told(
+    install: Callable[..., Path], told: Callable[[BaseException], str], credentials: Credentials
+) -> None:
+    """No secret is in an error, even if a helper says it on both its streams."""
+    install("it", '#!/bin/sh\ncat > "$0.in"; cat "$0.in"; cat "$0.in" >&2; exit 1\n')
+    with pytest.raises(CredentialsError) as caught:
+        _helper().store(credentials)
+    assert str(caught.value) == (
+        "docker-credential-it store ended with status 1; run it by hand to see why"
+    )
+    assert _SECRET not in told(caught.value)
+
+
+def test_an_erase_that_fails(install: Callable[..., Path]) -> None:
+    """A helper that finds, and cannot erase."""
+    install(
+        "it",
+        """#!/bin/sh
+        [ "$1" = get ] && exec echo '{"Username": "someone", "Secret": "s3cr3t-value"}'
+        echo not implemented >&2; exit 1
+        """,
+    )
+    with pytest.raises(
+        CredentialsError, match=r"docker-credential-it erase .* says 'not implemented'"
+    ):
+        _helper().erase()
+
+
+def test_a_slow_helper_is_ended(
+    install: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A helper has a bounded time; the program is gone when the error comes."""
+    install("it", "#!/bin/sh\nexec sleep 600\n")
+    started = []
+
+    class _Noted(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            started.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", _Noted)
+    with pytest.raises(
+        CredentialsError,
+        match=r"^docker-credential-it get did not end within 0\.1 s; run it by hand",
+    ):
+        _helper(timeout_s=0.1).get()
+    assert [process.returncode for process in started] == [-signal.SIGKILL]
+
+
+@pytest.mark.parametrize("action", ["get", "store", "erase"])
+def test_a_helper_whose_exit_status_is_lost_is_an_error(
+    install: Callable[..., Path], action: str
+) -> None:
+    """Where SIGCHLD is ignored, `subprocess` says 0 of a helper that failed to store."""
+    install("it", "#!/bin/sh\necho '{}'\nexit 1\n")
+    act = {
+        "get": _helper().get,
+        "store": lambda: _helper().store(Credentials("me", "secret")),
+        "erase": _helper().erase,
+    }[action]
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with pytest.raises(CredentialsError, match="its exit status is not known"):
+            act()
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def test_a_helper_that_closes_its_output_and_stays(install: Callable[..., Path]) -> None:
+    """The time counts to the program's end, not to that of its output."""
+    install("it", "#!/bin/sh\nexec sleep 600 >&- 2>&- <&-\n")
+    with pytest.raises(CredentialsError, match=r"did not end within 1 s"):
+        _helper(timeout_s=1.0).get()
+
+
+def test_no_time_at_all(install: Callable[..., Path]) -> None:
+    """A limit that has passed is an error, never a wait without end."""
+    install("it", "#!/bin/sh\nexec sleep 600\n")
+    with pytest.raises(CredentialsError, match="did not end within 0 s"):
+        _helper(timeout_s=0.0).get()
+
+
+@pytest.mark.parametrize("stream", ["1", "2"])
+def test_a_helper_that_prints_too_much(install: Callable[..., Path], stream: str) -> None:
+    """Output is bounded: 10 MB are not taken, and neither are those that never end."""
+    install(
+        "it", f"#!/bin/sh\nhead -c 10000000 /dev/zero >&{stream}\nexec cat /dev/zero >&{stream}\n"
+    )
+    with pytest.raises(CredentialsError, match=r"^docker-credential-it get printed over 1 MiB; "):
+        _helper().get()
+
+
+def test_a_helper_that_does_not_listen(install: Callable[..., Path]) -> None:
+    """A helper may answer without reading; the rest of what it was given is dropped."""
+    install("it", "#!/bin/sh\nexec <&-\necho stored\n")
+    _helper().store(Credentials("someone", "x" * 1_000_000))
+
+
+def test_a_long_secret_goes_in_while_output_comes_out(install: Callable[..., Path]) -> None:
+    """Neither side waits for the other: a helper may print before it reads."""
+    install("it", '#!/bin/sh\nhead -c 500000 /dev/zero\ncat > "$0.in"\n')
+    _helper().store(Credentials("someone", "x" * 500_000))
+
+
+def test_a_helper_that_does_not_exist(programs: Path) -> None:
+    """The error names the program, and where its name comes from."""
+    with pytest.raises(
+        CredentialsError, match=r"^docker-credential-missing is not on PATH; install it, or take it"
+    ):
+        _helper("missing").get()
+
+
+def test_a_helper_in_the_current_directory_is_not_run(
+    install: Callable[..., Path], programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty or relative part of PATH would run what lies in the current directory."""
+    install("it")
+    monkeypatch.chdir(programs)
+    monkeypatch.setenv("PATH", f".:{os.pathsep}:/nonexistent")
+    with pytest.raises(CredentialsError, match="is not on PATH"):
+        _helper().get()
+
+
+def test_a_helper_that_cannot_be_run(install: Callable[..., Path]) -> None:
+    """An interpreter that is not there."""
+    install("it", "#!/nonexistent/interpreter\n")
+    with pytest.raises(
+        CredentialsError, match=r"^docker-credential-it cannot be run: No such file or directory; "
+    ):
+        _helper().get()
+
+
+def test_no_secret_is_shown_in_a_repr() -> None:
+    """A helper holds the name, the key and a time."""
+    assert repr(_helper()) == "Helper(name='it', key='registry.example', timeout_s=60.0)"

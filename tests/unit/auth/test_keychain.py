@@ -1,0 +1,214 @@
+"""keychains.py: who is asked, in which order."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from base64 import b64encode
+from typing import TYPE_CHECKING
+
+import pytest
+
+from brolga.auth import (
+    Chain,
+    ConfigFiles,
+    Environment,
+    credentials_from_environment,
+    default_keychain,
+)
+from brolga.errors import CredentialsError
+from brolga.protocol import Credentials
+from brolga.spec.reference import Repository
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_APP = Repository.parse("registry.example/team/app")
+
+
+def _auth(username: str, password: str) -> dict[str, str]:
+    return {"auth": b64encode(f"{username}:{password}".encode()).decode()}
+
+
+class _Double:
+    def __init__(self, found: Credentials | None) -> None:
+        self.found = found
+        self.asked = 0
+
+    def find(self, repository: Repository) -> Credentials | None:
+        self.asked += 1
+        return self.found
+
+
+def test_both_variables_make_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """BROLGA_USERNAME and BROLGA_PASSWORD; the password is never shown."""
+    monkeypatch.setenv("BROLGA_USERNAME", "someone")
+    monkeypatch.setenv("BROLGA_PASSWORD", "secret: with colon")
+    credentials = credentials_from_environment()
+    assert credentials == Environment().find(_APP) == Credentials("someone", "secret: with colon")
+    assert credentials is not None
+    assert credentials.origin == "BROLGA_USERNAME"
+    assert "secret" not in repr(credentials)
+
+
+@pytest.mark.parametrize(
+    ("named", "registry", "repository", "found"),
+    [
+        ("", "", "registry.example/x", True),
+        ("", "registry.example", "registry.example/x", True),
+        ("", "registry.example", "other.example/x", False),
+        ("", "registry.example", "registry.example:5000/x", False),
+        ("registry.example", "", "registry.example/x", True),
+        ("registry.example", "", "other.example/x", False),
+        ("other.example", "registry.example", "other.example/x", True),
+        ("other.example", "registry.example", "registry.example/x", False),
+        ("index.docker.io", "", "alpine", True),
+        ("https://index.docker.io/v1/", "", "alpine", True),
+    ],
+)
+def test_they_are_for_one_registry(
+    monkeypatch: pytest.MonkeyPatch, named: str, registry: str, repository: str, *, found: bool
+) -> None:
+    """A password is no business of another registry: BROLGA_REGISTRY says whose it is."""
+    monkeypatch.setenv("BROLGA_USERNAME", "someone")
+    monkeypatch.setenv("BROLGA_PASSWORD", "secret")
+    monkeypatch.setenv("BROLGA_REGISTRY", named)
+    keychain = default_keychain(registry)
+    assert (keychain.find(Repository.parse(repository)) is not None) is found
+
+
+def test_a_registry_that_is_none_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Going on without credentials would hide it, and giving them to all would tell them."""
+    monkeypatch.setenv("BROLGA_REGISTRY", "not a host")
+    with pytest.raises(CredentialsError, match=r"^BROLGA_REGISTRY: .*; write registry.example or"):
+        Environment().find(_APP)
+
+
+def test_a_variable_with_a_line_break_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, told: Callable[[BaseException], str]
+) -> None:
+    """RFC 7617: 'The user-id and password MUST NOT contain any control characters'."""
+    monkeypatch.setenv("BROLGA_USERNAME", "someone")
+    monkeypatch.setenv("BROLGA_PASSWORD", "s3cr3t\n")
+    with pytest.raises(CredentialsError, match=r"^the environment .* in the password; ") as caught:
+        credentials_from_environment()
+    assert "s3cr3t" not in told(caught.value)
+
+
+@pytest.mark.parametrize("present", ["BROLGA_USERNAME", "BROLGA_PASSWORD", None])
+@pytest.mark.parametrize("rest", [None, ""])
+def test_one_alone_is_none(
+    monkeypatch: pytest.MonkeyPatch, present: str | None, rest: str | None
+) -> None:
+    """Half of a pair, or an empty half, is no credentials."""
+    for name in ("BROLGA_USERNAME", "BROLGA_PASSWORD"):
+        value = "x" if name == present else rest
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert credentials_from_environment() is None
+
+
+def test_the_first_that_finds_counts() -> None:
+    """A chain asks in order, and nobody after the first that finds something."""
+    nothing, first, second = _Double(None), _Double(Credentials("a", "b")), _Double(None)
+    assert Chain(nothing, first, second).find(_APP) is first.found
+    assert (nothing.asked, first.asked, second.asked) == (1, 1, 0)
+
+
+def test_nobody_finds_anything() -> None:
+    """None is anonymous."""
+    assert Chain().find(_APP) is None
+    assert Chain(_Double(None), _Double(None)).find(_APP) is None
+
+
+def test_the_default_is_the_environment_then_the_files(
+    monkeypatch: pytest.MonkeyPatch, configure: Callable[..., Path]
+) -> None:
+    """What the user sets for this one command goes before what is stored."""
+    configure({"auths": {"registry.example": _auth("stored", "secret")}})
+    found = default_keychain().find(_APP)
+    assert found == Credentials("stored", "secret")
+    monkeypatch.setenv("BROLGA_USERNAME", "someone")
+    monkeypatch.setenv("BROLGA_PASSWORD", "secret")
+    assert default_keychain().find(_APP) == Credentials("someone", "secret")
+
+
+def test_nothing_configured_is_anonymous(home: Path) -> None:
+    """A file that is not there is nothing."""
+    assert default_keychain().find(_APP) is None
+
+
+def test_docker_comes_before_podman(configure: Callable[..., Path]) -> None:
+    """Docker's config.json, then podman's two files; each origin shows its file."""
+    files = [".docker/config.json", "run/containers/auth.json", ".config/containers/auth.json"]
+    for name in reversed(files):
+        configure({"auths": {"registry.example": _auth(name, "secret")}}, name)
+    for name in files:
+        found = ConfigFiles().find(_APP)
+        assert found == Credentials(name, "secret")
+        assert found.origin == f"~/{name}"
+        configure({}, name)
+    assert ConfigFiles().find(_APP) is None
+
+
+def test_a_broken_file_after_the_one_that_finds_is_not_read(configure: Callable[..., Path]) -> None:
+    """What is not needed stops nobody; what is needed and broken does."""
+    configure({"auths": {"registry.example": _auth("someone", "secret")}})
+    configure("{", "run/containers/auth.json")
+    assert ConfigFiles().find(_APP) == Credentials("someone", "secret")
+    with pytest.raises(CredentialsError, match=r"~/run/containers/auth\.json is not JSON"):
+        ConfigFiles().find(Repository.parse("other.example/app"))
+
+
+def test_other_files(tmp_path: Path, configure: Callable[..., Path]) -> None:
+    """`paths` are read in place of what the environment names; no paths are no files."""
+    configure({"auths": {"registry.example": _auth("someone", "secret")}})
+    other = configure({"auths": {"registry.example": _auth("other", "secret")}}, "other.json")
+    assert ConfigFiles((other,)).find(_APP) == Credentials("other", "secret")
+    assert ConfigFiles(()).find(_APP) is None
+
+
+def test_a_helper_comes_before_its_file(
+    install: Callable[..., Path], configure: Callable[..., Path]
+) -> None:
+    """A helper is asked first; 'credentials not found' leads to the next source."""
+    install("here", """#!/bin/sh\necho '{"Username": "helped", "Secret": "secret"}'\n""")
+    install("none", "#!/bin/sh\necho credentials not found in native keychain; exit 1\n")
+    auths = {"registry.example": _auth("filed", "secret")}
+    configure({"credsStore": "here", "auths": auths})
+    found = ConfigFiles().find(_APP)
+    assert found == Credentials("helped", "secret")
+    assert found.origin == "docker-credential-here"
+    configure({"credsStore": "none", "auths": auths})
+    assert ConfigFiles().find(_APP) == Credentials("filed", "secret")
+    configure({"credsStore": "none"})
+    configure({"auths": auths}, "run/containers/auth.json")
+    assert ConfigFiles().find(_APP) == Credentials("filed", "secret")
+
+
+def test_a_helper_that_fails_is_an_error(
+    install: Callable[..., Path], configure: Callable[..., Path]
+) -> None:
+    """Any other failure of a helper is told: going on as nobody would hide it."""
+    install("broken", "#!/bin/sh\nexit 3\n")
+    configure({"credsStore": "broken", "auths": {"registry.example": _auth("filed", "secret")}})
+    with pytest.raises(CredentialsError, match="docker-credential-broken get ended with status 3"):
+        ConfigFiles().find(_APP)
+
+
+def test_a_helper_has_the_time_that_it_is_given(
+    install: Callable[..., Path], configure: Callable[..., Path]
+) -> None:
+    """`helper_timeout_s` bounds a helper that never answers."""
+    install("slow", "#!/bin/sh\nexec sleep 600\n")
+    configure({"credsStore": "slow"})
+    with pytest.raises(CredentialsError, match=r"did not end within 0\.1 s"):
+        ConfigFiles(helper_timeout_s=0.1).find(_APP)
+
+
+def test_importing_auth_starts_cheaply() -> None:
+    """What starts processes, locks files or makes temporary ones is loaded when it is used."""
+    code = "import sys, brolga.auth; print({'subprocess', 'fcntl', 'tempfile'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"

@@ -1,0 +1,205 @@
+"""cli.export: the files of an image, as a tar."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.tars import entry, listed, names, symlink, tar
+from tests.unit.cli.images import pushed
+
+from brolga.cli import main
+from brolga.images import Artifact, Image, InMemoryBlob
+from brolga.spec.mediatypes import OCI_LAYER, OCI_LAYER_GZIP
+from brolga.stream.layer import StreamLayer
+
+if TYPE_CHECKING:
+    from tests.conftest import Embedded
+    from tests.unit.cli.conftest import Brolga
+
+
+@pytest.fixture
+def app(registry: Embedded) -> str:
+    """Push an image of two layers, the upper one hides a file of the lower."""
+    name = f"{registry.address}/app"
+    layers = tar(entry("a", b"below"), entry("gone")), tar(entry("a", b"above"), ".wh.gone")
+    pushed(name, Image.empty().append(*(StreamLayer([data]) for data in layers)))
+    return name
+
+
+def files_of(directory: Path) -> list[str]:
+    """Return the names of a directory's files; the registry has a directory in it."""
+    return [path.name for path in directory.iterdir() if path.is_file()]
+
+
+def test_a_file_gets_what_all_layers_show(brolga: Brolga, app: str, tmp_path: Path) -> None:
+    """Crane export IMAGE FILE; a file that was there is replaced, with the usual rights."""
+    target = tmp_path / "app.tar"
+    target.write_bytes(b"old")
+    outcome = brolga("export", app, str(target))
+    assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
+    assert names(target.read_bytes()) == ["a"]
+    assert listed(target.read_bytes())["a"][1] == b"above"
+    assert files_of(tmp_path) == ["app.tar"]
+    (tmp_path / "plain").touch()
+    assert target.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("flags", [[], ["-"]])
+def test_stdout_gets_it_where_no_file_is_named(
+    app: str,
+    flags: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsysbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    """Crane export IMAGE -."""
+    monkeypatch.setattr("sys.argv", ["brolga", "export", app, *flags])
+    main()
+    out, err = capsysbinary.readouterr()
+    assert (names(out), err) == (["a"], b"")
+
+
+def test_a_device_is_written_to(brolga: Brolga, app: str) -> None:
+    """It is no file that could be replaced."""
+    assert brolga("export", app, os.devnull).code == 0
+    assert not Path(os.devnull).is_file()
+
+
+def test_a_failure_leaves_what_was_there(
+    brolga: Brolga, registry: Embedded, tmp_path: Path
+) -> None:
+    """The file is whole or not there."""
+    name, target = f"{registry.address}/app", tmp_path / "app.tar"
+    layers = [StreamLayer([b"no tar"]), StreamLayer([tar("a")])]
+    pushed(name, Image.empty().append(*layers))
+    target.write_bytes(b"old")
+    outcome = brolga("export", name, str(target))
+    assert (outcome.code, outcome.out) == (6, "")
+    assert "layer 1 of 2" in outcome.err
+    assert target.read_bytes() == b"old"
+    assert files_of(tmp_path) == ["app.tar"]
+
+
+def test_what_went_to_stdout_before_a_failure_is_told(brolga: Brolga, registry: Embedded) -> None:
+    """It must not be used; the exit code is not 0."""
+    name = f"{registry.address}/app"
+    layers = [StreamLayer([b"no tar"]), StreamLayer([tar("a")])]
+    pushed(name, Image.empty().append(*layers))
+    outcome = brolga("export", name)
+    assert outcome.code == 6
+    assert "which must not be used; try again" in outcome.err
+
+
+def test_a_directory_that_is_not_there(brolga: Brolga, app: str, tmp_path: Path) -> None:
+    """One line, which names the file as the user did; exit code 2, before anything is read."""
+    target = tmp_path / "none" / "app.tar"
+    outcome = brolga("export", app, str(target))
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err == (
+        f"brolga: {target}: there is no directory {target.parent}; see brolga export --help\n"
+    )
+
+
+def test_a_directory_is_no_file(brolga: Brolga, tmp_path: Path) -> None:
+    """Exit code 2, before anything is asked."""
+    outcome = brolga("export", "127.0.0.1:1/x", str(tmp_path))
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith(f"brolga: {tmp_path} is a directory, not a file;")
+
+
+def test_a_file_that_cannot_be_made(brolga: Brolga, app: str, tmp_path: Path) -> None:
+    """One line, which names the file as the user did."""
+    target = tmp_path / (250 * "n")
+    outcome = brolga("export", app, str(target))
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err == f"brolga: {target} cannot be written: File name too long\n"
+
+
+def test_a_terminal_takes_no_tar(brolga: Brolga, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 2, as `pull` has it: a terminal would obey what is in the files."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    outcome = brolga("export", "127.0.0.1:1/x")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith("brolga: stdout is a terminal: pipe the tar into a program")
+
+
+def test_an_entry_on_which_readers_differ_is_named(brolga: Brolga, registry: Embedded) -> None:
+    """A line on stderr; with --strict an error."""
+    name = f"{registry.address}/linked:1"
+    layers = tar(entry("usr/"), symlink("lib", "usr")), tar(entry("lib/.wh.gone"))
+    pushed(name, Image.empty().append(*(StreamLayer([data]) for data in layers)))
+    outcome = brolga("export", name, os.devnull)
+    assert outcome.code == 0
+    assert outcome.err.startswith(f"warning: {name}: layer 1 of 2, sha256:")
+    assert "'lib' is a symbolic link to 'usr', and layer 2 has 'lib/.wh.gone'" in outcome.err
+    outcome = brolga("export", "--strict", name, os.devnull)
+    assert outcome.code == 1
+    assert "Readers differ" in outcome.err
+
+
+@pytest.mark.parametrize("target", ["-", "file"])
+def test_an_artifact_of_one_file_is_written_as_it_is(
+    brolga: Brolga, registry: Embedded, tmp_path: Path, target: str
+) -> None:
+    """Crane export: "single layer, non-tarball images" (google/go-containerregistry, crane)."""
+    name = f"{registry.address}/note:1"
+    pushed(name, Artifact.of("application/x.note", InMemoryBlob(b"hello\n", "text/plain")))
+    file = str(tmp_path / "note.txt") if target == "file" else "-"
+    outcome = brolga("export", name, file)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert (outcome.out or Path(file).read_text()) == "hello\n"
+
+
+def test_a_file_that_is_not_what_its_digest_says_is_an_error(
+    brolga: Brolga, registry: Embedded, tmp_path: Path
+) -> None:
+    """It is verified as it is written; the file is whole or not there."""
+    name = f"{registry.address}/note:1"
+    blob = InMemoryBlob(b"hello\n", "text/plain")
+    pushed(name, Artifact.of("application/x.note", blob))
+    (stored,) = registry.directory.rglob(blob.descriptor.digest.encoded)
+    stored.write_bytes(b"jello\n")
+    outcome = brolga("export", name, str(tmp_path / "note.txt"))
+    assert outcome.code == 6
+    assert not (tmp_path / "note.txt").exists()
+
+
+def test_files_of_an_artifact_are_not_layers(brolga: Brolga, registry: Embedded) -> None:
+    """Several files are no tar: the media type is named."""
+    name = f"{registry.address}/notes:1"
+    blobs = [InMemoryBlob(text, "text/plain") for text in (b"1", b"2")]
+    pushed(name, Artifact.of("application/x.note", *blobs))
+    outcome = brolga("export", name)
+    assert outcome.code == 6
+    assert "layer 2 of 2" in outcome.err
+    assert "of the media type text/plain, which is not a layer's" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("blob", "code", "line"),
+    [
+        (
+            InMemoryBlob(b"x", f"{OCI_LAYER_GZIP}+encrypted"),
+            1,
+            "it is encrypted: decrypt the image",
+        ),
+        (
+            InMemoryBlob(b"\xfd7zXZ\x00" + bytes(30), OCI_LAYER),
+            6,
+            "compressed by xz, which no layer",
+        ),
+        (InMemoryBlob(b"BZh9" + bytes(30), OCI_LAYER), 6, "compressed by bzip2, which no layer is"),
+    ],
+)
+def test_a_layer_that_is_encrypted_or_in_another_compression_is_named_as_that(
+    brolga: Brolga, registry: Embedded, blob: InMemoryBlob, code: int, line: str
+) -> None:
+    """It is not damaged: the error says what it is."""
+    name = f"{registry.address}/odd:1"
+    pushed(name, Artifact.of("application/x", blob))
+    outcome = brolga("export", name)
+    assert (outcome.code, outcome.out) == (code, "")
+    assert line in outcome.err

@@ -1,0 +1,49 @@
+"""cli.manifest: the bytes of a manifest or index."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from tests.unit.cli.images import index, push
+
+from brolga.client import Client
+from brolga.spec.descriptor import Platform
+
+if TYPE_CHECKING:
+    from tests.conftest import Embedded
+    from tests.unit.cli.conftest import Brolga
+
+AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
+
+
+def sha256(text: str) -> str:
+    """Return the digest of what was printed."""
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def test_its_very_bytes_are_printed(brolga: Brolga, registry: Embedded) -> None:
+    """The digest of what is on stdout is the manifest's: no line end is added."""
+    name = f"{registry.address}/a:v1"
+    digest = push(name, "layer")
+    outcome = brolga("manifest", name)
+    assert (outcome.code, outcome.err, sha256(outcome.out)) == (0, "", digest)
+
+
+def test_of_an_index_it_is_the_index_or_an_image(brolga: Brolga, registry: Embedded) -> None:
+    """`--platform` chooses; crane prints the index where nothing is chosen."""
+    name = f"{registry.address}/a"
+    digest = index(name, AMD64, ARM64)
+    with Client() as client:
+        arm = str(client.image(name, ARM64).digest)
+    assert sha256(brolga("manifest", name).out) == digest
+    assert sha256(brolga("manifest", "--platform", "linux/arm64", name).out) == arm
+
+
+def test_what_is_not_there_is_not_found(brolga: Brolga, registry: Embedded) -> None:
+    """Exit code 3, and nothing on stdout."""
+    push(f"{registry.address}/a:v1", "layer")
+    outcome = brolga("manifest", f"{registry.address}/a:v2")
+    assert (outcome.code, outcome.out) == (3, "")
+    missing = brolga("manifest", f"{registry.address}/a:v1", "--platform", "windows")
+    assert (missing.code, missing.out) == (0, brolga("manifest", f"{registry.address}/a:v1").out)

@@ -1,0 +1,155 @@
+"""cli.pull: images from a registry onto this machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.unit.cli.images import index, push, pushed
+
+from brolga.client import Client
+from brolga.images import Image
+from brolga.spec.descriptor import Platform
+from brolga.stores.layout import Layout
+from brolga.stream.layer import StreamLayer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Embedded
+    from tests.unit.cli.conftest import Brolga
+
+AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
+
+
+def tags(path: Path) -> list[list[str] | None]:
+    """Return the names of the images of a docker archive."""
+    with tarfile.open(path) as archive:
+        manifest = archive.extractfile("manifest.json")
+        assert manifest is not None
+        return [one["RepoTags"] for one in json.loads(manifest.read())]
+
+
+def test_the_default_is_what_docker_loads(
+    brolga: Brolga, registry: Embedded, tmp_path: Path
+) -> None:
+    """`--format tarball`: each image with its name; by digest it has none."""
+    name = f"{registry.address}/a:v1"
+    digest = push(name, "layer")
+    path = tmp_path / "a.tar"
+    outcome = brolga("pull", name, str(path))
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out == f"docker-archive:{path}:{name}\n"
+    assert tags(path) == [[name]]
+    outcome = brolga("pull", f"{registry.address}/a@{digest}", str(path), "--json")
+    assert json.loads(outcome.out) == {
+        "images": [{"ref": f"docker-archive:{path}", "digest": None}]
+    }
+    assert tags(path) == [None]
+
+
+def test_a_layout_gets_the_image_with_its_digest(
+    brolga: Brolga, registry: Embedded, tmp_path: Path
+) -> None:
+    """`--format oci`: by its tag; `--annotate-ref`: by its whole name. It keeps what it has."""
+    name = f"{registry.address}/a:v1"
+    digest = index(name, AMD64, ARM64)
+    layout = tmp_path / "layout"
+    outcome = brolga("pull", "--format", "oci", name, str(layout))
+    assert outcome.out == f"oci:{layout}@{digest}\n"
+    assert brolga("pull", "--format", "oci", "--annotate-ref", name, str(layout)).code == 0
+    assert brolga("pull", f"{registry.address}/a@{digest}", f"oci:{layout}:mine").code == 0
+    assert Layout(layout).tags() == ("v1", name, "mine")
+    assert {str(Layout(layout).resolve(tag).digest) for tag in ("v1", name, "mine")} == {digest}
+
+
+def test_of_an_index_docker_gets_one_image(
+    brolga: Brolga, registry: Embedded, tmp_path: Path
+) -> None:
+    """Of linux/amd64, or as `--platform` says; a layout then gets that one too."""
+    name = f"{registry.address}/a:v1"
+    index(name, AMD64, ARM64)
+    with Client() as client:
+        for flags, platform in (([], AMD64), (["--platform", "linux/arm64"], ARM64)):
+            assert brolga("pull", *flags, name, f"{tmp_path}/a.tar").code == 0
+            assert client.image(f"docker-archive:{tmp_path}/a.tar").platform == platform
+        flags = ["--platform", "linux/arm64"]
+        assert brolga("pull", *flags, name, f"oci:{tmp_path}/layout").code == 0
+        assert client.head(f"oci:{tmp_path}/layout:v1") == client.image(name, ARM64).descriptor
+
+
+def test_places_on_this_machine_are_pulled_from_too(brolga: Brolga, tmp_path: Path) -> None:
+    """REF may be any place; its name goes along where the form can keep it."""
+    place = f"oci:{tmp_path}/layout:v1"
+    pushed(place, Image.empty().append(StreamLayer([b""])))
+    brolga("pull", place, f"docker-archive:{tmp_path}/a.tar")
+    assert tags(tmp_path / "a.tar") == [None]
+    brolga("pull", place, f"docker-archive:{tmp_path}/a.tar:localhost:5000/a:v2")
+    assert tags(tmp_path / "a.tar") == [["localhost:5000/a:v2"]]
+    brolga("pull", f"docker-archive:{tmp_path}/a.tar:localhost:5000/a:v2", f"{tmp_path}/b.tar")
+    assert tags(tmp_path / "b.tar") == [["localhost:5000/a:v2"]]
+    brolga("pull", place, f"oci:{tmp_path}/other")
+    assert Layout(tmp_path / "other").tags() == ("v1",)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--format", "legacy", "127.0.0.1:1/x", "a.tar"], "--format legacy is not supported"),
+        (
+            ["127.0.0.1:1/x", "127.0.0.1:1/y", "oci:d:v1"],
+            "oci:d:v1 is the name of one image, but 2",
+        ),
+        (["--json", "127.0.0.1:1/x", "-"], "--json: stdout is for the archive, and nothing else"),
+        (["127.0.0.1:1/x"], "give both REF and PATH; 127.0.0.1:1/x is only one of them; see"),
+        ([], "Missing argument 'PATH'; see"),
+        (["127.0.0.1:1/x", "/"], "/ is a directory, not a file"),
+        (["127.0.0.1:1/x", "/no/a.tar"], "/no/a.tar: there is no directory /no; see"),
+        (["127.0.0.1:1/x", "oci-archive:/"], "/ is a directory, not a file"),
+    ],
+)
+def test_what_makes_no_sense_is_usage(brolga: Brolga, arguments: list[str], line: str) -> None:
+    """Exit code 2, before anything is asked."""
+    outcome = brolga("pull", *arguments)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith(f"brolga: {line}")
+
+
+def test_a_closed_stdout_takes_no_archive(
+    brolga: Brolga, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said before anything is read."""
+    monkeypatch.setattr(sys, "stdout", None)
+    assert brolga("pull", f"oci:{tmp_path}/none", "-").code == 2
+
+
+def test_what_is_not_there_is_not_found(brolga: Brolga, registry: Embedded, tmp_path: Path) -> None:
+    """Exit code 3, and no file is there afterwards."""
+    outcome = brolga("pull", f"{registry.address}/a", f"{tmp_path}/a.tar")
+    assert (outcome.code, outcome.out) == (3, "")
+    assert not (tmp_path / "a.tar").exists()
+
+
+@pytest.mark.parametrize("place", ["oci", "oci-archive:"])
+def test_two_images_cannot_have_one_name(
+    brolga: Brolga, registry: Embedded, tmp_path: Path, place: str
+) -> None:
+    """The first would lose it: an error before anything is read, and how to name both."""
+    refs = [f"{registry.address}/{name}:1" for name in ("app", "sk")]
+    target = tmp_path / "made"
+    path = [f"{place}{target}"] if place.endswith(":") else ["--format", "oci", str(target)]
+    outcome = brolga("pull", *refs, *path)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert f"{refs[0]} and {refs[1]} would both be named 1: --annotate-ref" in outcome.err
+    assert not target.exists()
+    digests = [push(ref, ref) for ref in refs]
+    assert brolga("pull", "--annotate-ref", *refs, *path).code == 0
+    place = place if place.endswith(":") else "oci:"
+    with Client() as client:
+        assert client.tags(f"{place}{target}") == refs
+        found = [client.head(f"{place}{target}:{ref}").digest for ref in refs]
+    assert list(map(str, found)) == digests
+    assert brolga("pull", refs[0], refs[0], *path).code == 0

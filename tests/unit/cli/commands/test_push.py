@@ -1,0 +1,139 @@
+"""cli.push: an image of this machine into a registry."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.tars import tar
+from tests.unit.cli.images import pushed
+
+from brolga.client import Client
+from brolga.images import Image
+from brolga.stores.layout import Layout
+from brolga.stream.layer import StreamLayer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Embedded
+    from tests.unit.cli.conftest import Brolga
+
+USAGE = "; see brolga push --help\n"
+
+
+def image(text: str) -> Image:
+    return Image.empty().append(StreamLayer([tar(text)]))
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> str:
+    """Write a layout with one image."""
+    pushed(f"oci:{tmp_path}/layout:v1", image("a"))
+    return f"{tmp_path}/layout"
+
+
+def test_a_directory_is_a_layout_and_a_file_is_what_is_in_it(
+    brolga: Brolga, registry: Embedded, layout: str, tmp_path: Path
+) -> None:
+    """`PATH`: crane's two kinds, and each with its prefix."""
+    name = f"{registry.address}/app:v1"
+    digest = Layout(layout).resolve().digest
+    with Client() as client:
+        client.copy(f"oci:{layout}:v1", f"oci-archive:{tmp_path}/oci.tar")
+        client.copy(f"oci:{layout}:v1", f"docker-archive:{tmp_path}/docker.tar")
+    for path in (
+        layout,
+        f"oci:{layout}:v1",
+        f"{tmp_path}/oci.tar",
+        f"oci-archive:{tmp_path}/oci.tar",
+    ):
+        outcome = brolga("push", path, name)
+        assert (outcome.code, outcome.err) == (0, "")
+        assert outcome.out == f"{registry.address}/app@{digest}\n"
+    outcome = brolga("push", f"{tmp_path}/docker.tar", name, "--json")
+    with Client() as client:
+        found = client.image(name)
+        assert found.manifest.config.digest == client.image(f"oci:{layout}").manifest.config.digest
+    full = f"{registry.address}/app@{found.digest}"
+    assert json.loads(outcome.out) == {"ref": full, "digest": str(found.digest)}
+
+
+def test_of_several_images_one_is_chosen_or_all_go_as_an_index(
+    brolga: Brolga, registry: Embedded, layout: str
+) -> None:
+    """`--index`: "push a collection of images as a single index" (crane push)."""
+    name = f"{registry.address}/app:v1"
+    pushed(f"oci:{layout}:v2", image("b"))
+    outcome = brolga("push", layout, name)
+    assert (outcome.code, outcome.out) == (3, "")
+    assert outcome.err == (
+        f"brolga: local: {layout} has 2 images, and none is named: it has v1, v2; "
+        f"push oci:{layout}:NAME, or all of them with --index\n"
+    )
+    assert brolga("push", "--index", layout, name).code == 0
+    with Client() as client:
+        assert client.index(name).index.raw == Layout(layout).whole().index.raw
+
+
+def test_names_are_written_to_a_file_too(
+    brolga: Brolga, registry: Embedded, layout: str, tmp_path: Path
+) -> None:
+    """`--image-refs`: a "list of the published image references" (crane push)."""
+    name = f"{registry.address}/app:v1"
+    outcome = brolga("push", layout, name, "--image-refs", f"{tmp_path}/refs")
+    assert (tmp_path / "refs").read_text() == outcome.out
+    outcome = brolga("push", layout, name, "--image-refs", f"{tmp_path}/none/refs")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "No such file or directory; it was pushed anyway: " in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (
+            ["--index", "file.tar"],
+            "--index is for all images of a layout: name only its directory",
+        ),
+        (["--index", "oci:dir:v1"], "--index is for all images of a layout"),
+        (["oci:dir:"], "'oci:dir:' ends with a colon: a name is wanted behind it; a place is"),
+    ],
+)
+def test_what_makes_no_sense_is_usage(brolga: Brolga, arguments: list[str], line: str) -> None:
+    """Exit code 2, before anything is asked."""
+    outcome = brolga("push", *arguments, "127.0.0.1:1/x")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith(f"brolga: {line}")
+
+
+def test_what_is_not_there_is_not_found(brolga: Brolga, layout: str, tmp_path: Path) -> None:
+    """Exit code 3, and what there is instead."""
+    for path, line in (
+        (f"{tmp_path}/none", f"there is no archive {tmp_path}/none"),
+        (f"oci:{tmp_path}/none", f"there is no image layout at {tmp_path}/none"),
+        (f"oci:{layout}:v2", f"{layout} has no image v2: it has v1"),
+    ):
+        outcome = brolga("push", path, "127.0.0.1:1/x")
+        assert (outcome.code, outcome.out, outcome.err) == (3, "", f"brolga: local: {line}\n")
+
+
+def test_a_directory_that_is_no_layout_is_an_error_of_this_machine(
+    brolga: Brolga, tmp_path: Path
+) -> None:
+    """Exit code 6: its content is not what it must be."""
+    outcome = brolga("push", str(tmp_path), "127.0.0.1:1/x")
+    assert (outcome.code, outcome.out) == (6, "")
+    assert outcome.err.startswith(f"brolga: local: {tmp_path} is no image layout that can be used")
+
+
+def test_stdin_is_an_archive_and_no_password(brolga: Brolga) -> None:
+    """Each wants it for itself."""
+    end, start = os.pipe()
+    os.close(start)
+    with os.fdopen(end) as stdin:
+        flags = ["--username", "me", "--password-stdin"]
+        outcome = brolga("push", "-", "127.0.0.1:1/x", *flags, stdin=stdin)
+    assert outcome.code == 2
+    assert "both want stdin" in outcome.err

@@ -1,0 +1,162 @@
+"""cli.changing: whose credentials go where, and what happens to a tag that another moves."""
+
+from __future__ import annotations
+
+import os
+from base64 import b64encode
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.scripted import Peer, scripted
+from tests.unit.cli.images import index, push, pushed
+
+from brolga.client import Client
+from brolga.images import Image
+from brolga.spec.descriptor import Platform
+from brolga.spec.reference import Reference
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
+    from tests.conftest import Embedded
+    from tests.unit.cli.conftest import Brolga
+
+    from brolga.images import Tree
+    from brolga.spec.reference import Repository
+    from brolga.stores.location import ImageRef
+
+MINE = "Basic " + b64encode(b"me:secret").decode()
+ELSEWHERE = "127.0.0.1:1/x:new"
+VERBS = {
+    "mutate": ["mutate", "SOURCE"],
+    "rebase": ["rebase", "SOURCE"],
+    "flatten": ["flatten", "SOURCE"],
+    "index filter": ["index", "filter", "SOURCE", "--platform", "linux"],
+    "index append": ["index", "append", "SOURCE", "-m", "SOURCE"],
+}
+
+
+@pytest.mark.parametrize("tag", [None, ELSEWHERE])
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_username_is_for_the_registry_of_the_result(
+    brolga: Brolga, verb: str, tag: str | None
+) -> None:
+    """No password goes to a registry that it is not for: what is read may be in another one."""
+    seen: list[str] = []
+
+    def script(peer: Peer) -> None:
+        while head := peer.head():
+            seen.extend(peer.header("authorization", head))
+            peer.answer(401, b"", 'WWW-Authenticate: Basic realm="x"')
+
+    end, start = os.pipe()
+    os.write(start, b"secret\n")
+    os.close(start)
+    with scripted(script) as address, os.fdopen(end) as stdin:
+        arguments = [word.replace("SOURCE", f"{address}/app") for word in VERBS[verb]]
+        flags = ["--username", "me", "--password-stdin", *(["--tag", tag] if tag else [])]
+        outcome = brolga(*arguments, *flags, stdin=stdin)
+    assert outcome.code == 4
+    assert set(seen) == (set() if tag else {MINE})
+    assert "secret" not in outcome.out + outcome.err
+
+
+@pytest.mark.parametrize("named", ["", "SOURCE", "127.0.0.1:1"])
+@pytest.mark.parametrize("tag", [None, ELSEWHERE])
+@pytest.mark.parametrize("verb", [*VERBS, "append", "copy"])
+def test_those_of_the_environment_are_so_too(
+    brolga: Brolga, monkeypatch: pytest.MonkeyPatch, *, verb: str, tag: str | None, named: str
+) -> None:
+    """BROLGA_REGISTRY says whose they are; without it they are the registry's of the result."""
+    seen: list[str] = []
+
+    def script(peer: Peer) -> None:
+        while head := peer.head():
+            seen.extend(peer.header("authorization", head))
+            peer.answer(401, b"", 'WWW-Authenticate: Basic realm="x"')
+
+    monkeypatch.setenv("BROLGA_USERNAME", "me")
+    monkeypatch.setenv("BROLGA_PASSWORD", "secret")
+    with scripted(script) as address:
+        monkeypatch.setenv("BROLGA_REGISTRY", named.replace("SOURCE", address))
+        result = tag or f"{address}/app"
+        words = {
+            **{name: [*words, "--tag", result] for name, words in VERBS.items()},
+            "append": ["append", "-b", "SOURCE", "-f", os.devnull, "-t", result],
+            "copy": ["copy", "SOURCE", result],
+        }[verb]
+        brolga(*(word.replace("SOURCE", f"{address}/app") for word in words))
+    mine = named == "SOURCE" or (not named and not tag)
+    assert set(seen) == ({MINE} if mine else set())
+
+
+@pytest.fixture
+def moves(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Have another client move a tag just before a result is pushed to it; return its digests."""
+    real, digests = Client.push, list[str]()
+
+    def push(self: Client, where: ImageRef | Repository, tree: Tree, **how: Any) -> ImageRef:
+        if not digests and (isinstance(where, Reference) or "v1" in str(where)):
+            other = Image.empty(Platform("plan9", "mips"))
+            digests.append("")
+            digests[:] = [str(real(self, where, other).digest)]
+        return real(self, where, tree, **how)
+
+    monkeypatch.setattr(Client, "push", push)
+    return digests
+
+
+@pytest.mark.parametrize("home", ["registry", "layout"])
+@pytest.mark.parametrize("verb", [*VERBS, "mutate an index", "append"])
+def test_a_tag_that_moved_meanwhile_is_told(
+    brolga: Brolga,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    *,
+    verb: str,
+    home: str,
+) -> None:
+    """Two who change one tag: the second is told, and nothing disappears."""
+    registry = request.getfixturevalue("registry")
+    name = f"{registry.address}/app:v1" if home == "registry" else f"oci:{tmp_path / 'app'}:v1"
+    platform = Platform("linux", "amd64")
+    if "index" in verb:
+        index(f"{registry.address}/any:v1", platform, Platform("linux", "arm64"))
+    else:
+        push(f"{registry.address}/any:v1", *2 * ["\0" * 1024])  # empty tars
+    with Client() as client:
+        before = client.copy(f"{registry.address}/any:v1", name).digest
+    (tmp_path / "more.tar").write_bytes(bytes(1024))
+    words = {
+        **VERBS,
+        "mutate": ["mutate", "SOURCE", "-l", "a=b"],
+        "rebase": ["rebase", "SOURCE", "--old_base", "SOURCE", "--new_base", "SOURCE"],
+        "index append": ["index", "append", "SOURCE", "-m", f"{registry.address}/any:v1"],
+        "mutate an index": ["mutate", "SOURCE", "-a", "a=b"],
+        "append": ["append", "-b", "SOURCE", "-t", "SOURCE", "-f", str(tmp_path / "more.tar")],
+    }[verb]
+    digests = request.getfixturevalue("moves")
+    arguments = [word.replace("SOURCE", name) for word in words]
+    outcome = brolga(*arguments)
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err.endswith(
+        f"the tag v1 moved from {before} to {digests[0]} meanwhile, and was left so; "
+        "run it again: it then changes what the tag stands for now\n"
+    )
+    with Client() as client:
+        assert str(client.head(name).digest) == digests[0]
+
+
+@pytest.mark.parametrize("tag", ["v2", "new"])
+def test_a_result_of_another_name_takes_its_tag(
+    brolga: Brolga, registry: Embedded, moves: list[str], tag: str
+) -> None:
+    """What is not changed in its place may be there or not: the last one counts, as ever."""
+    name = f"{registry.address}/app:v1"
+    push(name, "a")
+    pushed(f"{registry.address}/app:v2", Image.empty())
+    moves.clear()
+    outcome = brolga("mutate", name, "-l", "a=b", "-t", f"{registry.address}/app:{tag}")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert moves

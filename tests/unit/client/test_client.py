@@ -1,0 +1,401 @@
+"""client.py: which flow does what, and with which credentials and schemes."""
+
+from __future__ import annotations
+
+import gc
+import gzip
+import threading
+from base64 import b64encode
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.scripted import Peer, refusing_port, scripted
+
+import brolga
+from brolga.client import Client, push_layer
+from brolga.client.registries import UploadOptions
+from brolga.errors import (
+    InvalidManifest,
+    InvalidReference,
+    SourceError,
+    StreamConsumed,
+    TransportError,
+    Unauthorized,
+)
+from brolga.images import InMemoryBlob, StoredBlob
+from brolga.protocol import Credentials
+from brolga.registry.serving.server import running
+from brolga.spec.blob import LayerState
+from brolga.spec.reference import Repository
+from brolga.stream.layer import StreamLayer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.conftest import Authority, Embedded
+
+
+def basic(username: str, password: str) -> str:
+    """Return a Basic Authorization header (RFC 7617)."""
+    return "Basic " + b64encode(f"{username}:{password}".encode()).decode()
+
+
+class _Locked:
+    """A registry behind Basic authentication; it keeps what Authorization each call had."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def __call__(self, peer: Peer) -> None:
+        while head := peer.head():
+            (authorization,) = peer.header("authorization", head) or [""]
+            self.seen.append(authorization)
+            if authorization == basic("someone", "secret"):
+                peer.answer(418)
+            else:
+                peer.answer(401, b"", 'WWW-Authenticate: Basic realm="x"')
+
+
+def test_a_layer_is_pushed_and_described(registry: Embedded) -> None:
+    """One pass: the blob is there, and the layer's figures exist from then on."""
+    layer = StreamLayer([b"data"])
+    with Client() as client:
+        descriptor = client.push_layer(f"{registry.address}/x", layer)
+    assert descriptor == layer.descriptor
+    (blob,) = registry.blobs("x")
+    assert blob.name == descriptor.digest.encoded
+    assert gzip.decompress(blob.read_bytes()) == b"data"
+    assert registry.uploads("x") == []
+
+
+def test_the_shortest_way_is_a_function(registry: Embedded) -> None:
+    """`brolga.push_layer(repository, layer)`, with a client of its own that it closes."""
+    repository = Repository.parse(f"{registry.address}/x")
+    layer = brolga.StreamLayer([])
+    assert push_layer(repository, layer) == layer.descriptor
+    gc.collect()  # an open socket says so now
+
+
+def test_the_functions_use_the_credentials_of_the_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`push_layer`, `push`, `image`: the environment, then docker's and podman's files."""
+    monkeypatch.setenv("BROLGA_USERNAME", "someone")
+    monkeypatch.setenv("BROLGA_PASSWORD", "secret")
+    calls: list[Callable[[str], object]] = [
+        lambda name: push_layer(name, StreamLayer([b"data"])),
+        lambda name: brolga.push(name, brolga.Image.empty()),
+        brolga.image,
+    ]
+    for call in calls:
+        with scripted(_Locked()) as address, pytest.raises(brolga.RegistryError, match="418"):
+            call(f"{address}/x")
+
+
+def test_an_image_outlives_the_function_that_got_it(registry: Embedded) -> None:
+    """Its layers are read by connections that are closed when no part of it is left."""
+    name = f"{registry.address}/x"
+    pushed = brolga.push(name, brolga.Image.empty().append(StreamLayer([b"data"])))
+    image = brolga.image(name, brolga.Platform("linux", "amd64"))
+    assert image.digest == pushed.digest
+    (layer,) = image.layers
+    with layer.open() as stream:
+        del image, layer
+        gc.collect()
+        assert gzip.decompress(b"".join(stream.blocks())) == b"data"
+    del stream
+    gc.collect()  # an open socket says so now
+
+
+def test_what_is_pushed_by_digest_is_what_has_it(registry: Embedded) -> None:
+    """A digest is never wrong: another manifest is refused, and one that nobody knows yet."""
+    empty = brolga.Image.empty()
+    right, wrong = f"{registry.address}/x@{empty.digest}", f"{registry.address}/x@sha256:{64 * 'a'}"
+    with Client() as client:
+        assert str(client.push(right, empty)) == right
+        with pytest.raises(InvalidReference, match=f"{empty.digest}"):
+            client.push(wrong, empty)
+        with pytest.raises(brolga.NotComputed):
+            client.push(wrong, empty.append(StreamLayer([b"data"])))
+
+
+@pytest.mark.parametrize("part", ["config", "layer"])
+@pytest.mark.parametrize(("tag", "recheck"), [("v2", False), ("v1", True)])
+def test_a_repository_that_has_lost_a_blob_is_mended(
+    registry: Embedded, part: str, tag: str, *, recheck: bool
+) -> None:
+    """Pushing again sends what is missing: where the registry refuses the manifest, or is asked."""
+    name = f"{registry.address}/x"
+    with Client() as client:
+        client.push(f"{name}-kept:v1", brolga.Image.empty().append(StreamLayer([b"data"])))
+        kept = client.image(f"{name}-kept:v1")
+        client.copy(f"{name}-kept:v1", f"{name}:v1")
+        blob = kept.manifest.config if part == "config" else kept.manifest.layers[0]
+        client.delete_blob(f"{name}@{blob.digest}")
+        client.push(f"{name}:{tag}", kept, recheck=recheck)
+        with client.blob(f"{name}@{blob.digest}") as stream:
+            assert sum(map(len, stream.blocks())) == blob.size
+
+
+def test_an_index_with_a_damaged_image_is_mended(registry: Embedded) -> None:
+    """What its images refer to is checked as well."""
+    name = f"{registry.address}/x"
+    with Client() as client:
+        image = brolga.Image.empty().append(StreamLayer([b"data"]))
+        client.push(f"{name}-kept", image)
+        kept = client.image(f"{name}-kept:latest")
+        client.push(f"{name}-kept:all", brolga.ImageIndex.empty().append(kept))
+        client.copy(f"{name}-kept:all", f"{name}:all")
+        client.delete_blob(f"{name}@{image.manifest.config.digest}")
+        client.copy(f"{name}-kept:all", f"{name}:all", recheck=True)
+        assert client.image(f"{name}:all").config.platform.os == "linux"
+
+
+def test_a_stream_goes_to_a_second_repository_by_a_mount(registry: Embedded) -> None:
+    """Its bytes are gone, but the registry has them: it is told to take them over."""
+    layer = StreamLayer([b"data"])
+    with Client() as client:
+        client.push_layer(f"{registry.address}/a", layer)
+        client.push_layer(f"{registry.address}/a", layer)
+        image = brolga.Image.empty().append(layer)
+        client.push(f"{registry.address}/b", image)
+        assert client.image(f"{registry.address}/b").digest == image.digest
+
+
+def test_a_stream_that_was_pushed_elsewhere_says_where(registry: Embedded, tmp_path: Path) -> None:
+    """No mount leads to another registry, or to a layout."""
+    layer = StreamLayer([b"data"])
+    image = brolga.Image.empty().append(layer)
+    with running(tmp_path / "second") as second, Client() as client:
+        client.push(f"{registry.address}/a", image)
+        with pytest.raises(StreamConsumed) as caught:
+            client.push(f"{second}/b", image)
+    assert caught.value.__notes__ == [
+        f"it went to {registry.address}/a: push an image that is read from there"
+    ]
+
+
+def test_who_may_not_read_the_source_of_a_mount_uploads() -> None:
+    """A token server may refuse the scope of both: the push itself is allowed."""
+    image = brolga.Image.empty()
+    config = image.manifest.config
+    asked: list[str] = []
+
+    def script(peer: Peer) -> None:
+        while request := peer.head():
+            method, path, _ = request[0].split()
+            asked.append(f"{method} {path.partition('?')[0]}")
+            if path.startswith("/token?"):
+                peer.answer(*((401, b"") if path.count("scope=") > 1 else (200, b'{"token":"t"}')))
+            elif not peer.header("authorization", request):
+                realm = f'Bearer realm="http://{address}/token",service="x"'
+                peer.answer(401, b"", f"WWW-Authenticate: {realm}")
+            elif "/blobs/" in path:
+                peer.answer(200, b"", f"Docker-Content-Digest: {config.digest}")
+            elif method == "PUT":
+                (length,) = map(int, peer.header("content-length", request))
+                while len(peer.arrived) < length:
+                    peer.receive()
+                peer.arrived = b""
+                peer.answer(201)
+            else:
+                peer.answer(404)
+
+    with scripted(script) as address, Client() as client:
+        home = Repository.parse(f"{address}/base")
+        moved = StoredBlob(config, InMemoryBlob(b"{}", config.media_type).open, home)
+        client.push(f"{address}/app", brolga.Image(image.manifest, moved, ()))
+    assert asked.count("GET /token") == 2
+    assert f"HEAD /v2/app/blobs/{config.digest}" in asked
+    assert not [one for one in asked if one.startswith("POST")]
+
+
+def test_a_manifest_that_is_none_is_named() -> None:
+    """Which one, and that it is not this side that made it."""
+
+    def script(peer: Peer) -> None:
+        while peer.head():
+            peer.answer(200, b"[]", "Content-Type: application/vnd.oci.image.manifest.v1+json")
+
+    with (
+        scripted(script) as address,
+        Client() as client,
+        pytest.raises(InvalidManifest, match="/x:v1 is not a valid manifest: ") as caught,
+    ):
+        client.get(f"{address}/x:v1")
+    assert "tell whoever pushed it" in caught.value.__notes__[0]
+
+
+def test_a_tag_is_returned_with_its_digest(registry: Embedded) -> None:
+    """The new name, by both."""
+    with Client() as client:
+        pushed = client.push(f"{registry.address}/x:v1", brolga.Image.empty())
+        tagged = client.tag(f"{registry.address}/x:v1", "v2")
+    assert str(tagged) == f"{registry.address}/x:v2@{pushed.digest}"
+
+
+def test_a_wrong_name_is_refused_before_the_source_is_touched() -> None:
+    """InvalidReference, and the layer is as fresh as before."""
+    layer = StreamLayer([b"data"])
+    with Client() as client, pytest.raises(InvalidReference):
+        client.push_layer("registry.example/Nope", layer)
+    assert layer.state is LayerState.FRESH
+
+
+def test_a_source_that_fails_at_once_is_told_before_anything_is_sent(tmp_path: Path) -> None:
+    """No connection is tried: the port would refuse it."""
+    layer = StreamLayer(tmp_path / "missing")
+    with Client() as client, pytest.raises(SourceError, match="No such file"):
+        client.push_layer(f"127.0.0.1:{refusing_port()}/x", layer)
+
+
+def test_a_registry_that_is_not_there_uses_the_layer_up() -> None:
+    """A stream is opened once; the second push says what ended the first."""
+    layer = StreamLayer([b"data"])
+    repository = f"127.0.0.1:{refusing_port()}/x"
+    with Client() as client:
+        with pytest.raises(TransportError) as first:
+            client.push_layer(repository, layer)
+        with pytest.raises(StreamConsumed) as second:
+            client.push_layer(repository, layer)
+    assert layer.state is LayerState.FAILED
+    assert second.value.__cause__ is first.value
+
+
+def test_credentials_are_sent_when_they_are_asked_for() -> None:
+    """And not before."""
+    credentials = Credentials("someone", "secret")
+    locked = _Locked()
+    with (
+        scripted(locked) as address,
+        Client(credentials=credentials) as client,
+        pytest.raises(brolga.RegistryError, match="418"),
+    ):
+        client.push_layer(f"{address}/x", StreamLayer([b"data"]))
+    authorization = basic("someone", "secret")
+    assert locked.seen.index(authorization) == len([seen for seen in locked.seen if not seen])
+    assert set(locked.seen) == {"", authorization}
+
+
+def test_the_environment_is_not_the_library_s_to_give_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Credentials go where the caller sends them: the command's environment is the command's."""
+    monkeypatch.setenv("BROLGA_USERNAME", "someone")
+    monkeypatch.setenv("BROLGA_PASSWORD", "secret")
+    locked = _Locked()
+    with scripted(locked) as address, Client() as client, pytest.raises(Unauthorized):
+        client.push_layer(f"{address}/x", StreamLayer([b"data"]))
+    assert set(locked.seen) == {""}
+
+
+@pytest.mark.parametrize(
+    "credentials", [None, Credentials("someone", "wrong")], ids=["none", "wrong"]
+)
+def test_no_credentials_and_wrong_ones_are_unauthorized(credentials: Credentials | None) -> None:
+    """And nothing of the layer was sent."""
+    layer = StreamLayer([b"data"])
+    with (
+        scripted(_Locked()) as address,
+        Client(credentials=credentials) as client,
+        pytest.raises(Unauthorized),
+    ):
+        client.push_layer(f"{address}/x", layer)
+    assert layer.state is LayerState.FAILED
+
+
+def test_plain_http_is_for_loopback_and_the_insecure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry elsewhere is spoken to by TLS alone, or plainly with `insecure`."""
+    asked: list[str] = []
+
+    def refuse(_self: object, flow: object) -> None:
+        call = next(flow)  # type: ignore[call-overload]
+        while True:
+            asked.append(call.url)
+            call = flow.throw(TransportError("", reason="connect"))  # type: ignore[attr-defined]
+
+    monkeypatch.setattr("brolga.transport.Transport.run", refuse)
+    for host, insecure in (("registry.example", False), ("registry.example", True)):
+        with Client(insecure=insecure) as client, pytest.raises(TransportError):
+            client.push_layer(f"{host}/x", StreamLayer([]))
+    with Client() as client, pytest.raises(TransportError):
+        client.push_layer("localhost:5000/x", StreamLayer([]))
+    assert asked == [
+        "https://registry.example/v2/",
+        "https://registry.example/v2/",
+        "http://registry.example/v2/",
+        "http://localhost:5000/v2/",
+    ]
+
+
+def test_an_authority_of_the_user_s_is_trusted(authority: Authority) -> None:
+    """`ca_cert` is a PEM file of further authorities."""
+
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.answer(418)
+
+    with (
+        scripted(script, tls=authority.server_context()) as address,
+        Client(ca_cert=authority.ca_cert) as client,
+        pytest.raises(brolga.RegistryError, match="418"),
+    ):
+        client.push_layer(f"{address}/x", StreamLayer([]))
+
+
+def test_threads_share_a_client(registry: Embedded) -> None:
+    """Each thread pushes its own layer, none gets another's digest, and no socket is left."""
+    data = [str(number).encode() * 300_000 for number in range(8)]
+    layers = [StreamLayer([piece], threads=1) for piece in data]
+    with Client() as client:
+        workers = [
+            threading.Thread(target=client.push_layer, args=(f"{registry.address}/x", layer))
+            for layer in layers
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    gc.collect()
+    stored = {blob.name: gzip.decompress(blob.read_bytes()) for blob in registry.blobs("x")}
+    assert stored == {
+        layer.digest.encoded: piece for layer, piece in zip(layers, data, strict=True)
+    }
+    assert registry.uploads("x") == []
+
+
+def test_names_are_yielded_page_by_page() -> None:
+    """The next page is asked for when it is wanted, and not before."""
+    asked: list[str] = []
+
+    def script(peer: Peer) -> None:
+        while head := peer.head():
+            path = head[0].split()[1]
+            asked.append(path)
+            member = "tags" if "tags" in path else "repositories"
+            names = b'{"%s": ["a%d"]}' % (member.encode(), len(asked))
+            peer.answer(
+                200, names, *([] if "last" in path else [f'Link: <{path}&last=1>; rel="next"'])
+            )
+
+    with scripted(script) as address, Client() as client:
+        for names in (client.iter_tags(f"{address}/x"), client.iter_catalog(address)):
+            before = len(asked)
+            first = next(names)
+            count = len(asked)
+            assert first == f"a{count}"
+            assert count - before in {1, 2}  # the API check may come before it
+            assert list(names) == [f"a{count + 1}"]
+            assert len(asked) == count + 1
+
+
+@pytest.mark.parametrize("uploads", [1, 4])
+def test_keep_gives_a_stream_that_is_read_once_the_whole_window(uploads: int) -> None:
+    """However many uploads go on: what such a stream does not keep is gone."""
+    settings = UploadOptions("auto", 8, spool=False)
+    for can_repeat, start in ((False, 8), (True, 16 - 8 // uploads)):
+        keep = settings.keep(uploads, can_repeat=can_repeat)
+        for byte in range(16):
+            keep.add(bytes([byte]))
+        assert keep.start == start

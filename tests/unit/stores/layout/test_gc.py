@@ -1,0 +1,462 @@
+"""layout.sweep: blobs that nobody needs go, all else stays, whoever else writes."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.tars import tar
+
+from brolga.disk.directory import Directory
+from brolga.errors import DigestMismatch, InvalidLayout, InvalidManifest
+from brolga.images import Image, ImageIndex, InMemoryBlob
+from brolga.images.validate import validate
+from brolga.spec.index import Index
+from brolga.spec.mediatypes import OCI_INDEX, OCI_LAYER
+from brolga.stores.copy import push
+from brolga.stores.layout import GCResult, Layout
+from brolga.stores.layout import gc as sweep_module
+from brolga.stores.layout.files import Files
+from brolga.stream.layer import StreamLayer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from brolga.spec.descriptor import Descriptor
+    from brolga.spec.digest import Digest
+
+NOTHING = GCResult(0, 0, 0, 0)
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout(tmp_path / "layout")
+
+
+def image(text: str) -> Image:
+    return Image.empty().append(StreamLayer([tar(text)]))
+
+
+def place(layout: Layout, digest: Digest) -> Path:
+    return layout.path / "blobs" / digest.algorithm / digest.encoded
+
+
+def blobs(layout: Layout) -> set[str]:
+    return {path.name for path in layout.path.glob("blobs/*/*")}
+
+
+def parts(layout: Layout, name: str) -> set[str]:
+    """Return the blobs of an image."""
+    manifest = layout.fetch_manifest(name)
+    assert not isinstance(manifest, Index)
+    return {one.digest.encoded for one in (manifest.config, *manifest.layers)} | {
+        manifest.digest.encoded
+    }
+
+
+def write(layout: Layout, media_type: str, document: object) -> Descriptor:
+    """Write a document as a blob that nobody names."""
+    return layout.push(InMemoryBlob(json.dumps(document).encode(), media_type))
+
+
+def enter(layout: Layout, *descriptors: Descriptor) -> None:
+    """Write an index.json of these."""
+    index = Index.new(descriptors)
+    (layout.path / "index.json").write_bytes(index.raw)
+
+
+def test_what_no_image_refers_to_is_deleted(layout: Layout) -> None:
+    """All blobs of a forgotten image go, but those that another one has too."""
+    push(layout, image("a"), "v1")
+    kept = parts(layout, "v1")
+    made = layout.tree("v1")
+    assert isinstance(made, Image)
+    push(layout, made.append(StreamLayer([tar("b")])), "v2")
+    gone = parts(layout, "v2") - kept
+    assert len(gone) == 3
+    layout.delete(layout.resolve("v2").digest)
+    size = sum((layout.path / "blobs" / "sha256" / name).stat().st_size for name in gone)
+    dry = layout.gc(older_than_s=0, dry_run=True)
+    assert (dry, blobs(layout)) == (GCResult(3, size, 0, 0), kept | gone)
+    assert layout.gc(older_than_s=0) == dry
+    assert blobs(layout) == kept
+    assert list(validate(layout.tree("v1"))) == []
+    assert layout.gc(older_than_s=0) == NOTHING
+
+
+def test_all_below_an_index_is_kept(layout: Layout) -> None:
+    """Its images, and an index in it, and what they have."""
+    child = image("a")
+    push(layout, child)
+    inner = ImageIndex.empty().append(child)
+    push(layout, inner)
+    push(layout, ImageIndex.empty().append(inner), "all")
+    before = blobs(layout)
+    assert [child.digest for child in layout.whole().index.manifests] == [
+        layout.resolve("all").digest
+    ]
+    assert layout.gc(older_than_s=0) == NOTHING
+    assert blobs(layout) == before
+
+
+def test_a_young_blob_is_left(layout: Layout) -> None:
+    """A client of a registry on the directory, which can hold no lock, may be about to name it."""
+    push(layout, image("a"), "v1")
+    young, old = (layout.push(InMemoryBlob(data, OCI_LAYER)) for data in (b"young", b"old"))
+    os.utime(place(layout, old.digest), (0, 0))
+    assert layout.gc() == GCResult(1, 3, 1, 0)
+    assert place(layout, young.digest).exists()
+    # Who pushes it again counts on it: it is young then.
+    os.utime(place(layout, young.digest), (0, 0))
+    layout.push(InMemoryBlob(b"young", OCI_LAYER))
+    assert layout.gc() == GCResult(0, 0, 1, 0)
+
+
+def test_images_without_a_name_go_where_it_is_asked_for(layout: Layout) -> None:
+    """But for what refers to one that stays: its signatures, and theirs."""
+    push(layout, image("old"), "v1")
+    old = parts(layout, "v1")
+    made = image("a")
+    push(layout, made, "v1")
+    note = image("note").with_subject(made.descriptor)
+    push(layout, note)
+    push(layout, image("note on the note").with_subject(note.descriptor))
+    before = blobs(layout)
+    assert layout.gc(older_than_s=0) == NOTHING
+    assert layout.gc(older_than_s=0, untagged=True, dry_run=True).blobs == len(old)
+    assert len(layout.whole().index.manifests) == 4
+    assert layout.gc(older_than_s=0, untagged=True).blobs == len(old)
+    assert blobs(layout) == before - old
+    assert len(layout.whole().index.manifests) == 3
+
+
+def test_what_is_of_no_known_kind_keeps_what_it_names(layout: Layout) -> None:
+    """Whatever looks like a descriptor is one: another program knows what it is for."""
+    data = layout.push(InMemoryBlob(b"data", "application/octet-stream"))
+    deep = write(layout, "application/json", {"digest": str(data.digest)})
+    new = write(
+        layout,
+        "application/vnd.example.new+json",
+        {"blobs": [{"x": {"mediaType": "application/json", "digest": str(deep.digest)}}]},
+    )
+    broken = layout.push(InMemoryBlob(b"{", "application/json"))
+    absent = InMemoryBlob(b"absent", "application/json").descriptor
+    strange = write(layout, "application/json", [{"digest": "no"}, {"digest": 1}])
+    enter(layout, new, broken, absent, strange)
+    assert layout.gc(older_than_s=0) == NOTHING
+
+
+def test_a_manifest_that_is_damaged_ends_it(layout: Layout) -> None:
+    """Nobody knows what it referred to: nothing is deleted."""
+    made = image("a")
+    push(layout, made, "v1")
+    layout.push(InMemoryBlob(b"x", OCI_LAYER))
+    file = place(layout, made.digest)
+    for damaged in (made.manifest.raw + b" ", b"no"):
+        file.write_bytes(damaged)
+        with pytest.raises(DigestMismatch) as found:
+            layout.gc(older_than_s=0)
+        assert found.value.side == "local"
+    file.write_bytes(b" " * (5 << 20))
+    with pytest.raises(InvalidManifest, match="more than 4194304 bytes"):
+        layout.gc(older_than_s=0)
+    assert place(layout, InMemoryBlob(b"x", OCI_LAYER).descriptor.digest).exists()
+
+
+def nested(depth: int) -> object:
+    value: object = {}
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
+STRANGE: dict[str, dict[str, object]] = {
+    "no number": {"x": float("nan")},
+    "deep": {"x": nested(70)},
+    "no text": {"artifactType": "a/b\ud800"},
+}
+READABLE: dict[str, dict[str, object]] = {
+    "two kinds of layers": {"Layers": []},
+    "an old version": {"schemaVersion": 1},
+}
+
+
+def strange(layout: Layout, members: dict[str, object]) -> tuple[Digest, Digest]:
+    """Enter a manifest that a registry took, with a layer, and a subject; return both digests."""
+    made = layout.tree("v1")
+    assert isinstance(made, Image)
+    alone = layout.push(InMemoryBlob(b"layer", OCI_LAYER))
+    document = {
+        **json.loads(made.manifest.raw),
+        "layers": [alone.to_dict()],
+        "subject": made.descriptor.to_dict(),
+        **members,
+    }
+    raw = json.dumps(document).encode()
+    described = layout.push(InMemoryBlob(raw, made.manifest.media_type))
+    layout.push(InMemoryBlob(b"nobody's", OCI_LAYER))
+    enter(layout, *layout.whole().index.manifests, described)
+    return described.digest, alone.digest
+
+
+@pytest.mark.parametrize("kind", [*STRANGE, *READABLE])
+def test_a_manifest_that_cannot_be_read_keeps_what_it_mentions(layout: Layout, kind: str) -> None:
+    """A client of a registry may put what nobody here reads: it is told of, the rest is swept."""
+    push(layout, image("a"), "v1")
+    digest, layer = strange(layout, {**STRANGE, **READABLE}[kind])
+    for untagged in (False, True):  # it mentions an image that stays, and may be its signature
+        swept = layout.gc(older_than_s=0, untagged=untagged)
+        assert swept.blobs == (not untagged)
+        assert place(layout, digest).exists()
+        assert place(layout, layer).exists()
+        if kind in STRANGE:
+            assert [one.partition(": ")[0] for one in swept.unread] == [str(digest)]
+        else:
+            assert swept.unread == ()
+
+
+@pytest.mark.parametrize("kind", [*STRANGE, *READABLE])
+def test_referrers_are_listed_beside_what_cannot_be_read(layout: Layout, kind: str) -> None:
+    """One manifest that nobody here reads hides no other."""
+    made = image("a")
+    push(layout, made, "v1")
+    note = image("note").with_subject(made.descriptor)
+    push(layout, note)
+    digest, _ = strange(layout, {**STRANGE, **READABLE}[kind])
+    unread = []
+    found = layout.referrers(made.digest, lambda one, _: unread.append(one))
+    assert [one.digest for one in found] == [note.digest]
+    assert unread == [digest]
+    assert layout.referrers(made.digest) == found
+
+
+def test_what_is_no_blob_is_not_ours(layout: Layout) -> None:
+    """Other files below blobs/, links and directories stay."""
+    push(layout, image("a"), "v1")
+    directory = layout.path / "blobs" / "sha256"
+    (directory / "notes.txt").touch()
+    (directory / ("0" * 64)).mkdir()
+    (directory / ("1" * 64)).symlink_to("/nonexistent")
+    assert layout.gc(older_than_s=0) == NOTHING
+
+
+def test_what_broken_off_writers_left_goes(layout: Layout) -> None:
+    """Files of ours at once; a session of the registry after a day, if nobody holds it.
+
+    That is what a registry waits for a client. With an age of 0 there are no clients.
+    """
+    push(layout, image("a"), "v1")
+    uploads = layout.path / ".uploads"
+    ours, young, old, held = (uploads / name for name in ("blob.1", "a" * 32, "b" * 32, "c" * 32))
+    for path in (ours, young, old, held):
+        path.touch()
+    for path in (old, held):
+        os.utime(path, (0, 0))
+    (uploads / "link").symlink_to("/nonexistent")
+    os.utime(uploads / "link", (0, 0), follow_symlinks=False)
+    with held.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert layout.gc(dry_run=True) == GCResult(0, 0, 0, 2)
+        assert layout.gc() == GCResult(0, 0, 0, 2)
+    assert {path.name for path in uploads.iterdir()} == {young.name, held.name, "link"}
+    hours = time.time() - 7200
+    os.utime(young, (hours, hours))
+    assert layout.gc() == GCResult(0, 0, 0, 1)  # the one that was held
+    assert layout.gc(older_than_s=0) == GCResult(0, 0, 0, 1)
+    assert not young.exists()
+
+
+def test_it_waits_for_a_push_that_is_under_way(layout: Layout) -> None:
+    """Blobs that no index names yet are safe, of whatever age, until their image is there."""
+    waits, swept = threading.Event(), []
+
+    def sweep() -> None:
+        swept.append(Layout(layout.path).gc(older_than_s=0, waiting=waits.set))
+
+    with layout.writing():
+        blob = layout.push(InMemoryBlob(b"x" * 100, OCI_LAYER))
+        thread = threading.Thread(target=sweep)
+        thread.start()
+        assert waits.wait(30)
+        push(layout, image("a"), "v1")
+        assert place(layout, blob.digest).exists()
+        assert swept == []
+    thread.join(30)
+    assert swept == [GCResult(1, 100, 0, 0)]
+    assert list(validate(layout.tree("v1"))) == []
+
+
+def test_a_writer_waits_for_the_sweep(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it found to be there is still there when it names it."""
+    push(layout, image("a"), "v1")
+    blob = InMemoryBlob(b"x", OCI_LAYER)
+    layout.push(blob)
+    began, pushed = threading.Event(), threading.Event()
+
+    def write() -> None:
+        began.set()
+        Layout(layout.path).push(blob)
+        pushed.set()
+
+    thread = threading.Thread(target=write)
+    unlink = Directory.unlink
+
+    def deleted(self: Directory, path: Path) -> bool:
+        thread.start()
+        assert began.wait(30)
+        assert not pushed.is_set()
+        return unlink(self, path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Directory, "unlink", deleted)
+        assert layout.gc(older_than_s=0).blobs == 1
+    thread.join(30)
+    assert place(layout, blob.descriptor.digest).exists()
+
+
+@contextmanager
+def deleted_meanwhile(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Delete a file between the listing and the look at it."""
+    opened = os.open
+
+    def race(name: object, *arguments: object, **more: object) -> int:
+        if name == path.name:
+            path.unlink()
+        return opened(name, *arguments, **more)  # type: ignore[arg-type] # whatever it was given
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", race)
+        yield
+
+
+def test_a_session_that_ends_meanwhile_is_none(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The registry finishes an upload while the files are looked at."""
+    push(layout, image("a"), "v1")
+    session = layout.path / ".uploads" / ("a" * 32)
+    session.touch()
+    os.utime(session, (0, 0))
+    with deleted_meanwhile(session, monkeypatch):
+        assert layout.gc() == NOTHING
+    lone = layout.push(InMemoryBlob(b"abc", "text/plain"))
+    blob = layout.path / "blobs" / "sha256" / lone.digest.encoded
+    session.touch()
+    scan = Directory.scan
+
+    def gone(self: Directory, path: Path) -> Iterator[os.DirEntry[str]]:
+        for entry in scan(self, path):
+            if path / entry.name in {session, blob}:
+                (path / entry.name).unlink(missing_ok=True)
+            yield entry
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Directory, "scan", gone)
+        assert layout.gc(older_than_s=0) == NOTHING
+
+
+def test_a_blob_that_is_committed_meanwhile_stays(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A registry that has it takes the time: its client was just told that it is there."""
+    push(layout, image("a"), "v1")
+    old = layout.push(InMemoryBlob(b"old", OCI_LAYER))
+    file = place(layout, old.digest)
+    os.utime(file, (0, 0))
+    listed = sweep_module.unneeded
+
+    def committed(*arguments: Any) -> object:
+        found = listed(*arguments)
+        os.utime(file)
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr("brolga.stores.layout.unneeded", committed)
+        assert layout.gc() == NOTHING
+    assert file.exists()
+
+
+def test_what_is_no_manifest_has_no_subject(layout: Layout) -> None:
+    """index.json may list anything; without a name it goes as an image does."""
+    push(layout, image("a"), "v1")
+    described = layout.push(InMemoryBlob(b"<x/>", "application/xml"))
+    file = layout.path / "index.json"
+    document = json.loads(file.read_bytes())
+    document["manifests"].append(described.to_dict())
+    file.write_text(json.dumps(document))
+    assert layout.gc(older_than_s=0).blobs == 0
+    assert layout.gc(older_than_s=0, untagged=True).blobs == 1
+    assert layout.tags() == ("v1",)
+
+
+def test_an_index_in_the_index_json_s_place_of_another_program_is_read(layout: Layout) -> None:
+    """index.json without a media type, as image-spec 1.0 has it."""
+    push(layout, image("a"), "v1")
+    file = layout.path / "index.json"
+    document = json.loads(file.read_bytes())
+    assert document.pop("mediaType") == OCI_INDEX
+    file.write_text(json.dumps(document))
+    assert layout.gc(older_than_s=0) == NOTHING
+    assert layout.tags() == ("v1",)
+
+
+def test_a_document_is_read_once_for_all_media_types_that_it_is_given(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One blob under thousands of media types would be read and parsed as often."""
+    data = layout.push(InMemoryBlob(b"data", "application/octet-stream"))
+    inner = write(layout, "application/json", {"digest": str(data.digest)})
+    named = [
+        {"mediaType": f"application/v{number}+json", "digest": str(inner.digest)}
+        for number in range(50)
+    ]
+    enter(layout, write(layout, "application/json", {"blobs": named}))
+    reads: list[Path] = []
+    read = Files.read
+
+    def counted(files: Files, path: Path, *limit: int) -> bytes | None:
+        reads.append(path)
+        return read(files, path, *limit)
+
+    monkeypatch.setattr(Files, "read", counted)
+    assert layout.gc(older_than_s=0) == NOTHING
+    assert reads.count(place(layout, inner.digest)) == 1
+
+
+@pytest.mark.parametrize("planted", ["blobs", "blobs/sha256", ".uploads"])
+def test_gc_deletes_nothing_behind_a_link(layout: Layout, tmp_path: Path, planted: str) -> None:
+    """A layout from elsewhere may have a link to a directory of the user's.
+
+    google/go-containerregistry#2306: what is there is none of its blobs.
+    """
+    push(layout, image("a"), "v1")
+    outside = tmp_path / "outside"
+    (layout.path / planted).rename(outside)
+    (layout.path / planted).symlink_to(outside)
+    for name in (f"sha256/{'a' * 64}", "a" * 64, "blob.x"):
+        (outside / name).parent.mkdir(exist_ok=True)
+        (outside / name).write_bytes(b"mine")
+        os.utime(outside / name, (0, 0))
+    before = {path: path.stat() for path in outside.rglob("*") if path.is_file()}
+    with pytest.raises(InvalidLayout, match="link"):
+        layout.gc(older_than_s=0, untagged=True)
+    assert {path: path.stat() for path in outside.rglob("*") if path.is_file()} == before
+
+
+def test_gc_passes_over_a_link_among_the_blobs(layout: Layout, tmp_path: Path) -> None:
+    """A name beside sha256 that leads elsewhere is no algorithm."""
+    push(layout, image("a"), "v1")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / ("a" * 128)).write_bytes(b"mine")
+    os.utime(outside / ("a" * 128), (0, 0))
+    (layout.path / "blobs/sha512").symlink_to(outside)
+    assert layout.gc(older_than_s=0).blobs == 0
+    assert (outside / ("a" * 128)).exists()

@@ -1,0 +1,403 @@
+"""copy: what is put, how often, and in which order."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.unit.stores.archive.archives import Store
+
+from brolga.errors import InvalidManifest, RegistryError, SourceError, TagConflict
+from brolga.images import Artifact, Image, ImageIndex, StreamBlob, TitledBlob
+from brolga.spec.blob import LayerState
+from brolga.spec.index import Index
+from brolga.stores.copy import _run_tasks, push
+from brolga.stream.layer import StreamLayer
+from brolga.stream.worker import Stop, sleep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from brolga.images import Tree
+    from brolga.spec.blob import Blob, BlobStream
+    from brolga.spec.descriptor import Descriptor
+    from brolga.spec.manifest import Manifest
+
+
+def nested(depth: int, width: int) -> tuple[Tree, list[Tree], list[str]]:
+    """Return an index in which each lists the one below `width` times, all of it, and what is read.
+
+    The innermost is an image.
+    """
+    trees: list[Tree] = [Image.empty()]
+    read: list[str] = []
+
+    def load(descriptor: Descriptor) -> Tree:
+        read.append(str(descriptor.digest))
+        return next(tree for tree in trees if tree.digest == descriptor.digest)
+
+    for _ in range(depth):
+        trees.append(ImageIndex(Index.new([trees[-1].descriptor] * width), load))
+    return trees[-1], trees, read
+
+
+def test_each_document_is_read_and_put_once_children_first() -> None:
+    """An index may list a child many times: that is no reason to read it as often."""
+    tree, trees, read = nested(12, 8)
+    store = Store()
+    assert push(store, tree, "all") == tree.descriptor
+    names = [str(one.digest) for one in trees]
+    assert list(store.documents) == [*names[:-1], "all"]
+    assert read == names[-2::-1]
+
+
+@pytest.mark.parametrize("depth", [17, 2000])
+def test_indexes_that_are_nested_too_deep_are_refused(depth: int) -> None:
+    """Before anything is sent; no registry and no tool has use for them."""
+    store = Store()
+    with pytest.raises(InvalidManifest, match="indexes are nested deeper than 16 levels"):
+        push(store, nested(depth, 1)[0], "all")
+    assert (store.documents, store.blobs) == ({}, {})
+    push(store, nested(16, 1)[0], "all")
+
+
+def test_a_failure_stops_what_goes_on_beside_it() -> None:
+    """The first one is raised, after every thread has ended."""
+    begun = threading.Event()
+    stopped: list[BaseException] = []
+
+    class Failing(Store):
+        def push(self, blob: Blob, watch: Callable[[], None] = lambda: None) -> Descriptor:
+            if blob is first:
+                begun.wait()
+                raise SourceError("cut")
+            begun.set()
+            try:
+                while True:
+                    watch()
+            except BaseException as error:
+                stopped.append(error)
+                raise
+
+    first, second = (StreamLayer([data]) for data in (b"a", b"b"))
+    before = threading.active_count()
+    with pytest.raises(SourceError, match="cut"):
+        push(Failing(), Image.empty().append(first, second), "v1", jobs=2)
+    assert "another part of the push failed" in str(stopped[0])
+    assert threading.active_count() == before
+
+
+def test_push_reads_the_users_code_in_the_callers_thread() -> None:
+    """A generator may hold a database cursor, or read a context variable; others go on beside."""
+    threads: dict[str, list[threading.Thread]] = {"own": [], "other": []}
+    other_begun = threading.Event()
+
+    class Noting(Store):
+        def push(self, blob: Blob, watch: Callable[[], None] = lambda: None) -> Descriptor:
+            if blob is other:
+                threads["other"].append(threading.current_thread())
+                other_begun.set()
+            return super().push(blob, watch)
+
+    def rows() -> Iterator[bytes]:
+        threads["own"].append(threading.current_thread())
+        assert other_begun.wait(30)  # it is pushed at the same time
+        yield b"row"
+
+    own = [StreamLayer(rows()), StreamLayer(rows())]
+    other = StreamLayer([b"x"])
+    push(Noting(), Image.empty().append(own[0], other, own[1]), "v1", jobs=2)
+    assert threads["own"] == [threading.current_thread()] * 2
+    assert threads["other"] != [threading.current_thread()]
+
+
+def test_push_raises_the_failure_of_a_thread_while_the_users_code_is_read() -> None:
+    """The stream of the caller's thread is given up before its next block."""
+
+    class Failing(Store):
+        def push(self, blob: Blob, watch: Callable[[], None] = lambda: None) -> Descriptor:
+            if blob is other:
+                raise SourceError("cut")
+            while True:
+                watch()
+
+    def rows() -> Iterator[bytes]:
+        yield b"row"
+
+    other = StreamLayer([b"x"])
+    with pytest.raises(SourceError, match="cut"):
+        push(Failing(), Image.empty().append(StreamLayer(rows()), other), "v1", jobs=2)
+
+
+def test_push_stops_the_threads_if_the_users_code_fails() -> None:
+    """Its error is raised, after every thread has ended."""
+    begun = threading.Event()
+    stopped: list[BaseException] = []
+
+    class Watching(Store):
+        def push(self, blob: Blob, watch: Callable[[], None] = lambda: None) -> Descriptor:
+            if blob is not other:
+                return super().push(blob, watch)
+            begun.set()
+            try:
+                while True:
+                    watch()
+            except BaseException as error:
+                stopped.append(error)
+                raise
+
+    def rows() -> Iterator[bytes]:
+        assert begun.wait(30)
+        yield b"row"
+        raise KeyboardInterrupt
+
+    other = StreamLayer([b"x"])
+    with pytest.raises(KeyboardInterrupt):
+        push(Watching(), Image.empty().append(StreamLayer(rows()), other), "v1", jobs=2)
+    assert "another part of the push failed" in str(stopped[0])
+
+
+def test_a_failure_wakes_the_threads_that_wait() -> None:
+    """A thread may wait for its registry: it is not asked whether it has a next block."""
+    waiting, ended = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        waiting.set()
+        try:
+            sleep(3600.0)
+        finally:
+            ended.set()
+
+    def fail() -> None:
+        assert waiting.wait(30)
+        raise RegistryError("refused", method="PUT", url="u", status=500)
+
+    with pytest.raises(RegistryError, match="refused"):
+        _run_tasks([wait, fail], [], 2, Stop())
+    assert ended.is_set()
+
+
+def test_a_generator_is_not_begun_after_a_failure() -> None:
+    """Nothing of it is read, so that it can be pushed again."""
+
+    class Failing(Store):
+        def push(self, blob: Blob, watch: Callable[[], None] = lambda: None) -> Descriptor:
+            if blob is failing:
+                raise SourceError("cut")
+            with suppress(Exception):  # until the other has failed
+                while True:
+                    watch()
+            return super().push(blob, watch)
+
+    first, second = StreamLayer(iter([b"a"])), StreamLayer(iter([b"b"]))
+    failing = StreamLayer([b"x"])
+    with pytest.raises(SourceError, match="cut"):
+        push(Failing(), Image.empty().append(first, failing, second), "v1", jobs=2)
+    assert second.state is LayerState.FRESH
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("jobs", [1, 2, 4])
+def test_a_generator_sees_the_context_variables_of_the_caller(count: int, jobs: int) -> None:
+    """However many layers and artifacts there are."""
+    variable: ContextVar[str] = ContextVar("variable", default="lost")
+    variable.set("mine")
+    ran: list[tuple[threading.Thread, str]] = []
+
+    def blocks() -> Iterator[bytes]:
+        ran.append((threading.current_thread(), variable.get()))
+        yield str(len(ran)).encode()
+
+    own = [TitledBlob(StreamLayer(blocks()), "a") for _ in range(count)]
+    others = [StreamLayer([bytes([number])]) for number in range(3)]
+    push(Store(), Artifact.of("application/x", *own, *others), "v1", jobs=jobs)
+    stream = StreamBlob(StreamLayer(blocks()))
+    push(Store(), Artifact.of("application/x", stream, *[StreamLayer([b"z"])] * 2), "v2", jobs=jobs)
+    assert ran == [(threading.current_thread(), "mine")] * (count + 1)
+
+
+def test_a_thread_that_cannot_be_started_ends_the_push(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that were started are waited for."""
+    start = threading.Thread.start
+    started: list[threading.Thread] = []
+
+    def once(thread: threading.Thread) -> None:
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", once)
+    layers = (StreamLayer([data]) for data in (b"a", b"b"))
+    with pytest.raises(RuntimeError, match="can't start"):
+        push(Store(), Image.empty().append(*layers), "v1", jobs=2)
+    assert not started[0].is_alive()
+
+
+# --- What is there
+
+
+class Checking(Store):
+    """A store that takes no manifest without its blobs, as registries do; it notes what is put."""
+
+    def __init__(self, status: int = 404) -> None:
+        super().__init__()
+        self.status = status
+        self.put_as: list[str] = []
+
+    def push_manifest(self, document: Manifest | Index, name: str) -> None:
+        self.put_as.append(name)
+        if isinstance(document, Index):
+            parts = [str(child.digest) for child in document.manifests]
+            known = {str(one.digest) for one in self.documents.values()}
+        else:
+            parts = [str(one.digest) for one in (document.config, *document.layers)]
+            known = set(self.blobs)
+        if not known.issuperset(parts):
+            raise RegistryError("unknown", method="PUT", url="u", status=self.status)
+        super().push_manifest(document, name)
+
+
+def layered(*texts: str) -> Image:
+    """Return an image with a layer of each text, none of them read."""
+    return Image.empty().append(*(StreamLayer([text.encode()]) for text in texts))
+
+
+def test_a_tag_that_stands_for_it_already_is_left_alone() -> None:
+    """Nothing is put and no blob is asked for."""
+    store, image = Checking(), layered("a")
+    push(store, image, "v1")
+    store.put_as.clear()
+    store.pushed.clear()
+    assert push(store, image, "v1") == image.descriptor
+    assert (store.put_as, store.pushed) == ([], [])
+    push(store, image, "v2")
+    assert (store.put_as, store.pushed) == (["v2"], [])
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_a_blob_that_the_store_has_lost_is_sent_again(status: int) -> None:
+    """A manifest that is there is taken for whole, until the store says that it is not."""
+    store, image = Checking(status), layered("a", "b")
+    push(store, image, "v1")
+    lost = str(image.manifest.layers[0].digest)
+    kept = Image(image.manifest, image.config_blob, tuple(map(Again, image.manifest.layers)))
+    del store.blobs[lost]
+    store.put_as.clear()
+    push(store, kept, "v2")
+    assert store.put_as == ["v2", "v2"]
+    assert lost in store.blobs
+
+
+class Again:
+    """A layer whose bytes can be read as often as needed: those of the text `a`."""
+
+    def __init__(self, descriptor: Descriptor) -> None:
+        self.descriptor = descriptor
+
+    def open(self) -> BlobStream:
+        """Open a new stream of the same bytes."""
+        return StreamLayer([b"a"]).open()
+
+
+def test_a_child_that_the_store_has_lost_a_blob_of() -> None:
+    """The child is there, so it is not put; the index is, and its children are gone through."""
+    store, image = Checking(), layered("a")
+    index = ImageIndex(Index.new([]), lambda _: image)
+    push(store, image)
+    index = index.append(image)
+    del store.documents[str(image.digest)]
+    store.documents["other"] = image.manifest  # it says that it has it
+    push(store, index, "all", recheck=True)
+    assert store.put_as[-2:] == [str(image.digest), "all"]
+
+
+def test_what_is_refused_for_another_reason_is_told_at_once() -> None:
+    """Where nothing was taken for granted, another try would be no other."""
+    store = Checking()
+    image = layered("a")
+    store.blobs = Forgetful()
+    with pytest.raises(RegistryError):
+        push(store, image, "v1")
+    assert store.put_as == ["v1"]
+    store.status = 500
+    store.documents["v0"] = image.manifest
+    with pytest.raises(RegistryError):
+        push(store, image, "v1")
+    assert store.put_as == ["v1", "v1"]
+
+
+class Forgetful(dict[str, bytes]):
+    """What keeps nothing."""
+
+    def __setitem__(self, key: str, value: bytes) -> None:
+        """Keep nothing."""
+
+
+def test_a_blob_that_is_said_to_be_unknown_is_looked_at_once() -> None:
+    """Another client may be uploading the same one: what was sent is sent where it is not there."""
+    store, image = Checking(), layered("a")
+    put, answers = store.push_manifest, [RegistryError("x", method="PUT", url="u", status=400)]
+    answers[0].codes = ("DIGEST_INVALID", "MANIFEST_BLOB_UNKNOWN")
+
+    def failing(document: Manifest | Index, name: str) -> None:
+        put(document, name)
+        if answers:
+            raise answers.pop()
+
+    store.push_manifest = failing  # type: ignore[method-assign]
+    push(store, image, "v1")
+    assert store.put_as == ["v1", "v1"]
+
+
+def test_each_blob_is_asked_for_where_it_is_wanted() -> None:
+    """`recheck`: what is damaged is found under a tag that stands for it, too."""
+    store, image = Checking(), layered("a")
+    push(store, image, "v1")
+    store.pushed.clear()
+    push(store, image, "v1", recheck=True)
+    assert len(store.pushed) == 2
+
+
+def test_what_has_a_subject_is_always_put() -> None:
+    """Only the answer to that says who lists it: a run may have died before it was listed."""
+    store, image = Checking(), layered("a")
+    artifact = image.with_subject(Image.empty().descriptor)
+    for _ in range(2):
+        push(store, artifact)
+        push(store, artifact, "v1")
+    assert store.put_as == 2 * [str(artifact.digest), "v1"]
+
+
+# --- A tag that moves
+
+
+def test_a_tag_that_moved_meanwhile_is_not_written() -> None:
+    """Whoever changed it in between would lose the change without a word."""
+    store, base = Checking(), layered("a")
+    push(store, base, "v1")
+
+    def source() -> object:
+        yield b"b"
+        push(store, other, "v1")
+
+    other, mine = layered("c"), base.append(StreamLayer(source()))  # type: ignore[arg-type]
+    with pytest.raises(TagConflict, match=f"v1 moved from {base.digest} to") as caught:
+        push(store, mine, "v1", expected=base.digest)
+    assert store.documents["v1"] == other.manifest
+    assert (caught.value.expected, caught.value.actual) == (str(base.digest), str(other.digest))
+    push(store, base.append(StreamLayer([b"d"])), "v1", expected=other.digest)
+
+
+def test_a_tag_that_is_gone_meanwhile_is_not_made_again() -> None:
+    """Who deleted it wanted it so."""
+    store, base = Checking(), layered("a")
+    push(store, base, "v1")
+    del store.documents["v1"]
+    changed = base.with_annotations({"a": "b"})
+    with pytest.raises(TagConflict, match=rf"v1 \({base.digest}\) was deleted mean") as caught:
+        push(store, changed, "v1", expected=base.digest)
+    assert caught.value.actual == ""

@@ -1,0 +1,264 @@
+"""client.remote: a repository as a store; which answer of a mount leads to an upload."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from tests.protocol.scripted import HOME, ONCE, REPOSITORY, Answer, access, drive
+
+from brolga.errors import ProtocolViolation, RegistryError, SourceError, TransportError
+from brolga.images import BlockStream, Image, InMemoryBlob, StoredBlob
+from brolga.protocol import Request, Response, Retry, UploadStrategy
+from brolga.spec.descriptor import Descriptor
+from brolga.spec.digest import Digest
+from brolga.spec.manifest import Manifest
+from brolga.spec.mediatypes import OCI_LAYER
+from brolga.spec.reference import Repository
+from brolga.stores.registry import RegistryStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from brolga.protocol import Flow
+    from brolga.spec.blob import Blob, BlobStream
+    from brolga.stream.replay import ReplayBuffer
+    from brolga.transport import Transport
+
+DATA = b"a layer"
+BLOB = Descriptor(OCI_LAYER, Digest.of(DATA), len(DATA))
+BASE = Repository.parse("registry.example/team/base")
+LAYER = StoredBlob(BLOB, InMemoryBlob(DATA, OCI_LAYER).open, BASE)
+
+
+class Told:
+    """A transport whose answers come from a function; it keeps what was asked."""
+
+    def __init__(self, answer: Callable[[Request], Answer]) -> None:
+        self.answer = answer
+        self.asked: list[str] = []
+
+    def run(self, flow: Flow[Any]) -> object:
+        """Run a flow to its end."""
+
+        def answer(request: Request) -> Answer:
+            self.asked.append(
+                f"{request.method} {request.url.removeprefix(HOME + '/v2/team/app/')}"
+            )
+            return self.answer(request)
+
+        return drive(flow, answer)
+
+
+def remote(told: Told, *, mounts: bool = True, retry: Retry = ONCE) -> RegistryStore:
+    """Return a repository behind such a transport."""
+    style, way = UploadStrategy(monolithic_max=BLOB.size), access(retry=retry)
+    return RegistryStore(REPOSITORY, way, cast("Transport", told), style=style, mounts=mounts)
+
+
+def registry(mount: int) -> Callable[[Request], Response]:
+    """Return a registry that answers a mount with a status, and takes uploads."""
+
+    def answer(request: Request) -> Response:
+        if "mount=" in request.url:
+            return Response(mount, {"location": "/session"})
+        if request.method == "HEAD":
+            return Response(404)
+        return Response(202 if request.method == "POST" else 201, {"location": "/session"})
+
+    return answer
+
+
+MOUNT = f"POST blobs/uploads/?mount=sha256%3A{BLOB.digest.encoded}&from=team%2Fbase"
+PUT = f"PUT {HOME}/session?digest=sha256%3A{BLOB.digest.encoded}"
+DELETE = f"DELETE {HOME}/session"
+UPLOAD = [f"HEAD blobs/{BLOB.digest}", "POST blobs/uploads/", PUT]
+
+
+@pytest.mark.parametrize(
+    ("status", "asked"),
+    [
+        (201, []),
+        (202, [PUT]),
+        *((status, UPLOAD) for status in (400, 401, 403, 404, 405, 409, 411, 413, 422)),
+        *((status, UPLOAD) for status in (408, 500, 501, 502, 504, 507, 520)),
+    ],
+)
+def test_what_cannot_be_mounted_is_uploaded(status: int, asked: list[str]) -> None:
+    """202 opens a session instead (end-11); a refusal says that it may not be taken from there."""
+    told = Told(registry(status))
+    assert remote(told).push(LAYER) == BLOB
+    assert told.asked == [MOUNT, *asked]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_failure_is_no_refusal(status: int) -> None:
+    """A registry that is overrun gets no upload on top of it."""
+    told = Told(registry(status))
+    with pytest.raises(RegistryError, match=str(status)):
+        remote(told).push(LAYER)
+    assert told.asked == [MOUNT]
+
+
+@pytest.mark.parametrize("status", [408, 500, 502, 504])
+def test_mount_that_fails_once_is_made_again(status: int) -> None:
+    """A second mount of a blob does no harm, whatever the first one did (end-11)."""
+    answers = [Response(status), Response(201)]
+    told = Told(lambda _: answers.pop(0))
+    assert remote(told, retry=Retry(attempts=2)).push(LAYER) == BLOB
+    assert told.asked == [MOUNT, MOUNT]
+
+
+@pytest.mark.parametrize(
+    ("reason", "asked"), [("cut", UPLOAD), ("timeout", UPLOAD), ("connect", []), ("tls", [])]
+)
+def test_mount_without_an_answer_is_an_upload(reason: str, asked: list[str]) -> None:
+    """A registry that cannot move a blob in time takes it, if it can be reached at all."""
+
+    def answer(request: Request) -> Answer:
+        lost = TransportError("no answer", reason=reason)
+        return lost if "mount=" in request.url else registry(201)(request)
+
+    told = Told(answer)
+    with nullcontext() if asked else pytest.raises(TransportError):
+        remote(told).push(LAYER)
+    assert told.asked == [MOUNT, *asked]
+
+
+class Unopened(Exception):
+    """What a blob, or a window, raises that cannot be had."""
+
+
+def test_session_of_a_mount_is_cancelled_if_the_blob_cannot_be_opened() -> None:
+    """202 opens a session (end-11); an abandoned one is not left behind (end-14)."""
+
+    def fail() -> BlobStream:
+        raise Unopened
+
+    told = Told(registry(202))
+    with pytest.raises(Unopened):
+        remote(told).push(StoredBlob(BLOB, fail, BASE))
+    assert told.asked == [MOUNT, DELETE]
+
+
+def test_session_of_a_mount_is_cancelled_if_nothing_can_keep_the_bytes() -> None:
+    """A spool needs a disk."""
+
+    def fail(**_: object) -> ReplayBuffer:
+        raise Unopened
+
+    told = Told(registry(202))
+    with pytest.raises(Unopened):
+        replace(remote(told), keep=fail).push(LAYER)
+    assert told.asked == [MOUNT, DELETE]
+
+
+def test_where_nothing_may_be_mounted_nothing_is_tried() -> None:
+    """Its token would be refused."""
+    told = Told(registry(201))
+    remote(told, mounts=False).push(LAYER)
+    assert told.asked == UPLOAD
+
+
+def test_the_source_of_a_blob_is_opened_before_anything_is_sent() -> None:
+    """A registry may hold a lock over a PUT's body, and let no GET in until that is whole."""
+    read: list[str] = []
+
+    def blocks() -> Generator[bytes, None, None]:
+        read.append("the source")
+        yield DATA
+
+    def answer(request: Request) -> Response:
+        if request.method in ("POST", "PUT"):
+            assert read == ["the source"]
+        return registry(404)(request)
+
+    layer = StoredBlob(BLOB, lambda: BlockStream(blocks()))
+    remote(Told(answer)).push(layer)
+
+
+def test_a_source_that_cannot_be_opened_leaves_no_session_behind() -> None:
+    """It fails before the registry is asked for a session."""
+
+    def blocks() -> Generator[bytes, None, None]:
+        yield from ()
+        raise SourceError("it is gone")
+
+    told = Told(registry(404))
+    with pytest.raises(SourceError, match="it is gone"):
+        remote(told).push(StoredBlob(BLOB, lambda: BlockStream(blocks())))
+    assert [asked.partition(" ")[0] for asked in told.asked] == ["HEAD"]
+
+
+DOCUMENT = Image.empty().manifest
+STRONG = Manifest.parse(DOCUMENT.raw, algorithm="sha512")
+
+
+def keeping(*names: str) -> Callable[[Request], Response]:
+    """Return a registry that takes everything, and has it under some names alone."""
+
+    def answer(request: Request) -> Response:
+        if request.method == "HEAD":
+            is_there = any(name in request.url for name in names)
+            headers = {"content-type": OCI_LAYER, "content-length": str(len(DATA))}
+            return Response(200, headers) if is_there else Response(404)
+        said = {"docker-content-digest": str(DOCUMENT.digest), "location": "/session"}
+        return Response(202 if request.method == "POST" else 201, said)
+
+    return answer
+
+
+def test_a_manifest_is_stored_under_the_digest_that_names_it_and_then_under_a_tag() -> None:
+    """A registry names by sha256 what comes under a tag."""
+    told = Told(keeping("sha512"))
+    remote(told).push_manifest(STRONG, "v1")
+    name = f"manifests/{STRONG.digest}"
+    assert told.asked == [f"PUT {name}", f"HEAD {name}", "PUT manifests/v1"]
+
+
+def test_a_manifest_of_the_usual_digest_is_put_once() -> None:
+    """One request for one manifest."""
+    told = Told(keeping())
+    remote(told).push_manifest(DOCUMENT, "v1")
+    assert told.asked == ["PUT manifests/v1"]
+
+
+@pytest.mark.parametrize("name", [str(STRONG.digest), "v1"])
+def test_a_manifest_that_a_registry_renames_is_an_error(name: str) -> None:
+    """Who refers to it by that digest could not fetch it."""
+    told = Told(keeping("sha256"))
+    with pytest.raises(ProtocolViolation, match="does not keep it under this digest") as caught:
+        remote(told).push_manifest(STRONG, name)
+    assert "PUT manifests/v1" not in told.asked
+    assert "copy to another" in caught.value.__notes__[0]
+
+
+def test_a_registry_that_refuses_a_digest_is_told_with_advice() -> None:
+    """What is named by sha512 needs a registry that keeps it."""
+    told = Told(lambda _: Response(400))
+    with pytest.raises(RegistryError) as caught:
+        remote(told).push_manifest(STRONG, str(STRONG.digest))
+    assert "if the registry does not take sha512" in caught.value.__notes__[-1]
+    with pytest.raises(RegistryError) as caught:
+        remote(told).push_manifest(DOCUMENT, "v1")
+    assert not any("sha512" in note for note in getattr(caught.value, "__notes__", ()))
+
+
+STRONG_BYTES = InMemoryBlob(DATA, OCI_LAYER, "sha512")
+STRONG_LAYER = StoredBlob(STRONG_BYTES.descriptor, STRONG_BYTES.open)
+
+
+@pytest.mark.parametrize("blob", [STRONG_BYTES, STRONG_LAYER], ids=["bytes", "layer"])
+def test_a_blob_that_a_registry_renames_is_an_error(blob: Blob) -> None:
+    """A config or a layer is asked for under the digest that its manifest has."""
+    kept = keeping("sha512")
+    first = [Response(404)] if blob is STRONG_LAYER else []  # what is at hand is sent at once
+
+    def late(request: Request) -> Response:
+        return first.pop() if first and request.method == "HEAD" else kept(request)
+
+    assert remote(Told(late)).push(blob).digest == Digest.of(DATA, "sha512")
+    with pytest.raises(ProtocolViolation, match="took the blob sha512:"):
+        remote(Told(keeping("sha256"))).push(blob)
