@@ -534,10 +534,26 @@ def test_tag_grammar(registry: Registry, tag: str) -> None:
     [
         (b"", OCI_INDEX, "not JSON"),
         (b"{", OCI_INDEX, "not JSON"),
-        (b"\xff{}", OCI_INDEX, "not JSON"),
+        (b"\xff{}", OCI_INDEX, "not UTF-8"),
+        # RFC 8259, section 4: an object whose names are all unique is interoperable.
         (b'{"a":1,"a":2}', OCI_INDEX, "twice"),
-        (b'{"a":' * 100_000, OCI_INDEX, "not JSON"),
+        (b'{"a":{"b":1,"\\u0062":1}}', OCI_INDEX, "twice"),
+        (b'{"a":' * 100_000, OCI_INDEX, "deeper than 64"),
+        (b'{"a":' + b"[" * 65 + b"]" * 65 + b"}", OCI_INDEX, "deeper than 64"),
+        (b'{"a":' * 65 + b"1" + b"}" * 65, OCI_INDEX, "deeper than 64"),
+        (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", OCI_INDEX, "deeper than 64"),
         (b"[]", OCI_INDEX, "object"),
+        (b"null", OCI_INDEX, "object"),
+        (b"\xef\xbb\xbf{}", OCI_INDEX, "not JSON"),
+        (b'{"a":"\xff"}', OCI_INDEX, "not UTF-8"),
+        (b'{"a":NaN}', OCI_INDEX, "a number"),
+        (b'{"a":[Infinity]}', OCI_INDEX, "a number"),
+        (b'{"a":-Infinity}', OCI_INDEX, "a number"),
+        (b'{"a":1e999}', OCI_INDEX, "out of range"),
+        (b'{"a":' + b"9" * 5000 + b"}", OCI_INDEX, "number"),
+        (b'{"a":"\\ud800"}', OCI_INDEX, "half of a surrogate pair"),
+        (b'{"\\udc00":1}', OCI_INDEX, "half of a surrogate pair"),
+        (b'{"a":[{"b":"\\udc00\\ud800"}]}', OCI_INDEX, "half of a surrogate pair"),
         (b'"x"', OCI_INDEX, "object"),
         (MANIFEST, OCI_MANIFEST, "Content-Type"),
         (b"{}", "", "mediaType"),
@@ -556,6 +572,26 @@ def test_a_manifest_that_is_none(registry: Registry, body: bytes, kind: str, rea
     assert (answer.status, answer.code) == (400, "MANIFEST_INVALID")
     assert reason in answer.reason
     assert registry.files() == set()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        b' {"a" : 1}\n',
+        b'{"a":"\\ud83d\\ude00"}',
+        '{"a":"\U0001f600"}'.encode(),
+        b'{"a":1.5e10,"b":-0}',
+        b'{"a":1.7976931348623157e308}',
+        b'{"a":{"a":{"a":1}}}',
+        b'{"a":' + b"[" * 64 + b"]" * 64 + b"}",
+        b'{"a":' * 64 + b"1" + b"}" * 64,
+    ],
+)
+def test_put_manifest_takes_json_that_every_reader_takes(registry: Registry, body: bytes) -> None:
+    """The limits are those of the spec's documents, and far from them."""
+    assert put(registry, "v1", body, "application/vnd.example+json").status == 201
+    assert registry("GET", "/v2/a/b/manifests/v1").body == body
 
 
 def test_the_media_type_without_a_header(registry: Registry) -> None:

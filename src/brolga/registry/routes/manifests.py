@@ -20,9 +20,9 @@ from brolga.registry.storage.manifest import (
     parse_manifest,
 )
 from brolga.registry.storage.manifest_store import ManifestUnknown
-from brolga.registry.storage.strict_json import parse
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
+from brolga.spec.json import decode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -133,7 +133,7 @@ def _parse(
     file.seek(0)
     body = file.read()
     try:
-        fields = parse(body)
+        fields = decode(body)
         media_type = detect_media_type(fields, content_type)
         manifest = parse_manifest(media_type, fields)
         digest = Digest.of(body, expected.algorithm if expected else "sha256")

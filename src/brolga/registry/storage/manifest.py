@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from brolga.registry.storage.strict_json import parse
 from brolga.spec.descriptor import Descriptor
-from brolga.spec.json import Members, read_artifact_type, read_strings
+from brolga.spec.json import Members, decode, read_artifact_type, read_strings
 from brolga.spec.mediatypes import (
     DOCKER_FOREIGN_LAYER_GZIP,
     DOCKER_MANIFEST,
@@ -152,7 +151,7 @@ def has_references(media_type: str) -> bool:
 def read_manifest(media_type: str, body: bytes) -> Manifest | None:
     """Read a stored manifest; None if another program wrote one that is not valid."""
     try:
-        return parse_manifest(media_type, parse(body))
+        return parse_manifest(media_type, decode(body))
     except ValueError:
         return None
 
