@@ -9,20 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from brolga.spec import mediatypes
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.json import Members, decode, read_artifact_type, read_strings
-from brolga.spec.mediatypes import (
-    DOCKER_FOREIGN_LAYER_GZIP,
-    DOCKER_MANIFEST,
-    DOCKER_MANIFEST_LIST,
-    DOCKER_SCHEMA_1,
-    DOCKER_SCHEMA_1_SIGNED,
-    OCI_INDEX,
-    OCI_MANIFEST,
-    OCI_NONDISTRIBUTABLE_LAYER,
-    OCI_NONDISTRIBUTABLE_LAYER_GZIP,
-    OCI_NONDISTRIBUTABLE_LAYER_ZSTD,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,34 +31,17 @@ __all__ = [
 # at least 4 megabytes" (distribution-spec, Pushing manifests)
 MAX_MANIFEST_SIZE: Final = 4 << 20
 
-_IMAGES: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
-_INDEXES: Final = frozenset({OCI_INDEX, DOCKER_MANIFEST_LIST})
-_WITH_SUBJECT: Final = frozenset({OCI_MANIFEST, OCI_INDEX})
-_DOCKER: Final = frozenset({DOCKER_MANIFEST, DOCKER_MANIFEST_LIST})
-_SCHEMA_1: Final = frozenset({DOCKER_SCHEMA_1, DOCKER_SCHEMA_1_SIGNED})
+_IMAGES: Final = frozenset({mediatypes.OCI_MANIFEST, mediatypes.DOCKER_MANIFEST})
+_INDEXES: Final = frozenset({mediatypes.OCI_INDEX, mediatypes.DOCKER_MANIFEST_LIST})
+_WITH_SUBJECT: Final = frozenset({mediatypes.OCI_MANIFEST, mediatypes.OCI_INDEX})
+_DOCKER: Final = (_IMAGES | _INDEXES) - _WITH_SUBJECT
+_SCHEMA_1: Final = frozenset({mediatypes.DOCKER_SCHEMA_1, mediatypes.DOCKER_SCHEMA_1_SIGNED})
 _KNOWN: Final = _IMAGES | _INDEXES | _SCHEMA_1
 # The members of both kinds, which no other member may resemble.
-_MEMBERS: Final = frozenset(
-    {
-        "schemaVersion",
-        "mediaType",
-        "artifactType",
-        "config",
-        "layers",
-        "manifests",
-        "subject",
-        "annotations",
-    }
-)
+_IMAGE_MEMBERS: Final = frozenset({"config", "layers", "artifactType", "subject", "annotations"})
+_MEMBERS: Final = _IMAGE_MEMBERS | {"schemaVersion", "mediaType", "manifests"}
 # layer.md, Non-Distributable Layers: a registry may never receive them.
-_NONDISTRIBUTABLE: Final = frozenset(
-    {
-        DOCKER_FOREIGN_LAYER_GZIP,
-        OCI_NONDISTRIBUTABLE_LAYER,
-        OCI_NONDISTRIBUTABLE_LAYER_GZIP,
-        OCI_NONDISTRIBUTABLE_LAYER_ZSTD,
-    }
-)
+_NONDISTRIBUTABLE: Final = mediatypes.NONDISTRIBUTABLE - {mediatypes.DOCKER_FOREIGN_LAYER}
 
 
 @dataclass(frozen=True, slots=True)

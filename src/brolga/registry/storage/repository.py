@@ -121,7 +121,7 @@ class Repo:
 
     async def create(self) -> None:
         """Create the repository on disk if it does not exist. Raises LayoutBusy."""
-        if not self._layout.exists():
+        if not self.exists():
             await self.write(self._layout.create)
 
     def start_upload(self) -> Upload:
@@ -210,6 +210,10 @@ class Repo:
                 raise BlobUnknown(f"no blob {digest} in {self.name}")
             self._layout.disk.unlink(path)
 
+    def exists(self) -> bool:
+        """Return whether anything was stored."""
+        return self._layout.exists()
+
     def require(self) -> None:
-        """Raise RepositoryUnknown if nothing was stored yet."""
+        """Raise RepositoryUnknown if nothing was stored."""
         self._layout.require()

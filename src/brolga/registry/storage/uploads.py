@@ -14,7 +14,7 @@ import os
 import threading
 from collections import OrderedDict
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from brolga.errors import BrolgaError, DigestMismatch
 from brolga.spec.digest import Digest, Hasher, hasher
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_ALGORITHM",
     "HashCache",
-    "HashState",
     "SessionCount",
     "TooManyUploads",
     "Upload",
@@ -63,36 +62,26 @@ class TooManyUploads(BrolgaError):
     """The limit of open sessions is reached."""
 
 
-class HashState(NamedTuple):
-    """The hash of the first `size` bytes of a file with the modification time `changed_ns`."""
-
-    hasher: Hasher
-    size: int
-    changed_ns: int
-
-
 class HashCache:
     """The hashes of idle sessions; the least recently used one is dropped first."""
 
     def __init__(self, limit: int = _MAX_CACHED_HASHES) -> None:
         self._limit = limit
-        self._states: OrderedDict[Path, HashState] = OrderedDict()
+        self._hashers: OrderedDict[Path, tuple[Hasher, int, int]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def put(self, path: Path, state: HashState) -> None:
-        """Store the hash of a session."""
+    def put(self, path: Path, hasher: Hasher, status: os.stat_result) -> None:
+        """Store the hash of a session's file."""
         with self._lock:
-            self._states[path] = state
-            if len(self._states) > self._limit:
-                self._states.popitem(last=False)
+            self._hashers[path] = (hasher, status.st_size, status.st_mtime_ns)
+            if len(self._hashers) > self._limit:
+                self._hashers.popitem(last=False)
 
-    def pop(self, path: Path, size: int, changed_ns: int) -> Hasher | None:
+    def pop(self, path: Path, status: os.stat_result) -> Hasher | None:
         """Remove and return the hash of a session, if its file has not changed."""
         with self._lock:
-            state = self._states.pop(path, None)
-        if state is None or (state.size, state.changed_ns) != (size, changed_ns):
-            return None
-        return state.hasher
+            hasher, *state = self._hashers.pop(path, (None, 0, 0))
+        return hasher if state == [status.st_size, status.st_mtime_ns] else None
 
 
 class SessionCount:
@@ -195,7 +184,7 @@ class UploadWriter:
         self._cache = cache
         self._disk = disk
         self._lock = threading.Lock()
-        self._hasher = cache.pop(path, status.st_size, status.st_mtime_ns)
+        self._hasher = cache.pop(path, status)
         if self._hasher is None:
             self.use_algorithm(DEFAULT_ALGORITHM)
 
@@ -263,7 +252,7 @@ class UploadWriter:
         with self._lock:
             status = os.fstat(self._descriptor)
             if self._hasher is not None and self._disk.is_file(self._path):
-                self._cache.put(self._path, HashState(self._hasher, self.size, status.st_mtime_ns))
+                self._cache.put(self._path, self._hasher, status)
             os.close(self._descriptor)
 
     def _digest(self, algorithm: str) -> Digest:

@@ -7,7 +7,6 @@ of a session is kept by its id.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -23,6 +22,7 @@ from brolga.spec.reference import Repository
 from brolga.testing.emulation.registries import Profile
 from brolga.testing.emulation.rejections import RequestFacts, reject, rejection
 from brolga.testing.emulation.responses import (
+    RequestBody,
     ResponseConverter,
     Target,
     discard,
@@ -35,7 +35,7 @@ from brolga.testing.run import Session
 
 if TYPE_CHECKING:
     from starlette.responses import Response
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from brolga.registry.storage.repository import Repo
     from brolga.registry.storage.store import Store
@@ -48,7 +48,6 @@ __all__ = ["Emulation"]
 _OWN: Final = Profile(name="")
 _NAME: Final = re.compile("/v2/(.+)/(?:blobs|manifests|tags|referrers)(?:/.*)?")
 _DIGEST_TAG: Final = re.compile("(/v2/.+/manifests/)(sha256-([0-9a-f]{64}))")
-_DISCONNECT: Final = {"type": "http.disconnect"}
 
 
 class Emulation:
@@ -63,7 +62,7 @@ class Emulation:
         exchange = Exchange.of(scope)
         target = _find_target(scope["app"].state.store, exchange.path)
         facts = self._facts(scope, exchange, target, await _stored_size(target.upload))
-        body = _RequestBody(facts, receive)
+        body = RequestBody(facts, receive)
         converter = ResponseConverter(facts, exchange, target, body, send)
         response = rejection(facts) or await _reject_stale(exchange, target.upload, facts)
         if response is not None:
@@ -94,7 +93,7 @@ class Emulation:
             profile=exchange.profile or _OWN,
             session=exchange.sessions.setdefault(upload.id, session) if upload else session,
             size=size,
-            exists=repo is not None and (self._injector.exists(repo.name) or _is_stored(repo)),
+            exists=repo is not None and (self._injector.exists(repo.name) or repo.exists()),
             now=now,
         )
 
@@ -120,14 +119,6 @@ async def _stored_size(upload: Upload | None) -> int:
         return upload.size()
     except UploadUnknown:
         return 0  # the last writer ended it: the registry will say so
-
-
-def _is_stored(repo: Repo) -> bool:
-    try:
-        repo.require()
-    except RepositoryUnknown:
-        return False
-    return True
 
 
 async def _reject_stale(
@@ -168,56 +159,9 @@ def _resolve_digest_tag(facts: RequestFacts, repo: Repo | None) -> RequestFacts:
     return facts
 
 
-def _reject_body(facts: RequestFacts, body: _RequestBody) -> ASGIApp:
+def _reject_body(facts: RequestFacts, body: RequestBody) -> ASGIApp:
     profile = facts.profile
     if body.is_late:
         return reject(profile, 408, "UNKNOWN", "the body gives nothing for too long")
     status = profile.blob_max_status if profile.request_max is None else 413
     return reject(profile, status, "SIZE_INVALID", "more bytes than are taken here")
-
-
-class _RequestBody:
-    """A request's body without its stored first bytes, up to the profile's limit.
-
-    `is_late` is set if it gave nothing for longer than a proxy waits.
-    """
-
-    def __init__(self, facts: RequestFacts, receive: Receive) -> None:
-        self.is_cut = False
-        self.is_too_long = False
-        self.is_late = False
-        self._has_more = True
-        self._wait_s = facts.profile.body_wait_s
-        self._skip = facts.skipped
-        self._left = facts.limit
-        self._receive = receive
-
-    @property
-    def is_rejected(self) -> bool:
-        """Whether the registry did not get its end."""
-        return self.is_too_long or self.is_late
-
-    async def receive(self) -> Message:
-        """Return the next message."""
-        message = await self._next()
-        if message["type"] == "http.disconnect":
-            self.is_cut = True
-            return message
-        self._has_more = message.get("more_body", False)
-        piece = message.get("body", b"")
-        skipped = min(self._skip, len(piece))
-        self._skip -= skipped
-        if self._left is not None:
-            self._left -= len(piece)
-            self.is_too_long = self._left < 0
-        return dict(_DISCONNECT) if self.is_too_long else {**message, "body": piece[skipped:]}
-
-    async def _next(self) -> Message:
-        if self.is_late:
-            return dict(_DISCONNECT)
-        try:
-            async with asyncio.timeout(self._wait_s if self._has_more else None):
-                return await self._receive()
-        except TimeoutError:
-            self.is_late = True
-            return dict(_DISCONNECT)

@@ -25,103 +25,61 @@ _SIGNED: Final = "signature=" + 40 * "a%2Fb%2B~" + "&expires=1800000000"
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """One kind of registry. `why` says what is known of it, with its public issue.
-
-    The URL of a session
-        location            the form of a Location
-        session_path        the path of a session, with `{name}` and `{upload}`
-        query               the query of a Location, which must be returned unchanged
-        state               `_state` in Location: none, `moves` with each response, or `kills`: a
-                            stale one ends the session
-        says_location       whether the response to GET has a Location
-    Chunks: PATCHes with Content-Range (sizes in bytes)
-        content_range       checked; ignored; refused (400); overlap: stored bytes are skipped
-        without_length      Content-Range without Content-Length: checked, refused, or streamed
-                            (Content-Range is ignored)
-        chunk_max           longer chunks are `chunk_max_status`
-        chunk_min           a shorter chunk must be the last
-        patches             how many PATCHes a session accepts
-        patch_status        the status of a PATCH
-        last_in_put         whether the last of several chunks must come with the PUT
-    Range, in responses
-        range_prefix        the text before it
-        range_of_none       the range of zero bytes
-        range_frozen        whether it stays at the first chunk
-    The end
-        put_max             the largest body of a PUT, else 413
-        put_wants_length    whether a PUT without Content-Length is rejected
-        failed_put_ends     whether a failed PUT ends the session
-        after_cut           whether a session survives a body that is cut: kept, gone
-        says_status         whether GET of a session is answered, else 404
-        may_cancel          whether DELETE of a session is allowed, else 403
-        blob_max            the largest blob, else `blob_max_status`
-        session_s           how many seconds a session lives
-    Around it
-        must_exist          whether a push requires an existing repository (`Injector.create`)
-        mount_needs_from    whether `mount` without `from` is rejected (405)
-        cookie              a cookie that is set; a client that returns it is rejected (403)
-        headers             on each response
-        missing_status      the status of a missing blob or manifest, instead of 404
-        list_type           the Content-Type of a list of names; "" for JSON's own
-        api_type            the same of the API check
-        tag_is_digest       whether a missing tag `sha256-<hex>` is the manifest of that digest
-        deletes_tags        whether a tag can be deleted, else 400 DIGEST_INVALID
-        manifest_location   whether the response to a pushed manifest has a Location
-        referrers           whether there is a referrers API
-        page_max            the largest `n` of a list
-    In front of it
-        request_max         the largest body that a proxy lets through, else 413
-        chunked_status      the status of a body with Transfer-Encoding: chunked; None: accepted
-        body_wait_s         seconds that a proxy waits for the next bytes of a body, else 408
-        proxy_pages         whether a proxy's rejections (408, 411, 413, 501, and 429 of a plan)
-                            have a page of HTML instead of the spec's JSON
-        token_s             seconds that its tokens live; None: it requires none
-    """
+    """One kind of registry; the defaults are the embedded registry's own behaviour."""
 
     name: str
-    why: str = ""
+    why: str = ""  # what is known of it, with its public issue
+    # The URL of a session
     location: LocationForm = "path"
     session_path: str = "/v2/{name}/blobs/uploads/{upload}"
-    query: str = ""
+    query: str = ""  # of a Location; it must be returned unchanged
+    # `_state` in Location: none; changes with each response; or a stale one ends the session
     state: Literal["", "moves", "kills"] = ""
-    says_location: bool = True
+    says_location: bool = True  # whether the response to GET has a Location
+    # Chunks: PATCHes with Content-Range (sizes in bytes); overlap: stored bytes are skipped
     content_range: Literal["checked", "ignored", "refused", "overlap"] = "checked"
+    # Content-Range without Content-Length; streamed: Content-Range is ignored
     without_length: Literal["checked", "refused", "streamed"] = "checked"
     chunk_max: int | None = None
     chunk_max_status: int = 416
-    chunk_min: int = 0
-    patches: int | None = None
+    chunk_min: int = 0  # a shorter chunk must be the last
+    patches: int | None = None  # how many PATCHes a session accepts
     patch_status: int = 202
-    last_in_put: bool = False
+    last_in_put: bool = False  # whether the last of several chunks must come with the PUT
+    # Range, in responses
     range_prefix: str = ""
-    range_of_none: str = "0-0"
-    range_frozen: bool = False
-    put_max: int | None = None
-    put_wants_length: bool = False
-    failed_put_ends: bool = False
-    after_cut: Literal["kept", "gone"] = "kept"
-    says_status: bool = True
-    may_cancel: bool = True
+    range_of_none: str = "0-0"  # the range of zero bytes
+    range_frozen: bool = False  # whether it stays at the first chunk
+    # The end
+    put_max: int | None = None  # the largest body of a PUT, else 413
+    put_wants_length: bool = False  # whether a PUT without Content-Length is rejected
+    failed_put_ends: bool = False  # whether a failed PUT ends the session
+    after_cut: Literal["kept", "gone"] = "kept"  # whether a session survives a cut body
+    says_status: bool = True  # whether GET of a session is answered, else 404
+    may_cancel: bool = True  # whether DELETE of a session is allowed, else 403
     blob_max: int | None = None
     blob_max_status: int = 413
-    session_s: float | None = None
-    must_exist: bool = False
-    mount_needs_from: bool = False
-    cookie: str = ""
-    headers: tuple[tuple[str, str], ...] = ()
-    missing_status: int = 404
-    list_type: str = ""
-    api_type: str = ""
-    tag_is_digest: bool = False
-    deletes_tags: bool = True
-    manifest_location: bool = True
-    referrers: bool = True
-    page_max: int | None = None
-    request_max: int | None = None
-    chunked_status: int | None = None
-    body_wait_s: float | None = None
+    session_s: float | None = None  # how many seconds a session lives
+    # Around it
+    must_exist: bool = False  # whether a push requires `Injector.create` before
+    mount_needs_from: bool = False  # whether `mount` without `from` is rejected (405)
+    cookie: str = ""  # a cookie that is set; a client that returns it is rejected (403)
+    headers: tuple[tuple[str, str], ...] = ()  # of each response
+    missing_status: int = 404  # of a missing blob or manifest
+    list_type: str = ""  # the Content-Type of a list of names, instead of JSON's
+    api_type: str = ""  # the same of the API check
+    tag_is_digest: bool = False  # whether a missing tag `sha256-<hex>` is that digest's manifest
+    deletes_tags: bool = True  # whether a tag can be deleted, else 400 DIGEST_INVALID
+    manifest_location: bool = True  # whether the response to a pushed manifest has a Location
+    referrers: bool = True  # whether there is a referrers API
+    page_max: int | None = None  # the largest `n` of a list
+    # In front of it
+    request_max: int | None = None  # the largest body that a proxy lets through, else 413
+    chunked_status: int | None = None  # of a body with Transfer-Encoding: chunked; None: accepted
+    body_wait_s: float | None = None  # how long a proxy waits for bytes of a body, else 408
+    # Whether a proxy rejects (408, 411, 413, 501, and 429 of a plan) with a page of HTML, not JSON
     proxy_pages: bool = False
-    token_s: int | None = None
+    token_s: int | None = None  # how many seconds its tokens live; None: it requires none
 
 
 _DISTRIBUTION: Final = Profile(

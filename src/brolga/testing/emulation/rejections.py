@@ -1,11 +1,11 @@
-"""The requests that a profile rejects, as a table of rules."""
+"""The requests that a profile rejects, as rules."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs
 
 from starlette.responses import Response
@@ -14,7 +14,7 @@ from brolga.registry.errors import error_response
 from brolga.testing.emulation.locations import OWN_PATH, parse_session_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Iterator, Mapping
 
     from brolga.testing.emulation.registries import Profile
     from brolga.testing.run import Session
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["RequestFacts", "reject", "rejection"]
 
 _CONTENT_RANGE: Final = re.compile("([0-9]{1,18})-([0-9]{1,18})")
-_SEVERAL: Final = 2
 # The statuses of a proxy's own responses.
 _PROXY_STATUSES: Final = (408, 411, 413, 429, 501)
 _PAGE: Final = "<html><body><center><h1>%d</h1></center></body></html>"
@@ -72,11 +71,6 @@ class RequestFacts:
         return None if match is None or self.is_stream else (int(match[1]), int(match[2]))
 
     @property
-    def has_body(self) -> bool:
-        """Whether the body may have bytes."""
-        return self.length != 0
-
-    @property
     def skipped(self) -> int:
         """How many of the first bytes of the body are stored already."""
         overlap = self.chunk is not None and self.profile.content_range == "overlap"
@@ -96,215 +90,104 @@ class RequestFacts:
         return parse_qs(self.query).get(name, [""])[0]
 
 
-class _Rule(NamedTuple):
-    """Rejects requests of some kinds, `when` something holds.
-
-    `status` may be the name of a profile's field.
-    """
-
-    kinds: tuple[str, ...]
-    when: Callable[[RequestFacts], object]
-    status: int | str
-    code: str
-    reason: str
-
-
 _CHANGES: Final = ("POST upload", "PATCH upload", "PUT upload", "DELETE upload", "PUT manifest")
 _BYTES: Final = ("PATCH upload", "PUT upload")
 _SESSION: Final = ("GET upload", "PATCH upload", "PUT upload", "DELETE upload")
 _BODIES: Final = (*_BYTES, "POST upload", "PUT manifest")
 _LISTS: Final = ("GET tags", "GET catalog", "GET referrers")
 
-
-def _guessed_path(facts: RequestFacts) -> bool:
-    """Whether a client built a session's path by itself, and the profile has another."""
-    is_own = parse_session_path(facts.request_path) is not None
-    return facts.profile.session_path != OWN_PATH and is_own
-
-
-def _unsigned(facts: RequestFacts) -> bool:
-    return bool(facts.profile.query) and not facts.query.startswith(facts.profile.query)
-
-
-def _expired(facts: RequestFacts) -> bool:
-    life_s = facts.profile.session_s
-    return life_s is not None and facts.now - facts.session.begun > life_s
-
-
-def _patched_enough(facts: RequestFacts) -> bool:
-    """Whether another PATCH would reach a node that does not know the session."""
-    return facts.profile.patches is not None and facts.session.patches >= facts.profile.patches
-
-
-def _long_chunk(facts: RequestFacts) -> bool:
-    if facts.profile.chunk_max is None or facts.chunk is None:
-        return False
-    return facts.chunk[1] - facts.chunk[0] + 1 > facts.profile.chunk_max
-
-
-def _gap(facts: RequestFacts) -> bool:
-    overlap = facts.profile.content_range == "overlap"
-    return overlap and facts.chunk is not None and facts.chunk[0] > facts.size
-
-
-def _without_last(facts: RequestFacts) -> bool:
-    several = facts.session.patches >= _SEVERAL
-    return facts.profile.last_in_put and several and not facts.has_body
-
-
-def _page_too_long(facts: RequestFacts) -> bool:
-    text = facts.parameter("n")
-    limit = facts.profile.page_max
-    return limit is not None and text.isdecimal() and int(text) > limit
-
-
-def _is_chunked(facts: RequestFacts) -> bool:
-    return "chunked" in facts.headers.get("transfer-encoding", "").lower()
-
-
-_RULES: Final = (
-    _Rule(
-        _BODIES,
-        lambda facts: facts.profile.chunked_status is not None and _is_chunked(facts),
-        "chunked_status",
-        "SIZE_INVALID",
-        "a proxy takes no chunked transfer coding",
-    ),
-    _Rule(
-        _BODIES,
-        lambda facts: (
-            facts.profile.request_max is not None
-            and (facts.length or 0) > facts.profile.request_max
-        ),
-        413,
-        "SIZE_INVALID",
-        "a proxy lets no request of this size pass",
-    ),
-    _Rule(
-        _CHANGES,
-        lambda facts: facts.profile.cookie and "cookie" in facts.headers,
-        403,
-        "DENIED",
-        "a browser's cookie without its CSRF token",
-    ),
-    _Rule(
-        (*_CHANGES, "HEAD blob", "GET blob"),
-        lambda facts: facts.profile.must_exist and not facts.exists,
-        404,
-        "NAME_UNKNOWN",
-        "the repository must be made first",
-    ),
-    _Rule(
-        ("POST upload",),
-        lambda facts: (
-            facts.profile.mount_needs_from
-            and facts.parameter("mount")
-            and not facts.parameter("from")
-        ),
-        405,
-        "UNSUPPORTED",
-        "mount without from",
-    ),
-    _Rule(_SESSION, _guessed_path, 404, "BLOB_UPLOAD_UNKNOWN", "no session is there"),
-    _Rule(_SESSION, _unsigned, 403, "DENIED", "the signature of the Location is missing"),
-    _Rule(_SESSION, _expired, 404, "BLOB_UPLOAD_UNKNOWN", "the session has lived too long"),
-    _Rule(
-        ("GET upload",),
-        lambda facts: not facts.profile.says_status,
-        404,
-        "BLOB_UPLOAD_UNKNOWN",
-        "no status is told here",
-    ),
-    _Rule(
-        ("DELETE upload",),
-        lambda facts: not facts.profile.may_cancel,
-        403,
-        "DENIED",
-        "who pushes may not delete",
-    ),
-    _Rule(
-        ("PATCH upload",),
-        _patched_enough,
-        404,
-        "BLOB_UPLOAD_UNKNOWN",
-        "another node has the session",
-    ),
-    _Rule(
-        _BYTES,
-        lambda facts: facts.profile.content_range == "refused" and "content-range" in facts.headers,
-        400,
-        "UNSUPPORTED",
-        "no chunks here",
-    ),
-    _Rule(
-        _BYTES,
-        lambda facts: (
-            facts.profile.without_length == "refused"
-            and "content-range" in facts.headers
-            and facts.length is None
-        ),
-        400,
-        "SIZE_INVALID",
-        "Content-Range without Content-Length",
-    ),
-    _Rule(
-        ("PUT upload",),
-        lambda facts: facts.profile.put_wants_length and facts.length is None,
-        400,
-        "SIZE_INVALID",
-        "a PUT needs a Content-Length",
-    ),
-    _Rule(_BYTES, _long_chunk, "chunk_max_status", "SIZE_INVALID", "the chunk is too long"),
-    _Rule(
-        _BYTES,
-        lambda facts: facts.session.short_chunk and facts.has_body,
-        400,
-        "SIZE_INVALID",
-        "the chunk before this one is too short not to be the last",
-    ),
-    _Rule(_BYTES, _gap, 416, "BLOB_UPLOAD_INVALID", "bytes before this chunk are missing"),
-    _Rule(
-        ("PUT upload",),
-        _without_last,
-        400,
-        "BLOB_UPLOAD_INVALID",
-        "the last of several chunks comes with the PUT",
-    ),
-    _Rule(
-        _BYTES,
-        lambda facts: facts.limit is not None and (facts.length or 0) > facts.limit,
-        "blob_max_status",
-        "SIZE_INVALID",
-        "more bytes than are taken here",
-    ),
-    _Rule(_LISTS, _page_too_long, 400, "UNSUPPORTED", "a page has fewer than these"),
-    _Rule(
-        ("DELETE manifest",),
-        lambda facts: not facts.profile.deletes_tags and ":" not in facts.path,
-        400,
-        "DIGEST_INVALID",
-        "a manifest is deleted by its digest alone",
-    ),
-    _Rule(
-        ("GET referrers",),
-        lambda facts: not facts.profile.referrers,
-        404,
-        "UNSUPPORTED",
-        "no referrers API",
-    ),
-)
+# Whether a rule rejects the request; the status, the code and the reason of the response.
+_Rule = tuple[object, int, str, str]
 
 
 def rejection(facts: RequestFacts) -> Response | None:
     """Return the response to a request that the profile rejects, or None."""
-    for rule in _RULES:
-        if facts.kind in rule.kinds and rule.when(facts):
-            if isinstance(rule.status, str):
-                status = int(getattr(facts.profile, rule.status))
-            else:
-                status = rule.status
-            return reject(facts.profile, status, rule.code, rule.reason)
+    for rules in (_request_rules, _session_rules, _chunk_rules, _other_rules):
+        for is_rejected, status, code, reason in rules(facts):
+            if is_rejected:
+                return reject(facts.profile, status, code, reason)
     return None
+
+
+def _request_rules(facts: RequestFacts) -> Iterator[_Rule]:
+    profile, kind = facts.profile, facts.kind
+    if kind in _BODIES and profile.chunked_status is not None:
+        is_chunked = "chunked" in facts.headers.get("transfer-encoding", "").lower()
+        reason = "a proxy takes no chunked transfer coding"
+        yield is_chunked, profile.chunked_status, "SIZE_INVALID", reason
+    if kind in _BODIES and profile.request_max is not None:
+        is_too_long = (facts.length or 0) > profile.request_max
+        yield is_too_long, 413, "SIZE_INVALID", "a proxy lets no request of this size pass"
+    if kind in _CHANGES and profile.cookie:
+        yield "cookie" in facts.headers, 403, "DENIED", "a browser's cookie without its CSRF token"
+    if kind in (*_CHANGES, "HEAD blob", "GET blob") and profile.must_exist:
+        yield not facts.exists, 404, "NAME_UNKNOWN", "the repository must be made first"
+    if kind == "POST upload" and profile.mount_needs_from:
+        is_without = facts.parameter("mount") and not facts.parameter("from")
+        yield is_without, 405, "UNSUPPORTED", "mount without from"
+
+
+def _session_rules(facts: RequestFacts) -> Iterator[_Rule]:
+    profile, kind, session = facts.profile, facts.kind, facts.session
+    if kind in _SESSION and profile.session_path != OWN_PATH:
+        # The client built the path by itself.
+        is_guessed = parse_session_path(facts.request_path)
+        yield is_guessed, 404, "BLOB_UPLOAD_UNKNOWN", "no session is there"
+    if kind in _SESSION and profile.query:
+        is_unsigned = not facts.query.startswith(profile.query)
+        yield is_unsigned, 403, "DENIED", "the signature of the Location is missing"
+    if kind in _SESSION and profile.session_s is not None:
+        is_expired = facts.now - session.begun > profile.session_s
+        yield is_expired, 404, "BLOB_UPLOAD_UNKNOWN", "the session has lived too long"
+    if kind == "GET upload":
+        yield not profile.says_status, 404, "BLOB_UPLOAD_UNKNOWN", "no status is told here"
+    if kind == "DELETE upload":
+        yield not profile.may_cancel, 403, "DENIED", "who pushes may not delete"
+    if kind == "PATCH upload" and profile.patches is not None:
+        has_moved = session.patches >= profile.patches
+        yield has_moved, 404, "BLOB_UPLOAD_UNKNOWN", "another node has the session"
+
+
+def _chunk_rules(facts: RequestFacts) -> Iterator[_Rule]:
+    profile, session, chunk = facts.profile, facts.session, facts.chunk
+    if facts.kind not in _BYTES:
+        return
+    is_put, has_range = facts.method == "PUT", "content-range" in facts.headers
+    is_rejected = profile.content_range == "refused" and has_range
+    yield is_rejected, 400, "UNSUPPORTED", "no chunks here"
+    if facts.length is None:
+        is_rejected = profile.without_length == "refused" and has_range
+        yield is_rejected, 400, "SIZE_INVALID", "Content-Range without Content-Length"
+        is_rejected = is_put and profile.put_wants_length
+        yield is_rejected, 400, "SIZE_INVALID", "a PUT needs a Content-Length"
+    if chunk is not None and profile.chunk_max is not None:
+        is_too_long = chunk[1] - chunk[0] + 1 > profile.chunk_max
+        yield is_too_long, profile.chunk_max_status, "SIZE_INVALID", "the chunk is too long"
+    reason = "the chunk before this one is too short not to be the last"
+    yield session.short_chunk and facts.length != 0, 400, "SIZE_INVALID", reason
+    if chunk is not None and profile.content_range == "overlap":
+        reason = "bytes before this chunk are missing"
+        yield chunk[0] > facts.size, 416, "BLOB_UPLOAD_INVALID", reason
+    has_last = session.patches <= 1 or facts.length != 0
+    reason = "the last of several chunks comes with the PUT"
+    yield is_put and profile.last_in_put and not has_last, 400, "BLOB_UPLOAD_INVALID", reason
+    if facts.limit is not None:
+        is_too_long = (facts.length or 0) > facts.limit
+        reason = "more bytes than are taken here"
+        yield is_too_long, profile.blob_max_status, "SIZE_INVALID", reason
+
+
+def _other_rules(facts: RequestFacts) -> Iterator[_Rule]:
+    profile, kind = facts.profile, facts.kind
+    if kind in _LISTS and profile.page_max is not None:
+        text = facts.parameter("n")
+        is_too_long = text.isdecimal() and int(text) > profile.page_max
+        yield is_too_long, 400, "UNSUPPORTED", "a page has fewer than these"
+    if kind == "DELETE manifest" and not profile.deletes_tags:
+        reason = "a manifest is deleted by its digest alone"
+        yield ":" not in facts.path, 400, "DIGEST_INVALID", reason
+    if kind == "GET referrers":
+        yield not profile.referrers, 404, "UNSUPPORTED", "no referrers API"
 
 
 def reject(profile: Profile, status: int, code: str, reason: str) -> Response:

@@ -1,11 +1,12 @@
-"""Responses in the form of a profile: statuses, headers, Location and Range of a session."""
+"""Request bodies and responses in the form of a profile."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import re
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from starlette.datastructures import MutableHeaders
 
@@ -14,7 +15,7 @@ from brolga.testing.emulation.locations import convert_location, parse_session_p
 from brolga.testing.faults import FrozenRange, MissingRange, OtherLocation, ShiftedRange
 
 if TYPE_CHECKING:
-    from starlette.types import Message, Send
+    from starlette.types import Message, Receive, Send
 
     from brolga.registry.storage.repository import Repo
     from brolga.registry.storage.uploads import Upload
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
     from brolga.testing.injector import Exchange
     from brolga.testing.run import Session
 
-__all__ = ["ResponseConverter", "Target", "discard", "find_upload", "parse_state"]
+__all__ = ["RequestBody", "ResponseConverter", "Target", "discard", "find_upload", "parse_state"]
 
 _ERROR: Final = 400
+_DISCONNECT: Final = {"type": "http.disconnect"}
 _STATE: Final = re.compile("(?:^|&)_state=([A-Za-z0-9_=-]+)(?:&|$)")
 
 
@@ -72,21 +74,58 @@ def _new_state(upload: Upload, session: Session) -> str:
     return base64.urlsafe_b64encode(text.encode()).decode()
 
 
-class _Body(Protocol):
-    """What a response depends on of the request's body."""
+class RequestBody:
+    """A request's body without its stored first bytes, up to the profile's limit.
 
-    is_cut: bool
+    `is_late` is set if it gave nothing for longer than a proxy waits.
+    """
+
+    def __init__(self, facts: RequestFacts, receive: Receive) -> None:
+        self.is_cut = False
+        self.is_too_long = False
+        self.is_late = False
+        self._has_more = True
+        self._wait_s = facts.profile.body_wait_s
+        self._skip = facts.skipped
+        self._left = facts.limit
+        self._receive = receive
 
     @property
     def is_rejected(self) -> bool:
         """Whether the registry did not get its end."""
+        return self.is_too_long or self.is_late
+
+    async def receive(self) -> Message:
+        """Return the next message."""
+        message = await self._next()
+        if message["type"] == "http.disconnect":
+            self.is_cut = True
+            return message
+        self._has_more = message.get("more_body", False)
+        piece = message.get("body", b"")
+        skipped = min(self._skip, len(piece))
+        self._skip -= skipped
+        if self._left is not None:
+            self._left -= len(piece)
+            self.is_too_long = self._left < 0
+        return dict(_DISCONNECT) if self.is_too_long else {**message, "body": piece[skipped:]}
+
+    async def _next(self) -> Message:
+        if self.is_late:
+            return dict(_DISCONNECT)
+        try:
+            async with asyncio.timeout(self._wait_s if self._has_more else None):
+                return await self._receive()
+        except TimeoutError:
+            self.is_late = True
+            return dict(_DISCONNECT)
 
 
 class ResponseConverter:
     """Converts a response to the form of the profile."""
 
     def __init__(
-        self, facts: RequestFacts, exchange: Exchange, target: Target, body: _Body, send: Send
+        self, facts: RequestFacts, exchange: Exchange, target: Target, body: RequestBody, send: Send
     ) -> None:
         self._facts = facts
         self._exchange = exchange

@@ -224,7 +224,7 @@ def test_the_cache_forgets_the_oldest(tmp_path: Path) -> None:
     for upload in uploads:
         upload.path.touch()
         append(upload, b"abcdef")
-    assert len(cache._states) == 2
+    assert len(cache._hashers) == 2
     commit(uploads[0], ABC, tmp_path / "x")
     commit(uploads[3], ABC, tmp_path / "x")
 
@@ -234,5 +234,5 @@ def test_a_discarded_session_is_forgotten(upload: Upload) -> None:
     with upload.writer() as writer:
         writer.write(b"abc")
         writer.discard()
-    assert not upload._cache._states
+    assert not upload._cache._hashers
     assert not upload.path.exists()
