@@ -166,7 +166,7 @@ SURVIVED: dict[str, tuple[Fault, ...]] = {
 
 
 @pytest.mark.parametrize("faults", SURVIVED.values(), ids=SURVIVED)
-def test_survived(brolga_registry: BrolgaRegistry, faults: tuple[Fault, ...]) -> None:
+def test_push_survives_fault(brolga_registry: BrolgaRegistry, faults: tuple[Fault, ...]) -> None:
     """A failure is survived, and nobody notices: the blob is right."""
     brolga_registry.use(faults=FaultPlan(*faults))
     assert push(brolga_registry) is None
@@ -205,7 +205,7 @@ REPORTED: dict[str, tuple[tuple[Fault, ...], type[BrolgaError]]] = {
 
 
 @pytest.mark.parametrize(("faults", "kind"), REPORTED.values(), ids=REPORTED)
-def test_reported(
+def test_push_reports_fatal_fault(
     brolga_registry: BrolgaRegistry, faults: tuple[Fault, ...], kind: type[BrolgaError]
 ) -> None:
     """What is not survived is reported: a typed error, and nothing is committed."""
@@ -216,13 +216,15 @@ def test_reported(
 
 
 @pytest.mark.parametrize("as_date", [False, True])
-def test_a_wish_that_is_too_long(brolga_registry: BrolgaRegistry, as_date: bool) -> None:
+def test_push_waits_no_longer_than_max_delay(
+    brolga_registry: BrolgaRegistry, as_date: bool
+) -> None:
     """Honour Retry-After with a bound: beyond it, the refusal is the answer."""
     brolga_registry.use(faults=FaultPlan(TooMany(after_s=3600, as_date=as_date)))
     assert isinstance(push(brolga_registry), RateLimited)
 
 
-def test_a_stall_is_a_timeout(brolga_registry: BrolgaRegistry) -> None:
+def test_stall_is_a_timeout(brolga_registry: BrolgaRegistry) -> None:
     """A registry that does not answer is not waited for without end."""
     plan = FaultPlan(Stall(on="GET api"))
     brolga_registry.use(faults=plan)
@@ -237,7 +239,7 @@ def test_a_stall_is_a_timeout(brolga_registry: BrolgaRegistry) -> None:
 
 
 @pytest.mark.parametrize("at", [0, MIDDLE, None])
-def test_a_stall_that_ends_in_a_cut(brolga_registry: BrolgaRegistry, at: int | None) -> None:
+def test_stall_that_ends_in_a_cut(brolga_registry: BrolgaRegistry, at: int | None) -> None:
     """What was stalled and then cut goes on, as any cut does."""
     brolga_registry.use(faults=FaultPlan(Stall(at=at)))
     with ThreadPoolExecutor(1) as pool:
@@ -249,7 +251,7 @@ def test_a_stall_that_ends_in_a_cut(brolga_registry: BrolgaRegistry, at: int | N
         assert pushed.result() is None
 
 
-def test_the_bytes_are_gone(brolga_registry: BrolgaRegistry) -> None:
+def test_push_fails_if_bytes_cannot_be_resent(brolga_registry: BrolgaRegistry) -> None:
     """Where the session is dead and the window too small, the error says what is missing."""
     brolga_registry.use(profile="zot", faults=FaultPlan(Cut(at=MIDDLE)))
     error = push(brolga_registry, window=EARLY, upload_style="streamed")
@@ -257,7 +259,7 @@ def test_the_bytes_are_gone(brolga_registry: BrolgaRegistry) -> None:
     assert error.sent > MIDDLE > error.kept
 
 
-def test_a_stream_of_an_image_has_the_whole_window(brolga_registry: BrolgaRegistry) -> None:
+def test_image_stream_has_the_whole_window(brolga_registry: BrolgaRegistry) -> None:
     """However many blobs could be pushed at a time: it is the only one that is under way."""
     brolga_registry.use(profile="zot", faults=FaultPlan(Cut(at=MIDDLE)))
     layers = [
@@ -286,7 +288,7 @@ KEPT: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("kept", KEPT)
 @pytest.mark.parametrize(("name", "resumes"), RESUMES.items())
-def test_a_cut_on_each_registry_with_each_source(
+def test_cut_on_each_profile_with_each_source(
     brolga_registry: BrolgaRegistry, tmp_path: Path, name: str, resumes: bool, kept: str
 ) -> None:
     """The blob; or, where neither the registry nor we have the bytes, that they are gone."""
@@ -303,7 +305,7 @@ def test_a_cut_on_each_registry_with_each_source(
         assert isinstance(error, StreamNotReplayable)
 
 
-def test_the_same_session_goes_on(brolga_registry: BrolgaRegistry) -> None:
+def test_push_resumes_session(brolga_registry: BrolgaRegistry) -> None:
     """Where the registry can be asked, nothing that it has is sent again."""
     brolga_registry.use(profile="distribution-3", faults=FaultPlan(Cut(at=MIDDLE)))
     assert push(brolga_registry) is None
@@ -318,7 +320,7 @@ def test_the_same_session_goes_on(brolga_registry: BrolgaRegistry) -> None:
 
 @pytest.mark.parametrize("style", ["auto", "streamed"])
 @pytest.mark.parametrize("brolga_registry", PROFILES, indirect=True)
-def test_every_profile(brolga_registry: BrolgaRegistry, style: str) -> None:
+def test_push_to_every_profile(brolga_registry: BrolgaRegistry, style: str) -> None:
     """A stream of unknown length goes into every kind of registry."""
     assert push(brolga_registry, upload_style=style) is None
     assert brolga_registry.uploads(NAME) == {}
@@ -328,7 +330,7 @@ CHUNK = MIB
 
 
 @pytest.mark.parametrize("name", PROFILES)
-def test_every_profile_as_it_is_known(brolga_registry: BrolgaRegistry, name: str) -> None:
+def test_push_to_every_known_registry(brolga_registry: BrolgaRegistry, name: str) -> None:
     """The client's row for a registry fits what that registry does."""
     brolga_registry.use(profile=name)
     with as_hosted(name):
@@ -347,7 +349,7 @@ INSISTED: dict[str, type[BrolgaError] | None] = {
 
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize(("name", "kind"), INSISTED.items())
-def test_every_profile_in_chunks(
+def test_push_in_chunks_to_every_profile(
     brolga_registry: BrolgaRegistry, name: str, kind: type[BrolgaError] | None, known: bool
 ) -> None:
     """Chunks go into each that takes them; the others refuse, by a typed error."""
@@ -365,7 +367,7 @@ SMALL = {
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_limits_that_are_kept(brolga_registry: BrolgaRegistry, name: str) -> None:
+def test_push_keeps_limits_of_known_registry(brolga_registry: BrolgaRegistry, name: str) -> None:
     """Chunks of the size that a registry takes, the last one where it wants it."""
     brolga_registry.use(profile=SMALL[name])
     with as_hosted(name):
@@ -376,7 +378,7 @@ def test_limits_that_are_kept(brolga_registry: BrolgaRegistry, name: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["ghcr", "acr", "nginx"])
-def test_a_chunk_that_is_too_large(brolga_registry: BrolgaRegistry, name: str) -> None:
+def test_push_shrinks_rejected_chunk(brolga_registry: BrolgaRegistry, name: str) -> None:
     """It is halved, whether the registry says so by 413, by a page of a proxy's, or by 416."""
     sizes = {"request_max": CHUNK} if name == "nginx" else {"chunk_max": CHUNK}
     brolga_registry.use(profile=replace(PROFILES[name], **sizes))  # type: ignore[arg-type] # bytes
@@ -419,7 +421,9 @@ NOT_MET: dict[tuple[str, str], set[Fault]] = {("ecr", "several"): {Answer(nth=2,
 
 @pytest.mark.parametrize("chosen", TOGETHER)
 @pytest.mark.parametrize("name", PROFILES)
-def test_faults_of_every_profile(brolga_registry: BrolgaRegistry, name: str, chosen: str) -> None:
+def test_push_survives_faults_of_every_profile(
+    brolga_registry: BrolgaRegistry, name: str, chosen: str
+) -> None:
     """Whatever comes together, the client's row for each registry brings the blob there."""
     faults = SURVIVED[chosen]
     brolga_registry.use(profile=name, faults=FaultPlan(*faults))
@@ -430,7 +434,7 @@ def test_faults_of_every_profile(brolga_registry: BrolgaRegistry, name: str, cho
 
 
 @pytest.mark.parametrize("name", ["distribution-3", "ghcr", "acr"])
-def test_smaller_requests_after_413(brolga_registry: BrolgaRegistry, name: str) -> None:
+def test_push_sends_smaller_requests_after_413(brolga_registry: BrolgaRegistry, name: str) -> None:
     """On 413 halve and begin again (opencontainers/distribution-spec#485)."""
     too_large = Answer(status=413, code="SIZE_INVALID", at=MIDDLE)
     brolga_registry.use(profile=PROFILES[name], faults=FaultPlan(too_large))
@@ -438,7 +442,7 @@ def test_smaller_requests_after_413(brolga_registry: BrolgaRegistry, name: str) 
     assert brolga_registry.fired == (too_large,)
 
 
-def test_a_layer_that_is_too_large(brolga_registry: BrolgaRegistry) -> None:
+def test_push_fails_for_layer_over_the_limit(brolga_registry: BrolgaRegistry) -> None:
     """A blob over the registry's limit is refused, whatever its chunks are."""
     brolga_registry.use(profile=replace(PROFILES["ghcr"], blob_max=MIB))
     error = push(brolga_registry, upload_style=f"chunked:{CHUNK}")
@@ -446,7 +450,7 @@ def test_a_layer_that_is_too_large(brolga_registry: BrolgaRegistry) -> None:
     assert error.status == 413
 
 
-def test_a_repository_that_was_not_made(brolga_registry: BrolgaRegistry) -> None:
+def test_push_fails_without_repository(brolga_registry: BrolgaRegistry) -> None:
     """ECR: the repository must exist; nothing of the stream is read before that is known."""
     brolga_registry.use(profile="ecr")
     layer = StreamLayer(pieces(), compression="none", tar=False)

@@ -64,7 +64,7 @@ def until_struck(registry: BrolgaRegistry, raw: Raw) -> None:
 
 @pytest.mark.parametrize(("stored", "left"), [(0, b""), (2, b"01"), (None, b"01234")])
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_cut_before_during_or_after_storing(
+def test_cut_before_during_or_after_storing(
     brolga_registry: BrolgaRegistry, raw: Raw, stored: int | None, left: bytes, chunked: bool
 ) -> None:
     """Cut: the connection ends at byte `at`; of what came, the first `stored` bytes are kept."""
@@ -81,14 +81,14 @@ def test_a_cut_before_during_or_after_storing(
     assert raw.finish(location, DATA).status == 201
 
 
-def test_a_cut_at_the_first_byte(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+def test_cut_at_first_byte(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """At byte 0 nothing of the body is read."""
     arm(brolga_registry, Cut())
     assert raw.patch(raw.start(), DATA).status == 0
     assert brolga_registry.requests[-1].received == 0
 
 
-def test_a_cut_behind_the_end(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+def test_cut_after_the_end_of_the_body(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """A body that ends before byte `at` is cut at its end: the fault strikes all the same."""
     arm(brolga_registry, Cut(at=1000, on="PUT upload"))
     location = raw.start()
@@ -97,7 +97,7 @@ def test_a_cut_behind_the_end(brolga_registry: BrolgaRegistry, raw: Raw) -> None
     assert held(brolga_registry) == [DATA]
 
 
-def test_the_connection_is_reset(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+def test_cut_resets_connection(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """Cut: by RST."""
     arm(brolga_registry, Cut())
     location = raw.start()
@@ -106,7 +106,7 @@ def test_the_connection_is_reset(brolga_registry: BrolgaRegistry, raw: Raw) -> N
         connection.recv(1)
 
 
-def test_the_connection_ends_in_order(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+def test_cut_without_reset_closes_connection(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """Cut without `reset`: by FIN."""
     arm(brolga_registry, Cut(reset=False))
     location = raw.start()
@@ -115,14 +115,16 @@ def test_the_connection_ends_in_order(brolga_registry: BrolgaRegistry, raw: Raw)
         assert connection.recv(1) == b""
 
 
-def test_a_cut_where_the_registry_refuses(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+def test_cut_of_rejected_request(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """A fault strikes too where the registry would answer before the body."""
     plan = arm(brolga_registry, Cut(at=5))
     assert raw.patch(f"/v2/{NAME}/blobs/uploads/{32 * '0'}", DATA).status == 0
     assert brolga_registry.fired == plan.faults
 
 
-def test_a_client_that_goes_before_the_fault(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+def test_fault_does_not_fire_if_client_leaves_before(
+    brolga_registry: BrolgaRegistry, raw: Raw
+) -> None:
     """What did not come to its byte has not fired."""
     arm(brolga_registry, Cut(at=8))
     location = raw.start()
@@ -133,7 +135,7 @@ def test_a_client_that_goes_before_the_fault(brolga_registry: BrolgaRegistry, ra
     assert brolga_registry.fired == ()
 
 
-def test_the_answer_is_dropped(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+def test_drop_answer(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """DropAnswer: the registry does its work, and nobody says so."""
     plan = arm(brolga_registry, DropAnswer())
     assert raw.finish(raw.start(), DATA, DATA).status == 0
@@ -142,7 +144,7 @@ def test_the_answer_is_dropped(brolga_registry: BrolgaRegistry, raw: Raw) -> Non
 
 
 @pytest.mark.parametrize("reset", [False, True])
-def test_the_answer_of_another_request_is_dropped(
+def test_drop_answer_of_another_kind(
     brolga_registry: BrolgaRegistry, raw: Raw, reset: bool
 ) -> None:
     """A session is open, and its Location is lost."""
@@ -160,7 +162,7 @@ def test_resend_answers_as_to_a_second_request(brolga_registry: BrolgaRegistry, 
     assert brolga_registry.fired == plan.faults
 
 
-def test_an_answer_is_cut(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+def test_cut_answer(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """CutAnswer: the head promises more than comes."""
     digest = raw.push(DATA)
     plan = arm(brolga_registry, CutAnswer(at=4))
@@ -173,7 +175,7 @@ def test_an_answer_is_cut(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
 # --- Answers
 
 
-def test_an_early_answer(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+def test_answer_before_the_body(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """Answer, at byte 0: before anything of the body was sent."""
     arm(brolga_registry, Answer(status=401, code="UNAUTHORIZED"))
     location = raw.start()
@@ -183,7 +185,7 @@ def test_an_early_answer(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
 
 
 @pytest.mark.parametrize(("stored", "left"), [(0, b""), (3, b"012"), (None, b"01234")])
-def test_an_answer_in_the_middle(
+def test_answer_during_the_body(
     brolga_registry: BrolgaRegistry, raw: Raw, stored: int | None, left: bytes
 ) -> None:
     """Answer, at byte n: as soon as n bytes came."""
@@ -196,7 +198,7 @@ def test_an_answer_in_the_middle(
 
 
 @pytest.mark.parametrize(("stored", "committed"), [(0, False), (2, False), (None, True)])
-def test_an_answer_after_the_body(
+def test_answer_after_the_body(
     brolga_registry: BrolgaRegistry, raw: Raw, stored: int | None, committed: bool
 ) -> None:
     """Answer, after it all: with `stored` None it hides what the registry did."""
@@ -207,7 +209,7 @@ def test_an_answer_after_the_body(
     assert brolga_registry.requests[-1].received == len(DATA)
 
 
-def test_an_answer_has_a_code_headers_and_a_body(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+def test_answer_has_code_headers_and_body(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """An answer may be a proxy's page, or have any code."""
     arm(
         brolga_registry,
@@ -220,7 +222,7 @@ def test_an_answer_has_a_code_headers_and_a_body(brolga_registry: BrolgaRegistry
     assert [seen.status for seen in brolga_registry.requests] == [507, 503]
 
 
-def test_too_many_requests_in_seconds(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+def test_too_many_with_seconds(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """Retry-After: delay-seconds (RFC 9110, section 10.2.3)."""
     arm(brolga_registry, TooMany(after_s=7))
     response = raw("POST", "blobs/uploads/")
@@ -229,7 +231,7 @@ def test_too_many_requests_in_seconds(brolga_registry: BrolgaRegistry, raw: Raw)
     assert raw("POST", "blobs/uploads/").status == 202
 
 
-def test_too_many_requests_by_date(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+def test_too_many_with_date(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """Retry-After: HTTP-date, which is after the answer's own Date."""
     arm(brolga_registry, TooMany(after_s=3600, as_date=True))
     headers = raw("POST", "blobs/uploads/").headers
@@ -241,7 +243,7 @@ def test_too_many_requests_by_date(brolga_registry: BrolgaRegistry, raw: Raw) ->
 
 
 @pytest.mark.parametrize("at", [0, 3, None])
-def test_a_stall_ends_with_the_plan(
+def test_stall_ends_with_the_plan(
     brolga_registry: BrolgaRegistry, raw: Raw, at: int | None
 ) -> None:
     """Stall: no answer comes; another plan lets go of the connection."""
@@ -262,7 +264,7 @@ def test_a_stall_ends_with_the_plan(
 
 
 @pytest.mark.parametrize("name", ["distribution-3", "zot"])
-def test_a_stall_ends_when_the_client_comes_back(
+def test_stall_ends_when_the_client_returns(
     brolga_registry: BrolgaRegistry, raw: Raw, name: str
 ) -> None:
     """A registry that reads nothing hears of no hang-up: the next request to the session tells it.
@@ -281,14 +283,14 @@ def test_a_stall_ends_when_the_client_comes_back(
     assert raw("DELETE", location).status == (404 if name == "zot" else 204)
 
 
-def test_a_stall_of_a_request_without_a_body(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+def test_stall_of_request_without_body(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """A request that nobody reads a body of is stalled too; one that ends goes on."""
     plan = arm(brolga_registry, Stall(on="POST upload", for_s=0.001))
     assert raw("POST", "blobs/uploads/").status == 202
     assert brolga_registry.fired == plan.faults
 
 
-def test_a_stall_ends_with_the_registry(tmp_path: Path) -> None:
+def test_stall_ends_with_the_registry(tmp_path: Path) -> None:
     """Who stops the registry does not wait for what is stalled."""
     injector = Injector(FaultPlan(Stall(on="GET api")))
     with running(tmp_path, middleware=fault_middleware(injector)) as address:
@@ -301,7 +303,7 @@ def test_a_stall_ends_with_the_registry(tmp_path: Path) -> None:
         connection.recv(1)
 
 
-def test_a_slow_reader(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+def test_slow(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """Slow: everything arrives."""
     plan = arm(brolga_registry, Slow(bytes_per_s=1e6))
     location = raw.start()
@@ -312,7 +314,7 @@ def test_a_slow_reader(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
 # --- What is said of a session
 
 
-def test_a_missing_range(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+def test_missing_range(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """MissingRange, in answers to PATCH and GET."""
     arm(brolga_registry, MissingRange(on="PATCH upload"), MissingRange(on="GET upload"))
     location = raw.start()
@@ -320,7 +322,7 @@ def test_a_missing_range(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     assert raw.said(location) is None
 
 
-def test_a_frozen_range(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+def test_frozen_range(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """FrozenRange: it stays where the first PATCH left it, although all is stored."""
     plan = arm(brolga_registry, FrozenRange())
     location = raw.start()
@@ -333,7 +335,7 @@ def test_a_frozen_range(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
 
 
 @pytest.mark.parametrize(("by", "said"), [(3, "0-12"), (-3, "0-6"), (-100, "0-0")])
-def test_a_lying_range(brolga_registry: BrolgaRegistry, raw: Raw, by: int, said: str) -> None:
+def test_shifted_range(brolga_registry: BrolgaRegistry, raw: Raw, by: int, said: str) -> None:
     """ShiftedRange: more than has arrived, or less."""
     arm(brolga_registry, ShiftedRange(by=by, on="GET upload"))
     location = raw.start()
@@ -342,7 +344,7 @@ def test_a_lying_range(brolga_registry: BrolgaRegistry, raw: Raw, by: int, said:
 
 
 @pytest.mark.parametrize("method", ["GET", "PATCH", "PUT", "DELETE"])
-def test_an_older_location_ends_the_session(
+def test_stale_state_ends_session_at_older_location(
     brolga_registry: BrolgaRegistry, raw: Raw, method: str
 ) -> None:
     """StaleState: one that is not of the session's size is refused, and the session is gone."""
@@ -357,7 +359,7 @@ def test_an_older_location_ends_the_session(
     assert raw("GET", newest).status == 404
 
 
-def test_the_newest_location_goes_on(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+def test_stale_state_accepts_newest_location(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """StaleState: the newest Location, with its query as it is, does."""
     arm(brolga_registry, StaleState())
     location = raw.start()
@@ -368,7 +370,7 @@ def test_the_newest_location_goes_on(brolga_registry: BrolgaRegistry, raw: Raw) 
 
 
 @pytest.mark.parametrize("query", ["", "?_state=x", "?_state=AAAA", "?_state=MTox"])
-def test_a_location_without_its_query(
+def test_stale_state_rejects_location_without_query(
     brolga_registry: BrolgaRegistry, raw: Raw, query: str
 ) -> None:
     """A Location's query is kept byte for byte: without it there is no session."""
@@ -388,7 +390,7 @@ def test_a_location_without_its_query(
         ("elsewhere", "/elsewhere/v2/team/"),
     ],
 )
-def test_another_location(
+def test_other_location(
     brolga_registry: BrolgaRegistry, raw: Raw, form: LocationForm, begins: str
 ) -> None:
     """OtherLocation: whatever its form is, resolved it leads to the session (RFC 9110, 10.2.2)."""
@@ -419,7 +421,7 @@ def token_of(raw: Raw, method: str = "GET") -> dict[str, Any]:
     return {"Authorization": f"Bearer {json.loads(given.body)['token']}"}
 
 
-def test_a_token_that_dies_of_use(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+def test_token_dies_after_uses(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """TokenDies: the token of that number, before the time that it says."""
     plan = arm(brolga_registry, TokenDies(uses=2))
     first = token_of(raw)
@@ -430,13 +432,15 @@ def test_a_token_that_dies_of_use(brolga_registry: BrolgaRegistry, raw: Raw) -> 
 
 
 @pytest.mark.parametrize("said", ["Basic YTpi", "Bearer nobody-gave-it", ""])
-def test_no_token(brolga_registry: BrolgaRegistry, raw: Raw, said: str) -> None:
+def test_token_dies_rejects_missing_token(
+    brolga_registry: BrolgaRegistry, raw: Raw, said: str
+) -> None:
     """Where a plan has tokens, nothing else lets anybody in."""
     arm(brolga_registry, TokenDies())
     assert raw("GET", "/v2/", Authorization=said).status == 401
 
 
-def test_a_token_that_dies_of_age(tmp_path: Path) -> None:
+def test_token_dies_after_seconds(tmp_path: Path) -> None:
     """TokenDies: after so many seconds of the registry's clock."""
     now = [1000.0]
     injector = Injector(FaultPlan(TokenDies(after_s=60)), clock=lambda: now[0])
@@ -482,14 +486,14 @@ def test_several_faults_in_one_request(brolga_registry: BrolgaRegistry, raw: Raw
     assert held(brolga_registry) == [b"0123"]
 
 
-def test_the_first_that_ends_a_request(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+def test_first_ending_in_the_plan_fires(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """Of the faults that end a request, the first in the plan does."""
     arm(brolga_registry, Answer(status=500), Cut())
     assert raw.patch(raw.start(), DATA).status == 500
     assert brolga_registry.pending == (Cut(),)
 
 
-def test_a_fault_strikes_so_many_times(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+def test_fault_fires_times(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """The `nth` request of a kind and those after it, `times` in all; requests from any thread."""
     arm(brolga_registry, Answer(on="GET api", status=500, nth=3, times=5))
     assert [raw("GET", "/v2/").status for _ in range(9)] == [200] * 2 + [500] * 5 + [200] * 2
@@ -501,7 +505,7 @@ def test_a_fault_strikes_so_many_times(brolga_registry: BrolgaRegistry, raw: Raw
     assert len(brolga_registry.requests) == 40
 
 
-def test_a_kind_of_any_method(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+def test_fault_on_any_method(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """`any upload` is each method; `any` each request, also one of no route."""
     arm(brolga_registry, Answer(on="any upload", status=500), Answer(on="any", nth=3, status=502))
     assert raw("GET", "/v2/").status == 200
@@ -511,7 +515,7 @@ def test_a_kind_of_any_method(brolga_registry: BrolgaRegistry, raw: Raw) -> None
     assert kinds == ["GET api", "POST upload", "GET other"]
 
 
-def test_a_plan_plays_again(tmp_path: Path) -> None:
+def test_reset_repeats_the_plan(tmp_path: Path) -> None:
     """A reset forgets counts and records; the plan does the same again."""
     injector = Injector(FaultPlan(Answer(on="GET api", status=500, nth=2)), "zot")
     with running(tmp_path, middleware=fault_middleware(injector)) as address:
@@ -526,7 +530,7 @@ def test_a_plan_plays_again(tmp_path: Path) -> None:
             assert injector.profile.name == "zot"
 
 
-def test_what_came_is_listed(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+def test_requests_are_recorded(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """Each request is listed with what it was, and what was answered."""
     raw("GET", "/v2/_catalog?n=5", X_Mark="7")
     [seen] = brolga_registry.requests
@@ -534,7 +538,7 @@ def test_what_came_is_listed(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     assert (seen.query, seen.headers["x-mark"], seen.status) == ("n=5", "7", 200)
 
 
-def test_a_socket_that_says_nothing() -> None:
+def test_raw_reports_status_zero_without_answer() -> None:
     """The helper's status 0 stands for no answer."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"

@@ -32,19 +32,19 @@ def outcome(run: pytest.Pytester, source: str) -> pytest.RunResult:
 
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
-def test_the_examples_of_the_document(run: pytest.Pytester, number: int) -> None:
+def test_examples_of_the_documentation(run: pytest.Pytester, number: int) -> None:
     """docs/testing.md: each block of Python is a file of tests that passes."""
     result = outcome(run, EXAMPLES[number])
     assert result.ret == 0, result.stdout.str()
     assert "test_" in EXAMPLES[number]
 
 
-def test_the_document_has_examples() -> None:
+def test_documentation_has_examples() -> None:
     """An empty list would pass as well."""
     assert len(EXAMPLES) >= 4
 
 
-def test_each_test_has_a_registry_of_its_own(run: pytest.Pytester) -> None:
+def test_fixture_is_empty_for_each_test(run: pytest.Pytester) -> None:
     """One server a session, cleared for each test."""
     result = outcome(
         run,
@@ -91,7 +91,7 @@ def test_each_test_has_a_registry_of_its_own(run: pytest.Pytester) -> None:
     result.assert_outcomes(passed=4)
 
 
-def test_parameters(run: pytest.Pytester) -> None:
+def test_fixture_accepts_parameters(run: pytest.Pytester) -> None:
     """Indirect: a profile or its name, a plan, or a mapping of both; it wins over the marker."""
     result = outcome(
         run,
@@ -125,7 +125,7 @@ def test_parameters(run: pytest.Pytester) -> None:
         ('"zot"', "brolga_registry takes profile= and faults= by their names"),
     ],
 )
-def test_a_marker_that_is_wrong(run: pytest.Pytester, marker: str, said: str) -> None:
+def test_fixture_rejects_invalid_marker(run: pytest.Pytester, marker: str, said: str) -> None:
     """What cannot be played is one line, and no test runs with something else."""
     result = outcome(
         run,
@@ -148,7 +148,7 @@ def test_a_marker_that_is_wrong(run: pytest.Pytester, marker: str, said: str) ->
         ("brolga.registry.serving.server", "ModuleNotFoundError"),
     ],
 )
-def test_without_the_extra(run: pytest.Pytester, missing: str, said: str) -> None:
+def test_fixture_names_missing_extra(run: pytest.Pytester, missing: str, said: str) -> None:
     """One line says how to get what is missing; a module of ours that is missing is a bug."""
     run.makeconftest(f"import sys\nsys.modules[{missing!r}] = None\n")
     result = outcome(run, "def test_it(brolga_registry): pass")
@@ -156,14 +156,14 @@ def test_without_the_extra(run: pytest.Pytester, missing: str, said: str) -> Non
     assert said in result.stdout.str()
 
 
-def test_the_marker_and_the_fixture_are_told(run: pytest.Pytester) -> None:
+def test_help_lists_marker_and_fixture(run: pytest.Pytester) -> None:
     """`--markers` and `--fixtures` list what there is."""
     run.makepyfile("")
     assert "brolga_registry(profile=None" in run.runpytest_subprocess("--markers").stdout.str()
     assert "brolga_registry" in run.runpytest_subprocess("--fixtures").stdout.str()
 
 
-def test_nothing_is_imported_before_it_is_used() -> None:
+def test_plugin_imports_nothing_at_start() -> None:
     """The plugin is loaded at each start of pytest: it must not slow that, or start anything."""
     code = (
         "import pytest, sys, threading; before = set(sys.modules); import brolga.testing.plugin; "
@@ -176,7 +176,7 @@ def test_nothing_is_imported_before_it_is_used() -> None:
     assert threads == "1"
 
 
-def test_a_test_may_draw_many_cases(run: pytest.Pytester) -> None:
+def test_clear_empties_the_registry(run: pytest.Pytester) -> None:
     """`clear` empties the registry within a test; `use` lets what is stored be."""
     result = outcome(
         run,

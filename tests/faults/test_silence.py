@@ -70,7 +70,7 @@ def push(registry: BrolgaRegistry, source: BinaryIO, *, attempts: int = 2) -> li
     return [seen.status for seen in registry.requests if seen.kind == "PATCH upload"]
 
 
-def test_patch_is_opened_when_the_first_bytes_are_there(brolga_registry: BrolgaRegistry) -> None:
+def test_patch_starts_with_the_first_bytes(brolga_registry: BrolgaRegistry) -> None:
     """The session is open, and nothing waits for a body: a proxy has nothing to bound."""
     brolga_registry.use(profile=DISTRIBUTION)
     with written(brolga_registry, ("POST upload", 202), BLOCK, REST) as source:
@@ -89,7 +89,7 @@ def test_silent_patch_is_ended_in_order(
 
 
 @pytest.mark.parametrize("name", ["jfrog", "nginx"])
-def test_silence_that_a_proxy_ended_is_survived(
+def test_push_survives_408_for_silence(
     brolga_registry: BrolgaRegistry, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """408: the rest in the same session; or, if that takes one PATCH, all of it in another."""

@@ -43,7 +43,7 @@ def users(tmp_path: Path) -> Path:
     return path
 
 
-def test_basic(tmp_path: Path, users: Path) -> None:
+def test_basic_authentication(tmp_path: Path, users: Path) -> None:
     """RFC 9110, 15.5.2: the server generating a 401 response MUST send a WWW-Authenticate."""
     with running(tmp_path / "store", Options(htpasswd=users)) as address:
         client = Client(address, "a/b")
@@ -70,7 +70,7 @@ def test_basic(tmp_path: Path, users: Path) -> None:
     assert not (tmp_path / "store/a").exists()
 
 
-def test_an_early_answer(tmp_path: Path, users: Path) -> None:
+def test_401_before_the_body(tmp_path: Path, users: Path) -> None:
     """A 401 comes before the body, which the server does not wait for."""
     with running(tmp_path / "store", Options(htpasswd=users)) as address:
         host, _, port = address.partition(":")
@@ -84,7 +84,9 @@ def test_an_early_answer(tmp_path: Path, users: Path) -> None:
             response.close()
 
 
-def test_a_file_that_changes(tmp_path: Path, users: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_changed_password_file_is_reloaded(
+    tmp_path: Path, users: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Who is taken out of the file is out; a file that cannot be read changes nothing."""
     with running(tmp_path / "store", Options(htpasswd=users)) as address:
         client = Client(address, "a/b")
@@ -108,7 +110,7 @@ def test_a_file_that_changes(tmp_path: Path, users: Path, caplog: pytest.LogCapt
     ["ann", "ann:", "ann:secret", ":$2y$04$" + "a" * 53, "ann:{SHA}xxx",
      "ann:$apr1$abc$def", "ann:$2y$99$" + "a" * 53, "ann:$2y$05$" + "!" * 53],
 )  # fmt: skip
-def test_a_file_that_is_none(tmp_path: Path, line: str) -> None:
+def test_invalid_password_file_raises(tmp_path: Path, line: str) -> None:
     """What cannot be used is said at the start, with its place and never its text."""
     path = tmp_path / "htpasswd"
     path.write_text(entry("bob", "b") + line + "\n")
@@ -122,13 +124,13 @@ def test_a_file_that_is_none(tmp_path: Path, line: str) -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_no_file(tmp_path: Path) -> None:
+def test_missing_password_file_raises(tmp_path: Path) -> None:
     """A registry does not run open because its password file is missing."""
     with pytest.raises(FileNotFoundError), running(tmp_path, Options(htpasswd=tmp_path / "none")):
         raise AssertionError
 
 
-def test_beyond_loopback(tmp_path: Path, users: Path) -> None:
+def test_public_address_requires_protection(tmp_path: Path, users: Path) -> None:
     """Others can reach it with authentication, or by the word of whoever runs it."""
     with pytest.raises(NotLoopback):
         serve(tmp_path, "0.0.0.0")  # noqa: S104 - refused
@@ -138,7 +140,7 @@ def test_beyond_loopback(tmp_path: Path, users: Path) -> None:
             serve(tmp_path, "192.0.2.1", options=options)
 
 
-def test_tls(tmp_path: Path, authority: Authority) -> None:
+def test_https(tmp_path: Path, authority: Authority) -> None:
     """With a certificate all of it is https, whole blobs and ranges too."""
     cert, key = authority.certificate()
     data = b"abc" * 1_000_000
@@ -164,13 +166,13 @@ def test_tls(tmp_path: Path, authority: Authority) -> None:
             Client(address, "a")("GET", "/v2/")
 
 
-def test_a_key_alone(tmp_path: Path) -> None:
+def test_key_without_certificate_raises(tmp_path: Path) -> None:
     """A registry does not run without TLS where somebody meant it to have it."""
     with pytest.raises(ValueError, match="certificate"):
         Options(tls_key=tmp_path / "key")
 
 
-def test_a_certificate_that_is_none(tmp_path: Path, authority: Authority) -> None:
+def test_invalid_certificate_raises(tmp_path: Path, authority: Authority) -> None:
     """What is wrong with the files is said at the start."""
     cert, _ = authority.certificate()
     _, key = authority.certificate("elsewhere")

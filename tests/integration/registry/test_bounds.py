@@ -67,7 +67,7 @@ def shared_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 # --- Requests ahead of their answers, and beside them
 
 
-def test_a_few_pipelined_requests_are_answered(shared_registry: str) -> None:
+def test_few_pipelined_requests_are_answered(shared_registry: str) -> None:
     """In their order (RFC 9112, section 9.3.2)."""
     one = b"GET /v2/%d HTTP/1.1\r\nHost: x\r\n\r\n"
     last = b"GET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -77,7 +77,7 @@ def test_a_few_pipelined_requests_are_answered(shared_registry: str) -> None:
     assert text.count(b"HTTP/1.1 200") == 1
 
 
-def test_a_flood_of_pipelined_requests_ends_the_connection(shared_registry: str) -> None:
+def test_many_pipelined_requests_end_the_connection(shared_registry: str) -> None:
     """They wait in memory, before any password."""
     requests = b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n" * 20_000
     with connected(shared_registry) as connection, connection.makefile("rb") as file:
@@ -90,7 +90,7 @@ def test_a_flood_of_pipelined_requests_ends_the_connection(shared_registry: str)
 
 
 @pytest.mark.parametrize("in_one_piece", [True, False])
-def test_a_body_behind_an_upgrade_is_no_request(shared_registry: str, in_one_piece: bool) -> None:
+def test_body_of_upgrade_request_is_not_a_request(shared_registry: str, in_one_piece: bool) -> None:
     """Else what one client sends as a blob is done in the name of whoever shares its proxy."""
     inner = b"POST /v2/smuggled/blobs/uploads/ HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
     head = (
@@ -105,7 +105,7 @@ def test_a_body_behind_an_upgrade_is_no_request(shared_registry: str, in_one_pie
     assert (status, text.count(b"HTTP/1.1 ")) == (400, 1)
 
 
-def test_an_upgrade_without_a_body_is_ignored(shared_registry: str) -> None:
+def test_upgrade_without_body_is_ignored(shared_registry: str) -> None:
     """A server MAY ignore a received Upgrade field (RFC 9110, section 7.8), as of curl --http2."""
     head = b"GET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"
     with connected(shared_registry, head * 2) as connection:
@@ -113,9 +113,7 @@ def test_an_upgrade_without_a_body_is_ignored(shared_registry: str) -> None:
     assert (status, text.count(b"HTTP/1.1 ")) == (200, 1)
 
 
-def test_a_connection_sends_each_write_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_connection_has_nodelay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """TCP_NODELAY: an answer's head and body are two writes, and Nagle's algorithm adds 40 ms."""
     options: list[int] = []
     made = Connection.connection_made
@@ -155,7 +153,7 @@ def wait_for_one(found: list[int]) -> None:
     ],
     ids=["path", "header", "headers", "trailer", "extension"],
 )
-def test_a_head_without_an_end(address: str, head: bytes) -> None:
+def test_endless_head_is_rejected(address: str, head: bytes) -> None:
     """RFC 6585, section 5: 431, [if] unwilling to process [...] its header fields are too large."""
     with connected(address) as connection:
         try:
@@ -165,7 +163,7 @@ def test_a_head_without_an_end(address: str, head: bytes) -> None:
         assert answer(connection)[0] in {0, 400, 431}
 
 
-def test_the_answer_to_a_large_head(address: str) -> None:
+def test_large_head_is_431(address: str) -> None:
     """A client that waits is told; the connection is closed."""
     with connected(address, b"GET / HTTP/1.1\r\nx: " + b"a" * HEAD_LIMIT) as connection:
         status, text = answer(connection)
@@ -173,7 +171,7 @@ def test_the_answer_to_a_large_head(address: str) -> None:
     assert text.endswith(b"\r\n\r\n")
 
 
-def test_a_head_that_is_large_enough(client: Client) -> None:
+def test_head_below_the_limit_is_accepted(client: Client) -> None:
     """A token or a cookie of some kilobytes is nothing unusual."""
     assert client("GET", "/v2/", headers={"Authorization": "Bearer " + "x" * 30_000}).status == 200
 
@@ -190,14 +188,14 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("sent", [b"", b"GET /v2/ HTT", b"GET /v2/ HTTP/1.1\r\nHost:"])
-def test_a_head_that_does_not_come(tmp_path: Path, sent: bytes) -> None:
+def test_connection_without_head_is_closed(tmp_path: Path, sent: bytes) -> None:
     """A connection that sends no whole request does not stay."""
     with running(tmp_path) as address, connected(address, sent) as connection:
         assert cut(connection)
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_body_that_goes_on_after_its_answer(tmp_path: Path) -> None:
+def test_body_after_its_response_is_cut(tmp_path: Path) -> None:
     """A client cannot send for ever what was refused already."""
     head = (
         b"PATCH /v2/a/blobs/uploads/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000\r\n\r\n"
@@ -211,7 +209,7 @@ def test_a_body_that_goes_on_after_its_answer(tmp_path: Path) -> None:
             connection.sendall(bytes(MIB))
 
 
-def test_a_body_that_stalls(tmp_path: Path) -> None:
+def test_stalled_body_is_408(tmp_path: Path) -> None:
     """A body of which nothing comes is given up; what has arrived stays."""
     with running(tmp_path, Options(idle_s=0.05)) as address:
         client = Client(address, "a")
@@ -231,7 +229,7 @@ def test_a_body_that_stalls(tmp_path: Path) -> None:
             response.close()
 
 
-def test_a_body_that_trickles(tmp_path: Path) -> None:
+def test_slow_body_is_408(tmp_path: Path) -> None:
     """A byte now and then, without end, is given up; what has arrived stays."""
     with running(tmp_path, Options(idle_s=0.3)) as address:
         client = Client(address, "a")
@@ -253,7 +251,7 @@ def cut(connection: socket.socket) -> bool:
 
 
 @pytest.mark.parametrize("secure", [False, True])
-def test_a_client_that_takes_nothing(
+def test_client_that_reads_nothing_is_disconnected(
     tmp_path: Path, authority: Authority, caplog: pytest.LogCaptureFixture, *, secure: bool
 ) -> None:
     """An answer that nobody takes is given up, and it is no error of the registry's."""
@@ -276,7 +274,9 @@ def test_a_client_that_takes_nothing(
 
 
 @pytest.mark.parametrize("how", ["client", "server"])
-def test_a_download_that_is_cut(tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str) -> None:
+def test_cut_download_is_not_an_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
     """A client that goes away is no error; a server that stops does not wait for a client."""
     data = bytes(32 * MIB)
     with running(tmp_path) as address:
@@ -294,7 +294,7 @@ def test_a_download_that_is_cut(tmp_path: Path, caplog: pytest.LogCaptureFixture
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-def test_a_file_that_shrinks(tmp_path: Path) -> None:
+def test_shrinking_file_ends_the_download(tmp_path: Path) -> None:
     """An answer that cannot be as long as it said is broken off, never padded."""
     with running(tmp_path) as address:
         client = Client(address, "a")
@@ -311,7 +311,7 @@ def test_a_file_that_shrinks(tmp_path: Path) -> None:
 # --- Sessions
 
 
-def test_old_sessions_are_deleted_at_the_start(tmp_path: Path) -> None:
+def test_old_sessions_expire_at_start(tmp_path: Path) -> None:
     """The server SHOULD eventually timeout unfinished uploads; after a restart it begins so."""
     with running(tmp_path) as address:
         client = Client(address, "a")
@@ -328,7 +328,7 @@ def test_old_sessions_are_deleted_at_the_start(tmp_path: Path) -> None:
         assert again("GET", new).status == 204
 
 
-def test_a_registry_that_only_reads_deletes_nothing(tmp_path: Path) -> None:
+def test_read_only_registry_expires_nothing(tmp_path: Path) -> None:
     """What --read-only promises holds of sessions as well."""
     with running(tmp_path) as address:
         old = Client(address, "a").start()
@@ -345,7 +345,7 @@ def test_a_registry_that_only_reads_deletes_nothing(tmp_path: Path) -> None:
     assert file.exists()
 
 
-def test_expiry_goes_on_after_a_fault(
+def test_expiry_continues_after_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What goes wrong once does not end it for ever."""
@@ -366,7 +366,7 @@ def test_expiry_goes_on_after_a_fault(
 # --- Locks
 
 
-def test_a_lock_that_is_held_stalls_nobody_else(tmp_path: Path) -> None:
+def test_held_lock_blocks_no_other_repository(tmp_path: Path) -> None:
     """However many wait for one repository, the others are served; then those who waited too."""
     with running(tmp_path) as address:
         held, other = Client(address, "held"), Client(address, "other")
@@ -395,7 +395,7 @@ def test_a_lock_that_is_held_stalls_nobody_else(tmp_path: Path) -> None:
         assert len(held("GET", "tags/list").json["tags"]) == 20
 
 
-def test_a_lock_that_is_held_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lock_held_for_ever_is_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """RFC 9110, 15.6.4: 503, [...] which will likely be alleviated after some delay."""
     monkeypatch.setattr(repository, "WRITE_TIMEOUT_S", 0.1)
     with running(tmp_path) as address:
@@ -413,7 +413,7 @@ def test_a_lock_that_is_held_for_ever(tmp_path: Path, monkeypatch: pytest.Monkey
 # --- Connections
 
 
-def test_more_connections_than_descriptors(tmp_path: Path) -> None:
+def test_connections_over_the_limit_are_503(tmp_path: Path) -> None:
     """The registry refuses what it has no room for, says little of it, and serves afterwards."""
     code = (
         "import sys; from pathlib import Path; from brolga.registry.serving.server import serve;"
@@ -470,7 +470,7 @@ def small(tmp_path: Path) -> Iterator[Client]:
 
 @pytest.mark.parametrize("method", ["PATCH", "PUT"])
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_blob_that_is_too_large(small: Client, method: str, *, chunked: bool) -> None:
+def test_blob_over_max_upload_is_413(small: Client, method: str, *, chunked: bool) -> None:
     """RFC 9110, 15.5.14: 413, the request content is larger than the server is [...] able.
 
     The session goes on: nothing of the request was taken.
@@ -485,7 +485,7 @@ def test_a_blob_that_is_too_large(small: Client, method: str, *, chunked: bool) 
     assert reply.status == 201
 
 
-def test_a_single_post_that_is_too_large(small: Client, tmp_path: Path) -> None:
+def test_single_post_over_max_upload_is_413(small: Client, tmp_path: Path) -> None:
     """Nothing of it stays."""
     data = b"12345678901"
     reply = small("POST", f"blobs/uploads/?digest={digest_of(data)}", iter([data]))
@@ -536,7 +536,7 @@ def tmpfs(directory: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("disk", [limited, tmpfs])
-def test_a_full_disk(tmp_path: Path, disk: object) -> None:
+def test_full_disk_is_507(tmp_path: Path, disk: object) -> None:
     """RFC 4918, 11.5: 507, unable to store the representation needed.
 
     What was committed stays, the session keeps what was written, and smaller things can still be
@@ -565,7 +565,7 @@ def test_a_full_disk(tmp_path: Path, disk: object) -> None:
 
 
 @pytest.mark.parametrize("count", [int(os.environ.get("BROLGA_TEST_CROWD", "200"))])
-def test_a_crowd(tmp_path: Path, count: int) -> None:
+def test_many_clients_at_once(tmp_path: Path, count: int) -> None:
     """Clients that push, tag and pull the same and different things at once lose nothing."""
     shared = os.urandom(30_000)
     problems: list[str] = []

@@ -61,7 +61,7 @@ def test_tags(tagged: Client) -> None:
     assert reply.json == {"name": tagged.name, "tags": expected}
 
 
-def test_no_tags(client: Client) -> None:
+def test_tags_of_unknown_repository(client: Client) -> None:
     """Assuming a repository is found, this request MUST return a `200 OK` response code.
 
     The list of tags MAY be empty if there are no tags on the repository.
@@ -72,14 +72,14 @@ def test_no_tags(client: Client) -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5])
-def test_pages_of_tags(tagged: Client, n: int) -> None:
+def test_tags_in_pages(tagged: Client, n: int) -> None:
     """The response MUST include `<int>` results [or a Link]; rel="next" as of RFC 5988."""
     pages = [tags(reply) for reply in follow(tagged, tagged("GET", f"tags/list?n={n}"))]
     assert [tag for page in pages for tag in page] == ["_", "a", "B", "V10", "v10", "v2"]
     assert {len(page) for page in pages[:-1]} == {n}
 
 
-def test_n_and_last(tagged: Client) -> None:
+def test_tags_with_n_and_last(tagged: Client) -> None:
     """`<tagname>` will not be included in the results, but up to `<int>` tags after it.
 
     When `n` is zero, this endpoint MUST return an empty list, and MUST NOT include a `Link`. When
@@ -175,7 +175,7 @@ def test_referrers(client: Client, subject: dict[str, Any]) -> None:
     )
 
 
-def test_a_filter(client: Client, subject: dict[str, Any]) -> None:
+def test_referrers_with_filter(client: Client, subject: dict[str, Any]) -> None:
     """If filtering is requested and applied, the response MUST include `OCI-Filters-Applied`."""
     wanted = refer(client, client.image(subject=subject, artifactType=SBOM + "+json"))
     refer(client, client.image(subject=subject))
@@ -188,7 +188,7 @@ def test_a_filter(client: Client, subject: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("digest", ["sha256:" + "0" * 64, "sha512:" + "0" * 128, "any+one:x"])
-def test_no_referrers(client: Client, digest: str) -> None:
+def test_referrers_of_unknown_digest_are_empty(client: Client, digest: str) -> None:
     """If a query results in no matching referrers, an empty manifest list MUST be returned.
 
     The registry MUST NOT return a `404 Not Found` to a referrers API requests.
@@ -199,13 +199,13 @@ def test_no_referrers(client: Client, digest: str) -> None:
 
 
 @pytest.mark.parametrize("digest", ["x", "sha256:abc", "v1"])
-def test_what_is_no_digest(client: Client, digest: str) -> None:
+def test_referrers_of_invalid_digest_is_rejected(client: Client, digest: str) -> None:
     """If the request is invalid, such as a `<digest>` [...], a `400` MUST be returned."""
     reply = client("GET", f"referrers/{digest}")
     assert (reply.status, reply.codes) == (400, ["DIGEST_INVALID"])
 
 
-def test_referrers_of_what_comes_later(client: Client) -> None:
+def test_referrers_before_their_subject(client: Client) -> None:
     """[...] allowing clients to push a manifest and referrers to that manifest in either order."""
     body = json.dumps(client.image(annotations={"later": "1"})).encode()
     referrer = refer(client, client.image(subject=describe(body, IMAGE)))
@@ -213,7 +213,7 @@ def test_referrers_of_what_comes_later(client: Client) -> None:
     assert referrers(client, digest_of(body)) == [{**referrer, "artifactType": CONFIG}]
 
 
-def test_a_deleted_referrer(client: Client, subject: dict[str, Any]) -> None:
+def test_referrers_without_deleted_one(client: Client, subject: dict[str, Any]) -> None:
     """What is deleted refers to nothing any more."""
     referrer = refer(client, client.image(subject=subject))
     assert len(referrers(client, subject["digest"])) == 1
@@ -221,7 +221,7 @@ def test_a_deleted_referrer(client: Client, subject: dict[str, Any]) -> None:
     assert referrers(client, subject["digest"]) == []
 
 
-def test_a_referrer_with_a_tag(client: Client, subject: dict[str, Any]) -> None:
+def test_referrers_with_tag(client: Client, subject: dict[str, Any]) -> None:
     """A referrer is listed once, with as many tags as it has, and stays when they move."""
     digest = client.pushed("sbom", subject=subject)
     client.pushed("sbom-2", subject=subject)
@@ -232,7 +232,7 @@ def test_a_referrer_with_a_tag(client: Client, subject: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("query", ["", f"?artifactType={SBOM}%2Bx"])
-def test_pages_of_referrers(
+def test_referrers_in_pages(
     client: Client, subject: dict[str, Any], query: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A `Link` header MUST be included when the descriptor list cannot be returned in one manifest.
@@ -263,7 +263,7 @@ def write(layout: Path, document: bytes, kind: str) -> dict[str, Any]:
     return descriptor
 
 
-def test_what_other_programs_wrote(tmp_path: Path) -> None:
+def test_lists_of_foreign_layout(tmp_path: Path) -> None:
     """Registries MUST include preexisting image manifests that are listed in an image index.
 
     [That is, one] tagged with the referrers tag schema, [if they] have a valid `subject` field.
@@ -305,7 +305,7 @@ def test_what_other_programs_wrote(tmp_path: Path) -> None:
         assert client("GET", f"manifests/{platform['digest']}").status == 404
 
 
-def test_after_a_restart(tmp_path: Path) -> None:
+def test_lists_after_restart(tmp_path: Path) -> None:
     """Nothing of it is in memory alone."""
     with running(tmp_path) as address:
         client = Client(address, "a")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_a_tag(client: Client) -> None:
+def test_delete_tag(client: Client) -> None:
     """Upon success, the registry MUST respond with a `202 Accepted` code.
 
     Once deleted, a `GET` to `/v2/<name>/manifests/<tag>` will return a 404.
@@ -32,7 +32,7 @@ def test_a_tag(client: Client) -> None:
     assert client("GET", "tags/list").json["tags"] == []
 
 
-def test_a_manifest(client: Client, root: Path) -> None:
+def test_delete_manifest(client: Client, root: Path) -> None:
     """Upon success, the registry MUST respond with a `202 Accepted` code.
 
     Once deleted, a `GET` to `/v2/<name>/manifests/<digest>` and any tag pointing to that digest
@@ -52,13 +52,13 @@ def test_a_manifest(client: Client, root: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["manifests/v1", f"manifests/{digest_of(b'')}"])
-def test_no_repository(client: Client, target: str) -> None:
+def test_delete_in_unknown_repository_is_404(client: Client, target: str) -> None:
     """If the repository does not exist, the response MUST return `404 Not Found`."""
     reply = client("DELETE", target)
     assert (reply.status, reply.codes) == (404, ["NAME_UNKNOWN"])
 
 
-def test_a_manifest_of_an_index(client: Client) -> None:
+def test_delete_manifest_of_index(client: Client) -> None:
     """A manifest can be deleted though an index refers to it; it is gone all the same."""
     image = client.pushed("v1")
     size = int(client("HEAD", "manifests/v1").headers["Content-Length"])
@@ -71,7 +71,7 @@ def test_a_manifest_of_an_index(client: Client) -> None:
     assert client("GET", "manifests/index").status == 200
 
 
-def test_a_blob(client: Client) -> None:
+def test_delete_blob(client: Client) -> None:
     """Upon success, the registry MUST respond with code `202 Accepted`.
 
     If the blob is not found, a `404 Not Found` code MUST be returned.
@@ -85,7 +85,7 @@ def test_a_blob(client: Client) -> None:
     client.push(b"abc")
 
 
-def test_a_manifest_is_no_blob(client: Client) -> None:
+def test_delete_manifest_as_blob_is_405(client: Client) -> None:
     """A manifest is not deleted behind the back of its tags."""
     digest = client.pushed("v1")
     reply = client("DELETE", f"blobs/{digest}")
@@ -93,7 +93,7 @@ def test_a_manifest_is_no_blob(client: Client) -> None:
     assert client("GET", "manifests/v1").status == 200
 
 
-def test_read_only(tmp_path: Path) -> None:
+def test_delete_in_read_only_registry_is_405(tmp_path: Path) -> None:
     """If manifest [tag, blob] deletion is disabled, the registry MUST respond with 400 or 405."""
     with running(tmp_path) as address:
         writable = Client(address, "a/b")
@@ -116,7 +116,7 @@ def test_read_only(tmp_path: Path) -> None:
             assert client("GET", target).status == 200
 
 
-def test_the_layout_stays_one(client: Client, root: Path) -> None:
+def test_delete_keeps_a_valid_layout(client: Client, root: Path) -> None:
     """image-layout.md, index.json: each entry is a descriptor of a blob that is there."""
     client.pushed("v1")
     gone = client.pushed("v2", annotations={"n": "2"})

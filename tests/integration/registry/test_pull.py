@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_manifest(client: Client, method: str) -> None:
+def test_pull_manifest(client: Client, method: str) -> None:
     """A GET request to an existing manifest URL MUST provide the expected manifest, with 200 OK.
 
     A successful response MUST contain the digest of the uploaded blob in the header
@@ -38,7 +38,7 @@ def test_a_manifest(client: Client, method: str) -> None:
 
 @pytest.mark.parametrize("reference", ["v1", "sha256:" + "0" * 64, ".no", "x" * 129])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_no_manifest(client: Client, method: str, reference: str) -> None:
+def test_pull_missing_manifest_is_404(client: Client, method: str, reference: str) -> None:
     """If the manifest is not found in the repository, the response code MUST be `404 Not Found`.
 
     An attempt to pull a nonexistent repository MUST return response code `404 Not Found`. The
@@ -51,7 +51,7 @@ def test_no_manifest(client: Client, method: str, reference: str) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 6, 3_000_001])
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
-def test_a_blob(client: Client, algorithm: str, size: int) -> None:
+def test_pull_blob(client: Client, algorithm: str, size: int) -> None:
     """A GET request to an existing blob URL MUST provide the expected blob, with `200 OK`.
 
     A successful response MUST contain the digest in the header `Docker-Content-Digest`: "the
@@ -68,7 +68,7 @@ def test_a_blob(client: Client, algorithm: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_no_blob(client: Client, method: str) -> None:
+def test_pull_missing_blob_is_404(client: Client, method: str) -> None:
     """If the blob is not found in the repository, the response code MUST be `404 Not Found`."""
     digest = digest_of(b"abc")
     assert client(method, f"blobs/{digest}").status == 404
@@ -90,7 +90,7 @@ def test_no_blob(client: Client, method: str) -> None:
         ("Bytes= 1-2", b"bc"),
     ],
 )
-def test_a_range(client: Client, wanted: str, body: bytes) -> None:
+def test_pull_range(client: Client, wanted: str, body: bytes) -> None:
     """A registry SHOULD support the `Range` request header in accordance with RFC 9110."""
     digest = client.push(b"abcdef")
     reply = client("GET", f"blobs/{digest}", headers={"Range": wanted})
@@ -101,7 +101,7 @@ def test_a_range(client: Client, wanted: str, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("wanted", ["bytes=6-", "bytes=9-12", "bytes=-0"])
-def test_a_range_outside(client: Client, wanted: str) -> None:
+def test_range_outside_is_416(client: Client, wanted: str) -> None:
     """RFC 9110, 15.5.17: [416] SHOULD [have] a Content-Range with the current length."""
     reply = client("GET", f"blobs/{client.push(b'abcdef')}", headers={"Range": wanted})
     assert reply.status == 416
@@ -111,19 +111,19 @@ def test_a_range_outside(client: Client, wanted: str) -> None:
 @pytest.mark.parametrize(
     "wanted", ["bytes=4-2", "bytes=a-b", "bytes=", "bytes=-", "lines=0-1", "bytes=0-1,3-4", "0-1"]
 )
-def test_what_is_no_range(client: Client, wanted: str) -> None:
+def test_invalid_range_is_ignored(client: Client, wanted: str) -> None:
     """RFC 9110, 14.2: a server MAY ignore the Range header field; unknown units it MUST."""
     reply = client("GET", f"blobs/{client.push(b'abcdef')}", headers={"Range": wanted})
     assert (reply.status, reply.body) == (200, b"abcdef")
 
 
-def test_a_range_of_nothing(client: Client) -> None:
+def test_range_of_empty_blob(client: Client) -> None:
     """An empty blob has no byte to begin with."""
     digest = client.push(b"")
     assert client("GET", f"blobs/{digest}", headers={"Range": "bytes=0-"}).status == 416
 
 
-def test_a_range_of_the_same_blob(client: Client) -> None:
+def test_range_with_if_range(client: Client) -> None:
     """RFC 9110, 13.1.5: If-Range, if the representation is unchanged, send the part."""
     target = f"blobs/{client.push(b'abcdef')}"
     etag = client("HEAD", target).headers["ETag"]
@@ -133,7 +133,7 @@ def test_a_range_of_the_same_blob(client: Client) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_what_the_client_has_already(client: Client, method: str) -> None:
+def test_if_none_match_is_304(client: Client, method: str) -> None:
     """RFC 9110, 13.1.2: If-None-Match, the condition is false: 304 to GET and HEAD."""
     target = f"blobs/{client.push(b'abcdef')}"
     etag = client("HEAD", target).headers["ETag"]
@@ -144,7 +144,7 @@ def test_what_the_client_has_already(client: Client, method: str) -> None:
     assert client(method, target, headers={"If-None-Match": '"x"'}).status == 200
 
 
-def test_a_tag_moves_and_the_digest_stays(client: Client) -> None:
+def test_moved_tag_keeps_digest(client: Client) -> None:
     """The manifest pushed last is the one that a tag names; ETag tells the two apart."""
     first = client.pushed("v1")
     second = client.pushed("v1", annotations={"n": "2"})
@@ -152,7 +152,7 @@ def test_a_tag_moves_and_the_digest_stays(client: Client) -> None:
     assert client("GET", f"manifests/{first}").headers["Content-Type"] == IMAGE
 
 
-def test_many_requests_on_one_connection(client: Client) -> None:
+def test_connection_is_reused(client: Client) -> None:
     """A file that the kernel sent leaves the connection in order for the next request."""
     digests = {client.push(data): data for data in (b"a" * 100_000, b"", b"c" * 3_000_000)}
     with closing(http.client.HTTPConnection(client.address, timeout=30)) as connection:
@@ -161,7 +161,7 @@ def test_many_requests_on_one_connection(client: Client) -> None:
             assert connection.getresponse().read() == data
 
 
-def test_pipelined_requests(client: Client) -> None:
+def test_pipelined_requests_are_answered_in_order(client: Client) -> None:
     """RFC 9112, 9.3.2: it MUST send the corresponding responses in the same order."""
     digests = {client.push(data): data for data in (b"a" * 100_000, b"", b"c" * 3_000_000)}
     heads = [f"GET /v2/{client.name}/blobs/{digest} HTTP/1.1\r\nHost: x\r\n" for digest in digests]

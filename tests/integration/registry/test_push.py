@@ -33,7 +33,7 @@ ABC = digest_of(b"abcdef")
 # --- Pushing a blob monolithically
 
 
-def test_post_then_put(client: Client) -> None:
+def test_push_blob_with_post_and_put(client: Client) -> None:
     """Upon success, the response MUST have a code of `202 Accepted`, and MUST include Location.
 
     The `<blob-push-location>` MUST contain a UUID representing a unique session ID. The PUT's
@@ -48,7 +48,7 @@ def test_post_then_put(client: Client) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
-def test_single_post(client: Client, algorithm: str) -> None:
+def test_push_blob_with_single_post(client: Client, algorithm: str) -> None:
     """Successful completion MUST return a `201 Created` and MUST include Location."""
     digest = digest_of(b"abcdef", algorithm)
     response = client("POST", f"blobs/uploads/?digest={digest}", b"abcdef")
@@ -57,7 +57,7 @@ def test_single_post(client: Client, algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["POST", "PUT"])
-def test_other_bytes(client: Client, way: str) -> None:
+def test_wrong_digest_is_rejected(client: Client, way: str) -> None:
     """The `<digest>` MUST match the blob's digest."""
     target = "blobs/uploads/" if way == "POST" else client.start()
     response = client(way, f"{target}?digest={ABC}", b"abcdeF")
@@ -68,7 +68,7 @@ def test_other_bytes(client: Client, way: str) -> None:
 @pytest.mark.parametrize(
     "digest", ["", "x", "sha256:abc", f"blake3:{'a' * 64}", f"md5:{'a' * 32}", f"sha256:{'A' * 64}"]
 )
-def test_a_digest_that_is_none(client: Client, digest: str) -> None:
+def test_invalid_digest_is_rejected(client: Client, digest: str) -> None:
     """If the digest is invalid or of an unsupported algorithm, the registry SHOULD respond 400."""
     for method, target in (
         ("POST", "blobs/uploads/?digest="),
@@ -93,7 +93,7 @@ def chunk(start: int, data: bytes) -> dict[str, str]:
 
 @pytest.mark.parametrize("last", ["PATCH", "PUT"])
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
-def test_chunks(client: Client, algorithm: str, last: str) -> None:
+def test_push_blob_in_chunks(client: Client, algorithm: str, last: str) -> None:
     """The response for each successful chunk upload MUST be `202 Accepted`, with Location, Range.
 
     The final chunk MAY be uploaded using a `PATCH` request or [...] in the closing `PUT`. The
@@ -113,13 +113,13 @@ def test_chunks(client: Client, algorithm: str, last: str) -> None:
     assert client("GET", response.location).body == b"abcdef"
 
 
-def test_an_algorithm_that_is_none(client: Client) -> None:
+def test_unknown_algorithm_is_rejected(client: Client) -> None:
     """An unsupported algorithm is refused before a byte is sent."""
     response = client("POST", "blobs/uploads/?digest-algorithm=md5")
     assert (response.status, response.codes) == (400, ["DIGEST_INVALID"])
 
 
-def test_a_stream(client: Client) -> None:
+def test_push_blob_with_streamed_patch(client: Client) -> None:
     """One PATCH with Transfer-Encoding: chunked and no range, as docker and podman push."""
     location = client.start()
     response = client("PATCH", location, iter([b"ab", b"cd", b"ef"]))
@@ -129,7 +129,7 @@ def test_a_stream(client: Client) -> None:
 
 @pytest.mark.parametrize("method", ["PATCH", "PUT"])
 @pytest.mark.parametrize("start", [0, 2, 4, 100])
-def test_out_of_order(client: Client, method: str, start: int) -> None:
+def test_chunk_out_of_order_is_416(client: Client, method: str, start: int) -> None:
     """If a chunk is uploaded out of order, the registry MUST respond with a `416`.
 
     If the final chunk is uploaded out of order, the registry MUST respond with a `416`. Status:
@@ -145,7 +145,7 @@ def test_out_of_order(client: Client, method: str, start: int) -> None:
     assert response.status == 201
 
 
-def test_the_first_chunk(client: Client) -> None:
+def test_first_chunk_must_start_at_zero(client: Client) -> None:
     """The first chunk's range MUST begin with `0`; it MUST match `^[0-9]+-[0-9]+$`."""
     for wrong in ("1-3", "bytes 0-2/3", "0-", "-2"):
         location = client.start()
@@ -153,14 +153,14 @@ def test_the_first_chunk(client: Client) -> None:
         assert client("PATCH", location, b"abc", headers).status == 416
 
 
-def test_a_put_without_digest(client: Client) -> None:
+def test_put_without_digest_is_rejected(client: Client) -> None:
     """The closing `PUT` request MUST include the `<digest>` of the whole blob."""
     location = client.start()
     assert client("PUT", location, b"abcdef").codes == ["DIGEST_INVALID"]
     assert client("PUT", f"{location}?digest={ABC}", b"abcdef").status == 201
 
 
-def test_an_unknown_session(client: Client) -> None:
+def test_unknown_session_is_404(client: Client) -> None:
     """A session that is not there is `404`: never begun, finished, cancelled."""
     location = client.start()
     assert client("PUT", f"{location}?digest={ABC}", b"abcdef").status == 201
@@ -169,7 +169,7 @@ def test_an_unknown_session(client: Client) -> None:
         assert response.status == 404
 
 
-def test_cancel(client: Client) -> None:
+def test_cancel_upload(client: Client) -> None:
     """[To a `DELETE`, if successful,] the response SHOULD be a `204 No Content`."""
     location = client.start()
     client("PATCH", location, b"abc")
@@ -181,7 +181,7 @@ def test_cancel(client: Client) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
-def test_mount(client: Client, root: Path, algorithm: str) -> None:
+def test_mount_blob(client: Client, root: Path, algorithm: str) -> None:
     """The response to a successful mount MUST be `201 Created`, and MUST contain Location."""
     data = os.urandom(10)
     digest = client.push(data, algorithm)
@@ -200,7 +200,7 @@ def test_mount(client: Client, root: Path, algorithm: str) -> None:
 @pytest.mark.parametrize(
     "source", ["&from=tests/nobody", "&from=NO", "&from=", "", "&from=..%2fx", "&from=tests/blobs"]
 )
-def test_mount_of_what_is_not_there(client: Client, source: str) -> None:
+def test_mount_of_missing_blob_opens_session(client: Client, source: str) -> None:
     """If a registry [...] is unable to mount the requested blob, it SHOULD return a `202`.
 
     This indicates that the upload session has begun. `from` is not optional here: another
@@ -216,7 +216,7 @@ def test_mount_of_what_is_not_there(client: Client, source: str) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
-def test_a_manifest(client: Client, algorithm: str) -> None:
+def test_push_manifest(client: Client, algorithm: str) -> None:
     """The registry MUST store the manifest in the exact byte representation of the client.
 
     Upon a successful upload, the registry MUST return response code `201 Created`, and MUST have
@@ -231,7 +231,7 @@ def test_a_manifest(client: Client, algorithm: str) -> None:
     assert client("GET", response.location).body == body
 
 
-def test_tags_in_the_query(client: Client) -> None:
+def test_push_manifest_with_tag_parameters(client: Client) -> None:
     """It MUST include an `OCI-Tag` response header [...] for each accepted tag."""
     body = json.dumps(client.image()).encode()
     digest = digest_of(body)
@@ -246,7 +246,7 @@ def test_tags_in_the_query(client: Client) -> None:
     assert client.put("v1", body).headers["OCI-Tag"] is None
 
 
-def test_too_many_tags_in_the_query(client: Client) -> None:
+def test_too_many_tag_parameters_is_414(client: Client) -> None:
     """It MAY return a `414 Request-URI Too Long` status if too many tags are included.
 
     Nothing is stored then.
@@ -260,7 +260,7 @@ def test_too_many_tags_in_the_query(client: Client) -> None:
     assert len(client("GET", "tags/list").json["tags"]) == 64
 
 
-def test_sparse(tmp_path: Path) -> None:
+def test_sparse_accepts_missing_references(tmp_path: Path) -> None:
     """A registry MAY accept [what] references manifests or blobs that do not exist, where it may.
 
     What is there must still be what the manifest says.
@@ -275,14 +275,14 @@ def test_sparse(tmp_path: Path) -> None:
         assert client("GET", "tags/list").json["tags"] == ["image", "index"]
 
 
-def test_a_manifest_by_another_digest(client: Client) -> None:
+def test_push_manifest_by_wrong_digest_is_rejected(client: Client) -> None:
     """`<tag-or-digest>` MUST be either a) a digest or b) a tag: a digest is the manifest's."""
     assert client.put(ABC, client.image()).codes == ["DIGEST_INVALID"]
     assert client.put("a:b", client.image()).codes == ["DIGEST_INVALID"]
     assert client.put(".x", client.image()).codes == ["MANIFEST_INVALID"]
 
 
-def test_another_media_type(client: Client) -> None:
+def test_other_content_type_is_rejected(client: Client) -> None:
     """If a manifest includes `mediaType`, clients MUST set the `Content-Type` header to it.
 
     The registry SHOULD ignore parameters on the `Content-Type` header.
@@ -292,7 +292,7 @@ def test_another_media_type(client: Client) -> None:
     assert client("GET", "manifests/v1").headers["Content-Type"] == IMAGE
 
 
-def test_the_largest_manifest(client: Client) -> None:
+def test_push_largest_manifest(client: Client) -> None:
     """Registries SHOULD expect to support manifest pushes of at least 4 megabytes; over it 413."""
     body = json.dumps(client.image()).encode()
     assert client.put("v1", body.ljust(4 << 20)).status == 201
@@ -311,7 +311,7 @@ MISSING = describe(b"missing", LAYER)
         ({"mediaType": INDEX, "manifests": [describe(b"missing", IMAGE)]}, INDEX),
     ],
 )
-def test_what_a_manifest_refers_to(client: Client, change: dict[str, Any], kind: str) -> None:
+def test_missing_references_are_rejected(client: Client, change: dict[str, Any], kind: str) -> None:
     """A registry MAY reject a manifest with descriptors [...] that reference [what] does not exist.
 
     When a manifest is rejected for this reason, it MUST result in one or more
@@ -324,14 +324,14 @@ def test_what_a_manifest_refers_to(client: Client, change: dict[str, Any], kind:
     assert client("GET", "manifests/v1").status == 404
 
 
-def test_each_missing_blob_is_named(client: Client) -> None:
+def test_error_names_each_missing_blob(client: Client) -> None:
     """One or more errors: one for each blob, up to a hundred."""
     layers = [describe(str(n).encode(), LAYER) for n in range(150)]
     response = client.put("v1", {**client.image(), "layers": layers})
     assert response.codes == ["MANIFEST_BLOB_UNKNOWN"] * 100
 
 
-def test_another_repositorys_blobs(client: Client) -> None:
+def test_blobs_of_another_repository_are_missing(client: Client) -> None:
     """What is in another repository is not in this one."""
     document = client.image()
     response = client.of("tests/without").put("v1", document)
@@ -346,17 +346,17 @@ def test_another_repositorys_blobs(client: Client) -> None:
         {**MISSING, "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"},
     ],
 )
-def test_layers_that_are_kept_elsewhere(client: Client, layer: dict[str, Any]) -> None:
+def test_nondistributable_layers_may_be_missing(client: Client, layer: dict[str, Any]) -> None:
     """layer.md: non-distributable layers SHOULD NOT be uploaded."""
     assert client.put("v1", {**client.image(), "layers": [layer]}).status == 201
 
 
-def test_no_layers(client: Client) -> None:
+def test_push_image_without_layers(client: Client) -> None:
     """However, the list of blobs MAY be empty."""
     assert client.put("v1", {**client.image(), "layers": []}).status == 201
 
 
-def test_a_size_that_is_wrong(client: Client) -> None:
+def test_wrong_size_is_rejected(client: Client) -> None:
     """descriptor.md: if the length of the content does not match, it SHOULD NOT be trusted."""
     layer = {**describe(b"layer", LAYER), "size": 4}
     response = client.put("v1", {**client.image(), "layers": [layer]})
@@ -385,14 +385,14 @@ def test_a_size_that_is_wrong(client: Client) -> None:
         ({"annotations": {"a": 1}}, IMAGE),
     ],
 )
-def test_what_is_no_manifest(client: Client, change: dict[str, Any], kind: str) -> None:
+def test_invalid_manifest_is_rejected(client: Client, change: dict[str, Any], kind: str) -> None:
     """manifest.md: the properties that are REQUIRED, and the types of all."""
     response = client.put("v1", {**client.image(), **change}, kind)
     assert (response.status, response.codes) == (400, ["MANIFEST_INVALID"])
     assert client("GET", "manifests/v1").status == 404
 
 
-def test_docker_manifests(client: Client) -> None:
+def test_push_docker_manifests(client: Client) -> None:
     """Docker's manifests are of the same shape, and are held to it."""
     docker = "application/vnd.docker.distribution.manifest.v2+json"
     image = {**client.image(), "mediaType": docker}
@@ -401,7 +401,7 @@ def test_docker_manifests(client: Client) -> None:
     assert response.codes == ["MANIFEST_BLOB_UNKNOWN"]
 
 
-def test_an_index(client: Client) -> None:
+def test_push_index(client: Client) -> None:
     """What an index refers to is there when it is pushed; an index of indexes too."""
     image = client.pushed("v1")
     size = int(client("HEAD", "manifests/v1").headers["Content-Length"])
@@ -412,7 +412,7 @@ def test_an_index(client: Client) -> None:
     assert client.put("outer", outer, INDEX).status == 201
 
 
-def test_any_other_media_type(client: Client) -> None:
+def test_push_manifest_of_any_media_type(client: Client) -> None:
     """A manifest of a type that is not known here is stored as it is."""
     kind = "application/vnd.example.thing+json"
     body = b'{"config":1,"subject":2}'
@@ -424,7 +424,7 @@ def test_any_other_media_type(client: Client) -> None:
 # --- Pushing ManifestStore with Subject
 
 
-def test_a_subject(client: Client) -> None:
+def test_push_manifest_with_subject(client: Client) -> None:
     """It MUST respond with the response header `OCI-Subject: <subject digest>`.
 
     A registry MUST initially accept an otherwise valid manifest with a `subject` field that
@@ -444,7 +444,7 @@ def test_a_subject(client: Client) -> None:
 # --- Error Codes
 
 
-def test_the_shape_of_an_error(client: Client) -> None:
+def test_error_body_has_code_message_and_detail(client: Client) -> None:
     """If the response body is in JSON format, it MUST have the following format.
 
     The `code` field MUST be a unique identifier, containing only uppercase alphabetic characters
@@ -457,7 +457,7 @@ def test_the_shape_of_an_error(client: Client) -> None:
     assert re.fullmatch("[A-Z_]+", error["code"])
 
 
-def test_a_manifest_on_its_way_is_in_a_file(
+def test_large_manifest_is_buffered_in_a_file(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of many that are held back before their last byte, none is in memory."""

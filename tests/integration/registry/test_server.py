@@ -161,7 +161,7 @@ def test_push_and_pull(address: str, *, chunked: bool) -> None:
     assert (part.status, part.body) == (206, data[1000:2500001])
 
 
-def test_errors_while_the_body_is_sent(address: str) -> None:
+def test_error_response_during_the_body(address: str) -> None:
     """An upload that cannot go on is answered before its body is there."""
     head = "PATCH /v2/a/b/blobs/uploads/x HTTP/1.1\nHost: x\nContent-Length: 100000000"
     with connected(address, head) as connection:
@@ -171,7 +171,7 @@ def test_errors_while_the_body_is_sent(address: str) -> None:
         response.close()
 
 
-def test_no_bug_is_hidden(
+def test_bug_is_logged(
     root: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What nobody foresaw is 500 with a code, and its traceback is logged."""
@@ -187,7 +187,7 @@ def test_no_bug_is_hidden(
     assert "RuntimeError" in caplog.text
 
 
-def test_a_file_in_the_place_of_a_repository(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_file_in_place_of_repository_is_500(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     """It is told of in one line, without a traceback."""
     with running(root / "fault") as address:
         (root / "fault/x").write_text("not a directory")
@@ -202,7 +202,7 @@ def test_a_file_in_the_place_of_a_repository(root: Path, caplog: pytest.LogCaptu
     ["../..", "%2e%2e/%2e%2e", "..%2f..", "/etc", "%2fetc", "a%00", "a/../../..", ".uploads",
      "a/%2e%2e", "%252e%252e", "a%5c..", "%c0%ae%c0%ae"],
 )  # fmt: skip
-def test_traversal(address: str, root: Path, name: str) -> None:
+def test_path_traversal_is_rejected(address: str, root: Path, name: str) -> None:
     """No name, id, tag or digest from the network reaches the file system unvalidated."""
     ask(address, "PUT", f"{start(address)}?digest={Digest.of(b'x')}", b"x")
     before = {p for p in root.parent.rglob("*") if "fault" not in p.parts}
@@ -230,7 +230,9 @@ def test_traversal(address: str, root: Path, name: str) -> None:
 
 @pytest.mark.parametrize("chunked", [True, False])
 @pytest.mark.parametrize("method", ["PATCH", "PUT"])
-def test_a_truncated_body(address: str, root: Path, method: str, *, chunked: bool) -> None:
+def test_truncated_body_keeps_session(
+    address: str, root: Path, method: str, *, chunked: bool
+) -> None:
     """A client that hangs up leaves its session at what arrived, and never a blob."""
     data = os.urandom(MIB + 7)
     digest = Digest.of(data)
@@ -256,7 +258,7 @@ def test_a_truncated_body(address: str, root: Path, method: str, *, chunked: boo
     assert ask(address, "GET", f"/v2/a/b/blobs/{digest}").body == data
 
 
-def test_a_second_writer(address: str, root: Path) -> None:
+def test_second_writer_is_409(address: str, root: Path) -> None:
     """Two requests to one session are never interleaved: the second is refused."""
     data = os.urandom(2 * MIB)
     location = start(address)
@@ -273,7 +275,7 @@ def test_a_second_writer(address: str, root: Path) -> None:
     assert ask(address, "PUT", f"{location}?digest={Digest.of(data)}").status == 201
 
 
-def test_many_push_the_same_blob(address: str) -> None:
+def test_many_clients_push_the_same_blob(address: str) -> None:
     """Clients that push the same blob at once all succeed, and it is whole at any moment."""
     data = os.urandom(MIB)
     digest = Digest.of(data)
@@ -293,7 +295,7 @@ def test_many_push_the_same_blob(address: str) -> None:
     assert statuses == [201] * 12
 
 
-def test_memory_is_flat(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_does_not_grow_with_the_blob(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No more of a blob is in memory at once than a batch and what the server reads ahead."""
     from brolga.registry.storage.uploads import UploadWriter
 
@@ -313,7 +315,7 @@ def test_memory_is_flat(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(blocks) < 3 * MIB
 
 
-def test_kill_in_mid_upload(tmp_path: Path) -> None:
+def test_session_survives_kill(tmp_path: Path) -> None:
     """After `kill -9` there is no blob, and the session goes on at its offset."""
     data = os.urandom(2 * MIB)
     digest = Digest.of(data)
@@ -337,7 +339,7 @@ def test_kill_in_mid_upload(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_well(tmp_path: Path, number: signal.Signals) -> None:
+def test_signal_ends_with_status_zero(tmp_path: Path, number: signal.Signals) -> None:
     """SIGINT and SIGTERM end the command with status 0; open uploads stay on disk."""
     with process(tmp_path) as (server, address):
         assert re.fullmatch(r"127\.0\.0\.1:[0-9]+", address)
@@ -356,7 +358,7 @@ def test_a_signal_ends_it_well(tmp_path: Path, number: signal.Signals) -> None:
     assert session_file(tmp_path, location).read_bytes() == b"abc"
 
 
-def test_a_port_in_use(tmp_path: Path, address: str) -> None:
+def test_port_in_use_raises(tmp_path: Path, address: str) -> None:
     """A port that is taken is one line, and exit status 1."""
     port = address.rpartition(":")[2]
     with process(tmp_path, "--port", port) as (server, line):
@@ -367,7 +369,7 @@ def test_a_port_in_use(tmp_path: Path, address: str) -> None:
     assert last.startswith(f"Error: port {port} on 127.0.0.1 is in use")
 
 
-def test_several_at_once(tmp_path: Path) -> None:
+def test_several_registries_in_one_process(tmp_path: Path) -> None:
     """Each `running` has its own port and directory, and leaves no thread."""
     before = threading.active_count()
     with running(str(tmp_path / "a")) as first, running(tmp_path / "b") as second:
@@ -378,7 +380,7 @@ def test_several_at_once(tmp_path: Path) -> None:
         ask(first, "GET", "/v2/")
 
 
-def test_a_directory_that_cannot_be(tmp_path: Path) -> None:
+def test_serve_raises_for_invalid_directory(tmp_path: Path) -> None:
     """What goes wrong before the start is raised in the caller."""
     (tmp_path / "x").write_text("")
     with pytest.raises(FileExistsError), running(tmp_path / "x"):
@@ -387,7 +389,7 @@ def test_a_directory_that_cannot_be(tmp_path: Path) -> None:
         serve(tmp_path / "x")
 
 
-def test_a_start_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_raises_if_start_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that ends before it is ready does not leave the caller waiting."""
     monkeypatch.setattr(uvicorn.Server, "run", lambda _self, _sockets: None)
     with pytest.raises(RuntimeError, match="did not start"), running(tmp_path):
@@ -395,13 +397,13 @@ def test_a_start_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])  # noqa: S104 - refused
-def test_only_loopback(tmp_path: Path, host: str) -> None:
+def test_serve_rejects_public_address(tmp_path: Path, host: str) -> None:
     """Without authentication, nobody else may reach it."""
     with pytest.raises(NotLoopback, match="can be reached from outside"):
         serve(tmp_path, host)
 
 
-def test_an_ipv6_address_has_brackets() -> None:
+def test_address_of_ipv6_has_brackets() -> None:
     """The address can be put into a reference as it is (RFC 3986, section 3.2.2)."""
     try:
         listener = _listen("::1", 0, Options())
@@ -411,7 +413,7 @@ def test_an_ipv6_address_has_brackets() -> None:
         assert re.fullmatch(r"\[::1\]:[0-9]+", _address(listener))
 
 
-def test_manifests(address: str) -> None:
+def test_push_and_pull_manifest(address: str) -> None:
     """A manifest is there by its tag and by its digest, under the type that it was pushed with."""
     body = b'{"schemaVersion":2,"manifests":[]}'
     target = "/v2/a/b/manifests/v1"

@@ -103,7 +103,9 @@ def manifests(draw: st.DrawFn) -> tuple[str, bytes]:
     max_examples=300,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-def test_what_is_taken_can_be_read(registry: Registry, pushed: tuple[str, bytes]) -> None:
+def test_accepted_manifest_can_be_read_by_the_client(
+    registry: Registry, pushed: tuple[str, bytes]
+) -> None:
     """No client can push what disables `brolga layout` for the repository, or is read otherwise."""
     content_type, body = pushed
     name = f"r{next(NUMBERS)}"
@@ -124,7 +126,7 @@ def test_what_is_taken_can_be_read(registry: Registry, pushed: tuple[str, bytes]
 
 
 @pytest.mark.parametrize("kind", KNOWN)
-def test_a_manifest_as_it_should_be(registry: Registry, kind: str) -> None:
+def test_valid_manifest_is_accepted(registry: Registry, kind: str) -> None:
     """The property holds of something."""
     document = IMAGE if kind in {OCI_MANIFEST, DOCKER_MANIFEST} else INDEX
     for part in PARTS:
@@ -155,7 +157,9 @@ def test_a_manifest_as_it_should_be(registry: Registry, kind: str) -> None:
         ({"layers": None}, "layers is missing"),
     ],
 )
-def test_what_is_refused(registry: Registry, change: dict[str, Any], why: str) -> None:
+def test_ambiguous_manifest_is_rejected(
+    registry: Registry, change: dict[str, Any], why: str
+) -> None:
     """It is MANIFEST_INVALID, and says why; nothing of it stays."""
     for part in PARTS:
         registry.push(part, "a")
@@ -176,7 +180,7 @@ def test_what_is_refused(registry: Registry, change: dict[str, Any], why: str) -
         ("", "neither a Content-Type"),
     ],
 )
-def test_types_that_are_refused(registry: Registry, kind: str, why: str) -> None:
+def test_obsolete_or_missing_type_is_rejected(registry: Registry, kind: str, why: str) -> None:
     """What a manifest is must be said, and be something that is still in use."""
     answer = registry(
         "PUT", "/v2/a/manifests/v1", json.dumps(IMAGE).encode(), {"Content-Type": kind}
@@ -185,7 +189,7 @@ def test_types_that_are_refused(registry: Registry, kind: str, why: str) -> None
     assert why in answer.reason
 
 
-def test_a_media_type_in_other_letters(registry: Registry) -> None:
+def test_media_type_in_other_case_is_rejected(registry: Registry) -> None:
     """RFC 9110, section 8.3.1: type and subtype are case-insensitive; readers are not."""
     body = json.dumps({**INDEX, "mediaType": OCI_INDEX.upper()}).encode()
     answer = registry("PUT", "/v2/a/manifests/v1", body, {"Content-Type": OCI_INDEX})

@@ -57,14 +57,14 @@ def test_ping(registry: Registry, method: str) -> None:
 
 
 @pytest.mark.parametrize("target", ["/", "/v2", "/v1/", "/v2/a", "/v2/a/nothing/here", "/v2//"])
-def test_no_such_path(registry: Registry, target: str) -> None:
+def test_unknown_path_is_404(registry: Registry, target: str) -> None:
     """The `code` field MUST be one of the following."""
     answer = registry("GET", target)
     assert (answer.status, answer.code) == (404, "UNSUPPORTED")
     assert answer.headers["docker-distribution-api-version"] == "registry/2.0"
 
 
-def test_no_such_method(registry: Registry) -> None:
+def test_unknown_method_is_405(registry: Registry) -> None:
     """RFC 9110, 15.5.6: the server MUST generate an Allow header field in a 405 response."""
     answer = registry("PUT", "/v2/a/b/tags/list")
     assert (answer.status, answer.code) == (405, "UNSUPPORTED")
@@ -84,7 +84,7 @@ def test_no_such_method(registry: Registry) -> None:
         "..%2f..%2fetc", "a\\b", "a:b",
     ],
 )  # fmt: skip
-def test_name_grammar(registry: Registry, name: str) -> None:
+def test_invalid_name_is_rejected(registry: Registry, name: str) -> None:
     """`<name>` MUST match the following regular expression."""
     for method, rest in (
         ("POST", "blobs/uploads/"),
@@ -101,7 +101,7 @@ def test_name_grammar(registry: Registry, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["blobs", "a/blobs/sha256", "index.json", "a/oci-layout"])
-def test_reserved_names(registry: Registry, name: str) -> None:
+def test_reserved_name_is_rejected(registry: Registry, name: str) -> None:
     """A name that is legal and cannot be stored is refused, and told why."""
     answer = registry("POST", f"/v2/{name}/blobs/uploads/")
     assert (answer.status, answer.code) == (400, "NAME_INVALID")
@@ -109,7 +109,7 @@ def test_reserved_names(registry: Registry, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a", "a/b/c/d", "a.b_c__d-e---f", "manifests", "tags/list/x"])
-def test_good_names(registry: Registry, name: str) -> None:
+def test_valid_name_is_accepted(registry: Registry, name: str) -> None:
     r"""`[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*`."""
     digest = registry.push(b"abc", name)
     assert registry("GET", f"/v2/{name}/blobs/{digest}").body == b"abc"
@@ -117,7 +117,7 @@ def test_good_names(registry: Registry, name: str) -> None:
     assert registry("GET", f"/v2/{name}/blobs/{digest}".replace(":", "%3A")).body == b"abc"
 
 
-def test_repositories_within_repositories(registry: Registry) -> None:
+def test_repository_below_another(registry: Registry) -> None:
     """A repository's blobs are its own, also where its name begins with another's."""
     digest = registry.push(b"abc", "a")
     registry.push(b"def", "a/b")
@@ -128,7 +128,7 @@ def test_repositories_within_repositories(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
-def test_pull_a_blob(registry: Registry, algorithm: str) -> None:
+def test_pull_blob(registry: Registry, algorithm: str) -> None:
     """A GET request to an existing blob URL MUST provide the expected blob, with `200 OK`."""
     digest = registry.push(b"abcdef", algorithm=algorithm)
     answer = registry("GET", f"/v2/a/b/blobs/{digest}")
@@ -138,7 +138,7 @@ def test_pull_a_blob(registry: Registry, algorithm: str) -> None:
     assert answer.headers["content-type"] == "application/octet-stream"
 
 
-def test_ask_for_a_blob(registry: Registry) -> None:
+def test_head_blob(registry: Registry) -> None:
     """A HEAD request to an existing blob or manifest URL MUST return `200 OK`."""
     digest = registry.push(b"abcdef")
     answer = registry("HEAD", f"/v2/a/b/blobs/{digest}", headers={"Range": "bytes=1-2"})
@@ -148,7 +148,7 @@ def test_ask_for_a_blob(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_blob_that_is_not_there(registry: Registry, method: str) -> None:
+def test_pull_missing_blob_is_404(registry: Registry, method: str) -> None:
     """If the blob is not found in the repository, the response code MUST be `404 Not Found`."""
     answer = registry(method, f"/v2/a/b/blobs/{ABC}")
     assert (answer.status, answer.code) == (404, "NAME_UNKNOWN")
@@ -162,7 +162,7 @@ def test_a_blob_that_is_not_there(registry: Registry, method: str) -> None:
     ["x", "sha256:", "sha256:..", f"sha256:{'A' * 64}", "sha256:%00", f"md5:{'a' * 32}", "..:..",
      f"blake3:{'a' * 64}", f"sha256:{'a' * 64}%0a", f"sha256:..%2f..%2f{'a' * 58}"],
 )  # fmt: skip
-def test_digest_grammar(registry: Registry, digest: str) -> None:
+def test_invalid_digest_is_rejected(registry: Registry, digest: str) -> None:
     """A digest from the network is held against the grammar before it is a path."""
     registry.push(b"x")
     before = registry.files()
@@ -184,7 +184,7 @@ def test_digest_grammar(registry: Registry, digest: str) -> None:
         ("bytes=9-12", 416, None, "bytes */6"),
     ],
 )
-def test_ranges(
+def test_pull_blob_range(
     registry: Registry, wanted: str, status: int, body: bytes | None, content_range: str
 ) -> None:
     """A registry SHOULD support the `Range` request header in accordance with RFC 9110."""
@@ -196,7 +196,7 @@ def test_ranges(
         assert answer.body == body
 
 
-def test_a_range_of_the_same_blob(registry: Registry) -> None:
+def test_pull_blob_with_if_range(registry: Registry) -> None:
     """A download that goes on says of which bytes it has the first part (RFC 9110, If-Range)."""
     digest = registry.push(b"abcdef")
     target = f"/v2/a/b/blobs/{digest}"
@@ -210,7 +210,7 @@ def test_a_range_of_the_same_blob(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize("end", ["/", ""])
-def test_start(registry: Registry, end: str) -> None:
+def test_start_upload(registry: Registry, end: str) -> None:
     """Upon success, the response MUST have a code of `202 Accepted`.
 
     The `<location>` MUST contain a UUID representing a unique session ID.
@@ -225,7 +225,7 @@ def test_start(registry: Registry, end: str) -> None:
     assert registry.start() != location
 
 
-def test_post_then_put(registry: Registry) -> None:
+def test_push_blob_with_post_and_put(registry: Registry) -> None:
     """Upon success of the PUT, the response MUST have code `201 Created` and MUST have Location.
 
     With `<blob-location>` being a pullable blob URL.
@@ -237,7 +237,7 @@ def test_post_then_put(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
-def test_single_post(registry: Registry, algorithm: str) -> None:
+def test_push_blob_with_single_post(registry: Registry, algorithm: str) -> None:
     """Successful completion of the request MUST return a `201 Created` and MUST include Location.
 
     Here, `<blob-location>` is a pullable blob URL.
@@ -248,20 +248,20 @@ def test_single_post(registry: Registry, algorithm: str) -> None:
     assert registry("GET", answer.headers["location"]).body == b"abcdef"
 
 
-def test_single_post_of_wrong_bytes(registry: Registry) -> None:
+def test_single_post_of_wrong_bytes_stores_nothing(registry: Registry) -> None:
     """Likewise, the `<digest>` MUST match the blob's digest."""
     answer = registry("POST", f"/v2/a/b/blobs/uploads/?digest={ABC}", b"other")
     assert (answer.status, answer.code) == (400, "DIGEST_INVALID")
     assert registry.files() == set()
 
 
-def test_single_post_cut(registry: Registry) -> None:
+def test_cut_single_post_stores_nothing(registry: Registry) -> None:
     """Nobody knows a single POST's session: it does not outlive the request."""
     registry("POST", f"/v2/a/b/blobs/uploads/?digest={ABC}", b"abcdef", cut=True)
     assert registry.files() == set()
 
 
-def test_chunks(registry: Registry) -> None:
+def test_push_blob_in_chunks(registry: Registry) -> None:
     """Each successful chunk upload MUST have a `202 Accepted` response code, Location and Range.
 
     The `<end-of-range>` value is the position of the last uploaded byte.
@@ -278,7 +278,7 @@ def test_chunks(registry: Registry) -> None:
     assert answer.status == 201
 
 
-def test_last_chunk_in_the_put(registry: Registry) -> None:
+def test_push_last_chunk_with_put(registry: Registry) -> None:
     """The final chunk MAY be uploaded using a `PATCH` or in the closing `PUT` request."""
     location = registry.start()
     registry("PATCH", location, b"abc")
@@ -286,7 +286,7 @@ def test_last_chunk_in_the_put(registry: Registry) -> None:
     assert registry("PUT", f"{location}?digest={ABC}", b"def", headers).status == 201
 
 
-def test_a_range_on_an_empty_put(registry: Registry) -> None:
+def test_empty_put_with_range_is_accepted(registry: Registry) -> None:
     """A range cannot say that nothing follows: on an empty body it is not looked at."""
     location = registry.start()
     registry("PATCH", location, b"abcdef")
@@ -294,7 +294,7 @@ def test_a_range_on_an_empty_put(registry: Registry) -> None:
     assert registry("PUT", f"{location}?digest={ABC}", b"", headers).status == 201
 
 
-def test_a_streamed_patch(registry: Registry) -> None:
+def test_streamed_patch_appends(registry: Registry) -> None:
     """A PATCH without Content-Length and Content-Range appends, as docker and podman send it."""
     location = registry.start()
     headers = {"Transfer-Encoding": "chunked"}
@@ -309,7 +309,7 @@ def test_a_streamed_patch(registry: Registry) -> None:
      "3-" + "9" * 40],
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["PATCH", "PUT"])
-def test_out_of_order(registry: Registry, method: str, wrong: str) -> None:
+def test_chunk_out_of_order_is_416(registry: Registry, method: str, wrong: str) -> None:
     """If a chunk is uploaded out of order, the registry MUST respond with a `416`.
 
     A range that does not match the grammar begins nowhere.
@@ -325,14 +325,14 @@ def test_out_of_order(registry: Registry, method: str, wrong: str) -> None:
     assert registry("PUT", target, b"def").status == 201
 
 
-def test_first_chunk(registry: Registry) -> None:
+def test_first_chunk_must_start_at_zero(registry: Registry) -> None:
     """The first chunk's range MUST begin with `0`."""
     answer = registry("PATCH", registry.start(), b"abc", {"Content-Range": "1-3"})
     assert answer.status == 416
 
 
 @pytest.mark.parametrize("length", [True, False])
-def test_a_chunk_of_another_length_than_its_range(registry: Registry, *, length: bool) -> None:
+def test_chunk_of_wrong_length_is_rejected(registry: Registry, *, length: bool) -> None:
     """The `<range>` refers to the byte range of the chunk, and MUST be inclusive on both ends."""
     location = registry.start()
     registry("PATCH", location, b"abc")
@@ -344,7 +344,7 @@ def test_a_chunk_of_another_length_than_its_range(registry: Registry, *, length:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_status(registry: Registry, method: str) -> None:
+def test_upload_status_has_range(registry: Registry, method: str) -> None:
     """The response to an active upload `<location>` MUST be a `204 No Content` response code.
 
     It MUST have the headers Location and Range.
@@ -359,7 +359,7 @@ def test_status(registry: Registry, method: str) -> None:
 
 
 @pytest.mark.parametrize("query", ["", "?digest=", "?digest=x", "?digest=sha256:abc"])
-def test_put_without_a_digest(registry: Registry, query: str) -> None:
+def test_finish_without_digest_is_rejected(registry: Registry, query: str) -> None:
     """The closing `PUT` request MUST include the `<digest>` of the whole blob."""
     location = registry.start()
     answer = registry("PUT", location + query, b"abcdef")
@@ -368,7 +368,7 @@ def test_put_without_a_digest(registry: Registry, query: str) -> None:
     assert registry("PUT", f"{location}?digest={ABC}", b"abcdef").status == 201
 
 
-def test_put_with_another_digest(registry: Registry) -> None:
+def test_finish_with_wrong_digest_is_rejected(registry: Registry) -> None:
     """Likewise, the `<digest>` MUST match the blob's digest."""
     location = registry.start()
     answer = registry("PUT", f"{location}?digest={ABC}", b"abcdeF")
@@ -380,7 +380,7 @@ def test_put_with_another_digest(registry: Registry) -> None:
     assert registry("GET", location).code == "BLOB_UPLOAD_UNKNOWN"
 
 
-def test_cancel(registry: Registry) -> None:
+def test_cancel_upload(registry: Registry) -> None:
     """A cancelled session is gone, and its bytes with it."""
     location = registry.start()
     registry("PATCH", location, b"abc")
@@ -391,7 +391,7 @@ def test_cancel(registry: Registry) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "PATCH", "PUT", "DELETE"])
 @pytest.mark.parametrize("upload", ["0" * 32, "x", "..", "%2e%2e", "%00", ".%2findex.json"])
-def test_an_unknown_session(registry: Registry, method: str, upload: str) -> None:
+def test_unknown_session_is_404(registry: Registry, method: str, upload: str) -> None:
     """A session that was never started, or under another repository's name, is not found."""
     registry.push(b"x")
     answer = registry(method, f"/v2/a/b/blobs/uploads/{upload}?digest={ABC}", b"abc")
@@ -403,7 +403,7 @@ def test_an_unknown_session(registry: Registry, method: str, upload: str) -> Non
 
 
 @pytest.mark.parametrize("method", ["PATCH", "PUT"])
-def test_a_cut_body_commits_nothing(registry: Registry, method: str) -> None:
+def test_cut_put_commits_nothing(registry: Registry, method: str) -> None:
     """A client that goes away leaves a session at the offset that arrived, and never a blob."""
     location = registry.start()
     target = f"{location}?digest={ABC}"
@@ -420,7 +420,7 @@ def test_a_cut_body_commits_nothing(registry: Registry, method: str) -> None:
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_any_split_stores_the_same_blob(
+def test_any_split_of_chunks_stores_the_same_blob(
     registry: Registry, pieces: list[bytes], cuts: list[int]
 ) -> None:
     """However a blob comes, in pieces, requests and cut requests, its bytes are the same."""
@@ -438,7 +438,7 @@ def test_any_split_stores_the_same_blob(
     assert registry("GET", answer.headers["location"]).body == whole
 
 
-def test_two_writers(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_writer_is_409(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second request to a session that is being written is refused, not interleaved."""
     monkeypatch.setattr(uploads, "_WAIT_S", 0.02)
     location = registry.start()
@@ -457,7 +457,7 @@ def test_two_writers(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_pull_a_manifest(registry: Registry, method: str) -> None:
+def test_pull_manifest(registry: Registry, method: str) -> None:
     """A GET request to an existing manifest URL MUST provide the expected manifest, `200 OK`.
 
     The registry MUST store the manifest in the exact byte representation provided by the client.
@@ -480,7 +480,7 @@ def test_pull_a_manifest(registry: Registry, method: str) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
-def test_push_by_digest(registry: Registry, algorithm: str) -> None:
+def test_push_manifest_by_digest(registry: Registry, algorithm: str) -> None:
     """Docker-Content-Digest MUST be equal to the client provided digest."""
     digest = Digest.of(MANIFEST, algorithm)
     answer = put(registry, str(digest))
@@ -490,14 +490,14 @@ def test_push_by_digest(registry: Registry, algorithm: str) -> None:
     assert json.loads(registry("GET", "/v2/a/b/tags/list").body)["tags"] == []
 
 
-def test_push_by_another_digest(registry: Registry) -> None:
+def test_push_manifest_by_wrong_digest_is_rejected(registry: Registry) -> None:
     """A reference that is a digest MUST be the manifest's."""
     answer = put(registry, str(ABC))
     assert (answer.status, answer.code) == (400, "DIGEST_INVALID")
     assert registry.files() == set()
 
 
-def test_a_tag_moves(registry: Registry) -> None:
+def test_push_manifest_moves_tag(registry: Registry) -> None:
     """A tag names the manifest pushed last; the one before is still there by its digest."""
     first = put(registry, "v1").headers["location"]
     second = MANIFEST + b" "
@@ -507,7 +507,7 @@ def test_a_tag_moves(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize("reference", ["v1", "latest", ".INVALID", "a" * 129, str(ABC)])
-def test_a_manifest_that_is_not_there(registry: Registry, reference: str) -> None:
+def test_pull_missing_manifest_is_404(registry: Registry, reference: str) -> None:
     """If the manifest is not found in the repository, the response code MUST be `404`.
 
     An attempt to pull a nonexistent repository MUST return response code `404 Not Found`.
@@ -520,7 +520,7 @@ def test_a_manifest_that_is_not_there(registry: Registry, reference: str) -> Non
 
 
 @pytest.mark.parametrize("tag", ["-x", ".x", "a" * 129, "a%2fb", "%00", "a b", "\u0663"])
-def test_tag_grammar(registry: Registry, tag: str) -> None:
+def test_invalid_tag_is_rejected(registry: Registry, tag: str) -> None:
     """`<reference>` as a tag MUST be at most 128 characters in length and MUST match [...]."""
     answer = put(registry, tag)
     assert answer.status in {400, 404}
@@ -563,7 +563,9 @@ def test_tag_grammar(registry: Registry, tag: str) -> None:
         (b"{}", "text", "media type"),
     ],
 )
-def test_a_manifest_that_is_none(registry: Registry, body: bytes, kind: str, reason: str) -> None:
+def test_push_invalid_manifest_is_rejected(
+    registry: Registry, body: bytes, kind: str, reason: str
+) -> None:
     """If a manifest includes a `mediaType` field, clients MUST set the `Content-Type` to it.
 
     What is no JSON object of one media type is no manifest.
@@ -588,19 +590,19 @@ def test_a_manifest_that_is_none(registry: Registry, body: bytes, kind: str, rea
         b'{"a":' * 64 + b"1" + b"}" * 64,
     ],
 )
-def test_put_manifest_takes_json_that_every_reader_takes(registry: Registry, body: bytes) -> None:
+def test_push_manifest_accepts_interoperable_json(registry: Registry, body: bytes) -> None:
     """The limits are those of the spec's documents, and far from them."""
     assert put(registry, "v1", body, "application/vnd.example+json").status == 201
     assert registry("GET", "/v2/a/b/manifests/v1").body == body
 
 
-def test_the_media_type_without_a_header(registry: Registry) -> None:
+def test_push_manifest_without_content_type(registry: Registry) -> None:
     """Clients SHOULD set the `Content-Type` header: without it, the manifest says what it is."""
     put(registry, "v1", MANIFEST, "")
     assert registry("HEAD", "/v2/a/b/manifests/v1").headers["content-type"] == OCI_INDEX
 
 
-def test_the_largest_manifest(registry: Registry) -> None:
+def test_push_largest_manifest(registry: Registry) -> None:
     """A registry SHOULD expect to be able to support manifest pushes of at least 4 megabytes.
 
     One over its limit it answers with `413 Payload Too Large`.
@@ -612,7 +614,7 @@ def test_the_largest_manifest(registry: Registry) -> None:
     assert (answer.status, answer.code) == (413, "MANIFEST_INVALID")
 
 
-def test_a_cut_manifest(registry: Registry) -> None:
+def test_push_cut_manifest_stores_nothing(registry: Registry) -> None:
     """A manifest whose body breaks off is not stored, even where it could be read."""
     headers = {"Content-Type": OCI_INDEX}
     registry("PUT", "/v2/a/b/manifests/v1", MANIFEST, headers, cut=True)
@@ -631,14 +633,14 @@ def tags(registry: Registry, query: str = "") -> tuple[list[str], str | None]:
     return document["tags"], answer.headers.get("link")
 
 
-def test_tags(registry: Registry) -> None:
+def test_tags_are_sorted(registry: Registry) -> None:
     """If the list is not empty, the tags MUST be in lexical order (case-insensitive)."""
     for tag in ("v2", "V10", "a", "B", "_", "v10"):
         put(registry, tag)
     assert tags(registry) == (["_", "a", "B", "V10", "v10", "v2"], None)
 
 
-def test_tags_of_nothing(registry: Registry) -> None:
+def test_tags_of_unknown_repository_is_404(registry: Registry) -> None:
     """Assuming a repository is found, this request MUST return a `200 OK` response code."""
     answer = registry("GET", "/v2/a/b/tags/list")
     assert (answer.status, answer.code) == (404, "NAME_UNKNOWN")
@@ -646,7 +648,7 @@ def test_tags_of_nothing(registry: Registry) -> None:
     assert tags(registry) == ([], None)
 
 
-def test_pages(registry: Registry) -> None:
+def test_tags_in_pages(registry: Registry) -> None:
     """The `Link` header MUST be set according to RFC5988 with the Relation Type `rel="next"`."""
     for tag in ("c", "A", "b", "D"):
         put(registry, tag)
@@ -660,21 +662,21 @@ def test_pages(registry: Registry) -> None:
     assert tags(registry, "?last=zzz") == ([], None)
 
 
-def test_a_page_of_nothing(registry: Registry) -> None:
+def test_tags_page_of_zero_is_empty(registry: Registry) -> None:
     """When `n` is zero, this endpoint MUST return an empty list, and MUST NOT include a `Link`."""
     put(registry, "v1")
     assert tags(registry, "?n=0") == ([], None)
 
 
 @pytest.mark.parametrize("n", ["-1", "x", "", "1.5", "\u0663", "9" * 5000])
-def test_n_is_a_number(registry: Registry, n: str) -> None:
+def test_invalid_page_size_is_rejected(registry: Registry, n: str) -> None:
     """`<int>` is an integer specifying the number of tags requested."""
     registry.push(b"x")
     answer = registry("GET", f"/v2/a/b/tags/list?n={n}")
     assert (answer.status, answer.code) == (400, "UNSUPPORTED")
 
 
-def test_names_that_are_no_tags_are_not_listed(registry: Registry) -> None:
+def test_tags_skips_invalid_tags(registry: Registry) -> None:
     """Another program's layout may name a manifest by what nobody can ask for."""
     put(registry, "v1")
     path = registry.root / "a/b/index.json"
@@ -685,7 +687,7 @@ def test_names_that_are_no_tags_are_not_listed(registry: Registry) -> None:
 # --- The registry's own faults
 
 
-def test_a_full_disk(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_507(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk is an answer of its own; what was there stays."""
     kept = registry.push(b"x")
     location = registry.start()
@@ -702,7 +704,7 @@ def test_a_full_disk(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("error", [OSError(5, "no"), RuntimeError("bug")])
-def test_a_fault(registry: Registry, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_bug_is_500(registry: Registry, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     """What nobody foresaw goes to the server, which logs it."""
 
     def fail(_self: Repo) -> None:
@@ -725,7 +727,7 @@ def test_a_fault(registry: Registry, monkeypatch: pytest.MonkeyPatch, error: Exc
         ("DELETE", f"/v2/a/b/blobs/{ABC}"),
     ],
 )
-def test_a_broken_index(
+def test_broken_index_is_500(
     registry: Registry, caplog: pytest.LogCaptureFixture, method: str, target: str
 ) -> None:
     """It is said with a code, the log names the file, and nothing is written over it."""
@@ -743,7 +745,7 @@ def test_a_broken_index(
     assert registry.files() == before
 
 
-def test_a_layout_without_images(registry: Registry) -> None:
+def test_empty_layout_of_umoci_is_a_repository(registry: Registry) -> None:
     """A layout that umoci made is a repository like any other."""
     registry.push(b"x")
     (registry.root / "a/b/index.json").write_text('{"schemaVersion":2,"manifests":null}')
@@ -753,7 +755,7 @@ def test_a_layout_without_images(registry: Registry) -> None:
     assert json.loads(registry("GET", "/v2/a/b/tags/list").body)["tags"] == ["v1"]
 
 
-def test_a_manifest_that_cannot_be_looked_into(
+def test_unreadable_manifest_hides_no_other(
     registry: Registry, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What is wrong with one manifest does not hide the others."""
@@ -770,13 +772,13 @@ def test_a_manifest_that_cannot_be_looked_into(
 # --- Its name
 
 
-def test_the_name(registry: Registry) -> None:
+def test_response_has_server_header(registry: Registry) -> None:
     """RFC 9110, 10.2.4: Server is information about the software used by the origin server."""
     for target in ("/v2/", "/nothing"):
         assert registry("GET", target).headers["server"] == f"brolga/{__version__}"
 
 
-def test_a_profile_keeps_the_name(tmp_path: Path) -> None:
+def test_emulated_registry_has_no_server_header(tmp_path: Path) -> None:
     """A registry that plays another one does not say that it is this one."""
     other = Registry(tmp_path, middleware=fault_middleware(Injector(profile="harbor")))
     assert "server" not in other("GET", "/v2/").headers

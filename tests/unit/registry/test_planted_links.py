@@ -89,7 +89,7 @@ def ask_all(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize("place", MAX_PENDING_LOGINS)
-def test_no_link_is_followed(registry: Registry, tmp_path: Path, place: str) -> None:
+def test_links_are_not_followed(registry: Registry, tmp_path: Path, place: str) -> None:
     """Not to be read, written, deleted or expired, whichever component of a path it is."""
     outside = tmp_path / "outside"
     planted = registry.root / place
@@ -110,7 +110,7 @@ def test_no_link_is_followed(registry: Registry, tmp_path: Path, place: str) -> 
 
 
 @pytest.mark.parametrize("place", [one for one in MAX_PENDING_LOGINS if one.count("/") > 1])
-def test_no_fifo_stops_the_registry(registry: Registry, place: str) -> None:
+def test_fifo_does_not_block_the_registry(registry: Registry, place: str) -> None:
     """Nobody writes to it and nobody reads it: who opens it would wait for ever."""
     planted = registry.root / place
     shutil.rmtree(planted) if planted.is_dir() else planted.unlink()
@@ -119,7 +119,7 @@ def test_no_fifo_stops_the_registry(registry: Registry, place: str) -> None:
     registry.app.state.store.expire(0)
 
 
-def test_a_session_of_two_names_is_not_written(registry: Registry, tmp_path: Path) -> None:
+def test_hard_linked_session_is_not_written(registry: Registry, tmp_path: Path) -> None:
     """A hard link to somebody's file in the place of a session: PATCH would append to the file."""
     mine = tmp_path / "mine"
     mine.write_bytes(b"mine")
@@ -131,7 +131,7 @@ def test_a_session_of_two_names_is_not_written(registry: Registry, tmp_path: Pat
     assert mine.read_bytes() == b"mine"
 
 
-def test_the_catalog_has_nothing_behind_a_link(registry: Registry, tmp_path: Path) -> None:
+def test_catalog_skips_links(registry: Registry, tmp_path: Path) -> None:
     """A repository is a directory below the registry's own."""
     (registry.root / "linked").symlink_to(registry.root / "a")
     (registry.root / "elsewhere").symlink_to(tmp_path)
@@ -142,7 +142,7 @@ def test_the_catalog_has_nothing_behind_a_link(registry: Registry, tmp_path: Pat
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
-def test_a_disk_that_cannot_be_written_is_told_once(
+def test_unwritable_disk_is_logged_once(
     registry: Registry,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -166,7 +166,7 @@ def test_a_disk_that_cannot_be_written_is_told_once(
     assert "Traceback" not in caplog.text
 
 
-def test_expiry_on_a_disk_that_is_read_only_is_told_once(
+def test_expire_on_read_only_disk_is_logged_once(
     registry: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The round ends at the first session: the others would fail alike."""
@@ -185,7 +185,7 @@ def test_expiry_on_a_disk_that_is_read_only_is_told_once(
     assert caplog.text.count("do not expire") == 1
 
 
-def test_a_file_that_may_not_be_read(
+def test_unreadable_file_is_500(
     registry: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Another user's blob is told of without a traceback."""
@@ -237,7 +237,7 @@ NOTHING: dict[str, Callable[[Registry], int]] = {
 
 
 @pytest.mark.parametrize("request_", NOTHING.values(), ids=NOTHING)
-def test_a_request_that_stores_nothing_leaves_no_directory(
+def test_request_that_stores_nothing_leaves_no_directory(
     registry: Registry, request_: Callable[[Registry], int]
 ) -> None:
     """Clients that make up names fill no disk."""
@@ -247,7 +247,7 @@ def test_a_request_that_stores_nothing_leaves_no_directory(
     assert sorted(registry.root.iterdir()) == before
 
 
-def test_an_expired_session_leaves_no_directory(registry: Registry) -> None:
+def test_expired_session_leaves_no_directory(registry: Registry) -> None:
     """A session that nobody finished goes, with all that was made for it."""
     registry.start("new/name/deep")
     registry.start("a/b/below")
@@ -257,7 +257,7 @@ def test_an_expired_session_leaves_no_directory(registry: Registry) -> None:
     assert registry("GET", "/v2/a/b/manifests/v1").status == 200
 
 
-def test_sessions_are_bounded(registry: Registry) -> None:
+def test_number_of_sessions_is_bounded(registry: Registry) -> None:
     """Each is a file: who opens them without end is asked to come back, and the others go on."""
     sessions = registry.app.state.store._shared.sessions
     registry.app.state.store.expire(3600)

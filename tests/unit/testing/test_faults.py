@@ -11,7 +11,7 @@ from brolga.testing.faults import KINDS, Cut, DropAnswer, FaultPlan, Slow, Stall
 
 
 @pytest.mark.parametrize("kind", ["PATCH", "PATCH blob", "any thing", "patch upload", ""])
-def test_a_kind_that_is_none(kind: str) -> None:
+def test_fault_rejects_invalid_kind(kind: str) -> None:
     """A fault that could never strike is a mistake, and says what there is."""
     with pytest.raises(ValueError, match="is not a kind of request; there are") as caught:
         Cut(on=kind)
@@ -19,14 +19,14 @@ def test_a_kind_that_is_none(kind: str) -> None:
 
 
 @pytest.mark.parametrize("numbers", [{"nth": 0}, {"times": 0}])
-def test_a_number_that_is_none(numbers: dict[str, int]) -> None:
+def test_fault_rejects_invalid_counts(numbers: dict[str, int]) -> None:
     """Requests are counted from 1."""
     with pytest.raises(ValueError, match="counted from 1"):
         Cut(**numbers)  # type: ignore[arg-type] # of the fields that are numbers
 
 
 @pytest.mark.parametrize("rate", [0, -1])
-def test_a_reader_that_reads_nothing(rate: float) -> None:
+def test_slow_rejects_zero_bytes_a_second(rate: float) -> None:
     """That is a Stall."""
     with pytest.raises(ValueError, match="see Stall"):
         Slow(bytes_per_s=rate)
@@ -41,13 +41,13 @@ def test_a_reader_that_reads_nothing(rate: float) -> None:
         (Cut(nth=4, times=None), [4, 5, 6]),
     ],
 )
-def test_which_requests_are_struck(fault: Cut, fired: list[int]) -> None:
+def test_fires_on_nth_requests(fault: Cut, fired: list[int]) -> None:
     """The `nth` and those after it, `times` in all; None is each one."""
     assert [number for number in range(1, 7) if fault.fires_on(number)] == fired
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS - {"any"}))
-def test_what_a_kind_covers(kind: str) -> None:
+def test_matches_kinds(kind: str) -> None:
     """`any` is each request, `any upload` each method."""
     assert Cut(on="any").matches(kind)
     assert Cut(on=kind).matches(kind)
@@ -55,7 +55,7 @@ def test_what_a_kind_covers(kind: str) -> None:
     assert not Cut(on=kind).matches("GET other")
 
 
-def test_a_plan_is_a_value() -> None:
+def test_fault_plan_is_a_value() -> None:
     """Plans compare, hash and travel; they hold no counts."""
     plan = FaultPlan(Cut(at=5), DropAnswer(), TooMany(after_s=2))
     assert plan == FaultPlan(Cut(at=5), DropAnswer(), TooMany(after_s=2))

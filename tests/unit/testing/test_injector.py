@@ -28,19 +28,19 @@ from brolga.testing.run import kind_of
         ("GET", "/favicon.ico", "GET other"),
     ],
 )
-def test_the_kind_of_a_request(method: str, path: str, kind: str) -> None:
+def test_kind_of(method: str, path: str, kind: str) -> None:
     """A request's kind is its method and what it is for."""
     assert kind_of(method, path) == kind
 
 
-def test_the_profiles() -> None:
+def test_find_profile_and_unknown_name() -> None:
     """A profile is known by its name, and an unknown one names those that there are."""
     assert all(find_profile(name).name == name for name in PROFILES)
     with pytest.raises(ValueError, match="no profile 'docker': there are distribution-3, "):
         Injector(profile="docker")
 
 
-def test_equal_faults_count_for_themselves() -> None:
+def test_fire_counts_equal_faults_separately() -> None:
     """Two equal faults of a plan strike the same request; each is noted."""
     first, second = Cut(), Cut()
     injector = Injector(FaultPlan(first, second))
@@ -51,7 +51,7 @@ def test_equal_faults_count_for_themselves() -> None:
     assert injector.pending[0] is first
 
 
-def test_a_request_belongs_to_its_run() -> None:
+def test_fire_after_reset_leaves_no_trace() -> None:
     """What began before a reset leaves no trace after it."""
     injector = Injector(FaultPlan(Cut()))
     exchange = injector.begin("PATCH", "/v2/a/blobs/uploads/1", "", {})
@@ -62,7 +62,7 @@ def test_a_request_belongs_to_its_run() -> None:
     assert exchange.request.fired == (Cut(),)
 
 
-def test_who_waits_too_late_does_not_wait() -> None:
+def test_add_waiting_after_the_run_sets_event_at_once() -> None:
     """What stalls when the run is over already is let go of at once."""
     loop = asyncio.new_event_loop()
     injector = Injector()

@@ -27,12 +27,12 @@ ELSEWHERE = "/at/{name}/s/{upload}"
         ("/v2/", ELSEWHERE, "/v2/"),
     ],
 )
-def test_the_registrys_own_path(path: str, template: str, own: str) -> None:
+def test_to_own_path(path: str, template: str, own: str) -> None:
     """A profile's path, and a fault's, is the registry's own; any other stays as it is."""
     assert to_own_path(path, template) == own
 
 
-def test_a_session_in_a_path() -> None:
+def test_parse_session_path() -> None:
     """A name has slashes; a session's id has none."""
     assert parse_session_path("/v2/a/b/blobs/uploads/1") == ("a/b", "1")
     assert parse_session_path("/v2/a/b/blobs/uploads/") is None
@@ -42,7 +42,7 @@ def test_a_session_in_a_path() -> None:
 @pytest.mark.parametrize("asked", ["/v2/a/blobs/uploads/", "/v2/a/blobs/uploads/1"])
 @pytest.mark.parametrize("target", ["/v2/a/blobs/uploads/1?x=%2F~", "/at/a/s/1"])
 @pytest.mark.parametrize("form", ["absolute", "path", "relative"])
-def test_each_form_resolves_to_the_same(form: str, target: str, asked: str) -> None:
+def test_convert_location_forms_resolve_alike(form: str, target: str, asked: str) -> None:
     """RFC 3986, section 5: a reference is resolved against the URL of the request."""
     origin = "http://127.0.0.1:5000"
     for spelled in (target, origin + target):
@@ -52,7 +52,7 @@ def test_each_form_resolves_to_the_same(form: str, target: str, asked: str) -> N
         assert said.startswith("/") is (form == "path")
 
 
-def test_elsewhere_is_one_place() -> None:
+def test_convert_location_elsewhere_is_idempotent() -> None:
     """Respelled twice, it is where it was."""
     once = convert_location("/v2/a?b", "elsewhere", "", "/")
     assert once == convert_location(once, "elsewhere", "", "/") == "/elsewhere/v2/a?b"
@@ -60,7 +60,7 @@ def test_elsewhere_is_one_place() -> None:
 
 @pytest.mark.parametrize("first", ["absolute", "path", "relative"])
 @pytest.mark.parametrize("second", ["absolute", "path", "relative"])
-def test_forms_come_one_after_the_other(first: str, second: str) -> None:
+def test_convert_location_repeatedly(first: str, second: str) -> None:
     """A profile's form, then a fault's: the same place all the same."""
     origin, asked, target = "http://127.0.0.1:5000", "/v2/a/blobs/uploads/", "/at/a/s/1?x=%2F"
     once = convert_location(target, first, origin, asked)  # type: ignore[arg-type] # a literal each

@@ -33,7 +33,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return calls
 
 
-def test_the_address_is_all_of_stdout(served: list[Any], tmp_path: Path) -> None:
+def test_serve_prints_only_the_address_to_stdout(served: list[Any], tmp_path: Path) -> None:
     """Stdout carries the result alone; the rest is on stderr."""
     result = CliRunner().invoke(registry, ["serve", str(tmp_path), "--port", "0"])
     assert result.exit_code == 0
@@ -42,7 +42,7 @@ def test_the_address_is_all_of_stdout(served: list[Any], tmp_path: Path) -> None
     assert served == [(tmp_path, "127.0.0.1", 0, True, Options())]
 
 
-def test_a_temporary_directory(served: list[Any]) -> None:
+def test_serve_without_directory_uses_a_temporary_one(served: list[Any]) -> None:
     """Without DIR, what is pushed is deleted at the end, and the command says so."""
     result = CliRunner().invoke(registry, ["serve"])
     [(directory, _, port, existed, _)] = served
@@ -52,14 +52,14 @@ def test_a_temporary_directory(served: list[Any]) -> None:
     assert result.stderr == f"registry: storing in {directory}, deleted at the end\n"
 
 
-def test_beyond_loopback(tmp_path: Path) -> None:
+def test_serve_rejects_public_address_without_password(tmp_path: Path) -> None:
     """An address that others can reach is a mistake of usage."""
     result = CliRunner().invoke(registry, ["serve", str(tmp_path), "--host", "192.0.2.1"])
     assert result.exit_code == 2
     assert "can be reached from outside" in result.stderr
 
 
-def test_a_directory_that_is_a_file(tmp_path: Path) -> None:
+def test_serve_rejects_file_as_directory(tmp_path: Path) -> None:
     """What the system refuses is one line."""
     (tmp_path / "x").write_text("")
     result = CliRunner().invoke(registry, ["serve", str(tmp_path / "x"), "--port", "0"])
@@ -67,7 +67,7 @@ def test_a_directory_that_is_a_file(tmp_path: Path) -> None:
     assert result.stderr.splitlines()[-1].startswith(f"Error: cannot serve {tmp_path / 'x'} on ")
 
 
-def test_every_flag_is_an_option(served: list[Any], tmp_path: Path) -> None:
+def test_serve_maps_every_flag_to_an_option(served: list[Any], tmp_path: Path) -> None:
     """What the flags say is what the registry is run with."""
     for name in ("users", "cert", "key"):
         (tmp_path / name).write_text("")
@@ -93,21 +93,21 @@ def test_every_flag_is_an_option(served: list[Any], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90", 90), ("90s", 90), ("30m", 1800), ("12h", 43200), ("1d", 86400)]
 )
-def test_a_time(served: list[Any], text: str, seconds: int) -> None:
+def test_time_type_converts_units(served: list[Any], text: str, seconds: int) -> None:
     """A number, and s, m, h or d behind it."""
     CliRunner().invoke(registry, ["serve", "--upload-expiry", text])
     assert served[0][-1].upload_expiry_s == seconds
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1w", "1.5h", "soon"])
-def test_a_time_that_is_none(text: str) -> None:
+def test_time_type_rejects_invalid_time(text: str) -> None:
     """What is no time is a mistake of usage."""
     result = CliRunner().invoke(registry, ["serve", "--upload-expiry", text])
     assert result.exit_code == 2
     assert "is not a valid time: a number, then s, m, h or d" in result.stderr
 
 
-def test_a_key_without_its_certificate(tmp_path: Path) -> None:
+def test_serve_rejects_key_without_certificate(tmp_path: Path) -> None:
     """What does not belong together is a mistake of usage."""
     (tmp_path / "key").write_text("")
     flags = ["serve", str(tmp_path), "--tls-key", str(tmp_path / "key")]
@@ -116,7 +116,7 @@ def test_a_key_without_its_certificate(tmp_path: Path) -> None:
     assert "--tls-key: a TLS key needs its certificate" in result.stderr
 
 
-def test_a_certificate_that_is_none(tmp_path: Path) -> None:
+def test_serve_rejects_invalid_certificate(tmp_path: Path) -> None:
     """The flag whose file is wrong is named."""
     (tmp_path / "cert").write_text("no PEM")
     flags = ["serve", str(tmp_path), "--port", "0", "--tls-cert", str(tmp_path / "cert")]
@@ -125,7 +125,7 @@ def test_a_certificate_that_is_none(tmp_path: Path) -> None:
     assert "Error: --tls-cert, --tls-key: " in result.stderr
 
 
-def test_a_password_file_that_is_none(tmp_path: Path) -> None:
+def test_serve_rejects_invalid_password_file(tmp_path: Path) -> None:
     """The line that cannot be used is named."""
     (tmp_path / "users").write_text("\nme:plain\n")
     flags = ["serve", str(tmp_path), "--port", "0", "--htpasswd", str(tmp_path / "users")]
@@ -135,7 +135,7 @@ def test_a_password_file_that_is_none(tmp_path: Path) -> None:
     assert "line 2: not NAME:HASH with a bcrypt hash" in result.stderr
 
 
-def test_bcrypt_belongs_to_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_serve_names_missing_bcrypt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What is imported at its first use is missed in the same words."""
     monkeypatch.setitem(sys.modules, "bcrypt", None)
     (tmp_path / "users").write_text("")
@@ -145,7 +145,7 @@ def test_bcrypt_belongs_to_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert result.stderr == "Error: the registry needs bcrypt: pip install 'brolga[server]'\n"
 
 
-def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_serve_names_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the server's packages are missing, one line says how to get them."""
     monkeypatch.setitem(sys.modules, "brolga.registry.serving.server", None)
     real = builtins.__import__
@@ -161,14 +161,14 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.stderr == "Error: the registry needs uvicorn: pip install 'brolga[server]'\n"
 
 
-def test_another_import_error_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_serve_raises_other_import_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     """A module of ours that is missing is not the extra's fault."""
     monkeypatch.setitem(sys.modules, "brolga.registry.serving.server", None)
     result = CliRunner().invoke(registry, ["serve"])
     assert isinstance(result.exception, ModuleNotFoundError)
 
 
-def test_a_password_file_that_is_not_text(tmp_path: Path) -> None:
+def test_serve_rejects_binary_password_file(tmp_path: Path) -> None:
     """It is a mistake of usage, as any other file that cannot be used."""
     (tmp_path / "users").write_bytes(b"\xff\xfe\n")
     flags = ["serve", str(tmp_path), "--port", "0", "--htpasswd", str(tmp_path / "users")]
@@ -178,7 +178,7 @@ def test_a_password_file_that_is_not_text(tmp_path: Path) -> None:
     assert "line 1: not UTF-8" in result.stderr
 
 
-def test_a_key_that_is_encrypted(tmp_path: Path, authority: Authority) -> None:
+def test_serve_rejects_encrypted_key(tmp_path: Path, authority: Authority) -> None:
     """Nobody is asked for a password, and what to do is said."""
     cert, key = authority.certificate()
     secret = tmp_path / "secret.key"
@@ -202,7 +202,7 @@ def test_a_key_that_is_encrypted(tmp_path: Path, authority: Authority) -> None:
         (("broken", "here.key"), "broken and its key cannot be used: "),
     ],
 )
-def test_tls_files_that_cannot_be_used(
+def test_serve_rejects_unusable_tls_files(
     tmp_path: Path, authority: Authority, files: tuple[str, str | None], why: str
 ) -> None:
     """What is wrong is said in words, and of which file."""
@@ -224,7 +224,7 @@ def test_tls_files_that_cannot_be_used(
     assert why in result.stderr
 
 
-def test_no_room_at_all() -> None:
+def test_serve_rejects_max_upload_of_zero() -> None:
     """A bound under which nothing can be pushed is a mistake."""
     result = CliRunner().invoke(registry, ["serve", "--max-upload", "0"])
     assert result.exit_code == 2

@@ -40,7 +40,7 @@ def collect(
 
 @given(st.lists(st.binary(max_size=40), max_size=40), st.integers(1, 50))
 @settings(deadline=None)
-def test_any_pieces_are_written_in_order(pieces: list[bytes], batch: int) -> None:
+def test_write_body_writes_any_pieces_in_order(pieces: list[bytes], batch: int) -> None:
     """However a body comes in pieces, the same bytes are written in the same order."""
     written: list[bytes] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -51,7 +51,7 @@ def test_any_pieces_are_written_in_order(pieces: list[bytes], batch: int) -> Non
     assert all(0 < len(block) < batch + 40 for block in written)
 
 
-def test_one_batch_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_body_keeps_one_batch_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
     """While one batch is written, no more than one other is gathered."""
     monkeypatch.setattr(requests, "_BATCH", 10)
     release = threading.Event()
@@ -79,7 +79,7 @@ def test_one_batch_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(main())
 
 
-def test_a_cut_body_is_written_as_far_as_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_body_writes_a_cut_body_up_to_the_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """What arrived before the client went away counts; then the error goes on."""
     monkeypatch.setattr(requests, "_BATCH", 4)
     written = bytearray()
@@ -89,7 +89,7 @@ def test_a_cut_body_is_written_as_far_as_it_came(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("at", [0, 1, 2])
-def test_nothing_is_written_after_an_error(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+def test_write_body_writes_nothing_after_an_error(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     """A block that is lost must not be followed by later ones."""
     monkeypatch.setattr(requests, "_BATCH", 2)
     calls: list[bytes] = []
@@ -104,7 +104,9 @@ def test_nothing_is_written_after_an_error(monkeypatch: pytest.MonkeyPatch, at: 
     assert len(calls) == at + 1
 
 
-def test_the_next_request_waits_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_writer_waits_for_the_previous_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A client that comes back before its old connection is cleared away is not refused."""
     upload = Upload(tmp_path / "x", HashCache(), Disk(tmp_path))
     upload.path.touch()
@@ -158,23 +160,23 @@ class Clock:
 @pytest.mark.parametrize(
     ("pause_s", "why"), [(0.7, "14 bytes came in 10 seconds: too slow"), (11.0, "nothing came in")]
 )
-def test_a_body_that_is_too_slow(pause_s: float, why: str) -> None:
+def test_limit_body_raises_for_slow_body(pause_s: float, why: str) -> None:
     """A client cannot stay for ever on a byte now and then."""
     with pytest.raises(BodyStalled, match=why):
         Clock().measure(pause_s)
 
 
-def test_the_end_of_a_body_may_be_short() -> None:
+def test_limit_body_accepts_short_rest() -> None:
     """Less than must come in the time is enough where it is all."""
     assert Clock().measure(0.7, count=14) == 14
 
 
-def test_what_is_done_with_a_body_takes_no_time_of_the_client() -> None:
+def test_limit_body_ignores_time_of_the_consumer() -> None:
     """A disk that is slow is no fault of the client's."""
     assert Clock().measure(0.0, count=20, work_s=5.0) == 20
 
 
-def test_what_comes_in_time_may_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limit_body_restarts_the_time_after_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each part of a body has the whole time for itself."""
     monkeypatch.setattr(requests, "_MIN_PROGRESS", 2)
     assert Clock().measure(4.0, count=40) == 40

@@ -22,13 +22,13 @@ def users(tmp_path: Path) -> Htpasswd:
     return Htpasswd(path)
 
 
-def test_a_long_password(users: Htpasswd) -> None:
+def test_check_truncates_long_password(users: Htpasswd) -> None:
     """What is beyond the 72nd byte counts for nothing, as `htpasswd -B` has it."""
     assert users.check("ann", "x" * 100)
     assert not users.check("ann", "x" * 71)
 
 
-def test_only_what_was_right_is_remembered(users: Htpasswd) -> None:
+def test_remembers_only_correct_passwords(users: Htpasswd) -> None:
     """A right password is hashed once, a wrong one each time."""
     for name, password in (("ann", "wrong"), ("nobody", "x" * 72)):
         assert not users.check(name, password)
@@ -39,13 +39,13 @@ def test_only_what_was_right_is_remembered(users: Htpasswd) -> None:
     assert not users.remembers("an", "n:" + "x" * 72)
 
 
-def test_no_password_is_kept(users: Htpasswd) -> None:
+def test_cache_contains_no_password(users: Htpasswd) -> None:
     """What is remembered tells nobody what it was."""
     users.check("ann", "x" * 72)
     assert all(b"x" * 8 not in kept for kept in users._cache)
 
 
-def test_what_is_remembered_is_bounded(users: Htpasswd, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_is_bounded(users: Htpasswd, monkeypatch: pytest.MonkeyPatch) -> None:
     """Passwords that are right in many spellings take no memory without end."""
     monkeypatch.setattr(htpasswd, "_MAX_CACHED", 3)
     for n in range(10):
@@ -53,7 +53,7 @@ def test_what_is_remembered_is_bounded(users: Htpasswd, monkeypatch: pytest.Monk
         assert len(users._cache) <= 3
 
 
-def test_a_file_that_is_not_text(users: Htpasswd, caplog: pytest.LogCaptureFixture) -> None:
+def test_load_rejects_binary_file(users: Htpasswd, caplog: pytest.LogCaptureFixture) -> None:
     """What it becomes while it is used changes nothing, is told once, and is no fault."""
     users._path.write_bytes(b"ann:\xff\n")
     with pytest.raises(InvalidHtpasswd, match="line 1: not UTF-8"):
@@ -65,7 +65,7 @@ def test_a_file_that_is_not_text(users: Htpasswd, caplog: pytest.LogCaptureFixtu
     assert caplog.text.count("line 1: not UTF-8") == 1
 
 
-def test_a_name_outside_ascii(tmp_path: Path) -> None:
+def test_check_accepts_name_outside_ascii(tmp_path: Path) -> None:
     """RFC 7617, section 2.1: user-ids and passwords are in UTF-8."""
     hashed = bcrypt.hashpw("\u00e9".encode(), bcrypt.gensalt(4)).decode()
     path = tmp_path / "htpasswd"

@@ -87,7 +87,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_a_file_that_cannot_be_trusted_is_made_anew(
+def test_run_replaces_untrusted_file(
     repo: Repo, file: Path, damage: Callable[[Path], object]
 ) -> None:
     """The layout is the truth, and all that is needed."""
@@ -100,7 +100,7 @@ def test_a_file_that_cannot_be_trusted_is_made_anew(
 
 
 @pytest.mark.parametrize("planted", ["link", "hard link", "fifo", "link to directory", "directory"])
-def test_what_is_planted_in_its_place_is_not_used(
+def test_run_ignores_planted_file(
     repo: Repo, file: Path, tmp_path: Path, planted: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The index is kept elsewhere, and what the link leads to is not written."""
@@ -129,7 +129,7 @@ def test_what_is_planted_in_its_place_is_not_used(
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
 
-def test_a_directory_that_cannot_be_written(
+def test_run_uses_temporary_file_if_layout_is_not_writable(
     repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk that is read-only serves: the index is in a directory for temporary files."""
@@ -148,7 +148,7 @@ def test_a_directory_that_cannot_be_written(
     assert repo.manifests.has(MANIFEST.digest)
 
 
-def test_a_registry_that_is_read_only_leaves_the_layout_alone(repo: Repo, tmp_path: Path) -> None:
+def test_run_leaves_the_layout_alone_if_read_only(repo: Repo, tmp_path: Path) -> None:
     """`--read-only` changes nothing in the directory."""
     for path in (tmp_path / "a/b" / DATABASE).iterdir():
         path.unlink()
@@ -158,7 +158,7 @@ def test_a_registry_that_is_read_only_leaves_the_layout_alone(repo: Repo, tmp_pa
     assert repo.manifests.tags() == ["v1"]
 
 
-def test_no_directory_for_temporary_files(
+def test_run_uses_memory_without_temporary_directory(
     repo: Repo, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Then the index is in memory, for one request at a time."""
@@ -173,7 +173,9 @@ def test_no_directory_for_temporary_files(
         assert repo.manifests.tags() == ["v1"]
 
 
-def test_a_file_that_another_holds(repo: Repo, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_uses_temporary_file_if_file_is_locked(
+    repo: Repo, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another program that does not let go of it stops nobody, and keeps its file."""
     monkeypatch.setattr(database, "_LOCK_TIMEOUT_S", 0)
     other = sqlite3.connect(file, isolation_level=None)
@@ -186,7 +188,7 @@ def test_a_file_that_another_holds(repo: Repo, file: Path, monkeypatch: pytest.M
     assert repo.manifests.tags() == ["v1", "v2"]
 
 
-def test_the_files_elsewhere_go_with_the_registry(
+def test_temporary_files_are_deleted_with_the_registry(
     repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is left in the directory for temporary files."""
@@ -200,7 +202,7 @@ def test_the_files_elsewhere_go_with_the_registry(
     assert list(elsewhere.iterdir()) == []
 
 
-def test_many_threads_and_stores(tmp_path: Path, repo: Repo, file: Path) -> None:
+def test_run_from_many_threads_and_stores(tmp_path: Path, repo: Repo, file: Path) -> None:
     """Two registries on one directory, and a file that is deleted all the time."""
     errors: list[BaseException] = []
     stop = threading.Event()
@@ -245,7 +247,7 @@ class Interleaved(sqlite3.Connection):
 
 @pytest.mark.parametrize("other", ["opens it", "deletes it", "deletes it and opens it"])
 @pytest.mark.parametrize("at", range(48))
-def test_another_one_between_any_two_statements(
+def test_run_with_another_process_between_any_two_statements(
     repo: Repo,
     file: Path,
     caplog: pytest.LogCaptureFixture,
@@ -279,7 +281,7 @@ def test_another_one_between_any_two_statements(
     assert len(list(file.parent.glob("*.sqlite3"))) == 1
 
 
-def test_a_name_is_not_used_again(repo: Repo, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_names_are_not_reused(repo: Repo, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is deleted before it is opened is not made under its name.
 
     SQLite finds a journal by the name of its file, and who has the old file open has one.
@@ -298,7 +300,7 @@ def test_a_name_is_not_used_again(repo: Repo, file: Path, monkeypatch: pytest.Mo
     assert len(names) == 2
 
 
-def test_one_of_two_files_is_left(repo: Repo, file: Path) -> None:
+def test_run_deletes_unused_files(repo: Repo, file: Path) -> None:
     """Two registries that make the index at one time; and a journal whose file is gone."""
     first = file.with_name(f"manifests-1-{0:032x}.sqlite3")
     orphan = file.with_name(f"manifests-1-{1:032x}.sqlite3-journal")
@@ -333,7 +335,7 @@ Store(Path(sys.argv[1])).repo(Repository("localhost", "a/b")).manifests.tags()
 
 
 @pytest.mark.parametrize("at", [0, 1, 70])
-def test_a_kill_in_the_middle(repo: Repo, file: Path, tmp_path: Path, at: int) -> None:
+def test_run_after_kill_during_update(repo: Repo, file: Path, tmp_path: Path, at: int) -> None:
     """Killed while it writes the index, it goes on from what is whole."""
     for number in range(100):
         body = b'{"schemaVersion":2,"n":%d}' % number

@@ -124,7 +124,7 @@ def names(repo: Repo, digest: Digest = A[0].digest) -> set[str]:
     return {one.get("annotations", {}).get("name") for one in referrers(repo, digest)}
 
 
-def test_all_that_can_be_reached_is_found(repo: Repo, written: Written) -> None:
+def test_update_finds_all_reachable_manifests(repo: Repo, written: Written) -> None:
     """An index leads to its manifests, and to those of an index in it."""
     written.add(*ALL)
     written.list(OUTER)
@@ -137,7 +137,7 @@ def test_all_that_can_be_reached_is_found(repo: Repo, written: Written) -> None:
     assert [one["digest"] for one in referrers(repo, B[0].digest)] == [str(OUTER[0].digest)]
 
 
-def test_referrers_are_in_the_order_of_their_digests(repo: Repo, written: Written) -> None:
+def test_referrers_are_sorted_by_digest(repo: Repo, written: Written) -> None:
     """Pages can be told by the last digest: the order does not depend on index.json."""
     written.add(*ALL)
     for entries in ((B, C), (C, B), (OUTER,)):
@@ -150,7 +150,7 @@ def test_referrers_are_in_the_order_of_their_digests(repo: Repo, written: Writte
     assert [one["digest"] for one in referrers(repo, A[0].digest, last=last)] == found[1:]
 
 
-def test_referrers_of_one_type(repo: Repo, written: Written) -> None:
+def test_referrers_filters_artifact_type(repo: Repo, written: Written) -> None:
     """The type of a manifest without artifactType is its config's (Listing Referrers)."""
     written.add(*ALL)
     written.list(OUTER)
@@ -162,7 +162,7 @@ def test_referrers_of_one_type(repo: Repo, written: Written) -> None:
     assert referrers(repo, A[0].digest, artifact_type="none/none") == []
 
 
-def test_no_manifest_is_read_twice(repo: Repo, written: Written, read: list[bytes]) -> None:
+def test_update_reads_no_manifest_twice(repo: Repo, written: Written, read: list[bytes]) -> None:
     """A manifest's bytes never change: what was found out about them stays, on disk."""
     written.add(A, B)
     written.list(A, B)
@@ -177,7 +177,9 @@ def test_no_manifest_is_read_twice(repo: Repo, written: Written, read: list[byte
     assert len(read) == 3
 
 
-def test_what_was_pushed_is_not_read_again(repo: Repo, written: Written, read: list[bytes]) -> None:
+def test_update_does_not_read_pushed_manifests(
+    repo: Repo, written: Written, read: list[bytes]
+) -> None:
     """A push says what is in the manifest."""
     written.add((A[0], b"{}"))
     for descriptor, body in (A, B):
@@ -187,7 +189,7 @@ def test_what_was_pushed_is_not_read_again(repo: Repo, written: Written, read: l
     assert read == []
 
 
-def test_a_manifest_that_comes_late_is_read(repo: Repo, written: Written) -> None:
+def test_update_reads_manifest_stored_later(repo: Repo, written: Written) -> None:
     """What could not be read is tried again when index.json changes."""
     written.add(A, OUTER, INNER, C)
     (written.path / "blobs/sha256" / B[0].digest.encoded).write_bytes(B[1][:10])
@@ -198,7 +200,7 @@ def test_a_manifest_that_comes_late_is_read(repo: Repo, written: Written) -> Non
     assert names(repo) == {"b", "c"}
 
 
-def test_bytes_of_another_digest_say_nothing(repo: Repo, written: Written) -> None:
+def test_update_ignores_bytes_of_another_digest(repo: Repo, written: Written) -> None:
     """A damaged file is not believed."""
     written.add(A, B)
     written.add((B[0], B[1] + b" "))
@@ -207,7 +209,7 @@ def test_bytes_of_another_digest_say_nothing(repo: Repo, written: Written) -> No
     assert repo.manifests.has(B[0].digest)
 
 
-def test_what_is_reached_no_more_is_forgotten(repo: Repo, written: Written) -> None:
+def test_update_forgets_unreachable_manifests(repo: Repo, written: Written) -> None:
     """The tables are those of one index.json, not of all that were."""
     written.add(*ALL)
     written.list(OUTER, tag="v1")
@@ -218,7 +220,7 @@ def test_what_is_reached_no_more_is_forgotten(repo: Repo, written: Written) -> N
     assert not repo.manifests.has(B[0].digest)
 
 
-def test_a_file_that_is_gone_is_not_listed(repo: Repo, written: Written) -> None:
+def test_referrers_skips_deleted_file(repo: Repo, written: Written) -> None:
     """Another program may delete a blob, and leave index.json as it is."""
     written.add(*ALL)
     written.list(OUTER)
@@ -228,7 +230,7 @@ def test_a_file_that_is_gone_is_not_listed(repo: Repo, written: Written) -> None
 
 
 @pytest.mark.parametrize("settled_ns", [-(1 << 62), graph._SETTLED_NS, 1 << 62])
-def test_each_change_of_the_index_is_seen(
+def test_update_follows_each_change_of_the_index(
     repo: Repo, written: Written, monkeypatch: pytest.MonkeyPatch, settled_ns: int
 ) -> None:
     """Of the same size, and in the same moment; whether the time of a file is trusted or not."""
@@ -245,7 +247,7 @@ def test_each_change_of_the_index_is_seen(
     assert repo.manifests.tags() == []
 
 
-def test_an_index_whose_time_is_not_trusted_is_compared(
+def test_update_compares_text_of_a_recent_index(
     repo: Repo, written: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same text is not entered again, and is trusted once it is old enough."""
@@ -269,7 +271,7 @@ def test_an_index_whose_time_is_not_trusted_is_compared(
     assert len(entered) == 1
 
 
-def test_another_writer_of_the_tables(
+def test_update_with_concurrent_writer(
     repo: Repo, written: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who was overtaken while it read manifests begins again, and not for ever."""
@@ -294,7 +296,7 @@ def test_another_writer_of_the_tables(
         repo.manifests.tags()
 
 
-def test_tags_are_listed_in_pages(repo: Repo, written: Written) -> None:
+def test_tags_returns_pages(repo: Repo, written: Written) -> None:
     """Listing Tags: "in lexical order (i.e. case-insensitive alphanumeric order)"."""
     entries = [{**A[0].to_dict(), "annotations": {REF_NAME: tag}} for tag in "bBaC_"]
     # A name that is no tag, two entries of one name, and one that describes nothing.
@@ -309,7 +311,7 @@ def test_tags_are_listed_in_pages(repo: Repo, written: Written) -> None:
     assert repo.manifests.tags(count=0) == []
 
 
-def test_the_first_entry_of_a_name_counts(repo: Repo, written: Written) -> None:
+def test_by_tag_returns_first_entry(repo: Repo, written: Written) -> None:
     """As for other programs that read the layout."""
     written.add(*ALL)
     first, second, wrong = (
@@ -324,7 +326,7 @@ def test_the_first_entry_of_a_name_counts(repo: Repo, written: Written) -> None:
         repo.manifests.by_tag("x")
 
 
-def test_sizes_and_times_are_kept(repo: Repo, written: Written) -> None:
+def test_record_stores_sizes_and_times(repo: Repo, written: Written) -> None:
     """What a list of images shows is read from the tables: none of the manifests is opened."""
     written.add(A)
     os.utime(written.path / "blobs/sha256" / A[0].digest.encoded, (5, 5))
@@ -337,7 +339,7 @@ def test_sizes_and_times_are_kept(repo: Repo, written: Written) -> None:
     assert repo.manifests._databases.run(repo._layout, kept) == (A[0].size, 2, 5.0)
 
 
-def test_one_manifest_many_times_is_kept_once(repo: Repo, written: Written) -> None:
+def test_update_stores_repeated_manifest_once(repo: Repo, written: Written) -> None:
     """An index of 4 MiB can name one manifest 27,000 times, and does not cost memory for each."""
     many = index_of(*[A[0]] * 5000)
     written.add(A, many)

@@ -71,7 +71,7 @@ def test_put(puts: list[tuple[Descriptor, str | None]], expected: list[Any]) -> 
     assert entries(index) == expected
 
 
-def test_an_index_that_is_not_there_is_empty(tmp_path: Path) -> None:
+def test_read_index_of_missing_file_is_empty(tmp_path: Path) -> None:
     """A new repository's index says what it is."""
     index = load(tmp_path / "index.json")
     assert json.loads(index.text()) == {
@@ -81,7 +81,7 @@ def test_an_index_that_is_not_there_is_empty(tmp_path: Path) -> None:
     }
 
 
-def test_unknown_fields_survive(tmp_path: Path) -> None:
+def test_put_keeps_unknown_fields(tmp_path: Path) -> None:
     """What another program wrote is handed on as it is."""
     platform = {"os": "linux", "architecture": "arm64"}
     entry = {**A.to_dict(), "platform": platform, "annotations": {REF_NAME: "x", "k": "v"}}
@@ -123,7 +123,7 @@ def test_remove() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"size": -1}, {"digest": "x"}, {"digest": None}, {"mediaType": 7}, {"size": None}]
 )
-def test_what_is_no_descriptor_is_passed_over(wrong: dict[str, Any]) -> None:
+def test_entries_skips_invalid_descriptor(wrong: dict[str, Any]) -> None:
     """Another program's mistake hides itself, and nothing else."""
     bad = {**A.to_dict(), **wrong, "annotations": {REF_NAME: "x"}}
     text = json.dumps({"schemaVersion": 2, "manifests": [bad, {}, B.to_dict()]}).encode()
@@ -135,7 +135,7 @@ def test_what_is_no_descriptor_is_passed_over(wrong: dict[str, Any]) -> None:
     assert by_tag(index, "x") == B
 
 
-def test_several_tags_at_once() -> None:
+def test_put_with_several_tags() -> None:
     """Each takes its own entry, the one without a tag, or a new one; others lose it."""
     index = empty()
     index.put(B, ["x", "y"])
@@ -147,7 +147,7 @@ def test_several_tags_at_once() -> None:
     ]  # fmt: skip
 
 
-def test_many_tags_of_one_manifest_in_one_pass() -> None:
+def test_put_many_tags_takes_one_pass() -> None:
     """A push with many tags looks at each entry once, however many there are of both."""
     index = empty()
     looked_at = 0
@@ -167,7 +167,7 @@ def test_many_tags_of_one_manifest_in_one_pass() -> None:
 
 
 @pytest.mark.parametrize("text", [b'{"manifests":null}', b"{}", b'{"manifests":[]}'])
-def test_an_index_without_manifests(text: bytes) -> None:
+def test_parse_index_without_manifests(text: bytes) -> None:
     """Go writes null for an empty list: `umoci init` makes such a layout."""
     index = Index(text)
     assert list(index.entries()) == []
@@ -176,7 +176,7 @@ def test_an_index_without_manifests(text: bytes) -> None:
 
 
 @pytest.mark.parametrize("annotations", [None, [], "x", 7, {"a": 1}, {REF_NAME: None}])
-def test_annotations_that_are_none(annotations: Any) -> None:
+def test_put_replaces_null_annotations(annotations: Any) -> None:
     """An entry of which nobody knows what it is called has no tag."""
     index = Index(json.dumps({"manifests": [A.to_dict() | {"annotations": annotations}]}).encode())
     assert index.names() == []
@@ -190,7 +190,7 @@ def test_annotations_that_are_none(annotations: Any) -> None:
      b'{"manifests":0}', b'{"manifests":false}', b'{"manifests":[null]}', b'{"manifests":[[]]}',
      b"[" * 100_000],
 )  # fmt: skip
-def test_what_is_not_an_index(tmp_path: Path, text: bytes) -> None:
+def test_parse_rejects_invalid_index(tmp_path: Path, text: bytes) -> None:
     """It is one kind of error, which names the file."""
     path = tmp_path / "index.json"
     path.write_bytes(text)
@@ -198,14 +198,14 @@ def test_what_is_not_an_index(tmp_path: Path, text: bytes) -> None:
         load(path)
 
 
-def test_an_index_that_is_a_directory(tmp_path: Path) -> None:
+def test_read_index_rejects_directory(tmp_path: Path) -> None:
     """What the system will not read is a broken index too."""
     (tmp_path / "index.json").mkdir()
     with pytest.raises(BrokenIndex, match="no regular file"):
         load(tmp_path / "index.json")
 
 
-def test_load_refuses_an_index_over_the_bound(
+def test_read_index_rejects_index_over_the_bound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another program's file takes no memory without a bound."""
@@ -225,7 +225,7 @@ def test_text_has_a_line_for_each_entry() -> None:
     assert json.loads(Index(index.text()).text()) == json.loads(index.text())
 
 
-def test_one_large_index_is_in_memory_at_a_time() -> None:
+def test_index_memory_admits_one_large_index() -> None:
     """Who comes second is asked to come back: its thread serves others meanwhile."""
     large = index_module._LARGE + 1
     with index_memory(large), index_memory(1), pytest.raises(LayoutBusy), index_memory(large):

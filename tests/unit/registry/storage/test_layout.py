@@ -29,9 +29,7 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return noted
 
 
-def test_a_durable_file_is_on_the_device_before_it_has_its_name(
-    tmp_path: Path, events: list[str]
-) -> None:
+def test_write_syncs_durable_file_before_rename(tmp_path: Path, events: list[str]) -> None:
     """fsync(2): an explicit fsync() on a file descriptor for the directory is also needed."""
     (tmp_path / "scratch").mkdir()
     (tmp_path / "there").mkdir()
@@ -41,7 +39,7 @@ def test_a_durable_file_is_on_the_device_before_it_has_its_name(
     assert (tmp_path / "there/x").read_bytes() == b"abc"
 
 
-def test_new_directories_are_durable_too(tmp_path: Path, events: list[str]) -> None:
+def test_make_syncs_new_directories(tmp_path: Path, events: list[str]) -> None:
     """A file is lost with the directory that holds it."""
     Disk(tmp_path, durable=True).make(tmp_path / "a/b")
     assert sorted(events) == sorted([f"sync {tmp_path.name}", "sync a"])
@@ -50,7 +48,7 @@ def test_new_directories_are_durable_too(tmp_path: Path, events: list[str]) -> N
     assert events == []
 
 
-def test_without_durability_nothing_waits(tmp_path: Path, events: list[str]) -> None:
+def test_write_does_not_sync_without_durability(tmp_path: Path, events: list[str]) -> None:
     """What nobody asked for costs nothing."""
     disk = Disk(tmp_path)
     disk.write(tmp_path / "a/x", b"abc", tmp_path / "scratch")
@@ -59,7 +57,7 @@ def test_without_durability_nothing_waits(tmp_path: Path, events: list[str]) -> 
     assert (tmp_path / "b/x").read_bytes() == b"abc"
 
 
-def test_a_file_that_cannot_be_written_leaves_nothing(
+def test_write_deletes_partial_file_after_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was there before stays, and no part of the new is left."""
@@ -76,7 +74,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing(
 
 
 @pytest.mark.parametrize("gone", [1, 100])
-def test_a_directory_that_is_deleted_meanwhile(
+def test_create_retries_if_directory_is_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: int
 ) -> None:
     """A session that ends takes the empty directory away in which another file begins."""

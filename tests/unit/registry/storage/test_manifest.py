@@ -32,7 +32,7 @@ OBJECTS = st.dictionaries(NAMES, ANY | st.dictionaries(st.text(), SCALARS))
 
 @given(kind=st.sampled_from(KINDS), fields=OBJECTS)
 @settings(deadline=None)
-def test_any_json_is_a_manifest_or_none(kind: str, fields: dict[str, Any]) -> None:
+def test_read_manifest_accepts_any_json(kind: str, fields: dict[str, Any]) -> None:
     """What comes from the network or from another program never fails in a way of its own."""
     found = read_manifest(kind, json.dumps(fields).encode())
     assert found is None or isinstance(found, Manifest)
@@ -40,7 +40,7 @@ def test_any_json_is_a_manifest_or_none(kind: str, fields: dict[str, Any]) -> No
 
 @given(st.binary())
 @settings(deadline=None)
-def test_any_bytes(body: bytes) -> None:
+def test_decode_accepts_or_rejects_any_bytes(body: bytes) -> None:
     """What is no JSON is no manifest, and is told by one kind of error alone."""
     with suppress(ValueError):
         assert isinstance(decode(body), dict)
@@ -51,7 +51,7 @@ def descriptor(data: bytes) -> dict[str, Any]:
     return {"mediaType": "application/x", "digest": str(Digest.of(data)), "size": len(data)}
 
 
-def test_what_an_image_needs() -> None:
+def test_parse_manifest_of_image() -> None:
     """Config first, then each layer that is not kept elsewhere, in order."""
     fields = {
         "schemaVersion": 2,
@@ -64,7 +64,7 @@ def test_what_an_image_needs() -> None:
     assert document.artifact_type == "application/x"
 
 
-def test_what_an_index_needs() -> None:
+def test_parse_manifest_of_index() -> None:
     """ManifestStore, and no blobs."""
     fields = {"schemaVersion": 2, "manifests": [descriptor(b"1")], "config": None}
     document = parse_manifest(OCI_INDEX, fields)
@@ -74,7 +74,7 @@ def test_what_an_index_needs() -> None:
 
 
 @pytest.mark.parametrize("kind", [DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, "application/x"])
-def test_only_ocis_have_a_subject(kind: str) -> None:
+def test_parse_manifest_ignores_subject_of_docker_types(kind: str) -> None:
     """A `subject` of a type whose spec has none makes no referrer."""
     fields: dict[str, Any] = {"schemaVersion": 2, "mediaType": kind, "subject": descriptor(b"s")}
     fields |= (

@@ -47,7 +47,7 @@ def push(repo: Repo, data: bytes) -> Digest:
     return digest
 
 
-def test_the_directory_is_an_image_layout(repo: Repo, tmp_path: Path) -> None:
+def test_create_writes_an_image_layout(repo: Repo, tmp_path: Path) -> None:
     """image-layout.md: the "oci-layout" file MUST exist, index.json too, and a directory blobs."""
     digest = push(repo, b"abc")
     assert json.loads((tmp_path / "a/b/oci-layout").read_bytes()) == {"imageLayoutVersion": "1.0.0"}
@@ -56,7 +56,7 @@ def test_the_directory_is_an_image_layout(repo: Repo, tmp_path: Path) -> None:
     assert list((tmp_path / "a/b/.uploads").iterdir()) == []
 
 
-def test_a_layout_begun_and_not_finished_is_finished(repo: Repo, tmp_path: Path) -> None:
+def test_create_completes_partial_layout(repo: Repo, tmp_path: Path) -> None:
     """Killed between two files of a new layout, the next push completes it."""
     (tmp_path / "a/b").mkdir(parents=True)
     (tmp_path / "a/b/index.json").write_text('{"schemaVersion":2,"manifests":[],"kept":1}')
@@ -68,7 +68,7 @@ def test_a_layout_begun_and_not_finished_is_finished(repo: Repo, tmp_path: Path)
 
 
 @pytest.mark.parametrize("path", ["blobs", "a/blobs", "blobs/sha256/x", "index.json", "oci-layout"])
-def test_names_of_the_layout_are_no_components(tmp_path: Path, path: str) -> None:
+def test_repo_rejects_reserved_components(tmp_path: Path, path: str) -> None:
     """A repository cannot lie inside another's layout."""
     with pytest.raises(InvalidReference, match="image layout"):
         Store(tmp_path).repo(Repository("localhost", path))
@@ -77,13 +77,13 @@ def test_names_of_the_layout_are_no_components(tmp_path: Path, path: str) -> Non
 @pytest.mark.parametrize(
     "wrong", ["", ".", "..", "a" * 31, "A" * 32, "../x", "a" * 32 + "\n", "g" * 32, "\u0660" * 32]
 )
-def test_an_upload_id_is_32_hexadecimal_digits(repo: Repo, wrong: str) -> None:
+def test_upload_rejects_invalid_id(repo: Repo, wrong: str) -> None:
     """An id from the network is held against the grammar before it is a file's name."""
     with pytest.raises(UploadUnknown):
         repo.upload(wrong)
 
 
-def test_wrong_bytes_make_no_repository(repo: Repo) -> None:
+def test_commit_of_wrong_bytes_creates_no_repository(repo: Repo) -> None:
     """A repository exists when its first blob is whole."""
     with repo.start_upload().writer() as writer, pytest.raises(DigestMismatch):
         repo.commit(writer, Digest.of(b"other"))
@@ -91,7 +91,7 @@ def test_wrong_bytes_make_no_repository(repo: Repo) -> None:
         repo.require()
 
 
-def test_what_is_not_there(repo: Repo) -> None:
+def test_missing_items_raise(repo: Repo) -> None:
     """Each kind of absence has its own error."""
     with pytest.raises(RepositoryUnknown):
         repo.blob(Digest.of(b"x"))
@@ -104,7 +104,7 @@ def test_what_is_not_there(repo: Repo) -> None:
         repo.manifests.by_digest(Digest.of(b"abc"))
 
 
-def test_a_manifest_without_its_bytes(repo: Repo, tmp_path: Path) -> None:
+def test_by_tag_raises_without_bytes(repo: Repo, tmp_path: Path) -> None:
     """An index may name what somebody deleted."""
     repo.manifests.put(BODY, MANIFEST, ["x"])
     descriptor, file = repo.manifests.by_tag("x")
@@ -116,7 +116,7 @@ def test_a_manifest_without_its_bytes(repo: Repo, tmp_path: Path) -> None:
         repo.manifests.by_tag("x")
 
 
-def test_a_manifest_that_cannot_be_stored_leaves_nothing(
+def test_put_leaves_nothing_after_error(
     repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full disk during a manifest's push leaves no file that nobody knows."""
@@ -130,7 +130,7 @@ def test_a_manifest_that_cannot_be_stored_leaves_nothing(
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 
-def test_tags_from_many_threads_are_all_kept(repo: Repo, tmp_path: Path) -> None:
+def test_put_from_many_threads_keeps_all_tags(repo: Repo, tmp_path: Path) -> None:
     """The index is read, changed and replaced under a lock: no change is lost.
 
     Each thread has a store of its own, as each process has.
@@ -153,7 +153,7 @@ def test_tags_from_many_threads_are_all_kept(repo: Repo, tmp_path: Path) -> None
     assert len(set(repo.manifests.tags())) == 40
 
 
-def test_a_directory_stays_while_its_layout_is_locked(repo: Repo, tmp_path: Path) -> None:
+def test_remove_empty_keeps_locked_directory(repo: Repo, tmp_path: Path) -> None:
     """A first push fails while another one holds the lock: both would lock a directory each."""
     other = Store(tmp_path).repo(Repository("localhost", "a/b"))
     repo._layout.disk.make(repo._layout.uploads)
@@ -166,7 +166,7 @@ def test_a_directory_stays_while_its_layout_is_locked(repo: Repo, tmp_path: Path
             other.manifests.put(BODY, MANIFEST, ["x"])
 
 
-def test_sessions_are_found_again(repo: Repo, tmp_path: Path) -> None:
+def test_upload_survives_restart(repo: Repo, tmp_path: Path) -> None:
     """A session is its file: another store of the same directory has it."""
     upload = repo.start_upload()
     with upload.writer() as writer:
@@ -176,7 +176,7 @@ def test_sessions_are_found_again(repo: Repo, tmp_path: Path) -> None:
     assert again.size() == 3
 
 
-def test_expiry(tmp_path: Path) -> None:
+def test_expire_deletes_old_sessions(tmp_path: Path) -> None:
     """The server SHOULD eventually timeout unfinished uploads: those written to lately go on."""
     store = Store(tmp_path)
     old, new, busy = (store.repo(Repository("localhost", "a/b")).start_upload() for _ in range(3))
@@ -192,7 +192,7 @@ def test_expiry(tmp_path: Path) -> None:
     assert not busy.path.exists()
 
 
-def test_expiry_goes_on_after_what_is_not_a_session(
+def test_expire_continues_after_invalid_session(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A foreign directory, another user's file: each is told of, and the others still expire."""
@@ -217,7 +217,7 @@ def test_expiry_goes_on_after_what_is_not_a_session(
     assert str(old[1].path) in caplog.text
 
 
-def test_a_blob_is_young(repo: Repo, tmp_path: Path) -> None:
+def test_commit_sets_mtime_to_now(repo: Repo, tmp_path: Path) -> None:
     """Who sweeps by age leaves a blob of a session that stood still for long before its end."""
     upload = repo.start_upload()
     with upload.writer() as writer:
@@ -230,7 +230,7 @@ def test_a_blob_is_young(repo: Repo, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
-def test_a_layout_that_was_taken_away(
+def test_locked_raises_if_directory_was_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     """Who makes a layout and fails takes it away again: the lock on that one is worth nothing."""
@@ -248,7 +248,9 @@ def test_a_layout_that_was_taken_away(
         raise AssertionError
 
 
-def test_a_lock_is_waited_for(repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_waits_for_the_lock(
+    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another program's lock is tried again, and not for ever."""
     push(repo, b"abc")
     other = Layout("a/b", tmp_path / "a/b", Disk(tmp_path))
@@ -270,7 +272,7 @@ def test_a_lock_is_waited_for(repo: Repo, tmp_path: Path, monkeypatch: pytest.Mo
         asyncio.run(repo.write(work))
 
 
-def test_a_queue_that_does_not_move(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_times_out(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits behind another change gives up as well."""
     monkeypatch.setattr(repository, "WRITE_TIMEOUT_S", 0.05)
     release = threading.Event()
@@ -286,7 +288,7 @@ def test_a_queue_that_does_not_move(repo: Repo, monkeypatch: pytest.MonkeyPatch)
     asyncio.run(main())
 
 
-def test_names(tmp_path: Path) -> None:
+def test_names_lists_repositories(tmp_path: Path) -> None:
     """A repository is a directory with the file that says so, wherever it lies."""
     store = Store(tmp_path)
     for name in ("a", "a/b", "c/d/e"):
@@ -298,7 +300,7 @@ def test_names(tmp_path: Path) -> None:
     assert sorted(store.names()) == ["a", "a/b", "c/d/e"]
 
 
-def test_a_durable_store_syncs_all_of_the_way(
+def test_durable_store_syncs_file_and_directories(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each directory that is new, from the root on, is on the device before a blob is there."""
@@ -313,7 +315,9 @@ def test_a_durable_store_syncs_all_of_the_way(
     assert {str(path) for path in (*expected, tmp_path / "a/b/blobs/sha256")} <= synced
 
 
-def test_mount_where_links_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mount_returns_false_without_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A file system without hard links mounts nothing, and nothing is left of the attempt."""
     store = Store(tmp_path)
     source = store.repo(Repository("localhost", "source"))
@@ -333,7 +337,7 @@ def test_mount_where_links_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert target.mount(digest, source)
 
 
-def test_mount_of_what_came_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mount_of_blob_stored_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two mounts of the same blob at once both succeed."""
     store = Store(tmp_path)
     source = store.repo(Repository("localhost", "source"))

@@ -38,7 +38,7 @@ def test_names_are_sorted_as_text(store: Store) -> None:
 
 
 @pytest.mark.parametrize("last", [*NAMES, "a/", "a/bb", "b", "zzz", "a-", "b/x/y/z/a"])
-def test_names_after_one(store: Store, last: str) -> None:
+def test_names_after_last(store: Store, last: str) -> None:
     """The page after it has what comes after it, whether it is there or not."""
     assert list(store.names(last)) == [name for name in sorted(NAMES) if name > last]
 

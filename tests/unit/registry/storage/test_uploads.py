@@ -66,7 +66,7 @@ def commit(upload: Upload, digest: Digest, target: Path) -> None:
         writer.commit(target)
 
 
-def test_the_size_of_the_file_is_the_offset(upload: Upload) -> None:
+def test_size_is_the_size_of_the_file(upload: Upload) -> None:
     """Bytes of one writer after another are appended, and counted."""
     append(upload, b"abc")
     assert upload.size() == 3
@@ -74,7 +74,7 @@ def test_the_size_of_the_file_is_the_offset(upload: Upload) -> None:
     assert upload.path.read_bytes() == b"abcdef"
 
 
-def test_a_blob_is_the_file_itself(upload: Upload, tmp_path: Path) -> None:
+def test_commit_moves_the_file(upload: Upload, tmp_path: Path) -> None:
     """A finished session's file is moved, and the session is gone."""
     append(upload, b"abcdef")
     commit(upload, ABC, tmp_path / "blobs" / "x")
@@ -85,7 +85,7 @@ def test_a_blob_is_the_file_itself(upload: Upload, tmp_path: Path) -> None:
         upload.writer()
 
 
-def test_the_hash_goes_on_where_it_was(upload: Upload) -> None:
+def test_writer_continues_cached_hash(upload: Upload) -> None:
     """Between two requests the hash is kept: the file is not read again."""
     append(upload, b"abc")
     with upload.writer() as writer:
@@ -97,7 +97,7 @@ def test_the_hash_goes_on_where_it_was(upload: Upload) -> None:
     assert spy.count == 3
 
 
-def test_a_lost_hash_is_computed_again(upload: Upload, tmp_path: Path) -> None:
+def test_verify_recomputes_lost_hash(upload: Upload, tmp_path: Path) -> None:
     """After a restart the file is all there is, and it is enough."""
     append(upload, b"abc")
     restarted = Upload(upload.path, HashCache(), Disk(upload.path.parent))
@@ -106,7 +106,7 @@ def test_a_lost_hash_is_computed_again(upload: Upload, tmp_path: Path) -> None:
     assert (tmp_path / "x").exists()
 
 
-def test_a_hash_of_other_bytes_is_not_believed(upload: Upload, tmp_path: Path) -> None:
+def test_verify_ignores_hash_of_changed_file(upload: Upload, tmp_path: Path) -> None:
     """A file that another process has changed is hashed again."""
     append(upload, b"abc")
     upload.path.write_bytes(b"abcde")
@@ -116,14 +116,14 @@ def test_a_hash_of_other_bytes_is_not_believed(upload: Upload, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
-def test_another_algorithm_at_the_end(upload: Upload, tmp_path: Path, algorithm: str) -> None:
+def test_verify_with_another_algorithm(upload: Upload, tmp_path: Path, algorithm: str) -> None:
     """The client says at the end what it hashes with; the bytes are hashed with that."""
     append(upload, b"abcdef")
     commit(upload, Digest.of(b"abcdef", algorithm), tmp_path / "x")
     assert (tmp_path / "x").exists()
 
 
-def test_expected_algorithm_is_hashed_once(upload: Upload) -> None:
+def test_use_algorithm_hashes_once(upload: Upload) -> None:
     """Where the algorithm is known at the start, the file is not read again."""
     with upload.writer() as writer:
         writer.use_algorithm("sha512")
@@ -132,7 +132,7 @@ def test_expected_algorithm_is_hashed_once(upload: Upload) -> None:
         writer.verify(Digest.of(b"abcdef", "sha512"))
 
 
-def test_the_algorithm_of_a_session_is_remembered(upload: Upload) -> None:
+def test_writer_keeps_algorithm_of_the_session(upload: Upload) -> None:
     """What a session was started with is what its first bytes are hashed with."""
     with upload.writer() as writer:
         writer.use_algorithm("sha512")
@@ -142,7 +142,7 @@ def test_the_algorithm_of_a_session_is_remembered(upload: Upload) -> None:
         writer.verify(Digest.of(b"abcdef", "sha512"))
 
 
-def test_wrong_bytes_end_the_session(upload: Upload, tmp_path: Path) -> None:
+def test_verify_ends_session_of_wrong_bytes(upload: Upload, tmp_path: Path) -> None:
     """A digest that does not fit stores nothing and deletes the bytes."""
     append(upload, b"abcdeF")
     with pytest.raises(DigestMismatch) as caught:
@@ -152,7 +152,7 @@ def test_wrong_bytes_end_the_session(upload: Upload, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_writer_at_a_time(upload: Upload) -> None:
+def test_writer_raises_if_busy(upload: Upload) -> None:
     """A second writer is refused until the first has let go."""
     with upload.writer():
         with pytest.raises(UploadBusy):
@@ -164,7 +164,7 @@ def test_one_writer_at_a_time(upload: Upload) -> None:
 
 
 @pytest.mark.parametrize("replaced", [False, True])
-def test_a_session_finished_before_the_lock(
+def test_writer_raises_if_session_finished_before_the_lock(
     upload: Upload, monkeypatch: pytest.MonkeyPatch, *, replaced: bool
 ) -> None:
     """Who opened the file before it was renamed and locks it after is too late."""
@@ -182,7 +182,7 @@ def test_a_session_finished_before_the_lock(
         upload.writer()
 
 
-def test_a_full_disk_leaves_size_and_hash_true(
+def test_write_keeps_size_and_hash_after_full_disk(
     upload: Upload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a write that stopped half-way, the session goes on from the file's size."""
@@ -206,7 +206,7 @@ def test_a_full_disk_leaves_size_and_hash_true(
     assert (tmp_path / "x").read_bytes() == b"abcdef"
 
 
-def test_roll_back(upload: Upload, tmp_path: Path) -> None:
+def test_truncate_drops_last_bytes(upload: Upload, tmp_path: Path) -> None:
     """What is rolled back is neither in the file nor in the hash, and later bytes follow."""
     with upload.writer() as writer:
         writer.write(b"abc")
@@ -217,7 +217,7 @@ def test_roll_back(upload: Upload, tmp_path: Path) -> None:
     assert (tmp_path / "x").read_bytes() == b"abcdef"
 
 
-def test_the_cache_forgets_the_oldest(tmp_path: Path) -> None:
+def test_hash_cache_drops_the_oldest(tmp_path: Path) -> None:
     """Sessions without end take no memory without end; the forgotten go on all the same."""
     cache = HashCache(limit=2)
     uploads = [Upload(tmp_path / str(i), cache, Disk(tmp_path)) for i in range(4)]
@@ -229,7 +229,7 @@ def test_the_cache_forgets_the_oldest(tmp_path: Path) -> None:
     commit(uploads[3], ABC, tmp_path / "x")
 
 
-def test_a_discarded_session_is_forgotten(upload: Upload) -> None:
+def test_discard_removes_session_from_cache(upload: Upload) -> None:
     """Nothing of a cancelled session stays, in memory neither."""
     with upload.writer() as writer:
         writer.write(b"abc")
