@@ -50,7 +50,7 @@ def arm(registry: BrolgaRegistry, *faults: Fault) -> FaultPlan:
     return plan
 
 
-def until_struck(registry: BrolgaRegistry, raw: Raw) -> None:
+def wait_until_fired(registry: BrolgaRegistry, raw: Raw) -> None:
     """Return when a fault has fired on another connection."""
     for _ in range(10_000):
         if registry.fired:
@@ -89,7 +89,7 @@ def test_cut_at_first_byte(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
 
 
 def test_cut_after_the_end_of_the_body(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
-    """A body that ends before byte `at` is cut at its end: the fault strikes all the same."""
+    """A body that ends before byte `at` is cut at its end: the fault fires all the same."""
     arm(brolga_registry, Cut(at=1000, on="PUT upload"))
     location = raw.start()
     assert raw.finish(location, DATA, DATA).status == 0
@@ -116,7 +116,7 @@ def test_cut_without_reset_closes_connection(brolga_registry: BrolgaRegistry, ra
 
 
 def test_cut_of_rejected_request(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
-    """A fault strikes too where the registry would answer before the body."""
+    """A fault fires too if the registry would answer before the body."""
     plan = arm(brolga_registry, Cut(at=5))
     assert raw.patch(f"/v2/{NAME}/blobs/uploads/{32 * '0'}", DATA).status == 0
     assert brolga_registry.fired == plan.faults
@@ -251,7 +251,7 @@ def test_stall_ends_with_the_plan(
     location = raw.start()
     with raw.connect() as connection:
         connection.sendall(raw.head("PATCH", location, 10) + DATA)
-        until_struck(brolga_registry, raw)
+        wait_until_fired(brolga_registry, raw)
         assert brolga_registry.fired == plan.faults
         assert held(brolga_registry)[0] in (b"", DATA)
         connection.setblocking(False)
@@ -275,7 +275,7 @@ def test_stall_ends_when_the_client_returns(
     location = raw.start()
     with raw.connect() as connection:
         connection.sendall(raw.head("PATCH", location, 10) + DATA)
-        until_struck(brolga_registry, raw)
+        wait_until_fired(brolga_registry, raw)
         asked = raw("GET", location)
         assert (asked.status, asked.range) == ((404, None) if name == "zot" else (204, "0-2"))
         with pytest.raises(ConnectionResetError):

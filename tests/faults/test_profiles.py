@@ -402,7 +402,7 @@ def test_zot_requires_mount_source(brolga_registry: BrolgaRegistry, raw: Raw) ->
 
 
 def test_faults_and_profiles_compose(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
-    """A profile's limit stands beside a fault: each strikes where it is first."""
+    """A profile's limit stands beside a fault: each fires if it is first."""
     small = replace(PROFILES["ghcr"], blob_max=8)
     brolga_registry.use(profile=small, faults=FaultPlan(Answer(status=500, at=4)))
     location = raw.start()

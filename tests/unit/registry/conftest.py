@@ -13,6 +13,7 @@ import pytest
 from brolga.registry.app import create_app
 from brolga.registry.storage.database import DATABASE
 from brolga.spec.digest import Digest
+from brolga.spec.mediatypes import OCI_INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from starlette.types import Message, Scope
 
     from brolga.registry.options import Options
+
+# The shortest manifest that needs nothing else.
+MANIFEST = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}).encode()
+ABC = Digest.of(b"abcdef")
 
 
 @dataclass
@@ -146,3 +151,11 @@ def _scope(method: str, target: str, headers: Mapping[str, str]) -> Scope:
 def registry(tmp_path: Path) -> Registry:
     """Return a registry in an empty directory."""
     return Registry(tmp_path / "registry")
+
+
+def put_manifest(
+    registry: Registry, reference: str, body: bytes = MANIFEST, kind: str = OCI_INDEX
+) -> Answer:
+    """Push a manifest."""
+    headers = {"Content-Type": kind} if kind else {}
+    return registry("PUT", f"/v2/a/b/manifests/{reference}", body, headers)

@@ -41,7 +41,7 @@ def test_find_profile_and_unknown_name() -> None:
 
 
 def test_fire_counts_equal_faults_separately() -> None:
-    """Two equal faults of a plan strike the same request; each is noted."""
+    """Two equal faults of a plan fire on the same request; each is recorded."""
     first, second = Cut(), Cut()
     injector = Injector(FaultPlan(first, second))
     exchange = injector.begin("PATCH", "/v2/a/blobs/uploads/1", "", {})
@@ -63,7 +63,7 @@ def test_fire_after_reset_leaves_no_trace() -> None:
 
 
 def test_add_waiting_after_the_run_sets_event_at_once() -> None:
-    """What stalls when the run is over already is let go of at once."""
+    """A stall after the end of the run is released at once."""
     loop = asyncio.new_event_loop()
     injector = Injector()
     exchange = injector.begin("GET", "/v2/", "", {})
