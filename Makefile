@@ -18,7 +18,7 @@ test: $(STAMP) peers      ## every test, with branch coverage and its floors
 	$(BIN)/coverage run -m pytest -n auto --dist loadfile
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=95
-	$(BIN)/coverage report --fail-under=100 --include='src/brolga/wire/*,src/brolga/blob.py,src/brolga/layer.py,src/brolga/pipeline.py,src/brolga/digest.py,src/brolga/reference.py,src/brolga/descriptor.py,src/brolga/members.py,src/brolga/mediatypes.py'
+	$(BIN)/coverage report --fail-under=100 --include='src/brolga/protocol/*,src/brolga/spec/*,src/brolga/stream/layer.py,src/brolga/stream/pipeline.py'
 
 soak: $(STAMP)            ## uploads that fail at random: 3,000 of a kind, where make test draws 200
 	$(BIN)/python -m pytest --hypothesis-profile=nightly -o faulthandler_timeout=3600 \

@@ -67,7 +67,7 @@ blobs = Path(sys.argv[1], "blobs", "sha256")
 raw = (blobs / json.loads((blobs / "../../index.json").read_bytes())["manifests"][0]["digest"][7:])
 manifest = brolga.Manifest.parse(raw.read_bytes())
 layers = [
-    brolga.BlobLayer(one, lambda path=blobs / one.digest.encoded: BlockStream(blocks(path)))
+    brolga.StoredBlob(one, lambda path=blobs / one.digest.encoded: BlockStream(blocks(path)))
     for one in (manifest.config, *manifest.layers)
 ]
 with brolga.Client() as client:

@@ -132,7 +132,7 @@ _BROLGA = """
 import sys
 from pathlib import Path
 from brolga.registry.options import Options
-from brolga.registry.serving.server import serve
+from brolga.registry.server import serve
 def ready(address): print("listening on", address, flush=True)
 serve(Path(sys.argv[1]), on_ready=ready, options=Options({}))
 """

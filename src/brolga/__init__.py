@@ -6,8 +6,7 @@
     brolga.push_stream("registry.example/app:v1", layer)
     print(layer.digest, layer.diff_id)
 
-Everything public is here. A name is loaded when it is first used, so that importing brolga, and
-starting its command, costs little.
+Everything public is here. A name is loaded when it is first used, so that `import brolga` is fast.
 """
 
 from __future__ import annotations
@@ -130,33 +129,35 @@ __all__ = [
     "validate",
 ]
 
-_HOMES = {
+_MODULES = {
     "brolga.auth": ("Keychain", "default_keychain"),
-    "brolga.spec.blob": ("Blob", "BlobStream", "Layer", "LayerState", "Progress"),
     "brolga.client": ("Client", "image", "push", "push_layer", "push_stream"),
-    "brolga.stream.command": ("Command",),
-    "brolga.spec.descriptor": ("Descriptor", "Platform"),
-    "brolga.spec.digest": ("Digest",),
-    "brolga.images": ("BlobLayer", "BytesBlob", "Image", "ImageIndex"),
+    "brolga.images": ("Image", "ImageIndex", "InMemoryBlob", "StoredBlob"),
     "brolga.images.flatten": ("LayerWarning",),
     "brolga.images.validate": ("Limits", "Problem", "validate"),
-    "brolga.stream.layer": ("LayerStream", "StreamLayer"),
-    "brolga.stores.layout": ("Layout",),
-    "brolga.spec": ("History", "ImageConfig", "Index", "Manifest"),
-    "brolga.stores.location": ("Local", "Place", "parse_place"),
-    "brolga.spec.reference": ("Reference", "Repository"),
     "brolga.protocol": ("Credentials", "Retry"),
+    "brolga.spec.blob": ("Blob", "BlobStream", "Layer", "LayerState", "Progress"),
+    "brolga.spec.config": ("History", "ImageConfig"),
+    "brolga.spec.descriptor": ("Descriptor", "Platform"),
+    "brolga.spec.digest": ("Digest",),
+    "brolga.spec.index": ("Index",),
+    "brolga.spec.manifest": ("Manifest",),
+    "brolga.spec.reference": ("Reference", "Repository"),
+    "brolga.stores.layout": ("Layout",),
+    "brolga.stores.location": ("ImageRef", "LocalRef", "parse_image_ref"),
+    "brolga.stream.command": ("Command",),
+    "brolga.stream.layer": ("LayerStream", "StreamLayer"),
 }
-_HOME_BY_NAME = {name: home for home, names in _HOMES.items() for name in names}
+_MODULE_BY_NAME = {name: module for module, names in _MODULES.items() for name in names}
 
 
 if not TYPE_CHECKING:  # to a type checker, a name that is not in `__all__` is an error
 
     def __getattr__(name: str) -> object:
-        """Load a public name from the module that it lives in (PEP 562)."""
+        """Load a public name from its module (PEP 562)."""
         if name not in __all__:
             raise AttributeError(f"module 'brolga' has no attribute {name!r}")
-        value: object = getattr(import_module(_HOME_BY_NAME.get(name, "brolga.errors")), name)
+        value: object = getattr(import_module(_MODULE_BY_NAME.get(name, "brolga.errors")), name)
         globals()[name] = value
         return value
 

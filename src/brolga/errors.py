@@ -1,39 +1,36 @@
-"""Every error that brolga raises on purpose.
+"""Every error that brolga raises on purpose, as one tree.
 
-Knows what can go wrong and how to say it in one line. Must not know HTTP libraries, sockets or
-who catches it. Each operation's error says which side failed: the source, the registry, or here.
-
-    BrolgaError
-    ├── InvalidReference (ValueError)      a name that is no repository or reference
-    ├── InvalidDigest (ValueError)         a string that is no digest
-    ├── InvalidManifest (ValueError)       bytes that are no manifest, index or config
-    ├── InvalidLayout                      a directory that is no image layout
-    ├── NoSuchPlatform                     an index without an image for the platform asked for
-    ├── NoSuchImage                        a layout or archive that has no image of that name
-    ├── TagMoved                           a tag that another client moved meanwhile
-    ├── SourceError                        the source failed, or gave what is not bytes
-    ├── CredentialsError                   credentials that cannot be read or stored
-    ├── LayerError
-    │   ├── NeedsSpool                     what one pass over a pipe cannot tell without a disk
-    │   ├── NotComputed                    a digest asked for before the stream's end
-    │   └── StreamConsumed                 a stream opened a second time
-    ├── RegistryError                      the registry answered with an error
-    │   ├── NotFound                       404
-    │   ├── Unauthorized                   401
-    │   ├── Denied                         403
-    │   └── RateLimited                    429
-    ├── ProtocolViolation                  the registry answered with what the spec forbids
-    ├── TransportFailed                    no answer: refused, cut, timed out, TLS
-    ├── UploadInterrupted                  a blob's bytes did not all arrive, or were not confirmed
-    ├── StreamNotReplayable                bytes that must go out again are gone
-    ├── SpoolFailed                        the file that keeps an upload's bytes
-    ├── CorruptBlob                        a blob that cannot be decompressed, or is no archive
-    └── DigestMismatch                     two digests that must be equal are not
+BrolgaError
+├── InvalidReference (ValueError)      a name that is not a valid repository or reference
+├── InvalidDigest (ValueError)         a string that is not a valid digest
+├── InvalidManifest (ValueError)       bytes that are not a valid manifest, index or config
+├── InvalidLayout                      a directory that is not a valid image layout
+├── PlatformNotFound                   an index without an image for the platform
+├── ImageNotFound                      a layout or archive without an image of that name
+├── TagConflict                        a tag that another client moved in the meantime
+├── SourceError                        the source failed, or returned something but bytes
+├── CredentialsError                   credentials that cannot be read or stored
+├── LayerError
+│   ├── SpoolRequired                  one pass over a pipe needs a spool on disk
+│   ├── NotComputed                    a digest read before the end of the stream
+│   └── StreamConsumed                 a stream opened a second time
+├── RegistryError                      the registry answered with an error
+│   ├── NotFound                       404
+│   ├── Unauthorized                   401
+│   ├── Denied                         403
+│   └── RateLimited                    429
+├── ProtocolViolation                  the registry answered with what the spec forbids
+├── TransportError                     no answer: refused, cut, timed out, TLS
+├── UploadInterrupted                  a blob did not arrive whole, or was not confirmed
+├── StreamNotReplayable                bytes that must be sent again are gone
+├── SpoolError                         the file that buffers an upload failed
+├── CorruptBlob                        a blob that cannot be decompressed, or is not an archive
+└── DigestMismatch                     two digests that must be equal differ
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypedDict, Unpack
 
 _EXCERPT_LENGTH: Final = 80  # characters
 
@@ -70,14 +67,28 @@ __all__ = [
 ]
 
 
-class BrolgaError(Exception):
-    """Base of every error that brolga raises on purpose. Each of them can be pickled.
+class _Context(TypedDict, total=False):
+    side: str
+    hint: str
 
-    `side` is `source`, `registry` or `local` where whoever raised it knew which one failed, and its
-    class does not tell.
+
+class BrolgaError(Exception):
+    """Base of every error that brolga raises on purpose. All of them can be pickled.
+
+    `side` says which part failed, if the class does not: `source`, `registry` or `local`.
+    `hint` says what to do next; it is also a note of the exception (PEP 678).
     """
 
     side: str = ""
+    hint: str = ""
+
+    def __init__(self, *args: object, side: str = "", hint: str = "") -> None:
+        super().__init__(*args)
+        if side:
+            self.side = side
+        if hint:
+            self.hint = hint
+            self.add_note(hint)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Rebuild the error from its message and attributes: it may come from another process."""
@@ -93,46 +104,64 @@ def _rebuilt(
 
 
 class InvalidReference(BrolgaError, ValueError):
-    """A name that is not a repository or reference; says which part is wrong and why."""
+    """A name that is not a valid repository or reference. The message names the wrong part."""
 
 
 class InvalidDigest(BrolgaError, ValueError):
-    """A string that is not a digest of the image-spec's grammar (descriptor.md, Digests)."""
+    """A string that is not a valid digest (image-spec, descriptor.md, Digests)."""
 
 
 class InvalidManifest(BrolgaError, ValueError):
-    """Bytes that are no manifest, index or image config; says the place, as `$.layers[0].size`."""
+    """Bytes that are not a valid manifest, index or config; names the place, as `$.layers[0]`."""
 
 
 class InvalidLayout(BrolgaError):
-    """A directory that is no image layout, or not one that can be trusted; says why."""
+    """A directory that is not a valid image layout, or cannot be trusted."""
 
 
 class ImageNotFound(BrolgaError):
-    """A layout or archive that is not there, or has no such image; `available` are its names."""
+    """A missing layout or archive, or one without that image; `available` lists its names."""
 
-    def __init__(self, message: str, *, available: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        message: str,
+        *,
+        available: tuple[str, ...] = (),
+        **context: Unpack[_Context],
+    ) -> None:
+        super().__init__(message, **context)
         self.available = available
 
 
 class PlatformNotFound(BrolgaError):
-    """An index that has no image for the platform asked for; `available` are those that it has."""
+    """An index without an image for the platform; `available` lists the platforms it has."""
 
-    def __init__(self, message: str, *, available: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        message: str,
+        *,
+        available: tuple[str, ...] = (),
+        **context: Unpack[_Context],
+    ) -> None:
+        super().__init__(message, **context)
         self.available = available
 
 
 class TagConflict(BrolgaError):
-    """A tag that stands for something else than what was read and changed: nothing was written.
+    """A tag that another client moved since it was read. Nothing was written.
 
-    `expected` is the digest that it stood for, `actual` the one that it stands for now, "" where it
-    is not there any more.
+    `expected` is the digest that the tag pointed to, `actual` the present one, "" if it is gone.
     """
 
-    def __init__(self, message: str, *, expected: str, actual: str) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        message: str,
+        *,
+        expected: str,
+        actual: str,
+        **context: Unpack[_Context],
+    ) -> None:
+        super().__init__(message, **context)
         self.expected = expected
         self.actual = actual
 
@@ -142,33 +171,33 @@ class SourceError(BrolgaError):
 
 
 class CredentialsError(BrolgaError):
-    """A credential helper or a file of credentials failed, or holds what is none.
+    """A credential helper or file failed, or its content is not valid credentials.
 
-    The message names the helper or the file, and holds no secret.
+    The message names the helper or the file, and contains no secret.
     """
 
 
 class LayerError(BrolgaError):
-    """A layer was asked for what its state does not allow."""
+    """An operation that the state of the layer does not allow."""
 
 
 class SpoolRequired(LayerError):
-    """Something that one pass over a pipe cannot tell, unless it may wait on a disk; says what."""
+    """An operation that one pass over a pipe allows only with a spool on disk."""
 
 
 class NotComputed(LayerError):
-    """A digest, DiffID or size asked for before the stream came to its clean end."""
+    """A digest, DiffID or size read before the stream reached its clean end."""
 
 
 class StreamConsumed(LayerError):
-    """A single-pass stream opened again; its cause is what ended the first pass."""
+    """A single-pass stream opened again. The cause is what ended the first pass."""
 
 
 class RegistryError(BrolgaError):
     """The registry answered a request with an error.
 
     Attributes: `method`, `url` (without credentials or query), `status`; `code`, `detail` from
-    the body's first error (distribution-spec, Error Codes), empty where it sent none, and `codes`
+    the body's first error (distribution-spec, Error Codes), empty if it sent none, and `codes`
     of the first three; `request_id` as the registry's header gave it, or empty.
     """
 
@@ -184,8 +213,9 @@ class RegistryError(BrolgaError):
         code: str = "",
         detail: str = "",
         request_id: str = "",
+        **context: Unpack[_Context],
     ) -> None:
-        super().__init__(message)
+        super().__init__(message, **context)
         self.method = method
         self.url = url
         self.status = status
@@ -199,15 +229,15 @@ class NotFound(RegistryError):
 
 
 class Unauthorized(RegistryError):
-    """401: the registry wants other credentials, or any."""
+    """401: the registry requires credentials, or other ones."""
 
 
 class Denied(RegistryError):
-    """403: the credentials are known and do not suffice."""
+    """403: the credentials are valid but do not allow this."""
 
 
 class RateLimited(RegistryError):
-    """429: too many requests. `retry_after_s` is the registry's wish in seconds, or None."""
+    """429: too many requests. `retry_after_s` is the Retry-After header in seconds, or None."""
 
     retry_after_s: float | None = None
 
@@ -217,77 +247,103 @@ class ProtocolViolation(BrolgaError):
 
 
 class TransportError(BrolgaError):
-    """A request had no answer.
+    """A request got no answer.
 
     `reason` is one of `connect`, `tls`, `certificate`, `timeout`, `cut`; `sent` counts the bytes
-    of the request's body that had gone out, in whole blocks. `fresh` is False where the connection
-    was one of an earlier request: a cut may mean that it had been closed before this one came.
+    of the request's body that were sent, in whole blocks. `fresh` is False if the connection had
+    served an earlier request: a cut may mean that the registry had closed it before.
     """
 
-    def __init__(self, message: str, *, reason: str, sent: int = 0, fresh: bool = True) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str,
+        sent: int = 0,
+        fresh: bool = True,
+        **context: Unpack[_Context],
+    ) -> None:
+        super().__init__(message, **context)
         self.reason = reason
         self.sent = sent
         self.fresh = fresh
 
 
 class UploadInterrupted(BrolgaError):
-    """The bytes of a blob did not all arrive, or the registry did not confirm the blob.
+    """A blob did not arrive whole, or the registry did not confirm it.
 
-    At least `sent` bytes went out, counted in whole blocks; the registry acknowledged
+    At least `sent` bytes were sent, in whole blocks; the registry acknowledged
     `acknowledged` of them with a 2xx.
     """
 
-    def __init__(self, message: str, *, sent: int, acknowledged: int) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        message: str,
+        *,
+        sent: int,
+        acknowledged: int,
+        **context: Unpack[_Context],
+    ) -> None:
+        super().__init__(message, **context)
         self.sent = sent
         self.acknowledged = acknowledged
 
 
 class StreamNotReplayable(BrolgaError):
-    """An upload failed, and the bytes that would have to go out again are gone.
+    """An upload failed, and the bytes that must be sent again are gone.
 
-    Its cause is the failure. `sent` bytes had gone out, the registry acknowledged `acknowledged`,
-    the last `kept` are still here. A larger window, or a spool, would have kept more.
+    The cause is the failure. `sent` bytes were sent, the registry acknowledged `acknowledged`,
+    and the last `kept` are still buffered. A larger window or a spool keeps more.
     """
 
-    def __init__(self, message: str, *, sent: int, acknowledged: int, kept: int) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        message: str,
+        *,
+        sent: int,
+        acknowledged: int,
+        kept: int,
+        **context: Unpack[_Context],
+    ) -> None:
+        super().__init__(message, **context)
         self.sent = sent
         self.acknowledged = acknowledged
         self.kept = kept
 
 
 class SpoolError(BrolgaError):
-    """A spool could not be made or written, as where its disk is full. Its cause is the OSError."""
+    """A spool file cannot be created or written. The cause is the OSError."""
 
     side = "local"
 
 
 class CorruptBlob(BrolgaError):
-    """A blob that is cut short, grows beyond the limits, or is not what it must be.
-
-    It is no valid gzip or zstd, or what it holds is no valid tar.
-    """
+    """A blob that is truncated, exceeds the limits, or is not valid gzip, zstd or tar."""
 
 
 class DigestMismatch(BrolgaError):
-    """Two digests that must be equal are not: the bytes were changed on the way.
+    """Two digests that must be equal differ: the bytes changed on the way.
 
     `expected` and `actual` are the digests as strings.
     """
 
-    def __init__(self, message: str, *, expected: str, actual: str) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        message: str,
+        *,
+        expected: str,
+        actual: str,
+        **context: Unpack[_Context],
+    ) -> None:
+        super().__init__(message, **context)
         self.expected = expected
         self.actual = actual
 
 
 def printable(text: str) -> str:
-    """Return `text` with a space for each character that a terminal or a reader may obey.
+    """Return `text` with a space for each character that is not printable (`str.isprintable`).
 
-    Those are control and format characters (C0, C1, line ends, bidirectional marks), separators
-    and surrogates: whatever `str.isprintable` is false for.
+    Control characters, line ends, bidirectional marks and surrogates can steer a terminal.
     """
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
@@ -299,10 +355,7 @@ def one_line(text: str, limit: int | None = None) -> str:
 
 
 def excerpt(text: str) -> str:
-    """Show a wrong part of a name in an error's line.
-
-    Quoted, in ASCII with escapes, and cut to about 100 characters: the text may come from anyone.
-    """
+    """Return untrusted text for an error message: quoted, ASCII with escapes, about 100 characters."""
     shown = ascii(text[:_EXCERPT_LENGTH])
     if len(text) <= _EXCERPT_LENGTH and len(shown) <= _EXCERPT_LENGTH + 2:
         return shown

@@ -33,7 +33,6 @@ from brolga.images import Image
 from brolga.protocol import Retry
 from brolga.spec.reference import Repository
 from brolga.stream.layer import StreamLayer
-from brolga.testing.emulation.registries import PROFILES
 from brolga.testing.faults import (
     Answer,
     Cut,
@@ -51,6 +50,7 @@ from brolga.testing.faults import (
     TokenDies,
     TooMany,
 )
+from brolga.testing.registries import PROFILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from tests.faults.conftest import NAME, Raw, digest_of, held
 
-from brolga.registry.serving.server import running
+from brolga.registry.server import running
 from brolga.testing.faults import (
     Answer,
     Cut,

@@ -98,7 +98,7 @@ def test_fixture_accepts_parameters(run: pytest.Pytester) -> None:
         """
         import pytest
         from brolga.testing.faults import Cut, FaultPlan
-        from brolga.testing.emulation.registries import PROFILES
+        from brolga.testing.registries import PROFILES
 
         PLAN = FaultPlan(Cut())
         GIVEN = ["zot", PROFILES["zot"], PLAN, {"profile": "zot", "faults": PLAN}, None]
@@ -145,7 +145,7 @@ def test_fixture_rejects_invalid_marker(run: pytest.Pytester, marker: str, said:
     ("missing", "said"),
     [
         ("uvicorn", "brolga_registry needs uvicorn: pip install 'brolga[server]'"),
-        ("brolga.registry.serving.server", "ModuleNotFoundError"),
+        ("brolga.registry.server", "ModuleNotFoundError"),
     ],
 )
 def test_fixture_names_missing_extra(run: pytest.Pytester, missing: str, said: str) -> None:

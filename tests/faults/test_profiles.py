@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 import pytest
 from tests.faults.conftest import NAME, Raw, digest_of, held
 
-from brolga.registry.serving.server import running
-from brolga.testing.emulation.registries import PROFILES, Profile
+from brolga.registry.server import running
 from brolga.testing.faults import Answer, Cut, FaultPlan, TooMany
 from brolga.testing.injector import Injector
 from brolga.testing.middleware import fault_middleware
+from brolga.testing.registries import PROFILES, Profile
 
 if TYPE_CHECKING:
     from pathlib import Path

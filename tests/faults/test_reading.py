@@ -11,7 +11,7 @@ from tests.faults.conftest import NAME, Raw, digest_of
 from brolga.client import Client
 from brolga.errors import NotFound
 from brolga.images import Artifact, Image, ImageIndex
-from brolga.testing.emulation.registries import PROFILES
+from brolga.testing.registries import PROFILES
 
 if TYPE_CHECKING:
     from brolga.testing.plugin import BrolgaRegistry

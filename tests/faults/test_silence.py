@@ -14,7 +14,7 @@ from tests.faults.conftest import NAME
 from brolga.client import Client
 from brolga.protocol import Retry
 from brolga.stream.layer import StreamLayer
-from brolga.testing.emulation.registries import PROFILES
+from brolga.testing.registries import PROFILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -216,7 +216,7 @@ def read(blob: object) -> bytes:
     """Return a blob's bytes."""
     assert hasattr(blob, "open")
     with blob.open() as stream:
-        return b"".join(map(bytes, stream.with_heartbeats()))
+        return b"".join(map(bytes, stream.blocks()))
 
 
 def run(*arguments: str, data: bytes = b"") -> bytes:

@@ -32,13 +32,13 @@ from tests.property.test_socket_upload_properties import (
 from brolga.client import Client
 from brolga.errors import BrolgaError
 from brolga.images import Image
-from brolga.registry.serving.server import running
+from brolga.registry.server import running
 from brolga.stream.layer import StreamLayer
-from brolga.testing.emulation.registries import PROFILES
 from brolga.testing.faults import CutAnswer, Fault, FaultPlan
 from brolga.testing.injector import Injector
 from brolga.testing.middleware import fault_middleware
 from brolga.testing.plugin import BrolgaRegistry
+from brolga.testing.registries import PROFILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

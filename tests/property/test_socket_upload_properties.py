@@ -23,7 +23,6 @@ from brolga.errors import BrolgaError
 from brolga.protocol import Retry
 from brolga.spec.descriptor import Descriptor
 from brolga.stream.layer import StreamLayer
-from brolga.testing.emulation.registries import PROFILES
 from brolga.testing.faults import (
     Answer,
     Cut,
@@ -43,13 +42,14 @@ from brolga.testing.faults import (
     TokenDies,
     TooMany,
 )
+from brolga.testing.registries import PROFILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from brolga.testing.emulation.registries import Profile
     from brolga.testing.plugin import BrolgaRegistry
+    from brolga.testing.registries import Profile
     from brolga.testing.run import RecordedRequest
 
 KIB, MIB = 1 << 10, 1 << 20

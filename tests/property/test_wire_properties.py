@@ -496,7 +496,7 @@ def test_a_registry_that_always_says_the_same_comes_to_an_end(
             talk.append((request, said))
             return said
 
-        result = outcome(FLOWS[name](access(credentials, Retry(attempts=2))), response)
+        result = outcome(FLOWS[name](access(credentials, Retry(attempts=2))), reply)
         assert not isinstance(result, BrolgaError) or str(result).isprintable()
         assert len(talk) <= 5 * ONE_SEND
         check_calls(talk)

@@ -20,7 +20,7 @@ from tests.real.foreign import (
 )
 
 from brolga.registry.options import Options
-from brolga.registry.serving.server import running
+from brolga.registry.server import running
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -38,8 +38,8 @@ def test_no_public_name_is_a_module_s() -> None:
 def test_the_tour_s_names_are_public() -> None:
     """What a caller meets: images and their parts, where they are pushed, who is asked."""
     names = (
-        "Image ImageIndex Platform Manifest Index ImageConfig History BlobLayer BytesBlob "
-        "Keychain default_keychain CredentialsError InvalidManifest NoSuchPlatform "
+        "Image ImageIndex Platform Manifest Index ImageConfig History StoredBlob InMemoryBlob "
+        "Keychain default_keychain CredentialsError InvalidManifest PlatformNotFound "
         "push push_layer image"
     )
     assert set(names.split()) <= set(brolga.__all__)

@@ -11,7 +11,11 @@ FUNCTIONS = ["excerpt", "one_line", "printable"]
 
 def test_all_is_sorted_and_complete() -> None:
     """Every public class of the module is exported, once, in order."""
-    defined = [name for name, item in vars(errors).items() if inspect.isclass(item)]
+    defined = [
+        name
+        for name, item in vars(errors).items()
+        if inspect.isclass(item) and issubclass(item, Exception)
+    ]
     assert errors.__all__ == [*sorted(defined), *FUNCTIONS]
 
 
@@ -40,6 +44,14 @@ def test_every_error_survives_pickling() -> None:
         assert type(again) is kind
         assert str(again) == "what happened"
         assert vars(again) == vars(error)
+
+
+def test_hint_and_side_are_given_to_the_constructor_and_survive_pickling() -> None:
+    """A hint is a note too, so a traceback shows it (PEP 678)."""
+    error = errors.DigestMismatch("no", expected="a", actual="b", side="source", hint="try again")
+    for copy in (error, pickle.loads(pickle.dumps(error))):  # noqa: S301 - our own bytes
+        assert (copy.side, copy.hint, copy.__notes__) == ("source", "try again", ["try again"])
+    assert (errors.SpoolError("no").side, errors.SpoolError("no").hint) == ("local", "")
 
 
 def test_printable_replaces_what_a_terminal_obeys() -> None:

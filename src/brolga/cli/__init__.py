@@ -83,7 +83,7 @@ class _Table(Verbs):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         for name, entry in _VERBS.items():
             if cmd_name in (name, *entry.aliases):
-                verb: click.Command = import_module(f"brolga.cli.{name}").command
+                verb: click.Command = import_module(f"brolga.cli.commands.{name}").command
                 return verb
         return None
 

@@ -149,7 +149,7 @@ def pushed(  # noqa: PLR0913 - what goes where, and how it is printed
 ) -> None:
     """Push a tree and print its name by digest; `more` is what else its JSON object has.
 
-    `expected` is as `replaced` tells. Raises TagMoved.
+    `expected` is as `replaced` tells. Raises TagConflict.
     """
     ref = client.push(where, tree, expected=expected)
     descriptor = tree.descriptor

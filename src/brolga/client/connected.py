@@ -116,7 +116,7 @@ class Connected:
     def explain(self, repository: Repository | str) -> Explanation:
         """Tell how a repository would be pushed to: the registry is asked, and nothing changed.
 
-        Raises TransportFailed, Unauthorized, ProtocolViolation where it cannot be reached.
+        Raises TransportError, Unauthorized, ProtocolViolation where it cannot be reached.
         """
         from brolga.client.explain import explained
 

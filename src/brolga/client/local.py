@@ -58,7 +58,7 @@ def tree_of(place: LocalRef, platform: Platform | None = None, *, packed: bool =
     Layers of an archive that are not compressed are to be, or (not `packed`) stay as they are.
     `platform` chooses one of several images of the place's name.
 
-    Raises NoSuchImage, NoSuchPlatform, InvalidLayout, InvalidManifest, SourceError, CorruptBlob.
+    Raises ImageNotFound, PlatformNotFound, InvalidLayout, InvalidManifest, SourceError, CorruptBlob.
     """
     if place.kind == "oci":
         return _layout(place).tree(place.name, platform)
@@ -75,7 +75,7 @@ def documents_of(
 
 
 def check_tags(place: LocalRef, *, is_one_each: bool) -> None:
-    """Raise NoSuchImage if the images of a layout cannot be copied by their names.
+    """Raise ImageNotFound if the images of a layout cannot be copied by their names.
 
     If `is_one_each`, that is if two have one name, too.
     """
@@ -127,7 +127,7 @@ def writing(place: LocalRef, spool: SpoolChoice) -> Iterator[WriteStore]:
     """Give what takes an image for a place; an archive is there when the block ends well.
 
     A stream goes into an archive by way of `spool`, as its size stands before it; without one that
-    is NeedsSpool.
+    is SpoolRequired.
     """
     if place.kind == "oci":
         with _layout(place).writing() as layout:

@@ -59,7 +59,7 @@ class Pushing(Reading):
         it. `push_stream` pushes a manifest with it.
 
         Raises SourceError where the layer's source fails, StreamConsumed for a layer that was
-        read before and is not there, UploadInterrupted, RegistryError, TransportFailed,
+        read before and is not there, UploadInterrupted, RegistryError, TransportError,
         ProtocolViolation, DigestMismatch, InvalidReference (distribution-spec, Pushing blobs).
         """
         home = as_home(repository)
@@ -95,7 +95,7 @@ class Pushing(Reading):
         for, and what a registry has lost is sent again.
 
         `expected` is what the tag must stand for until the end, where the tree is made of that.
-        Raises TagMoved where it does not. It is asked just before the manifest goes: no registry
+        Raises TagConflict where it does not. It is asked just before the manifest goes: no registry
         does both in one step.
 
         Raises what `push_layer` raises, InvalidReference where `place` has a digest that is not
@@ -303,7 +303,7 @@ class Pushing(Reading):
         tag: what is deleted by digest is taken out of it. Of a layout, the bytes stay until they
         are collected (`Layout.gc`).
 
-        Raises NotFound, NoSuchImage, RegistryError (distribution-spec, Deleting manifests).
+        Raises NotFound, ImageNotFound, RegistryError (distribution-spec, Deleting manifests).
         """
         place = as_place(place)
         if isinstance(place, LocalRef):

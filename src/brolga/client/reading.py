@@ -55,8 +55,8 @@ class Reading(Connected):
         Layers of a docker archive that are not compressed are compressed when they are pushed, and
         described from then on. Where not `packed`, they stay as they are, and all is known at once.
 
-        Raises NotFound, NoSuchImage, InvalidManifest, InvalidLayout, DigestMismatch,
-        RegistryError, TransportFailed.
+        Raises NotFound, ImageNotFound, InvalidManifest, InvalidLayout, DigestMismatch,
+        RegistryError, TransportError.
         """
         place = as_place(place)
         if isinstance(place, LocalRef):
@@ -68,7 +68,7 @@ class Reading(Connected):
     ) -> Image:
         """Return an image; of an index, the one for `platform`, linux/amd64 where it is None.
 
-        `packed` is as in `get`. Raises NoSuchPlatform, which tells what there is, and what `get`
+        `packed` is as in `get`. Raises PlatformNotFound, which tells what there is, and what `get`
         raises.
         """
         tree = self.get(place, packed=packed, platform=platform)
@@ -133,7 +133,7 @@ class Reading(Connected):
         no more than 1100 times beyond 4 GiB.
 
         Raises InvalidManifest for an index, and for more or fewer layers than one, and what `get`
-        raises. Reading raises DigestMismatch, CorruptBlob, TransportFailed.
+        raises. Reading raises DigestMismatch, CorruptBlob, TransportError.
         """
         from brolga.client.streams import open_stream
 

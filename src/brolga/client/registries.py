@@ -39,7 +39,7 @@ class UploadOptions:
     window: int
     spool: SpoolChoice
 
-    def keep(self, uploads: int, *, can_repeat: bool) -> ReplayBuffer:
+    def keep(self, uploads: int, *, is_reopenable: bool) -> ReplayBuffer:
         """Return what keeps the bytes of one upload, where `uploads` go on at a time.
 
         A stream that can be read only once has the whole window. Those that can be read again
@@ -47,7 +47,7 @@ class UploadOptions:
         """
         if (spool := spool_factory(self.spool)) is not None:
             return spool
-        return MemoryBuffer(self.window // uploads if can_repeat else self.window)
+        return MemoryBuffer(self.window // uploads if is_reopenable else self.window)
 
     def style_for(
         self, repository: Repository, registry: RegistrySession, uploads: int = 1

@@ -51,7 +51,7 @@ def tags_of(names: Iterable[str], tree: Callable[[str], Tree]) -> dict[str, str]
     """Return for each tag the name that has it; `tree` reads the image of a name.
 
     What is named by its file or digest has none. Raises InvalidReference for two images of one tag,
-    and for a name that ends with none, NoSuchImage where there are images and no tag.
+    and for a name that ends with none, ImageNotFound where there are images and no tag.
     """
     names = list(names)
     found: dict[str, str] = {}

@@ -306,7 +306,7 @@ def _check_layer(layer: object) -> None:
     # Without asking for them: a stream's DiffID is not computed yet.
     if any(getattr_static(layer, name, None) is None for name in ("diff_id", "media_type", "open")):
         kind = type(layer).__name__
-        raise TypeError(f"a layer is a StreamLayer or a BlobLayer; {kind} is not one")
+        raise TypeError(f"a layer is a StreamLayer or a StoredBlob; {kind} is not one")
 
 
 def _append_layers(config: ImageConfig, additions: Iterable[_Addition]) -> ImageConfig:

@@ -102,7 +102,7 @@ class ImageIndex:
     def image(self, platform: Platform, *, nearest: bool = False) -> Image:
         """Return the image for a platform; `nearest` takes one like it (`Index.select_nearest`).
 
-        Raises NoSuchPlatform, which tells what there is.
+        Raises PlatformNotFound, which tells what there is.
         """
         select = self.index.select_nearest if nearest else self.index.select
         child = self.child(select(platform))

@@ -28,8 +28,13 @@ from brolga.spec.config import ImageConfig, count_layers
 from brolga.spec.digest import Digest, hasher
 from brolga.spec.json import MAX_SIZE
 from brolga.spec.manifest import INDEX_TYPES, MANIFEST_TYPES, mixed_media_types
-from brolga.spec.mediatypes import COMPRESSION_BY_LAYER, IMAGE_CONFIGS, NONDISTRIBUTABLE
-from brolga.stream.decompression import DEFAULT_LIMITS, Limits, decompress, detect_compression
+from brolga.spec.mediatypes import (
+    COMPRESSION_BY_LAYER,
+    IMAGE_CONFIGS,
+    NONDISTRIBUTABLE,
+    detect_compression,
+)
+from brolga.stream.decompression import DEFAULT_LIMITS, Limits, decompress
 from brolga.tar.entries import read_entries
 from brolga.tar.reader import is_bare_whiteout, printable_name
 
@@ -75,7 +80,7 @@ def validate(
 
     `fast` reads manifests and configs alone, no layer. `limits` bound what a layer may grow to.
     Raises what reading raises where that tells nothing of the image, as Unauthorized and
-    TransportFailed, and NotComputed for an image with a layer that is still to be streamed.
+    TransportError, and NotComputed for an image with a layer that is still to be streamed.
     """
     look = _Look(fast, limits)
     todo: deque[Tree] = deque([tree])

@@ -40,7 +40,7 @@ _NO_API: Final = (400, 404, 405)
 _VERSION: Final = "docker-distribution-api-version"
 # What a token server without the OAuth2 form says to a POST.
 _NO_OAUTH: Final = (400, 404, 405)
-# What tells that the registry speaks the other protocol: reasons of a TransportFailed, by the
+# What tells that the registry speaks the other protocol: reasons of a TransportError, by the
 # scheme that was tried. A TLS connection that is cut may be an attack, and is not such a sign.
 _OTHER_SCHEME: Final = {"https": ("tls", "connect"), "http": ("connect", "cut")}
 _NOT_HTTP_HERE: Final = 400  # what a TLS server answers to plain http
@@ -246,7 +246,7 @@ class Access:
         port alone, and a URL elsewhere is checked before it is called.
 
         Raises Unauthorized if the credentials are wrong or missing, what the way to a token
-        raises, and TransportFailed if there was no answer.
+        raises, and TransportError if there was no answer.
         """
         if once:
             return (yield from self._authorized(request))
@@ -314,7 +314,7 @@ def ping(
 
     `schemes` are tried in order; the next one only if the registry does not speak the one before.
 
-    Raises TransportFailed if it cannot be reached, Unauthorized if it asks for other credentials,
+    Raises TransportError if it cannot be reached, Unauthorized if it asks for other credentials,
     ProtocolViolation if it is not a registry.
     """
     retry = retry or Retry()

@@ -66,7 +66,7 @@ def read_blob(access: Access, digest: Digest, size: int | None = None) -> ReadFl
     """Yield a blob's bytes, verified (end-2).
 
     Raises DigestMismatch at the end where digest or `size` are not those that were read (sooner,
-    where there are too many bytes), NotFound, RegistryError, and TransportFailed where the
+    where there are too many bytes), NotFound, RegistryError, and TransportError where the
     connection was cut too often.
     """
     verifier = Verifier(digest)

@@ -59,7 +59,7 @@ class Body(Protocol):
 def wait_for_bytes(body: Body) -> None:
     """Read a body until it has given bytes that are worth a request, or has ended.
 
-    The body keeps them, and all from the offset on that it holds. Raises BodyFailed: what its
+    The body keeps them, and all from the offset on that it holds. Raises BodyError: what its
     source raises is the source's.
     """
     before = body.bytes_read
@@ -72,7 +72,7 @@ def wait_for_bytes(body: Body) -> None:
 
 
 def chunks_of(body: Body, start: int, size: int) -> Iterator[Chunk]:
-    """Cut a body into chunks. Raises BodyFailed: what its source raises is the source's."""
+    """Cut a body into chunks. Raises BodyError: what its source raises is the source's."""
     try:
         yield from chunks(body.blocks(start), size)
     except GeneratorExit:
@@ -117,7 +117,7 @@ class IdleLimit:
         A source that is opened again may have to read up to there. If the request `ends`, they end
         when all that the body has given went out and no more came for too long.
 
-        Raises BodyFailed: what the body's source raises meanwhile is the source's.
+        Raises BodyError: what the body's source raises meanwhile is the source's.
         """
         self._silent_since, self._ends, self.waits = None, ends, False
         return self._watched(_from_first(body.blocks(start)), body, start)

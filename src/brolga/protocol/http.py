@@ -69,7 +69,7 @@ class Response:
     that an earlier attempt at the call has no known outcome: it may have done its work.
 
     `blocks` is the body of a streamed call: iterate it once, close it in any case. It raises
-    TransportFailed where the body does not come to its end.
+    TransportError where the body does not come to its end.
     """
 
     status: int

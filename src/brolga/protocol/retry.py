@@ -158,9 +158,9 @@ def send_with_retry(
 ) -> Flow[Response]:
     """Make `request` by `once`, and again where its failure may pass; return the last answer.
 
-    `reasons` are those of a TransportFailed that may pass.
+    `reasons` are those of a TransportError that may pass.
 
-    Raises the last TransportFailed where there was no answer.
+    Raises the last TransportError where there was no answer.
     """
     attempt, stale, unknown = 1, False, False
     reads = request.method in _SAFE

@@ -194,7 +194,7 @@ def get_status(
     `sent` is how many there can be at most. Whatever the registry answers, a session whose offset
     is not known is not written to.
 
-    Raises TransportFailed or RegistryError where it may be told later.
+    Raises TransportError or RegistryError where it may be told later.
     """
     request = Request("GET", session.url, delay_s=pause_s)
     try:

@@ -26,6 +26,7 @@ __all__ = [
     "BlobStream",
     "Block",
     "BlockReader",
+    "BlockSource",
     "Layer",
     "LayerState",
     "Progress",
@@ -34,6 +35,19 @@ __all__ = [
 ]
 
 Block: TypeAlias = bytes | memoryview
+
+
+class BlockSource(Protocol):
+    """Blocks of one size, the last one shorter; none of them changes after it was given."""
+
+    def next_block(self, timeout_s: float) -> memoryview | None:
+        """Return the next block; empty at the end; None where none came in `timeout_s` seconds.
+
+        Raises SourceError where the source fails.
+        """
+
+    def close(self) -> None:
+        """Stop reading, at once, and free what was opened here. Idempotent."""
 
 
 class BlobStream(Protocol):

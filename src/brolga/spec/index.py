@@ -161,7 +161,7 @@ def select_best(
 ) -> tuple[T, ...]:
     """Return those of some offers that suit a platform best, in their order, each once.
 
-    There is at least one. Raises NoSuchPlatform, which says `where` there is none.
+    There is at least one. Raises PlatformNotFound, which says `where` there is none.
     """
     offers = list(offers)
     found = [

@@ -50,6 +50,8 @@ __all__ = [
     "UNKNOWN_ARTIFACT",
     "check_media_type",
     "compression_of_media_type",
+    "detect_compression",
+    "detect_unsupported_compression",
 ]
 
 # RFC 6838, section 4.2: a type and a subtype of at most 127 characters each, no parameters.
@@ -169,3 +171,28 @@ def compression_of_media_type(media_type: str) -> str:
     """
     suffix = media_type.rpartition("+")[2]
     return COMPRESSION_BY_LAYER.get(media_type) or (suffix if suffix in _SUFFIXES else "none")
+
+
+# The first bytes of compressed streams.
+_GZIP: Final = b"\x1f\x8b\x08"  # RFC 1952, section 2.3.1: ID1, ID2, and deflate
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"  # RFC 8878, section 3.1.1
+_ZSTD_SKIPPABLE: Final = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # section 3.1.2
+_UNREAD: Final = {
+    "xz": b"\xfd7zXZ\x00",  # the .xz file format, section 2.1.1.1
+    "bzip2": b"BZh",
+    "lz4": b"\x04\x22\x4d\x18",  # LZ4 frame format, Magic Number
+}
+
+
+def detect_compression(head: bytes) -> str:
+    """Return `gzip`, `zstd` or `none`, as the first 4 bytes of a stream tell."""
+    if head.startswith(_GZIP):
+        return "gzip"
+    if head.startswith(_ZSTD) or _ZSTD_SKIPPABLE.match(head):
+        return "zstd"
+    return "none"
+
+
+def detect_unsupported_compression(head: bytes) -> str:
+    """Return `xz`, `bzip2`, `lz4` or "", as the first 6 bytes tell: layers have none of them."""
+    return next((name for name, magic in _UNREAD.items() if head.startswith(magic)), "")

@@ -142,7 +142,7 @@ def _put_all(target: WriteStore, documents: Sequence[_Document], expected: Diges
 
 
 def _check_unmoved(target: WriteStore, tag: str, expected: Digest) -> None:
-    """Raise TagMoved where a tag stands for something else than what was read.
+    """Raise TagConflict where a tag stands for something else than what was read.
 
     No registry offers a PUT that does both at once: between the two requests it may still move.
     """

@@ -68,7 +68,7 @@ _CANONICAL: Final = "sha256"
 _SMALL: Final = 1 << 20  # bytes; what goes in one PUT, at one request less
 
 
-def _new_window(*, can_repeat: bool) -> ReplayBuffer:  # noqa: ARG001 - one window whichever it is
+def _new_window(*, is_reopenable: bool) -> ReplayBuffer:  # noqa: ARG001 - one buffer for both
     return MemoryBuffer()
 
 
@@ -79,7 +79,7 @@ class RegistryStore:
     `mounts` is whether blobs may be taken over from other repositories. `sent` is where blobs went
     that can be read once only, by registry and digest: they can be taken over from there.
 
-    `keep(can_repeat=...)` makes what keeps the bytes of an upload while they may have to go out
+    `keep(is_reopenable=...)` makes what keeps the bytes of an upload while they may have to go out
     again; the flag is whether the stream can be read again. `retry` bounds how often an upload may
     fail; `style` is how its bytes go out.
     """
@@ -127,7 +127,7 @@ class RegistryStore:
         """
         again = _repeater(blob, stream)
         with self._or_cancelled(session):
-            kept = self.keep(can_repeat=again is not None)
+            kept = self.keep(is_reopenable=again is not None)
         with closing(kept) as keep:
             tape = ReplayableBody(stream.blocks(), keep, again, watch)
             flow = upload_stream(

@@ -56,7 +56,7 @@ class ReadStore(Protocol):
     def fetch_manifest(self, name: str) -> Manifest | Index:
         """Read the manifest or index that a tag or a digest names.
 
-        Raises NotFound; NoSuchImage or CorruptBlob where the store is on this machine.
+        Raises NotFound; ImageNotFound or CorruptBlob where the store is on this machine.
         """
 
     def fetch_blob(self, descriptor: Descriptor) -> BlobStream:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from io import FileIO
 
-    from brolga.stream.sources import BlockSource
+    from brolga.spec.blob import BlockSource
 
 __all__ = ["Command"]
 

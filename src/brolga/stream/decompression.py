@@ -12,7 +12,6 @@ middle.
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -20,6 +19,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from brolga.errors import CorruptBlob
+from brolga.spec.mediatypes import detect_compression
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -31,20 +31,10 @@ __all__ = [
     "UNLIMITED",
     "Limits",
     "decompress",
-    "detect_compression",
-    "detect_unsupported_compression",
 ]
 
 _BLOCK_SIZE: Final = 1 << 20  # bytes of output at a time
-_HEAD_SIZE: Final = 4  # bytes that tell the compression
-_GZIP: Final = b"\x1f\x8b\x08"  # RFC 1952, section 2.3.1: ID1, ID2, and deflate
-_ZSTD: Final = b"\x28\xb5\x2f\xfd"  # RFC 8878, section 3.1.1
-_ZSTD_SKIPPABLE: Final = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # section 3.1.2
-_UNREAD: Final = {
-    "xz": b"\xfd7zXZ\x00",  # the .xz file format, section 2.1.1.1
-    "bzip2": b"BZh",
-    "lz4": b"\x04\x22\x4d\x18",  # LZ4 frame format, Magic Number
-}
+_HEAD_SIZE: Final = 4  # bytes that `detect_compression` needs
 _GZIP_FLAGS: Final = slice(3, 4)  # section 2.3.1: FLG
 _ONE_FIELD: Final = frozenset({b"\x00", b"\x04", b"\x08", b"\x10"})  # none, or one of them
 _GZIP_WINDOW: Final = 31  # zlib: the largest window, and a gzip header
@@ -72,20 +62,6 @@ class Limits:
 
 DEFAULT_LIMITS: Final = Limits()
 UNLIMITED: Final = Limits(None, None)
-
-
-def detect_compression(head: bytes) -> str:
-    """Return `gzip`, `zstd` or `none`, as the first 4 bytes of a stream tell."""
-    if head.startswith(_GZIP):
-        return "gzip"
-    if head.startswith(_ZSTD) or _ZSTD_SKIPPABLE.match(head):
-        return "zstd"
-    return "none"
-
-
-def detect_unsupported_compression(head: bytes) -> str:
-    """Return `xz`, `bzip2`, `lz4` or "", as the first 6 bytes tell: layers have none of them."""
-    return next((name for name, magic in _UNREAD.items() if head.startswith(magic)), "")
 
 
 def decompress(

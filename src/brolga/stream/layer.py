@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
+    from brolga.spec.blob import BlockSource
     from brolga.spec.digest import Digest
-    from brolga.stream.sources import BlockSource
 
 __all__ = ["LayerStream", "StreamLayer"]
 

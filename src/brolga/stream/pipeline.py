@@ -32,8 +32,7 @@ from brolga.stream.worker import Worker
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from brolga.spec.blob import Block
-    from brolga.stream.sources import BlockSource
+    from brolga.spec.blob import Block, BlockSource
 
 __all__ = ["ByteCounts", "PassResult", "WorkerPools", "one_pass"]
 

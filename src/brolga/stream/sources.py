@@ -34,8 +34,9 @@ from brolga.stream.worker import Worker
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+    from brolga.spec.blob import BlockSource
+
 __all__ = [
-    "BlockSource",
     "Openable",
     "Readable",
     "Reopenable",
@@ -57,19 +58,6 @@ class Readable(Protocol):
 
     def read(self, size: int, /) -> bytes:
         """Return at most `size` bytes, empty at the end."""
-
-
-class BlockSource(Protocol):
-    """Blocks of one size, the last one shorter; none of them changes after it was given."""
-
-    def next_block(self, timeout_s: float) -> memoryview | None:
-        """Return the next block; empty at the end; None where none came in `timeout_s` seconds.
-
-        Raises SourceError where the source fails.
-        """
-
-    def close(self) -> None:
-        """Stop reading, at once, and free what was opened here. Idempotent."""
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@ import os
 import tempfile
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from brolga.disk.files import read_at
 from brolga.errors import SpoolError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _BLOCK_SIZE: Final = 1 << 20  # bytes
 class Spool:
     """All bytes that were added, in a file without a name, until it is closed or nobody has it.
 
-    `directory` None is the system's for temporary files. Raises SpoolFailed where the file cannot
+    `directory` None is the system's for temporary files. Raises SpoolError where the file cannot
     be made, written or read.
     """
 
@@ -67,19 +68,13 @@ class Spool:
 
     def read_at(self, size: int, start: int) -> memoryview:
         """Return `size` bytes from `start` on."""
-        block = memoryview(bytearray(size))
-        filled = 0
-        while filled < size:
-            at = start + filled
-            try:
-                count = os.preadv(self._fd, [block[filled:]], at)
-            except OSError as error:
-                raise self._failed(f"read at byte {at}", error) from error
-            if not count:
-                raise SpoolError(
-                    f"the spool in {self._place} ends at byte {at}: something has cut it"
-                )
-            filled += count
+        try:
+            block = read_at(self._fd, size, start)
+        except OSError as error:
+            raise self._failed(f"read at byte {start}", error) from error
+        if len(block) < size:
+            end = start + len(block)
+            raise SpoolError(f"the spool in {self._place} ends at byte {end}: it was truncated")
         return block
 
     def close(self) -> None:

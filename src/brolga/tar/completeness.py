@@ -26,7 +26,7 @@ from brolga.tar.reader import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from brolga.stream.sources import BlockSource
+    from brolga.spec.blob import BlockSource
 
 __all__ = ["CompletenessCheck"]
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from brolga.errors import CorruptBlob
-from brolga.stream.decompression import detect_unsupported_compression
+from brolga.spec.mediatypes import detect_unsupported_compression
 from brolga.tar.reader import (
     BLOCK_SIZE,
     KNOWN_KINDS,

@@ -11,8 +11,8 @@ import time
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from brolga.registry.storage.store import Store
-from brolga.testing.emulation.locations import OWN_PATH, parse_session_path, to_own_path
 from brolga.testing.faults import Fault, FaultPlan, Kill, StaleState
+from brolga.testing.locations import OWN_PATH, parse_session_path, to_own_path
 from brolga.testing.run import RecordedRequest, Run, kind_of
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Scope
 
-    from brolga.testing.emulation.registries import Profile
+    from brolga.testing.registries import Profile
 
 __all__ = ["Exchange", "Injector"]
 

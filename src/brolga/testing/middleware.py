@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from brolga.testing.emulation.registries import Profile
+    from brolga.testing.registries import Profile
 
 __all__ = ["FaultInjection", "fault_middleware"]
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from brolga.testing.emulation.registries import Profile
     from brolga.testing.faults import Fault, FaultPlan
     from brolga.testing.injector import Injector
+    from brolga.testing.registries import Profile
     from brolga.testing.run import RecordedRequest
 
 __all__ = ["BrolgaRegistry", "brolga_registry", "pytest_configure"]
@@ -110,7 +110,7 @@ class BrolgaRegistry:
 def _brolga_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Injector]]:
     """Run one server until the end of the session."""
     try:
-        from brolga.registry.serving.server import running
+        from brolga.registry.server import running
         from brolga.testing.injector import Injector
         from brolga.testing.middleware import fault_middleware
     except ModuleNotFoundError as error:

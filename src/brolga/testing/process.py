@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from brolga.errors import BrolgaError
-from brolga.testing.emulation.registries import find_profile
 from brolga.testing.faults import Kill
+from brolga.testing.registries import find_profile
 from brolga.testing.run import Run
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
 
-    from brolga.testing.emulation.registries import Profile
     from brolga.testing.faults import Fault, FaultPlan
+    from brolga.testing.registries import Profile
 
 __all__ = ["RegistryProcess", "StartError"]
 

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from brolga.testing.emulation.registries import Profile, find_profile
 from brolga.testing.faults import Fault, FaultPlan, TokenDies
+from brolga.testing.registries import Profile, find_profile
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Event

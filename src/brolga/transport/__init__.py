@@ -128,9 +128,9 @@ class Transport:
     def run(self, flow: Flow[_T]) -> _T:
         """Drive a conversation to its end; return its result.
 
-        What a call raises (TransportFailed, ProtocolViolation, KeyboardInterrupt) is thrown into
+        What a call raises (TransportError, ProtocolViolation, KeyboardInterrupt) is thrown into
         the flow, which may still make calls before it ends. An error of the body's source, and an
-        interrupt while a PATCH goes out, is thrown in as BodyFailed; where that leaves the flow,
+        interrupt while a PATCH goes out, is thrown in as BodyError; where that leaves the flow,
         the error itself is raised. A second interrupt ends the flow: nothing is called after it.
 
         Raises RuntimeError after `close`.
@@ -209,8 +209,8 @@ class Transport:
     def _perform(self, call: Request) -> Response:
         """Make one call.
 
-        Raises TransportFailed where there was no answer, ProtocolViolation where it may not be
-        made, BodyFailed, an interrupt, Insisted.
+        Raises TransportError where there was no answer, ProtocolViolation where it may not be
+        made, BodyError, an interrupt, Insisted.
         """
         target, route = self._way(call)
         outgoing = Outgoing(call.body, call.method, call.size)
@@ -243,7 +243,7 @@ class Transport:
         return reply
 
     def _way(self, call: Request) -> tuple[Target, Route]:
-        """Return where a call goes. Raises TransportFailed where its URL or proxy is none."""
+        """Return where a call goes. Raises TransportError where its URL or proxy is none."""
         try:
             target = Target.of(call.url)
             return target, self._pools.route(target, call.redirected_from)

@@ -148,7 +148,7 @@ class Outgoing:
             close()
 
     def check(self, response: Response | None) -> None:
-        """Raise BodyFailed, with the answer that came, where the body failed."""
+        """Raise BodyError, with the answer that came, where the body failed."""
         # Its traceback knows the body's frames, and these know this: no cycle is left behind.
         error, self.error = self.error, None
         if error is not None:

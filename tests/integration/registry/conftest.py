@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from brolga.registry.serving.server import running
+from brolga.registry.server import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -13,8 +13,9 @@ import pytest
 from tests.integration.registry.conftest import Client, digest_of
 
 from brolga.registry.options import Options
+from brolga.registry.server import running, serve
 from brolga.registry.serving.htpasswd import InvalidHtpasswd
-from brolga.registry.serving.server import InvalidTls, NotLoopback, running, serve
+from brolga.registry.serving.server import InvalidTls, NotLoopback
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,9 +22,9 @@ import pytest
 from tests.integration.registry.conftest import Client, digest_of
 
 from brolga.registry.options import Options
+from brolga.registry.server import running
 from brolga.registry.serving import connection, server
 from brolga.registry.serving.connection import HEAD_LIMIT, Connection
-from brolga.registry.serving.server import running
 from brolga.registry.storage import repository
 from brolga.registry.storage.store import Store
 
@@ -416,7 +416,7 @@ def test_lock_held_for_ever_is_503(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_connections_over_the_limit_are_503(tmp_path: Path) -> None:
     """The registry refuses what it has no room for, says little of it, and serves afterwards."""
     code = (
-        "import sys; from pathlib import Path; from brolga.registry.serving.server import serve;"
+        "import sys; from pathlib import Path; from brolga.registry.server import serve;"
         "serve(Path(sys.argv[1]), on_ready=lambda address: print(address, flush=True))"
     )
     with (
@@ -500,7 +500,7 @@ def test_single_post_over_max_upload_is_413(small: Client, tmp_path: Path) -> No
 def limited(directory: Path) -> Iterator[str]:
     """Run a registry in a process that can write no file over a mebibyte."""
     code = (
-        "import sys; from pathlib import Path; from brolga.registry.serving.server import serve;"
+        "import sys; from pathlib import Path; from brolga.registry.server import serve;"
         "serve(Path(sys.argv[1]), on_ready=lambda address: print(address, flush=True))"
     )
     with subprocess.Popen(

@@ -10,7 +10,7 @@ import pytest
 from tests.integration.registry.conftest import CONFIG, IMAGE, INDEX, Client, describe, digest_of
 
 from brolga.registry.routes import listings
-from brolga.registry.serving.server import running
+from brolga.registry.server import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

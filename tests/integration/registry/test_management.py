@@ -9,7 +9,7 @@ import pytest
 from tests.integration.registry.conftest import IMAGE, INDEX, Client, digest_of
 
 from brolga.registry.options import Options
-from brolga.registry.serving.server import running
+from brolga.registry.server import running
 
 if TYPE_CHECKING:
     from pathlib import Path

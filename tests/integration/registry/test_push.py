@@ -22,7 +22,7 @@ from tests.integration.registry.conftest import (
 
 from brolga.registry.options import Options
 from brolga.registry.routes import manifests
-from brolga.registry.serving.server import running
+from brolga.registry.server import running
 
 if TYPE_CHECKING:
     from pathlib import Path

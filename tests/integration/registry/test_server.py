@@ -20,7 +20,8 @@ import pytest
 import uvicorn
 
 from brolga.registry.options import Options
-from brolga.registry.serving.server import NotLoopback, _address, _listen, running, serve
+from brolga.registry.server import running, serve
+from brolga.registry.serving.server import NotLoopback, _address, listen
 from brolga.registry.storage.repository import Repo
 from brolga.spec.digest import Digest
 from brolga.spec.mediatypes import OCI_INDEX
@@ -406,7 +407,7 @@ def test_serve_rejects_public_address(tmp_path: Path, host: str) -> None:
 def test_address_of_ipv6_has_brackets() -> None:
     """The address can be put into a reference as it is (RFC 3986, section 3.2.2)."""
     try:
-        listener = _listen("::1", 0, Options())
+        listener = listen("::1", 0, Options())
     except OSError:
         pytest.skip("no IPv6 here")
     with listener:

@@ -24,7 +24,7 @@ from brolga.errors import (
 )
 from brolga.images import InMemoryBlob, StoredBlob
 from brolga.protocol import Credentials
-from brolga.registry.serving.server import running
+from brolga.registry.server import running
 from brolga.spec.blob import LayerState
 from brolga.spec.reference import Repository
 from brolga.stream.layer import StreamLayer
@@ -394,8 +394,8 @@ def test_names_are_yielded_page_by_page() -> None:
 def test_keep_gives_a_stream_that_is_read_once_the_whole_window(uploads: int) -> None:
     """However many uploads go on: what such a stream does not keep is gone."""
     settings = UploadOptions("auto", 8, spool=False)
-    for can_repeat, start in ((False, 8), (True, 16 - 8 // uploads)):
-        keep = settings.keep(uploads, can_repeat=can_repeat)
+    for is_reopenable, start in ((False, 8), (True, 16 - 8 // uploads)):
+        keep = settings.keep(uploads, is_reopenable=is_reopenable)
         for byte in range(16):
             keep.add(bytes([byte]))
         assert keep.start == start

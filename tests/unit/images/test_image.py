@@ -161,7 +161,7 @@ def test_a_base_with_more_or_fewer_diff_ids_than_layers_is_refused(count: int) -
 @pytest.mark.parametrize("what", [b"abc", InMemoryBlob(b"abc", OCI_LAYER), "a.tar", None])
 def test_what_is_not_a_layer_cannot_be_appended(what: Any) -> None:
     """It is told where it was given, not where it is pushed."""
-    with pytest.raises(TypeError, match=f"BlobLayer; {type(what).__name__} is not one"):
+    with pytest.raises(TypeError, match=f"StoredBlob; {type(what).__name__} is not one"):
         Image.empty().append(what)
 
 

@@ -10,8 +10,8 @@ from urllib.parse import unquote
 
 import pytest
 
+from brolga.disk.layout import DATABASE
 from brolga.registry.app import create_app
-from brolga.registry.storage.database import DATABASE
 from brolga.spec.digest import Digest
 from brolga.spec.mediatypes import OCI_INDEX
 

@@ -12,7 +12,7 @@ import pytest
 from tests.unit.registry.conftest import ABC, MANIFEST, Registry, put_manifest
 
 from brolga._version import __version__
-from brolga.registry.storage.database import DATABASE
+from brolga.disk.layout import DATABASE
 from brolga.registry.storage.repository import Repo
 from brolga.registry.storage.uploads import UploadWriter
 from brolga.spec.digest import Digest

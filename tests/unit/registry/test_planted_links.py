@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.unit.registry.conftest import Registry
 
-from brolga.registry.storage.database import DATABASE
-from brolga.registry.storage.layout import Disk
+from brolga.disk.directory import Directory
+from brolga.disk.layout import DATABASE
 from brolga.spec.digest import Digest
 from brolga.spec.mediatypes import OCI_MANIFEST
 
@@ -153,7 +153,7 @@ def test_unwritable_disk_is_logged_once(
     def refuse(*_: object, **_more: object) -> list[Path]:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(Disk, "make", refuse)
+    monkeypatch.setattr(Directory, "make", refuse)
     for _ in range(3):
         answer = registry("POST", "/v2/a/b/blobs/uploads/")
         assert (answer.status, answer.code) == (405, "UNSUPPORTED")
@@ -172,13 +172,13 @@ def test_expire_on_read_only_disk_is_logged_once(
     """The round ends at the first session: the others would fail alike."""
     asked: list[Path] = []
 
-    def refuse(_self: Disk, path: Path, _flags: int) -> int:
+    def refuse(_self: Directory, path: Path, _flags: int) -> int:
         asked.append(path)
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     for number in range(5):
         (registry.root / "a/b/.uploads" / f"{number:032x}").touch()
-    monkeypatch.setattr(Disk, "open", refuse)
+    monkeypatch.setattr(Directory, "open", refuse)
     for _ in range(3):
         registry.app.state.store.expire(-10)
     assert len(asked) == 3
@@ -193,7 +193,7 @@ def test_unreadable_file_is_500(
     def refuse(*_: object) -> int:
         raise PermissionError(errno.EACCES, "Permission denied", "blob")
 
-    monkeypatch.setattr(Disk, "open", refuse)
+    monkeypatch.setattr(Directory, "open", refuse)
     answer = registry("GET", f"/v2/a/b/blobs/{DIGEST}")
     assert (answer.status, answer.code) == (500, "UNKNOWN")
     assert "Permission denied" in caplog.text

@@ -45,7 +45,7 @@ def test_all_is_sorted_and_is_what_is_published() -> None:
     assert set(mediatypes.__all__) == {
         "STREAM_BY_COMPRESSION",
         "UNKNOWN_ARTIFACT",
-        "compression_named_by",
+        "compression_of_media_type",
         *PUBLISHED,
         "check_media_type",
         "COMPRESSION_BY_LAYER",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from brolga.stream.sources import BlockSource
+    from brolga.spec.blob import BlockSource
 
 MIB = 1 << 20
 PATIENCE_S = 30.0
@@ -122,7 +122,7 @@ def test_it_is_told_as_often_as_it_is_asked() -> None:
         ended.close()
 
 
-def test_its_end_is_waited_for_with_heartbeats() -> None:
+def test_its_end_is_waited_for_blocks() -> None:
     """A command that has closed stdout works on: nothing came, says the source meanwhile."""
     end, start = os.pipe()
     with as_stdin(end):

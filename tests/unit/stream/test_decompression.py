@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from brolga.errors import CorruptBlob
+from brolga.spec.mediatypes import detect_compression
 from brolga.stream.compression import codec_for
-from brolga.stream.decompression import UNLIMITED, Limits, decompress, detect_compression
+from brolga.stream.decompression import UNLIMITED, Limits, decompress
 
 if TYPE_CHECKING:
     from collections.abc import Callable

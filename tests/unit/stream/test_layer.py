@@ -561,7 +561,7 @@ reader, writer = os.pipe()
 layer = StreamLayer(os.fdopen(reader, "rb") if kind == "pipe" else [bytes(100_000)] * 99, "none")
 stream = layer.open()
 if threads_run == "yes":
-    for _, block in zip(range(3), stream.with_heartbeats()):
+    for _, block in zip(range(3), stream.blocks()):
         pass
 child = os.fork()
 if child == 0:
@@ -584,7 +584,7 @@ if child == 0:
 assert os.waitpid(child, 0)[1] == 0
 if kind == "pipe":
     os.write(writer, bytes(50_000))
-for _, block in zip(range(4), stream.with_heartbeats()):
+for _, block in zip(range(4), stream.blocks()):
     assert len(block) == (0 if kind == "pipe" else 1 << 20) or not layer.progress.written
 stream.close()
 """

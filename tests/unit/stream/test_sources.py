@@ -20,7 +20,6 @@ from brolga.errors import SourceError
 from brolga.stream.command import Command
 from brolga.stream.sources import (
     READ_AHEAD,
-    BlockSource,
     Source,
     _FileSource,
     check,
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     import http.client
     from collections.abc import Iterator
     from pathlib import Path
+
+    from brolga.spec.blob import BlockSource
 
 DATA = bytes(range(256)) * 40
 SIZE = 1000
@@ -527,7 +528,7 @@ import faulthandler, sys
 from brolga import StreamLayer
 faulthandler.dump_traceback_later(60, exit=True)
 stream = StreamLayer({source}).open()
-beats = stream.with_heartbeats()
+beats = stream.blocks()
 for _ in range(5):
     next(beats)
 """

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from brolga.testing.emulation.registries import PROFILES, find_profile
 from brolga.testing.faults import Cut, FaultPlan
 from brolga.testing.injector import Injector
+from brolga.testing.registries import PROFILES, find_profile
 from brolga.testing.run import kind_of
 
 

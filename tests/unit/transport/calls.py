@@ -33,7 +33,7 @@ def patch(
 
 @contextmanager
 def failing(reason: str, text: str = "") -> Iterator[list[TransportError]]:
-    """Expect a TransportFailed of that reason; give a list that it will be in."""
+    """Expect a TransportError of that reason; give a list that it will be in."""
     caught: list[TransportError] = []
     with pytest.raises(TransportError, match=text or None) as info:
         yield caught

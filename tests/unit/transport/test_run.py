@@ -354,7 +354,7 @@ class TestLog:
         url = f"http://127.0.0.1:{refusing_port()}/"
         with caplog.at_level("DEBUG", "brolga.transport"), pytest.raises(TransportError):
             client.run(one(Request("GET", url)))
-        assert re.fullmatch(f"GET {url}: TransportFailed after [0-9]+ ms", caplog.messages[-1])
+        assert re.fullmatch(f"GET {url}: TransportError after [0-9]+ ms", caplog.messages[-1])
 
     def test_it_is_silent_by_default(
         self, client: Transport, capfd: pytest.CaptureFixture[str]

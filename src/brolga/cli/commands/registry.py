@@ -112,7 +112,7 @@ def serve(
     only on loopback addresses, unless --allow-anonymous is given.
     """
     with _explained_extra():
-        from brolga.registry.serving.server import serve as run
+        from brolga.registry.server import serve as run
 
         options = _options(values)
         middleware = _fault_middleware(faults)

@@ -1,4 +1,4 @@
-"""The registry on a socket: in the foreground for the command, in a thread for tests.
+"""The uvicorn server, its listening socket, and its TLS files.
 
 The socket listens before the server starts, so a port that is taken is an error at once, and the
 number of a free one (port 0) is known. At the end, requests have a moment before they are cut:
@@ -15,32 +15,28 @@ import socket
 import ssl
 import threading
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import uvicorn
 
 from brolga.errors import BrolgaError
-from brolga.registry.app import create_app
-from brolga.registry.options import Options
 from brolga.registry.serving.connection import (
     Connection,
     close_all,
     close_overdue,
     connection_limits,
-    raise_nofile_limit,
 )
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from starlette.applications import Starlette
-    from starlette.middleware import Middleware
 
+    from brolga.registry.options import Options
     from brolga.registry.storage.store import Store
 
-__all__ = ["InvalidTls", "NotLoopback", "ThrottledLog", "check_tls", "running", "serve"]
+__all__ = ["InvalidTls", "NotLoopback", "Server", "ThrottledLog", "check_tls", "listen"]
 
 _log = logging.getLogger("brolga.registry")
 
@@ -64,65 +60,6 @@ class NotLoopback(BrolgaError, ValueError):
 
 class InvalidTls(BrolgaError, ValueError):
     """A certificate or a key that cannot be used."""
-
-
-def serve(  # noqa: PLR0913 - the settings of the command
-    directory: Path,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    on_ready: Callable[[str], None] = print,
-    options: Options | None = None,
-    *,
-    middleware: Sequence[Middleware] = (),
-) -> None:
-    """Serve until SIGINT or SIGTERM; call `on_ready` with `host:port` once requests are accepted.
-
-    The soft limit of open files is raised. Port 0 is a free one. Raises NotLoopback;
-    InvalidHtpasswd; InvalidTls; OSError for an address that is taken, a directory that cannot be
-    created or a file that cannot be read.
-    """
-    options = options or Options()
-    raise_nofile_limit()
-    with _listen(host, port, options) as listener:
-        app = create_app(directory, options, middleware)
-        _Server(app, listener, on_ready, options).run([listener])
-
-
-@contextmanager
-def running(
-    directory: str | os.PathLike[str],
-    options: Options | None = None,
-    middleware: Sequence[Middleware] = (),
-) -> Iterator[str]:
-    """Serve from a thread of this process; yields `127.0.0.1:PORT`. Raises as `serve` does."""
-    options = options or Options()
-    addresses: list[str] = []
-    settled = threading.Event()
-
-    def on_ready(address: str) -> None:
-        addresses.append(address)
-        settled.set()
-
-    with _listen("127.0.0.1", 0, options) as listener:
-        app = create_app(Path(directory), options, middleware)
-        server = _Server(app, listener, on_ready, options)
-
-        def run() -> None:
-            try:
-                server.run([listener])
-            finally:
-                settled.set()
-
-        thread = threading.Thread(target=run, name="brolga-registry")
-        thread.start()
-        try:
-            settled.wait()
-            if not addresses:
-                raise RuntimeError("the registry did not start")
-            yield addresses[0]
-        finally:
-            server.should_exit = True
-            thread.join()
 
 
 def check_tls(cert: Path, key: Path | None) -> None:
@@ -152,7 +89,7 @@ def check_tls(cert: Path, key: Path | None) -> None:
         raise InvalidTls(f"{cert} and its key cannot be used: {error}") from error
 
 
-def _listen(host: str, port: int, options: Options) -> socket.socket:
+def listen(host: str, port: int, options: Options) -> socket.socket:
     """Listen on an address that only permitted clients can reach. Raises NotLoopback, OSError."""
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     is_protected = options.htpasswd is not None or options.allow_anonymous
@@ -194,7 +131,7 @@ class ThrottledLog:
             _log.error("connections must wait: %s", context.get("exception"))
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """A uvicorn server that reports readiness, exits with status 0, and bounds the shutdown."""
 
     def __init__(

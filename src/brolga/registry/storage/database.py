@@ -28,18 +28,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from brolga.disk.directory import UnsafePath
+from brolga.disk.layout import DATABASE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from brolga.registry.storage.layout import Disk, Layout
+    from brolga.disk.directory import Directory
+    from brolga.registry.storage.layout import Layout
 
-__all__ = ["DATABASE", "Databases"]
+__all__ = ["Databases"]
 
 _T = TypeVar("_T")
 _log = logging.getLogger("brolga.registry")
 
-DATABASE: Final = ".index"
 # The number is the schema's: a registry of another version ignores these files.
 _FILE: Final = re.compile(r"manifests-1-[0-9a-f]{32}\.sqlite3(?:-journal|-wal|-shm)?")
 _SUFFIX: Final = ".sqlite3"
@@ -115,7 +116,7 @@ class Databases:
                     break
                 # Its journal stays: a process that has the file open may need it.
                 with suppress(OSError):
-                    layout.disk.unlink(file)
+                    layout.tree.unlink(file)
         try:
             return _run(self._temporary_file(layout), work)
         except sqlite3.Error as error:
@@ -160,28 +161,28 @@ def _layout_file(layout: Layout) -> Path:
     """Return the database in a layout. Raises sqlite3.Error."""
     directory = layout.path / DATABASE
     try:
-        return directory / _find_or_create(layout.disk, directory)
+        return directory / _find_or_create(layout.tree, directory)
     except OSError as error:
         raise sqlite3.OperationalError(str(error)) from error
 
 
-def _find_or_create(disk: Disk, directory: Path) -> str:
+def _find_or_create(tree: Directory, directory: Path) -> str:
     """Return the file name of the database; create it if needed. Raises UnsafePath, OSError."""
     files: dict[str, os.stat_result] = {}
-    for entry in disk.scan(directory):
+    for entry in tree.scan(directory):
         if _FILE.fullmatch(entry.name):
             with suppress(FileNotFoundError):
                 files[entry.name] = entry.stat(follow_symlinks=False)
     current = min((name for name in files if name.endswith(_SUFFIX)), default=None)
     if current is None:
         current = f"manifests-1-{uuid.uuid4().hex}{_SUFFIX}"
-        os.close(disk.create(directory / current))
+        os.close(tree.create(directory / current))
     for name, status in files.items():
         if not name.startswith(current):
             # Two processes made one each, or a process was killed. A process that has the file
             # open may need its journal.
             if time.time() - status.st_mtime > _KEEP_UNUSED_S:
-                disk.unlink(directory / name)
+                tree.unlink(directory / name)
         elif not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
             raise UnsafePath(directory / name)
     return current

@@ -91,7 +91,7 @@ class Graph:
     def is_current(self) -> bool:
         """Return whether index.json is certainly the file that the tables were made of."""
         try:
-            status = self._layout.disk.status(self._layout.index)
+            status = self._layout.tree.status(self._layout.index)
         except FileNotFoundError:
             status = None
         row = self._database.execute("SELECT stamp, is_settled FROM source").fetchone()
@@ -202,7 +202,7 @@ class Graph:
         subject = str(manifest.subject) if manifest.subject else None
         row = (
             *(digest, is_read, descriptor.media_type, descriptor.size),
-            *(content_size, self._layout.stored_s(descriptor.digest)),
+            *(content_size, self._layout.blob_mtime_s(descriptor.digest)),
             *(subject, manifest.artifact_type),
             _listed(descriptor, manifest) if subject else None,
         )
@@ -220,7 +220,7 @@ class Graph:
         """Read a manifest; None if it cannot be read, or is not valid."""
         if not has_references(descriptor.media_type):
             return Manifest()
-        body = self._layout.read(descriptor.digest, MAX_MANIFEST_SIZE)
+        body = self._layout.read_blob(descriptor.digest, MAX_MANIFEST_SIZE)
         if body is None or not _matches(descriptor.digest, body):
             return None
         return read_manifest(descriptor.media_type, body)

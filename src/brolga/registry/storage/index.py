@@ -13,30 +13,26 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from brolga.disk.layout import EMPTY_INDEX, REF_NAME
 from brolga.registry.storage.layout import BrokenIndex, LayoutBusy
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
-from brolga.spec.mediatypes import OCI_INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["REF_NAME", "Index", "index_memory"]
+__all__ = ["Index", "index_memory"]
 
 # An index takes about twelve times its size in memory while it is read or changed.
 _LARGE: Final = 4 << 20
 _large_index_lock = threading.Lock()
 
-REF_NAME: Final = "org.opencontainers.image.ref.name"
-
-_EMPTY: Final = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX}).encode()
-
 
 class Index:
     """A parsed index.json; `put`, `untag` and `remove` change it. Raises BrokenIndex."""
 
-    def __init__(self, text: bytes = _EMPTY) -> None:
+    def __init__(self, text: bytes = EMPTY_INDEX) -> None:
         self._document = _parse(text)
         # Go writes null for an empty list: new layouts of umoci have it.
         self._manifests: list[dict[str, Any]] = self._document.get("manifests") or []

@@ -94,14 +94,14 @@ class ManifestStore:
         """
         manifest = manifest or Manifest()
         try:
-            self._layout.disk.make(self._layout.uploads)
-            with self._layout.locked():
+            self._layout.tree.make(self._layout.uploads)
+            with self._layout.lock():
                 self._check_references((*manifest.blobs, *manifest.manifests), sparse=sparse)
                 with self._index() as index:
-                    target = self._layout.blob(descriptor.digest)
-                    self._layout.disk.write(target, body, self._layout.uploads)
+                    target = self._layout.blob_path(descriptor.digest)
+                    self._layout.write(target, body)
                     index.put(descriptor, tags)
-                    self._layout.write_index(index.text())
+                    self._layout.write(self._layout.index, index.text())
                 # Still under the lock, so that no other client deletes it meanwhile.
                 self._databases.run(
                     self._layout,
@@ -134,22 +134,22 @@ class ManifestStore:
     def untag(self, tag: str) -> None:
         """Delete a tag; its manifest stays. Raises RepositoryUnknown, ManifestUnknown."""
         self._layout.require()
-        with self._layout.locked(), self._index() as index:
+        with self._layout.lock(), self._index() as index:
             if not index.untag(tag):
                 raise ManifestUnknown(f"no tag {tag} in {self._layout.name}")
-            self._layout.write_index(index.text())
+            self._layout.write(self._layout.index, index.text())
 
     def delete(self, digest: Digest) -> None:
         """Delete a manifest and its tags. Raises RepositoryUnknown, ManifestUnknown."""
         self._layout.require()
-        with self._layout.locked():
+        with self._layout.lock():
             with self._index() as index:
                 is_listed = index.remove(digest)
                 if is_listed:
-                    self._layout.write_index(index.text())
-            if not is_listed and not (self.has(digest) and self._layout.has(digest)):
+                    self._layout.write(self._layout.index, index.text())
+            if not is_listed and not (self.has(digest) and self._layout.has_blob(digest)):
                 raise ManifestUnknown(f"no manifest {digest} in {self._layout.name}")
-            self._layout.disk.unlink(self._layout.blob(digest))
+            self._layout.tree.unlink(self._layout.blob_path(digest))
 
     def referrers(
         self, digest: Digest, artifact_type: str | None, last: str, size: int
@@ -166,7 +166,7 @@ class ManifestStore:
             referrers: list[Referrer] = []
             left = size
             for referrer in graph.referrers(digest, artifact_type, last):
-                if not self._layout.has(referrer.digest):
+                if not self._layout.has_blob(referrer.digest):
                     continue  # another program has deleted it
                 left -= len(referrer.descriptor)
                 if referrers and left < 0:
@@ -203,12 +203,10 @@ class ManifestStore:
         """Raise ReferencesUnknown if some are missing, SizeMismatch for a wrong size."""
         missing: list[Descriptor] = []
         for reference in dict.fromkeys(references):
-            try:
-                size = self._layout.disk.status(self._layout.blob(reference.digest)).st_size
-            except (FileNotFoundError, NotADirectoryError):
+            size = self._layout.blob_size(reference.digest)
+            if size is None:
                 missing.append(reference)
-                continue
-            if size != reference.size:
+            elif size != reference.size:
                 message = f"{reference.digest} has {size} bytes, not {reference.size}"
                 raise SizeMismatch(message)
         if missing and not sparse:
@@ -225,7 +223,7 @@ class ManifestStore:
         if descriptor is None:
             raise ManifestUnknown(f"no manifest {reference} in {self._layout.name}")
         try:
-            file = self._layout.disk.reader(self._layout.blob(descriptor.digest))
+            file = self._layout.tree.open_file(self._layout.blob_path(descriptor.digest))
         except (FileNotFoundError, NotADirectoryError) as error:
             what = f"manifest {reference} of {self._layout.name}"
             raise ManifestUnknown(f"{what} has no bytes") from error

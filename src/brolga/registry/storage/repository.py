@@ -10,12 +10,11 @@ import asyncio
 import os
 import re
 import uuid
-from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
+from brolga.disk.layout import DATABASE
 from brolga.errors import BrolgaError, DigestMismatch
-from brolga.registry.storage.database import DATABASE, Databases
 from brolga.registry.storage.layout import Layout, LayoutBusy
 from brolga.registry.storage.manifest_store import IndexStale, ManifestStore
 from brolga.registry.storage.uploads import (
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from brolga.registry.storage.database import Databases
     from brolga.spec.digest import Digest
 
 __all__ = ["BlobIsManifest", "BlobUnknown", "Repo", "SharedState", "WriteQueue"]
@@ -129,18 +129,18 @@ class Repo:
         self._shared.sessions.add()
         try:
             path = self._layout.uploads / uuid.uuid4().hex
-            os.close(self._layout.disk.create(path))
+            os.close(self._layout.tree.create(path))
         except BaseException:
             self._end_upload()
             raise
-        return Upload(path, self._shared.hashes, self._layout.disk)
+        return Upload(path, self._shared.hashes, self._layout.tree)
 
     def upload(self, upload_id: str) -> Upload:
         """Return a session by the id in its URL. Raises UploadUnknown if the id is not valid."""
         if not _UPLOAD_ID.fullmatch(upload_id):
             raise UploadUnknown("no upload has such an id")
         path = self._layout.uploads / upload_id
-        return Upload(path, self._shared.hashes, self._layout.disk)
+        return Upload(path, self._shared.hashes, self._layout.tree)
 
     def discard(self, writer: UploadWriter) -> None:
         """End a session; delete its bytes, and the directories that were made for it."""
@@ -154,7 +154,7 @@ class Repo:
         except DigestMismatch:
             self._end_upload()
             raise
-        writer.commit(self._layout.blob(digest))
+        writer.commit(self._layout.blob_path(digest))
         self._shared.sessions.remove()
 
     def _end_upload(self) -> None:
@@ -166,21 +166,18 @@ class Repo:
 
         Return False if the source has no such blob, or the file system has no hard links.
         """
-        disk, target, origin = (
-            self._layout.disk,
-            self._layout.blob(digest),
-            source._layout.blob(digest),
-        )
+        tree = self._layout.tree
+        target, origin = self._layout.blob_path(digest), source._layout.blob_path(digest)
         try:
-            if not disk.is_file(target):
-                if not disk.is_file(origin):
+            if not tree.is_file(target):
+                if not tree.is_file(origin):
                     return False
-                disk.make(self._layout.uploads)
-                disk.link(origin, target)
+                tree.make(self._layout.uploads)
+                tree.link(origin, target)
         except FileExistsError:
             pass
         except OSError:
-            disk.prune(target.parent)
+            tree.prune(target.parent)
             self._layout.remove_empty()
             return False
         self.touch(digest)
@@ -190,25 +187,24 @@ class Repo:
         """Open a blob. Raises RepositoryUnknown, BlobUnknown."""
         self.require()
         try:
-            return self._layout.disk.reader(self._layout.blob(digest))
+            return self._layout.tree.open_file(self._layout.blob_path(digest))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise BlobUnknown(f"no blob {digest} in {self.name}") from error
 
     def touch(self, digest: Digest) -> None:
         """Update a blob's mtime, so that age-based GC keeps a blob a client was told exists."""
-        with suppress(OSError):  # it was deleted, or is another user's
-            self._layout.disk.touch(self._layout.blob(digest))
+        self._layout.touch_blob(digest)
 
     def delete_blob(self, digest: Digest) -> None:
         """Delete a blob. Raises RepositoryUnknown, BlobUnknown, BlobIsManifest, LayoutBusy."""
         self.require()
-        with self._layout.locked():
+        with self._layout.lock():
             if self.manifests.has(digest):
                 raise BlobIsManifest(f"{digest} is a manifest, not a blob of one")
-            path = self._layout.blob(digest)
-            if not self._layout.disk.is_file(path):
+            path = self._layout.blob_path(digest)
+            if not self._layout.tree.is_file(path):
                 raise BlobUnknown(f"no blob {digest} in {self.name}")
-            self._layout.disk.unlink(path)
+            self._layout.tree.unlink(path)
 
     def exists(self) -> bool:
         """Return whether anything was stored."""

@@ -13,10 +13,11 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from brolga.disk.directory import UnsafePath
+from brolga.disk.directory import Directory, Sync, UnsafePath
+from brolga.disk.layout import BLOBS, LAYOUT_FILE, UPLOADS
 from brolga.errors import InvalidReference
 from brolga.registry.storage.database import Databases
-from brolga.registry.storage.layout import BLOBS, LAYOUT_FILE, RESERVED, UPLOADS, Disk, Layout
+from brolga.registry.storage.layout import RESERVED, Layout
 from brolga.registry.storage.repository import Repo, SharedState, WriteQueue
 from brolga.registry.storage.uploads import (
     HashCache,
@@ -41,7 +42,7 @@ class Store:
     """A directory of repositories."""
 
     def __init__(self, root: Path, *, durable: bool = False, read_only: bool = False) -> None:
-        self._disk = Disk(root, durable=durable)
+        self._tree = Directory(root, Sync.ALWAYS if durable else Sync.NEVER)
         self._has_warned = False
         self._shared = SharedState(
             HashCache(), WriteQueue(), SessionCount(), Databases(read_only=read_only)
@@ -60,8 +61,8 @@ class Store:
                 f"component {reserved[0]!r} of the name is a name of the image layout "
                 "in which repositories are stored here"
             )
-        path = self._disk.root / repository.path
-        return Repo(Layout(repository.path, path, self._disk), self._shared)
+        path = self._tree.root / repository.path
+        return Repo(Layout(repository.path, path, self._tree), self._shared)
 
     def names(self, last: str = "") -> Iterator[str]:
         """Yield the name of each repository after `last`, sorted as text."""
@@ -70,10 +71,10 @@ class Store:
         while pending:
             name = pending.pop()
             if name and not name.endswith("/"):
-                if name > last and self._is_layout(self._disk.root / name):
+                if name > last and self._is_layout(self._tree.root / name):
                     yield name
                 continue
-            inside = [name + entry for entry in self._subdirectories(self._disk.root / name)]
+            inside = [name + entry for entry in self._subdirectories(self._tree.root / name)]
             # "a" comes before "a-b", and "a-b" before "a/b".
             words = sorted([*inside, *(f"{entry}/" for entry in inside)], reverse=True)
             pending += [w for w in words if w > last or (w.endswith("/") and last.startswith(w))]
@@ -99,13 +100,13 @@ class Store:
         for directory in self._directories():
             uploads = directory / UPLOADS
             try:
-                paths = [uploads / entry.name for entry in self._disk.scan(uploads)]
+                paths = [uploads / entry.name for entry in self._tree.scan(uploads)]
             except UnsafePath as error:
                 _log.warning("uploads do not expire: %s", error)
                 continue
             left += sum(not self._expire_session(path, limit) for path in paths)
-            if directory != self._disk.root:
-                Layout("", directory, self._disk).remove_empty()
+            if directory != self._tree.root:
+                Layout("", directory, self._tree).remove_empty()
         return left
 
     def _expire_session(self, path: Path, limit: float) -> bool:
@@ -113,8 +114,8 @@ class Store:
         try:
             # It may have ended since it was listed, or a request may be writing to it.
             with suppress(FileNotFoundError, UploadUnknown, UploadBusy):
-                if self._disk.status(path).st_mtime < limit:
-                    with Upload(path, self._shared.hashes, self._disk).writer() as writer:
+                if self._tree.status(path).st_mtime < limit:
+                    with Upload(path, self._shared.hashes, self._tree).writer() as writer:
                         writer.discard()
                     return True
         except OSError as error:  # a directory, another user's file, a link
@@ -125,7 +126,7 @@ class Store:
 
     def _directories(self) -> Iterator[Path]:
         """Yield each directory that may be a repository, children before parents."""
-        pending = [(self._disk.root, False)]
+        pending = [(self._tree.root, False)]
         while pending:
             path, is_visited = pending.pop()
             if is_visited:
@@ -139,7 +140,7 @@ class Store:
         try:
             return [
                 entry.name
-                for entry in self._disk.scan(path)
+                for entry in self._tree.scan(path)
                 if entry.name != BLOBS
                 and not entry.name.startswith(".")
                 and entry.is_dir(follow_symlinks=False)
@@ -149,6 +150,6 @@ class Store:
 
     def _is_layout(self, path: Path) -> bool:
         try:
-            return self._disk.is_file(path / LAYOUT_FILE)
+            return self._tree.is_file(path / LAYOUT_FILE)
         except OSError:
             return False

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-    from brolga.registry.storage.layout import Disk
+    from brolga.disk.directory import Directory
 
 __all__ = [
     "DEFAULT_ALGORITHM",
@@ -108,10 +108,10 @@ class SessionCount:
 class Upload:
     """A session, named by its file; the file is opened by `writer` only."""
 
-    def __init__(self, path: Path, cache: HashCache, disk: Disk) -> None:
+    def __init__(self, path: Path, cache: HashCache, tree: Directory) -> None:
         self.path = path
         self._cache = cache
-        self._disk = disk
+        self._tree = tree
 
     @property
     def id(self) -> str:
@@ -121,19 +121,19 @@ class Upload:
     def size(self) -> int:
         """Return how many bytes are stored. Raises UploadUnknown."""
         try:
-            return self._disk.status(self.path).st_size
+            return self._tree.status(self.path).st_size
         except (FileNotFoundError, NotADirectoryError) as error:
             raise UploadUnknown(f"no upload {self.id}") from error
 
     def writer(self) -> UploadWriter:
         """Open the session for writing. Raises UploadUnknown, UploadBusy."""
         try:
-            descriptor = self._disk.open(self.path, os.O_RDWR | os.O_APPEND)
+            descriptor = self._tree.open(self.path, os.O_RDWR | os.O_APPEND)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise UploadUnknown(f"no upload {self.id}") from error
         try:
             self._lock(descriptor)
-            return UploadWriter(self.path, descriptor, self._cache, self._disk)
+            return UploadWriter(self.path, descriptor, self._cache, self._tree)
         except BaseException:
             os.close(descriptor)
             raise
@@ -145,7 +145,7 @@ class Upload:
             raise UploadBusy(f"another request is writing to upload {self.id}") from error
         # The last holder may have finished the session between the open and the lock.
         try:
-            is_same = os.path.samestat(os.fstat(descriptor), self._disk.status(self.path))
+            is_same = os.path.samestat(os.fstat(descriptor), self._tree.status(self.path))
         except FileNotFoundError:
             is_same = False
         if not is_same:
@@ -176,13 +176,13 @@ class UploadWriter:
     `write` runs in a worker thread; the lock makes `close` wait for it.
     """
 
-    def __init__(self, path: Path, descriptor: int, cache: HashCache, disk: Disk) -> None:
+    def __init__(self, path: Path, descriptor: int, cache: HashCache, tree: Directory) -> None:
         status = os.fstat(descriptor)
         self.size = status.st_size
         self._path = path
         self._descriptor = descriptor
         self._cache = cache
-        self._disk = disk
+        self._tree = tree
         self._lock = threading.Lock()
         self._hasher = cache.pop(path, status)
         if self._hasher is None:
@@ -241,17 +241,17 @@ class UploadWriter:
         """
         os.utime(self._descriptor)
         # If the blob exists already, the same bytes replace it.
-        self._disk.move(self._descriptor, self._path, target)
+        self._tree.move(self._descriptor, self._path, target)
 
     def discard(self) -> bool:
         """End the session and delete its bytes. Return whether it still existed."""
-        return self._disk.unlink(self._path)
+        return self._tree.unlink(self._path)
 
     def close(self) -> None:
         """Release the session; cache the hash if the session continues."""
         with self._lock:
             status = os.fstat(self._descriptor)
-            if self._hasher is not None and self._disk.is_file(self._path):
+            if self._hasher is not None and self._tree.is_file(self._path):
                 self._cache.put(self._path, self._hasher, status)
             os.close(self._descriptor)
 

@@ -28,7 +28,7 @@ from brolga.errors import (
 from brolga.spec.digest import Digest
 from brolga.spec.index import select_best
 from brolga.spec.json import MAX_SIZE
-from brolga.stream.decompression import detect_compression
+from brolga.spec.mediatypes import detect_compression
 from brolga.tar.reader import is_header, printable_name
 
 if TYPE_CHECKING:
@@ -250,8 +250,8 @@ def choose(
     """Return what has a name; `@N` is the Nth of all, "" the only one.
 
     The end of a name will do, after a slash, where no other ends so; a tag may be left out where it
-    is `latest`. Of several, `platform` chooses one by the `platforms` of each. Raises NoSuchImage,
-    which lists the names, and NoSuchPlatform.
+    is `latest`. Of several, `platform` chooses one by the `platforms` of each. Raises ImageNotFound,
+    which lists the names, and PlatformNotFound.
     """
     if _NUMBER.fullmatch(name) and int(name[1:]) < len(offered):
         return list(offered)[int(name[1:])]

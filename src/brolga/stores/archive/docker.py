@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from brolga.disk.layout import INDEX_FILE
 from brolga.errors import InvalidManifest, excerpt
 from brolga.images import Image, InMemoryBlob
 from brolga.spec.config import ImageConfig
@@ -29,7 +30,7 @@ from brolga.spec.mediatypes import (
     OCI_MANIFEST,
 )
 from brolga.stores.archive.contents import Names, check_digest, choose, claimed
-from brolga.stores.archive.oci import INDEX, Layout
+from brolga.stores.archive.oci import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -91,7 +92,7 @@ def saved_images(contents: Contents) -> dict[SavedImage, Names]:
 def docker_image(contents: Contents, name: str, platform: Platform | None = None) -> Image:
     """Return an image of the archive; "" is the only one. `platform` chooses one of several.
 
-    Raises NoSuchImage where there are more, NoSuchPlatform, InvalidManifest where something is not
+    Raises ImageNotFound where there are more, PlatformNotFound, InvalidManifest where something is not
     there, and DigestMismatch where something is not what it is named.
     """
 
@@ -146,7 +147,7 @@ class _SavedImage(Image):
 
 def _original(contents: Contents, config: Digest) -> Image | None:
     """Return the image as its registry had it, where the archive is an OCI layout as well."""
-    if INDEX in contents:
+    if INDEX_FILE in contents:
         # Docker 25.0 wrote an index.json that is none (moby/moby#47210); it is not needed.
         with suppress(InvalidManifest):
             return Layout(contents).manifest_of(config)

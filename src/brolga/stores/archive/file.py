@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from brolga.errors import CorruptBlob, InvalidDigest, InvalidManifest, SourceError
 from brolga.images import Image
 from brolga.spec.digest import Digest
+from brolga.spec.mediatypes import detect_compression
 from brolga.stores.archive.contents import (
     Contents,
     blob_path,
@@ -28,7 +29,6 @@ from brolga.stores.archive.contents import (
 from brolga.stores.archive.formats import Images, check_form, whole_is_compressed
 from brolga.stores.archive.oci import read_document
 from brolga.stores.archive.section import OpenFile, Packing, Section
-from brolga.stream.decompression import detect_compression
 from brolga.tar.entries import read_entries
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Archive:
 
         Of several images of one name, or of all for "", `platform` chooses one.
 
-        Raises NoSuchImage, which lists the names, NoSuchPlatform, InvalidManifest where it is
+        Raises ImageNotFound, which lists the names, PlatformNotFound, InvalidManifest where it is
         broken.
         """
         return self._images.tree(name, platform)

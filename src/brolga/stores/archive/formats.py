@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from brolga.disk.layout import INDEX_FILE
 from brolga.errors import CorruptBlob, InvalidManifest
 from brolga.stores.archive.contents import of_the_source
 from brolga.stores.archive.docker import MANIFEST, docker_image, saved_images
-from brolga.stores.archive.oci import INDEX, Layout
+from brolga.stores.archive.oci import Layout
 
 if TYPE_CHECKING:
     from brolga.images import Tree
@@ -49,7 +50,7 @@ class Images:
 
         Of several images of one name, or of all for "", `platform` chooses one.
 
-        Raises NoSuchImage, which lists the names, NoSuchPlatform, InvalidManifest where it is
+        Raises ImageNotFound, which lists the names, PlatformNotFound, InvalidManifest where it is
         broken.
         """
         with of_the_source():
@@ -63,7 +64,7 @@ class Images:
             return self.form == "docker"
         if MANIFEST in self.contents:
             return True
-        if INDEX not in self.contents:
+        if INDEX_FILE not in self.contents:
             raise InvalidManifest(
                 "not an archive of images: it has neither manifest.json nor index.json at its root"
             )

@@ -61,7 +61,7 @@ class Sent:
     diff_id: Digest | None = None
 
     def data(self) -> bytes:
-        """Raise InvalidManifest: a document is small, and JSON. Raise NeedsSpool where it is so."""
+        """Raise InvalidManifest: a document is small, and JSON. Raise SpoolRequired where it is so."""
         if self.kind != "json" or self.size > MAX_SIZE:
             raise too_large(self.path, self.size)
         raise SpoolRequired(
@@ -72,7 +72,7 @@ class Sent:
     def blob(self, descriptor: Descriptor) -> Blob:
         """Return it as the blob that it is.
 
-        Raises DigestMismatch where a link led here from another's name, NeedsSpool where it is
+        Raises DigestMismatch where a link led here from another's name, SpoolRequired where it is
         compressed now.
         """
         check_size(self.size, descriptor)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from brolga.disk.layout import INDEX_FILE, LAYOUT_FILE, REF_NAME
 from brolga.errors import InvalidManifest, excerpt
 from brolga.images import Image, ImageIndex, InMemoryBlob, StoredBlob
 from brolga.images.index import is_blob, platforms_of
@@ -31,12 +32,8 @@ if TYPE_CHECKING:
     from brolga.spec.manifest import Manifest
     from brolga.stores.archive.contents import Contents
 
-__all__ = ["INDEX", "LAYOUT", "LAYOUT_FILE", "REF_NAME", "Layout", "read_document"]
+__all__ = ["Layout", "read_document"]
 
-INDEX: Final = "index.json"
-LAYOUT: Final = "oci-layout"
-LAYOUT_FILE: Final = b'{"imageLayoutVersion":"1.0.0"}'
-REF_NAME: Final = "org.opencontainers.image.ref.name"
 _FULL_NAME: Final = "io.containerd.image.name"  # Docker's and BuildKit's; ref.name is the tag then
 
 
@@ -45,16 +42,16 @@ class Layout:
 
     def __init__(self, contents: Contents) -> None:
         self._contents = contents
-        if INDEX not in contents:
+        if INDEX_FILE not in contents:
             raise InvalidManifest("no OCI archive: index.json is missing")
-        if LAYOUT in contents:
-            members = Members(decode(contents.read(LAYOUT)), "oci-layout: $")
+        if LAYOUT_FILE in contents:
+            members = Members(decode(contents.read(LAYOUT_FILE)), "oci-layout: $")
             version = members.need("imageLayoutVersion", read_text)
             if not version.startswith("1."):
                 raise InvalidManifest(
                     f"an OCI layout of version {excerpt(version)}, not known here"
                 )
-        self._index = Index.parse(contents.read(INDEX))
+        self._index = Index.parse(contents.read(INDEX_FILE))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -65,8 +62,8 @@ class Layout:
     def tree(self, name: str, platform: Platform | None = None) -> Tree:
         """Return an image or index by its name or digest; "" is the only one.
 
-        `platform` chooses one of several. Raises NoSuchImage where there are more,
-        NoSuchPlatform, and InvalidManifest where what it names is not there.
+        `platform` chooses one of several. Raises ImageNotFound where there are more,
+        PlatformNotFound, and InvalidManifest where what it names is not there.
         """
         digest = choose(self._offered(), name, self._platforms, platform)
         return self.load(self._entry(digest))
@@ -128,7 +125,7 @@ class Layout:
     def _is_packed(self, manifest: Manifest) -> bool:
         paths = [blob_path(one.digest) for one in manifest.layers]
         return all(
-            path in self._contents and self._contents.find(path, INDEX).kind != "tar"
+            path in self._contents and self._contents.find(path, INDEX_FILE).kind != "tar"
             for path in paths
         )
 

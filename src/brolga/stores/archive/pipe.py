@@ -22,10 +22,12 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, cast
 
+from brolga.disk.layout import INDEX_FILE, LAYOUT_FILE
 from brolga.errors import CorruptBlob, InvalidManifest
 from brolga.images import BlockStream
 from brolga.spec.descriptor import Descriptor, Platform
 from brolga.spec.json import MAX_SIZE
+from brolga.spec.mediatypes import detect_compression
 from brolga.stores.archive.contents import (
     Contents,
     claimed,
@@ -38,10 +40,8 @@ from brolga.stores.archive.contents import (
 from brolga.stores.archive.docker import MANIFEST
 from brolga.stores.archive.formats import Images, check_form, whole_is_compressed
 from brolga.stores.archive.items import Kept, Passed, Sent
-from brolga.stores.archive.oci import INDEX, LAYOUT
 from brolga.stores.archive.section import LAYER_BY_KIND, Packing, Section
 from brolga.stream.compression import BLOCK_SIZE
-from brolga.stream.decompression import detect_compression
 from brolga.stream.sources import open_source
 from brolga.stream.spool import spool_factory
 from brolga.tar.entries import read_entries
@@ -50,10 +50,11 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from brolga.images import Tree
+    from brolga.spec.blob import BlockSource
     from brolga.spec.digest import Digest
     from brolga.stores.archive.contents import Item
     from brolga.stores.store import WriteStore
-    from brolga.stream.sources import BlockSource, Source
+    from brolga.stream.sources import Source
     from brolga.stream.spool import Spool, SpoolChoice
     from brolga.tar.entries import Entry
 
@@ -65,7 +66,7 @@ _ROOM: Final = {"unnamed": 8 << 20, "signed": 20 << 20, "other": 4 << 20}
 _MAX_DOCUMENTS: Final = 10_000
 _PATIENCE_S: Final = 1.0  # seconds until an empty block says that nothing came
 _BLOB: Final = "application/octet-stream"  # what a blob is before a manifest tells
-_DOCUMENTS: Final = frozenset({MANIFEST, INDEX, LAYOUT})
+_DOCUMENTS: Final = frozenset({MANIFEST, INDEX_FILE, LAYOUT_FILE})
 # What every manifest and index has, and every config of an image.
 _SIGNS: Final = (b'"schemaVersion"', b'"rootfs"')
 
@@ -92,7 +93,7 @@ def stream_archive(  # noqa: PLR0913 - what can be chosen about an archive and i
     there, before anything has a name.
 
     `spool` is a directory (True: the system's) for what cannot be told in one pass; without it that
-    is NeedsSpool, which says what it was. `compression`, `level` and `threads` are for layers
+    is SpoolRequired, which says what it was. `compression`, `level` and `threads` are for layers
     that are not compressed, as of a `StreamLayer`.
 
     Raises CorruptBlob for what is no whole tar, DigestMismatch for wrong bytes, InvalidManifest for
@@ -294,7 +295,7 @@ class _Intake:
         """Let a tar be compressed on its way, or wait where nobody can say whether it should."""
         is_docker = self._form == "docker" or MANIFEST in self.contents
         is_oci = self._form == "oci" or (
-            not is_docker and (INDEX in self.contents or LAYOUT in self.contents)
+            not is_docker and (INDEX_FILE in self.contents or LAYOUT_FILE in self.contents)
         )
         if file.digest and (is_oci or self._packing.compression == "none"):
             return self._pass_on(file)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol, cast
 
+from brolga.disk.files import read_at
 from brolga.errors import InvalidManifest, SourceError, excerpt
 from brolga.images import BlockStream, StoredBlob
 from brolga.spec.descriptor import Descriptor
@@ -25,9 +26,9 @@ from brolga.stream.layer import StreamLayer
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from brolga.spec.blob import Blob, Layer
+    from brolga.spec.blob import Blob, BlockSource, Layer
     from brolga.spec.digest import Digest
-    from brolga.stream.sources import BlockSource, Source
+    from brolga.stream.sources import Source
 
 __all__ = [
     "LAYER_BY_KIND",
@@ -60,19 +61,15 @@ class OpenFile:
 
     def read_at(self, size: int, start: int) -> memoryview:
         """Return `size` bytes from `start` on. Raises SourceError where it cannot give them."""
-        block = memoryview(bytearray(size))
-        filled = 0
-        while filled < size:
-            try:
-                count = os.preadv(self._fd, [block[filled:]], start + filled)
-            except OSError as error:
-                what = "it is closed" if self._fd < 0 else str(error)
-                raise SourceError(f"the archive cannot be read: {what}") from error
-            if not count:
-                raise SourceError(
-                    f"the archive ends at byte {start + filled}: it was longer before"
-                )
-            filled += count
+        try:
+            block = read_at(self._fd, size, start)
+        except OSError as error:
+            reason = "it is closed" if self._fd < 0 else str(error)
+            raise SourceError(f"the archive cannot be read: {reason}") from error
+        if len(block) < size:
+            raise SourceError(
+                f"the archive ends at byte {start + len(block)}: it was longer before"
+            )
         return block
 
     def close(self) -> None:

@@ -21,6 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
+from brolga.disk.files import atomic_file
+from brolga.disk.layout import INDEX_FILE, LAYOUT_FILE, LAYOUT_JSON, REF_NAME
 from brolga.errors import InvalidManifest, LayerError, NotComputed, SourceError
 from brolga.images import InMemoryBlob, StoredBlob
 from brolga.spec.index import Index
@@ -36,10 +38,8 @@ from brolga.spec.mediatypes import (
     OCI_LAYER_ZSTD,
 )
 from brolga.spec.reference import Reference
-from brolga.stores.archive.atomic_file import whole_file
 from brolga.stores.archive.contents import blob_path
 from brolga.stores.archive.docker import MANIFEST, SavedImage, manifest_json
-from brolga.stores.archive.oci import INDEX, LAYOUT, LAYOUT_FILE, REF_NAME
 from brolga.stores.store import go_on
 from brolga.stream.sources import enlarge_pipe
 from brolga.stream.spool import spool_factory
@@ -222,7 +222,7 @@ class Writer:
         if digest in self._paths:
             return
         if self._form == "oci" and not self._paths:
-            self._write_file(LAYOUT, len(LAYOUT_FILE), [LAYOUT_FILE])
+            self._write_file(LAYOUT_FILE, len(LAYOUT_JSON), [LAYOUT_JSON])
         path = blob_path(digest)
         if self._form == "docker":
             suffix = _SUFFIXES.get(descriptor.media_type, ".tar.gz")
@@ -289,7 +289,7 @@ class Writer:
                 for root, names in self._listed()
                 for name in names or ("",)
             )
-            yield INDEX, index.raw
+            yield INDEX_FILE, index.raw
 
     def _listed(self) -> Iterator[tuple[Manifest | Index, tuple[str, ...]]]:
         """Yield what the archive lists, with its names: a child of an index for its name alone."""
@@ -332,7 +332,7 @@ def open_writer(
             enlarge_pipe(raw)
             yield writer
         return
-    with whole_file(place) as out, opened(out) as writer:
+    with atomic_file(place) as out, opened(out) as writer:
         yield writer
 
 

@@ -71,7 +71,7 @@ class Layout(Reading):
 
         Where an error ends it, a layout that was made here and got nothing is taken away again.
         """
-        with self._files.making():
+        with self._files.create_or_open():
             yield self
 
     def push(self, blob: Blob, watch: Callable[[], None] = go_on) -> Descriptor:
@@ -88,7 +88,7 @@ class Layout(Reading):
                 self._write(blob, watch, lambda size: self._place(blob.descriptor, size))
                 return blob.descriptor
             if self._has(described):
-                self._files.renew(described.digest)
+                self._files.touch(described.digest)
                 return described
             state = hasher(described.digest.algorithm)
 
@@ -104,7 +104,7 @@ class Layout(Reading):
 
         With `name`, whether that stands for it.
         """
-        if not self._files.is_there():
+        if not self._files.exists():
             return False
         if name and {one.digest for one in candidates(self._index(), name)} != {descriptor.digest}:
             return False
@@ -116,9 +116,9 @@ class Layout(Reading):
     def named(self, tag: str) -> Digest | None:
         """Return the digest of what a tag stands for; None where there is no such tag.
 
-        Raises NoSuchImage if more than one image has it.
+        Raises ImageNotFound if more than one image has it.
         """
-        if not self._files.is_there():
+        if not self._files.exists():
             return None
         found = candidates(index := self._index(), tag)
         if len(found) > 1:
@@ -133,7 +133,7 @@ class Layout(Reading):
         with self.writing(), self._files.locked():
             if missing := self._missing(_parts(document)):
                 raise local(CorruptBlob(f"{missing} is missing in {self.path}"))
-            place = self._files.blob(document.digest)
+            place = self._files.blob_path(document.digest)
             self._files.write([document.raw], lambda _: place)
             index = self._index()
             tag = "" if digest_of(name) else name
@@ -155,7 +155,7 @@ class Layout(Reading):
             return found
 
     def untag(self, tag: str) -> None:
-        """Take a name away; its image stays. Raises NoSuchImage."""
+        """Take a name away; its image stays. Raises ImageNotFound."""
         self._files.require()
         with self._files.writing(), self._files.locked():
             index = self._index()
@@ -164,7 +164,7 @@ class Layout(Reading):
             self._save(index, unnamed(index, tag))
 
     def delete(self, digest: Digest) -> None:
-        """Forget an image and its names; `gc` deletes its bytes. Raises NoSuchImage."""
+        """Forget an image and its names; `gc` deletes its bytes. Raises ImageNotFound."""
         self._files.require()
         with self._files.writing(), self._files.locked():
             index = self._index()
@@ -189,7 +189,7 @@ class Layout(Reading):
 
         A manifest that cannot be read is told of in `GCResult.unread`; all that it mentions stays.
 
-        Raises NoSuchImage, InvalidLayout, and DigestMismatch or InvalidManifest where a manifest is
+        Raises ImageNotFound, InvalidLayout, and DigestMismatch or InvalidManifest where a manifest is
         damaged, or has more than 4 MiB: nobody knows what it refers to.
         """
         self._files.require()
@@ -201,12 +201,14 @@ class Layout(Reading):
             if not dry_run:
                 self._save(before, after)
                 doomed = {
-                    path: seen for path, seen in doomed.items() if self._files.delete(path, seen)
+                    path: seen
+                    for path, seen in doomed.items()
+                    if self._files.delete_unchanged(path, seen)
                 }
             left = [
                 one
                 for one in left_over(self._files, older_than_s)
-                if self._files.discard(one, dry=dry_run)
+                if self._files.delete_unlocked(one, dry_run=dry_run)
             ]
             unread = tuple(f"{digest}: {why}" for digest, why in sweeping.unread.items())
             size = sum(seen.st_size for seen in doomed.values())
@@ -236,7 +238,7 @@ class Layout(Reading):
                 f"blob {described.digest} has {size} bytes, where its descriptor says "
                 f"{described.size}"
             )
-        return self._files.blob(described.digest)
+        return self._files.blob_path(described.digest)
 
     def _has(self, descriptor: Descriptor) -> bool:
         return self._files.size(descriptor.digest) == descriptor.size

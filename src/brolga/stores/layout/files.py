@@ -1,20 +1,8 @@
-"""The files of an image layout: where each is, how it comes to be, and who may change what.
+"""The files of an image layout, as the client uses them: `disk.layout` with the client's errors.
 
-Knows image-spec image-layout.md, rename and flock. Must not know what is in the files.
-
-    <path>/oci-layout
-    <path>/index.json
-    <path>/blobs/<algorithm>/<encoded>
-    <path>/.uploads/                     files on their way, each under a name of its own
-    <path>/.index/                       the embedded registry's index, which nobody needs here
-
-Strategy: several processes share the directory, the embedded registry among them. What is written
-is moved to its place when it is whole, so that a reader, and whoever comes after a `kill -9`, finds
-each file as it was or as it shall be; what takes the place of another is on the device first. Where
-the power fails, a new blob may be empty: its size tells, and the next push writes it anew. Two
-locks, both of the kernel's: who changes index.json holds the directory (flock), as the registry
-does; who writes shares `.uploads`, and who sweeps has it alone. A link in the place of a file or a
-directory is refused (directory).
+A link in the place of a file or directory is an InvalidLayout, and an OSError of a write names the
+layout instead of a temporary file. After a power cut a new blob may be empty: its size is wrong
+then, and the next push writes it again.
 """
 
 from __future__ import annotations
@@ -22,131 +10,135 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-import uuid
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
-from brolga.disk.directory import Directory, UnsafePath
+from brolga.disk import layout as disk_layout
+from brolga.disk.directory import UnsafePath
+from brolga.disk.layout import LayoutDirectory
 from brolga.errors import DigestMismatch, ImageNotFound, InvalidLayout, InvalidManifest
-from brolga.spec.index import Index
 from brolga.spec.json import MAX_SIZE, decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from brolga.spec.blob import Block
     from brolga.spec.digest import Digest
 
-__all__ = ["SCRATCH", "Files", "check"]
+__all__ = ["Files", "check"]
 
-# image-layout.md, oci-layout file.
-_MARK: Final = b'{"imageLayoutVersion":"1.0.0"}\n'
-_MARK_LIMIT: Final = 4096  # bytes
-# `.index` is the registry's.
-_OURS: Final = frozenset({"oci-layout", "index.json", "blobs", ".uploads", ".index"})
-# What a blob on its way is called: no session of the registry has such a name.
-SCRATCH: Final = "blob."
-# Another writer may take its new layout back while this one finds it.
+_MAX_MARKER_SIZE: Final = 4096  # bytes
+_OWN_NAMES: Final = frozenset(
+    {
+        disk_layout.LAYOUT_FILE,
+        disk_layout.INDEX_FILE,
+        disk_layout.BLOBS,
+        disk_layout.UPLOADS,
+        disk_layout.DATABASE,
+    }
+)
+# Another writer may roll back its new layout while this one opens it.
 _TRIES: Final = 10
 _LINK: Final = "there is a link, or no regular file, in the place of a file of the layout"
 
 
 class Files:
-    """The directory of one image layout, `path`, which need not be there."""
+    """The directory of one image layout, `path`, which need not exist.
+
+    Methods raise InvalidLayout for a link in the place of a file or directory.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.index = path / "index.json"
-        self.uploads = path / ".uploads"
-        self.blobs = path / "blobs"
-        self._mark = path / "oci-layout"
-        self._tree = Directory(path)
+        self._layout = LayoutDirectory(path)
+        self._tree = self._layout.tree
+        self.index = self._layout.index
 
     def require(self) -> None:
-        """Raise NoSuchImage where nothing is, InvalidLayout where it is no image layout."""
+        """Raise ImageNotFound if nothing is there, InvalidLayout if it is not an image layout."""
         try:
             status = self.path.stat()
         except (FileNotFoundError, NotADirectoryError):
             raise ImageNotFound(f"there is no image layout at {self.path}") from None
         if not stat.S_ISDIR(status.st_mode):
-            raise self._wrong("it is no directory; an archive is named oci-archive:FILE")
-        mark = self.read(self._mark, _MARK_LIMIT)
-        if mark is None:
-            raise self._wrong("it has no file oci-layout")
-        version = _version(mark)
+            raise self._invalid("it is not a directory; an archive is named oci-archive:FILE")
+        marker = self.read(self._layout.marker, _MAX_MARKER_SIZE)
+        if marker is None:
+            raise self._invalid("it has no file oci-layout")
+        version = None
+        with suppress(InvalidManifest):
+            version = decode(marker, _MAX_MARKER_SIZE).get("imageLayoutVersion")
         if not (isinstance(version, str) and version.startswith("1.")):
-            raise self._wrong("its file oci-layout does not say version 1")
+            raise self._invalid("its file oci-layout does not say version 1")
 
     def create(self) -> list[Path] | None:
-        """Make the layout where it is not there; the file that says it is one comes last.
+        """Create the layout if it does not exist.
 
-        Return the directories that it and those above it are, so far as they were made, the inner
-        ones first; None where it was there. Raises InvalidLayout for a directory with files of
-        others; layouts below it are none, as a registry has them.
+        Return the layout and its parents that are new, the innermost first; None if the layout
+        exists. Raises InvalidLayout for a directory with other files. Layouts below it do not
+        count: a registry has such directories.
         """
-        if self.is_there():
+        if self.exists():
             self.require()
             return None
         if self.path.exists() and not self.path.is_dir():
-            raise self._wrong("it is no directory; an archive is named oci-archive:FILE")
-        made = [one for one in (self.path, *self.path.parents) if not one.exists()]
+            raise self._invalid("it is not a directory; an archive is named oci-archive:FILE")
+        new = [directory for directory in (self.path, *self.path.parents) if not directory.exists()]
         self.path.mkdir(parents=True, exist_ok=True)
-        for name in sorted(set(os.listdir(self.path)) - _OURS):  # noqa: PTH208 - names alone
+        for name in sorted(set(os.listdir(self.path)) - _OWN_NAMES):  # noqa: PTH208 - names alone
             if not _has_layouts(self.path / name):
-                raise self._wrong(
+                raise self._invalid(
                     f"it has other files, as {name!r}; name an empty directory, or a new one"
                 )
-        self._directory(self.blobs)
-        with self.locked():
-            if not os.path.lexists(self.index):
-                self.write([Index.new(()).raw], lambda _: self.index)
-            self.write([_MARK], lambda _: self._mark)
-        return made
+        with self._write_errors():
+            self._layout.create()
+        return new
 
-    def is_there(self) -> bool:
-        """Whether there is a file that says that this is a layout."""
-        return os.path.lexists(self._mark)
+    def exists(self) -> bool:
+        """Return whether the directory is an image layout."""
+        with self._link_errors():
+            return self._layout.exists()
 
-    def blob(self, digest: Digest) -> Path:
-        """Return the place of a blob, whether it is there or not."""
-        return self.blobs / digest.algorithm / digest.encoded
+    def blob_path(self, digest: Digest) -> Path:
+        """Return the path of a blob, whether it exists or not."""
+        return self._layout.blob_path(digest)
+
+    def touch(self, digest: Digest) -> None:
+        """Set the times of a blob to now, so that garbage collection by age keeps it."""
+        self._layout.touch_blob(digest)
 
     def size(self, digest: Digest) -> int | None:
-        """Return how many bytes a blob has, None where it is not there. Raises InvalidLayout."""
-        try:
-            with self._safe():
-                return self._tree.status(self.blob(digest)).st_size
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-
-    def renew(self, digest: Digest) -> None:
-        """Make a blob young: who sweeps by age leaves it to whoever counts on it now."""
-        with suppress(OSError):  # another user's: it is as old as it is
-            self._tree.touch(self.blob(digest))
+        """Return the size of a blob, None if it is missing."""
+        with self._link_errors():
+            return self._layout.blob_size(digest)
 
     def open(self, path: Path) -> int:
-        """Open a file of the layout to be read. Raises FileNotFoundError, InvalidLayout."""
-        with self._safe():
+        """Open a file of the layout for reading. Raises FileNotFoundError."""
+        with self._link_errors():
             return self._tree.open(path)
 
-    def stored(self) -> Iterator[tuple[Path, os.stat_result]]:
-        """Yield each file that may be a blob, as it is now. Raises InvalidLayout."""
-        for algorithm in list(self._scan(self.blobs)):
-            if algorithm.is_dir(follow_symlinks=False):
-                inside = self.blobs / algorithm.name
-                for entry in self._scan(inside):
-                    with suppress(FileNotFoundError):  # the registry has deleted it meanwhile
-                        yield inside / entry.name, entry.stat(follow_symlinks=False)
+    def read(self, path: Path, limit: int = MAX_SIZE) -> bytes | None:
+        """Return a small file's bytes, at most `limit` and one more; None if it is missing."""
+        try:
+            with self._link_errors():
+                return self._layout.read(path, limit)
+        except FileNotFoundError:
+            return None
 
-    def on_their_way(self) -> Iterator[tuple[Path, os.stat_result]]:
-        """Yield each file on its way, as it is now. Raises InvalidLayout."""
-        for entry in self._scan(self.uploads):
-            with suppress(FileNotFoundError):
-                yield self.uploads / entry.name, entry.stat(follow_symlinks=False)
+    def scan_blobs(self) -> Iterator[tuple[Path, os.stat_result]]:
+        """Yield the path and status of each file that may be a blob."""
+        with self._link_errors():
+            yield from self._layout.scan_blobs()
 
-    def delete(self, path: Path, seen: os.stat_result) -> bool:
-        """Delete a file, unless it was written anew since it was `seen`: a client counts on it."""
+    def scan_uploads(self) -> Iterator[tuple[Path, os.stat_result]]:
+        """Yield the path and status of each temporary file."""
+        with self._link_errors():
+            yield from self._layout.scan_uploads()
+
+    def delete_unchanged(self, path: Path, seen: os.stat_result) -> bool:
+        """Delete a file unless it was written or touched since it was `seen`."""
         try:
             status = self._tree.status(path)
         except OSError:
@@ -155,18 +147,18 @@ class Files:
             return False
         return self._tree.unlink(path)
 
-    def discard(self, path: Path, *, dry: bool) -> bool:
-        """Delete a file on its way, unless somebody holds it. Return whether it is gone.
+    def delete_unlocked(self, path: Path, *, dry_run: bool) -> bool:
+        """Delete a temporary file unless another process holds it. Return whether it is deleted.
 
-        With `dry` nothing goes: return whether it would.
+        With `dry_run`, return whether it would be.
         """
         try:
             descriptor = self._tree.open(path)
-        except OSError:  # gone meanwhile, or none of ours
+        except OSError:  # deleted meanwhile, or a link
             return False
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not dry:
+            if not dry_run:
                 self._tree.unlink(path)
         except OSError:
             return False
@@ -174,77 +166,57 @@ class Files:
             os.close(descriptor)
         return True
 
-    def _scan(self, path: Path) -> Iterator[os.DirEntry[str]]:
-        with self._safe():
-            yield from self._tree.scan(path)
+    def write(self, blocks: Iterable[Block], path: Callable[[int], Path]) -> None:
+        """Write a file and move it to its path, atomically.
 
-    def read(self, path: Path, limit: int = MAX_SIZE) -> bytes | None:
-        """Return a small file's bytes, one more than `limit` at most; None where it is not there.
-
-        Raises InvalidLayout.
+        `path` is called with the size after the last block. If it or `blocks` raises, nothing is
+        left. Raises OSError with the layout's name.
         """
-        try:
-            descriptor = self.open(path)
-        except FileNotFoundError:
-            return None
-        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor has no path
-            return file.read(limit + 1)
-
-    def write(self, blocks: Iterable[Block], place: Callable[[int], Path]) -> None:
-        """Write a file and move it to its place, at once and whole.
-
-        `place` is asked for it when all is written, and told the number of bytes; where it or
-        `blocks` raises, nothing is left. Raises OSError, with the layout's name in it.
-        """
-        scratch = self._directory(self.uploads) / f"{SCRATCH}{uuid.uuid4().hex}"
-        with self._named():
-            descriptor = self._tree.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)  # the registry expires no file that is held
-            size = 0
+        with self._write_errors():
+            file = self._layout.temporary_file()
+        with file:
             for block in blocks:
-                with self._named():
-                    size += _write(descriptor, block)
-            target = place(size)
-            self._directory(target.parent)
-            with self._named():
-                if os.path.lexists(target):
-                    os.fsync(descriptor)  # else a power cut could leave neither of the two
-                self._tree.replace(scratch, target)
-        except BaseException:
-            self._tree.unlink(scratch)
-            raise
-        finally:
-            os.close(descriptor)
+                with self._write_errors():
+                    file.write(block)
+            target = path(file.size)
+            with self._write_errors():
+                file.move(target)
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Lock index.json against other threads and processes."""
+        return self._held(self._layout.lock())
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Keep `gc` from deleting blobs that no index lists yet."""
+        return self._lock_uploads(fcntl.LOCK_SH)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Be the one who changes index.json, among threads and processes."""
-        with self._held(self.path, fcntl.LOCK_EX):
+    def sweeping(self, waiting: Callable[[], None]) -> Iterator[None]:
+        """Wait for all writers and keep off new ones. `waiting` is called before a wait."""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._lock_uploads(fcntl.LOCK_EX | fcntl.LOCK_NB))
+            except BlockingIOError:
+                waiting()
+                stack.enter_context(self._lock_uploads(fcntl.LOCK_EX))
             yield
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Keep off who sweeps, while blobs are there that no index names yet."""
-        with self._held(self._directory(self.uploads), fcntl.LOCK_SH):
-            yield
+    def create_or_open(self) -> Iterator[None]:
+        """Like `writing`, but create the layout if it does not exist.
 
-    @contextmanager
-    def making(self) -> Iterator[None]:
-        """Do as `writing`, and make the layout where it is not there.
-
-        Where an error ends it, what was made here goes again, unless somebody has used it.
+        If an error ends it, what was created here is deleted unless another process has used it.
         """
-        made: list[Path] | None = None
+        new: list[Path] | None = None
         tries = _TRIES
         try:
             with ExitStack() as stack:
                 while True:
                     try:
-                        new = self.create()
-                        made = made if new is None else new
+                        created = self.create()
+                        new = new if created is None else created
                         stack.enter_context(self.writing())
-                        if not self.is_there():
+                        if not self.exists():
                             self.require()
                         break
                     except (FileNotFoundError, FileExistsError, ImageNotFound, InvalidLayout):
@@ -254,99 +226,68 @@ class Files:
                             raise
                 yield
         except BaseException:
-            if made is not None:
-                self._take_back(made)
+            if new is not None:
+                self._rollback(new)
             raise
 
-    def _take_back(self, made: list[Path]) -> None:
-        """Take away a layout in which nothing is, and directories; whoever holds it keeps it."""
-        alone = self._held(self.uploads, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def _rollback(self, new: list[Path]) -> None:
+        """Delete an empty layout and new directories, unless another process holds it."""
+        alone = self._held(self._layout.lock_uploads(fcntl.LOCK_EX | fcntl.LOCK_NB))
         with suppress(OSError, InvalidLayout), alone, self.locked():
-            is_used = any(self.stored()) or any(self.on_their_way())
-            if not is_used and self.read(self.index) == Index.new(()).raw:
-                self._mark.unlink()
+            is_used = any(self.scan_blobs()) or any(self.scan_uploads())
+            if not is_used and self.read(self.index) == disk_layout.EMPTY_INDEX:
+                self._layout.marker.unlink()
                 self.index.unlink()
-                inside = [self.blobs / one.name for one in self._scan(self.blobs)]
-                for directory in (*inside, self.blobs, self.uploads, *made):
+                blobs = self._layout.blobs
+                inside = [blobs / entry.name for entry in self._tree.scan(blobs)]
+                for directory in (*inside, blobs, self._layout.uploads, *new):
                     directory.rmdir()
 
+    def _lock_uploads(self, operation: int) -> AbstractContextManager[None]:
+        with self._write_errors():
+            self._tree.make(self._layout.uploads)
+        return self._held(self._layout.lock_uploads(operation))
+
     @contextmanager
-    def sweeping(self, waiting: Callable[[], None]) -> Iterator[None]:
-        """Be alone: wait for those who write, keep off new ones. `waiting` is told of the wait."""
-        uploads = self._directory(self.uploads)
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(self._held(uploads, fcntl.LOCK_EX | fcntl.LOCK_NB))
-            except BlockingIOError:
-                waiting()
-                stack.enter_context(self._held(uploads, fcntl.LOCK_EX))
+    def _held(self, lock: AbstractContextManager[None]) -> Iterator[None]:
+        with self._link_errors(), lock:
             yield
 
-    def _directory(self, path: Path) -> Path:
-        """Return a directory inside, made where it is not there. Raises InvalidLayout."""
-        if path != self.path:
-            with self._named():
-                self._tree.make(path)
-        return path
-
     @contextmanager
-    def _safe(self) -> Iterator[None]:
-        """Say of a link, and of what else is no file, that it is refused. Raises InvalidLayout."""
+    def _link_errors(self) -> Iterator[None]:
+        """Raise InvalidLayout for a link, or another file that is not a regular one."""
         try:
             yield
         except UnsafePath as error:
-            raise self._wrong(f"{_LINK}: {error.filename}") from error
+            raise self._invalid(f"{_LINK}: {error.filename}") from error
 
     @contextmanager
-    def _held(self, directory: Path, operation: int) -> Iterator[None]:
-        """Hold a lock on a directory of the layout. Raises as Directory.locked, InvalidLayout."""
-        with self._safe(), self._tree.locked(directory, operation):
-            yield
-
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        """Give an error of the system the layout's name: that of a file on its way says nothing."""
+    def _write_errors(self) -> Iterator[None]:
+        """Give an OSError the layout's name instead of a temporary file's."""
         try:
-            yield
-        except UnsafePath as error:
-            raise self._wrong(f"{_LINK}: {error.filename}") from error
-        except NotADirectoryError as error:  # a file where a directory must be
-            raise self._wrong(f"{error.filename} is no directory") from error
+            with self._link_errors():
+                yield
+        except NotADirectoryError as error:
+            raise self._invalid(f"{error.filename} is not a directory") from error
         except OSError as error:
             raise OSError(error.errno, error.strerror, os.fspath(self.path)) from error
 
-    def _wrong(self, why: str) -> InvalidLayout:
-        error = InvalidLayout(f"{self.path} is no image layout that can be used: {why}")
-        error.side = "local"
-        return error
+    def _invalid(self, why: str) -> InvalidLayout:
+        return InvalidLayout(f"{self.path} is not a usable image layout: {why}", side="local")
 
 
 def _has_layouts(path: Path) -> bool:
-    """Tell whether a directory is a layout, or has nothing but such: `team/app` beside `team`."""
+    """Return whether a directory is a layout, or holds only such, as `team/app` beside `team`."""
     if path.is_symlink() or not path.is_dir():
         return False
-    if (path / "oci-layout").is_file():
+    if (path / disk_layout.LAYOUT_FILE).is_file():
         return True
     inside = list(path.iterdir())
     return bool(inside) and all(map(_has_layouts, inside))
 
 
-def _write(descriptor: int, block: Block) -> int:
-    with memoryview(block) as view:
-        done = 0
-        while done < len(view):
-            done += os.write(descriptor, view[done:])
-        return done
-
-
-def _version(mark: bytes) -> object:
-    with suppress(InvalidManifest):
-        return decode(mark, _MARK_LIMIT).get("imageLayoutVersion")
-    return None
-
-
 def check(expected: Digest, actual: Digest, where: Path | None = None) -> None:
-    """Raise DigestMismatch where bytes are others; `where` is the layout that they are in."""
+    """Raise DigestMismatch if the digests differ; `where` is the layout that has the bytes."""
     if actual != expected:
         place = f" in {where}" if where else ""
         raise DigestMismatch(

@@ -19,11 +19,12 @@ from collections import defaultdict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from brolga.disk.layout import TEMPORARY_PREFIX
 from brolga.errors import InvalidDigest, InvalidManifest
 from brolga.spec.digest import Digest
 from brolga.spec.json import MAX_SIZE, decode
 from brolga.spec.manifest import INDEX_TYPES, MANIFEST_TYPES
-from brolga.stores.layout.files import SCRATCH, check
+from brolga.stores.layout.files import check
 from brolga.stores.layout.index import name_of
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Sweeping:
         digest, kind = one
         if kind == _OTHER:
             return []
-        raw = self._files.read(self._files.blob(digest))
+        raw = self._files.read(self._files.blob_path(digest))
         if raw is None:
             return []
         is_manifest = kind == _MANIFEST
@@ -125,7 +126,7 @@ class Sweeping:
         """Return what an image may refer to as its subject."""
         if "json" not in entry.media_type:
             return set()
-        raw = self._files.read(self._files.blob(entry.digest)) or b"{}"
+        raw = self._files.read(self._files.blob_path(entry.digest)) or b"{}"
         try:
             subject = decode(raw).get("subject")
         except InvalidManifest:
@@ -139,7 +140,7 @@ def unneeded(
     """Return the blobs that are not wanted as they are now, and how many more are too young."""
     old: dict[Path, os.stat_result] = {}
     young = 0
-    for path, status in files.stored():
+    for path, status in files.scan_blobs():
         digest = _digest(f"{path.parent.name}:{path.name}")
         if digest is None or digest in wanted or not stat.S_ISREG(status.st_mode):
             continue  # what is no blob is not ours
@@ -158,8 +159,8 @@ def left_over(files: Files, older_than_s: float) -> list[Path]:
     idle_s = older_than_s and max(older_than_s, _SESSION_AGE_S)
     return [
         path
-        for path, status in files.on_their_way()
-        if path.name.startswith(SCRATCH) or _is_old(status, idle_s)
+        for path, status in files.scan_uploads()
+        if path.name.startswith(TEMPORARY_PREFIX) or _is_old(status, idle_s)
     ]
 
 

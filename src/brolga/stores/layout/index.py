@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from brolga.disk.layout import MAX_INDEX_SIZE, REF_NAME
 from brolga.errors import ImageNotFound, InvalidDigest, excerpt
 from brolga.spec.digest import Digest
 from brolga.spec.index import Index
@@ -44,11 +45,6 @@ __all__ = [
     "unnamed",
 ]
 
-# An index.json is no manifest: no registry takes it, and it lists all that a directory has. This is
-# about 250,000 names.
-MAX_INDEX_SIZE: Final = 64 << 20  # bytes
-
-_REF_NAME: Final = "org.opencontainers.image.ref.name"
 _FULL_NAME: Final = (
     "io.containerd.image.name"  # containerd's and Docker's; ref.name is the tag then
 )
@@ -83,7 +79,7 @@ class LayoutIndex(Index):
 
 def name_of(entry: Descriptor) -> str:
     """Return the name of an entry, "" where it has none."""
-    return entry.annotations.get(_REF_NAME, "")
+    return entry.annotations.get(REF_NAME, "")
 
 
 def full_name_of(entry: Descriptor) -> str:
@@ -146,8 +142,8 @@ def _released(entries: list[Descriptor], name: str, but: Digest | None) -> list[
 
 
 def _named(entry: Descriptor, name: str) -> Descriptor:
-    annotations = {key: text for key, text in entry.annotations.items() if key != _REF_NAME}
-    return replace(entry, annotations={**annotations, **({_REF_NAME: name} if name else {})})
+    annotations = {key: text for key, text in entry.annotations.items() if key != REF_NAME}
+    return replace(entry, annotations={**annotations, **({REF_NAME: name} if name else {})})
 
 
 _MAX_LISTED: Final = 20  # names in an error's line

@@ -73,7 +73,7 @@ class Reading:
         return f"{type(self).__name__}({os.fspath(self.path)!r})"
 
     def tags(self) -> tuple[str, ...]:
-        """Return the names of its images, in the index's order. Raises NoSuchImage, and more."""
+        """Return the names of its images, in the index's order. Raises ImageNotFound, and more."""
         return names(self._index())
 
     def resolve(self, name: str = "", platform: Platform | None = None) -> Descriptor:
@@ -81,8 +81,8 @@ class Reading:
 
         Of several images of one name, or of all for "", `platform` chooses one.
 
-        Raises NoSuchImage, which tells the names that there are, and those that have one name,
-        NoSuchPlatform, InvalidLayout, InvalidManifest.
+        Raises ImageNotFound, which tells the names that there are, and those that have one name,
+        PlatformNotFound, InvalidLayout, InvalidManifest.
         """
         index = self._index()
         found = candidates(index, name)
@@ -97,7 +97,7 @@ class Reading:
         return found[0]
 
     def check_tags(self, *, is_one_each: bool) -> None:
-        """Raise NoSuchImage if there are images and no name for any.
+        """Raise ImageNotFound if there are images and no name for any.
 
         If `is_one_each`, raise it for a name that more than one image has, too.
         """
@@ -117,11 +117,11 @@ class Reading:
     def fetch_manifest(self, name: str) -> Manifest | Index:
         """Read the manifest or index that a tag or a digest names.
 
-        Raises NoSuchImage for a name that is not there, CorruptBlob for a digest of which there
+        Raises ImageNotFound for a name that is not there, CorruptBlob for a digest of which there
         are no bytes, DigestMismatch, InvalidManifest.
         """
         digest = digest_of(name) or self.resolve(name).digest
-        raw = self._files.read(self._files.blob(digest))
+        raw = self._files.read(self._files.blob_path(digest))
         if raw is None:
             raise local(CorruptBlob(f"manifest {digest} is missing in {self.path}"))
         with here(self.path):
@@ -141,7 +141,7 @@ class Reading:
         return BlockStream(self._blocks(descriptor))
 
     def blob(self, digest: Digest) -> BlobStream:
-        """Open the blob of a digest. Raises NoSuchImage where there is none."""
+        """Open the blob of a digest. Raises ImageNotFound where there is none."""
         self._files.require()
         size = self._files.size(digest)
         if size is None:
@@ -182,7 +182,7 @@ class Reading:
         return tuple(referring.values())
 
     def _suited(self, entries: Iterable[Descriptor], platform: Platform) -> tuple[Descriptor, ...]:
-        """Return those entries that suit a platform best. Raises NoSuchPlatform."""
+        """Return those entries that suit a platform best. Raises PlatformNotFound."""
         offers = (
             (entry, offered)
             for entry in entries
@@ -209,7 +209,7 @@ class Reading:
 
     def _blocks(self, descriptor: Descriptor) -> Generator[bytes, None, None]:
         try:
-            file = self._files.open(self._files.blob(descriptor.digest))
+            file = self._files.open(self._files.blob_path(descriptor.digest))
         except FileNotFoundError:
             raise local(
                 CorruptBlob(f"blob {descriptor.digest} is missing in {self.path}")
@@ -234,7 +234,7 @@ class Reading:
             check(descriptor.digest, Digest.from_hasher(state), self.path)
         except DigestMismatch as error:
             # One of the right size is not written anew: nobody reads all that is there already.
-            place = self._files.blob(descriptor.digest)
+            place = self._files.blob_path(descriptor.digest)
             raise local(error, f"delete {place} and {_DAMAGED}") from None
 
 

@@ -1,1 +1,1 @@
-"""Known registries, as a table of values, and the middleware that behaves as one of them."""
+"""The middleware that behaves as the registry of a profile."""

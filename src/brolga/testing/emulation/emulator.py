@@ -19,7 +19,6 @@ from brolga.registry.storage.layout import RepositoryUnknown
 from brolga.registry.storage.manifest_store import ManifestUnknown
 from brolga.registry.storage.uploads import UploadBusy, UploadUnknown, open_writer
 from brolga.spec.reference import Repository
-from brolga.testing.emulation.registries import Profile
 from brolga.testing.emulation.rejections import RequestFacts, reject, rejection
 from brolga.testing.emulation.responses import (
     RequestBody,
@@ -31,6 +30,7 @@ from brolga.testing.emulation.responses import (
 )
 from brolga.testing.faults import StaleState
 from brolga.testing.injector import Exchange
+from brolga.testing.registries import Profile
 from brolga.testing.run import Session
 
 if TYPE_CHECKING:

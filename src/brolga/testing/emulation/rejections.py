@@ -11,12 +11,12 @@ from urllib.parse import parse_qs
 from starlette.responses import Response
 
 from brolga.registry.errors import error_response
-from brolga.testing.emulation.locations import OWN_PATH, parse_session_path
+from brolga.testing.locations import OWN_PATH, parse_session_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from brolga.testing.emulation.registries import Profile
+    from brolga.testing.registries import Profile
     from brolga.testing.run import Session
 
 __all__ = ["RequestFacts", "reject", "rejection"]

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from starlette.datastructures import MutableHeaders
 
 from brolga.registry.storage.uploads import UploadBusy, UploadUnknown, open_writer
-from brolga.testing.emulation.locations import convert_location, parse_session_path
 from brolga.testing.faults import FrozenRange, MissingRange, OtherLocation, ShiftedRange
+from brolga.testing.locations import convert_location, parse_session_path
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Send

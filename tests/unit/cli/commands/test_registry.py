@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from brolga.cli.commands.registry import command as registry
+from brolga.registry import server
 from brolga.registry.options import Options
-from brolga.registry.serving import server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -147,11 +147,11 @@ def test_serve_names_missing_bcrypt(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 def test_serve_names_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the server's packages are missing, one line says how to get them."""
-    monkeypatch.setitem(sys.modules, "brolga.registry.serving.server", None)
+    monkeypatch.setitem(sys.modules, "brolga.registry.server", None)
     real = builtins.__import__
 
     def missing(name: str, *arguments: Any, **named: Any) -> Any:
-        if name == "brolga.registry.serving.server":
+        if name == "brolga.registry.server":
             raise ModuleNotFoundError("No module named 'uvicorn'", name="uvicorn")
         return real(name, *arguments, **named)
 
@@ -163,7 +163,7 @@ def test_serve_names_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_serve_raises_other_import_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     """A module of ours that is missing is not the extra's fault."""
-    monkeypatch.setitem(sys.modules, "brolga.registry.serving.server", None)
+    monkeypatch.setitem(sys.modules, "brolga.registry.server", None)
     result = CliRunner().invoke(registry, ["serve"])
     assert isinstance(result.exception, ModuleNotFoundError)
 

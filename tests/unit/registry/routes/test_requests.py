@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from brolga.disk.directory import Directory
 from brolga.registry.errors import BodyStalled
 from brolga.registry.routes import requests
 from brolga.registry.routes.requests import limit_body, write_body
 from brolga.registry.storage import uploads
-from brolga.registry.storage.layout import Disk
 from brolga.registry.storage.uploads import HashCache, Upload, UploadBusy, open_writer
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def test_open_writer_waits_for_the_previous_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client that comes back before its old connection is cleared away is not refused."""
-    upload = Upload(tmp_path / "x", HashCache(), Disk(tmp_path))
+    upload = Upload(tmp_path / "x", HashCache(), Directory(tmp_path))
     upload.path.touch()
 
     async def main() -> None:

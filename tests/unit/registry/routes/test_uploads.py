@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.unit.registry.conftest import ABC, Registry
 
+from brolga.disk.directory import Directory
 from brolga.registry.routes import requests
 from brolga.registry.storage import uploads
-from brolga.registry.storage.layout import Disk
 from brolga.registry.storage.uploads import HashCache, Upload
 from brolga.spec.digest import Digest
 
@@ -251,7 +251,7 @@ def test_second_writer_is_409(registry: Registry, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(uploads, "_WAIT_S", 0.02)
     location = registry.start()
     path = registry.root / "a/b/.uploads" / location.rpartition("/")[2]
-    with Upload(path, HashCache(), Disk(path.parent)).writer() as writer:
+    with Upload(path, HashCache(), Directory(path.parent)).writer() as writer:
         writer.write(b"abc")
         for method in ("PATCH", "PUT", "DELETE"):
             answer = registry(method, f"{location}?digest={ABC}", b"xyz")

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from brolga.disk.directory import Directory
+from brolga.disk.layout import DATABASE
 from brolga.registry.storage import database
-from brolga.registry.storage.database import DATABASE, Databases
-from brolga.registry.storage.layout import Disk
+from brolga.registry.storage.database import Databases
 from brolga.registry.storage.store import Store
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
@@ -137,11 +138,11 @@ def test_run_uses_temporary_file_if_layout_is_not_writable(
     elsewhere.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
 
-    def refuse(_self: Disk, _path: Path) -> list[Path]:
+    def refuse(_self: Directory, _path: Path) -> list[Path]:
         raise OSError(30, "Read-only file system")
 
     shutil.rmtree(tmp_path / "a/b" / DATABASE)
-    monkeypatch.setattr(Disk, "make", refuse)
+    monkeypatch.setattr(Directory, "make", refuse)
     assert repo.manifests.tags() == ["v1"]
     (directory,) = elsewhere.iterdir()
     assert len(list(directory.iterdir())) == 1
@@ -168,7 +169,7 @@ def test_run_uses_memory_without_temporary_directory(
 
     shutil.rmtree(file.parent)
     monkeypatch.setattr(tempfile, "mkdtemp", refuse)
-    monkeypatch.setattr(Disk, "make", refuse)
+    monkeypatch.setattr(Directory, "make", refuse)
     for _ in range(2):
         assert repo.manifests.tags() == ["v1"]
 

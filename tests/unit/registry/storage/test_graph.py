@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from brolga.disk.layout import REF_NAME
 from brolga.registry.storage import graph
 from brolga.registry.storage.graph import Graph
-from brolga.registry.storage.index import REF_NAME
 from brolga.registry.storage.layout import LayoutBusy
 from brolga.registry.storage.manifest import parse_manifest, read_manifest
 from brolga.registry.storage.manifest_store import IndexStale, ManifestStore

@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from brolga.disk.directory import Directory
+from brolga.disk.layout import REF_NAME
 from brolga.registry.storage import index as index_module
 from brolga.registry.storage import layout
-from brolga.registry.storage.index import REF_NAME, Index, index_memory
-from brolga.registry.storage.layout import BrokenIndex, Disk, Layout, LayoutBusy
+from brolga.registry.storage.index import Index, index_memory
+from brolga.registry.storage.layout import BrokenIndex, Layout, LayoutBusy
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.mediatypes import OCI_INDEX, OCI_MANIFEST
@@ -27,7 +29,7 @@ def empty() -> Index:
 
 def load(path: Path) -> Index:
     """Read a file."""
-    return Index.parse(Layout("", path.parent, Disk(path.parent)).read_index()[1], path)
+    return Index.parse(Layout("", path.parent, Directory(path.parent)).read_index()[1], path)
 
 
 def by_tag(index: Index, tag: str) -> Descriptor | None:

@@ -5,10 +5,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from brolga.registry.storage.layout import Disk
+from brolga.disk.directory import Directory, Sync
+from brolga.registry.storage.layout import Layout
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def layout(root: Path, sync: Sync = Sync.NEVER) -> Layout:
+    """Return the layout in a directory of the root."""
+    return Layout("a", root / "a", Directory(root, sync))
 
 
 @pytest.fixture
@@ -31,28 +37,27 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_write_syncs_durable_file_before_rename(tmp_path: Path, events: list[str]) -> None:
     """fsync(2): an explicit fsync() on a file descriptor for the directory is also needed."""
-    (tmp_path / "scratch").mkdir()
-    (tmp_path / "there").mkdir()
-    Disk(tmp_path, durable=True).write(tmp_path / "there/x", b"abc", tmp_path / "scratch")
-    assert events[0].startswith("sync x.")
-    assert events[1:] == ["rename", "sync there"]
-    assert (tmp_path / "there/x").read_bytes() == b"abc"
+    (tmp_path / "a/.uploads").mkdir(parents=True)
+    layout(tmp_path, Sync.ALWAYS).write(tmp_path / "a/x", b"abc")
+    assert events[0].startswith("sync blob.")
+    assert events[1:] == ["rename", "sync a"]
+    assert (tmp_path / "a/x").read_bytes() == b"abc"
 
 
 def test_make_syncs_new_directories(tmp_path: Path, events: list[str]) -> None:
     """A file is lost with the directory that holds it."""
-    Disk(tmp_path, durable=True).make(tmp_path / "a/b")
+    tree = Directory(tmp_path, Sync.ALWAYS)
+    tree.make(tmp_path / "a/b")
     assert sorted(events) == sorted([f"sync {tmp_path.name}", "sync a"])
     events.clear()
-    Disk(tmp_path, durable=True).make(tmp_path / "a/b")
+    tree.make(tmp_path / "a/b")
     assert events == []
 
 
 def test_write_does_not_sync_without_durability(tmp_path: Path, events: list[str]) -> None:
-    """What nobody asked for costs nothing."""
-    disk = Disk(tmp_path)
-    disk.write(tmp_path / "a/x", b"abc", tmp_path / "scratch")
-    disk.link(tmp_path / "a/x", tmp_path / "b/x")
+    """By default the registry does not wait for the device."""
+    layout(tmp_path).write(tmp_path / "a/x", b"abc")
+    layout(tmp_path).tree.link(tmp_path / "a/x", tmp_path / "b/x")
     assert events == ["rename"]
     assert (tmp_path / "b/x").read_bytes() == b"abc"
 
@@ -60,38 +65,38 @@ def test_write_does_not_sync_without_durability(tmp_path: Path, events: list[str
 def test_write_deletes_partial_file_after_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was there before stays, and no part of the new is left."""
-    (tmp_path / "x").write_bytes(b"old")
+    """The old file stays, and no part of the new one is left."""
+    (tmp_path / "a/.uploads").mkdir(parents=True)
+    (tmp_path / "a/x").write_bytes(b"old")
 
     def full(_descriptor: int) -> None:
         raise OSError("full")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="full"):
-        Disk(tmp_path, durable=True).write(tmp_path / "x", b"new", tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["x"]
-    assert (tmp_path / "x").read_bytes() == b"old"
+        layout(tmp_path, Sync.ALWAYS).write(tmp_path / "a/x", b"new")
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["x"]
+    assert (tmp_path / "a/x").read_bytes() == b"old"
 
 
 @pytest.mark.parametrize("gone", [1, 100])
-def test_create_retries_if_directory_is_deleted(
+def test_write_retries_if_directory_is_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: int
 ) -> None:
-    """A session that ends takes the empty directory away in which another file begins."""
-    real, left = Disk.make, [gone]
+    """A session that ends may delete the empty directory in which another file begins."""
+    real, left = Directory.make, [gone]
 
-    def make(self: Disk, path: Path) -> list[Path]:
-        made = real(self, path)
+    def make(self: Directory, path: Path) -> list[Path]:
+        new = real(self, path)
         if left[0]:
             left[0] -= 1
             self.prune(path)
-        return made
+        return new
 
-    monkeypatch.setattr(Disk, "make", make)
-    disk = Disk(tmp_path)
+    monkeypatch.setattr(Directory, "make", make)
     if gone == 1:
-        disk.write(tmp_path / "a/x", b"abc", tmp_path / "scratch")
-        assert (tmp_path / "a/x").read_bytes() == b"abc"
+        layout(tmp_path).write(tmp_path / "a/b/x", b"abc")
+        assert (tmp_path / "a/b/x").read_bytes() == b"abc"
     else:
         with pytest.raises(FileNotFoundError):
-            disk.write(tmp_path / "a/x", b"abc", tmp_path / "scratch")
+            layout(tmp_path).write(tmp_path / "a/b/x", b"abc")

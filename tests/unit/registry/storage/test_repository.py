@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from brolga.disk.directory import Directory
 from brolga.errors import DigestMismatch, InvalidReference
 from brolga.registry.storage import repository
-from brolga.registry.storage.layout import Disk, Layout, LayoutBusy, RepositoryUnknown
+from brolga.registry.storage.layout import Layout, LayoutBusy, RepositoryUnknown
 from brolga.registry.storage.manifest_store import ManifestUnknown
 from brolga.registry.storage.repository import BlobUnknown, Repo
 from brolga.registry.storage.store import Store
@@ -121,10 +122,10 @@ def test_put_leaves_nothing_after_error(
 ) -> None:
     """A full disk during a manifest's push leaves no file that nobody knows."""
 
-    def full(_self: Disk, _descriptor: int, _source: Path, _target: Path) -> None:
+    def full(_self: Directory, _descriptor: int, _source: Path, _target: Path) -> None:
         raise OSError("full")
 
-    monkeypatch.setattr(Disk, "move", full)
+    monkeypatch.setattr(Directory, "move", full)
     with pytest.raises(OSError, match="full"):
         repo.manifests.put(BODY, MANIFEST, ["x"])
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
@@ -156,8 +157,8 @@ def test_put_from_many_threads_keeps_all_tags(repo: Repo, tmp_path: Path) -> Non
 def test_remove_empty_keeps_locked_directory(repo: Repo, tmp_path: Path) -> None:
     """A first push fails while another one holds the lock: both would lock a directory each."""
     other = Store(tmp_path).repo(Repository("localhost", "a/b"))
-    repo._layout.disk.make(repo._layout.uploads)
-    with repo._layout.locked():
+    repo._layout.tree.make(repo._layout.uploads)
+    with repo._layout.lock():
         before = (tmp_path / "a/b").stat()
         with pytest.raises(LayoutBusy):
             other.manifests.put(BODY, MANIFEST, ["x"])
@@ -200,14 +201,14 @@ def test_expire_continues_after_invalid_session(
     old = [store.repo(Repository("localhost", name)).start_upload() for name in "abc"]
     foreign = tmp_path / "a/.uploads/0"
     foreign.mkdir()
-    real = Disk.open
+    real = Directory.open
 
-    def refuse(self: Disk, path: Path, flags: int) -> int:
+    def refuse(self: Directory, path: Path, flags: int) -> int:
         if path == old[1].path:
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return real(self, path, flags)
 
-    monkeypatch.setattr(Disk, "open", refuse)
+    monkeypatch.setattr(Directory, "open", refuse)
     for path in (foreign, *(upload.path for upload in old)):
         os.utime(path, (1, 1))
     store.expire(3600)
@@ -234,7 +235,7 @@ def test_locked_raises_if_directory_was_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     """Who makes a layout and fails takes it away again: the lock on that one is worth nothing."""
-    layout = Layout("a/b", tmp_path / "a/b", Disk(tmp_path))
+    layout = Layout("a/b", tmp_path / "a/b", Directory(tmp_path))
     real = fcntl.flock
 
     def flock(descriptor: int, how: int) -> None:
@@ -244,7 +245,7 @@ def test_locked_raises_if_directory_was_replaced(
     if when == "meanwhile":
         layout.path.mkdir(parents=True)
         monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.raises(LayoutBusy, match="was taken away"), layout.locked():
+    with pytest.raises(LayoutBusy, match="was taken away"), layout.lock():
         raise AssertionError
 
 
@@ -253,7 +254,7 @@ def test_write_waits_for_the_lock(
 ) -> None:
     """Another program's lock is tried again, and not for ever."""
     push(repo, b"abc")
-    other = Layout("a/b", tmp_path / "a/b", Disk(tmp_path))
+    other = Layout("a/b", tmp_path / "a/b", Directory(tmp_path))
     tries = 0
 
     def work() -> int:
@@ -261,14 +262,14 @@ def test_write_waits_for_the_lock(
         tries += 1
         if tries == 3:
             held.close()
-        with other.locked():
+        with other.lock():
             return tries
 
     held = ExitStack()
-    held.enter_context(other.locked())
+    held.enter_context(other.lock())
     assert asyncio.run(repo.write(work)) == 3
     monkeypatch.setattr(repository, "WRITE_TIMEOUT_S", -1.0)
-    with other.locked(), pytest.raises(LayoutBusy, match="lock of a/b"):
+    with other.lock(), pytest.raises(LayoutBusy, match="lock of a/b"):
         asyncio.run(repo.write(work))
 
 
@@ -343,13 +344,13 @@ def test_mount_of_blob_stored_meanwhile(tmp_path: Path, monkeypatch: pytest.Monk
     source = store.repo(Repository("localhost", "source"))
     target = store.repo(Repository("localhost", "target"))
     digest = push(source, b"abc")
-    real = Disk.link
+    real = Directory.link
 
-    def late(self: Disk, source: Path, target: Path) -> None:
+    def late(self: Directory, source: Path, target: Path) -> None:
         real(self, source, target)
         real(self, source, target)
 
-    monkeypatch.setattr(Disk, "link", late)
+    monkeypatch.setattr(Directory, "link", late)
     assert target.mount(digest, source)
     asyncio.run(target.create())
     with target.blob(digest) as file:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from brolga.registry.storage.layout import Disk
+from brolga.disk.directory import Directory
 from brolga.registry.storage.store import Store
 
 if TYPE_CHECKING:
@@ -48,13 +48,13 @@ def test_names_scans_only_directories_of_the_page(
 ) -> None:
     """Directories before and after the page are not looked into."""
     looked: list[str] = []
-    real = Disk.scan
+    real = Directory.scan
 
-    def scan(self: Disk, path: Path) -> object:
+    def scan(self: Directory, path: Path) -> object:
         looked.append(str(path.relative_to(tmp_path)))
         return real(self, path)
 
-    monkeypatch.setattr(Disk, "scan", scan)
+    monkeypatch.setattr(Directory, "scan", scan)
     assert list(islice(store.names("a/b"), 2)) == ["a/b/c", "a/c"]
     assert looked == [".", "a", "a/b", "a/b/c"]
 
@@ -65,14 +65,14 @@ def test_names_skips_unreadable_directories(
     """Another user's directory, and one whose file is a link."""
     (tmp_path / "a/c/oci-layout").unlink()
     (tmp_path / "a/c/oci-layout").symlink_to("/etc/passwd")
-    scan = Disk.scan
+    scan = Directory.scan
 
-    def refuse(self: Disk, path: Path) -> object:
+    def refuse(self: Directory, path: Path) -> object:
         if path.name == "a-b":
             raise PermissionError(13, "Permission denied")
         return scan(self, path)
 
-    monkeypatch.setattr(Disk, "scan", refuse)
+    monkeypatch.setattr(Directory, "scan", refuse)
     expected = [name for name in sorted(NAMES) if name not in {"a-b/c", "a/c"}]
     assert list(store.names()) == expected
 

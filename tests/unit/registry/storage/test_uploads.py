@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from brolga.disk.directory import Directory
 from brolga.errors import DigestMismatch
-from brolga.registry.storage.layout import Disk
 from brolga.registry.storage.uploads import HashCache, Upload, UploadBusy, UploadUnknown
 from brolga.spec.digest import Digest
 
@@ -50,7 +50,7 @@ def upload(tmp_path: Path) -> Upload:
     """Return an empty session."""
     path = tmp_path / "session"
     path.touch()
-    return Upload(path, HashCache(), Disk(path.parent))
+    return Upload(path, HashCache(), Directory(path.parent))
 
 
 def append(upload: Upload, data: bytes) -> None:
@@ -100,7 +100,7 @@ def test_writer_continues_cached_hash(upload: Upload) -> None:
 def test_verify_recomputes_lost_hash(upload: Upload, tmp_path: Path) -> None:
     """After a restart the file is all there is, and it is enough."""
     append(upload, b"abc")
-    restarted = Upload(upload.path, HashCache(), Disk(upload.path.parent))
+    restarted = Upload(upload.path, HashCache(), Directory(upload.path.parent))
     append(restarted, b"def")
     commit(restarted, ABC, tmp_path / "x")
     assert (tmp_path / "x").exists()
@@ -159,7 +159,7 @@ def test_writer_raises_if_busy(upload: Upload) -> None:
             upload.writer()
         # The lock is on the file: it holds between processes, and whatever they remember.
         with pytest.raises(UploadBusy):
-            Upload(upload.path, HashCache(), Disk(upload.path.parent)).writer()
+            Upload(upload.path, HashCache(), Directory(upload.path.parent)).writer()
     append(upload, b"abc")
 
 
@@ -168,16 +168,16 @@ def test_writer_raises_if_session_finished_before_the_lock(
     upload: Upload, monkeypatch: pytest.MonkeyPatch, *, replaced: bool
 ) -> None:
     """Who opened the file before it was renamed and locks it after is too late."""
-    real = Disk.open
+    real = Directory.open
 
-    def late(self: Disk, path: Path, flags: int) -> int:
+    def late(self: Directory, path: Path, flags: int) -> int:
         descriptor = real(self, path, flags)
         path.rename(path.with_name("blob"))
         if replaced:
             path.write_bytes(b"")
         return descriptor
 
-    monkeypatch.setattr(Disk, "open", late)
+    monkeypatch.setattr(Directory, "open", late)
     with pytest.raises(UploadUnknown):
         upload.writer()
 
@@ -220,7 +220,7 @@ def test_truncate_drops_last_bytes(upload: Upload, tmp_path: Path) -> None:
 def test_hash_cache_drops_the_oldest(tmp_path: Path) -> None:
     """Sessions without end take no memory without end; the forgotten go on all the same."""
     cache = HashCache(limit=2)
-    uploads = [Upload(tmp_path / str(i), cache, Disk(tmp_path)) for i in range(4)]
+    uploads = [Upload(tmp_path / str(i), cache, Directory(tmp_path)) for i in range(4)]
     for upload in uploads:
         upload.path.touch()
         append(upload, b"abcdef")

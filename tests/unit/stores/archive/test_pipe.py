@@ -939,7 +939,7 @@ def test_a_layer_does_not_wait_for_the_pipe_while_it_has_work() -> None:
     class Hearing(Store):
         def push(self, blob: Any, watch: Callable[[], None] = lambda: None) -> Any:
             with blob.open() as stream:
-                heard.extend(not block for block in stream.with_heartbeats())
+                heard.extend(not block for block in stream.blocks())
             return blob.descriptor
 
     layer = tar(entry("a", bytes(3 << 20)))

@@ -179,7 +179,7 @@ def test_images_are_found_by_number_and_digest(layout: Layout) -> None:
 
 @pytest.mark.parametrize("name", ["v2", str(OTHER)])
 def test_a_name_that_is_not_there_lists_those_that_are(layout: Layout, name: str) -> None:
-    """NoSuchImage, with the names in the line and in `available`."""
+    """ImageNotFound, with the names in the line and in `available`."""
     push(layout, image("a"), "v1")
     for look in (layout.resolve, layout.tree, lambda name: layout.tag(name, "v3")):
         with pytest.raises(ImageNotFound, match=f"has no image {name}: it has v1$") as found:
@@ -273,9 +273,9 @@ def test_a_file_is_none(tmp_path: Path) -> None:
     """Neither read nor written over."""
     file = tmp_path / "file"
     file.write_text("mine")
-    with pytest.raises(InvalidLayout, match="it is no directory; an archive is named oci-archive"):
+    with pytest.raises(InvalidLayout, match="it is not a directory; an archive is named oci-archive"):
         Layout(file).tags()
-    with pytest.raises(InvalidLayout, match="it is no directory"), Layout(file).writing():
+    with pytest.raises(InvalidLayout, match="it is not a directory"), Layout(file).writing():
         pass
     with pytest.raises(ImageNotFound):
         Layout(file / "below").tags()
@@ -356,7 +356,7 @@ def test_a_link_in_the_place_of_the_scratch_directory_is_refused(layout: Layout)
         pass
     (layout.path / ".uploads").rmdir()
     (layout.path / ".uploads").touch()
-    with pytest.raises(InvalidLayout, match=r"\.uploads is no directory"):
+    with pytest.raises(InvalidLayout, match=r"\.uploads is not a directory"):
         push(layout, image("a"), "v1")
     (layout.path / ".uploads").unlink()
     (layout.path / ".uploads").symlink_to(layout.path.parent)

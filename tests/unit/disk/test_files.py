@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from brolga.stores.archive.atomic_file import whole_file
+from brolga.disk.files import atomic_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,7 @@ def test_it_takes_its_place_at_the_end(directory: Path) -> None:
     place = directory / "a.tar"
     for data in (b"one", b"two"):
         before = place.read_bytes() if place.exists() else None
-        with whole_file(place) as file:
+        with atomic_file(place) as file:
             file.write(data)
             assert (place.read_bytes() if place.exists() else None) == before
         assert place.read_bytes() == data
@@ -45,7 +45,7 @@ def test_an_error_leaves_what_was_there(directory: Path) -> None:
     """And nothing beside it."""
     place = directory / "a.tar"
     for before in ([], ["a.tar"]):
-        with pytest.raises(KeyboardInterrupt), whole_file(place) as file:
+        with pytest.raises(KeyboardInterrupt), atomic_file(place) as file:
             file.write(b"half")
             raise KeyboardInterrupt
         assert names(directory) == before
@@ -59,7 +59,7 @@ def test_a_file_that_was_there_keeps_its_permissions(directory: Path, mode: int)
     place = directory / "a.tar"
     place.touch()
     place.chmod(mode)
-    with whole_file(place) as file:
+    with atomic_file(place) as file:
         assert os.fstat(file.fileno()).st_mode & 0o777 == mode
     assert place.stat().st_mode & 0o777 == mode
 
@@ -68,7 +68,7 @@ def test_a_new_file_has_what_the_umask_leaves(directory: Path) -> None:
     """As open(2) makes it."""
     before = os.umask(0o027)
     try:
-        with whole_file(directory / "a.tar"):
+        with atomic_file(directory / "a.tar"):
             pass
     finally:
         os.umask(before)
@@ -83,7 +83,7 @@ def test_a_link_is_written_through(directory: Path, is_there: bool) -> None:
     if is_there:
         target.write_bytes(b"before")
     link.symlink_to("there/b.tar")
-    with whole_file(link) as file:
+    with atomic_file(link) as file:
         file.write(b"after")
     assert link.is_symlink()
     assert target.read_bytes() == b"after"
@@ -94,7 +94,7 @@ def test_a_link_is_written_through(directory: Path, is_there: bool) -> None:
 def test_what_cannot_be_made_names_the_place(directory: Path) -> None:
     """Not the name that it would have had on its way."""
     place = directory / "missing" / "a.tar"
-    with pytest.raises(FileNotFoundError) as found, whole_file(place):
+    with pytest.raises(FileNotFoundError) as found, atomic_file(place):
         pytest.fail("there is no such directory")
     assert found.value.filename == str(place)
 
@@ -106,8 +106,8 @@ def test_a_killed_process_leaves_nothing(tmp_path: Path) -> None:
     except OSError:
         pytest.skip("this file system has no files without a name")
     code = (
-        "import os, sys, pathlib; from brolga.stores.archive.atomic_file import whole_file\n"
-        "with whole_file(pathlib.Path(sys.argv[1])) as file:\n"
+        "import os, sys, pathlib; from brolga.disk.files import atomic_file\n"
+        "with atomic_file(pathlib.Path(sys.argv[1])) as file:\n"
         "    file.write(b'x'); os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.tar"], check=False)

@@ -1,0 +1,190 @@
+"""The files of an OCI image layout (image-spec image-layout.md), as client and registry share them.
+
+    <path>/oci-layout                      written last: the layout exists when it does
+    <path>/index.json                      changed under an exclusive lock on <path>
+    <path>/blobs/<algorithm>/<encoded>
+    <path>/.uploads/                       temporary files; writers share a lock on this directory
+    <path>/.index/                         the registry's database
+
+A temporary file is moved to its path when it is complete. So a reader, even after a `kill -9`,
+finds each file as it was or as it will be. The locks are the kernel's (flock).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import uuid
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from brolga.disk.directory import Directory
+from brolga.disk.files import write_all
+from brolga.spec.mediatypes import OCI_INDEX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    from brolga.spec.blob import Block
+    from brolga.spec.digest import Digest
+
+__all__ = [
+    "BLOBS",
+    "DATABASE",
+    "EMPTY_INDEX",
+    "INDEX_FILE",
+    "LAYOUT_FILE",
+    "LAYOUT_JSON",
+    "MAX_INDEX_SIZE",
+    "REF_NAME",
+    "TEMPORARY_PREFIX",
+    "UPLOADS",
+    "LayoutDirectory",
+    "TemporaryFile",
+]
+
+LAYOUT_FILE: Final = "oci-layout"
+LAYOUT_JSON: Final = b'{"imageLayoutVersion":"1.0.0"}'
+INDEX_FILE: Final = "index.json"
+EMPTY_INDEX: Final = b'{"schemaVersion":2,"mediaType":"%b","manifests":[]}' % OCI_INDEX.encode()
+# About 200,000 names. An index.json may be larger than a manifest: it is never pushed.
+MAX_INDEX_SIZE: Final = 64 << 20  # bytes
+BLOBS: Final = "blobs"
+UPLOADS: Final = ".uploads"
+DATABASE: Final = ".index"
+# No upload session of the registry has such a name.
+TEMPORARY_PREFIX: Final = "blob."
+# The annotation that names an entry of index.json.
+REF_NAME: Final = "org.opencontainers.image.ref.name"
+
+
+class LayoutDirectory:
+    """The directory of one image layout, which need not exist.
+
+    `tree` is the directory below which no link is followed; the default is the layout itself.
+    Methods raise OSError, and UnsafePath for a link.
+    """
+
+    def __init__(self, path: Path, tree: Directory | None = None) -> None:
+        self.path = path
+        self.tree = tree or Directory(path)
+        self.marker = path / LAYOUT_FILE
+        self.index = path / INDEX_FILE
+        self.blobs = path / BLOBS
+        self.uploads = path / UPLOADS
+
+    def exists(self) -> bool:
+        """Return whether the directory is an image layout."""
+        return self.tree.is_file(self.marker)
+
+    def create(self) -> None:
+        """Create the files that are missing, under the lock; the marker comes last."""
+        self.tree.make(self.blobs)
+        with self.lock():
+            if not self.tree.is_file(self.index):
+                self.write(self.index, EMPTY_INDEX)
+            self.write(self.marker, LAYOUT_JSON)
+
+    def lock(self, operation: int = fcntl.LOCK_EX) -> AbstractContextManager[None]:
+        """Lock index.json against other threads and processes. Raises as `Directory.locked`."""
+        return self.tree.locked(self.path, operation)
+
+    def lock_uploads(self, operation: int) -> AbstractContextManager[None]:
+        """Lock `.uploads`: shared to add blobs, exclusive to delete blobs that no image needs.
+
+        Raises as `Directory.locked`.
+        """
+        return self.tree.locked(self.uploads, operation)
+
+    def blob_path(self, digest: Digest) -> Path:
+        """Return the path of a blob, whether it exists or not."""
+        return self.blobs / digest.algorithm / digest.encoded
+
+    def blob_size(self, digest: Digest) -> int | None:
+        """Return the size of a blob, None if it is missing."""
+        try:
+            return self.tree.status(self.blob_path(digest)).st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def touch_blob(self, digest: Digest) -> None:
+        """Set the times of a blob to now, so that garbage collection by age keeps it."""
+        with suppress(OSError):  # deleted meanwhile, or another user's
+            self.tree.touch(self.blob_path(digest))
+
+    def read(self, path: Path, limit: int) -> bytes:
+        """Return the first `limit` bytes of a file, and one more if the file is larger."""
+        with self.tree.open_file(path) as file:
+            return file.read(limit + 1)
+
+    def write(self, path: Path, content: bytes) -> None:
+        """Replace a file atomically."""
+        with self.temporary_file() as file:
+            file.write(content)
+            file.move(path)
+
+    def temporary_file(self) -> TemporaryFile:
+        """Create a file in `.uploads`. The caller holds one of the two locks."""
+        return TemporaryFile(self.tree, self.uploads / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
+
+    def scan_blobs(self) -> Iterator[tuple[Path, os.stat_result]]:
+        """Yield the path and status of each entry below `blobs`."""
+        for algorithm in list(self.tree.scan(self.blobs)):
+            if algorithm.is_dir(follow_symlinks=False):
+                yield from self._scan(self.blobs / algorithm.name)
+
+    def scan_uploads(self) -> Iterator[tuple[Path, os.stat_result]]:
+        """Yield the path and status of each entry of `.uploads`."""
+        return self._scan(self.uploads)
+
+    def _scan(self, directory: Path) -> Iterator[tuple[Path, os.stat_result]]:
+        for entry in self.tree.scan(directory):
+            with suppress(FileNotFoundError):  # deleted by another process meanwhile
+                yield directory / entry.name, entry.stat(follow_symlinks=False)
+
+
+class TemporaryFile:
+    """A new file, open for writing and locked, which is deleted unless it is moved.
+
+    Use it in a `with` statement. `size` counts the bytes that were written.
+    """
+
+    def __init__(self, tree: Directory, path: Path) -> None:
+        self.size = 0
+        self._tree = tree
+        self._path = path
+        self._descriptor = tree.create(path)
+        self._is_moved = False
+        # The registry and `gc` delete no old upload that is locked.
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+
+    def write(self, block: Block) -> None:
+        """Write a block."""
+        write_all(self._descriptor, block)
+        self.size += len(block)
+
+    def move(self, target: Path) -> None:
+        """Move the file to its path, atomically."""
+        self._tree.move(self._descriptor, self._path, target)
+        self._is_moved = True
+
+    def __enter__(self) -> Self:
+        """Return the file itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Delete the file if it was not moved, and close it."""
+        try:
+            if not self._is_moved:
+                self._tree.unlink(self._path)
+        finally:
+            os.close(self._descriptor)
