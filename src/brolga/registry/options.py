@@ -24,7 +24,7 @@ class Options:
     """
 
     read_only: bool = False  # reject requests that change anything
-    htpasswd: Path | None = None  # a file of `name:bcrypt hash` lines: who may use the registry
+    htpasswd: Path | None = None  # a file of `name:bcrypt hash` lines: the users
     allow_anonymous: bool = False  # serve a public address without `htpasswd`
     # Further names that a request's Host may have, if there is neither `htpasswd` nor TLS nor
     # `allow_anonymous`; addresses and local names are always allowed.

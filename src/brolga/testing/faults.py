@@ -6,14 +6,10 @@
         DropAnswer(on="PUT upload"),                   # the blob is stored; no response says so
     )
 
-A request's kind is its method and its resource: `POST upload`, `PATCH upload`, `PUT upload`,
-`GET upload`, `DELETE upload`, `HEAD blob`, `PUT manifest`, `GET api`, `GET token` and so on. `any
-upload` is each method, `any` is each request. A fault fires on the `nth` request of its kind and
-the following ones, `times` in all; None means all of them. Each fault counts requests for itself,
-so several may fire on one upload, or on one request.
-
-Of the faults that end a request (Cut, DropAnswer, Kill, Answer, TooMany, Resend), the first due one
-in the plan ends it. A value holds no counts: an `Injector` does.
+A request's kind is its method and its resource (`KINDS`). `any upload` is each method, `any` each
+request. A fault fires on the `nth` request of its kind and the following ones, `times` in all; None
+means all of them. Each fault counts requests for itself, so several may fire on one request. The
+first due Ending of the plan ends the request.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ async def _end(
         os.kill(os.getpid(), signal.SIGKILL)
     if isinstance(ending, Cut | DropAnswer):
         raise Disconnect(reset=ending.reset)
-    assert isinstance(ending, Answer)  # noqa: S101 - there is no other kind
+    assert isinstance(ending, Answer)  # noqa: S101 - the only other kind
     exchange.request.status = ending.status
     await _response(ending, exchange.profile)(scope, receive, send)
 
@@ -175,7 +175,7 @@ class _RequestBody:
         disconnected: asyncio.Event,
     ) -> None:
         self.messages = self._messages()
-        self.is_released = False  # from a stall: there is no response then
+        self.is_released = False  # from a stall: the request gets no response
         self._has_hung_up = False
         self._exchange = exchange
         self._ending = ending

@@ -92,7 +92,7 @@ class BrolgaRegistry:
 
     @property
     def pending(self) -> tuple[Fault, ...]:
-        """The faults that have not fired: a test with faults asserts that there are none."""
+        """The faults that have not fired: a test with faults asserts that it is empty."""
         return self._injector.pending
 
     def blobs(self, name: str) -> dict[str, bytes]:
@@ -114,11 +114,11 @@ def _brolga_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[s
         from brolga.testing.injector import Injector
         from brolga.testing.middleware import fault_middleware
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith("brolga"):
+        package = (error.name or "").partition(".")[0]
+        if package == "brolga":
             raise
-        raise pytest.UsageError(
-            f"{_MARKER} needs {error.name}: pip install 'brolga[server]'"
-        ) from error
+        message = f"{_MARKER} needs {package}: pip install 'brolga[server]'"
+        raise pytest.UsageError(message) from error
     injector = Injector()
     directory = tmp_path_factory.mktemp("brolga-registry")
     with running(directory, middleware=fault_middleware(injector)) as address:

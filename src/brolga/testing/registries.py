@@ -84,18 +84,18 @@ class Profile:
 
 _DISTRIBUTION: Final = Profile(
     name="distribution-3",
-    why="`_state` in Location changes with each answer, and an older one is taken; a chunk must "
-    "begin where the session ends (416); a PATCH that was cut can be gone on with (its source)",
+    why="`_state` in Location changes with each answer, and an older one is accepted; a chunk must "
+    "begin at the end of the session (416); a PATCH that was cut can be resumed (its source)",
     location="absolute",
     state="moves",
 )
 
 _ECR: Final = Profile(
     name="ecr",
-    why="chunks of 5 to 20 MiB but for the last, which must come with the PUT where there were "
+    why="chunks of 5 to 20 MiB but for the last, which must come with the PUT if there were "
     "several; a PATCH is answered 201 and its Range stays at the first chunk "
     "(aws/containers-roadmap#2831); the repository must exist; a manifest's answer has no "
-    "Location; lists have at most 1000 in a page",
+    "Location; a page of a list has at most 1000 entries",
     location="absolute",
     chunk_min=5 * _MIB,
     chunk_max=20 * _MIB,
@@ -113,10 +113,10 @@ _TABLE: Final = (
     replace(
         _DISTRIBUTION,
         name="distribution-2.8",
-        why="Content-Range is ignored; a `_state` whose offset is not what is stored cancels the "
-        "session, whatever the method (its source): after a cut the session is dead, and DELETE "
-        "works at the newest Location alone. Range is 0-0 for no byte and for one; a tag is not "
-        "deleted (400 DIGEST_INVALID), and there is no referrers API",
+        why="Content-Range is ignored; a `_state` with another offset than the stored one cancels "
+        "the session, whatever the method (its source): after a cut the session is dead, and "
+        "DELETE works at the newest Location only. Range is 0-0 for zero bytes and for one; a tag "
+        "cannot be deleted (400 DIGEST_INVALID), and it has no referrers API",
         state="kills",
         deletes_tags=False,
         referrers=False,
@@ -125,8 +125,8 @@ _TABLE: Final = (
     replace(
         _DISTRIBUTION,
         name="harbor",
-        why="distribution behind a portal that takes a cookie as a browser's and wants its CSRF "
-        "token (dotnet/sdk#37221); proxies give up on the largest layers: 502 "
+        why="distribution behind a portal that requires its CSRF token from clients that return "
+        "its cookie (dotnet/sdk#37221); proxies give up on the largest layers: 502 "
         "(goharbor/harbor#19573)",
         cookie="sid=1; Path=/; HttpOnly",
         blob_max=32 * _GIB,
@@ -135,15 +135,15 @@ _TABLE: Final = (
     replace(
         _DISTRIBUTION,
         name="docker-hub",
-        why="distribution behind a proxy: a 429 is a page, and no JSON; tokens live 5 minutes",
+        why="distribution behind a proxy: a 429 is a page, not JSON; tokens live 5 minutes",
         proxy_pages=True,
         token_s=300,
     ),
     replace(
         _DISTRIBUTION,
         name="gitlab",
-        why="distribution, with tokens that live 5 minutes: what takes longer ends with a dead "
-        "one; no referrers API, and its tag is answered with the subject itself "
+        why="distribution, with tokens that live 5 minutes, even during a longer upload; no "
+        "referrers API, and the referrers tag is answered with the subject itself "
         "(oras-project/oras#2148)",
         token_s=300,
         referrers=False,
@@ -152,9 +152,9 @@ _TABLE: Final = (
     replace(
         _DISTRIBUTION,
         name="nginx",
-        why="distribution behind nginx as it comes, where a request has at most 1 MiB "
-        "(client_max_body_size; Cloudflare has 100 MB): 413 with a page, and nothing tells the "
-        "limit before (opencontainers/distribution-spec#485); 408 where a body gives nothing for "
+        why="distribution behind nginx with its defaults: a request has at most 1 MiB "
+        "(client_max_body_size; Cloudflare has 100 MB), else 413 with a page, and the limit is "
+        "not announced (opencontainers/distribution-spec#485); 408 if a body sends nothing for "
         "60 s (client_body_timeout)",
         request_max=_MIB,
         body_wait_s=60.0,
@@ -163,16 +163,16 @@ _TABLE: Final = (
     replace(
         _DISTRIBUTION,
         name="no-chunked",
-        why="distribution behind a proxy that takes no chunked transfer coding: 411 with a page "
-        "(nginx before 1.3.9; others say 501: RFC 9112, section 6.1)",
+        why="distribution behind a proxy without the chunked transfer coding: 411 with a page "
+        "(nginx before 1.3.9; others answer 501: RFC 9112, section 6.1)",
         chunked_status=411,
         proxy_pages=True,
     ),
     Profile(
         name="ghcr",
-        why="chunks of more than 4 MiB are 416 (oras-project/rust-oci-client#35), a streamed PATCH "
-        "and a PUT of any size are taken; sessions are at another path than the spec's example; "
-        "10 GB a layer, 10 minutes an upload; no referrers API",
+        why="chunks over 4 MiB are 416 (oras-project/rust-oci-client#35), a streamed PATCH and a "
+        "PUT may have any size; sessions are at another path than the spec's example; 10 GB a "
+        "layer, 10 minutes an upload; no referrers API",
         session_path="/v2/{name}/blobs/upload/{upload}",
         chunk_max=4 * _MIB,
         blob_max=10_000_000_000,
@@ -183,13 +183,13 @@ _TABLE: Final = (
     replace(
         _ECR,
         name="ecr-public",
-        why="as ecr, but GET of a session is 404: what was acknowledged is all that is known",
+        why="as ecr, but GET of a session is 404: a client knows only what was acknowledged",
         says_status=False,
     ),
     Profile(
         name="acr",
-        why="chunks of at most 4 MiB, Content-Range without Content-Length is 400, a PUT of more "
-        "than about 20 MB 413; relative Location; an upload that was cut cannot be resumed "
+        why="chunks of at most 4 MiB, Content-Range without Content-Length is 400, a PUT over "
+        "about 20 MB 413; relative Location; an upload that was cut cannot be resumed "
         "(Azure/azure-sdk-for-js#25448)",
         without_length="refused",
         chunk_max=4 * _MIB,
@@ -200,7 +200,7 @@ _TABLE: Final = (
     Profile(
         name="gar",
         why="no chunks with Content-Range: one streamed PATCH or one PUT; a long signed Location "
-        "on a path of its own",
+        "on another path",
         location="absolute",
         session_path="/artifacts-uploads/{name}/uploads/{upload}",
         query=_SIGNED,
@@ -208,9 +208,9 @@ _TABLE: Final = (
     ),
     Profile(
         name="quay",
-        why="Range of no byte is `bytes=0--1`; a chunk's bytes that are there are skipped, a gap "
-        "is 416; GET of a session has no Location; a PUT that fails ends the session, and one of "
-        "more than 20 GB is refused; the API check is text/html",
+        why="Range of zero bytes is `bytes=0--1`; stored bytes of a chunk are skipped, a gap is "
+        "416; GET of a session has no Location; a failed PUT ends the session, and one over 20 GB "
+        "is rejected; the API check is text/html",
         api_type="text/html; charset=utf-8",
         content_range="overlap",
         says_location=False,
@@ -222,8 +222,8 @@ _TABLE: Final = (
     Profile(
         name="jfrog",
         why="one PATCH for each blob: the next may reach a node that does not know the session; a "
-        "PATCH is answered 200, 201, 202 or 204; DELETE may need rights that a pusher has not; "
-        "what is not there is 403",
+        "PATCH is answered 200, 201, 202 or 204; DELETE may need rights that a pusher lacks; "
+        "missing content is 403",
         headers=(("X-Artifactory-Id", "00000000"),),
         patches=1,
         patch_status=204,
@@ -232,15 +232,15 @@ _TABLE: Final = (
     ),
     Profile(
         name="ggcr",
-        why="the registry of `crane registry serve`: a list of names is JSON that Go calls "
-        "text/plain, as its handler names no type (google/go-containerregistry, pkg/registry)",
+        why="the registry of `crane registry serve`: a list of names is JSON, and its media type "
+        "is Go's default, text/plain (google/go-containerregistry, pkg/registry)",
         list_type="text/plain; charset=utf-8",
     ),
     Profile(
         name="zot",
         why="a PATCH that is cut deletes the session, and one without both Content-Length and "
         "Content-Range is a stream (its source); relative Location; `mount` without `from` is 405; "
-        "a PUT wants a Content-Length, 0 too",
+        "a PUT needs a Content-Length, even 0",
         headers=(("Server", "zot"),),
         without_length="streamed",
         put_wants_length=True,

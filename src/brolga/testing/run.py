@@ -38,7 +38,7 @@ def kind_of(method: str, path: str) -> str:
 
 @dataclass
 class RecordedRequest:
-    """A request. `status` is None while there is no response, or if there was none.
+    """A request. `status` is None without a response.
 
     `received` counts the bytes of its body that were read. It may change while a test reads it.
     """

@@ -79,12 +79,12 @@ def command() -> None:
     "--allow-host",
     metavar="NAME",
     multiple=True,
-    help="A name of this machine that clients use, where neither a password nor TLS protects "
+    help="A name of this machine that clients use, if neither a password nor TLS protects "
     "against pages of other sites; repeatable. Addresses, names without a dot, and names below "
     "localhost and internal need none.",
 )
 @click.option("--tls-cert", metavar="FILE", type=_FILE, help="Serve https with this certificate.")
-@click.option("--tls-key", metavar="FILE", type=_FILE, help="Its key, where in another file.")
+@click.option("--tls-key", metavar="FILE", type=_FILE, help="Its key, if it is in another file.")
 @click.option(
     "--max-upload",
     metavar="SIZE",
@@ -131,11 +131,11 @@ def _explained_extra() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in _EXTRA:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRA:
             raise
-        raise click.ClickException(
-            f"the registry needs {error.name}: pip install 'brolga[server]'"
-        ) from error
+        message = f"the registry needs {package}: pip install 'brolga[server]'"
+        raise click.ClickException(message) from error
 
 
 def _fault_middleware(record: Path | None) -> Sequence[Middleware]:

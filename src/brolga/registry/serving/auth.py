@@ -120,7 +120,7 @@ def _unauthorized() -> ASGIApp:
 
 
 def _parse_credentials(header: str) -> tuple[str, str] | None:
-    """Return name and password (RFC 7617, section 2); None if there are none."""
+    """Return name and password (RFC 7617, section 2); None for another scheme."""
     scheme, _, encoded = header.partition(" ")
     if scheme.lower() != "basic":
         return None

@@ -1,16 +1,4 @@
-"""A connection and its bounds; files that the kernel sends.
-
-- The head of a request, the extensions of a chunk and the trailers have at most `HEAD_LIMIT` bytes:
-  the parser buffers what it has not parsed yet.
-- A connection without a request lives for `IDLE_CONNECTION_S`. This includes one with half a head,
-  and one that continues a body after its response.
-- A client that reads nothing of a response for the idle time is disconnected.
-- Pipelined requests are not read while one of them waits. A connection with more than `PIPELINE` of
-  them in one piece is closed, which clients must expect (RFC 9112, section 9.3.2).
-- Nothing is upgraded. The bytes after an upgrade request are never parsed as a request.
-- The number of connections is bounded by the file descriptors of the process.
-- The ASGI extension `http.response.zerocopysend`: sendfile(2), if there is no TLS.
-"""
+"""A connection and its bounds; files that the kernel sends."""
 
 from __future__ import annotations
 
@@ -40,15 +28,21 @@ __all__ = [
     "raise_nofile_limit",
 ]
 
+# Bytes of a request's head, a chunk's extensions, or the trailers: the parser buffers what it has
+# not parsed yet.
 HEAD_LIMIT: Final = 64 << 10
 
-# More than any client of a registry pipelines; uvicorn reads 256 KiB at once.
+# Requests that wait: more than any client of a registry pipelines. A connection with more of them
+# is closed, which clients must expect (RFC 9112, section 9.3.2). uvicorn reads 256 KiB at once.
 PIPELINE: Final = 16
 
-# Longer than the keep-alive time, so that idle connections are closed in good order before.
+# How long a connection lives without a request. This includes one with half a head, and one that
+# continues a body after its response. It is longer than the keep-alive time, so that idle
+# connections are closed in good order before.
 IDLE_CONNECTION_S: Final = 90.0
 
-# How much is sent at once: little to a slow client, which must take it within the idle time.
+# How much is sent at once: little to a slow client, which is disconnected if it does not take it
+# within the idle time.
 _SLICE: Final = 1 << 20
 _MAX_SLICE: Final = 16 << 20
 _FAST_S: Final = 1.0
@@ -128,7 +122,11 @@ def raise_nofile_limit() -> None:
 
 
 class Connection(HttpToolsProtocol):
-    """The connection of one client."""
+    """The connection of one client.
+
+    Nothing is upgraded: the bytes after an upgrade request are never parsed as a request. Pipelined
+    requests are not read while one of them waits.
+    """
 
     idle_s = 60.0
     max_connections = _MAX_CONNECTIONS

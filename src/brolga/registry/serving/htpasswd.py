@@ -1,4 +1,4 @@
-"""The htpasswd file: who may use the registry. Only bcrypt hashes are supported (`htpasswd -B`).
+"""The htpasswd file: the users of the registry. Only bcrypt hashes are supported (`htpasswd -B`).
 
 The file is read again when it changes, so that removed users lose access. If it cannot be read
 then, the previous users stay, and the log says so once. A correct password is cached as a keyed

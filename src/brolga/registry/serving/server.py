@@ -77,7 +77,7 @@ def check_tls(cert: Path, key: Path | None) -> None:
 
     def reject_encrypted() -> NoReturn:
         raise InvalidTls(
-            f"the key in {key_file} is encrypted, and nobody is asked for its password: "
+            f"the key in {key_file} is encrypted, and the registry does not ask for its password: "
             f"decrypt it with `openssl pkey -in {key_file} -out PLAIN`"
         )
 

@@ -82,13 +82,13 @@ class Index:
             entry["annotations"] = {**_annotations(entry), REF_NAME: tag}
 
     def untag(self, tag: str) -> bool:
-        """Remove a tag; its manifest stays. Return False if there is no such tag."""
+        """Remove a tag; its manifest stays. Return whether the tag existed."""
         before = len(self.names())
         self._release({tag}, keep=None)
         return len(self.names()) < before
 
     def remove(self, digest: Digest) -> bool:
-        """Remove a manifest and its tags. Return False if it is not listed."""
+        """Remove a manifest and its tags. Return whether it was listed."""
         before = len(self._manifests)
         self._manifests[:] = [e for e in self._manifests if e.get("digest") != str(digest)]
         return len(self._manifests) < before

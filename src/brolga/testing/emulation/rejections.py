@@ -66,7 +66,7 @@ class RequestFacts:
 
     @cached_property
     def chunk(self) -> tuple[int, int] | None:
-        """First and last byte of the Content-Range; None if there is none, or it is ignored."""
+        """First and last byte of the Content-Range; None if it is missing or ignored."""
         match = _CONTENT_RANGE.fullmatch(self.headers.get("content-range", ""))
         return None if match is None or self.is_stream else (int(match[1]), int(match[2]))
 
