@@ -145,11 +145,6 @@ def _references_unknown(_request: Request, error: Exception) -> Response:
     return _response(404, "MANIFEST_BLOB_UNKNOWN", details)
 
 
-def _client_disconnect(_request: Request, _error: Exception) -> Response:
-    """Answer a client that has hung up, and will not read it."""
-    return Response(status_code=400)
-
-
 def _os_error(request: Request, error: Exception) -> Response:
     """Answer if the disk is full or not writable; raise any other error of the system."""
     # Something else is in the place of a file or a directory.
@@ -193,7 +188,7 @@ HANDLERS: Mapping[Any, ExceptionHandler] = {
     RequestError: _request_error,
     ReferencesUnknown: _references_unknown,
     **dict.fromkeys(_TABLE, _known_error),
-    ClientDisconnect: _client_disconnect,
+    ClientDisconnect: lambda _request, _error: Response(status_code=400),  # it will not read it
     BrokenIndex: _broken,
     LayoutBusy: _busy,
     OSError: _os_error,

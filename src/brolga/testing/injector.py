@@ -147,20 +147,17 @@ class Injector:
     @property
     def requests(self) -> tuple[RecordedRequest, ...]:
         """The requests since the last reset, in the order of their arrival."""
-        with self._lock:
-            return tuple(self._run.requests)
+        return tuple(self._run.requests)
 
     @property
     def fired(self) -> tuple[Fault, ...]:
         """The faults that fired since the last reset, in order, each as often as it did."""
-        with self._lock:
-            return tuple(self._run.fired)
+        return tuple(self._run.fired)
 
     @property
     def pending(self) -> tuple[Fault, ...]:
         """The faults of the plan that have not fired."""
-        with self._lock:
-            return self._run.pending
+        return self._run.pending
 
     def use(self, plan: FaultPlan | None = None, profile: Profile | str | None = None) -> None:
         """Replace the plan and the profile, and restart the counts. Raises ValueError."""

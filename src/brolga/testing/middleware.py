@@ -21,19 +21,9 @@ from starlette.responses import Response
 
 from brolga.registry.errors import error_response
 from brolga.registry.serving.connection import Disconnect, disconnect_event
+from brolga.testing import faults
 from brolga.testing.emulation.emulator import Emulation
 from brolga.testing.emulation.tokens import TokenAuthentication
-from brolga.testing.faults import (
-    Answer,
-    Cut,
-    CutAnswer,
-    DropAnswer,
-    Ending,
-    Kill,
-    Slow,
-    Stall,
-    TooMany,
-)
 from brolga.testing.injector import Exchange, Injector
 
 if TYPE_CHECKING:
@@ -74,10 +64,10 @@ class FaultInjection:
         scope = {**scope, Exchange.SCOPE_KEY: exchange}
         if exchange.profile is not None:
             send = _without_server(send)
-        ending = next(iter(exchange.due(Ending)), None)
+        ending = next(iter(exchange.due(faults.Ending)), None)
         body = _RequestBody(exchange, ending, receive, disconnect_event(scope))
         response = _ResponseFilter(exchange, ending, body, send)
-        if exchange.due(CutAnswer):
+        if exchange.due(faults.CutAnswer):
             # Its bytes must pass through here.
             scope["extensions"] = {**scope.get("extensions", {})}
             scope["extensions"].pop("http.response.zerocopysend", None)
@@ -106,26 +96,26 @@ def _without_server(send: Send) -> Send:
 
 
 async def _end(
-    ending: Ending, exchange: Exchange, scope: Scope, receive: Receive, send: Send
+    ending: faults.Ending, exchange: Exchange, scope: Scope, receive: Receive, send: Send
 ) -> None:
     """End a request as the fault says."""
-    if isinstance(ending, Kill):
+    if isinstance(ending, faults.Kill):
         os.kill(os.getpid(), signal.SIGKILL)
-    if isinstance(ending, Cut | DropAnswer):
+    if isinstance(ending, faults.Cut | faults.DropAnswer):
         raise Disconnect(reset=ending.reset)
-    assert isinstance(ending, Answer)  # noqa: S101 - the only other kind
+    assert isinstance(ending, faults.Answer)  # noqa: S101 - the only other kind
     exchange.request.status = ending.status
     await _response(ending, exchange.profile)(scope, receive, send)
 
 
-def _response(fault: Answer, profile: Profile | None) -> ASGIApp:
+def _response(fault: faults.Answer, profile: Profile | None) -> ASGIApp:
     headers = dict(fault.headers)
-    if isinstance(fault, TooMany):
+    if isinstance(fault, faults.TooMany):
         date = formatdate(time.time() + fault.after_s, usegmt=True)
         headers["Retry-After"] = date if fault.as_date else str(fault.after_s)
     if fault.body is not None:
         return Response(fault.body, status_code=fault.status, headers=headers)
-    if profile is not None and profile.proxy_pages and isinstance(fault, TooMany):
+    if profile is not None and profile.proxy_pages and isinstance(fault, faults.TooMany):
         return Response("Too Many Requests", status_code=fault.status, headers=headers)
     return error_response(fault.status, fault.code, {"reason": "a fault that was planned"}, headers)
 
@@ -134,12 +124,12 @@ class _ResponseFilter:
     """The response: recorded, cut, or hidden by the fault that ends its request."""
 
     def __init__(
-        self, exchange: Exchange, ending: Ending | None, body: _RequestBody, send: Send
+        self, exchange: Exchange, ending: faults.Ending | None, body: _RequestBody, send: Send
     ) -> None:
         self._exchange = exchange
         self._body = body
         self._hidden = ending is not None
-        self._cut = next(iter(exchange.due(CutAnswer)), None)
+        self._cut = next(iter(exchange.due(faults.CutAnswer)), None)
         self._sent = 0
         self._send = send
 
@@ -155,7 +145,7 @@ class _ResponseFilter:
             return
         await self._send(message)
 
-    async def _send_up_to(self, cut: CutAnswer, message: Message) -> None:
+    async def _send_up_to(self, cut: faults.CutAnswer, message: Message) -> None:
         piece = message["body"][: cut.at - self._sent]
         self._sent += len(piece)
         await self._send({**message, "body": piece, "more_body": True})
@@ -170,7 +160,7 @@ class _RequestBody:
     def __init__(
         self,
         exchange: Exchange,
-        ending: Ending | None,
+        ending: faults.Ending | None,
         receive: Receive,
         disconnected: asyncio.Event,
     ) -> None:
@@ -179,8 +169,8 @@ class _RequestBody:
         self._has_hung_up = False
         self._exchange = exchange
         self._ending = ending
-        self._stalls = exchange.due(Stall)
-        self._slow = exchange.due(Slow)
+        self._stalls = exchange.due(faults.Stall)
+        self._slow = exchange.due(faults.Slow)
         self._receive = receive
         self._disconnected = disconnected
 
@@ -262,7 +252,7 @@ class _RequestBody:
                 self._exchange.fire(slow)
             await self._pause(count / slow.bytes_per_s)
 
-    async def _stall(self, due: list[Stall]) -> None:
+    async def _stall(self, due: list[faults.Stall]) -> None:
         for stall in due:
             self._stalls.remove(stall)
             self._exchange.fire(stall)

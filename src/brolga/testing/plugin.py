@@ -66,7 +66,7 @@ class BrolgaRegistry:
 
         Raises ValueError for an unknown profile.
         """
-        self._injector.use(faults, profile)
+        self.use(profile=profile, faults=faults)
         shutil.rmtree(self.directory, ignore_errors=True)
         self._injector.use_directory(self.directory)
 

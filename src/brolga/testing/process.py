@@ -17,7 +17,6 @@ from typing import IO, TYPE_CHECKING
 
 from brolga.errors import BrolgaError
 from brolga.testing.faults import Kill
-from brolga.testing.registries import find_profile
 from brolga.testing.run import Run
 
 if TYPE_CHECKING:
@@ -54,13 +53,10 @@ class RegistryProcess:
         plan: FaultPlan | None = None,
         profile: Profile | str | None = None,
     ) -> None:
-        if isinstance(profile, str):
-            profile = find_profile(profile)
+        run = Run.begin(plan, profile)
         self._directory = Path(directory)
         self._records = tempfile.TemporaryDirectory(prefix="brolga-faults-")
-        self._record = Path(self._records.name, "record")
-        run = Run.begin(plan, profile)
-        run.record = self._record
+        run.record = self._record = Path(self._records.name, "record")
         run.save()
         self._arguments = (*arguments, "--faults", str(self._record))
         self._process: subprocess.Popen[str] | None = None

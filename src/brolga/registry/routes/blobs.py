@@ -128,21 +128,11 @@ class _FileResponse(Response):
                 "headers": self.raw_headers,
             }
             await send(head)
-            if "http.response.zerocopysend" in scope.get("extensions", {}):
-                await self._send_by_kernel(send)
-            else:
+            if "http.response.zerocopysend" not in scope.get("extensions", {}):
                 await self._send_pieces(send)
-
-    async def _send_by_kernel(self, send: Send) -> None:
-        await send(
-            {
-                "type": "http.response.zerocopysend",
-                "file": self._file,
-                "offset": self._start,
-                "count": self._end - self._start,
-                "more_body": False,
-            }
-        )
+                return
+            message = {"type": "http.response.zerocopysend", "file": self._file, "more_body": False}
+            await send({**message, "offset": self._start, "count": self._end - self._start})
 
     async def _send_pieces(self, send: Send) -> None:
         for offset in range(self._start, self._end, _PIECE):

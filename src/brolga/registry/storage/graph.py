@@ -13,6 +13,7 @@ import json
 import sqlite3
 import time
 import uuid
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from brolga.errors import InvalidDigest
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from brolga.registry.storage.layout import Layout
 
-__all__ = ["Graph", "Referrer", "Transaction"]
+__all__ = ["Graph", "Referrer", "transaction"]
 
 # A file system may give two changes the same time. The status of a file identifies its contents
 # only if its last change is older than this.
@@ -121,13 +122,13 @@ class Graph:
             self._read_new(writer)
             condition = ("writer = ?", writer)
         update = "UPDATE source SET stamp = ?, fingerprint = ?, is_settled = ? WHERE "
-        with Transaction(self._database):
+        with transaction(self._database):
             self._database.execute(update + condition[0], (*new, condition[1]))
         return fingerprint
 
     def record(self, descriptor: Descriptor, manifest: Manifest) -> None:
         """Insert a manifest that is about to be listed, so that it need not be read again."""
-        with Transaction(self._database):
+        with transaction(self._database):
             self._insert(descriptor, manifest)
 
     def tags(self, last: str | None, count: int) -> list[str]:
@@ -159,7 +160,7 @@ class Graph:
         Raises BrokenIndex, LayoutBusy.
         """
         database = self._database
-        with index_memory(len(text)), Transaction(database):
+        with index_memory(len(text)), transaction(database):
             index = Index.parse(text, self._layout.index)
             database.execute("DELETE FROM source")
             database.execute("INSERT INTO source (writer) VALUES (?)", (writer,))
@@ -175,7 +176,7 @@ class Graph:
         """
         for batch in self._unread():
             manifests = [(descriptor, self._read(descriptor)) for descriptor in batch]
-            with Transaction(self._database):
+            with transaction(self._database):
                 owner = self._database.execute("SELECT writer FROM source").fetchone()
                 if owner != (writer,):
                     return
@@ -226,20 +227,16 @@ class Graph:
         return read_manifest(descriptor.media_type, body)
 
 
-class Transaction:
-    """A SQLite transaction as a context manager: committed, or rolled back after an error."""
-
-    def __init__(self, database: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> None:
-        self._database = database
-        self._begin = begin
-
-    def __enter__(self) -> None:
-        """Begin."""
-        self._database.execute(self._begin)
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Commit, or roll back after an error."""
-        self._database.execute("COMMIT" if kind is None else "ROLLBACK")
+@contextmanager
+def transaction(database: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+    """Run a SQLite transaction; roll it back after an error."""
+    database.execute(begin)
+    try:
+        yield
+    except BaseException:
+        database.execute("ROLLBACK")
+        raise
+    database.execute("COMMIT")
 
 
 def _stamp(status: os.stat_result | None) -> str:

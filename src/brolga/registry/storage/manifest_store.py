@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, TypeVar
 
 from brolga.errors import BrolgaError
-from brolga.registry.storage.graph import Graph, Referrer, Transaction
+from brolga.registry.storage.graph import Graph, Referrer, transaction
 from brolga.registry.storage.index import Index, index_memory
 from brolga.registry.storage.layout import LayoutBusy
 from brolga.registry.storage.manifest import Manifest
@@ -185,14 +185,14 @@ class ManifestStore:
 
         def work(database: sqlite3.Connection) -> _T:
             graph = Graph(self._layout, database)
-            with Transaction(database, "BEGIN"):
+            with transaction(database, "BEGIN"):
                 if graph.is_current():
                     return query(graph)
             if not self._may_update:
                 raise IndexStale(f"the index of {self._layout.name} must be updated")
             for _ in range(_MAX_ATTEMPTS):
                 fingerprint = graph.update()
-                with Transaction(database, "BEGIN"):
+                with transaction(database, "BEGIN"):
                     if graph.is_made_of(fingerprint):
                         return query(graph)
             raise LayoutBusy(f"others change {self._layout.name} all the time")
