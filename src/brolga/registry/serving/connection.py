@@ -217,21 +217,17 @@ class Connection(HttpToolsProtocol):
 
 
 def close_all(connections: Iterable[object]) -> None:
-    """Close every connection."""
-    for connection in _ours(connections):
-        connection.close_soon()
-
-
-def close_overdue(connections: Iterable[object], now: float) -> None:
-    """Close the overdue connections."""
-    for connection in _ours(connections):
-        if connection.is_overdue(now):
+    """Close every connection; ignore uvicorn's other protocols."""
+    for connection in list(connections):
+        if isinstance(connection, Connection):
             connection.close_soon()
 
 
-def _ours(connections: Iterable[object]) -> list[Connection]:
-    """Return the Connections among uvicorn's protocols, which are of any kind."""
-    return [connection for connection in connections if isinstance(connection, Connection)]
+def close_overdue(connections: Iterable[object], now: float) -> None:
+    """Close the overdue connections; ignore uvicorn's other protocols."""
+    for connection in list(connections):
+        if isinstance(connection, Connection) and connection.is_overdue(now):
+            connection.close_soon()
 
 
 class _Sender:
