@@ -1,11 +1,7 @@
-"""Each quirk of each profile, on the wire, as QUIRKS of real registries have it.
-
-Sizes are those of the table, divided until a test can send them.
-"""
+"""The profiles of hosted registries, and all profiles."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -14,30 +10,18 @@ import pytest
 from tests.faults.conftest import NAME, Raw, digest_of, held
 
 from brolga.registry.server import running
-from brolga.testing.faults import Answer, Cut, FaultPlan, TooMany
+from brolga.testing.faults import Answer, Cut, FaultPlan
 from brolga.testing.injector import Injector
 from brolga.testing.middleware import fault_middleware
-from brolga.testing.registries import PROFILES, Profile
+from brolga.testing.registries import PROFILES
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import Any
 
     from brolga.testing.plugin import BrolgaRegistry
+from tests.faults.emulated import chunk, play
 
 DATA = b"0123456789"
-
-
-def play(registry: BrolgaRegistry, name: str, **other: Any) -> Profile:
-    """Play a registry, with some values of other sizes."""
-    profile = replace(PROFILES[name], **other)
-    registry.use(profile=profile)
-    return profile
-
-
-def chunk(raw: Raw, location: str, start: int, data: bytes) -> Any:
-    """Send a chunk with Content-Range and Content-Length."""
-    return raw.patch(location, data, Content_Range=f"{start}-{start + len(data) - 1}")
 
 
 @pytest.mark.parametrize(
@@ -65,82 +49,6 @@ def test_every_profile_has_evidence(brolga_registry: BrolgaRegistry) -> None:
     assert brolga_registry.profile is not None
     assert len(brolga_registry.profile.why) > 40
     assert "://" not in brolga_registry.profile.why
-
-
-# --- distribution
-
-
-def test_distribution_accepts_older_state(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
-    """3.x: `_state` changes with each answer; a cut PATCH can be gone on with, by GET."""
-    profile = PROFILES["distribution-3"]
-    brolga_registry.use(profile=profile, faults=FaultPlan(Cut(at=6)))
-    location = raw.start()
-    assert location.startswith("http://")
-    assert raw.patch(location, [DATA]).status == 0
-    status = raw("GET", location)
-    assert (status.status, status.range) == (204, "0-5")
-    newer = raw.resolve(location, status)
-    assert newer != location
-    assert chunk(raw, newer, 5, DATA[5:]).status == 416
-    assert raw.finish(raw.resolve(newer, chunk(raw, newer, 6, DATA[6:])), DATA).status == 201
-
-
-def test_distribution_cancels_session(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
-    """3.x: DELETE gives 204."""
-    play(brolga_registry, "distribution-3")
-    assert raw("DELETE", raw.start()).status == 204
-
-
-@pytest.mark.parametrize("method", ["GET", "PATCH", "PUT", "DELETE"])
-def test_distribution_2_ends_session_for_stale_state(
-    brolga_registry: BrolgaRegistry, raw: Raw, method: str
-) -> None:
-    """2.8: after a cut, the session is cancelled by any method at the Location of before."""
-    brolga_registry.use(profile="distribution-2.8", faults=FaultPlan(Cut(at=6)))
-    location = raw.start()
-    assert raw.patch(location, [DATA]).status == 0
-    reply = raw(method, location)
-    assert (reply.status, reply.code) == (404, "BLOB_UPLOAD_INVALID")
-    assert held(brolga_registry) == []
-
-
-def test_distribution_2_cancels_at_newest_location(
-    brolga_registry: BrolgaRegistry, raw: Raw
-) -> None:
-    """2.8: DELETE works at the newest Location alone."""
-    play(brolga_registry, "distribution-2.8")
-    location = raw.start()
-    newest = raw.resolve(location, raw.patch(location, DATA))
-    assert raw("DELETE", newest).status == 204
-
-
-def test_distribution_2_ignores_content_range(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
-    """2.8: whatever a chunk says, it is appended; Range is 0-0 for no byte and for one."""
-    play(brolga_registry, "distribution-2.8")
-    location = raw.start()
-    assert raw("GET", location).range == "0-0"
-    first = chunk(raw, location, 77, DATA[:1])
-    assert (first.status, first.range) == (202, "0-0")
-    assert chunk(raw, raw.resolve(location, first), 5, DATA[1:]).range == "0-9"
-
-
-def test_harbor_rejects_returned_cookie(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
-    """Harbor sets a cookie and wants a CSRF token of who sends it back (dotnet/sdk#37221)."""
-    play(brolga_registry, "harbor")
-    cookie = raw("GET", "/v2/").headers["Set-Cookie"].partition(";")[0]
-    reply = raw("POST", "blobs/uploads/", Cookie=cookie)
-    assert (reply.status, reply.code) == (403, "DENIED")
-    assert raw("GET", "/v2/", Cookie=cookie).status == 200
-
-
-def test_harbor_fails_for_largest_layers(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
-    """Proxies in front of it give up: 502 (goharbor/harbor#19573)."""
-    play(brolga_registry, "harbor", blob_max=9)
-    location = raw.start()
-    assert raw.patch(location, [DATA]).status == 502
-
-
-# --- GHCR
 
 
 def test_ghcr_has_another_session_path(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
@@ -190,9 +98,6 @@ def test_ghcr_has_no_referrers_api(brolga_registry: BrolgaRegistry, raw: Raw) ->
     """No Referrers API: 404."""
     play(brolga_registry, "ghcr")
     assert raw("GET", f"referrers/{digest_of(DATA)}").status == 404
-
-
-# --- ECR
 
 
 def test_ecr_freezes_range(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
@@ -266,9 +171,6 @@ def test_ecr_public_has_no_status(brolga_registry: BrolgaRegistry, raw: Raw) -> 
     assert raw.patch(location, [DATA]).status == 201
 
 
-# --- ACR
-
-
 def test_acr_bounds_chunks_and_puts(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """Content-Range without Content-Length is 400; one PUT over about 20 MB is 413."""
     assert PROFILES["acr"].put_max == 20_000_000
@@ -291,9 +193,6 @@ def test_cut_ends_session(brolga_registry: BrolgaRegistry, raw: Raw, name: str) 
     assert raw("GET", location).status == 404
 
 
-# --- GAR
-
-
 def test_gar_rejects_chunks(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """Content-Range is not supported; a stream is."""
     play(brolga_registry, "gar")
@@ -311,9 +210,6 @@ def test_gar_requires_signed_location(brolga_registry: BrolgaRegistry, raw: Raw)
     assert len(profile.query) > 300
     assert raw.patch(location.partition("?")[0], DATA).status == 403
     assert raw.patch(location.replace("%2F", "/"), DATA).status == 403
-
-
-# --- Quay
 
 
 def test_quay_range_of_zero_bytes(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
@@ -353,9 +249,6 @@ def test_quay_ends_session_after_failed_put(
     assert held(brolga_registry) == []
 
 
-# --- JFrog
-
-
 def test_jfrog_accepts_one_patch(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """Each PATCH may reach another node: one for each blob. It may be answered 204."""
     play(brolga_registry, "jfrog")
@@ -377,9 +270,6 @@ def test_jfrog_answers_403_for_missing(brolga_registry: BrolgaRegistry, raw: Raw
     assert raw("DELETE", raw.start()).status == 403
 
 
-# --- zot
-
-
 def test_zot_requires_content_length(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """`Content-Length: 0` on the PUT; without both headers a PATCH is a stream."""
     play(brolga_registry, "zot")
@@ -396,9 +286,6 @@ def test_zot_requires_mount_source(brolga_registry: BrolgaRegistry, raw: Raw) ->
     play(brolga_registry, "zot")
     assert raw("POST", f"blobs/uploads/?mount={digest_of(DATA)}").status == 405
     assert raw("POST", f"blobs/uploads/?mount={digest_of(DATA)}&from=team/other").status == 202
-
-
-# --- Together
 
 
 def test_faults_and_profiles_compose(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
@@ -428,72 +315,3 @@ def test_invalid_name_with_profile(brolga_registry: BrolgaRegistry, raw: Raw) ->
     play(brolga_registry, "ecr")
     assert raw("GET", "/v2/_Bad_/blobs/uploads/x").status == 400
     assert raw("GET", "/v2/team/app/blobs/uploads/x").status == 404
-
-
-# --- In front of a registry
-
-
-@pytest.mark.parametrize("stream", [True, False])
-def test_nginx_bounds_each_request(brolga_registry: BrolgaRegistry, raw: Raw, stream: bool) -> None:
-    """413, with a page that is not JSON, whether the length is known before or not."""
-    play(brolga_registry, "nginx", request_max=len(DATA) - 1)
-    location = raw.start()
-    refused = raw.patch(location, [DATA[:4], DATA[4:]] if stream else DATA)
-    assert refused.status == 413
-    assert refused.headers["Content-Type"].startswith("text/html")
-    first = raw.patch(raw.start(), DATA[:4])
-    assert first.status == 202
-    location = raw.resolve(location, first)
-    assert raw.patch(location, DATA[4:]).status == 202
-    assert raw.finish(location, DATA).status == 201
-
-
-@pytest.mark.parametrize("status", [411, 501])
-def test_proxy_rejects_chunked_coding(
-    brolga_registry: BrolgaRegistry, raw: Raw, status: int
-) -> None:
-    """A page, and the same bytes with a Content-Length are taken."""
-    play(brolga_registry, "no-chunked", chunked_status=status)
-    location = raw.start()
-    refused = raw.patch(location, [DATA[:4], DATA[4:]])
-    assert refused.status == status
-    assert refused.headers["Content-Type"].startswith("text/html")
-    taken = raw.patch(location, DATA)
-    assert taken.status == 202
-    assert raw.finish(raw.resolve(location, taken), DATA).status == 201
-
-
-def test_proxy_bounds_the_wait_for_a_body(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
-    """408 (nginx, client_body_timeout), and what came before is stored."""
-    play(brolga_registry, "nginx", body_wait_s=0.01)
-    location = raw.start()
-    with raw.connect() as connection:
-        connection.sendall(raw.head("PATCH", location, len(DATA)) + DATA[:4])
-        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 408")
-    assert raw.said(location) == "0-3"
-
-
-def test_docker_hub_429_is_not_json(brolga_registry: BrolgaRegistry) -> None:
-    """Too many requests: what is said is for people."""
-    brolga_registry.use(profile="docker-hub", faults=FaultPlan(TooMany(on="GET api", after_s=1)))
-    raw = Raw(brolga_registry.address)
-    raw.token = json.loads(raw("GET", "/token").body)["token"]
-    refused = raw("GET", "/v2/")
-    assert (refused.status, refused.body) == (429, b"Too Many Requests")
-    assert refused.headers["Retry-After"] == "1"
-
-
-def test_gitlab_tokens_live_five_minutes(tmp_path: Path) -> None:
-    """A token is asked for, says how long it lives, and lives no longer."""
-    now = 0.0
-    injector = Injector(profile="gitlab", clock=lambda: now)
-    with running(tmp_path, middleware=fault_middleware(injector)) as address:
-        raw = Raw(address)
-        assert raw("GET", "/v2/").status == 401
-        given = json.loads(raw("GET", "/token").body)
-        assert given["expires_in"] == 300
-        raw.token = given["token"]
-        now = 299.0
-        assert raw("GET", "/v2/").status == 200
-        now = 300.0
-        assert raw("GET", "/v2/").status == 401

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.faults.conftest import NAME, Raw, digest_of
 from tests.faults.counterparts import as_hosted, row_of
-from tests.faults.test_client import AT_ONCE, DATA, EARLY, MIDDLE
+from tests.faults.pushing import AT_ONCE, DATA, EARLY, MIDDLE
 
 from brolga.client import Client
 from brolga.errors import StreamNotReplayable, TransportError

@@ -65,7 +65,7 @@ def test_parse_manifest_of_image() -> None:
 
 
 def test_parse_manifest_of_index() -> None:
-    """ManifestStore, and no blobs."""
+    """Manifests, and no blobs."""
     fields = {"schemaVersion": 2, "manifests": [descriptor(b"1")], "config": None}
     document = parse_manifest(OCI_INDEX, fields)
     assert document.blobs == ()
