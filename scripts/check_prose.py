@@ -50,7 +50,7 @@ def check(path: Path) -> Iterator[str]:
     docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
     lines = [line for line in docstring.splitlines() if line and not line.startswith("    ")]
     if len(lines) > MAX_DOCSTRING_LINES:
-        yield f"{path}:1: the module docstring has {len(lines)} lines: at most {MAX_DOCSTRING_LINES}"
+        yield f"{path}:1: the module docstring has {len(lines)} lines, not {MAX_DOCSTRING_LINES}"
 
 
 def main() -> int:

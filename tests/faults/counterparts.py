@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from brolga.protocol.profiles import PROFILES
+from brolga.protocol.upload.known_registries import KNOWN_REGISTRIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from brolga.protocol.profiles import KnownRegistry
+    from brolga.protocol.upload.known_registries import KnownRegistry
 
 __all__ = ["as_hosted", "row_of"]
 
@@ -37,7 +37,7 @@ _ROWS: Final = {
 def row_of(name: str) -> KnownRegistry:
     """Return the client's row for a registry of the server's profile `name`."""
     wanted = _ROWS.get(name, name)
-    return next(row for row in PROFILES if row.name == wanted)
+    return next(row for row in KNOWN_REGISTRIES if row.name == wanted)
 
 
 @contextmanager
@@ -45,5 +45,5 @@ def as_hosted(name: str) -> Iterator[None]:
     """Let every client take the registries that it meets for those of a profile's host."""
     row = row_of(name)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("brolga.client.registries.profile_of", lambda host, shows: row)
+        patch.setattr("brolga.client.registries.identify_registry", lambda host, shows: row)
         yield

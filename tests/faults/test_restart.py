@@ -129,7 +129,7 @@ def test_push_survives_kill(tmp_path: Path, kind_and_source: tuple[str, str], wh
         assert Raw(process.address)("GET", f"blobs/{digest_of(DATA)}").body == DATA
         left = list((tmp_path / "registry" / NAME / ".uploads").glob("*"))
         # What is not worth asking is given up at once, when nobody is there to hear of it.
-        assert left == [] or not row_of(kind).style.resumes
+        assert left == [] or not row_of(kind).strategy.resumes
 
 
 def test_push_fails_if_bytes_are_lost_with_the_process(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_silent_patch_is_ended_in_order(
     brolga_registry: BrolgaRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The registry acknowledges what it has; the next PATCH goes on in the same session."""
-    monkeypatch.setattr("brolga.protocol.body._IDLE_S", 0.01)
+    monkeypatch.setattr("brolga.protocol.upload.body._IDLE_S", 0.01)
     brolga_registry.use(profile=DISTRIBUTION)
     with written(brolga_registry, BLOCK, ("PATCH upload", 202), REST) as source:
         assert push(brolga_registry, source, attempts=1) == [202, 202]
@@ -93,7 +93,7 @@ def test_push_survives_408_for_silence(
     brolga_registry: BrolgaRegistry, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """408: the rest in the same session; or, if that takes one PATCH, all of it in another."""
-    monkeypatch.setattr("brolga.protocol.body._IDLE_S", GUARD_S)
+    monkeypatch.setattr("brolga.protocol.upload.body._IDLE_S", GUARD_S)
     brolga_registry.use(profile=replace(PROFILES[name], request_max=None, body_wait_s=0.05))
     with written(brolga_registry, BLOCK, ("PATCH upload", 408), REST) as source:
         # On a busy machine the proxy may lose its patience more than once.

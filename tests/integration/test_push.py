@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.scripted import Peer, scripted
+from tests.raw_server import Peer, serve_script
 
 import brolga
 from brolga.client import Client
@@ -388,7 +388,7 @@ class TestCommand:
                     finished.wait(PATIENCE_S)
 
         patching = threading.Event()
-        with scripted(script) as address:
+        with serve_script(script) as address:
             with brolga_process("layer", "push", f"{address}/x") as process:
                 feed(process, random.Random(4).randbytes(4 * MIB))
                 assert patching.wait(PATIENCE_S)
@@ -441,7 +441,7 @@ class TestCommand:
             started.set()
             (registry if first else script)(peer)
 
-        with scripted(dispatch) as address:  # noqa: SIM117 - the process ends before the server
+        with serve_script(dispatch) as address:  # noqa: SIM117 - the process ends before the server
             with brolga_process("layer", "push", "--retries", "0", f"{address}/x") as process:
                 feed(process, random.Random(5).randbytes(2 * MIB))
                 code, out, err = outcome(process)
@@ -527,9 +527,9 @@ class TestToken:
 
         registry = _Registry(admit)
         layer = StreamLayer([b"data"], "none")
-        with scripted(tokens) as token_address:
+        with serve_script(tokens) as token_address:
             realm = f"http://{token_address}/token?a=b"
-            with scripted(registry) as address, Client(credentials=credentials) as client:
+            with serve_script(registry) as address, Client(credentials=credentials) as client:
                 client.push_layer(f"{address}/team/app", layer)
         expected = [] if credentials is None else ["Basic " + b64encode(b"someone:secret").decode()]
         scope = "scope=repository%3Ateam%2Fapp%3Apull%2Cpush&service=here"
@@ -556,7 +556,7 @@ class TestToken:
 
         layer = StreamLayer(endless(), "none")
         with (
-            scripted(registry) as address,
+            serve_script(registry) as address,
             Client(retry=ONCE) as client,
             pytest.raises(Unauthorized, match="401"),
         ):
@@ -587,7 +587,7 @@ class TestDishonestRegistry:
 
         layer = StreamLayer(endless(), "none")
         with (
-            scripted(registry) as address,
+            serve_script(registry) as address,
             Client(retry=ONCE) as client,
             pytest.raises(UploadInterrupted, match="before the end"),
         ):
@@ -599,7 +599,7 @@ class TestDishonestRegistry:
         registry = _Registry(lambda _peer, _head: True)
         registry.put = [f"Docker-Content-Digest: {sha256(b'other')}"]
         with (
-            scripted(registry) as address,
+            serve_script(registry) as address,
             Client() as client,
             pytest.raises(DigestMismatch, match=sha256(b"other")),
         ):

@@ -1,4 +1,4 @@
-"""Archives: whatever is written comes back, and whatever is broken is never taken for whole."""
+"""Archives: what is written can be read, and a broken archive never becomes an image."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def cut(data: bytes, sizes: list[int]) -> Iterator[bytes]:
 
 
 def saved(store: Store) -> tuple[list[str], bytes]:
-    """Return the DiffIDs and the config of what a store has as `tag`."""
+    """Return the DiffIDs and the config of the image `tag` of a store."""
     manifest = store.documents["tag"]
     assert isinstance(manifest, Manifest)
     raw = store.blobs[str(manifest.config.digest)]
@@ -68,23 +68,23 @@ def saved(store: Store) -> tuple[list[str], bytes]:
 @given(
     forms, layers, st.randoms(use_true_random=False), st.lists(st.integers(1, 3000)), st.booleans()
 )
-def test_every_form_in_every_order(
+def test_image_does_not_depend_on_order_or_blocks(
     form: Callable[..., list[Member]],
     parts: tuple[bytes, ...],
     chance: Any,
     sizes: list[int],
     spool: bool,
 ) -> None:
-    """No order of an archive's files, and no cut of a pipe's blocks, changes the image.
+    """The image is the same for any order of the files and any blocks of the pipe.
 
-    But where oci-layout or index.json comes before a layer, and manifest.json after it: no Docker
-    writes that, and such layers are not compressed.
+    Except if oci-layout or index.json comes before a layer, and manifest.json after it, which
+    Docker never writes: such layers are not compressed.
     """
     members = form(parts)
     chance.shuffle(members)
     store = Store()
-    told = "oci" if form is oci else ""
-    tree = stream_archive(cut(tar(*members), sizes), store, form=told, spool=spool)
+    named_form = "oci" if form is oci else ""
+    tree = stream_archive(cut(tar(*members), sizes), store, form=named_form, spool=spool)
     push(Known(store), tree, "tag")
     assert saved(store) == ([f"sha256:{sha(one)}" for one in parts], config(parts))
 
@@ -92,7 +92,7 @@ def test_every_form_in_every_order(
         file = Path(directory, "archive")
         file.write_bytes(tar(*members))
         again = Store()
-        with Archive(file, told) as archive:
+        with Archive(file, named_form) as archive:
             push(again, archive.tree(), "tag")
     assert saved(again) == saved(store)
     order = [info.name for info, _ in members]
@@ -103,10 +103,10 @@ def test_every_form_in_every_order(
 
 @SETTINGS
 @given(forms, layers.filter(bool), st.data())
-def test_a_flipped_byte_is_found_or_means_nothing(
+def test_flipped_byte_never_makes_a_wrong_image(
     form: Callable[..., list[Member]], parts: tuple[bytes, ...], data: st.DataObject
 ) -> None:
-    """A wrong digest is never tagged: an error of ours, or the same layers."""
+    """It raises a BrolgaError, or the layers are the same."""
     raw = bytearray(tar(*form(parts)))
     place = data.draw(st.integers(0, len(raw) - 1))
     raw[place] ^= 1 << data.draw(st.integers(0, 7))
@@ -123,10 +123,10 @@ def test_a_flipped_byte_is_found_or_means_nothing(
 
 @SETTINGS
 @given(forms, layers, st.data())
-def test_a_cut_archive_is_never_whole(
+def test_truncated_archive_raises(
     form: Callable[..., list[Member]], parts: tuple[bytes, ...], data: st.DataObject
 ) -> None:
-    """Wherever the pipe ends early, nothing is tagged."""
+    """No tag is set, wherever the pipe ends."""
     raw = tar(*form(parts)).rstrip(b"\0")
     size = data.draw(st.integers(0, len(raw)))
     store = Store()
@@ -135,25 +135,25 @@ def test_a_cut_archive_is_never_whole(
     except BrolgaError:
         assert not store.documents
     else:
-        raise AssertionError("a cut archive was taken for a whole one")
+        raise AssertionError("a truncated archive was accepted")
 
 
 @SETTINGS
 @given(st.binary(max_size=5000))
-def test_any_bytes_are_an_error_of_ours(data: bytes) -> None:
-    """What comes down a pipe may be anything."""
+def test_random_bytes_raise_brolga_error(data: bytes) -> None:
+    """A pipe may have any bytes."""
     for blocks in ([data], [tar(entry("manifest.json", data))], [tar(entry("index.json", data))]):
         try:
             stream_archive(blocks, Store())
         except BrolgaError:
             continue
-        raise AssertionError("it is no archive of images")
+        raise AssertionError("random bytes were accepted")
 
 
 @SETTINGS
 @given(st.lists(contents, max_size=4, unique=True), st.sampled_from(["docker", "oci"]))
-def test_what_is_written_is_a_plain_tar_and_comes_back(parts: list[bytes], form: str) -> None:
-    """Any blobs: whole, under their digests, the same bytes each time, and readable."""
+def test_written_archive_is_reproducible_and_readable(parts: list[bytes], form: str) -> None:
+    """Each write of the same blobs has the same bytes, and no name twice."""
     plain = [tar(entry("a", part)) for part in parts]
     blobs = [InMemoryBlob(one, "application/vnd.oci.image.layer.v1.tar") for one in plain]
     empty = Image.empty()
@@ -183,10 +183,10 @@ def test_what_is_written_is_a_plain_tar_and_comes_back(parts: list[bytes], form:
 @given(
     st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 3000)), max_size=8), st.integers(1, 900)
 )
-def test_entries_are_the_same_read_or_passed_over(
+def test_entries_are_the_same_with_and_without_skip(
     wanted: list[tuple[int, int]], block_size: int
 ) -> None:
-    """`skip` is told what nobody wants; where an entry's data begins is its `start`."""
+    """`skip` is called with the bytes that are not read; `start` is the offset of the data."""
     data = tar(*(entry(f"{n}", bytes([n]) * size) for n, (size, _) in enumerate(wanted)))
 
     class Skipping:

@@ -1,4 +1,4 @@
-"""wire/upload.py and replay.py: whatever fails, the right blob is there or a typed error is told.
+"""upload and stream/replay.py: whatever fails, the result is the right blob or a typed error.
 
 A `Simulated` registry is a state machine that answers calls: sessions that hold bytes, blobs that
 were committed by their digest, peculiarities (`Kind`), and faults, of which each call meets the
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Literal
 
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
-from tests.protocol.scripted import BEARER, HOME, REALM, REPOSITORY, UPLOADS, Answer, drive
+from tests.protocol.driver import BEARER, HOME, REALM, REPOSITORY, UPLOADS, Answer, drive
 
 from brolga.errors import BrolgaError, DigestMismatch, NotComputed, SourceError, TransportError
 from brolga.protocol import BodyError, RegistrySession, Request, Response, Retry, upload_stream
-from brolga.protocol.profiles import PROFILES, UploadStrategy
+from brolga.protocol.upload.known_registries import KNOWN_REGISTRIES, UploadStrategy
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.stream.replay import MemoryBuffer, ReplayableBody
@@ -319,7 +319,7 @@ class Plan:
 
     size: int
     block: int
-    style: UploadStrategy = field(default_factory=UploadStrategy)
+    strategy: UploadStrategy = field(default_factory=UploadStrategy)
     keep: int | None = 0
     source: Literal["once", "again", "changed", "failing"] = "once"
     attempts: int = 4
@@ -385,7 +385,7 @@ def uploaded(plan: Plan) -> Outcome:
         )
         result: Descriptor | BrolgaError
         try:
-            result = drive(upload_stream(way, tape, seal, style=plan.style), registry)
+            result = drive(upload_stream(way, tape, seal, strategy=plan.strategy), registry)
         except BrolgaError as error:
             result = error
         in_vain = plan.kind.hidden > 0 or any(dict(plan.faults).get("HEAD", ()))
@@ -457,14 +457,14 @@ kinds = st.builds(
 
 
 @st.composite
-def styles(draw: st.DrawFn) -> UploadStrategy:
+def strategies(draw: st.DrawFn) -> UploadStrategy:
     """Draw how the bytes go out: as a profile says, in sizes that are reached here."""
-    style = draw(st.sampled_from([profile.style for profile in PROFILES]))
+    strategy = draw(st.sampled_from([profile.strategy for profile in KNOWN_REGISTRIES]))
     return replace(
-        style,
-        chunk=draw(st.sampled_from([0, 0, 1, 5, 16, 64])),
-        smaller=style.smaller and 32,
-        smallest=draw(st.sampled_from([1, 4])),
+        strategy,
+        chunk_size=draw(st.sampled_from([0, 0, 1, 5, 16, 64])),
+        fallback_chunk_size=strategy.fallback_chunk_size and 32,
+        min_chunk_size=draw(st.sampled_from([1, 4])),
     )
 
 
@@ -476,7 +476,7 @@ def plans(draw: st.DrawFn, *statuses: int) -> Plan:
     return Plan(
         size=size,
         block=draw(st.sampled_from([1, 3, 16, 50, 200])),
-        style=draw(styles()),
+        strategy=draw(strategies()),
         keep=draw(st.none() | st.sampled_from([0, 10, 40, 200])),
         source=draw(st.sampled_from(["once", "once", "again", "changed", "failing"])),
         attempts=draw(st.integers(1, 6)),
@@ -489,7 +489,7 @@ def plans(draw: st.DrawFn, *statuses: int) -> Plan:
 
 @many
 @given(plans(*PASSING, 200, 202, 204, 400, 401, 403, 404, 413, 416, 501))
-def test_an_upload_ends_in_the_right_blob_or_in_a_typed_error(plan: Plan) -> None:
+def test_upload_ends_in_the_right_blob_or_a_typed_error(plan: Plan) -> None:
     """A failure is survived or reported, never hidden.
 
     The blob that is there is the source's, whole; where an error is told, none is there, and no
@@ -504,7 +504,7 @@ def test_an_upload_ends_in_the_right_blob_or_in_a_typed_error(plan: Plan) -> Non
 
 @many
 @given(plans(*PASSING, 202, 401, 404, 416))
-def test_what_passes_is_survived_where_the_bytes_can_be_had_again(plan: Plan) -> None:
+def test_upload_survives_transient_failures_if_replayable(plan: Plan) -> None:
     """With a spool, a window that is large enough or a source that can be opened again."""
     source: Literal["once", "again"] = "once" if plan.source == "once" else "again"
     plan = replace(plan, source=source, attempts=2 * sum(METHODS.values()))

@@ -1,11 +1,21 @@
-"""wire/listing.py: lists of names, page by page."""
+"""protocol.listing: lists of names, page by page."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
-from tests.protocol.scripted import BEARER, HOME, access, authorized, drive, later, play, token_call
+from tests.protocol.driver import (
+    BEARER,
+    HOME,
+    collect_names,
+    drive,
+    make_access,
+    play,
+    token_request,
+    with_authorization,
+    with_delay,
+)
 
 from brolga.errors import (
     BrolgaError,
@@ -16,12 +26,30 @@ from brolga.errors import (
     TransportError,
     Unauthorized,
 )
-from brolga.protocol import RegistrySession, Request, Response, Retry, list_repositories, list_tags
-from brolga.protocol.listing import repository_pages, tag_pages
+from brolga.protocol import (
+    Access,
+    Flow,
+    RegistrySession,
+    Request,
+    Response,
+    Retry,
+    list_repositories,
+    list_tags,
+)
 
 LIST = f"{HOME}/v2/team/app/tags/list"
 FIRST = Request("GET", f"{LIST}?n=1000")
 CATALOG = Request("GET", f"{HOME}/v2/_catalog?n=1000")
+
+
+def all_tags(access: Access) -> Flow[list[str]]:
+    """Return the tags of all pages."""
+    return collect_names(list_tags(access))
+
+
+def all_repositories(access: Access) -> Flow[list[str]]:
+    """Return the repositories of all pages."""
+    return collect_names(list_repositories(access))
 
 
 def page(*names: object, link: str | None = None, member: str = "tags") -> Response:
@@ -33,9 +61,9 @@ def page(*names: object, link: str | None = None, member: str = "tags") -> Respo
 # --- Pages
 
 
-def test_a_list_of_one_page_is_that_page() -> None:
+def test_list_tags_returns_one_page() -> None:
     """`{"name": <name>, "tags": [...]}`, in the registry's order (Listing Tags, end-8a)."""
-    assert play(list_tags(access()), (FIRST, page("v2", "latest", "v10"))) == [
+    assert play(all_tags(make_access()), (FIRST, page("v2", "latest", "v10"))) == [
         "v2",
         "latest",
         "v10",
@@ -60,10 +88,10 @@ def test_a_list_of_one_page_is_that_page() -> None:
         ('</x>; rel="prev next"', f"{HOME}/x"),
     ],
 )
-def test_the_next_page_is_the_links(link: str, url: str) -> None:
-    """`Link: <url>; rel="next"` (Listing Tags; RFC 8288): relative to the page, as it is said."""
+def test_list_tags_follows_link(link: str, url: str) -> None:
+    """`Link: <url>; rel="next"` (Listing Tags; RFC 8288), resolved against the page's URL."""
     steps = (FIRST, page("a", "b", link=link)), (Request("GET", url), page("c"))
-    assert play(list_tags(access()), *steps) == ["a", "b", "c"]
+    assert play(all_tags(make_access()), *steps) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -80,9 +108,9 @@ def test_the_next_page_is_the_links(link: str, url: str) -> None:
         '</x>; note="next"',
     ],
 )
-def test_without_a_link_the_list_is_at_its_end(link: str) -> None:
+def test_list_tags_ends_without_next_link(link: str) -> None:
     """Its absence means that this is the last page (Listing Tags)."""
-    assert play(list_tags(access()), (FIRST, page("a", link=link))) == ["a"]
+    assert play(all_tags(make_access()), (FIRST, page("a", link=link))) == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -108,10 +136,10 @@ def test_without_a_link_the_list_is_at_its_end(link: str) -> None:
         "#part",
     ],
 )
-def test_a_page_elsewhere_is_a_violation(target: str) -> None:
-    """No authorization to another host, and no page for ever: stay on the host, move on."""
+def test_list_tags_rejects_page_elsewhere(target: str) -> None:
+    """No authorization to another host, and no endless loop on one page."""
     error = play(
-        list_tags(access()),
+        all_tags(make_access()),
         (FIRST, page("a", link=f'<{target}>; rel="next"')),
         error=ProtocolViolation,
         match="next page",
@@ -120,7 +148,7 @@ def test_a_page_elsewhere_is_a_violation(target: str) -> None:
     assert str(error).isprintable()
 
 
-def test_a_list_without_an_end_is_a_violation() -> None:
+def test_list_tags_bounds_pages() -> None:
     """Pagination without an end must not be followed for ever."""
     requests: list[Request] = []
 
@@ -129,7 +157,7 @@ def test_a_list_without_an_end_is_a_violation() -> None:
         return page("a", link=f'</x?{len(requests)}>; rel="next"')
 
     with pytest.raises(ProtocolViolation, match="list of tags has no end"):
-        drive(list_tags(access()), answer)
+        drive(all_tags(make_access()), answer)
     assert len(requests) == 10_000
 
 
@@ -137,45 +165,45 @@ def test_a_list_without_an_end_is_a_violation() -> None:
     "piece",
     ["<", "<a>;", "rel ", "rel=", ";", '"', "rel   =", "<a>; rel=prev,", "; ", ";rel= ", " "],
 )
-def test_a_long_link_is_read_in_no_time(piece: str) -> None:
+def test_next_page_takes_linear_time(piece: str) -> None:
     """No size that the peer chooses makes work without a bound (GHSA-f36w-mj3v-6jqv).
 
     A reader that tries things twice would need hours here, and this test would not end.
     """
     response = page("a", link="<a>;" + piece * (100_000 // len(piece)))
-    assert play(list_tags(access()), (FIRST, response)) == ["a"]
+    assert play(all_tags(make_access()), (FIRST, response)) == ["a"]
 
 
-def test_each_page_has_its_own_second_try() -> None:
-    """A token that died, a registry that restarts: in the middle of a list as anywhere."""
+def test_list_tags_renews_token_between_pages() -> None:
+    """A token may expire in the middle of a list."""
     second = Request("GET", f"{HOME}/x")
     token = Response(200, body=b'{"token": "t1"}')
-    way = access(retry=Retry(attempts=2))
+    access = make_access(retry=Retry(attempts=2))
     play(
-        list_tags(way),
+        all_tags(access),
         (FIRST, page("a", link='</x>; rel="next"')),
         (second, Response(401, BEARER)),
-        (token_call(), token),
-        (authorized(second, "Bearer t1"), page("b")),
+        (token_request(), token),
+        (with_authorization(second, "Bearer t1"), page("b")),
     )
 
 
-def test_a_page_that_was_cut_off_is_asked_for_again() -> None:
-    """The failure of a call is for the conversation to judge, page by page."""
-    second, way = Request("GET", f"{HOME}/x"), access(retry=Retry(attempts=2))
+def test_list_tags_repeats_page_after_cut() -> None:
+    """The flow handles the failure of each page."""
+    second, access = Request("GET", f"{HOME}/x"), make_access(retry=Retry(attempts=2))
     cut = TransportError("cut", reason="cut")
     first = FIRST, page("a", link='</x>; rel="next"')
-    again = later(second, 0.5)
-    assert play(list_tags(way), first, (second, cut), (again, page("b"))) == ["a", "b"]
-    play(list_tags(way), first, (second, cut), (again, cut), error=TransportError)
+    again = with_delay(second, 0.5)
+    assert play(all_tags(access), first, (second, cut), (again, page("b"))) == ["a", "b"]
+    play(all_tags(access), first, (second, cut), (again, cut), error=TransportError)
 
 
 # --- Bounds
 
 
-def test_pages_are_handed_on_as_they_come() -> None:
-    """Nothing is asked for before it is wanted; an empty page is none."""
-    pages = tag_pages(access())
+def test_list_tags_yields_pages_lazily() -> None:
+    """A page is requested when it is needed; an empty page is not yielded."""
+    pages = list_tags(make_access())
     assert next(pages) == FIRST
     assert pages.send(page("a", "b", link='</x>; rel="next"')) == ["a", "b"]
     assert next(pages) == Request("GET", f"{HOME}/x")
@@ -184,15 +212,15 @@ def test_pages_are_handed_on_as_they_come() -> None:
     assert next(pages, None) is None
 
 
-def test_repositories_are_handed_on_as_they_come() -> None:
+def test_list_repositories_yields_pages_lazily() -> None:
     """The catalog of a large registry has millions of names."""
-    pages = repository_pages(RegistrySession(HOME).catalog())
+    pages = list_repositories(RegistrySession(HOME).catalog_access())
     assert next(pages) == CATALOG
     assert pages.send(page("a/b", member="repositories")) == ["a/b"]
 
 
-def test_the_names_of_a_list_are_bounded() -> None:
-    """No size that the peer chooses takes memory without a bound (GHSA-f36w-mj3v-6jqv)."""
+def test_list_tags_bounds_names() -> None:
+    """No size that the peer chooses takes unbounded memory (GHSA-f36w-mj3v-6jqv)."""
     names = ["a"] * 100_000
     requests: list[Request] = []
 
@@ -201,12 +229,12 @@ def test_the_names_of_a_list_are_bounded() -> None:
         return page(*names, link=f'</x?{len(requests)}>; rel="next"')
 
     with pytest.raises(ProtocolViolation, match="the list of tags has too many entries"):
-        drive(list_tags(access()), answer)
+        drive(all_tags(make_access()), answer)
     assert len(requests) == 11
 
 
-def test_the_bytes_of_a_list_are_bounded() -> None:
-    """Short names in long pages are work as well, and what is not a name is read all the same."""
+def test_list_tags_bounds_bytes() -> None:
+    """Long pages of few names are work as well."""
     body = b'{"tags": [], "x": "' + b"a" * 1_000_000 + b'"}'
     requests: list[Request] = []
 
@@ -215,15 +243,15 @@ def test_the_bytes_of_a_list_are_bounded() -> None:
         return Response(200, {"link": f'</x?{len(requests)}>; rel="next"'}, body)
 
     with pytest.raises(ProtocolViolation, match="the list of tags has too many bytes"):
-        drive(list_tags(access()), answer)
+        drive(all_tags(make_access()), answer)
     assert len(requests) == (256 << 20) // len(body) + 1
 
 
-def test_a_page_that_was_cut_is_too_long() -> None:
-    """The driver keeps 4 MiB of an answer; what is cut there is no JSON, and that is not why."""
+def test_list_tags_rejects_page_cut_by_driver() -> None:
+    """The driver keeps 4 MiB of a body; the error does not call the cut one invalid JSON."""
     response = Response(200, body=b'{"tags": ["' + b"a" * (4 << 20))
     play(
-        list_tags(access()),
+        all_tags(make_access()),
         (FIRST, response),
         error=ProtocolViolation,
         match="has 4194304 bytes or more: that is too long for one page",
@@ -234,9 +262,9 @@ def test_a_page_that_was_cut_is_too_long() -> None:
 
 
 @pytest.mark.parametrize("body", [b'{"tags": null}', b'{"tags": []}', b"{}", b'{"name": "x"}'])
-def test_an_empty_list_may_be_null(body: bytes) -> None:
+def test_list_tags_accepts_null(body: bytes) -> None:
     """Go writes an empty list as null."""
-    assert play(list_tags(access()), (FIRST, Response(200, body=body))) == []
+    assert play(all_tags(make_access()), (FIRST, Response(200, body=body))) == []
 
 
 @pytest.mark.parametrize(
@@ -258,10 +286,10 @@ def test_an_empty_list_may_be_null(body: bytes) -> None:
     ],
     ids=repr,
 )
-def test_what_is_no_list_of_names_is_a_violation(body: bytes) -> None:
+def test_list_tags_rejects_other_than_names(body: bytes) -> None:
     """A name is printed line by line: control characters could forge a line, or the screen."""
     error = play(
-        list_tags(access()),
+        all_tags(make_access()),
         (FIRST, Response(200, body=body)),
         error=ProtocolViolation,
         match="no list of names as tags",
@@ -270,10 +298,10 @@ def test_what_is_no_list_of_names_is_a_violation(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("tag", ["../x", ".", "a/b", "a b", "a:b", "-a", "a" * 129, "a?b"])
-def test_a_tag_that_is_none_is_a_violation(tag: str) -> None:
-    """It would be a part of a path: nothing but the grammar's tags (CVE-2024-3727)."""
+def test_list_tags_rejects_invalid_tag(tag: str) -> None:
+    """A tag becomes a part of a path (CVE-2024-3727)."""
     error = play(
-        list_tags(access()),
+        all_tags(make_access()),
         (FIRST, page("good", tag)),
         error=ProtocolViolation,
         match=r"tags/list lists '.*, which is not a tag$",
@@ -296,13 +324,13 @@ def test_a_tag_that_is_none_is_a_violation(tag: str) -> None:
     ],
     ids=lambda body: repr(body[:20]),
 )
-def test_what_is_no_object_is_a_violation(body: bytes) -> None:
-    """A login page's 200 is no list of tags."""
+def test_list_tags_rejects_other_than_object(body: bytes) -> None:
+    """A login page's 200 is not a list of tags."""
     play(
-        list_tags(access()),
+        all_tags(make_access()),
         (FIRST, Response(200, body=body)),
         error=ProtocolViolation,
-        match="no JSON object",
+        match="not a JSON object",
     )
 
 
@@ -316,11 +344,11 @@ def test_what_is_no_object_is_a_violation(body: bytes) -> None:
         (204, ProtocolViolation),
     ],
 )
-def test_a_refusal_is_itself(status: int, kind: type[BrolgaError]) -> None:
-    """404 NAME_UNKNOWN where there is no such repository (Error Codes)."""
-    play(list_tags(access()), (FIRST, Response(status)), error=kind)
+def test_list_raises_on_refusal(status: int, kind: type[BrolgaError]) -> None:
+    """404 NAME_UNKNOWN if the repository does not exist (Error Codes)."""
+    play(all_tags(make_access()), (FIRST, Response(status)), error=kind)
     play(
-        list_repositories(RegistrySession(HOME).catalog()),
+        all_repositories(RegistrySession(HOME).catalog_access()),
         (CATALOG, Response(204)),
         error=ProtocolViolation,
     )
@@ -329,7 +357,7 @@ def test_a_refusal_is_itself(status: int, kind: type[BrolgaError]) -> None:
 # --- Repositories
 
 
-def test_repositories_are_listed_as_tags_are() -> None:
+def test_list_repositories_follows_link() -> None:
     """`GET /v2/_catalog` gives `{"repositories": [...]}` (distribution, Listing Repositories)."""
     link = '</v2/_catalog?last=b&n=2>; rel="next"'
     second = Request("GET", f"{HOME}/v2/_catalog?last=b&n=2")
@@ -337,25 +365,35 @@ def test_repositories_are_listed_as_tags_are() -> None:
         (CATALOG, page("a", "team/b", link=link, member="repositories")),
         (second, page("c", member="repositories")),
     )
-    assert play(list_repositories(RegistrySession(HOME).catalog()), *steps) == ["a", "team/b", "c"]
+    assert play(all_repositories(RegistrySession(HOME).catalog_access()), *steps) == [
+        "a",
+        "team/b",
+        "c",
+    ]
 
 
-def test_a_list_called_plain_text_is_a_list() -> None:
-    """Go calls JSON so if the handler names no type (`crane registry serve`), and Cloudflare."""
+def test_list_accepts_json_as_plain_text() -> None:
+    """The HTTP servers of Go (`crane registry serve`) and Cloudflare call JSON so by default."""
     kind = {"content-type": "text/plain; charset=utf-8"}
     response = Response(200, kind, b'{"tags": ["a"], "repositories": ["b"]}')
-    assert play(list_tags(access()), (FIRST, response)) == ["a"]
-    assert play(list_repositories(RegistrySession(HOME).catalog()), (CATALOG, response)) == ["b"]
+    assert play(all_tags(make_access()), (FIRST, response)) == ["a"]
+    assert play(all_repositories(RegistrySession(HOME).catalog_access()), (CATALOG, response)) == [
+        "b"
+    ]
 
 
 @pytest.mark.parametrize("body", [b"", b"not here", b"[" * 100_000, b"\xff"])
-def test_a_plain_text_that_is_no_json_is_no_list(body: bytes) -> None:
-    """A proxy's word."""
+def test_list_tags_rejects_plain_text(body: bytes) -> None:
+    """Such a text is a proxy's."""
     response = Response(200, {"content-type": "text/plain"}, body)
-    play(list_tags(access()), (FIRST, response), error=ProtocolViolation, match="is text/plain: ")
+    play(
+        all_tags(make_access()), (FIRST, response), error=ProtocolViolation, match="is text/plain: "
+    )
 
 
-def test_a_page_is_no_list() -> None:
-    """A server that has a page for everything says what it is."""
+def test_list_tags_rejects_html() -> None:
+    """A server that has a page for every URL names its type."""
     response = Response(200, {"content-type": "text/html"}, b"{}")
-    play(list_tags(access()), (FIRST, response), error=ProtocolViolation, match="is text/html: ")
+    play(
+        all_tags(make_access()), (FIRST, response), error=ProtocolViolation, match="is text/html: "
+    )

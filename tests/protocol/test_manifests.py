@@ -1,18 +1,18 @@
-"""wire/manifests.py: manifests by tag and by digest; the digest that they really have."""
+"""protocol.manifests: manifests by tag and digest, and their verification."""
 
 from __future__ import annotations
 
 import pytest
-from tests.protocol.scripted import (
+from tests.protocol.driver import (
     BEARER,
     HOME,
     Answer,
-    access,
-    authorized,
-    elsewhere,
-    later,
+    from_redirect,
+    make_access,
     play,
-    token_call,
+    token_request,
+    with_authorization,
+    with_delay,
 )
 
 from brolga.errors import (
@@ -28,11 +28,11 @@ from brolga.errors import (
     Unauthorized,
 )
 from brolga.protocol import (
-    Receipt,
+    FetchedManifest,
+    PutResult,
     Request,
     Response,
     Retry,
-    Stored,
     delete_manifest,
     find_manifest,
     get_manifest,
@@ -66,17 +66,17 @@ def url(reference: object) -> str:
 
 
 def get(reference: object) -> Request:
-    """Return the call that reads a manifest."""
+    """Return the GET request of a manifest."""
     return Request("GET", url(reference), ACCEPT)
 
 
 def head(reference: object) -> Request:
-    """Return the call that asks for a manifest's digest."""
+    """Return the HEAD request of a manifest."""
     return Request("HEAD", url(reference), ACCEPT)
 
 
 def put(reference: object, media_type: str = OCI_MANIFEST) -> Request:
-    """Return the call that pushes a manifest."""
+    """Return the PUT request of a manifest."""
     return Request("PUT", url(reference), {"Content-Type": media_type}, RAW)
 
 
@@ -89,7 +89,7 @@ def named(digest: object) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("reference", "said", "digest"),
+    ("reference", "headers", "digest"),
     [
         ("v1", {}, DIGEST),
         ("v1", named(DIGEST), DIGEST),
@@ -105,23 +105,23 @@ def named(digest: object) -> dict[str, str]:
     ],
     ids=str,
 )
-def test_a_manifest_is_its_exact_bytes(
-    reference: object, said: dict[str, str], digest: Digest
+def test_get_manifest_returns_exact_bytes(
+    reference: object, headers: dict[str, str], digest: Digest
 ) -> None:
     """A GET MUST return the manifest's bytes; their digest is computed here (Pulling manifests)."""
-    flow = get_manifest(access(), str(reference))
-    stored = play(flow, (get(reference), Response(200, TYPE | said, RAW)))
-    assert stored == Stored(RAW, OCI_MANIFEST, digest)
+    flow = get_manifest(make_access(), str(reference))
+    stored = play(flow, (get(reference), Response(200, TYPE | headers, RAW)))
+    assert stored == FetchedManifest(RAW, OCI_MANIFEST, digest)
 
 
 @pytest.mark.parametrize("kind", ["text/html", "TEXT/html; charset=utf-8", "application/xhtml+xml"])
-@pytest.mark.parametrize("said", [{}, named(DIGEST), LENGTH])
-def test_a_page_is_no_manifest(kind: str, said: dict[str, str]) -> None:
-    """What a server answers to everything has a hash as well, and is no manifest all the same."""
-    page = Response(200, {"content-type": kind} | said, b"<html>")
+@pytest.mark.parametrize("headers", [{}, named(DIGEST), LENGTH])
+def test_get_manifest_rejects_page(kind: str, headers: dict[str, str]) -> None:
+    """A page has a digest as well, and is still not a manifest."""
+    page = Response(200, {"content-type": kind} | headers, b"<html>")
     for flow, request in ((get_manifest, get), (head_manifest, head)):
         play(
-            flow(access(), "v1"),
+            flow(make_access(), "v1"),
             (request("v1"), page),
             error=ProtocolViolation,
             match="manifests/v1 is .*ml: that is not an OCI registry's answer",
@@ -129,7 +129,7 @@ def test_a_page_is_no_manifest(kind: str, said: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reference", "said", "expected", "actual"),
+    ("reference", "headers", "expected", "actual"),
     [
         ("v1", named(OTHER), OTHER, DIGEST),
         (DIGEST_512, {}, DIGEST_512, Digest.of(b"changed", "sha512")),
@@ -139,14 +139,14 @@ def test_a_page_is_no_manifest(kind: str, said: dict[str, str]) -> None:
     ],
     ids=str,
 )
-def test_other_bytes_are_a_mismatch(
-    reference: object, said: dict[str, str], expected: Digest, actual: Digest
+def test_get_manifest_raises_on_other_digest(
+    reference: object, headers: dict[str, str], expected: Digest, actual: Digest
 ) -> None:
-    """Bytes by digest SHOULD be verified; by tag, Docker-Content-Digest says what they are."""
+    """Bytes by digest SHOULD be verified; by tag, Docker-Content-Digest gives the digest."""
     raw = RAW if actual == DIGEST else b"changed"
     error = play(
-        get_manifest(access(), str(reference)),
-        (get(reference), Response(200, TYPE | said, raw)),
+        get_manifest(make_access(), str(reference)),
+        (get(reference), Response(200, TYPE | headers, raw)),
         error=DigestMismatch,
     )
     assert (error.expected, error.actual) == (str(expected), str(actual))
@@ -155,14 +155,14 @@ def test_other_bytes_are_a_mismatch(
 @pytest.mark.parametrize(
     "reference", [str(BLAKE), "sha256:12", "md5:d41d8cd98f00b204e9800998ecf8427e"]
 )
-def test_what_cannot_be_verified_is_not_read(reference: str) -> None:
-    """A digest is never wrong: one that cannot be computed here is refused, not ignored."""
-    play(get_manifest(access(), reference), error=InvalidDigest)
-    play(head_manifest(access(), reference), error=InvalidDigest)
+def test_get_manifest_rejects_unknown_algorithm(reference: str) -> None:
+    """A digest that cannot be computed here is rejected, not ignored."""
+    play(get_manifest(make_access(), reference), error=InvalidDigest)
+    play(head_manifest(make_access(), reference), error=InvalidDigest)
 
 
 @pytest.mark.parametrize(
-    ("said", "media_type"),
+    ("content_type", "media_type"),
     [
         (OCI_INDEX, OCI_INDEX),
         (f"{OCI_INDEX}; charset=utf-8", OCI_INDEX),
@@ -170,26 +170,30 @@ def test_what_cannot_be_verified_is_not_read(reference: str) -> None:
         ("", ""),
     ],
 )
-def test_a_media_type_has_no_parameters(said: str, media_type: str) -> None:
-    """Parameters of a Content-Type are no part of the media type (RFC 9110, section 8.3.1)."""
+def test_get_manifest_drops_parameters_of_type(content_type: str, media_type: str) -> None:
+    """A media type has no parameters (RFC 9110, section 8.3.1)."""
     stored = play(
-        get_manifest(access(), "v1"), (get("v1"), Response(200, {"content-type": said}, RAW))
+        get_manifest(make_access(), "v1"),
+        (get("v1"), Response(200, {"content-type": content_type}, RAW)),
     )
     assert stored.media_type == media_type
 
 
-def test_a_manifest_without_a_content_type_has_none() -> None:
-    """What the bytes say of themselves is for who reads them."""
-    assert play(get_manifest(access(), "v1"), (get("v1"), Response(200, {}, RAW))).media_type == ""
+def test_get_manifest_returns_empty_type_without_content_type() -> None:
+    """The bytes may still contain one for the caller."""
+    assert (
+        play(get_manifest(make_access(), "v1"), (get("v1"), Response(200, {}, RAW))).media_type
+        == ""
+    )
 
 
-def test_a_manifest_has_less_than_four_mebibytes() -> None:
+def test_get_manifest_rejects_four_mebibytes() -> None:
     """A limit of 4 megabytes is what registries keep (Pushing Manifests); the driver cuts there."""
     large = b" " * ((4 << 20) - 1)
-    play(get_manifest(access(), "v1"), (get("v1"), Response(200, {}, large)))
+    play(get_manifest(make_access(), "v1"), (get("v1"), Response(200, {}, large)))
     for reference in ("v1", str(Digest.of(large + b" "))):
         play(
-            get_manifest(access(), reference),
+            get_manifest(make_access(), reference),
             (get(reference), Response(200, {}, large + b" ")),
             error=InvalidManifest,
             match="4194304",
@@ -207,28 +211,28 @@ def test_a_manifest_has_less_than_four_mebibytes() -> None:
         (204, ProtocolViolation),
     ],
 )
-def test_a_refusal_is_itself(status: int, kind: type[BrolgaError]) -> None:
-    """404 where the manifest is not there (Pulling manifests)."""
-    play(get_manifest(access(), "v1"), (get("v1"), Response(status)), error=kind)
+def test_get_manifest_raises_on_refusal(status: int, kind: type[BrolgaError]) -> None:
+    """404 if the manifest is missing (Pulling manifests)."""
+    play(get_manifest(make_access(), "v1"), (get("v1"), Response(status)), error=kind)
     steps = [(head("v1"), Response(status))]
     if status in HEAD_REFUSED:
         steps.append((get("v1"), Response(status)))
-    play(head_manifest(access(), "v1"), *steps, error=kind)
+    play(head_manifest(make_access(), "v1"), *steps, error=kind)
 
 
-def test_a_manifest_may_be_elsewhere() -> None:
-    """A read follows redirects; what comes is held against the digest all the same."""
-    away = elsewhere(Request("GET", "https://cdn.example/m", ACCEPT))
-    there = Response(307, {"location": away.url})
-    flow = get_manifest(access(), str(DIGEST))
-    assert play(flow, (get(DIGEST), there), (away, Response(200, TYPE, RAW))).digest == DIGEST
+def test_get_manifest_follows_redirect() -> None:
+    """A read follows redirects; the bytes are verified against the digest all the same."""
+    away = from_redirect(Request("GET", "https://cdn.example/m", ACCEPT))
+    redirect = Response(307, {"location": away.url})
+    flow = get_manifest(make_access(), str(DIGEST))
+    assert play(flow, (get(DIGEST), redirect), (away, Response(200, TYPE, RAW))).digest == DIGEST
 
 
-# --- Asked for
+# --- HEAD
 
 
 @pytest.mark.parametrize(
-    ("reference", "said", "digest"),
+    ("reference", "headers", "digest"),
     [
         ("v1", named(DIGEST), DIGEST),
         ("v1", named(DIGEST_512), DIGEST_512),
@@ -241,21 +245,23 @@ def test_a_manifest_may_be_elsewhere() -> None:
     ],
     ids=str,
 )
-def test_a_head_tells_the_descriptor(
-    reference: object, said: dict[str, str], digest: Digest | None
+def test_head_manifest_returns_descriptor(
+    reference: object, headers: dict[str, str], digest: Digest | None
 ) -> None:
-    """Docker-Content-Digest names what a tag points to; a digest names itself."""
-    steps: list[tuple[Request, Answer]] = [(head(reference), Response(200, TYPE | LENGTH | said))]
+    """Docker-Content-Digest gives the digest of a tag."""
+    steps: list[tuple[Request, Answer]] = [
+        (head(reference), Response(200, TYPE | LENGTH | headers))
+    ]
     if digest is None:
         steps.append((get(reference), Response(200, TYPE, RAW)))
-    descriptor = play(head_manifest(access(), str(reference)), *steps)
+    descriptor = play(head_manifest(make_access(), str(reference)), *steps)
     assert descriptor == Descriptor(OCI_MANIFEST, digest or DIGEST, len(RAW))
 
 
-def test_a_head_that_names_another_digest_is_a_mismatch() -> None:
-    """Who asked for a digest must not be told that it is another one."""
+def test_head_manifest_raises_on_other_digest() -> None:
+    """A digest must not resolve to another digest."""
     error = play(
-        head_manifest(access(), str(DIGEST)),
+        head_manifest(make_access(), str(DIGEST)),
         (head(DIGEST), Response(200, TYPE | LENGTH | named(OTHER))),
         error=DigestMismatch,
     )
@@ -263,7 +269,7 @@ def test_a_head_that_names_another_digest_is_a_mismatch() -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "headers",
     [
         TYPE | LENGTH,
         named(DIGEST) | LENGTH,
@@ -280,22 +286,22 @@ def test_a_head_that_names_another_digest_is_a_mismatch() -> None:
         named(DIGEST) | LENGTH | {"content-type": "text"},
         named(DIGEST) | LENGTH | {"content-type": "a b/c\x1b[31m"},
     ],
-    ids=lambda said: repr(said)[-100:],
+    ids=lambda headers: repr(headers)[-100:],
 )
-def test_what_a_head_does_not_tell_is_read(said: dict[str, str]) -> None:
-    """Docker-Content-Digest is a SHOULD: without it the bytes say what they are."""
-    steps = (head("v1"), Response(200, said)), (get("v1"), Response(200, TYPE, RAW))
-    descriptor = play(head_manifest(access(), "v1"), *steps)
+def test_head_manifest_uses_get_if_head_is_incomplete(headers: dict[str, str]) -> None:
+    """Docker-Content-Digest is a SHOULD: without it the digest is that of the bytes."""
+    steps = (head("v1"), Response(200, headers)), (get("v1"), Response(200, TYPE, RAW))
+    descriptor = play(head_manifest(make_access(), "v1"), *steps)
     assert descriptor == Descriptor(OCI_MANIFEST, DIGEST, len(RAW))
 
 
-@pytest.mark.parametrize("said", ["", "text", "a b/c\x1b[31m", "/", "a/b/c"])
-def test_a_manifest_that_nobody_can_name_has_no_descriptor(said: str) -> None:
-    """A descriptor's media type is type/subtype (RFC 6838, 4.2): no ValueError comes out."""
+@pytest.mark.parametrize("content_type", ["", "text", "a b/c\x1b[31m", "/", "a/b/c"])
+def test_head_manifest_raises_without_media_type(content_type: str) -> None:
+    """A descriptor's media type is type/subtype (RFC 6838, 4.2): no ValueError is raised."""
     error = play(
-        head_manifest(access(), "v1"),
-        (head("v1"), Response(200, {"content-type": said})),
-        (get("v1"), Response(200, {"content-type": said}, RAW)),
+        head_manifest(make_access(), "v1"),
+        (head("v1"), Response(200, {"content-type": content_type})),
+        (get("v1"), Response(200, {"content-type": content_type}, RAW)),
         error=ProtocolViolation,
         match="Content-Type",
     )
@@ -304,17 +310,19 @@ def test_a_manifest_that_nobody_can_name_has_no_descriptor(said: str) -> None:
 
 @pytest.mark.parametrize("status", HEAD_REFUSED)
 @pytest.mark.parametrize("reference", ["v1", str(DIGEST)])
-def test_a_head_may_be_refused_where_a_get_is_not(status: int, reference: str) -> None:
+def test_head_manifest_uses_get_if_head_is_refused(status: int, reference: str) -> None:
     """Some refuse every HEAD (google/go-containerregistry#971, containerd/containerd#6684)."""
     steps = (head(reference), Response(status)), (get(reference), Response(200, TYPE, RAW))
     for flow in (head_manifest, find_manifest):
-        descriptor = play(flow(access(), reference), *steps[: 1 if flow_ends(flow, status) else 2])
+        descriptor = play(
+            flow(make_access(), reference), *steps[: 1 if flow_ends(flow, status) else 2]
+        )
         expected = None if flow_ends(flow, status) else Descriptor(OCI_MANIFEST, DIGEST, len(RAW))
         assert descriptor == expected
 
 
 def flow_ends(flow: object, status: int) -> bool:
-    """Tell whether the answer to HEAD is all that a flow wants to know."""
+    """Return whether the response to HEAD is enough for a flow."""
     return flow is find_manifest and status in (403, 404)
 
 
@@ -341,26 +349,24 @@ def flow_ends(flow: object, status: int) -> bool:
         ),
     ],
 )
-def test_a_type_that_says_nothing_is_the_documents_own(
-    kind: str, raw: bytes, media_type: str
-) -> None:
-    """A store gives octet-stream to what it does not know; `mediaType` SHOULD be there."""
+def test_get_manifest_uses_type_of_document(kind: str, raw: bytes, media_type: str) -> None:
+    """A store gives octet-stream to a file of unknown type; `mediaType` SHOULD be present."""
     raw = raw.replace(b"%s", media_type.encode())
-    said = {"content-type": kind, "content-length": str(len(raw))} | named(Digest.of(raw))
-    full = Response(200, said, raw)
-    assert play(get_manifest(access(), "v1"), (get("v1"), full)).media_type == media_type
-    steps = (head("v1"), Response(200, said)), (get("v1"), full)
+    headers = {"content-type": kind, "content-length": str(len(raw))} | named(Digest.of(raw))
+    full = Response(200, headers, raw)
+    assert play(get_manifest(make_access(), "v1"), (get("v1"), full)).media_type == media_type
+    steps = (head("v1"), Response(200, headers)), (get("v1"), full)
     expected = Descriptor(media_type, Digest.of(raw), len(raw))
-    assert play(head_manifest(access(), "v1"), *steps) == expected
-    assert play(find_manifest(access(), "v1"), *steps) == expected
+    assert play(head_manifest(make_access(), "v1"), *steps) == expected
+    assert play(find_manifest(make_access(), "v1"), *steps) == expected
 
 
 @pytest.mark.parametrize("raw", [b"hello", b"", b"\xff"])
-def test_a_plain_text_that_is_no_json_is_a_page(raw: bytes) -> None:
-    """A proxy says "not here" with 200 as well."""
+def test_get_manifest_rejects_plain_text(raw: bytes) -> None:
+    """A proxy responds "not here" with 200 as well."""
     response = Response(200, {"content-type": "text/plain"}, raw)
     play(
-        get_manifest(access(), "v1"),
+        get_manifest(make_access(), "v1"),
         (get("v1"), response),
         error=ProtocolViolation,
         match="is text/plain: that is not an OCI registry's answer",
@@ -368,46 +374,46 @@ def test_a_plain_text_that_is_no_json_is_a_page(raw: bytes) -> None:
 
 
 @pytest.mark.parametrize("length", ["0", "000"])
-def test_a_length_of_nothing_is_not_the_size(length: str) -> None:
-    """Some say a length of 0 with every HEAD: the size is a part of what refers to a manifest."""
-    said = TYPE | named(DIGEST) | {"content-length": length}
-    steps = (head("v1"), Response(200, said)), (get("v1"), Response(200, TYPE, RAW))
-    assert play(head_manifest(access(), "v1"), *steps).size == len(RAW)
+def test_head_manifest_ignores_length_of_zero(length: str) -> None:
+    """Some registries send a length of 0 with every HEAD: the size is a part of the descriptor."""
+    headers = TYPE | named(DIGEST) | {"content-length": length}
+    steps = (head("v1"), Response(200, headers)), (get("v1"), Response(200, TYPE, RAW))
+    assert play(head_manifest(make_access(), "v1"), *steps).size == len(RAW)
 
 
-# --- Asked for before it is written
+# --- find_manifest
 
 
 @pytest.mark.parametrize("status", [403, 404])
-def test_what_may_not_be_asked_is_not_known_to_be_there(status: int) -> None:
-    """Artifactory answers 403 for a manifest that is not there: the write tells of rights."""
-    assert play(find_manifest(access(), "v1"), (head("v1"), Response(status))) is None
+def test_find_manifest_returns_none_if_absent_or_denied(status: int) -> None:
+    """Artifactory responds 403 for a missing manifest; without rights, the write fails."""
+    assert play(find_manifest(make_access(), "v1"), (head("v1"), Response(status))) is None
     for refusal in (405, 501):
         steps = (head("v1"), Response(refusal)), (get("v1"), Response(status))
-        assert play(find_manifest(access(), "v1"), *steps) is None
+        assert play(find_manifest(make_access(), "v1"), *steps) is None
 
 
 @pytest.mark.parametrize(("status", "kind"), [(401, Unauthorized), (500, RegistryError)])
-def test_who_may_not_know_is_told(status: int, kind: type[BrolgaError]) -> None:
-    """No answer is not the answer no."""
-    play(find_manifest(access(), "v1"), (head("v1"), Response(status)), error=kind)
+def test_find_manifest_raises_on_refusal(status: int, kind: type[BrolgaError]) -> None:
+    """A refusal does not mean that the manifest is missing."""
+    play(find_manifest(make_access(), "v1"), (head("v1"), Response(status)), error=kind)
     steps = (head("v1"), Response(405)), (get("v1"), Response(status))
-    play(find_manifest(access(), "v1"), *steps, error=kind)
+    play(find_manifest(make_access(), "v1"), *steps, error=kind)
 
 
-def test_what_is_known_to_be_there_is_described() -> None:
-    """One request, if the answer tells all."""
+def test_find_manifest_needs_one_request_if_head_is_complete() -> None:
+    """HEAD is enough if its response has all headers."""
     response = Response(200, TYPE | LENGTH | named(DIGEST))
-    found = play(find_manifest(access(), "v1"), (head("v1"), response))
-    assert found == Descriptor(OCI_MANIFEST, DIGEST, len(RAW))
+    descriptor = play(find_manifest(make_access(), "v1"), (head("v1"), response))
+    assert descriptor == Descriptor(OCI_MANIFEST, DIGEST, len(RAW))
 
 
-# --- Pushed
+# --- PUT
 
 
 @pytest.mark.parametrize("status", [200, 201, 202])
 @pytest.mark.parametrize(
-    ("reference", "said", "digest"),
+    ("reference", "headers", "digest"),
     [
         ("v1", {}, DIGEST),
         ("v1", named(DIGEST), DIGEST),
@@ -420,23 +426,27 @@ def test_what_is_known_to_be_there_is_described() -> None:
     ],
     ids=str,
 )
-def test_a_manifest_is_pushed_as_its_exact_bytes(
-    reference: object, said: dict[str, str], digest: Digest, status: int
+def test_put_manifest_sends_exact_bytes(
+    reference: object, headers: dict[str, str], digest: Digest, status: int
 ) -> None:
     """201 Created (Pushing Manifests, end-7); the Content-Type is its media type."""
-    flow = put_manifest(access(), str(reference), RAW, OCI_MANIFEST)
-    assert play(flow, (put(reference), Response(status, said))) == Receipt(digest, subject=False)
+    flow = put_manifest(make_access(), str(reference), RAW, OCI_MANIFEST)
+    assert play(flow, (put(reference), Response(status, headers))) == PutResult(
+        digest, subject_processed=False
+    )
 
 
 @pytest.mark.parametrize("subject", [str(OTHER), ""])
-def test_a_subject_that_was_taken_up_is_told(subject: str) -> None:
+def test_put_manifest_returns_whether_subject_is_processed(subject: str) -> None:
     """A registry with the referrers API MUST set OCI-Subject (Manifests with Subject)."""
-    flow = put_manifest(access(), "v1", RAW, OCI_MANIFEST)
-    assert play(flow, (put("v1"), Response(201, {"oci-subject": subject}))).subject is True
+    flow = put_manifest(make_access(), "v1", RAW, OCI_MANIFEST)
+    assert (
+        play(flow, (put("v1"), Response(201, {"oci-subject": subject}))).subject_processed is True
+    )
 
 
 @pytest.mark.parametrize(
-    ("reference", "said", "sent"),
+    ("reference", "actual", "expected"),
     [
         ("v1", OTHER, DIGEST),
         (DIGEST, OTHER, DIGEST),
@@ -444,46 +454,48 @@ def test_a_subject_that_was_taken_up_is_told(subject: str) -> None:
     ],
     ids=str,
 )
-def test_another_digest_was_stored(reference: object, said: Digest, sent: Digest) -> None:
+def test_put_manifest_raises_on_other_digest(
+    reference: object, actual: Digest, expected: Digest
+) -> None:
     """The registry's own word is that it has other bytes."""
     error = play(
-        put_manifest(access(), str(reference), RAW, OCI_MANIFEST),
-        (put(reference), Response(201, named(said))),
+        put_manifest(make_access(), str(reference), RAW, OCI_MANIFEST),
+        (put(reference), Response(201, named(actual))),
         error=DigestMismatch,
     )
-    assert (error.expected, error.actual) == (str(sent), str(said))
+    assert (error.expected, error.actual) == (str(expected), str(actual))
 
 
-def test_a_manifest_is_pushed_again_after_a_lost_answer() -> None:
+def test_put_manifest_repeats_after_lost_response() -> None:
     """PUT is idempotent (RFC 9110, 9.2.2): the same bytes under the same name."""
-    flow = put_manifest(access(retry=Retry(attempts=3)), "v1", RAW, OCI_MANIFEST)
+    flow = put_manifest(make_access(retry=Retry(attempts=3)), "v1", RAW, OCI_MANIFEST)
     request = put("v1")
     play(
         flow,
         (request, CUT),
-        (later(request, 0.5), Response(503)),
-        (later(request, 1.5), Response(201)),
+        (with_delay(request, 0.5), Response(503)),
+        (with_delay(request, 1.5), Response(201)),
     )
 
 
 @pytest.mark.parametrize("status", [400, 403, 405, 409, 412])
-def test_a_tag_that_must_not_change_was_written_by_the_lost_attempt(status: int) -> None:
-    """The first PUT was done and nobody heard of it: the second one meets an immutable tag."""
-    way, request = access(retry=Retry(attempts=2)), put("v1")
-    lost = (request, CUT), (later(request, 0.5), Response(status))
-    there = head("v1"), Response(200, TYPE | LENGTH | named(DIGEST))
-    flow = put_manifest(way, "v1", RAW, OCI_MANIFEST)
-    assert play(flow, *lost, there) == Receipt(DIGEST, subject=False)
+def test_put_manifest_finds_immutable_tag_after_lost_response(status: int) -> None:
+    """The first PUT succeeded, its response was lost, and the tag is immutable by now."""
+    access, request = make_access(retry=Retry(attempts=2)), put("v1")
+    lost = (request, CUT), (with_delay(request, 0.5), Response(status))
+    found_tag = head("v1"), Response(200, TYPE | LENGTH | named(DIGEST))
+    flow = put_manifest(access, "v1", RAW, OCI_MANIFEST)
+    assert play(flow, *lost, found_tag) == PutResult(DIGEST, subject_processed=False)
     for other in (Response(404), Response(200, TYPE | LENGTH | named(OTHER))):
-        flow = put_manifest(way, "v1", RAW, OCI_MANIFEST)
+        flow = put_manifest(access, "v1", RAW, OCI_MANIFEST)
         play(flow, *lost, (head("v1"), other), error=RegistryError, match=str(status))
 
 
-def test_a_token_that_died_is_renewed_to_push_the_manifest() -> None:
+def test_put_manifest_renews_expired_token() -> None:
     """The manifest comes last, after minutes of blobs."""
-    flow = put_manifest(access(), "v1", RAW, OCI_MANIFEST)
-    bearer = authorized(put("v1"), "Bearer t1"), Response(201)
-    play(flow, (put("v1"), Response(401, BEARER)), (token_call(), TOKEN), bearer)
+    flow = put_manifest(make_access(), "v1", RAW, OCI_MANIFEST)
+    bearer = with_authorization(put("v1"), "Bearer t1"), Response(201)
+    play(flow, (put("v1"), Response(401, BEARER)), (token_request(), TOKEN), bearer)
 
 
 @pytest.mark.parametrize(
@@ -498,53 +510,53 @@ def test_a_token_that_died_is_renewed_to_push_the_manifest() -> None:
         (307, ProtocolViolation),
     ],
 )
-def test_a_manifest_that_is_refused_is_told(status: int, kind: type[BrolgaError]) -> None:
+def test_put_manifest_raises_on_refusal(status: int, kind: type[BrolgaError]) -> None:
     """MANIFEST_BLOB_UNKNOWN, MANIFEST_INVALID and others (Error Codes)."""
-    flow = put_manifest(access(), "v1", RAW, OCI_MANIFEST)
+    flow = put_manifest(make_access(), "v1", RAW, OCI_MANIFEST)
     response = Response(status, {"location": "/x"}, b'{"errors": [{"code": "MANIFEST_INVALID"}]}')
     error = play(flow, (put("v1"), response), error=kind)
     assert not isinstance(error, RegistryError) or error.code == "MANIFEST_INVALID"
 
 
 @pytest.mark.parametrize("reference", [str(BLAKE), "sha256:12"])
-def test_what_cannot_be_verified_is_not_pushed(reference: str) -> None:
-    """Nobody here could say whether the bytes are those of the digest."""
-    play(put_manifest(access(), reference, RAW, OCI_MANIFEST), error=InvalidDigest)
+def test_put_manifest_rejects_unknown_algorithm(reference: str) -> None:
+    """The digest of the bytes could not be computed here."""
+    play(put_manifest(make_access(), reference, RAW, OCI_MANIFEST), error=InvalidDigest)
 
 
-# --- Deleted
+# --- DELETE
 
 
 @pytest.mark.parametrize("status", [200, 202, 204])
 @pytest.mark.parametrize("reference", ["v1", str(DIGEST)])
-def test_a_manifest_or_a_tag_is_deleted(status: int, reference: str) -> None:
+def test_delete_manifest_accepts_success(status: int, reference: str) -> None:
     """202 Accepted (Deleting tags, Deleting Manifests)."""
     request = Request("DELETE", url(reference))
-    play(delete_manifest(access(), reference), (request, Response(status)))
+    play(delete_manifest(make_access(), reference), (request, Response(status)))
 
 
 @pytest.mark.parametrize(
     ("status", "kind"), [(404, NotFound), (405, RegistryError), (400, RegistryError)]
 )
-def test_what_is_not_deleted_is_told(status: int, kind: type[BrolgaError]) -> None:
-    """404 where it is not found, 400 or 405 where deletion is disabled (Deleting tags)."""
+def test_delete_manifest_raises_on_error(status: int, kind: type[BrolgaError]) -> None:
+    """404 if it is missing, 400 or 405 if deletion is disabled (Deleting tags)."""
     play(
-        delete_manifest(access(), "v1"),
+        delete_manifest(make_access(), "v1"),
         (Request("DELETE", url("v1")), Response(status)),
         error=kind,
     )
 
 
 @pytest.mark.parametrize("lost", [CUT, TransportError("late", reason="timeout"), Response(502)])
-def test_what_the_lost_attempt_deleted_is_deleted(lost: Answer) -> None:
-    """DELETE is idempotent (RFC 9110, 9.2.2): the second one finds nothing, as was wanted."""
-    way, request = access(retry=Retry(attempts=2)), Request("DELETE", url("v1"))
-    play(delete_manifest(way, "v1"), (request, lost), (later(request, 0.5), Response(404)))
+def test_delete_manifest_accepts_404_after_lost_response(lost: Answer) -> None:
+    """DELETE is idempotent (RFC 9110, 9.2.2): the second one finds nothing."""
+    access, request = make_access(retry=Retry(attempts=2)), Request("DELETE", url("v1"))
+    play(delete_manifest(access, "v1"), (request, lost), (with_delay(request, 0.5), Response(404)))
 
 
 @pytest.mark.parametrize("refused", [TransportError("no", reason="connect"), Response(503)])
-def test_what_no_attempt_deleted_is_not_found(refused: Answer) -> None:
-    """A call that did not arrive, or was refused, did nothing."""
-    way, request = access(retry=Retry(attempts=2)), Request("DELETE", url("v1"))
-    steps = (request, refused), (later(request, 0.5), Response(404))
-    play(delete_manifest(way, "v1"), *steps, error=NotFound)
+def test_delete_manifest_raises_on_404_after_refusal(refused: Answer) -> None:
+    """A request that did not arrive, or was refused, had no effect."""
+    access, request = make_access(retry=Retry(attempts=2)), Request("DELETE", url("v1"))
+    steps = (request, refused), (with_delay(request, 0.5), Response(404))
+    play(delete_manifest(access, "v1"), *steps, error=NotFound)

@@ -1,4 +1,4 @@
-"""wire/replies.py: what becomes of an error that a registry, or a proxy, answers."""
+"""protocol.responses: the errors of registries and proxies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from brolga.errors import NotFound, ProtocolViolation, RateLimited, RegistryError
 from brolga.protocol import Request, Response
-from brolga.protocol.responses import _as_json, raise_for_status
+from brolga.protocol.responses import _printable, raise_for_status
 
 CALL = Request("GET", "https://registry.example/v2/a/blobs/x?sig=secret")
 TEXT = "the registry answered GET https://registry.example/v2/a/blobs/x with"
@@ -29,7 +29,7 @@ def spec_body(**first: object) -> bytes:
     return json.dumps({"errors": [first, *more]}).encode()
 
 
-def test_the_first_errors_of_the_body_are_told() -> None:
+def test_error_message_has_first_three_errors() -> None:
     """`{"errors": [{"code", "message", "detail"}, ...]}` (Error Codes).
 
     Three of them at most, each once: the second may be the cause.
@@ -47,7 +47,7 @@ def test_the_first_errors_of_the_body_are_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "suffix"),
     [
         (b"", ""),
         (b" \r\n ", ""),
@@ -78,16 +78,16 @@ def test_the_first_errors_of_the_body_are_told() -> None:
     ],
     ids=repr,
 )
-def test_a_body_of_any_form_is_read_as_far_as_it_can_be(body: bytes, said: str) -> None:
+def test_error_message_of_any_body(body: bytes, suffix: str) -> None:
     """A 4XX response MAY return a body in any format (Error Codes)."""
-    assert str(error_of(body)) == f"{TEXT} 400{said}"
+    assert str(error_of(body)) == f"{TEXT} 400{suffix}"
 
 
 @pytest.mark.parametrize(
     "text",
     ["a\x1b[31mb", "a\r\nb", "a\x00b", "a\u202eb", "a\u2028b", "a\x9bb", "a\ud800b", "a \t b"],
 )
-def test_control_characters_do_not_reach_the_terminal(text: str) -> None:
+def test_error_message_is_printable(text: str) -> None:
     """An error is one line; escapes could repaint the screen or forge a line of the log."""
     error = error_of(spec_body(code=text, message=text, detail={"x": text}))
     for shown in (str(error), error.code, error.detail):
@@ -106,7 +106,7 @@ def test_control_characters_do_not_reach_the_terminal(text: str) -> None:
     ],
     ids=["text", "spec", "deep", "number", "deep detail"],
 )
-def test_a_huge_body_is_a_short_line(body: bytes) -> None:
+def test_error_message_is_short(body: bytes) -> None:
     """Memory and screens are not filled by what a peer sends (GHSA-f36w-mj3v-6jqv)."""
     error = error_of(body)
     assert len(str(error)) < 1100
@@ -114,12 +114,12 @@ def test_a_huge_body_is_a_short_line(body: bytes) -> None:
     assert len(error.detail) <= 301
 
 
-def test_what_is_too_deep_to_be_written_is_said_so() -> None:
+def test_printable_replaces_deeply_nested_value() -> None:
     """RFC 8259, section 9: a parser may set limits; a writer's may be narrower."""
     value: list[object] = []
     for _ in range(100_000):
         value = [value]
-    assert _as_json(value) == "(deeply nested)"
+    assert _printable(value) == "(deeply nested)"
     while value:  # taken apart by hand: the interpreter frees it by recursion as well
         value = value.pop()  # type: ignore[assignment]
 
@@ -127,8 +127,8 @@ def test_what_is_too_deep_to_be_written_is_said_so() -> None:
 @pytest.mark.parametrize(
     "name", ["x-request-id", "x-github-request-id", "x-amzn-requestid", "x-ms-request-id"]
 )
-def test_the_request_id_is_kept(name: str) -> None:
-    """What a registry's support asks for first."""
+def test_error_has_request_id(name: str) -> None:
+    """A registry's support asks for it first."""
     assert error_of(b"", 500, {name: "id-\x1b1"}).request_id == "id- 1"
     assert error_of(b"", 500).request_id == ""
 
@@ -160,9 +160,7 @@ NOW = "Wed, 21 Oct 2026 07:28:00 GMT"
         ("Wed, 21 Oct 99999999999999999999 07:30:00 GMT", NOW, None),
     ],
 )
-def test_the_wish_to_wait_is_read_in_both_forms(
-    after: str, date: str, seconds: float | None
-) -> None:
+def test_error_has_retry_after(after: str, date: str, seconds: float | None) -> None:
     """Retry-After = HTTP-date / delay-seconds (RFC 9110, section 10.2.3), with a bound."""
     error = error_of(b"", 429, {"retry-after": after, "date": date})
     assert isinstance(error, RateLimited)
@@ -170,7 +168,7 @@ def test_the_wish_to_wait_is_read_in_both_forms(
 
 
 @pytest.mark.parametrize("status", [200, 201, 206, 304])
-def test_a_success_that_is_none_here_is_a_violation(status: int) -> None:
+def test_raise_for_status_rejects_unexpected_success(status: int) -> None:
     """Each endpoint names its own success (Endpoints)."""
-    with pytest.raises(ProtocolViolation, match=f"{status} where 202 or 204 was expected"):
+    with pytest.raises(ProtocolViolation, match=f"{status}, not with 202 or 204"):
         raise_for_status(CALL, Response(status), 202, 204)

@@ -1,9 +1,9 @@
-"""wire/urls.py: where a registry may send us, and what of a URL is shown."""
+"""protocol.urls: which URLs of a registry are safe, and what is shown of a URL."""
 
 import pytest
 
 from brolga.errors import ProtocolViolation
-from brolga.protocol.urls import check, host_of, origin, redact
+from brolga.protocol.urls import check_url, hostname, origin, redact
 
 REGISTRY = "https://registry.example/v2/team/app/blobs/uploads/"
 
@@ -43,30 +43,30 @@ REGISTRY = "https://registry.example/v2/team/app/blobs/uploads/"
         " https://h/",
     ],
 )
-def test_what_is_no_plain_url_is_a_violation(url: str) -> None:
-    """Two parsers must not read two hosts (RFC 3986, section 3.2); urllib's ValueError is none."""
-    with pytest.raises(ProtocolViolation, match="Location is no http") as caught:
-        check(url, "Location", seen_from=REGISTRY)
+def test_check_url_rejects_invalid_url(url: str) -> None:
+    """Two parsers must not read two hosts (RFC 3986, section 3.2), and urllib raises ValueError."""
+    with pytest.raises(ProtocolViolation, match="Location is not a valid http") as caught:
+        check_url(url, "Location", named_by=REGISTRY)
     assert "secret" not in str(caught.value)
     assert str(caught.value).isprintable()
 
 
-def test_https_does_not_fall_back_to_http() -> None:
-    """A Location on plain http would show the blob, and let anyone change it."""
+def test_check_url_rejects_downgrade() -> None:
+    """A Location on plain http would expose the blob, and let anyone change it."""
     with pytest.raises(ProtocolViolation, match=r"falls back to plain http: http://h/u$"):
-        check("http://h/u?secret", "Location", seen_from=REGISTRY)
+        check_url("http://h/u?secret", "Location", named_by=REGISTRY)
     with pytest.raises(ProtocolViolation, match="falls back"):
-        check("HTTP://h/u", "Location", seen_from=REGISTRY)
+        check_url("HTTP://h/u", "Location", named_by=REGISTRY)
 
 
-def test_http_may_rise_to_https() -> None:
-    """Nothing is lost by TLS; the credentials stay behind, as it is another origin."""
+def test_check_url_accepts_upgrade() -> None:
+    """TLS loses nothing; the credentials are not sent, as it is another origin."""
     url = "https://registry.example/u"
-    assert check(url, "Location", seen_from="http://registry.example/") == url
+    assert check_url(url, "Location", named_by="http://registry.example/") == url
     assert origin(url) != origin("http://registry.example/")
 
 
-# What serves a machine's own secrets to whoever can make it ask.
+# Hosts that serve a machine's own secrets to any local client.
 LINK_LOCAL = ["169.254.169.254", "[fe80::1]", "[::ffff:a9fe:a9fe]"]
 # IPv4 addresses to a resolver, by another spelling; each could be any of them.
 ODD = [
@@ -98,56 +98,56 @@ INSIDE = [
 
 @pytest.mark.parametrize("host", [*INSIDE, *LINK_LOCAL, *ODD])
 @pytest.mark.parametrize("registry", [REGISTRY, "https://8.8.8.8/", "https://[2600::1]/"])
-def test_a_registry_outside_does_not_point_inside(host: str, registry: str) -> None:
-    """A Location or realm that points to loopback, link-local or private (CVE-2026-48978)."""
+def test_check_url_rejects_private_host_of_public_registry(host: str, registry: str) -> None:
+    """A Location or realm at a loopback, link-local or private address (CVE-2026-48978)."""
     with pytest.raises(ProtocolViolation, match="private network"):
-        check(f"https://{host}:5000/u", "Location", seen_from=registry)
+        check_url(f"https://{host}:5000/u", "Location", named_by=registry)
 
 
 @pytest.mark.parametrize("host", INSIDE)
 @pytest.mark.parametrize("registry", ["http://localhost:5000/", "http://10.0.0.1/"])
-def test_a_registry_inside_may_point_inside(host: str, registry: str) -> None:
-    """Who named a registry there meant to reach it."""
+def test_check_url_accepts_private_host_of_private_registry(host: str, registry: str) -> None:
+    """The user who named a registry there meant to reach it."""
     url = f"http://{host}/u"
-    assert check(url, "Location", seen_from=registry) == url
+    assert check_url(url, "Location", named_by=registry) == url
 
 
 @pytest.mark.parametrize("host", [*LINK_LOCAL, *ODD])
 @pytest.mark.parametrize(
     "registry", ["http://localhost:5000/", "http://10.0.0.1/", "http://127.2/", "http://[fd00::1]/"]
 )
-def test_no_registry_points_to_a_machines_own_secrets(host: str, registry: str) -> None:
-    """169.254.169.254, in any spelling, gives a cloud machine's keys (CVE-2020-15157)."""
+def test_check_url_rejects_link_local_host(host: str, registry: str) -> None:
+    """169.254.169.254, in any spelling, serves a cloud machine's keys (CVE-2020-15157)."""
     with pytest.raises(ProtocolViolation, match="private network"):
-        check(f"http://{host}/u", "Location", seen_from=registry)
+        check_url(f"http://{host}/u", "Location", named_by=registry)
 
 
 @pytest.mark.parametrize("host", [*INSIDE, *LINK_LOCAL])
 @pytest.mark.parametrize("registry", ["http://169.254.1.1:5000/", "http://[fe80::2]/"])
-def test_a_link_local_registry_may_point_there(host: str, registry: str) -> None:
-    """Who named a registry at such an address meant to reach it."""
+def test_check_url_accepts_link_local_host_of_link_local_registry(host: str, registry: str) -> None:
+    """The user who named a registry at such an address meant to reach it."""
     url = f"http://{host}/u"
-    assert check(url, "Location", seen_from=registry) == url
+    assert check_url(url, "Location", named_by=registry) == url
 
 
 @pytest.mark.parametrize("host", [*INSIDE, *LINK_LOCAL, *ODD])
-def test_a_registry_may_point_to_itself(host: str) -> None:
-    """Its own host is the one that the user named, however it is written."""
+def test_check_url_accepts_registrys_own_host(host: str) -> None:
+    """The user named that host, however it is written."""
     url = f"http://{host}:5001/u"
-    assert check(url, "Location", seen_from=f"http://{host}:5000/v2/") == url
+    assert check_url(url, "Location", named_by=f"http://{host}:5000/v2/") == url
 
 
 @pytest.mark.parametrize(
     "host", ["storage.example", "8.8.8.8", "[2600::1]", "[::ffff:8.8.8.8]", "x_y-z.example", "1a"]
 )
-def test_offloading_to_another_server_is_allowed(host: str) -> None:
+def test_check_url_accepts_other_public_host(host: str) -> None:
     """The location does not need to be provided by the registry itself (POST then PUT)."""
     url = f"https://{host}:8443/u?x"
-    assert check(url, "Location", seen_from=REGISTRY) == url
+    assert check_url(url, "Location", named_by=REGISTRY) == url
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "same"),
+    ("first", "second", "same"),
     [
         ("https://h/a?b", "https://h:443/c", True),
         ("https://h:/", "https://h/", True),
@@ -159,9 +159,9 @@ def test_offloading_to_another_server_is_allowed(host: str) -> None:
         ("https://h./", "https://h/", False),
     ],
 )
-def test_an_origin_is_scheme_host_and_port(one: str, other: str, same: bool) -> None:
-    """Two URIs are same-origin where scheme, host and port are (RFC 6454, section 5)."""
-    assert (origin(one) == origin(other)) is same
+def test_origin_is_scheme_host_and_port(first: str, second: str, same: bool) -> None:
+    """Two URIs are same-origin if scheme, host and port are equal (RFC 6454, section 5)."""
+    assert (origin(first) == origin(second)) is same
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_an_origin_is_scheme_host_and_port(one: str, other: str, same: bool) -> 
         ("", ""),
     ],
 )
-def test_a_url_is_shown_without_secrets_and_control_characters(url: str, shown: str) -> None:
+def test_redact_removes_secrets_and_control_characters(url: str, shown: str) -> None:
     """A signed URL's query, a user and a password are secrets (RFC 3986, section 7.5)."""
     assert redact(url) == shown
 
@@ -193,6 +193,6 @@ def test_a_url_is_shown_without_secrets_and_control_characters(url: str, shown: 
         ("http://[::1]:5000/", "::1"),
     ],
 )
-def test_a_host_is_a_name_without_a_port(url: str, host: str) -> None:
-    """A host is case-insensitive, and no port is a part of it (RFC 3986, section 3.2.2)."""
-    assert host_of(url) == host
+def test_hostname_has_no_port(url: str, host: str) -> None:
+    """A host is case-insensitive, without the port (RFC 3986, section 3.2.2)."""
+    assert hostname(url) == host

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.raw_server import Peer, serve_script
 from tests.real.foreign import (
     Access,
     certificates,
@@ -31,7 +32,6 @@ from tests.real.foreign import (
     tls,
     write_auths,
 )
-from tests.scripted import Peer, scripted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -519,7 +519,7 @@ class TestTheWay:
             while peer.head():
                 peer.answer(200, b"<!DOCTYPE html><html>Welcome!</html>", "Content-Type: text/html")
 
-        with scripted(page) as address:
+        with serve_script(page) as address:
             brolga.ca = []
             line = brolga.fails(5, *brolga.layer(f"{address}/x"), data=b"data")
             assert line.startswith("brolga: registry: ")

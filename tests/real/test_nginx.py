@@ -88,7 +88,7 @@ def test_silence_within_client_body_timeout(
     buffered: str,
 ) -> None:
     """The PATCH is ended before nginx ends it, and the next one goes on in the same session."""
-    monkeypatch.setattr("brolga.protocol.body._IDLE_S", 0.2)
+    monkeypatch.setattr("brolga.protocol.upload.body._IDLE_S", 0.2)
     with nginx(tmp_path / "nginx", plain_registry.address, BUFFERED[buffered]) as proxy:
         with silent(proxy, ("PATCH", 202)) as source:
             push(proxy, "nginx-ended", source)

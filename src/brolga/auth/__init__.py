@@ -1,7 +1,7 @@
 """Where credentials come from, and where they are kept.
 
 Knows the environment, docker's and podman's files, and credential helpers. Must not know how a
-registry asks for credentials: that is `wire.access`.
+registry asks for credentials: that is `protocol.auth`.
 
     keychains  who is asked for credentials, in which order
     files      docker's config.json and podman's auth.json, as they are read

@@ -48,7 +48,7 @@ class Client(Pushing):
     itself. `timeout_s` bounds, in seconds, connecting, each write, and the wait for an answer.
     `jobs` is how many blobs are pushed at a time. `retry` says how often a call that may be
     repeated is, and after which pauses. `upload_style` is how blobs go out: `auto` (as suits the
-    registry), `streamed`, `put`, `chunked` or `chunked:BYTES` (`brolga.protocol.UploadStrategy.override`); a
+    registry), `streamed`, `put`, `chunked` or `chunked:BYTES` (`UploadStrategy.override`); a
     mapping has that for registries by their names. `window` is how many bytes are kept in memory
     of each stream that can be read only once, to go out again if a connection fails; blobs that can
     be read again share another window. `spool` keeps all bytes instead, in a file without a name in

@@ -111,7 +111,7 @@ class Connected:
         access = self._registries.access(
             as_repository(repository), actions, *map(as_repository, also)
         )
-        return self._transport.run(access.registry.authorization(access.scope, Timeout.DEFAULT))
+        return self._transport.run(access.registry.authorize(access.scope, Timeout.DEFAULT))
 
     def explain(self, repository: Repository | str) -> Explanation:
         """Tell how a repository would be pushed to: the registry is asked, and nothing changed.

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from brolga.errors import BrolgaError
-from brolga.protocol import Request, profile_of
+from brolga.protocol import Request, identify_registry
 from brolga.spec.digest import Digest
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def explained(
     style: UploadStrategy,
 ) -> Explanation:
     """Ask a registry what it does with referrers, and put together what is known of it."""
-    profile = profile_of(registry.host, registry.shows)
+    profile = identify_registry(registry.host, registry.ping_headers)
     return Explanation(
         repository=str(repository),
         url=registry.base,
@@ -72,9 +72,9 @@ def explained(
         authentication=registry.auth_scheme,
         credentials=(credentials.origin or "given") if credentials else "none: anonymous",
         profile=profile.name,
-        why=profile.why,
-        chunk=style.chunk,
-        smaller=style.chunked().chunk if style.can_shrink else 0,
+        why=profile.evidence,
+        chunk=style.chunk_size,
+        smaller=style.with_smaller_chunks().chunk_size if style.can_shrink else 0,
         put_max=style.monolithic_max,
         last_in_put=style.final_chunk_in_put,
         resumes=style.resumes,

@@ -170,12 +170,12 @@ def _archive(place: LocalRef, *, packed: bool = True) -> Archive:
 
 def _passed_by(place: LocalRef, spool: SpoolChoice, *, packed: bool) -> Images:
     """Return the images of an archive of which all layers were read, and are gone."""
-    from brolga.stores.archive import Nowhere, Packing, stream_images
+    from brolga.stores.archive import CompressionOptions, Nowhere, stream_images
 
-    packing = Packing("gzip" if packed else "none")
+    packing = CompressionOptions("gzip" if packed else "none")
     with reading(place) as blocks:
         return stream_images(
-            blocks, Nowhere(), form=FORMS[place.kind], spool=spool, packing=packing
+            blocks, Nowhere(), form=FORMS[place.kind], spool=spool, compression=packing
         )
 
 

@@ -21,8 +21,7 @@ from brolga.errors import (
     excerpt,
 )
 from brolga.images import Image, ImageIndex
-from brolga.protocol import Timeout, delete_blob, delete_manifest
-from brolga.protocol.referrers import remove_referrer
+from brolga.protocol import Timeout, delete_blob, delete_manifest, remove_referrer
 from brolga.spec.descriptor import DEFAULT_PLATFORM
 from brolga.spec.mediatypes import UNKNOWN_ARTIFACT
 from brolga.spec.reference import Reference, Repository
@@ -378,4 +377,4 @@ class Pushing(Reading):
 
     def _authorize(self, remote: RegistryStore) -> None:
         access = remote.access
-        self._transport.run(access.registry.authorization(access.scope, Timeout.DEFAULT))
+        self._transport.run(access.registry.authorize(access.scope, Timeout.DEFAULT))

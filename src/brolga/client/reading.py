@@ -17,9 +17,13 @@ from brolga.errors import (
     InvalidReference,
 )
 from brolga.images import BlockStream, Image, ImageIndex
-from brolga.protocol import head_manifest, read_blob
-from brolga.protocol.listing import repository_pages, tag_pages
-from brolga.protocol.referrers import list_referrers
+from brolga.protocol import (
+    head_manifest,
+    list_referrers,
+    list_repositories,
+    list_tags,
+    read_blob,
+)
 from brolga.spec.descriptor import DEFAULT_PLATFORM
 from brolga.spec.reference import Repository
 from brolga.stores.location import LocalRef
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from brolga.images import Tree
-    from brolga.protocol.listing import ListFlow
+    from brolga.protocol import ListFlow
     from brolga.spec.blob import BlobStream
     from brolga.spec.descriptor import Descriptor, Platform
     from brolga.spec.index import Index
@@ -153,7 +157,7 @@ class Reading(Connected):
         if isinstance(home, LocalRef):
             yield from local.names_of(home, self._spool)
         else:
-            yield from self._listed(tag_pages(self._registries.access(home)))
+            yield from self._listed(list_tags(self._registries.access(home)))
 
     def catalog(self, registry: str) -> list[str]:
         """Return the repositories of a registry, by docker's catalog API."""
@@ -162,7 +166,7 @@ class Reading(Connected):
     def iter_catalog(self, registry: str) -> Iterator[str]:
         """Yield the repositories of a registry page by page, as `catalog` returns them."""
         found = self._registries.of(Repository(registry, "catalog"))
-        yield from self._listed(repository_pages(found.catalog()))
+        yield from self._listed(list_repositories(found.catalog_access()))
 
     def _listed(self, pages: ListFlow) -> Iterator[str]:
         """Yield the names of a list, whose next page is asked for when it is wanted."""

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from brolga.errors import NotComputed
-from brolga.protocol import Credentials, ping, profile_of
+from brolga.protocol import Credentials, identify_registry, ping
 from brolga.stores.registry import RegistryStore
 from brolga.stream.replay import MemoryBuffer
 from brolga.stream.spool import spool_factory
@@ -56,9 +56,9 @@ class UploadOptions:
         wish = self.style
         if isinstance(wish, Mapping):
             wish = wish.get(repository.registry, "auto")
-        profile = profile_of(registry.host, registry.shows)
+        profile = identify_registry(registry.host, registry.ping_headers)
         # A chunk lies in memory until it has arrived, as the window does.
-        return profile.style.cap_chunk(self.window // uploads).override(wish)
+        return profile.strategy.cap_chunk(self.window // uploads).override(wish)
 
 
 @dataclass(frozen=True)

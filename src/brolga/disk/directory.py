@@ -50,12 +50,19 @@ class Sync(Enum):
 class Directory:
     """The directory `root`. Each method takes a path below it and follows no link there.
 
-    All methods raise FileNotFoundError, NotADirectoryError, UnsafePath and other OSErrors.
+    All methods raise FileNotFoundError, NotADirectoryError, other OSErrors, and the error that
+    `unsafe_path` returns.
     """
 
-    def __init__(self, root: Path, sync: Sync = Sync.REPLACED) -> None:
+    def __init__(
+        self,
+        root: Path,
+        sync: Sync = Sync.REPLACED,
+        unsafe_path: Callable[[Path], Exception] = UnsafePath,
+    ) -> None:
         self.root = root
         self._sync = sync
+        self._unsafe_path = unsafe_path
         self._parts = root.parts
 
     @contextmanager
@@ -64,12 +71,26 @@ class Directory:
         descriptor = os.open(self.root, _DIRECTORY)
         try:
             for name in self._parts_below(path):
-                inner = _open_directory(descriptor, name, path)
+                inner = self._open_directory(descriptor, name, path)
                 os.close(descriptor)
                 descriptor = inner
             yield descriptor
         finally:
             os.close(descriptor)
+
+    def _open_directory(self, parent: int, name: str, path: Path) -> int:
+        try:
+            return os.open(name, _DIRECTORY | _SAFE, dir_fd=parent)
+        except OSError as error:
+            # Linux returns ENOTDIR for a link as well.
+            if error.errno not in {errno.ELOOP, errno.ENOTDIR}:
+                raise
+            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if stat.S_ISLNK(status.st_mode):
+                raise self._unsafe_path(path) from error
+            raise NotADirectoryError(
+                errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)
+            ) from error
 
     def _parts_below(self, path: Path) -> tuple[str, ...]:
         """Return the parts of a path below the root. Raises ValueError if it is not below it."""
@@ -110,13 +131,13 @@ class Directory:
             except OSError as error:
                 # ENXIO: a socket, or a FIFO without a reader.
                 if error.errno in {errno.ELOOP, errno.ENXIO}:
-                    raise UnsafePath(path) from error
+                    raise self._unsafe_path(path) from error
                 raise
         status = os.fstat(descriptor)
         is_shared = bool(flags & (os.O_WRONLY | os.O_RDWR)) and status.st_nlink > 1
         if not stat.S_ISREG(status.st_mode) or is_shared:
             os.close(descriptor)
-            raise UnsafePath(path)
+            raise self._unsafe_path(path)
         return descriptor
 
     def open_file(self, path: Path) -> BinaryIO:
@@ -150,7 +171,7 @@ class Directory:
         with self.opened(path.parent) as directory:
             status = os.stat(path.name, dir_fd=directory, follow_symlinks=False)
         if not stat.S_ISREG(status.st_mode):
-            raise UnsafePath(path)
+            raise self._unsafe_path(path)
         return status
 
     def is_file(self, path: Path) -> bool:
@@ -231,19 +252,6 @@ class Directory:
         directory = self if path.is_relative_to(self.root) else Directory(path)
         with directory.opened(path) as descriptor:
             os.fsync(descriptor)
-
-
-def _open_directory(parent: int, name: str, path: Path) -> int:
-    try:
-        return os.open(name, _DIRECTORY | _SAFE, dir_fd=parent)
-    except OSError as error:
-        # Linux returns ENOTDIR for a link as well.
-        if error.errno not in {errno.ELOOP, errno.ENOTDIR}:
-            raise
-        status = os.stat(name, dir_fd=parent, follow_symlinks=False)
-        if stat.S_ISLNK(status.st_mode):
-            raise UnsafePath(path) from error
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from error
 
 
 def _retry(work: Callable[[], T]) -> T:

@@ -15,11 +15,12 @@ from __future__ import annotations
 import fcntl
 import os
 import uuid
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
-from brolga.disk.directory import Directory
+from brolga.disk.directory import Directory, UnsafePath
 from brolga.disk.files import write_all
+from brolga.spec.json import MAX_SIZE
 from brolga.spec.mediatypes import OCI_INDEX
 
 if TYPE_CHECKING:
@@ -36,9 +37,11 @@ __all__ = [
     "BLOBS",
     "DATABASE",
     "EMPTY_INDEX",
+    "FULL_NAME",
     "INDEX_FILE",
     "LAYOUT_FILE",
     "LAYOUT_JSON",
+    "LAYOUT_NAMES",
     "MAX_INDEX_SIZE",
     "REF_NAME",
     "TEMPORARY_PREFIX",
@@ -56,10 +59,13 @@ MAX_INDEX_SIZE: Final = 64 << 20  # bytes
 BLOBS: Final = "blobs"
 UPLOADS: Final = ".uploads"
 DATABASE: Final = ".index"
+LAYOUT_NAMES: Final = frozenset({LAYOUT_FILE, INDEX_FILE, BLOBS, UPLOADS, DATABASE})
 # No upload session of the registry has such a name.
 TEMPORARY_PREFIX: Final = "blob."
-# The annotation that names an entry of index.json.
+# The annotations that name an entry of index.json. Docker and containerd write both: then the first
+# has the tag alone, and the second the whole name.
 REF_NAME: Final = "org.opencontainers.image.ref.name"
+FULL_NAME: Final = "io.containerd.image.name"
 
 
 class LayoutDirectory:
@@ -116,10 +122,13 @@ class LayoutDirectory:
         with suppress(OSError):  # deleted meanwhile, or another user's
             self.tree.touch(self.blob_path(digest))
 
-    def read(self, path: Path, limit: int) -> bytes:
-        """Return the first `limit` bytes of a file, and one more if the file is larger."""
-        with self.tree.open_file(path) as file:
-            return file.read(limit + 1)
+    def read(self, path: Path, limit: int = MAX_SIZE) -> bytes | None:
+        """Return a file's bytes, at most `limit` and one more; None if it is missing."""
+        try:
+            with self.tree.open_file(path) as file:
+                return file.read(limit + 1)
+        except FileNotFoundError:
+            return None
 
     def write(self, path: Path, content: bytes) -> None:
         """Replace a file atomically."""
@@ -127,9 +136,21 @@ class LayoutDirectory:
             file.write(content)
             file.move(path)
 
+    @contextmanager
+    def write_errors(self) -> Iterator[None]:
+        """Give an OSError the layout's name instead of a temporary file's."""
+        try:
+            yield
+        except (NotADirectoryError, UnsafePath):  # these name the path that is wrong
+            raise
+        except OSError as error:
+            if error.errno is None:
+                raise
+            raise OSError(error.errno, error.strerror, os.fspath(self.path)) from error
+
     def temporary_file(self) -> TemporaryFile:
         """Create a file in `.uploads`. The caller holds one of the two locks."""
-        return TemporaryFile(self.tree, self.uploads / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
+        return TemporaryFile(self)
 
     def scan_blobs(self) -> Iterator[tuple[Path, os.stat_result]]:
         """Yield the path and status of each entry below `blobs`."""
@@ -153,23 +174,26 @@ class TemporaryFile:
     Use it in a `with` statement. `size` counts the bytes that were written.
     """
 
-    def __init__(self, tree: Directory, path: Path) -> None:
+    def __init__(self, layout: LayoutDirectory) -> None:
         self.size = 0
-        self._tree = tree
-        self._path = path
-        self._descriptor = tree.create(path)
+        self._layout = layout
+        self._path = layout.uploads / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
         self._is_moved = False
-        # The registry and `gc` delete no old upload that is locked.
+        with layout.write_errors():
+            self._descriptor = layout.tree.create(self._path)
+        # The registry and `gc` delete no file of `.uploads` that is locked.
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
 
     def write(self, block: Block) -> None:
         """Write a block."""
-        write_all(self._descriptor, block)
+        with self._layout.write_errors():
+            write_all(self._descriptor, block)
         self.size += len(block)
 
     def move(self, target: Path) -> None:
         """Move the file to its path, atomically."""
-        self._tree.move(self._descriptor, self._path, target)
+        with self._layout.write_errors():
+            self._layout.tree.move(self._descriptor, self._path, target)
         self._is_moved = True
 
     def __enter__(self) -> Self:
@@ -185,6 +209,6 @@ class TemporaryFile:
         """Delete the file if it was not moved, and close it."""
         try:
             if not self._is_moved:
-                self._tree.unlink(self._path)
+                self._layout.tree.unlink(self._path)
         finally:
             os.close(self._descriptor)

@@ -1,6 +1,7 @@
-"""The words of a conversation: what is asked, what is answered.
+"""The values of a conversation: Request, Response, and Flow, the generator that exchanges them.
 
-Knows HTTP's parts as values. Must not know who sends them.
+A flow yields a `Request` and is sent a `Response`, or a failure (`TransportError`, `BodyError`) is
+thrown into it. It returns its result. The driver (`transport`) does all I/O.
 """
 
 from __future__ import annotations
@@ -15,29 +16,29 @@ from brolga.protocol.urls import redact
 __all__ = ["Blocks", "BodyError", "Flow", "Request", "Response", "Timeout"]
 
 _T = TypeVar("_T")
-# Bytes in blocks; an empty one is a heartbeat.
+# Bytes in blocks; an empty block is a heartbeat.
 Blocks: TypeAlias = Iterable[bytes | memoryview]
 
 
 class Timeout(Enum):
-    """How long an answer is waited for."""
+    """How long to wait for a response."""
 
-    SHORT = "hurry"  # a few seconds: nobody needs the answer
-    DEFAULT = "usual"  # the driver's own limit
-    LONG = "long"  # many times the usual: the registry moves a whole blob before it answers
+    SHORT = "short"  # a few seconds: best effort
+    DEFAULT = "default"  # the driver's own limit
+    LONG = "long"  # a multiple of it: the registry moves a whole blob before it responds
 
 
 @dataclass(frozen=True, repr=False)
 class Request:
-    """One request. `body` is bytes, or a tuple of them, which may be sent again; else a stream.
+    """One request.
 
-    A stream is never sent twice. It goes out with `Transfer-Encoding: chunked`, or with a
-    `Content-Length` where its `size` in bytes is known; its empty blocks are heartbeats, at which
-    the driver looks for an early answer. The driver waits `after_s` seconds before it sends.
+    A `body` of bytes, or a tuple of bytes, can be sent again; any other body is a stream and is
+    sent once. A stream has a `Content-Length` if its `size` is known, and is chunked otherwise.
+    At its empty blocks, heartbeats, the driver looks for an early response.
 
-    `streamed` asks for the answer's body as blocks, where its status is 200 or 206. `named_by` is
-    the host that named this URL, where another host is called than the user named: then the
-    driver refuses addresses inside private networks, unless `named_by` is inside itself.
+    `delay_s` is the time to wait before sending. `stream_response` asks for `body_stream` if the
+    status is 200 or 206. `redirected_from` is the host that named this URL, if it is not the host
+    that the user named: the driver then refuses private addresses, unless that host has one.
     """
 
     method: str
@@ -56,24 +57,24 @@ class Request:
         return isinstance(self.body, bytes | tuple | None)
 
     def __repr__(self) -> str:
-        """Show what is asked and where; headers and query may hold secrets."""
-        return f"<Call {self.method} {redact(self.url)}>"
+        """Show the method and the URL; headers and query may hold secrets."""
+        return f"<Request {self.method} {redact(self.url)}>"
 
 
 @dataclass(frozen=True)
 class Response:
-    """One answer. `headers` has lower-case names; `body` may have been cut at the driver's cap.
+    """One response. Header names are in lower case; the driver may have cut `body` at its limit.
 
-    `sent` counts the body's bytes that went out; `whole` tells that all of them did. An answer
-    that came while the body was going out is not whole, whatever its status says. `retried` tells
-    that an earlier attempt at the call has no known outcome: it may have done its work.
+    `sent` counts the bytes of the request's body that were sent. `complete` is False if the
+    response came before the end of that body, whatever its status is. `retried` is True if an
+    earlier attempt has an unknown outcome: it may have succeeded.
 
-    `blocks` is the body of a streamed call: iterate it once, close it in any case. It raises
-    TransportError where the body does not come to its end.
+    Iterate `body_stream` once, and close it in any case. It raises TransportError if the
+    connection ends before the body does.
     """
 
     status: int
-    # A token is in the body, a signed URL in Location: neither is shown.
+    # The body may hold a token, and Location a signed URL: neither is shown.
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes = field(default=b"", repr=False)
     sent: int = 0
@@ -83,11 +84,10 @@ class Response:
 
 
 class BodyError(Exception):
-    """A call's body raised `error` before its end, or an interrupt, `error`, came meanwhile.
+    """The body of a request raised `error`, or an interrupt (also `error`) came meanwhile.
 
-    The driver ended the request all the same, so that the registry answers: `reply` is that
-    answer, or None where none came. It says nothing of the body's worth; it does say under which
-    Location the session is now.
+    The driver still ended the request, so that the registry responds. `response` is None if it
+    did not. Its Location is that of the session, but it does not show that the body arrived.
     """
 
     def __init__(self, error: BaseException, response: Response | None = None) -> None:
@@ -96,5 +96,4 @@ class BodyError(Exception):
         self.response = response
 
 
-# What a conversation is: yields calls, is sent replies, returns its result.
 Flow: TypeAlias = Generator[Request, Response, _T]

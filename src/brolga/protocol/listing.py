@@ -1,10 +1,7 @@
-"""What a registry lists: the tags of a repository, the repositories of the registry.
+"""List the tags of a repository, and the repositories of a registry (Content Discovery, docker).
 
-Knows the distribution-spec's "Content Discovery" and docker's catalog. Must not know what the names
-are for.
-
-Strategy: lists are paged by Link. Pages are on the registry's own host, so that no answer leads
-away, and handed on as they come. Their number, bytes and entries are bounded (`ListLimits`).
+Lists are paged by Link. All pages must be on the registry's own host, and are yielded one by one.
+`ListLimits` bounds their number, bytes and entries.
 """
 
 from __future__ import annotations
@@ -12,19 +9,20 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from brolga.errors import ProtocolViolation, excerpt
 from brolga.protocol.http import Request
 from brolga.protocol.responses import raise_for_status, reject_html
-from brolga.protocol.urls import check, redact, resolve
+from brolga.protocol.urls import check_url, redact, resolve
 from brolga.spec.reference import is_tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from brolga.protocol.access import Access
-    from brolga.protocol.http import Flow, Response
+    from brolga.protocol.auth import Access
+    from brolga.protocol.http import Response
 
 __all__ = [
     "ListFlow",
@@ -32,67 +30,51 @@ __all__ = [
     "list_repositories",
     "list_tags",
     "next_page",
-    "parse_object",
-    "repository_pages",
-    "tag_pages",
 ]
 
-# A conversation that gives pages of names on its way.
+# A flow that yields pages of names between its requests.
 ListFlow: TypeAlias = "Generator[Request | list[str], Response, None]"
-_T = TypeVar("_T")
 
-_OK: Final = 200
-_PAGE: Final = 1000  # names; what ECR gives at most
-# What is read of one list.
+_PAGE: Final = 1000  # names; the most that ECR sends
 _MAX_PAGES: Final = 10_000
 _MAX_NAMES: Final = 1_000_000
 _MAX_SIZE: Final = 256 << 20  # bytes
-_MAX_BODY: Final = 4 << 20  # bytes; what the driver keeps of an answer
+_MAX_BODY: Final = 4 << 20  # bytes; what the driver keeps of a body
 _MAX_NAME: Final = 1024  # characters
-# `rel` may name several relations, and case does not count (RFC 8288, section 3.3).
+# `rel` may name several relations, in any case (RFC 8288, section 3.3).
 _NEXT: Final = re.compile(
     r"""<([^<>]*)>\s*;(?:[^,<]*[;\s])?rel\s*=\s*["']?(?:[^"',;<>]{0,99}\s)?next(?![^\s"',;])""",
     re.IGNORECASE,
 )
 
 
-def list_tags(access: Access) -> Flow[list[str]]:
-    """Return the tags of a repository, in the registry's order. Raises as `tag_pages`."""
-    return (yield from _join(tag_pages(access)))
-
-
-def list_repositories(access: Access) -> Flow[list[str]]:
-    """Return the repositories of a registry. Raises as `tag_pages`."""
-    return (yield from _join(repository_pages(access)))
-
-
-def tag_pages(access: Access) -> ListFlow:
+def list_tags(access: Access) -> ListFlow:
     """Yield the tags of a repository page by page, in the registry's order (end-8a, end-8b).
 
-    Raises NotFound, RegistryError, ProtocolViolation for what is no list of tags (each will be
-    printed, and be a part of a path), and for a list that is longer than any honest one.
+    Raises NotFound, RegistryError, ProtocolViolation if a name is not a valid tag (it becomes a
+    part of a path), or the list is too long.
     """
-    return _pages(access, access.url(f"tags/list?n={_PAGE}"), "tags", _check_tags)
+    return _pages(access, access.url(f"tags/list?n={_PAGE}"), "tags", is_tag)
 
 
-def repository_pages(access: Access) -> ListFlow:
+def list_repositories(access: Access) -> ListFlow:
     """Yield the repositories of a registry page by page (docker's `/v2/_catalog`).
 
-    Raises as `tag_pages`.
+    Raises as `list_tags`.
     """
-    return _pages(access, access.url(f"_catalog?n={_PAGE}"), "repositories", _check_nothing)
+    return _pages(access, access.url(f"_catalog?n={_PAGE}"), "repositories", lambda _name: True)
 
 
 def next_page(access: Access, request: Request, response: Response) -> str:
-    """Return the URL of a list's next page, or "" where this was the last (RFC 8288).
+    """Return the URL of a list's next page, or "" if this is the last one (RFC 8288).
 
-    Raises ProtocolViolation where it is on another host, or this very page.
+    Raises ProtocolViolation if it is on another host, or is this page.
     """
     match = _NEXT.search(response.headers.get("link", ""))
     if match is None:
         return ""
-    url = check(resolve(request.url, match[1]), "next page", seen_from=request.url)
-    if not access.registry.is_home(url) or url == request.url:
+    url = check_url(resolve(request.url, match[1]), "next page", named_by=request.url)
+    if not access.registry.is_same_origin(url) or url == request.url:
         raise ProtocolViolation(
             f"the next page of {redact(request.url)} is not one of the registry: {redact(url)}"
         )
@@ -101,18 +83,15 @@ def next_page(access: Access, request: Request, response: Response) -> str:
 
 @dataclass
 class ListLimits:
-    """How much of one list is read: so many pages, entries and bytes of answers.
-
-    `what` names the list in the error.
-    """
+    """How many more pages, entries and bytes of one list may be read; `what` is its name."""
 
     what: str
     pages: int
     entries: int
     size: int  # bytes
 
-    def spend(self, request: Request, response: Response) -> None:
-        """Count the bytes of a page. Raises ProtocolViolation if there are too many of them."""
+    def count_bytes(self, request: Request, response: Response) -> None:
+        """Count the bytes of a page. Raises ProtocolViolation if there are too many."""
         self.size -= len(response.body)
         if len(response.body) >= _MAX_BODY:
             raise ProtocolViolation(
@@ -122,15 +101,12 @@ class ListLimits:
         if self.size < 0:
             raise self._too_long(request, "has too many bytes")
 
-    def take(self, request: Request, entries: int) -> None:
-        """Count the entries of a page. Raises ProtocolViolation if there are too many."""
+    def count_page(self, request: Request, entries: int, *, is_last: bool) -> None:
+        """Count a page and its entries. Raises ProtocolViolation if there are too many."""
         self.entries -= entries
+        self.pages -= not is_last
         if self.entries < 0:
             raise self._too_long(request, "has too many entries")
-
-    def turn_page(self, request: Request) -> None:
-        """Count one page more. Raises ProtocolViolation if there are too many."""
-        self.pages -= 1
         if self.pages <= 0:
             raise self._too_long(request, "has no end")
 
@@ -140,80 +116,43 @@ class ListLimits:
         )
 
 
-def parse_object(request: Request, response: Response) -> dict[str, Any]:
-    """Return the JSON object that an answer is. Raises ProtocolViolation where it is none."""
+def _pages(access: Access, url: str, member: str, is_valid: Callable[[str], bool]) -> ListFlow:
+    """Yield requests, and the names of each page that is not empty."""
+    limits = ListLimits(member, _MAX_PAGES, _MAX_NAMES, _MAX_SIZE)
+    while url:
+        request = Request("GET", url)
+        response = yield from access.send(request)
+        raise_for_status(request, response, HTTPStatus.OK)
+        limits.count_bytes(request, response)
+        names = _parse_names(request, response, member)
+        for name in names:
+            if not is_valid(name):
+                raise ProtocolViolation(
+                    f"the registry's answer to {redact(request.url)} lists {excerpt(name)}, "
+                    "which is not a tag"
+                )
+        url = next_page(access, request, response)
+        limits.count_page(request, len(names), is_last=not url)
+        if names:
+            yield names
+
+
+def _parse_names(request: Request, response: Response, member: str) -> list[str]:
+    """Return the names in one page of a list. Raises ProtocolViolation if it is not valid."""
     reject_html(request, response)
+    answer = f"the registry's answer to {redact(request.url)}"
     try:
         document = json.loads(response.body)
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
-        raise ProtocolViolation(f"the registry's answer to {redact(request.url)} is no JSON object")
-    return document
-
-
-def _pages(
-    access: Access, url: str, member: str, check_names: Callable[[Request, list[str]], None]
-) -> ListFlow:
-    """Yield calls, and the names of each page that is not empty."""
-    budget = ListLimits(member, _MAX_PAGES, _MAX_NAMES, _MAX_SIZE)
-    while url:
-        request = Request("GET", url)
-        response = yield from access.send(request)
-        raise_for_status(request, response, _OK)
-        budget.spend(request, response)
-        page = parse_object(request, response).get(member) or []  # null is an empty list, to Go
-        if not isinstance(page, list) or not all(map(_is_name, page)):
-            raise ProtocolViolation(
-                f"the registry's answer to {redact(request.url)} has no list of names as {member}"
-            )
-        check_names(request, page)
-        budget.take(request, len(page))
-        url = next_page(access, request, response)
-        if url:
-            budget.turn_page(request)
-        if page:
-            yield page
-
-
-def _join(pages: ListFlow) -> Flow[list[str]]:
-    """Return all names of a list."""
-    names: list[str] = []
-    item = next(pages, None)
-    while item is not None:
-        if isinstance(item, list):
-            names += item
-            item = next(pages, None)
-            continue
-        try:
-            response = yield item
-        except BaseException as error:  # noqa: BLE001 - it is for the conversation to judge
-            item = _last(pages.throw, error)
-        else:
-            item = _last(pages.send, response)
+        raise ProtocolViolation(f"{answer} is not a JSON object")
+    names = document.get(member) or []  # Go writes an empty list as null
+    if not isinstance(names, list) or not all(map(_is_name, names)):
+        raise ProtocolViolation(f"{answer} has no list of names as {member}")
     return names
 
 
-def _last(step: Callable[[_T], Request | list[str]], argument: _T) -> Request | list[str] | None:
-    try:
-        return step(argument)
-    except StopIteration:
-        return None
-
-
-def _check_tags(request: Request, tags: list[str]) -> None:
-    for tag in tags:
-        if not is_tag(tag):
-            raise ProtocolViolation(
-                f"the registry's answer to {redact(request.url)} lists {excerpt(tag)}, "
-                "which is not a tag"
-            )
-
-
-def _check_nothing(request: Request, names: list[str]) -> None:
-    """Take the names as they are."""
-
-
 def _is_name(name: object) -> bool:
-    # It will be printed, line by line: no control characters.
+    # Names are printed line by line, so they have no control characters.
     return isinstance(name, str) and 0 < len(name) <= _MAX_NAME and name.isprintable()

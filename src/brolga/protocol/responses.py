@@ -1,28 +1,19 @@
-"""What an answer means: the error in its body, the session in its Location.
+"""Read responses: the status, the error in the body, Location, Docker-Content-Digest, Retry-After.
 
-Knows the distribution-spec's error codes and headers. Must not know which conversation asks.
-
-Strategy: an answer may come from a proxy, a login page or an enemy. Whatever its bytes are, they
-become a typed error of one short printable line.
+A response may come from a proxy, a login page or an attacker. Whatever its bytes are, they become
+a typed error of one short printable line.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from brolga.errors import (
-    Denied,
-    InvalidDigest,
-    NotFound,
-    ProtocolViolation,
-    RateLimited,
-    RegistryError,
-    Unauthorized,
-    one_line,
-)
-from brolga.protocol.urls import check, redact, resolve
+from brolga import errors
+from brolga.errors import ProtocolViolation
+from brolga.protocol.urls import check_url, redact, resolve
 from brolga.spec.digest import Digest, hasher
 
 if TYPE_CHECKING:
@@ -33,85 +24,79 @@ if TYPE_CHECKING:
     from brolga.spec.descriptor import Descriptor
 
 __all__ = [
-    "expect_deleted",
+    "confirms_blob",
+    "content_digest",
     "is_json",
     "location",
     "media_type",
-    "named_digest",
     "raise_for_status",
+    "raise_unless_deleted",
     "reject_html",
     "retry_after_s",
-    "shows_blob",
 ]
 
-_OK: Final = 200
-_NOT_FOUND: Final = 404
 _MAX_ERRORS: Final = 3  # the cause may not be the first
-
-_MAX_TEXT: Final = 300  # characters of a registry's own words in a message of ours
-_MAX_WAIT_S: Final = 3600.0  # no registry makes us wait longer than this many seconds
+_MAX_TEXT: Final = 300  # characters of each text of a registry in a message
+_MAX_WAIT_S: Final = 3600.0
 _MAX_DATE: Final = 64  # characters
-_ERRORS: Final[dict[int, type[RegistryError]]] = {
-    401: Unauthorized,
-    403: Denied,
-    404: NotFound,
-    429: RateLimited,
+_ERRORS: Final[dict[int, type[errors.RegistryError]]] = {
+    HTTPStatus.UNAUTHORIZED: errors.Unauthorized,
+    HTTPStatus.FORBIDDEN: errors.Denied,
+    HTTPStatus.NOT_FOUND: errors.NotFound,
+    HTTPStatus.TOO_MANY_REQUESTS: errors.RateLimited,
 }
 _REQUEST_IDS: Final = ("x-request-id", "x-github-request-id", "x-amzn-requestid", "x-ms-request-id")
 
 
 def raise_for_status(
-    request: Request, response: Response, *statuses: int, who: str = "the registry"
+    request: Request, response: Response, *statuses: int, server: str = "the registry"
 ) -> None:
-    """Return where the status of the answer, which `who` gave, is one of `statuses`.
+    """Raise if the status of a response is not one of `statuses`; `server` names who sent it.
 
-    Raises the RegistryError that the status stands for (distribution-spec, Error Codes), or
-    ProtocolViolation for a success or a redirect that is none here.
+    Raises the RegistryError of the status (distribution-spec, Error Codes), or ProtocolViolation
+    for another success or a redirect.
     """
     if response.status in statuses:
         return
-    if response.status >= 400:  # noqa: PLR2004 - HTTP's own border
-        _raise_error(request, response, who)
-    what = f"{who} answered {request.method} {redact(request.url)} with {response.status}"
+    if response.status >= HTTPStatus.BAD_REQUEST:
+        _raise_error(request, response, server)
+    what = f"{server} answered {request.method} {redact(request.url)} with {response.status}"
     target = response.headers.get("location")
-    if target and 300 <= response.status < 400:  # noqa: PLR2004 - HTTP's own border
+    if target and response.status >= HTTPStatus.MULTIPLE_CHOICES:
         raise ProtocolViolation(
             f"{what}, a redirect to {redact(resolve(request.url, target))}; it is not followed "
             "here: name the registry by the address that it redirects to"
         )
-    wanted = " or ".join(map(str, statuses))
-    raise ProtocolViolation(f"{what} where {wanted} was expected")
+    raise ProtocolViolation(f"{what}, not with {' or '.join(map(str, statuses))}")
 
 
-def expect_deleted(request: Request, response: Response) -> None:
-    """Return if what a DELETE names is gone. Raises NotFound, RegistryError, ProtocolViolation.
+def raise_unless_deleted(request: Request, response: Response) -> None:
+    """Raise as `raise_for_status` if the response to a DELETE is not a success.
 
-    If an earlier attempt had no known outcome, 404 says that it was done.
+    404 is one if an earlier attempt has an unknown outcome.
     """
-    if not (response.retried and response.status == _NOT_FOUND):
+    if not (response.retried and response.status == HTTPStatus.NOT_FOUND):
         raise_for_status(request, response, 202, 200, 204)
 
 
 def reject_html(request: Request, response: Response) -> None:
-    """Raise ProtocolViolation if an answer is a text for people: no registry gives one here.
+    """Raise ProtocolViolation if a response is a page or a text: no registry sends one here.
 
-    A server that has a page for whatever it is asked says 200 as well. A plain text that is JSON is
-    no page: Go's HTTP server, and Cloudflare's, call JSON text/plain if nobody says what it is.
+    A server that has a page for every URL may send it with 200. A plain text that is JSON is not
+    such a page: the HTTP servers of Go and Cloudflare call JSON text/plain by default.
     """
     kind = media_type(response).lower()
     is_text = kind.startswith("text/") and not (kind == "text/plain" and is_json(response))
     if is_text or kind == "application/xhtml+xml":
-        error = ProtocolViolation(
-            f"{redact(request.url)} is {_readable(kind)}: that is not an OCI registry's answer"
+        raise ProtocolViolation(
+            f"{redact(request.url)} is {_printable(kind)}: that is not an OCI registry's answer",
+            hint="check the host and port; a proxy or a login page may stand in front of the "
+            "registry",
         )
-        error.add_note(
-            "check the host and port; a proxy or a login page may stand in front of the registry"
-        )
-        raise error
 
 
 def is_json(response: Response) -> bool:
-    """Tell whether the body of an answer is JSON, whatever its Content-Type is."""
+    """Return whether the body of a response is JSON, whatever its Content-Type is."""
     try:
         json.loads(response.body)
     except (ValueError, RecursionError):
@@ -120,33 +105,33 @@ def is_json(response: Response) -> bool:
 
 
 def media_type(response: Response) -> str:
-    """Return the media type that an answer has, without parameters; "" where it tells none."""
+    """Return the media type of a response without parameters; "" if it has no Content-Type."""
     return response.headers.get("content-type", "").partition(";")[0].strip()
 
 
-def named_digest(response: Response, like: Digest | None = None) -> Digest | None:
-    """Return the digest that an answer names; None where it can be no contradiction.
+def content_digest(response: Response, expected: Digest | None = None) -> Digest | None:
+    """Return Docker-Content-Digest, or None if it cannot contradict the `expected` digest.
 
-    That is one of another algorithm than `like`'s, or one that cannot be computed here: a registry
-    may name a blob by another algorithm, or put something else into the header.
+    It cannot if it is of another algorithm, cannot be computed here, or is not a valid digest.
     """
     try:
         digest = Digest.parse(response.headers.get("docker-content-digest", ""))
         hasher(digest.algorithm)
-    except InvalidDigest:
+    except errors.InvalidDigest:
         return None
-    return digest if like is None or digest.algorithm == like.algorithm else None
+    return digest if expected is None or digest.algorithm == expected.algorithm else None
 
 
-def shows_blob(response: Response, descriptor: Descriptor) -> bool:
-    """Tell whether an answer to HEAD shows a blob (end-2); a proxy's page with 200 is none.
+def confirms_blob(response: Response, descriptor: Descriptor) -> bool:
+    """Return whether a response to HEAD shows that a blob exists (end-2), unlike a page with 200.
 
-    Digest or length must be ours, and neither another. Some say a length of 0 with every HEAD.
+    Digest or length must be equal, and neither may differ. Some registries send a length of 0
+    with every HEAD.
     """
-    digest = named_digest(response, descriptor.digest)
+    digest = content_digest(response, descriptor.digest)
     length = response.headers.get("content-length", "")
     return (
-        response.status == _OK
+        response.status == HTTPStatus.OK
         and digest in {None, descriptor.digest}
         and length in {str(descriptor.size), *(("0", "") if digest else ())}
     )
@@ -156,107 +141,96 @@ def location(request: Request, response: Response) -> str:
     """Return the Location of an upload session, resolved against the request's URL.
 
     Its query is kept byte for byte (distribution-spec, Pushing a blob in chunks). Raises
-    ProtocolViolation where there is none, or none that is safe to call.
+    ProtocolViolation if it is missing, or not safe to call.
     """
     target = response.headers.get("location", "").partition("#")[0]
     if not target:
         raise ProtocolViolation(
             f"the registry answered {request.method} {redact(request.url)} without a Location"
         )
-    return check(resolve(request.url, target), "Location", seen_from=request.url)
-
-
-def _raise_error(request: Request, response: Response, who: str) -> NoReturn:
-    errors = _errors(response.body)
-    code, _, detail = errors[0]
-    url = redact(request.url)
-    lines = [": ".join(filter(None, parts)) for parts in errors]
-    said = "; ".join(dict.fromkeys(filter(None, lines)))
-    text = f"{who} answered {request.method} {url} with {response.status}"
-    request_id = next(filter(None, map(response.headers.get, _REQUEST_IDS)), "")
-    error = _ERRORS.get(response.status, RegistryError)(
-        f"{text}: {said}" if said else text,
-        method=request.method,
-        url=url,
-        status=response.status,
-        code=code,
-        detail=detail,
-        request_id=_readable(request_id),
-    )
-    error.codes = tuple(one for one, _, _ in errors if one)
-    if isinstance(error, RateLimited):
-        error.retry_after_s = retry_after_s(response.headers)
-    raise error
-
-
-def _errors(body: bytes) -> list[tuple[str, str, str]]:
-    """Return code, message and detail of the body's first errors; empty ones where it has none.
-
-    The body is `{"errors": [{"code", "message", "detail"}, …]}` (distribution-spec, Error Codes),
-    a token server's `{"details"}` or `{"error"}`, or anything, a proxy's HTML page among it.
-    """
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        return [("", "", _plain(body))]
-    if not isinstance(document, dict):
-        return [("", "", "")]
-    errors = document.get("errors")
-    if not isinstance(errors, list) or not errors:
-        errors = [document]
-    return [_error(one) for one in errors[:_MAX_ERRORS]]
-
-
-def _error(one: Any) -> tuple[str, str, str]:  # noqa: ANN401 - any JSON value
-    if not isinstance(one, dict):
-        return "", "", _readable(one)
-    message = one.get("message") or one.get("error_description") or one.get("details")
-    return (
-        _readable(one.get("code") or one.get("error")),
-        _readable(message),
-        _readable(one.get("detail")),
-    )
-
-
-def _plain(body: bytes) -> str:
-    text = body.decode("utf-8-sig", "replace").strip()
-    if text.startswith("<"):
-        return "an HTML or XML page, not a registry's answer"
-    return _readable(text)
-
-
-def _readable(value: Any) -> str:  # noqa: ANN401 - any JSON value
-    """Return a registry's words as one short printable line."""
-    if value is None or value in ("", {}, []):
-        return ""
-    text = value if isinstance(value, str) else _as_json(value)
-    return one_line(text[: 4 * _MAX_TEXT], _MAX_TEXT)
-
-
-def _as_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
-    try:
-        return json.dumps(value, ensure_ascii=False)
-    except RecursionError:  # what could just be read may be too deep to be written
-        return "(deeply nested)"
+    return check_url(resolve(request.url, target), "Location", named_by=request.url)
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that Retry-After asks for (RFC 9110, section 10.2.3), at most an hour.
+    """Return Retry-After in seconds (RFC 9110, section 10.2.3), at most an hour.
 
-    A date counts from the answer's own Date: no clock of ours has to agree with the registry's.
+    A date counts from the response's own Date, so the clocks need not agree.
     """
     text = headers.get("retry-after", "")
     if re.fullmatch("[0-9]{1,9}", text):
         return min(float(text), _MAX_WAIT_S)
-    until, now = _date(text), _date(headers.get("date", ""))
+    until, now = _parse_date(text), _parse_date(headers.get("date", ""))
     if until is None or now is None:
         return None
     return min(max((until - now).total_seconds(), 0.0), _MAX_WAIT_S)
 
 
-def _date(text: str) -> datetime | None:
-    """Return an HTTP date, always GMT (RFC 9110, section 5.6.7), or None for what is none."""
-    from email.utils import parsedate_to_datetime  # heavy, and rarely needed
+def _raise_error(request: Request, response: Response, server: str) -> NoReturn:
+    entries = _read_errors(response.body)
+    code, _, detail = entries[0]
+    url = redact(request.url)
+    lines = [": ".join(filter(None, parts)) for parts in entries]
+    reason = "; ".join(dict.fromkeys(filter(None, lines)))
+    text = f"{server} answered {request.method} {url} with {response.status}"
+    request_id = next(filter(None, map(response.headers.get, _REQUEST_IDS)), "")
+    error = _ERRORS.get(response.status, errors.RegistryError)(
+        f"{text}: {reason}" if reason else text,
+        method=request.method,
+        url=url,
+        status=response.status,
+        code=code,
+        detail=detail,
+        request_id=_printable(request_id),
+    )
+    error.codes = tuple(code for code, _, _ in entries if code)
+    if isinstance(error, errors.RateLimited):
+        error.retry_after_s = retry_after_s(response.headers)
+    raise error
+
+
+def _read_errors(body: bytes) -> list[tuple[str, str, str]]:
+    """Return code, message and detail of the first errors in a body, each "" if it is missing.
+
+    The body is `{"errors": [{"code", "message", "detail"}, …]}` (distribution-spec, Error Codes),
+    a token server's `{"details"}` or `{"error"}`, or anything else, such as a proxy's page.
+    """
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        text = body.decode("utf-8-sig", "replace").strip()
+        if text.startswith("<"):
+            text = "an HTML or XML page, not a registry's answer"
+        return [("", "", _printable(text))]
+    if not isinstance(document, dict):
+        return [("", "", "")]
+    entries = document.get("errors")
+    if not isinstance(entries, list) or not entries:
+        entries = [document]
+    return [_read_error(entry) for entry in entries[:_MAX_ERRORS]]
+
+
+def _read_error(error: Any) -> tuple[str, str, str]:  # noqa: ANN401 - any JSON value
+    if not isinstance(error, dict):
+        return "", "", _printable(error)
+    message = error.get("message") or error.get("error_description") or error.get("details")
+    code = error.get("code") or error.get("error")
+    return _printable(code), _printable(message), _printable(error.get("detail"))
+
+
+def _printable(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """Return a JSON value from a registry as one short printable line."""
+    if value is None or value in ("", {}, []):
+        return ""
+    try:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    except RecursionError:  # a value that could be read may be too deep to be written
+        text = "(deeply nested)"
+    return errors.one_line(text[: 4 * _MAX_TEXT], _MAX_TEXT)
+
+
+def _parse_date(text: str) -> datetime | None:
+    """Return an HTTP date, always GMT (RFC 9110, section 5.6.7); None if it is not valid."""
+    from email.utils import parsedate_to_datetime  # slow to import, and rarely needed
 
     try:
         return parsedate_to_datetime(text[:_MAX_DATE]).replace(tzinfo=None)

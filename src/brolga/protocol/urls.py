@@ -1,11 +1,8 @@
-"""URLs that a registry names: where they lead, whether to go there, what of them may be shown.
+"""Check, resolve and redact the URLs that a registry names.
 
-Knows RFC 3986, and what a hostile Location or token realm looks like. Must not know DNS: a host is
-judged by its letters here. A name may still lead inside, which only who connects can see.
-
-Strategy: `check` lets through nothing but visible ASCII with a plain host and port, so that every
-other parser, the HTTP library's among them, reads the same host from it. No text makes any function
-here raise ValueError, as urllib's do.
+`check_url` accepts only visible ASCII with a plain host and port, so that every other parser reads
+the same host. It judges a host by its letters; the transport checks the addresses of names.
+No function here raises ValueError, as those of urllib do.
 """
 
 from __future__ import annotations
@@ -22,13 +19,13 @@ if TYPE_CHECKING:
 
     from brolga.spec.digest import Digest
 
-__all__ = ["check", "host_of", "origin", "redact", "resolve", "with_digest"]
+__all__ = ["check_url", "hostname", "origin", "redact", "resolve", "with_digest"]
 
 _MAX_SHOWN: Final = 300  # characters of a URL in a message
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _VISIBLE: Final = re.compile(r"[!-~]++")
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*+:")
-# No userinfo, no zone, no percent-encoded host: nothing that two parsers could read in two ways.
+# No userinfo, zone or percent-encoded host: nothing that two parsers could read differently.
 _URL: Final = re.compile(
     r"https?://(?:[a-z0-9._-]++|\[[0-9a-f:.]++\])(?::[0-9]{0,5}+)?(?:[/?][!-~]*+)?",
     re.IGNORECASE | re.ASCII,  # without ASCII, the Kelvin sign is a k
@@ -37,13 +34,13 @@ _NUMERIC_LABEL: Final = re.compile(r"0x[0-9a-f]*+|[0-9]++")
 
 
 def resolve(base: str, target: str) -> str:
-    """Return `target` as seen from the URL `base` (RFC 3986, section 5); `check` the outcome.
+    """Resolve `target` against the URL `base` (RFC 3986, section 5); `check_url` the result.
 
     The query stays byte for byte: urljoin would drop an empty one.
     """
     target = target.partition("#")[0]
-    # urljoin takes tabs and line breaks away, and lends our host to an absolute URL without one.
-    # Both are for `check` to refuse.
+    # urljoin removes tabs and line breaks, and adds our host to an absolute URL without one.
+    # `check_url` must see both, to reject them.
     if not _VISIBLE.fullmatch(target) or _ABSOLUTE.match(target):
         return target
     path, mark, query = target.partition("?")
@@ -53,22 +50,24 @@ def resolve(base: str, target: str) -> str:
         return target
 
 
-def check(url: str, what: str, *, seen_from: str) -> str:
-    """Return `url`, which a registry at `seen_from` named as its `what`, if it is safe to call.
+def check_url(url: str, what: str, *, named_by: str) -> str:
+    """Return `url` if it is safe to call; the registry at the URL `named_by` named it as `what`.
 
-    Raises ProtocolViolation for what is no http(s) URL, has a user in it, falls from https to
-    http, or leads to this machine or a private address from a registry that is not there itself.
+    Raises ProtocolViolation if it is not a plain http(s) URL, falls back from https to http, or
+    leads to a private address from a registry that is not at one.
     """
-    parts, home = _parts(url), urlsplit(seen_from)
+    parts, base = _split(url), urlsplit(named_by)
     if parts is None:
-        raise ProtocolViolation(f"the registry's {what} is no http(s) URL: {redact(url)}")
-    if parts.scheme == "http" and home.scheme == "https":
+        raise ProtocolViolation(f"the registry's {what} is not a valid http(s) URL: {redact(url)}")
+    if parts.scheme == "http" and base.scheme == "https":
         raise ProtocolViolation(f"the registry's {what} falls back to plain http: {redact(url)}")
-    there, here = parts.hostname or "", home.hostname or ""
-    # Link-local addresses serve a machine's own secrets (169.254.169.254): no registry has
-    # business there, private or not.
-    strayed = _is_inside(there) and not _is_inside(here)
-    if there != here and (strayed or (_may_be_link_local(there) and not _is_link_local(here))):
+    host, registry = parts.hostname or "", base.hostname or ""
+    # A link-local address serves the secrets of the machine itself (169.254.169.254): a registry
+    # at another private address must not name it either.
+    enters_private = _is_private(host) and not _is_private(registry)
+    if host != registry and (
+        enters_private or (_may_be_link_local(host) and not _is_link_local(registry))
+    ):
         raise ProtocolViolation(
             f"the registry's {what} points into a private network: {redact(url)}; "
             "if that is right, name the registry by its address there"
@@ -82,44 +81,44 @@ def with_digest(url: str, digest: Digest) -> str:
 
 
 def origin(url: str) -> tuple[str, str, int | None]:
-    """Return scheme, host and port: what must be equal for credentials to go along."""
+    """Return scheme, host and port: credentials are sent to the same origin only."""
     parts = urlsplit(url)
     port = _DEFAULT_PORTS.get(parts.scheme) if parts.port is None else parts.port
     return parts.scheme, parts.hostname or "", port
 
 
-def host_of(url: str) -> str:
-    """Return the host's name of a URL that `check` let through, in lower case, without its port."""
+def hostname(url: str) -> str:
+    """Return the host of a URL that `check_url` accepted: in lower case, without the port."""
     return urlsplit(url).hostname or ""
 
 
 def redact(url: str) -> str:
-    """Return `url` fit to be shown: without user, password, query and unprintable characters."""
+    """Return `url` for a message: without user, password, query and unprintable characters."""
     head = re.split(r"[?#]", url, maxsplit=1)[0]
     shown = re.sub(r"[^!-~]", "?", re.sub(r"[^/]*@", "", head))
     return shown if len(shown) <= _MAX_SHOWN else shown[:_MAX_SHOWN] + "..."
 
 
-def _parts(url: str) -> SplitResult | None:
-    """Return the parts of a plain http(s) URL, or None where it is none."""
+def _split(url: str) -> SplitResult | None:
+    """Return the parts of a plain http(s) URL, or None if it is not one."""
     if not _URL.fullmatch(url):
         return None
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError:  # an IPv6 address that is none, a port over 65535
+    except ValueError:  # an invalid IPv6 address, or a port over 65535
         return None
-    # Port 0 is none, and HTTP libraries take it for the default one.
+    # Port 0 is not a valid port, and HTTP libraries read it as the default one.
     return None if port == 0 else parts
 
 
-def _is_inside(host: str) -> bool:
-    """Tell whether a host, by its letters, can only be this machine or in a private network."""
+def _is_private(host: str) -> bool:
+    """Return whether a host, by its letters, is this machine or in a private network."""
     host = host.rstrip(".")
     if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, section 6.3
         return True
     address = _address(host)
-    return _is_odd(host) if address is None else not address.is_global
+    return _is_unusual_address(host) if address is None else not address.is_global
 
 
 def _is_link_local(host: str) -> bool:
@@ -128,21 +127,19 @@ def _is_link_local(host: str) -> bool:
 
 
 def _may_be_link_local(host: str) -> bool:
-    address = _address(host)
-    return _is_odd(host) if address is None else address.is_link_local
+    return _is_link_local(host) or (_address(host) is None and _is_unusual_address(host))
 
 
-def _is_odd(host: str) -> bool:
-    """Tell whether a host, which is no plain address, is one to a resolver.
+def _is_unusual_address(host: str) -> bool:
+    """Return whether a resolver reads a host, not a plain address, as an IPv4 address.
 
-    127.1, 2130706433 and 0x7f.1 are IPv4 (WHATWG URL, "ends in a number"); no honest registry
-    writes one so.
+    127.1, 2130706433 and 0x7f.1 are such (WHATWG URL, "ends in a number").
     """
     return bool(_NUMERIC_LABEL.fullmatch(host.rstrip(".").rpartition(".")[2]))
 
 
 def _address(host: str) -> IPv4Address | IPv6Address | None:
-    """Return the address that a host is, an IPv4 one out of its IPv6 form; None for a name."""
+    """Return the address that a host is, IPv4-mapped ones as IPv4; None for a name."""
     try:
         address = ip_address(host.rstrip("."))
     except ValueError:

@@ -25,6 +25,8 @@ from brolga.errors import (
 )
 from brolga.images import BlockStream, InMemoryBlob, StoredBlob
 from brolga.protocol import (
+    add_referrer,
+    cancel,
     find_manifest,
     get_manifest,
     has_blob,
@@ -34,8 +36,6 @@ from brolga.protocol import (
     upload_bytes,
     upload_stream,
 )
-from brolga.protocol.referrers import add_referrer
-from brolga.protocol.session import cancel
 from brolga.spec.blob import Rereadable
 from brolga.spec.index import parse_manifest
 from brolga.stores.store import go_on
@@ -103,7 +103,7 @@ class RegistryStore:
         except NotComputed:
             return self._upload(blob, watch)
         if isinstance(blob, InMemoryBlob):
-            flow = upload_bytes(self.access, blob.data, descriptor, style=self.style)
+            flow = upload_bytes(self.access, blob.data, descriptor, strategy=self.style)
             return self._kept(self.transport.run(flow))
         is_there, session = self._mount(blob, descriptor)
         if is_there or (session is None and self.transport.run(has_blob(self.access, descriptor))):
@@ -134,9 +134,9 @@ class RegistryStore:
                 self.access,
                 tape,
                 lambda: blob.descriptor,
-                known=known,
+                descriptor=known,
                 session=session,
-                style=self.style,
+                strategy=self.style,
                 retry=self.retry,
             )
             return self._kept(self.transport.run(flow))
@@ -167,7 +167,7 @@ class RegistryStore:
             raise _advised(error, digest) from None
         if name == str(digest) and digest.algorithm != _CANONICAL and not self.named(name):
             raise self._not_kept("manifest", digest)
-        if document.subject is not None and not receipt.subject:
+        if document.subject is not None and not receipt.subject_processed:
             run(add_referrer(self.access, document.subject.digest, document.as_referrer))
 
     @property

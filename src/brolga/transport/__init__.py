@@ -28,8 +28,7 @@ import httpcore2 as httpcore
 
 from brolga._version import __version__
 from brolga.errors import ProtocolViolation, TransportError
-from brolga.protocol import BodyError, Request, Response, Timeout
-from brolga.protocol.urls import redact
+from brolga.protocol import BodyError, Request, Response, Timeout, redact
 from brolga.stream.worker import sleep
 from brolga.transport.addresses import Refused
 from brolga.transport.answer import Warnings, capped, headers, streamed

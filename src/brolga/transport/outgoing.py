@@ -30,8 +30,7 @@ from brolga.transport.pace import Pace
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from brolga.protocol import Response
-    from brolga.protocol.http import Blocks
+    from brolga.protocol import Blocks, Response
 
 __all__ = ["HURRY_S", "INTERRUPTS", "UNDER_WAY", "Insisted", "Outgoing", "Unended", "under_way"]
 

@@ -7,7 +7,7 @@ from base64 import b64encode
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.scripted import Peer, scripted
+from tests.raw_server import Peer, serve_script
 from tests.unit.cli.images import index, push, pushed
 
 from brolga.client import Client
@@ -53,7 +53,7 @@ def test_the_username_is_for_the_registry_of_the_result(
     end, start = os.pipe()
     os.write(start, b"secret\n")
     os.close(start)
-    with scripted(script) as address, os.fdopen(end) as stdin:
+    with serve_script(script) as address, os.fdopen(end) as stdin:
         arguments = [word.replace("SOURCE", f"{address}/app") for word in VERBS[verb]]
         flags = ["--username", "me", "--password-stdin", *(["--tag", tag] if tag else [])]
         outcome = brolga(*arguments, *flags, stdin=stdin)
@@ -78,7 +78,7 @@ def test_those_of_the_environment_are_so_too(
 
     monkeypatch.setenv("BROLGA_USERNAME", "me")
     monkeypatch.setenv("BROLGA_PASSWORD", "secret")
-    with scripted(script) as address:
+    with serve_script(script) as address:
         monkeypatch.setenv("BROLGA_REGISTRY", named.replace("SOURCE", address))
         result = tag or f"{address}/app"
         words = {

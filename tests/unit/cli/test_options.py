@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
-from tests.scripted import Peer, scripted
+from tests.raw_server import Peer, serve_script
 
 from brolga import client as client_module
 from brolga.auth import Chain
@@ -124,7 +124,7 @@ def test_the_password_is_the_first_line_of_stdin(
             seen.extend(peer.header("authorization", head))
             peer.answer(418)
 
-    with scripted(script) as address, stdin_of(data) as stdin:
+    with serve_script(script) as address, stdin_of(data) as stdin:
         flags = ["--username", "me", "--password-stdin"]
         brolga("layer", "push", *flags, f"{address}/x", str(source), stdin=stdin)
     assert seen[0] == "Basic " + b64encode(b"me:" + password).decode()
@@ -347,7 +347,7 @@ def test_credentials_of_docker_s_file_are_found(brolga: Brolga, source: Path) ->
             seen.extend(given)
             peer.answer(418 if given else 401, b"", 'WWW-Authenticate: Basic realm="x"')
 
-    with scripted(script) as address:
+    with serve_script(script) as address:
         file = Path(os.environ["DOCKER_CONFIG"]) / "config.json"
         file.parent.mkdir(exist_ok=True)
         auth = b64encode(b"me:s3cret").decode()
@@ -393,7 +393,7 @@ def test_a_warning_of_a_registry_is_a_line(
         while peer.head():
             peer.answer(418, b"", 'Warning: 299 - "this registry ends soon"')
 
-    with scripted(script) as address:
+    with serve_script(script) as address:
         outcome = brolga("layer", "push", f"{address}/x", str(source))
     assert outcome.err.startswith(f"warning: {address}: this registry ends soon\nbrolga: ")
 

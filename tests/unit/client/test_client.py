@@ -9,7 +9,7 @@ from base64 import b64encode
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.scripted import Peer, refusing_port, scripted
+from tests.raw_server import Peer, refusing_port, serve_script
 
 import brolga
 from brolga.client import Client, push_layer
@@ -89,7 +89,7 @@ def test_the_functions_use_the_credentials_of_the_command(
         brolga.image,
     ]
     for call in calls:
-        with scripted(_Locked()) as address, pytest.raises(brolga.RegistryError, match="418"):
+        with serve_script(_Locked()) as address, pytest.raises(brolga.RegistryError, match="418"):
             call(f"{address}/x")
 
 
@@ -202,7 +202,7 @@ def test_who_may_not_read_the_source_of_a_mount_uploads() -> None:
             else:
                 peer.answer(404)
 
-    with scripted(script) as address, Client() as client:
+    with serve_script(script) as address, Client() as client:
         home = Repository.parse(f"{address}/base")
         moved = StoredBlob(config, InMemoryBlob(b"{}", config.media_type).open, home)
         client.push(f"{address}/app", brolga.Image(image.manifest, moved, ()))
@@ -219,7 +219,7 @@ def test_a_manifest_that_is_none_is_named() -> None:
             peer.answer(200, b"[]", "Content-Type: application/vnd.oci.image.manifest.v1+json")
 
     with (
-        scripted(script) as address,
+        serve_script(script) as address,
         Client() as client,
         pytest.raises(InvalidManifest, match="/x:v1 is not a valid manifest: ") as caught,
     ):
@@ -268,7 +268,7 @@ def test_credentials_are_sent_when_they_are_asked_for() -> None:
     credentials = Credentials("someone", "secret")
     locked = _Locked()
     with (
-        scripted(locked) as address,
+        serve_script(locked) as address,
         Client(credentials=credentials) as client,
         pytest.raises(brolga.RegistryError, match="418"),
     ):
@@ -285,7 +285,7 @@ def test_the_environment_is_not_the_library_s_to_give_away(
     monkeypatch.setenv("BROLGA_USERNAME", "someone")
     monkeypatch.setenv("BROLGA_PASSWORD", "secret")
     locked = _Locked()
-    with scripted(locked) as address, Client() as client, pytest.raises(Unauthorized):
+    with serve_script(locked) as address, Client() as client, pytest.raises(Unauthorized):
         client.push_layer(f"{address}/x", StreamLayer([b"data"]))
     assert set(locked.seen) == {""}
 
@@ -297,7 +297,7 @@ def test_no_credentials_and_wrong_ones_are_unauthorized(credentials: Credentials
     """And nothing of the layer was sent."""
     layer = StreamLayer([b"data"])
     with (
-        scripted(_Locked()) as address,
+        serve_script(_Locked()) as address,
         Client(credentials=credentials) as client,
         pytest.raises(Unauthorized),
     ):
@@ -337,7 +337,7 @@ def test_an_authority_of_the_user_s_is_trusted(authority: Authority) -> None:
         peer.answer(418)
 
     with (
-        scripted(script, tls=authority.server_context()) as address,
+        serve_script(script, tls=authority.server_context()) as address,
         Client(ca_cert=authority.ca_cert) as client,
         pytest.raises(brolga.RegistryError, match="418"),
     ):
@@ -379,7 +379,7 @@ def test_names_are_yielded_page_by_page() -> None:
                 200, names, *([] if "last" in path else [f'Link: <{path}&last=1>; rel="next"'])
             )
 
-    with scripted(script) as address, Client() as client:
+    with serve_script(script) as address, Client() as client:
         for names in (client.iter_tags(f"{address}/x"), client.iter_catalog(address)):
             before = len(asked)
             first = next(names)

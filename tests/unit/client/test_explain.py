@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from tests.protocol.scripted import REPOSITORY, USER, Answer, drive
+from tests.protocol.driver import REPOSITORY, USER, Answer, drive
 
 from brolga.client.explain import explained
 from brolga.errors import TransportError
-from brolga.protocol import Flow, RegistrySession, Request, Response, profile_of
+from brolga.protocol import Flow, RegistrySession, Request, Response, identify_registry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,9 +42,9 @@ def explain(
     wish: str = "auto",
 ) -> Explanation:
     """Explain a push to a registry that shows such headers."""
-    registry = RegistrySession(f"https://{host}", credentials, shows=shows or {})
+    registry = RegistrySession(f"https://{host}", credentials, ping_headers=shows or {})
     driver = Driver(answer or Response(404))
-    style = profile_of(registry.host, registry.shows).style.override(wish)
+    style = identify_registry(registry.host, registry.ping_headers).strategy.override(wish)
     said = explained(cast("Transport", driver), registry, REPOSITORY, credentials, style)
     assert {request.method for request in driver.calls} == {"GET"}
     return said

@@ -1,4 +1,4 @@
-"""directory.py: files below a directory, opened without following links."""
+"""disk.directory: files below a directory, opened without following links."""
 
 from __future__ import annotations
 
@@ -37,13 +37,14 @@ def root(tmp_path: Path) -> Directory:
 USES: dict[str, Callable[[Directory, Path], object]] = {
     "open to read": lambda root, path: root.open(path),
     "open to write": lambda root, path: root.open(path, os.O_WRONLY),
-    "create": lambda root, path: root.open(path, os.O_WRONLY | os.O_CREAT),
+    "open to create": lambda root, path: root.open(path, os.O_WRONLY | os.O_CREAT),
     "status": lambda root, path: root.status(path),
     "is_file": lambda root, path: root.is_file(path),
     "link": lambda root, path: root.link(path, root.root / "new"),
 }
 INSIDE: dict[str, Callable[[Directory, Path], object]] = {
     **USES,
+    "create": lambda root, path: root.create(path),
     "touch": lambda root, path: root.touch(path),
     "unlink": lambda root, path: root.unlink(path),
     "replace": lambda root, path: root.replace(path, root.root / "new"),
@@ -55,7 +56,7 @@ INSIDE: dict[str, Callable[[Directory, Path], object]] = {
 
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
-def test_a_link_in_the_place_of_a_file_is_refused(
+def test_link_to_a_file_is_refused(
     root: Directory, outside: Path, use: Callable[[Directory, Path], object]
 ) -> None:
     """open(2), O_NOFOLLOW: if the trailing component is a symbolic link, the open fails."""
@@ -69,10 +70,10 @@ def test_a_link_in_the_place_of_a_file_is_refused(
 
 @pytest.mark.parametrize("use", INSIDE.values(), ids=INSIDE)
 @pytest.mark.parametrize("deep", [False, True])
-def test_a_link_in_the_place_of_a_directory_is_refused(
+def test_link_to_a_directory_is_refused(
     root: Directory, outside: Path, use: Callable[[Directory, Path], object], *, deep: bool
 ) -> None:
-    """No component of a path is followed, the first no more than the last."""
+    """A link at any depth of the path is refused."""
     (root.root / "own").write_bytes(b"own")
     (outside / "inner").mkdir()
     (outside / "inner" / "file").write_bytes(SECRET)
@@ -87,10 +88,10 @@ def test_a_link_in_the_place_of_a_directory_is_refused(
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 @pytest.mark.parametrize("kind", ["fifo", "socket", "directory"])
-def test_what_is_no_regular_file_is_refused_at_once(
+def test_special_file_is_refused_without_waiting(
     root: Directory, use: Callable[[Directory, Path], object], kind: str
 ) -> None:
-    """Nobody reads the FIFO, and nobody writes to it: opening it would wait for ever."""
+    """Opening a FIFO without a reader or writer would block."""
     place = root.root / "x"
     if kind == "fifo":
         os.mkfifo(place)
@@ -103,8 +104,8 @@ def test_what_is_no_regular_file_is_refused_at_once(
         use(root, place)
 
 
-def test_a_file_of_two_names_is_not_written(root: Directory, outside: Path) -> None:
-    """A hard link to a file elsewhere is read as what it is, and never written."""
+def test_file_with_two_names_is_not_opened_for_writing(root: Directory, outside: Path) -> None:
+    """A hard link to a file elsewhere can only be read."""
     (root.root / "file").hardlink_to(outside / "file")
     descriptor = root.open(root.root / "file")
     os.close(descriptor)
@@ -112,7 +113,7 @@ def test_a_file_of_two_names_is_not_written(root: Directory, outside: Path) -> N
         root.open(root.root / "file", os.O_RDWR)
 
 
-def test_the_root_may_be_a_link(tmp_path: Path, outside: Path) -> None:
+def test_root_may_be_a_link(tmp_path: Path, outside: Path) -> None:
     """The root is the user's choice."""
     (tmp_path / "named").symlink_to(outside)
     root = Directory(tmp_path / "named")
@@ -120,8 +121,8 @@ def test_the_root_may_be_a_link(tmp_path: Path, outside: Path) -> None:
         assert file.read() == SECRET
 
 
-def test_make_returns_what_is_new(tmp_path: Path) -> None:
-    """The root is made as well, and what is there is left."""
+def test_make_returns_new_directories(tmp_path: Path) -> None:
+    """The root is created too, and existing directories are kept."""
     root = Directory(tmp_path / "a/b")
     made = root.make(root.root / "c/d")
     assert sorted(made) == [tmp_path / one for one in ("a", "a/b", "a/b/c", "a/b/c/d")]
@@ -131,10 +132,10 @@ def test_make_returns_what_is_new(tmp_path: Path) -> None:
         root.make(root.root / "file/x")
 
 
-def test_make_begins_again_if_a_directory_is_deleted(
+def test_make_repeats_if_a_directory_is_deleted(
     root: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another session that ends takes empty directories away."""
+    """A session that ends deletes empty directories."""
     real, left = os.mkdir, [2]
 
     def mkdir(name: str, dir_fd: int) -> None:
@@ -152,7 +153,7 @@ def test_make_begins_again_if_a_directory_is_deleted(
 
 
 def test_prune_deletes_empty_directories(root: Directory, outside: Path) -> None:
-    """It ends at the first that has something in it, and at the root."""
+    """It stops at the first that is not empty, and at the root."""
     root.make(root.root / "a/b/c")
     (root.root / "a/file").touch()
     root.prune(root.root / "a/b/c")
@@ -166,8 +167,8 @@ def test_prune_deletes_empty_directories(root: Directory, outside: Path) -> None
     assert root.root.is_dir()
 
 
-def test_prune_leaves_a_directory_that_is_locked(root: Directory) -> None:
-    """Whoever holds the lock of a directory is about to put something there."""
+def test_prune_keeps_a_locked_directory(root: Directory) -> None:
+    """The holder of the lock is about to create a file there."""
     path = root.root / "a/b"
     root.make(path / "c")
     with root.opened(path) as descriptor:
@@ -178,10 +179,10 @@ def test_prune_leaves_a_directory_that_is_locked(root: Directory) -> None:
     assert list(root.root.iterdir()) == []
 
 
-def test_prune_leaves_a_directory_that_took_the_name_of_another(
+def test_prune_keeps_a_directory_that_replaced_another(
     root: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The lock of a directory that is gone says nothing about the one that has its name now."""
+    """A lock on a deleted directory does not cover the new one of its name."""
     path, real = root.root / "a", fcntl.flock
 
     def flock(descriptor: int, operation: int) -> None:
@@ -195,8 +196,8 @@ def test_prune_leaves_a_directory_that_took_the_name_of_another(
     assert path.is_dir()
 
 
-def test_what_is_missing(root: Directory) -> None:
-    """Each method says so in its own way."""
+def test_missing_files(root: Directory) -> None:
+    """Each method has its own result or error for a missing file."""
     missing = root.root / "a/b"
     assert not root.is_file(missing)
     assert not root.unlink(missing)

@@ -1,4 +1,4 @@
-"""archive/place.py: a file that takes its place when it is whole."""
+"""disk.files: complete reads and writes, and files that are replaced atomically."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from brolga.disk.files import atomic_file
+from brolga.disk.files import atomic_file, read_at, write_all
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def directory(
     tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """Return a directory on a file system that has files without a name, or not."""
+    """Return a directory, with and without files that have no name (O_TMPFILE)."""
     if request.param == "with a name":
         monkeypatch.delattr(os, "O_TMPFILE")
     return tmp_path
@@ -29,8 +29,8 @@ def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
-def test_it_takes_its_place_at_the_end(directory: Path) -> None:
-    """Until then there is what was there before."""
+def test_atomic_file_replaces_at_the_end(directory: Path) -> None:
+    """Until then the old file is there, if any."""
     place = directory / "a.tar"
     for data in (b"one", b"two"):
         before = place.read_bytes() if place.exists() else None
@@ -41,8 +41,8 @@ def test_it_takes_its_place_at_the_end(directory: Path) -> None:
         assert names(directory) == ["a.tar"]
 
 
-def test_an_error_leaves_what_was_there(directory: Path) -> None:
-    """And nothing beside it."""
+def test_atomic_file_keeps_the_old_file_after_an_error(directory: Path) -> None:
+    """And leaves no temporary file."""
     place = directory / "a.tar"
     for before in ([], ["a.tar"]):
         with pytest.raises(KeyboardInterrupt), atomic_file(place) as file:
@@ -54,8 +54,8 @@ def test_an_error_leaves_what_was_there(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o666])
-def test_a_file_that_was_there_keeps_its_permissions(directory: Path, mode: int) -> None:
-    """A private archive stays private, while it is written too."""
+def test_atomic_file_keeps_permissions(directory: Path, mode: int) -> None:
+    """A private archive stays private while it is written."""
     place = directory / "a.tar"
     place.touch()
     place.chmod(mode)
@@ -64,8 +64,8 @@ def test_a_file_that_was_there_keeps_its_permissions(directory: Path, mode: int)
     assert place.stat().st_mode & 0o777 == mode
 
 
-def test_a_new_file_has_what_the_umask_leaves(directory: Path) -> None:
-    """As open(2) makes it."""
+def test_atomic_file_applies_the_umask(directory: Path) -> None:
+    """As open(2) does."""
     before = os.umask(0o027)
     try:
         with atomic_file(directory / "a.tar"):
@@ -76,8 +76,8 @@ def test_a_new_file_has_what_the_umask_leaves(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("is_there", [True, False])
-def test_a_link_is_written_through(directory: Path, is_there: bool) -> None:
-    """It stays a link; what it leads to is new."""
+def test_atomic_file_replaces_the_target_of_a_link(directory: Path, is_there: bool) -> None:
+    """The link itself stays."""
     (directory / "there").mkdir()
     target, link = directory / "there" / "b.tar", directory / "a.tar"
     if is_there:
@@ -91,15 +91,15 @@ def test_a_link_is_written_through(directory: Path, is_there: bool) -> None:
     assert names(directory / "there") == ["b.tar"]
 
 
-def test_what_cannot_be_made_names_the_place(directory: Path) -> None:
-    """Not the name that it would have had on its way."""
+def test_atomic_file_error_names_the_path(directory: Path) -> None:
+    """Not the temporary file's."""
     place = directory / "missing" / "a.tar"
     with pytest.raises(FileNotFoundError) as found, atomic_file(place):
         pytest.fail("there is no such directory")
     assert found.value.filename == str(place)
 
 
-def test_a_killed_process_leaves_nothing(tmp_path: Path) -> None:
+def test_atomic_file_leaves_nothing_after_a_kill(tmp_path: Path) -> None:
     """The file has no name yet."""
     try:
         os.close(os.open(tmp_path, os.O_WRONLY | os.O_TMPFILE))
@@ -113,3 +113,28 @@ def test_a_killed_process_leaves_nothing(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.tar"], check=False)
     assert done.returncode == -9
     assert names(tmp_path) == []
+
+
+def test_read_at_repeats_short_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """preadv(2) may return fewer bytes; only the end of the file ends the read."""
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    real = os.preadv
+
+    def short(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+        return real(descriptor, [buffers[0][:3]], offset)
+
+    monkeypatch.setattr(os, "preadv", short)
+    with path.open("rb") as file:
+        assert bytes(read_at(file.fileno(), 8, 1)) == b"12345678"
+        assert bytes(read_at(file.fileno(), 8, 5)) == b"56789"
+        assert bytes(read_at(file.fileno(), 8, 50)) == b""
+
+
+def test_write_all_repeats_short_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """write(2) may write fewer bytes."""
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:3]))
+    with (tmp_path / "file").open("wb") as file:
+        write_all(file.fileno(), b"0123456789")
+    assert (tmp_path / "file").read_bytes() == b"0123456789"

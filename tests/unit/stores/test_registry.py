@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from tests.protocol.scripted import HOME, ONCE, REPOSITORY, Answer, access, drive
+from tests.protocol.driver import HOME, ONCE, REPOSITORY, Answer, drive, make_access
 
 from brolga.errors import ProtocolViolation, RegistryError, SourceError, TransportError
 from brolga.images import BlockStream, Image, InMemoryBlob, StoredBlob
@@ -54,7 +54,7 @@ class Told:
 
 def remote(told: Told, *, mounts: bool = True, retry: Retry = ONCE) -> RegistryStore:
     """Return a repository behind such a transport."""
-    style, way = UploadStrategy(monolithic_max=BLOB.size), access(retry=retry)
+    style, way = UploadStrategy(monolithic_max=BLOB.size), make_access(retry=retry)
     return RegistryStore(REPOSITORY, way, cast("Transport", told), style=style, mounts=mounts)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.scripted import Peer, scripted
+from tests.raw_server import Peer, serve_script
 from tests.unit.transport.calls import one
 
 from brolga.errors import ProtocolViolation
@@ -86,7 +86,7 @@ class TestNamed:
     ) -> None:
         """A name of the enemy's may resolve to a service of ours (oras-go GHSA-28r5-37g7-p6mp)."""
         with (
-            scripted(silent, refuse_tls=False) as address,
+            serve_script(silent, refuse_tls=False) as address,
             pytest.raises(ProtocolViolation) as caught,
         ):
             port = address.rpartition(":")[2]
@@ -101,7 +101,7 @@ class TestNamed:
 
     def test_a_registry_inside_may(self, client: Transport) -> None:
         """Who was really reached inside can name what is inside; threads and names may differ."""
-        with scripted(friendly) as address, client:
+        with serve_script(friendly) as address, client:
             port = address.rpartition(":")[2]
             assert client.run(one(Request("GET", f"http://LOCALHOST:{port}/"))).status == 200
             request = Request("GET", f"http://{address}/", redirected_from="localhost")
@@ -109,7 +109,7 @@ class TestNamed:
 
     def test_a_connection_that_the_user_asked_for_is_not_lent(self, client: Transport) -> None:
         """The user may call what is inside; a registry outside may not by the same connection."""
-        with scripted(friendly) as address, client:
+        with serve_script(friendly) as address, client:
             assert client.run(one(Request("GET", f"http://{address}/"))).status == 200
             with pytest.raises(ProtocolViolation):
                 client.run(
@@ -123,7 +123,7 @@ class TestNamed:
         zones = {"127.0.0.1": Zone.INSIDE}
         monkeypatch.setattr(connection_module, "zone_of", zones.__getitem__)
 
-        with scripted(friendly) as address, client:
+        with serve_script(friendly) as address, client:
             port = address.rpartition(":")[2]
             assert client.run(one(Request("GET", f"http://localhost:{port}/"))).status == 200
             zones["127.0.0.1"] = Zone.LINK_LOCAL
@@ -137,7 +137,7 @@ class TestNamed:
         """DNS rebinding: the registry's own name means this machine when its Location is called."""
         zones = {"127.0.0.1": Zone.OUTSIDE}
         monkeypatch.setattr(connection_module, "zone_of", zones.__getitem__)
-        with scripted(friendly) as address, scripted(silent) as inside, client:
+        with serve_script(friendly) as address, serve_script(silent) as inside, client:
             own, other = (f"http://localhost:{a.rpartition(':')[2]}/" for a in (address, inside))
             assert client.run(one(Request("GET", own))).status == 200
             zones["127.0.0.1"] = Zone.INSIDE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import repeat
 
 import pytest
-from tests.scripted import Peer, scripted
+from tests.raw_server import Peer, serve_script
 from tests.unit.transport.calls import BLOCK, one
 
 from brolga.protocol import Request
@@ -24,7 +24,7 @@ class TestAnswer:
             peer.head()
             peer.answer(401, b"", "WWW-Authenticate: Basic", "www-authenticate: Bearer x=y")
 
-        with scripted(script) as address:
+        with serve_script(script) as address:
             response = client.run(one(Request("GET", f"http://{address}/")))
         assert response.headers["www-authenticate"] == "Basic, Bearer x=y"
 
@@ -37,7 +37,7 @@ class TestAnswer:
             for _ in repeat(None):
                 peer.send(BLOCK)
 
-        with scripted(script) as address:
+        with serve_script(script) as address:
             response = client.run(one(Request("GET", f"http://{address}/")))
         assert len(response.body) == 4 << 20
 
@@ -53,7 +53,7 @@ class TestAnswer:
             peer.head()
             peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 12345\r\n\r\n")
 
-        with scripted(script) as address:
+        with serve_script(script) as address:
             response = client.run(one(Request("HEAD", f"http://{address}/")))
         assert (response.headers["content-length"], response.body) == ("12345", b"")
 
@@ -94,7 +94,7 @@ class TestWarnings:
                 peer.answer(200, b"", 'Warning: 299 - "a"', 'warning: 299 - "b"')
 
         with (
-            scripted(script) as address,
+            serve_script(script) as address,
             Transport(on_warning=lambda host, text: told.append((host, text))) as warned,
         ):
             for _ in range(2):
@@ -108,7 +108,7 @@ class TestWarnings:
             peer.head()
             peer.answer(200, b"", 'Warning: 299 - "a"')
 
-        with scripted(script) as address:
+        with serve_script(script) as address:
             assert client.run(one(Request("GET", f"http://{address}/"))).status == 200
 
     def test_there_is_an_end_of_them(self) -> None:

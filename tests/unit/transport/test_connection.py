@@ -7,7 +7,7 @@ import socket
 
 import httpcore2 as httpcore
 import pytest
-from tests.scripted import scripted
+from tests.raw_server import serve_script
 from tests.unit.transport.calls import BLOCK, PATIENCE_S
 
 from brolga.transport.addresses import Sightings
@@ -141,7 +141,7 @@ class TestBackend:
 
     def test_a_peer_that_vanishes_is_noticed(self) -> None:
         """An answer may take a quarter of an hour: the kernel asks meanwhile whether it lives."""
-        with scripted(lambda peer: None) as address:
+        with serve_script(lambda peer: None) as address:
             host, _, port = address.partition(":")
             stream = Backend().connect_tcp(host, int(port), PATIENCE_S)
             connection = stream.get_extra_info("socket")

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.scripted import Peer, scripted
+from tests.raw_server import Peer, serve_script
 from tests.unit.transport.calls import BLOCK, PATIENCE_S, Source, one, patch, wait
 
 from brolga.protocol import Request
@@ -43,7 +43,7 @@ class TestEarlyAnswer:
         source = Source(until=answered)
         with (
             Transport(timeout_s=PATIENCE_S, insecure=True) as client,
-            scripted(script, tls=authority.server_context() if authority else None) as address,
+            serve_script(script, tls=authority.server_context() if authority else None) as address,
         ):
             scheme = "https" if secure else "http"
             response = client.run(patch(f"{scheme}://{address}/", source))
@@ -67,7 +67,7 @@ class TestEarlyAnswer:
 
         with (
             Transport(timeout_s=PATIENCE_S, insecure=True) as client,
-            scripted(script, tls=authority.server_context() if authority else None) as address,
+            serve_script(script, tls=authority.server_context() if authority else None) as address,
         ):
             scheme = "https" if secure else "http"
             response = client.run(patch(f"{scheme}://{address}/", Source(b"")))
@@ -83,7 +83,7 @@ class TestEarlyAnswer:
             finished.wait(PATIENCE_S)
 
         finished = threading.Event()
-        with scripted(script) as address:
+        with serve_script(script) as address:
             try:
                 response = client.run(patch(f"http://{address}/", Source(BLOCK * 16)))
             finally:
@@ -105,7 +105,7 @@ class TestEarlyAnswer:
             yield b"all of it"
             wait(answered)
 
-        with scripted(script) as address:
+        with serve_script(script) as address:
             response = client.run(patch(f"http://{address}/", body()))
         assert (response.status, response.sent, response.complete) == (201, 9, False)
 
@@ -118,7 +118,7 @@ class TestEarlyAnswer:
             peer.answer(413)
             peer.drain()
 
-        with scripted(script) as address:
+        with serve_script(script) as address:
             response = client.run(one(Request("PUT", f"http://{address}/", body=body)))
         assert (response.status, response.complete) == (413, False)
 
@@ -134,7 +134,7 @@ class TestEarlyAnswer:
             else:
                 peer.answer(204)
 
-        with scripted(script) as address:
+        with serve_script(script) as address:
             url = f"http://{address}/"
             assert client.run(patch(url, Source())).status == 401
             assert client.run(one(Request("DELETE", url))).status == 204
@@ -169,7 +169,7 @@ class TestInterimAnswer:
             wait(steps[2])
             yield b"c"
 
-        with scripted(script) as address:
+        with serve_script(script) as address:
             response = client.run(patch(f"http://{address}/", body()))
         assert (response.status, response.complete) == (202, True)
 

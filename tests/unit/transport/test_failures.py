@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.scripted import Peer, refusing_port, scripted
+from tests.raw_server import Peer, refusing_port, serve_script
 from tests.unit.transport.calls import BLOCK, PATIENCE_S, Source, failing, one, patch, wait
 
 from brolga.protocol import Request, Timeout
@@ -37,7 +37,7 @@ class TestCut:
                 linger = struct.pack("ii", 1, 0)
                 peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
-        with scripted(script) as address, failing("cut", "PATCH to 127.0.0.1:") as caught:
+        with serve_script(script) as address, failing("cut", "PATCH to 127.0.0.1:") as caught:
             client.run(patch(f"http://{address}/", Source()))
         assert caught[0].sent >= len(BLOCK)
         assert caught[0].sent % len(BLOCK) == 0
@@ -48,7 +48,7 @@ class TestCut:
         def script(peer: Peer) -> None:
             peer.head()
 
-        with scripted(script) as address, failing("cut", "no valid answer"):
+        with serve_script(script) as address, failing("cut", "no valid answer"):
             client.run(one(Request("GET", f"http://{address}/")))
 
     def test_in_the_middle_of_the_answer(self, client: Transport) -> None:
@@ -58,7 +58,7 @@ class TestCut:
             peer.head()
             peer.send(b"HTTP/1.1 500 Oops\r\nContent-Length: 10\r\n\r\nhalf")
 
-        with scripted(script) as address, failing("cut", "no valid answer"):
+        with serve_script(script) as address, failing("cut", "no valid answer"):
             client.run(one(Request("GET", f"http://{address}/")))
 
     @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ class TestCut:
             peer.send(greeting)
             peer.drain()
 
-        with scripted(script) as address, failing("cut", "no valid answer"):
+        with serve_script(script) as address, failing("cut", "no valid answer"):
             client.run(one(Request("GET", f"http://{address}/")))
 
     def test_on_a_kept_connection_it_may_have_been_closed_before(self, client: Transport) -> None:
@@ -88,7 +88,7 @@ class TestCut:
                 peer.answer(200)
                 peer.head()
 
-        with scripted(script) as address:
+        with serve_script(script) as address:
             with failing("cut") as caught:
                 client.run(one(Request("GET", f"http://{address}/other")))
             assert caught[0].fresh
@@ -110,7 +110,7 @@ class TestCut:
             transport.close()
             yield b"b"
 
-        with scripted(script) as address, failing("cut"):
+        with serve_script(script) as address, failing("cut"):
             transport.run(patch(f"http://{address}/", body()))
 
 
@@ -158,7 +158,7 @@ class TestFailure:
     def test_a_header_that_http_forbids(self, client: Transport) -> None:
         """What would break out of its header is not sent."""
         connected: list[Peer] = []
-        with scripted(connected.append) as address, failing("cut"):
+        with serve_script(connected.append) as address, failing("cut"):
             client.run(one(Request("GET", f"http://{address}/", {"X": "a\r\nY: b"})))
 
     def test_a_reader_that_stalls(self) -> None:
@@ -169,7 +169,7 @@ class TestFailure:
             peer.head()
             wait(finished)
 
-        with Transport(timeout_s=0.2) as client, scripted(script) as address:
+        with Transport(timeout_s=0.2) as client, serve_script(script) as address:
             try:
                 with failing("timeout", "takes no more bytes") as caught:
                     client.run(patch(f"http://{address}/", Source(BLOCK * 16)))
@@ -185,7 +185,7 @@ class TestFailure:
             peer.drain()
 
         with (
-            scripted(script) as address,
+            serve_script(script) as address,
             Transport(timeout_s=0.2) as client,
             failing("timeout", "no answer in time"),
         ):
@@ -201,7 +201,7 @@ class TestFailure:
             peer.head()
             peer.drain()
 
-        with scripted(script) as address, failing("timeout"):
+        with serve_script(script) as address, failing("timeout"):
             client.run(one(Request("DELETE", f"http://{address}/", timeout=Timeout.SHORT)))
 
     @pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), float("inf"), 1e6])

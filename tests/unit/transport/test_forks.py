@@ -7,7 +7,7 @@ import threading
 import warnings
 from typing import TYPE_CHECKING
 
-from tests.scripted import Peer, scripted
+from tests.raw_server import Peer, serve_script
 from tests.unit.transport.calls import one
 
 from brolga.protocol import Request
@@ -43,7 +43,7 @@ def test_a_child_uses_no_connection_of_its_parent(client: Transport) -> None:
         while peer.head():
             peer.answer(200, b"%d" % number)
 
-    with scripted(script) as address, client:
+    with serve_script(script) as address, client:
 
         def ask() -> bytes:
             return client.run(one(Request("GET", f"http://{address}/"))).body

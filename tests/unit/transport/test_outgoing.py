@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import httpcore2 as httpcore
 import pytest
-from tests.scripted import Peer, scripted
+from tests.raw_server import Peer, serve_script
 from tests.unit.transport.calls import BLOCK, PATIENCE_S, one, patch, wait
 
 from brolga.errors import SourceError
@@ -89,7 +89,7 @@ class TestBodyFailed:
 
         with (
             Transport(timeout_s=PATIENCE_S, insecure=True) as client,
-            scripted(script, tls=authority.server_context() if authority else None) as address,
+            serve_script(script, tls=authority.server_context() if authority else None) as address,
             pytest.raises(type(error)) as raised,
         ):
             scheme = "https" if secure else "http"
@@ -118,7 +118,7 @@ class TestBodyFailed:
             peer.send(answer)
             assert peer.drain() == b""
 
-        with scripted(script) as address, pytest.raises(_SourceError):
+        with serve_script(script) as address, pytest.raises(_SourceError):
             client.run(watched(f"http://{address}/", half(), caught))
         assert isinstance(caught[0], BodyError)
         assert caught[0].response is None
@@ -131,7 +131,7 @@ class TestBodyFailed:
             peer.head()
             peer.chunks()
 
-        with scripted(script) as address, pytest.raises(_SourceError):
+        with serve_script(script) as address, pytest.raises(_SourceError):
             client.run(watched(f"http://{address}/", half(), caught))
         assert isinstance(caught[0], BodyError)
         assert caught[0].response is None
@@ -153,7 +153,7 @@ class TestBodyFailed:
             wait(answered)
             raise _SourceError
 
-        with scripted(script) as address, pytest.raises(_SourceError):
+        with serve_script(script) as address, pytest.raises(_SourceError):
             client.run(watched(f"http://{address}/", body(), caught))
         assert isinstance(caught[0], BodyError)
         assert caught[0].response is not None
@@ -175,7 +175,7 @@ class TestBodyFailed:
                 caught.append(error)
                 raise
 
-        with scripted(script) as address, pytest.raises(_SourceError):
+        with serve_script(script) as address, pytest.raises(_SourceError):
             client.run(flow(f"http://{address}/"))
         assert isinstance(caught[0], BodyError)
         assert caught[0].response is not None
@@ -200,7 +200,7 @@ class TestBodyFailed:
                 yield Request("DELETE", f"{url}{newest}", timeout=Timeout.SHORT)
                 raise
 
-        with scripted(script) as address, client, pytest.raises(KeyboardInterrupt):
+        with serve_script(script) as address, client, pytest.raises(KeyboardInterrupt):
             client.run(flow(f"http://{address}"))
         assert heads == ["PATCH /first", "DELETE /newest"]
 
@@ -218,7 +218,7 @@ class TestBodyFailed:
             except BodyError as failed:
                 raise LookupError from failed.error
 
-        with scripted(script) as address, pytest.raises(LookupError) as caught:
+        with serve_script(script) as address, pytest.raises(LookupError) as caught:
             client.run(flow(f"http://{address}/"))
         assert isinstance(caught.value.__cause__, _SourceError)
 
@@ -232,7 +232,7 @@ class TestBodyFailed:
             seen.append(peer.chunks())
             closed.set()
 
-        with scripted(script) as address:
+        with serve_script(script) as address:
             with pytest.raises(TypeError):
                 client.run(patch(f"http://{address}/", [b"a", "text"]))  # type: ignore[list-item]
             wait(closed)  # although the client is still open
@@ -291,7 +291,7 @@ class TestBodyFailed:
             peer.head()
             seen.append(peer.drain())
 
-        with scripted(script) as address, pytest.raises(SourceError, match=words):
+        with serve_script(script) as address, pytest.raises(SourceError, match=words):
             client.run(one(Request("PUT", f"http://{address}/", body=body, size=4)))
         assert seen == [sent]
 
@@ -311,7 +311,7 @@ class TestBodyFailed:
                 caught.append(error)
                 raise
 
-        with scripted(script) as address, pytest.raises(_SourceError):
+        with serve_script(script) as address, pytest.raises(_SourceError):
             client.run(flow(f"http://{address}/"))
         assert isinstance(caught[0], BodyError)
         assert caught[0].response is None
@@ -335,7 +335,7 @@ class TestInterrupt:
     def run(self, client: Transport, script: Callable[[Peer], None]) -> BaseException:
         """Stream huge blocks to a script; return what was thrown into the flow."""
         caught: list[BaseException] = []
-        with scripted(script) as address, pytest.raises(KeyboardInterrupt):
+        with serve_script(script) as address, pytest.raises(KeyboardInterrupt):
             client.run(watched(f"http://{address}/", [HUGE, b"never sent"], caught))
         return caught[0]
 
@@ -369,7 +369,7 @@ class TestInterrupt:
             wait(finished)
 
         caught: list[BaseException] = []
-        with scripted(script) as address:
+        with serve_script(script) as address:
             try:
                 with pytest.raises(KeyboardInterrupt):
                     client.run(watched(f"http://{address}/", [HUGE], caught))
@@ -480,7 +480,7 @@ class TestInterrupt:
             assert len(peer.drain()) < len(HUGE)
 
         caught: list[BaseException] = []
-        with scripted(script) as address, pytest.raises(KeyboardInterrupt):
+        with serve_script(script) as address, pytest.raises(KeyboardInterrupt):
             client.run(watched(f"http://{address}/", HUGE, caught))
         assert isinstance(caught[0], BodyError)
         assert caught[0].response is None
@@ -552,7 +552,7 @@ class TestInterruptBeforeTheAnswer:
                 yield Request("DELETE", f"{url}{newest}", timeout=Timeout.SHORT)
                 raise
 
-        with scripted(script) as address, client, pytest.raises(KeyboardInterrupt) as raised:
+        with serve_script(script) as address, client, pytest.raises(KeyboardInterrupt) as raised:
             client.run(flow(f"http://{address}"))
         assert raised.value.__context__ is None
         assert heads == ["PATCH /first", "DELETE /newest"]
@@ -576,7 +576,7 @@ class TestInterruptBeforeTheAnswer:
                 yield Request("DELETE", f"{url}/first")
                 raise
 
-        with scripted(script) as address, pytest.raises(KeyboardInterrupt) as raised:
+        with serve_script(script) as address, pytest.raises(KeyboardInterrupt) as raised:
             client.run(flow(f"http://{address}"))
         assert raised.value.__context__ is None
         assert heads == ["PATCH /first"]
@@ -592,7 +592,7 @@ class TestInterruptBeforeTheAnswer:
             peer.head()
             peer.drain()
 
-        with scripted(script) as address, pytest.raises(KeyboardInterrupt):
+        with serve_script(script) as address, pytest.raises(KeyboardInterrupt):
             client.run(watched(f"http://{address}/", half(), caught))
         assert isinstance(caught[0], KeyboardInterrupt)
 
@@ -608,7 +608,7 @@ class TestInterruptBeforeTheAnswer:
             peer.head()
             peer.drain()
 
-        with scripted(script) as address, pytest.raises(KeyboardInterrupt):
+        with serve_script(script) as address, pytest.raises(KeyboardInterrupt):
             client.run(watched(f"http://{address}/", b"chunk", caught))
         assert isinstance(caught[0], BodyError)
         assert caught[0].response is None
@@ -621,5 +621,5 @@ class TestInterruptBeforeTheAnswer:
             peer.head()
             peer.drain()
 
-        with scripted(script) as address, pytest.raises(KeyboardInterrupt):
+        with serve_script(script) as address, pytest.raises(KeyboardInterrupt):
             client.run(one(Request("GET", f"http://{address}/")))

@@ -11,7 +11,7 @@ from itertools import cycle
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.scripted import Peer, refusing_port, scripted
+from tests.raw_server import Peer, refusing_port, serve_script
 from tests.unit.transport.calls import BLOCK, PATIENCE_S, failing, one, patch, wait
 
 from brolga.protocol import Request
@@ -139,7 +139,7 @@ class TestEnvironment:
             peer.answer(200)
 
         with Transport(timeout_s=PATIENCE_S) as client:
-            with scripted(script) as address:
+            with serve_script(script) as address:
                 assert client.run(one(Request("GET", f"http://{address}/"))).status == 200
             with failing("connect", text) as caught:
                 client.run(one(Request("GET", "https://registry.example/v2/")))
@@ -183,7 +183,7 @@ def proxied(
     tls: ssl.SSLContext | None = None,
 ) -> Iterator[str]:
     """Run a proxy that the environment names."""
-    with scripted(script, tls=tls) as address:
+    with serve_script(script, tls=tls) as address:
         scheme = "https" if tls else "http"
         monkeypatch.setenv("ALL_PROXY", f"{scheme}://{userinfo}{address}")
         yield address
@@ -300,7 +300,7 @@ class TestTunnel:
             peer.answer(200)
 
         with (
-            scripted(script, tls=authority.server_context("elsewhere")) as upstream,
+            serve_script(script, tls=authority.server_context("elsewhere")) as upstream,
             proxied(
                 monkeypatch,
                 tunnel(upstream, heads),
@@ -334,7 +334,7 @@ class TestTunnel:
             yield from cycle([BLOCK])
 
         with (
-            scripted(script, tls=authority.server_context("elsewhere")) as upstream,
+            serve_script(script, tls=authority.server_context("elsewhere")) as upstream,
             proxied(monkeypatch, tunnel(upstream, [])),
             Transport(timeout_s=PATIENCE_S, ca_cert=authority.ca_cert) as client,
         ):
@@ -351,7 +351,7 @@ class TestTunnel:
             peer.chunk()
 
         with (
-            scripted(script, tls=authority.server_context("elsewhere")) as upstream,
+            serve_script(script, tls=authority.server_context("elsewhere")) as upstream,
             proxied(monkeypatch, tunnel(upstream, []), tls=authority.server_context()),
             Transport(timeout_s=PATIENCE_S, ca_cert=authority.ca_cert) as client,
             failing("cut"),
@@ -369,7 +369,7 @@ class TestTunnel:
             peer.answer(200)
 
         with (
-            scripted(script, tls=authority.server_context("elsewhere")) as upstream,
+            serve_script(script, tls=authority.server_context("elsewhere")) as upstream,
             proxied(monkeypatch, tunnel(upstream, heads)),
         ):
             with Transport(insecure=True) as client:

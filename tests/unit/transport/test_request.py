@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 import pytest
-from tests.scripted import Peer, scripted
+from tests.raw_server import Peer, serve_script
 from tests.unit.transport.calls import BLOCK, one, patch
 
 from brolga.protocol import Request
@@ -37,7 +37,7 @@ class TestRequest:
             assert chunks == [bytes(block) for block in blocks]
             peer.answer(202, b"", "Location: /next")
 
-        with scripted(script) as address:
+        with serve_script(script) as address:
             response = client.run(patch(f"http://{address}/v2/x?a=1", blocks))
         total = sum(map(len, blocks))
         assert (response.status, response.complete, response.sent) == (202, True, total)
@@ -52,7 +52,7 @@ class TestRequest:
             assert peer.arrived == b""
             peer.answer(202)
 
-        with scripted(script) as address:
+        with serve_script(script) as address:
             body: list[bytes | memoryview] = [b"", b"", b"a", b"", memoryview(b""), b"b", b""]
             assert client.run(patch(f"http://{address}/", body)).sent == 2
 
@@ -64,7 +64,7 @@ class TestRequest:
             assert peer.chunks() == ([], True)
             peer.answer(202)
 
-        with scripted(script) as address:
+        with serve_script(script) as address:
             response = client.run(patch(f"http://{address}/", []))
         assert (response.sent, response.complete) == (0, True)
 
@@ -80,7 +80,7 @@ class TestRequest:
                 peer.receive()
             peer.answer(201)
 
-        with scripted(script) as address:
+        with serve_script(script) as address:
             response = client.run(one(Request("PUT", f"http://{address}/", body=body)))
         assert (response.status, response.sent, response.complete) == (201, len(body), True)
 
@@ -95,7 +95,7 @@ class TestRequest:
             assert peer.header("user-agent", head)[0].startswith("brolga/")
             peer.answer(200, b"{}")
 
-        with scripted(script) as address:
+        with serve_script(script) as address:
             response = client.run(one(Request("GET", f"http://{address}")))
         assert (response.body, response.sent, response.complete) == (b"{}", 0, True)
 
@@ -107,7 +107,7 @@ class TestRequest:
             assert peer.head()[0] == f"DELETE {target} HTTP/1.1"
             peer.answer(204)
 
-        with scripted(script) as address:
+        with serve_script(script) as address:
             assert client.run(one(Request("DELETE", f"http://{address}{target}"))).status == 204
 
     def test_a_large_block_reaches_a_slow_reader_whole(self, client: Transport) -> None:
@@ -123,7 +123,7 @@ class TestRequest:
             assert peer.chunks() == ([block, block], True)
             peer.answer(202)
 
-        with scripted(script, receive_buffer=4096) as address:
+        with serve_script(script, receive_buffer=4096) as address:
             assert client.run(patch(f"http://{address}/", [block, block])).sent == 2 << 20
 
     def test_ipv6_keeps_its_brackets_in_the_host_header(self, client: Transport) -> None:
@@ -136,7 +136,7 @@ class TestRequest:
             hosts.extend(peer.header("host", peer.head()))
             peer.answer(200)
 
-        with scripted(script, host="::1") as address:
+        with serve_script(script, host="::1") as address:
             assert client.run(one(Request("GET", f"http://{address}/"))).status == 200
         assert hosts == [address]
 
@@ -149,7 +149,7 @@ class TestRequest:
             while peer.head():
                 peer.answer(200)
 
-        with scripted(script) as address, Transport(keepalive=0) as client:
+        with serve_script(script) as address, Transport(keepalive=0) as client:
             for _ in range(2):
                 client.run(one(Request("GET", f"http://{address}/")))
         assert len(connections) == 2
@@ -165,7 +165,7 @@ class TestRequest:
                     peer.chunks()
                 peer.answer(202)
 
-        with scripted(script) as address, client:
+        with serve_script(script) as address, client:
             url = f"http://{address}/"
             client.run(one(Request("GET", url)))
             client.run(patch(url, [b"a", b"b"]))

@@ -11,7 +11,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.scripted import Peer, refusing_port, scripted
+from tests.raw_server import Peer, refusing_port, serve_script
 from tests.unit.transport.calls import PATIENCE_S, one, patch
 
 from brolga.errors import TransportError
@@ -46,7 +46,7 @@ class TestRun:
             second = yield Request("GET", f"{url}b")
             return [first.body, second.body]
 
-        with scripted(script) as address, client:
+        with serve_script(script) as address, client:
             bodies = client.run(flow(f"http://{address}/"))
         assert bodies == [b"GET /a HTTP/1.1", b"GET /b HTTP/1.1"]
 
@@ -67,7 +67,7 @@ class TestRun:
 
         reasons: list[str] = []
 
-        with scripted(script) as address:
+        with serve_script(script) as address:
             urls = [f"http://127.0.0.1:{refusing_port()}/", f"http://{address}/"]
             assert client.run(flow(urls)) == 200
         assert reasons == ["connect"]
@@ -95,7 +95,7 @@ class TestRun:
                 yield Request("DELETE", url, timeout=Timeout.SHORT)
                 raise
 
-        with scripted(script) as address, pytest.raises(KeyboardInterrupt):
+        with serve_script(script) as address, pytest.raises(KeyboardInterrupt):
             client.run(flow(f"http://{address}/"))
         assert heads == ["PATCH", "DELETE"]
 
@@ -110,7 +110,7 @@ class TestRun:
             response = yield Request("GET", url)
             raise LookupError(response.status)
 
-        with scripted(script) as address, pytest.raises(LookupError, match="200"):
+        with serve_script(script) as address, pytest.raises(LookupError, match="200"):
             client.run(flow(f"http://{address}/"))
 
     def test_threads_share_a_transport_and_none_waits_for_another(self) -> None:
@@ -132,7 +132,7 @@ class TestRun:
             response = client.run(patch(f"http://{address}/", [text]))
             bodies.append((text, response.body))
 
-        with scripted(script) as address, Transport(timeout_s=PATIENCE_S) as client:
+        with serve_script(script) as address, Transport(timeout_s=PATIENCE_S) as client:
             workers = [threading.Thread(target=push, args=(number,)) for number in range(threads)]
             for worker in workers:
                 worker.start()
@@ -193,7 +193,7 @@ class TestStream:
             with contextlib.suppress(TransportError):
                 yield Request("GET", f"http://127.0.0.1:{refusing_port()}/")
 
-        with scripted(script) as address:
+        with serve_script(script) as address:
             assert list(client.stream(flow(f"http://{address}/"))) == [b"one", b"two"]
         assert list(client.stream(without_end())) == []
 
@@ -235,7 +235,7 @@ class TestStream:
 
         transport = Transport(timeout_s=PATIENCE_S)
         transport.close_when_dropped()
-        with scripted(script) as address:
+        with serve_script(script) as address:
             transport.run(one(Request("GET", f"http://{address}/")))
             del transport
             gc.collect()
@@ -262,7 +262,7 @@ def test_a_body_is_let_go_before_the_flow_goes_on(client: Transport) -> None:
         yield Request("PATCH", url, body=body.pop())
         return alive[0]() is not None
 
-    with scripted(script) as address:
+    with serve_script(script) as address:
         assert client.run(flow(f"http://{address}/")) is False
 
 
@@ -278,7 +278,7 @@ class TestTimes:
             heads.append((peer.head()[0], list(pauses)))
             peer.answer(200)
 
-        with scripted(script) as address:
+        with serve_script(script) as address:
             for after_s in (0.0, 2.5):
                 with Transport(pause=pauses.append) as client:
                     client.run(one(Request("GET", f"http://{address}/", delay_s=after_s)))
@@ -332,7 +332,7 @@ class TestLog:
                     peer.chunks()
                 peer.answer(200, b"secret", "X-Token: secret")
 
-        with scripted(script) as address, client, caplog.at_level("DEBUG", "brolga.transport"):
+        with serve_script(script) as address, client, caplog.at_level("DEBUG", "brolga.transport"):
             url = f"http://user:secret@{address}/v2/?_state=secret"
             client.run(patch(url, [b"secret", b"secret"]))
             response = client.run(

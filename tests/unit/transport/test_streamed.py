@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.scripted import Peer, scripted
+from tests.raw_server import Peer, serve_script
 from tests.unit.transport.calls import BLOCK, PATIENCE_S, failing, one, wait
 
 from brolga.protocol import Flow, Request, Response
@@ -46,7 +46,7 @@ class TestStreamed:
             peer.head()
             peer.answer(status, body)
 
-        with scripted(script) as address:
+        with serve_script(script) as address:
             response = client.run(get(address))
             blocks = list(blocks_of(response))
         assert response.status == status
@@ -64,7 +64,7 @@ class TestStreamed:
             wait(taken)
             peer.send(b"3\r\ntwo\r\n0\r\n\r\n")
 
-        with scripted(script) as address:
+        with serve_script(script) as address:
             blocks = blocks_of(client.run(get(address)))
             assert next(blocks) == b"one"
             taken.set()
@@ -80,7 +80,7 @@ class TestStreamed:
             peer.head()
             peer.answer(status, b"x" * (5 << 20))
 
-        with scripted(script) as address:
+        with serve_script(script) as address:
             response = client.run(get(address))
         assert (response.body_stream, len(response.body)) == (None, 4 << 20)
 
@@ -94,7 +94,7 @@ class TestStreamed:
             assert peer.header("accept-encoding", peer.head()) == encodings
             peer.answer(200)
 
-        with scripted(script) as address:
+        with serve_script(script) as address:
             response = client.run(
                 one(Request("GET", f"http://{address}/", stream_response=streamed))
             )
@@ -107,7 +107,7 @@ class TestStreamed:
             peer.head()
             peer.answer(200, b"\x1f\x8bcompressed", "Content-Encoding: gzip")
 
-        with scripted(script) as address:
+        with serve_script(script) as address:
             assert b"".join(blocks_of(client.run(get(address)))) == b"\x1f\x8bcompressed"
 
 
@@ -123,7 +123,7 @@ class TestConnection:
             while peer.head():
                 peer.answer(200, BLOCK)
 
-        with scripted(script) as address, client:
+        with serve_script(script) as address, client:
             for _ in range(3):
                 assert b"".join(blocks_of(client.run(get(address)))) == BLOCK
         assert len(connections) == 1
@@ -140,7 +140,7 @@ class TestConnection:
             peer.drain()
             closed.set()
 
-        with scripted(script) as address:
+        with serve_script(script) as address:
             response = client.run(get(address))
             if begun:
                 assert next(blocks_of(response)) == b"a"
@@ -165,7 +165,7 @@ class TestConnection:
             blocks = blocks_of(response)
             return (yield Request("PATCH", f"http://{address}/", body=blocks)).status
 
-        with scripted(script) as address:
+        with serve_script(script) as address:
             assert client.run(flow(address)) == 202
 
 
@@ -188,7 +188,7 @@ class TestBroken:
                 linger = struct.pack("ii", 1, 0)
                 peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
-        with scripted(script) as address:
+        with serve_script(script) as address:
             blocks = blocks_of(client.run(get(address)))
             assert next(blocks) == b"half"
             taken.set()
@@ -204,7 +204,7 @@ class TestBroken:
             peer.send(CHUNKED + b"4\r\nhalf\r\n")
             assert peer.drain() == b""
 
-        with scripted(script) as address, Transport(timeout_s=0.2) as client:
+        with serve_script(script) as address, Transport(timeout_s=0.2) as client:
             blocks = blocks_of(client.run(get(address)))
             assert next(blocks) == b"half"
             with failing("timeout", "no answer in time"):
@@ -218,7 +218,7 @@ class TestBroken:
             peer.send(CHUNKED + b"no number\r\n")
             peer.drain()
 
-        with scripted(script) as address, failing("cut", "no valid answer"):
+        with serve_script(script) as address, failing("cut", "no valid answer"):
             list(blocks_of(client.run(get(address))))
 
     def test_a_broken_source_is_one_error_of_the_other_call(self, client: Transport) -> None:
@@ -235,7 +235,7 @@ class TestBroken:
             response = yield Request("GET", f"http://{address}/", stream_response=True)
             return (yield Request("PATCH", f"http://{address}/", body=blocks_of(response)))
 
-        with scripted(script) as address, failing("cut", "GET to"):
+        with serve_script(script) as address, failing("cut", "GET to"):
             client.run(flow(address))
 
     def test_closing_the_transport_ends_them(self) -> None:
@@ -247,7 +247,7 @@ class TestBroken:
             peer.send(CHUNKED + b"4\r\nhalf\r\n")
             peer.drain()
 
-        with scripted(script) as address:
+        with serve_script(script) as address:
             blocks = blocks_of(transport.run(get(address)))
             assert next(blocks) == b"half"
             transport.close()

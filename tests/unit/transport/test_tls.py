@@ -7,7 +7,7 @@ import ssl
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.scripted import Peer, scripted
+from tests.raw_server import Peer, serve_script
 from tests.unit.transport.calls import BLOCK, PATIENCE_S, failing, one, patch
 
 from brolga.errors import TransportError
@@ -41,7 +41,7 @@ class TestTls:
 
         with (
             Transport(ca_cert=authority.ca_cert, timeout_s=PATIENCE_S) as client,
-            scripted(script, tls=authority.server_context()) as address,
+            serve_script(script, tls=authority.server_context()) as address,
         ):
             response = client.run(patch(f"https://{address}/", blocks))
         assert (response.status, response.complete) == (202, True)
@@ -56,7 +56,7 @@ class TestTls:
             heads.append(peer.head())
 
         with (
-            scripted(script, tls=authority.server_context()) as address,
+            serve_script(script, tls=authority.server_context()) as address,
             failing("certificate", "the certificate is not trusted"),
         ):
             client.run(one(Request("GET", f"https://{address}/")))
@@ -70,7 +70,7 @@ class TestTls:
 
         with (
             Transport(ca_cert=authority.ca_cert) as client,
-            scripted(script, tls=authority.server_context("elsewhere")) as address,
+            serve_script(script, tls=authority.server_context("elsewhere")) as address,
             failing("certificate", "not valid for"),
         ):
             client.run(one(Request("GET", f"https://{address}/")))
@@ -86,7 +86,7 @@ class TestTls:
         client = (
             Transport(ca_cert=authority.ca_cert) if how == "ca_cert" else Transport(insecure=True)
         )
-        with client, scripted(script, tls=authority.server_context()) as address:
+        with client, serve_script(script, tls=authority.server_context()) as address:
             assert client.run(one(Request("GET", f"https://{address}/"))).status == 200
 
     @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ class TestTls:
                 peer.send(answer)
 
         with (
-            scripted(script, refuse_tls=False) as address,
+            serve_script(script, refuse_tls=False) as address,
             pytest.raises(TransportError) as caught,
         ):
             client.run(one(Request("GET", f"https://{address}/")))
@@ -127,7 +127,7 @@ class TestTls:
             peer.head()
             peer.answer(200)
 
-        with Transport() as client, scripted(script) as address:
+        with Transport() as client, serve_script(script) as address:
             client.run(one(Request("GET", f"http://{address}/")))
             assert made == []
             for _ in range(2):
@@ -186,7 +186,7 @@ class TestClientCertificate:
                 client_cert=both if joined else client_pair.certificate,
                 client_key=None if joined else client_pair.key,
             ) as client,
-            scripted(server, tls=asking(authority, old=old)) as address,
+            serve_script(server, tls=asking(authority, old=old)) as address,
         ):
             assert client.run(one(Request("GET", f"https://{address}/"))).status == 200
         assert server.subjects == ["someone"]
@@ -197,7 +197,7 @@ class TestClientCertificate:
         """It tells who we are, as a password does: it goes where the user sent it."""
         server = Server()
         with (
-            scripted(server, tls=asking(authority, required=False)) as address,
+            serve_script(server, tls=asking(authority, required=False)) as address,
             Transport(
                 ca_cert=authority.ca_cert,
                 client_cert=client_pair.certificate,
@@ -214,7 +214,7 @@ class TestClientCertificate:
         """TLS 1.3 says so after the handshake, in place of an answer (RFC 8446, section 6.2)."""
         with (
             Transport(ca_cert=authority.ca_cert) as client,
-            scripted(Server(), tls=asking(authority)) as address,
+            serve_script(Server(), tls=asking(authority)) as address,
             failing("tls", "the server wants a client certificate"),
         ):
             client.run(one(Request("PATCH", f"https://{address}/", body=body)))
@@ -223,7 +223,7 @@ class TestClientCertificate:
         """TLS 1.2 says no more than that the handshake failed."""
         with (
             Transport(ca_cert=authority.ca_cert) as client,
-            scripted(Server(), tls=asking(authority, old=True)) as address,
+            serve_script(Server(), tls=asking(authority, old=True)) as address,
             failing("tls", "may want a client certificate"),
         ):
             client.run(one(Request("GET", f"https://{address}/")))
@@ -237,7 +237,7 @@ class TestClientCertificate:
                 client_cert=authority.directory / "stranger.pem",
                 client_key=authority.directory / "stranger.key",
             ) as client,
-            scripted(Server(), tls=asking(authority)) as address,
+            serve_script(Server(), tls=asking(authority)) as address,
             failing("tls", "does not know the client certificate's authority"),
         ):
             client.run(one(Request("GET", f"https://{address}/")))
@@ -273,7 +273,7 @@ class TestDirectories:
     ) -> None:
         """`ca.crt` is trusted, `client.cert` with `client.key` shown: there, and nowhere else."""
         server = Server()
-        with scripted(server, tls=asking(authority)) as address:
+        with serve_script(server, tls=asking(authority)) as address:
             directory = tmp_path / address
             directory.mkdir()
             (directory / "ca.crt").write_bytes(authority.ca_cert.read_bytes())
@@ -291,7 +291,7 @@ class TestDirectories:
         self, authority: Authority, client_pair: Pair, tmp_path: Path
     ) -> None:
         """The user's own comes before the system's, even where it is empty."""
-        with scripted(Server(), tls=asking(authority)) as address:
+        with serve_script(Server(), tls=asking(authority)) as address:
             (tmp_path / "user" / address).mkdir(parents=True)
             system = tmp_path / "system" / address
             system.mkdir(parents=True)
@@ -305,7 +305,7 @@ class TestDirectories:
     ) -> None:
         """What the user put under its name is meant for it; what the user gave at large is not."""
         server = Server()
-        with scripted(server, tls=asking(authority, required=False)) as address:
+        with serve_script(server, tls=asking(authority, required=False)) as address:
             directory = tmp_path / address
             directory.mkdir()
             (directory / "client.cert").write_bytes(client_pair.certificate.read_bytes())

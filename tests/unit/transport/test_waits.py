@@ -9,7 +9,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.scripted import Peer, scripted
+from tests.raw_server import Peer, serve_script
 from tests.unit.transport.calls import PATIENCE_S, one
 
 from brolga.errors import TransportError
@@ -46,7 +46,7 @@ def without_end(*pieces: bytes) -> Callable[[Peer], None]:
 )
 def test_the_head_of_an_answer_comes_within_the_timeout_or_fails(pieces: tuple[bytes, ...]) -> None:
     """The timeout is of the whole head, interim answers included: each byte came in time."""
-    with scripted(without_end(*pieces)) as address, Transport(timeout_s=0.2) as client:
+    with serve_script(without_end(*pieces)) as address, Transport(timeout_s=0.2) as client:
         with pytest.raises(TransportError) as caught:
             client.run(one(Request("GET", f"http://{address}/")))
         assert caught.value.reason == "timeout"
@@ -55,7 +55,7 @@ def test_the_head_of_an_answer_comes_within_the_timeout_or_fails(pieces: tuple[b
 def test_a_streamed_answer_below_the_lowest_rate_fails() -> None:
     """A byte now and then comes in time each, and the blob never."""
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
-    with scripted(without_end(head, b"x")) as address, Transport(timeout_s=0.2) as client:
+    with serve_script(without_end(head, b"x")) as address, Transport(timeout_s=0.2) as client:
         response = client.run(one(Request("GET", f"http://{address}/", stream_response=True)))
         assert response.body_stream is not None
         with pytest.raises(TransportError, match="less than 1024 bytes a second"):
@@ -113,7 +113,7 @@ def test_a_request_to_stop_wakes_the_wait_for_an_answer(patience: Timeout, reque
             stop.request()
         over.wait(PATIENCE_S)
 
-    with scripted(script) as address:
+    with serve_script(script) as address:
         raised = stopped(stop, Request("GET", f"http://{address}/", timeout=patience))
         over.set()
     assert [type(error) for error in raised] == [KeyboardInterrupt]
@@ -128,7 +128,7 @@ def test_a_request_to_stop_wakes_the_write_of_a_body() -> None:
         stop.request()
         over.wait(PATIENCE_S)
 
-    with scripted(script) as address:
+    with serve_script(script) as address:
         body = (bytes(1 << 20) for _ in range(1 << 10))
         raised = stopped(stop, Request("PUT", f"http://{address}/", body=body, size=1 << 30))
         over.set()
@@ -152,7 +152,7 @@ def test_closing_the_transport_wakes_a_thread_that_waits() -> None:
         except BaseException as error:  # noqa: BLE001 - the test looks at it
             raised.append(error)
 
-    with scripted(script) as address:
+    with serve_script(script) as address:
         thread = threading.Thread(target=work, args=(address,), daemon=True)
         thread.start()
         thread.join(PATIENCE_S)

@@ -16,19 +16,19 @@ a tar. Must not know registries, nor how a push is ordered.
     oci       index.json: which blobs are an image
 """
 
+from brolga.stores.archive.entries import CompressionOptions
 from brolga.stores.archive.file import Archive
 from brolga.stores.archive.formats import Images
 from brolga.stores.archive.pipe import stream_archive, stream_images
-from brolga.stores.archive.section import Packing
 from brolga.stores.archive.sent import Known, Nowhere
 from brolga.stores.archive.writer import Writer, open_writer
 
 __all__ = [
     "Archive",
+    "CompressionOptions",
     "Images",
     "Known",
     "Nowhere",
-    "Packing",
     "Writer",
     "open_writer",
     "stream_archive",

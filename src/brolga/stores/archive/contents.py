@@ -1,11 +1,8 @@
-"""The files of an archive: their names, what they begin as, and what can be had of them.
+"""The files of an archive: their names, their kinds, and the images that names choose.
 
-Knows how a name in a tar is read, which names are digests, and what a file's first bytes tell. Must
-not know which file is what of an image.
-
-Strategy: nothing is ever written under a name of an archive, but two readers must not take one name
-for two files. So names are brought to one form, those that lead out of the archive are refused, and
-links are followed within it, a bounded number of them.
+Nothing is ever written under a name of an archive, but two readers must not see two files in one
+name. So names are normalized, those that lead out of the archive are refused, and links are
+followed within it, a bounded number of them.
 """
 
 from __future__ import annotations
@@ -39,29 +36,28 @@ if TYPE_CHECKING:
     from brolga.tar.entries import Entry
 
 __all__ = [
+    "ArchiveEntry",
+    "ArchiveLimits",
     "Contents",
-    "Item",
     "Names",
     "blob_path",
     "check_digest",
     "choose",
-    "claimed",
-    "kind_of",
-    "of_the_source",
-    "path_of",
-    "peeked",
-    "too_large",
+    "detect_kind",
+    "digest_from_name",
+    "document_too_large",
+    "entry_path",
+    "peek",
+    "source_errors",
 ]
 
 T = TypeVar("T", bound="Hashable")
 
-_HEAD_SIZE: Final = 512  # bytes of a file that tell what it is
-_MAX_FILES: Final = 100_000
-_MAX_NAMES: Final = 16 << 20  # characters of all of them, links included
-_MAX_LINKS: Final = 16  # that lead from one to the next
+_HEAD_SIZE: Final = 512  # bytes of a file that show its kind
+_MAX_LINKS: Final = 16  # in a chain
 _MAX_LISTED: Final = 20  # names in an error's line
-# How Docker, skopeo and crane name files by their sha256, by what must be in them.
-_NAMED: Final = (
+# The names that Docker, skopeo and crane form from a sha256, and the kinds that they are given to.
+_DIGEST_NAMES: Final = (
     (re.compile(r"([0-9a-f]{64})\.json"), {"json"}),
     (re.compile(r"([0-9a-f]{64})\.tar"), {"tar"}),
     (re.compile(r"([0-9a-f]{64})\.tar\.(?:gz|zst)"), {"gzip", "zstd"}),
@@ -71,9 +67,26 @@ _NUMBER: Final = re.compile("@[0-9]{1,9}")
 _BLOB: Final = re.compile(r"blobs/([^/]+)/([^/]+)")
 
 
+@dataclass(frozen=True)
+class ArchiveLimits:
+    """What is kept in memory of an archive that is read.
+
+    `name_length` is the total of all names and link targets, in characters. A pipe's documents are
+    limited by number and by bytes: JSON whose name is not a digest (as index.json), JSON that looks
+    like a manifest or config, and other JSON.
+    """
+
+    files: int = 100_000
+    name_length: int = 16 << 20
+    documents: int = 10_000
+    unnamed_json: int = 8 << 20
+    manifests: int = 20 << 20
+    other_json: int = 4 << 20
+
+
 @contextmanager
-def of_the_source() -> Iterator[None]:
-    """Say of what is wrong with an archive that it is the source that fails, and no registry."""
+def source_errors() -> Iterator[None]:
+    """Mark errors about an archive as errors of the source, unless they have a side already."""
     try:
         yield
     except (CorruptBlob, DigestMismatch, InvalidManifest, ImageNotFound) as error:
@@ -81,96 +94,100 @@ def of_the_source() -> Iterator[None]:
         raise
 
 
-class Item(Protocol):
-    """A file of an archive; `kind` is as `kind_of` says."""
+class ArchiveEntry(Protocol):
+    """A file of an archive."""
 
     @property
     def kind(self) -> str:
-        """What it begins as."""
+        """What the file is, as `detect_kind` returns it."""
 
     def data(self) -> bytes:
-        """Return its bytes, as of a document. Raises InvalidManifest where they are too many."""
+        """Return the bytes of a document. Raises InvalidManifest if it is too large."""
 
     def blob(self, descriptor: Descriptor) -> Blob:
-        """Return it as the blob that it is, byte by byte. Raises InvalidManifest where it is not.
+        """Return the file as a blob, byte for byte. Raises InvalidManifest if its size differs.
 
-        That is by its size; a wrong byte is found where it is read.
+        Wrong bytes raise DigestMismatch when they are read.
         """
 
     def layer(self, diff_id: Digest) -> Layer:
-        """Return it as a layer of the uncompressed bytes `diff_id`, compressed where it is not.
+        """Return the file as the layer `diff_id`, to be compressed if it is not.
 
-        Raises DigestMismatch where it is known to be another, InvalidManifest where it is none.
+        Raises DigestMismatch if it is known to be another layer, InvalidManifest for another kind
+        of file.
         """
 
 
 class Contents:
     """The files of an archive, by name."""
 
-    def __init__(self) -> None:
-        self._items: dict[str, Item] = {}
+    def __init__(self, limits: ArchiveLimits | None = None) -> None:
+        self._limits = limits or ArchiveLimits()
+        self._entries: dict[str, ArchiveEntry] = {}
         self._links: dict[str, str] = {}
-        self._named = 0  # characters
+        self._name_length = 0
 
     def __contains__(self, path: object) -> bool:
-        """Whether there is a file, or a link, of this name."""
-        return path in self._items or path in self._links
+        """Return whether the archive has a file or a link of this name."""
+        return path in self._entries or path in self._links
 
-    def claim(self, path: str) -> None:
-        """Take a name for one file. Raises CorruptBlob where another has it, or they are too many.
+    def reserve_name(self, path: str) -> None:
+        """Record a name. Raises CorruptBlob if another file has it, or there are too many.
 
-        Two blobs of one digest may come twice: they are the same.
+        A blob may come twice: its digest says that both are the same.
         """
         if path in self and not _BLOB.fullmatch(path):
             raise CorruptBlob(f"the archive has two files {excerpt(path)}: readers differ on them")
-        if len(self._items) + len(self._links) >= _MAX_FILES:
-            raise CorruptBlob(f"the archive has more than {_MAX_FILES} files")
-        self._named += len(path)
-        if self._named > _MAX_NAMES:
-            raise CorruptBlob(f"the archive has more than {_MAX_NAMES} characters of names")
+        if len(self._entries) + len(self._links) >= self._limits.files:
+            raise CorruptBlob(f"the archive has more than {self._limits.files} files")
+        self._name_length += len(path)
+        if self._name_length > self._limits.name_length:
+            raise CorruptBlob(
+                f"the archive has more than {self._limits.name_length} characters of names"
+            )
 
-    def add(self, path: str, item: Item) -> None:
-        """Keep a file."""
-        self._items[path] = item
+    def add(self, path: str, entry: ArchiveEntry) -> None:
+        """Add a file."""
+        self._entries[path] = entry
 
     def link(self, path: str, entry: Entry) -> None:
-        """Keep a symbolic or hard link; where it leads out of the archive, it leads nowhere."""
+        """Add a symbolic or hard link. A link that leads out of the archive leads nowhere."""
         target = entry.link.decode("utf-8", "surrogateescape")
         if not entry.is_hard_link:
             target = f"{dirname(path)}/{target}" if not target.startswith("/") else ".."
         target = normpath(target.lstrip("/"))
-        self._named += len(target)
+        self._name_length += len(target)
         self._links[path] = "" if target.startswith("..") else target
 
-    def find(self, path: str, wanted: str) -> Item:
-        """Return the file of a name, by links too. Raises InvalidManifest, which says what it is.
+    def find(self, path: str, referrer: str) -> ArchiveEntry:
+        """Return the file of a name, which may be a link.
 
-        `wanted` says of which image or document it is a part.
+        Raises InvalidManifest, which says what refers to it (`referrer`).
         """
         name = normpath(path.removeprefix("./"))
         for _ in range(_MAX_LINKS):
-            if name in self._items:
-                return self._items[name]
+            if name in self._entries:
+                return self._entries[name]
             if name not in self._links:
                 raise InvalidManifest(
-                    f"{wanted} names {excerpt(path)}, which is not in the archive"
+                    f"{referrer} names {excerpt(path)}, which is not in the archive"
                 )
             name = self._links[name]
-        raise InvalidManifest(f"{wanted} names {excerpt(path)}, a link that leads to no file")
+        raise InvalidManifest(f"{referrer} names {excerpt(path)}, a link that leads to no file")
 
     def read(self, path: str) -> bytes:
-        """Return a document's bytes. Raises InvalidManifest where it is not there, or too large."""
+        """Return a document's bytes. Raises InvalidManifest if it is missing or too large."""
         return self.find(path, "the archive's form").data()
 
-    def blob(self, digest: Digest, wanted: str) -> Item:
-        """Return the blob of a digest, as an OCI layout names it. Raises InvalidManifest."""
-        return self.find(blob_path(digest), wanted)
+    def blob(self, digest: Digest, referrer: str) -> ArchiveEntry:
+        """Return the blob of a digest, as `find` does."""
+        return self.find(blob_path(digest), referrer)
 
 
-def path_of(entry: Entry) -> str:
-    """Return an entry's name as a path below the archive's root; "" is the root.
+def entry_path(entry: Entry) -> str:
+    """Return an entry's name as a path below the archive's root, "" for the root.
 
-    Raises CorruptBlob for one that leads out of it.
+    Raises CorruptBlob for a name that leads out of the archive.
     """
     name = entry.name.decode("utf-8", "surrogateescape")
     if name.startswith("/") or ".." in name.split("/"):
@@ -181,24 +198,21 @@ def path_of(entry: Entry) -> str:
     return "" if path == "." else path
 
 
-def kind_of(head: bytes) -> str:
-    """Return what a file is by its first 512 bytes: json, tar, gzip, zstd, other.
+def detect_kind(head: bytes) -> str:
+    """Return the kind of a file by its first 512 bytes: json, tar, gzip, zstd or other.
 
-    A tar may be empty: zeros.
+    An empty tar is 512 zeros.
     """
     compression = detect_compression(head[:4])
     if compression != "none":
         return compression
-    if len(head) == _HEAD_SIZE:
-        if not any(head):
-            return "tar"
-        if is_header(head):
-            return "tar"
+    if len(head) == _HEAD_SIZE and (not any(head) or is_header(head)):
+        return "tar"
     return "json" if head.lstrip().startswith((b"{", b"[")) else "other"
 
 
-def peeked(data: Iterator[memoryview]) -> tuple[bytes, Iterator[memoryview]]:
-    """Return the first bytes of an entry, and all of them."""
+def peek(data: Iterator[memoryview]) -> tuple[bytes, Iterator[memoryview]]:
+    """Return the first 512 bytes of an entry, and all of its bytes."""
     pieces: list[memoryview] = []
     for piece in data:
         pieces.append(piece)
@@ -207,37 +221,37 @@ def peeked(data: Iterator[memoryview]) -> tuple[bytes, Iterator[memoryview]]:
     return b"".join(pieces)[:_HEAD_SIZE], chain(pieces, data)
 
 
-def claimed(path: str, kind: str) -> Digest | None:
-    """Return the digest that a file's name says its bytes have, by the form that its kind has."""
+def digest_from_name(path: str, kind: str) -> Digest | None:
+    """Return the digest that a file's name claims for its bytes, None if it claims none."""
     if blob := _BLOB.fullmatch(path):
         with suppress(InvalidDigest):
             return Digest(*blob.groups())
-    for name, kinds in _NAMED:
-        if (found := name.fullmatch(path)) and kind in kinds:
-            return Digest("sha256", found[1])
+    for pattern, kinds in _DIGEST_NAMES:
+        if (match := pattern.fullmatch(path)) and kind in kinds:
+            return Digest("sha256", match[1])
     return None
 
 
 def blob_path(digest: Digest) -> str:
-    """Return where an OCI layout has a blob (image-layout.md, Blobs)."""
+    """Return the path of a blob in an OCI layout (image-layout.md, Blobs)."""
     return f"blobs/{digest.algorithm}/{digest.encoded}"
 
 
 @dataclass(frozen=True)
 class Names:
-    """How an image can be named: by its `tags`, and by what it has anyway (a file, a digest)."""
+    """The names of an image: its `tags`, and the `others`, as its file or digest."""
 
     tags: tuple[str, ...]
     others: tuple[str, ...] = ()
 
     @property
     def all(self) -> tuple[str, ...]:
-        """Every one."""
+        """Every name."""
         return self.tags + self.others
 
     @property
     def shown(self) -> tuple[str, ...]:
-        """Those that a list of images has."""
+        """The names in a list of images."""
         return self.tags or self.others[:1]
 
 
@@ -247,56 +261,52 @@ def choose(
     platforms: Callable[[T], Iterable[Platform]],
     platform: Platform | None = None,
 ) -> T:
-    """Return what has a name; `@N` is the Nth of all, "" the only one.
+    """Return the image of a name: `@N` is the Nth image, "" the only one.
 
-    The end of a name will do, after a slash, where no other ends so; a tag may be left out where it
-    is `latest`. Of several, `platform` chooses one by the `platforms` of each. Raises ImageNotFound,
-    which lists the names, and PlatformNotFound.
+    A name may be cut before a slash, if that is unambiguous, and `:latest` may be left out. Of
+    several images, `platform` chooses one by the `platforms` of each. Raises PlatformNotFound, and
+    ImageNotFound, which lists the names.
     """
     if _NUMBER.fullmatch(name) and int(name[1:]) < len(offered):
         return list(offered)[int(name[1:])]
     wanted = {name, f"{name}:latest"}
-    whole = [one for one, names in offered.items() if not name or wanted.intersection(names.all)]
-    ends = tuple(f"/{end}" for end in wanted)
-    found = whole or [one for one, names in offered.items() if _ends(names.all, ends)]
-    if len(found) > 1 and platform is not None:
-        offers = ((one, offer) for one in found for offer in platforms(one))
-        found = list(select_best(offers, platform, "the archive"))
-    if len(found) == 1:
-        return found[0]
-    raise _no_such(offered, name, is_several=bool(found))
-
-
-def _no_such(offered: Mapping[T, Names], name: str, *, is_several: bool) -> ImageNotFound:
+    suffixes = tuple(f"/{text}" for text in wanted)
+    matches = [
+        image for image, names in offered.items() if not name or wanted.intersection(names.all)
+    ] or [
+        image
+        for image, names in offered.items()
+        if any(full_name.endswith(suffixes) for full_name in names.all)
+    ]
+    if len(matches) > 1 and platform is not None:
+        offers = ((image, offer) for image in matches for offer in platforms(image))
+        matches = list(select_best(offers, platform, "the archive"))
+    if len(matches) == 1:
+        return matches[0]
     if not offered:
-        return ImageNotFound("the archive has no images")
-    shown = tuple(one for names in offered.values() for one in names.shown)
+        raise ImageNotFound("the archive has no images")
+    shown = tuple(text for names in offered.values() for text in names.shown)
     listed = ", ".join(map(excerpt, shown[:_MAX_LISTED]))
     more = f" and {len(shown) - _MAX_LISTED} more" if len(shown) > _MAX_LISTED else ""
-    count = "more than one" if is_several else "no"
+    count = "more than one" if matches else "no"
     what = f"the archive has {count} image {excerpt(name)}" if name else "say which image"
-    return ImageNotFound(f"{what}: it has {listed}{more}", available=shown)
-
-
-def _ends(names: tuple[str, ...], ends: tuple[str, ...]) -> bool:
-    return any(name.endswith(ends) for name in names)
+    raise ImageNotFound(f"{what}: it has {listed}{more}", available=shown)
 
 
 def check_digest(what: str, actual: Digest, expected: Digest, how: str = "") -> None:
-    """Raise DigestMismatch where a part of an archive is not what it is named.
+    """Raise DigestMismatch if a part of an archive has another digest than it should have.
 
-    `how` is what was done to it before it was hashed.
+    `how` says what was done to the part before it was hashed.
     """
     if actual != expected:
-        error = DigestMismatch(
-            f"{what} of the archive is {actual}{how}, where {expected} was expected",
+        raise DigestMismatch(
+            f"{what} of the archive is {actual}{how}, but {expected} was expected",
             expected=str(expected),
             actual=str(actual),
+            side="source",
         )
-        error.side = "source"
-        raise error
 
 
-def too_large(path: str, size: int) -> InvalidManifest:
-    """Return the error for a document that nobody reads."""
-    return InvalidManifest(f"{excerpt(path)} has {size} bytes, where a document has {MAX_SIZE}")
+def document_too_large(path: str, size: int) -> InvalidManifest:
+    """Return the error for a document that is larger than any manifest."""
+    return InvalidManifest(f"{excerpt(path)} has {size} bytes, but a document has {MAX_SIZE}")

@@ -1,12 +1,9 @@
-"""Docker's form of an archive: `manifest.json`, and the files that it names as images.
+"""Docker's archive: `manifest.json`, and the files that it names as images.
 
-Knows what `docker save` wrote through the years, and what skopeo and crane write. Must not know
-where the files are.
-
-Strategy: the config is taken byte by byte, and names the layers by their DiffIDs. Layers that are
-not compressed are compressed on the way, so the manifest is told when they were read. Where the
-archive has a manifest of the same config and the very blobs that it names (Docker with containerd's
-store), it is that one.
+The config is kept byte for byte, and names the layers by their DiffIDs. Layers that are not
+compressed are compressed on the way, so the manifest exists after they are read. If the archive
+also has a manifest of the same config and all its blobs (Docker with containerd's store), that
+manifest is used.
 """
 
 from __future__ import annotations
@@ -29,8 +26,8 @@ from brolga.spec.mediatypes import (
     OCI_LAYER_ZSTD,
     OCI_MANIFEST,
 )
-from brolga.stores.archive.contents import Names, check_digest, choose, claimed
-from brolga.stores.archive.oci import Layout
+from brolga.stores.archive.contents import Names, check_digest, choose, digest_from_name
+from brolga.stores.archive.oci import ArchiveLayout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -39,15 +36,21 @@ if TYPE_CHECKING:
     from brolga.spec.descriptor import Platform
     from brolga.stores.archive.contents import Contents
 
-__all__ = ["MANIFEST", "SavedImage", "docker_image", "manifest_json", "saved_images"]
+__all__ = [
+    "MANIFEST",
+    "ManifestItem",
+    "docker_image",
+    "encode_manifest_json",
+    "read_manifest_json",
+]
 
 MANIFEST: Final = "manifest.json"
 _MEMBERS: Final = frozenset({"Config", "RepoTags", "Layers"})
 
 
 @dataclass(frozen=True)
-class SavedImage:
-    """What manifest.json says of an image: the names of its files, and its own."""
+class ManifestItem:
+    """An image in manifest.json: the names of its files, and its tags."""
 
     config: str
     tags: tuple[str, ...]
@@ -55,12 +58,12 @@ class SavedImage:
 
     @property
     def names(self) -> Names:
-        """How it can be named: by its tags, the name of its config, and its digest."""
-        digest = claimed(self.config, "json")
+        """The names of the image: its tags, the name of its config, and its digest."""
+        digest = digest_from_name(self.config, "json")
         return Names(self.tags, (self.config, *([str(digest)] if digest else ())))
 
     @classmethod
-    def from_dict(cls, value: object, where: str) -> SavedImage:
+    def from_dict(cls, value: object, where: str) -> ManifestItem:
         """Read an object of manifest.json. Raises InvalidManifest."""
         members = Members(value, where)
         members.reject_case_variants(_MEMBERS)
@@ -71,68 +74,74 @@ class SavedImage:
         )
 
 
-def saved_images(contents: Contents) -> dict[SavedImage, Names]:
-    """Read manifest.json: the images, and the names that each has. Raises InvalidManifest."""
+def read_manifest_json(contents: Contents) -> dict[ManifestItem, Names]:
+    """Read the images of manifest.json, and the names of each. Raises InvalidManifest."""
     if MANIFEST not in contents:
         raise InvalidManifest(
-            "no docker archive: manifest.json is missing (Docker before 1.10 wrote none)"
+            "not a docker archive: manifest.json is missing (Docker before 1.10 wrote none)"
         )
     raw = contents.read(MANIFEST)
     try:
-        # Documents are objects; this one is an array.
+        # `decode` reads objects, and manifest.json is an array.
         document = decode(b'{"images":%b}' % raw, len(raw) + 16)
         if document.keys() != {"images"}:
             raise wrong("$", "more than one array")
-        images = Members(document, "$").each("images", SavedImage.from_dict)
+        items = Members(document, "$").each("images", ManifestItem.from_dict)
     except InvalidManifest as error:
         raise InvalidManifest(f"manifest.json: {error}") from error
-    return {image: image.names for image in images}
+    return {item: item.names for item in items}
+
+
+def encode_manifest_json(items: Iterable[ManifestItem]) -> bytes:
+    """Return manifest.json as Docker and crane write it."""
+    documents: Iterator[dict[str, object]] = (
+        {"Config": item.config, "RepoTags": list(item.tags) or None, "Layers": list(item.layers)}
+        for item in items
+    )
+    return b"[" + b",".join(map(encode, documents)) + b"]"
 
 
 def docker_image(contents: Contents, name: str, platform: Platform | None = None) -> Image:
     """Return an image of the archive; "" is the only one. `platform` chooses one of several.
 
-    Raises ImageNotFound where there are more, PlatformNotFound, InvalidManifest where something is not
-    there, and DigestMismatch where something is not what it is named.
+    Raises ImageNotFound if the name fits none or several, PlatformNotFound, InvalidManifest if a
+    file is missing, and DigestMismatch if a file is not what its name says.
     """
 
-    def platforms(saved: SavedImage) -> tuple[Platform, ...]:
-        return (ImageConfig.parse(contents.find(saved.config, MANIFEST).data()).platform,)
+    def platforms(item: ManifestItem) -> tuple[Platform, ...]:
+        return (ImageConfig.parse(contents.find(item.config, MANIFEST).data()).platform,)
 
-    saved = choose(saved_images(contents), name, platforms, platform)
-    raw = contents.find(saved.config, MANIFEST).data()
-    _check_config(saved.config, raw)
-    original = _original(contents, Digest.of(raw))
-    if original is not None:
-        return original
+    item = choose(read_manifest_json(contents), name, platforms, platform)
+    raw = contents.find(item.config, MANIFEST).data()
+    if (expected := digest_from_name(item.config, "json")) is not None:
+        actual = Digest.of(raw, expected.algorithm)
+        check_digest(f"the config {excerpt(item.config)}", actual, expected)
+    if INDEX_FILE in contents:
+        # Docker 25.0 wrote an invalid index.json (moby/moby#47210); it is not needed.
+        with suppress(InvalidManifest):
+            original = ArchiveLayout(contents).manifest_of(Digest.of(raw))
+            if original is not None:
+                return original
     config = ImageConfig.parse(raw)
-    if len(config.diff_ids) != len(saved.layers):
+    if len(config.diff_ids) != len(item.layers):
         raise InvalidManifest(
-            f"manifest.json has {len(saved.layers)} layers of {excerpt(saved.config)}, which has "
+            f"manifest.json has {len(item.layers)} layers of {excerpt(item.config)}, which has "
             f"{len(config.diff_ids)}"
         )
-    layers = _layers(contents, saved.layers, config.diff_ids)
-    is_oci = any(layer.media_type == OCI_LAYER_ZSTD for layer in layers)  # Docker has no name of it
+    layers = _layers(contents, item.layers, config.diff_ids)
+    # Docker has no media type for zstd.
+    is_oci = any(layer.media_type == OCI_LAYER_ZSTD for layer in layers)
     blob = InMemoryBlob(raw, OCI_CONFIG if is_oci else DOCKER_CONFIG)
     media_type = OCI_MANIFEST if is_oci else DOCKER_MANIFEST
-    return _SavedImage(Manifest.new(blob.descriptor, (), media_type=media_type), blob, layers)
+    return _DockerImage(Manifest.new(blob.descriptor, (), media_type=media_type), blob, layers)
 
 
-def manifest_json(images: Iterable[SavedImage]) -> bytes:
-    """Write manifest.json, as Docker and crane do."""
-    documents: Iterator[dict[str, object]] = (
-        {"Config": image.config, "RepoTags": list(image.tags) or None, "Layers": list(image.layers)}
-        for image in images
-    )
-    return b"[" + b",".join(map(encode, documents)) + b"]"
-
-
-class _SavedImage(Image):
-    """An image whose config is told, and whose layers are described once they were read."""
+class _DockerImage(Image):
+    """An image with a known config, whose layers have descriptors once they are read."""
 
     @property
     def manifest(self) -> Manifest:
-        """The manifest with every layer. Raises NotComputed where one has not been read."""
+        """The manifest with every layer. Raises NotComputed until all layers are read."""
         layers = [layer.descriptor for layer in self._base_layers]
         read = Image(
             convert_manifest(self._base, self._base.config, layers),
@@ -145,30 +154,16 @@ class _SavedImage(Image):
         return read.manifest
 
 
-def _original(contents: Contents, config: Digest) -> Image | None:
-    """Return the image as its registry had it, where the archive is an OCI layout as well."""
-    if INDEX_FILE in contents:
-        # Docker 25.0 wrote an index.json that is none (moby/moby#47210); it is not needed.
-        with suppress(InvalidManifest):
-            return Layout(contents).manifest_of(config)
-    return None
-
-
 def _layers(
     contents: Contents, paths: tuple[str, ...], diff_ids: tuple[Digest, ...]
 ) -> tuple[Layer, ...]:
     """Return the layers; a file that is named twice is one layer twice."""
-    found: dict[object, Layer] = {}
+    known: dict[object, Layer] = {}
     layers = []
     for path, diff_id in zip(paths, diff_ids, strict=True):
-        item = contents.find(path, MANIFEST)
-        key = id(item), diff_id
-        if key not in found:
-            found[key] = item.layer(diff_id)
-        layers.append(found[key])
+        entry = contents.find(path, MANIFEST)
+        key = id(entry), diff_id
+        if key not in known:
+            known[key] = entry.layer(diff_id)
+        layers.append(known[key])
     return tuple(layers)
-
-
-def _check_config(path: str, raw: bytes) -> None:
-    if (expected := claimed(path, "json")) is not None:
-        check_digest(f"the config {excerpt(path)}", Digest.of(raw, expected.algorithm), expected)

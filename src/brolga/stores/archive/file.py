@@ -20,15 +20,15 @@ from brolga.spec.mediatypes import detect_compression
 from brolga.stores.archive.contents import (
     Contents,
     blob_path,
-    claimed,
-    kind_of,
-    of_the_source,
-    path_of,
-    peeked,
+    detect_kind,
+    digest_from_name,
+    entry_path,
+    peek,
+    source_errors,
 )
+from brolga.stores.archive.entries import CompressionOptions, FileRange, OpenFile
 from brolga.stores.archive.formats import Images, check_form, whole_is_compressed
 from brolga.stores.archive.oci import read_document
-from brolga.stores.archive.section import OpenFile, Packing, Section
 from brolga.tar.entries import read_entries
 
 if TYPE_CHECKING:
@@ -72,17 +72,17 @@ class Archive:
         threads: int | None = None,
     ) -> None:
         check_form(form)
-        self._packing = Packing(compression, level, threads)
+        self._packing = CompressionOptions(compression, level, threads)
         self._contents = Contents()
         self._images = Images(self._contents, form)
-        self._blobs: dict[Digest, Section] = {}
+        self._blobs: dict[Digest, FileRange] = {}
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe may have no end
         except OSError as error:
             raise SourceError(f"cannot open the archive: {error}") from error
         self._file = OpenFile(fd)
         try:
-            with of_the_source():
+            with source_errors():
                 self._scan(os.fstat(fd))
         except BaseException:
             self.close()
@@ -123,7 +123,7 @@ class Archive:
         with suppress(InvalidDigest):
             digest = Digest.parse(name)
             if blob_path(digest) in self._contents:
-                with of_the_source():
+                with source_errors():
                     return read_document(self._contents, digest)
         tree = self.tree(name)
         return tree.manifest if isinstance(tree, Image) else tree.index
@@ -141,22 +141,22 @@ class Archive:
         if (name := detect_compression(bytes(self._file.read_at(min(4, size), 0)))) != "none":
             raise whole_is_compressed(name)
         for entry in read_entries(_Skipping(self._file, size), needs_end=True):
-            path = path_of(entry)
+            path = entry_path(entry)
             if entry.is_directory:
                 continue
             is_twice = path in self._contents
-            self._contents.claim(path)
+            self._contents.reserve_name(path)
             if entry.link:
                 self._contents.link(path, entry)
             elif entry.is_file and not is_twice:
                 self._add(path, entry)
 
     def _add(self, path: str, entry: Entry) -> None:
-        head, _ = peeked(entry.data)
-        kind = kind_of(head)
-        section = Section(path, kind, self._file, entry.start, entry.size, self._packing)
+        head, _ = peek(entry.data)
+        kind = detect_kind(head)
+        section = FileRange(path, kind, self._file, entry.start, entry.size, self._packing)
         self._contents.add(path, section)
-        if digest := claimed(path, kind):
+        if digest := digest_from_name(path, kind):
             self._blobs[digest] = section
 
 

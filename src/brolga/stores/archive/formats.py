@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 from brolga.disk.layout import INDEX_FILE
 from brolga.errors import CorruptBlob, InvalidManifest
-from brolga.stores.archive.contents import of_the_source
-from brolga.stores.archive.docker import MANIFEST, docker_image, saved_images
-from brolga.stores.archive.oci import Layout
+from brolga.stores.archive.contents import source_errors
+from brolga.stores.archive.docker import MANIFEST, docker_image, read_manifest_json
+from brolga.stores.archive.oci import ArchiveLayout
 
 if TYPE_CHECKING:
     from brolga.images import Tree
@@ -39,11 +39,11 @@ class Images:
 
         Raises InvalidManifest where the archive has not what its form needs.
         """
-        with of_the_source():
+        with source_errors():
             if self._is_docker:
-                images = saved_images(self.contents).values()
+                images = read_manifest_json(self.contents).values()
                 return tuple(name for names in images for name in names.shown)
-            return Layout(self.contents).names
+            return ArchiveLayout(self.contents).names
 
     def tree(self, name: str = "", platform: Platform | None = None) -> Tree:
         """Return an image or index by its name; "" is the only one.
@@ -53,10 +53,10 @@ class Images:
         Raises ImageNotFound, which lists the names, PlatformNotFound, InvalidManifest where it is
         broken.
         """
-        with of_the_source():
+        with source_errors():
             if self._is_docker:
                 return docker_image(self.contents, name, platform)
-            return Layout(self.contents).tree(name, platform)
+            return ArchiveLayout(self.contents).tree(name, platform)
 
     @property
     def _is_docker(self) -> bool:

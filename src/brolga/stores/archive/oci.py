@@ -1,19 +1,15 @@
-"""The OCI form of an archive: an image layout in a tar.
+"""An OCI archive: an image layout in a tar (image-spec image-layout.md).
 
-Knows image-layout.md of the OCI image-spec, and the annotations that name an image in an
-index.json. Must not know where the blobs are.
-
-Strategy: digests stay what they are; so every blob is taken as it is, and what a manifest names
-must be there.
+Digests are kept, so every blob is taken as it is, and every blob that a manifest names must exist.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from brolga.disk.layout import INDEX_FILE, LAYOUT_FILE, REF_NAME
+from brolga.disk.layout import FULL_NAME, INDEX_FILE, LAYOUT_FILE, REF_NAME
 from brolga.errors import InvalidManifest, excerpt
 from brolga.images import Image, ImageIndex, InMemoryBlob, StoredBlob
 from brolga.images.index import is_blob, platforms_of
@@ -21,7 +17,7 @@ from brolga.spec.digest import Digest
 from brolga.spec.index import Index, parse_manifest
 from brolga.spec.json import Members, decode, read_text
 from brolga.spec.mediatypes import NONDISTRIBUTABLE
-from brolga.stores.archive.contents import Names, blob_path, check_digest, choose, of_the_source
+from brolga.stores.archive.contents import Names, blob_path, check_digest, choose, source_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,18 +28,16 @@ if TYPE_CHECKING:
     from brolga.spec.manifest import Manifest
     from brolga.stores.archive.contents import Contents
 
-__all__ = ["Layout", "read_document"]
-
-_FULL_NAME: Final = "io.containerd.image.name"  # Docker's and BuildKit's; ref.name is the tag then
+__all__ = ["ArchiveLayout", "read_document"]
 
 
-class Layout:
-    """An image layout among the files of an archive. Raises InvalidManifest where it is none."""
+class ArchiveLayout:
+    """An image layout among the files of an archive. Raises InvalidManifest if it is not valid."""
 
     def __init__(self, contents: Contents) -> None:
         self._contents = contents
         if INDEX_FILE not in contents:
-            raise InvalidManifest("no OCI archive: index.json is missing")
+            raise InvalidManifest("not an OCI archive: index.json is missing")
         if LAYOUT_FILE in contents:
             members = Members(decode(contents.read(LAYOUT_FILE)), "oci-layout: $")
             version = members.need("imageLayoutVersion", read_text)
@@ -55,66 +49,68 @@ class Layout:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """How each image can be named: by each of its names, else by its digest."""
+        """The names of each image; its digest if it has no other."""
         shown = (name for names in self._offered().values() for name in names.shown)
         return tuple(dict.fromkeys(shown))
 
     def tree(self, name: str, platform: Platform | None = None) -> Tree:
         """Return an image or index by its name or digest; "" is the only one.
 
-        `platform` chooses one of several. Raises ImageNotFound where there are more,
-        PlatformNotFound, and InvalidManifest where what it names is not there.
+        `platform` chooses one of several. Raises ImageNotFound if the name fits none or several,
+        PlatformNotFound, and InvalidManifest if a blob is missing.
         """
         digest = choose(self._offered(), name, self._platforms, platform)
         return self.load(self._entry(digest))
 
     def _entry(self, digest: Digest) -> Descriptor:
-        return next(one for one in self._index.manifests if one.digest == digest)
+        return next(entry for entry in self._index.manifests if entry.digest == digest)
 
     def _platforms(self, digest: Digest) -> tuple[Platform, ...]:
-        """Return what an image or an index is for."""
+        """Return the platforms of an image or index."""
         entry = self._entry(digest)
         if is_blob(entry):
             return ()
         return (entry.platform,) if entry.platform else platforms_of(self.load(entry))
 
     def load(self, descriptor: Descriptor) -> Tree:
-        """Return what a descriptor names. What an image names must be there."""
-        with of_the_source():
+        """Return the image or index of a descriptor. All blobs of an image must exist."""
+        with source_errors():
             document = read_document(self._contents, descriptor.digest, descriptor.media_type)
             if isinstance(document, Index):
                 return ImageIndex(document, self.load, _open=self._blob)
             return self._image(document)
 
     def manifest_of(self, config: Digest) -> Image | None:
-        """Return the image that has a config, where its layers are there, and are compressed."""
+        """Return the image of a config if the archive has its layers, compressed."""
         for manifest in self._manifests():
-            if manifest.config.digest == config and self._is_packed(manifest):
+            if manifest.config.digest == config and all(map(self._is_compressed, manifest.layers)):
                 return self._image(manifest)
         return None
 
     def _offered(self) -> dict[Digest, Names]:
         first: dict[Digest, list[str]] = {}
         others: dict[Digest, list[str]] = {}
-        for one in self._index.manifests:
-            names = _names(one)
-            first.setdefault(one.digest, []).extend(names[:1])
-            others.setdefault(one.digest, []).extend(names[1:])
+        for entry in self._index.manifests:
+            # The longer name first.
+            annotations = (entry.annotations.get(key) for key in (FULL_NAME, REF_NAME))
+            names = [name for name in annotations if name]
+            first.setdefault(entry.digest, []).extend(names[:1])
+            others.setdefault(entry.digest, []).extend(names[1:])
         return {
             digest: Names(tuple(first[digest]), (str(digest), *others[digest])) for digest in first
         }
 
     def _manifests(self) -> Iterator[Manifest]:
-        """Yield the manifests that are there, below whatever indexes."""
+        """Yield the manifests that the archive has, at any depth of indexes."""
         todo = list(self._index.manifests)
         seen: set[Digest] = set()
         while todo:
-            one = todo.pop()
-            if one.digest in seen or is_blob(one):
+            entry = todo.pop()
+            if entry.digest in seen or is_blob(entry):
                 continue
-            seen.add(one.digest)
+            seen.add(entry.digest)
             try:
-                document = read_document(self._contents, one.digest, one.media_type)
+                document = read_document(self._contents, entry.digest, entry.media_type)
             except InvalidManifest:
                 continue  # Docker saves the index of all platforms, and the image of one
             if isinstance(document, Index):
@@ -122,12 +118,9 @@ class Layout:
             else:
                 yield document
 
-    def _is_packed(self, manifest: Manifest) -> bool:
-        paths = [blob_path(one.digest) for one in manifest.layers]
-        return all(
-            path in self._contents and self._contents.find(path, INDEX_FILE).kind != "tar"
-            for path in paths
-        )
+    def _is_compressed(self, layer: Descriptor) -> bool:
+        path = blob_path(layer.digest)
+        return path in self._contents and self._contents.find(path, INDEX_FILE).kind != "tar"
 
     def _image(self, manifest: Manifest) -> Image:
         def diff_id(number: int) -> Digest:
@@ -141,32 +134,25 @@ class Layout:
         return image
 
     def _blob(self, descriptor: Descriptor, diff_id_of: Callable[[], Digest] | None = None) -> Blob:
-        if blob_path(descriptor.digest) in self._contents:
-            blob = self._contents.blob(descriptor.digest, "a manifest").blob(descriptor)
-            return replace(blob, diff_id_of=diff_id_of) if isinstance(blob, StoredBlob) else blob
-        if descriptor.media_type in NONDISTRIBUTABLE:
-            return StoredBlob(descriptor, _elsewhere, None, diff_id_of)
-        if descriptor.data is not None:
-            opener = InMemoryBlob(descriptor.data, descriptor.media_type).open
-            return StoredBlob(descriptor, opener, None, diff_id_of)
-        return self._contents.blob(descriptor.digest, "a manifest").blob(descriptor)
-
-
-def _names(entry: Descriptor) -> tuple[str, ...]:
-    """Return what an entry of index.json is called, the longer name first."""
-    names = (entry.annotations.get(_FULL_NAME), entry.annotations.get(REF_NAME))
-    return tuple(filter(None, names))
+        if blob_path(descriptor.digest) not in self._contents:
+            if descriptor.media_type in NONDISTRIBUTABLE:
+                return StoredBlob(descriptor, _raise_nondistributable, None, diff_id_of)
+            if descriptor.data is not None:
+                opener = InMemoryBlob(descriptor.data, descriptor.media_type).open
+                return StoredBlob(descriptor, opener, None, diff_id_of)
+        blob = self._contents.blob(descriptor.digest, "a manifest").blob(descriptor)
+        return replace(blob, diff_id_of=diff_id_of) if isinstance(blob, StoredBlob) else blob
 
 
 def read_document(contents: Contents, digest: Digest, media_type: str = "") -> Manifest | Index:
-    """Read a manifest or an index, and hold it against its digest.
+    """Read and verify a manifest or index.
 
-    Raises InvalidManifest where it is not there, or is none, DigestMismatch.
+    Raises InvalidManifest if it is missing or not valid, DigestMismatch.
     """
     raw = contents.blob(digest, "the index").data()
     check_digest("a manifest", Digest.of(raw, digest.algorithm), digest)
     return parse_manifest(raw, media_type, digest.algorithm)
 
 
-def _elsewhere() -> BlobStream:
-    raise InvalidManifest("a layer that no archive has: it is where its URLs say")
+def _raise_nondistributable() -> BlobStream:
+    raise InvalidManifest("a nondistributable layer is not in the archive: it is at its URLs")

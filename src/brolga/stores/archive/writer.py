@@ -39,7 +39,7 @@ from brolga.spec.mediatypes import (
 )
 from brolga.spec.reference import Reference
 from brolga.stores.archive.contents import blob_path
-from brolga.stores.archive.docker import MANIFEST, SavedImage, manifest_json
+from brolga.stores.archive.docker import MANIFEST, ManifestItem, encode_manifest_json
 from brolga.stores.store import go_on
 from brolga.stream.sources import enlarge_pipe
 from brolga.stream.spool import spool_factory
@@ -282,7 +282,7 @@ class Writer:
         """Yield the files that tell what the blobs are."""
         if self._form == "docker":
             images = (self._saved(root, names) for root, names in self._listed())
-            yield MANIFEST, manifest_json(images)
+            yield MANIFEST, encode_manifest_json(images)
         else:
             index = Index.new(
                 replace(root.descriptor, annotations={REF_NAME: name} if name else {})
@@ -298,11 +298,11 @@ class Writer:
             if given or digest not in self._children:
                 yield root, tuple(given or filter(None, [self._name]))
 
-    def _saved(self, root: Manifest | Index, names: tuple[str, ...]) -> SavedImage:
+    def _saved(self, root: Manifest | Index, names: tuple[str, ...]) -> ManifestItem:
         """Return what manifest.json says of an image."""
         assert isinstance(root, Manifest)  # noqa: S101 - an index was refused
         layers = tuple(self._paths[layer.digest] for layer in root.layers)
-        return SavedImage(self._paths[root.config.digest], names, layers)
+        return ManifestItem(self._paths[root.config.digest], names, layers)
 
 
 @contextmanager

@@ -25,18 +25,18 @@ from brolga.spec.digest import Digest, hasher
 from brolga.spec.index import Index
 from brolga.spec.manifest import INDEX_TYPES, MANIFEST_TYPES
 from brolga.spec.mediatypes import NONDISTRIBUTABLE
-from brolga.stores.layout.files import check
-from brolga.stores.layout.gc import DEFAULT_AGE_S, GCResult, Sweeping, left_over, reached, unneeded
+from brolga.stores.layout.files import check_digest
+from brolga.stores.layout.gc import DEFAULT_AGE_S, GCResult, collect_garbage, walk
 from brolga.stores.layout.index import (
+    add,
+    ambiguous_name,
     candidates,
     digest_of,
-    entered,
-    forgotten,
+    image_not_found,
     names,
-    no_such,
-    several,
-    unlisted,
-    unnamed,
+    remove_manifest,
+    remove_tag,
+    remove_untagged,
 )
 from brolga.stores.layout.reading import Reading, here, local
 from brolga.stores.store import go_on
@@ -88,12 +88,12 @@ class Layout(Reading):
                 self._write(blob, watch, lambda size: self._place(blob.descriptor, size))
                 return blob.descriptor
             if self._has(described):
-                self._files.touch(described.digest)
+                self._files.touch_blob(described.digest)
                 return described
             state = hasher(described.digest.algorithm)
 
             def place(size: int) -> Path:
-                check(described.digest, Digest.from_hasher(state))
+                check_digest(described.digest, Digest.from_hasher(state))
                 return self._place(described, size)
 
             self._write(blob, watch, place, state.update)
@@ -122,7 +122,7 @@ class Layout(Reading):
             return None
         found = candidates(index := self._index(), tag)
         if len(found) > 1:
-            raise several(self.path, tag, index, found)
+            raise ambiguous_name(self.path, tag, index, found)
         return found[0].digest if found else None
 
     def push_manifest(self, document: Manifest | Index, name: str) -> None:
@@ -130,47 +130,47 @@ class Layout(Reading):
 
         Raises CorruptBlob where something that it refers to is not there, and OSError.
         """
-        with self.writing(), self._files.locked():
+        with self.writing(), self._files.lock():
             if missing := self._missing(_parts(document)):
                 raise local(CorruptBlob(f"{missing} is missing in {self.path}"))
             place = self._files.blob_path(document.digest)
-            self._files.write([document.raw], lambda _: place)
+            self._files.write(place, document.raw)
             index = self._index()
             tag = "" if digest_of(name) else name
             if not tag and all(one.digest != document.digest for one in index.manifests):
                 self._listed.add(document.digest)
-            changed = entered(index, document.descriptor, tag)
+            changed = add(index, document.descriptor, tag)
             if isinstance(document, Index):
                 below = {child.digest for child in document.manifests} & self._listed
-                changed = unlisted(changed, below)
+                changed = remove_untagged(changed, below)
             self._save(index, changed)
 
     def tag(self, name: str, tag: str) -> Descriptor:
         """Give an image another name, in one step; return its descriptor. Raises as `resolve`."""
         self._files.require()
-        with self._files.writing(), self._files.locked():
+        with self._files.writing(), self._files.lock():
             found = self.resolve(name)
             index = self._index()
-            self._save(index, entered(index, found, tag))
+            self._save(index, add(index, found, tag))
             return found
 
     def untag(self, tag: str) -> None:
         """Take a name away; its image stays. Raises ImageNotFound."""
         self._files.require()
-        with self._files.writing(), self._files.locked():
+        with self._files.writing(), self._files.lock():
             index = self._index()
             if tag not in names(index):
-                raise no_such(self.path, tag, index)
-            self._save(index, unnamed(index, tag))
+                raise image_not_found(self.path, tag, index)
+            self._save(index, remove_tag(index, tag))
 
     def delete(self, digest: Digest) -> None:
         """Forget an image and its names; `gc` deletes its bytes. Raises ImageNotFound."""
         self._files.require()
-        with self._files.writing(), self._files.locked():
+        with self._files.writing(), self._files.lock():
             index = self._index()
             if all(entry.digest != digest for entry in index.manifests):
-                raise no_such(self.path, str(digest), index)
-            self._save(index, forgotten(index, digest))
+                raise image_not_found(self.path, str(digest), index)
+            self._save(index, remove_manifest(index, digest))
 
     def gc(
         self,
@@ -189,36 +189,26 @@ class Layout(Reading):
 
         A manifest that cannot be read is told of in `GCResult.unread`; all that it mentions stays.
 
-        Raises ImageNotFound, InvalidLayout, and DigestMismatch or InvalidManifest where a manifest is
-        damaged, or has more than 4 MiB: nobody knows what it refers to.
+        Raises ImageNotFound, InvalidLayout, and DigestMismatch or InvalidManifest where a manifest
+        is damaged, or has more than 4 MiB: nobody knows what it refers to.
         """
         self._files.require()
-        with self._files.sweeping(waiting), self._files.locked(), here(self.path):
-            before = self._index()
-            sweeping = Sweeping(self._files)
-            after = sweeping.rooted(before) if untagged else before
-            doomed, young = unneeded(self._files, sweeping.needed(after), older_than_s)
-            if not dry_run:
-                self._save(before, after)
-                doomed = {
-                    path: seen
-                    for path, seen in doomed.items()
-                    if self._files.delete_unchanged(path, seen)
-                }
-            left = [
-                one
-                for one in left_over(self._files, older_than_s)
-                if self._files.delete_unlocked(one, dry_run=dry_run)
-            ]
-            unread = tuple(f"{digest}: {why}" for digest, why in sweeping.unread.items())
-            size = sum(seen.st_size for seen in doomed.values())
-            return GCResult(len(doomed), size, young, len(left), unread)
+        with self._files.sweeping(waiting), self._files.lock(), here(self.path):
+            index = self._index()
+            return collect_garbage(
+                self._files,
+                index,
+                lambda after: self._save(index, after),
+                older_than_s=older_than_s,
+                untagged=untagged,
+                dry_run=dry_run,
+            )
 
     # --- Inside
 
     def _save(self, before: LayoutIndex, after: LayoutIndex) -> None:
         if after.raw != before.raw:
-            self._files.write([after.raw], lambda _: self._files.index)
+            self._files.write(self._files.index, after.raw)
             self._last = after
 
     def _write(
@@ -229,7 +219,7 @@ class Layout(Reading):
         seen: Callable[[Block], None] | None = None,
     ) -> None:
         with blob.open() as stream:
-            self._files.write(_watched(stream.blocks(), watch, seen), place)
+            self._files.write_blocks(_watched(stream.blocks(), watch, seen), place)
 
     def _place(self, described: Descriptor, size: int) -> Path:
         """Return where a blob goes. Raises CorruptBlob where it has another size."""
@@ -241,7 +231,7 @@ class Layout(Reading):
         return self._files.blob_path(described.digest)
 
     def _has(self, descriptor: Descriptor) -> bool:
-        return self._files.size(descriptor.digest) == descriptor.size
+        return self._files.blob_size(descriptor.digest) == descriptor.size
 
     def _missing(self, wanted: Iterable[Descriptor]) -> Digest | None:
         """Return what is not there of these blobs, and of all below those that are manifests."""
@@ -250,7 +240,7 @@ class Layout(Reading):
             is_root = descriptor.media_type in MANIFEST_TYPES | INDEX_TYPES
             return _parts(self.fetch_manifest(str(descriptor.digest))) if is_root else ()
 
-        missing = (one.digest for one in reached(wanted, below) if not self._has(one))
+        missing = (one.digest for one in walk(wanted, below) if not self._has(one))
         return next(missing, None)
 
     def _is_listed(self, digest: Digest) -> bool:
@@ -263,7 +253,7 @@ class Layout(Reading):
             return document.manifests if isinstance(document, Index) else ()
 
         # The index's own entries come first: what is there is found without reading one.
-        return any(one.digest == digest for one in reached(self._index().manifests, below))
+        return any(one.digest == digest for one in walk(self._index().manifests, below))
 
 
 def _parts(document: Manifest | Index) -> Iterator[Descriptor]:

@@ -1,13 +1,8 @@
-"""Which blobs of an image layout nobody needs, and which files broken-off writers left.
+"""Finds the blobs of an image layout that no image needs, and the files that stopped writers left.
 
-Knows what a document can refer to, and how old a file is. Must not delete anything.
-
-Strategy: what is needed is found from the index down, generously: whatever in a JSON document looks
-like a descriptor keeps the blob of its digest, so that documents of kinds that are not known here
-keep what is theirs. Of a document that cannot be read every digest counts that is in its bytes. One
-that is damaged is an error: nobody knows what it referred to. The rest is spared while it is young,
-as is a session of the registry. What this package left is spared not at all: whoever asks has the
-layout alone, so nobody writes it any more.
+Whatever looks like a descriptor in a JSON document keeps the blob of its digest, so documents of
+unknown kinds keep their blobs. If a document cannot be parsed, every digest in its bytes counts. A
+damaged manifest is an error, because its references are unknown.
 """
 
 from __future__ import annotations
@@ -17,14 +12,14 @@ import stat
 import time
 from collections import defaultdict, deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from brolga.disk.layout import TEMPORARY_PREFIX
 from brolga.errors import InvalidDigest, InvalidManifest
 from brolga.spec.digest import Digest
 from brolga.spec.json import MAX_SIZE, decode
 from brolga.spec.manifest import INDEX_TYPES, MANIFEST_TYPES
-from brolga.stores.layout.files import check
+from brolga.stores.layout.files import check_digest
 from brolga.stores.layout.index import name_of
 
 if TYPE_CHECKING:
@@ -37,25 +32,28 @@ if TYPE_CHECKING:
     from brolga.stores.layout.files import Files
     from brolga.stores.layout.index import LayoutIndex
 
-__all__ = ["DEFAULT_AGE_S", "GCResult", "Sweeping", "left_over", "reached", "unneeded"]
+__all__ = ["DEFAULT_AGE_S", "GCResult", "collect_garbage", "walk"]
 
 DEFAULT_AGE_S: Final = 3600.0
-# The registry keeps a session for a day since it was written, if nobody says otherwise.
+# The registry keeps an upload session for a day after its last write, by default.
 _SESSION_AGE_S: Final = 86400.0
 _DIGESTS: Final = re.compile(rb"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
-# What is to be done with a blob. Not its media type: a document could name one blob with thousands
-# of them, and it would be read as often.
+# How a blob is read. Not its media type: a document could name one blob with thousands of them,
+# and it would be read as often.
 _MANIFEST: Final = "manifest"
 _DOCUMENT: Final = "document"
 _OTHER: Final = "other"
 
+Node: TypeAlias = "tuple[Digest, str]"  # and how it is read
+T = TypeVar("T", bound="Hashable")
+
 
 @dataclass(frozen=True)
 class GCResult:
-    """What was deleted: `blobs` of `size` bytes, and `scratch` files of writers that broke off.
+    """What was deleted: `blobs` of `size` bytes, and `scratch` files of writers that stopped.
 
-    `young` blobs that nobody needs were left, for their age. `unread` are the manifests that could
-    not be read, each with the reason: all that they mention was left.
+    `young` blobs are not needed but too recent to delete. `unread` are the manifests that cannot be
+    parsed, each with the reason: the blobs that they mention are kept.
     """
 
     blobs: int
@@ -65,46 +63,44 @@ class GCResult:
     unread: tuple[str, ...] = ()
 
 
-class Sweeping:
-    """What a layout needs, and what of it could not be read (`unread`, by digest)."""
+class Reachability:
+    """Follows references between blobs. `unread` has the error of each manifest not parsed."""
 
     def __init__(self, files: Files) -> None:
         self.unread: dict[Digest, str] = {}
         self._files = files
 
-    def rooted(self, index: LayoutIndex) -> LayoutIndex:
-        """Return the index without images that have no name, but for those that refer to one.
+    def reachable_roots(self, index: LayoutIndex) -> LayoutIndex:
+        """Return the index without images that have no name, unless they refer to one that stays.
 
-        Raises as `needed`.
+        Raises as `reachable_digests`.
         """
         kept = {number for number, entry in enumerate(index.manifests) if name_of(entry)}
-        waiting = defaultdict[Digest, set[int]](set)
+        referrers = defaultdict[Digest, set[int]](set)  # unnamed entries, by subject
         for number, entry in enumerate(index.manifests):
             if number not in kept:
                 for subject in self._subjects(entry):
-                    waiting[subject].add(number)
-        roots = deque(index.manifests[number] for number in sorted(kept))
-        known = set[tuple[Digest, str]]()
-        while roots:
-            entry = roots.popleft()
-            for digest, _ in reached([(entry.digest, entry.media_type)], self._referred, known):
-                more = waiting.pop(digest, set()) - kept
-                kept |= more
-                roots.extend(index.manifests[number] for number in sorted(more))
+                    referrers[subject].add(number)
+        todo = deque(index.manifests[number] for number in sorted(kept))
+        seen = set[Node]()
+        while todo:
+            entry = todo.popleft()
+            for digest, _ in walk([(entry.digest, entry.media_type)], self._references, seen):
+                new = referrers.pop(digest, set()) - kept
+                kept |= new
+                todo.extend(index.manifests[number] for number in sorted(new))
         return index.with_entries(index.manifests[number] for number in sorted(kept))
 
-    def needed(self, index: Index) -> set[Digest]:
-        """Return the digest of everything that can be reached from an index.
+    def reachable_digests(self, index: Index) -> set[Digest]:
+        """Return the digest of everything that an index refers to, at any depth.
 
-        Raises DigestMismatch for a manifest that is damaged, InvalidManifest for one of more than 4
-        MiB.
+        Raises DigestMismatch for a damaged manifest, InvalidManifest for one of more than 4 MiB.
         """
         roots = [(entry.digest, _kind(entry.media_type)) for entry in index.manifests]
-        return {digest for digest, _ in reached(roots, self._referred)}
+        return {digest for digest, _ in walk(roots, self._references)}
 
-    def _referred(self, one: tuple[Digest, str]) -> list[tuple[Digest, str]]:
-        """Return what a document refers to, with the kinds that it gives."""
-        digest, kind = one
+    def _references(self, node: Node) -> list[Node]:
+        digest, kind = node
         if kind == _OTHER:
             return []
         raw = self._files.read(self._files.blob_path(digest))
@@ -113,48 +109,78 @@ class Sweeping:
         is_manifest = kind == _MANIFEST
         if is_manifest:
             if len(raw) > MAX_SIZE:
-                raise InvalidManifest(f"{digest} has more than {MAX_SIZE} bytes, as no manifest")
-            check(digest, Digest.of(raw, digest.algorithm), self._files.path)
+                raise InvalidManifest(f"manifest {digest} has more than {MAX_SIZE} bytes")
+            check_digest(digest, Digest.of(raw, digest.algorithm), self._files.path)
         try:
-            return list(_descriptors(decode(raw)))
+            return list(_find_descriptors(decode(raw)))
         except InvalidManifest as error:
             if is_manifest:
                 self.unread[digest] = str(error)
-            return [(digest, _DOCUMENT) for digest in _mentioned(raw)]
+            return [(mentioned, _DOCUMENT) for mentioned in _find_digests(raw)]
 
     def _subjects(self, entry: Descriptor) -> set[Digest]:
-        """Return what an image may refer to as its subject."""
+        """Return the digests that may be the subject of an image."""
         if "json" not in entry.media_type:
             return set()
         raw = self._files.read(self._files.blob_path(entry.digest)) or b"{}"
         try:
             subject = decode(raw).get("subject")
         except InvalidManifest:
-            return _mentioned(raw)
-        return {digest for digest, _ in _descriptors(subject)}
+            return _find_digests(raw)
+        return {digest for digest, _ in _find_descriptors(subject)}
 
 
-def unneeded(
-    files: Files, wanted: set[Digest], older_than_s: float
+def collect_garbage(  # noqa: PLR0913 - the options of `Layout.gc`
+    files: Files,
+    index: LayoutIndex,
+    save: Callable[[LayoutIndex], None],
+    *,
+    older_than_s: float,
+    untagged: bool,
+    dry_run: bool,
+) -> GCResult:
+    """Delete what `Layout.gc` describes. The caller holds the locks; `save` writes the index."""
+    reachability = Reachability(files)
+    after = reachability.reachable_roots(index) if untagged else index
+    needed = reachability.reachable_digests(after)
+    garbage, too_recent = find_garbage(files, needed, older_than_s)
+    if not dry_run:
+        save(after)
+        garbage = {
+            path: seen for path, seen in garbage.items() if files.delete_unchanged(path, seen)
+        }
+    stale = [
+        path
+        for path in stale_files(files, older_than_s)
+        if files.delete_unlocked(path, dry_run=dry_run)
+    ]
+    unread = tuple(f"{digest}: {reason}" for digest, reason in reachability.unread.items())
+    size = sum(status.st_size for status in garbage.values())
+    return GCResult(len(garbage), size, too_recent, len(stale), unread)
+
+
+def find_garbage(
+    files: Files, needed: set[Digest], older_than_s: float
 ) -> tuple[dict[Path, os.stat_result], int]:
-    """Return the blobs that are not wanted as they are now, and how many more are too young."""
-    old: dict[Path, os.stat_result] = {}
-    young = 0
+    """Return the blobs that are not needed, and how many more are too recent to delete."""
+    garbage: dict[Path, os.stat_result] = {}
+    too_recent = 0
     for path, status in files.scan_blobs():
-        digest = _digest(f"{path.parent.name}:{path.name}")
-        if digest is None or digest in wanted or not stat.S_ISREG(status.st_mode):
-            continue  # what is no blob is not ours
+        digest = _parse_digest(f"{path.parent.name}:{path.name}")
+        if digest is None or digest in needed or not stat.S_ISREG(status.st_mode):
+            continue  # a file that is not a blob stays
         if _is_old(status, older_than_s):
-            old[path] = status
+            garbage[path] = status
         else:
-            young += 1
-    return old, young
+            too_recent += 1
+    return garbage, too_recent
 
 
-def left_over(files: Files, older_than_s: float) -> list[Path]:
-    """Return the files on their way that nobody may be writing any more.
+def stale_files(files: Files, older_than_s: float) -> list[Path]:
+    """Return the temporary files and upload sessions that are not in use.
 
-    A session of the registry is a client's for a day; with `older_than_s` 0 there are no clients.
+    The caller holds the lock that keeps off writers, so no temporary file is in use. A client may
+    resume a session for a day, unless `older_than_s` is 0.
     """
     idle_s = older_than_s and max(older_than_s, _SESSION_AGE_S)
     return [
@@ -164,9 +190,38 @@ def left_over(files: Files, older_than_s: float) -> list[Path]:
     ]
 
 
-def _mentioned(raw: bytes) -> set[Digest]:
-    """Return every digest that is in some bytes."""
-    return {Digest.parse(found.decode()) for found in _DIGESTS.findall(raw)}
+def walk(
+    roots: Iterable[T], children: Callable[[T], Iterable[T]], seen: set[T] | None = None
+) -> Iterator[T]:
+    """Yield the roots and all nodes below them, each once, and `children` after their parent.
+
+    Nodes of `seen` are skipped, and those of this walk are added to it.
+    """
+    todo, seen = deque(roots), set[T]() if seen is None else seen
+    while todo:
+        node = todo.popleft()
+        if node not in seen:
+            seen.add(node)
+            yield node
+            todo.extend(children(node))
+
+
+def _find_digests(raw: bytes) -> set[Digest]:
+    return {Digest.parse(match.decode()) for match in _DIGESTS.findall(raw)}
+
+
+def _find_descriptors(value: object) -> Iterator[Node]:
+    """Yield each object of a JSON value that looks like a descriptor."""
+    children: Iterable[object] = ()
+    if isinstance(value, dict):
+        digest, media_type = value.get("digest"), value.get("mediaType", "")
+        if isinstance(digest, str) and (parsed := _parse_digest(digest)) is not None:
+            yield parsed, _kind(str(media_type))
+        children = value.values()
+    elif isinstance(value, list):
+        children = value
+    for child in children:
+        yield from _find_descriptors(child)
 
 
 def _kind(media_type: str) -> str:
@@ -175,20 +230,7 @@ def _kind(media_type: str) -> str:
     return _DOCUMENT if "json" in media_type else _OTHER
 
 
-def _descriptors(value: object) -> Iterator[tuple[Digest, str]]:
-    """Yield each descriptor in a JSON value, as digest and kind."""
-    if isinstance(value, dict):
-        digest, media_type = value.get("digest"), value.get("mediaType", "")
-        if isinstance(digest, str) and (found := _digest(digest)) is not None:
-            yield found, _kind(str(media_type))
-    inside: Iterable[object] = ()
-    if isinstance(value, dict | list):
-        inside = value.values() if isinstance(value, dict) else value
-    for item in inside:
-        yield from _descriptors(item)
-
-
-def _digest(text: str) -> Digest | None:
+def _parse_digest(text: str) -> Digest | None:
     try:
         return Digest.parse(text)
     except InvalidDigest:
@@ -197,22 +239,3 @@ def _digest(text: str) -> Digest | None:
 
 def _is_old(status: os.stat_result, older_than_s: float) -> bool:
     return status.st_mtime <= time.time() - older_than_s
-
-
-T = TypeVar("T", bound="Hashable")
-
-
-def reached(
-    roots: Iterable[T], below: Callable[[T], Iterable[T]], known: set[T] | None = None
-) -> Iterator[T]:
-    """Yield the roots and all below them, each once; `below` is asked after one was taken.
-
-    `known` are those of walks before, which are passed over; those of this one join them.
-    """
-    todo, seen = deque(roots), set[T]() if known is None else known
-    while todo:
-        one = todo.popleft()
-        if one not in seen:
-            seen.add(one)
-            yield one
-            todo.extend(below(one))

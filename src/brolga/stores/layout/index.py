@@ -1,10 +1,8 @@
-"""The index of an image layout: which images it has, and their names.
+"""The index.json of an image layout as a value: its images and their names.
 
-Knows index.json (image-spec image-layout.md, index.json file). Must not know files.
-
-Strategy: pure functions over `Index`, which keeps what it does not know of the file and of each
-entry. One entry for each name, by the annotation `org.opencontainers.image.ref.name`, and one
-without it for each image that has no name. A name that moves on leaves its image there, without it.
+Each name is one entry (`org.opencontainers.image.ref.name`), and each image without a name one
+more. A name that moves to another image leaves the old image there, without it. Members that are
+not known here stay as they are.
 """
 
 from __future__ import annotations
@@ -12,10 +10,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from brolga.disk.layout import MAX_INDEX_SIZE, REF_NAME
+from brolga.disk.layout import FULL_NAME, MAX_INDEX_SIZE, REF_NAME
 from brolga.errors import ImageNotFound, InvalidDigest, excerpt
 from brolga.spec.digest import Digest
 from brolga.spec.index import Index
@@ -32,22 +29,21 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_INDEX_SIZE",
     "LayoutIndex",
+    "add",
+    "ambiguous_name",
     "candidates",
     "digest_of",
-    "entered",
-    "forgotten",
     "full_name_of",
+    "image_not_found",
     "name_of",
     "names",
-    "no_such",
-    "several",
-    "unlisted",
-    "unnamed",
+    "remove_manifest",
+    "remove_tag",
+    "remove_untagged",
 ]
 
-_FULL_NAME: Final = (
-    "io.containerd.image.name"  # containerd's and Docker's; ref.name is the tag then
-)
+_MAX_LISTED: Final = 20  # names in an error's line
+_NUMBER: Final = re.compile("@[0-9]{1,9}")
 
 
 class LayoutIndex(Index):
@@ -58,9 +54,9 @@ class LayoutIndex(Index):
     max_size: ClassVar[int] = MAX_INDEX_SIZE
 
     def with_entries(self, entries: Iterable[Descriptor]) -> Self:
-        """Return the index with other entries; what was read already is not read again.
+        """Return the index with other entries, which are not parsed again.
 
-        Raises InvalidManifest if it grows beyond what is read of one.
+        Raises InvalidManifest if it becomes larger than `max_size`.
         """
         entries = tuple(entries)
         if entries == self.manifests:
@@ -69,7 +65,7 @@ class LayoutIndex(Index):
         document = {**self._document, "manifests": originals}
         raw = encode(document)
         if len(raw) > self.max_size:
-            raise wrong("$", f"{len(raw)} bytes, where at most {self.max_size} are read")
+            raise wrong("$", f"{len(raw)} bytes, but at most {self.max_size} are read")
         changed = object.__new__(type(self))
         for name in ("media_type", "artifact_type", "subject", "annotations", "algorithm"):
             changed._set(**{name: getattr(self, name)})
@@ -78,13 +74,13 @@ class LayoutIndex(Index):
 
 
 def name_of(entry: Descriptor) -> str:
-    """Return the name of an entry, "" where it has none."""
+    """Return the name of an entry, "" if it has none."""
     return entry.annotations.get(REF_NAME, "")
 
 
 def full_name_of(entry: Descriptor) -> str:
-    """Return the name of an entry with its repository, "" where it has none."""
-    return entry.annotations.get(_FULL_NAME, "")
+    """Return the name of an entry with its repository, "" if it has none."""
+    return entry.annotations.get(FULL_NAME, "")
 
 
 def names(index: Index) -> tuple[str, ...]:
@@ -92,66 +88,61 @@ def names(index: Index) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, map(name_of, index.manifests))))
 
 
-def entered(index: LayoutIndex, image: Descriptor, name: str) -> LayoutIndex:
-    """Return the index with an image in it, under `name` where that is not "".
-
-    Raises InvalidManifest where it grows beyond what is read of one.
-    """
+def add(index: LayoutIndex, image: Descriptor, name: str) -> LayoutIndex:
+    """Return the index with an image, under `name` unless it is "". Raises as `with_entries`."""
     entries = list(index.manifests)
     if name:
-        entries = _released(entries, name, image.digest)
-    mine = [entry for entry in entries if entry.digest == image.digest]
-    if mine and (not name or name in map(name_of, mine)):
+        entries = _release_tag(entries, name, image.digest)
+    numbers = [number for number, entry in enumerate(entries) if entry.digest == image.digest]
+    known_names = [name_of(entries[number]) for number in numbers]
+    if numbers and (not name or name in known_names):
         return index.with_entries(entries)
-    for number, entry in enumerate(entries):
-        if entry.digest == image.digest and not name_of(entry):
-            entries[number] = _named(entry, name)
-            return index.with_entries(entries)
-    return index.with_entries([*entries, _named(image, name)])
+    if "" in known_names:
+        number = numbers[known_names.index("")]
+        entries[number] = _with_name(entries[number], name)
+    else:
+        entries.append(_with_name(image, name))
+    return index.with_entries(entries)
 
 
-def unnamed(index: LayoutIndex, name: str) -> LayoutIndex:
+def remove_tag(index: LayoutIndex, name: str) -> LayoutIndex:
     """Return the index without a name; its image stays."""
-    return index.with_entries(_released(list(index.manifests), name, None))
+    return index.with_entries(_release_tag(list(index.manifests), name, None))
 
 
-def forgotten(index: LayoutIndex, digest: Digest) -> LayoutIndex:
-    """Return the index without an image and the names that it had."""
-    return index.with_entries(one for one in index.manifests if one.digest != digest)
+def remove_manifest(index: LayoutIndex, digest: Digest) -> LayoutIndex:
+    """Return the index without an image and its names."""
+    return index.with_entries(entry for entry in index.manifests if entry.digest != digest)
 
 
-def unlisted(index: LayoutIndex, digests: Collection[Digest]) -> LayoutIndex:
+def remove_untagged(index: LayoutIndex, digests: Collection[Digest]) -> LayoutIndex:
     """Return the index without those images of `digests` that have no name."""
     return index.with_entries(
-        one for one in index.manifests if name_of(one) or one.digest not in digests
+        entry for entry in index.manifests if name_of(entry) or entry.digest not in digests
     )
 
 
-def _released(entries: list[Descriptor], name: str, but: Digest | None) -> list[Descriptor]:
-    """Take a name from the images that have it, but from one; none of them is lost."""
-    left = Counter(entry.digest for entry in entries)
+def _release_tag(entries: list[Descriptor], name: str, keep: Digest | None) -> list[Descriptor]:
+    """Remove a name from all images but `keep`; an image that loses its last entry keeps one."""
+    count = Counter(entry.digest for entry in entries)
     kept: list[Descriptor] = []
     for entry in entries:
-        if name_of(entry) != name or entry.digest == but:
+        if name_of(entry) != name or entry.digest == keep:
             kept.append(entry)
-        elif left[entry.digest] > 1:
-            left[entry.digest] -= 1
+        elif count[entry.digest] > 1:
+            count[entry.digest] -= 1
         else:
-            kept.append(_named(entry, ""))
+            kept.append(_with_name(entry, ""))
     return kept
 
 
-def _named(entry: Descriptor, name: str) -> Descriptor:
+def _with_name(entry: Descriptor, name: str) -> Descriptor:
     annotations = {key: text for key, text in entry.annotations.items() if key != REF_NAME}
     return replace(entry, annotations={**annotations, **({REF_NAME: name} if name else {})})
 
 
-_MAX_LISTED: Final = 20  # names in an error's line
-_NUMBER: Final = re.compile("@[0-9]{1,9}")
-
-
 def digest_of(name: str) -> Digest | None:
-    """Return the digest that a name is, None of another name."""
+    """Return the digest that a name is, None for another name."""
     try:
         return Digest.parse(name) if name.startswith(("sha256:", "sha512:")) else None
     except InvalidDigest:
@@ -159,64 +150,55 @@ def digest_of(name: str) -> Digest | None:
 
 
 def candidates(index: Index, name: str) -> tuple[Descriptor, ...]:
-    """Return the entries that a name may stand for, one of each digest; "" is the name of all.
+    """Return the entries of a name, one for each digest; "" is the name of all entries.
 
-    A name with its repository will do, where a tool has written it.
+    A name may have its repository, if a tool wrote it so.
     """
     if _NUMBER.fullmatch(name):
         number = int(name[1:])
         return index.manifests[number : number + 1]
-    if (digest := digest_of(name)) is not None:
-        found = [entry for entry in index.manifests if entry.digest == digest]
-    else:
-        found = [
-            entry
-            for entry in index.manifests
-            if not name or name in {name_of(entry), full_name_of(entry)}
-        ]
-    firsts: dict[Digest, Descriptor] = {}
-    for entry in found:
-        firsts.setdefault(entry.digest, entry)
-    return tuple(firsts.values())
+    digest = digest_of(name)
+    first: dict[Digest, Descriptor] = {}
+    for entry in index.manifests:
+        if digest is None:
+            matches = not name or name in {name_of(entry), full_name_of(entry)}
+        else:
+            matches = entry.digest == digest
+        if matches:
+            first.setdefault(entry.digest, entry)
+    return tuple(first.values())
 
 
-def several(
-    path: Path, name: str, index: Index, found: Sequence[Descriptor], wanted: str = ""
+def ambiguous_name(
+    path: Path, name: str, index: Index, entries: Sequence[Descriptor], platform: str = ""
 ) -> ImageNotFound:
-    """Return the error for a name that more than one image has, which says how to name each.
-
-    `wanted` is the platform that was asked for.
-    """
+    """Return the error for a name of several images, which says how to name each."""
     if not name:
-        return no_such(path, name, index)
-    listed = ", ".join(map(partial(_shown, index), found[:_MAX_LISTED]))
-    if len(found) > _MAX_LISTED:
-        listed += f" and {len(found) - _MAX_LISTED} more"
-    suits = f" for {excerpt(wanted)}" if wanted else ""
-    error = ImageNotFound(f"{path} has {len(found)} images {name}{suits}: {listed}")
-    error.add_note("name one by its number or its digest, or choose it by --platform")
-    return error
+        return image_not_found(path, name, index)
+    digests = [entry.digest for entry in index.manifests]
+    listed = []
+    for entry in entries[:_MAX_LISTED]:
+        details = filter(None, (full_name_of(entry), str(entry.platform or "")))
+        listed.append(" ".join([f"@{digests.index(entry.digest)}", *map(excerpt, details)]))
+    suffix = f" for {excerpt(platform)}" if platform else ""
+    return ImageNotFound(
+        f"{path} has {len(entries)} images {name}{suffix}: {_join(listed, len(entries))}",
+        hint="name one by its number or its digest, or choose it by --platform",
+    )
 
 
-def _shown(index: Index, entry: Descriptor) -> str:
-    """Return what tells an entry from others of its name."""
-    number = [one.digest for one in index.manifests].index(entry.digest)
-    known = (full_name_of(entry), str(entry.platform or ""))
-    return " ".join([f"@{number}", *map(excerpt, filter(None, known))])
-
-
-def no_such(path: Path, name: str, index: Index) -> ImageNotFound:
-    """Return the error for a name that is not there, with those that are."""
-    available = names(index)
-    listed = ", ".join(available[:_MAX_LISTED])
-    if len(available) > _MAX_LISTED:
-        listed += f" and {len(available) - _MAX_LISTED} more"
+def image_not_found(path: Path, name: str, index: Index) -> ImageNotFound:
+    """Return the error for a name that does not exist, which lists those that do."""
     count = len(index.manifests)
     if not count:
         return ImageNotFound(f"{path} has no images")
+    available = names(index)
+    listed = _join(available[:_MAX_LISTED], len(available))
     there = f"it has {listed}" if listed else f"it has {count} without a name: take @0"
-    if name:
-        return ImageNotFound(f"{path} has no image {name}: {there}", available=available)
-    return ImageNotFound(
-        f"{path} has {count} images, and none is named: {there}", available=available
-    )
+    what = f"no image {name}" if name else f"{count} images, and none is named"
+    return ImageNotFound(f"{path} has {what}: {there}", available=available)
+
+
+def _join(listed: Sequence[str], count: int) -> str:
+    more = f" and {count - len(listed)} more" if count > len(listed) else ""
+    return ", ".join(listed) + more

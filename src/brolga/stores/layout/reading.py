@@ -27,16 +27,16 @@ from brolga.spec.index import Index, parse_manifest, select_best
 from brolga.spec.json import MAX_SIZE
 from brolga.spec.manifest import INDEX_TYPES, MANIFEST_TYPES
 from brolga.spec.mediatypes import OCI_INDEX
-from brolga.stores.layout.files import Files, check
+from brolga.stores.layout.files import Files, check_digest
 from brolga.stores.layout.index import (
     MAX_INDEX_SIZE,
     LayoutIndex,
+    ambiguous_name,
     candidates,
     digest_of,
+    image_not_found,
     name_of,
     names,
-    no_such,
-    several,
 )
 from brolga.stores.store import read_tree
 
@@ -88,12 +88,12 @@ class Reading:
         found = candidates(index, name)
         if len(found) > 1 and platform is not None:
             found = self._suited(found, platform)
-        if not found and (digest := digest_of(name)) and self._files.size(digest) is not None:
+        if not found and (digest := digest_of(name)) and self._files.blob_size(digest) is not None:
             return self.fetch_manifest(name).descriptor
         if not found:
-            raise no_such(self.path, name, index)
+            raise image_not_found(self.path, name, index)
         if len(found) > 1:
-            raise several(self.path, name, index, found, str(platform or ""))
+            raise ambiguous_name(self.path, name, index, found, str(platform or ""))
         return found[0]
 
     def check_tags(self, *, is_one_each: bool) -> None:
@@ -112,7 +112,7 @@ class Reading:
             error.add_note("copy each by its number, as oci:DIR:@0")
             raise error
         for name in [name for name, digests in found.items() if len(digests) > 1 and is_one_each]:
-            raise several(self.path, name, index, candidates(index, name))
+            raise ambiguous_name(self.path, name, index, candidates(index, name))
 
     def fetch_manifest(self, name: str) -> Manifest | Index:
         """Read the manifest or index that a tag or a digest names.
@@ -127,7 +127,7 @@ class Reading:
         with here(self.path):
             if len(raw) > MAX_SIZE:
                 raise InvalidManifest(f"{digest} has more than {MAX_SIZE} bytes: it is no manifest")
-            check(digest, Digest.of(raw, digest.algorithm), self.path)
+            check_digest(digest, Digest.of(raw, digest.algorithm), self.path)
             return parse_manifest(raw, algorithm=digest.algorithm)
 
     def fetch_blob(self, descriptor: Descriptor) -> BlobStream:
@@ -143,7 +143,7 @@ class Reading:
     def blob(self, digest: Digest) -> BlobStream:
         """Open the blob of a digest. Raises ImageNotFound where there is none."""
         self._files.require()
-        size = self._files.size(digest)
+        size = self._files.blob_size(digest)
         if size is None:
             raise ImageNotFound(f"there is no blob {digest} in {self.path}")
         return self.fetch_blob(Descriptor("application/octet-stream", digest, size))
@@ -209,7 +209,7 @@ class Reading:
 
     def _blocks(self, descriptor: Descriptor) -> Generator[bytes, None, None]:
         try:
-            file = self._files.open(self._files.blob_path(descriptor.digest))
+            file = self._files.tree.open(self._files.blob_path(descriptor.digest))
         except FileNotFoundError:
             raise local(
                 CorruptBlob(f"blob {descriptor.digest} is missing in {self.path}")
@@ -231,7 +231,7 @@ class Reading:
                 )
             )
         try:
-            check(descriptor.digest, Digest.from_hasher(state), self.path)
+            check_digest(descriptor.digest, Digest.from_hasher(state), self.path)
         except DigestMismatch as error:
             # One of the right size is not written anew: nobody reads all that is there already.
             place = self._files.blob_path(descriptor.digest)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.scripted import Peer, scripted
+from tests.raw_server import Peer, serve_script
 
 from brolga.protocol import Credentials
 
@@ -85,7 +85,10 @@ class TestLogin:
 
     def test_what_the_registry_knows_is_stored(self, brolga: Brolga, docker: Path) -> None:
         """Nothing on stdout; where it is, and that it is in plain text, on stderr."""
-        with scripted(asking("me", SECRET)) as address, stdin_of(f"{SECRET}\n".encode()) as stdin:
+        with (
+            serve_script(asking("me", SECRET)) as address,
+            stdin_of(f"{SECRET}\n".encode()) as stdin,
+        ):
             outcome = brolga("auth", "login", address, "-u", "me", "--password-stdin", stdin=stdin)
         assert (outcome.code, outcome.out) == (0, "")
         assert outcome.err == (
@@ -97,7 +100,7 @@ class TestLogin:
 
     def test_what_it_does_not_know_is_not(self, brolga: Brolga, docker: Path) -> None:
         """Exit code 4, and no file."""
-        with scripted(asking("me", "else")) as address, stdin_of(SECRET.encode()) as stdin:
+        with serve_script(asking("me", "else")) as address, stdin_of(SECRET.encode()) as stdin:
             outcome = brolga("auth", "login", address, "-u", "me", "--password-stdin", stdin=stdin)
         assert (outcome.code, outcome.out) == (4, "")
         assert outcome.err.endswith(
@@ -114,7 +117,7 @@ class TestLogin:
         monkeypatch.setenv("BROLGA_PASSWORD", "right")
         seen: list[str] = []
         script = asking("known", "right", seen)
-        with scripted(script) as address, stdin_of(SECRET.encode()) as stdin:
+        with serve_script(script) as address, stdin_of(SECRET.encode()) as stdin:
             outcome = brolga("auth", "login", address, "-u", "me", "--password-stdin", stdin=stdin)
         assert outcome.code == 4
         assert set(seen) == {"Basic " + b64encode(f"me:{SECRET}".encode()).decode()}
@@ -131,7 +134,7 @@ class TestLogin:
             return SECRET
 
         monkeypatch.setattr("getpass.getpass", getpass)
-        with scripted(asking("me", SECRET)) as address, terminal() as stdin:
+        with serve_script(asking("me", SECRET)) as address, terminal() as stdin:
             outcome = brolga("auth", "login", address, "-u", "me", stdin=stdin)
         assert outcome.code == 0
         assert asked == [f"Password of me at {address}: "]
@@ -153,7 +156,7 @@ class TestLogin:
             while peer.head():
                 peer.answer(200, b"{}")
 
-        with scripted(script) as address, stdin_of(SECRET.encode()) as stdin:
+        with serve_script(script) as address, stdin_of(SECRET.encode()) as stdin:
             outcome = brolga("auth", "login", address, "-u", "me", "--password-stdin", stdin=stdin)
         assert (outcome.code, outcome.out) == (0, "")
         assert outcome.err == (
@@ -303,7 +306,7 @@ class TestToken:
     def test_it_is_for_the_scopes_that_are_asked_for(self, brolga: Brolga) -> None:
         """Crane: pull, with --push more, with --mount of others too; -H prints the header."""
         seen: list[str] = []
-        with scripted(self.answering(seen)) as address:
+        with serve_script(self.answering(seen)) as address:
             plain = brolga("auth", "token", f"{address}/app")
             flags = ["--push", "-m", f"{address}/b,{address}/c", "-H"]
             header = brolga("auth", "token", *flags, f"{address}/app")
@@ -322,7 +325,7 @@ class TestToken:
             while peer.head():
                 peer.answer(200, b"{}")
 
-        with scripted(script) as address:
+        with serve_script(script) as address:
             outcome = brolga("auth", "token", f"{address}/app")
         assert (outcome.code, outcome.out) == (1, "")
         assert outcome.err == f"brolga: {address} asks for no credentials: no token\n"
@@ -333,7 +336,7 @@ class TestToken:
         """Its header is Basic, for -H; a token it has none."""
         monkeypatch.setenv("BROLGA_USERNAME", "me")
         monkeypatch.setenv("BROLGA_PASSWORD", SECRET)
-        with scripted(asking("me", SECRET)) as address:
+        with serve_script(asking("me", SECRET)) as address:
             token = brolga("auth", "token", f"{address}/app")
             header = brolga("auth", "token", "-H", f"{address}/app")
         assert (token.code, token.out) == (1, "")

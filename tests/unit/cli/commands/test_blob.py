@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.scripted import Peer, scripted
+from tests.raw_server import Peer, serve_script
 from tests.unit.cli.images import push, read
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def test_a_wrong_byte_is_told_after_what_was_printed(brolga: Brolga) -> None:
         while head := peer.head():
             peer.answer(200, b"" if head[0].startswith("GET /v2/ ") else b"x" * size)
 
-    with scripted(script) as address:
+    with serve_script(script) as address:
         outcome = brolga("blob", f"{address}/x@{RIGHT}")
     printed = len(outcome.out)
     assert outcome.code == 6

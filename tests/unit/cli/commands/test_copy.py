@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.scripted import Peer, scripted
+from tests.raw_server import Peer, serve_script
 from tests.unit.cli.images import index, push, pushed, read
 
 from brolga.client import Client
@@ -166,7 +166,7 @@ def test_a_registry_that_denies_what_is_not_there(brolga: Brolga, registry: Embe
             asked.extend([] if is_ping else request[:1])
             peer.answer(200 if is_ping else 403)
 
-    with scripted(script) as address:
+    with serve_script(script) as address:
         for flags in ([], ["-a"]):
             outcome = brolga("copy", "-n", *flags, source, f"{address}/b")
             assert outcome.code == 4

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.scripted import Peer, scripted
+from tests.raw_server import Peer, serve_script
 from tests.unit.cli.images import push
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def delete(brolga: Brolga, ref: str, status: int, found: int) -> tuple[int, str]
             else:
                 peer.answer(200)
 
-    with scripted(script) as address:
+    with serve_script(script) as address:
         outcome = brolga("delete", f"{address}/{ref}")
     assert outcome.out == ""
     return outcome.code, outcome.err.replace(address, "HOST")
@@ -107,7 +107,7 @@ def test_a_registry_without_deleting_is_told_of(brolga: Brolga) -> None:
             else:
                 peer.answer(200, b"" if head[0].startswith("GET /v2/ ") else body, TYPE)
 
-    with scripted(script) as address:
+    with serve_script(script) as address:
         outcome = brolga("delete", f"{address}/x@{digest}")
     assert outcome.code == 5
     assert outcome.err.endswith(" with 405; it does not allow this: ask its administrator\n")

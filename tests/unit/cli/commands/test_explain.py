@@ -7,7 +7,7 @@ from base64 import b64encode
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.scripted import Peer, refusing_port, scripted
+from tests.raw_server import Peer, refusing_port, serve_script
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +46,7 @@ def _squeezed(line: str) -> str:
 
 def test_a_line_for_each_thing(brolga: Brolga) -> None:
     """Address, TLS, credentials, how the bytes go out and why, mounting, referrers."""
-    with scripted(asked) as address:
+    with serve_script(asked) as address:
         outcome = brolga("explain", f"{address}/team/app")
     assert (outcome.code, outcome.err) == (0, "")
     rows = told(outcome.out)
@@ -71,21 +71,21 @@ def test_a_line_for_each_thing(brolga: Brolga) -> None:
 @pytest.mark.parametrize(("style", "told"), [("streamed", "the same"), ("put", "one PUT")])
 def test_how_blobs_go_whose_digest_is_known(brolga: Brolga, style: str, told: str) -> None:
     """Without a bound, where there is none."""
-    with scripted(asked) as address:
+    with serve_script(asked) as address:
         outcome = brolga("explain", "--upload-style", style, f"{address}/x")
     assert f"known blobs        {told}\n" in outcome.out
 
 
 def test_without_a_window_nothing_is_kept(brolga: Brolga) -> None:
     """And that is said so."""
-    with scripted(asked) as address:
+    with serve_script(asked) as address:
         outcome = brolga("explain", "--window", "0", f"{address}/x")
     assert "for that it keeps  nothing\n" in outcome.out
 
 
 def test_json_is_one_object(brolga: Brolga) -> None:
     """Names as the other verbs have them; sizes in bytes."""
-    with scripted(asked) as address:
+    with serve_script(asked) as address:
         flags = ["--json", "--upload-style", "chunked:5M", "--window", "1M"]
         outcome = brolga("explain", *flags, f"{address}/x")
     assert (outcome.code, outcome.err) == (0, "")
@@ -122,7 +122,7 @@ def test_it_is_told_for_the_flags_that_are_given(
     brolga: Brolga, flags: list[str], row: str, value: str
 ) -> None:
     """What a push with the same flags would do."""
-    with scripted(asked) as address:
+    with serve_script(asked) as address:
         outcome = brolga("explain", *flags, f"{address}/x")
     assert told(outcome.out)[row] == value
 
@@ -132,7 +132,7 @@ def test_the_config_file_is_named_where_it_decides(
 ) -> None:
     """For this registry; what it says of others does not matter here."""
     monkeypatch.setenv("BROLGA_CONFIG", str(config))
-    with scripted(asked) as address:
+    with serve_script(asked) as address:
         config.write_text(f'[registry."{address}"]\nupload-style = "chunked:8MiB"\n')
         mine = brolga("explain", f"{address}/x")
         config.write_text('[registry."r.example"]\nupload-style = "chunked:8MiB"\n')
@@ -161,7 +161,7 @@ def test_what_is_known_of_its_kind_is_told(
         while peer.head():
             peer.answer(200, b"{}", shows)
 
-    with scripted(script) as address:
+    with serve_script(script) as address:
         found = told(brolga("explain", f"{address}/x").out)
     for name, value in rows.items():
         assert found[name].startswith(value)
@@ -178,7 +178,7 @@ def test_where_credentials_come_from_is_told_and_never_what_they_are(
         while head := peer.head():
             peer.answer(200 if peer.header("authorization", head) else 401, b"{}", CHALLENGE)
 
-    with scripted(script) as address:
+    with serve_script(script) as address:
         plain = brolga("explain", f"{address}/x")
         full = brolga("explain", "--json", "-vv", f"{address}/x")
     rows = told(plain.out)
@@ -197,7 +197,7 @@ def test_what_cannot_be_asked_is_told_as_that(brolga: Brolga) -> None:
         while head := peer.head():
             peer.answer(200 if head[0].startswith("GET /v2/ ") else 403, b"{}")
 
-    with scripted(script) as address:
+    with serve_script(script) as address:
         outcome = brolga("explain", f"{address}/x")
     assert (outcome.code, outcome.err) == (0, "")
     assert told(outcome.out)["referrers"].startswith("not known: ")
@@ -211,7 +211,7 @@ def test_credentials_that_are_missing_are_told(brolga: Brolga) -> None:
         while peer.head():
             peer.answer(401, b"", CHALLENGE)
 
-    with scripted(script) as address:
+    with serve_script(script) as address:
         outcome = brolga("explain", f"{address}/x")
     assert (outcome.code, outcome.out) == (4, "")
     assert "with 401; log in with brolga auth login" in outcome.err
@@ -219,7 +219,7 @@ def test_credentials_that_are_missing_are_told(brolga: Brolga) -> None:
 
 def test_tls_is_verified_or_said_not_to_be(brolga: Brolga, authority: Authority) -> None:
     """`--insecure` leaves certificates unverified."""
-    with scripted(asked, tls=authority.server_context()) as address:
+    with serve_script(asked, tls=authority.server_context()) as address:
         trusted = brolga("explain", f"{address}/x", "--ca-cert", str(authority.ca_cert))
         unverified = brolga("explain", f"{address}/x", "--insecure")
     assert told(trusted.out)["TLS"] == "verified"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.scripted import Peer, refusing_port, scripted
+from tests.raw_server import Peer, refusing_port, serve_script
 from tests.tars import tar
 
 if TYPE_CHECKING:
@@ -373,7 +373,7 @@ def test_what_a_registry_answers_is_an_exit_code(
         if peer.head():
             peer.answer(status, b"", *headers)
 
-    with scripted(script) as address:
+    with serve_script(script) as address:
         outcome = brolga("layer", "push", "--retries", "0", f"{address}/x", str(source))
     assert (outcome.code, outcome.out) == (code, "")
     assert outcome.err.count("\n") == 1
@@ -392,7 +392,7 @@ def test_a_repository_that_is_not_there_is_not_found(brolga: Brolga, source: Pat
             else:
                 peer.answer(404, body.encode())
 
-    with scripted(script) as address:
+    with serve_script(script) as address:
         outcome = brolga("layer", "push", f"{address}/x", str(source))
     assert outcome.code == 3
     assert "NAME_UNKNOWN: no such repository; check that the name" in outcome.err
@@ -523,7 +523,7 @@ def test_the_certificate_is_named_and_the_flags_accept_it(
         peer.head()
         peer.answer(418)
 
-    with scripted(script, tls=authority.server_context()) as address:
+    with serve_script(script, tls=authority.server_context()) as address:
         arguments = ["layer", "push", f"{address}/x", str(source)]
         refused = brolga(*arguments)
         trusted = brolga(*arguments, "--ca-cert", str(authority.ca_cert))

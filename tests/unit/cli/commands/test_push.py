@@ -112,7 +112,7 @@ def test_what_is_not_there_is_not_found(brolga: Brolga, layout: str, tmp_path: P
     """Exit code 3, and what there is instead."""
     for path, line in (
         (f"{tmp_path}/none", f"there is no archive {tmp_path}/none"),
-        (f"oci:{tmp_path}/none", f"there is no image layout at {tmp_path}/none"),
+        (f"oci:{tmp_path}/none", f"no image layout at {tmp_path}/none"),
         (f"oci:{layout}:v2", f"{layout} has no image v2: it has v1"),
     ):
         outcome = brolga("push", path, "127.0.0.1:1/x")
@@ -125,7 +125,7 @@ def test_a_directory_that_is_no_layout_is_an_error_of_this_machine(
     """Exit code 6: its content is not what it must be."""
     outcome = brolga("push", str(tmp_path), "127.0.0.1:1/x")
     assert (outcome.code, outcome.out) == (6, "")
-    assert outcome.err.startswith(f"brolga: local: {tmp_path} is no image layout that can be used")
+    assert outcome.err.startswith(f"brolga: local: {tmp_path} is not a usable image layout")
 
 
 def test_stdin_is_an_archive_and_no_password(brolga: Brolga) -> None:

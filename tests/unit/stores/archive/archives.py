@@ -1,4 +1,4 @@
-"""Archives for the tests, in the forms that others write, and a store that remembers."""
+"""Archives as other tools write them, and a store in memory."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ from typing import TYPE_CHECKING, Any
 from tests.tars import entry, symlink, tar
 
 from brolga.errors import NotComputed
+from brolga.spec.config import ImageConfig
 from brolga.spec.digest import Digest
+from brolga.spec.manifest import Manifest
+from brolga.stores.archive import Known, stream_archive, stream_images
+from brolga.stores.copy import push
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from brolga.images import Tree
     from brolga.spec.blob import Blob
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.index import Index
-    from brolga.spec.manifest import Manifest
+    from brolga.stores.archive.contents import ArchiveLimits
 
 Member = tuple[tarfile.TarInfo, bytes]
 
@@ -28,13 +33,14 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
+REF = "org.opencontainers.image.ref.name"
 LAYERS = (tar(entry("a", b"a" * 5000)), tar(entry("b", b"b" * 100)))
 """Two layers, not compressed."""
 
 
 @dataclass
 class Store:
-    """A target that keeps everything in memory, and what it was asked."""
+    """A store in memory that records the digests that were `pushed`, and those that were `read`."""
 
     blobs: dict[str, bytes] = field(default_factory=dict)
     documents: dict[str, Manifest | Index] = field(default_factory=dict)
@@ -69,6 +75,39 @@ class Store:
         self.documents[name] = document
 
 
+def stream(
+    store: Store, *members: Member, limits: ArchiveLimits | None = None, **options: Any
+) -> Tree:
+    """Stream an archive into a store, and push the rest of its image as `tag`.
+
+    The blocks of 700 bytes fit no border of the tar.
+    """
+    data = tar(*members)
+    blocks = [data[start : start + 700] for start in range(0, len(data), 700)]
+    if limits is None:
+        tree = stream_archive(blocks, store, **options)
+    else:
+        tree = stream_images(blocks, store, limits=limits, **options).tree()
+    push(Known(store), tree, "tag")
+    return tree
+
+
+def layers_of(store: Store, name: str = "tag") -> tuple[bytes, ...]:
+    """Return the uncompressed layers of an image, after checks of its media types and DiffIDs."""
+    manifest = store.documents[name]
+    assert isinstance(manifest, Manifest)
+    diff_ids = ImageConfig.parse(store.blobs[str(manifest.config.digest)]).diff_ids
+    layers = []
+    for layer in manifest.layers:
+        data = store.blobs[str(layer.digest)]
+        is_gzip = data.startswith(b"\x1f\x8b")
+        assert layer.media_type.endswith("gzip") == is_gzip
+        assert layer.size == len(data)
+        layers.append(gzip.decompress(data) if is_gzip else data)
+    assert diff_ids == tuple(map(Digest.of, layers))
+    return tuple(layers)
+
+
 def sha(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
@@ -78,7 +117,7 @@ def described(media_type: str, data: bytes) -> dict[str, Any]:
 
 
 def config(layers: tuple[bytes, ...] = LAYERS, **members: object) -> bytes:
-    """Write a config with a space, which no writer of ours would write."""
+    """Return a config with spaces, which brolga never writes."""
     return json.dumps(
         {
             "architecture": "amd64",
@@ -99,7 +138,7 @@ def manifest_json(*images: tuple[str, list[str], list[str]]) -> Member:
 
 
 def docker_old(layers: tuple[bytes, ...] = LAYERS, tag: str = "app:v1") -> list[Member]:
-    """As Docker before 25: a directory for each layer, a layer that comes twice is a link."""
+    """Docker before 25: a directory for each layer, and a link for a repeated layer."""
     members: list[Member] = [entry(f"{sha(config(layers))}.json", config(layers))]
     first: dict[bytes, str] = {}
     names = []
@@ -123,7 +162,7 @@ def docker_old(layers: tuple[bytes, ...] = LAYERS, tag: str = "app:v1") -> list[
 
 
 def docker_new(layers: tuple[bytes, ...] = LAYERS, tag: str = "app:v1") -> list[Member]:
-    """As Docker 25 and later: an OCI layout whose layers are as they are, and manifest.json."""
+    """Docker 25 and later: an OCI layout with uncompressed layers, and manifest.json."""
     raw = config(layers)
     return [
         *oci(layers, tag.rpartition(":")[2]),
@@ -134,7 +173,7 @@ def docker_new(layers: tuple[bytes, ...] = LAYERS, tag: str = "app:v1") -> list[
 
 
 def skopeo(layers: tuple[bytes, ...] = LAYERS, tag: str = "app:v1") -> list[Member]:
-    """As skopeo and podman: layers by their digest, and old names as links to them."""
+    """Skopeo and podman: layers named by their digest, and old names as links to them."""
     raw = config(layers)
     files = {f"{sha(one)}.tar": one for one in layers}
     return [
@@ -146,7 +185,7 @@ def skopeo(layers: tuple[bytes, ...] = LAYERS, tag: str = "app:v1") -> list[Memb
 
 
 def crane(layers: tuple[bytes, ...] = LAYERS, tag: str = "app:v1") -> list[Member]:
-    """As crane: compressed layers by their digest."""
+    """Crane: compressed layers named by their digest."""
     raw = config(layers)
     packed = [gzip.compress(one, mtime=0) for one in layers]
     return [
@@ -163,14 +202,11 @@ def blob(data: bytes) -> Member:
 def oci(
     layers: tuple[bytes, ...] = LAYERS, name: str = "v1", *, packed: bool = False
 ) -> list[Member]:
-    """Write an image layout of one image, blobs first; its layers gzip where `packed`."""
+    """Return an image layout of one image, blobs first; its layers are gzip if `packed`."""
     parts = [gzip.compress(one, mtime=0) if packed else one for one in layers]
     raw, manifest = config(layers), oci_manifest(config(layers), parts)
     index = {**described(MANIFEST, manifest), "annotations": {REF: name}}
     return [*map(blob, dict.fromkeys([raw, *parts, manifest])), *oci_end(index)]
-
-
-REF = "org.opencontainers.image.ref.name"
 
 
 def oci_manifest(raw: bytes, parts: list[bytes], media_type: str = "") -> bytes:
@@ -196,3 +232,6 @@ def oci_end(*manifests: dict[str, Any]) -> list[Member]:
         entry("index.json", oci_index(*manifests)),
         entry("oci-layout", b'{"imageLayoutVersion": "1.0.0"}'),
     ]
+
+
+DOCKER_FORMS = {"old": docker_old, "new": docker_new, "skopeo": skopeo, "crane": crane}

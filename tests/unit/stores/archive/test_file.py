@@ -238,7 +238,7 @@ def test_wrong_bytes_are_told_where_they_are_read(tmp_path: Path) -> None:
         manifest_json(("c.json", ["a:v1"], ["x.tar"])),
     ]
     store = Store()
-    for compression, words in (("gzip", "uncompressed, where"), ("none", "was expected")):
+    for compression, words in (("gzip", "uncompressed, but"), ("none", "was expected")):
         with Archive(written(tmp_path, *wrong_layer), compression=compression) as archive:
             tree = archive.tree()
             with pytest.raises(DigestMismatch, match=words):

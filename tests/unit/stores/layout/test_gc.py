@@ -1,4 +1,4 @@
-"""layout.sweep: blobs that nobody needs go, all else stays, whoever else writes."""
+"""stores.layout.gc: blobs that no image needs are deleted, while other processes write."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from brolga.spec.index import Index
 from brolga.spec.mediatypes import OCI_INDEX, OCI_LAYER
 from brolga.stores.copy import push
 from brolga.stores.layout import GCResult, Layout
-from brolga.stores.layout import gc as sweep_module
+from brolga.stores.layout import gc as gc_module
 from brolga.stores.layout.files import Files
 from brolga.stream.layer import StreamLayer
 
@@ -62,18 +62,18 @@ def parts(layout: Layout, name: str) -> set[str]:
 
 
 def write(layout: Layout, media_type: str, document: object) -> Descriptor:
-    """Write a document as a blob that nobody names."""
+    """Push a document as a blob that no image refers to."""
     return layout.push(InMemoryBlob(json.dumps(document).encode(), media_type))
 
 
 def enter(layout: Layout, *descriptors: Descriptor) -> None:
-    """Write an index.json of these."""
+    """Write an index.json of these descriptors."""
     index = Index.new(descriptors)
     (layout.path / "index.json").write_bytes(index.raw)
 
 
-def test_what_no_image_refers_to_is_deleted(layout: Layout) -> None:
-    """All blobs of a forgotten image go, but those that another one has too."""
+def test_gc_deletes_unreferenced_blobs(layout: Layout) -> None:
+    """All blobs of a deleted image go, except those that another image has too."""
     push(layout, image("a"), "v1")
     kept = parts(layout, "v1")
     made = layout.tree("v1")
@@ -91,8 +91,8 @@ def test_what_no_image_refers_to_is_deleted(layout: Layout) -> None:
     assert layout.gc(older_than_s=0) == NOTHING
 
 
-def test_all_below_an_index_is_kept(layout: Layout) -> None:
-    """Its images, and an index in it, and what they have."""
+def test_gc_keeps_all_below_an_index(layout: Layout) -> None:
+    """Its images, an index in it, and their blobs."""
     child = image("a")
     push(layout, child)
     inner = ImageIndex.empty().append(child)
@@ -106,21 +106,21 @@ def test_all_below_an_index_is_kept(layout: Layout) -> None:
     assert blobs(layout) == before
 
 
-def test_a_young_blob_is_left(layout: Layout) -> None:
-    """A client of a registry on the directory, which can hold no lock, may be about to name it."""
+def test_gc_keeps_recent_blobs(layout: Layout) -> None:
+    """A client of a registry on the directory holds no lock, and may refer to them soon."""
     push(layout, image("a"), "v1")
     young, old = (layout.push(InMemoryBlob(data, OCI_LAYER)) for data in (b"young", b"old"))
     os.utime(place(layout, old.digest), (0, 0))
     assert layout.gc() == GCResult(1, 3, 1, 0)
     assert place(layout, young.digest).exists()
-    # Who pushes it again counts on it: it is young then.
+    # A push of the same blob makes it recent.
     os.utime(place(layout, young.digest), (0, 0))
     layout.push(InMemoryBlob(b"young", OCI_LAYER))
     assert layout.gc() == GCResult(0, 0, 1, 0)
 
 
-def test_images_without_a_name_go_where_it_is_asked_for(layout: Layout) -> None:
-    """But for what refers to one that stays: its signatures, and theirs."""
+def test_gc_untagged_deletes_images_without_a_name(layout: Layout) -> None:
+    """Unless they refer to one that stays: its signatures, and theirs."""
     push(layout, image("old"), "v1")
     old = parts(layout, "v1")
     made = image("a")
@@ -137,8 +137,8 @@ def test_images_without_a_name_go_where_it_is_asked_for(layout: Layout) -> None:
     assert len(layout.whole().index.manifests) == 3
 
 
-def test_what_is_of_no_known_kind_keeps_what_it_names(layout: Layout) -> None:
-    """Whatever looks like a descriptor is one: another program knows what it is for."""
+def test_gc_keeps_blobs_of_unknown_documents(layout: Layout) -> None:
+    """Whatever looks like a descriptor keeps its blob."""
     data = layout.push(InMemoryBlob(b"data", "application/octet-stream"))
     deep = write(layout, "application/json", {"digest": str(data.digest)})
     new = write(
@@ -153,8 +153,8 @@ def test_what_is_of_no_known_kind_keeps_what_it_names(layout: Layout) -> None:
     assert layout.gc(older_than_s=0) == NOTHING
 
 
-def test_a_manifest_that_is_damaged_ends_it(layout: Layout) -> None:
-    """Nobody knows what it referred to: nothing is deleted."""
+def test_gc_deletes_nothing_if_a_manifest_is_damaged(layout: Layout) -> None:
+    """Its references are unknown."""
     made = image("a")
     push(layout, made, "v1")
     layout.push(InMemoryBlob(b"x", OCI_LAYER))
@@ -189,7 +189,7 @@ READABLE: dict[str, dict[str, object]] = {
 
 
 def strange(layout: Layout, members: dict[str, object]) -> tuple[Digest, Digest]:
-    """Enter a manifest that a registry took, with a layer, and a subject; return both digests."""
+    """Add an odd manifest with a layer and a subject; return its digest and the layer's."""
     made = layout.tree("v1")
     assert isinstance(made, Image)
     alone = layout.push(InMemoryBlob(b"layer", OCI_LAYER))
@@ -207,24 +207,24 @@ def strange(layout: Layout, members: dict[str, object]) -> tuple[Digest, Digest]
 
 
 @pytest.mark.parametrize("kind", [*STRANGE, *READABLE])
-def test_a_manifest_that_cannot_be_read_keeps_what_it_mentions(layout: Layout, kind: str) -> None:
-    """A client of a registry may put what nobody here reads: it is told of, the rest is swept."""
+def test_gc_keeps_blobs_that_an_unparsable_manifest_mentions(layout: Layout, kind: str) -> None:
+    """A client of a registry may push one. It is reported, and other blobs are deleted."""
     push(layout, image("a"), "v1")
     digest, layer = strange(layout, {**STRANGE, **READABLE}[kind])
     for untagged in (False, True):  # it mentions an image that stays, and may be its signature
-        swept = layout.gc(older_than_s=0, untagged=untagged)
-        assert swept.blobs == (not untagged)
+        result = layout.gc(older_than_s=0, untagged=untagged)
+        assert result.blobs == (not untagged)
         assert place(layout, digest).exists()
         assert place(layout, layer).exists()
         if kind in STRANGE:
-            assert [one.partition(": ")[0] for one in swept.unread] == [str(digest)]
+            assert [one.partition(": ")[0] for one in result.unread] == [str(digest)]
         else:
-            assert swept.unread == ()
+            assert result.unread == ()
 
 
 @pytest.mark.parametrize("kind", [*STRANGE, *READABLE])
-def test_referrers_are_listed_beside_what_cannot_be_read(layout: Layout, kind: str) -> None:
-    """One manifest that nobody here reads hides no other."""
+def test_referrers_skip_unparsable_manifests(layout: Layout, kind: str) -> None:
+    """An unparsable manifest hides no other."""
     made = image("a")
     push(layout, made, "v1")
     note = image("note").with_subject(made.descriptor)
@@ -237,7 +237,7 @@ def test_referrers_are_listed_beside_what_cannot_be_read(layout: Layout, kind: s
     assert layout.referrers(made.digest) == found
 
 
-def test_what_is_no_blob_is_not_ours(layout: Layout) -> None:
+def test_gc_keeps_files_that_are_not_blobs(layout: Layout) -> None:
     """Other files below blobs/, links and directories stay."""
     push(layout, image("a"), "v1")
     directory = layout.path / "blobs" / "sha256"
@@ -247,10 +247,10 @@ def test_what_is_no_blob_is_not_ours(layout: Layout) -> None:
     assert layout.gc(older_than_s=0) == NOTHING
 
 
-def test_what_broken_off_writers_left_goes(layout: Layout) -> None:
-    """Files of ours at once; a session of the registry after a day, if nobody holds it.
+def test_gc_deletes_stale_temporary_files(layout: Layout) -> None:
+    """Files of brolga at once; a session of the registry after a day, unless it is locked.
 
-    That is what a registry waits for a client. With an age of 0 there are no clients.
+    With an age of 0 no client can resume a session.
     """
     push(layout, image("a"), "v1")
     uploads = layout.path / ".uploads"
@@ -273,8 +273,8 @@ def test_what_broken_off_writers_left_goes(layout: Layout) -> None:
     assert not young.exists()
 
 
-def test_it_waits_for_a_push_that_is_under_way(layout: Layout) -> None:
-    """Blobs that no index names yet are safe, of whatever age, until their image is there."""
+def test_gc_waits_for_a_push(layout: Layout) -> None:
+    """Blobs of any age are kept until their image is in the index."""
     waits, swept = threading.Event(), []
 
     def sweep() -> None:
@@ -293,8 +293,8 @@ def test_it_waits_for_a_push_that_is_under_way(layout: Layout) -> None:
     assert list(validate(layout.tree("v1"))) == []
 
 
-def test_a_writer_waits_for_the_sweep(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it found to be there is still there when it names it."""
+def test_push_waits_for_gc(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A blob that a push finds is still there when its image is added."""
     push(layout, image("a"), "v1")
     blob = InMemoryBlob(b"x", OCI_LAYER)
     layout.push(blob)
@@ -323,7 +323,7 @@ def test_a_writer_waits_for_the_sweep(layout: Layout, monkeypatch: pytest.Monkey
 
 @contextmanager
 def deleted_meanwhile(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Delete a file between the listing and the look at it."""
+    """Delete a file between its listing and its status."""
     opened = os.open
 
     def race(name: object, *arguments: object, **more: object) -> int:
@@ -336,10 +336,10 @@ def deleted_meanwhile(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
         yield
 
 
-def test_a_session_that_ends_meanwhile_is_none(
+def test_gc_ignores_files_deleted_meanwhile(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The registry finishes an upload while the files are looked at."""
+    """The registry finishes an upload while the files are listed."""
     push(layout, image("a"), "v1")
     session = layout.path / ".uploads" / ("a" * 32)
     session.touch()
@@ -362,15 +362,13 @@ def test_a_session_that_ends_meanwhile_is_none(
         assert layout.gc(older_than_s=0) == NOTHING
 
 
-def test_a_blob_that_is_committed_meanwhile_stays(
-    layout: Layout, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A registry that has it takes the time: its client was just told that it is there."""
+def test_gc_keeps_a_blob_touched_meanwhile(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry that has it touches it: its client was told that it exists."""
     push(layout, image("a"), "v1")
     old = layout.push(InMemoryBlob(b"old", OCI_LAYER))
     file = place(layout, old.digest)
     os.utime(file, (0, 0))
-    listed = sweep_module.unneeded
+    listed = gc_module.find_garbage
 
     def committed(*arguments: Any) -> object:
         found = listed(*arguments)
@@ -378,13 +376,13 @@ def test_a_blob_that_is_committed_meanwhile_stays(
         return found
 
     with monkeypatch.context() as patched:
-        patched.setattr("brolga.stores.layout.unneeded", committed)
+        patched.setattr(gc_module, "find_garbage", committed)
         assert layout.gc() == NOTHING
     assert file.exists()
 
 
-def test_what_is_no_manifest_has_no_subject(layout: Layout) -> None:
-    """index.json may list anything; without a name it goes as an image does."""
+def test_gc_untagged_deletes_an_entry_that_is_not_a_manifest(layout: Layout) -> None:
+    """index.json may list anything."""
     push(layout, image("a"), "v1")
     described = layout.push(InMemoryBlob(b"<x/>", "application/xml"))
     file = layout.path / "index.json"
@@ -396,8 +394,8 @@ def test_what_is_no_manifest_has_no_subject(layout: Layout) -> None:
     assert layout.tags() == ("v1",)
 
 
-def test_an_index_in_the_index_json_s_place_of_another_program_is_read(layout: Layout) -> None:
-    """index.json without a media type, as image-spec 1.0 has it."""
+def test_gc_reads_index_json_without_media_type(layout: Layout) -> None:
+    """As image-spec 1.0 has it."""
     push(layout, image("a"), "v1")
     file = layout.path / "index.json"
     document = json.loads(file.read_bytes())
@@ -407,10 +405,10 @@ def test_an_index_in_the_index_json_s_place_of_another_program_is_read(layout: L
     assert layout.tags() == ("v1",)
 
 
-def test_a_document_is_read_once_for_all_media_types_that_it_is_given(
+def test_gc_reads_a_document_once_for_all_its_media_types(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One blob under thousands of media types would be read and parsed as often."""
+    """A document may name one blob with thousands of media types."""
     data = layout.push(InMemoryBlob(b"data", "application/octet-stream"))
     inner = write(layout, "application/json", {"digest": str(data.digest)})
     named = [
@@ -434,7 +432,7 @@ def test_a_document_is_read_once_for_all_media_types_that_it_is_given(
 def test_gc_deletes_nothing_behind_a_link(layout: Layout, tmp_path: Path, planted: str) -> None:
     """A layout from elsewhere may have a link to a directory of the user's.
 
-    google/go-containerregistry#2306: what is there is none of its blobs.
+    google/go-containerregistry#2306: the files there are not its blobs.
     """
     push(layout, image("a"), "v1")
     outside = tmp_path / "outside"
@@ -450,8 +448,8 @@ def test_gc_deletes_nothing_behind_a_link(layout: Layout, tmp_path: Path, plante
     assert {path: path.stat() for path in outside.rglob("*") if path.is_file()} == before
 
 
-def test_gc_passes_over_a_link_among_the_blobs(layout: Layout, tmp_path: Path) -> None:
-    """A name beside sha256 that leads elsewhere is no algorithm."""
+def test_gc_ignores_a_link_beside_sha256(layout: Layout, tmp_path: Path) -> None:
+    """A link below blobs/ is not an algorithm."""
     push(layout, image("a"), "v1")
     outside = tmp_path / "outside"
     outside.mkdir()

@@ -1,4 +1,4 @@
-"""layout: an index.json with many names."""
+"""stores.layout.index: an index.json with many names."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from brolga.spec.json import MAX_SIZE
 from brolga.spec.mediatypes import OCI_INDEX, OCI_MANIFEST
 from brolga.stores.copy import push
 from brolga.stores.layout import Layout
-from brolga.stores.layout import index as listing_module
-from brolga.stores.layout.index import LayoutIndex, entered, forgotten, unnamed
+from brolga.stores.layout import index as index_module
+from brolga.stores.layout.index import LayoutIndex, add, remove_manifest, remove_tag
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,8 +36,8 @@ def fill(layout: Layout, image: Image, count: int) -> int:
     return len(raw)
 
 
-def test_an_index_larger_than_a_manifest_is_read_and_changed(tmp_path: Path) -> None:
-    """No registry takes an index.json: the bound of a manifest is not its bound."""
+def test_index_json_may_be_larger_than_a_manifest(tmp_path: Path) -> None:
+    """No registry reads index.json, so the limit of a manifest is not its limit."""
     layout = Layout(tmp_path)
     image = Image.empty()
     push(layout, image, "first")
@@ -52,8 +52,10 @@ def test_an_index_larger_than_a_manifest_is_read_and_changed(tmp_path: Path) -> 
     assert layout.resolve("newer").digest == image.digest
 
 
-def test_an_unchanged_index_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What this object wrote or read is known as long as the file has the same bytes."""
+def test_index_json_is_parsed_once_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last text that was read or written is not parsed again."""
     layout = Layout(tmp_path)
     push(layout, Image.empty(), "first")
     parsed: list[int] = []
@@ -71,8 +73,8 @@ def test_an_unchanged_index_is_parsed_once(tmp_path: Path, monkeypatch: pytest.M
     assert sum(size > 5000 for size in parsed) == 1
 
 
-def test_another_program_changes_the_index(tmp_path: Path) -> None:
-    """The file is the truth, whatever this object has read before."""
+def test_changes_by_another_program_are_read(tmp_path: Path) -> None:
+    """The file is read again each time."""
     layout, other = Layout(tmp_path), Layout(tmp_path)
     push(layout, Image.empty(), "first")
     assert layout.tags() == other.tags() == ("first",)
@@ -82,24 +84,24 @@ def test_another_program_changes_the_index(tmp_path: Path) -> None:
     assert other.tags() == ("second",)
 
 
-def test_an_index_does_not_grow_beyond_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_add_refuses_an_index_beyond_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is written can be read again."""
-    monkeypatch.setattr(listing_module.LayoutIndex, "max_size", 200)
+    monkeypatch.setattr(index_module.LayoutIndex, "max_size", 200)
     described = Descriptor(OCI_MANIFEST, Digest.of(b"a"), 1)
     with pytest.raises(InvalidManifest, match="at most 200 are read"):
-        entered(LayoutIndex(LayoutIndex.new(()).raw), described, "a" * 100)
+        add(LayoutIndex(LayoutIndex.new(()).raw), described, "a" * 100)
 
 
-def test_a_changed_index_is_what_its_bytes_say() -> None:
-    """The value that was made of the old one, and the one that is read, are the same."""
+def test_changed_index_equals_its_parsed_bytes() -> None:
+    """The value made from the old one equals the parsed value."""
     described = Descriptor(OCI_MANIFEST, Digest.of(b"a"), 1)
     other = Descriptor(OCI_MANIFEST, Digest.of(b"b"), 1, extra={"x": 1})
     index = LayoutIndex(LayoutIndex.new([other]).raw)
     for step in (
-        entered(index, described, "v1"),
-        entered(entered(index, described, "v1"), other, "v1"),
-        unnamed(entered(index, described, "v1"), "v1"),
-        forgotten(entered(index, described, "v1"), other.digest),
+        add(index, described, "v1"),
+        add(add(index, described, "v1"), other, "v1"),
+        remove_tag(add(index, described, "v1"), "v1"),
+        remove_manifest(add(index, described, "v1"), other.digest),
     ):
         read = LayoutIndex(step.raw, OCI_INDEX)
         assert read == step
@@ -107,8 +109,8 @@ def test_a_changed_index_is_what_its_bytes_say() -> None:
         assert (read.digest, read.annotations) == (step.digest, step.annotations)
 
 
-def test_one_name_many_times_costs_one_walk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An index.json of another program's may give one name to everything in it."""
+def test_remove_tag_compares_few_digests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An index.json may give one name to all its entries."""
     compared = 0
     real = Digest.__eq__
 
@@ -123,5 +125,5 @@ def test_one_name_many_times_costs_one_walk(monkeypatch: pytest.MonkeyPatch) -> 
     ]
     index = LayoutIndex(LayoutIndex.new(entries).raw)
     monkeypatch.setattr(Digest, "__eq__", equal)
-    assert len(unnamed(index, "same").manifests) == 300
+    assert len(remove_tag(index, "same").manifests) == 300
     assert compared < 10 * len(entries)

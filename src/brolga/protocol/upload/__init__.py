@@ -1,0 +1,141 @@
+"""The upload of a blob, as a state machine.
+
+`upload_stream` and `upload_bytes` are its flows. docs/upload.svg shows the states.
+
+    machine           the states, and the table of their transitions
+    flow              the step out of each state
+    recovery          what a failure leads to
+    session           the requests of one upload session
+    body              the bytes, and how long a request waits for them
+    known_registries  how the known registries differ
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from brolga.errors import BrolgaError
+from brolga.protocol.http import BodyError
+from brolga.protocol.retry import is_transient
+from brolga.protocol.upload.body import Body
+from brolga.protocol.upload.flow import Upload
+from brolga.protocol.upload.known_registries import KnownRegistry, UploadStrategy, identify_registry
+from brolga.protocol.upload.machine import Event, Idle, advance
+from brolga.protocol.upload.session import UploadSession, cancel, mount_blob, post_blob
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from brolga.protocol.auth import Access
+    from brolga.protocol.http import Flow
+    from brolga.protocol.retry import Retry
+    from brolga.protocol.upload.machine import State
+    from brolga.spec.descriptor import Descriptor
+
+__all__ = [
+    "Body",
+    "KnownRegistry",
+    "UploadSession",
+    "UploadStrategy",
+    "cancel",
+    "identify_registry",
+    "mount_blob",
+    "upload_bytes",
+    "upload_stream",
+]
+
+
+def upload_stream(  # noqa: PLR0913 - what goes where, and how
+    access: Access,
+    body: Body,
+    finalize: Callable[[], Descriptor],
+    *,
+    descriptor: Descriptor | None = None,
+    session: UploadSession | None = None,
+    strategy: UploadStrategy | None = None,
+    retry: Retry | None = None,
+) -> Flow[Descriptor]:
+    """Upload a stream as a blob (distribution-spec, Pushing blobs).
+
+    `finalize` returns the blob's descriptor. It is called after the last byte of the body was read,
+    and must raise an error if the stream did not end cleanly. `descriptor` is the same, if it is
+    known before. `session` is one that is open already.
+
+    Raises UploadInterrupted if the bytes did not all arrive, StreamNotReplayable if bytes that have
+    to be sent again are gone, RegistryError if the registry refused, DigestMismatch if it stored
+    other bytes, and whatever the body or `finalize` raises.
+    """
+    state: State = Idle(strategy=strategy or UploadStrategy())
+    if session is not None:
+        state = advance(state, Event.OPENED, session=session)
+    upload = Upload(access, body, finalize, descriptor, retry or access.registry.retry, state)
+    cause: BaseException
+    try:
+        return (yield from upload.run())
+    except GeneratorExit:
+        upload.fail()  # without a DELETE: the caller makes no further call
+        raise
+    except BodyError as failed:
+        yield from upload.cancel(failed.response)
+        cause = failed.error
+    except BaseException:
+        yield from upload.cancel()
+        raise
+    # Outside of the except clause, so that it does not get a context.
+    try:
+        raise cause
+    finally:
+        del cause  # its traceback refers to this frame
+
+
+def upload_bytes(
+    access: Access,
+    data: bytes,
+    descriptor: Descriptor,
+    *,
+    session: UploadSession | None = None,
+    strategy: UploadStrategy | None = None,
+) -> Flow[Descriptor]:
+    """Upload bytes in memory: POST, then one PUT with all of them (end-4a, end-6).
+
+    If `strategy` says so, small ones go with the POST (end-4b). Raises what `upload_stream` does.
+    """
+    # No session is resumed: all bytes can be sent again.
+    strategy = replace(
+        strategy or UploadStrategy(), chunk_size=0, monolithic_max=len(data), resumes=False
+    )
+    if session is None and len(data) <= strategy.single_post_max:
+        try:
+            session = yield from post_blob(access, data, descriptor.digest)
+        except BrolgaError as error:
+            if not is_transient(error):
+                raise
+        else:
+            if session is None:
+                return descriptor
+    return (
+        yield from upload_stream(
+            access,
+            _InMemoryBody(data),
+            lambda: descriptor,
+            descriptor=descriptor,
+            session=session,
+            strategy=strategy,
+        )
+    )
+
+
+@dataclass
+class _InMemoryBody:
+    data: bytes
+    bytes_read: int = 0
+    replayable_from: int = 0
+    ended: bool = False
+
+    def retain_from(self, start: int | None) -> None:
+        """Do nothing: all bytes are in memory."""
+
+    def blocks(self, start: int) -> tuple[bytes, ...]:
+        self.bytes_read, self.ended = len(self.data), True
+        return (self.data[start:],)

@@ -1,0 +1,348 @@
+"""The upload of one blob: the step out of each state, and what follows a failure.
+
+    POST, PATCH, PUT; or POST and several PATCHes, of one chunk each, or as the source gives its
+    bytes; or POST and a PUT of all, if the digest is known before. DELETE if all was in vain.
+
+The digest exists only if the stream came to its clean end, so nothing else is committed.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from brolga.errors import (
+    BrolgaError,
+    DigestMismatch,
+    ProtocolViolation,
+    RegistryError,
+    TransportError,
+    UploadInterrupted,
+)
+from brolga.protocol.responses import raise_for_status
+from brolga.protocol.retry import RETRY_LATER_STATUSES, RetryBudget
+from brolga.protocol.upload import recovery
+from brolga.protocol.upload.body import IdleLimit, check_replayable, split_chunks, wait_for_bytes
+from brolga.protocol.upload.machine import (
+    Active,
+    Committing,
+    Done,
+    Event,
+    InSession,
+    Open,
+    Recovery,
+    Uncertain,
+    Unconfirmed,
+    advance,
+)
+from brolga.protocol.upload.session import (
+    PATCH_SUCCESS,
+    blob_exists,
+    cancel,
+    chunk_patch,
+    closing_put,
+    follow_location,
+    get_status,
+    monolithic_put,
+    open_session,
+    streamed_patch,
+    verify_stored,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from brolga.protocol.auth import Access
+    from brolga.protocol.http import Flow, Request, Response
+    from brolga.protocol.retry import Retry
+    from brolga.protocol.upload.body import Body, Chunk
+    from brolga.protocol.upload.machine import State
+    from brolga.protocol.upload.session import UploadSession
+    from brolga.spec.descriptor import Descriptor
+
+__all__ = ["Upload"]
+
+_HEAD_ATTEMPTS: Final = 3  # after a PUT without an answer
+_UNEXPECTED: Final = (200, 202, 203)  # to a PUT: a proxy's answer, or the registry is not done yet
+
+
+@dataclass(eq=False)
+class Upload:
+    """One upload under way. What decides its next step is in `state`."""
+
+    access: Access
+    body: Body
+    finalize: Callable[[], Descriptor]
+    descriptor: Descriptor | None
+    retry: Retry
+    state: State
+
+    def __post_init__(self) -> None:
+        """Begin to count."""
+        clock = self.access.registry.clock
+        self.budget = RetryBudget(self.retry, clock)
+        self.idle = IdleLimit(clock)
+
+    def run(self) -> Flow[Descriptor]:
+        """Go from state to state until the blob is there."""
+        while isinstance(self.state, Active):
+            try:
+                yield from self._step(self.state)
+            except (TransportError, UploadInterrupted, RegistryError, DigestMismatch) as error:
+                yield from self._recover(error)
+        assert isinstance(self.state, Done)  # noqa: S101 - a failure is raised
+        return self.state.descriptor
+
+    def _step(self, state: Active) -> Flow[None]:
+        if isinstance(state, Uncertain):
+            return self._query(state)
+        if isinstance(state, Committing):
+            return self._commit(state)
+        if state.cause is not None:
+            check_replayable(self.body, state.acknowledged, state.cause)
+        return self._send(state) if isinstance(state, Open) else self._open(state)
+
+    def _advance(self, event: Event | Recovery, **changes: object) -> None:
+        self.state = advance(self.state, event, **changes)
+
+    @property
+    def _in_session(self) -> InSession:
+        assert isinstance(self.state, InSession)  # noqa: S101 - the caller is a step of a session
+        return self.state
+
+    def fail(self, response: Response | None = None) -> UploadSession | None:
+        """Enter Failed, and return the session that is left, if any.
+
+        `response` is that of an interrupted request: docker-registry 2.8 accepts a DELETE at the
+        newest Location only. Errors, redirects and blobs have Locations too.
+        """
+        state = self.state
+        if not isinstance(state, Active):
+            return None
+        self._advance(Recovery.FAIL)
+        if not isinstance(state, InSession):
+            return None
+        session = state.session
+        if response is not None and response.status in PATCH_SUCCESS:
+            with suppress(ProtocolViolation):
+                if not isinstance(state, Committing):
+                    return follow_location(session, streamed_patch(session, ()), response, 0)
+        return session
+
+    def cancel(self, response: Response | None = None) -> Flow[None]:
+        """Enter Failed, and cancel the session that is left."""
+        session = self.fail(response)
+        if session is not None:
+            yield from cancel(self.access, session)
+
+    # --- Idle
+
+    def _open(self, state: Active) -> Flow[None]:
+        session, min_chunk_size = yield from open_session(self.access, self.budget.pause_s())
+        strategy = state.strategy.with_min_chunk(min_chunk_size)
+        self._advance(Event.OPENED, session=session, strategy=strategy)
+
+    # --- Open
+
+    def _send(self, state: Open) -> Flow[None]:
+        """Send what the registry has not acknowledged, but for the bytes of the PUT."""
+        strategy, descriptor = state.strategy, self.descriptor
+        most = strategy.monolithic_max
+        if descriptor is not None and not state.acknowledged and descriptor.size <= most:
+            size, body = descriptor.size, self.body.blocks(0)
+            put = monolithic_put(state.session, descriptor.digest, body, size)
+        else:
+            last, chunk_size = None, strategy.chunk_size
+            if strategy.final_chunk_in_put and state.acknowledged:
+                # ECR wants the last of several parts in the PUT: a stream does not know it.
+                chunk_size = chunk_size or strategy.fallback_chunk_size
+            if chunk_size:
+                last = yield from self._send_chunks(chunk_size)
+            else:
+                yield from self._send_stream()
+            descriptor = self.finalize()
+            size = last.size if last else 0
+            put = closing_put(self._in_session.session, descriptor.digest, last)
+        self._advance(Event.SENT, descriptor=descriptor, put=put, size=size)
+
+    def _send_stream(self) -> Flow[None]:
+        """Send the stream in one PATCH, or in several if it is silent in between."""
+        body = self.body
+        while True:
+            state = self._in_session
+            acknowledged = state.acknowledged
+            body.retain_from(acknowledged)
+            if not body.ended and (acknowledged == body.bytes_read or self.idle.waits):
+                wait_for_bytes(body)
+            if acknowledged >= body.bytes_read:
+                return
+            blocks = self.idle.watch(body, acknowledged, ends=state.strategy.splits)
+            body.retain_from(None)
+            with closing(blocks):  # a failed request keeps no bytes
+                yield from self._patch(streamed_patch(state.session, blocks))
+
+    def _send_chunks(self, size: int) -> Flow[Chunk | None]:
+        """Send the stream in chunks; return the last one if it goes with the PUT."""
+        body, acknowledged = self.body, self._in_session.acknowledged
+        if body.ended and acknowledged == body.bytes_read:
+            return None
+        body.retain_from(acknowledged)
+        for chunk in split_chunks(body.blocks(acknowledged), size):
+            state = self._in_session
+            if chunk.is_last and state.strategy.final_chunk_in_put:
+                return chunk
+            yield from self._patch(chunk_patch(state.session, chunk), chunk.size)
+            body.retain_from(self._in_session.acknowledged)
+            del chunk  # before the next one is gathered: there is memory for one
+        return None
+
+    def _patch(self, request: Request, size: int | None = None) -> Flow[None]:
+        """Send a PATCH of `size` bytes, or of all that the body has, once."""
+        state, body = self._in_session, self.body
+        try:
+            response = yield from self.access.send(request, retry=False)
+        except TransportError as error:
+            sent = min(state.acknowledged + error.sent, body.bytes_read)
+            text = f"the upload was cut after {sent} bytes"
+            raise self._interrupted(text, sent, error) from error
+        self.budget.note_retry_after(response)
+        raise_for_status(request, response, *PATCH_SUCCESS)
+        self._check_complete(response)
+        acknowledged = body.bytes_read if size is None else state.acknowledged + size
+        session = follow_location(state.session, request, response, acknowledged)
+        split = state.split or (size is None and not body.ended)
+        self._advance(Event.ACKNOWLEDGED, session=session, split=split)
+
+    # --- Uncertain
+
+    def _query(self, state: Uncertain) -> Flow[None]:
+        """Ask how many bytes the session has; give it up if the registry does not say so."""
+        sent, pause_s = self.body.bytes_read, self.budget.pause_s()
+        session = yield from get_status(self.access, state.session, sent, pause_s)
+        if session is not None:
+            self._advance(Event.LOCATED, session=session, resumed=True)
+        elif not (yield from self._find_blob()):
+            yield from self._restart(Recovery.RESTART)
+
+    # --- Committing
+
+    def _commit(self, state: Committing) -> Flow[None]:
+        """Send the PUT, once, and believe only a response that agrees.
+
+        A second PUT finds no session if the first one did its work.
+        """
+        descriptor, attempts = state.descriptor, self.retry.attempts
+        try:
+            response = yield from self.access.send(state.put, retry=False)
+        except TransportError as error:
+            self._note_unconfirmed(attempts)
+            if (yield from self._find_blob(_HEAD_ATTEMPTS if error.sent >= state.size else 1)):
+                return
+            sent = min(state.acknowledged + error.sent, descriptor.size)
+            text = f"{sent} of {descriptor.size} bytes were sent, and the registry does not show"
+            raise self._interrupted(f"{text} the blob", sent, error) from error
+        if response.status in RETRY_LATER_STATUSES:
+            self._note_unconfirmed(1)
+        elif response.status in recovery.DOUBTFUL or response.status in _UNEXPECTED:
+            self._note_unconfirmed(attempts)
+            if (yield from self._find_blob(_HEAD_ATTEMPTS)):
+                return
+        self.budget.note_retry_after(response)
+        try:
+            verify_stored(state.put, response, descriptor.digest)
+        except RegistryError as error:
+            if recovery.may_follow_commit(error):
+                self._note_unconfirmed(1)
+            raise
+        self._check_complete(response)
+        self._advance(Event.STORED)
+
+    def _note_unconfirmed(self, head_attempts: int) -> None:
+        """Note that the blob may be there, and how often it is worth asking for."""
+        state = self.state
+        assert isinstance(state, Committing)  # noqa: S101 - the caller is its step
+        attempts = max(head_attempts, state.unconfirmed.head_attempts if state.unconfirmed else 0)
+        self._advance(Event.UNCONFIRMED, unconfirmed=Unconfirmed(state.descriptor, attempts))
+
+    def _find_blob(self, attempts: int | None = None) -> Flow[bool]:
+        """Ask for the blob, `attempts` times at most, if a PUT may have stored it.
+
+        If it is there, enter Done. A session that is left is not needed: the PUT closed it, or
+        another upload was first.
+        """
+        state = self.state
+        assert isinstance(state, Active)  # noqa: S101 - the caller is a step
+        if state.unconfirmed is None:
+            return False
+        descriptor, most = state.unconfirmed.descriptor, state.unconfirmed.head_attempts
+        self.state = replace(state, unconfirmed=replace(state.unconfirmed, head_done=True))
+        pause_s = 0.0
+        for attempt in range(1, 1 + min(most, attempts or most)):
+            exists = yield from blob_exists(self.access, descriptor, pause_s)
+            if exists:
+                self._advance(Event.FOUND, descriptor=descriptor)
+                if isinstance(state, InSession):
+                    yield from cancel(self.access, state.session)
+                return True
+            next_pause_s = self.retry.pause_s(attempt)
+            if exists is None or next_pause_s is None:
+                return False
+            pause_s = next_pause_s
+        return False
+
+    def _check_complete(self, response: Response) -> None:
+        """Raise UploadInterrupted for a response that came before the end of the body."""
+        if not response.complete:
+            sent = self._in_session.acknowledged + response.sent
+            text = f"the registry answered {response.status} after {sent} bytes, before the end"
+            raise self._interrupted(text, sent)
+
+    def _interrupted(
+        self, text: str, sent: int, error: TransportError | None = None
+    ) -> UploadInterrupted:
+        text += f" ({error})" if error else ""
+        acknowledged = self._in_session.acknowledged
+        return UploadInterrupted(
+            f"{text}; nothing was committed", sent=sent, acknowledged=acknowledged
+        )
+
+    # --- After a failure
+
+    def _recover(self, error: BrolgaError) -> Flow[None]:
+        """Enter the state in which the upload goes on after a failure, or raise the failure."""
+        if recovery.may_follow_commit(error) and (yield from self._find_blob()):
+            return
+        state = self.state
+        assert isinstance(state, Active)  # noqa: S101 - a step failed
+        # The user has to look at the failure that led to the query.
+        cause = (isinstance(state, Uncertain) and state.cause) or error
+        action = recovery.decide(state, error)
+        if action is Recovery.SHRINK:  # comes to an end by itself: neither counted nor delayed
+            goes_on = self.retry.attempts > 1
+        else:
+            read, acknowledged = self.body.bytes_read, state.acknowledged
+            goes_on = action is not Recovery.FAIL and self.budget.record_failure(
+                error, read, acknowledged
+            )
+        if not goes_on or not isinstance(state, InSession):
+            is_unasked = state.unconfirmed is not None and not state.unconfirmed.head_done
+            if is_unasked and (yield from self._find_blob(1)):
+                return
+            raise cause
+        if recovery.may_be_idle_timeout(error):
+            self.idle.shorten()
+        strategy = recovery.adapt(state, error, action)
+        if action is Recovery.RESUME:
+            queries = state.failed_queries + 1 if isinstance(state, Uncertain) else 0
+            known = {"failed_queries": queries, "replayable": self.body.replayable_from == 0}
+            self._advance(action, cause=cause, strategy=strategy, **known)
+        else:
+            yield from self._restart(action, cause=cause, strategy=strategy)
+
+    def _restart(self, action: Recovery, **changes: object) -> Flow[None]:
+        """Cancel the session; a new one follows."""
+        session = self._in_session.session
+        self._advance(action, **changes)
+        self.budget.record_session_loss()
+        yield from cancel(self.access, session)

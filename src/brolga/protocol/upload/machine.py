@@ -1,0 +1,198 @@
+"""The states of one upload, and every transition between them.
+
+A state is a frozen value that holds all that decides what comes next. `advance` alone leads from
+one kind of state to another, and it follows TRANSITIONS. docs/upload.svg is a drawing of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from brolga.errors import BrolgaError
+    from brolga.protocol.http import Request
+    from brolga.protocol.upload.known_registries import UploadStrategy
+    from brolga.protocol.upload.session import UploadSession
+    from brolga.spec.descriptor import Descriptor
+
+__all__ = [
+    "TRANSITIONS",
+    "Active",
+    "Committing",
+    "Done",
+    "Event",
+    "Failed",
+    "Idle",
+    "InSession",
+    "Open",
+    "Recovery",
+    "State",
+    "Uncertain",
+    "Unconfirmed",
+    "advance",
+]
+
+
+class Event(Enum):
+    """What moves an upload on."""
+
+    OPENED = "the POST opened a session"
+    ACKNOWLEDGED = "a PATCH was acknowledged"
+    LOCATED = "the GET says how many bytes the session has"
+    SENT = "all bytes were sent, but those of the PUT"
+    UNCONFIRMED = "the PUT may have stored the blob, but no answer confirms it"
+    STORED = "the PUT was confirmed"
+    FOUND = "a HEAD shows the blob that an unconfirmed PUT stored"
+
+
+class Recovery(Enum):
+    """What follows a failure."""
+
+    RESUME = "the same session: ask how many bytes it has, and send the rest"
+    RESTART = "a new session, from the first byte"
+    SHRINK = "a new session, in smaller requests of known length"
+    FAIL = "cancel the session and raise the error"
+
+
+@dataclass(frozen=True)
+class Unconfirmed:
+    """A blob that a PUT may have stored.
+
+    `head_attempts` is how often it is worth asking for. `head_done` says whether the registry was
+    asked since the last such PUT.
+    """
+
+    descriptor: Descriptor
+    head_attempts: int
+    head_done: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Active:
+    """An upload that is neither done nor failed. `cause` is the failure that led here, if any."""
+
+    strategy: UploadStrategy
+    cause: BrolgaError | None = None
+    unconfirmed: Unconfirmed | None = None
+
+    @property
+    def acknowledged(self) -> int:
+        """How many bytes the registry has acknowledged."""
+        return 0
+
+
+class Idle(Active):
+    """No session is open."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InSession(Active):
+    """A session is open.
+
+    `resumed` says whether it went on after a failure, and `split` whether a stream that fell silent
+    went on in another PATCH.
+    """
+
+    session: UploadSession
+    resumed: bool = False
+    split: bool = False
+
+    @property
+    def acknowledged(self) -> int:
+        """How many bytes the session has acknowledged."""
+        return self.session.acknowledged
+
+    @property
+    def is_continued(self) -> bool:
+        """Whether the session went on, so that its offset may have been wrong."""
+        return self.resumed or self.split
+
+
+class Open(InSession):
+    """The session has exactly the bytes that it acknowledged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uncertain(InSession):
+    """A request failed, so how many bytes the session has is unknown.
+
+    `failed_queries` counts the GETs in a row that failed. `replayable` says whether a new session
+    could have all bytes again.
+    """
+
+    replayable: bool
+    failed_queries: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Committing(InSession):
+    """All bytes are in the session, or in the body of `put`, which closes it: `size` bytes."""
+
+    descriptor: Descriptor
+    put: Request
+    size: int
+
+
+@dataclass(frozen=True)
+class Done:
+    """The registry has the blob."""
+
+    descriptor: Descriptor
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Nothing was committed, and no session is open."""
+
+
+State: TypeAlias = Idle | Open | Uncertain | Committing | Done | Failed
+
+TRANSITIONS: Final[Mapping[type[State], Mapping[Event | Recovery, type[State]]]] = {
+    Idle: {
+        Event.OPENED: Open,
+        Event.FOUND: Done,
+        Recovery.FAIL: Failed,
+    },
+    Open: {
+        Event.ACKNOWLEDGED: Open,
+        Event.SENT: Committing,
+        Event.FOUND: Done,
+        Recovery.RESUME: Uncertain,
+        Recovery.RESTART: Idle,
+        Recovery.SHRINK: Idle,
+        Recovery.FAIL: Failed,
+    },
+    Uncertain: {
+        Event.LOCATED: Open,
+        Event.FOUND: Done,
+        Recovery.RESUME: Uncertain,
+        Recovery.RESTART: Idle,
+        Recovery.FAIL: Failed,
+    },
+    Committing: {
+        Event.UNCONFIRMED: Committing,
+        Event.STORED: Done,
+        Event.FOUND: Done,
+        Recovery.RESUME: Uncertain,
+        Recovery.RESTART: Idle,
+        Recovery.SHRINK: Idle,
+        Recovery.FAIL: Failed,
+    },
+    Done: {},
+    Failed: {},
+}
+
+
+def advance(state: State, event: Event | Recovery, **changes: Any) -> State:  # noqa: ANN401 - the fields of any state
+    """Return the state that `event` leads to: with `changes`, and else with the same fields.
+
+    Raises KeyError if nothing leads from `state` by `event`.
+    """
+    target = TRANSITIONS[type(state)][event]
+    names = [field.name for field in fields(target) if hasattr(state, field.name)]
+    same = {name: getattr(state, name) for name in names}
+    return target(**(same | changes))

@@ -1,0 +1,258 @@
+"""One upload session, request by request (distribution-spec, Pushing blobs).
+
+    POST   …/blobs/uploads/   proves the token before any byte of the body is sent. With `mount` it
+                              mounts a blob of another repository; with `digest` it has a small blob
+                              as its body
+    PATCH  Location           a stream (Transfer-Encoding: chunked, no Content-Range: what every
+                              registry takes for an unknown length), or one chunk
+    GET    Location           how many bytes the registry has
+    PUT    Location?digest=   all bytes, the last, or none: the registry compares the digest
+    DELETE Location           cancels the session
+
+Each function sends one request, or returns it. What follows which is in `flow`.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import quote
+
+from brolga.errors import BrolgaError, DigestMismatch, ProtocolViolation, RegistryError
+from brolga.protocol.http import BodyError, Request, Timeout
+from brolga.protocol.responses import confirms_blob, content_digest, location, raise_for_status
+from brolga.protocol.retry import TRANSIENT_STATUSES, is_transient
+from brolga.protocol.urls import with_digest
+
+if TYPE_CHECKING:
+    from brolga.protocol.auth import Access
+    from brolga.protocol.http import Blocks, Flow, Response
+    from brolga.protocol.upload.body import Chunk
+    from brolga.spec.descriptor import Descriptor
+    from brolga.spec.digest import Digest
+    from brolga.spec.reference import Repository
+
+__all__ = [
+    "PATCH_SUCCESS",
+    "UploadSession",
+    "blob_exists",
+    "cancel",
+    "chunk_patch",
+    "closing_put",
+    "follow_location",
+    "get_status",
+    "monolithic_put",
+    "mount_blob",
+    "open_session",
+    "post_blob",
+    "streamed_patch",
+    "verify_stored",
+]
+
+# Each of these is some registry's answer to a PATCH (ECR 201, JFrog 200 and 204).
+PATCH_SUCCESS: Final = (200, 201, 202, 204)
+_OK: Final = 200
+_CREATED: Final = 201
+_ACCEPTED: Final = 202
+_NOT_FOUND: Final = 404
+_OCTETS: Final = "application/octet-stream"
+# Some registries write "bytes=" before it, and Quay -1 for nothing.
+_RANGE: Final = re.compile(r"(?:bytes=)?0-(-?[0-9]{1,19})")
+# A chunk is held in memory, and a registry does not choose how much: a larger wish is ignored.
+_MAX_CHUNK: Final = 32 << 20  # bytes
+_MIN_CHUNK: Final = re.compile(r"[0-9]{1,8}")
+
+
+class UploadSession(NamedTuple):
+    """Where an upload session is, and how many bytes the registry has acknowledged."""
+
+    url: str
+    acknowledged: int = 0
+
+
+def open_session(access: Access, pause_s: float = 0.0) -> Flow[tuple[UploadSession, int]]:
+    """Open a session (distribution-spec, end-4a).
+
+    Return it and the smallest chunk in bytes that the registry wants (OCI-Chunk-Min-Length), or 0.
+    """
+    request = Request("POST", access.url("blobs/uploads/"), body=b"", delay_s=pause_s)
+    response = yield from _send_post(access, request)
+    raise_for_status(request, response, _ACCEPTED)
+    wish = _MIN_CHUNK.fullmatch(response.headers.get("oci-chunk-min-length", ""))
+    smallest = int(wish[0]) if wish else 0
+    return UploadSession(location(request, response)), smallest if smallest <= _MAX_CHUNK else 0
+
+
+def post_blob(
+    access: Access, data: bytes, digest: Digest, pause_s: float = 0.0
+) -> Flow[UploadSession | None]:
+    """Upload a small blob by one request (end-4b).
+
+    Return None if that is done, or the session that the registry opened instead.
+
+    Raises DigestMismatch, RegistryError.
+    """
+    url = with_digest(access.url("blobs/uploads/"), digest)
+    request = Request("POST", url, {"Content-Type": _OCTETS}, data, delay_s=pause_s)
+    response = yield from _send_post(access, request)
+    if response.status == _ACCEPTED:
+        return UploadSession(location(request, response))
+    verify_stored(request, response, digest)
+    return None
+
+
+def mount_blob(access: Access, digest: Digest, source: Repository) -> Flow[UploadSession | None]:
+    """Mount a blob of another repository of the same registry (end-11).
+
+    Return None if that is done, or the session that the registry opened instead: the blob has to
+    be uploaded then.
+    """
+    query = f"mount={quote(str(digest), safe='')}&from={quote(source.path, safe='')}"
+    request = Request("POST", access.url(f"blobs/uploads/?{query}"), body=b"")
+    response = yield from _send_post(access, request)
+    raise_for_status(request, response, _CREATED, _ACCEPTED)
+    return None if response.status == _CREATED else UploadSession(location(request, response))
+
+
+def _send_post(access: Access, request: Request) -> Flow[Response]:
+    """Send a POST that may open a session. If an interrupt comes, cancel that session."""
+    try:
+        return (yield from access.send(request))
+    except BodyError as failed:
+        if failed.response is not None and failed.response.status == _ACCEPTED:
+            with suppress(ProtocolViolation):
+                yield from cancel(access, UploadSession(location(request, failed.response)))
+        raise
+
+
+def streamed_patch(session: UploadSession, body: Blocks) -> Request:
+    """Return the PATCH that streams a body of unknown length."""
+    # Some storage moves the whole blob before it answers.
+    return Request("PATCH", session.url, {"Content-Type": _OCTETS}, body, Timeout.LONG)
+
+
+def chunk_patch(session: UploadSession, chunk: Chunk) -> Request:
+    """Return the PATCH of one chunk, which begins at the session's offset (end-5)."""
+    headers = {"Content-Type": _OCTETS, "Content-Range": _content_range(session, chunk.size)}
+    return Request("PATCH", session.url, headers, chunk.blocks, Timeout.LONG)
+
+
+def closing_put(session: UploadSession, digest: Digest, last: Chunk | None = None) -> Request:
+    """Return the PUT that closes a session with its digest, and with the last chunk (end-6)."""
+    headers = {"Content-Type": _OCTETS} if last else {}
+    if last and session.acknowledged:
+        headers["Content-Range"] = _content_range(session, last.size)
+    body = last.blocks if last else b""
+    return Request("PUT", with_digest(session.url, digest), headers, body, Timeout.LONG)
+
+
+def monolithic_put(session: UploadSession, digest: Digest, body: Blocks, size: int) -> Request:
+    """Return the PUT that carries a whole blob of known length, and closes the session (end-6)."""
+    headers = {"Content-Type": _OCTETS}
+    url = with_digest(session.url, digest)
+    return Request("PUT", url, headers, body, Timeout.LONG, size=size)
+
+
+def follow_location(
+    session: UploadSession, request: Request, response: Response, acknowledged: int
+) -> UploadSession:
+    """Return the session at the Location of a response, or at the same URL if it has none.
+
+    Raises ProtocolViolation for a Location that is not safe to call.
+    """
+    if "location" not in response.headers:
+        return UploadSession(session.url, acknowledged)
+    return UploadSession(location(request, response), acknowledged)
+
+
+def get_status(
+    access: Access, session: UploadSession, sent: int, pause_s: float = 0.0
+) -> Flow[UploadSession | None]:
+    """Ask how many bytes the registry has (end-13), `sent` at most.
+
+    Return None if the response does not say so, or the session is lost: nothing must be sent to a
+    session whose offset is unknown.
+
+    Raises TransportError or RegistryError if a later query may succeed.
+    """
+    request = Request("GET", session.url, delay_s=pause_s)
+    try:
+        response = yield from access.send(request)
+    except BrolgaError as error:
+        if is_transient(error):  # the token server's, or no answer
+            raise
+        return None
+    if response.status in TRANSIENT_STATUSES:
+        raise_for_status(request, response)
+    if response.status not in (200, 202, 204):
+        return None
+    offset = _parse_range(response.headers.get("range", ""), session.acknowledged)
+    if offset is None or not session.acknowledged <= offset <= sent:
+        return None
+    try:
+        return follow_location(session, request, response, offset)
+    except ProtocolViolation:
+        return None
+
+
+def blob_exists(access: Access, descriptor: Descriptor, pause_s: float = 0.0) -> Flow[bool | None]:
+    """Return whether the registry has a blob of this digest (end-2), or None if it does not say."""
+    request = Request("HEAD", access.url(f"blobs/{descriptor.digest}"), delay_s=pause_s)
+    try:
+        response = yield from access.send(request)
+    except BrolgaError:
+        return None
+    if response.status not in (_OK, _NOT_FOUND):
+        return None
+    return confirms_blob(response, descriptor)
+
+
+def verify_stored(request: Request, response: Response, expected: Digest) -> None:
+    """Raise RegistryError if a blob was not stored, and DigestMismatch if other bytes were."""
+    try:
+        raise_for_status(request, response, 201, 204)
+    except RegistryError as error:
+        if error.code != "DIGEST_INVALID":
+            raise
+        raise DigestMismatch(
+            f"the registry got other bytes than {expected}: {error}",
+            expected=str(expected),
+            actual="",
+        ) from error
+    actual = content_digest(response, expected)
+    if actual not in {None, expected}:
+        raise DigestMismatch(
+            f"the registry stored {actual}, but {expected} was sent",
+            expected=str(expected),
+            actual=str(actual),
+        )
+
+
+def cancel(access: Access, session: UploadSession) -> Flow[None]:
+    """Cancel a session (end-14). Failures are ignored."""
+    try:
+        request = Request("DELETE", session.url, body=b"", timeout=Timeout.SHORT)
+        yield from access.send(request, retry=False)
+    except Exception:  # noqa: BLE001 - the error that led here is the one to raise
+        return
+
+
+def _content_range(session: UploadSession, size: int) -> str:
+    return f"{session.acknowledged}-{session.acknowledged + size - 1}"
+
+
+def _parse_range(text: str, acknowledged: int) -> int | None:
+    """Return how many bytes a Range header stands for, or None if it is not valid.
+
+    Its end is inclusive. distribution 2.8 writes 0-0 for no byte and for one byte: none, if none
+    was acknowledged. ECR's does not move (aws/containers-roadmap#2831): if it is behind the
+    acknowledged bytes, those count.
+    """
+    match = _RANGE.fullmatch(text)
+    if match is None:
+        return None
+    end = int(match[1])
+    if end <= 0:
+        return acknowledged
+    return max(end + 1, acknowledged)

@@ -1,0 +1,321 @@
+"""What the files of an archive become: blobs, layers and documents.
+
+A file is a range of an open file or spool (FileRange), a small document in memory (BufferedEntry),
+or was pushed (PushedEntry) or ignored (IgnoredEntry) when it came down a pipe.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol, cast
+
+from brolga.disk.files import read_at
+from brolga.errors import InvalidManifest, SourceError, SpoolRequired, excerpt
+from brolga.images import BlockStream, InMemoryBlob, StoredBlob
+from brolga.spec.descriptor import Descriptor
+from brolga.spec.digest import Digest
+from brolga.spec.json import MAX_SIZE
+from brolga.spec.mediatypes import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
+from brolga.stores.archive.contents import (
+    check_digest,
+    digest_from_name,
+    document_too_large,
+    source_errors,
+)
+from brolga.stores.archive.sent import SentBlob
+from brolga.stream.compression import BLOCK_SIZE, codec_for
+from brolga.stream.layer import StreamLayer
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable
+
+    from brolga.spec.blob import Blob, BlockSource, Layer
+    from brolga.stream.sources import Source
+
+__all__ = [
+    "LAYER_BY_KIND",
+    "BufferedEntry",
+    "CompressionOptions",
+    "FileRange",
+    "IgnoredEntry",
+    "OpenFile",
+    "PushedEntry",
+    "verify_blocks",
+]
+
+# A layer's media type by the kind of its file.
+LAYER_BY_KIND: Final = {"tar": OCI_LAYER, "gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD}
+
+
+class RandomAccessFile(Protocol):
+    """A file that can be read at any offset: an archive, or a spool."""
+
+    def read_at(self, size: int, start: int) -> memoryview:
+        """Return `size` bytes from offset `start` on."""
+
+
+class OpenFile:
+    """An open file, which closes when the last FileRange of it is gone."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def read_at(self, size: int, start: int) -> memoryview:
+        """Return `size` bytes from offset `start` on. Raises SourceError if it cannot."""
+        try:
+            block = read_at(self._fd, size, start)
+        except OSError as error:
+            reason = "it is closed" if self._fd < 0 else str(error)
+            raise SourceError(f"the archive cannot be read: {reason}") from error
+        if len(block) < size:
+            raise SourceError(
+                f"the archive ends at byte {start + len(block)}: it was longer before"
+            )
+        return block
+
+    def close(self) -> None:
+        """Close the file. Later reads raise SourceError."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    __del__ = close
+
+
+@dataclass(frozen=True)
+class CompressionOptions:
+    """How uncompressed layers are compressed. Raises ValueError for an unknown compression."""
+
+    compression: str = "gzip"
+    level: int | None = None
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the options before anything is read."""
+        codec_for(self.compression, self.level)
+
+    def compressed_layer(self, source: Source, diff_id: Digest | None) -> CheckedLayer:
+        """Return a layer of uncompressed bytes, which must have the digest `diff_id`."""
+        layer = CheckedLayer(source, self.compression, self.level, threads=self.threads, tar=False)
+        layer.expected = diff_id
+        return layer
+
+    def stored_layer(self, source: Source, kind: str) -> CheckedLayer:
+        """Return a layer of bytes that are compressed already."""
+        return CheckedLayer(source, "none", None, LAYER_BY_KIND[kind], tar=False)
+
+
+class CheckedLayer(StreamLayer):
+    """A stream layer that has a descriptor only if its uncompressed bytes are the `expected`.
+
+    So no store can be told to keep wrong bytes.
+    """
+
+    expected: Digest | None = None
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """Media type, digest and size. Raises NotComputed until done, DigestMismatch then."""
+        descriptor = super().descriptor
+        if self.expected is not None:
+            _check_diff_id(self.diff_id, self.expected)
+        return descriptor
+
+
+@dataclass(frozen=True)
+class FileRange:
+    """The file `path` of an archive: `size` bytes of `file` from offset `start` on."""
+
+    runs_user_code: ClassVar = False
+
+    path: str
+    kind: str
+    file: RandomAccessFile = field(repr=False)
+    start: int
+    size: int
+    compression: CompressionOptions
+
+    def data(self) -> bytes:
+        """Return the bytes of a document. Raises InvalidManifest if it is too large."""
+        if self.size > MAX_SIZE:
+            raise document_too_large(self.path, self.size)
+        return bytes(self.file.read_at(self.size, self.start))
+
+    def blob(self, descriptor: Descriptor) -> Blob:
+        """Return the file as a blob. Raises InvalidManifest if its size differs."""
+        _check_size(self.size, descriptor)
+        return self._stored(descriptor)
+
+    def layer(self, diff_id: Digest) -> Layer:
+        """Return the file as a layer, to be compressed if it is not. Raises InvalidManifest."""
+        _check_layer(self.path, self.kind)
+        digest = digest_from_name(self.path, self.kind)
+        if self.kind == "tar":
+            if self.compression.compression != "none":
+                return self.compression.compressed_layer(self, diff_id)
+            digest = diff_id
+        if digest is None:
+            return self.compression.stored_layer(self, self.kind)
+        descriptor = Descriptor(LAYER_BY_KIND[self.kind], digest, self.size)
+        return replace(self._stored(descriptor), diff_id_of=lambda: diff_id)
+
+    def open_blocks(self, block_size: int) -> BlockSource:
+        """Open the file as blocks (`sources.Reopenable`)."""
+        return _RangeBlocks(self, block_size)
+
+    def open_first(self, block_size: int, count: int) -> BlockSource:
+        """Open the first `count` bytes again."""
+        return _RangeBlocks(replace(self, size=count), block_size)
+
+    def _stored(self, descriptor: Descriptor) -> StoredBlob:
+        def open_verified() -> BlockStream:
+            reader = _RangeBlocks(self, BLOCK_SIZE)
+            return BlockStream(verify_blocks(descriptor.digest, iter(reader.read, b"")))
+
+        return StoredBlob(descriptor, open_verified, is_verified=True)
+
+
+class _RangeBlocks:
+    """A FileRange as blocks of one size."""
+
+    def __init__(self, file_range: FileRange, block_size: int) -> None:
+        self._file = file_range.file
+        self._position = file_range.start
+        self._end = file_range.start + file_range.size
+        self._block_size = block_size
+
+    def read(self) -> memoryview:
+        """Return the next block, an empty one at the end."""
+        size = min(self._block_size, self._end - self._position)
+        block = self._file.read_at(size, self._position)
+        self._position += size
+        return block
+
+    def next_block(self, timeout_s: float) -> memoryview:  # noqa: ARG002 - a file never waits
+        return self.read()
+
+    def close(self) -> None:
+        """Leave the file open: other ranges share it."""
+
+
+@dataclass(frozen=True)
+class BufferedEntry:
+    """A small file of an archive, in memory."""
+
+    path: str
+    kind: str
+    content: bytes = field(repr=False)
+
+    def data(self) -> bytes:
+        """Return the bytes."""
+        return self.content
+
+    def blob(self, descriptor: Descriptor) -> Blob:
+        """Return the file as a blob. Raises InvalidManifest or DigestMismatch if it differs."""
+        _check_size(len(self.content), descriptor)
+        actual = Digest.of(self.content, descriptor.digest.algorithm)
+        check_digest("a file", actual, descriptor.digest)  # a link may have led here
+        return InMemoryBlob(self.content, descriptor.media_type, descriptor.digest.algorithm)
+
+    def layer(self, diff_id: Digest) -> Layer:  # noqa: ARG002 - the protocol's signature
+        """Raise InvalidManifest: a layer is not JSON."""
+        raise _not_a_layer(self.path)
+
+
+@dataclass(frozen=True)
+class PushedEntry:
+    """A file that was pushed as `descriptor`.
+
+    `diff_id` is the digest of a tar that was compressed on the way, None if no byte was changed.
+    """
+
+    path: str
+    kind: str
+    size: int
+    descriptor: Descriptor
+    diff_id: Digest | None = None
+
+    def data(self) -> bytes:
+        """Raise SpoolRequired if the file is a document, InvalidManifest if it is not."""
+        if self.kind != "json" or self.size > MAX_SIZE:
+            raise document_too_large(self.path, self.size)
+        raise SpoolRequired(
+            f"{excerpt(self.path)} is a document of the image, but the memory for documents was "
+            "full, so it was pushed as a blob: --spool keeps such files on disk"
+        )
+
+    def blob(self, descriptor: Descriptor) -> Blob:
+        """Return the file as a blob.
+
+        Raises DigestMismatch if a link led here from another blob's name, SpoolRequired if the
+        file was compressed.
+        """
+        _check_size(self.size, descriptor)
+        if self.diff_id is not None:
+            raise SpoolRequired(
+                f"the layer {descriptor.digest} is not compressed and came before oci-layout and "
+                "index.json, so it was taken for one of docker save and compressed: say that this "
+                "is an OCI archive (oci-archive:), or use --spool"
+            )
+        check_digest("a file", self.descriptor.digest, descriptor.digest)
+        return SentBlob(descriptor)
+
+    def layer(self, diff_id: Digest) -> Layer:
+        """Return the file as a layer. Raises DigestMismatch if it is known to be another."""
+        _check_layer(self.path, self.kind)
+        if self.kind == "tar":
+            _check_diff_id(self.diff_id or self.descriptor.digest, diff_id)
+        return SentBlob(self.descriptor, diff_id)
+
+
+@dataclass(frozen=True)
+class IgnoredEntry:
+    """A file that cannot be a part of an image. Every use of it is an InvalidManifest."""
+
+    path: str
+    kind: str
+    size: int
+
+    def data(self) -> bytes:
+        """Raise InvalidManifest."""
+        raise InvalidManifest(f"{excerpt(self.path)} of the archive is not JSON of bounded size")
+
+    def blob(self, descriptor: Descriptor) -> Blob:
+        """Raise InvalidManifest: the name of the file is not a digest."""
+        raise InvalidManifest(f"{excerpt(self.path)} of the archive is not {descriptor.digest}")
+
+    def layer(self, diff_id: Digest) -> Layer:  # noqa: ARG002 - the protocol's signature
+        """Raise InvalidManifest."""
+        raise _not_a_layer(self.path)
+
+
+def verify_blocks(digest: Digest, blocks: Iterable[memoryview]) -> Generator[bytes, None, None]:
+    """Yield blocks. Raises DigestMismatch at the end if they have another digest."""
+    verifier = digest.verifier()
+    for block in blocks:
+        verifier.update(block)
+        yield cast("bytes", block)  # a BlockStream accepts any buffer
+    with source_errors():
+        verifier.verify()
+
+
+def _check_layer(path: str, kind: str) -> None:
+    if kind not in LAYER_BY_KIND:
+        raise _not_a_layer(path)
+
+
+def _not_a_layer(path: str) -> InvalidManifest:
+    return InvalidManifest(f"the layer {excerpt(path)} is neither a tar nor one in gzip or zstd")
+
+
+def _check_diff_id(actual: Digest, expected: Digest) -> None:
+    check_digest("a layer", actual, expected, " uncompressed")
+
+
+def _check_size(size: int, descriptor: Descriptor) -> None:
+    if size != descriptor.size:
+        raise InvalidManifest(
+            f"the archive has {size} bytes of {descriptor.digest}, but its manifest says "
+            f"{descriptor.size}"
+        )

@@ -1,0 +1,163 @@
+"""upload/flow.py: the way through the states, conversation by conversation."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.protocol.driver import BLOB, SECOND, Answer, KnownBody, drive, make_access
+from tests.protocol.upload.conversation import BODY, CUT, LENGTH
+
+from brolga.errors import BrolgaError
+from brolga.protocol import Request, Response, Retry, UploadStrategy, upload_stream
+from brolga.protocol.upload import flow
+from brolga.protocol.upload.machine import TRANSITIONS, Event, Recovery, State, advance
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# What the registry answers to each request, and the way through the states. GET answers a Range.
+CONVERSATIONS = {
+    "success": (
+        "POST 202, PATCH 202, PUT 201",
+        "Idle OPENED Open ACKNOWLEDGED Open SENT Committing STORED Done",
+    ),
+    "refused POST": ("POST 403", "Idle FAIL Failed"),
+    "refused PATCH": ("POST 202, PATCH 403, DELETE 204", "Idle OPENED Open FAIL Failed"),
+    "refused PUT": (
+        "POST 202, PATCH 202, PUT 403, DELETE 204",
+        "Idle OPENED Open ACKNOWLEDGED Open SENT Committing FAIL Failed",
+    ),
+    "cut PATCH": (
+        "POST 202, PATCH cut, GET 0-1, PATCH 202, PUT 201",
+        (
+            "Idle OPENED Open RESUME Uncertain LOCATED Open ACKNOWLEDGED Open SENT Committing "
+            "STORED Done"
+        ),
+    ),
+    "cut PATCH, and a query that fails once": (
+        "POST 202, PATCH cut, GET 503, GET 503, GET 503, GET 0-3, PUT 201",
+        (
+            "Idle OPENED Open RESUME Uncertain RESUME Uncertain LOCATED Open SENT Committing "
+            "STORED Done"
+        ),
+    ),
+    "cut PATCH, and queries that fail": (
+        "POST 202, PATCH cut, GET 503, GET 503, GET 503, GET 503, GET 503, GET 503, DELETE 204",
+        "Idle OPENED Open RESUME Uncertain RESUME Uncertain FAIL Failed",
+    ),
+    "cut PATCH, and a session without an offset": (
+        "POST 202, PATCH cut, GET 404, DELETE 204, POST 403",
+        "Idle OPENED Open RESUME Uncertain RESTART Idle FAIL Failed",
+    ),
+    "PATCH to a lost session": (
+        "POST 202, PATCH 404, DELETE 204, POST 403",
+        "Idle OPENED Open RESTART Idle FAIL Failed",
+    ),
+    "PATCH that is too large": (
+        "POST 202, PATCH 413, DELETE 204, POST 403",
+        "Idle OPENED Open SHRINK Idle FAIL Failed",
+    ),
+    "PUT that is too large": (
+        "POST 202, PATCH 202, PUT 413, DELETE 204, POST 403",
+        "Idle OPENED Open ACKNOWLEDGED Open SENT Committing SHRINK Idle FAIL Failed",
+    ),
+    "PUT to a lost session": (
+        "POST 202, PATCH 202, PUT 404, HEAD 404, DELETE 204, POST 403",
+        (
+            "Idle OPENED Open ACKNOWLEDGED Open SENT Committing UNCONFIRMED Committing "
+            "RESTART Idle FAIL Failed"
+        ),
+    ),
+    "PUT that is refused for now": (
+        "POST 202, PATCH 202, PUT 503, GET 0-3, PUT 201",
+        (
+            "Idle OPENED Open ACKNOWLEDGED Open SENT Committing UNCONFIRMED Committing "
+            "RESUME Uncertain LOCATED Open SENT Committing STORED Done"
+        ),
+    ),
+    "PUT whose answer is lost": (
+        "POST 202, PATCH 202, PUT cut, HEAD 200, DELETE 404",
+        "Idle OPENED Open ACKNOWLEDGED Open SENT Committing UNCONFIRMED Committing FOUND Done",
+    ),
+    "PUT that takes longer than its answer": (
+        "POST 202, PATCH 202, PUT 503, GET 404, HEAD 200, DELETE 404",
+        (
+            "Idle OPENED Open ACKNOWLEDGED Open SENT Committing UNCONFIRMED Committing "
+            "RESUME Uncertain FOUND Done"
+        ),
+    ),
+    "PUT that takes longer than its session": (
+        "POST 202, PATCH 202, PUT 503, GET 404, HEAD 404, DELETE 404, POST 404, HEAD 200",
+        (
+            "Idle OPENED Open ACKNOWLEDGED Open SENT Committing UNCONFIRMED Committing "
+            "RESUME Uncertain RESTART Idle FOUND Done"
+        ),
+    ),
+    "PUT that takes longer than the next session": (
+        (
+            "POST 202, PATCH 202, PUT 503, GET 404, HEAD 404, DELETE 404, POST 202, PATCH 404, "
+            "HEAD 200, DELETE 404"
+        ),
+        (
+            "Idle OPENED Open ACKNOWLEDGED Open SENT Committing UNCONFIRMED Committing "
+            "RESUME Uncertain RESTART Idle OPENED Open FOUND Done"
+        ),
+    ),
+}
+
+
+def respond(text: str) -> Answer:
+    """Return the answer that a conversation names."""
+    if text == "cut":
+        return CUT
+    if not text.isdecimal():
+        return Response(204, {"range": text})
+    headers = {"200": LENGTH, "202": {"location": SECOND}}.get(text, {})
+    return Response(int(text), headers, sent=4)
+
+
+@pytest.mark.parametrize(("answers", "way"), CONVERSATIONS.values(), ids=CONVERSATIONS)
+def test_upload_goes_through_the_states(
+    answers: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each request is the next one of the conversation, and each state the next one of the way."""
+    states = ["Idle"]
+
+    def record(state: State, event: Event | Recovery, **changes: object) -> State:
+        after = advance(state, event, **changes)
+        states.extend((event.name, type(after).__name__))
+        return after
+
+    monkeypatch.setattr(flow, "advance", record)
+    steps: Iterator[list[str]] = iter([step.split() for step in answers.split(", ")])
+
+    def answer(request: Request) -> Answer:
+        method, text = next(steps)
+        assert request.method == method
+        return respond(text)
+
+    upload = upload_stream(
+        make_access(retry=Retry(attempts=3)),
+        KnownBody(BODY),
+        lambda: BLOB,
+        strategy=UploadStrategy(),
+    )
+    with suppress(BrolgaError):
+        drive(upload, answer)
+    assert " ".join(states) == way
+    assert next(steps, None) is None
+
+
+def test_conversations_take_each_transition_of_the_table() -> None:
+    """The table has no transition that is never taken."""
+    taken = set()
+    for _, way in CONVERSATIONS.values():
+        names = way.split()
+        taken |= set(zip(names[:-2:2], names[1:-1:2], names[2::2], strict=True))
+    assert taken == {
+        (state.__name__, event.name, target.__name__)
+        for state, targets in TRANSITIONS.items()
+        for event, target in targets.items()
+    }
