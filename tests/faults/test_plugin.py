@@ -1,4 +1,4 @@
-"""pytest_plugin: what a user's tests get, run by a pytest of their own."""
+"""testing.plugin: what a user's tests get, run by a pytest of their own."""
 
 from __future__ import annotations
 

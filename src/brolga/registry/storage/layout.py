@@ -58,7 +58,8 @@ class Layout(LayoutDirectory):
     def read_blob(self, digest: Digest, limit: int) -> bytes | None:
         """Return a blob's bytes; None if it is missing, unreadable, or larger than `limit`."""
         try:
-            body = self.read(self.blob_path(digest), limit)
+            with self.tree.open_file(self.blob_path(digest)) as file:
+                body = file.read(limit + 1)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
