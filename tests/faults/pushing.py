@@ -48,9 +48,9 @@ def pieces() -> Iterator[bytes]:
 
 
 def push(registry: BrolgaRegistry, **options: Any) -> BrolgaError | None:
-    """Push the data; return the typed error that it came to, or None where the blob is right.
+    """Push the data; return the typed error that it came to, or None if the blob is right.
 
-    No session is left, but of a POST whose answer was lost: nobody knows that one.
+    No session is left, except that of a POST whose response was lost.
     """
     error = _pushed(registry, **options)
     may_cancel = registry.profile is None or registry.profile.may_cancel

@@ -24,7 +24,7 @@ DATA = b"0123456789"
 
 
 def test_distribution_accepts_older_state(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
-    """3.x: `_state` changes with each answer; a cut PATCH can be gone on with, by GET."""
+    """3.x: `_state` changes with each answer; a cut PATCH can be resumed after a GET."""
     profile = PROFILES["distribution-3"]
     brolga_registry.use(profile=profile, faults=FaultPlan(Cut(at=6)))
     location = raw.start()

@@ -99,7 +99,7 @@ def test_fault_does_not_fire_if_client_leaves_before(
 
 
 def test_drop_answer(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
-    """DropAnswer: the registry does its work, and nobody says so."""
+    """DropAnswer: the registry completes the request and does not answer."""
     plan = arm(brolga_registry, DropAnswer())
     assert raw.finish(raw.start(), DATA, DATA).status == 0
     assert brolga_registry.blobs(NAME) == {digest_of(DATA): DATA}

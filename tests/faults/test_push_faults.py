@@ -43,7 +43,7 @@ from tests.faults.pushing import AT_ONCE, DATA, EARLY, MIB, MIDDLE, SILENT, SURV
 
 @pytest.mark.parametrize("faults", SURVIVED.values(), ids=SURVIVED)
 def test_push_survives_fault(brolga_registry: BrolgaRegistry, faults: tuple[Fault, ...]) -> None:
-    """A failure is survived, and nobody notices: the blob is right."""
+    """The push survives the fault, and the blob is right."""
     brolga_registry.use(faults=FaultPlan(*faults))
     assert push(brolga_registry) is None
     assert set(faults) - set(brolga_registry.fired) <= SILENT
@@ -124,7 +124,7 @@ def test_stall_that_ends_in_a_cut(brolga_registry: BrolgaRegistry, at: int | Non
 
 
 def test_push_fails_if_bytes_cannot_be_resent(brolga_registry: BrolgaRegistry) -> None:
-    """Where the session is dead and the window too small, the error says what is missing."""
+    """If the session is dead and the window too small, the error says what is missing."""
     brolga_registry.use(profile="zot", faults=FaultPlan(Cut(at=MIDDLE)))
     error = push(brolga_registry, window=EARLY, upload_style="streamed")
     assert isinstance(error, StreamNotReplayable)
@@ -163,7 +163,7 @@ KEPT: dict[str, dict[str, Any]] = {
 def test_cut_on_each_profile_with_each_source(
     brolga_registry: BrolgaRegistry, tmp_path: Path, name: str, resumes: bool, kept: str
 ) -> None:
-    """The blob; or, where neither the registry nor we have the bytes, that they are gone."""
+    """The blob; or an error if neither the registry nor the client has the bytes."""
     options = dict(KEPT[kept])
     if kept == "a file":
         options["source"] = tmp_path / "source"
@@ -178,7 +178,7 @@ def test_cut_on_each_profile_with_each_source(
 
 
 def test_push_resumes_session(brolga_registry: BrolgaRegistry) -> None:
-    """Where the registry can be asked, nothing that it has is sent again."""
+    """If the registry can be asked, nothing that it has is sent again."""
     brolga_registry.use(profile="distribution-3", faults=FaultPlan(Cut(at=MIDDLE)))
     assert push(brolga_registry) is None
     kinds = [seen.kind for seen in brolga_registry.requests]

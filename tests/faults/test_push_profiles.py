@@ -49,7 +49,7 @@ def test_push_to_every_known_registry(brolga_registry: BrolgaRegistry, name: str
         assert push(brolga_registry) is None
 
 
-# A registry that is known to want its chunks otherwise, or none: what is told where a user insists.
+# A registry that is known to want its chunks otherwise, or none: the error if a user insists.
 INSISTED: dict[str, type[BrolgaError] | None] = {
     **dict.fromkeys(PROFILES),
     "ecr": RegistryError,  # 5 MiB at least
@@ -80,7 +80,7 @@ SMALL = {
 
 @pytest.mark.parametrize("name", SMALL)
 def test_push_keeps_limits_of_known_registry(brolga_registry: BrolgaRegistry, name: str) -> None:
-    """Chunks of the size that a registry takes, the last one where it wants it."""
+    """Chunks of the size that a registry takes, the last one in the request that it requires."""
     brolga_registry.use(profile=SMALL[name])
     with as_hosted(name):
         assert push(brolga_registry, upload_style=f"chunked:{CHUNK}") is None
@@ -122,14 +122,14 @@ TOGETHER = (
 )
 
 
-# All is survived everywhere, but for a 413 where no smaller requests are taken.
+# All is survived everywhere, except a 413 if no smaller requests are accepted.
 NOT_SURVIVED: dict[tuple[str, str], type[BrolgaError]] = {
     ("gar", "413 in the middle"): RegistryError,
     ("jfrog", "413 in the middle"): RegistryError,
 }
 
 
-# The rest of a stream that was cut goes with the PUT at ECR: there is no second PATCH.
+# The rest of a stream that was cut goes with the PUT at ECR, without a second PATCH.
 NOT_MET: dict[tuple[str, str], set[Fault]] = {("ecr", "several"): {Answer(nth=2, status=500)}}
 
 

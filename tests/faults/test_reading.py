@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def test_push_continues_after_403_for_missing_at_jfrog(
     brolga_registry: BrolgaRegistry,
 ) -> None:
-    """403 is not known to be there: whoever lacks the rights learns it from the write."""
+    """403 may mean missing: a client without the rights learns it from the write."""
     brolga_registry.use(profile="jfrog")
     image = Image.empty()
     with Client() as client:
@@ -32,7 +32,7 @@ def test_push_continues_after_403_for_missing_at_jfrog(
 def test_referrers_ignores_subject_of_gitlab(
     brolga_registry: BrolgaRegistry, raw: Raw, *, index: bool
 ) -> None:
-    """The subject is no list of what refers to it (oras-project/oras#2148)."""
+    """The subject is not a list of its referrers (oras-project/oras#2148)."""
     brolga_registry.use(profile=replace(PROFILES["gitlab"], token_s=None))
     tree = ImageIndex.empty().append(Image.empty()) if index else Image.empty()
     name = f"{brolga_registry.repository(NAME)}:v1"

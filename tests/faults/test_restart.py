@@ -111,7 +111,7 @@ CASES = list(zip(itertools.product(KINDS, SOURCES), itertools.cycle(KILLS), stri
 
 @pytest.mark.parametrize(("kind_and_source", "when"), CASES)
 def test_push_survives_kill(tmp_path: Path, kind_and_source: tuple[str, str], when: str) -> None:
-    """Wherever the process is killed, and whoever has the bytes: the blob is right."""
+    """The blob is right, wherever the process is killed and whatever holds the bytes."""
     kind, source = kind_and_source
     (tmp_path / "file").write_bytes(DATA)
     plan = FaultPlan(KILLS[when])
@@ -128,7 +128,7 @@ def test_push_survives_kill(tmp_path: Path, kind_and_source: tuple[str, str], wh
         assert process.pending == ()
         assert Raw(process.address)("GET", f"blobs/{digest_of(DATA)}").body == DATA
         left = list((tmp_path / "registry" / NAME / ".uploads").glob("*"))
-        # What is not worth asking is given up at once, when nobody is there to hear of it.
+        # A session that cannot be asked about is cancelled at once, while the registry is down.
         assert left == [] or not row_of(kind).strategy.resumes
 
 

@@ -70,7 +70,7 @@ def test_stall_ends_when_the_client_returns(
 ) -> None:
     """A registry that reads nothing hears of no hang-up: the next request to the session tells it.
 
-    What it had read is stored by then, and where a cut ends the session, this ends it.
+    What it had read is stored by then, and if a cut ends the session, this ends it.
     """
     brolga_registry.use(profile=name, faults=FaultPlan(Stall(at=3)))
     location = raw.start()
@@ -85,7 +85,7 @@ def test_stall_ends_when_the_client_returns(
 
 
 def test_stall_of_request_without_body(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
-    """A request that nobody reads a body of is stalled too; one that ends goes on."""
+    """A request whose body is not read is stalled too; a stall that ends lets it continue."""
     plan = arm(brolga_registry, Stall(on="POST upload", for_s=0.001))
     assert raw("POST", "blobs/uploads/").status == 202
     assert brolga_registry.fired == plan.faults
@@ -171,7 +171,7 @@ def test_stale_state_accepts_newest_location(brolga_registry: BrolgaRegistry, ra
 def test_stale_state_rejects_location_without_query(
     brolga_registry: BrolgaRegistry, raw: Raw, query: str
 ) -> None:
-    """A Location's query is kept byte for byte: without it there is no session."""
+    """A Location's query is kept byte for byte: without it the session is unknown."""
     arm(brolga_registry, StaleState())
     location = urlsplit(raw.start()).path
     assert raw.patch(location + query, DATA).status == 404
@@ -226,11 +226,11 @@ def test_token_dies_after_uses(brolga_registry: BrolgaRegistry, raw: Raw) -> Non
     assert [raw("GET", "/v2/", **second).status for _ in range(3)] == [200, 200, 200]
 
 
-@pytest.mark.parametrize("said", ["Basic YTpi", "Bearer nobody-gave-it", ""])
+@pytest.mark.parametrize("said", ["Basic YTpi", "Bearer unknown-token", ""])
 def test_token_dies_rejects_missing_token(
     brolga_registry: BrolgaRegistry, raw: Raw, said: str
 ) -> None:
-    """Where a plan has tokens, nothing else lets anybody in."""
+    """If a plan has tokens, a client needs one."""
     arm(brolga_registry, TokenDies())
     assert raw("GET", "/v2/", Authorization=said).status == 401
 

@@ -29,7 +29,7 @@ DISTRIBUTION = PROFILES["distribution-3"]
 
 
 def answered(registry: BrolgaRegistry, kind: str, status: int) -> bool:
-    """Tell whether a request of a kind was answered so."""
+    """Return whether a request of a kind had this status."""
     return (kind, status) in [(seen.kind, seen.status) for seen in registry.requests]
 
 

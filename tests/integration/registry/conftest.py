@@ -72,7 +72,7 @@ class Client:
         body: bytes | Iterable[bytes] = b"",
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        """Send one request, chunked where the body is in pieces."""
+        """Send one request, chunked if the body is in pieces."""
         target = target if target.startswith("/") else f"/v2/{self.name}/{target}"
         with closing(http.client.HTTPConnection(self.address, timeout=30)) as connection:
             chunked = not isinstance(body, bytes)

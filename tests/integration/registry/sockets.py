@@ -46,7 +46,7 @@ def start(address: str, name: str = "a/b") -> str:
 
 
 def offset(address: str, location: str) -> int:
-    """Return how many bytes a session has, where it has more than one."""
+    """Return how many bytes a session has, if it has more than one."""
     reply = ask(address, "GET", location)
     assert reply.status == 204
     return int(reply.headers["Range"].partition("-")[2]) + 1

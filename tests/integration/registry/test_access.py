@@ -132,7 +132,7 @@ def test_missing_password_file_raises(tmp_path: Path) -> None:
 
 
 def test_public_address_requires_protection(tmp_path: Path, users: Path) -> None:
-    """Others can reach it with authentication, or by the word of whoever runs it."""
+    """A public address needs authentication, or the option that allows it."""
     with pytest.raises(NotLoopback):
         serve(tmp_path, "0.0.0.0")  # noqa: S104 - refused
     # An address that no interface has: it gets as far as to be bound.
@@ -168,7 +168,7 @@ def test_https(tmp_path: Path, authority: Authority) -> None:
 
 
 def test_key_without_certificate_raises(tmp_path: Path) -> None:
-    """A registry does not run without TLS where somebody meant it to have it."""
+    """A registry with a key does not run without TLS."""
     with pytest.raises(ValueError, match="certificate"):
         Options(tls_key=tmp_path / "key")
 

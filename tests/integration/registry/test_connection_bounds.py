@@ -81,7 +81,7 @@ def test_many_pipelined_requests_end_the_connection(shared_registry: str) -> Non
 
 @pytest.mark.parametrize("in_one_piece", [True, False])
 def test_body_of_upgrade_request_is_not_a_request(shared_registry: str, in_one_piece: bool) -> None:
-    """Else what one client sends as a blob is done in the name of whoever shares its proxy."""
+    """Else the bytes of a blob would be a request of another client behind the same proxy."""
     inner = b"POST /v2/smuggled/blobs/uploads/ HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
     head = (
         b"POST /v2/a/blobs/uploads/ HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\n"
@@ -238,7 +238,7 @@ def cut(connection: socket.socket) -> bool:
 def test_client_that_reads_nothing_is_disconnected(
     tmp_path: Path, authority: Authority, caplog: pytest.LogCaptureFixture, *, secure: bool
 ) -> None:
-    """An answer that nobody takes is given up, and it is no error of the registry's."""
+    """A response that the client does not read is dropped, and not logged as an error."""
     cert, key = authority.certificate() if secure else (None, None)
     data = bytes(32 * MIB)
     store = tmp_path / "store"
@@ -261,7 +261,7 @@ def test_client_that_reads_nothing_is_disconnected(
 def test_cut_download_is_not_an_error(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
-    """A client that goes away is no error; a server that stops does not wait for a client."""
+    """A client that leaves is not an error; a server that stops does not wait for a client."""
     data = bytes(32 * MIB)
     with running(tmp_path) as address:
         client = Client(address, "a")

@@ -47,7 +47,7 @@ def process(directory: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str
 
 
 def test_session_survives_kill(tmp_path: Path) -> None:
-    """After `kill -9` there is no blob, and the session goes on at its offset."""
+    """After `kill -9` the blob is missing, and the session continues at its offset."""
     data = os.urandom(2 * MIB)
     digest = Digest.of(data)
     with process(tmp_path) as (server, address):
@@ -129,7 +129,7 @@ def test_running_raises_if_start_fails(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])  # noqa: S104 - refused
 def test_serve_rejects_public_address(tmp_path: Path, host: str) -> None:
-    """Without authentication, nobody else may reach it."""
+    """Without authentication, only this machine may reach it."""
     with pytest.raises(NotLoopback, match="can be reached from outside"):
         serve(tmp_path, host)
 

@@ -83,7 +83,7 @@ def test_error_response_during_the_body(address: str) -> None:
 def test_bug_is_logged(
     root: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What nobody foresaw is 500 with a code, and its traceback is logged."""
+    """An unexpected exception is 500 with a code, and its traceback is logged."""
 
     def fail(_self: Repo) -> None:
         raise RuntimeError("a bug")

@@ -69,7 +69,7 @@ class Registry:
         *,
         cut: bool = False,
     ) -> Answer:
-        """Send a request; its body in pieces where it is a list, and without its end if cut."""
+        """Send a request; its body in pieces if it is a list, and without its end if cut."""
         pieces = [body] if isinstance(body, bytes) else list(body)
         return asyncio.run(self.call(method, target, pieces, headers or {}, cut=cut))
 

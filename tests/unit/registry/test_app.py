@@ -91,7 +91,7 @@ def test_valid_name_is_accepted(registry: Registry, name: str) -> None:
 
 
 def test_repository_below_another(registry: Registry) -> None:
-    """A repository's blobs are its own, also where its name begins with another's."""
+    """A repository's blobs are its own, even if its name begins with another's."""
     digest = registry.push(b"abc", "a")
     registry.push(b"def", "a/b")
     assert registry("GET", f"/v2/a/b/blobs/{digest}").code == "BLOB_UNKNOWN"
@@ -115,7 +115,7 @@ def test_full_disk_is_507(registry: Registry, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("error", [OSError(5, "no"), RuntimeError("bug")])
 def test_bug_is_500(registry: Registry, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    """What nobody foresaw goes to the server, which logs it."""
+    """An unexpected exception reaches the server, which logs it."""
 
     def fail(_self: Repo) -> None:
         raise error

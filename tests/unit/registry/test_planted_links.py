@@ -1,4 +1,4 @@
-"""The registry over links and FIFOs that somebody planted in its directory: none is followed."""
+"""Links and FIFOs planted in the registry's directory are not followed."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def content(path: Path) -> dict[str, bytes | None]:
 
 
 def ask_all(registry: Registry) -> None:
-    """Send every request; none may fail in a way that nobody foresaw."""
+    """Send every request; none may fail with an unexpected error."""
     for method, target, body in REQUESTS:
         answer = registry(method, target, body, HEADERS if body == BODY else {})
         assert answer.status < 500 or b"is broken" in answer.body or method == "HEAD", target
@@ -111,7 +111,7 @@ def test_links_are_not_followed(registry: Registry, tmp_path: Path, place: str) 
 
 @pytest.mark.parametrize("place", [one for one in MAX_PENDING_LOGINS if one.count("/") > 1])
 def test_fifo_does_not_block_the_registry(registry: Registry, place: str) -> None:
-    """Nobody writes to it and nobody reads it: who opens it would wait for ever."""
+    """Opening a FIFO without a writer or a reader would wait for ever."""
     planted = registry.root / place
     shutil.rmtree(planted) if planted.is_dir() else planted.unlink()
     os.mkfifo(planted)
@@ -120,7 +120,7 @@ def test_fifo_does_not_block_the_registry(registry: Registry, place: str) -> Non
 
 
 def test_hard_linked_session_is_not_written(registry: Registry, tmp_path: Path) -> None:
-    """A hard link to somebody's file in the place of a session: PATCH would append to the file."""
+    """A hard link to a foreign file in the place of a session: PATCH would append to the file."""
     mine = tmp_path / "mine"
     mine.write_bytes(b"mine")
     session = registry.root / "a/b/.uploads" / UPLOAD
@@ -212,7 +212,7 @@ NOTHING: dict[str, Callable[[Registry], int]] = {
     "a wrong digest in one POST": lambda registry: (
         registry("POST", f"/v2/new/name/blobs/uploads/?digest={DIGEST}", b"other").status
     ),
-    "a mount of what is not there": lambda registry: (
+    "a mount of a missing blob": lambda registry: (
         registry(
             "DELETE",
             registry("POST", f"/v2/new/name/blobs/uploads/?mount={MANIFEST}&from=x").headers[
@@ -226,7 +226,7 @@ NOTHING: dict[str, Callable[[Registry], int]] = {
     "a manifest without its blobs": lambda registry: (
         registry("PUT", "/v2/new/name/manifests/v1", BODY, HEADERS).status
     ),
-    "a manifest that is none": lambda registry: (
+    "an invalid manifest": lambda registry: (
         registry("PUT", "/v2/new/name/manifests/v1", b"{", HEADERS).status
     ),
     "a tag that is deleted": lambda registry: (
@@ -248,7 +248,7 @@ def test_request_that_stores_nothing_leaves_no_directory(
 
 
 def test_expired_session_leaves_no_directory(registry: Registry) -> None:
-    """A session that nobody finished goes, with all that was made for it."""
+    """An unfinished session is deleted, with the directories that were made for it."""
     registry.start("new/name/deep")
     registry.start("a/b/below")
     registry.app.state.store.expire(-10)

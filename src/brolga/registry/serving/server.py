@@ -200,9 +200,7 @@ class Server(uvicorn.Server):
 
 
 def _config(app: Starlette, options: Options) -> uvicorn.Config:
-    """Return the loaded configuration. Raises InvalidTls, OSError."""
-    if options.tls_cert is not None:
-        check_tls(options.tls_cert, options.tls_key)
+    """Return the loaded configuration. Raises OSError."""
     limits = connection_limits()
     bounds = {"idle_s": options.idle_s, "max_connections": limits.connections}
     config = uvicorn.Config(

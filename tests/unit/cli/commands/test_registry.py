@@ -101,7 +101,7 @@ def test_time_type_converts_units(served: list[Any], text: str, seconds: int) ->
 
 @pytest.mark.parametrize("text", ["0", "-1", "1w", "1.5h", "soon"])
 def test_time_type_rejects_invalid_time(text: str) -> None:
-    """What is no time is a mistake of usage."""
+    """An invalid time is a usage error."""
     result = CliRunner().invoke(registry, ["serve", "--upload-expiry", text])
     assert result.exit_code == 2
     assert "is not a valid time: a number, then s, m, h or d" in result.stderr
@@ -179,7 +179,7 @@ def test_serve_rejects_binary_password_file(tmp_path: Path) -> None:
 
 
 def test_serve_rejects_encrypted_key(tmp_path: Path, authority: Authority) -> None:
-    """Nobody is asked for a password, and what to do is said."""
+    """The error says what to do, and the terminal is not asked for a password."""
     cert, key = authority.certificate()
     secret = tmp_path / "secret.key"
     command = ["openssl", "pkey", "-in", str(key), "-aes256", "-passout", "pass:x"]

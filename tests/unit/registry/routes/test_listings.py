@@ -61,7 +61,7 @@ def test_invalid_page_size_is_rejected(registry: Registry, n: str) -> None:
 
 
 def test_tags_skips_invalid_tags(registry: Registry) -> None:
-    """Another program's layout may name a manifest by what nobody can ask for."""
+    """Another program's layout may name a manifest by an invalid tag."""
     put_manifest(registry, "v1")
     path = registry.root / "a/b/index.json"
     path.write_text(path.read_text().replace('"v1"', '"docker.io/library/x:v1"'))

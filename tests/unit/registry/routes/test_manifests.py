@@ -171,7 +171,7 @@ def test_push_largest_manifest(registry: Registry) -> None:
 
 
 def test_push_cut_manifest_stores_nothing(registry: Registry) -> None:
-    """A manifest whose body breaks off is not stored, even where it could be read."""
+    """A manifest whose body breaks off is not stored, even if it could be read."""
     headers = {"Content-Type": OCI_INDEX}
     registry("PUT", "/v2/a/b/manifests/v1", MANIFEST, headers, cut=True)
     assert registry.files() == set()

@@ -126,13 +126,13 @@ def test_open_writer_waits_for_the_previous_request(
 
 
 class Clock:
-    """A loop's time, which goes on where a test says so."""
+    """A loop's time, which a test advances."""
 
     def __init__(self) -> None:
         self.now = 0.0
 
     async def wait(self, seconds: float) -> None:
-        """Let some seconds go by, and whoever waits for their end run."""
+        """Let some seconds go by, and run the tasks that wait for their end."""
         self.now += seconds
         for _ in range(3):
             await asyncio.sleep(0)
@@ -167,12 +167,12 @@ def test_limit_body_raises_for_slow_body(pause_s: float, why: str) -> None:
 
 
 def test_limit_body_accepts_short_rest() -> None:
-    """Less than must come in the time is enough where it is all."""
+    """The last bytes may be fewer than the minimum."""
     assert Clock().measure(0.7, count=14) == 14
 
 
 def test_limit_body_ignores_time_of_the_consumer() -> None:
-    """A disk that is slow is no fault of the client's."""
+    """The time of a slow disk does not count."""
     assert Clock().measure(0.0, count=20, work_s=5.0) == 20
 
 

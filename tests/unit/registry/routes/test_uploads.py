@@ -64,7 +64,7 @@ def test_single_post_of_wrong_bytes_stores_nothing(registry: Registry) -> None:
 
 
 def test_cut_single_post_stores_nothing(registry: Registry) -> None:
-    """Nobody knows a single POST's session: it does not outlive the request."""
+    """The session of a single POST does not outlive the request."""
     registry("POST", f"/v2/a/b/blobs/uploads/?digest={ABC}", b"abcdef", cut=True)
     assert registry.files() == set()
 
@@ -218,7 +218,7 @@ def test_cut_put_commits_nothing(registry: Registry, method: str) -> None:
     registry(method, target, [b"ab", b"c"], cut=True)
     assert registry.blobs() == set()
     assert registry("GET", location).headers["range"] == "0-2"
-    # Even where all bytes of the blob were there.
+    # Even if all bytes of the blob were there.
     registry(method, target, b"def", cut=True)
     assert registry.blobs() == set()
     assert registry("PUT", target).status == 201

@@ -40,7 +40,7 @@ def test_remembers_only_correct_passwords(users: Htpasswd) -> None:
 
 
 def test_cache_contains_no_password(users: Htpasswd) -> None:
-    """What is remembered tells nobody what it was."""
+    """The cache does not reveal the passwords."""
     users.check("ann", "x" * 72)
     assert all(b"x" * 8 not in kept for kept in users._cache)
 
@@ -54,7 +54,7 @@ def test_cache_is_bounded(users: Htpasswd, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_load_rejects_binary_file(users: Htpasswd, caplog: pytest.LogCaptureFixture) -> None:
-    """What it becomes while it is used changes nothing, is told once, and is no fault."""
+    """A file that becomes invalid while it is used changes nothing, and is logged once."""
     users._path.write_bytes(b"ann:\xff\n")
     with pytest.raises(InvalidHtpasswd, match="line 1: not UTF-8"):
         Htpasswd(users._path)

@@ -1,4 +1,4 @@
-"""serving.auth.LoginQueue: who may check a password next."""
+"""serving.auth.LoginQueue: which password is checked next."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def settle() -> None:
 
 
 def test_check_serves_the_newest_of_each_address_in_turn() -> None:
-    """A flood from one address holds up neither another address nor who comes after it."""
+    """A flood from one address blocks neither another address nor the requests after it."""
 
     async def main() -> None:
         checks = Checks()

@@ -177,7 +177,7 @@ def test_run_uses_memory_without_temporary_directory(
 def test_run_uses_temporary_file_if_file_is_locked(
     repo: Repo, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another program that does not let go of it stops nobody, and keeps its file."""
+    """A program that keeps the file locked blocks no request, and keeps its file."""
     monkeypatch.setattr(database, "_LOCK_TIMEOUT_S", 0)
     other = sqlite3.connect(file, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")

@@ -299,7 +299,7 @@ def test_update_with_concurrent_writer(
 def test_tags_returns_pages(repo: Repo, written: Written) -> None:
     """Listing Tags: "in lexical order (i.e. case-insensitive alphanumeric order)"."""
     entries = [{**A[0].to_dict(), "annotations": {REF_NAME: tag}} for tag in "bBaC_"]
-    # A name that is no tag, two entries of one name, and one that describes nothing.
+    # An invalid tag, two entries of one name, and one without a descriptor.
     entries += [{**A[0].to_dict(), "annotations": {REF_NAME: tag}} for tag in ("no tag", "é", "b")]
     entries += [{"annotations": {REF_NAME: "wrong"}}]
     written.list(*entries)

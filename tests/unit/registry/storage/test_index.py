@@ -179,7 +179,7 @@ def test_parse_index_without_manifests(text: bytes) -> None:
 
 @pytest.mark.parametrize("annotations", [None, [], "x", 7, {"a": 1}, {REF_NAME: None}])
 def test_put_replaces_null_annotations(annotations: Any) -> None:
-    """An entry of which nobody knows what it is called has no tag."""
+    """An entry with an invalid name has no tag."""
     index = Index(json.dumps({"manifests": [A.to_dict() | {"annotations": annotations}]}).encode())
     assert index.names() == []
     index.put(A, ["x"])

@@ -41,7 +41,7 @@ def test_read_manifest_accepts_any_json(kind: str, fields: dict[str, Any]) -> No
 @given(st.binary())
 @settings(deadline=None)
 def test_decode_accepts_or_rejects_any_bytes(body: bytes) -> None:
-    """What is no JSON is no manifest, and is told by one kind of error alone."""
+    """Bytes that are not JSON raise one kind of error only."""
     with suppress(ValueError):
         assert isinstance(decode(body), dict)
 

@@ -106,7 +106,7 @@ def test_missing_items_raise(repo: Repo) -> None:
 
 
 def test_by_tag_raises_without_bytes(repo: Repo, tmp_path: Path) -> None:
-    """An index may name what somebody deleted."""
+    """An index may list a manifest that another program deleted."""
     repo.manifests.put(BODY, MANIFEST, ["x"])
     descriptor, file = repo.manifests.by_tag("x")
     with file:
@@ -120,7 +120,7 @@ def test_by_tag_raises_without_bytes(repo: Repo, tmp_path: Path) -> None:
 def test_put_leaves_nothing_after_error(
     repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full disk during a manifest's push leaves no file that nobody knows."""
+    """A full disk during a manifest's push leaves no stray file."""
 
     def full(_self: Directory, _descriptor: int, _source: Path, _target: Path) -> None:
         raise OSError("full")

@@ -19,7 +19,7 @@ NAMES = ["a", "a-b", "a-b/c", "a.b/c", "a/b", "a/b/c", "a/c", "a0", "b/x/y/z", "
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """Return a directory of repositories, and of what is none."""
+    """Return a store with repositories, and with directories that are not repositories."""
     for name in NAMES:
         (tmp_path / name).mkdir(parents=True, exist_ok=True)
         (tmp_path / name / "oci-layout").write_text("{}")

@@ -124,7 +124,7 @@ def test_verify_with_another_algorithm(upload: Upload, tmp_path: Path, algorithm
 
 
 def test_use_algorithm_hashes_once(upload: Upload) -> None:
-    """Where the algorithm is known at the start, the file is not read again."""
+    """If the algorithm is known at the start, the file is not read again."""
     with upload.writer() as writer:
         writer.use_algorithm("sha512")
         writer.write(b"abcdef")
