@@ -20,7 +20,7 @@ from pathlib import Path
 from tests.tars import entry, tar
 
 from brolga.images import Image, ImageIndex
-from brolga.spec.descriptor import Platform
+from brolga.spec.platform import Platform
 from brolga.stores.copy import push
 from brolga.stores.layout import Layout
 from brolga.stream.layer import StreamLayer

@@ -7,7 +7,7 @@ import tarfile
 from typing import TYPE_CHECKING
 
 from brolga.images import InMemoryBlob
-from brolga.images.flatten import merged_tar
+from brolga.images.flatten import merge_layers
 from brolga.spec.mediatypes import OCI_LAYER
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def merged(
     *tars: bytes, strict: bool = False, on_warning: Callable[[str], object] | None = None
 ) -> bytes:
     layers = [layer(data) for data in tars]
-    return b"".join(merged_tar(layers, strict=strict, on_warning=on_warning))
+    return b"".join(merge_layers(layers, strict=strict, on_warning=on_warning))
 
 
 def listed(data: bytes) -> dict[str, tuple[bytes, bytes]]:

@@ -52,10 +52,11 @@ if TYPE_CHECKING:
     from brolga.protocol import Credentials, Retry
     from brolga.spec.blob import Blob, BlobStream, Layer, LayerState, Progress
     from brolga.spec.config import History, ImageConfig
-    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.spec.descriptor import Descriptor
     from brolga.spec.digest import Digest
     from brolga.spec.index import Index
     from brolga.spec.manifest import Manifest
+    from brolga.spec.platform import Platform
     from brolga.spec.reference import Reference, Repository
     from brolga.stores.layout import Layout
     from brolga.stores.location import ImageRef, LocalRef, parse_image_ref
@@ -138,10 +139,11 @@ _MODULES = {
     "brolga.protocol": ("Credentials", "Retry"),
     "brolga.spec.blob": ("Blob", "BlobStream", "Layer", "LayerState", "Progress"),
     "brolga.spec.config": ("History", "ImageConfig"),
-    "brolga.spec.descriptor": ("Descriptor", "Platform"),
+    "brolga.spec.descriptor": ("Descriptor",),
     "brolga.spec.digest": ("Digest",),
     "brolga.spec.index": ("Index",),
     "brolga.spec.manifest": ("Manifest",),
+    "brolga.spec.platform": ("Platform",),
     "brolga.spec.reference": ("Reference", "Repository"),
     "brolga.stores.layout": ("Layout",),
     "brolga.stores.location": ("ImageRef", "LocalRef", "parse_image_ref"),

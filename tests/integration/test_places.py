@@ -21,7 +21,7 @@ from brolga.errors import NotFound
 from brolga.images import Image, ImageIndex
 from brolga.images.validate import validate
 from brolga.registry.server import running
-from brolga.spec.descriptor import DEFAULT_PLATFORM, Platform
+from brolga.spec.platform import DEFAULT_PLATFORM, Platform
 from brolga.stores.layout import Layout
 from brolga.stream.layer import StreamLayer
 

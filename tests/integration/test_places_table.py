@@ -24,8 +24,8 @@ from brolga.errors import ImageNotFound, NotFound
 from brolga.images import Image, ImageIndex
 from brolga.images.validate import validate
 from brolga.registry.server import running
-from brolga.spec.descriptor import DEFAULT_PLATFORM, Platform
 from brolga.spec.digest import Digest
+from brolga.spec.platform import DEFAULT_PLATFORM, Platform
 from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:

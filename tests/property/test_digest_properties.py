@@ -1,4 +1,4 @@
-"""digest.py: what holds for every digest and every text."""
+"""digest.py: properties of every digest and every text."""
 
 import string
 from itertools import pairwise
@@ -58,7 +58,7 @@ def cut_bytes(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
 
 @untimed
 @given(digests())
-def test_every_digest_of_the_grammar_parses_and_prints_itself(parts: tuple[str, str]) -> None:
+def test_valid_digest_round_trips(parts: tuple[str, str]) -> None:
     """'digest ::= algorithm ":" encoded' (descriptor.md, Digests), there and back."""
     digest = Digest(*parts)
     assert str(digest) == ":".join(parts)
@@ -68,8 +68,8 @@ def test_every_digest_of_the_grammar_parses_and_prints_itself(parts: tuple[str, 
 
 @untimed
 @given(st.text() | near_digests())
-def test_every_text_is_a_digest_that_prints_itself_or_the_typed_error(text: str) -> None:
-    """No text makes another error, and no two texts make one digest."""
+def test_any_text_round_trips_or_raises_invalid_digest(text: str) -> None:
+    """No text raises another error, and no two texts make one digest."""
     try:
         digest = Digest.parse(text)
     except InvalidDigest as error:
@@ -83,8 +83,8 @@ def test_every_text_is_a_digest_that_prints_itself_or_the_typed_error(text: str)
 
 @untimed
 @given(st.text(), st.text())
-def test_every_pair_of_parts_is_a_digest_or_the_typed_error(algorithm: str, encoded: str) -> None:
-    """There is no way to hold an invalid digest: what is made also parses."""
+def test_any_parts_make_valid_digest_or_raise_invalid_digest(algorithm: str, encoded: str) -> None:
+    """An invalid digest cannot exist: every value also parses."""
     try:
         digest = Digest(algorithm, encoded)
     except InvalidDigest:
@@ -97,7 +97,7 @@ def test_every_pair_of_parts_is_a_digest_or_the_typed_error(algorithm: str, enco
 def test_hashing_in_pieces_equals_hashing_whole(
     algorithm: str, cut: tuple[bytes, list[bytes]]
 ) -> None:
-    """A digest depends on the bytes alone, never on how they were cut."""
+    """A digest depends only on the bytes, never on how they are cut."""
     data, pieces = cut
     state = hasher(algorithm)
     for piece in pieces:
@@ -107,7 +107,7 @@ def test_hashing_in_pieces_equals_hashing_whole(
 
 @untimed
 @given(COMPUTABLE, cut_bytes(), st.binary(max_size=64))
-def test_the_bytes_of_a_digest_verify_and_no_others(
+def test_verify_accepts_only_bytes_of_digest(
     algorithm: str, cut: tuple[bytes, list[bytes]], other: bytes
 ) -> None:
     """'verified = ID(C) == D' (descriptor.md, Digest calculations)."""

@@ -1,4 +1,4 @@
-"""One layer shows what all of them show, whatever they are; no bytes are read in two ways."""
+"""Any layers, flattened, show the same as before; no bytes are read in two ways."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.layer_readers import NoTarget, NotTold, extract_over, stack, without_
 from brolga import LayerError, StreamLayer
 from brolga.errors import CorruptBlob
 from brolga.images import InMemoryBlob
-from brolga.images.flatten import merged_tar
+from brolga.images.flatten import merge_layers
 from brolga.spec.mediatypes import OCI_LAYER
 from brolga.stream.decompression import UNLIMITED, decompress
 
@@ -69,7 +69,7 @@ def written(layer: Sequence[tuple[bytes, str, str]], number: int, spelling: str)
 
 @settings(max_examples=1000, deadline=None)
 @given(stack_of=STACKS, spelling=SPELLINGS)
-def test_merged_tar_shows_what_overlayfs_shows_and_names_where_readers_differ(
+def test_merge_layers_equals_overlayfs_and_warns_where_readers_differ(
     stack_of: list[list[tuple[bytes, str, str]]], spelling: str
 ) -> None:
     """The one layer shows what the layers show, or there is an error.
@@ -78,16 +78,18 @@ def test_merged_tar_shows_what_overlayfs_shows_and_names_where_readers_differ(
     """
     tars = [written(layer, number, spelling) for number, layer in enumerate(stack_of)]
     layers = [InMemoryBlob(data, OCI_LAYER) for data in tars]
-    told: list[str] = []
+    lines: list[str] = []
     try:
-        out = b"".join(merged_tar(layers, on_warning=told.append))
+        out = b"".join(merge_layers(layers, on_warning=lines.append))
     except LayerError as error:
         reason = str(error)
-        if any(one in reason for one in ("both a directory", "not there", "more than 40")):
+        if any(text in reason for text in ("both a directory", "not there", "more than 40")):
             with pytest.raises(NotTold):
                 stack(tars)
         else:
-            assert any(one in reason for one in ("a layer above replaces", "comes after", "itself"))
+            assert any(
+                text in reason for text in ("a layer above replaces", "comes after", "itself")
+            )
         return
     assert b".wh." not in out
     assert extract_over([out]) == stack([out])
@@ -96,11 +98,11 @@ def test_merged_tar_shows_what_overlayfs_shows_and_names_where_readers_differ(
     except NotTold:
         return  # what makes it so was hidden
     assert without_traces(stack([out])) == without_traces(wanted)
-    if told:
+    if lines:
         with pytest.raises(LayerError, match="Readers differ"):
-            list(merged_tar(layers, strict=True))
+            list(merge_layers(layers, strict=True))
     else:
-        assert b"".join(merged_tar(layers, strict=True)) == out
+        assert b"".join(merge_layers(layers, strict=True)) == out
         with suppress(NoTarget):  # of a hard link that its own layer replaces again
             assert without_traces(extract_over(tars)) == without_traces(wanted)
 
@@ -112,7 +114,7 @@ def test_merged_tar_shows_what_overlayfs_shows_and_names_where_readers_differ(
     name=st.sampled_from(["gzip", "zstd"]),
     seed=st.integers(0, 99),
 )
-def test_what_was_packed_comes_out_however_it_is_cut(
+def test_decompress_accepts_any_cut_into_blocks(
     sizes: list[int], cuts: list[int], name: str, seed: int
 ) -> None:
     """Members and blocks may begin and end anywhere."""
@@ -130,8 +132,10 @@ def test_what_was_packed_comes_out_however_it_is_cut(
 
 @settings(max_examples=200, deadline=None)
 @given(at=st.integers(0, 400), change=st.integers(1, 255), name=st.sampled_from(["gzip", "zstd"]))
-def test_a_changed_byte_is_an_error_or_changes_nothing(at: int, change: int, name: str) -> None:
-    """Whatever is wrong is CorruptBlob; gzip's checksum covers all of the data."""
+def test_changed_byte_raises_corrupt_blob_or_changes_nothing(
+    at: int, change: int, name: str
+) -> None:
+    """Any flaw is CorruptBlob; gzip's checksum covers all of the data."""
     data = bytes(b // 32 for b in random.Random(1).randbytes(600))
     with StreamLayer([data], name, threads=1).open() as stream:
         packed = bytearray(stream.read())

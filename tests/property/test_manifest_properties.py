@@ -1,4 +1,4 @@
-"""manifest/: what holds for every document, and for every wrong one."""
+"""spec/: properties of every document, and of every wrong one."""
 
 import contextlib
 import json
@@ -11,12 +11,13 @@ from tests.unit.spec import samples
 
 from brolga.errors import InvalidManifest
 from brolga.spec.config import History, ImageConfig, count_layers
-from brolga.spec.descriptor import Descriptor, Platform
+from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.index import Index, parse_manifest
 from brolga.spec.json import decode, encode
 from brolga.spec.manifest import Manifest
 from brolga.spec.mediatypes import OCI_LAYER_GZIP
+from brolga.spec.platform import Platform
 
 # A rule of bytes does not depend on how busy the machine is.
 untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -58,14 +59,14 @@ odd = values | st.sampled_from(
 
 def places(value: object, steps: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """List the way to each member and item of a document."""
-    found = [steps] if steps else []
+    paths = [steps] if steps else []
     if isinstance(value, dict):
         for name, item in value.items():
-            found += places(item, (*steps, name))
+            paths += places(item, (*steps, name))
     elif isinstance(value, list):
         for number, item in enumerate(value):
-            found += places(item, (*steps, number))
-    return found
+            paths += places(item, (*steps, number))
+    return paths
 
 
 def dropped(document: dict[str, Any], steps: tuple[Any, ...]) -> dict[str, Any]:
@@ -79,7 +80,7 @@ def dropped(document: dict[str, Any], steps: tuple[Any, ...]) -> dict[str, Any]:
 
 @untimed
 @given(objects)
-def test_what_is_written_reads_back(document: dict[str, Any]) -> None:
+def test_decode_reverses_encode(document: dict[str, Any]) -> None:
     """A document that is decoded from its encoding is the same, in the same order."""
     read = decode(encode(document))
     assert read == document
@@ -89,7 +90,7 @@ def test_what_is_written_reads_back(document: dict[str, Any]) -> None:
 
 @untimed
 @given(descriptors)
-def test_a_descriptor_reads_back(descriptor: Descriptor) -> None:
+def test_descriptor_round_trips(descriptor: Descriptor) -> None:
     """from_dict(to_dict(x)) is x, and so it is by way of bytes."""
     written = descriptor.to_dict()
     assert Descriptor.from_dict(written) == descriptor
@@ -98,21 +99,21 @@ def test_a_descriptor_reads_back(descriptor: Descriptor) -> None:
 
 @untimed
 @given(histories)
-def test_an_entry_of_the_history_reads_back(entry: History) -> None:
+def test_history_entry_round_trips(entry: History) -> None:
     """from_dict(to_dict(x)) is x."""
     assert History.from_dict(decode(encode(entry.to_dict()))) == entry
 
 
 @untimed
 @given(st.sampled_from(MANIFESTS), unknown, unknown, st.lists(descriptors, max_size=3), annotations)
-def test_unknown_members_survive_any_change(
+def test_replace_keeps_unknown_members(
     sample: dict[str, Any],
     top: dict[str, Any],
     deep: dict[str, Any],
     layers: list[Descriptor],
     noted: dict[str, str],
 ) -> None:
-    """What is changed keeps every member that is not known, at each depth."""
+    """A change keeps every unknown member, at each depth."""
     document = {**samples.changed(sample, "layers", 0, to={**sample["layers"][0], **deep}), **top}
     manifest = Manifest.parse(samples.indented(document))
     assert manifest.replace(layers=manifest.layers) is manifest
@@ -133,7 +134,7 @@ def test_unknown_members_survive_any_change(
     digests,
     st.lists(digests, max_size=4),
 )
-def test_the_history_fits_the_layers_after_any_change(
+def test_history_fits_layers_after_any_change(
     history: list[History], diff_ids: list[Digest], added: Digest, others: list[Digest]
 ) -> None:
     """'empty_layer ... doesn't correspond to an actual layer in the rootfs section'."""
@@ -169,8 +170,8 @@ def _read(document: dict[str, Any], content_type: str = "") -> None:
 
 @untimed
 @given(st.data())
-def test_a_wrong_manifest_is_never_another_error(data: st.DataObject) -> None:
-    """Whatever stands in a place, it is read or InvalidManifest with the place."""
+def test_wrong_manifest_raises_only_invalid_manifest(data: st.DataObject) -> None:
+    """Any value in any place is read, or raises InvalidManifest with the place."""
     sample = data.draw(st.sampled_from(MANIFESTS + INDEXES))
     place = data.draw(st.sampled_from(places(sample)))
     document = samples.changed(sample, *place, to=data.draw(odd))
@@ -185,8 +186,8 @@ def test_a_wrong_manifest_is_never_another_error(data: st.DataObject) -> None:
 
 @untimed
 @given(st.data())
-def test_a_wrong_config_is_never_another_error(data: st.DataObject) -> None:
-    """Whatever stands in a place, it is read or InvalidManifest with the place."""
+def test_wrong_config_raises_only_invalid_manifest(data: st.DataObject) -> None:
+    """Any value in any place is read, or raises InvalidManifest with the place."""
     place = data.draw(st.sampled_from(places(samples.CONFIG)))
     for document in (
         samples.changed(samples.CONFIG, *place, to=data.draw(odd)),
@@ -199,10 +200,10 @@ def test_a_wrong_config_is_never_another_error(data: st.DataObject) -> None:
 
 @untimed
 @given(st.sampled_from(MANIFESTS + INDEXES), st.data())
-def test_bytes_that_were_hit_are_never_another_error(
+def test_damaged_bytes_raise_only_invalid_manifest(
     sample: dict[str, Any], data: st.DataObject
 ) -> None:
-    """A document cut short, or with other bytes in it."""
+    """A document that is cut short, or has other bytes in it."""
     raw = samples.indented(sample)
     start = data.draw(st.integers(0, len(raw)))
     end = data.draw(st.integers(start, len(raw)))
@@ -212,8 +213,8 @@ def test_bytes_that_were_hit_are_never_another_error(
 
 @untimed
 @given(st.binary(max_size=64))
-def test_any_bytes_are_read_or_invalid(raw: bytes) -> None:
-    """No bytes at all raise anything else."""
+def test_any_bytes_parse_or_raise_invalid_manifest(raw: bytes) -> None:
+    """No bytes raise another error."""
     with contextlib.suppress(InvalidManifest):
         decode(raw)
     with pytest.raises(InvalidManifest):

@@ -1,4 +1,4 @@
-"""reference.py: what holds for every name and every text."""
+"""reference.py: properties of every name and every text."""
 
 import string
 from ipaddress import IPv6Address
@@ -66,7 +66,7 @@ def near_references(draw: st.DrawFn) -> str:
 
 @untimed
 @given(repositories)
-def test_every_repository_prints_what_parses_back_to_it(repository: Repository) -> None:
+def test_repository_round_trips(repository: Repository) -> None:
     """`str` is canonical: it parses to an equal value, which prints alike."""
     parsed = Repository.parse(str(repository))
     assert parsed == repository
@@ -76,7 +76,7 @@ def test_every_repository_prints_what_parses_back_to_it(repository: Repository) 
 
 @untimed
 @given(references)
-def test_every_reference_prints_what_parses_back_to_it(reference: Reference) -> None:
+def test_reference_round_trips(reference: Reference) -> None:
     """`str` is canonical: it parses to an equal value, which prints alike."""
     parsed = Reference.parse(str(reference))
     assert parsed == reference
@@ -86,14 +86,14 @@ def test_every_reference_prints_what_parses_back_to_it(reference: Reference) -> 
 
 @untimed
 @given(registries, paths)
-def test_every_name_is_cut_at_its_first_slash(registry: str, path: str) -> None:
-    """A registry that reads as one is never taken for a path, nor the reverse."""
+def test_name_is_split_at_first_slash(registry: str, path: str) -> None:
+    """A registry is never read as a path, nor a path as a registry."""
     assert Repository.parse(f"{registry}/{path}") == Repository(registry, path)
 
 
 @untimed
 @given(paths.filter(lambda path: "." not in path.split("/")[0]), tags)
-def test_every_short_name_is_on_docker_hub(path: str, tag: str) -> None:
+def test_short_name_is_on_docker_hub(path: str, tag: str) -> None:
     """'None of the above: it's not a domain, so use the default' (normalize.go)."""
     reference = Reference.parse(f"{path}:{tag}")
     if path.startswith("localhost/"):
@@ -104,8 +104,8 @@ def test_every_short_name_is_on_docker_hub(path: str, tag: str) -> None:
 
 @untimed
 @given(st.text() | EDGES | near_references())
-def test_every_text_is_a_reference_that_round_trips_or_the_typed_error(text: str) -> None:
-    """No text makes another error; what is taken is safe in a URL and in a path."""
+def test_any_text_round_trips_as_reference_or_raises(text: str) -> None:
+    """No text raises another error; an accepted one is safe in a URL and in a path."""
     try:
         reference = Reference.parse(text)
     except InvalidReference as error:
@@ -119,8 +119,8 @@ def test_every_text_is_a_reference_that_round_trips_or_the_typed_error(text: str
 
 @untimed
 @given(st.text() | EDGES | near_references())
-def test_every_text_is_a_repository_that_round_trips_or_the_typed_error(text: str) -> None:
-    """A repository is a reference's name: what has no tag and no digest is both."""
+def test_any_text_round_trips_as_repository_or_raises(text: str) -> None:
+    """A repository is a reference without tag and digest."""
     try:
         repository = Repository.parse(text)
     except InvalidReference:
@@ -131,8 +131,8 @@ def test_every_text_is_a_repository_that_round_trips_or_the_typed_error(text: st
 
 @untimed
 @given(st.text() | EDGES | registries, st.text() | EDGES | paths)
-def test_every_pair_of_parts_is_a_repository_or_the_typed_error(registry: str, path: str) -> None:
-    """There is no way to hold an invalid repository: what is made also parses."""
+def test_any_parts_make_valid_repository_or_raise(registry: str, path: str) -> None:
+    """An invalid repository cannot exist: every value also parses."""
     try:
         repository = Repository(registry, path)
     except InvalidReference:
@@ -142,8 +142,8 @@ def test_every_pair_of_parts_is_a_repository_or_the_typed_error(registry: str, p
 
 @untimed
 @given(st.text() | EDGES | tags)
-def test_every_tag_is_taken_or_is_the_typed_error(tag: str) -> None:
-    """There is no way to hold an invalid tag: what is made also parses."""
+def test_any_tag_is_accepted_or_raises(tag: str) -> None:
+    """An invalid tag cannot exist: every value also parses."""
     try:
         reference = Reference(Repository("localhost:5000", "x"), tag)
     except InvalidReference:
@@ -153,7 +153,7 @@ def test_every_tag_is_taken_or_is_the_typed_error(tag: str) -> None:
 
 @untimed
 @given(st.lists(references, max_size=6))
-def test_references_have_one_order(drawn: list[Reference]) -> None:
+def test_references_have_total_order(drawn: list[Reference]) -> None:
     """Sorting twice, from either end, gives the same."""
     backwards = drawn[::-1]
     assert sorted(drawn) == sorted(backwards)

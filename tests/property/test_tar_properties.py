@@ -52,7 +52,9 @@ def members(draw: st.DrawFn) -> bytes:
     headers = b"".join(draw(st.lists(EXTENDED, max_size=2)))
     kind, name = draw(KINDS), draw(NAMES)
     size = draw(st.one_of(SIZES, SIZES, SIZES, ODD))
-    # Readers of layers pass over the size of links and directories; GNU tar does not.
+    # Readers of layers ignore the size of links and directories; GNU tar does not.
+    if kind in WITHOUT_DATA and b"size=512" in headers:
+        headers = b""
     if kind in WITHOUT_DATA or (kind == b"\0" and (name.endswith("/") or headers)):
         size = b"00000000000\0"
     block = header(name, kind=kind, at_124=size)
@@ -70,7 +72,7 @@ def seen(data: bytes) -> list[bytes] | None:
 
 @settings(max_examples=500, deadline=None)
 @given(parts=st.lists(members(), min_size=1, max_size=3))
-def test_what_the_watch_of_a_source_accepts_a_layer_s_reader_reads(parts: list[bytes]) -> None:
+def test_completeness_check_and_read_entries_accept_the_same(parts: list[bytes]) -> None:
     """One reader of headers serves both, so both refuse the same."""
     data = b"".join(parts) + END
     try:
@@ -85,7 +87,7 @@ def test_what_the_watch_of_a_source_accepts_a_layer_s_reader_reads(parts: list[b
 
 @settings(max_examples=500, deadline=None)
 @given(parts=st.lists(members(), min_size=1, max_size=3))
-def test_an_accepted_tar_has_the_names_that_tarfile_sees(parts: list[bytes]) -> None:
+def test_accepted_tar_has_names_that_tarfile_sees(parts: list[bytes]) -> None:
     """Another reader sees the same entries."""
     data = b"".join(parts) + END
     names = seen(data)
@@ -99,7 +101,7 @@ def test_an_accepted_tar_has_the_names_that_tarfile_sees(parts: list[bytes]) -> 
 @pytest.mark.skipif(shutil.which("tar") is None, reason="tar is not on PATH")
 @settings(max_examples=150, deadline=None)
 @given(parts=st.lists(members(), min_size=1, max_size=3))
-def test_an_accepted_tar_has_the_names_that_gnu_tar_sees(parts: list[bytes]) -> None:
+def test_accepted_tar_has_names_that_gnu_tar_sees(parts: list[bytes]) -> None:
     """GNU tar lists the same entries."""
     data = b"".join(parts) + END
     names = seen(data)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from brolga.client import Client
     from brolga.images import ImageIndex, Tree
-    from brolga.spec.descriptor import Platform
     from brolga.spec.digest import Digest
+    from brolga.spec.platform import Platform
     from brolga.spec.reference import Repository
     from brolga.stores.location import ImageRef, LocalRef
 
@@ -44,10 +44,10 @@ tag_flag = click.option(
 
 def check_clock() -> None:
     """Raise UsageError where SOURCE_DATE_EPOCH, which the result tells as its time, is none."""
-    from brolga.images import created_now
+    from brolga.images import creation_time
 
     try:
-        created_now()
+        creation_time()
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 

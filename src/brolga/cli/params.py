@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 if TYPE_CHECKING:
-    from brolga.spec.descriptor import Platform
+    from brolga.spec.platform import Platform
 
 __all__ = [
     "ChosenPlatformType",
@@ -55,7 +55,7 @@ class PlatformType(click.ParamType):  # type: ignore[type-arg] # not generic bef
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> object:
         """Return the platform; a usage error for what is none."""
-        from brolga.spec.descriptor import Platform
+        from brolga.spec.platform import Platform
 
         if isinstance(value, Platform):
             return value
@@ -118,7 +118,7 @@ def platforms(
     context: click.Context, param: click.Parameter, given: tuple[str, ...]
 ) -> list[Platform]:
     """Return the platforms of lists with commas."""
-    from brolga.spec.descriptor import Platform
+    from brolga.spec.platform import Platform
 
     try:
         return [Platform.parse(text) for text in items(context, param, given) or ()]

@@ -27,7 +27,8 @@ from brolga.spec.mediatypes import UNKNOWN_ARTIFACT
 if TYPE_CHECKING:
     from brolga.images import Image, Tree
     from brolga.spec.blob import Blob
-    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.spec.descriptor import Descriptor
+    from brolga.spec.platform import Platform
     from brolga.spec.reference import Repository
     from brolga.stores.location import ImageRef, LocalRef
     from brolga.stream.layer import StreamLayer

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from brolga.images import Tree
-    from brolga.spec.descriptor import Platform
     from brolga.spec.index import Index
     from brolga.spec.manifest import Manifest
+    from brolga.spec.platform import Platform
     from brolga.spec.reference import Repository
     from brolga.stores.archive import Archive, Images
     from brolga.stores.layout import Layout

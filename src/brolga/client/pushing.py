@@ -22,8 +22,8 @@ from brolga.errors import (
 )
 from brolga.images import Image, ImageIndex
 from brolga.protocol import Timeout, delete_blob, delete_manifest, remove_referrer
-from brolga.spec.descriptor import DEFAULT_PLATFORM
 from brolga.spec.mediatypes import UNKNOWN_ARTIFACT
+from brolga.spec.platform import DEFAULT_PLATFORM
 from brolga.spec.reference import Reference, Repository
 from brolga.stores.copy import push as push_into
 from brolga.stores.location import FORMS, LocalRef
@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 
     from brolga.images import Tree
     from brolga.spec.blob import Blob
-    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.spec.descriptor import Descriptor
     from brolga.spec.digest import Digest
+    from brolga.spec.platform import Platform
     from brolga.stores.location import ImageRef
     from brolga.stores.registry import RegistryStore
     from brolga.stores.store import WriteStore

@@ -24,7 +24,7 @@ from brolga.protocol import (
     list_tags,
     read_blob,
 )
-from brolga.spec.descriptor import DEFAULT_PLATFORM
+from brolga.spec.platform import DEFAULT_PLATFORM
 from brolga.spec.reference import Repository
 from brolga.stores.location import LocalRef
 from brolga.stores.store import read_tree
@@ -36,9 +36,10 @@ if TYPE_CHECKING:
     from brolga.images import Tree
     from brolga.protocol import ListFlow
     from brolga.spec.blob import BlobStream
-    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.spec.descriptor import Descriptor
     from brolga.spec.index import Index
     from brolga.spec.manifest import Manifest
+    from brolga.spec.platform import Platform
     from brolga.stores.location import ImageRef
 
 __all__ = ["Reading"]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from brolga.client.reading import Reading
     from brolga.images import Tree
-    from brolga.spec.descriptor import Platform
+    from brolga.spec.platform import Platform
 
 __all__ = ["tags_between", "tags_of"]
 

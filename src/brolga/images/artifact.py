@@ -1,10 +1,7 @@
-"""An artifact as a value: files of any kind in a registry, with a type of their own.
+"""Artifacts: files of any kind in a registry, with a type of their own.
 
-Knows the image manifest's guidance for artifacts (manifest.md, Guidelines for Artifact Usage) and
-how oras names files. Must not know where files come from, or what is in them.
-
-Strategy: an artifact is an image whose config is the empty object. Its manifest is made of what its
-blobs say when it is asked for, so that they can be streams, which are read when they are pushed.
+An artifact is an image whose config is the empty object (manifest.md, Guidelines for Artifact
+Usage). Its blobs can be streams, which are read when they are pushed.
 """
 
 from __future__ import annotations
@@ -14,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from brolga.errors import LayerError
 from brolga.images.blobs import InMemoryBlob
-from brolga.images.image import Image, created_now
+from brolga.images.image import Image, creation_time
 from brolga.spec.blob import runs_user_code
 from brolga.spec.manifest import Manifest
 from brolga.spec.mediatypes import OCI_EMPTY
@@ -37,14 +34,14 @@ _CREATED: Final = "org.opencontainers.image.created"
 
 @dataclass(frozen=True)
 class TitledBlob:
-    """A blob with the name of a file, under which oras stores it when it pulls."""
+    """A blob with a file name, under which oras stores it when it pulls."""
 
     blob: Blob
     title: str
 
     @property
     def descriptor(self) -> Descriptor:
-        """The blob's descriptor, and its title. Raises NotComputed as the blob does."""
+        """The blob's descriptor with the title. Raises NotComputed as the blob does."""
         descriptor = self.blob.descriptor
         return replace(descriptor, annotations={**descriptor.annotations, _TITLE: self.title})
 
@@ -60,13 +57,13 @@ class TitledBlob:
 
 @dataclass(frozen=True)
 class StreamBlob:
-    """A stream of any bytes, as a blob: only a tar has the media type of one."""
+    """A stream of any bytes as a blob, with a layer's media type only if it is a tar."""
 
     stream: StreamLayer
 
     @property
     def descriptor(self) -> Descriptor:
-        """The stream's descriptor, by what its bytes are. Raises NotComputed until it was read."""
+        """The stream's descriptor. Raises NotComputed until the stream was read."""
         return replace(self.stream.descriptor, media_type=self.stream.stream_media_type)
 
     @property
@@ -75,7 +72,7 @@ class StreamBlob:
         return self.stream.runs_user_code
 
     def open(self) -> BlobStream:
-        """Open the compressed bytes, for their one reading."""
+        """Open the compressed bytes, which can be read once."""
         return self.stream.open()
 
 
@@ -91,17 +88,17 @@ class Artifact(Image):
         annotations: Mapping[str, str] | None = None,
         subject: Descriptor | None = None,
     ) -> Self:
-        """Return the artifact of some blobs; nothing of them is read.
+        """Return an artifact of blobs, without reading them.
 
         "If the artifact does not need layers, a single layer SHOULD be included with a non-zero
-        size" (manifest.md): without blobs that is the empty object. It was created at the time of
-        SOURCE_DATE_EPOCH, or now, where `annotations` do not tell. Raises InvalidManifest for a
-        type that is none.
+        size" (manifest.md): without blobs that is the empty object. If `annotations` have no
+        creation time, it is SOURCE_DATE_EPOCH or now. Raises InvalidManifest if `artifact_type` is
+        not a valid media type.
         """
         manifest = Manifest.new(
             _EMPTY.descriptor,
             (),
-            annotations={_CREATED: created_now(), **(annotations or {})},
+            annotations={_CREATED: creation_time(), **(annotations or {})},
             subject=subject,
             artifact_type=artifact_type,
         )
@@ -109,27 +106,27 @@ class Artifact(Image):
 
     @property
     def manifest(self) -> Manifest:
-        """The manifest with every blob. Raises NotComputed where one has not been read."""
+        """The manifest with every blob. Raises NotComputed if one has not been read."""
         return self._base.replace(layers=[blob.descriptor for blob in self._base_layers])
 
     def append(self, *blobs: Blob, created_by: str = "", comment: str = "") -> Artifact:
-        """Return the artifact with more blobs; nothing of them is read.
+        """Return the artifact with more blobs, without reading them.
 
-        They take the place of the empty object that stands where there are none. Nothing keeps a
-        history: raises LayerError for `created_by` and `comment`.
+        They replace the empty object of an artifact without blobs. Raises LayerError for
+        `created_by` or `comment`: an artifact keeps no history.
         """
         if created_by or comment:
-            raise _no_config("it keeps no history")
+            raise LayerError("an artifact has no image config: it keeps no history")
         old = () if self._base_layers == (_EMPTY,) else self._base_layers
         return replace(self, _base_layers=(*old, *blobs) or (_EMPTY,))
 
     def mutate_config(self, edit: Callable[[ImageConfig], ImageConfig]) -> Image:  # noqa: ARG002 - Image's
-        """Raise LayerError: there is no config to be changed."""
-        raise _no_config("it cannot be changed")
+        """Raise LayerError: an artifact has no config."""
+        raise LayerError("an artifact has no image config: it cannot be changed")
 
     def rebase(self, old_base: Image, new_base: Image) -> Image:  # noqa: ARG002 - Image's
         """Raise LayerError: an artifact has no base."""
-        raise _no_config("it has no base")
+        raise LayerError("an artifact has no image config: it has no base")
 
     def flatten(
         self,
@@ -139,8 +136,6 @@ class Artifact(Image):
         on_warning: Callable[[str], object] | None = None,  # noqa: ARG002 - Image's
     ) -> Image:
         """Raise LayerError: an artifact's blobs are not layers."""
-        raise _no_config("its files are not layers to be put together")
-
-
-def _no_config(what: str) -> LayerError:
-    return LayerError(f"an artifact has no image config: {what}")
+        raise LayerError(
+            "an artifact has no image config: its files are not layers to be put together"
+        )

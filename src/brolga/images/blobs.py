@@ -1,8 +1,4 @@
-"""Blobs that can be read again: bytes at hand, and what a store keeps.
-
-Knows descriptors and the `Blob` protocol. Must not know where a store is, or how it is asked: an
-opener is given.
-"""
+"""Blobs that can be read again: bytes in memory, and content of a store."""
 
 from __future__ import annotations
 
@@ -26,21 +22,18 @@ _BLOCK_SIZE: Final = 1 << 20  # bytes
 
 
 class BlockStream(BlockReader):
-    """A blob's bytes, being read: by iteration or as a file. A context manager.
-
-    It raises what the blocks raise: DigestMismatch at the end of a blob whose bytes are wrong.
-    """
+    """A blob being read, by iteration or as a file. It raises what its blocks raise."""
 
     def __init__(self, blocks: Generator[bytes, None, None]) -> None:
         self._blocks = blocks
 
     def start(self) -> None:
-        """Ask for the first block now. Raises what the blocks raise."""
+        """Read the first block now. Raises what the blocks raise."""
         if not self._rest:
             self._rest = memoryview(next(self._blocks, b""))
 
     def close(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         self._rest = memoryview(b"")
         self._blocks.close()
 
@@ -50,10 +43,7 @@ class BlockStream(BlockReader):
 
 @dataclass(frozen=True)
 class InMemoryBlob:
-    """A blob whose bytes are at hand: a config, an artifact's small content.
-
-    `algorithm` is that of the digest that names it.
-    """
+    """A blob in memory: a config, or small content. `algorithm` is for its digest."""
 
     runs_user_code: ClassVar = False
 
@@ -69,21 +59,18 @@ class InMemoryBlob:
 
     def open(self) -> BlockStream:
         """Open the bytes for reading."""
-        return BlockStream(self._blocks())
-
-    def _blocks(self) -> Generator[bytes, None, None]:
-        for start in range(0, len(self.data), _BLOCK_SIZE):
-            yield self.data[start : start + _BLOCK_SIZE]
+        starts = range(0, len(self.data), _BLOCK_SIZE)
+        return BlockStream(self.data[start : start + _BLOCK_SIZE] for start in starts)
 
 
 @dataclass(frozen=True)
 class StoredBlob:
-    """A blob that a store keeps, and that can be read as often as needed.
+    """A blob of a store, which can be read any number of times.
 
-    `opener` opens its bytes, verified. `home` is the repository that it is in, where it is in a
-    registry: another repository of that registry can take it over without its bytes (mount).
-    `diff_id_of` tells the DiffID, from the config of its image. `is_verified` is said by a store
-    whose own streams end with an error where bytes are wrong: nobody need hash them again.
+    `opener` opens its bytes, which are verified as they are read. `mount_source` is its repository
+    if the store is a registry: other repositories there can mount it. `diff_id_of` returns the
+    DiffID, from the config of its image. `is_verified` means that the store itself raises an error
+    for wrong bytes, so they need not be hashed again.
     """
 
     runs_user_code: ClassVar = False
@@ -101,7 +88,7 @@ class StoredBlob:
 
     @property
     def diff_id(self) -> Digest:
-        """The digest of the uncompressed bytes. Raises NotComputed where no config tells it."""
+        """The digest of the uncompressed bytes. Raises NotComputed if no config has it."""
         if self.diff_id_of is None:
             raise NotComputed(f"the DiffID of {self.descriptor.digest} is not known here")
         return self.diff_id_of()

@@ -1,7 +1,6 @@
-"""One layer of what many show together.
+"""Flatten layers: make one tar of what all of them show.
 
-Knows in what order layers are read, and how warnings and errors name them. Must not know where
-layers come from, how they are compressed, or how tar is written. `merge` puts them together.
+The layers are read from the top down. `changesets` decides what each of them adds.
 """
 
 from __future__ import annotations
@@ -16,32 +15,32 @@ from brolga.spec.blob import runs_user_code
 from brolga.spec.mediatypes import COMPRESSION_BY_LAYER, ENCRYPTED
 from brolga.stream.decompression import DEFAULT_LIMITS, Limits, decompress
 from brolga.stream.layer import StreamLayer
-from brolga.tar.entries import ARCHIVE_END, read_entries
+from brolga.tar.entries import read_entries
+from brolga.tar.writer import ARCHIVE_END
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from brolga.spec.blob import Blob
 
-__all__ = ["LayerWarning", "flattened", "merged_tar"]
+__all__ = ["LayerWarning", "flatten_layers", "merge_layers"]
 
 
 class LayerWarning(UserWarning):
-    """An entry of a layer on which readers differ; says which one, and what the result shows."""
+    """An entry of a layer on which readers differ, and what the result shows."""
 
 
-def flattened(
+def flatten_layers(
     layers: Sequence[Blob],
     limits: Limits = DEFAULT_LIMITS,
     *,
     strict: bool = False,
     on_warning: Callable[[str], object] | None = None,
 ) -> StreamLayer:
-    """Return a layer of what all layers show together, made while it is read.
+    """Return one layer of what `layers` show together, made while it is read.
 
-    `layers` has the lowest first. The same layers give the same bytes. `strict` and `on_warning`
-    are as `merged_tar` has them. Raises LayerError where one of the layers can be read only once.
-    Reading raises what `merged_tar` raises.
+    The arguments, and the errors while it is read, are those of `merge_layers`. The same layers
+    give the same bytes. Raises LayerError if one of the layers can be read only once.
     """
     for number, layer in enumerate(layers, 1):
         if isinstance(layer, StreamLayer):
@@ -49,46 +48,43 @@ def flattened(
                 f"layer {number} of {len(layers)} can be read only once: push the image first, "
                 "then flatten what is in the registry"
             )
-    merged = merged_tar(tuple(layers), limits, strict=strict, on_warning=on_warning)
-    layer = StreamLayer(merged)
-    layer.runs_user_code = on_warning is not None or any(map(runs_user_code, layers))
-    return layer
+    merged = StreamLayer(merge_layers(tuple(layers), limits, strict=strict, on_warning=on_warning))
+    merged.runs_user_code = on_warning is not None or any(map(runs_user_code, layers))
+    return merged
 
 
-def merged_tar(
+def merge_layers(
     layers: Sequence[Blob],
     limits: Limits = DEFAULT_LIMITS,
     *,
     strict: bool = False,
     on_warning: Callable[[str], object] | None = None,
 ) -> Iterator[bytes]:
-    """Yield a tar stream of what all layers show together; `layers` has the lowest first.
+    """Yield a tar of what `layers`, the lowest first, show together.
 
-    An entry on which readers differ is named to `on_warning`, which is called with one line of
-    text; by default that is a LayerWarning. With `strict` it is an error.
-
-    Raises LayerError where the result cannot be told in one pass, CorruptBlob for a layer that is
-    no valid tar, and what reading the layers raises.
+    An entry on which readers differ is reported to `on_warning` as one line of text, by default as
+    a LayerWarning; with `strict` it is an error. Raises LayerError if one pass cannot decide the
+    result, CorruptBlob for a layer that is not a valid tar, and what reading the layers raises.
     """
     merge = Merge(strict=strict)
     for number in range(len(layers), 0, -1):
         layer = layers[number - 1]
         try:
-            _check_readable(layer)
+            _check_not_encrypted(layer)
             with layer.open() as stream:
-                plain = read_entries(decompress(stream.blocks(), limits))
-                for block in merge.add(plain, number):
+                entries = read_entries(decompress(stream.blocks(), limits))
+                for block in merge.add(entries, number):
                     yield block
-                    _tell(merge.warnings, number, layers, on_warning)
+                    _report(merge.warnings, number, layers, on_warning)
         except (CorruptBlob, LayerError) as error:
-            raise type(error)(f"{_place(number, layers)}: {error}") from error
-        _tell(merge.warnings, number, layers, on_warning)
+            raise type(error)(f"{_describe(number, layers)}: {error}") from error
+        _report(merge.warnings, number, layers, on_warning)
     yield from merge.hard_links()
     yield ARCHIVE_END
 
 
-def _place(number: int, layers: Sequence[Blob]) -> str:
-    """Return which layer it is, and its media type if that is not a layer's."""
+def _describe(number: int, layers: Sequence[Blob]) -> str:
+    """Return the place of a layer, and its media type if that is not a layer's."""
     descriptor = layers[number - 1].descriptor
     place = f"layer {number} of {len(layers)}, {descriptor.digest}"
     if descriptor.media_type in COMPRESSION_BY_LAYER:
@@ -96,8 +92,7 @@ def _place(number: int, layers: Sequence[Blob]) -> str:
     return f"{place} of the media type {descriptor.media_type}, which is not a layer's"
 
 
-def _check_readable(layer: Blob) -> None:
-    """Raise LayerError for an encrypted layer."""
+def _check_not_encrypted(layer: Blob) -> None:
     with suppress(NotComputed):
         if layer.descriptor.media_type.endswith(ENCRYPTED):
             raise LayerError(
@@ -105,15 +100,15 @@ def _check_readable(layer: Blob) -> None:
             )
 
 
-def _tell(
+def _report(
     texts: list[str],
     number: int,
     layers: Sequence[Blob],
     on_warning: Callable[[str], object] | None,
 ) -> None:
-    """Hand warnings of a layer on, and forget them."""
+    """Pass on the warnings of a layer, and clear them."""
     for text in texts:
-        line = f"{_place(number, layers)}: {text}"
+        line = f"{_describe(number, layers)}: {text}"
         if on_warning is None:
             warnings.warn(line, LayerWarning, stacklevel=3)
         else:

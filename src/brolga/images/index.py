@@ -1,8 +1,4 @@
-"""An index as a value: images for several platforms under one name.
-
-Knows indexes, and that their children are images, indexes or blobs. Must not know where they come
-from or go to: a loader is given.
-"""
+"""Indexes as values: images for several platforms under one name, loaded lazily."""
 
 from __future__ import annotations
 
@@ -12,25 +8,25 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias, cast
 from brolga.images.blobs import StoredBlob
 from brolga.images.image import Image, update_annotations
 from brolga.spec.index import Index
-from brolga.spec.manifest import INDEX_TYPES, MANIFEST_TYPES
-from brolga.spec.mediatypes import IMAGE_CONFIGS, OCI_INDEX
+from brolga.spec.mediatypes import IMAGE_CONFIGS, INDEX_TYPES, MANIFEST_TYPES, OCI_INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from brolga.spec.blob import Blob
-    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.spec.descriptor import Descriptor
     from brolga.spec.digest import Digest
+    from brolga.spec.platform import Platform
     from brolga.spec.reference import Repository
 
-__all__ = ["ImageIndex", "Tree", "is_blob", "platforms_of"]
+__all__ = ["ImageIndex", "Tree", "is_blob", "read_platforms"]
 
-# What a name can stand for: an image, or an index of more of them.
+# What a reference can name.
 Tree: TypeAlias = "Image | ImageIndex"
 
 
 def is_blob(child: Descriptor) -> bool:
-    """Return whether a child of an index is a blob: what is neither an image nor an index.
+    """Return whether a child of an index is a blob: neither an image nor an index.
 
     BuildKit's cache is an index of layers and a config of its own ("Encountering an unknown
     `mediaType` MUST NOT generate an error", image-index.md).
@@ -40,11 +36,11 @@ def is_blob(child: Descriptor) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class ImageIndex:
-    """An index and its children, which are loaded when they are asked for.
+    """An index and its children, which are loaded on request.
 
-    Make one with `ImageIndex.empty` or `Client.index`, and others from it by `append`, `filter`
-    and `with_annotations`. `home` is the repository that its children are in. `_open` gives a child
-    that is a blob.
+    Make one with `ImageIndex.empty` or `Client.index`; `append`, `filter` and `with_annotations`
+    return others. `mount_source` is the repository of its children. `_load` reads a child that is
+    an image or index, `_open` one that is a blob.
     """
 
     index: Index
@@ -56,7 +52,7 @@ class ImageIndex:
     @classmethod
     def empty(cls, media_type: str = OCI_INDEX) -> ImageIndex:
         """Return an index without children."""
-        return cls(Index.new((), media_type=media_type), _nothing)
+        return cls(Index.new((), media_type=media_type), _no_child)
 
     @property
     def descriptor(self) -> Descriptor:
@@ -70,40 +66,37 @@ class ImageIndex:
 
     @property
     def children(self) -> Iterator[Tree]:
-        """Yield each child that is an image or an index, loaded."""
+        """The children that are images or indexes, loaded one by one."""
         return (self.child(child) for child in self.index.manifests if not is_blob(child))
 
     @property
     def blobs(self) -> Iterator[Blob]:
-        """Yield each child that is a blob."""
+        """The children that are blobs."""
         return map(self.blob, filter(is_blob, self.index.manifests))
 
     @property
     def mount_sources(self) -> set[Repository]:
-        """The repositories that blobs of the children may be in."""
-        homes = set(filter(None, [self.mount_source]))
+        """The repositories that may have blobs of the children."""
+        repositories = set(filter(None, [self.mount_source]))
         for _, child in self._appended:
             if isinstance(child, (Image, ImageIndex)):
-                homes |= child.mount_sources
+                repositories |= child.mount_sources
             elif isinstance(child, StoredBlob) and child.mount_source:
-                homes.add(child.mount_source)
-        return homes
+                repositories.add(child.mount_source)
+        return repositories
 
     def child(self, descriptor: Descriptor) -> Tree:
-        """Return one child, an image or an index. Raises what loading it raises."""
-        found = dict(self._appended).get(descriptor.digest) or self._load(descriptor)
-        return cast("Tree", found)
+        """Return a child that is an image or index. Raises what loading it raises."""
+        child = dict(self._appended).get(descriptor.digest) or self._load(descriptor)
+        return cast("Tree", child)
 
     def blob(self, descriptor: Descriptor) -> Blob:
-        """Return one child, a blob. Raises what opening it raises."""
-        found = dict(self._appended).get(descriptor.digest)
-        return cast("Blob", found or (self._open or _nothing)(descriptor))
+        """Return a child that is a blob. Raises what opening it raises."""
+        child = dict(self._appended).get(descriptor.digest)
+        return cast("Blob", child or (self._open or _no_child)(descriptor))
 
     def image(self, platform: Platform, *, nearest: bool = False) -> Image:
-        """Return the image for a platform; `nearest` takes one like it (`Index.select_nearest`).
-
-        Raises PlatformNotFound, which tells what there is.
-        """
+        """Return the image for a platform; with `nearest`, one like it. Raises PlatformNotFound."""
         select = self.index.select_nearest if nearest else self.index.select
         child = self.child(select(platform))
         return child if isinstance(child, Image) else child.image(platform, nearest=nearest)
@@ -115,10 +108,10 @@ class ImageIndex:
         *,
         described: Descriptor | None = None,
     ) -> ImageIndex:
-        """Return the index with another child. Raises NotComputed where its streams are unread.
+        """Return the index with another child. Raises NotComputed if its streams were not read.
 
-        `described` is what another index says of the child, to be kept as it is. Where neither it
-        nor `platform` is given, the platform is the one that an image's config tells.
+        `described` is the child's descriptor in another index, to be kept as it is. Without it and
+        without `platform`, the platform is that of an image's config.
         """
         if described is None:
             described = replace(child.descriptor, platform=platform or _platform_of(child))
@@ -129,25 +122,22 @@ class ImageIndex:
         )
 
     def filter(self, keep: Callable[[Descriptor], bool]) -> ImageIndex:
-        """Return the index with those children whose descriptors `keep` is true for."""
+        """Return the index with the children for whose descriptors `keep` is true."""
         kept = tuple(filter(keep, self.index.manifests))
         return replace(self, index=self.index.replace(manifests=kept))
 
     def with_annotations(self, annotations: Mapping[str, str | None]) -> ImageIndex:
-        """Return the index with these annotations added to its own; None takes one away."""
-        changed = update_annotations(self.index.annotations, annotations)
-        return replace(self, index=self.index.replace(annotations=changed))
+        """Return the index with these annotations added to its own; None removes one."""
+        updated = update_annotations(self.index.annotations, annotations)
+        return replace(self, index=self.index.replace(annotations=updated))
 
     def with_subject(self, subject: Descriptor | None) -> ImageIndex:
-        """Return the index as one that refers to `subject` (distribution-spec, Referrers)."""
+        """Return the index as a referrer of `subject` (distribution-spec, Referrers)."""
         return replace(self, index=self.index.replace(subject=subject))
 
 
-def platforms_of(tree: Tree) -> tuple[Platform, ...]:
-    """Return what an image or an index is for; an artifact is for no platform.
-
-    Raises what reading an image's config raises.
-    """
+def read_platforms(tree: Tree) -> tuple[Platform, ...]:
+    """Return the platforms of an image or index, which reads configs; an artifact has none."""
     if isinstance(tree, ImageIndex):
         return tree.index.platforms
     platform = _platform_of(tree)
@@ -155,11 +145,11 @@ def platforms_of(tree: Tree) -> tuple[Platform, ...]:
 
 
 def _platform_of(child: Tree | Blob) -> Platform | None:
-    """Return the platform of an image; None of an index, and of an artifact, which has none."""
+    """Return the platform of an image, or None for another child."""
     if isinstance(child, Image) and child.manifest.config.media_type in IMAGE_CONFIGS:
         return child.platform
     return None
 
 
-def _nothing(descriptor: Descriptor) -> NoReturn:
+def _no_child(descriptor: Descriptor) -> NoReturn:
     raise KeyError(f"an empty index has no child {descriptor.digest}")

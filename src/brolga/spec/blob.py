@@ -1,15 +1,12 @@
-"""Blobs: what a store takes and gives, as protocols, and how a stream of blocks is read.
+"""Blobs: protocols of what a store takes and gives, and how a stream of blocks is read.
 
-Knows what may be asked of a blob and of its bytes. Must not know how bytes are made, compressed or
-kept: who moves blobs needs none of that.
-
-Strategy: protocols, so that a blob may be a stream, a file or bytes at hand; and one class that
-reads blocks as a file is read, for all that have blocks.
+A blob may be a stream, a file or bytes in memory. `BlockReader` reads any blocks as a file.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, runtime_checkable
@@ -21,65 +18,37 @@ if TYPE_CHECKING:
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.digest import Digest
 
-__all__ = [
-    "Blob",
-    "BlobStream",
-    "Block",
-    "BlockReader",
-    "BlockSource",
-    "Layer",
-    "LayerState",
-    "Progress",
-    "Rereadable",
-    "runs_user_code",
-]
-
 Block: TypeAlias = bytes | memoryview
 
 
 class BlockSource(Protocol):
-    """Blocks of one size, the last one shorter; none of them changes after it was given."""
+    """Blocks of one size, the last one shorter. A block never changes after it was returned."""
 
     def next_block(self, timeout_s: float) -> memoryview | None:
-        """Return the next block; empty at the end; None where none came in `timeout_s` seconds.
+        """Return the next block; empty at the end; None if none came in `timeout_s` seconds.
 
-        Raises SourceError where the source fails.
+        Raises SourceError if the source fails.
         """
 
     def close(self) -> None:
-        """Stop reading, at once, and free what was opened here. Idempotent."""
+        """Stop reading at once, and close what was opened here. Idempotent."""
 
 
-class BlobStream(Protocol):
-    """A blob's bytes, being read: by iteration or as a file.
-
-    A context manager, closed at the end of its block.
-    """
-
-    def __enter__(self) -> Self:
-        """Return the stream itself."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-        /,
-    ) -> None:
-        """Close the stream."""
+class BlobStream(AbstractContextManager["BlobStream"], Protocol):
+    """An open blob, read by iteration or as a file. A context manager that closes it."""
 
     def __iter__(self) -> Iterator[Block]:
         """Yield the bytes in blocks of any size, none of them empty."""
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return `size` bytes, fewer at the end only; all that is left if `size` is negative."""
+        """Return `size` bytes, fewer only at the end; all the rest if `size` is negative."""
 
     def blocks(self) -> Iterator[Block]:
-        """Yield the bytes; an empty block says that nothing came for a while."""
+        """Yield the bytes; an empty block means that nothing came for a while."""
 
 
 class Blob(Protocol):
-    """What a client pushes: bytes to read, and what is known of them once they were read."""
+    """Content that can be pushed: its bytes, and a descriptor once they were read."""
 
     @property
     def descriptor(self) -> Descriptor:
@@ -90,15 +59,12 @@ class Blob(Protocol):
 
 
 def runs_user_code(blob: Blob) -> bool:
-    """Return whether reading a blob calls the user's Python code, as its attribute says.
-
-    A blob without the attribute is a class of the user's: it does.
-    """
+    """Return whether reading a blob calls the user's code, as a class of the user's does."""
     return getattr(blob, "runs_user_code", True)
 
 
 class Layer(Blob, Protocol):
-    """A blob that is a layer: it has uncompressed bytes as well."""
+    """A blob that is a layer: it has uncompressed bytes too."""
 
     @property
     def media_type(self) -> str:
@@ -110,7 +76,7 @@ class Layer(Blob, Protocol):
 
 
 class LayerState(Enum):
-    """Where a stream stands. It goes forward only, and a failed one stays failed."""
+    """The state of a stream. It only moves forward, and FAILED is final."""
 
     FRESH = "fresh"
     OPEN = "open"
@@ -120,7 +86,7 @@ class LayerState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Bytes so far: `read` uncompressed ones from the source, `written` compressed ones."""
+    """Bytes so far: `read` uncompressed from the source, `written` compressed."""
 
     read: int
     written: int
@@ -128,21 +94,18 @@ class Progress:
 
 @runtime_checkable
 class Rereadable(Protocol):
-    """A stream whose bytes can perhaps be given once more, from its source."""
+    """A stream that may be able to read its source again."""
 
     @property
     def is_reopenable(self) -> bool:
-        """Whether the source can be opened once more."""
+        """Whether the source can be opened again."""
 
     def reread(self) -> Iterator[Block]:
-        """Yield again the bytes that were given so far, and perhaps some more."""
+        """Yield the bytes so far again, and perhaps some more."""
 
 
 class BlockReader(ABC):
-    """Blocks, read by iteration or as a file is read: what streams of blobs have in common.
-
-    A class of this kind gives `_next`, which returns what is in `_rest` first, and `close`.
-    """
+    """Base of block streams. A subclass defines `close`, and `_next` with `_take_rest()` first."""
 
     _rest = memoryview(b"")
 
@@ -164,19 +127,19 @@ class BlockReader(ABC):
         return filter(len, self.blocks())
 
     def blocks(self) -> Iterator[Block]:
-        """Yield the bytes; an empty block says that nothing came for a while."""
+        """Yield the bytes; an empty block means that nothing came for a while."""
         while (block := self._next()) is not None:
             yield block
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return `size` bytes, fewer at the end only; all that is left where `size` is negative."""
+        """Return `size` bytes, fewer only at the end; all the rest if `size` is negative."""
         if size < 0:
             return b"".join(self)
         buffer = bytearray(size)
         return bytes(memoryview(buffer)[: self.readinto(buffer)])
 
     def readinto(self, buffer: bytearray | memoryview, /) -> int:
-        """Fill `buffer`; return how many bytes came, fewer than it holds at the end only."""
+        """Fill `buffer`; return the number of bytes, fewer than its length only at the end."""
         view = memoryview(buffer).cast("B")
         filled = 0
         while filled < len(view):
@@ -191,13 +154,13 @@ class BlockReader(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Read no more."""
+        """Stop reading."""
 
     @abstractmethod
     def _next(self) -> Block | None:
-        """Return what is left of a block, or the next one; None at the end."""
+        """Return the rest of a block, or the next one; None at the end."""
 
     def _take_rest(self) -> Block | None:
-        """Return what is left of a block, None if that is nothing."""
+        """Return the rest of a block, or None."""
         rest, self._rest = self._rest, memoryview(b"")
         return rest or None

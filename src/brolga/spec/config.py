@@ -1,12 +1,8 @@
-"""Image configs: the platform, how to run the image, its layers' DiffIDs and their history.
+"""Image configs: platform, execution parameters, DiffIDs and history (image-spec, config.md).
 
-Knows config.md of the OCI image-spec 1.1, which Docker's format agrees with. Must not know the
-config's media type, nor where the layers are.
-
-Strategy: as for manifests, a config is its bytes; a change is made in the document that was
-read, and the result is read anew. History is kept in step with the layers by every change. "Any
-extra fields ... MUST NOT generate an error" (config.md), so a known name in other letters is
-refused only beside the known one: two readers would take different members.
+A config is its exact bytes, as a manifest is. Each change keeps the history in step with the
+layers. "Any extra fields ... MUST NOT generate an error" (config.md), so a case variant of a known
+name is rejected only beside that name.
 """
 
 from __future__ import annotations
@@ -15,24 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from brolga.errors import excerpt
-from brolga.spec.descriptor import DEFAULT_PLATFORM, Platform
+from brolga.spec import json
 from brolga.spec.digest import Digest
-from brolga.spec.json import (
-    Members,
-    decode,
-    encode,
-    freeze,
-    hashable,
-    path,
-    read_digest,
-    read_flag,
-    read_strings,
-    read_text,
-    reduced,
-    reuse_originals,
-    thaw,
-    wrong,
-)
+from brolga.spec.platform import DEFAULT_PLATFORM, PLATFORM_MEMBERS, Platform
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -45,75 +26,56 @@ _LISTS: Final = ("Env", "Entrypoint", "Cmd", "OnBuild", "Shell")
 _SETS: Final = ("ExposedPorts", "Volumes")
 _EXECUTION: Final = frozenset({*_TEXTS, *_LISTS, *_SETS, "Labels"})
 _ROOTFS: Final = frozenset({"type", "diff_ids"})
-_MEMBERS: Final = frozenset(
-    {
-        "architecture",
-        "author",
-        "config",
-        "created",
-        "history",
-        "os",
-        "os.features",
-        "os.version",
-        "rootfs",
-        "variant",
-    }
-)
+_MEMBERS: Final = frozenset({*PLATFORM_MEMBERS, "author", "config", "created", "history", "rootfs"})
 
 
-def _read_execution(value: object, where: str) -> Mapping[str, Any]:
-    """Return the execution parameters, those of config.md checked (config.md, config)."""
-    members = Members(value, where)
+def _read_execution(value: object, path: str) -> Mapping[str, Any]:
+    """Return the execution parameters, after a check of those that config.md defines."""
+    members = json.Members(value, path)
     members.reject_case_variants(_EXECUTION, alone=False)
     for name in _TEXTS:
-        members.get(name, read_text, "")
+        members.get(name, json.read_string, "")
     for name in _LISTS:
-        members.each(name, read_text)
+        members.each(name, json.read_string)
     for name in _SETS:
-        members.get(name, Members, None)
-    members.get("Labels", read_strings, None)
-    checked: Mapping[str, Any] = freeze(value)
+        members.get(name, json.Members, None)
+    members.get("Labels", json.read_string_map, None)
+    checked: Mapping[str, Any] = json.freeze(value)
     return checked
 
 
-def _read_rootfs(value: object, where: str) -> tuple[Digest, ...]:
-    """Return the DiffIDs. Docker leaves the list out where there are none."""
-    members = Members(value, where)
+def _read_rootfs(value: object, path: str) -> tuple[Digest, ...]:
+    """Return the DiffIDs. Docker leaves out an empty list."""
+    members = json.Members(value, path)
     members.reject_case_variants(_ROOTFS, alone=False)
-    kind = members.need("type", read_text)
+    kind = members.need("type", json.read_string)
     if kind != "layers":
-        raise wrong(path(where, "type"), f"{excerpt(kind)} is not 'layers'")
-    return members.each("diff_ids", read_digest)
+        raise json.error_at(json.join_path(path, "type"), f"{excerpt(kind)} is not 'layers'")
+    return members.each("diff_ids", json.read_digest)
 
 
 def _platform_members(platform: Platform) -> dict[str, object]:
-    """Return a platform as a config has it, None for what it does not say."""
-    return {
-        "architecture": platform.architecture,
-        "os": platform.os,
-        "os.version": platform.os_version or None,
-        "os.features": list(platform.os_features) or None,
-        "variant": platform.variant or None,
-    }
+    """Return the members of a config for a platform, None for an empty field."""
+    return {**dict.fromkeys(PLATFORM_MEMBERS), **replace(platform, extra={}).to_dict()}
 
 
-def _merged(
+def _update(
     members: Mapping[str, object], changes: Mapping[str, object | None]
 ) -> dict[str, object]:
-    """Return members with changes; None takes one away."""
-    changed = {**members, **changes}
-    for name in [name for name, value in changes.items() if value is None]:
-        del changed[name]
-    return changed
+    """Return members with changes; a change to None removes the member."""
+    updated = {**members, **changes}
+    return {
+        name: value for name, value in updated.items() if value is not None or name not in changes
+    }
 
 
 @dataclass(frozen=True, slots=True)
 class ImageConfig:
-    """The config of an image: a typed view over its exact bytes.
+    """The config of an image: a typed view of its exact bytes.
 
-    `config` holds the execution parameters by their names (`Env`, `Cmd`, `Labels`, ...), unknown
-    ones too; it can be read only, and its arrays are tuples. `created` is a time as of RFC 3339,
-    as it was written. Raises InvalidManifest (config.md, Properties).
+    `config` holds the execution parameters (`Env`, `Cmd`, `Labels`, ...), unknown ones too; it is
+    read-only, and its arrays are tuples. `created` is the text of an RFC 3339 time. Raises
+    InvalidManifest (config.md, Properties).
     """
 
     raw: bytes = field(repr=False)
@@ -126,21 +88,15 @@ class ImageConfig:
     _document: dict[str, object] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Read the bytes."""
-        document = decode(self.raw)
-        members = Members(document, "$")
+        """Decode the bytes."""
+        document = json.decode(self.raw)
+        members = json.Members(document, "$")
         members.reject_case_variants(_MEMBERS, alone=False)
         values = {
-            "platform": Platform(
-                members.get("os", read_text, ""),
-                members.get("architecture", read_text, ""),
-                members.get("variant", read_text, ""),
-                members.get("os.version", read_text, ""),
-                members.each("os.features", read_text),
-            ),
-            "created": members.get("created", read_text, ""),
-            "author": members.get("author", read_text, ""),
-            "config": members.get("config", _read_execution, freeze({})),
+            "platform": Platform.from_members(members),
+            "created": members.get("created", json.read_string, ""),
+            "author": members.get("author", json.read_string, ""),
+            "config": members.get("config", _read_execution, json.freeze({})),
             "diff_ids": members.need("rootfs", _read_rootfs),
             "history": members.each("history", History.from_dict),
             "_document": document,
@@ -150,19 +106,19 @@ class ImageConfig:
 
     @classmethod
     def parse(cls, raw: bytes) -> ImageConfig:
-        """Read a config. Raises InvalidManifest."""
+        """Parse a config. Raises InvalidManifest."""
         return cls(raw)
 
     @classmethod
     def empty(cls, platform: Platform = DEFAULT_PLATFORM) -> ImageConfig:
         """Return the config of an image without layers."""
         document: dict[str, object] = {
-            **_merged({}, _platform_members(platform)),
+            **_update({}, _platform_members(platform)),
             "config": {},
             "rootfs": {"type": "layers", "diff_ids": []},
             "history": [],
         }
-        return cls(encode(document))
+        return cls(json.encode(document))
 
     @property
     def digest(self) -> Digest:
@@ -175,14 +131,14 @@ class ImageConfig:
         return len(self.raw)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Rebuild the value from its bytes."""
+        """Pickle the bytes only."""
         return type(self), (self.raw,)
 
     def append(self, diff_id: Digest, history: History | None = None) -> ImageConfig:
-        """Return a config with one layer more, and its entry in the history.
+        """Return a config with one more layer, and its entry in the history.
 
-        Where the history does not fit the layers so far it is mended first, by the rules of
-        `replace`. Raises ValueError for an entry that says it has no layer.
+        The history is first aligned with the layers so far (`align_history`). Raises ValueError
+        for an entry without a layer.
         """
         entry = history or History()
         if entry.empty_layer:
@@ -192,7 +148,7 @@ class ImageConfig:
             history=(*align_history(self.history, len(self.diff_ids)), entry),
         )
 
-    def replace(  # noqa: PLR0913 - the members of a config
+    def replace(  # noqa: C901, PLR0913 - the members of a config
         self,
         *,
         platform: Platform | None = None,
@@ -202,34 +158,24 @@ class ImageConfig:
         diff_ids: Iterable[Digest] | None = None,
         history: Iterable[History] | None = None,
     ) -> ImageConfig:
-        """Return a config with other members; what is not given stays, unknown members too.
+        """Return a config with some members replaced. All others stay, unknown ones too.
 
-        `config` holds changes: the parameters that it names are set, or taken away by None. Empty
-        `created` and `author` are taken away. Where nothing changes the bytes stay.
+        `config` holds changes to execution parameters; None removes one. Empty `created` and
+        `author` remove the member. Without a change the bytes stay.
 
-        After a change the history has an entry for each layer: layers that lack one get an empty
-        one at the end; where there were too many, the last ones are marked as `empty_layer`, and
-        none is dropped. A `history` that is given must fit as it is. Raises InvalidManifest.
+        A `history` that is given must fit the layers; else the present one is aligned with them
+        (`align_history`). Raises InvalidManifest.
         """
         changes: dict[str, object] = {}
         if platform is not None and _platform_members(platform) != _platform_members(self.platform):
             changes |= _platform_members(platform)
-        if created not in {None, self.created}:
-            changes["created"] = created or None
-        if author not in {None, self.author}:
-            changes["author"] = author or None
+        for name, new, old in (("created", created, self.created), ("author", author, self.author)):
+            if new not in {None, old}:
+                changes[name] = new or None
         if config is not None:
-            execution = thaw(self.config)
-            if (merged := _merged(execution, thaw(config))) != execution:
-                changes["config"] = merged
-        return self._changed(changes, diff_ids, history)
-
-    def _changed(
-        self,
-        changes: dict[str, object],
-        diff_ids: Iterable[Digest] | None,
-        history: Iterable[History] | None,
-    ) -> ImageConfig:
+            execution = json.thaw(self.config)
+            if (updated := _update(execution, json.thaw(config))) != execution:
+                changes["config"] = updated
         layers = self.diff_ids if diff_ids is None else tuple(diff_ids)
         entries = self.history if history is None else tuple(history)
         if not changes and layers == self.diff_ids and entries == self.history:
@@ -237,15 +183,17 @@ class ImageConfig:
         if history is None:
             entries = align_history(entries, len(layers))
         elif (count := count_layers(entries)) != len(layers):
-            raise wrong("$.history", f"entries for {count} layers, where there are {len(layers)}")
+            raise json.error_at(
+                "$.history", f"entries for {count} layers, but there are {len(layers)}"
+            )
         if layers != self.diff_ids:
-            rootfs: dict[str, object] = thaw(self._document["rootfs"])
+            rootfs: dict[str, object] = json.thaw(self._document["rootfs"])
             changes["rootfs"] = {**rootfs, "diff_ids": [str(layer) for layer in layers]}
         if entries != self.history:
-            changes["history"] = reuse_originals(
+            changes["history"] = json.reuse_originals(
                 entries, self.history, self._document.get("history")
             )
-        return ImageConfig(encode(_merged(self._document, changes)))
+        return ImageConfig(json.encode(_update(self._document, changes)))
 
 
 _HISTORY_MEMBERS: Final = frozenset({"created", "created_by", "author", "comment", "empty_layer"})
@@ -253,10 +201,10 @@ _HISTORY_MEMBERS: Final = frozenset({"created", "created_by", "author", "comment
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """One step of an image's making. `empty_layer` tells that it made no layer.
+    """One step of a build. `empty_layer` is true if it made no layer.
 
-    `created` is a time as of RFC 3339, as it was written. `extra` holds members that the spec
-    does not define (config.md, Properties).
+    `created` is the text of an RFC 3339 time. `extra` holds members that the spec does not define
+    (config.md, Properties).
     """
 
     created: str = ""
@@ -269,28 +217,28 @@ class History:
     def __hash__(self) -> int:
         """Hash every field: a set of many entries stays fast."""
         texts = (self.created, self.created_by, self.author, self.comment)
-        return hash((texts, self.empty_layer, hashable(self.extra)))
+        return hash((texts, self.empty_layer, json.hash_key(self.extra)))
 
     def __post_init__(self) -> None:
         """Keep a read-only copy."""
-        object.__setattr__(self, "extra", freeze(self.extra))
+        object.__setattr__(self, "extra", json.freeze(self.extra))
 
     @classmethod
-    def from_dict(cls, value: object, where: str = "$") -> Self:
-        """Read an entry. Raises InvalidManifest, naming the place."""
-        members = Members(value, where)
+    def from_dict(cls, value: object, path: str = "$") -> Self:
+        """Read an entry from a JSON object. Raises InvalidManifest."""
+        members = json.Members(value, path)
         members.reject_case_variants(_HISTORY_MEMBERS, alone=False)
         return cls(
-            members.get("created", read_text, ""),
-            members.get("created_by", read_text, ""),
-            members.get("author", read_text, ""),
-            members.get("comment", read_text, ""),
-            members.get("empty_layer", read_flag, default=False),
+            members.get("created", json.read_string, ""),
+            members.get("created_by", json.read_string, ""),
+            members.get("author", json.read_string, ""),
+            members.get("comment", json.read_string, ""),
+            members.get("empty_layer", json.read_boolean, default=False),
             extra=members.unknown(_HISTORY_MEMBERS),
         )
 
     def to_dict(self) -> dict[str, object]:
-        """Return the members by their JSON names, ready for json. What is empty is absent."""
+        """Return the members by their JSON names, ready for json. Empty ones are left out."""
         optional = {
             "created": self.created,
             "created_by": self.created_by,
@@ -298,24 +246,23 @@ class History:
             "comment": self.comment,
             "empty_layer": self.empty_layer,
         }
-        return {**{name: item for name, item in optional.items() if item}, **thaw(self.extra)}
+        return {**{name: item for name, item in optional.items() if item}, **json.thaw(self.extra)}
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Rebuild the entry from its fields."""
-        return reduced(self)
+        """Pickle the fields."""
+        return json.reduce_dataclass(self)
 
 
 def count_layers(history: tuple[History, ...]) -> int:
-    """Return for how many layers there is an entry."""
+    """Return how many entries made a layer."""
     return sum(not entry.empty_layer for entry in history)
 
 
 def align_history(history: tuple[History, ...], layers: int) -> tuple[History, ...]:
-    """Return a history with an entry for each of so many layers, and no more.
+    """Return a history with one entry for each of `layers` layers.
 
-    Docker refuses an image whose counts differ. Layers are matched from the first on: those that
-    lack an entry get an empty one at the end. Of too many entries none is dropped: the last ones
-    are marked as `empty_layer`.
+    Docker refuses an image whose counts differ. Layers without an entry get an empty one at the
+    end. If there are too many entries, the last ones are marked as `empty_layer`.
     """
     surplus = count_layers(history) - layers
     if surplus < 0:

@@ -1,12 +1,7 @@
-"""Digests: what names a blob by its bytes.
+"""Digests: names of content by its hash (image-spec, descriptor.md, Digests).
 
-Knows the grammar of the image-spec (descriptor.md, Digests), which algorithms it registers and
-which of those can be computed here. Must not know where the bytes come from or go to.
-
-Strategy: a `Digest` checks itself however it is made, so holding one is proof that it is safe in
-a URL and in a path. Any algorithm of the grammar can be held and passed on, as the spec asks;
-only sha256 and sha512 can be computed. Hashing itself is hashlib's, which releases the GIL for
-every block that is worth a thread.
+A `Digest` checks itself on every construction, so it is safe in a URL and in a path. Any algorithm
+of the grammar can be held and passed on, as the spec asks; only sha256 and sha512 can be computed.
 """
 
 from __future__ import annotations
@@ -28,9 +23,9 @@ __all__ = ["MAX_DIGEST_LENGTH", "Digest", "Hasher", "Verifier", "hasher"]
 # layout stores a blob under its `encoded` part (image-layout.md, Blobs); sha512 needs 135.
 MAX_DIGEST_LENGTH: Final = 255
 
-# Spelled-out classes, never \w or \d: those match other alphabets. Repeated classes are
-# possessive, so that nothing is tried twice; groups are not, as Python before 3.11.5 gets
-# possessive groups wrong (python/cpython#106052).
+# Spelled-out classes, not \w or \d, which match other alphabets. Repeated classes are possessive,
+# to avoid backtracking; groups are not, as Python before 3.11.5 gets possessive groups wrong
+# (python/cpython#106052).
 _ALGORITHM: Final = re.compile(r"[a-z0-9]++(?:[+._-][a-z0-9]++)*")
 _ENCODED: Final = re.compile(r"[a-zA-Z0-9=_-]++")
 _LOWER_HEX: Final = re.compile(r"[0-9a-f]++")
@@ -40,20 +35,20 @@ _REGISTERED: Final[Mapping[str, int]] = {"sha256": 64, "sha512": 128, "blake3": 
 
 
 class Hasher(Protocol):
-    """What is used of a hashlib object."""
+    """The methods of a hashlib object that brolga uses."""
 
     @property
     def name(self) -> str:
         """The algorithm, in hashlib's spelling."""
 
     def update(self, data: bytes | bytearray | memoryview, /) -> None:
-        """Take the next bytes."""
+        """Hash the next bytes."""
 
     def hexdigest(self) -> str:
         """Return the hash of the bytes so far in lower-case hexadecimal digits."""
 
     def copy(self) -> Hasher:
-        """Return another one that has taken the same bytes."""
+        """Return a copy of the present state."""
 
 
 _HASHES: Final[Mapping[str, Callable[[], Hasher]]] = {
@@ -63,41 +58,36 @@ _HASHES: Final[Mapping[str, Callable[[], Hasher]]] = {
 
 
 def hasher(algorithm: str = "sha256") -> Hasher:
-    """Return a new hashlib object; `Digest.from_hasher` turns it into a digest.
-
-    Raises InvalidDigest for an algorithm that cannot be computed here.
-    """
+    """Return a new hashlib object. Raises InvalidDigest if it cannot compute the algorithm."""
     _check_computable(algorithm)
     return _HASHES[algorithm]()
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Digest:
-    """An algorithm and the hash that it gave for some bytes.
-
-    Raises InvalidDigest for what is outside the grammar (image-spec descriptor.md, Digests).
-    """
+    """An algorithm and a hash (descriptor.md, Digests). Raises InvalidDigest if it is not valid."""
 
     algorithm: str
     encoded: str
 
     def __post_init__(self) -> None:
         """Check both parts against the grammar."""
-        # The length first: no later check then sees more than a bounded text.
+        # The length first, to bound the text that later checks see.
         length = len(self.algorithm) + 1 + len(self.encoded)
         if length > MAX_DIGEST_LENGTH:
             raise InvalidDigest(
                 f"digest of {length} characters: at most {MAX_DIGEST_LENGTH} are taken"
             )
-        _check_algorithm(self.algorithm)
+        if not _ALGORITHM.fullmatch(self.algorithm):
+            raise InvalidDigest(
+                f"digest algorithm {excerpt(self.algorithm)} is not lower-case letters and digits, "
+                "in parts joined by one of '+._-'"
+            )
         _check_encoded(self.algorithm, self.encoded)
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `algorithm:encoded`.
-
-        Raises InvalidDigest, saying which part is wrong (image-spec descriptor.md, Digests).
-        """
+        """Parse `algorithm:encoded`. Raises InvalidDigest, which names the wrong part."""
         algorithm, colon, encoded = text.partition(":")
         if not colon:
             raise InvalidDigest(f"digest {excerpt(text)} has no ':' after an algorithm")
@@ -105,33 +95,24 @@ class Digest:
 
     @classmethod
     def of(cls, data: bytes | bytearray | memoryview, algorithm: str = "sha256") -> Self:
-        """Compute the digest of bytes that are in memory.
-
-        Raises InvalidDigest for an algorithm that cannot be computed here.
-        """
+        """Compute the digest of bytes. Raises InvalidDigest as `hasher` does."""
         state = hasher(algorithm)
         state.update(data)
         return cls.from_hasher(state)
 
     @classmethod
     def from_hasher(cls, state: Hasher) -> Self:
-        """Return the digest of all bytes that a hashlib object has taken so far.
-
-        Raises InvalidDigest for a hash that is not one of `hasher`'s.
-        """
+        """Return the digest of all bytes that an object of `hasher` has hashed so far."""
         _check_computable(state.name)
         return cls(state.name, state.hexdigest())
 
     @property
     def is_computable(self) -> bool:
-        """Whether bytes can be held against this digest here."""
+        """Whether bytes can be verified against this digest here."""
         return self.algorithm in _HASHES
 
     def verifier(self) -> Verifier:
-        """Return an object that takes bytes in blocks and says whether they are these.
-
-        Raises InvalidDigest for an algorithm that cannot be computed here.
-        """
+        """Return an object that verifies blocks of bytes. Raises InvalidDigest as `hasher` does."""
         return Verifier(self)
 
     def __str__(self) -> str:
@@ -140,7 +121,7 @@ class Digest:
 
 
 class Verifier:
-    """Bytes in blocks, held against a digest (image-spec descriptor.md, Verification)."""
+    """Verifies bytes, in blocks, against a digest (image-spec descriptor.md, Verification)."""
 
     __slots__ = ("_expected", "_state")
 
@@ -149,14 +130,11 @@ class Verifier:
         self._state = hasher(expected.algorithm)
 
     def update(self, block: bytes | bytearray | memoryview) -> None:
-        """Take the next bytes."""
+        """Hash the next bytes."""
         self._state.update(block)
 
     def verify(self) -> None:
-        """Check that the bytes so far are those of the digest.
-
-        Raises DigestMismatch where they are not.
-        """
+        """Raise DigestMismatch if the bytes so far do not have the digest."""
         actual = Digest.from_hasher(self._state)
         if actual != self._expected:
             raise DigestMismatch(
@@ -171,14 +149,6 @@ def _check_computable(algorithm: str) -> None:
         known = " and ".join(_HASHES)
         raise InvalidDigest(
             f"digest algorithm {excerpt(algorithm)} cannot be computed here: {known} can"
-        )
-
-
-def _check_algorithm(algorithm: str) -> None:
-    if not _ALGORITHM.fullmatch(algorithm):
-        raise InvalidDigest(
-            f"digest algorithm {excerpt(algorithm)} is not lower-case letters and digits, "
-            "in parts joined by one of '+._-'"
         )
 
 

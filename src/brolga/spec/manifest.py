@@ -1,151 +1,109 @@
-"""What an image manifest and an index share: each is the root of a tree of blobs.
+"""Image manifests, and what they share with indexes (manifest.md, image-index.md).
 
-Knows the members that both have (manifest.md, image-index.md), and how to tell one from the
-other. Must not know what else is in either.
-
-Strategy: a root is its bytes, and its attributes are a view of them. A change is made in the
-document that was read, where every member stays that nobody here knows; the result is read anew,
-so what is written passes the same checks.
+A manifest is its exact bytes; its attributes are a view of them. A change is made in the decoded
+document, so that unknown members stay. The result is decoded again and passes the same checks.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from types import EllipsisType, MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar, TypedDict
 
 from brolga.errors import excerpt
+from brolga.spec import json, mediatypes
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
-from brolga.spec.json import (
-    MAX_SIZE,
-    Members,
-    decode,
-    encode,
-    read_artifact_type,
-    read_strings,
-    read_text,
-    reuse_originals,
-    wrong,
-)
-from brolga.spec.mediatypes import (
-    DOCKER_BY_OCI,
-    DOCKER_MANIFEST,
-    DOCKER_MANIFEST_LIST,
-    DOCKER_SCHEMA_1,
-    DOCKER_SCHEMA_1_SIGNED,
-    IMAGE_CONFIGS,
-    OCI_EMPTY,
-    OCI_INDEX,
-    OCI_MANIFEST,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from typing import Self
-
-
-__all__ = [
-    "INDEX_TYPES",
-    "MANIFEST_TYPES",
-    "Manifest",
-    "ManifestBase",
-    "convert_manifest",
-    "convert_media_type",
-    "detect_family",
-    "detect_media_type",
-    "mixed_media_types",
-]
-
-MANIFEST_TYPES: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
-INDEX_TYPES: Final = frozenset({OCI_INDEX, DOCKER_MANIFEST_LIST})
-_DOCKER_TYPES: Final = frozenset({DOCKER_MANIFEST, DOCKER_MANIFEST_LIST})
-_SCHEMA_1_TYPES: Final = frozenset({DOCKER_SCHEMA_1, DOCKER_SCHEMA_1_SIGNED})
-
-_MEMBERS: Final = frozenset(
-    {
-        "schemaVersion",
-        "mediaType",
-        "artifactType",
-        "config",
-        "layers",
-        "manifests",
-        "subject",
-        "annotations",
-    }
-)
+    from typing import Self, Unpack
 
 
 def detect_media_type(document: Mapping[str, object], content_type: str = "") -> str:
-    """Return the media type of a manifest or index: what it says, else what it looks like.
+    """Return the media type of a manifest or index: the declared one, else that of its members.
 
     `content_type` is the header that it came with, or empty; parameters are ignored. Raises
-    InvalidManifest where header and document differ, and where other clients could read the
-    document as something else (CVE-2021-41190).
+    InvalidManifest if header and document differ, or if other clients could read the document as
+    something else (CVE-2021-41190).
     """
-    members = Members(document, "$")
-    members.reject_case_variants(_MEMBERS)
-    written = members.get("mediaType", read_text, "")
+    members = json.Members(document, "$")
+    members.reject_case_variants(mediatypes.MANIFEST_MEMBERS)
+    declared = members.get("mediaType", json.read_string, "")
     # "The registry SHOULD ignore parameters on the `Content-Type` header" (distribution-spec,
     # Pushing manifests); media types ignore case (RFC 9110, section 8.3.1).
-    sent = content_type.partition(";")[0].strip().lower()
-    _refuse_schema_1(document, {written, sent})
-    _check_version(members)
+    header = content_type.partition(";")[0].strip().lower()
+    _check_version(members, document, {declared, header})
     if document.get("manifests") is not None and (
         document.get("layers") is not None or document.get("config") is not None
     ):
-        raise wrong(
+        raise json.error_at(
             "$.manifests", "is there as well as $.config or $.layers: manifest and index at once"
         )
-    if written and sent and written != sent:
-        raise wrong("$.mediaType", f"{excerpt(written)} came with the Content-Type {excerpt(sent)}")
-    if sent in _DOCKER_TYPES and not written:
-        raise wrong("$.mediaType", f"is missing; Docker's format needs it to be {sent!r}")
-    media_type = written or sent or _by_shape(document)
-    if media_type not in MANIFEST_TYPES | INDEX_TYPES:
-        raise wrong(
+    if declared and header and declared != header:
+        raise json.error_at(
+            "$.mediaType", f"{excerpt(declared)} came with the Content-Type {excerpt(header)}"
+        )
+    if header in mediatypes.DOCKER_MANIFEST_TYPES and not declared:
+        raise json.error_at("$.mediaType", f"is missing; Docker's format needs it to be {header!r}")
+    media_type = declared or header or _media_type_of_members(document)
+    if media_type not in mediatypes.MANIFEST_TYPES | mediatypes.INDEX_TYPES:
+        raise json.error_at(
             "$.mediaType", f"{excerpt(media_type)} is neither an image manifest nor an index"
         )
     return media_type
 
 
-def _refuse_schema_1(document: Mapping[str, object], types: set[str]) -> None:
+def _check_version(
+    members: json.Members, document: Mapping[str, object], media_types: set[str]
+) -> None:
+    """Raise InvalidManifest for Docker's schema 1, or a schemaVersion other than 2."""
+
+    def read(value: object, path: str) -> None:
+        if type(value) is not int or value != 2:  # noqa: PLR2004 - "this MUST be `2`"
+            raise json.error_at(path, "is not the number 2")
+
     version = document.get("schemaVersion")
+    is_version_1 = type(version) is int and version == 1
     if (
-        types & _SCHEMA_1_TYPES
+        is_version_1
+        or media_types & mediatypes.SCHEMA_1_TYPES
         or document.get("fsLayers") is not None
-        or (type(version) is int and version == 1)
     ):
-        raise wrong(
+        raise json.error_at(
             "$.schemaVersion",
             "Docker's image manifest of schema 1, which is deprecated and not read here; push the "
             "image again with a client that writes schema 2 or OCI",
         )
-
-
-def _check_version(members: Members) -> None:
-    def read(value: object, where: str) -> None:
-        if type(value) is not int or value != 2:  # noqa: PLR2004 - "this MUST be `2`"
-            raise wrong(where, "is not the number 2")
-
     members.need("schemaVersion", read)
 
 
-def _by_shape(document: Mapping[str, object]) -> str:
+def _media_type_of_members(document: Mapping[str, object]) -> str:
     if document.get("manifests") is not None:
-        return OCI_INDEX
+        return mediatypes.OCI_INDEX
     if document.get("config") is not None:
-        return OCI_MANIFEST
-    raise wrong("$", "neither 'manifests' nor 'config': not an image manifest, and not an index")
+        return mediatypes.OCI_MANIFEST
+    raise json.error_at(
+        "$", "neither 'manifests' nor 'config': not an image manifest, and not an index"
+    )
+
+
+class SharedMembers(TypedDict, total=False):
+    """The members that can be set in both manifests and indexes, as keyword arguments."""
+
+    media_type: str
+    artifact_type: str
+    annotations: Mapping[str, str] | None
+    subject: Descriptor | None
 
 
 @dataclass(frozen=True, slots=True)
 class ManifestBase:
-    """The bytes of a manifest or index, and what both say.
+    """The bytes of a manifest or index, and a view of the members that both have.
 
     `media_type` may be given as the Content-Type that the bytes came with; it must agree with
-    what they say, and is the media type afterwards. `algorithm` is that of the digest by which the
-    bytes were asked for: they keep that name wherever they are copied.
+    what they declare. `algorithm` is that of the digest by which the bytes were requested: they
+    keep that name wherever they are copied.
     """
 
     raw: bytes = field(repr=False)
@@ -157,8 +115,16 @@ class ManifestBase:
     annotations: Mapping[str, str] = field(init=False, compare=False, repr=False)
     _document: dict[str, object] = field(init=False, compare=False, repr=False)
 
-    # How many bytes are read of one.
-    max_size: ClassVar[int] = MAX_SIZE
+    max_size: ClassVar[int] = json.MAX_SIZE
+
+    @classmethod
+    def parse(cls, raw: bytes, media_type: str = "", algorithm: str = "sha256") -> Self:
+        """Parse the bytes; `media_type` is the Content-Type that they came with, if any.
+
+        `algorithm` is that of the digest that names them. Raises InvalidManifest, and InvalidDigest
+        for an algorithm that cannot be computed here.
+        """
+        return cls(raw, media_type, algorithm)
 
     @property
     def size(self) -> int:
@@ -167,32 +133,32 @@ class ManifestBase:
 
     @property
     def descriptor(self) -> Descriptor:
-        """What names these bytes: media type, digest and size."""
+        """The media type, digest and size of the bytes."""
         return Descriptor(self.media_type, self.digest, self.size)
 
     @property
     def as_referrer(self) -> Descriptor:
-        """What a list of referrers says of it (distribution-spec, Listing Referrers)."""
+        """The entry in a list of referrers (distribution-spec, Listing Referrers)."""
         return replace(
             self.descriptor, artifact_type=self.artifact_type, annotations=self.annotations
         )
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Rebuild the value from its bytes."""
+        """Pickle the bytes only."""
         return type(self), (self.raw, self.media_type, self.algorithm)
 
-    def _open(self, wanted: frozenset[str], name: str) -> Members:
-        """Read what both kinds share; return the members for the rest."""
-        document = decode(self.raw, self.max_size)
+    def _decode(self, types: frozenset[str], name: str) -> json.Members:
+        """Decode the bytes and set the shared attributes; return all members."""
+        document = json.decode(self.raw, self.max_size)
         media_type = detect_media_type(document, self.media_type)
-        if media_type not in wanted:
-            raise wrong("$.mediaType", f"{media_type!r} where {name} is wanted")
-        members = Members(document, "$")
-        annotations = members.get("annotations", read_strings, dict[str, str]())
+        if media_type not in types:
+            raise json.error_at("$.mediaType", f"{media_type!r} is not the media type of {name}")
+        members = json.Members(document, "$")
+        annotations = members.get("annotations", json.read_string_map, dict[str, str]())
         self._set(
             media_type=media_type,
             digest=Digest.of(self.raw, self.algorithm),
-            artifact_type=members.get("artifactType", read_artifact_type, ""),
+            artifact_type=members.get("artifactType", json.read_artifact_type, ""),
             subject=members.get("subject", Descriptor.from_dict, None),
             annotations=MappingProxyType(annotations),
             _document=document,
@@ -203,41 +169,46 @@ class ManifestBase:
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
-    def _shared(
-        self,
-        media_type: str | None,
-        artifact_type: str | None,
-        annotations: Mapping[str, str] | None,
-        subject: Descriptor | EllipsisType | None,
-    ) -> dict[str, object]:
-        """Return what changes of the members that both kinds share, as `_changed` takes it."""
-        changes: dict[str, object] = {}
+    @classmethod
+    def _encode(cls, media_type: str, parts: Mapping[str, object], shared: SharedMembers) -> Self:
+        """Return a new document; `parts` are the members that only one of both kinds has."""
+        subject = shared.get("subject")
+        members: dict[str, object] = {
+            "schemaVersion": 2,
+            "mediaType": shared.get("media_type", media_type),
+            "artifactType": shared.get("artifact_type") or None,
+            **parts,
+            "subject": subject.to_dict() if subject else None,
+            "annotations": dict(shared.get("annotations") or {}) or None,
+        }
+        return cls(json.encode({name: item for name, item in members.items() if item is not None}))
+
+    def _replace(self, changes: dict[str, object], shared: SharedMembers) -> Self:
+        """Return the document with changes; one to None removes the member."""
+        media_type, artifact_type = shared.get("media_type"), shared.get("artifact_type")
         if media_type not in {None, self.media_type}:
             changes["mediaType"] = media_type
         if artifact_type not in {None, self._document.get("artifactType") or ""}:
             changes["artifactType"] = artifact_type or None
+        annotations = shared.get("annotations")
         if annotations is not None and annotations != self.annotations:
             changes["annotations"] = dict(annotations) or None
-        if not isinstance(subject, EllipsisType) and subject != self.subject:
+        if "subject" in shared and (subject := shared["subject"]) != self.subject:
             changes["subject"] = subject.to_dict() if subject else None
-        return changes
-
-    def _changed(self, changes: Mapping[str, object]) -> Self:
-        """Return the document with other members; None takes one away, all others stay."""
         if not changes:
             return self
         document = {**self._document, **changes}
         for name in changes:
             if document[name] is None:
                 del document[name]
-        return type(self)(encode(document))
+        return type(self)(json.encode(document))
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest(ManifestBase):
-    """The manifest of one image or artifact: a typed view over its exact bytes.
+    """The manifest of one image or artifact: a typed view of its exact bytes.
 
-    `artifact_type` is what referrers are listed by: `artifactType`, else the config's media type
+    `artifact_type` is `artifactType`, else the config's media type, as in a list of referrers
     (distribution-spec, Listing Referrers). Raises InvalidManifest.
     """
 
@@ -245,132 +216,74 @@ class Manifest(ManifestBase):
     layers: tuple[Descriptor, ...] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Read the bytes."""
-        members = self._open(MANIFEST_TYPES, "an image manifest")
+        """Decode the bytes."""
+        members = self._decode(mediatypes.MANIFEST_TYPES, "an image manifest")
         config = members.need("config", Descriptor.from_dict)
         if "layers" not in self._document:
-            raise wrong("$.layers", "is missing")
+            raise json.error_at("$.layers", "is missing")
         self._set(
             config=config,
-            # null is how Go writes an empty list.
+            # Go writes an empty list as null.
             layers=members.each("layers", Descriptor.from_dict),
             artifact_type=self.artifact_type or config.media_type,
         )
 
     @classmethod
-    def parse(cls, raw: bytes, media_type: str = "", algorithm: str = "sha256") -> Self:
-        """Read a manifest; `media_type` is the Content-Type that it came with, if any.
-
-        `algorithm` is that of the digest that names it. Raises InvalidManifest, and InvalidDigest
-        for an algorithm that cannot be computed here.
-        """
-        return cls(raw, media_type, algorithm)
-
-    @classmethod
-    def new(  # noqa: PLR0913 - the members of a manifest
+    def new(
         cls,
         config: Descriptor,
         layers: Iterable[Descriptor],
-        *,
-        media_type: str = OCI_MANIFEST,
-        annotations: Mapping[str, str] | None = None,
-        subject: Descriptor | None = None,
-        artifact_type: str = "",
+        **shared: Unpack[SharedMembers],
     ) -> Self:
-        """Write a manifest. Raises InvalidManifest.
+        """Return a new manifest, of OCI's media type by default. Raises InvalidManifest.
 
         "`artifactType` MUST be set when `config.mediaType` is set to the empty value"
         (manifest.md, Image Manifest Property Descriptions).
         """
-        if config.media_type == OCI_EMPTY and not artifact_type:
-            raise wrong("$.artifactType", "is missing; an artifact without a config needs it")
-        members: dict[str, object] = {
-            "schemaVersion": 2,
-            "mediaType": media_type,
-            "artifactType": artifact_type or None,
-            "config": config.to_dict(),
-            "layers": [layer.to_dict() for layer in layers],
-            "subject": subject.to_dict() if subject else None,
-            "annotations": dict(annotations or {}) or None,
-        }
-        return cls(encode({name: item for name, item in members.items() if item is not None}))
+        if config.media_type == mediatypes.OCI_EMPTY and not shared.get("artifact_type"):
+            raise json.error_at(
+                "$.artifactType", "is missing; an artifact without a config needs it"
+            )
+        parts = {"config": config.to_dict(), "layers": [layer.to_dict() for layer in layers]}
+        return cls._encode(mediatypes.OCI_MANIFEST, parts, shared)
 
-    def replace(  # noqa: PLR0913 - the members of a manifest
+    def replace(
         self,
         *,
         config: Descriptor | None = None,
         layers: Iterable[Descriptor] | None = None,
-        annotations: Mapping[str, str] | None = None,
-        subject: Descriptor | EllipsisType | None = ...,
-        media_type: str | None = None,
-        artifact_type: str | None = None,
+        **shared: Unpack[SharedMembers],
     ) -> Self:
-        """Return a manifest with other members; what is not given stays, unknown members too.
+        """Return a manifest with some members replaced. All others stay, unknown ones too.
 
-        Layers that stay keep their JSON as it is. Empty annotations and an empty artifact type
-        take the member away, as None does with the subject. Where nothing changes the bytes
-        stay. Raises InvalidManifest.
+        Empty annotations, an empty artifact type and the subject None remove the member. Layers
+        that stay keep their JSON, and without a change the bytes stay. Raises InvalidManifest.
         """
-        changes = self._shared(media_type, artifact_type, annotations, subject)
+        changes: dict[str, object] = {}
         if config is not None and config != self.config:
             changes["config"] = config.to_dict()
-        if layers is not None and (wanted := tuple(layers)) != self.layers:
-            changes["layers"] = reuse_originals(wanted, self.layers, self._document["layers"])
-        return self._changed(changes)
-
-
-_OCI_BY_DOCKER: Final[Mapping[str, str]] = MappingProxyType(
-    {docker: oci for oci, docker in DOCKER_BY_OCI.items()}
-)
-_OCI_IMAGE: Final = "application/vnd.oci.image."
-
-
-def detect_family(manifest: str, layers: Iterable[str]) -> str:
-    """Return the media type of a manifest with layers of some media types: its own, or OCI's."""
-    if manifest == DOCKER_MANIFEST and any(map(_is_oci_only, layers)):
-        return _OCI_BY_DOCKER[manifest]
-    return manifest
-
-
-def convert_media_type(manifest: str, media_type: str) -> str:
-    """Return the name that a media type has in the family of a manifest's; its own without one."""
-    return _names(manifest).get(media_type, media_type)
+        if layers is not None and (layers := tuple(layers)) != self.layers:
+            changes["layers"] = json.reuse_originals(layers, self.layers, self._document["layers"])
+        return self._replace(changes, shared)
 
 
 def convert_manifest(
     manifest: Manifest, config: Descriptor, layers: Iterable[Descriptor]
 ) -> Manifest:
-    """Return a manifest with this config and these layers, all of one family."""
+    """Return a manifest with this config and these layers, all of one family of media types."""
     layers = tuple(layers)
-    family = detect_family(manifest.media_type, (layer.media_type for layer in layers))
+    family = mediatypes.detect_family(manifest.media_type, (layer.media_type for layer in layers))
 
-    def renamed(part: Descriptor) -> Descriptor:
-        return replace(part, media_type=convert_media_type(family, part.media_type))
+    def convert(part: Descriptor) -> Descriptor:
+        return replace(part, media_type=mediatypes.convert_media_type(family, part.media_type))
 
-    return manifest.replace(
-        media_type=family, config=renamed(config), layers=[renamed(layer) for layer in layers]
-    )
+    return manifest.replace(media_type=family, config=convert(config), layers=map(convert, layers))
 
 
 def mixed_media_types(manifest: Manifest) -> Iterator[Descriptor]:
-    """Yield the parts of an image whose media types belong to the other family.
-
-    An artifact's parts may be of any type.
-    """
-    if manifest.config.media_type not in IMAGE_CONFIGS:
+    """Yield the parts of an image, but not of an artifact, whose types are of another family."""
+    if manifest.config.media_type not in mediatypes.IMAGE_CONFIGS:
         return
-    names = _names(manifest.media_type)
     for part in (manifest.config, *manifest.layers):
-        if part.media_type in names or (
-            manifest.media_type == DOCKER_MANIFEST and _is_oci_only(part.media_type)
-        ):
+        if not mediatypes.is_of_family(manifest.media_type, part.media_type):
             yield part
-
-
-def _names(manifest: str) -> Mapping[str, str]:
-    """Return the names of a manifest's family, by those of the other one."""
-    return DOCKER_BY_OCI if manifest == DOCKER_MANIFEST else _OCI_BY_DOCKER
-
-
-def _is_oci_only(media_type: str) -> bool:
-    return media_type.startswith(_OCI_IMAGE) and media_type not in DOCKER_BY_OCI

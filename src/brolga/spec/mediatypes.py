@@ -1,10 +1,7 @@
-"""Media types: the names of what a registry stores.
+"""Media types of the OCI image-spec 1.1 (media-types.md) and of Docker's format, schema 2.
 
-Knows the names of the OCI image-spec 1.1 (media-types.md) and of Docker's image manifest
-version 2, schema 2, which registries still serve. Must not know the documents behind the names.
-
-Strategy: plain constants, the pattern of every type, and tables: from a compression's name to the
-layer that it makes and back, and from OCI's names to Docker's.
+The tables relate types to each other and to compressions. A compression is detected from the media
+type or from the first bytes.
 """
 
 from __future__ import annotations
@@ -16,43 +13,7 @@ from typing import TYPE_CHECKING, Final
 from brolga.errors import excerpt
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-__all__ = [
-    "COMPRESSION_BY_LAYER",
-    "DOCKER_BY_OCI",
-    "DOCKER_CONFIG",
-    "DOCKER_FOREIGN_LAYER",
-    "DOCKER_FOREIGN_LAYER_GZIP",
-    "DOCKER_LAYER",
-    "DOCKER_LAYER_GZIP",
-    "DOCKER_MANIFEST",
-    "DOCKER_MANIFEST_LIST",
-    "DOCKER_SCHEMA_1",
-    "DOCKER_SCHEMA_1_SIGNED",
-    "ENCRYPTED",
-    "IMAGE_CONFIGS",
-    "LAYER_BY_COMPRESSION",
-    "NONDISTRIBUTABLE",
-    "OCI_CONFIG",
-    "OCI_DESCRIPTOR",
-    "OCI_EMPTY",
-    "OCI_INDEX",
-    "OCI_LAYER",
-    "OCI_LAYER_GZIP",
-    "OCI_LAYER_ZSTD",
-    "OCI_LAYOUT_HEADER",
-    "OCI_MANIFEST",
-    "OCI_NONDISTRIBUTABLE_LAYER",
-    "OCI_NONDISTRIBUTABLE_LAYER_GZIP",
-    "OCI_NONDISTRIBUTABLE_LAYER_ZSTD",
-    "STREAM_BY_COMPRESSION",
-    "UNKNOWN_ARTIFACT",
-    "check_media_type",
-    "compression_of_media_type",
-    "detect_compression",
-    "detect_unsupported_compression",
-]
+    from collections.abc import Iterable, Mapping
 
 # RFC 6838, section 4.2: a type and a subtype of at most 127 characters each, no parameters.
 _RESTRICTED_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}+"
@@ -72,7 +33,7 @@ OCI_LAYER: Final = "application/vnd.oci.image.layer.v1.tar"
 OCI_LAYER_GZIP: Final = "application/vnd.oci.image.layer.v1.tar+gzip"
 OCI_LAYER_ZSTD: Final = "application/vnd.oci.image.layer.v1.tar+zstd"
 
-# Deprecated, to be read and never written (layer.md, Non-Distributable Layers).
+# Deprecated: read, but never written (layer.md, Non-Distributable Layers).
 OCI_NONDISTRIBUTABLE_LAYER: Final = "application/vnd.oci.image.layer.nondistributable.v1.tar"
 OCI_NONDISTRIBUTABLE_LAYER_GZIP: Final = (
     "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
@@ -90,16 +51,36 @@ DOCKER_LAYER_GZIP: Final = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 DOCKER_FOREIGN_LAYER: Final = "application/vnd.docker.image.rootfs.foreign.diff.tar"
 DOCKER_FOREIGN_LAYER_GZIP: Final = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 
-# Given up by Docker itself; named here to be recognised and refused.
+# Deprecated by Docker, and refused here.
 DOCKER_SCHEMA_1: Final = "application/vnd.docker.distribution.manifest.v1+json"
 DOCKER_SCHEMA_1_SIGNED: Final = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+
+# The types that refer to other content.
+MANIFEST_TYPES: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
+INDEX_TYPES: Final = frozenset({OCI_INDEX, DOCKER_MANIFEST_LIST})
+DOCKER_MANIFEST_TYPES: Final = frozenset({DOCKER_MANIFEST, DOCKER_MANIFEST_LIST})
+SCHEMA_1_TYPES: Final = frozenset({DOCKER_SCHEMA_1, DOCKER_SCHEMA_1_SIGNED})
+
+# The members of manifests and indexes (manifest.md, image-index.md).
+MANIFEST_MEMBERS: Final = frozenset(
+    {
+        "schemaVersion",
+        "mediaType",
+        "artifactType",
+        "config",
+        "layers",
+        "manifests",
+        "subject",
+        "annotations",
+    }
+)
 
 LAYER_BY_COMPRESSION: Final[Mapping[str, str]] = MappingProxyType(
     {"gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD, "none": OCI_LAYER}
 )
 
-# A stream of any bytes. As in OCI's names of layers, the suffix says how the bytes are compressed,
-# and what stands before it what is in them: application/gzip would be a file that is a gzip file.
+# A stream of any bytes. As in OCI's layer types, the suffix is the compression, and the rest is the
+# content: application/gzip would be a gzip file.
 STREAM_BY_COMPRESSION: Final[Mapping[str, str]] = MappingProxyType(
     {
         "gzip": "application/octet-stream+gzip",
@@ -108,10 +89,10 @@ STREAM_BY_COMPRESSION: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
-# The type of an artifact of which nobody says what it is; ORAS has the same default.
+# The default type of an artifact, as in ORAS.
 UNKNOWN_ARTIFACT: Final = "application/vnd.unknown.artifact.v1"
 
-# The same thing in Docker's family of media types. It has no name for zstd.
+# Docker's media type for each of OCI's. Docker has none for zstd.
 DOCKER_BY_OCI: Final[Mapping[str, str]] = MappingProxyType(
     {
         OCI_MANIFEST: DOCKER_MANIFEST,
@@ -123,10 +104,14 @@ DOCKER_BY_OCI: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
+_OCI_BY_DOCKER: Final[Mapping[str, str]] = MappingProxyType(
+    {docker: oci for oci, docker in DOCKER_BY_OCI.items()}
+)
+_OCI_IMAGE: Final = "application/vnd.oci.image."
+
 # The config of an image that runs; any other belongs to an artifact.
 IMAGE_CONFIGS: Final = frozenset({OCI_CONFIG, DOCKER_CONFIG})
 
-# How the bytes of a layer are compressed, as its media type says.
 COMPRESSION_BY_LAYER: Final[Mapping[str, str]] = MappingProxyType(
     {
         OCI_LAYER: "none",
@@ -142,10 +127,10 @@ COMPRESSION_BY_LAYER: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
-# How the media type of an encrypted layer ends (containers/ocicrypt, spec).
+# The suffix of an encrypted layer's media type (containers/ocicrypt, spec).
 ENCRYPTED: Final = "+encrypted"
 
-# Layers whose bytes are elsewhere, by the URLs of their descriptors.
+# Layers whose bytes are not in the registry, but at the URLs of their descriptors.
 NONDISTRIBUTABLE: Final = frozenset(
     {
         OCI_NONDISTRIBUTABLE_LAYER,
@@ -158,16 +143,16 @@ NONDISTRIBUTABLE: Final = frozenset(
 
 
 def check_media_type(text: str) -> None:
-    """Raise ValueError where `text` is not type/subtype (RFC 6838, section 4.2)."""
+    """Raise ValueError if `text` is not type/subtype (RFC 6838, section 4.2)."""
     if not _MEDIA_TYPE.fullmatch(text):
         raise ValueError(f"media type {excerpt(text)} is not type/subtype as of RFC 6838")
 
 
 def compression_of_media_type(media_type: str) -> str:
-    """Return how bytes are compressed, as their media type says: gzip, zstd or none.
+    """Return the compression that a media type declares: gzip, zstd or none.
 
-    Types of layers have their own table. For any other type the suffix counts (RFC 6839; RFC 8460
-    for `+gzip`, RFC 8878 for `+zstd`).
+    Layer types have a table. For any other type the suffix counts (RFC 6839; RFC 8460 for `+gzip`,
+    RFC 8878 for `+zstd`).
     """
     suffix = media_type.rpartition("+")[2]
     return COMPRESSION_BY_LAYER.get(media_type) or (suffix if suffix in _SUFFIXES else "none")
@@ -177,7 +162,7 @@ def compression_of_media_type(media_type: str) -> str:
 _GZIP: Final = b"\x1f\x8b\x08"  # RFC 1952, section 2.3.1: ID1, ID2, and deflate
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"  # RFC 8878, section 3.1.1
 _ZSTD_SKIPPABLE: Final = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # section 3.1.2
-_UNREAD: Final = {
+_UNSUPPORTED: Final = {
     "xz": b"\xfd7zXZ\x00",  # the .xz file format, section 2.1.1.1
     "bzip2": b"BZh",
     "lz4": b"\x04\x22\x4d\x18",  # LZ4 frame format, Magic Number
@@ -185,7 +170,7 @@ _UNREAD: Final = {
 
 
 def detect_compression(head: bytes) -> str:
-    """Return `gzip`, `zstd` or `none`, as the first 4 bytes of a stream tell."""
+    """Return `gzip`, `zstd` or `none` for the first 4 bytes of a stream."""
     if head.startswith(_GZIP):
         return "gzip"
     if head.startswith(_ZSTD) or _ZSTD_SKIPPABLE.match(head):
@@ -194,5 +179,29 @@ def detect_compression(head: bytes) -> str:
 
 
 def detect_unsupported_compression(head: bytes) -> str:
-    """Return `xz`, `bzip2`, `lz4` or "", as the first 6 bytes tell: layers have none of them."""
-    return next((name for name, magic in _UNREAD.items() if head.startswith(magic)), "")
+    """Return `xz`, `bzip2`, `lz4` or "" for the first 6 bytes of a stream."""
+    return next((name for name, magic in _UNSUPPORTED.items() if head.startswith(magic)), "")
+
+
+def detect_family(manifest: str, layers: Iterable[str]) -> str:
+    """Return a manifest's media type, or OCI's if Docker has no name for one of its layers."""
+    if manifest == DOCKER_MANIFEST and any(map(_is_oci_only, layers)):
+        return _OCI_BY_DOCKER[manifest]
+    return manifest
+
+
+def convert_media_type(manifest: str, media_type: str) -> str:
+    """Return a media type's equivalent in the family of a manifest's type, or itself."""
+    family = DOCKER_BY_OCI if manifest == DOCKER_MANIFEST else _OCI_BY_DOCKER
+    return family.get(media_type, media_type)
+
+
+def is_of_family(manifest: str, media_type: str) -> bool:
+    """Return whether a media type is of the family of a manifest's type, or of neither family."""
+    if manifest == DOCKER_MANIFEST and _is_oci_only(media_type):
+        return False
+    return convert_media_type(manifest, media_type) == media_type
+
+
+def _is_oci_only(media_type: str) -> bool:
+    return media_type.startswith(_OCI_IMAGE) and media_type not in DOCKER_BY_OCI

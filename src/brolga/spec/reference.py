@@ -1,14 +1,8 @@
-"""Names: which repository of which registry, and which manifest in it.
+"""References: the names of repositories and manifests (distribution-spec, Pulling manifests).
 
-Knows the rules by which Docker reads a short name, and the grammars of the distribution-spec
-("Pulling manifests") for names and tags. Must not know how to reach a registry: a host is judged
-by its letters alone, never by asking DNS.
-
-Strategy: cut from the right, where the separators are unambiguous: the digest after `@`, the tag
-after the last `:`, the registry before the first `/`. The value types check themselves however
-they are made and hold the canonical spelling, so that equal names are equal values and `str`
-parses back to an equal one. Names go into URLs and paths later: what is outside the grammar is
-refused here. An error shows the wrong part alone, since the rest may hold a pasted password.
+Short names are read by Docker's rules. The values check themselves on every construction and hold
+the canonical spelling, so equal names are equal values. A host is judged by its text, never by DNS.
+An error shows only the wrong part, since the rest may contain a pasted password.
 """
 
 from __future__ import annotations
@@ -30,8 +24,8 @@ __all__ = ["DEFAULT_REGISTRY", "DEFAULT_TAG", "Reference", "Repository", "is_tag
 DEFAULT_REGISTRY: Final = "docker.io"
 DEFAULT_TAG: Final = "latest"
 
-# Docker Hub has a name of old, and an API that answers under a third one.
-_DEFAULT_REGISTRY_OF_OLD: Final = "index.docker.io"
+# Docker Hub has an older name, and its API a third one.
+_OLD_DEFAULT_REGISTRY: Final = "index.docker.io"
 _DEFAULT_REGISTRY_API: Final = "registry-1.docker.io"
 
 # "Many clients impose a limit of 255 characters on the length of the concatenation of the
@@ -42,9 +36,7 @@ _MAX_REFERENCE: Final = _MAX_NAME + len(":") + _MAX_TAG + len("@") + MAX_DIGEST_
 _MAX_LABEL: Final = 63  # RFC 1035, section 2.3.4; a longer one makes the resolver raise
 _MAX_PORT: Final = 65535
 
-# Spelled-out classes, never \w or \d: those match other alphabets. Repeated classes are
-# possessive, so that nothing is tried twice; groups are not, as Python before 3.11.5 gets
-# possessive groups wrong (python/cpython#106052).
+# See digest.py for the choice of classes and quantifiers.
 _LABEL: Final = "[A-Za-z0-9]++(?:-++[A-Za-z0-9]++)*"
 _REGISTRY: Final = re.compile(
     rf"(?P<host>{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:]++\])(?::(?P<port>[0-9]*+))?"
@@ -71,11 +63,12 @@ class Repository:
 
     def __post_init__(self) -> None:
         """Check both parts and make them canonical."""
-        # The length first: no expression then sees more than a bounded text.
+        # The length first, to bound the text that the expressions see.
         _check_length(max(len(self.registry), len(self.path)))
         registry = _canonical_registry(self.registry)
         path = self.path
-        _check_path(path)
+        if not _PATH.fullmatch(path):
+            raise InvalidReference(f"path {excerpt(path)} {_describe_path_error(path)}")
         if registry == DEFAULT_REGISTRY and "/" not in path:
             path = f"library/{path}"
         _check_length(len(registry) + len("/") + len(path))
@@ -84,10 +77,7 @@ class Repository:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read the name of a repository by Docker's rules: `python` is on Docker Hub.
-
-        Raises InvalidReference, for a name with a tag or a digest too.
-        """
+        """Parse a name without tag or digest by Docker's rules. Raises InvalidReference."""
         _check_text(text)
         name, tag, digest = _split(text)
         if tag is not None or digest is not None:
@@ -103,15 +93,12 @@ class Repository:
 
     @property
     def api_host(self) -> str:
-        """The `host` or `host:port` that answers the registry's API; Docker Hub's differs."""
+        """The `host` or `host:port` of the registry's API; Docker Hub's differs."""
         return _DEFAULT_REGISTRY_API if self.registry == DEFAULT_REGISTRY else self.registry
 
     @property
     def is_loopback(self) -> bool:
-        """Whether the registry's name, as written, can only mean this machine.
-
-        True for localhost and the names below it (RFC 6761, section 6.3), 127.0.0.0/8 and [::1].
-        """
+        """Whether the name can only be this machine: localhost (RFC 6761), 127.0.0.0/8, [::1]."""
         host = self.host
         if host in {"localhost", "[::1]"} or host.endswith(".localhost"):
             return True
@@ -130,8 +117,8 @@ class Repository:
 class Reference:
     """A manifest in a repository, by tag, by digest, or by both.
 
-    With neither, the tag is `latest` and `tag_is_default` is true; that flag does not count when
-    references are compared. Raises InvalidReference (distribution-spec, Pulling manifests).
+    With neither, the tag is `latest` and `tag_is_default` is true; comparisons ignore that flag.
+    Raises InvalidReference (distribution-spec, Pulling manifests).
     """
 
     repository: Repository
@@ -142,26 +129,30 @@ class Reference:
     def __post_init__(self) -> None:
         """Check the tag, or set the default one."""
         if self.tag is not None:
-            _check_tag(self.tag)
+            if not is_tag(self.tag):
+                raise InvalidReference(
+                    f"tag {excerpt(self.tag)} is not 1 to {_MAX_TAG} letters, digits and '_.-' "
+                    "that begin with neither '.' nor '-'"
+                )
         elif self.digest is None:
             object.__setattr__(self, "tag", DEFAULT_TAG)
             object.__setattr__(self, "tag_is_default", True)
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `name`, `name:tag`, `name@digest` or `name:tag@digest` by Docker's rules.
-
-        Raises InvalidReference, naming the part that is wrong.
-        """
+        """Parse `name[:tag][@digest]` by Docker's rules. Raises InvalidReference."""
         _check_text(text)
         name, tag, digest_text = _split(text)
-        # The digest first: in `user:password@host` it is what is wrong, and is no secret.
-        digest = None if digest_text is None else _parse_digest(digest_text)
+        # The digest first: in `user:password@host` it is the wrong part, and not a secret.
+        try:
+            digest = None if digest_text is None else Digest.parse(digest_text)
+        except InvalidDigest as error:
+            raise InvalidReference(str(error)) from error
         return cls(Repository(*_split_name(name)), tag, digest)
 
     @property
     def identifier(self) -> str:
-        """What a manifest's URL ends with: the digest, or the tag where there is none."""
+        """The end of a manifest's URL: the digest, else the tag."""
         return str(self.digest or self.tag)
 
     def __str__(self) -> str:
@@ -171,14 +162,13 @@ class Reference:
         return f"{self.repository}{tag}{digest}"
 
     def __lt__(self, other: object) -> bool:
-        """Order by repository, then tag, then digest; none comes before any."""
+        """Order by repository, then tag, then digest; None comes first."""
         if not isinstance(other, Reference):
             return NotImplemented
-        return self._key() < other._key()
-
-    def _key(self) -> tuple[Repository, str, str]:
-        # None does not compare; no tag and no digest is the empty text.
-        return self.repository, self.tag or "", str(self.digest or "")
+        mine, theirs = (
+            (name.repository, name.tag or "", str(name.digest or "")) for name in (self, other)
+        )
+        return mine < theirs
 
 
 def _check_length(length: int) -> None:
@@ -190,7 +180,7 @@ def _check_length(length: int) -> None:
 
 
 def _check_text(text: str) -> None:
-    """Refuse what can be in no part of a name, before any part is looked at."""
+    """Raise InvalidReference for text that no part of a name can have."""
     if not text:
         raise InvalidReference("the name is empty")
     if len(text) > _MAX_REFERENCE:
@@ -198,13 +188,18 @@ def _check_text(text: str) -> None:
             f"name of {len(text)} characters: a reference has at most {_MAX_REFERENCE}"
         )
     if wrong := _NOT_PRINTABLE_ASCII.search(text):
-        kind = _kind(wrong[0])
-        raise InvalidReference(f"character {wrong.start() + 1} of the name is {kind}: {wrong[0]!a}")
+        character = wrong[0]
+        kind = "a control character" if character.isascii() else "not ASCII"
+        if character.isspace():
+            kind = "white space"
+        raise InvalidReference(
+            f"character {wrong.start() + 1} of the name is {kind}: {character!a}"
+        )
     if scheme := _SCHEME.match(text):
         raise InvalidReference(
             f"a name has no scheme: drop {excerpt(scheme[0])} in front of the registry"
         )
-    # Docker keeps these for the IDs of local images.
+    # Docker reserves these for the IDs of local images.
     if _IMAGE_ID.fullmatch(text):
         raise InvalidReference(
             "path of 64 hexadecimal digits is an image ID, not a name; "
@@ -212,14 +207,8 @@ def _check_text(text: str) -> None:
         )
 
 
-def _kind(character: str) -> str:
-    if character.isspace():
-        return "white space"
-    return "a control character" if character.isascii() else "not ASCII"
-
-
 def _split(text: str) -> tuple[str, str | None, str | None]:
-    """Cut a reference into its name, tag and digest; nothing is checked yet."""
+    """Split a reference into name, tag and digest, without checks."""
     rest, at, digest = text.partition("@")
     # A colon before the last slash is a port's, one before a bracket an IPv6 address's.
     start = max(rest.rfind("/"), rest.rfind("]")) + 1
@@ -228,7 +217,7 @@ def _split(text: str) -> tuple[str, str | None, str | None]:
 
 
 def _split_name(name: str) -> tuple[str, str]:
-    """Cut a name into registry and path.
+    """Split a name into registry and path.
 
     The first component is a registry only if no path of Docker Hub can begin with it
     (distribution/reference, normalize.go).
@@ -249,31 +238,28 @@ def _reads_as_registry(component: str) -> bool:
 
 
 def _canonical_registry(registry: str) -> str:
-    """Check a registry and return its one spelling."""
+    """Check a registry and return its canonical spelling."""
     match = _REGISTRY.fullmatch(registry)
     if match is None:
         raise InvalidReference(
             f"registry {excerpt(registry)} is not a host name, an IPv4 address or "
             "an IPv6 address in brackets, with a port or without"
         )
-    _check_port(match["port"])
+    port = match["port"]
+    if port is not None and not (_PORT.fullmatch(port) and int(port) <= _MAX_PORT):
+        raise InvalidReference(f"registry port {excerpt(port)} is not a number of 1 to {_MAX_PORT}")
     host = _canonical_host(match["host"])
-    canonical = host if match["port"] is None else f"{host}:{match['port']}"
+    canonical = host if port is None else f"{host}:{port}"
     if not _reads_as_registry(canonical):
         raise InvalidReference(
             f"registry {excerpt(registry)} has neither a dot nor a port: "
             f"it would be read as a path of {DEFAULT_REGISTRY}"
         )
-    # Host names have no case (RFC 3986, section 3.2.2); but where an upper-case letter is all
-    # that tells a registry from a path, it must stay.
+    # Host names ignore case (RFC 3986, section 3.2.2). But if only an upper-case letter
+    # distinguishes the registry from a path, it must stay.
     if _reads_as_registry(canonical.lower()):
         canonical = canonical.lower()
-    return DEFAULT_REGISTRY if canonical == _DEFAULT_REGISTRY_OF_OLD else canonical
-
-
-def _check_port(port: str | None) -> None:
-    if port is not None and not (_PORT.fullmatch(port) and int(port) <= _MAX_PORT):
-        raise InvalidReference(f"registry port {excerpt(port)} is not a number of 1 to {_MAX_PORT}")
+    return DEFAULT_REGISTRY if canonical == _OLD_DEFAULT_REGISTRY else canonical
 
 
 def _canonical_host(host: str) -> str:
@@ -287,8 +273,8 @@ def _canonical_host(host: str) -> str:
         address = IPv6Address(host[1:-1])
     except ValueError as error:
         raise InvalidReference(f"registry {excerpt(host)} is not an IPv6 address") from error
-    # Docker's grammar leaves these out; and a second spelling of an IPv4 address must not get
-    # past a check of the first.
+    # Docker's grammar excludes these; and a second spelling of an IPv4 address must not pass a
+    # check of the first.
     if address.ipv4_mapped is not None:
         raise InvalidReference(
             f"registry {excerpt(host)} is an IPv4 address: write {address.ipv4_mapped}"
@@ -296,12 +282,7 @@ def _canonical_host(host: str) -> str:
     return f"[{address.compressed}]"
 
 
-def _check_path(path: str) -> None:
-    if not _PATH.fullmatch(path):
-        raise InvalidReference(f"path {excerpt(path)} {_fault_of_path(path)}")
-
-
-def _fault_of_path(path: str) -> str:
+def _describe_path_error(path: str) -> str:
     if not path:
         return "is empty: a repository's name follows the registry"
     if path.endswith("/"):
@@ -317,20 +298,5 @@ def _fault_of_path(path: str) -> str:
 
 
 def is_tag(text: str) -> bool:
-    """Tell whether a text is a tag (distribution-spec, Pulling manifests)."""
+    """Return whether a text is a valid tag (distribution-spec, Pulling manifests)."""
     return _TAG.fullmatch(text) is not None
-
-
-def _check_tag(tag: str) -> None:
-    if not is_tag(tag):
-        raise InvalidReference(
-            f"tag {excerpt(tag)} is not 1 to {_MAX_TAG} letters, digits and '_.-' "
-            "that begin with neither '.' nor '-'"
-        )
-
-
-def _parse_digest(text: str) -> Digest:
-    try:
-        return Digest.parse(text)
-    except InvalidDigest as error:
-        raise InvalidReference(str(error)) from error

@@ -163,7 +163,7 @@ class StreamLayer:
         try:
             course.reopen = reopen_source(source)
             opened = open_source(source, BLOCK_SIZE)
-            blocks = CompletenessCheck(opened, wanted=self._tar, on_tar=course.note_tar)
+            blocks = CompletenessCheck(opened, is_layer=self._tar, on_tar=course.note_tar)
             return LayerStream(course, blocks, self._codec, WorkerPools(self._threads))
         except BaseException as error:
             course.fail(error)

@@ -1,8 +1,7 @@
-"""The headers of a tar stream, read one by one out of bytes that somebody else brings.
+"""The headers of a tar stream, read without I/O.
 
-`read_header` is a generator: it yields how many bytes it wants, and is sent them. So one reader
-serves a source that is watched on its way out and a layer that is read. Readers agree on what is
-accepted here; a header on which they differ is refused.
+`read_header` is a generator that yields how many bytes it needs, and is sent them. So a source that
+is checked and a layer that is read share one reader. It accepts only what all readers agree on.
 """
 
 from __future__ import annotations
@@ -18,61 +17,53 @@ from brolga.errors import CorruptBlob, excerpt
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-__all__ = [
-    "BLOCK_SIZE",
-    "DIRECTORY",
-    "FILE",
-    "KNOWN_KINDS",
-    "MAX_EXTENDED",
-    "SPARSE_NAME",
-    "End",
-    "Header",
-    "is_bare_whiteout",
-    "is_header",
-    "number",
-    "printable_name",
-    "read_header",
-]
-
 BLOCK_SIZE: Final = 512  # bytes
-MAX_EXTENDED: Final = 1 << 20  # bytes of one extended header; Go's readers take no more either
+_MAX_EXTENDED: Final = 1 << 20  # bytes of one extended header; Go has the same limit
 _ZEROS: Final = bytes(BLOCK_SIZE)
 _MAX_DIGITS: Final = 19  # of 2**63
 _MAX_NUMBER: Final = 2**63 - 1
-_POSITIVE: Final = 0x80  # the first byte of a number that is not in digits
+_POSITIVE: Final = 0x80  # the first byte of a binary number
 _NEGATIVE: Final = 0xFF
 
-# Places in a header (POSIX pax, ustar Interchange Format; GNU tar manual, Basic Tar Format).
+# Fields of a header (POSIX pax, ustar Interchange Format; GNU tar manual, Basic Tar Format).
 _NAME: Final = slice(0, 100)
+_MODE: Final = slice(100, 108)
+_UID: Final = slice(108, 116)
+_GID: Final = slice(116, 124)
 _SIZE: Final = slice(124, 136)
-_USUAL_SUM: Final = slice(148, 154)
-_USUAL_SIZE: Final = slice(124, 135)
+_MTIME: Final = slice(136, 148)
 _SUM: Final = slice(148, 156)
 _TYPE: Final = slice(156, 157)
 _LINK: Final = slice(157, 257)
 _MAGIC: Final = slice(257, 262)
 _POSIX_MAGIC: Final = slice(257, 263)
+_UNAME: Final = slice(265, 297)
+_GNAME: Final = slice(297, 329)
+_DEVMAJOR: Final = slice(329, 337)
+_DEVMINOR: Final = slice(337, 345)
 _PREFIX: Final = slice(345, 500)
-_USTAR: Final = b"ustar"  # POSIX has a zero behind it, GNU a space
-_OTHERS: Final = (slice(100, 108), slice(108, 116), slice(116, 124), slice(136, 148))
-_DEVICES: Final = (slice(329, 337), slice(337, 345))
-# How tar writes its numbers; any other header is looked at field by field, which takes longer.
+_USTAR: Final = b"ustar"  # POSIX adds a zero, GNU a space
+_MAX_DEVICE: Final = 8**7
+# The usual form of numbers; any other header is checked field by field, which takes longer.
 _USUAL: Final = re.compile(
     rb".{100}(?:[0-7]{7}[ \0]|[0-7]{6} \0){3}(?:[0-7]{11}[ \0]){2}[0-7]{6}\0 .{101}ustar.{67}"
     rb"(?:[0-7]{7}[ \0]|[0-7]{6} \0|\0{8}){2}",
     re.DOTALL,
 )
+_USUAL_SUM: Final = slice(148, 154)
+_USUAL_SIZE: Final = slice(124, 135)
 _OCTAL: Final = re.compile(rb" *([0-7]*) *(?:\0.*)?", re.DOTALL)
 
 # Types (POSIX ustar and pax, GNU, Solaris), as `tarfile` has them, which is slow to import.
 FILE: Final = b"0"
+HARD_LINK: Final = b"1"
+SYMLINK: Final = b"2"
 DIRECTORY: Final = b"5"
 _OLD_FILE: Final = b"\0"  # of Unix V7
 _CONTIGUOUS: Final = b"7"
 _SPARSE: Final = b"S"
-# Links, devices, directories, FIFOs: whatever their size says, no data follows them: tarfile and Go
-# agree.
-_WITHOUT_DATA: Final = frozenset({b"1", b"2", b"3", b"4", b"5", b"6"})
+# Links, devices, directories, FIFOs: no data follows them, whatever their size.
+_WITHOUT_DATA: Final = frozenset({HARD_LINK, SYMLINK, b"3", b"4", DIRECTORY, b"6"})
 KNOWN_KINDS: Final = _WITHOUT_DATA | {FILE}
 _PAX: Final = frozenset({b"x", b"X"})
 _GLOBAL: Final = b"g"
@@ -82,28 +73,41 @@ _EXTENDED: Final = _PAX | _LONG.keys() | {_GLOBAL}
 # A sparse file (GNU tar manual, Sparse Formats).
 SPARSE_NAME: Final = b"GNU.sparse.name"
 _SPARSE_MAP: Final = b"GNU.sparse.map"
-_SPARSE_KEYS: Final = b"GNU.sparse."
+SPARSE_KEYS: Final = b"GNU.sparse."
 _SPARSE_PARTS: Final = frozenset({b"GNU.sparse.offset", b"GNU.sparse.numbytes"})
 _SPARSE_VERSIONS: Final = frozenset({(b"0", b"0"), (b"0", b"1"), (b"1", b"0")})
 _SPARSE_ENTRY: Final = 24  # bytes in a GNU header: offset and size
-# What decides which entries there are. A global header cannot say it: GNU tar and tarfile take it,
-# Go and runtimes pass over it.
+# Keys that decide which entries there are. A global header must not have them: GNU tar and tarfile
+# use it, Go and runtimes ignore it.
 _STRUCTURE: Final = frozenset({b"path", b"linkpath", b"size"})
 
 
 class End(Enum):
-    """How a tar ended: by its two blocks of zeros, or with its bytes."""
+    """How a tar ended: with its two blocks of zeros, or without."""
 
     MARKED = "marked"
     MISSING = "missing"
 
 
-class Header(NamedTuple):
-    """What the headers of one entry say.
+class Metadata(NamedTuple):
+    """Owner, mode, time and device numbers of an entry."""
 
-    `kind` is FILE and DIRECTORY for older types of those too. `size` counts the bytes that follow,
-    without those that fill the last block. `records` are those of pax, undecoded; GNU's long names
-    and sparse maps are among them, as pax has them. `block` is the last header block.
+    mode: int = 0
+    uid: int = 0
+    gid: int = 0
+    mtime: int = 0
+    uname: bytes = b""
+    gname: bytes = b""
+    devmajor: int = 0
+    devminor: int = 0
+
+
+class Header(NamedTuple):
+    """The headers of one entry.
+
+    `kind` is FILE or DIRECTORY for older types of them too. `size` counts the bytes that follow,
+    without padding. `records` are those of pax, undecoded; GNU's long names and sparse maps are
+    among them, in pax's form. `block` is the last header block.
     """
 
     kind: bytes
@@ -115,39 +119,56 @@ class Header(NamedTuple):
 
     @property
     def size_in_blocks(self) -> int:
-        """The bytes up to the next header."""
+        """The number of bytes up to the next header."""
         return self.size + -self.size % BLOCK_SIZE
+
+    @property
+    def metadata(self) -> Metadata:
+        """Owner, mode, time and device numbers. Raises CorruptBlob if one is out of range."""
+        block = self.block
+        mode, uid, gid, mtime = (
+            parse_number(block[place]) for place in (_MODE, _UID, _GID, _MTIME)
+        )
+        if block[_MAGIC] != _USTAR:  # Unix V7 has no more
+            return Metadata(mode, uid, gid, mtime)
+        devmajor, devminor = parse_number(block[_DEVMAJOR]), parse_number(block[_DEVMINOR])
+        if not (0 <= devmajor < _MAX_DEVICE and 0 <= devminor < _MAX_DEVICE):
+            raise CorruptBlob("not a valid tar header: a number is out of range")
+        uname, gname = _until_zero(block[_UNAME]), _until_zero(block[_GNAME])
+        return Metadata(mode, uid, gid, mtime, uname, gname, devmajor, devminor)
+
+
+def begins_tar(head: bytes) -> bool:
+    """Return whether the first 512 bytes of a stream look like a tar, even a damaged one."""
+    return head[_MAGIC] == _USTAR or is_header(head)
 
 
 def is_header(block: bytes) -> bool:
-    """Return whether 512 bytes are a header: their sum is right (POSIX pax, ustar).
-
-    It is that of all bytes, its own field as spaces.
-    """
+    """Return whether 512 bytes are a header: the checksum, with its field as spaces, is right."""
     if len(block) != BLOCK_SIZE:
         return False
     with suppress(CorruptBlob):
-        said = number(block[_SUM])
+        checksum = parse_number(block[_SUM])
         summed = block[: _SUM.start] + b" " * 8 + block[_SUM.stop :]
-        # Some old programs summed bytes with a sign up.
-        return said == _sum(summed) or said == sum(memoryview(summed).cast("b"))
+        # Some old programs summed signed bytes.
+        return checksum == _sum(summed) or checksum == sum(memoryview(summed).cast("b"))
     return False
 
 
 def _sum(block: bytes) -> int:
-    """Return the sum of 512 bytes: in C, as it is needed for each header of a stream.
+    """Return the sum of 512 bytes. In C, since every header needs it.
 
-    The lower half of Adler-32 is 1 and the sum of the bytes, modulo 65521 (RFC 1950, section 9),
-    which 256 bytes do not reach.
+    The lower half of Adler-32 is 1 plus the sum of the bytes, modulo 65521 (RFC 1950, section 9);
+    256 bytes stay below.
     """
     return (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2
 
 
 def read_header() -> Generator[int, bytes, Header | End]:
-    """Yield how many bytes are wanted and be sent them; return the next entry, or the end.
+    """Yield how many bytes are needed, and be sent them; return the next header, or the end.
 
-    b"" is sent if there are no more bytes. Raises CorruptBlob for what is not a valid tar, or what
-    one reader takes in one way and another in another.
+    Send b"" if there are no more bytes. Raises CorruptBlob for bytes that are not a valid tar, or
+    on which readers differ.
     """
     extended: dict[bytes, dict[bytes, bytes]] = {}  # by the type
     total = 0
@@ -156,55 +177,53 @@ def read_header() -> Generator[int, bytes, Header | End]:
         if block in {b"", _ZEROS}:
             if extended:
                 raise CorruptBlob("the tar is cut short: it ends after an extended header")
-            return (yield from _end()) if block else End.MISSING
-        kind, size = _checked(block)
+            second = (yield BLOCK_SIZE) if block else b""
+            if second not in {b"", _ZEROS}:
+                raise CorruptBlob(
+                    "the tar goes on after one block of zeros: readers differ on its end"
+                )
+            return End.MARKED if second else End.MISSING
+        kind, size = _check_header(block)
         if kind not in _EXTENDED:
-            records = _joined(extended) if extended else {}
+            records = _join_records(extended) if extended else {}
             if kind == _SPARSE:
-                records |= yield from _sparse_records(block)
-            return _entry(block, size, records)
-        if size > MAX_EXTENDED:
+                records |= yield from _read_sparse_map(block)
+            return _make_header(block, size, records)
+        if size > _MAX_EXTENDED:
             raise CorruptBlob(
-                f"an extended tar header of {size} bytes, where at most {MAX_EXTENDED} are read"
+                f"an extended tar header of {size} bytes, but at most {_MAX_EXTENDED} are read"
             )
         total += BLOCK_SIZE + size
-        if total > 2 * MAX_EXTENDED:
-            raise CorruptBlob(f"more than {2 * MAX_EXTENDED} bytes of extended headers in a row")
+        if total > 2 * _MAX_EXTENDED:
+            raise CorruptBlob(f"more than {2 * _MAX_EXTENDED} bytes of extended headers in a row")
         data = (yield size + -size % BLOCK_SIZE)[:size] if size else b""
         if len(data) < size:
             raise CorruptBlob("the tar is cut short: it ends in an extended header")
         _add_extended(extended, kind, data)
 
 
-def _end() -> Generator[int, bytes, End]:
-    second = yield BLOCK_SIZE
-    if second not in {b"", _ZEROS}:
-        raise CorruptBlob("the tar goes on after one block of zeros: readers differ on its end")
-    return End.MARKED if second else End.MISSING
-
-
-def _checked(block: bytes) -> tuple[bytes, int]:
-    """Return the type and the size of a header block. Raises CorruptBlob if it is not valid."""
+def _check_header(block: bytes) -> tuple[bytes, int]:
+    """Return type and size of a header block. Raises CorruptBlob if it is not valid."""
     if _USUAL.match(block):
         summed = _sum(block) - sum(block[_SUM]) + 8 * ord(" ")
         if int(block[_USUAL_SUM], 8) == summed:
             return block[_TYPE], int(block[_USUAL_SIZE], 8)
     if not is_header(block):
         raise CorruptBlob("not a valid tar header")
-    size = number(block[_SIZE])
-    devices = _DEVICES if block[_MAGIC] == _USTAR else ()
-    for place in (*_OTHERS, *devices):
-        number(block[place])
+    size = parse_number(block[_SIZE])
+    devices = (_DEVMAJOR, _DEVMINOR) if block[_MAGIC] == _USTAR else ()
+    for place in (_MODE, _UID, _GID, _MTIME, *devices):
+        parse_number(block[place])
     if size < 0:
         raise CorruptBlob("not a valid tar header: a number is out of range")
     return block[_TYPE], size
 
 
 def _add_extended(extended: dict[bytes, dict[bytes, bytes]], kind: bytes, data: bytes) -> None:
-    """Add what an extended header says. Raises CorruptBlob if readers differ on it."""
-    if kind == _GLOBAL:  # runtimes pass over it
+    """Add the records of an extended header. Raises CorruptBlob if readers differ on it."""
+    if kind == _GLOBAL:  # runtimes ignore it
         for key in _pax_records(data):
-            if key in _STRUCTURE or key.startswith(_SPARSE_KEYS):
+            if key in _STRUCTURE or key.startswith(SPARSE_KEYS):
                 raise CorruptBlob(
                     f"a global pax header that says {printable_name(key)}: readers differ"
                 )
@@ -214,14 +233,14 @@ def _add_extended(extended: dict[bytes, dict[bytes, bytes]], kind: bytes, data: 
         raise CorruptBlob(
             f"two extended headers of the type {printable_name(kind)} before one entry"
         )
-    extended[kind] = {_LONG[kind]: _text(data)} if kind in _LONG else _pax_records(data)
+    extended[kind] = {_LONG[kind]: _until_zero(data)} if kind in _LONG else _pax_records(data)
 
 
-def _joined(extended: dict[bytes, dict[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Return all records. Raises CorruptBlob if two headers say two things of one name."""
+def _join_records(extended: dict[bytes, dict[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Return all records. Raises CorruptBlob if two headers differ on one key."""
     records: dict[bytes, bytes] = {}
-    for more in extended.values():
-        for key, value in more.items():
+    for header in extended.values():
+        for key, value in header.items():
             if records.setdefault(key, value) != value:
                 raise CorruptBlob(
                     f"two extended headers differ on {printable_name(key)}: so do readers"
@@ -229,34 +248,38 @@ def _joined(extended: dict[bytes, dict[bytes, bytes]]) -> dict[bytes, bytes]:
     return records
 
 
-def _entry(block: bytes, size: int, records: dict[bytes, bytes]) -> Header:
-    """Return the entry of a header block, which says a size."""
-    kind, written = block[_TYPE], _text(block[_NAME])
-    # GNU's format has other things in the place of ustar's prefix.
-    if block[_POSIX_MAGIC] == b"ustar\0" and (prefix := _text(block[_PREFIX])):
+def _make_header(block: bytes, size: int, records: dict[bytes, bytes]) -> Header:
+    """Return the header of an entry, from its last block, its size and its records."""
+    kind, written = block[_TYPE], _until_zero(block[_NAME])
+    # GNU's format has other fields in the place of ustar's prefix.
+    if block[_POSIX_MAGIC] == b"ustar\0" and (prefix := _until_zero(block[_PREFIX])):
         written = prefix + b"/" + written
-    if kind != _SPARSE and records and any(key.startswith(_SPARSE_KEYS) for key in records):
+    if kind != _SPARSE and records and any(key.startswith(SPARSE_KEYS) for key in records):
         _check_sparse(kind, records)
     name = records.get(SPARSE_NAME) or records.get(b"path") or written
-    link = records.get(b"linkpath") or _text(block[_LINK])
+    link = records.get(b"linkpath") or _until_zero(block[_LINK])
     if b"\0" in name + link:
         raise CorruptBlob(f"a name with a zero byte in it: {printable_name(name)}")
     if kind == _OLD_FILE:
-        # It had no type for directories. Some readers look at the header's name, some at the last.
-        if _text(block[_NAME]).endswith(b"/") != name.endswith(b"/"):
+        # V7 has no type for directories. Some readers look at the block's name, some at the final.
+        if _until_zero(block[_NAME]).endswith(b"/") != name.endswith(b"/"):
             raise CorruptBlob(f"readers differ on whether {printable_name(name)} is a directory")
         kind = DIRECTORY if name.endswith(b"/") else FILE
     elif kind in {_CONTIGUOUS, _SPARSE}:
         kind = FILE
     if kind in _WITHOUT_DATA:
         size = 0
-    elif said := records.get(b"size"):
-        size = _decimal(said)
+    elif digits := records.get(b"size"):
+        if not digits.isdigit() or len(digits) > _MAX_DIGITS or int(digits) > _MAX_NUMBER:
+            raise CorruptBlob(
+                f"a pax header with a size that is not valid: {printable_name(digits)}"
+            )
+        size = int(digits)
     return Header(kind, name, link, size, records, block)
 
 
 def _check_sparse(kind: bytes, records: dict[bytes, bytes]) -> None:
-    """Raise CorruptBlob for records of a sparse file that some readers take, and some do not."""
+    """Raise CorruptBlob for records of a sparse file that only some readers accept."""
     version = records.get(b"GNU.sparse.major", b""), records.get(b"GNU.sparse.minor", b"")
     is_known = version in _SPARSE_VERSIONS or (version == (b"", b"") and _SPARSE_MAP in records)
     if not is_known or kind not in {FILE, _OLD_FILE}:
@@ -264,7 +287,7 @@ def _check_sparse(kind: bytes, records: dict[bytes, bytes]) -> None:
 
 
 def _pax_records(data: bytes) -> dict[bytes, bytes]:
-    """Read the records of an extended header: `LENGTH KEY=VALUE` and a line's end (POSIX pax)."""
+    """Parse the records of an extended header: `LENGTH KEY=VALUE`, newline (POSIX pax)."""
     records: dict[bytes, bytes] = {}
     sparse: list[bytes] = []
     start = 0
@@ -278,83 +301,74 @@ def _pax_records(data: bytes) -> dict[bytes, bytes]:
             sparse.append(value)
         elif value or b".xattr." in key:
             records[key] = value  # an xattr may be empty
-        elif key in _STRUCTURE or key.startswith(_SPARSE_KEYS):
-            # POSIX and Go take the header's value then; GNU tar and tarfile an empty one.
+        elif key in _STRUCTURE or key.startswith(SPARSE_KEYS):
+            # POSIX and Go then use the header's value; GNU tar and tarfile an empty one.
             raise CorruptBlob(f"a pax header with an empty {printable_name(key)}: readers differ")
         else:
             records.pop(key, None)
         start = end
-    if sparse:  # version 0.0 repeats its records; 0.1 has the same in one
+    if sparse:  # version 0.0 repeats records; 0.1 joins them
         records[_SPARSE_MAP] = b",".join(sparse)
     return records
 
 
-def _decimal(digits: bytes) -> int:
-    if not digits.isdigit() or len(digits) > _MAX_DIGITS or int(digits) > _MAX_NUMBER:
-        raise CorruptBlob(f"a pax header with a size that is not valid: {printable_name(digits)}")
-    return int(digits)
-
-
-def _sparse_records(block: bytes) -> Generator[int, bytes, dict[bytes, bytes]]:
-    """Read the map of a GNU sparse file; return it as pax has it, version 0.1."""
-    numbers = _sparse_map(block[386:482])
-    more, size = block[482], number(block[483:495])
+def _read_sparse_map(block: bytes) -> Generator[int, bytes, dict[bytes, bytes]]:
+    """Read the map of a GNU sparse file; return it in pax's form, version 0.1."""
+    numbers = _parse_sparse_map(block[386:482])
+    more, size = block[482], parse_number(block[483:495])
     while more:
         block = yield BLOCK_SIZE
         if not block:
             raise CorruptBlob("the tar is cut short: it ends in the map of a sparse file")
-        numbers += _sparse_map(block[:504])
+        numbers += _parse_sparse_map(block[:504])
         more = block[504]
-        if len(numbers) > MAX_EXTENDED // 8:
+        if len(numbers) > _MAX_EXTENDED // 8:
             raise CorruptBlob("a sparse file of too many parts")
     return {
         b"GNU.sparse.size": b"%d" % size,
         b"GNU.sparse.numblocks": b"%d" % (len(numbers) // 2),
-        _SPARSE_MAP: b",".join(b"%d" % number for number in numbers),
+        _SPARSE_MAP: b",".join(b"%d" % part for part in numbers),
     }
 
 
-def _sparse_map(data: bytes) -> list[int]:
+def _parse_sparse_map(data: bytes) -> list[int]:
     numbers: list[int] = []
     for start in range(0, len(data), _SPARSE_ENTRY):
         entry = data[start : start + _SPARSE_ENTRY]
         if entry[0]:
-            numbers += number(entry[:12]), number(entry[12:])
+            numbers += parse_number(entry[:12]), parse_number(entry[12:])
     return numbers
 
 
-def number(data: bytes) -> int:
-    """Read a field of a header: octal digits, or a binary number marked by its first byte.
+def parse_number(data: bytes) -> int:
+    """Parse a field of a header: octal digits, or a binary number marked by its first byte.
 
-    Python's int takes signs, underscores and prefixes, which other readers refuse (GNU tar manual,
-    Basic Tar Format).
+    Python's int accepts signs, underscores and prefixes, which other readers refuse (GNU tar
+    manual, Basic Tar Format).
     """
     if data[0] in {_POSITIVE, _NEGATIVE}:
-        found = int.from_bytes(data[1:], "big")
-        found -= 256 ** (len(data) - 1) if data[0] == _NEGATIVE else 0
-        if abs(found) > _MAX_NUMBER:
+        number = int.from_bytes(data[1:], "big")
+        number -= 256 ** (len(data) - 1) if data[0] == _NEGATIVE else 0
+        if abs(number) > _MAX_NUMBER:
             raise CorruptBlob("not a valid tar header: a number is out of range")
-        return found
+        return number
     match = _OCTAL.fullmatch(data)
     if match is None or (not match[1] and data.strip(b"\0 ")):
         raise CorruptBlob(
-            f"not a valid tar header: {printable_name(_text(data) or data)} is not a number"
+            f"not a valid tar header: {printable_name(_until_zero(data) or data)} is not a number"
         )
     return int(match[1] or b"0", 8)
 
 
 def is_bare_whiteout(name: bytes) -> bool:
-    """Return whether a name is that of a whiteout which names nothing, and so is not valid.
-
-    "A `.wh.` file, without a basename to delete, is invalid" (layer.md, Whiteouts).
-    """
+    """Return whether a name is that of a whiteout of nothing, which "is invalid" (layer.md)."""
     return name.rpartition(b"/")[2] == b".wh."
 
 
 def printable_name(name: bytes) -> str:
-    """Return a name as an error's line shows it."""
+    """Return a name for an error message."""
     return excerpt(name.decode("utf-8", "surrogateescape"))
 
 
-def _text(data: bytes) -> bytes:
+def _until_zero(data: bytes) -> bytes:
     return data.partition(b"\0")[0]

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from brolga.client import Client
 from brolga.images import Image, ImageIndex
-from brolga.spec.descriptor import DEFAULT_PLATFORM
+from brolga.spec.platform import DEFAULT_PLATFORM
 from brolga.spec.reference import Reference
 from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
-    from brolga.spec.descriptor import Platform
+    from brolga.spec.platform import Platform
 
 __all__ = ["index", "push", "pushed", "read", "stream"]
 
@@ -48,5 +48,5 @@ def read(name: str) -> Image:
     """Return the image under a name, its config read."""
     with Client() as client:
         image = client.image(name)
-        image.config  # noqa: B018 - read it while there is a connection
+        image.load_config()  # while there is a connection
         return image

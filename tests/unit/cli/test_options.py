@@ -23,7 +23,7 @@ from brolga.cli.client_factory import Connection, open_client
 from brolga.cli.options import platform_flag, registry_flags
 from brolga.cli.output import warn
 from brolga.protocol import Credentials, Retry
-from brolga.spec.descriptor import Platform
+from brolga.spec.platform import Platform
 from brolga.spec.reference import Repository
 from brolga.stream import layer as layer_module
 

@@ -9,7 +9,7 @@ import pytest
 
 from brolga.cli import params as values
 from brolga.cli.click_ext import MAY_BE_EMPTY, Verb
-from brolga.spec.descriptor import Platform
+from brolga.spec.platform import Platform
 
 if TYPE_CHECKING:
     from collections.abc import Callable

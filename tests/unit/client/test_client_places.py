@@ -21,8 +21,8 @@ from brolga.errors import (
 )
 from brolga.images import Image, ImageIndex
 from brolga.images.validate import validate
-from brolga.spec.descriptor import DEFAULT_PLATFORM, Platform
 from brolga.spec.digest import Digest
+from brolga.spec.platform import DEFAULT_PLATFORM, Platform
 from brolga.stores.layout import Layout
 from brolga.stores.location import LocalRef, parse_image_ref
 from brolga.stream.layer import StreamLayer

@@ -9,8 +9,8 @@ import pytest
 from brolga.client.tags import tags_of
 from brolga.errors import ImageNotFound, InvalidReference
 from brolga.images import Image, ImageIndex
-from brolga.spec.descriptor import DEFAULT_PLATFORM, Platform
 from brolga.spec.digest import Digest
+from brolga.spec.platform import DEFAULT_PLATFORM, Platform
 
 if TYPE_CHECKING:
     from brolga.images import Tree

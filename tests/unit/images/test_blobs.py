@@ -22,7 +22,7 @@ def blocks(*pieces: bytes) -> Generator[bytes, None, None]:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 100])
-def test_a_stream_is_read_as_a_file(size: int) -> None:
+def test_block_stream_reads_as_file(size: int) -> None:
     """`read(n)` gives n bytes, fewer at the end only, and none after it."""
     pieces = [b"ab", b"c", b"defgh"]
     plain = io.BytesIO(b"".join(pieces))
@@ -33,8 +33,8 @@ def test_a_stream_is_read_as_a_file(size: int) -> None:
         assert stream.read() == b""
 
 
-def test_what_was_not_read_is_left_for_the_iteration() -> None:
-    """Both ways go on where the other stopped."""
+def test_block_stream_iterates_over_rest_after_read() -> None:
+    """Reading and iterating continue after each other."""
     stream = BlockStream(blocks(b"abc", b"def"))
     assert stream.read(0) == b""
     assert stream.read(1) == b"a"
@@ -43,8 +43,8 @@ def test_what_was_not_read_is_left_for_the_iteration() -> None:
     assert list(stream.blocks()) == []
 
 
-def test_a_closed_stream_reads_no_more() -> None:
-    """Whoever gives the blocks is closed."""
+def test_close_closes_generator_of_blocks() -> None:
+    """The generator of the blocks is closed too."""
     ended = []
 
     def given() -> Generator[bytes, None, None]:
@@ -60,7 +60,7 @@ def test_a_closed_stream_reads_no_more() -> None:
     assert stream.read() == b""
 
 
-def test_bytes_at_hand_are_a_blob() -> None:
+def test_in_memory_blob_has_descriptor_and_blocks() -> None:
     """Its descriptor is computed, its bytes come in blocks of 1 MiB; they are not in a repr."""
     data = bytes(range(256)) * 4096 + b"end"
     blob = InMemoryBlob(data, OCI_CONFIG)
@@ -71,8 +71,8 @@ def test_bytes_at_hand_are_a_blob() -> None:
     assert "end" not in repr(blob)
 
 
-def test_a_kept_blob_is_opened_each_time() -> None:
-    """Its DiffID is what the config tells; where none does, it is not known."""
+def test_stored_blob_opens_each_time() -> None:
+    """Its DiffID is that of the config; without a config it is not known."""
     descriptor = InMemoryBlob(b"abc", OCI_LAYER).descriptor
     layer = StoredBlob(descriptor, lambda: BlockStream(blocks(b"abc")))
     for _ in range(2):
@@ -80,13 +80,13 @@ def test_a_kept_blob_is_opened_each_time() -> None:
             assert b"".join(stream.blocks()) == b"abc"
     assert layer.media_type == OCI_LAYER
     with pytest.raises(NotComputed, match=f"the DiffID of {descriptor.digest} is not known"):
-        layer.diff_id  # noqa: B018 - it raises
+        _ = layer.diff_id
     known = StoredBlob(descriptor, layer.opener, diff_id_of=lambda: descriptor.digest)
     assert known.diff_id == descriptor.digest
 
 
-def test_a_blob_is_read_into_a_buffer_as_a_layer_s_stream_is() -> None:
-    """`io.BufferedReader`, and all that reads files, fills buffers; a heartbeat is not the end."""
+def test_readinto_fills_buffer() -> None:
+    """`io.BufferedReader` fills buffers; a heartbeat does not end the stream."""
     stream, buffer = BlockStream(blocks(b"ab", b"", b"cde")), bytearray(4)
     assert (stream.readinto(buffer), bytes(buffer)) == (4, b"abcd")
     assert (stream.readinto(buffer), bytes(buffer[:1])) == (1, b"e")

@@ -1,4 +1,4 @@
-"""view.py and index.py: images and indexes as values."""
+"""image.py, index.py and artifact.py: images, indexes and artifacts as values."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from brolga.images import (
     ImageIndex,
     InMemoryBlob,
     StoredBlob,
-    created_now,
+    creation_time,
 )
 from brolga.spec.config import ImageConfig
-from brolga.spec.descriptor import Platform
 from brolga.spec.digest import Digest
 from brolga.spec.json import MAX_SIZE
 from brolga.spec.manifest import Manifest, mixed_media_types
@@ -31,6 +30,7 @@ from brolga.spec.mediatypes import (
     OCI_LAYER_ZSTD,
     OCI_MANIFEST,
 )
+from brolga.spec.platform import Platform
 from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ def read(*layers: StreamLayer) -> None:
                 pass
 
 
-def test_a_change_makes_another_image_and_computes_nothing() -> None:
-    """The first one stays; what is to be streamed has no digest before it is read."""
+def test_append_returns_new_image_without_reading() -> None:
+    """The first image stays; a layer to be streamed has no digest before it is read."""
     empty = Image.empty(ARM64)
     layer = StreamLayer([b"data"])
     image = empty.append(layer, created_by="me", comment="why").with_config(Cmd=["run"])
@@ -67,8 +67,8 @@ def test_a_change_makes_another_image_and_computes_nothing() -> None:
     assert image.descriptor.digest == image.digest == image.manifest.digest
 
 
-def test_an_image_to_which_nothing_was_done_has_the_bytes_that_were_read() -> None:
-    """Its digest is what others know it by."""
+def test_image_without_changes_keeps_its_bytes() -> None:
+    """Its digest is the one that others know."""
     image = Image.empty()
     assert image.append() is not image
     assert image.append().digest == image.digest
@@ -76,7 +76,7 @@ def test_an_image_to_which_nothing_was_done_has_the_bytes_that_were_read() -> No
     assert image.mount_sources == set()
 
 
-def test_a_subject_and_annotations() -> None:
+def test_with_subject_and_with_annotations_change_manifest() -> None:
     """They are the manifest's, and go into it."""
     subject = Image.empty().descriptor
     image = Image.empty(ARM64).with_subject(subject).with_annotations({"a": "b"})
@@ -85,16 +85,16 @@ def test_a_subject_and_annotations() -> None:
     assert image.with_subject(None).subject is None
 
 
-def test_layers_have_the_names_of_their_manifest_s_family() -> None:
-    """Docker has no name for zstd: an image with such a layer is OCI's as a whole."""
+def test_append_converts_media_types_to_one_family() -> None:
+    """Docker has no name for zstd: an image with such a layer becomes OCI's."""
     layer, zstd = StreamLayer([b"a"]), StreamLayer([b"b"], "zstd")
     image = Image.empty(docker=True).append(layer)
     mixed = image.append(zstd)
     assert (image.media_type, mixed.media_type) == (DOCKER_MANIFEST, OCI_MANIFEST)
     read(layer, zstd)
-    assert [one.media_type for one in image.manifest.layers] == [DOCKER_LAYER_GZIP]
+    assert [layer.media_type for layer in image.manifest.layers] == [DOCKER_LAYER_GZIP]
     assert image.manifest.media_type == DOCKER_MANIFEST
-    assert [one.media_type for one in mixed.manifest.layers] == [OCI_LAYER_GZIP, OCI_LAYER_ZSTD]
+    assert [layer.media_type for layer in mixed.manifest.layers] == [OCI_LAYER_GZIP, OCI_LAYER_ZSTD]
     assert mixed.manifest.media_type == OCI_MANIFEST
     assert mixed.manifest.config == mixed.config_blob.descriptor
     assert mixed.manifest.config.media_type == OCI_CONFIG
@@ -102,8 +102,8 @@ def test_layers_have_the_names_of_their_manifest_s_family() -> None:
 
 @pytest.mark.parametrize("docker", [True, False])
 @pytest.mark.parametrize("compression", ["gzip", "zstd"])
-def test_a_rebased_image_is_of_one_family(docker: bool, compression: str) -> None:
-    """The layers of the new base get the names of the image's family, or all get OCI's."""
+def test_rebase_converts_media_types_to_one_family(docker: bool, compression: str) -> None:
+    """The layers of the new base get names of the image's family, or all get OCI's."""
     old, top, new = (StreamLayer([b"old"]), StreamLayer([b"top"]), StreamLayer([b"new"]))
     base, new_base = (
         Image.empty(docker=kind).append(layer) for kind, layer in ((docker, old), (not docker, new))
@@ -115,10 +115,10 @@ def test_a_rebased_image_is_of_one_family(docker: bool, compression: str) -> Non
     is_docker = docker and compression == "gzip"
     assert manifest.media_type == (DOCKER_MANIFEST if is_docker else OCI_MANIFEST)
     assert list(mixed_media_types(manifest)) == []
-    assert [one.digest for one in manifest.layers] == [new.digest, zstd.digest, top.digest]
+    assert [layer.digest for layer in manifest.layers] == [new.digest, zstd.digest, top.digest]
 
 
-def test_the_old_base_may_have_layers_that_were_appended_here() -> None:
+def test_rebase_accepts_appended_layers_of_old_base() -> None:
     """An image made in this process is as good as one that was read."""
     a, b, c, d = (StreamLayer([text]) for text in (b"a", b"b", b"c", b"d"))
     base, new_base = Image.empty().append(a), Image.empty(ARM64).append(c)
@@ -128,14 +128,14 @@ def test_the_old_base_may_have_layers_that_were_appended_here() -> None:
     assert rebased.layers == (c, b, d)
     read(d)
     assert rebased.config.diff_ids == (c.diff_id, b.diff_id, d.diff_id)
-    assert [one.digest for one in rebased.manifest.layers] == [c.digest, b.digest, d.digest]
+    assert [layer.digest for layer in rebased.manifest.layers] == [c.digest, b.digest, d.digest]
     assert (rebased.platform, rebased.config.config["Cmd"]) == (ARM64, ("run",))
     with pytest.raises(LayerError, match="not built on the old base"):
         image.rebase(new_base, base)
 
 
 @pytest.mark.parametrize("count", [0, 2])
-def test_a_base_with_more_or_fewer_diff_ids_than_layers_is_refused(count: int) -> None:
+def test_config_rejects_other_number_of_diff_ids(count: int) -> None:
     """'diff_ids: an array of layer content hashes, in order from first to last' (config.md)."""
     below = InMemoryBlob(b"layer", OCI_LAYER_GZIP)
     config = ImageConfig.empty().replace(diff_ids=[Digest.of(b"%d" % i) for i in range(count)])
@@ -153,19 +153,19 @@ def test_a_base_with_more_or_fewer_diff_ids_than_layers_is_refused(count: int) -
         with pytest.raises(InvalidManifest) as caught:
             change()
         assert str(caught.value) == (
-            f"config {config.digest}, $.rootfs.diff_ids: {count} DiffIDs, where the manifest has "
+            f"config {config.digest}, $.rootfs.diff_ids: {count} DiffIDs, but the manifest has "
             "1 layers"
         )
 
 
 @pytest.mark.parametrize("what", [b"abc", InMemoryBlob(b"abc", OCI_LAYER), "a.tar", None])
-def test_what_is_not_a_layer_cannot_be_appended(what: Any) -> None:
-    """It is told where it was given, not where it is pushed."""
+def test_append_rejects_object_that_is_not_layer(what: Any) -> None:
+    """The error comes from `append`, not from the push."""
     with pytest.raises(TypeError, match=f"StoredBlob; {type(what).__name__} is not one"):
         Image.empty().append(what)
 
 
-def test_a_config_is_read_once_for_all_images_made_of_one() -> None:
+def test_config_is_read_once_for_derived_images() -> None:
     """A change costs no request."""
     image, opened = Image.empty(), []
     config = image.config_blob
@@ -181,16 +181,24 @@ def test_a_config_is_read_once_for_all_images_made_of_one() -> None:
     assert opened == [1]
 
 
-def test_a_config_without_an_end_is_not_read() -> None:
-    """Memory is not taken by a size that a registry claims; the parser reads no more either."""
+def test_load_config_returns_stored_config_without_changes() -> None:
+    """It can be read before a stream that was appended."""
+    image = Image.empty(ARM64).with_config(Cmd=["a"]).append(StreamLayer([b"a"]))
+    assert image.load_config() == Image.empty(ARM64).config
+    with pytest.raises(NotComputed):
+        _ = image.config
+
+
+def test_config_larger_than_limit_is_not_read() -> None:
+    """Memory does not depend on a size that a registry claims."""
     config = InMemoryBlob(bytes(MAX_SIZE + 1), OCI_CONFIG)
     image = Image(Manifest.new(config.descriptor, ()), config, ())
-    with pytest.raises(InvalidManifest, match="config: 4194305 bytes, where at most 4194304 are"):
-        image.config  # noqa: B018 - it raises
+    with pytest.raises(InvalidManifest, match="config: 4194305 bytes, but at most 4194304 are"):
+        _ = image.config
 
 
-def test_an_annotation_can_be_taken_away() -> None:
-    """None does it, as in `with_config`; what is not there stays away."""
+def test_with_annotations_removes_none() -> None:
+    """None removes an annotation, as in `with_config`; a missing one is ignored."""
     for tree in (Image.empty(), ImageIndex.empty()):
         changed = tree.with_annotations({"a": "b", "c": "d"}).with_annotations({"a": None})
         root = changed.manifest if isinstance(changed, Image) else changed.index
@@ -198,7 +206,7 @@ def test_an_annotation_can_be_taken_away() -> None:
         assert tree.with_annotations({"a": None}).digest == tree.digest
 
 
-def test_an_index_may_refer_to_something() -> None:
+def test_index_with_subject() -> None:
     """'subject' of image-index.md."""
     subject = Image.empty().descriptor
     index = ImageIndex.empty().with_subject(subject)
@@ -206,8 +214,8 @@ def test_an_index_may_refer_to_something() -> None:
     assert index.with_subject(None).digest == ImageIndex.empty().digest
 
 
-def test_an_artifact_takes_more_blobs_and_has_no_config() -> None:
-    """Its blobs are not layers of a file system; what it cannot do is told where it is asked."""
+def test_artifact_appends_blobs_and_rejects_config_changes() -> None:
+    """Its blobs are not layers of a file system; an impossible operation fails at once."""
     a, b = InMemoryBlob(b"a", "text/plain"), StreamLayer([b"b"])
     artifact = Artifact.of("application/vnd.example").append(a).append(b)
     assert artifact.layers == (a, b)
@@ -228,13 +236,13 @@ def test_an_artifact_takes_more_blobs_and_has_no_config() -> None:
             change()
 
 
-def test_an_artifact_that_was_read_says_that_it_is_none_of_an_image() -> None:
+def test_config_error_says_image_is_artifact() -> None:
     """Its config is any bytes: "$.rootfs: is missing" alone would not tell why."""
     artifact = Artifact.of("application/vnd.example")
     image = Image(artifact.manifest, artifact.config_blob, artifact.layers)
     assert image.with_annotations({"a": "b"}).manifest.annotations["a"] == "b"
     with pytest.raises(InvalidManifest, match=r"not an image, but an artifact: its config is app"):
-        image.with_config(Cmd=["a"]).config  # noqa: B018 - it raises
+        _ = image.with_config(Cmd=["a"]).config
 
 
 @pytest.mark.parametrize(
@@ -247,14 +255,16 @@ def test_an_artifact_that_was_read_says_that_it_is_none_of_an_image() -> None:
         ("9" * 19, "out of range"),
     ],
 )
-def test_a_time_that_is_none(monkeypatch: pytest.MonkeyPatch, text: str, words: str) -> None:
+def test_creation_time_rejects_invalid_source_date_epoch(
+    monkeypatch: pytest.MonkeyPatch, text: str, words: str
+) -> None:
     """SOURCE_DATE_EPOCH is a number of seconds (reproducible-builds.org)."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", text)
     with pytest.raises(ValueError, match=words):
-        created_now()
+        creation_time()
 
 
-def test_the_time_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_creation_time_is_now_without_source_date_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the variable, or with an empty one."""
     monkeypatch.setattr("time.time", lambda: 86400.5)
     for text in (None, ""):
@@ -262,25 +272,25 @@ def test_the_time_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv("SOURCE_DATE_EPOCH")
         else:
             monkeypatch.setenv("SOURCE_DATE_EPOCH", text)
-        assert created_now() == "1970-01-02T00:00:00Z"
+        assert creation_time() == "1970-01-02T00:00:00Z"
 
 
-def test_an_index_of_values() -> None:
+def test_index_append_takes_platform_of_config() -> None:
     """Platforms are those of the configs; an artifact and an index have none."""
     image, artifact = Image.empty(ARM64), Artifact.of("application/vnd.example")
     inner = ImageIndex.empty().append(image)
     index = ImageIndex.empty().append(image).append(artifact).append(inner)
     assert index.index.media_type == OCI_INDEX
-    assert [one.platform for one in index.index.manifests] == [ARM64, None, None]
+    assert [child.platform for child in index.index.manifests] == [ARM64, None, None]
     assert list(index.children) == [image, artifact, inner]
     assert index.image(ARM64) is image
     assert index.mount_sources == set()
-    assert index.filter(lambda one: one.platform == ARM64).index.platforms == (ARM64,)
-    other = index.filter(lambda one: one.digest == inner.digest)
+    assert index.filter(lambda child: child.platform == ARM64).index.platforms == (ARM64,)
+    other = index.filter(lambda child: child.digest == inner.digest)
     assert other.child(inner.descriptor) is inner
 
 
-def test_an_empty_index_has_no_child() -> None:
-    """There is nobody to ask."""
+def test_empty_index_has_no_child() -> None:
+    """Without a loader, a child is a KeyError."""
     with pytest.raises(KeyError, match="an empty index has no child sha256:"):
         ImageIndex.empty().child(Image.empty().descriptor)

@@ -1,4 +1,4 @@
-"""validate.py: whatever does not agree is told, each thing on a line of its own."""
+"""validate.py: each disagreement is a problem of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from brolga.images import BlockStream, Image, ImageIndex, StoredBlob
 from brolga.images import validate as module
 from brolga.images.validate import Problem, validate
 from brolga.spec.config import History, ImageConfig
-from brolga.spec.descriptor import Platform
 from brolga.spec.index import Index
 from brolga.spec.manifest import Manifest
 from brolga.spec.mediatypes import (
@@ -29,6 +28,7 @@ from brolga.spec.mediatypes import (
     OCI_MANIFEST,
     OCI_NONDISTRIBUTABLE_LAYER_GZIP,
 )
+from brolga.spec.platform import Platform
 from brolga.stream.decompression import Limits
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ A, B = gzip.compress(tar("a"), mtime=0), gzip.compress(tar("b"), mtime=0)
 
 @dataclass
 class Store:
-    """Blobs by their digests; what is changed there is changed for all who read."""
+    """Blobs by their digests; a change there is a change for all readers."""
 
     blobs: dict[Digest, bytes] = field(default_factory=dict)
     trees: dict[Digest, Tree] = field(default_factory=dict)
@@ -120,14 +120,14 @@ def only(tree: Tree, *, fast: bool = False) -> Problem:
     return problem
 
 
-def test_an_image_that_is_right_has_no_problem(store: Store) -> None:
+def test_valid_image_has_no_problem(store: Store) -> None:
     """What `crane validate` finds good is good here."""
     assert flaws(store.image([])) == []
     assert flaws(store.image([store.put(A), store.put(B)])) == []
     assert flaws(Image.empty()) == []
 
 
-def test_media_types_of_two_families_are_told(store: Store) -> None:
+def test_mixed_media_types_are_problem(store: Store) -> None:
     """Umoci and skopeo refuse Docker's layers in an OCI manifest, and the other way round."""
     image = store.image([store.put(A), store.put(B, DOCKER_LAYER_GZIP)])
     second = image.manifest.layers[1].digest
@@ -139,8 +139,8 @@ def test_media_types_of_two_families_are_told(store: Store) -> None:
 
 
 @pytest.mark.parametrize("data", [A, tar("a")])
-def test_a_layer_that_no_tool_would_unpack_is_told(store: Store, data: bytes) -> None:
-    """It is one by its bytes and its DiffID; signatures and attestations are not tars."""
+def test_tar_with_other_media_type_is_problem(store: Store, data: bytes) -> None:
+    """It is a layer by its bytes and its DiffID; signatures and attestations are not tars."""
 
     def image(data: bytes, media_type: str, diff_id: Digest) -> Image:
         config = ImageConfig.empty().replace(diff_ids=[diff_id]).raw
@@ -154,8 +154,8 @@ def test_a_layer_that_no_tool_would_unpack_is_told(store: Store, data: bytes) ->
     assert flaws(image(statement, "application/vnd.in-toto+json", Digest.of(statement))) == []
 
 
-def test_an_image_in_memory_is_validated_as_others(store: Store) -> None:
-    """Layers that were put on top are looked at as they will be pushed."""
+def test_image_in_memory_can_be_validated(store: Store) -> None:
+    """Appended layers are checked as they will be pushed."""
     top = StoredBlob(
         store.put(B), store.blob(store.put(B)).opener, None, lambda: Digest.of(tar("b"))
     )
@@ -164,21 +164,21 @@ def test_an_image_in_memory_is_validated_as_others(store: Store) -> None:
     assert "the uncompressed bytes hash to" in only(store.image([]).append(wrong)).what
 
 
-def test_an_unread_stream_cannot_be_validated(store: Store) -> None:
-    """Nothing is known of a stream before it was read."""
+def test_unread_stream_raises_not_computed(store: Store) -> None:
+    """A stream has no digest before it was read."""
     with pytest.raises(NotComputed):
         flaws(store.image([]).append(StreamLayer([tar("a")])))
 
 
-def test_a_problem_is_a_line_with_the_layers_number_and_digest(store: Store) -> None:
-    """Each problem says where it is."""
+def test_problem_is_line_with_number_and_digest_of_layer(store: Store) -> None:
+    """Each problem names its place."""
     first, second = store.put(A), store.put(B)
     image = store.image([first, second])
     del store.blobs[second.digest]
     assert str(only(image)) == f"image {image.digest}, layer 2 {second.digest}: no such blob"
 
 
-def test_blobs_whose_bytes_are_others(store: Store) -> None:
+def test_blob_with_wrong_bytes_is_problem(store: Store) -> None:
     """Every blob has the size and the digest that its descriptor says."""
     layers = [store.put(gzip.compress(tar(name), mtime=0)) for name in "abc"]
     image = store.image(layers)
@@ -196,22 +196,22 @@ def test_blobs_whose_bytes_are_others(store: Store) -> None:
             f"the gzip stream is cut short: it ends in the middle after {cut} bytes, "
             f"{size} uncompressed"
         ),
-        f"has {cut} bytes, where its descriptor says {layers[2].size}",
+        f"has {cut} bytes, but its descriptor says {layers[2].size}",
     ]
 
 
-def test_a_diff_id_is_the_digest_of_the_uncompressed_bytes(store: Store) -> None:
-    """DiffIDs of the config equal what the layers are (config.md, rootfs)."""
+def test_wrong_diff_id_is_problem(store: Store) -> None:
+    """DiffIDs of the config are the digests of the uncompressed layers (config.md, rootfs)."""
     image = store.image([store.put(A)], diff_ids=[Digest.of(A)])
     assert only(image).what == (
-        f"the uncompressed bytes hash to {Digest.of(tar('a'))}, where the config's DiffID is "
+        f"the uncompressed bytes hash to {Digest.of(tar('a'))}, but the config's DiffID is "
         f"{Digest.of(A)}"
     )
     assert flaws(store.image([store.put(A)], diff_ids=[Digest.of(tar("a"), "sha512")])) == []
 
 
-def test_digests_that_cannot_be_computed_are_told(store: Store) -> None:
-    """What cannot be verified is not taken for right."""
+def test_digest_that_cannot_be_computed_is_problem(store: Store) -> None:
+    """Bytes that cannot be verified do not pass as right."""
     blake = Digest("blake3", "0" * 64)
     assert "cannot be computed here" in only(store.image([store.put(A)], diff_ids=[blake])).what
     layer = replace(store.put(A), digest=blake)
@@ -219,14 +219,14 @@ def test_digests_that_cannot_be_computed_are_told(store: Store) -> None:
     assert "cannot be computed here" in only(store.image([layer])).what
 
 
-def test_counts_agree(store: Store) -> None:
-    """As many layers as DiffIDs, and as entries of a history that is there."""
+def test_wrong_number_of_diff_ids_or_history_is_problem(store: Store) -> None:
+    """As many DiffIDs as layers, and as entries of a history if there is one."""
     layers = [store.put(A), store.put(B)]
-    one = ImageConfig.empty().replace(diff_ids=[Digest.of(tar("a"))])
+    config = ImageConfig.empty().replace(diff_ids=[Digest.of(tar("a"))])
     for fast in (False, True):
-        assert flaws(store.image(layers, one.raw), fast=fast) == [
-            "has 1 DiffIDs, where the manifest has 2 layers",
-            "has a history of 1 layers, where the manifest has 2",
+        assert flaws(store.image(layers, config.raw), fast=fast) == [
+            "has 1 DiffIDs, but the manifest has 2 layers",
+            "has a history of 1 layers, but the manifest has 2",
         ]
     two = ImageConfig.empty().replace(diff_ids=[Digest.of(tar(name)) for name in "ab"])
     history = (History(), History(empty_layer=True), History())
@@ -236,7 +236,7 @@ def test_counts_agree(store: Store) -> None:
     assert flaws(store.image(layers, bare)) == []
 
 
-def test_a_config_says_its_platform(store: Store) -> None:
+def test_config_without_platform_is_problem(store: Store) -> None:
     """Architecture and os are REQUIRED (config.md, Properties)."""
     config = b'{"architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}'
     assert only(store.image([], config)).what == (
@@ -245,37 +245,37 @@ def test_a_config_says_its_platform(store: Store) -> None:
 
 
 @pytest.mark.parametrize("media_type", [OCI_LAYER, OCI_LAYER_ZSTD])
-def test_the_media_type_agrees_with_the_bytes(store: Store, media_type: str) -> None:
-    """A media type that contradicts the first bytes is an error here, and here alone."""
+def test_media_type_of_other_compression_is_problem(store: Store, media_type: str) -> None:
+    """A media type that contradicts the first bytes is a problem only here."""
     promised = {OCI_LAYER: "none", OCI_LAYER_ZSTD: "zstd"}[media_type]
     assert only(store.image([store.put(A, media_type)])).what == (
-        f"is compressed by gzip, where the media type {media_type} says {promised}"
+        f"is compressed by gzip, but the media type {media_type} says {promised}"
     )
 
 
-def test_a_layer_is_a_tar_that_can_be_read(store: Store) -> None:
-    """What is broken in an archive does not hide what else is wrong."""
+def test_layer_that_is_not_readable_tar_is_problem(store: Store) -> None:
+    """A broken archive does not hide other problems."""
     plain = tar("a")[:700] + b"not a header" * 100
     image = store.image([store.put(gzip.compress(plain, mtime=0))], diff_ids=[Digest.of(b"")])
     broken, other = flaws(image)
     assert broken == "not a valid tar header"
-    assert other.startswith(f"the uncompressed bytes hash to {Digest.of(plain)}, where")
+    assert other.startswith(f"the uncompressed bytes hash to {Digest.of(plain)}, but")
 
 
-def test_an_empty_blob_is_no_gzip(store: Store) -> None:
-    """A gzip stream has a header at the least."""
+def test_empty_blob_is_not_valid_gzip(store: Store) -> None:
+    """A gzip stream has at least a header."""
     image = store.image([store.put(b"")], diff_ids=[Digest.of(b"")])
     assert "is compressed by none" in only(image).what
 
 
-def test_a_bomb_is_a_problem(store: Store) -> None:
-    """The limits hold where layers are looked at."""
+def test_layer_beyond_limits_is_problem(store: Store) -> None:
+    """The limits are enforced when layers are read."""
     image = store.image([store.put(gzip.compress(tar("a", 100_000)))])
     (problem,) = validate(image, limits=Limits(size=9999))
     assert "more than 9999 bytes uncompressed" in problem.what
 
 
-def test_layers_whose_bytes_are_elsewhere_are_passed_over(store: Store) -> None:
+def test_nondistributable_layers_are_skipped(store: Store) -> None:
     """Registries do not hold them (layer.md, Non-Distributable Layers)."""
     layer = store.put(A, OCI_NONDISTRIBUTABLE_LAYER_GZIP)
     image = store.image([layer])
@@ -283,8 +283,8 @@ def test_layers_whose_bytes_are_elsewhere_are_passed_over(store: Store) -> None:
     assert flaws(image) == []
 
 
-def test_an_artifact_has_blobs_of_any_kind(store: Store) -> None:
-    """Of an artifact, digests and sizes must be right, and no more."""
+def test_artifact_may_have_any_blobs(store: Store) -> None:
+    """Only digests and sizes of an artifact are checked."""
     layer = store.put(b"\x1f\x8b\x08 no gzip", "text/plain")
     image = store.image([layer], b"{}", OCI_EMPTY)
     assert flaws(image) == []
@@ -292,7 +292,7 @@ def test_an_artifact_has_blobs_of_any_kind(store: Store) -> None:
     store.blobs[Digest.of(b"{}")] = b"{"
     assert flaws(image, fast=True) == []
     assert flaws(image) == [
-        "has 1 bytes, where its descriptor says 2",
+        "has 1 bytes, but its descriptor says 2",
         f"the bytes hash to {Digest.of(store.blobs[layer.digest])}",
     ]
 
@@ -301,12 +301,12 @@ def test_an_artifact_has_blobs_of_any_kind(store: Store) -> None:
     ("bytes_", "what"),
     [
         (None, "no such blob"),
-        (b"", "has 0 bytes, where its descriptor says"),
+        (b"", "has 0 bytes, but its descriptor says"),
         (b"{" * 10_000, "has more than the"),
     ],
 )
-def test_a_config_whose_bytes_are_others(store: Store, bytes_: bytes | None, what: str) -> None:
-    """A config that is not there, or another, says nothing of the layers."""
+def test_config_with_wrong_bytes_is_problem(store: Store, bytes_: bytes | None, what: str) -> None:
+    """A missing or wrong config says nothing about the layers."""
     image = store.image([store.put(A)])
     config = image.manifest.config.digest
     del store.blobs[config]
@@ -317,22 +317,24 @@ def test_a_config_whose_bytes_are_others(store: Store, bytes_: bytes | None, wha
     assert problem.what.startswith(what)
 
 
-def test_a_config_that_is_none(store: Store) -> None:
+def test_invalid_config_is_problem(store: Store) -> None:
     """The document must be one of config.md."""
     assert only(store.image([], b"[]"), fast=True).what == "$: not a JSON object"
 
 
-def test_a_config_of_any_size_is_not_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory is not what a descriptor claims."""
+def test_config_larger_than_limit_is_not_read(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory does not depend on what a descriptor claims."""
     monkeypatch.setattr(module, "MAX_SIZE", 10)
     image = store.image([])
     size = image.manifest.config.size
-    assert only(image).what == f"has {size} bytes, where at most 10 are read"
+    assert only(image).what == f"has {size} bytes, but at most 10 are read"
     assert store.reads == []
 
 
 def test_fast_reads_no_layer(store: Store) -> None:
-    """`fast` looks at manifests and configs alone."""
+    """`fast` reads only manifests and configs."""
     layer = store.put(A)
     image = store.image([layer])
     del store.blobs[layer.digest]
@@ -340,31 +342,31 @@ def test_fast_reads_no_layer(store: Store) -> None:
     assert store.reads == [image.manifest.config.digest]
 
 
-def test_a_layer_of_many_images_is_read_once(store: Store) -> None:
-    """What is known of a blob is not asked for again."""
+def test_layer_of_many_images_is_read_once(store: Store) -> None:
+    """The result for a blob is kept."""
     layer = store.put(A)
     images = [store.image([layer], author=name) for name in ("one", "two")]
     images.append(store.image([layer], diff_ids=[Digest.of(b"")]))
-    found = flaws(store.index(*map(store.child, images)))
-    assert len(found) == 1
+    problems = flaws(store.index(*map(store.child, images)))
+    assert len(problems) == 1
     assert store.reads.count(layer.digest) == 1
 
 
-def test_what_keeps_from_looking_is_raised(store: Store) -> None:
-    """An expired password is no problem of the image."""
+def test_failure_to_read_is_raised(store: Store) -> None:
+    """An expired password is not a problem of the image."""
     layer = store.put(A)
     image = store.image([layer])
 
     def refuse() -> BlockStream:
-        raise Unauthorized("who are you?", method="GET", url="", status=401)
+        raise Unauthorized("login, please", method="GET", url="", status=401)
 
     blob = StoredBlob(layer, refuse)
     with pytest.raises(Unauthorized):
         flaws(Image(image.manifest, image.config_blob, (blob,)))
 
 
-def test_a_blob_that_cannot_be_opened_is_told(store: Store) -> None:
-    """A store may find out when a blob is opened, or when it is read."""
+def test_blob_that_cannot_be_opened_is_problem(store: Store) -> None:
+    """A store may fail when a blob is opened, or when it is read."""
     layer = store.put(A)
     image = store.image([layer])
 
@@ -378,8 +380,8 @@ def test_a_blob_that_cannot_be_opened_is_told(store: Store) -> None:
 # Indexes -----------------------------------------------------------------------------------------
 
 
-def test_an_index_and_all_below_it(store: Store) -> None:
-    """Indexes may hold indexes; what is wrong below is told with its own place."""
+def test_index_is_validated_recursively(store: Store) -> None:
+    """Indexes may contain indexes; each problem names its own place."""
     good = store.image([store.put(A)])
     bad = store.image([store.put(B)], diff_ids=[])
     inner = store.index(store.child(bad))
@@ -388,7 +390,7 @@ def test_an_index_and_all_below_it(store: Store) -> None:
     assert flaws(ImageIndex.empty()) == []
 
 
-def test_a_child_that_is_not_there(store: Store) -> None:
+def test_missing_child_is_problem(store: Store) -> None:
     """All children of an index exist."""
     missing = Descriptor(OCI_INDEX, Digest.of(b"x"), 1)
     index = store.index(store.child(store.image([])), missing)
@@ -397,35 +399,35 @@ def test_a_child_that_is_not_there(store: Store) -> None:
     )
 
 
-def test_a_child_that_is_another(store: Store) -> None:
+def test_child_that_differs_from_descriptor_is_problem(store: Store) -> None:
     """Size, digest and media type are those of the index's descriptor."""
     image = store.image([])
     wanted = Descriptor(OCI_INDEX, Digest.of(b"x"), image.descriptor.size)
     store.trees[wanted.digest] = image
     assert flaws(store.index(wanted)) == [
         f"the bytes hash to {image.digest}",
-        f"is of the media type {image.media_type}, where the index says {OCI_INDEX}",
+        f"is of the media type {image.media_type}, but the index says {OCI_INDEX}",
     ]
 
 
-def test_children_of_unknown_media_types_are_passed_over(store: Store) -> None:
-    """An index may hold anything; what is not known is ignored (image-index.md)."""
+def test_children_of_unknown_media_types_are_skipped(store: Store) -> None:
+    """An index may hold anything; unknown types are ignored (image-index.md)."""
     assert flaws(store.index(Descriptor("text/plain", Digest.of(b"x"), 1))) == []
 
 
-def test_platforms_agree(store: Store) -> None:
-    """What the index says of a platform, the config says too; either may be silent."""
+def test_platform_that_differs_from_config_is_problem(store: Store) -> None:
+    """Index and config must agree on a platform; either may leave it out."""
     image = store.image([], ImageConfig.empty(ARM).raw)
     for platform in (None, ARM, Platform("linux", "arm64"), Platform("", "")):
         assert flaws(store.index(store.child(image, platform)), fast=True) == []
     for platform in (Platform("linux", "amd64"), Platform("linux", "arm64", "v7")):
         assert flaws(store.index(store.child(image, platform)), fast=True) == [
-            f"says the platform linux/arm64/v8, where the index says {platform}"
+            f"says the platform linux/arm64/v8, but the index says {platform}"
         ]
 
 
-def test_a_child_that_comes_many_times_is_looked_at_once(store: Store) -> None:
-    """Indexes of the same index many times over cannot multiply the work."""
+def test_child_of_many_indexes_is_checked_once(store: Store) -> None:
+    """Many indexes of the same index cannot multiply the work."""
     image = store.image([])
     tree: Tree = image
     for _ in range(30):
@@ -434,8 +436,8 @@ def test_a_child_that_comes_many_times_is_looked_at_once(store: Store) -> None:
     assert store.reads == [image.manifest.config.digest]
 
 
-def test_a_child_with_many_platforms_is_read_once(store: Store) -> None:
-    """Each document is read once, however many platforms indexes give it on however many ways."""
+def test_child_with_many_platforms_is_read_once(store: Store) -> None:
+    """Each document is read once, however many platforms and indexes it has."""
     image = store.image([])
     tree: Tree = image
     platforms = [Platform("linux", "amd64", f"v{number}") for number in range(9)]
@@ -447,28 +449,28 @@ def test_a_child_with_many_platforms_is_read_once(store: Store) -> None:
     assert store.reads == [image.manifest.config.digest]
 
 
-def test_each_platform_that_indexes_give_an_image_is_compared_once(store: Store) -> None:
-    """Before the image was looked at, and after."""
+def test_each_platform_of_child_is_compared_once(store: Store) -> None:
+    """Before the image is checked, and after."""
     image = store.image([], ImageConfig.empty(ARM).raw)
     wrong = Platform("linux", "amd64")
     inner = store.index(store.child(image, wrong), store.child(image, Platform("linux", "s390x")))
     deeper = store.index(store.child(inner), store.child(image, wrong))
     outer = store.index(store.child(deeper), store.child(image, wrong), store.child(image, ARM))
     assert flaws(outer) == [
-        "says the platform linux/arm64/v8, where the index says linux/amd64",
-        "says the platform linux/arm64/v8, where the index says linux/s390x",
+        "says the platform linux/arm64/v8, but the index says linux/amd64",
+        "says the platform linux/arm64/v8, but the index says linux/s390x",
     ]
 
 
-def test_a_child_that_cannot_be_read_is_asked_for_once_and_told_each_time(store: Store) -> None:
-    """The place of the problem is the index's."""
+def test_unreadable_child_is_loaded_once_and_reported_for_each_index(store: Store) -> None:
+    """The problem's place is that of the index."""
     gone = replace(store.child(store.image([])), digest=Digest.of(b"gone"))
     problems = list(validate(store.index(gone, gone)))
     assert [problem.what for problem in problems] == ["cannot be read: no such manifest"] * 2
     assert store.loads == [gone.digest]
 
 
-def test_a_whiteout_that_names_nothing_is_told(store: Store) -> None:
+def test_whiteout_that_names_nothing_is_problem(store: Store) -> None:
     """`.wh.` alone "is invalid" (layer.md, Whiteouts)."""
     image = store.image([store.put(gzip.compress(tar("d/.wh."), mtime=0))])
     assert flaws(image) == ["the whiteout 'd/.wh.' names nothing"]
@@ -477,15 +479,13 @@ def test_a_whiteout_that_names_nothing_is_told(store: Store) -> None:
 @pytest.mark.parametrize(
     ("head", "name"), [(b"\xfd7zXZ\x00", "xz"), (b"BZh91AY", "bzip2"), (b"\x04\x22\x4d\x18", "lz4")]
 )
-def test_a_layer_in_a_compression_that_layers_have_not_is_told(
-    store: Store, head: bytes, name: str
-) -> None:
-    """It is named, rather than taken for a broken tar."""
+def test_unsupported_compression_is_problem(store: Store, head: bytes, name: str) -> None:
+    """It is named, and not reported as a broken tar."""
     data = head + bytes(100)
     layer = store.put(data, OCI_LAYER)
     config = ImageConfig.empty().replace(diff_ids=[Digest.of(data)]).raw
     (what,) = flaws(store.image([layer], config))
     assert what == (
-        f"compressed by {name}, which no layer is (image-spec has gzip and zstd): "
+        f"compressed by {name}, which layers do not have (image-spec has gzip and zstd): "
         "the bytes cannot be read as a tar"
     )

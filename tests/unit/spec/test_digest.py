@@ -49,7 +49,7 @@ BAD_ENCODED = ["", "a b", "a/b", "..", "a.b", "a:b", "%2f", "abc\n", "\n", "a\x0
 
 
 @pytest.mark.parametrize("text", GOOD)
-def test_a_digest_of_the_grammar_parses_and_prints_itself(text: str) -> None:
+def test_parse_and_str_round_trip_for_valid_digest(text: str) -> None:
     """'A digest string MUST match the following grammar' (descriptor.md, Digests)."""
     digest = Digest.parse(text)
     assert str(digest) == text
@@ -58,7 +58,7 @@ def test_a_digest_of_the_grammar_parses_and_prints_itself(text: str) -> None:
 
 
 @pytest.mark.parametrize("algorithm", BAD_ALGORITHM)
-def test_an_algorithm_outside_the_grammar_is_refused(algorithm: str) -> None:
+def test_parse_rejects_algorithm_outside_grammar(algorithm: str) -> None:
     """'algorithm ::= algorithm-component (algorithm-separator algorithm-component)*'."""
     for encoded in ("abc", ABC_SHA256):
         with pytest.raises(InvalidDigest, match=r"^digest algorithm"):
@@ -68,8 +68,8 @@ def test_an_algorithm_outside_the_grammar_is_refused(algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("encoded", BAD_ENCODED)
-def test_an_encoded_part_outside_the_grammar_is_refused(encoded: str) -> None:
-    """'encoded ::= [a-zA-Z0-9=_-]+': nothing that a path or a URL could read otherwise."""
+def test_parse_rejects_encoded_part_outside_grammar(encoded: str) -> None:
+    """'encoded ::= [a-zA-Z0-9=_-]+': no character with a meaning in a path or URL."""
     for algorithm in ("other", "sha256", "sha512", "blake3"):
         with pytest.raises(InvalidDigest, match=r"^digest encoded part"):
             Digest.parse(f"{algorithm}:{encoded}")
@@ -90,7 +90,7 @@ def test_an_encoded_part_outside_the_grammar_is_refused(encoded: str) -> None:
         ABC_SHA256[:-1] + "\u0661",
     ],
 )
-def test_a_registered_hash_of_256_bits_is_64_lower_case_hex_digits(
+def test_parse_rejects_sha256_other_than_64_lower_case_hex_digits(
     algorithm: str, encoded: str
 ) -> None:
     """'When the algorithm identifier is sha256, the encoded portion MUST match /[a-f0-9]{64}/'."""
@@ -99,21 +99,21 @@ def test_a_registered_hash_of_256_bits_is_64_lower_case_hex_digits(
 
 
 @pytest.mark.parametrize("encoded", [ABC_SHA256, ABC_SHA512.upper(), ABC_SHA512 + "0"])
-def test_a_sha512_is_128_lower_case_hex_digits(encoded: str) -> None:
+def test_parse_rejects_sha512_other_than_128_lower_case_hex_digits(encoded: str) -> None:
     """'When the algorithm identifier is sha512, the encoded portion MUST match /[a-f0-9]{128}/'."""
     with pytest.raises(InvalidDigest, match="not the 128 lower-case hexadecimal digits of sha512"):
         Digest("sha512", encoded)
 
 
 @pytest.mark.parametrize("text", ["", "sha256", ABC_SHA256, "sha256/abc"])
-def test_a_text_without_a_colon_is_no_digest(text: str) -> None:
+def test_parse_rejects_text_without_colon(text: str) -> None:
     """'digest ::= algorithm ":" encoded'."""
     with pytest.raises(InvalidDigest, match="has no ':' after an algorithm"):
         Digest.parse(text)
 
 
-def test_the_whole_digest_has_at_most_255_characters() -> None:
-    """The grammar has no bound; what can be no file name is refused before it is matched."""
+def test_digest_rejects_more_than_255_characters() -> None:
+    """The grammar has no bound; this is the longest file name."""
     longest = Digest.parse("a:" + "b" * (MAX_DIGEST_LENGTH - 2))
     assert len(str(longest)) == MAX_DIGEST_LENGTH
     for text in (f"{longest}b", "a" * 255 + ":", "+".join("a" * 1_000_000) + ":b"):
@@ -122,16 +122,16 @@ def test_the_whole_digest_has_at_most_255_characters() -> None:
 
 
 @pytest.mark.parametrize("text", ["x" * 1_000_000, ":" + "x" * 200, "sha256:" + "é" * 200])
-def test_an_error_never_repeats_an_unbounded_input(text: str) -> None:
-    """What came from anyone is cut to about 100 characters, in ASCII."""
+def test_error_message_has_bounded_length(text: str) -> None:
+    """Untrusted text is cut to about 100 characters, in ASCII."""
     with pytest.raises(InvalidDigest) as caught:
         Digest.parse(text)
     assert str(caught.value).isascii()
     assert len(str(caught.value)) < 200
 
 
-def test_an_excerpt_is_quoted_escaped_and_cut() -> None:
-    """A wrong part is shown so that it can be read, and cannot forge a line of a log."""
+def test_excerpt_quotes_escapes_and_cuts() -> None:
+    """The wrong part is readable, and cannot forge a line of a log."""
     assert excerpt("a b") == "'a b'"
     assert excerpt("a\n\u202e") == "'a\\n\\u202e'"
     assert excerpt("x" * 80) == repr("x" * 80)
@@ -140,15 +140,15 @@ def test_an_excerpt_is_quoted_escaped_and_cut() -> None:
     assert excerpt("\U0001f426" * 9) == f"'{escapes[:79]}... (9 characters)"
 
 
-def test_an_invalid_digest_is_a_value_error_and_a_brolga_error() -> None:
-    """InvalidDigest is caught by those who know brolga and by those who do not."""
+def test_invalid_digest_is_value_error_and_brolga_error() -> None:
+    """Callers can catch it with or without knowledge of brolga."""
     for kind in (ValueError, BrolgaError):
         with pytest.raises(kind):
             Digest.parse("nothing")
 
 
-def test_a_digest_is_a_value() -> None:
-    """Equal digests are equal, hash alike, sort by algorithm and reach another process."""
+def test_digest_is_value() -> None:
+    """Equal digests have equal hashes, sort by algorithm and can be pickled."""
     first, second = Digest("sha256", EMPTY_SHA256), Digest("sha512", ABC_SHA512)
     assert {first, Digest.parse(str(first))} == {first}
     assert sorted([second, first]) == [first, second]
@@ -158,19 +158,19 @@ def test_a_digest_is_a_value() -> None:
 
 
 @pytest.mark.parametrize("data", [b"abc", bytearray(b"abc"), memoryview(b"abc")])
-def test_bytes_of_any_kind_have_the_published_digest(data: bytes) -> None:
+def test_of_returns_published_digest(data: bytes) -> None:
     """'D == ID(C) == <alg>: + Encode(H(C))' (descriptor.md, Digest calculations)."""
     assert str(Digest.of(data)) == f"sha256:{ABC_SHA256}"
     assert str(Digest.of(data, "sha512")) == f"sha512:{ABC_SHA512}"
 
 
-def test_the_digest_of_nothing_is_that_of_the_empty_message() -> None:
+def test_of_empty_bytes_returns_digest_of_empty_message() -> None:
     """A layer without bytes still has its digest."""
     assert Digest.of(b"").encoded == EMPTY_SHA256
 
 
-def test_a_stream_is_hashed_block_by_block() -> None:
-    """The digest of a hasher covers all that it has taken so far, and no more."""
+def test_from_hasher_covers_bytes_so_far() -> None:
+    """The digest covers all bytes that the hasher was given so far, and no more."""
     state = hasher()
     assert Digest.from_hasher(state).encoded == EMPTY_SHA256
     for block in (b"a", bytearray(b"b"), memoryview(b"c")):
@@ -179,21 +179,21 @@ def test_a_stream_is_hashed_block_by_block() -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["md5", "blake3", "sha256+b64u", "", "x" * 1000])
-def test_an_algorithm_that_is_not_computed_here_is_said_so(algorithm: str) -> None:
+def test_hasher_rejects_algorithm_that_cannot_be_computed(algorithm: str) -> None:
     """'Implementations MAY implement' all but sha256: the others can be held, not computed."""
     for attempt in (hasher, lambda name: Digest.of(b"", name)):
         with pytest.raises(InvalidDigest, match="cannot be computed here: sha256 and sha512 can"):
             attempt(algorithm)
 
 
-def test_an_unregistered_hash_makes_no_digest() -> None:
-    """A digest is never made with an algorithm that readers are not bound to know."""
+def test_from_hasher_rejects_unregistered_hash() -> None:
+    """A digest never has an algorithm that readers need not know."""
     with pytest.raises(InvalidDigest, match="'sha3_256' cannot be computed here"):
         Digest.from_hasher(hashlib.sha3_256(b"abc"))
 
 
-def test_a_digest_of_an_unknown_algorithm_cannot_be_verified() -> None:
-    """What cannot be verified is never taken for verified."""
+def test_verifier_rejects_unknown_algorithm() -> None:
+    """Bytes that cannot be verified never pass as verified."""
     with pytest.raises(InvalidDigest, match="'blake3' cannot be computed here"):
         Digest("blake3", ABC_SHA256).verifier()
 
@@ -202,13 +202,13 @@ def test_a_digest_of_an_unknown_algorithm_cannot_be_verified() -> None:
     ("text", "answer"),
     [(f"sha512:{ABC_SHA512}", True), (f"sha256:{EMPTY_SHA256}", True), ("app:v1", False)],
 )
-def test_a_digest_says_whether_it_can_be_computed(text: str, answer: bool) -> None:
+def test_is_computable_depends_on_algorithm(text: str, answer: bool) -> None:
     """'Implementations MAY implement additional algorithms': others can be held, and no more."""
     assert Digest.parse(text).is_computable is answer
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
-def test_the_right_bytes_verify(algorithm: str) -> None:
+def test_verify_accepts_right_bytes(algorithm: str) -> None:
     """'the byte content SHOULD be verified against the digest string' (descriptor.md)."""
     verifier = Digest.of(b"abc", algorithm).verifier()
     for block in (b"ab", bytearray(b""), memoryview(b"c")):
@@ -217,7 +217,7 @@ def test_the_right_bytes_verify(algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"ab", b"abd", b"abcc"])
-def test_wrong_bytes_do_not_verify_and_both_digests_are_told(data: bytes) -> None:
+def test_verify_raises_mismatch_with_both_digests(data: bytes) -> None:
     """DigestMismatch carries the expected and the actual digest as strings."""
     verifier = Digest.of(b"abc").verifier()
     assert isinstance(verifier, Verifier)
@@ -230,7 +230,7 @@ def test_wrong_bytes_do_not_verify_and_both_digests_are_told(data: bytes) -> Non
     assert caught.value.actual in str(caught.value)
 
 
-def test_all_is_exact() -> None:
-    """What is exported exists."""
+def test_all_names_exist() -> None:
+    """Every exported name exists."""
     for name in digest_module.__all__:
         assert hasattr(digest_module, name)

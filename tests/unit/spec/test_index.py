@@ -1,4 +1,4 @@
-"""manifest/index.py: indexes, and which of their children is for a platform."""
+"""index.py: indexes, and the choice of a child for a platform."""
 
 import json
 import pickle
@@ -8,10 +8,11 @@ import pytest
 from tests.unit.spec.samples import BUILDX, DOCKER_LIST, OCI, child, digest_of, indented
 
 from brolga.errors import InvalidManifest, PlatformNotFound
-from brolga.spec.descriptor import Descriptor, Platform
+from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.index import Index
 from brolga.spec.mediatypes import DOCKER_MANIFEST_LIST, OCI_INDEX, OCI_MANIFEST
+from brolga.spec.platform import Platform
 
 CHILD = Descriptor(OCI_MANIFEST, Digest.of(b"child"), 5, platform=Platform("linux", "riscv64"))
 
@@ -24,7 +25,7 @@ def chosen(index: Index, platform: str) -> str:
     return str(index.select(Platform.parse(platform)).digest)
 
 
-def test_an_index_is_read_whole() -> None:
+def test_parse_reads_every_property() -> None:
     """Each property of image-index.md, and of Docker's manifest list."""
     raw = indented(DOCKER_LIST)
     parsed = Index.parse(raw, DOCKER_MANIFEST_LIST)
@@ -38,7 +39,7 @@ def test_an_index_is_read_whole() -> None:
 
 
 @pytest.mark.parametrize("manifests", [[], None])
-def test_an_index_may_be_empty(manifests: object) -> None:
+def test_parse_accepts_empty_manifests(manifests: object) -> None:
     """'While this property MUST be present, the size of the array MAY be zero'."""
     empty = Index.parse(indented({**BUILDX, "manifests": manifests}))
     assert empty.manifests == ()
@@ -47,19 +48,19 @@ def test_an_index_may_be_empty(manifests: object) -> None:
     assert caught.value.available == ()
 
 
-def test_an_index_without_manifests_is_none() -> None:
+def test_parse_rejects_missing_manifests() -> None:
     """'This REQUIRED property contains a list of manifests'."""
     with pytest.raises(InvalidManifest, match=r"^\$\.manifests: is missing"):
         Index.parse(b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json"}')
 
 
-def test_a_manifest_is_no_index() -> None:
-    """The error says what was wanted."""
-    with pytest.raises(InvalidManifest, match="where an index is wanted"):
+def test_parse_rejects_image_manifest() -> None:
+    """The error names the expected kind."""
+    with pytest.raises(InvalidManifest, match="is not the media type of an index"):
         Index.parse(indented(OCI))
 
 
-def test_an_error_names_the_child() -> None:
+def test_parse_error_names_child() -> None:
     """`$.manifests[1].digest`, not the whole document."""
     with pytest.raises(InvalidManifest, match=r"^\$\.manifests\[1\]\.digest: digest encoded part"):
         index(child("a"), child("b") | {"digest": "sha256:../x"})
@@ -69,14 +70,14 @@ def test_an_error_names_the_child() -> None:
     ("platform", "name"),
     [("linux/amd64", "amd64"), ("linux/arm64", "arm64"), ("linux/arm64/v8", "arm64")],
 )
-def test_buildx_attestations_are_no_images(platform: str, name: str) -> None:
-    """The tool buildx puts them into the index under the platform unknown/unknown."""
+def test_select_ignores_buildx_attestations(platform: str, name: str) -> None:
+    """Buildx lists them under the platform unknown/unknown."""
     parsed = Index.parse(indented(BUILDX))
     assert chosen(parsed, platform) == digest_of(name)
     assert [str(offered) for offered in parsed.platforms] == ["linux/amd64", "linux/arm64/v8"]
 
 
-def test_the_first_match_is_chosen() -> None:
+def test_select_returns_first_match() -> None:
     """'If multiple manifests match ..., the first matching entry SHOULD be used'."""
     parsed = Index.parse(indented(DOCKER_LIST))
     assert chosen(parsed, "windows") == digest_of("windows 2022")
@@ -84,7 +85,7 @@ def test_the_first_match_is_chosen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("offered", "wanted", "found"),
+    ("offered", "wanted", "best"),
     [
         (["linux/amd64", "linux/arm64"], "linux/arm64/v8", 1),
         (["linux/arm64/v8"], "linux/arm64", 0),
@@ -100,34 +101,34 @@ def test_the_first_match_is_chosen() -> None:
         (["linux/arm/v5", "linux/amd64"], "linux", 0),
     ],
 )
-def test_the_variant_that_suits_best_is_chosen(offered: list[str], wanted: str, found: int) -> None:
+def test_select_prefers_best_variant(offered: list[str], wanted: str, best: int) -> None:
     """'arm64' is 'arm64/v8', and 'amd64' is 'amd64/v1' (containerd, platforms.Normalize)."""
     children = [
         child(f"{number} {text}", platform=Platform.parse(text).to_dict())
         for number, text in enumerate(offered)
     ]
-    assert chosen(index(*children), wanted) == digest_of(f"{found} {offered[found]}")
+    assert chosen(index(*children), wanted) == digest_of(f"{best} {offered[best]}")
 
 
 @pytest.mark.parametrize("wanted", ["linux/amd64/v2", "linux/arm64/v8.1", "linux/arm/v6"])
-def test_a_variant_that_is_named_is_not_replaced(wanted: str) -> None:
-    """Who names a variant wants that one."""
+def test_select_requires_given_variant(wanted: str) -> None:
+    """A variant that the caller names is required."""
     texts = ("linux/amd64", "linux/arm64", "linux/arm/v7")
     offered = index(*(child(text, platform=Platform.parse(text).to_dict()) for text in texts))
     with pytest.raises(PlatformNotFound):
         offered.select(Platform.parse(wanted))
 
 
-def test_all_that_suit_a_platform_best_are_known() -> None:
-    """Two images of one platform are a choice that somebody must make."""
+def test_select_all_returns_every_best_match() -> None:
+    """Two images of one platform are the caller's choice."""
     texts = ("linux/arm64", "linux/arm64/v8", "linux/amd64")
     offered = index(*(child(text, platform=Platform.parse(text).to_dict()) for text in texts))
-    found = offered.select_all(Platform.parse("linux/arm64"))
-    assert [str(one.digest) for one in found] == [digest_of(text) for text in texts[:2]]
+    matches = offered.select_all(Platform.parse("linux/arm64"))
+    assert [str(match.digest) for match in matches] == [digest_of(text) for text in texts[:2]]
 
 
 @pytest.mark.parametrize(
-    ("offered", "wanted", "found"),
+    ("offered", "wanted", "best"),
     [
         (["linux/arm64"], "linux/arm64/v8", 0),
         (["linux/arm/v7", "linux/arm"], "linux/arm/v6", 1),
@@ -145,39 +146,39 @@ def test_all_that_suit_a_platform_best_are_known() -> None:
         (["linux/amd64"], "linux/amd64:5", 0),
     ],
 )
-def test_the_nearest_platform_is_the_one_to_build_on(
-    offered: list[str], wanted: str, found: int
+def test_select_nearest_ignores_details_that_index_leaves_out(
+    offered: list[str], wanted: str, best: int
 ) -> None:
-    """A config tells all of its platform; 'variant' and 'os.version' are OPTIONAL in an index."""
+    """A config has all details; 'variant' and 'os.version' are OPTIONAL in an index."""
     children = [
         child(text, platform=Platform.parse(text).to_dict()) for text in ("linux/s390x", *offered)
     ]
     nearest = index(*children).select_nearest(Platform.parse(wanted))
-    assert str(nearest.digest) == digest_of(offered[found])
+    assert str(nearest.digest) == digest_of(offered[best])
 
 
 @pytest.mark.parametrize("wanted", ["linux/arm64/v8", "windows/arm64"])
-def test_another_variant_or_system_is_not_near(wanted: str) -> None:
-    """The error tells what there is."""
+def test_select_nearest_rejects_other_variant_or_system(wanted: str) -> None:
+    """The error lists the available platforms."""
     parsed = index(child("a", platform={"os": "linux", "architecture": "arm64", "variant": "v9"}))
     with pytest.raises(PlatformNotFound, match="it has 'linux/arm64/v9'"):
         parsed.select_nearest(Platform.parse(wanted))
 
 
-def test_a_child_without_a_platform_is_for_linux_on_amd64() -> None:
+def test_select_reads_missing_platform_as_linux_amd64() -> None:
     """'If platform is missing from child descriptor, assume it's amd64/linux' (GGCR)."""
     parsed = index(child("plain"), child("arm", platform={"os": "linux", "architecture": "arm"}))
     assert chosen(parsed, "linux/amd64") == digest_of("plain")
     assert parsed.platforms[0] == Platform("linux", "amd64")
 
 
-def test_a_nested_index_can_be_chosen() -> None:
+def test_select_returns_nested_index() -> None:
     """'implementations SHOULD also support ... nested index' (image-index.md, manifests)."""
     assert chosen(index(child("nested", mediaType=OCI_INDEX)), "linux/amd64") == digest_of("nested")
 
 
-def test_what_is_no_image_is_not_chosen() -> None:
-    """An artifact or an unknown format in an index is no image to run."""
+def test_select_ignores_children_that_are_not_images() -> None:
+    """An artifact or an unknown format in an index is not an image to run."""
     parsed = index(
         child("a", mediaType="application/vnd.example+json"),
         child("b", artifactType="application/vnd.example.sbom"),
@@ -187,7 +188,7 @@ def test_what_is_no_image_is_not_chosen() -> None:
     assert len(parsed.manifests) == 3
 
 
-def test_the_error_lists_what_there_is() -> None:
+def test_select_error_lists_available_platforms() -> None:
     """The next command can be typed from it."""
     with pytest.raises(PlatformNotFound) as caught:
         Index.parse(indented(BUILDX)).select(Platform("linux", "s390x"))
@@ -199,8 +200,8 @@ def test_the_error_lists_what_there_is() -> None:
     assert again.available == caught.value.available
 
 
-def test_the_error_of_a_long_index_is_bounded() -> None:
-    """An index comes from anyone: its texts are escaped, and not all are shown."""
+def test_select_error_has_bounded_length() -> None:
+    """An index is untrusted: its texts are escaped, and only some are listed."""
     many = index(
         *(child(str(i), platform={"os": f"o\n{i}", "architecture": "x"}) for i in range(25))
     )
@@ -210,7 +211,7 @@ def test_the_error_of_a_long_index_is_bounded() -> None:
     assert len(caught.value.available) == 25
 
 
-def test_a_new_index_is_written_and_read() -> None:
+def test_new_writes_members_in_order() -> None:
     """schemaVersion, mediaType, artifactType, manifests, subject, annotations."""
     new = Index.new([CHILD], annotations={"a": "b"}, subject=CHILD, artifact_type="a/b")
     assert list(json.loads(new.raw)) == [
@@ -232,7 +233,7 @@ def test_a_new_index_is_written_and_read() -> None:
     }
 
 
-def test_a_change_keeps_what_is_not_known() -> None:
+def test_replace_keeps_unknown_members() -> None:
     """Children that stay keep their JSON, the document its other members."""
     document = {**DOCKER_LIST, "x": 1}
     parsed = Index.parse(indented(document))
@@ -246,7 +247,7 @@ def test_a_change_keeps_what_is_not_known() -> None:
     assert parsed.replace(media_type=OCI_INDEX).media_type == OCI_INDEX
 
 
-def test_an_index_is_a_value() -> None:
-    """It reaches another process."""
+def test_index_can_be_pickled() -> None:
+    """It can be sent to another process."""
     parsed = Index.parse(indented(BUILDX))
     assert pickle.loads(pickle.dumps(parsed)) == parsed  # noqa: S301 - made in this line

@@ -1,4 +1,4 @@
-"""manifest/document.py: which bytes are a document, and how one is written."""
+"""json.py: strict decoding, encoding, JSON paths and members."""
 
 import json
 import sys
@@ -7,7 +7,15 @@ import pytest
 
 from brolga.errors import InvalidManifest
 from brolga.spec.config import History
-from brolga.spec.json import MAX_SIZE, decode, encode, reuse_originals
+from brolga.spec.json import (
+    MAX_SIZE,
+    Members,
+    decode,
+    encode,
+    join_path,
+    read_string,
+    reuse_originals,
+)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +44,9 @@ from brolga.spec.json import MAX_SIZE, decode, encode, reuse_originals
         (b'{"a":' + b"9" * 5000 + b"}", "$", "too many digits"),
     ],
 )
-def test_what_readers_could_take_differently_is_refused(raw: bytes, place: str, why: str) -> None:
+def test_decode_rejects_json_that_readers_read_differently(
+    raw: bytes, place: str, why: str
+) -> None:
     """'The names within an object SHOULD be unique' (RFC 8259, section 4); no BOM (8.1)."""
     with pytest.raises(InvalidManifest, match=why) as caught:
         decode(raw)
@@ -46,7 +56,7 @@ def test_what_readers_could_take_differently_is_refused(raw: bytes, place: str, 
 
 @pytest.mark.parametrize("depth", [65, 500, 100_000])
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
-def test_endless_nesting_is_refused(depth: int, opening: str, closing: str) -> None:
+def test_decode_rejects_deep_nesting(depth: int, opening: str, closing: str) -> None:
     """'An implementation may set limits on the maximum depth of nesting' (RFC 8259, section 9)."""
     raw = b'{"b":' + (opening * depth + "1" + closing * depth).encode() + b"}"
     with pytest.raises(InvalidManifest, match="nested deeper than 64 levels") as caught:
@@ -54,14 +64,14 @@ def test_endless_nesting_is_refused(depth: int, opening: str, closing: str) -> N
     assert len(str(caught.value)) < 400
 
 
-def test_a_document_may_nest_as_deep_as_the_limit() -> None:
+def test_decode_accepts_nesting_up_to_limit() -> None:
     """The bound is far above what the spec's documents need."""
     raw = b'{"a":' * 64 + b"1" + b"}" * 64
     assert encode(decode(raw)) == raw
 
 
-def test_a_reader_deep_in_the_stack_gets_the_same_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python's own limit is no other exception."""
+def test_decode_converts_recursion_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's own limit gives the same error."""
 
     def overflow(*_: object, **__: object) -> None:
         raise RecursionError
@@ -71,46 +81,46 @@ def test_a_reader_deep_in_the_stack_gets_the_same_error(monkeypatch: pytest.Monk
         decode(b"{}")
 
 
-def test_more_than_four_mebibytes_are_refused() -> None:
+def test_decode_rejects_more_bytes_than_limit() -> None:
     """'support manifest pushes of at least 4 megabytes' (distribution-spec, Pushing manifests)."""
     raw = b'{"a":"' + b"x" * (MAX_SIZE - 8) + b'"}'
     assert len(raw) == MAX_SIZE
     assert decode(raw)["a"]
-    with pytest.raises(InvalidManifest, match=f"{MAX_SIZE + 1} bytes, where at most {MAX_SIZE}"):
+    with pytest.raises(InvalidManifest, match=f"{MAX_SIZE + 1} bytes, but at most {MAX_SIZE}"):
         decode(raw + b" ")
-    with pytest.raises(InvalidManifest, match=r"^\$: 3 bytes, where at most 2"):
+    with pytest.raises(InvalidManifest, match=r"^\$: 3 bytes, but at most 2"):
         decode(b"{ }", limit=2)
 
 
-def test_many_names_of_which_one_comes_twice_are_found_at_once() -> None:
+def test_decode_finds_duplicate_among_many_names_in_linear_time() -> None:
     """A hostile document of 4 MiB costs no more than its length."""
     names = ",".join(f'"{i}":1' for i in range(300_000))
     with pytest.raises(InvalidManifest, match=r"^\$\['299999'\]: appears twice"):
         decode(f'{{{names},"299999":1}}'.encode())
 
 
-def test_writing_is_compact_and_keeps_the_order() -> None:
+def test_encode_is_compact_and_keeps_order() -> None:
     """What docker and GGCR write: no whitespace, the members in their order, UTF-8."""
     assert encode({"b": 1, "a": ["é", None, 1.5]}) == '{"b":1,"a":["é",null,1.5]}'.encode()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {1}, b"x", "\ud800"])
-def test_what_is_no_json_is_not_written(value: object) -> None:
+def test_encode_rejects_values_that_json_does_not_have(value: object) -> None:
     """'Numeric values that cannot be represented in the grammar are not permitted' (section 6)."""
     with pytest.raises(InvalidManifest, match=r"^\$: cannot be written as JSON"):
         encode({"a": value})
 
 
-def test_a_document_that_holds_itself_is_not_written() -> None:
-    """Nothing that a caller hands in ends in another error."""
+def test_encode_rejects_recursive_document() -> None:
+    """It does not raise another error."""
     document: dict[str, object] = {}
     document["a"] = document
     with pytest.raises(InvalidManifest, match="cannot be written"):
         encode(document)
 
 
-def test_what_was_read_is_written_as_it_was() -> None:
-    """The order of members, and null, are kept where a value stays; a new one has its own."""
+def test_reuse_originals_keeps_json_of_read_values() -> None:
+    """Values that stay keep null and the order of members; a new value has its own."""
     originals = [{"comment": "b", "created_by": "a", "author": None}, {"x": 1}]
     read = [History.from_dict(original) for original in originals]
     new = History(created_by="new")
@@ -122,8 +132,8 @@ def test_what_was_read_is_written_as_it_was() -> None:
     assert reuse_originals([new], (), None) == [{"created_by": "new"}]
 
 
-def test_as_read_compares_few_values() -> None:
-    """The cost grows with the number of values: none is held against all others."""
+def test_reuse_originals_compares_few_values() -> None:
+    """The cost is linear: not every value is compared with every other."""
     compared = 0
 
     class Value:
@@ -148,6 +158,41 @@ def test_as_read_compares_few_values() -> None:
     assert compared < 4 * len(read)
 
 
-def test_the_limits_of_python_are_those_of_the_test() -> None:
-    """The number of 5000 digits above is one that Python refuses to read."""
+def test_python_limits_digits_of_numbers() -> None:
+    """Python refuses to read the number of 5000 digits above."""
     assert 0 < sys.get_int_max_str_digits() < 5000
+
+
+@pytest.mark.parametrize(
+    ("step", "place"),
+    [
+        ("size", "$.size"),
+        (0, "$[0]"),
+        ("os.version", "$['os.version']"),
+        ("", "$['']"),
+        ("a\nb", r"$['a\nb']"),
+        ("2", "$['2']"),
+    ],
+)
+def test_join_path_uses_rfc_9535(step: str | int, place: str) -> None:
+    """'$.store.book[0].title' (RFC 9535, section 1.5)."""
+    assert join_path("$", step) == place
+
+
+def test_join_path_has_bounded_length() -> None:
+    """It contains untrusted names, and an error is one line."""
+    where = "$"
+    for _ in range(50):
+        where = join_path(where, "x" * 100)
+    assert len(where) == 240
+    assert where.endswith("...")
+
+
+def test_members_read_null_as_absent() -> None:
+    """A null is absent, and a required member must be present."""
+    members = Members({"a": "x", "b": None, "c": ["y"]}, "$")
+    assert members.need("a", read_string) == "x"
+    assert members.get("b", read_string, "z") == "z"
+    assert members.each("c", read_string) == ("y",)
+    assert members.each("b", read_string) == ()
+    assert members.unknown({"a", "b"}) == {"c": ["y"]}

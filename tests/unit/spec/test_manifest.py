@@ -1,4 +1,4 @@
-"""manifest/image.py and root.py: image manifests, read, written and changed."""
+"""manifest.py: image manifests: parsed, written and changed."""
 
 import copy
 import json
@@ -51,7 +51,7 @@ def compact(document: dict[str, Any]) -> bytes:
 # Reading -----------------------------------------------------------------------------------------
 
 
-def test_a_manifest_of_docker_is_read_whole() -> None:
+def test_parse_reads_every_property_of_docker_manifest() -> None:
     """Each property of Docker's image manifest version 2, schema 2."""
     raw = indented(DOCKER)
     manifest = Manifest.parse(raw, DOCKER_MANIFEST)
@@ -67,7 +67,7 @@ def test_a_manifest_of_docker_is_read_whole() -> None:
     assert manifest.artifact_type == "application/vnd.docker.container.image.v1+json"
 
 
-def test_the_bytes_are_the_digest() -> None:
+def test_digest_and_size_are_those_of_raw_bytes() -> None:
     """'The raw content' is what size and digest are of (descriptor.md, Properties)."""
     raw = indented(DOCKER)
     manifest = Manifest.parse(raw)
@@ -77,7 +77,7 @@ def test_the_bytes_are_the_digest() -> None:
     assert manifest.descriptor == Descriptor(DOCKER_MANIFEST, Digest.of(raw), len(raw))
 
 
-def test_an_artifact_is_read_without_a_look_at_its_config() -> None:
+def test_parse_ignores_content_of_artifact_config() -> None:
     """'Implementations MUST NOT attempt to parse the referenced content' (manifest.md, config)."""
     artifact = Manifest.parse(indented(ARTIFACT))
     assert artifact.artifact_type == "application/vnd.example.sbom.v1+json"
@@ -88,13 +88,13 @@ def test_an_artifact_is_read_without_a_look_at_its_config() -> None:
 
 
 @pytest.mark.parametrize("written", [None, ""])
-def test_an_artifact_type_that_is_empty_is_the_configs(written: str | None) -> None:
+def test_artifact_type_defaults_to_media_type_of_config(written: str | None) -> None:
     """'If the artifactType is empty or missing', it is 'the config descriptor mediaType value'."""
     manifest = Manifest.parse(indented({**OCI, "artifactType": written}))
     assert manifest.artifact_type == OCI_CONFIG
 
 
-def test_a_list_that_is_null_is_empty() -> None:
+def test_parse_reads_null_layers_as_empty() -> None:
     """Go writes an empty list as null; images without layers exist."""
     manifest = Manifest.parse(indented({**OCI, "layers": None, "annotations": None}))
     assert manifest.layers == ()
@@ -110,7 +110,7 @@ PLACES: list[tuple[tuple[Any, ...], Any, str, str]] = [
     (("schemaVersion",), "2", "$.schemaVersion", "is not the number 2"),
     (("mediaType",), 5, "$.mediaType", "must be a string, not a number"),
     (("mediaType",), "text/plain", "$.mediaType", "'text/plain' is neither an image"),
-    (("mediaType",), OCI_INDEX, "$.mediaType", "where an image manifest is wanted"),
+    (("mediaType",), OCI_INDEX, "$.mediaType", "is not the media type of an image manifest"),
     (("artifactType",), "a b", "$.artifactType", "is not type/subtype"),
     (("artifactType",), 1, "$.artifactType", "must be a string, not a number"),
     (("config",), None, "$.config", "is missing"),
@@ -164,8 +164,10 @@ PLACES: list[tuple[tuple[Any, ...], Any, str, str]] = [
 
 
 @pytest.mark.parametrize(("steps", "value", "place", "why"), PLACES)
-def test_an_error_names_the_place(steps: tuple[Any, ...], value: Any, place: str, why: str) -> None:
-    """A wrong manifest is refused in one line that begins with the place."""
+def test_parse_error_begins_with_json_path(
+    steps: tuple[Any, ...], value: Any, place: str, why: str
+) -> None:
+    """A wrong manifest is refused in one line that begins with the JSON path."""
     with pytest.raises(InvalidManifest) as caught:
         Manifest.parse(indented(changed(OCI, *steps, to=value)))
     assert str(caught.value).startswith(f"{place}: ")
@@ -173,7 +175,7 @@ def test_an_error_names_the_place(steps: tuple[Any, ...], value: Any, place: str
 
 
 @pytest.mark.parametrize("name", ["config", "layers", "schemaVersion"])
-def test_a_required_member_is_missed(name: str) -> None:
+def test_parse_rejects_missing_required_member(name: str) -> None:
     """'This REQUIRED property ...' (manifest.md)."""
     with pytest.raises(InvalidManifest, match=rf"^\$\.{name}: is missing"):
         Manifest.parse(indented(without(OCI, name)))
@@ -183,28 +185,28 @@ def test_a_required_member_is_missed(name: str) -> None:
 
 
 @pytest.mark.parametrize("content_type", ["", OCI_MANIFEST, f"{OCI_MANIFEST.upper()}; charset=x"])
-def test_an_oci_manifest_may_lack_its_media_type(content_type: str) -> None:
+def test_parse_accepts_oci_manifest_without_media_type(content_type: str) -> None:
     """'This property SHOULD be used': it may be absent (manifest.md, mediaType)."""
     manifest = Manifest.parse(indented(without(OCI, "mediaType")), content_type)
     assert manifest.media_type == OCI_MANIFEST
     assert "mediaType" not in json.loads(manifest.replace(layers=[]).raw)
 
 
-def test_a_manifest_of_docker_needs_its_media_type() -> None:
+def test_parse_rejects_docker_manifest_without_media_type() -> None:
     """'mediaType ... This should be set to application/vnd.docker...v2+json' (Docker v2-2)."""
     with pytest.raises(InvalidManifest, match=r"^\$\.mediaType: is missing; Docker"):
         Manifest.parse(indented(without(DOCKER, "mediaType")), DOCKER_MANIFEST)
 
 
 @pytest.mark.parametrize("content_type", [DOCKER_MANIFEST, OCI_INDEX, "application/json"])
-def test_a_content_type_that_disagrees_is_refused(content_type: str) -> None:
+def test_parse_rejects_content_type_that_differs(content_type: str) -> None:
     """'clients MUST set the Content-Type header to the value specified by the mediaType field'."""
     with pytest.raises(InvalidManifest, match=r"^\$\.mediaType: '.*' came with the Content-Type"):
         parse_manifest(indented(OCI), content_type)
 
 
-def test_a_content_type_that_is_no_manifests_is_refused() -> None:
-    """Where the document says nothing, the header must name a format that is known."""
+def test_parse_rejects_content_type_of_other_format() -> None:
+    """If the document does not declare a type, the header must name a known format."""
     with pytest.raises(
         InvalidManifest, match="'text/html' is neither an image manifest nor an index"
     ):
@@ -223,10 +225,10 @@ def test_a_content_type_that_is_no_manifests_is_refused() -> None:
         ({**OCI, "manifests": None}, Manifest, OCI_MANIFEST),
     ],
 )
-def test_a_document_is_what_it_says_or_looks_like(
+def test_parse_manifest_uses_declared_type_or_members(
     document: dict[str, Any], kind: type, media_type: str
 ) -> None:
-    """The media type decides, else the shape."""
+    """The media type decides, else the members."""
     parsed = parse_manifest(indented(document))
     assert type(parsed) is kind
     assert parsed.media_type == media_type
@@ -235,15 +237,17 @@ def test_a_document_is_what_it_says_or_looks_like(
 
 @pytest.mark.parametrize("name", ["config", "layers"])
 @pytest.mark.parametrize("media_type", [OCI_MANIFEST, OCI_INDEX, None])
-def test_what_is_both_is_refused(name: str, media_type: str | None) -> None:
+def test_parse_manifest_rejects_manifest_and_index_at_once(
+    name: str, media_type: str | None
+) -> None:
     """CVE-2021-41190: a document that is a manifest to one client and an index to another."""
     document = {**BUILDX, name: OCI[name], "mediaType": media_type}
     with pytest.raises(InvalidManifest, match="manifest and index at once"):
         parse_manifest(indented(document))
 
 
-def test_what_is_neither_is_refused() -> None:
-    """An object of no known shape is no manifest."""
+def test_parse_manifest_rejects_document_that_is_neither() -> None:
+    """An object without known members is not a manifest."""
     with pytest.raises(InvalidManifest, match="neither 'manifests' nor 'config'"):
         parse_manifest(b'{"schemaVersion":2}')
 
@@ -258,8 +262,8 @@ def test_what_is_neither_is_refused() -> None:
         (without(OCI, "mediaType"), f"{DOCKER_SCHEMA_1}; charset=utf-8"),
     ],
 )
-def test_schema_1_is_refused_by_its_name(document: dict[str, Any], content_type: str) -> None:
-    """The error says what it is and what to do."""
+def test_parse_rejects_schema_1_with_hint(document: dict[str, Any], content_type: str) -> None:
+    """The error names the format, and what to do."""
     with pytest.raises(InvalidManifest) as caught:
         parse_manifest(indented(document), content_type)
     assert "Docker's image manifest of schema 1" in str(caught.value)
@@ -269,7 +273,7 @@ def test_schema_1_is_refused_by_its_name(document: dict[str, Any], content_type:
 # Writing and changing ----------------------------------------------------------------------------
 
 
-def test_a_new_manifest_has_the_members_in_the_specs_order() -> None:
+def test_new_writes_members_in_order() -> None:
     """schemaVersion, mediaType, artifactType, config, layers, subject, annotations."""
     manifest = Manifest.new(
         CONFIG, iter([LAYER]), annotations={"a": "1"}, subject=IMAGE, artifact_type="a/b"
@@ -288,14 +292,14 @@ def test_a_new_manifest_has_the_members_in_the_specs_order() -> None:
     assert b" " not in manifest.raw
 
 
-def test_a_new_manifest_leaves_out_what_is_empty() -> None:
+def test_new_leaves_out_empty_members() -> None:
     """'this property MUST either be absent or be an empty map' (annotations.md, Rules)."""
     manifest = Manifest.new(CONFIG, [], media_type=DOCKER_MANIFEST)
     assert list(json.loads(manifest.raw)) == ["schemaVersion", "mediaType", "config", "layers"]
     assert manifest.media_type == DOCKER_MANIFEST
 
 
-def test_an_empty_config_needs_an_artifact_type() -> None:
+def test_new_requires_artifact_type_for_empty_config() -> None:
     """'This MUST be set when config.mediaType is set to the empty value' (manifest.md)."""
     empty = Descriptor(OCI_EMPTY, Digest.of(b"{}"), 2)
     with pytest.raises(InvalidManifest, match=r"^\$\.artifactType: is missing"):
@@ -303,8 +307,8 @@ def test_an_empty_config_needs_an_artifact_type() -> None:
     assert Manifest.new(empty, [], artifact_type="a/b").artifact_type == "a/b"
 
 
-def test_what_is_not_changed_keeps_its_bytes() -> None:
-    """Nothing is written anew that is as it was."""
+def test_replace_without_change_keeps_bytes() -> None:
+    """Without a change nothing is encoded again."""
     manifest = Manifest.parse(indented(ARTIFACT))
     assert manifest.replace() is manifest
     same = manifest.replace(
@@ -318,8 +322,8 @@ def test_what_is_not_changed_keeps_its_bytes() -> None:
     assert same is manifest
 
 
-def test_unknown_members_survive_a_change_at_every_depth() -> None:
-    """'MUST ignore unknown properties' is not: drop them (considerations.md, Extensibility)."""
+def test_replace_keeps_unknown_members_at_every_depth() -> None:
+    """'MUST ignore unknown properties' does not mean to drop them (manifest.md, Extensibility)."""
     manifest = Manifest.parse(indented(DOCKER))
     config = replace(manifest.config, digest=CONFIG.digest, size=CONFIG.size)
     longer = manifest.replace(config=config, layers=[*manifest.layers, LAYER])
@@ -331,8 +335,8 @@ def test_unknown_members_survive_a_change_at_every_depth() -> None:
     assert list(document) == list(DOCKER)
 
 
-def test_a_change_is_as_small_as_it_can_be() -> None:
-    """All but the change is, byte for byte, what was read."""
+def test_replace_changes_only_the_given_members() -> None:
+    """All other bytes are those that were read."""
     raw = compact(DOCKER)
     longer = Manifest.parse(raw).replace(layers=[*Manifest.parse(raw).layers, LAYER])
     addition = b"," + compact(LAYER.to_dict())
@@ -340,8 +344,8 @@ def test_a_change_is_as_small_as_it_can_be() -> None:
     assert longer.raw == raw[:at] + addition + raw[at:]
 
 
-def test_members_can_be_added_and_taken_away() -> None:
-    """None takes the subject away; empty annotations and an empty type take theirs."""
+def test_replace_adds_and_removes_members() -> None:
+    """None removes the subject; empty annotations and an empty type remove theirs."""
     manifest = Manifest.parse(indented(OCI))
     fuller = manifest.replace(subject=IMAGE, annotations={"a": "b"}, artifact_type="a/b")
     assert (fuller.subject, fuller.annotations, fuller.artifact_type) == (IMAGE, {"a": "b"}, "a/b")
@@ -351,24 +355,33 @@ def test_members_can_be_added_and_taken_away() -> None:
     assert fuller.replace(subject=IMAGE) is fuller
 
 
-def test_a_manifest_can_become_the_other_format() -> None:
+def test_replace_can_change_format() -> None:
     """Docker's format has no zstd: an image that gets such a layer becomes OCI's."""
     manifest = Manifest.parse(indented(DOCKER)).replace(media_type=OCI_MANIFEST)
     assert manifest.media_type == OCI_MANIFEST
     assert json.loads(manifest.raw)["mediaType"] == OCI_MANIFEST
 
 
-def test_a_change_is_checked_as_what_is_read() -> None:
-    """What is written passes the same checks."""
+def test_replace_checks_result() -> None:
+    """The result passes the same checks as a document that is read."""
     manifest = Manifest.parse(indented(OCI))
     with pytest.raises(InvalidManifest, match=r"^\$\.annotations\.a: must be a string"):
         manifest.replace(annotations={"a": 1})  # type: ignore[dict-item]  # wrong on purpose
-    with pytest.raises(InvalidManifest, match="where at most"):
+    with pytest.raises(InvalidManifest, match="but at most"):
         manifest.replace(annotations={"a": "x" * (4 << 20)})
 
 
-def test_a_manifest_is_a_value() -> None:
-    """Equal bytes of one media type are equal; a manifest reaches another process."""
+def test_as_referrer_has_artifact_type_and_annotations() -> None:
+    """'The descriptors MUST include annotations from the image manifest' (distribution-spec)."""
+    manifest = Manifest.parse(indented(ARTIFACT))
+    referrer = manifest.as_referrer
+    assert (referrer.digest, referrer.size) == (manifest.digest, manifest.size)
+    assert referrer.artifact_type == ARTIFACT["artifactType"]
+    assert referrer.annotations == ARTIFACT["annotations"]
+
+
+def test_manifest_is_value() -> None:
+    """Equal bytes of one media type are equal, and can be pickled."""
     manifest = Manifest.parse(indented(ARTIFACT))
     assert manifest == Manifest.parse(indented(ARTIFACT), OCI_MANIFEST)
     assert manifest != Manifest.parse(compact(ARTIFACT))
@@ -379,8 +392,8 @@ def test_a_manifest_is_a_value() -> None:
     assert len(repr(manifest)) < 300
 
 
-def test_a_manifest_cannot_be_changed() -> None:
-    """A view of bytes that differs from them would be a wrong digest."""
+def test_manifest_is_immutable() -> None:
+    """A view that differs from the bytes would have a wrong digest."""
     manifest = Manifest.parse(indented(OCI))
     with pytest.raises(AttributeError):
         manifest.layers = ()  # type: ignore[misc]  # that it is frozen is the rule

@@ -1,4 +1,4 @@
-"""reference.py: Docker's rules for names, and what is refused."""
+"""reference.py: Docker's rules for names, and which names are rejected."""
 
 import dataclasses
 import pickle
@@ -178,7 +178,7 @@ BAD_REFERENCES = [
 
 
 @pytest.mark.parametrize(("text", "registry", "path"), REPOSITORIES)
-def test_a_repository_is_read_by_dockers_rules(text: str, registry: str, path: str) -> None:
+def test_repository_parse_follows_docker(text: str, registry: str, path: str) -> None:
     """The first component is a registry if it has '.', ':' or upper case, or is localhost."""
     repository = Repository.parse(text)
     assert (repository.registry, repository.path) == (registry, path)
@@ -188,20 +188,20 @@ def test_a_repository_is_read_by_dockers_rules(text: str, registry: str, path: s
 
 
 @pytest.mark.parametrize(("text", "registry", "path"), REPOSITORIES)
-def test_a_reference_begins_with_a_repository(text: str, registry: str, path: str) -> None:
+def test_reference_parse_splits_name_tag_and_digest(text: str, registry: str, path: str) -> None:
     """'name[:tag][@digest]' (distribution/reference, reference.go), at every name."""
     for tag, digest in ((None, None), ("v1.0", None), (None, DIGEST), ("v1.0", DIGEST)):
         # A lone 'localhost:v1.0' is a name and a tag, as with Docker.
         written = text + (f":{tag}" if tag else "") + (f"@{digest}" if digest else "")
-        found = Reference.parse(written)
+        reference = Reference.parse(written)
         wanted_tag = DEFAULT_TAG if tag is None and digest is None else tag
-        assert found.repository == Repository(registry, path)
-        assert (found.tag, found.digest) == (wanted_tag, digest)
-        assert Reference.parse(str(found)) == found
+        assert reference.repository == Repository(registry, path)
+        assert (reference.tag, reference.digest) == (wanted_tag, digest)
+        assert Reference.parse(str(reference)) == reference
 
 
 @pytest.mark.parametrize(("text", "message"), BAD_NAMES)
-def test_a_wrong_name_is_refused_with_the_part_and_the_reason(text: str, message: str) -> None:
+def test_parse_error_names_wrong_part_of_name(text: str, message: str) -> None:
     """InvalidReference 'says which part is wrong and why', for repository and reference alike."""
     with pytest.raises(InvalidReference) as caught:
         Reference.parse(text)
@@ -213,7 +213,7 @@ def test_a_wrong_name_is_refused_with_the_part_and_the_reason(text: str, message
 
 
 @pytest.mark.parametrize(("text", "message"), BAD_REFERENCES)
-def test_a_wrong_tag_or_digest_is_refused_with_the_reason(text: str, message: str) -> None:
+def test_parse_error_names_wrong_tag_or_digest(text: str, message: str) -> None:
     """'<reference> as a tag MUST match [a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}' (distribution-spec)."""
     with pytest.raises(InvalidReference) as caught:
         Reference.parse(text)
@@ -223,32 +223,32 @@ def test_a_wrong_tag_or_digest_is_refused_with_the_reason(text: str, message: st
 @pytest.mark.parametrize(
     "text", ["python:3", f"python@{DIGEST}", f"h.io/x:1@{DIGEST}", "localhost:5000", "x:", "x@"]
 )
-def test_a_repository_with_tag_or_digest_is_refused(text: str) -> None:
-    """Where a repository is wanted, a tag is not dropped in silence."""
-    with pytest.raises(InvalidReference, match="repository is wanted here, without tag or digest"):
+def test_repository_parse_rejects_tag_or_digest(text: str) -> None:
+    """A tag is not dropped silently."""
+    with pytest.raises(InvalidReference, match="wanted here, without tag or digest"):
         Repository.parse(text)
 
 
 @pytest.mark.parametrize("tag", ["latest", "_", "0", "3.14-slim_a", "A" * 128])
-def test_a_tag_of_the_grammar_is_taken(tag: str) -> None:
+def test_reference_accepts_tag_of_grammar(tag: str) -> None:
     """A tag has 'at most 128 characters in length' (distribution-spec, Pulling manifests)."""
     assert Reference.parse(f"localhost:5000/x:{tag}").tag == tag
 
 
-def test_a_port_is_never_taken_for_a_tag() -> None:
+def test_parse_distinguishes_port_from_tag() -> None:
     """The tag comes after the last slash, the port before the first."""
-    found = Reference.parse("localhost:5000/x")
-    assert (found.repository.registry, found.tag) == ("localhost:5000", "latest")
-    assert found.tag_is_default
+    reference = Reference.parse("localhost:5000/x")
+    assert (reference.repository.registry, reference.tag) == ("localhost:5000", "latest")
+    assert reference.tag_is_default
 
 
-def test_a_lone_word_with_a_number_is_a_name_and_a_tag() -> None:
+def test_parse_reads_word_and_number_as_name_and_tag() -> None:
     """'to prevent them from being handled as hostname:port' (normalize.go, familiar names)."""
     assert str(Reference.parse("localhost:5000")) == "docker.io/library/localhost:5000"
 
 
-def test_the_default_tag_can_be_told_from_a_written_one() -> None:
-    """With neither tag nor digest the tag is latest; whether it was written is kept."""
+def test_tag_is_default_only_without_written_tag() -> None:
+    """Without tag and digest the tag is latest, and `tag_is_default` is true."""
     unwritten, written = Reference.parse("python"), Reference.parse("python:latest")
     assert unwritten.tag == written.tag == "latest"
     assert unwritten.tag_is_default
@@ -259,8 +259,8 @@ def test_the_default_tag_can_be_told_from_a_written_one() -> None:
     assert not Reference.parse(f"python@{DIGEST}").tag_is_default
 
 
-def test_tag_and_digest_are_both_kept() -> None:
-    """'name:tag@digest': the digest decides what is fetched, the tag stays to be read."""
+def test_reference_keeps_tag_beside_digest() -> None:
+    """'name:tag@digest': the digest decides what is fetched, the tag is kept for display."""
     both = Reference.parse(f"python:3@{DIGEST}")
     assert str(both) == f"docker.io/library/python:3@{DIGEST}"
     assert both.identifier == str(DIGEST)
@@ -286,32 +286,32 @@ def test_tag_and_digest_are_both_kept() -> None:
         ("user:word@h.io", "b"),
     ],
 )
-def test_no_invalid_repository_can_be_held(registry: str, path: str) -> None:
+def test_repository_checks_itself_without_parser(registry: str, path: str) -> None:
     """A value made without the parser is checked as well."""
     with pytest.raises(InvalidReference):
         Repository(registry, path)
 
 
 @pytest.mark.parametrize("tag", ["", "a\n", "\u0661", "a/b", "a" * 129])
-def test_no_invalid_tag_can_be_held(tag: str) -> None:
+def test_reference_checks_tag_without_parser(tag: str) -> None:
     """A value made without the parser is checked as well."""
     with pytest.raises(InvalidReference, match=r"^tag "):
         Reference(Repository("h.io", "x"), tag)
 
 
-def test_a_registry_that_would_be_read_as_a_path_is_told_so() -> None:
-    """What cannot be written cannot be held: 'foo/bar' is a repository of Docker Hub."""
+def test_repository_rejects_registry_that_reads_as_path() -> None:
+    """Its name would not parse back: 'foo/bar' is a repository of Docker Hub."""
     with pytest.raises(InvalidReference, match=r"it would be read as a path of docker\.io"):
         Repository("foo", "bar")
 
 
-def test_a_value_made_without_the_parser_is_canonical_too() -> None:
+def test_repository_is_canonical_without_parser() -> None:
     """Equal names are equal values, however they were made."""
     assert Repository("index.docker.io", "python") == Repository.parse("python")
     assert Repository("Quay.IO", "a") == Repository.parse("quay.io/a")
 
 
-def test_a_name_has_at_most_255_characters() -> None:
+def test_repository_rejects_more_than_255_characters() -> None:
     """'the concatenation of the registry hostname (and optional port), /, and <name>'."""
     assert len(str(Repository.parse("h.io/" + "a" * 250))) == 255
     assert len(str(Repository.parse("a" * (255 - len("docker.io/library/"))))) == 255
@@ -325,8 +325,8 @@ def test_a_name_has_at_most_255_characters() -> None:
             Repository(registry, path)
 
 
-def test_the_longest_reference_is_taken() -> None:
-    """Bounds of the parts do not forbid each other."""
+def test_reference_parse_accepts_longest_parts() -> None:
+    """The bounds of the parts do not exclude each other."""
     name = "h.io/" + "a" * 250
     text = f"{name}:{'t' * 128}@x:{'0' * 253}"
     assert str(Reference.parse(text)) == text
@@ -348,8 +348,8 @@ def test_the_longest_reference_is_taken() -> None:
         "x://" * 10**6,
     ],
 )
-def test_a_huge_name_is_refused_by_its_length(text: str) -> None:
-    """The length is bounded before any expression is matched, so none can take long."""
+def test_parse_rejects_huge_name_by_length(text: str) -> None:
+    """The length is checked before any expression is matched."""
     for parse in (Reference.parse, Repository.parse):
         with pytest.raises(InvalidReference, match=f"name of {len(text)} characters"):
             parse(text)
@@ -367,15 +367,15 @@ def test_a_huge_name_is_refused_by_its_length(text: str) -> None:
         ("a." * 126) + "_/x",
     ],
 )
-def test_a_name_that_invites_backtracking_is_refused_in_one_go(text: str) -> None:
-    """Within the bound, no separator can be read in two ways, so nothing is tried twice."""
+def test_parse_does_not_backtrack(text: str) -> None:
+    """Within the bound, no separator can be matched in two ways."""
     with pytest.raises(InvalidReference):
         Reference.parse(text)
 
 
 @pytest.mark.parametrize(("text", "_message"), BAD_NAMES + BAD_REFERENCES)
-def test_an_error_is_one_short_line_of_ascii(text: str, _message: str) -> None:
-    """An error repeats at most about 100 characters of what it was given."""
+def test_error_is_short_line_of_ascii(text: str, _message: str) -> None:
+    """An error repeats at most about 100 characters of its input."""
     with pytest.raises(InvalidReference) as caught:
         Reference.parse(text)
     assert len(str(caught.value)) < 250
@@ -393,8 +393,8 @@ def test_an_error_is_one_short_line_of_ascii(text: str, _message: str) -> None:
         "user:hunt$er2@ghcr.io/owner/app",
     ],
 )
-def test_a_pasted_password_is_not_repeated(text: str) -> None:
-    """Errors go to logs: the wrong part alone is shown, and a password is not it."""
+def test_error_does_not_contain_pasted_password(text: str) -> None:
+    """Errors go to logs: only the wrong part is shown, which is not the password."""
     for parse in (Reference.parse, Repository.parse):
         with pytest.raises(InvalidReference) as caught:
             parse(text)
@@ -414,7 +414,7 @@ def test_a_pasted_password_is_not_repeated(text: str) -> None:
         ("Host/a", "Host", "Host"),
     ],
 )
-def test_the_api_is_asked_at_its_own_host(name: str, host: str, api_host: str) -> None:
+def test_api_host_of_docker_hub_differs(name: str, host: str, api_host: str) -> None:
     """'actual domain of Docker Hub's registry is registry-1.docker.io' (normalize.go)."""
     repository = Repository.parse(name)
     assert (repository.host, repository.api_host) == (host, api_host)
@@ -436,7 +436,7 @@ def test_the_api_is_asked_at_its_own_host(name: str, host: str, api_host: str) -
         "[0:0::1]",
     ],
 )
-def test_a_name_that_can_only_mean_this_machine_is_loopback(registry: str) -> None:
+def test_is_loopback_is_true_for_this_machine(registry: str) -> None:
     """Below localhost (RFC 6761, 6.3), 127.0.0.0/8 (RFC 1122), ::1 (RFC 4291, 2.5.3)."""
     assert Repository(registry, "x").is_loopback
 
@@ -461,12 +461,12 @@ def test_a_name_that_can_only_mean_this_machine_is_loopback(registry: str) -> No
         "[fe80::1]",
     ],
 )
-def test_a_name_that_may_mean_another_machine_is_not_loopback(registry: str) -> None:
-    """Plain http is for loopback only, so a doubtful spelling is not one."""
+def test_is_loopback_is_false_for_other_spellings(registry: str) -> None:
+    """Plain http is for loopback only, so a doubtful spelling does not count."""
     assert not Repository(registry, "x").is_loopback
 
 
-def test_repositories_are_values_in_order() -> None:
+def test_repositories_sort_by_registry_and_path() -> None:
     """Sorted by registry, then path."""
     names = ["python", "ghcr.io/b", "ghcr.io/a", "[::1]/x"]
     assert [str(name) for name in sorted(map(Repository.parse, names))] == [
@@ -478,8 +478,8 @@ def test_repositories_are_values_in_order() -> None:
     assert len({Repository.parse("python"), Repository.parse("docker.io/library/python")}) == 1
 
 
-def test_references_are_values_in_order() -> None:
-    """Sorted by repository, then tag, then digest; none comes before any."""
+def test_references_sort_by_repository_tag_and_digest() -> None:
+    """None sorts before any tag or digest."""
     names = [f"a/b:2@{DIGEST}", "a/b:2", f"a/b@{DIGEST}", "a/a:9"]
     ordered = sorted(map(Reference.parse, names))
     assert [str(name) for name in ordered] == [f"docker.io/{name}" for name in reversed(names)]
@@ -488,14 +488,14 @@ def test_references_are_values_in_order() -> None:
     assert len({*ordered, *map(Reference.parse, names)}) == 4
 
 
-def test_a_reference_is_not_ordered_among_other_things() -> None:
-    """A comparison with what is no reference is an error of the program."""
+def test_reference_cannot_be_compared_with_other_types() -> None:
+    """Such a comparison is a programming error."""
     with pytest.raises(TypeError):
         assert Reference.parse("python") < "python"
 
 
-def test_names_are_frozen_and_reach_another_process() -> None:
-    """Values are shared between threads and processes, so they do not change."""
+def test_names_are_immutable_and_can_be_pickled() -> None:
+    """Threads and processes share them."""
     reference = Reference.parse(f"python:3@{DIGEST}")
     assert pickle.loads(pickle.dumps(reference)) == reference  # noqa: S301 - made in this line
     assert dataclasses.replace(reference, tag="4").tag == "4"
@@ -505,8 +505,8 @@ def test_names_are_frozen_and_reach_another_process() -> None:
         reference.repository.path = "x"  # type: ignore[misc]  # the same
 
 
-def test_a_wrong_digest_keeps_its_own_error_as_the_cause() -> None:
-    """InvalidReference says it all, and the digest's own error is not lost."""
+def test_parse_error_has_digest_error_as_cause() -> None:
+    """The InvalidDigest is the cause of the InvalidReference."""
     with pytest.raises(InvalidReference) as caught:
         Reference.parse("python@sha256:abc")
     assert isinstance(caught.value.__cause__, InvalidDigest)
@@ -514,8 +514,8 @@ def test_a_wrong_digest_keeps_its_own_error_as_the_cause() -> None:
     assert isinstance(caught.value, BrolgaError)
 
 
-def test_all_is_sorted_and_exists() -> None:
-    """What is exported exists, constants first."""
+def test_all_names_exist() -> None:
+    """Every exported name exists, constants first."""
     assert reference_module.__all__ == [
         "DEFAULT_REGISTRY",
         "DEFAULT_TAG",

@@ -1,4 +1,4 @@
-"""wholetar.py: a tar that is cut short is refused, and what is no tar passes."""
+"""completeness.py: an incomplete tar is rejected, and another source passes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Blocks:
 def watched(data: bytes, *, wanted: bool | None = None, cut: int = 1 << 20) -> bytes:
     """Pass bytes through, in blocks of `cut` bytes; return what came out."""
     blocks = [data[start : start + cut] for start in range(0, len(data), cut)]
-    source = CompletenessCheck(Blocks(blocks), wanted=wanted)
+    source = CompletenessCheck(Blocks(blocks), is_layer=wanted)
     out = b""
     while block := source.next_block(1.0):
         out += block
@@ -86,17 +86,17 @@ def whole_tars() -> dict[str, bytes]:
         "empty file": [entry("a")],
         "full block": [entry("a", content(1024)), entry("b")],
     }
-    found = {
+    tars = {
         f"{name}, {what}": tar(*members, form=form)
         for name, form in FORMS.items()
         for what, members in kinds.items()
     }
-    found |= {
+    tars |= {
         f"{name}, long names": tar(entry(LONG, content(700)), symlink("s", LONG), form=form)
         for name, form in FORMS.items()
         if name != "ustar"
     }
-    return found | {
+    return tars | {
         "no end of the file": tar("a")[: 512 + 1024],
         "global header": pax(b"13 comment=x\n", tarfile.XGLTYPE) + header() + END,
         "pax size": pax(b"13 size=1024\n") + header(size=0) + bytes(1024) + END,
@@ -149,17 +149,17 @@ BEHIND = {
 
 @pytest.mark.parametrize("cut", [1 << 20, 512, 513, 10240, 10241])
 @pytest.mark.parametrize("name", BEHIND)
-def test_what_stands_behind_a_tar_is_refused_in_a_layer(name: str, cut: int) -> None:
-    """Readers stop at the two blocks of zeros: of joined tars they see the first alone."""
+def test_layer_with_bytes_after_its_end_is_rejected(name: str, cut: int) -> None:
+    """Readers stop at the two blocks of zeros: of joined tars they see only the first."""
     data = BEHIND[name]
-    with pytest.raises(CorruptBlob, match="goes on at byte 10240, behind the end of its tar"):
+    with pytest.raises(CorruptBlob, match="goes on at byte 10240, after the end of its tar"):
         watched(data, wanted=True, cut=cut)
     assert watched(data, cut=cut) == data
 
 
 @pytest.mark.parametrize("kind", [b"V", b"D", b"M", b"Z"])
-def test_an_entry_of_an_unknown_type_is_refused_in_a_layer(kind: bytes) -> None:
-    """`tar --label` and `--listed-incremental` write them; what reads layers fails there."""
+def test_layer_with_entry_of_unknown_type_is_rejected(kind: bytes) -> None:
+    """`tar --label` and `--listed-incremental` write them; readers of layers fail there."""
     data = header("label", 3, kind) + b"abc".ljust(512, b"\0") + END
     line = f"the entry 'label' is of the type '{kind.decode()}', which readers of layers refuse"
     with pytest.raises(CorruptBlob, match=line):
@@ -167,18 +167,25 @@ def test_an_entry_of_an_unknown_type_is_refused_in_a_layer(kind: bytes) -> None:
     assert watched(data) == data
 
 
+def test_layer_with_whiteout_of_nothing_is_rejected() -> None:
+    """'A `.wh.` file, without a basename to delete, is invalid' (layer.md, Whiteouts)."""
+    with pytest.raises(CorruptBlob, match=r"the whiteout 'd/\.wh\.' names nothing at byte 0"):
+        watched(tar("d/.wh."), wanted=True)
+    assert watched(tar("d/.wh."))
+
+
 @pytest.mark.parametrize("cut", [1 << 20, 512, 511, 7])
 @pytest.mark.parametrize("wanted", [True, None])
 @pytest.mark.parametrize("data", TARS.values(), ids=TARS)
-def test_a_whole_tar_passes_as_it_is(data: bytes, wanted: bool | None, cut: int) -> None:
+def test_complete_tar_passes_unchanged(data: bytes, wanted: bool | None, cut: int) -> None:
     """POSIX pax, ustar: the archive ends with two logical records filled with binary zeros."""
-    # A block smaller than a header is a source's last one: what has no whole header is no tar.
+    # A block smaller than a header is a source's last one: without a whole header it is not a tar.
     assert watched(data, wanted=wanted, cut=cut) == data
 
 
 @pytest.mark.parametrize("data", TARS.values(), ids=TARS)
-def test_a_tar_that_ends_anywhere_before_its_end_is_refused(data: bytes) -> None:
-    """A program that dies leaves the end out, wherever it is; the zeros of a file are no end."""
+def test_tar_cut_anywhere_is_rejected(data: bytes) -> None:
+    """A program that dies leaves out the end; the zeros of a file do not count as one."""
     end = whole_length(data)
     for length in sorted({512, 700, 1023, 1024, end - 1024, end - 513, end - 512, end - 1}):
         if 512 <= length < end:
@@ -201,15 +208,15 @@ def whole_length(data: bytes) -> int:
 
 
 @pytest.mark.parametrize("size", [0, 1, 511, 512, 100_000])
-def test_what_is_no_tar_passes(size: int) -> None:
-    """A layer of no image may be any bytes: a dump, weights."""
+def test_source_that_is_not_a_tar_passes(size: int) -> None:
+    """A layer that is not of an image may be any bytes: a dump, weights."""
     data = random.Random(size).randbytes(size)
     assert watched(data) == data
     assert watched(bytes(size)) == bytes(size)
 
 
-def test_a_tar_of_nothing_is_whole() -> None:
-    """`tar -cT /dev/null`: the end alone."""
+def test_tar_without_entries_is_complete() -> None:
+    """`tar -cT /dev/null`: only the end."""
     for form in FORMS.values():
         assert watched(tar(form=form), wanted=True) == tar(form=form)
     assert watched(END, wanted=True) == END
@@ -224,8 +231,8 @@ def test_a_tar_of_nothing_is_whole() -> None:
         (header() + ZEROS, "after 1024 bytes its end, two blocks of zeros, is missing"),
     ],
 )
-def test_the_error_says_what_is_missing(data: bytes, what: str) -> None:
-    """One line: which side, where, and what."""
+def test_error_names_what_is_missing(data: bytes, what: str) -> None:
+    """One line: which side, at which byte, and what."""
     with pytest.raises(CorruptBlob, match=f"^the source is a tar cut short: {what}$"):
         watched(data)
 
@@ -257,29 +264,29 @@ def test_the_error_says_what_is_missing(data: bytes, what: str) -> None:
         (pax(b"9" * 30 + b" a=1\n"), "a pax header with a broken record at byte 512"),
         (
             header(size=(1 << 20) + 1, kind=tarfile.XHDTYPE),
-            "an extended tar header of 1048577 bytes, where at most 1048576 are read at byte 0",
+            "an extended tar header of 1048577 bytes, but at most 1048576 are read at byte 0",
         ),
     ],
 )
-def test_where_a_tar_is_broken_is_told_at_once(data: bytes, what: str) -> None:
-    """Not at the end, which may be far: nothing behind it can be read."""
-    source = CompletenessCheck(Blocks([data]), wanted=True)
-    with pytest.raises(CorruptBlob, match=f"^the source is no whole tar: {what}$"):
+def test_broken_header_is_rejected_at_once(data: bytes, what: str) -> None:
+    """Not only at the end: nothing after it can be read."""
+    source = CompletenessCheck(Blocks([data]), is_layer=True)
+    with pytest.raises(CorruptBlob, match=f"^the source is not a complete tar: {what}$"):
         source.next_block(1.0)
 
 
-def test_a_tar_that_is_wanted_is_not_empty() -> None:
-    """What gave nothing has failed."""
-    with pytest.raises(CorruptBlob, match="the source is empty, where a tar is wanted"):
+def test_empty_source_is_rejected_as_layer() -> None:
+    """A program without output has failed."""
+    with pytest.raises(CorruptBlob, match="the source is empty, but must be a tar"):
         watched(b"", wanted=True)
 
 
-def test_what_nobody_wants_to_be_a_tar_is_not_looked_at() -> None:
-    """`--no-tar`: cut short or not."""
+def test_source_is_not_checked_if_it_is_not_a_layer() -> None:
+    """`--no-tar`: complete or not."""
     assert watched(header(size=600), wanted=False) == header(size=600)
 
 
-def test_a_source_is_waited_for_and_closed_as_it_is() -> None:
+def test_timeout_and_close_are_passed_on() -> None:
     """A heartbeat is passed on, also before the first byte."""
     blocks = Blocks([None, header(), None, END])
     source = CompletenessCheck(blocks)
@@ -307,8 +314,8 @@ def test_a_source_is_waited_for_and_closed_as_it_is() -> None:
         *(f"--format=pax --sparse --sparse-version={version}" for version in ("0.0", "0.1", "1.0")),
     ],
 )
-def test_what_tar_itself_writes_is_whole_and_its_parts_are_not(flags: str, tmp_path: Path) -> None:
-    """GNU tar in each of its formats, with a sparse file whose map needs further blocks."""
+def test_output_of_gnu_tar_is_complete_and_its_prefixes_are_not(flags: str, tmp_path: Path) -> None:
+    """GNU tar in each of its formats, with a sparse file whose map needs more blocks."""
     tree = tmp_path / "tree"
     (tree / "b").mkdir(parents=True)
     (tree / "b" / "text").write_text("text" * 1000)
@@ -328,8 +335,8 @@ def test_what_tar_itself_writes_is_whole_and_its_parts_are_not(flags: str, tmp_p
 
 
 @pytest.mark.parametrize("length", [262, 300, 511])
-def test_a_tar_cut_in_its_first_header_is_one(length: int) -> None:
-    """The magic stands at byte 257: what has it begins as a tar, and is not whole."""
+def test_tar_cut_in_first_header_is_rejected(length: int) -> None:
+    """The magic is at byte 257: a source that has it begins like a tar."""
     data = tar(entry("a", b"1"))[:length]
     with pytest.raises(CorruptBlob, match=f"cut short: after {length} bytes {512 - length} bytes"):
         watched(data)
@@ -337,7 +344,7 @@ def test_a_tar_cut_in_its_first_header_is_one(length: int) -> None:
 
 
 @pytest.mark.parametrize("make", [io.BytesIO, lambda data: [data]])
-def test_a_layer_watches_its_source(make: Callable[[bytes], io.BytesIO]) -> None:
+def test_stream_layer_checks_its_source(make: Callable[[bytes], io.BytesIO]) -> None:
     """`StreamLayer(tar=None)`: it fails, and so has no digest; `tar=False` takes it as it is."""
     from brolga.spec.blob import LayerState
     from brolga.stream.layer import StreamLayer

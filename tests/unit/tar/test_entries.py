@@ -1,4 +1,4 @@
-"""entries.py: what an entry says is kept, and what is no tar is refused."""
+"""entries.py and writer.py: headers keep what an entry has, and an invalid tar is rejected."""
 
 from __future__ import annotations
 
@@ -26,27 +26,29 @@ from tests.tars import (
 )
 
 from brolga.errors import CorruptBlob
+from brolga.tar.entries import read_entries
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 # What an entry keeps -----------------------------------------------------------------------------
 
 
-def test_metadata_is_kept() -> None:
+def test_header_keeps_metadata() -> None:
     """Owner, mode and time are those of the entry."""
     whole = entry(
         "a", b"x" * 700, mode=0o4755, uid=1000, gid=50, uname="user", gname="staff", mtime=12345
     )
-    one = single(merged(tar(whole)))
+    member = single(merged(tar(whole)))
     wanted = whole[0]
     for name in ("mode", "uid", "gid", "uname", "gname", "mtime", "size"):
-        assert getattr(one, name) == getattr(wanted, name)
+        assert getattr(member, name) == getattr(wanted, name)
 
 
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
-def test_long_and_foreign_names_are_kept(form: int) -> None:
-    """Pax and GNU have room for any name, of whatever bytes."""
+def test_header_keeps_long_and_undecodable_names(form: int) -> None:
+    """Pax and GNU can hold any name, of any bytes."""
     long = "d" * 90 + "/" + "é" * 60
     odd = b"caf\xe9".decode("utf-8", "surrogateescape")
     out = merged(
@@ -60,33 +62,33 @@ def test_long_and_foreign_names_are_kept(form: int) -> None:
     }
 
 
-def test_long_directories_are_kept() -> None:
-    """A name of exactly 100 bytes has no room for a directory's slash."""
+def test_header_keeps_long_directory_names() -> None:
+    """The field of 100 bytes cannot hold a name of 100 bytes and a slash."""
     wanted = ["d" * count for count in (98, 99, 100, 101, 300)]
     out = merged(tar(*[f"{name}/" for name in wanted]))
     assert listed(out) == dict.fromkeys(wanted, (DIR, b""))
 
 
-def test_the_prefix_of_ustar_is_read() -> None:
+def test_name_includes_ustar_prefix() -> None:
     """POSIX ustar splits a name at a slash."""
     name = "p" * 90 + "/" + "n" * 90
     assert names(merged(tar(name, form=tarfile.USTAR_FORMAT))) == [name]
 
 
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
-def test_large_and_exact_numbers_are_kept(form: int) -> None:
-    """Numbers beyond a field's digits, negative ones too, are passed on in pax records."""
-    one = single(merged(tar(entry("a", uid=2**31, gid=2**40, mtime=-5), form=form)))
-    assert (one.uid, one.gid, one.mtime) == (2**31, 2**40, -5)
+def test_header_keeps_large_and_negative_numbers(form: int) -> None:
+    """Numbers that do not fit into a field are written as pax records."""
+    member = single(merged(tar(entry("a", uid=2**31, gid=2**40, mtime=-5), form=form)))
+    assert (member.uid, member.gid, member.mtime) == (2**31, 2**40, -5)
 
 
-def test_fractions_of_seconds_are_kept() -> None:
-    """A pax record says what the header has no room for, digit for digit."""
+def test_header_keeps_fractions_of_seconds() -> None:
+    """A pax record keeps all digits."""
     records = {"mtime": "1.123456789", "atime": "2.5"}
     assert single(merged(tar(entry("a", pax_headers=records)))).pax_headers == records
 
 
-def test_extended_attributes_are_kept_byte_for_byte() -> None:
+def test_header_keeps_extended_attributes() -> None:
     """`security.capability` is binary; an attribute may be empty."""
     value = bytes(range(256)).decode("utf-8", "surrogateescape")
     records = {"SCHILY.xattr.security.capability": value, "SCHILY.xattr.user.empty": ""}
@@ -99,7 +101,7 @@ def test_extended_attributes_are_kept_byte_for_byte() -> None:
     assert "hdrcharset" not in got
 
 
-def test_devices_and_pipes_are_kept() -> None:
+def test_header_keeps_devices_and_pipes() -> None:
     """Device nodes keep their numbers."""
     out = merged(
         tar(
@@ -109,7 +111,7 @@ def test_devices_and_pipes_are_kept() -> None:
         )
     )
     with tarfile.open(fileobj=io.BytesIO(out)) as archive:
-        got = [(one.type, one.devmajor, one.devminor) for one in archive]
+        got = [(member.type, member.devmajor, member.devminor) for member in archive]
     assert got == [
         (tarfile.CHRTYPE, 1, 3),
         (tarfile.BLKTYPE, 8, 2**20),
@@ -118,12 +120,12 @@ def test_devices_and_pipes_are_kept() -> None:
 
 
 def test_global_headers_are_left_out() -> None:
-    """Git archive writes one; Docker and containerd pass over it."""
+    """Git archive writes one; Docker and containerd ignore it."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", pax_headers={"comment": "commit"}) as archive:
         archive.addfile(entry("a")[0])
-    one = single(merged(out.getvalue()))
-    assert (one.name, one.pax_headers) == ("a", {})
+    member = single(merged(out.getvalue()))
+    assert (member.name, member.pax_headers) == ("a", {})
 
 
 @pytest.mark.skipif(shutil.which("tar") is None, reason="the tar program is not on PATH")
@@ -131,8 +133,8 @@ def test_global_headers_are_left_out() -> None:
     "form", ["gnu", "pax --sparse-version=0.0", "pax --sparse-version=0.1", "pax"]
 )
 @pytest.mark.parametrize("parts", [2, 60])
-def test_sparse_files_are_kept_sparse(form: str, parts: int, tmp_path: Path) -> None:
-    """A hole takes no bytes, and what the file shows is the same."""
+def test_sparse_files_stay_sparse(form: str, parts: int, tmp_path: Path) -> None:
+    """A hole takes no bytes, and the content is the same."""
     with (tmp_path / "sparse").open("wb") as file:
         for part in range(parts):
             file.seek(part << 20)
@@ -147,8 +149,8 @@ def test_sparse_files_are_kept_sparse(form: str, parts: int, tmp_path: Path) -> 
     subprocess.run(["tar", "-C", unpacked, "-x"], input=out, check=True)
     assert _sum(unpacked / "sparse") == _sum(tmp_path / "sparse")
     with tarfile.open(fileobj=io.BytesIO(out)) as archive:
-        (one,) = archive
-        assert (one.name, one.size) == ("sparse", (tmp_path / "sparse").stat().st_size)
+        (member,) = archive
+        assert (member.name, member.size) == ("sparse", (tmp_path / "sparse").stat().st_size)
 
 
 def _sum(path: Path) -> str:
@@ -156,7 +158,7 @@ def _sum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-# What is no tar ----------------------------------------------------------------------------------
+# Invalid tars ------------------------------------------------------------------------------------
 
 
 def patched(data: bytes, at: int, new: bytes) -> bytes:
@@ -192,8 +194,8 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("what", BROKEN)
-def test_what_is_no_tar_is_an_error(what: str) -> None:
-    """An archive that is broken in the middle is not taken for a shorter one."""
+def test_read_entries_rejects_invalid_tar(what: str) -> None:
+    """An archive that is broken in the middle does not pass as a shorter one."""
     message = "a pax header with a broken record" if "12345678'" in what else what
     with pytest.raises(CorruptBlob, match=f"layer 1 of 1, sha256:.*{message}"):
         merged(BROKEN[what])
@@ -202,48 +204,48 @@ def test_what_is_no_tar_is_an_error(what: str) -> None:
 @pytest.mark.parametrize(
     "records", [b"7 a=bc", b"7 a_bc\n", b"7 =abc\n", b"9 a=bc\n", b" a=b\n", b"3 a=b\n"]
 )
-def test_a_broken_pax_record_is_an_error(records: bytes) -> None:
-    """POSIX pax: `LENGTH KEY=VALUE` and a line's end, of that length."""
+def test_read_entries_rejects_broken_pax_record(records: bytes) -> None:
+    """POSIX pax: `LENGTH KEY=VALUE` and a newline, of that length."""
     with pytest.raises(CorruptBlob, match="a broken record"):
         merged(extended(records))
 
 
-def test_device_numbers_out_of_range_are_an_error() -> None:
-    """What a header of ours has no room for is not cut."""
+def test_read_entries_rejects_device_number_out_of_range() -> None:
+    """A number that does not fit into our header is not cut."""
     data = patched(tar(entry("c", type=tarfile.CHRTYPE)), 329, b"\x80\0\0\0\x7f\0\0\0")
     with pytest.raises(CorruptBlob, match="a number is out of range"):
         merged(data)
 
 
-def test_extended_headers_are_bounded() -> None:
-    """Memory is not what an archive claims: Go's readers stop at 1 MiB too."""
+def test_read_entries_bounds_extended_headers() -> None:
+    """Memory does not depend on what an archive claims: Go has the same limit of 1 MiB."""
     assert names(merged(extended(b"100016 comment=%b\n" % bytes(100000)))) == ["a"]
     with pytest.raises(CorruptBlob, match="an extended tar header of 1048577 bytes"):
         merged(extended(bytes((1 << 20) + 1)))
 
 
-def test_sparse_files_of_too_many_parts_are_an_error() -> None:
-    """The parts are kept in memory, and must fit in a header."""
+def test_read_entries_bounds_parts_of_sparse_file() -> None:
+    """The parts are kept in memory, and must fit into a header."""
     head = patched(patched(GNU, 482, b"\1"), 483, b"\x80" + bytes(7) + b"\1\0\0\0")
     more = b"%011o\0%011o\0" % (0, 0) * 21 + b"\1" + bytes(7)
     with pytest.raises(CorruptBlob, match="a sparse file of too many parts"):
         merged(head[:512] + more * 4000)
 
 
-def test_an_empty_record_takes_one_away() -> None:
+def test_empty_pax_record_removes_earlier_one() -> None:
     """A record without a value leaves the header's in force (POSIX pax)."""
-    one = single(merged(extended(b"11 mtime=5\n9 mtime=\n")))
-    assert (one.mtime, one.pax_headers) == (0, {})
+    member = single(merged(extended(b"11 mtime=5\n9 mtime=\n")))
+    assert (member.mtime, member.pax_headers) == (0, {})
     assert names(merged(extended(b"9 path=b\n"))) == ["b"]
 
 
-def test_the_size_of_a_pax_record_counts() -> None:
+def test_size_of_pax_record_has_priority() -> None:
     """Records have priority over the header's fields."""
     data = extended(b"10 size=4\n")[:1536] + b"data" + bytes(508)
     assert listed(merged(data)) == {"a": (REG, b"data")}
 
 
-def test_old_types_are_read() -> None:
+def test_read_entries_accepts_old_types() -> None:
     """Unix V7's files, its directories by their slash, and contiguous files."""
     assert listed(merged(patched(tar(entry("a", b"1")), 156, b"\0"))) == {"a": (REG, b"1")}
     assert listed(merged(patched(tar("a"), 0, b"d/"))) == {"d": (REG, b"")}
@@ -251,7 +253,30 @@ def test_old_types_are_read() -> None:
     assert listed(merged(patched(tar(entry("a", b"1")), 156, b"7"))) == {"a": (REG, b"1")}
 
 
-def test_other_data_in_the_place_of_a_prefix_is_none() -> None:
-    """GNU's format keeps times where ustar has its prefix."""
+def test_name_ignores_prefix_field_of_gnu_header() -> None:
+    """GNU's format has times in the place of ustar's prefix."""
     data = patched(tar("a", form=tarfile.GNU_FORMAT), 345, b"14000000000\0" * 2)
     assert names(merged(data)) == ["a"]
+
+
+def test_read_entries_skips_data_that_is_not_read() -> None:
+    """If the blocks can be skipped, unread data is not loaded."""
+
+    class Blocks:
+        def __init__(self, data: bytes) -> None:
+            self.data = memoryview(data)
+            self.skipped = 0
+
+        def __iter__(self) -> Iterator[memoryview]:
+            while self.data:
+                block, self.data = self.data[:512], self.data[512:]
+                yield block
+
+        def skip(self, size: int) -> None:
+            self.skipped += size
+            self.data = self.data[size:]
+
+    blocks = Blocks(tar(entry("a", b"x" * 5000), entry("b", b"y")))
+    starts = [(item.name, item.is_file, item.start) for item in read_entries(blocks)]
+    assert starts == [(b"a", True, 512), (b"b", True, 512 + 5120 + 512)]
+    assert blocks.skipped >= 5120

@@ -1,4 +1,4 @@
-"""tarheaders.py: the headers of a tar, and those on which readers differ."""
+"""reader.py: the headers of a tar, and those on which readers differ."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.tars import entry, tar
-from tests.unit.tar.test_completeness import END, ZEROS, header, pax
+from tests.unit.tar.test_completeness import END, ZEROS, header, old, pax
 
 from brolga.errors import CorruptBlob
-from brolga.tar import reader as tarheaders
+from brolga.tar import reader as reader_module
 from brolga.tar.completeness import CompletenessCheck
 from brolga.tar.entries import read_entries
-from brolga.tar.reader import End, Header, is_header, number, read_header
+from brolga.tar.reader import End, Header, Metadata, is_header, parse_number, read_header
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 def headers(data: bytes) -> Iterator[Header | End]:
@@ -31,11 +31,11 @@ def headers(data: bytes) -> Iterator[Header | End]:
                 start += len(piece)
                 wanted = reader.send(piece)
         except StopIteration as stop:
-            found = stop.value
-        yield found
-        if isinstance(found, End):
+            item = stop.value
+        yield item
+        if isinstance(item, End):
             return
-        start += found.size_in_blocks
+        start += item.size_in_blocks
 
 
 def long(name: bytes, kind: bytes = b"L") -> bytes:
@@ -50,22 +50,22 @@ def record(key: bytes, value: bytes) -> bytes:
     return b"%d%b" % (length, rest)
 
 
-def test_a_header_says_what_its_extended_headers_say() -> None:
+def test_read_header_merges_extended_headers() -> None:
     """Pax has priority; GNU's long names are records too."""
     data = pax(record(b"path", b"a/b") + record(b"size", b"3")) + header("short")
     data += b"abc".ljust(512, b"\0") + long(b"x" * 120) + long(b"y" * 120, b"K")
     data += header("short", kind=tarfile.SYMTYPE) + END
-    one, two, end = headers(data)
-    assert isinstance(one, Header)
-    assert isinstance(two, Header)
-    assert (one.kind, one.name, one.size, one.size_in_blocks) == (b"0", b"a/b", 3, 512)
-    assert (two.kind, two.name, two.link) == (b"2", b"x" * 120, b"y" * 120)
+    first, second, end = headers(data)
+    assert isinstance(first, Header)
+    assert isinstance(second, Header)
+    assert (first.kind, first.name, first.size, first.size_in_blocks) == (b"0", b"a/b", 3, 512)
+    assert (second.kind, second.name, second.link) == (b"2", b"x" * 120, b"y" * 120)
     assert end is End.MARKED
 
 
 @pytest.mark.parametrize("data", [b"", header(), ZEROS, header() + ZEROS])
-def test_a_tar_without_two_blocks_of_zeros_has_no_marked_end(data: bytes) -> None:
-    """Layers do without them at times; a source must not."""
+def test_read_header_returns_missing_end_without_two_zero_blocks(data: bytes) -> None:
+    """Some layers lack them; a source must not."""
     assert list(headers(data))[-1] is End.MISSING
 
 
@@ -111,7 +111,7 @@ DIFFER = {
         pax(record(b"GNU.sparse.name", b"evil") + record(b"path", b"good")) + header() + END,
         "records of a sparse file without its map",
     ),
-    "a sparse version that nobody knows": (
+    "an unknown sparse version": (
         pax(record(b"GNU.sparse.major", b"2") + record(b"GNU.sparse.minor", b"0")) + header() + END,
         "records of a sparse file without its map",
     ),
@@ -150,14 +150,14 @@ DIFFER = {
 
 
 @pytest.mark.parametrize("name", DIFFER)
-def test_a_header_on_which_readers_differ_is_refused(name: str) -> None:
-    """Go, GNU tar and tarfile read another entry there, or fail: both our readers refuse it."""
+def test_read_header_rejects_header_on_which_readers_differ(name: str) -> None:
+    """Go, GNU tar and tarfile read different entries there, or fail: both consumers refuse it."""
     data, line = DIFFER[name]
     with pytest.raises(CorruptBlob, match=line):
         list(headers(data))
     with pytest.raises(CorruptBlob, match=line):
         list(read_entries([data]))
-    source = CompletenessCheck(_Once(data), wanted=None)
+    source = CompletenessCheck(_Once(data), is_layer=None)
     with pytest.raises(CorruptBlob, match=line):
         source.next_block(1.0)
 
@@ -177,15 +177,15 @@ class _Once:
 
 
 @pytest.mark.parametrize("cut", [600, 1024])
-def test_an_end_within_a_pax_header_is_not_an_end(cut: int) -> None:
-    """What is missing is not taken for an empty header."""
+def test_read_header_rejects_end_in_pax_header(cut: int) -> None:
+    """Missing bytes are not an empty header."""
     data = pax(record(b"path", b"x" * 80) * 8 + record(b"mtime", b"1"))[:cut]
     with pytest.raises(CorruptBlob, match="cut short"):
         list(headers(data))
 
 
-def test_an_end_within_a_sparse_map_is_not_an_end() -> None:
-    """The map goes on in further blocks."""
+def test_read_header_rejects_end_in_sparse_map() -> None:
+    """The map continues in more blocks."""
     data = header(kind=tarfile.GNUTYPE_SPARSE, at_482=b"\x01")
     with pytest.raises(CorruptBlob, match="it ends in the map of a sparse file"):
         list(headers(data))
@@ -203,13 +203,23 @@ def test_an_end_within_a_sparse_map_is_not_an_end() -> None:
         (b"\xff" * 12, -1),
     ],
 )
-def test_numbers_are_octal_digits_or_binary(field: bytes, value: int) -> None:
-    """POSIX ustar has leading zeros and a space or zero byte behind them; GNU base 256."""
-    assert number(field) == value
+def test_parse_number_accepts_octal_and_binary(field: bytes, value: int) -> None:
+    """POSIX ustar has leading zeros, and a space or zero byte after them; GNU base 256."""
+    assert parse_number(field) == value
 
 
-def test_a_header_is_told_by_its_sum() -> None:
-    """The magic alone does not make one."""
+@pytest.mark.parametrize("form", [bytes, old])
+def test_metadata_of_old_header_has_no_names(form: Callable[[bytes], bytes]) -> None:
+    """Unix V7 has neither the names of owners nor device numbers."""
+    block = tar(entry("a", uid=1, gid=2, mtime=3, mode=0o600, uname="u", gname="g"))[:512]
+    (item, _) = headers(form(block))
+    assert isinstance(item, Header)
+    names = (b"", b"") if form is old else (b"u", b"g")
+    assert item.metadata == Metadata(0o600, 1, 2, 3, *names)
+
+
+def test_is_header_checks_checksum() -> None:
+    """The magic alone is not enough."""
     block = tar(entry("a", b"1"))[:512]
     assert is_header(block)
     assert not is_header(block[:511])
@@ -217,15 +227,18 @@ def test_a_header_is_told_by_its_sum() -> None:
     assert not is_header(block[:148] + b"x" * 8 + block[156:])
 
 
-def test_the_types_are_those_of_tarfile() -> None:
-    """They are written out, as importing tarfile takes milliseconds at every start."""
-    assert (tarheaders.FILE, tarheaders.DIRECTORY) == (tarfile.REGTYPE, tarfile.DIRTYPE)
-    assert (tarheaders._OLD_FILE, tarheaders._SPARSE) == (tarfile.AREGTYPE, tarfile.GNUTYPE_SPARSE)
-    assert tarheaders._CONTIGUOUS == tarfile.CONTTYPE
-    assert {tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE} == tarheaders._PAX
-    assert set(tarheaders._LONG) == {tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
-    assert tarheaders._GLOBAL == tarfile.XGLTYPE
-    assert tarheaders.KNOWN_KINDS - {tarfile.REGTYPE} == {
+def test_kinds_are_those_of_tarfile() -> None:
+    """They are copied, since importing tarfile takes milliseconds at every start."""
+    assert (reader_module.FILE, reader_module.DIRECTORY) == (tarfile.REGTYPE, tarfile.DIRTYPE)
+    assert (reader_module._OLD_FILE, reader_module._SPARSE) == (
+        tarfile.AREGTYPE,
+        tarfile.GNUTYPE_SPARSE,
+    )
+    assert reader_module._CONTIGUOUS == tarfile.CONTTYPE
+    assert {tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE} == reader_module._PAX
+    assert set(reader_module._LONG) == {tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
+    assert reader_module._GLOBAL == tarfile.XGLTYPE
+    assert reader_module.KNOWN_KINDS - {tarfile.REGTYPE} == {
         tarfile.LNKTYPE,
         tarfile.SYMTYPE,
         tarfile.CHRTYPE,

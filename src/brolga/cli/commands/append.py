@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from brolga.client import Client
     from brolga.images import Image
-    from brolga.spec.descriptor import Platform
     from brolga.spec.digest import Digest
+    from brolga.spec.platform import Platform
     from brolga.stores.location import ImageRef
     from brolga.stream.layer import StreamLayer
 
@@ -164,7 +164,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     made: list[Image] = []
 
     def appended(image: Image) -> Image:
-        image.config  # noqa: B018 - a base that is broken is told before a stream is read
+        image.load_config()  # an invalid base is an error before a stream is read
         said = {**_of_base(under, image), **annotations} if under and names_base else annotations
         if "-" in sources:
             refuse_compressed("-")
@@ -188,7 +188,7 @@ def _base(
 ) -> tuple[Image, Digest | None]:
     """Return the image to append to, and what the target must stand for until the end."""
     from brolga.images import ImageIndex
-    from brolga.spec.descriptor import DEFAULT_PLATFORM
+    from brolga.spec.platform import DEFAULT_PLATFORM
 
     if under is None:
         return _empty(platform), None
@@ -199,7 +199,7 @@ def _base(
 
 def _empty(platform: Platform | None) -> Image:
     from brolga.images import Image
-    from brolga.spec.descriptor import DEFAULT_PLATFORM
+    from brolga.spec.platform import DEFAULT_PLATFORM
 
     return Image.empty(platform or DEFAULT_PLATFORM)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from brolga.client import Client
-    from brolga.spec.descriptor import Platform
+    from brolga.spec.platform import Platform
     from brolga.spec.reference import Repository
     from brolga.stores.location import ImageRef, LocalRef
 

@@ -16,7 +16,7 @@ from brolga.cli.options import json_flag, platform_flag, registry_flags
 from brolga.cli.output import result
 
 if TYPE_CHECKING:
-    from brolga.spec.descriptor import Platform
+    from brolga.spec.platform import Platform
 
 __all__ = ["command"]
 

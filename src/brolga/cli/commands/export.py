@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from brolga.spec.blob import Blob, Block
-    from brolga.spec.descriptor import Platform
+    from brolga.spec.platform import Platform
 
 __all__ = ["command"]
 
@@ -52,7 +52,7 @@ def command(
 
     Of an artifact that is one file, write the file as it is.
     """
-    from brolga.images.flatten import merged_tar
+    from brolga.images.flatten import merge_layers
 
     if target == "-":
         check_stdout("tar")
@@ -63,7 +63,7 @@ def command(
         blocks = (
             _file(layers[0])
             if _is_one_file(layers)
-            else merged_tar(layers, strict=strict, on_warning=partial(warn, ref))
+            else merge_layers(layers, strict=strict, on_warning=partial(warn, ref))
         )
         if target == "-":
             to_stdout(blocks)

@@ -39,8 +39,9 @@ if TYPE_CHECKING:
 
     from brolga.client import Client
     from brolga.images import Image, ImageIndex, Tree
-    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.spec.descriptor import Descriptor
     from brolga.spec.digest import Digest
+    from brolga.spec.platform import Platform
     from brolga.spec.reference import Repository
     from brolga.stores.location import LocalRef
 

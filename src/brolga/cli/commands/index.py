@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from brolga.client import Client
     from brolga.images import ImageIndex, Tree
     from brolga.spec.blob import Blob
-    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.spec.descriptor import Descriptor
+    from brolga.spec.platform import Platform
 
 __all__ = ["command"]
 

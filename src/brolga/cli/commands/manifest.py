@@ -16,7 +16,7 @@ from brolga.cli.options import platform_flag, registry_flags
 from brolga.cli.output import raw
 
 if TYPE_CHECKING:
-    from brolga.spec.descriptor import Platform
+    from brolga.spec.platform import Platform
 
 __all__ = ["command"]
 

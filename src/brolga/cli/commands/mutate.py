@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from brolga.images import Tree
     from brolga.spec.blob import Layer
     from brolga.spec.config import ImageConfig
-    from brolga.spec.descriptor import Platform
+    from brolga.spec.platform import Platform
     from brolga.spec.reference import Repository
     from brolga.stores.location import ImageRef
 

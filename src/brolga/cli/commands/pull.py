@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from brolga.client import Client
     from brolga.images import Tree
-    from brolga.spec.descriptor import Platform
+    from brolga.spec.platform import Platform
     from brolga.stores.location import ImageRef, Kind, LocalRef
 
 __all__ = ["command"]

@@ -26,7 +26,7 @@ from brolga.errors import ImageNotFound
 
 if TYPE_CHECKING:
     from brolga.client import Client
-    from brolga.spec.descriptor import Platform
+    from brolga.spec.platform import Platform
     from brolga.stores.location import ImageRef, LocalRef
 
 __all__ = ["command"]

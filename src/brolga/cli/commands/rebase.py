@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from brolga.client import Client
     from brolga.images import Image
-    from brolga.spec.descriptor import Platform
+    from brolga.spec.platform import Platform
     from brolga.stores.location import ImageRef
 
 __all__ = ["command"]

@@ -18,8 +18,8 @@ from brolga.errors import one_line
 
 if TYPE_CHECKING:
     from brolga.images.validate import Problem
-    from brolga.spec.descriptor import Platform
     from brolga.spec.digest import Digest
+    from brolga.spec.platform import Platform
     from brolga.stores.location import ImageRef
 
 __all__ = ["command"]

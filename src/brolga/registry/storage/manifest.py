@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from brolga.spec import mediatypes
 from brolga.spec.descriptor import Descriptor
-from brolga.spec.json import Members, decode, read_artifact_type, read_strings
+from brolga.spec.json import Members, decode, read_artifact_type, read_string_map
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,7 +95,7 @@ def parse_manifest(media_type: str, fields: Mapping[str, Any]) -> Manifest:
         manifests=manifests,
         subject=subject.digest if subject and media_type in _WITH_SUBJECT else None,
         artifact_type=artifact_type or (blobs[0].media_type if blobs else None),
-        annotations=members.get("annotations", read_strings, dict[str, str]()),
+        annotations=members.get("annotations", read_string_map, dict[str, str]()),
     )
 
 

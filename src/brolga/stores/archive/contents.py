@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
     from brolga.spec.blob import Blob, Layer
-    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.spec.descriptor import Descriptor
+    from brolga.spec.platform import Platform
     from brolga.tar.entries import Entry
 
 __all__ = [

@@ -17,7 +17,7 @@ from brolga.errors import InvalidManifest, excerpt
 from brolga.images import Image, InMemoryBlob
 from brolga.spec.config import ImageConfig
 from brolga.spec.digest import Digest
-from brolga.spec.json import Members, decode, encode, read_text, wrong
+from brolga.spec.json import Members, decode, encode, error_at, read_string
 from brolga.spec.manifest import Manifest, convert_manifest
 from brolga.spec.mediatypes import (
     DOCKER_CONFIG,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from brolga.spec.blob import Layer
-    from brolga.spec.descriptor import Platform
+    from brolga.spec.platform import Platform
     from brolga.stores.archive.contents import Contents
 
 __all__ = [
@@ -68,9 +68,9 @@ class ManifestItem:
         members = Members(value, where)
         members.reject_case_variants(_MEMBERS)
         return cls(
-            members.need("Config", read_text),
-            members.each("RepoTags", read_text),
-            members.each("Layers", read_text),
+            members.need("Config", read_string),
+            members.each("RepoTags", read_string),
+            members.each("Layers", read_string),
         )
 
 
@@ -85,7 +85,7 @@ def read_manifest_json(contents: Contents) -> dict[ManifestItem, Names]:
         # `decode` reads objects, and manifest.json is an array.
         document = decode(b'{"images":%b}' % raw, len(raw) + 16)
         if document.keys() != {"images"}:
-            raise wrong("$", "more than one array")
+            raise error_at("$", "more than one array")
         items = Members(document, "$").each("images", ManifestItem.from_dict)
     except InvalidManifest as error:
         raise InvalidManifest(f"manifest.json: {error}") from error

@@ -38,9 +38,10 @@ if TYPE_CHECKING:
 
     from brolga.images import Tree
     from brolga.spec.blob import BlobStream
-    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.spec.descriptor import Descriptor
     from brolga.spec.index import Index
     from brolga.spec.manifest import Manifest
+    from brolga.spec.platform import Platform
     from brolga.spec.reference import Repository
     from brolga.tar.entries import Entry
 

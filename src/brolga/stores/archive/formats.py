@@ -16,7 +16,7 @@ from brolga.stores.archive.oci import ArchiveLayout
 
 if TYPE_CHECKING:
     from brolga.images import Tree
-    from brolga.spec.descriptor import Platform
+    from brolga.spec.platform import Platform
     from brolga.stores.archive.contents import Contents
 
 __all__ = ["Images", "check_form", "whole_is_compressed"]

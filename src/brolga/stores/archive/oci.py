@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from brolga.disk.layout import FULL_NAME, INDEX_FILE, LAYOUT_FILE, REF_NAME
 from brolga.errors import InvalidManifest, excerpt
 from brolga.images import Image, ImageIndex, InMemoryBlob, StoredBlob
-from brolga.images.index import is_blob, platforms_of
+from brolga.images.index import is_blob, read_platforms
 from brolga.spec.digest import Digest
 from brolga.spec.index import Index, parse_manifest
-from brolga.spec.json import Members, decode, read_text
+from brolga.spec.json import Members, decode, read_string
 from brolga.spec.mediatypes import NONDISTRIBUTABLE
 from brolga.stores.archive.contents import Names, blob_path, check_digest, choose, source_errors
 
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     from brolga.images import Tree
     from brolga.spec.blob import Blob, BlobStream
-    from brolga.spec.descriptor import Descriptor, Platform
+    from brolga.spec.descriptor import Descriptor
     from brolga.spec.manifest import Manifest
+    from brolga.spec.platform import Platform
     from brolga.stores.archive.contents import Contents
 
 __all__ = ["ArchiveLayout", "read_document"]
@@ -40,7 +41,7 @@ class ArchiveLayout:
             raise InvalidManifest("not an OCI archive: index.json is missing")
         if LAYOUT_FILE in contents:
             members = Members(decode(contents.read(LAYOUT_FILE)), "oci-layout: $")
-            version = members.need("imageLayoutVersion", read_text)
+            version = members.need("imageLayoutVersion", read_string)
             if not version.startswith("1."):
                 raise InvalidManifest(
                     f"an OCI layout of version {excerpt(version)}, not known here"
@@ -70,7 +71,7 @@ class ArchiveLayout:
         entry = self._entry(digest)
         if is_blob(entry):
             return ()
-        return (entry.platform,) if entry.platform else platforms_of(self.load(entry))
+        return (entry.platform,) if entry.platform else read_platforms(self.load(entry))
 
     def load(self, descriptor: Descriptor) -> Tree:
         """Return the image or index of a descriptor. All blobs of an image must exist."""

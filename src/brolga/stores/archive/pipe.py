@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from brolga.disk.layout import INDEX_FILE, LAYOUT_FILE
 from brolga.errors import CorruptBlob, InvalidManifest
 from brolga.images import BlockStream
-from brolga.spec.descriptor import Descriptor, Platform
+from brolga.spec.descriptor import Descriptor
 from brolga.spec.json import MAX_SIZE
 from brolga.spec.mediatypes import detect_compression
 from brolga.stores.archive.contents import (
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from brolga.images import Tree
     from brolga.spec.blob import BlockSource
     from brolga.spec.digest import Digest
+    from brolga.spec.platform import Platform
     from brolga.stores.archive.contents import ArchiveEntry
     from brolga.stores.store import WriteStore
     from brolga.stream.sources import Source

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import sys
-import tarfile
 import threading
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -43,7 +42,7 @@ from brolga.stores.archive.docker import MANIFEST, ManifestItem, encode_manifest
 from brolga.stores.store import go_on
 from brolga.stream.sources import enlarge_pipe
 from brolga.stream.spool import spool_factory
-from brolga.tar.entries import ARCHIVE_END, Entry, encode_header
+from brolga.tar.writer import ARCHIVE_END, encode_file_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -240,10 +239,7 @@ class Writer:
         """Write a file whose blocks must come to `size` bytes. Raises SourceError, LayerError."""
         self._check_whole()
         self._has_failed = True  # until it is whole
-        info = tarfile.TarInfo()
-        info.mode = 0o644
-        entry = Entry(tarfile.REGTYPE, b"", b"", size, info, {}, iter(()))
-        self._write(encode_header(entry, path.encode(), b""))
+        self._write(encode_file_header(path.encode(), size))
         left = size
         for block in blocks:
             left -= len(block)

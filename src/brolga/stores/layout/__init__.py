@@ -23,8 +23,7 @@ from typing import TYPE_CHECKING
 from brolga.errors import CorruptBlob, DigestMismatch, InvalidManifest, NotComputed
 from brolga.spec.digest import Digest, hasher
 from brolga.spec.index import Index
-from brolga.spec.manifest import INDEX_TYPES, MANIFEST_TYPES
-from brolga.spec.mediatypes import NONDISTRIBUTABLE
+from brolga.spec.mediatypes import INDEX_TYPES, MANIFEST_TYPES, NONDISTRIBUTABLE
 from brolga.stores.layout.files import check_digest
 from brolga.stores.layout.gc import DEFAULT_AGE_S, GCResult, collect_garbage, walk
 from brolga.stores.layout.index import (

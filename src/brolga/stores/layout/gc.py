@@ -18,7 +18,7 @@ from brolga.disk.layout import TEMPORARY_PREFIX
 from brolga.errors import InvalidDigest, InvalidManifest
 from brolga.spec.digest import Digest
 from brolga.spec.json import MAX_SIZE, decode
-from brolga.spec.manifest import INDEX_TYPES, MANIFEST_TYPES
+from brolga.spec.mediatypes import INDEX_TYPES, MANIFEST_TYPES
 from brolga.stores.layout.files import check_digest
 from brolga.stores.layout.index import name_of
 

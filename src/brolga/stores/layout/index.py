@@ -16,7 +16,7 @@ from brolga.disk.layout import FULL_NAME, MAX_INDEX_SIZE, REF_NAME
 from brolga.errors import ImageNotFound, InvalidDigest, excerpt
 from brolga.spec.digest import Digest
 from brolga.spec.index import Index
-from brolga.spec.json import encode, reuse_originals, wrong
+from brolga.spec.json import encode, error_at, reuse_originals
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -65,7 +65,7 @@ class LayoutIndex(Index):
         document = {**self._document, "manifests": originals}
         raw = encode(document)
         if len(raw) > self.max_size:
-            raise wrong("$", f"{len(raw)} bytes, but at most {self.max_size} are read")
+            raise error_at("$", f"{len(raw)} bytes, but at most {self.max_size} are read")
         changed = object.__new__(type(self))
         for name in ("media_type", "artifact_type", "subject", "annotations", "algorithm"):
             changed._set(**{name: getattr(self, name)})

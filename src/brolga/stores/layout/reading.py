@@ -20,13 +20,12 @@ from brolga.errors import (
     InvalidManifest,
 )
 from brolga.images import BlockStream, ImageIndex, InMemoryBlob, StoredBlob
-from brolga.images.index import is_blob, platforms_of
+from brolga.images.index import is_blob, read_platforms
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest, hasher
 from brolga.spec.index import Index, parse_manifest, select_best
 from brolga.spec.json import MAX_SIZE
-from brolga.spec.manifest import INDEX_TYPES, MANIFEST_TYPES
-from brolga.spec.mediatypes import OCI_INDEX
+from brolga.spec.mediatypes import INDEX_TYPES, MANIFEST_TYPES, OCI_INDEX
 from brolga.stores.layout.files import Files, check_digest
 from brolga.stores.layout.index import (
     MAX_INDEX_SIZE,
@@ -45,8 +44,8 @@ if TYPE_CHECKING:
 
     from brolga.images import Tree
     from brolga.spec.blob import BlobStream
-    from brolga.spec.descriptor import Platform
     from brolga.spec.manifest import Manifest
+    from brolga.spec.platform import Platform
 
 __all__ = ["Reading", "here", "local"]
 
@@ -190,7 +189,7 @@ class Reading:
             for offered in (
                 [entry.platform]
                 if entry.platform
-                else platforms_of(read_tree(self, str(entry.digest)))
+                else read_platforms(read_tree(self, str(entry.digest)))
             )
         )
         return select_best(offers, platform, str(self.path))

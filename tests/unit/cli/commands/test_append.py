@@ -15,9 +15,9 @@ from tests.unit.cli.images import index, push, pushed, read, stream
 from brolga.client import Client
 from brolga.images import Image, InMemoryBlob
 from brolga.spec.config import ImageConfig
-from brolga.spec.descriptor import Platform
 from brolga.spec.manifest import Manifest
 from brolga.spec.mediatypes import DOCKER_LAYER_GZIP
+from brolga.spec.platform import Platform
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -236,7 +236,7 @@ def test_a_base_that_is_broken_is_told_before_stdin_is_read(
         assert stdin.buffer.read() == tar("piped")
     assert (outcome.code, outcome.out) == (6, "")
     assert outcome.err.startswith(f"brolga: registry: config {blob.descriptor.digest}, $.rootfs.d")
-    assert f": {count} DiffIDs, where the manifest has 1 layers" in outcome.err
+    assert f": {count} DiffIDs, but the manifest has 1 layers" in outcome.err
 
 
 def test_progress_is_of_all_layers(
@@ -337,9 +337,9 @@ def test_a_source_that_is_no_whole_tar_is_refused(
     name, file = f"{registry.address}/x", tmp_path / "x.tar"
     for data, why in (
         (tar("x")[:512], "the source is a tar cut short: after 512 bytes"),
-        (b"", "the source is empty, where a tar is wanted"),
+        (b"", "the source is empty, but must be a tar"),
         (bytes(100), "the source is a tar cut short: after 100 bytes"),
-        (b"x" * 1000, "the source is no whole tar: not a valid tar header at byte 0"),
+        (b"x" * 1000, "the source is not a complete tar: not a valid tar header at byte 0"),
     ):
         file.write_bytes(data)
         outcome = brolga("append", "-f", str(file), "-t", name)

@@ -11,9 +11,9 @@ import pytest
 from tests.unit.cli.images import index, push
 
 from brolga.client import Client
-from brolga.spec.descriptor import Platform
 from brolga.spec.digest import Digest
 from brolga.spec.mediatypes import OCI_EMPTY, OCI_MANIFEST
+from brolga.spec.platform import Platform
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tests.unit.cli.images import index, push, read
 
 from brolga.client import Client
-from brolga.spec.descriptor import Platform
+from brolga.spec.platform import Platform
 
 if TYPE_CHECKING:
     from tests.conftest import Embedded

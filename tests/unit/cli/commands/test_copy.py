@@ -11,7 +11,7 @@ from tests.unit.cli.images import index, push, pushed, read
 
 from brolga.client import Client
 from brolga.images import Image
-from brolga.spec.descriptor import Platform
+from brolga.spec.platform import Platform
 
 if TYPE_CHECKING:
     from tests.conftest import Embedded

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tests.unit.cli.images import index, push
 
 from brolga.client import Client
-from brolga.spec.descriptor import Platform
+from brolga.spec.platform import Platform
 
 if TYPE_CHECKING:
     from pathlib import Path

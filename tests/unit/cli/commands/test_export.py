@@ -189,9 +189,13 @@ def test_files_of_an_artifact_are_not_layers(brolga: Brolga, registry: Embedded)
         (
             InMemoryBlob(b"\xfd7zXZ\x00" + bytes(30), OCI_LAYER),
             6,
-            "compressed by xz, which no layer",
+            "compressed by xz, which layers",
         ),
-        (InMemoryBlob(b"BZh9" + bytes(30), OCI_LAYER), 6, "compressed by bzip2, which no layer is"),
+        (
+            InMemoryBlob(b"BZh9" + bytes(30), OCI_LAYER),
+            6,
+            "compressed by bzip2, which layers do not have",
+        ),
     ],
 )
 def test_a_layer_that_is_encrypted_or_in_another_compression_is_named_as_that(

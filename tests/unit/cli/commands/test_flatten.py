@@ -12,8 +12,8 @@ from tests.unit.cli.images import pushed, read
 
 from brolga.client import Client
 from brolga.images import Artifact, Image, ImageIndex
-from brolga.spec.descriptor import Platform
 from brolga.spec.mediatypes import OCI_INDEX, OCI_MANIFEST
+from brolga.spec.platform import Platform
 from brolga.spec.reference import Reference
 from brolga.stream.layer import StreamLayer
 

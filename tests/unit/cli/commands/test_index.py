@@ -10,8 +10,8 @@ from tests.unit.cli.images import index, push, pushed
 
 from brolga.client import Client
 from brolga.images import Artifact, ImageIndex
-from brolga.spec.descriptor import Platform
 from brolga.spec.mediatypes import DOCKER_MANIFEST_LIST, OCI_INDEX
+from brolga.spec.platform import Platform
 
 if TYPE_CHECKING:
     from tests.conftest import Embedded

@@ -511,7 +511,7 @@ def test_what_is_no_tar_passes_unless_a_tar_is_wanted(
     assert brolga(*push).code == 0
     outcome = brolga(*push, "--tar")
     assert (outcome.code, outcome.out) == (6, "")
-    assert "no whole tar: not a valid tar header at byte 0; make sure" in outcome.err
+    assert "not a complete tar: not a valid tar header at byte 0; make sure" in outcome.err
 
 
 def test_the_certificate_is_named_and_the_flags_accept_it(

@@ -13,8 +13,8 @@ from tests.unit.cli.images import index, push, pushed, read, stream
 
 from brolga.client import Client
 from brolga.images import Artifact, Image
-from brolga.spec.descriptor import Platform
 from brolga.spec.digest import Digest
+from brolga.spec.platform import Platform
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from tests.unit.cli.images import index, push, pushed
 
 from brolga.client import Client
 from brolga.images import Image
-from brolga.spec.descriptor import Platform
+from brolga.spec.platform import Platform
 from brolga.stores.layout import Layout
 from brolga.stream.layer import StreamLayer
 

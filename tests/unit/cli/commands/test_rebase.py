@@ -9,7 +9,7 @@ from tests.unit.cli.images import index, push, pushed, read, stream
 
 from brolga.client import Client
 from brolga.images import ImageIndex
-from brolga.spec.descriptor import Platform
+from brolga.spec.platform import Platform
 
 if TYPE_CHECKING:
     from pathlib import Path

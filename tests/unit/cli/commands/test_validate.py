@@ -12,7 +12,7 @@ from tests.unit.stores.archive.archives import docker_old
 
 from brolga.client import Client
 from brolga.images import Image
-from brolga.spec.descriptor import Platform
+from brolga.spec.platform import Platform
 from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:

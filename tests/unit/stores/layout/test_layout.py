@@ -25,10 +25,11 @@ from brolga.errors import (
 )
 from brolga.images import Image, ImageIndex, InMemoryBlob
 from brolga.images.validate import validate
-from brolga.spec.descriptor import DEFAULT_PLATFORM, Descriptor, Platform
+from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.index import Index
 from brolga.spec.mediatypes import OCI_LAYER
+from brolga.spec.platform import DEFAULT_PLATFORM, Platform
 from brolga.stores.copy import push
 from brolga.stores.layout import Layout
 from brolga.stream.layer import StreamLayer
