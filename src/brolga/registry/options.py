@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["Options"]
-
-_DAY_S: Final = 24 * 60 * 60.0
-
-# More than any layer has, and less than an endless body.
-_MAX_UPLOAD: Final = 256 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +26,10 @@ class Options:
     allow_host: tuple[str, ...] = ()
     tls_cert: Path | None = None  # a PEM file: serve https
     tls_key: Path | None = None  # a PEM file; without it the key is in `tls_cert`
-    max_upload: int | None = _MAX_UPLOAD  # the largest blob in bytes; None for no limit
-    upload_expiry_s: float = _DAY_S  # delete sessions to which nothing was added for so long
+    # The largest blob in bytes, more than any layer has and less than an endless body; None for no
+    # limit.
+    max_upload: int | None = 256 << 30
+    upload_expiry_s: float = 86_400.0  # delete sessions to which nothing was added for so long
     idle_s: float = 60.0  # how long a client may take to send 64 KiB of a body, or to take 1 MiB
     durable: bool = False  # wait for the device before a write is acknowledged
     sparse: bool = False  # accept manifests whose references are missing

@@ -220,7 +220,10 @@ class _RequestBody:
             buffered = buffered[len(piece) :]
             is_last = not buffered and not more
             await self._slow_down(len(piece))
-            stored = piece[: self._bytes_to_store(received)]
+            if self._ending is None or self._ending.stored is None:
+                stored = piece
+            else:
+                stored = piece[: max(self._ending.stored - received, 0)]
             received += len(piece)
             self._exchange.request.received = received
             yield {
@@ -241,10 +244,6 @@ class _RequestBody:
         if self._ending is not None and self._ending.at is not None:
             offsets.append(self._ending.at)
         return min((offset - received for offset in offsets), default=None)
-
-    def _bytes_to_store(self, received: int) -> int | None:
-        stored = None if self._ending is None else self._ending.stored
-        return None if stored is None else max(stored - received, 0)
 
     async def _slow_down(self, count: int) -> None:
         for slow in self._slow:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from brolga.errors import BrolgaError
 from brolga.testing.faults import Kill
@@ -108,10 +108,15 @@ class RegistryProcess:
                 )
                 self._process = process
                 try:
-                    self._await_address(process, stderr)
+                    assert process.stdout is not None  # noqa: S101 - a pipe was asked for
+                    is_ready = process.stdout.readline().strip() == self.address
                 except BaseException:
                     self.kill()
                     raise
+                if not is_ready:
+                    self.kill()
+                    stderr.seek(0)
+                    raise StartError(stderr.read().strip() or "the registry did not start")
             watcher = threading.Thread(target=self._watch, args=(process,), daemon=True)
             self._watchers.append(watcher)
             watcher.start()
@@ -148,11 +153,3 @@ class RegistryProcess:
             watcher.join()
         self._reservation.close()
         self._records.cleanup()
-
-    def _await_address(self, process: subprocess.Popen[str], stderr: IO[str]) -> None:
-        assert process.stdout is not None  # noqa: S101 - a pipe was asked for
-        if process.stdout.readline().strip() != self.address:
-            process.kill()
-            process.wait()
-            stderr.seek(0)
-            raise StartError(stderr.read().strip() or "the registry did not start")

@@ -86,7 +86,10 @@ async def _paginate(
 
     `fetch` is called with the number of names after `last`; a negative number means all of them.
     """
-    limit = _limit(request)
+    text = request.query_params.get("n")
+    if text is not None and not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
+        raise RequestError(400, "UNSUPPORTED", f"?n= is a number of at most {_MAX_DIGITS} digits")
+    limit = None if text is None else int(text)
     # One more, to know whether there is another page.
     names = await fetch(-1 if limit is None else limit + 1)
     if limit is None or len(names) <= limit:
@@ -99,12 +102,3 @@ async def _paginate(
 def _link(request: Request, **query: str) -> Mapping[str, str]:
     """Return the header that leads to the next page (RFC 8288)."""
     return {"Link": f'<{request.url.path}?{urlencode(query, safe="/:")}>; rel="next"'}
-
-
-def _limit(request: Request) -> int | None:
-    text = request.query_params.get("n")
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
-        raise RequestError(400, "UNSUPPORTED", f"?n= is a number of at most {_MAX_DIGITS} digits")
-    return int(text)

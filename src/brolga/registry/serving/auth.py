@@ -102,7 +102,9 @@ class Authentication:
         except ClientGone:
             pass
         else:
-            await (self._app if is_known else _unauthorized())(scope, receive, send)
+            reason = {"reason": "name and password, please"}
+            unauthorized = error_response(401, "UNAUTHORIZED", reason, _CHALLENGE)
+            await (self._app if is_known else unauthorized)(scope, receive, send)
 
     async def _is_known(self, scope: Scope) -> bool:
         credentials = _parse_credentials(Headers(scope=scope).get("authorization", ""))
@@ -112,11 +114,6 @@ class Authentication:
             return True
         address, _ = scope.get("client") or ("", 0)
         return await self._queue.check(address, *credentials, disconnect_event(scope))
-
-
-def _unauthorized() -> ASGIApp:
-    reason = {"reason": "name and password, please"}
-    return error_response(401, "UNAUTHORIZED", reason, _CHALLENGE)
 
 
 def _parse_credentials(header: str) -> tuple[str, str] | None:
