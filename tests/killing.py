@@ -57,7 +57,7 @@ def _write(path: Path) -> None:
             index = index.append(image)
         push(layout, index, "v1")
         push(layout, index, "v2")
-        layout.untag("v2")
+        layout.delete("v2")
 
 
 def _killed_at(step: int, path: Path) -> bool:

@@ -6,7 +6,7 @@ import threading
 import time
 
 # Not that of an embedded registry, which a fixture may keep.
-_PREFIXES = ("brolga-lane-", "brolga-read")
+_PREFIXES = ("brolga-pool-", "brolga-read")
 
 
 def of_passes() -> list[str]:

@@ -18,7 +18,15 @@ from brolga._version import __version__
 
 if TYPE_CHECKING:
     from brolga.auth import Keychain, default_keychain
-    from brolga.client import Client, image, push, push_layer, push_stream
+    from brolga.client import (
+        Client,
+        TransportOptions,
+        UploadOptions,
+        image,
+        push,
+        push_layer,
+        push_stream,
+    )
     from brolga.errors import (
         BrolgaError,
         CorruptBlob,
@@ -118,8 +126,10 @@ __all__ = [
     "StreamNotReplayable",
     "TagConflict",
     "TransportError",
+    "TransportOptions",
     "Unauthorized",
     "UploadInterrupted",
+    "UploadOptions",
     "__version__",
     "default_keychain",
     "image",
@@ -132,7 +142,15 @@ __all__ = [
 
 _MODULES = {
     "brolga.auth": ("Keychain", "default_keychain"),
-    "brolga.client": ("Client", "image", "push", "push_layer", "push_stream"),
+    "brolga.client": (
+        "Client",
+        "TransportOptions",
+        "UploadOptions",
+        "image",
+        "push",
+        "push_layer",
+        "push_stream",
+    ),
     "brolga.images": ("Image", "ImageIndex", "InMemoryBlob", "StoredBlob"),
     "brolga.images.flatten": ("LayerWarning",),
     "brolga.images.validate": ("Limits", "Problem", "validate"),

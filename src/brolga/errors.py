@@ -260,13 +260,13 @@ class TransportError(BrolgaError):
         *,
         reason: str,
         sent: int = 0,
-        fresh: bool = True,
+        is_new_connection: bool = True,
         **context: Unpack[_Context],
     ) -> None:
         super().__init__(message, **context)
         self.reason = reason
         self.sent = sent
-        self.fresh = fresh
+        self.is_new_connection = is_new_connection
 
 
 class UploadInterrupted(BrolgaError):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.faults.conftest import NAME, digest_of
 
-from brolga.client import Client
+from brolga.client import Client, TransportOptions, UploadOptions
 from brolga.errors import BrolgaError
 from brolga.protocol import Retry
 from brolga.stream.layer import StreamLayer
@@ -64,7 +64,9 @@ def _pushed(registry: BrolgaRegistry, **options: Any) -> BrolgaError | None:
     name = registry.repository(NAME)
     source = options.pop("source", None) or pieces()
     layer = StreamLayer(source, compression="none", tar=False)
-    with Client(**{"retry": AT_ONCE, "timeout_s": 30.0, **options}) as client:
+    retry = options.pop("retry", AT_ONCE)
+    transport = TransportOptions(timeout_s=options.pop("timeout_s", 30.0))
+    with Client(retry=retry, transport=transport, uploads=UploadOptions(**options)) as client:
         try:
             descriptor = client.push_layer(name, layer)
         except BrolgaError as error:

@@ -9,7 +9,7 @@ import pytest
 from tests.faults.conftest import NAME, Raw, digest_of
 from tests.faults.counterparts import as_hosted
 
-from brolga.client import Client
+from brolga.client import Client, TransportOptions, UploadOptions
 from brolga.errors import (
     BrolgaError,
     DigestMismatch,
@@ -102,7 +102,7 @@ def test_stall_is_a_timeout(brolga_registry: BrolgaRegistry) -> None:
     brolga_registry.use(faults=plan)
     layer = StreamLayer(pieces(), compression="none", tar=False)
     with (
-        Client(retry=Retry(attempts=1), timeout_s=0.1) as client,
+        Client(retry=Retry(attempts=1), transport=TransportOptions(timeout_s=0.1)) as client,
         pytest.raises(TransportError) as caught,
     ):
         client.push_layer(brolga_registry.repository(NAME), layer)
@@ -126,7 +126,7 @@ def test_stall_that_ends_in_a_cut(brolga_registry: BrolgaRegistry, at: int | Non
 def test_push_fails_if_bytes_cannot_be_resent(brolga_registry: BrolgaRegistry) -> None:
     """If the session is dead and the window too small, the error says what is missing."""
     brolga_registry.use(profile="zot", faults=FaultPlan(Cut(at=MIDDLE)))
-    error = push(brolga_registry, window=EARLY, upload_style="streamed")
+    error = push(brolga_registry, window=EARLY, style="streamed")
     assert isinstance(error, StreamNotReplayable)
     assert error.sent > MIDDLE > error.kept
 
@@ -138,7 +138,9 @@ def test_image_stream_has_the_whole_window(brolga_registry: BrolgaRegistry) -> N
         StreamLayer(one, compression="none", tar=False) for one in (pieces(), iter([b"small"]))
     ]
     name = brolga_registry.repository(NAME)
-    with Client(retry=AT_ONCE, window=3 * MIB, jobs=4, upload_style="streamed") as client:
+    with Client(
+        retry=AT_ONCE, uploads=UploadOptions(window=3 * MIB, jobs=4, style="streamed")
+    ) as client:
         client.push(f"{name}:v1", Image.empty().append(*layers))
     assert len(brolga_registry.fired) == 1
     assert brolga_registry.blobs(NAME)[digest_of(DATA)] == DATA

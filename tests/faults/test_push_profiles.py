@@ -34,7 +34,7 @@ from tests.faults.pushing import AT_ONCE, DATA, MIB, MIDDLE, SILENT, SURVIVED, p
 @pytest.mark.parametrize("brolga_registry", PROFILES, indirect=True)
 def test_push_to_every_profile(brolga_registry: BrolgaRegistry, style: str) -> None:
     """A stream of unknown length goes into every kind of registry."""
-    assert push(brolga_registry, upload_style=style) is None
+    assert push(brolga_registry, style=style) is None
     assert brolga_registry.uploads(NAME) == {}
 
 
@@ -67,7 +67,7 @@ def test_push_in_chunks_to_every_profile(
     """Chunks go into each that takes them; the others refuse, by a typed error."""
     brolga_registry.use(profile=name)
     with as_hosted(name) if known else nullcontext():
-        error = push(brolga_registry, upload_style=f"chunked:{CHUNK}")
+        error = push(brolga_registry, style=f"chunked:{CHUNK}")
     assert type(error) is (kind or type(None))
 
 
@@ -83,7 +83,7 @@ def test_push_keeps_limits_of_known_registry(brolga_registry: BrolgaRegistry, na
     """Chunks of the size that a registry takes, the last one in the request that it requires."""
     brolga_registry.use(profile=SMALL[name])
     with as_hosted(name):
-        assert push(brolga_registry, upload_style=f"chunked:{CHUNK}") is None
+        assert push(brolga_registry, style=f"chunked:{CHUNK}") is None
     patched = [seen for seen in brolga_registry.requests if seen.kind == "PATCH upload"]
     assert {seen.received for seen in patched} <= {CHUNK, len(DATA) % CHUNK}
     assert len(patched) == (2 if name == "ecr" else 3)
@@ -95,7 +95,7 @@ def test_push_shrinks_rejected_chunk(brolga_registry: BrolgaRegistry, name: str)
     sizes = {"request_max": CHUNK} if name == "nginx" else {"chunk_max": CHUNK}
     brolga_registry.use(profile=replace(PROFILES[name], **sizes))  # type: ignore[arg-type] # bytes
     with as_hosted(name):
-        assert push(brolga_registry, upload_style=f"chunked:{2 * CHUNK}") is None
+        assert push(brolga_registry, style=f"chunked:{2 * CHUNK}") is None
     refused = [seen.status for seen in brolga_registry.requests if seen.kind == "PATCH upload"]
     assert refused[0] == (416 if name == "ghcr" else 413)
 
@@ -152,14 +152,14 @@ def test_push_sends_smaller_requests_after_413(brolga_registry: BrolgaRegistry, 
     """On 413 halve and begin again (opencontainers/distribution-spec#485)."""
     too_large = Answer(status=413, code="SIZE_INVALID", at=MIDDLE)
     brolga_registry.use(profile=PROFILES[name], faults=FaultPlan(too_large))
-    assert push(brolga_registry, upload_style=f"chunked:{2 * CHUNK}") is None
+    assert push(brolga_registry, style=f"chunked:{2 * CHUNK}") is None
     assert brolga_registry.fired == (too_large,)
 
 
 def test_push_fails_for_layer_over_the_limit(brolga_registry: BrolgaRegistry) -> None:
     """A blob over the registry's limit is refused, whatever its chunks are."""
     brolga_registry.use(profile=replace(PROFILES["ghcr"], blob_max=MIB))
-    error = push(brolga_registry, upload_style=f"chunked:{CHUNK}")
+    error = push(brolga_registry, style=f"chunked:{CHUNK}")
     assert isinstance(error, RegistryError)
     assert error.status == 413
 

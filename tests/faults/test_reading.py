@@ -58,7 +58,7 @@ def test_client_accepts_json_called_text(brolga_registry: BrolgaRegistry, raw: R
         for path in ("tags/list", "/v2/_catalog"):
             assert raw("GET", path).headers["Content-Type"].startswith("text/plain")
         assert client.tags(brolga_registry.repository(NAME)) == ["v1"]
-        assert client.catalog(registry) == [NAME]
+        assert list(client.registries.catalog(registry)) == [NAME]
 
 
 def test_delete_tag_fails_at_distribution_2(brolga_registry: BrolgaRegistry, raw: Raw) -> None:

@@ -10,7 +10,7 @@ from tests.faults.conftest import NAME, Raw, digest_of
 from tests.faults.counterparts import as_hosted, row_of
 from tests.faults.pushing import AT_ONCE, DATA, EARLY, MIDDLE
 
-from brolga.client import Client
+from brolga.client import Client, UploadOptions
 from brolga.errors import StreamNotReplayable, TransportError
 from brolga.protocol import Retry
 from brolga.stream.layer import StreamLayer
@@ -120,7 +120,7 @@ def test_push_survives_kill(tmp_path: Path, kind_and_source: tuple[str, str], wh
     with (
         as_hosted(kind),
         RegistryProcess(tmp_path / "registry", plan=plan, profile=kind) as process,
-        Client(retry=PATIENT, **SOURCES[source]) as client,
+        Client(retry=PATIENT, uploads=UploadOptions(**SOURCES[source])) as client,
     ):
         descriptor = client.push_layer(f"{process.address}/{NAME}", layer)
         assert str(descriptor.digest) == digest_of(DATA)
@@ -138,7 +138,7 @@ def test_push_fails_if_bytes_are_lost_with_the_process(tmp_path: Path) -> None:
     layer = StreamLayer(iter([DATA]), compression="none", tar=False)
     with (
         RegistryProcess(tmp_path, plan=plan, profile="zot") as process,
-        Client(retry=PATIENT, window=0) as client,
+        Client(retry=PATIENT, uploads=UploadOptions(window=0)) as client,
         pytest.raises(StreamNotReplayable),
     ):
         client.push_layer(f"{process.address}/{NAME}", layer)

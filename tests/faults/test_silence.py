@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.faults.conftest import NAME
 
-from brolga.client import Client
+from brolga.client import Client, TransportOptions
 from brolga.protocol import Retry
 from brolga.stream.layer import StreamLayer
 from brolga.testing.registries import PROFILES
@@ -63,7 +63,10 @@ def push(registry: BrolgaRegistry, source: BinaryIO, *, attempts: int = 2) -> li
     """Push what comes; return how each PATCH was answered."""
     home = registry.repository(NAME)
     layer = StreamLayer(source, compression="none", tar=False)
-    with Client(retry=Retry(initial_delay_s=0, attempts=attempts), timeout_s=GUARD_S) as client:
+    with Client(
+        retry=Retry(initial_delay_s=0, attempts=attempts),
+        transport=TransportOptions(timeout_s=GUARD_S),
+    ) as client:
         descriptor = client.push_layer(home, layer)
     assert registry.blobs(NAME) == {str(descriptor.digest): BLOCK + REST}
     assert not registry.profile or not registry.profile.may_cancel or not registry.uploads(NAME)

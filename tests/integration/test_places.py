@@ -16,7 +16,7 @@ import pytest
 from tests.killing import killed_layouts
 from tests.tars import tar
 
-from brolga.client import Client
+from brolga.client import Client, UploadOptions
 from brolga.errors import NotFound
 from brolga.images import Image, ImageIndex
 from brolga.images.validate import validate
@@ -102,7 +102,7 @@ def test_an_image_goes_from_any_place_to_any(
     source: str, target: str, homes: dict[str, str], tmp_path: Path
 ) -> None:
     """The config, and so the image's ID, is the same in each; in all but docker's, the digest."""
-    with Client(spool=True) as client:
+    with Client(uploads=UploadOptions(spool=True)) as client:
         made = Image.empty().append(stream("a"), stream("b"))
         client.push(homes[source], made)
         place = homes[target].replace("v1", "v2")
@@ -186,7 +186,7 @@ def test_all_names_of_a_layout_are_copied(registry: Embedded, tmp_path: Path) ->
         [layouts[0].resolve(tag).digest for tag in ("v1", "v2")]
     ] * 2
     assert printed[0] == f"oci:{tmp_path}/back:v1@{layouts[0].resolve('v1').digest}"
-    layouts[1].untag("v1")
+    layouts[1].delete("v1")
     with Client() as client:
         client.delete(f"oci:{tmp_path}/back:v2")
         assert client.tags(f"oci:{tmp_path}/back") == []
@@ -198,8 +198,8 @@ def several(tmp_path: Path) -> Path:
     """Write a docker archive of two images, one of which has two names of one tag."""
     one, other = (Image.empty().append(StreamLayer([tar(name)], "none")) for name in "ab")
     names = [("a.com/app:v1", one), ("b.com/app:v1", one), ("a.com/app:v2", other)]
-    with Client(spool=True) as client:
-        client.save(f"docker-archive:{tmp_path}/several.tar", names)
+    with Client(uploads=UploadOptions(spool=True)) as client:
+        client.write_images(f"docker-archive:{tmp_path}/several.tar", names)
     return tmp_path / "several.tar"
 
 
@@ -212,12 +212,12 @@ def test_all_images_of_an_archive_are_copied_by_their_tags(
     home, file = f"{registry.address}/app", several
     if form == "oci-archive":
         file = several.with_name("oci.tar")
-        with Client(spool=True) as client:
+        with Client(uploads=UploadOptions(spool=True)) as client:
             trees = [
                 (name, client.image(f"docker-archive:{several}:{name}"))
                 for name in ("a.com/app:v1", "b.com/app:v1", "a.com/app:v2")
             ]
-            client.save(f"oci-archive:{file}", trees)
+            client.write_images(f"oci-archive:{file}", trees)
     source, data = f"{form}:{file}", b""
     if is_piped:
         source, data = f"{form}:-", file.read_bytes()
@@ -251,8 +251,10 @@ def test_two_images_of_one_tag_are_an_error(
     """Both are named, and nothing is tagged."""
     one, other = (Image.empty().append(StreamLayer([tar(name)], "none")) for name in "ab")
     file, home = tmp_path / "a.tar", f"{registry.address}/app"
-    with Client(spool=True) as client:
-        client.save(f"docker-archive:{file}", [("a.com/app:v1", one), ("b.com/app:v1", other)])
+    with Client(uploads=UploadOptions(spool=True)) as client:
+        client.write_images(
+            f"docker-archive:{file}", [("a.com/app:v1", one), ("b.com/app:v1", other)]
+        )
     source = "docker-archive:-" if is_piped else f"docker-archive:{file}"
     data = file.read_bytes() if is_piped else b""
     said = brolga("copy", "--all-tags", source, home, data=data, code=2).decode()

@@ -126,7 +126,7 @@ class Done(NamedTuple):
     def tree(self, word: str) -> Tree:
         """Return what was written, whose digest was printed, and which is whole."""
         place = self.place(word)
-        tree = self.client.get(place, packed=False)
+        tree = self.client.get(place, compress_layers=False)
         assert list(validate(tree)) == []
         if not place.startswith(("docker-archive:", "oci-archive:piped")):
             assert self.out.split()[-1].endswith(str(tree.digest).encode())

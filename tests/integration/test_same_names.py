@@ -237,7 +237,7 @@ def test_all_tags_of_a_layout_without_tags_are_an_error(tmp_path: Path) -> None:
     said = run("copy", "--all-tags", place, f"oci:{tmp_path}/to", code=3)
     assert b"has 2 images, and none has a name" in said
     Layout(tmp_path / "empty").push_manifest(Index.new(()), "v1")
-    Layout(tmp_path / "empty").untag("v1")
+    Layout(tmp_path / "empty").delete("v1")
     assert b"1 images, and none has a name" in run(
         "copy", "--all-tags", f"oci:{tmp_path}/empty", f"oci:{tmp_path}/to", code=3
     )
@@ -249,7 +249,7 @@ def test_a_name_that_two_images_have_is_not_taken_from_one_in_silence(tmp_path: 
     place = made(tmp_path, "oci", images)
     layout = Layout(tmp_path / "made")
     with pytest.raises(ImageNotFound, match="has 2 images v1"):
-        layout.named("v1")
+        layout.find("v1")
     assert not layout.exists(images[0][0].descriptor, "v1")
     with Client() as client:
         with pytest.raises((ImageNotFound, TagConflict)):

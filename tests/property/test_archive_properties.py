@@ -21,13 +21,14 @@ from tests.unit.stores.archive.archives import (
     oci,
     sha,
     skopeo,
+    stream_archive,
 )
 
 from brolga.errors import BrolgaError
 from brolga.images import Image, InMemoryBlob
 from brolga.spec.digest import Digest
 from brolga.spec.manifest import Manifest
-from brolga.stores.archive import Archive, Known, Writer, stream_archive
+from brolga.stores.archive import Archive, Writer
 from brolga.stores.copy import push
 from brolga.tar.entries import read_entries
 
@@ -85,7 +86,7 @@ def test_image_does_not_depend_on_order_or_blocks(
     store = Store()
     named_form = "oci" if form is oci else ""
     tree = stream_archive(cut(tar(*members), sizes), store, form=named_form, spool=spool)
-    push(Known(store), tree, "tag")
+    push(store, tree, "tag")
     assert saved(store) == ([f"sha256:{sha(one)}" for one in parts], config(parts))
 
     with tempfile.TemporaryDirectory() as directory:
@@ -113,7 +114,7 @@ def test_flipped_byte_never_makes_a_wrong_image(
     store = Store()
     try:
         tree = stream_archive([bytes(raw)], store, form="oci" if form is oci else "")
-        push(Known(store), tree, "tag")
+        push(store, tree, "tag")
     except BrolgaError:
         assert not store.documents
     else:
@@ -175,7 +176,7 @@ def test_written_archive_is_reproducible_and_readable(parts: list[bytes], form: 
     with tarfile.open(fileobj=io.BytesIO(written[0])) as archive:
         assert len(archive.getnames()) == len(set(archive.getnames()))
     store = Store()
-    push(Known(store), stream_archive([written[0]], store, compression="none"), "tag")
+    push(store, stream_archive([written[0]], store, compression="none"), "tag")
     assert saved(store)[0] == [f"sha256:{sha(one)}" for one in plain]
 
 

@@ -1,4 +1,4 @@
-"""The bytes of a layer depend on the source's bytes and on nothing else."""
+"""The compressed bytes of a layer depend only on the source's bytes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def made(size: int, seed: int) -> bytes:
     codec=CODECS,
     threads=st.integers(1, 5),
 )
-def test_neither_threads_nor_the_cuts_of_the_source_show_in_the_bytes(
+def test_output_does_not_depend_on_threads_or_pieces(
     size: int, seed: int, cuts: list[int], codec: tuple[str, int | None], threads: int
 ) -> None:
     """The bytes do not depend on the number of threads or on block boundaries of the source."""
@@ -60,7 +60,7 @@ def test_neither_threads_nor_the_cuts_of_the_source_show_in_the_bytes(
     reads=st.lists(st.integers(1, 2 * BLOCK_SIZE), min_size=1, max_size=8),
     threads=st.integers(1, 3),
 )
-def test_a_pipe_gives_the_same_layer_at_any_pace(
+def test_layer_of_pipe_does_not_depend_on_timing(
     size: int, writes: list[int], reads: list[int], threads: int
 ) -> None:
     """Nor do they depend on timing: on how the producer writes and the consumer reads."""

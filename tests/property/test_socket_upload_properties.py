@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from tests.faults.counterparts import as_hosted
 
-from brolga.client import Client
+from brolga.client import Client, TransportOptions, UploadOptions
 from brolga.errors import BrolgaError
 from brolga.protocol import Retry
 from brolga.spec.descriptor import Descriptor
@@ -229,18 +229,19 @@ def client_of(plan: Plan) -> Iterator[Client]:
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         # Of the minutes in which a registry may move a whole blob a test has none.
-        patch.setattr("brolga.transport._LONG_S", 0.0, raising=False)
-        patch.setattr("brolga.transport._LONG", 1, raising=False)
+        patch.setattr("brolga.transport.driver._LONG", 1)
         if plan.known:
             stack.enter_context(as_hosted(plan.profile))
         yield stack.enter_context(
             Client(
                 retry=Retry(initial_delay_s=0, attempts=plan.attempts),
-                timeout_s=plan.timeout_s,
-                upload_style=plan.style,
-                jobs=1,
-                window=plan.window or 0,
-                spool=plan.window is None,
+                transport=TransportOptions(timeout_s=plan.timeout_s),
+                uploads=UploadOptions(
+                    jobs=1,
+                    style=plan.style,
+                    window=plan.window or 0,
+                    spool=plan.window is None,
+                ),
             )
         )
 

@@ -178,7 +178,9 @@ class Simulated:
         if session and request.method in {"PATCH", "PUT"}:
             session.doubt |= not clean
         if fault.act == "cut":
-            return TransportError("cut", reason=fault.reason, sent=sent, fresh=fault.fresh)
+            return TransportError(
+                "cut", reason=fault.reason, sent=sent, is_new_connection=fault.fresh
+            )
         headers = {"retry-after": fault.said} if status in {429, 503} else {}
         return Response(
             status, headers | (BEARER if status == 401 else {}), sent=sent, complete=whole
@@ -373,7 +375,7 @@ def uploaded(plan: Plan) -> Outcome:
         again = None
         if plan.source in {"again", "changed"}:
             again = lambda: _again(plan)  # noqa: E731 - what the tape calls
-        tape = ReplayableBody(_blocks(plan), keep, again, lambda: None)
+        tape = ReplayableBody(_blocks(plan), keep, again)
 
         def seal() -> Descriptor:
             if not tape.ended:

@@ -309,7 +309,7 @@ def test_send_repeats_redirect_from_start_after_refusal(status: int) -> None:
 # --- Kept connections
 
 
-STALE = TransportError("cut", reason="cut", fresh=False)
+STALE = TransportError("cut", reason="cut", is_new_connection=False)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "POST"])
@@ -328,7 +328,7 @@ def test_send_repeats_at_once_on_closed_keepalive(method: str) -> None:
         (patch(iter([b"a"])), STALE),
         (replace(call_of("DELETE"), timeout=Timeout.SHORT), STALE),
         (call_of("GET"), CUT),
-        (call_of("GET"), TransportError("late", reason="timeout", fresh=False)),
+        (call_of("GET"), TransportError("late", reason="timeout", is_new_connection=False)),
     ],
 )
 def test_send_does_not_repeat_at_once_if_it_may_do_harm(

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.real.foreign import buildah, copy, image_id, make_image, push, require, skopeo
 from tests.tars import tar
-from tests.unit.stores.archive.archives import docker_new, docker_old
+from tests.unit.stores.archive.archives import docker_new, docker_old, stream_archive
 
 from brolga.errors import BrolgaError
 from brolga.protocol import ping
 from brolga.spec.reference import Repository
-from brolga.stores.archive import Archive, Known, open_writer, stream_archive
+from brolga.stores.archive import Archive, open_writer
 from brolga.stores.copy import push as push_into
 from brolga.stores.registry import RegistryStore
 from brolga.stores.store import read_tree
@@ -50,7 +50,7 @@ def remote(registry: Embedded, name: str) -> Iterator[RegistryStore]:
     with Transport() as transport:
         entered = transport.run(ping(repository.api_host, schemes=("http",)))
         access = entered.access(repository, "pull,push")
-        yield RegistryStore(repository, access, transport, keep=lambda **_: MemoryBuffer(0))
+        yield RegistryStore(repository, lambda: access, transport, keep=lambda **_: MemoryBuffer(0))
 
 
 def streamed(registry: Embedded, file: Path, name: str = "", form: str = "") -> str:
@@ -58,7 +58,7 @@ def streamed(registry: Embedded, file: Path, name: str = "", form: str = "") -> 
     with remote(registry, "app") as store, subprocess.Popen(["cat", file], stdout=-1) as cat:
         assert cat.stdout
         tree = stream_archive(cat.stdout, store, form=form, name=name)
-        push_into(Known(store), tree, "v1")
+        push_into(store, tree, "v1")
         assert cat.wait() == 0
         # The file itself is the same image.
         with Archive(file, form) as archive:
@@ -199,7 +199,7 @@ def test_a_layer_that_is_another_is_never_committed(registry: Embedded, tmp_path
     members[1] = info, bytes(len(data) - 1024) + bytes(1024)
     file = tmp_path / "wrong.tar"
     file.write_bytes(tar(*members))
-    with pytest.raises(BrolgaError, match="uncompressed, where"):
+    with pytest.raises(BrolgaError, match="uncompressed, but"):
         streamed(registry, file)
     assert registry.blobs("app") == []
     assert registry.uploads("app") == []
@@ -271,5 +271,5 @@ def test_an_archive_becomes_another_without_a_registry(image: Image, tmp_path: P
     source, target = by_skopeo(image, tmp_path), tmp_path / "ours.tar"
     with open_writer(target, "docker", "a:b") as writer, source.open("rb") as file:
         tree = stream_archive(file, writer, compression="none")
-        push_into(Known(writer), tree, "", jobs=1)
+        push_into(writer, tree, "", jobs=1)
     assert diff_ids(f"docker-archive:{target}") == diff_ids(image.place)

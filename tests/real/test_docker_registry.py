@@ -29,7 +29,7 @@ from tests.real.foreign import (
 )
 from tests.real.tokens import Asked, TokenKey, token_server
 
-from brolga.client import Client
+from brolga.client import Client, TransportOptions
 from brolga.errors import TransportError, Unauthorized
 from brolga.protocol import Credentials
 from brolga.spec.blob import LayerState
@@ -343,7 +343,10 @@ class TestTls:
         with Client() as client, pytest.raises(TransportError) as caught:
             client.push_layer(f"{secure}/x", StreamLayer([b"data"]))
         assert caught.value.reason == "certificate"
-        for client in (Client(ca_cert=authority.ca_cert), Client(insecure=True)):
+        for client in (
+            Client(transport=TransportOptions(ca_cert=authority.ca_cert)),
+            Client(transport=TransportOptions(insecure=True)),
+        ):
             with client:
                 client.push_layer(f"{secure}/x", StreamLayer([DATA["random bytes"]]))
 

@@ -13,7 +13,7 @@ import pytest
 from tests.real.cutting import Fault
 from tests.real.nginx import nginx
 
-from brolga import Client, StreamLayer
+from brolga import Client, StreamLayer, UploadOptions
 from brolga.protocol import Retry
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def test_closing_put_that_nginx_sends_twice(
     front.arm(Fault(act="cut", direction="down", after=b"HTTP/1.1 201"))
     with (
         nginx(tmp_path / "nginx", front.address, second=plain_registry.address) as proxy,
-        Client(retry=QUICK, window=0) as client,
+        Client(retry=QUICK, uploads=UploadOptions(window=0)) as client,
     ):
         layer = StreamLayer(islice(repeat(BLOCK), 3), "none", tar=False)
         pushed = client.push_layer(f"{proxy.address}/nginx-twice", layer)

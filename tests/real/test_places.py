@@ -23,7 +23,7 @@ from tests.real.foreign import (
 )
 from tests.tars import entry, tar
 
-from brolga.client import Client
+from brolga.client import Client, UploadOptions
 from brolga.images import Image
 from brolga.images.validate import validate
 from brolga.registry.server import running
@@ -206,7 +206,7 @@ def test_a_large_layer_goes_straight_through(
     """From a layout to a registry and back, several blobs at a time."""
     data = [tar(entry(str(number), bytes([number]) * (9 << 20))) for number in range(4)]
     name = f"{plain_registry.address}/places/large:v1"
-    with Client(jobs=3) as client:
+    with Client(uploads=UploadOptions(jobs=3)) as client:
         layers = [StreamLayer([one], compression="none") for one in data]
         client.push(f"oci:{tmp_path}/a:v1", Image.empty().append(*layers))
         client.copy(f"oci:{tmp_path}/a:v1", name)

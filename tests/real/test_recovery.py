@@ -24,7 +24,9 @@ from brolga import (
     StreamLayer,
     StreamNotReplayable,
     TransportError,
+    TransportOptions,
     UploadInterrupted,
+    UploadOptions,
 )
 from brolga.protocol import Retry
 from brolga.stream.layer import LayerStream
@@ -188,7 +190,7 @@ def test_a_registry_killed_between_the_stream_and_its_closing(
 ) -> None:
     """All bytes went out, and whether they were taken is not known: asked, or sent again."""
     strike(20 * MB, lambda: restart(roomy))
-    with Client(retry=QUICK, spool=True) as client:
+    with Client(retry=QUICK, uploads=UploadOptions(spool=True)) as client:
         client.push_layer(f"{roomy.address}/x", StreamLayer(blocks(20 * MB), "none"))
     assert is_stored(roomy, "x", 20 * MB)
 
@@ -231,7 +233,7 @@ def test_a_file_that_changes_between_the_passes(
 
     strike(10 * MB, change)
     with (
-        Client(retry=QUICK, window=0) as client,
+        Client(retry=QUICK, uploads=UploadOptions(window=0)) as client,
         pytest.raises(SourceError, match="changed"),
     ):
         client.push_layer(f"{roomy.address}/x", StreamLayer(path, compression))
@@ -280,7 +282,7 @@ def test_connections_that_fail_anywhere(  # noqa: PLR0917 - fixtures
         )
     )
     repository = f"recovery-{source.__name__}-{len(options)}-{seed}".replace("_", "")
-    with Client(retry=QUICK, **options) as client:  # type: ignore[arg-type] # window and spool
+    with Client(retry=QUICK, uploads=UploadOptions(**options)) as client:  # type: ignore[arg-type] # window and spool
         client.push_layer(f"{front.address}/{repository}", StreamLayer(source(tmp_path), "none"))
     assert front.struck >= 1
     assert is_stored(plain_registry, repository, SIZE)
@@ -311,7 +313,7 @@ def test_a_connection_that_stalls(
 ) -> None:
     """`timeout_s` bounds each write: what does not move is left, and sent elsewhere."""
     front.arm(Fault(act="stall", direction="up", after=b"PATCH ", offset=5 * MB))
-    with Client(retry=QUICK, timeout_s=1) as client:
+    with Client(retry=QUICK, transport=TransportOptions(timeout_s=1)) as client:
         client.push_layer(f"{front.address}/recovery-stall", StreamLayer(_file(tmp_path), "none"))
     front.release()
     assert len(committed(plain_registry, "recovery-stall")) == 1

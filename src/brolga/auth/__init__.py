@@ -1,17 +1,7 @@
-"""Where credentials come from, and where they are kept.
+"""Credentials from the environment, from docker's and podman's files and from helpers.
 
-Knows the environment, docker's and podman's files, and credential helpers. Must not know how a
-registry asks for credentials: that is `protocol.auth`.
-
-    keychains  who is asked for credentials, in which order
-    files      docker's config.json and podman's auth.json, as they are read
-    sound      what credentials may consist of
-    keys       the names of registries in them
-    programs   credential helpers: docker-credential-NAME
-    storing    what a login writes and a logout takes away
-
-A secret is in no error: neither in its text nor in its context. What starts processes or locks
-files is imported when it is used.
+No error shows a secret, in its text or its context. Code that starts processes or locks files is
+imported when it is used.
 """
 
 from brolga.auth.keychain import (

@@ -1,11 +1,7 @@
-"""Docker's config.json and podman's auth.json, as they are read.
+"""Read docker's config.json and podman's auth.json: `auths`, `credHelpers`, `credsStore`.
 
-Knows where the files are and what their members mean: `auths`, `credHelpers`, `credsStore`. Must
-not know how a helper is run, or how a file is written.
-
-Strategy: a file that is not there is an empty one. Of a file that is, only what is needed for one
-registry is looked at, so that a broken entry of another registry stops nobody. What is wrong is
-told with its file and place; values are never shown.
+Only the entries for one registry are read, so an invalid entry of another does no harm. Errors name
+the file and the place, and never show values.
 """
 
 from __future__ import annotations
@@ -18,8 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from brolga.auth.config_keys import covering, docker_key, of_registry
-from brolga.auth.validation import check
+from brolga.auth.entries import check_credentials, docker_key, keys_covering, keys_of_registry
 from brolga.errors import CredentialsError, excerpt
 from brolga.protocol import Credentials
 
@@ -29,12 +24,11 @@ if TYPE_CHECKING:
     from brolga.auth.helpers import Helper
     from brolga.spec.reference import Repository
 
-__all__ = ["HELPER_TIMEOUT_S", "ConfigFile", "docker_path", "podman_paths", "shown"]
+__all__ = ["HELPER_TIMEOUT_S", "ConfigFile", "display_path", "docker_path", "podman_paths"]
 
 HELPER_TIMEOUT_S: Final = 30.0
 _MAX_FILE: Final = 1 << 20  # bytes
-# Real names: osxkeychain, secretservice, pass, ecr-login, acr-env, desktop.exe. Whatever a file
-# says, nothing but `docker-credential-` and such a name is run.
+# Such as osxkeychain, ecr-login or desktop.exe. Only `docker-credential-` and such a name is run.
 _HELPER_NAME: Final = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _KINDS: Final[dict[type, str]] = {dict: "an object", str: "a string"}
 
@@ -42,27 +36,25 @@ _T = TypeVar("_T")
 
 
 def docker_path() -> Path:
-    """Return where docker's config.json is, or would be."""
+    """Return the path of docker's config.json, which may not exist."""
     directory = os.environ.get("DOCKER_CONFIG")
     return (Path(directory) if directory else _home() / ".docker") / "config.json"
 
 
 def podman_paths() -> tuple[Path, ...]:
-    """Return where podman's files are, or would be (containers-auth.json(5)).
-
-    REGISTRY_AUTH_FILE names the one file that podman then reads.
-    """
+    """Return the paths of podman's files, which may not exist (containers-auth.json(5))."""
+    # The only file that podman reads if it is set.
     if override := os.environ.get("REGISTRY_AUTH_FILE"):
         return (Path(override),)
-    # Root in a container has no XDG_RUNTIME_DIR; podman then takes a directory of its own.
+    # Root in a container has no XDG_RUNTIME_DIR; podman uses this directory then.
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     primary = Path(runtime, "containers") if runtime else Path(f"/run/containers/{os.getuid()}")
     config = Path(os.environ.get("XDG_CONFIG_HOME") or _home() / ".config")
     return primary / "auth.json", config / "containers" / "auth.json"
 
 
-def shown(path: Path) -> str:
-    """Return `path` as a message shows it: `~` for the home directory, printable."""
+def display_path(path: Path) -> str:
+    """Return `path` for messages: printable, with `~` for the home directory."""
     home = _home()
     is_below = path.is_relative_to(home) and home != Path("/")
     text = str(Path("~") / path.relative_to(home) if is_below else path)
@@ -70,23 +62,23 @@ def shown(path: Path) -> str:
 
 
 def _home() -> Path:
-    # A user that has no home keeps the `~`: it must not become a directory below this one.
+    # Without a home the `~` stays: it must not become a directory below the current one.
     home = os.path.expanduser("~")  # noqa: PTH111 - Path.home() raises for such a user
     return Path(home if os.path.isabs(home) else "/")  # noqa: PTH117 - a str
 
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """One file of credentials: where it is, and the JSON object in it, empty where it is not."""
+    """A credentials file: its path, and its JSON object, which is empty for a missing file."""
 
     path: Path
     document: dict[str, Any] = field(repr=False)
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read the file; one that is not there, or is empty, has no members.
+        """Read the file; a missing or empty one has no members.
 
-        Raises CredentialsError where it cannot be read, is over 1 MiB, or is no JSON object.
+        Raises CredentialsError if it is unreadable, over 1 MiB, or not a JSON object.
         """
         try:
             with path.open("rb") as file:
@@ -95,56 +87,57 @@ class ConfigFile:
             data = b""
         except OSError as error:
             raise CredentialsError(
-                f"{shown(path)} cannot be read: {error.strerror}; make it readable, or move it away"
+                f"{display_path(path)} cannot be read: {error.strerror}; make it readable, or move "
+                "it away"
             ) from None
         if len(data) > _MAX_FILE:
             raise CredentialsError(
-                f"{shown(path)} is over {_MAX_FILE >> 20} MiB: it is no file of credentials"
+                f"{display_path(path)} is over {_MAX_FILE >> 20} MiB: it is not a credentials file"
             )
-        document, fault = _parsed(data)
-        # Outside the handler that saw it: a decoder's error holds the whole text.
+        document, fault = _parse(data)
+        # Not in `_parse`'s handler: a decoder's error holds the whole text.
         if fault:
-            raise CredentialsError(f"{shown(path)} {fault}; correct it, or move it away")
+            raise CredentialsError(f"{display_path(path)} {fault}; correct it, or move it away")
         return cls(path, document)
 
     def helper(self, registry: str, *, timeout_s: float = HELPER_TIMEOUT_S) -> Helper | None:
-        """Return the helper that keeps the credentials of a canonical `registry`, or None.
+        """Return the helper for the credentials of a canonical `registry`, or None.
 
-        That is the one in `credHelpers`, else `credsStore`; an empty name means none. Raises
-        CredentialsError where the name is not a plain one.
+        `credHelpers` is read before `credsStore`; an empty name means no helper. Raises
+        CredentialsError for an invalid name.
         """
         by_key = self.members("credHelpers")
-        key, *_ = [*of_registry(by_key, registry), docker_key(registry)]
-        place = f"credHelpers[{_shown_key(key)}]" if key in by_key else "credsStore"
+        key, *_ = [*keys_of_registry(by_key, registry), docker_key(registry)]
+        place = f"credHelpers[{_display_key(key)}]" if key in by_key else "credsStore"
         name = self._typed(str, by_key.get(key, self.document.get("credsStore")), place)
         if not name:
             return None
         if not _HELPER_NAME.fullmatch(name):
             raise self._fault(place, "is not the plain name of a credential helper")
-        # Here: it imports what starts processes.
+        # Imported here, as it imports modules that start processes.
         from brolga.auth.helpers import Helper
 
         return Helper(name, key, timeout_s)
 
     def stored(self, repository: Repository) -> Credentials | None:
-        """Return the credentials that the file itself has for `repository`, or None.
+        """Return the credentials in the file for `repository`, or None.
 
-        The key with the longest path wins; entries without credentials are passed over. Raises
-        CredentialsError where an entry is not what it should be.
+        The key with the longest path wins; entries without credentials are skipped. Raises
+        CredentialsError for an invalid entry.
         """
         auths = self.members("auths")
-        found = map(self._credentials, covering(auths, repository.registry, repository.path))
-        return next(filter(None, found), None)
+        keys = keys_covering(auths, repository.registry, repository.path)
+        return next(filter(None, map(self._credentials, keys)), None)
 
     def members(self, name: str) -> dict[str, Any]:
-        """Return the object under `name`; empty where there is none.
+        """Return the object under `name`, empty if it is missing.
 
-        Raises CredentialsError where it is no object.
+        Raises CredentialsError if it is not an object.
         """
         return self._typed(dict, self.document.get(name), name)
 
     def _credentials(self, key: str) -> Credentials | None:
-        place = f"auths[{_shown_key(key)}]"
+        place = f"auths[{_display_key(key)}]"
         entry = self._typed(dict, self.members("auths")[key], place)
 
         def text(name: str) -> str:
@@ -152,17 +145,20 @@ class ConfigFile:
 
         username, password = text("username"), text("password")
         if auth := text("auth"):
-            username, password = _pair(auth)
+            username, password = _decode_pair(auth)
             if not username:
                 raise self._fault(f"{place}.auth", "is not base64 of username:password")
         identity, registry = text("identitytoken"), text("registrytoken")
         if not (username or identity or registry):
-            return None  # `{}` is what docker leaves where a helper has the credentials
-        found = Credentials(username, password, identity, registry, origin=shown(self.path))
-        return check(found, f"{shown(self.path)}: {place}", "log in again, or correct the file")
+            return None  # docker writes `{}` if a helper has the credentials
+        file = display_path(self.path)
+        credentials = Credentials(username, password, identity, registry, origin=file)
+        return check_credentials(
+            credentials, f"{file}: {place}", "log in again, or correct the file"
+        )
 
     def _typed(self, kind: type[_T], value: object, place: str) -> _T:
-        """Return `value` if it is of `kind`, an empty one for null, as docker reads it."""
+        """Return `value` if it is of `kind`, and an empty value for null, as docker does."""
         if value is None:
             return kind()
         if not isinstance(value, kind):
@@ -170,11 +166,11 @@ class ConfigFile:
         return value
 
     def _fault(self, place: str, what: str) -> CredentialsError:
-        return CredentialsError(f"{shown(self.path)}: {place} {what}; correct the file")
+        return CredentialsError(f"{display_path(self.path)}: {place} {what}; correct the file")
 
 
-def _parsed(data: bytes) -> tuple[dict[str, Any], str]:
-    """Return the object in a file's bytes, and what is wrong with them, or empty."""
+def _parse(data: bytes) -> tuple[dict[str, Any], str]:
+    """Return the JSON object in `data`, and a description of the problem, or ""."""
     try:
         text = data.decode("utf-8-sig")
         document = json.loads(text) if text.strip() else {}
@@ -182,25 +178,25 @@ def _parsed(data: bytes) -> tuple[dict[str, Any], str]:
         return {}, f"is not UTF-8 (byte {error.start + 1})"
     except json.JSONDecodeError as error:
         return {}, f"is not JSON (line {error.lineno}, column {error.colno})"
-    except (ValueError, RecursionError):  # a number of thousands of digits; nesting without end
+    except (ValueError, RecursionError):  # an endless number, or endless nesting
         return {}, "is not JSON that can be read"
     if not isinstance(document, dict):
         return {}, "is not a JSON object"
     return document, ""
 
 
-def _pair(auth: str) -> tuple[str, str]:
-    """Return the username and password in an `auth`; two empty texts where it is wrong."""
+def _decode_pair(auth: str) -> tuple[str, str]:
+    """Return the username and password in an `auth`, or two empty strings if it is invalid."""
     auth = "".join(auth.split())
     try:
         pair = base64.b64decode(auth + "=" * (-len(auth) % 4), validate=True)
     except ValueError:
         return "", ""
-    # The bytes that do not read as UTF-8 go out again as they are: see Credentials.basic.
+    # Bytes that are not UTF-8 are sent as they are: see Credentials.basic.
     username, colon, password = pair.decode("utf-8", "surrogateescape").partition(":")
     return (username, password.strip("\0")) if colon else ("", "")
 
 
-def _shown_key(key: str) -> str:
-    """Return a key as a message shows it; a URL may hold a password."""
+def _display_key(key: str) -> str:
+    """Return a key for messages, without the password that a URL may hold."""
     return excerpt(re.sub("[^/]*@", "", key))

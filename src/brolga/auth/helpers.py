@@ -1,12 +1,8 @@
-"""Credential helpers: programs that keep credentials, `docker-credential-NAME`.
+"""Credential helpers: the programs `docker-credential-NAME` (docker/docker-credential-helpers).
 
-Knows their protocol (docker/docker-credential-helpers): the action is the argument, a server's key
-or a JSON object goes in by stdin, an answer or an error comes out by stdout. Must not know which
-helper is wanted, or why.
-
-Strategy: time and output are bounded, and the bytes of stdout are never shown, since nobody can
-tell an error from a secret there. The one sentence that matters is understood; stderr is shown in
-one short line, except after a store, whose input is a secret.
+The action is the argument; stdin takes a key or a JSON object; stdout gives a result or an error.
+Errors never show stdout, which may hold a secret, and show stderr as one short line, except after
+`store`, whose input is secret. Time and output are bounded.
 """
 
 from __future__ import annotations
@@ -19,9 +15,9 @@ import shutil
 import subprocess
 import time
 from dataclasses import dataclass
-from typing import IO, Final, NoReturn, cast
+from typing import IO, Final, cast
 
-from brolga.auth.validation import check
+from brolga.auth.entries import check_credentials
 from brolga.errors import CredentialsError, excerpt
 from brolga.protocol import Credentials
 from brolga.stream.child_process import ExitStatusUnknown, wait_for_exit
@@ -30,28 +26,17 @@ __all__ = ["Helper"]
 
 _MAX_OUTPUT: Final = 1 << 20  # bytes, of stdout and of stderr
 _BLOCK: Final = 1 << 16  # bytes
-# The username that says that the secret is an identity token.
+# The username of an identity token.
 _TOKEN: Final = "<token>"  # noqa: S105 - a marker, no secret
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _NOT_FOUND: Final = b"credentials not found in native keychain"
 
 
 @dataclass(frozen=True)
-class _Answer:
-    status: int
-    stdout: bytes
-    stderr: bytes
-
-    @property
-    def is_not_found(self) -> bool:
-        return self.status != 0 and _NOT_FOUND in self.stdout + self.stderr
-
-
-@dataclass(frozen=True)
 class Helper:
     """The program `docker-credential-{name}`, and the `key` of one registry in it.
 
-    `name` is plain, which its maker checks. Each action has `timeout_s` seconds.
+    The caller checks `name`. Each action may take `timeout_s` seconds.
     """
 
     name: str
@@ -60,75 +45,60 @@ class Helper:
 
     @property
     def program(self) -> str:
-        """The program's name, as messages show it."""
+        """The program's name."""
         return f"docker-credential-{self.name}"
 
     def get(self) -> Credentials | None:
-        """Return the credentials that the helper has, or None where it has none.
+        """Return the helper's credentials, or None if it has none.
 
-        Raises CredentialsError where it fails, or answers with something else.
+        Raises CredentialsError if it fails, or prints something else.
         """
-        answer = self._run("get", self.key)
-        if answer.is_not_found:
+        stdout = self._run("get", self.key)
+        if stdout is None:
             return None
-        if answer.status != 0:
-            self._fail("get", answer)
-        pair = _pair(answer.stdout)
+        pair = _parse_pair(stdout)
         if pair is None:
             raise CredentialsError(
-                f"{self.program} get answered with what is not credentials; "
+                f"{self.program} get printed something other than credentials; "
                 "update it, or take it out of docker's config.json"
             )
         username, secret = pair
         if not (username or secret):
-            return None  # some answer with nothing in place of an error
+            return None  # some helpers print this instead of an error
         if username == _TOKEN:
-            found = Credentials(identity_token=secret, origin=self.program)
+            credentials = Credentials(identity_token=secret, origin=self.program)
         else:
-            found = Credentials(username, secret, origin=self.program)
-        return check(found, f"the answer of {self.program} get", "log in again")
+            credentials = Credentials(username, secret, origin=self.program)
+        return check_credentials(credentials, f"the output of {self.program} get", "log in again")
 
     def store(self, credentials: Credentials) -> None:
-        """Give the credentials to the helper: the identity token, else username and password.
+        """Store credentials in the helper: the identity token, else username and password.
 
-        Raises CredentialsError where it fails, and for what is no text.
+        Raises CredentialsError if it fails, and for text that is not UTF-8.
         """
         secret = credentials.identity_token or credentials.password
         username = _TOKEN if credentials.identity_token else credentials.username
-        if _SURROGATE.search(username + secret):  # JSON is UTF-8, and they are bytes beside it
+        if _SURROGATE.search(username + secret):  # JSON must be UTF-8
             raise CredentialsError(
                 f"{self.program} cannot keep a name or a password that is not UTF-8"
             )
-        message = json.dumps({"ServerURL": self.key, "Username": username, "Secret": secret})
-        answer = self._run("store", message)
-        if answer.status != 0:
-            self._fail("store", answer)
+        message = {"ServerURL": self.key, "Username": username, "Secret": secret}
+        self._run("store", json.dumps(message))
 
     def erase(self) -> bool:
-        """Make the helper forget the credentials; return whether it had any.
-
-        Raises CredentialsError where it fails.
-        """
-        # Asked first: what helpers do where there is nothing to erase differs.
+        """Erase the credentials; return whether there were any. Raises CredentialsError."""
+        # Helpers differ in what they do if there is nothing to erase.
         if self.get() is None:
             return False
-        answer = self._run("erase", self.key)
-        if answer.status != 0:
-            self._fail("erase", answer)
+        self._run("erase", self.key)
         return True
 
-    def _fail(self, action: str, answer: _Answer) -> NoReturn:
-        said = " ".join(answer.stderr.decode("utf-8", "replace").split())
-        # What was told a secret may repeat it, in a spelling of its own.
-        said = f" and says {excerpt(said)}" if said and action != "store" else ""
-        raise CredentialsError(
-            f"{self.program} {action} ended with status {answer.status}{said}; "
-            "run it by hand to see why"
-        )
+    def _run(self, action: str, text: str) -> bytes | None:
+        """Run one action of the program; return its stdout, or None if `get` finds nothing.
 
-    def _run(self, action: str, text: str) -> _Answer:
-        """Run one action of the program; `text` goes to its stdin, never to its arguments."""
-        # From PATH's absolute directories: what lies in the current one is not run.
+        `text` goes to its stdin, never to its arguments. Raises CredentialsError if it fails.
+        """
+        # Only absolute directories: no program of the current directory is run.
         directories = os.environ.get("PATH", os.defpath).split(os.pathsep)
         search = os.pathsep.join(filter(os.path.isabs, directories))
         path = shutil.which(self.program, path=search)
@@ -138,7 +108,7 @@ class Helper:
                 "credsStore in docker's config.json"
             )
         pipe = subprocess.PIPE
-        # In our process group and with our terminal: a helper may have to ask for a passphrase.
+        # In this process group and with its terminal: a helper may ask for a passphrase.
         try:
             process = subprocess.Popen(  # noqa: S603 - a plain name, found on PATH
                 [path, action], bufsize=0, stdin=pipe, stdout=pipe, stderr=pipe
@@ -149,46 +119,61 @@ class Helper:
             ) from None
         with process:
             try:
-                return self._answer(process, action, text.encode())
+                status, stdout, stderr = self._wait(process, action, text.encode())
             finally:
-                process.kill()  # does nothing to one that has ended
+                process.kill()  # does nothing to a process that has ended
+        if status == 0:
+            return stdout
+        if action == "get" and _NOT_FOUND in stdout + stderr:
+            return None
+        words = " ".join(stderr.decode("utf-8", "replace").split())
+        # After `store` it may repeat the secret, in a spelling of its own.
+        words = f" and says {excerpt(words)}" if words and action != "store" else ""
+        raise CredentialsError(
+            f"{self.program} {action} ended with status {status}{words}; run it by hand to see why"
+        )
 
-    def _answer(self, process: subprocess.Popen[bytes], action: str, sent: bytes) -> _Answer:
+    def _wait(
+        self, process: subprocess.Popen[bytes], action: str, sent: bytes
+    ) -> tuple[int, bytes, bytes]:
+        """Return the exit status, stdout and stderr of a program. Raises CredentialsError."""
         deadline = time.monotonic() + self.timeout_s
         try:
-            stdout, stderr = _talk(process, sent, deadline)
+            stdout, stderr = _communicate(process, sent, deadline)
             status = wait_for_exit(process, max(0.0, deadline - time.monotonic()))
         except ExitStatusUnknown as error:
             raise CredentialsError(
-                f"{self.program} {action}: {error}; nobody can tell whether it failed"
+                f"{self.program} {action}: {error}; whether it failed is unknown"
             ) from None
         except TimeoutError:
             raise CredentialsError(
                 f"{self.program} {action} did not end within {self.timeout_s:g} s; "
                 "run it by hand to see what it waits for"
             ) from None
-        except _TooMuch:
+        except _OutputTooLarge:
             raise CredentialsError(
                 f"{self.program} {action} printed over {_MAX_OUTPUT >> 20} MiB; "
-                "it is no credential helper, or a broken one"
+                "it is not a credential helper, or a broken one"
             ) from None
-        return _Answer(status, stdout, stderr)
+        return status, stdout, stderr
 
 
-class _TooMuch(Exception):
-    """A program printed more than any answer has."""
+class _OutputTooLarge(Exception):
+    """A program printed more than `_MAX_OUTPUT` bytes."""
 
 
-def _talk(process: subprocess.Popen[bytes], sent: bytes, deadline: float) -> tuple[bytes, bytes]:
-    """Write `sent` to a program and return what it prints on stdout and stderr until their ends.
+def _communicate(
+    process: subprocess.Popen[bytes], sent: bytes, deadline: float
+) -> tuple[bytes, bytes]:
+    """Write `sent` to a program; return its stdout and stderr.
 
-    Raises TimeoutError at the `deadline` of time.monotonic, _TooMuch.
+    Raises TimeoutError at the `deadline` of time.monotonic, _OutputTooLarge.
     """
     stdin, stdout, stderr = (
         cast("IO[bytes]", each) for each in (process.stdin, process.stdout, process.stderr)
     )
     printed = {stdout.fileno(): bytearray(), stderr.fileno(): bytearray()}
-    answer = tuple(printed.values())
+    out, err = printed.values()
     os.set_blocking(stdin.fileno(), False)
     with selectors.DefaultSelector() as selector:
         selector.register(stdin, selectors.EVENT_WRITE)
@@ -200,18 +185,18 @@ def _talk(process: subprocess.Popen[bytes], sent: bytes, deadline: float) -> tup
                 raise TimeoutError
             for key, _ in selector.select(left_s):
                 if key.fileobj is stdin:
-                    sent = _written(key.fd, sent)
+                    sent = _write(key.fd, sent)
                     goes_on = bool(sent)
                 else:
                     goes_on = _read(key.fd, printed[key.fd])
                 if not goes_on:
                     selector.unregister(key.fileobj)
                     cast("IO[bytes]", key.fileobj).close()
-    return bytes(answer[0]), bytes(answer[1])
+    return bytes(out), bytes(err)
 
 
-def _written(fd: int, data: bytes) -> bytes:
-    """Write what the pipe takes; return the rest, empty where nobody reads it."""
+def _write(fd: int, data: bytes) -> bytes:
+    """Write what the pipe takes; return the rest, empty if the pipe is closed."""
     try:
         return data[os.write(fd, data) :]
     except BrokenPipeError:
@@ -219,16 +204,16 @@ def _written(fd: int, data: bytes) -> bytes:
 
 
 def _read(fd: int, into: bytearray) -> bool:
-    """Read what is there; return whether more may come."""
+    """Read the available bytes; return whether more may come."""
     block = os.read(fd, _BLOCK)
     into += block
     if len(into) > _MAX_OUTPUT:
-        raise _TooMuch
+        raise _OutputTooLarge
     return bool(block)
 
 
-def _pair(stdout: bytes) -> tuple[str, str] | None:
-    """Return the username and secret of an answer to `get`, or None where it is none."""
+def _parse_pair(stdout: bytes) -> tuple[str, str] | None:
+    """Return the username and secret that `get` printed, or None if they are invalid."""
     try:
         document = json.loads(stdout)
     except (ValueError, RecursionError):

@@ -1,8 +1,4 @@
-"""Who is asked for credentials, in which order.
-
-Knows the sources and that the first one that finds something counts. Must not know how a file or a
-helper is read.
-"""
+"""Keychains: sources of credentials, and the order in which they are used."""
 
 from __future__ import annotations
 
@@ -11,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from brolga.auth.config_file import HELPER_TIMEOUT_S, ConfigFile, docker_path, podman_paths
-from brolga.auth.config_keys import registry_from_key
-from brolga.auth.validation import check
+from brolga.auth.entries import check_credentials, registry_from_key
 from brolga.errors import CredentialsError, InvalidReference
 from brolga.protocol import Credentials
 from brolga.spec.reference import Repository
@@ -31,97 +26,93 @@ __all__ = [
 
 
 class Keychain(Protocol):
-    """Whoever can be asked for the credentials of a repository."""
+    """A source of credentials."""
 
     def find(self, repository: Repository) -> Credentials | None:
-        """Return the credentials for `repository`, or None for anonymous.
+        """Return the credentials for `repository`, or None for anonymous access.
 
-        Raises CredentialsError where a source is broken.
+        Raises CredentialsError if a source fails.
         """
 
 
 def credentials_from_environment() -> Credentials | None:
-    """Return BROLGA_USERNAME and BROLGA_PASSWORD as credentials, or None where one is not set.
+    """Return the credentials in BROLGA_USERNAME and BROLGA_PASSWORD, or None if one is not set.
 
-    Raises CredentialsError for what no registry could be told.
+    Raises CredentialsError if HTTP cannot carry them.
     """
     username, password = os.environ.get("BROLGA_USERNAME"), os.environ.get("BROLGA_PASSWORD")
     if not (username and password):
         return None
-    found = Credentials(username, password, origin="BROLGA_USERNAME")
-    return check(found, "the environment (BROLGA_USERNAME, BROLGA_PASSWORD)", "set it without")
+    credentials = Credentials(username, password, origin="BROLGA_USERNAME")
+    return check_credentials(
+        credentials, "the environment (BROLGA_USERNAME, BROLGA_PASSWORD)", "set it without"
+    )
 
 
 @dataclass(frozen=True)
 class Environment:
     """BROLGA_USERNAME and BROLGA_PASSWORD, for the registry that BROLGA_REGISTRY names.
 
-    Where that is not set they are for `registry`, a canonical name; "" is every registry.
+    Without that variable they are for `registry`, a canonical name; "" means every registry.
     """
 
     registry: str = ""
 
     def find(self, repository: Repository) -> Credentials | None:
-        """Return what the environment holds now, or None. Raises CredentialsError."""
-        named = os.environ.get("BROLGA_REGISTRY", "")
-        registry = _canonical(named) if named else self.registry
+        """Return the credentials that are set now, or None. Raises CredentialsError."""
+        registry = self.registry
+        if name := os.environ.get("BROLGA_REGISTRY"):
+            try:
+                registry = Repository(registry_from_key(name), "any").registry
+            except InvalidReference as error:
+                raise CredentialsError(
+                    f"BROLGA_REGISTRY: {error}; write registry.example or localhost:5000"
+                ) from error
         return None if registry not in {"", repository.registry} else credentials_from_environment()
-
-
-def _canonical(name: str) -> str:
-    """Return the canonical name of a registry. Raises CredentialsError."""
-    try:
-        return Repository(registry_from_key(name), "any").registry
-    except InvalidReference as error:
-        raise CredentialsError(
-            f"BROLGA_REGISTRY: {error}; write registry.example or localhost:5000"
-        ) from error
 
 
 @dataclass(frozen=True)
 class ConfigFiles:
     """Docker's config.json, then podman's auth.json files, and the helpers that they name.
 
-    `paths` are other files to read, None those that the environment names when it is asked. A
-    helper has `helper_timeout_s` seconds to answer.
+    `paths` None means the files that the environment names at each call. A helper may take
+    `helper_timeout_s` seconds.
     """
 
     paths: tuple[Path, ...] | None = None
     helper_timeout_s: float = HELPER_TIMEOUT_S
 
     def find(self, repository: Repository) -> Credentials | None:
-        """Return the first credentials that a file or its helper has for `repository`.
+        """Return the first credentials that a file or its helper has for `repository`, or None.
 
-        A file that is not there has none. Raises CredentialsError where a file cannot be read or
-        understood, or its helper fails.
+        Missing files are skipped. Raises CredentialsError if a file is invalid or a helper fails.
         """
         paths = (docker_path(), *podman_paths()) if self.paths is None else self.paths
         for path in paths:
             config = ConfigFile.read(path)
             helper = config.helper(repository.registry, timeout_s=self.helper_timeout_s)
-            found = (helper and helper.get()) or config.stored(repository)
-            if found:
-                return found
+            if credentials := (helper and helper.get()) or config.stored(repository):
+                return credentials
         return None
 
 
 class Chain:
-    """Keychains one after the other: the first that finds credentials counts."""
+    """Several keychains; the first that finds credentials wins."""
 
     def __init__(self, *keychains: Keychain) -> None:
         self.keychains = keychains
 
     def find(self, repository: Repository) -> Credentials | None:
-        """Return the first credentials found; the keychains after that are not asked.
+        """Return the first credentials found, or None; later keychains are not used.
 
-        Raises CredentialsError where a source that is asked is broken.
+        Raises CredentialsError if a source fails.
         """
         return next(filter(None, (each.find(repository) for each in self.keychains)), None)
 
 
 def default_keychain(registry: str = "") -> Keychain:
-    """Return what the command uses: the environment, then the files of docker and podman.
+    """Return the keychain of the command: the environment, then docker's and podman's files.
 
-    `registry` is the one that the environment's credentials are for, as `Environment` has it.
+    `registry` limits the environment's credentials, as in `Environment`.
     """
     return Chain(Environment(registry), ConfigFiles())

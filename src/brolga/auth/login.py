@@ -1,11 +1,7 @@
-"""What a login writes and a logout takes away.
+"""Store and erase credentials as docker does, in a helper or in config.json.
 
-Knows how docker's config.json is changed without loss: under a lock, in one step, by its owner
-alone readable. Must not know how credentials are asked for.
-
-Strategy: a helper that docker's config names for the registry gets the credentials, else the file.
-The file is read, changed and replaced while a lock file beside it is held, so that two processes
-do not lose each other's entries. A link to the file stays one: what it leads to is replaced.
+The file is read, changed and replaced while a lock file beside it is held, so concurrent processes
+do not lose each other's entries. A symbolic link stays one: its target is replaced.
 """
 
 from __future__ import annotations
@@ -16,9 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from brolga.auth.config_file import HELPER_TIMEOUT_S, ConfigFile, docker_path, shown
-from brolga.auth.config_keys import docker_key, of_registry
-from brolga.auth.validation import check
+from brolga.auth.config_file import HELPER_TIMEOUT_S, ConfigFile, display_path, docker_path
+from brolga.auth.entries import check_credentials, docker_key, keys_of_registry
 from brolga.errors import CredentialsError
 from brolga.spec.reference import Repository
 
@@ -35,50 +30,46 @@ _SECRET_MEMBERS: Final = ("auth", "username", "password", "identitytoken", "regi
 def save(
     registry: str, credentials: Credentials, *, helper_timeout_s: float = HELPER_TIMEOUT_S
 ) -> str:
-    """Store the credentials of a registry as docker does; return where they are now.
+    """Store the credentials of a registry as docker does; return the place.
 
     That is the helper in docker's config.json for the registry, else that file. An identity token
-    goes before a password. A helper has `helper_timeout_s` seconds to answer.
+    takes precedence over a password. A helper may take `helper_timeout_s` seconds.
 
-    Raises CredentialsError where that fails or they cannot be stored, InvalidReference.
+    Raises CredentialsError if they cannot be stored, InvalidReference.
     """
-    registry = _canonical(registry)
+    registry = Repository(registry, "any").registry
     entry = _entry(credentials)
     path = docker_path()
     helper = ConfigFile.read(path).helper(registry, timeout_s=helper_timeout_s)
     if helper:
         helper.store(credentials)
-        _forget(path, registry)  # an older password, in plain text
+        _remove_entries(path, registry)  # an older password, in plain text
         return helper.program
-    _change(path, lambda config: _with_entry(config, docker_key(registry), entry))
-    return shown(path)
+    _change_auths(path, lambda auths: _with_entry(auths, docker_key(registry), entry))
+    return display_path(path)
 
 
 def erase(registry: str, *, helper_timeout_s: float = HELPER_TIMEOUT_S) -> str | None:
-    """Remove the credentials of a registry; return where they were, or None for nowhere.
+    """Remove the credentials of a registry; return the places, or None without any.
 
-    Both docker's config.json and its helper for the registry lose them; podman's files are not
-    touched. A helper has `helper_timeout_s` seconds for each answer.
+    They are removed from docker's config.json and its helper for the registry, not from podman's
+    files. A helper may take `helper_timeout_s` seconds for each action.
 
-    Raises CredentialsError where that fails, InvalidReference.
+    Raises CredentialsError if that fails, InvalidReference.
     """
-    registry = _canonical(registry)
+    registry = Repository(registry, "any").registry
     path = docker_path()
     helper = ConfigFile.read(path).helper(registry, timeout_s=helper_timeout_s)
-    # The file first: a broken helper does not keep what is in plain text.
-    places = [shown(path)] if _forget(path, registry) else []
+    # The file first, so that a failing helper leaves no plain text behind.
+    places = [display_path(path)] if _remove_entries(path, registry) else []
     if helper and helper.erase():
         places.append(helper.program)
     return " and ".join(places) or None
 
 
-def _canonical(registry: str) -> str:
-    return Repository(registry, "any").registry
-
-
 def _entry(credentials: Credentials) -> dict[str, str]:
     """Return the members of an entry in `auths`. Raises CredentialsError."""
-    check(credentials, "the login", "give it without")
+    check_credentials(credentials, "the login", "give it without")
     if credentials.identity_token:
         return {"identitytoken": credentials.identity_token}
     if not credentials.username:
@@ -86,59 +77,55 @@ def _entry(credentials: Credentials) -> dict[str, str]:
             "credentials without username and identity token cannot be stored; give one of them"
         )
     if ":" in credentials.username:  # RFC 7617, section 2
-        raise CredentialsError("a username with a colon cannot be stored; registries know none")
+        raise CredentialsError("a username with a colon cannot be stored; registries have none")
     return {"auth": credentials.basic.removeprefix("Basic ")}
 
 
-def _with_entry(config: ConfigFile, key: str, entry: dict[str, str]) -> dict[str, Any]:
-    auths = config.members("auths")
+def _with_entry(auths: dict[str, Any], key: str, entry: dict[str, str]) -> dict[str, Any]:
     old = auths.get(key)
-    kept = (
-        {name: value for name, value in old.items() if name not in _SECRET_MEMBERS}
-        if isinstance(old, dict)
-        else {}
-    )
-    return {**config.document, "auths": {**auths, key: {**kept, **entry}}}
+    members = old.items() if isinstance(old, dict) else ()
+    kept = {name: value for name, value in members if name not in _SECRET_MEMBERS}
+    return {**auths, key: {**kept, **entry}}
 
 
-def _forget(path: Path, registry: str) -> bool:
-    """Remove a registry's entries from the file; return whether one had something in it."""
+def _remove_entries(path: Path, registry: str) -> bool:
+    """Remove a registry's entries from the file; return whether one of them was not empty."""
+
+    def without_entries(auths: dict[str, Any]) -> dict[str, Any]:
+        removed = keys_of_registry(auths, registry)
+        return {key: entry for key, entry in auths.items() if key not in removed}
+
     auths = ConfigFile.read(path).members("auths")
-    doomed = of_registry(auths, registry)
-    if doomed:
-        _change(path, lambda config: _without(config, registry))
-    return any(auths[key] for key in doomed)
+    keys = keys_of_registry(auths, registry)
+    if keys:
+        _change_auths(path, without_entries)
+    return any(auths[key] for key in keys)
 
 
-def _without(config: ConfigFile, registry: str) -> dict[str, Any]:
-    auths = config.members("auths")
-    doomed = of_registry(auths, registry)
-    kept = {key: entry for key, entry in auths.items() if key not in doomed}
-    return {**config.document, "auths": kept}
+def _change_auths(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Replace the file's `auths` by the result of `change`, under a lock.
 
-
-def _change(path: Path, change: Callable[[ConfigFile], dict[str, Any]]) -> None:
-    """Replace the file by what `change` makes of it, while nobody else does.
-
-    Raises CredentialsError where it cannot be read or written.
+    Raises CredentialsError if the file cannot be read or written.
     """
     try:
-        with _locked(Path(os.path.realpath(path))) as target:
-            _replace(target, json.dumps(change(ConfigFile.read(path)), indent="\t").encode())
+        with _hold_lock(Path(os.path.realpath(path))) as target:
+            config = ConfigFile.read(path)
+            document = {**config.document, "auths": change(config.members("auths"))}
+            _replace(target, json.dumps(document, indent="\t").encode())
     except OSError as error:
         raise CredentialsError(
-            f"{shown(path)} cannot be written: {error.strerror}; "
-            "check the rights and the space of its directory"
+            f"{display_path(path)} cannot be written: {error.strerror}; "
+            "check the permissions and the free space of its directory"
         ) from None
 
 
 @contextmanager
-def _locked(target: Path) -> Iterator[Path]:
-    """Hold the lock of a file, making its directory where there is none."""
+def _hold_lock(target: Path) -> Iterator[Path]:
+    """Hold the lock of a file, whose directory is made if it is missing."""
     import fcntl
 
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # It stays: whoever removed it could remove another one's lock.
+    # It is not removed: that could remove another process's lock.
     lock = os.open(target.with_name(f"{target.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -148,7 +135,7 @@ def _locked(target: Path) -> Iterator[Path]:
 
 
 def _replace(target: Path, data: bytes) -> None:
-    """Put `data` in the place of a file in one step, readable by its owner alone."""
+    """Replace a file atomically, readable only by its owner."""
     import tempfile
 
     fd, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)  # mode 0600
@@ -163,6 +150,6 @@ def _replace(target: Path, data: bytes) -> None:
         raise
     directory = os.open(target.parent, os.O_RDONLY)
     try:
-        os.fsync(directory)  # else the rename may be lost with the power
+        os.fsync(directory)  # else a power failure may undo the rename
     finally:
         os.close(directory)

@@ -10,7 +10,7 @@ import os
 import random
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
@@ -21,19 +21,20 @@ from brolga.cli.upload_options import wish_of
 if TYPE_CHECKING:
     from brolga.auth import Keychain
     from brolga.cli.upload_options import Sending
-    from brolga.client import Client
-    from brolga.protocol import Credentials
+    from brolga.client import Client, UploadOptions
+    from brolga.protocol import Credentials, Retry
     from brolga.spec.reference import Repository
 
 __all__ = ["JOBS", "Connection", "Way", "given_credentials", "open_client", "password_from_stdin"]
 
 JOBS: Final = 4
 _MAX_PASSWORD: Final = 65536  # bytes
+_FILES: Final = ("ca_cert", "client_cert", "client_key")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """What the flags say about the way to a registry."""
+    """What the flags say about the connection to a registry."""
 
     insecure: bool
     ca_cert: str | None
@@ -44,7 +45,7 @@ class Way:
 
 @dataclass(frozen=True, kw_only=True)
 class Connection(Way):
-    """What the flags say about the way to a registry, and who asks."""
+    """What the flags say about the connection to a registry, and who asks."""
 
     username: str | None = None
     password_stdin: bool = False
@@ -67,27 +68,22 @@ def open_client(
     Raises UsageError for a file that holds no certificate or key, for a missing password, for a
     proxy of the environment that is none, and for a config file that is none.
     """
-    from brolga.client import Client
+    from brolga.client import Client, TransportOptions, UploadOptions
 
-    files = {"ca_cert": connection.ca_cert} | {
-        name: value
-        for name in ("client_cert", "client_key")
-        if (value := getattr(connection, name))
-    }
-    uploads: dict[str, Any] = {"spool": spool}
+    files = {name: getattr(connection, name) or None for name in _FILES}
+    uploads, retry = UploadOptions(jobs=jobs, spool=spool), None
     if sending:
         share_one_heap()
-        uploads = _uploads(sending)
+        uploads, retry = _uploads(sending, jobs)
     credentials = _credentials(connection, registry)
+    options = TransportOptions(insecure=connection.insecure, timeout_s=connection.timeout, **files)
     try:
         return Client(
             credentials=credentials,
-            insecure=connection.insecure,
-            timeout_s=connection.timeout,
-            jobs=jobs,
+            transport=options,
+            uploads=uploads,
+            retry=retry,
             on_warning=warn,
-            **files,
-            **uploads,
         )
     except OSError as error:
         given = [f"--{name.replace('_', '-')}" for name, path in files.items() if path]
@@ -98,15 +94,16 @@ def open_client(
         raise click.UsageError(str(error)) from error
 
 
-def _uploads(sending: Sending) -> dict[str, Any]:
-    """Return what the client is told of uploads."""
+def _uploads(sending: Sending, jobs: int) -> tuple[UploadOptions, Retry]:
+    """Return the options that the flags and the config file say."""
+    from brolga.client import UploadOptions
     from brolga.protocol import Retry
 
-    wish, _ = wish_of(sending, "")
+    style, _ = wish_of(sending, "")
     retry = Retry(
         attempts=sending.retries + 1, max_elapsed_s=sending.retry_time, jitter=random.random
     )
-    return {"upload_style": wish, "window": sending.window, "spool": sending.spool, "retry": retry}
+    return UploadOptions(jobs=jobs, style=style, window=sending.window, spool=sending.spool), retry
 
 
 @dataclass(frozen=True)
@@ -134,7 +131,7 @@ def _credentials(connection: Connection, registry: str) -> Keychain | Credential
 
 def given_credentials(username: str, password: str, origin: str) -> Credentials:
     """Return what the user gave. Raises UsageError for what no registry could be told."""
-    from brolga.auth.validation import describe_problem
+    from brolga.auth.entries import describe_problem
     from brolga.protocol import Credentials
 
     given = Credentials(username, password, origin=origin)

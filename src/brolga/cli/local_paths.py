@@ -34,7 +34,6 @@ __all__ = [
     "check_stdout",
     "check_target",
     "found",
-    "registry_of",
     "told",
 ]
 
@@ -82,19 +81,20 @@ def found(path: str) -> LocalRef:
 
 def check_source(place: ImageRef | Repository, connection: Connection) -> None:
     """Raise UsageError or SourceError where stdin is wanted, and cannot be an archive."""
-    if _is_pipe(place):
+    from brolga.stores.location import is_pipe
+
+    if is_pipe(place):
         check_stdin(connection)
 
 
 def check_target(place: ImageRef | Repository, *, as_json: bool = False) -> None:
     """Raise UsageError where an archive is wanted, and cannot be written there."""
-    from brolga.stores.location import LocalRef
+    from brolga.stores.location import LocalRef, is_archive
 
-    if not isinstance(place, LocalRef):
+    if not (isinstance(place, LocalRef) and is_archive(place)):
         return
     if not place.is_pipe:
-        if place.kind != "oci":
-            check_file(place.path)
+        check_file(place.path)
         return
     if as_json:
         raise click.UsageError("--json: stdout is for the archive, and nothing else")
@@ -120,16 +120,6 @@ def check_file(path: str) -> None:
         raise click.UsageError(f"{path}: there is no directory {directory}")
 
 
-def registry_of(place: ImageRef | Repository) -> str:
-    """Return the registry that a place is in, "" of one on this machine."""
-    from brolga.spec.reference import Reference
-    from brolga.stores.location import LocalRef
-
-    if isinstance(place, LocalRef):
-        return ""
-    return (place.repository if isinstance(place, Reference) else place).registry
-
-
 def told(
     place: ImageRef,
     *,
@@ -143,14 +133,10 @@ def told(
     `done` says what was done where it cannot be printed; `more` is what else its JSON object has.
     `digest` is the manifest's, which an archive of docker's does not keep.
     """
-    if _is_pipe(place):
+    from brolga.stores.location import is_pipe
+
+    if is_pipe(place):
         return
     known = place.digest or digest
     fields = {"ref": str(place), "digest": str(known) if known else None, **(more or {})}
     result(str(place), fields, as_json=as_json, done=f"it was {done} anyway: {place}")
-
-
-def _is_pipe(place: ImageRef | Repository) -> bool:
-    from brolga.stores.location import LocalRef
-
-    return isinstance(place, LocalRef) and place.is_pipe

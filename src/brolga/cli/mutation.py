@@ -20,12 +20,11 @@ if TYPE_CHECKING:
     from brolga.spec.digest import Digest
     from brolga.spec.platform import Platform
     from brolga.spec.reference import Repository
-    from brolga.stores.location import ImageRef, LocalRef
+    from brolga.stores.location import ImageRef
 
 __all__ = [
     "check_clock",
     "check_open",
-    "home_of",
     "index_of",
     "place",
     "pushed",
@@ -58,11 +57,11 @@ def place(source: ImageRef, tag: str | None) -> ImageRef | Repository:
     What is named by digest cannot be changed: the result goes beside it, under its own digest.
     Raises InvalidReference, UsageError for an archive, which is not changed in its place.
     """
-    from brolga.stores.location import LocalRef, parse_image_ref
+    from brolga.stores.location import LocalRef, is_archive, parse_image_ref
 
     name = source if tag is None else parse_image_ref(tag)
     if isinstance(name, LocalRef):
-        if tag is None and (name.kind != "oci" or not name.name):
+        if tag is None and (is_archive(name) or not name.name):
             raise click.UsageError(
                 f"{name} cannot be changed in place: name the result with --tag, or an image "
                 "of a layout as oci:DIR:NAME"
@@ -72,21 +71,11 @@ def place(source: ImageRef, tag: str | None) -> ImageRef | Repository:
     return name.repository if name.digest is not None else name
 
 
-def home_of(where: ImageRef | Repository) -> Repository | LocalRef:
-    """Return the repository, or the layout or archive, that the result goes into."""
-    from brolga.spec.reference import Repository
-    from brolga.stores.location import LocalRef
-
-    if isinstance(where, LocalRef):
-        return replace(where, name="")
-    return where if isinstance(where, Repository) else where.repository
-
-
 def check_open(where: ImageRef | Repository) -> None:
     """Raise UsageError for an archive: it takes one image, or index, with all that it has."""
-    from brolga.stores.location import LocalRef
+    from brolga.stores.location import is_archive
 
-    if isinstance(where, LocalRef) and where.kind != "oci":
+    if is_archive(where):
         raise click.UsageError(
             f"{where} is an archive, which is written once, as a whole: copy it to oci:DIR first"
         )
@@ -98,17 +87,17 @@ def tree_of(
     platform: Platform | None,
     *,
     in_place: bool,
-    packed: bool = True,
+    compress_layers: bool = True,
 ) -> Tree:
     """Return what `source` names: an image or an index, with `platform` one image of it.
 
-    `packed` is as `Client.get` has it.
+    `compress_layers` is as in `Client.get`.
 
     Raises UsageError where the result would take the place of a whole index.
     """
     from brolga.images import ImageIndex
 
-    tree = client.get(source, packed=packed, platform=platform)
+    tree = client.get(source, compress_layers=compress_layers, platform=platform)
     if platform is None or not isinstance(tree, ImageIndex):
         return tree
     if in_place and source.digest is None:

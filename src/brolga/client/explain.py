@@ -1,8 +1,4 @@
-"""How a repository would be pushed to, and why: what `brolga explain` tells.
-
-Knows which questions can be asked of a registry without changing anything. Must not know how an
-upload is done.
-"""
+"""How a repository would be pushed to, and why: what `brolga explain` shows."""
 
 from __future__ import annotations
 
@@ -20,20 +16,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Explanation", "explained"]
 
-# Asked for referrers: no manifest has it.
-_NOBODY = Digest.of(b"brolga")
+# No manifest has this digest; its referrers are requested.
+_UNUSED_DIGEST = Digest.of(b"brolga")
 
 
 @dataclass(frozen=True)
 class Explanation:
     """How a repository would be pushed to. No field holds a secret.
 
-    `authentication` is what the registry asks for, `credentials` where those come from that it
-    would get. `profile` names what is known of its kind, `why` with the public issue. `chunk` is in
-    bytes, 0 for one streamed PATCH; `smaller` the size after a 413, 0 where there is none. A blob
-    of at most `put_max` bytes whose digest is known goes in one PUT. `resumes` tells whether a
-    session that was cut is asked how far it came. `referrers` is `api`, `tag`, or why that is not
-    known.
+    `authentication` is what the registry requires, `credentials` the origin of those it would get.
+    `profile` names its row of the known registries, `why` gives its source. `chunk` is in bytes, 0
+    for one streamed PATCH; `smaller` is the size after a 413, 0 if there is none. A blob of at most
+    `put_max` bytes with a known digest is sent in one PUT. `resumes` says whether an interrupted
+    session is asked for its offset. `referrers` is `api`, `tag`, or why that is not known.
     """
 
     repository: str
@@ -63,7 +58,7 @@ def explained(
     credentials: Credentials | None,
     style: UploadStrategy,
 ) -> Explanation:
-    """Ask a registry what it does with referrers, and put together what is known of it."""
+    """Ask a registry whether it has the referrers API; return all that is known of it."""
     profile = identify_registry(registry.host, registry.ping_headers)
     return Explanation(
         repository=str(repository),
@@ -78,15 +73,15 @@ def explained(
         put_max=style.monolithic_max,
         last_in_put=style.final_chunk_in_put,
         resumes=style.resumes,
-        mount="tried between repositories of the registry; where it is refused, uploaded",
+        mount="tried between repositories of the registry; if it is refused, uploaded",
         referrers=transport.run(_referrers(registry.access(repository))),
     )
 
 
 def _referrers(access: Access) -> Flow[str]:
-    """Tell whether the registry has the referrers API (distribution-spec, end-12a)."""
+    """Return how the registry keeps referrers (distribution-spec, end-12a)."""
     try:
-        response = yield from access.send(Request("GET", access.url(f"referrers/{_NOBODY}")))
+        response = yield from access.send(Request("GET", access.url(f"referrers/{_UNUSED_DIGEST}")))
     except BrolgaError as error:
         return f"not known: {error}"
     if response.status == 200:  # noqa: PLR2004 - HTTP's own

@@ -1,114 +1,225 @@
-"""The registries that a client knows: how a repository becomes a store.
-
-Knows which registry was entered already, who is asked for credentials, and how uploads go out. Must
-not know what is done in a repository.
-"""
+"""The registries that a client knows: how a repository becomes a store, and with which options."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from brolga.errors import NotComputed
-from brolga.protocol import Credentials, identify_registry, ping
+from brolga.errors import Denied, Unauthorized
+from brolga.protocol import (
+    Credentials,
+    Retry,
+    Timeout,
+    UploadStrategy,
+    check_login,
+    identify_registry,
+    list_repositories,
+    ping,
+)
+from brolga.spec.reference import Repository
 from brolga.stores.registry import RegistryStore
-from brolga.stream.replay import MemoryBuffer
+from brolga.stream.replay import DEFAULT_WINDOW, MemoryBuffer
 from brolga.stream.spool import spool_factory
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from os import PathLike
+
     from brolga.auth import Keychain
-    from brolga.protocol import Access, RegistrySession, Retry, UploadStrategy
-    from brolga.spec.blob import Blob
+    from brolga.client.explain import Explanation
+    from brolga.protocol import Access, RegistrySession
     from brolga.spec.digest import Digest
-    from brolga.spec.reference import Repository
     from brolga.stream.replay import ReplayBuffer
     from brolga.stream.spool import SpoolChoice
     from brolga.transport import Transport
 
-__all__ = ["Registries", "UploadOptions"]
+__all__ = ["Registries", "TransportOptions", "UploadOptions"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class TransportOptions:
+    """How a client connects to registries.
+
+    `insecure` allows plain http and unverified TLS; without it, plain http is used for loopback
+    addresses alone. `ca_cert` is a PEM file of further authorities; `client_cert` and `client_key`
+    are what the client presents. `timeout_s` bounds, in seconds, connecting, each write, and the
+    wait for a response.
+    """
+
+    insecure: bool = False
+    ca_cert: str | PathLike[str] | None = None
+    client_cert: str | PathLike[str] | None = None
+    client_key: str | PathLike[str] | None = None
+    timeout_s: float = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class UploadOptions:
-    """How blobs go out, and what is kept of them meanwhile: as `Client` has it."""
+    """How a client pushes blobs, and what it keeps of them meanwhile.
 
-    style: str | Mapping[str, str]
-    window: int
-    spool: SpoolChoice
+    `jobs` is how many blobs are pushed at a time. `style` is how their bytes are sent: `auto` (as
+    suits the registry), `streamed`, `put`, `chunked` or `chunked:BYTES`; or a mapping from names of
+    registries to styles. `window` is how many bytes are kept in memory of each stream that can be
+    read only once, to send them again if a connection fails; blobs that can be read again share
+    another window. `spool` keeps all bytes instead, in a file without a name in that directory, or
+    (True) in the system's for temporary files.
 
-    def keep(self, uploads: int, *, is_reopenable: bool) -> ReplayBuffer:
-        """Return what keeps the bytes of one upload, where `uploads` go on at a time.
+    Raises ValueError for `jobs` below 1, a `window` below 0, an unknown style.
+    """
+
+    jobs: int = 4
+    style: str | Mapping[str, str] = "auto"
+    window: int = DEFAULT_WINDOW
+    spool: SpoolChoice = False
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.jobs < 1:
+            raise ValueError(f"jobs must be 1 or more, not {self.jobs}")
+        if self.window < 0:
+            raise ValueError(f"a window is 0 bytes or more, not {self.window}")
+        for style in self.style.values() if isinstance(self.style, Mapping) else [self.style]:
+            UploadStrategy().override(style)
+
+    def buffer(self, uploads: int, *, is_reopenable: bool) -> ReplayBuffer:
+        """Return a buffer for the bytes of one upload of `uploads` at a time.
 
         A stream that can be read only once has the whole window. Those that can be read again
-        share one: it merely saves the second reading.
+        share one, which only saves the second reading.
         """
         if (spool := spool_factory(self.spool)) is not None:
             return spool
         return MemoryBuffer(self.window // uploads if is_reopenable else self.window)
 
-    def style_for(
+    def strategy(
         self, repository: Repository, registry: RegistrySession, uploads: int = 1
     ) -> UploadStrategy:
-        """Return how blobs go out: as the user said, or as suits the registry."""
-        wish = self.style
-        if isinstance(wish, Mapping):
-            wish = wish.get(repository.registry, "auto")
+        """Return how blobs are sent to a registry: as the user chose, or as suits it."""
+        style = self.style
+        if isinstance(style, Mapping):
+            style = style.get(repository.registry, "auto")
         profile = identify_registry(registry.host, registry.ping_headers)
-        # A chunk lies in memory until it has arrived, as the window does.
-        return profile.strategy.cap_chunk(self.window // uploads).override(wish)
+        # A chunk is kept in memory until it has arrived, as the window is.
+        return profile.strategy.cap_chunk(self.window // uploads).override(style)
 
 
 @dataclass(frozen=True)
 class Registries:
-    """The registries behind one transport, each entered at its first use. Threads may share it."""
+    """The registries of one client, each pinged at its first use. Threads may share it.
+
+    `credentials` is a keychain, which is asked for each repository, or credentials for every
+    registry; None is anonymous.
+    """
 
     transport: Transport
     credentials: Keychain | Credentials | None
     retry: Retry
     uploads: UploadOptions
     insecure: bool
-    _keys: dict[Repository, Credentials | None] = field(default_factory=dict)
-    _sent: dict[tuple[str, Digest], Repository] = field(default_factory=dict)
-    _entered: dict[tuple[str, Credentials | None], RegistrySession] = field(default_factory=dict)
+    _credentials: dict[Repository, Credentials | None] = field(default_factory=dict)
+    _pushed_blobs: dict[tuple[str, Digest], Repository] = field(default_factory=dict)
+    _registries: dict[tuple[str, Credentials | None], RegistrySession] = field(default_factory=dict)
 
-    def remote(
+    # --- Registries
+
+    def check_login(self, registry: str, credentials: Credentials) -> bool:
+        """Check credentials with a registry; return whether it requires authentication.
+
+        Raises Unauthorized or Denied if they are refused.
+        """
+        session = self.ping(Repository(registry, "any"), credentials)
+        return self.transport.run(check_login(session))
+
+    def authorization(
+        self, repository: Repository | str, actions: str = "pull", *also: Repository | str
+    ) -> str:
+        """Return the Authorization header for `actions` in a repository, and to pull from others.
+
+        It holds a secret; it is empty if the registry requires none. Raises Unauthorized, Denied.
+        """
+        access = self.access(_parsed(repository), actions, *map(_parsed, also))
+        return self.transport.run(access.registry.authorize(access.scope, Timeout.DEFAULT))
+
+    def explain(self, repository: Repository | str) -> Explanation:
+        """Return how a repository would be pushed to. The registry is asked; nothing is changed."""
+        from brolga.client.explain import explained
+
+        repository = _parsed(repository)
+        registry = self.registry_for(repository)
+        credentials = self.credentials_for(repository)
+        strategy = self.uploads.strategy(repository, registry)
+        return explained(self.transport, registry, repository, credentials, strategy)
+
+    def catalog(self, registry: str) -> Iterator[str]:
+        """Yield the repositories of a registry page by page, by docker's catalog API."""
+        session = self.registry_for(Repository(registry, "catalog"))
+        with closing(self.transport.stream(list_repositories(session.catalog_access()))) as pages:
+            for page in pages:
+                yield from page
+
+    # --- Repositories
+
+    def open(
         self, repository: Repository, actions: str = "pull", *also: Repository, uploads: int = 1
     ) -> RegistryStore:
-        """Return a repository as a store; `uploads` go on at a time."""
-        access = self.access(repository, actions, *also)
+        """Return a repository as a store, for `actions` in it, and to pull from others.
+
+        `uploads` is how many blobs will be pushed at a time.
+        """
         return RegistryStore(
             repository,
-            access,
+            partial(self.access, repository, actions, *also),
             self.transport,
-            keep=partial(self.uploads.keep, uploads),
+            keep=partial(self.uploads.buffer, uploads),
             retry=self.retry,
-            style=self.uploads.style_for(repository, access.registry, uploads),
-            sent=self._sent,
+            strategy=partial(self.uploads.strategy, repository, uploads=uploads),
+            pushed_blobs=self._pushed_blobs,
         )
 
-    def has_sent(self, repository: Repository, blob: Blob) -> bool:
-        """Tell whether a blob that is read once went to the registry of a repository."""
+    def open_target(
+        self, repository: Repository, mount_sources: Collection[Repository | None]
+    ) -> RegistryStore:
+        """Return a repository to push to, which may mount blobs from some others.
+
+        Raises Unauthorized, Denied.
+        """
+        near = {
+            source for source in mount_sources if source and source.registry == repository.registry
+        } - {repository}
+        jobs = self.uploads.jobs
+        store = self.open(repository, "pull,push", *near, uploads=jobs)
         try:
-            return (repository.registry, blob.descriptor.digest) in self._sent
-        except NotComputed:
-            return False
+            self._authorize(store)
+        except (Unauthorized, Denied):
+            if not near:
+                raise
+            # Without the right to read from the others, blobs are uploaded instead.
+            store = replace(self.open(repository, "pull,push", uploads=jobs), mounts=False)
+            self._authorize(store)
+        return store
+
+    def _authorize(self, store: RegistryStore) -> None:
+        """Get a token before several threads ask for one."""
+        access = store.access
+        self.transport.run(access.registry.authorize(access.scope, Timeout.DEFAULT))
 
     def access(self, repository: Repository, actions: str = "pull", *also: Repository) -> Access:
-        """Return what may be done in a repository, and pulled from others."""
-        return self.of(repository).access(repository, actions, *also)
+        """Return the access to a repository for `actions`, and to pull from others."""
+        return self.registry_for(repository).access(repository, actions, *also)
 
-    def of(self, repository: Repository) -> RegistrySession:
-        """Return the registry of a repository, entered as the keychain says."""
-        return self.enter(repository, self.found(repository))
+    def registry_for(self, repository: Repository) -> RegistrySession:
+        """Return the registry of a repository, with the credentials of the keychain."""
+        return self.ping(repository, self.credentials_for(repository))
 
-    def enter(self, repository: Repository, credentials: Credentials | None) -> RegistrySession:
-        """Return the registry of a repository, which is asked at its first use alone."""
+    def ping(self, repository: Repository, credentials: Credentials | None) -> RegistrySession:
+        """Return the registry of a repository. It is pinged at its first use alone."""
         key = repository.registry, credentials
-        if key not in self._entered:
-            self._entered[key] = self.transport.run(
+        if key not in self._registries:
+            self._registries[key] = self.transport.run(
                 ping(
                     repository.api_host,
                     credentials,
@@ -117,23 +228,27 @@ class Registries:
                     clock=time.monotonic,
                 )
             )
-        return self._entered[key]
+        return self._registries[key]
 
-    def found(self, repository: Repository) -> Credentials | None:
-        """Ask the keychain, once for each repository: it may run a program."""
+    def credentials_for(self, repository: Repository) -> Credentials | None:
+        """Return the credentials for a repository. The keychain is asked once: it may be slow."""
         keychain = self.credentials
         if keychain is None or isinstance(keychain, Credentials):
             return keychain
-        if repository not in self._keys:
-            self._keys[repository] = keychain.find(repository)
-        return self._keys[repository]
+        if repository not in self._credentials:
+            self._credentials[repository] = keychain.find(repository)
+        return self._credentials[repository]
 
     def _schemes(self, repository: Repository) -> tuple[str, ...]:
-        """Return what may be spoken, the likelier first.
+        """Return the schemes to try, in order.
 
-        On loopback that is plain http: its servers seldom have TLS, and one that waits for a line
+        On loopback http is the first: servers there seldom have TLS, and one that waits for a line
         would let a TLS hello wait for the whole timeout.
         """
         if repository.is_loopback:
             return ("http", "https")
         return ("https", "http") if self.insecure else ("https",)
+
+
+def _parsed(name: Repository | str) -> Repository:
+    return Repository.parse(name) if isinstance(name, str) else name

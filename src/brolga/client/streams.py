@@ -43,14 +43,16 @@ def open_stream(place: ImageRef, tree: Tree, limits: Limits, *, raw: bool) -> Bl
     Raises InvalidManifest if it is an index, or has more or fewer layers than one.
     """
     if not isinstance(tree, Image):
-        error = InvalidManifest(f"{place} is an index, and a stream is one blob")
-        error.add_note("name one of its manifests: brolga index list shows them")
-        raise error
+        raise InvalidManifest(
+            f"{place} is an index, and a stream is one blob",
+            hint="name one of its manifests: brolga index list shows them",
+        )
     layers = tree.layers
     if len(layers) != 1:
-        error = InvalidManifest(f"{place} has {len(layers)} layers, and a stream is one blob")
-        error.add_note("use brolga export for the files of an image, brolga blob for one blob")
-        raise error
+        raise InvalidManifest(
+            f"{place} has {len(layers)} layers, and a stream is one blob",
+            hint="use brolga export for the files of an image, brolga blob for one blob",
+        )
     compression = "none" if raw else compression_of_media_type(tree.manifest.layers[0].media_type)
     return BlockStream(_blocks(layers[0], compression, limits))
 

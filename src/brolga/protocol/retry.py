@@ -157,7 +157,12 @@ def send_with_retry(
         except TransportError as error:
             outcome_unknown = outcome_unknown or error.reason != "connect"
             may_repeat = error.reason in reasons and _is_repeatable(request)
-            if may_repeat and not was_stale and error.reason == "cut" and not error.fresh:
+            if (
+                may_repeat
+                and not was_stale
+                and error.reason == "cut"
+                and not error.is_new_connection
+            ):
                 was_stale, request = True, replace(request, delay_s=0.0)
                 continue
             pause_s = retry.pause_s(attempt) if may_repeat else None

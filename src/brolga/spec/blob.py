@@ -18,6 +18,19 @@ if TYPE_CHECKING:
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.digest import Digest
 
+__all__ = [
+    "Blob",
+    "BlobStream",
+    "Block",
+    "BlockReader",
+    "BlockSource",
+    "Layer",
+    "LayerState",
+    "Progress",
+    "Rereadable",
+    "runs_user_code",
+]
+
 Block: TypeAlias = bytes | memoryview
 
 
@@ -44,7 +57,10 @@ class BlobStream(AbstractContextManager["BlobStream"], Protocol):
         """Return `size` bytes, fewer only at the end; all the rest if `size` is negative."""
 
     def blocks(self) -> Iterator[Block]:
-        """Yield the bytes; an empty block means that nothing came for a while."""
+        """Yield the bytes, and an empty block, a heartbeat, if nothing came for a while.
+
+        An upload needs heartbeats to notice an early response; others iterate the stream itself.
+        """
 
 
 class Blob(Protocol):

@@ -1,16 +1,8 @@
-"""Pushing an image or an index into a store: what goes first, and what at the same time.
+"""Pushing an image or an index to a store: in which order, and what at the same time.
 
-Knows the order that a registry asks for: layers before config before manifest, children before
-their index. Must not know which store it is.
-
-Strategy: a tree is laid out as a list of documents, children first. All their layers go at once,
-`jobs` at a time, each digest and each layer object once; then the configs, which the layers
-complete; then the documents in order. A manifest that the target has is taken for whole, which
-saves asking for each blob; where what refers to it is refused as incomplete, that is done all the
-same, once. Blobs are pushed by threads, but for those whose bytes come from the user's own code:
-the caller's thread pushes them, one by one, and else waits in a way that Ctrl-C interrupts.
-Whatever ends the push, each thread is told, stops before its next block (so that its upload is
-cancelled as it should be), and is waited for.
+All layers of a tree are pushed, `jobs` at a time; then the configs, which the layers complete; then
+the manifests, children before their index. A manifest that the target has is assumed to be
+complete; if what refers to it is refused as incomplete, all blobs are pushed after all, once.
 """
 
 from __future__ import annotations
@@ -18,23 +10,24 @@ from __future__ import annotations
 import queue
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from brolga.errors import BrolgaError, InvalidManifest, NotComputed, RegistryError, TagConflict
-from brolga.images import Image
+from brolga.images import BlockStream, Image, InMemoryBlob, StoredBlob
 from brolga.images.index import is_blob
-from brolga.spec.blob import runs_user_code
+from brolga.spec.blob import BlockReader, Rereadable, runs_user_code
 from brolga.spec.mediatypes import NONDISTRIBUTABLE
-from brolga.stores.store import Foreseeing
+from brolga.stores.store import Preannounces, PushedBlob
 from brolga.stream.worker import POLL_INTERVAL_S, Stop, stop_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from types import TracebackType
 
     from brolga.images import Tree
-    from brolga.spec.blob import Blob
+    from brolga.spec.blob import Blob, BlobStream, Block
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.digest import Digest
     from brolga.spec.index import Index
@@ -45,10 +38,10 @@ __all__ = ["push"]
 
 _THREAD: Final = "brolga-push"
 _MAX_DEPTH: Final = 16  # indexes within indexes; no tool makes more than two
-# How a manifest is refused that refers to what is not there: MANIFEST_BLOB_UNKNOWN with either,
-# and not every registry has a code for it.
+# The statuses of a manifest that refers to a missing blob: MANIFEST_BLOB_UNKNOWN with either, and
+# not every registry sends a code.
 _INCOMPLETE: Final = (400, 404)
-# docker-registry 2.8 says so for a moment as well, where two clients upload the same blob at once.
+# docker-registry 2.8 sends it for a moment as well, if two clients upload the same blob at once.
 _UNKNOWN: Final = "MANIFEST_BLOB_UNKNOWN"
 
 
@@ -58,58 +51,61 @@ def push(  # noqa: PLR0913 - what goes where, and what is taken for granted
     name: str = "",
     *,
     jobs: int = 4,
-    recheck: bool = False,
+    verify_existing: bool = False,
     expected: Digest | None = None,
 ) -> Descriptor:
     """Push an image or an index under `name`, a tag; "" is its digest. Return its descriptor.
 
-    What the target has already is not sent. Where `recheck`, each blob is asked for, below a
-    manifest that is there too. `expected` is what the tag must stand for until the end.
+    What the target has already is not sent. With `verify_existing`, every blob is checked, also
+    below a manifest that is there. `expected` is what the tag must stand for until the end.
 
     Raises what reading the layers and pushing raise: the first failure, after everything else was
     stopped; InvalidManifest for a tree that is too deep, TagConflict.
     """
-    if expected is None and not recheck and _is_done(target, tree, name):
+    if expected is None and not verify_existing and _is_up_to_date(target, tree, name):
         return tree.descriptor
-    documents = _sent(target, tree, name, jobs, recheck=recheck)
+    if getattr(target, "is_serial", False):
+        jobs = 1
+    documents = _push_blobs_of(target, tree, name, jobs, verify_existing=verify_existing)
     try:
-        _put_all(target, documents, expected)
+        _push_manifests(target, documents, expected)
     except RegistryError as error:
-        trusted = any(one.there for one in documents)
+        trusted = any(one.exists for one in documents)
         if error.status not in _INCOMPLETE or not (trusted or _UNKNOWN in error.codes):
             raise
-        _put_all(target, _sent(target, tree, name, jobs, recheck=True), expected)
+        documents = _push_blobs_of(target, tree, name, jobs, verify_existing=True)
+        _push_manifests(target, documents, expected)
     return tree.descriptor
 
 
 @dataclass(frozen=True)
 class _Document:
-    """A manifest to be put under a name; where it is `there` already, so is all below it."""
+    """A manifest to push under a name. If it `exists` already, so does all below it."""
 
     tree: Tree
     name: str
-    there: bool
+    exists: bool
 
     @property
     def content(self) -> Manifest | Index:
-        """The manifest or index. Raises NotComputed where a layer of it was not read yet."""
+        """The manifest or index. Raises NotComputed if a layer of it was not read yet."""
         return self.tree.manifest if isinstance(self.tree, Image) else self.tree.index
 
     @property
     def is_done(self) -> bool:
-        """Whether it need not be put: one with a subject must, as only that makes it be listed."""
-        return self.there and not self.name and _subject(self.tree) is None
+        """Whether it need not be pushed. One with a subject must, to be listed as a referrer."""
+        return self.exists and not self.name and _subject(self.tree) is None
 
 
 def _known(documents: Iterable[_Document]) -> Iterator[Manifest | Index]:
-    """Yield those that no stream is still to complete."""
+    """Yield the manifests that are complete before their streams are read."""
     for one in documents:
         with suppress(NotComputed):
             yield one.content
 
 
-def _is_done(target: WriteStore, tree: Tree, name: str) -> bool:
-    """Tell whether a tag stands for the tree already, so that nothing is left to be done."""
+def _is_up_to_date(target: WriteStore, tree: Tree, name: str) -> bool:
+    """Return whether a tag stands for the tree already."""
     if not name or _subject(tree) is not None:
         return False
     try:
@@ -118,21 +114,23 @@ def _is_done(target: WriteStore, tree: Tree, name: str) -> bool:
         return False
 
 
-def _sent(
-    target: WriteStore, tree: Tree, name: str, jobs: int, *, recheck: bool
+def _push_blobs_of(
+    target: WriteStore, tree: Tree, name: str, jobs: int, *, verify_existing: bool
 ) -> Sequence[_Document]:
-    """Push all blobs of a tree; return its documents, which can be put then, children first."""
-    documents = list(_children_first(target, tree, name, set(), recheck=recheck))
-    if isinstance(target, Foreseeing):
-        target.foresee(_known(documents))
-    trees = [one.tree for one in documents if not one.there]
+    """Push all blobs of a tree; return its documents, which can be pushed then, children first."""
+    documents = list(_children_first(target, tree, name, set(), verify_existing=verify_existing))
+    if isinstance(target, Preannounces):
+        target.announce(_known(documents))
+    trees = [one.tree for one in documents if not one.exists]
     images = [tree for tree in trees if isinstance(tree, Image)]
-    _push_blobs(target, _distinct(blob for tree in trees for blob in _layers(tree)), jobs)
-    _push_blobs(target, _distinct(image.config_blob for image in images), jobs)
+    _push_blobs(target, (blob for tree in trees for blob in _layers(tree)), jobs)
+    _push_blobs(target, (image.config_blob for image in images), jobs)
     return documents
 
 
-def _put_all(target: WriteStore, documents: Sequence[_Document], expected: Digest | None) -> None:
+def _push_manifests(
+    target: WriteStore, documents: Sequence[_Document], expected: Digest | None
+) -> None:
     for one in documents:
         if one.is_done:
             continue
@@ -142,45 +140,52 @@ def _put_all(target: WriteStore, documents: Sequence[_Document], expected: Diges
 
 
 def _check_unmoved(target: WriteStore, tag: str, expected: Digest) -> None:
-    """Raise TagConflict where a tag stands for something else than what was read.
+    """Raise TagConflict if a tag stands for something else than what was read.
 
-    No registry offers a PUT that does both at once: between the two requests it may still move.
+    No registry offers a conditional PUT: between the two requests the tag may still move.
     """
-    actual = target.named(tag)
+    found = target.find(tag)
+    actual = found and found.digest
     if actual == expected:
         return
     moved = f"moved from {expected} to {actual}" if actual else f"({expected}) was deleted"
-    error = TagConflict(
+    raise TagConflict(
         f"the tag {tag} {moved} meanwhile, and was left so",
         expected=str(expected),
         actual=str(actual or ""),
+        hint="run it again: it then changes what the tag stands for now" if actual else "",
     )
-    if actual:
-        error.add_note("run it again: it then changes what the tag stands for now")
-    raise error
 
 
 def _children_first(  # noqa: PLR0913 - a recursion carries what it has seen
-    target: WriteStore, tree: Tree, name: str, seen: set[Digest], depth: int = 0, *, recheck: bool
+    target: WriteStore,
+    tree: Tree,
+    name: str,
+    seen: set[Digest],
+    depth: int = 0,
+    *,
+    verify_existing: bool,
 ) -> Iterator[_Document]:
     """Yield the documents of a tree, once each, and after what they refer to.
 
-    `seen` are the children so far: indexes that list a child many times, one below the other, would
-    be gone through a number of times that grows exponentially. Raises InvalidManifest.
+    `seen` has the children so far: if nested indexes list a child many times, the number of visits
+    would grow exponentially. Raises InvalidManifest.
     """
     if depth > _MAX_DEPTH:
         raise InvalidManifest(f"indexes are nested deeper than {_MAX_DEPTH} levels")
-    there = False
-    if not recheck:
-        with suppress(NotComputed):  # a stream is not read yet: nobody can have it
-            there = target.exists(tree.descriptor)
-    if not there and not isinstance(tree, Image):
+    exists = False
+    if not verify_existing:
+        with suppress(NotComputed):  # a stream that is not read yet
+            exists = target.exists(tree.descriptor)
+    if not exists and not isinstance(tree, Image):
         for described in tree.index.manifests:
             if described.digest not in seen and not is_blob(described):
                 seen.add(described.digest)
                 child = tree.child(described)
-                yield from _children_first(target, child, "", seen, depth + 1, recheck=recheck)
-    yield _Document(tree, name, there)
+                yield from _children_first(
+                    target, child, "", seen, depth + 1, verify_existing=verify_existing
+                )
+    yield _Document(tree, name, exists)
 
 
 def _subject(tree: Tree) -> Descriptor | None:
@@ -212,8 +217,11 @@ def _distinct(blobs: Iterable[Blob]) -> list[Blob]:
     return list(found.values())
 
 
-def _push_blobs(target: WriteStore, blobs: Sequence[Blob], jobs: int) -> None:
+def _push_blobs(target: WriteStore, blobs: Iterable[Blob], jobs: int) -> None:
     """Push blobs, `jobs` at a time: those that run the user's code in this thread, one by one."""
+    blobs = _distinct(
+        blob for blob in blobs if not (isinstance(blob, PushedBlob) and blob.store is target)
+    )
     own = [blob for blob in blobs if runs_user_code(blob)]
     others = [blob for blob in blobs if not runs_user_code(blob)]
     if jobs == 1 or not others or len(blobs) == 1:
@@ -221,14 +229,75 @@ def _push_blobs(target: WriteStore, blobs: Sequence[Blob], jobs: int) -> None:
             target.push(blob)
         return
     stop = Stop()
-
-    def watch() -> None:
-        if stop.requests:
-            raise _Stopped("given up: another part of the push failed")
-
-    tasks = [partial(target.push, blob, watch) for blob in others]
-    own_tasks = [partial(target.push, blob, watch) for blob in own]
+    tasks, own_tasks = (
+        [partial(target.push, _cancellable(blob, stop)) for blob in group]
+        for group in (others, own)
+    )
     _run_tasks(tasks, own_tasks, max(1, jobs - bool(own)), stop)
+
+
+def _cancellable(blob: Blob, stop: Stop) -> Blob:
+    """Return a blob whose streams raise `_Stopped` before their next block after a request."""
+    if isinstance(blob, InMemoryBlob):
+        return blob
+    if isinstance(blob, StoredBlob):
+        return replace(blob, opener=lambda: BlockStream(_blocks_until(blob, stop)))
+    return _CancellableBlob(blob, stop)
+
+
+def _blocks_until(blob: Blob, stop: Stop) -> Generator[bytes, None, None]:
+    with blob.open() as stream:
+        for block in stream.blocks():
+            _check(stop)
+            yield cast("bytes", block)  # no reader needs more than a buffer
+
+
+def _check(stop: Stop) -> None:
+    if stop.requests:
+        raise _Stopped("given up: another part of the push failed")
+
+
+class _CancellableBlob:
+    """A blob that is streamed, and can be cancelled."""
+
+    def __init__(self, blob: Blob, stop: Stop) -> None:
+        self.blob = blob
+        self._stop = stop
+
+    @property
+    def descriptor(self) -> Descriptor:
+        return self.blob.descriptor
+
+    def open(self) -> _CancellableStream:
+        return _CancellableStream(self.blob.open(), self._stop)
+
+
+class _CancellableStream(BlockReader):
+    """A stream that can be cancelled, and reread if its own stream can."""
+
+    def __init__(self, stream: BlobStream, stop: Stop) -> None:
+        self._stream = stream
+        self._stop = stop
+        self._blocks = stream.blocks()
+        self.is_reopenable = False
+        if isinstance(stream, Rereadable):
+            self.is_reopenable, self.reread = stream.is_reopenable, stream.reread
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stream.__exit__(kind, error, traceback)
+
+    def close(self) -> None:
+        self.__exit__(None, None, None)
+
+    def _next(self) -> Block | None:
+        block = self._take_rest() or next(self._blocks, None)
+        _check(self._stop)
+        return block
 
 
 def _run_tasks(

@@ -1,7 +1,6 @@
 """Places: where an image is or goes, in a registry or on this machine.
 
-Knows the grammar of skopeo's names (containers-transports(5)) and what can be said of a place by
-its name alone. Must not know how one is opened, or whether it is there.
+The grammar is skopeo's (containers-transports(5)):
 
     oci:DIR[:TAG]                   an image layout (image-spec image-layout.md)
     oci-archive:FILE[:TAG]          such a layout in a tar
@@ -14,49 +13,64 @@ repository `oci` of Docker Hub is written docker.io/library/oci.
 
 from __future__ import annotations
 
+import os
 import re
+import stat
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, overload
 
-from brolga.errors import InvalidDigest, InvalidReference, excerpt
+from brolga.errors import ImageNotFound, InvalidDigest, InvalidReference, excerpt
 from brolga.spec.digest import Digest
 from brolga.spec.reference import Reference, Repository
+from brolga.stores.store import OnePassStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
     from typing import Self
+
+    from brolga.images import Tree
+    from brolga.stores.layout import Layout
+    from brolga.stores.store import ReadStore, Store, WriteStore
+    from brolga.stream.spool import SpoolChoice
 
 __all__ = [
     "FORMS",
     "ImageRef",
     "Kind",
     "LocalRef",
-    "by_digest",
+    "StoreOpener",
+    "check_digest",
+    "home_of",
+    "is_archive",
+    "is_pipe",
+    "keeps_layers",
+    "keeps_names",
     "parse_image_ref",
     "parse_repository_ref",
+    "pin",
+    "read_again",
+    "registry_of",
+    "tag_to_write",
+    "with_digest",
+    "with_name",
 ]
 
 Kind: TypeAlias = Literal["oci", "oci-archive", "docker-archive", "archive"]
 
-# What each prefix names in `brolga.stores.archive`: a layout is none, and of an `archive` what is in it
-# tells the form.
+# The form of each kind of archive; "" if its content tells.
 FORMS: Final[dict[Kind, str]] = {"oci-archive": "oci", "docker-archive": "docker", "archive": ""}
 _PREFIXES: Final[dict[str, Kind]] = {
     "oci": "oci",
     "oci-archive": "oci-archive",
     "docker-archive": "docker-archive",
 }
-# What stands for a path in an error.
-_WHAT: Final[dict[Kind, str]] = {
-    "oci": "DIR",
-    "oci-archive": "FILE",
-    "docker-archive": "FILE",
-    "archive": "FILE",
-}
 # annotations.md, org.opencontainers.image.ref.name; an underscore anywhere, as tags have it.
 _NAME: Final = re.compile("[A-Za-z0-9_][A-Za-z0-9_.:@+/-]{0,254}")
 _GRAMMAR: Final = (
     "a place is written oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME:TAG]"
 )
+_COPY_FIRST: Final = "copy it to oci:DIR first"
 _NUMBER: Final = re.compile("@[0-9]{1,9}")
 _TAG_AND_DIGEST: Final = re.compile(".*@sha(?:256|512):.*")
 _BY_DIGEST: Final = re.compile("([^:]+)@((?:sha256|sha512):[^:]*)")
@@ -77,22 +91,28 @@ class LocalRef:
     def __post_init__(self) -> None:
         """Check both parts."""
         if not self.path:
-            raise _wrong(f"{self.kind}: has no {_WHAT[self.kind]} behind it")
+            what = "DIR" if self.kind == "oci" else "FILE"
+            raise _wrong(f"{self.kind}: has no {what} behind it")
         if "\0" in self.path:
             raise _wrong(f"path {excerpt(self.path)} has a null character in it")
         if self.kind == "oci" and self.path == "-":
-            raise _wrong("oci: names a directory, which is no pipe", "use oci-archive:-")
+            raise _wrong("oci: names a directory, which cannot be a pipe", "use oci-archive:-")
         if self.name and not self._is_number and self.digest is None:
             _check_name(self.kind, self.name)
 
     @property
+    def identifier(self) -> str:
+        """The name in the store, as `Reference.identifier`."""
+        return self.name
+
+    @property
     def is_pipe(self) -> bool:
-        """Whether it is stdin, or stdout."""
+        """Whether it is stdin or stdout."""
         return self.path == "-"
 
     @property
     def digest(self) -> Digest | None:
-        """The digest that names the image, where one does."""
+        """The digest that names the image, None if it is not named by one."""
         try:
             return Digest.parse(self.name) if self.name[:3] == "sha" else None
         except InvalidDigest:
@@ -100,15 +120,15 @@ class LocalRef:
 
     @property
     def tag(self) -> str:
-        """The name to be written: a tag, or "" where what is written is named by its digest."""
+        """The tag to write; "" if the image is named by a digest or number, or not named."""
         return "" if self.digest or self._is_number else self.name
 
     def with_digest(self, digest: Digest) -> Self:
-        """Name what is there by its digest, where the place keeps manifests: docker's does not."""
+        """Return the place of a digest; itself in a docker archive, which keeps no manifests."""
         return self if self.kind == "docker-archive" else replace(self, name=str(digest))
 
     def __str__(self) -> str:
-        """Return the name, which parses back to an equal place where the path has no colon."""
+        """Return the name. It parses back to an equal place if the path has no colon."""
         prefix = "" if self.kind == "archive" else f"{self.kind}:"
         link = "@" if self.digest else ":"
         return f"{prefix}{self.path}{link if self.name else ''}{self.name}"
@@ -121,8 +141,14 @@ class LocalRef:
 ImageRef: TypeAlias = Reference | LocalRef
 
 
-def parse_image_ref(text: str) -> ImageRef:
+@overload
+def parse_image_ref(text: ImageRef | str) -> ImageRef: ...
+@overload
+def parse_image_ref(text: ImageRef | Repository | str) -> ImageRef | Repository: ...
+def parse_image_ref(text: ImageRef | Repository | str) -> ImageRef | Repository:
     """Read a registry's reference, or a place on this machine. Raises InvalidReference."""
+    if not isinstance(text, str):
+        return text
     prefix, colon, rest = text.partition(":")
     kind = _PREFIXES.get(prefix) if colon else None
     if kind is None:
@@ -138,15 +164,10 @@ def parse_image_ref(text: str) -> ImageRef:
     return LocalRef(kind, path, name)
 
 
-def by_digest(place: ImageRef, digest: Digest) -> ImageRef:
-    """Return the name by digest of what is at a place, or beside it."""
-    if isinstance(place, LocalRef):
-        return place.with_digest(digest)
-    return Reference(place.repository, digest=digest)
-
-
-def parse_repository_ref(text: str) -> Repository | LocalRef:
+def parse_repository_ref(text: Repository | LocalRef | str) -> Repository | LocalRef:
     """Read a repository, or a layout or archive as a whole. Raises InvalidReference."""
+    if not isinstance(text, str):
+        return text
     if text.partition(":")[0] not in _PREFIXES or ":" not in text:
         return Repository.parse(text)
     place = parse_image_ref(text)
@@ -155,8 +176,198 @@ def parse_repository_ref(text: str) -> Repository | LocalRef:
     raise _wrong(f"{excerpt(text)} is one image: all are wanted", "leave the name out")
 
 
+def home_of(place: ImageRef | Repository) -> Repository | LocalRef:
+    """Return the repository, or the layout or archive as a whole, that a place is in."""
+    if isinstance(place, Reference):
+        return place.repository
+    return replace(place, name="") if isinstance(place, LocalRef) else place
+
+
+def with_name(home: Repository | LocalRef, name: str) -> ImageRef:
+    """Return the place of a name in a repository, a layout or an archive. Raises as parsing."""
+    return replace(home, name=name) if isinstance(home, LocalRef) else Reference(home, name)
+
+
+def with_digest(place: ImageRef | Repository, digest: Digest) -> ImageRef:
+    """Return the place of a manifest, named by its digest, beside or instead of `place`."""
+    if isinstance(place, LocalRef):
+        return place.with_digest(digest)
+    home = place.repository if isinstance(place, Reference) else place
+    return Reference(home, digest=digest)
+
+
+def pin(place: ImageRef, digest: Digest) -> ImageRef:
+    """Return a place with a digest: named by both in a registry, by digest alone elsewhere."""
+    if isinstance(place, Reference):
+        return replace(place, digest=digest)
+    return place.with_digest(digest)
+
+
+def tag_to_write(place: ImageRef | Repository) -> str:
+    """Return the tag that a push to a place writes; "" for none.
+
+    Raises InvalidReference for a number, which can name only an image that exists.
+    """
+    if isinstance(place, Repository):
+        return ""
+    if isinstance(place, LocalRef) and place.name and not place.tag and place.digest is None:
+        raise _wrong(f"{place}: a number names what is there already", "give the image a name")
+    return place.tag or ""
+
+
+def check_digest(place: ImageRef | Repository, tree: Tree) -> None:
+    """Raise InvalidReference if a place is named by another digest than that of its tree."""
+    expected = None if isinstance(place, Repository) else place.digest
+    if expected is not None and expected != tree.digest:
+        raise InvalidReference(
+            f"{with_digest(place, expected)} names another manifest than this one, {tree.digest}"
+        )
+
+
+def registry_of(place: ImageRef | Repository) -> str:
+    """Return the registry that a place is in; "" if it is on this machine."""
+    home = home_of(place)
+    return home.registry if isinstance(home, Repository) else ""
+
+
+def is_pipe(place: ImageRef | Repository) -> bool:
+    """Return whether a place is stdin or stdout."""
+    return isinstance(place, LocalRef) and place.is_pipe
+
+
+def is_archive(place: ImageRef | Repository) -> bool:
+    """Return whether a place is an archive, which is written as a whole."""
+    return isinstance(place, LocalRef) and place.kind != "oci"
+
+
+def keeps_layers(place: ImageRef | Repository) -> bool:
+    """Return whether uncompressed layers stay so in a place: in Docker's archives."""
+    return isinstance(place, LocalRef) and place.kind == "docker-archive"
+
+
+def keeps_names(source: ImageRef | Repository, target: ImageRef | Repository) -> bool:
+    """Return whether `target` takes any name of `source` as it is, not only its tag."""
+    return isinstance(source, Repository) or (
+        isinstance(target, LocalRef) and not is_archive(source)
+    )
+
+
+# --- Opening
+
+
+class Registries(Protocol):
+    """What opens the repositories of registries as stores."""
+
+    def open(self, repository: Repository, actions: str) -> Store:
+        """Open a repository for `actions`, as a token's scope names them."""
+
+    def open_target(
+        self, repository: Repository, mount_sources: Collection[Repository | None]
+    ) -> Store:
+        """Open a repository to push to, whose blobs can be mounted from some others."""
+
+
+# What is done in a store: the actions for a registry's token, and why an archive cannot do it.
+_USES: Final = {
+    "blob": ("pull", "its blobs are read with their image alone"),
+    "referrers": ("pull", "it has no referrers"),
+    "push": ("pull,push", "a layer alone is not an image"),
+    "tag": ("pull,push", "it is written as a whole"),
+    "delete": ("pull,push,delete", "it is written as a whole"),
+}
+
+
+@dataclass(frozen=True)
+class StoreOpener:
+    """Opens places as stores.
+
+    `spool` is where an archive keeps what it cannot stream. `on_warning` is as `Layout` has it.
+    """
+
+    registries: Registries
+    spool: SpoolChoice
+    on_warning: Callable[[str, str], object]
+
+    def open(self, place: ImageRef | Repository, use: str) -> Store:
+        """Open a repository or a layout, for a `use` in `_USES`.
+
+        Raises InvalidReference for an archive.
+        """
+        self.check(place, use)
+        home = home_of(place)
+        if isinstance(home, Repository):
+            return self.registries.open(home, _USES[use][0])
+        return self._layout(home)
+
+    def check(self, place: ImageRef | Repository, use: str) -> None:
+        """Raise InvalidReference for an archive, in which a `use` is not possible."""
+        if is_archive(place):
+            raise _wrong(f"{place} is an archive: {_USES[use][1]}", _COPY_FIRST)
+
+    def open_source(
+        self, place: ImageRef | Repository, *, compress_layers: bool = True
+    ) -> ReadStore | OnePassStore:
+        """Open a place for reading: a `OnePassStore` if it is an archive on a pipe.
+
+        `compress_layers` says whether uncompressed layers of an archive become gzip.
+        """
+        home = home_of(place)
+        if isinstance(home, Repository):
+            return self.registries.open(home, "pull")
+        if not is_archive(home):
+            return self._layout(home)
+        from brolga.stores.archive import Archive, ArchiveStream
+
+        form, compression = FORMS[home.kind], "gzip" if compress_layers else "none"
+        if _is_one_pass(home):
+            return ArchiveStream(home.path, form, spool=self.spool, compression=compression)
+        if not os.path.lexists(home.path):
+            raise ImageNotFound(f"archive {home.path} does not exist")
+        return Archive(home.path, form, compression=compression)
+
+    @contextmanager
+    def open_target(
+        self, place: ImageRef | Repository, mount_sources: Collection[Repository | None] = ()
+    ) -> Iterator[WriteStore]:
+        """Open a place for writing. An archive is there when the block ends without an error.
+
+        An archive needs a spool for a stream, whose size it must know first.
+        """
+        home = home_of(place)
+        if isinstance(home, Repository):
+            yield self.registries.open_target(home, mount_sources)
+        elif not is_archive(home):
+            with self._layout(home).writing() as layout:
+                yield layout
+        else:
+            from brolga.stores.archive import open_writer
+
+            tag = tag_to_write(place)
+            with open_writer(home.path, FORMS[home.kind], tag, spool=self.spool) as writer:
+                yield writer
+
+    def _layout(self, home: LocalRef) -> Layout:
+        from brolga.stores.layout import Layout
+
+        return Layout(home.path, self.on_warning)
+
+
+def read_again(store: ReadStore | OnePassStore, place: ImageRef | Repository) -> ReadStore:
+    """Return a store that can be read several times. Raises InvalidReference for a pipe."""
+    if isinstance(store, OnePassStore):
+        raise _wrong(f"{place} is read once, from stdin, and this needs more", _COPY_FIRST)
+    return store
+
+
+def _is_one_pass(place: LocalRef) -> bool:
+    try:
+        return place.is_pipe or not stat.S_ISREG(os.stat(place.path).st_mode)  # noqa: PTH116 - a str needs no Path
+    except OSError:
+        return False  # opening it raises the error
+
+
 def _check_name(kind: Kind, name: str) -> None:
-    """Refuse a name that no image can have. Raises InvalidReference."""
+    """Raise InvalidReference for a name that no image can have."""
     if kind == "docker-archive":
         if Reference.parse(name).digest is not None:
             raise _wrong("docker-archive: keeps no digests", "name the image by NAME:TAG")
@@ -169,7 +380,5 @@ def _check_name(kind: Kind, name: str) -> None:
         )
 
 
-def _wrong(what: str, advice: str = _GRAMMAR) -> InvalidReference:
-    error = InvalidReference(what)
-    error.add_note(advice)
-    return error
+def _wrong(what: str, hint: str = _GRAMMAR) -> InvalidReference:
+    return InvalidReference(what, hint=hint)

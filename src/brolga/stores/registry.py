@@ -1,21 +1,17 @@
-"""One repository of a registry, as a store of images.
+"""A repository of a registry, as a store of images.
 
-Knows which flow does what. Must not know HTTP, nor how registries are found.
-
-Strategy: a thin layer, one method for each thing that can be done, over the flows of `wire`. What
-may be saved is saved here: a blob that the registry has is not read, one of another repository of
-the same registry is mounted, and small bytes go in one PUT.
+Each method runs a flow of `wire`. A push saves what it can: a blob that the registry has is not
+read, one of another repository of the registry is mounted, and a small one goes in one PUT.
 """
 
 from __future__ import annotations
 
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Final
 
 from brolga.errors import (
-    BrolgaError,
     InvalidManifest,
     NotComputed,
     ProtocolViolation,
@@ -27,240 +23,290 @@ from brolga.images import BlockStream, InMemoryBlob, StoredBlob
 from brolga.protocol import (
     add_referrer,
     cancel,
+    delete_blob,
+    delete_manifest,
     find_manifest,
     get_manifest,
     has_blob,
+    head_manifest,
+    list_referrers,
+    list_tags,
     mount_blob,
     put_manifest,
     read_blob,
+    remove_referrer,
     upload_bytes,
     upload_stream,
 )
 from brolga.spec.blob import Rereadable
+from brolga.spec.digest import Digest
 from brolga.spec.index import parse_manifest
-from brolga.stores.store import go_on
+from brolga.stores.store import read_tree
 from brolga.stream.replay import MemoryBuffer, ReplayableBody
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from brolga.protocol import Access, Retry, UploadSession, UploadStrategy
+    from brolga.images import Tree
+    from brolga.protocol import Access, RegistrySession, Retry, UploadSession, UploadStrategy
     from brolga.spec.blob import Blob, BlobStream, Block
     from brolga.spec.descriptor import Descriptor
-    from brolga.spec.digest import Digest
     from brolga.spec.index import Index
     from brolga.spec.manifest import Manifest
+    from brolga.spec.platform import Platform
     from brolga.spec.reference import Repository
     from brolga.stream.replay import ReplayBuffer
     from brolga.transport import Transport
 
 __all__ = ["RegistryStore"]
 
-E = TypeVar("E", bound=BrolgaError)
-
-# A blob that is not known there, may not be taken from there (docker.io says 401), or cannot be: it
-# can be uploaded all the same. A registry that is overrun gets no upload on top of it, and one that
-# cannot be reached would not get it.
-_OVERRUN: Final = (429, 503)
+# A mount may fail for many reasons: the blob is unknown or may not be read there (docker.io says
+# 401). Then it is uploaded, unless the registry is overloaded or cannot be reached.
+_OVERLOADED: Final = (429, 503)
 _LOST_ANSWER: Final = ("cut", "timeout")
 # What every registry names by (image-spec descriptor.md, Registered algorithms: "MUST implement").
 _CANONICAL: Final = "sha256"
-_SMALL: Final = 1 << 20  # bytes; what goes in one PUT, at one request less
 
 
-def _new_window(*, is_reopenable: bool) -> ReplayBuffer:  # noqa: ARG001 - one buffer for both
+def _new_window(*, is_reopenable: bool) -> ReplayBuffer:  # noqa: ARG001 - the same window for both
     return MemoryBuffer()
 
 
 @dataclass(frozen=True)
 class RegistryStore:
-    """A repository of a registry, with what may be done in it (`access`). Threads may share one.
+    """A repository of a registry, as a `store.Store`. Threads may share one.
 
-    `mounts` is whether blobs may be taken over from other repositories. `sent` is where blobs went
-    that can be read once only, by registry and digest: they can be taken over from there.
+    `connect` pings the registry; it is called when the first request is made. `mounts` says whether
+    blobs may be mounted from other repositories. `pushed_blobs` records by registry and digest
+    which repository a stream was pushed to, so that it can be mounted from there.
 
-    `keep(is_reopenable=...)` makes what keeps the bytes of an upload while they may have to go out
-    again; the flag is whether the stream can be read again. `retry` bounds how often an upload may
-    fail; `style` is how its bytes go out.
+    `keep(is_reopenable=...)` returns a buffer for the bytes of an upload that may have to be sent
+    again; `is_reopenable` says whether the stream can be read again. `retry` bounds how often an
+    upload may fail; `strategy` is how its bytes are sent to a registry.
     """
 
     repository: Repository
-    access: Access
+    connect: Callable[[], Access]
     transport: Transport
     keep: Callable[..., ReplayBuffer] = _new_window
     retry: Retry | None = None
-    style: UploadStrategy | None = None
+    strategy: Callable[[RegistrySession], UploadStrategy] | None = None
     mounts: bool = True
-    sent: dict[tuple[str, Digest], Repository] = field(default_factory=dict)
+    pushed_blobs: dict[tuple[str, Digest], Repository] = field(default_factory=dict)
 
-    def push(self, blob: Blob, watch: Callable[[], None] = go_on) -> Descriptor:
-        """Upload a blob, or see to it that it is there; return its descriptor.
+    @cached_property
+    def access(self) -> Access:
+        """The access to the repository, for the actions that the store is opened for."""
+        return self.connect()
 
-        A stream is read once, and its digest exists from then on.
-        """
-        try:
-            descriptor = blob.descriptor
-        except NotComputed:
-            return self._upload(blob, watch)
-        if isinstance(blob, InMemoryBlob):
-            flow = upload_bytes(self.access, blob.data, descriptor, strategy=self.style)
-            return self._kept(self.transport.run(flow))
-        is_there, session = self._mount(blob, descriptor)
-        if is_there or (session is None and self.transport.run(has_blob(self.access, descriptor))):
-            return descriptor
-        return self._upload(blob, watch, session, descriptor)
-
-    def upload(
-        self,
-        blob: Blob,
-        stream: BlobStream,
-        watch: Callable[[], None] = go_on,
-        session: UploadSession | None = None,
-        known: Descriptor | None = None,
-    ) -> Descriptor:
-        """Upload a blob whose stream is open, into `session` where that is; return its descriptor.
-
-        `known` is that descriptor, where it is known before the bytes have gone.
-
-        Where the connection fails, the bytes that the registry lacks go out once more, from what
-        keeps them: the window or the spool (`keep`), or the source, opened again.
-        """
-        again = _repeater(blob, stream)
-        with self._or_cancelled(session):
-            kept = self.keep(is_reopenable=again is not None)
-        with closing(kept) as keep:
-            tape = ReplayableBody(stream.blocks(), keep, again, watch)
-            flow = upload_stream(
-                self.access,
-                tape,
-                lambda: blob.descriptor,
-                descriptor=known,
-                session=session,
-                strategy=self.style,
-                retry=self.retry,
-            )
-            return self._kept(self.transport.run(flow))
-
-    def exists(self, descriptor: Descriptor, name: str = "") -> bool:
-        """Ask whether a manifest is there: few registries keep one without what it refers to."""
-        digest = descriptor.digest
-        return self.named(name or str(digest)) == digest
-
-    def named(self, tag: str) -> Digest | None:
-        """Ask what a tag stands for; None where it is not known to stand for anything."""
-        found = self.transport.run(find_manifest(self.access, tag))
-        return None if found is None else found.digest
-
-    def push_manifest(self, document: Manifest | Index, name: str) -> None:
-        """Push a manifest under a tag or its digest, and see to it that its subject knows it.
-
-        A registry names by sha256 what comes under a tag: what has another digest goes by that
-        first. Raises ProtocolViolation if the registry does not keep that digest.
-        """
-        run = self.transport.run
-        digest = document.digest
-        if digest.algorithm != _CANONICAL and name != str(digest):
-            self.push_manifest(document, str(digest))
-        try:
-            receipt = run(put_manifest(self.access, name, document.raw, document.media_type))
-        except RegistryError as error:
-            raise _advised(error, digest) from None
-        if name == str(digest) and digest.algorithm != _CANONICAL and not self.named(name):
-            raise self._not_kept("manifest", digest)
-        if document.subject is not None and not receipt.subject_processed:
-            run(add_referrer(self.access, document.subject.digest, document.as_referrer))
+    @property
+    def upload_strategy(self) -> UploadStrategy | None:
+        """How the bytes of an upload are sent; None if nothing is known of the registry."""
+        return self.strategy(self.access.registry) if self.strategy else None
 
     @property
     def mount_source(self) -> Repository:
-        """Where blobs can be mounted from."""
+        """The repository that blobs can be mounted from."""
         return self.repository
 
-    def fetch_blob(self, descriptor: Descriptor) -> BlobStream:
-        """Open a blob's bytes, verified while they are read."""
-        if descriptor.data is not None:
-            return InMemoryBlob(descriptor.data, descriptor.media_type).open()
-        blocks = read_blob(self.access, descriptor.digest, descriptor.size)
-        return BlockStream(self.transport.stream(blocks))
+    # --- Reading
+
+    def tags(self) -> Iterator[str]:
+        """Yield the tags page by page, in the registry's order."""
+        with closing(self.transport.stream(list_tags(self.access))) as pages:
+            for page in pages:
+                yield from page
+
+    def tree(self, name: str = "", platform: Platform | None = None) -> Tree:  # noqa: ARG002 - a name has one image
+        """Return the image or index of a tag or digest. No blob is read yet."""
+        return read_tree(self, name)
+
+    def resolve(self, name: str = "", platform: Platform | None = None) -> Descriptor:  # noqa: ARG002 - as in `tree`
+        """Return the descriptor of a tag or digest, by HEAD if possible. Raises NotFound."""
+        return self.transport.run(head_manifest(self.access, name))
+
+    def find(self, tag: str) -> Descriptor | None:
+        """Return what a tag or digest stands for; None if it is not known to exist."""
+        return self.transport.run(find_manifest(self.access, tag))
+
+    def exists(self, descriptor: Descriptor, tag: str = "") -> bool:
+        """Return whether a manifest is there, or, with `tag`, whether that stands for it.
+
+        Few registries keep a manifest without what it refers to.
+        """
+        found = self.find(tag or str(descriptor.digest))
+        return found is not None and found.digest == descriptor.digest
 
     def fetch_manifest(self, name: str) -> Manifest | Index:
-        """Read the manifest or index that a tag or a digest names."""
+        """Read the manifest or index of a tag or digest."""
         stored = self.transport.run(get_manifest(self.access, name))
         try:
             return parse_manifest(stored.raw, stored.media_type, stored.digest.algorithm)
         except InvalidManifest as error:
             named = f"{self.repository}{'@' if ':' in name else ':'}{name}"
-            wrong = InvalidManifest(f"{named} is not a valid manifest: {error}")
-            wrong.add_note("it was pushed so: tell whoever pushed it, or push it again")
-            raise wrong from error
+            raise InvalidManifest(
+                f"{named} is not a valid manifest: {error}",
+                hint="it was pushed like this: push it again, or ask its owner to",
+            ) from error
+
+    def fetch_blob(self, blob: Descriptor | Digest) -> BlobStream:
+        """Open a blob. Its bytes are verified while they are read."""
+        if isinstance(blob, Digest):
+            return BlockStream(self.transport.stream(read_blob(self.access, blob)))
+        if blob.data is not None:
+            return InMemoryBlob(blob.data, blob.media_type).open()
+        return BlockStream(self.transport.stream(read_blob(self.access, blob.digest, blob.size)))
+
+    def referrers(self, digest: Digest, artifact_type: str = "") -> tuple[Descriptor, ...]:
+        """Return what refers to a manifest, by the referrers API or the tag that replaces it."""
+        return self.transport.run(list_referrers(self.access, digest, artifact_type))
+
+    # --- Writing
+
+    def push(self, blob: Blob) -> Descriptor:
+        """Upload or mount a blob unless the registry has it; return its descriptor.
+
+        A stream is read once, and its digest exists from then on. If the connection fails, the
+        missing bytes are sent again from the buffer (`keep`), or from the source, opened again.
+        A stream is opened first, so that nothing is sent if that fails.
+        """
+        try:
+            descriptor = blob.descriptor
+        except NotComputed:
+            return self._upload(blob)
+        if isinstance(blob, InMemoryBlob):
+            flow = upload_bytes(self.access, blob.data, descriptor, strategy=self.upload_strategy)
+            return self._verify_kept(self.transport.run(flow))
+        is_mounted, session = self._mount(blob, descriptor)
+        if is_mounted or (
+            session is None and self.transport.run(has_blob(self.access, descriptor))
+        ):
+            return descriptor
+        return self._upload(blob, session, descriptor)
+
+    def push_manifest(self, manifest: Manifest | Index, name: str) -> None:
+        """Push a manifest under a tag or its digest, and list it as a referrer of its subject.
+
+        A registry names by sha256 what is pushed under a tag, so a manifest with another digest is
+        pushed under that first. Raises ProtocolViolation if the registry does not keep it.
+        """
+        run = self.transport.run
+        digest = manifest.digest
+        if digest.algorithm != _CANONICAL and name != str(digest):
+            self.push_manifest(manifest, str(digest))
+        try:
+            receipt = run(put_manifest(self.access, name, manifest.raw, manifest.media_type))
+        except RegistryError as error:
+            if digest.algorithm != _CANONICAL:
+                error.add_note(_algorithm_hint(digest))
+            raise
+        if name == str(digest) and digest.algorithm != _CANONICAL:
+            self._check_kept("manifest", digest, is_kept=self.find(name) is not None)
+        if manifest.subject is not None and not receipt.subject_processed:
+            run(add_referrer(self.access, manifest.subject.digest, manifest.as_referrer))
+
+    def tag(self, name: str, tag: str) -> Descriptor:
+        """Push the manifest of a tag or digest under another tag; return its descriptor."""
+        manifest = self.fetch_manifest(name)
+        self.push_manifest(manifest, tag)
+        return manifest.descriptor
+
+    def delete(self, name: str) -> None:
+        """Delete a manifest by digest, or a tag if the registry supports that.
+
+        A manifest is also removed from its subject's referrers tag, in a registry without the
+        referrers API. Raises NotFound, RegistryError (distribution-spec, Deleting manifests).
+        """
+        is_digest = ":" in name
+        subject = self.fetch_manifest(name).subject if is_digest else None
+        self.transport.run(delete_manifest(self.access, name))
+        if subject is not None:
+            self.transport.run(remove_referrer(self.access, subject.digest, Digest.parse(name)))
+
+    def delete_blob(self, digest: Digest) -> None:
+        """Delete a blob. Raises NotFound, RegistryError."""
+        self.transport.run(delete_blob(self.access, digest))
+
+    # --- Inside
 
     def _upload(
-        self,
-        blob: Blob,
-        watch: Callable[[], None],
-        session: UploadSession | None = None,
-        known: Descriptor | None = None,
+        self, blob: Blob, session: UploadSession | None = None, known: Descriptor | None = None
     ) -> Descriptor:
-        with self._or_cancelled(session):
-            stream = self._opened(blob)
+        """Upload a blob, into `session` if it is given. `known` is its descriptor, if known."""
+        with self._cancel_on_error(session):
+            stream = self._open(blob)
         with stream:
-            return self.note(blob, self.upload(blob, stream, watch, session, known))
-
-    def note(self, blob: Blob, described: Descriptor) -> Descriptor:
-        """Remember where a blob went, if it can be read once only; return its descriptor."""
+            again = _reader_again(blob, stream)
+            with self._cancel_on_error(session):
+                kept = self.keep(is_reopenable=again is not None)
+            with closing(kept) as keep:
+                flow = upload_stream(
+                    self.access,
+                    ReplayableBody(stream.blocks(), keep, again),
+                    lambda: blob.descriptor,
+                    descriptor=known,
+                    session=session,
+                    strategy=self.upload_strategy,
+                    retry=self.retry,
+                )
+                descriptor = self._verify_kept(self.transport.run(flow))
         if not isinstance(blob, StoredBlob):
-            self.sent[self.repository.registry, described.digest] = self.repository
-        return described
+            self.pushed_blobs[self.repository.registry, descriptor.digest] = self.repository
+        return descriptor
 
-    def _opened(self, blob: Blob) -> BlobStream:
-        """Open a blob, and have its first block if it comes from a store.
+    def _open(self, blob: Blob) -> BlobStream:
+        """Open a blob, and read its first block if it comes from a store.
 
-        A registry may hold a lock over the body of a PUT (go-containerregistry's does): a GET of
-        the same registry that began after it would wait for it for ever.
+        A registry may hold a lock while it reads the body of a PUT (go-containerregistry's does): a
+        later GET of the same registry would block for ever.
 
-        Raises StreamConsumed, which says where its bytes went, if that is known.
+        Raises StreamConsumed, with a note where its bytes were pushed to, if that is known.
         """
         try:
             stream = blob.open()
             if isinstance(stream, BlockStream):
                 stream.start()
         except StreamConsumed as error:
-            with suppress(NotComputed):
+            with suppress(NotComputed, StopIteration):
                 digest = blob.descriptor.digest
-                for home in [home for (_, one), home in self.sent.items() if one == digest][:1]:
-                    error.add_note(f"it went to {home}: push an image that is read from there")
+                home = next(home for (_, one), home in self.pushed_blobs.items() if one == digest)
+                error.add_note(f"it went to {home}: push an image that is read from there")
             raise
         return stream
 
-    def _kept(self, described: Descriptor) -> Descriptor:
-        """Return what a blob that was taken is. Raises ProtocolViolation if it has no such name."""
+    def _verify_kept(self, described: Descriptor) -> Descriptor:
+        """Return the descriptor of a pushed blob. Raises ProtocolViolation if it is not kept."""
         if described.digest.algorithm != _CANONICAL:
-            is_there = self.transport.run(has_blob(self.access, described))
-            if not is_there:
-                raise self._not_kept("blob", described.digest)
+            is_kept = self.transport.run(has_blob(self.access, described))
+            self._check_kept("blob", described.digest, is_kept=is_kept)
         return described
 
-    def _not_kept(self, what: str, digest: Digest) -> ProtocolViolation:
-        """Return the error for what the registry took, and has under another name only."""
-        error = ProtocolViolation(
-            f"{self.repository.registry} took the {what} {digest}, and does not keep it under "
-            "this digest"
-        )
-        return _advised(error, digest)
+    def _check_kept(self, what: str, digest: Digest, *, is_kept: bool) -> None:
+        if not is_kept:
+            raise ProtocolViolation(
+                f"{self.repository.registry} took the {what} {digest}, and does not keep it under "
+                "this digest",
+                hint=_algorithm_hint(digest),
+            )
 
     def _mount(self, blob: Blob, descriptor: Descriptor) -> tuple[bool, UploadSession | None]:
-        """Take a blob over from another repository of this registry, where it is in one.
+        """Mount a blob from another repository of this registry, if it is known to be in one.
 
         Return whether that is done, and the session that the registry opened instead.
         """
         here = self.repository
-        home = blob.mount_source if isinstance(blob, StoredBlob) else self._sent_to(descriptor)
+        home = (
+            blob.mount_source
+            if isinstance(blob, StoredBlob)
+            else self.pushed_blobs.get((here.registry, descriptor.digest))
+        )
         if not self.mounts or home is None or home == here or home.registry != here.registry:
             return False, None
         access = self.access.registry.access(here, "pull,push", home)
         try:
             session = self.transport.run(mount_blob(access, descriptor.digest, home))
         except RegistryError as error:
-            if error.status in _OVERRUN:
+            if error.status in _OVERLOADED:
                 raise
             return False, None
         except TransportError as error:
@@ -270,8 +316,8 @@ class RegistryStore:
         return session is None, session
 
     @contextmanager
-    def _or_cancelled(self, session: UploadSession | None) -> Iterator[None]:
-        """Cancel a session that is open already if the upload cannot begin."""
+    def _cancel_on_error(self, session: UploadSession | None) -> Iterator[None]:
+        """Cancel an open session if the upload cannot begin."""
         try:
             yield
         except BaseException:
@@ -279,26 +325,18 @@ class RegistryStore:
                 self.transport.run(cancel(self.access, session))
             raise
 
-    def _sent_to(self, descriptor: Descriptor) -> Repository | None:
-        return self.sent.get((self.repository.registry, descriptor.digest))
+
+def _algorithm_hint(digest: Digest) -> str:
+    return f"if the registry does not take {digest.algorithm}, copy to another or to oci:DIR"
 
 
-def _advised(error: E, digest: Digest) -> E:
-    """Add to an error what to do if it is the digest's algorithm that a registry cannot keep."""
-    if digest.algorithm != _CANONICAL:
-        error.add_note(
-            f"if the registry does not take {digest.algorithm}, copy to another or to oci:DIR"
-        )
-    return error
+def _reader_again(blob: Blob, stream: BlobStream) -> Callable[[], Iterator[Block]] | None:
+    """Return a function that reads a stream's bytes again; None if that is impossible."""
+    if isinstance(blob, StoredBlob):
+        return partial(_read_again, blob)
+    return stream.reread if isinstance(stream, Rereadable) and stream.is_reopenable else None
 
 
-def _repeater(blob: Blob, stream: BlobStream) -> Callable[[], Iterator[Block]] | None:
-    """Return what gives a stream's bytes once more, or None where nothing can."""
-    if isinstance(stream, Rereadable):
-        return stream.reread if stream.is_reopenable else None
-    return partial(_reopened, blob) if isinstance(blob, StoredBlob) else None
-
-
-def _reopened(blob: Blob) -> Iterator[Block]:
+def _read_again(blob: Blob) -> Iterator[Block]:
     with blob.open() as stream:
         yield from stream.blocks()

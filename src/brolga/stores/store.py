@@ -1,33 +1,47 @@
-"""What every store of images can do, as protocols of a few methods.
+"""The protocols of stores of images, and how the contents of a store are read as a tree.
 
-Knows the words, and how what a store has is read as a tree of images. Must not know any store: a
-repository of a registry is one, a directory and an archive are others.
-
-Strategy: who copies asks for no more than it needs, so that it is written once for all stores.
+A repository of a registry, an image layout and an archive are stores. Each protocol has few
+methods, so that a function can be written once for every store that has them.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol, runtime_checkable
 
-from brolga.errors import InvalidManifest, excerpt
+from brolga.errors import InvalidManifest, LayerError, NotComputed, excerpt
 from brolga.images import Image, ImageIndex, StoredBlob
 from brolga.images.index import is_blob
 from brolga.spec.index import Index
 from brolga.spec.mediatypes import DOCKER_SCHEMA_1, DOCKER_SCHEMA_1_SIGNED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from brolga.images import Tree
-    from brolga.spec.blob import Blob, BlobStream
+    from brolga.spec.blob import Blob, BlobStream, Block
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.digest import Digest
     from brolga.spec.manifest import Manifest
+    from brolga.spec.platform import Platform
     from brolga.spec.reference import Repository
 
-__all__ = ["Foreseeing", "ReadStore", "WriteStore", "go_on", "read_tree"]
+__all__ = [
+    "ChecksTags",
+    "Fetcher",
+    "NullStore",
+    "OnePassStore",
+    "Preannounces",
+    "PushedBlob",
+    "ReadStore",
+    "Store",
+    "WriteStore",
+    "complete_manifest",
+    "read_tree",
+    "verified_blocks",
+]
 
 # Manifests that refer to others. The last is that of image-spec 1.1.0-rc2, which was withdrawn.
 _UNREAD: Final = frozenset(
@@ -39,70 +53,187 @@ _UNREAD: Final = frozenset(
 )
 
 
-def go_on() -> None:
-    """Let a push go on: what is watched where nobody watches."""
-
-
-class ReadStore(Protocol):
-    """A store that gives manifests and blobs, as often as they are asked for. Threads may share it.
-
-    `home` is the repository of a registry that it is, and None of any other store.
-    """
+class HasMountSource(Protocol):
+    """A store that may be a repository of a registry."""
 
     @property
     def mount_source(self) -> Repository | None:
-        """Where blobs can be mounted from."""
+        """The repository that blobs can be mounted from, None if this is not a registry."""
+
+
+class Fetcher(HasMountSource, Protocol):
+    """A store that returns manifests and blobs, as often as needed. Threads may share one."""
 
     def fetch_manifest(self, name: str) -> Manifest | Index:
-        """Read the manifest or index that a tag or a digest names.
+        """Read the manifest or index of a tag or digest.
 
-        Raises NotFound; ImageNotFound or CorruptBlob where the store is on this machine.
+        Raises NotFound; ImageNotFound or CorruptBlob if the store is on this machine.
         """
 
-    def fetch_blob(self, descriptor: Descriptor) -> BlobStream:
-        """Open a blob's bytes, verified while they are read.
+    def fetch_blob(self, blob: Descriptor | Digest) -> BlobStream:
+        """Open a blob. Its bytes are verified while they are read.
 
-        Raises, here or later, NotFound, or CorruptBlob where the store is on this machine.
+        Raises, here or later, NotFound, or CorruptBlob if the store is on this machine.
         """
+
+
+class ReadStore(HasMountSource, Protocol):
+    """A store whose images can be listed and read."""
+
+    def tags(self) -> Iterable[str]:
+        """Return the names of the images."""
+
+    def tree(self, name: str = "", platform: Platform | None = None) -> Tree:
+        """Return the image or index of a name; "" is the only one. No layer is read.
+
+        If several images have the name, `platform` chooses one.
+        """
+
+    def resolve(self, name: str = "", platform: Platform | None = None) -> Descriptor:
+        """Return the descriptor of the manifest or index that `tree` would return."""
 
 
 class WriteStore(Protocol):
-    """A store that takes blobs and manifests. Threads may share one."""
+    """A store that takes blobs and manifests. Threads may share one.
 
-    def push(self, blob: Blob, watch: Callable[[], None] = ...) -> Descriptor:
-        """Take a blob, whose bytes are read where the store does not have them; describe it.
+    An attribute `is_serial`, if true, says that it writes one stream: one blob at a time.
+    """
 
-        `watch` is called before each block; what it raises ends the push as a failure of the
-        blob's source does.
+    def push(self, blob: Blob) -> Descriptor:
+        """Take a blob; return its descriptor. Its bytes are read if the store lacks them."""
+
+    def exists(self, descriptor: Descriptor, tag: str = "") -> bool:
+        """Return whether the store has a manifest, and so everything that it refers to.
+
+        With `tag`, return whether that stands for it.
         """
 
-    def exists(self, descriptor: Descriptor, name: str = "") -> bool:
-        """Tell whether a manifest is there already, and so what it refers to.
+    def find(self, tag: str) -> Descriptor | None:
+        """Return what a tag stands for; None if the tag does not exist."""
 
-        With `name`, a tag, whether that stands for it.
-        """
+    def push_manifest(self, manifest: Manifest | Index, name: str) -> None:
+        """Take a manifest under `name`, a tag or its digest, after all that it refers to."""
 
-    def named(self, tag: str) -> Digest | None:
-        """Return the digest of what a tag stands for; None where there is no such tag."""
 
-    def push_manifest(self, document: Manifest | Index, name: str) -> None:
-        """Take a manifest under `name`, a tag or its digest. What it refers to is there."""
+class Store(Fetcher, ReadStore, WriteStore, Protocol):
+    """A store that can be changed in place: a repository of a registry, an image layout."""
+
+    def referrers(self, digest: Digest, artifact_type: str = "") -> tuple[Descriptor, ...]:
+        """Return the manifests whose subject is `digest`."""
+
+    def tag(self, name: str, tag: str) -> Descriptor:
+        """Give a manifest another tag; return its descriptor."""
+
+    def delete(self, name: str) -> None:
+        """Delete a tag; or, by its digest, a manifest with all its tags."""
 
 
 @runtime_checkable
-class Foreseeing(Protocol):
-    """A target that is told which manifests will be put, before it gets their blobs."""
+class Preannounces(Protocol):
+    """A target that is told which manifests will be pushed, before it gets their blobs."""
 
-    def foresee(self, documents: Iterable[Manifest | Index]) -> None:
-        """Take note of manifests; they are put later all the same."""
+    def announce(self, manifests: Iterable[Manifest | Index]) -> None:
+        """Take note of manifests. They are pushed later all the same."""
 
 
-def read_tree(source: ReadStore, name: str) -> Tree:
-    """Read what a tag or a digest names, as an image or an index: no blob is read yet."""
+@runtime_checkable
+class ChecksTags(Protocol):
+    """A source whose images may lack names or share one."""
+
+    def check_tags(self, *, unique: bool) -> None:
+        """Raise ImageNotFound if no image has a name; if `unique`, also if two have the same."""
+
+
+@runtime_checkable
+class OnePassStore(HasMountSource, Protocol):
+    """A source that can be read only once, such as an archive from a pipe."""
+
+    def stream_into(self, target: WriteStore) -> ReadStore:
+        """Push every blob to `target` while reading; return the images, of `PushedBlob`s."""
+
+
+@dataclass(frozen=True)
+class PushedBlob:
+    """A blob that is in `store` already, and cannot be read here."""
+
+    descriptor: Descriptor
+    store: WriteStore = field(repr=False, compare=False)
+    known_diff_id: Digest | None = None
+
+    @property
+    def media_type(self) -> str:
+        """The media type of the bytes."""
+        return self.descriptor.media_type
+
+    @property
+    def diff_id(self) -> Digest:
+        """The digest of the uncompressed bytes. Raises NotComputed if it is not known."""
+        if self.known_diff_id is None:
+            raise NotComputed(f"the DiffID of {self.descriptor.digest} is not known here")
+        return self.known_diff_id
+
+    def open(self) -> NoReturn:
+        """Raise LayerError: the bytes are gone."""
+        raise LayerError(
+            f"the bytes of {self.descriptor.digest} were read once, from a pipe, and pushed to "
+            "another store: they cannot be read again"
+        )
+
+
+class NullStore:
+    """A store that reads every blob to its end, and so verifies it, and keeps nothing."""
+
+    def push(self, blob: Blob) -> Descriptor:
+        """Read a blob; return its descriptor."""
+        with blob.open() as stream:
+            deque(stream.blocks(), maxlen=0)
+        return blob.descriptor
+
+    def exists(self, descriptor: Descriptor, tag: str = "") -> bool:  # noqa: ARG002 - it has nothing
+        """Return False."""
+        return False
+
+    def find(self, tag: str) -> Descriptor | None:
+        """Return None."""
+
+    def push_manifest(self, manifest: Manifest | Index, name: str) -> None:
+        """Keep nothing."""
+
+
+def read_tree(source: Fetcher, name: str) -> Tree:
+    """Read the manifest of a tag or digest, as an image or an index. No blob is read yet."""
     return _tree(source, source.fetch_manifest(name))
 
 
-def _tree(source: ReadStore, document: Manifest | Index) -> Tree:
+def complete_manifest(tree: Tree) -> Manifest | Index:
+    """Return the manifest or index of a tree. Layers with an unknown digest are read for it."""
+    if isinstance(tree, ImageIndex):
+        return tree.index
+    for layer in tree.layers:
+        try:
+            layer.descriptor  # noqa: B018 - is it known?
+        except NotComputed:
+            with layer.open() as stream:
+                deque(stream.blocks(), maxlen=0)
+    return tree.manifest
+
+
+def verified_blocks(blob: Blob, stream: BlobStream) -> Iterator[Block]:
+    """Yield the blocks of a blob with a known digest.
+
+    Raises DigestMismatch at the end of other bytes, unless the stream itself does.
+    """
+    if isinstance(blob, StoredBlob) and blob.is_verified:
+        yield from stream.blocks()
+        return
+    verifier = blob.descriptor.digest.verifier()
+    for block in stream.blocks():
+        verifier.update(block)
+        yield block
+    verifier.verify()
+
+
+def _tree(source: Fetcher, document: Manifest | Index) -> Tree:
     if isinstance(document, Index):
         return ImageIndex(
             document, partial(_child, source), source.mount_source, _open=partial(_blob, source)
@@ -110,10 +241,10 @@ def _tree(source: ReadStore, document: Manifest | Index) -> Tree:
     return _image(source, document)
 
 
-def _child(source: ReadStore, descriptor: Descriptor) -> Tree:
+def _child(source: Fetcher, descriptor: Descriptor) -> Tree:
     """Read an image or an index that an index lists.
 
-    Raises InvalidManifest where it is not as the index says, or neither of them.
+    Raises InvalidManifest if it is neither, or its descriptor in the index is wrong.
     """
     if is_blob(descriptor):
         raise InvalidManifest(
@@ -133,25 +264,24 @@ def _child(source: ReadStore, descriptor: Descriptor) -> Tree:
     return _tree(source, document)
 
 
-def _blob(source: ReadStore, descriptor: Descriptor) -> StoredBlob:
+def _blob(source: Fetcher, descriptor: Descriptor) -> StoredBlob:
     """Return a blob that an index lists.
 
-    Raises InvalidManifest for a manifest of a format that is not read here: what it refers to is
-    not known, so that a copy of it would not be whole.
+    Raises InvalidManifest for a manifest of a format that is not supported: what it refers to is
+    unknown, so a copy would not be complete.
     """
     if descriptor.media_type in _UNREAD:
-        error = InvalidManifest(
+        raise InvalidManifest(
             f"the index has {descriptor.digest}, a manifest of the type {descriptor.media_type}, "
-            "which is deprecated: it cannot be read or copied"
+            "which is deprecated: it cannot be read or copied",
+            hint="leave it out with brolga index filter",
         )
-        error.add_note("leave it out with brolga index filter")
-        raise error
     return StoredBlob(
         descriptor, partial(source.fetch_blob, descriptor), source.mount_source, is_verified=True
     )
 
 
-def _image(source: ReadStore, manifest: Manifest) -> Image:
+def _image(source: Fetcher, manifest: Manifest) -> Image:
     def diff_id(number: int) -> Digest:
         return image.config.diff_ids[number]
 

@@ -1,7 +1,7 @@
-"""The exit status of a child process: it is read from the system, and never guessed.
+"""Wait for the exit status of a child process.
 
 `subprocess` reports 0 if the exit status is lost. It is lost if SIGCHLD is ignored, which a program
-inherits over exec, and if another part of this process calls waitpid(-1) first (waitpid(2)).
+inherits over exec, or if another part of this process calls waitpid(-1) first (waitpid(2)).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _UNKNOWN: Final = 255
 
 
 class ExitStatusUnknown(Exception):
-    """A child process has ended, and its exit status is lost."""
+    """A child process has ended, but its exit status is lost."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -34,7 +34,7 @@ def wait_for_exit(process: subprocess.Popen[bytes], timeout_s: float | None = No
     """Wait for the end of a child process; return its exit status, negative for a signal.
 
     Only one thread may wait for a process. Raises ExitStatusUnknown if the status is lost,
-    TimeoutError if the process runs on after `timeout_s` seconds.
+    TimeoutError if the process still runs after `timeout_s` seconds.
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     delay_s = _FIRST_DELAY_S

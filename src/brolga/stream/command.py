@@ -1,14 +1,9 @@
-"""A command as a source: what it writes to stdout, of which it must make a good end.
+"""A command as a source: its stdout, which is complete only if the command exits with 0.
 
-Knows processes, their exit status, and how they are stopped. Must not know what the bytes are for.
-
-Strategy: the pipe is a source as any other (`sources`), but its end counts only once the command
-has exited with 0. One thread of ours makes the process and waits for it, since a signal's handler
-may raise in the owner's thread between any two bytecodes, and would lose the process there.
-
-The command has a process group of its own, so that what it started is stopped with it. Where a
-terminal is at hand it stays in ours: another group could not ask there for a password, and Ctrl-C
-would not reach it.
+A worker thread starts the process and waits for it: a signal handler may raise in the owner's
+thread between any two bytecodes, and would lose the process there. The command has a process group
+of its own, so that its children are stopped with it. With a terminal it stays in this process's
+group: else it could not ask for a password there, and Ctrl-C would not reach it.
 """
 
 from __future__ import annotations
@@ -36,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Command"]
 
 TERMINATE_TIMEOUT_S: Final = 5.0  # from SIGTERM to SIGKILL
-_TICK_S: Final = 0.05  # between looks whether it is to stop
+_POLL_INTERVAL_S: Final = 0.05  # between checks whether to stop
 
 
 @dataclass(frozen=True)
@@ -44,11 +39,10 @@ class Command:
     """A program and its arguments, whose stdout is a source: `StreamLayer(Command(["tar", …]))`.
 
     It runs when the layer is opened, with the stdin, stderr, directory and environment of this
-    process; without `reads_stdin` its stdin is empty. Its end counts only where its exit status is
-    0. Whoever closes the stream before that ends it: SIGTERM, then SIGKILL after 5 s, to all that
-    it started.
+    process; without `reads_stdin` its stdin is empty. An exit status other than 0 is an error.
+    Closing the stream early sends SIGTERM, and SIGKILL after 5 s, to the command and its children.
 
-    Raises TypeError for one string, ValueError for no program.
+    Raises TypeError for a single string, ValueError for an empty list.
     """
 
     runs_user_code: ClassVar = False
@@ -57,19 +51,19 @@ class Command:
     reads_stdin: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse what is no command."""
+        """Check the arguments."""
         if isinstance(self.arguments, str):
             raise TypeError("a command is a list of the program and its arguments, not one string")
         if not self.arguments:
             raise ValueError("a command has a program to run")
 
     def __repr__(self) -> str:
-        """Show the program alone: the arguments may hold secrets."""
+        """Show only the program: the arguments may hold secrets."""
         return f"<Command {self.arguments[0]}>"
 
     def open_blocks(self, block_size: int) -> BlockSource:
-        """Run it. Raises SourceError where it cannot be run."""
-        running = _Running(self.arguments, reads_stdin=self.reads_stdin)
+        """Start the command. Raises SourceError if it cannot be run."""
+        running = _RunningCommand(self.arguments, reads_stdin=self.reads_stdin)
         _open_commands.add(running)
         try:
             running.start(block_size)
@@ -79,8 +73,8 @@ class Command:
         return running
 
 
-class _Running:
-    """A command that runs, as blocks (`sources.BlockSource`)."""
+class _RunningCommand:
+    """A running command as a `BlockSource`."""
 
     def __init__(self, arguments: Sequence[str], *, reads_stdin: bool) -> None:
         self._name = arguments[0]  # the others may hold secrets
@@ -98,9 +92,9 @@ class _Running:
         self._blocks = open_source(pipe, block_size)
 
     def next_block(self, timeout_s: float) -> memoryview | None:
-        """Return the next block; the empty one once the command has exited with 0.
+        """Return the next block, the empty one once the command has exited with 0.
 
-        Raises SourceError where it ended otherwise.
+        Raises SourceError for any other end.
         """
         assert self._blocks is not None  # noqa: S101 - `start` opened it
         block = self._blocks.next_block(timeout_s)
@@ -113,51 +107,55 @@ class _Running:
             except Empty:
                 return None
         if isinstance(self._status, ExitStatusUnknown):
-            raise _status_unknown(self._name, self._status)
+            raise SourceError(
+                f"{self._name}: {self._status}",
+                hint="its output is not used, as it may have failed: give SIGCHLD its default "
+                "action, and wait for each child by its own number",
+            )
         if self._status:
-            raise SourceError(f"{self._name} {_told(self._status)}")
+            raise SourceError(f"{self._name} {_describe_status(self._status)}")
         return block
 
-    def ask_to_end(self) -> None:
-        """Ask the command to end, and do not wait for it."""
-        if self._worker.is_here:
+    def terminate(self) -> None:
+        """Ask the command to end, without waiting for it."""
+        if self._worker.is_in_this_process:
             self._process.stop()
 
     def close(self) -> None:
-        """End the command where it runs still, and wait for it. Idempotent.
+        """End the command if it still runs, and wait for it. Idempotent.
 
-        Where this is interrupted, the command is not waited for any more, but killed.
+        An interrupt kills the command and ends the wait.
         """
-        if not self._worker.is_here:
-            return  # it is the parent's
+        if not self._worker.is_in_this_process:
+            return  # it belongs to the parent process
         try:
             self._process.stop()
             if self._blocks is not None:
                 self._blocks.close()
-            self._process.hang_up()
+            self._process.close_pipe()
             if self._worker.join():
-                self._process.hang_up()  # where it was being started still
+                self._process.close_pipe()  # if it was still starting
         except BaseException:
-            self._process.send(signal.SIGKILL)
+            self._process.send_signal(signal.SIGKILL)
             raise
         _open_commands.discard(self)
 
 
-_open_commands: Final[set[_Running]] = set()
+_open_commands: Final[set[_RunningCommand]] = set()
 
 
 @atexit.register
 def _stop_open_commands() -> None:
-    """End the commands that are still open at exit, as closing their streams does."""
+    """End the commands that are still open at exit."""
     commands = list(_open_commands)
     for command in commands:
-        command.ask_to_end()
+        command.terminate()
     for command in commands:
         command.close()
 
 
 class _Process:
-    """The process, and what the thread does that makes it, ends it and waits for it."""
+    """The process, with the work of the thread that starts it, ends it and waits for it."""
 
     def __init__(self, arguments: Sequence[str], *, reads_stdin: bool) -> None:
         self._arguments = arguments
@@ -171,20 +169,20 @@ class _Process:
 
     def run(self) -> None:
         try:
-            # It gives the command back what Python ignores: SIGPIPE.
-            process = subprocess.Popen(  # noqa: S603 - a command of the user's own, and no shell
+            # Popen restores SIGPIPE, which Python ignores.
+            process = subprocess.Popen(  # noqa: S603 - the user's own command, without a shell
                 self._arguments,
                 bufsize=0,
                 stdin=self._stdin,
                 stdout=subprocess.PIPE,
                 process_group=0 if self._has_group else None,
             )
-        except Exception as error:  # noqa: BLE001 - raised where the command is opened
+        except Exception as error:  # noqa: BLE001 - `start` raises it
             self.started.put(error)
             return
         self._process = process
         self.started.put(cast("FileIO", process.stdout))
-        # Until it has been waited for, its number, and so its group's, is nobody else's.
+        # Its process and group numbers are not reused before it has been waited for.
         self.may_end.get()
         try:
             self.ended.put(self._wait(process))
@@ -195,32 +193,32 @@ class _Process:
         self._stopped = True
         self.may_end.put(None)
 
-    def hang_up(self) -> None:
-        """Close the pipe: whoever writes to it still is told."""
+    def close_pipe(self) -> None:
+        """Close the pipe: a process that still writes to it gets SIGPIPE."""
         if self._process is not None:
             cast("IO[bytes]", self._process.stdout).close()
 
-    def send(self, number: signal.Signals) -> None:
-        """Send a signal to what runs still."""
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal, unless the process has ended."""
         process = self._process
         if process is not None and process.returncode is None:
-            with suppress(ProcessLookupError, PermissionError):  # it has ended just now
+            with suppress(ProcessLookupError, PermissionError):  # it has just ended
                 (os.killpg if self._has_group else os.kill)(process.pid, number)
 
     def _wait(self, process: subprocess.Popen[bytes]) -> int:
-        """Wait for the end; once it is to stop, make one."""
+        """Wait for the end; after `stop`, end the process."""
         while not self._stopped:
             with suppress(TimeoutError):
-                return wait_for_exit(process, _TICK_S)
-        self.send(signal.SIGTERM)
+                return wait_for_exit(process, _POLL_INTERVAL_S)
+        self.send_signal(signal.SIGTERM)
         with suppress(TimeoutError):
             return wait_for_exit(process, TERMINATE_TIMEOUT_S)
-        self.send(signal.SIGKILL)
+        self.send_signal(signal.SIGKILL)
         return wait_for_exit(process)
 
 
 def _has_terminal() -> bool:
-    """Tell whether this process is in the foreground of a terminal."""
+    """Return whether this process is in the foreground of a terminal."""
     try:
         terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
     except OSError:
@@ -231,20 +229,11 @@ def _has_terminal() -> bool:
         os.close(terminal)
 
 
-def _told(status: int) -> str:
-    """Tell how a process ended that did not exit with 0."""
+def _describe_status(status: int) -> str:
+    """Describe a failing exit status."""
     if status > 0:
         return f"exited with {status}"
     try:
         return f"was killed by {signal.Signals(-status).name}"
     except ValueError:  # a real-time signal
         return f"was killed by signal {-status}"
-
-
-def _status_unknown(name: str, cause: ExitStatusUnknown) -> SourceError:
-    error = SourceError(f"{name}: {cause}")
-    error.add_note(
-        "its output is not used, as it may have failed: give SIGCHLD its default action, and wait "
-        "for each child by its own number"
-    )
-    return error

@@ -1,17 +1,14 @@
-"""A layer that is read once, and the stream that it is read by.
+"""A layer that is read once, and the stream that reads it.
 
-Knows the states of a single pass and what may be asked in each. Must not know how the pass is
-made (that is `pipeline`), nor registries or HTTP.
-
-Strategy: a digest is never wrong. The results are the return value of the pass, so they exist
-only after its clean end; all else makes the layer failed, for good, and it keeps its first cause.
+A digest is never wrong: the results are the return value of the pass, so they exist only after its
+clean end. Any error makes the layer failed for good, and it keeps its first cause.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from brolga.errors import LayerError, NotComputed, SourceError, StreamConsumed
 from brolga.spec.blob import Block, BlockReader, LayerState, Progress
@@ -19,11 +16,18 @@ from brolga.spec.descriptor import Descriptor
 from brolga.spec.mediatypes import LAYER_BY_COMPRESSION, STREAM_BY_COMPRESSION, check_media_type
 from brolga.stream.compression import BLOCK_SIZE, Codec, codec_for
 from brolga.stream.pipeline import ByteCounts, PassResult, WorkerPools, one_pass
-from brolga.stream.sources import Source, check, open_source, reopen_source, runs_user_code, size_of
+from brolga.stream.sources import (
+    Source,
+    calls_user_code,
+    check_source,
+    get_source_size,
+    open_source,
+    reopen_source,
+)
 from brolga.tar.completeness import CompletenessCheck
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from types import TracebackType
 
     from brolga.spec.blob import BlockSource
@@ -41,14 +45,14 @@ class StreamLayer:
 
     `source` is a path, a binary file object or an iterable of bytes-like blocks. `compression` is
     gzip (levels 1 to 9, default 1), zstd (1 to 22, default 3) or none. `media_type` None is the
-    OCI layer media type of the compression. `threads` is how many compress; None is one for each
-    core, at most 5. Each takes about 4 MiB. The bytes do not depend on it. A `tar` is refused where
-    it is cut short (CorruptBlob); None looks whether the source begins as one, False never.
-    `runs_user_code` is whether reading calls the user's Python code: `Client.push` reads such a
-    layer in the caller's thread.
+    OCI layer media type of the compression. `threads` is the number of compressing threads; None
+    is one for each core, at most 5. Each takes about 4 MiB. The output does not depend on it.
+    `tar` True checks that the source is a complete tar (CorruptBlob), None checks a source that
+    begins as a tar, False nothing. `runs_user_code` is whether reading calls the user's Python
+    code: `Client.push` reads such a layer in the caller's thread.
 
-    Raises TypeError for a source of text, SourceError for a closed file, ValueError for a
-    compression that is none.
+    Raises TypeError for a source of text, SourceError for a closed file, ValueError for an unknown
+    compression or level.
     """
 
     def __init__(  # noqa: PLR0913 - what can be chosen about a layer
@@ -61,28 +65,28 @@ class StreamLayer:
         threads: int | None = None,
         tar: bool | None = None,
     ) -> None:
-        check(source)
+        check_source(source)
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be 1 or more, not {threads}")
         self._codec = codec_for(compression, level)
-        self._unread: list[Source] = [source]  # until it is opened
-        self._threads = threads or min(_cores(), MAX_THREADS)
+        self._unread: list[Source] = [source]  # empty once it is opened
+        self._threads = threads or min(_available_cores(), MAX_THREADS)
         self._has_default_type = media_type is None
         self._media_type = media_type or LAYER_BY_COMPRESSION[compression]
         check_media_type(self._media_type)
         self._tar = tar
-        self._total = size_of(source)
-        self.runs_user_code = runs_user_code(source)
-        self._course = _StreamState()
+        self._source_size = get_source_size(source)
+        self.runs_user_code = calls_user_code(source)
+        self._state = _StreamState()
 
     def __repr__(self) -> str:
-        """Show state and bytes so far, nothing of the source."""
-        return f"<StreamLayer {self._course}>"
+        """Show the state and the bytes so far, not the source."""
+        return f"<StreamLayer {self._state}>"
 
     @property
     def state(self) -> LayerState:
-        """Where this layer stands: fresh, open, done or failed."""
-        return self._course.state
+        """The state of this layer: fresh, open, done or failed."""
+        return self._state.phase
 
     @property
     def media_type(self) -> str:
@@ -91,26 +95,26 @@ class StreamLayer:
 
     @property
     def compression(self) -> str:
-        """How the bytes are compressed: gzip, zstd or none."""
+        """The compression: gzip, zstd or none."""
         return self._codec.name
 
     @property
     def stream_media_type(self) -> str:
-        """The media type of the compressed bytes outside an image: that which was given, if any.
+        """The media type of the compressed bytes outside an image: the given one, if any.
 
-        Without one, only a stream that was checked to be a whole tar has the type of a tar: one
-        that is not a tar, or was pushed with `tar=False`, is application/octet-stream, with +gzip
-        or +zstd behind it if it is compressed. Raises NotComputed until done.
+        Without one, only a stream that was checked to be a complete tar has the type of a tar. Any
+        other is application/octet-stream, with suffix +gzip or +zstd if it is compressed. Raises
+        NotComputed until done.
         """
-        self._computed("stream_media_type")
-        if self._has_default_type and not self._course.is_tar:
+        self._get_result("stream_media_type")
+        if self._has_default_type and not self._state.is_tar:
             return STREAM_BY_COMPRESSION[self.compression]
         return self._media_type
 
     @property
     def digest(self) -> Digest:
         """The digest of the compressed bytes. Raises NotComputed until done."""
-        return self._computed("digest").digest
+        return self._get_result("digest").digest
 
     @property
     def diff_id(self) -> Digest:
@@ -118,118 +122,114 @@ class StreamLayer:
 
         Raises NotComputed until done.
         """
-        return self._computed("diff_id").diff_id
+        return self._get_result("diff_id").diff_id
 
     @property
     def size(self) -> int:
         """The number of compressed bytes. Raises NotComputed until done."""
-        return self._computed("size").size
+        return self._get_result("size").size
 
     @property
     def uncompressed_size(self) -> int:
         """The number of the source's bytes. Raises NotComputed until done."""
-        return self._computed("uncompressed_size").uncompressed_size
+        return self._get_result("uncompressed_size").uncompressed_size
 
     @property
     def descriptor(self) -> Descriptor:
         """Media type, digest and size (image-spec descriptor.md). Raises NotComputed until done."""
-        sums = self._computed("descriptor")
-        return Descriptor(self._media_type, sums.digest, sums.size)
+        result = self._get_result("descriptor")
+        return Descriptor(self._media_type, result.digest, result.size)
 
     @property
     def source_size(self) -> int | None:
-        """The number of bytes that a regular file holds as source; None for all else."""
-        return self._total
+        """The number of bytes in a regular file, None for any other source."""
+        return self._source_size
 
     @property
     def progress(self) -> Progress:
-        """How far the stream has come. Any thread may ask."""
-        return Progress(self._course.tally.read, self._course.tally.written)
+        """The bytes so far. Any thread may read it."""
+        return Progress(self._state.counts.read, self._state.counts.written)
 
     def open(self) -> LayerStream:
         """Open the compressed bytes for their one reading; use it in a `with` statement.
 
-        Raises StreamConsumed the second time, SourceError where the source cannot be opened.
+        Raises StreamConsumed the second time, SourceError if the source cannot be opened.
         """
-        course = self._course
+        state = self._state
         try:
-            source = self._unread.pop()  # atomic: of two threads that open at once, one gets it
+            source = self._unread.pop()  # atomic: only one of two threads gets it
         except IndexError:
-            state = LayerState.OPEN if course.state is LayerState.FRESH else course.state
+            phase = LayerState.OPEN if state.phase is LayerState.FRESH else state.phase
             raise StreamConsumed(
-                f"a stream can be opened only once; this one is already {state.value}"
-            ) from course.cause
-        course.state = LayerState.OPEN
+                f"a stream can be opened only once; this one is already {phase.value}"
+            ) from state.cause
+        state.phase = LayerState.OPEN
         try:
-            course.reopen = reopen_source(source)
+            state.reopen = reopen_source(source)
             opened = open_source(source, BLOCK_SIZE)
-            blocks = CompletenessCheck(opened, is_layer=self._tar, on_tar=course.note_tar)
-            return LayerStream(course, blocks, self._codec, WorkerPools(self._threads))
+            blocks = CompletenessCheck(opened, is_layer=self._tar, on_tar=state.note_tar)
+            return LayerStream(state, blocks, self._codec, WorkerPools(self._threads))
         except BaseException as error:
-            course.fail(error)
+            state.fail(error)
             raise
 
-    def _computed(self, name: str) -> PassResult:
-        course = self._course
-        if course.sums is None:
+    def _get_result(self, name: str) -> PassResult:
+        state = self._state
+        if state.result is None:
             raise NotComputed(
                 f"{name} is not known until the stream has been read to its end; it is "
-                f"{course.state.value}"
-            ) from course.cause
-        return course.sums
+                f"{state.phase.value}"
+            ) from state.cause
+        return state.result
 
 
 class _StreamState:
-    """What a layer and its stream share: the state, the bytes so far, and how it ended."""
+    """What a layer and its stream share: the phase, the bytes so far, and how it ended."""
 
     def __init__(self) -> None:
-        self.state = LayerState.FRESH
-        self.tally = ByteCounts()
-        self.sums: PassResult | None = None
+        self.phase = LayerState.FRESH
+        self.counts = ByteCounts()
+        self.result: PassResult | None = None
         self.cause: BaseException | None = None
         self.reopen: Callable[[int, int], BlockSource] | None = None
         self.is_tar = False
 
     def __str__(self) -> str:
-        return f"{self.state.value}, {self.tally.read} bytes read, {self.tally.written} written"
+        return f"{self.phase.value}, {self.counts.read} bytes read, {self.counts.written} written"
 
     def note_tar(self) -> None:
         self.is_tar = True
 
-    def finish(self, result: PassResult) -> None:
-        self.sums, self.state = result, LayerState.DONE
-
     def fail(self, cause: BaseException) -> None:
-        if self.state in {LayerState.FRESH, LayerState.OPEN}:
-            self.cause, self.state = cause, LayerState.FAILED
-
-
-class _Part(Protocol):
-    """Something to close, as often as is needed."""
-
-    def close(self) -> None: ...
+        if self.phase in {LayerState.FRESH, LayerState.OPEN}:
+            self.cause, self.phase = cause, LayerState.FAILED
 
 
 class LayerStream(BlockReader):
     """The compressed bytes of a `StreamLayer`, read once, by iteration or as a file.
 
-    A context manager. Closing it before its end makes the layer failed. One thread reads; no
-    thread of its own outlives `close()`.
+    A context manager. Closing it before its end fails the layer. One thread reads; no thread of the
+    stream outlives `close()`. If the source is slow, `blocks` yields heartbeats; a source of Python
+    code is waited for without them.
     """
 
     def __init__(
-        self, course: _StreamState, source: BlockSource, codec: Codec, lanes: WorkerPools
+        self, state: _StreamState, source: BlockSource, codec: Codec, pools: WorkerPools
     ) -> None:
-        self._course = course
+        self._state = state
         self._process = os.getpid()
         self._codec = codec
-        self._lanes = lanes
-        self._blocks = one_pass(source, codec, lanes, course.tally)
-        self._parts: tuple[_Part, ...] = (self._blocks, lanes, source)
+        self._pools = pools
+        self._blocks = one_pass(source, codec, pools, state.counts)
+        self._parts: tuple[Generator[Block, None, PassResult] | WorkerPools | BlockSource, ...] = (
+            self._blocks,
+            pools,
+            source,
+        )
 
     def __repr__(self) -> str:
-        """Show state and bytes so far."""
-        return f"<LayerStream {self._course}>"
+        """Show the state and the bytes so far."""
+        return f"<LayerStream {self._state}>"
 
     def __exit__(
         self,
@@ -237,93 +237,80 @@ class LayerStream(BlockReader):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close the stream; an error of the `with` block is the cause that the layer keeps."""
+        """Close the stream; an error in the `with` block becomes the cause that the layer keeps."""
         if error is not None:
-            self._course.fail(error)
+            self._state.fail(error)
         super().__exit__(kind, error, traceback)
 
     def __del__(self) -> None:
-        """Close a stream that was dropped open, and tell of it, as files do."""
-        if self._course.state is LayerState.OPEN and self._process == os.getpid():
+        """Close a stream that was dropped open, with a warning, as files do."""
+        if self._state.phase is LayerState.OPEN and self._process == os.getpid():
             warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
         self.close()
 
-    def blocks(self) -> Iterator[Block]:
-        """Yield the compressed bytes, and an empty block where the source is slow to give more.
-
-        So that whoever sends the blocks can look at the other side meanwhile. A source of Python
-        code is waited for without heartbeats.
-        """
-        return super().blocks()
-
     @property
     def is_reopenable(self) -> bool:
-        """Whether the source can be opened once more: a regular file can."""
-        return self._course.reopen is not None
+        """Whether the source can be opened again, as a regular file can."""
+        return self._state.reopen is not None
 
     def reread(self) -> Iterator[Block]:
-        """Yield again the bytes that were given so far, and perhaps some more, by a second pass.
+        """Yield the bytes so far again, and perhaps some more, by a second pass over the source.
 
-        This stream stays where it is. Raises SourceError where the source gives other bytes now,
-        LayerError where it cannot be opened once more, StreamConsumed where this stream has failed.
+        This stream keeps its position. Raises SourceError if the source has other bytes now,
+        LayerError if it cannot be opened again, StreamConsumed if this stream has failed.
         """
-        self._check_process()
-        course, tally = self._course, self._course.tally
-        if course.state is LayerState.FAILED:
-            raise StreamConsumed("the stream was closed, or has failed") from course.cause
-        if course.reopen is None:
+        self._check_usable()
+        state = self._state
+        if state.reopen is None:
             raise LayerError("the source of this stream can be read only once")
-        count = tally.read
-        read = course.sums.diff_id if course.sums else self._lanes.read_so_far(tally)
-        source, lanes = course.reopen(BLOCK_SIZE, count), WorkerPools(self._lanes.threads)
-        blocks = one_pass(source, self._codec, lanes, ByteCounts())
-        self._parts += (blocks, lanes, source)
-        sums = yield from blocks
-        if (sums.uncompressed_size, sums.diff_id) != (count, read):
+        count = state.counts.read
+        read = state.result.diff_id if state.result else self._pools.digest_so_far(state.counts)
+        source, pools = state.reopen(BLOCK_SIZE, count), WorkerPools(self._pools.threads)
+        blocks = one_pass(source, self._codec, pools, ByteCounts())
+        self._parts += (blocks, pools, source)
+        result = yield from blocks
+        if (result.uncompressed_size, result.diff_id) != (count, read):
             raise SourceError(f"the source changed: its first {count} bytes are others now")
 
     def close(self) -> None:
-        """Stop, and wait until every thread has ended. Before the end: the layer has failed.
+        """Stop, and wait until every thread has ended. Before the end, this fails the layer.
 
-        Where this was interrupted, closing again finishes it.
+        If it was interrupted, closing again finishes it.
         """
-        if self._course.state is LayerState.OPEN:
-            written = self._course.tally.written
-            self._course.fail(LayerError(f"the stream was closed after {written} bytes"))
+        if self._state.phase is LayerState.OPEN:
+            written = self._state.counts.written
+            self._state.fail(LayerError(f"the stream was closed after {written} bytes"))
         self._rest = memoryview(b"")
         for part in self._parts:
             part.close()
 
     def _next(self) -> Block | None:
-        """Return what is left of a block, or the next one; None at the clean end.
-
-        Raises what the pass raised, LayerError in a process that has none of its threads.
-        """
-        course = self._course
-        self._check_process()
-        if course.state is LayerState.FAILED:
-            raise StreamConsumed("the stream was closed, or has failed") from course.cause
+        """Return what is left of a block, or the next one; None at the clean end."""
+        self._check_usable()
         if (rest := self._take_rest()) is not None:
             return rest
         try:
             return next(self._blocks)
         except StopIteration as end:
-            if end.value is not None:  # it comes with the first StopIteration alone
-                course.finish(end.value)
+            if end.value is not None:  # only the first StopIteration has it
+                self._state.result, self._state.phase = end.value, LayerState.DONE
             return None
         except BaseException as cause:
-            course.fail(cause)
+            self._state.fail(cause)
             raise
 
-    def _check_process(self) -> None:
-        """Raise LayerError in a process that has none of the stream's threads."""
-        if self._course.state is LayerState.OPEN and self._process != os.getpid():
+    def _check_usable(self) -> None:
+        """Raise LayerError in a process without the stream's threads, StreamConsumed if failed."""
+        state = self._state
+        if state.phase is LayerState.OPEN and self._process != os.getpid():
             error = LayerError("the stream was opened in another process: open it in this one")
-            self._course.fail(error)
+            state.fail(error)
             raise error
+        if state.phase is LayerState.FAILED:
+            raise StreamConsumed("the stream was closed, or has failed") from state.cause
 
 
-def _cores() -> int:
+def _available_cores() -> int:
     """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -1,19 +1,12 @@
-"""One pass: the way of a block from the source to whoever reads the compressed stream.
+"""One pass over a source: hash, compress, and hash again, with bounded memory.
 
-Knows sources, codecs, hashes and the threads between them. Must not know layers or registries.
-
-Strategy: `one_pass` is the whole way, in one generator that the reader of the stream drives. It
-takes blocks from the source, gives each to the DiffID's hash and to a compressing thread, and
-hands the results on in order, hashed once more. What is under way is bounded by `depth` blocks;
-nothing else is kept.
-
-    source ──┬─> lane: DiffID, trailer (crc)            uncompressed bytes
-             └─> lane: encode ──┬─> lane: digest        compressed bytes
+    source ──┬─> pool: DiffID, trailer (crc)            uncompressed bytes
+             └─> pool: encode ──┬─> pool: digest        compressed bytes
                                 └─> the reader          (an HTTP request's body)
 
-The reader's thread may be interrupted at any bytecode, by the handler of a signal. So the lanes
-are threads and SimpleQueues, which are written in C, and nothing that holds a lock of Python code,
-as Future and Condition do. They can be closed again where closing was interrupted.
+The reader drives the generator `one_pass`. A signal handler may interrupt it at any bytecode, so it
+shares only SimpleQueues with the threads, no locks of Python code as Future and Condition hold.
+An interrupted `close` can be repeated.
 """
 
 from __future__ import annotations
@@ -36,16 +29,15 @@ if TYPE_CHECKING:
 
 __all__ = ["ByteCounts", "PassResult", "WorkerPools", "one_pass"]
 
-_Result: TypeAlias = "SimpleQueue[Any]"  # of one job: what it returned, or what it raised
-_Job: TypeAlias = "tuple[Callable[..., object], tuple[Block, ...], _Result]"
+_Future: TypeAlias = "SimpleQueue[Any]"  # of one job: what it returned or raised
+_Job: TypeAlias = "tuple[Callable[..., object], tuple[Block, ...], _Future]"
 
-_LANES: Final = "brolga-lane-"  # how the names of the threads begin
-_HEARTBEAT_S: Final = 0.05  # seconds without a block after which the reader hears of it
+_HEARTBEAT_S: Final = 0.05  # seconds without a block after which an empty one is yielded
 
 
 @dataclass(frozen=True, slots=True)
 class PassResult:
-    """What one whole pass has computed."""
+    """The results of one complete pass."""
 
     digest: Digest
     diff_id: Digest
@@ -54,60 +46,60 @@ class PassResult:
 
 
 class ByteCounts:
-    """Bytes so far, written by the pass and read by whoever shows progress.
+    """Bytes so far, written by the pass and read by any thread.
 
-    `diff_id` has hashed those that were read, but for the blocks that are in its lane.
+    `hasher` has hashed the bytes read, except blocks still in the pool of the DiffID.
     """
 
     def __init__(self) -> None:
         self.read = 0
         self.written = 0
-        self.diff_id = hasher()
+        self.hasher = hasher()
 
 
 class WorkerPools:
-    """The threads of one pass. A lane starts its threads when it is first used.
+    """The threads of one pass. A thread starts when its pool is first used.
 
-    Each hash has a lane of one thread, so its blocks stay in order; encoding has many.
+    Each hash has a pool of one thread, so its blocks stay in order; encoding has several.
     """
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
-        self.depth = threads + 2  # so that none is without a block while the first is handed on
-        self.diff_id = _SerialPool("diff-id", 1)
-        self.encode = _SerialPool("encode", threads)
-        self.digest = _SerialPool("digest", 1)
+        self.depth = threads + 2  # blocks under way: no thread idles while the first is yielded
+        self.diff_id = _Pool("diff-id", 1)
+        self.encode = _Pool("encode", threads)
+        self.digest = _Pool("digest", 1)
 
-    def read_so_far(self, tally: ByteCounts) -> Digest:
-        """Return the digest of the `tally.read` bytes that were read. For a pass under way."""
-        return Digest.from_hasher(_taken(self.diff_id.submit(tally.diff_id.copy)))
+    def digest_so_far(self, counts: ByteCounts) -> Digest:
+        """Return the digest of the `counts.read` bytes that a running pass has read."""
+        return Digest.from_hasher(_result(self.diff_id.submit(counts.hasher.copy)))
 
     def close(self) -> None:
         """Stop, and wait until every thread has ended. Idempotent, and so after an interrupt."""
-        lanes = self.diff_id, self.encode, self.digest
-        for lane in lanes:
-            lane.stop()
-        for lane in lanes:
-            lane.join()
+        pools = self.diff_id, self.encode, self.digest
+        for pool in pools:
+            pool.stop()
+        for pool in pools:
+            pool.join()
 
 
-class _SerialPool:
+class _Pool:
     """Threads that do one kind of job, in the order of the source."""
 
     def __init__(self, name: str, threads: int) -> None:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        work = partial(_work, self._jobs)
-        self._workers = [Worker(f"{_LANES}{name}-{number}", work) for number in range(threads)]
-        self._fresh = iter(self._workers)
+        run = partial(_run_jobs, self._jobs)
+        self._workers = [Worker(f"brolga-pool-{name}-{number}", run) for number in range(threads)]
+        self._unstarted = iter(self._workers)
 
-    def submit(self, function: Callable[..., object], *arguments: Block) -> _Result:
-        """Start a job on its way; return where its result will be."""
-        result: _Result = SimpleQueue()
-        self._jobs.put((function, arguments, result))
-        for worker in self._fresh:
+    def submit(self, function: Callable[..., object], *arguments: Block) -> _Future:
+        """Queue a job; return the future of its result."""
+        future: _Future = SimpleQueue()
+        self._jobs.put((function, arguments, future))
+        for worker in self._unstarted:
             worker.start()
             break
-        return result
+        return future
 
     def stop(self) -> None:
         with suppress(Empty):
@@ -122,43 +114,43 @@ class _SerialPool:
 
 
 def one_pass(
-    source: BlockSource, codec: Codec, lanes: WorkerPools, tally: ByteCounts
+    source: BlockSource, codec: Codec, pools: WorkerPools, counts: ByteCounts
 ) -> Generator[Block, None, PassResult]:
-    """Yield the compressed stream; return its sums at the clean end of the source.
+    """Yield the compressed stream; return its results at the clean end of the source.
 
-    An empty block is a heartbeat: nothing came for a while, nothing is wrong. Source and lanes are
-    closed at the end, whichever it is; where an interrupt hit that, closing them again finishes it.
+    An empty block is a heartbeat: nothing came for a while. Source and pools are closed at the end
+    or on an error; if that is interrupted, they can be closed again.
     """
-    run = _Pass(codec, lanes, tally)
-    with closing(source), closing(lanes), closing(run):
+    run = _Pass(codec, pools, counts)
+    with closing(source), closing(pools), closing(run):
         yield run.emit(codec.head)
         ended = False
         while run.pending or not ended:
             block = None
-            if not ended and run.pending < lanes.depth:
+            if not ended and run.pending < pools.depth:
                 block = source.next_block(0 if run.pending else _HEARTBEAT_S)
             if block:
-                run.take(block)
+                run.submit(block)
             elif block is not None:
                 ended = True
-            if ended or block is None or run.ready or run.pending == lanes.depth:
-                yield run.give() if run.pending else b""
+            if ended or block is None or run.ready or run.pending == pools.depth:
+                yield run.next_output() if run.pending else b""
         yield run.emit(run.trailer.end())
-        return run.sums()
+        return run.result()
 
 
 class _Pass:
-    """The blocks under way in the lanes, in the order of the source."""
+    """The blocks in the pools, in the order of the source."""
 
-    def __init__(self, codec: Codec, lanes: WorkerPools, tally: ByteCounts) -> None:
+    def __init__(self, codec: Codec, pools: WorkerPools, counts: ByteCounts) -> None:
         self.trailer = codec.trailer()
         self._encode = codec.encode
-        self._lanes = lanes
-        self._tally = tally
+        self._pools = pools
+        self._counts = counts
         self._window: Block = b""
         self._digest = hasher()
-        self._blocks: deque[tuple[_Result, _Result]] = deque()
-        self._hashed = _done(None)
+        self._blocks: deque[tuple[_Future, _Future]] = deque()
+        self._hashed = _completed(None)
 
     @property
     def pending(self) -> int:
@@ -168,75 +160,77 @@ class _Pass:
     def ready(self) -> bool:
         return bool(self._blocks) and not any(stage.empty() for stage in self._blocks[0])
 
-    def take(self, block: Block) -> None:
-        """Start a block on its way."""
-        self._tally.read += len(block)
-        summed = self._lanes.diff_id.submit(self._sum_up, block)
+    def submit(self, block: Block) -> None:
+        """Start hashing and encoding a block."""
+        self._counts.read += len(block)
+        hashed = self._pools.diff_id.submit(self._hash_block, block)
         if self._encode:
-            encoded = self._lanes.encode.submit(self._encode, block, self._window)
+            encoded = self._pools.encode.submit(self._encode, block, self._window)
         else:
-            encoded = _done(block)
-        self._blocks.append((summed, encoded))
+            encoded = _completed(block)
+        self._blocks.append((hashed, encoded))
         self._window = block[-WINDOW_SIZE:]
 
-    def give(self) -> Block:
-        """Return the first block under way, when it has been hashed and encoded."""
-        summed, encoded = self._blocks.popleft()
-        _taken(summed)
-        return self.emit(_taken(encoded))
+    def next_output(self) -> Block:
+        """Return the first block of the pass, when it has been hashed and encoded."""
+        hashed, encoded = self._blocks.popleft()
+        _result(hashed)
+        return self.emit(_result(encoded))
 
     def emit(self, block: Block) -> Block:
-        """Count a compressed block, hash it while the reader has it already, and return it."""
-        self._tally.written += len(block)
+        """Count a compressed block and return it; the pool hashes it while the reader has it."""
+        self._counts.written += len(block)
         if self._encode:
-            _taken(self._hashed)  # so that no more than one block waits for this lane
-            self._hashed = self._lanes.digest.submit(self._digest.update, block)
+            _result(self._hashed)  # so that at most one block waits for this pool
+            self._hashed = self._pools.digest.submit(self._digest.update, block)
         return block
 
-    def sums(self) -> PassResult:
-        _taken(self._hashed)
-        diff_id = Digest.from_hasher(self._tally.diff_id)
-        # Where nothing was compressed, the compressed bytes are the uncompressed ones: hash once.
+    def result(self) -> PassResult:
+        _result(self._hashed)
+        diff_id = Digest.from_hasher(self._counts.hasher)
+        # Without compression both digests are of the same bytes: hash once.
         digest = Digest.from_hasher(self._digest) if self._encode else diff_id
-        return PassResult(digest, diff_id, self._tally.written, self._tally.read)
+        return PassResult(digest, diff_id, self._counts.written, self._counts.read)
 
     def close(self) -> None:
-        """Free blocks and buffers: the error of a pass that failed keeps this object."""
+        """Free blocks and buffers: the error of a failed pass keeps this object."""
         self._blocks.clear()
         self._window = b""
         self._encode = None
 
-    def _sum_up(self, block: Block) -> None:
-        self._tally.diff_id.update(block)
+    def _hash_block(self, block: Block) -> None:
+        self._counts.hasher.update(block)
         self.trailer.update(block)
 
 
-def _work(jobs: SimpleQueue[_Job | None]) -> None:
-    """Do the jobs of a lane, until it stops."""
+def _run_jobs(jobs: SimpleQueue[_Job | None]) -> None:
+    """Run the jobs of a pool, until it stops."""
     while job := jobs.get():
-        _do(*job)
-        del job  # a thread that waits keeps no block alive
+        _run_job(*job)
+        del job  # a waiting thread keeps no block alive
 
 
-def _do(function: Callable[..., object], arguments: tuple[Block, ...], result: _Result) -> None:
+def _run_job(
+    function: Callable[..., object], arguments: tuple[Block, ...], future: _Future
+) -> None:
     try:
-        result.put(function(*arguments))
-    except BaseException as error:  # noqa: BLE001 - raised where the result is taken
-        result.put(error)
+        future.put(function(*arguments))
+    except BaseException as error:  # noqa: BLE001 - `_result` raises it
+        future.put(error)
 
 
-def _taken(result: _Result) -> Any:  # noqa: ANN401 - what the job returned
-    """Wait for a job's result, and take it, once. Raises what the job raised."""
-    outcome = result.get()
+def _result(future: _Future) -> Any:  # noqa: ANN401 - what the job returned
+    """Wait for a job's result, and remove it. Raises what the job raised."""
+    outcome = future.get()
     try:
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
     finally:
-        del outcome  # or an exception would hold itself, and the blocks of the pass, by its frames
+        del outcome  # else the exception's frames refer to it, and to the blocks of the pass
 
 
-def _done(value: object) -> _Result:
-    result: _Result = SimpleQueue()
-    result.put(value)
-    return result
+def _completed(value: object) -> _Future:
+    future: _Future = SimpleQueue()
+    future.put(value)
+    return future

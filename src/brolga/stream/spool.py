@@ -1,9 +1,6 @@
-"""Bytes that wait on a disk: a file that has no name, and is gone with whoever made it.
+"""A buffer in an unnamed file, which disappears when it is closed or its process ends.
 
-Knows files of the system. Must not know what the bytes are, nor who wants them again.
-
-Strategy: every read and write says where it begins (pread, pwrite), so that any number of threads
-share one file. The file is deleted when it is made, so a killed process leaves nothing.
+Every read and write names its offset (pread, pwrite), so threads can share the file.
 """
 
 from __future__ import annotations
@@ -23,16 +20,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Spool", "SpoolChoice", "spool_factory"]
 
-# A directory; True for the system's for temporary files, False for no spool.
+# A directory; True for the system's directory for temporary files, False for no spool.
 SpoolChoice: TypeAlias = "bool | str | PathLike[str]"
 _BLOCK_SIZE: Final = 1 << 20  # bytes
 
 
 class Spool:
-    """All bytes that were added, in a file without a name, until it is closed or nobody has it.
+    """A `ReplayBuffer` that keeps all bytes on disk.
 
-    `directory` None is the system's for temporary files. Raises SpoolError where the file cannot
-    be made, written or read.
+    `directory` None is the system's directory for temporary files. Raises SpoolError if the file
+    cannot be made, written or read.
     """
 
     start = 0
@@ -47,8 +44,8 @@ class Spool:
         except OSError as error:
             raise self._failed("made", error) from error
 
-    def add(self, block: Block, hold: int | None = None) -> None:  # noqa: ARG002 - it holds all
-        """Write a block to the end."""
+    def add(self, block: Block, retain_from: int | None = None) -> None:  # noqa: ARG002 - it keeps all bytes
+        """Append a block."""
         view = memoryview(block)
         while view:
             try:
@@ -59,7 +56,7 @@ class Spool:
             view = view[count:]
 
     def read(self, start: int) -> Iterator[Block]:
-        """Yield what was added from offset `start` on."""
+        """Yield the bytes from offset `start` on."""
         end = self.size
         while start < end:
             block = self.read_at(min(_BLOCK_SIZE, end - start), start)
@@ -78,7 +75,7 @@ class Spool:
         return block
 
     def close(self) -> None:
-        """Close the file, and so delete it."""
+        """Close the file, which deletes it."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
@@ -87,7 +84,6 @@ class Spool:
 
     @property
     def _place(self) -> str:
-        # Without one for temporary files, the system's cannot be named either.
         return os.fspath(self._directory or tempfile.tempdir or "the directory for temporary files")
 
     def _failed(self, what: str, error: OSError) -> SpoolError:
@@ -98,7 +94,7 @@ class Spool:
 
 
 def spool_factory(choice: SpoolChoice) -> Spool | None:
-    """Return a new spool where one is chosen. Raises SpoolError."""
+    """Return a new spool if one is chosen. Raises SpoolError."""
     if choice is False:
         return None
     return Spool(None if choice is True else choice)

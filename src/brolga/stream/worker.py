@@ -1,9 +1,7 @@
-"""Threads of ours, which an interrupt of their owner's thread can neither break nor lose.
+"""Worker threads and stop requests that work with interrupts.
 
-Knows threads alone. Must not know what they do.
-
-Strategy: a signal's handler may raise in the owner's thread between any two bytecodes, so that
-thread takes no lock of Python code. It starts and awaits a worker by single calls of C.
+A signal handler may raise in the owner's thread between any two bytecodes, so that thread uses no
+locks of Python code: it starts and awaits a worker by single calls of C.
 """
 
 from __future__ import annotations
@@ -23,13 +21,15 @@ if TYPE_CHECKING:
 
 __all__ = ["POLL_INTERVAL_S", "Stop", "Worker", "current_stop", "sleep", "stop_scope"]
 
+POLL_INTERVAL_S: Final = 0.25  # the longest wait before a thread looks for a stop request
+
 
 class Worker:
-    """A thread of ours, which an interrupt of its owner's thread can neither break nor lose.
+    """A thread that an interrupt of its owner's thread can neither break nor lose.
 
     `Thread.start` waits with a lock of Python code. An interrupt there would keep that lock for
-    good, and the new thread would never run. So it is called in a thread where no handler of a
-    signal runs, and the owner waits for nothing but a token.
+    good, and the new thread would never run. So `start` is called in a helper thread, where no
+    signal handler runs, and the owner waits for a token only.
     """
 
     def __init__(self, name: str, work: Callable[[], None]) -> None:
@@ -38,69 +38,66 @@ class Worker:
         self._process = os.getpid()
         self._starts: list[int] = []  # empty until the start, then one
         self._thread: threading.Thread | None = None
-        self._over = False
+        self._ended = False
         self._end: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     @property
-    def is_here(self) -> bool:
-        """Whether it is a thread of this process; a child has none of its parent's (fork(2))."""
+    def is_in_this_process(self) -> bool:
+        """Whether this process made it: a child has none of its parent's threads (fork(2))."""
         return self._process == os.getpid()
 
     def start(self) -> None:
-        """Start the thread, the first time. Raises RuntimeError where there can be none."""
+        """Start the thread, the first time. Raises RuntimeError if no thread can be started."""
         if not self._starts:
             # In one call of C: no interrupt comes between the start and the note of it.
             self._starts.extend(map(_thread.start_new_thread, [self._start], [()]))
 
     def join(self) -> bool:
-        """Wait for the thread's end; return whether it is over.
+        """Wait for the thread's end; return whether it has ended.
 
-        It may not be where nobody can wait: in a thread of ours, where a dropped cycle was
-        collected, and while the interpreter ends, which has stopped them all.
+        It does not wait in a worker thread, which may have collected a dropped cycle, nor while the
+        interpreter ends, as all threads have stopped then.
         """
-        if not self._starts or not self.is_here:
+        if not self._starts or not self.is_in_this_process:
             return True
-        if _ours.is_this or sys.is_finalizing():
+        if _current.is_worker or sys.is_finalizing():
             return False
-        if not self._over:  # where it is, an interrupt may have lost the token
+        if not self._ended:  # else an interrupt may have lost the token
             self._end.get()
         if self._thread is not None:
             self._thread.join()  # its last few instructions
         return True
 
     def _start(self) -> None:
-        _ours.is_this = True
-        self._thread = threading.Thread(target=self._live, name=self._name, daemon=True)
+        _current.is_worker = True
+        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         try:
             self._thread.start()
-        except (RuntimeError, MemoryError):  # there is no other thread to be had: this one serves
+        except (RuntimeError, MemoryError):  # no second thread is available: use this one
             self._thread = None
-            self._live()
+            self._run()
 
-    def _live(self) -> None:
-        _ours.is_this = True
+    def _run(self) -> None:
+        _current.is_worker = True
         try:
             self._work()
         finally:
-            self._over = True  # before the token, which comes once
+            self._ended = True  # before the token, which comes once
             self._end.put(None)
 
 
-class _Ours(threading.local):
-    is_this = False  # whether this thread is one of ours
+class _Current(threading.local):
+    is_worker = False
 
 
-_ours: Final = _Ours()
-
-
-POLL_INTERVAL_S: Final = 0.25  # seconds
+_current: Final = _Current()
 
 
 class Stop:
     """A request to stop, made by one thread and seen by others.
 
-    `requests` counts how often it was made: from the second on nothing more is to be called, the
-    request that ends an upload session included.
+    `requests` counts how often it was made. After the second one a thread makes no more requests
+    to a registry, not even the one that cancels an upload session.
     """
 
     def __init__(self) -> None:
@@ -116,11 +113,11 @@ class Stop:
             raise KeyboardInterrupt("another thread asked this one to stop")
 
 
-_STOP: Final[ContextVar[Stop]] = ContextVar("_STOP", default=Stop())  # noqa: B039 - nobody asks the default to stop
+_STOP: Final[ContextVar[Stop]] = ContextVar("_STOP", default=Stop())  # noqa: B039 - no one calls `request` of the default
 
 
 def current_stop() -> Stop:
-    """Return what may ask this thread to stop."""
+    """Return the stop request that applies to this thread."""
     return _STOP.get()
 
 
@@ -135,7 +132,7 @@ def stop_scope(stop: Stop) -> Iterator[None]:
 
 
 def sleep(seconds: float) -> None:
-    """Sleep, and raise KeyboardInterrupt soon after this thread is asked to stop."""
+    """Sleep; raise KeyboardInterrupt soon after this thread is asked to stop."""
     stop, end = current_stop(), time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         stop.check()

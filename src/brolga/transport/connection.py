@@ -1,17 +1,14 @@
-"""A connection that notices an answer which comes while it is still sending.
+"""Connections that notice a response which comes while the body is still being sent.
 
-Knows sockets, TLS's own records, and the one thing of HTTP that it must: what an interim answer
-looks like. Must not know what is sent.
-
-Strategy: a network stream of the HTTP library, with more. Before each write, and while it waits to
-write, it looks whether the registry has answered. If so it raises WriteError, which the library
-takes as the sign to stop sending and to read that answer. An interrupt that comes in the middle of
-a body's block, or before its answer, may wait (see `outgoing`).
+`EarlyResponseStream` is a network stream of the HTTP library. Before each write, and while it waits
+to write, it checks for a response. If there is one it raises WriteError, and the library stops
+sending and reads it. Interrupts within a block, or before the response, can be deferred.
 """
 
 from __future__ import annotations
 
 import errno
+import math
 import re
 import select
 import socket
@@ -22,27 +19,26 @@ from typing import TYPE_CHECKING, Any, Final
 import httpcore2 as httpcore
 
 from brolga.stream.worker import POLL_INTERVAL_S
-from brolga.transport.addresses import Refused, Sightings, Zone, zone_of
+from brolga.transport.addresses import AddressRefused, ReachedHosts, Zone, zone_of
 from brolga.transport.forks import close_in_child
-from brolga.transport.outgoing import INTERRUPTS, UNDER_WAY
-from brolga.transport.pace import LOWEST_RATE
+from brolga.transport.request_state import CURRENT_REQUEST, INTERRUPTS, MIN_RATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from brolga.transport.outgoing import Outgoing
+    from brolga.transport.request_state import RequestState
 
-__all__ = ["Backend"]
+__all__ = ["NetworkBackend"]
 
 _READ_SIZE: Final = 1 << 18  # bytes; with the library's 64 KiB a download costs 8 % more CPU
-# No descriptor, no memory.
-_LOCAL_FAULTS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
-_EARLY_SIZE: Final = 1 << 16  # bytes of an early answer that are taken at a time
-# An interim answer (RFC 9110, section 15.2; 101 is final), and how many bytes it takes to tell.
+# Errors of this machine: no descriptors, no memory.
+_LOCAL_ERRNOS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+_EARLY_SIZE: Final = 1 << 16  # bytes of an early response that are received at a time
+# An interim response (RFC 9110, section 15.2; 101 is final), and how many bytes decide it.
 _INTERIM: Final = re.compile(rb"HTTP/1\.[01] 1(?!01)")
 _INTERIM_SIZE: Final = len(b"HTTP/1.1 101")
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
-# So that a peer which vanished is noticed in a minute and a half, however long an answer may take.
+# A vanished peer is noticed after a minute and a half, however long a response may take.
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6))
 _OPTIONS: Final = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -54,24 +50,24 @@ _OPTIONS: Final = (
 )
 
 
-class Unwatched(httpcore.NetworkStream):
-    """The library's own stream: it does not look.
+class PlainStream(httpcore.NetworkStream):
+    """The library's own stream, which does not check for a response.
 
-    `stopped` is whether sending was given up: then only a part of the request went out.
+    `aborted` is whether sending was aborted: only a part of the request was sent.
     """
 
     def __init__(self, inner: httpcore.NetworkStream) -> None:
-        self.stopped = False
+        self.aborted = False
         self._inner = inner
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._inner.read(max_bytes, UNDER_WAY.get().within(timeout))
+        return self._inner.read(max_bytes, CURRENT_REQUEST.get().remaining(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         try:
-            self._inner.write(buffer, UNDER_WAY.get().within(timeout))
+            self._inner.write(buffer, CURRENT_REQUEST.get().remaining(timeout))
         except httpcore.WriteError:
-            self.stopped = True
+            self.aborted = True
             raise
 
     def close(self) -> None:
@@ -84,41 +80,41 @@ class Unwatched(httpcore.NetworkStream):
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
         inner = self._inner.start_tls(ssl_context, server_hostname, timeout)
-        # TLS within TLS, by a proxy that speaks it: its socket is the outer one, not ours to use.
+        # TLS within TLS, through an https proxy: the socket belongs to the outer connection.
         nested = isinstance(self._inner.get_extra_info("socket"), ssl.SSLSocket)
-        return Unwatched(inner) if nested else Watched(inner)
+        return PlainStream(inner) if nested else EarlyResponseStream(inner)
 
     def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - the library's signature
-        if info == "is_readable" and self.stopped:
-            return True  # so the pool takes it for expired: half a request may be in it
+        if info == "is_readable" and self.aborted:
+            return True  # the pool takes it for expired: half a request may have been sent
         return self._inner.get_extra_info(info)
 
 
-class _Block:
-    """A buffer on its way into a socket.
+class _WriteBuffer:
+    """A buffer that is being sent.
 
-    An interrupt can come between any two steps of Python. `taken` is kept by C code alone, so on a
-    plain socket it is always true; TLS may lose a count, and then `tries` is one ahead.
+    An interrupt can come between any two bytecodes. Only C code appends to `sent_counts`, so it is
+    always right on a plain socket. TLS may lose a count; then `attempts` is one ahead.
     """
 
-    __slots__ = ("_view", "taken", "tries")
+    __slots__ = ("_view", "attempts", "sent_counts")
 
     def __init__(self, buffer: bytes) -> None:
         self._view = memoryview(buffer)
-        self.taken: list[int] = []  # bytes, try by try
-        self.tries = 0
+        self.sent_counts: list[int] = []  # bytes, for each attempt
+        self.attempts = 0
 
     @property
-    def left(self) -> memoryview:
-        return self._view[sum(self.taken) :]
+    def remaining(self) -> memoryview:
+        return self._view[sum(self.sent_counts) :]
 
     @property
-    def is_known(self) -> bool:
-        return self.tries == len(self.taken)
+    def is_count_known(self) -> bool:
+        return self.attempts == len(self.sent_counts)
 
 
-class Watched(Unwatched):
-    """A connection that notices an answer which comes while it is still sending."""
+class EarlyResponseStream(PlainStream):
+    """A connection that notices a response which comes while it is still sending."""
 
     def __init__(self, inner: httpcore.NetworkStream) -> None:
         super().__init__(inner)
@@ -126,47 +122,43 @@ class Watched(Unwatched):
         close_in_child(self._socket)
         self._poll = select.poll()
         self._early = b""
-        self._broken: OSError | None = None
+        self._receive_error: OSError | None = None
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """Return what comes: up to `_READ_SIZE` bytes, which h11 takes as well as `max_bytes`.
-
-        Raises ReadTimeout, ReadError.
-        """
+        """Receive up to `_READ_SIZE` bytes; h11 accepts more than `max_bytes`."""
         if self._early:
             early, self._early = self._early, b""
             return early
-        if self._broken is not None:
-            raise httpcore.ReadError(self._broken) from self._broken
-        outgoing = UNDER_WAY.get()
-        taken: list[bytes] = []
-        while not taken:
+        if self._receive_error is not None:
+            raise httpcore.ReadError(self._receive_error) from self._receive_error
+        state = CURRENT_REQUEST.get()
+        received: list[bytes] = []
+        while not received:
             try:
-                self._receive(taken, max(max_bytes, _READ_SIZE), outgoing, timeout)
+                self._receive(received, max(max_bytes, _READ_SIZE), state, timeout)
             except INTERRUPTS as interrupt:
-                if not outgoing.hold(interrupt):
+                if not state.defer_interrupt(interrupt):
                     raise
             except (OSError, httpcore.WriteError) as error:
                 raise httpcore.ReadError(error) from error
-        return taken[0]
+        return received[0]
 
     def _receive(
-        self, taken: list[bytes], size: int, outgoing: Outgoing, timeout: float | None
+        self, received: list[bytes], size: int, state: RequestState, timeout: float | None
     ) -> None:
-        """Add what comes to `taken`, up to `size` bytes. Raises ReadTimeout, OSError."""
-        seconds = outgoing.head_within(timeout)
+        """Append up to `size` bytes to `received`. Raises ReadTimeout, OSError."""
+        seconds = state.remaining_for_head(timeout)
         events = select.POLLIN
         while seconds is None or seconds > 0:
             self._socket.settimeout(0)
             try:
-                # As `taken.append(recv(size))`, but without a step of Python in between, where
-                # an interrupt could come and the bytes be lost.
-                taken.extend(map(self._socket.recv, (size,)))
+                # Like `append(recv(size))`, but in one call of C: no interrupt can lose the bytes.
+                received.extend(map(self._socket.recv, (size,)))
             except (BlockingIOError, ssl.SSLWantReadError):
                 events = select.POLLIN
             except ssl.SSLWantWriteError:
                 events = select.POLLOUT
-            if taken:
+            if received:
                 return
             began = time.monotonic()
             if not self._wait(events, seconds):
@@ -176,122 +168,110 @@ class Watched(Unwatched):
         raise httpcore.ReadTimeout("timed out")
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Send all of `buffer`; raise WriteError as soon as there is an answer instead.
-
-        httpcore takes a WriteError as the sign to stop sending and to read that answer.
-        """
-        block = _Block(buffer)
-        outgoing = UNDER_WAY.get()
+        """Send all of `buffer`. Raises WriteError as soon as there is a response."""
+        pending = _WriteBuffer(buffer)
+        state = CURRENT_REQUEST.get()
         if buffer:
-            outgoing.begin_write()
+            state.begin_write()
         while True:
             try:
-                return self._pump(block, outgoing, timeout)
+                return self._send_rest(pending, state, timeout)
             except INTERRUPTS as interrupt:
-                if not block.is_known or not outgoing.hold(interrupt):
+                if not pending.is_count_known or not state.defer_interrupt(interrupt):
                     raise
             except httpcore.WriteError:
-                # A request without a body ends with an empty write, after all of it went out.
-                self.stopped = bool(block.left)
+                # A request without a body ends with an empty write, after all of it was sent.
+                self.aborted = bool(pending.remaining)
                 raise
 
-    def _pump(self, block: _Block, outgoing: Outgoing, timeout: float | None) -> None:
-        """Send what is left of a block."""
-        self._look()
-        left = block.left
+    def _send_rest(self, pending: _WriteBuffer, state: RequestState, timeout: float | None) -> None:
+        """Send the rest of a buffer."""
+        self._check_early_response()
+        left = pending.remaining
         while left:
             began = time.monotonic()
-            events = self._wait(select.POLLIN | select.POLLOUT, outgoing.within(timeout))
+            events = self._wait(select.POLLIN | select.POLLOUT, state.remaining(timeout))
             waited = time.monotonic() - began
-            if not events or outgoing.is_late:
+            if not events or state.is_overdue:
                 raise httpcore.WriteTimeout(f"nothing could be sent for {timeout} s")
             if events & ~select.POLLOUT:
-                self._look()
+                self._check_early_response()
             if events & select.POLLOUT:
-                self._send(left, block)
-                left = left[block.taken[-1] :]
-                if outgoing.pace.is_too_slow(waited, block.taken[-1], timeout):
-                    raise httpcore.WriteTimeout(
-                        f"less than {LOWEST_RATE} bytes a second were taken"
-                    )
+                self._send(left, pending)
+                left = left[pending.sent_counts[-1] :]
+                if state.rate.is_too_slow(waited, pending.sent_counts[-1], timeout):
+                    raise httpcore.WriteTimeout(f"less than {MIN_RATE} bytes a second were taken")
 
     def _wait(self, events: int, timeout: float | None) -> int:
-        """Return which of `events` came within `timeout` seconds, and errors; 0 if none did.
+        """Return the events that came within `timeout` seconds, errors included, or 0.
 
-        It waits in slices, so that a signal that came just before a wait, a request to stop and
-        a `close` by another thread are noticed. Raises KeyboardInterrupt, WriteError for these.
+        It waits in slices, to notice a signal just before the wait, a stop request (it raises
+        KeyboardInterrupt) and a `close` by another thread (WriteError).
         """
-        outgoing = UNDER_WAY.get()
-        end = None if timeout is None else time.monotonic() + timeout
+        state = CURRENT_REQUEST.get()
+        end = math.inf if timeout is None else time.monotonic() + timeout
         while True:
-            outgoing.check_stop()
+            state.check_stop()
             number = self._socket.fileno()
             if number < 0:
                 raise httpcore.WriteError("the connection was closed here")
             self._poll.register(number, events)
-            left = (
-                POLL_INTERVAL_S
-                if end is None
-                else min(POLL_INTERVAL_S, max(0.0, end - time.monotonic()))
-            )
+            left = min(POLL_INTERVAL_S, max(0.0, end - time.monotonic()))
             if ready := self._poll.poll(1000 * left):
                 return ready[0][1]
-            if end is not None and time.monotonic() >= end:
+            if time.monotonic() >= end:
                 return 0
 
-    def _look(self) -> None:
-        """Raise WriteError if the registry has answered or gone."""
+    def _check_early_response(self) -> None:
+        """Raise WriteError if the registry has responded or hung up."""
         if not self._wait(select.POLLIN, 0):
             return
         self._socket.settimeout(0)
         try:
             data = self._socket.recv(_EARLY_SIZE)
         except (BlockingIOError, ssl.SSLWantReadError):
-            return  # TLS's own records, a session ticket say
+            return  # a record of TLS itself, such as a session ticket
         except OSError as error:
-            self._broken, data = error, b""  # raised by the read of the answer
+            self._receive_error, data = error, b""  # `read` raises it
         self._early = _without_interim(self._early + data)
         if not data or _is_final(self._early):
             raise httpcore.WriteError("the registry answered before the end of the request")
 
-    def _send(self, left: memoryview, block: _Block) -> None:
+    def _send(self, left: memoryview, pending: _WriteBuffer) -> None:
         self._socket.settimeout(0)
-        block.tries += 1
+        pending.attempts += 1
         try:
-            # As `taken.append(send(left))`, but without a step of Python in between, where an
-            # interrupt could come and the count be lost.
-            block.taken.extend(map(self._socket.send, (left,)))
+            # Like `append(send(left))`, but in one call of C: no interrupt can lose the count.
+            pending.sent_counts.extend(map(self._socket.send, (left,)))
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            block.taken.append(0)
+            pending.sent_counts.append(0)
         except OSError as error:
             raise httpcore.WriteError(str(error)) from error
 
 
 def _without_interim(early: bytes) -> bytes:
-    """Drop interim answers (RFC 9110, section 15.2) that are there as a whole."""
+    """Remove complete interim responses (RFC 9110, section 15.2)."""
     while _INTERIM.match(early) and (end := _HEAD_END.search(early)):
         early = early[end.end() :]
     return early
 
 
 def _is_final(early: bytes) -> bool:
-    """Return whether data begins a final answer; False if it is interim, or too short to tell."""
+    """Return whether data begins a final response; False if it is interim or too short."""
     if _INTERIM.match(early):
-        return len(early) > _EARLY_SIZE  # an interim answer without an end
+        return len(early) > _EARLY_SIZE  # an interim response without an end
     return len(early) >= _INTERIM_SIZE
 
 
-class Backend(httpcore.NetworkBackend):
-    """httpcore's own way to connect, with a `Watched` around each connection.
+class NetworkBackend(httpcore.NetworkBackend):
+    """httpcore's backend, with an `EarlyResponseStream` around each connection.
 
-    `sightings` is told where each host was reached. None leads further than `limit`.
+    `hosts` records the zone of each host. A connection beyond the zone `limit` is refused.
     """
 
-    def __init__(
-        self, sightings: Sightings | None = None, *, limit: Zone = Zone.LINK_LOCAL
-    ) -> None:
+    def __init__(self, hosts: ReachedHosts | None = None, *, limit: Zone = Zone.LINK_LOCAL) -> None:
         self._inner = httpcore.SyncBackend()
-        self._sightings = sightings
+        self._hosts = hosts
         self._limit = limit
 
     def connect_tcp(
@@ -302,42 +282,39 @@ class Backend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        """Connect. Raises ConnectError, ConnectTimeout of the library, Refused.
+        """Connect. Raises ConnectError, ConnectTimeout of the library, AddressRefused.
 
-        Raises OSError if it is this machine that lacks something: the registry is not at fault.
+        Raises OSError if this machine lacks descriptors or memory: the registry is not at fault.
         """
-        UNDER_WAY.get().fresh = True
+        CURRENT_REQUEST.get().is_new_connection = True
         options = [*_OPTIONS, *(socket_options or ())]
         try:
             stream = self._inner.connect_tcp(host, port, timeout, local_address, options)
-        except UnicodeError as error:  # a name that DNS cannot have; the library lets it through
+        except UnicodeError as error:  # an invalid DNS name, which the library does not check
             raise httpcore.ConnectError(error) from error
         except httpcore.ConnectError as error:
-            if fault := _local_fault(error):
-                raise fault from None
+            # The library keeps what it caught as its error's argument.
+            for cause in error.args:
+                if isinstance(cause, OSError) and cause.errno in _LOCAL_ERRNOS:
+                    raise cause from None
             raise
-        if self._sightings is not None:
+        if self._hosts is not None:
             try:
-                self._judge(host, stream, self._sightings)
+                self._check_address(host, stream, self._hosts)
             except BaseException:
                 stream.close()
                 raise
-        return Watched(stream)
+        return EarlyResponseStream(stream)
 
-    def _judge(self, host: str, stream: httpcore.NetworkStream, sightings: Sightings) -> None:
-        """Note where the connection leads, before any byte goes there; refuse what is too far."""
+    def _check_address(
+        self, host: str, stream: httpcore.NetworkStream, hosts: ReachedHosts
+    ) -> None:
+        """Record the zone of a new connection. Raises AddressRefused if it is beyond the limit."""
         try:
             address = stream.get_extra_info("server_addr")[0]
-        except OSError as error:  # it hung up at once
+        except OSError as error:  # the peer hung up at once
             raise httpcore.ConnectError(error) from error
         zone = zone_of(address)
         if zone > self._limit:
-            raise Refused(address)
-        sightings.note(host, zone)
-
-
-def _local_fault(error: httpcore.ConnectError) -> OSError | None:
-    """Return what this machine lacks for a connection, if that is why it failed."""
-    # The library keeps what it caught as its error's argument.
-    causes = (part for part in error.args if isinstance(part, OSError))
-    return next((cause for cause in causes if cause.errno in _LOCAL_FAULTS), None)
+            raise AddressRefused(address)
+        hosts.add(host, zone)

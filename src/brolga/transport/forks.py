@@ -1,31 +1,48 @@
-"""What a child process must not share with its parent (fork(2)).
-
-Knows that a child inherits every socket, and every lock as it stands. Must not know what they are
-for.
-"""
+"""Locks and sockets that a child process does not share with its parent (fork(2))."""
 
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     import socket
 
-__all__ = ["after_fork", "close_in_child"]
+__all__ = ["ForkSafeLock", "close_in_child", "renew_in_child"]
 
 
 class _Renewable(Protocol):
     def renew(self) -> None:
-        """Replace what cannot be used in a child process: locks, connections."""
+        """Replace what a child process cannot use."""
 
 
 _renewable: Final[weakref.WeakSet[_Renewable]] = weakref.WeakSet()
 _sockets: Final[weakref.WeakSet[socket.socket]] = weakref.WeakSet()
 
 
-def after_fork(item: _Renewable) -> None:
+class ForkSafeLock:
+    """A lock that is free in a child process, even if a thread of the parent held it."""
+
+    def __init__(self) -> None:
+        self.renew()
+        renew_in_child(self)
+
+    def renew(self) -> None:
+        """Replace the lock."""
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        """Acquire the lock."""
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        """Release the lock."""
+        self._lock.release()
+
+
+def renew_in_child(item: _Renewable) -> None:
     """Call `item.renew` in each child process, before anything else runs there."""
     _renewable.add(item)
 

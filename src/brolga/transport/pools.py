@@ -1,41 +1,34 @@
-"""Where a call goes: the URL as the library wants it, and the pool that its connection is from.
-
-Knows the HTTP library's pools, and what may not be shared between two calls' connections: TLS
-settings, a proxy, how far a connection may lead. Must not know what is called.
-
-Strategy: a pool for each combination of these that comes up. Most clients have one.
-"""
+"""The connection pools, one for each combination of TLS settings, proxy and permitted zone."""
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import httpcore2 as httpcore
 
-from brolga.transport.addresses import Sightings, Zone
-from brolga.transport.connection import Backend
-from brolga.transport.forks import after_fork
+from brolga.transport.addresses import ReachedHosts, Zone
+from brolga.transport.connection import NetworkBackend
+from brolga.transport.forks import ForkSafeLock, renew_in_child
 
 if TYPE_CHECKING:
     import ssl
 
     from brolga.transport.proxy import Proxies, Proxy
-    from brolga.transport.tls import Trust
+    from brolga.transport.tls import TLSConfig
 
-__all__ = ["Pools", "Route", "Target"]
+__all__ = ["ParsedURL", "PooledRoute", "Pools"]
 
 _EXPIRY_S: Final = 30.0  # seconds that an idle connection is kept
 
 
 @dataclass(frozen=True)
-class Target:
-    """What a URL says; `authority` is host and port as they were written.
+class ParsedURL:
+    """The parts of a URL; `authority` is host and port as they were written.
 
-    The library's own reading of a URL loses the brackets of an IPv6 address in the Host header,
-    and what stands after a semicolon in the path.
+    The library's own parser loses the brackets of an IPv6 address in the Host header, and the part
+    of the path after a semicolon.
     """
 
     scheme: str
@@ -45,8 +38,8 @@ class Target:
     path: str
 
     @classmethod
-    def of(cls, url: str) -> Target:
-        """Read a URL. Raises ValueError where it is none, a registry's Location say."""
+    def parse(cls, url: str) -> ParsedURL:
+        """Parse a URL, which may be a registry's Location. Raises ValueError if it is invalid."""
         parts = urlsplit(url)
         return cls(
             scheme=parts.scheme,
@@ -58,8 +51,8 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Route:
-    """A pool, and a call's address in it."""
+class PooledRoute:
+    """A pool, and what a request needs to use it."""
 
     pool: httpcore.ConnectionPool
     url: httpcore.URL
@@ -68,65 +61,66 @@ class Route:
 
 
 class Pools:
-    """The connections of a client. Threads may share one."""
+    """The connection pools of a transport. Threads may share an instance."""
 
-    def __init__(self, *, trust: Trust, proxies: Proxies, keepalive: int) -> None:
-        self._trust = trust
+    def __init__(self, *, tls: TLSConfig, proxies: Proxies, keepalive: int) -> None:
+        self._tls = tls
         self._proxies = proxies
         self._keepalive = keepalive
-        self._sightings = Sightings()
-        self._lock = threading.Lock()
+        self._hosts = ReachedHosts()
+        self._lock = ForkSafeLock()
         self._is_closed = False
         self._pools: dict[
             tuple[ssl.SSLContext | None, Proxy | None, Zone], httpcore.ConnectionPool
         ] = {}
-        after_fork(self)
+        renew_in_child(self)
 
     def renew(self) -> None:
-        """Connect anew in a child process: the parent's connections would mix up both's answers."""
-        self._lock = threading.Lock()
+        """Drop the parent's connections in a child process, which must not read their responses."""
         self._pools = {}
 
-    def route(self, target: Target, named_by: str) -> Route:
-        """Return the way to a target; `named_by` is the host that named it, or empty.
+    def route(self, url: ParsedURL, redirected_from: str) -> PooledRoute:
+        """Return the route to a URL; `redirected_from` is the host that sent the URL, or empty.
 
-        Raises ValueError for a host or a proxy that cannot be, OSError for TLS settings that
-        cannot be read, RuntimeError after `close`.
+        Raises ValueError for an invalid host or proxy, OSError for TLS settings that cannot be
+        read, RuntimeError after `close`.
         """
-        proxy = self._proxies.choose(target.scheme, target.host, target.port)
+        proxy = self._proxies.choose(url.scheme, url.host, url.port)
         context = (
-            self._trust.context(target.authority, is_named=named_by not in {"", target.host})
-            if target.scheme == "https"
+            self._tls.context(url.authority, is_redirect=redirected_from not in {"", url.host})
+            if url.scheme == "https"
             else None
         )
-        # By way of a proxy nothing is checked: it is the proxy that finds the address.
-        limit = self._sightings.of(named_by) if named_by and not proxy else Zone.LINK_LOCAL
-        # The library leaves out the brackets that a proxy needs to read an IPv6 address, and would
-        # look for them in the certificate.
-        bracketed = proxy is not None and ":" in target.host
+        # Through a proxy nothing is checked, as the proxy resolves the address.
+        limit = (
+            self._hosts.zone(redirected_from) if redirected_from and not proxy else Zone.LINK_LOCAL
+        )
+        # The library omits the brackets of an IPv6 address, which a proxy needs; with brackets in
+        # the host, it would look for them in the certificate.
+        bracketed = proxy is not None and ":" in url.host
         try:
-            url = httpcore.URL(
-                scheme=target.scheme,
-                host=f"[{target.host}]" if bracketed else target.host,
-                port=target.port,
-                target=target.path,
+            http_url = httpcore.URL(
+                scheme=url.scheme,
+                host=f"[{url.host}]" if bracketed else url.host,
+                port=url.port,
+                target=url.path,
             )
         except TypeError as error:  # letters outside ASCII
             raise ValueError(error) from error
-        return Route(
+        return PooledRoute(
             pool=self._pool(context, proxy, limit),
-            url=url,
-            extensions={"sni_hostname": target.host} if bracketed else {},
+            url=http_url,
+            extensions={"sni_hostname": url.host} if bracketed else {},
             proxy=proxy,
         )
 
-    def check(self) -> None:
+    def check_open(self) -> None:
         """Raise RuntimeError after `close`."""
         if self._is_closed:
             raise RuntimeError("the client is closed")
 
     def close(self) -> None:
-        """Close every connection; there will be no further ones."""
+        """Close every connection, and open no more."""
         with self._lock:
             self._is_closed = True
             pools, self._pools = list(self._pools.values()), {}
@@ -138,24 +132,24 @@ class Pools:
     ) -> httpcore.ConnectionPool:
         key = context, proxy, limit
         with self._lock:
-            self.check()
+            self.check_open()
             if key not in self._pools:
                 self._pools[key] = httpcore.ConnectionPool(
                     ssl_context=context,
-                    proxy=self._by(proxy) if proxy else None,
-                    # As many as there are threads at work: none waits for another's upload.
+                    proxy=self._http_proxy(proxy) if proxy else None,
+                    # No limit, so that no thread waits for another's upload.
                     max_connections=None,
                     max_keepalive_connections=self._keepalive,
                     keepalive_expiry=_EXPIRY_S,
-                    network_backend=Backend(None if proxy else self._sightings, limit=limit),
+                    network_backend=NetworkBackend(None if proxy else self._hosts, limit=limit),
                 )
             return self._pools[key]
 
-    def _by(self, proxy: Proxy) -> httpcore.Proxy:
+    def _http_proxy(self, proxy: Proxy) -> httpcore.Proxy:
         secure = proxy.scheme == "https"
         return httpcore.Proxy(
             httpcore.URL(scheme=proxy.scheme, host=proxy.host, port=proxy.port, target="/"),
             auth=proxy.auth,
-            # A proxy is no registry: it is not shown a client certificate of the user's.
-            ssl_context=self._trust.context(str(proxy), is_named=True) if secure else None,
+            # A proxy is not a registry: do not send it the user's client certificate.
+            ssl_context=self._tls.context(str(proxy), is_redirect=True) if secure else None,
         )

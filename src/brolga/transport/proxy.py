@@ -1,10 +1,7 @@
-"""Which proxy a call goes through, as the environment says.
+"""Proxies from the environment: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
 
-Knows HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY. Must not know connections.
-
-Strategy: the rules of Go's `golang.org/x/net/http/httpproxy`, which the users of this field know
-from docker, podman and crane; ALL_PROXY as in curl. A proxy's URL may hold a password: no text here
-shows more of it than host and port.
+The rules are those of Go's `golang.org/x/net/http/httpproxy`, as in docker, podman and crane;
+ALL_PROXY is as in curl. A proxy's URL may hold a password: messages show only its host and port.
 """
 
 from __future__ import annotations
@@ -26,12 +23,22 @@ from urllib.parse import unquote_to_bytes, urlsplit
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Proxies", "Proxy", "from_environment"]
+__all__ = ["CHECK_PROXY", "InvalidProxy", "Proxies", "Proxy", "read_environment"]
+
+CHECK_PROXY: Final = "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 # HOST, HOST:PORT, [IPV6], [IPV6]:PORT or a bare IPv6 address.
-_NOWHERE: Final = IPv4Network("0.0.0.0/32")  # no address that is called
+_NO_NETWORK: Final = IPv4Network("0.0.0.0/32")  # contains no host
 _RULE: Final = re.compile(r"(?:\[([^]]+)\]|([^:]+))(?::([0-9]*))?|([0-9a-f:.]+)")
+
+
+class InvalidProxy(ValueError):
+    """A proxy of the environment that cannot be used; `hint` says what to do."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 @dataclass(frozen=True)
@@ -44,33 +51,33 @@ class Proxy:
     auth: tuple[bytes, bytes] | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
-        """Show where it is."""
+        """Show host and port."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, repr=False)
 class Proxies:
-    """The environment's word: for each scheme a variable and its value; whom to call directly."""
+    """The proxy variable, as name and value, of each scheme, and the hosts without a proxy."""
 
     by_scheme: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    exceptions: str = ""
+    no_proxy: str = ""
 
     def choose(self, scheme: str, host: str, port: int | None) -> Proxy | None:
-        """Return the proxy for a host, or None where it is called directly.
+        """Return the proxy for a host, or None for a direct connection.
 
-        Raises ValueError where the variable names no proxy that can be used.
+        Raises InvalidProxy if the variable is not the URL of a supported proxy.
         """
         variable, value = self.by_scheme.get(scheme, ("", ""))
         port = _DEFAULT_PORTS.get(scheme, 0) if port is None else port
-        if not value or _is_direct(self.exceptions, host.lower().rstrip("."), port):
+        if not value or _is_excluded(self.no_proxy, host.lower().rstrip("."), port):
             return None
-        return _parsed(variable, value)
+        return _parse_proxy(variable, value)
 
 
-def from_environment(environ: Mapping[str, str] = os.environ) -> Proxies:
-    """Read the environment: upper-case names count before lower-case ones, empty ones not at all.
+def read_environment(environ: Mapping[str, str] = os.environ) -> Proxies:
+    """Read the environment. Upper-case names take precedence; empty values are ignored.
 
-    In a CGI program HTTP_PROXY is the `Proxy` header of whoever sent the request: it is left.
+    In a CGI program HTTP_PROXY is the `Proxy` header of the request, so it is ignored.
     """
 
     def first(*names: str) -> tuple[str, str]:
@@ -87,7 +94,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Proxies:
     return Proxies(by_scheme, first("NO_PROXY", "no_proxy")[1])
 
 
-def _parsed(variable: str, value: str) -> Proxy:
+def _parse_proxy(variable: str, value: str) -> Proxy:
     url = value if "://" in value else f"http://{value}"
     try:
         parts = urlsplit(url)
@@ -95,11 +102,13 @@ def _parsed(variable: str, value: str) -> Proxy:
     except ValueError:
         parts, port = urlsplit(""), None
     if not parts.hostname or not parts.hostname.isascii():
-        raise ValueError(f"{variable} is not the URL of a proxy, such as http://proxy.example:3128")
+        raise InvalidProxy(
+            f"{variable} is not the URL of a proxy, such as http://proxy.example:3128", CHECK_PROXY
+        )
     if parts.scheme not in _DEFAULT_PORTS:
-        raise ValueError(
-            f"{variable} names a {parts.scheme} proxy, and only http and https ones can be used; "
-            "name the registry in NO_PROXY to call it directly"
+        raise InvalidProxy(
+            f"{variable} names a {parts.scheme} proxy, and only http and https ones can be used",
+            "name the registry in NO_PROXY to call it directly",
         )
     auth = None
     if parts.username is not None:
@@ -107,9 +116,9 @@ def _parsed(variable: str, value: str) -> Proxy:
     return Proxy(parts.scheme, parts.hostname, port or _DEFAULT_PORTS[parts.scheme], auth)
 
 
-def _is_direct(exceptions: str, host: str, port: int) -> bool:
-    """Tell whether a host is called directly: loopback always, others where NO_PROXY says so."""
-    address = _address(host)
+def _is_excluded(exceptions: str, host: str, port: int) -> bool:
+    """Return whether a host is reached directly: loopback always, others if NO_PROXY has them."""
+    address = _parse_address(host)
     if host == "localhost" or host.endswith(".localhost"):
         return True
     if address is not None and address.is_loopback:
@@ -119,34 +128,34 @@ def _is_direct(exceptions: str, host: str, port: int) -> bool:
 
 
 def _matches(rule: str, host: str, address: IPv4Address | IPv6Address | None, port: int) -> bool:
-    """Tell whether a rule of NO_PROXY means a host: `*`, a network, an address, or a domain.
+    """Return whether a rule of NO_PROXY matches a host: `*`, a network, an address, a domain.
 
-    A domain means the hosts below it too; with a dot or `*.` before it, these alone. Addresses
+    A domain includes the hosts below it; with a leading dot or `*.` it means only these. Addresses
     and domains may have a port.
     """
     if rule == "*":
         return True
     if "/" in rule:
-        return address is not None and address in _network(rule)
+        return address is not None and address in _parse_network(rule)
     parts = _RULE.fullmatch(rule)
     if parts is None or (parts[3] and parts[3] != str(port)):
         return False
     name = (parts[1] or parts[2] or parts[4]).removeprefix("*")
-    literal = _address(name)
+    literal = _parse_address(name)
     if literal is not None:
         return address == literal
     return host.endswith(name if name.startswith(".") else f".{name}") or host == name
 
 
-def _network(rule: str) -> IPv4Network | IPv6Network:
-    """Return a CIDR block; an empty one for what is none."""
+def _parse_network(rule: str) -> IPv4Network | IPv6Network:
+    """Parse a CIDR block; return one without hosts if it is invalid."""
     try:
         return ip_network(rule, strict=False)
     except ValueError:
-        return _NOWHERE
+        return _NO_NETWORK
 
 
-def _address(host: str) -> IPv4Address | IPv6Address | None:
+def _parse_address(host: str) -> IPv4Address | IPv6Address | None:
     try:
         return ip_address(host)
     except ValueError:

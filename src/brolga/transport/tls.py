@@ -1,33 +1,28 @@
-"""Whom TLS trusts, and which client certificate it shows, host by host.
+"""TLS settings for each host: trusted authorities and client certificates.
 
-Knows PEM files and the `certs.d` directories of docker and containers/image. Must not know
-connections.
-
-Strategy: one SSLContext for most hosts, and one for each host that has a directory of its own, each
-made when it is first used: to read the system's authorities takes longer than a request does. A
-directory's authorities are trusted beside the system's. A client certificate that the user gave
-goes to hosts that the user named, as a password would: to a host that a registry named, only what
-the directory under that very name holds.
+Hosts share one SSLContext, unless they have a `certs.d` directory (docker, containers/image). Each
+is made when it is first used, as reading the system's authorities takes longer than a request. The
+user's client certificate is sent, like a password, only to hosts that the user named, not to those
+that a registry redirects to.
 """
 
 from __future__ import annotations
 
 import os
 import ssl
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from brolga.transport.forks import after_fork
+from brolga.transport.forks import ForkSafeLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from os import PathLike
 
-__all__ = ["CERTS_DIRS", "Trust"]
+__all__ = ["CERTS_DIRS", "TLSConfig"]
 
 # docker, rootless or not (docker, "Verify repository client with certificates"), and podman, skopeo
-# and buildah (containers-certs.d(5)). The first that has a host counts.
+# and buildah (containers-certs.d(5)). The first one with a directory for the host counts.
 CERTS_DIRS: Final = (
     "~/.config/containers/certs.d",
     "~/.config/docker/certs.d",
@@ -36,14 +31,14 @@ CERTS_DIRS: Final = (
 )
 
 
-class Trust:
-    """The TLS settings of a client. Threads may share one.
+class TLSConfig:
+    """The TLS settings of a transport. Threads may share an instance.
 
-    `client_cert` and `client_key` are PEM files; the key may be in the certificate's. Of
-    `certs_dirs` those count that are there now.
+    `client_cert` and `client_key` are PEM files; the key may be in the certificate's. Directories
+    of `certs_dirs` that do not exist now are ignored.
 
-    Raises OSError for files that cannot be read as what they should be, ValueError for a key
-    without a certificate.
+    Raises OSError for files that are not valid PEM files, ValueError for a key without a
+    certificate.
     """
 
     def __init__(
@@ -64,48 +59,43 @@ class Trust:
             if client_cert is None
             else (Path(client_cert), None if client_key is None else Path(client_key))
         )
-        # os.path, not pathlib: where nobody is at home, or may not look, there is no directory.
+        # os.path, not pathlib, which raises without a home or the permission to look.
         paths = (os.path.expanduser(path) for path in certs_dirs)  # noqa: PTH111 - see above
         self._directories = [Path(path) for path in paths if os.path.isdir(path)]  # noqa: PTH112 - see above
-        self.renew()
-        after_fork(self)
+        self._lock = ForkSafeLock()
         self._contexts: dict[tuple[Path | None, bool], ssl.SSLContext] = {}
         if self._authorities or self._pair:
-            # Wrong files are told now, although they may be needed much later.
+            # Report invalid files now, although they may be needed much later.
             self._load_given(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), pair=True)
 
-    def renew(self) -> None:
-        """Make a new lock: a child process has the old one as it stood."""
-        self._lock = threading.Lock()
+    def context(self, authority: str, *, is_redirect: bool) -> ssl.SSLContext:
+        """Return the context for `HOST` or `HOST:PORT`; `is_redirect` if a registry named it.
 
-    def context(self, authority: str, *, is_named: bool) -> ssl.SSLContext:
-        """Return the settings for `HOST` or `HOST:PORT`; `is_named` where a registry named it.
-
-        Raises OSError where the host's directory holds what it should not.
+        Raises OSError if a file in the host's directory is invalid.
         """
         directory = self._directory(authority)
-        key = directory, is_named and self._pair is not None
+        key = directory, is_redirect and self._pair is not None
         with self._lock:
             if key not in self._contexts:
-                self._contexts[key] = self._made(*key)
+                self._contexts[key] = self._make_context(*key)
             return self._contexts[key]
 
     def _directory(self, authority: str) -> Path | None:
         if not authority.strip(".") or "/" in authority or "\0" in authority:
-            return None  # no name of a directory
+            return None  # not the name of a directory
         paths = (directory / authority for directory in self._directories)
         return next((path for path in paths if os.path.isdir(path)), None)  # noqa: PTH112 - see above
 
-    def _made(self, directory: Path | None, without_ours: bool) -> ssl.SSLContext:  # noqa: FBT001 - half of a key
+    def _make_context(self, directory: Path | None, without_client_cert: bool) -> ssl.SSLContext:  # noqa: FBT001 - half of a key
         context = ssl.create_default_context()
-        own = sorted(directory.iterdir()) if directory else []
-        is_ours = self._pair is not None and not without_ours
-        self._load_given(context, pair=is_ours)
-        for path in own:
+        files = sorted(directory.iterdir()) if directory else []
+        sends_user_cert = self._pair is not None and not without_client_cert
+        self._load_given(context, pair=sends_user_cert)
+        for path in files:
             if path.suffix == ".crt":
                 _load_authorities(context, path)
-        if not is_ours:
-            for pair in _pairs(own):
+        if not sends_user_cert:
+            for pair in _find_pairs(files):
                 _load_pair(context, *pair)
         if self._insecure:
             context.check_hostname = False
@@ -113,18 +103,17 @@ class Trust:
         return context
 
     def _load_given(self, context: ssl.SSLContext, *, pair: bool) -> None:
-        """Load the files that the user gave, and of these the client certificate if `pair`."""
+        """Load the user's authorities, and the user's client certificate if `pair`."""
         for path in self._authorities:
             _load_authorities(context, path)
         if pair and self._pair is not None:
             _load_pair(context, *self._pair)
 
 
-def _pairs(paths: list[Path]) -> Iterator[tuple[Path, Path]]:
-    """Return the client certificates of a directory with their keys.
+def _find_pairs(paths: list[Path]) -> Iterator[tuple[Path, Path]]:
+    """Yield the client certificates of a directory with their keys, the first by name last.
 
-    OpenSSL shows the last of a kind that it was given: the first by name comes last. Raises
-    OSError for one half of a pair.
+    OpenSSL uses the last one of a kind. Raises OSError for an incomplete pair.
     """
     for path in reversed(paths):
         certificate, key = path.with_suffix(".cert"), path.with_suffix(".key")
@@ -151,7 +140,7 @@ def _load_authorities(context: ssl.SSLContext, path: Path) -> None:
 def _load_pair(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
     both = f"{certificate} and {key}" if key else f"{certificate}"
     for path in filter(None, (certificate, key)):
-        path.open("rb").close()  # OpenSSL would not say which of them cannot be read
+        path.open("rb").close()  # OpenSSL does not say which one cannot be read
     try:
         context.load_cert_chain(certificate, key, password=_no_password)
     except ssl.SSLError as error:
@@ -159,5 +148,5 @@ def _load_pair(context: ssl.SSLContext, certificate: Path, key: Path | None) -> 
 
 
 def _no_password() -> NoReturn:
-    """Keep OpenSSL from asking the terminal."""
+    """Keep OpenSSL from asking for the password on the terminal."""
     raise OSError("the key of the client certificate is encrypted; give it without a password")

@@ -85,7 +85,7 @@ class Clock:
 
 def tape(source: Iterable[bytes], window: int = 1 << 20) -> ReplayableBody:
     """Return a body that keeps what its window holds."""
-    return ReplayableBody(source, MemoryBuffer(window), None, lambda: None)
+    return ReplayableBody(source, MemoryBuffer(window), None)
 
 
 def descriptor_of(*data: bytes) -> Descriptor:
@@ -272,7 +272,7 @@ def test_upload_restarts_in_one_patch_after_a_mismatch() -> None:
 
 def reopened(clock: Clock, *parts: bytes | int, live: Iterable[bytes] = ()) -> ReplayableBody:
     """Return a body that keeps nothing, and whose source gives its bytes again, slowly."""
-    return ReplayableBody(live, MemoryBuffer(0), lambda: clock.source(*parts), lambda: None)
+    return ReplayableBody(live, MemoryBuffer(0), lambda: clock.source(*parts))
 
 
 def test_idle_limit_waits_until_a_reread_source_is_at_the_offset() -> None:
@@ -298,7 +298,7 @@ def test_idle_limit_ends_no_request_before_all_read_bytes_are_sent() -> None:
 def test_idle_limit_raises_body_error_if_a_reread_source_fails() -> None:
     """A file that has changed is not the failure of the registry."""
     body = ReplayableBody(
-        [ONE, TWO], MemoryBuffer(0), lambda: Clock().source(SourceError("changed")), lambda: None
+        [ONE, TWO], MemoryBuffer(0), lambda: Clock().source(SourceError("changed"))
     )
     list(body.blocks(0))
     with pytest.raises(BodyError) as caught:

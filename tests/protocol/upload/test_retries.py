@@ -225,7 +225,7 @@ def test_upload_restarts_after_400_to_a_resumed_session() -> None:
 # --- Stale connections
 
 
-STALE = TransportError("cut", reason="cut", fresh=False)
+STALE = TransportError("cut", reason="cut", is_new_connection=False)
 
 
 def test_upload_repeats_post_at_once_on_a_stale_connection() -> None:

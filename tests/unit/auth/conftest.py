@@ -1,4 +1,4 @@
-"""A home directory, and credential helpers that are real programs on PATH."""
+"""Fixtures: a home directory, and credential helpers as real programs on PATH."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ kept.write_text(json.dumps(entries))
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a home directory, and let no variable lead elsewhere."""
+    """Make a home directory, and remove variables that lead elsewhere."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
@@ -90,7 +90,7 @@ def configure(home: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def told() -> Callable[[BaseException], str]:
-    """Return what gives all that an error tells: its text, its parts, its whole traceback."""
+    """Return a function of all text of an error: message, attributes, traceback."""
 
     def told(error: BaseException) -> str:
         parts = [str(error), repr(error), repr(error.args), repr(vars(error))]

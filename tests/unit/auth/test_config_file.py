@@ -1,4 +1,4 @@
-"""files.py: docker's config.json and podman's auth.json."""
+"""auth/config_file.py: docker's config.json and podman's auth.json."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from brolga.auth.config_file import ConfigFile, docker_path, podman_paths, shown
+from brolga.auth.config_file import ConfigFile, display_path, docker_path, podman_paths
 from brolga.errors import CredentialsError
 from brolga.protocol import Credentials
 from brolga.spec.reference import Repository
@@ -30,8 +30,8 @@ def _stored(document: dict[str, Any], repository: Repository = _APP) -> Credenti
     return ConfigFile(Path("/etc/config.json"), document).stored(repository)
 
 
-def test_where_dockers_file_is(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """$DOCKER_CONFIG/config.json, else ~/.docker/config.json; an empty variable is none."""
+def test_docker_path(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """$DOCKER_CONFIG/config.json, else ~/.docker/config.json; an empty variable is ignored."""
     assert docker_path() == home / ".docker/config.json"
     monkeypatch.setenv("DOCKER_CONFIG", "")
     assert docker_path() == home / ".docker/config.json"
@@ -39,7 +39,7 @@ def test_where_dockers_file_is(home: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert docker_path() == Path("/else/where/config.json")
 
 
-def test_where_podmans_files_are(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_podman_paths(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """containers-auth.json(5): the runtime directory, then the one of the configuration."""
     assert podman_paths() == (
         home / "run/containers/auth.json",
@@ -55,31 +55,31 @@ def test_where_podmans_files_are(home: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert podman_paths() == (Path("/the/one.json"),)
 
 
-def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_without_home(monkeypatch: pytest.MonkeyPatch) -> None:
     """An unknown home is the root, never a directory named `~` below the current one."""
     monkeypatch.delenv("DOCKER_CONFIG")
     monkeypatch.setenv("HOME", "relative")
     assert docker_path() == Path("/.docker/config.json")
-    assert shown(Path("/etc/config.json")) == "/etc/config.json"
+    assert display_path(Path("/etc/config.json")) == "/etc/config.json"
 
 
-def test_how_a_path_is_shown(home: Path) -> None:
+def test_display_path(home: Path) -> None:
     """The home directory is `~`; what a terminal would obey is escaped."""
-    assert shown(home / ".docker/config.json") == "~/.docker/config.json"
-    assert shown(Path("/etc/config.json")) == "/etc/config.json"
-    assert shown(Path("/etc/\x1b[2Jconfig.json")) == r"'/etc/\x1b[2Jconfig.json'"
+    assert display_path(home / ".docker/config.json") == "~/.docker/config.json"
+    assert display_path(Path("/etc/config.json")) == "/etc/config.json"
+    assert display_path(Path("/etc/\x1b[2Jconfig.json")) == r"'/etc/\x1b[2Jconfig.json'"
 
 
 @pytest.mark.parametrize("text", ["", " \n", "{}", '{"auths": null}', '{"auths": {}}', "\ufeff{}"])
-def test_a_file_without_credentials(configure: Callable[..., Path], text: str) -> None:
+def test_stored_returns_none_without_credentials(configure: Callable[..., Path], text: str) -> None:
     """Docker reads an empty file as an empty configuration."""
     config = ConfigFile.read(configure(text))
     assert config.stored(_APP) is None
     assert config.helper("registry.example") is None
 
 
-def test_a_file_that_is_not_there(home: Path) -> None:
-    """A file that is not there is nothing, and so is one below what is no directory."""
+def test_read_missing_file(home: Path) -> None:
+    """A missing file has no members, and so has a path below a file."""
     assert ConfigFile.read(home / "config.json").document == {}
     (home / "file").touch()
     assert ConfigFile.read(home / "file/config.json").document == {}
@@ -109,14 +109,14 @@ def test_a_file_that_is_not_there(home: Path) -> None:
         ({"password": "alone"}, None),
     ],
 )
-def test_what_an_entry_means(entry: Any, expected: Credentials | None) -> None:
+def test_stored_parses_entry(entry: Any, expected: Credentials | None) -> None:
     """`auth` is base64 of username:password and goes before the two; tokens stand beside them."""
     found = _stored({"auths": {"registry.example": entry}})
     assert found == expected
     assert found is None or found.origin == "/etc/config.json"
 
 
-def test_bytes_that_are_no_text_go_out_as_they_are() -> None:
+def test_stored_keeps_bytes_that_are_not_utf8() -> None:
     """What was stored as bytes is sent as the same bytes."""
     auth = _base64(b"u:\xff\xfe")
     found = _stored({"auths": {"registry.example": {"auth": auth}}})
@@ -124,13 +124,13 @@ def test_bytes_that_are_no_text_go_out_as_they_are() -> None:
     assert found.basic == f"Basic {auth}"
 
 
-def test_an_empty_entry_is_passed_over() -> None:
-    """`{}` is what docker leaves where a helper has the credentials."""
+def test_stored_skips_empty_entry() -> None:
+    """Docker leaves `{}` if a helper has the credentials."""
     auths = {"registry.example/team": {}, "https://registry.example": {"username": "someone"}}
     assert _stored({"auths": auths}) == Credentials("someone")
 
 
-def test_a_broken_entry_of_another_registry_stops_nobody() -> None:
+def test_stored_ignores_invalid_entry_of_other_registry() -> None:
     """Only what is needed for one registry is looked at."""
     auths = {"other.example": 7, "registry.example": {"username": "someone"}}
     assert _stored({"auths": auths, "credHelpers": {"other.example": 7}}) == Credentials("someone")
@@ -195,13 +195,13 @@ def test_a_broken_entry_of_another_registry_stops_nobody() -> None:
         ),
     ],
 )
-def test_a_wrong_file_is_told_with_its_place(
+def test_invalid_file_is_reported_with_place(
     configure: Callable[..., Path],
     told: Callable[[BaseException], str],
     text: str,
     place: str,
 ) -> None:
-    """One clear error names the file and the place, and no secret is anywhere in it."""
+    """The error names the file and the place, and holds no secret."""
     path = configure(text)
     with pytest.raises(CredentialsError) as caught:
         _ask(path)
@@ -222,7 +222,7 @@ def _ask(path: Path) -> None:
     config.stored(_APP)
 
 
-def test_a_password_in_a_key_is_not_shown(told: Callable[[BaseException], str]) -> None:
+def test_error_hides_password_in_key(told: Callable[[BaseException], str]) -> None:
     """A key that is a URL may hold a user and a password."""
     document = {"auths": {"https://registry.example/u:s3cr3t-value@x/": 7}}
     with pytest.raises(CredentialsError) as caught:
@@ -231,7 +231,9 @@ def test_a_password_in_a_key_is_not_shown(told: Callable[[BaseException], str]) 
     assert _SECRET not in told(caught.value)
 
 
-def test_a_file_that_is_no_text(home: Path, told: Callable[[BaseException], str]) -> None:
+def test_read_rejects_file_that_is_not_utf8(
+    home: Path, told: Callable[[BaseException], str]
+) -> None:
     """JSON is UTF-8 (RFC 8259, section 8.1)."""
     path = home / "config.json"
     path.write_bytes(b'{"s3cr3t-value": "\xff"}')
@@ -240,7 +242,7 @@ def test_a_file_that_is_no_text(home: Path, told: Callable[[BaseException], str]
     assert _SECRET not in told(caught.value)
 
 
-def test_a_file_that_cannot_be_read(home: Path) -> None:
+def test_read_raises_for_unreadable_file(home: Path) -> None:
     """A directory in its place, or a link without end: the system's words and what to do."""
     with pytest.raises(CredentialsError, match="~ cannot be read: Is a directory; make it"):
         ConfigFile.read(home)
@@ -250,7 +252,7 @@ def test_a_file_that_cannot_be_read(home: Path) -> None:
         ConfigFile.read(loop)
 
 
-def test_the_document_is_not_shown(configure: Callable[..., Path]) -> None:
+def test_repr_omits_document(configure: Callable[..., Path]) -> None:
     """A file's secrets are not in its repr."""
     config = ConfigFile.read(configure({"auths": {"registry.example": {"password": _SECRET}}}))
     assert _SECRET not in repr(config)
@@ -283,7 +285,7 @@ def test_the_document_is_not_shown(configure: Callable[..., Path]) -> None:
         ),
     ],
 )
-def test_which_helper_is_asked(document: dict[str, Any], name: str, key: str) -> None:
+def test_helper_prefers_cred_helpers(document: dict[str, Any], name: str, key: str) -> None:
     """CredHelpers by registry go before credsStore; the helper is given the key as written."""
     helper = ConfigFile(Path("config.json"), document).helper("registry.example", timeout_s=7)
     assert helper is not None
@@ -298,7 +300,7 @@ def test_which_helper_is_asked(document: dict[str, Any], name: str, key: str) ->
         ({"credHelpers": {"docker.io": "x"}}, "docker.io"),
     ],
 )
-def test_docker_hubs_key_for_a_helper(document: dict[str, Any], key: str) -> None:
+def test_helper_uses_docker_hub_key(document: dict[str, Any], key: str) -> None:
     """Docker asks with its URL of old, podman with `docker.io` as its file says."""
     helper = ConfigFile(Path("config.json"), document).helper("docker.io")
     assert helper is not None
@@ -315,7 +317,7 @@ def test_docker_hubs_key_for_a_helper(document: dict[str, Any], key: str) -> Non
         {"credHelpers": {"registry.example/team": "pass"}},
     ],
 )
-def test_no_helper(document: dict[str, Any]) -> None:
+def test_helper_returns_none_for_empty_name(document: dict[str, Any]) -> None:
     """An empty name in credHelpers takes the registry out of credsStore, as it does for docker."""
     assert ConfigFile(Path("config.json"), document).helper("registry.example") is None
 
@@ -324,7 +326,7 @@ def test_no_helper(document: dict[str, Any]) -> None:
     "name",
     ["../evil", "/bin/sh", "a/b", "a b", "-x", ".x", "pass;id", "pass\n", "é", "x" * 65, "a\0b"],
 )
-def test_a_helper_has_a_plain_name(name: str) -> None:
+def test_helper_rejects_invalid_name(name: str) -> None:
     """Only `docker-credential-<name>` with a plain name is run, never a path from the file."""
     config = ConfigFile(Path("/etc/config.json"), {"credsStore": name})
     with pytest.raises(

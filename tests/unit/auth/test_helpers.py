@@ -1,4 +1,4 @@
-"""programs.py: credential helpers, as real programs on PATH."""
+"""auth/helpers.py: credential helpers, as real programs on PATH."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _helper(name: str = "it", timeout_s: float = 60.0) -> Helper:
     return Helper(name, _KEY, timeout_s)
 
 
-def test_what_is_stored_is_found_and_forgotten(install: Callable[..., Path]) -> None:
+def test_store_get_and_erase(install: Callable[..., Path]) -> None:
     """The protocol get, store, erase, against a program that keeps what it is given."""
     install("it")
     assert _helper().get() is None
@@ -40,7 +40,7 @@ def test_what_is_stored_is_found_and_forgotten(install: Callable[..., Path]) -> 
     assert _helper().get() is None
 
 
-def test_an_identity_token_has_a_username_of_its_own(install: Callable[..., Path]) -> None:
+def test_store_identity_token(install: Callable[..., Path]) -> None:
     """The username `<token>` says that the secret is an identity token, both ways."""
     path = install("it")
     _helper().store(Credentials("someone", "password", identity_token=_SECRET))
@@ -49,7 +49,7 @@ def test_an_identity_token_has_a_username_of_its_own(install: Callable[..., Path
     assert _helper().get() == Credentials(identity_token=_SECRET)
 
 
-def test_nothing_but_the_action_is_an_argument(install: Callable[..., Path]) -> None:
+def test_only_action_is_argument(install: Callable[..., Path]) -> None:
     """A command line can be read by everybody on the machine."""
     path = install("it", '#!/bin/sh\necho "$#:$*" >> "$0.arguments"\ncat > /dev/null\n')
     _helper().store(Credentials("someone", _SECRET))
@@ -64,15 +64,15 @@ def test_nothing_but_the_action_is_an_argument(install: Callable[..., Path]) -> 
         '{"ServerURL": "registry.example"}',
     ],
 )
-def test_an_empty_answer_is_none(install: Callable[..., Path], answer: str) -> None:
+def test_get_returns_none_for_empty_output(install: Callable[..., Path], answer: str) -> None:
     """Some helpers answer with nothing in place of 'not found'."""
     install("it", f"#!/bin/sh\necho '{answer}'\n")
     assert _helper().get() is None
 
 
 @pytest.mark.parametrize("stream", ["1", "2"])
-def test_not_found_is_no_error(install: Callable[..., Path], stream: str) -> None:
-    """'credentials not found in native keychain' is no error."""
+def test_get_returns_none_if_not_found(install: Callable[..., Path], stream: str) -> None:
+    """'credentials not found in native keychain' is not an error."""
     text = "credentials not found in native keychain"
     install("it", f"#!/bin/sh\necho {text} >&{stream}; exit 1\n")
     assert _helper().get() is None
@@ -89,13 +89,14 @@ def test_not_found_is_no_error(install: Callable[..., Path], stream: str) -> Non
         f'{{"Username": "someone", "Secret": "{_SECRET}"',
     ],
 )
-def test_garbage_is_told_and_not_shown(
+def test_get_rejects_invalid_output_without_showing_it(
     install: Callable[..., Path], told: Callable[[BaseException], str], answer: str
 ) -> None:
     """Helpers' stdout never appears in an error."""
     install("it", f"#!/bin/sh\necho '{answer}'\n")
     with pytest.raises(
-        CredentialsError, match=r"^docker-credential-it get answered with what is not credentials; "
+        CredentialsError,
+        match=r"^docker-credential-it get printed something other than credentials; ",
     ) as caught:
         _helper().get()
     assert _SECRET not in told(caught.value)
@@ -111,7 +112,7 @@ def test_garbage_is_told_and_not_shown(
         ({"Username": "someone", "Secret": f"{_SECRET}\ud800"}, "surrogate.* in the password"),
     ],
 )
-def test_credentials_that_cannot_be_sent_are_refused(
+def test_get_rejects_invalid_credentials(
     install: Callable[..., Path],
     told: Callable[[BaseException], str],
     answer: dict[str, str],
@@ -120,13 +121,13 @@ def test_credentials_that_cannot_be_sent_are_refused(
     """A token with a line break would end its header, and what follows would be another."""
     install("it", f"#!/bin/sh\ncat > /dev/null\ncat <<'.'\n{json.dumps(answer)}\n.\n")
     with pytest.raises(
-        CredentialsError, match=f"^the answer of docker-credential-it get has .*{part}"
+        CredentialsError, match=f"^the output of docker-credential-it get has .*{part}"
     ) as caught:
         _helper().get()
     assert _SECRET not in told(caught.value)
 
 
-def test_bytes_that_are_no_text_cannot_be_stored_by_a_helper(
+def test_store_rejects_bytes_that_are_not_utf8(
     install: Callable[..., Path], told: Callable[[BaseException], str]
 ) -> None:
     """Its protocol is JSON: they would come back as something else."""
@@ -137,16 +138,16 @@ def test_bytes_that_are_no_text_cannot_be_stored_by_a_helper(
     assert not path.with_name("calls.txt").exists()
 
 
-def test_answers_that_are_no_text_at_all(install: Callable[..., Path]) -> None:
+def test_get_rejects_output_that_is_not_json(install: Callable[..., Path]) -> None:
     """Neither bytes that are no UTF-8 nor nesting without end are more than a wrong answer."""
     path = install("it", '#!/bin/sh\ncat "$0.answer"\n')
     for answer in (b"\xff\xfe\xfd", b"[" * 100_000):
         path.with_name("docker-credential-it.answer").write_bytes(answer)
-        with pytest.raises(CredentialsError, match="with what is not credentials"):
+        with pytest.raises(CredentialsError, match="something other than credentials"):
             _helper().get()
 
 
-def test_a_failure_is_told_with_the_words_of_stderr(
+def test_failure_shows_stderr(
     install: Callable[..., Path], told: Callable[[BaseException], str]
 ) -> None:
     """The status, one bounded printable line of stderr, nothing of stdout."""
@@ -164,7 +165,7 @@ def test_a_failure_is_told_with_the_words_of_stderr(
     assert _SECRET not in told(caught.value)
 
 
-def test_a_failure_without_words(install: Callable[..., Path]) -> None:
+def test_failure_without_stderr(install: Callable[..., Path]) -> None:
     """A helper that exits 1 and says nothing."""
     install("it", "#!/bin/sh\nexit 1\n")
     with pytest.raises(
@@ -173,7 +174,7 @@ def test_a_failure_without_words(install: Callable[..., Path]) -> None:
         _helper().get()
 
 
-def test_a_signal_ends_a_helper(install: Callable[..., Path]) -> None:
+def test_helper_killed_by_signal(install: Callable[..., Path]) -> None:
     """A crash is a failure too."""
     install("it", "#!/bin/sh\nkill -KILL $$\n")
     with pytest.raises(CredentialsError, match="ended with status -9"):
@@ -184,7 +185,7 @@ def test_a_signal_ends_a_helper(install: Callable[..., Path]) -> None:
     "credentials",
     [Credentials("someone", _SECRET), Credentials(identity_token=f'"{_SECRET}"\n{_SECRET}')],
 )
-def test_a_helper_that_repeats_what_it_was_told(
+def test_store_failure_hides_stderr(
     install: Callable[..., Path], told: Callable[[BaseException], str], credentials: Credentials
 ) -> None:
     """No secret is in an error, even if a helper says it on both its streams."""
@@ -197,7 +198,7 @@ def test_a_helper_that_repeats_what_it_was_told(
     assert _SECRET not in told(caught.value)
 
 
-def test_an_erase_that_fails(install: Callable[..., Path]) -> None:
+def test_erase_raises_if_helper_fails(install: Callable[..., Path]) -> None:
     """A helper that finds, and cannot erase."""
     install(
         "it",
@@ -212,7 +213,7 @@ def test_an_erase_that_fails(install: Callable[..., Path]) -> None:
         _helper().erase()
 
 
-def test_a_slow_helper_is_ended(
+def test_slow_helper_is_killed(
     install: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A helper has a bounded time; the program is gone when the error comes."""
@@ -234,9 +235,7 @@ def test_a_slow_helper_is_ended(
 
 
 @pytest.mark.parametrize("action", ["get", "store", "erase"])
-def test_a_helper_whose_exit_status_is_lost_is_an_error(
-    install: Callable[..., Path], action: str
-) -> None:
+def test_lost_exit_status_is_error(install: Callable[..., Path], action: str) -> None:
     """Where SIGCHLD is ignored, `subprocess` says 0 of a helper that failed to store."""
     install("it", "#!/bin/sh\necho '{}'\nexit 1\n")
     act = {
@@ -252,14 +251,14 @@ def test_a_helper_whose_exit_status_is_lost_is_an_error(
         signal.signal(signal.SIGCHLD, before)
 
 
-def test_a_helper_that_closes_its_output_and_stays(install: Callable[..., Path]) -> None:
+def test_timeout_after_output_is_closed(install: Callable[..., Path]) -> None:
     """The time counts to the program's end, not to that of its output."""
     install("it", "#!/bin/sh\nexec sleep 600 >&- 2>&- <&-\n")
     with pytest.raises(CredentialsError, match=r"did not end within 1 s"):
         _helper(timeout_s=1.0).get()
 
 
-def test_no_time_at_all(install: Callable[..., Path]) -> None:
+def test_timeout_of_zero(install: Callable[..., Path]) -> None:
     """A limit that has passed is an error, never a wait without end."""
     install("it", "#!/bin/sh\nexec sleep 600\n")
     with pytest.raises(CredentialsError, match="did not end within 0 s"):
@@ -267,7 +266,7 @@ def test_no_time_at_all(install: Callable[..., Path]) -> None:
 
 
 @pytest.mark.parametrize("stream", ["1", "2"])
-def test_a_helper_that_prints_too_much(install: Callable[..., Path], stream: str) -> None:
+def test_too_much_output_is_error(install: Callable[..., Path], stream: str) -> None:
     """Output is bounded: 10 MB are not taken, and neither are those that never end."""
     install(
         "it", f"#!/bin/sh\nhead -c 10000000 /dev/zero >&{stream}\nexec cat /dev/zero >&{stream}\n"
@@ -276,27 +275,27 @@ def test_a_helper_that_prints_too_much(install: Callable[..., Path], stream: str
         _helper().get()
 
 
-def test_a_helper_that_does_not_listen(install: Callable[..., Path]) -> None:
+def test_helper_that_does_not_read_stdin(install: Callable[..., Path]) -> None:
     """A helper may answer without reading; the rest of what it was given is dropped."""
     install("it", "#!/bin/sh\nexec <&-\necho stored\n")
     _helper().store(Credentials("someone", "x" * 1_000_000))
 
 
-def test_a_long_secret_goes_in_while_output_comes_out(install: Callable[..., Path]) -> None:
+def test_long_secret_is_written_while_output_is_read(install: Callable[..., Path]) -> None:
     """Neither side waits for the other: a helper may print before it reads."""
     install("it", '#!/bin/sh\nhead -c 500000 /dev/zero\ncat > "$0.in"\n')
     _helper().store(Credentials("someone", "x" * 500_000))
 
 
-def test_a_helper_that_does_not_exist(programs: Path) -> None:
-    """The error names the program, and where its name comes from."""
+def test_missing_helper_is_error(programs: Path) -> None:
+    """The error names the program and the file that names it."""
     with pytest.raises(
         CredentialsError, match=r"^docker-credential-missing is not on PATH; install it, or take it"
     ):
         _helper("missing").get()
 
 
-def test_a_helper_in_the_current_directory_is_not_run(
+def test_helper_in_current_directory_is_not_run(
     install: Callable[..., Path], programs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An empty or relative part of PATH would run what lies in the current directory."""
@@ -307,7 +306,7 @@ def test_a_helper_in_the_current_directory_is_not_run(
         _helper().get()
 
 
-def test_a_helper_that_cannot_be_run(install: Callable[..., Path]) -> None:
+def test_helper_that_cannot_be_run_is_error(install: Callable[..., Path]) -> None:
     """An interpreter that is not there."""
     install("it", "#!/nonexistent/interpreter\n")
     with pytest.raises(
@@ -316,6 +315,6 @@ def test_a_helper_that_cannot_be_run(install: Callable[..., Path]) -> None:
         _helper().get()
 
 
-def test_no_secret_is_shown_in_a_repr() -> None:
+def test_repr_hides_secrets() -> None:
     """A helper holds the name, the key and a time."""
     assert repr(_helper()) == "Helper(name='it', key='registry.example', timeout_s=60.0)"

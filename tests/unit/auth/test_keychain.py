@@ -1,4 +1,4 @@
-"""keychains.py: who is asked, in which order."""
+"""auth/keychain.py: the sources of credentials and their order."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class _Double:
         return self.found
 
 
-def test_both_variables_make_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_finds_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     """BROLGA_USERNAME and BROLGA_PASSWORD; the password is never shown."""
     monkeypatch.setenv("BROLGA_USERNAME", "someone")
     monkeypatch.setenv("BROLGA_PASSWORD", "secret: with colon")
@@ -67,10 +67,10 @@ def test_both_variables_make_credentials(monkeypatch: pytest.MonkeyPatch) -> Non
         ("https://index.docker.io/v1/", "", "alpine", True),
     ],
 )
-def test_they_are_for_one_registry(
+def test_environment_is_for_one_registry(
     monkeypatch: pytest.MonkeyPatch, named: str, registry: str, repository: str, *, found: bool
 ) -> None:
-    """A password is no business of another registry: BROLGA_REGISTRY says whose it is."""
+    """BROLGA_REGISTRY limits the password to one registry."""
     monkeypatch.setenv("BROLGA_USERNAME", "someone")
     monkeypatch.setenv("BROLGA_PASSWORD", "secret")
     monkeypatch.setenv("BROLGA_REGISTRY", named)
@@ -78,14 +78,14 @@ def test_they_are_for_one_registry(
     assert (keychain.find(Repository.parse(repository)) is not None) is found
 
 
-def test_a_registry_that_is_none_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Going on without credentials would hide it, and giving them to all would tell them."""
+def test_environment_rejects_invalid_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anonymous access would hide it, and sending them to all registries would leak them."""
     monkeypatch.setenv("BROLGA_REGISTRY", "not a host")
     with pytest.raises(CredentialsError, match=r"^BROLGA_REGISTRY: .*; write registry.example or"):
         Environment().find(_APP)
 
 
-def test_a_variable_with_a_line_break_is_an_error(
+def test_environment_rejects_line_break(
     monkeypatch: pytest.MonkeyPatch, told: Callable[[BaseException], str]
 ) -> None:
     """RFC 7617: 'The user-id and password MUST NOT contain any control characters'."""
@@ -98,10 +98,10 @@ def test_a_variable_with_a_line_break_is_an_error(
 
 @pytest.mark.parametrize("present", ["BROLGA_USERNAME", "BROLGA_PASSWORD", None])
 @pytest.mark.parametrize("rest", [None, ""])
-def test_one_alone_is_none(
+def test_environment_needs_both_variables(
     monkeypatch: pytest.MonkeyPatch, present: str | None, rest: str | None
 ) -> None:
-    """Half of a pair, or an empty half, is no credentials."""
+    """Half of a pair, or an empty half, is ignored."""
     for name in ("BROLGA_USERNAME", "BROLGA_PASSWORD"):
         value = "x" if name == present else rest
         if value is not None:
@@ -109,20 +109,20 @@ def test_one_alone_is_none(
     assert credentials_from_environment() is None
 
 
-def test_the_first_that_finds_counts() -> None:
-    """A chain asks in order, and nobody after the first that finds something."""
+def test_chain_returns_first_credentials() -> None:
+    """A chain stops at the first keychain that finds credentials."""
     nothing, first, second = _Double(None), _Double(Credentials("a", "b")), _Double(None)
     assert Chain(nothing, first, second).find(_APP) is first.found
     assert (nothing.asked, first.asked, second.asked) == (1, 1, 0)
 
 
-def test_nobody_finds_anything() -> None:
+def test_chain_returns_none_without_credentials() -> None:
     """None is anonymous."""
     assert Chain().find(_APP) is None
     assert Chain(_Double(None), _Double(None)).find(_APP) is None
 
 
-def test_the_default_is_the_environment_then_the_files(
+def test_default_keychain_uses_environment_then_files(
     monkeypatch: pytest.MonkeyPatch, configure: Callable[..., Path]
 ) -> None:
     """What the user sets for this one command goes before what is stored."""
@@ -134,12 +134,12 @@ def test_the_default_is_the_environment_then_the_files(
     assert default_keychain().find(_APP) == Credentials("someone", "secret")
 
 
-def test_nothing_configured_is_anonymous(home: Path) -> None:
+def test_default_keychain_returns_none_without_configuration(home: Path) -> None:
     """A file that is not there is nothing."""
     assert default_keychain().find(_APP) is None
 
 
-def test_docker_comes_before_podman(configure: Callable[..., Path]) -> None:
+def test_config_files_prefer_docker(configure: Callable[..., Path]) -> None:
     """Docker's config.json, then podman's two files; each origin shows its file."""
     files = [".docker/config.json", "run/containers/auth.json", ".config/containers/auth.json"]
     for name in reversed(files):
@@ -152,8 +152,8 @@ def test_docker_comes_before_podman(configure: Callable[..., Path]) -> None:
     assert ConfigFiles().find(_APP) is None
 
 
-def test_a_broken_file_after_the_one_that_finds_is_not_read(configure: Callable[..., Path]) -> None:
-    """What is not needed stops nobody; what is needed and broken does."""
+def test_config_files_do_not_read_files_after_match(configure: Callable[..., Path]) -> None:
+    """Only an invalid file that is needed is an error."""
     configure({"auths": {"registry.example": _auth("someone", "secret")}})
     configure("{", "run/containers/auth.json")
     assert ConfigFiles().find(_APP) == Credentials("someone", "secret")
@@ -161,7 +161,7 @@ def test_a_broken_file_after_the_one_that_finds_is_not_read(configure: Callable[
         ConfigFiles().find(Repository.parse("other.example/app"))
 
 
-def test_other_files(tmp_path: Path, configure: Callable[..., Path]) -> None:
+def test_config_files_reads_given_paths(tmp_path: Path, configure: Callable[..., Path]) -> None:
     """`paths` are read in place of what the environment names; no paths are no files."""
     configure({"auths": {"registry.example": _auth("someone", "secret")}})
     other = configure({"auths": {"registry.example": _auth("other", "secret")}}, "other.json")
@@ -169,7 +169,7 @@ def test_other_files(tmp_path: Path, configure: Callable[..., Path]) -> None:
     assert ConfigFiles(()).find(_APP) is None
 
 
-def test_a_helper_comes_before_its_file(
+def test_config_files_prefer_helper_to_file(
     install: Callable[..., Path], configure: Callable[..., Path]
 ) -> None:
     """A helper is asked first; 'credentials not found' leads to the next source."""
@@ -187,17 +187,17 @@ def test_a_helper_comes_before_its_file(
     assert ConfigFiles().find(_APP) == Credentials("filed", "secret")
 
 
-def test_a_helper_that_fails_is_an_error(
+def test_config_files_raises_if_helper_fails(
     install: Callable[..., Path], configure: Callable[..., Path]
 ) -> None:
-    """Any other failure of a helper is told: going on as nobody would hide it."""
+    """Any other failure of a helper is raised: anonymous access would hide it."""
     install("broken", "#!/bin/sh\nexit 3\n")
     configure({"credsStore": "broken", "auths": {"registry.example": _auth("filed", "secret")}})
     with pytest.raises(CredentialsError, match="docker-credential-broken get ended with status 3"):
         ConfigFiles().find(_APP)
 
 
-def test_a_helper_has_the_time_that_it_is_given(
+def test_config_files_passes_helper_timeout(
     install: Callable[..., Path], configure: Callable[..., Path]
 ) -> None:
     """`helper_timeout_s` bounds a helper that never answers."""
@@ -207,7 +207,7 @@ def test_a_helper_has_the_time_that_it_is_given(
         ConfigFiles(helper_timeout_s=0.1).find(_APP)
 
 
-def test_importing_auth_starts_cheaply() -> None:
+def test_import_of_auth_is_cheap() -> None:
     """What starts processes, locks files or makes temporary ones is loaded when it is used."""
     code = "import sys, brolga.auth; print({'subprocess', 'fcntl', 'tempfile'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

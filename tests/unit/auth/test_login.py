@@ -1,4 +1,4 @@
-"""storing.py: what a login writes and a logout takes away."""
+"""auth/login.py: storing and erasing credentials."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _mode(path: Path) -> int:
     return path.stat().st_mode & 0o777
 
 
-def test_a_first_login_makes_the_file(home: Path) -> None:
+def test_save_creates_file(home: Path) -> None:
     """File mode 0600, directory 0700 when created; nothing else is left but the lock."""
     assert save("registry.example", _SOMEONE) == "~/.docker/config.json"
     directory = home / ".docker"
@@ -48,8 +48,8 @@ def test_a_first_login_makes_the_file(home: Path) -> None:
     assert _found("registry.example") == _SOMEONE
 
 
-def test_docker_config_names_the_directory(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """$DOCKER_CONFIG/config.json is where docker looks then."""
+def test_save_uses_docker_config(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docker reads $DOCKER_CONFIG/config.json then."""
     monkeypatch.setenv("DOCKER_CONFIG", str(home / "made/here"))
     assert save("registry.example", _SOMEONE) == "~/made/here/config.json"
     assert _mode(home / "made/here") == 0o700
@@ -57,7 +57,7 @@ def test_docker_config_names_the_directory(home: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("registry", ["docker.io", "index.docker.io"])
-def test_docker_hubs_key_is_the_one_of_old(configure: Callable[..., Path], registry: str) -> None:
+def test_save_uses_docker_hub_key(configure: Callable[..., Path], registry: str) -> None:
     """Docker Hub's key is `https://index.docker.io/v1/`."""
     path = configure({})
     save(registry, _SOMEONE)
@@ -67,21 +67,21 @@ def test_docker_hubs_key_is_the_one_of_old(configure: Callable[..., Path], regis
     assert json.loads(path.read_text()) == {"auths": {}}
 
 
-def test_an_identity_token_is_stored_as_one(configure: Callable[..., Path]) -> None:
+def test_save_identity_token(configure: Callable[..., Path]) -> None:
     """`identitytoken`, and no password beside it."""
     path = configure({})
     save("registry.example", Credentials("someone", "password", identity_token=_SECRET))
     assert json.loads(path.read_text())["auths"] == {"registry.example": {"identitytoken": _SECRET}}
 
 
-def test_bytes_that_are_no_text_are_stored_as_they_are(home: Path) -> None:
+def test_save_bytes_that_are_not_utf8(home: Path) -> None:
     """What the environment holds beside UTF-8 comes back as it went in."""
     credentials = Credentials("someone", "\udcff")
     save("registry.example", credentials)
     assert _found("registry.example") == credentials
 
 
-def test_all_else_in_the_file_stays_in_its_order(configure: Callable[..., Path]) -> None:
+def test_save_keeps_other_members_in_order(configure: Callable[..., Path]) -> None:
     """Unknown members of the file, and of the entry, are kept in their order."""
     before = {
         "zeta": {"b": [1, 2.5, None, True], "a": "é"},
@@ -103,7 +103,7 @@ def test_all_else_in_the_file_stays_in_its_order(configure: Callable[..., Path])
     assert path.read_text() == json.dumps(before, indent="\t")
 
 
-def test_an_entry_that_is_none_is_replaced(configure: Callable[..., Path]) -> None:
+def test_save_replaces_invalid_entry(configure: Callable[..., Path]) -> None:
     """A login mends a broken entry."""
     configure({"auths": {"registry.example": 7}})
     save("registry.example", _SOMEONE)
@@ -111,7 +111,7 @@ def test_an_entry_that_is_none_is_replaced(configure: Callable[..., Path]) -> No
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_a_link_stays_one(home: Path, configure: Callable[..., Path], exists: bool) -> None:
+def test_save_keeps_symbolic_link(home: Path, configure: Callable[..., Path], exists: bool) -> None:
     """A config.json that is a link, dangling or not: what it leads to is written."""
     target = home / "dotfiles/docker.json"
     if exists:
@@ -126,7 +126,7 @@ def test_a_link_stays_one(home: Path, configure: Callable[..., Path], exists: bo
     assert _found("registry.example") == _SOMEONE
 
 
-def test_no_update_is_lost_between_threads_and_processes(home: Path) -> None:
+def test_concurrent_saves_lose_no_entry(home: Path) -> None:
     """Two that store at the same time both find their credentials afterwards."""
     code = (
         "import sys; from brolga.auth import save; from brolga.protocol import Credentials\n"
@@ -146,7 +146,7 @@ def test_no_update_is_lost_between_threads_and_processes(home: Path) -> None:
 @pytest.mark.parametrize(
     "document", [{"credsStore": "it"}, {"credHelpers": {"registry.example": "it"}}]
 )
-def test_a_helper_gets_the_credentials(
+def test_save_uses_helper(
     install: Callable[..., Path], configure: Callable[..., Path], document: dict[str, object]
 ) -> None:
     """CredHelpers[registry], else credsStore: the file then holds no secret."""
@@ -164,7 +164,7 @@ def test_a_helper_gets_the_credentials(
     assert erase("registry.example") is None
 
 
-def test_a_login_by_a_helper_takes_the_password_out_of_the_file(
+def test_save_in_helper_removes_password_from_file(
     install: Callable[..., Path], configure: Callable[..., Path]
 ) -> None:
     """An older password in plain text does not outlive a login that is stored safely."""
@@ -174,10 +174,10 @@ def test_a_login_by_a_helper_takes_the_password_out_of_the_file(
     assert json.loads(path.read_text()) == {"credsStore": "it", "auths": {"x": {}}}
 
 
-def test_erase_takes_it_from_both(
+def test_erase_removes_from_file_and_helper(
     install: Callable[..., Path], configure: Callable[..., Path]
 ) -> None:
-    """From helper and file, where both hold it; every spelling of the registry is meant."""
+    """From helper and file; every spelling of the registry is removed."""
     install("it")
     path = configure({"credsStore": "it"})
     save("registry.example", _SOMEONE)
@@ -193,17 +193,15 @@ def test_erase_takes_it_from_both(
     assert sorted(left) == ["other.example", "registry.example/team"]
 
 
-def test_erase_where_a_helper_left_an_empty_entry(
-    install: Callable[..., Path], configure: Callable[..., Path]
-) -> None:
-    """Docker's `{}` beside a helper's credentials goes with them, and is no place of its own."""
+def test_erase_empty_entry(install: Callable[..., Path], configure: Callable[..., Path]) -> None:
+    """Docker's `{}` beside a helper's credentials is removed, and does not count as a place."""
     install("it")
     path = configure({"credsStore": "it", "auths": {"registry.example": {}}})
     assert erase("registry.example") is None
     assert json.loads(path.read_text())["auths"] == {}
 
 
-def test_erase_of_nothing_writes_nothing(home: Path, configure: Callable[..., Path]) -> None:
+def test_erase_without_entry_does_not_write(home: Path, configure: Callable[..., Path]) -> None:
     """Nothing to erase: no file, no directory and no lock is made, the file is not touched."""
     assert erase("registry.example") is None
     assert list(home.iterdir()) == []
@@ -212,7 +210,7 @@ def test_erase_of_nothing_writes_nothing(home: Path, configure: Callable[..., Pa
     assert path.read_text() == '{ "auths": {"other.example": {}} }'
 
 
-def test_a_broken_helper_does_not_keep_what_is_in_the_file(
+def test_erase_from_file_if_helper_fails(
     install: Callable[..., Path], configure: Callable[..., Path]
 ) -> None:
     """The file first: what is in plain text goes, and then the helper's failure is told."""
@@ -223,7 +221,7 @@ def test_a_broken_helper_does_not_keep_what_is_in_the_file(
     assert json.loads(path.read_text())["auths"] == {}
 
 
-def test_a_helper_that_fails_to_store(
+def test_save_raises_if_helper_fails(
     install: Callable[..., Path], configure: Callable[..., Path]
 ) -> None:
     """Where the safe place fails, the secret does not go to the unsafe one."""
@@ -234,7 +232,9 @@ def test_a_helper_that_fails_to_store(
     assert json.loads(path.read_text()) == {"credsStore": "it"}
 
 
-def test_a_slow_helper(install: Callable[..., Path], configure: Callable[..., Path]) -> None:
+def test_save_raises_if_helper_is_slow(
+    install: Callable[..., Path], configure: Callable[..., Path]
+) -> None:
     """Storing and erasing bound a helper's time too."""
     install("it", "#!/bin/sh\nexec sleep 600\n")
     configure({"credsStore": "it"})
@@ -244,7 +244,7 @@ def test_a_slow_helper(install: Callable[..., Path], configure: Callable[..., Pa
         erase("registry.example", helper_timeout_s=0.1)
 
 
-def test_a_file_that_is_not_understood_is_not_replaced(configure: Callable[..., Path]) -> None:
+def test_save_does_not_replace_invalid_file(configure: Callable[..., Path]) -> None:
     """What brolga cannot read it does not overwrite."""
     for text in ("{", '{"auths": []}'):
         path = configure(text)
@@ -262,7 +262,7 @@ def test_a_file_that_is_not_understood_is_not_replaced(configure: Callable[..., 
         (Credentials("someone", f"{_SECRET}\n"), "the login has a control character"),
     ],
 )
-def test_what_cannot_be_stored(
+def test_save_rejects_credentials_that_cannot_be_stored(
     home: Path, told: Callable[[BaseException], str], credentials: Credentials, words: str
 ) -> None:
     """RFC 7617: 'a user-id containing a colon character is invalid'."""
@@ -273,7 +273,7 @@ def test_what_cannot_be_stored(
 
 
 @pytest.mark.parametrize("registry", ["", "registry", "a b", "registry.example/team"])
-def test_what_is_no_registry(home: Path, registry: str) -> None:
+def test_save_and_erase_reject_invalid_registry(home: Path, registry: str) -> None:
     """A registry is `host` or `host:port`, as in a reference."""
     with pytest.raises(InvalidReference, match="registry"):
         save(registry, _SOMEONE)
@@ -281,7 +281,7 @@ def test_what_is_no_registry(home: Path, registry: str) -> None:
         erase(registry)
 
 
-def test_a_directory_that_cannot_be_made(
+def test_save_raises_if_directory_cannot_be_made(
     home: Path, monkeypatch: pytest.MonkeyPatch, told: Callable[[BaseException], str]
 ) -> None:
     """One clear error names the file and what to do."""
@@ -289,13 +289,13 @@ def test_a_directory_that_cannot_be_made(
     monkeypatch.setenv("DOCKER_CONFIG", str(home / "file"))
     with pytest.raises(
         CredentialsError,
-        match=r"^~/file/config\.json cannot be written: File exists; check the rights",
+        match=r"^~/file/config\.json cannot be written: File exists; check the permissions",
     ) as caught:
         save("registry.example", _SOMEONE)
     assert _SECRET not in told(caught.value)
 
 
-def test_a_full_disk_leaves_the_file_as_it_was(
+def test_save_on_full_disk_leaves_file_unchanged(
     configure: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
     told: Callable[[BaseException], str],

@@ -8,6 +8,7 @@ import os
 import pty
 import random
 from base64 import b64encode
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from brolga.cli.click_ext import Verb
 from brolga.cli.client_factory import Connection, open_client
 from brolga.cli.options import platform_flag, registry_flags
 from brolga.cli.output import warn
+from brolga.client import TransportOptions, UploadOptions
 from brolga.protocol import Credentials, Retry
 from brolga.spec.platform import Platform
 from brolga.spec.reference import Repository
@@ -191,17 +193,13 @@ def test_only_what_was_given_goes_to_the_client(
     assert isinstance(calls[0].pop("credentials"), Chain)
     assert isinstance(calls[1].pop("credentials"), Chain)
     assert calls[0] == {
-        "insecure": False,
-        "ca_cert": None,
-        "timeout_s": 60.0,
-        "jobs": 4,
+        "transport": TransportOptions(),
+        "uploads": UploadOptions(style={}),
         "on_warning": warn,
-        "upload_style": {},
-        "window": 32 << 20,
-        "spool": False,
         "retry": Retry(attempts=5, jitter=random.random),
     }
-    assert calls[1] == {**calls[0], "ca_cert": path, "client_cert": path, "client_key": path}
+    given = TransportOptions(ca_cert=path, client_cert=path, client_key=path)
+    assert calls[1] == {**calls[0], "transport": given}
     assert (plain.code, plain.err) == (1, "brolga: local: bad file\n")
     assert full.err == (
         "brolga: --ca-cert, --client-cert, --client-key: bad file; see brolga layer push --help\n"
@@ -216,11 +214,11 @@ def test_only_what_was_given_goes_to_the_client(
         (["--spool"], {"spool": True}),
         (["--spool="], {"spool": True}),
         (["--spool=."], {"spool": "."}),
-        (["--upload-style", "auto"], {"upload_style": "auto"}),
-        (["--upload-style", "put"], {"upload_style": "put"}),
-        (["--upload-style", "streamed"], {"upload_style": "streamed"}),
-        (["--upload-style", "chunked"], {"upload_style": "chunked"}),
-        (["--upload-style=chunked:5MiB"], {"upload_style": "chunked:5242880"}),
+        (["--upload-style", "auto"], {"style": "auto"}),
+        (["--upload-style", "put"], {"style": "put"}),
+        (["--upload-style", "streamed"], {"style": "streamed"}),
+        (["--upload-style", "chunked"], {"style": "chunked"}),
+        (["--upload-style=chunked:5MiB"], {"style": "chunked:5242880"}),
         (["--retries", "0"], {"retry": Retry(attempts=1, jitter=random.random)}),
         (["--retry-time=9"], {"retry": Retry(max_elapsed_s=9.0, jitter=random.random)}),
         (["--retries=9"], {"retry": Retry(attempts=10, jitter=random.random)}),
@@ -244,7 +242,8 @@ def test_how_uploads_go_out_is_told_to_the_client(
     brolga("layer", "push", *flags, NOWHERE, str(source))
     brolga("layer", "push", NOWHERE, str(source), *flags)
     for call in calls:
-        assert {name: call[name] for name in named} == named
+        told = {**asdict(call["uploads"]), "retry": call["retry"]}
+        assert {name: told[name] for name in named} == named
     assert len(calls) == 2
 
 
@@ -401,7 +400,7 @@ def test_a_warning_of_a_registry_is_a_line(
 def test_how_many_blobs_go_at_a_time_is_the_client_s(monkeypatch: pytest.MonkeyPatch) -> None:
     """`--jobs`, 4 where nothing is said."""
     made: list[int] = []
-    monkeypatch.setattr(client_module, "Client", lambda **named: made.append(named["jobs"]))
+    monkeypatch.setattr(client_module, "Client", lambda **named: made.append(named["uploads"].jobs))
     connection = Connection(
         insecure=False, ca_cert=None, client_cert=None, client_key=None, timeout=1.0
     )

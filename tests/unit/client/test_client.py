@@ -12,8 +12,7 @@ import pytest
 from tests.raw_server import Peer, refusing_port, serve_script
 
 import brolga
-from brolga.client import Client, push_layer
-from brolga.client.registries import UploadOptions
+from brolga.client import Client, TransportOptions, UploadOptions, push_layer
 from brolga.errors import (
     InvalidManifest,
     InvalidReference,
@@ -133,7 +132,7 @@ def test_a_repository_that_has_lost_a_blob_is_mended(
         client.copy(f"{name}-kept:v1", f"{name}:v1")
         blob = kept.manifest.config if part == "config" else kept.manifest.layers[0]
         client.delete_blob(f"{name}@{blob.digest}")
-        client.push(f"{name}:{tag}", kept, recheck=recheck)
+        client.push(f"{name}:{tag}", kept, verify_existing=recheck)
         with client.blob(f"{name}@{blob.digest}") as stream:
             assert sum(map(len, stream.blocks())) == blob.size
 
@@ -148,7 +147,7 @@ def test_an_index_with_a_damaged_image_is_mended(registry: Embedded) -> None:
         client.push(f"{name}-kept:all", brolga.ImageIndex.empty().append(kept))
         client.copy(f"{name}-kept:all", f"{name}:all")
         client.delete_blob(f"{name}@{image.manifest.config.digest}")
-        client.copy(f"{name}-kept:all", f"{name}:all", recheck=True)
+        client.copy(f"{name}-kept:all", f"{name}:all", verify_existing=True)
         assert client.image(f"{name}:all").config.platform.os == "linux"
 
 
@@ -224,7 +223,7 @@ def test_a_manifest_that_is_none_is_named() -> None:
         pytest.raises(InvalidManifest, match="/x:v1 is not a valid manifest: ") as caught,
     ):
         client.get(f"{address}/x:v1")
-    assert "tell whoever pushed it" in caught.value.__notes__[0]
+    assert "push it again" in caught.value.__notes__[0]
 
 
 def test_a_tag_is_returned_with_its_digest(registry: Embedded) -> None:
@@ -317,7 +316,10 @@ def test_plain_http_is_for_loopback_and_the_insecure(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("brolga.transport.Transport.run", refuse)
     for host, insecure in (("registry.example", False), ("registry.example", True)):
-        with Client(insecure=insecure) as client, pytest.raises(TransportError):
+        with (
+            Client(transport=TransportOptions(insecure=insecure)) as client,
+            pytest.raises(TransportError),
+        ):
             client.push_layer(f"{host}/x", StreamLayer([]))
     with Client() as client, pytest.raises(TransportError):
         client.push_layer("localhost:5000/x", StreamLayer([]))
@@ -338,7 +340,7 @@ def test_an_authority_of_the_user_s_is_trusted(authority: Authority) -> None:
 
     with (
         serve_script(script, tls=authority.server_context()) as address,
-        Client(ca_cert=authority.ca_cert) as client,
+        Client(transport=TransportOptions(ca_cert=authority.ca_cert)) as client,
         pytest.raises(brolga.RegistryError, match="418"),
     ):
         client.push_layer(f"{address}/x", StreamLayer([]))
@@ -380,7 +382,7 @@ def test_names_are_yielded_page_by_page() -> None:
             )
 
     with serve_script(script) as address, Client() as client:
-        for names in (client.iter_tags(f"{address}/x"), client.iter_catalog(address)):
+        for names in (client.iter_tags(f"{address}/x"), client.registries.catalog(address)):
             before = len(asked)
             first = next(names)
             count = len(asked)
@@ -393,9 +395,9 @@ def test_names_are_yielded_page_by_page() -> None:
 @pytest.mark.parametrize("uploads", [1, 4])
 def test_keep_gives_a_stream_that_is_read_once_the_whole_window(uploads: int) -> None:
     """However many uploads go on: what such a stream does not keep is gone."""
-    settings = UploadOptions("auto", 8, spool=False)
+    settings = UploadOptions(window=8)
     for is_reopenable, start in ((False, 8), (True, 16 - 8 // uploads)):
-        keep = settings.keep(uploads, is_reopenable=is_reopenable)
+        keep = settings.buffer(uploads, is_reopenable=is_reopenable)
         for byte in range(16):
             keep.add(bytes([byte]))
         assert keep.start == start

@@ -219,7 +219,7 @@ def test_the_digest_of_what_was_read_so_far(path: Path) -> None:
     blocks = one_pass(source, codec_for("gzip", None), lanes, tally)
     for block in blocks:
         if block and tally.read:
-            assert lanes.read_so_far(tally) == Digest.of(DATA[: tally.read])
+            assert lanes.digest_so_far(tally) == Digest.of(DATA[: tally.read])
             break
     blocks.close()
     assert not of_passes()

@@ -2,29 +2,67 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.unit.stores.archive.archives import Store
 
-from brolga.errors import InvalidManifest, RegistryError, SourceError, TagConflict
-from brolga.images import Artifact, Image, ImageIndex, StreamBlob, TitledBlob
-from brolga.spec.blob import LayerState
+from brolga.errors import InvalidManifest, LayerError, RegistryError, SourceError, TagConflict
+from brolga.images import (
+    Artifact,
+    BlockStream,
+    Image,
+    ImageIndex,
+    InMemoryBlob,
+    StoredBlob,
+    StreamBlob,
+    TitledBlob,
+)
+from brolga.spec.blob import LayerState, Rereadable
+from brolga.spec.digest import Digest
 from brolga.spec.index import Index
 from brolga.stores.copy import _run_tasks, push
+from brolga.stores.store import PushedBlob
 from brolga.stream.layer import StreamLayer
 from brolga.stream.worker import Stop, sleep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Generator, Iterator
+    from pathlib import Path
 
     from brolga.images import Tree
     from brolga.spec.blob import Blob, BlobStream
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.manifest import Manifest
+
+
+class Endless:
+    """A blob of the library's own, without an end."""
+
+    runs_user_code = False
+    descriptor = Image.empty().descriptor
+    diff_id = descriptor.digest
+    media_type = descriptor.media_type
+
+    def open(self) -> BlockStream:
+        """Open the bytes."""
+        return BlockStream(byte for byte in itertools.repeat(b"x"))
+
+
+def read(blob: Blob) -> Descriptor:
+    """Read a blob to its end."""
+    with blob.open() as stream:
+        for _ in stream.blocks():
+            pass
+    return blob.descriptor
+
+
+def shown(blob: object) -> object:
+    """Return what a blob that can be cancelled stands for."""
+    return getattr(blob, "blob", blob)
 
 
 def nested(depth: int, width: int) -> tuple[Tree, list[Tree], list[str]]:
@@ -70,19 +108,18 @@ def test_a_failure_stops_what_goes_on_beside_it() -> None:
     stopped: list[BaseException] = []
 
     class Failing(Store):
-        def push(self, blob: Blob, watch: Callable[[], None] = lambda: None) -> Descriptor:
-            if blob is first:
+        def push(self, blob: Blob) -> Descriptor:
+            if shown(blob) is first:
                 begun.wait()
                 raise SourceError("cut")
             begun.set()
             try:
-                while True:
-                    watch()
+                return read(blob)
             except BaseException as error:
                 stopped.append(error)
                 raise
 
-    first, second = (StreamLayer([data]) for data in (b"a", b"b"))
+    first, second = StreamLayer([b"a"]), Endless()
     before = threading.active_count()
     with pytest.raises(SourceError, match="cut"):
         push(Failing(), Image.empty().append(first, second), "v1", jobs=2)
@@ -96,11 +133,11 @@ def test_push_reads_the_users_code_in_the_callers_thread() -> None:
     other_begun = threading.Event()
 
     class Noting(Store):
-        def push(self, blob: Blob, watch: Callable[[], None] = lambda: None) -> Descriptor:
-            if blob is other:
+        def push(self, blob: Blob) -> Descriptor:
+            if shown(blob) is other:
                 threads["other"].append(threading.current_thread())
                 other_begun.set()
-            return super().push(blob, watch)
+            return super().push(blob)
 
     def rows() -> Iterator[bytes]:
         threads["own"].append(threading.current_thread())
@@ -118,14 +155,14 @@ def test_push_raises_the_failure_of_a_thread_while_the_users_code_is_read() -> N
     """The stream of the caller's thread is given up before its next block."""
 
     class Failing(Store):
-        def push(self, blob: Blob, watch: Callable[[], None] = lambda: None) -> Descriptor:
-            if blob is other:
+        def push(self, blob: Blob) -> Descriptor:
+            if shown(blob) is other:
                 raise SourceError("cut")
-            while True:
-                watch()
+            return read(blob)
 
     def rows() -> Iterator[bytes]:
-        yield b"row"
+        while True:
+            yield b"row"
 
     other = StreamLayer([b"x"])
     with pytest.raises(SourceError, match="cut"):
@@ -138,13 +175,12 @@ def test_push_stops_the_threads_if_the_users_code_fails() -> None:
     stopped: list[BaseException] = []
 
     class Watching(Store):
-        def push(self, blob: Blob, watch: Callable[[], None] = lambda: None) -> Descriptor:
-            if blob is not other:
-                return super().push(blob, watch)
+        def push(self, blob: Blob) -> Descriptor:
+            if shown(blob) is not other:
+                return super().push(blob)
             begun.set()
             try:
-                while True:
-                    watch()
+                return read(blob)
             except BaseException as error:
                 stopped.append(error)
                 raise
@@ -154,7 +190,7 @@ def test_push_stops_the_threads_if_the_users_code_fails() -> None:
         yield b"row"
         raise KeyboardInterrupt
 
-    other = StreamLayer([b"x"])
+    other = Endless()
     with pytest.raises(KeyboardInterrupt):
         push(Watching(), Image.empty().append(StreamLayer(rows()), other), "v1", jobs=2)
     assert "another part of the push failed" in str(stopped[0])
@@ -184,15 +220,12 @@ def test_a_generator_is_not_begun_after_a_failure() -> None:
     """Nothing of it is read, so that it can be pushed again."""
 
     class Failing(Store):
-        def push(self, blob: Blob, watch: Callable[[], None] = lambda: None) -> Descriptor:
-            if blob is failing:
+        def push(self, blob: Blob) -> Descriptor:
+            if shown(blob) is failing:
                 raise SourceError("cut")
-            with suppress(Exception):  # until the other has failed
-                while True:
-                    watch()
-            return super().push(blob, watch)
+            return read(blob)
 
-    first, second = StreamLayer(iter([b"a"])), StreamLayer(iter([b"b"]))
+    first, second = StreamLayer(itertools.repeat(b"a")), StreamLayer(iter([b"b"]))
     failing = StreamLayer([b"x"])
     with pytest.raises(SourceError, match="cut"):
         push(Failing(), Image.empty().append(first, failing, second), "v1", jobs=2)
@@ -237,6 +270,112 @@ def test_a_thread_that_cannot_be_started_ends_the_push(monkeypatch: pytest.Monke
     assert not started[0].is_alive()
 
 
+class Cancelling(Store):
+    """A store that fails one blob, when another one has begun to be read."""
+
+    def __init__(self, other: object) -> None:
+        super().__init__()
+        self.begun = threading.Event()
+        self.other = other
+        self.errors: list[BaseException] = []
+
+    def push(self, blob: Blob) -> Descriptor:
+        if blob.descriptor.digest == Digest.of(b"failing"):
+            assert self.begun.wait(30)
+            raise SourceError("cut")
+        try:
+            with blob.open() as stream:
+                if isinstance(stream, BlockStream):
+                    stream.start()
+                self.begun.set()
+                for _ in stream.blocks():
+                    pass
+        except BaseException as error:
+            self.errors.append(error)
+            raise
+        return blob.descriptor
+
+
+def test_push_cancels_a_blob_of_a_store_before_its_next_block() -> None:
+    """Its stream is still one whose first block can be read ahead, and it is closed."""
+    closed: list[bool] = []
+
+    def blocks() -> Generator[bytes, None, None]:
+        try:
+            while True:
+                yield b"x"
+        finally:
+            closed.append(True)
+
+    described = InMemoryBlob(b"endless", "application/x").descriptor
+    endless = StoredBlob(described, lambda: BlockStream(blocks()))
+    failing = InMemoryBlob(b"failing", "application/x")
+    store = Cancelling(endless)
+    with pytest.raises(SourceError, match="cut"):
+        push(store, Artifact.of("application/x", endless, failing), "v1", jobs=2)
+    assert "another part of the push failed" in str(store.errors[0])
+    assert closed == [True]
+
+
+@pytest.mark.parametrize("can_repeat", [True, False])
+def test_push_wraps_a_stream_so_that_it_can_still_be_repeated(
+    tmp_path: Path, *, can_repeat: bool
+) -> None:
+    """An upload that fails reads a file again: the wrapper says whether it can, and does."""
+    file = tmp_path / "a"
+    file.write_bytes(b"abc")
+    seen: list[tuple[bool, bytes]] = []
+
+    class Repeating(Store):
+        def push(self, blob: Blob) -> Descriptor:
+            if shown(blob) is not layer:
+                return super().push(blob)
+            with blob.open() as stream:
+                assert stream.read(2) == b"ab"
+                rest = b"".join(map(bytes, stream))
+                assert rest == b"c"
+                again = b""
+                if isinstance(stream, Rereadable) and stream.is_reopenable:
+                    again = b"".join(map(bytes, stream.reread()))
+                seen.append((getattr(stream, "is_reopenable", False), again))
+            return blob.descriptor
+
+    layer = StreamLayer(file if can_repeat else [b"abc"], "none", tar=False)
+    push(Repeating(), Image.empty().append(layer, StreamLayer([b"x"])), "v1", jobs=2)
+    assert seen == [(can_repeat, b"abc" if can_repeat else b"")]
+
+
+def test_push_skips_what_was_pushed_before() -> None:
+    """A source that is read once has pushed its blobs to the target; another store lacks them."""
+    store, other = Store(), Store()
+    config = Image.empty().append(StreamLayer([b"x"]))
+    push(store, config, "v1")
+    layers = [PushedBlob(one, store) for one in config.manifest.layers]
+    image = Image(config.manifest, config.config_blob, tuple(layers))
+    store.pushed.clear()
+    push(store, image, "v2", verify_existing=True)
+    assert store.pushed == [str(image.manifest.config.digest)]
+    with pytest.raises(LayerError, match="cannot be read again"):
+        push(other, image, "v1")
+
+
+def test_push_gives_a_serial_target_one_blob_at_a_time() -> None:
+    """An archive is one stream: the same image gives the same bytes."""
+    threads: set[threading.Thread] = set()
+
+    class Serial(Store):
+        is_serial = True
+
+        def push(self, blob: Blob) -> Descriptor:
+            threads.add(threading.current_thread())
+            return super().push(blob)
+
+    push(
+        Serial(), Image.empty().append(*(StreamLayer([bytes([n])]) for n in range(3))), "v1", jobs=3
+    )
+    assert threads == {threading.current_thread()}
+
+
 # --- What is there
 
 
@@ -248,17 +387,17 @@ class Checking(Store):
         self.status = status
         self.put_as: list[str] = []
 
-    def push_manifest(self, document: Manifest | Index, name: str) -> None:
+    def push_manifest(self, manifest: Manifest | Index, name: str) -> None:
         self.put_as.append(name)
-        if isinstance(document, Index):
-            parts = [str(child.digest) for child in document.manifests]
+        if isinstance(manifest, Index):
+            parts = [str(child.digest) for child in manifest.manifests]
             known = {str(one.digest) for one in self.documents.values()}
         else:
-            parts = [str(one.digest) for one in (document.config, *document.layers)]
+            parts = [str(one.digest) for one in (manifest.config, *manifest.layers)]
             known = set(self.blobs)
         if not known.issuperset(parts):
             raise RegistryError("unknown", method="PUT", url="u", status=self.status)
-        super().push_manifest(document, name)
+        super().push_manifest(manifest, name)
 
 
 def layered(*texts: str) -> Image:
@@ -311,7 +450,7 @@ def test_a_child_that_the_store_has_lost_a_blob_of() -> None:
     index = index.append(image)
     del store.documents[str(image.digest)]
     store.documents["other"] = image.manifest  # it says that it has it
-    push(store, index, "all", recheck=True)
+    push(store, index, "all", verify_existing=True)
     assert store.put_as[-2:] == [str(image.digest), "all"]
 
 
@@ -348,17 +487,17 @@ def test_a_blob_that_is_said_to_be_unknown_is_looked_at_once() -> None:
         if answers:
             raise answers.pop()
 
-    store.push_manifest = failing  # type: ignore[method-assign]
+    store.push_manifest = failing  # type: ignore[method-assign, assignment]
     push(store, image, "v1")
     assert store.put_as == ["v1", "v1"]
 
 
 def test_each_blob_is_asked_for_where_it_is_wanted() -> None:
-    """`recheck`: what is damaged is found under a tag that stands for it, too."""
+    """`verify_existing`: what is damaged is found under a tag that stands for it, too."""
     store, image = Checking(), layered("a")
     push(store, image, "v1")
     store.pushed.clear()
-    push(store, image, "v1", recheck=True)
+    push(store, image, "v1", verify_existing=True)
     assert len(store.pushed) == 2
 
 

@@ -1,4 +1,4 @@
-"""place.py: the names of places, in registries and on this machine."""
+"""stores.location: the names of places, in registries and on this machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ import pytest
 from brolga.errors import InvalidReference
 from brolga.spec.digest import Digest
 from brolga.spec.reference import Reference, Repository
-from brolga.stores.location import LocalRef, by_digest, parse_image_ref, parse_repository_ref
+from brolga.stores import location
+from brolga.stores.location import (
+    ImageRef,
+    LocalRef,
+    parse_image_ref,
+    parse_repository_ref,
+    with_digest,
+)
 
 HEX = "0" * 64
 
@@ -65,7 +72,7 @@ def test_a_place_s_name_reads_back(text: str) -> None:
         ("oci:", "oci: has no DIR behind it"),
         ("docker-archive::x", "docker-archive: has no FILE behind it"),
         ("oci:dir:", "'oci:dir:' ends with a colon: a name is wanted behind it"),
-        ("oci:-:v1", "oci: names a directory, which is no pipe"),
+        ("oci:-:v1", "oci: names a directory, which cannot be a pipe"),
         ("oci:dir:a b", "name 'a b' is not 1 to 255 letters"),
         ("oci:dir:../x", "name '../x' is not"),
         ("oci:dir:a/../x", "name 'a/../x' is not"),
@@ -107,8 +114,8 @@ def test_what_a_name_tells() -> None:
 def test_a_place_is_named_by_digest_beside_another() -> None:
     """What verbs print: a name that stays."""
     digest = Digest("sha256", HEX)
-    assert str(by_digest(parse_image_ref("oci:d:v1"), digest)) == f"oci:d@{digest}"
-    found = by_digest(parse_image_ref("localhost:5000/a:v1"), digest)
+    assert str(with_digest(parse_image_ref("oci:d:v1"), digest)) == f"oci:d@{digest}"
+    found = with_digest(parse_image_ref("localhost:5000/a:v1"), digest)
     assert str(found) == f"localhost:5000/a@{digest}"
 
 
@@ -119,3 +126,82 @@ def test_a_home_has_no_name_of_one_image() -> None:
     assert parse_repository_ref("oci") == Repository("docker.io", "library/oci")
     with pytest.raises(InvalidReference, match="'oci:dir:v1' is one image: all are wanted"):
         parse_repository_ref("oci:dir:v1")
+
+
+PLACES: dict[str, ImageRef | Repository] = {
+    "tag": parse_image_ref("localhost:5000/a:v1"),
+    "repository": Repository("localhost:5000", "a"),
+    "layout": parse_image_ref("oci:d:v1"),
+    "archive": parse_image_ref("docker-archive:a.tar:localhost:5000/a:v1"),
+    "pipe": parse_image_ref("oci-archive:-"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "home", "registry", "archive", "pipe", "layers"),
+    [
+        ("tag", "localhost:5000/a", "localhost:5000", False, False, False),
+        ("repository", "localhost:5000/a", "localhost:5000", False, False, False),
+        ("layout", "oci:d", "", False, False, False),
+        ("archive", "docker-archive:a.tar", "", True, False, True),
+        ("pipe", "oci-archive:-", "", True, True, False),
+    ],
+)
+def test_a_place_says_what_it_is(  # noqa: PLR0917 - a row of the table
+    name: str, home: str, registry: str, archive: bool, pipe: bool, layers: bool
+) -> None:
+    """Every kind of place, by its name alone: nothing is opened."""
+    place = PLACES[name]
+    assert str(location.home_of(place)) == home
+    assert location.registry_of(place) == registry
+    assert (location.is_archive(place), location.is_pipe(place)) == (archive, pipe)
+    assert location.keeps_layers(place) == layers
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "keeps"),
+    [
+        ("repository", "layout", True),
+        ("repository", "repository", True),
+        ("layout", "layout", True),
+        ("layout", "repository", False),
+        ("archive", "layout", False),
+    ],
+)
+def test_keeps_names_between_layouts_and_from_a_registry(
+    source: str, target: str, keeps: bool
+) -> None:
+    """Of an archive's name, and of a layout's in a registry, the tag counts."""
+    homes = (location.home_of(PLACES[one]) for one in (source, target))
+    assert location.keeps_names(*homes) == keeps
+
+
+def test_tag_to_write_refuses_a_number() -> None:
+    """A digest or no name at all is written without a tag."""
+    assert [location.tag_to_write(PLACES[one]) for one in ("tag", "repository", "pipe")] == [
+        "v1",
+        "",
+        "",
+    ]
+    with pytest.raises(InvalidReference, match="a number names what is there already"):
+        location.tag_to_write(parse_image_ref("oci:d:@0"))
+
+
+def test_pin_names_by_both_where_it_can() -> None:
+    """A layout knows an image by one of them."""
+    digest = Digest("sha256", HEX)
+    place = location.with_name(Repository("localhost:5000", "a"), "v2")
+    assert str(location.pin(place, digest)) == f"localhost:5000/a:v2@{digest}"
+    layout = location.with_name(LocalRef("oci", "d"), "v2")
+    assert str(location.pin(layout, digest)) == f"oci:d@{digest}"
+    home = Repository("localhost:5000", "a")
+    assert str(location.with_digest(home, digest)) == f"localhost:5000/a@{digest}"
+
+
+def test_parsing_returns_what_is_parsed_already() -> None:
+    """A caller may have a name as a text or as a value."""
+    place = parse_image_ref("oci:d")
+    assert parse_image_ref(place) is place
+    assert parse_repository_ref(Repository("localhost:5000", "a")) == Repository(
+        "localhost:5000", "a"
+    )

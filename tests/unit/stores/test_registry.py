@@ -55,7 +55,10 @@ class Told:
 def remote(told: Told, *, mounts: bool = True, retry: Retry = ONCE) -> RegistryStore:
     """Return a repository behind such a transport."""
     style, way = UploadStrategy(monolithic_max=BLOB.size), make_access(retry=retry)
-    return RegistryStore(REPOSITORY, way, cast("Transport", told), style=style, mounts=mounts)
+    transport = cast("Transport", told)
+    return RegistryStore(
+        REPOSITORY, lambda: way, transport, strategy=lambda _: style, mounts=mounts
+    )
 
 
 def registry(mount: int) -> Callable[[Request], Response]:

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from brolga.errors import InvalidManifest
-from brolga.images import Image, ImageIndex
+from brolga.errors import DigestMismatch, InvalidManifest
+from brolga.images import Image, ImageIndex, InMemoryBlob, StoredBlob
 from brolga.spec.index import Index
 from brolga.spec.mediatypes import DOCKER_MANIFEST, DOCKER_SCHEMA_1_SIGNED
-from brolga.stores.store import read_tree
+from brolga.stores.store import NullStore, read_tree, verified_blocks
+from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
     from brolga.spec.blob import BlobStream
     from brolga.spec.descriptor import Descriptor
+    from brolga.spec.digest import Digest
     from brolga.spec.manifest import Manifest
 
 IMAGE = Image.empty()
@@ -34,9 +36,9 @@ class Listing:
         """Read either of them."""
         return Index.new([self.described]) if name == "all" else IMAGE.manifest
 
-    def fetch_blob(self, descriptor: Descriptor) -> BlobStream:
+    def fetch_blob(self, blob: Descriptor | Digest) -> BlobStream:
         """Read no blob."""
-        raise AssertionError(descriptor)
+        raise AssertionError(blob)
 
 
 def read(described: Descriptor) -> Image | ImageIndex:
@@ -96,3 +98,24 @@ def test_a_manifest_of_a_format_that_is_not_read_is_told(media_type: str) -> Non
     with pytest.raises(InvalidManifest, match="deprecated: it cannot be read or copied") as caught:
         list(tree.blobs)
     assert caught.value.__notes__ == ["leave it out with brolga index filter"]
+
+
+def test_null_store_reads_and_keeps_nothing() -> None:
+    """A blob is verified by being read; no manifest and no tag is there afterwards."""
+    store = NullStore()
+    layer = StreamLayer([b"data"])
+    assert store.push(layer) == layer.descriptor
+    store.push_manifest(IMAGE.manifest, "v1")
+    assert not store.exists(CHILD)
+    assert store.find("v1") is None
+
+
+def test_verified_blocks_raises_for_other_bytes() -> None:
+    """The digest is compared at the end, unless the store's stream does that itself."""
+    right, wrong = InMemoryBlob(b"a", "application/x"), InMemoryBlob(b"b", "application/x")
+    blob = StoredBlob(right.descriptor, wrong.open)
+    with blob.open() as stream, pytest.raises(DigestMismatch):
+        list(verified_blocks(blob, stream))
+    trusted = replace(blob, is_verified=True)
+    with trusted.open() as stream:
+        assert b"".join(map(bytes, verified_blocks(trusted, stream))) == b"b"

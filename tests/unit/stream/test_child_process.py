@@ -1,4 +1,4 @@
-"""childprocess.py: an exit status is read from the system, and never guessed."""
+"""stream/child_process.py: the exit status of a child process."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_wait_for_exit_raises_timeout_error_while_the_process_runs() -> None:
 
 
 @pytest.mark.usefixtures("ignored_sigchld")
-def test_the_status_is_unknown_if_sigchld_is_ignored() -> None:
+def test_wait_for_exit_raises_if_sigchld_is_ignored() -> None:
     """The kernel keeps none then: `subprocess` would report 0."""
     process = subprocess.Popen(["sh", "-c", "exit 3"])
     with pytest.raises(ExitStatusUnknown, match="SIGCHLD is ignored"):
@@ -54,16 +54,16 @@ def test_the_status_is_unknown_if_sigchld_is_ignored() -> None:
     assert process.returncode  # so that no signal goes to a process that is not ours
 
 
-def test_the_status_is_unknown_if_the_host_waits_for_all_children() -> None:
-    """Who calls waitpid(-1), as an init process does, takes it away."""
+def test_wait_for_exit_raises_if_host_waits_for_all_children() -> None:
+    """A call of waitpid(-1), as in an init process, takes the status away."""
     process = subprocess.Popen(["sh", "-c", "exit 3"])
     assert os.waitpid(-1, 0)[0] == process.pid
     with pytest.raises(ExitStatusUnknown, match="waits for all children"):
         wait_for_exit(process)
 
 
-def test_popen_reports_0_where_the_status_is_lost() -> None:
-    """The reason for this module; if Python changes that, this test tells."""
+def test_popen_reports_0_if_status_is_lost() -> None:
+    """The reason for this module. This test fails if Python changes it."""
     process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
     os.waitpid(-1, 0)
     assert process.wait() == 0

@@ -1,4 +1,4 @@
-"""command.py: a command's stdout is a source, and its end counts only where it exits with 0."""
+"""stream/command.py: a command's stdout as a source, complete only after exit status 0."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from brolga.errors import SourceError
 from brolga.spec.blob import LayerState
 from brolga.stream import command as command_module
 from brolga.stream.child_process import ExitStatusUnknown
-from brolga.stream.command import Command, _has_terminal, _Process, _Running
+from brolga.stream.command import Command, _has_terminal, _Process, _RunningCommand
 from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from brolga.spec.blob import BlockSource
 
 MIB = 1 << 20
-PATIENCE_S = 30.0
+TEST_TIMEOUT_S = 30.0
 
 
 def shell(script: str) -> Command:
@@ -46,7 +46,7 @@ def read(command: Command) -> bytes:
 def opened(script: str) -> BlockSource:
     """Run a script that has a trap, or a child, before its first byte; return it at that byte."""
     source = shell(script).open_blocks(1)
-    assert source.next_block(PATIENCE_S)
+    assert source.next_block(TEST_TIMEOUT_S)
     return source
 
 
@@ -63,14 +63,14 @@ def as_stdin(fd: int) -> Iterator[None]:
         os.close(before)
 
 
-def test_what_a_command_writes_is_the_stream() -> None:
+def test_command_streams_stdout() -> None:
     """All of it, in order, with what it starts itself."""
     assert read(shell("printf a; printf b; (printf c)")) == b"abc"
     assert read(shell("head -c 3000000 /dev/zero")) == bytes(3_000_000)
     assert read(Command(["true"])) == b""
 
 
-def test_its_stdin_is_ours_or_empty() -> None:
+def test_command_inherits_stdin_only_if_it_reads_it() -> None:
     """With `reads_stdin`, the default, it is inherited; without, it is at its end at once."""
     ours, end = os.pipe()
     os.write(end, b"given")
@@ -80,7 +80,7 @@ def test_its_stdin_is_ours_or_empty() -> None:
         assert read(Command(["cat"])) == b"given"
 
 
-def test_the_layer_is_as_of_any_source() -> None:
+def test_layer_of_command_is_done_after_exit_0() -> None:
     """Its digests exist once the command has exited with 0; it cannot be opened again."""
     layer = StreamLayer(Command(["printf", "data"]), "none")
     assert layer.source_size is None
@@ -102,27 +102,27 @@ def test_the_layer_is_as_of_any_source() -> None:
         ("exec >&-; exit 5", "sh exited with 5"),
     ],
 )
-def test_an_end_that_is_no_good_one_fails_the_source(script: str, told: str) -> None:
-    """A truncated producer looks like an end: its exit status tells. No digest exists."""
+def test_next_block_raises_after_failing_exit(script: str, told: str) -> None:
+    """Only the exit status shows that the output is truncated. No digest exists."""
     layer = StreamLayer(shell(script))
     with layer.open() as stream, pytest.raises(SourceError, match=f"^{told}$"):
         stream.read()
     assert layer.state is LayerState.FAILED
 
 
-def test_it_is_told_as_often_as_it_is_asked() -> None:
+def test_next_block_raises_again_after_failing_exit() -> None:
     """A source that has failed stays so, and one that has ended too."""
     failed, ended = shell("exit 3").open_blocks(MIB), Command(["true"]).open_blocks(MIB)
     for _ in range(2):
         with pytest.raises(SourceError, match="sh exited with 3"):
-            failed.next_block(PATIENCE_S)
-        assert ended.next_block(PATIENCE_S) == memoryview(b"")
+            failed.next_block(TEST_TIMEOUT_S)
+        assert ended.next_block(TEST_TIMEOUT_S) == memoryview(b"")
     for _ in range(2):
         failed.close()
         ended.close()
 
 
-def test_its_end_is_waited_for_blocks() -> None:
+def test_next_block_returns_none_while_exit_is_awaited() -> None:
     """A command that has closed stdout works on: nothing came, says the source meanwhile."""
     end, start = os.pipe()
     with as_stdin(end):
@@ -130,14 +130,14 @@ def test_its_end_is_waited_for_blocks() -> None:
     for timeout_s in (0.01, 0):
         assert source.next_block(timeout_s) is None
     os.write(start, b"go on\n")
-    while (block := source.next_block(PATIENCE_S)) is None:
+    while (block := source.next_block(TEST_TIMEOUT_S)) is None:
         pass
     assert block == memoryview(b"")
     source.close()
     os.close(start)
 
 
-def test_a_command_that_is_not_found_is_told_at_once() -> None:
+def test_open_raises_if_command_is_not_found() -> None:
     """Before anything is sent; its arguments, which may be secret, are not shown."""
     with pytest.raises(SourceError, match=r"^cannot run nope: No such file or directory$"):
         StreamLayer(Command(["nope", "s3cret"])).open()
@@ -147,7 +147,7 @@ def test_a_command_that_is_not_found_is_told_at_once() -> None:
         Command(["x", "a\0b"]).open_blocks(MIB)
 
 
-def test_what_is_no_command_is_refused() -> None:
+def test_command_rejects_string_and_empty_list() -> None:
     """One string would be taken apart by letters."""
     with pytest.raises(TypeError, match="a list of the program and its arguments"):
         Command("tar -c app")
@@ -155,7 +155,7 @@ def test_what_is_no_command_is_refused() -> None:
         Command([])
 
 
-def test_it_runs_once_the_layer_is_opened(tmp_path: Path) -> None:
+def test_command_starts_when_layer_is_opened(tmp_path: Path) -> None:
     """Making the layer starts nothing."""
     file = tmp_path / "ran"
     layer = StreamLayer(Command(["touch", str(file)]))
@@ -165,8 +165,8 @@ def test_it_runs_once_the_layer_is_opened(tmp_path: Path) -> None:
     assert file.exists()
 
 
-def test_closing_ends_it_with_what_it_started() -> None:
-    """SIGTERM to its process group, so that no child of it works on for nobody."""
+def test_close_terminates_process_group() -> None:
+    """SIGTERM goes to its process group, so that its children end too."""
     end, start = os.pipe()
     with as_stdin(start):
         source = opened(
@@ -174,44 +174,44 @@ def test_closing_ends_it_with_what_it_started() -> None:
         )  # sh takes stdin from what is behind &
     source.close()
     with os.fdopen(end, "rb") as pipe:
-        assert pipe.read() == b""  # nobody has its other side any more
+        assert pipe.read() == b""  # no process has its other end
 
 
-def test_closing_before_the_first_block_ends_it() -> None:
+def test_close_terminates_before_first_block() -> None:
     """And waits until it has."""
     source = shell("sleep 1000").open_blocks(MIB)
-    assert isinstance(source, _Running)
+    assert isinstance(source, _RunningCommand)
     source.close()
-    assert source._process.ended.get(timeout=PATIENCE_S) == -signal.SIGTERM
+    assert source._process.ended.get(timeout=TEST_TIMEOUT_S) == -signal.SIGTERM
 
 
-def test_who_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_close_kills_after_terminate_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGKILL, after 5 s of patience."""
     assert command_module.TERMINATE_TIMEOUT_S == 5
     monkeypatch.setattr(command_module, "TERMINATE_TIMEOUT_S", 0.01)
     source = opened("trap '' TERM; echo; while :; do sleep 1000; done")
-    assert isinstance(source, _Running)
+    assert isinstance(source, _RunningCommand)
     source.close()
-    assert source._process.ended.get(timeout=PATIENCE_S) == -signal.SIGKILL
+    assert source._process.ended.get(timeout=TEST_TIMEOUT_S) == -signal.SIGKILL
 
 
-def test_an_interrupt_of_the_wait_kills_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever presses Ctrl-C again waits no more."""
+def test_close_kills_if_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second Ctrl-C ends the wait."""
 
     def interrupted() -> None:
         raise KeyboardInterrupt
 
     source = opened("trap '' TERM; echo; while :; do sleep 1000; done")
-    assert isinstance(source, _Running)
+    assert isinstance(source, _RunningCommand)
     with monkeypatch.context() as patch:
         patch.setattr(source._worker, "join", interrupted)
         with pytest.raises(KeyboardInterrupt):
             source.close()
-    assert source._process.ended.get(timeout=PATIENCE_S) == -signal.SIGKILL
+    assert source._process.ended.get(timeout=TEST_TIMEOUT_S) == -signal.SIGKILL
     source.close()
 
 
-def test_an_interrupt_while_it_starts_leaves_nothing_behind(
+def test_open_interrupted_leaves_no_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The thread that makes the process is waited for, and ends it."""
@@ -231,16 +231,16 @@ def test_an_interrupt_while_it_starts_leaves_nothing_behind(
     monkeypatch.setattr(command_module, "_Process", Started)
     with pytest.raises(KeyboardInterrupt):
         shell("sleep 1000").open_blocks(MIB)
-    assert made[0].ended.get(timeout=PATIENCE_S) == -signal.SIGTERM
+    assert made[0].ended.get(timeout=TEST_TIMEOUT_S) == -signal.SIGTERM
 
 
-def test_one_that_has_gone_already_is_sent_nothing() -> None:
+def test_send_signal_ignores_ended_process() -> None:
     """Its number may be another's by now."""
     source = Command(["true"]).open_blocks(MIB)
-    assert isinstance(source, _Running)
-    assert source.next_block(PATIENCE_S) == memoryview(b"")
+    assert isinstance(source, _RunningCommand)
+    assert source.next_block(TEST_TIMEOUT_S) == memoryview(b"")
     source.close()
-    source._process.send(signal.SIGKILL)
+    source._process.send_signal(signal.SIGKILL)
 
 
 _FORK = """
@@ -260,7 +260,7 @@ print(source._process.ended.get())
 """
 
 
-def test_a_child_of_ours_leaves_it_alone() -> None:
+def test_close_in_forked_child_leaves_command_running() -> None:
     """A forked process has the object, and none of its threads: the command is its parent's."""
     run = [sys.executable, "-W", "ignore", "-c", _FORK]
     done = subprocess.run(run, check=True, capture_output=True)
@@ -269,12 +269,12 @@ def test_a_child_of_ours_leaves_it_alone() -> None:
 
 @pytest.mark.parametrize("script", ["printf partial; exit 3", "printf partial; kill -9 $$"])
 @pytest.mark.parametrize("is_ignored", [True, False])
-def test_a_command_whose_exit_status_is_lost_is_a_source_error(
+def test_next_block_raises_if_exit_status_is_lost(
     script: str,
     is_ignored: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """SIGCHLD is ignored, or the host waits for all children: nobody knows whether it failed."""
+    """If SIGCHLD is ignored, or the host waits for all children, its success is unknown."""
     if not is_ignored:
         waitpid = os.waitpid
 
@@ -293,7 +293,7 @@ def test_a_command_whose_exit_status_is_lost_is_a_source_error(
     assert layer.state is LayerState.FAILED
 
 
-def test_a_command_that_is_stopped_while_sigchld_is_ignored() -> None:
+def test_close_while_sigchld_is_ignored() -> None:
     """Nothing waits for a status that never comes."""
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
@@ -301,11 +301,11 @@ def test_a_command_that_is_stopped_while_sigchld_is_ignored() -> None:
         source.close()
     finally:
         signal.signal(signal.SIGCHLD, before)
-    assert isinstance(source, _Running)
-    assert isinstance(source._process.ended.get(timeout=PATIENCE_S), ExitStatusUnknown)
+    assert isinstance(source, _RunningCommand)
+    assert isinstance(source._process.ended.get(timeout=TEST_TIMEOUT_S), ExitStatusUnknown)
 
 
-def test_the_repr_of_a_command_leaves_its_arguments_out() -> None:
+def test_repr_of_command_omits_arguments() -> None:
     """They may hold secrets: `pg_dump postgres://me:secret@host/db`."""
     command = Command(["pg_dump", "postgres://me:secret@host/db"])
     assert repr(command) == "<Command pg_dump>"
@@ -318,7 +318,7 @@ from brolga.stream.command import Command
 from brolga.stream.layer import StreamLayer
 stubborn = "trap '' TERM; " if sys.argv[1] == "stubborn" else ""
 import brolga.stream.command
-brolga.stream.command.PATIENCE_S = 0.05
+brolga.stream.command.TEST_TIMEOUT_S = 0.05
 script = stubborn + "echo $$; exec sleep 1000"
 kept = [Command(["sh", "-c", script]).open_blocks(1) for _ in range(2)]
 for one in kept:
@@ -332,12 +332,12 @@ if sys.argv[1] == "error":
 
 
 @pytest.mark.parametrize("how", ["end", "error", "stubborn"])
-def test_a_command_that_is_open_at_exit_is_stopped(how: str) -> None:
+def test_open_command_is_stopped_at_exit(how: str) -> None:
     """No orphan runs on, and the ends of its pipes are closed."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", _EXIT, how],
         check=False,
-        capture_output=True,  # waits until nobody has the pipes any more
+        capture_output=True,  # waits until no process has the pipes
         text=True,
         timeout=60,
     )
@@ -349,7 +349,7 @@ def test_a_command_that_is_open_at_exit_is_stopped(how: str) -> None:
             os.killpg(pid, 0)
 
 
-def test_a_command_that_was_closed_is_not_kept_until_exit() -> None:
+def test_closed_command_is_not_kept_until_exit() -> None:
     """Nor is one that could not be run."""
     before = len(command_module._open_commands)
     assert read(shell("printf a")) == b"a"
@@ -358,7 +358,7 @@ def test_a_command_that_was_closed_is_not_kept_until_exit() -> None:
     assert len(command_module._open_commands) == before
 
 
-def test_it_can_be_told_that_its_reader_has_gone() -> None:
+def test_command_has_default_sigpipe() -> None:
     """Python ignores SIGPIPE; a command has it as usual."""
     with pytest.raises(SourceError, match="sh was killed by SIGPIPE"):
         read(shell("kill -PIPE $$; echo it was ignored"))
@@ -376,7 +376,7 @@ with StreamLayer(Command([sys.executable, "-c", script]), "none").open() as stre
 """
 
 
-def test_without_a_terminal_it_has_a_group_of_its_own() -> None:
+def test_command_has_own_group_without_terminal() -> None:
     """With one in the foreground it stays in ours: it may ask there, and Ctrl-C reaches it."""
     run = partial(
         subprocess.run,
@@ -393,7 +393,7 @@ def test_without_a_terminal_it_has_a_group_of_its_own() -> None:
     os.close(slave)
 
 
-def test_whether_there_is_a_terminal_is_asked_of_the_system(
+def test_has_terminal_checks_foreground_group(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In the background of one, its signals are not for us."""

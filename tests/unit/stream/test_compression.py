@@ -1,4 +1,4 @@
-"""compression.py: codecs as pure functions over blocks."""
+"""stream/compression.py: codecs as pure functions over blocks."""
 
 from __future__ import annotations
 
@@ -48,9 +48,7 @@ def cut(data: bytes) -> list[bytes]:
 
 
 @pytest.mark.parametrize(("name", "level"), ALL)
-def test_what_is_compressed_decompresses_to_the_same_bytes(
-    name: str, level: int, text: bytes
-) -> None:
+def test_encode_round_trips_at_every_level(name: str, level: int, text: bytes) -> None:
     """Any reader of the format takes the output as one stream (RFC 1952, RFC 8878)."""
     data = text if level < 9 else text[: BLOCK_SIZE + 5]
     out = encoded(name, level, cut(data))
@@ -60,14 +58,14 @@ def test_what_is_compressed_decompresses_to_the_same_bytes(
 
 @pytest.mark.parametrize(("name", "level"), [("gzip", 1), ("gzip", 6), ("zstd", 3), ("none", None)])
 @pytest.mark.parametrize("data", [b"", b"x"])
-def test_an_empty_stream_and_one_byte_are_valid(name: str, level: int | None, data: bytes) -> None:
+def test_codec_ends_empty_stream_validly(name: str, level: int | None, data: bytes) -> None:
     """An empty stream is legal and gives a valid layer."""
     out = encoded(name, level, [data] if data else [])
     assert DECOMPRESS[name](out) == data
     assert out or name == "none"
 
 
-def test_what_does_not_compress_fits_all_the_same() -> None:
+def test_encode_incompressible_block() -> None:
     """Random bytes are stored, and grow by a few bytes a block."""
     noise = random.Random(5).randbytes(2 * BLOCK_SIZE)
     for level in (1, 2, 3):
@@ -76,13 +74,13 @@ def test_what_does_not_compress_fits_all_the_same() -> None:
         assert len(out) < len(noise) * 1.001
 
 
-def test_gzip_says_neither_time_nor_name() -> None:
+def test_gzip_header_has_no_time_or_name() -> None:
     """The same input gives the same bytes on another day (RFC 1952, section 2.3: FLG, MTIME)."""
     head = encoded("gzip", 1, [b"x"])[:10]
     assert head == b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 
 
-def test_gzip_is_one_member(text: bytes) -> None:
+def test_gzip_output_is_one_member(text: bytes) -> None:
     """A reader that stops after the first member has read all (RFC 1952, section 2.2)."""
     reader = zlib.decompressobj(wbits=31)
     assert reader.decompress(encoded("gzip", 1, cut(text))) == text
@@ -90,7 +88,7 @@ def test_gzip_is_one_member(text: bytes) -> None:
     assert reader.unused_data == b""
 
 
-def test_a_block_profits_from_the_window_before_it() -> None:
+def test_encode_uses_window() -> None:
     """Deflate looks back 32 KiB across the border of a block (RFC 1951, section 2)."""
     encode = codec_for("gzip", 6).encode
     assert encode is not None
@@ -98,7 +96,7 @@ def test_a_block_profits_from_the_window_before_it() -> None:
     assert len(encode(noise, noise)) < len(encode(noise, b"")) / 10
 
 
-def test_gzip_size_is_counted_modulo_4_gib() -> None:
+def test_gzip_trailer_size_is_modulo_4_gib() -> None:
     """ISIZE is the size modulo 2**32 (RFC 1952, section 2.3.1)."""
     trailer = compression._GzipTrailer(zlib.crc32)
     trailer._size = 2**32 - 1
@@ -115,7 +113,7 @@ def test_gzip_size_is_counted_modulo_4_gib() -> None:
         (("isal.isal_zlib", "zlib_ng.zlib_ng"), 1, "zlib"),
     ],
 )
-def test_where_a_library_has_no_wheel_the_next_one_serves(
+def test_codec_falls_back_if_library_is_missing(
     missing: tuple[str, ...],
     level: int,
     used: str,
@@ -129,7 +127,7 @@ def test_where_a_library_has_no_wheel_the_next_one_serves(
     assert gzip.decompress(encoded("gzip", level, cut(text))) == text
 
 
-def test_zstd_comes_from_the_standard_library_or_its_backport(
+def test_zstd_uses_standard_library_or_backport(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """compression.zstd is Python 3.14's own; before it, backports.zstd is the same code."""
@@ -146,7 +144,9 @@ def test_zstd_comes_from_the_standard_library_or_its_backport(
         ("none", ("none", None)),
     ],
 )
-def test_a_name_with_a_level_is_read(text: str, expected: tuple[str, int | None]) -> None:
+def test_parse_compression_splits_name_and_level(
+    text: str, expected: tuple[str, int | None]
+) -> None:
     """The command line says NAME[:LEVEL]."""
     assert parse_compression(text) == expected
 
@@ -166,13 +166,13 @@ def test_a_name_with_a_level_is_read(text: str, expected: tuple[str, int | None]
         ("none:0", "compression none has no level"),
     ],
 )
-def test_another_name_or_level_is_refused_with_what_there_is(text: str, why: str) -> None:
+def test_parse_compression_rejects_unknown_name_or_level(text: str, why: str) -> None:
     """Bad input gets a clear error that names what would be right."""
     with pytest.raises(ValueError, match=why):
         parse_compression(text)
 
 
-def test_the_program_gzip_accepts_the_output(text: bytes) -> None:
+def test_gzip_program_reads_output(text: bytes) -> None:
     """`gzip -t` checks the structure, CRC and size."""
     out = encoded("gzip", 1, cut(text))
     subprocess.run(["gzip", "-t"], input=out, check=True)
@@ -182,9 +182,7 @@ def test_the_program_gzip_accepts_the_output(text: bytes) -> None:
 
 
 @pytest.mark.parametrize("level", [1, 3])
-def test_a_codec_keeps_no_buffer_after_its_threads_have_ended(
-    monkeypatch: pytest.MonkeyPatch, level: int
-) -> None:
+def test_codec_frees_buffers_with_its_threads(monkeypatch: pytest.MonkeyPatch, level: int) -> None:
     """A finished layer keeps its codec: a list of them must not grow by MiBs each."""
     isal_zlib = pytest.importorskip("isal.isal_zlib")
     buffers: weakref.WeakSet[Any] = weakref.WeakSet()

@@ -1,4 +1,4 @@
-"""decompression.py: what any compressor wrote comes out, and nothing else does."""
+"""stream/decompression.py: the output of any compressor is read, other bytes are rejected."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def out(data: bytes, size: int = 1 << 20, limits: Limits = UNLIMITED) -> bytes:
 @pytest.mark.usefixtures("library")
 @pytest.mark.parametrize("name", PACK)
 @pytest.mark.parametrize("size", [1, 7, 10_000, 1 << 20])
-def test_what_was_packed_comes_out_however_it_is_cut(name: str, size: int, text: bytes) -> None:
+def test_decompress_does_not_depend_on_block_sizes(name: str, size: int, text: bytes) -> None:
     """The uncompressed bytes do not depend on the blocks that the compressed ones come in."""
     data = text[:3000] if size < 10 else text
     assert out(PACK[name](data), size) == data
@@ -71,12 +71,12 @@ def test_what_was_packed_comes_out_however_it_is_cut(name: str, size: int, text:
 @pytest.mark.usefixtures("library")
 @pytest.mark.parametrize("name", PACK)
 @pytest.mark.parametrize("data", [b"", b"x"])
-def test_an_empty_stream_and_one_byte(name: str, data: bytes) -> None:
+def test_decompress_empty_stream_and_one_byte(name: str, data: bytes) -> None:
     """An empty layer is valid, compressed or not."""
     assert out(PACK[name](data)) == data
 
 
-def test_empty_blocks_and_views_count_as_blocks() -> None:
+def test_decompress_accepts_empty_blocks_and_views() -> None:
     """A heartbeat is an empty block; a block may be a view."""
     data = gzip.compress(b"some bytes")
     assert b"".join(decompress([b"", data[:2], b"", memoryview(data)[2:], b""])) == b"some bytes"
@@ -86,21 +86,21 @@ def test_empty_blocks_and_views_count_as_blocks() -> None:
 @pytest.mark.usefixtures("library")
 @pytest.mark.parametrize("name", ["gzip", "zstd"])
 @pytest.mark.parametrize("size", [1, 13, 1 << 20])
-def test_members_and_frames_are_joined(name: str, size: int) -> None:
+def test_decompress_joins_members_and_frames(name: str, size: int) -> None:
     """A gzip file is a series of members (RFC 1952, 2.2), a zstd one of frames (RFC 8878, 3.1)."""
     parts = [b"one", b"", b"two" * 100, b""]
     assert out(b"".join(map(PACK[name], parts)), size) == b"".join(parts)
 
 
 @pytest.mark.parametrize("name", ["gzip", "zstd"])
-def test_thousands_of_small_members_in_one_block(name: str) -> None:
+def test_decompress_many_small_members_in_one_block(name: str) -> None:
     """Layers that can be read at random have a member for each file."""
     members = PACK[name](b"member") * 20_000
     assert b"".join(decompress([members], UNLIMITED)) == b"member" * 20_000
 
 
 @pytest.mark.parametrize("stream", ["gzip:1", "gzip:6", "zstd:3"])
-def test_what_brolga_compresses(stream: str, text: bytes) -> None:
+def test_decompress_reads_own_codecs(stream: str, text: bytes) -> None:
     """Our own streams are read as all others are."""
     name, _, level = stream.partition(":")
     codec = codec_for(name, int(level))
@@ -113,7 +113,7 @@ def test_what_brolga_compresses(stream: str, text: bytes) -> None:
 @pytest.mark.usefixtures("library")
 @pytest.mark.parametrize("flags", range(32))
 @pytest.mark.parametrize("size", [1, 2, 5, 11, 13, 1000])
-def test_a_gzip_header_with_any_of_its_fields(flags: int, size: int) -> None:
+def test_decompress_gzip_header_with_optional_fields(flags: int, size: int) -> None:
     """RFC 1952, section 2.3: extra field, name, comment and CRC16 may stand before the data."""
     head = b"\x1f\x8b\x08%c" % flags + bytes(6)
     for flag, part in ((4, b"\x03\x00ext"), (8, b"name\x00"), (16, b"comment\x00")):
@@ -124,8 +124,8 @@ def test_a_gzip_header_with_any_of_its_fields(flags: int, size: int) -> None:
 
 
 @pytest.mark.parametrize("place", ["before", "after", "alone"])
-def test_skippable_frames_are_skipped(place: str) -> None:
-    """RFC 8878, section 3.1.2: skippable frames may stand anywhere between frames."""
+def test_decompress_skips_skippable_frames(place: str) -> None:
+    """RFC 8878, section 3.1.2: skippable frames may come between frames."""
     frame = ZSTD.compress(b"data")
     stream = {"before": SKIPPABLE + frame, "after": frame + SKIPPABLE, "alone": SKIPPABLE}[place]
     assert out(stream, 3) == (b"" if place == "alone" else b"data")
@@ -145,7 +145,7 @@ def test_skippable_frames_are_skipped(place: str) -> None:
         (b"etc/", "none"),
     ],
 )
-def test_the_first_bytes_tell_the_compression(head: bytes, name: str) -> None:
+def test_detect_compression_by_first_bytes(head: bytes, name: str) -> None:
     """Not the media type, which may be wrong: magic numbers of RFC 1952 and RFC 8878."""
     assert detect_compression(head) == name
 
@@ -153,7 +153,7 @@ def test_the_first_bytes_tell_the_compression(head: bytes, name: str) -> None:
 @pytest.mark.usefixtures("library")
 @pytest.mark.parametrize("name", ["gzip", "zstd"])
 @pytest.mark.parametrize("missing", [1, 8, 9, 100])
-def test_an_end_in_the_middle_is_an_error(name: str, missing: int, text: bytes) -> None:
+def test_decompress_rejects_truncated_stream(name: str, missing: int, text: bytes) -> None:
     """A stream that is cut short is never taken for a whole one."""
     data = PACK[name](text)[:-missing]
     with pytest.raises(CorruptBlob, match=f"the {name} stream is cut short"):
@@ -161,7 +161,7 @@ def test_an_end_in_the_middle_is_an_error(name: str, missing: int, text: bytes) 
 
 
 @pytest.mark.parametrize("name", ["gzip", "zstd"])
-def test_a_second_member_that_is_cut_is_an_error(name: str) -> None:
+def test_decompress_rejects_truncated_second_member(name: str) -> None:
     """Each member must be whole."""
     with pytest.raises(CorruptBlob, match="cut short"):
         out(PACK[name](b"one") + PACK[name](b"two")[:-2])
@@ -170,14 +170,14 @@ def test_a_second_member_that_is_cut_is_an_error(name: str) -> None:
 @pytest.mark.usefixtures("library")
 @pytest.mark.parametrize("name", ["gzip", "zstd"])
 @pytest.mark.parametrize("garbage", [b"garbage that is no member", bytes(600), b"\x1f\x8b"])
-def test_what_follows_the_end_is_an_error(name: str, garbage: bytes) -> None:
+def test_decompress_rejects_trailing_bytes(name: str, garbage: bytes) -> None:
     """Readers differ on trailing bytes, zeros too: they are refused."""
     with pytest.raises(CorruptBlob):
         out(PACK[name](b"data") + garbage)
 
 
 @pytest.mark.usefixtures("library")
-def test_a_wrong_checksum_is_an_error(text: bytes) -> None:
+def test_decompress_rejects_wrong_checksum(text: bytes) -> None:
     """RFC 1952, section 2.3.1: CRC32 and ISIZE."""
     data = bytearray(gzip.compress(text))
     data[-6] ^= 1
@@ -186,7 +186,7 @@ def test_a_wrong_checksum_is_an_error(text: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", ["gzip", "zstd"])
-def test_blocks_are_of_bounded_size(name: str) -> None:
+def test_decompress_yields_blocks_of_bounded_size(name: str) -> None:
     """Memory does not depend on how much a few bytes grow to."""
     data = PACK[name](bytes(30 << 20))
     sizes = [len(block) for block in decompress([data], UNLIMITED)]
@@ -195,7 +195,7 @@ def test_blocks_are_of_bounded_size(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PACK)
-def test_more_than_the_limit_is_an_error(name: str) -> None:
+def test_decompress_rejects_size_over_limit(name: str) -> None:
     """A bomb is stopped by a cap on the uncompressed size."""
     data = PACK[name](bytes(1000))
     assert len(out(data, limits=Limits(size=1000))) == 1000
@@ -203,7 +203,7 @@ def test_more_than_the_limit_is_an_error(name: str) -> None:
         out(data, limits=Limits(size=999))
 
 
-def test_too_much_of_too_little_is_an_error() -> None:
+def test_decompress_rejects_ratio_over_limit() -> None:
     """The ratio is capped, but by the user's word; it counts from `grace` bytes on."""
     data = ZSTD.compress(bytes(4 << 20))
     assert len(out(data, limits=Limits(grace=4 << 20))) == 4 << 20
@@ -212,14 +212,14 @@ def test_too_much_of_too_little_is_an_error() -> None:
         out(data, limits=Limits(grace=2 << 20))
 
 
-def test_no_gzip_reaches_the_ratio_of_the_defaults() -> None:
-    """Deflate gives at most 1,032 for 1, so a file of zeros is no bomb."""
+def test_default_ratio_permits_any_gzip() -> None:
+    """Deflate's maximum is 1,032, so a file of zeros is not refused."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     data = packer.compress(bytes(16 << 20)) + packer.flush()
     assert len(out(data, limits=Limits(grace=0))) == 16 << 20
 
 
-def test_nothing_is_read_beyond_what_was_asked_for() -> None:
+def test_decompress_reads_input_lazily() -> None:
     """Blocks are pulled one by one, as the output is asked for."""
     pulled = io.BytesIO(gzip.compress(random.Random(3).randbytes(4 << 20)))
     blocks = decompress(iter(lambda: pulled.read(1 << 16), b""))

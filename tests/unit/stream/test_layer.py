@@ -1,4 +1,4 @@
-"""layer.py: one pass, four results, and never a wrong one."""
+"""stream/layer.py: the states and results of a layer that is read once."""
 
 from __future__ import annotations
 
@@ -92,7 +92,9 @@ def assert_not_computed(layer: StreamLayer) -> None:
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_one_pass_computes_four_things(compression: str, threads: int, large: bytes) -> None:
+def test_stream_computes_digest_size_and_diff_id(
+    compression: str, threads: int, large: bytes
+) -> None:
     """DiffID of the uncompressed bytes; digest and size of the compressed ones."""
     layer = StreamLayer([large], compression, threads=threads)
     assert_state(layer, LayerState.FRESH)
@@ -109,7 +111,7 @@ def test_one_pass_computes_four_things(compression: str, threads: int, large: by
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])
-def test_an_empty_stream_is_a_layer(compression: str) -> None:
+def test_layer_of_empty_stream(compression: str) -> None:
     """An empty stream is legal and gives a valid layer."""
     layer = StreamLayer([], compression)
     out = drained(layer)
@@ -118,7 +120,7 @@ def test_an_empty_stream_is_a_layer(compression: str) -> None:
     assert (layer.size, layer.uncompressed_size) == (len(out), 0)
 
 
-def test_bytes_come_from_any_source(tmp_path: Path) -> None:
+def test_layer_of_any_source(tmp_path: Path) -> None:
     """A path, a binary file, a file of Python code, an iterable: the same layer."""
     path = tmp_path / "data"
     path.write_bytes(SMALL)
@@ -129,7 +131,7 @@ def test_bytes_come_from_any_source(tmp_path: Path) -> None:
     assert [layer.source_size for layer in layers] == [len(SMALL)] * 3 + [None] * 3
 
 
-def test_media_type_follows_the_compression_or_the_user() -> None:
+def test_media_type_defaults_to_compression() -> None:
     """image-spec media-types.md: the layer's media type names its compression."""
     of = {name: StreamLayer([], name).media_type for name in ("gzip", "zstd", "none")}
     assert of == {
@@ -151,7 +153,7 @@ def test_media_type_follows_the_compression_or_the_user() -> None:
         ({"source": io.StringIO()}, TypeError, "text-mode"),
     ],
 )
-def test_what_cannot_work_is_refused_before_anything_is_read(
+def test_layer_rejects_invalid_arguments_before_reading(
     arguments: dict[str, Any], error: type[Exception] | None, why: str
 ) -> None:
     """A wrong argument is told by the constructor, not after a hundred gigabytes."""
@@ -163,7 +165,7 @@ def test_what_cannot_work_is_refused_before_anything_is_read(
         StreamLayer(**arguments)
 
 
-def test_threads_default_to_the_cores_with_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_default_to_cores_up_to_five(monkeypatch: pytest.MonkeyPatch) -> None:
     """More than five cannot outrun the serial sha256 of the DiffID."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(64), raising=False)
     assert StreamLayer([])._threads == MAX_THREADS
@@ -172,7 +174,7 @@ def test_threads_default_to_the_cores_with_a_bound(monkeypatch: pytest.MonkeyPat
     assert StreamLayer([])._threads == 1
 
 
-def test_nothing_is_computed_before_the_end(large: bytes) -> None:
+def test_results_raise_not_computed_before_end(large: bytes) -> None:
     """Digest, DiffID and sizes raise NotComputed until done."""
     layer = StreamLayer([large])
     assert_not_computed(layer)
@@ -184,7 +186,7 @@ def test_nothing_is_computed_before_the_end(large: bytes) -> None:
     assert layer.size
 
 
-def test_a_stream_opens_once(large: bytes) -> None:
+def test_open_raises_the_second_time(large: bytes) -> None:
     """A second open raises StreamConsumed, whatever became of the first."""
     layer = StreamLayer([large])
     with layer.open() as stream:
@@ -197,7 +199,7 @@ def test_a_stream_opens_once(large: bytes) -> None:
     assert caught.value.__cause__ is None
 
 
-def test_of_two_that_open_at_once_one_wins() -> None:
+def test_open_by_two_threads_succeeds_once() -> None:
     """Exactly one has the stream, and the other hears StreamConsumed, wherever they meet."""
     opened: list[LayerStream] = []
     told: list[str] = []
@@ -237,7 +239,7 @@ def test_of_two_that_open_at_once_one_wins() -> None:
     assert nth > 5
 
 
-def test_a_failed_stream_names_its_first_cause_ever_after() -> None:
+def test_failed_layer_keeps_first_cause() -> None:
     """NotComputed and StreamConsumed are chained to what ended the pass."""
 
     def failing() -> Iterator[bytes]:
@@ -258,8 +260,8 @@ def test_a_failed_stream_names_its_first_cause_ever_after() -> None:
         assert later.value.__cause__ is first
 
 
-def test_a_source_that_cannot_be_opened_makes_the_layer_failed(tmp_path: Path) -> None:
-    """There is no second try that could read something else."""
+def test_open_fails_layer_if_source_cannot_be_opened(tmp_path: Path) -> None:
+    """A second attempt could read other bytes."""
     layer = StreamLayer(tmp_path / "none")
     with pytest.raises(SourceError):
         layer.open()
@@ -270,7 +272,7 @@ def test_a_source_that_cannot_be_opened_makes_the_layer_failed(tmp_path: Path) -
 
 @pytest.mark.parametrize("k", [0, 1, 2, 4])
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])
-def test_a_source_that_raises_at_block_k_ends_the_stream(k: int, compression: str) -> None:
+def test_stream_fails_if_source_raises(k: int, compression: str) -> None:
     """The exception comes out, and no digest does."""
 
     def failing() -> Iterator[bytes]:
@@ -285,7 +287,7 @@ def test_a_source_that_raises_at_block_k_ends_the_stream(k: int, compression: st
 
 @pytest.mark.parametrize("k", [0, 1, 2, 5])
 @pytest.mark.parametrize("threads", [1, 4])
-def test_a_consumer_that_stops_at_block_k_leaves_nothing(
+def test_close_after_k_blocks_leaves_no_thread(
     k: int, threads: int, large: bytes, tmp_path: Path
 ) -> None:
     """An early close makes the layer failed, and stops every thread."""
@@ -303,7 +305,7 @@ def test_a_consumer_that_stops_at_block_k_leaves_nothing(
         assert "the stream was closed after" in str(caught.value.__cause__)
 
 
-def test_closing_just_before_the_end_is_early_too() -> None:
+def test_close_just_before_end_fails_layer() -> None:
     """The last block is the last only when there was no other."""
     layer = StreamLayer([SMALL])
     with layer.open() as stream:
@@ -313,7 +315,7 @@ def test_closing_just_before_the_end_is_early_too() -> None:
     assert layer.state is LayerState.FAILED
 
 
-def test_an_exception_in_the_with_block_is_the_cause() -> None:
+def test_exception_in_with_block_is_cause() -> None:
     """What the reader of the stream died of is what the layer remembers."""
     layer = StreamLayer([SMALL])
     with pytest.raises(ZeroDivisionError), layer.open():
@@ -323,7 +325,7 @@ def test_an_exception_in_the_with_block_is_the_cause() -> None:
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
-def test_a_source_that_blocks_does_not_hold_up_close() -> None:
+def test_close_does_not_wait_for_blocked_source() -> None:
     """No thread outlives close(), though the writer of the pipe says nothing."""
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb") as file, os.fdopen(writer, "wb"):
@@ -337,8 +339,8 @@ def test_a_source_that_blocks_does_not_hold_up_close() -> None:
         assert of_passes() == []
 
 
-def test_heartbeats_go_on_while_the_source_is_silent() -> None:
-    """Whoever sends the blocks can look at the other side meanwhile."""
+def test_blocks_yields_heartbeats_while_source_is_silent() -> None:
+    """A sender can check for a response meanwhile."""
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb") as file, os.fdopen(writer, "wb", buffering=0) as out:
         layer = StreamLayer(file, "none")
@@ -351,7 +353,7 @@ def test_heartbeats_go_on_while_the_source_is_silent() -> None:
     assert layer.diff_id == sha256(b"abc")
 
 
-def test_plain_iteration_hides_the_heartbeats() -> None:
+def test_iteration_omits_heartbeats() -> None:
     """No block that a user sees is empty."""
     layer = StreamLayer([b"", SMALL, b""], "none")
     with layer.open() as stream:
@@ -369,7 +371,7 @@ def test_keyboard_interrupt_leaves_no_thread(large: bytes, tmp_path: Path) -> No
     assert layer.state is LayerState.FAILED
 
 
-def test_keyboard_interrupt_inside_the_pass_comes_out() -> None:
+def test_keyboard_interrupt_in_pass_propagates() -> None:
     """A source interrupted in the reader's own thread."""
 
     def interrupted() -> Iterator[bytes]:
@@ -382,7 +384,7 @@ def test_keyboard_interrupt_inside_the_pass_comes_out() -> None:
     assert layer.state is LayerState.FAILED
 
 
-def test_a_dropped_stream_is_closed_with_a_warning(large: bytes, tmp_path: Path) -> None:
+def test_dropped_stream_warns_and_closes(large: bytes, tmp_path: Path) -> None:
     """As files do: ResourceWarning, and nothing stays open."""
     path = tmp_path / "data"
     path.write_bytes(large)
@@ -394,7 +396,7 @@ def test_a_dropped_stream_is_closed_with_a_warning(large: bytes, tmp_path: Path)
     assert layer.state is LayerState.FAILED
 
 
-def test_a_stream_read_to_its_end_may_be_dropped(large: bytes) -> None:
+def test_dropped_stream_at_end_does_not_warn(large: bytes) -> None:
     """There is nothing left to close."""
     layer = StreamLayer([large])
     with warnings.catch_warnings():
@@ -403,7 +405,7 @@ def test_a_stream_read_to_its_end_may_be_dropped(large: bytes) -> None:
     assert layer.state is LayerState.DONE
 
 
-def test_a_failure_in_a_compressing_thread_comes_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_in_encoding_thread_propagates(monkeypatch: pytest.MonkeyPatch) -> None:
     """An exception in any stage ends the stream, and leaves no thread."""
     layer = StreamLayer([SMALL] * 100, threads=3)
 
@@ -417,8 +419,8 @@ def test_a_failure_in_a_compressing_thread_comes_out(monkeypatch: pytest.MonkeyP
     monkeypatch.undo()
 
 
-def test_a_failure_in_the_lane_of_the_diff_id_comes_out(large: bytes) -> None:
-    """So does one where the uncompressed bytes are summed up."""
+def test_error_in_hashing_thread_propagates(large: bytes) -> None:
+    """The thread that hashes the uncompressed bytes raises it too."""
 
     class Broken:
         def update(self, block: Any) -> None:
@@ -457,7 +459,7 @@ def read_some_then_iterate(stream: LayerStream) -> bytes:
 
 
 @pytest.mark.parametrize("how", [read_whole, read_by_sizes, read_into, read_some_then_iterate])
-def test_reading_as_a_file_gives_the_same_bytes(how: Any, large: bytes) -> None:
+def test_read_returns_same_bytes_as_iteration(how: Any, large: bytes) -> None:
     """Iterable, `read` and `readinto` are one stream."""
     expected = drained(StreamLayer([large]))
     layer = StreamLayer([large])
@@ -468,7 +470,7 @@ def test_reading_as_a_file_gives_the_same_bytes(how: Any, large: bytes) -> None:
     assert layer.digest == sha256(expected)
 
 
-def test_a_read_of_n_bytes_gives_fewer_at_the_end_alone(large: bytes) -> None:
+def test_read_returns_fewer_bytes_only_at_end(large: bytes) -> None:
     """As a raw file would not: a reader of records needs whole ones."""
     layer = StreamLayer([large], "none")
     with layer.open() as stream:
@@ -477,7 +479,7 @@ def test_a_read_of_n_bytes_gives_fewer_at_the_end_alone(large: bytes) -> None:
     assert sum(sizes) == len(large)
 
 
-def test_a_closed_stream_cannot_be_read() -> None:
+def test_read_after_close_raises() -> None:
     """It says so, and does not look like an end."""
     layer = StreamLayer([SMALL])
     stream = layer.open()
@@ -488,7 +490,7 @@ def test_a_closed_stream_cannot_be_read() -> None:
             again()
 
 
-def test_closing_after_the_end_keeps_the_results(large: bytes) -> None:
+def test_close_after_end_keeps_results(large: bytes) -> None:
     """Done stays done."""
     layer = StreamLayer([large])
     stream = layer.open()
@@ -498,7 +500,7 @@ def test_closing_after_the_end_keeps_the_results(large: bytes) -> None:
     assert layer.diff_id == sha256(large)
 
 
-def test_what_is_under_way_is_bounded() -> None:
+def test_blocks_in_pools_are_bounded() -> None:
     """Memory does not grow with the stream: a reader that waits stops the source."""
     asked = 0
 
@@ -516,7 +518,7 @@ def test_what_is_under_way_is_bounded() -> None:
         assert asked <= 3 + 2 + 2  # given, under way, one taken at open and one more
 
 
-def test_a_pass_closed_by_its_own_thread_waits_for_nobody(large: bytes) -> None:
+def test_close_in_worker_thread_does_not_wait(large: bytes) -> None:
     """The collector may find a dropped stream in a thread of ours, which cannot join itself."""
     layer = StreamLayer([large])
     stream = layer.open()
@@ -528,8 +530,8 @@ def test_a_pass_closed_by_its_own_thread_waits_for_nobody(large: bytes) -> None:
     assert none_left()  # they end by themselves
 
 
-def test_the_source_sees_its_stream_open() -> None:
-    """The first block is taken while the layer opens: nobody can open it twice meanwhile."""
+def test_state_is_open_while_source_is_read() -> None:
+    """The first block is read during `open`; the layer cannot be opened again meanwhile."""
     seen = []
 
     def curious() -> Iterator[bytes]:
@@ -541,7 +543,7 @@ def test_the_source_sees_its_stream_open() -> None:
     assert seen == [LayerState.OPEN]
 
 
-def test_a_repr_shows_the_state_and_nothing_of_the_source() -> None:
+def test_repr_shows_state_and_not_source() -> None:
     """It may end in a log."""
     layer = StreamLayer([b"secret"], "none")
     assert repr(layer) == "<StreamLayer fresh, 0 bytes read, 0 written>"
@@ -605,7 +607,7 @@ def forked(kind: str, deed: str, threads_run: str) -> list[str]:
 
 @pytest.mark.parametrize("threads_run", ["yes", "no"])
 @pytest.mark.parametrize("kind", ["pipe", "iterable"])
-def test_a_stream_is_read_by_the_process_that_opened_it(kind: str, threads_run: str) -> None:
+def test_read_in_forked_child_raises(kind: str, threads_run: str) -> None:
     """fork(2): the child has none of its parent's threads, and would wait for ever."""
     why = "the stream was opened in another process"
     said = forked(kind, "read", threads_run)
@@ -616,7 +618,7 @@ def test_a_stream_is_read_by_the_process_that_opened_it(kind: str, threads_run: 
 @pytest.mark.parametrize("threads_run", ["yes", "no"])
 @pytest.mark.parametrize("kind", ["pipe", "iterable"])
 @pytest.mark.parametrize("deed", ["close", "drop", "exit"])
-def test_a_stream_let_go_in_a_child_goes_on_in_its_parent(
+def test_stream_dropped_in_child_continues_in_parent(
     kind: str, deed: str, threads_run: str
 ) -> None:
     """Closing there waits for no thread, and does not stop the parent's reader."""
@@ -640,7 +642,7 @@ class _Compressor:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_layer_that_is_done_or_failed_keeps_no_compressor(
+def test_finished_layer_keeps_no_compressor(
     large: bytes, monkeypatch: pytest.MonkeyPatch, *, fails: bool
 ) -> None:
     """Each has a buffer of more than 1 MiB: an image of 40 streams would keep 200 MiB of them."""
@@ -660,7 +662,7 @@ def test_a_layer_that_is_done_or_failed_keeps_no_compressor(
             seen = max(seen, len(_Compressor.alive))
     except SourceError as error:
         assert fails
-        kept = error  # whoever keeps the error keeps the frames that it went through
+        kept = error  # the error refers to the frames that it went through
         assert kept.__traceback__ is not None
     gc.collect()
     assert 1 <= seen <= 2

@@ -1,4 +1,4 @@
-"""pipeline.py, and what sources.py and layer.py do for it: an interrupt anywhere breaks nothing."""
+"""stream/pipeline.py, with sources.py and layer.py: interrupts at any point."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ class Run:
 
 # Each line of Python that the reading thread runs, once at its first and once at its last time.
 _EACH_LINE = """
-FILES = ("pipeline.py", "sources.py", "layer.py", "threading.py", "queue.py", "contextlib.py",
-         "_weakrefset.py", "_base.py", "thread.py")
+FILES = ("pipeline.py", "sources.py", "iterables.py", "layer.py", "threading.py", "queue.py",
+         "contextlib.py", "_weakrefset.py", "_base.py", "thread.py")
 seen, target = {}, None
 
 def trace(frame, event, argument):
@@ -107,7 +107,7 @@ print(count)
 
 
 def run(program: str, *arguments: object) -> str:
-    """Run a program, and return what it prints; its stacks are in the error where it hung.
+    """Run a program, and return what it prints; if it hung, its stacks are in the error.
 
     Coverage is not measured there: its tracer has a lock of Python code, which an interrupt loses.
     """
@@ -132,7 +132,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("compression", ["gzip", "none"])
 @pytest.mark.parametrize("kind", ["path", "iterable"])
-def test_an_interrupt_at_any_line_does_not_break_close(
+def test_close_succeeds_after_interrupt_at_any_line(
     path: Path, kind: str, compression: str
 ) -> None:
     """A signal's handler may raise between any two bytecodes: `close()` returns, no thread is left.
@@ -143,6 +143,6 @@ def test_an_interrupt_at_any_line_does_not_break_close(
 
 
 @pytest.mark.parametrize("kind", ["path", "iterable"])
-def test_a_signal_at_any_moment_does_not_break_close(path: Path, kind: str) -> None:
+def test_close_succeeds_after_signal_at_any_moment(path: Path, kind: str) -> None:
     """Ctrl-C ends a pass, and never hangs it."""
     assert int(run(_SIGNALS, path, kind, "gzip")) > 0

@@ -1,4 +1,4 @@
-"""spool.py: bytes that wait in a file without a name."""
+"""stream/spool.py: bytes in an unnamed file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def joined(blocks: Iterable[bytes | memoryview]) -> bytes:
     return b"".join(blocks)
 
 
-def test_a_spool_keeps_everything_in_a_file_without_a_name(tmp_path: Path) -> None:
+def test_spool_keeps_all_bytes_in_unnamed_file(tmp_path: Path) -> None:
     """The file is deleted when it is made: a killed process leaves nothing."""
     spool = Spool(tmp_path)
     assert not list(tmp_path.iterdir())
@@ -36,9 +36,7 @@ def test_a_spool_keeps_everything_in_a_file_without_a_name(tmp_path: Path) -> No
     spool.close()
 
 
-def test_a_spool_that_is_short_written_writes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_add_continues_after_short_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`pwrite` may write less than it was given (pwrite(2))."""
     real = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda fd, data, at: real(fd, bytes(data[:2]), at))
@@ -49,7 +47,7 @@ def test_a_spool_that_is_short_written_writes_on(
 
 
 @pytest.mark.parametrize("given", [True, False])
-def test_a_spool_on_a_full_disk_says_so(
+def test_add_raises_spool_error_if_disk_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: bool
 ) -> None:
     """One line: which directory is full, and what to do. It is the upload's end."""
@@ -72,19 +70,19 @@ def test_a_spool_on_a_full_disk_says_so(
     spool.close()
 
 
-def test_a_spool_that_cannot_be_made_says_where(tmp_path: Path) -> None:
+def test_spool_raises_if_directory_is_unusable(tmp_path: Path) -> None:
     """A disk can be full of names too, and a directory be gone."""
     with pytest.raises(SpoolError, match="gone cannot be made: No such file or directory; choose"):
         Spool(tmp_path / "gone")
 
 
-def test_a_failure_of_a_spool_survives_pickling() -> None:
+def test_spool_error_can_be_pickled() -> None:
     """As every error of ours: it may come from another process."""
     again = pickle.loads(pickle.dumps(SpoolError("full")))  # noqa: S301 - our own bytes
     assert (type(again), str(again), again.side) == (SpoolError, "full", "local")
 
 
-def test_a_spool_that_cannot_be_read_says_so(
+def test_read_raises_spool_error_if_read_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk that fails is the spool's failure, not the source's: at which byte, and what to do."""
@@ -102,8 +100,8 @@ def test_a_spool_that_cannot_be_read_says_so(
     spool.close()
 
 
-def test_a_spool_that_was_cut_ends(tmp_path: Path) -> None:
-    """Whoever cuts the file takes bytes away: an error, and no loop without an end."""
+def test_read_raises_if_file_was_truncated(tmp_path: Path) -> None:
+    """If another process truncates the file, it is an error, not an endless loop."""
     spool = Spool(tmp_path)
     spool.add(DATA)
     os.ftruncate(spool._fd, 4)
@@ -112,7 +110,7 @@ def test_a_spool_that_was_cut_ends(tmp_path: Path) -> None:
     spool.close()
 
 
-def test_a_closed_spool_gives_nothing() -> None:
+def test_read_after_close_raises() -> None:
     """It may be closed twice; what is read of it then is an error."""
     spool = Spool()
     spool.add(DATA)
@@ -122,7 +120,7 @@ def test_a_closed_spool_gives_nothing() -> None:
         joined(spool.read(0))
 
 
-def test_pieces_are_read_anywhere(tmp_path: Path) -> None:
+def test_read_at_any_offset(tmp_path: Path) -> None:
     """Sections of one spool are read in any order."""
     spool = Spool(tmp_path)
     spool.add(DATA)
@@ -130,8 +128,8 @@ def test_pieces_are_read_anywhere(tmp_path: Path) -> None:
     assert bytes(spool.read_at(4, 0)) == b"abcd"
 
 
-def test_a_spool_is_chosen_by_a_directory_or_not(tmp_path: Path) -> None:
-    """False is none, True the system's directory, else it is the directory."""
+def test_spool_factory_follows_choice(tmp_path: Path) -> None:
+    """False means no spool, True the system's directory, a path that directory."""
     assert spool_factory(choice=False) is None
     for choice in (True, tmp_path, str(tmp_path)):
         spool = spool_factory(choice)

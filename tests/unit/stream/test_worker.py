@@ -1,4 +1,4 @@
-"""worker.py: threads that an interrupt of their owner can neither break nor lose."""
+"""stream/worker.py: worker threads, and stop requests."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import threading
 
 import pytest
 
-from brolga.stream.worker import Worker
+from brolga.stream.worker import Stop, Worker, current_stop, sleep, stop_scope
 
 
-def test_a_worker_starts_once_and_may_be_awaited_again() -> None:
+def test_start_and_join_may_be_repeated() -> None:
     """An interrupted close is closed again."""
     runs: list[str] = []
     worker = Worker("brolga-test", lambda: runs.append(threading.current_thread().name))
@@ -24,10 +24,10 @@ def test_a_worker_starts_once_and_may_be_awaited_again() -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
-def test_a_worker_works_where_only_one_thread_is_to_be_had(
+def test_worker_runs_if_only_one_thread_can_start(
     monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """It is started from a thread of its own; where that finds no other, it does the work."""
+    """The helper thread does the work itself if it cannot start another."""
     start = threading.Thread.start
 
     def refuse(thread: threading.Thread) -> None:
@@ -41,7 +41,7 @@ def test_a_worker_works_where_only_one_thread_is_to_be_had(
     worker.start()
     assert worker.join()
     assert done.is_set()
-    # The thread that starts it is none that `threading` knows: another, measured, stands for it.
+    # The helper thread is unknown to `threading`, and so to coverage: call it in another one.
     again = threading.Event()
     starter = threading.Thread(target=Worker("brolga-test", again.set)._start)
     starter.start()
@@ -49,7 +49,7 @@ def test_a_worker_works_where_only_one_thread_is_to_be_had(
     assert again.is_set()
 
 
-def test_a_worker_for_which_there_is_no_thread_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_start_raises_if_no_thread_can_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error comes out, and there is nothing to wait for."""
 
     def refuse(*arguments: object) -> int:
@@ -62,8 +62,8 @@ def test_a_worker_for_which_there_is_no_thread_says_so(monkeypatch: pytest.Monke
     assert worker.join()
 
 
-def test_how_a_worker_starts_is_seen_from_a_thread_that_can_be_measured() -> None:
-    """The thread that starts it is none that `threading` knows: this one stands for it."""
+def test_start_runs_work_in_second_thread() -> None:
+    """The helper thread is unknown to `threading`, and so to coverage: call it in another one."""
     done = threading.Event()
     worker = Worker("brolga-test", done.set)
     starter = threading.Thread(target=worker._start)
@@ -75,7 +75,7 @@ def test_how_a_worker_starts_is_seen_from_a_thread_that_can_be_measured() -> Non
     thread.join()
 
 
-def test_none_of_our_threads_waits_for_another() -> None:
+def test_join_in_worker_thread_does_not_wait() -> None:
     """The collector may find a dropped stream in any of them; two could wait for each other."""
     release: queue.SimpleQueue[None] = queue.SimpleQueue()
     other = Worker("brolga-other", release.get)
@@ -89,7 +89,7 @@ def test_none_of_our_threads_waits_for_another() -> None:
     assert other.join()
 
 
-def test_nobody_waits_while_the_interpreter_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_join_does_not_wait_while_interpreter_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads stop wherever they are by then, and a wait would be for ever."""
     release: queue.SimpleQueue[None] = queue.SimpleQueue()
     worker = Worker("brolga-test", release.get)
@@ -99,3 +99,51 @@ def test_nobody_waits_while_the_interpreter_ends(monkeypatch: pytest.MonkeyPatch
         assert not worker.join()
     release.put(None)
     assert worker.join()
+
+
+def test_sleep_ends_if_thread_is_asked_to_stop() -> None:
+    """An interrupt must wake every wait of every thread: a pause of an hour is one."""
+    stop = Stop()
+    raised: list[BaseException] = []
+    sleeping = threading.Event()
+
+    def work() -> None:
+        with stop_scope(stop):
+            sleeping.set()
+            try:
+                sleep(3600.0)
+            except KeyboardInterrupt as error:
+                raised.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    assert sleeping.wait(30)
+    stop.request()
+    thread.join(30)
+    assert [str(error) for error in raised] == ["another thread asked this one to stop"]
+
+
+def test_sleep_ends_without_request() -> None:
+    """A pause between two tries is a pause."""
+    assert sleep(0.001) is None  # type: ignore[func-returns-value] # it ends, is what counts
+
+
+def test_check_allows_given_number_of_requests() -> None:
+    """An upload session is cancelled after the first request; the second ends at once."""
+    stop = Stop()
+    stop.request()
+    stop.check(1)
+    with pytest.raises(KeyboardInterrupt):
+        stop.check()
+    stop.request()
+    with pytest.raises(KeyboardInterrupt):
+        stop.check(1)
+
+
+def test_stop_scope_applies_to_its_thread_only() -> None:
+    """Other threads go on."""
+    stop = Stop()
+    stop.request()
+    with stop_scope(stop):
+        assert current_stop() is stop
+    current_stop().check()

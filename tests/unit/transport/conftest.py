@@ -1,4 +1,4 @@
-"""A transport that must leave nothing open."""
+"""Fixtures: a transport that must leave nothing open, client certificates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.unit.transport.calls import PATIENCE_S
+from tests.unit.transport.flows import TEST_TIMEOUT_S
 
 from brolga.transport import Transport
 
@@ -23,7 +23,7 @@ PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 @pytest.fixture(autouse=True)
 def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the proxies of whoever runs the tests out of them."""
+    """Remove the proxies of the environment."""
     for name in PROXY_VARIABLES:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
@@ -32,7 +32,7 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def client() -> Iterator[Transport]:
     """Make a transport; nothing of it may be left open."""
-    with Transport(timeout_s=PATIENCE_S) as transport:
+    with Transport(timeout_s=TEST_TIMEOUT_S) as transport:
         yield transport
     gc.collect()  # what was not closed says so now
 

@@ -1,4 +1,4 @@
-"""transport/connection.py: the socket, at its borders."""
+"""transport/connection.py: the socket's edge cases."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import socket
 import httpcore2 as httpcore
 import pytest
 from tests.raw_server import serve_script
-from tests.unit.transport.calls import BLOCK, PATIENCE_S
+from tests.unit.transport.flows import BLOCK, TEST_TIMEOUT_S
 
-from brolga.transport.addresses import Sightings
-from brolga.transport.connection import Backend, Watched, _Block
-from brolga.transport.outgoing import Outgoing, under_way
+from brolga.transport.addresses import ReachedHosts
+from brolga.transport.connection import EarlyResponseStream, NetworkBackend, _WriteBuffer
+from brolga.transport.request_state import RequestState, request_scope
 
 
 class _Inner(httpcore.NetworkStream):
-    """The library's side of a connection, as far as `Watched` needs it."""
+    """The library's side of a connection, as far as `EarlyResponseStream` needs it."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -26,78 +26,74 @@ class _Inner(httpcore.NetworkStream):
         return self._connection if info == "socket" else None
 
 
-class TestWatched:
+class TestEarlyResponseStream:
     """The connection that looks while it sends, at its borders."""
 
-    def test_a_full_socket_takes_nothing_and_a_broken_one_is_told(self) -> None:
+    def test_send_to_full_and_to_broken_socket(self) -> None:
         """Whatever poll has said, a send may find the socket full, or the other side gone."""
         here, there = socket.socketpair()
         with here, there:
-            watched, block = Watched(_Inner(here)), _Block(BLOCK * 16)
-            while not block.taken or block.taken[-1]:
-                watched._send(block.left, block)
-            assert block.is_known
+            watched, block = EarlyResponseStream(_Inner(here)), _WriteBuffer(BLOCK * 16)
+            while not block.sent_counts or block.sent_counts[-1]:
+                watched._send(block.remaining, block)
+            assert block.is_count_known
             there.close()
             with pytest.raises(httpcore.WriteError):
-                watched._send(block.left, block)
+                watched._send(block.remaining, block)
 
-    def test_a_connection_that_fails_while_it_sends_stopped(self) -> None:
+    def test_write_to_broken_socket_aborts(self) -> None:
         """What is broken is never used again."""
         here, there = socket.socketpair()
         with here, there:
-            watched = Watched(_Inner(here))
+            watched = EarlyResponseStream(_Inner(here))
             there.close()
             with pytest.raises(httpcore.WriteError):
-                watched.write(BLOCK, PATIENCE_S)
-            assert watched.stopped
+                watched.write(BLOCK, TEST_TIMEOUT_S)
+            assert watched.aborted
             assert watched.get_extra_info("is_readable") is True
 
-    def test_a_send_that_found_no_room_is_tried_again(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_write_repeats_send_that_sent_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """TLS may want to read before it writes: nothing went out, nothing is lost."""
         counts = iter([0, 3, 0, 2])
         sent: list[bytes] = []
 
-        def send(_watched: Watched, left: memoryview, block: _Block) -> None:
-            block.taken.append(next(counts))
-            sent.append(bytes(left[: block.taken[-1]]))
+        def send(_watched: EarlyResponseStream, left: memoryview, block: _WriteBuffer) -> None:
+            block.sent_counts.append(next(counts))
+            sent.append(bytes(left[: block.sent_counts[-1]]))
 
-        monkeypatch.setattr(Watched, "_send", send)
+        monkeypatch.setattr(EarlyResponseStream, "_send", send)
         here, there = socket.socketpair()
         with here, there:
-            Watched(_Inner(here)).write(b"hello", PATIENCE_S)
+            EarlyResponseStream(_Inner(here)).write(b"hello", TEST_TIMEOUT_S)
         assert b"".join(sent) == b"hello"
 
-    def test_an_interim_answer_to_a_full_socket_is_waited_out(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_write_continues_after_interim_response(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """What comes while nothing can be sent is looked at, and need not be the end."""
         events = iter([0, select.POLLIN, 0, select.POLLOUT])
-        monkeypatch.setattr(Watched, "_wait", lambda *_: next(events))
+        monkeypatch.setattr(EarlyResponseStream, "_wait", lambda *_: next(events))
         here, there = socket.socketpair()
         with here, there:
-            Watched(_Inner(here)).write(b"hello", PATIENCE_S)
+            EarlyResponseStream(_Inner(here)).write(b"hello", TEST_TIMEOUT_S)
             assert there.recv(9) == b"hello"
 
-    def test_an_interrupt_that_loses_count_is_raised_at_once(
+    def test_interrupt_with_unknown_count_is_not_deferred(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Nothing may be sent twice: where TLS cannot say what it took, the block has no end."""
-        outgoing = Outgoing([BLOCK])
-        next(iter(outgoing.blocks))
+        """Nothing may be sent twice: without a count from TLS the block cannot be continued."""
+        state = RequestState([BLOCK])
+        next(iter(state.body))
 
-        def send(_watched: Watched, _left: memoryview, block: _Block) -> None:
-            block.tries += 1
+        def send(_watched: EarlyResponseStream, _left: memoryview, block: _WriteBuffer) -> None:
+            block.attempts += 1
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(Watched, "_send", send)
+        monkeypatch.setattr(EarlyResponseStream, "_send", send)
         here, there = socket.socketpair()
-        with here, there, under_way(outgoing), pytest.raises(KeyboardInterrupt):
-            Watched(_Inner(here)).write(BLOCK, PATIENCE_S)
-        assert outgoing.error is None
+        with here, there, request_scope(state), pytest.raises(KeyboardInterrupt):
+            EarlyResponseStream(_Inner(here)).write(BLOCK, TEST_TIMEOUT_S)
+        assert state.error is None
 
-    def test_what_broke_while_it_sent_is_told_to_who_reads(self) -> None:
+    def test_read_raises_error_received_during_write(self) -> None:
         """An alert of TLS comes once, in place of an answer, and says what the server wants."""
         here, there = socket.socketpair()
         broken = OSError("alert")
@@ -108,11 +104,11 @@ class TestWatched:
 
         with there, Broken(fileno=here.detach()) as connection:
             there.send(b"x")
-            watched = Watched(_Inner(connection))
+            watched = EarlyResponseStream(_Inner(connection))
             with pytest.raises(httpcore.WriteError):
-                watched.write(BLOCK, PATIENCE_S)
+                watched.write(BLOCK, TEST_TIMEOUT_S)
             with pytest.raises(httpcore.ReadError) as caught:
-                watched.read(1, PATIENCE_S)
+                watched.read(1, TEST_TIMEOUT_S)
         assert caught.value.args == (broken,)
 
 
@@ -123,7 +119,7 @@ class _Ended(httpcore.NetworkBackend):
         self.closed = False
 
     def connect_tcp(self, *_: object, **__: object) -> httpcore.NetworkStream:
-        """Connect to nobody."""
+        """Return a stream without a peer."""
         outer = self
 
         class Stream(httpcore.NetworkStream):
@@ -136,14 +132,14 @@ class _Ended(httpcore.NetworkBackend):
         return Stream()
 
 
-class TestBackend:
+class TestNetworkBackend:
     """How connections are made."""
 
-    def test_a_peer_that_vanishes_is_noticed(self) -> None:
+    def test_connection_has_tcp_keepalive(self) -> None:
         """An answer may take a quarter of an hour: the kernel asks meanwhile whether it lives."""
         with serve_script(lambda peer: None) as address:
             host, _, port = address.partition(":")
-            stream = Backend().connect_tcp(host, int(port), PATIENCE_S)
+            stream = NetworkBackend().connect_tcp(host, int(port), TEST_TIMEOUT_S)
             connection = stream.get_extra_info("socket")
             assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
@@ -153,9 +149,9 @@ class TestBackend:
                 assert values == [30, 10, 6]
             stream.close()
 
-    def test_a_peer_that_hangs_up_at_once_has_no_address(self) -> None:
-        """Where a connection leads cannot be told: it is none, and closed."""
-        backend = Backend(Sightings())
+    def test_connect_raises_if_peer_hangs_up_at_once(self) -> None:
+        """Without an address the connection is closed."""
+        backend = NetworkBackend(ReachedHosts())
         backend._inner = ended = _Ended()  # type: ignore[assignment]
         with pytest.raises(httpcore.ConnectError):
             backend.connect_tcp("registry.example", 443)

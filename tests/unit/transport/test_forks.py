@@ -1,14 +1,15 @@
-"""transport/forks.py: a child process connects anew."""
+"""transport/forks.py: a child process makes its own connections."""
 
 from __future__ import annotations
 
 import os
 import threading
 import warnings
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from tests.raw_server import Peer, serve_script
-from tests.unit.transport.calls import one
+from tests.unit.transport.flows import perform
 
 from brolga.protocol import Request
 
@@ -33,7 +34,7 @@ def in_child(work: Callable[[], bool]) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
-def test_a_child_uses_no_connection_of_its_parent(client: Transport) -> None:
+def test_child_does_not_use_connection_of_parent(client: Transport) -> None:
     """Both would read the answers to both's requests, and take one for the other."""
     connections: list[int] = []
 
@@ -46,30 +47,30 @@ def test_a_child_uses_no_connection_of_its_parent(client: Transport) -> None:
     with serve_script(script) as address, client:
 
         def ask() -> bytes:
-            return client.run(one(Request("GET", f"http://{address}/"))).body
+            return client.run(perform(Request("GET", f"http://{address}/"))).body
 
         assert ask() == b"0"
         assert in_child(lambda: ask() == b"1" and ask() == b"1")
         assert ask() == b"0"
 
 
-def test_a_child_does_not_inherit_a_lock_that_is_held(client: Transport) -> None:
-    """The thread that held it is not there to release it."""
+def test_locks_are_free_in_child_while_parent_thread_holds_them(client: Transport) -> None:
+    """The thread that holds them does not exist in the child."""
     held, may_end = threading.Event(), threading.Event()
-    locks = [client._pools, client._pools._sightings, client._pools._trust, client._warnings]
+    owners = client._pools, client._pools._hosts, client._pools._tls, client._warnings
+    locks = [owner._lock for owner in owners]
 
     def hold() -> None:
-        for item in locks:
-            item._lock.acquire()  # type: ignore[attr-defined] # each has one
-        held.set()
-        may_end.wait(30)
-        for item in locks:
-            item._lock.release()  # type: ignore[attr-defined] # the same
+        with ExitStack() as stack:
+            for lock in locks:
+                stack.enter_context(lock)
+            held.set()
+            may_end.wait(30)
 
     thread = threading.Thread(target=hold)
     thread.start()
     assert held.wait(30)
-    free = in_child(lambda: all(item._lock.acquire(blocking=False) for item in locks))  # type: ignore[attr-defined] # the same
+    free = in_child(lambda: all(lock._lock.acquire(blocking=False) for lock in locks))
     may_end.set()
     thread.join()
     assert free

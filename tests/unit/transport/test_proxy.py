@@ -1,4 +1,4 @@
-"""transport/proxy.py: which proxy a call goes through, and what goes through it."""
+"""transport/proxy.py: the choice of a proxy, and requests through it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.raw_server import Peer, refusing_port, serve_script
-from tests.unit.transport.calls import BLOCK, PATIENCE_S, failing, one, patch, wait
+from tests.unit.transport.flows import BLOCK, TEST_TIMEOUT_S, failing, patch, perform, wait
 
 from brolga.protocol import Request
 from brolga.transport import Transport
-from brolga.transport.proxy import Proxies, Proxy, from_environment
+from brolga.transport.proxy import CHECK_PROXY, Proxies, Proxy, read_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 
 HERE = "http://proxy.example:3128"
 
+DIRECT = "name the registry in NO_PROXY to call it directly"
+
 
 def chosen(environ: dict[str, str], scheme: str, host: str, port: int | None = None) -> str:
     """Return the proxy that an environment says, or nothing."""
-    proxy = from_environment(environ).choose(scheme, host, port)
+    proxy = read_environment(environ).choose(scheme, host, port)
     return str(proxy) if proxy else ""
 
 
@@ -53,7 +55,7 @@ class TestEnvironment:
             ({"http_proxy": "http://a", "REQUEST_METHOD": "GET"}, "a:80", ""),
         ],
     )
-    def test_each_scheme_has_its_variable(
+    def test_read_environment_finds_variable_of_scheme(
         self, environ: dict[str, str], http: str, https: str
     ) -> None:
         """Upper case before lower case; what is empty is not there."""
@@ -99,20 +101,20 @@ class TestEnvironment:
             (" a , ,,:80,[x,registry.example ", "registry.example", 443, True),
         ],
     )
-    def test_exceptions_are_called_directly(
+    def test_choose_returns_none_for_no_proxy_hosts(
         self, no_proxy: str, host: str, port: int | None, direct: bool
     ) -> None:
         """Hosts and those below them, suffixes, ports, addresses, networks; loopback always."""
         environ = {"HTTPS_PROXY": HERE, "no_proxy": no_proxy}
         assert chosen(environ, "https", host, port) == ("" if direct else "proxy.example:3128")
 
-    def test_a_scheme_without_proxies_has_none(self) -> None:
+    def test_choose_returns_none_without_variable(self) -> None:
         """What is called by it, if anything, is another's to say."""
         assert Proxies().choose("ftp", "registry.example", None) is None
 
-    def test_user_and_password_are_decoded_and_never_shown(self) -> None:
+    def test_credentials_of_proxy_are_decoded_and_not_shown(self) -> None:
         """Userinfo is percent-encoded (RFC 3986, section 3.2.1)."""
-        proxies = from_environment({"HTTPS_PROXY": "http://us%40er:p%C3%A4ss@proxy.example"})
+        proxies = read_environment({"HTTPS_PROXY": "http://us%40er:p%C3%A4ss@proxy.example"})
         proxy = proxies.choose("https", "registry.example", None)
         assert proxy == Proxy("http", "proxy.example", 80, (b"us@er", "päss".encode()))
         assert "us" not in f"{proxy}{proxy!r}{proxies}"
@@ -128,7 +130,7 @@ class TestEnvironment:
             ("http://b\u00fccher.example", "HTTPS_PROXY is not the URL of a proxy"),
         ],
     )
-    def test_what_cannot_be_used_is_told_when_it_is_needed(
+    def test_choose_raises_for_unsupported_proxy(
         self, monkeypatch: pytest.MonkeyPatch, value: str, text: str
     ) -> None:
         """The environment may serve other programs; what it holds of secrets is not shown."""
@@ -138,11 +140,12 @@ class TestEnvironment:
             peer.head()
             peer.answer(200)
 
-        with Transport(timeout_s=PATIENCE_S) as client:
+        with Transport(timeout_s=TEST_TIMEOUT_S) as client:
             with serve_script(script) as address:
-                assert client.run(one(Request("GET", f"http://{address}/"))).status == 200
-            with failing("connect", text) as caught:
-                client.run(one(Request("GET", "https://registry.example/v2/")))
+                assert client.run(perform(Request("GET", f"http://{address}/"))).status == 200
+            hint = CHECK_PROXY if "is not" in text else DIRECT
+            with failing("connect", text, hint) as caught:
+                client.run(perform(Request("GET", "https://registry.example/v2/")))
         assert "sec" not in str(caught[0])
 
 
@@ -162,7 +165,7 @@ def tunnel(upstream: str, heads: list[list[str]]) -> Callable[[Peer], None]:
 def pump(here: socket.socket, there: socket.socket) -> None:
     """Pass bytes on, both ways, until one side is closed."""
     pairs = [(here, there), (there, here)]
-    while ready := select.select([here, there], [], [], PATIENCE_S)[0]:
+    while ready := select.select([here, there], [], [], TEST_TIMEOUT_S)[0]:
         for source, drain in pairs:
             waiting = source in ready
             while waiting:
@@ -192,7 +195,7 @@ def proxied(
 class TestForward:
     """Plain http through a proxy."""
 
-    def test_it_is_asked_for_the_whole_url(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_proxy_gets_absolute_url(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Absolute-form, and credentials for the proxy alone (RFC 9112, 3.2.2; RFC 9110, 11.7)."""
         heads = []
 
@@ -204,12 +207,12 @@ class TestForward:
         url = "http://registry.example:5000/v2/?a=%2f;b"
         with proxied(monkeypatch, script, userinfo="user:pass@"), Transport() as client:
             for _ in range(2):
-                assert client.run(one(Request("GET", url))).body == b"{}"
+                assert client.run(perform(Request("GET", url))).body == b"{}"
         assert [head[0] for head in heads] == [f"GET {url} HTTP/1.1"] * 2
         assert "Host: registry.example:5000" in heads[0]
         assert "Proxy-Authorization: Basic dXNlcjpwYXNz" in heads[0]
 
-    def test_an_ipv6_address_keeps_its_brackets(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_ipv6_address_keeps_brackets(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A proxy has only the URL to find the address by (RFC 3986, section 3.2.2)."""
         heads = []
 
@@ -218,10 +221,10 @@ class TestForward:
             peer.answer(200)
 
         with proxied(monkeypatch, script), Transport() as client:
-            client.run(one(Request("GET", "http://[2001:db8::1]/v2/")))
+            client.run(perform(Request("GET", "http://[2001:db8::1]/v2/")))
         assert heads[0][:2] == ["GET http://[2001:db8::1]/v2/ HTTP/1.1", "Host: [2001:db8::1]"]
 
-    def test_an_early_answer_is_heard(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_early_response_is_noticed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A proxy may refuse what is still being sent."""
 
         def script(peer: Peer) -> None:
@@ -229,11 +232,11 @@ class TestForward:
             peer.answer(413)
             peer.drain()
 
-        with proxied(monkeypatch, script), Transport(timeout_s=PATIENCE_S) as client:
+        with proxied(monkeypatch, script), Transport(timeout_s=TEST_TIMEOUT_S) as client:
             response = client.run(patch("http://registry.example/", cycle([BLOCK])))
         assert (response.status, response.complete) == (413, False)
 
-    def test_a_refusal_of_the_proxy_is_no_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_407_of_proxy_is_transport_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """407 is never the registry's (RFC 9110, section 15.5.8)."""
 
         def script(peer: Peer) -> None:
@@ -243,20 +246,21 @@ class TestForward:
         with (
             proxied(monkeypatch, script) as address,
             Transport() as client,
-            failing("connect", f"by the proxy {address}: the proxy refused: 407"),
+            failing("connect", f"by the proxy {address}: the proxy refused: 407", CHECK_PROXY),
         ):
-            client.run(one(Request("GET", "http://registry.example/v2/")))
+            client.run(perform(Request("GET", "http://registry.example/v2/")))
 
-    def test_a_proxy_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The error says that it is the proxy, and not who may use it."""
+    def test_unreachable_proxy_is_transport_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The error names the proxy, without its credentials."""
         monkeypatch.setenv("HTTP_PROXY", f"http://user:secret@127.0.0.1:{refusing_port()}")
-        with Transport() as client, failing("connect", "by the proxy 127.0.0.1:") as caught:
-            client.run(one(Request("GET", "http://registry.example/v2/")))
+        with (
+            Transport() as client,
+            failing("connect", "by the proxy 127.0.0.1:", CHECK_PROXY) as caught,
+        ):
+            client.run(perform(Request("GET", "http://registry.example/v2/")))
         assert "secret" not in str(caught[0])
 
-    def test_what_a_registry_named_goes_through_it_unchecked(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_redirect_through_proxy_is_not_checked(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The proxy finds the address: only it could check, and it is inside itself."""
 
         def script(peer: Peer) -> None:
@@ -265,9 +269,9 @@ class TestForward:
 
         with proxied(monkeypatch, script), Transport() as client:
             request = Request("GET", "http://storage.example/", redirected_from="registry.example")
-            assert client.run(one(request)).status == 200
+            assert client.run(perform(request)).status == 200
 
-    def test_the_environment_is_read_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_environment_is_read_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A client goes one way as long as it lives."""
 
         def script(peer: Peer) -> None:
@@ -276,14 +280,14 @@ class TestForward:
 
         with proxied(monkeypatch, script), Transport() as client:
             monkeypatch.setenv("ALL_PROXY", "http://elsewhere.invalid")
-            assert client.run(one(Request("GET", "http://registry.example/"))).status == 200
+            assert client.run(perform(Request("GET", "http://registry.example/"))).status == 200
 
 
 class TestTunnel:
     """TLS through a proxy: CONNECT (RFC 9110, section 9.3.6)."""
 
     @pytest.mark.parametrize("secure_proxy", [False, True])
-    def test_the_proxy_sees_nothing_of_it(
+    def test_tunnel_hides_request_from_proxy(
         self, monkeypatch: pytest.MonkeyPatch, authority: Authority, secure_proxy: bool
     ) -> None:
         """It gets a host, a port and its own credentials; the registry's name is still proved."""
@@ -307,15 +311,15 @@ class TestTunnel:
                 userinfo="user:pass@",
                 tls=authority.server_context() if secure_proxy else None,
             ),
-            Transport(timeout_s=PATIENCE_S, ca_cert=authority.ca_cert) as client,
+            Transport(timeout_s=TEST_TIMEOUT_S, ca_cert=authority.ca_cert) as client,
         ):
             response = client.run(patch("https://registry.invalid/v2/", blocks))
-            assert client.run(one(Request("GET", "https://registry.invalid/"))).status == 200
+            assert client.run(perform(Request("GET", "https://registry.invalid/"))).status == 200
         assert (response.status, response.complete) == (202, True)
         assert [head[0] for head in heads] == ["CONNECT registry.invalid:443 HTTP/1.1"]
         assert "Proxy-Authorization: Basic dXNlcjpwYXNz" in heads[0]
 
-    def test_an_early_answer_is_heard(
+    def test_early_response_is_noticed(
         self, monkeypatch: pytest.MonkeyPatch, authority: Authority
     ) -> None:
         """The registry's, through the tunnel, while the body still goes out."""
@@ -336,15 +340,15 @@ class TestTunnel:
         with (
             serve_script(script, tls=authority.server_context("elsewhere")) as upstream,
             proxied(monkeypatch, tunnel(upstream, [])),
-            Transport(timeout_s=PATIENCE_S, ca_cert=authority.ca_cert) as client,
+            Transport(timeout_s=TEST_TIMEOUT_S, ca_cert=authority.ca_cert) as client,
         ):
             response = client.run(patch("https://registry.invalid/", body()))
         assert (response.status, response.complete) == (401, False)
 
-    def test_a_secure_proxy_that_vanishes_is_a_cut(
+    def test_lost_https_proxy_is_cut(
         self, monkeypatch: pytest.MonkeyPatch, authority: Authority
     ) -> None:
-        """Within two layers of TLS nobody looks; what is broken is told all the same."""
+        """Within two layers of TLS early responses are not noticed, but errors are reported."""
 
         def script(peer: Peer) -> None:
             peer.head()
@@ -353,12 +357,12 @@ class TestTunnel:
         with (
             serve_script(script, tls=authority.server_context("elsewhere")) as upstream,
             proxied(monkeypatch, tunnel(upstream, []), tls=authority.server_context()),
-            Transport(timeout_s=PATIENCE_S, ca_cert=authority.ca_cert) as client,
+            Transport(timeout_s=TEST_TIMEOUT_S, ca_cert=authority.ca_cert) as client,
             failing("cut"),
         ):
             client.run(patch("https://registry.invalid/", cycle([BLOCK])))
 
-    def test_an_ipv6_address_has_its_brackets_for_the_proxy_alone(
+    def test_ipv6_address_has_brackets_for_proxy_only(
         self, monkeypatch: pytest.MonkeyPatch, authority: Authority
     ) -> None:
         """`CONNECT [2001:db8::1]:443`, and a certificate for the address."""
@@ -373,16 +377,18 @@ class TestTunnel:
             proxied(monkeypatch, tunnel(upstream, heads)),
         ):
             with Transport(insecure=True) as client:
-                assert client.run(one(Request("GET", "https://[2001:db8::1]/"))).status == 200
+                assert client.run(perform(Request("GET", "https://[2001:db8::1]/"))).status == 200
             with (
                 Transport(ca_cert=authority.ca_cert) as client,
                 failing("certificate", "IP address mismatch.*2001:db8::1"),
             ):
-                client.run(one(Request("GET", "https://[2001:db8::1]/")))
+                client.run(perform(Request("GET", "https://[2001:db8::1]/")))
         assert heads[0][0] == "CONNECT [2001:db8::1]:443 HTTP/1.1"
 
     @pytest.mark.parametrize("status", [403, 407, 502])
-    def test_a_proxy_may_refuse(self, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    def test_refused_tunnel_is_transport_error(
+        self, monkeypatch: pytest.MonkeyPatch, status: int
+    ) -> None:
         """Nothing of the call went out."""
 
         def script(peer: Peer) -> None:
@@ -392,7 +398,7 @@ class TestTunnel:
         with (
             proxied(monkeypatch, script, userinfo="user:secret@"),
             Transport() as client,
-            failing("connect", f"the proxy refused: {status}") as caught,
+            failing("connect", f"the proxy refused: {status}", CHECK_PROXY) as caught,
         ):
-            client.run(one(Request("GET", "https://registry.example/v2/")))
+            client.run(perform(Request("GET", "https://registry.example/v2/")))
         assert "secret" not in str(caught[0])

@@ -1,4 +1,4 @@
-"""What a call is on the wire."""
+"""transport/driver.py: the bytes of a request."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ import socket
 
 import pytest
 from tests.raw_server import Peer, serve_script
-from tests.unit.transport.calls import BLOCK, one, patch
+from tests.unit.transport.flows import BLOCK, patch, perform
 
 from brolga.protocol import Request
 from brolga.transport import Transport
 
 
 class TestRequest:
-    """What a call is on the wire."""
+    """transport/driver.py: the bytes of a request."""
 
-    def test_a_stream_goes_out_chunked_and_decodes_to_exactly_its_bytes(
-        self, client: Transport
-    ) -> None:
+    def test_stream_is_sent_chunked(self, client: Transport) -> None:
         """`Transfer-Encoding: chunked`, no Content-Length (RFC 9112, section 7.1)."""
         blocks: list[bytes | memoryview] = [
             b"a",
@@ -43,8 +41,8 @@ class TestRequest:
         assert (response.status, response.complete, response.sent) == (202, True, total)
         assert response.headers["location"] == "/next"
 
-    def test_empty_blocks_write_nothing_and_never_end_the_body(self, client: Transport) -> None:
-        """An empty chunk is the last one (RFC 9112, section 7.1): a heartbeat is none."""
+    def test_empty_blocks_are_not_sent(self, client: Transport) -> None:
+        """An empty chunk is the last one (RFC 9112, section 7.1), so a heartbeat is not sent."""
 
         def script(peer: Peer) -> None:
             peer.head()
@@ -56,7 +54,7 @@ class TestRequest:
             body: list[bytes | memoryview] = [b"", b"", b"a", b"", memoryview(b""), b"b", b""]
             assert client.run(patch(f"http://{address}/", body)).sent == 2
 
-    def test_an_empty_stream_is_one_last_chunk(self, client: Transport) -> None:
+    def test_empty_stream_is_last_chunk_only(self, client: Transport) -> None:
         """A stream of nothing is whole when its last chunk went out."""
 
         def script(peer: Peer) -> None:
@@ -69,7 +67,7 @@ class TestRequest:
         assert (response.sent, response.complete) == (0, True)
 
     @pytest.mark.parametrize("body", [b"", b"manifest"])
-    def test_bytes_have_a_content_length(self, client: Transport, body: bytes) -> None:
+    def test_bytes_have_content_length(self, client: Transport, body: bytes) -> None:
         """`Content-Length: 0` on the empty PUT: some registries insist on it."""
 
         def script(peer: Peer) -> None:
@@ -81,10 +79,10 @@ class TestRequest:
             peer.answer(201)
 
         with serve_script(script) as address:
-            response = client.run(one(Request("PUT", f"http://{address}/", body=body)))
+            response = client.run(perform(Request("PUT", f"http://{address}/", body=body)))
         assert (response.status, response.sent, response.complete) == (201, len(body), True)
 
-    def test_a_call_without_body_has_neither_length_nor_encoding(self, client: Transport) -> None:
+    def test_request_without_body_has_no_length_or_encoding(self, client: Transport) -> None:
         """A GET has no content (RFC 9110, section 9.3.1)."""
 
         def script(peer: Peer) -> None:
@@ -96,10 +94,10 @@ class TestRequest:
             peer.answer(200, b"{}")
 
         with serve_script(script) as address:
-            response = client.run(one(Request("GET", f"http://{address}")))
+            response = client.run(perform(Request("GET", f"http://{address}")))
         assert (response.body, response.sent, response.complete) == (b"{}", 0, True)
 
-    def test_the_path_and_query_of_a_location_go_out_byte_for_byte(self, client: Transport) -> None:
+    def test_path_and_query_are_sent_unchanged(self, client: Transport) -> None:
         """A session's URL is the registry's own: nothing of it is dropped or quoted anew."""
         target = "/v2/x/blobs/uploads/a;b=c;d?_state=A%2fb==&x=%7E~&y"
 
@@ -108,9 +106,9 @@ class TestRequest:
             peer.answer(204)
 
         with serve_script(script) as address:
-            assert client.run(one(Request("DELETE", f"http://{address}{target}"))).status == 204
+            assert client.run(perform(Request("DELETE", f"http://{address}{target}"))).status == 204
 
-    def test_a_large_block_reaches_a_slow_reader_whole(self, client: Transport) -> None:
+    def test_large_block_reaches_slow_reader(self, client: Transport) -> None:
         """A socket takes a part of a block at a time; the rest of it is sent after."""
         block = BLOCK * 16  # 1 MiB
 
@@ -126,7 +124,7 @@ class TestRequest:
         with serve_script(script, receive_buffer=4096) as address:
             assert client.run(patch(f"http://{address}/", [block, block])).sent == 2 << 20
 
-    def test_ipv6_keeps_its_brackets_in_the_host_header(self, client: Transport) -> None:
+    def test_host_header_keeps_ipv6_brackets(self, client: Transport) -> None:
         """`Host: [::1]:5000` (RFC 9112, section 3.2): a registry builds its Location from it."""
         if not _has_ipv6():
             pytest.skip("this machine has no ::1")
@@ -137,10 +135,10 @@ class TestRequest:
             peer.answer(200)
 
         with serve_script(script, host="::1") as address:
-            assert client.run(one(Request("GET", f"http://{address}/"))).status == 200
+            assert client.run(perform(Request("GET", f"http://{address}/"))).status == 200
         assert hosts == [address]
 
-    def test_no_more_idle_connections_are_kept_than_asked_for(self) -> None:
+    def test_idle_connections_are_limited(self) -> None:
         """`keepalive` bounds them: with none, each call has a connection of its own."""
         connections = []
 
@@ -151,10 +149,10 @@ class TestRequest:
 
         with serve_script(script) as address, Transport(keepalive=0) as client:
             for _ in range(2):
-                client.run(one(Request("GET", f"http://{address}/")))
+                client.run(perform(Request("GET", f"http://{address}/")))
         assert len(connections) == 2
 
-    def test_a_connection_is_used_again(self, client: Transport) -> None:
+    def test_connection_is_reused(self, client: Transport) -> None:
         """The calls of one upload share one connection."""
         connections = []
 
@@ -167,9 +165,9 @@ class TestRequest:
 
         with serve_script(script) as address, client:
             url = f"http://{address}/"
-            client.run(one(Request("GET", url)))
+            client.run(perform(Request("GET", url)))
             client.run(patch(url, [b"a", b"b"]))
-            client.run(one(Request("PUT", url, body=b"")))
+            client.run(perform(Request("PUT", url, body=b"")))
         assert len(connections) == 1
 
 

@@ -1,4 +1,4 @@
-"""transport/tls.py: certificates, whose they are and to whom they are shown."""
+"""transport/tls.py: authorities and client certificates."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.raw_server import Peer, serve_script
-from tests.unit.transport.calls import BLOCK, PATIENCE_S, failing, one, patch
+from tests.unit.transport.flows import BLOCK, TEST_TIMEOUT_S, failing, patch, perform
 
 from brolga.errors import TransportError
 from brolga.protocol import Request
 from brolga.transport import Transport
-from brolga.transport.tls import CERTS_DIRS, Trust
+from brolga.transport.tls import CERTS_DIRS, TLSConfig
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from tests.conftest import Authority
     from tests.unit.transport.conftest import Pair
 
+CLIENT_CERT_HINT = "present one that it trusts with --client-cert"
 
-class TestTls:
-    """Certificates, and what is no TLS."""
 
-    def test_an_upload_over_tls_is_not_stopped_by_session_tickets(
-        self, authority: Authority
-    ) -> None:
+class TestTLS:
+    """Certificates, and servers without TLS."""
+
+    def test_session_tickets_do_not_stop_upload(self, authority: Authority) -> None:
         """TLS 1.3 sends tickets whenever it likes (RFC 8446, section 4.6.1): no answer."""
         blocks = [BLOCK * 16, b"", b"x", BLOCK]
 
@@ -40,13 +40,13 @@ class TestTls:
             peer.answer(202)
 
         with (
-            Transport(ca_cert=authority.ca_cert, timeout_s=PATIENCE_S) as client,
+            Transport(ca_cert=authority.ca_cert, timeout_s=TEST_TIMEOUT_S) as client,
             serve_script(script, tls=authority.server_context()) as address,
         ):
             response = client.run(patch(f"https://{address}/", blocks))
         assert (response.status, response.complete) == (202, True)
 
-    def test_an_unknown_authority_is_a_matter_of_the_certificate(
+    def test_unknown_authority_is_certificate_error(
         self, client: Transport, authority: Authority
     ) -> None:
         """Nothing is sent to whom the certificate does not prove."""
@@ -59,10 +59,10 @@ class TestTls:
             serve_script(script, tls=authority.server_context()) as address,
             failing("certificate", "the certificate is not trusted"),
         ):
-            client.run(one(Request("GET", f"https://{address}/")))
+            client.run(perform(Request("GET", f"https://{address}/")))
         assert heads in ([], [[]])
 
-    def test_a_certificate_for_another_name_is_refused(self, authority: Authority) -> None:
+    def test_certificate_for_other_name_is_refused(self, authority: Authority) -> None:
         """The authority is known, the name is not in the certificate (RFC 9110, 4.3.4)."""
 
         def script(peer: Peer) -> None:
@@ -73,10 +73,10 @@ class TestTls:
             serve_script(script, tls=authority.server_context("elsewhere")) as address,
             failing("certificate", "not valid for"),
         ):
-            client.run(one(Request("GET", f"https://{address}/")))
+            client.run(perform(Request("GET", f"https://{address}/")))
 
     @pytest.mark.parametrize("how", ["ca_cert", "insecure"])
-    def test_the_user_may_accept_it(self, authority: Authority, how: str) -> None:
+    def test_insecure_accepts_unknown_authority(self, authority: Authority, how: str) -> None:
         """`ca_cert` trusts one more authority; `insecure` leaves certificates unverified."""
 
         def script(peer: Peer) -> None:
@@ -87,13 +87,13 @@ class TestTls:
             Transport(ca_cert=authority.ca_cert) if how == "ca_cert" else Transport(insecure=True)
         )
         with client, serve_script(script, tls=authority.server_context()) as address:
-            assert client.run(one(Request("GET", f"https://{address}/"))).status == 200
+            assert client.run(perform(Request("GET", f"https://{address}/"))).status == 200
 
     @pytest.mark.parametrize(
         ("answer", "reason"),
         [(b"HTTP/1.1 400 Bad Request\r\n\r\n", "tls"), (b"", "connect")],
     )
-    def test_a_plain_http_server_speaks_no_tls(
+    def test_plain_http_server_is_tls_error(
         self, client: Transport, answer: bytes, reason: str
     ) -> None:
         """It answers in plain text, or hangs up: both let a flow fall back to http."""
@@ -107,12 +107,10 @@ class TestTls:
             serve_script(script, refuse_tls=False) as address,
             pytest.raises(TransportError) as caught,
         ):
-            client.run(one(Request("GET", f"https://{address}/")))
+            client.run(perform(Request("GET", f"https://{address}/")))
         assert caught.value.reason in {"tls", reason}
 
-    def test_who_speaks_plain_http_reads_no_authorities(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_plain_http_does_not_load_authorities(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The system's are loaded for the first connection by TLS, and once."""
         made: list[ssl.SSLContext] = []
         real = ssl.create_default_context
@@ -128,15 +126,15 @@ class TestTls:
             peer.answer(200)
 
         with Transport() as client, serve_script(script) as address:
-            client.run(one(Request("GET", f"http://{address}/")))
+            client.run(perform(Request("GET", f"http://{address}/")))
             assert made == []
             for _ in range(2):
                 with pytest.raises(TransportError):
-                    client.run(one(Request("GET", f"https://{address}/")))
+                    client.run(perform(Request("GET", f"https://{address}/")))
         assert len(made) == 1
 
-    def test_authorities_that_are_none(self, tmp_path: Path) -> None:
-        """Raises OSError where `ca_cert` cannot be read as certificates."""
+    def test_invalid_ca_cert_raises(self, tmp_path: Path) -> None:
+        """Raises OSError if `ca_cert` cannot be read as certificates."""
         empty = tmp_path / "empty.pem"
         empty.touch()
         for path in (empty, tmp_path / "missing.pem"):
@@ -155,7 +153,7 @@ def asking(authority: Authority, *, required: bool = True, old: bool = False) ->
 
 
 class Server:
-    """A server that answers everything, and keeps who asked."""
+    """A server that answers every request, and records client certificates."""
 
     def __init__(self) -> None:
         self.subjects: list[str] = []
@@ -170,11 +168,11 @@ class Server:
 
 
 class TestClientCertificate:
-    """`client_cert` and `client_key`: who we are, by TLS."""
+    """`client_cert` and `client_key`: authentication by TLS."""
 
     @pytest.mark.parametrize("old", [False, True])
     @pytest.mark.parametrize("joined", [False, True])
-    def test_it_is_shown_to_who_asks(
+    def test_client_certificate_is_sent_if_requested(
         self, authority: Authority, client_pair: Pair, tmp_path: Path, old: bool, joined: bool
     ) -> None:
         """The key is in a file of its own, or in the certificate's."""
@@ -188,13 +186,13 @@ class TestClientCertificate:
             ) as client,
             serve_script(server, tls=asking(authority, old=old)) as address,
         ):
-            assert client.run(one(Request("GET", f"https://{address}/"))).status == 200
+            assert client.run(perform(Request("GET", f"https://{address}/"))).status == 200
         assert server.subjects == ["someone"]
 
-    def test_a_host_that_a_registry_named_is_not_shown_it(
+    def test_client_certificate_is_not_sent_to_redirected_host(
         self, authority: Authority, client_pair: Pair
     ) -> None:
-        """It tells who we are, as a password does: it goes where the user sent it."""
+        """Like a password, it is sent only to hosts that the user named."""
         server = Server()
         with (
             serve_script(server, tls=asking(authority, required=False)) as address,
@@ -205,31 +203,35 @@ class TestClientCertificate:
             ) as client,
         ):
             port = address.rpartition(":")[2]
-            client.run(one(Request("GET", f"https://localhost:{port}/")))
-            client.run(one(Request("GET", f"https://{address}/", redirected_from="localhost")))
+            client.run(perform(Request("GET", f"https://localhost:{port}/")))
+            client.run(perform(Request("GET", f"https://{address}/", redirected_from="localhost")))
         assert sorted(server.subjects) == ["", "someone"]
 
     @pytest.mark.parametrize("body", [None, [b"a", b"b"]])
-    def test_who_has_none_is_told(self, authority: Authority, body: list[bytes] | None) -> None:
+    def test_missing_client_certificate_is_reported(
+        self, authority: Authority, body: list[bytes] | None
+    ) -> None:
         """TLS 1.3 says so after the handshake, in place of an answer (RFC 8446, section 6.2)."""
         with (
             Transport(ca_cert=authority.ca_cert) as client,
             serve_script(Server(), tls=asking(authority)) as address,
-            failing("tls", "the server wants a client certificate"),
+            failing("tls", "the server wants a client certificate", CLIENT_CERT_HINT),
         ):
-            client.run(one(Request("PATCH", f"https://{address}/", body=body)))
+            client.run(perform(Request("PATCH", f"https://{address}/", body=body)))
 
-    def test_who_has_none_is_told_by_an_older_server(self, authority: Authority) -> None:
+    def test_missing_client_certificate_is_reported_with_tls_1_2(
+        self, authority: Authority
+    ) -> None:
         """TLS 1.2 says no more than that the handshake failed."""
         with (
             Transport(ca_cert=authority.ca_cert) as client,
             serve_script(Server(), tls=asking(authority, old=True)) as address,
-            failing("tls", "may want a client certificate"),
+            failing("tls", "may want a client certificate", CLIENT_CERT_HINT),
         ):
-            client.run(one(Request("GET", f"https://{address}/")))
+            client.run(perform(Request("GET", f"https://{address}/")))
 
     @pytest.mark.usefixtures("client_pair")
-    def test_one_that_the_server_does_not_know(self, authority: Authority) -> None:
+    def test_unknown_client_certificate_is_reported(self, authority: Authority) -> None:
         """Its authority is not one of the server's."""
         with (
             Transport(
@@ -238,16 +240,16 @@ class TestClientCertificate:
                 client_key=authority.directory / "stranger.key",
             ) as client,
             serve_script(Server(), tls=asking(authority)) as address,
-            failing("tls", "does not know the client certificate's authority"),
+            failing("tls", "does not know the client certificate's authority", CLIENT_CERT_HINT),
         ):
-            client.run(one(Request("GET", f"https://{address}/")))
+            client.run(perform(Request("GET", f"https://{address}/")))
 
-    def test_a_key_alone_is_nothing(self, client_pair: Pair) -> None:
+    def test_key_without_certificate_is_rejected(self, client_pair: Pair) -> None:
         """Raises ValueError for a key without a certificate."""
         with pytest.raises(ValueError, match="client_cert is missing"):
             Transport(client_key=client_pair.key)
 
-    def test_files_that_are_no_pair(
+    def test_invalid_pair_is_rejected(
         self, authority: Authority, client_pair: Pair, tmp_path: Path
     ) -> None:
         """Raises OSError that names the files; a password is not asked for on the terminal."""
@@ -268,10 +270,10 @@ class TestClientCertificate:
 class TestDirectories:
     """docker's certs.d: HOST or HOST:PORT has authorities, and client certificates, of its own."""
 
-    def test_it_is_of_one_host(
+    def test_directory_applies_to_one_host(
         self, authority: Authority, client_pair: Pair, tmp_path: Path
     ) -> None:
-        """`ca.crt` is trusted, `client.cert` with `client.key` shown: there, and nowhere else."""
+        """`ca.crt` is trusted and `client.cert` with `client.key` sent for that host only."""
         server = Server()
         with serve_script(server, tls=asking(authority)) as address:
             directory = tmp_path / address
@@ -281,16 +283,16 @@ class TestDirectories:
             (directory / "client.key").write_bytes(client_pair.key.read_bytes())
             with Transport(certs_dirs=[tmp_path / "none", tmp_path]) as client:
                 for _ in range(2):
-                    assert client.run(one(Request("GET", f"https://{address}/"))).status == 200
+                    assert client.run(perform(Request("GET", f"https://{address}/"))).status == 200
                 port = address.rpartition(":")[2]
                 with failing("certificate"):
-                    client.run(one(Request("GET", f"https://localhost:{port}/")))
+                    client.run(perform(Request("GET", f"https://localhost:{port}/")))
         assert server.subjects == ["someone", "someone"]
 
-    def test_the_first_directory_that_has_the_host_counts(
+    def test_first_directory_with_host_is_used(
         self, authority: Authority, client_pair: Pair, tmp_path: Path
     ) -> None:
-        """The user's own comes before the system's, even where it is empty."""
+        """The user's directory comes before the system's, even if it is empty."""
         with serve_script(Server(), tls=asking(authority)) as address:
             (tmp_path / "user" / address).mkdir(parents=True)
             system = tmp_path / "system" / address
@@ -298,9 +300,9 @@ class TestDirectories:
             (system / "ca.crt").write_bytes(authority.ca_cert.read_bytes())
             directories = [tmp_path / "user", tmp_path / "system"]
             with Transport(certs_dirs=directories) as client, failing("certificate"):
-                client.run(one(Request("GET", f"https://{address}/")))
+                client.run(perform(Request("GET", f"https://{address}/")))
 
-    def test_a_host_that_a_registry_named_has_its_own_too(
+    def test_redirected_host_has_own_directory(
         self, authority: Authority, client_pair: Pair, tmp_path: Path
     ) -> None:
         """What the user put under its name is meant for it; what the user gave at large is not."""
@@ -318,10 +320,10 @@ class TestDirectories:
                 insecure=True,
             ) as client:
                 port = address.rpartition(":")[2]
-                with contextlib.suppress(TransportError):  # it is no client's certificate
-                    client.run(one(Request("GET", f"https://localhost:{port}/")))
+                with contextlib.suppress(TransportError):  # it is not a client's certificate
+                    client.run(perform(Request("GET", f"https://localhost:{port}/")))
                 request = Request("GET", f"https://{address}/", redirected_from="localhost")
-                assert client.run(one(request)).status == 200
+                assert client.run(perform(request)).status == 200
         assert server.subjects == ["someone"]
 
     @pytest.mark.parametrize(
@@ -332,7 +334,7 @@ class TestDirectories:
             ("ca.crt", r"ca\.crt holds no certificate in PEM form"),
         ],
     )
-    def test_one_half_of_a_pair_is_told(
+    def test_incomplete_pair_raises(
         self, client_pair: Pair, tmp_path: Path, name: str, text: str
     ) -> None:
         """Docker refuses to go on without, and says which file is missing."""
@@ -340,23 +342,23 @@ class TestDirectories:
         directory.mkdir()
         (directory / name).write_bytes(b"")
         with Transport(certs_dirs=[tmp_path]) as client, pytest.raises(OSError, match=text):
-            client.run(one(Request("GET", "https://registry.example:5000/v2/")))
+            client.run(perform(Request("GET", "https://registry.example:5000/v2/")))
 
     @pytest.mark.parametrize("host", ["..", ".", "a/b", "", "a\0b", "a" * 300])
-    def test_no_host_leads_out_of_them(self, tmp_path: Path, host: str) -> None:
-        """A registry's words are in a path only where they are a plain name."""
+    def test_host_cannot_escape_directories(self, tmp_path: Path, host: str) -> None:
+        """A host is used in a path only if it is a plain name."""
         (tmp_path / "certs.d" / "a").mkdir(parents=True)
         (tmp_path / "client.cert").touch()
-        trust = Trust(
+        trust = TLSConfig(
             insecure=False,
             ca_cert=None,
             client_cert=None,
             client_key=None,
             certs_dirs=["~nobody-of-that-name/certs.d", tmp_path / "certs.d"],
         )
-        assert trust.context(host, is_named=True) is trust.context("x", is_named=False)
+        assert trust.context(host, is_redirect=True) is trust.context("x", is_redirect=False)
 
-    def test_they_are_where_docker_and_podman_have_them(self) -> None:
+    def test_directories_are_those_of_docker_and_podman(self) -> None:
         """docker, "Verify repository client with certificates"; containers-certs.d(5)."""
         assert "/etc/docker/certs.d" in CERTS_DIRS
         assert CERTS_DIRS[0] == "~/.config/containers/certs.d"

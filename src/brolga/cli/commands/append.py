@@ -12,7 +12,7 @@ import click
 
 from brolga.cli.click_ext import MAY_BE_EMPTY, Verb
 from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.local_paths import archive_of, beside, check_source, check_target, registry_of
+from brolga.cli.local_paths import archive_of, beside, check_source, check_target
 from brolga.cli.mutation import replaced
 from brolga.cli.options import (
     Making,
@@ -139,7 +139,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     """
     from brolga.cli.progress import shown
     from brolga.cli.source import refuse_compressed, stream_layer
-    from brolga.stores.location import LocalRef, parse_image_ref
+    from brolga.stores.location import is_pipe, parse_image_ref, registry_of
 
     began = time.monotonic()
     reference, under = parse_image_ref(target), None if base is None else parse_image_ref(base)
@@ -152,7 +152,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
         raise click.UsageError(f"--platform: {platform} is not OS/ARCH, and an image has both")
     if under:
         check_source(under, connection)
-    is_piped = isinstance(under, LocalRef) and under.is_pipe
+    is_piped = under is not None and is_pipe(under)
     if sources.count("-") + is_piped > 1:
         raise click.UsageError("-f -: stdin can be only one SOURCE, or BASE")
     _check_media_type(making)
@@ -176,7 +176,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
         shown(layers, making.progress),
     ):
         if under and is_piped:
-            pushed = client.derive(under, reference, appended, platform)
+            pushed = client.push_mutated(under, reference, appended, platform)
         else:
             image, expected = _base(client, under, platform, reference)
             pushed = client.push(reference, appended(image), expected=expected)
@@ -237,9 +237,9 @@ def _appended(image: Image, layers: Sequence[StreamLayer], created_by: str) -> I
 def _print(
     ref: ImageRef, image: Image, layers: Sequence[StreamLayer], seconds: float, *, as_json: bool
 ) -> None:
-    from brolga.stores.location import LocalRef
+    from brolga.stores.location import is_pipe
 
-    if isinstance(ref, LocalRef) and ref.is_pipe:
+    if is_pipe(ref):
         return
     described = image.descriptor
     fields = {

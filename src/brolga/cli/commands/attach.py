@@ -14,7 +14,7 @@ import click
 
 from brolga.cli.click_ext import Verb
 from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.mutation import check_clock, check_open, home_of, pushed
+from brolga.cli.mutation import check_clock, check_open, pushed
 from brolga.cli.options import (
     Making,
     Sending,
@@ -90,7 +90,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     artifactType, subject.
     """
     from brolga.images import Artifact
-    from brolga.stores.location import parse_image_ref
+    from brolga.stores.location import home_of, parse_image_ref
 
     check_clock()
     reference = parse_image_ref(subject)

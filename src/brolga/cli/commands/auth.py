@@ -74,7 +74,7 @@ def login(*, registry: str, username: str, password_stdin: bool, connection: Con
     credentials = given_credentials(username, password, "the login")
     try:
         with open_client(connection) as client:
-            checked = client.check_login(host, credentials)
+            checked = client.registries.check_login(host, credentials)
     except (Unauthorized, Denied) as error:
         error.add_note(f"check the name and the password; nothing was stored for {host}")
         raise
@@ -186,7 +186,7 @@ def token(
     repository = Repository.parse(repo)
     others = [Repository.parse(other) for other in mounts or ()]
     with open_client(connection) as client:
-        said = client.authorization(repository, "pull,push" if push else "pull", *others)
+        said = client.registries.authorization(repository, "pull,push" if push else "pull", *others)
     scheme, _, secret = said.partition(" ")
     if not said:
         raise click.ClickException(f"{repository.registry} asks for no credentials: no token")
@@ -199,7 +199,7 @@ def token(
 
 def _host(name: str) -> str:
     """Return a registry's canonical name; docker's key for Docker Hub is one. Raises UsageError."""
-    from brolga.auth.config_keys import registry_from_key
+    from brolga.auth.entries import registry_from_key
     from brolga.spec.reference import Repository
 
     try:

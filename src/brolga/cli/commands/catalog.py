@@ -27,7 +27,7 @@ def command(*, registry: str, full_ref: bool, as_json: bool, connection: Connect
     has. REGISTRY is HOST or HOST:PORT. With --json: registry, repositories.
     """
     with open_client(connection) as client:
-        names = client.iter_catalog(registry)
+        names = client.registries.catalog(registry)
         if as_json:
             result("", {"registry": registry, "repositories": list(names)}, as_json=True)
         else:

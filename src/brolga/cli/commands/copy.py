@@ -11,7 +11,7 @@ import click
 
 from brolga.cli.click_ext import Verb
 from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.local_paths import check_source, check_target, registry_of, told
+from brolga.cli.local_paths import check_source, check_target, told
 from brolga.cli.options import (
     Sending,
     jobs_flag,
@@ -89,7 +89,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     Prints REPO@DIGEST, with --all-tags REPO:TAG@DIGEST for each tag. With --json: ref, digest;
     with --all-tags: repository, tags (each with its digest), kept (those that --no-clobber left).
     """
-    from brolga.stores.location import parse_image_ref, parse_repository_ref
+    from brolga.stores.location import parse_image_ref, parse_repository_ref, registry_of
 
     if all_tags:
         origin, home = parse_repository_ref(source), parse_repository_ref(target)
@@ -103,14 +103,19 @@ def command(  # noqa: PLR0913 - the flags of the verb
         if all_tags:
             taken = _tags(client, home) if no_clobber else frozenset[str]()
             copied = client.copy_all(
-                origin, home, platform=platform, referrers=referrers, but=taken, recheck=recheck
+                origin,
+                home,
+                platform=platform,
+                referrers=referrers,
+                exclude=taken,
+                verify_existing=recheck,
             )
             _print(copied, home, as_json=as_json)
         else:
             if no_clobber and place.tag:
                 _refuse_existing(client, place)
             pushed = client.copy(
-                name, place, platform=platform, referrers=referrers, recheck=recheck
+                name, place, platform=platform, referrers=referrers, verify_existing=recheck
             )
             told(pushed, done="copied", as_json=as_json)
 
@@ -119,10 +124,10 @@ def _check_homes(
     source: Repository | LocalRef, target: Repository | LocalRef, connection: Connection
 ) -> None:
     """Raise UsageError where the tags of a place cannot be copied one after another."""
-    from brolga.stores.location import LocalRef
+    from brolga.stores.location import is_archive
 
     check_source(source, connection)
-    if isinstance(target, LocalRef) and target.kind != "oci":
+    if is_archive(target):
         raise click.UsageError(f"--all-tags: {target} takes one image; a layout takes them all")
 
 

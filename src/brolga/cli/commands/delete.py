@@ -48,7 +48,7 @@ def command(*, ref: str, connection: Connection) -> None:
 
 def _advise(client: Client, reference: ImageRef, error: RegistryError) -> None:
     """Say how the image of a tag can be deleted. Raises NotFound where there is no such tag."""
-    from brolga.stores.location import by_digest
+    from brolga.stores.location import with_digest
 
     try:
         digest = client.head(reference).digest
@@ -56,7 +56,7 @@ def _advise(client: Client, reference: ImageRef, error: RegistryError) -> None:
         raise
     except BrolgaError:
         return
-    named = by_digest(reference, digest)
+    named = with_digest(reference, digest)
     error.add_note(
         "it may not support deleting tags: to delete the image with all its tags, "
         f"run brolga delete {named}"

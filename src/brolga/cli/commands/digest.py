@@ -47,16 +47,15 @@ def command(  # noqa: PLR0913 - the flags of the verb
     If REF is an index, --platform prints the digest of one of its images. With --json: ref, digest,
     mediaType, size (bytes of the manifest).
     """
-    from brolga.client.names import named
-    from brolga.stores.location import by_digest, parse_image_ref
+    from brolga.stores.location import parse_image_ref, with_digest, with_name
 
     if ref is None and path is None:
         raise click.UsageError("Missing argument 'REF'.")
-    place = named(found(path), ref or "") if path is not None else parse_image_ref(str(ref))
+    place = with_name(found(path), ref or "") if path is not None else parse_image_ref(str(ref))
     check_source(place, connection)
     with open_client(connection) as client:
         about = client.manifest(place, platform).descriptor if platform else client.head(place)
-    full = str(by_digest(place, about.digest))
+    full = str(with_digest(place, about.digest))
     fields = {
         "ref": full,
         "digest": str(about.digest),

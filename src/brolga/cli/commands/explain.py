@@ -54,7 +54,7 @@ def command(*, repo: str, sending: Sending, as_json: bool, connection: Connectio
     repository = Repository.parse(repo)
     _, chosen_by = wish_of(sending, repository.registry)
     with open_client(connection, sending=sending) as client:
-        found = client.explain(repository)
+        found = client.registries.explain(repository)
     verified = found.tls and not connection.insecure
     if as_json:
         fields = {_camel(name): value for name, value in asdict(found).items()}

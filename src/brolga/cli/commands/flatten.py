@@ -13,17 +13,7 @@ import click
 
 from brolga.cli.click_ext import Verb
 from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.local_paths import registry_of
-from brolga.cli.mutation import (
-    check_clock,
-    check_open,
-    home_of,
-    place,
-    pushed,
-    replaced,
-    tag_flag,
-    tree_of,
-)
+from brolga.cli.mutation import check_clock, check_open, place, pushed, replaced, tag_flag, tree_of
 from brolga.cli.options import (
     Sending,
     json_flag,
@@ -83,14 +73,14 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
-    from brolga.stores.location import parse_image_ref
+    from brolga.stores.location import home_of, parse_image_ref, registry_of
 
     check_clock()
     source = parse_image_ref(ref)
     where = place(source, tag)
     home = home_of(where)
     with open_client(connection, registry=registry_of(home), sending=sending) as client:
-        tree = tree_of(client, source, platform, in_place=where == source, packed=False)
+        tree = tree_of(client, source, platform, in_place=where == source, compress_layers=False)
         expected = replaced(where, source, tree)
         flatten = partial(_flat_image, warn=partial(warn, ref), strict=strict)
         flat = _flat(client, home, tree, flatten)

@@ -11,7 +11,6 @@ import click
 
 from brolga.cli.click_ext import Verbs
 from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.local_paths import registry_of
 from brolga.cli.mutation import index_of, place, pushed, replaced, tag_flag
 from brolga.cli.options import Sending, json_flag, registry_flags, upload_flags
 from brolga.cli.output import lines, result
@@ -52,14 +51,14 @@ def list_(*, ref: str, as_json: bool, connection: Connection) -> None:
 
     With --json one object: ref, digest, mediaType, manifests (the descriptors of the index).
     """
-    from brolga.stores.location import by_digest, parse_image_ref
+    from brolga.stores.location import parse_image_ref, with_digest
 
     source = parse_image_ref(ref)
     with open_client(connection) as client:
         index = index_of(client, source).index
     if as_json:
         fields = {
-            "ref": str(by_digest(source, index.digest)),
+            "ref": str(with_digest(source, index.digest)),
             "digest": str(index.digest),
             "mediaType": index.media_type,
             "manifests": [one.to_dict() for one in index.manifests],
@@ -102,7 +101,7 @@ def filter_(
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
-    from brolga.stores.location import parse_image_ref
+    from brolga.stores.location import parse_image_ref, registry_of
 
     source = parse_image_ref(ref)
     where = place(source, tag)
@@ -165,7 +164,7 @@ def append(  # noqa: PLR0913 - the flags of the verb
     """
     from brolga.images import ImageIndex
     from brolga.spec.mediatypes import DOCKER_MANIFEST_LIST, OCI_INDEX
-    from brolga.stores.location import parse_image_ref
+    from brolga.stores.location import parse_image_ref, registry_of
 
     name = base if base is not None else tag
     if name is None:

@@ -13,7 +13,7 @@ import click
 
 from brolga.cli.click_ext import MAY_BE_EMPTY, Verb
 from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.local_paths import archive_of, beside, check_target, registry_of
+from brolga.cli.local_paths import archive_of, beside, check_target
 from brolga.cli.mutation import check_clock, place, pushed, replaced, tag_flag, tree_of
 from brolga.cli.options import (
     Making,
@@ -203,7 +203,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
-    from brolga.stores.location import parse_image_ref
+    from brolga.stores.location import parse_image_ref, registry_of
 
     if tag is not None and repo is not None:
         raise click.UsageError("--repo pushes by digest: give --repo or --tag, not both")

@@ -93,7 +93,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     _check_names(sources, target, whole_name=whole_name)
     with open_client(connection, jobs=jobs, spool=spool) as client:
         images = _read(client, sources, target, platform, whole_name=whole_name)
-        saved = client.save(target, images)
+        saved = client.write_images(target, images)
     _print(saved, as_json=as_json)
 
 
@@ -117,10 +117,12 @@ def _read(
 ) -> Iterator[tuple[str, Tree]]:
     """Yield each image with its name where it goes."""
     # Docker's archives have layers as they are; what reads one compresses them.
-    is_docker = target.kind == "docker-archive"
+    from brolga.stores.location import keeps_layers
+
+    is_docker = keeps_layers(target)
     for source in sources:
         tree: Tree = (
-            client.image(source, platform, packed=not is_docker)
+            client.image(source, platform, compress_layers=not is_docker)
             if platform is not None or is_docker
             else client.get(source)
         )

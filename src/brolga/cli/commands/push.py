@@ -12,7 +12,7 @@ import click
 
 from brolga.cli.click_ext import Verb
 from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.local_paths import check_source, check_target, found, registry_of, told
+from brolga.cli.local_paths import check_source, check_target, found, told
 from brolga.cli.options import (
     Sending,
     jobs_flag,
@@ -78,10 +78,10 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     Prints REPO@DIGEST. With --json: ref, digest.
     """
-    from brolga.stores.location import parse_image_ref
+    from brolga.stores.location import is_archive, parse_image_ref, registry_of
 
     source, target = found(path), parse_image_ref(ref)
-    if whole and (source.kind != "oci" or source.name or platform):
+    if whole and (is_archive(source) or source.name or platform):
         raise click.UsageError("--index is for all images of a layout: name only its directory")
     check_source(source, connection)
     check_target(target, as_json=as_json)
@@ -105,9 +105,9 @@ def _pushed(  # noqa: PLR0913 - the flags that matter to it
     if whole:
         from brolga.stores.layout import Layout
 
-        return client.push(target, Layout(source.path).whole(), recheck=recheck)
+        return client.push(target, Layout(source.path).whole(), verify_existing=recheck)
     try:
-        return client.copy(source, target, platform=platform, recheck=recheck)
+        return client.copy(source, target, platform=platform, verify_existing=recheck)
     except ImageNotFound as error:
         if source.kind == "oci" and not source.name and error.available:
             error.add_note(f"push oci:{source.path}:NAME, or all of them with --index")

@@ -11,7 +11,6 @@ import click
 
 from brolga.cli.click_ext import Verb
 from brolga.cli.client_factory import Connection, open_client
-from brolga.cli.local_paths import registry_of
 from brolga.cli.mutation import check_clock, place, pushed, replaced, tag_flag, tree_of
 from brolga.cli.options import Sending, json_flag, platform_flag, registry_flags, upload_flags
 from brolga.cli.output import say
@@ -74,7 +73,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
     from brolga.images import ImageIndex
-    from brolga.stores.location import parse_image_ref
+    from brolga.stores.location import parse_image_ref, registry_of
 
     check_clock()
     source = parse_image_ref(ref)
@@ -105,7 +104,7 @@ def _bases(
     Raises UsageError where neither tells, InvalidReference.
     """
     from brolga.spec.digest import Digest
-    from brolga.stores.location import by_digest, parse_image_ref
+    from brolga.stores.location import parse_image_ref, with_digest
 
     name, digest = annotations.get(_NAME), annotations.get(_DIGEST)
     new = new or name
@@ -119,7 +118,7 @@ def _bases(
             f"the image has no annotation {_DIGEST}: name its base with --old_base"
         )
     known = parse_image_ref(name) if name else target
-    return by_digest(known, Digest.parse(digest)), target
+    return with_digest(known, Digest.parse(digest)), target
 
 
 def _base(

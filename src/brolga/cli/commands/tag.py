@@ -33,12 +33,12 @@ def command(*, ref: str, tag: str, as_json: bool, connection: Connection) -> Non
 
     Prints REPO@DIGEST. With --json: ref, tag, digest.
     """
-    from brolga.stores.location import by_digest, parse_image_ref
+    from brolga.stores.location import parse_image_ref, with_digest
 
     place = parse_image_ref(ref)
     with open_client(connection) as client:
         tagged = client.tag(place, tag)
     assert tagged.digest is not None  # noqa: S101 - a manifest was tagged
-    full = str(by_digest(place, tagged.digest))
+    full = str(with_digest(place, tagged.digest))
     fields = {"ref": full, "tag": tag, "digest": str(tagged.digest)}
     result(full, fields, as_json=as_json, done=f"it was tagged anyway: {tagged}")

@@ -61,7 +61,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     ref, digest, valid, problems (each with place and what).
     """
     from brolga.images.validate import validate
-    from brolga.stores.location import LocalRef, parse_image_ref
+    from brolga.stores.location import parse_image_ref, registry_of
 
     if (ref is None) == (path is None):
         raise click.UsageError("give either --remote REF or --tarball PATH")
@@ -70,9 +70,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     with open_client(connection) as client:
         # As it is: what is compressed on the way to a registry is not there to be checked.
         tree = (
-            client.image(reference, platform, packed=False)
+            client.image(reference, platform, compress_layers=False)
             if platform
-            else client.get(reference, packed=False)
+            else client.get(reference, compress_layers=False)
         )
         for problem in validate(tree, fast=fast):
             problems.append(problem)
@@ -81,19 +81,17 @@ def command(  # noqa: PLR0913 - the flags of the verb
     _print(reference, tree.digest, problems, as_json=as_json)
     if problems:
         # A registry is not asked for blobs below a manifest that it has.
-        side, how = (
-            ("local", "") if isinstance(reference, LocalRef) else ("registry", " with --recheck")
-        )
+        side, how = ("registry", " with --recheck") if registry_of(reference) else ("local", "")
         say(f"brolga: {side}: {reference} is not valid; push it again{how}")
         raise click.exceptions.Exit(_INTEGRITY)
 
 
 def _print(reference: ImageRef, digest: Digest, problems: list[Problem], *, as_json: bool) -> None:
-    from brolga.stores.location import by_digest
+    from brolga.stores.location import with_digest
 
     if as_json or not problems:
         fields = {
-            "ref": str(by_digest(reference, digest)),
+            "ref": str(with_digest(reference, digest)),
             "digest": str(digest),
             "valid": not problems,
             "problems": [{"place": one.place, "what": one.what} for one in problems],

@@ -23,7 +23,7 @@ from brolga.stores.archive.contents import (
     document_too_large,
     source_errors,
 )
-from brolga.stores.archive.sent import SentBlob
+from brolga.stores.store import PushedBlob
 from brolga.stream.compression import BLOCK_SIZE, codec_for
 from brolga.stream.layer import StreamLayer
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
     from brolga.spec.blob import Blob, BlockSource, Layer
+    from brolga.stores.store import WriteStore
     from brolga.stream.sources import Source
 
 __all__ = [
@@ -225,7 +226,7 @@ class BufferedEntry:
 
 @dataclass(frozen=True)
 class PushedEntry:
-    """A file that was pushed as `descriptor`.
+    """A file that was pushed to `store` as `descriptor`.
 
     `diff_id` is the digest of a tar that was compressed on the way, None if no byte was changed.
     """
@@ -233,6 +234,7 @@ class PushedEntry:
     path: str
     kind: str
     size: int
+    store: WriteStore
     descriptor: Descriptor
     diff_id: Digest | None = None
 
@@ -259,14 +261,14 @@ class PushedEntry:
                 "is an OCI archive (oci-archive:), or use --spool"
             )
         check_digest("a file", self.descriptor.digest, descriptor.digest)
-        return SentBlob(descriptor)
+        return PushedBlob(descriptor, self.store)
 
     def layer(self, diff_id: Digest) -> Layer:
         """Return the file as a layer. Raises DigestMismatch if it is known to be another."""
         _check_layer(self.path, self.kind)
         if self.kind == "tar":
             _check_diff_id(self.diff_id or self.descriptor.digest, diff_id)
-        return SentBlob(self.descriptor, diff_id)
+        return PushedBlob(self.descriptor, self.store, diff_id)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,7 @@
-"""An archive that is a file: read in place, and nothing of it extracted.
+"""An archive that is a file, as a store that is read in place.
 
-Knows how a tar is gone through by its headers. Must not know registries.
-
-Strategy: the headers are read once, and what lies between them is passed over. Each file of the
-archive is a section of the one open file then, read where it is by whoever wants it.
+The headers are read once, and the data between them is skipped. Each file of the archive is then a
+section of the one open file.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from brolga.errors import CorruptBlob, InvalidDigest, InvalidManifest, SourceError
 from brolga.images import Image
+from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.mediatypes import detect_compression
 from brolga.stores.archive.contents import (
@@ -27,7 +26,7 @@ from brolga.stores.archive.contents import (
     source_errors,
 )
 from brolga.stores.archive.entries import CompressionOptions, FileRange, OpenFile
-from brolga.stores.archive.formats import Images, check_form, whole_is_compressed
+from brolga.stores.archive.formats import Images, whole_is_compressed
 from brolga.stores.archive.oci import read_document
 from brolga.tar.entries import read_entries
 
@@ -36,13 +35,9 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import Self
 
-    from brolga.images import Tree
     from brolga.spec.blob import BlobStream
-    from brolga.spec.descriptor import Descriptor
     from brolga.spec.index import Index
     from brolga.spec.manifest import Manifest
-    from brolga.spec.platform import Platform
-    from brolga.spec.reference import Repository
     from brolga.tar.entries import Entry
 
 __all__ = ["Archive"]
@@ -50,18 +45,15 @@ __all__ = ["Archive"]
 _BLOCK_SIZE: Final = 1 << 14  # bytes: headers, and now and then a small file
 
 
-class Archive:
-    """An archive of images in a file, as a store of them (`store.Source`). Threads may share it.
+class Archive(Images):
+    """An archive of images in a file, as a `store.ReadStore`. Threads may share it.
 
-    `form` is `docker`, `oci` or "" for what it shows to be. Of a docker archive, layers that are
-    not compressed are compressed when they are pushed, by `compression`, `level` and `threads`, as
-    of a `StreamLayer`; all else has the bytes that it has. The file is open until `close`, or until
-    nobody has anything of it.
+    `form` is `docker`, `oci` or "" to detect it. `compression`, `level` and `threads` are for
+    uncompressed layers of a docker archive, which are compressed when they are pushed. The file is
+    open until `close`, or until no part of the archive is in use.
 
-    Raises SourceError where it cannot be read, CorruptBlob where it is no whole tar.
+    Raises SourceError if it cannot be read, CorruptBlob if it is not a complete tar.
     """
-
-    mount_source: Repository | None = None
 
     def __init__(
         self,
@@ -72,10 +64,8 @@ class Archive:
         level: int | None = None,
         threads: int | None = None,
     ) -> None:
-        check_form(form)
+        super().__init__(Contents(), form)
         self._packing = CompressionOptions(compression, level, threads)
-        self._contents = Contents()
-        self._images = Images(self._contents, form)
         self._blobs: dict[Digest, FileRange] = {}
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe may have no end
@@ -101,43 +91,33 @@ class Archive:
         """Close the file: nothing of the archive can be read then."""
         self._file.close()
 
-    def names(self) -> tuple[str, ...]:
-        """Return how each image can be named: by tags or names, else by config or digest."""
-        return self._images.names()
-
-    def tree(self, name: str = "", platform: Platform | None = None) -> Tree:
-        """Return an image or index by its name; "" is the only one.
-
-        Of several images of one name, or of all for "", `platform` chooses one.
-
-        Raises ImageNotFound, which lists the names, PlatformNotFound, InvalidManifest where it is
-        broken.
-        """
-        return self._images.tree(name, platform)
-
     def fetch_manifest(self, name: str) -> Manifest | Index:
-        """Read the manifest or index that a name or a digest stands for.
+        """Read the manifest or index of a name or digest.
 
-        Raises InvalidManifest where there is none, NotComputed for an image of a docker archive
-        whose layers are still to be compressed.
+        Raises InvalidManifest if there is none, NotComputed for an image of a docker archive
+        whose layers are not compressed yet.
         """
         with suppress(InvalidDigest):
             digest = Digest.parse(name)
-            if blob_path(digest) in self._contents:
+            if blob_path(digest) in self.contents:
                 with source_errors():
-                    return read_document(self._contents, digest)
+                    return read_document(self.contents, digest)
         tree = self.tree(name)
         return tree.manifest if isinstance(tree, Image) else tree.index
 
-    def fetch_blob(self, descriptor: Descriptor) -> BlobStream:
-        """Open a blob's bytes, verified while they are read. Raises InvalidManifest."""
-        if descriptor.digest not in self._blobs:
-            raise InvalidManifest(f"the archive has no file of the digest {descriptor.digest}")
-        return self._blobs[descriptor.digest].blob(descriptor).open()
+    def fetch_blob(self, blob: Descriptor | Digest) -> BlobStream:
+        """Open a blob. Its bytes are verified while they are read. Raises InvalidManifest."""
+        digest = blob if isinstance(blob, Digest) else blob.digest
+        if digest not in self._blobs:
+            raise InvalidManifest(f"the archive has no file of the digest {digest}")
+        section = self._blobs[digest]
+        if isinstance(blob, Digest):
+            blob = Descriptor("application/octet-stream", digest, section.size)
+        return section.blob(blob).open()
 
     def _scan(self, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):
-            raise SourceError("the archive is no regular file: it cannot be read in place")
+            raise SourceError("the archive is not a regular file: it cannot be read in place")
         size = status.st_size
         if (name := detect_compression(bytes(self._file.read_at(min(4, size), 0)))) != "none":
             raise whole_is_compressed(name)
@@ -145,10 +125,10 @@ class Archive:
             path = entry_path(entry)
             if entry.is_directory:
                 continue
-            is_twice = path in self._contents
-            self._contents.reserve_name(path)
+            is_twice = path in self.contents
+            self.contents.reserve_name(path)
             if entry.link:
-                self._contents.link(path, entry)
+                self.contents.link(path, entry)
             elif entry.is_file and not is_twice:
                 self._add(path, entry)
 
@@ -156,7 +136,7 @@ class Archive:
         head, _ = peek(entry.data)
         kind = detect_kind(head)
         section = FileRange(path, kind, self._file, entry.start, entry.size, self._packing)
-        self._contents.add(path, section)
+        self.contents.add(path, section)
         if digest := digest_from_name(path, kind):
             self._blobs[digest] = section
 

@@ -1,11 +1,7 @@
-"""Which form an archive has, and the images that it holds in that form.
-
-Knows what tells Docker's form from OCI's. Must not know whether the archive is a file or a pipe.
-"""
+"""The images of an archive, in Docker's form or in that of OCI."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from brolga.disk.layout import INDEX_FILE
@@ -13,9 +9,11 @@ from brolga.errors import CorruptBlob, InvalidManifest
 from brolga.stores.archive.contents import source_errors
 from brolga.stores.archive.docker import MANIFEST, docker_image, read_manifest_json
 from brolga.stores.archive.oci import ArchiveLayout
+from brolga.stores.store import complete_manifest
 
 if TYPE_CHECKING:
     from brolga.images import Tree
+    from brolga.spec.descriptor import Descriptor
     from brolga.spec.platform import Platform
     from brolga.stores.archive.contents import Contents
 
@@ -24,20 +22,23 @@ __all__ = ["Images", "check_form", "whole_is_compressed"]
 _FORMS: Final = ("", "docker", "oci")
 
 
-@dataclass(frozen=True)
 class Images:
-    """The images of an archive, all of whose files are known.
+    """The images of an archive whose files are all known, as a `store.ReadStore`.
 
-    `form` is `docker`, `oci` or "": then what has a manifest.json is Docker's.
+    `form` is `docker`, `oci` or "": then an archive with a manifest.json is Docker's.
     """
 
-    contents: Contents
-    form: str
+    mount_source: Final = None
 
-    def names(self) -> tuple[str, ...]:
-        """Return how each image can be named: by tags or names, else by config or digest.
+    def __init__(self, contents: Contents, form: str) -> None:
+        check_form(form)
+        self.contents = contents
+        self.form = form
 
-        Raises InvalidManifest where the archive has not what its form needs.
+    def tags(self) -> tuple[str, ...]:
+        """Return the names of the images: tags, else the name of the config or the digest.
+
+        Raises InvalidManifest if the archive lacks what its form needs.
         """
         with source_errors():
             if self._is_docker:
@@ -50,13 +51,16 @@ class Images:
 
         Of several images of one name, or of all for "", `platform` chooses one.
 
-        Raises ImageNotFound, which lists the names, PlatformNotFound, InvalidManifest where it is
-        broken.
+        Raises ImageNotFound, which lists the names, PlatformNotFound, InvalidManifest.
         """
         with source_errors():
             if self._is_docker:
                 return docker_image(self.contents, name, platform)
             return ArchiveLayout(self.contents).tree(name, platform)
+
+    def resolve(self, name: str = "", platform: Platform | None = None) -> Descriptor:
+        """Return the descriptor of an image or index. Layers to be compressed are read for it."""
+        return complete_manifest(self.tree(name, platform)).descriptor
 
     @property
     def _is_docker(self) -> bool:
@@ -72,9 +76,9 @@ class Images:
 
 
 def check_form(form: str) -> None:
-    """Raise ValueError for the name of no form."""
+    """Raise ValueError for an unknown form."""
     if form not in _FORMS:
-        raise ValueError(f"an archive's form is docker or oci, or not said; not {form!r}")
+        raise ValueError(f"an archive's form is docker, oci or empty, not {form!r}")
 
 
 def whole_is_compressed(name: str) -> CorruptBlob:

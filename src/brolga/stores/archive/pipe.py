@@ -7,13 +7,14 @@ image is put together at the end.
 
 from __future__ import annotations
 
-from contextlib import closing
+import sys
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from brolga.disk.layout import INDEX_FILE, LAYOUT_FILE
-from brolga.errors import CorruptBlob, InvalidManifest
+from brolga.errors import CorruptBlob, InvalidManifest, SourceError
 from brolga.images import BlockStream
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.json import MAX_SIZE
@@ -46,17 +47,15 @@ from brolga.tar.entries import read_entries
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from brolga.images import Tree
     from brolga.spec.blob import BlockSource
     from brolga.spec.digest import Digest
-    from brolga.spec.platform import Platform
     from brolga.stores.archive.contents import ArchiveEntry
     from brolga.stores.store import WriteStore
     from brolga.stream.sources import Source
     from brolga.stream.spool import Spool, SpoolChoice
     from brolga.tar.entries import Entry
 
-__all__ = ["stream_archive", "stream_images"]
+__all__ = ["ArchiveStream"]
 
 _WAIT_S: Final = 1.0  # seconds until an empty block says that nothing came
 _BLOB: Final = "application/octet-stream"  # of a blob until a manifest gives its type
@@ -65,59 +64,65 @@ _DOCUMENTS: Final = frozenset({MANIFEST, INDEX_FILE, LAYOUT_FILE})
 _DOCUMENT_MEMBERS: Final = (b'"schemaVersion"', b'"rootfs"')
 
 
-def stream_archive(  # noqa: PLR0913 - the options of an archive and of its layers
-    source: Source,
-    target: WriteStore,
-    *,
-    form: str = "",
-    name: str = "",
-    platform: Platform | None = None,
-    spool: SpoolChoice = False,
-    compression: str = "gzip",
-    level: int | None = None,
-    threads: int | None = None,
-) -> Tree:
-    """Push the blobs of an archive into `target` while it is read; return the image or index.
+class ArchiveStream:
+    """An archive of images that is read once, as a `store.OnePassStore`.
 
-    `source` is any source of a layer. `form` is `docker`, `oci` or "" to detect it; `name` chooses
-    one of several images, and `platform` one of those of a name. The blobs of all images are
-    pushed. The configs and manifests are not: `copy.push(Known(target), tree, tag)` pushes them,
-    and sends no request for the blobs. It raises InvalidManifest if a part of an index is missing,
-    before any tag is set.
-
-    `spool` is a directory (True: the system's) for files that one pass cannot decide about; without
-    it such a file raises SpoolRequired. `compression`, `level` and `threads` are for layers that
-    are not compressed, as in `StreamLayer`.
-
-    Raises CorruptBlob if it is not a complete tar, DigestMismatch for wrong bytes, InvalidManifest
-    for a wrong document or a missing file, SourceError, and the errors of the target.
+    `source` is the path of a pipe, `-` for stdin, or any source of a layer. `form` is `docker`,
+    `oci` or "" to detect it. `spool` is a directory (True: the system's) for files that one pass
+    cannot decide about; without it such a file raises SpoolRequired. `compression`, `level` and
+    `threads` are for layers that are not compressed, as in `StreamLayer`.
     """
-    options = CompressionOptions(compression, level, threads)
-    images = stream_images(source, target, form=form, spool=spool, compression=options)
-    return images.tree(name, platform)
 
+    mount_source: Final = None
 
-def stream_images(  # noqa: PLR0913 - as `stream_archive`
-    source: Source,
-    target: WriteStore,
-    *,
-    form: str = "",
-    spool: SpoolChoice = False,
-    compression: CompressionOptions | None = None,
-    limits: ArchiveLimits | None = None,
-) -> Images:
-    """Like `stream_archive`, but return all images of the archive."""
-    check_form(form)
-    receiver = _Receiver(
-        target,
-        form,
-        compression or CompressionOptions(),
-        spool_factory(spool),
-        limits or ArchiveLimits(),
-    )
-    with closing(open_source(source, BLOCK_SIZE)) as blocks:
-        receiver.receive(_SourceBlocks(blocks))
-    return Images(receiver.contents, form)
+    def __init__(  # noqa: PLR0913 - the options of an archive and of its layers
+        self,
+        source: Source,
+        form: str = "",
+        *,
+        spool: SpoolChoice = False,
+        compression: str = "gzip",
+        level: int | None = None,
+        threads: int | None = None,
+        limits: ArchiveLimits | None = None,
+    ) -> None:
+        check_form(form)
+        self._source = source
+        self._form = form
+        self._spool = spool
+        self._compression = CompressionOptions(compression, level, threads)
+        self._limits = limits or ArchiveLimits()
+
+    def stream_into(self, target: WriteStore) -> Images:
+        """Push every blob to `target` while reading; return the images.
+
+        Their blobs are `PushedBlob`s, which `copy.push(target, tree, tag)` does not push again.
+
+        Raises CorruptBlob if it is not a complete tar, DigestMismatch for wrong bytes,
+        InvalidManifest for a wrong document or a missing file, SourceError, and as `target`.
+        """
+        spool = spool_factory(self._spool)
+        receiver = _Receiver(target, self._form, self._compression, spool, self._limits)
+        with self._open() as source, closing(open_source(source, BLOCK_SIZE)) as blocks:
+            receiver.receive(_SourceBlocks(blocks))
+        return Images(receiver.contents, self._form)
+
+    @contextmanager
+    def _open(self) -> Iterator[Source]:
+        if not isinstance(self._source, str):
+            yield self._source
+            return
+        if self._source == "-":
+            if sys.stdin is None or sys.stdin.closed:
+                raise SourceError("stdin is closed")
+            yield sys.stdin.buffer
+            return
+        try:
+            file = open(self._source, "rb")  # noqa: PTH123, SIM115 - closed below
+        except OSError as error:
+            raise SourceError(f"cannot open the archive: {error}") from error
+        with file:
+            yield file
 
 
 class _SourceBlocks:
@@ -284,7 +289,9 @@ class _Receiver:
             return self._push(file)
         if file.kind in {"gzip", "zstd"} and self._form != "oci":
             layer = self._compression.stored_layer(file.layer_source(), file.kind)
-            return PushedEntry(file.path, file.kind, file.size, self._target.push(layer))
+            return PushedEntry(
+                file.path, file.kind, file.size, self._target, self._target.push(layer)
+            )
         return file.ignore()
 
     def _receive_document(self, file: _IncomingFile) -> ArchiveEntry:
@@ -331,7 +338,7 @@ class _Receiver:
         expected = file.digest if file.digest and file.digest.algorithm == "sha256" else None
         layer = self._compression.compressed_layer(file.layer_source(), expected)
         descriptor = self._target.push(layer)
-        return PushedEntry(file.path, file.kind, file.size, descriptor, layer.diff_id)
+        return PushedEntry(file.path, file.kind, file.size, self._target, descriptor, layer.diff_id)
 
     def _add_to_spool(self, file: _IncomingFile, spool: Spool) -> FileRange:
         start = spool.size
@@ -343,4 +350,4 @@ class _Receiver:
     def _push(self, file: _IncomingFile) -> PushedEntry:
         self._target.push(file)
         file.finish()
-        return PushedEntry(file.path, file.kind, file.size, file.descriptor)
+        return PushedEntry(file.path, file.kind, file.size, self._target, file.descriptor)

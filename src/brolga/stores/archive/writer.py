@@ -1,12 +1,8 @@
-"""An archive that is written once through, to a pipe or a file: a store that takes an image.
+"""An archive that is written in one pass, to a pipe or a file, as a store.
 
-Knows both forms, and in which order their parts can go when nobody can go back. Must not know where
-the image comes from.
-
-Strategy: blobs go straight through, as their descriptors tell how long they are; what names them as
-images, index.json or manifest.json, comes last. So an archive whose writing failed has neither, and
-not the end of a tar either: no reader takes it for a whole one. What tells a reader of a pipe what
-it will see goes first: oci-layout, and the manifests where they are known.
+Blobs are written as they come; index.json or manifest.json, which list the images, are the last. If
+writing fails, the archive has neither, and no end of a tar, so no reader takes it for complete.
+oci-layout, and the manifests that are known, are the first: a reader of a pipe needs them early.
 """
 
 from __future__ import annotations
@@ -23,7 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, cast
 from brolga.disk.files import atomic_file
 from brolga.disk.layout import INDEX_FILE, LAYOUT_FILE, LAYOUT_JSON, REF_NAME
 from brolga.errors import InvalidManifest, LayerError, NotComputed, SourceError
-from brolga.images import InMemoryBlob, StoredBlob
+from brolga.images import InMemoryBlob
 from brolga.spec.index import Index
 from brolga.spec.manifest import Manifest
 from brolga.spec.mediatypes import (
@@ -39,13 +35,13 @@ from brolga.spec.mediatypes import (
 from brolga.spec.reference import Reference
 from brolga.stores.archive.contents import blob_path
 from brolga.stores.archive.docker import MANIFEST, ManifestItem, encode_manifest_json
-from brolga.stores.store import go_on
+from brolga.stores.store import verified_blocks
 from brolga.stream.sources import enlarge_pipe
 from brolga.stream.spool import spool_factory
 from brolga.tar.writer import ARCHIVE_END, encode_file_header
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from os import PathLike
     from types import TracebackType
     from typing import Self
@@ -65,23 +61,23 @@ _SUFFIXES: Final = {OCI_LAYER: ".tar", DOCKER_LAYER: ".tar", OCI_LAYER_ZSTD: ".t
 
 
 class Writer:
-    """An archive in the form `docker` or `oci`, written to a file object, as a `store.Target`.
+    """An archive in the form `docker` or `oci`, written to a file object, as a `store.WriteStore`.
 
-    `name` is what the images are called in it: in a docker archive a reference with a tag (one by
-    digest has no name there), in an OCI archive any text. Where it is "" an image is called what
-    `put` is given, if that is no digest. Threads may share a writer, but the same image gives the
-    same bytes where blobs come in one order: push with `jobs=1`.
+    `name` is the name of the images in it: in a docker archive a reference with a tag, in an OCI
+    archive any text. If it is "", `push_manifest` names each. Threads may share a writer, but an
+    image gives the same bytes only if its blobs come in one order: see `is_serial`.
 
-    Use it in a `with` statement: its end writes the documents, and the end of the tar; where an
-    error ends it, neither is written, and no reader takes the archive for a whole one. `out` is not
-    closed.
+    Use it in a `with` statement: its end writes the documents and the end of the tar, unless there
+    was an error. `out` is not closed.
 
-    A layer whose size is not known before it was read, as of a StreamLayer, needs `spool`: a
-    directory, or True for the system's, for a file without a name that it is written to first.
-    `where` is what an OSError calls `out`, as of a full disk; else its name, where it has one.
+    A layer whose size is unknown before it was read needs `spool`: a directory, or True for the
+    system's, for a file without a name that it is written to first. `where` is what an OSError
+    calls `out`.
 
     Raises ValueError for another form, InvalidReference for a name that Docker cannot take.
     """
+
+    is_serial: Final = True
 
     def __init__(
         self,
@@ -116,9 +112,9 @@ class Writer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Write the end of the archive; leave it without one where there was an error.
+        """Write the end of the archive, unless there was an error.
 
-        Raises LayerError where a part of it could not be written before, or nothing was put.
+        Raises LayerError if a part of it could not be written before, or nothing was pushed.
         """
         if error is not None:
             return
@@ -131,8 +127,8 @@ class Writer:
         with self._named():
             self._out.flush()
 
-    def push(self, blob: Blob, watch: Callable[[], None] = go_on) -> Descriptor:
-        """Write a blob, where it is not there yet; describe it.
+    def push(self, blob: Blob) -> Descriptor:
+        """Write a blob if it is not there yet; return its descriptor.
 
         Raises LayerError for a stream without a spool, DigestMismatch and SourceError for a blob
         that is not what it says, and what reading it raises.
@@ -140,47 +136,47 @@ class Writer:
         try:
             descriptor = blob.descriptor
         except NotComputed:
-            return self._spooled(blob, watch)
+            return self._spooled(blob)
         with self._lock:
             if descriptor.digest not in self._paths:
                 with blob.open() as stream:
-                    blocks = _watched(stream.blocks(), watch)
-                    if not (isinstance(blob, StoredBlob) and blob.is_verified):
-                        blocks = _verified(descriptor.digest, blocks)
-                    self._write_blob(descriptor, blocks)
+                    self._write_blob(descriptor, verified_blocks(blob, stream))
         return descriptor
 
-    def foresee(self, documents: Iterable[Manifest | Index]) -> None:
-        """Write documents in front of the blobs: whoever reads a pipe has room for them then."""
+    def announce(self, manifests: Iterable[Manifest | Index]) -> None:
+        """Write manifests before the blobs: a reader of a pipe can buffer them then."""
         if self._form == "oci":
-            for document in documents:
-                self.push(InMemoryBlob(document.raw, document.media_type, document.algorithm))
+            for manifest in manifests:
+                self.push(InMemoryBlob(manifest.raw, manifest.media_type, manifest.algorithm))
 
-    def exists(self, descriptor: Descriptor, name: str = "") -> bool:
-        """Tell whether a manifest was put. Raises InvalidManifest for an index in Docker's form."""
+    def exists(self, descriptor: Descriptor, tag: str = "") -> bool:
+        """Return whether a manifest was pushed.
+
+        Raises InvalidManifest for an index in Docker's form.
+        """
         self._check_form(descriptor.media_type)
-        return descriptor.digest in self._roots and not name
+        return descriptor.digest in self._roots and not tag
 
-    def named(self, tag: str) -> None:
-        """Return None: what is written anew has no tag that another could move."""
+    def find(self, tag: str) -> Descriptor | None:
+        """Return None: a new archive has no tag that another process could move."""
 
-    def push_manifest(self, document: Manifest | Index, name: str) -> None:
-        """Take a manifest, to be named at the end. A name stands for the last that it was given to.
+    def push_manifest(self, manifest: Manifest | Index, name: str) -> None:
+        """Take a manifest, which is listed at the end. A name stands for its last manifest.
 
         Raises InvalidManifest, InvalidReference for a name that Docker cannot take.
         """
-        self._check_form(document.media_type)
-        if isinstance(document, Index):
-            self._children.update(child.digest for child in document.manifests)
+        self._check_form(manifest.media_type)
+        if isinstance(manifest, Index):
+            self._children.update(child.digest for child in manifest.manifests)
         else:
-            self._check_parts(document)
-        digest = document.digest
-        self._roots.setdefault(digest, document)
+            self._check_parts(manifest)
+        digest = manifest.digest
+        self._roots.setdefault(digest, manifest)
         if name != str(digest) and not self._name:
             name = _docker_tag(name) if self._form == "docker" else name
             self._names[name] = digest
         if self._form == "oci":
-            self.push(InMemoryBlob(document.raw, document.media_type, document.algorithm))
+            self.push(InMemoryBlob(manifest.raw, manifest.media_type, manifest.algorithm))
 
     def _check_form(self, media_type: str) -> None:
         if self._form == "docker" and media_type in _INDEXES:
@@ -190,7 +186,7 @@ class Writer:
             )
 
     def _check_parts(self, manifest: Manifest) -> None:
-        """Raise InvalidManifest where a manifest names what was not written."""
+        """Raise InvalidManifest if a manifest refers to a blob that was not written."""
         is_docker = self._form == "docker"
         if is_docker and manifest.config.media_type not in _CONFIGS:
             raise _local("an artifact has no place in a docker archive: write an OCI one")
@@ -199,17 +195,17 @@ class Writer:
             if part.digest not in self._paths and not may_miss:
                 raise _local(f"the manifest names {part.digest}, which was not written")
 
-    def _spooled(self, blob: Blob, watch: Callable[[], None]) -> Descriptor:
-        """Write a blob by way of a file, which tells how long it is."""
+    def _spooled(self, blob: Blob) -> Descriptor:
+        """Write a blob to a file first, which gives its size."""
         spool = spool_factory(self._spool)
         if spool is None:
             raise LayerError(
-                "a tar has the name and size of a layer in front of it, and those of this one show "
+                "a tar needs a layer's size before its bytes, and the size of a stream is known "
                 "only at its end: --spool keeps it on disk until then, or write to oci:DIR"
             )
         with closing(spool):
             with blob.open() as stream:
-                for block in _watched(stream.blocks(), watch):
+                for block in stream.blocks():
                     spool.add(block)
             descriptor = blob.descriptor
             with self._lock:
@@ -231,7 +227,7 @@ class Writer:
         self._paths[digest] = path
 
     def _check_whole(self) -> None:
-        """Raise LayerError where a file could not be written to its end."""
+        """Raise LayerError if a file could not be written to its end."""
         if self._has_failed:
             raise LayerError("the archive is broken: a part of it could not be written")
 
@@ -259,15 +255,12 @@ class Writer:
 
     @contextmanager
     def _named(self) -> Iterator[None]:
-        """Give an error of the system the archive's name.
-
-        Raises LayerError where whoever reads it has gone: that is no result, and must be told.
-        """
+        """Add the archive's name to an OSError. Raises LayerError if the reader has gone."""
         try:
             yield
         except BrokenPipeError as error:
             raise LayerError(
-                f"the archive is not whole: who reads {self._where or 'it'} stopped before its end"
+                f"the archive is incomplete: the reader of {self._where or 'it'} stopped early"
             ) from error
         except OSError as error:
             if not self._where or error.errno is None:
@@ -275,7 +268,7 @@ class Writer:
             raise OSError(error.errno, error.strerror, self._where) from error
 
     def _files(self) -> Iterator[tuple[str, bytes]]:
-        """Yield the files that tell what the blobs are."""
+        """Yield the files that list the images."""
         if self._form == "docker":
             images = (self._saved(root, names) for root, names in self._listed())
             yield MANIFEST, encode_manifest_json(images)
@@ -295,7 +288,7 @@ class Writer:
                 yield root, tuple(given or filter(None, [self._name]))
 
     def _saved(self, root: Manifest | Index, names: tuple[str, ...]) -> ManifestItem:
-        """Return what manifest.json says of an image."""
+        """Return the entry of an image in manifest.json."""
         assert isinstance(root, Manifest)  # noqa: S101 - an index was refused
         layers = tuple(self._paths[layer.digest] for layer in root.layers)
         return ManifestItem(self._paths[root.config.digest], names, layers)
@@ -309,10 +302,9 @@ def open_writer(
     *,
     spool: SpoolChoice = False,
 ) -> Iterator[Writer]:
-    """Open an archive for writing: a file, or stdout where `path` is `-`.
+    """Open an archive for writing: a file, or stdout if `path` is `-`.
 
-    A file takes its place when it is whole: before that, and after an error, what was there before
-    is there (`place`). Raises OSError, and what `Writer` does.
+    A file takes its place when it is complete (`atomic_file`). Raises OSError, and as `Writer`.
     """
     if path == "-":
         if sys.stdout is None or sys.stdout.closed:
@@ -333,33 +325,12 @@ def open_writer(
 
 
 def _local(text: str) -> InvalidManifest:
-    """Return an error that is no registry's: of what an archive cannot hold."""
-    error = InvalidManifest(text)
-    error.side = "local"
-    return error
+    return InvalidManifest(text, side="local")
 
 
 def _docker_tag(name: str) -> str:
-    """Return a name as Docker knows it, REGISTRY/PATH:TAG; "" where it has no tag.
-
-    Raises InvalidReference for what is no name.
-    """
+    """Return a name as REGISTRY/PATH:TAG, "" if it has no tag. Raises InvalidReference."""
     if not name:
         return ""
     reference = Reference.parse(name)
     return f"{reference.repository}:{reference.tag}" if reference.tag else ""
-
-
-def _watched(blocks: Iterable[Block], watch: Callable[[], None]) -> Iterator[Block]:
-    for block in blocks:
-        watch()
-        yield block
-
-
-def _verified(digest: Digest, blocks: Iterable[Block]) -> Iterator[Block]:
-    """Yield blocks. Raises DigestMismatch where they are others than the digest says."""
-    verifier = digest.verifier()
-    for block in blocks:
-        verifier.update(block)
-        yield block
-    verifier.verify()

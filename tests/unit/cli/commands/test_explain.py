@@ -63,7 +63,7 @@ def test_a_line_for_each_thing(brolga: Brolga) -> None:
         "after a cut": "the session is asked how far it came; else a new session, from the first "
         "byte",
         "for that it keeps": "the last 32 MiB, in memory",
-        "mount": "tried between repositories of the registry; where it is refused, uploaded",
+        "mount": "tried between repositories of the registry; if it is refused, uploaded",
         "referrers": "api",
     }
 

@@ -111,7 +111,7 @@ def test_what_makes_no_sense_is_usage(brolga: Brolga, arguments: list[str], line
 def test_what_is_not_there_is_not_found(brolga: Brolga, layout: str, tmp_path: Path) -> None:
     """Exit code 3, and what there is instead."""
     for path, line in (
-        (f"{tmp_path}/none", f"there is no archive {tmp_path}/none"),
+        (f"{tmp_path}/none", f"archive {tmp_path}/none does not exist"),
         (f"oci:{tmp_path}/none", f"no image layout at {tmp_path}/none"),
         (f"oci:{layout}:v2", f"{layout} has no image v2: it has v1"),
     ):

@@ -15,17 +15,17 @@ from brolga.errors import NotComputed
 from brolga.spec.config import ImageConfig
 from brolga.spec.digest import Digest
 from brolga.spec.manifest import Manifest
-from brolga.stores.archive import Known, stream_archive, stream_images
+from brolga.stores.archive import ArchiveStream
 from brolga.stores.copy import push
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from brolga.images import Tree
     from brolga.spec.blob import Blob
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.index import Index
-    from brolga.stores.archive.contents import ArchiveLimits
+    from brolga.spec.platform import Platform
+    from brolga.stores.store import WriteStore
+    from brolga.stream.sources import Source
 
 Member = tuple[tarfile.TarInfo, bytes]
 
@@ -47,7 +47,7 @@ class Store:
     pushed: list[str] = field(default_factory=list)
     read: list[str] = field(default_factory=list)
 
-    def push(self, blob: Blob, watch: Callable[[], None] = lambda: None) -> Descriptor:
+    def push(self, blob: Blob) -> Descriptor:
         try:
             known = str(blob.descriptor.digest)
         except NotComputed:
@@ -63,32 +63,41 @@ class Store:
         self.pushed.append(known)
         return blob.descriptor
 
-    def exists(self, descriptor: Descriptor, name: str = "") -> bool:
-        if name:
-            return self.named(name) == descriptor.digest
+    def exists(self, descriptor: Descriptor, tag: str = "") -> bool:
+        if tag:
+            found = self.find(tag)
+            return found is not None and found.digest == descriptor.digest
         return any(one.digest == descriptor.digest for one in self.documents.values())
 
-    def named(self, tag: str) -> Digest | None:
-        return self.documents[tag].digest if tag in self.documents else None
+    def find(self, tag: str) -> Descriptor | None:
+        return self.documents[tag].descriptor if tag in self.documents else None
 
-    def push_manifest(self, document: Manifest | Index, name: str) -> None:
-        self.documents[name] = document
+    def push_manifest(self, manifest: Manifest | Index, name: str) -> None:
+        self.documents[name] = manifest
 
 
-def stream(
-    store: Store, *members: Member, limits: ArchiveLimits | None = None, **options: Any
+def stream_archive(
+    source: Source,
+    target: WriteStore,
+    *,
+    form: str = "",
+    name: str = "",
+    platform: Platform | None = None,
+    **options: Any,
 ) -> Tree:
+    """Stream an archive into a store; return one of its images."""
+    return ArchiveStream(source, form, **options).stream_into(target).tree(name, platform)
+
+
+def stream(store: Store, *members: Member, **options: Any) -> Tree:
     """Stream an archive into a store, and push the rest of its image as `tag`.
 
     The blocks of 700 bytes fit no border of the tar.
     """
     data = tar(*members)
     blocks = [data[start : start + 700] for start in range(0, len(data), 700)]
-    if limits is None:
-        tree = stream_archive(blocks, store, **options)
-    else:
-        tree = stream_images(blocks, store, limits=limits, **options).tree()
-    push(Known(store), tree, "tag")
+    tree = stream_archive(blocks, store, **options)
+    push(store, tree, "tag")
     return tree
 
 

@@ -69,7 +69,7 @@ def test_each_form_of_docker_s_is_read(name: str, compression: str, tmp_path: Pa
     store = Store()
     with Archive(written(tmp_path, *FORMS[name]()), compression=compression) as archive:
         assert archive.mount_source is None
-        assert archive.names() == ("app:v1",)
+        assert archive.tags() == ("app:v1",)
         image = image_of(archive)
         push(store, image, "tag", jobs=2)
         assert image.config_blob.open().read() == config()
@@ -129,7 +129,7 @@ def test_nothing_is_extracted_and_data_is_passed_over(tmp_path: Path) -> None:
             it.addfile(member, __import__("io").BytesIO(data))
     assert file.stat().st_size > 1 << 40
     with Archive(file) as archive:
-        assert archive.names() == ("app:v1",)
+        assert archive.tags() == ("app:v1",)
         assert image_of(archive).layers
 
 
@@ -138,7 +138,7 @@ def test_an_oci_archive_is_a_source(tmp_path: Path) -> None:
     members = oci(packed=True)
     (described,) = json.loads(members[-2][1])["manifests"]
     with Archive(written(tmp_path, *members)) as archive:
-        assert archive.names() == ("v1",)
+        assert archive.tags() == ("v1",)
         digest = described["digest"]
         for name in ("", "v1", digest, "@0"):
             document = archive.fetch_manifest(name)
@@ -175,14 +175,14 @@ def test_the_form_may_be_told(tmp_path: Path) -> None:
     """`docker save` 25 is both: as an OCI archive its layers stay as they are."""
     file = written(tmp_path, *docker_new())
     with Archive(file, "oci") as archive:
-        assert archive.names() == ("v1",)
+        assert archive.tags() == ("v1",)
         document = archive.fetch_manifest("v1")
         assert isinstance(document, Manifest)
         assert [str(one.digest) for one in document.layers] == [
             f"sha256:{sha(layer)}" for layer in LAYERS
         ]
     with Archive(file, "docker") as archive:
-        assert archive.names() == ("app:v1",)
+        assert archive.tags() == ("app:v1",)
     with pytest.raises(ValueError, match="tarball"):
         Archive(file, "tarball")
 
@@ -204,7 +204,7 @@ def test_an_index_is_read(tmp_path: Path) -> None:
     with Archive(written(tmp_path, *members)) as archive:
         document = archive.fetch_manifest("")
         assert isinstance(document, Index)
-        assert archive.names() == (f"sha256:{sha(index)}",)
+        assert archive.tags() == (f"sha256:{sha(index)}",)
         (child,) = archive.tree().children  # type: ignore[union-attr]
         assert isinstance(child, Image)
 
@@ -217,7 +217,7 @@ def test_names_of_images_without_tags(tmp_path: Path) -> None:
         manifest_json(("c.json", [], []), ("c.json", ["a:b", "c:d"], [])),
     ]
     with Archive(written(tmp_path, *members)) as archive:
-        assert archive.names() == ("c.json", "a:b", "c:d")
+        assert archive.tags() == ("c.json", "a:b", "c:d")
 
 
 # --- What is wrong
@@ -311,7 +311,7 @@ def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for odd in (pipe, tmp_path):
-        with pytest.raises(SourceError, match="no regular file"):
+        with pytest.raises(SourceError, match="not a regular file"):
             Archive(odd)
 
 

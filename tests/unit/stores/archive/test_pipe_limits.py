@@ -24,15 +24,14 @@ from tests.unit.stores.archive.archives import (
     oci_manifest,
     sha,
     stream,
+    stream_archive,
 )
 
 from brolga.errors import CorruptBlob, InvalidManifest, SpoolError, SpoolRequired
-from brolga.stores.archive import Known, stream_archive
 from brolga.stores.archive.contents import ArchiveLimits
 from brolga.stores.copy import push
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from tests.unit.stores.archive.archives import Member
@@ -145,7 +144,7 @@ def test_slow_pipe_is_waited_for(size: int) -> None:
     source = Slow(tar(*docker_old(), entry("pad", bytes(3000))), size)
     store = Store()
     tree = stream_archive(source, store)
-    push(Known(store), tree, "tag")
+    push(store, tree, "tag")
     assert layers_of(store) == LAYERS
     assert source.closed
     assert 1.0 in source.waits
@@ -156,7 +155,7 @@ def test_layer_polls_a_slow_pipe_while_it_compresses() -> None:
     empty: list[bool] = []
 
     class Recording(Store):
-        def push(self, blob: Any, watch: Callable[[], None] = lambda: None) -> Any:
+        def push(self, blob: Any) -> Any:
             with blob.open() as opened:
                 empty.extend(not block for block in opened.blocks())
             return blob.descriptor

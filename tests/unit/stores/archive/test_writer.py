@@ -29,6 +29,7 @@ from tests.unit.stores.archive.archives import (
     oci_index,
     oci_manifest,
     sha,
+    stream_archive,
 )
 
 from brolga.errors import (
@@ -43,7 +44,7 @@ from brolga.images import Artifact, Image, ImageIndex, InMemoryBlob, StoredBlob
 from brolga.images.blobs import BlockStream
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
-from brolga.stores.archive import Archive, Known, Writer, open_writer, stream_archive
+from brolga.stores.archive import Archive, Writer, open_writer
 from brolga.stores.copy import push
 from brolga.stream.layer import StreamLayer
 
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from brolga.images import Tree
+    from brolga.spec.blob import Blob
 
 GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
 
@@ -253,9 +255,9 @@ def test_what_it_writes_comes_back(tmp_path: Path, image: Tree) -> None:
         (tmp_path / form).write_bytes(data)
         store = Store()
         with Archive(tmp_path / form) as archive:
-            assert archive.names() == ("example.com/app:v1",)
+            assert archive.tags() == ("example.com/app:v1",)
             push(store, archive.tree("app:v1"), "file")
-        push(Known(store), stream_archive([data], store), "pipe")
+        push(store, stream_archive([data], store), "pipe")
         assert store.documents["file"].digest == store.documents["pipe"].digest
         assert (store.documents["file"].digest == image.digest) == (form == "oci")
 
@@ -285,15 +287,14 @@ def test_from_a_pipe_to_a_pipe() -> None:
         out = io.BytesIO()
         with Writer(out, "oci", "v1", spool=spool) as writer:
             tree = stream_archive([tar(*members)], writer, compression="none")
-            push(Known(writer), tree, "", jobs=1)
+            push(writer, tree, "", jobs=1)
         store = Store()
-        push(Known(store), stream_archive([out.getvalue()], store, form="oci"), "tag")
+        push(store, stream_archive([out.getvalue()], store, form="oci"), "tag")
         assert len(store.documents) == 1
 
 
-def test_large_files_have_a_pax_header(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_files_have_a_pax_header() -> None:
     """8 GiB and more do not fit into a header's digits."""
-    monkeypatch.setattr("brolga.stores.archive.writer._verified", lambda _, blocks: blocks)
 
     class Counting:
         size = 0
@@ -311,7 +312,8 @@ def test_large_files_have_a_pax_header(monkeypatch: pytest.MonkeyPatch) -> None:
     out = Counting()
     writer = Writer(out, "oci")  # type: ignore[arg-type]
     blocks = (block for _ in range(size // len(block)))
-    writer.push(StoredBlob(large, lambda: BlockStream(blocks)))  # type: ignore[arg-type]
+    blob = StoredBlob(large, lambda: BlockStream(blocks), is_verified=True)  # type: ignore[arg-type]
+    writer.push(blob)
     assert out.size == size + (3 + 2) * 512  # its headers, and oci-layout
 
 
@@ -399,9 +401,6 @@ def test_a_store_s_blob_is_held_against_its_size() -> None:
 
 def test_what_a_store_verifies_is_not_hashed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its stream ends with the error itself; the archive is broken then as well."""
-    monkeypatch.setattr(
-        "brolga.stores.archive.writer._verified", lambda *_: pytest.fail("hashed again")
-    )
     described = InMemoryBlob(b"ab", GZIP).descriptor
 
     def wrong() -> Generator[bytes, None, None]:
@@ -412,7 +411,9 @@ def test_what_a_store_verifies_is_not_hashed_twice(monkeypatch: pytest.MonkeyPat
 
     right = (block for block in [b"ab"])
     blob = StoredBlob(described, lambda: BlockStream(right), is_verified=True)
-    assert Writer(io.BytesIO(), "oci").push(blob) == described
+    with monkeypatch.context() as patched:
+        patched.setattr("brolga.spec.digest.Digest.verifier", lambda _: pytest.fail("hashed again"))
+        assert Writer(io.BytesIO(), "oci").push(blob) == described
     writer = Writer(io.BytesIO(), "oci")
     with pytest.raises(DigestMismatch):
         writer.push(StoredBlob(described, lambda: BlockStream(wrong()), is_verified=True))
@@ -463,17 +464,23 @@ def test_what_is_asked_for_is_checked() -> None:
         Writer(io.BytesIO(), "docker", "No Name")
 
 
-def test_a_watch_may_end_a_push(image: Tree) -> None:
-    """`watch` is called before each block; what it raises is raised."""
+@pytest.mark.parametrize("known", [True, False])
+def test_push_raises_what_reading_a_blob_raises(*, known: bool) -> None:
+    """A push that is given up ends with the error of its stream, whether its size is known."""
 
-    def watch() -> None:
+    def blocks() -> Generator[bytes, None, None]:
+        yield b"x"
         raise SourceError("stopped")
 
+    data = InMemoryBlob(b"xyz", "application/x")
+    blob: Blob = (
+        StoredBlob(data.descriptor, lambda: BlockStream(blocks()))
+        if known
+        else StreamLayer(blocks(), tar=False)
+    )
     out = io.BytesIO()
     with pytest.raises(SourceError, match="stopped"), Writer(out, "oci", spool=True) as writer:
-        writer.push(InMemoryBlob(b"x", "application/x"), watch)
-    with pytest.raises(SourceError, match="stopped"), Writer(out, "oci", spool=True) as writer:
-        writer.push(StreamLayer([b"x"]), watch)
+        writer.push(blob)
 
 
 # --- Files
@@ -532,7 +539,7 @@ def test_a_reader_that_stops_is_told() -> None:
     ours, theirs = os.pipe()
     os.close(ours)
     out = open(theirs, "wb", buffering=0)  # noqa: PTH123, SIM115 - a descriptor has no path
-    with out, pytest.raises(LayerError, match="not whole: who reads a pipe stopped before its"):
+    with out, pytest.raises(LayerError, match="incomplete: the reader of a pipe stopped early"):
         Writer(out, "oci", where="a pipe").push(InMemoryBlob(b"x", GZIP))
 
 

@@ -23,7 +23,7 @@ from brolga.errors import (
     InvalidManifest,
     SourceError,
 )
-from brolga.images import Image, ImageIndex, InMemoryBlob
+from brolga.images import BlockStream, Image, ImageIndex, InMemoryBlob, StoredBlob
 from brolga.images.validate import validate
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
@@ -35,7 +35,7 @@ from brolga.stores.layout import Layout
 from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
     from brolga.images import Tree
@@ -156,10 +156,10 @@ def test_a_tag_moves_and_nothing_is_lost(layout: Layout) -> None:
         (str(second.digest), None),
         (str(first.digest), "v2"),
     ]
-    layout.untag("v1")
+    layout.delete("v1")
     assert entries(layout) == [(str(second.digest), None), (str(first.digest), "v2")]
-    layout.untag("v2")
-    layout.delete(second.digest)
+    layout.delete("v2")
+    layout.delete(str(second.digest))
     assert entries(layout) == [(str(first.digest), None)]
 
 
@@ -167,11 +167,11 @@ def test_images_are_found_by_number_and_digest(layout: Layout) -> None:
     """`@N` counts the entries of index.json; a digest finds what is below an index too."""
     made = index(layout)
     push(layout, made, "all")
-    layout.untag("amd64")
-    layout.untag("arm64")
+    layout.delete("amd64")
+    layout.delete("arm64")
     child = made.index.manifests[0].digest
     assert layout.resolve("@2").digest == made.digest
-    layout.delete(child)
+    layout.delete(str(child))
     assert layout.resolve(str(child)).digest == child
     for name in ("@7", "sha256:none", "@-1", "@", "@x", "@0_0"):
         with pytest.raises(ImageNotFound, match=f"has no image {name}: it has all"):
@@ -206,10 +206,10 @@ def test_without_a_name_there_must_be_one_image(layout: Layout) -> None:
 def test_what_is_not_there_is_not_taken_away(layout: Layout, change: str) -> None:
     """As a registry's 404."""
     with pytest.raises(ImageNotFound, match="no image layout at"):
-        layout.untag("v1")
+        layout.delete("v1")
     push(layout, image("a"), "v1")
     with pytest.raises(ImageNotFound):
-        layout.untag("v2") if change == "untag" else layout.delete(OTHER)
+        layout.delete("v2") if change == "untag" else layout.delete(str(OTHER))
 
 
 def test_one_image_may_have_many_names(layout: Layout) -> None:
@@ -229,7 +229,7 @@ def test_one_image_may_have_many_names(layout: Layout) -> None:
 
 def test_a_layout_that_is_not_there(layout: Layout) -> None:
     """It is said before anything else; nothing is made."""
-    for look in (layout.tags, layout.resolve, layout.gc, lambda: layout.blob(OTHER)):
+    for look in (layout.tags, layout.resolve, layout.gc, lambda: layout.fetch_blob(OTHER)):
         with pytest.raises(ImageNotFound, match=f"no image layout at {layout.path}"):
             look()
     assert not layout.path.exists()
@@ -416,7 +416,7 @@ def test_a_blob_is_read_and_verified(layout: Layout) -> None:
     """Other bytes are a DigestMismatch at the end, another size is a CorruptBlob: never silence."""
     described = layout.push(InMemoryBlob(b"abc", OCI_LAYER))
     assert drain(layout, described) == b"abc"
-    with layout.blob(described.digest) as opened:
+    with layout.fetch_blob(described.digest) as opened:
         assert b"".join(opened.blocks()) == b"abc"
     embedded = Descriptor(OCI_LAYER, Digest.of(b"in"), 2, data=b"in")
     assert drain(layout, embedded) == b"in"
@@ -439,7 +439,7 @@ def test_a_blob_is_read_and_verified(layout: Layout) -> None:
     with pytest.raises(CorruptBlob, match=f"blob {OTHER} is missing in"):
         drain(layout, Descriptor(OCI_LAYER, OTHER, 5))
     with pytest.raises(ImageNotFound, match=f"there is no blob {OTHER} in"):
-        layout.blob(OTHER)
+        layout.fetch_blob(OTHER)
 
 
 def test_a_damaged_blob_is_written_anew(layout: Layout) -> None:
@@ -460,7 +460,7 @@ def test_a_manifest_is_held_against_its_digest(layout: Layout) -> None:
         layout.tree("v1")
     assert found.value.side == "local"
     damage(layout, made.digest, b" " * (5 << 20))
-    with pytest.raises(InvalidManifest, match="it is no manifest"):
+    with pytest.raises(InvalidManifest, match="it is not a manifest"):
         layout.tree("v1")
     (layout.path / "blobs" / "sha256" / made.digest.encoded).unlink()
     with pytest.raises(CorruptBlob, match=f"manifest {made.digest} is missing"):
@@ -508,15 +508,27 @@ def test_a_source_that_fails_leaves_nothing(layout: Layout) -> None:
 
 
 def test_a_push_that_is_given_up_leaves_nothing(layout: Layout) -> None:
-    """`watch` is asked before each block."""
+    """What a stream raises between two blocks is raised, and no file is left."""
 
-    def watch() -> None:
+    def blocks() -> Generator[bytes, None, None]:
+        yield b"a"
         raise KeyboardInterrupt
 
+    described = InMemoryBlob(b"abc", OCI_LAYER).descriptor
     with layout.writing():
         with pytest.raises(KeyboardInterrupt):
-            layout.push(InMemoryBlob(b"abc", OCI_LAYER), watch)
+            layout.push(StoredBlob(described, lambda: BlockStream(blocks())))
         assert (blobs(layout), scratch(layout)) == (set(), [])
+
+
+def test_push_does_not_hash_again_what_its_stream_verifies(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream of another store ends with the error itself."""
+    data = InMemoryBlob(b"abc", OCI_LAYER)
+    described = data.descriptor
+    monkeypatch.setattr("brolga.spec.digest.Digest.verifier", lambda _: pytest.fail("hashed again"))
+    assert layout.push(StoredBlob(described, data.open, is_verified=True)) == described
 
 
 def failing(count: int) -> Iterator[bytes]:
@@ -680,8 +692,8 @@ def test_a_manifest_is_there_with_all_below_it_or_not(layout: Layout) -> None:
     push(layout, made, "all")
     assert layout.exists(made.descriptor)
     child = made.index.manifests[0]
-    layout.untag("amd64")
-    layout.delete(child.digest)
+    layout.delete("amd64")
+    layout.delete(str(child.digest))
     assert layout.exists(child)
     layer = next(layout.tree("all").children).manifest.layers[0]  # type: ignore[union-attr] # an image
     (layout.path / "blobs" / "sha256" / layer.digest.encoded).unlink()
@@ -689,7 +701,7 @@ def test_a_manifest_is_there_with_all_below_it_or_not(layout: Layout) -> None:
     again = Layout(layout.path.parent / "again")
     push(again, image("a"), "v1")
     found = again.resolve("v1")
-    again.delete(found.digest)
+    again.delete(str(found.digest))
     assert not again.exists(found)
     push(again, image("a"), "v1")
     assert again.tags() == ("v1",)
@@ -772,7 +784,7 @@ def test_what_another_program_wrote_is_kept(layout: Layout) -> None:
     document["manifests"][0]["annotations"]["io.example"] = "kept"
     (layout.path / "index.json").write_text(json.dumps(document))
     layout.tag("v1", "v2")
-    layout.untag("v1")
+    layout.delete("v1")
     after = json.loads((layout.path / "index.json").read_bytes())
     assert after["annotations"] == {"a": "b"}
     (entry,) = after["manifests"]

@@ -45,9 +45,11 @@ def test_index_json_may_be_larger_than_a_manifest(tmp_path: Path) -> None:
     assert len(layout.tags()) == COUNT
     layout.push_manifest(image.manifest, "new")
     layout.tag("new", "newer")
-    layout.untag("v0")
+    layout.delete("v0")
     assert len(Layout(tmp_path).tags()) == COUNT + 1
-    assert layout.named("v1") == image.digest
+    found = layout.find("v1")
+    assert found is not None
+    assert found.digest == image.digest
     assert layout.gc(older_than_s=0, untagged=True).blobs == 0
     assert layout.resolve("newer").digest == image.digest
 
@@ -80,7 +82,7 @@ def test_changes_by_another_program_are_read(tmp_path: Path) -> None:
     assert layout.tags() == other.tags() == ("first",)
     other.tag("first", "second")
     assert layout.tags() == ("first", "second")
-    layout.untag("first")
+    layout.delete("first")
     assert other.tags() == ("second",)
 
 

@@ -1,4 +1,4 @@
-"""The driver: calls out, replies and errors in, a result at the end."""
+"""transport/driver.py: the driver of flows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.raw_server import Peer, refusing_port, serve_script
-from tests.unit.transport.calls import PATIENCE_S, one, patch
+from tests.unit.transport.flows import TEST_TIMEOUT_S, patch, perform
 
 from brolga.errors import TransportError
 from brolga.protocol import Flow, ReadFlow, Request, Timeout
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 class TestRun:
-    """The driver: calls out, replies and errors in, a result at the end."""
+    """transport/driver.py: the driver of flows."""
 
-    def test_a_flow_that_makes_no_call_has_a_result(self, client: Transport) -> None:
+    def test_run_returns_result_of_flow_without_request(self, client: Transport) -> None:
         """The return value of the generator is the result."""
 
         def flow() -> Flow[str]:
@@ -34,7 +34,7 @@ class TestRun:
 
         assert client.run(flow()) == "nothing to do"
 
-    def test_replies_are_sent_in_and_the_result_returned(self, client: Transport) -> None:
+    def test_run_sends_responses_and_returns_result(self, client: Transport) -> None:
         """Each reply answers the call before it."""
 
         def script(peer: Peer) -> None:
@@ -50,7 +50,7 @@ class TestRun:
             bodies = client.run(flow(f"http://{address}/"))
         assert bodies == [b"GET /a HTTP/1.1", b"GET /b HTTP/1.1"]
 
-    def test_a_failure_is_thrown_in_and_the_flow_may_go_on(self, client: Transport) -> None:
+    def test_run_throws_transport_error_into_flow(self, client: Transport) -> None:
         """Retry is the flow's to decide."""
 
         def script(peer: Peer) -> None:
@@ -72,7 +72,7 @@ class TestRun:
             assert client.run(flow(urls)) == 200
         assert reasons == ["connect"]
 
-    def test_a_flow_may_clean_up_after_an_interrupt_with_a_call(self, client: Transport) -> None:
+    def test_flow_may_make_request_after_interrupt(self, client: Transport) -> None:
         """Ctrl-C in the middle of a body is thrown in: the flow cancels, then it comes out."""
         heads = []
 
@@ -99,7 +99,7 @@ class TestRun:
             client.run(flow(f"http://{address}/"))
         assert heads == ["PATCH", "DELETE"]
 
-    def test_what_a_flow_raises_comes_out(self, client: Transport) -> None:
+    def test_run_raises_error_of_flow(self, client: Transport) -> None:
         """The driver has no opinion of a flow's errors."""
 
         def script(peer: Peer) -> None:
@@ -113,10 +113,10 @@ class TestRun:
         with serve_script(script) as address, pytest.raises(LookupError, match="200"):
             client.run(flow(f"http://{address}/"))
 
-    def test_threads_share_a_transport_and_none_waits_for_another(self) -> None:
+    def test_threads_share_transport_without_waiting(self) -> None:
         """Uploads of many threads go on at once: all of them are under way before one ends."""
         threads = 12
-        together = threading.Barrier(threads, timeout=PATIENCE_S)
+        together = threading.Barrier(threads, timeout=TEST_TIMEOUT_S)
 
         def script(peer: Peer) -> None:
             while peer.head():
@@ -132,7 +132,7 @@ class TestRun:
             response = client.run(patch(f"http://{address}/", [text]))
             bodies.append((text, response.body))
 
-        with serve_script(script) as address, Transport(timeout_s=PATIENCE_S) as client:
+        with serve_script(script) as address, Transport(timeout_s=TEST_TIMEOUT_S) as client:
             workers = [threading.Thread(target=push, args=(number,)) for number in range(threads)]
             for worker in workers:
                 worker.start()
@@ -142,12 +142,12 @@ class TestRun:
         assert len(bodies) == threads
         assert all(sent == echoed for sent, echoed in bodies)
 
-    def test_closing_twice_is_closing_once(self) -> None:
+    def test_close_is_idempotent(self) -> None:
         """Idempotent, as every close is."""
         with closing(Transport()) as client:
             client.close()
 
-    def test_after_the_close_nothing_runs(self, client: Transport) -> None:
+    def test_run_raises_after_close(self, client: Transport) -> None:
         """A closed client says so, and opens no connection again."""
         made: list[Request] = []
 
@@ -160,7 +160,7 @@ class TestRun:
             client.run(flow())
         assert made == []
 
-    def test_a_flow_that_outlives_the_close_is_told(self, client: Transport) -> None:
+    def test_request_raises_if_closed_during_flow(self, client: Transport) -> None:
         """Its further calls have no connections."""
 
         def flow() -> Flow[None]:
@@ -174,7 +174,7 @@ class TestRun:
 class TestStream:
     """The driver of a flow that gives bytes on its way."""
 
-    def test_its_bytes_are_yielded_between_its_calls(self, client: Transport) -> None:
+    def test_stream_yields_bytes_between_requests(self, client: Transport) -> None:
         """A failure is thrown in here too: to go on after it is the flow's to decide."""
 
         def script(peer: Peer) -> None:
@@ -197,7 +197,7 @@ class TestStream:
             assert list(client.stream(flow(f"http://{address}/"))) == [b"one", b"two"]
         assert list(client.stream(without_end())) == []
 
-    def test_left_early_it_closes_the_flow(self, client: Transport) -> None:
+    def test_stream_closed_early_closes_flow(self, client: Transport) -> None:
         """What the flow holds open is given up with it."""
         closed = []
 
@@ -213,7 +213,7 @@ class TestStream:
         blocks.close()
         assert closed == [True]
 
-    def test_after_the_close_nothing_is_read(self, client: Transport) -> None:
+    def test_stream_raises_after_close(self, client: Transport) -> None:
         """Raises RuntimeError after `close`."""
 
         def flow() -> ReadFlow:
@@ -223,7 +223,7 @@ class TestStream:
         with pytest.raises(RuntimeError, match="the client is closed"):
             next(client.stream(flow()))
 
-    def test_a_transport_that_nobody_has_is_closed(self) -> None:
+    def test_dropped_transport_is_closed(self) -> None:
         """`close_when_dropped`: for one that has no scope of its own."""
         closed = threading.Event()
 
@@ -233,20 +233,20 @@ class TestStream:
             peer.drain()
             closed.set()
 
-        transport = Transport(timeout_s=PATIENCE_S)
+        transport = Transport(timeout_s=TEST_TIMEOUT_S)
         transport.close_when_dropped()
         with serve_script(script) as address:
-            transport.run(one(Request("GET", f"http://{address}/")))
+            transport.run(perform(Request("GET", f"http://{address}/")))
             del transport
             gc.collect()
-            assert closed.wait(PATIENCE_S)
+            assert closed.wait(TEST_TIMEOUT_S)
 
 
 class _Block(bytearray):
     """A block of which it can be told whether it is still there."""
 
 
-def test_a_body_is_let_go_before_the_flow_goes_on(client: Transport) -> None:
+def test_body_is_dropped_before_flow_continues(client: Transport) -> None:
     """The flow may gather the next chunk then, and there is memory for one."""
     alive: list[weakref.ref[_Block]] = []
 
@@ -266,10 +266,10 @@ def test_a_body_is_let_go_before_the_flow_goes_on(client: Transport) -> None:
         assert client.run(flow(f"http://{address}/")) is False
 
 
-class TestTimes:
+class TestDelaysAndTimeouts:
     """When a call is made, and how long its answer is waited for."""
 
-    def test_a_call_is_made_after_its_pause(self) -> None:
+    def test_request_is_sent_after_delay(self) -> None:
         """`after_s` seconds, waited by `pause`, before anything is sent."""
         pauses: list[float] = []
         heads = []
@@ -281,10 +281,10 @@ class TestTimes:
         with serve_script(script) as address:
             for after_s in (0.0, 2.5):
                 with Transport(pause=pauses.append) as client:
-                    client.run(one(Request("GET", f"http://{address}/", delay_s=after_s)))
+                    client.run(perform(Request("GET", f"http://{address}/", delay_s=after_s)))
         assert heads == [("GET / HTTP/1.1", []), ("GET / HTTP/1.1", [2.5])]
 
-    def test_an_interrupt_of_the_pause_is_thrown_in(self) -> None:
+    def test_interrupt_during_delay_is_thrown_in(self) -> None:
         """The flow may have something to cancel."""
 
         def pause(_seconds: float) -> None:
@@ -301,7 +301,7 @@ class TestTimes:
             assert client.run(flow()) == "cancelled"
 
     @pytest.mark.parametrize(
-        ("patience", "timeout_s", "read_s", "others_s"),
+        ("timeout", "timeout_s", "read_s", "others_s"),
         [
             (Timeout.SHORT, 60.0, 5.0, 5.0),
             (Timeout.DEFAULT, 60.0, 60.0, 60.0),
@@ -309,19 +309,19 @@ class TestTimes:
             (Timeout.LONG, 1.0, 15.0, 1.0),
         ],
     )
-    def test_each_patience_has_its_limits(
-        self, patience: Timeout, timeout_s: float, read_s: float, others_s: float
+    def test_timeouts_of_each_timeout_class(
+        self, timeout: Timeout, timeout_s: float, read_s: float, others_s: float
     ) -> None:
         """LONG lets the answer alone take its time: the registry moves a whole blob."""
         with Transport(timeout_s=timeout_s) as client:
-            seconds = client._timeouts(patience)
+            seconds = client._timeouts(timeout)
         assert seconds == {"connect": others_s, "read": read_s, "write": others_s, "pool": others_s}
 
 
 class TestLog:
     """The logger `brolga.transport`: a line for each call and each answer, and no secrets."""
 
-    def test_it_has_what_was_asked_and_what_came(
+    def test_log_has_request_and_response(
         self, client: Transport, caplog: pytest.LogCaptureFixture
     ) -> None:
         """Method, URL, status and counts; never a query, a header or a body."""
@@ -336,7 +336,7 @@ class TestLog:
             url = f"http://user:secret@{address}/v2/?_state=secret"
             client.run(patch(url, [b"secret", b"secret"]))
             response = client.run(
-                one(Request("GET", url, {"Authorization": "secret"}, stream_response=True))
+                perform(Request("GET", url, {"Authorization": "secret"}, stream_response=True))
             )
             assert list(response.body_stream or []) == [b"secret"]
         ours = [record for record in caplog.records if record.name == "brolga.transport"]
@@ -349,17 +349,17 @@ class TestLog:
             f"GET {shown}: 200, 0 bytes sent, a streamed body, 0 ms",
         ]
 
-    def test_it_has_what_failed(self, client: Transport, caplog: pytest.LogCaptureFixture) -> None:
-        """The kind of error: its text is for whoever catches it."""
+    def test_log_has_failure(self, client: Transport, caplog: pytest.LogCaptureFixture) -> None:
+        """The log has the type of the error, not its text."""
         url = f"http://127.0.0.1:{refusing_port()}/"
         with caplog.at_level("DEBUG", "brolga.transport"), pytest.raises(TransportError):
-            client.run(one(Request("GET", url)))
+            client.run(perform(Request("GET", url)))
         assert re.fullmatch(f"GET {url}: TransportError after [0-9]+ ms", caplog.messages[-1])
 
-    def test_it_is_silent_by_default(
+    def test_log_is_silent_by_default(
         self, client: Transport, capfd: pytest.CaptureFixture[str]
     ) -> None:
         """A library prints nothing on its own."""
         with pytest.raises(TransportError):
-            client.run(one(Request("GET", f"http://127.0.0.1:{refusing_port()}/")))
+            client.run(perform(Request("GET", f"http://127.0.0.1:{refusing_port()}/")))
         assert capfd.readouterr() == ("", "")

@@ -1,4 +1,4 @@
-"""client/tags.py: the tags that the images of a place get elsewhere."""
+"""stores.sync: the tags that the images of a place get elsewhere."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from brolga.client.tags import tags_of
 from brolga.errors import ImageNotFound, InvalidReference
 from brolga.images import Image, ImageIndex
 from brolga.spec.digest import Digest
 from brolga.spec.platform import DEFAULT_PLATFORM, Platform
+from brolga.stores.sync import tags_of
 
 if TYPE_CHECKING:
     from brolga.images import Tree

@@ -1,4 +1,4 @@
-"""An answer that comes while the body goes out."""
+"""transport/connection.py: a response that comes while the body is being sent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.raw_server import Peer, serve_script
-from tests.unit.transport.calls import BLOCK, PATIENCE_S, Source, one, patch, wait
+from tests.unit.transport.flows import BLOCK, TEST_TIMEOUT_S, Source, patch, perform, wait
 
 from brolga.protocol import Request
 from brolga.transport import Transport
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from tests.conftest import Authority
 
 
-class TestEarlyAnswer:
-    """An answer that comes while the body goes out."""
+class TestEarlyResponse:
+    """transport/connection.py: a response that comes while the body is being sent."""
 
     @pytest.mark.parametrize("status", [201, 401, 413, 500])
     @pytest.mark.parametrize("secure", [False, True])
-    def test_it_is_returned_and_the_pump_stops(
+    def test_early_response_stops_sending(
         self, request: pytest.FixtureRequest, status: int, secure: bool
     ) -> None:
         """No gigabytes are pumped into a request that was answered; it is not whole."""
@@ -42,7 +42,7 @@ class TestEarlyAnswer:
 
         source = Source(until=answered)
         with (
-            Transport(timeout_s=PATIENCE_S, insecure=True) as client,
+            Transport(timeout_s=TEST_TIMEOUT_S, insecure=True) as client,
             serve_script(script, tls=authority.server_context() if authority else None) as address,
         ):
             scheme = "https" if secure else "http"
@@ -54,7 +54,7 @@ class TestEarlyAnswer:
         assert response.sent <= source.taken * len(BLOCK)
 
     @pytest.mark.parametrize("secure", [False, True])
-    def test_it_is_seen_while_the_source_is_idle(
+    def test_early_response_is_noticed_while_source_is_idle(
         self, request: pytest.FixtureRequest, secure: bool
     ) -> None:
         """The driver looks at the other side at every heartbeat."""
@@ -66,21 +66,21 @@ class TestEarlyAnswer:
             assert peer.drain() == b""
 
         with (
-            Transport(timeout_s=PATIENCE_S, insecure=True) as client,
+            Transport(timeout_s=TEST_TIMEOUT_S, insecure=True) as client,
             serve_script(script, tls=authority.server_context() if authority else None) as address,
         ):
             scheme = "https" if secure else "http"
             response = client.run(patch(f"{scheme}://{address}/", Source(b"")))
         assert (response.status, response.sent, response.complete) == (401, 0, False)
 
-    def test_it_is_seen_while_the_server_reads_no_more(self, client: Transport) -> None:
+    def test_early_response_is_noticed_while_socket_is_full(self, client: Transport) -> None:
         """A refusing registry need not take the body: a full socket must not hide its answer."""
 
         def script(peer: Peer) -> None:
             peer.head()
             peer.answer(413)
             peer.socket.shutdown(socket.SHUT_WR)
-            finished.wait(PATIENCE_S)
+            finished.wait(TEST_TIMEOUT_S)
 
         finished = threading.Event()
         with serve_script(script) as address:
@@ -90,7 +90,7 @@ class TestEarlyAnswer:
                 finished.set()
         assert (response.status, response.complete) == (413, False)
 
-    def test_an_answer_before_the_last_chunk_is_not_whole(self, client: Transport) -> None:
+    def test_response_before_last_chunk_is_not_complete(self, client: Transport) -> None:
         """The end of a chunked body is its last chunk: without it, the request was not whole."""
         answered = threading.Event()
 
@@ -109,8 +109,8 @@ class TestEarlyAnswer:
             response = client.run(patch(f"http://{address}/", body()))
         assert (response.status, response.sent, response.complete) == (201, 9, False)
 
-    def test_bytes_that_were_answered_too_early_are_not_whole(self, client: Transport) -> None:
-        """`whole` tells that all of the body went out, for a body of bytes too."""
+    def test_early_response_to_bytes_is_not_complete(self, client: Transport) -> None:
+        """`complete` is whether all of the body was sent, for a body of bytes too."""
         body = bytes(64 << 20)  # more than any socket holds
 
         def script(peer: Peer) -> None:
@@ -119,10 +119,10 @@ class TestEarlyAnswer:
             peer.drain()
 
         with serve_script(script) as address:
-            response = client.run(one(Request("PUT", f"http://{address}/", body=body)))
+            response = client.run(perform(Request("PUT", f"http://{address}/", body=body)))
         assert (response.status, response.complete) == (413, False)
 
-    def test_the_connection_of_an_early_answer_is_not_used_again(self, client: Transport) -> None:
+    def test_connection_is_not_reused_after_early_response(self, client: Transport) -> None:
         """What was left unsent must never be taken for the next request."""
         connections = []
 
@@ -137,15 +137,15 @@ class TestEarlyAnswer:
         with serve_script(script) as address:
             url = f"http://{address}/"
             assert client.run(patch(url, Source())).status == 401
-            assert client.run(one(Request("DELETE", url))).status == 204
+            assert client.run(perform(Request("DELETE", url))).status == 204
         assert len(connections) == 2
 
 
-class TestInterimAnswer:
+class TestInterimResponse:
     """1xx answers are not the answer (RFC 9110, section 15.2)."""
 
     @pytest.mark.parametrize("split", [0, 9, 12, 30])
-    def test_it_does_not_stop_the_body(self, client: Transport, split: int) -> None:
+    def test_interim_response_does_not_stop_body(self, client: Transport, split: int) -> None:
         """A client parses 1xx answers before the final one, even if it did not ask for them."""
         interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n"
         steps = [threading.Event() for _ in range(4)]
@@ -190,11 +190,13 @@ class TestInterimAnswer:
             (b"SSH-2.0-OpenSSH_9.2", b"SSH-2.0-OpenSSH_9.2", True),
         ],
     )
-    def test_it_is_told_from_a_final_one(self, early: bytes, rest: bytes, final: bool) -> None:
-        """What cannot be told yet is no answer yet."""
+    def test_interim_response_is_distinguished_from_final(
+        self, early: bytes, rest: bytes, final: bool
+    ) -> None:
+        """Too few bytes are not taken for a response."""
         assert _without_interim(early) == rest
         assert _is_final(rest) is final
 
-    def test_one_without_an_end_is_no_interim_answer(self) -> None:
+    def test_endless_interim_response_stops_body(self) -> None:
         """A server cannot fill the memory with the head of an interim answer."""
         assert _is_final(b"HTTP/1.1 100 Continue\r\nX: " + BLOCK)

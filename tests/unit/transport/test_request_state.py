@@ -1,4 +1,4 @@
-"""transport/outgoing.py: a body that fails on its way, and an interrupt in the middle of one."""
+"""transport/request_state.py: a body that fails, and interrupts during a request."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 import httpcore2 as httpcore
 import pytest
 from tests.raw_server import Peer, serve_script
-from tests.unit.transport.calls import BLOCK, PATIENCE_S, one, patch, wait
+from tests.unit.transport.flows import BLOCK, TEST_TIMEOUT_S, patch, perform, wait
 
 from brolga.errors import SourceError
 from brolga.protocol import BodyError, Flow, Request, Response, Timeout
-from brolga.transport import Transport
-from brolga.transport import outgoing as outgoing_module
-from brolga.transport.connection import Watched
-from brolga.transport.outgoing import Outgoing
+from brolga.transport import Transport, request_state
+from brolga.transport.connection import EarlyResponseStream
+from brolga.transport.request_state import RequestState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -49,11 +48,11 @@ def watched(url: str, body: bytes | Iterable[bytes], caught: list[BaseException]
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the limit of an answer that nobody waits for: it does not come here."""
-    monkeypatch.setattr(outgoing_module, "HURRY_S", 0.1)
+    """Shorten the cleanup timeout: the response does not come here."""
+    monkeypatch.setattr(request_state, "CLEANUP_TIMEOUT_S", 0.1)
 
 
-class TestBodyFailed:
+class TestBodyError:
     """A body that fails is ended all the same, and the answer handed on with the error."""
 
     @pytest.mark.parametrize(
@@ -69,7 +68,7 @@ class TestBodyFailed:
         ids=repr,
     )
     @pytest.mark.parametrize("secure", [False, True])
-    def test_the_request_ends_cleanly_and_the_answer_comes_with_the_error(
+    def test_failed_body_ends_cleanly_and_error_has_response(
         self, request: pytest.FixtureRequest, error: BaseException, secure: bool
     ) -> None:
         """docker-registry 2.8 takes a DELETE only under the Location of that answer."""
@@ -88,7 +87,7 @@ class TestBodyFailed:
             raise error from cause
 
         with (
-            Transport(timeout_s=PATIENCE_S, insecure=True) as client,
+            Transport(timeout_s=TEST_TIMEOUT_S, insecure=True) as client,
             serve_script(script, tls=authority.server_context() if authority else None) as address,
             pytest.raises(type(error)) as raised,
         ):
@@ -106,10 +105,8 @@ class TestBodyFailed:
 
     @pytest.mark.usefixtures("hasty")
     @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 202 OK\r\nContent-Length: 9\r\n\r\nhalf"])
-    def test_an_answer_that_does_not_come_is_not_waited_for(
-        self, client: Transport, answer: bytes
-    ) -> None:
-        """It is read within the limit of a call that nobody waits for."""
+    def test_missing_response_is_awaited_briefly(self, client: Transport, answer: bytes) -> None:
+        """It is awaited for the cleanup timeout."""
         caught: list[BaseException] = []
 
         def script(peer: Peer) -> None:
@@ -123,8 +120,8 @@ class TestBodyFailed:
         assert isinstance(caught[0], BodyError)
         assert caught[0].response is None
 
-    def test_a_connection_that_fails_has_no_answer(self, client: Transport) -> None:
-        """The body's error is the first, and the one to tell."""
+    def test_body_error_has_no_response_if_connection_fails(self, client: Transport) -> None:
+        """The body's error came first, so it is raised."""
         caught: list[BaseException] = []
 
         def script(peer: Peer) -> None:
@@ -136,7 +133,7 @@ class TestBodyFailed:
         assert isinstance(caught[0], BodyError)
         assert caught[0].response is None
 
-    def test_an_early_answer_is_that_answer(self, client: Transport) -> None:
+    def test_body_error_has_early_response(self, client: Transport) -> None:
         """The registry may have had enough before the body failed."""
         caught: list[BaseException] = []
         answered = threading.Event()
@@ -159,8 +156,8 @@ class TestBodyFailed:
         assert caught[0].response is not None
         assert caught[0].response.status == 413
 
-    def test_a_streamed_answer_is_read_at_once(self, client: Transport) -> None:
-        """Nobody takes the blocks of an answer to a body that failed."""
+    def test_body_error_has_response_with_body(self, client: Transport) -> None:
+        """The response to a failed body is not streamed."""
         caught: list[BaseException] = []
 
         def script(peer: Peer) -> None:
@@ -181,7 +178,7 @@ class TestBodyFailed:
         assert caught[0].response is not None
         assert (caught[0].response.body, caught[0].response.body_stream) == (b"done", None)
 
-    def test_a_flow_may_cancel_where_the_answer_says(self, client: Transport) -> None:
+    def test_flow_may_cancel_at_location_of_response(self, client: Transport) -> None:
         """Ctrl-C in a source is thrown in: the flow cancels, then it comes out."""
         heads = []
 
@@ -204,7 +201,7 @@ class TestBodyFailed:
             client.run(flow(f"http://{address}"))
         assert heads == ["PATCH /first", "DELETE /newest"]
 
-    def test_what_the_flow_makes_of_it_comes_out(self, client: Transport) -> None:
+    def test_run_raises_error_that_flow_makes_of_body_error(self, client: Transport) -> None:
         """A flow may have an error of its own for it."""
 
         def script(peer: Peer) -> None:
@@ -222,8 +219,8 @@ class TestBodyFailed:
             client.run(flow(f"http://{address}/"))
         assert isinstance(caught.value.__cause__, _SourceError)
 
-    def test_a_block_that_is_no_bytes_ends_nothing(self, client: Transport) -> None:
-        """It is no error of the source, and the connection cannot go on: it is closed at once."""
+    def test_invalid_block_does_not_end_body(self, client: Transport) -> None:
+        """It is not an error of the source. The connection cannot continue and is closed."""
         seen = []
         closed = threading.Event()
 
@@ -238,14 +235,14 @@ class TestBodyFailed:
             wait(closed)  # although the client is still open
         assert seen == [([b"a"], False)]
 
-    def test_a_body_that_was_dropped_did_not_fail(self) -> None:
-        """Whoever drops it has an error of their own."""
-        outgoing = Outgoing([b"a", b"b"])
-        blocks = iter(outgoing.blocks)
+    def test_dropped_body_does_not_fail(self) -> None:
+        """Its owner has an error of its own."""
+        state = RequestState([b"a", b"b"])
+        blocks = iter(state.body)
         next(blocks)
-        del blocks, outgoing.blocks
-        assert outgoing.error is None
-        assert not outgoing.ended
+        del blocks, state.body
+        assert state.error is None
+        assert not state.ended
 
     @pytest.mark.parametrize(
         ("body", "size", "headers"),
@@ -259,20 +256,18 @@ class TestBodyFailed:
             ([b"by", b"tes"], 5, [("Content-Length", "5")]),
         ],
     )
-    def test_a_length_is_told_where_it_is_known(
+    def test_body_of_known_size_has_content_length(
         self,
         body: bytes | tuple[bytes, ...] | list[bytes] | None,
         size: int | None,
         headers: list[tuple[str, str]],
     ) -> None:
-        """RFC 9112, section 6.2: a Content-Length where the size is known before the content."""
-        outgoing = Outgoing(body, "PUT", size)
-        assert outgoing.headers == headers
-        assert b"".join(outgoing.blocks) == b"".join(
-            [body] if isinstance(body, bytes) else body or ()
-        )
-        assert outgoing.sent == sum(map(len, [body] if isinstance(body, bytes) else body or ()))
-        assert outgoing.ended
+        """RFC 9112, section 6.2: a Content-Length if the size is known before the content."""
+        state = RequestState(body, "PUT", size)
+        assert state.headers == headers
+        assert b"".join(state.body) == b"".join([body] if isinstance(body, bytes) else body or ())
+        assert state.sent == sum(map(len, [body] if isinstance(body, bytes) else body or ()))
+        assert state.ended
 
     @pytest.mark.parametrize(
         ("body", "sent", "words"),
@@ -281,7 +276,7 @@ class TestBodyFailed:
             ([b"bl", b""], b"bl", "a blob of 4 bytes ended after 2"),
         ],
     )
-    def test_a_body_of_another_length_is_the_source_s_failure(
+    def test_body_of_wrong_size_is_source_error(
         self, client: Transport, body: list[bytes], sent: bytes, words: str
     ) -> None:
         """The library's own error would say nothing of whose fault it is."""
@@ -292,10 +287,10 @@ class TestBodyFailed:
             seen.append(peer.drain())
 
         with serve_script(script) as address, pytest.raises(SourceError, match=words):
-            client.run(one(Request("PUT", f"http://{address}/", body=body, size=4)))
+            client.run(perform(Request("PUT", f"http://{address}/", body=body, size=4)))
         assert seen == [sent]
 
-    def test_a_body_of_known_length_that_fails_ends_the_connection(self, client: Transport) -> None:
+    def test_failed_body_of_known_size_closes_connection(self, client: Transport) -> None:
         """It cannot be ended cleanly: the registry would wait for the rest. Its error comes out."""
         caught: list[BaseException] = []
         seen = []
@@ -339,16 +334,17 @@ class TestInterrupt:
             client.run(watched(f"http://{address}/", [HUGE, b"never sent"], caught))
         return caught[0]
 
-    def test_the_block_ends_and_the_request_with_it(self, client: Transport) -> None:
-        """Not a byte is lost or sent twice, and the answer says where the session is."""
+    def test_interrupt_ends_body_after_block(self, client: Transport) -> None:
+        """No byte is lost or sent twice, and the response has the location of the session."""
 
         def script(peer: Peer) -> None:
             in_the_middle(peer)
             interrupt()
-            pieces = [peer.arrived]
-            while pieces[-1] and not pieces[-1].endswith(b"\r\n0\r\n\r\n"):
-                pieces.append(peer.socket.recv(1 << 20))
-            assert b"".join(pieces) == HUGE + b"\r\n0\r\n\r\n"
+            end = b"\r\n0\r\n\r\n"  # sent in two writes
+            data = bytearray(peer.arrived)
+            while not data.endswith(end) and (piece := peer.socket.recv(1 << 20)):
+                data += piece
+            assert data == HUGE + end
             peer.answer(202, b"", "Location: /newest")
 
         failed = self.run(client, script)
@@ -359,8 +355,8 @@ class TestInterrupt:
         assert failed.response.sent == len(HUGE)
 
     @pytest.mark.usefixtures("hasty")
-    def test_a_reader_that_stalls_is_not_waited_for(self, client: Transport) -> None:
-        """The rest of the block has no more time than an answer that nobody waits for."""
+    def test_interrupt_does_not_wait_for_stalled_reader(self, client: Transport) -> None:
+        """The rest of the block has the cleanup timeout."""
         finished = threading.Event()
 
         def script(peer: Peer) -> None:
@@ -378,8 +374,8 @@ class TestInterrupt:
         assert isinstance(caught[0], BodyError)
         assert caught[0].response is None
 
-    def test_the_second_one_is_raised_at_once(self, client: Transport) -> None:
-        """Who presses Ctrl-C twice does not want to wait."""
+    def test_second_interrupt_is_raised_at_once(self, client: Transport) -> None:
+        """A second Ctrl-C ends the wait."""
 
         def script(peer: Peer) -> None:
             in_the_middle(peer)
@@ -389,10 +385,10 @@ class TestInterrupt:
             interrupt()
             assert peer.drain().endswith(b"0\r\n\r\n")
 
-        # The flow is closed: there is nobody who waits for a call more.
+        # The flow is closed, and makes no further request.
         assert isinstance(self.run(client, script), GeneratorExit)
 
-    def test_an_early_answer_is_that_answer(self, client: Transport) -> None:
+    def test_body_error_has_early_response(self, client: Transport) -> None:
         """The registry stops the body before the interrupt could."""
 
         def script(peer: Peer) -> None:
@@ -406,7 +402,7 @@ class TestInterrupt:
         assert failed.response is not None
         assert failed.response.status == 413
 
-    def test_a_connection_that_fails_has_no_answer(self, client: Transport) -> None:
+    def test_body_error_has_no_response_if_connection_fails(self, client: Transport) -> None:
         """The interrupt was first."""
 
         def script(peer: Peer) -> None:
@@ -416,62 +412,62 @@ class TestInterrupt:
             peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
         failed = self.run(client, script)
-        # The kernel may tell of the reset before the signal is seen.
+        # The kernel may report the reset before the signal is seen.
         assert isinstance(failed, (BodyError, KeyboardInterrupt))
         assert not isinstance(failed, BodyError) or failed.response is None
 
     @pytest.mark.parametrize("method", ["PATCH", "POST"])
     @pytest.mark.parametrize("body", [None, b"bytes", (b"a", b"b"), [b"a", b"b"]])
-    def test_it_waits_from_the_first_block_on_whatever_the_body_is(
+    def test_interrupt_is_deferred_from_first_block_on(
         self, method: str, body: bytes | tuple[bytes] | list[bytes] | None
     ) -> None:
         """A head has no clean end in its middle, and before it nothing was changed."""
-        before = Outgoing(body, method)
-        assert not before.hold(KeyboardInterrupt())
-        outgoing = Outgoing(body, method)
-        list(outgoing.blocks)
-        assert outgoing.hold(KeyboardInterrupt())
-        assert not outgoing.hold(KeyboardInterrupt())
+        before = RequestState(body, method)
+        assert not before.defer_interrupt(KeyboardInterrupt())
+        state = RequestState(body, method)
+        list(state.body)
+        assert state.defer_interrupt(KeyboardInterrupt())
+        assert not state.defer_interrupt(KeyboardInterrupt())
 
     @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
     @pytest.mark.parametrize("body", [None, b"bytes", [b"a"]])
-    def test_it_waits_for_no_answer_that_can_be_asked_for_again(
+    def test_interrupt_of_idempotent_request_is_not_deferred(
         self, method: str, body: bytes | list[bytes] | None
     ) -> None:
-        """A PATCH and a POST are not idempotent: their answer only tells what they did."""
-        outgoing = Outgoing(body, method)
-        list(outgoing.blocks)
-        assert not outgoing.hold(KeyboardInterrupt())
+        """A PATCH and a POST are not idempotent: only their response says what they did."""
+        state = RequestState(body, method)
+        list(state.body)
+        assert not state.defer_interrupt(KeyboardInterrupt())
 
-    def test_the_next_block_is_not_asked_for(self) -> None:
+    def test_no_block_is_read_after_interrupt(self) -> None:
         """An interrupt that was kept back ends the body, and there is one of them."""
-        outgoing = Outgoing([b"a", b"b"], "PATCH")
-        blocks = iter(outgoing.blocks)
+        state = RequestState([b"a", b"b"], "PATCH")
+        blocks = iter(state.body)
         next(blocks)
         first = KeyboardInterrupt()
-        assert outgoing.hold(first)
-        assert not outgoing.hold(KeyboardInterrupt())
+        assert state.defer_interrupt(first)
+        assert not state.defer_interrupt(KeyboardInterrupt())
         assert list(blocks) == []
-        assert (outgoing.error, outgoing.sent, outgoing.ended) == (first, 1, False)
+        assert (state.error, state.sent, state.ended) == (first, 1, False)
 
-    def test_it_does_not_wait_while_the_source_is_asked(self) -> None:
+    def test_interrupt_in_source_is_not_deferred(self) -> None:
         """The source may be another registry's answer: what it waits for need never come."""
         held = []
 
         def source() -> Iterator[bytes]:
             yield b"a"
-            held.append(outgoing.hold(KeyboardInterrupt()))
+            held.append(state.defer_interrupt(KeyboardInterrupt()))
             yield b"b"
 
-        outgoing = Outgoing(source(), "PATCH")
-        list(outgoing.blocks)
+        state = RequestState(source(), "PATCH")
+        list(state.body)
         assert held == [False]
 
-    def test_the_rest_of_a_block_has_no_more_time_than_the_answer(
+    def test_rest_of_block_has_cleanup_timeout(
         self, client: Transport, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A reader that takes a little now and then would keep a large chunk going for hours."""
-        monkeypatch.setattr(outgoing_module, "HURRY_S", 0.0)
+        monkeypatch.setattr(request_state, "CLEANUP_TIMEOUT_S", 0.0)
 
         def script(peer: Peer) -> None:
             peer.head()
@@ -508,13 +504,13 @@ class Signalled:
 def signals(monkeypatch: pytest.MonkeyPatch) -> list[signal.Signals]:
     """Make a list of signals that come, the last one first, while an answer is waited for."""
     coming: list[signal.Signals] = []
-    made = Watched.__init__
+    made = EarlyResponseStream.__init__
 
-    def signalled(self: Watched, inner: httpcore.NetworkStream) -> None:
+    def signalled(self: EarlyResponseStream, inner: httpcore.NetworkStream) -> None:
         made(self, inner)
         self._socket = Signalled(self._socket, coming)  # type: ignore[assignment] # a double
 
-    monkeypatch.setattr(Watched, "__init__", signalled)
+    monkeypatch.setattr(EarlyResponseStream, "__init__", signalled)
     return coming
 
 
@@ -526,11 +522,11 @@ def sized(peer: Peer, body: bytes) -> bool:
     return taken == body
 
 
-class TestInterruptBeforeTheAnswer:
+class TestInterruptBeforeResponse:
     """An interrupt between the last byte of a PATCH and its answer waits for that answer."""
 
     @pytest.mark.parametrize("body", [b"chunk", [b"stream"]], ids=["chunk", "stream"])
-    def test_the_answer_comes_with_it(
+    def test_interrupt_has_response(
         self, client: Transport, signals: list[signal.Signals], body: bytes | list[bytes]
     ) -> None:
         """docker-registry 2.8 takes a DELETE only under the Location of that answer."""
@@ -558,10 +554,10 @@ class TestInterruptBeforeTheAnswer:
         assert heads == ["PATCH /first", "DELETE /newest"]
 
     @pytest.mark.parametrize("body", [b"chunk", [b"stream"]], ids=["chunk", "stream"])
-    def test_the_second_one_ends_it_at_once(
+    def test_second_interrupt_ends_wait(
         self, client: Transport, signals: list[signal.Signals], body: bytes | list[bytes]
     ) -> None:
-        """Nothing is called any more: whoever insists does not wait for a registry twice."""
+        """No further request is made after a second interrupt."""
         signals += [signal.SIGINT, signal.SIGINT]
         heads: list[str] = []
 
@@ -581,10 +577,10 @@ class TestInterruptBeforeTheAnswer:
         assert raised.value.__context__ is None
         assert heads == ["PATCH /first"]
 
-    def test_the_first_one_after_an_error_of_the_source_lets_the_flow_cancel(
+    def test_interrupt_after_source_error_lets_flow_cancel(
         self, client: Transport, signals: list[signal.Signals]
     ) -> None:
-        """Only who interrupts twice insists."""
+        """Only a second interrupt ends it."""
         signals += [signal.SIGINT]
         caught: list[BaseException] = []
 
@@ -597,10 +593,10 @@ class TestInterruptBeforeTheAnswer:
         assert isinstance(caught[0], KeyboardInterrupt)
 
     @pytest.mark.usefixtures("hasty")
-    def test_an_answer_that_does_not_come_is_not_waited_for(
+    def test_missing_response_is_awaited_briefly(
         self, client: Transport, signals: list[signal.Signals]
     ) -> None:
-        """It has no more time than a call that nobody waits for."""
+        """It has the cleanup timeout."""
         signals += [signal.SIGINT]
         caught: list[BaseException] = []
 
@@ -613,7 +609,9 @@ class TestInterruptBeforeTheAnswer:
         assert isinstance(caught[0], BodyError)
         assert caught[0].response is None
 
-    def test_a_read_ends_at_once(self, client: Transport, signals: list[signal.Signals]) -> None:
+    def test_interrupt_of_get_ends_read(
+        self, client: Transport, signals: list[signal.Signals]
+    ) -> None:
         """Of a GET nothing has to be known: it is not waited for."""
         signals += [signal.SIGINT]
 
@@ -622,4 +620,4 @@ class TestInterruptBeforeTheAnswer:
             peer.drain()
 
         with serve_script(script) as address, pytest.raises(KeyboardInterrupt):
-            client.run(one(Request("GET", f"http://{address}/")))
+            client.run(perform(Request("GET", f"http://{address}/")))

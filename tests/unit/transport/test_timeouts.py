@@ -1,4 +1,4 @@
-"""transport: how long an answer and a body may take, and what ends a wait before."""
+"""transport: timeouts, minimum rates, and stop requests."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.raw_server import Peer, serve_script
-from tests.unit.transport.calls import PATIENCE_S, one
+from tests.unit.transport.flows import TEST_TIMEOUT_S, perform
 
 from brolga.errors import TransportError
 from brolga.protocol import Request, Timeout
 from brolga.stream.worker import Stop, stop_scope
 from brolga.transport import Transport
-from brolga.transport.outgoing import Outgoing
-from brolga.transport.pace import LOWEST_RATE, Pace
+from brolga.transport.request_state import MIN_RATE, RateMonitor, RequestState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,19 +43,19 @@ def without_end(*pieces: bytes) -> Callable[[Peer], None]:
     [(b"HTTP/1.1 404 Not Found\r\nX: ", b"y"), (b"HTTP/1.1 103 Early Hints\r\n\r\n",)],
     ids=["a header a byte at a time", "interim answers without end"],
 )
-def test_the_head_of_an_answer_comes_within_the_timeout_or_fails(pieces: tuple[bytes, ...]) -> None:
+def test_timeout_bounds_whole_head_of_response(pieces: tuple[bytes, ...]) -> None:
     """The timeout is of the whole head, interim answers included: each byte came in time."""
     with serve_script(without_end(*pieces)) as address, Transport(timeout_s=0.2) as client:
         with pytest.raises(TransportError) as caught:
-            client.run(one(Request("GET", f"http://{address}/")))
+            client.run(perform(Request("GET", f"http://{address}/")))
         assert caught.value.reason == "timeout"
 
 
-def test_a_streamed_answer_below_the_lowest_rate_fails() -> None:
+def test_streamed_body_below_minimum_rate_fails() -> None:
     """A byte now and then comes in time each, and the blob never."""
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
     with serve_script(without_end(head, b"x")) as address, Transport(timeout_s=0.2) as client:
-        response = client.run(one(Request("GET", f"http://{address}/", stream_response=True)))
+        response = client.run(perform(Request("GET", f"http://{address}/", stream_response=True)))
         assert response.body_stream is not None
         with pytest.raises(TransportError, match="less than 1024 bytes a second"):
             for _ in response.body_stream:
@@ -67,19 +66,17 @@ def test_a_streamed_answer_below_the_lowest_rate_fails() -> None:
     ("waits", "slow"),
     [
         ([(1.0, 10), (1.0, 10)], True),
-        ([(1.0, 10), (1.0, 2 * LOWEST_RATE)], False),
+        ([(1.0, 10), (1.0, 2 * MIN_RATE)], False),
         ([(0.5, 0), (0.5, 0), (0.5, 0)], False),
-        ([(2.0, 2 * LOWEST_RATE), (2.0, 0)], True),
+        ([(2.0, 2 * MIN_RATE), (2.0, 0)], True),
     ],
 )
-def test_the_lowest_rate_is_of_the_time_that_was_waited(
-    waits: list[tuple[float, int]], slow: bool
-) -> None:
+def test_is_too_slow_measures_waiting_time(waits: list[tuple[float, int]], slow: bool) -> None:
     """It is judged each time that a timeout's worth of waiting is over."""
-    pace = Pace()
+    pace = RateMonitor()
     results = [pace.is_too_slow(*wait, 2.0) for wait in waits]
     assert any(results) is slow
-    assert not Pace().is_too_slow(1e6, 0, None)
+    assert not RateMonitor().is_too_slow(1e6, 0, None)
 
 
 def stopped(stop: Stop, request: Request) -> list[BaseException]:
@@ -89,21 +86,21 @@ def stopped(stop: Stop, request: Request) -> list[BaseException]:
     def work() -> None:
         with stop_scope(stop), Transport(timeout_s=3600.0) as client:
             try:
-                client.run(one(request))
+                client.run(perform(request))
             except BaseException as error:  # noqa: BLE001 - the test looks at it
                 raised.append(error)
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    thread.join(PATIENCE_S)
+    thread.join(TEST_TIMEOUT_S)
     assert not thread.is_alive()
     return raised
 
 
 @pytest.mark.parametrize(
-    ("patience", "requests"), [(Timeout.DEFAULT, 1), (Timeout.LONG, 1), (Timeout.SHORT, 2)]
+    ("timeout", "requests"), [(Timeout.DEFAULT, 1), (Timeout.LONG, 1), (Timeout.SHORT, 2)]
 )
-def test_a_request_to_stop_wakes_the_wait_for_an_answer(patience: Timeout, requests: int) -> None:
+def test_stop_request_ends_wait_for_response(timeout: Timeout, requests: int) -> None:
     """What cancels a session is still waited for after the first request, not after the second."""
     stop, over = Stop(), threading.Event()
 
@@ -111,22 +108,22 @@ def test_a_request_to_stop_wakes_the_wait_for_an_answer(patience: Timeout, reque
         peer.head()
         for _ in range(requests):
             stop.request()
-        over.wait(PATIENCE_S)
+        over.wait(TEST_TIMEOUT_S)
 
     with serve_script(script) as address:
-        raised = stopped(stop, Request("GET", f"http://{address}/", timeout=patience))
+        raised = stopped(stop, Request("GET", f"http://{address}/", timeout=timeout))
         over.set()
     assert [type(error) for error in raised] == [KeyboardInterrupt]
 
 
-def test_a_request_to_stop_wakes_the_write_of_a_body() -> None:
+def test_stop_request_ends_write_of_body() -> None:
     """The registry takes no more bytes: a socket that is full is waited for, too."""
     stop, over = Stop(), threading.Event()
 
     def script(peer: Peer) -> None:
         peer.head()
         stop.request()
-        over.wait(PATIENCE_S)
+        over.wait(TEST_TIMEOUT_S)
 
     with serve_script(script) as address:
         body = (bytes(1 << 20) for _ in range(1 << 10))
@@ -135,8 +132,8 @@ def test_a_request_to_stop_wakes_the_write_of_a_body() -> None:
     assert [type(error) for error in raised] == [KeyboardInterrupt]
 
 
-def test_closing_the_transport_wakes_a_thread_that_waits() -> None:
-    """`close` closes every connection: nobody waits for an answer on one of them."""
+def test_close_ends_wait_of_other_thread() -> None:
+    """`close` closes every connection, and ends waits on them."""
     over = threading.Event()
     client = Transport(timeout_s=3600.0)
     raised: list[BaseException] = []
@@ -144,31 +141,31 @@ def test_closing_the_transport_wakes_a_thread_that_waits() -> None:
     def script(peer: Peer) -> None:
         peer.head()
         client.close()
-        over.wait(PATIENCE_S)
+        over.wait(TEST_TIMEOUT_S)
 
     def work(address: str) -> None:
         try:
-            client.run(one(Request("GET", f"http://{address}/")))
+            client.run(perform(Request("GET", f"http://{address}/")))
         except BaseException as error:  # noqa: BLE001 - the test looks at it
             raised.append(error)
 
     with serve_script(script) as address:
         thread = threading.Thread(target=work, args=(address,), daemon=True)
         thread.start()
-        thread.join(PATIENCE_S)
+        thread.join(TEST_TIMEOUT_S)
         over.set()
     assert [type(error) for error in raised] == [TransportError]
 
 
-def test_a_request_that_ended_keeps_nothing_of_its_body() -> None:
+def test_close_of_state_drops_body() -> None:
     """A stream that is cut often must not keep each failed request until a cycle is collected."""
-    outgoing = Outgoing(bytes(1) for _ in range(2))
-    next(outgoing.blocks)
-    gone = weakref.ref(outgoing)
+    state = RequestState(bytes(1) for _ in range(2))
+    next(state.body)
+    gone = weakref.ref(state)
     gc.disable()
     try:
-        outgoing.end()
-        del outgoing
+        state.close()
+        del state
         assert gone() is None
     finally:
         gc.enable()

@@ -1,4 +1,4 @@
-"""Answers that are taken block by block."""
+"""transport/responses.py: bodies that are read block by block."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.raw_server import Peer, serve_script
-from tests.unit.transport.calls import BLOCK, PATIENCE_S, failing, one, wait
+from tests.unit.transport.flows import BLOCK, TEST_TIMEOUT_S, failing, perform, wait
 
 from brolga.protocol import Flow, Request, Response
 from brolga.transport import Transport
@@ -24,7 +24,7 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
 def get(address: str) -> Flow[Response]:
     """Ask for an answer in blocks."""
-    return one(Request("GET", f"http://{address}/", stream_response=True))
+    return perform(Request("GET", f"http://{address}/", stream_response=True))
 
 
 def blocks_of(response: Response) -> Generator[bytes, None, None]:
@@ -35,10 +35,10 @@ def blocks_of(response: Response) -> Generator[bytes, None, None]:
 
 
 class TestStreamed:
-    """`Request.streamed`: the body as blocks, where the status is 200 or 206."""
+    """`Request.stream_response`: the body as blocks, if the status is 200 or 206."""
 
     @pytest.mark.parametrize("status", [200, 206])
-    def test_its_blocks_are_the_body_in_order(self, client: Transport, status: int) -> None:
+    def test_stream_body_yields_blocks_in_order(self, client: Transport, status: int) -> None:
         """At most 256 KiB each: memory does not grow with the body."""
         body = BLOCK * 40
 
@@ -54,7 +54,7 @@ class TestStreamed:
         assert 0 < max(map(len, blocks)) <= 256 << 10
         assert min(map(len, blocks)) > 0
 
-    def test_they_come_as_they_are_sent(self, client: Transport) -> None:
+    def test_stream_body_yields_blocks_as_they_come(self, client: Transport) -> None:
         """The answer is handed on with its head; a block is not held back for the next."""
         taken = threading.Event()
 
@@ -71,9 +71,7 @@ class TestStreamed:
             assert list(blocks) == [b"two"]
 
     @pytest.mark.parametrize("status", [201, 307, 404, 416])
-    def test_another_answer_is_read_and_capped_as_ever(
-        self, client: Transport, status: int
-    ) -> None:
+    def test_other_statuses_are_not_streamed(self, client: Transport, status: int) -> None:
         """An error is small, and its text is wanted at once."""
 
         def script(peer: Peer) -> None:
@@ -85,7 +83,7 @@ class TestStreamed:
         assert (response.body_stream, len(response.body)) == (None, 4 << 20)
 
     @pytest.mark.parametrize(("streamed", "encodings"), [(True, ["identity"]), (False, [])])
-    def test_nothing_on_the_way_may_compress_it(
+    def test_streamed_request_accepts_identity_only(
         self, client: Transport, streamed: bool, encodings: list[str]
     ) -> None:
         """`Accept-Encoding: identity`: a digest is of the bytes as they are stored."""
@@ -96,11 +94,11 @@ class TestStreamed:
 
         with serve_script(script) as address:
             response = client.run(
-                one(Request("GET", f"http://{address}/", stream_response=streamed))
+                perform(Request("GET", f"http://{address}/", stream_response=streamed))
             )
             assert list(response.body_stream or []) == []
 
-    def test_it_is_never_decompressed(self, client: Transport) -> None:
+    def test_stream_body_does_not_decompress(self, client: Transport) -> None:
         """What a proxy compressed all the same is for the digest to refuse."""
 
         def script(peer: Peer) -> None:
@@ -114,7 +112,7 @@ class TestStreamed:
 class TestConnection:
     """Whose the connection is meanwhile."""
 
-    def test_at_their_end_it_is_used_again(self, client: Transport) -> None:
+    def test_connection_is_reused_after_end(self, client: Transport) -> None:
         """Exhausted blocks give their connection back."""
         connections = []
 
@@ -130,8 +128,10 @@ class TestConnection:
 
     @pytest.mark.parametrize("begun", [False, True])
     @pytest.mark.parametrize("how", ["close", "drop"])
-    def test_left_early_it_is_closed(self, client: Transport, begun: bool, how: str) -> None:
-        """What nobody reads is not sent on and on."""
+    def test_connection_is_closed_if_body_is_left_early(
+        self, client: Transport, begun: bool, how: str
+    ) -> None:
+        """A body that is not read is not received."""
         closed = threading.Event()
 
         def script(peer: Peer) -> None:
@@ -150,7 +150,7 @@ class TestConnection:
             gc.collect()
             wait(closed)
 
-    def test_another_call_has_another_one(self, client: Transport) -> None:
+    def test_body_may_be_sent_in_another_request(self, client: Transport) -> None:
         """The blocks of one answer can be the body of another call."""
 
         def script(peer: Peer) -> None:
@@ -176,7 +176,7 @@ class TestBroken:
         "part", [OK + b"Content-Length: 9\r\n\r\nhalf", CHUNKED + b"4\r\nhalf\r\n"]
     )
     @pytest.mark.parametrize("reset", [False, True])
-    def test_a_cut_is_no_end(self, client: Transport, part: bytes, reset: bool) -> None:
+    def test_cut_body_raises(self, client: Transport, part: bytes, reset: bool) -> None:
         """The server closes before Content-Length, or the last chunk (RFC 9112, section 8)."""
         taken = threading.Event()
 
@@ -196,7 +196,7 @@ class TestBroken:
                 next(blocks)
             assert list(blocks) == []
 
-    def test_a_stall_is_bounded(self) -> None:
+    def test_stalled_body_times_out(self) -> None:
         """Each block has `timeout_s` to come."""
 
         def script(peer: Peer) -> None:
@@ -210,7 +210,7 @@ class TestBroken:
             with failing("timeout", "no answer in time"):
                 next(blocks)
 
-    def test_what_is_no_chunk_is_no_body(self, client: Transport) -> None:
+    def test_invalid_chunk_raises(self, client: Transport) -> None:
         """A broken encoding is a broken answer."""
 
         def script(peer: Peer) -> None:
@@ -221,7 +221,7 @@ class TestBroken:
         with serve_script(script) as address, failing("cut", "no valid answer"):
             list(blocks_of(client.run(get(address))))
 
-    def test_a_broken_source_is_one_error_of_the_other_call(self, client: Transport) -> None:
+    def test_cut_body_fails_request_that_sends_it(self, client: Transport) -> None:
         """What is cut while it is passed on fails the call whose body it is, and is that error."""
 
         def script(peer: Peer) -> None:
@@ -238,9 +238,9 @@ class TestBroken:
         with serve_script(script) as address, failing("cut", "GET to"):
             client.run(flow(address))
 
-    def test_closing_the_transport_ends_them(self) -> None:
+    def test_close_of_transport_ends_body(self) -> None:
         """Nothing stays open behind a closed client."""
-        transport = Transport(timeout_s=PATIENCE_S)
+        transport = Transport(timeout_s=TEST_TIMEOUT_S)
 
         def script(peer: Peer) -> None:
             peer.head()

@@ -1,4 +1,4 @@
-"""What the tests of the transport share: the shortest flows, and what is expected of them."""
+"""Flows of one request, and helpers, for the tests of the transport."""
 
 from __future__ import annotations
 
@@ -16,34 +16,36 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 BLOCK = bytes(range(256)) * 256  # 64 KiB
-PATIENCE_S = 30.0  # until a test that would hang for ever fails instead
+TEST_TIMEOUT_S = 30.0  # until a test that would hang for ever fails instead
 
 
-def one(request: Request) -> Flow[Response]:
+def perform(request: Request) -> Flow[Response]:
     """Make one call: the shortest flow."""
     return (yield request)
 
 
 def patch(
-    url: str, body: Iterable[bytes | memoryview], *, patience: Timeout = Timeout.DEFAULT
+    url: str, body: Iterable[bytes | memoryview], *, timeout: Timeout = Timeout.DEFAULT
 ) -> Flow[Response]:
     """Stream a body."""
-    return one(Request("PATCH", url, {"Content-Type": "application/octet-stream"}, body, patience))
+    return perform(
+        Request("PATCH", url, {"Content-Type": "application/octet-stream"}, body, timeout)
+    )
 
 
 @contextmanager
-def failing(reason: str, text: str = "") -> Iterator[list[TransportError]]:
-    """Expect a TransportError of that reason; give a list that it will be in."""
+def failing(reason: str, text: str = "", hint: str = "") -> Iterator[list[TransportError]]:
+    """Expect a TransportError of that reason and hint; give a list that it will be in."""
     caught: list[TransportError] = []
     with pytest.raises(TransportError, match=text or None) as info:
         yield caught
     caught.append(info.value)
-    assert info.value.reason == reason
+    assert (info.value.reason, info.value.hint) == (reason, hint)
 
 
 def wait(event: threading.Event) -> None:
     """Wait for what another thread does."""
-    assert event.wait(PATIENCE_S)
+    assert event.wait(TEST_TIMEOUT_S)
 
 
 class Source:

@@ -1,0 +1,401 @@
+"""The client: one method for each thing that can be done with images, wherever they are."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from brolga.client.registries import Registries, TransportOptions, UploadOptions
+from brolga.errors import InvalidManifest, InvalidReference, excerpt
+from brolga.images import Image, ImageIndex
+from brolga.protocol import Retry
+from brolga.spec.mediatypes import UNKNOWN_ARTIFACT
+from brolga.spec.platform import DEFAULT_PLATFORM
+from brolga.spec.reference import Reference, Repository
+from brolga.stores import location
+from brolga.stores.copy import push
+from brolga.stores.store import NullStore, OnePassStore, complete_manifest
+from brolga.stores.sync import Copier
+from brolga.stream.decompression import Limits
+from brolga.transport import Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+    from typing import Self
+
+    from brolga.auth import Keychain
+    from brolga.images import BlockStream, Tree
+    from brolga.protocol import Credentials
+    from brolga.spec.blob import Blob, BlobStream
+    from brolga.spec.descriptor import Descriptor
+    from brolga.spec.digest import Digest
+    from brolga.spec.index import Index
+    from brolga.spec.manifest import Manifest
+    from brolga.spec.platform import Platform
+    from brolga.stores.location import ImageRef, LocalRef
+    from brolga.stores.store import ReadStore, Store
+    from brolga.stream.layer import StreamLayer
+
+__all__ = ["Client"]
+
+_STREAM_LIMITS: Final = Limits(size=None)
+
+
+class Client:
+    """A client of registries, layouts and archives. Threads may share one; close it at the end.
+
+    Its methods are about images and blobs; those of `registries` about a registry as a whole.
+
+    A name is one of a registry, or a place on this machine (`stores.location`): `oci:DIR:TAG`,
+    `oci-archive:FILE:TAG`, `docker-archive:FILE:NAME:TAG`.
+
+    `credentials` is a keychain, which is asked for each repository, or credentials for every
+    registry; None is anonymous. `retry` says how often a request is repeated, and after which
+    pauses. `on_warning` is called once with the host and text of each warning of a registry.
+
+    Raises OSError for a certificate that cannot be read, ValueError for invalid options.
+    """
+
+    def __init__(
+        self,
+        *,
+        credentials: Keychain | Credentials | None = None,
+        transport: TransportOptions | None = None,
+        uploads: UploadOptions | None = None,
+        retry: Retry | None = None,
+        on_warning: Callable[[str, str], None] = lambda _host, _text: None,
+    ) -> None:
+        options = transport or TransportOptions()
+        self._uploads = uploads or UploadOptions()
+        self._transport = Transport(
+            **asdict(options), keepalive=2 * self._uploads.jobs, on_warning=on_warning
+        )
+        self.registries = Registries(
+            self._transport,
+            credentials,
+            retry or Retry(jitter=random.random),
+            self._uploads,
+            options.insecure,
+        )
+        self._stores = location.StoreOpener(self.registries, self._uploads.spool, on_warning)
+
+    def __enter__(self) -> Self:
+        """Return the client itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close every connection."""
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._transport.close()
+
+    def close_when_dropped(self) -> None:
+        """Close every connection when neither the client nor anything read by it is in use."""
+        self._transport.close_when_dropped()
+
+    # --- Reading
+
+    def get(
+        self,
+        place: ImageRef | str,
+        *,
+        compress_layers: bool = True,
+        platform: Platform | None = None,
+    ) -> Tree:
+        """Return the image (or artifact) or the index of a name.
+
+        If several images of a layout or an archive have the name, `platform` chooses one. With
+        `compress_layers`, uncompressed layers of a docker archive are compressed by a push.
+
+        Raises NotFound, ImageNotFound, InvalidManifest, InvalidLayout, RegistryError and more.
+        """
+        place = location.parse_image_ref(place)
+        store = self._stores.open_source(place, compress_layers=compress_layers)
+        return location.read_again(store, place).tree(place.identifier, platform)
+
+    def image(
+        self,
+        place: ImageRef | str,
+        platform: Platform | None = None,
+        *,
+        compress_layers: bool = True,
+    ) -> Image:
+        """Return an image; of an index, the one for `platform`, by default linux/amd64.
+
+        Raises PlatformNotFound, which lists the platforms, and what `get` raises.
+        """
+        tree = self.get(place, compress_layers=compress_layers, platform=platform)
+        return _image_of(tree, platform or DEFAULT_PLATFORM)
+
+    def index(self, place: ImageRef | str) -> ImageIndex:
+        """Return an index. Raises InvalidManifest if it is an image, and what `get` raises."""
+        tree = self.get(place)
+        if isinstance(tree, Image):
+            raise InvalidManifest(f"{place} is an image, where an index is wanted")
+        return tree
+
+    def manifest(self, place: ImageRef | str, platform: Platform | None = None) -> Manifest | Index:
+        """Return the manifest or index; with `platform`, the manifest of that image."""
+        place = location.parse_image_ref(place)
+        tree = self._manifests(place).tree(place.identifier, platform)
+        while platform is not None and isinstance(tree, ImageIndex):
+            tree = tree.child(tree.index.select(platform))
+        return complete_manifest(tree)
+
+    def config(self, place: ImageRef | str, platform: Platform | None = None) -> bytes:
+        """Return the exact bytes of an image's config. Raises as `image`."""
+        place = location.parse_image_ref(place)
+        images = self._manifests(place, compress_layers=False)
+        tree = images.tree(place.identifier, platform)
+        with _image_of(tree, platform or DEFAULT_PLATFORM).config_blob.open() as stream:
+            return b"".join(stream.blocks())
+
+    def head(self, place: ImageRef | str) -> Descriptor:
+        """Return the descriptor of a name, without reading its manifest if possible."""
+        place = location.parse_image_ref(place)
+        return self._manifests(place).resolve(place.identifier)
+
+    def blob(self, place: ImageRef | str) -> BlobStream:
+        """Open the blob of a digest. A wrong byte is an error at the end of the read."""
+        place = location.parse_image_ref(place)
+        store = self._stores.open(place, "blob")
+        return store.fetch_blob(_blob_digest(place))
+
+    def pull_stream(
+        self, place: ImageRef | str, *, raw: bool = False, limits: Limits = _STREAM_LIMITS
+    ) -> BlockStream:
+        """Open the only layer of an artifact or image, decompressed unless `raw`.
+
+        It is verified while it is read: do not use the bytes if the end raises an error. `limits`
+        bounds their size: by default, beyond 4 GiB, 1100 times the compressed size. Raises as
+        `get`, and InvalidManifest unless there is exactly one layer.
+        """
+        from brolga.client.streams import open_stream
+
+        place = location.parse_image_ref(place)
+        return open_stream(place, self.get(place, compress_layers=False), limits, raw=raw)
+
+    def tags(self, home: Repository | LocalRef | str) -> list[str]:
+        """Return the tags of a repository, in its order, or the names in a layout or archive."""
+        return list(self.iter_tags(home))
+
+    def iter_tags(self, home: Repository | LocalRef | str) -> Iterator[str]:
+        """Yield the tags of a repository page by page, as `tags` returns them."""
+        yield from self._manifests(
+            location.parse_repository_ref(home), compress_layers=False
+        ).tags()
+
+    def referrers(self, place: ImageRef | str, artifact_type: str = "") -> tuple[Descriptor, ...]:
+        """Return what refers to a manifest, by the API or the tag that replaces it."""
+        place = location.parse_image_ref(place)
+        store = self._stores.open(place, "referrers")
+        digest = place.digest or store.resolve(place.identifier).digest
+        return store.referrers(digest, artifact_type)
+
+    # --- Writing
+
+    def push_layer(self, repository: Repository | LocalRef | str, layer: Blob) -> Descriptor:
+        """Stream a layer into a repository or a layout, in one pass; return its descriptor.
+
+        No manifest names the layer, so a garbage collection may delete it: see `push_stream`.
+        Raises SourceError, StreamConsumed, UploadInterrupted, RegistryError, TransportError.
+        """
+        return self._stores.open(location.parse_repository_ref(repository), "push").push(layer)
+
+    def push(
+        self,
+        place: ImageRef | Repository | str,
+        tree: Tree,
+        *,
+        verify_existing: bool = False,
+        expected: Digest | None = None,
+    ) -> ImageRef:
+        """Push an image or an index, in one pass over its streams; return its name by digest.
+
+        It is pushed to a `Repository` by its digest alone. A blob that is there already is not
+        sent, one of another repository of the same registry is mounted. The manifest is the last:
+        if anything fails before, the name stands for what it did.
+
+        With `verify_existing`, each blob is checked below a manifest that is there, and what a
+        registry has lost is sent again. `expected` is what the tag must stand for until the end.
+
+        Raises what `push_layer` raises, TagConflict, InvalidReference if `place` has a digest that
+        is not the tree's, NotComputed if that is not known yet, OSError.
+        """
+        place = location.parse_image_ref(place)
+        tag = location.tag_to_write(place)
+        location.check_digest(place, tree)
+        with self._stores.open_target(place, tree.mount_sources) as store:
+            jobs, verify = self._uploads.jobs, verify_existing
+            pushed = push(store, tree, tag, jobs=jobs, verify_existing=verify, expected=expected)
+        return location.with_digest(place, pushed.digest)
+
+    def push_stream(
+        self,
+        place: ImageRef | str,
+        stream: StreamLayer,
+        *,
+        artifact_type: str = UNKNOWN_ARTIFACT,
+        title: str = "",
+        annotations: Mapping[str, str] | None = None,
+    ) -> ImageRef:
+        """Push a stream and an artifact manifest that names it, in one pass; return its name.
+
+        `title` is the name of the file that ORAS writes. `pull_stream` returns the bytes. Raises
+        as `push`, and InvalidManifest for an artifact type that is not valid.
+        """
+        from brolga.client.streams import artifact_of
+
+        return self.push(place, artifact_of(stream, artifact_type, title, annotations))
+
+    def write_images(
+        self, home: ImageRef | Repository | str, images: Iterable[tuple[str, Tree]]
+    ) -> list[ImageRef]:
+        """Push images to one place, each under its tag ("" for no tag); return their new names."""
+        home = location.home_of(location.parse_image_ref(home))
+        names: list[ImageRef] = []
+        with self._stores.open_target(home) as store:
+            for tag, tree in images:
+                digest = push(store, tree, tag, jobs=self._uploads.jobs).digest
+                place = location.with_name(home, tag) if tag else home
+                names.append(location.with_digest(place, digest))
+        return names
+
+    def copy(  # noqa: PLR0913 - what can be chosen about a copy
+        self,
+        source: ImageRef | OnePassStore | str,
+        target: ImageRef | Repository | str,
+        *,
+        platform: Platform | None = None,
+        referrers: bool = False,
+        verify_existing: bool = False,
+        change: Callable[[Tree], Tree] | None = None,
+    ) -> ImageRef:
+        """Copy an image, an index with all its platforms, or an artifact; return its new name.
+
+        Blobs go from store to store in blocks, verified, and touch no other disk. Uncompressed
+        layers of a docker archive are compressed, unless the target is another one. With
+        `platform`, only that image of an index is copied; with `referrers`, what refers to it as
+        well. `change` returns another tree, which is pushed instead. `verify_existing` is as in
+        `push`. `source` may be an archive that is read once (`stores.archive.ArchiveStream`).
+
+        Raises what `push` and `get` raise, InvalidReference for referrers of an archive.
+        """
+        target = location.parse_image_ref(target)
+        name = ""
+        if not isinstance(source, OnePassStore):
+            source = location.parse_image_ref(source)
+            name = source.identifier
+
+        def prepare(tree: Tree) -> Tree:
+            tree = change(tree) if change else tree
+            location.check_digest(target, tree)
+            return tree
+
+        tag = location.tag_to_write(target)
+        copier = self._copier(source, target, platform, referrers, verify_existing)
+        return location.with_digest(target, copier.copy(name, tag, prepare).digest)
+
+    def push_mutated(
+        self,
+        source: ImageRef | str,
+        target: ImageRef | str,
+        change: Callable[[Image], Image],
+        platform: Platform | None = None,
+    ) -> ImageRef:
+        """Push what `change` returns for an image, or for that of an index for `platform`."""
+        wanted = platform or DEFAULT_PLATFORM
+        return self.copy(source, target, change=lambda tree: change(_image_of(tree, wanted)))
+
+    def copy_all(  # noqa: PLR0913 - as `copy`, and which tags
+        self,
+        source: Repository | LocalRef | str,
+        target: Repository | LocalRef | str,
+        *,
+        platform: Platform | None = None,
+        referrers: bool = False,
+        exclude: Container[str] = (),
+        verify_existing: bool = False,
+    ) -> Iterator[tuple[str, ImageRef | None]]:
+        """Copy each tag of a repository, a layout or an archive; yield it, and its new name.
+
+        Tags in `exclude` are not copied, and yielded with None. Of a name like `example.com/app:v1`
+        the tag counts. Raises as `copy`, InvalidReference if two images would get one tag.
+        """
+        source = location.parse_repository_ref(source)
+        target = location.parse_repository_ref(target)
+        keep = location.keeps_names(source, target)
+        copier = self._copier(source, target, platform, referrers, verify_existing)
+        for tag, descriptor in copier.copy_all(exclude, keep_names=keep):
+            place = location.with_name(target, tag)
+            yield tag, location.with_digest(place, descriptor.digest) if descriptor else None
+
+    def tag(self, place: ImageRef | str, tag: str) -> ImageRef:
+        """Give a manifest another tag; return its name by tag and digest, or by digest alone."""
+        place = location.parse_image_ref(place)
+        store = self._stores.open(place, "tag")
+        named = location.with_name(location.home_of(place), tag)
+        if named.tag != tag or not tag:
+            raise InvalidReference(f"{excerpt(tag)} cannot be a new name: it names what is there")
+        return location.pin(named, store.tag(place.identifier, tag).digest)
+
+    def delete(self, place: ImageRef | str) -> None:
+        """Delete a manifest by digest, or a tag if the registry supports that.
+
+        A layout's blobs stay until `Layout.gc`. Raises NotFound, ImageNotFound, RegistryError.
+        """
+        place = location.parse_image_ref(place)
+        self._stores.open(place, "delete").delete(place.identifier)
+
+    def delete_blob(self, reference: Reference | str) -> None:
+        """Delete the blob of a digest in a registry. Raises NotFound, RegistryError."""
+        if isinstance(reference, str):
+            reference = Reference.parse(reference)
+        digest = _blob_digest(reference)
+        self.registries.open(reference.repository, "pull,push,delete").delete_blob(digest)
+
+    def _manifests(
+        self, place: ImageRef | Repository, *, compress_layers: bool = True
+    ) -> ReadStore:
+        """Open a place to read manifests alone: an archive may be read from a pipe for that."""
+        store = self._stores.open_source(place, compress_layers=compress_layers)
+        return store.stream_into(NullStore()) if isinstance(store, OnePassStore) else store
+
+    def _copier(
+        self,
+        source: ImageRef | Repository | OnePassStore,
+        target: ImageRef | Repository,
+        platform: Platform | None,
+        referrers: bool,  # noqa: FBT001 - as in `copy`
+        verify_existing: bool,  # noqa: FBT001 - as in `copy`
+    ) -> Copier:
+        """Open the source of a copy, for its referrers as well if they are wanted."""
+        listing: Store | None = None
+        store: ReadStore | OnePassStore
+        if isinstance(source, OnePassStore):
+            store = source
+        elif referrers:
+            store = listing = self._stores.open(source, "referrers")
+            self._stores.check(target, "referrers")
+        else:
+            compress = not location.keeps_layers(target)
+            store = self._stores.open_source(source, compress_layers=compress)
+        open_target = partial(self._stores.open_target, target)
+        return Copier(store, open_target, self._uploads.jobs, platform, listing, verify_existing)
+
+
+def _blob_digest(place: ImageRef) -> Digest:
+    if place.digest is None:
+        raise InvalidReference(
+            "a blob is named by its digest: REPO@sha256:... or oci:DIR@sha256:..."
+        )
+    return place.digest
+
+
+def _image_of(tree: Tree, platform: Platform) -> Image:
+    """Return an image, or the one of an index for `platform`. Raises PlatformNotFound."""
+    return tree.image(platform) if isinstance(tree, ImageIndex) else tree

@@ -1,0 +1,395 @@
+"""An image layout, a directory, as a store of images (image-spec image-layout.md)."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from brolga.errors import (
+    CorruptBlob,
+    DigestMismatch,
+    ImageNotFound,
+    InvalidLayout,
+    InvalidManifest,
+    NotComputed,
+)
+from brolga.images import BlockStream, ImageIndex, InMemoryBlob, StoredBlob
+from brolga.images.index import is_blob, read_platforms
+from brolga.spec.descriptor import Descriptor
+from brolga.spec.digest import Digest
+from brolga.spec.index import Index, select_best
+from brolga.spec.mediatypes import INDEX_TYPES, MANIFEST_TYPES, NONDISTRIBUTABLE, OCI_INDEX
+from brolga.stores.layout.files import Files
+from brolga.stores.layout.gc import DEFAULT_AGE_S, GCResult, collect_garbage, walk
+from brolga.stores.layout.index import (
+    MAX_INDEX_SIZE,
+    LayoutIndex,
+    add,
+    ambiguous_name,
+    candidates,
+    digest_of,
+    image_not_found,
+    name_of,
+    names,
+    remove_manifest,
+    remove_tag,
+    remove_untagged,
+)
+from brolga.stores.layout.reading import here, local, read_blob, read_manifest
+from brolga.stores.store import read_tree, verified_blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Self
+
+    from brolga.images import Tree
+    from brolga.spec.blob import Blob, BlobStream
+    from brolga.spec.manifest import Manifest
+    from brolga.spec.platform import Platform
+
+__all__ = ["Layout"]
+
+
+class Layout:
+    """An image layout, as a `store.Store`. Threads and processes may share one.
+
+    The first push creates it. `on_warning` gets its name and a text if something is ignored.
+    """
+
+    mount_source: Final = None
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        on_warning: Callable[[str, str], object] = lambda _name, _text: None,
+    ) -> None:
+        self.path = Path(path)
+        self._files = Files(self.path)
+        self._warn = on_warning
+        self._last: LayoutIndex | None = None  # as it was read or written last
+        self._listed: set[Digest] = set()  # by this object, without a name
+
+    def __repr__(self) -> str:
+        """Show the path."""
+        return f"{type(self).__name__}({os.fspath(self.path)!r})"
+
+    # --- Reading
+
+    def tags(self) -> tuple[str, ...]:
+        """Return the names of its images, in the order of index.json."""
+        return names(self._index())
+
+    def check_tags(self, *, unique: bool) -> None:
+        """Raise ImageNotFound if no image has a name; if `unique`, also if two have the same."""
+        index = self._index()
+        images = {(name_of(entry), entry.digest): None for entry in index.manifests}
+        counts = Counter(name for name, _ in images if name)
+        if index.manifests and not counts:
+            count = len(index.manifests)
+            raise ImageNotFound(
+                f"{self.path} has {count} images, and none has a name",
+                hint="copy each by its number, as oci:DIR:@0",
+            )
+        for name, count in counts.items():
+            if unique and count > 1:
+                raise ambiguous_name(self.path, name, index, candidates(index, name))
+
+    def resolve(self, name: str = "", platform: Platform | None = None) -> Descriptor:
+        """Return the descriptor of a manifest or index, which is read and verified."""
+        return self.fetch_manifest(str(self._entry(name, platform).digest)).descriptor
+
+    def _entry(self, name: str, platform: Platform | None = None) -> Descriptor:
+        """Return the entry of a name: a tag, a digest, `@N` for the Nth image, "" for the only.
+
+        Of several images of one name, or of all for "", `platform` chooses one.
+
+        Raises ImageNotFound, which lists the names, PlatformNotFound, InvalidLayout and more.
+        """
+        index = self._index()
+        entries = candidates(index, name)
+        if len(entries) > 1 and platform is not None:
+            entries = self._suited(entries, platform)
+        if (
+            not entries
+            and (digest := digest_of(name))
+            and self._files.blob_size(digest) is not None
+        ):
+            return self.fetch_manifest(name).descriptor
+        if not entries:
+            raise image_not_found(self.path, name, index)
+        if len(entries) > 1:
+            raise ambiguous_name(self.path, name, index, entries, str(platform or ""))
+        return entries[0]
+
+    def fetch_manifest(self, name: str) -> Manifest | Index:
+        """Read the manifest or index of a tag or digest.
+
+        Raises ImageNotFound for an unknown name, CorruptBlob for a missing digest, DigestMismatch,
+        InvalidManifest.
+        """
+        return read_manifest(self._files, digest_of(name) or self._entry(name).digest)
+
+    def fetch_blob(self, blob: Descriptor | Digest) -> BlobStream:
+        """Open a blob. Its bytes are verified while they are read.
+
+        Raises ImageNotFound for a missing digest. Reading a descriptor's blob raises
+        CorruptBlob if it is missing or has another size, DigestMismatch at the end of wrong bytes.
+        """
+        if isinstance(blob, Digest):
+            self._files.require()
+            size = self._files.blob_size(blob)
+            if size is None:
+                raise ImageNotFound(f"there is no blob {blob} in {self.path}")
+            blob = Descriptor("application/octet-stream", blob, size)
+        if blob.data is not None:
+            return InMemoryBlob(blob.data, blob.media_type).open()
+        return BlockStream(read_blob(self._files, blob))
+
+    def tree(self, name: str = "", platform: Platform | None = None) -> Tree:
+        """Return the image or index of a name, as `resolve` finds it. No blob is read yet."""
+        return read_tree(self, str(self._entry(name, platform).digest))
+
+    def whole(self) -> ImageIndex:
+        """Return all its images as one index: index.json, byte for byte."""
+        return ImageIndex(
+            self._index(),
+            lambda child: read_tree(self, str(child.digest)),
+            _open=lambda child: StoredBlob(child, lambda: self.fetch_blob(child), is_verified=True),
+        )
+
+    def referrers(self, digest: Digest, artifact_type: str = "") -> tuple[Descriptor, ...]:
+        """Return the manifests in index.json whose subject is `digest`.
+
+        A manifest that cannot be read is ignored with a warning.
+        """
+        referring = {}
+        for entry in self._index().manifests:
+            if entry.media_type not in MANIFEST_TYPES | INDEX_TYPES:
+                continue  # an unknown one "MUST NOT generate an error" (image-index.md)
+            try:
+                document = self.fetch_manifest(str(entry.digest))
+            except InvalidManifest as error:
+                self._warn(self.path.name, f"{entry.digest} is passed over: {error}")
+                continue
+            if document.subject is not None and document.subject.digest == digest:
+                referring[entry.digest] = document.as_referrer
+        return tuple(one for one in referring.values() if artifact_type in {"", one.artifact_type})
+
+    # --- Writing
+
+    @contextmanager
+    def writing(self) -> Iterator[Self]:
+        """Create the layout if it does not exist, and keep `gc` out until the block ends.
+
+        If the block raises, a layout that was created here is removed unless something is in it.
+        """
+        with self._files.create_or_open():
+            yield self
+
+    def push(self, blob: Blob) -> Descriptor:
+        """Take a blob; return its descriptor. Its bytes are read if they are not there yet.
+
+        Raises DigestMismatch, CorruptBlob for wrong bytes, OSError, and what reading the blob
+        raises. Nothing is left then.
+        """
+        with self.writing():
+            try:
+                known = blob.descriptor
+            except NotComputed:
+                known = None
+            if known is not None and self._has(known):
+                self._files.touch_blob(known.digest)
+                return known
+            with blob.open() as stream:
+                # The digest of a stream is computed from the bytes that are written.
+                blocks = verified_blocks(blob, stream) if known else stream.blocks()
+                self._files.write_blocks(blocks, lambda size: self._place(blob.descriptor, size))
+            return blob.descriptor
+
+    def exists(self, descriptor: Descriptor, tag: str = "") -> bool:
+        """Return whether a manifest is listed, and everything that it refers to is there.
+
+        With `tag`, return whether that stands for it.
+        """
+        if not self._files.exists():
+            return False
+        if tag and {one.digest for one in candidates(self._index(), tag)} != {descriptor.digest}:
+            return False
+        try:
+            return self._missing([descriptor]) is None and self._is_listed(descriptor.digest)
+        except (CorruptBlob, DigestMismatch, InvalidManifest):
+            return False  # a damaged one is written again
+
+    def find(self, tag: str) -> Descriptor | None:
+        """Return what a tag stands for; None if the tag does not exist.
+
+        Raises ImageNotFound if several images have it.
+        """
+        if not self._files.exists():
+            return None
+        entries = candidates(index := self._index(), tag)
+        if len(entries) > 1:
+            raise ambiguous_name(self.path, tag, index, entries)
+        return entries[0] if entries else None
+
+    def push_manifest(self, manifest: Manifest | Index, name: str) -> None:
+        """Take a manifest under a tag or its digest. The children of an index need no entry.
+
+        Raises CorruptBlob if something that it refers to is missing, and OSError.
+        """
+        with self.writing(), self._files.lock():
+            if missing := self._missing(_parts(manifest)):
+                raise local(CorruptBlob(f"{missing} is missing in {self.path}"))
+            place = self._files.blob_path(manifest.digest)
+            self._files.write(place, manifest.raw)
+            index = self._index()
+            tag = "" if digest_of(name) else name
+            if not tag and all(one.digest != manifest.digest for one in index.manifests):
+                self._listed.add(manifest.digest)
+            changed = add(index, manifest.descriptor, tag)
+            if isinstance(manifest, Index):
+                below = {child.digest for child in manifest.manifests} & self._listed
+                changed = remove_untagged(changed, below)
+            self._save(index, changed)
+
+    def tag(self, name: str, tag: str) -> Descriptor:
+        """Give an image another name, in one step; return its descriptor. Raises as `resolve`."""
+        with self._changing() as index:
+            entry = self._entry(name)
+            self._save(index, add(index, entry, tag))
+            return entry
+
+    def delete(self, name: str) -> None:
+        """Remove a tag; or, by digest or number, an image with its names. `gc` deletes its bytes.
+
+        Raises ImageNotFound.
+        """
+        with self._changing() as index:
+            if name and digest_of(name) is None and not name.startswith("@"):
+                if name not in names(index):
+                    raise image_not_found(self.path, name, index)
+                changed = remove_tag(index, name)
+            else:
+                digest = self._entry(name).digest
+                if all(entry.digest != digest for entry in index.manifests):
+                    raise image_not_found(self.path, name, index)
+                changed = remove_manifest(index, digest)
+            self._save(index, changed)
+
+    def gc(
+        self,
+        *,
+        older_than_s: float = DEFAULT_AGE_S,
+        untagged: bool = False,
+        dry_run: bool = False,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> GCResult:
+        """Delete blobs that no image of the index refers to, and files of interrupted writers.
+
+        It waits for pushes into the layout to end, and calls `waiting` first. A blob younger than
+        `older_than_s` seconds is kept: a client of a registry on this directory may be about to
+        refer to it. With `untagged`, images without a name are deleted as well, except those that
+        refer to one that is kept. With `dry_run` nothing is deleted.
+
+        If a manifest cannot be read, everything that it mentions is kept (`GCResult.unread`).
+
+        Raises ImageNotFound, InvalidLayout, and DigestMismatch or InvalidManifest if a manifest is
+        damaged or larger than 4 MiB: what it refers to is unknown.
+        """
+        self._files.require()
+        with self._files.sweeping(waiting), self._files.lock(), here(self.path):
+            index = self._index()
+            return collect_garbage(
+                self._files,
+                index,
+                lambda after: self._save(index, after),
+                older_than_s=older_than_s,
+                untagged=untagged,
+                dry_run=dry_run,
+            )
+
+    # --- Inside
+
+    def _suited(self, entries: Iterable[Descriptor], platform: Platform) -> tuple[Descriptor, ...]:
+        """Return the entries that suit a platform best. Raises PlatformNotFound."""
+        offers = (
+            (entry, offered)
+            for entry in entries
+            if not is_blob(entry)
+            for offered in (
+                [entry.platform]
+                if entry.platform
+                else read_platforms(read_tree(self, str(entry.digest)))
+            )
+        )
+        return select_best(offers, platform, str(self.path))
+
+    def _index(self) -> LayoutIndex:
+        """Read index.json; the same text is not parsed twice."""
+        self._files.require()
+        raw = self._files.read(self._files.index, MAX_INDEX_SIZE)
+        if raw is None:
+            raise local(InvalidLayout(f"{self.path} has no index.json"))
+        known = self._last
+        if known is None or known.raw != raw:
+            with here(self.path):
+                self._last = known = LayoutIndex.parse(raw, OCI_INDEX)
+        return known
+
+    @contextmanager
+    def _changing(self) -> Iterator[LayoutIndex]:
+        """Lock a layout that exists; yield its index."""
+        self._files.require()
+        with self._files.writing(), self._files.lock():
+            yield self._index()
+
+    def _save(self, before: LayoutIndex, after: LayoutIndex) -> None:
+        if after.raw != before.raw:
+            self._files.write(self._files.index, after.raw)
+            self._last = after
+
+    def _place(self, described: Descriptor, size: int) -> Path:
+        """Return the path of a blob. Raises CorruptBlob if `size` is not its descriptor's."""
+        if size != described.size:
+            raise CorruptBlob(
+                f"blob {described.digest} has {size} bytes, where its descriptor says "
+                f"{described.size}"
+            )
+        return self._files.blob_path(described.digest)
+
+    def _has(self, descriptor: Descriptor) -> bool:
+        return self._files.blob_size(descriptor.digest) == descriptor.size
+
+    def _missing(self, wanted: Iterable[Descriptor]) -> Digest | None:
+        """Return the first missing blob of these, and of all below those that are manifests."""
+
+        def below(descriptor: Descriptor) -> Iterable[Descriptor]:
+            is_root = descriptor.media_type in MANIFEST_TYPES | INDEX_TYPES
+            return _parts(self.fetch_manifest(str(descriptor.digest))) if is_root else ()
+
+        missing = (one.digest for one in walk(wanted, below) if not self._has(one))
+        return next(missing, None)
+
+    def _is_listed(self, digest: Digest) -> bool:
+        """Return whether the index names a manifest, or an index below it does."""
+
+        def below(descriptor: Descriptor) -> Iterable[Descriptor]:
+            if descriptor.media_type not in INDEX_TYPES or not self._has(descriptor):
+                return ()
+            document = self.fetch_manifest(str(descriptor.digest))
+            return document.manifests if isinstance(document, Index) else ()
+
+        # The index's own entries come first: most are found without reading a manifest.
+        return any(one.digest == digest for one in walk(self._index().manifests, below))
+
+
+def _parts(manifest: Manifest | Index) -> Iterator[Descriptor]:
+    """Yield what a manifest refers to, except for foreign layers, which are kept elsewhere."""
+    if isinstance(manifest, Index):
+        yield from manifest.manifests
+    else:
+        yield manifest.config
+        yield from (one for one in manifest.layers if one.media_type not in NONDISTRIBUTABLE)
