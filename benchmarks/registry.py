@@ -131,8 +131,8 @@ Start = Callable[[Path], "subprocess.Popen[bytes]"]
 _BROLGA = """
 import sys
 from pathlib import Path
-from brolga.server.options import Options
-from brolga.server.running import serve
+from brolga.registry.options import Options
+from brolga.registry.server import serve
 def ready(address): print("listening on", address, flush=True)
 serve(Path(sys.argv[1]), on_ready=ready, options=Options({}))
 """

@@ -153,7 +153,7 @@ class Embedded:
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Embedded]:
     """Run an embedded registry on a free port, with an empty directory."""
-    from brolga.server.running import running
+    from brolga.registry.server import running
 
     directory = tmp_path / "registry"
     with running(directory) as address:

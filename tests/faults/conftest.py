@@ -1,4 +1,4 @@
-"""A client that is http.client and no more, and a socket where that is too much."""
+"""A client that is only http.client, and a socket if that is too much."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from brolga.pytest_plugin import BrolgaRegistry
+    from brolga.testing.plugin import BrolgaRegistry
 
 PATIENCE_S = 30.0
 NAME = "team/app"
@@ -61,7 +61,7 @@ class Raw:
         body: bytes | Iterable[bytes] = b"",
         **headers: Any,
     ) -> Reply:
-        """Send one request, chunked where the body is in pieces; status 0 is no answer."""
+        """Send a request, chunked if the body is in pieces; status 0 means no response."""
         parts = urlsplit(target)
         path = parts.path if parts.path.startswith("/") else f"/v2/{self.name}/{parts.path}"
         path += f"?{parts.query}" if parts.query else ""

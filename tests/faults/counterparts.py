@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["as_hosted", "row_of"]
 
-# What is no kind of its own to the client.
+# Profiles that are of the same kind to the client.
 _ROWS: Final = {
     "distribution-3": "distribution",
     "distribution-2.8": "distribution",

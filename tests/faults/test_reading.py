@@ -11,16 +11,16 @@ from tests.faults.conftest import NAME, Raw, digest_of
 from brolga.client import Client
 from brolga.errors import NotFound
 from brolga.images import Artifact, Image, ImageIndex
-from brolga.server.profiles import PROFILES
+from brolga.testing.registries import PROFILES
 
 if TYPE_CHECKING:
-    from brolga.pytest_plugin import BrolgaRegistry
+    from brolga.testing.plugin import BrolgaRegistry
 
 
-def test_what_is_not_there_is_403_at_jfrog_and_a_push_goes_on(
+def test_push_continues_after_403_for_missing_at_jfrog(
     brolga_registry: BrolgaRegistry,
 ) -> None:
-    """403 is not known to be there: whoever lacks the rights learns it from the write."""
+    """403 may mean missing: a client without the rights learns it from the write."""
     brolga_registry.use(profile="jfrog")
     image = Image.empty()
     with Client() as client:
@@ -29,10 +29,10 @@ def test_what_is_not_there_is_403_at_jfrog_and_a_push_goes_on(
 
 
 @pytest.mark.parametrize("index", [False, True])
-def test_gitlab_answers_the_referrers_tag_with_the_subject(
+def test_referrers_ignores_subject_of_gitlab(
     brolga_registry: BrolgaRegistry, raw: Raw, *, index: bool
 ) -> None:
-    """The subject is no list of what refers to it (oras-project/oras#2148)."""
+    """The subject is not a list of its referrers (oras-project/oras#2148)."""
     brolga_registry.use(profile=replace(PROFILES["gitlab"], token_s=None))
     tree = ImageIndex.empty().append(Image.empty()) if index else Image.empty()
     name = f"{brolga_registry.repository(NAME)}:v1"
@@ -47,7 +47,7 @@ def test_gitlab_answers_the_referrers_tag_with_the_subject(
         assert [one.digest for one in client.referrers(name)] == [artifact.digest]
 
 
-def test_quay_and_ggcr_call_json_a_text(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+def test_client_accepts_json_called_text(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """`true` as text/html, and what Go takes for plain text, are answers all the same."""
     brolga_registry.use(profile="quay")
     assert raw("GET", "/v2/").headers["Content-Type"].startswith("text/html")
@@ -61,7 +61,7 @@ def test_quay_and_ggcr_call_json_a_text(brolga_registry: BrolgaRegistry, raw: Ra
         assert list(client.registries.catalog(registry)) == [NAME]
 
 
-def test_distribution_2_deletes_no_tag(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
+def test_delete_tag_fails_at_distribution_2(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """400 DIGEST_INVALID: a manifest is deleted by its digest."""
     name = f"{brolga_registry.repository(NAME)}:v1"
     with Client() as client:

@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.faults.conftest import NAME, Raw, digest_of
 from tests.faults.counterparts import as_hosted, row_of
-from tests.faults.test_client import AT_ONCE, DATA, EARLY, MIDDLE
+from tests.faults.pushing import AT_ONCE, DATA, EARLY, MIDDLE
 
 from brolga.client import Client, UploadOptions
 from brolga.errors import StreamNotReplayable, TransportError
 from brolga.protocol import Retry
-from brolga.server.faults import Answer, FaultPlan, Kill
-from brolga.server.injection import Injector
-from brolga.server.process import NotStarted, RegistryProcess
 from brolga.stream.layer import StreamLayer
+from brolga.testing.faults import Answer, FaultPlan, Kill
+from brolga.testing.injector import Injector
+from brolga.testing.process import RegistryProcess, StartError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from brolga.pytest_plugin import BrolgaRegistry
+    from brolga.testing.plugin import BrolgaRegistry
 
 
-def test_a_session_outlives_the_process(tmp_path: Path) -> None:
+def test_session_survives_restart(tmp_path: Path) -> None:
     """What was stored before the kill is there after it, and the session goes on."""
     with RegistryProcess(tmp_path) as process:
         raw = Raw(process.address)
@@ -39,7 +39,7 @@ def test_a_session_outlives_the_process(tmp_path: Path) -> None:
         assert raw("GET", f"blobs/{digest_of(DATA)}").body == DATA
 
 
-def test_nobody_is_there_between(tmp_path: Path) -> None:
+def test_connections_are_refused_after_kill(tmp_path: Path) -> None:
     """Killed, it refuses connections; the port is kept for it."""
     with RegistryProcess(tmp_path) as process:
         process.kill()
@@ -55,7 +55,7 @@ def test_nobody_is_there_between(tmp_path: Path) -> None:
         assert Raw(process.address)("GET", "/v2/").status == 200
 
 
-def test_an_upload_outlives_the_process(tmp_path: Path) -> None:
+def test_push_survives_restart(tmp_path: Path) -> None:
     """An upload, killed in the middle, ends with the right blob."""
     with RegistryProcess(tmp_path) as process:
 
@@ -71,16 +71,16 @@ def test_an_upload_outlives_the_process(tmp_path: Path) -> None:
         assert Raw(process.address)("GET", f"blobs/{digest_of(DATA)}").body == DATA
 
 
-def test_what_keeps_it_from_starting(tmp_path: Path) -> None:
+def test_start_error_has_stderr(tmp_path: Path) -> None:
     """The error is what the command said, and nothing is left running."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(NotStarted, match="cannot serve"):
+    with pytest.raises(StartError, match="cannot serve"):
         RegistryProcess(tmp_path / "file").__enter__()
-    with pytest.raises(NotStarted, match="did not start"):
+    with pytest.raises(StartError, match="did not start"):
         RegistryProcess(tmp_path, ["--help"]).__enter__()
 
 
-def test_further_arguments(tmp_path: Path) -> None:
+def test_registry_process_passes_arguments(tmp_path: Path) -> None:
     """The command's flags are the process's."""
     with RegistryProcess(tmp_path, ["--read-only"]) as process:
         assert Raw(process.address)("POST", "blobs/uploads/").status == 405
@@ -110,10 +110,8 @@ CASES = list(zip(itertools.product(KINDS, SOURCES), itertools.cycle(KILLS), stri
 
 
 @pytest.mark.parametrize(("kind_and_source", "when"), CASES)
-def test_an_upload_outlives_a_kill(
-    tmp_path: Path, kind_and_source: tuple[str, str], when: str
-) -> None:
-    """Wherever the process is killed, and whoever has the bytes: the blob is right."""
+def test_push_survives_kill(tmp_path: Path, kind_and_source: tuple[str, str], when: str) -> None:
+    """The blob is right, wherever the process is killed and whatever holds the bytes."""
     kind, source = kind_and_source
     (tmp_path / "file").write_bytes(DATA)
     plan = FaultPlan(KILLS[when])
@@ -126,15 +124,15 @@ def test_an_upload_outlives_a_kill(
     ):
         descriptor = client.push_layer(f"{process.address}/{NAME}", layer)
         assert str(descriptor.digest) == digest_of(DATA)
-        assert process.struck == plan.faults
+        assert process.fired == plan.faults
         assert process.pending == ()
         assert Raw(process.address)("GET", f"blobs/{digest_of(DATA)}").body == DATA
         left = list((tmp_path / "registry" / NAME / ".uploads").glob("*"))
-        # What is not worth asking is given up at once, when nobody is there to hear of it.
+        # A session that cannot be asked about is cancelled at once, while the registry is down.
         assert left == [] or not row_of(kind).strategy.resumes
 
 
-def test_the_bytes_are_gone_with_the_process(tmp_path: Path) -> None:
+def test_push_fails_if_bytes_are_lost_with_the_process(tmp_path: Path) -> None:
     """A pipe that gave more than the window holds, into a session that a cut ends."""
     plan = FaultPlan(Kill(at=MIDDLE))
     layer = StreamLayer(iter([DATA]), compression="none", tar=False)
@@ -148,22 +146,22 @@ def test_the_bytes_are_gone_with_the_process(tmp_path: Path) -> None:
     assert list((tmp_path / NAME / "blobs").glob("*/*")) == []
 
 
-def test_a_kill_for_good(tmp_path: Path) -> None:
-    """What does not come back by itself is started by the test; what struck does not again."""
+def test_kill_without_comes_back(tmp_path: Path) -> None:
+    """What does not come back by itself is started by the test; what fired does not again."""
     plan = FaultPlan(Kill(on="GET api", comes_back=False), Answer(on="GET api", nth=2, status=503))
     with RegistryProcess(tmp_path, plan=plan) as process:
         raw = Raw(process.address)
         assert raw("GET", "/v2/").status == 0
         process.kill()  # it is on its way
-        assert process.struck == plan.faults[:1]
+        assert process.fired == plan.faults[:1]
         with pytest.raises(ConnectionRefusedError):
             raw.connect()
         process.start()
         assert [raw("GET", "/v2/").status for _ in range(2)] == [503, 200]
-        assert process.struck == plan.faults
+        assert process.fired == plan.faults
 
 
-def test_a_kill_needs_a_process(brolga_registry: BrolgaRegistry) -> None:
+def test_injector_rejects_kill(brolga_registry: BrolgaRegistry) -> None:
     """A registry in a thread would take the tests with it."""
     with pytest.raises(ValueError, match="RegistryProcess"):
         brolga_registry.use(faults=FaultPlan(Kill()))
@@ -171,7 +169,7 @@ def test_a_kill_needs_a_process(brolga_registry: BrolgaRegistry) -> None:
         Injector(FaultPlan(Kill()))
 
 
-def test_a_profile_that_is_not_known(tmp_path: Path) -> None:
+def test_registry_process_rejects_unknown_profile(tmp_path: Path) -> None:
     """It is refused before anything is started."""
     with pytest.raises(ValueError, match="no profile"):
         RegistryProcess(tmp_path, profile="docker")

@@ -13,14 +13,14 @@ from tests.faults.conftest import NAME
 
 from brolga.client import Client, TransportOptions
 from brolga.protocol import Retry
-from brolga.server.profiles import PROFILES
 from brolga.stream.layer import StreamLayer
+from brolga.testing.registries import PROFILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
-    from brolga.pytest_plugin import BrolgaRegistry
+    from brolga.testing.plugin import BrolgaRegistry
 
 BLOCK = b"1" * (1 << 20)  # what a file is read in
 REST = b"2" * 100_000
@@ -29,7 +29,7 @@ DISTRIBUTION = PROFILES["distribution-3"]
 
 
 def answered(registry: BrolgaRegistry, kind: str, status: int) -> bool:
-    """Tell whether a request of a kind was answered so."""
+    """Return whether a request of a kind had this status."""
     return (kind, status) in [(seen.kind, seen.status) for seen in registry.requests]
 
 
@@ -73,7 +73,7 @@ def push(registry: BrolgaRegistry, source: BinaryIO, *, attempts: int = 2) -> li
     return [seen.status for seen in registry.requests if seen.kind == "PATCH upload"]
 
 
-def test_patch_is_opened_when_the_first_bytes_are_there(brolga_registry: BrolgaRegistry) -> None:
+def test_patch_starts_with_the_first_bytes(brolga_registry: BrolgaRegistry) -> None:
     """The session is open, and nothing waits for a body: a proxy has nothing to bound."""
     brolga_registry.use(profile=DISTRIBUTION)
     with written(brolga_registry, ("POST upload", 202), BLOCK, REST) as source:
@@ -92,7 +92,7 @@ def test_silent_patch_is_ended_in_order(
 
 
 @pytest.mark.parametrize("name", ["jfrog", "nginx"])
-def test_silence_that_a_proxy_ended_is_survived(
+def test_push_survives_408_for_silence(
     brolga_registry: BrolgaRegistry, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """408: the rest in the same session; or, if that takes one PATCH, all of it in another."""

@@ -20,7 +20,7 @@ from brolga.client import Client, UploadOptions
 from brolga.errors import NotFound
 from brolga.images import Image, ImageIndex
 from brolga.images.validate import validate
-from brolga.server.running import running
+from brolga.registry.server import running
 from brolga.spec.platform import DEFAULT_PLATFORM, Platform
 from brolga.stores.layout import Layout
 from brolga.stream.layer import StreamLayer

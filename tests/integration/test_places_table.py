@@ -23,7 +23,7 @@ from brolga.client import Client
 from brolga.errors import ImageNotFound, NotFound
 from brolga.images import Image, ImageIndex
 from brolga.images.validate import validate
-from brolga.server.running import running
+from brolga.registry.server import running
 from brolga.spec.digest import Digest
 from brolga.spec.platform import DEFAULT_PLATFORM, Platform
 from brolga.stream.layer import StreamLayer

@@ -37,7 +37,7 @@ from brolga.errors import (
     UploadInterrupted,
 )
 from brolga.protocol import Credentials, Retry
-from brolga.server.running import running
+from brolga.registry.server import running
 from brolga.spec.blob import LayerState
 from brolga.stream.layer import StreamLayer
 

@@ -14,7 +14,7 @@ import pytest
 
 from brolga.client import Client
 from brolga.images import Image
-from brolga.server.running import running
+from brolga.registry.server import running
 from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:

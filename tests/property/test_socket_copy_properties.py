@@ -32,13 +32,13 @@ from tests.property.test_socket_upload_properties import (
 from brolga.client import Client
 from brolga.errors import BrolgaError
 from brolga.images import Image
-from brolga.pytest_plugin import BrolgaRegistry
-from brolga.server.faults import CutAnswer, Fault, FaultPlan
-from brolga.server.injection import Injector
-from brolga.server.options import Options
-from brolga.server.profiles import PROFILES
-from brolga.server.running import running
+from brolga.registry.server import running
 from brolga.stream.layer import StreamLayer
+from brolga.testing.faults import CutAnswer, Fault, FaultPlan
+from brolga.testing.injector import Injector
+from brolga.testing.middleware import fault_middleware
+from brolga.testing.plugin import BrolgaRegistry
+from brolga.testing.registries import PROFILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +74,7 @@ def manifest_of(registry: BrolgaRegistry, name: str) -> bytes | None:
 def original(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Original]:
     """Run a second registry, which has an image."""
     directory, injector = tmp_path_factory.mktemp("original"), Injector()
-    with running(directory, Options(injector=injector)) as address:
+    with running(directory, middleware=fault_middleware(injector)) as address:
         registry = BrolgaRegistry(address, directory, injector)
         image = Image.empty().append(
             *(StreamLayer(iter([data]), compression="none", tar=False) for data in LAYERS)

@@ -21,7 +21,9 @@ from tests.faults.counterparts import as_hosted
 from brolga.client import Client, TransportOptions, UploadOptions
 from brolga.errors import BrolgaError
 from brolga.protocol import Retry
-from brolga.server.faults import (
+from brolga.spec.descriptor import Descriptor
+from brolga.stream.layer import StreamLayer
+from brolga.testing.faults import (
     Answer,
     Cut,
     CutAnswer,
@@ -40,17 +42,15 @@ from brolga.server.faults import (
     TokenDies,
     TooMany,
 )
-from brolga.server.profiles import PROFILES
-from brolga.spec.descriptor import Descriptor
-from brolga.stream.layer import StreamLayer
+from brolga.testing.registries import PROFILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from brolga.pytest_plugin import BrolgaRegistry
-    from brolga.server.injection import Seen
-    from brolga.server.profiles import Profile
+    from brolga.testing.plugin import BrolgaRegistry
+    from brolga.testing.registries import Profile
+    from brolga.testing.run import RecordedRequest
 
 KIB, MIB = 1 << 10, 1 << 20
 NAME = "team/app"
@@ -128,7 +128,7 @@ class Outcome:
 
     plan: Plan
     result: Descriptor | Exception
-    requests: Sequence[Seen]
+    requests: Sequence[RecordedRequest]
     blobs: dict[str, bytes] = field(repr=False)
     uploads: Sequence[str]
 
@@ -145,12 +145,12 @@ class Outcome:
         assert set(self.uploads) <= uncancelled(self.plan, self.requests, self.uploads)
 
 
-def is_lost(seen: Seen) -> bool:
+def is_lost(seen: RecordedRequest) -> bool:
     """Tell whether the client did not get the registry's own answer to a request."""
-    return seen.status is None or any(isinstance(one, Ending | CutAnswer) for one in seen.struck)
+    return seen.status is None or any(isinstance(one, Ending | CutAnswer) for one in seen.fired)
 
 
-def _unsure(requests: Sequence[Seen]) -> bool:
+def _unsure(requests: Sequence[RecordedRequest]) -> bool:
     """Tell whether a blob may be there though an error was told.
 
     The answer to its PUT was lost, or hidden by another, and whoever asked for the blob then was
@@ -166,7 +166,9 @@ def _unsure(requests: Sequence[Seen]) -> bool:
     )
 
 
-def uncancelled(plan: Plan, requests: Sequence[Seen], uploads: Sequence[str]) -> set[str]:
+def uncancelled(
+    plan: Plan, requests: Sequence[RecordedRequest], uploads: Sequence[str]
+) -> set[str]:
     """Return which sessions nobody could cancel.
 
     The registry lets nobody; it did not hear of it (the DELETE, or the token for it, failed); or
@@ -294,7 +296,7 @@ def _ends(size: int) -> st.SearchStrategy[dict[str, Any]]:
 
 
 def _counts(kinds: Sequence[str], most: int | None) -> dict[str, st.SearchStrategy[Any]]:
-    """Draw which requests are struck; `most` None is up to each."""
+    """Draw which requests are fired; `most` None is up to each."""
     times = st.integers(1, 3) | st.none() if most is None else st.integers(1, most)
     return {"on": st.sampled_from(kinds), "nth": st.integers(1, 3), "times": times}
 

@@ -98,7 +98,7 @@ def by_skopeo_oci(image: Image, directory: Path) -> Path:
 
 def by_crane(image: Image, directory: Path) -> Path:
     require("crane")
-    from brolga.server.running import running
+    from brolga.registry.server import running
 
     file = directory / "crane.tar"
     with running(directory / "crane") as address:

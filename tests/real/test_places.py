@@ -26,7 +26,7 @@ from tests.tars import entry, tar
 from brolga.client import Client, UploadOptions
 from brolga.images import Image
 from brolga.images.validate import validate
-from brolga.server.running import running
+from brolga.registry.server import running
 from brolga.stores.layout import Layout
 from brolga.stream.layer import StreamLayer
 

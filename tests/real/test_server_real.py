@@ -19,8 +19,8 @@ from tests.real.foreign import (
     write_auths,
 )
 
-from brolga.server.options import Options
-from brolga.server.running import running
+from brolga.registry.options import Options
+from brolga.registry.server import running
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -23,7 +23,7 @@ from brolga.errors import (
 )
 from brolga.images import InMemoryBlob, StoredBlob
 from brolga.protocol import Credentials
-from brolga.server.running import running
+from brolga.registry.server import running
 from brolga.spec.blob import LayerState
 from brolga.spec.reference import Repository
 from brolga.stream.layer import StreamLayer

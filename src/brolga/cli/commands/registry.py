@@ -1,8 +1,4 @@
-"""`brolga registry`: the embedded registry as a command.
-
-Knows flags, streams and exit codes. Must not import the server before it is asked to run: it is
-an extra, and `brolga version` must not wait for it.
-"""
+"""`brolga registry`: the embedded registry as a command. It needs an extra, imported lazily."""
 
 from __future__ import annotations
 
@@ -21,13 +17,15 @@ from brolga.cli.upload_options import SizeType
 from brolga.errors import BrolgaError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from brolga.server.options import Options
+    from starlette.middleware import Middleware
+
+    from brolga.registry.options import Options
 
 __all__ = ["command"]
 
-# What the extra brings, by the names that an import error has.
+# The packages of the extra, as an import error names them.
 _EXTRA = frozenset({"starlette", "uvicorn", "anyio", "bcrypt", "h11", "httptools"})
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -36,25 +34,25 @@ _TIME = re.compile("([0-9]{1,9})([smhd]?)")
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 60 * 60, "d": 24 * 60 * 60}
 
 
-class _RoomType(SizeType):
-    """A size in bytes that something fits in."""
+class _PositiveSizeType(SizeType):
+    """A positive size in bytes."""
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> int:
-        """Return the size; a usage error for what is none, and for nothing."""
+        """Return the size; an invalid size, and zero, is a usage error."""
         return super().convert(value, param, ctx) or self.fail("nothing can be pushed", param, ctx)
 
 
 class _Time(click.ParamType):  # type: ignore[type-arg] # not generic before click 8.4
-    """A time, in seconds or another unit."""
+    """A time in seconds or another unit."""
 
     name = "time"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Return the seconds; a usage error for what is no time."""
+        """Return the seconds; an invalid time is a usage error."""
         match = _TIME.fullmatch(str(value))
         if match is None or not int(match[1]):
             self.fail(f"{value!r} is not a valid time: a number, then s, m, h or d", param, ctx)
@@ -81,16 +79,16 @@ def command() -> None:
     "--allow-host",
     metavar="NAME",
     multiple=True,
-    help="A name of this machine that clients use, where neither a password nor TLS protects "
+    help="A name of this machine that clients use, if neither a password nor TLS protects "
     "against pages of other sites; repeatable. Addresses, names without a dot, and names below "
     "localhost and internal need none.",
 )
 @click.option("--tls-cert", metavar="FILE", type=_FILE, help="Serve https with this certificate.")
-@click.option("--tls-key", metavar="FILE", type=_FILE, help="Its key, where in another file.")
+@click.option("--tls-key", metavar="FILE", type=_FILE, help="Its key, if it is in another file.")
 @click.option(
     "--max-upload",
     metavar="SIZE",
-    type=_RoomType(),
+    type=_PositiveSizeType(),
     help="Bytes of a blob at most: 10GiB.  [default: 256GiB]",
 )
 @click.option(
@@ -102,9 +100,11 @@ def command() -> None:
 )
 @click.option("--durable", is_flag=True, help="Wait for the disk before anything is acknowledged.")
 @click.option("--sparse", is_flag=True, help="Take images and indexes of which parts are missing.")
-# What `RegistryProcess` wrote down of its faults.
+# The record of a `RegistryProcess` with faults.
 @click.option("--faults", hidden=True, type=_FILE)
-def serve(directory: Path | None, port: int, host: str, **chosen: object) -> None:
+def serve(
+    directory: Path | None, port: int, host: str, faults: Path | None, **values: object
+) -> None:
     """Serve a registry from DIR, an OCI image layout for each repository.
 
     Prints HOST:PORT once it takes requests. Without DIR, what is pushed is kept in a temporary
@@ -112,40 +112,47 @@ def serve(directory: Path | None, port: int, host: str, **chosen: object) -> Non
     only on loopback addresses, unless --allow-anonymous is given.
     """
     with _explained_extra():
-        from brolga.server.running import serve as run
+        from brolga.registry.server import serve as run
 
-        options = _options(chosen)
+        options = _options(values)
+        middleware = _fault_middleware(faults)
         with _directory(directory) as (place, lifetime), _explained(place, host, port):
 
             def announce(address: str) -> None:
                 eprint(f"registry: storing in {place}{lifetime}")
                 print_result(address)
 
-            run(place, host, port, on_ready=announce, options=options)
+            run(place, host, port, on_ready=announce, options=options, middleware=middleware)
 
 
 @contextmanager
 def _explained_extra() -> Iterator[None]:
-    """Say how to get what is missing; some of it is imported when it is first needed."""
+    """Say how to install a missing package; some are imported when they are first needed."""
     try:
         yield
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in _EXTRA:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRA:
             raise
-        raise click.ClickException(
-            f"the registry needs {error.name}: pip install 'brolga[server]'"
-        ) from error
+        message = f"the registry needs {package}: pip install 'brolga[server]'"
+        raise click.ClickException(message) from error
 
 
-def _options(chosen: dict[str, object]) -> Options:
-    """Return what was chosen; the rest is as `Options` has it. Raises UsageError."""
-    from brolga.server.options import Options
+def _fault_middleware(record: Path | None) -> Sequence[Middleware]:
+    """Return the middleware that injects the faults of a `RegistryProcess`."""
+    if record is None:
+        return ()
+    from brolga.testing.injector import Injector
+    from brolga.testing.middleware import fault_middleware
 
-    fields: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
-    if (record := fields.pop("faults", None)) is not None:
-        from brolga.server.injection import Injector
+    return fault_middleware(Injector.from_record(record))
 
-        fields["injector"] = Injector.recorded(record)
+
+def _options(values: dict[str, object]) -> Options:
+    """Return the options, with the defaults of `Options`. Raises UsageError."""
+    from brolga.registry.options import Options
+
+    fields: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
     try:
         return Options(**fields)
     except ValueError as error:
@@ -154,7 +161,7 @@ def _options(chosen: dict[str, object]) -> Options:
 
 @contextmanager
 def _directory(directory: Path | None) -> Iterator[tuple[Path, str]]:
-    """Give the directory to serve, and what is to be said of how long it stays."""
+    """Yield the directory to serve, and a note if it is temporary."""
     if directory is not None:
         yield directory, ""
         return
@@ -164,9 +171,9 @@ def _directory(directory: Path | None) -> Iterator[tuple[Path, str]]:
 
 @contextmanager
 def _explained(place: Path, host: str, port: int) -> Iterator[None]:
-    """Turn what can go wrong at the start into one line."""
-    from brolga.server.htpasswd import InvalidHtpasswd
-    from brolga.server.tls import InvalidTls
+    """Turn errors of the start into one line."""
+    from brolga.registry.serving.htpasswd import InvalidHtpasswd
+    from brolga.registry.serving.server import InvalidTls
 
     try:
         yield

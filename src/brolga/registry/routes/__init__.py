@@ -1,0 +1,1 @@
+"""The handlers of the registry's routes. They know no files."""

@@ -1,0 +1,1 @@
+"""The registry on a socket: connections and their bounds, authentication, TLS."""

@@ -1,0 +1,1 @@
+"""A registry for tests: the embedded registry with planned faults, or emulating another one."""

@@ -1,0 +1,1 @@
+"""The middleware that behaves as the registry of a profile."""

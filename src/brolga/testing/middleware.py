@@ -1,0 +1,274 @@
+"""The faults of a request, injected into its body and its response by ASGI middleware.
+
+The body is passed on in pieces that end at each byte where a fault is due. If a fault ends the
+request, the application sees that the client hung up, and finishes first: what is stored is on disk
+before the client sees the fault, so a test need not wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from contextlib import aclosing
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Final
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware import Middleware
+from starlette.responses import Response
+
+from brolga.registry.errors import error_response
+from brolga.registry.serving.connection import Disconnect, disconnect_event
+from brolga.testing import faults
+from brolga.testing.emulation.emulator import Emulation
+from brolga.testing.emulation.tokens import TokenAuthentication
+from brolga.testing.injector import Exchange, Injector
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from brolga.testing.registries import Profile
+
+__all__ = ["FaultInjection", "fault_middleware"]
+
+_DISCONNECT: Final = {"type": "http.disconnect"}
+
+
+def fault_middleware(injector: Injector) -> list[Middleware]:
+    """Return the middleware that injects the faults of an injector, and emulates its profile."""
+    kinds = (FaultInjection, TokenAuthentication, Emulation)
+    return [Middleware(kind, injector=injector) for kind in kinds]
+
+
+class FaultInjection:
+    """Record each request, and let its due faults fire."""
+
+    def __init__(self, app: ASGIApp, injector: Injector) -> None:
+        self._app = app
+        self._injector = injector
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, up to the byte where a fault ends it."""
+        if self._injector.store is not None:
+            scope["app"].state.store = self._injector.store
+        exchange = self._injector.begin(
+            scope["method"],
+            scope["path"],
+            scope["query_string"].decode("latin-1"),
+            Headers(scope=scope),
+        )
+        scope = {**scope, Exchange.SCOPE_KEY: exchange}
+        if exchange.profile is not None:
+            send = _without_server(send)
+        ending = next(iter(exchange.due(faults.Ending)), None)
+        body = _RequestBody(exchange, ending, receive, disconnect_event(scope))
+        response = _ResponseFilter(exchange, ending, body, send)
+        if exchange.due(faults.CutAnswer):
+            # Its bytes must pass through here.
+            scope["extensions"] = {**scope.get("extensions", {})}
+            scope["extensions"].pop("http.response.zerocopysend", None)
+        async with aclosing(body.messages):
+            await body.stall(0)
+            # If nothing is stored, the registry never sees the request.
+            if ending is None or ending.stored != 0:
+                await self._app(scope, body.receive, response.send)
+            if body.is_released:
+                raise Disconnect
+            if ending is not None:
+                await body.drain()
+                exchange.fire(ending)
+                await _end(ending, exchange, scope, receive, send)
+
+
+def _without_server(send: Send) -> Send:
+    """Leave the header `Server` out, unless it is set: an emulated registry is not brolga."""
+
+    async def send_without_server(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message).setdefault("Server", "")
+        await send(message)
+
+    return send_without_server
+
+
+async def _end(
+    ending: faults.Ending, exchange: Exchange, scope: Scope, receive: Receive, send: Send
+) -> None:
+    """End a request as the fault says."""
+    if isinstance(ending, faults.Kill):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if isinstance(ending, faults.Cut | faults.DropAnswer):
+        raise Disconnect(reset=ending.reset)
+    assert isinstance(ending, faults.Answer)  # noqa: S101 - the only other kind
+    exchange.request.status = ending.status
+    await _response(ending, exchange.profile)(scope, receive, send)
+
+
+def _response(fault: faults.Answer, profile: Profile | None) -> ASGIApp:
+    headers = dict(fault.headers)
+    if isinstance(fault, faults.TooMany):
+        date = formatdate(time.time() + fault.after_s, usegmt=True)
+        headers["Retry-After"] = date if fault.as_date else str(fault.after_s)
+    if fault.body is not None:
+        return Response(fault.body, status_code=fault.status, headers=headers)
+    if profile is not None and profile.proxy_pages and isinstance(fault, faults.TooMany):
+        return Response("Too Many Requests", status_code=fault.status, headers=headers)
+    return error_response(fault.status, fault.code, {"reason": "a fault that was planned"}, headers)
+
+
+class _ResponseFilter:
+    """The response: recorded, cut, or hidden by the fault that ends its request."""
+
+    def __init__(
+        self, exchange: Exchange, ending: faults.Ending | None, body: _RequestBody, send: Send
+    ) -> None:
+        self._exchange = exchange
+        self._body = body
+        self._hidden = ending is not None
+        self._cut = next(iter(exchange.due(faults.CutAnswer)), None)
+        self._sent = 0
+        self._send = send
+
+    async def send(self, message: Message) -> None:
+        """Pass a message of the response on, or drop it."""
+        if self._hidden or self._body.is_released:
+            return
+        if message["type"] == "http.response.start":
+            await self._body.stall_at_end()
+            self._exchange.request.status = message["status"]
+        elif self._cut is not None:
+            await self._send_up_to(self._cut, message)
+            return
+        await self._send(message)
+
+    async def _send_up_to(self, cut: faults.CutAnswer, message: Message) -> None:
+        piece = message["body"][: cut.at - self._sent]
+        self._sent += len(piece)
+        await self._send({**message, "body": piece, "more_body": True})
+        if self._sent == cut.at:
+            self._exchange.fire(cut)
+            raise Disconnect(reset=False)
+
+
+class _RequestBody:
+    """A request's body, in pieces that end where a fault is due."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        ending: faults.Ending | None,
+        receive: Receive,
+        disconnected: asyncio.Event,
+    ) -> None:
+        self.messages = self._messages()
+        self.is_released = False  # from a stall: the request gets no response
+        self._has_hung_up = False
+        self._exchange = exchange
+        self._ending = ending
+        self._stalls = exchange.due(faults.Stall)
+        self._slow = exchange.due(faults.Slow)
+        self._receive = receive
+        self._disconnected = disconnected
+
+    async def receive(self) -> Message:
+        """Return the next message for the application."""
+        return await anext(self.messages, _DISCONNECT)
+
+    async def drain(self) -> None:
+        """Read the rest, up to the end of the request. Raises Disconnect if the client leaves."""
+        async for _ in self.messages:
+            pass
+        if self._has_hung_up:
+            raise Disconnect
+
+    async def stall(self, received: int) -> None:
+        """Wait if a stall is due after so many bytes. Raises Disconnect."""
+        await self._stall([s for s in self._stalls if s.at is not None and s.at <= received])
+
+    async def stall_at_end(self) -> None:
+        """Wait if a stall is due before the response. Raises Disconnect."""
+        await self._stall([s for s in self._stalls if s.at is None])
+
+    async def _messages(self) -> AsyncGenerator[Message, None]:
+        """Yield the messages for the application; a released body looks as if it was cut."""
+        try:
+            async with aclosing(self._pieces()) as pieces:
+                async for message in pieces:
+                    yield message
+        except Disconnect:
+            self.is_released = self._has_hung_up = True
+            yield _DISCONNECT
+
+    async def _pieces(self) -> AsyncGenerator[Message, None]:
+        received, buffered, more = 0, b"", True
+        while True:
+            await self.stall(received)
+            if self._ending is not None and self._ending.at == received:
+                return
+            if not buffered and more:
+                message = await self._receive()
+                if message["type"] == "http.disconnect":
+                    self._has_hung_up = True
+                    yield message
+                    return
+                buffered, more = message.get("body", b""), message.get("more_body", False)
+            piece = buffered[: self._bytes_to_next_fault(received)]
+            buffered = buffered[len(piece) :]
+            is_last = not buffered and not more
+            await self._slow_down(len(piece))
+            if self._ending is None or self._ending.stored is None:
+                stored = piece
+            else:
+                stored = piece[: max(self._ending.stored - received, 0)]
+            received += len(piece)
+            self._exchange.request.received = received
+            yield {
+                "type": "http.request",
+                "body": stored,
+                "more_body": not (is_last and self._is_completed),
+            }
+            if is_last:
+                return
+
+    @property
+    def _is_completed(self) -> bool:
+        """Whether the application gets the end of the body."""
+        return self._ending is None or (self._ending.at is None and self._ending.stored is None)
+
+    def _bytes_to_next_fault(self, received: int) -> int | None:
+        offsets = [stall.at for stall in self._stalls if stall.at is not None]
+        if self._ending is not None and self._ending.at is not None:
+            offsets.append(self._ending.at)
+        return min((offset - received for offset in offsets), default=None)
+
+    async def _slow_down(self, count: int) -> None:
+        for slow in self._slow:
+            if count and slow not in self._exchange.request.fired:
+                self._exchange.fire(slow)
+            await self._pause(count / slow.bytes_per_s)
+
+    async def _stall(self, due: list[faults.Stall]) -> None:
+        for stall in due:
+            self._stalls.remove(stall)
+            self._exchange.fire(stall)
+            await self._pause(stall.for_s)
+
+    async def _pause(self, seconds: float | None) -> None:
+        """Wait. Raises Disconnect if the client hangs up, or the exchange is released, before."""
+        released, loop = asyncio.Event(), asyncio.get_running_loop()
+        self._exchange.add_waiting(loop, released)
+        waits = [asyncio.ensure_future(event.wait()) for event in (released, self._disconnected)]
+        try:
+            done, _ = await asyncio.wait(
+                waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            self._exchange.remove_waiting(released)
+            for wait in waits:
+                wait.cancel()
+        if done:
+            raise Disconnect
