@@ -25,11 +25,12 @@ soak: $(STAMP)            ## uploads that fail at random: 3,000 of a kind, where
 		tests/property/test_upload_properties.py \
 		tests/property/test_socket_upload_properties.py tests/property/test_socket_copy_properties.py
 
-check: $(STAMP)           ## lint, format, types, floors
+check: $(STAMP)           ## lint, format, types, floors, prose
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/check_prose.py src scripts
 
 bench: bench-stream bench-images bench-archives bench-registry bench-recovery  ## all of these, one after the other
 

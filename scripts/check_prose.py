@@ -13,8 +13,8 @@ from pathlib import Path
 
 PHRASES = {
     r"\b[Tt]ells? whether\b": "return whether",
-    r"\b(is|are|was|were) none\b": "is not a valid X",
-    r"\b(is|are|was|were) no (?!longer|more\b)[a-z]": "is not a X",
+    r"(?<!there )\b(is|are|was|were) none\b": "is not a valid X",
+    r"(?<!there )\b(is|are|was|were) no (?!longer|more\b)[a-z]": "is not a X",
     r"\b[Nn]obody\b|\b[Ss]omebody\b|\b[Ww]hoever\b": "name the caller, the client or the user",
     r"\bwho (reads?|asks?|wants?|may|can|has|have|is|are|writes?|comes?)\b": "name the noun",
     r"\bMust not know\b": "import-linter says it",
@@ -42,13 +42,12 @@ def check(path: Path) -> Iterator[str]:
             for match in re.finditer(pattern, text.replace("\n", " ")):
                 yield f"{path}:{line}: {match.group()!r}: {advice}"
     prose = " ".join(text for _, text in texts)
-    where, condition = (
-        len(re.findall(rf"\b{word}\b", prose, re.IGNORECASE)) for word in ("where", "if")
-    )
+    where, condition = (len(re.findall(rf"\b{word}\b", prose)) for word in ("where", "if"))
     if where > max(1, condition):
         yield f"{path}:1: 'where' {where} times, 'if' {condition} times: say 'if' for a condition"
     docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
-    lines = [line for line in docstring.splitlines() if line and not line.startswith("    ")]
+    drawing = ("    ", "├", "│", "└")
+    lines = [line for line in docstring.splitlines() if line and not line.startswith(drawing)]
     if len(lines) > MAX_DOCSTRING_LINES:
         yield f"{path}:1: the module docstring has {len(lines)} lines, not {MAX_DOCSTRING_LINES}"
 

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     )
     from brolga.images import Image, ImageIndex, InMemoryBlob, StoredBlob
     from brolga.images.flatten import LayerWarning
-    from brolga.images.validate import Limits, Problem, validate
+    from brolga.images.validate import Problem, validate
     from brolga.protocol import Credentials, Retry
     from brolga.spec.blob import Blob, BlobStream, Layer, LayerState, Progress
     from brolga.spec.config import History, ImageConfig
@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from brolga.stores.layout import Layout
     from brolga.stores.location import ImageRef, LocalRef, parse_image_ref
     from brolga.stream.command import Command
+    from brolga.stream.decompression import Limits
     from brolga.stream.layer import LayerStream, StreamLayer
 
 __all__ = [
@@ -153,7 +154,7 @@ _MODULES = {
     ),
     "brolga.images": ("Image", "ImageIndex", "InMemoryBlob", "StoredBlob"),
     "brolga.images.flatten": ("LayerWarning",),
-    "brolga.images.validate": ("Limits", "Problem", "validate"),
+    "brolga.images.validate": ("Problem", "validate"),
     "brolga.protocol": ("Credentials", "Retry"),
     "brolga.spec.blob": ("Blob", "BlobStream", "Layer", "LayerState", "Progress"),
     "brolga.spec.config": ("History", "ImageConfig"),
@@ -166,6 +167,7 @@ _MODULES = {
     "brolga.stores.layout": ("Layout",),
     "brolga.stores.location": ("ImageRef", "LocalRef", "parse_image_ref"),
     "brolga.stream.command": ("Command",),
+    "brolga.stream.decompression": ("Limits",),
     "brolga.stream.layer": ("LayerStream", "StreamLayer"),
 }
 _MODULE_BY_NAME = {name: module for module, names in _MODULES.items() for name in names}

@@ -355,7 +355,7 @@ def one_line(text: str, limit: int | None = None) -> str:
 
 
 def excerpt(text: str) -> str:
-    """Return untrusted text for an error message: quoted, ASCII with escapes, about 100 characters."""
+    """Quote untrusted text for an error message: in ASCII, cut to about 100 characters."""
     shown = ascii(text[:_EXCERPT_LENGTH])
     if len(text) <= _EXCERPT_LENGTH and len(shown) <= _EXCERPT_LENGTH + 2:
         return shown

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from brolga.auth.helpers import Helper
     from brolga.spec.reference import Repository
 
-__all__ = ["HELPER_TIMEOUT_S", "ConfigFile", "display_path", "docker_path", "podman_paths"]
 
 HELPER_TIMEOUT_S: Final = 30.0
 _MAX_FILE: Final = 1 << 20  # bytes

@@ -17,14 +17,6 @@ if TYPE_CHECKING:
 
     from brolga.protocol import Credentials
 
-__all__ = [
-    "check_credentials",
-    "describe_problem",
-    "docker_key",
-    "keys_covering",
-    "keys_of_registry",
-    "registry_from_key",
-]
 
 # Docker's key of Docker Hub (docker/cli, registry.IndexServer).
 _HUB_KEY: Final = "https://index.docker.io/v1/"

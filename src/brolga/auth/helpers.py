@@ -22,8 +22,6 @@ from brolga.errors import CredentialsError, excerpt
 from brolga.protocol import Credentials
 from brolga.stream.child_process import ExitStatusUnknown, wait_for_exit
 
-__all__ = ["Helper"]
-
 _MAX_OUTPUT: Final = 1 << 20  # bytes, of stdout and of stderr
 _BLOCK: Final = 1 << 16  # bytes
 # The username of an identity token.

@@ -15,15 +15,6 @@ from brolga.spec.reference import Repository
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = [
-    "Chain",
-    "ConfigFiles",
-    "Environment",
-    "Keychain",
-    "credentials_from_environment",
-    "default_keychain",
-]
-
 
 class Keychain(Protocol):
     """A source of credentials."""

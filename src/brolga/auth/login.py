@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from brolga.protocol import Credentials
 
-__all__ = ["erase", "save"]
 
 _SECRET_MEMBERS: Final = ("auth", "username", "password", "identitytoken", "registrytoken")
 

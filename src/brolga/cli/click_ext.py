@@ -15,7 +15,6 @@ from brolga.cli.output import log_to_stderr
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["MAY_BE_EMPTY", "Verb", "VerbGroup", "examples", "verb", "verbosity"]
 
 # The type of an option or argument whose empty value has a meaning.
 MAY_BE_EMPTY: Final = click.UNPROCESSED

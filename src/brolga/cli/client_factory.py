@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from brolga.protocol import Credentials
     from brolga.spec.reference import Repository
 
-__all__ = ["DEFAULT_JOBS", "ConnectionOptions", "make_credentials", "open_client", "read_password"]
 
 DEFAULT_JOBS: Final = 4
 _MAX_PASSWORD: Final = 65536  # bytes

@@ -20,8 +20,6 @@ from brolga.spec.reference import Repository
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["choose_upload_style", "read_upload_styles"]
-
 
 def choose_upload_style(
     flag: UploadStyle | None, registry: str = ""

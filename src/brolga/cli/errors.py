@@ -11,8 +11,6 @@ from brolga import errors
 from brolga.cli.output import OutputError, eprint, eprint_lines
 from brolga.errors import one_line
 
-__all__ = ["report"]
-
 
 class _Kind(NamedTuple):
     code: int

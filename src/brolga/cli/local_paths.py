@@ -21,16 +21,6 @@ if TYPE_CHECKING:
     from brolga.spec.reference import Repository
     from brolga.stores.location import ImageRef, LocalRef
 
-__all__ = [
-    "archive_ref",
-    "check_output",
-    "check_source",
-    "check_target",
-    "parse_local_ref",
-    "parse_source_path",
-    "print_ref",
-    "spool_beside",
-]
 
 _PREFIXES = ("oci:", "oci-archive:", "docker-archive:")
 

@@ -16,8 +16,6 @@ from brolga.cli.output import eprint, flush_streams, print_result
 if TYPE_CHECKING:
     from types import FrameType
 
-__all__ = ["command", "main"]
-
 
 class _Entry(NamedTuple):
     section: str

@@ -19,17 +19,6 @@ if TYPE_CHECKING:
     from brolga.spec.reference import Repository
     from brolga.stores.location import ImageRef
 
-__all__ = [
-    "BASE_DIGEST",
-    "BASE_NAME",
-    "check_clock",
-    "expected_digest",
-    "get_index",
-    "get_tree",
-    "push_and_print",
-    "refuse_archive",
-    "result_ref",
-]
 
 # image-spec annotations.md, Pre-Defined Annotation Keys.
 BASE_DIGEST: Final = "org.opencontainers.image.base.digest"

@@ -24,22 +24,6 @@ if TYPE_CHECKING:
 
     Function = Callable[..., Any]
 
-__all__ = [
-    "LayerOptions",
-    "UploadFlags",
-    "annotation",
-    "connection",
-    "jobs",
-    "json_output",
-    "layer",
-    "platform",
-    "recheck",
-    "spool",
-    "strict",
-    "tag",
-    "transport",
-    "upload",
-]
 
 _RETRY_TIME_S: Final = 3600
 _RETRIES: Final = 4

@@ -21,20 +21,6 @@ from brolga.errors import BrolgaError, one_line, printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-__all__ = [
-    "CLEAR",
-    "OutputError",
-    "eprint",
-    "eprint_lines",
-    "flush_streams",
-    "log_to_stderr",
-    "print_lines",
-    "print_result",
-    "print_warning",
-    "replace_file",
-    "write_blocks",
-    "write_bytes",
-]
 
 CLEAR = "\r\x1b[K"  # move to the start of the line, and erase it
 

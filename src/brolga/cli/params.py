@@ -11,16 +11,6 @@ import click
 if TYPE_CHECKING:
     from brolga.spec.platform import Platform
 
-__all__ = [
-    "ImagePlatformType",
-    "PlatformChoiceType",
-    "PlatformType",
-    "SecondsType",
-    "parse_pairs",
-    "parse_platforms",
-    "split_items",
-    "split_names",
-]
 
 _MAX_TIMEOUT_S: Final = 86400
 

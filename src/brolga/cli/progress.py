@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from brolga.stream.layer import StreamLayer
 
-__all__ = ["format_progress", "show_progress"]
 
 _INTERVAL_S: Final = {"auto": 0.2, "plain": 5.0}
 _DEFAULT_COLUMNS: Final = 80  # if the terminal does not say

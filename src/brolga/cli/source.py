@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from brolga.stream.layer import StreamLayer
     from brolga.stream.sources import Source
 
-__all__ = ["check_stdin", "command_layer", "layer_fields", "refuse_compressed", "stream_layer"]
 
 # The first bytes of a compressed stream, and the program that decompresses it.
 _PROGRAMS: Final = {

@@ -8,8 +8,6 @@ from typing import Final
 
 import click
 
-__all__ = ["SizeType", "StyleType", "UploadFlags", "UploadStyle", "format_size", "parse_style"]
-
 _UNITS: Final = {None: 0, "K": 10, "M": 20, "G": 30}  # powers of two
 _SIZE: Final = re.compile(r"([0-9]{1,18})(?:([KMG])(?:iB)?)?")
 _CHUNKED: Final = "chunked"

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from brolga.stores.store import ReadStore, Store
     from brolga.stream.layer import StreamLayer
 
-__all__ = ["Client"]
 
 _STREAM_LIMITS: Final = Limits(size=None)
 

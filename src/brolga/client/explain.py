@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from brolga.spec.reference import Repository
     from brolga.transport import Transport
 
-__all__ = ["Explanation", "explained"]
 
 # No manifest has this digest; its referrers are requested.
 _UNUSED_DIGEST = Digest.of(b"brolga")

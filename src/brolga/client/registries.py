@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from brolga.stream.spool import SpoolChoice
     from brolga.transport import Transport
 
-__all__ = ["Registries", "TransportOptions", "UploadOptions"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class TransportOptions:

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from brolga.stream.decompression import Limits
     from brolga.stream.layer import StreamLayer
 
-__all__ = ["artifact_of", "open_stream"]
-
 
 def artifact_of(
     stream: StreamLayer, artifact_type: str, title: str, annotations: Mapping[str, str] | None

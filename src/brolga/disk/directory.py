@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["Directory", "Sync", "UnsafePath"]
 
 T = TypeVar("T")
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from brolga.spec.blob import Block
 
-__all__ = ["atomic_file", "read_at", "write_all"]
 
 _NEW_FILE: Final = 0o666  # before the umask
 _PERMISSIONS: Final = 0o777

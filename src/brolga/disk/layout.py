@@ -33,22 +33,6 @@ if TYPE_CHECKING:
     from brolga.spec.blob import Block
     from brolga.spec.digest import Digest
 
-__all__ = [
-    "BLOBS",
-    "DATABASE",
-    "EMPTY_INDEX",
-    "FULL_NAME",
-    "INDEX_FILE",
-    "LAYOUT_FILE",
-    "LAYOUT_JSON",
-    "LAYOUT_NAMES",
-    "MAX_INDEX_SIZE",
-    "REF_NAME",
-    "TEMPORARY_PREFIX",
-    "UPLOADS",
-    "LayoutDirectory",
-    "TemporaryFile",
-]
 
 LAYOUT_FILE: Final = "oci-layout"
 LAYOUT_JSON: Final = b'{"imageLayoutVersion":"1.0.0"}'

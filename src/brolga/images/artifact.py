@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from brolga.spec.descriptor import Descriptor
     from brolga.stream.layer import StreamLayer
 
-__all__ = ["Artifact", "StreamBlob", "TitledBlob"]
 
 _EMPTY: Final = InMemoryBlob(b"{}", OCI_EMPTY)
 _TITLE: Final = "org.opencontainers.image.title"

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from brolga.spec.blob import BlobStream, Block
     from brolga.spec.reference import Repository
 
-__all__ = ["BlockStream", "InMemoryBlob", "StoredBlob"]
 
 _BLOCK_SIZE: Final = 1 << 20  # bytes
 

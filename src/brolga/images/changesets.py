@@ -19,7 +19,6 @@ from brolga.tar.writer import encode_data, encode_header
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-__all__ = ["MAX_PATH", "Merge", "ancestors", "normalize_path", "parent_of", "resolve_links"]
 
 _WHITEOUT: Final = b".wh."
 # Other names with this prefix were private files of aufs, which had this format first. They have no

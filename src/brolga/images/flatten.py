@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from brolga.spec.blob import Blob
 
-__all__ = ["LayerWarning", "flatten_layers", "merge_layers"]
-
 
 class LayerWarning(UserWarning):
     """An entry of a layer on which readers differ, and what the result shows."""

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from brolga.spec.digest import Digest
     from brolga.spec.reference import Repository
 
-__all__ = ["Image", "creation_time"]
-
 
 @dataclass(frozen=True)
 class _Addition:

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from brolga.spec.platform import Platform
     from brolga.tar.entries import Entry
 
-__all__ = ["Limits", "Problem", "validate"]
 
 # The fields of a platform that both an index and a config have.
 _PLATFORM: Final = ("os", "architecture", "variant", "os_version")

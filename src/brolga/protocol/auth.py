@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from brolga.protocol.http import Flow, Response, Timeout
     from brolga.spec.reference import Repository
 
-__all__ = ["Access", "Credentials", "RegistrySession"]
 
 _TOKEN_SERVER: Final = "the token server"  # noqa: S105 - not a secret
 # How a token server without the OAuth2 form responds to a POST.

@@ -14,7 +14,6 @@ from brolga.errors import ProtocolViolation
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Token", "TokenCache", "parse_challenges", "parse_token"]
 
 _MAX_CHALLENGE: Final = 8192  # characters
 _MAX_TOKEN: Final = 65536  # characters

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.digest import Digest
 
-__all__ = ["ReadFlow", "delete_blob", "has_blob", "read_blob"]
 
 # A flow that yields bytes between its requests.
 ReadFlow: TypeAlias = "Generator[Request | bytes, Response, None]"

@@ -13,8 +13,6 @@ from typing import TypeAlias, TypeVar
 
 from brolga.protocol.urls import redact
 
-__all__ = ["Blocks", "BodyError", "Flow", "Request", "Response", "Timeout"]
-
 _T = TypeVar("_T")
 # Bytes in blocks; an empty block is a heartbeat.
 Blocks: TypeAlias = Iterable[bytes | memoryview]

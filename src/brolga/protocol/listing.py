@@ -24,13 +24,6 @@ if TYPE_CHECKING:
     from brolga.protocol.auth import Access
     from brolga.protocol.http import Response
 
-__all__ = [
-    "ListFlow",
-    "ListLimits",
-    "list_repositories",
-    "list_tags",
-    "next_page",
-]
 
 # A flow that yields pages of names between its requests.
 ListFlow: TypeAlias = "Generator[Request | list[str], Response, None]"

@@ -24,15 +24,6 @@ if TYPE_CHECKING:
     from brolga.protocol.auth import Access
     from brolga.protocol.http import Flow, Response
 
-__all__ = [
-    "FetchedManifest",
-    "PutResult",
-    "delete_manifest",
-    "find_manifest",
-    "get_manifest",
-    "head_manifest",
-    "put_manifest",
-]
 
 # Without Docker's schema 1: a registry that has nothing else says so.
 _ACCEPT: Final = {

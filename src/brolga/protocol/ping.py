@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from brolga.protocol.auth import Credentials
     from brolga.protocol.http import Flow, Response
 
-__all__ = ["check_login", "ping"]
 
 _NO_API: Final = (400, 404, 405)
 _VERSION: Final = "docker-distribution-api-version"

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from brolga.protocol.http import Flow
     from brolga.spec.descriptor import Descriptor
 
-__all__ = ["add_referrer", "list_referrers", "referrers_tag", "remove_referrer"]
 
 # How registries without the API respond. GHCR redirects with 303 to one of these. Old Harbor sends
 # 401 without a challenge, or 403: if the rights are missing, reading the tag fails as well.

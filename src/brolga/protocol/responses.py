@@ -23,17 +23,6 @@ if TYPE_CHECKING:
     from brolga.protocol.http import Request, Response
     from brolga.spec.descriptor import Descriptor
 
-__all__ = [
-    "confirms_blob",
-    "content_digest",
-    "is_json",
-    "location",
-    "media_type",
-    "raise_for_status",
-    "raise_unless_deleted",
-    "reject_html",
-    "retry_after_s",
-]
 
 _MAX_ERRORS: Final = 3  # the cause may not be the first
 _MAX_TEXT: Final = 300  # characters of each text of a registry in a message

@@ -21,16 +21,6 @@ if TYPE_CHECKING:
     from brolga.errors import BrolgaError
     from brolga.protocol.http import Flow, Request, Response
 
-__all__ = [
-    "RETRY_LATER_STATUSES",
-    "TRANSIENT_REASONS",
-    "TRANSIENT_STATUSES",
-    "Retry",
-    "RetryBudget",
-    "is_transient",
-    "no_clock",
-    "send_with_retry",
-]
 
 # The idempotent methods, and POST, which here opens a session, mounts a blob or gets a token: a
 # second one does no harm. The bytes of a second PATCH would be appended.

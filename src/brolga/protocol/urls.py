@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from brolga.spec.digest import Digest
 
-__all__ = ["check_url", "hostname", "origin", "redact", "resolve", "with_digest"]
 
 _MAX_SHOWN: Final = 300  # characters of a URL in a message
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["create_app"]
-
 
 async def _ping(_request: Request) -> Response:
     """Confirm that this is a registry (distribution-spec, Determining Support)."""

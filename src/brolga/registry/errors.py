@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ExceptionHandler
 
-__all__ = ["HANDLERS", "BodyStalled", "BodyTooLong", "RequestError", "error_response"]
 
 _log = logging.getLogger("brolga.registry")
 

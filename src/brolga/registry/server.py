@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from starlette.middleware import Middleware
 
-__all__ = ["running", "serve"]
-
 
 def serve(  # noqa: PLR0913 - the settings of the command
     directory: Path,

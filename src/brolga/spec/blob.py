@@ -18,18 +18,6 @@ if TYPE_CHECKING:
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.digest import Digest
 
-__all__ = [
-    "Blob",
-    "BlobStream",
-    "Block",
-    "BlockReader",
-    "BlockSource",
-    "Layer",
-    "LayerState",
-    "Progress",
-    "Rereadable",
-    "runs_user_code",
-]
 
 Block: TypeAlias = bytes | memoryview
 

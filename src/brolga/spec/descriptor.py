@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Self
 
-__all__ = ["Descriptor"]
 
 # "size: int64" (descriptor.md, Properties).
 _MAX_SIZE: Final = 2**63 - 1

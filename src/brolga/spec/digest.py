@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Self
 
-__all__ = ["MAX_DIGEST_LENGTH", "Digest", "Hasher", "Verifier", "hasher"]
 
 # The grammar has no bound. This is the longest file name of common file systems, and an OCI
 # layout stores a blob under its `encoded` part (image-layout.md, Blobs); sha512 needs 135.

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from brolga.spec.manifest import SharedMembers
     from brolga.spec.platform import Platform
 
-__all__ = ["Index", "parse_manifest", "select_best"]
 
 T = TypeVar("T", bound="Hashable")
 

@@ -14,13 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Self
 
-__all__ = [
-    "DEFAULT_PLATFORM",
-    "PLATFORM_MEMBERS",
-    "Platform",
-    "normalize_variant",
-    "variant_preference",
-]
 
 _NO_EXTRA: Final[Mapping[str, object]] = MappingProxyType({})
 _WORD: Final = "[A-Za-z0-9._-]++"

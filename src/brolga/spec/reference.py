@@ -19,7 +19,6 @@ from brolga.spec.digest import MAX_DIGEST_LENGTH, Digest
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["DEFAULT_REGISTRY", "DEFAULT_TAG", "Reference", "Repository", "is_tag"]
 
 DEFAULT_REGISTRY: Final = "docker.io"
 DEFAULT_TAG: Final = "latest"

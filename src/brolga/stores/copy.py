@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from brolga.spec.manifest import Manifest
     from brolga.stores.store import WriteStore
 
-__all__ = ["push"]
 
 _THREAD: Final = "brolga-push"
 _MAX_DEPTH: Final = 16  # indexes within indexes; no tool makes more than two

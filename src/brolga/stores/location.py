@@ -34,27 +34,6 @@ if TYPE_CHECKING:
     from brolga.stores.store import ReadStore, Store, WriteStore
     from brolga.stream.spool import SpoolChoice
 
-__all__ = [
-    "FORMS",
-    "ImageRef",
-    "Kind",
-    "LocalRef",
-    "StoreOpener",
-    "check_digest",
-    "home_of",
-    "is_archive",
-    "is_pipe",
-    "keeps_layers",
-    "keeps_names",
-    "parse_image_ref",
-    "parse_repository_ref",
-    "pin",
-    "read_again",
-    "registry_of",
-    "tag_to_write",
-    "with_digest",
-    "with_name",
-]
 
 Kind: TypeAlias = Literal["oci", "oci-archive", "docker-archive", "archive"]
 

@@ -58,7 +58,6 @@ if TYPE_CHECKING:
     from brolga.stream.replay import ReplayBuffer
     from brolga.transport import Transport
 
-__all__ = ["RegistryStore"]
 
 # A mount may fail for many reasons: the blob is unknown or may not be read there (docker.io says
 # 401). Then it is uploaded, unless the registry is overloaded or cannot be reached.

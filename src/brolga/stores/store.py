@@ -28,20 +28,6 @@ if TYPE_CHECKING:
     from brolga.spec.platform import Platform
     from brolga.spec.reference import Repository
 
-__all__ = [
-    "ChecksTags",
-    "Fetcher",
-    "NullStore",
-    "OnePassStore",
-    "Preannounces",
-    "PushedBlob",
-    "ReadStore",
-    "Store",
-    "WriteStore",
-    "complete_manifest",
-    "read_tree",
-    "verified_blocks",
-]
 
 # Manifests that refer to others. The last is that of image-spec 1.1.0-rc2, which was withdrawn.
 _UNREAD: Final = frozenset(

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from brolga.spec.platform import Platform
     from brolga.stores.store import ReadStore, Store, WriteStore
 
-__all__ = ["Copier", "match_tags", "read_referrers", "tags_of"]
 
 _MAX_DEPTH: Final = 16  # referrers of referrers
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import subprocess
 
-__all__ = ["ExitStatusUnknown", "wait_for_exit"]
 
 _FIRST_DELAY_S: Final = 0.0005
 _MAX_DELAY_S: Final = 0.05

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-__all__ = ["IterableSource", "Readable"]
-
 
 class Readable(Protocol):
     """What brolga needs of a file object."""

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from brolga.spec.blob import Block
 
-__all__ = ["DEFAULT_WINDOW", "MemoryBuffer", "ReplayBuffer", "ReplayableBody"]
 
 DEFAULT_WINDOW: Final = 32 << 20  # bytes
 

@@ -28,17 +28,6 @@ if TYPE_CHECKING:
 
     from brolga.spec.blob import BlockSource
 
-__all__ = [
-    "Openable",
-    "Reopenable",
-    "Source",
-    "calls_user_code",
-    "check_source",
-    "enlarge_pipe",
-    "get_source_size",
-    "open_source",
-    "reopen_source",
-]
 
 READ_AHEAD: Final = 3  # blocks
 _PIPE_SIZE: Final = 1 << 20  # bytes; what an unprivileged process may ask for (pipe(7))

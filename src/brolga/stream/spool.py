@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from brolga.spec.blob import Block
 
-__all__ = ["Spool", "SpoolChoice", "spool_factory"]
 
 # A directory; True for the system's directory for temporary files, False for no spool.
 SpoolChoice: TypeAlias = "bool | str | PathLike[str]"

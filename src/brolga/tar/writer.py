@@ -15,7 +15,6 @@ from brolga.tar.reader import BLOCK_SIZE, FILE, SPARSE_NAME, Metadata
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ARCHIVE_END", "encode_data", "encode_file_header", "encode_header"]
 
 ARCHIVE_END: Final = bytes(2 * BLOCK_SIZE)
 

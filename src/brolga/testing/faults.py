@@ -20,28 +20,6 @@ from typing import TYPE_CHECKING, Final, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = [
-    "KINDS",
-    "Answer",
-    "Cut",
-    "CutAnswer",
-    "DropAnswer",
-    "Ending",
-    "Fault",
-    "FaultPlan",
-    "FrozenRange",
-    "Kill",
-    "LocationForm",
-    "MissingRange",
-    "OtherLocation",
-    "Resend",
-    "ShiftedRange",
-    "Slow",
-    "StaleState",
-    "Stall",
-    "TokenDies",
-    "TooMany",
-]
 
 _METHODS: Final[Mapping[str, tuple[str, ...]]] = {
     "api": ("GET",),

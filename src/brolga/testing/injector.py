@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from brolga.testing.registries import Profile
 
-__all__ = ["Exchange", "Injector"]
 
 _F = TypeVar("_F", bound=Fault)
 

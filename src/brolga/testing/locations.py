@@ -11,7 +11,6 @@ from urllib.parse import urljoin, urlsplit
 if TYPE_CHECKING:
     from brolga.testing.faults import LocationForm
 
-__all__ = ["OWN_PATH", "convert_location", "parse_session_path", "to_own_path"]
 
 OWN_PATH: Final = "/v2/{name}/blobs/uploads/{upload}"
 _ELSEWHERE: Final = "/elsewhere"

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from brolga.testing.registries import Profile
 
-__all__ = ["FaultInjection", "fault_middleware"]
 
 _DISCONNECT: Final = {"type": "http.disconnect"}
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from brolga.testing.registries import Profile
     from brolga.testing.run import RecordedRequest
 
-__all__ = ["BrolgaRegistry", "brolga_registry", "pytest_configure"]
 
 _MARKER: Final = "brolga_registry"
 _CHOICES: Final = frozenset({"profile", "faults"})

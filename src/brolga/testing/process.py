@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from brolga.testing.faults import Fault, FaultPlan
     from brolga.testing.registries import Profile
 
-__all__ = ["RegistryProcess", "StartError"]
-
 
 class StartError(BrolgaError):
     """The process ended before it accepted requests; the message is its stderr."""

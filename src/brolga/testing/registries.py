@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from brolga.testing.faults import LocationForm
 
-__all__ = ["PROFILES", "Profile", "find_profile"]
 
 _MIB: Final = 1 << 20
 _GIB: Final = 1 << 30

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["RecordedRequest", "Run", "Session", "Token", "kind_of"]
 
 # The routes of the application; any other path is `other`.
 _RESOURCES: Final = (

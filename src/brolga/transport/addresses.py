@@ -12,8 +12,6 @@ from typing import Final
 
 from brolga.transport.forks import ForkSafeLock
 
-__all__ = ["AddressRefused", "ReachedHosts", "Zone", "zone_of"]
-
 _NAT64: Final = IPv6Network("64:ff9b::/96")  # RFC 6052, section 2.1
 # Metadata services of clouds at addresses that are not link-local.
 _METADATA: Final = frozenset({ip_address("fd00:ec2::254"), ip_address("100.100.100.200")})

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from brolga.transport.request_state import RequestState
 
-__all__ = ["NetworkBackend"]
 
 _READ_SIZE: Final = 1 << 18  # bytes; with the library's 64 KiB a download costs 8 % more CPU
 # Errors of this machine: no descriptors, no memory.
@@ -61,9 +60,11 @@ class PlainStream(httpcore.NetworkStream):
         self._inner = inner
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Receive at most `max_bytes`, within the time left for the request."""
         return self._inner.read(max_bytes, CURRENT_REQUEST.get().remaining(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Send bytes, within the time left for the request."""
         try:
             self._inner.write(buffer, CURRENT_REQUEST.get().remaining(timeout))
         except httpcore.WriteError:
@@ -71,6 +72,7 @@ class PlainStream(httpcore.NetworkStream):
             raise
 
     def close(self) -> None:
+        """Close the connection."""
         self._inner.close()
 
     def start_tls(
@@ -79,12 +81,14 @@ class PlainStream(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
+        """Return this stream in TLS."""
         inner = self._inner.start_tls(ssl_context, server_hostname, timeout)
         # TLS within TLS, through an https proxy: the socket belongs to the outer connection.
         nested = isinstance(self._inner.get_extra_info("socket"), ssl.SSLSocket)
         return PlainStream(inner) if nested else EarlyResponseStream(inner)
 
     def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - the library's signature
+        """Return a fact about the stream, for the pool."""
         if info == "is_readable" and self.aborted:
             return True  # the pool takes it for expired: half a request may have been sent
         return self._inner.get_extra_info(info)

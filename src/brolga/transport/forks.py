@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Final, Protocol
 if TYPE_CHECKING:
     import socket
 
-__all__ = ["ForkSafeLock", "close_in_child", "renew_in_child"]
-
 
 class _Renewable(Protocol):
     def renew(self) -> None:

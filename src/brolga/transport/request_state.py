@@ -22,17 +22,6 @@ if TYPE_CHECKING:
 
     from brolga.protocol import Blocks, Response
 
-__all__ = [
-    "CLEANUP_TIMEOUT_S",
-    "CURRENT_REQUEST",
-    "INTERRUPTS",
-    "MIN_RATE",
-    "IncompleteBody",
-    "RateMonitor",
-    "RequestState",
-    "SecondInterrupt",
-    "request_scope",
-]
 
 # What signal handlers raise (Python's own for SIGINT, the command's for SIGTERM).
 INTERRUPTS: Final = (KeyboardInterrupt, SystemExit)

@@ -6,7 +6,6 @@ import pickle
 import pytest
 
 from brolga.errors import BrolgaError, InvalidDigest, InvalidReference
-from brolga.spec import reference as reference_module
 from brolga.spec.digest import Digest
 from brolga.spec.reference import DEFAULT_REGISTRY, DEFAULT_TAG, Reference, Repository
 
@@ -515,16 +514,3 @@ def test_parse_error_has_digest_error_as_cause() -> None:
     assert isinstance(caught.value.__cause__, InvalidDigest)
     assert isinstance(caught.value, ValueError)
     assert isinstance(caught.value, BrolgaError)
-
-
-def test_all_names_exist() -> None:
-    """Every exported name exists, constants first."""
-    assert reference_module.__all__ == [
-        "DEFAULT_REGISTRY",
-        "DEFAULT_TAG",
-        "Reference",
-        "Repository",
-        "is_tag",
-    ]
-    for name in reference_module.__all__:
-        assert hasattr(reference_module, name)

@@ -20,6 +20,7 @@ from brolga.cli.source import layer_fields, refuse_compressed, stream_layer
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from brolga.cli.upload_options import UploadFlags
     from brolga.client import Client
     from brolga.images import Image
     from brolga.spec.digest import Digest
@@ -98,7 +99,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     names_base: bool,
     layer_opts: options.LayerOptions,
     jobs: int,
-    upload_opts: options.UploadFlags,
+    upload_opts: UploadFlags,
     as_json: bool,
     connection: ConnectionOptions,
 ) -> None:

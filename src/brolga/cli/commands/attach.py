@@ -16,6 +16,7 @@ from brolga.cli.mutation import check_clock, push_and_print, refuse_archive
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from brolga.cli.upload_options import UploadFlags
     from brolga.spec.blob import Blob
     from brolga.spec.platform import Platform
 
@@ -51,7 +52,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     annotations: dict[str, str],
     platform: Platform | None,
     jobs: int,
-    upload_opts: options.UploadFlags,
+    upload_opts: UploadFlags,
     as_json: bool,
     connection: ConnectionOptions,
 ) -> None:

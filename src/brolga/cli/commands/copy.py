@@ -16,6 +16,7 @@ from brolga.errors import Denied, ImageNotFound, NotFound
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from brolga.cli.upload_options import UploadFlags
     from brolga.client import Client
     from brolga.spec.platform import Platform
     from brolga.spec.reference import Repository
@@ -56,7 +57,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     recheck: bool,
     platform: Platform | None,
     jobs: int,
-    upload_opts: options.UploadFlags,
+    upload_opts: UploadFlags,
     as_json: bool,
     connection: ConnectionOptions,
 ) -> None:

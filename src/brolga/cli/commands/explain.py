@@ -18,6 +18,7 @@ from brolga.errors import one_line
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from brolga.cli.upload_options import UploadFlags
     from brolga.client.explain import Explanation
 
 _UNBOUNDED: Final = 1 << 40  # bytes; a registry that accepts so many accepts any number
@@ -33,7 +34,7 @@ _UNBOUNDED: Final = 1 << 40  # bytes; a registry that accepts so many accepts an
 @options.json_output
 @options.connection
 def command(
-    *, repo: str, upload_opts: options.UploadFlags, as_json: bool, connection: ConnectionOptions
+    *, repo: str, upload_opts: UploadFlags, as_json: bool, connection: ConnectionOptions
 ) -> None:
     """Explain how brolga would push to a repository, and why.
 
@@ -69,7 +70,7 @@ def _camel(name: str) -> str:
 
 
 def _rows(
-    explanation: Explanation, upload_opts: options.UploadFlags, chosen_by: str, *, verified: bool
+    explanation: Explanation, upload_opts: UploadFlags, chosen_by: str, *, verified: bool
 ) -> Iterator[tuple[str, str]]:
     """Yield the name and the text of each line."""
     yield "repository", explanation.repository
@@ -105,7 +106,7 @@ def _format_known_blobs(put_max: int) -> str:
     return "one PUT" if put_max > _UNBOUNDED else f"one PUT, up to {format_size(put_max)}"
 
 
-def _format_buffer(upload_opts: options.UploadFlags) -> str:
+def _format_buffer(upload_opts: UploadFlags) -> str:
     """Describe what is kept of an upload, to send it again."""
     window, spool = upload_opts.window, upload_opts.spool
     if spool is False:

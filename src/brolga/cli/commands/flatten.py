@@ -25,6 +25,7 @@ from brolga.errors import InvalidManifest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from brolga.cli.upload_options import UploadFlags
     from brolga.client import Client
     from brolga.images import Image, ImageIndex, Tree
     from brolga.spec.descriptor import Descriptor
@@ -54,7 +55,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     tag: str | None,
     platform: Platform | None,
     strict: bool,
-    upload_opts: options.UploadFlags,
+    upload_opts: UploadFlags,
     as_json: bool,
     connection: ConnectionOptions,
 ) -> None:

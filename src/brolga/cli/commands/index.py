@@ -17,6 +17,7 @@ from brolga.cli.params import parse_platforms, split_names
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from brolga.cli.upload_options import UploadFlags
     from brolga.client import Client
     from brolga.images import Tree
     from brolga.spec.blob import Blob
@@ -150,7 +151,7 @@ def append(  # noqa: PLR0913 - the flags of the verb
     flatten: bool,
     docker_empty_base: bool,
     tag: str | None,
-    upload_opts: options.UploadFlags,
+    upload_opts: UploadFlags,
     as_json: bool,
     connection: ConnectionOptions,
 ) -> None:

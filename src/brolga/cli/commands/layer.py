@@ -22,6 +22,7 @@ from brolga.errors import CorruptBlob, InvalidReference
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from brolga.cli.upload_options import UploadFlags
     from brolga.spec.reference import Repository
     from brolga.stores.location import ImageRef
     from brolga.stream.layer import StreamLayer
@@ -84,7 +85,7 @@ def push(  # noqa: PLR0913 - the flags of the verb
     artifact_type: str | None,
     annotations: dict[str, str],
     layer_opts: options.LayerOptions,
-    upload_opts: options.UploadFlags,
+    upload_opts: UploadFlags,
     as_json: bool,
     connection: ConnectionOptions,
 ) -> None:

@@ -18,6 +18,7 @@ from brolga.cli.params import ImagePlatformType, parse_pairs, split_items, split
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from brolga.cli.upload_options import UploadFlags
     from brolga.images import Tree
     from brolga.spec.blob import Layer
     from brolga.spec.config import ImageConfig
@@ -156,7 +157,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     output: str | None,
     tag: str | None,
     platform: Platform | None,
-    upload_opts: options.UploadFlags,
+    upload_opts: UploadFlags,
     as_json: bool,
     connection: ConnectionOptions,
     **config: Any,  # noqa: ANN401 - the fields of _Changes

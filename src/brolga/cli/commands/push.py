@@ -14,6 +14,7 @@ from brolga.cli.local_paths import check_source, check_target, parse_source_path
 from brolga.errors import ImageNotFound
 
 if TYPE_CHECKING:
+    from brolga.cli.upload_options import UploadFlags
     from brolga.spec.platform import Platform
 
 
@@ -47,7 +48,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     recheck: bool,
     platform: Platform | None,
     jobs: int,
-    upload_opts: options.UploadFlags,
+    upload_opts: UploadFlags,
     as_json: bool,
     connection: ConnectionOptions,
 ) -> None:

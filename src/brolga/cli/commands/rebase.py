@@ -23,6 +23,7 @@ from brolga.cli.output import eprint
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from brolga.cli.upload_options import UploadFlags
     from brolga.client import Client
     from brolga.images import Image
     from brolga.spec.platform import Platform
@@ -59,7 +60,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     tag: str | None,
     rebased: str | None,
     platform: Platform | None,
-    upload_opts: options.UploadFlags,
+    upload_opts: UploadFlags,
     as_json: bool,
     connection: ConnectionOptions,
 ) -> None:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from brolga.registry.options import Options
 
-__all__ = ["command"]
 
 # The packages of the extra, as an import error names them.
 _EXTRA = frozenset({"starlette", "uvicorn", "anyio", "bcrypt", "h11", "httptools"})

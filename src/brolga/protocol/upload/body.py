@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from brolga.errors import BrolgaError
     from brolga.protocol.http import Blocks
 
-__all__ = ["Body", "Chunk", "IdleLimit", "check_replayable", "split_chunks", "wait_for_bytes"]
 
 # Half of the shortest common timeout in front of registries (30 s; nginx and ALB have 60 s).
 _IDLE_S: Final = 15.0

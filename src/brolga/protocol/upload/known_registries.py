@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["KNOWN_REGISTRIES", "KnownRegistry", "UploadStrategy", "identify_registry"]
 
 _MIB: Final = 1 << 20
 _ANY_SIZE: Final = 1 << 62  # bytes: no blob has more

@@ -19,23 +19,6 @@ if TYPE_CHECKING:
     from brolga.protocol.upload.session import UploadSession
     from brolga.spec.descriptor import Descriptor
 
-__all__ = [
-    "TRANSITIONS",
-    "Active",
-    "Committing",
-    "Done",
-    "Event",
-    "Failed",
-    "Idle",
-    "InSession",
-    "Open",
-    "Recovery",
-    "State",
-    "Uncertain",
-    "Unconfirmed",
-    "advance",
-]
-
 
 class Event(Enum):
     """What moves an upload on."""

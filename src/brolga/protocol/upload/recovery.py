@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from brolga.protocol.upload.known_registries import UploadStrategy
     from brolga.protocol.upload.machine import Active
 
-__all__ = ["DOUBTFUL", "adapt", "decide", "may_be_idle_timeout", "may_follow_commit"]
 
 # A PUT with such an answer may have stored the blob: a proxy lost the registry's answer, as if
 # committing a large blob takes too long (goharbor/harbor#19573), or the registry failed after it.

@@ -33,22 +33,6 @@ if TYPE_CHECKING:
     from brolga.spec.digest import Digest
     from brolga.spec.reference import Repository
 
-__all__ = [
-    "PATCH_SUCCESS",
-    "UploadSession",
-    "blob_exists",
-    "cancel",
-    "chunk_patch",
-    "closing_put",
-    "follow_location",
-    "get_status",
-    "monolithic_put",
-    "mount_blob",
-    "open_session",
-    "post_blob",
-    "streamed_patch",
-    "verify_stored",
-]
 
 # Each of these is some registry's answer to a PATCH (ECR 201, JFrog 200 and 204).
 PATCH_SUCCESS: Final = (200, 201, 202, 204)

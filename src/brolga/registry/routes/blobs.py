@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from brolga.spec.digest import Digest
 
-__all__ = ["delete", "file_response", "pull"]
 
 # Large enough that a thread's wake-up does not matter.
 _PIECE: Final = 1 << 20

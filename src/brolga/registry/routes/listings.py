@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-__all__ = ["catalog", "referrers", "tags"]
 
 # "A `Link` header MUST be included in the response when the descriptor list cannot be returned
 # in a single manifest" (Listing Referrers): a client may not accept a longer one.

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from brolga.registry.storage.repository import Repo
 
-__all__ = ["delete", "pull", "push"]
 
 # "SHOULD support pushing at least 10 tags per request" (distribution-spec, Pushing Manifests)
 _MAX_TAGS: Final = 64

@@ -24,18 +24,6 @@ if TYPE_CHECKING:
     from brolga.registry.storage.repository import Repo
     from brolga.registry.storage.store import Store
 
-__all__ = [
-    "digest_or_tag",
-    "digest_parameter",
-    "is_repository_name",
-    "limit_body",
-    "mount_source",
-    "parse_digest",
-    "repo",
-    "store",
-    "tag_parameters",
-    "write_body",
-]
 
 # Any host will do: the registry ignores the one by which it was called.
 _HOST: Final = "localhost"

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from brolga.registry.storage.uploads import Upload, UploadWriter
     from brolga.spec.digest import Digest
 
-__all__ = ["append", "cancel", "finish", "start", "status"]
 
 # "It MUST match the following regular expression" (distribution-spec, Pushing a blob in chunks)
 _CONTENT_RANGE: Final = re.compile("([0-9]{1,18})-([0-9]{1,18})")

@@ -21,15 +21,6 @@ if TYPE_CHECKING:
 
     from brolga.registry.serving.htpasswd import Htpasswd
 
-__all__ = [
-    "MAX_PENDING_LOGINS",
-    "Authentication",
-    "ClientGone",
-    "HostCheck",
-    "LoginQueue",
-    "ReadOnly",
-    "TooManyLogins",
-]
 
 _CHALLENGE: Final = {"WWW-Authenticate": 'Basic realm="brolga", charset="UTF-8"'}
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})

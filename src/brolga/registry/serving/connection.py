@@ -15,18 +15,6 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = [
-    "HEAD_LIMIT",
-    "IDLE_CONNECTION_S",
-    "Connection",
-    "ConnectionLimits",
-    "Disconnect",
-    "close_all",
-    "close_overdue",
-    "connection_limits",
-    "disconnect_event",
-    "raise_nofile_limit",
-]
 
 # Bytes of a request's head, a chunk's extensions, or the trailers: the parser buffers what it has
 # not parsed yet.

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["Htpasswd", "InvalidHtpasswd"]
 
 _log = logging.getLogger("brolga.registry")
 

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from brolga.registry.options import Options
     from brolga.registry.storage.store import Store
 
-__all__ = ["InvalidTls", "NotLoopback", "Server", "ThrottledLog", "check_tls", "listen"]
 
 _log = logging.getLogger("brolga.registry")
 

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from brolga.disk.directory import Directory
     from brolga.registry.storage.layout import Layout
 
-__all__ = ["Databases"]
 
 _T = TypeVar("_T")
 _log = logging.getLogger("brolga.registry")

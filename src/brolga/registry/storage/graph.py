@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from brolga.registry.storage.layout import Layout
 
-__all__ = ["Graph", "Referrer", "transaction"]
 
 # A file system may give two changes the same time. The status of a file identifies its contents
 # only if its last change is older than this.

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["Index", "index_memory"]
 
 # An index takes about twelve times its size in memory while it is read or changed.
 _LARGE: Final = 4 << 20

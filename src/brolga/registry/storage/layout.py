@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from brolga.disk.directory import Directory
     from brolga.spec.digest import Digest
 
-__all__ = ["RESERVED", "BrokenIndex", "Layout", "LayoutBusy", "RepositoryUnknown"]
 
 _log = logging.getLogger("brolga.registry")
 

@@ -18,14 +18,6 @@ if TYPE_CHECKING:
 
     from brolga.spec.digest import Digest
 
-__all__ = [
-    "MAX_MANIFEST_SIZE",
-    "Manifest",
-    "detect_media_type",
-    "has_references",
-    "parse_manifest",
-    "read_manifest",
-]
 
 # "Client and registry implementations SHOULD expect to be able to support manifest pushes of
 # at least 4 megabytes" (distribution-spec, Pushing manifests)

@@ -25,14 +25,6 @@ if TYPE_CHECKING:
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.digest import Digest
 
-__all__ = [
-    "IndexStale",
-    "ManifestStore",
-    "ManifestUnknown",
-    "ReferencesUnknown",
-    "SizeMismatch",
-    "StoredManifest",
-]
 
 _T = TypeVar("_T")
 

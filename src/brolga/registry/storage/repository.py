@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from brolga.registry.storage.database import Databases
     from brolga.spec.digest import Digest
 
-__all__ = ["BlobIsManifest", "BlobUnknown", "Repo", "SharedState", "WriteQueue"]
 
 _T = TypeVar("_T")
 

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from brolga.spec.reference import Repository
 
-__all__ = ["Store"]
 
 _log = logging.getLogger("brolga.registry")
 

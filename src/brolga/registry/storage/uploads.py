@@ -26,17 +26,6 @@ if TYPE_CHECKING:
 
     from brolga.disk.directory import Directory
 
-__all__ = [
-    "DEFAULT_ALGORITHM",
-    "HashCache",
-    "SessionCount",
-    "TooManyUploads",
-    "Upload",
-    "UploadBusy",
-    "UploadUnknown",
-    "UploadWriter",
-    "open_writer",
-]
 
 # Clients that open sessions without end must not fill the memory, or the disk.
 _MAX_CACHED_HASHES: Final = 1024

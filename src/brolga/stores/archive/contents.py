@@ -36,21 +36,6 @@ if TYPE_CHECKING:
     from brolga.spec.platform import Platform
     from brolga.tar.entries import Entry
 
-__all__ = [
-    "ArchiveEntry",
-    "ArchiveLimits",
-    "Contents",
-    "Names",
-    "blob_path",
-    "check_digest",
-    "choose",
-    "detect_kind",
-    "digest_from_name",
-    "document_too_large",
-    "entry_path",
-    "peek",
-    "source_errors",
-]
 
 T = TypeVar("T", bound="Hashable")
 

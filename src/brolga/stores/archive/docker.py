@@ -36,13 +36,6 @@ if TYPE_CHECKING:
     from brolga.spec.platform import Platform
     from brolga.stores.archive.contents import Contents
 
-__all__ = [
-    "MANIFEST",
-    "ManifestItem",
-    "docker_image",
-    "encode_manifest_json",
-    "read_manifest_json",
-]
 
 MANIFEST: Final = "manifest.json"
 _MEMBERS: Final = frozenset({"Config", "RepoTags", "Layers"})

@@ -34,16 +34,6 @@ if TYPE_CHECKING:
     from brolga.stores.store import WriteStore
     from brolga.stream.sources import Source
 
-__all__ = [
-    "LAYER_BY_KIND",
-    "BufferedEntry",
-    "CompressionOptions",
-    "FileRange",
-    "IgnoredEntry",
-    "OpenFile",
-    "PushedEntry",
-    "verify_blocks",
-]
 
 # A layer's media type by the kind of its file.
 LAYER_BY_KIND: Final = {"tar": OCI_LAYER, "gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD}

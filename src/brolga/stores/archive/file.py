@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from brolga.spec.manifest import Manifest
     from brolga.tar.entries import Entry
 
-__all__ = ["Archive"]
 
 _BLOCK_SIZE: Final = 1 << 14  # bytes: headers, and now and then a small file
 

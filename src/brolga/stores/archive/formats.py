@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from brolga.spec.platform import Platform
     from brolga.stores.archive.contents import Contents
 
-__all__ = ["Images", "check_form", "whole_is_compressed"]
 
 _FORMS: Final = ("", "docker", "oci")
 

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from brolga.spec.platform import Platform
     from brolga.stores.archive.contents import Contents
 
-__all__ = ["ArchiveLayout", "read_document"]
-
 
 class ArchiveLayout:
     """An image layout among the files of an archive. Raises InvalidManifest if it is not valid."""

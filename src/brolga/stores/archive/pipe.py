@@ -55,7 +55,6 @@ if TYPE_CHECKING:
     from brolga.stream.spool import Spool, SpoolChoice
     from brolga.tar.entries import Entry
 
-__all__ = ["ArchiveStream"]
 
 _WAIT_S: Final = 1.0  # seconds until an empty block says that nothing came
 _BLOB: Final = "application/octet-stream"  # of a blob until a manifest gives its type

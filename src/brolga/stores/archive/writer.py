@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from brolga.spec.digest import Digest
     from brolga.stream.spool import SpoolChoice
 
-__all__ = ["Writer", "open_writer"]
 
 _BLOCK: Final = 512  # bytes
 _CONFIGS: Final = frozenset({DOCKER_CONFIG, OCI_CONFIG})

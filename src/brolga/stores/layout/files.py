@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from brolga.spec.blob import Block
     from brolga.spec.digest import Digest
 
-__all__ = ["Files", "check_digest"]
 
 _MAX_MARKER_SIZE: Final = 4096  # bytes
 # Another writer may roll back its new layout while this one opens it.

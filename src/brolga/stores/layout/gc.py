@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from brolga.stores.layout.files import Files
     from brolga.stores.layout.index import LayoutIndex
 
-__all__ = ["DEFAULT_AGE_S", "GCResult", "collect_garbage", "walk"]
 
 DEFAULT_AGE_S: Final = 3600.0
 # The registry keeps an upload session for a day after its last write, by default.

@@ -26,22 +26,6 @@ if TYPE_CHECKING:
     from brolga.spec.descriptor import Descriptor
 
 
-__all__ = [
-    "MAX_INDEX_SIZE",
-    "LayoutIndex",
-    "add",
-    "ambiguous_name",
-    "candidates",
-    "digest_of",
-    "full_name_of",
-    "image_not_found",
-    "name_of",
-    "names",
-    "remove_manifest",
-    "remove_tag",
-    "remove_untagged",
-]
-
 _MAX_LISTED: Final = 20  # names in an error's line
 _NUMBER: Final = re.compile("@[0-9]{1,9}")
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from brolga.disk.layout import MAX_INDEX_SIZE
 from brolga.errors import (
     CorruptBlob,
     DigestMismatch,
@@ -25,7 +26,6 @@ from brolga.spec.mediatypes import INDEX_TYPES, MANIFEST_TYPES, NONDISTRIBUTABLE
 from brolga.stores.layout.files import Files
 from brolga.stores.layout.gc import DEFAULT_AGE_S, GCResult, collect_garbage, walk
 from brolga.stores.layout.index import (
-    MAX_INDEX_SIZE,
     LayoutIndex,
     add,
     ambiguous_name,
@@ -49,8 +49,6 @@ if TYPE_CHECKING:
     from brolga.spec.blob import Blob, BlobStream
     from brolga.spec.manifest import Manifest
     from brolga.spec.platform import Platform
-
-__all__ = ["Layout"]
 
 
 class Layout:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from brolga.spec.manifest import Manifest
     from brolga.stores.layout.files import Files
 
-__all__ = ["here", "local", "read_blob", "read_manifest"]
 
 _BLOCK_SIZE: Final = 1 << 20  # bytes
 _DAMAGED: Final = "copy the image there again"

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from brolga.registry.storage.uploads import Upload
     from brolga.testing.injector import Injector
 
-__all__ = ["Emulation"]
 
 # The registry's own behaviour, for faults without a profile.
 _OWN: Final = Profile(name="")

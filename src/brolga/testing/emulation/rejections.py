@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from brolga.testing.registries import Profile
     from brolga.testing.run import Session
 
-__all__ = ["RequestFacts", "reject", "rejection"]
 
 _CONTENT_RANGE: Final = re.compile("([0-9]{1,18})-([0-9]{1,18})")
 # The statuses of a proxy's own responses.

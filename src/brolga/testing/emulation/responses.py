@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from brolga.testing.injector import Exchange
     from brolga.testing.run import Session
 
-__all__ = ["RequestBody", "ResponseConverter", "Target", "discard", "find_upload", "parse_state"]
 
 _ERROR: Final = 400
 _DISCONNECT: Final = {"type": "http.disconnect"}

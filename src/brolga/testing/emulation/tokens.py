@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from brolga.testing.injector import Injector
 
-__all__ = ["TokenAuthentication"]
-
 
 class TokenAuthentication:
     """Require a live token, if the plan or the profile has tokens."""
