@@ -161,20 +161,20 @@ def check(
 
 @pytest.mark.skipif(shutil.which("tar") is None, reason="tar is not on PATH")
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_each_example_does_what_the_document_shows(
+def test_console_examples_print_what_the_document_shows(
     document: str,
     shell: Callable[[str], subprocess.CompletedProcess[str]],
     registry: Embedded,
 ) -> None:
-    """A reader can copy a command, and gets what stands below it."""
+    """A reader can copy a command, and gets the output below it."""
     check((ROOT / document).read_text(), shell, registry.address)
 
 
 @pytest.mark.skipif(shutil.which("tar") is None, reason="tar is not on PATH")
-def test_the_code_of_images_prints_what_stands_behind_it(
+def test_python_examples_of_images_print_their_comments(
     shell: Callable[[str], subprocess.CompletedProcess[str]], registry: Embedded
 ) -> None:
-    """The blocks marked `python` are one program; `print(…)  # …` says what it prints."""
+    """The blocks marked `python` are one program; `print(…)  # …` shows what it prints."""
     code = "".join(PYTHON.findall((ROOT / "docs/images.md").read_text()))
     done = shell(f"{shlex.quote(sys.executable)} -W error - <<'.'\n{code}.\n")
     printed = done.stdout.replace(registry.address, REGISTRY)
@@ -187,8 +187,8 @@ RUNS_ON = "registry serve"
 
 
 @pytest.mark.parametrize("verb", [*verbs()])
-def test_each_verb_is_shown(verb: str) -> None:
-    """In a heading, with the others of its group, and by an example that runs."""
+def test_cli_document_shows_each_verb(verb: str) -> None:
+    """A verb is in a heading, with the others of its group, and in an example that runs."""
     text = (ROOT / "docs/cli.md").read_text()
     group, _, name = verb.partition(" ")
     headings = [line for line in text.splitlines() if re.match(f"## .*brolga {group}\\b", line)]
@@ -198,13 +198,13 @@ def test_each_verb_is_shown(verb: str) -> None:
         assert any(f"brolga {verb}" in each for each in commands), verb
 
 
-def test_the_documents_of_the_command_have_examples() -> None:
+def test_documents_include_readme_and_cli() -> None:
     """A mistake in the fence would let all of them pass."""
     assert {"README.md", "docs/cli.md"} <= set(DOCUMENTS)
 
 
-def test_examples_are_found_with_their_lines() -> None:
-    """Several in a block, commands over two lines, and what is no console at all."""
+def test_examples_finds_commands_and_their_lines() -> None:
+    """Several in a block, commands over two lines, and blocks of another kind."""
     text = (
         "# Title\n\n```sh\n$ not this\n```\n\n"
         "```console\n$ one \\\n  more\n$ two\na\n\nb\n```\n"
@@ -243,15 +243,15 @@ def test_examples_are_found_with_their_lines() -> None:
         (["…"], "", True),
     ],
 )
-def test_the_shape_is_compared(shown: list[str], printed: str, same: bool) -> None:
+def test_looks_like_compares_text_with_ellipses(shown: list[str], printed: str, same: bool) -> None:
     """`…` is any text within a line; alone, any lines; a short digest is one digest."""
     assert looks_like(shown, printed, {"00": A}) is same
 
 
-def test_a_digest_that_was_printed_can_be_used_in_a_command(
+def test_check_expands_a_short_digest_in_a_command(
     shell: Callable[[str], subprocess.CompletedProcess[str]], registry: Embedded
 ) -> None:
-    """A document shows it short; the command gets it whole."""
+    """A document shows a digest short; the command gets all of it."""
     block = f"$ echo {A}\nsha256:9f…\n$ echo x@sha256:9f…\nx@{A}"
     check(f"```console\n{block}\n```\n", shell, registry.address)
 
@@ -267,12 +267,12 @@ def test_a_digest_that_was_printed_can_be_used_in_a_command(
         ("$ echo a; false\na", "line 2"),  # the other way round
     ],
 )
-def test_an_example_that_lies_is_found(
+def test_check_fails_if_an_example_prints_something_else(
     block: str,
     line: str,
     shell: Callable[[str], subprocess.CompletedProcess[str]],
     registry: Embedded,
 ) -> None:
-    """The line in the document is named, and what was printed."""
+    """The failure names the line in the document."""
     with pytest.raises(pytest.fail.Exception, match=f"^{line}: "):
         check(f"```console\n{block}\n```\n", shell, registry.address)

@@ -484,7 +484,7 @@ def run(
         signal.signal(number, handler)
 
 
-def test_each_row_has_its_command_and_each_reason_its_line() -> None:
+def test_table_rows_match_the_commands_and_reasons() -> None:
     """The table, this test and the list below the table belong together."""
     assert [*dict.fromkeys(cell.row for cell in cells())] == list(COMMANDS) == list(RESULTS)
     given = {cell.says.removeprefix("no: ") for cell in cells() if cell.says != "yes"}
@@ -492,13 +492,13 @@ def test_each_row_has_its_command_and_each_reason_its_line() -> None:
 
 
 @pytest.mark.parametrize("cell", cells(), ids=lambda cell: f"{cell.row}-{cell.kind}")
-def test_a_cell_says_what_happens(
+def test_table_cell_is_what_the_command_does(
     cell: Cell,
     here: Path,
     words: Callable[[str, str], str],
     run: Callable[[list[str], bytes], Outcome],
 ) -> None:
-    """`yes`: it is done, and its result is there. `no`: the error has the code of its reason."""
+    """`yes`: the result is there. `no`: the error has the exit code of its reason."""
     template = COMMANDS[cell.row]
     word = functools.cache(lambda word: words(word, cell.kind))
     command = WORDS.sub(lambda match: word(match[0]), template)

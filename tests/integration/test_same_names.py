@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import io
 import json
-import subprocess
-import sys
-import tarfile
 from dataclasses import replace
+from itertools import starmap
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.images import AMD64, ARM64
+from tests.processes import brolga
+from tests.tars import entry, tar
 
 from brolga import Client, Image, ImageNotFound, Layout, Platform, PlatformNotFound, TagConflict
 from brolga.spec.index import Index
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.digest import Digest
 
 REF, FULL = "org.opencontainers.image.ref.name", "io.containerd.image.name"
-AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 FORMS = ["oci", "oci-archive", "docker-archive"]
-PATIENCE_S = 120
 
 
 def image(text: str, platform: Platform = AMD64) -> Image:
@@ -78,19 +76,8 @@ def made(
             f"{one.manifest.config.digest.encoded}.json": one.config.raw for one, _ in images
         }
         files = {**configs, "manifest.json": json.dumps(listed).encode()}
-    (tmp_path / "made.tar").write_bytes(packed(files))
+    (tmp_path / "made.tar").write_bytes(tar(*starmap(entry, files.items())))
     return f"{form}:{tmp_path}/made.tar"
-
-
-def packed(files: Mapping[str, bytes]) -> bytes:
-    """Return a tar of some files."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return out.getvalue()
 
 
 def config_of(tree: object) -> Digest:
@@ -107,10 +94,10 @@ def named(form: str, place: str) -> str:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", ["v1", ""])
 @pytest.mark.parametrize("tells", [True, False])
-def test_a_platform_chooses_among_images_of_one_name(
+def test_platform_selects_among_images_of_one_name(
     form: str, name: str, tells: bool, tmp_path: Path
 ) -> None:
-    """One entry a platform, as `docker buildx` and others export them, with a name or without."""
+    """One entry for each platform, as `docker buildx` exports them, with a name or without."""
     images = [image("a", AMD64), image("b", ARM64)]
     place = made(tmp_path, form, [(one, name) for one in images], tells_platforms=tells)
     place = named(form, place) if name else place
@@ -129,10 +116,8 @@ def test_a_platform_chooses_among_images_of_one_name(
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_names_that_differ_by_platform_are_chosen_by_platform_too(
-    form: str, tmp_path: Path
-) -> None:
-    """One name a platform: without a name, the platform says which."""
+def test_platform_selects_among_images_of_several_names(form: str, tmp_path: Path) -> None:
+    """Each platform has its own name; without a name, the platform decides."""
     images = [(image("a", AMD64), "v1-amd64"), (image("b", ARM64), "v1-arm64")]
     place = made(tmp_path, form, images)
     with Client() as client:
@@ -142,7 +127,7 @@ def test_names_that_differ_by_platform_are_chosen_by_platform_too(
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_two_images_of_one_name_and_platform_are_an_error(form: str, tmp_path: Path) -> None:
+def test_image_fails_if_two_images_have_one_name_and_platform(form: str, tmp_path: Path) -> None:
     """The choice is the user's."""
     place = named(form, made(tmp_path, form, [(image("a"), "v1"), (image("b"), "v1")]))
     with Client() as client:
@@ -151,7 +136,7 @@ def test_two_images_of_one_name_and_platform_are_an_error(form: str, tmp_path: P
                 client.image(place, platform)
 
 
-def test_the_error_names_both_images(tmp_path: Path) -> None:
+def test_error_of_two_images_of_one_name_lists_both(tmp_path: Path) -> None:
     """`ctr images export` writes the tag alone, and the whole name beside it."""
     full = ["docker.io/library/app:v1", "docker.io/library/web:v1"]
     place = made(tmp_path, "oci", [(image("a"), "v1"), (image("b"), "v1")], full=full)
@@ -171,7 +156,7 @@ def test_the_error_names_both_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["oci", "oci-archive"])
-def test_an_index_is_chosen_for_the_platforms_that_it_has(form: str, tmp_path: Path) -> None:
+def test_platform_selects_an_index_that_has_it(form: str, tmp_path: Path) -> None:
     """An entry without a platform may be an index."""
     one, other = image("a", ARM64), image("b", AMD64)
     layout = Layout(tmp_path / "made")
@@ -193,7 +178,7 @@ def test_an_index_is_chosen_for_the_platforms_that_it_has(form: str, tmp_path: P
         files = {
             str(p.relative_to(tmp_path / "made")): p.read_bytes() for p in names if p.is_file()
         }
-        (tmp_path / "made.tar").write_bytes(packed(files))
+        (tmp_path / "made.tar").write_bytes(tar(*starmap(entry, files.items())))
         place = f"oci-archive:{tmp_path}/made.tar:v1"
     with Client() as client:
         assert config_of(client.image(place, ARM64)) == config_of(one)
@@ -201,50 +186,50 @@ def test_an_index_is_chosen_for_the_platforms_that_it_has(form: str, tmp_path: P
 
 
 @pytest.mark.parametrize("form", ["oci-archive", "docker-archive"])
-def test_a_platform_chooses_in_an_archive_that_comes_down_a_pipe(form: str, tmp_path: Path) -> None:
+def test_copy_selects_a_platform_in_an_archive_from_a_pipe(form: str, tmp_path: Path) -> None:
     """`cat FILE | brolga copy --platform ... FORM:- DST`."""
     images = [image("a", AMD64), image("b", ARM64)]
     made(tmp_path, form, [(one, "v1") for one in images])
     data = (tmp_path / "made.tar").read_bytes()
     target = f"oci:{tmp_path}/to"
     source = named(form, f"{form}:-")
-    run("copy", "--platform", "linux/arm64", source, f"{target}:one", data=data)
-    run("copy", "--all-tags", "--platform", "linux/arm64", f"{form}:-", target, data=data)
+    brolga("copy", "--platform", "linux/arm64", source, f"{target}:one", data=data)
+    brolga("copy", "--all-tags", "--platform", "linux/arm64", f"{form}:-", target, data=data)
     with Client() as client:
         assert config_of(client.image(f"{target}:one")) == config_of(images[1])
         assert config_of(client.image(f"{target}:v1")) == config_of(images[1])
-    assert b"more than one image" in run("copy", source, f"{target}:two", data=data, code=3)
+    assert b"more than one image" in brolga("copy", source, f"{target}:two", data=data, code=3)
 
 
-def test_all_tags_of_a_layout_with_two_images_of_one_tag_are_not_copied_in_part(
+def test_copy_all_tags_copies_nothing_if_two_images_have_one_tag(
     tmp_path: Path,
 ) -> None:
-    """They are refused before anything is copied; a platform chooses."""
+    """With --platform, one of the two is copied."""
     images = [(image("0"), "v0"), (image("a", AMD64), "v1"), (image("b", ARM64), "v1")]
     place, target = made(tmp_path, "oci", images), f"oci:{tmp_path}/to"
-    assert b"has 2 images v1: @1 'linux/amd64', @2 'linux/arm64'" in run(
+    assert b"has 2 images v1: @1 'linux/amd64', @2 'linux/arm64'" in brolga(
         "copy", "--all-tags", place, target, code=3
     )
     assert not (tmp_path / "to").exists()
-    run("copy", "--all-tags", "--platform", "linux/arm64", place, target)
+    brolga("copy", "--all-tags", "--platform", "linux/arm64", place, target)
     with Client() as client:
         assert config_of(client.image(f"{target}:v1")) == config_of(images[2][0])
 
 
-def test_all_tags_of_a_layout_without_tags_are_an_error(tmp_path: Path) -> None:
+def test_copy_all_tags_fails_for_a_layout_without_tags(tmp_path: Path) -> None:
     """Nothing copied is not success."""
     place = made(tmp_path, "oci", [(image("a"), ""), (image("b"), "")])
-    said = run("copy", "--all-tags", place, f"oci:{tmp_path}/to", code=3)
+    said = brolga("copy", "--all-tags", place, f"oci:{tmp_path}/to", code=3)
     assert b"has 2 images, and none has a name" in said
     Layout(tmp_path / "empty").push_manifest(Index.new(()), "v1")
     Layout(tmp_path / "empty").untag("v1")
-    assert b"1 images, and none has a name" in run(
+    assert b"1 images, and none has a name" in brolga(
         "copy", "--all-tags", f"oci:{tmp_path}/empty", f"oci:{tmp_path}/to", code=3
     )
 
 
-def test_a_name_that_two_images_have_is_not_taken_from_one_in_silence(tmp_path: Path) -> None:
-    """A change in place needs one image; a push under the name takes it from both, as a tag."""
+def test_push_replaces_a_name_of_two_images_only_without_expected(tmp_path: Path) -> None:
+    """A change in place needs one image; a push under the name takes it from both."""
     images = [(image("a", AMD64), "v1"), (image("b", ARM64), "v1")]
     place = made(tmp_path, "oci", images)
     layout = Layout(tmp_path / "made")
@@ -261,16 +246,3 @@ def test_a_name_that_two_images_have_is_not_taken_from_one_in_silence(tmp_path: 
 
 def _child(one: Image) -> Descriptor:
     return replace(one.descriptor, platform=one.platform)
-
-
-def run(*arguments: str, data: bytes = b"", code: int = 0) -> bytes:
-    """Run the command with bytes on stdin; return what it prints, of an error what it says."""
-    done = subprocess.run(
-        [sys.executable, "-m", "brolga", *arguments],
-        input=data,
-        capture_output=True,
-        check=False,
-        timeout=PATIENCE_S,
-    )
-    assert done.returncode == code, done.stderr
-    return done.stderr if code else done.stdout

@@ -116,10 +116,10 @@ def plans(faults: st.SearchStrategy[Fault]) -> st.SearchStrategy[Plan]:
 
 @fewer
 @given(plan=plans(staying(SIZE)), reading=several(read_faults()))
-def test_a_copy_ends_in_the_image_or_in_a_typed_error(
+def test_copy_gives_the_image_or_a_typed_error(
     brolga_registry: BrolgaRegistry, original: Original, plan: Plan, reading: tuple[Fault, ...]
 ) -> None:
-    """Whichever of the two fails: all of the image, or its name stands for nothing."""
+    """If either registry fails: all of the image is there, or the tag is not."""
     target, source = brolga_registry, original.registry
     target.clear(profile=plan.played, faults=FaultPlan(*plan.faults))
     source.use(faults=FaultPlan(*reading))
@@ -148,13 +148,10 @@ def test_a_copy_ends_in_the_image_or_in_a_typed_error(
 
 @fewer
 @given(style=st.sampled_from(STYLES), reading=several(read_faults()))
-def test_a_failure_of_the_original_is_not_the_targets(
+def test_copy_blames_the_source_if_only_it_fails(
     brolga_registry: BrolgaRegistry, original: Original, style: str, reading: tuple[Fault, ...]
 ) -> None:
-    """Where only the original fails, each blob has one session, whatever is read how often.
-
-    What is told is about the original, and nothing is left.
-    """
+    """Each blob has one session, however often it is read. Nothing is left in the target."""
     target, source = brolga_registry, original.registry
     plan = Plan(profile="distribution-3", style=style, attempts=3)
     target.clear(profile=plan.played)

@@ -411,7 +411,7 @@ def survivable(draw: st.DrawFn) -> Plan:
 
 @many
 @given(plan=plans())
-def test_an_upload_ends_in_the_right_blob_or_in_a_typed_error(bench: Bench, plan: Plan) -> None:
+def test_upload_gives_the_blob_or_a_typed_error(bench: Bench, plan: Plan) -> None:
     """A failure is survived or reported, never hidden, and nothing is left behind."""
     outcome = bench.uploaded(plan)
     event(type(outcome.result).__name__)
@@ -422,7 +422,9 @@ def test_an_upload_ends_in_the_right_blob_or_in_a_typed_error(bench: Bench, plan
 
 @many
 @given(plan=survivable())
-def test_what_passes_is_survived_where_the_bytes_can_be_had_again(bench: Bench, plan: Plan) -> None:
+def test_upload_survives_transient_faults_if_bytes_can_be_replayed(
+    bench: Bench, plan: Plan
+) -> None:
     """With a spool, a window that is large enough or a file, on every kind of registry."""
     outcome = bench.uploaded(plan)
     outcome.check()
@@ -441,6 +443,6 @@ FOUND = {
 
 
 @pytest.mark.parametrize("plan", FOUND.values(), ids=FOUND)
-def test_found(bench: Bench, plan: Plan) -> None:
-    """What was drawn once, and went wrong."""
+def test_upload_survives_faults_that_were_found(bench: Bench, plan: Plan) -> None:
+    """Each of these once failed."""
     bench.uploaded(plan).check()

@@ -132,10 +132,10 @@ WRITERS = [by_skopeo, by_skopeo_oci, by_crane, by_tar, by_buildah, by_buildah_oc
 
 
 @pytest.mark.parametrize("write", WRITERS, ids=lambda write: write.__name__)
-def test_what_others_write_goes_into_a_registry_in_one_pass(
+def test_archive_of_another_program_streams_into_a_registry(
     write: Callable[[Image, Path], Path], image: Image, registry: Embedded, tmp_path: Path
 ) -> None:
-    """From a real pipe, in either form, and back by skopeo with equal DiffIDs."""
+    """From a real pipe; skopeo reads the same DiffIDs."""
     file = write(image, tmp_path)
     comes_back(streamed(registry, file), diff_ids(image.place), tmp_path)
     reference = f"{registry.address}/by-command:v1"
@@ -148,10 +148,10 @@ def test_what_others_write_goes_into_a_registry_in_one_pass(
 
 @pytest.mark.parametrize("members", [docker_old, docker_new])
 @pytest.mark.parametrize("form", ["", "docker"])
-def test_what_docker_save_writes(
+def test_docker_save_archive_streams_into_a_registry(
     members: Callable[..., list[Any]], form: str, registry: Embedded, tmp_path: Path
 ) -> None:
-    """Docker before 25, with a link for a layer that comes twice, and since; skopeo agrees."""
+    """Docker before 25, with a link for a layer that occurs twice, and since; skopeo agrees."""
     file = tmp_path / "saved.tar"
     file.write_bytes(tar(*members(LAYERS, "example.com/app:v1")))
     wanted = diff_ids(f"docker-archive:{file}")
@@ -159,15 +159,15 @@ def test_what_docker_save_writes(
     comes_back(reference, wanted, tmp_path)
 
 
-def test_what_docker_save_writes_is_an_oci_archive_too(registry: Embedded, tmp_path: Path) -> None:
-    """Named so, it keeps its digest and its layers, which are not compressed."""
+def test_docker_save_archive_streams_as_an_oci_archive(registry: Embedded, tmp_path: Path) -> None:
+    """It keeps its digest and its layers, which are not compressed."""
     file = tmp_path / "saved.tar"
     file.write_bytes(tar(*docker_new(LAYERS)))
     reference = streamed(registry, file, "v1", "oci")
     comes_back(reference, diff_ids(f"oci-archive:{file}:v1"), tmp_path)
 
 
-def test_all_platforms_keep_their_digest(registry: Embedded, tmp_path: Path) -> None:
+def test_oci_archive_of_an_index_keeps_all_digests(registry: Embedded, tmp_path: Path) -> None:
     """An OCI archive of an index, by skopeo: the index, byte for byte."""
     images = make_image(tmp_path / "layout", PLATFORMS)
     file = tmp_path / "index.tar"
@@ -178,10 +178,8 @@ def test_all_platforms_keep_their_digest(registry: Embedded, tmp_path: Path) -> 
     assert blobs == {path.name for path in (images.directory / "blobs/sha256").iterdir()}
 
 
-def test_an_archive_that_ends_early_tags_nothing(
-    image: Image, registry: Embedded, tmp_path: Path
-) -> None:
-    """`docker save` that dies in the middle: an error, no tag, no session left open."""
+def test_truncated_archive_tags_nothing(image: Image, registry: Embedded, tmp_path: Path) -> None:
+    """`docker save` dies in the middle: an error, no tag, no open session."""
     data = by_skopeo(image, tmp_path).read_bytes()
     for size in (2_000_000, len(data) - 12000):
         file = tmp_path / "cut.tar"
@@ -192,8 +190,10 @@ def test_an_archive_that_ends_early_tags_nothing(
     assert not list((registry.directory / "app").glob("**/v1"))
 
 
-def test_a_layer_that_is_another_is_never_committed(registry: Embedded, tmp_path: Path) -> None:
-    """The registry is not told a digest before the DiffID was found to be the config's."""
+def test_archive_layer_with_another_diff_id_is_not_committed(
+    registry: Embedded, tmp_path: Path
+) -> None:
+    """The digest goes to the registry only after the DiffID was compared with the config's."""
     members = docker_new(LAYERS)
     info, data = members[1]
     members[1] = info, bytes(len(data) - 1024) + bytes(1024)
@@ -228,10 +228,10 @@ def pulled(registry: Embedded, form: str, file: Path, name: str) -> Path:
     return file
 
 
-def test_others_read_a_docker_archive_of_ours(
+def test_skopeo_buildah_and_crane_read_our_docker_archive(
     pushed: Image, registry: Embedded, tmp_path: Path
 ) -> None:
-    """Skopeo, buildah, and crane where it is here; each checks the DiffIDs it reads."""
+    """Each checks the DiffIDs that it reads."""
     file = pulled(registry, "docker", tmp_path / "ours.tar", "example.com/app:v1")
     wanted = diff_ids(pushed.place)
     assert diff_ids(f"docker-archive:{file}:example.com/app:v1") == wanted
@@ -244,10 +244,10 @@ def test_others_read_a_docker_archive_of_ours(
     assert buildah(tmp_path, "pull", f"docker-archive:{file}") == image_id(pushed)
 
 
-def test_others_read_an_oci_archive_of_ours(
+def test_skopeo_buildah_and_umoci_read_our_oci_archive(
     pushed: Image, registry: Embedded, tmp_path: Path
 ) -> None:
-    """Skopeo by its name, buildah; umoci, where a tar unpacks it."""
+    """Umoci reads the layout that tar unpacks."""
     file = pulled(registry, "oci", tmp_path / "ours.tar", "v1")
     wanted = diff_ids(pushed.place)
     assert diff_ids(f"oci-archive:{file}:v1") == wanted
@@ -266,7 +266,7 @@ def test_others_read_an_oci_archive_of_ours(
     assert listed.stdout.split() == ["v1"]
 
 
-def test_an_archive_becomes_another_without_a_registry(image: Image, tmp_path: Path) -> None:
+def test_archive_streams_into_another_archive(image: Image, tmp_path: Path) -> None:
     """From a pipe to a file in one pass: skopeo reads the same image."""
     source, target = by_skopeo(image, tmp_path), tmp_path / "ours.tar"
     with open_writer(target, "docker", "a:b") as writer, source.open("rb") as file:

@@ -91,11 +91,11 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
 class TestForms:
     """docker-registry in each form."""
 
-    def test_plain(self, plain_registry: DockerRegistry) -> None:
-        """It answers by http, to everybody."""
+    def test_plain_registry_answers_over_http(self, plain_registry: DockerRegistry) -> None:
+        """It needs no credentials."""
         assert call(plain_registry.address, "GET", "/v2/")[0] == 200
 
-    def test_it_deletes_unless_it_is_told_not_to(self, image: Image, tmp_path: Path) -> None:
+    def test_docker_registry_deletes_only_if_enabled(self, image: Image, tmp_path: Path) -> None:
         """202 with `delete` enabled; 405 without (distribution, `storage.delete`)."""
         for enabled, expected in ((True, 202), (False, 405)):
             storage = {"delete": {"enabled": enabled}}
@@ -104,13 +104,15 @@ class TestForms:
                 path = f"/v2/x/manifests/{digest}"
                 assert call(running.address, "DELETE", path)[0] == expected
 
-    def test_tls(self, tls_registry: DockerRegistry, authority: Authority) -> None:
-        """Its certificate is the tests' authority's, and no one else's."""
+    def test_tls_registry_has_the_test_certificate(
+        self, tls_registry: DockerRegistry, authority: Authority
+    ) -> None:
+        """No other authority is accepted."""
         assert call(tls_registry.address, "GET", "/v2/", context=trusting(authority))[0] == 200
         with pytest.raises(ssl.SSLCertVerificationError):
             call(tls_registry.address, "GET", "/v2/", context=ssl.create_default_context())
 
-    def test_mutual_tls(
+    def test_mutual_tls_registry_needs_a_client_certificate(
         self, mutual_tls_registry: DockerRegistry, authority: Authority, client_trust: Access
     ) -> None:
         """Without a certificate of the client's there is no answer."""
@@ -122,7 +124,9 @@ class TestForms:
         context.load_cert_chain(place / "client.cert", place / "client.key")
         assert call(mutual_tls_registry.address, "GET", "/v2/", context=context)[0] == 200
 
-    def test_basic(self, basic_registry: DockerRegistry, authority: Authority) -> None:
+    def test_basic_registry_needs_the_password(
+        self, basic_registry: DockerRegistry, authority: Authority
+    ) -> None:
         """401 with a Basic challenge, 200 with the right password."""
         context = trusting(authority)
         status, headers, _ = call(basic_registry.address, "GET", "/v2/", context=context)
@@ -132,8 +136,10 @@ class TestForms:
             answer = call(basic_registry.address, "GET", "/v2/", headers=given, context=context)
             assert answer[0] == expected
 
-    def test_read_only(self, own_registry: DockerRegistry, image: Image) -> None:
-        """What was there is read; whatever changes it is refused with 405."""
+    def test_read_only_registry_answers_405_to_changes(
+        self, own_registry: DockerRegistry, image: Image
+    ) -> None:
+        """It still answers reads."""
         push(image, f"{own_registry.address}/x:v1")
         own_registry.kill()
         own_registry.start(storage=READ_ONLY)
@@ -141,7 +147,7 @@ class TestForms:
         assert call(own_registry.address, "GET", "/v2/x/manifests/v1", headers=accept)[0] == 200
         assert call(own_registry.address, "POST", "/v2/x/blobs/uploads/")[0] == 405
 
-    def test_one_that_cannot_start_says_why(self, tmp_path: Path) -> None:
+    def test_docker_registry_start_failure_has_the_log(self, tmp_path: Path) -> None:
         """Its log is in the failure."""
         with (
             pytest.raises(pytest.fail.Exception, match=r"does not run.*nonsense"),
@@ -149,7 +155,9 @@ class TestForms:
         ):
             pass
 
-    def test_what_is_missing_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_require_skips_with_the_name_of_the_program(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """A skip says which program is not there."""
         monkeypatch.setenv("PATH", "")
         with pytest.raises(pytest.skip.Exception, match="docker-registry is not on PATH"):
@@ -159,10 +167,10 @@ class TestForms:
 class TestDeath:
     """A docker-registry that is killed with -9 and started again."""
 
-    def test_it_comes_back_on_its_port_with_its_data(
+    def test_docker_registry_restarts_on_its_port_with_its_data(
         self, own_registry: DockerRegistry, image: Image
     ) -> None:
-        """While it is down the port is refused, and is no one else's."""
+        """While it is down the port refuses connections, and no other process gets it."""
         address = own_registry.address
         push(image, f"{address}/x:v1")
         own_registry.kill()
@@ -173,7 +181,7 @@ class TestDeath:
         assert call(address, "GET", "/v2/x/tags/list")[2] == b'{"name":"x","tags":["v1"]}\n'
 
     @pytest.mark.parametrize(("secret", "expected"), [("of the tests", 204), ("another", 404)])
-    def test_sessions_survive_with_the_same_secret_only(
+    def test_upload_sessions_survive_a_restart_with_the_same_secret(
         self, own_registry: DockerRegistry, secret: str, expected: int
     ) -> None:
         """`_state` in the Location is signed with `http.secret`."""
@@ -238,14 +246,16 @@ class TestTokens:
             ([APP, "repository:x:pull"], ["repository:x:pull"], ["repository:x:pull"]),
         ],
     )
-    def test_what_is_granted(
+    def test_token_server_grants_what_the_account_may_do(
         self, scopes: list[str], grants: list[str], expected: list[str]
     ) -> None:
-        """Of what was asked, what the account may do: the server may give less (distribution)."""
+        """The server may give less than was asked for (distribution)."""
         assert narrow(scopes, grants) == tuple(expected)
 
-    def test_get_without_credentials(self, tokens: TokenServer, authority: Authority) -> None:
-        """Everybody gets what is public, as claims that are signed."""
+    def test_token_get_without_credentials_grants_public_pulls(
+        self, tokens: TokenServer, authority: Authority
+    ) -> None:
+        """The claims are signed."""
         both = ("repository:public/x:pull,push", APP)
         status, answer = ask(tokens, authority, *both, offline=True)
         assert (status, answer["expires_in"], "refresh_token" in answer) == (200, 300, False)
@@ -256,10 +266,10 @@ class TestTokens:
         assert tokens.asked == [Asked("GET", "anonymous", "", both, granted, 200)]
 
     @pytest.mark.parametrize("offline", [True, False])
-    def test_get_with_credentials(
+    def test_token_get_with_credentials_gives_a_refresh_token(
         self, tokens: TokenServer, authority: Authority, offline: bool
     ) -> None:
-        """`offline_token=true` gives a refresh token too."""
+        """With `offline_token=true`."""
         authorization = basic("someone", "secret")
         status, answer = ask(tokens, authority, APP, authorization=authorization, offline=offline)
         assert (status, claims(answer["token"])["sub"]) == (200, "someone")
@@ -270,16 +280,16 @@ class TestTokens:
         "authorization",
         [basic("someone", "wrong"), basic("nobody", "secret"), "Bearer x", "Basic ?", "Basic /w=="],
     )
-    def test_get_with_wrong_credentials(
+    def test_token_get_with_wrong_credentials_is_401(
         self, tokens: TokenServer, authority: Authority, authorization: str
     ) -> None:
-        """401, and nothing of them is kept but the name."""
+        """Only the name is recorded."""
         status, answer = ask(tokens, authority, APP, authorization=authorization)
         assert (status, answer) == (401, {"details": "Unauthorized"})
         assert tokens.asked[0].status == 401
         assert "secret" not in repr(tokens.asked)
 
-    def test_post_with_a_password(self, tokens: TokenServer, authority: Authority) -> None:
+    def test_token_post_with_a_password(self, tokens: TokenServer, authority: Authority) -> None:
         """OAuth2: the answer has `access_token` and `scope`, and a refresh token if asked for."""
         form = {"grant_type": "password", "username": "reader", "password": "secret too"}
         status, answer = ask(tokens, authority, APP, form=form)
@@ -291,8 +301,10 @@ class TestTokens:
         expected = Asked("POST", "password", "reader", (APP,), (granted,), 200)
         assert tokens.asked == [expected, expected]
 
-    def test_post_with_a_refresh_token(self, tokens: TokenServer, authority: Authority) -> None:
-        """It is good until it is revoked."""
+    def test_token_post_with_a_refresh_token(
+        self, tokens: TokenServer, authority: Authority
+    ) -> None:
+        """It is valid until it is revoked."""
         token = tokens.refresh_token("someone")
         form = {"grant_type": "refresh_token", "refresh_token": token}
         status, answer = ask(tokens, authority, APP, "registry:catalog:*", form=form)
@@ -310,23 +322,25 @@ class TestTokens:
             ({"grant_type": "magic", "client_id": ""}, 400),
         ],
     )
-    def test_post_that_is_refused(
+    def test_token_post_is_refused(
         self, tokens: TokenServer, authority: Authority, form: dict[str, str], expected: int
     ) -> None:
-        """401 for who is not known, 400 where the form is not whole (RFC 6749, section 5.2)."""
+        """401 for an unknown account, 400 if the form is not complete (RFC 6749, section 5.2)."""
         assert ask(tokens, authority, APP, form=form)[0] == expected
 
     @pytest.mark.parametrize("status", [404, 405])
-    def test_post_can_be_switched_off(
+    def test_token_post_is_404_if_switched_off(
         self, tokens: TokenServer, authority: Authority, status: int
     ) -> None:
-        """As at the servers that know GET alone."""
+        """As at the servers that have only GET."""
         tokens.oauth = status
         form = {"grant_type": "refresh_token", "refresh_token": tokens.refresh_token("someone")}
         assert ask(tokens, authority, APP, form=form)[0] == status
         assert tokens.asked == [Asked("POST", "refresh_token", "", (APP,), (), status)]
 
-    def test_lifetimes(self, tokens: TokenServer, authority: Authority) -> None:
+    def test_token_lifetimes_signed_and_announced_may_differ(
+        self, tokens: TokenServer, authority: Authority
+    ) -> None:
         """What is signed and what is said are set apart."""
         tokens.lifetime_s, tokens.expires_in = 7, None
         answer = ask(tokens, authority, APP)[1]
@@ -334,10 +348,10 @@ class TestTokens:
         assert said["exp"] - said["iat"] == 7
         assert "expires_in" not in answer
 
-    def test_expired_ones_come_when_asked_for(
+    def test_token_server_gives_expired_tokens_on_demand(
         self, tokens: TokenServer, authority: Authority
     ) -> None:
-        """So many, after so many good ones; the answer does not tell."""
+        """Some number after some good ones; the response is the same."""
         tokens.issue_expired(times=2, after=1)
         answers = [ask(tokens, authority, APP)[1] for _ in range(4)]
         assert {answer["expires_in"] for answer in answers} == {300}
@@ -345,10 +359,10 @@ class TestTokens:
         # An expired one was issued, as it says, when it expired.
         assert [said["exp"] > said["iat"] for said in lives] == [True, False, False, True]
 
-    def test_a_client_that_breaks_off(
+    def test_token_server_survives_a_client_that_disconnects(
         self, tokens: TokenServer, authority: Authority, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        """A distrusted certificate is the client's affair; the server goes on, and says nothing."""
+        """A client may distrust the certificate; the server goes on, and prints nothing."""
         with pytest.raises(ssl.SSLCertVerificationError):
             call(
                 f"127.0.0.1:{tokens.server_port}",
@@ -358,10 +372,10 @@ class TestTokens:
         assert ask(tokens, authority, APP)[0] == 200
         assert capfd.readouterr().err == ""
 
-    def test_a_fault_of_the_server_is_told(
+    def test_token_server_prints_its_exceptions(
         self, token_key: TokenKey, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        """On stderr, where pytest shows it."""
+        """On stderr, which pytest shows."""
         with token_server(token_key) as server:
             server.public = None  # type: ignore[assignment]
             with pytest.raises(http.client.RemoteDisconnected):
@@ -372,10 +386,10 @@ class TestTokens:
 class TestTokenRegistry:
     """docker-registry with the token server."""
 
-    def test_it_names_realm_service_and_scope(
+    def test_token_challenge_has_realm_service_and_scope(
         self, token_registry: DockerRegistry, tokens: TokenServer, authority: Authority
     ) -> None:
-        """The challenge that clients follow."""
+        """Clients follow it."""
         status, headers, _ = call(
             token_registry.address, "GET", "/v2/team/app/tags/list", context=trusting(authority)
         )
@@ -390,7 +404,7 @@ class TestTokenRegistry:
         [(300, 200), (-LEEWAY_S // 2, 200), (-2 * LEEWAY_S, 401)],
         ids=["good", "expired, within the leeway", "expired"],
     )
-    def test_it_takes_tokens_a_minute_longer(
+    def test_docker_registry_accepts_tokens_60_s_after_expiry(
         self,
         token_registry: DockerRegistry,
         tokens: TokenServer,
@@ -407,7 +421,7 @@ class TestTokenRegistry:
         answer = call(token_registry.address, "GET", "/v2/_catalog", headers=given, context=context)
         assert answer[0] == expected
 
-    def test_skopeo_with_a_password(
+    def test_skopeo_pushes_with_a_password_and_a_token(
         self,
         token_registry: DockerRegistry,
         tokens: TokenServer,
@@ -415,7 +429,7 @@ class TestTokenRegistry:
         image: Image,
         tmp_path: Path,
     ) -> None:
-        """A foreign client follows the challenge to the token server and pushes."""
+        """A foreign client follows the challenge to the token server."""
         address = token_registry.address
         auths = write_auths(tmp_path / "auths", passwords={address: ("someone", "secret")})
         access = Access(certificates=trust.certificates, authfile=auths)
@@ -423,7 +437,7 @@ class TestTokenRegistry:
         scope = "repository:team/app:pull,push"
         assert Asked("GET", "basic", "someone", (scope,), (scope,), 200) in tokens.asked
 
-    def test_skopeo_with_a_refresh_token(
+    def test_skopeo_pushes_with_a_refresh_token(
         self,
         token_registry: DockerRegistry,
         tokens: TokenServer,
@@ -444,7 +458,7 @@ class TestTokenRegistry:
             ("POST", "refresh_token", "someone")
         }
 
-    def test_skopeo_may_not_what_is_not_granted(
+    def test_skopeo_push_fails_without_the_grant(
         self,
         token_registry: DockerRegistry,
         trust: Access,
@@ -506,8 +520,8 @@ def read_all(side: socket.socket) -> bytes:
 class TestCutting:
     """The proxy, at exact bytes."""
 
-    def test_it_passes_everything_on(self, cutting: Proxy, behind: Echo) -> None:
-        """Both directions, more than buffers hold, with half-closed connections."""
+    def test_proxy_forwards_both_directions(self, cutting: Proxy, behind: Echo) -> None:
+        """More than buffers hold, with half-closed connections."""
         data = os.urandom(3_000_000)
         with connect(cutting) as client, behind.accept() as server:
             client.sendall(b"from the client")
@@ -524,7 +538,9 @@ class TestCutting:
             writer.join()
 
     @pytest.mark.parametrize("offset", [0, 1, 99, 100])
-    def test_cut_towards_the_server(self, cutting: Proxy, behind: Echo, offset: int) -> None:
+    def test_proxy_cuts_the_request_at_an_offset(
+        self, cutting: Proxy, behind: Echo, offset: int
+    ) -> None:
         """The server gets `offset` bytes, then FIN; the client FIN, though it still sends."""
         cutting.arm(Fault(act="cut", direction="up", offset=offset))
         with connect(cutting) as client, behind.accept() as server:
@@ -535,7 +551,9 @@ class TestCutting:
             cutting.wait_until_struck()
 
     @pytest.mark.parametrize("offset", [0, 1, 99, 100])
-    def test_cut_towards_the_client(self, cutting: Proxy, behind: Echo, offset: int) -> None:
+    def test_proxy_cuts_the_response_at_an_offset(
+        self, cutting: Proxy, behind: Echo, offset: int
+    ) -> None:
         """The client gets `offset` bytes of the answer, then FIN."""
         cutting.arm(Fault(act="cut", direction="down", offset=offset))
         with connect(cutting) as client, behind.accept() as server:
@@ -546,7 +564,7 @@ class TestCutting:
             assert server.recv(1) == b""
 
     @pytest.mark.parametrize("direction", ["up", "down"])
-    def test_reset(self, cutting: Proxy, behind: Echo, direction: str) -> None:
+    def test_proxy_resets_both_sides(self, cutting: Proxy, behind: Echo, direction: str) -> None:
         """Both sides read RST."""
         cutting.arm(Fault(act="reset", direction=direction, offset=5))  # type: ignore[arg-type]
         with connect(cutting) as client, behind.accept() as server:
@@ -557,8 +575,10 @@ class TestCutting:
                     read_all(side)
 
     @pytest.mark.parametrize("direction", ["up", "down"])
-    def test_stall(self, cutting: Proxy, behind: Echo, direction: str) -> None:
-        """Nothing more in this direction until it is released; the other goes on."""
+    def test_proxy_stalls_one_direction_until_released(
+        self, cutting: Proxy, behind: Echo, direction: str
+    ) -> None:
+        """The other direction goes on."""
         cutting.arm(Fault(act="stall", direction=direction, offset=5))  # type: ignore[arg-type]
         with connect(cutting) as client, behind.accept() as server:
             speaker, listener = (client, server) if direction == "up" else (server, client)
@@ -574,8 +594,10 @@ class TestCutting:
             cutting.release()
             assert listener.recv(100) == b"56789"
 
-    def test_a_stalled_connection_may_be_broken_off(self, cutting: Proxy, behind: Echo) -> None:
-        """By the other side; to release it then does nothing."""
+    def test_proxy_release_after_a_disconnect_does_nothing(
+        self, cutting: Proxy, behind: Echo
+    ) -> None:
+        """The other side may close a stalled connection."""
         cutting.arm(Fault(act="stall", direction="up", offset=1))
         with connect(cutting) as client:
             with behind.accept() as server:
@@ -586,7 +608,7 @@ class TestCutting:
                 client.recv(1)
         cutting.release()
 
-    def test_a_connection_may_be_stalled_at_the_end(self, behind: Echo) -> None:
+    def test_proxy_closes_stalled_connections_at_its_end(self, behind: Echo) -> None:
         """It is closed with the proxy."""
         with proxy(behind.address) as cutting:
             cutting.arm(Fault(act="stall", direction="up", offset=1))
@@ -598,8 +620,10 @@ class TestCutting:
             assert server.recv(100) == b"x"
 
     @pytest.mark.parametrize("mark", [b"PATCH ", b" "])
-    def test_after(self, cutting: Proxy, behind: Echo, mark: bytes) -> None:
-        """The offset counts from the end of a mark, which may come in pieces."""
+    def test_proxy_counts_the_offset_from_the_mark(
+        self, cutting: Proxy, behind: Echo, mark: bytes
+    ) -> None:
+        """The mark may come in pieces."""
         cutting.arm(Fault(act="cut", direction="up", after=mark, offset=3))
         with connect(cutting) as client, behind.accept() as server:
             for piece in (b"PUT,PA", b"TC", b"H", b" 12", b"3456"):
@@ -608,8 +632,8 @@ class TestCutting:
                     assert server.recv(100) == piece
             assert read_all(server) == b"3"
 
-    def test_times(self, cutting: Proxy, behind: Echo) -> None:
-        """So many connections are struck, each once; then all is passed on."""
+    def test_proxy_faults_so_many_connections(self, cutting: Proxy, behind: Echo) -> None:
+        """Each connection once; after that all bytes pass."""
         cutting.arm(Fault(act="cut", direction="up", offset=2, times=2))
         for _ in range(2):
             with connect(cutting) as client, behind.accept() as server:
@@ -621,8 +645,10 @@ class TestCutting:
             assert read_all(server) == b"1234"
         assert cutting.struck == 2
 
-    def test_faults_strike_in_the_order_of_their_bytes(self, cutting: Proxy, behind: Echo) -> None:
-        """Two of one connection: a stall, then a cut further on."""
+    def test_proxy_faults_one_connection_in_order_of_offset(
+        self, cutting: Proxy, behind: Echo
+    ) -> None:
+        """A stall, then a cut further on."""
         cutting.arm(
             Fault(act="cut", direction="up", offset=6),
             Fault(act="stall", direction="up", offset=3),
@@ -634,8 +660,10 @@ class TestCutting:
             cutting.release()
             assert read_all(server) == b"456"
 
-    def test_refuse(self, cutting: Proxy, behind: Echo) -> None:
-        """New connections are refused by the kernel; the port stays, and takes them again."""
+    def test_proxy_refuses_and_accepts_again_on_its_port(
+        self, cutting: Proxy, behind: Echo
+    ) -> None:
+        """The kernel refuses new connections."""
         with connect(cutting) as client, behind.accept() as server:
             cutting.refuse()
             for _ in range(2):
@@ -650,7 +678,9 @@ class TestCutting:
         cutting.refuse()
         cutting.refuse()
 
-    def test_a_server_that_is_not_there(self, cutting: Proxy, behind: Echo) -> None:
+    def test_proxy_closes_the_client_if_the_server_is_down(
+        self, cutting: Proxy, behind: Echo
+    ) -> None:
         """The client's connection is broken off."""
         behind.listener.close()
         # Where the kernel is quick, connect() itself hears of it.
@@ -661,7 +691,7 @@ class TestCutting:
 class TestRequests:
     """The proxy's list of requests."""
 
-    def test_of_one_connection(self, front: Proxy) -> None:
+    def test_proxy_records_requests_of_one_connection(self, front: Proxy) -> None:
         """Each request with its status, bodies and HEAD among them."""
         host, _, port = front.address.rpartition(":")
         with closing(http.client.HTTPConnection(host, int(port))) as client:
@@ -689,7 +719,7 @@ class TestRequests:
         ]
         assert front.requests(query=True)[3].path == "/v2/seen/manifests/v1?x=y"
 
-    def test_of_skopeo(self, front: Proxy, image: Image) -> None:
+    def test_proxy_records_requests_of_skopeo(self, front: Proxy, image: Image) -> None:
         """Several connections at once: one PUT for each blob, the manifest last."""
         push(image, f"{front.address}/counted:v1")
         seen = front.requests()
@@ -697,7 +727,7 @@ class TestRequests:
         assert [one.method for one in seen].count("PUT") == 5
         assert all(one.status for one in seen)
 
-    def test_of_one_that_was_cut(self, front: Proxy) -> None:
+    def test_proxy_records_no_status_if_the_response_was_cut(self, front: Proxy) -> None:
         """A request whose answer did not pass has no status."""
         front.arm(Fault(act="cut", direction="down"))
         with pytest.raises(http.client.RemoteDisconnected):
@@ -705,7 +735,7 @@ class TestRequests:
         assert call(front.address, "GET", "/v2/")[0] == 200
         assert front.requests() == [Seen("GET", "/v2/", None), Seen("GET", "/v2/", 200)]
 
-    def test_an_answer_before_the_request_s_end(self, cutting: Proxy, behind: Echo) -> None:
+    def test_proxy_records_an_early_response(self, cutting: Proxy, behind: Echo) -> None:
         """It counts when it comes."""
         with connect(cutting) as client, behind.accept() as server:
             client.sendall(b"PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhal")
@@ -716,10 +746,10 @@ class TestRequests:
             assert b"413" in read_all(client)
             assert cutting.requests() == [Seen("PUT", "/x", 413)]
 
-    def test_what_is_not_http_is_not_counted(
+    def test_proxy_fails_to_list_requests_of_tls(
         self, tls_registry: DockerRegistry, authority: Authority
     ) -> None:
-        """TLS passes, and asking for its requests fails, rather than giving none."""
+        """TLS passes; to ask for its requests fails rather than to give none."""
         with proxy(tls_registry.address) as running:
             assert call(running.address, "GET", "/v2/", context=trusting(authority))[0] == 200
             with pytest.raises(RuntimeError, match="not HTTP"):
@@ -729,10 +759,10 @@ class TestRequests:
 class TestImages:
     """Images made by hand, pushed and read by foreign programs."""
 
-    def test_one_platform(
+    def test_make_image_for_one_platform(
         self, plain_registry: DockerRegistry, image: Image, tmp_path: Path
     ) -> None:
-        """It has three layers, and its files are what umoci unpacks; one is removed again."""
+        """It has three layers, and umoci unpacks its files; one is removed again."""
         place = f"{plain_registry.address}/made/one:v1"
         assert push(image, place) == image.digest
         inspected = json.loads(skopeo("inspect", *PLAIN.flags(), f"docker://{place}"))
@@ -749,7 +779,9 @@ class TestImages:
         assert files["bin/script"].mode == "-rwxr-xr-x"
         assert (tmp_path / "bundle/rootfs/etc/replaced").read_text() == "replaced by this\n"
 
-    def test_several_platforms(self, plain_registry: DockerRegistry, tmp_path: Path) -> None:
+    def test_make_image_for_several_platforms(
+        self, plain_registry: DockerRegistry, tmp_path: Path
+    ) -> None:
         """An index of two images that share two layers; all of it is copied."""
         image = make_image(tmp_path / "image", platforms=("linux/amd64", "linux/arm64"))
         place = f"{plain_registry.address}/made/two:v1"
@@ -776,14 +808,14 @@ class TestImages:
             ),
         ],
     )
-    def test_docker_s_schema_2(
+    def test_push_as_docker_schema_2(
         self,
         plain_registry: DockerRegistry,
         tmp_path: Path,
         platforms: tuple[str, ...],
         expected: str,
     ) -> None:
-        """`--format=v2s2` makes manifests of docker's, with digests of their own."""
+        """`--format=v2s2` writes Docker manifests, with digests of their own."""
         image = make_image(tmp_path / "image", platforms)
         place = f"{plain_registry.address}/made/docker-{len(platforms)}:v1"
         digest = push(image, place, "--format=v2s2")
@@ -791,8 +823,8 @@ class TestImages:
         raw = json.loads(skopeo("inspect", "--raw", *PLAIN.flags(), f"docker://{place}"))
         assert raw["mediaType"] == expected
 
-    def test_trees_that_differ(self, tmp_path: Path) -> None:
-        """Names, types, modes, contents and link targets count; times if asked."""
+    def test_tree_finds_each_difference(self, tmp_path: Path) -> None:
+        """Names, types, modes, contents and link targets count; times if asked for."""
         one, two = tmp_path / "one", tmp_path / "two"
         for directory in (one, two):
             (directory / "sub").mkdir(parents=True)
@@ -823,7 +855,7 @@ class TestImages:
             ("basic_registry", "basic_access", "trust"),
         ],
     )
-    def test_skopeo_reaches_every_form(
+    def test_skopeo_reaches_every_form_of_registry(
         self,
         request: pytest.FixtureRequest,
         image: Image,
@@ -849,7 +881,9 @@ def basic_access(basic_registry: DockerRegistry, trust: Access, tmp_path: Path) 
 class TestCredentialHelper:
     """The credential helper, by its protocol and as skopeo uses it."""
 
-    def test_its_protocol(self, credential_helper: CredentialHelper) -> None:
+    def test_credential_helper_speaks_the_protocol(
+        self, credential_helper: CredentialHelper
+    ) -> None:
         """get, store, erase and list, as docker-credential-helpers has them."""
 
         def run(action: str, said: str = "") -> tuple[int, str]:
@@ -878,7 +912,7 @@ class TestCredentialHelper:
             "erase localhost:5000",
         ]
 
-    def test_skopeo_asks_it(
+    def test_skopeo_asks_the_credential_helper(
         self,
         credential_helper: CredentialHelper,
         basic_registry: DockerRegistry,

@@ -80,7 +80,7 @@ def sh(command: str, access: Access, cwd: Path) -> str:
     return done.stdout
 
 
-def test_umoci_unpacks_the_base_s_files_and_the_tar_s(  # noqa: PLR0917 - fixtures
+def test_umoci_unpacks_the_result_of_append(  # noqa: PLR0917 - fixtures
     token_registry: DockerRegistry,
     tokens: TokenServer,
     access: Access,
@@ -116,14 +116,14 @@ def test_umoci_unpacks_the_base_s_files_and_the_tar_s(  # noqa: PLR0917 - fixtur
     assert tree(unpack(layout, "app", tmp_path / "app")) == below | above
 
 
-def test_an_index_is_copied_between_two_registries(
+def test_copy_of_an_index_can_be_read_by_skopeo(
     token_registry: DockerRegistry,
     plain_registry: DockerRegistry,
     access: Access,
     authority: Authority,
     tmp_path: Path,
 ) -> None:
-    """`brolga copy`: all platforms, the digest stays, and skopeo takes it as it takes the first."""
+    """All platforms; the digest stays."""
     images = make_image(tmp_path / "layout", ("linux/amd64", "linux/arm64"))
     source, target = f"{token_registry.address}/team/app:v1", f"{plain_registry.address}/mirror:v1"
     push(images, source, access=access)
@@ -134,7 +134,7 @@ def test_an_index_is_copied_between_two_registries(
     assert blobs == {path.name for path in (images.directory / "blobs/sha256").iterdir()}
 
 
-def test_what_is_made_of_an_image_shows_the_same_files(
+def test_umoci_unpacks_the_same_files_after_flatten_export_and_rebase(
     plain_registry: DockerRegistry, image: Image, app: Path, access: Access, tmp_path: Path
 ) -> None:
     """`flatten`, `export` and `rebase`: umoci and tar unpack what they unpack of the layers."""
@@ -165,10 +165,10 @@ def test_what_is_made_of_an_image_shows_the_same_files(
         assert printed == f"PASS: {place}/made/{made}\n"
 
 
-def test_an_index_of_images_is_one_for_others(
+def test_skopeo_reads_an_index_of_append_and_filter(
     plain_registry: DockerRegistry, access: Access, tmp_path: Path
 ) -> None:
-    """`index append` and `filter`: skopeo reads platforms, and copies all of it."""
+    """It reads the platforms, and copies all of it."""
     name = f"{plain_registry.address}/indexed"
     for platform in ("linux/amd64", "linux/arm64"):
         tag = platform.rpartition("/")[2]
@@ -192,10 +192,10 @@ def test_an_index_of_images_is_one_for_others(
     assert skopeo("inspect", *flags, f"docker://{name}:one") == "arm64\n"
 
 
-def test_a_changed_config_is_what_others_read(
+def test_skopeo_reads_a_mutated_config(
     plain_registry: DockerRegistry, image: Image, access: Access, tmp_path: Path
 ) -> None:
-    """`mutate`: skopeo shows labels, environment and command; the layers are the same blobs."""
+    """Labels, environment and command; the layers are the same blobs."""
     name = f"{plain_registry.address}/mutated"
     push(image, f"{name}:v1")
     flags = "-l version=2 -e MODE=fast --entrypoint /bin/script --cmd run,fast -u nobody"
@@ -216,7 +216,7 @@ def test_a_changed_config_is_what_others_read(
     assert layers[0] == layers[1]
 
 
-def test_layers_have_the_media_types_of_their_manifest(
+def test_append_to_docker_and_oci_bases_can_be_unpacked(
     plain_registry: DockerRegistry, image: Image, app: Path, access: Access, tmp_path: Path
 ) -> None:
     """An OCI image on a Docker base, and zstd on one: skopeo copies, umoci unpacks, valid."""
@@ -254,10 +254,10 @@ def test_layers_have_the_media_types_of_their_manifest(
         assert sh(f"brolga validate --remote {name}", access, tmp_path) == f"PASS: {name}\n"
 
 
-def test_a_base_without_layers_gets_its_first_one(
+def test_append_to_a_base_without_layers_can_be_unpacked(
     plain_registry: DockerRegistry, app: Path, access: Access, tmp_path: Path
 ) -> None:
-    """What `FROM scratch` and a label alone make: umoci unpacks the tar's files."""
+    """`FROM scratch` and a label alone make such a base."""
     require("umoci", "tar")
     place, empty = f"{plain_registry.address}/scratch", tmp_path / "empty"
     subprocess.run(["umoci", "init", "--layout", empty], check=True)
@@ -275,7 +275,7 @@ def test_a_base_without_layers_gets_its_first_one(
 
 @pytest.mark.parametrize("part", ["config", "layer"])
 @pytest.mark.parametrize(("tag", "flags"), [("v2", ""), ("v1", "--recheck")])
-def test_a_repository_that_lost_a_blob_is_mended(  # noqa: PLR0917 - fixtures
+def test_push_restores_a_blob_that_the_repository_lost(  # noqa: PLR0917 - fixtures
     plain_registry: DockerRegistry,
     image: Image,
     access: Access,
@@ -284,7 +284,7 @@ def test_a_repository_that_lost_a_blob_is_mended(  # noqa: PLR0917 - fixtures
     tag: str,
     flags: str,
 ) -> None:
-    """The registry refuses the manifest, or is asked for each blob: then it gets what it lacks."""
+    """The registry refuses the manifest, or each blob is asked for with --recheck."""
     name = f"{plain_registry.address}/lost/{part}/{tag}"
     with Client() as client:
         client.copy(image.place, f"{name}:v1")
@@ -296,7 +296,7 @@ def test_a_repository_that_lost_a_blob_is_mended(  # noqa: PLR0917 - fixtures
     assert printed == f"PASS: {name}:{tag}\n"
 
 
-def test_a_referrer_that_nobody_listed_is_listed_by_a_copy(
+def test_copy_with_referrers_lists_a_referrer_again(
     plain_registry: DockerRegistry, image: Image, access: Access, tmp_path: Path
 ) -> None:
     """A copy that dies between the manifest and the tag is finished by the next one."""

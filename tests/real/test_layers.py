@@ -54,8 +54,8 @@ def flattened(directory: Path, layers: Sequence[bytes]) -> tuple[Path, list[str]
 
 
 @pytest.mark.parametrize("name", ALIKE)
-def test_all_readers_show_the_flat_image_as_the_layers(name: str, tmp_path: Path) -> None:
-    """Umoci, buildah with vfs and with overlayfs; nothing is warned of."""
+def test_flatten_shows_the_same_files_in_umoci_and_buildah(name: str, tmp_path: Path) -> None:
+    """Buildah with vfs and with overlayfs; there are no warnings."""
     require("umoci", "buildah")
     layout, told = flattened(tmp_path, ALIKE[name])
     assert told == []
@@ -72,7 +72,7 @@ def test_all_readers_show_the_flat_image_as_the_layers(name: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", DIFFER)
-def test_the_flat_image_shows_what_overlayfs_shows_and_the_difference_is_told(
+def test_flatten_warns_and_agrees_with_overlayfs_if_readers_differ(
     name: str, tmp_path: Path
 ) -> None:
     """`buildah mount` with overlayfs; umoci unpacks something else of the layers."""

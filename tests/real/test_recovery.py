@@ -128,7 +128,7 @@ def restart(registry: DockerRegistry) -> None:
 # --- Killed
 
 
-def test_a_registry_killed_under_500_mb_of_a_file(
+def test_push_of_500_mb_file_survives_sigkill_of_registry(
     roomy: DockerRegistry,
     tmp_path: Path,
     strike: Callable[[int, Callable[[], None]], None],
@@ -142,7 +142,9 @@ def test_a_registry_killed_under_500_mb_of_a_file(
     assert is_stored(roomy, "x", 500 * MB)
 
 
-def test_a_registry_killed_under_500_mb_of_stdin_with_a_spool(roomy: DockerRegistry) -> None:
+def test_push_of_500_mb_stdin_with_spool_survives_sigkill_of_registry(
+    roomy: DockerRegistry,
+) -> None:
     """`--spool`: a pipe gives its bytes once, and all of them are kept on disk."""
     command = [sys.executable, "-m", "brolga", "layer", "push", "--compression", "none"]
     command += ["--spool", "--retries", "6", "--json", f"{roomy.address}/x"]
@@ -160,20 +162,20 @@ def test_a_registry_killed_under_500_mb_of_stdin_with_a_spool(roomy: DockerRegis
     assert is_stored(roomy, "x", 500 * MB)
 
 
-def test_a_registry_killed_under_a_stream_that_fits_the_window(
+def test_push_within_the_window_survives_sigkill_of_registry(
     roomy: DockerRegistry, strike: Callable[[int, Callable[[], None]], None]
 ) -> None:
-    """What the window holds from its first byte on goes out again."""
+    """The window holds all bytes, and they go out again."""
     strike(20 * MB, lambda: restart(roomy))
     with Client(retry=QUICK) as client:
         client.push_layer(f"{roomy.address}/x", StreamLayer(blocks(30 * MB), "none"))
     assert is_stored(roomy, "x", 30 * MB)
 
 
-def test_a_registry_killed_under_a_stream_that_does_not(
+def test_push_beyond_the_window_fails_after_sigkill_of_registry(
     roomy: DockerRegistry, strike: Callable[[int, Callable[[], None]], None]
 ) -> None:
-    """The bytes are gone: that is told, with how many, and nothing is committed."""
+    """The bytes are gone: the error says how many, and nothing is committed."""
     strike(40 * MB, lambda: restart(roomy))
     layer = StreamLayer(blocks(50 * MB), "none")
     with Client(retry=QUICK) as client, pytest.raises(StreamNotReplayable) as caught:
@@ -183,22 +185,22 @@ def test_a_registry_killed_under_a_stream_that_does_not(
     assert not committed(roomy, "x")
 
 
-def test_a_registry_killed_between_the_stream_and_its_closing(
+def test_push_survives_sigkill_of_registry_before_the_closing_put(
     roomy: DockerRegistry, strike: Callable[[int, Callable[[], None]], None]
 ) -> None:
-    """All bytes went out, and whether they were taken is not known: asked, or sent again."""
+    """All bytes went out, and it is not known if they were taken: asked, or sent again."""
     strike(20 * MB, lambda: restart(roomy))
     with Client(retry=QUICK, spool=True) as client:
         client.push_layer(f"{roomy.address}/x", StreamLayer(blocks(20 * MB), "none"))
     assert is_stored(roomy, "x", 20 * MB)
 
 
-def test_a_registry_that_does_not_come_back(
+def test_push_fails_if_the_registry_stays_down(
     roomy: DockerRegistry,
     tmp_path: Path,
     strike: Callable[[int, Callable[[], None]], None],
 ) -> None:
-    """Attempts are bounded: the failure is told, and nothing is committed."""
+    """The attempts are bounded, and nothing is committed."""
     strike(10 * MB, roomy.kill)
     layer = StreamLayer(written(tmp_path / "data", 20 * MB), "none")
     retry = Retry(attempts=2, initial_delay_s=0)
@@ -214,7 +216,7 @@ def test_a_registry_that_does_not_come_back(
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip"])
-def test_a_file_that_changes_between_the_passes(
+def test_push_fails_if_the_file_changes_between_passes(
     roomy: DockerRegistry,
     tmp_path: Path,
     strike: Callable[[int, Callable[[], None]], None],
@@ -258,7 +260,7 @@ def _iterable(_tmp_path: Path) -> Source:
     ids=["file", "window", "spool"],
 )
 @pytest.mark.parametrize("seed", range(4))
-def test_connections_that_fail_anywhere(  # noqa: PLR0917 - fixtures
+def test_push_survives_connections_cut_at_any_byte(  # noqa: PLR0917 - fixtures
     plain_registry: DockerRegistry,
     front: Proxy,
     tmp_path: Path,
@@ -266,7 +268,7 @@ def test_connections_that_fail_anywhere(  # noqa: PLR0917 - fixtures
     options: dict[str, int | bool],
     seed: int,
 ) -> None:
-    """Cut or reset at any byte of the request, or of the answer, twice in one upload."""
+    """Cut or reset at any byte of the request, twice in one upload."""
     chance = random.Random(seed)
     front.arm(
         *(
@@ -288,10 +290,10 @@ def test_connections_that_fail_anywhere(  # noqa: PLR0917 - fixtures
 
 @pytest.mark.parametrize("status", [201, 202])
 @pytest.mark.parametrize("act", ["cut", "reset"])
-def test_an_answer_that_is_lost(
+def test_push_survives_a_lost_response(
     plain_registry: DockerRegistry, front: Proxy, act: str, status: int
 ) -> None:
-    """That of the POST: a session more. That of the PUT: the blob is asked for, and is there."""
+    """That of the POST: a second session. That of the PUT: the blob is asked for, and is there."""
     front.arm(Fault(act=act, direction="down", after=b"HTTP/1.1 %d" % status))  # type: ignore[arg-type] # one of its words
     repository = f"recovery-answer-{act}-{status}"
     with Client(retry=QUICK) as client:
@@ -306,10 +308,10 @@ def test_an_answer_that_is_lost(
     assert pushed.size == 3 << 20
 
 
-def test_a_connection_that_stalls(
+def test_push_leaves_a_connection_that_stalls(
     plain_registry: DockerRegistry, front: Proxy, tmp_path: Path
 ) -> None:
-    """`timeout_s` bounds each write: what does not move is left, and sent elsewhere."""
+    """`timeout_s` bounds each write: the bytes go out on another connection."""
     front.arm(Fault(act="stall", direction="up", after=b"PATCH ", offset=5 * MB))
     with Client(retry=QUICK, timeout_s=1) as client:
         client.push_layer(f"{front.address}/recovery-stall", StreamLayer(_file(tmp_path), "none"))
@@ -317,9 +319,7 @@ def test_a_connection_that_stalls(
     assert len(committed(plain_registry, "recovery-stall")) == 1
 
 
-def test_a_registry_that_refuses_connections_for_a_while(
-    plain_registry: DockerRegistry, front: Proxy
-) -> None:
+def test_push_survives_refused_connections(plain_registry: DockerRegistry, front: Proxy) -> None:
     """A restart behind a load balancer: refused, then there again."""
     tries = iter((front.refuse, front.accept))
     front.arm(Fault(act="reset", direction="up", after=b"PATCH ", offset=5 * MB))

@@ -41,10 +41,10 @@ def blobs(registry: DockerRegistry) -> set[str]:
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])
-def test_garbage_collection_keeps_a_stream_that_a_tag_names(
+def test_garbage_collection_keeps_only_streams_with_a_tag(
     own_registry: DockerRegistry, compression: str
 ) -> None:
-    """One that no manifest names goes: `push_layer` says so. Both have the same store."""
+    """One that no manifest names is deleted, as the warning of `push_layer` says."""
     home = f"{own_registry.address}/dumps"
     named, unnamed = (
         StreamLayer([DATA, end], compression=compression) for end in (b"kept", b"lost")
