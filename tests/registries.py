@@ -35,7 +35,7 @@ class Reply:
 
     @property
     def location(self) -> str:
-        """The Location, empty if there is none."""
+        """The Location, or an empty string."""
         return self.headers.get("Location", "")
 
     @property

@@ -1,13 +1,9 @@
-"""What the documents show is what the command does.
+"""Commands in the documents print what the documents show.
 
-A fenced block marked `console` holds commands behind `$ `, each with what it prints on stdout and
-stderr below it. A command goes on in the next line behind a backslash. `localhost:5000` is the
-registry. In what is printed, `…` stands for any text within a line, and a line of `…` alone for
-any lines. `sha256:9f2c…` is any digest, the same one wherever a document has these letters, in
-later commands too.
-
-The blocks of a document run in their order, in a directory that has `app/`, against one registry
-that is empty at first. A command fails if and only if it prints an error of brolga's.
+A fenced block marked `console` has commands behind `$ `, with their output below. `localhost:5000`
+is the registry, empty at first. In output, `…` is any text within a line, and a line of `…` alone
+any lines. `sha256:9f2c…` is any digest, the same one wherever a document has these letters. The
+blocks of a document run in order, in a directory that has `app/`.
 """
 
 from __future__ import annotations
@@ -55,7 +51,7 @@ class Example:
 
 
 def examples(text: str) -> Iterator[Example]:
-    """Give a document's examples. Raises ValueError for a block that begins with no command."""
+    """Give a document's examples; raise ValueError if a block does not begin with a command."""
     for block in FENCED.finditer(text):
         first = text.count("\n", 0, block.start()) + 2
         lines = iter(enumerate(block[1].splitlines(), first))
@@ -77,9 +73,9 @@ def examples(text: str) -> Iterator[Example]:
 
 
 def looks_like(shown: list[str], printed: str, known: dict[str, str]) -> bool:
-    """Tell whether what was printed has the shape of what the document shows.
+    """Return whether output has the shape that the document shows.
 
-    `known` has digests by the letters that stand for them; those seen here first are added.
+    `known` maps letters to digests; new ones are added.
     """
     seen: set[str] = set()
 
@@ -112,7 +108,7 @@ def looks_like(shown: list[str], printed: str, known: dict[str, str]) -> bool:
 
 @pytest.fixture
 def shell(tmp_path: Path, registry: Embedded) -> Callable[[str], subprocess.CompletedProcess[str]]:
-    """Run a command as a reader would, with stdout and stderr in one, as a terminal shows them."""
+    """Run a command in a shell, with stdout and stderr in one, as a terminal shows them."""
     programs, home = tmp_path / "bin", tmp_path / "home"
     programs.mkdir()
     (home / "app").mkdir(parents=True)
@@ -129,7 +125,7 @@ def shell(tmp_path: Path, registry: Embedded) -> Callable[[str], subprocess.Comp
             env=os.environ
             | {
                 "PATH": f"{programs}:{os.environ['PATH']}",
-                # So that nobody's credentials are found, and none are left for others.
+                # No credentials of the user are found, and none are left.
                 "HOME": str(home),
                 "DOCKER_CONFIG": str(home / ".docker"),
             },
@@ -146,7 +142,7 @@ def shell(tmp_path: Path, registry: Embedded) -> Callable[[str], subprocess.Comp
 def check(
     text: str, shell: Callable[[str], subprocess.CompletedProcess[str]], address: str
 ) -> None:
-    """Run a document's examples; fail with the line of the first that does something else."""
+    """Run a document's examples; fail with the line of the first that prints something else."""
     known: dict[str, str] = {}
     for example in examples(text):
         done = shell(DIGEST.sub(lambda match: known[match[1]], example.command))
@@ -263,8 +259,8 @@ def test_check_expands_a_short_digest_in_a_command(
         (
             "$ echo a\na\n$ echo 'brolga: no'\nbrolga: no",
             "line 4",
-        ),  # shown as an error, and is none
-        ("$ echo a; false\na", "line 2"),  # the other way round
+        ),  # shown as an error, but the exit code is 0
+        ("$ echo a; false\na", "line 2"),  # fails, but is not shown as an error
     ],
 )
 def test_check_fails_if_an_example_prints_something_else(

@@ -269,7 +269,7 @@ def test_upload_is_written_in_blocks_below_3_mib(
 
 
 def test_session_resumes_after_sigkill_of_the_registry(tmp_path: Path) -> None:
-    """There is no blob, and the session goes on at its offset."""
+    """The blob does not exist, and the session continues at its offset."""
     data = os.urandom(2 * MIB)
     digest = Digest.of(data)
     with serve_process(tmp_path) as (server, address):
@@ -329,7 +329,7 @@ def test_running_serves_several_registries_at_once(tmp_path: Path) -> None:
 
 
 def test_running_raises_if_the_directory_is_a_file(tmp_path: Path) -> None:
-    """What goes wrong before the start is raised in the caller."""
+    """An error before the start is raised in the caller."""
     (tmp_path / "x").write_text("")
     with pytest.raises(FileExistsError), running(tmp_path / "x"):
         raise AssertionError
@@ -348,7 +348,7 @@ def test_running_raises_if_the_server_ends_before_it_is_ready(
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])  # noqa: S104 - refused
 def test_serve_refuses_other_hosts_without_authentication(tmp_path: Path, host: str) -> None:
-    """Without authentication, nobody else may reach it."""
+    """Other machines may not reach a registry without authentication."""
     with pytest.raises(NotLoopback, match="can be reached from outside"):
         serve(tmp_path, host)
 

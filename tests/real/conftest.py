@@ -1,4 +1,4 @@
-"""What the tests with foreign programs share: registries that run, and a credential helper."""
+"""Fixtures of the tests with foreign programs: registries, tokens, a credential helper."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ACCOUNTS = {
     "someone": Account("secret", ("repository:team/*:pull,push,delete", "registry:catalog:*")),
     "reader": Account("secret too", ("repository:team/*:pull",)),
 }
-"""Who the token server knows; everybody may pull `public/*`."""
+"""The accounts of the token server; all clients may pull `public/*`."""
 
 
 # Shared by all tests: each uses its own repositories.
@@ -187,7 +187,7 @@ class CredentialHelper:
         self._file.write_text(json.dumps({**self.known(), server: entry}))
 
     def known(self) -> dict[str, dict[str, str]]:
-        """Return what it knows by the server's name."""
+        """Return its credentials by the name of the server."""
         known: dict[str, dict[str, str]] = json.loads(self._file.read_text())
         return known
 

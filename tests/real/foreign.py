@@ -1,11 +1,8 @@
-"""Programs of others: docker-registry, skopeo, umoci, buildah, and what they need.
+"""Foreign programs: docker-registry, skopeo, umoci, buildah; and images written by hand.
 
-Knows how these programs are configured, run and stopped, and how an image is written by hand.
-Must not know brolga.
-
-Strategy: a form of docker-registry is a section of its configuration, made by a function or a
-constant: `docker_registry(directory, http=tls(authority), auth=htpasswd(directory, a="secret"))`.
-A file tree is compared as a dict, so that a failed assertion shows the entries that differ.
+`docker_registry(directory, http=tls(authority), auth=htpasswd(directory, a="secret"))` runs a
+registry with these sections of its configuration. A file tree is compared as a dict, so that a
+failed assertion shows the entries that differ.
 """
 
 from __future__ import annotations
@@ -66,7 +63,7 @@ _PATIENCE_S = 30.0
 
 
 def require(*programs: str) -> None:
-    """Skip a test where a program that it needs is missing."""
+    """Skip a test if a program that it needs is missing."""
     for program in programs:
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not on PATH")
@@ -147,7 +144,7 @@ class DockerRegistry:
         _wait_until_it_listens(self._process, log)
 
     def _configuration(self) -> dict[str, Any]:
-        """Merge the sections into what every registry of the tests has."""
+        """Merge the sections into the configuration that all registries share."""
         configuration: dict[str, Any] = {
             "version": "0.1",
             "log": {"level": "info", "accesslog": {"disabled": True}},
@@ -263,7 +260,7 @@ def buildah(
 ) -> str:
     """Run buildah with a store of its own, below `directory`; return what it prints.
 
-    With `vfs` its store needs no more of the kernel than files. Skip where this user may not have
+    With `vfs` its store needs no more of the kernel than files. Skip if this user may not have
     one. `quiet` is for the commands that move an image.
     """
     require("buildah")
@@ -361,7 +358,7 @@ def unpack(layout: Path, tag: str, bundle: Path) -> Path:
 
 
 class Entry(NamedTuple):
-    """A file as `tree` has it: `ls -l`'s mode, its digest or where it leads, its time if asked."""
+    """A file as `tree` has it: the mode of `ls -l`, its digest or target, its time if asked for."""
 
     mode: str
     content: str
@@ -428,7 +425,7 @@ def make_image(
     return Image(directory, "v1", str(tagged["digest"]))
 
 
-# A layer by the names in it: None is a directory, str where a link leads, bytes a file.
+# A layer by the names in it: None is a directory, str the target of a link, bytes a file.
 _Layer = dict[str, bytes | str | None]
 _FIRST: _Layer = {
     "etc": None,

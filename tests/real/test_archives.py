@@ -1,4 +1,4 @@
-"""Archives that others write go down a pipe into a registry; those of ours, others read."""
+"""Archives of other programs, streamed into a registry; our archives, read by them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def remote(registry: Embedded, name: str) -> Iterator[RegistryStore]:
 
 
 def streamed(registry: Embedded, file: Path, name: str = "", form: str = "") -> str:
-    """Send a file down a pipe into the registry, in one pass; return what it is called there."""
+    """Send a file down a pipe into the registry, in one pass; return its reference there."""
     with remote(registry, "app") as store, subprocess.Popen(["cat", file], stdout=-1) as cat:
         assert cat.stdout
         tree = stream_archive(cat.stdout, store, form=form, name=name)
@@ -69,7 +69,7 @@ def streamed(registry: Embedded, file: Path, name: str = "", form: str = "") -> 
 
 
 def diff_ids(place: str) -> list[str]:
-    """Return what an image's config says of its layers, as skopeo reads it."""
+    """Return the DiffIDs of an image's config, as skopeo reads it."""
     flags = ["--tls-verify=false"] if place.startswith("docker:") else []
     found: dict[str, Any] = json.loads(skopeo("inspect", "--config", *flags, place))
     return list(found["rootfs"]["diff_ids"])

@@ -1,4 +1,4 @@
-"""Who may do what at a registry that asks: logins, tokens, certificates, and what goes wrong.
+"""Logins, tokens and certificates at a registry that asks for them, and their errors.
 
 docker-registry over TLS, with htpasswd and with tokens; the command as a process of its own. Each
 failure is one line with its side, its cause and what to do, and an exit code; no secret is in any
@@ -47,7 +47,7 @@ pytestmark = pytest.mark.real
 NAME, PASSWORD = "someone", "hunter2-of-the-tests"
 MIB = 1 << 20
 BEYOND_LOOPBACK = "0.0.0.0"  # noqa: S104 - nothing is bound to it; Linux connects to itself
-"""A name that is none of loopback, and leads there."""
+"""A host that is not a loopback name, and leads there."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def locked(tmp_path: Path, authority: Authority) -> Iterator[DockerRegistry]:
 
 @pytest.fixture
 def tokens(tokens: TokenServer) -> TokenServer:
-    """Give the token server, where `someone` has the password that must not be printed."""
+    """Give a token server at which `someone` has the password that must not be printed."""
     account = tokens.accounts[NAME]
     tokens.accounts[NAME] = type(account)(PASSWORD, account.grants)
     return tokens
@@ -146,7 +146,7 @@ def known_to(tokens: TokenServer, account: str, password: str) -> dict[str, str]
 
 
 class TestLogin:
-    """`brolga auth login`: checked by the registry, stored where docker does, used from then on."""
+    """`brolga auth login`: checked by the registry, stored in docker's file, used from then on."""
 
     def test_login_writes_docker_config_that_skopeo_reads(
         self, brolga: Brolga, locked: DockerRegistry
@@ -265,7 +265,7 @@ class TestLogin:
         )
 
 
-class TestWhatALoginGives:
+class TestAuthGet:
     """`brolga auth get` and `brolga auth token`, whose results are secrets."""
 
     def test_auth_get_speaks_the_credential_helper_protocol(self, brolga: Brolga) -> None:
@@ -454,8 +454,8 @@ def tokens_before(log: str, method: str) -> int:
     return sum("/token: 200, " in line for line in lines[:first])
 
 
-class TestTheWay:
-    """TLS, plain http, and what is no registry at all."""
+class TestConnection:
+    """TLS, plain http, and a server that is not a registry."""
 
     def test_untrusted_certificate_exits_with_5(
         self, brolga: Brolga, tls_registry: DockerRegistry

@@ -1,4 +1,4 @@
-"""A foreign registry and foreign readers: what brolga pushes is what others read."""
+"""Pushes to docker-registry, read by foreign programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts that the tests with foreign programs are made of do what they say."""
+"""The helpers of the tests with foreign programs: registries, tokens, proxies, images."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class TestForms:
     def test_mutual_tls_registry_needs_a_client_certificate(
         self, mutual_tls_registry: DockerRegistry, authority: Authority, client_trust: Access
     ) -> None:
-        """Without a certificate of the client's there is no answer."""
+        """The registry gives no response without a certificate."""
         context = trusting(authority)
         with pytest.raises((ssl.SSLError, ConnectionError)):
             call(mutual_tls_registry.address, "GET", "/v2/", context=context)
@@ -197,7 +197,7 @@ def basic(name: str, password: str) -> str:
 
 
 def claims(token: str) -> dict[str, Any]:
-    """Return what a JWT says."""
+    """Return the claims of a JWT."""
     body = token.split(".")[1]
     said: dict[str, Any] = json.loads(urlsafe_b64decode(body + "=" * (-len(body) % 4)))
     return said
@@ -341,7 +341,7 @@ class TestTokens:
     def test_token_lifetimes_signed_and_announced_may_differ(
         self, tokens: TokenServer, authority: Authority
     ) -> None:
-        """What is signed and what is said are set apart."""
+        """`exp` in the token and `expires_in` in the response are set separately."""
         tokens.lifetime_s, tokens.expires_in = 7, None
         answer = ask(tokens, authority, APP)[1]
         said = claims(answer["token"])
@@ -546,7 +546,7 @@ class TestCutting:
         with connect(cutting) as client, behind.accept() as server:
             client.sendall(b"x" * 100)
             assert client.recv(1) == b""
-            client.sendall(b"more, which nobody reads")
+            client.sendall(b"more, which are not read")
             assert read_all(server) == b"x" * offset
             cutting.wait_until_struck()
 

@@ -1,4 +1,4 @@
-"""Images that the command makes and moves are what a foreign registry keeps, and others read."""
+"""Images of the command in a foreign registry, read by foreign programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What readers of others show of layers with links, and what flatten makes of them."""
+"""Foreign readers of layers with links, and of the same layers after flatten."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def flattened(directory: Path, layers: Sequence[bytes]) -> tuple[Path, list[str]
 
 @pytest.mark.parametrize("name", ALIKE)
 def test_flatten_shows_the_same_files_in_umoci_and_buildah(name: str, tmp_path: Path) -> None:
-    """Buildah with vfs and with overlayfs; there are no warnings."""
+    """Buildah with vfs and with overlayfs; without a warning."""
     require("umoci", "buildah")
     layout, told = flattened(tmp_path, ALIKE[name])
     assert told == []

@@ -1,4 +1,4 @@
-"""Layouts that skopeo and umoci read and write, and ours, are one and the same thing."""
+"""Layouts that brolga shares with skopeo, umoci and buildah."""
 
 from __future__ import annotations
 

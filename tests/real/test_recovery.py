@@ -1,7 +1,7 @@
-"""The ladder against Debian's docker-registry 2.8: killed, cut off, stalled, and still right.
+"""Recovery of uploads to Debian's docker-registry 2.8 that is killed, cut off or stalled.
 
-Knows what the registry stores, and where. A fault strikes at a byte of the stream, in the thread
-that uploads it or in the proxy between: never at a time.
+A fault strikes at a byte of the stream, in the thread that uploads it or in the proxy: never at a
+time.
 """
 
 from __future__ import annotations
@@ -46,21 +46,21 @@ NOISE = random.Random(1).randbytes(1 << 20)
 
 
 def blocks(size: int) -> Iterator[bytes]:
-    """Give so many bytes, of which no two MiB are equal."""
+    """Give `size` bytes, of which no two MiB are equal."""
     for number in range(-(-size // len(NOISE))):
         block = b"%012d" % number + NOISE[12:]
         yield block[: size - number * len(NOISE)]
 
 
-def written(path: Path, size: int) -> Path:
-    """Write the same to a file."""
+def write_blocks(path: Path, size: int) -> Path:
+    """Write the bytes of `blocks` to a file."""
     with path.open("wb") as file:
         file.writelines(blocks(size))
     return path
 
 
-def digest_of(size: int) -> str:
-    """Return the digest of the same."""
+def hexdigest_of(size: int) -> str:
+    """Return the digest of `blocks`."""
     hashed = hashlib.sha256()
     for block in blocks(size):
         hashed.update(block)
@@ -68,9 +68,9 @@ def digest_of(size: int) -> str:
 
 
 def is_stored(registry: DockerRegistry, repository: str, size: int) -> bool:
-    """Tell whether the registry has the blob, whole, byte for byte."""
+    """Return whether the registry has the blob, byte for byte."""
     v2 = registry.storage / "docker/registry/v2"
-    digest = digest_of(size)
+    digest = hexdigest_of(size)
     with (v2 / f"blobs/sha256/{digest[:2]}/{digest}/data").open("rb") as file:
         right = hashlib.file_digest(file, "sha256").hexdigest() == digest
     link = v2 / f"repositories/{repository}/_layers/sha256/{digest}/link"
@@ -80,7 +80,7 @@ def is_stored(registry: DockerRegistry, repository: str, size: int) -> bool:
 def sessions(registry: DockerRegistry, repository: str) -> list[Path]:
     """Return what is left of upload sessions.
 
-    2.8 knows a session that was cut no more, whoever asks, and purges what it holds after a week.
+    2.8 forgets a session that was cut, and deletes its data after a week.
     """
     place = registry.storage / f"docker/registry/v2/repositories/{repository}/_uploads"
     return list(place.glob("*/data"))
@@ -94,7 +94,7 @@ def committed(registry: DockerRegistry, repository: str) -> list[Path]:
 
 @pytest.fixture
 def strike(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], None]], None]:
-    """Let something happen when so many bytes of a stream were handed to the upload."""
+    """Call a function when the upload has read so many bytes of a stream."""
     real = LayerStream.blocks
 
     def strike_at(size: int, happen: Callable[[], None]) -> None:
@@ -120,7 +120,7 @@ def roomy(own_registry: DockerRegistry) -> Iterator[DockerRegistry]:
 
 
 def restart(registry: DockerRegistry) -> None:
-    """Kill it with SIGKILL, and start it again on what it had written by then."""
+    """Kill a registry with SIGKILL, and start it again on the same storage."""
     registry.kill()
     registry.start()
 
@@ -134,7 +134,7 @@ def test_push_of_500_mb_file_survives_sigkill_of_registry(
     strike: Callable[[int, Callable[[], None]], None],
 ) -> None:
     """The file is read a second time: far more than any window holds goes out again."""
-    path = written(tmp_path / "data", 500 * MB)
+    path = write_blocks(tmp_path / "data", 500 * MB)
     strike(300 * MB, lambda: restart(roomy))
     with Client(retry=QUICK) as client:
         client.push_layer(f"{roomy.address}/x", StreamLayer(path, "none"))
@@ -158,7 +158,7 @@ def test_push_of_500_mb_stdin_with_spool_survives_sigkill_of_registry(
         process.stdin.close()
         said = process.stdout.read()
     assert process.returncode == 0
-    assert json.loads(said)["digest"] == f"sha256:{digest_of(500 * MB)}"
+    assert json.loads(said)["digest"] == f"sha256:{hexdigest_of(500 * MB)}"
     assert is_stored(roomy, "x", 500 * MB)
 
 
@@ -202,7 +202,7 @@ def test_push_fails_if_the_registry_stays_down(
 ) -> None:
     """The attempts are bounded, and nothing is committed."""
     strike(10 * MB, roomy.kill)
-    layer = StreamLayer(written(tmp_path / "data", 20 * MB), "none")
+    layer = StreamLayer(write_blocks(tmp_path / "data", 20 * MB), "none")
     retry = Retry(attempts=2, initial_delay_s=0)
     with (
         Client(retry=retry) as client,
@@ -223,7 +223,7 @@ def test_push_fails_if_the_file_changes_between_passes(
     compression: str,
 ) -> None:
     """The second pass must come to the same hash: else SourceError, and nothing is committed."""
-    path = written(tmp_path / "data", 20 * MB)
+    path = write_blocks(tmp_path / "data", 20 * MB)
 
     def change() -> None:
         with path.open("r+b") as file:
@@ -247,7 +247,7 @@ SIZE = 24 * MB  # within the window
 
 
 def _file(tmp_path: Path) -> Source:
-    return written(tmp_path / "data", SIZE)
+    return write_blocks(tmp_path / "data", SIZE)
 
 
 def _iterable(_tmp_path: Path) -> Source:

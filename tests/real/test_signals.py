@@ -1,6 +1,6 @@
 """Signals in the middle of an upload: real ones, to a real process, at two registries.
 
-What is left behind is looked for on the registry's disk, for its API does not tell.
+The API does not show what is left behind: the tests look at the registry's disk.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ WINDOWS = {"with a window": [], "without one": ["--window", "0"]}
 
 @dataclass(frozen=True)
 class Target:
-    """A registry, and the files in which it keeps what is being uploaded and what was."""
+    """A registry, and the files of its open uploads and of its blobs."""
 
     address: str
     buffer: int
@@ -208,7 +208,7 @@ def test_layer_push_ends_its_command_on_a_signal(
     with pushing(target, "--", "sh", "-c", script) as process:
         process.send_signal(number)
         assert finish(process) == (code, "", line)
-        # It had our stdin: now that nobody has, nothing can be written to it.
+        # It had our stdin; without a reader, a write fails.
         with pytest.raises(BrokenPipeError):
             feed(process, b"x")
     assert target.uploads() == []
