@@ -78,9 +78,9 @@ def test_copy_keeps_sha512_digests_between_all_places(
         client.copy(f"oci:{tmp_path}/made:v1", homes[source])
         client.copy(homes[source], place)
         assert client.image(place).digest == digest
-        found = client.index(place)
-        assert [child.digest for child in found.children] == [digest]
-        assert list(validate(found)) == []
+        copied_index = client.index(place)
+        assert [child.digest for child in copied_index.children] == [digest]
+        assert list(validate(copied_index)) == []
 
 
 @pytest.mark.parametrize("target", PLACES)
@@ -123,7 +123,7 @@ def test_copy_with_referrers_finds_those_of_a_sha512_digest(
         client.push(made, signature)
         copied = client.copy(f"{made}@{digest}", homes[target], referrers=True)
         assert copied.digest == digest
-        assert [one.digest for one in client.referrers(copied)] == [signature.digest]
+        assert [referrer.digest for referrer in client.referrers(copied)] == [signature.digest]
 
 
 @pytest.mark.parametrize("make", [strong, cache])
@@ -149,8 +149,11 @@ def test_copy_keeps_an_index_of_blobs_between_all_places(
     with Client() as client:
         client.copy(f"oci:{tmp_path}/made:v1", homes[source])
         assert client.copy(homes[source], place).digest == index.digest
-        found = client.index(place)
-        assert [read_blob(blob) for blob in map(found.blob, index.manifests)] == [b"layer", CACHE]
+        copied_index = client.index(place)
+        assert [read_blob(blob) for blob in map(copied_index.blob, index.manifests)] == [
+            b"layer",
+            CACHE,
+        ]
 
 
 @pytest.mark.parametrize("made", [strong, cache])
@@ -163,12 +166,14 @@ def test_push_reads_an_index_archive_from_a_pipe(
     archive = brolga("copy", f"oci:{tmp_path}/made:v1", "oci-archive:-")
     brolga("push", "-", homes["registry"], data=archive)
     with Client() as client:
-        found, index = map(client.index, (homes["registry"], f"oci:{tmp_path}/made:v1"))
-        assert found.index.raw == index.index.raw
-        assert [read_blob(blob) for blob in found.blobs] == [
+        copied_index, index = map(client.index, (homes["registry"], f"oci:{tmp_path}/made:v1"))
+        assert copied_index.index.raw == index.index.raw
+        assert [read_blob(blob) for blob in copied_index.blobs] == [
             read_blob(blob) for blob in index.blobs
         ]
-        assert [one.digest for one in found.children] == [one.digest for one in index.children]
+        assert [child.digest for child in copied_index.children] == [
+            child.digest for child in index.children
+        ]
 
 
 def test_copy_fails_if_a_blob_of_an_index_has_other_bytes(
@@ -194,9 +199,9 @@ def test_index_append_takes_blobs_of_an_index(homes: dict[str, str], tmp_path: P
         *("-t", homes["registry"]),
     )
     with Client() as client:
-        found = client.index(homes["registry"])
-        assert [read_blob(blob) for blob in found.blobs] == [b"layer", CACHE]
-        assert len(list(found.children)) == 1
+        copied_index = client.index(homes["registry"])
+        assert [read_blob(blob) for blob in copied_index.blobs] == [b"layer", CACHE]
+        assert len(list(copied_index.children)) == 1
 
 
 def test_push_mounts_blobs_of_an_index(registry: Embedded) -> None:
@@ -210,6 +215,6 @@ def test_push_mounts_blobs_of_an_index(registry: Embedded) -> None:
         )
         made = ImageIndex.empty().append(blob, described=described)
         client.push(f"{registry.address}/two:v1", made)
-        assert [read_blob(one) for one in client.index(f"{registry.address}/two:v1").blobs] == [
+        assert [read_blob(blob) for blob in client.index(f"{registry.address}/two:v1").blobs] == [
             CACHE
         ]

@@ -49,14 +49,14 @@ def test_copy_keeps_an_index_between_all_places(
     source: str, target: str, homes: dict[str, str], tmp_path: Path
 ) -> None:
     """The copy of an index has the same digest and all images."""
-    made = push_index(f"oci:{tmp_path}/made:v1")
+    original = push_index(f"oci:{tmp_path}/made:v1")
     with Client() as client:
         client.copy(f"oci:{tmp_path}/made:v1", homes[source])
         place = homes[target].replace("v1", "v2") if source == target else homes[target]
-        assert client.copy(homes[source], place).digest == made.digest
-        found = client.index(place)
-        assert found.index.raw == made.index.raw
-        assert_valid(found)
+        assert client.copy(homes[source], place).digest == original.digest
+        copied = client.index(place)
+        assert copied.index.raw == original.index.raw
+        assert_valid(copied)
 
 
 @pytest.mark.parametrize("source", ["registry", "oci", "oci-archive", "docker-archive"])
@@ -66,15 +66,15 @@ def test_copy_keeps_an_image_between_all_places(
 ) -> None:
     """The config, and so the image ID, stays; the digest too, except in Docker's archives."""
     with Client(spool=True) as client:
-        made = image_of("a", "b")
-        client.push(homes[source], made)
+        original = image_of("a", "b")
+        client.push(homes[source], original)
         place = homes[target].replace("v1", "v2")
         client.copy(homes[source], place)
-        found = client.image(place)
-        assert found.manifest.config.digest == made.manifest.config.digest
+        copied = client.image(place)
+        assert copied.manifest.config.digest == original.manifest.config.digest
         if "docker-archive" not in {source, target}:
-            assert found.manifest.raw == made.manifest.raw
-        assert_valid(found)
+            assert copied.manifest.raw == original.manifest.raw
+        assert_valid(copied)
 
 
 @pytest.mark.parametrize("form", ["oci-archive", "docker-archive"])
@@ -84,16 +84,16 @@ def test_push_and_copy_read_an_archive_from_a_pipe(
 ) -> None:
     """`brolga copy oci:... FORM:- | brolga push - REF`: each side in one pass."""
     with Client() as client:
-        made = image_of("a")
-        client.push(f"oci:{tmp_path}/made:v1", made)
+        original = image_of("a")
+        client.push(f"oci:{tmp_path}/made:v1", original)
         archive = brolga("copy", f"oci:{tmp_path}/made:v1", f"{form}:-")
         printed = brolga("push", "-", homes[target], data=archive).decode().strip()
-        again = brolga("copy", f"{form}:-", homes[target], data=archive).decode().strip()
-        assert printed == again
-        found = client.image(homes[target])
-        assert found.manifest.config.digest == made.manifest.config.digest
-        assert printed.endswith(f"@{found.digest}")
-        assert_valid(found)
+        second_copy = brolga("copy", f"{form}:-", homes[target], data=archive).decode().strip()
+        assert printed == second_copy
+        copied = client.image(homes[target])
+        assert copied.manifest.config.digest == original.manifest.config.digest
+        assert printed.endswith(f"@{copied.digest}")
+        assert_valid(copied)
 
 
 def test_push_reads_a_named_pipe_once(tmp_path: Path, homes: dict[str, str]) -> None:
@@ -125,18 +125,20 @@ def test_copy_with_referrers_copies_them_into_a_layout_and_back(
     """An archive has no referrers: it is an error of usage."""
     name, place = f"{registry.address}/app:v1", f"oci:{tmp_path}/layout:v1"
     with Client() as client:
-        made = image_of("a")
-        client.push(name, made)
-        note = image_of("n").with_subject(made.descriptor)
+        original = image_of("a")
+        client.push(name, original)
+        note = image_of("n").with_subject(original.descriptor)
         client.push(f"{registry.address}/app:note", note)
         brolga("copy", "--referrers", name, place)
-        assert [one.digest for one in client.referrers(place)] == [note.digest]
-        again = f"{registry.address}/again:v1"
-        brolga("copy", "--referrers", place, again)
-        assert [one.digest for one in client.referrers(again)] == [note.digest]
+        assert [referrer.digest for referrer in client.referrers(place)] == [note.digest]
+        second_copy = f"{registry.address}/again:v1"
+        brolga("copy", "--referrers", place, second_copy)
+        assert [referrer.digest for referrer in client.referrers(second_copy)] == [note.digest]
         assert client.referrers(place, "application/none") == ()
-    said = brolga("copy", "--referrers", name, f"oci-archive:{tmp_path}/a.tar", code=2)
-    assert said.decode().endswith("is an archive: it has no referrers; copy it to oci:DIR first\n")
+    stderr = brolga("copy", "--referrers", name, f"oci-archive:{tmp_path}/a.tar", code=2)
+    assert stderr.decode().endswith(
+        "is an archive: it has no referrers; copy it to oci:DIR first\n"
+    )
 
 
 def test_copy_all_tags_copies_a_layout_into_a_registry_and_back(
@@ -149,7 +151,7 @@ def test_copy_all_tags_copies_a_layout_into_a_registry_and_back(
     brolga("copy", "--all-tags", f"oci:{tmp_path}/layout", home)
     printed = brolga("copy", "-a", home, f"oci:{tmp_path}/back").decode().splitlines()
     layouts = Layout(tmp_path / "layout"), Layout(tmp_path / "back")
-    assert [[one.resolve(tag).digest for tag in ("v1", "v2")] for one in layouts] == [
+    assert [[layout.resolve(tag).digest for tag in ("v1", "v2")] for layout in layouts] == [
         [layouts[0].resolve(tag).digest for tag in ("v1", "v2")]
     ] * 2
     assert printed[0] == f"oci:{tmp_path}/back:v1@{layouts[0].resolve('v1').digest}"
@@ -163,8 +165,8 @@ def test_copy_all_tags_copies_a_layout_into_a_registry_and_back(
 @pytest.fixture
 def several(tmp_path: Path) -> Path:
     """Write a docker archive of two images, one of which has two names of one tag."""
-    one, other = (Image.empty().append(StreamLayer([tar(name)], "none")) for name in "ab")
-    names = [("a.com/app:v1", one), ("b.com/app:v1", one), ("a.com/app:v2", other)]
+    first, other = (Image.empty().append(StreamLayer([tar(name)], "none")) for name in "ab")
+    names = [("a.com/app:v1", first), ("b.com/app:v1", first), ("a.com/app:v2", other)]
     with Client(spool=True) as client:
         client.save(f"docker-archive:{tmp_path}/several.tar", names)
     return tmp_path / "several.tar"
@@ -195,20 +197,20 @@ def test_copy_all_tags_copies_an_archive_by_its_tags(
             f"{home}:{tag}@{client.head(f'{home}:{tag}').digest}\n" for tag in ("v1", "v2")
         )
         for tag in ("v1", "v2"):
-            found, made = (
+            copied, original = (
                 client.image(f"{home}:{tag}"),
                 client.image(f"{form}:{file}:a.com/app:{tag}"),
             )
-            assert found.config_blob.descriptor.digest == made.config_blob.descriptor.digest
-            assert_valid(found)
-    again = subprocess.run(
+            assert copied.config_blob.descriptor.digest == original.config_blob.descriptor.digest
+            assert_valid(copied)
+    second_copy = subprocess.run(
         [*BROLGA, "copy", "--all-tags", "-n", source, home],
         input=data,
         capture_output=True,
         check=True,
         timeout=PATIENCE_S,
     )
-    assert (again.stdout, again.stderr.count(b"it was there already")) == (b"", 2)
+    assert (second_copy.stdout, second_copy.stderr.count(b"it was there already")) == (b"", 2)
 
 
 @pytest.mark.parametrize("is_piped", [False, True])
@@ -216,14 +218,16 @@ def test_copy_all_tags_fails_if_two_images_have_one_tag(
     registry: Embedded, tmp_path: Path, is_piped: bool
 ) -> None:
     """The error names both, and nothing is tagged."""
-    one, other = (Image.empty().append(StreamLayer([tar(name)], "none")) for name in "ab")
+    first, other = (Image.empty().append(StreamLayer([tar(name)], "none")) for name in "ab")
     file, home = tmp_path / "a.tar", f"{registry.address}/app"
     with Client(spool=True) as client:
-        client.save(f"docker-archive:{file}", [("a.com/app:v1", one), ("b.com/app:v1", other)])
+        client.save(f"docker-archive:{file}", [("a.com/app:v1", first), ("b.com/app:v1", other)])
     source = "docker-archive:-" if is_piped else f"docker-archive:{file}"
     data = file.read_bytes() if is_piped else b""
-    said = brolga("copy", "--all-tags", source, home, data=data, code=2).decode()
-    assert "'a.com/app:v1' and 'b.com/app:v1' are two images, and both would get the tag v1" in said
+    stderr = brolga("copy", "--all-tags", source, home, data=data, code=2).decode()
+    assert (
+        "'a.com/app:v1' and 'b.com/app:v1' are two images, and both would get the tag v1" in stderr
+    )
     with Client() as client, pytest.raises(NotFound):
         client.head(f"{home}:v1")
 
@@ -257,8 +261,8 @@ def test_flatten_of_an_index_fails_for_an_archive_target(tmp_path: Path) -> None
     """An archive is written once, as a whole. The error comes before anything is written."""
     push_index(f"oci:{tmp_path}/layout:v1")
     archive = tmp_path / "a.tar"
-    said = brolga("flatten", f"oci:{tmp_path}/layout:v1", "-t", f"oci-archive:{archive}", code=2)
-    assert b"is an archive, which is written once, as a whole: copy it to oci:DIR first" in said
+    stderr = brolga("flatten", f"oci:{tmp_path}/layout:v1", "-t", f"oci-archive:{archive}", code=2)
+    assert b"is an archive, which is written once, as a whole: copy it to oci:DIR first" in stderr
     assert not archive.exists()
     brolga("flatten", f"oci:{tmp_path}/layout:v1", "-t", f"oci:{tmp_path}/layout:flat")
     assert_valid(Layout(tmp_path / "layout").tree("flat"))
@@ -274,7 +278,9 @@ def test_pull_writes_several_images_into_one_archive(tmp_path: Path, registry: E
     with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
         manifest = opened.extractfile("manifest.json")
         assert manifest is not None
-        assert [one["RepoTags"] for one in json.loads(manifest.read())] == [[one] for one in names]
+        assert [image["RepoTags"] for image in json.loads(manifest.read())] == [
+            [name] for name in names
+        ]
     pull = ("pull", "--annotate-ref", "--format", "oci")
     assert brolga(*pull, *names, tmp_path / "layout").count(b"\n") == 2
 

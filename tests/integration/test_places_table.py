@@ -159,10 +159,10 @@ def has_layers(word: str, base: str, count: int) -> Callable[[Done], None]:
     """Expect `count` layers, the lowest of which are those of `base`."""
 
     def check(done: Done) -> None:
-        found = done.image(word).config.diff_ids
+        copied = done.image(word).config.diff_ids
         below = done.made(base).config.diff_ids if base else ()
-        assert len(found) == count
-        assert found[: len(below)] == below
+        assert len(copied) == count
+        assert copied[: len(below)] == below
 
     return check
 
@@ -206,8 +206,8 @@ def _blob(done: Done) -> None:
 
 
 def _referrers(done: Done) -> None:
-    (found,) = done.client.referrers(done.word("IMAGE"))
-    assert found.artifact_type == "a/b"
+    (copied,) = done.client.referrers(done.word("IMAGE"))
+    assert copied.artifact_type == "a/b"
 
 
 def _all_tags(done: Done) -> None:
@@ -238,8 +238,8 @@ def _stream(done: Done) -> None:
 
 
 def _spare_tags(done: Done) -> None:
-    found = done.client.image("oci:spare:image")
-    assert found.config_blob.descriptor.digest == done.made("image").config_blob.descriptor.digest
+    copied = done.client.image("oci:spare:image")
+    assert copied.config_blob.descriptor.digest == done.made("image").config_blob.descriptor.digest
 
 
 # What the command of each row leaves if it succeeds.

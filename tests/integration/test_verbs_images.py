@@ -55,8 +55,8 @@ def test_copy_all_tags_keeps_manifests_across_registries(
             client.push(f"{source}:{tag}", Image.empty().append(StreamLayer([tag.encode()])))
     brolga("copy", "--all-tags", source, target)
     for tag in ("v1", "v2"):
-        found = brolga("manifest", f"{target}:{tag}")
-        assert found == brolga("manifest", f"{source}:{tag}")
+        copied = brolga("manifest", f"{target}:{tag}")
+        assert copied == brolga("manifest", f"{source}:{tag}")
     assert brolga("ls", target) == b"v1\nv2\n"
 
 
@@ -72,7 +72,7 @@ def test_append_cancels_the_session_on_sigterm(registry: Embedded) -> None:
     # More than what the pipe and the process hold: when it is taken, the upload is under way.
     process.stdin.write(tar(entry("large", bytes(16 << 20)))[: 16 << 20])
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=PATIENCE_S)
-    assert (process.returncode, said) == (143, b"brolga: stopped by SIGTERM\n")
+    _, stderr = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, stderr) == (143, b"brolga: stopped by SIGTERM\n")
     assert registry.uploads("app") == []
     assert registry.blobs("app") == []

@@ -175,9 +175,9 @@ class DockerRegistry:
 def _wait_until_it_listens(process: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until it says so: from then on the kernel takes connections."""
     end = time.monotonic() + _PATIENCE_S
-    while "listening on " not in (said := log.read_text()):
+    while "listening on " not in (output := log.read_text()):
         if process.poll() is not None or time.monotonic() > end:
-            pytest.fail(f"docker-registry does not run: {said}")
+            pytest.fail(f"docker-registry does not run: {output}")
         time.sleep(0.02)
 
 

@@ -71,8 +71,8 @@ def streamed(registry: Embedded, file: Path, name: str = "", form: str = "") -> 
 def diff_ids(place: str) -> list[str]:
     """Return the DiffIDs of an image's config, as skopeo reads it."""
     flags = ["--tls-verify=false"] if place.startswith("docker:") else []
-    found: dict[str, Any] = json.loads(skopeo("inspect", "--config", *flags, place))
-    return list(found["rootfs"]["diff_ids"])
+    config: dict[str, Any] = json.loads(skopeo("inspect", "--config", *flags, place))
+    return list(config["rootfs"]["diff_ids"])
 
 
 def comes_back(reference: str, wanted: list[str], tmp_path: Path) -> None:

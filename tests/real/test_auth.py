@@ -162,8 +162,8 @@ class TestLogin:
         assert "keeps the password unencrypted" in done.err
         assert brolga.docker.stat().st_mode & 0o777 == 0o600
         assert brolga(*brolga.layer(name), data=b"data").code == 0
-        said = skopeo("login", "--get-login", "--authfile", brolga.docker, locked.address)
-        assert said == f"{NAME}\n"
+        typed = skopeo("login", "--get-login", "--authfile", brolga.docker, locked.address)
+        assert typed == f"{NAME}\n"
         done = brolga("auth", "logout", locked.address)
         assert (done.code, done.out) == (0, "")
         assert json.loads(brolga.docker.read_text()) == {"auths": {}}
@@ -186,12 +186,12 @@ class TestLogin:
         done = brolga(*brolga.layer(name), data=b"data", env={"REGISTRY_AUTH_FILE": str(auth)})
         assert (done.code, done.err) == (0, UNTAGGED_WARNING)
 
-    @pytest.mark.parametrize("said", ["wrong\n", f"{PASSWORD} \n"])
+    @pytest.mark.parametrize("typed", ["wrong\n", f"{PASSWORD} \n"])
     def test_login_stores_no_wrong_password(
-        self, brolga: Brolga, locked: DockerRegistry, said: str
+        self, brolga: Brolga, locked: DockerRegistry, typed: str
     ) -> None:
         """The registry refuses it: exit code 4."""
-        line = brolga.fails(4, *brolga.login(locked.address), data=said.encode())
+        line = brolga.fails(4, *brolga.login(locked.address), data=typed.encode())
         assert line.startswith("brolga: registry: ")
         assert "401" in line
         assert line.endswith(

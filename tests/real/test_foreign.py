@@ -199,8 +199,8 @@ def basic(name: str, password: str) -> str:
 def claims(token: str) -> dict[str, Any]:
     """Return the claims of a JWT."""
     body = token.split(".")[1]
-    said: dict[str, Any] = json.loads(urlsafe_b64decode(body + "=" * (-len(body) % 4)))
-    return said
+    payload: dict[str, Any] = json.loads(urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    return payload
 
 
 def ask(
@@ -259,9 +259,11 @@ class TestTokens:
         both = ("repository:public/x:pull,push", APP)
         status, answer = ask(tokens, authority, *both, offline=True)
         assert (status, answer["expires_in"], "refresh_token" in answer) == (200, 300, False)
-        said = claims(answer["token"])
-        assert said["access"] == [{"type": "repository", "name": "public/x", "actions": ["pull"]}]
-        assert said["exp"] - said["iat"] == 300
+        payload = claims(answer["token"])
+        assert payload["access"] == [
+            {"type": "repository", "name": "public/x", "actions": ["pull"]}
+        ]
+        assert payload["exp"] - payload["iat"] == 300
         granted = ("repository:public/x:pull",)
         assert tokens.asked == [Asked("GET", "anonymous", "", both, granted, 200)]
 
@@ -344,8 +346,8 @@ class TestTokens:
         """`exp` in the token and `expires_in` in the response are set separately."""
         tokens.lifetime_s, tokens.expires_in = 7, None
         answer = ask(tokens, authority, APP)[1]
-        said = claims(answer["token"])
-        assert said["exp"] - said["iat"] == 7
+        payload = claims(answer["token"])
+        assert payload["exp"] - payload["iat"] == 7
         assert "expires_in" not in answer
 
     def test_token_server_gives_expired_tokens_on_demand(
@@ -357,7 +359,7 @@ class TestTokens:
         assert {answer["expires_in"] for answer in answers} == {300}
         lives = [claims(answer["token"]) for answer in answers]
         # An expired one was issued, as it says, when it expired.
-        assert [said["exp"] > said["iat"] for said in lives] == [True, False, False, True]
+        assert [payload["exp"] > payload["iat"] for payload in lives] == [True, False, False, True]
 
     def test_token_server_survives_a_client_that_disconnects(
         self, tokens: TokenServer, authority: Authority, capfd: pytest.CaptureFixture[str]
@@ -886,10 +888,10 @@ class TestCredentialHelper:
     ) -> None:
         """get, store, erase and list, as docker-credential-helpers has them."""
 
-        def run(action: str, said: str = "") -> tuple[int, str]:
+        def run(action: str, payload: str = "") -> tuple[int, str]:
             done = subprocess.run(
                 ["docker-credential-brolgatest", action],
-                input=said,
+                input=payload,
                 capture_output=True,
                 text=True,
                 check=False,

@@ -160,9 +160,9 @@ def test_umoci_unpacks_the_same_files_after_flatten_export_and_rebase(
     (tmp_path / "exported").mkdir()
     sh(f"brolga export {name} | tar -C exported -x", access, tmp_path)
     assert tree(tmp_path / "exported") == files["app"]
-    for made in ("flat:v1", "app:v2", "base:v2"):
-        printed = sh(f"brolga validate --remote {place}/made/{made}", access, tmp_path)
-        assert printed == f"PASS: {place}/made/{made}\n"
+    for tag in ("flat:v1", "app:v2", "base:v2"):
+        printed = sh(f"brolga validate --remote {place}/made/{tag}", access, tmp_path)
+        assert printed == f"PASS: {place}/made/{tag}\n"
 
 
 def test_skopeo_reads_an_index_of_append_and_filter(
@@ -179,8 +179,8 @@ def test_skopeo_reads_an_index_of_append_and_filter(
     raw = skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{name}:all")
     digest = f"sha256:{hashlib.sha256(raw.encode()).hexdigest()}"
     assert printed == f"{name}@{digest}\n"
-    platforms = [one["platform"] for one in json.loads(raw)["manifests"]]
-    assert [one["architecture"] for one in platforms] == ["amd64", "arm64"]
+    platforms = [entry["platform"] for entry in json.loads(raw)["manifests"]]
+    assert [platform["architecture"] for platform in platforms] == ["amd64", "arm64"]
     copy(f"docker://{name}:all", f"oci:{tmp_path / 'back'}:all", "--preserve-digests")
     sh(f"brolga index filter {name}:all --platform linux/arm64 -t {name}:one", access, tmp_path)
     flags = [
@@ -300,13 +300,13 @@ def test_copy_with_referrers_lists_a_referrer_again(
     plain_registry: DockerRegistry, image: Image, access: Access, tmp_path: Path
 ) -> None:
     """A copy that dies between the manifest and the tag is finished by the next one."""
-    source, target = (f"{plain_registry.address}/listed/{one}" for one in ("from", "to"))
+    source, target = (f"{plain_registry.address}/listed/{name}" for name in ("from", "to"))
     push(image, f"{source}:v1")
     sh(f"brolga attach --artifact-type text/plain -a a=b {source}:v1", access, tmp_path)
     copied = f"brolga copy --referrers {source}:v1 {target}:v1"
     sh(copied, access, tmp_path)
     listed = sh(f"brolga referrers {target}:v1", access, tmp_path)
-    (tag,) = (one for one in sh(f"brolga ls {target}", access, tmp_path).split() if one != "v1")
+    (tag,) = (tag for tag in sh(f"brolga ls {target}", access, tmp_path).split() if tag != "v1")
     digest = sh(f"brolga digest {target}:{tag}", access, tmp_path).strip()
     sh(f"brolga delete {target}@{digest}", access, tmp_path)
     assert sh(f"brolga referrers {target}:v1", access, tmp_path) == ""

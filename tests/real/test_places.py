@@ -94,9 +94,9 @@ def test_buildah_reads_and_writes_a_layout(plain_registry: DockerRegistry, tmp_p
     name = f"{plain_registry.address}/places/buildah:v1"
     push(image, name)
     brolga("copy", name, f"oci:{tmp_path}/ours:v1")
-    found = buildah(tmp_path, "pull", f"oci:{tmp_path}/ours:v1")
-    assert found == image_id(image)
-    buildah(tmp_path, "push", found, f"oci:{tmp_path}/theirs:v1")
+    pulled = buildah(tmp_path, "pull", f"oci:{tmp_path}/ours:v1")
+    assert pulled == image_id(image)
+    buildah(tmp_path, "push", pulled, f"oci:{tmp_path}/theirs:v1")
     back = f"{plain_registry.address}/places/back:v1"
     brolga("push", f"oci:{tmp_path}/theirs:v1", back)
     assert brolga("validate", "--remote", back) == f"PASS: {back}\n"
@@ -191,7 +191,7 @@ def test_copy_of_large_layers_keeps_their_blobs(
     data = [tar(entry(str(number), bytes([number]) * (9 << 20))) for number in range(4)]
     name = f"{plain_registry.address}/places/large:v1"
     with Client(jobs=3) as client:
-        layers = [StreamLayer([one], compression="none") for one in data]
+        layers = [StreamLayer([layer], compression="none") for layer in data]
         client.push(f"oci:{tmp_path}/a:v1", Image.empty().append(*layers))
         client.copy(f"oci:{tmp_path}/a:v1", name)
         client.copy(name, f"oci:{tmp_path}/b:v1")

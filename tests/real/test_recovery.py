@@ -156,9 +156,9 @@ def test_push_of_500_mb_stdin_with_spool_survives_sigkill_of_registry(
                 restart(roomy)
             process.stdin.write(block)
         process.stdin.close()
-        said = process.stdout.read()
+        stdout = process.stdout.read()
     assert process.returncode == 0
-    assert json.loads(said)["digest"] == f"sha256:{hexdigest_of(500 * MB)}"
+    assert json.loads(stdout)["digest"] == f"sha256:{hexdigest_of(500 * MB)}"
     assert is_stored(roomy, "x", 500 * MB)
 
 

@@ -239,11 +239,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if given is not None:
             grant = "basic"
             name, password = _basic(given)
-            found = self.server.account_of(password, name)
-            if found is None:
+            account_name = self.server.account_of(password, name)
+            if account_name is None:
                 self._answer(Asked("GET", grant, name, scopes, (), HTTPStatus.UNAUTHORIZED), {})
                 return
-            account = found
+            account = account_name
         granted = self.server.granted(account, scopes)
         answer: dict[str, object] = {"token": self._token(account, query, granted)}
         if account and _first(query, "offline_token") == "true":
