@@ -33,7 +33,7 @@ MIB = 1 << 20
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the directory of the module's registry."""
-    return tmp_path_factory.mktemp("registry")
+    return tmp_path_factory.mktemp("registry") / "root"
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.real.cutting import proxy
-from tests.real.foreign import Access, certificates, docker_registry, htpasswd, mutual_tls, tls
+from tests.real.foreign import (
+    Access,
+    certificates,
+    docker_registry,
+    htpasswd,
+    make_image,
+    mutual_tls,
+    tls,
+)
 from tests.real.tokens import Account, TokenKey, token_server
 
 if TYPE_CHECKING:
@@ -18,7 +26,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Authority
     from tests.real.cutting import Proxy
-    from tests.real.foreign import DockerRegistry
+    from tests.real.foreign import DockerRegistry, Image
     from tests.real.tokens import TokenServer
 
 ACCOUNTS = {
@@ -29,6 +37,12 @@ ACCOUNTS = {
 
 
 # Shared by all tests: each uses its own repositories.
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """Write an image of three layers for one platform by hand."""
+    return make_image(tmp_path_factory.mktemp("image") / "layout", size=3_000_000)
 
 
 @pytest.fixture(scope="session")

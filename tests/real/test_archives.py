@@ -37,12 +37,6 @@ LAYERS = tuple(tar(*names) for names in (("a", "b"), ("c",), ("a", "b")))
 PLATFORMS = ("linux/amd64", "linux/arm64")
 
 
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
-    """Write an image of three layers by hand."""
-    return make_image(tmp_path_factory.mktemp("image") / "layout", size=3_000_000)
-
-
 @contextmanager
 def remote(registry: Embedded, name: str) -> Iterator[RegistryStore]:
     """Give a repository as a store; nothing of an upload is kept to go out again."""

@@ -166,12 +166,12 @@ def files_of(directory: Path, size: int) -> Iterator[Path]:
                 yield path
 
 
-def test_layer_push_streams_a_300_mb_tree(registry: str, tmp_path: Path) -> None:
+def test_layer_push_streams_a_100_mb_tree(registry: str, tmp_path: Path) -> None:
     """More than any buffer holds, of real files, through a pipe."""
     require("tar")
     names = tmp_path / "names"
     names.write_bytes(
-        b"".join(os.fsencode(path) + b"\0" for path in files_of(Path("/usr/lib"), 300 * MIB))
+        b"".join(os.fsencode(path) + b"\0" for path in files_of(Path("/usr/lib"), 100 * MIB))
     )
     script = 'tar -P -c --null -T "$1" | "$2" -m brolga layer push --json "$3"'
     done = subprocess.run(

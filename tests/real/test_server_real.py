@@ -31,12 +31,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.real
 
 
-@pytest.fixture
-def image(tmp_path: Path) -> Image:
-    """Write an image of three layers as an OCI layout."""
-    return make_image(tmp_path / "image", size=3_000_000)
-
-
 def blobs(layout: Path) -> dict[str, bytes]:
     """Return a layout's blobs by their names."""
     return {path.name: path.read_bytes() for path in (layout / "blobs/sha256").iterdir()}

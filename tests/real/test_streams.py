@@ -7,26 +7,15 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.real.foreign import docker_registry
 
 from brolga import Client, StreamLayer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from tests.real.foreign import DockerRegistry
 
 pytestmark = pytest.mark.real
 
 DATA = b"a dump of a database\n" * 1000
-
-
-@pytest.fixture
-def own_registry(tmp_path: Path) -> Iterator[DockerRegistry]:
-    """Run a docker-registry of which all garbage may be collected."""
-    with docker_registry(tmp_path / "registry") as running:
-        yield running
 
 
 def collect_garbage(registry: DockerRegistry) -> str:
