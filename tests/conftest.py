@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+from tests.registries import EmbeddedRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+Embedded = EmbeddedRegistry  # the name in tests that are not renamed yet
 
 # `make soak` draws new examples each time, and a failure prints how to repeat it.
 settings.register_profile(
@@ -134,27 +136,11 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(directory)
 
 
-@dataclass(frozen=True)
-class Embedded:
-    """The embedded registry, running."""
-
-    address: str
-    directory: Path
-
-    def uploads(self, repository: str) -> list[Path]:
-        """Return the upload sessions that are open."""
-        return sorted((self.directory / repository / ".uploads").glob("*"))
-
-    def blobs(self, repository: str) -> list[Path]:
-        """Return the blobs that were committed."""
-        return sorted((self.directory / repository / "blobs").glob("*/*"))
-
-
 @pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Embedded]:
+def registry(tmp_path: Path) -> Iterator[EmbeddedRegistry]:
     """Run an embedded registry on a free port, with an empty directory."""
     from brolga.server.running import running
 
     directory = tmp_path / "registry"
     with running(directory) as address:
-        yield Embedded(address, directory)
+        yield EmbeddedRegistry(address, directory)

@@ -1,4 +1,4 @@
-"""Plain HTTP requests to a registry, and a scripted registry that takes one blob."""
+"""Registries that tests run, and plain HTTP requests to them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,37 @@ from urllib.request import urlopen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from tests.scripted import Peer
 
-__all__ = ["Reply", "ScriptedRegistry", "connect", "fetch_blob", "refuse_patch", "request"]
+__all__ = [
+    "EmbeddedRegistry",
+    "Reply",
+    "ScriptedRegistry",
+    "connect",
+    "fetch_blob",
+    "refuse_patch",
+    "request",
+]
 
 _PATIENCE_S = 30.0
+
+
+@dataclass(frozen=True)
+class EmbeddedRegistry:
+    """A running embedded registry, and its directory."""
+
+    address: str
+    directory: Path
+
+    def uploads(self, repository: str) -> list[Path]:
+        """Return the files of the open upload sessions."""
+        return sorted((self.directory / repository / ".uploads").glob("*"))
+
+    def blobs(self, repository: str) -> list[Path]:
+        """Return the files of the committed blobs."""
+        return sorted((self.directory / repository / "blobs").glob("*/*"))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.conftest import Embedded
+    from tests.registries import EmbeddedRegistry
 
 PLACES = ["registry", "oci", "oci-archive"]
 CACHE = b'{"layers":[{"blob":"x"}],"records":[]}'
@@ -29,7 +29,7 @@ CACHE_TYPE = "application/vnd.buildkit.cacheconfig.v0"
 
 
 @pytest.fixture
-def homes(registry: Embedded, tmp_path: Path) -> dict[str, str]:
+def homes(registry: EmbeddedRegistry, tmp_path: Path) -> dict[str, str]:
     """Name a place of each kind, with a name."""
     return {
         "registry": f"{registry.address}/app:v1",
@@ -204,7 +204,7 @@ def test_index_append_takes_blobs_of_an_index(homes: dict[str, str], tmp_path: P
         assert len(list(copied_index.children)) == 1
 
 
-def test_push_mounts_blobs_of_an_index(registry: Embedded) -> None:
+def test_push_mounts_blobs_of_an_index(registry: EmbeddedRegistry) -> None:
     """Blobs of the same registry are mounted."""
     described = Descriptor(CACHE_TYPE, Digest.of(CACHE), len(CACHE))
     with Client() as client:

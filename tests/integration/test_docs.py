@@ -24,7 +24,7 @@ from tests.verbs import verbs
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.conftest import Embedded
+    from tests.registries import EmbeddedRegistry
 
 ROOT = Path(__file__).parents[2]
 REGISTRY = "localhost:5000"
@@ -107,7 +107,9 @@ def looks_like(shown: list[str], printed: str, known: dict[str, str]) -> bool:
 
 
 @pytest.fixture
-def shell(tmp_path: Path, registry: Embedded) -> Callable[[str], subprocess.CompletedProcess[str]]:
+def shell(
+    tmp_path: Path, registry: EmbeddedRegistry
+) -> Callable[[str], subprocess.CompletedProcess[str]]:
     """Run a command in a shell, with stdout and stderr in one, as a terminal shows them."""
     programs, home = tmp_path / "bin", tmp_path / "home"
     programs.mkdir()
@@ -160,7 +162,7 @@ def check(
 def test_console_examples_print_what_the_document_shows(
     document: str,
     shell: Callable[[str], subprocess.CompletedProcess[str]],
-    registry: Embedded,
+    registry: EmbeddedRegistry,
 ) -> None:
     """A reader can copy a command, and gets the output below it."""
     check((ROOT / document).read_text(), shell, registry.address)
@@ -168,7 +170,7 @@ def test_console_examples_print_what_the_document_shows(
 
 @pytest.mark.skipif(shutil.which("tar") is None, reason="tar is not on PATH")
 def test_python_examples_of_images_print_their_comments(
-    shell: Callable[[str], subprocess.CompletedProcess[str]], registry: Embedded
+    shell: Callable[[str], subprocess.CompletedProcess[str]], registry: EmbeddedRegistry
 ) -> None:
     """The blocks marked `python` are one program; `print(…)  # …` shows what it prints."""
     code = "".join(PYTHON.findall((ROOT / "docs/images.md").read_text()))
@@ -245,7 +247,7 @@ def test_looks_like_compares_text_with_ellipses(shown: list[str], printed: str, 
 
 
 def test_check_expands_a_short_digest_in_a_command(
-    shell: Callable[[str], subprocess.CompletedProcess[str]], registry: Embedded
+    shell: Callable[[str], subprocess.CompletedProcess[str]], registry: EmbeddedRegistry
 ) -> None:
     """A document shows a digest short; the command gets all of it."""
     block = f"$ echo {A}\nsha256:9f…\n$ echo x@sha256:9f…\nx@{A}"
@@ -267,7 +269,7 @@ def test_check_fails_if_an_example_prints_something_else(
     block: str,
     line: str,
     shell: Callable[[str], subprocess.CompletedProcess[str]],
-    registry: Embedded,
+    registry: EmbeddedRegistry,
 ) -> None:
     """The failure names the line in the document."""
     with pytest.raises(pytest.fail.Exception, match=f"^{line}: "):

@@ -31,7 +31,7 @@ from tests.scripted import Peer, scripted
 import brolga
 
 if TYPE_CHECKING:
-    from tests.conftest import Embedded
+    from tests.registries import EmbeddedRegistry
 
 MIB = 1 << 20
 DATA = {
@@ -44,7 +44,7 @@ DATA = {
 @pytest.mark.parametrize("compression", DECOMPRESS)
 @pytest.mark.parametrize("data", DATA.values(), ids=DATA)
 def test_layer_push_stores_the_bytes_of_stdin(
-    registry: Embedded, compression: str, data: bytes
+    registry: EmbeddedRegistry, compression: str, data: bytes
 ) -> None:
     """`… | brolga layer push --json REPO` prints one object, whose blob has these bytes."""
     repository = f"{registry.address}/x"
@@ -69,7 +69,7 @@ def test_layer_push_stores_the_bytes_of_stdin(
     ],
 )
 def test_layer_push_cancels_the_session_on_a_signal(
-    registry: Embedded, number: signal.Signals, code: int, line: str
+    registry: EmbeddedRegistry, number: signal.Signals, code: int, line: str
 ) -> None:
     """The source is silent meanwhile: no session, no blob, and the signal's exit code."""
     with start_brolga("layer", "push", f"{registry.address}/x") as process:
@@ -82,7 +82,7 @@ def test_layer_push_cancels_the_session_on_a_signal(
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no /proc/self/task here")
-def test_layer_push_ends_on_sigint_before_the_first_byte(registry: Embedded) -> None:
+def test_layer_push_ends_on_sigint_before_the_first_byte(registry: EmbeddedRegistry) -> None:
     """A user need not wait for a source that is silent."""
     with start_brolga("layer", "push", f"{registry.address}/x") as process:
         # No PATCH is opened before there are bytes for it: the thread that reads the source
@@ -161,7 +161,7 @@ def test_layer_push_sees_401_while_source_is_idle() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no /proc/self/mem here")
-def test_layer_push_exits_with_7_if_the_source_cannot_be_read(registry: Embedded) -> None:
+def test_layer_push_exits_with_7_if_the_source_cannot_be_read(registry: EmbeddedRegistry) -> None:
     """A file that opens and then fails, as on a bad disk: nothing is committed."""
     arguments = ["layer", "push", f"{registry.address}/x", "/proc/self/mem"]
     done = subprocess.run([*BROLGA, *arguments], capture_output=True, check=False)
@@ -174,7 +174,9 @@ def test_layer_push_exits_with_7_if_the_source_cannot_be_read(registry: Embedded
 
 
 @pytest.mark.skipif(shutil.which("tar") is None, reason="tar is not on PATH")
-def test_layer_push_stores_a_tar_from_a_shell_pipe(registry: Embedded, tmp_path: Path) -> None:
+def test_layer_push_stores_a_tar_from_a_shell_pipe(
+    registry: EmbeddedRegistry, tmp_path: Path
+) -> None:
     """`tar -c … | brolga layer push --json REPO`, as the README has it."""
     script = 'tar -C "$1" -c . | tee "$2" | "$3" -m brolga layer push --json "$4"'
     package = Path(brolga.__file__).parent

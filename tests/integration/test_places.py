@@ -26,14 +26,14 @@ from brolga.stores.layout import Layout
 from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
-    from tests.conftest import Embedded
+    from tests.registries import EmbeddedRegistry
 ROOT = Path(__file__).parents[2]
 
 # --- Any to any
 
 
 @pytest.fixture
-def homes(registry: Embedded, tmp_path: Path) -> dict[str, str]:
+def homes(registry: EmbeddedRegistry, tmp_path: Path) -> dict[str, str]:
     """Name a place of each kind, with a name."""
     return {
         "registry": f"{registry.address}/app:v1",
@@ -120,7 +120,7 @@ def test_append_adds_a_stream_to_an_image_of_a_layout(tmp_path: Path) -> None:
 
 
 def test_copy_with_referrers_copies_them_into_a_layout_and_back(
-    registry: Embedded, tmp_path: Path
+    registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
     """An archive has no referrers: it is an error of usage."""
     name, place = f"{registry.address}/app:v1", f"oci:{tmp_path}/layout:v1"
@@ -142,7 +142,7 @@ def test_copy_with_referrers_copies_them_into_a_layout_and_back(
 
 
 def test_copy_all_tags_copies_a_layout_into_a_registry_and_back(
-    registry: Embedded, tmp_path: Path
+    registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
     """`copy --all-tags`, there and back."""
     for tag in ("v1", "v2"):
@@ -175,7 +175,7 @@ def several(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("form", ["docker-archive", "oci-archive"])
 @pytest.mark.parametrize("is_piped", [False, True])
 def test_copy_all_tags_copies_an_archive_by_its_tags(
-    registry: Embedded, several: Path, form: str, is_piped: bool
+    registry: EmbeddedRegistry, several: Path, form: str, is_piped: bool
 ) -> None:
     """Names there are NAME:TAG. A repository gets the tags, from a pipe in one pass too."""
     home, file = f"{registry.address}/app", several
@@ -215,7 +215,7 @@ def test_copy_all_tags_copies_an_archive_by_its_tags(
 
 @pytest.mark.parametrize("is_piped", [False, True])
 def test_copy_all_tags_fails_if_two_images_have_one_tag(
-    registry: Embedded, tmp_path: Path, is_piped: bool
+    registry: EmbeddedRegistry, tmp_path: Path, is_piped: bool
 ) -> None:
     """The error names both, and nothing is tagged."""
     first, other = (Image.empty().append(StreamLayer([tar(name)], "none")) for name in "ab")
@@ -268,7 +268,9 @@ def test_flatten_of_an_index_fails_for_an_archive_target(tmp_path: Path) -> None
     assert_valid(Layout(tmp_path / "layout").tree("flat"))
 
 
-def test_pull_writes_several_images_into_one_archive(tmp_path: Path, registry: Embedded) -> None:
+def test_pull_writes_several_images_into_one_archive(
+    tmp_path: Path, registry: EmbeddedRegistry
+) -> None:
     """`pull REF... PATH`, as crane has it: each image has its own name."""
     names = [f"{registry.address}/{name}:v1" for name in ("a", "b")]
     with Client() as client:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.conftest import Embedded
+    from tests.registries import EmbeddedRegistry
 
     from brolga.stream.sources import Source
 
@@ -98,7 +98,7 @@ class TestLibrary:
     @pytest.mark.parametrize("source", SOURCES)
     def test_push_layer_stores_what_a_source_gives(
         self,
-        registry: Embedded,
+        registry: EmbeddedRegistry,
         tmp_path: Path,
         source: Callable[[bytes, Path], Source],
         compression: str,
@@ -110,7 +110,7 @@ class TestLibrary:
         check(registry.address, layer, compression, data)
         assert registry.uploads("x") == []
 
-    def test_push_layer_reads_a_pipe_in_one_pass(self, registry: Embedded) -> None:
+    def test_push_layer_reads_a_pipe_in_one_pass(self, registry: EmbeddedRegistry) -> None:
         """A pipe has no size and cannot seek."""
         data = DATA["5 MB of random bytes"]
         end, start = os.pipe()
@@ -128,7 +128,7 @@ class TestLibrary:
         check(registry.address, layer, "gzip", data)
 
     def test_push_layer_reads_plain_bytes_of_a_gzip_file(
-        self, registry: Embedded, tmp_path: Path
+        self, registry: EmbeddedRegistry, tmp_path: Path
     ) -> None:
         """The descriptor below the file object is not read directly."""
         path = tmp_path / "source.gz"
@@ -138,7 +138,7 @@ class TestLibrary:
             brolga.push_layer(f"{registry.address}/x", layer)
         check(registry.address, layer, "gzip", b"plain" * 1000)
 
-    def test_push_layer_writes_one_gzip_member(self, registry: Embedded) -> None:
+    def test_push_layer_writes_one_gzip_member(self, registry: EmbeddedRegistry) -> None:
         """A reader that stops after the first member sees all of it (RFC 1952, section 2.2)."""
         data = DATA["5 MB of random bytes"]
         layer = StreamLayer([data])
@@ -148,7 +148,7 @@ class TestLibrary:
         assert member.eof
         assert member.unused_data == b""
 
-    def test_push_layer_stores_equal_bytes_once(self, registry: Embedded) -> None:
+    def test_push_layer_stores_equal_bytes_once(self, registry: EmbeddedRegistry) -> None:
         """The digest is the address."""
         with Client() as client:
             for _ in range(2):
@@ -157,7 +157,7 @@ class TestLibrary:
 
     @pytest.mark.parametrize("blocks", [0, 1, 3, 8])
     def test_push_layer_commits_nothing_if_the_source_raises(
-        self, registry: Embedded, blocks: int
+        self, registry: EmbeddedRegistry, blocks: int
     ) -> None:
         """The error is the source's, the session is cancelled, and the layer has no digest."""
         cause = RuntimeError("the database went away")
@@ -179,7 +179,7 @@ class TestLibrary:
 
     @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
     def test_push_layer_cancels_the_session_if_the_source_is_interrupted(
-        self, registry: Embedded, interrupt: type[BaseException]
+        self, registry: EmbeddedRegistry, interrupt: type[BaseException]
     ) -> None:
         """The interrupt itself is raised."""
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.conftest import Embedded
+    from tests.registries import EmbeddedRegistry
 
 
 @pytest.fixture
@@ -30,7 +30,9 @@ def elsewhere(tmp_path: Path) -> Iterator[str]:
         yield address
 
 
-def test_append_keeps_both_layers_across_registries(registry: Embedded, elsewhere: str) -> None:
+def test_append_keeps_both_layers_across_registries(
+    registry: EmbeddedRegistry, elsewhere: str
+) -> None:
     """The base is in one registry, the result in another."""
     base, name = f"{elsewhere}/base:v1", f"{registry.address}/app:v1"
     below, above = (tar(entry(name, os.urandom(3 << 20))) for name in ("below", "above"))
@@ -46,7 +48,7 @@ def test_append_keeps_both_layers_across_registries(registry: Embedded, elsewher
 
 
 def test_copy_all_tags_keeps_manifests_across_registries(
-    registry: Embedded, elsewhere: str
+    registry: EmbeddedRegistry, elsewhere: str
 ) -> None:
     """`copy --all-tags`: the manifests are the same bytes."""
     source, target = f"{registry.address}/app", f"{elsewhere}/mirror/app"
@@ -60,7 +62,7 @@ def test_copy_all_tags_keeps_manifests_across_registries(
     assert brolga("ls", target) == b"v1\nv2\n"
 
 
-def test_append_cancels_the_session_on_sigterm(registry: Embedded) -> None:
+def test_append_cancels_the_session_on_sigterm(registry: EmbeddedRegistry) -> None:
     """The source is being read: no session is left, no blob, and no tag."""
     name = f"{registry.address}/app"
     process = subprocess.Popen(

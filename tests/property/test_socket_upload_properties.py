@@ -11,13 +11,13 @@ import random
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.request import urlopen
 
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from tests.faults.counterparts import as_hosted
 from tests.images import digest_of
+from tests.registries import fetch_blob
 
 from brolga.client import Client
 from brolga.errors import BrolgaError
@@ -211,8 +211,7 @@ class Uploader:
         seen, blobs, uploads = registry.requests, registry.blobs(NAME), list(registry.uploads(NAME))
         registry.use()
         if isinstance(result, Descriptor):
-            with urlopen(f"http://{registry.address}/v2/{NAME}/blobs/{result.digest}") as read:
-                assert read.read() == plan.data
+            assert fetch_blob(registry.address, NAME, result.digest) == plan.data
         return Outcome(plan, result, seen, blobs, uploads)
 
 

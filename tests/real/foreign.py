@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from tests.images import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -467,7 +468,7 @@ def _write_image(directory: Path, platform: str, shared: list[bytes]) -> dict[st
         "architecture": architecture,
         "os": system,
         "config": {"Cmd": ["/bin/script"]},
-        "rootfs": {"type": "layers", "diff_ids": [_digest(layer) for layer in layers]},
+        "rootfs": {"type": "layers", "diff_ids": [digest_of(layer) for layer in layers]},
         "history": [{"created_by": f"layer {n}"} for n in range(len(layers))],
     }
     manifest = {
@@ -487,13 +488,9 @@ def _index(*entries: dict[str, Any]) -> bytes:
 
 
 def _write_blob(directory: Path, media_type: str, data: bytes) -> dict[str, Any]:
-    digest = _digest(data)
+    digest = digest_of(data)
     (directory / "blobs" / digest.replace(":", "/")).write_bytes(data)
     return {"mediaType": media_type, "digest": digest, "size": len(data)}
-
-
-def _digest(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def push(image: Image, target: str, *flags: str, access: Access = PLAIN) -> str:

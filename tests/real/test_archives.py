@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.processes import BROLGA
 from tests.real.foreign import buildah, copy, image_id, make_image, push, require, skopeo
 from tests.tars import tar
 from tests.unit.stores.archive.archives import docker_new, docker_old
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.conftest import Embedded
     from tests.real.foreign import Image
+    from tests.registries import EmbeddedRegistry
 
 pytestmark = pytest.mark.real
 
@@ -38,7 +38,7 @@ PLATFORMS = ("linux/amd64", "linux/arm64")
 
 
 @contextmanager
-def remote(registry: Embedded, name: str) -> Iterator[RegistryStore]:
+def remote(registry: EmbeddedRegistry, name: str) -> Iterator[RegistryStore]:
     """Give a repository as a store; nothing of an upload is kept to go out again."""
     repository = Repository.parse(f"{registry.address}/{name}")
     with Transport() as transport:
@@ -47,7 +47,7 @@ def remote(registry: Embedded, name: str) -> Iterator[RegistryStore]:
         yield RegistryStore(repository, access, transport, keep=lambda **_: MemoryBuffer(0))
 
 
-def streamed(registry: Embedded, file: Path, name: str = "", form: str = "") -> str:
+def streamed(registry: EmbeddedRegistry, file: Path, name: str = "", form: str = "") -> str:
     """Send a file down a pipe into the registry, in one pass; return its reference there."""
     with remote(registry, "app") as store, subprocess.Popen(["cat", file], stdout=-1) as cat:
         assert cat.stdout
@@ -127,14 +127,14 @@ WRITERS = [by_skopeo, by_skopeo_oci, by_crane, by_tar, by_buildah, by_buildah_oc
 
 @pytest.mark.parametrize("write", WRITERS, ids=lambda write: write.__name__)
 def test_archive_of_another_program_streams_into_a_registry(
-    write: Callable[[Image, Path], Path], image: Image, registry: Embedded, tmp_path: Path
+    write: Callable[[Image, Path], Path], image: Image, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
     """From a real pipe; skopeo reads the same DiffIDs."""
     file = write(image, tmp_path)
     comes_back(streamed(registry, file), diff_ids(image.place), tmp_path)
     reference = f"{registry.address}/by-command:v1"
     with subprocess.Popen(["cat", file], stdout=-1) as cat:
-        command = [sys.executable, "-m", "brolga", "push", "-", reference]
+        command = [*BROLGA, "push", "-", reference]
         done = subprocess.run(command, stdin=cat.stdout, capture_output=True, check=True)
     assert done.stdout.startswith(f"{registry.address}/by-command@sha256:".encode())
     comes_back(reference, diff_ids(image.place), tmp_path)
@@ -143,7 +143,7 @@ def test_archive_of_another_program_streams_into_a_registry(
 @pytest.mark.parametrize("members", [docker_old, docker_new])
 @pytest.mark.parametrize("form", ["", "docker"])
 def test_docker_save_archive_streams_into_a_registry(
-    members: Callable[..., list[Any]], form: str, registry: Embedded, tmp_path: Path
+    members: Callable[..., list[Any]], form: str, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
     """Docker before 25, with a link for a layer that occurs twice, and since; skopeo agrees."""
     file = tmp_path / "saved.tar"
@@ -153,7 +153,9 @@ def test_docker_save_archive_streams_into_a_registry(
     comes_back(reference, wanted, tmp_path)
 
 
-def test_docker_save_archive_streams_as_an_oci_archive(registry: Embedded, tmp_path: Path) -> None:
+def test_docker_save_archive_streams_as_an_oci_archive(
+    registry: EmbeddedRegistry, tmp_path: Path
+) -> None:
     """It keeps its digest and its layers, which are not compressed."""
     file = tmp_path / "saved.tar"
     file.write_bytes(tar(*docker_new(LAYERS)))
@@ -161,7 +163,9 @@ def test_docker_save_archive_streams_as_an_oci_archive(registry: Embedded, tmp_p
     comes_back(reference, diff_ids(f"oci-archive:{file}:v1"), tmp_path)
 
 
-def test_oci_archive_of_an_index_keeps_all_digests(registry: Embedded, tmp_path: Path) -> None:
+def test_oci_archive_of_an_index_keeps_all_digests(
+    registry: EmbeddedRegistry, tmp_path: Path
+) -> None:
     """An OCI archive of an index, by skopeo: the index, byte for byte."""
     images = make_image(tmp_path / "layout", PLATFORMS)
     file = tmp_path / "index.tar"
@@ -172,7 +176,9 @@ def test_oci_archive_of_an_index_keeps_all_digests(registry: Embedded, tmp_path:
     assert blobs == {path.name for path in (images.directory / "blobs/sha256").iterdir()}
 
 
-def test_truncated_archive_tags_nothing(image: Image, registry: Embedded, tmp_path: Path) -> None:
+def test_truncated_archive_tags_nothing(
+    image: Image, registry: EmbeddedRegistry, tmp_path: Path
+) -> None:
     """`docker save` dies in the middle: an error, no tag, no open session."""
     data = by_skopeo(image, tmp_path).read_bytes()
     for size in (2_000_000, len(data) - 12000):
@@ -185,7 +191,7 @@ def test_truncated_archive_tags_nothing(image: Image, registry: Embedded, tmp_pa
 
 
 def test_archive_layer_with_another_diff_id_is_not_committed(
-    registry: Embedded, tmp_path: Path
+    registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
     """The digest goes to the registry only after the DiffID was compared with the config's."""
     members = docker_new(LAYERS)
@@ -203,13 +209,13 @@ def test_archive_layer_with_another_diff_id_is_not_committed(
 
 
 @pytest.fixture
-def pushed(image: Image, registry: Embedded) -> Image:
+def pushed(image: Image, registry: EmbeddedRegistry) -> Image:
     """Put the image into the registry."""
     push(image, f"{registry.address}/app:v1")
     return image
 
 
-def pulled(registry: Embedded, form: str, file: Path, name: str) -> Path:
+def pulled(registry: EmbeddedRegistry, form: str, file: Path, name: str) -> Path:
     """Write an image of the registry into a pipe, whose other end is a file."""
     with (
         remote(registry, "app") as store,
@@ -223,7 +229,7 @@ def pulled(registry: Embedded, form: str, file: Path, name: str) -> Path:
 
 
 def test_skopeo_buildah_and_crane_read_our_docker_archive(
-    pushed: Image, registry: Embedded, tmp_path: Path
+    pushed: Image, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
     """Each checks the DiffIDs that it reads."""
     file = pulled(registry, "docker", tmp_path / "ours.tar", "example.com/app:v1")
@@ -239,7 +245,7 @@ def test_skopeo_buildah_and_crane_read_our_docker_archive(
 
 
 def test_skopeo_buildah_and_umoci_read_our_oci_archive(
-    pushed: Image, registry: Embedded, tmp_path: Path
+    pushed: Image, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
     """Umoci reads the layout that tar unpacks."""
     file = pulled(registry, "oci", tmp_path / "ours.tar", "v1")

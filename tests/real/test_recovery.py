@@ -11,11 +11,11 @@ import json
 import random
 import shutil
 import subprocess
-import sys
 from itertools import islice, repeat
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.processes import BROLGA
 from tests.real.cutting import Fault
 
 from brolga import (
@@ -147,7 +147,7 @@ def test_push_of_stdin_with_spool_survives_sigkill_of_registry(
     roomy: DockerRegistry,
 ) -> None:
     """`--spool`: a pipe gives its bytes once, and all of them are kept on disk."""
-    command = [sys.executable, "-m", "brolga", "layer", "push", "--compression", "none"]
+    command = [*BROLGA, "layer", "push", "--compression", "none"]
     command += ["--spool", "--retries", "6", "--json", f"{roomy.address}/x"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
