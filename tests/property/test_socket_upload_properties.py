@@ -179,8 +179,9 @@ def uncancelled(plan: Plan, requests: Sequence[Seen], uploads: Sequence[str]) ->
 
 
 def _pieces(plan: Plan) -> Iterator[bytes]:
-    for start in range(0, plan.size, plan.block):
-        yield plan.data[start : start + plan.block]
+    data = plan.data
+    for start in range(0, len(data), plan.block):
+        yield data[start : start + plan.block]
     if plan.source == "broken":
         raise SourceFailure
 
