@@ -14,6 +14,8 @@ from brolga.spec.descriptor import DEFAULT_PLATFORM, Platform
 from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from brolga.images import Tree
     from brolga.spec.blob import Blob
 
@@ -21,6 +23,7 @@ __all__ = [
     "AMD64",
     "ARM64",
     "assert_valid",
+    "blob_names",
     "digest_of",
     "image_of",
     "layer_of",
@@ -56,6 +59,11 @@ def push_index(place: str, *platforms: Platform) -> ImageIndex:
             index = index.append(image)
         client.push(place, index)
     return index
+
+
+def blob_names(layout: Path) -> set[str]:
+    """Return the names of the blobs in an image layout."""
+    return {path.name for path in layout.glob("blobs/*/*")}
 
 
 def read_blob(blob: Blob) -> bytes:
