@@ -196,7 +196,7 @@ def test_skopeo_reads_a_mutated_config(
     """Labels, environment and command; the layers are the same blobs."""
     name = f"{plain_registry.address}/mutated"
     push(image, f"{name}:v1")
-    flags = "-l version=2 -e MODE=fast --entrypoint /bin/script --cmd run,fast -u nobody"
+    flags = "-l version=2 -e MODE=fast --entrypoint /bin/script --cmd run,fast -u daemon"
     sh(f"brolga mutate {name}:v1 -t {name}:v2 {flags}", access, tmp_path)
     plain = "--tls-verify=false"
     config = json.loads(skopeo("inspect", "--config", plain, f"docker://{name}:v2"))["config"]
@@ -205,7 +205,7 @@ def test_skopeo_reads_a_mutated_config(
         "Env": ["MODE=fast"],
         "Entrypoint": ["/bin/script"],
         "Cmd": ["run", "fast"],
-        "User": "nobody",
+        "User": "daemon",
     }
     layers = [
         json.loads(skopeo("inspect", "--raw", plain, f"docker://{name}:{tag}"))["layers"]
