@@ -20,8 +20,8 @@ test: $(STAMP) peers      ## every test, with branch coverage and its floors
 	$(BIN)/coverage report --fail-under=95
 	$(BIN)/coverage report --fail-under=100 --include='src/brolga/protocol/*,src/brolga/spec/*,src/brolga/stream/layer.py,src/brolga/stream/pipeline.py'
 
-soak: $(STAMP)            ## uploads that fail at random: 3,000 of a kind, where make test draws 200
-	$(BIN)/python -m pytest --hypothesis-profile=nightly -o faulthandler_timeout=3600 \
+soak: $(STAMP)            ## uploads that fail at random: 3,000 of a kind; make test draws 25 to 200
+	$(BIN)/python -m pytest --hypothesis-profile=soak -o faulthandler_timeout=3600 \
 		tests/property/test_upload_properties.py \
 		tests/property/test_socket_upload_properties.py tests/property/test_socket_copy_properties.py
 

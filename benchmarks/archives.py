@@ -3,11 +3,10 @@
     python benchmarks/archives.py                      medians of 5 on 1 GiB, about 10 minutes
     python benchmarks/archives.py --runs 1 --size 32MiB    does it all work?
 
-Knows the command lines of the tools. Every run is a new process of the tool, start-up included.
-brolga reads a pipe from `cat FILE`, and keeps nothing of an upload (`--window 0`); crane and skopeo
-cannot, and read the file. What is pushed goes to a registry that discards (`sink`), what is pulled
-comes from docker-registry and goes into a named pipe that is emptied. All files are in memory where
-there is a /dev/shm. A round runs each row with each tool, so that a noisy minute hits all alike.
+Every run is a new process of the tool. brolga reads a pipe and keeps nothing of an upload
+(`--window 0`); crane and skopeo read the file. Pushes go to a registry that discards (`sink`),
+pulls come from docker-registry and go into a named pipe. Files are in memory if there is a
+/dev/shm. A round runs each row with each tool, so that a noisy minute hits all alike.
 """
 
 from __future__ import annotations
@@ -17,21 +16,20 @@ import hashlib
 import io
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 from collections import defaultdict
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+import docker_registry
 import process
+from options import parse_size
 from rows import clean_environment
 from sink import Sink
 
@@ -40,10 +38,8 @@ if TYPE_CHECKING:
 
 _LAYERS = 4
 _MIB = 1 << 20
-_UNITS = {"": 1, "KiB": 1 << 10, "MiB": _MIB, "GiB": 1 << 30}
-_PATIENCE_S = 30.0
 _NAME = "example.com/bench/app:v1"
-_FACTOR = 4.0  # how much faster than each peer a push is to be
+_FACTOR = 4.0  # a push is to be so much faster than each peer
 _MEMORY_MIB = 64.0
 _NOTES = """\
 s       median wall time of a process, its start included
@@ -64,7 +60,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Row:
-    """What all tools are given to do, and each one's way to do it."""
+    """A task, and the run of each tool that does it."""
 
     name: str
     jobs: Mapping[str, Job]
@@ -77,7 +73,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-archives-", dir=options.work_dir) as name:
         work = Path(name)
         plain = _plain_archive(work, options.size)
-        with Sink() as sink, _registry(work) as address:
+        with Sink() as sink, docker_registry.running(work / "registry") as address:
             process.run(_brolga("push", str(plain), f"{address}/bench/app:v1"), cwd=work)
             packed = work / "packed.tar"
             pull = _brolga("pull", f"{address}/bench/app:v1", f"docker-archive:{packed}:{_NAME}")
@@ -92,19 +88,12 @@ def _options() -> argparse.Namespace:
     add = parser.add_argument
     shm = Path("/dev/shm")  # noqa: S108 - a tmpfs leaves the disk out of it
     add("--runs", type=int, default=5, help="median of so many (5)")
-    add("--size", type=_size, default=1 << 30, help="of all layers, uncompressed (1GiB)")
+    add("--size", type=parse_size, default=1 << 30, help="of all layers, uncompressed (1GiB)")
     add("--work-dir", type=Path, default=shm if shm.is_dir() else None, help="for all files")
     return parser.parse_args()
 
 
-def _size(text: str) -> int:
-    match = re.fullmatch(r"(\d+)(|KiB|MiB|GiB)", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size")
-    return int(match[1]) * _UNITS[match[2]]
-
-
-# --- What is run
+# --- Rows
 
 
 def _brolga(*words: str) -> list[str]:
@@ -144,13 +133,13 @@ def _measure(
     forget: Callable[[], None],
     env: Mapping[str, str],
 ) -> Runs:
-    """Run each row with each tool, `count` rounds; a failure's text is the tool's last word."""
+    """Run each row with each tool, `count` rounds; a failure is the last line of the tool."""
     usages: dict[tuple[str, str], list[process.Usage]] = defaultdict(list)
     failures: dict[tuple[str, str], str] = {}
     for number in range(count):
         for row in rows:
             for tool in tools:
-                forget()  # or an image that is there is not sent
+                forget()  # or an image that exists is not sent
                 try:
                     usages[row.name, tool].append(_run(row.jobs[tool], env))
                 except process.Failed as failed:
@@ -162,7 +151,7 @@ def _measure(
 def _run(job: Job, env: Mapping[str, str]) -> process.Usage:
     if job.drained is None:
         return process.run(job.command, feed=job.feed, env=env)
-    # skopeo opens the pipe for reading too: nobody but us may wait for its end.
+    # skopeo opens the pipe for reading too, so `cat` sees no end, and is killed.
     with subprocess.Popen(["cat", job.drained], stdout=subprocess.DEVNULL) as drain:
         try:
             return process.run(job.command, env=env)
@@ -182,10 +171,10 @@ def _plain_archive(work: Path, size: int) -> Path:
     with tarfile.open(archive, "w") as out, tree.open("rb") as source:
         for number in range(_LAYERS):
             layer = work / "layer"
-            with tarfile.open(layer, "w") as one:
+            with tarfile.open(layer, "w") as tar:
                 info = tarfile.TarInfo(f"part-{number}")
                 info.size = part
-                one.addfile(info, source)
+                tar.addfile(info, source)
             with layer.open("rb") as file:
                 digests.append(hashlib.file_digest(file, "sha256").hexdigest())
             out.add(layer, f"{digests[-1]}.tar")
@@ -204,40 +193,13 @@ def _plain_archive(work: Path, size: int) -> Path:
     return archive
 
 
-@contextmanager
-def _registry(work: Path) -> Iterator[str]:
-    """Run docker-registry on a free port; give its address."""
-    if not shutil.which("docker-registry"):
-        raise SystemExit("archives: docker-registry is not on PATH: install it to pull from")
-    config = {
-        "version": "0.1",
-        "log": {"level": "info", "accesslog": {"disabled": True}},
-        "storage": {"filesystem": {"rootdirectory": str(work / "registry")}},
-        "http": {"addr": "127.0.0.1:0"},
-    }
-    file, log = work / "registry.json", work / "registry.log"
-    file.write_text(json.dumps(config))
-    with log.open("wb") as out:
-        started = subprocess.Popen(["docker-registry", "serve", file], stdout=out, stderr=out)
-    try:
-        end = time.monotonic() + _PATIENCE_S
-        while not (found := re.search(r"listening on (127\.0\.0\.1:\d+)", log.read_text())):
-            if started.poll() is not None or time.monotonic() > end:
-                raise SystemExit(f"archives: docker-registry did not start: {log.read_text()}")
-            time.sleep(0.02)
-        yield found[1]
-    finally:
-        started.kill()
-        started.wait()
-
-
 # --- Table
 
 
 def _table(
     rows: Sequence[Row], tools: Sequence[str], runs: Runs, options: argparse.Namespace
 ) -> Iterator[str]:
-    """Yield the lines: medians, and what is to be reached."""
+    """Yield the lines: medians, and targets."""
     yield (
         f"a docker archive of {_LAYERS} layers, {options.size / _MIB:g} MiB; medians of "
         f"{options.runs}, {os.cpu_count()} cores"
@@ -253,35 +215,35 @@ def _table(
     yield from _targets(tools, runs)
 
 
-def _cells(taken: list[process.Usage] | str, size: int, runs: Runs, row: Row) -> str:
-    if isinstance(taken, str):
-        return f"  failed: {taken}"
-    wall_s, mine = _wall_s(taken), runs[row.name, "brolga"]
+def _cells(usages: list[process.Usage] | str, size: int, runs: Runs, row: Row) -> str:
+    if isinstance(usages, str):
+        return f"  failed: {usages}"
+    wall_s, mine = _wall_s(usages), runs[row.name, "brolga"]
     return (
-        f"{wall_s:9.2f}{size / wall_s / 1e6:9.0f}{median(one.cpu_s for one in taken):9.2f}"
-        f"{max(one.rss for one in taken) / _MIB:9.0f}"
+        f"{wall_s:9.2f}{size / wall_s / 1e6:9.0f}{median(usage.cpu_s for usage in usages):9.2f}"
+        f"{max(usage.rss for usage in usages) / _MIB:9.0f}"
         + (f"{wall_s / _wall_s(mine):9.2f}" if isinstance(mine, list) else "")
     )
 
 
 def _targets(tools: Sequence[str], runs: Runs) -> Iterator[str]:
-    """Yield what a push is to reach, and whether it does."""
+    """Yield the targets of a push, and whether it reaches them."""
     mine = runs["push, plain", "brolga"]
     if isinstance(mine, str):
         return
     for tool in tools[1:]:
-        taken = runs["push, plain", tool]
-        if isinstance(taken, list):
-            times = _wall_s(taken) / _wall_s(mine)
+        usages = runs["push, plain", tool]
+        if isinstance(usages, list):
+            times = _wall_s(usages) / _wall_s(mine)
             verdict = "reached" if times >= _FACTOR else "not reached"
             yield f"push, plain, {_FACTOR:g} times as fast as {tool}: {verdict}, {times:.1f}"
-    peak = max(one.rss for one in mine) / _MIB
+    peak = max(usage.rss for usage in mine) / _MIB
     verdict = "reached" if peak < _MEMORY_MIB else "not reached"
     yield f"push, plain, less than {_MEMORY_MIB:g} MiB: {verdict}, {peak:.0f}"
 
 
-def _wall_s(taken: Sequence[process.Usage]) -> float:
-    return median(one.wall_s for one in taken)
+def _wall_s(usages: Sequence[process.Usage]) -> float:
+    return median(usage.wall_s for usage in usages)
 
 
 if __name__ == "__main__":

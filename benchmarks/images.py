@@ -4,11 +4,10 @@
     python benchmarks/images.py --runs 1 --layer-size 1MiB    does it all work?
     python benchmarks/images.py --rows 'copy*' digest
 
-Knows the command lines of the tools, and how docker-registry stores and logs. Every run is a new
-process of the tool, start-up included, against the same two docker-registries (plain http on
-loopback). What they store is put back before each run, and skopeo's cache of what it saw where is
-empty. A round runs each row with each tool, so that a noisy minute hits all alike. Requests and the
-bytes of blobs that were read are counted in a run before, untimed, from docker-registry's own log.
+Every run is a new process of the tool, against the same two docker-registries (plain http on
+loopback). Their contents are restored before each run, and skopeo's cache is empty. A round runs
+each row with each tool, so that a noisy minute hits all alike. Requests and the blob bytes that
+were read are counted in an untimed run before, from docker-registry's log.
 """
 
 from __future__ import annotations
@@ -22,20 +21,21 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
 import time
 from collections import defaultdict
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+import docker_registry
 import process
+from options import parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 _MIB = 1 << 20
 _TAGS = 5000
 _LAYERS = 20
-_PATIENCE_S = 30.0
 _SETTINGS = ("XDG_", "REGISTRY_AUTH_FILE", "PYTHONDONTWRITEBYTECODE")
 _QUIET_S = 0.2  # a log that has not grown for so long has all of a tool's requests
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -77,7 +76,7 @@ with brolga.Client() as client:
 _NOTES = """\
 ms: wall time of a process, its start included. ratio: brolga's time / the other's, less is better.
 KiB read: bytes of blobs that the registries sent.
-push    brolga by its library, BlobLayers over the files of an OCI layout; crane push and skopeo
+push    brolga by its library, StoredBlobs over the files of an OCI layout; crane push and skopeo
         copy oci:... read the same layout. Its layers are compressed already.
 copy    `within`: to another repository of the registry, whose blobs can be mounted; `across`: to
         another registry; `there`: the target has all of it already.
@@ -88,7 +87,7 @@ digest  skopeo by inspect --no-tags, which reads the config too."""
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the rows are given: an image as an OCI layout, one more layer, the manifest's digest."""
+    """An image as an OCI layout, one more layer, and the digest of the manifest."""
 
     layout: Path
     layer: Path
@@ -109,10 +108,10 @@ Command = list[str]
 
 @dataclass(frozen=True)
 class Row:
-    """One job: what the registries hold before, each tool's command, and how it is checked.
+    """One job: the states of the registries before, the command of each tool, and the check.
 
     `a` and `b` are states of the registries: nothing, image, tags. `target` is the manifest that
-    must be there in the end, in which registry, with the image's digest where `same`.
+    must be there in the end, in which registry, with the digest of the image if `same`.
     """
 
     name: str
@@ -206,7 +205,7 @@ ROWS = (
 
 @dataclass(frozen=True)
 class Count:
-    """What a tool asked of the registries: requests, and bytes of blobs that it read."""
+    """The requests of a tool to the registries, and the bytes of blobs that it read."""
 
     requests: int
     blob_bytes: int
@@ -226,12 +225,10 @@ def main() -> None:
     """Measure what the options choose, and print it."""
     options = _options()
     tools = ["brolga", *(name for name in ("crane", "skopeo") if shutil.which(name))]
-    chosen = [row for row in ROWS if any(fnmatch(row.name, one) for one in options.rows)]
+    chosen = [row for row in ROWS if any(fnmatch(row.name, pattern) for pattern in options.rows)]
     if not chosen:
         names = "\n  ".join(row.name for row in ROWS)
-        raise SystemExit(f"images: no row is named so. There are:\n  {names}")
-    if not shutil.which("docker-registry"):
-        raise SystemExit("images: docker-registry is not on PATH: install it to compare on")
+        raise SystemExit(f"images: no such row. The rows are:\n  {names}")
     with tempfile.TemporaryDirectory(prefix="bench-images-", dir=options.work_dir) as name:
         work = Path(name)
         inputs = _inputs(work, options.layer_size)
@@ -252,25 +249,18 @@ def _options() -> argparse.Namespace:
     add = parser.add_argument
     shm = Path("/dev/shm")  # noqa: S108 - a tmpfs leaves the disk out of it
     add("--runs", type=int, default=5, help="median of so many (5)")
-    add("--layer-size", type=_size, default=10_000_000, help="of each of 20 layers (10 MB)")
+    add("--layer-size", type=parse_size, default=10_000_000, help="of each of 20 layers (10 MB)")
     add("--rows", nargs="+", default=["*"], metavar="PATTERN", help="rows by name, e.g. 'copy*'")
     add("--work-dir", type=Path, default=shm if shm.is_dir() else None, help="for all files")
     add("--json", type=Path, metavar="FILE", help="write samples and requests as well")
     return parser.parse_args()
 
 
-def _size(text: str) -> int:
-    match = re.fullmatch(r"(\d+)(|KiB|MiB|GiB)", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size")
-    return int(match[1]) << {"": 0, "KiB": 10, "MiB": 20, "GiB": 30}[match[2]]
-
-
 # --- Inputs
 
 
 def _inputs(work: Path, size: int) -> Inputs:
-    """Write an image of random layers as an OCI layout, and a tar that is no part of it."""
+    """Write an image of random layers as an OCI layout, and a tar that the image lacks."""
     layout = work / "layout"
     (layout / "blobs/sha256").mkdir(parents=True)
     tars = [_tar(f"file-{number}", size) for number in range(_LAYERS)]
@@ -316,7 +306,7 @@ def _blob(layout: Path, media_type: str, data: bytes) -> dict[str, Any]:
 
 
 def _make_states(work: Path, inputs: Inputs) -> None:
-    """Make what the registries may hold before a run: nothing, the image, the image and tags."""
+    """Make the states of a registry before a run: nothing, the image, the image and tags."""
     (work / "states/nothing").mkdir(parents=True)
     with _registries(work, inputs, log=False) as pair:
         process.run(_push(pair.places)["brolga"], env=_environment(work))
@@ -335,15 +325,15 @@ def _make_states(work: Path, inputs: Inputs) -> None:
 
 @dataclass
 class Pair:
-    """Two registries that run, and what they hold: states are put back by hard links."""
+    """Two running registries and their states, which are restored by hard links."""
 
     work: Path
     places: Places
     holds: dict[str, str] = field(default_factory=dict)
-    heard: dict[str, int] = field(default_factory=dict)
+    lines_read: dict[str, int] = field(default_factory=dict)
 
     def hold(self, row: Row) -> None:
-        """Make the registries hold what a row begins with."""
+        """Restore the states that a row begins with."""
         for name, state in (("a", row.a), ("b", row.b)):
             if self.holds.get(name) != state:
                 shutil.rmtree(self.work / name, ignore_errors=True)
@@ -352,7 +342,7 @@ class Pair:
                 self.holds[name] = state
 
     def log(self) -> list[str]:
-        """Return the new lines of both access logs, when nothing comes any more."""
+        """Return the new lines of both access logs, when they have stopped growing."""
         files = [self.work / f"{name}.log" for name in ("a", "b")]
         before = -1
         while (size := sum(file.stat().st_size for file in files)) != before:
@@ -360,54 +350,22 @@ class Pair:
             time.sleep(_QUIET_S)
         lines = []
         for file in files:
-            every = file.read_text().splitlines()
-            lines += every[self.heard.get(file.name, 0) :]
-            self.heard[file.name] = len(every)
+            log = file.read_text().splitlines()
+            lines += log[self.lines_read.get(file.name, 0) :]
+            self.lines_read[file.name] = len(log)
         return lines
 
 
 @contextmanager
 def _registries(work: Path, inputs: Inputs, *, log: bool) -> Iterator[Pair]:
-    """Run two registries on free ports, with an access log where `log`; end them."""
-    processes = []
-    try:
+    """Run two registries, with an access log if `log`."""
+    with ExitStack() as stack:
         addresses = []
         for name in ("a", "b"):
             (work / name).mkdir(exist_ok=True)
-            started = _docker_registry(work / name, log=log)
-            processes.append(started)
-            addresses.append(_address(work / f"{name}.log", started))
+            registry = docker_registry.running(work / name, access_log=log)
+            addresses.append(stack.enter_context(registry))
         yield Pair(work, Places(addresses[0], addresses[1], inputs))
-    finally:
-        for started in processes:
-            started.kill()
-            started.wait()
-
-
-def _docker_registry(directory: Path, *, log: bool) -> subprocess.Popen[bytes]:
-    # It has no cache of what it stores: that may change under it.
-    config = {
-        "version": "0.1",
-        "log": {"level": "info", "accesslog": {"disabled": not log}},
-        "storage": {"filesystem": {"rootdirectory": str(directory)}},
-        "http": {"addr": "127.0.0.1:0"},
-    }
-    file = directory.with_suffix(".json")
-    file.write_text(json.dumps(config))
-    with directory.with_suffix(".log").open("wb") as out:
-        return subprocess.Popen(["docker-registry", "serve", str(file)], stdout=out, stderr=out)
-
-
-def _address(log: Path, started: subprocess.Popen[bytes]) -> str:
-    """Wait until the log says where it listens."""
-    end = time.monotonic() + _PATIENCE_S
-    while True:
-        found = re.search(r"listening on (127\.0\.0\.1:\d+)", log.read_text())
-        if found:
-            return found[1]
-        if started.poll() is not None or time.monotonic() > end:
-            raise SystemExit(f"images: docker-registry did not start: {log.read_text()}")
-        time.sleep(0.02)
 
 
 # --- Runs
@@ -431,7 +389,7 @@ def _environment(work: Path) -> dict[str, str]:
         "XDG_DATA_HOME": str(home),
         # Compiled once, as an installed program is; a checkout may have no bytecode.
         "PYTHONPYCACHEPREFIX": str(work / "bytecode"),
-        # As root skopeo would keep what it knows of registries below /var/lib.
+        # As root skopeo would keep its cache below /var/lib.
         "_CONTAINERS_ROOTLESS_UID": "1",
     }
 
@@ -445,12 +403,12 @@ def _run(pair: Pair, row: Row, command: Command) -> float:
     elif row.commands is not _version and not {"v4999", pair.places.inputs.digest} & set(
         re.findall(r"v4999|sha256:\w+", usage.stdout)
     ):
-        raise process.Failed("it does not print what it was asked for")
+        raise process.Failed("it does not print the digest or the tags")
     return usage.wall_s
 
 
 def _check(pair: Pair, row: Row) -> None:
-    """Ask for what a tool should have pushed. Raises process.Failed."""
+    """Ask for the manifest that a tool should have pushed. Raises process.Failed."""
     if not row.target:
         return
     registry, path = row.target
@@ -464,7 +422,7 @@ def _check(pair: Pair, row: Row) -> None:
 
 
 def _count(pair: Pair, rows: Sequence[Row], tools: Sequence[str], results: Results) -> None:
-    """Run each row once with each tool, and count what it asks."""
+    """Run each row once with each tool, and count its requests."""
     for row in rows:
         for tool, command in row.commands(pair.places).items():
             if tool not in tools:
@@ -494,7 +452,7 @@ def _counted(lines: Sequence[str]) -> Count:
 def _round(
     pair: Pair, rows: Sequence[Row], tools: Sequence[str], results: Results, what: str
 ) -> None:
-    """Run each row once with each tool, and take the time."""
+    """Run each row once with each tool, and measure the time."""
     for row in rows:
         for tool, command in row.commands(pair.places).items():
             key = row.name, tool
@@ -536,7 +494,7 @@ def _table(
 
 
 def _cell(results: Results, group: str, row: str, tool: str) -> str:
-    """Return one figure, or - where there is none."""
+    """Return a figure, or - if it was not measured."""
     samples, mine = results.seconds.get((row, tool)), results.seconds.get((row, "brolga"))
     count = results.counts.get((row, tool))
     if group == "ms":

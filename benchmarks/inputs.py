@@ -1,7 +1,6 @@
-"""Make the inputs: what is streamed.
+"""Make the inputs of three kinds. The same machine and size give the same bytes.
 
-Knows three kinds of content and nothing of registries. The same machine and size give the same
-bytes again. Run as a program of its own (`inputs.py KIND FILE BYTES`), because the memory that
+Run as a program of its own (`inputs.py KIND FILE BYTES`), because the memory that
 writing a tar needs would count as peak memory of every program started afterwards (see process).
 """
 
@@ -28,7 +27,7 @@ _WEIGHT_SIGMA = 0.02
 
 
 def kinds() -> dict[str, str]:
-    """Say what each kind of input is."""
+    """Return the description of each kind of input."""
     return {
         "tree": "a real file tree (/usr/lib, /usr/share, ...) as tar",
         "weights": "bfloat16 weights, normal with sigma 0.02",

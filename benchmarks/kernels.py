@@ -1,9 +1,8 @@
 """Measure the parts that no upload can do without, and derive the limit from them.
 
-Knows the codec libraries, hashlib, pipes and sockets; not brolga. Each kernel runs alone in this
-process: read, sha256, compress one block, write to a socket. It is a program of its own
-(`kernels.py FILE PORT BYTES`, JSON on stdout) because it holds its blocks in memory, and the peak
-memory of a parent counts as that of every program it starts (see process).
+Each kernel runs alone in this process: read, sha256, compress one block, write to a socket. It is a
+program of its own (`kernels.py FILE PORT BYTES`, JSON on stdout) because it holds its blocks in
+memory, and the peak memory of a parent counts as that of every program it starts (see process).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Run one program and measure it.
 
-Knows processes, pipes and rusage; not what the programs do. Peak memory is ru_maxrss, which Linux
-keeps over exec: a program that is started by a large process begins with that one's peak. Whoever
-measures with this must therefore stay small, which `floor` checks with a program that does nothing.
+Peak memory is ru_maxrss, which Linux keeps over exec: a program that is started by a large process
+begins with the peak of that process. A program that measures must therefore stay small; `floor`
+measures a program that does nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Failed(Exception):
 
 @dataclass(frozen=True)
 class Usage:
-    """What one run took. Seconds, bytes; `feed_cpu_s` is that of the process feeding its stdin."""
+    """The cost of a run, in seconds and bytes; `feed_cpu_s` is that of the process at its stdin."""
 
     wall_s: float
     cpu_s: float
@@ -74,12 +74,12 @@ def run(
 
 
 def floor() -> int:
-    """Return the peak memory in bytes that a program which does nothing is seen to have."""
+    """Return the measured peak memory, in bytes, of a program that does nothing."""
     return run(["true"]).rss
 
 
 def _reap(child: subprocess.Popen[bytes]) -> struct_rusage:
-    """Wait for a child; kill it when it takes too long or the wait is interrupted."""
+    """Wait for a child; kill it if it takes too long or the wait is interrupted."""
     timer = threading.Timer(_TIMEOUT_S, child.kill)
     timer.daemon = True
     timer.start()

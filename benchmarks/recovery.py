@@ -5,32 +5,29 @@
 
 Runs `brolga layer push` through a forwarder to Debian's docker-registry, which forgets a session
 whose connection was cut, so that every byte must go out again: the worst case. Each source is
-pushed without a cut and with one at half of its bytes, in turn; medians are printed. What a cut may
-cost is the time of the bytes that were sent before it.
+pushed without a cut and with one at half of its bytes, in turn; medians are printed. A cut may
+cost the time of the bytes that were sent before it.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from statistics import median
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+import docker_registry
 
 _MIB = 1 << 20
-_WINDOW_MIB = 24  # what is sent of a stream that stays within the window
+_WINDOW_MIB = 24  # the size of a stream that stays within the window
 
 
 class Forwarder:
@@ -82,36 +79,6 @@ def _shut(end: socket.socket) -> None:
         return
 
 
-@contextmanager
-def _registry(directory: Path) -> Iterator[int]:
-    """Run docker-registry on a free port; give the port."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port: int = free.getsockname()[1]
-    configuration = directory / "registry.yml"
-    settings = {
-        "version": "0.1",
-        "log": {"level": "error", "accesslog": {"disabled": True}},
-        "storage": {"filesystem": {"rootdirectory": str(directory / "registry")}},
-        "http": {"addr": f"127.0.0.1:{port}"},
-    }
-    configuration.write_text(json.dumps(settings))  # JSON is YAML
-    process = subprocess.Popen(
-        ["docker-registry", "serve", str(configuration)], stderr=subprocess.DEVNULL
-    )
-    try:
-        while process.poll() is None:
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-            except OSError:
-                time.sleep(0.05)
-            else:
-                break
-        yield port
-    finally:
-        process.kill()
-        process.wait()
-
-
 def _push(port: int, arguments: list[str], stdin: IO[bytes] | None) -> float:
     """Push once; return the seconds."""
     began = time.monotonic()
@@ -145,12 +112,13 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512, help="MiB of the large sources (512)")
     parser.add_argument("--runs", type=int, default=5, help="of each row; medians are printed (5)")
     options = parser.parse_args()
-    if shutil.which("docker-registry") is None:
-        sys.exit("benchmarks/recovery.py needs docker-registry on PATH")
     print(f"{'source':<24}{'MiB':>6}{'no cut':>10}{'one cut':>10}{'ratio':>8}{'allowed':>9}")
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         directory = Path(name)
-        with _registry(directory) as port, closing(Forwarder(port)) as forwarder:
+        with (
+            docker_registry.running(directory / "registry") as address,
+            closing(Forwarder(int(address.rpartition(":")[2]))) as forwarder,
+        ):
             for how, size in (
                 ("file", options.size),
                 ("pipe, --spool", options.size),

@@ -3,10 +3,9 @@
     python benchmarks/registry.py                       medians of 3 at 512 MiB, about 5 minutes
     python benchmarks/registry.py --size 64MiB --runs 1 does it all work?
 
-Knows sockets and /proc. The clients are processes of this program which do next to nothing: one
-sends a file by sendfile(2), one receives into a buffer. Each run starts both servers anew, one
-after the other, on empty directories below `--work-dir` (a tmpfs leaves the disk out of it). Peak
-memory is the server's VmHWM after one blob of an eighth of the size, and after everything.
+The clients are processes that send a file by sendfile(2), or receive into a buffer. Each run
+starts both servers anew, one after the other, on empty directories below `--work-dir` (a tmpfs
+avoids the disk). Peak memory is VmHWM after one blob of an eighth of the size, and at the end.
 """
 
 from __future__ import annotations
@@ -31,12 +30,14 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+import docker_registry
+from options import parse_size
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 MIB = 1 << 20
 _FORK = multiprocessing.get_context("fork")
-_PATIENCE_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Blob:
 
 @dataclass(frozen=True)
 class Server:
-    """A registry that runs."""
+    """A running registry."""
 
     host: str
     port: int
@@ -82,7 +83,7 @@ def main() -> None:
         blobs = [_input(work / f"blob-{n}", options.size) for n in range(max(options.clients))]
         for _ in range(options.runs):
             for label, start in _servers(options):
-                _one_run(results[label], start, work / "store", options.clients, (small, blobs))
+                _measure(results[label], start, work / "store", options.clients, (small, blobs))
     print(_table(results, options))
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n")
@@ -91,7 +92,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
-    add("--size", type=_size, default=512 * MIB, help="of a blob, as 64MiB (512MiB)")
+    add("--size", type=parse_size, default=512 * MIB, help="of a blob, as 64MiB (512MiB)")
     add("--runs", type=int, default=3, help="median of so many (3)")
     add("--clients", type=int, nargs="+", default=[1, 8], help="at once (1 8)")
     add("--work-dir", type=Path, help="inputs and stores go below it")
@@ -101,13 +102,6 @@ def _options() -> argparse.Namespace:
     )
     add("--json", type=Path, metavar="FILE", help="write every sample as well")
     return parser.parse_args()
-
-
-def _size(text: str) -> int:
-    match = re.fullmatch(r"(\d+)(|KiB|MiB|GiB)", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size")
-    return int(match[1]) << {"": 0, "KiB": 10, "MiB": 20, "GiB": 30}[match[2]]
 
 
 def _input(path: Path, size: int) -> Blob:
@@ -139,67 +133,39 @@ serve(Path(sys.argv[1]), on_ready=ready, options=Options({}))
 
 
 def _servers(options: argparse.Namespace) -> Iterator[tuple[str, Start]]:
-    """Yield each registry's name and how it is started in a directory."""
+    """Yield the name of each registry, and the function that starts it in a directory."""
 
     def brolga(directory: Path) -> subprocess.Popen[bytes]:
         program = _BROLGA.format(", ".join(options.option))
-        return _popen([options.python, "-c", program, str(directory)], directory)
+        with directory.with_suffix(".log").open("wb") as log:
+            return subprocess.Popen(
+                [options.python, "-c", program, directory], stdout=log, stderr=log
+            )
 
     yield "brolga", brolga
     if shutil.which("docker-registry"):
-        yield "docker-registry", _docker_registry
-
-
-def _docker_registry(directory: Path) -> subprocess.Popen[bytes]:
-    config = directory.with_suffix(".json")
-    config.write_text(
-        json.dumps(
-            {
-                "version": "0.1",
-                "log": {"level": "info", "accesslog": {"disabled": True}},
-                "storage": {"filesystem": {"rootdirectory": str(directory)}},
-                "http": {"addr": "127.0.0.1:0"},
-            }
-        )
-    )
-    return _popen(["docker-registry", "serve", str(config)], directory)
-
-
-def _popen(command: Sequence[str], directory: Path) -> subprocess.Popen[bytes]:
-    with directory.with_suffix(".log").open("wb") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log)
+        yield "docker-registry", docker_registry.start
 
 
 @contextmanager
 def _running(start: Start, directory: Path) -> Iterator[Server]:
-    """Start a registry on an empty directory; end it, and delete what it stored."""
+    """Run a registry on an empty directory; delete the directory at the end."""
     directory.mkdir()
     process = start(directory)
     try:
-        host, port = _address(directory.with_suffix(".log"), process)
-        yield Server(host, port, process.pid)
+        address = docker_registry.wait_for_address(directory.with_suffix(".log"), process)
+        host, _, port = address.rpartition(":")
+        yield Server(host, int(port), process.pid)
     finally:
         process.kill()
         process.wait()
         shutil.rmtree(directory)
 
 
-def _address(log: Path, process: subprocess.Popen[bytes]) -> tuple[str, int]:
-    """Wait until the log says where it listens."""
-    end = time.monotonic() + _PATIENCE_S
-    while True:
-        found = re.search(r"listening on ([0-9.]+):(\d+)", log.read_text())
-        if found:
-            return found[1], int(found[2])
-        if process.poll() is not None or time.monotonic() > end:
-            raise SystemExit(f"registry: the server did not start: {log.read_text()}")
-        time.sleep(0.02)
-
-
 # --- Clients
 
 
-def _one_run(
+def _measure(
     rates: dict[str, list[float]],
     start: Start,
     directory: Path,
@@ -208,15 +174,15 @@ def _one_run(
 ) -> None:
     small, blobs = inputs
     with _running(start, directory) as server:
-        _together(_upload, server, [small], "small")
-        _together(_download, server, [small], "small")
+        _run_clients(_upload, server, [small], "small")
+        _run_clients(_download, server, [small], "small")
         rates["peak after an eighth"].append(server.peak() / MIB)
         for count in clients:
             chosen = blobs[:count]
             for verb, work in (("upload", _upload), ("download", _download)):
                 total = sum(blob.size for blob in chosen) / MIB
                 cpu_s = server.cpu_s()
-                seconds = _together(work, server, chosen, f"of-{count}")
+                seconds = _run_clients(work, server, chosen, f"of-{count}")
                 cpu_s = server.cpu_s() - cpu_s
                 rates[f"{verb}, {count} at once, cpu"].append(1000 * cpu_s / total)
                 rates[f"{verb}, {count} at once"].append(total / seconds)
@@ -224,7 +190,7 @@ def _one_run(
         rates["peak at the end"].append(server.peak() / MIB)
 
 
-def _together(
+def _run_clients(
     work: Callable[[Server, Blob, str], None], server: Server, blobs: Sequence[Blob], name: str
 ) -> float:
     """Run a client for each blob, all at once; return the seconds until the last is done."""
@@ -266,7 +232,7 @@ def _upload(server: Server, blob: Blob, name: str) -> None:
 
 
 def _download(server: Server, blob: Blob, name: str) -> None:
-    """Pull a blob into nothing."""
+    """Pull a blob, and discard it."""
     connection = http.client.HTTPConnection(server.host, server.port)
     connection.request("GET", f"/v2/{name}/blobs/{blob.digest}")
     response = connection.getresponse()
@@ -282,7 +248,7 @@ def _download(server: Server, blob: Blob, name: str) -> None:
 
 
 def _table(results: Results, options: argparse.Namespace) -> str:
-    """Lay out the medians, and what brolga's are of docker-registry's."""
+    """Format the medians, and the ratios of brolga to docker-registry."""
     names = list(results)
     lines = [
         f"blobs of {options.size / MIB:g} MiB, medians of {options.runs}, {os.cpu_count()} cores",
@@ -292,7 +258,7 @@ def _table(results: Results, options: argparse.Namespace) -> str:
     ]
     for label in results[names[0]]:
         values = [median(results[name][label]) for name in names]
-        ratio = f"{values[0] / values[1]:8.2f}" if len(values) > 1 else ""
+        ratio = f"{values[0] / values[1]:8.2f}" if len(values) > 1 and values[1] else ""
         lines.append(f"{label:28}" + "".join(f"{_figure(value):>18}" for value in values) + ratio)
     return "\n".join(lines)
 

@@ -3,10 +3,9 @@
     python benchmarks/registry_lists.py                            17,000 tags, 1,000 referrers
     python benchmarks/registry_lists.py --tags 1000 --referrers 100    does it all work?
 
-Knows HTTP and /proc. The layout is written as another program would write it, so the first
-request reads all of it; those after that, and those after a restart, read the index. While a
-client asks for the tags of the large repository without a pause, another asks a small one: what it
-waits is what the large one costs its neighbours. A push changes one tag of the large repository.
+The layout is written as by another program, so the first request reads all of it; those after that,
+and those after a restart, read the index. While one client lists the tags of the large repository
+without a pause, another asks a small repository. A push changes one tag of the large repository.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ def main() -> None:
 
 
 def _write(path: Path, tags: int, referrers: int) -> str:
-    """Write a layout; return the digest that the referrers are about."""
+    """Write a layout; return the digest of the subject."""
     (path / "blobs/sha256").mkdir(parents=True)
     (path / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
     config = {**EMPTY, "digest": _blob(path, b"{}")}
@@ -99,7 +98,7 @@ def _running(root: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
             process.kill()
 
 
-def _ask(address: str, method: str, target: str, body: bytes | None = None) -> bytes:
+def _request(address: str, method: str, target: str, body: bytes | None = None) -> bytes:
     connection = http.client.HTTPConnection(address)
     headers = {"Content-Type": MANIFEST} if body else {}
     connection.request(method, target, body=body, headers=headers)
@@ -118,52 +117,52 @@ def _measure(root: Path, subject: str) -> list[tuple[str, float]]:
     body = (root / "large/blobs/sha256" / subject.removeprefix("sha256:")).read_bytes()
     rows = []
     with _running(root) as (address, _):
-        rows.append(("the first request, which reads the layout", _timed(address, tags, once=True)))
+        rows.append(("the first request, which reads the layout", _time(address, tags, once=True)))
         time.sleep(2.5)  # an index.json that has just changed is read again each time
-        rows += [(label, _timed(address, target)) for label, target in (
+        rows += [(label, _time(address, target)) for label, target in (
             ("all tags", tags), ("a page of 100 tags", page), ("a manifest by tag",
              "/v2/large/manifests/v1"), ("referrers", refers),
-            ("referrers of a type that none has", f"{refers}?artifactType=none/none"),
+            ("referrers of a type without any", f"{refers}?artifactType=none/none"),
             ("the catalog", "/v2/_catalog"),
         )]  # fmt: skip
-        rows.append(("the tags of a small repository", _timed(address, "/v2/small/tags/list")))
-        rows.append(("the same beside a client of the large one", _beside(address, tags)))
-        put = _seconds(lambda: _ask(address, "PUT", "/v2/large/manifests/moved", body))
+        rows.append(("the tags of a small repository", _time(address, "/v2/small/tags/list")))
+        rows.append(("the same beside a client of the large one", _time_under_load(address, tags)))
+        put = _seconds(lambda: _request(address, "PUT", "/v2/large/manifests/moved", body))
         rows.append(("a push of one tag", put))
-        rows.append(("the first list after it", _timed(address, tags, once=True)))
+        rows.append(("the first list after it", _time(address, tags, once=True)))
     with _running(root) as (address, process):
-        rows.append(("the first request after a restart", _timed(address, tags, once=True)))
+        rows.append(("the first request after a restart", _time(address, tags, once=True)))
         status = Path(f"/proc/{process.pid}/status").read_text()
         found = re.search(r"VmHWM:\s*(\d+) kB", status)
         print(f"peak of memory after it: {int(found[1]) / 1024 if found else 0:.0f} MiB")
     return rows
 
 
-def _timed(address: str, target: str, *, once: bool = False) -> float:
-    return _seconds(lambda: _ask(address, "GET", target), 1 if once else _TIMES)
+def _time(address: str, target: str, *, once: bool = False) -> float:
+    return _seconds(lambda: _request(address, "GET", target), 1 if once else _TIMES)
 
 
 def _seconds(work: Callable[[], object], times: int = 1) -> float:
-    taken = []
+    seconds = []
     for _ in range(times):
         begin = time.perf_counter()
         work()
-        taken.append(time.perf_counter() - begin)
-    return median(taken)
+        seconds.append(time.perf_counter() - begin)
+    return median(seconds)
 
 
-def _beside(address: str, target: str) -> float:
-    """Ask a small repository while somebody asks the large one all the time."""
+def _time_under_load(address: str, target: str) -> float:
+    """Ask a small repository while another client asks the large one all the time."""
     stop = threading.Event()
 
     def load() -> None:
         while not stop.is_set():
-            _ask(address, "GET", target)
+            _request(address, "GET", target)
 
     thread = threading.Thread(target=load)
     thread.start()
     try:
-        return _timed(address, "/v2/small/tags/list")
+        return _time(address, "/v2/small/tags/list")
     finally:
         stop.set()
         thread.join()

@@ -1,7 +1,4 @@
-"""Turn samples into the table and the list of what is to be reached.
-
-Knows the units, the columns and the targets; it runs nothing.
-"""
+"""Turn samples into the table and the list of targets."""
 
 from __future__ import annotations
 
@@ -56,14 +53,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Target:
-    """Something to reach: by how much it is missed (0.1 is 10 %), None where not measured."""
+    """A target; `missed` is by how much (0.1 is 10 %), None if not measured."""
 
     text: str
     missed: float | None
     detail: str
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Return one line."""
         if self.missed is None:
             return f"{self.text:44} not measured"
         verdict = "reached" if self.missed <= 0 else f"short by {self.missed:.0%}"
@@ -152,7 +149,7 @@ def _cell(value: float | None, digits: int) -> str:
 
 
 def targets(lines: Sequence[Line], starts: Mapping[str, float]) -> Iterator[Target]:
-    """Yield what is to be reached; `starts` are seconds by program."""
+    """Yield the targets; `starts` are seconds by program."""
     for compression, factor in _LIMIT_FACTORS.items():
         yield _limit_target(lines, compression, factor)
     yield _crane_target(lines)

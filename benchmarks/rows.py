@@ -1,7 +1,6 @@
-"""Say what is measured: every row of the table as a job that yields samples.
+"""The rows of the table: each is a job that yields samples.
 
-Knows the command lines of brolga and of its peers, and what each must be given. It starts no
-table and keeps no statistics. A peer that is not on this machine is a `Skipped` row.
+A peer that is not on this machine is a `Skipped` row.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _ORAS_PY = (
 
 @dataclass(frozen=True)
 class Sample:
-    """One measurement. Seconds and bytes of one run; the bytes are 0 where there are none."""
+    """One measurement. Seconds and bytes of one run; bytes that do not apply are 0."""
 
     wall_s: float
     cpu_s: float
@@ -51,10 +50,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Row:
-    """One job: where it stands in the table, how often it runs, and what runs it.
+    """One job: its place in the table, the number of runs, and the function that runs it.
 
     `run` returns samples by label: one, or the many of the kernels. `prepare` comes once before,
-    untimed. `limit` names the compression and the kernel that reads, where the row has a limit.
+    untimed. `limit` names the compression and the kernel that reads, if the row has a limit.
     """
 
     section: str
@@ -81,7 +80,7 @@ def key(row: Row | Skipped) -> str:
 
 @dataclass(frozen=True)
 class Setup:
-    """What all rows are given."""
+    """The parameters of all rows."""
 
     sink: Sink
     inputs: Mapping[str, Path]
@@ -138,32 +137,32 @@ class _Push:
     repeat: int = 0
 
     def __call__(self) -> Mapping[str, Sample]:
-        """Run it and count the bytes that it was given and that arrived."""
+        """Run it, and count the bytes of its input and those that arrived."""
         sink, path = self.setup.sink, self.path
         _warm(path)
         sink.forget()
         before = sink.count()
         feed = [path] * self.repeat
         usage = process.run(self.command, feed=feed, cwd=path.parent, env=self.setup.env)
-        done = sink.count() - before
+        count = sink.count() - before
         size = path.stat().st_size * max(self.repeat, 1)
         if self.command[0] == self.setup.brolga:
-            _check(json.loads(usage.stdout), size, done.received)
-        elif not done.received:
+            _check(json.loads(usage.stdout), size, count.received)
+        elif not count.received:
             raise process.Failed("nothing arrived at the sink")
-        times = usage.wall_s, usage.cpu_s, done.cpu_s, usage.feed_cpu_s
-        return {self.label: Sample(*times, usage.rss, size, done.received)}
+        times = usage.wall_s, usage.cpu_s, count.cpu_s, usage.feed_cpu_s
+        return {self.label: Sample(*times, usage.rss, size, count.received)}
 
 
 def _check(result: Mapping[str, object], size: int, received: int) -> None:
-    """Compare what brolga says with what it was given and with what arrived."""
-    told = result["uncompressedSize"], result["size"]
-    if told != (size, received):
-        raise process.Failed(f"says {told} bytes in and out; it was {size}, {received}")
+    """Compare the result of brolga with its input and with the bytes that arrived."""
+    sizes = result["uncompressedSize"], result["size"]
+    if sizes != (size, received):
+        raise process.Failed(f"says {sizes} bytes in and out; it was {size}, {received}")
 
 
 def _warm(path: Path) -> None:
-    """Read the input into the page cache: reading from a disk is not what is compared."""
+    """Read the input into the page cache: reading from a disk is not compared."""
     subprocess.run(["cat", path], stdout=subprocess.DEVNULL, check=True)
 
 
@@ -232,7 +231,7 @@ def _memory(setup: Setup) -> Iterator[Row]:
 
 
 def _starts(setup: Setup) -> Iterator[Row | Skipped]:
-    """Yield the programs that only start, or push next to nothing: what each run costs."""
+    """Yield the programs that only start, or push next to nothing: the cost of each run."""
     commands = {
         "brolga version": [setup.brolga, "version"],
         "brolga push of nothing": [*_brolga_command(setup, "none", os.devnull)],

@@ -1,10 +1,9 @@
-"""A registry that throws blobs away, so that the uploader is what is measured.
+"""A registry that discards blobs, so that only the uploader is measured.
 
-Knows as much of HTTP/1.1 and of the distribution API as brolga, crane, skopeo, oras and dxf need
-to finish a push: blobs are never there, uploads are discarded, manifests are kept in memory. It
-checks no digest. It runs in a process of its own on the same cores as the uploader, so it must be
-cheap: on Linux the body is discarded inside the kernel (tcp(7), MSG_TRUNC) and never copied.
-`Sink` starts it and reads what it has counted.
+It has the part of the distribution API that brolga, crane, skopeo, oras and dxf need for a push:
+blobs never exist, uploads are discarded, manifests are kept in memory, digests are not checked. It
+runs on the cores of the uploader, so it must be cheap: on Linux the kernel discards the body
+(tcp(7), MSG_TRUNC). `Sink` starts the process and reads its counts.
 """
 
 from __future__ import annotations
@@ -38,13 +37,13 @@ _MANIFEST = re.compile(r"/v2/.+/manifests/[^/]+")
 
 @dataclass(frozen=True)
 class Count:
-    """What the sink has done so far, or between two moments."""
+    """The work of the sink since its start, or between two moments."""
 
     cpu_s: float
     received: int
 
     def __sub__(self, earlier: Count) -> Count:
-        """Return what was done since `earlier`."""
+        """Return the work since `earlier`."""
         return Count(self.cpu_s - earlier.cpu_s, self.received - earlier.received)
 
 
@@ -68,23 +67,23 @@ class Sink:
         self._process.communicate()
 
     def count(self) -> Count:
-        """Ask for processor seconds and body bytes since the start."""
-        cpu_s, received = json.loads(self._ask("GET /count"))
+        """Return processor seconds and body bytes since the start."""
+        cpu_s, received = json.loads(self._request("GET /count"))
         return Count(cpu_s, received)
 
     def forget(self) -> None:
         """Drop the manifests, or a client that finds its image there uploads nothing."""
-        self._ask("DELETE /manifests")
+        self._request("DELETE /manifests")
 
-    def _ask(self, what: str) -> bytes:
-        with socket.create_connection(("127.0.0.1", self.port)) as asker:
-            asker.sendall(f"{what} HTTP/1.1\r\nConnection: close\r\n\r\n".encode())
-            answer = b"".join(iter(lambda: asker.recv(_HEAD_ROOM), b""))
+    def _request(self, line: str) -> bytes:
+        with socket.create_connection(("127.0.0.1", self.port)) as connection:
+            connection.sendall(f"{line} HTTP/1.1\r\nConnection: close\r\n\r\n".encode())
+            answer = b"".join(iter(lambda: connection.recv(_HEAD_ROOM), b""))
         return answer.partition(b"\r\n\r\n")[2]
 
 
 class _State:
-    """What all connections share."""
+    """The state that all connections share."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -131,10 +130,10 @@ class _Input:
         del self._buffer[:held]
         count -= held
         while count:
-            gone = self._connection.recv_into(self._scratch, min(count, _AT_ONCE), _DISCARD)
-            if not gone:
+            discarded = self._connection.recv_into(self._scratch, min(count, _AT_ONCE), _DISCARD)
+            if not discarded:
                 raise ConnectionError
-            count -= gone
+            count -= discarded
 
 
 class _Request:
@@ -181,7 +180,7 @@ class _Connection:
         self._state = state
 
     def serve(self) -> None:
-        """Answer until the client leaves, or says what is not HTTP (a TLS handshake, say)."""
+        """Answer until the client disconnects, or sends something other than HTTP (as TLS)."""
         source = _Input(self._connection)
         with self._connection, contextlib.suppress(OSError, ValueError):
             while True:
@@ -205,8 +204,8 @@ class _Connection:
             self._upload(request)
         else:
             request.discard()
-            found = request.path.rstrip("/") == "/v2"
-            self._reply(HTTPStatus.OK if found else HTTPStatus.NOT_FOUND)
+            is_api = request.path.rstrip("/") == "/v2"
+            self._reply(HTTPStatus.OK if is_api else HTTPStatus.NOT_FOUND)
 
     def _upload(self, request: _Request) -> None:
         """Open, fill, ask after, end or cancel an upload; it has as many bytes as were sent."""
@@ -230,9 +229,9 @@ class _Connection:
         manifests, body = self._state.manifests, request.body()
         if request.method == "PUT":
             digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
-            kept = request.headers.get("content-type", ""), body
-            manifests[request.path] = kept
-            manifests[f"{request.path.rpartition('/')[0]}/{digest}"] = kept
+            manifest = request.headers.get("content-type", ""), body
+            manifests[request.path] = manifest
+            manifests[f"{request.path.rpartition('/')[0]}/{digest}"] = manifest
             headers = {"Location": request.path, "Docker-Content-Digest": digest}
             self._reply(HTTPStatus.CREATED, headers)
         elif request.path in manifests:

@@ -1,6 +1,6 @@
-"""Build the image that `skopeo copy` wants: an OCI layout of one uncompressed layer.
+"""Build the source of `skopeo copy`: an OCI layout of one uncompressed layer.
 
-Knows the image layout as far as that. It is written before anything is timed.
+It is written before anything is timed.
 """
 
 from __future__ import annotations

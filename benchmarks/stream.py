@@ -4,9 +4,8 @@
     python benchmarks/stream.py --quick                 small inputs, one run: does it all work?
     python benchmarks/stream.py --rows 'tree/*' 'start/*'
 
-Knows the order of the work: inputs, sink, rounds, table. One round runs each row once, so that a
-noisy minute of the machine hits all rows alike. Nothing is kept but what `--work-dir` and `--json`
-name. This process must stay small (see process).
+One round runs each row once, so that a noisy minute of the machine hits all rows alike. Only
+`--work-dir` and `--json` leave files. This process must stay small (see process).
 """
 
 from __future__ import annotations
@@ -34,17 +33,18 @@ import kernels
 import process
 import report
 import rows
+from options import parse_size
 from sink import Sink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_MIB = 1 << 20
 
 
 @dataclass
 class Results:
-    """What has been measured so far: samples by row and label, and rows that failed."""
+    """The samples by row and label, and the rows that failed."""
 
     samples: dict[str, dict[str, list[rows.Sample]]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(list))
@@ -52,20 +52,12 @@ class Results:
     failures: dict[str, str] = field(default_factory=dict)
 
 
-def _size(text: str) -> int:
-    """Read a size such as 1GiB, 64MiB or 1000; return bytes."""
-    match = re.fullmatch(r"(\d+) ?(|[KMG]iB)", text)
-    if not match or int(match[1]) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 64MiB")
-    return int(match[1]) * _UNITS[match[2]]
-
-
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure uploads: one table.", allow_abbrev=False)
     add = parser.add_argument
-    add("--size", type=_size, help="of each input (1GiB)")
+    add("--size", type=parse_size, help="of each input (1GiB)")
     add("--runs", type=int, help="of each row; medians are printed (5)")
-    add("--sample", type=_size, help="bytes of the input that codecs alone are given (256MiB)")
+    add("--sample", type=parse_size, help="bytes of the input that codecs alone are given (256MiB)")
     add("--rows", nargs="+", default=["*"], metavar="PATTERN", help="SECTION/ROW, e.g. 'tree/*'")
     add("--quick", action="store_true", help="64MiB, one run, a sample of 32MiB")
     add("--memory-factor", type=int, help="the second memory row streams so many inputs (16)")
@@ -82,10 +74,9 @@ def _options() -> argparse.Namespace:
 
 
 def _defaults(*, quick: bool) -> dict[str, int]:
-    mib = _UNITS["MiB"]
     if quick:
-        return {"size": 64 * mib, "runs": 1, "sample": 32 * mib, "memory_factor": 4}
-    return {"size": 1024 * mib, "runs": 5, "sample": 256 * mib, "memory_factor": 16}
+        return {"size": 64 * _MIB, "runs": 1, "sample": 32 * _MIB, "memory_factor": 4}
+    return {"size": 1024 * _MIB, "runs": 5, "sample": 256 * _MIB, "memory_factor": 16}
 
 
 def main() -> None:
@@ -134,7 +125,7 @@ def _setup(options: argparse.Namespace, sink: Sink, work: Path) -> rows.Setup:
 def _choose(
     every: Sequence[rows.Row | rows.Skipped], patterns: Sequence[str]
 ) -> list[rows.Row | rows.Skipped]:
-    """Keep the rows that a pattern names; say the names if there are none."""
+    """Return the rows that match a pattern; exit with all names if no row does."""
     keys = [rows.key(row) for row in every]
     chosen = [
         row
@@ -142,7 +133,7 @@ def _choose(
         if any(fnmatch(key, pattern) for pattern in patterns)
     ]
     if not chosen:
-        raise SystemExit("stream: no row is named so. There are:\n  " + "\n  ".join(keys))
+        raise SystemExit("stream: no such row. The rows are:\n  " + "\n  ".join(keys))
     return chosen
 
 
@@ -171,12 +162,12 @@ def _measure(chosen: Sequence[rows.Row]) -> Results:
             if number >= row.runs or key in results.failures:
                 continue
             try:
-                taken = row.run()
+                samples = row.run()
             except (process.Failed, KeyError, OSError, ValueError) as problem:
                 results.failures[key] = f"failed: {problem}".replace("\n", " ")
                 _progress(f"{number + 1}/{rounds} {key}: {results.failures[key]}")
                 continue
-            for label, sample in taken.items():
+            for label, sample in samples.items():
                 results.samples[key][label].append(sample)
             _progress(f"{number + 1}/{rounds} {key}")
     return results
@@ -219,25 +210,25 @@ def _text(
     lines: Sequence[report.Line],
     targets: Sequence[report.Target],
 ) -> Iterator[str]:
-    """Yield what is printed: the machine, the table, its legend, what is to be reached."""
+    """Yield the output: the machine, the table, its legend, the targets."""
     yield f"{_machine()}; {_versions()}"
     yield (
-        f"inputs of {options.size / _UNITS['MiB']:g} MiB, medians of {options.runs} (start:"
+        f"inputs of {options.size / _MIB:g} MiB, medians of {options.runs} (start:"
         f" {options.runs * 4}, memory: 1); plain http to 127.0.0.1; load before the start"
         f" {load:.2f}"
     )
     yield ""
     titles = inputs.kinds() | {
         "memory": "the file tree through a pipe, once and many times over",
-        "start": "programs that have next to nothing to do, wall time",
+        "start": "programs that do next to nothing, wall time",
     }
     yield from report.table(lines, titles)
     yield ""
     yield report.LEGEND
-    floor = process.floor() / _UNITS["MiB"]
-    yield f"        (no peak under {floor:.1f} MiB can be told: it is that of this program)"
+    floor = process.floor() / _MIB
+    yield f"        (a peak under {floor:.1f} MiB cannot be measured: it is that of this program)"
     yield ""
-    yield "To reach"
+    yield "Targets"
     yield from (f"  {target}" for target in targets)
 
 
@@ -287,7 +278,7 @@ def _progress(text: str) -> None:
 
 
 def _terminated(*_: object) -> NoReturn:
-    sys.exit(143)  # unwinds, so that the sink and the files go
+    sys.exit(143)  # unwinds, so that the sink and the files are removed
 
 
 if __name__ == "__main__":

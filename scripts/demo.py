@@ -1,11 +1,11 @@
-"""The main job, shown: a real tar through stdin into a registry, in one pass, and read back.
+"""Show the main job: a real tar through stdin into a registry, in one pass, and read back.
 
 Starts the embedded registry on a free port of 127.0.0.1, runs
 
     tar -c src tests docs .venv | brolga layer push --json 127.0.0.1:PORT/demo
 
-then fetches the blob with nothing of brolga's (urllib, gzip, hashlib, tarfile), checks its digest,
-its DiffID and that the tar is whole, and stops the registry.
+then fetches the blob without brolga (urllib, gzip, hashlib, tarfile), and checks its digest, its
+DiffID and that the tar is complete.
 """
 
 from __future__ import annotations
@@ -32,17 +32,20 @@ READ_SIZE = 1 << 20  # bytes
 
 
 def main() -> None:
-    """Run the demo; exit 1 where a check fails."""
-    with tempfile.TemporaryDirectory(prefix="brolga-demo-") as directory, registry(directory) as at:
-        print(f"registry    {at}, storing in {directory}")
-        result = push(f"{at}/demo")
+    """Run the demo; exit with 1 if a check fails."""
+    with (
+        tempfile.TemporaryDirectory(prefix="brolga-demo-") as directory,
+        registry(directory) as address,
+    ):
+        print(f"registry    {address}, storing in {directory}")
+        result = push(f"{address}/demo")
         for name in ("ref", "diffId", "size", "uncompressedSize", "mediaType", "seconds"):
             print(f"{name:<17}{result[name]}")
         rate = result["uncompressedSize"] / result["seconds"] / 1e6
         print(
             f"{'rate':<17}{rate:.0f} MB/s, ratio {result['size'] / result['uncompressedSize']:.2f}"
         )
-        check(f"http://{at}/v2/demo/blobs/{result['digest']}", result)
+        check(f"http://{address}/v2/demo/blobs/{result['digest']}", result)
     print("registry stopped")
 
 
@@ -62,7 +65,7 @@ def registry(directory: str) -> Iterator[str]:
 
 
 def push(repository: str) -> dict[str, Any]:
-    """Stream the trees into the repository; return what brolga tells of the layer."""
+    """Stream the trees into the repository; return the result that brolga prints."""
     tar = ["tar", "-c", "-C", str(ROOT), *(tree for tree in TREES if (ROOT / tree).exists())]
     brolga = [BROLGA, "layer", "push", "--json", repository]
     print(f"$ tar -c {' '.join(tar[4:])} | brolga {' '.join(brolga[1:])}")
@@ -75,7 +78,7 @@ def push(repository: str) -> dict[str, Any]:
 
 
 def check(url: str, result: dict[str, Any]) -> None:
-    """Fetch the blob and compare it with what brolga told; exit 1 where it differs."""
+    """Fetch the blob and compare it with the result of brolga; exit with 1 if it differs."""
     with urlopen(url) as response:  # noqa: S310 - the registry of this demo, on 127.0.0.1
         blob = Hashed(response)
         with gzip.open(cast("BinaryIO", blob)) as plain:
@@ -90,13 +93,13 @@ def check(url: str, result: dict[str, Any]) -> None:
     expect("size", blob.size, result["size"])
     expect("DiffID", content.digest, result["diffId"])
     expect("uncompressed size", content.size, result["uncompressedSize"])
-    print(f"read back        {count} members, the tar is whole")
+    print(f"read back        {count} members, the tar is complete")
 
 
-def expect(name: str, found: object, told: object) -> None:
-    """Print one check; exit 1 where it fails."""
-    if found != told:
-        sys.exit(f"demo: {name} is {found}, and brolga told {told}")
+def expect(name: str, actual: object, expected: object) -> None:
+    """Print one check; exit with 1 if it fails."""
+    if actual != expected:
+        sys.exit(f"demo: {name} is {actual}, but brolga printed {expected}")
     print(f"read back        {name} is right")
 
 

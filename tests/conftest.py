@@ -1,4 +1,4 @@
-"""What tests share: a throwaway certificate authority, and running registries."""
+"""Fixtures for all tests: an empty home, a throwaway certificate authority, a registry."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+from tests.registries import EmbeddedRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+Embedded = EmbeddedRegistry  # the name in tests that are not renamed yet
 
-# `make soak`: what is drawn is drawn anew each time, and a failure says how to repeat it.
+# `make soak` draws new examples each time, and a failure prints how to repeat it.
 settings.register_profile(
-    "nightly", max_examples=3000, deadline=None, derandomize=False, print_blob=True
+    "soak", max_examples=3000, deadline=None, derandomize=False, print_blob=True
 )
 
 
 def pytest_configure() -> None:
-    """Take signals as a terminal's program does.
+    """Handle signals like a program at a terminal.
 
-    A shell starts what goes on in the background, and nohup what outlives it, with some of them
-    ignored; Python leaves them so, and what the tests start inherits it.
+    A shell starts background jobs with SIGINT ignored, and nohup ignores SIGHUP. Python leaves
+    that so, and the processes that tests start inherit it.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -41,7 +43,7 @@ def _empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _no_credentials(monkeypatch: pytest.MonkeyPatch, _empty_home: Path) -> None:
-    """Keep the credentials and the config of whoever runs the tests out of them."""
+    """Keep the credentials and the config of the user out of the tests."""
     names = ("USERNAME", "PASSWORD", "REGISTRY", "CONFIG")
     for name in (*(f"BROLGA_{name}" for name in names), "REGISTRY_AUTH_FILE"):
         monkeypatch.delenv(name, raising=False)
@@ -77,7 +79,7 @@ class Authority:
         return self.directory / f"{name}.pem", self.directory / f"{name}.key"
 
     def server_context(self, name: str = "here") -> ssl.SSLContext:
-        """Return what a server needs to speak TLS."""
+        """Return the TLS context of a server."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*self.certificate(name))
         return context
@@ -134,27 +136,11 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(directory)
 
 
-@dataclass(frozen=True)
-class Embedded:
-    """The embedded registry, running."""
-
-    address: str
-    directory: Path
-
-    def uploads(self, repository: str) -> list[Path]:
-        """Return the upload sessions that are open."""
-        return sorted((self.directory / repository / ".uploads").glob("*"))
-
-    def blobs(self, repository: str) -> list[Path]:
-        """Return the blobs that were committed."""
-        return sorted((self.directory / repository / "blobs").glob("*/*"))
-
-
 @pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Embedded]:
+def registry(tmp_path: Path) -> Iterator[EmbeddedRegistry]:
     """Run an embedded registry on a free port, with an empty directory."""
     from brolga.registry.server import running
 
     directory = tmp_path / "registry"
     with running(directory) as address:
-        yield Embedded(address, directory)
+        yield EmbeddedRegistry(address, directory)

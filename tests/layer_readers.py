@@ -1,6 +1,6 @@
 """Two plain readers of layers, as the words of image-spec and as overlayfs have it.
 
-A tree is a dict: by path what is there, its type, its content or target, and its mode. Both readers
+A tree is a dict: it maps a path to its type, its content or target, and its mode. Both readers
 extract a layer entry by entry, like a regular tar (layer.md, Applying Changesets): the parents of a
 path may be symbolic links, and a path never leads out of the tree. They raise NotTold if a reader
 fails, or if readers differ within one layer.
@@ -23,9 +23,9 @@ Tree = dict[str, Node]
 
 LINK, SYMLINK, DIRECTORY = tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE
 OPAQUE = ".wh..wh..opq"
-IMPLIED: Node = (DIRECTORY, "", -1)  # a directory that no entry tells of
-MARKED: Node = (DIRECTORY, "", -2)  # one that only a whiteout is in
-MADE: Node = (DIRECTORY, "", 0o755)  # one that a reader makes in the place of something else
+IMPLIED: Node = (DIRECTORY, "", -1)  # a directory without an entry of its own
+MARKED: Node = (DIRECTORY, "", -2)  # a directory that contains only a whiteout
+MADE: Node = (DIRECTORY, "", 0o755)  # a directory that a reader makes in place of another entry
 
 
 class NotTold(Exception):
@@ -129,16 +129,16 @@ def put_over(tree: Tree, own: Alone) -> Tree:
 def members(data: bytes) -> list[tuple[str, Node]]:
     """Return the entries of a tar, by name."""
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        return [(one.name, (one.type, _content(archive, one), one.mode)) for one in archive]
+        return [(info.name, (info.type, _content(archive, info), info.mode)) for info in archive]
 
 
-def _content(archive: tarfile.TarFile, one: tarfile.TarInfo) -> str:
-    file = archive.extractfile(one) if one.isreg() else None
-    return file.read().decode() if file else one.linkname
+def _content(archive: tarfile.TarFile, info: tarfile.TarInfo) -> str:
+    file = archive.extractfile(info) if info.isreg() else None
+    return file.read().decode() if file else info.linkname
 
 
 def resolve(tree: Tree, name: str) -> str:
-    """Return a path whose parents are no symbolic links; what is not there is taken as it is."""
+    """Resolve the symbolic links among the parents of a path; keep parts that do not exist."""
     *folders, last = [part for part in name.split("/") if part not in {"", "."}] or [""]
     todo, done, followed = folders[::-1], list[str](), 0
     while todo:
@@ -172,7 +172,7 @@ def make_parents(tree: Tree, path: str) -> None:
 
 
 def put(tree: Tree, path: str, node: Node) -> None:
-    """Put a node in the place of what is there; two directories become one."""
+    """Replace what is at a path by a node; two directories are merged."""
     there = tree.get(path)
     if there is not None and node in {IMPLIED, MARKED}:
         if there[0] == DIRECTORY:
@@ -185,7 +185,7 @@ def put(tree: Tree, path: str, node: Node) -> None:
 
 
 def remove_file(tree: Tree, path: str) -> None:
-    """Remove what a hard link takes the place of, before its target is looked up."""
+    """Remove what a hard link replaces, before its target is looked up."""
     if tree.get(path, IMPLIED)[0] != DIRECTORY:
         del tree[path]
 
@@ -195,7 +195,7 @@ def below(tree: Tree, path: str) -> list[str]:
 
 
 def linked(tree: Tree, path: str, name: str) -> Node:
-    """Return what a hard link to a name stands for."""
+    """Return the node of the target of a hard link."""
     try:
         target = resolve(tree, name)
     except NotTold as error:
@@ -211,7 +211,7 @@ def is_mark(path: str) -> bool:
 
 
 def marked(tree: Tree, mark: str) -> list[str]:
-    """Return what a whiteout hides of a tree."""
+    """Return the paths of a tree that a whiteout hides."""
     folder, slash, last = mark.rpartition("/")
     if last == OPAQUE:
         return [other for other in tree if other.startswith(folder + slash)]
@@ -219,7 +219,7 @@ def marked(tree: Tree, mark: str) -> list[str]:
 
 
 def without_traces(tree: Tree) -> Tree:
-    """Leave out directories that no entry tells of and that have nothing in them any more."""
+    """Leave out empty directories that have no entry of their own."""
     made = {IMPLIED, MARKED}
     kept = {path for path, node in tree.items() if node not in made}
     kept.update(parent for path in list(kept) for parent in parents(path))

@@ -35,7 +35,7 @@ REG, LNK, SYM, DIR = tarfile.REGTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.
 
 
 def entry(name: str, data: bytes = b"", **members: object) -> tuple[tarfile.TarInfo, bytes]:
-    """Make an entry: a directory where the name ends so, else a file."""
+    """Make an entry: a directory if the name ends with a slash, else a file."""
     info = tarfile.TarInfo(name.removesuffix("/") or "/")
     info.type = DIR if name.endswith("/") else REG
     info.size = len(data)
@@ -74,17 +74,17 @@ def merged(
 
 
 def listed(data: bytes) -> dict[str, tuple[bytes, bytes]]:
-    """Return what a tar has: by name its type, and its content or target."""
+    """Return the entries of a tar by name: the type, and the content or target."""
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        return {one.name: (one.type, _content(archive, one)) for one in archive}
+        return {member.name: (member.type, _content(archive, member)) for member in archive}
 
 
-def _content(archive: tarfile.TarFile, one: tarfile.TarInfo) -> bytes:
-    if one.isreg():
-        content = archive.extractfile(one)
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    if member.isreg():
+        content = archive.extractfile(member)
         assert content is not None
         return content.read()
-    return one.linkname.encode()
+    return member.linkname.encode()
 
 
 def names(data: bytes) -> list[str]:
@@ -94,5 +94,5 @@ def names(data: bytes) -> list[str]:
 
 def single(data: bytes) -> tarfile.TarInfo:
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        (one,) = archive
-    return one
+        (member,) = archive
+    return member

@@ -1,4 +1,4 @@
-"""Which threads of passes over a source there are."""
+"""The threads that read, hash and compress a source."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _PREFIXES = ("brolga-pool-", "brolga-read")
 
 def of_passes() -> list[str]:
     """Return the names of the threads that read, hash and compress."""
-    return [one.name for one in threading.enumerate() if one.name.startswith(_PREFIXES)]
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(_PREFIXES)]
 
 
 def none_left(patience_s: float = 30.0) -> bool:
-    """Wait until all of them have ended by themselves; tell whether they did."""
+    """Wait until all of them have ended by themselves; return whether they did."""
     end = time.monotonic() + patience_s
     while of_passes() and time.monotonic() < end:
         time.sleep(0.001)

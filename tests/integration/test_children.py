@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.images import read_blob
+from tests.processes import brolga
 from tests.tars import tar
 
 from brolga import Client, Image, ImageIndex, Index, InMemoryBlob, Layout, StreamLayer, validate
@@ -21,16 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.conftest import Embedded
+    from tests.registries import EmbeddedRegistry
 
 PLACES = ["registry", "oci", "oci-archive"]
-PATIENCE_S = 120
 CACHE = b'{"layers":[{"blob":"x"}],"records":[]}'
 CACHE_TYPE = "application/vnd.buildkit.cacheconfig.v0"
 
 
 @pytest.fixture
-def homes(registry: Embedded, tmp_path: Path) -> dict[str, str]:
+def homes(registry: EmbeddedRegistry, tmp_path: Path) -> dict[str, str]:
     """Name a place of each kind, with a name."""
     return {
         "registry": f"{registry.address}/app:v1",
@@ -69,26 +68,26 @@ def cache(path: Path) -> Index:
 
 @pytest.mark.parametrize("source", PLACES)
 @pytest.mark.parametrize("target", PLACES)
-def test_what_sha512_names_keeps_its_name_from_any_place_to_any(
+def test_copy_keeps_sha512_digests_between_all_places(
     source: str, target: str, homes: dict[str, str], tmp_path: Path
 ) -> None:
-    """A document is stored under the digest by which it was asked for."""
+    """A manifest is stored under the digest by which it was asked for."""
     digest = strong(tmp_path / "made")
     place = homes[target].replace("v1", "v2") if source == target else homes[target]
     with Client() as client:
         client.copy(f"oci:{tmp_path}/made:v1", homes[source])
         client.copy(homes[source], place)
         assert client.image(place).digest == digest
-        found = client.index(place)
-        assert [child.digest for child in found.children] == [digest]
-        assert list(validate(found)) == []
+        copied_index = client.index(place)
+        assert [child.digest for child in copied_index.children] == [digest]
+        assert list(validate(copied_index)) == []
 
 
 @pytest.mark.parametrize("target", PLACES)
-def test_an_image_that_is_asked_for_by_sha512_is_there_under_it(
+def test_copy_by_sha512_digest_can_be_read_by_digest_and_tag(
     target: str, homes: dict[str, str], tmp_path: Path
 ) -> None:
-    """Under the tag as well, with the same bytes; and the printed name can be read."""
+    """The bytes are the same under both names, and the printed name can be read."""
     digest = strong(tmp_path / "made")
     with Client() as client:
         copied = client.copy(f"oci:{tmp_path}/made@{digest}", homes[target])
@@ -100,8 +99,8 @@ def test_an_image_that_is_asked_for_by_sha512_is_there_under_it(
             assert again.raw == client.manifest(copied).raw
 
 
-def test_what_is_made_of_an_image_that_sha512_names_has_the_usual_digest(tmp_path: Path) -> None:
-    """The digest of new bytes is for whoever makes them to choose; all registries have sha256."""
+def test_change_of_an_image_with_sha512_digest_gets_a_sha256_digest(tmp_path: Path) -> None:
+    """The digest of new bytes is the writer's choice; all registries have sha256."""
     digest = strong(tmp_path / "made")
     with Client() as client:
         image = client.image(f"oci:{tmp_path}/made@{digest}")
@@ -112,10 +111,10 @@ def test_what_is_made_of_an_image_that_sha512_names_has_the_usual_digest(tmp_pat
 
 
 @pytest.mark.parametrize("target", ["registry", "oci"])
-def test_what_refers_to_a_name_by_sha512_is_copied_with_it(
+def test_copy_with_referrers_finds_those_of_a_sha512_digest(
     target: str, homes: dict[str, str], tmp_path: Path
 ) -> None:
-    """A subject is a descriptor: its digest is the one by which others ask for it."""
+    """A subject is a descriptor: its digest is the one by which clients ask for its referrers."""
     digest = strong(tmp_path / "made")
     made = f"oci:{tmp_path}/made"
     with Client() as client:
@@ -124,12 +123,12 @@ def test_what_refers_to_a_name_by_sha512_is_copied_with_it(
         client.push(made, signature)
         copied = client.copy(f"{made}@{digest}", homes[target], referrers=True)
         assert copied.digest == digest
-        assert [one.digest for one in client.referrers(copied)] == [signature.digest]
+        assert [referrer.digest for referrer in client.referrers(copied)] == [signature.digest]
 
 
 @pytest.mark.parametrize("make", [strong, cache])
-def test_gc_keeps_what_such_an_index_lists(make: Callable[[Path], object], tmp_path: Path) -> None:
-    """What can be reached from a name stays."""
+def test_gc_keeps_children_of_an_index(make: Callable[[Path], object], tmp_path: Path) -> None:
+    """A garbage collection keeps all that can be reached from a name."""
     make(tmp_path / "made")
     layout = Layout(tmp_path / "made")
     layout.push(InMemoryBlob(b"nobody's", "a/b"))
@@ -141,7 +140,7 @@ def test_gc_keeps_what_such_an_index_lists(make: Callable[[Path], object], tmp_p
 
 @pytest.mark.parametrize("source", PLACES)
 @pytest.mark.parametrize("target", PLACES)
-def test_an_index_of_blobs_is_copied_from_any_place_to_any(
+def test_copy_keeps_an_index_of_blobs_between_all_places(
     source: str, target: str, homes: dict[str, str], tmp_path: Path
 ) -> None:
     """BuildKit's `--cache-to type=registry` writes an index whose children are blobs."""
@@ -150,28 +149,37 @@ def test_an_index_of_blobs_is_copied_from_any_place_to_any(
     with Client() as client:
         client.copy(f"oci:{tmp_path}/made:v1", homes[source])
         assert client.copy(homes[source], place).digest == index.digest
-        found = client.index(place)
-        assert [read(blob) for blob in map(found.blob, index.manifests)] == [b"layer", CACHE]
+        copied_index = client.index(place)
+        assert [read_blob(blob) for blob in map(copied_index.blob, index.manifests)] == [
+            b"layer",
+            CACHE,
+        ]
 
 
 @pytest.mark.parametrize("made", [strong, cache])
-def test_an_archive_of_such_an_index_goes_through_a_pipe(
+def test_push_reads_an_index_archive_from_a_pipe(
     made: object, homes: dict[str, str], tmp_path: Path
 ) -> None:
     """`brolga copy oci:... oci-archive:- | brolga push - REF`."""
     assert callable(made)
     made(tmp_path / "made")
-    archive = run("copy", f"oci:{tmp_path}/made:v1", "oci-archive:-")
-    run("push", "-", homes["registry"], data=archive)
+    archive = brolga("copy", f"oci:{tmp_path}/made:v1", "oci-archive:-")
+    brolga("push", "-", homes["registry"], data=archive)
     with Client() as client:
-        found, index = (client.index(one) for one in (homes["registry"], f"oci:{tmp_path}/made:v1"))
-        assert found.index.raw == index.index.raw
-        assert [read(blob) for blob in found.blobs] == [read(blob) for blob in index.blobs]
-        assert [one.digest for one in found.children] == [one.digest for one in index.children]
+        copied_index, index = map(client.index, (homes["registry"], f"oci:{tmp_path}/made:v1"))
+        assert copied_index.index.raw == index.index.raw
+        assert [read_blob(blob) for blob in copied_index.blobs] == [
+            read_blob(blob) for blob in index.blobs
+        ]
+        assert [child.digest for child in copied_index.children] == [
+            child.digest for child in index.children
+        ]
 
 
-def test_a_blob_of_an_index_is_verified(homes: dict[str, str], tmp_path: Path) -> None:
-    """Bytes that are not those of the digest are not copied."""
+def test_copy_fails_if_a_blob_of_an_index_has_other_bytes(
+    homes: dict[str, str], tmp_path: Path
+) -> None:
+    """The bytes must have the digest in the descriptor."""
     index = cache(tmp_path / "made")
     layer = index.manifests[0].digest
     (tmp_path / "made" / "blobs" / "sha256" / layer.encoded).write_bytes(b"LAYER")
@@ -179,27 +187,25 @@ def test_a_blob_of_an_index_is_verified(homes: dict[str, str], tmp_path: Path) -
         client.copy(f"oci:{tmp_path}/made:v1", homes["registry"])
 
 
-def test_blobs_of_an_index_go_with_an_index_that_is_extended(
-    homes: dict[str, str], tmp_path: Path
-) -> None:
-    """`index append -m` of an index takes each of its children."""
+def test_index_append_takes_blobs_of_an_index(homes: dict[str, str], tmp_path: Path) -> None:
+    """`index append -m` takes each child of an index."""
     cache(tmp_path / "made")
     with Client() as client:
         client.push(f"oci:{tmp_path}/made:image", Image.empty())
-    run(
+    brolga(
         "index",
         "append",
         *("-m", f"oci:{tmp_path}/made:image", "-m", f"oci:{tmp_path}/made:v1"),
         *("-t", homes["registry"]),
     )
     with Client() as client:
-        found = client.index(homes["registry"])
-        assert [read(blob) for blob in found.blobs] == [b"layer", CACHE]
-        assert len(list(found.children)) == 1
+        copied_index = client.index(homes["registry"])
+        assert [read_blob(blob) for blob in copied_index.blobs] == [b"layer", CACHE]
+        assert len(list(copied_index.children)) == 1
 
 
-def test_an_index_of_blobs_of_other_repositories_takes_them_over(registry: Embedded) -> None:
-    """Blobs of the registry itself are mounted."""
+def test_push_mounts_blobs_of_an_index(registry: EmbeddedRegistry) -> None:
+    """Blobs of the same registry are mounted."""
     described = Descriptor(CACHE_TYPE, Digest.of(CACHE), len(CACHE))
     with Client() as client:
         source = client.push_layer(f"{registry.address}/one", InMemoryBlob(CACHE, CACHE_TYPE))
@@ -209,24 +215,6 @@ def test_an_index_of_blobs_of_other_repositories_takes_them_over(registry: Embed
         )
         made = ImageIndex.empty().append(blob, described=described)
         client.push(f"{registry.address}/two:v1", made)
-        assert [read(one) for one in client.index(f"{registry.address}/two:v1").blobs] == [CACHE]
-
-
-def read(blob: object) -> bytes:
-    """Return a blob's bytes."""
-    assert hasattr(blob, "open")
-    with blob.open() as stream:
-        return b"".join(map(bytes, stream.blocks()))
-
-
-def run(*arguments: str, data: bytes = b"") -> bytes:
-    """Run the command with bytes on stdin; return what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", "brolga", *arguments],
-        input=data,
-        capture_output=True,
-        check=False,
-        timeout=PATIENCE_S,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+        assert [read_blob(blob) for blob in client.index(f"{registry.address}/two:v1").blobs] == [
+            CACHE
+        ]

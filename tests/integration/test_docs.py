@@ -1,13 +1,9 @@
-"""What the documents show is what the command does.
+"""Commands in the documents print what the documents show.
 
-A fenced block marked `console` holds commands behind `$ `, each with what it prints on stdout and
-stderr below it. A command goes on in the next line behind a backslash. `localhost:5000` is the
-registry. In what is printed, `…` stands for any text within a line, and a line of `…` alone for
-any lines. `sha256:9f2c…` is any digest, the same one wherever a document has these letters, in
-later commands too.
-
-The blocks of a document run in their order, in a directory that has `app/`, against one registry
-that is empty at first. A command fails if and only if it prints an error of brolga's.
+A fenced block marked `console` has commands behind `$ `, with their output below. `localhost:5000`
+is the registry, empty at first. In output, `…` is any text within a line, and a line of `…` alone
+any lines. `sha256:9f2c…` is any digest, the same one wherever a document has these letters. The
+blocks of a document run in order, in a directory that has `app/`.
 """
 
 from __future__ import annotations
@@ -28,7 +24,7 @@ from tests.verbs import verbs
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.conftest import Embedded
+    from tests.registries import EmbeddedRegistry
 
 ROOT = Path(__file__).parents[2]
 REGISTRY = "localhost:5000"
@@ -55,7 +51,7 @@ class Example:
 
 
 def examples(text: str) -> Iterator[Example]:
-    """Give a document's examples. Raises ValueError for a block that begins with no command."""
+    """Give a document's examples; raise ValueError if a block does not begin with a command."""
     for block in FENCED.finditer(text):
         first = text.count("\n", 0, block.start()) + 2
         lines = iter(enumerate(block[1].splitlines(), first))
@@ -77,9 +73,9 @@ def examples(text: str) -> Iterator[Example]:
 
 
 def looks_like(shown: list[str], printed: str, known: dict[str, str]) -> bool:
-    """Tell whether what was printed has the shape of what the document shows.
+    """Return whether output has the shape that the document shows.
 
-    `known` has digests by the letters that stand for them; those seen here first are added.
+    `known` maps letters to digests; new ones are added.
     """
     seen: set[str] = set()
 
@@ -111,8 +107,10 @@ def looks_like(shown: list[str], printed: str, known: dict[str, str]) -> bool:
 
 
 @pytest.fixture
-def shell(tmp_path: Path, registry: Embedded) -> Callable[[str], subprocess.CompletedProcess[str]]:
-    """Run a command as a reader would, with stdout and stderr in one, as a terminal shows them."""
+def shell(
+    tmp_path: Path, registry: EmbeddedRegistry
+) -> Callable[[str], subprocess.CompletedProcess[str]]:
+    """Run a command in a shell, with stdout and stderr in one, as a terminal shows them."""
     programs, home = tmp_path / "bin", tmp_path / "home"
     programs.mkdir()
     (home / "app").mkdir(parents=True)
@@ -129,7 +127,7 @@ def shell(tmp_path: Path, registry: Embedded) -> Callable[[str], subprocess.Comp
             env=os.environ
             | {
                 "PATH": f"{programs}:{os.environ['PATH']}",
-                # So that nobody's credentials are found, and none are left for others.
+                # No credentials of the user are found, and none are left.
                 "HOME": str(home),
                 "DOCKER_CONFIG": str(home / ".docker"),
             },
@@ -146,7 +144,7 @@ def shell(tmp_path: Path, registry: Embedded) -> Callable[[str], subprocess.Comp
 def check(
     text: str, shell: Callable[[str], subprocess.CompletedProcess[str]], address: str
 ) -> None:
-    """Run a document's examples; fail with the line of the first that does something else."""
+    """Run a document's examples; fail with the line of the first that prints something else."""
     known: dict[str, str] = {}
     for example in examples(text):
         done = shell(DIGEST.sub(lambda match: known[match[1]], example.command))
@@ -161,20 +159,20 @@ def check(
 
 @pytest.mark.skipif(shutil.which("tar") is None, reason="tar is not on PATH")
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_each_example_does_what_the_document_shows(
+def test_console_examples_print_what_the_document_shows(
     document: str,
     shell: Callable[[str], subprocess.CompletedProcess[str]],
-    registry: Embedded,
+    registry: EmbeddedRegistry,
 ) -> None:
-    """A reader can copy a command, and gets what stands below it."""
+    """A reader can copy a command, and gets the output below it."""
     check((ROOT / document).read_text(), shell, registry.address)
 
 
 @pytest.mark.skipif(shutil.which("tar") is None, reason="tar is not on PATH")
-def test_the_code_of_images_prints_what_stands_behind_it(
-    shell: Callable[[str], subprocess.CompletedProcess[str]], registry: Embedded
+def test_python_examples_of_images_print_their_comments(
+    shell: Callable[[str], subprocess.CompletedProcess[str]], registry: EmbeddedRegistry
 ) -> None:
-    """The blocks marked `python` are one program; `print(…)  # …` says what it prints."""
+    """The blocks marked `python` are one program; `print(…)  # …` shows what it prints."""
     code = "".join(PYTHON.findall((ROOT / "docs/images.md").read_text()))
     done = shell(f"{shlex.quote(sys.executable)} -W error - <<'.'\n{code}.\n")
     printed = done.stdout.replace(registry.address, REGISTRY)
@@ -187,8 +185,8 @@ RUNS_ON = "registry serve"
 
 
 @pytest.mark.parametrize("verb", [*verbs()])
-def test_each_verb_is_shown(verb: str) -> None:
-    """In a heading, with the others of its group, and by an example that runs."""
+def test_cli_document_shows_each_verb(verb: str) -> None:
+    """A verb is in a heading, with the others of its group, and in an example that runs."""
     text = (ROOT / "docs/cli.md").read_text()
     group, _, name = verb.partition(" ")
     headings = [line for line in text.splitlines() if re.match(f"## .*brolga {group}\\b", line)]
@@ -198,13 +196,13 @@ def test_each_verb_is_shown(verb: str) -> None:
         assert any(f"brolga {verb}" in each for each in commands), verb
 
 
-def test_the_documents_of_the_command_have_examples() -> None:
+def test_documents_include_readme_and_cli() -> None:
     """A mistake in the fence would let all of them pass."""
     assert {"README.md", "docs/cli.md"} <= set(DOCUMENTS)
 
 
-def test_examples_are_found_with_their_lines() -> None:
-    """Several in a block, commands over two lines, and what is no console at all."""
+def test_examples_finds_commands_and_their_lines() -> None:
+    """Several in a block, commands over two lines, and blocks of another kind."""
     text = (
         "# Title\n\n```sh\n$ not this\n```\n\n"
         "```console\n$ one \\\n  more\n$ two\na\n\nb\n```\n"
@@ -243,15 +241,15 @@ def test_examples_are_found_with_their_lines() -> None:
         (["…"], "", True),
     ],
 )
-def test_the_shape_is_compared(shown: list[str], printed: str, same: bool) -> None:
+def test_looks_like_compares_text_with_ellipses(shown: list[str], printed: str, same: bool) -> None:
     """`…` is any text within a line; alone, any lines; a short digest is one digest."""
     assert looks_like(shown, printed, {"00": A}) is same
 
 
-def test_a_digest_that_was_printed_can_be_used_in_a_command(
-    shell: Callable[[str], subprocess.CompletedProcess[str]], registry: Embedded
+def test_check_expands_a_short_digest_in_a_command(
+    shell: Callable[[str], subprocess.CompletedProcess[str]], registry: EmbeddedRegistry
 ) -> None:
-    """A document shows it short; the command gets it whole."""
+    """A document shows a digest short; the command gets all of it."""
     block = f"$ echo {A}\nsha256:9f…\n$ echo x@sha256:9f…\nx@{A}"
     check(f"```console\n{block}\n```\n", shell, registry.address)
 
@@ -263,16 +261,16 @@ def test_a_digest_that_was_printed_can_be_used_in_a_command(
         (
             "$ echo a\na\n$ echo 'brolga: no'\nbrolga: no",
             "line 4",
-        ),  # shown as an error, and is none
-        ("$ echo a; false\na", "line 2"),  # the other way round
+        ),  # shown as an error, but the exit code is 0
+        ("$ echo a; false\na", "line 2"),  # fails, but is not shown as an error
     ],
 )
-def test_an_example_that_lies_is_found(
+def test_check_fails_if_an_example_prints_something_else(
     block: str,
     line: str,
     shell: Callable[[str], subprocess.CompletedProcess[str]],
-    registry: Embedded,
+    registry: EmbeddedRegistry,
 ) -> None:
-    """The line in the document is named, and what was printed."""
+    """The failure names the line in the document."""
     with pytest.raises(pytest.fail.Exception, match=f"^{line}: "):
         check(f"```console\n{block}\n```\n", shell, registry.address)

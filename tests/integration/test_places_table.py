@@ -1,4 +1,4 @@
-"""docs/places.md: each cell of its table is what the verb does."""
+"""docs/places.md: the command does what each cell of the table says."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ KINDS = ("registry", "oci", "oci-archive", "docker-archive", "pipe")
 ROW = re.compile(r"^\| ([a-z][^|]*) \| ([^|]*) \| ((?:(?:yes|no: \w+) ?\|? ?)+)\|$", re.MULTILINE)
 REASON = re.compile(r"^- (\w+): ", re.MULTILINE)
 
-# Each row's command. IMAGE, INDEX: where one is. NEW: where one goes. HOME, PATH: without a name.
+# The command of each row. IMAGE, INDEX: an existing one. NEW: a new place. HOME, PATH: no name.
 # SPARE: a new name in a layout. A name in lower case in front of it is a file of the test.
 COMMANDS = {
     "append | -b BASE": "append -b IMAGE -f layer.tar -t SPARE",
@@ -88,7 +88,7 @@ WORDS = re.compile(r"\b(IMAGE|INDEX|NEW|HOME|NEWHOME|PATH|NEWPATH|SPARE|BLOB|REG
 
 
 USAGE = 2
-# `no` is an error of usage; else of what is not there (3), or is not what is wanted (6).
+# `no` is an error of usage (2), unless the place is not found (3) or is of another type (6).
 CODES = {
     ("index append | -t REF", "docker-archive"): 6,
     ("layer push | REPO:TAG", "docker-archive"): 6,
@@ -101,22 +101,22 @@ CODES = {
 }
 
 
-# What a row's command says on stderr where it is done.
-SAID = {
+# What the command of a row prints on stderr if it succeeds.
+WARNINGS = {
     "layer push | REPO": "warning: no manifest names this layer, and a garbage collection of "
     "the registry may delete it; REPO:TAG keeps it\n",
 }
 
 
 class Done(NamedTuple):
-    """What a command printed, and what its words stood for."""
+    """The output of a command, and the values of its words."""
 
     out: bytes
     word: Callable[[str], str]
     client: Client
 
     def place(self, word: str) -> str:
-        """Return where something was written to; what went down the pipe is in a file then."""
+        """Return the place that was written; output of a pipe is saved in a file."""
         place = self.word(word) if word.isupper() else word
         if not place.endswith("-"):
             return place
@@ -124,7 +124,7 @@ class Done(NamedTuple):
         return f"{place.partition(':')[0]}:piped.tar"
 
     def tree(self, word: str) -> Tree:
-        """Return what was written, whose digest was printed, and which is whole."""
+        """Return the tree that was written, valid and with the printed digest."""
         place = self.place(word)
         tree = self.client.get(place, compress_layers=False)
         assert list(validate(tree)) == []
@@ -143,7 +143,7 @@ class Done(NamedTuple):
 
 
 def is_copy(word: str) -> Callable[[Done], None]:
-    """Hold what was written against the image; Docker's archives keep no manifest."""
+    """Compare what was written with the image; Docker's archives keep no manifest."""
 
     def check(done: Done) -> None:
         image, original = done.image(word), done.made("image")
@@ -156,13 +156,13 @@ def is_copy(word: str) -> Callable[[Done], None]:
 
 
 def has_layers(word: str, base: str, count: int) -> Callable[[Done], None]:
-    """Expect so many layers, the lowest of which are those of `base`."""
+    """Expect `count` layers, the lowest of which are those of `base`."""
 
     def check(done: Done) -> None:
-        found = done.image(word).config.diff_ids
+        copied = done.image(word).config.diff_ids
         below = done.made(base).config.diff_ids if base else ()
-        assert len(found) == count
-        assert found[: len(below)] == below
+        assert len(copied) == count
+        assert copied[: len(below)] == below
 
     return check
 
@@ -206,8 +206,8 @@ def _blob(done: Done) -> None:
 
 
 def _referrers(done: Done) -> None:
-    (found,) = done.client.referrers(done.word("IMAGE"))
-    assert found.artifact_type == "a/b"
+    (copied,) = done.client.referrers(done.word("IMAGE"))
+    assert copied.artifact_type == "a/b"
 
 
 def _all_tags(done: Done) -> None:
@@ -238,11 +238,11 @@ def _stream(done: Done) -> None:
 
 
 def _spare_tags(done: Done) -> None:
-    found = done.client.image("oci:spare:image")
-    assert found.config_blob.descriptor.digest == done.made("image").config_blob.descriptor.digest
+    copied = done.client.image("oci:spare:image")
+    assert copied.config_blob.descriptor.digest == done.made("image").config_blob.descriptor.digest
 
 
-# What each row's command leaves where it is done.
+# What the command of each row leaves if it succeeds.
 RESULTS: dict[str, Callable[[Done], None]] = {
     "append | -b BASE": has_layers("SPARE", "image", 3),
     "append | -t REF": has_layers("NEW", "", 1),
@@ -283,7 +283,7 @@ RESULTS: dict[str, Callable[[Done], None]] = {
     "push | REF": is_copy("NEW"),
     "rebase | REF": has_layers("SPARE", "other", 2),
     "rebase | -t REF": has_layers("NEW", "other", 2),
-    "referrers | REF": lambda _: None,  # there are none; `attach` has one
+    "referrers | REF": lambda _: None,  # the list is empty; `attach` has one
     "tag | REF": _tagged,
     "validate | --remote REF": prints(lambda _: b"PASS: "),
     "validate | --tarball PATH": prints(lambda _: b"PASS: "),
@@ -291,7 +291,7 @@ RESULTS: dict[str, Callable[[Done], None]] = {
 
 
 class Cell(NamedTuple):
-    """A verb and its argument, the kind of a place, and what the table says of them."""
+    """A row, a kind of place, and the text of the cell."""
 
     row: str
     kind: str
@@ -338,7 +338,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, address: str) -> Path:
 
 @pytest.fixture
 def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Enter a directory with a copy of what was made."""
+    """Enter a directory with a copy of `made`."""
     directory = tmp_path / "here"
     shutil.copytree(made, directory)
     monkeypatch.chdir(directory)
@@ -347,7 +347,7 @@ def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def words(here: Path, address: str, request: pytest.FixtureRequest) -> Callable[[str, str], str]:
-    """Return what a word of a command is for a kind of place."""
+    """Return the value of a word in a command for a kind of place."""
     repository = f"{address}/{abs(hash(request.node.nodeid)):x}"
     with Client() as client:
         digest = client.image("oci:made:image").manifest.layers[0].digest
@@ -421,12 +421,12 @@ class Outcome(NamedTuple):
 
     code: object
     out: bytes
-    said: str
+    err: str
 
 
 @contextmanager
-def feeding(data: bytes) -> Iterator[int]:
-    """Give the end of a pipe that bytes come down; nobody may want them all."""
+def pipe_with(data: bytes) -> Iterator[int]:
+    """Give the read end of a pipe with bytes; not all of them need be read."""
     end, other = os.pipe()
 
     def feed() -> None:
@@ -440,13 +440,13 @@ def feeding(data: bytes) -> Iterator[int]:
 
 
 @contextmanager
-def taking(taken: list[bytes]) -> Iterator[int]:
-    """Give the end of a pipe whose bytes are taken."""
+def pipe_into(collected: list[bytes]) -> Iterator[int]:
+    """Give the write end of a pipe, and collect its bytes."""
     other, end = os.pipe()
 
     def take() -> None:
         with os.fdopen(other, "rb") as file:
-            taken.append(file.read())
+            collected.append(file.read())
 
     thread = threading.Thread(target=take)
     thread.start()
@@ -463,9 +463,13 @@ def run(
     before = [signal.getsignal(number) for number in numbers]
 
     def run(arguments: list[str], data: bytes) -> Outcome:
-        taken: list[bytes] = []
+        collected: list[bytes] = []
         code: object = 0
-        with monkeypatch.context() as patched, taking(taken) as out, feeding(data) as source:
+        with (
+            monkeypatch.context() as patched,
+            pipe_into(collected) as out,
+            pipe_with(data) as source,
+        ):
             patched.setattr(sys, "argv", ["brolga", *arguments])
             with (
                 io.TextIOWrapper(os.fdopen(source, "rb")) as stdin,
@@ -477,14 +481,14 @@ def run(
                     main()
                 except SystemExit as end:
                     code = end.code
-        return Outcome(code, taken[0], capsys.readouterr().err)
+        return Outcome(code, collected[0], capsys.readouterr().err)
 
     yield run
     for number, handler in zip(numbers, before, strict=True):
         signal.signal(number, handler)
 
 
-def test_each_row_has_its_command_and_each_reason_its_line() -> None:
+def test_table_rows_match_the_commands_and_reasons() -> None:
     """The table, this test and the list below the table belong together."""
     assert [*dict.fromkeys(cell.row for cell in cells())] == list(COMMANDS) == list(RESULTS)
     given = {cell.says.removeprefix("no: ") for cell in cells() if cell.says != "yes"}
@@ -492,13 +496,13 @@ def test_each_row_has_its_command_and_each_reason_its_line() -> None:
 
 
 @pytest.mark.parametrize("cell", cells(), ids=lambda cell: f"{cell.row}-{cell.kind}")
-def test_a_cell_says_what_happens(
+def test_table_cell_is_what_the_command_does(
     cell: Cell,
     here: Path,
     words: Callable[[str, str], str],
     run: Callable[[list[str], bytes], Outcome],
 ) -> None:
-    """`yes`: it is done, and its result is there. `no`: the error has the code of its reason."""
+    """`yes`: the result is there. `no`: the error has the exit code of its reason."""
     template = COMMANDS[cell.row]
     word = functools.cache(lambda word: words(word, cell.kind))
     command = WORDS.sub(lambda match: word(match[0]), template)
@@ -507,10 +511,10 @@ def test_a_cell_says_what_happens(
     archive = "image.oci.tar" if "HOME" in template else archive
     outcome = run(shlex.split(command), (here / archive).read_bytes())
     if cell.says == "yes":
-        assert (outcome.code, outcome.said) == (0, SAID.get(cell.row, ""))
+        assert (outcome.code, outcome.err) == (0, WARNINGS.get(cell.row, ""))
         with Client() as client:
             RESULTS[cell.row](Done(outcome.out, word, client))
     else:
         assert outcome.code == CODES.get((cell.row, cell.kind), USAGE), outcome
-        assert outcome.said.startswith("brolga: ")
-        assert "unexpected" not in outcome.said
+        assert outcome.err.startswith("brolga: ")
+        assert "unexpected" not in outcome.err

@@ -1,7 +1,7 @@
-"""Copies from one registry to another, over sockets, where both fail as it is drawn.
+"""Copies from one registry to another, over sockets, with drawn faults in both.
 
-The image is there, whole and byte for byte, or a typed error is told; then the tag is not, what
-blobs there are have their own digests, and no session is left that could be cancelled.
+All of the image is there, or the client raises a typed error. Then the tag is not there, each blob
+has its own digest, and no session is left that could be cancelled.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from urllib.request import urlopen
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
+from tests.images import digest_of
 from tests.property.test_socket_upload_properties import (
     BYTES,
     MIB,
     STYLES,
     Plan,
+    any_faults,
     client_of,
-    digest_of,
+    fault_tuples,
     is_lost,
-    many,
-    passing,
-    several,
-    staying,
+    transient_faults,
     uncancelled,
+    upload_settings,
 )
 
 from brolga.client import Client
@@ -47,12 +47,12 @@ NAME, FROM = "team/app", "base/image"
 SIZE = MIB + 300_000
 LAYERS = (BYTES[:SIZE], BYTES[:1000])
 # A copy takes several times as many requests as an upload.
-fewer = settings(many, max_examples=max(40, (settings.default or settings()).max_examples // 3))
+copy_settings = settings(upload_settings, max_examples=upload_settings.max_examples // 2)
 
 
 @dataclass(frozen=True)
 class Original:
-    """The registry that is copied from, and what its image is."""
+    """The registry that is copied from, and its image."""
 
     registry: BrolgaRegistry
     manifest: bytes
@@ -60,11 +60,11 @@ class Original:
 
 
 def manifest_of(registry: BrolgaRegistry, name: str) -> bytes | None:
-    """Return a manifest as it is served, read without brolga; None where it is not there."""
+    """Read a manifest without brolga; return None if it is not there."""
     try:
         with urlopen(f"http://{registry.address}/v2/{name}/manifests/v1") as read:
-            found: bytes = read.read()
-            return found
+            manifest: bytes = read.read()
+            return manifest
     except HTTPError as error:
         error.close()
         return None
@@ -72,7 +72,7 @@ def manifest_of(registry: BrolgaRegistry, name: str) -> bytes | None:
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Original]:
-    """Run a second registry, which has an image."""
+    """Run a second registry that has an image."""
     directory, injector = tmp_path_factory.mktemp("original"), Injector()
     with running(directory, middleware=fault_middleware(injector)) as address:
         registry = BrolgaRegistry(address, directory, injector)
@@ -90,23 +90,23 @@ READS = (*3 * ("GET blob",), "GET manifest", "HEAD manifest", "GET token", "any"
 
 
 def read_faults() -> st.SearchStrategy[Fault]:
-    """Draw what fails where the image is read."""
+    """Draw what fails while the image is read."""
     cut = st.builds(
         CutAnswer,
-        # Each byte of progress is worth another try.
+        # Progress resets the attempts.
         at=st.just(0) | st.integers(200_000, SIZE),
         nth=st.integers(1, 4),
         times=st.integers(1, 3) | st.none(),
     )
-    return st.integers(0, 1).flatmap([cut, passing(0, READS, None)].__getitem__)
+    return st.integers(0, 1).flatmap([cut, transient_faults(0, READS, None)].__getitem__)
 
 
-def plans(faults: st.SearchStrategy[Fault]) -> st.SearchStrategy[Plan]:
-    """Draw how the client sends, and what fails where the image is pushed."""
+def copy_plans(faults: st.SearchStrategy[Fault]) -> st.SearchStrategy[Plan]:
+    """Draw how the client sends, and what fails while the image is pushed."""
     return st.builds(
         Plan,
         profile=st.sampled_from(sorted(PROFILES)),
-        faults=several(faults),
+        faults=fault_tuples(faults),
         size=st.just(SIZE),
         window=st.none() | st.sampled_from([0, MIB, 32 * MIB]),
         style=st.sampled_from(STYLES),
@@ -114,14 +114,14 @@ def plans(faults: st.SearchStrategy[Fault]) -> st.SearchStrategy[Plan]:
     )
 
 
-@fewer
-@given(plan=plans(staying(SIZE)), reading=several(read_faults()))
-def test_a_copy_ends_in_the_image_or_in_a_typed_error(
+@copy_settings
+@given(plan=copy_plans(any_faults(SIZE)), reading=fault_tuples(read_faults()))
+def test_copy_gives_the_image_or_a_typed_error(
     brolga_registry: BrolgaRegistry, original: Original, plan: Plan, reading: tuple[Fault, ...]
 ) -> None:
-    """Whichever of the two fails: all of the image, or its name stands for nothing."""
+    """If either registry fails: all of the image is there, or the tag is not."""
     target, source = brolga_registry, original.registry
-    target.clear(profile=plan.played, faults=FaultPlan(*plan.faults))
+    target.clear(profile=plan.emulated, faults=FaultPlan(*plan.faults))
     source.use(faults=FaultPlan(*reading))
     home = target.repository(NAME)
     error: Any = None
@@ -146,18 +146,15 @@ def test_a_copy_ends_in_the_image_or_in_a_typed_error(
         assert blobs == original.blobs
 
 
-@fewer
-@given(style=st.sampled_from(STYLES), reading=several(read_faults()))
-def test_a_failure_of_the_original_is_not_the_targets(
+@copy_settings
+@given(style=st.sampled_from(STYLES), reading=fault_tuples(read_faults()))
+def test_copy_blames_the_source_if_only_it_fails(
     brolga_registry: BrolgaRegistry, original: Original, style: str, reading: tuple[Fault, ...]
 ) -> None:
-    """Where only the original fails, each blob has one session, whatever is read how often.
-
-    What is told is about the original, and nothing is left.
-    """
+    """Each blob has one session, however often it is read. Nothing is left in the target."""
     target, source = brolga_registry, original.registry
     plan = Plan(profile="distribution-3", style=style, attempts=3)
-    target.clear(profile=plan.played)
+    target.clear(profile=plan.emulated)
     source.use(faults=FaultPlan(*reading))
     error: Any = None
     with client_of(plan) as client:

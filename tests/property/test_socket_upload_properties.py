@@ -1,22 +1,23 @@
 """The client against the embedded registry, over sockets, with faults that are drawn.
 
-Whatever fails: the right blob, or a typed error, and then nothing is committed and no session is
-left that could be cancelled. `_unsure` and `uncancelled` say what could not be known or done.
+If anything fails, the registry has the right blob, or the client raises a typed error. Then nothing
+is committed, and no session is left that could be cancelled. `_may_be_committed` and
+`uncancelled` have the exceptions.
 """
 
 from __future__ import annotations
 
-import hashlib
 import random
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.request import urlopen
 
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from tests.faults.counterparts import as_hosted
+from tests.images import digest_of
+from tests.registries import fetch_blob
 
 from brolga.client import Client, TransportOptions, UploadOptions
 from brolga.errors import BrolgaError
@@ -54,36 +55,31 @@ if TYPE_CHECKING:
 
 KIB, MIB = 1 << 10, 1 << 20
 NAME = "team/app"
-MOST = 3 * MIB
-BYTES = random.Random(7).randbytes(MOST)
-# Where nothing stalls for ever, a busy machine is no fault.
-PATIENT_S, SHORT_S = 30.0, 0.3
-# 200 of both properties.
-many = settings(
-    max_examples=max(100, (settings.default or settings()).max_examples),
+MAX_SIZE = 3 * MIB
+BYTES = random.Random(7).randbytes(MAX_SIZE)
+# Only a fault that stalls for ever needs the short one: a busy machine is slow, too.
+LONG_TIMEOUT_S, SHORT_TIMEOUT_S = 30.0, 0.3
+# `make soak` draws more.
+upload_settings = settings(
+    max_examples=max(50, (settings.default or settings()).max_examples),
     deadline=None,
     # The registry is one for all examples, and is cleared for each.
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 
 
-def digest_of(data: bytes) -> str:
-    """Return a digest, computed without brolga."""
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
-
-
-class SourceBroke(Exception):
-    """What a source raises of its own."""
+class SourceFailure(Exception):
+    """The exception of a source."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """An upload, all of it.
+    """A planned upload.
 
     `source` is `once` (an iterable of `block` bytes at a time), `file`, or `broken`: an iterable
-    that fails at its end. `window` is its bytes, None a spool. `style` is the client's. `known` is
-    whether the client takes the registry for what its host would tell. `tight` makes the limits of
-    the profile so small that they are met. `attempts` are those of Retry.
+    that fails at its end. `window` is in bytes; None means a spool. If `known`, the client
+    recognises the registry by its host. If `tight`, the limits of the profile are so small that
+    uploads reach them. `style` and `attempts` are options of the client.
     """
 
     profile: str = "distribution-3"
@@ -103,8 +99,8 @@ class Plan:
         return BYTES[: self.size]
 
     @property
-    def played(self) -> Profile:
-        """What the registry plays."""
+    def emulated(self) -> Profile:
+        """The profile of the registry."""
         profile = PROFILES[self.profile]
         if not self.tight:
             return profile
@@ -117,14 +113,14 @@ class Plan:
 
     @property
     def timeout_s(self) -> float:
-        """How long the client waits for anything."""
+        """The timeout of the client."""
         endless = any(isinstance(fault, Stall) and fault.for_s is None for fault in self.faults)
-        return SHORT_S if endless else PATIENT_S
+        return SHORT_TIMEOUT_S if endless else LONG_TIMEOUT_S
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an upload ended, and what the registry saw and has."""
+    """How an upload ended, and what the registry received and stores."""
 
     plan: Plan
     result: Descriptor | Exception
@@ -133,28 +129,27 @@ class Outcome:
     uploads: Sequence[str]
 
     def check(self) -> None:
-        """Hold it to what is promised."""
+        """Assert what is promised."""
         data = self.plan.data
         right = {digest_of(data): data}
         if isinstance(self.result, Descriptor):
             assert (str(self.result.digest), self.result.size) == (digest_of(data), len(data))
             assert self.blobs == right
         else:
-            assert not self.blobs or (self.blobs == right and _unsure(self.requests))
+            assert not self.blobs or (self.blobs == right and _may_be_committed(self.requests))
             assert self.plan.source == "broken" or isinstance(self.result, BrolgaError)
         assert set(self.uploads) <= uncancelled(self.plan, self.requests, self.uploads)
 
 
 def is_lost(seen: RecordedRequest) -> bool:
-    """Tell whether the client did not get the registry's own answer to a request."""
+    """Return whether the client did not get the registry's own response to a request."""
     return seen.status is None or any(isinstance(one, Ending | CutAnswer) for one in seen.fired)
 
 
-def _unsure(requests: Sequence[RecordedRequest]) -> bool:
-    """Tell whether a blob may be there though an error was told.
+def _may_be_committed(requests: Sequence[RecordedRequest]) -> bool:
+    """Return whether a blob may be there although the client raised an error.
 
-    The answer to its PUT was lost, or hidden by another, and whoever asked for the blob then was
-    not told that it is there.
+    The response to its PUT was lost or replaced, and no later HEAD found the blob.
     """
     puts = [number for number, seen in enumerate(requests) if seen.kind == "PUT upload"]
     lost = [number for number in puts if is_lost(requests[number])]
@@ -169,12 +164,12 @@ def _unsure(requests: Sequence[RecordedRequest]) -> bool:
 def uncancelled(
     plan: Plan, requests: Sequence[RecordedRequest], uploads: Sequence[str]
 ) -> set[str]:
-    """Return which sessions nobody could cancel.
+    """Return the sessions that the client could not cancel.
 
-    The registry lets nobody; it did not hear of it (the DELETE, or the token for it, failed); or
-    the client never heard of the session, because the answer to its POST was lost.
+    The registry does not support it; the DELETE, or the token for it, failed; or the client does
+    not know the session, because the response to its POST was lost.
     """
-    if not plan.played.may_cancel:
+    if not plan.emulated.may_cancel:
         return set(uploads)
     failed = [s for s in requests if s.kind == "DELETE upload" and (is_lost(s) or s.status == 401)]
     if any(is_lost(seen) for seen in requests if seen.kind == "GET token"):
@@ -186,23 +181,24 @@ def uncancelled(
 
 
 def _pieces(plan: Plan) -> Iterator[bytes]:
-    for start in range(0, plan.size, plan.block):
-        yield plan.data[start : start + plan.block]
+    data = plan.data
+    for start in range(0, len(data), plan.block):
+        yield data[start : start + plan.block]
     if plan.source == "broken":
-        raise SourceBroke
+        raise SourceFailure
 
 
-class Bench:
-    """A registry, and what uploads into it as planned."""
+class Uploader:
+    """Uploads into a registry as planned."""
 
     def __init__(self, registry: BrolgaRegistry, directory: Path) -> None:
         self._registry = registry
         self._directory = directory
 
-    def uploaded(self, plan: Plan) -> Outcome:
-        """Upload as planned. What is no error of brolga's, or the source's own, comes out."""
+    def upload(self, plan: Plan) -> Outcome:
+        """Upload as planned; raise what is neither an error of brolga nor the source's own."""
         registry = self._registry
-        registry.clear(profile=plan.played, faults=FaultPlan(*plan.faults))
+        registry.clear(profile=plan.emulated, faults=FaultPlan(*plan.faults))
         home = registry.repository(NAME)
         source: Any = _pieces(plan)
         if plan.source == "file":
@@ -213,23 +209,23 @@ class Bench:
         with client_of(plan) as client:
             try:
                 result = client.push_layer(home, layer)
-            except (BrolgaError, SourceBroke) as error:
+            except (BrolgaError, SourceFailure) as error:
                 result = error
         seen, blobs, uploads = registry.requests, registry.blobs(NAME), list(registry.uploads(NAME))
         registry.use()
         if isinstance(result, Descriptor):
-            with urlopen(f"http://{registry.address}/v2/{NAME}/blobs/{result.digest}") as read:
-                assert read.read() == plan.data
+            assert fetch_blob(registry.address, NAME, result.digest) == plan.data
         return Outcome(plan, result, seen, blobs, uploads)
 
 
 @contextmanager
 def client_of(plan: Plan) -> Iterator[Client]:
-    """Give a client as planned."""
+    """Give a client with the options of a plan."""
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
-        # Of the minutes in which a registry may move a whole blob a test has none.
-        patch.setattr("brolga.transport.driver._LONG", 1)
+        # A test cannot wait for the minutes that a registry may need to move a whole blob.
+        patch.setattr("brolga.transport._LONG_S", 0.0, raising=False)
+        patch.setattr("brolga.transport._LONG", 1, raising=False)
         if plan.known:
             stack.enter_context(as_hosted(plan.profile))
         yield stack.enter_context(
@@ -247,14 +243,14 @@ def client_of(plan: Plan) -> Iterator[Client]:
 
 
 @pytest.fixture
-def bench(brolga_registry: BrolgaRegistry, tmp_path: Path) -> Bench:
-    """Return what uploads."""
-    return Bench(brolga_registry, tmp_path)
+def uploader(brolga_registry: BrolgaRegistry, tmp_path: Path) -> Uploader:
+    """Return the uploader of the test's registry."""
+    return Uploader(brolga_registry, tmp_path)
 
 
-# --- What is drawn
+# --- Strategies
 
-# A refusal that is given after the work was done would be a lie; what a gateway says, is not.
+# A gateway may answer so after the registry did the work; a registry that refuses did not do it.
 GATEWAY = (408, 429, 500, 502, 503, 504)
 CODES = {
     400: "BLOB_UPLOAD_INVALID",
@@ -278,31 +274,31 @@ CHUNKED = tuple(f"chunked:{size}" for size in (100 * KIB, 300 * KIB, MIB, 2 * MI
 STYLES = ("auto", "auto", "streamed", "put", *CHUNKED)
 sizes = st.one_of(
     st.integers(0, 3),
-    st.sampled_from([MIB - 1, MIB, MIB + 1, 2 * MIB, MOST]),
-    st.integers(0, MOST),
+    st.sampled_from([MIB - 1, MIB, MIB + 1, 2 * MIB, MAX_SIZE]),
+    st.integers(0, MAX_SIZE),
 )
 
 
-def _points(size: int) -> st.SearchStrategy[int]:
-    """Draw a byte of a body of `size`: its first, any, its end, or none of it."""
+def _offsets(size: int) -> st.SearchStrategy[int]:
+    """Draw an offset in a body of `size` bytes: its first byte, any byte, or its end."""
     middle = st.integers(0, 20).map(lambda part: part * size // 20)
     return st.sampled_from([0, 1, size, size + 1]) | middle
 
 
-def _ends(size: int) -> st.SearchStrategy[dict[str, Any]]:
-    """Draw where a request ends, and what is stored of it."""
-    at = _points(size)
+def _cut_points(size: int) -> st.SearchStrategy[dict[str, Any]]:
+    """Draw at which byte a request ends, and how much of it is stored."""
+    at = _offsets(size)
     return st.fixed_dictionaries({"at": at, "stored": st.none() | st.just(0) | at})
 
 
-def _counts(kinds: Sequence[str], most: int | None) -> dict[str, st.SearchStrategy[Any]]:
-    """Draw which requests are fired; `most` None is up to each."""
+def _affected_requests(kinds: Sequence[str], most: int | None) -> dict[str, st.SearchStrategy[Any]]:
+    """Draw which requests a fault affects, at most `most` times; None means any number."""
     times = st.integers(1, 3) | st.none() if most is None else st.integers(1, most)
     return {"on": st.sampled_from(kinds), "nth": st.integers(1, 3), "times": times}
 
 
-def _told(size: int) -> st.SearchStrategy[Fault]:
-    """Draw what is wrong about an answer's headers, or a token."""
+def _header_faults(size: int) -> st.SearchStrategy[Fault]:
+    """Draw wrong headers of a response, or a token that expires."""
     always = {"on": st.just("any upload"), "nth": st.integers(1, 3)}
     return st.one_of(
         st.builds(MissingRange, **always),
@@ -316,41 +312,45 @@ def _told(size: int) -> st.SearchStrategy[Fault]:
         st.builds(StaleState, **always),
         st.builds(TokenDies, uses=st.integers(1, 4), nth=st.integers(1, 3), times=st.just(1)),
         st.builds(TokenDies, announced_s=st.sampled_from([1, 60, 300])),
-        st.builds(Stall, at=_points(size), for_s=st.just(0.001)),
+        st.builds(Stall, at=_offsets(size), for_s=st.just(0.001)),
         st.builds(Slow, bytes_per_s=st.just(1e9)),
     )
 
 
-def passing(size: int, kinds: Sequence[str], most: int | None = 1) -> st.SearchStrategy[Fault]:
-    """Draw what passes: cuts, lost answers, an overload, a gateway's answers, wrong headers."""
-    counts = _counts(kinds, most)
+def transient_faults(
+    size: int, kinds: Sequence[str], most: int | None = 1
+) -> st.SearchStrategy[Fault]:
+    """Draw what passes: cuts, lost responses, overload, a gateway's responses, wrong headers."""
+    counts = _affected_requests(kinds, most)
     work = st.sampled_from([{"at": None, "stored": None}, {"at": None, "stored": 0}])
     reset, statuses = st.booleans(), st.sampled_from(GATEWAY)
     drawn = (
-        st.builds(lambda end, **o: Cut(**end, **o), _ends(size), reset=reset, **counts),
+        st.builds(lambda end, **o: Cut(**end, **o), _cut_points(size), reset=reset, **counts),
         st.builds(DropAnswer, reset=reset, **counts),
-        st.builds(lambda end, **o: Answer(**end, **o), _ends(size), status=statuses, **counts),
+        st.builds(
+            lambda end, **o: Answer(**end, **o), _cut_points(size), status=statuses, **counts
+        ),
         st.builds(lambda end, **o: Answer(**end, **o), work, status=statuses, **counts),
         st.builds(TooMany, after_s=st.just(0), as_date=st.booleans(), **counts),
         st.builds(Resend, nth=counts["nth"], times=counts["times"]),
-        _told(size),
+        _header_faults(size),
     )
     return st.integers(0, len(drawn) - 1).flatmap(drawn.__getitem__)
 
 
-def staying(size: int) -> st.SearchStrategy[Fault]:
-    """Draw what may stay as it is, and what hangs."""
+def any_faults(size: int) -> st.SearchStrategy[Fault]:
+    """Draw a transient fault, one that stays, or one that hangs."""
     kinds = (*KINDS, *ENTERING)
     refused = st.builds(
         lambda status, at, **other: Answer(status=status, code=CODES[status], at=at, **other),
         st.sampled_from(sorted(CODES)),
-        st.none() | _points(size),
-        **_counts(kinds, None),
+        st.none() | _offsets(size),
+        **_affected_requests(kinds, None),
     )
-    # What the client gives up in a hurry, it waits for some seconds.
+    # A DELETE has a timeout of its own: a test would wait for seconds.
     hanging = st.builds(
         Stall,
-        at=st.none() | _points(size),
+        at=st.none() | _offsets(size),
         on=st.sampled_from([kind for kind in KINDS if kind not in ("DELETE upload", "any upload")]),
         nth=st.integers(1, 2),
     )
@@ -361,24 +361,24 @@ def staying(size: int) -> st.SearchStrategy[Fault]:
         nth=st.integers(1, 3),
         times=st.none() | st.just(1),
     )
-    drawn = (*7 * (passing(size, kinds, None),), *3 * (refused,), hanging, dead)
+    drawn = (*7 * (transient_faults(size, kinds, None),), *3 * (refused,), hanging, dead)
     return st.integers(0, len(drawn) - 1).flatmap(drawn.__getitem__)
 
 
-# Hypothesis prefers short lists; several faults in one upload are what is looked for.
+# Hypothesis prefers short lists, but uploads with several faults find more.
 counts = st.sampled_from([0, 1, 2, 2, 3, 3, 4])
 
 
-def several(fault: st.SearchStrategy[Fault]) -> st.SearchStrategy[tuple[Fault, ...]]:
-    """Draw some faults of an upload."""
+def fault_tuples(fault: st.SearchStrategy[Fault]) -> st.SearchStrategy[tuple[Fault, ...]]:
+    """Draw the faults of an upload."""
     return counts.flatmap(lambda n: st.lists(fault, min_size=n, max_size=n)).map(tuple)
 
 
 @st.composite
-def plans(draw: st.DrawFn) -> Plan:
+def upload_plans(draw: st.DrawFn) -> Plan:
     """Draw an upload with any faults."""
     size = draw(sizes)
-    faults = draw(several(staying(size)))
+    faults = draw(fault_tuples(any_faults(size)))
     hangs = any(isinstance(fault, Stall) and fault.for_s is None for fault in faults)
     sources = ["once", "once", "file"] if hangs else ["once", "once", "file", "broken"]
     return Plan(
@@ -396,14 +396,14 @@ def plans(draw: st.DrawFn) -> Plan:
 
 
 @st.composite
-def survivable(draw: st.DrawFn) -> Plan:
-    """Draw an upload whose bytes can all be had again, and faults that pass."""
+def survivable_plans(draw: st.DrawFn) -> Plan:
+    """Draw an upload whose bytes can all be replayed, and transient faults."""
     size = draw(sizes)
     keeps: list[tuple[str, int | None]] = [("once", None), ("once", 32 * MIB), ("file", 0)]
     source, window = draw(st.sampled_from(keeps))
     return Plan(
         profile=draw(st.sampled_from(sorted(PROFILES))),
-        faults=draw(several(passing(size, KINDS))),
+        faults=draw(fault_tuples(transient_faults(size, KINDS))),
         size=size,
         block=draw(st.sampled_from([777, 64 * KIB, MIB])),
         source=source,  # type: ignore[arg-type] # it is a literal
@@ -412,29 +412,31 @@ def survivable(draw: st.DrawFn) -> Plan:
     )
 
 
-@many
-@given(plan=plans())
-def test_an_upload_ends_in_the_right_blob_or_in_a_typed_error(bench: Bench, plan: Plan) -> None:
+@upload_settings
+@given(plan=upload_plans())
+def test_upload_gives_the_blob_or_a_typed_error(uploader: Uploader, plan: Plan) -> None:
     """A failure is survived or reported, never hidden, and nothing is left behind."""
-    outcome = bench.uploaded(plan)
+    outcome = uploader.upload(plan)
     event(type(outcome.result).__name__)
     outcome.check()
     if plan.source == "broken":
         assert not isinstance(outcome.result, Descriptor)
 
 
-@many
-@given(plan=survivable())
-def test_what_passes_is_survived_where_the_bytes_can_be_had_again(bench: Bench, plan: Plan) -> None:
+@upload_settings
+@given(plan=survivable_plans())
+def test_upload_survives_transient_faults_if_bytes_can_be_replayed(
+    uploader: Uploader, plan: Plan
+) -> None:
     """With a spool, a window that is large enough or a file, on every kind of registry."""
-    outcome = bench.uploaded(plan)
+    outcome = uploader.upload(plan)
     outcome.check()
     assert isinstance(outcome.result, Descriptor), outcome.result
 
 
-# --- What was found
+# --- Former failures
 
-FOUND = {
+FORMER_FAILURES = {
     "a PUT answered 503 that did its work": Plan(
         faults=(Answer(on="PUT upload", times=None, at=None, stored=None, status=503),),
         size=1,
@@ -443,7 +445,7 @@ FOUND = {
 }
 
 
-@pytest.mark.parametrize("plan", FOUND.values(), ids=FOUND)
-def test_found(bench: Bench, plan: Plan) -> None:
-    """What was drawn once, and went wrong."""
-    bench.uploaded(plan).check()
+@pytest.mark.parametrize("plan", FORMER_FAILURES.values(), ids=FORMER_FAILURES)
+def test_upload_survives_faults_that_were_found(uploader: Uploader, plan: Plan) -> None:
+    """Each of these once failed."""
+    uploader.upload(plan).check()

@@ -1,4 +1,4 @@
-"""What the tests with foreign programs share: registries that run, and a credential helper."""
+"""Fixtures of the tests with foreign programs: registries, tokens, a credential helper."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.real.cutting import proxy
-from tests.real.foreign import Access, certificates, docker_registry, htpasswd, mutual_tls, tls
+from tests.real.foreign import (
+    Access,
+    certificates,
+    docker_registry,
+    htpasswd,
+    make_image,
+    mutual_tls,
+    tls,
+)
 from tests.real.tokens import Account, TokenKey, token_server
 
 if TYPE_CHECKING:
@@ -18,17 +26,23 @@ if TYPE_CHECKING:
 
     from tests.conftest import Authority
     from tests.real.cutting import Proxy
-    from tests.real.foreign import DockerRegistry
+    from tests.real.foreign import DockerRegistry, Image
     from tests.real.tokens import TokenServer
 
 ACCOUNTS = {
     "someone": Account("secret", ("repository:team/*:pull,push,delete", "registry:catalog:*")),
     "reader": Account("secret too", ("repository:team/*:pull",)),
 }
-"""Who the token server knows; everybody may pull `public/*`."""
+"""The accounts of the token server; all clients may pull `public/*`."""
 
 
 # Shared by all tests: each uses its own repositories.
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """Write an image of three layers for one platform by hand."""
+    return make_image(tmp_path_factory.mktemp("image") / "layout", size=3_000_000)
 
 
 @pytest.fixture(scope="session")
@@ -187,7 +201,7 @@ class CredentialHelper:
         self._file.write_text(json.dumps({**self.known(), server: entry}))
 
     def known(self) -> dict[str, dict[str, str]]:
-        """Return what it knows by the server's name."""
+        """Return its credentials by the name of the server."""
         known: dict[str, dict[str, str]] = json.loads(self._file.read_text())
         return known
 

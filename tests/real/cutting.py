@@ -1,12 +1,8 @@
-"""A TCP proxy that fails where a test says, and lists the requests that passed it.
+"""A TCP proxy that fails at a byte that a test names, and lists the requests that passed.
 
-Knows sockets, and by h11 where an HTTP message begins and ends. Must not know what the messages
-are for.
-
-Strategy: one thread with one event loop; two pumps a connection, one for each direction, on bare
-sockets, so that nothing is buffered here and a fault strikes at its exact byte. What passes is
-shown to two h11 connections first, one in the place of each peer: a request is listed before the
-server has it, its status before the client has it.
+One thread runs an event loop with two pumps for each connection, on bare sockets: nothing is
+buffered, and a fault strikes at its exact byte. Two h11 connections parse the bytes before they are
+passed on: a request is listed before the server has it, its status before the client has it.
 """
 
 from __future__ import annotations
@@ -56,7 +52,7 @@ class Fault:
 
 
 class Seen(NamedTuple):
-    """A request that passed; `status` is None where no answer passed."""
+    """A request that passed; `status` is None if no response passed."""
 
     method: str
     path: str
@@ -97,7 +93,7 @@ class _Sight:
         return at + len(self._fault.after) - len(self._tail) + self._fault.offset
 
     def passed(self, block: bytes) -> None:
-        """Take note of what was passed on."""
+        """Count a block that was passed on."""
         at = self.find(block)
         if at is not None:
             self._left = at - len(block)
@@ -105,7 +101,7 @@ class _Sight:
             self._tail = (self._tail + block)[1 - len(self._fault.after) :]
 
     def struck(self) -> None:
-        """Look no more."""
+        """Stop looking for the mark."""
         self._left = -1
 
 
@@ -119,7 +115,7 @@ class _Request:
 
 
 class _Dialogue:
-    """The requests of one connection: what either peer says is what the other would read."""
+    """The requests of one connection, parsed from the bytes of both peers."""
 
     def __init__(self, seen: list[_Request]) -> None:
         self._seen = seen  # of all connections
@@ -148,7 +144,7 @@ class _Dialogue:
             self.broken = str(error)
 
     def _move(self, source: h11.Connection, target: h11.Connection) -> bool:
-        """Hand one event on; tell whether there was one."""
+        """Pass on an event; return whether there was one."""
         event = source.next_event()
         if isinstance(event, type):  # NEED_DATA, PAUSED
             return False
@@ -161,7 +157,7 @@ class _Dialogue:
         return True
 
     def _turn(self) -> None:
-        """Begin the next exchange where both have ended one."""
+        """Begin the next exchange if both peers have ended one."""
         sides = (self._server, self._client)
         if all(side.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE} for side in sides):
             for side in sides:
@@ -174,7 +170,7 @@ class Proxy:
     def __init__(self, target: str) -> None:
         host, _, port = target.rpartition(":")
         self._target = (host, int(port))
-        # Bound and never listening: it keeps the port where connections are refused.
+        # Bound and never listening: it keeps the port while connections are refused.
         self._place = _bound(0)
         self._port = self._place.getsockname()[1]
         self.address = f"127.0.0.1:{self._port}"
@@ -191,12 +187,12 @@ class Proxy:
     # What a test calls, from its thread.
 
     def arm(self, *faults: Fault) -> None:
-        """Let faults strike from now on."""
+        """Add faults."""
         self._armed += [_Armed(fault, fault.times) for fault in faults]
 
     @property
     def struck(self) -> int:
-        """Return how often faults have struck."""
+        """The number of connections on which a fault struck."""
         return self._struck
 
     def wait_until_struck(self, times: int = 1) -> None:
@@ -206,7 +202,7 @@ class Proxy:
         assert came, f"{self._struck} faults struck, not {times}"
 
     def release(self) -> None:
-        """Let what is stalled now go on."""
+        """Continue the connections that are stalled now."""
         self._call(self._release())
 
     def refuse(self) -> None:
@@ -246,7 +242,7 @@ class Proxy:
             self._place.close()
 
     def stop(self) -> None:
-        """Close everything, what is open too, and end `run`."""
+        """Close all connections, and end `run`."""
         self._call(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
 

@@ -1,11 +1,8 @@
-"""Programs of others: docker-registry, skopeo, umoci, buildah, and what they need.
+"""Foreign programs: docker-registry, skopeo, umoci, buildah; and images written by hand.
 
-Knows how these programs are configured, run and stopped, and how an image is written by hand.
-Must not know brolga.
-
-Strategy: a form of docker-registry is a section of its configuration, made by a function or a
-constant: `docker_registry(directory, http=tls(authority), auth=htpasswd(directory, a="secret"))`.
-A file tree is compared as a dict, so that a failed assertion shows the entries that differ.
+`docker_registry(directory, http=tls(authority), auth=htpasswd(directory, a="secret"))` runs a
+registry with these sections of its configuration. A file tree is compared as a dict, so that a
+failed assertion shows the entries that differ.
 """
 
 from __future__ import annotations
@@ -30,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from tests.images import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -66,7 +64,7 @@ _PATIENCE_S = 30.0
 
 
 def require(*programs: str) -> None:
-    """Skip a test where a program that it needs is missing."""
+    """Skip a test if a program that it needs is missing."""
     for program in programs:
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not on PATH")
@@ -147,7 +145,7 @@ class DockerRegistry:
         _wait_until_it_listens(self._process, log)
 
     def _configuration(self) -> dict[str, Any]:
-        """Merge the sections into what every registry of the tests has."""
+        """Merge the sections into the configuration that all registries share."""
         configuration: dict[str, Any] = {
             "version": "0.1",
             "log": {"level": "info", "accesslog": {"disabled": True}},
@@ -178,9 +176,9 @@ class DockerRegistry:
 def _wait_until_it_listens(process: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until it says so: from then on the kernel takes connections."""
     end = time.monotonic() + _PATIENCE_S
-    while "listening on " not in (said := log.read_text()):
+    while "listening on " not in (output := log.read_text()):
         if process.poll() is not None or time.monotonic() > end:
-            pytest.fail(f"docker-registry does not run: {said}")
+            pytest.fail(f"docker-registry does not run: {output}")
         time.sleep(0.02)
 
 
@@ -263,7 +261,7 @@ def buildah(
 ) -> str:
     """Run buildah with a store of its own, below `directory`; return what it prints.
 
-    With `vfs` its store needs no more of the kernel than files. Skip where this user may not have
+    With `vfs` its store needs no more of the kernel than files. Skip if this user may not have
     one. `quiet` is for the commands that move an image.
     """
     require("buildah")
@@ -361,7 +359,7 @@ def unpack(layout: Path, tag: str, bundle: Path) -> Path:
 
 
 class Entry(NamedTuple):
-    """A file as `tree` has it: `ls -l`'s mode, its digest or where it leads, its time if asked."""
+    """A file as `tree` has it: the mode of `ls -l`, its digest or target, its time if asked for."""
 
     mode: str
     content: str
@@ -428,7 +426,7 @@ def make_image(
     return Image(directory, "v1", str(tagged["digest"]))
 
 
-# A layer by the names in it: None is a directory, str where a link leads, bytes a file.
+# A layer by the names in it: None is a directory, str the target of a link, bytes a file.
 _Layer = dict[str, bytes | str | None]
 _FIRST: _Layer = {
     "etc": None,
@@ -470,7 +468,7 @@ def _write_image(directory: Path, platform: str, shared: list[bytes]) -> dict[st
         "architecture": architecture,
         "os": system,
         "config": {"Cmd": ["/bin/script"]},
-        "rootfs": {"type": "layers", "diff_ids": [_digest(layer) for layer in layers]},
+        "rootfs": {"type": "layers", "diff_ids": [digest_of(layer) for layer in layers]},
         "history": [{"created_by": f"layer {n}"} for n in range(len(layers))],
     }
     manifest = {
@@ -490,13 +488,9 @@ def _index(*entries: dict[str, Any]) -> bytes:
 
 
 def _write_blob(directory: Path, media_type: str, data: bytes) -> dict[str, Any]:
-    digest = _digest(data)
+    digest = digest_of(data)
     (directory / "blobs" / digest.replace(":", "/")).write_bytes(data)
     return {"mediaType": media_type, "digest": digest, "size": len(data)}
-
-
-def _digest(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def push(image: Image, target: str, *flags: str, access: Access = PLAIN) -> str:

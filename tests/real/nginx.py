@@ -53,7 +53,7 @@ http {{
 
 @dataclass(frozen=True)
 class Nginx:
-    """A proxy that runs: where it listens, and what it answered."""
+    """A proxy that runs: its address, and its responses."""
 
     address: str
     directory: Path
@@ -70,7 +70,7 @@ class Nginx:
 def nginx(directory: Path, upstream: str, settings: str = "", second: str = "") -> Iterator[Nginx]:
     """Run nginx in front of `upstream`, with `settings` of its server.
 
-    Requests that it sends again go to `second`, where that is an address.
+    Requests that it sends again go to `second`, if that is an address.
     """
     require("nginx")
     directory.mkdir()

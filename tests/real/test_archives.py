@@ -1,15 +1,16 @@
-"""Archives that others write go down a pipe into a registry; those of ours, others read."""
+"""Archives of other programs, streamed into a registry; our archives, read by them."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import subprocess
-import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.images import blob_names
+from tests.processes import BROLGA
 from tests.real.foreign import buildah, copy, image_id, make_image, push, require, skopeo
 from tests.tars import tar
 from tests.unit.stores.archive.archives import docker_new, docker_old, stream_archive
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.conftest import Embedded
     from tests.real.foreign import Image
+    from tests.registries import EmbeddedRegistry
 
 pytestmark = pytest.mark.real
 
@@ -37,14 +38,8 @@ LAYERS = tuple(tar(*names) for names in (("a", "b"), ("c",), ("a", "b")))
 PLATFORMS = ("linux/amd64", "linux/arm64")
 
 
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
-    """Write an image of three layers by hand."""
-    return make_image(tmp_path_factory.mktemp("image") / "layout", size=3_000_000)
-
-
 @contextmanager
-def remote(registry: Embedded, name: str) -> Iterator[RegistryStore]:
+def remote(registry: EmbeddedRegistry, name: str) -> Iterator[RegistryStore]:
     """Give a repository as a store; nothing of an upload is kept to go out again."""
     repository = Repository.parse(f"{registry.address}/{name}")
     with Transport() as transport:
@@ -53,8 +48,8 @@ def remote(registry: Embedded, name: str) -> Iterator[RegistryStore]:
         yield RegistryStore(repository, lambda: access, transport, keep=lambda **_: MemoryBuffer(0))
 
 
-def streamed(registry: Embedded, file: Path, name: str = "", form: str = "") -> str:
-    """Send a file down a pipe into the registry, in one pass; return what it is called there."""
+def streamed(registry: EmbeddedRegistry, file: Path, name: str = "", form: str = "") -> str:
+    """Send a file down a pipe into the registry, in one pass; return its reference there."""
     with remote(registry, "app") as store, subprocess.Popen(["cat", file], stdout=-1) as cat:
         assert cat.stdout
         tree = stream_archive(cat.stdout, store, form=form, name=name)
@@ -69,10 +64,10 @@ def streamed(registry: Embedded, file: Path, name: str = "", form: str = "") -> 
 
 
 def diff_ids(place: str) -> list[str]:
-    """Return what an image's config says of its layers, as skopeo reads it."""
+    """Return the DiffIDs of an image's config, as skopeo reads it."""
     flags = ["--tls-verify=false"] if place.startswith("docker:") else []
-    found: dict[str, Any] = json.loads(skopeo("inspect", "--config", *flags, place))
-    return list(found["rootfs"]["diff_ids"])
+    config: dict[str, Any] = json.loads(skopeo("inspect", "--config", *flags, place))
+    return list(config["rootfs"]["diff_ids"])
 
 
 def comes_back(reference: str, wanted: list[str], tmp_path: Path) -> None:
@@ -132,15 +127,15 @@ WRITERS = [by_skopeo, by_skopeo_oci, by_crane, by_tar, by_buildah, by_buildah_oc
 
 
 @pytest.mark.parametrize("write", WRITERS, ids=lambda write: write.__name__)
-def test_what_others_write_goes_into_a_registry_in_one_pass(
-    write: Callable[[Image, Path], Path], image: Image, registry: Embedded, tmp_path: Path
+def test_archive_of_another_program_streams_into_a_registry(
+    write: Callable[[Image, Path], Path], image: Image, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
-    """From a real pipe, in either form, and back by skopeo with equal DiffIDs."""
+    """From a real pipe; skopeo reads the same DiffIDs."""
     file = write(image, tmp_path)
     comes_back(streamed(registry, file), diff_ids(image.place), tmp_path)
     reference = f"{registry.address}/by-command:v1"
     with subprocess.Popen(["cat", file], stdout=-1) as cat:
-        command = [sys.executable, "-m", "brolga", "push", "-", reference]
+        command = [*BROLGA, "push", "-", reference]
         done = subprocess.run(command, stdin=cat.stdout, capture_output=True, check=True)
     assert done.stdout.startswith(f"{registry.address}/by-command@sha256:".encode())
     comes_back(reference, diff_ids(image.place), tmp_path)
@@ -148,10 +143,10 @@ def test_what_others_write_goes_into_a_registry_in_one_pass(
 
 @pytest.mark.parametrize("members", [docker_old, docker_new])
 @pytest.mark.parametrize("form", ["", "docker"])
-def test_what_docker_save_writes(
-    members: Callable[..., list[Any]], form: str, registry: Embedded, tmp_path: Path
+def test_docker_save_archive_streams_into_a_registry(
+    members: Callable[..., list[Any]], form: str, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
-    """Docker before 25, with a link for a layer that comes twice, and since; skopeo agrees."""
+    """Docker before 25, with a link for a layer that occurs twice, and since; skopeo agrees."""
     file = tmp_path / "saved.tar"
     file.write_bytes(tar(*members(LAYERS, "example.com/app:v1")))
     wanted = diff_ids(f"docker-archive:{file}")
@@ -159,29 +154,32 @@ def test_what_docker_save_writes(
     comes_back(reference, wanted, tmp_path)
 
 
-def test_what_docker_save_writes_is_an_oci_archive_too(registry: Embedded, tmp_path: Path) -> None:
-    """Named so, it keeps its digest and its layers, which are not compressed."""
+def test_docker_save_archive_streams_as_an_oci_archive(
+    registry: EmbeddedRegistry, tmp_path: Path
+) -> None:
+    """It keeps its digest and its layers, which are not compressed."""
     file = tmp_path / "saved.tar"
     file.write_bytes(tar(*docker_new(LAYERS)))
     reference = streamed(registry, file, "v1", "oci")
     comes_back(reference, diff_ids(f"oci-archive:{file}:v1"), tmp_path)
 
 
-def test_all_platforms_keep_their_digest(registry: Embedded, tmp_path: Path) -> None:
+def test_oci_archive_of_an_index_keeps_all_digests(
+    registry: EmbeddedRegistry, tmp_path: Path
+) -> None:
     """An OCI archive of an index, by skopeo: the index, byte for byte."""
     images = make_image(tmp_path / "layout", PLATFORMS)
     file = tmp_path / "index.tar"
     copy(images.place, f"oci-archive:{file}:v1")
     reference = streamed(registry, file)
     copy(f"docker://{reference}", f"oci:{tmp_path / 'back'}:v1", "--preserve-digests")
-    blobs = {path.name for path in (tmp_path / "back" / "blobs/sha256").iterdir()}
-    assert blobs == {path.name for path in (images.directory / "blobs/sha256").iterdir()}
+    assert blob_names(tmp_path / "back") == blob_names(images.directory)
 
 
-def test_an_archive_that_ends_early_tags_nothing(
-    image: Image, registry: Embedded, tmp_path: Path
+def test_truncated_archive_tags_nothing(
+    image: Image, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
-    """`docker save` that dies in the middle: an error, no tag, no session left open."""
+    """`docker save` dies in the middle: an error, no tag, no open session."""
     data = by_skopeo(image, tmp_path).read_bytes()
     for size in (2_000_000, len(data) - 12000):
         file = tmp_path / "cut.tar"
@@ -192,8 +190,10 @@ def test_an_archive_that_ends_early_tags_nothing(
     assert not list((registry.directory / "app").glob("**/v1"))
 
 
-def test_a_layer_that_is_another_is_never_committed(registry: Embedded, tmp_path: Path) -> None:
-    """The registry is not told a digest before the DiffID was found to be the config's."""
+def test_archive_layer_with_another_diff_id_is_not_committed(
+    registry: EmbeddedRegistry, tmp_path: Path
+) -> None:
+    """The digest goes to the registry only after the DiffID was compared with the config's."""
     members = docker_new(LAYERS)
     info, data = members[1]
     members[1] = info, bytes(len(data) - 1024) + bytes(1024)
@@ -209,13 +209,13 @@ def test_a_layer_that_is_another_is_never_committed(registry: Embedded, tmp_path
 
 
 @pytest.fixture
-def pushed(image: Image, registry: Embedded) -> Image:
+def pushed(image: Image, registry: EmbeddedRegistry) -> Image:
     """Put the image into the registry."""
     push(image, f"{registry.address}/app:v1")
     return image
 
 
-def pulled(registry: Embedded, form: str, file: Path, name: str) -> Path:
+def pulled(registry: EmbeddedRegistry, form: str, file: Path, name: str) -> Path:
     """Write an image of the registry into a pipe, whose other end is a file."""
     with (
         remote(registry, "app") as store,
@@ -228,10 +228,10 @@ def pulled(registry: Embedded, form: str, file: Path, name: str) -> Path:
     return file
 
 
-def test_others_read_a_docker_archive_of_ours(
-    pushed: Image, registry: Embedded, tmp_path: Path
+def test_skopeo_buildah_and_crane_read_our_docker_archive(
+    pushed: Image, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
-    """Skopeo, buildah, and crane where it is here; each checks the DiffIDs it reads."""
+    """Each checks the DiffIDs that it reads."""
     file = pulled(registry, "docker", tmp_path / "ours.tar", "example.com/app:v1")
     wanted = diff_ids(pushed.place)
     assert diff_ids(f"docker-archive:{file}:example.com/app:v1") == wanted
@@ -244,10 +244,10 @@ def test_others_read_a_docker_archive_of_ours(
     assert buildah(tmp_path, "pull", f"docker-archive:{file}") == image_id(pushed)
 
 
-def test_others_read_an_oci_archive_of_ours(
-    pushed: Image, registry: Embedded, tmp_path: Path
+def test_skopeo_buildah_and_umoci_read_our_oci_archive(
+    pushed: Image, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
-    """Skopeo by its name, buildah; umoci, where a tar unpacks it."""
+    """Umoci reads the layout that tar unpacks."""
     file = pulled(registry, "oci", tmp_path / "ours.tar", "v1")
     wanted = diff_ids(pushed.place)
     assert diff_ids(f"oci-archive:{file}:v1") == wanted
@@ -266,7 +266,7 @@ def test_others_read_an_oci_archive_of_ours(
     assert listed.stdout.split() == ["v1"]
 
 
-def test_an_archive_becomes_another_without_a_registry(image: Image, tmp_path: Path) -> None:
+def test_archive_streams_into_another_archive(image: Image, tmp_path: Path) -> None:
     """From a pipe to a file in one pass: skopeo reads the same image."""
     source, target = by_skopeo(image, tmp_path), tmp_path / "ours.tar"
     with open_writer(target, "docker", "a:b") as writer, source.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Who may do what at a registry that asks: logins, tokens, certificates, and what goes wrong.
+"""Logins, tokens and certificates at a registry that asks for them, and their errors.
 
 docker-registry over TLS, with htpasswd and with tokens; the command as a process of its own. Each
 failure is one line with its side, its cause and what to do, and an exit code; no secret is in any
@@ -14,11 +14,11 @@ import os
 import re
 import ssl
 import subprocess
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.processes import BROLGA, UNTAGGED_WARNING
 from tests.raw_server import Peer, serve_script
 from tests.real.foreign import (
     Access,
@@ -45,13 +45,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.real
 
 NAME, PASSWORD = "someone", "hunter2-of-the-tests"
-NOT_KEPT = (
-    "warning: no manifest names this layer, and a garbage collection of the registry may delete "
-    "it; REPO:TAG keeps it\n"
-)
 MIB = 1 << 20
 BEYOND_LOOPBACK = "0.0.0.0"  # noqa: S104 - nothing is bound to it; Linux connects to itself
-"""A name that is none of loopback, and leads there."""
+"""A host that is not a loopback name, and leads there."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +79,7 @@ class Brolga:
             if name not in {"DOCKER_CONFIG", "XDG_CONFIG_HOME"}
         }
         done = subprocess.run(
-            [sys.executable, "-m", "brolga", *arguments],
+            [*BROLGA, *arguments],
             input=data,
             capture_output=True,
             check=False,
@@ -137,7 +133,7 @@ def locked(tmp_path: Path, authority: Authority) -> Iterator[DockerRegistry]:
 
 @pytest.fixture
 def tokens(tokens: TokenServer) -> TokenServer:
-    """Give the token server, where `someone` has the password that must not be printed."""
+    """Give a token server at which `someone` has the password that must not be printed."""
     account = tokens.accounts[NAME]
     tokens.accounts[NAME] = type(account)(PASSWORD, account.grants)
     return tokens
@@ -150,12 +146,12 @@ def known_to(tokens: TokenServer, account: str, password: str) -> dict[str, str]
 
 
 class TestLogin:
-    """`brolga auth login`: checked by the registry, stored where docker does, used from then on."""
+    """`brolga auth login`: checked by the registry, stored in docker's file, used from then on."""
 
-    def test_it_is_stored_and_used_by_others_too(
+    def test_login_writes_docker_config_that_skopeo_reads(
         self, brolga: Brolga, locked: DockerRegistry
     ) -> None:
-        """Docker's file, which skopeo reads as well; after a logout nobody has it."""
+        """After a logout neither of the two is let in."""
         name = f"{locked.address}/team/app"
         assert "UNAUTHORIZED" in brolga.fails(4, *brolga.layer(name), data=b"data")
         done = brolga(*brolga.login(locked.address), data=f"{PASSWORD}\n".encode())
@@ -166,17 +162,17 @@ class TestLogin:
         assert "keeps the password unencrypted" in done.err
         assert brolga.docker.stat().st_mode & 0o777 == 0o600
         assert brolga(*brolga.layer(name), data=b"data").code == 0
-        said = skopeo("login", "--get-login", "--authfile", brolga.docker, locked.address)
-        assert said == f"{NAME}\n"
+        typed = skopeo("login", "--get-login", "--authfile", brolga.docker, locked.address)
+        assert typed == f"{NAME}\n"
         done = brolga("auth", "logout", locked.address)
         assert (done.code, done.out) == (0, "")
         assert json.loads(brolga.docker.read_text()) == {"auths": {}}
         brolga.fails(4, *brolga.layer(name), data=b"data")
 
-    def test_a_login_of_skopeo_s_is_ours(
+    def test_login_of_skopeo_is_found(
         self, brolga: Brolga, locked: DockerRegistry, trust: Access
     ) -> None:
-        """What another program stored is found: podman's file."""
+        """The file is podman's."""
         require("skopeo")
         auth = brolga.home / "auth.json"
         flags = [*Access(certificates=trust.certificates, authfile=auth).flags(), "-u", NAME]
@@ -188,14 +184,14 @@ class TestLogin:
         )
         name = f"{locked.address}/team/app"
         done = brolga(*brolga.layer(name), data=b"data", env={"REGISTRY_AUTH_FILE": str(auth)})
-        assert (done.code, done.err) == (0, NOT_KEPT)
+        assert (done.code, done.err) == (0, UNTAGGED_WARNING)
 
-    @pytest.mark.parametrize("said", ["wrong\n", f"{PASSWORD} \n"])
-    def test_a_wrong_password_is_not_stored(
-        self, brolga: Brolga, locked: DockerRegistry, said: str
+    @pytest.mark.parametrize("typed", ["wrong\n", f"{PASSWORD} \n"])
+    def test_login_stores_no_wrong_password(
+        self, brolga: Brolga, locked: DockerRegistry, typed: str
     ) -> None:
-        """Exit code 4, by the registry's word."""
-        line = brolga.fails(4, *brolga.login(locked.address), data=said.encode())
+        """The registry refuses it: exit code 4."""
+        line = brolga.fails(4, *brolga.login(locked.address), data=typed.encode())
         assert line.startswith("brolga: registry: ")
         assert "401" in line
         assert line.endswith(
@@ -203,7 +199,7 @@ class TestLogin:
         )
         assert not brolga.docker.exists()
 
-    def test_a_helper_gets_it_and_gives_it(
+    def test_login_stores_in_the_credential_helper(
         self, brolga: Brolga, locked: DockerRegistry, credential_helper: CredentialHelper
     ) -> None:
         """`credsStore` names a program on PATH: the file has no secret, and each verb asks it."""
@@ -223,17 +219,19 @@ class TestLogin:
         assert brolga("auth", "logout", locked.address).code == 0
         assert credential_helper.known() == {}
 
-    def test_a_helper_that_is_missing_is_told(self, brolga: Brolga, locked: DockerRegistry) -> None:
-        """Going on without credentials would hide it."""
+    def test_missing_credential_helper_is_an_error(
+        self, brolga: Brolga, locked: DockerRegistry
+    ) -> None:
+        """To go on without credentials would hide it."""
         brolga.docker.parent.mkdir()
         brolga.docker.write_text(json.dumps({"credHelpers": {locked.address: "none-here"}}))
         line = brolga.fails(4, *brolga.layer(f"{locked.address}/x"), data=b"data")
         assert line.startswith("brolga: local: docker-credential-none-here is not on PATH; ")
 
-    def test_a_token_server_checks_it(
+    def test_login_checks_the_password_at_the_token_server(
         self, brolga: Brolga, token_registry: DockerRegistry, tokens: TokenServer
     ) -> None:
-        """A token without a scope is asked for; a wrong password is refused by the token server."""
+        """It asks for a token without a scope; a wrong password is refused."""
         line = brolga.fails(4, *brolga.login(token_registry.address), data=b"wrong")
         assert line.startswith("brolga: registry: the token server answered ")
         assert {(asked.grant, asked.scopes, asked.status) for asked in tokens.asked} == {
@@ -245,19 +243,19 @@ class TestLogin:
         assert [(asked.account, asked.scopes) for asked in tokens.asked] == [(NAME, ())]
         assert brolga(*brolga.layer(f"{token_registry.address}/team/x"), data=b"data").code == 0
 
-    def test_a_registry_that_lets_everybody_in_has_checked_nothing(
+    def test_login_warns_if_the_registry_needs_no_credentials(
         self, brolga: Brolga, plain_registry: DockerRegistry
     ) -> None:
-        """It is stored, and said."""
+        """The credentials are stored unchecked."""
         done = brolga(*brolga.login(plain_registry.address), data=b"whatever")
         assert done.code == 0
         assert "lets everybody in: the password was not checked" in done.err
         assert brolga("auth", "logout", plain_registry.address).code == 0
 
-    def test_a_line_break_in_a_stored_password_is_told(
+    def test_stored_password_with_a_line_break_is_an_error(
         self, brolga: Brolga, locked: DockerRegistry
     ) -> None:
-        """`echo PASSWORD | base64` has one: no registry would know it, and none is asked."""
+        """`echo PASSWORD | base64` has one: no registry would accept it, and none is asked."""
         brolga.docker.parent.mkdir()
         write_auths(brolga.docker, passwords={locked.address: (NAME, f"{PASSWORD}\n")})
         line = brolga.fails(4, *brolga.layer(f"{locked.address}/x"), data=b"data")
@@ -267,11 +265,11 @@ class TestLogin:
         )
 
 
-class TestWhatALoginGives:
+class TestAuthGet:
     """`brolga auth get` and `brolga auth token`, whose results are secrets."""
 
-    def test_get_is_a_credential_helper(self, brolga: Brolga) -> None:
-        """Docker's protocol: the server by stdin, a JSON object, or the words for nothing."""
+    def test_auth_get_speaks_the_credential_helper_protocol(self, brolga: Brolga) -> None:
+        """The server by stdin; the answer is a JSON object, or the words for "not found"."""
         brolga.docker.parent.mkdir()
         write_auths(brolga.docker, passwords={"registry.example": (NAME, PASSWORD)})
         brolga.secrets.clear()
@@ -286,14 +284,14 @@ class TestWhatALoginGives:
             "",
         )
 
-    def test_a_token_opens_what_it_is_for(
+    def test_auth_token_has_the_scope_that_was_asked_for(
         self,
         brolga: Brolga,
         token_registry: DockerRegistry,
         tokens: TokenServer,
         authority: Authority,
     ) -> None:
-        """Crane: `auth token -H` is a header for curl; --push and --mount widen the scope."""
+        """As crane: `auth token -H` is a header for curl; --push and --mount widen the scope."""
         name = f"{token_registry.address}/team/app"
         who = known_to(tokens, NAME, PASSWORD)
         assert brolga(*brolga.layer(name), data=b"data", env=who).code == 0
@@ -310,10 +308,10 @@ class TestWhatALoginGives:
         assert answer == 404  # it has no tag yet; without the token:
         assert asked(token_registry.address, "/v2/team/app/tags/list", "", authority) == 401
 
-    def test_a_registry_without_tokens_has_none(
+    def test_auth_token_prints_the_basic_header_without_a_token_server(
         self, brolga: Brolga, locked: DockerRegistry
     ) -> None:
-        """Name and password alone: -H has its header, which is a secret."""
+        """Name and password are all it needs; the header is a secret."""
         who = {"BROLGA_USERNAME": NAME, "BROLGA_PASSWORD": PASSWORD}
         name = f"{locked.address}/x"
         line = brolga.fails(1, "auth", "token", name, *brolga.ca, env=who)
@@ -340,10 +338,10 @@ def asked(address: str, path: str, header: str, authority: Authority) -> int:
 class TestTokens:
     """Tokens of a token server: which are asked for, how, and when again."""
 
-    def test_a_push_that_is_not_granted_is_denied(
+    def test_push_exits_with_4_if_the_token_lacks_push(
         self, brolga: Brolga, token_registry: DockerRegistry, tokens: TokenServer
     ) -> None:
-        """Exit code 4; the source's bytes do not go out."""
+        """The source's bytes do not go out."""
         brolga.secrets.add("secret too")
         who = known_to(tokens, "reader", "secret too")
         name = f"{token_registry.address}/team/app"
@@ -351,10 +349,10 @@ class TestTokens:
         assert line.startswith("brolga: registry: ")
         assert not list(token_registry.storage.rglob("_uploads"))
 
-    def test_a_mount_asks_for_the_other_repository_too(
+    def test_mount_asks_for_one_token_for_both_repositories(
         self, brolga: Brolga, token_registry: DockerRegistry, tokens: TokenServer, tmp_path: Path
     ) -> None:
-        """One token for both: the base's blobs are mounted, none is sent."""
+        """The base's blobs are mounted, and none is sent."""
         who = known_to(tokens, NAME, PASSWORD)
         brolga.docker.parent.mkdir()
         write_auths(brolga.docker, passwords={token_registry.address: (NAME, PASSWORD)})
@@ -371,7 +369,7 @@ class TestTokens:
         assert len(answers) == 4  # three layers and the config
         assert "PATCH" not in done.err
 
-    def test_a_token_that_dies_in_mid_stream_is_renewed(
+    def test_layer_push_renews_a_token_that_expires_in_mid_stream(
         self, brolga: Brolga, token_registry: DockerRegistry, tokens: TokenServer
     ) -> None:
         """The PATCH is refused while its body goes out: it goes out again with a new token."""
@@ -389,7 +387,7 @@ class TestTokens:
         assert statuses(again.err, "PATCH") == ["401", "202"]
         assert again.out.partition("@")[2] == first.out.partition("@")[2]
 
-    def test_a_refresh_token_is_posted(
+    def test_refresh_token_goes_by_post(
         self, brolga: Brolga, token_registry: DockerRegistry, tokens: TokenServer
     ) -> None:
         """Docker's `identitytoken`, by the OAuth2 form."""
@@ -399,7 +397,7 @@ class TestTokens:
         write_auths(brolga.docker, identity_tokens={token_registry.address: token})
         name = f"{token_registry.address}/team/app"
         done = brolga(*brolga.layer(name), data=b"data")
-        assert (done.code, done.err) == (0, NOT_KEPT)
+        assert (done.code, done.err) == (0, UNTAGGED_WARNING)
         assert {(asked.method, asked.grant, asked.account) for asked in tokens.asked} == {
             ("POST", "refresh_token", NAME)
         }
@@ -408,10 +406,10 @@ class TestTokens:
         assert line.startswith("brolga: registry: the token server answered POST ")
 
     @pytest.mark.parametrize("status", [404, 405])
-    def test_a_server_without_the_form_gets_it_as_a_password(
+    def test_refresh_token_goes_by_get_if_post_is_404(
         self, brolga: Brolga, token_registry: DockerRegistry, tokens: TokenServer, status: int
     ) -> None:
-        """Docker: POST first, where that is not there GET."""
+        """Docker tries POST first, then GET."""
         tokens.oauth = status
         brolga.docker.parent.mkdir()
         entry = {
@@ -420,16 +418,16 @@ class TestTokens:
         }
         brolga.docker.write_text(json.dumps({"auths": {token_registry.address: entry}}))
         done = brolga(*brolga.layer(f"{token_registry.address}/team/app"), data=b"data")
-        assert (done.code, done.err) == (0, NOT_KEPT)
+        assert (done.code, done.err) == (0, UNTAGGED_WARNING)
         assert [(asked.method, asked.account, asked.status) for asked in tokens.asked] == [
             ("POST", "", status),
             ("GET", NAME, 200),
         ]
 
-    def test_anonymous_is_enough_where_everybody_may(
+    def test_anonymous_token_pulls_public_repositories(
         self, brolga: Brolga, token_registry: DockerRegistry, tokens: TokenServer, tmp_path: Path
     ) -> None:
-        """`public/*` may be pulled; what else is wanted is refused, with what to do."""
+        """A push is refused, and the error says what to do."""
         tokens.public = ("repository:public/*:pull",)
         admin = tokens.accounts[NAME]
         tokens.accounts[NAME] = type(admin)(PASSWORD, ("repository:*:*", "repository:*:pull,push"))
@@ -456,13 +454,13 @@ def tokens_before(log: str, method: str) -> int:
     return sum("/token: 200, " in line for line in lines[:first])
 
 
-class TestTheWay:
-    """TLS, plain http, and what is no registry at all."""
+class TestConnection:
+    """TLS, plain http, and a server that is not a registry."""
 
-    def test_a_certificate_that_nobody_trusts(
+    def test_untrusted_certificate_exits_with_5(
         self, brolga: Brolga, tls_registry: DockerRegistry
     ) -> None:
-        """Exit code 5, the cause, and the two ways on; --insecure is one of them."""
+        """The error has the cause and the two solutions; --insecure is one of them."""
         brolga.ca = []
         name = f"{tls_registry.address}/x"
         line = brolga.fails(5, *brolga.layer(name), data=b"data")
@@ -471,7 +469,7 @@ class TestTheWay:
         assert line.endswith("trust its authority with --ca-cert, or use --insecure\n")
         assert brolga(*brolga.layer(name), "--insecure", data=b"data").code == 0
 
-    def test_certs_d_names_an_authority(
+    def test_certs_d_authority_is_trusted(
         self, brolga: Brolga, tls_registry: DockerRegistry, authority: Authority
     ) -> None:
         """containers-certs.d(5): `~/.config/containers/certs.d/HOST:PORT/*.crt`."""
@@ -479,12 +477,12 @@ class TestTheWay:
         certs = brolga.home / ".config/containers/certs.d"
         certificates(authority, certs / tls_registry.address)
         done = brolga(*brolga.layer(f"{tls_registry.address}/x"), data=b"data")
-        assert (done.code, done.err) == (0, NOT_KEPT)
+        assert (done.code, done.err) == (0, UNTAGGED_WARNING)
 
-    def test_a_client_s_certificate(
+    def test_client_certificate_is_sent_by_flags_or_certs_d(
         self, brolga: Brolga, mutual_tls_registry: DockerRegistry, client_trust: Access
     ) -> None:
-        """By flags, or by certs.d; without one exit code 5, and what to do."""
+        """Without one: exit code 5, and what to do."""
         name = f"{mutual_tls_registry.address}/x"
         line = brolga.fails(5, *brolga.layer(name), data=b"data")
         assert line.endswith("present one that it trusts with --client-cert\n")
@@ -493,10 +491,10 @@ class TestTheWay:
         flags = ["--client-cert", f"{place}/client.cert", "--client-key", f"{place}/client.key"]
         assert brolga(*brolga.layer(name), *flags, data=b"data").code == 0
 
-    def test_plain_http_where_https_was_meant(
+    def test_https_only_beyond_loopback(
         self, brolga: Brolga, plain_registry: DockerRegistry
     ) -> None:
-        """Beyond loopback nothing goes out in plain text but by the user's word."""
+        """Nothing goes out in plain text beyond loopback unless the user says so."""
         name = f"{BEYOND_LOOPBACK}:{plain_registry.address.rpartition(':')[2]}/x"
         line = brolga.fails(5, *brolga.layer(name), data=b"data")
         assert line.endswith(
@@ -504,16 +502,18 @@ class TestTheWay:
         )
         assert brolga(*brolga.layer(name), "--insecure", data=b"data").code == 0
 
-    def test_https_where_http_was_tried(self, brolga: Brolga, tls_registry: DockerRegistry) -> None:
-        """On loopback plain http is tried first: a TLS server's 400 to it is no answer."""
+    def test_https_follows_a_400_to_http_on_loopback(
+        self, brolga: Brolga, tls_registry: DockerRegistry
+    ) -> None:
+        """Loopback is tried by http first; a TLS server answers that with 400."""
         done = brolga("-v", *brolga.layer(f"{tls_registry.address}/x"), data=b"data")
         assert done.code == 0
         knocks = [line for line in done.err.splitlines() if "/v2/: " in line]
         assert ["GET http://" in line for line in knocks] == [True, False]
         assert ": 400, " in knocks[0]
 
-    def test_a_web_page_is_no_registry(self, brolga: Brolga) -> None:
-        """Whatever is asked it answers 200 and HTML: exit code 5, and no upload is begun."""
+    def test_html_page_instead_of_a_registry_exits_with_5(self, brolga: Brolga) -> None:
+        """The server answers 200 and HTML to everything; no upload begins."""
 
         def page(peer: Peer) -> None:
             while peer.head():

@@ -1,10 +1,7 @@
-"""A foreign registry and foreign readers: what brolga pushes is what others read."""
+"""Pushes to docker-registry, read by foreign programs."""
 
 from __future__ import annotations
 
-import hashlib
-import http.client
-import http.server
 import json
 import os
 import random
@@ -15,8 +12,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import pytest
+from tests.images import digest_of
+from tests.processes import BROLGA, UNTAGGED_WARNING
 from tests.real.foreign import (
     copy,
     docker_registry,
@@ -28,6 +28,7 @@ from tests.real.foreign import (
     unpack,
 )
 from tests.real.tokens import Asked, TokenKey, token_server
+from tests.registries import request
 
 from brolga.client import Client, TransportOptions
 from brolga.errors import TransportError, Unauthorized
@@ -50,10 +51,6 @@ DATA = {
     "one byte": b"x",
     "random bytes": random.Random(1).randbytes(3_000_001),
 }
-NOT_KEPT = (
-    b"warning: no manifest names this layer, and a garbage collection of the registry may delete "
-    b"it; REPO:TAG keeps it\n"
-)
 # The program that undoes each compression.
 READERS = {"gzip": ["gzip", "-dc"], "zstd": ["zstd", "-dc"], "none": ["cat"]}
 
@@ -64,17 +61,12 @@ def registry(plain_registry: DockerRegistry) -> str:
     return plain_registry.address
 
 
-def brolga(*arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
-    """Run the command with nothing on stdin."""
-    return run_brolga(b"", *arguments, **environment)
-
-
 def run_brolga(
     data: bytes, *arguments: str, **environment: str
 ) -> subprocess.CompletedProcess[bytes]:
     """Run the command with bytes on stdin."""
     return subprocess.run(
-        [sys.executable, "-m", "brolga", *arguments],
+        [*BROLGA, *arguments],
         input=data,
         capture_output=True,
         check=False,
@@ -82,33 +74,13 @@ def run_brolga(
     )
 
 
-def request(address: str, method: str, path: str, body: bytes = b"", **headers: str) -> str:
-    """Make one call with the standard library's client; return the Location."""
-    host, _, port = address.rpartition(":")
-    connection = http.client.HTTPConnection(host, int(port))
-    try:
-        names = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request(method, path, body, names)
-        answer = connection.getresponse()
-        answer.read()
-        assert answer.status < 300, (method, path, answer.status)
-        return answer.headers.get("Location", "")
-    finally:
-        connection.close()
-
-
 def save_blob(address: str, repository: str, digest: object, target: Path) -> Path:
-    """Read a blob back into a file."""
-    host, _, port = address.rpartition(":")
-    connection = http.client.HTTPConnection(host, int(port))
-    try:
-        connection.request("GET", f"/v2/{repository}/blobs/{digest}")
-        answer = connection.getresponse()
-        assert answer.status == 200
-        with target.open("wb") as file:
-            shutil.copyfileobj(answer, file, MIB)
-    finally:
-        connection.close()
+    """Read a blob back into a file, without brolga."""
+    with (
+        urlopen(f"http://{address}/v2/{repository}/blobs/{digest}") as response,
+        target.open("wb") as file,
+    ):
+        shutil.copyfileobj(response, file, MIB)
     return target
 
 
@@ -157,8 +129,10 @@ def figures(layer: StreamLayer) -> dict[str, object]:
 class TestPush:
     """Each compression and size, by library and by command."""
 
-    def test_by_library(self, registry: str, tmp_path: Path, compression: str, data: bytes) -> None:
-        """Digest, DiffID and size are what sha256sum and the decompressing program say."""
+    def test_push_layer_result_agrees_with_other_programs(
+        self, registry: str, tmp_path: Path, compression: str, data: bytes
+    ) -> None:
+        """Digest, DiffID and size are those of sha256sum and the decompressing program."""
         require(READERS[compression][0])
         layer = StreamLayer([data], compression)
         with Client() as client:
@@ -166,12 +140,14 @@ class TestPush:
         plain = check(registry, f"library/{compression}", figures(layer), compression, tmp_path)
         assert plain.read_bytes() == data
 
-    def test_by_command(self, registry: str, tmp_path: Path, compression: str, data: bytes) -> None:
+    def test_layer_push_result_agrees_with_other_programs(
+        self, registry: str, tmp_path: Path, compression: str, data: bytes
+    ) -> None:
         """The same from stdin."""
         require(READERS[compression][0])
         flags = ["--json", "--compression", compression]
         done = run_brolga(data, "layer", "push", *flags, f"{registry}/command")
-        assert (done.returncode, done.stderr) == (0, NOT_KEPT)
+        assert (done.returncode, done.stderr) == (0, UNTAGGED_WARNING.encode())
         plain = check(registry, "command", json.loads(done.stdout), compression, tmp_path)
         assert plain.read_bytes() == data
 
@@ -190,12 +166,12 @@ def files_of(directory: Path, size: int) -> Iterator[Path]:
                 yield path
 
 
-def test_a_real_file_tree_of_300_mb_is_streamed_whole(registry: str, tmp_path: Path) -> None:
-    """Far more than any buffer holds, of real files, through a pipe."""
+def test_layer_push_streams_a_100_mb_tree(registry: str, tmp_path: Path) -> None:
+    """More than any buffer holds, of real files, through a pipe."""
     require("tar")
     names = tmp_path / "names"
     names.write_bytes(
-        b"".join(os.fsencode(path) + b"\0" for path in files_of(Path("/usr/lib"), 300 * MIB))
+        b"".join(os.fsencode(path) + b"\0" for path in files_of(Path("/usr/lib"), 100 * MIB))
     )
     script = 'tar -P -c --null -T "$1" | "$2" -m brolga layer push --json "$3"'
     done = subprocess.run(
@@ -203,14 +179,14 @@ def test_a_real_file_tree_of_300_mb_is_streamed_whole(registry: str, tmp_path: P
         capture_output=True,
         check=True,
     )
-    assert done.stderr == NOT_KEPT
+    assert done.stderr == UNTAGGED_WARNING.encode()
     result = json.loads(done.stdout)
     plain = check(registry, "tree", result, "gzip", tmp_path)
     # tar reads the same files once more, and compares.
     subprocess.run(["tar", "-P", "--compare", "-f", plain], check=True, capture_output=True)
 
 
-def test_python_s_own_tree_as_a_shell_pipes_it(registry: str, tmp_path: Path) -> None:
+def test_layer_push_streams_python_s_tree_from_a_shell_pipe(registry: str, tmp_path: Path) -> None:
     """`tar -c … | brolga layer push --json REPO`: the blob is exactly the bytes sent."""
     require("tar")
     if not list(Path("/usr/lib").glob("python3*")):
@@ -244,21 +220,21 @@ class TestBasic:
         """Return the files that the registry has: uploads, and blobs."""
         return [path for path in (tmp_path / "locked/storage").rglob("*") if path.is_file()]
 
-    def test_the_right_credentials_push(self, locked: str, tmp_path: Path) -> None:
-        """From the environment for the command, given for the library."""
+    def test_push_with_basic_credentials(self, locked: str, tmp_path: Path) -> None:
+        """From the environment for the command, as an argument for the library."""
         done = run_brolga(
             b"data",
             *("layer", "push", f"{locked}/x"),
             BROLGA_USERNAME="someone",
             BROLGA_PASSWORD="secret",  # noqa: S106 - of this test's registry
         )
-        assert (done.returncode, done.stderr) == (0, NOT_KEPT)
+        assert (done.returncode, done.stderr) == (0, UNTAGGED_WARNING.encode())
         with Client(credentials=Credentials("someone", "secret")) as client:
             client.push_layer(f"{locked}/x", StreamLayer([b"more"]))
         assert self.stored(tmp_path)
 
     @pytest.mark.parametrize("password", ["wrong", ""])
-    def test_wrong_ones_and_none_send_nothing(
+    def test_layer_push_without_valid_credentials_sends_nothing(
         self, locked: str, tmp_path: Path, password: str
     ) -> None:
         """Exit code 4 and what to do; not a byte of the body, not even a session."""
@@ -276,7 +252,9 @@ class TestBasic:
         assert done.stderr.count(b"\n") == 1
         assert self.stored(tmp_path) == []
 
-    def test_wrong_ones_of_the_library_are_unauthorized(self, locked: str, tmp_path: Path) -> None:
+    def test_push_layer_with_wrong_credentials_raises_unauthorized(
+        self, locked: str, tmp_path: Path
+    ) -> None:
         """The source is not read on."""
         layer = StreamLayer([b"data"])
         with (
@@ -291,7 +269,7 @@ class TestBasic:
 class TestToken:
     """A registry that trusts a token server of the tests'."""
 
-    def test_an_anonymous_token_pushes(self, tmp_path: Path, token_key: TokenKey) -> None:
+    def test_push_with_an_anonymous_token(self, tmp_path: Path, token_key: TokenKey) -> None:
         """The challenge's realm is asked for pull and push; the registry verifies the token."""
         with token_server(token_key, public=("repository:*:pull,push",)) as server:
             with docker_registry(tmp_path / "registry", auth=server.section()) as running:
@@ -326,19 +304,21 @@ class TestTls:
         with docker_registry(tmp_path / "secure", http=tls(authority)) as running:
             yield running.address
 
-    def test_its_authority_is_named_or_nothing_is_sent(
+    def test_layer_push_over_tls_needs_a_trusted_authority(
         self, secure: str, authority: Authority
     ) -> None:
         """`--ca-cert`; without, exit code 5 that names the certificate; `--insecure`."""
-        refused = brolga("layer", "push", f"{secure}/x")
+        refused = run_brolga(b"", "layer", "push", f"{secure}/x")
         assert (refused.returncode, refused.stdout) == (5, b"")
         assert b"the certificate is not trusted" in refused.stderr
         assert refused.stderr.endswith(b"trust its authority with --ca-cert, or use --insecure\n")
         for flags in (["--ca-cert", str(authority.ca_cert)], ["--insecure"]):
             done = run_brolga(DATA["random bytes"], "layer", "push", *flags, f"{secure}/x")
-            assert (done.returncode, done.stderr) == (0, NOT_KEPT)
+            assert (done.returncode, done.stderr) == (0, UNTAGGED_WARNING.encode())
 
-    def test_the_library_too(self, secure: str, authority: Authority) -> None:
+    def test_push_layer_over_tls_needs_a_trusted_authority(
+        self, secure: str, authority: Authority
+    ) -> None:
         """`ca_cert` and `insecure` of a client."""
         with Client() as client, pytest.raises(TransportError) as caught:
             client.push_layer(f"{secure}/x", StreamLayer([b"data"]))
@@ -362,22 +342,19 @@ def push_image(address: str, repository: str, layer: StreamLayer) -> None:
             "history": [{"created_by": "tests"}],
         }
     ).encode()
-    digest = f"sha256:{hashlib.sha256(config).hexdigest()}"
-    session = urlsplit(request(address, "POST", f"/v2/{repository}/blobs/uploads/"))
-    request(address, "PUT", f"{session.path}?{session.query}&digest={digest}", config)
+    digest = digest_of(config)
+    session = urlsplit(request(address, "POST", f"/v2/{repository}/blobs/uploads/").location)
+    put = request(address, "PUT", f"{session.path}?{session.query}&digest={digest}", config)
+    assert put.status == 201
     manifest = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
         "config": {"mediaType": OCI_CONFIG, "digest": digest, "size": len(config)},
         "layers": [layer.descriptor.to_dict()],
     }
-    request(
-        address,
-        "PUT",
-        f"/v2/{repository}/manifests/v1",
-        json.dumps(manifest).encode(),
-        Content_Type=OCI_MANIFEST,
-    )
+    body, headers = json.dumps(manifest).encode(), {"Content-Type": OCI_MANIFEST}
+    put = request(address, "PUT", f"/v2/{repository}/manifests/v1", body, headers)
+    assert put.status == 201
 
 
 def make_tree(directory: Path) -> None:

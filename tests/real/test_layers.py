@@ -1,4 +1,4 @@
-"""What readers of others show of layers with links, and what flatten makes of them."""
+"""Foreign readers of layers with links, and of the same layers after flatten."""
 
 from __future__ import annotations
 
@@ -44,21 +44,21 @@ DIFFER = {
 
 def flattened(directory: Path, layers: Sequence[bytes]) -> tuple[Path, list[str]]:
     """Write an image to a layout, as `all` and flattened as `one`; return that and the warnings."""
-    layout, told = directory / "layout", list[str]()
+    layout, warnings = directory / "layout", list[str]()
     with Client() as client:
         image = Image.empty().append(*(StreamLayer([data]) for data in layers))
         client.push(f"oci:{layout}:all", image)
-        flat = client.image(f"oci:{layout}:all").flatten(on_warning=told.append)
+        flat = client.image(f"oci:{layout}:all").flatten(on_warning=warnings.append)
         client.push(f"oci:{layout}:one", flat)
-    return layout, told
+    return layout, warnings
 
 
 @pytest.mark.parametrize("name", ALIKE)
-def test_all_readers_show_the_flat_image_as_the_layers(name: str, tmp_path: Path) -> None:
-    """Umoci, buildah with vfs and with overlayfs; nothing is warned of."""
+def test_flatten_shows_the_same_files_in_umoci_and_buildah(name: str, tmp_path: Path) -> None:
+    """Buildah with vfs and with overlayfs; without a warning."""
     require("umoci", "buildah")
-    layout, told = flattened(tmp_path, ALIKE[name])
-    assert told == []
+    layout, warnings = flattened(tmp_path, ALIKE[name])
+    assert warnings == []
     shown = {
         tag: [
             tree(unpack(layout, tag, tmp_path / tag)),
@@ -72,13 +72,13 @@ def test_all_readers_show_the_flat_image_as_the_layers(name: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", DIFFER)
-def test_the_flat_image_shows_what_overlayfs_shows_and_the_difference_is_told(
+def test_flatten_warns_and_agrees_with_overlayfs_if_readers_differ(
     name: str, tmp_path: Path
 ) -> None:
     """`buildah mount` with overlayfs; umoci unpacks something else of the layers."""
     require("umoci", "buildah")
-    layout, told = flattened(tmp_path, DIFFER[name])
-    assert told != []
+    layout, warnings = flattened(tmp_path, DIFFER[name])
+    assert warnings != []
     overlay = mounted(layout, "all", tmp_path / "stacked", "overlay")
     assert mounted(layout, "one", tmp_path / "stacked", "overlay") == overlay
     assert tree(unpack(layout, "one", tmp_path / "one")) == overlay

@@ -69,10 +69,10 @@ def push(proxy: Nginx, repository: str, source: BinaryIO, compression: str = "no
 
 @pytest.mark.parametrize("compression", ["none", "gzip"])
 @pytest.mark.parametrize("buffered", BUFFERED)
-def test_silence_beyond_client_body_timeout(
+def test_upload_survives_408_after_a_silent_source(
     plain_registry: DockerRegistry, tmp_path: Path, buffered: str, compression: str
 ) -> None:
-    """408 after a silence of 1 s: the bytes that were lost go again, with the next ones."""
+    """The client_body_timeout of nginx is 1 s: the lost bytes go again, with the next ones."""
     settings = f"client_body_timeout 1s; {BUFFERED[buffered]}"
     with nginx(tmp_path / "nginx", plain_registry.address, settings) as proxy:
         with silent(proxy, ("PATCH", 408)) as source:
@@ -81,13 +81,13 @@ def test_silence_beyond_client_body_timeout(
 
 
 @pytest.mark.parametrize("buffered", BUFFERED)
-def test_silence_within_client_body_timeout(
+def test_upload_ends_a_silent_patch_before_nginx_does(
     plain_registry: DockerRegistry,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     buffered: str,
 ) -> None:
-    """The PATCH is ended before nginx ends it, and the next one goes on in the same session."""
+    """The next PATCH goes on in the same session."""
     monkeypatch.setattr("brolga.protocol.upload.body._IDLE_S", 0.2)
     with nginx(tmp_path / "nginx", plain_registry.address, BUFFERED[buffered]) as proxy:
         with silent(proxy, ("PATCH", 202)) as source:
@@ -97,7 +97,9 @@ def test_silence_within_client_body_timeout(
     assert answers.count(("POST", 202)) == 1
 
 
-def test_proxy_that_takes_no_chunked_coding(plain_registry: DockerRegistry, tmp_path: Path) -> None:
+def test_upload_sends_chunks_after_411_of_a_proxy(
+    plain_registry: DockerRegistry, tmp_path: Path
+) -> None:
     """411 Length Required, and a page of HTML: the bytes go in chunks of known length."""
     settings = "if ($http_transfer_encoding) { return 411; }"
     with nginx(tmp_path / "nginx", plain_registry.address, settings) as proxy, Client() as client:
@@ -107,7 +109,7 @@ def test_proxy_that_takes_no_chunked_coding(plain_registry: DockerRegistry, tmp_
         assert [a for a in proxy.answers() if a[0] == "PATCH"] == [("PATCH", 411), ("PATCH", 202)]
 
 
-def test_closing_put_that_nginx_sends_twice(
+def test_upload_survives_a_closing_put_that_nginx_sends_twice(
     plain_registry: DockerRegistry, front: Proxy, tmp_path: Path
 ) -> None:
     """Its answer is lost on the way to nginx, which asks another server: 404.

@@ -1,7 +1,7 @@
-"""The ladder against Debian's docker-registry 2.8: killed, cut off, stalled, and still right.
+"""Recovery of uploads to Debian's docker-registry 2.8 that is killed, cut off or stalled.
 
-Knows what the registry stores, and where. A fault strikes at a byte of the stream, in the thread
-that uploads it or in the proxy between: never at a time.
+A fault strikes at a byte of the stream, in the thread that uploads it or in the proxy: never at a
+time.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import json
 import random
 import shutil
 import subprocess
-import sys
 from itertools import islice, repeat
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.processes import BROLGA
 from tests.real.cutting import Fault
 
 from brolga import (
@@ -43,26 +43,27 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.real
 
 MB = 1_000_000
+LARGE = 150 * MB  # far beyond the window of 32 MiB
 QUICK = Retry(attempts=6, initial_delay_s=0.05, max_delay_s=0.2)
 NOISE = random.Random(1).randbytes(1 << 20)
 
 
 def blocks(size: int) -> Iterator[bytes]:
-    """Give so many bytes, of which no two MiB are equal."""
+    """Give `size` bytes, of which no two MiB are equal."""
     for number in range(-(-size // len(NOISE))):
         block = b"%012d" % number + NOISE[12:]
         yield block[: size - number * len(NOISE)]
 
 
-def written(path: Path, size: int) -> Path:
-    """Write the same to a file."""
+def write_blocks(path: Path, size: int) -> Path:
+    """Write the bytes of `blocks` to a file."""
     with path.open("wb") as file:
         file.writelines(blocks(size))
     return path
 
 
-def digest_of(size: int) -> str:
-    """Return the digest of the same."""
+def hexdigest_of(size: int) -> str:
+    """Return the digest of `blocks`."""
     hashed = hashlib.sha256()
     for block in blocks(size):
         hashed.update(block)
@@ -70,9 +71,9 @@ def digest_of(size: int) -> str:
 
 
 def is_stored(registry: DockerRegistry, repository: str, size: int) -> bool:
-    """Tell whether the registry has the blob, whole, byte for byte."""
+    """Return whether the registry has the blob, byte for byte."""
     v2 = registry.storage / "docker/registry/v2"
-    digest = digest_of(size)
+    digest = hexdigest_of(size)
     with (v2 / f"blobs/sha256/{digest[:2]}/{digest}/data").open("rb") as file:
         right = hashlib.file_digest(file, "sha256").hexdigest() == digest
     link = v2 / f"repositories/{repository}/_layers/sha256/{digest}/link"
@@ -82,7 +83,7 @@ def is_stored(registry: DockerRegistry, repository: str, size: int) -> bool:
 def sessions(registry: DockerRegistry, repository: str) -> list[Path]:
     """Return what is left of upload sessions.
 
-    2.8 knows a session that was cut no more, whoever asks, and purges what it holds after a week.
+    2.8 forgets a session that was cut, and deletes its data after a week.
     """
     place = registry.storage / f"docker/registry/v2/repositories/{repository}/_uploads"
     return list(place.glob("*/data"))
@@ -96,7 +97,7 @@ def committed(registry: DockerRegistry, repository: str) -> list[Path]:
 
 @pytest.fixture
 def strike(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], None]], None]:
-    """Let something happen when so many bytes of a stream were handed to the upload."""
+    """Call a function when the upload has read so many bytes of a stream."""
     real = LayerStream.blocks
 
     def strike_at(size: int, happen: Callable[[], None]) -> None:
@@ -122,7 +123,7 @@ def roomy(own_registry: DockerRegistry) -> Iterator[DockerRegistry]:
 
 
 def restart(registry: DockerRegistry) -> None:
-    """Kill it with SIGKILL, and start it again on what it had written by then."""
+    """Kill a registry with SIGKILL, and start it again on the same storage."""
     registry.kill()
     registry.start()
 
@@ -130,52 +131,54 @@ def restart(registry: DockerRegistry) -> None:
 # --- Killed
 
 
-def test_a_registry_killed_under_500_mb_of_a_file(
+def test_push_of_a_large_file_survives_sigkill_of_registry(
     roomy: DockerRegistry,
     tmp_path: Path,
     strike: Callable[[int, Callable[[], None]], None],
 ) -> None:
     """The file is read a second time: far more than any window holds goes out again."""
-    path = written(tmp_path / "data", 500 * MB)
-    strike(300 * MB, lambda: restart(roomy))
+    path = write_blocks(tmp_path / "data", LARGE)
+    strike(100 * MB, lambda: restart(roomy))
     with Client(retry=QUICK) as client:
         client.push_layer(f"{roomy.address}/x", StreamLayer(path, "none"))
     path.unlink()
-    assert is_stored(roomy, "x", 500 * MB)
+    assert is_stored(roomy, "x", LARGE)
 
 
-def test_a_registry_killed_under_500_mb_of_stdin_with_a_spool(roomy: DockerRegistry) -> None:
+def test_push_of_stdin_with_spool_survives_sigkill_of_registry(
+    roomy: DockerRegistry,
+) -> None:
     """`--spool`: a pipe gives its bytes once, and all of them are kept on disk."""
-    command = [sys.executable, "-m", "brolga", "layer", "push", "--compression", "none"]
+    command = [*BROLGA, "layer", "push", "--compression", "none"]
     command += ["--spool", "--retries", "6", "--json", f"{roomy.address}/x"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        for number, block in enumerate(blocks(500 * MB)):
-            if number == 200:  # most of them went out: pipe and read-ahead hold a few
+        for number, block in enumerate(blocks(LARGE)):
+            if number == 100:  # most of them went out: pipe and read-ahead hold a few
                 restart(roomy)
             process.stdin.write(block)
         process.stdin.close()
-        said = process.stdout.read()
+        stdout = process.stdout.read()
     assert process.returncode == 0
-    assert json.loads(said)["digest"] == f"sha256:{digest_of(500 * MB)}"
-    assert is_stored(roomy, "x", 500 * MB)
+    assert json.loads(stdout)["digest"] == f"sha256:{hexdigest_of(LARGE)}"
+    assert is_stored(roomy, "x", LARGE)
 
 
-def test_a_registry_killed_under_a_stream_that_fits_the_window(
+def test_push_within_the_window_survives_sigkill_of_registry(
     roomy: DockerRegistry, strike: Callable[[int, Callable[[], None]], None]
 ) -> None:
-    """What the window holds from its first byte on goes out again."""
+    """The window holds all bytes, and they go out again."""
     strike(20 * MB, lambda: restart(roomy))
     with Client(retry=QUICK) as client:
         client.push_layer(f"{roomy.address}/x", StreamLayer(blocks(30 * MB), "none"))
     assert is_stored(roomy, "x", 30 * MB)
 
 
-def test_a_registry_killed_under_a_stream_that_does_not(
+def test_push_beyond_the_window_fails_after_sigkill_of_registry(
     roomy: DockerRegistry, strike: Callable[[int, Callable[[], None]], None]
 ) -> None:
-    """The bytes are gone: that is told, with how many, and nothing is committed."""
+    """The bytes are gone: the error says how many, and nothing is committed."""
     strike(40 * MB, lambda: restart(roomy))
     layer = StreamLayer(blocks(50 * MB), "none")
     with Client(retry=QUICK) as client, pytest.raises(StreamNotReplayable) as caught:
@@ -185,24 +188,24 @@ def test_a_registry_killed_under_a_stream_that_does_not(
     assert not committed(roomy, "x")
 
 
-def test_a_registry_killed_between_the_stream_and_its_closing(
+def test_push_survives_sigkill_of_registry_before_the_closing_put(
     roomy: DockerRegistry, strike: Callable[[int, Callable[[], None]], None]
 ) -> None:
-    """All bytes went out, and whether they were taken is not known: asked, or sent again."""
+    """All bytes went out, and it is not known if they were taken: asked, or sent again."""
     strike(20 * MB, lambda: restart(roomy))
     with Client(retry=QUICK, uploads=UploadOptions(spool=True)) as client:
         client.push_layer(f"{roomy.address}/x", StreamLayer(blocks(20 * MB), "none"))
     assert is_stored(roomy, "x", 20 * MB)
 
 
-def test_a_registry_that_does_not_come_back(
+def test_push_fails_if_the_registry_stays_down(
     roomy: DockerRegistry,
     tmp_path: Path,
     strike: Callable[[int, Callable[[], None]], None],
 ) -> None:
-    """Attempts are bounded: the failure is told, and nothing is committed."""
+    """The attempts are bounded, and nothing is committed."""
     strike(10 * MB, roomy.kill)
-    layer = StreamLayer(written(tmp_path / "data", 20 * MB), "none")
+    layer = StreamLayer(write_blocks(tmp_path / "data", 20 * MB), "none")
     retry = Retry(attempts=2, initial_delay_s=0)
     with (
         Client(retry=retry) as client,
@@ -216,14 +219,14 @@ def test_a_registry_that_does_not_come_back(
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip"])
-def test_a_file_that_changes_between_the_passes(
+def test_push_fails_if_the_file_changes_between_passes(
     roomy: DockerRegistry,
     tmp_path: Path,
     strike: Callable[[int, Callable[[], None]], None],
     compression: str,
 ) -> None:
     """The second pass must come to the same hash: else SourceError, and nothing is committed."""
-    path = written(tmp_path / "data", 20 * MB)
+    path = write_blocks(tmp_path / "data", 20 * MB)
 
     def change() -> None:
         with path.open("r+b") as file:
@@ -247,7 +250,7 @@ SIZE = 24 * MB  # within the window
 
 
 def _file(tmp_path: Path) -> Source:
-    return written(tmp_path / "data", SIZE)
+    return write_blocks(tmp_path / "data", SIZE)
 
 
 def _iterable(_tmp_path: Path) -> Source:
@@ -260,7 +263,7 @@ def _iterable(_tmp_path: Path) -> Source:
     ids=["file", "window", "spool"],
 )
 @pytest.mark.parametrize("seed", range(4))
-def test_connections_that_fail_anywhere(  # noqa: PLR0917 - fixtures
+def test_push_survives_connections_cut_at_any_byte(  # noqa: PLR0917 - fixtures
     plain_registry: DockerRegistry,
     front: Proxy,
     tmp_path: Path,
@@ -268,7 +271,7 @@ def test_connections_that_fail_anywhere(  # noqa: PLR0917 - fixtures
     options: dict[str, int | bool],
     seed: int,
 ) -> None:
-    """Cut or reset at any byte of the request, or of the answer, twice in one upload."""
+    """Cut or reset at any byte of the request, twice in one upload."""
     chance = random.Random(seed)
     front.arm(
         *(
@@ -290,10 +293,10 @@ def test_connections_that_fail_anywhere(  # noqa: PLR0917 - fixtures
 
 @pytest.mark.parametrize("status", [201, 202])
 @pytest.mark.parametrize("act", ["cut", "reset"])
-def test_an_answer_that_is_lost(
+def test_push_survives_a_lost_response(
     plain_registry: DockerRegistry, front: Proxy, act: str, status: int
 ) -> None:
-    """That of the POST: a session more. That of the PUT: the blob is asked for, and is there."""
+    """That of the POST: a second session. That of the PUT: the blob is asked for, and is there."""
     front.arm(Fault(act=act, direction="down", after=b"HTTP/1.1 %d" % status))  # type: ignore[arg-type] # one of its words
     repository = f"recovery-answer-{act}-{status}"
     with Client(retry=QUICK) as client:
@@ -308,10 +311,10 @@ def test_an_answer_that_is_lost(
     assert pushed.size == 3 << 20
 
 
-def test_a_connection_that_stalls(
+def test_push_leaves_a_connection_that_stalls(
     plain_registry: DockerRegistry, front: Proxy, tmp_path: Path
 ) -> None:
-    """`timeout_s` bounds each write: what does not move is left, and sent elsewhere."""
+    """`timeout_s` bounds each write: the bytes go out on another connection."""
     front.arm(Fault(act="stall", direction="up", after=b"PATCH ", offset=5 * MB))
     with Client(retry=QUICK, transport=TransportOptions(timeout_s=1)) as client:
         client.push_layer(f"{front.address}/recovery-stall", StreamLayer(_file(tmp_path), "none"))
@@ -319,9 +322,7 @@ def test_a_connection_that_stalls(
     assert len(committed(plain_registry, "recovery-stall")) == 1
 
 
-def test_a_registry_that_refuses_connections_for_a_while(
-    plain_registry: DockerRegistry, front: Proxy
-) -> None:
+def test_push_survives_refused_connections(plain_registry: DockerRegistry, front: Proxy) -> None:
     """A restart behind a load balancer: refused, then there again."""
     tries = iter((front.refuse, front.accept))
     front.arm(Fault(act="reset", direction="up", after=b"PATCH ", offset=5 * MB))

@@ -31,19 +31,13 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.real
 
 
-@pytest.fixture
-def image(tmp_path: Path) -> Image:
-    """Write an image of three layers as an OCI layout."""
-    return make_image(tmp_path / "image", size=3_000_000)
-
-
 def blobs(layout: Path) -> dict[str, bytes]:
     """Return a layout's blobs by their names."""
     return {path.name: path.read_bytes() for path in (layout / "blobs/sha256").iterdir()}
 
 
-def test_skopeo_there_and_back(image: Image, tmp_path: Path) -> None:
-    """What skopeo pushes it pulls again, byte for byte; the store is a layout that it reads."""
+def test_skopeo_pushes_and_pulls_the_same_bytes(image: Image, tmp_path: Path) -> None:
+    """The store is a layout that skopeo reads."""
     with running(tmp_path / "store") as address:
         place = f"docker://{address}/some/image:v1"
         _copy(image.place, place)
@@ -58,7 +52,7 @@ def test_skopeo_there_and_back(image: Image, tmp_path: Path) -> None:
     assert blobs(tmp_path / "direct") == blobs(image.directory)
 
 
-def test_from_another_registry_and_back(
+def test_image_is_unchanged_from_docker_registry_and_back(
     image: Image, plain_registry: DockerRegistry, tmp_path: Path
 ) -> None:
     """An image goes from docker-registry to the embedded one and back unchanged."""
@@ -72,10 +66,8 @@ def test_from_another_registry_and_back(
     assert blobs(tmp_path / "back") == blobs(image.directory)
 
 
-def test_skopeo_with_a_password_over_tls(
-    image: Image, tmp_path: Path, authority: Authority
-) -> None:
-    """A client of others' logs in over https, and is refused with another password."""
+def test_skopeo_logs_in_over_tls(image: Image, tmp_path: Path, authority: Authority) -> None:
+    """A wrong password is refused."""
     pytest.importorskip("bcrypt")
     users = tmp_path / "htpasswd"
     users.write_text(f"user:{bcrypt('secret')}\n")
@@ -97,8 +89,8 @@ def test_skopeo_with_a_password_over_tls(
     assert blobs(tmp_path / "back") == blobs(image.directory)
 
 
-def test_skopeo_deletes(image: Image, tmp_path: Path) -> None:
-    """What skopeo deletes is gone, with each of its tags; another repository's image stays."""
+def test_skopeo_delete_removes_an_image_and_its_tags(image: Image, tmp_path: Path) -> None:
+    """An image of another repository stays."""
     with running(tmp_path / "store") as address:
         for place in ("image:v1", "image:v2", "other:v1"):
             _copy(image.place, f"docker://{address}/{place}")
@@ -108,8 +100,8 @@ def test_skopeo_deletes(image: Image, tmp_path: Path) -> None:
         skopeo("inspect", "--tls-verify=false", f"docker://{address}/other:v1")
 
 
-def test_an_index(tmp_path: Path) -> None:
-    """An index and its images go there and back; in skopeo's own layout they are served too."""
+def test_skopeo_pushes_and_pulls_an_index(tmp_path: Path) -> None:
+    """An index in skopeo's own layout is served too."""
     index = make_image(tmp_path / "index", platforms=("linux/amd64", "linux/arm64"))
     with running(tmp_path / "store") as address:
         _copy(index.place, f"docker://{address}/pushed:v1")
@@ -121,8 +113,8 @@ def test_an_index(tmp_path: Path) -> None:
     assert blobs(tmp_path / "again") == blobs(index.directory)
 
 
-def test_a_layout_that_umoci_begins_and_goes_on_with(image: Image, tmp_path: Path) -> None:
-    """Its empty layout is a repository; what is pushed there umoci changes, and it is served."""
+def test_registry_serves_a_layout_that_umoci_changes(image: Image, tmp_path: Path) -> None:
+    """An empty layout of umoci is a repository."""
     require("umoci")
     layout = tmp_path / "store/um"
     layout.parent.mkdir()

@@ -1,6 +1,6 @@
 """Signals in the middle of an upload: real ones, to a real process, at two registries.
 
-What is left behind is looked for on the registry's disk, for its API does not tell.
+The API does not show what is left behind: the tests look at the registry's disk.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import pytest
+from tests.processes import feed, finish, start_brolga, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,18 +28,17 @@ pytestmark = pytest.mark.real
 
 MIB = 1 << 20
 SENT = 8 * MIB
-PATIENCE_S = 30.0
 ENDS = [
     pytest.param(signal.SIGTERM, 143, "brolga: stopped by SIGTERM\n", id="SIGTERM"),
     pytest.param(signal.SIGINT, 130, "brolga: interrupted\n", id="SIGINT"),
 ]
 STYLES = {"streamed": [], "chunked": ["--upload-style", "chunked:1MiB"]}
-WAYS = {"with a window": [], "without one": ["--window", "0"]}
+WINDOWS = {"with a window": [], "without one": ["--window", "0"]}
 
 
 @dataclass(frozen=True)
 class Target:
-    """A registry, and the files in which it keeps what is being uploaded and what was."""
+    """A registry, and the files of its open uploads and of its blobs."""
 
     address: str
     buffer: int
@@ -47,7 +46,7 @@ class Target:
     blobs: Callable[[], list[Path]]
 
     def has(self, count: int) -> bool:
-        """Tell whether so many bytes have arrived, but for what the registry's buffer holds."""
+        """Return whether so many bytes have arrived, but for what the registry's buffer holds."""
         return sum(map(_size, self.uploads())) >= count - self.buffer
 
 
@@ -83,62 +82,23 @@ def pushing(
     target: Target, *arguments: str, arriving: int = SENT
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run `brolga layer push` until it waits for more; kill it if the test leaves it running."""
-    # Where the tests run in the background SIGINT is ignored, and a child would inherit that.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     push = ["layer", "push", "--compression", "none", f"{target.address}/x", *arguments]
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "brolga", *push],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-        )
-    finally:
-        signal.signal(signal.SIGINT, before)
-    with process:
-        try:
-            if "--" not in arguments:
-                _feed(process.stdin, os.urandom(SENT))
-            _wait_until(lambda: target.has(arriving) and _sleeps(process.pid))
-            yield process
-        finally:
-            process.kill()
-
-
-def _feed(stdin: IO[bytes] | None, data: bytes) -> None:
-    """Write to a process, and leave its stdin open."""
-    assert stdin is not None
-    written = 0
-    while written < len(data):
-        written += stdin.write(data[written:]) or 0
-
-
-def _wait_until(condition: Callable[[], bool]) -> None:
-    """Wait until other processes have come so far."""
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    with start_brolga(*push) as process:
+        if "--" not in arguments:
+            feed(process, os.urandom(SENT))
+        wait_until(lambda: target.has(arriving) and _sleeps(process.pid))
+        yield process
 
 
 def _sleeps(pid: int) -> bool:
-    """Tell whether each thread of a process waits for something (proc(5), stat)."""
+    """Return whether each thread of a process waits for something (proc(5), stat)."""
     tasks = Path(f"/proc/{pid}/task").glob("*/stat")
     return all(task.read_text().rpartition(")")[2].split()[0] == "S" for task in tasks)
 
 
-def end_of(process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
-    """Wait for the end, with stdin still open; return exit code, stdout and stderr."""
-    assert process.stdout is not None
-    assert process.stderr is not None
-    code = process.wait(PATIENCE_S)
-    return code, process.stdout.read().decode(), process.stderr.read().decode()
-
-
-@pytest.mark.parametrize("flags", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("flags", WINDOWS.values(), ids=WINDOWS)
 @pytest.mark.parametrize(("number", "code", "line"), ENDS)
-def test_a_signal_cancels_the_session(
+def test_layer_push_cancels_the_session_on_a_signal(
     target: Target, number: signal.Signals, code: int, line: str, flags: list[str]
 ) -> None:
     """distribution-spec, Canceling: the registry keeps nothing of what was sent; no blob either.
@@ -147,25 +107,25 @@ def test_a_signal_cancels_the_session(
     """
     with pushing(target, *flags) as process:
         process.send_signal(number)
-        assert end_of(process) == (code, "", line)
+        assert finish(process) == (code, "", line)
     assert target.uploads() == []
     assert target.blobs() == []
 
 
 @pytest.mark.parametrize(("number", "code", "line"), ENDS)
-def test_a_signal_between_two_chunks_cancels_the_session(
+def test_layer_push_cancels_the_session_on_a_signal_between_chunks(
     target: Target, number: signal.Signals, code: int, line: str
 ) -> None:
-    """It is where the last answer said: distribution 2.8 takes a DELETE nowhere else."""
+    """It is where the last answer said: distribution 2.8 accepts a DELETE nowhere else."""
     last = 1  # it waits for more, or for the end: it may be the last one
     flags = ["-v", "--upload-style", "chunked:1MiB"]
     with pushing(target, *flags, arriving=SENT - last * MIB) as process:
         assert process.stderr is not None
         answered = (text for text in process.stderr if b": 202, 1048576 bytes sent" in text)
         assert len(list(islice(answered, SENT // MIB - last))) == SENT // MIB - last
-        _wait_until(lambda: _sleeps(process.pid))
+        wait_until(lambda: _sleeps(process.pid))
         process.send_signal(number)
-        ended, out, err = end_of(process)
+        ended, out, err = finish(process)
     assert (ended, out) == (code, "")
     assert err.endswith(line)
     assert target.uploads() == []
@@ -182,8 +142,8 @@ def stopped_under_a_patch(
     with pushing(_docker(registry), "-v", *flags, arriving=SENT - MIB) as process:
         running.send_signal(signal.SIGSTOP)
         try:
-            _feed(process.stdin, bytes(2 * MIB))
-            _wait_until(lambda: _sleeps(process.pid))
+            feed(process, bytes(2 * MIB))
+            wait_until(lambda: _sleeps(process.pid))
             yield process
         finally:
             running.send_signal(signal.SIGCONT)
@@ -191,16 +151,16 @@ def stopped_under_a_patch(
 
 @pytest.mark.parametrize("flags", STYLES.values(), ids=STYLES)
 @pytest.mark.parametrize(("number", "code", "line"), ENDS)
-def test_a_signal_under_a_patch_waits_for_its_answer(
+def test_layer_push_waits_for_the_patch_response_on_a_signal(
     own_registry: DockerRegistry, number: signal.Signals, code: int, line: str, flags: list[str]
 ) -> None:
-    """docker-registry 2.8 takes a DELETE nowhere else than under the Location of that answer."""
+    """docker-registry 2.8 accepts a DELETE only under the Location of that response."""
     with stopped_under_a_patch(own_registry, *flags) as process:
         process.send_signal(number)
-        _wait_until(lambda: _sleeps(process.pid))
+        wait_until(lambda: _sleeps(process.pid))
         assert own_registry._process is not None
         own_registry._process.send_signal(signal.SIGCONT)
-        ended, out, err = end_of(process)
+        ended, out, err = finish(process)
     assert (ended, out) == (code, "")
     assert err.endswith(line)
     target = _docker(own_registry)
@@ -209,15 +169,15 @@ def test_a_signal_under_a_patch_waits_for_its_answer(
 
 
 @pytest.mark.parametrize("flags", STYLES.values(), ids=STYLES)
-def test_a_second_signal_under_a_patch_ends_it_at_once(
+def test_layer_push_ends_at_once_on_a_second_signal(
     own_registry: DockerRegistry, flags: list[str]
 ) -> None:
-    """Who asks twice waits for nothing: the registry stands still, and is not called again."""
+    """The registry stands still, and is not called again."""
     with stopped_under_a_patch(own_registry, *flags) as process:
         process.send_signal(signal.SIGINT)
-        _wait_until(lambda: _sleeps(process.pid))
+        wait_until(lambda: _sleeps(process.pid))
         process.send_signal(signal.SIGTERM)
-        ended, out, err = end_of(process)
+        ended, out, err = finish(process)
     assert (ended, out) == (143, "")
     assert err.endswith("brolga: stopped by SIGTERM\n")
     assert "DELETE" not in err
@@ -225,32 +185,32 @@ def test_a_second_signal_under_a_patch_ends_it_at_once(
 
 
 @pytest.mark.parametrize(("number", "code", "line"), ENDS)
-def test_a_signal_leaves_no_spool_behind(
+def test_layer_push_leaves_no_spool_on_a_signal(
     target: Target, number: signal.Signals, code: int, line: str, tmp_path: Path
 ) -> None:
-    """Its file has no name at any time: even SIGKILL could leave none."""
+    """The file has no name at any time: even SIGKILL would leave none."""
     directory = tmp_path / "spool"
     directory.mkdir()
     with pushing(target, f"--spool={directory}") as process:
         assert list(directory.iterdir()) == []
         process.send_signal(number)
-        assert end_of(process) == (code, "", line)
+        assert finish(process) == (code, "", line)
     assert list(directory.iterdir()) == []
     assert target.uploads() == []
 
 
 @pytest.mark.parametrize(("number", "code", "line"), ENDS)
-def test_a_signal_ends_the_command_too(
+def test_layer_push_ends_its_command_on_a_signal(
     target: Target, number: signal.Signals, code: int, line: str
 ) -> None:
-    """`brolga layer push REPO -- COMMAND`: nobody works on for a push that was given up."""
+    """`brolga layer push REPO -- COMMAND`: the command does not go on."""
     script = f"head -c {SENT} /dev/urandom; exec sleep 1000"
     with pushing(target, "--", "sh", "-c", script) as process:
         process.send_signal(number)
-        assert end_of(process) == (code, "", line)
-        # It had our stdin: now that nobody has, nothing can be written to it.
+        assert finish(process) == (code, "", line)
+        # It had our stdin; without a reader, a write fails.
         with pytest.raises(BrokenPipeError):
-            _feed(process.stdin, b"x")
+            feed(process, b"x")
     assert target.uploads() == []
     assert target.blobs() == []
 
@@ -262,12 +222,11 @@ os.execv(sys.executable, [sys.executable, "-m", "brolga", *sys.argv[1:]])
 """
 
 
-def test_ctrl_c_at_a_terminal_ends_both(target: Target) -> None:
-    """The terminal signals its whole foreground, the command among it; exit 130 all the same."""
+def test_layer_push_and_its_command_end_on_ctrl_c(target: Target) -> None:
+    """The terminal signals its whole foreground, the command among it; exit code 130."""
     script = f"head -c {SENT} /dev/urandom; sleep 1000"
     push = ["layer", "push", "--compression", "none", f"{target.address}/x"]
     master, slave = pty.openpty()
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-c", _ON_TERMINAL, *push, "--", "sh", "-c", script],
         stdin=slave,
@@ -275,13 +234,12 @@ def test_ctrl_c_at_a_terminal_ends_both(target: Target) -> None:
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    signal.signal(signal.SIGINT, before)
     os.close(slave)
     with process:
         try:
-            _wait_until(lambda: target.has(SENT) and _sleeps(process.pid))
+            wait_until(lambda: target.has(SENT) and _sleeps(process.pid))
             os.write(master, b"\x03")
-            code, out, err = end_of(process)
+            code, out, err = finish(process)
         finally:
             process.kill()
             os.close(master)

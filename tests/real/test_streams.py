@@ -7,26 +7,15 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.real.foreign import docker_registry
 
 from brolga import Client, StreamLayer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from tests.real.foreign import DockerRegistry
 
 pytestmark = pytest.mark.real
 
 DATA = b"a dump of a database\n" * 1000
-
-
-@pytest.fixture
-def own_registry(tmp_path: Path) -> Iterator[DockerRegistry]:
-    """Run a docker-registry of which all garbage may be collected."""
-    with docker_registry(tmp_path / "registry") as running:
-        yield running
 
 
 def collect_garbage(registry: DockerRegistry) -> str:
@@ -41,10 +30,10 @@ def blobs(registry: DockerRegistry) -> set[str]:
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])
-def test_garbage_collection_keeps_a_stream_that_a_tag_names(
+def test_garbage_collection_keeps_only_streams_with_a_tag(
     own_registry: DockerRegistry, compression: str
 ) -> None:
-    """One that no manifest names goes: `push_layer` says so. Both have the same store."""
+    """One that no manifest names is deleted, as the warning of `push_layer` says."""
     home = f"{own_registry.address}/dumps"
     named, unnamed = (
         StreamLayer([DATA, end], compression=compression) for end in (b"kept", b"lost")

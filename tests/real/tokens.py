@@ -1,11 +1,8 @@
 """A token server: distribution's token protocol, by GET and by POST, with real signatures.
 
-Knows who may do what, and how a token is asked for and signed (distribution, "Token
-Authentication Specification" and "OAuth2 Token Authentication"). Must not know registries.
-
-Strategy: a grant is written as a scope is, with a pattern for the name, and what is asked is
-narrowed to what is granted by one pure function. The openssl program signs. What was asked is
-kept for assertions, without passwords and tokens.
+See distribution, "Token Authentication Specification" and "OAuth2 Token Authentication". A grant is
+a scope with a pattern for the name. The openssl program signs. Requests are recorded for
+assertions, without passwords and tokens.
 """
 
 from __future__ import annotations
@@ -76,14 +73,14 @@ def _base64url(data: bytes) -> str:
 
 @dataclass(frozen=True)
 class Account:
-    """A password, and what it opens: scopes with patterns, as `repository:team/*:pull,push`."""
+    """A password, and grants: scopes with patterns, as `repository:team/*:pull,push`."""
 
     password: str
     grants: tuple[str, ...]
 
 
 class Asked(NamedTuple):
-    """A request that came: how, by whom (empty: anonymous), for what, and what it got."""
+    """A request for a token, and the response; an empty account is anonymous."""
 
     method: str
     grant: str  # anonymous, basic, password, refresh_token
@@ -94,7 +91,7 @@ class Asked(NamedTuple):
 
 
 def narrow(scopes: Iterable[str], grants: Iterable[str]) -> tuple[str, ...]:
-    """Return of each scope what is granted; nothing of one where that is nothing."""
+    """Return the granted actions of each scope; leave out scopes without any."""
     granted = []
     for scope in scopes:
         resource, _, asked = scope.rpartition(":")
@@ -112,7 +109,7 @@ def narrow(scopes: Iterable[str], grants: Iterable[str]) -> tuple[str, ...]:
 class TokenServer(http.server.ThreadingHTTPServer):
     """A token server; its attributes may be changed while it runs."""
 
-    daemon_threads = False  # so that closing waits for those who are still answered
+    daemon_threads = False  # so that closing waits for open requests
 
     def __init__(
         self,
@@ -184,7 +181,7 @@ class TokenServer(http.server.ThreadingHTTPServer):
         return self._refresh_tokens.get(token)
 
     def granted(self, account: str, scopes: Iterable[str]) -> tuple[str, ...]:
-        """Return what an account gets of what it asks for."""
+        """Return the scopes that an account is granted."""
         known = self.accounts.get(account)
         return narrow(scopes, (*self.public, *(known.grants if known else ())))
 
@@ -216,7 +213,7 @@ class TokenServer(http.server.ThreadingHTTPServer):
             return -2 * LEEWAY_S
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Tell of what is wrong here; a client may break off, or distrust the certificate."""
+        """Print exceptions of the server; a client may disconnect, or distrust the certificate."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
@@ -242,11 +239,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if given is not None:
             grant = "basic"
             name, password = _basic(given)
-            found = self.server.account_of(password, name)
-            if found is None:
+            account_name = self.server.account_of(password, name)
+            if account_name is None:
                 self._answer(Asked("GET", grant, name, scopes, (), HTTPStatus.UNAUTHORIZED), {})
                 return
-            account = found
+            account = account_name
         granted = self.server.granted(account, scopes)
         answer: dict[str, object] = {"token": self._token(account, query, granted)}
         if account and _first(query, "offline_token") == "true":
@@ -254,7 +251,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._answer(Asked("GET", grant, account, scopes, granted, HTTPStatus.OK), answer)
 
     def do_POST(self) -> None:
-        """Answer by OAuth2, where that is on: a password or a refresh token in a form."""
+        """Answer by OAuth2, if that is on: a password or a refresh token in a form."""
         form = parse_qs(self._body().decode())
         scopes, grant, name = _scopes(form), _first(form, "grant_type"), _first(form, "username")
         if self.server.oauth != HTTPStatus.OK:
