@@ -4,21 +4,16 @@
 upload-style = "chunked:16MiB"
 """
 
-from __future__ import annotations
-
 import os
 import tomllib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from brolga.cli.upload_options import UploadStyle, parse_style
 from brolga.errors import InvalidReference, excerpt
 from brolga.spec.reference import Repository
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
 
 
 def choose_upload_style(

@@ -5,12 +5,11 @@ A group of options reaches the verb as one value: `connection` as `connection`, 
 `UploadFlags`.
 """
 
-from __future__ import annotations
-
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
@@ -19,10 +18,7 @@ from brolga.cli.client_factory import DEFAULT_JOBS, ConnectionOptions
 from brolga.cli.params import PlatformChoiceType, SecondsType, parse_pairs
 from brolga.cli.upload_options import SizeType, StyleType, UploadFlags
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Function = Callable[..., Any]
+Function = Callable[..., Any]
 
 
 _RETRY_TIME_S: Final = 3600

@@ -1,16 +1,12 @@
 """Parameter types and callbacks of click: seconds, platforms, lists and pairs."""
 
-from __future__ import annotations
-
 import csv
 import math
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import click
 
-if TYPE_CHECKING:
-    from brolga.spec.platform import Platform
-
+from brolga.spec.platform import Platform
 
 _MAX_TIMEOUT_S: Final = 86400
 
@@ -42,8 +38,6 @@ class PlatformType(click.ParamType):  # type: ignore[type-arg] # not generic bef
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> object:
         """Return the platform. Raises BadParameter."""
-        from brolga.spec.platform import Platform
-
         if isinstance(value, Platform):
             return value
         try:
@@ -119,8 +113,6 @@ def parse_platforms(
     context: click.Context, param: click.Parameter, values: tuple[str, ...]
 ) -> list[Platform]:
     """Return the platforms of comma-separated lists."""
-    from brolga.spec.platform import Platform
-
     try:
         return [Platform.parse(text) for text in split_items(context, param, values) or ()]
     except ValueError as error:

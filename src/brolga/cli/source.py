@@ -1,26 +1,22 @@
 """SOURCE arguments: stdin, files and commands as layers."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import stat
 import sys
-from typing import TYPE_CHECKING, Final, cast
+from collections.abc import Sequence
+from typing import Final
 
 import click
 
+from brolga.cli.client_factory import ConnectionOptions
+from brolga.cli.options import LayerOptions
 from brolga.errors import SourceError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from io import BufferedReader
-
-    from brolga.cli.client_factory import ConnectionOptions
-    from brolga.cli.options import LayerOptions
-    from brolga.stream.layer import StreamLayer
-    from brolga.stream.sources import Source
-
+from brolga.spec.mediatypes import check_media_type
+from brolga.stream.command import Command
+from brolga.stream.compression import parse_compression
+from brolga.stream.layer import StreamLayer
+from brolga.stream.sources import Source
 
 # The first bytes of a compressed stream, and the program that decompresses it.
 _PROGRAMS: Final = {
@@ -66,8 +62,6 @@ def command_layer(
     If the password comes from stdin, the command's stdin is empty: Python may have read ahead.
     Raises UsageError.
     """
-    from brolga.stream.command import Command
-
     if not arguments:
         raise click.UsageError("a COMMAND must follow --")
     command = Command(arguments, reads_stdin=not connection.password_stdin)
@@ -75,9 +69,6 @@ def command_layer(
 
 
 def _layer(source: Source, layer_opts: LayerOptions, tar: bool | None) -> StreamLayer:  # noqa: FBT001 - as in StreamLayer
-    from brolga.spec.mediatypes import check_media_type
-    from brolga.stream.compression import parse_compression
-    from brolga.stream.layer import StreamLayer
 
     try:
         compression, level = parse_compression(layer_opts.compression)
@@ -130,7 +121,7 @@ def refuse_compressed(name: str) -> None:
 def _read_head(name: str) -> bytes:
     try:
         if name == "-":
-            return cast("BufferedReader", sys.stdin.buffer).peek(_MAX_MAGIC)
+            return sys.stdin.buffer.peek(_MAX_MAGIC)  # type: ignore[union-attr,no-any-return] # a BufferedReader
         if not stat.S_ISREG(os.stat(name).st_mode):  # noqa: PTH116 - a str needs no Path for this
             return b""
         with open(name, "rb") as file:  # noqa: PTH123 - as above

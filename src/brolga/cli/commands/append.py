@@ -1,10 +1,8 @@
 """`brolga append`: push an image with more layers."""
 
-from __future__ import annotations
-
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import click
 
@@ -15,18 +13,17 @@ from brolga.cli.local_paths import archive_ref, check_source, check_target, spoo
 from brolga.cli.mutation import BASE_DIGEST, BASE_NAME, expected_digest
 from brolga.cli.output import print_result
 from brolga.cli.params import split_names
+from brolga.cli.progress import show_progress
 from brolga.cli.source import layer_fields, refuse_compressed, stream_layer
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from brolga.cli.upload_options import UploadFlags
-    from brolga.client import Client
-    from brolga.images import Image
-    from brolga.spec.digest import Digest
-    from brolga.spec.platform import Platform
-    from brolga.stores.location import ImageRef
-    from brolga.stream.layer import StreamLayer
+from brolga.cli.upload_options import UploadFlags
+from brolga.client import Client
+from brolga.images import Image, ImageIndex
+from brolga.spec.digest import Digest
+from brolga.spec.mediatypes import COMPRESSION_BY_LAYER
+from brolga.spec.platform import DEFAULT_PLATFORM, Platform
+from brolga.spec.reference import Reference
+from brolga.stores.location import ImageRef, is_pipe, parse_image_ref, registry_of
+from brolga.stream.layer import StreamLayer
 
 
 @verb(
@@ -112,9 +109,6 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size, layers (the new ones), seconds.
     """
-    from brolga.cli.progress import show_progress
-    from brolga.stores.location import is_pipe, parse_image_ref, registry_of
-
     start_s = time.monotonic()
     ref = parse_image_ref(target)
     base_ref = None if base is None else parse_image_ref(base)
@@ -182,9 +176,6 @@ def _get_base(
     client: Client, base_ref: ImageRef | None, platform: Platform | None, target: ImageRef
 ) -> tuple[Image, Digest | None]:
     """Return the image to append to, and the digest that the target must keep until the end."""
-    from brolga.images import Image, ImageIndex
-    from brolga.spec.platform import DEFAULT_PLATFORM
-
     if base_ref is None:
         return Image.empty(platform or DEFAULT_PLATFORM), None
     tree = client.get(base_ref, platform=platform)
@@ -194,8 +185,6 @@ def _get_base(
 
 def _check_media_type(layer_opts: options.LayerOptions) -> None:
     """Raise UsageError for a media type that does not fit an image's layer."""
-    from brolga.spec.mediatypes import COMPRESSION_BY_LAYER
-
     compression = layer_opts.compression.partition(":")[0]
     media_type = layer_opts.media_type
     if media_type is not None and COMPRESSION_BY_LAYER.get(media_type) != compression:
@@ -207,8 +196,6 @@ def _check_media_type(layer_opts: options.LayerOptions) -> None:
 
 def _base_annotations(base_ref: ImageRef | None, base: Image) -> dict[str, str | None]:
     """Return the annotations of an image on a base; None removes one of the base's own."""
-    from brolga.spec.reference import Reference
-
     if base_ref is None:
         return {}
     name = None
@@ -218,7 +205,6 @@ def _base_annotations(base_ref: ImageRef | None, base: Image) -> dict[str, str |
 
 
 def _print(ref: ImageRef, appender: _Appender, seconds: float, *, as_json: bool) -> None:
-    from brolga.stores.location import is_pipe
 
     if is_pipe(ref) or appender.image is None:
         return

@@ -1,10 +1,9 @@
 """`brolga attach`: attach files to an image."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import Final
 
 import click
 
@@ -12,13 +11,13 @@ from brolga.cli import options
 from brolga.cli.click_ext import verb
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.mutation import check_clock, push_and_print, refuse_archive
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from brolga.cli.upload_options import UploadFlags
-    from brolga.spec.blob import Blob
-    from brolga.spec.platform import Platform
+from brolga.cli.source import stream_layer
+from brolga.cli.upload_options import UploadFlags
+from brolga.images import Artifact, TitledBlob
+from brolga.spec.blob import Blob
+from brolga.spec.mediatypes import check_media_type
+from brolga.spec.platform import Platform
+from brolga.stores.location import home_of, parse_image_ref
 
 _OCTETS: Final = "application/octet-stream"
 _STDIN: Final = "-"
@@ -66,9 +65,6 @@ def command(  # noqa: PLR0913 - the flags of the verb
     Prints REPO@DIGEST of the artifact. With --json: ref, digest, mediaType, size (bytes),
     artifactType, subject.
     """
-    from brolga.images import Artifact
-    from brolga.stores.location import home_of, parse_image_ref
-
     check_clock()
     reference = parse_image_ref(subject)
     refuse_archive(reference)
@@ -88,9 +84,6 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
 def _blobs(files: Sequence[str], connection: ConnectionOptions) -> list[Blob]:
     """Return the files as streams, with their names. Raises UsageError, SourceError."""
-    from brolga.cli.source import stream_layer
-    from brolga.images import TitledBlob
-
     parts = [_split(file) for file in files]
     names = [name for name, _ in parts]
     if names.count(_STDIN) > 1:
@@ -119,7 +112,6 @@ def _split(file: str) -> tuple[str, str]:
 
 
 def _check_media_type(media_type: str, origin: str) -> None:
-    from brolga.spec.mediatypes import check_media_type
 
     try:
         check_media_type(media_type)

@@ -1,7 +1,5 @@
 """`brolga blob`: print a blob."""
 
-from __future__ import annotations
-
 import click
 
 from brolga.cli import options

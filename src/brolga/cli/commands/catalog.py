@@ -1,7 +1,5 @@
 """`brolga catalog`: list the repositories of a registry."""
 
-from __future__ import annotations
-
 import click
 
 from brolga.cli import options

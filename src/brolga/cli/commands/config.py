@@ -1,9 +1,5 @@
 """`brolga config`: print an image's config."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import click
 
 from brolga.cli import options
@@ -11,9 +7,8 @@ from brolga.cli.click_ext import verb
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.local_paths import check_source
 from brolga.cli.output import write_bytes
-
-if TYPE_CHECKING:
-    from brolga.spec.platform import Platform
+from brolga.spec.platform import Platform
+from brolga.stores.location import parse_image_ref
 
 
 @verb("config")
@@ -26,8 +21,6 @@ def command(*, ref: str, platform: Platform | None, connection: ConnectionOption
     The exact bytes, verified, without an added newline. If REF is an index, --platform chooses the
     image, by default linux/amd64.
     """
-    from brolga.stores.location import parse_image_ref
-
     place = parse_image_ref(ref)
     check_source(place, connection)
     with open_client(connection) as client:

@@ -1,8 +1,6 @@
 """`brolga copy`: copy an image, an index or all tags of a repository."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 import click
 
@@ -11,16 +9,19 @@ from brolga.cli.click_ext import verb
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.local_paths import check_source, check_target, print_ref
 from brolga.cli.output import eprint, print_result
+from brolga.cli.upload_options import UploadFlags
+from brolga.client import Client
 from brolga.errors import Denied, ImageNotFound, NotFound
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from brolga.cli.upload_options import UploadFlags
-    from brolga.client import Client
-    from brolga.spec.platform import Platform
-    from brolga.spec.reference import Repository
-    from brolga.stores.location import ImageRef, LocalRef
+from brolga.spec.platform import Platform
+from brolga.spec.reference import Repository
+from brolga.stores.location import (
+    ImageRef,
+    LocalRef,
+    is_archive,
+    parse_image_ref,
+    parse_repository_ref,
+    registry_of,
+)
 
 
 @verb(
@@ -74,13 +75,6 @@ def command(  # noqa: PLR0913 - the flags of the verb
     Prints REPO@DIGEST, with --all-tags REPO:TAG@DIGEST for each tag. With --json: ref, digest;
     with --all-tags: repository, tags (each with its digest), kept (tags not overwritten).
     """
-    from brolga.stores.location import (
-        is_archive,
-        parse_image_ref,
-        parse_repository_ref,
-        registry_of,
-    )
-
     if all_tags:
         origin, home = parse_repository_ref(source), parse_repository_ref(target)
         check_source(origin, connection)

@@ -1,9 +1,5 @@
 """`brolga digest`: print the digest of an image or index."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import click
 
 from brolga.cli import options
@@ -11,9 +7,8 @@ from brolga.cli.click_ext import verb
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.local_paths import check_source, parse_source_path
 from brolga.cli.output import print_result
-
-if TYPE_CHECKING:
-    from brolga.spec.platform import Platform
+from brolga.spec.platform import Platform
+from brolga.stores.location import parse_image_ref, with_digest, with_name
 
 
 @verb("digest")
@@ -42,8 +37,6 @@ def command(  # noqa: PLR0913 - the flags of the verb
     If REF is an index, --platform prints the digest of one of its images. With --json: ref, digest,
     mediaType, size (bytes of the manifest).
     """
-    from brolga.stores.location import parse_image_ref, with_digest, with_name
-
     if ref is None and path is None:
         raise click.UsageError("Missing argument 'REF'.")
     source = (

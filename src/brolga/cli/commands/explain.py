@@ -1,9 +1,8 @@
 """`brolga explain`: explain how brolga would push to a repository."""
 
-from __future__ import annotations
-
+from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import click
 
@@ -12,14 +11,10 @@ from brolga.cli.click_ext import verb
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.config_file import choose_upload_style
 from brolga.cli.output import print_lines, print_result
-from brolga.cli.upload_options import format_size
+from brolga.cli.upload_options import UploadFlags, format_size
+from brolga.client.explain import Explanation
 from brolga.errors import one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from brolga.cli.upload_options import UploadFlags
-    from brolga.client.explain import Explanation
+from brolga.spec.reference import Repository
 
 _UNBOUNDED: Final = 1 << 40  # bytes; a registry that accepts so many accepts any number
 
@@ -46,8 +41,6 @@ def command(
     0: none), putMax (bytes: a blob of at most this size goes in one PUT), lastInPut, resumes,
     chosenBy, window (bytes), spool, mount, referrers.
     """
-    from brolga.spec.reference import Repository
-
     repository = Repository.parse(repo)
     _, chosen_by = choose_upload_style(upload_opts.upload_style, repository.registry)
     with open_client(connection, upload_opts=upload_opts) as client:

@@ -1,9 +1,7 @@
 """`brolga index`: list, append to and filter indexes."""
 
-from __future__ import annotations
-
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import click
 
@@ -13,16 +11,15 @@ from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.mutation import expected_digest, get_index, push_and_print, result_ref
 from brolga.cli.output import print_lines, print_result
 from brolga.cli.params import parse_platforms, split_names
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from brolga.cli.upload_options import UploadFlags
-    from brolga.client import Client
-    from brolga.images import Tree
-    from brolga.spec.blob import Blob
-    from brolga.spec.descriptor import Descriptor
-    from brolga.spec.platform import Platform
+from brolga.cli.upload_options import UploadFlags
+from brolga.client import Client
+from brolga.images import Image, ImageIndex
+from brolga.images.index import is_blob
+from brolga.spec.blob import Blob
+from brolga.spec.descriptor import Descriptor
+from brolga.spec.mediatypes import DOCKER_MANIFEST_LIST, OCI_INDEX
+from brolga.spec.platform import Platform
+from brolga.stores.location import parse_image_ref, registry_of, with_digest
 
 
 @click.group("index", cls=VerbGroup)
@@ -39,8 +36,6 @@ def list_(*, ref: str, as_json: bool, connection: ConnectionOptions) -> None:
 
     With --json one object: ref, digest, mediaType, manifests (the descriptors of the index).
     """
-    from brolga.stores.location import parse_image_ref, with_digest
-
     source = parse_image_ref(ref)
     with open_client(connection) as client:
         index = get_index(client, source).index
@@ -95,8 +90,6 @@ def filter_(
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
-    from brolga.stores.location import parse_image_ref, registry_of
-
     source = parse_image_ref(ref)
     target = result_ref(source, tag)
     with open_client(connection, registry=registry_of(target)) as client:
@@ -162,10 +155,6 @@ def append(  # noqa: PLR0913 - the flags of the verb
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
-    from brolga.images import ImageIndex
-    from brolga.spec.mediatypes import DOCKER_MANIFEST_LIST, OCI_INDEX
-    from brolga.stores.location import parse_image_ref, registry_of
-
     name = base if base is not None else tag
     if name is None:
         raise click.UsageError("without BASE, the result needs a name: give one with --tag")
@@ -185,11 +174,8 @@ def append(  # noqa: PLR0913 - the flags of the verb
 
 def _children(
     client: Client, names: Sequence[str], *, flatten: bool
-) -> Iterator[tuple[Tree | Blob, Descriptor | None]]:
+) -> Iterator[tuple[Image | ImageIndex | Blob, Descriptor | None]]:
     """Yield each image to append, and its descriptor if it comes from an index."""
-    from brolga.images import ImageIndex
-    from brolga.images.index import is_blob
-
     for name in names:
         tree = client.get(name)
         if flatten and isinstance(tree, ImageIndex):

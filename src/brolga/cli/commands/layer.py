@@ -1,11 +1,10 @@
 """`brolga layer`: stream layers into a registry, and out of it."""
 
-from __future__ import annotations
-
 import os
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import click
 
@@ -15,17 +14,16 @@ from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.local_paths import check_output, check_target, parse_local_ref, print_ref
 from brolga.cli.mutation import check_clock
 from brolga.cli.output import eprint, print_result, write_blocks
+from brolga.cli.progress import show_progress
 from brolga.cli.source import command_layer, layer_fields, stream_layer
-from brolga.cli.upload_options import SizeType
+from brolga.cli.upload_options import SizeType, UploadFlags
 from brolga.errors import CorruptBlob, InvalidReference
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from brolga.cli.upload_options import UploadFlags
-    from brolga.spec.reference import Repository
-    from brolga.stores.location import ImageRef
-    from brolga.stream.layer import StreamLayer
+from brolga.images import StreamBlob
+from brolga.spec.mediatypes import UNKNOWN_ARTIFACT, check_media_type, compression_of_media_type
+from brolga.spec.reference import Reference, Repository
+from brolga.stores.location import ImageRef, parse_image_ref
+from brolga.stream.decompression import Limits
+from brolga.stream.layer import StreamLayer
 
 _FILE_SUFFIXES: Final = {"gzip": ".gz", "zstd": ".zst", "none": ""}
 
@@ -105,11 +103,6 @@ def push(  # noqa: PLR0913 - the flags of the verb
     digest, seconds, and of the layer diffId, size, uncompressedSize (bytes), mediaType; with TAG
     artifactType, and the layer's fields in layer.
     """
-    from brolga.cli.progress import show_progress
-    from brolga.images import StreamBlob
-    from brolga.spec.mediatypes import UNKNOWN_ARTIFACT
-    from brolga.spec.reference import Repository
-
     start_s = time.monotonic()
     target = _target(repo)
     layer = _layer(source, arguments, layer_opts, connection, tar=tar)
@@ -170,9 +163,6 @@ def pull(
     They are verified as they pass. FILE appears only when the stream is complete and verified. On
     stdout, if the bytes are wrong, the exit code is 6, and the output must not be used.
     """
-    from brolga.stores.location import parse_image_ref
-    from brolga.stream.decompression import Limits
-
     source = parse_image_ref(ref)
     check_output(output, "stream")
     limits = Limits(max_size, Limits.ratio if max_size is None else None)
@@ -185,9 +175,6 @@ def pull(
 
 def _target(text: str) -> Repository | ImageRef:
     """Return REPO[:TAG], or a place on this machine with a tag. Raises InvalidReference."""
-    from brolga.spec.reference import Reference, Repository
-    from brolga.stores.location import parse_image_ref
-
     if (local := parse_local_ref(text)) is not None:
         if local.tag:
             return local
@@ -232,8 +219,6 @@ def _check_flags(
     is_named: bool,
 ) -> None:
     """Raise UsageError for flags that need a tag, and for media types that are not valid."""
-    from brolga.spec.mediatypes import check_media_type, compression_of_media_type
-
     if not is_named:
         if artifact_type is not None or annotations:
             raise click.UsageError("--artifact-type and --annotation need a manifest: REPO:TAG")

@@ -1,18 +1,14 @@
 """`brolga layout`: maintain an image layout."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import click
 
 from brolga.cli.click_ext import VerbGroup, examples
 from brolga.cli.output import eprint, print_result, print_warning
-
-if TYPE_CHECKING:
-    from brolga.stores.layout import GCResult
+from brolga.stores.layout import GCResult, Layout
 
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _AGE: Final = re.compile(r"([0-9]{1,9})([smhd]?)", re.ASCII)
@@ -70,8 +66,6 @@ def gc(
     their age), scratch (files that interrupted writers left), unread (manifests that cannot be
     read, with the reason; what they refer to is kept).
     """
-    from brolga.stores.layout import Layout
-
     collected = Layout(directory.removeprefix("oci:")).gc(
         older_than_s=older_than_s,
         untagged=untagged,

@@ -1,7 +1,5 @@
 """`brolga ls`: list the tags of a repository."""
 
-from __future__ import annotations
-
 import re
 from typing import Final
 
@@ -12,6 +10,7 @@ from brolga.cli.click_ext import verb
 from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.local_paths import check_source
 from brolga.cli.output import print_lines, print_result
+from brolga.stores.location import parse_repository_ref
 
 # The fallback tags of the referrers API (distribution-spec, Referrers Tag Schema), and cosign's.
 _DIGEST_TAG: Final = re.compile("sha(256|384|512)-")
@@ -38,8 +37,6 @@ def command(
     One per line, in the registry's order, each page as soon as it comes. With --json: repository,
     tags.
     """
-    from brolga.stores.location import parse_repository_ref
-
     repository = parse_repository_ref(repo)
     check_source(repository, connection)
     with open_client(connection) as client:

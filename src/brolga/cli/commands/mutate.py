@@ -1,10 +1,9 @@
 """`brolga mutate`: change labels, environment, command and more of an image."""
 
-from __future__ import annotations
-
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -14,17 +13,14 @@ from brolga.cli.client_factory import ConnectionOptions, open_client
 from brolga.cli.local_paths import archive_ref, check_target, spool_beside
 from brolga.cli.mutation import check_clock, expected_digest, get_tree, push_and_print, result_ref
 from brolga.cli.params import ImagePlatformType, parse_pairs, split_items, split_names
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from brolga.cli.upload_options import UploadFlags
-    from brolga.images import Tree
-    from brolga.spec.blob import Layer
-    from brolga.spec.config import ImageConfig
-    from brolga.spec.platform import Platform
-    from brolga.spec.reference import Repository
-    from brolga.stores.location import ImageRef
+from brolga.cli.source import refuse_compressed, stream_layer
+from brolga.cli.upload_options import UploadFlags
+from brolga.images import ImageIndex, Tree
+from brolga.spec.blob import Layer
+from brolga.spec.config import ImageConfig
+from brolga.spec.platform import Platform
+from brolga.spec.reference import Repository
+from brolga.stores.location import ImageRef, parse_image_ref, registry_of
 
 
 @dataclass(frozen=True)
@@ -170,9 +166,6 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
-    from brolga.spec.reference import Repository
-    from brolga.stores.location import parse_image_ref, registry_of
-
     if tag is not None and repo is not None:
         raise click.UsageError("--repo pushes by digest: give --repo or --tag, not both")
     if output is not None and repo is not None:
@@ -197,7 +190,6 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
 
 def _layers(sources: Sequence[str], connection: ConnectionOptions) -> list[Layer]:
-    from brolga.cli.source import refuse_compressed, stream_layer
 
     if sources.count("-") > 1:
         raise click.UsageError("--append -: stdin can be only one SOURCE")
@@ -219,8 +211,6 @@ def _mutate(
     source: ImageRef,
 ) -> Tree:
     """Return the tree with all changes. Raises UsageError if an index cannot have them."""
-    from brolga.images import ImageIndex
-
     if isinstance(tree, ImageIndex):
         if layers or not changes.is_empty:
             raise click.UsageError(

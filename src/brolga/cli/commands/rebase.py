@@ -1,8 +1,6 @@
 """`brolga rebase`: put an image on a new base."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import click
 
@@ -19,15 +17,13 @@ from brolga.cli.mutation import (
     result_ref,
 )
 from brolga.cli.output import eprint
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from brolga.cli.upload_options import UploadFlags
-    from brolga.client import Client
-    from brolga.images import Image
-    from brolga.spec.platform import Platform
-    from brolga.stores.location import ImageRef
+from brolga.cli.upload_options import UploadFlags
+from brolga.client import Client
+from brolga.images import Image, ImageIndex
+from brolga.spec.digest import Digest
+from brolga.spec.platform import Platform
+from brolga.spec.reference import Reference
+from brolga.stores.location import ImageRef, parse_image_ref, registry_of, with_digest
 
 
 @verb(
@@ -72,9 +68,6 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
-    from brolga.images import ImageIndex
-    from brolga.stores.location import parse_image_ref, registry_of
-
     check_clock()
     source = parse_image_ref(ref)
     target = result_ref(source, rebased if tag is None else tag)
@@ -103,9 +96,6 @@ def _bases(
 
     Raises UsageError if neither is known, InvalidReference.
     """
-    from brolga.spec.digest import Digest
-    from brolga.stores.location import parse_image_ref, with_digest
-
     name, digest = annotations.get(BASE_NAME), annotations.get(BASE_DIGEST)
     new = new or name
     if new is None:
@@ -131,9 +121,6 @@ def _get_base(
     If the base is an index, choose the image for `platform`, else the one nearest to the image's
     platform; the digest in the annotations is the index's.
     """
-    from brolga.images import ImageIndex
-    from brolga.spec.reference import Reference
-
     tree = client.get(ref, platform=platform or image.platform)
     if isinstance(tree, ImageIndex):
         base = tree.image(platform or image.platform, nearest=platform is None)
