@@ -11,33 +11,20 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import click
 
 from brolga.cli.config_file import choose_upload_style
+from brolga.cli.options import DEFAULT_JOBS
 from brolga.cli.output import print_warning
 
 if TYPE_CHECKING:
     from brolga.auth import Keychain
-    from brolga.cli.upload_options import UploadFlags
+    from brolga.cli.options import ConnectionOptions, UploadFlags
     from brolga.client import Client
     from brolga.protocol import Credentials
     from brolga.spec.reference import Repository
 
 
-DEFAULT_JOBS: Final = 4
 _MAX_PASSWORD: Final = 65536  # bytes
 _M_ARENA_MAX: Final = -8  # mallopt(3)
 _FILES: Final = ("ca_cert", "client_cert", "client_key")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConnectionOptions:
-    """The flags of the transport and of the credentials."""
-
-    insecure: bool
-    ca_cert: str | None
-    client_cert: str | None
-    client_key: str | None
-    timeout: float
-    username: str | None = None
-    password_stdin: bool = False
 
 
 def open_client(

@@ -7,10 +7,9 @@ from dataclasses import replace
 
 import click
 
-from brolga.cli.client_factory import ConnectionOptions
+from brolga.cli.options import ConnectionOptions, UploadFlags
 from brolga.cli.output import print_result
 from brolga.cli.source import check_stdin
-from brolga.cli.upload_options import UploadFlags
 from brolga.spec.digest import Digest
 from brolga.spec.reference import Repository
 from brolga.stores.location import ImageRef, LocalRef, is_archive, is_pipe, parse_image_ref

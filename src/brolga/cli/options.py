@@ -6,7 +6,7 @@ A group of options reaches the verb as one value: `connection` as `connection`, 
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, fields
 from functools import partial, wraps
 from typing import Any, Final
@@ -14,15 +14,46 @@ from typing import Any, Final
 import click
 
 from brolga.cli.click_ext import MAY_BE_EMPTY
-from brolga.cli.client_factory import DEFAULT_JOBS, ConnectionOptions
-from brolga.cli.params import PlatformChoiceType, SecondsType, parse_pairs
-from brolga.cli.upload_options import SizeType, StyleType, UploadFlags
+from brolga.cli.config_file import UploadStyle, parse_style
+from brolga.cli.params import (
+    Parsed,
+    parse_pairs,
+    parse_platform_choice,
+    parse_seconds,
+    parse_size,
+)
 
 Function = Callable[..., Any]
 
 
-_RETRY_TIME_S: Final = 3600
-_RETRIES: Final = 4
+DEFAULT_JOBS: Final = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionOptions:
+    """The flags of the transport and of the credentials.
+
+    Raises UsageError if flags contradict one another.
+    """
+
+    insecure: bool
+    ca_cert: str | None
+    client_cert: str | None
+    client_key: str | None
+    timeout: float
+    username: str | None = None
+    password_stdin: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the combination."""
+        if self.username is not None and not self.password_stdin:
+            raise click.UsageError("--username needs --password-stdin")
+        if self.password_stdin and self.username is None:
+            raise click.UsageError("--password-stdin needs --username")
+        if ":" in (self.username or ""):
+            raise click.UsageError("--username: a name cannot have a colon")  # RFC 7617, section 2
+        if self.client_key and not self.client_cert:
+            raise click.UsageError("--client-key needs --client-cert")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +64,21 @@ class LayerOptions:
     media_type: str | None = None
     threads: int | None = None
     progress: str = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UploadFlags:
+    """The flags of uploads.
+
+    `window` is in bytes; `spool` is a directory, True for the system's, or False. `upload_style`
+    is None if the flag was not given. `retry_time` is in seconds.
+    """
+
+    window: int
+    spool: str | bool
+    upload_style: UploadStyle | None
+    retries: int
+    retry_time: float
 
 
 def _refuse_password(_context: click.Context, _param: click.Parameter, value: str | None) -> None:
@@ -57,7 +103,7 @@ _TRANSPORT_OPTIONS: Final = (
     ),
     click.option(
         "--timeout",
-        type=SecondsType(),
+        type=Parsed(parse_seconds),
         default=60.0,
         show_default=True,
         metavar="SECONDS",
@@ -124,7 +170,7 @@ _spool_option: Final = partial(
 _UPLOAD_OPTIONS: Final = (
     click.option(
         "--window",
-        type=SizeType(),
+        type=Parsed(parse_size),
         metavar="SIZE",
         default="32MiB",
         show_default=True,
@@ -137,7 +183,7 @@ _UPLOAD_OPTIONS: Final = (
     ),
     click.option(
         "--upload-style",
-        type=StyleType(),
+        type=Parsed(parse_style),
         metavar="STYLE",
         help="auto, streamed, put, or chunked[:SIZE]; default: as the config file says, else auto.",
     ),
@@ -145,15 +191,15 @@ _UPLOAD_OPTIONS: Final = (
         "--retries",
         type=click.IntRange(0),
         metavar="N",
-        default=_RETRIES,
+        default=4,
         show_default=True,
         help="How many times in a row to retry a request or an upload.",
     ),
     click.option(
         "--retry-time",
-        type=SecondsType(),
+        type=Parsed(parse_seconds),
         metavar="SECONDS",
-        default=_RETRY_TIME_S,
+        default=3600,
         show_default=True,
         help="Abort an upload after its failures have cost this much time in total.",
     ),
@@ -188,7 +234,7 @@ recheck = click.option(
 json_output = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 platform = click.option(
     "--platform",
-    type=PlatformChoiceType(),
+    type=Parsed(parse_platform_choice),
     metavar="OS/ARCH[/VARIANT]",
     help="The image to choose if there is an index of several.",
 )
@@ -223,53 +269,40 @@ def connection(verb: Function | None = None, *, username_short: bool = True) -> 
         "--password-stdin", is_flag=True, help="Read the password from the first line of stdin."
     )
     options = (*_TRANSPORT_OPTIONS, username, password)
-    return _group(verb, options, "connection", _make_connection, _names(ConnectionOptions))
+    return _group(verb, options, "connection", ConnectionOptions)
 
 
 def transport(verb: Function) -> Function:
     """Add the options of the transport to a verb with its own credentials, as `connection`."""
-    names = _names(ConnectionOptions) - {"username", "password_stdin"}
-    return _group(verb, _TRANSPORT_OPTIONS, "connection", _make_connection, names)
+    own = {"username", "password_stdin"}
+    return _group(verb, _TRANSPORT_OPTIONS, "connection", ConnectionOptions, own)
 
 
 def layer(verb: Function) -> Function:
     """Add the options of a new layer to a verb, which gets them as `layer_opts`."""
-    return _group(verb, _LAYER_OPTIONS, "layer_opts", LayerOptions, _names(LayerOptions))
+    return _group(verb, _LAYER_OPTIONS, "layer_opts", LayerOptions)
 
 
 def upload(verb: Function) -> Function:
     """Add the options of uploads to a verb, which gets them as `upload_opts`."""
-    return _group(verb, _UPLOAD_OPTIONS, "upload_opts", UploadFlags, _names(UploadFlags))
-
-
-def _names(cls: type) -> set[str]:
-    return {field.name for field in fields(cls)}
+    return _group(verb, _UPLOAD_OPTIONS, "upload_opts", UploadFlags)
 
 
 def _group(
-    verb: Function, options: tuple[Function, ...], name: str, make: Function, names: set[str]
+    verb: Function,
+    options: tuple[Function, ...],
+    name: str,
+    cls: type,
+    own: Container[str] = (),
 ) -> Function:
-    """Add `options` to a verb; it gets what `make` returns for the parameters in `names`."""
+    """Add `options` to a verb; it gets them as a `cls`, except its `own` parameters."""
+    names = [field.name for field in fields(cls) if field.name not in own]
 
     @wraps(verb)
     def grouped(**params: Any) -> object:  # noqa: ANN401 - the parameters of any verb
-        own = {each: params.pop(each) for each in names}
-        return verb(**{name: make(**own)}, **params)
+        value = cls(**{each: params.pop(each) for each in names})
+        return verb(**{name: value}, **params)
 
     for option in reversed(options):
         grouped = option(grouped)
     return grouped
-
-
-def _make_connection(**params: Any) -> ConnectionOptions:  # noqa: ANN401 - the fields' types
-    """Return the connection. Raises UsageError if flags contradict one another."""
-    connection = ConnectionOptions(**params)
-    if connection.username is not None and not connection.password_stdin:
-        raise click.UsageError("--username needs --password-stdin")
-    if connection.password_stdin and connection.username is None:
-        raise click.UsageError("--password-stdin needs --username")
-    if ":" in (connection.username or ""):
-        raise click.UsageError("--username: a name cannot have a colon")  # RFC 7617, section 2
-    if connection.client_key and not connection.client_cert:
-        raise click.UsageError("--client-key needs --client-cert")
-    return connection

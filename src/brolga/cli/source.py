@@ -9,8 +9,7 @@ from typing import Final
 
 import click
 
-from brolga.cli.client_factory import ConnectionOptions
-from brolga.cli.options import LayerOptions
+from brolga.cli.options import ConnectionOptions, LayerOptions
 from brolga.errors import SourceError
 from brolga.spec.mediatypes import check_media_type
 from brolga.stream.command import Command

@@ -21,7 +21,8 @@ from brolga.auth import Chain
 from brolga.cli import client_factory as connection_module
 from brolga.cli import options
 from brolga.cli.click_ext import Verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
+from brolga.cli.options import ConnectionOptions
 from brolga.cli.output import print_warning
 from brolga.client import TransportOptions, UploadOptions
 from brolga.protocol import Credentials, Retry

@@ -13,8 +13,7 @@ import click
 import pytest
 from tests.tars import tar as write_tar
 
-from brolga.cli.client_factory import ConnectionOptions
-from brolga.cli.options import LayerOptions
+from brolga.cli.options import ConnectionOptions, LayerOptions
 from brolga.cli.source import command_layer, refuse_compressed, stream_layer
 from brolga.errors import CorruptBlob, SourceError
 from brolga.stream.compression import codec_for

@@ -8,14 +8,13 @@ import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import MAY_BE_EMPTY, verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.local_paths import archive_ref, check_source, check_target, spool_beside
 from brolga.cli.mutation import BASE_DIGEST, BASE_NAME, expected_digest
 from brolga.cli.output import print_result
 from brolga.cli.params import split_names
 from brolga.cli.progress import show_progress
 from brolga.cli.source import layer_fields, refuse_compressed, stream_layer
-from brolga.cli.upload_options import UploadFlags
 from brolga.client import Client
 from brolga.images import Image, ImageIndex
 from brolga.spec.digest import Digest
@@ -96,9 +95,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     names_base: bool,
     layer_opts: options.LayerOptions,
     jobs: int,
-    upload_opts: UploadFlags,
+    upload_opts: options.UploadFlags,
     as_json: bool,
-    connection: ConnectionOptions,
+    connection: options.ConnectionOptions,
 ) -> None:
     """Push an image with more layers, in one pass.
 

@@ -9,10 +9,9 @@ import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.mutation import check_clock, push_and_print, refuse_archive
 from brolga.cli.source import stream_layer
-from brolga.cli.upload_options import UploadFlags
 from brolga.images import Artifact, TitledBlob
 from brolga.spec.blob import Blob
 from brolga.spec.mediatypes import check_media_type
@@ -51,9 +50,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     annotations: dict[str, str],
     platform: Platform | None,
     jobs: int,
-    upload_opts: UploadFlags,
+    upload_opts: options.UploadFlags,
     as_json: bool,
-    connection: ConnectionOptions,
+    connection: options.ConnectionOptions,
 ) -> None:
     """Attach files to an image, as an artifact that refers to it.
 
@@ -82,7 +81,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
         push_and_print(client, home_of(reference), artifact, as_json=as_json, more=more)
 
 
-def _blobs(files: Sequence[str], connection: ConnectionOptions) -> list[Blob]:
+def _blobs(files: Sequence[str], connection: options.ConnectionOptions) -> list[Blob]:
     """Return the files as streams, with their names. Raises UsageError, SourceError."""
     parts = [_split(file) for file in files]
     names = [name for name, _ in parts]

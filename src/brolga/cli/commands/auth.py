@@ -11,7 +11,6 @@ from brolga.auth.entries import registry_from_key
 from brolga.cli import options
 from brolga.cli.click_ext import VerbGroup, examples
 from brolga.cli.client_factory import (
-    ConnectionOptions,
     make_credentials,
     open_client,
     read_password,
@@ -48,7 +47,7 @@ def command() -> None:
 )
 @options.transport
 def login(
-    *, registry: str, username: str, password_stdin: bool, connection: ConnectionOptions
+    *, registry: str, username: str, password_stdin: bool, connection: options.ConnectionOptions
 ) -> None:
     """Check a name and a password with REGISTRY, and store them where docker does.
 
@@ -157,7 +156,12 @@ def _helper_fields(credentials: Credentials) -> dict[str, str]:
 @click.option("-H", "--header", is_flag=True, help="Print the Authorization header instead.")
 @options.connection
 def token(
-    *, repo: str, push: bool, mounts: list[str] | None, header: bool, connection: ConnectionOptions
+    *,
+    repo: str,
+    push: bool,
+    mounts: list[str] | None,
+    header: bool,
+    connection: options.ConnectionOptions,
 ) -> None:
     """Print a token for REPO, as a JSON object with `token`.
 

@@ -4,7 +4,7 @@ import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.output import print_lines, print_result
 
 
@@ -13,7 +13,9 @@ from brolga.cli.output import print_lines, print_result
 @click.option("--full-ref", is_flag=True, help="Print REGISTRY/REPO.")
 @options.json_output
 @options.connection
-def command(*, registry: str, full_ref: bool, as_json: bool, connection: ConnectionOptions) -> None:
+def command(
+    *, registry: str, full_ref: bool, as_json: bool, connection: options.ConnectionOptions
+) -> None:
     """List the repositories of a registry.
 
     One per line, each page as soon as it comes, from docker's catalog API, which some registries

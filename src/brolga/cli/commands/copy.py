@@ -6,10 +6,9 @@ import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.local_paths import check_source, check_target, print_ref
 from brolga.cli.output import eprint, print_result
-from brolga.cli.upload_options import UploadFlags
 from brolga.client import Client
 from brolga.errors import Denied, ImageNotFound, NotFound
 from brolga.spec.platform import Platform
@@ -58,9 +57,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     recheck: bool,
     platform: Platform | None,
     jobs: int,
-    upload_opts: UploadFlags,
+    upload_opts: options.UploadFlags,
     as_json: bool,
-    connection: ConnectionOptions,
+    connection: options.ConnectionOptions,
 ) -> None:
     """Copy an image from SRC to DST, keeping its digest.
 

@@ -6,7 +6,7 @@ import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.client import Client
 from brolga.errors import BrolgaError, NotFound, RegistryError
 from brolga.stores.location import ImageRef, parse_image_ref, with_digest
@@ -19,7 +19,7 @@ _TAG_DELETION_DISABLED: Final = (400, 404, 405)
 @verb("delete")
 @click.argument("ref")
 @options.connection
-def command(*, ref: str, connection: ConnectionOptions) -> None:
+def command(*, ref: str, connection: options.ConnectionOptions) -> None:
     """Delete an image or index, or a tag.
 
     If REF is a digest (REPO@DIGEST), the image and all its tags are deleted; if it is a tag, only

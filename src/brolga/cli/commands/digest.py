@@ -4,7 +4,7 @@ import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.local_paths import check_source, parse_source_path
 from brolga.cli.output import print_result
 from brolga.spec.platform import Platform
@@ -30,7 +30,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     path: str | None,
     platform: Platform | None,
     as_json: bool,
-    connection: ConnectionOptions,
+    connection: options.ConnectionOptions,
 ) -> None:
     """Print the digest of an image or index.
 

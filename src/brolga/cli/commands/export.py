@@ -7,7 +7,7 @@ import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.local_paths import check_output
 from brolga.cli.output import print_warning, write_blocks
 from brolga.images.flatten import merge_layers
@@ -27,7 +27,12 @@ from brolga.spec.platform import Platform
 @options.strict
 @options.connection
 def command(
-    *, ref: str, target: str, platform: Platform | None, strict: bool, connection: ConnectionOptions
+    *,
+    ref: str,
+    target: str,
+    platform: Platform | None,
+    strict: bool,
+    connection: options.ConnectionOptions,
 ) -> None:
     """Write the files of an image as a tar.
 

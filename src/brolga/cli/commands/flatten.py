@@ -9,7 +9,7 @@ import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.mutation import (
     check_clock,
     expected_digest,
@@ -19,7 +19,6 @@ from brolga.cli.mutation import (
     result_ref,
 )
 from brolga.cli.output import eprint, print_warning
-from brolga.cli.upload_options import UploadFlags
 from brolga.client import Client
 from brolga.errors import InvalidManifest
 from brolga.images import Image, ImageIndex, Tree
@@ -52,9 +51,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     tag: str | None,
     platform: Platform | None,
     strict: bool,
-    upload_opts: UploadFlags,
+    upload_opts: options.UploadFlags,
     as_json: bool,
-    connection: ConnectionOptions,
+    connection: options.ConnectionOptions,
 ) -> None:
     """Merge the layers of an image into one.
 

@@ -7,11 +7,10 @@ import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import VerbGroup, examples
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.mutation import expected_digest, get_index, push_and_print, result_ref
 from brolga.cli.output import print_lines, print_result
 from brolga.cli.params import parse_platforms, split_names
-from brolga.cli.upload_options import UploadFlags
 from brolga.client import Client
 from brolga.images import Image, ImageIndex
 from brolga.images.index import is_blob
@@ -31,7 +30,7 @@ def command() -> None:
 @click.argument("ref")
 @options.json_output
 @options.connection
-def list_(*, ref: str, as_json: bool, connection: ConnectionOptions) -> None:
+def list_(*, ref: str, as_json: bool, connection: options.ConnectionOptions) -> None:
     """List what is in an index: platform, digest and size in bytes, one line each.
 
     With --json one object: ref, digest, mediaType, manifests (the descriptors of the index).
@@ -82,7 +81,7 @@ def filter_(
     wanted: list[Platform],
     tag: str | None,
     as_json: bool,
-    connection: ConnectionOptions,
+    connection: options.ConnectionOptions,
 ) -> None:
     """Keep only the images for some platforms in an index.
 
@@ -144,9 +143,9 @@ def append(  # noqa: PLR0913 - the flags of the verb
     flatten: bool,
     docker_empty_base: bool,
     tag: str | None,
-    upload_opts: UploadFlags,
+    upload_opts: options.UploadFlags,
     as_json: bool,
-    connection: ConnectionOptions,
+    connection: options.ConnectionOptions,
 ) -> None:
     """Append images to the index BASE, or without BASE make an index of them.
 

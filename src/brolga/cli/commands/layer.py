@@ -10,13 +10,13 @@ import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import Verb, VerbGroup, examples
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.local_paths import check_output, check_target, parse_local_ref, print_ref
 from brolga.cli.mutation import check_clock
 from brolga.cli.output import eprint, print_result, write_blocks
+from brolga.cli.params import Parsed, parse_size
 from brolga.cli.progress import show_progress
 from brolga.cli.source import command_layer, layer_fields, stream_layer
-from brolga.cli.upload_options import SizeType, UploadFlags
 from brolga.errors import CorruptBlob, InvalidReference
 from brolga.images import StreamBlob
 from brolga.spec.mediatypes import UNKNOWN_ARTIFACT, check_media_type, compression_of_media_type
@@ -83,9 +83,9 @@ def push(  # noqa: PLR0913 - the flags of the verb
     artifact_type: str | None,
     annotations: dict[str, str],
     layer_opts: options.LayerOptions,
-    upload_opts: UploadFlags,
+    upload_opts: options.UploadFlags,
     as_json: bool,
-    connection: ConnectionOptions,
+    connection: options.ConnectionOptions,
 ) -> None:
     """Stream SOURCE, or what COMMAND writes, into REPO as a layer, in one pass.
 
@@ -148,14 +148,14 @@ def push(  # noqa: PLR0913 - the flags of the verb
 @click.option("--raw", is_flag=True, help="Write the bytes as they are stored, compressed.")
 @click.option(
     "--max-size",
-    type=SizeType(),
+    type=Parsed(parse_size),
     metavar="SIZE",
     help="Refuse a stream of more bytes (512K, 32M, 1G); default: no limit, but one that grows by "
     "more than 1100 times, beyond 4 GiB, is refused.",
 )
 @options.connection
 def pull(
-    *, ref: str, output: str, raw: bool, max_size: int | None, connection: ConnectionOptions
+    *, ref: str, output: str, raw: bool, max_size: int | None, connection: options.ConnectionOptions
 ) -> None:
     """Write a stream that `layer push` has pushed, as it was before.
 
@@ -197,7 +197,7 @@ def _layer(
     source: str | None,
     arguments: Sequence[str] | None,
     layer_opts: options.LayerOptions,
-    connection: ConnectionOptions,
+    connection: options.ConnectionOptions,
     *,
     tar: bool | None,
 ) -> StreamLayer:

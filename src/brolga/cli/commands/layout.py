@@ -1,31 +1,13 @@
 """`brolga layout`: maintain an image layout."""
 
-import re
 from dataclasses import asdict
-from typing import Final
 
 import click
 
 from brolga.cli.click_ext import VerbGroup, examples
 from brolga.cli.output import eprint, print_result, print_warning
+from brolga.cli.params import Parsed, parse_duration
 from brolga.stores.layout import GCResult, Layout
-
-_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_AGE: Final = re.compile(r"([0-9]{1,9})([smhd]?)", re.ASCII)
-
-
-class _Age(click.ParamType):  # type: ignore[type-arg] # not generic before click 8.4
-    """A time in seconds, minutes, hours or days."""
-
-    name = "age"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        match = _AGE.fullmatch(str(value))
-        if match is None:
-            self.fail(f"{value!r} is not a time: use a number with suffix s, m, h or d", param, ctx)
-        return float(int(match[1]) * _UNITS[match[2]])
 
 
 @click.group("layout", cls=VerbGroup)
@@ -41,7 +23,7 @@ def command() -> None:
 @click.option(
     "--older-than",
     "older_than_s",
-    type=_Age(),
+    type=Parsed(parse_duration),
     default="1h",
     show_default=True,
     metavar="TIME",

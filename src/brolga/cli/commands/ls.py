@@ -7,7 +7,7 @@ import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.local_paths import check_source
 from brolga.cli.output import print_lines, print_result
 from brolga.stores.location import parse_repository_ref
@@ -30,7 +30,7 @@ def command(
     full_ref: bool,
     omit_digest_tags: bool,
     as_json: bool,
-    connection: ConnectionOptions,
+    connection: options.ConnectionOptions,
 ) -> None:
     """List the tags of a repository.
 

@@ -4,7 +4,7 @@ import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.local_paths import check_source
 from brolga.cli.output import write_bytes
 from brolga.spec.platform import Platform
@@ -15,7 +15,7 @@ from brolga.stores.location import parse_image_ref
 @click.argument("ref")
 @options.platform
 @options.connection
-def command(*, ref: str, platform: Platform | None, connection: ConnectionOptions) -> None:
+def command(*, ref: str, platform: Platform | None, connection: options.ConnectionOptions) -> None:
     """Print a manifest or index.
 
     The exact bytes that the digest is of, without an added newline. If REF is an index, --platform

@@ -9,12 +9,11 @@ import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import MAY_BE_EMPTY, verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.local_paths import archive_ref, check_target, spool_beside
 from brolga.cli.mutation import check_clock, expected_digest, get_tree, push_and_print, result_ref
-from brolga.cli.params import ImagePlatformType, parse_pairs, split_items, split_names
+from brolga.cli.params import Parsed, parse_image_platform, parse_pairs, split_items, split_names
 from brolga.cli.source import refuse_compressed, stream_layer
-from brolga.cli.upload_options import UploadFlags
 from brolga.images import ImageIndex, Tree
 from brolga.spec.blob import Layer
 from brolga.spec.config import ImageConfig
@@ -128,7 +127,7 @@ _list_option = partial(click.option, multiple=True, callback=split_items, type=M
 )
 @click.option(
     "--set-platform",
-    type=ImagePlatformType(),
+    type=Parsed(parse_image_platform),
     metavar="OS/ARCH[/VARIANT]",
     help="The new platform.",
 )
@@ -153,9 +152,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     output: str | None,
     tag: str | None,
     platform: Platform | None,
-    upload_opts: UploadFlags,
+    upload_opts: options.UploadFlags,
     as_json: bool,
-    connection: ConnectionOptions,
+    connection: options.ConnectionOptions,
     **config: Any,  # noqa: ANN401 - the fields of _Changes
 ) -> None:
     """Change labels, environment, command and more of an image.
@@ -189,7 +188,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
         push_and_print(client, target, mutated, as_json=as_json, expected=expected)
 
 
-def _layers(sources: Sequence[str], connection: ConnectionOptions) -> list[Layer]:
+def _layers(sources: Sequence[str], connection: options.ConnectionOptions) -> list[Layer]:
 
     if sources.count("-") > 1:
         raise click.UsageError("--append -: stdin can be only one SOURCE")

@@ -7,7 +7,7 @@ import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.local_paths import check_source, check_target, parse_local_ref, print_ref
 from brolga.cli.output import print_result
 from brolga.client import Client
@@ -55,7 +55,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     jobs: int,
     spool: str | bool,
     as_json: bool,
-    connection: ConnectionOptions,
+    connection: options.ConnectionOptions,
 ) -> None:
     """Write images to an archive or a layout.
 

@@ -6,9 +6,8 @@ import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.local_paths import check_source, check_target, parse_source_path, print_ref
-from brolga.cli.upload_options import UploadFlags
 from brolga.errors import ImageNotFound
 from brolga.spec.platform import Platform
 from brolga.stores.layout import Layout
@@ -45,9 +44,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     recheck: bool,
     platform: Platform | None,
     jobs: int,
-    upload_opts: UploadFlags,
+    upload_opts: options.UploadFlags,
     as_json: bool,
-    connection: ConnectionOptions,
+    connection: options.ConnectionOptions,
 ) -> None:
     """Push an image from this machine: a layout or an archive.
 

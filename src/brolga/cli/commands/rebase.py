@@ -6,7 +6,7 @@ import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.mutation import (
     BASE_DIGEST,
     BASE_NAME,
@@ -17,7 +17,6 @@ from brolga.cli.mutation import (
     result_ref,
 )
 from brolga.cli.output import eprint
-from brolga.cli.upload_options import UploadFlags
 from brolga.client import Client
 from brolga.images import Image, ImageIndex
 from brolga.spec.digest import Digest
@@ -56,9 +55,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     tag: str | None,
     rebased: str | None,
     platform: Platform | None,
-    upload_opts: UploadFlags,
+    upload_opts: options.UploadFlags,
     as_json: bool,
-    connection: ConnectionOptions,
+    connection: options.ConnectionOptions,
 ) -> None:
     """Put an image on a new base, without building it again.
 

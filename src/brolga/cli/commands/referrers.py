@@ -4,7 +4,7 @@ import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.output import print_lines, print_result
 from brolga.spec.mediatypes import OCI_INDEX
 
@@ -15,7 +15,7 @@ from brolga.spec.mediatypes import OCI_INDEX
 @options.json_output
 @options.connection
 def command(
-    *, ref: str, artifact_type: str | None, as_json: bool, connection: ConnectionOptions
+    *, ref: str, artifact_type: str | None, as_json: bool, connection: options.ConnectionOptions
 ) -> None:
     """List what refers to an image or index.
 

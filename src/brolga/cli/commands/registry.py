@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-import re
 import tempfile
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import click
 
 from brolga.cli.click_ext import VerbGroup
 from brolga.cli.output import eprint, print_result
-from brolga.cli.upload_options import SizeType
+from brolga.cli.params import Parsed, parse_duration, parse_size
 from brolga.errors import BrolgaError
 
 if TYPE_CHECKING:
@@ -29,33 +29,11 @@ _EXTRA = frozenset({"starlette", "uvicorn", "anyio", "bcrypt", "h11", "httptools
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
-_TIME = re.compile("([0-9]{1,9})([smhd]?)")
-_UNITS_S = {"": 1, "s": 1, "m": 60, "h": 60 * 60, "d": 24 * 60 * 60}
 
-
-class _PositiveSizeType(SizeType):
-    """A positive size in bytes."""
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        """Return the size; an invalid size, and zero, is a usage error."""
-        return super().convert(value, param, ctx) or self.fail("nothing can be pushed", param, ctx)
-
-
-class _Time(click.ParamType):  # type: ignore[type-arg] # not generic before click 8.4
-    """A time in seconds or another unit."""
-
-    name = "time"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return the seconds; an invalid time is a usage error."""
-        match = _TIME.fullmatch(str(value))
-        if match is None or not int(match[1]):
-            self.fail(f"{value!r} is not a valid time: a number, then s, m, h or d", param, ctx)
-        return float(int(match[1]) * _UNITS_S[match[2]])
+def _parse_max_upload(text: str) -> int:
+    if size := parse_size(text):
+        return size
+    raise ValueError("nothing can be pushed")
 
 
 @click.group("registry", cls=VerbGroup)
@@ -87,14 +65,14 @@ def command() -> None:
 @click.option(
     "--max-upload",
     metavar="SIZE",
-    type=_PositiveSizeType(),
+    type=Parsed(_parse_max_upload),
     help="Bytes of a blob at most: 10GiB.  [default: 256GiB]",
 )
 @click.option(
     "--upload-expiry",
     "upload_expiry_s",
     metavar="TIME",
-    type=_Time(),
+    type=Parsed(partial(parse_duration, minimum=1)),
     help="Delete uploads that stood still for so long: 30m, 12h, 7d.  [default: 1d]",
 )
 @click.option("--durable", is_flag=True, help="Wait for the disk before anything is acknowledged.")

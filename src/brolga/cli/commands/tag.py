@@ -4,7 +4,7 @@ import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.output import print_result
 from brolga.stores.location import parse_image_ref, with_digest
 
@@ -14,7 +14,7 @@ from brolga.stores.location import parse_image_ref, with_digest
 @click.argument("tag")
 @options.json_output
 @options.connection
-def command(*, ref: str, tag: str, as_json: bool, connection: ConnectionOptions) -> None:
+def command(*, ref: str, tag: str, as_json: bool, connection: options.ConnectionOptions) -> None:
     """Give an image or index another tag.
 
     TAG is only a tag, in the same repository. A tag that already exists is moved.

@@ -6,7 +6,7 @@ import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.local_paths import parse_source_path
 from brolga.cli.output import eprint, print_result
 from brolga.errors import one_line
@@ -37,7 +37,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     fast: bool,
     platform: Platform | None,
     as_json: bool,
-    connection: ConnectionOptions,
+    connection: options.ConnectionOptions,
 ) -> None:
     """Verify an image and everything in it.
 

@@ -110,7 +110,7 @@ def test_gc_rejects_invalid_time(brolga: Brolga, age: str) -> None:
     """Exit code 2."""
     outcome = brolga("layout", "gc", "--older-than", age, "x")
     assert outcome.code == 2
-    assert "is not a time: use a number with suffix s, m, h or d" in outcome.err
+    assert "is not a valid time: use a number with suffix s, m, h or d" in outcome.err
 
 
 def test_gc_rejects_other_directory(brolga: Brolga, tmp_path: Path) -> None:

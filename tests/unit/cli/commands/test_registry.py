@@ -104,7 +104,7 @@ def test_time_type_rejects_invalid_time(text: str) -> None:
     """An invalid time is a usage error."""
     result = CliRunner().invoke(registry, ["serve", "--upload-expiry", text])
     assert result.exit_code == 2
-    assert "is not a valid time: a number, then s, m, h or d" in result.stderr
+    assert "is not a valid time: use a number with suffix s, m, h or d" in result.stderr
 
 
 def test_serve_rejects_key_without_certificate(tmp_path: Path) -> None:
