@@ -1,9 +1,4 @@
-"""Options that verbs share, as decorators.
-
-A group of options reaches the verb as one value: `connection` as `connection`, a
-`ConnectionOptions`, `layer` as `layer_opts`, a `LayerOptions`, and `upload` as `upload_opts`, an
-`UploadFlags`.
-"""
+"""Options that verbs share, as decorators; a group of options reaches a verb as one value."""
 
 import os
 from collections.abc import Callable, Container
@@ -81,6 +76,23 @@ class UploadFlags:
     retry_time: float
 
 
+def _group(name: str, cls: type, *options: Function, own: Container[str] = ()) -> Function:
+    """Return a decorator: the verb gets `options` as a `cls`, except its `own` parameters."""
+    names = [field.name for field in fields(cls) if field.name not in own]
+
+    def add_options(verb: Function) -> Function:
+        @wraps(verb)
+        def grouped(**params: Any) -> object:  # noqa: ANN401 - the parameters of any verb
+            value = cls(**{each: params.pop(each) for each in names})
+            return verb(**{name: value}, **params)
+
+        for option in reversed(options):
+            grouped = option(grouped)
+        return grouped
+
+    return add_options
+
+
 def _refuse_password(_context: click.Context, _param: click.Parameter, value: str | None) -> None:
     if value is not None:
         raise click.UsageError(
@@ -121,33 +133,6 @@ _TRANSPORT_OPTIONS: Final = (
         callback=_refuse_password,
     ),
 )
-_LAYER_OPTIONS: Final = (
-    click.option(
-        "--compression",
-        default="gzip",
-        show_default=True,
-        metavar="NAME[:LEVEL]",
-        help="gzip (levels 1 to 9, default 1), zstd (1 to 22, default 3) or none.",
-    ),
-    click.option(
-        "--media-type",
-        metavar="TYPE",
-        help="The layer's media type; default: OCI's for the compression.",
-    ),
-    click.option(
-        "--threads",
-        type=click.IntRange(1),
-        metavar="N",
-        help="How many threads compress; default: one per core, at most 5.",
-    ),
-    click.option(
-        "--progress",
-        type=click.Choice(["auto", "plain", "none"]),
-        default="auto",
-        show_default=True,
-        help="auto: a status line if stderr is a terminal. plain: a line every few seconds.",
-    ),
-)
 
 
 def _parse_spool(_context: click.Context, _param: click.Parameter, value: str | None) -> str | bool:
@@ -167,7 +152,9 @@ _spool_option: Final = partial(
     metavar="[=DIR]",
     callback=_parse_spool,
 )
-_UPLOAD_OPTIONS: Final = (
+upload = _group(
+    "upload_opts",
+    UploadFlags,
     click.option(
         "--window",
         type=Parsed(parse_size),
@@ -202,6 +189,35 @@ _UPLOAD_OPTIONS: Final = (
         default=3600,
         show_default=True,
         help="Abort an upload after its failures have cost this much time in total.",
+    ),
+)
+layer = _group(
+    "layer_opts",
+    LayerOptions,
+    click.option(
+        "--compression",
+        default="gzip",
+        show_default=True,
+        metavar="NAME[:LEVEL]",
+        help="gzip (levels 1 to 9, default 1), zstd (1 to 22, default 3) or none.",
+    ),
+    click.option(
+        "--media-type",
+        metavar="TYPE",
+        help="The layer's media type; default: OCI's for the compression.",
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(1),
+        metavar="N",
+        help="How many threads compress; default: one per core, at most 5.",
+    ),
+    click.option(
+        "--progress",
+        type=click.Choice(["auto", "plain", "none"]),
+        default="auto",
+        show_default=True,
+        help="auto: a status line if stderr is a terminal. plain: a line every few seconds.",
     ),
 )
 spool = _spool_option(
@@ -251,15 +267,9 @@ tag = click.option(
 )
 
 
-def connection(verb: Function | None = None, *, username_short: bool = True) -> Function:
-    """Add the options of a connection to a verb, which gets them as `connection`.
-
-    `username_short` is False for a verb whose own -u is another option: crane's `mutate`.
-    """
-    if verb is None:
-        return partial(connection, username_short=username_short)
+def _connection(*short: str) -> Function:
     username = click.option(
-        *(["-u"] if username_short else []),
+        *short,
         "--username",
         metavar="NAME",
         help="Log in as NAME; needs --password-stdin. Default: the credentials of the "
@@ -268,41 +278,12 @@ def connection(verb: Function | None = None, *, username_short: bool = True) -> 
     password = click.option(
         "--password-stdin", is_flag=True, help="Read the password from the first line of stdin."
     )
-    options = (*_TRANSPORT_OPTIONS, username, password)
-    return _group(verb, options, "connection", ConnectionOptions)
+    return _group("connection", ConnectionOptions, *_TRANSPORT_OPTIONS, username, password)
 
 
-def transport(verb: Function) -> Function:
-    """Add the options of the transport to a verb with its own credentials, as `connection`."""
-    own = {"username", "password_stdin"}
-    return _group(verb, _TRANSPORT_OPTIONS, "connection", ConnectionOptions, own)
-
-
-def layer(verb: Function) -> Function:
-    """Add the options of a new layer to a verb, which gets them as `layer_opts`."""
-    return _group(verb, _LAYER_OPTIONS, "layer_opts", LayerOptions)
-
-
-def upload(verb: Function) -> Function:
-    """Add the options of uploads to a verb, which gets them as `upload_opts`."""
-    return _group(verb, _UPLOAD_OPTIONS, "upload_opts", UploadFlags)
-
-
-def _group(
-    verb: Function,
-    options: tuple[Function, ...],
-    name: str,
-    cls: type,
-    own: Container[str] = (),
-) -> Function:
-    """Add `options` to a verb; it gets them as a `cls`, except its `own` parameters."""
-    names = [field.name for field in fields(cls) if field.name not in own]
-
-    @wraps(verb)
-    def grouped(**params: Any) -> object:  # noqa: ANN401 - the parameters of any verb
-        value = cls(**{each: params.pop(each) for each in names})
-        return verb(**{name: value}, **params)
-
-    for option in reversed(options):
-        grouped = option(grouped)
-    return grouped
+connection = _connection("-u")
+connection_without_u = _connection()  # for `mutate`, whose -u is another option, as in crane
+# For a verb with its own credentials.
+transport = _group(
+    "connection", ConnectionOptions, *_TRANSPORT_OPTIONS, own={"username", "password_stdin"}
+)

@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from brolga.spec.mediatypes import check_media_type
 from brolga.spec.platform import Platform
 
 _MAX_TIMEOUT_S: Final = 86400
@@ -84,6 +85,12 @@ def parse_image_platform(text: str) -> Platform:
 def parse_platform_choice(text: str) -> Platform | None:
     """Return a platform to choose, or None for `all`, as in crane. Raises ValueError."""
     return None if text == "all" else Platform.parse(text)
+
+
+def parse_media_type(text: str) -> str:
+    """Return a media type. Raises ValueError if it is not valid."""
+    check_media_type(text)
+    return text
 
 
 def split_items(

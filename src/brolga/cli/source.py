@@ -11,7 +11,6 @@ import click
 
 from brolga.cli.options import ConnectionOptions, LayerOptions
 from brolga.errors import SourceError
-from brolga.spec.mediatypes import check_media_type
 from brolga.stream.command import Command
 from brolga.stream.compression import parse_compression
 from brolga.stream.layer import StreamLayer
@@ -71,13 +70,11 @@ def _layer(source: Source, layer_opts: LayerOptions, tar: bool | None) -> Stream
 
     try:
         compression, level = parse_compression(layer_opts.compression)
-        if layer_opts.media_type is not None:
-            check_media_type(layer_opts.media_type)
+        return StreamLayer(
+            source, compression, level, layer_opts.media_type, threads=layer_opts.threads, tar=tar
+        )
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    return StreamLayer(
-        source, compression, level, layer_opts.media_type, threads=layer_opts.threads, tar=tar
-    )
 
 
 def layer_fields(layer: StreamLayer, media_type: str) -> dict[str, object]:
@@ -109,10 +106,10 @@ def refuse_compressed(name: str) -> None:
     head = _read_head(name)
     for magic, program in _PROGRAMS.items():
         if head.startswith(magic):
-            what = "stdin" if name == "-" else name
+            source = "stdin" if name == "-" else name
             file = "" if name == "-" else f" {shlex.quote(name)}"
             raise SourceError(
-                f"{what} is already compressed, and a layer is made from the tar: "
+                f"{source} is already compressed, and a layer is made from the tar: "
                 f"use the output of `{program} -dc{file}`"
             )
 

@@ -18,7 +18,7 @@ from brolga.protocol import UploadStrategy
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.unit.cli.conftest import Brolga
+    from tests.command import Brolga
 
 GOOD = """
 # How registries of ours are pushed to.

@@ -11,10 +11,10 @@ from brolga.cli import options
 from brolga.cli.click_ext import verb
 from brolga.cli.client_factory import open_client
 from brolga.cli.mutation import check_clock, push_and_print, refuse_archive
+from brolga.cli.params import Parsed, parse_media_type
 from brolga.cli.source import stream_layer
 from brolga.images import Artifact, TitledBlob
 from brolga.spec.blob import Blob
-from brolga.spec.mediatypes import check_media_type
 from brolga.spec.platform import Platform
 from brolga.stores.location import home_of, parse_image_ref
 
@@ -33,7 +33,11 @@ _STDIN: Final = "-"
     "-:", "stdin_type", metavar="TYPE", help="Stdin as a FILE of this media type: -:text/plain."
 )
 @click.option(
-    "--artifact-type", required=True, metavar="TYPE", help="What the artifact is: a media type."
+    "--artifact-type",
+    type=Parsed(parse_media_type),
+    required=True,
+    metavar="TYPE",
+    help="What the artifact is: a media type.",
 )
 @options.annotation(help="An annotation of the artifact; repeatable.")
 @options.platform
@@ -67,7 +71,6 @@ def command(  # noqa: PLR0913 - the flags of the verb
     check_clock()
     reference = parse_image_ref(subject)
     refuse_archive(reference)
-    _check_media_type(artifact_type, "--artifact-type")
     if stdin_type is not None:
         files = (*files, f"-:{stdin_type}")
     blobs = _blobs(files, connection)
@@ -106,13 +109,7 @@ def _split(file: str) -> tuple[str, str]:
     name, colon, media_type = file.rpartition(":")
     if not colon or "/" not in media_type or os.path.lexists(file):
         return file, _OCTETS
-    _check_media_type(media_type, file)
-    return name, media_type
-
-
-def _check_media_type(media_type: str, origin: str) -> None:
-
     try:
-        check_media_type(media_type)
+        return name, parse_media_type(media_type)
     except ValueError as error:
-        raise click.UsageError(f"{origin}: {error}") from error
+        raise click.UsageError(f"{file}: {error}") from error

@@ -19,7 +19,6 @@ from brolga.stores.location import (
     is_archive,
     parse_image_ref,
     parse_repository_ref,
-    registry_of,
 )
 
 
@@ -83,8 +82,8 @@ def command(  # noqa: PLR0913 - the flags of the verb
         source_ref, target_ref = parse_image_ref(source), parse_image_ref(target)
         check_source(source_ref, connection)
         check_target(target_ref, as_json=as_json)
-    registry = registry_of(home if all_tags else target_ref)
-    with open_client(connection, jobs=jobs, registry=registry, upload_opts=upload_opts) as client:
+    place = home if all_tags else target_ref
+    with open_client(connection, jobs=jobs, target=place, upload_opts=upload_opts) as client:
         if all_tags:
             copies = client.copy_all(
                 origin,
@@ -122,10 +121,10 @@ def _print_copies(
         copied[tag] = str(copy.digest)
         if not as_json:
             ref = f"{home}:{tag}@{copy.digest}"
-            print_result(ref, done=f"it was copied all the same: {ref}")
+            print_result(ref, done=f"it was copied anyway: {ref}")
     if as_json:
         fields = {"repository": str(home), "tags": copied, "kept": kept}
-        done = f"{len(copied)} tags were copied all the same"
+        done = f"{len(copied)} tags were copied anyway"
         print_result("", fields, as_json=True, done=done)
 
 

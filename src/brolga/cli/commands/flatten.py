@@ -28,7 +28,7 @@ from brolga.spec.digest import Digest
 from brolga.spec.mediatypes import IMAGE_CONFIGS
 from brolga.spec.platform import Platform
 from brolga.spec.reference import Repository
-from brolga.stores.location import LocalRef, home_of, parse_image_ref, registry_of
+from brolga.stores.location import LocalRef, home_of, parse_image_ref
 
 _MAX_DEPTH: Final = 16  # indexes within indexes, as when they are pushed
 
@@ -73,7 +73,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     def flatten(image: Image) -> Image:
         return image.flatten(strict=strict, on_warning=partial(print_warning, ref))
 
-    with open_client(connection, registry=registry_of(home), upload_opts=upload_opts) as client:
+    with open_client(connection, target=home, upload_opts=upload_opts) as client:
         tree = get_tree(client, source, platform, in_place=target == source, compress_layers=False)
         expected = expected_digest(target, source, tree)
         if isinstance(tree, Image):

@@ -18,7 +18,7 @@ from brolga.spec.blob import Blob
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.mediatypes import DOCKER_MANIFEST_LIST, OCI_INDEX
 from brolga.spec.platform import Platform
-from brolga.stores.location import parse_image_ref, registry_of, with_digest
+from brolga.stores.location import parse_image_ref, with_digest
 
 
 @click.group("index", cls=VerbGroup)
@@ -91,7 +91,7 @@ def filter_(
     """
     source = parse_image_ref(ref)
     target = result_ref(source, tag)
-    with open_client(connection, registry=registry_of(target)) as client:
+    with open_client(connection, target=target) as client:
         index = get_index(client, source)
         kept = index.filter(partial(_matches_any, wanted))
         if not kept.index.manifests:
@@ -157,15 +157,15 @@ def append(  # noqa: PLR0913 - the flags of the verb
     name = base if base is not None else tag
     if name is None:
         raise click.UsageError("without BASE, the result needs a name: give one with --tag")
-    target = result_ref(parse_image_ref(name), tag)
-    registry = registry_of(target)
-    with open_client(connection, registry=registry, upload_opts=upload_opts) as client:
+    source = parse_image_ref(name)
+    target = result_ref(source, tag)
+    with open_client(connection, target=target, upload_opts=upload_opts) as client:
         expected = None
         if base is None:
             index = ImageIndex.empty(DOCKER_MANIFEST_LIST if docker_empty_base else OCI_INDEX)
         else:
-            index = get_index(client, parse_image_ref(base))
-            expected = expected_digest(target, parse_image_ref(base), index)
+            index = get_index(client, source)
+            expected = expected_digest(target, source, index)
         for child, described in _children(client, manifests, flatten=flatten):
             index = index.append(child, described=described)
         push_and_print(client, target, index, as_json=as_json, expected=expected)

@@ -2,8 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Final
 
 import click
@@ -11,17 +10,17 @@ import click
 from brolga.cli import options
 from brolga.cli.click_ext import Verb, VerbGroup, examples
 from brolga.cli.client_factory import open_client
-from brolga.cli.local_paths import check_output, check_target, parse_local_ref, print_ref
+from brolga.cli.local_paths import check_output, check_target, print_ref
 from brolga.cli.mutation import check_clock
 from brolga.cli.output import eprint, print_result, write_blocks
-from brolga.cli.params import Parsed, parse_size
+from brolga.cli.params import Parsed, parse_media_type, parse_size
 from brolga.cli.progress import show_progress
 from brolga.cli.source import command_layer, layer_fields, stream_layer
 from brolga.errors import CorruptBlob, InvalidReference
 from brolga.images import StreamBlob
-from brolga.spec.mediatypes import UNKNOWN_ARTIFACT, check_media_type, compression_of_media_type
-from brolga.spec.reference import Reference, Repository
-from brolga.stores.location import ImageRef, parse_image_ref
+from brolga.spec.mediatypes import UNKNOWN_ARTIFACT, compression_of_media_type
+from brolga.spec.reference import Repository
+from brolga.stores.location import ImageRef, LocalRef, parse_image_ref
 from brolga.stream.decompression import Limits
 from brolga.stream.layer import StreamLayer
 
@@ -66,6 +65,7 @@ class _Push(Verb):
 )
 @click.option(
     "--artifact-type",
+    type=Parsed(parse_media_type),
     metavar="TYPE",
     help="With TAG: what the stream is, a media type; default: an unknown artifact.",
 )
@@ -109,19 +109,23 @@ def push(  # noqa: PLR0913 - the flags of the verb
     is_named = not isinstance(target, Repository)
     check_target(target, as_json=as_json)
     _check_flags(artifact_type, annotations, layer_opts.media_type, layer, is_named=is_named)
-    with (
-        open_client(connection, upload_opts=upload_opts) as client,
-        show_progress([layer], layer_opts.progress),
-        _incomplete_tar_hint(),
-    ):
-        if isinstance(target, Repository):
-            client.push_layer(target, StreamBlob(layer))
-        else:
-            kind = artifact_type or UNKNOWN_ARTIFACT
-            title = _title(source, layer.compression)
-            ref = client.push_stream(
-                target, layer, artifact_type=kind, title=title, annotations=annotations
-            )
+    kind, title = artifact_type or UNKNOWN_ARTIFACT, ""
+    if source and source != "-":  # the name of the file that ORAS makes of the stream
+        title = os.path.basename(source) + _FILE_SUFFIXES[layer.compression]  # noqa: PTH119 - a str
+    try:
+        with (
+            open_client(connection, upload_opts=upload_opts) as client,
+            show_progress([layer], layer_opts.progress),
+        ):
+            if isinstance(target, Repository):
+                client.push_layer(target, StreamBlob(layer))
+            else:
+                ref = client.push_stream(
+                    target, layer, artifact_type=kind, title=title, annotations=annotations
+                )
+    except CorruptBlob as error:
+        error.add_note("make sure that it is complete, or push it as it is with --no-tar")
+        raise
     seconds = round(time.monotonic() - start_s, 3)
     if isinstance(target, Repository):
         _print_layer(target, layer, seconds, as_json=as_json)
@@ -175,15 +179,15 @@ def pull(
 
 def _target(text: str) -> Repository | ImageRef:
     """Return REPO[:TAG], or a place on this machine with a tag. Raises InvalidReference."""
-    if (local := parse_local_ref(text)) is not None:
-        if local.tag:
-            return local
+    ref = parse_image_ref(text)
+    if isinstance(ref, LocalRef):
+        if ref.tag:
+            return ref
         raise InvalidReference(
             f"{text}: a layer alone is not an image, so it needs a name",
             hint="name it: oci:DIR:TAG",
         )
-    ref = parse_image_ref(text)
-    if not isinstance(ref, Reference) or ref.tag_is_default:
+    if ref.tag_is_default:
         return Repository.parse(text)
     if ref.digest is not None:
         raise InvalidReference(
@@ -224,38 +228,13 @@ def _check_flags(
             raise click.UsageError("--artifact-type and --annotation need a manifest: REPO:TAG")
         return
     check_clock()
-    if artifact_type is not None:
-        try:
-            check_media_type(artifact_type)
-        except ValueError as error:
-            raise click.UsageError(f"--artifact-type: {error}") from error
     compression = layer.compression
-    if (
-        media_type
-        and compression != "none"
-        and compression_of_media_type(media_type) != compression
-    ):
+    declared = compression_of_media_type(media_type) if media_type else compression
+    if compression not in {"none", declared}:
         raise click.UsageError(
             f"--media-type {media_type} does not say how the bytes are compressed, so that no "
             f"reader could decompress them: use {media_type}+{compression}, or --compression none"
         )
-
-
-def _title(source: str | None, compression: str) -> str:
-    """Return the name of the file that ORAS makes of the stream, "" for stdin or a command."""
-    if source in {None, "-"}:
-        return ""
-    return os.path.basename(str(source)) + _FILE_SUFFIXES[compression]  # noqa: PTH119 - a str
-
-
-@contextmanager
-def _incomplete_tar_hint() -> Iterator[None]:
-    """Add a hint to the error of an incomplete tar."""
-    try:
-        yield
-    except CorruptBlob as error:
-        error.add_note("make sure that it is complete, or push it as it is with --no-tar")
-        raise
 
 
 def _print_layer(

@@ -19,7 +19,7 @@ from brolga.spec.blob import Layer
 from brolga.spec.config import ImageConfig
 from brolga.spec.platform import Platform
 from brolga.spec.reference import Repository
-from brolga.stores.location import ImageRef, parse_image_ref, registry_of
+from brolga.stores.location import ImageRef, parse_image_ref
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ _list_option = partial(click.option, multiple=True, callback=split_items, type=M
 @options.platform
 @options.upload
 @options.json_output
-@options.connection(username_short=False)
+@options.connection_without_u
 def command(  # noqa: PLR0913 - the flags of the verb
     *,
     ref: str,
@@ -180,8 +180,8 @@ def command(  # noqa: PLR0913 - the flags of the verb
     check_target(target, as_json=as_json)
     changes = _Changes(**config)
     layers = _layers(append, connection)
-    registry, upload_opts = registry_of(target), spool_beside(output, upload_opts)
-    with open_client(connection, registry=registry, upload_opts=upload_opts) as client:
+    upload_opts = spool_beside(output, upload_opts)
+    with open_client(connection, target=target, upload_opts=upload_opts) as client:
         tree = get_tree(client, source, platform, in_place=target == source)
         mutated = _mutate(tree, changes, annotations, layers, source)
         expected = expected_digest(target, source, tree)
@@ -189,7 +189,6 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
 
 def _layers(sources: Sequence[str], connection: options.ConnectionOptions) -> list[Layer]:
-
     if sources.count("-") > 1:
         raise click.UsageError("--append -: stdin can be only one SOURCE")
     layer_opts = options.LayerOptions(compression="gzip")

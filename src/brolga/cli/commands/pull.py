@@ -100,7 +100,6 @@ def command(  # noqa: PLR0913 - the flags of the verb
 def _read_trees(
     client: Client, sources: Sequence[ImageRef], target: LocalRef, platform: Platform | None
 ) -> Iterator[Tree]:
-
     is_docker = keeps_layers(target)  # an archive's layers are compressed when it is read
     for source in sources:
         if platform is not None or is_docker:
@@ -122,7 +121,6 @@ def _names(sources: Sequence[ImageRef], target: LocalRef, *, whole_name: bool) -
 
 
 def _name(source: ImageRef, kind: Kind, *, whole: bool) -> str:
-
     if isinstance(source, LocalRef):
         return source.tag if kind != "docker-archive" or source.kind == kind else ""
     if source.tag is None or kind == "docker-archive" or whole:

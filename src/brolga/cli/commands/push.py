@@ -11,7 +11,7 @@ from brolga.cli.local_paths import check_source, check_target, parse_source_path
 from brolga.errors import ImageNotFound
 from brolga.spec.platform import Platform
 from brolga.stores.layout import Layout
-from brolga.stores.location import is_archive, parse_image_ref, registry_of
+from brolga.stores.location import is_archive, parse_image_ref
 
 
 @verb(
@@ -62,8 +62,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
         raise click.UsageError("--index is for all images of a layout: name only its directory")
     check_source(source, connection)
     check_target(target, as_json=as_json)
-    registry = registry_of(target)
-    with open_client(connection, jobs=jobs, registry=registry, upload_opts=upload_opts) as client:
+    with open_client(connection, jobs=jobs, target=target, upload_opts=upload_opts) as client:
         if whole:
             pushed = client.push(target, Layout(source.path).whole(), verify_existing=recheck)
         else:

@@ -22,7 +22,7 @@ from brolga.images import Image, ImageIndex
 from brolga.spec.digest import Digest
 from brolga.spec.platform import Platform
 from brolga.spec.reference import Reference
-from brolga.stores.location import ImageRef, parse_image_ref, registry_of, with_digest
+from brolga.stores.location import ImageRef, parse_image_ref, with_digest
 
 
 @verb(
@@ -70,8 +70,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     check_clock()
     source = parse_image_ref(ref)
     target = result_ref(source, rebased if tag is None else tag)
-    registry = registry_of(target)
-    with open_client(connection, registry=registry, upload_opts=upload_opts) as client:
+    with open_client(connection, target=target, upload_opts=upload_opts) as client:
         image = get_tree(client, source, platform, in_place=target == source)
         if isinstance(image, ImageIndex):
             raise click.UsageError(f"{source} is an index: choose one image with --platform")

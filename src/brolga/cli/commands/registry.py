@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from starlette.middleware import Middleware
 
-    from brolga.registry.options import Options
-
 
 # The packages of the extra, as an import error names them.
 _EXTRA = frozenset({"starlette", "uvicorn", "anyio", "bcrypt", "h11", "httptools"})
@@ -88,22 +86,34 @@ def serve(
     directory and deleted at the end. Port 0 is a free one. Without --htpasswd it listens
     only on loopback addresses, unless --allow-anonymous is given.
     """
-    with _explained_extra():
+    with _hint_at_extra():
+        from brolga.registry.options import Options
         from brolga.registry.server import serve as run
 
-        options = _options(values)
-        middleware = _fault_middleware(faults)
-        with _directory(directory) as (place, lifetime), _explained(place, host, port):
+        middleware: Sequence[Middleware] = ()
+        if faults is not None:
+            from brolga.testing.injector import Injector
+            from brolga.testing.middleware import fault_middleware
+
+            middleware = fault_middleware(Injector.from_record(faults))
+        fields: dict[str, Any] = {
+            name: value for name, value in values.items() if value is not None
+        }
+        try:
+            options = Options(**fields)
+        except ValueError as error:
+            raise click.UsageError(f"--tls-key: {error}") from error
+        with _open_directory(directory) as (place, note), _report_start_errors(place, host, port):
 
             def announce(address: str) -> None:
-                eprint(f"registry: storing in {place}{lifetime}")
+                eprint(f"registry: storing in {place}{note}")
                 print_result(address)
 
             run(place, host, port, on_ready=announce, options=options, middleware=middleware)
 
 
 @contextmanager
-def _explained_extra() -> Iterator[None]:
+def _hint_at_extra() -> Iterator[None]:
     """Say how to install a missing package; some are imported when they are first needed."""
     try:
         yield
@@ -115,29 +125,8 @@ def _explained_extra() -> Iterator[None]:
         raise click.ClickException(message) from error
 
 
-def _fault_middleware(record: Path | None) -> Sequence[Middleware]:
-    """Return the middleware that injects the faults of a `RegistryProcess`."""
-    if record is None:
-        return ()
-    from brolga.testing.injector import Injector
-    from brolga.testing.middleware import fault_middleware
-
-    return fault_middleware(Injector.from_record(record))
-
-
-def _options(values: dict[str, object]) -> Options:
-    """Return the options, with the defaults of `Options`. Raises UsageError."""
-    from brolga.registry.options import Options
-
-    fields: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
-    try:
-        return Options(**fields)
-    except ValueError as error:
-        raise click.UsageError(f"--tls-key: {error}") from error
-
-
 @contextmanager
-def _directory(directory: Path | None) -> Iterator[tuple[Path, str]]:
+def _open_directory(directory: Path | None) -> Iterator[tuple[Path, str]]:
     """Yield the directory to serve, and a note if it is temporary."""
     if directory is not None:
         yield directory, ""
@@ -147,8 +136,8 @@ def _directory(directory: Path | None) -> Iterator[tuple[Path, str]]:
 
 
 @contextmanager
-def _explained(place: Path, host: str, port: int) -> Iterator[None]:
-    """Turn errors of the start into one line."""
+def _report_start_errors(place: Path, host: str, port: int) -> Iterator[None]:
+    """Turn errors of the start into one line, with the flags that they concern."""
     from brolga.registry.serving.htpasswd import InvalidHtpasswd
     from brolga.registry.serving.server import InvalidTls
 
@@ -160,9 +149,9 @@ def _explained(place: Path, host: str, port: int) -> Iterator[None]:
                 f"port {port} on {host} is in use: choose another with --port, or 0 for a free one"
             ) from error
         raise click.ClickException(f"cannot serve {place} on {host}:{port}: {error}") from error
+    except InvalidHtpasswd as error:
+        raise click.UsageError(f"--htpasswd: {error}") from error
+    except InvalidTls as error:
+        raise click.UsageError(f"--tls-cert, --tls-key: {error}") from error
     except BrolgaError as error:
-        if isinstance(error, InvalidHtpasswd):
-            raise click.UsageError(f"--htpasswd: {error}") from error
-        if isinstance(error, InvalidTls):
-            raise click.UsageError(f"--tls-cert, --tls-key: {error}") from error
         raise click.UsageError(f"--host: {error} (--htpasswd or --allow-anonymous)") from error
