@@ -1,4 +1,4 @@
-"""What verbs that change an image share: reading it, and the name and output of the result."""
+"""Shared by verbs that change an image: how they read it, and name and print the result."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -95,7 +95,7 @@ def expected_digest(
     return original.digest if target == source and source.digest is None else None
 
 
-def push_and_print(  # noqa: PLR0913 - what goes where, and how it is printed
+def push_and_print(  # noqa: PLR0913 - an image, its place, and its output
     client: Client,
     target: ImageRef | Repository,
     tree: Tree,

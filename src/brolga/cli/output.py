@@ -1,4 +1,4 @@
-"""What the command writes: results on stdout or in a file, messages on stderr.
+"""The output of the command: results on stdout or in a file, messages on stderr.
 
 A result that cannot be written is an error; a message that cannot be written is dropped, because
 the exit code still reports the outcome. Text from a registry never controls the terminal.
@@ -143,12 +143,12 @@ def print_warning(host: str, text: str) -> None:
 
 
 def _clear_status_line() -> str:
-    """Return what erases a status line on stderr, which is drawn again later."""
+    """Return the escape that erases a status line on stderr, which is drawn again later."""
     return CLEAR if sys.stderr is not None and sys.stderr.isatty() else ""
 
 
 def flush_streams() -> None:
-    """Flush stdout and stderr, and discard what cannot be written.
+    """Flush stdout and stderr, and discard bytes that cannot be written.
 
     Otherwise Python tries again when it exits, and changes the exit code if that fails.
     """

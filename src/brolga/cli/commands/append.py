@@ -148,7 +148,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
 @dataclass
 class _Appender:
-    """What is added to the base; `image` is the result."""
+    """The additions to a base; `image` is the result."""
 
     layers: Sequence[StreamLayer]
     created_by: str

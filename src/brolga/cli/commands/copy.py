@@ -1,6 +1,7 @@
 """`brolga copy`: copy an image, an index or all tags of a repository."""
 
 from collections.abc import Iterable
+from typing import Final
 
 import click
 
@@ -20,6 +21,8 @@ from brolga.stores.location import (
     parse_image_ref,
     parse_repository_ref,
 )
+
+_NOT_FOUND: Final = (NotFound, ImageNotFound, Denied)  # some registries answer 403, not 404
 
 
 @verb(
@@ -132,7 +135,7 @@ def _existing_tags(client: Client, home: Repository | LocalRef) -> frozenset[str
     """Return the tags of a repository, which may not exist."""
     try:
         return frozenset(client.tags(home))
-    except (NotFound, ImageNotFound, Denied):  # some registries answer 403 instead of 404
+    except _NOT_FOUND:
         return frozenset()
 
 
@@ -140,7 +143,7 @@ def _refuse_existing(client: Client, target: ImageRef) -> None:
     """Raise ClickException if the target exists."""
     try:
         digest = client.head(target).digest
-    except (NotFound, ImageNotFound, Denied):  # some registries answer 403 instead of 404
+    except _NOT_FOUND:
         return
     raise click.ClickException(
         f"{target} already exists, as {digest}: nothing was copied (--no-clobber)"

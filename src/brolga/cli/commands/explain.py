@@ -104,7 +104,7 @@ def _format_known_blobs(put_max: int) -> str:
 
 
 def _format_buffer(upload_opts: options.UploadFlags) -> str:
-    """Describe what is kept of an upload, to send it again."""
+    """Describe the buffer of an upload, from which it is sent again."""
     window, spool = upload_opts.window, upload_opts.spool
     if spool is False:
         return f"the last {format_size(window)}, in memory" if window else "nothing"

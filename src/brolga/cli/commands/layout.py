@@ -27,7 +27,7 @@ def command() -> None:
     default="1h",
     show_default=True,
     metavar="TIME",
-    help="Keep what is younger: a client of a registry on DIR may need it.",
+    help="Keep younger blobs: a client of a registry on DIR may need them.",
 )
 @click.option(
     "--untagged",
@@ -41,8 +41,8 @@ def gc(
 ) -> None:
     """Delete the blobs that no image of a layout refers to.
 
-    It waits for pushes of brolga into DIR. If a registry serves DIR, what its clients are pushing
-    is kept because of its age: with --older-than 0, no client may push meanwhile.
+    It waits for pushes of brolga into DIR. If a registry serves DIR, blobs that its clients are
+    pushing are kept because of their age: with --older-than 0, no client may push meanwhile.
 
     Prints what was deleted. With --json: blobs, size (their bytes), young (blobs kept because of
     their age), scratch (files that interrupted writers left), unread (manifests that cannot be

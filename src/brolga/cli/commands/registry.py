@@ -43,7 +43,7 @@ def command() -> None:
 @click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
 @click.option("--port", default=5000, show_default=True, type=click.IntRange(0, 65535))
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--read-only", is_flag=True, help="Refuse what would change anything.")
+@click.option("--read-only", is_flag=True, help="Refuse every request that changes anything.")
 @click.option(
     "--htpasswd", metavar="FILE", type=_FILE, help="Who may use it: `htpasswd -B` makes the file."
 )
@@ -82,7 +82,7 @@ def serve(
 ) -> None:
     """Serve a registry from DIR, an OCI image layout for each repository.
 
-    Prints HOST:PORT once it takes requests. Without DIR, what is pushed is kept in a temporary
+    Prints HOST:PORT once it takes requests. Without DIR, images are kept in a temporary
     directory and deleted at the end. Port 0 is a free one. Without --htpasswd it listens
     only on loopback addresses, unless --allow-anonymous is given.
     """
