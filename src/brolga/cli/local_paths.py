@@ -9,7 +9,7 @@ import click
 
 from brolga.cli.options import ConnectionOptions, UploadFlags
 from brolga.cli.output import print_result
-from brolga.cli.source import check_stdin
+from brolga.errors import SourceError
 from brolga.spec.digest import Digest
 from brolga.spec.reference import Repository
 from brolga.stores.location import ImageRef, LocalRef, is_archive, is_pipe, parse_image_ref
@@ -54,6 +54,16 @@ def check_source(place: ImageRef | Repository, connection: ConnectionOptions) ->
     """Raise UsageError or SourceError if the source is stdin, and stdin is not usable."""
     if is_pipe(place):
         check_stdin(connection)
+
+
+def check_stdin(connection: ConnectionOptions) -> None:
+    """Raise UsageError or SourceError if stdin cannot be a source."""
+    if connection.password_stdin:
+        raise click.UsageError("--password-stdin and - both want stdin: name a file")
+    if sys.stdin is None or sys.stdin.closed:
+        raise SourceError("stdin is closed")
+    if os.isatty(sys.stdin.fileno()):
+        raise click.UsageError("stdin is a terminal: pipe the bytes in, or name a file")
 
 
 def check_target(place: ImageRef | Repository, *, as_json: bool = False) -> None:

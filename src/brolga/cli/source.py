@@ -9,6 +9,7 @@ from typing import Final
 
 import click
 
+from brolga.cli.local_paths import check_stdin
 from brolga.cli.options import ConnectionOptions, LayerOptions
 from brolga.errors import SourceError
 from brolga.stream.command import Command
@@ -86,16 +87,6 @@ def layer_fields(layer: StreamLayer, media_type: str) -> dict[str, object]:
         "uncompressedSize": layer.uncompressed_size,
         "mediaType": media_type,
     }
-
-
-def check_stdin(connection: ConnectionOptions) -> None:
-    """Raise UsageError or SourceError if stdin cannot be a source."""
-    if connection.password_stdin:
-        raise click.UsageError("--password-stdin and - both want stdin: name a file")
-    if sys.stdin is None or sys.stdin.closed:
-        raise SourceError("stdin is closed")
-    if os.isatty(sys.stdin.fileno()):
-        raise click.UsageError("stdin is a terminal: pipe the bytes in, or name a file")
 
 
 def refuse_compressed(name: str) -> None:
